@@ -1,0 +1,1 @@
+"""Alerts: the rules, Alertmanager's configuration, the pages, and the tools that hold them together."""

@@ -1,0 +1,141 @@
+"""What switches a receiver on: its secret, from a variable, from the file that NAME_FILE names, or from a folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+
+from sidecar.settings import Settings
+
+SECRETS_FOLDER = Path("/run/secrets")
+OFF = ("", "off", "none", "no")
+
+
+class ReceiverSettings(Settings):
+    """Where alerts go. A receiver without its secret is off."""
+
+    slack_url: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("ALERTMANAGER_SLACK_URL"),
+        description="Slack's incoming webhook. Switches Slack on.",
+    )
+    slack_channel: str = Field(
+        "#alerts",
+        validation_alias=AliasChoices("ALERTMANAGER_SLACK_CHANNEL"),
+        description="Slack channel.",
+    )
+    pagerduty_routing_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("ALERTMANAGER_PAGERDUTY_ROUTING_KEY"),
+        description="Key of a PagerDuty Events API v2 integration. Switches PagerDuty on.",
+    )
+    telegram_bot_token: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("ALERTMANAGER_TELEGRAM_BOT_TOKEN"),
+        description="Token of a Telegram bot. Switches Telegram on.",
+    )
+    telegram_chat_id: int | None = Field(
+        None,
+        validation_alias=AliasChoices("ALERTMANAGER_TELEGRAM_CHAT_ID"),
+        description="Chat that the bot writes to; groups have negative numbers.",
+    )
+    email_to: str | None = Field(
+        None,
+        validation_alias=AliasChoices("ALERTMANAGER_EMAIL_TO"),
+        description="Addresses for e-mail, separated by commas.",
+    )
+    email_from: str | None = Field(
+        None,
+        validation_alias=AliasChoices("ALERTMANAGER_EMAIL_FROM"),
+        description="Sender of e-mail; the user name by default.",
+    )
+    smtp_smarthost: str | None = Field(
+        None,
+        validation_alias=AliasChoices("ALERTMANAGER_SMTP_SMARTHOST"),
+        description="Mail server as host:port. Switches e-mail on.",
+    )
+    smtp_username: str | None = Field(
+        None,
+        validation_alias=AliasChoices("ALERTMANAGER_SMTP_USERNAME"),
+        description="User at the mail server.",
+    )
+    smtp_password: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("ALERTMANAGER_SMTP_PASSWORD"),
+        description="Password at the mail server.",
+    )
+    smtp_require_tls: bool = Field(
+        True,
+        validation_alias=AliasChoices("ALERTMANAGER_SMTP_REQUIRE_TLS"),
+        description="Refuse a mail server without STARTTLS.",
+    )
+    webhook_url: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("ALERTMANAGER_WEBHOOK_URL"),
+        description="Any address that takes Alertmanager's JSON. Switches the webhook on.",
+    )
+    heartbeat_url: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("ALERTMANAGER_HEARTBEAT_URL"),
+        description="Dead-man's switch (healthchecks style), called every minute while the whole chain works.",
+    )
+    watch_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("ALERTS_WATCH_URL"),
+        description="Where `python -m alerts watch` runs; it then calls the dead-man's switch.",
+    )
+    quiet_hours: str = Field(
+        "22:00-07:00",
+        validation_alias=AliasChoices("ALERTMANAGER_QUIET_HOURS"),
+        description="When warnings wait; `off` lets them through at any hour.",
+    )
+    timezone: str = Field(
+        "UTC",
+        validation_alias=AliasChoices("ALERTMANAGER_TIMEZONE"),
+        description="Time zone of the quiet hours, such as Europe/Prague.",
+    )
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _hours(cls, value: str) -> str:
+        hours_of(value)
+        return value
+
+
+def with_folder(environ: Mapping[str, str], folder: Path = SECRETS_FOLDER) -> dict[str, str]:
+    """The environment, completed by the secrets that a folder holds under lower-case names."""
+    return {**environ, **in_folder(folder, environ)}
+
+
+def in_folder(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """``NAME_FILE`` entries for the secrets that lie in a folder and are not given otherwise."""
+    found = {}
+    for field in ReceiverSettings.model_fields.values():
+        choices = field.validation_alias
+        assert isinstance(choices, AliasChoices)
+        name = str(choices.choices[0])
+        path = folder / name.lower()
+        if not environ.get(name) and not environ.get(f"{name}_FILE") and path.is_file():
+            found[f"{name}_FILE"] = str(path)
+    return found
+
+
+def hours_of(text: str) -> tuple[str, str] | None:
+    """``22:00-07:00`` → ("22:00", "07:00"); None when quiet hours are off."""
+    if text.strip().lower() in OFF:
+        return None
+    start, dash, end = (part.strip() for part in text.partition("-"))
+    if not dash or not (_is_clock(start) and _is_clock(end)) or start == end:
+        raise ValueError("must be two different times such as 22:00-07:00, or off")
+    return start, end
+
+
+def _is_clock(text: str) -> bool:
+    hour, colon, minute = text.partition(":")
+    return (
+        bool(colon)
+        and len(hour) == len(minute) == 2
+        and (hour + minute).isdigit()
+        and int(hour) < 24
+        and int(minute) < 60
+    )

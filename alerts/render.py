@@ -1,0 +1,247 @@
+"""Makes the configuration that Alertmanager reads out of alertmanager.yml and the receivers that are switched on.
+
+An integration without its secret is left out. A secret that was given as a file stays in that file where
+Alertmanager can read it itself; one that was given in the environment is written into the result, which only its
+owner can read.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import yaml
+
+from alerts.paths import ALERTMANAGER, TEMPLATES
+from alerts.receivers import ReceiverSettings, hours_of
+from sidecar import OpsError, UsageError
+
+QUIET = "quiet-hours"
+HEARTBEAT = "heartbeat"
+Block = dict[str, Any]
+# Alertmanager 0.25 has these `_file` options; those for Telegram and the webhook came later.
+FILE_OPTIONS = {
+    "api_url": "ALERTMANAGER_SLACK_URL",
+    "routing_key": "ALERTMANAGER_PAGERDUTY_ROUTING_KEY",
+    "auth_password": "ALERTMANAGER_SMTP_PASSWORD",
+}
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One way to a person or a machine.
+
+    Args:
+        name: what people call it.
+        key: Alertmanager's name for it in a receiver.
+        switch: the variable that switches it on.
+        fill: puts addresses and secrets into a copied block.
+        is_on: whether the settings switch it on.
+    """
+
+    name: str
+    key: str
+    switch: str
+    fill: Callable[[Block, ReceiverSettings], Block]
+    is_on: Callable[[ReceiverSettings], bool]
+
+
+def _slack(block: Block, settings: ReceiverSettings) -> Block:
+    return {**block, "api_url": _reveal(settings.slack_url), "channel": settings.slack_channel}
+
+
+def _pagerduty(block: Block, settings: ReceiverSettings) -> Block:
+    return {**block, "routing_key": _reveal(settings.pagerduty_routing_key)}
+
+
+def _telegram(block: Block, settings: ReceiverSettings) -> Block:
+    return {
+        **block,
+        "bot_token": _reveal(settings.telegram_bot_token),
+        "chat_id": settings.telegram_chat_id,
+    }
+
+
+def _email(block: Block, settings: ReceiverSettings) -> Block:
+    filled = {
+        **block,
+        "to": settings.email_to,
+        "smarthost": settings.smtp_smarthost,
+        "from": settings.email_from or settings.smtp_username,
+        "require_tls": settings.smtp_require_tls,
+    }
+    if settings.smtp_username and settings.smtp_password:
+        filled |= {
+            "auth_username": settings.smtp_username,
+            "auth_password": _reveal(settings.smtp_password),
+        }
+    return filled
+
+
+def _webhook(block: Block, settings: ReceiverSettings) -> Block:
+    return {**block, "url": _reveal(settings.webhook_url)}
+
+
+CHANNELS = (
+    Channel(
+        "PagerDuty",
+        "pagerduty_configs",
+        "ALERTMANAGER_PAGERDUTY_ROUTING_KEY",
+        _pagerduty,
+        lambda s: bool(s.pagerduty_routing_key),
+    ),
+    Channel(
+        "Telegram",
+        "telegram_configs",
+        "ALERTMANAGER_TELEGRAM_BOT_TOKEN",
+        _telegram,
+        lambda s: bool(s.telegram_bot_token),
+    ),
+    Channel("Slack", "slack_configs", "ALERTMANAGER_SLACK_URL", _slack, lambda s: bool(s.slack_url)),
+    Channel(
+        "e-mail", "email_configs", "ALERTMANAGER_SMTP_SMARTHOST", _email, lambda s: bool(s.smtp_smarthost)
+    ),
+    Channel(
+        "webhook", "webhook_configs", "ALERTMANAGER_WEBHOOK_URL", _webhook, lambda s: bool(s.webhook_url)
+    ),
+)
+
+
+def on_and_off(settings: ReceiverSettings) -> tuple[list[str], list[tuple[str, str]]]:
+    """The names of the channels that are on, and of those that are off with the variable that switches them on."""
+    on = [channel.name for channel in CHANNELS if channel.is_on(settings)]
+    off = [(channel.name, channel.switch) for channel in CHANNELS if not channel.is_on(settings)]
+    if settings.heartbeat_url:
+        on.append("dead-man's switch")
+    else:
+        off.append(("dead-man's switch", "ALERTMANAGER_HEARTBEAT_URL"))
+    return on, off
+
+
+def read_by_alertmanager(environ: Mapping[str, str]) -> dict[str, str]:
+    """The secrets that were given as files and that every supported Alertmanager reads from a file itself."""
+    paths = {option: environ.get(f"{variable}_FILE", "") for option, variable in FILE_OPTIONS.items()}
+    return {option: path for option, path in paths.items() if path}
+
+
+def configuration(settings: ReceiverSettings, files: Mapping[str, str] | None = None) -> Block:
+    """The configuration for Alertmanager.
+
+    Args:
+        settings: the receivers that are switched on.
+        files: option without ``_file`` → path, see :func:`read_by_alertmanager`.
+    """
+    _check(settings)
+    document: Block = yaml.safe_load(ALERTMANAGER.read_text(encoding="utf-8"))
+    document["receivers"] = [_receiver(receiver, settings) for receiver in document["receivers"]]
+    # Addresses of our own stand at each receiver.
+    for name in ("smtp_smarthost", "smtp_from"):
+        document["global"].pop(name, None)
+    _set_quiet_hours(document, settings)
+    finished: Block = _with_files(document, files or {})
+    return finished
+
+
+def write(target: Path, document: Block) -> None:
+    """Write a configuration that only its owner can read, with the templates beside it."""
+    text = "# Made by `python -m alerts render`; change alerts/alertmanager.yml or the environment instead.\n"
+    text += yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.new")
+        beside.unlink(missing_ok=True)
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            stream.write(text)
+        beside.replace(target)
+        shutil.copytree(TEMPLATES, target.parent / TEMPLATES.name, dirs_exist_ok=True)
+    except OSError as error:
+        raise OpsError(
+            f"{target} cannot be written: {error.strerror}", hint="name a folder that you may write to"
+        ) from None
+
+
+def _receiver(receiver: Block, settings: ReceiverSettings) -> Block:
+    if receiver["name"] == HEARTBEAT:
+        return _heartbeat(receiver, settings)
+    kept: Block = {"name": receiver["name"]}
+    for channel in CHANNELS:
+        if channel.key in receiver and channel.is_on(settings):
+            kept[channel.key] = [channel.fill(block, settings) for block in receiver[channel.key]]
+    return kept
+
+
+def _heartbeat(receiver: Block, settings: ReceiverSettings) -> Block:
+    if not settings.heartbeat_url:
+        return {"name": receiver["name"]}
+    url = (
+        f"{settings.watch_url.rstrip('/')}/watchdog"
+        if settings.watch_url
+        else _reveal(settings.heartbeat_url)
+    )
+    blocks = [{**block, "url": url} for block in receiver["webhook_configs"]]
+    return {**receiver, "webhook_configs": blocks}
+
+
+def _set_quiet_hours(document: Block, settings: ReceiverSettings) -> None:
+    hours = hours_of(settings.quiet_hours)
+    if hours is None:
+        document["time_intervals"] = []
+        for route in document["route"]["routes"]:
+            route.pop("mute_time_intervals", None)
+        return
+    for interval in document["time_intervals"]:
+        if interval["name"] == QUIET:
+            interval["time_intervals"] = [{"times": _times(*hours), "location": settings.timezone}]
+
+
+def _times(start: str, end: str) -> list[dict[str, str]]:
+    """Alertmanager's ranges do not cross midnight."""
+    if start < end:
+        return [{"start_time": start, "end_time": end}]
+    ranges = [{"start_time": start, "end_time": "24:00"}]
+    if end != "00:00":
+        ranges.append({"start_time": "00:00", "end_time": end})
+    return ranges
+
+
+def _with_files(value: Any, files: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {
+            (f"{key}_file" if key in files else key): (
+                files[key] if key in files else _with_files(item, files)
+            )
+            for key, item in value.items()
+        }
+    return [_with_files(item, files) for item in value] if isinstance(value, list) else value
+
+
+def _check(settings: ReceiverSettings) -> None:
+    if settings.telegram_bot_token and settings.telegram_chat_id is None:
+        raise UsageError(
+            "ALERTMANAGER_TELEGRAM_BOT_TOKEN is set but ALERTMANAGER_TELEGRAM_CHAT_ID is not",
+            hint="send the bot a message and read the chat's id from https://api.telegram.org/bot<token>/getUpdates",
+        )
+    if settings.smtp_smarthost and not settings.email_to:
+        raise UsageError(
+            "ALERTMANAGER_SMTP_SMARTHOST is set but ALERTMANAGER_EMAIL_TO is not",
+            hint="name at least one address",
+        )
+    if settings.smtp_smarthost and not (settings.email_from or settings.smtp_username):
+        raise UsageError(
+            "e-mail has no sender", hint="set ALERTMANAGER_EMAIL_FROM or ALERTMANAGER_SMTP_USERNAME"
+        )
+    if settings.timezone == "UTC":
+        return
+    try:
+        ZoneInfo(settings.timezone)
+    except (KeyError, ValueError, OSError):
+        raise UsageError(
+            f"ALERTMANAGER_TIMEZONE={settings.timezone} is no time zone", hint="a name such as Europe/Prague"
+        ) from None
+
+
+def _reveal(secret: Any) -> str:
+    return str(secret.get_secret_value())

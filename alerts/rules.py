@@ -1,0 +1,101 @@
+"""The rule files as data: alerts, recorded series, thresholds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from alerts.paths import RULES, THRESHOLDS
+from sidecar import UsageError
+
+SEVERITIES = ("critical", "warning", "info")
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One alerting rule.
+
+    Args:
+        file: stem of its rule file.
+        holds: the rule's ``for``, empty when it fires at once.
+    """
+
+    name: str
+    expr: str
+    holds: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    file: str
+
+    @property
+    def severity(self) -> str:
+        return self.labels.get("severity", "")
+
+    @property
+    def component(self) -> str:
+        return self.labels.get("component", "")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One recording rule."""
+
+    name: str
+    expr: str
+    labels: dict[str, str]
+    file: str
+
+
+@cache
+def alerts(folder: Path = RULES) -> tuple[Alert, ...]:
+    """All alerting rules, in the order of their files."""
+    return tuple(_alert(rule, path) for path, rule in _rules(folder) if "alert" in rule)
+
+
+@cache
+def records(folder: Path = RULES) -> tuple[Record, ...]:
+    """All recording rules."""
+    found = ((path, rule) for path, rule in _rules(folder) if "record" in rule)
+    return tuple(
+        Record(rule["record"], str(rule["expr"]), rule.get("labels", {}), path.stem) for path, rule in found
+    )
+
+
+def alert(name: str) -> Alert:
+    """The alert of that name.
+
+    Raises:
+        UsageError: there is none; the hint names similar ones.
+    """
+    for candidate in alerts():
+        if candidate.name == name:
+            return candidate
+    similar = [one.name for one in alerts() if name.lower() in one.name.lower()]
+    hint = ", ".join(similar[:8]) or "./ops alerts list"
+    raise UsageError(f"there is no alert {name}", hint=hint)
+
+
+def thresholds() -> dict[str, float]:
+    """The general thresholds by name; what one queue has for itself is not among them."""
+    return {one.name: float(one.expr) for one in records() if one.file == THRESHOLDS.stem and not one.labels}
+
+
+def _rules(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in sorted(folder.glob("*.yml")):
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
+            for rule in group["rules"]:
+                yield path, rule
+
+
+def _alert(rule: dict[str, Any], path: Path) -> Alert:
+    return Alert(
+        name=rule["alert"],
+        expr=str(rule["expr"]),
+        holds=str(rule.get("for", "")),
+        labels=rule.get("labels", {}),
+        annotations=rule.get("annotations", {}),
+        file=path.stem,
+    )

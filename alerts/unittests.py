@@ -1,0 +1,53 @@
+"""The promtool unit tests as data: which alert is shown firing, which silent."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from alerts.paths import TESTS
+
+FIRES, SILENT = "fires", "silent"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test of one alert.
+
+    Args:
+        alert: the alert's name.
+        kind: ``fires`` or ``silent``, as the test's name says.
+        text: what its name says about the situation.
+        expected: number of alerts that each moment asks for.
+    """
+
+    file: str
+    alert: str
+    kind: str
+    text: str
+    expected: tuple[int, ...]
+
+    @property
+    def keeps_its_word(self) -> bool:
+        """Whether a test that is called firing asks for alerts, and one that is called silent for none."""
+        return bool(self.expected) and all(bool(count) == (self.kind == FIRES) for count in self.expected)
+
+
+def cases(folder: Path = TESTS) -> list[Case]:
+    """Every alert test of a folder."""
+    return [case for path in sorted(folder.glob("*.yml")) for case in _cases(path)]
+
+
+def _cases(path: Path) -> Iterator[Case]:
+    for test in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]:
+        title, _, text = test.get("name", "").partition(": ")
+        alert, _, kind = title.partition(" ")
+        moments = test.get("alert_rule_test", [])
+        yield Case(
+            path.stem,
+            alert,
+            kind,
+            text,
+            tuple(len(moment.get("exp_alerts") or []) for moment in moments if moment["alertname"] == alert),
+        )

@@ -1,0 +1,79 @@
+"""Users, tokens and channels for a demo. May run any number of times; never in production."""
+
+import json
+import os
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from django.db import transaction
+from rest_framework.authtoken.models import Token
+
+from accounts.models import User
+from posts.models import Channel
+
+
+class Command(BaseCommand):
+    help = "Create demo users with tokens and channels (development settings only)."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--users", type=int, default=3, help="how many (default 3)")
+        parser.add_argument("--paid", type=int, default=1, help="how many of them pay (default 1)")
+        parser.add_argument("--webhook-url", default="", help="publish there instead of to the sandbox")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not settings.SANDBOX_ALLOWED:
+            self.stderr.write(
+                "Error: these settings refuse demo data\nTry: DJANGO_SETTINGS_MODULE=config.settings.development"
+            )
+            raise SystemExit(2)
+        users = [
+            self._account(number, paying=number <= options["paid"], webhook=options["webhook_url"])
+            for number in range(1, options["users"] + 1)
+        ]
+        self._staff()
+        if options["json"]:
+            self.stdout.write(json.dumps({"users": users}))
+        else:
+            for user in users:
+                self.stdout.write(f"{user['username']:10} {user['plan']:5} {user['token']}")
+
+    @transaction.atomic
+    def _account(self, number: int, *, paying: bool, webhook: str) -> dict[str, Any]:
+        user, _ = User.objects.update_or_create(
+            username=f"demo{number}",
+            defaults={
+                "plan": User.Plan.PAID if paying else User.Plan.FREE,
+                "email": f"demo{number}@example.com",
+            },
+        )
+        _set_password(user)
+        channel, _ = Channel.objects.update_or_create(
+            owner=user,
+            name="Demo",
+            defaults={
+                "publisher": Channel.Publisher.WEBHOOK if webhook else Channel.Publisher.SANDBOX,
+                "webhook_url": webhook,
+            },
+        )
+        key, _ = Token.objects.get_or_create(user=user)
+        return {"username": user.username, "plan": user.plan, "token": key.key, "channel": str(channel.pk)}
+
+    def _staff(self) -> None:
+        """Someone for the admin, if there is a password for them."""
+        if os.environ.get("DEMO_PASSWORD"):
+            user, _ = User.objects.update_or_create(
+                username="demo-staff", defaults={"is_staff": True, "is_superuser": True}
+            )
+            _set_password(user)
+
+
+def _set_password(user: User) -> None:
+    password = os.environ.get("DEMO_PASSWORD")
+    if password:
+        user.set_password(password)
+    elif not user.password:
+        user.set_unusable_password()
+    user.save(update_fields=["password"])

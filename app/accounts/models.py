@@ -1,0 +1,16 @@
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+
+
+class User(AbstractUser):
+    """A customer. Paying ones have their AI jobs done on a queue of their own."""
+
+    class Plan(models.TextChoices):
+        FREE = "free"
+        PAID = "paid"
+
+    plan = models.CharField(max_length=8, choices=Plan.choices, default=Plan.FREE)
+
+    @property
+    def is_paying(self) -> bool:
+        return self.plan == self.Plan.PAID

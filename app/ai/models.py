@@ -1,0 +1,53 @@
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django_prometheus.models import ExportModelOperationsMixin
+
+
+class AIJob(ExportModelOperationsMixin("ai_job"), models.Model):  # type: ignore[misc]
+    """One thing asked of an AI provider. Its id is also the id of the Celery task that does it."""
+
+    class Kind(models.TextChoices):
+        CAPTION = "caption"
+        EMBEDDING = "embedding"
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="ai_jobs")
+    post = models.ForeignKey(
+        "posts.Post", on_delete=models.CASCADE, null=True, blank=True, related_name="ai_jobs"
+    )
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.QUEUED)
+    priority = models.BooleanField(default=False)
+    provider = models.CharField(max_length=16)
+    prompt = models.TextField(max_length=5000)
+    result = models.TextField(blank=True)
+    error = models.CharField(max_length=500, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "AI job"
+        ordering = ("-created_at",)
+        indexes = (
+            models.Index(fields=("owner", "-created_at"), name="aijob_owner_created"),
+            models.Index(
+                fields=("sent_at",), condition=Q(status__in=("queued", "running")), name="aijob_open"
+            ),
+            models.Index(fields=("finished_at",), name="aijob_finished"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id} ({self.status})"

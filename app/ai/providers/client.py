@@ -1,0 +1,106 @@
+"""The one HTTP client of all providers: time-outs, a few quick retries, a metric for every attempt."""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import requests
+
+from ai.providers.base import ProviderError, RefusedError, TryLaterError
+from monitoring.metrics import AI_REQUESTS, AI_SECONDS
+
+T = TypeVar("T")
+
+TRIES = 2
+PAUSE = 0.5
+LONGEST_PAUSE = 5.0
+
+
+class Client:
+    """Sends JSON, returns what `read` makes of the JSON that comes back."""
+
+    def __init__(
+        self,
+        provider: str,
+        base_url: str,
+        headers: dict[str, str],
+        timeout: float,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._provider, self._base_url, self._headers = provider, base_url.rstrip("/"), headers
+        self._timeout = (min(timeout, 5.0), timeout)
+        self._sleep = sleep
+
+    def post(self, path: str, body: dict[str, Any], read: Callable[[Any], T]) -> T:
+        for left in reversed(range(TRIES)):
+            try:
+                return self._measured(path, body, read)
+            except TryLaterError as error:
+                pause = PAUSE if error.after is None else error.after
+                if not left or pause > LONGEST_PAUSE:
+                    raise
+                self._sleep(pause)
+        raise AssertionError("unreachable")
+
+    def _measured(self, path: str, body: dict[str, Any], read: Callable[[Any], T]) -> T:
+        outcome = "internal_error"
+        try:
+            with AI_SECONDS.labels(self._provider).time():
+                result = read(self._json(path, body))
+            outcome = "success"
+        except ProviderError as error:
+            outcome = error.outcome
+            raise
+        finally:
+            AI_REQUESTS.labels(self._provider, outcome).inc()
+        return result
+
+    def _json(self, path: str, body: dict[str, Any]) -> Any:
+        try:
+            answer = requests.post(
+                self._base_url + path,
+                json=body,
+                headers=self._headers,
+                timeout=self._timeout,
+                allow_redirects=False,
+            )
+        except requests.Timeout as error:
+            raise TryLaterError(f"{self._provider} did not answer in time", "timeout") from error
+        except requests.RequestException as error:
+            raise TryLaterError(f"no connection to {self._provider}", "connection_error") from error
+        self._check(answer)
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise TryLaterError(
+                f"{self._provider} answered something that is no JSON", "invalid_response"
+            ) from error
+
+    def _check(self, answer: requests.Response) -> None:
+        code = answer.status_code
+        message = f"{self._provider} answered {code}"
+        if code == 429:
+            raise TryLaterError(message, "rate_limited", _retry_after(answer))
+        if code >= 500 or code == 408:
+            raise TryLaterError(message, "server_error", _retry_after(answer))
+        if code in (401, 403):
+            raise RefusedError(f"{message}: the API key is not accepted", "unauthorized")
+        if code != 200:
+            raise RefusedError(message, "rejected")
+
+
+def _retry_after(answer: requests.Response) -> float | None:
+    value = answer.headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else None
+
+
+def dig(content: Any, *path: str | int) -> Any:
+    """A value deep inside an answer, or a RefusedError that says that the answer has another shape."""
+    for step in path:
+        try:
+            content = content[step]
+        except (KeyError, IndexError, TypeError):
+            where = ".".join(map(str, path))
+            raise RefusedError(f"the answer has no {where}", "invalid_response") from None
+    return content

@@ -1,0 +1,55 @@
+"""Google Gemini: text by generateContent, embeddings by embedContent."""
+
+import math
+from typing import Any
+
+from ai.providers.base import RefusedError
+from ai.providers.client import Client, dig
+
+VERSION = "/v1beta/models"
+
+
+class Gemini:
+    name = "gemini"
+
+    def __init__(
+        self, key: str, *, base_url: str, model: str, embedding_model: str, dimensions: int, timeout: float
+    ) -> None:
+        self._client = Client(self.name, base_url, {"x-goog-api-key": key}, timeout)
+        self._model, self._embedding_model, self._dimensions = model, embedding_model, dimensions
+
+    def write(self, instruction: str, prompt: str) -> str:
+        body = {
+            "systemInstruction": {"parts": [{"text": instruction}]},
+            "contents": [{"role": "user", "parts": [{"text": prompt}]}],
+            "generationConfig": {"temperature": 0.8, "maxOutputTokens": 2048},
+        }
+        return self._client.post(f"{VERSION}/{self._model}:generateContent", body, _text)
+
+    def embed(self, text: str) -> list[float]:
+        body = {
+            "model": f"models/{self._embedding_model}",
+            "content": {"parts": [{"text": text}]},
+            "outputDimensionality": self._dimensions,
+        }
+        return self._client.post(f"{VERSION}/{self._embedding_model}:embedContent", body, self._vector)
+
+    def _vector(self, answer: Any) -> list[float]:
+        values = [float(value) for value in dig(answer, "embedding", "values")]
+        length = math.hypot(*values)
+        if len(values) != self._dimensions or not length:
+            raise RefusedError(f"gemini sent a vector of {len(values)} dimensions", "invalid_response")
+        # Shortened vectors do not come normalised.
+        return [value / length for value in values]
+
+
+def _text(answer: Any) -> str:
+    blocked = answer.get("promptFeedback", {}).get("blockReason") if isinstance(answer, dict) else None
+    if blocked:
+        raise RefusedError(f"gemini refuses the prompt ({blocked})", "blocked")
+    parts = dig(answer, "candidates", 0, "content", "parts")
+    text = "".join(part.get("text", "") for part in parts if not part.get("thought")).strip()
+    if not text:
+        reason = answer["candidates"][0].get("finishReason", "no reason given")
+        raise RefusedError(f"gemini wrote nothing ({reason})", "empty")
+    return text

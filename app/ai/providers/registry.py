@@ -1,0 +1,63 @@
+from django.conf import settings
+
+from ai.providers.base import Embedder, TextProvider
+from ai.providers.gemini import Gemini
+from ai.providers.perplexity import Perplexity
+from ai.providers.sandbox import Sandbox
+from posts.models import EMBEDDING_DIMENSIONS
+
+
+class NotConfiguredError(Exception):
+    """No provider of that name, or none at all."""
+
+
+def available() -> list[str]:
+    """Names of the providers that can write, the preferred one first."""
+    found = [
+        name
+        for name, key in (("gemini", settings.GEMINI_API_KEY), ("perplexity", settings.PERPLEXITY_API_KEY))
+        if key
+    ]
+    if settings.SANDBOX_ALLOWED:
+        found.append("sandbox")
+    return found
+
+
+def text_provider(name: str) -> TextProvider:
+    if name not in available():
+        raise NotConfiguredError(f"the AI provider {name!r} is not configured")
+    if name == "gemini":
+        return _gemini()
+    return _perplexity() if name == "perplexity" else _sandbox()
+
+
+def embedder() -> Embedder:
+    if "gemini" in available():
+        return _gemini()
+    if "sandbox" in available():
+        return _sandbox()
+    raise NotConfiguredError("no AI provider for embeddings is configured")
+
+
+def _gemini() -> Gemini:
+    return Gemini(
+        settings.GEMINI_API_KEY,
+        base_url=settings.GEMINI_API_URL,
+        model=settings.GEMINI_MODEL,
+        embedding_model=settings.GEMINI_EMBEDDING_MODEL,
+        dimensions=EMBEDDING_DIMENSIONS,
+        timeout=settings.AI_TIMEOUT,
+    )
+
+
+def _perplexity() -> Perplexity:
+    return Perplexity(
+        settings.PERPLEXITY_API_KEY,
+        base_url=settings.PERPLEXITY_API_URL,
+        model=settings.PERPLEXITY_MODEL,
+        timeout=settings.AI_TIMEOUT,
+    )
+
+
+def _sandbox() -> Sandbox:
+    return Sandbox(dimensions=EMBEDDING_DIMENSIONS, latency=settings.SANDBOX_LATENCY)

@@ -1,0 +1,50 @@
+"""A provider without a network that always writes the same for the same prompt. For development and the demo."""
+
+import hashlib
+import math
+import random
+import time
+
+from ai.providers.base import RefusedError, TryLaterError
+from monitoring.metrics import AI_REQUESTS, AI_SECONDS
+
+OPENINGS = ("Fresh today:", "Have you seen this?", "Made for you:", "Good news:", "Worth a look:")
+TAGS = ("#posthub", "#daily", "#new", "#team", "#behindthescenes", "#launch")
+
+
+class Sandbox:
+    name = "sandbox"
+
+    def __init__(self, *, dimensions: int, latency: float = 0) -> None:
+        self._dimensions, self._latency = dimensions, latency
+
+    def write(self, instruction: str, prompt: str) -> str:
+        dice = self._answer(prompt)
+        return f"{dice.choice(OPENINGS)} {prompt.strip()[:200]} {' '.join(dice.sample(TAGS, 2))}"
+
+    def embed(self, text: str) -> list[float]:
+        """Texts that share words get vectors that are near each other."""
+        self._answer(text)
+        total = [0.0] * self._dimensions
+        for word in text.lower().split() or [""]:
+            dice = _dice(word)
+            for index in range(self._dimensions):
+                total[index] += dice.gauss(0, 1)
+        length = math.hypot(*total)
+        return [value / length for value in total]
+
+    def _answer(self, text: str) -> random.Random:
+        with AI_SECONDS.labels(self.name).time():
+            time.sleep(self._latency)
+        if "[sandbox:reject]" in text:
+            AI_REQUESTS.labels(self.name, "rejected").inc()
+            raise RefusedError("the sandbox was asked to refuse", "rejected")
+        if "[sandbox:unreachable]" in text:
+            AI_REQUESTS.labels(self.name, "timeout").inc()
+            raise TryLaterError("the sandbox was asked not to answer", "timeout")
+        AI_REQUESTS.labels(self.name, "success").inc()
+        return _dice(text)
+
+
+def _dice(text: str) -> random.Random:
+    return random.Random(hashlib.sha256(text.encode()).digest())

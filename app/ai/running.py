@@ -1,0 +1,84 @@
+"""Doing one AI job: claim, ask the provider, store what came, each step safe to meet twice."""
+
+import logging
+from typing import Any
+
+from billiard.exceptions import SoftTimeLimitExceeded
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from ai import providers
+from ai.models import AIJob
+from monitoring.metrics import AI_JOBS
+from posts.models import Post
+
+log = logging.getLogger(__name__)
+
+Status = AIJob.Status
+INSTRUCTION = (
+    "You write captions for social media. Answer with one caption of at most 280 characters, "
+    "in the language of the request, with at most three hashtags and nothing else."
+)
+
+
+class GaveUpError(Exception):
+    """The last allowed attempt failed too."""
+
+
+def run(pk: str, *, again: bool = False) -> str:
+    """`again`: this message was delivered before, to a worker that is dead. Raises TryLaterError if another attempt is due, GaveUpError if none is left."""
+    job = _claim(pk, again=again)
+    if job is None:
+        return "nothing to do"
+    try:
+        result = _ask(job)
+    except (providers.RefusedError, providers.NotConfiguredError) as error:
+        return _finish(job, Status.FAILED, error=str(error)[:500])
+    except (providers.TryLaterError, SoftTimeLimitExceeded) as error:
+        raise _again_or_fail(job, error) from error
+    except Exception as error:
+        _finish(job, Status.FAILED, error=f"internal error ({type(error).__name__})")
+        raise
+    return _finish(job, Status.SUCCEEDED, result=result)
+
+
+def _claim(pk: str, *, again: bool) -> AIJob | None:
+    claimable = (Status.QUEUED, Status.RUNNING) if again else (Status.QUEUED,)
+    open_jobs = AIJob.objects.filter(pk=pk, status__in=claimable)
+    open_jobs.filter(attempts__gte=settings.AI_MAX_ATTEMPTS).update(
+        status=Status.FAILED, error="worker lost during every attempt", finished_at=timezone.now()
+    )
+    claimed = open_jobs.update(status=Status.RUNNING, started_at=timezone.now(), attempts=F("attempts") + 1)
+    return AIJob.objects.select_related("post").get(pk=pk) if claimed else None
+
+
+def _ask(job: AIJob) -> str:
+    if job.kind == AIJob.Kind.CAPTION:
+        return providers.text_provider(job.provider).write(INSTRUCTION, job.prompt)
+    vector = providers.embedder().embed(job.prompt)
+    assert job.post_id is not None
+    Post.objects.filter(pk=job.post_id).update(embedding=vector)
+    return ""
+
+
+def _finish(job: AIJob, status: Status, **values: Any) -> str:
+    """A job cancelled meanwhile stays cancelled, and what came is thrown away."""
+    mine = AIJob.objects.filter(pk=job.pk, status=Status.RUNNING, attempts=job.attempts)
+    if mine.update(status=status, finished_at=timezone.now(), **values):
+        AI_JOBS.labels(job.kind, str(status)).inc()
+        return str(status)
+    return "cancelled meanwhile"
+
+
+@transaction.atomic
+def _again_or_fail(job: AIJob, error: Exception) -> Exception:
+    reason = "took too long" if isinstance(error, SoftTimeLimitExceeded) else str(error)[:500]
+    if job.attempts >= settings.AI_MAX_ATTEMPTS:
+        _finish(job, Status.FAILED, error=reason)
+        return GaveUpError(f"{job.attempts} attempts: {reason}")
+    AIJob.objects.filter(pk=job.pk, status=Status.RUNNING, attempts=job.attempts).update(
+        status=Status.QUEUED, error=reason, sent_at=timezone.now()
+    )
+    return error if isinstance(error, providers.TryLaterError) else providers.TryLaterError(reason, "timeout")

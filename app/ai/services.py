@@ -1,0 +1,111 @@
+"""Asking for AI work, cancelling it, and finding again what got lost."""
+
+import logging
+from datetime import timedelta
+from functools import partial
+
+from celery import current_app
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts.models import User
+from ai import providers
+from ai.models import AIJob
+from config.errors import Conflict, Unavailable
+from posts.models import Post
+from posts.services import enqueue
+
+log = logging.getLogger(__name__)
+
+Status = AIJob.Status
+RESEND = 500
+
+
+def request_caption(owner: User, prompt: str, *, provider: str = "", post: Post | None = None) -> AIJob:
+    names = providers.available()
+    if not names:
+        raise Unavailable("No AI provider is configured.", code="no_provider")
+    return _create(owner, AIJob.Kind.CAPTION, prompt, provider or names[0], post)
+
+
+def request_embedding(post: Post) -> AIJob | None:
+    """Only if someone can make embeddings: a post is published without one too."""
+    try:
+        name = providers.embedder().name
+    except providers.NotConfiguredError:
+        return None
+    return _create(post.owner, AIJob.Kind.EMBEDDING, post.text, name, post)
+
+
+@transaction.atomic
+def _create(owner: User, kind: AIJob.Kind, prompt: str, provider: str, post: Post | None) -> AIJob:
+    job = AIJob.objects.create(
+        owner=owner,
+        kind=kind,
+        prompt=prompt,
+        provider=provider,
+        post=post,
+        priority=owner.is_paying,
+        sent_at=timezone.now(),
+    )
+    transaction.on_commit(partial(_send, job))
+    return job
+
+
+def _send(job: AIJob) -> bool:
+    from ai.tasks import run_job, run_priority_job
+
+    task = run_priority_job if job.priority else run_job
+    return enqueue(task, str(job.pk), task_id=str(job.pk), on_failure=partial(_unsend, job))
+
+
+def _unsend(job: AIJob) -> None:
+    AIJob.objects.filter(pk=job.pk, status=Status.QUEUED).update(sent_at=None)
+
+
+@transaction.atomic
+def cancel(job: AIJob) -> AIJob:
+    job = AIJob.objects.select_for_update().get(pk=job.pk)
+    if job.status not in (Status.QUEUED, Status.RUNNING):
+        raise Conflict(f"A job that is {job.status} cannot be cancelled.", code="wrong_status")
+    job.status, job.finished_at = Status.CANCELLED, timezone.now()
+    job.save(update_fields=["status", "finished_at"])
+    transaction.on_commit(partial(_revoke, str(job.pk)))
+    return job
+
+
+def _revoke(task_id: str) -> None:
+    """Saves a worker the trouble; the row alone already decides that nothing is done."""
+    try:
+        current_app.control.revoke(task_id)
+    except current_app.tasks["ai.tasks.run_job"].OperationalError:
+        log.warning("cancelled without telling the workers", extra={"job": task_id})
+
+
+def recover() -> dict[str, int]:
+    """Jobs whose message or worker was lost are sent again, as often as attempts are allowed."""
+    long_ago = timezone.now() - timedelta(seconds=settings.AI_STUCK_AFTER)
+    running = AIJob.objects.filter(status=Status.RUNNING, started_at__lt=long_ago)
+    failed = running.filter(attempts__gte=settings.AI_MAX_ATTEMPTS).update(
+        status=Status.FAILED, error="worker lost", finished_at=timezone.now()
+    )
+    running.update(status=Status.QUEUED, sent_at=None)
+    return {"failed": failed, "resent": _resend()}
+
+
+def _resend() -> int:
+    long_ago = timezone.now() - timedelta(seconds=settings.AI_RESEND_AFTER)
+    lost = AIJob.objects.filter(Q(sent_at__isnull=True) | Q(sent_at__lt=long_ago), status=Status.QUEUED)
+    with transaction.atomic():
+        jobs = list(lost.select_for_update(skip_locked=True).order_by("created_at")[:RESEND])
+        AIJob.objects.filter(pk__in=[job.pk for job in jobs]).update(sent_at=timezone.now())
+    return sum(_send(job) for job in jobs)
+
+
+def forget() -> int:
+    """Finished jobs older than the retention."""
+    oldest = timezone.now() - timedelta(days=settings.AI_JOB_RETENTION_DAYS)
+    deleted, _ = AIJob.objects.filter(finished_at__lt=oldest).delete()
+    return deleted

@@ -1,0 +1,27 @@
+from typing import Any
+
+from celery import Task, shared_task
+from django.conf import settings
+
+from ai import providers, running
+from posts.tasks import SAFE, backoff
+
+RUN: dict[str, Any] = {"bind": True, "max_retries": 20, "soft_time_limit": 120, "time_limit": 150, **SAFE}
+
+
+@shared_task(name="ai.tasks.run_job", **RUN)
+def run_job(self: "Task[..., Any]", pk: str) -> str:
+    return _run(self, pk)
+
+
+@shared_task(name="ai.tasks.run_priority_job", **RUN)
+def run_priority_job(self: "Task[..., Any]", pk: str) -> str:
+    return _run(self, pk)
+
+
+def _run(task: "Task[..., Any]", pk: str) -> str:
+    try:
+        return running.run(pk, again=bool((task.request.delivery_info or {}).get("redelivered")))
+    except providers.TryLaterError as error:
+        wait = max(error.after or 0, backoff(task.request.retries, settings.AI_BACKOFF))
+        raise task.retry(exc=error, countdown=min(wait, 300)) from error

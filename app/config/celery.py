@@ -1,0 +1,52 @@
+"""The Celery app: `celery -A config worker|beat|flower`."""
+
+import logging.config
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, signals
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
+
+
+def _is_celery_program() -> bool:
+    program = Path(sys.argv[0])
+    return program.name == "celery" or program.parent.name == "celery"
+
+
+if _is_celery_program():
+    from config.startup import require_settings
+    from config.worker_metrics import choose_folder
+
+    require_settings()
+    # Before any metric is made.
+    if "worker" in sys.argv:
+        choose_folder()
+
+app = Celery("posthub")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+
+@signals.setup_logging.connect
+def configure_logging(**_: Any) -> None:
+    """Celery's own logging set-up is replaced by the project's, so that workers log JSON as the API does."""
+    from django.conf import settings
+
+    logging.config.dictConfig(settings.LOGGING)
+
+
+@signals.worker_init.connect
+def serve_worker_metrics(**_: Any) -> None:
+    from config.worker_metrics import serve
+
+    serve()
+
+
+@signals.worker_shutdown.connect
+def drop_worker_metrics(**_: Any) -> None:
+    from config.worker_metrics import clean
+
+    clean()

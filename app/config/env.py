@@ -1,0 +1,95 @@
+"""Settings from the environment; every name NAME may also come as NAME_FILE, a path to a secret."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+T = TypeVar("T", int, float)
+
+TRUE = {"1", "true", "yes", "on"}
+FALSE = {"0", "false", "no", "off", ""}
+RATE = re.compile(r"^\d+/(s|sec|second|m|min|minute|h|hour|d|day)$")
+
+
+class ConfigError(ImproperlyConfigured):
+    """A mistake in the environment: what is wrong, and what to try."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(f"Error: {message}\nTry: {hint}")
+
+
+def text(name: str, default: str = "") -> str:
+    path = os.environ.get(f"{name}_FILE", "")
+    value = os.environ.get(name, "")
+    if path and value:
+        raise ConfigError(f"{name} and {name}_FILE are both set", f"keep one of {name} and {name}_FILE")
+    if path:
+        return _read(f"{name}_FILE", path)
+    return value.strip() or default
+
+
+def _read(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise ConfigError(
+            f"{name} names {path}, which cannot be read: {reason}", "mount the secret there"
+        ) from None
+
+
+def flag(name: str, *, default: bool = False) -> bool:
+    value = text(name, str(default)).lower()
+    if value in TRUE | FALSE:
+        return value in TRUE
+    raise ConfigError(f"{name} is {value!r}, which is neither yes nor no", f"{name}=true or {name}=false")
+
+
+def names(name: str, default: Sequence[str] = ()) -> list[str]:
+    value = text(name)
+    return [part.strip() for part in value.split(",") if part.strip()] if value else list(default)
+
+
+def whole(name: str, default: int, *, minimum: int = 0) -> int:
+    return _number(name, default, int, minimum)
+
+
+def seconds(name: str, default: float, *, minimum: float = 0.0) -> float:
+    return _number(name, default, float, minimum)
+
+
+def _number(name: str, default: T, kind: Callable[[str], T], minimum: T) -> T:
+    value = text(name, str(default))
+    try:
+        number = kind(value)
+    except ValueError:
+        raise ConfigError(f"{name} is {value!r}, which is not a number", f"{name}={default}") from None
+    if number < minimum:
+        raise ConfigError(f"{name} is {value}, below its minimum {minimum}", f"{name}={default}")
+    return number
+
+
+def rate(name: str, default: str) -> str | None:
+    """A throttle such as 600/min; `off` for none."""
+    value = text(name, default)
+    if value == "off":
+        return None
+    if not RATE.match(value):
+        raise ConfigError(f"{name} is {value!r}, which is no rate", f"{name}={default}, or {name}=off")
+    return value
+
+
+def database(name: str, default: str = "") -> dict[str, Any]:
+    """Django's settings of a PostgreSQL database from its URL, with the backend that counts queries."""
+    url = text(name, default)
+    if not url.startswith(("postgres://", "postgresql://")):
+        given = "not set" if not url else "not a postgres:// address"
+        raise ConfigError(f"{name} is {given}", f"{name}=postgres://posthub:PASSWORD@HOST:5432/posthub")
+    config: dict[str, Any] = dict(environ.Env.db_url_config(url))
+    config["ENGINE"] = "django_prometheus.db.backends.postgresql"
+    return config

@@ -1,0 +1,29 @@
+"""Errors as a client can use them: a rule of PostHub broken is 409, or 503, with a code that stays the same."""
+
+from typing import Any
+
+from rest_framework import status
+from rest_framework.exceptions import APIException
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+
+
+class Conflict(APIException):
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "conflict"
+    default_detail = "The object is not in a state that allows this."
+
+
+class Unavailable(APIException):
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_code = "unavailable"
+    default_detail = "Not available now."
+
+
+def handle(error: Exception, context: dict[str, Any]) -> Response | None:
+    response = exception_handler(error, context)
+    if response is not None and isinstance(error, APIException) and isinstance(response.data, dict):
+        codes = error.get_codes()
+        if isinstance(codes, str) and "detail" in response.data:
+            response.data["code"] = codes
+    return response

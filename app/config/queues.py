@@ -1,0 +1,23 @@
+"""The queues of production and the one place that says which task goes to which."""
+
+from kombu import Exchange, Queue
+
+DEFAULT = "default"
+QUICK = "quick"
+SCHEDULED = "scheduled"
+AI_JOBS = "ai_jobs"
+AI_PRIORITY = "ai_priority"
+
+NAMES = (DEFAULT, QUICK, SCHEDULED, AI_JOBS, AI_PRIORITY)
+
+TASK_QUEUES = tuple(Queue(name, Exchange(name, type="direct"), routing_key=name) for name in NAMES)
+
+TASK_ROUTES = {
+    "posts.tasks.publish_now": {"queue": QUICK},
+    "posts.tasks.publish_due": {"queue": SCHEDULED},
+    "posts.tasks.publish_scheduled": {"queue": SCHEDULED},
+    "posts.tasks.refresh_channel": {"queue": DEFAULT},
+    "monitoring.tasks.housekeeping": {"queue": DEFAULT},
+    "ai.tasks.run_job": {"queue": AI_JOBS},
+    "ai.tasks.run_priority_job": {"queue": AI_PRIORITY},
+}

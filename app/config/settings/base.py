@@ -1,0 +1,273 @@
+"""What every environment shares. Values come from the environment; see docs/app.md for the table."""
+
+from pathlib import Path
+from typing import Any
+
+from config import env, queues, redis_url
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+
+SECRET_KEY = env.text("SECRET_KEY")
+DEBUG = False
+ALLOWED_HOSTS = env.names("ALLOWED_HOSTS")
+
+# The sandbox stands in for AI providers and social networks. Only development allows it.
+SANDBOX_ALLOWED = False
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "corsheaders",
+    "django_celery_beat",
+    "django_prometheus",
+    "drf_spectacular",
+    "rest_framework",
+    "rest_framework.authtoken",
+    "accounts",
+    "posts",
+    "ai",
+    "monitoring",
+]
+
+MIDDLEWARE = [
+    "monitoring.middleware.ProbeHostMiddleware",
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "monitoring.middleware.RequestLogMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# Data
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env.database("DATABASE_URL", "postgres://posthub:posthub_dev_password@127.0.0.1:5432/posthub")
+}
+DATABASES["default"] |= {
+    "CONN_MAX_AGE": env.whole("DATABASE_CONN_MAX_AGE", 60),
+    "CONN_HEALTH_CHECKS": True,
+}
+DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+
+REDIS_URL = env.text("REDIS_URL", "redis://127.0.0.1:6379/0")
+# The name under which Sentinels know the master, for addresses that begin with sentinel://.
+REDIS_SENTINEL_MASTER = env.text("REDIS_SENTINEL_MASTER", "posthub")
+_cache = redis_url.cache(REDIS_URL, REDIS_SENTINEL_MASTER)
+CACHES = {
+    "default": {
+        "BACKEND": "django_prometheus.cache.backends.redis.RedisCache",
+        "LOCATION": _cache["LOCATION"],
+        "KEY_PREFIX": "posthub",
+        "OPTIONS": {
+            # Without Redis the API serves on, unthrottled; health says what is wrong.
+            "IGNORE_EXCEPTIONS": True,
+            "SOCKET_CONNECT_TIMEOUT": 2,
+            "SOCKET_TIMEOUT": 2,
+            **_cache["OPTIONS"],
+        },
+    }
+}
+
+# Accounts
+
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+CORS_ALLOWED_ORIGINS = env.names("CORS_ALLOWED_ORIGINS")
+CORS_ALLOW_CREDENTIALS = True
+CORS_EXPOSE_HEADERS = ["X-Request-ID"]
+CSRF_TRUSTED_ORIGINS = CORS_ALLOWED_ORIGINS
+
+# Language, files
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+
+# API
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "config.pagination.Pages",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_THROTTLE_CLASSES": [
+        "rest_framework.throttling.AnonRateThrottle",
+        "rest_framework.throttling.UserRateThrottle",
+        "rest_framework.throttling.ScopedRateThrottle",
+    ],
+    "DEFAULT_THROTTLE_RATES": {
+        "anon": env.rate("API_THROTTLE_ANON", "60/min"),
+        "user": env.rate("API_THROTTLE_USER", "600/min"),
+        "ai": env.rate("API_THROTTLE_AI", "60/min"),
+        "login": env.rate("API_THROTTLE_LOGIN", "10/min"),
+    },
+    # How many proxies add to X-Forwarded-For; 0 takes the address of the connection.
+    "NUM_PROXIES": env.whole("API_NUM_PROXIES", 0),
+    "EXCEPTION_HANDLER": "config.errors.handle",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "PostHub API",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "Publisher": "posts.models.Channel.Publisher",
+        "PostStatus": "posts.models.Post.Status",
+        "JobStatus": "ai.models.AIJob.Status",
+        "JobKind": "ai.models.AIJob.Kind",
+        "Plan": "accounts.models.User.Plan",
+    },
+}
+
+# Celery
+
+CELERY_BROKER_URL = env.text("CELERY_BROKER_URL", REDIS_URL)
+# Nobody reads results: the database says what became of a post or a job.
+CELERY_RESULT_BACKEND = None
+CELERY_RESULT_EXPIRES = None
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_DEFAULT_QUEUE = queues.DEFAULT
+CELERY_TASK_QUEUES = queues.TASK_QUEUES
+CELERY_TASK_ROUTES = queues.TASK_ROUTES
+# A task sent to a queue that no worker has must fail at once, not wait there for ever.
+CELERY_TASK_CREATE_MISSING_QUEUES = False
+CELERY_TASK_TIME_LIMIT = 300
+CELERY_TASK_SOFT_TIME_LIMIT = 270
+CELERY_TASK_SEND_SENT_EVENT = True
+CELERY_TASK_PUBLISH_RETRY_POLICY = {
+    "max_retries": 2,
+    "interval_start": 0,
+    "interval_step": 0.2,
+    "interval_max": 0.5,
+}
+CELERY_WORKER_SEND_TASK_EVENTS = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 5.0
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # Beyond every time limit and back-off, so that only the messages of dead workers come again.
+    "visibility_timeout": env.whole("CELERY_VISIBILITY_TIMEOUT", 900, minimum=1),
+    "socket_connect_timeout": 5,
+    "socket_timeout": 30,
+    "socket_keepalive": True,
+    "health_check_interval": 25,
+    **redis_url.transport_options(CELERY_BROKER_URL, REDIS_SENTINEL_MASTER),
+}
+CELERY_TIMEZONE = TIME_ZONE
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+
+# Publishing
+
+PUBLISH_DUE_INTERVAL = env.whole("PUBLISH_DUE_INTERVAL", 60, minimum=1)
+HOUSEKEEPING_INTERVAL = env.whole("HOUSEKEEPING_INTERVAL", 300, minimum=1)
+PUBLISH_MAX_ATTEMPTS = env.whole("PUBLISH_MAX_ATTEMPTS", 5, minimum=1)
+PUBLISH_BACKOFF = env.seconds("PUBLISH_BACKOFF", 10)
+# Longer than the hard time limit of a publishing task: whoever held the post then is dead.
+PUBLISH_STUCK_AFTER = env.seconds("PUBLISH_STUCK_AFTER", 300)
+# When a due post's message is taken for lost and sent again.
+PUBLISH_RESEND_AFTER = env.seconds("PUBLISH_RESEND_AFTER", 600)
+WEBHOOK_TIMEOUT = env.seconds("WEBHOOK_TIMEOUT", 15, minimum=0.1)
+WEBHOOK_ALLOW_PRIVATE = False
+WEBHOOK_ALLOW_HTTP = False
+SANDBOX_LATENCY = env.seconds("SANDBOX_LATENCY", 0)
+
+# AI
+
+GEMINI_API_KEY = env.text("GEMINI_API_KEY")
+GEMINI_API_URL = env.text("GEMINI_API_URL", "https://generativelanguage.googleapis.com")
+GEMINI_MODEL = env.text("GEMINI_MODEL", "gemini-flash-latest")
+GEMINI_EMBEDDING_MODEL = env.text("GEMINI_EMBEDDING_MODEL", "gemini-embedding-001")
+PERPLEXITY_API_KEY = env.text("PERPLEXITY_API_KEY")
+PERPLEXITY_API_URL = env.text("PERPLEXITY_API_URL", "https://api.perplexity.ai")
+PERPLEXITY_MODEL = env.text("PERPLEXITY_MODEL", "sonar")
+AI_TIMEOUT = env.seconds("AI_TIMEOUT", 30, minimum=0.1)
+AI_MAX_ATTEMPTS = env.whole("AI_MAX_ATTEMPTS", 4, minimum=1)
+AI_BACKOFF = env.seconds("AI_BACKOFF", 5)
+AI_STUCK_AFTER = env.seconds("AI_STUCK_AFTER", 600)
+# When the message of a queued job is taken for lost and sent again.
+AI_RESEND_AFTER = env.seconds("AI_RESEND_AFTER", 3600)
+AI_JOB_RETENTION_DAYS = env.whole("AI_JOB_RETENTION_DAYS", 90, minimum=1)
+
+# Metrics, logs, errors
+
+# Where the page «system» asks for queues and backups, and where its link to the graphs leads.
+PROMETHEUS_URL = env.text("PROMETHEUS_URL")
+# Grafana reads the second name from the same file in production.
+GRAFANA_URL = env.text("GRAFANA_URL", env.text("GF_SERVER_ROOT_URL"))
+PROMETHEUS_EXPORT_MIGRATIONS = False  # monitoring.metrics has it, correct with several processes
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"context": {"()": "monitoring.logs.ContextFilter"}},
+    "formatters": {
+        "json": {"()": "monitoring.logs.json_formatter"},
+        "text": {
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s [request=%(request_id)s task=%(task_id)s]"
+        },
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "filters": ["context"],
+            "formatter": "text" if env.text("LOG_FORMAT", "json") == "text" else "json",
+        }
+    },
+    "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO").upper()},
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        "django.server": {"handlers": [], "propagate": True},
+        # The request line of monitoring.middleware says it already.
+        "django.request": {"level": "ERROR"},
+        "gunicorn.error": {"handlers": [], "propagate": True},
+    },
+}
+SENTRY_DSN = env.text("SENTRY_DSN")
+SENTRY_ENVIRONMENT = env.text("SENTRY_ENVIRONMENT", "production")
+SENTRY_TRACES_SAMPLE_RATE = env.seconds("SENTRY_TRACES_SAMPLE_RATE", 0)

@@ -1,0 +1,17 @@
+"""For a developer's machine and the demo: the sandbox is allowed, a webhook may be on this machine."""
+
+from config import env
+from config.settings.base import *  # noqa: F403
+
+SECRET_KEY = env.text("SECRET_KEY", "django-insecure-for-development-only")
+DEBUG = env.flag("DEBUG", default=True)
+ALLOWED_HOSTS = env.names("ALLOWED_HOSTS", ["*"])
+
+SANDBOX_ALLOWED = True
+WEBHOOK_ALLOW_PRIVATE = True
+WEBHOOK_ALLOW_HTTP = True
+
+SENTRY_ENVIRONMENT = env.text("SENTRY_ENVIRONMENT", "development")
+WHITENOISE_USE_FINDERS = True
+# Whatever finders find is served; there is no collected folder to warn about.
+WHITENOISE_AUTOREFRESH = True

@@ -1,0 +1,35 @@
+"""For posthub.work. Refuses to start rather than run open to the world."""
+
+from config import env
+from config.settings import guard
+from config.settings.base import *  # noqa: F403
+from config.settings.base import REST_FRAMEWORK
+
+guard.require_safe(
+    secret_key=env.text("SECRET_KEY"),
+    debug=env.flag("DEBUG"),
+    hosts=env.names("ALLOWED_HOSTS"),
+    missing=[name for name in ("DATABASE_URL", "REDIS_URL") if not env.text(name)],
+)
+
+DEBUG = False
+SANDBOX_ALLOWED = False
+WEBHOOK_ALLOW_PRIVATE = env.flag("WEBHOOK_ALLOW_PRIVATE")
+WEBHOOK_ALLOW_HTTP = env.flag("WEBHOOK_ALLOW_HTTP")
+
+# Caddy ends TLS and adds one entry to X-Forwarded-For.
+REST_FRAMEWORK["NUM_PROXIES"] = env.whole("API_NUM_PROXIES", 1)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", default=True)
+# Probes and Prometheus come over the inner network, without TLS.
+SECURE_REDIRECT_EXEMPT = [r"^metrics$", r"^health/$", r"^api/v1/health/$"]
+SECURE_HSTS_SECONDS = env.whole("SECURE_HSTS_SECONDS", 31_536_000)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+SECURE_HSTS_PRELOAD = True
+SESSION_COOKIE_SECURE = True
+CSRF_COOKIE_SECURE = True
+
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}

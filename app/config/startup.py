@@ -1,0 +1,16 @@
+"""Configuration mistakes, told to the person who starts the process."""
+
+import sys
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+
+def require_settings() -> None:
+    """Load the settings now; on a mistake print what is wrong and how to repair it, and exit 2."""
+    try:
+        settings.INSTALLED_APPS  # noqa: B018  (the access is what loads them)
+    except ImproperlyConfigured as error:
+        text = str(error)
+        print(text if text.startswith("Error:") else f"Error: {text}", file=sys.stderr)
+        raise SystemExit(2) from None

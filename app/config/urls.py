@@ -1,0 +1,41 @@
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from rest_framework.routers import SimpleRouter
+
+from accounts.api import login, logout, me, token
+from ai.api import CaptionView, JobViewSet
+from monitoring.api import SystemView
+from monitoring.views import health, metrics
+from posts.api import ChannelViewSet, PostViewSet
+
+router = SimpleRouter()
+router.register("channels", ChannelViewSet, "channel")
+router.register("posts", PostViewSet, "post")
+router.register("ai/jobs", JobViewSet, "ai-job")
+
+api: list[Any] = [
+    path("health/", health, name="health"),
+    path("auth/token/", token, name="token"),
+    path("auth/login/", login, name="login"),
+    path("auth/logout/", logout, name="logout"),
+    path("me/", me, name="me"),
+    path("ai/captions/", CaptionView.as_view(), name="ai-caption"),
+    path("system/", SystemView.as_view(), name="system"),
+    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("", include(router.urls)),
+]
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("health/", health, name="health"),
+    # The name that public Django dashboards and alerts leave out of the traffic.
+    path("metrics", metrics, name="prometheus-django-metrics"),
+    path("api/v1/", include((api, "api"))),
+]
+
+if settings.DEBUG:
+    urlpatterns.append(path("api/docs/", SpectacularSwaggerView.as_view(url_name="api:schema")))

@@ -1,0 +1,339 @@
+// What people do, in the order in which they do it: later scenarios find what earlier ones left.
+import assert from 'node:assert/strict';
+
+import { badge, eventually, heading, inMinutes, notice, picture, readable, signIn, signInAnew, usable, write } from './steps.mjs';
+
+export const scenarios = {
+  async 'a stranger is led to the door'({ page, pictures }) {
+    const sizes = [];
+    page.on('response', (answer) => sizes.push(answer.request().sizes().then((size) => size.responseBodySize)));
+    await page.goto('/posts?view=calendar');
+    await heading(page, 'Sign in');
+    await eventually(async () => assert.equal(new URL(page.url()).searchParams.get('next'), '/posts?view=calendar'));
+    await page.waitForLoadState('networkidle');
+    const firstLoad = (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+    await usable(page);
+    await readable(page);
+    await picture(page, pictures, 'sign-in');
+    return { firstLoad };
+  },
+
+  async 'a wrong password is told and nothing is lost'({ page, customer }) {
+    await page.goto('/sign-in');
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.getByText('This must be filled in.').waitFor();
+    await page.getByLabel('User name').fill(customer);
+    await page.getByLabel('Password').fill('wrong');
+    await page.keyboard.press('Enter');
+    await page.getByText('User name or password is wrong.').waitFor();
+    await eventually(async () => assert.equal(await page.getByLabel('User name').inputValue(), customer));
+  },
+
+  async 'signing in by keyboard leads to the page that was wanted'({ page, customer, password }) {
+    await page.goto('/account');
+    await heading(page, 'Sign in');
+    await page.getByLabel('User name').focus();
+    await page.keyboard.type(customer);
+    await page.keyboard.press('Tab');
+    await page.keyboard.type(password);
+    await page.keyboard.press('Enter');
+    await heading(page, 'Account');
+    await eventually(async () => assert.equal(await page.evaluate(() => document.activeElement?.tagName), 'H1'));
+    await eventually(async () => assert.equal(await page.title(), 'Account · PostHub'));
+    await page.reload();
+    await heading(page, 'Account');
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Enter');
+    await eventually(async () => assert.equal(await page.evaluate(() => document.activeElement?.id), 'content'));
+  },
+
+  async 'an empty account says what to do first'({ page, other, password }) {
+    await signIn(page, other, password);
+    await page.getByRole('heading', { name: 'No posts yet' }).waitFor();
+    await page.goto('/channels');
+    await page.getByRole('button', { name: 'Delete Demo' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+    await page.getByRole('heading', { name: 'No channel yet' }).waitFor();
+    await page.goto('/posts');
+    await page.getByRole('link', { name: 'Add a channel' }).click();
+    await heading(page, 'Channels');
+    await page.goto('/posts/new');
+    await page.getByRole('heading', { name: 'No channel yet' }).waitFor();
+  },
+
+  async 'channels are made, refused, changed and deleted'({ page, customer, password, pictures }) {
+    await signIn(page, customer, password);
+    await page.getByRole('link', { name: 'Channels' }).click();
+    await heading(page, 'Channels');
+    await page.getByRole('button', { name: 'Add a channel' }).click();
+    await page.getByRole('button', { name: 'Save' }).click();
+    await eventually(async () => assert.equal(await page.getByText('This must be filled in.').count(), 2));
+    await page.getByLabel('Name', { exact: true }).fill('Demo');
+    await page.getByLabel('Address').fill('no address');
+    await page.getByRole('button', { name: 'Save' }).click();
+    await page.getByText('You have a channel of this name already.').waitFor();
+    await page.getByText('This is no web address.').waitFor();
+    await picture(page, pictures, 'channels');
+    await usable(page);
+    await page.getByLabel('Name', { exact: true }).fill('Garden shop');
+    await page.getByLabel('Address').fill('https://shop.example.com/posts');
+    await page.getByRole('button', { name: 'Save' }).click();
+    await notice(page, '“Garden shop” is saved.');
+    await page.getByRole('button', { name: 'Change Garden shop' }).click();
+    await page.getByLabel('Kind').selectOption('sandbox');
+    await page.getByRole('button', { name: 'Save' }).click();
+    await page.getByText('Sandbox (publishes nowhere)').nth(1).waitFor();
+    await page.getByRole('button', { name: 'Delete Garden shop' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
+    await eventually(async () => assert.equal(await page.getByRole('heading', { name: 'Garden shop' }).count(), 1));
+  },
+
+  async 'a caption is queued, written and used'({ page, customer, password, pictures }) {
+    await signIn(page, customer, password);
+    await write(page, '');
+    await page.getByRole('button', { name: 'Save draft' }).click();
+    await page.getByText('This must be filled in.').waitFor();
+    await page.getByLabel('What is the post about?').fill('spring bulbs are in');
+    const seen = page.locator('.job [role=status] strong');
+    await page.getByRole('button', { name: 'Write a caption' }).click();
+    await seen.getByText(/Waiting in the queue|Being written/).waitFor();
+    await page.locator('.result').waitFor();
+    await seen.getByText('Ready', { exact: true }).waitFor();
+    const caption = await page.locator('.result blockquote').innerText();
+    assert.match(caption, /spring bulbs are in/);
+    await page.getByRole('button', { name: 'Use as the text' }).click();
+    await page.waitForFunction((text) => [...document.querySelectorAll('textarea')].some((one) => one.value === text), caption);
+    await usable(page);
+    await readable(page);
+    await picture(page, pictures, 'composer', { fullPage: true });
+    await page.getByRole('button', { name: 'Save draft' }).click();
+    await notice(page, 'Saved.');
+    await badge(page, 'Draft');
+    await eventually(async () => assert.match(page.url(), /\/posts\/[0-9a-f-]{36}$/));
+    await page.getByRole('link', { name: 'Posts', exact: true }).click();
+    await page.locator('.post[data-status=draft]', { hasText: 'spring bulbs' }).waitFor();
+  },
+
+  async 'a caption that does not come can be cancelled, and a refused one says why'({ page, customer, password }) {
+    await signIn(page, customer, password);
+    await write(page, '');
+    await page.getByLabel('What is the post about?').fill('[sandbox:unreachable] too slow');
+    await page.getByRole('button', { name: 'Write a caption' }).click();
+    await page.getByText('it is asked again').waitFor();
+    await page.getByRole('button', { name: 'Cancel', exact: true }).click();
+    await page.locator('.job').getByText('Cancelled').waitFor();
+    await page.getByLabel('What is the post about?').fill('[sandbox:reject] rude words');
+    await page.getByRole('button', { name: 'Write a caption' }).click();
+    await page.getByText('No caption came').waitFor();
+    await page.getByText('the sandbox was asked to refuse').waitFor();
+  },
+
+  async 'a scheduled post is published by the worker while one looks'({ page, customer, password }) {
+    await signIn(page, customer, password);
+    await write(page, 'Opening hours change on Monday');
+    await page.getByLabel('Time').fill('2020-01-01T10:00');
+    await page.getByRole('button', { name: 'Schedule' }).click();
+    await page.getByText('This time is past.').waitFor();
+    // Up to an hour late means at once; it is beat that finds it due, and a worker that publishes it.
+    await page.getByLabel('Time').fill(inMinutes(-1));
+    await page.getByRole('button', { name: 'Schedule' }).click();
+    await notice(page, 'Scheduled for');
+    await badge(page, 'Published');
+    await page.getByText('sandbox-').waitFor();
+    await page.getByText('A post in this state cannot be changed.').waitFor();
+    await usable(page);
+  },
+
+  async 'the list shows a post going out without being asked'({ page, context, customer, password, pictures }) {
+    await signIn(page, customer, password);
+    await write(page, 'Free seeds with every order over 500 Kč');
+    await page.getByLabel('Time').fill(inMinutes(60 * 26));
+    await page.getByRole('button', { name: 'Schedule' }).click();
+    await badge(page, 'Scheduled');
+    await page.waitForURL(/\/posts\/[0-9a-f-]{36}$/);
+    const address = page.url();
+    const second = await context.newPage();
+    await second.goto('/posts');
+    const row = second.locator('.post', { hasText: 'Free seeds' });
+    await row.locator('.badge', { hasText: 'Scheduled' }).waitFor();
+    await row.getByRole('button', { name: /^Back to draft/ }).click();
+    await row.locator('.badge', { hasText: 'Draft' }).waitFor();
+    await page.goto(address);
+    await page.getByRole('button', { name: 'Publish now' }).click();
+    await badge(page, 'Published');
+    // A hidden page asks nothing; the one that is looked at does, and tells the screen reader.
+    await second.bringToFront();
+    await row.locator('.badge', { hasText: 'Published' }).waitFor({ timeout: 30_000 });
+    await notice(second, 'is now: Published');
+    await write(page, 'Opening of the new greenhouse, everybody is welcome');
+    await page.getByLabel('Time').fill(inMinutes(60 * 50));
+    await page.getByRole('button', { name: 'Schedule' }).click();
+    await badge(page, 'Scheduled');
+    await write(page, '[sandbox:reject] A post that the network does not take');
+    await page.getByRole('button', { name: 'Publish now' }).click();
+    await badge(page, 'Failed');
+    await second.reload();
+    await second.locator('.post').nth(3).waitFor();
+    await usable(second);
+    await readable(second);
+    await picture(second, pictures, 'posts');
+  },
+
+  async 'a failed post says why, and is repaired and sent again'({ page, customer, password }) {
+    await signIn(page, customer, password);
+    await page.goto('/posts?status=failed');
+    const row = page.locator('.post', { hasText: 'does not take' });
+    await row.getByText('the sandbox was asked to reject this post').waitFor();
+    await row.getByRole('button', { name: /^Retry/ }).click();
+    // It is no longer a failed one for a moment, and then again.
+    await row.getByText('the sandbox was asked to reject this post').waitFor();
+    await row.getByRole('link').click();
+    await page.getByLabel('Text', { exact: true }).fill('A post that the network takes');
+    await page.getByRole('button', { name: 'Retry' }).click();
+    await badge(page, 'Published');
+  },
+
+  async 'the calendar shows the month and leads to a day'({ page, customer, password, pictures }) {
+    await signIn(page, customer, password);
+    await page.getByRole('button', { name: 'Calendar' }).click();
+    await page.locator('.chip[data-status=published]').first().waitFor();
+    await usable(page);
+    await readable(page);
+    await picture(page, pictures, 'calendar', { fullPage: true });
+    const name = await page.locator('.calendar-head h2').innerText();
+    await page.getByRole('button', { name: 'Next month' }).click();
+    await page.waitForFunction((old) => document.querySelector('.calendar-head h2')?.textContent !== old, name);
+    const day = page.locator('td:not(.outside) .calendar__day').nth(14);
+    await day.focus();
+    await page.keyboard.press('Enter');
+    await heading(page, 'New post');
+    await eventually(async () => assert.match(await page.getByLabel('Time').inputValue(), /-15T09:00$/));
+  },
+
+  async 'what is not saved is not lost by leaving'({ page, customer, password }) {
+    await signIn(page, customer, password);
+    await write(page, 'half a thought');
+    await page.getByRole('link', { name: 'Channels' }).click();
+    await page.getByRole('dialog').getByText('Leave without saving?').waitFor();
+    await page.keyboard.press('Escape');
+    await eventually(async () => assert.equal(await page.getByLabel('Text', { exact: true }).inputValue(), 'half a thought'));
+    await page.getByRole('link', { name: 'Channels' }).click();
+    await page.getByRole('button', { name: 'Leave' }).click();
+    await heading(page, 'Channels');
+  },
+
+  async 'offline is said, and ends by itself'({ page, context, customer, password, pictures }) {
+    await signIn(page, customer, password);
+    await page.locator('.post').first().waitFor();
+    await context.setOffline(true);
+    await page.getByText('You are offline.').waitFor();
+    await page.getByLabel('State').selectOption('draft');
+    await page.getByRole('heading', { name: 'That did not work' }).waitFor();
+    await picture(page, pictures, 'offline');
+    await context.setOffline(false);
+    await page.getByRole('heading', { name: 'That did not work' }).waitFor({ state: 'hidden' });
+    await page.getByText('You are offline.').waitFor({ state: 'hidden' });
+  },
+
+  async 'an API that is away is told, and found again'({ page, customer, password }) {
+    await signIn(page, customer, password);
+    await page.route('**/api/v1/**', (route) => route.fulfill({ status: 502, body: '<html>' }));
+    await page.goto('/posts');
+    await page.getByRole('heading', { name: 'That did not work' }).waitFor();
+    await page.getByText('The service is not available now.').waitFor();
+    await page.unroute('**/api/v1/**');
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await page.locator('.post').first().waitFor();
+    await page.route('**/api/v1/posts/?*', (route) => route.fulfill({ status: 500, body: '' }));
+    await page.evaluate(() => window.dispatchEvent(new Event('online')));
+    await page.getByText('Not up to date:').waitFor();
+    await eventually(async () => assert.ok((await page.locator('.post').count()) > 0));
+  },
+
+  async 'a session that ended leads to the door and back'({ page, context, customer, password }) {
+    await signIn(page, customer, password);
+    await page.goto('/channels');
+    await page.getByRole('heading', { name: 'Garden shop' }).waitFor();
+    await context.clearCookies();
+    await page.evaluate(() => window.dispatchEvent(new Event('online')));
+    await heading(page, 'Sign in');
+    await page.getByLabel('User name').fill(customer);
+    await page.getByLabel('Password').fill(password);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await heading(page, 'Channels');
+  },
+
+  async 'Czech, dark and on a phone'({ browser, base, recorder, customer, password, pictures }) {
+    const phone = await browser.newContext({
+      baseURL: base, locale: 'cs-CZ', timezoneId: 'Europe/Prague', viewport: { width: 390, height: 760 },
+      colorScheme: 'dark', hasTouch: true, isMobile: true, reducedMotion: 'reduce',
+    });
+    try {
+      const page = await phone.newPage();
+      recorder.watch(page, 'Czech, dark and on a phone');
+      await page.goto('/sign-in');
+      await page.getByLabel('Uživatelské jméno').fill(customer);
+      await page.getByLabel('Heslo').fill(password);
+      await page.getByRole('button', { name: 'Přihlásit se' }).tap();
+      await heading(page, 'Příspěvky');
+      await eventually(async () => assert.equal(await page.evaluate(() => document.documentElement.lang), 'cs'));
+      await page.locator('.post').first().waitFor();
+      await picture(page, pictures, 'phone-posts');
+      for (const path of ['/posts', '/posts?view=calendar', '/posts/new', '/channels', '/account']) {
+        await page.goto(path);
+        await page.getByRole('heading', { level: 1 }).waitFor();
+        await page.locator('.loading').waitFor({ state: 'detached' });
+        await usable(page);
+        await readable(page);
+        if (path.includes('calendar')) await picture(page, pictures, 'phone-calendar');
+        if (path.endsWith('new')) await picture(page, pictures, 'phone-composer');
+      }
+    } finally {
+      await phone.close();
+    }
+  },
+
+  async 'language and colours are chosen and kept'({ page, customer, password, pictures }) {
+    // Signing out ends the session for good: not the one that the other scenarios share.
+    await signInAnew(page, customer, password);
+    await page.getByRole('link', { name: 'Account' }).click();
+    await page.getByLabel('Dark').check();
+    await picture(page, pictures, 'account');
+    await readable(page);
+    await page.getByLabel('Čeština').check();
+    await heading(page, 'Účet');
+    await eventually(async () => assert.equal(await page.title(), 'Účet · PostHub'));
+    await page.reload();
+    await heading(page, 'Účet');
+    await eventually(async () => assert.equal(await page.evaluate(() => getComputedStyle(document.documentElement).colorScheme), 'dark'));
+    await page.getByRole('button', { name: 'Odhlásit se' }).click();
+    await heading(page, 'Přihlášení');
+    await page.goto('/posts');
+    await heading(page, 'Přihlášení');
+  },
+
+  async 'the page of the staff shows queues and the proven backup'({ page, staff, password, pictures }) {
+    await signIn(page, staff, password);
+    await page.getByRole('link', { name: 'System' }).click();
+    await heading(page, 'System');
+    for (const queue of ['ai_jobs', 'ai_priority', 'default', 'quick', 'scheduled']) {
+      await page.getByRole('row', { name: new RegExp(`^${queue} `) }).waitFor();
+    }
+    const facts = page.locator('dl.facts');
+    await facts.getByText(/ sec/).first().waitFor();
+    await eventually(async () => assert.match(await facts.innerText(), /Restore took \(RTO\)\s+[\d.]+ secs?/));
+    await eventually(async () => assert.doesNotMatch(await facts.innerText(), /never/));
+    await usable(page);
+    await readable(page);
+    await picture(page, pictures, 'system');
+  },
+
+  async 'customers do not see the page of the staff'({ page, customer, password }) {
+    await signIn(page, customer, password);
+    await eventually(async () => assert.equal(await page.getByRole('link', { name: 'System' }).count(), 0));
+    await page.goto('/system');
+    await heading(page, 'Posts');
+    await page.goto('/nowhere/at/all');
+    await heading(page, 'Not found');
+  },
+};

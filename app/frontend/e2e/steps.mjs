@@ -1,0 +1,131 @@
+// What several scenarios do.
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+
+const sessions = new Map();
+
+/** As a person who has been here before: the API allows ten sign-ins a minute, and a scenario is to be quick. */
+export async function signIn(page, name, password) {
+  if (!sessions.has(name)) {
+    await signInAnew(page, name, password);
+    sessions.set(name, await page.context().cookies());
+  } else {
+    await page.context().addCookies(sessions.get(name));
+    await page.goto('/posts');
+    await heading(page, 'Posts');
+  }
+}
+
+export async function signInAnew(page, name, password) {
+  await page.goto('/sign-in');
+  await page.getByLabel('User name').fill(name);
+  await page.getByLabel('Password').fill(password);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await heading(page, 'Posts');
+}
+
+export async function heading(page, name) {
+  await page.getByRole('heading', { level: 1, name, exact: true }).waitFor();
+}
+
+/** The page follows within a moment of what was done to it: try until it holds. */
+export async function eventually(check, milliseconds = 5_000) {
+  const end = Date.now() + milliseconds;
+  for (;;) {
+    try {
+      return await check();
+    } catch (error) {
+      if (Date.now() > end) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+}
+
+/** A message of the notice board. */
+export async function notice(page, text) {
+  await page.locator('.notice', { hasText: text }).first().waitFor();
+}
+
+export async function badge(page, status, timeout = 30_000) {
+  await page.locator('.page-head .badge', { hasText: status }).waitFor({ timeout });
+}
+
+export async function write(page, text) {
+  await page.goto('/posts/new');
+  await heading(page, 'New post');
+  await page.getByLabel('Channel').locator('option').first().waitFor({ state: 'attached' });
+  await page.getByLabel('Text', { exact: true }).fill(text);
+}
+
+/** A local time for the field, minutes from now. */
+export function inMinutes(minutes) {
+  const parts = new Intl.DateTimeFormat('sv-SE', {
+    timeZone: 'Europe/Prague', dateStyle: 'short', timeStyle: 'short',
+  }).format(new Date(Date.now() + minutes * 60_000));
+  return parts.replace(' ', 'T');
+}
+
+export async function picture(page, folder, name, { fullPage = false } = {}) {
+  if (!folder) return;
+  await page.evaluate(() => document.fonts.ready);
+  await page.screenshot({ path: join(folder, `${name}.png`), animations: 'disabled', fullPage });
+}
+
+/** What a person with a keyboard, a screen reader or a small screen would stumble over. */
+export async function usable(page) {
+  const faults = await page.evaluate(() => {
+    const found = [];
+    const named = (element) =>
+      element.getAttribute('aria-label') || element.labels?.[0]?.textContent?.trim() ||
+      document.getElementById(element.getAttribute('aria-labelledby') ?? '')?.textContent?.trim() ||
+      element.textContent?.trim();
+    for (const element of document.querySelectorAll('a[href], button, input, select, textarea, progress, table')) {
+      const nameless = element instanceof HTMLTableElement ? !element.caption && !element.closest('[aria-labelledby]') : !named(element);
+      if (nameless) found.push(`no name: ${element.outerHTML.slice(0, 120)}`);
+    }
+    const ids = [...document.querySelectorAll('[id]')].map((element) => element.id);
+    for (const id of ids.filter((one, place) => ids.indexOf(one) !== place)) found.push(`id twice: ${id}`);
+    if (document.querySelectorAll('h1').length !== 1) found.push('not exactly one h1');
+    if (document.querySelectorAll('main').length !== 1) found.push('not exactly one main');
+    if (!document.documentElement.lang) found.push('no language');
+    const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+    if (wide > 0) found.push(`scrolls sideways by ${wide}`);
+    return found;
+  });
+  assert.deepEqual(faults, [], await page.url());
+}
+
+/** Contrast of every text that is seen, by the formula of WCAG 2; at least 4.5. */
+export async function readable(page) {
+  const faults = await page.evaluate(() => {
+    const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+    const rgba = (colour) => {
+      canvas.clearRect(0, 0, 1, 1);
+      canvas.fillStyle = colour;
+      canvas.fillRect(0, 0, 1, 1);
+      return [...canvas.getImageData(0, 0, 1, 1).data];
+    };
+    const light = ([red, green, blue]) => {
+      const [r, g, b] = [red, green, blue].map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+      return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const behind = (element) => {
+      for (let one = element; one; one = one.parentElement) {
+        const colour = rgba(getComputedStyle(one).backgroundColor);
+        if (colour[3] === 255) return colour;
+      }
+      return [255, 255, 255];
+    };
+    const found = [];
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const element = walker.currentNode.parentElement;
+      if (!walker.currentNode.textContent.trim() || !element.checkVisibility() || element.closest(':disabled, .unseen, script, noscript, option')) continue;
+      const [one, other] = [light(rgba(getComputedStyle(element).color)), light(behind(element))].sort((a, b) => b - a);
+      const ratio = (one + 0.05) / (other + 0.05);
+      if (ratio < 4.5) found.push(`${ratio.toFixed(2)}: ${walker.currentNode.textContent.trim().slice(0, 40)}`);
+    }
+    return found;
+  });
+  assert.deepEqual(faults, [], await page.url());
+}

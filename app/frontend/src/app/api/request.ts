@@ -1,0 +1,81 @@
+/** One request to the API, its path, parameters, body and answer held to the schema by their types. */
+import { Problem, problemOf } from './problem';
+import type { paths } from './schema';
+
+export type Method = 'get' | 'post' | 'put' | 'patch' | 'delete';
+export type PathOf<M extends Method> = {
+  [P in keyof paths]: paths[P][M] extends object ? P : never;
+}[keyof paths];
+
+type Operation<P extends keyof paths, M extends Method> = paths[P][M];
+type Json<T> = T extends { content: { 'application/json': infer B } } ? B : undefined;
+type Parameters<O, K extends 'path' | 'query'> = O extends { parameters: infer A }
+  ? K extends keyof A
+    ? NonNullable<A[K]>
+    : never
+  : never;
+type Body<O> = O extends { requestBody?: infer B } ? Json<NonNullable<B>> : undefined;
+type Success<R> = { [S in keyof R]: S extends 200 | 201 | 202 | 204 ? Json<R[S]> : never }[keyof R];
+
+export type Answer<P extends keyof paths, M extends Method> =
+  Operation<P, M> extends { responses: infer R } ? Success<R> : never;
+
+export interface Options<P extends keyof paths, M extends Method> {
+  path?: Parameters<Operation<P, M>, 'path'>;
+  query?: Parameters<Operation<P, M>, 'query'>;
+  body?: Body<Operation<P, M>>;
+}
+
+const SAFE: readonly Method[] = ['get'];
+const PATIENCE = 20_000;
+
+export function addressOf(
+  template: string,
+  path: Readonly<Record<string, unknown>> = {},
+  query: Readonly<Record<string, unknown>> = {},
+): string {
+  const filled = template.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(path[name])));
+  const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== '');
+  const search = new URLSearchParams(given.map(([name, value]) => [name, String(value)]));
+  return given.length > 0 ? `${filled}?${search.toString()}` : filled;
+}
+
+export async function send<M extends Method, P extends PathOf<M>>(
+  method: M,
+  template: P,
+  options: Options<P, M>,
+  csrfToken: string,
+): Promise<Answer<P, M>> {
+  const address = addressOf(template, options.path ?? {}, options.query ?? {});
+  const headers: Record<string, string> = { Accept: 'application/json' };
+  if (!SAFE.includes(method)) headers['X-CSRFToken'] = csrfToken;
+  if (options.body !== undefined) headers['Content-Type'] = 'application/json';
+  const answer = await reach(address, {
+    method: method.toUpperCase(),
+    headers,
+    credentials: 'same-origin',
+    cache: 'no-store',
+    signal: AbortSignal.timeout(PATIENCE),
+    ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
+  });
+  const body = await contentOf(answer);
+  if (!answer.ok) throw problemOf(answer.status, body, answer.headers.get('Retry-After'));
+  return body as Answer<P, M>;
+}
+
+async function reach(address: string, request: RequestInit): Promise<Response> {
+  try {
+    return await fetch(address, request);
+  } catch {
+    throw new Problem('offline');
+  }
+}
+
+async function contentOf(answer: Response): Promise<unknown> {
+  try {
+    return answer.status === 204 ? undefined : await answer.json();
+  } catch {
+    if (answer.ok) throw new Problem('failed');
+    return undefined;
+  }
+}

@@ -1,0 +1,24 @@
+import { expect, it } from 'vitest';
+
+import { Problem } from '../api/problem';
+import { Phrases } from './phrases';
+import { fieldText, problemText } from './words';
+
+const czech = new Phrases('cs');
+
+it('a code says more than its kind', () => {
+  expect(problemText(new Problem('conflict', 'posts_waiting'), czech)).toContain('čekají příspěvky');
+  expect(problemText(new Problem('conflict', 'unheard_of'), czech)).toContain('Mezitím');
+  expect(problemText(new Problem('throttled', 'throttled', '', {}, 12), czech)).toContain('12 s');
+});
+
+it('what is known of a field is said in the language, the rest as it came', () => {
+  const problem = new Problem('invalid', '', '', {
+    name: ['You have a channel of this name already.'],
+    webhook_url: ['Something quite new.'],
+  });
+  expect(fieldText(problem, 'name', czech)).toBe('Kanál tohoto jména už máte.');
+  expect(fieldText(problem, 'webhook_url', czech)).toBe('Something quite new.');
+  expect(fieldText(problem, 'publisher', czech)).toBe('');
+  expect(fieldText(null, 'name', czech)).toBe('');
+});

@@ -1,0 +1,25 @@
+import { expect, it } from 'vitest';
+
+import type { Job, JobStatus } from '../api/types';
+import { hasEnded, seconds, stage } from './job-progress';
+
+function job(status: JobStatus, finished: string | null = null): Job {
+  return {
+    id: 'j', kind: 'caption', status, priority: false, provider: 'sandbox', post: null, prompt: 'p', result: '',
+    error: '', attempts: 1, created_at: '2026-11-23T12:00:00Z', started_at: null, finished_at: finished,
+  };
+}
+
+it('a job goes forward', () => {
+  expect((['queued', 'running', 'succeeded'] as const).map((one) => stage(job(one)))).toEqual([1, 2, 3]);
+  expect((['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const).map(hasEnded)).toEqual([
+    false, false, true, true, true,
+  ]);
+});
+
+it('its time stands still when it has ended, and is never negative', () => {
+  const now = Date.parse('2026-11-23T12:01:00Z');
+  expect(seconds(job('running'), now)).toBe(60);
+  expect(seconds(job('succeeded', '2026-11-23T12:00:04Z'), now)).toBe(4);
+  expect(seconds(job('queued'), Date.parse('2026-11-23T11:59:00Z'))).toBe(0);
+});

@@ -1,0 +1,68 @@
+"""Read by gunicorn from its working folder; the command line gives bind and workers.
+
+Each worker process keeps its metrics in files in one folder and /metrics adds them up
+(prometheus_client's multi-process mode). One folder belongs to one gunicorn.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+OURS = "posthub-metrics-"
+
+timeout = 60
+graceful_timeout = 25
+keepalive = 5
+# A worker's heartbeat file on a disk that stalls would get the worker killed.
+MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes a private file in it
+worker_tmp_dir = MEMORY if os.access(MEMORY, os.W_OK) else None
+# The default writes a socket below the home folder, which a read-only container does not have.
+control_socket_disable = True
+# Requests are logged by the app, with request id and user.
+accesslog = None
+errorlog = "-"
+
+
+def on_starting(server: Any) -> None:
+    from config.startup import require_settings
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
+    require_settings()
+    _configure_logging()
+    # In the environment before any worker imports prometheus_client, which decides at import.
+    if FOLDER not in os.environ:
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix=OURS)
+    # A re-executed master (USR2) shares the folder with the old one's living workers.
+    if "GUNICORN_PID" not in os.environ:
+        _empty(Path(os.environ[FOLDER]))
+
+
+def _configure_logging() -> None:
+    import logging.config
+
+    from django.conf import settings
+
+    logging.config.dictConfig(settings.LOGGING)
+
+
+def _empty(folder: Path) -> None:
+    """Files of an earlier start: pids come again (in a container nearly always), and would be added up."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("*.db"):
+        file.unlink(missing_ok=True)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)
+
+
+def on_exit(server: Any) -> None:
+    folder = Path(os.environ.get(FOLDER, ""))
+    # After a re-execution (USR2) the folder belongs to the new master.
+    if folder.name.startswith(OURS) and not server.reexec_pid:
+        shutil.rmtree(folder, ignore_errors=True)

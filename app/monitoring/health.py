@@ -1,0 +1,75 @@
+"""Is this instance able to serve? Each check gives a reason that is safe to show to strangers."""
+
+import logging
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.db import Error, connection
+
+from config import redis_url
+from monitoring.migrations import unapplied
+
+log = logging.getLogger(__name__)
+
+WAIT = 2.0
+
+
+class UnwellError(Exception):
+    """The reason, for everyone to see."""
+
+
+def _database() -> None:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except Error as error:
+        log.warning("health: database", exc_info=error)
+        raise UnwellError(f"database does not answer ({type(error).__name__})") from error
+
+
+@cache
+def _client(url: str) -> redis.Redis:
+    return redis_url.client(url, settings.REDIS_SENTINEL_MASTER, WAIT)
+
+
+def _redis() -> None:
+    for url in {settings.REDIS_URL, settings.CELERY_BROKER_URL}:
+        if not url.startswith(("redis://", "rediss://", "unix://", redis_url.SCHEME)):
+            continue
+        try:
+            _client(url).ping()
+        except redis.RedisError as error:
+            log.warning("health: redis", exc_info=error)
+            raise UnwellError(f"Redis does not answer ({type(error).__name__})") from error
+
+
+def _migrations() -> None:
+    try:
+        missing = unapplied()
+    except Error as error:
+        raise UnwellError("database does not answer") from error
+    if missing:
+        raise UnwellError(f"{len(missing)} migrations not applied: {', '.join(missing[:3])}")
+
+
+CHECKS: dict[str, Callable[[], None]] = {"database": _database, "redis": _redis, "migrations": _migrations}
+
+
+def report() -> dict[str, Any]:
+    checks = {name: _result(check) for name, check in CHECKS.items()}
+    reasons = [check["reason"] for check in checks.values() if "reason" in check]
+    result: dict[str, Any] = {"status": "unwell" if reasons else "ok", "checks": checks}
+    return result | ({"reason": "; ".join(reasons)} if reasons else {})
+
+
+def _result(check: Callable[[], None]) -> dict[str, Any]:
+    start = time.perf_counter()
+    try:
+        check()
+    except UnwellError as reason:
+        return {"ok": False, "reason": str(reason)}
+    return {"ok": True, "milliseconds": round((time.perf_counter() - start) * 1000, 1)}

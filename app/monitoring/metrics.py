@@ -1,0 +1,49 @@
+"""The app's own metrics. Known label values exist from the start: a first failure must be an increase."""
+
+from itertools import product
+
+from prometheus_client import Counter, Histogram
+
+AI_OUTCOMES = (
+    "success",
+    "timeout",
+    "connection_error",
+    "rate_limited",
+    "server_error",
+    "unauthorized",
+    "rejected",
+    "blocked",
+    "empty",
+    "invalid_response",
+)
+PROVIDERS = ("gemini", "perplexity", "sandbox")
+
+AI_REQUESTS = Counter("posthub_ai_requests_total", "Requests to AI providers", ("provider", "outcome"))
+AI_SECONDS = Histogram(
+    "posthub_ai_request_duration_seconds",
+    "Duration of requests to AI providers",
+    ("provider",),
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60),
+)
+AI_JOBS = Counter("posthub_ai_jobs_total", "AI jobs that ended", ("kind", "status"))
+POST_OUTCOMES = Counter(
+    "posthub_publish_attempts_total",
+    "Attempts to publish, by the state they left the post in",
+    ("publisher", "status"),
+)
+WEBHOOK_SECONDS = Histogram("posthub_webhook_duration_seconds", "Duration of calls to customers' webhooks")
+ENQUEUE_FAILURES = Counter("posthub_enqueue_failures_total", "Tasks that the broker did not take", ("task",))
+
+for _provider, _outcome in product(PROVIDERS, AI_OUTCOMES):
+    AI_REQUESTS.labels(_provider, _outcome)
+for _kind, _status in product(("caption", "embedding"), ("succeeded", "failed")):
+    AI_JOBS.labels(_kind, _status)
+for _publisher, _status in product(("webhook", "sandbox"), ("published", "scheduled", "failed")):
+    POST_OUTCOMES.labels(_publisher, _status)
+for _task in (
+    "posts.tasks.publish_now",
+    "posts.tasks.refresh_channel",
+    "ai.tasks.run_job",
+    "ai.tasks.run_priority_job",
+):
+    ENQUEUE_FAILURES.labels(_task)

@@ -1,0 +1,75 @@
+"""What /metrics answers: the sum of all worker processes, and the number of migrations not applied."""
+
+import os
+import time
+from collections.abc import Iterator
+from threading import Lock
+from typing import cast
+
+import prometheus_client
+from django.db import Error
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from monitoring.migrations import unapplied
+
+
+class MigrationsCollector(Collector):
+    """Asked of the database at most once in `every` seconds: a scrape must cost next to nothing."""
+
+    def __init__(self, every: float = 30.0) -> None:
+        self._every, self._lock = every, Lock()
+        self._count: int | None = None
+        self._next = 0.0
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        gauge = GaugeMetricFamily(
+            "django_migrations_unapplied_total", "Migrations that the database lacks", labels=["connection"]
+        )
+        count = self._current()
+        if count is not None:
+            gauge.add_metric(["default"], count)
+        yield gauge
+
+    def _current(self) -> int | None:
+        with self._lock:
+            if time.monotonic() >= self._next:
+                self._next = time.monotonic() + self._every
+                self._count = _count()
+            return self._count
+
+
+def _count() -> int | None:
+    try:
+        return len(unapplied())
+    except Error:
+        return None
+
+
+migrations = MigrationsCollector()
+
+
+def drop_migration_gauges() -> None:
+    """django-prometheus sets its gauges once at start and, with several processes, one series for each of them."""
+    from django_prometheus import migrations as theirs
+
+    for gauge in (theirs.unapplied_migrations, theirs.applied_migrations):
+        REGISTRY.unregister(gauge)
+
+
+def exposition(accept: str) -> tuple[bytes, str]:
+    encode, content_type = prometheus_client.exposition.choose_encoder(accept)
+    return encode(_registry()), content_type
+
+
+def _registry() -> CollectorRegistry:
+    """Not the global registry: other programs with the same code (Flower) serve that one, without a database."""
+    registry = CollectorRegistry()
+    registry.register(migrations)
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        MultiProcessCollector(registry)
+    else:
+        registry.register(cast("Collector", REGISTRY))
+    return registry

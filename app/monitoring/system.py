@@ -1,0 +1,70 @@
+"""The state of the system in a few numbers, for the people who run it: queues and what a restore would take."""
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from monitoring.promquery import by_label
+
+QUEUE = "queue_name"
+DATABASE = "database"
+QUEUES = {
+    "length": "max by (queue_name) (celery_queue_length)",
+    "oldest_age": "max by (queue_name) (celery_queue_oldest_message_age_seconds)",
+    "consumers": "max by (queue_name) (celery_queue_consumers)",
+}
+BACKUPS = {
+    "verified_at": "max by (database) (backup_last_verified_timestamp_seconds)",
+    "taken_at": "max by (database) (backup_last_verified_backup_timestamp_seconds)",
+    "rto": "max by (database) (backup_rto_seconds)",
+    "rto_target": "max by (database) (backup_rto_target_seconds)",
+}
+
+
+def state(url: str) -> dict[str, list[dict[str, Any]]]:
+    """Queues and backups as Prometheus knows them. Raises NoAnswerError when it does not answer."""
+    return {"queues": _queues(url), "backups": _backups(url)}
+
+
+def _queues(url: str) -> list[dict[str, Any]]:
+    found = {name: by_label(url, expression, QUEUE) for name, expression in QUEUES.items()}
+    return [
+        {
+            "name": queue,
+            "length": _whole(found["length"].get(queue)),
+            "oldest_age_seconds": _number(found["oldest_age"].get(queue)),
+            "consumers": _whole(found["consumers"].get(queue)),
+        }
+        for queue in sorted(found["length"])
+    ]
+
+
+def _backups(url: str) -> list[dict[str, Any]]:
+    found = {name: by_label(url, expression, DATABASE) for name, expression in BACKUPS.items()}
+    # The targets are there before the first backup is: a database without one must be seen, not left out.
+    databases = sorted({database for values in found.values() for database in values})
+    return [
+        {
+            "database": database,
+            "verified_at": _moment(found["verified_at"].get(database)),
+            "taken_at": _moment(found["taken_at"].get(database)),
+            "rto_seconds": _number(found["rto"].get(database)),
+            "rto_target_seconds": _number(found["rto_target"].get(database)),
+        }
+        for database in databases
+    ]
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _whole(value: float | None) -> int | None:
+    number = _number(value)
+    return None if number is None else round(number)
+
+
+def _moment(value: float | None) -> datetime | None:
+    """Prometheus' zero stands for «never»."""
+    number = _number(value)
+    return datetime.fromtimestamp(number, UTC) if number else None

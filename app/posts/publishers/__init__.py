@@ -1,0 +1,6 @@
+"""Where posts go: the customer's webhook, or the sandbox where settings allow it."""
+
+from posts.publishers.base import Publisher, RejectedError, UnreachableError
+from posts.publishers.choose import publisher_for
+
+__all__ = ["Publisher", "RejectedError", "UnreachableError", "publisher_for"]

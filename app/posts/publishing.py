@@ -1,0 +1,153 @@
+"""Publishing one post exactly as often as the state allows, whoever runs it and however often.
+
+claim (short transaction, row lock) → the publisher's network call (no transaction) → conditional update.
+A task that runs twice finds nothing to claim. A worker that dies leaves `publishing`, which the same
+message, delivered again, may continue, and which `recover` releases otherwise.
+"""
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from billiard.exceptions import SoftTimeLimitExceeded
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from monitoring.metrics import POST_OUTCOMES
+from posts.models import Post
+from posts.publishers import RejectedError, UnreachableError, publisher_for
+
+log = logging.getLogger(__name__)
+
+Status = Post.Status
+# The clocks of the machine that set the time and of this one.
+CLOCK_TOLERANCE = timedelta(seconds=30)
+
+
+class GaveUpError(Exception):
+    """The last allowed attempt failed too."""
+
+
+def publish(pk: str, claimant: str) -> str:
+    """Publish the post if it waits for that. Raises UnreachableError if another attempt is due, GaveUpError if none is left."""
+    post = _claim(pk, claimant)
+    if post is None:
+        return "nothing to do"
+    try:
+        external_id = publisher_for(post.channel).publish(post)
+    except RejectedError as error:
+        return _fail(post, error)
+    except (UnreachableError, SoftTimeLimitExceeded) as error:
+        raise _again_or_fail(post, error) from error
+    except Exception as error:
+        _fail(post, error)
+        raise
+    return _done(post, external_id)
+
+
+@transaction.atomic
+def _claim(pk: str, claimant: str) -> Post | None:
+    waiting = Q(status=Status.SCHEDULED, scheduled_at__lte=timezone.now() + CLOCK_TOLERANCE)
+    # Same message, delivered again because its worker died: time limits are far below the visibility timeout.
+    mine = Q(status=Status.PUBLISHING, claimed_by=claimant)
+    post = (
+        Post.objects.select_for_update(skip_locked=True, of=("self",)).filter(waiting | mine, pk=pk).first()
+    )
+    if post is None:
+        return None
+    if post.attempts >= settings.PUBLISH_MAX_ATTEMPTS:
+        _exhausted(post)
+        return None
+    post.status, post.claimed_by, post.claimed_at = Status.PUBLISHING, claimant, timezone.now()
+    post.attempts += 1
+    post.save(update_fields=["status", "claimed_by", "claimed_at", "attempts", "updated_at"])
+    return post
+
+
+def _exhausted(post: Post) -> None:
+    post.status, post.claimed_by, post.claimed_at = Status.FAILED, "", None
+    post.last_error = "worker lost during every attempt"
+    post.save(update_fields=["status", "claimed_by", "claimed_at", "last_error", "updated_at"])
+    POST_OUTCOMES.labels(post.channel.publisher, str(Status.FAILED)).inc()
+
+
+def _end(post: Post, status: Status, **values: Any) -> bool:
+    """Only the one who holds the claim may say how it ended."""
+    held = Post.objects.filter(pk=post.pk, status=Status.PUBLISHING, claimed_by=post.claimed_by)
+    changed = held.update(status=status, claimed_by="", claimed_at=None, updated_at=timezone.now(), **values)
+    if changed:
+        POST_OUTCOMES.labels(post.channel.publisher, str(status)).inc()
+    else:
+        log.warning("claim lost, outcome not recorded", extra={"post": str(post.pk), "outcome": str(status)})
+    return bool(changed)
+
+
+def _done(post: Post, external_id: str) -> str:
+    from posts.tasks import after_publishing
+
+    with transaction.atomic():
+        if _end(
+            post, Status.PUBLISHED, published_at=timezone.now(), external_id=external_id[:200], last_error=""
+        ):
+            transaction.on_commit(lambda: after_publishing(post))
+    return str(Status.PUBLISHED)
+
+
+def _fail(post: Post, error: Exception) -> str:
+    log.warning("post failed", extra={"post": str(post.pk), "reason": _reason(error)})
+    _end(post, Status.FAILED, last_error=_reason(error))
+    return str(Status.FAILED)
+
+
+def _again_or_fail(post: Post, error: Exception) -> Exception:
+    if post.attempts >= settings.PUBLISH_MAX_ATTEMPTS:
+        _fail(post, error)
+        return GaveUpError(f"{post.attempts} attempts: {_reason(error)}")
+    _end(post, Status.SCHEDULED, last_error=_reason(error), sent_at=timezone.now())
+    return error if isinstance(error, UnreachableError) else UnreachableError(_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, (RejectedError, UnreachableError)):
+        return str(error)[:500]
+    if isinstance(error, SoftTimeLimitExceeded):
+        return "took too long"
+    return f"internal error ({type(error).__name__})"
+
+
+def due(limit: int) -> list[str]:
+    """Posts whose time has come and for which no task is on its way; marked as sent."""
+    now = timezone.now()
+    lost = now - timedelta(seconds=settings.PUBLISH_RESEND_AFTER)
+    with transaction.atomic():
+        waiting = (
+            Post.objects.select_for_update(skip_locked=True)
+            .filter(
+                Q(sent_at__isnull=True) | Q(sent_at__lt=lost), status=Status.SCHEDULED, scheduled_at__lte=now
+            )
+            .order_by("scheduled_at")
+            .values_list("pk", flat=True)[:limit]
+        )
+        keys = list(waiting)
+        Post.objects.filter(pk__in=keys).update(sent_at=now)
+    return [str(key) for key in keys]
+
+
+def not_sent(keys: list[str]) -> None:
+    Post.objects.filter(pk__in=keys, status=Status.SCHEDULED).update(sent_at=None)
+
+
+def recover() -> dict[str, int]:
+    """Posts whose publisher died: back into the queue, or failed when every attempt ended so."""
+    long_ago = timezone.now() - timedelta(seconds=settings.PUBLISH_STUCK_AFTER)
+    stuck = Post.objects.filter(status=Status.PUBLISHING, claimed_at__lt=long_ago)
+    free = {"claimed_by": "", "claimed_at": None, "updated_at": timezone.now()}
+    failed = stuck.filter(attempts__gte=settings.PUBLISH_MAX_ATTEMPTS).update(
+        status=Status.FAILED, last_error="worker lost during publishing", **free
+    )
+    released = stuck.filter(attempts__lt=settings.PUBLISH_MAX_ATTEMPTS).update(
+        status=Status.SCHEDULED, sent_at=None, last_error="worker lost", **free
+    )
+    return {"released": released, "failed": failed}

@@ -1,0 +1,103 @@
+"""What the commands have in common: options, settings, and how values are shown."""
+
+import logging
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+
+from backup.catalogue import Entry
+from backup.reading import read
+from backup.settings import BackupSettings
+from backup.targets import PostgresTarget
+from backup.wiring import Wiring, wire
+from sidecar import UsageError, logs
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def json_option(function: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(function)
+
+
+def database_option(function: F) -> F:
+    return click.option("--database", "-d", metavar="NAME", help="Which database, where there are several.")(
+        function
+    )
+
+
+def load() -> Wiring:
+    """Settings from the environment, logs set up, everything wired; nothing contacted yet."""
+    settings = BackupSettings.load()
+    wiring = wire(settings)
+    logs.configure(settings.log_level, secrets=[*settings.secrets(), *wiring.secrets])
+    # APScheduler warns whenever work that is due waits for its turn.
+    for name, level in {
+        "boto3": "WARNING",
+        "botocore": "WARNING",
+        "urllib3": "ERROR",
+        "apscheduler": "ERROR",
+    }.items():
+        logging.getLogger(name).setLevel(level)
+    return wiring
+
+
+def find(wiring: Wiring, database: str | None, backup_id: str) -> Entry:
+    """A backup by its id or ``latest``, of a database or of whichever has it.
+
+    Raises:
+        CatalogueError: its manifest is damaged.
+        UsageError: there is none.
+    """
+    wanted = [wiring.target(database).name] if database or backup_id == "latest" else None
+    catalogue = read(wiring, wanted)
+    for history in catalogue.databases.values():
+        for broken in history.broken:
+            if broken.id == backup_id:
+                raise broken.error
+        found = history.latest if backup_id == "latest" else history.find(backup_id)
+        if found is not None:
+            return found
+    raise UsageError(f"there is no backup {backup_id}", hint="list what is there: backup list")
+
+
+def postgres_target(wiring: Wiring, name: str | None) -> PostgresTarget:
+    """The PostgreSQL database with a name; without one, the only one there is.
+
+    Raises:
+        UsageError: there is none of that name, or it is a Redis server.
+    """
+    chosen = [target for target in wiring.targets if isinstance(target, PostgresTarget)]
+    if name is None and len(chosen) == 1:
+        return chosen[0]
+    target = wiring.target(name)
+    if not isinstance(target, PostgresTarget):
+        raise UsageError(f"{target.name} is a Redis server", hint="runbooks/restore-redis.sh restores Redis")
+    return target
+
+
+def confirm(question: str, name: str, given: str | None) -> None:
+    """Have a person type the name of what is about to be replaced.
+
+    Args:
+        given: the name, typed as an option.
+
+    Raises:
+        UsageError: it is another name, or there is nobody to ask.
+    """
+    if given is None:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "nobody is here to confirm it, and nothing was done", hint=f"say it with --yes-i-mean {name}"
+            )
+        click.echo(question, err=True)
+        given = click.prompt(f"Type {name} to go on", err=True, default="", show_default=False)
+    if given != name:
+        raise UsageError(f"{given!r} is not {name}; nothing was done", hint=f"--yes-i-mean {name}")
+
+
+def tell_step(text: str) -> None:
+    """A line of the timeline, for a post-mortem."""
+    click.echo(f"{datetime.now(UTC):%H:%M:%S}  {text}", err=True)

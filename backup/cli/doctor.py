@@ -1,0 +1,38 @@
+"""``backup doctor``."""
+
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from backup.cli.common import json_option, load
+from backup.doctor import Check, examine
+from sidecar import cli
+
+
+@click.command()
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Check everything end to end: stores, keys, versions, rights, clocks, room. Exit code 1 if anything is wrong.
+
+    \b
+    Example:
+      backup doctor
+    """
+    wiring = load()
+    checks = list(examine(wiring))
+    if as_json:
+        cli.print_json([asdict(check) for check in checks])
+    else:
+        _show(checks)
+    ctx.exit(1 if any(check.ok is False for check in checks) else 0)
+
+
+def _show(checks: list[Check]) -> None:
+    table = Table("", "what", "found", "try", box=None)
+    for check in checks:
+        sign = "[green]✔[/]" if check.ok else "[red]✖[/]" if check.ok is False else "[yellow]![/]"
+        table.add_row(sign, check.name, check.detail, "" if check.ok else check.fix)
+    Console().print(table)

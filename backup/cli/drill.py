@@ -1,0 +1,68 @@
+"""``backup drill``."""
+
+import click
+
+from backup.cli.common import database_option, find, json_option, load, postgres_target, tell_step
+from backup.restore import drill as drilling
+from backup.restore.drill import Drilled
+from backup.restore.telling import Telling
+from backup.texts import duration
+from sidecar import cli
+
+
+@click.command()
+@click.argument("backup_id", metavar="[ID|latest]", default="latest")
+@click.option("--dry-run", is_flag=True, help="Show every step; do nothing.")
+@database_option
+@json_option
+@click.pass_context
+def drill(ctx: click.Context, backup_id: str, dry_run: bool, database: str | None, as_json: bool) -> None:
+    """Practise the whole restore in a throwaway server: restore, proof, promotion, rollback; with times.
+
+    Production's server is not touched. The result is recorded; `backup_last_drill_timestamp_seconds` shows when.
+
+    \b
+    Example:
+      backup drill latest
+    """
+    wiring = load()
+    name = postgres_target(wiring, database).name
+    entry = find(wiring, name, backup_id)
+    if dry_run:
+        for number, step in enumerate(drilling.STEPS, 1):
+            click.echo(f"  {number}. {step}")
+        return
+    done = drilling.drill(wiring, entry, Telling(tell_step))
+    if as_json:
+        cli.print_json(_facts(done))
+    else:
+        _show(done)
+    ctx.exit(0 if done.ok else 1)
+
+
+def _facts(done: Drilled) -> dict[str, object]:
+    manifest = done.restored.manifest
+    return {
+        "ok": done.ok,
+        "id": manifest.id,
+        "database": manifest.database,
+        "rto_seconds": round(done.rto, 3),
+        "rpo_seconds": round(done.rpo, 3),
+        "rows": manifest.rows,
+        "tables": len(manifest.tables),
+        "stages": {**done.restored.stages, **done.stages},
+        "differences": [difference.model_dump() for difference in done.differences],
+    }
+
+
+def _show(done: Drilled) -> None:
+    manifest = done.restored.manifest
+    click.echo(f"{manifest.id}  {manifest.database}: drill {'held' if done.ok else 'FAILED'}")
+    click.echo(
+        f"RTO {duration(done.rto)}: from the first byte to the restored database in production's place, proven"
+    )
+    click.echo(f"RPO {duration(done.rpo)}: so much would be lost if the server had died when the drill began")
+    for stage, seconds in {**done.restored.stages, **done.stages}.items():
+        click.echo(f"  {stage:<10}{duration(seconds):>14}")
+    for difference in done.differences:
+        click.echo(f"  ✖ {difference}")

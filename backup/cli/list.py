@@ -1,0 +1,73 @@
+"""``backup list``."""
+
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from backup.catalogue import Catalogue, Entry
+from backup.cli.common import database_option, json_option, load
+from backup.reading import read
+from backup.texts import duration, moment, size
+from sidecar import cli
+
+
+@click.command("list")
+@database_option
+@json_option
+def list_backups(database: str | None, as_json: bool) -> None:
+    """List the backups in the store, newest first.
+
+    \b
+    Example:
+      backup list --database posthub
+    """
+    wiring = load()
+    catalogue = read(wiring, [database] if database else None)
+    if as_json:
+        cli.print_json([_facts(entry) for entry in _entries(catalogue)])
+    else:
+        _show(catalogue)
+
+
+def _entries(catalogue: Catalogue) -> list[Entry]:
+    found = [entry for history in catalogue.databases.values() for entry in history.backups]
+    return sorted(found, key=lambda entry: entry.id, reverse=True)
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    manifest = entry.manifest
+    return {
+        "id": entry.id,
+        "database": manifest.database,
+        "kind": manifest.kind,
+        "taken": manifest.taken,
+        "raw_bytes": manifest.raw_bytes,
+        "stored_bytes": manifest.stored_bytes,
+        "seconds": round(manifest.seconds, 3),
+        "rows": manifest.rows,
+        "tables": len(manifest.tables),
+        "state": entry.state,
+        "store": entry.store,
+        "verified": entry.verified,
+        "anomalies": manifest.anomalies,
+        "rto_seconds": entry.report.restore_seconds if entry.report and entry.report.ok else None,
+    }
+
+
+def _show(catalogue: Catalogue) -> None:
+    table = Table(box=None)
+    for heading in ("id", "database", "taken", "age", "size", "rows", "state"):
+        table.add_column(heading, no_wrap=True)
+    for entry in _entries(catalogue):
+        manifest = entry.manifest
+        age = (catalogue.read - manifest.taken).total_seconds()
+        table.add_row(
+            entry.id, manifest.database, moment(manifest.taken), duration(age), size(manifest.stored_bytes),
+            f"{manifest.rows:,}", entry.state,
+        )  # fmt: skip
+    Console().print(table)
+    for history in catalogue.databases.values():
+        for broken in history.broken:
+            click.echo(f"{broken.id}  {history.database}: {broken.error.message}", err=True)

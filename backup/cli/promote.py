@@ -1,0 +1,70 @@
+"""``backup promote``."""
+
+import click
+
+from backup.cli.common import confirm, database_option, json_option, load, postgres_target, tell_step
+from backup.postgres.databases import databases
+from backup.restore.swapping import Swap, plan_promotion
+from backup.restore.swapping import promote as promote_database
+from backup.restore.telling import Telling
+from backup.texts import moment
+from sidecar import cli
+
+
+@click.command()
+@click.argument("restored", metavar="[NEWDB]", required=False)
+@click.option(
+    "--yes-i-mean", metavar="NAME", help="The live database's name, instead of typing it when asked."
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be done; do nothing.")
+@database_option
+@json_option
+def promote(
+    restored: str | None, yes_i_mean: str | None, dry_run: bool, database: str | None, as_json: bool
+) -> None:
+    """Put a restored and proven database in production's place; the old one is kept as NAME_before_TIMESTAMP.
+
+    Both change their names in one transaction: whatever dies, production is the old one or the new one, whole. All
+    connections to both are ended. Without NEWDB it is the newest one that is restored and proven.
+
+    \b
+    Example:
+      backup promote posthub_restored_20261123t050000z
+    """
+    wiring = load()
+    production = wiring.production(postgres_target(wiring, database))
+    with databases(production) as server:
+        swap = plan_promotion(server, restored, wiring.clock())
+        there = server.connected(swap.production)
+    if not swap.done:
+        click.echo(_intention(swap, there), err=True)
+        if dry_run:
+            return
+        confirm(f"{swap.production} will be replaced.", swap.production, yes_i_mean)
+        swap = promote_database(production, swap.incoming, wiring.clock(), Telling(tell_step))
+    _show(swap, as_json=as_json)
+
+
+def _intention(swap: Swap, there: list[str]) -> str:
+    taken = moment(swap.mark.taken) if swap.mark.taken else "unknown"
+    kept = f"{swap.production} → {swap.kept}" if swap.kept else f"there is no {swap.production} yet"
+    lines = [
+        "one transaction:",
+        f"  1. {kept}",
+        f"  2. {swap.incoming} → {swap.production}, data of {taken} (backup {swap.mark.backup})",
+        f"connections that are ended: {', '.join(there) or 'none'}",
+    ]
+    return "\n".join(lines)
+
+
+def _show(swap: Swap, *, as_json: bool) -> None:
+    if as_json:
+        cli.print_json({
+            "production": swap.production, "from": swap.incoming, "kept": swap.kept, "backup": swap.mark.backup,
+            "taken": swap.mark.taken, "found": swap.done,
+        })  # fmt: skip
+        return
+    said = "was promoted before, nothing was done" if swap.done else "is in production"
+    click.echo(f"{swap.incoming} {said}; its name is {swap.production}")
+    if swap.kept:
+        click.echo(f"the old one is {swap.kept}; back with: backup rollback")

@@ -1,0 +1,65 @@
+"""``backup prune``."""
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from backup.cli.common import database_option, json_option, load
+from backup.prune import Pruned, plan_for
+from backup.prune import prune as prune_backups
+from backup.reading import read
+from sidecar import cli
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Show every decision and its reasons; delete nothing.")
+@database_option
+@json_option
+def prune(dry_run: bool, database: str | None, as_json: bool) -> None:
+    """Delete the backups that no retention rule wants any more.
+
+    Nothing is deleted while the newest backup is overdue, failed, anomalous or unverified past its time.
+
+    \b
+    Example:
+      backup prune --dry-run
+    """
+    wiring = load()
+    results = {}
+    for target in (wiring.target(database),) if database else wiring.targets:
+        if dry_run:
+            history = read(wiring, [target.name]).history(target.name)
+            results[target.name] = Pruned(plan_for(wiring, history))
+        else:
+            results[target.name] = prune_backups(wiring, target)
+    if as_json:
+        cli.print_json({name: _facts(pruned) for name, pruned in results.items()})
+    else:
+        for name, pruned in results.items():
+            _show(name, pruned, dry_run=dry_run)
+
+
+def _facts(pruned: Pruned) -> dict[str, object]:
+    decisions = [
+        {"id": each.id, "keep": each.keep, "reasons": each.reasons, "tiers": each.tiers}
+        for each in pruned.plan.decisions
+    ]
+    refused = [{"key": each.key, "reason": each.reason} for each in pruned.refused]
+    return {
+        "blocked": pruned.plan.blocked, "decisions": decisions, "deleted": pruned.deleted, "refused": refused,
+    }  # fmt: skip
+
+
+def _show(name: str, pruned: Pruned, *, dry_run: bool) -> None:
+    console = Console()
+    table = Table(title=name, title_justify="left", box=None)
+    for heading in ("backup", "decision", "why"):
+        table.add_column(heading, no_wrap=heading != "why")
+    for each in pruned.plan.decisions:
+        verb = "keep" if each.keep else "would delete" if dry_run else "delete"
+        table.add_row(each.id, verb, "; ".join(each.reasons))
+    console.print(table)
+    for reason in pruned.plan.blocked:
+        click.echo(f"nothing is deleted: {reason}")
+    for refusal in pruned.refused:
+        click.echo(f"the store refused to delete {refusal.key}: {refusal.reason}")

@@ -1,0 +1,214 @@
+"""``backup restore``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from backup.catalogue import Entry
+from backup.cli.common import database_option, find, json_option, load, postgres_target, tell_step
+from backup.postgres.databases import databases
+from backup.reading import read
+from backup.records import Difference
+from backup.restore import names, restoring, tables
+from backup.restore.restoring import Restored
+from backup.restore.telling import Telling
+from backup.rto import projected
+from backup.texts import duration, moment, size
+from backup.wiring import Wiring
+from sidecar import UsageError, cli
+
+
+@click.command()
+@click.argument("backup_id", metavar="[ID|latest]", default="latest")
+@click.option(
+    "--into", metavar="NEWDB", help="Name of the new database; default: NAME_restored_TIME-OF-BACKUP."
+)
+@click.option(
+    "--table",
+    "wanted",
+    multiple=True,
+    metavar="TABLE",
+    help="Only this table, into a schema beside the living ones; may be repeated.",
+)
+@click.option("--schema", metavar="NAME", help="With --table: the schema; default: restored_TIME-OF-BACKUP.")
+@click.option(
+    "--to", type=click.Path(path_type=Path, dir_okay=False), help="A backup of Redis: write its RDB there."
+)
+@click.option("--dry-run", is_flag=True, help="Show every step; do nothing.")
+@database_option
+@json_option
+@click.pass_context
+def restore(
+    ctx: click.Context, backup_id: str, into: str | None, wanted: tuple[str, ...], schema: str | None, to: Path | None,
+    dry_run: bool, database: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Restore a backup into a new database beside production's, and prove it there.
+
+    Production is not touched; `backup promote` puts the new database in its place. Interrupted anywhere, run it again:
+    what was proven is found, what was not is made anew.
+
+    \b
+    Examples:
+      backup restore latest
+      backup restore 20261123T050000Z-ab12cd --into posthub_yesterday
+      backup restore latest --table posts_post --table posts_channel
+    """
+    if (wanted and to) or (schema and not wanted) or (into and to):
+        raise UsageError("these options do not go together", hint="--into, or --table with --schema, or --to")
+    wiring = load()
+    if to is None and backup_id == "latest":
+        database = postgres_target(wiring, database).name
+    entry = find(wiring, database, backup_id)
+    if to is not None:
+        status = _rdb(wiring, entry, to, dry_run=dry_run, as_json=as_json)
+    elif wanted:
+        status = _tables(wiring, entry, wanted, into, schema, dry_run=dry_run, as_json=as_json)
+    else:
+        status = _database(wiring, entry, into, dry_run=dry_run, as_json=as_json)
+    ctx.exit(status)
+
+
+def _database(wiring: Wiring, entry: Entry, into: str | None, *, dry_run: bool, as_json: bool) -> int:
+    production = wiring.production(postgres_target(wiring, entry.manifest.database))
+    name = into or names.restored(production.database, entry.id)
+    expected = _expected(wiring, entry)
+    if dry_run:
+        with databases(production) as server:
+            found = restoring.check(server, entry, production.database, name)
+        _say(
+            _intended(entry, name, expected), restoring.STEPS if found is None else ("nothing: it is there",)
+        )
+        return 0
+    with _display(entry, expected) as telling:
+        restored = restoring.restore(wiring, entry, production, name, telling)
+    if as_json:
+        cli.print_json(_facts(restored))
+    else:
+        _show(restored)
+    return 0 if restored.ok else 1
+
+
+def _tables(
+    wiring: Wiring, entry: Entry, wanted: tuple[str, ...], into: str | None, schema: str | None, *,
+    dry_run: bool, as_json: bool,
+) -> int:  # fmt: skip
+    live = wiring.production(postgres_target(wiring, entry.manifest.database))
+    side = tables.Side(live.named(into) if into else live, schema or names.restored("", entry.id).lstrip("_"))
+    chosen = tables.chosen(entry.manifest, wanted)
+    labels = ", ".join(table.label for table in chosen)
+    if dry_run:
+        tables.check(side)
+        _say(f"{labels} of {entry.id} into schema {side.schema} of {side.database.database}", tables.STEPS)
+        return 0
+    with _display(entry, 0.0) as telling:
+        differences = tables.restore_tables(wiring, entry, chosen, side, telling)
+    if as_json:
+        found = [difference.model_dump() for difference in differences]
+        cli.print_json({"ok": not differences, "id": entry.id, "schema": side.schema, "differences": found})
+    else:
+        rows = sum(table.rows for table in chosen)
+        click.echo(f"{labels}: {rows:,} rows in schema {side.schema} of {side.database.database}")
+        _show_differences(differences)
+    return 1 if differences else 0
+
+
+def _rdb(wiring: Wiring, entry: Entry, to: Path, *, dry_run: bool, as_json: bool) -> int:
+    from backup.restore.rdb import write_rdb  # its client library takes long to load
+
+    if dry_run:
+        _say(
+            f"{entry.id} into {to}",
+            ("download, check and unpack the backup", "check it with redis-check-rdb"),
+        )
+        return 0
+    with _display(entry, 0.0) as telling:
+        write_rdb(wiring, entry, to, telling)
+    if as_json:
+        cli.print_json({"ok": True, "id": entry.id, "file": str(to), "keys": entry.manifest.rows})
+    else:
+        click.echo(f"{entry.id}: {entry.manifest.rows:,} keys in {to}")
+    return 0
+
+
+def _expected(wiring: Wiring, entry: Entry) -> float:
+    """Seconds that it will take, as far as is known."""
+    history = read(wiring, [entry.manifest.database]).history(entry.manifest.database)
+    return projected(history, [report for report in history.reports if report.ok], entry)
+
+
+def _intended(entry: Entry, name: str, expected: float) -> str:
+    manifest = entry.manifest
+    time = f"about {duration(expected)} as last measured" if expected else "its time was never measured"
+    return (
+        f"{entry.id} ({entry.state}, data of {moment(manifest.taken)}, {size(manifest.raw_bytes)}) into the new"
+        f" database {name}; {time}, and its proof as long again"
+    )
+
+
+def _say(what: str, steps: tuple[str, ...]) -> None:
+    click.echo(f"would restore {what}")
+    for number, step in enumerate(steps, 1):
+        click.echo(f"  {number}. {step}")
+
+
+def _facts(restored: Restored) -> dict[str, Any]:
+    return {
+        "ok": restored.ok,
+        "id": restored.manifest.id,
+        "into": restored.into,
+        "found": restored.found,
+        "taken": restored.manifest.taken,
+        "rows": restored.manifest.rows,
+        "tables": len(restored.manifest.tables),
+        "seconds": round(restored.seconds, 3),
+        "stages": restored.stages,
+        "differences": [difference.model_dump() for difference in restored.differences],
+        "notes": restored.notes,
+    }
+
+
+def _show(restored: Restored) -> None:
+    manifest = restored.manifest
+    if restored.found:
+        click.echo(f"{restored.into} holds {manifest.id} already, proven; nothing was done")
+    else:
+        verdict = (
+            "restored and proven" if restored.ok else f"NOT PROVEN, {len(restored.differences)} differences"
+        )
+        click.echo(
+            f"{restored.into}: {verdict}; {len(manifest.tables)} tables, {manifest.rows:,} rows, data of"
+            f" {moment(manifest.taken)}, in {duration(restored.seconds)}"
+        )
+    _show_differences(restored.differences)
+    for note in restored.notes:
+        click.echo(f"  note: {note}")
+    if restored.ok:
+        click.echo(f"next: backup promote {restored.into}")
+
+
+def _show_differences(differences: tuple[Difference, ...] | list[Difference]) -> None:
+    for difference in differences:
+        click.echo(f"  ✖ {difference}")
+
+
+@contextmanager
+def _display(entry: Entry, expected: float) -> Iterator[Telling]:
+    """Steps as lines; on a terminal bytes and tables as bars, with the time that is left."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with cli.progress(*columns) as display:
+        task = display.add_task("download", total=entry.manifest.stored_bytes)
+        begun: list[str] = []
+
+        def table(name: str) -> None:
+            begun.append(name)
+            display.update(task, description=f"table {len(begun)} of {len(entry.manifest.tables)}: {name}")
+
+        if expected:
+            tell_step(f"about {duration(expected)} to a restored database, as last measured")
+        yield Telling(tell_step, lambda count: display.advance(task, count), table)

@@ -1,0 +1,66 @@
+"""``backup rollback``."""
+
+import click
+
+from backup.cli.common import confirm, database_option, json_option, load, postgres_target, tell_step
+from backup.postgres.databases import databases
+from backup.restore.swapping import Swap, plan_rollback
+from backup.restore.swapping import rollback as roll_back
+from backup.restore.telling import Telling
+from backup.texts import moment
+from sidecar import cli
+
+
+@click.command()
+@click.option(
+    "--yes-i-mean", metavar="NAME", help="The live database's name, instead of typing it when asked."
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be done; do nothing.")
+@database_option
+@json_option
+def rollback(yes_i_mean: str | None, dry_run: bool, database: str | None, as_json: bool) -> None:
+    """Put the database that the last promotion replaced back in its place.
+
+    The promoted one is kept as NAME_undone_TIMESTAMP, with everything that was written to it since; it can be promoted
+    again.
+
+    \b
+    Example:
+      backup rollback --yes-i-mean posthub
+    """
+    wiring = load()
+    production = wiring.production(postgres_target(wiring, database))
+    with databases(production) as server:
+        swap = plan_rollback(server, wiring.clock())
+    if not swap.done:
+        click.echo(_intention(swap), err=True)
+        if dry_run:
+            return
+        confirm(f"{swap.production} will be replaced.", swap.production, yes_i_mean)
+        swap = roll_back(production, wiring.clock(), Telling(tell_step))
+    _show(swap, as_json=as_json)
+
+
+def _intention(swap: Swap) -> str:
+    lines = [
+        "one transaction:",
+        f"  1. {swap.production} → {swap.kept}, with all that was written since {moment(swap.mark.moment)}",
+        f"  2. {swap.incoming} → {swap.production}, as it was at that moment",
+    ]
+    return "\n".join(lines)
+
+
+def _show(swap: Swap, *, as_json: bool) -> None:
+    if as_json:
+        cli.print_json({
+            "production": swap.production, "from": swap.incoming, "kept": swap.kept, "found": swap.done,
+        })  # fmt: skip
+        return
+    if swap.done:
+        click.echo(
+            f"{swap.production} was rolled back before, nothing was done; the promoted one is {swap.kept}"
+        )
+    else:
+        click.echo(
+            f"{swap.incoming} is in production again as {swap.production}; the promoted one is {swap.kept}"
+        )

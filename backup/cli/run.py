@@ -1,0 +1,144 @@
+"""``backup run``."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+
+from backup.cli.common import database_option, find, json_option, load
+from backup.manifest import Manifest
+from backup.progress import Progress
+from backup.run import run as run_backup
+from backup.spool import forward
+from backup.targets import Target
+from backup.texts import duration, size
+from backup.wiring import Wiring
+from sidecar import OpsError, UsageError, cli
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option("--verify", "and_verify", is_flag=True, help="Verify each backup as soon as it is made.")
+@database_option
+@json_option
+def run(and_verify: bool, database: str | None, as_json: bool) -> None:
+    """Make a backup now, of one database or of all.
+
+    With --verify this is a whole job for cron: the dead-man pings are sent, and the exit code is 1 unless all is
+    proven.
+
+    \b
+    Examples:
+      backup run --json
+      backup run --verify
+    """
+    wiring = load()
+    targets = (wiring.target(database),) if database else wiring.targets
+    facts, failures = [], []
+    for target in targets:
+        try:
+            facts.append(_run_one(wiring, target, and_verify=and_verify, quiet=as_json))
+        except OpsError as error:
+            failures.append((target.name, error))
+    _empty_spool(wiring)
+    if as_json and facts:
+        cli.print_json(facts[0] if len(targets) == 1 else facts)
+    _raise(failures, len(targets))
+
+
+def facts_of(manifest: Manifest) -> dict[str, Any]:
+    """One backup in numbers."""
+    return {
+        "id": manifest.id,
+        "database": manifest.database,
+        "kind": manifest.kind,
+        "taken": manifest.taken,
+        "raw_bytes": manifest.raw_bytes,
+        "stored_bytes": manifest.stored_bytes,
+        "seconds": round(manifest.seconds, 3),
+        "bytes_per_second": round(manifest.raw_bytes / manifest.seconds) if manifest.seconds else None,
+        "rows": manifest.rows,
+        "tables": len(manifest.tables),
+        "encrypted": manifest.encrypted,
+        "anomalies": manifest.anomalies,
+        "stages": manifest.stages,
+    }
+
+
+def _run_one(wiring: Wiring, target: Target, *, and_verify: bool, quiet: bool) -> dict[str, Any]:
+    with _progress(target.name) as progress:
+        manifest = (
+            _with_pings(wiring, target, progress) if and_verify else run_backup(wiring, target, progress)
+        )
+    if not quiet:
+        click.echo(_sentence(manifest))
+    return facts_of(manifest)
+
+
+def _with_pings(wiring: Wiring, target: Target, progress: Progress) -> Manifest:
+    """Back up and verify, as the service does it."""
+    from backup.pings import Pings  # its HTTP client is only wanted here
+
+    pings = Pings(wiring.settings)
+    pings.started()
+    try:
+        manifest = run_backup(wiring, target, progress)
+        _prove(wiring, manifest)
+    except OpsError as error:
+        pings.failed(f"{target.name}: {error.message}")
+        raise
+    pings.proven()
+    return manifest
+
+
+def _prove(wiring: Wiring, manifest: Manifest) -> None:
+    from backup.verify import verify  # not wanted for a mere backup
+
+    report = verify(wiring, find(wiring, manifest.database, manifest.id))
+    if not report.ok:
+        raise OpsError(
+            f"{manifest.id} failed its verification: {report.differences[0]}",
+            hint=f"backup show {manifest.id}",
+        )
+
+
+def _empty_spool(wiring: Wiring) -> None:
+    """A one-shot run is the only one that brings the spool home where there is no service."""
+    try:
+        forward(wiring)
+    except OpsError as error:
+        log.warning("the spool stays as it is: %s", error.message)
+
+
+def _raise(failures: list[tuple[str, OpsError]], tried: int) -> None:
+    if not failures:
+        return
+    if tried == 1:
+        raise failures[0][1]
+    kind = UsageError if all(error.exit_code == UsageError.exit_code for _, error in failures) else OpsError
+    told = "; ".join(f"{name}: {error.message}" for name, error in failures)
+    raise kind(f"{len(failures)} of {tried} backups failed: {told}", hint=failures[0][1].hint)
+
+
+def _sentence(manifest: Manifest) -> str:
+    rate = manifest.raw_bytes / max(manifest.seconds, 0.001)
+    secrecy = "encrypted" if manifest.encrypted else "NOT encrypted"
+    return (
+        f"{manifest.id}  {manifest.database}: {len(manifest.tables)} tables, {manifest.rows:,} rows, "
+        f"{size(manifest.raw_bytes)} → {size(manifest.stored_bytes)} in {duration(manifest.seconds)} "
+        f"({size(rate)}/s), {secrecy}"
+    )
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
+    with cli.progress(*columns) as display:
+        task = display.add_task(name, total=None)
+        yield lambda count: display.advance(task, count)

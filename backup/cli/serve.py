@@ -1,0 +1,17 @@
+"""``backup serve``."""
+
+import click
+
+from backup.cli.common import load
+from backup.service.serving import serve as run_service
+
+
+@click.command()
+def serve() -> None:
+    """Run the schedules, and show metrics and a status page, until stopped.
+
+    \b
+    Example:
+      BACKUP_SCHEDULE="0 2 * * *" backup serve
+    """
+    run_service(load())

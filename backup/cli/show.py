@@ -1,0 +1,62 @@
+"""``backup show``."""
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from backup.catalogue import Entry
+from backup.cli.common import database_option, find, json_option, load
+from backup.texts import duration, moment, size
+from sidecar import cli
+
+
+@click.command()
+@click.argument("backup_id", metavar="[ID|latest]", default="latest")
+@database_option
+@json_option
+def show(backup_id: str, database: str | None, as_json: bool) -> None:
+    """Show everything about one backup: manifest and verifications.
+
+    \b
+    Example:
+      backup show latest
+    """
+    entry = find(load(), database, backup_id)
+    if as_json:
+        manifest = entry.manifest.model_dump(mode="json", by_alias=True)
+        reports = [report.model_dump(mode="json") for report in entry.reports]
+        cli.print_json({"state": entry.state, "store": entry.store, "manifest": manifest, "reports": reports})
+    else:
+        _show(entry)
+
+
+def _show(entry: Entry) -> None:
+    manifest = entry.manifest
+    click.echo(
+        f"{entry.id}  {manifest.database} ({manifest.kind}): {entry.state}, in the {entry.store} store"
+    )
+    click.echo(f"taken      {moment(manifest.taken)} from {manifest.kind} {manifest.server.version}")
+    stages = ", ".join(f"{name} {duration(seconds)}" for name, seconds in manifest.stages.items())
+    click.echo(f"made       in {duration(manifest.seconds)} ({stages}) by {manifest.tool}, {manifest.client}")
+    click.echo(f"encrypted  {', '.join(manifest.recipients) if manifest.encrypted else 'NOT encrypted'}")
+    for stored in manifest.objects:
+        click.echo(
+            f"object     {stored.name}  {size(stored.raw_bytes)} → {size(stored.stored_bytes)}  {stored.sha256}"
+        )
+    for anomaly in manifest.anomalies:
+        click.echo(f"anomaly    {anomaly}")
+    for report in entry.reports:
+        verdict = f"held, restored in {duration(report.restore_seconds)}" if report.ok else "FAILED"
+        click.echo(f"verified   {moment(report.finished)}: {verdict}")
+        for difference in report.differences:
+            click.echo(f"           ✖ {difference}")
+    _show_rows(entry)
+
+
+def _show_rows(entry: Entry) -> None:
+    table = Table("table", "rows", box=None)
+    for each in sorted(entry.manifest.tables, key=lambda known: -known.rows):
+        table.add_row(each.label, f"{each.rows:,}")
+    for space in entry.manifest.keyspaces:
+        table.add_row(f"db{space.number}", f"{space.keys:,}")
+    Console().print(table)

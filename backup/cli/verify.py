@@ -1,0 +1,111 @@
+"""``backup verify``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+from rich.table import Table
+
+from backup.catalogue import Entry
+from backup.cli.common import database_option, find, json_option, load
+from backup.progress import Progress
+from backup.reading import read
+from backup.records import Report
+from backup.texts import duration
+from backup.verify import verify as verify_backup
+from backup.wiring import Wiring
+from sidecar import UsageError, cli
+
+
+@click.command()
+@click.argument("backup_id", metavar="[ID|latest]", required=False)
+@click.option("--all-unverified", is_flag=True, help="All that never were verified, oldest first.")
+@database_option
+@json_option
+@click.pass_context
+def verify(
+    ctx: click.Context, backup_id: str | None, all_unverified: bool, database: str | None, as_json: bool
+) -> None:
+    """Restore a backup into a throwaway server and compare it with what was dumped.
+
+    Exit code 1 when anything differs.
+
+    \b
+    Examples:
+      backup verify latest
+      backup verify --all-unverified
+    """
+    if all_unverified and backup_id:
+        raise UsageError("an id and --all-unverified do not go together", hint="give one of the two")
+    wiring = load()
+    entries = (
+        _unverified(wiring, database) if all_unverified else [find(wiring, database, backup_id or "latest")]
+    )
+    reports = [_verified(wiring, entry, quiet=as_json) for entry in entries]
+    if as_json:
+        cli.print_json([*map(facts_of, reports)] if all_unverified else facts_of(reports[0]))
+    elif not reports:
+        click.echo("every backup was verified before")
+    ctx.exit(0 if all(report.ok for report in reports) else 1)
+
+
+def _unverified(wiring: Wiring, database: str | None) -> list[Entry]:
+    targets = [wiring.target(database)] if database else wiring.targets
+    catalogue = read(wiring, [target.name for target in targets])
+    found = [
+        entry for history in catalogue.databases.values() for entry in history.backups if entry.report is None
+    ]
+    return sorted(found, key=lambda entry: entry.id)
+
+
+def _verified(wiring: Wiring, entry: Entry, *, quiet: bool) -> Report:
+    with _progress(entry) as progress:
+        report = verify_backup(wiring, entry, progress)
+    if not quiet:
+        _show(report)
+    return report
+
+
+def facts_of(report: Report) -> dict[str, Any]:
+    """One report in numbers and names."""
+    return {
+        "ok": report.ok,
+        "id": report.backup,
+        "database": report.database,
+        "tables": report.tables,
+        "rows": report.rows,
+        "differences": [difference.model_dump() for difference in report.differences],
+        "notes": report.notes,
+        "restore_seconds": round(report.restore_seconds, 3),
+        "verify_seconds": round(report.verify_seconds, 3),
+        "stages": report.stages,
+        "server": report.server,
+    }
+
+
+def _show(report: Report) -> None:
+    verdict = "verified" if report.ok else f"FAILED, {len(report.differences)} differences"
+    click.echo(
+        f"{report.backup}  {report.database}: {verdict}; {report.tables} tables, {report.rows:,} rows, "
+        f"restored in {duration(report.restore_seconds)}, whole verification {duration(report.verify_seconds)}"
+    )
+    if report.differences:
+        table = Table("kind", "object", "expected", "found", box=None)
+        for each in report.differences:
+            table.add_row(each.kind, each.object, each.expected, each.found)
+        Console().print(table)
+    for note in report.notes:
+        click.echo(f"  note: {note}")
+
+
+@contextmanager
+def _progress(entry: Entry) -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
+    with cli.progress(*columns) as display:
+        task = display.add_task("download", total=entry.manifest.stored_bytes)
+        yield lambda count: display.advance(task, count)

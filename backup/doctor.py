@@ -1,0 +1,234 @@
+"""Checks everything that a backup and its restore need, end to end; results are collected, printing is elsewhere."""
+
+import io
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import psycopg
+
+from backup.errors import StoreError
+from backup.pipeline.crypt import decrypt, encrypt
+from backup.postgres import facts
+from backup.postgres.preflight import preflight
+from backup.postgres.session import session
+from backup.run import maker_for
+from backup.store import RetryingStore, Store
+from backup.targets import PostgresTarget, Target
+from backup.wiring import Wiring
+from sidecar import OpsError
+
+PROBE_BYTES = 6 << 20
+MOST_SKEW_SECONDS = 30.0
+SERVER_PROGRAMS = ("initdb", "postgres", "psql", "pg_restore", "pg_dump", "pg_dumpall")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One result. ``ok`` None is a remark, neither good nor bad."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    fix: str = ""
+
+
+Probe = Callable[[], str | Check]
+
+
+def examine(wiring: Wiring) -> Iterator[Check]:
+    """Carry out all checks; each gives exactly one result, whatever happens."""
+    for store in wiring.stores:
+        yield from _store_checks(store)
+    yield _carried_out("encryption", lambda: _encryption(wiring))
+    if any(isinstance(target, PostgresTarget) for target in wiring.targets):
+        yield _carried_out("programs", lambda: _programs(wiring))
+    for target in wiring.targets:
+        yield from _target_checks(wiring, target)
+    yield _carried_out("work folder", lambda: _work_folder(wiring))
+    if wiring.settings.spool_dir:
+        yield _carried_out("spool", lambda: _free(wiring.settings.spool_dir or Path()))
+    else:
+        yield Check(
+            "spool", None, "none: while the store is away there are no backups", "set BACKUP_SPOOL_DIR"
+        )
+
+
+def _carried_out(name: str, probe: Probe) -> Check:
+    try:
+        found = probe()
+    except OpsError as error:
+        return Check(name, False, error.message, error.hint)
+    except (OSError, psycopg.Error) as error:
+        return Check(name, False, str(error), "look at permissions and free space")
+    return found if isinstance(found, Check) else Check(name, True, found)
+
+
+def _store_checks(store: RetryingStore) -> Iterator[Check]:
+    name = f"store {store.name}"
+    access = _carried_out(f"{name}: access", lambda: _access(store))
+    yield access
+    if access.ok:
+        yield _carried_out(f"{name}: put, get, delete", lambda: _small_object(store))
+        yield _carried_out(f"{name}: multipart", lambda: _multipart(store))
+        yield _carried_out(f"{name}: clock", lambda: _clock(store))
+
+
+def _access(store: Store) -> str:
+    store.check()
+    return store.url
+
+
+def _probe_key() -> str:
+    return f".doctor/{secrets.token_hex(6)}"
+
+
+def _small_object(store: Store) -> str:
+    key, data = _probe_key(), secrets.token_bytes(64)
+    store.put(key, data)
+    try:
+        if store.get(key) != data:
+            raise StoreError("it gave back other bytes", hint="do not use this store", operation="get")
+    finally:
+        refused = store.delete([key])
+    if refused:
+        raise StoreError(
+            f"it would not delete the probe: {refused[0].reason}",
+            hint="allow s3:DeleteObject",
+            operation="delete",
+        )
+    return "they work"
+
+
+def _multipart(store: Store) -> str:
+    key, part = _probe_key(), os.urandom(PROBE_BYTES)
+    upload = store.begin(key)
+    try:
+        upload.part(1, 0, part)
+        upload.part(2, len(part), b"end")
+        upload.complete()
+        read = b"".join(store.stream(key))
+    except BaseException:
+        upload.abort()
+        raise
+    store.delete([key])
+    if read != part + b"end":
+        raise StoreError("it gave back other bytes", hint="do not use this store", operation="complete")
+    list(store.pending(".doctor/"))
+    return f"two parts, {len(read) >> 20} MiB"
+
+
+def _clock(store: Store) -> str | Check:
+    key = _probe_key()
+    store.put(key, b"clock")
+    info = store.head(key)
+    store.delete([key])
+    skew = abs(time.time() - info.modified.timestamp()) if info else 0.0
+    if skew > MOST_SKEW_SECONDS:
+        return Check(
+            f"store {store.name}: clock",
+            False,
+            f"{skew:.0f} s away from ours",
+            "synchronise the clocks (NTP)",
+        )
+    return f"{skew:.1f} s away from ours"
+
+
+def _encryption(wiring: Wiring) -> str | Check:
+    if not wiring.packing.recipients:
+        return Check(
+            "encryption", None, "backups are NOT encrypted", "set BACKUP_AGE_RECIPIENTS; see docs/backup.md"
+        )
+    sealed = io.BytesIO()
+    encrypt(io.BytesIO(b"probe"), sealed, wiring.packing.recipients)
+    if not wiring.identities:
+        return Check(
+            "encryption", None, f"{len(wiring.packing.recipients)} recipients, and no identity: nothing can be verified here",
+            "set BACKUP_AGE_IDENTITY_FILE, or verify on another host",
+        )  # fmt: skip
+    opened = io.BytesIO()
+    sealed.seek(0)
+    decrypt(sealed, opened, wiring.identities)
+    return f"round trip for {len(wiring.packing.recipients)} recipients (pyrage {version('pyrage')})"
+
+
+def _programs(wiring: Wiring) -> str | Check:
+    versions = {name: wiring.programs.version(name) for name in SERVER_PROGRAMS}
+    if len({version.split(".")[0] for version in versions.values()}) > 1:
+        told = ", ".join(f"{name} {version}" for name, version in versions.items())
+        return Check(
+            "programs", False, f"of several major versions: {told}", "set BACKUP_POSTGRES_BIN to one folder"
+        )
+    return f"PostgreSQL {versions['pg_dump']}, client and server"
+
+
+def _target_checks(wiring: Wiring, target: Target) -> Iterator[Check]:
+    name = f"{target.kind} {target.name}"
+    if isinstance(target, PostgresTarget):
+        reached = _carried_out(name, lambda: _postgres(wiring, target))
+        yield reached
+        if reached.ok:
+            yield _carried_out(f"{name}: clock", lambda: _server_clock(target))
+            yield _carried_out(f"{name}: extensions", lambda: _extensions(wiring, target))
+            yield _carried_out(f"{name}: direct connection", lambda: _direct(target))
+    else:
+        yield _carried_out(name, lambda: maker_for(wiring, target).preflight().client)
+
+
+def _postgres(wiring: Wiring, target: PostgresTarget) -> str:
+    found = preflight(target.address, wiring.programs)
+    return (
+        f"server {found.server.version}, pg_dump {found.client}, {found.size >> 20} MiB, everything readable"
+    )
+
+
+def _server_clock(target: PostgresTarget) -> str | Check:
+    with session(target.address) as connection:
+        row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+    skew = abs(time.time() - (row[0] if row else 0.0))
+    if skew > MOST_SKEW_SECONDS:
+        name = f"postgres {target.name}: clock"
+        return Check(name, False, f"{skew:.0f} s away from ours", "synchronise the clocks (NTP)")
+    return f"{skew:.1f} s away from ours"
+
+
+def _extensions(wiring: Wiring, target: PostgresTarget) -> str | Check:
+    with session(target.address) as connection:
+        wanted = [extension.name for extension in facts.extensions(connection)]
+    folder = wiring.programs.extension_folder()
+    missing = [name for name in wanted if not (folder / f"{name}.control").exists()]
+    if missing:
+        return Check(
+            f"postgres {target.name}: extensions", False, f"not here: {', '.join(missing)}; it could not be verified",
+            f"install them beside {folder}",
+        )  # fmt: skip
+    return ", ".join(wanted)
+
+
+def _direct(target: PostgresTarget) -> str | Check:
+    """A pooler in transaction mode gives each transaction another server process, which breaks snapshots."""
+    with session(target.address) as connection:
+        rows = [connection.execute("SELECT pg_backend_pid()").fetchone() for _ in range(5)]
+        greeted = connection.info.backend_pid
+    if len(set(rows)) > 1 or rows[0] != (greeted,):
+        name = f"postgres {target.name}: direct connection"
+        return Check(name, False, "a pooler is between us", "give the database's own address and port")
+    return "no pooler between"
+
+
+def _work_folder(wiring: Wiring) -> str | Check:
+    folder = wiring.settings.work_dir or Path(tempfile.gettempdir())
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+    return _free(folder)
+
+
+def _free(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"{shutil.disk_usage(folder).free >> 30} GiB free in {folder}"

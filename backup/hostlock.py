@@ -1,0 +1,15 @@
+"""A lock between processes of one host, that the kernel releases when its holder dies."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def host_lock(folder: Path, name: str) -> Iterator[None]:
+    """Hold the lock with a name; waits for it. Sweeping and copying exclude each other by it."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / f"{name}.lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,125 @@
+"""Where a pipeline's bytes come from: the output of a child process."""
+
+import fcntl
+import os
+import select
+import subprocess
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Self
+
+from backup.errors import DumpError
+from backup.stopping import never
+
+CHUNK = 1 << 20
+_STDERR_LINES = 40
+_STOP_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
+# Linux; fewer switches between the dump and us.
+_F_SETPIPE_SZ = 1031
+
+
+class Source(ABC):
+    """Bytes of unknown length that may turn out to be incomplete."""
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """The next bytes; empty at the end, and only when everything that belongs to it has arrived.
+
+        Raises:
+            DumpError: it broke off.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop it, finished or not."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class ChildSource(Source):
+    """The standard output of a program. Its exit status decides whether the output was complete.
+
+    Args:
+        command: program and arguments; no secret belongs here.
+        env: its whole environment.
+        pass_fds: descriptors it inherits.
+        hint: what to try when it fails.
+        check: called while it is silent; raises to stop waiting.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        pass_fds: Sequence[int] = (),
+        hint: str,
+        check: Callable[[], None] = never,
+    ) -> None:
+        self.name = os.path.basename(command[0])  # noqa: PTH119 - a name, not a path
+        self._hint = hint
+        self._check = check
+        self._errors: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(env),
+            pass_fds=tuple(pass_fds),
+            bufsize=0,
+        )
+        assert self._process.stdout is not None
+        self._out = self._process.stdout.fileno()
+        with suppress(OSError):
+            fcntl.fcntl(self._out, _F_SETPIPE_SZ, CHUNK)
+        self._listener = threading.Thread(target=self._listen, name=f"{self.name} errors", daemon=True)
+        self._listener.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def read(self) -> bytes:
+        self._check()
+        while not select.select([self._out], [], [], _LOOK_SECONDS)[0]:
+            self._check()
+        data = os.read(self._out, CHUNK)
+        if not data:
+            self._finish()
+        return data
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._listener.join()
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def _finish(self) -> None:
+        status = self._process.wait()
+        self._listener.join()
+        if status != 0:
+            ending = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
+            said = " | ".join(self._errors) or "it printed no reason"
+            raise DumpError(f"{self.name} {ending}: {said}", hint=self._hint)
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        for line in iter(self._process.stderr.readline, b""):
+            if text := line.decode(errors="replace").strip():
+                self._errors.append(text)

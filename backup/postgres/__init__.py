@@ -1,0 +1,1 @@
+"""The PostgreSQL side of a backup: preflight, lock, snapshot, dump."""

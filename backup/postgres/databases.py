@@ -1,0 +1,241 @@
+"""Databases of a server: made, dropped, renamed, and marked with where they come from.
+
+A mark is a setting of the database itself, of a name that means nothing to PostgreSQL. So it goes with the database
+through every rename, it is changed in the same transaction as the name, and it outlives us.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Literal
+
+import psycopg
+from psycopg import Connection, sql
+from psycopg.rows import TupleRow
+from pydantic import ValidationError
+
+from backup.errors import BusyError, PreflightError
+from backup.manifest import Part, Server
+from backup.postgres.address import Address
+from backup.postgres.session import session
+
+SETTING = "posthub_ops.restore"
+# «posthub» as a number: the first half of the key of our locks on names.
+LOCK = 0x706F7374
+MAINTENANCE = ("postgres", "template1")
+_MARKS = """
+SELECT d.datname, item FROM pg_database d
+JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0, unnest(s.setconfig) item
+WHERE starts_with(item, %s)
+"""
+
+
+class Mark(Part):
+    """What a database is to us.
+
+    Attributes:
+        state: ``restored`` waits to be promoted; ``promoted`` is in production; ``before`` was there until then;
+            ``returned`` is in production again after a rollback; ``undone`` was taken out by one.
+        backup: the backup it was restored from.
+        partner: the database that it changed places with.
+        origin: the name it had before it was promoted.
+        differences: how many the verification of the restored database found.
+    """
+
+    state: Literal["restored", "promoted", "before", "returned", "undone"]
+    moment: datetime
+    backup: str = ""
+    taken: datetime | None = None
+    partner: str = ""
+    origin: str = ""
+    differences: int = 0
+
+
+class Databases:
+    """The databases of one server, through a connection to none of those that are worked on.
+
+    Attributes:
+        address: the database that a restore is about.
+        maintenance: the one that we are connected to.
+    """
+
+    def __init__(self, connection: Connection[TupleRow], address: Address) -> None:
+        self._connection = connection
+        self.address = address
+        self.maintenance = address.named(connection.info.dbname)
+
+    def exists(self, name: str) -> bool:
+        found = self._connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
+        return found.fetchone() is not None
+
+    def starting_with(self, prefix: str) -> list[str]:
+        """Names of databases that begin so."""
+        found = self._connection.execute(
+            "SELECT datname FROM pg_database WHERE starts_with(datname, %s) ORDER BY 1", [prefix]
+        )
+        return [row[0] for row in found]
+
+    def size(self, name: str) -> int:
+        """Bytes on the server's disk."""
+        row = self._connection.execute("SELECT pg_database_size(%s::name)", [name]).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def may_create(self) -> bool:
+        """Whether our role may make databases."""
+        row = self._connection.execute(
+            "SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user"
+        ).fetchone()
+        return bool(row and row[0])
+
+    def roles(self) -> set[str]:
+        return {row[0] for row in self._connection.execute("SELECT rolname FROM pg_roles")}
+
+    def create(self, name: str, like: Server) -> None:
+        """Make an empty database as the original was.
+
+        Raises:
+            PreflightError: the server does not have the original's locale, or does not let us.
+        """
+        try:
+            self._connection.execute(creation(name, like))
+        except psycopg.Error as error:
+            raise PreflightError(
+                f"the database {name} cannot be made: {error.diag.message_primary}",
+                hint=f"the original's locale is {like.collate}: install it on the server's machine, or restore into"
+                " a server of the same image",
+            ) from None
+
+    def drop(self, name: str) -> None:
+        """Remove a database, whoever is connected to it."""
+        self._connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(_name(name)))
+
+    def rename(self, old: str, new: str) -> None:
+        self._connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(_name(old), _name(new)))
+
+    def marks(self) -> dict[str, Mark]:
+        """All databases that are marked."""
+        found = self._connection.execute(_MARKS, [f"{SETTING}="])
+        marks = {name: _mark(item.partition("=")[2]) for name, item in found.fetchall()}
+        return {name: mark for name, mark in marks.items() if mark is not None}
+
+    def mark(self, name: str, mark: Mark) -> None:
+        """Mark a database; within :meth:`at_once`, together with what else is done there."""
+        self._connection.execute(
+            sql.SQL("ALTER DATABASE {} SET {} = {}").format(
+                _name(name), sql.Identifier(*SETTING.split(".")), sql.Literal(mark.model_dump_json())
+            )
+        )
+
+    def prepared(self, name: str) -> int:
+        """Transactions that wait for their second commit; no database with one can be renamed."""
+        row = self._connection.execute(
+            "SELECT count(*) FROM pg_prepared_xacts WHERE database = %s", [name]
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def connected(self, name: str) -> list[str]:
+        """Who is connected: applications by name, with their numbers of connections."""
+        found = self._connection.execute(
+            "SELECT coalesce(nullif(application_name, ''), usename, backend_type), count(*) FROM pg_stat_activity"
+            " WHERE datname = %s AND pid <> pg_backend_pid() GROUP BY 1 ORDER BY 1",
+            [name],
+        )
+        return [f"{count} of {who}" for who, count in found.fetchall()]
+
+    def disconnect(self, name: str) -> None:
+        """End all connections to a database."""
+        self._connection.execute(
+            # One that we may not end must not keep the others from being ended.
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+            " AND backend_type IN ('client backend', 'walsender') AND (pg_has_role(usesysid, 'USAGE')"
+            " OR pg_has_role('pg_signal_backend', 'USAGE')"
+            "    AND NOT (SELECT rolsuper FROM pg_roles WHERE oid = usesysid))",
+            [name],
+        )
+
+    @contextmanager
+    def at_once(self, lock_timeout: str = "20s") -> Iterator[None]:
+        """One transaction: all of it or nothing, whatever dies."""
+        with self._connection.transaction():
+            self._connection.execute(f"SET LOCAL lock_timeout = '{lock_timeout}'")
+            yield
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Be the only one who works on a name.
+
+        Raises:
+            BusyError: somebody else does.
+        """
+        if not self.try_lock(name):
+            raise BusyError(
+                f"another restore works on {name}",
+                hint="wait until it is done; its lock ends with its process",
+            )
+        try:
+            yield
+        finally:
+            self._connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", [LOCK, name])
+
+    def try_lock(self, name: str) -> bool:
+        row = self._connection.execute(
+            "SELECT pg_try_advisory_lock(%s, hashtext(%s))", [LOCK, name]
+        ).fetchone()
+        return bool(row and row[0])
+
+
+@contextmanager
+def databases(address: Address) -> Iterator[Databases]:
+    """A server's databases, through its maintenance database.
+
+    Raises:
+        PreflightError: it cannot be reached, or does not let us in.
+    """
+    with session(address.named(_maintenance(address)), application="posthub-restore") as connection:
+        yield Databases(connection, address)
+
+
+def creation(name: str, like: Server) -> sql.Composed:
+    """The statement that makes a database with the original's encoding and locale."""
+    parts = [
+        sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(
+            sql.Identifier(name),
+            sql.Literal(like.encoding),
+            sql.Literal(like.collate),
+            sql.Literal(like.ctype),
+        )
+    ]
+    provider = {"i": ("icu", "ICU_LOCALE"), "b": ("builtin", "BUILTIN_LOCALE")}.get(like.locale_provider)
+    if provider and like.locale:
+        parts.append(
+            sql.SQL("LOCALE_PROVIDER {} {} {}").format(
+                sql.SQL(provider[0]), sql.SQL(provider[1]), sql.Literal(like.locale)
+            )
+        )
+    return sql.SQL(" ").join(parts)
+
+
+def _maintenance(address: Address) -> str:
+    """A database that is there and that nobody restores."""
+    problem: PreflightError | None = None
+    for name in MAINTENANCE:
+        try:
+            with session(address.named(name)):
+                return name
+        except PreflightError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def _mark(text: str) -> Mark | None:
+    try:
+        return Mark.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def _name(name: str) -> sql.Identifier:
+    return sql.Identifier(name)

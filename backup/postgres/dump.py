@@ -1,0 +1,42 @@
+"""The two dumps of a backup: the database, and the roles that it needs."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from backup.pipeline import ChildSource
+from backup.postgres.address import Address, child_access
+from backup.programs import Programs
+from backup.stopping import never
+
+Check = Callable[[], None]
+_HINT = "read pg_dump's message; run: backup doctor"
+
+
+@contextmanager
+def archive(
+    address: Address, programs: Programs, snapshot: str, check: Check = never
+) -> Iterator[ChildSource]:
+    """``pg_dump -Fc`` of one snapshot, uncompressed: zstd behind it is quicker and packs better."""
+    command = [
+        programs.path("pg_dump"), "--format=custom", "--compress=0", f"--snapshot={snapshot}", "--no-password",
+        "--lock-wait-timeout=15s", f"--dbname={address.conninfo}",
+    ]  # fmt: skip
+    with (
+        child_access(address) as (env, fds),
+        ChildSource(command, env=env, pass_fds=fds, hint=_HINT, check=check) as source,
+    ):
+        yield source
+
+
+@contextmanager
+def globals_sql(address: Address, programs: Programs, check: Check = never) -> Iterator[ChildSource]:
+    """Roles, memberships and tablespaces as SQL, without passwords: reading those needs a superuser."""
+    command = [
+        programs.path("pg_dumpall"), "--globals-only", "--no-role-passwords", "--no-password",
+        f"--dbname={address.conninfo}",
+    ]  # fmt: skip
+    with (
+        child_access(address) as (env, fds),
+        ChildSource(command, env=env, pass_fds=fds, hint=_HINT, check=check) as source,
+    ):
+        yield source

@@ -1,0 +1,69 @@
+"""What must hold before a dump begins; each thing that does not is named before anything is touched."""
+
+import logging
+from dataclasses import dataclass
+
+from backup.errors import PreflightError
+from backup.manifest import Server
+from backup.postgres import facts
+from backup.postgres.address import Address
+from backup.postgres.session import session
+from backup.programs import Programs
+
+log = logging.getLogger(__name__)
+
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was found out."""
+
+    server: Server
+    client: str
+    size: int
+
+
+def preflight(address: Address, programs: Programs) -> Preflight:
+    """Check server, versions and rights.
+
+    Raises:
+        PreflightError: a backup cannot be made.
+    """
+    client, major = programs.version("pg_dump"), programs.major("pg_dump")
+    programs.path("pg_dumpall")
+    with session(address) as connection:
+        server = facts.server(connection)
+        _check_versions(server, client, major)
+        _check_rights(facts.unreadable(connection), address)
+        _look_for_extensions([extension.name for extension in facts.extensions(connection)], programs)
+        return Preflight(server, client, facts.size(connection))
+
+
+def _check_versions(server: Server, client: str, major: int) -> None:
+    if major < server.version_number // 10000:
+        raise PreflightError(
+            f"the server is PostgreSQL {server.version}, pg_dump is {client}: a dump needs one as new as the server",
+            hint=f"install PostgreSQL {server.version_number // 10000}'s programs, or set BACKUP_POSTGRES_BIN",
+        )
+
+
+def _look_for_extensions(names: list[str], programs: Programs) -> None:
+    """An extension that is not here does not hinder the dump, but nobody could prove it here."""
+    try:
+        folder = programs.extension_folder()
+    except PreflightError:
+        return  # a host that only dumps has no server programs
+    missing = [name for name in names if not (folder / f"{name}.control").exists()]
+    if missing:
+        log.warning("this backup cannot be verified here, there is no extension %s", ", ".join(missing))
+
+
+def _check_rights(unreadable: list[str], address: Address) -> None:
+    if unreadable:
+        more = f" and {len(unreadable) - MOST_NAMED} more" if len(unreadable) > MOST_NAMED else ""
+        user = address.public.get("user", "the backup's role")
+        raise PreflightError(
+            f"{user} may not read {', '.join(unreadable[:MOST_NAMED])}{more}",
+            hint=f"GRANT pg_read_all_data TO {user};",
+        )

@@ -1,0 +1,88 @@
+"""Connections for the length of a backup: no time limits of the server's settings, settings that fix texts."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import Connection
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow, tuple_row
+
+from backup.errors import DumpError, PreflightError
+from backup.postgres.address import Address
+
+# Everything that is read as text must read the same on every server.
+_PINNED = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "extra_float_digits": "3",
+    "search_path": "pg_catalog",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    # A row that a policy hides would be missing from the dump: fail instead.
+    "row_security": "off",
+    # When our host dies, the server must not keep our locks for hours.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+# Not on every version: a lock must not outlive us while the server works on our statement.
+_WHERE_KNOWN = {
+    "client_connection_check_interval": "5s",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+}
+
+
+@contextmanager
+def session(address: Address, *, application: str = "posthub-backup") -> Iterator[Connection[TupleRow]]:
+    """A connection in autocommit mode.
+
+    Raises:
+        PreflightError: the server cannot be reached or does not let us in.
+        DumpError: it failed in the middle.
+    """
+    connection = connect(address, application=application)
+    try:
+        yield connection
+    except psycopg.Error as error:
+        raise DumpError(
+            f"{address}: {' '.join(str(error).split())}", hint="look into the PostgreSQL server's log"
+        ) from error
+    finally:
+        connection.close()
+
+
+def connect(address: Address, *, application: str = "posthub-backup") -> Connection[TupleRow]:
+    """See :func:`session`; the caller closes it."""
+    try:
+        connection = psycopg.connect(
+            make_conninfo("", **address.public),
+            password=address.password or None,
+            connect_timeout=15,
+            autocommit=True,
+            fallback_application_name=application,
+            row_factory=tuple_row,
+        )
+    except psycopg.OperationalError as error:
+        raise PreflightError(
+            f"cannot connect to {address}: {_first_line(error)}",
+            hint="is the server up, and are host, port, user and password right?",
+        ) from None
+    _pin(connection)
+    return connection
+
+
+def _pin(connection: Connection[TupleRow]) -> None:
+    for name, value in _PINNED.items():
+        connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
+    connection.execute(
+        "SELECT pg_catalog.set_config(name, value, false) FROM pg_catalog.pg_settings"
+        " JOIN unnest(%s::text[], %s::text[]) AS wanted(setting_name, value) ON name = setting_name",
+        [list(_WHERE_KNOWN), list(_WHERE_KNOWN.values())],
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__

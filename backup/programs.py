@@ -1,0 +1,72 @@
+"""The programs of PostgreSQL and Redis: where they are and how old they are."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from backup.errors import PreflightError
+from backup.postgres.address import clean_environment
+from sidecar.rootless import rootless
+
+
+@dataclass(frozen=True)
+class Programs:
+    """A folder of programs.
+
+    Attributes:
+        folder: None looks on PATH.
+        variable: the setting that names the folder.
+        product: whose programs they are.
+    """
+
+    folder: Path | None = None
+    variable: str = "BACKUP_POSTGRES_BIN"
+    product: str = "PostgreSQL"
+
+    def path(self, name: str) -> str:
+        """One program.
+
+        Raises:
+            PreflightError: it is not there.
+        """
+        found = shutil.which(name, path=str(self.folder) if self.folder else None)
+        if found is None:
+            raise PreflightError(
+                f"{name} is not in {self.folder or 'PATH'}",
+                hint=f"install {self.product}'s client and server programs, or set {self.variable} to their folder",
+            )
+        return found
+
+    def version(self, name: str = "pg_dump") -> str:
+        """The version that a program prints, such as ``18.1``."""
+        done = subprocess.run(
+            [self.path(name), "--version"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=clean_environment(),
+        )
+        found = re.search(r"\d+(\.\d+)?\S*", done.stdout)
+        if done.returncode != 0 or found is None:
+            raise PreflightError(
+                f"{name} --version failed: {done.stderr.strip()}", hint=f"run {self.path(name)} --version"
+            )
+        return found.group()
+
+    def major(self, name: str = "pg_dump") -> int:
+        found = re.match(r"\d+", self.version(name))
+        assert found is not None
+        return int(found.group())
+
+    def extension_folder(self) -> Path:
+        """Where the control files of PostgreSQL's extensions are."""
+        command = rootless([self.path("initdb"), "--show", "--pgdata=/nonexistent"])
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean_environment())
+        found = re.search(r"^share_path=(.+)$", done.stdout + done.stderr, re.MULTILINE)
+        if found is None:
+            raise PreflightError(
+                f"initdb --show failed: {done.stderr.strip()[-300:]}", hint=f"run {command[-3]} --show"
+            )
+        return Path(found[1]) / "extension"

@@ -1,0 +1,88 @@
+"""One run at a time for each Redis server: a key that expires when its holder no longer renews it."""
+
+import logging
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from backup.errors import BusyError, DumpError
+from backup.redis.address import RedisAddress
+
+log = logging.getLogger(__name__)
+
+KEY = "posthub-ops:backup:lock"
+LIFE_SECONDS = 60
+
+
+class KeyLock:
+    """The lock, held and renewed by a thread."""
+
+    def __init__(self, client: "Redis", token: str) -> None:
+        self._client = client
+        self._token = token
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="redis lock", daemon=True)
+        self._thread.start()
+
+    def confirm(self) -> None:
+        try:
+            held = self._client.get(KEY) == self._token.encode()
+        except RedisError:
+            held = False
+        if not held:
+            raise DumpError("the backup lock in Redis was lost during the run", hint="run again")
+
+    def release(self) -> None:
+        self._done.set()
+        self._thread.join()
+        try:
+            if self._client.get(KEY) == self._token.encode():
+                self._client.delete(KEY)
+        except RedisError:
+            log.info("the lock in Redis stays until it expires seconds=%d", LIFE_SECONDS)
+
+    def _renew(self) -> None:
+        while not self._done.wait(LIFE_SECONDS / 4):
+            try:
+                self._client.expire(KEY, LIFE_SECONDS)
+            except RedisError as error:
+                log.warning("the lock in Redis could not be renewed: %s", error)
+
+
+class NoLock:
+    """Of a server that takes no writes: a replica, or a user who may only read."""
+
+    def confirm(self) -> None:
+        """Nothing to lose."""
+
+
+@contextmanager
+def key_lock(address: RedisAddress) -> Iterator[KeyLock | NoLock]:
+    """Hold the lock of one server.
+
+    Raises:
+        BusyError: another run holds it.
+    """
+    client = address.client()
+    token = secrets.token_hex(8)
+    try:
+        taken = client.set(KEY, token, nx=True, ex=LIFE_SECONDS)
+    except RedisError as error:
+        log.info("Redis %s takes no lock, so none is held: %s", address, error)
+        yield NoLock()
+        return
+    if not taken:
+        raise BusyError(
+            f"another backup of Redis {address} is running",
+            hint=f"wait; the lock of a dead run expires within {LIFE_SECONDS} seconds",
+        )
+    lock = KeyLock(client, token)
+    try:
+        yield lock
+    finally:
+        lock.release()
+        client.close()

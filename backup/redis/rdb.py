@@ -1,0 +1,110 @@
+"""The RDB of a server over the replication protocol: a snapshot in the background, with no command that blocks."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from backup.errors import DumpError
+from backup.pipeline import Source
+from backup.redis.address import RedisAddress
+from backup.stopping import never
+
+CHUNK = 1 << 20
+MARK = 40
+HINT = "read the Redis server's log; its user needs the commands SYNC and REPLCONF"
+
+
+class RdbSource(Source):
+    """Asks for a full synchronisation as a replica would, and hangs up when the RDB is there.
+
+    The RDB comes either with its length, or (diskless) between two equal marks of 40 bytes; an end that is neither
+    is an error.
+    """
+
+    def __init__(self, address: RedisAddress, *, check: Callable[[], None] = never) -> None:
+        self._client = address.client()
+        self._connection: Any = self._client.connection_pool.get_connection()
+        self._pieces = _explained(self._receive())
+        self._check = check
+
+    def read(self) -> bytes:
+        return next(self._pieces, b"")
+
+    def close(self) -> None:
+        self._connection.disconnect()
+        self._client.close()
+
+    def _receive(self) -> Iterator[bytes]:
+        connection = self._connection
+        # The RDB straight from memory, without a file on the server; and nothing of what happens afterwards.
+        # Servers that do not know these words answer an error and go on.
+        for words in (("capa", "eof"), ("rdb-only", "1")):
+            connection.send_command("REPLCONF", *words)
+            with suppress(RedisError):
+                connection.read_response()
+        connection.send_command("SYNC")
+        wire = _Wire(connection._sock, self._check)
+        announced = wire.announcement()
+        if announced.startswith(b"$EOF:"):
+            yield from wire.until(announced[5:])
+        elif announced.startswith(b"$"):
+            yield from wire.exactly(int(announced[1:]))
+        else:
+            raise DumpError(f"Redis did not send an RDB: {announced.decode(errors='replace')}", hint=HINT)
+
+
+class _Wire:
+    """The socket after SYNC, when the protocol is no longer that of commands."""
+
+    def __init__(self, sock: socket.socket, check: Callable[[], None]) -> None:
+        self._sock = sock
+        self._check = check
+        self._rest = b""
+
+    def announcement(self) -> bytes:
+        """The line before the RDB; empty lines keep the connection alive while the server forks and saves."""
+        while True:
+            while b"\n" not in self._rest:
+                self._rest += self._more()
+            line, _, self._rest = self._rest.partition(b"\n")
+            if line.strip():
+                return line.strip()
+
+    def exactly(self, count: int) -> Iterator[bytes]:
+        while count:
+            data, self._rest = self._rest or self._more(), b""
+            data = data[:count]
+            count -= len(data)
+            yield data
+
+    def until(self, mark: bytes) -> Iterator[bytes]:
+        """Everything before the mark."""
+        held = b""
+        while True:
+            data, self._rest = self._rest or self._more(), b""
+            held += data
+            end = held.find(mark)
+            if end >= 0:
+                yield held[:end]
+                return
+            # Only what cannot be a part of the mark any more may go.
+            yield held[:-MARK]
+            held = held[-MARK:]
+
+    def _more(self) -> bytes:
+        self._check()
+        data = self._sock.recv(CHUNK)
+        if not data:
+            raise DumpError("Redis closed the connection before the RDB was complete", hint=HINT)
+        return data
+
+
+def _explained(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        # An empty piece would look like the end.
+        yield from filter(None, pieces)
+    except (OSError, RedisError) as error:
+        raise DumpError(f"the transfer of the RDB broke off: {error}", hint=HINT) from error

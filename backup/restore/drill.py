@@ -1,0 +1,120 @@
+"""The whole restore as practice: into a throwaway server, with promotion and rollback, timed."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import psycopg
+
+from backup.catalogue import Entry
+from backup.errors import VerificationError
+from backup.postgres.address import Address
+from backup.postgres.databases import databases
+from backup.postgres.session import session
+from backup.records import Difference
+from backup.restore.restoring import Restored, restore
+from backup.restore.swapping import promote, rollback
+from backup.restore.telling import Telling
+from backup.stages import Stages
+from backup.verify.cluster import cluster, sweep_folders
+from backup.wiring import Wiring
+from sidecar import UsageError
+
+STEPS = (
+    "start a throwaway server with a database that stands for production",
+    "restore the backup into a new database there and prove it",
+    "promote it",
+    "look that the restored rows are in production now",
+    "roll back",
+    "look that the old database is in production again",
+)
+
+
+@dataclass(frozen=True)
+class Drilled:
+    """How a drill went.
+
+    Attributes:
+        rto: seconds from the first byte to the restored database in production's place.
+        rpo: seconds between the moment whose data the backup holds, and the drill.
+    """
+
+    restored: Restored
+    rto: float
+    rpo: float
+    stages: dict[str, float] = field(default_factory=dict)
+    differences: tuple[Difference, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return not self.differences
+
+
+def drill(wiring: Wiring, entry: Entry, telling: Telling | None = None) -> Drilled:
+    """Practise a restore; production is not touched, and nothing stays.
+
+    Raises:
+        UsageError: it is no backup of PostgreSQL.
+        OpsError: it could not be carried out.
+    """
+    telling = telling or Telling()
+    manifest, parent = entry.manifest, wiring.settings.work_dir
+    if manifest.kind != "postgres":
+        raise UsageError(f"{entry.id} is a backup of Redis", hint="practise with: backup verify")
+    sweep_folders(parent)
+    began = wiring.clock()
+    with wiring.journal(manifest.database).attempt("drill", backup=entry.id) as attempt:
+        telling.step(STEPS[0])
+        with cluster(wiring.programs, superuser=manifest.server.superuser, parent=parent) as scratch:
+            production = scratch.address.named("production")
+            done = _practise(wiring, entry, production, telling)
+        rpo = (began - manifest.taken).total_seconds()
+        attempt.set(measures={"rto": round(done.rto, 3), "rpo": round(rpo, 3)})
+        if not done.ok:
+            attempt.fail(VerificationError(f"the drill failed: {done.differences[0]}", hint="backup drill"))
+    return Drilled(done.restored, done.rto, rpo, done.stages, done.differences)
+
+
+def _practise(wiring: Wiring, entry: Entry, production: Address, telling: Telling) -> Drilled:
+    stages, token = Stages(), secrets.token_hex(8)
+    with databases(production) as server:
+        server.create(production.database, entry.manifest.server)
+    with session(production) as connection:
+        connection.execute("CREATE TABLE public.this_is_the_old_one AS SELECT %s::text AS token", [token])
+    telling.step(STEPS[1])
+    with stages.measure("restore"):
+        restored = restore(wiring, entry, production, "drill", telling)
+    if not restored.ok:
+        return Drilled(restored, 0.0, 0.0, stages.seconds, restored.differences)
+    telling.step(STEPS[2])
+    with stages.measure("promote"):
+        promote(production, "drill", wiring.clock())
+    rto = stages.seconds["restore"] + stages.seconds["promote"]
+    telling.step(STEPS[3])
+    found = [*_expect(production, "after the promotion", lambda: _token(production) is None)]
+    telling.step(STEPS[4])
+    with stages.measure("rollback"):
+        rollback(production, wiring.clock())
+    telling.step(STEPS[5])
+    found += _expect(production, "after the rollback", lambda: _token(production) == token)
+    return Drilled(restored, rto, 0.0, stages.seconds, tuple(found))
+
+
+def _expect(production: Address, when: str, held: Callable[[], bool]) -> list[Difference]:
+    if held():
+        return []
+    return [
+        Difference(
+            kind="drill", object=production.database, expected=f"the right one {when}", found="the other"
+        )
+    ]
+
+
+def _token(production: Address) -> str | None:
+    """What the stand-in for the old database holds; None in any other."""
+    with session(production) as connection:
+        try:
+            row = connection.execute("SELECT token FROM public.this_is_the_old_one").fetchone()
+        except psycopg.errors.UndefinedTable:
+            return None
+    return str(row[0]) if row else None

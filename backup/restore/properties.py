@@ -1,0 +1,67 @@
+"""What belongs to a database and not to anything in it: owner, grants, settings, comment, connection limit.
+
+``pg_restore`` leaves all of that out when it restores under another name, so it is read from the archive here.
+"""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from psycopg import sql
+
+from backup.errors import VerificationError
+from backup.postgres.address import clean_environment
+from backup.postgres.databases import SETTING
+from backup.programs import Programs
+
+_NAME = r'(?:"(?:[^"]|"")+"|[^\s";]+)'
+# Lines of an archive's list of contents, as `2814; 0 0 DATABASE PROPERTIES - shop owner`.
+_ENTRY = re.compile(
+    r"\d+; \d+ \d+ (?:DATABASE |DATABASE PROPERTIES |(?:COMMENT|ACL|SECURITY LABEL) - DATABASE )"
+)
+_CREATE = re.compile(rf"CREATE DATABASE (?P<name>{_NAME}) WITH ")
+_SKIPPED = ("\\", "SET ", "SELECT pg_catalog.set_config(", "CREATE DATABASE ", "--")
+_OURS = re.compile(rf'SET "?{re.escape(SETTING)}"? TO ')
+
+
+def properties(programs: Programs, archive: Path, name: str) -> list[str]:
+    """The statements that give a database of another name what the original had as a whole."""
+    listed = _printed(programs, ["--create", "--list", str(archive)])
+    chosen = [line for line in listed if _ENTRY.match(line)]
+    with tempfile.NamedTemporaryFile("w", suffix=".list", dir=archive.parent) as wanted:
+        wanted.write("\n".join(chosen) + "\n")
+        wanted.flush()
+        text = _printed(programs, ["--create", f"--use-list={wanted.name}", "--file=-", str(archive)])
+    return list(renamed(text, name))
+
+
+def renamed(lines: Iterable[str], name: str) -> Iterator[str]:
+    """Statements about one database turned into the same about another."""
+    quoted, original = sql.Identifier(name).as_string(), ""
+    for line in lines:
+        if found := _CREATE.match(line):
+            original = found["name"]
+        if line.startswith(_SKIPPED) or _OURS.search(line):
+            continue
+        yield _about(original).sub(lambda match: match[1] + quoted + match[2], line) if original else line
+
+
+def _about(original: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"^((?:ALTER|COMMENT ON) DATABASE |(?:GRANT|REVOKE) .* ON DATABASE |ALTER ROLE {_NAME} IN DATABASE "
+        rf"|SECURITY LABEL .*ON DATABASE ){re.escape(original)}( |;)"
+    )
+
+
+def _printed(programs: Programs, arguments: list[str]) -> list[str]:
+    done = subprocess.run(
+        [programs.path("pg_restore"), *arguments], capture_output=True, check=False, env=clean_environment()
+    )
+    if done.returncode != 0:
+        raise VerificationError(
+            f"pg_restore cannot read the archive: {done.stderr.decode(errors='replace').strip()[-300:]}",
+            hint="its version must be at least that of the pg_dump that the manifest names",
+        )
+    return done.stdout.decode(errors="surrogateescape").splitlines()

@@ -1,0 +1,40 @@
+"""A Redis backup as a file that a server loads at its start."""
+
+from pathlib import Path
+
+from backup.catalogue import Entry
+from backup.errors import VerificationError
+from backup.restore.telling import Telling
+from backup.verify.cluster import private_folder, sweep_folders
+from backup.verify.downloading import check_space, download
+from backup.verify.redis import check_rdb
+from backup.wiring import Wiring
+from sidecar import UsageError
+
+
+def write_rdb(wiring: Wiring, entry: Entry, target: Path, telling: Telling | None = None) -> None:
+    """Write the RDB of a backup, checked; the file appears whole or not at all.
+
+    Raises:
+        UsageError: it is no backup of Redis, or the folder is not there.
+        VerificationError: it is damaged; nothing was written.
+    """
+    telling = telling or Telling()
+    if entry.manifest.kind != "redis":
+        raise UsageError(f"{entry.id} is a backup of PostgreSQL", hint="--to is for Redis; use --into NEWDB")
+    if not target.parent.is_dir():
+        raise UsageError(f"--to {target}: there is no folder {target.parent}", hint="make it first")
+    # In the target's own folder: only within one file system a file can appear at once.
+    sweep_folders(target.parent)
+    with private_folder(target.parent) as folder:
+        check_space(folder, entry.manifest.raw_bytes, "the restore")
+        telling.step("download, check and unpack the backup")
+        files, differences = download(wiring, entry, folder, telling.bytes)
+        telling.step("check the file with redis-check-rdb")
+        differences = differences or check_rdb(wiring.redis_programs, files["rdb"])
+        if differences:
+            raise VerificationError(
+                f"{entry.id} is damaged, nothing was written: {differences[0]}",
+                hint="take another one: backup list",
+            )
+        files["rdb"].replace(target)

@@ -1,0 +1,271 @@
+"""Single tables of a backup into a schema of their own, beside the living ones: to look at, and to copy rows from.
+
+Tables come with their columns and rows, without what ties them to others: no indexes, constraints, triggers, defaults
+from sequences. It is one transaction, so what is interrupted leaves nothing behind.
+"""
+
+import re
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from psycopg import sql
+
+from backup.catalogue import Entry
+from backup.errors import DumpError, VerificationError
+from backup.manifest import Manifest, Table
+from backup.pipeline import ChildSource
+from backup.postgres.address import Address, child_access, clean_environment
+from backup.postgres.session import session
+from backup.programs import Programs
+from backup.records import Difference
+from backup.restore.telling import Telling
+from backup.verify.cluster import private_folder, sweep_folders
+from backup.verify.digests import Digest, Key, compare, digests
+from backup.verify.downloading import check_space, download
+from backup.wiring import Wiring
+from sidecar import UsageError
+
+COMMENT = "restored by posthub-ops from backup "
+STEPS = (
+    "look at the tables and the schema",
+    "download, check and unpack the backup",
+    "restore the tables",
+    "compare their rows with the backup",
+)
+_HEADER = re.compile(rb"(-- (?:Data for )?Name: .*; Type: [^;]*; Schema: )([^;]*)(; Owner: .*\n)")
+
+
+@dataclass(frozen=True)
+class Side:
+    """Where the tables go."""
+
+    database: Address
+    schema: str
+
+
+def chosen(manifest: Manifest, wanted: Sequence[str]) -> list[Table]:
+    """The tables of a backup by their names, ``schema.table`` or ``table`` alone for public.
+
+    Raises:
+        UsageError: one is not in it.
+    """
+    known = {table.label: table for table in manifest.tables}
+    names = [name if name in known else f"public.{name}" for name in wanted]
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(
+            f"{manifest.id} has no table {', '.join(unknown)}",
+            hint=f"see which it has: backup show {manifest.id}",
+        )
+    tables = [known[name] for name in dict.fromkeys(names)]
+    if len({table.name for table in tables}) < len(tables):
+        raise UsageError(
+            "two of the tables have the same name", hint="restore them into two schemas, one by one"
+        )
+    return tables
+
+
+def restore_tables(
+    wiring: Wiring, entry: Entry, tables: Sequence[Table], side: Side, telling: Telling | None = None
+) -> list[Difference]:
+    """Restore tables into a schema that is ours; returns what is not as it was.
+
+    Raises:
+        UsageError: the schema is there, and no restore made it.
+        VerificationError: the backup is damaged; nothing was made.
+    """
+    wiring.stop.limit(wiring.settings.timeout)
+    telling = telling or Telling()
+    telling.step(STEPS[0])
+    check(side)
+    sweep_folders(wiring.settings.work_dir)
+    with private_folder(wiring.settings.work_dir) as folder:
+        check_space(folder, entry.manifest.raw_bytes, "the restore")
+        telling.step(STEPS[1])
+        files, damages = download(wiring, entry, folder, telling.bytes)
+        if damages:
+            raise VerificationError(
+                f"{entry.id} is damaged, nothing was restored: {damages[0]}",
+                hint="take another one: backup list",
+            )
+        telling.step(STEPS[2])
+        rewriting = Rewriting(tables, side.schema, _quoted(side, tables))
+        _load(wiring, entry, files["archive"], rewriting, side)
+        telling.step(STEPS[3])
+        return list(_compare(wiring, files["archive"], rewriting, side))
+
+
+def check(side: Side) -> None:
+    """See that the schema is free, or one that an earlier restore made."""
+    with session(side.database) as connection:
+        row = connection.execute(
+            "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = %s",
+            [side.schema],
+        ).fetchone()
+    if row is not None and not row[0].startswith(COMMENT):
+        raise UsageError(
+            f"there is a schema {side.schema} in {side.database.database}, and no restore made it",
+            hint="choose another name with --schema",
+        )
+
+
+class Rewriting:
+    """Statements about tables where they were, turned into the same about tables in another schema."""
+
+    def __init__(self, tables: Sequence[Table], schema: str, quoted: Mapping[str, str]) -> None:
+        self.tables = tables
+        self._new = schema.encode()
+        self._statements = [_statement(table, schema, quoted) for table in tables]
+
+    def lines(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """A dump as text; rows pass as they are."""
+        in_rows = False
+        for line in lines:
+            if in_rows:
+                in_rows = line != b"\\.\n"
+                yield line
+                continue
+            changed = self._line(line)
+            in_rows = changed.startswith(b"COPY ") and changed.endswith(b" FROM stdin;\n")
+            yield changed
+
+    def _line(self, line: bytes) -> bytes:
+        if line.startswith(b"-- "):
+            return _HEADER.sub(lambda match: match[1] + self._new + match[3], line)
+        for pattern, name in self._statements:
+            line = pattern.sub(lambda match, name=name: match[1] + name + match[2], line)  # type: ignore[misc]
+        return line
+
+
+def _statement(table: Table, schema: str, quoted: Mapping[str, str]) -> tuple[re.Pattern[bytes], bytes]:
+    old = f"{quoted[table.schema_name]}.{quoted[table.name]}".encode()
+    new = f"{quoted[schema]}.{quoted[table.name]}".encode()
+    verbs = rb"^((?:CREATE (?:UNLOGGED )?TABLE|ALTER TABLE(?: ONLY)?|COPY) )"
+    return re.compile(verbs + re.escape(old) + rb"( |;)"), new
+
+
+def _quoted(side: Side, tables: Sequence[Table]) -> dict[str, str]:
+    """Names as PostgreSQL's programs write them: quoted where they must be, and the server knows where."""
+    names = {side.schema, *(table.schema_name for table in tables), *(table.name for table in tables)}
+    with session(side.database) as connection:
+        rows = connection.execute(
+            "SELECT name, quote_ident(name) FROM unnest(%s::text[]) name", [list(names)]
+        )
+        return dict(rows.fetchall())
+
+
+def _selected(programs: Programs, archive: Path, tables: Sequence[Table], *options: str) -> list[str]:
+    names = [f"--table={table.name}" for table in tables]
+    schemas = [f"--schema={name}" for name in dict.fromkeys(table.schema_name for table in tables)]
+    return [
+        programs.path("pg_restore"), *names, *schemas, "--no-owner", "--no-privileges", "--no-tablespaces", *options,
+        "--file=-", str(archive),
+    ]  # fmt: skip
+
+
+def _load(wiring: Wiring, entry: Entry, archive: Path, rewriting: Rewriting, side: Side) -> None:
+    programs = wiring.programs
+    command = [
+        programs.path("psql"), "-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-d", side.database.conninfo,
+    ]  # fmt: skip
+    source_command = _selected(programs, archive, rewriting.tables)
+    with (
+        child_access(side.database) as (env, fds),
+        ChildSource(
+            source_command, env=clean_environment(), hint="backup doctor", check=wiring.stop.check
+        ) as source,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=env,
+            pass_fds=fds,
+        ) as psql,
+    ):
+        assert psql.stdin is not None
+        assert psql.stderr is not None
+        try:
+            _feed(psql.stdin, _schema(side.schema, entry.id), rewriting.lines(_lines(source)))
+        except BaseException:
+            psql.kill()
+            raise
+        said = psql.stderr.read().decode(errors="replace").strip()
+        if psql.wait() != 0:
+            raise DumpError(
+                f"the tables were not restored, nothing of them is there: {said[-400:]}",
+                hint="a table may need a type or function that the database lacks; restore the whole with --into",
+            )
+
+
+def _feed(target: IO[bytes], first: bytes, lines: Iterator[bytes]) -> None:
+    try:
+        target.write(first)
+        for line in lines:
+            target.write(line)
+        # Only now: if we die before, the server hears nothing more and undoes all of it.
+        target.write(b"COMMIT;\n")
+        target.close()
+    except BrokenPipeError:
+        pass  # it has ended at an error, which it has printed
+    finally:
+        for _ in lines:
+            pass  # who writes to us must not be cut off in the middle
+
+
+def _schema(name: str, backup_id: str) -> bytes:
+    schema = sql.Identifier(name)
+    return (
+        sql.SQL("BEGIN; DROP SCHEMA IF EXISTS {} CASCADE; CREATE SCHEMA {}; COMMENT ON SCHEMA {} IS {};\n")
+        .format(schema, schema, schema, sql.Literal(COMMENT + backup_id))
+        .as_string()
+        .encode()
+    )
+
+
+def _compare(wiring: Wiring, archive: Path, rewriting: Rewriting, side: Side) -> Iterator[Difference]:
+    expected, found = _expected(wiring, archive, rewriting), _found(wiring, side)
+    rows = {table.name: table.rows for table in rewriting.tables}
+    for key, wanted, got in compare(expected, found):
+        yield Difference(kind=key[0].lower(), object=f"{key[1]}.{key[2]}", expected=wanted, found=got)
+    for (_, schema, name), digest in found.items():
+        if digest.rows != rows.get(name):
+            yield Difference(
+                kind="rows",
+                object=f"{schema}.{name}",
+                expected=str(rows.get(name, 0)),
+                found=str(digest.rows),
+            )
+
+
+def _expected(wiring: Wiring, archive: Path, rewriting: Rewriting) -> dict[Key, Digest]:
+    command = _selected(wiring.programs, archive, rewriting.tables, "--data-only")
+    with ChildSource(
+        command, env=clean_environment(), hint="backup doctor", check=wiring.stop.check
+    ) as source:
+        return digests(rewriting.lines(_lines(source)))
+
+
+def _found(wiring: Wiring, side: Side) -> dict[Key, Digest]:
+    pattern = sql.Identifier(side.schema).as_string()
+    command = [
+        wiring.programs.path("pg_dump"), "--data-only", f"--schema={pattern}", "--no-owner", "--no-privileges",
+        "--no-tablespaces", "--no-password", f"--dbname={side.database.conninfo}",
+    ]  # fmt: skip
+    with (
+        child_access(side.database) as (env, fds),
+        ChildSource(command, env=env, pass_fds=fds, hint="backup doctor", check=wiring.stop.check) as source,
+    ):
+        return digests(_lines(source))
+
+
+def _lines(source: ChildSource) -> Iterator[bytes]:
+    rest = b""
+    while piece := source.read():
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            yield line + b"\n"
+    if rest:
+        yield rest

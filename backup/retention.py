@@ -1,0 +1,169 @@
+"""Which backups are kept, and why: grandfather, father, son, and never a step that could lose the last good one.
+
+Pure: the same backups, policy and time give the same plan, whatever their order. Time decides only whether pruning
+is blocked, never which backup goes, so a clock that jumps deletes nothing extra.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+# How far two hosts' clocks may be apart before «now» is not believed.
+CLOCK_TOLERANCE = timedelta(minutes=10)
+
+State = Literal["verified", "unverified", "failed"]
+
+
+@dataclass(frozen=True)
+class Held:
+    """A backup, as far as retention cares."""
+
+    id: str
+    taken: datetime
+    state: State = "verified"
+    anomalous: bool = False
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How much is kept. Counts are of periods that have a verified backup.
+
+    Attributes:
+        within: everything verified that is at most so much older than the newest.
+        floor: fewest verified backups to keep, whatever else is said.
+        rpo: the newest backup may be so old before pruning stops.
+        verify_within: a backup may be unverified for so long before pruning stops.
+        zone: where days begin.
+    """
+
+    last: int = 3
+    hourly: int = 0
+    daily: int = 7
+    weekly: int = 4
+    monthly: int = 6
+    yearly: int = 0
+    within: timedelta = timedelta(0)
+    floor: int = 2
+    rpo: timedelta = timedelta(hours=26)
+    verify_within: timedelta = timedelta(hours=26)
+    zone: ZoneInfo = ZoneInfo("UTC")  # noqa: RUF009 - immutable
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens to a backup. ``tiers`` are those that it is kept for."""
+
+    id: str
+    keep: bool
+    reasons: tuple[str, ...]
+    tiers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every backup's decision, newest first, and why nothing is deleted, if so."""
+
+    decisions: tuple[Decision, ...]
+    blocked: tuple[str, ...] = ()
+
+    @property
+    def deletions(self) -> list[str]:
+        return [decision.id for decision in self.decisions if not decision.keep]
+
+
+def plan(backups: Iterable[Held], policy: Policy, now: datetime, *, problems: Sequence[str] = ()) -> Plan:
+    """Decide about each backup.
+
+    Args:
+        problems: reasons of the caller's not to delete anything, such as a failed run.
+    """
+    newest_first = sorted(backups, key=lambda held: (held.taken, held.id), reverse=True)
+    verified = [held for held in newest_first if held.state == "verified"]
+    kept = _kept(verified, policy)
+    blocked = (*problems, *_blocks(newest_first, verified, policy, now))
+    decisions = [_decide(held, kept, verified, blocked) for held in newest_first]
+    return Plan(tuple(decisions), blocked if decisions else ())
+
+
+def _blocks(newest_first: list[Held], verified: list[Held], policy: Policy, now: datetime) -> Iterable[str]:
+    if not newest_first:
+        return
+    newest, age = newest_first[0], now - newest_first[0].taken
+    if age < -CLOCK_TOLERANCE:
+        yield f"the clock is behind the newest backup {newest.id}"
+    if age > policy.rpo:
+        yield f"the newest backup {newest.id} is overdue"
+    if newest.anomalous:
+        yield f"the newest backup {newest.id} is anomalous"
+    if newest.state == "failed":
+        yield f"the newest backup {newest.id} failed its verification"
+    if newest.state == "unverified" and age > policy.verify_within:
+        yield f"the newest backup {newest.id} is unverified past its time"
+    if len(verified) < policy.floor:
+        yield f"there are {len(verified)} verified backups, the floor is {policy.floor}"
+
+
+def _decide(
+    held: Held, kept: dict[str, list[str]], verified: list[Held], blocked: tuple[str, ...]
+) -> Decision:
+    reasons = list(kept.get(held.id, ()))
+    tiers = tuple(reason.partition(" ")[0] for reason in reasons)
+    if held.state != "verified" and (not verified or held.taken >= verified[0].taken):
+        reasons.append("newer than any verified backup")
+    if reasons:
+        return Decision(held.id, True, tuple(reasons), tiers)
+    why = "no tier wants it" if held.state == "verified" else f"{held.state}, and a newer one is verified"
+    if blocked:
+        return Decision(held.id, True, (f"pruning is blocked ({why})",))
+    return Decision(held.id, False, (why,))
+
+
+def _kept(verified: list[Held], policy: Policy) -> dict[str, list[str]]:
+    """Reasons to keep, by id; each begins with its tier."""
+    kept: dict[str, list[str]] = {}
+    for held, reason in _wanted(verified, policy):
+        kept.setdefault(held.id, []).append(reason)
+    missing = policy.floor - len(kept)
+    spare = [held for held in verified if held.id not in kept]
+    for held in spare[: max(missing, 0)]:
+        kept[held.id] = [f"floor {policy.floor}"]
+    return kept
+
+
+def _wanted(verified: list[Held], policy: Policy) -> Iterable[tuple[Held, str]]:
+    yield from ((held, "newest verified") for held in verified[:1])
+    yield from ((held, f"last {policy.last}") for held in verified[: policy.last])
+    for held in verified:
+        if policy.within and verified[0].taken - held.taken <= policy.within:
+            yield held, f"within {policy.within}"
+    for tier, count, period in _tiers(policy):
+        for held, name in _newest_of_each(verified, count, period):
+            yield held, f"{tier} {name}"
+
+
+Period = Callable[[datetime], str]
+
+
+def _tiers(policy: Policy) -> Iterable[tuple[str, int, Period]]:
+    def local(form: str) -> Period:
+        return lambda moment: moment.astimezone(policy.zone).strftime(form)
+
+    yield "hourly", policy.hourly, local("%Y-%m-%d %H")
+    yield "daily", policy.daily, local("%Y-%m-%d")
+    yield "weekly", policy.weekly, local("%G-W%V")
+    yield "monthly", policy.monthly, local("%Y-%m")
+    yield "yearly", policy.yearly, local("%Y")
+
+
+def _newest_of_each(verified: list[Held], count: int, period: Period) -> Iterable[tuple[Held, str]]:
+    seen: set[str] = set()
+    for held in verified:
+        name = period(held.taken)
+        if name in seen:
+            continue
+        if len(seen) == count:
+            return
+        seen.add(name)
+        yield held, name

@@ -1,0 +1,245 @@
+"""One backup from beginning to end. The manifest is written last; until then there is no backup."""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from backup import __version__, layout
+from backup.anomaly import anomalies
+from backup.catalogue import Reader
+from backup.errors import DumpError, SpaceError, StoreAccessError, StoreError
+from backup.hostlock import host_lock
+from backup.ids import new_id
+from backup.making import Lock, Made, Maker, Ready, Work
+from backup.manifest import Manifest, StoredObject
+from backup.postgres.maker import PostgresMaker
+from backup.progress import Progress, silent
+from backup.stages import Stages
+from backup.store import RetryingStore, Store
+from backup.sweep import sweep
+from backup.targets import PostgresTarget, Target
+from backup.wiring import Wiring
+from sidecar import OpsError
+from sidecar.logs import fields
+
+log = logging.getLogger(__name__)
+
+TOOL = f"posthub-ops backup {__version__}"
+# Room that must be left over in the spool for a backup that turns out bigger than the last.
+SPOOL_MARGIN = 1.25
+
+
+def run(wiring: Wiring, target: Target, progress: Progress = silent, *, strict: bool = True) -> Manifest:
+    """Back up one database: into the main store, or into the spool when that one fails.
+
+    Args:
+        progress: told the plain bytes as they come from the dump.
+        strict: a store that refuses our credentials is an error at once; the service rather spools.
+
+    Raises:
+        PreflightError, StoreAccessError: it cannot work; nothing was touched.
+        BusyError: another run is at it.
+        OpsError: it failed; there is no manifest, and older backups are as they were.
+    """
+    wiring.stop.limit(wiring.settings.timeout)
+    store = destination(wiring, strict=strict)
+    maker = maker_for(wiring, target)
+    ready = _ready(wiring, target, maker, store, strict=strict)
+    with maker.lock() as lock:
+        try:
+            return _Run(wiring, target, maker, lock, ready, store, progress).carry_out()
+        except StoreError as error:
+            if wiring.spool is None or store is wiring.spool:
+                raise
+            log.error("the store failed, the spool takes over: %s", error.message)  # noqa: TRY400 - said in words
+            return _Run(wiring, target, maker, lock, ready, wiring.spool, progress).carry_out()
+
+
+def _ready(wiring: Wiring, target: Target, maker: Maker, store: RetryingStore, *, strict: bool) -> Ready:
+    """The preflight. By hand its failure touches nothing; the service writes it down, for nobody reads its output."""
+    try:
+        return maker.preflight()
+    except OpsError as error:
+        if not strict:
+            wiring.journal(target.name, store).failed("backup", error)
+        raise
+
+
+def destination(wiring: Wiring, *, strict: bool) -> RetryingStore:
+    """The main store if it answers, else the spool.
+
+    Raises:
+        StoreError: neither.
+    """
+    try:
+        wiring.store.check()
+    except StoreError as error:
+        if wiring.spool is None or (strict and isinstance(error, StoreAccessError)):
+            raise
+        log.error("the store does not answer, the spool takes over: %s", error.message)  # noqa: TRY400 - the same
+        wiring.spool.check()
+        return wiring.spool
+    return wiring.store
+
+
+def maker_for(wiring: Wiring, target: Target) -> Maker:
+    """What makes the backups of a target's kind."""
+    if isinstance(target, PostgresTarget):
+        return PostgresMaker(target, wiring.programs)
+    from backup.redis.maker import (
+        RedisMaker,  # the client library takes long to load, and most runs need none
+    )
+
+    return RedisMaker(target)
+
+
+class _Run:
+    """One try to make one backup in one store, with the lock held."""
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        target: Target,
+        maker: Maker,
+        lock: Lock,
+        ready: Ready,
+        store: RetryingStore,
+        progress: Progress,
+    ) -> None:
+        self._wiring = wiring
+        self._target = target
+        self._maker = maker
+        self._lock = lock
+        self._ready = ready
+        self._store = store
+        self._progress = progress
+        self._started = wiring.clock()
+        self._id = new_id(self._started)
+        self._folder = layout.folder(target.name, self._id)
+        self._stages = Stages()
+
+    def carry_out(self) -> Manifest:
+        journal = self._wiring.journal(self._target.name, self._store)
+        journal.close_dead("backup")
+        with journal.attempt("backup", record_id=self._id, backup=self._id):
+            log.info(
+                "backup begins %s", fields(id=self._id, database=self._target.name, bytes=self._ready.size)
+            )
+            self._prepare()
+            with _cleaned_up(self._store, self._folder):
+                manifest = self._make()
+            log.info(
+                "backup committed %s", fields(id=self._id, rows=manifest.rows, stored=manifest.stored_bytes)
+            )
+            return manifest
+
+    def _prepare(self) -> None:
+        with self._stages.measure("sweep"), host_lock(self._wiring.lock_folder, self._target.name):
+            sweep(self._store, self._target.name)
+        if self._wiring.spool is not None and self._store is self._wiring.spool:
+            check_room(self._wiring, self._target, self._ready.size)
+
+    def _make(self) -> Manifest:
+        retain = self._wiring.retain_until(self._started)
+        packing = replace(self._wiring.packing, retain_until=retain)
+        made = self._maker.make(
+            Work(self._store, self._folder, packing, self._stages, self._progress, self._wiring.stop.check)
+        )
+        self._lock.confirm()
+        with self._stages.measure("commit"):
+            confirm(self._store, self._folder, made.objects)
+        manifest = self._judged(self._manifest(made))
+        self._store.put(f"{self._folder}/{layout.MANIFEST}", manifest.encode(), retain_until=retain)
+        return manifest
+
+    def _manifest(self, made: Made) -> Manifest:
+        return Manifest(
+            id=self._id,
+            database=self._target.name,
+            kind=self._target.kind,
+            taken=made.taken,
+            started=self._started,
+            finished=self._wiring.clock(),
+            tool=TOOL,
+            client=self._ready.client,
+            server=made.server,
+            objects=made.objects,
+            recipients=self._wiring.settings.age_recipients,
+            stages=self._stages.seconds,
+            **made.facts,
+        )
+
+    def _judged(self, manifest: Manifest) -> Manifest:
+        """The manifest with what is unlike the backups before."""
+        try:
+            before = Reader(self._store).recent_manifests(self._target.name, self._wiring.limits.window)
+        except StoreError as error:
+            log.warning("not compared with earlier backups: %s", error.message)
+            return manifest
+        found = anomalies(manifest, before, self._wiring.limits)
+        for anomaly in found:
+            log.warning("anomaly %s", fields(id=self._id, database=self._target.name, what=anomaly))
+        return manifest.model_copy(update={"anomalies": found})
+
+
+def confirm(store: Store, folder: str, objects: tuple[StoredObject, ...]) -> None:
+    """See that the store has each object whole before anything claims so.
+
+    Raises:
+        DumpError: one is not there, or has another size.
+    """
+    for stored in objects:
+        found = store.head(f"{folder}/{stored.name}")
+        if found is None or found.size != stored.stored_bytes:
+            size = f"{found.size} bytes" if found else "nothing"
+            raise DumpError(
+                f"the store took {stored.stored_bytes} bytes of {stored.name} and has {size}",
+                hint="run again; if it happens again, do not trust this store",
+            )
+
+
+def check_room(wiring: Wiring, target: Target, size: int) -> None:
+    """See that the spool has room for one more backup.
+
+    Raises:
+        SpaceError: it has not.
+    """
+    assert wiring.settings.spool_dir is not None
+    needed = int(_expected_size(wiring, target, size) * SPOOL_MARGIN)
+    free = shutil.disk_usage(_existing(wiring.settings.spool_dir)).free
+    if free < needed:
+        raise SpaceError(
+            f"the store is down and the spool has no room: {free >> 20} MiB free, {needed >> 20} MiB wanted",
+            hint=f"make room in {wiring.settings.spool_dir}, or bring the store back",
+        )
+
+
+def _expected_size(wiring: Wiring, target: Target, size: int) -> int:
+    """Like the last one in the spool; without one, as if nothing could be compressed."""
+    assert wiring.spool is not None
+    latest = Reader(wiring.spool).recent_manifests(target.name, 1)
+    return latest[0].stored_bytes if latest else size
+
+
+def _existing(folder: Path) -> Path:
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())
+
+
+@contextmanager
+def _cleaned_up(store: Store, folder: str) -> Iterator[None]:
+    """Leave nothing of a failed run behind, as far as the store allows; the next run's sweep does the rest."""
+    try:
+        yield
+    except BaseException:
+        _try_delete(store, folder)
+        raise
+
+
+def _try_delete(store: Store, folder: str) -> None:
+    try:
+        store.delete([info.key for info in store.walk(f"{folder}/")])
+    except Exception as error:
+        log.warning("left-overs stay for the next run's sweep: %s", error)

@@ -1,0 +1,1 @@
+"""The long-running sidecar: schedules, metrics, health and the status page."""

@@ -1,0 +1,311 @@
+"""Metrics, all computed from the catalogue when they are asked for: a restart loses nothing."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from backup import __version__
+from backup.catalogue import Entry, History
+from backup.prune import plan_for
+from backup.records import Record
+from backup.rto import projected_rto
+from backup.service.state import State
+
+OUTCOMES = ("success", "failure")
+STAGES = ("sweep", "globals", "dump", "count", "commit")
+TIERS = ("last", "within", "hourly", "daily", "weekly", "monthly", "yearly", "floor")
+VERIFY_STAGES = ("download", "globals", "restore", "check", "count", "compare", "checks")
+OPERATIONS = (
+    "check",
+    "get",
+    "put",
+    "list",
+    "head",
+    "delete",
+    "begin",
+    "part",
+    "complete",
+    "pending",
+    "abort",
+)
+
+
+class CatalogueCollector(Collector):
+    """Everything about backups, from the state's last catalogue."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def collect(self) -> Iterable[Metric]:
+        families = _Families()
+        now = self._state.wiring.clock()
+        for target in self._state.wiring.targets:
+            _database(families, self._state, self._state.history(target.name), now)
+        _service(families, self._state)
+        yield from families.all()
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: reading the catalogue to register would be too early."""
+        return ()
+
+
+class _Families:
+    """Metric families that come into being when first used."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, Metric] = {}
+
+    def gauge(self, name: str, text: str, value: float, **labels: str) -> None:
+        family = self._families.setdefault(name, GaugeMetricFamily(name, text, labels=list(labels)))
+        assert isinstance(family, GaugeMetricFamily)
+        family.add_metric(list(labels.values()), value)
+
+    def counter(self, name: str, text: str, value: float, **labels: str) -> None:
+        family = self._families.setdefault(name, CounterMetricFamily(name, text, labels=list(labels)))
+        assert isinstance(family, CounterMetricFamily)
+        family.add_metric(list(labels.values()), value)
+
+    def all(self) -> Iterator[Metric]:
+        yield from self._families.values()
+        yield InfoMetricFamily("backup_build", "Version of the backup sidecar", {"version": __version__})
+
+
+def registry(state: State) -> CollectorRegistry:
+    """A registry with the service's metrics."""
+    made = CollectorRegistry()
+    made.register(CatalogueCollector(state))
+    return made
+
+
+def _database(families: _Families, state: State, history: History, now: datetime) -> None:
+    name = history.database
+    _attempts(families, state, name, history)
+    _latest(families, name, history.latest, now)
+    _verifications(families, name, history)
+    _rto(families, name, history)
+    _held(families, state, name, history)
+    _elsewhere(families, state, history, now)
+    _drills(families, history)
+    families.gauge(
+        "backup_rto_target_seconds",
+        "Seconds a restore may take",
+        state.wiring.settings.rto_target,
+        database=name,
+    )
+    families.gauge(
+        "backup_rpo_target_seconds", "Seconds the newest backup may be old", state.wiring.settings.rpo_target,
+        database=name,
+    )  # fmt: skip
+
+
+def _attempts(families: _Families, state: State, name: str, history: History) -> None:
+    last = history.newest("backup", finished=True)
+    running = state.running(history)
+    attempted = last.started.timestamp() if last else 0.0
+    success = last is None or last.outcome == "success"
+    families.gauge(
+        "backup_last_attempt_timestamp_seconds",
+        "When the last finished run began; 0 never",
+        attempted,
+        database=name,
+    )
+    families.gauge(
+        "backup_last_attempt_success", "1 if the last finished run held", float(success), database=name
+    )
+    families.gauge("backup_in_progress", "1 while a run is on", float(running is not None), database=name)
+    families.gauge(
+        "backup_running_since_timestamp_seconds", "When the run that is on began; 0 none",
+        running.started.timestamp() if running else 0.0, database=name,
+    )  # fmt: skip
+    _totals(families, "backup_runs", "Runs by outcome", name, last)
+    _totals(
+        families, "backup_verifications", "Verifications carried out or broken off", name,
+        history.newest("verification", finished=True),
+    )  # fmt: skip
+
+
+def _totals(families: _Families, metric: str, text: str, name: str, last: Record | None) -> None:
+    totals: Mapping[str, int] = last.totals if last else {}
+    for outcome in OUTCOMES:
+        families.counter(metric, text, totals.get(outcome, 0), database=name, outcome=outcome)
+
+
+def _latest(families: _Families, name: str, entry: Entry | None, now: datetime) -> None:
+    manifest = entry.manifest if entry else None
+    seconds = manifest.seconds if manifest else 0.0
+    taken = manifest.taken.timestamp() if manifest else 0.0
+    values = [
+        ("backup_last_success_timestamp_seconds", "When the newest backup was finished; 0 none",
+         manifest.finished.timestamp() if manifest else 0.0),
+        # An age that grows from the epoch is what «there is none» must look like to an alert.
+        ("backup_age_seconds", "Age of the data in the newest backup", now.timestamp() - taken),
+        ("backup_size_bytes", "Stored bytes of the newest backup", manifest.stored_bytes if manifest else 0),
+        ("backup_raw_bytes", "Plain bytes of the newest backup", manifest.raw_bytes if manifest else 0),
+        ("backup_rows", "Rows in the newest backup", manifest.rows if manifest else 0),
+        ("backup_throughput_bytes_per_second", "Plain bytes a second of the newest backup",
+         manifest.raw_bytes / seconds if manifest and seconds else 0.0),
+        ("backup_compression_ratio", "Plain bytes per stored byte of the newest backup",
+         manifest.raw_bytes / manifest.stored_bytes if manifest and manifest.stored_bytes else 0.0),
+        ("backup_anomalous", "1 if the newest backup looks unlike those before", float(bool(manifest and manifest.anomalies))),
+        ("backup_latest_verified", "1 if the newest backup is proven", float(bool(entry and entry.verified))),
+    ]  # fmt: skip
+    for metric, text, value in values:
+        families.gauge(metric, text, value, database=name)
+    stages = manifest.stages if manifest else {}
+    for stage in STAGES:
+        families.gauge(
+            "backup_duration_seconds",
+            "Seconds of the newest backup",
+            stages.get(stage, 0.0),
+            database=name,
+            stage=stage,
+        )
+    families.gauge(
+        "backup_duration_seconds", "Seconds of the newest backup", seconds, database=name, stage="total"
+    )
+
+
+def _verifications(families: _Families, name: str, history: History) -> None:
+    report = history.last_report
+    held = [found for found in history.reports if found.ok]
+    proven = history.last_verified
+    stages = report.stages if report else {}
+    for stage in VERIFY_STAGES:
+        families.gauge(
+            "backup_verification_duration_seconds", "Seconds of the last verification", stages.get(stage, 0.0),
+            database=name, stage=stage,
+        )  # fmt: skip
+    values = [
+        ("backup_last_verification_success", "1 if the last verification held (and while there is none)",
+         float(report is None or report.ok)),
+        ("backup_verification_differences", "Differences that the last verification found",
+         len(report.differences) if report else 0),
+        ("backup_last_verified_timestamp_seconds", "When a verification last held; 0 never",
+         held[-1].finished.timestamp() if held else 0.0),
+        ("backup_last_verified_backup_timestamp_seconds", "When the newest proven backup was taken; 0 none",
+         proven.manifest.taken.timestamp() if proven else 0.0),
+    ]  # fmt: skip
+    for metric, text, value in values:
+        families.gauge(metric, text, value, database=name)
+
+
+def _rto(families: _Families, name: str, history: History) -> None:
+    held = [report for report in history.reports if report.ok]
+    measured = held[-1].restore_seconds if held else 0.0
+    families.gauge(
+        "backup_rto_seconds", "Seconds the last verified restore took; 0 unknown", measured, database=name
+    )
+    families.gauge(
+        "backup_rto_projected_seconds", "The same, for the newest backup's size", projected_rto(history, held),
+        database=name,
+    )  # fmt: skip
+
+
+def _held(families: _Families, state: State, name: str, history: History) -> None:
+    decided = plan_for(state.wiring, history)
+    tiers = Counter(tier for decision in decided.decisions for tier in set(decision.tiers))
+    counts = {"total": len(history.backups), "verified": sum(entry.verified for entry in history.backups)}
+    counts |= {tier: tiers.get(tier, 0) for tier in TIERS}
+    for tier, count in counts.items():
+        families.gauge("backup_count", "Backups that are held", count, database=name, tier=tier)
+    pruned = history.newest("prune", finished=True)
+    for decision in ("keep", "delete", "refused"):
+        families.gauge(
+            "backup_prune_decisions", "Backups by decision of the last prune",
+            pruned.decisions.get(decision, 0) if pruned else 0, database=name, decision=decision,
+        )  # fmt: skip
+    families.gauge(
+        "backup_prune_blocked", "1 while nothing may be deleted", float(bool(decided.blocked)), database=name
+    )
+
+
+def _elsewhere(families: _Families, state: State, history: History, now: datetime) -> None:
+    enabled = state.wiring.offsite is not None
+    lag = state.offsite.lag(history, now) if enabled else 0.0
+    families.gauge(
+        "backup_offsite_lag_seconds", "Age of the oldest backup that is not off-site yet", lag,
+        database=history.database,
+    )  # fmt: skip
+
+
+def _drills(families: _Families, history: History) -> None:
+    last = history.newest("drill", finished=True)
+    held = [record for record in history.records if record.kind == "drill" and record.outcome == "success"]
+    measures = held[-1].measures if held else {}
+    values = [
+        ("backup_last_drill_timestamp_seconds", "When a whole restore was last practised and held; 0 never",
+         held[-1].started.timestamp() if held else 0.0),
+        ("backup_last_drill_success", "1 if the last drill held (and while there is none)",
+         float(last is None or last.outcome == "success")),
+        ("backup_drill_rto_seconds", "Seconds the last drill that held took until the promotion; 0 never",
+         measures.get("rto", 0.0)),
+        ("backup_drill_rpo_seconds", "Age of the data that it restored, when it began; 0 never",
+         measures.get("rpo", 0.0)),
+    ]  # fmt: skip
+    for metric, text, value in values:
+        families.gauge(metric, text, value, database=history.database)
+
+
+def _service(families: _Families, state: State) -> None:
+    for store in state.wiring.stores:
+        answered = state.problems.get(store.name) is None
+        families.gauge(
+            "backup_store_up", "1 if the store answered when last asked", float(answered), store=store.name
+        )
+    families.gauge(
+        "backup_catalogue_refresh_timestamp_seconds",
+        "When the store was last read",
+        state.catalogue.read.timestamp(),
+    )
+    families.gauge(
+        "backup_offsite_enabled", "1 if there is an off-site store", float(state.wiring.offsite is not None)
+    )
+    _spool(families, state)
+    _jobs(families, state)
+    for (store_name, operation), count in _store_errors(state).items():
+        families.counter(
+            "backup_store_errors",
+            "Store operations that failed",
+            count,
+            store=store_name,
+            operation=operation,
+        )
+
+
+def _spool(families: _Families, state: State) -> None:
+    waiting = [
+        entry for target in state.wiring.targets for entry in state.history(target.name).backups
+        if entry.store == "spool"
+    ]  # fmt: skip
+    stored = sum(entry.manifest.stored_bytes for entry in waiting)
+    families.gauge("backup_spool_backups", "Backups that wait for the store to return", len(waiting))
+    families.gauge("backup_spool_bytes", "Bytes that wait for the store to return", stored)
+
+
+def _jobs(families: _Families, state: State) -> None:
+    for job in state.jobs.values():
+        next_run = job.next_run.timestamp() if job.next_run else 0.0
+        last_run = job.last_run.timestamp() if job.last_run else 0.0
+        families.gauge(
+            "backup_schedule_next_run_timestamp_seconds", "When a schedule is due", next_run, job=job.name
+        )
+        families.gauge(
+            "backup_schedule_last_run_timestamp_seconds", "When it last ran in this process; 0 never", last_run,
+            job=job.name,
+        )  # fmt: skip
+
+
+def _store_errors(state: State) -> dict[tuple[str, str], int]:
+    """Sums of what the newest record of each database says; retries of this very moment come with its record."""
+    sums = {(store.name, operation): 0 for store in state.wiring.stores for operation in OPERATIONS}
+    for target in state.wiring.targets:
+        records = [record for record in state.history(target.name).records if record.finished]
+        for key, count in (records[-1].store_errors if records else {}).items():
+            store, _, operation = key.partition(":")
+            sums[store, operation] = sums.get((store, operation), 0) + count
+    return sums

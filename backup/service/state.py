@@ -1,0 +1,95 @@
+"""What the service knows right now: the last catalogue, and what it does at this moment."""
+
+import logging
+import os
+import socket
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from backup.catalogue import Catalogue, History
+from backup.errors import StoreError
+from backup.offsite import Offsite, look
+from backup.reading import Catalogues
+from backup.records import Record
+from backup.wiring import Wiring
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Job:
+    """A schedule, as metrics and the status page show it."""
+
+    name: str
+    next_run: datetime | None = None
+    last_run: datetime | None = None
+
+
+@dataclass
+class State:
+    """Shared between the scheduler's threads and the web server's; whole values are replaced, never changed.
+
+    Attributes:
+        problems: what each store said when it was last asked; None if it answered.
+    """
+
+    wiring: Wiring
+    catalogue: Catalogue
+    problems: dict[str, str | None] = field(default_factory=dict)
+    offsite: Offsite = field(default_factory=Offsite)
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._catalogues = Catalogues(self.wiring)
+        self._lock = threading.Lock()
+        self.problems = {store.name: "it has not been read yet" for store in self.wiring.stores}
+
+    @property
+    def names(self) -> list[str]:
+        return [target.name for target in self.wiring.targets]
+
+    def history(self, database: str) -> History:
+        return self.catalogue.history(database)
+
+    def refresh(self) -> None:
+        """Read the stores again; of one that does not answer the last known catalogue stays."""
+        with self._lock:
+            self.catalogue = self._catalogues.read(self.names)
+            self.problems = {**self.problems, "main": self._catalogues.problem}
+            if self.wiring.spool is not None:
+                self.problems["spool"] = None
+            if self.wiring.offsite is not None:
+                self._look_offsite()
+        for name, problem in self.problems.items():
+            if problem:
+                log.warning("the %s store cannot be read: %s", name, problem)
+
+    def running(self, history: History) -> Record | None:
+        """The record of a run that is on at this moment."""
+        newest = history.newest("backup")
+        limit = self.wiring.settings.timeout
+        now = self.wiring.clock()
+        return newest if newest and newest.outcome == "running" and _may_live(newest, now, limit) else None
+
+    def _look_offsite(self) -> None:
+        assert self.wiring.offsite is not None
+        try:
+            self.offsite = look(self.wiring.offsite, self.names)
+        except StoreError as error:
+            self.problems["offsite"] = error.message
+        else:
+            self.problems["offsite"] = None
+
+
+def _may_live(record: Record, now: datetime, limit: float) -> bool:
+    """A process of this host can be looked up; of another host only its time limit is known."""
+    if record.host == socket.gethostname():
+        return record.pid == os.getpid() or Path(f"/proc/{record.pid}").exists()
+    return (now - record.started).total_seconds() < limit
+
+
+def new_state(wiring: Wiring) -> State:
+    """A state that knows nothing yet."""
+    return State(wiring, Catalogue(wiring.clock()))

@@ -1,0 +1,183 @@
+"""A store in a local folder: the spool, a mounted disk, a NAS."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from backup.errors import StoreAccessError, StoreError
+from backup.store.base import PIECE, ObjectInfo, PendingUpload, Refusal, Store, Upload
+from backup.store.memory import not_found, upload_gone
+
+UPLOADS = ".uploads"
+# What no retry can change.
+_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+
+
+class LocalStore(Store):
+    """Objects as files below one folder. A file appears whole, by rename, after it was written to disk."""
+
+    def __init__(self, folder: Path, name: str = "main") -> None:
+        self.name = name
+        self.url = f"file://{folder}"
+        self.folder = folder
+        self._uploads = folder / UPLOADS
+
+    def check(self) -> None:
+        with _explained("check", self.folder):
+            self._uploads.mkdir(parents=True, exist_ok=True)
+        if not os.access(self._uploads, os.W_OK):
+            raise StoreAccessError(
+                f"the store's folder {self.folder} cannot be written",
+                hint=f"give it to the user with id {os.geteuid()}",
+                operation="check",
+            )
+
+    def put(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
+        upload = self.begin(key, retain_until=retain_until)
+        try:
+            upload.part(1, 0, data)
+            upload.complete()
+        except BaseException:
+            upload.abort()
+            raise
+
+    def get(self, key: str) -> bytes:
+        return b"".join(self.stream(key))
+
+    def stream(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+        path = self._path(key)
+        if not path.is_file():
+            raise not_found(key, self.url, "get")
+        with _explained("get", path), path.open("rb", buffering=0) as file:
+            file.seek(start)
+            while data := file.read(PIECE):
+                yield data
+
+    def head(self, key: str) -> ObjectInfo | None:
+        path = self._path(key)
+        return _info(key, path) if path.is_file() else None
+
+    def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        # Only the deepest folder that the prefix names for sure is walked.
+        start = self._path(prefix.rpartition("/")[0])
+        found = []
+        for parent, folders, files in os.walk(start):
+            folders[:] = [name for name in folders if name != UPLOADS]
+            found += [Path(parent) / name for name in files]
+        for key in sorted(path.relative_to(self.folder).as_posix() for path in found):
+            if key.startswith(prefix):
+                yield _info(key, self._path(key))
+
+    def delete(self, keys: Iterable[str]) -> list[Refusal]:
+        refused = []
+        for key in keys:
+            try:
+                self._path(key).unlink(missing_ok=True)
+            except OSError as error:
+                refused.append(Refusal(key, error.strerror or str(error)))
+            else:
+                self._tidy(self._path(key).parent)
+        return refused
+
+    def begin(self, key: str, *, retain_until: datetime | None = None) -> Upload:  # noqa: ARG002 - files have none
+        upload_id = secrets.token_hex(8)
+        path = self._uploads / upload_id
+        with _explained("begin", path):
+            self._uploads.mkdir(parents=True, exist_ok=True)
+            # The key first, so that an interrupted start leaves nothing that has no name.
+            path.with_suffix(".key").write_text(key, encoding="utf-8")
+            path.touch(mode=0o600)
+        return LocalUpload(path, self._path(key), key)
+
+    def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
+        for named in sorted(self._uploads.glob("*.key")):
+            key = named.read_text(encoding="utf-8")
+            if key.startswith(prefix):
+                yield PendingUpload(key, named.stem)
+
+    def abort(self, upload: PendingUpload) -> None:
+        path = self._uploads / upload.upload_id
+        path.unlink(missing_ok=True)
+        path.with_suffix(".key").unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key
+
+    def _tidy(self, folder: Path) -> None:
+        """Remove folders that became empty: a key space has none."""
+        while folder != self.folder and folder.is_relative_to(self.folder):
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+            folder = folder.parent
+
+
+class LocalUpload(Upload):
+    """One file that is written at offsets and renamed at the end."""
+
+    def __init__(self, path: Path, target: Path, key: str) -> None:
+        self._path = path
+        self._target = target
+        self._key = key
+        self._file = os.open(path, os.O_WRONLY)
+
+    def part(self, number: int, offset: int, data: bytes | bytearray) -> None:  # noqa: ARG002 - offsets say it all
+        with _explained("part", self._target):
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(self._file, view, offset)
+                view, offset = view[written:], offset + written
+
+    def complete(self) -> None:
+        if not self._path.exists():
+            raise upload_gone(self._key, "complete")
+        with _explained("complete", self._target):
+            os.fsync(self._file)
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._path.rename(self._target)
+            _sync_folder(self._target.parent)
+            self._forget()
+
+    def abort(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._path.with_suffix(".key").unlink(missing_ok=True)
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def _info(key: str, path: Path) -> ObjectInfo:
+    status = path.stat()
+    modified = datetime.fromtimestamp(status.st_mtime, UTC)
+    return ObjectInfo(key, status.st_size, modified, f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _explained(operation: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        kind = StoreAccessError if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS} else StoreError
+        raise kind(
+            f"{operation} of {path} failed: {error.strerror or error}",
+            hint="look at free space and permissions there",
+            operation=operation,
+            transient=error.errno not in _LASTING,
+        ) from error

@@ -1,0 +1,34 @@
+"""From a store's URL to the store."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from backup.store.base import Store
+from backup.store.local import LocalStore
+from backup.store.s3 import S3Options, S3Store
+from sidecar import UsageError
+
+HINT = "give s3://bucket/prefix or file:///folder"
+
+
+def open_store(url: str, options: S3Options, name: str = "main") -> Store:
+    """The store at a URL.
+
+    Raises:
+        UsageError: the URL names no kind of store that there is, or no bucket.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return LocalStore(_folder(url), name)
+    if parts.scheme == "s3":
+        if not parts.netloc:
+            raise UsageError(f"the store URL {url} names no bucket", hint=HINT)
+        return S3Store(parts.netloc, unquote(parts.path).strip("/"), options, name)
+    raise UsageError(f"the store URL {url} has an unknown scheme {parts.scheme!r}", hint=HINT)
+
+
+def _folder(url: str) -> Path:
+    parts = urlsplit(url)
+    if parts.netloc or not parts.path.strip("/"):
+        raise UsageError(f"the store URL {url} names no absolute folder", hint=HINT)
+    return Path(unquote(parts.path))

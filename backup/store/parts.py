@@ -1,0 +1,28 @@
+"""How big the next part of an upload of unknown length should be.
+
+Parts start small, so that a small backup needs little memory, and double eight times, so that the largest allowed
+number of parts holds terabytes: with 10,000 parts 2.4 TiB, with 1,000 parts 250 GiB.
+"""
+
+from dataclasses import dataclass
+
+MIB = 1 << 20
+STEPS = 8
+
+
+@dataclass(frozen=True)
+class PartSizes:
+    """Sizes for at most ``limit`` parts, the first ones ``first`` bytes (S3 wants 5 MiB or more)."""
+
+    limit: int = 10_000
+    first: int = 8 * MIB
+
+    def of(self, number: int) -> int:
+        """The size of the part with this number (1, 2, …)."""
+        step = min((number - 1) * STEPS // self.limit, STEPS - 1)
+        return self.first << step
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that fit into all parts."""
+        return sum(self.of(number) for number in range(1, self.limit + 1))

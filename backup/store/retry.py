@@ -1,0 +1,137 @@
+"""Bounded retries with back-off around any store, and the count of what failed."""
+
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from backup.errors import StoreError
+from backup.store.base import ObjectInfo, PendingUpload, Refusal, Store, Upload
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How long to insist: ``attempts`` tries, waits doubling from ``first`` to ``longest`` seconds."""
+
+    attempts: int = 5
+    first: float = 0.5
+    longest: float = 20.0
+
+    def wait(self, attempt: int) -> float:
+        """Seconds after the failed attempt with this number (1, 2, …): full jitter above a half."""
+        ceiling: float = min(self.longest, self.first * 2 ** (attempt - 1))
+        return ceiling * random.uniform(0.5, 1.0)
+
+
+class RetryingStore(Store):
+    """A store that tries again what may work the second time.
+
+    Attributes:
+        errors: failed tries by operation, for metrics.
+    """
+
+    def __init__(
+        self, inner: Store, policy: RetryPolicy, sleep: Callable[[float], object] = time.sleep
+    ) -> None:
+        self.name = inner.name
+        self.url = inner.url
+        self.inner = inner
+        self.errors: Counter[str] = Counter()
+        self._policy = policy
+        self._sleep = sleep
+        self._lock = threading.Lock()
+
+    def insist(self, action: Callable[[], T]) -> T:
+        """Carry out an action, again while its failure is transient and attempts remain."""
+        attempt = 1
+        while True:
+            try:
+                return action()
+            except StoreError as error:
+                self._failed(error, attempt)
+                if not error.transient or attempt >= self._policy.attempts:
+                    raise
+            self._sleep(self._policy.wait(attempt))
+            attempt += 1
+
+    def check(self) -> None:
+        self.insist(self.inner.check)
+
+    def put(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
+        self.insist(lambda: self.inner.put(key, data, retain_until=retain_until))
+
+    def get(self, key: str) -> bytes:
+        return self.insist(lambda: self.inner.get(key))
+
+    def stream(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+        """Goes on where it was cut; each cut counts as a failed try, each piece that arrives resets the count."""
+        attempt = 1
+        while True:
+            try:
+                for piece in self.inner.stream(key, start=start):
+                    yield piece
+                    start, attempt = start + len(piece), 1
+                return
+            except StoreError as error:
+                self._failed(error, attempt)
+                if not error.transient or attempt >= self._policy.attempts:
+                    raise
+            self._sleep(self._policy.wait(attempt))
+            attempt += 1
+
+    def head(self, key: str) -> ObjectInfo | None:
+        return self.insist(lambda: self.inner.head(key))
+
+    def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        yield from self.insist(lambda: list(self.inner.walk(prefix)))
+
+    def delete(self, keys: Iterable[str]) -> list[Refusal]:
+        wanted = list(keys)
+        return self.insist(lambda: self.inner.delete(wanted))
+
+    def begin(self, key: str, *, retain_until: datetime | None = None) -> Upload:
+        return RetryingUpload(self, self.insist(lambda: self.inner.begin(key, retain_until=retain_until)))
+
+    def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
+        yield from self.insist(lambda: list(self.inner.pending(prefix)))
+
+    def abort(self, upload: PendingUpload) -> None:
+        self.insist(lambda: self.inner.abort(upload))
+
+    def take_errors(self) -> Counter[str]:
+        """The failures since the last call, by operation."""
+        with self._lock:
+            taken, self.errors = self.errors, Counter()
+        return taken
+
+    def _failed(self, error: StoreError, attempt: int) -> None:
+        if error.transient:
+            with self._lock:
+                self.errors[error.operation] += 1
+            log.warning("store error, attempt %d of %d: %s", attempt, self._policy.attempts, error.message)
+
+
+class RetryingUpload(Upload):
+    """An upload whose parts are sent again when that may help."""
+
+    def __init__(self, store: RetryingStore, inner: Upload) -> None:
+        self._store = store
+        self._inner = inner
+
+    def part(self, number: int, offset: int, data: bytes | bytearray) -> None:
+        self._store.insist(lambda: self._inner.part(number, offset, data))
+
+    def complete(self) -> None:
+        self._store.insist(self._inner.complete)
+
+    def abort(self) -> None:
+        self._store.insist(self._inner.abort)

@@ -1,0 +1,297 @@
+"""A store in an S3 bucket, of Amazon or any compatible server."""
+
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import md5
+from typing import TYPE_CHECKING, Any, Literal
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+
+from backup.errors import NotFoundError, StoreAccessError, StoreError
+from backup.store.base import PIECE, ObjectInfo, PendingUpload, Refusal, Store, Upload
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+DELETE_BATCH = 1000
+_MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchUpload"}
+_REFUSED = {
+    "AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
+    "InvalidBucketName", "AuthorizationHeaderMalformed", "PermanentRedirect", "InvalidStorageClass",
+}  # fmt: skip
+_TRY_AGAIN = {
+    "SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "TooManyRequests",
+    "RequestTimeTooSkewed", "OperationAborted",
+}  # fmt: skip
+# Answers of a server that has no such thing as retention locks or upload listings.
+_UNSUPPORTED = {"NotImplemented", "MethodNotAllowed", "405", "501"}
+
+
+@dataclass(frozen=True)
+class S3Options:
+    """How to reach a bucket and how to store in it. Nothing given: boto3's own ways (roles, profiles)."""
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+    session_token: str | None = None
+    checksum: Literal["when_required", "when_supported"] = "when_required"
+    path_style: bool = True
+    storage_class: str | None = None
+    sse: str | None = None
+    sse_kms_key_id: str | None = None
+    object_lock_mode: Literal["GOVERNANCE", "COMPLIANCE"] = "GOVERNANCE"
+    connect_timeout: float = 10.0
+    read_timeout: float = 60.0
+
+
+class S3Store(Store):
+    """Objects below a prefix of one bucket. Retries are the caller's (:class:`backup.store.retry.RetryingStore`)."""
+
+    def __init__(self, bucket: str, prefix: str, options: S3Options, name: str = "main") -> None:
+        self.name = name
+        self.url = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._bucket = bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._options = options
+        self._client = _client(options)
+
+    def check(self) -> None:
+        with self._explained("check", self._bucket):
+            self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+
+    def put(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
+        with self._explained("put", key):
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._key(key),
+                Body=data,
+                **self._storing(retain_until),
+                **(_proof(data) if retain_until else {}),
+            )
+
+    def get(self, key: str) -> bytes:
+        return b"".join(self.stream(key))
+
+    def stream(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+        rest: Any = {"Range": f"bytes={start}-"} if start else {}
+        with self._explained("get", key):
+            body = self._client.get_object(Bucket=self._bucket, Key=self._key(key), **rest)["Body"]
+            try:
+                yield from body.iter_chunks(PIECE)
+            finally:
+                body.close()
+
+    def head(self, key: str) -> ObjectInfo | None:
+        try:
+            with self._explained("head", key):
+                found = self._client.head_object(Bucket=self._bucket, Key=self._key(key))
+        except NotFoundError:
+            return None
+        return ObjectInfo(key, found["ContentLength"], found["LastModified"], found["ETag"])
+
+    def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        with self._explained("list", prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._key(prefix)
+            )
+            for page in pages:
+                for item in page.get("Contents", []):
+                    yield ObjectInfo(self._own(item["Key"]), item["Size"], item["LastModified"], item["ETag"])
+
+    def delete(self, keys: Iterable[str]) -> list[Refusal]:
+        waiting = list(keys)
+        refused: list[Refusal] = []
+        for start in range(0, len(waiting), DELETE_BATCH):
+            refused += self._delete_batch(waiting[start : start + DELETE_BATCH])
+        return refused
+
+    def begin(self, key: str, *, retain_until: datetime | None = None) -> Upload:
+        # Manifests and reports must be readable at once, so only what is uploaded in parts gets the class.
+        storage_class = self._options.storage_class
+        archived: dict[str, Any] = {"StorageClass": storage_class} if storage_class else {}
+        with self._explained("begin", key):
+            started = self._client.create_multipart_upload(
+                Bucket=self._bucket, Key=self._key(key), **self._storing(retain_until), **archived
+            )
+        return S3Upload(self, key, started["UploadId"], locked=retain_until is not None)
+
+    def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
+        try:
+            yield from self._pending(prefix)
+        except NotFoundError:
+            return  # what some servers answer when there are none
+
+    def _pending(self, prefix: str) -> Iterator[PendingUpload]:
+        with self._explained("pending", prefix):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=self._key(prefix)
+            )
+            for page in pages:
+                for item in page.get("Uploads", []):
+                    # Some servers list the whole bucket whatever the prefix.
+                    if item["Key"].startswith(self._key(prefix)):
+                        yield PendingUpload(self._own(item["Key"]), item["UploadId"])
+
+    def abort(self, upload: PendingUpload) -> None:
+        try:
+            with self._explained("abort", upload.key):
+                self._client.abort_multipart_upload(
+                    Bucket=self._bucket, Key=self._key(upload.key), UploadId=upload.upload_id
+                )
+        except NotFoundError:
+            return
+
+    def _delete_batch(self, keys: list[str]) -> list[Refusal]:
+        wanted: Any = {"Objects": [{"Key": self._key(key)} for key in keys], "Quiet": True}
+        with self._explained("delete", keys[0]):
+            answer = self._client.delete_objects(Bucket=self._bucket, Delete=wanted)
+        return [
+            Refusal(self._own(error["Key"]), error.get("Message") or error.get("Code", "refused"))
+            for error in answer.get("Errors", [])
+            if error.get("Code") not in _MISSING
+        ]
+
+    def _storing(self, retain_until: datetime | None) -> dict[str, Any]:
+        options = self._options
+        given = {
+            "ServerSideEncryption": options.sse,
+            "SSEKMSKeyId": options.sse_kms_key_id,
+            "ObjectLockMode": options.object_lock_mode if retain_until else None,
+            "ObjectLockRetainUntilDate": retain_until,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _key(self, key: str) -> str:
+        return f"{self._prefix}{key}"
+
+    def _own(self, key: str) -> str:
+        return key.removeprefix(self._prefix)
+
+    @contextmanager
+    def _explained(self, operation: str, key: str) -> Iterator[None]:
+        where = f"{operation} of {key or '/'} in {self.url}"
+        try:
+            yield
+        except ClientError as error:
+            raise _from_answer(error, operation, where) from error
+        except NoCredentialsError as error:
+            raise StoreAccessError(
+                f"{where}: no credentials",
+                hint="set BACKUP_S3_ACCESS_KEY_ID and its secret",
+                operation=operation,
+            ) from error
+        except (BotoCoreError, HTTPClientError, OSError) as error:
+            raise StoreError(
+                f"{where}: {type(error).__name__}: {_short(error)}",
+                hint=f"is {self._options.endpoint_url or 'the S3 service'} reachable from here?",
+                operation=operation,
+                transient=True,
+            ) from error
+
+
+class S3Upload(Upload):
+    """A multipart upload; remembers the tag of each part, as the server wants them back."""
+
+    def __init__(self, store: S3Store, key: str, upload_id: str, *, locked: bool) -> None:
+        self._store = store
+        self._key = key
+        self._id = upload_id
+        self._locked = locked
+        self._tags: dict[int, dict[str, Any]] = {}
+        self._sizes: dict[int, int] = {}
+
+    def part(self, number: int, offset: int, data: bytes | bytearray) -> None:  # noqa: ARG002 - S3 has no offsets
+        store = self._store
+        body: Any = data  # a bytearray is as good, whatever the stubs say
+        with store._explained("part", self._key):
+            answer = store._client.upload_part(
+                Bucket=store._bucket,
+                Key=store._key(self._key),
+                UploadId=self._id,
+                PartNumber=number,
+                Body=body,
+                **(_proof(data) if self._locked else {}),
+            )
+        tags = {
+            name: value for name, value in answer.items() if name == "ETag" or name.startswith("Checksum")
+        }
+        tags.pop("ChecksumType", None)
+        # Single assignments; threads write different numbers.
+        self._tags[number] = tags
+        self._sizes[number] = len(data)
+
+    def complete(self) -> None:
+        store = self._store
+        parts: Any = [{"PartNumber": number, **self._tags[number]} for number in sorted(self._tags)]
+        try:
+            with store._explained("complete", self._key):
+                store._client.complete_multipart_upload(
+                    Bucket=store._bucket, Key=store._key(self._key), UploadId=self._id,
+                    MultipartUpload={"Parts": parts},
+                )  # fmt: skip
+        except NotFoundError:
+            # The answer to an earlier try may have been lost on its way here.
+            found = store.head(self._key)
+            if found is None or found.size != sum(self._sizes.values()):
+                raise
+
+    def abort(self) -> None:
+        self._store.abort(PendingUpload(self._key, self._id))
+
+
+def _proof(data: bytes | bytearray) -> dict[str, Any]:
+    """What a bucket with Object Lock wants to see with each body."""
+    return {"ContentMD5": b64encode(md5(data, usedforsecurity=False).digest()).decode()}
+
+
+def _client(options: S3Options) -> "S3Client":
+    config = Config(
+        connect_timeout=options.connect_timeout,
+        read_timeout=options.read_timeout,
+        # One try: RetryingStore counts failures and waits in one way for all stores.
+        retries={"mode": "standard", "total_max_attempts": 1},
+        request_checksum_calculation=options.checksum,
+        response_checksum_validation=options.checksum,
+        s3={"addressing_style": "path" if options.path_style else "virtual"},
+        max_pool_connections=16,
+    )
+    # botocore is what boto3 is made of; it starts in half the time, and its upload helpers are not wanted here.
+    client: Any = botocore.session.get_session().create_client(
+        "s3",
+        endpoint_url=options.endpoint_url,
+        # Compatible servers mostly do not care, but a signature must name one.
+        region_name=options.region or ("us-east-1" if options.endpoint_url else None),
+        aws_access_key_id=options.access_key_id,
+        aws_secret_access_key=options.secret_access_key,
+        aws_session_token=options.session_token,
+        config=config,
+    )
+    return client  # type: ignore[no-any-return]
+
+
+def _from_answer(error: ClientError, operation: str, where: str) -> StoreError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    message = f"{where}: {code}: {error.response.get('Error', {}).get('Message', '')}".rstrip(": ")
+    if code in _REFUSED:
+        hint = "check the bucket's name, the region, the key id and its secret, and what they may do"
+        return StoreAccessError(message, hint=hint, operation=operation)
+    if code in _MISSING:
+        return NotFoundError(message, hint="list what is there: backup list", operation=operation)
+    hint = "look into the log of the S3 server" if status >= 500 else "run backup doctor"
+    transient = status >= 500 or status == 429 or code in _TRY_AGAIN
+    return StoreError(
+        message, hint=hint, operation=operation, transient=transient and code not in _UNSUPPORTED
+    )
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) < 300 else f"{text[:300]}…"

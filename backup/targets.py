@@ -1,0 +1,106 @@
+"""What is backed up: named databases."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from backup import layout
+from backup.postgres.address import Address, parse
+from backup.redis import address as redis_address
+from backup.redis.address import RedisAddress
+from backup.settings import BackupSettings
+from sidecar import UsageError
+
+# A comma begins the next database only where a name and an equals sign follow: passwords may hold commas.
+_NEXT = re.compile(r",\s*(?=[A-Za-z0-9][A-Za-z0-9._-]*=)|\s+(?=[A-Za-z0-9][A-Za-z0-9._-]*=)")
+
+
+@dataclass(frozen=True)
+class PostgresTarget:
+    """A PostgreSQL database; its name is its folder in the store and its label in metrics."""
+
+    name: str
+    address: Address
+    kind: Literal["postgres"] = "postgres"
+
+    @property
+    def secrets(self) -> list[str]:
+        """The password; one that is also a name in the open is no secret, and masking it would mask the name."""
+        password = self.address.password
+        return [password] if password and password not in {*self.address.public.values(), self.name} else []
+
+
+@dataclass(frozen=True)
+class RedisTarget:
+    """A Redis server; its name is its folder in the store and its label in metrics."""
+
+    name: str
+    address: RedisAddress
+    kind: Literal["redis"] = "redis"
+
+    @property
+    def secrets(self) -> list[str]:
+        password = self.address.password
+        return [password] if password else []
+
+
+Target = PostgresTarget | RedisTarget
+
+
+def targets(settings: BackupSettings) -> list[Target]:
+    """All that is to be backed up.
+
+    Raises:
+        UsageError: nothing, a URL that is none, or a name twice.
+    """
+    found: list[Target] = [*_postgres(settings), *_redis(settings)]
+    if not found:
+        raise UsageError(
+            "there is nothing to back up", hint="set DATABASE_URL, BACKUP_DATABASE_URLS or BACKUP_REDIS_URLS"
+        )
+    names = [target.name for target in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"two databases have the name {name}", hint="give each a name of its own: name=url"
+            )
+    return found
+
+
+def _postgres(settings: BackupSettings) -> Iterable[PostgresTarget]:
+    if settings.database_urls:
+        for name, url in named_urls(settings.database_urls.get_secret_value(), "BACKUP_DATABASE_URLS"):
+            yield PostgresTarget(name, parse(url, "BACKUP_DATABASE_URLS"))
+    elif settings.database_url:
+        address = parse(settings.database_url.get_secret_value())
+        yield PostgresTarget(_checked(address.database, "DATABASE_URL"), address)
+
+
+def _redis(settings: BackupSettings) -> Iterable[RedisTarget]:
+    if settings.redis_urls:
+        for name, url in named_urls(settings.redis_urls.get_secret_value(), "BACKUP_REDIS_URLS"):
+            yield RedisTarget(name, redis_address.parse(url))
+
+
+def named_urls(text: str, variable: str) -> list[tuple[str, str]]:
+    """``name=url,name=url`` in pairs."""
+    pairs = []
+    for item in filter(None, (part.strip() for part in _NEXT.split(text))):
+        name, equals, url = item.partition("=")
+        if not equals or not urlsplit(url).scheme:
+            raise UsageError(
+                f"{variable} holds something that is not name=url", hint="e.g. posthub=postgresql://…"
+            )
+        pairs.append((_checked(name.strip(), variable), url.strip()))
+    return pairs
+
+
+def _checked(name: str, variable: str) -> str:
+    if not layout.NAME.fullmatch(name) or name == layout.ATTEMPTS:
+        raise UsageError(
+            f"{variable}: {name!r} cannot be the name of a folder",
+            hint="give it another one with BACKUP_DATABASE_URLS=name=url: letters, digits, dot, dash, underscore",
+        )
+    return name

@@ -1,0 +1,92 @@
+"""What the users know about their data: questions in SQL, and a command of theirs, asked of the restored database."""
+
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+
+from backup.errors import VerificationError
+from backup.postgres.address import Address, child_access
+from backup.postgres.session import connect
+from backup.records import Difference
+
+SECONDS = 600
+EXCERPT = 300
+
+
+def sql_checks(folder: Path, address: Address) -> Iterator[Difference]:
+    """Each ``*.sql`` file in the folder is one query; its first value must be true.
+
+    Raises:
+        VerificationError: the folder cannot be read.
+    """
+    for file in _files(folder):
+        found = _answer(address, file.read_text(encoding="utf-8"))
+        if found != "true":
+            yield Difference(kind="check", object=file.name, expected="true", found=found)
+
+
+def command_check(command: str, address: Address) -> Iterator[Difference]:
+    """Run a command with ``DATABASE_URL`` leading to the restored database; it must end with exit code 0."""
+    words = shlex.split(command)
+    with child_access(address) as (env, fds):
+        environment = {**env, "DATABASE_URL": url(address)}
+        try:
+            done = subprocess.run(
+                words,
+                env=environment,
+                pass_fds=fds,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=SECONDS,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            yield Difference(kind="check", object=command, expected="exit code 0", found=_short(str(error)))
+            return
+    if done.returncode != 0:
+        said = _short(done.stderr or done.stdout)
+        found = f"exit code {done.returncode}: {said}"
+        yield Difference(kind="check", object=command, expected="exit code 0", found=found)
+
+
+def url(address: Address) -> str:
+    """An address as the URL that Django's settings read; sockets as they are percent-encoded there."""
+    public = address.public
+    login = quote(public.get("user", ""), safe="")
+    login += f":{quote(address.password, safe='')}" if address.password else ""
+    host = quote(public.get("host", ""), safe="")
+    port = f":{public['port']}" if "port" in public else ""
+    return f"postgresql://{login}@{host}{port}/{quote(address.database, safe='')}"
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise VerificationError(
+            f"BACKUP_VERIFY_CHECKS_DIR={folder} is no folder",
+            hint="mount the folder with the *.sql files there",
+        )
+    return sorted(folder.glob("*.sql"))
+
+
+def _answer(address: Address, query: str) -> str:
+    connection = connect(address, application="posthub-backup-check")
+    try:
+        connection.execute("SET search_path = DEFAULT")
+        connection.execute(f"SET statement_timeout = '{SECONDS}s'")
+        connection.execute("SET default_transaction_read_only = on")
+        row = connection.execute(query.encode()).fetchone()
+    except psycopg.Error as error:
+        return _short(str(error))
+    finally:
+        connection.close()
+    if row is None:
+        return "no row"
+    return "true" if row[0] is True else str(row[0])
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[-EXCERPT:]

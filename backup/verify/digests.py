@@ -1,0 +1,169 @@
+"""A dump as text, digested: one value for each table's rows and one for each object's definition.
+
+Two dumps of equal databases give equal digests; where they differ, the object is known by name.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from backup.verify.canonical import canonical
+
+HEADER = re.compile(
+    rb"-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>[^;]*); Owner: (?P<owner>.*)\n"
+)
+_COPY_END = b"\\.\n"
+# Session settings before an object, and tokens that differ each time.
+_NOISE = (
+    b"\\restrict",
+    b"\\unrestrict",
+    b"SET default_tablespace",
+    b"SET default_table_access_method",
+    b"--",
+)
+EXCERPT = 2000
+
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Digest:
+    """One object of a dump. ``rows`` only of a table's data; ``text`` is the beginning of a definition."""
+
+    sha256: str
+    rows: int | None = None
+    text: str = ""
+
+
+def digests(pieces: Iterable[bytes]) -> dict[Key, Digest]:
+    """Digest a plain-text dump that arrives in pieces.
+
+    Returns:
+        (type, schema, name) → digest.
+    """
+    parser = _Parser()
+    for piece in pieces:
+        parser.feed(piece)
+    return parser.finish()
+
+
+class _Parser:
+    """Definitions are read line by line, rows in whole pieces: they are most of a dump."""
+
+    def __init__(self) -> None:
+        self._found: dict[Key, Digest] = {}
+        self._rest = b""
+        self._object: _Object | None = None
+
+    def feed(self, piece: bytes) -> None:
+        data = self._rest + piece if self._rest else piece
+        position = 0
+        while position < len(data):
+            if self._object is not None and self._object.in_rows:
+                end = self._object.take_rows(data, position)
+            else:
+                end = self._take_line(data, position)
+            if end == position:
+                break
+            position = end
+        self._rest = data[position:]
+
+    def finish(self) -> dict[Key, Digest]:
+        if self._rest:
+            self._line(self._rest)
+        self._close()
+        return self._found
+
+    def _take_line(self, data: bytes, position: int) -> int:
+        end = data.find(b"\n", position) + 1
+        if end == 0:
+            return position
+        self._line(data[position:end])
+        return end
+
+    def _line(self, line: bytes) -> None:
+        header = HEADER.fullmatch(line) if line.startswith(b"-- ") else None
+        if header is not None:
+            self._close()
+            self._object = _Object(header)
+        elif self._object is not None and line.strip() and not line.startswith(_NOISE):
+            self._object.line(line)
+
+    def _close(self) -> None:
+        if self._object is None:
+            return
+        key, number = self._object.key, 2
+        # Overloaded functions differ in their names; what else is there twice gets a number.
+        while key in self._found:
+            key, number = (*self._object.key[:2], f"{self._object.key[2]} #{number}"), number + 1
+        self._found[key] = self._object.digest()
+        self._object = None
+
+
+class _Object:
+    def __init__(self, header: re.Match[bytes]) -> None:
+        name, kind, schema = (header[part].decode(errors="replace") for part in ("name", "type", "schema"))
+        self.key: Key = (kind, schema, name)
+        self.in_rows = False
+        self._rows: int | None = None
+        self._hash = hashlib.sha256(header["owner"])
+        self._text = bytearray()
+
+    def line(self, line: bytes) -> None:
+        line = canonical(line)
+        self._hash.update(line)
+        if len(self._text) < EXCERPT:
+            self._text += line
+        if self.key[0] == "TABLE DATA" and line.startswith(b"COPY ") and line.endswith(b" FROM stdin;\n"):
+            self.in_rows, self._rows = True, 0
+
+    def take_rows(self, data: bytes, position: int) -> int:
+        """Take rows up to the end mark or the last whole line; returns where it stopped."""
+        assert self._rows is not None
+        if data.startswith(_COPY_END, position):
+            self.in_rows = False
+            return position + len(_COPY_END)
+        mark = data.find(b"\n" + _COPY_END, position)
+        end = (mark if mark >= 0 else data.rfind(b"\n", position)) + 1
+        if end <= position:
+            return position
+        rows = memoryview(data)[position:end]
+        self._hash.update(rows)
+        self._rows += data.count(b"\n", position, end)
+        return end
+
+    def digest(self) -> Digest:
+        return Digest(self._hash.hexdigest(), self._rows, bytes(self._text).decode(errors="replace"))
+
+
+def compare(expected: dict[Key, Digest], found: dict[Key, Digest]) -> Iterator[tuple[Key, str, str]]:
+    """Each key whose digests differ, with what was expected and what was found, in words."""
+    for key in sorted({*expected, *found}):
+        mine, theirs = expected.get(key), found.get(key)
+        if mine is None or theirs is None:
+            yield key, _there(mine), _there(theirs)
+        elif mine.sha256 != theirs.sha256:
+            yield key, *_words(mine, theirs)
+
+
+def _there(digest: Digest | None) -> str:
+    return "nothing" if digest is None else "it is there"
+
+
+def _words(expected: Digest, found: Digest) -> tuple[str, str]:
+    if expected.rows is not None and expected.rows != found.rows:
+        return f"{expected.rows} rows", f"{found.rows} rows"
+    if expected.rows is None and expected.text != found.text:
+        return _first_difference(expected.text, found.text)
+    return f"digest {expected.sha256}", f"digest {found.sha256}"
+
+
+def _first_difference(expected: str, found: str) -> tuple[str, str]:
+    mine, theirs = expected.splitlines(), found.splitlines()
+    for one, other in zip(mine, theirs, strict=False):
+        if one != other:
+            return one.strip(), other.strip()
+    longer = mine[len(theirs) :] or theirs[len(mine) :]
+    line = longer[0].strip()
+    return (line, "nothing") if len(mine) > len(theirs) else ("nothing", line)

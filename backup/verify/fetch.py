@@ -1,0 +1,135 @@
+"""A stored object back into plain bytes, with its digest checked on the way."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import zstandard
+
+from backup.errors import NotFoundError, VerificationError
+from backup.manifest import StoredObject
+from backup.pipeline.crypt import Identity, decrypt
+from backup.progress import Progress, silent
+from backup.store import Store
+from sidecar import OpsError
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What came out. ``sha256`` is of the bytes in the store, None if there are none."""
+
+    sha256: str | None
+    stored_bytes: int
+    raw_bytes: int
+    problem: str | None = None
+
+
+def fetch(
+    store: Store,
+    key: str,
+    stored: StoredObject,
+    target: Path,
+    identities: tuple[Identity, ...] = (),
+    progress: Progress = silent,
+) -> Fetched:
+    """Write the object's plain bytes to a file.
+
+    The whole object is read and hashed even if decoding fails on the way: then the digest tells why.
+
+    Raises:
+        VerificationError: it is encrypted and no identity is given.
+        StoreError: the store does not answer.
+    """
+    if stored.encryption and not identities:
+        raise VerificationError(
+            f"{key} is encrypted and there is no identity to decrypt it with",
+            hint="set BACKUP_AGE_IDENTITY_FILE to the file that age-keygen made",
+        )
+    try:
+        reader = _Hashed(store.stream(key), progress)
+        with target.open("wb") as file:
+            problem = _decode(reader, file, stored, identities)
+            reader.drain()
+            return Fetched(reader.digest, reader.size, file.tell(), problem)
+    except NotFoundError:
+        return Fetched(None, 0, 0, "it is not in the store")
+
+
+def _decode(
+    reader: "_Hashed", file: IO[bytes], stored: StoredObject, identities: tuple[Identity, ...]
+) -> str | None:
+    writer = _Frames(file)
+    try:
+        if stored.encryption:
+            decrypt(reader, writer, identities)
+        else:
+            while data := reader.read(1 << 20):
+                writer.write(data)
+        writer.finish()
+    except (VerificationError, zstandard.ZstdError) as error:
+        if reader.failure is not None:
+            # Decryption reports a store's failure in its own words; these are the better ones.
+            raise reader.failure from None
+        return error.message if isinstance(error, OpsError) else f"decompression failed: {error}"
+    return None
+
+
+class _Frames:
+    """Decompresses what is written into it; the last frame must be whole."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._decompressor = zstandard.ZstdDecompressor().decompressobj()
+
+    def write(self, data: bytes) -> int:
+        self._file.write(self._decompressor.decompress(data))
+        return len(data)
+
+    def flush(self) -> None:
+        """Encryption calls it; the file needs none before its end."""
+
+    def finish(self) -> None:
+        if not self._decompressor.eof:
+            raise VerificationError("decompression failed: the stream ends in the middle", hint="")
+
+
+class _Hashed:
+    """A stream of pieces as a file-like reader that hashes what passes."""
+
+    def __init__(self, pieces: Iterator[bytes], progress: Progress) -> None:
+        self.size = 0
+        self.failure: OpsError | None = None
+        self._hash = hashlib.sha256()
+        self._pieces = pieces
+        self._progress = progress
+        self._rest = memoryview(b"")
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._rest:
+            self._next()
+        data = self._rest if size < 0 else self._rest[:size]
+        self._rest = self._rest[len(data) :]
+        return bytes(data)
+
+    def drain(self) -> None:
+        """Read what decoding left."""
+        while self._next():
+            pass
+
+    def _next(self) -> bool:
+        try:
+            piece = next(self._pieces, b"")
+        except OpsError as error:
+            self.failure = error
+            raise
+        self._hash.update(piece)
+        self.size += len(piece)
+        self._progress(len(piece))
+        self._rest = memoryview(piece)
+        return bool(piece)

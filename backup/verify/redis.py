@@ -1,0 +1,119 @@
+"""An RDB is proven by a throwaway Redis server that loads it and counts its keys."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import redis
+from redis.exceptions import BusyLoadingError, RedisError
+
+from backup import layout
+from backup.errors import VerificationError
+from backup.manifest import Keyspace, Manifest
+from backup.postgres.address import clean_environment
+from backup.programs import Programs
+from backup.records import Difference
+from backup.redis.maker import keyspaces
+
+LOAD_SECONDS = 1800.0
+
+
+def check_rdb(programs: Programs, rdb: Path) -> list[Difference]:
+    """Redis' own check of the file's structure and checksum."""
+    done = subprocess.run(
+        [programs.path("redis-check-rdb"), str(rdb)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=clean_environment(),
+    )
+    if done.returncode == 0:
+        return []
+    said = " ".join(done.stdout.strip().splitlines()[-3:])
+    return [
+        Difference(kind="object", object=layout.RDB, expected="redis-check-rdb finds no fault", found=said)
+    ]
+
+
+@contextmanager
+def server(programs: Programs, folder: Path) -> Iterator["redis.Redis"]:
+    """A server that has loaded the RDB in a folder; reachable by a socket in that folder only.
+
+    Raises:
+        VerificationError: it did not start or did not load.
+    """
+    socket = folder / "redis.sock"
+    command = [
+        programs.path("redis-server"), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder),
+        "--dbfilename", layout.RDB, "--save", "", "--appendonly", "no", "--daemonize", "no",
+    ]  # fmt: skip
+    with (folder / "server.log").open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=clean_environment(),
+            start_new_session=True,
+        )  # fmt: skip
+    client = redis.Redis(unix_socket_path=str(socket))
+    try:
+        _wait(process, client, folder)
+        yield client
+    finally:
+        client.close()
+        # The whole group: the program may have been started by a script.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def compare_keys(manifest: Manifest, client: "redis.Redis") -> list[Difference]:
+    """Keys per database against what the server itself counted before and after the transfer."""
+    info = dict(client.info("keyspace"))
+    loaded = {space.number: space.keys for space in keyspaces(info, info)}
+    expected = {space.number: space for space in manifest.keyspaces}
+    return [
+        difference
+        for number in sorted({*loaded, *expected})
+        for difference in _judge(number, expected.get(number), loaded.get(number, 0))
+    ]
+
+
+def _judge(number: int, expected: Keyspace | None, loaded: int) -> list[Difference]:
+    if expected is None:
+        least = most = 0
+    else:
+        # Keys with an expiry may be gone: a server does not load what is over.
+        least = min(expected.keys, expected.keys_after) - expected.expiring
+        most = max(expected.keys, expected.keys_after)
+    if least <= loaded <= most:
+        return []
+    wanted = f"{most} keys" if least == most else f"{least} to {most} keys"
+    return [Difference(kind="keys", object=f"db{number}", expected=wanted, found=f"{loaded} keys")]
+
+
+def _wait(process: subprocess.Popen[bytes], client: "redis.Redis", folder: Path) -> None:
+    deadline = time.monotonic() + LOAD_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            client.ping()
+            return
+        except BusyLoadingError:
+            time.sleep(0.1)
+        except RedisError:
+            time.sleep(0.05)
+    said = (folder / "server.log").read_text(errors="replace").strip()[-400:]
+    raise VerificationError(f"the throwaway Redis did not load the RDB: {said}", hint="run: backup doctor")
+
+
+@contextmanager
+def folder(parent: Path | None) -> Iterator[Path]:
+    """A private folder that is removed in every case."""
+    made = Path(tempfile.mkdtemp(prefix="posthub-verify-redis-", dir=parent))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)

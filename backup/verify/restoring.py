@@ -1,0 +1,100 @@
+"""Roles and archive into a server."""
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from backup.pipeline.child import Ended, run_child
+from backup.postgres import roles
+from backup.postgres.address import Address, child_access
+from backup.programs import Programs
+from backup.records import Difference
+from backup.stopping import never
+from backup.verify import harmless
+
+Check = Callable[[], None]
+MOST_NAMED = 20
+# What pg_restore tells when it is asked to tell; errors and warnings are not among it.
+_TALK = re.compile(
+    r"pg_restore: (?:connecting|executing|processing|creating|launching|finished|entering|skipping|restoring|restored)\b"
+)
+_TABLE = re.compile(r'pg_restore: processing data for table "(?P<table>.+)"')
+Tables = Callable[[str], object]
+"""Told the name of each table whose rows begin to be restored."""
+
+
+def read_globals(dumped: Path) -> list[str]:
+    """The lines of a globals dump."""
+    return dumped.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+
+
+def load_globals(
+    programs: Programs, address: Address, dumped: Path, superuser: str, check: Check = never
+) -> list[Difference]:
+    """Create all roles of a globals dump on a server of our own; what fails is a difference."""
+    return load_roles(programs, address, roles.for_throwaway(read_globals(dumped), superuser), check)
+
+
+def load_roles(
+    programs: Programs, address: Address, lines: Iterable[str], check: Check = never
+) -> list[Difference]:
+    """Carry out statements about roles; what fails is a difference."""
+    return run_sql(programs, address, "globals", lines, check)
+
+
+def run_sql(
+    programs: Programs, address: Address, kind: str, lines: Iterable[str], check: Check = never
+) -> list[Difference]:
+    """Carry out a script with psql, to its end; what fails is a difference."""
+    command = [programs.path("psql"), "-X", "-q", "-w", "-v", "ON_ERROR_STOP=0", "-d", address.conninfo]
+    given = ("\n".join(lines) + "\n").encode(errors="surrogateescape")
+    with child_access(address) as (env, fds):
+        ended = run_child(command, env=env, pass_fds=fds, given=given, check=check)
+    return _differences(kind, "psql", ended)
+
+
+def load_archive(
+    programs: Programs,
+    address: Address,
+    archive: Path,
+    jobs: int,
+    check: Check = never,
+    tables: Tables | None = None,
+) -> list[Difference]:
+    """Restore an archive into an empty database; every error that is not known as harmless is a difference."""
+    command = [
+        programs.path("pg_restore"), f"--jobs={jobs}", "--no-tablespaces", "--no-password",
+        *(["--verbose"] if tables else []), f"--dbname={address.conninfo}", str(archive),
+    ]  # fmt: skip
+    with child_access(address) as (env, fds):
+        ended = run_child(
+            command, env=env, pass_fds=fds, check=check, consumed=_Listener(tables) if tables else None
+        )
+    if harmless.only_harmless(ended.errors):
+        return []
+    return _differences("restore", "pg_restore", ended)
+
+
+class _Listener:
+    """Takes what is mere talk out of a program's messages, and passes on the tables in it."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def __call__(self, line: str) -> bool:
+        if found := _TABLE.match(line):
+            self._tables(found["table"])
+        return _TALK.match(line) is not None
+
+
+def _differences(kind: str, program: str, ended: Ended) -> list[Difference]:
+    said = [line.strip() for line in ended.errors if _is_error(line) and not harmless.reason(line)]
+    if ended.status != 0 and not said:
+        said = [*ended.errors[-3:], f"{program} ended with exit status {ended.status}"]
+    more = len(said) - MOST_NAMED
+    shown = [*said[:MOST_NAMED], f"{more} more errors"] if more > 0 else said
+    return [Difference(kind=kind, object="archive", expected="no error", found=line) for line in shown]
+
+
+def _is_error(line: str) -> bool:
+    return "ERROR:" in line or "error:" in line or line.startswith("Command was:")

@@ -1,0 +1,123 @@
+"""Where a verification restores to: a server of our own by default, or one that was given."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from backup.errors import PreflightError
+from backup.manifest import Manifest
+from backup.postgres import roles
+from backup.postgres.address import Address, parse
+from backup.postgres.databases import Databases, databases
+from backup.postgres.session import session
+from backup.records import Difference
+from backup.verify.cluster import cluster, private_folder, sweep_folders
+from backup.verify.restoring import load_globals, load_roles, read_globals
+from backup.wiring import Wiring
+
+DATABASE = "restored"
+PREFIX = "posthub_ops_verify_"
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """An empty place for one restore.
+
+    Attributes:
+        folder: for the downloaded files.
+        database: to be made and filled.
+        given: a server that has other databases too.
+    """
+
+    wiring: Wiring
+    manifest: Manifest
+    folder: Path
+    database: Address
+    version: str
+    given: bool
+
+    def load_globals(self, dumped: Path) -> list[Difference]:
+        """Make the roles; on a given server only those that the database cannot do without."""
+        programs, check, superuser = (
+            self.wiring.programs,
+            self.wiring.stop.check,
+            self.manifest.server.superuser,
+        )
+        if not self.given:
+            return load_globals(programs, self.database.named("postgres"), dumped, superuser, check)
+        with databases(self.database) as server:
+            lines = roles.missing(read_globals(dumped), server.roles(), self.manifest.roles)
+            return load_roles(programs, server.maintenance, lines, check)
+
+    def create(self) -> str | None:
+        """Make the empty database; returns what had to be different from the original, if anything."""
+        like, name = self.manifest.server, self.database.database
+        with databases(self.database) as server:
+            try:
+                server.create(name, like)
+            except PreflightError as error:
+                with session(server.maintenance) as connection:
+                    connection.execute(
+                        sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LOCALE 'C'").format(
+                            sql.Identifier(name), sql.Literal(like.encoding)
+                        )
+                    )
+                return f"the original's locale is not to be had here, C stands in: {error.message}"
+        return None
+
+
+@contextmanager
+def scratch(wiring: Wiring, manifest: Manifest) -> Iterator[Scratch]:
+    """A place to restore to that leaves nothing behind."""
+    parent = wiring.settings.work_dir
+    sweep_folders(parent)
+    if wiring.settings.verify_url is not None:
+        address = parse(wiring.settings.verify_url.get_secret_value(), "BACKUP_VERIFY_URL")
+        with private_folder(parent) as folder, _guest(address) as (name, version):
+            yield Scratch(wiring, manifest, folder, address.named(name), version, given=True)
+        return
+    with cluster(wiring.programs, superuser=manifest.server.superuser, parent=parent) as own:
+        yield Scratch(wiring, manifest, own.folder, own.address.named(DATABASE), own.version, given=False)
+
+
+@contextmanager
+def _guest(address: Address) -> Iterator[tuple[str, str]]:
+    """A database's name on a given server, and the server's version; database and new roles go in every case."""
+    name = f"{PREFIX}{secrets.token_hex(4)}"
+    with databases(address) as server:
+        _sweep(server)
+        before = server.roles()
+        with server.lock(name):
+            try:
+                yield name, _version(address)
+            finally:
+                server.drop(name)
+                _drop_roles(server, server.roles() - before)
+
+
+def _sweep(server: Databases) -> None:
+    """Databases of verifications that died: nobody holds their locks."""
+    for name in server.starting_with(PREFIX):
+        if server.try_lock(name):
+            server.drop(name)
+
+
+def _drop_roles(server: Databases, names: set[str]) -> None:
+    with session(server.address) as connection:
+        for name in names:
+            try:
+                connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+            except psycopg.Error:
+                continue  # somebody else has found a use for it meanwhile
+
+
+def _version(address: Address) -> str:
+    with session(address) as connection:
+        row = connection.execute("SHOW server_version").fetchone()
+        assert row is not None
+        return str(row[0]).split()[0]

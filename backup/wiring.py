@@ -1,0 +1,190 @@
+"""From settings to the objects that do the work; made once, passed down."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from backup.anomaly import Limits
+from backup.journal import Journal
+from backup.pipeline import Packing
+from backup.pipeline.crypt import Identity, parse_identities, parse_recipients
+from backup.postgres.address import Address, parse
+from backup.programs import Programs
+from backup.retention import Policy
+from backup.settings import BackupSettings
+from backup.stopping import Stop
+from backup.store import LocalStore, PartSizes, RetryingStore, RetryPolicy, S3Options, Store
+from backup.store.opening import HINT, open_store
+from backup.targets import PostgresTarget, Target, targets
+from sidecar import UsageError
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What runs, verifications and the service work with."""
+
+    settings: BackupSettings
+    store: RetryingStore
+    targets: tuple[Target, ...]
+    programs: Programs
+    redis_programs: Programs
+    packing: Packing
+    spool: RetryingStore | None = None
+    offsite: RetryingStore | None = None
+    identities: tuple[Identity, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    policy: Policy = field(default_factory=Policy)
+    stop: Stop = field(default_factory=Stop)
+    clock: Clock = utc_now
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must never be printed, beside the settings' own values: the passwords inside of URLs."""
+        urls = (self.settings.restore_url, self.settings.verify_url)
+        given = [parse(url.get_secret_value()).password for url in urls if url is not None]
+        return [*(secret for target in self.targets for secret in target.secrets), *filter(None, given)]
+
+    @property
+    def stores(self) -> list[RetryingStore]:
+        """All that are configured."""
+        return [store for store in (self.store, self.spool, self.offsite) if store is not None]
+
+    def store_named(self, name: str) -> RetryingStore:
+        """The store that an entry of the catalogue lies in."""
+        return next(store for store in self.stores if store.name == name)
+
+    @property
+    def lock_folder(self) -> Path:
+        """Where this host's locks are."""
+        return Path(tempfile.gettempdir()) / f"posthub-backup-{os.getuid()}"
+
+    @property
+    def restore_jobs(self) -> int:
+        """Processes that restore at the same time."""
+        return self.settings.restore_jobs or os.cpu_count() or 1
+
+    def production(self, target: PostgresTarget) -> Address:
+        """Production's database as a restore reaches it: by a role that may make and rename databases."""
+        given = self.settings.restore_url
+        return parse(given.get_secret_value(), "BACKUP_RESTORE_URL") if given else target.address
+
+    def journal(self, database: str, store: Store | None = None) -> Journal:
+        """The records of one database; in the main store, unless another one stands in."""
+        return Journal(store or self.store, database, watched=self.stores, clock=self.clock)
+
+    def retain_until(self, started: datetime) -> datetime | None:
+        """Until when the store is asked to lock a backup; None does not ask."""
+        days = self.settings.s3_object_lock_days
+        return started + timedelta(days=days) if days else None
+
+    def target(self, name: str | None) -> Target:
+        """The database with a name; without one, the only one there is."""
+        if name is None and len(self.targets) == 1:
+            return self.targets[0]
+        for target in self.targets:
+            if target.name == name:
+                return target
+        known = ", ".join(target.name for target in self.targets)
+        raise UsageError(
+            f"there is no database {name}" if name else "there are several databases",
+            hint=f"choose with --database: {known}",
+        )
+
+
+def wire(settings: BackupSettings) -> Wiring:
+    """Build everything; nothing is contacted yet.
+
+    Raises:
+        UsageError: the settings do not fit together.
+    """
+    stop = Stop()
+    retries = RetryPolicy(attempts=settings.store_attempts)
+    return Wiring(
+        settings=settings,
+        store=RetryingStore(main_store(settings), retries, stop.sleep),
+        spool=_spool(settings, stop),
+        offsite=_offsite(settings, retries, stop),
+        targets=tuple(targets(settings)),
+        programs=Programs(settings.postgres_bin),
+        redis_programs=Programs(settings.redis_bin, "BACKUP_REDIS_BIN", "Redis"),
+        packing=Packing(
+            level=settings.zstd_level,
+            threads=settings.threads,
+            recipients=tuple(parse_recipients(settings.age_recipients)),
+            sizes=PartSizes(limit=settings.s3_max_parts),
+            upload_threads=settings.upload_threads,
+        ),
+        identities=_identities(settings),
+        limits=Limits(drop=settings.anomaly_drop, growth=settings.anomaly_growth),
+        policy=settings.policy(),
+        stop=stop,
+    )
+
+
+def main_store(settings: BackupSettings) -> Store:
+    """The store that backups go to."""
+    if settings.store_url is None:
+        raise UsageError("BACKUP_STORE_URL is not set", hint=HINT)
+    return open_store(settings.store_url, s3_options(settings))
+
+
+def _spool(settings: BackupSettings, stop: Stop) -> RetryingStore | None:
+    if settings.spool_dir is None:
+        return None
+    # A full disk does not become emptier by insisting.
+    return RetryingStore(LocalStore(settings.spool_dir, "spool"), RetryPolicy(attempts=1), stop.sleep)
+
+
+def _offsite(settings: BackupSettings, retries: RetryPolicy, stop: Stop) -> RetryingStore | None:
+    if settings.offsite_store_url is None:
+        return None
+    inner = open_store(settings.offsite_store_url, offsite_options(settings), "offsite")
+    return RetryingStore(inner, retries, stop.sleep)
+
+
+def _identities(settings: BackupSettings) -> tuple[Identity, ...]:
+    text = _plain(settings.age_identity)
+    return tuple(parse_identities(text)) if text else ()
+
+
+def offsite_options(settings: BackupSettings) -> S3Options:
+    """The main store's, but for what is given for the off-site one."""
+    main = s3_options(settings)
+    return replace(
+        main,
+        endpoint_url=settings.offsite_s3_endpoint_url or main.endpoint_url,
+        region=settings.offsite_s3_region or main.region,
+        access_key_id=_plain(settings.offsite_s3_access_key_id) or main.access_key_id,
+        secret_access_key=_plain(settings.offsite_s3_secret_access_key) or main.secret_access_key,
+    )
+
+
+def s3_options(settings: BackupSettings) -> S3Options:
+    return S3Options(
+        endpoint_url=settings.s3_endpoint_url,
+        region=settings.s3_region,
+        access_key_id=_plain(settings.s3_access_key_id),
+        secret_access_key=_plain(settings.s3_secret_access_key),
+        checksum=settings.s3_checksum,
+        path_style=settings.s3_path_style,
+        storage_class=settings.s3_storage_class,
+        sse=settings.s3_sse,
+        sse_kms_key_id=settings.s3_sse_kms_key_id,
+        object_lock_mode=settings.s3_object_lock_mode,
+        read_timeout=settings.store_timeout,
+    )
+
+
+def _plain(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None

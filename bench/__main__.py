@@ -1,0 +1,21 @@
+"""``python -m bench``, also ``./ops bench``."""
+
+import click
+
+from bench.backup import backup
+from bench.exporter import exporter
+from bench.restore import restore
+from sidecar import cli
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def bench() -> None:
+    """Measure against peers and limits, side by side in one run. Nothing fails on time."""
+
+
+bench.add_command(backup)
+bench.add_command(exporter)
+bench.add_command(restore)
+
+if __name__ == "__main__":
+    cli.main(bench, prog="python -m bench")

@@ -1,0 +1,109 @@
+"""A database of any size with rows like a content app's: words, jsonb, times, embeddings."""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import psycopg
+
+SCHEMA = """
+CREATE EXTENSION IF NOT EXISTS vector;
+CREATE TABLE channels (id serial PRIMARY KEY, name text NOT NULL, settings jsonb NOT NULL);
+CREATE TABLE posts (
+    id bigint PRIMARY KEY, channel_id int NOT NULL, body text NOT NULL, meta jsonb NOT NULL,
+    state text NOT NULL, created timestamptz NOT NULL, published timestamptz, embedding vector(48)
+);
+CREATE TABLE events (id bigint PRIMARY KEY, post_id bigint, kind text, at timestamptz, payload jsonb);
+"""
+INDEXES = """
+CREATE INDEX ON posts (channel_id, created);
+CREATE INDEX ON posts USING gin (meta jsonb_path_ops);
+CREATE INDEX ON events (post_id);
+ANALYZE;
+"""
+BATCH = 2000
+EVENTS_PER_POST = 2
+
+
+class Writer:
+    """Makes rows whose entropy is that of real ones: a vocabulary used as languages do, no two rows alike."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self._random = random.Random(seed)
+        letters = "etaoinshrdlucmfwypvbgk"
+        self._words = [
+            "".join(self._random.choices(letters, k=self._random.randint(2, 10))) for _ in range(20000)
+        ]
+        # Zipf: the n-th word is used 1/n as often as the first.
+        self._weights = [1 / 2.7]
+        for number in range(1, len(self._words)):
+            self._weights.append(self._weights[-1] + 1 / (number + 2.7))
+        self._numbers = [f"{self._random.gauss(0, 0.05):.7f}" for _ in range(200_000)]
+
+    def post(self, number: int) -> str:
+        """One line of COPY."""
+        pick = self._random
+        body = " ".join(pick.choices(self._words, cum_weights=self._weights, k=pick.randint(20, 120)))
+        meta = json.dumps({
+            "lang": pick.choice(("en", "de", "fr", "es")), "likes": pick.randint(0, 5000),
+            "tags": pick.sample(self._words[:500], 4), "utm": f"{pick.getrandbits(64):016x}",
+        })  # fmt: skip
+        vector = ",".join(pick.choices(self._numbers, k=48))
+        when = self._moment()
+        return f"{number}\t{pick.randint(1, 500)}\t{body}\t{meta}\tpublished\t{when}\t{when}\t[{vector}]\n"
+
+    def event(self, number: int, post: int) -> str:
+        """One line of COPY."""
+        pick = self._random
+        payload = json.dumps(
+            {"ip": f"10.{pick.getrandbits(8)}.{pick.getrandbits(8)}.1", "ms": pick.randint(1, 900)}
+        )
+        return f"{number}\t{post}\t{pick.choice(('view', 'like', 'share'))}\t{self._moment()}\t{payload}\n"
+
+    def _moment(self) -> str:
+        pick = self._random
+        return (
+            f"2026-{pick.randint(1, 12):02d}-{pick.randint(1, 28):02d} {pick.randint(0, 23):02d}:"
+            f"{pick.randint(0, 59):02d}:{pick.randint(0, 59):02d}.{pick.randint(0, 999999):06d}+00"
+        )
+
+
+def fill(url: str, megabytes: int, told: Callable[[int], object]) -> int:
+    """Fill an empty database until its dump has about so many megabytes; returns the rows."""
+    writer, posts, written = Writer(), 0, 0
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(SCHEMA)
+        connection.execute(
+            "INSERT INTO channels (name, settings) SELECT 'channel ' || i, '{\"tone\": \"dry\"}' FROM generate_series(1, 500) i"
+        )
+        while written < megabytes * 1_000_000:
+            numbers = range(posts + 1, posts + BATCH + 1)
+            written += _copy(connection, "posts", (writer.post(number) for number in numbers))
+            written += _copy(connection, "events", _events(writer, numbers))
+            posts += BATCH
+            told(written)
+        connection.execute(INDEXES)
+    return posts * (1 + EVENTS_PER_POST) + 500
+
+
+def _events(writer: Writer, posts: range) -> Iterator[str]:
+    for post in posts:
+        for number in range(EVENTS_PER_POST):
+            yield writer.event(post * EVENTS_PER_POST + number, post)
+
+
+def _copy(connection: psycopg.Connection[tuple[object, ...]], table: str, lines: Iterator[str]) -> int:
+    data = "".join(lines).encode()
+    with connection.cursor().copy(f"COPY {table} FROM STDIN") as copy:
+        copy.write(data)
+    return len(data)
+
+
+def fill_once(place: Path, url: str, size: int) -> None:
+    """Fill the database, unless an earlier run in this folder did."""
+    done = place / f"filled-{size}"
+    if not done.exists():
+        click.echo(f"filling a database of {size} MB", err=True)
+        done.write_text(str(fill(url, size, lambda _: None)))

@@ -1,0 +1,123 @@
+"""What is measured: ours, two common ways, and the two limits that no backup of this kind can beat."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sidecar import OpsError
+
+# What scripts do: hand the stream to the SDK, which takes its end for success.
+UPLOAD = """
+import os, sys, boto3
+client = boto3.client("s3", endpoint_url=os.environ["BACKUP_S3_ENDPOINT_URL"], region_name="us-east-1",
+    aws_access_key_id=os.environ["BACKUP_S3_ACCESS_KEY_ID"],
+    aws_secret_access_key=os.environ["BACKUP_S3_SECRET_ACCESS_KEY"])
+source = sys.stdin.buffer if sys.argv[1] == "-" else open(sys.argv[1], "rb")
+client.upload_fileobj(source, sys.argv[2], sys.argv[3])
+print(client.head_object(Bucket=sys.argv[2], Key=sys.argv[3])["ContentLength"])
+"""
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run."""
+
+    seconds: float
+    stored: int | None = None
+    rss: int | None = None
+    raw: int | None = None
+    stages: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where everything is. ``env`` leads to database and store."""
+
+    url: str
+    bin: Path
+    zstd: Path
+    bucket: str
+    folder: Path
+    env: Mapping[str, str]
+
+    def dump_limit(self) -> Measured:
+        """(a) The dump alone, thrown away."""
+        return self._piped([self._dump("--format=custom", "--compress=0")])
+
+    def stream_limit(self) -> Measured:
+        """(a2) The dump through zstd on all cores, thrown away."""
+        return self._piped(
+            [self._dump("--format=custom", "--compress=0"), [str(self.zstd), "-3", "-T0", "-q"]]
+        )
+
+    def gzip_upload(self) -> Measured:
+        """(b) ``pg_dump | gzip | upload``."""
+        upload = [sys.executable, "-c", UPLOAD, "-", self.bucket, "peers/dump.sql.gz"]
+        return self._piped([self._dump("--format=plain"), ["gzip", "-c"], upload], printed=True)
+
+    def file_upload(self) -> Measured:
+        """(c) ``pg_dump -Fc`` into a file, then an upload."""
+        file = self.folder / "dump.custom"
+        begin = time.monotonic()
+        self._piped([self._dump("--format=custom", f"--file={file}")])
+        upload = [sys.executable, "-c", UPLOAD, str(file), self.bucket, "peers/dump.custom"]
+        uploaded = self._piped([upload], printed=True)
+        seconds = time.monotonic() - begin
+        file.unlink()
+        return Measured(seconds, uploaded.stored)
+
+    def ours(self) -> Measured:
+        """The whole run: start, preflight, snapshot counts, hashing, encryption, upload, manifest."""
+        command = [sys.executable, "-m", "backup", "run", "--json"]
+        begin = time.monotonic()
+        process = subprocess.Popen(
+            command, env=dict(self.env), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - begin
+        if status != 0:
+            raise OpsError("our own backup failed", hint="run it by hand: python -m backup run")
+        facts = json.loads(printed)
+        return Measured(
+            seconds, facts["stored_bytes"], usage.ru_maxrss * 1024, facts["raw_bytes"], facts["stages"]
+        )
+
+    def _dump(self, *options: str) -> list[str]:
+        return [str(self.bin / "pg_dump"), *options, f"--dbname={self.url}"]
+
+    def _piped(self, commands: Sequence[Sequence[str]], *, printed: bool = False) -> Measured:
+        """Programs joined by pipes of the kernel; the last one's output is counted, or read as a number."""
+        begin = time.monotonic()
+        processes: list[subprocess.Popen[bytes]] = []
+        for command in commands:
+            source = processes[-1].stdout if processes else subprocess.DEVNULL
+            processes.append(
+                subprocess.Popen(list(command), stdin=source, stdout=subprocess.PIPE, env=dict(self.env))
+            )
+            if processes[-2:-1]:
+                before = processes[-2].stdout
+                assert before is not None
+                before.close()
+        out = processes[-1].stdout
+        assert out is not None
+        stored = int(out.read() or 0) if printed else _drain(out.fileno())
+        if any(process.wait() for process in processes):
+            raise OpsError(f"{commands[0][0]} or what it is piped into failed", hint="read what it printed")
+        return Measured(time.monotonic() - begin, stored)
+
+
+def _drain(handle: int) -> int:
+    """Read to the end and count, as quickly as a reader can."""
+    total = 0
+    buffer = bytearray(CHUNK)
+    while count := os.readv(handle, [buffer]):
+        total += count
+    return total

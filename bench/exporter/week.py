@@ -1,0 +1,66 @@
+"""A week in compressed time: does anything grow? ``python -m bench.exporter.week`` prints RSS and series per day.
+
+The event tables live through seven days of deployments: every hour all workers and clients come back under new
+names, tasks run, some never end; each scrape interval everything is rendered. Time is simulated, nothing else is.
+"""
+
+import json
+from pathlib import Path
+
+from bench.exporter.frames import Shape, Traffic
+from exporters.collectors import TaskCollector, WorkerCollector
+from exporters.exposition import render
+from exporters.tasks import Tables
+from exporters.wire import decode
+
+HOURS = 7 * 24
+TASKS_AN_HOUR = 3_000
+STEP = 60.0
+DAY = 24
+EPOCH = 1_795_000_000.0
+
+
+class Hour(Traffic):
+    """One deployment's traffic."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(Shape(orphans=1))
+        self.nodes = [f"worker-{n}@pod-{number}-{n}" for n in range(self.shape.workers)]
+
+
+def payload(command: bytes) -> bytes:
+    return command.split(b"\r\n", 6)[6].removesuffix(b"\r\n")
+
+
+def live(tables: Tables, number: int) -> None:
+    """One hour of events, heartbeats and scrapes."""
+    traffic, start = Hour(number), number * 3600.0
+    for step in range(60):
+        now = start + step * STEP
+        for _ in range(TASKS_AN_HOUR // 60):
+            for command, _ in traffic.task(EPOCH + now):
+                tables.take(decode(payload(command)), now, EPOCH + now)
+        for command in traffic.heartbeats(EPOCH + now).split(b"*3\r\n")[1:]:
+            tables.take(decode(payload(b"*3\r\n" + command)), now, EPOCH + now)
+        tables.purge(now)
+        render([*TaskCollector(tables).collect(), *WorkerCollector(tables).collect()])
+
+
+def rss() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+def main() -> None:
+    """Print one JSON line: RSS in MB, series and workers at the end of each day."""
+    tables, days = Tables(), []
+    for hour in range(HOURS):
+        live(tables, hour)
+        if (hour + 1) % DAY == 0:
+            days.append(
+                {"rss": round(rss(), 1), "series": tables.budget.used, "workers": len(tables.workers)}
+            )
+    print(json.dumps(days))
+
+
+if __name__ == "__main__":
+    main()

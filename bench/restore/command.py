@@ -1,0 +1,131 @@
+"""``./ops bench restore``."""
+
+import json
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import pyrage
+from rich.console import Console
+from rich.table import Table
+
+from bench.backup.data import fill_once
+from bench.restore.subjects import Bench, Measured, environment
+from bench.rounds import measure, workshop
+from sidecar.cli import run
+from stack.paths import ROOT
+from stack.programs import postgres_bin
+from stack.servers import ObjectStore, Postgres
+
+LIMIT_FACTOR = 1.25
+SEED_FACTOR = 1.5
+WHOLE_FACTOR = 1.6
+MOST_RSS = 200 * 10**6
+Goal = tuple[str, str, bool]
+TITLES = {
+    "limit": "limit: pg_restore -j2 from a local plain archive",
+    "ours": "ours: download, decrypt, unpack, restore",
+    "verification": "ours, in a throwaway server: the verification's restore",
+    "seed": "seed: gunzip | psql",
+}
+
+
+@click.command()
+@click.option("--size", default=2000, show_default=True, metavar="MB", help="Megabytes of the plain dump.")
+@click.option("--rounds", default=1, show_default=True, help="Runs of each; the median counts.")
+@click.option("--only", multiple=True, metavar="NAME", help="Only these: limit, ours, verification, seed.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where all is; default: temporary.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def restore(size: int, rounds: int, only: tuple[str, ...], folder: Path | None, as_json: bool) -> None:
+    """Measure restore and verification beside the limit and the seed's way, all in one run.
+
+    \b
+    Examples:
+      ./ops bench restore --size 300
+      ./ops bench restore --size 2000 --rounds 3
+    """
+    with workshop(folder, "bench-restore-") as place, _bench(place, size) as bench:
+        subjects = _subjects(bench)
+        results = measure({name: subjects[name] for name in only or subjects}, rounds)
+    goals = list(_goals(results))
+    if as_json:
+        runs = {name: [asdict(each) for each in runs] for name, runs in results.items()}
+        click.echo(json.dumps({"runs": runs, "goals": goals}, indent=2))
+    else:
+        _show(results, goals)
+    if not all(held for _, _, held in goals):
+        raise SystemExit(1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; its exit code is 1 when a goal was missed."""
+    return run(restore, argv, prog="./ops bench restore")
+
+
+def _subjects(bench: Bench) -> dict[str, Callable[[], Measured]]:
+    return {"limit": bench.limit, "ours": bench.ours, "verification": bench.verification, "seed": bench.seed}
+
+
+@contextmanager
+def _bench(place: Path, size: int) -> Iterator[Bench]:
+    identity = pyrage.x25519.Identity.generate()
+    with Postgres(place / "postgres") as postgres, ObjectStore(place / "s3") as store:
+        store.bucket("bench")
+        (place / "work").mkdir(exist_ok=True)
+        env = environment({
+            "PYTHONPATH": str(ROOT),
+            "DATABASE_URL": postgres.url,
+            "BACKUP_STORE_URL": "s3://bench/ours",
+            "BACKUP_S3_ENDPOINT_URL": store.endpoint,
+            "BACKUP_S3_ACCESS_KEY_ID": store.access_key,
+            "BACKUP_S3_SECRET_ACCESS_KEY": store.secret_key,
+            "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+            "BACKUP_WORK_DIR": str(place / "work"),
+            "BACKUP_AGE_RECIPIENTS": str(identity.to_public()),
+            "BACKUP_AGE_IDENTITY": str(identity),
+        })  # fmt: skip
+        bench = Bench(postgres.url, postgres_bin(), place, env)
+        fill_once(place, postgres.url, size)
+        bench.prepare()
+        yield bench
+
+
+def _goals(results: dict[str, list[Measured]]) -> Iterator[Goal]:
+    if "ours" in results and "limit" in results:
+        ratio = _seconds(results["ours"]) / _seconds(results["limit"])
+        yield f"restore ≤ {LIMIT_FACTOR} × the limit", f"{ratio:.2f} ×", ratio <= LIMIT_FACTOR
+    if "ours" in results and "seed" in results:
+        ratio = _seconds(results["seed"]) / _seconds(results["ours"])
+        yield f"≥ {SEED_FACTOR} × faster than the seed's way", f"{ratio:.2f} ×", ratio >= SEED_FACTOR
+    if "verification" in results:
+        ratio = _whole(results["verification"]) / _seconds(results["verification"])
+        yield f"whole verification ≤ {WHOLE_FACTOR} × its restore", f"{ratio:.2f} ×", ratio <= WHOLE_FACTOR
+    peaks = [run.rss for runs in results.values() for run in runs if run.rss]
+    if peaks:
+        yield f"peak RSS ≤ {MOST_RSS / 1e6:.0f} MB", f"{max(peaks) / 1e6:.0f} MB", max(peaks) <= MOST_RSS
+
+
+def _seconds(runs: list[Measured]) -> float:
+    return statistics.median(each.seconds for each in runs)
+
+
+def _whole(runs: list[Measured]) -> float:
+    return statistics.median(each.whole or each.seconds for each in runs)
+
+
+def _show(results: dict[str, list[Measured]], goals: list[Goal]) -> None:
+    table = Table("what", "restore s", "with proof s", "peak RSS MB", "stages")
+    for name, runs in results.items():
+        last = runs[-1]
+        stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in (last.stages or {}).items())
+        table.add_row(
+            TITLES[name], f"{_seconds(runs):.1f}", f"{_whole(runs):.1f}" if last.whole else "–",
+            f"{last.rss / 1e6:.0f}" if last.rss else "–", stages,
+        )  # fmt: skip
+    console = Console(width=140)
+    console.print(table)
+    for goal, found, held in goals:
+        console.print(f"{'held' if held else 'MISSED':7} {goal}: {found}")

@@ -1,0 +1,191 @@
+"""What is measured: ours, the limit that no restore with pg_restore can beat, and the way that the app had before."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+
+from sidecar import OpsError
+
+JOBS = 2
+LOOK_SECONDS = 0.2
+_PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run.
+
+    Attributes:
+        seconds: for ours the restore: from the first byte of the download to a database that answers.
+        whole: with the proof.
+        rss: peak of our own process, in bytes; PostgreSQL's programs are not in it.
+    """
+
+    seconds: float
+    whole: float | None = None
+    rss: int | None = None
+    stages: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where everything is. ``env`` leads to database and store; ``folder`` holds the dumps of the others."""
+
+    url: str
+    bin: Path
+    folder: Path
+    env: Mapping[str, str]
+
+    def prepare(self) -> None:
+        """The backup that is restored, and the same data as the others keep it."""
+        self._backup("run")
+        self._must(
+            [str(self.bin / "pg_dump"), "-Fc", "-Z0", f"--file={self._archive}", f"--dbname={self.url}"]
+        )
+        dump = subprocess.Popen(
+            [str(self.bin / "pg_dump"), f"--dbname={self.url}"], stdout=subprocess.PIPE, env=dict(self.env)
+        )
+        with self._gzipped.open("wb") as target:
+            packed = subprocess.run(["gzip", "-c"], stdin=dump.stdout, stdout=target, check=False)
+        if dump.wait() or packed.returncode:
+            raise OpsError("pg_dump | gzip failed", hint="read what it printed")
+
+    def limit(self) -> Measured:
+        """``pg_restore -j2`` from a local uncompressed archive."""
+        with self._empty("limit") as target:
+            command = [
+                str(self.bin / "pg_restore"),
+                f"--jobs={JOBS}",
+                f"--dbname={target.url}",
+                str(self._archive),
+            ]
+            begin = time.monotonic()
+            self._must(command)
+            return Measured(time.monotonic() - begin)
+
+    def seed(self) -> Measured:
+        """``gunzip | psql``."""
+        with self._empty("seed") as target:
+            begin = time.monotonic()
+            unpack = subprocess.Popen(["gunzip", "-c", str(self._gzipped)], stdout=subprocess.PIPE)
+            command = [str(self.bin / "psql"), "-q", "-X", "-v", "ON_ERROR_STOP=1", f"--dbname={target.url}"]
+            loaded = subprocess.run(
+                command, stdin=unpack.stdout, stdout=subprocess.DEVNULL, check=False, env=dict(self.env)
+            )
+            if unpack.wait() or loaded.returncode:
+                raise OpsError("gunzip | psql failed", hint="read what it printed")
+            return Measured(time.monotonic() - begin)
+
+    def ours(self) -> Measured:
+        """``backup restore`` beside the live database: download, decryption, decompression, restore, proof, statistics."""
+        with self._empty("ours", make=False) as target:
+            begin = time.monotonic()
+            facts, rss = self._backup("restore", "latest", "--into", target.name)
+            return Measured(_restore(facts["stages"]), time.monotonic() - begin, rss, facts["stages"])
+
+    def verification(self) -> Measured:
+        """``backup verify``: the same into a throwaway server, which is made and removed in that time."""
+        begin = time.monotonic()
+        facts, rss = self._backup("verify", "latest")
+        if not facts["ok"]:
+            raise OpsError(f"the verification found {facts['differences'][0]}", hint="backup verify")
+        return Measured(facts["restore_seconds"], time.monotonic() - begin, rss, facts["stages"])
+
+    @property
+    def _archive(self) -> Path:
+        return self.folder / "limit.dump"
+
+    @property
+    def _gzipped(self) -> Path:
+        return self.folder / "seed.sql.gz"
+
+    def _empty(self, name: str, *, make: bool = True) -> "_Target":
+        return _Target(self.url, f"bench_{name}", make)
+
+    def _must(self, command: Sequence[str]) -> None:
+        if subprocess.run(list(command), env=dict(self.env), check=False).returncode:
+            raise OpsError(f"{Path(command[0]).name} failed", hint="read what it printed")
+
+    def _backup(self, *arguments: str) -> tuple[dict[str, Any], int]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "backup", *arguments, "--json"],
+            env=dict(self.env), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        peak = _Peak(process.pid)
+        assert process.stdout is not None
+        with peak:
+            printed = process.stdout.read()
+            status = process.wait()
+        if status != 0:
+            raise OpsError(
+                f"backup {arguments[0]} failed", hint=f"run it by hand: python -m backup {arguments[0]}"
+            )
+        return dict(json.loads(printed)), peak.bytes
+
+
+class _Target:
+    """A database that is there, empty or not yet made, for one measurement."""
+
+    def __init__(self, url: str, name: str, make: bool) -> None:
+        self.name = name
+        self.url = f"{url.rpartition('/')[0]}/{name}"
+        self._server = url
+        self._make = make
+
+    def __enter__(self) -> Self:
+        self._sql(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
+        if self._make:
+            self._sql(f"CREATE DATABASE {self.name} TEMPLATE template0")
+        self._sql("CHECKPOINT")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sql(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
+
+    def _sql(self, statement: str) -> None:
+        with psycopg.connect(self._server, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+
+class _Peak:
+    """Looks at the peak memory of one process, its children left out, as long as it lives."""
+
+    def __init__(self, pid: int) -> None:
+        self.bytes = 0
+        self._status = Path(f"/proc/{pid}/status")
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            with suppress(OSError):
+                if found := _PEAK.search(self._status.read_text()):
+                    self.bytes = max(self.bytes, int(found[1]) * 1024)
+
+
+def _restore(stages: Mapping[str, float]) -> float:
+    return sum(stages.get(stage, 0.0) for stage in ("download", "globals", "restore"))
+
+
+def environment(env: Mapping[str, str]) -> dict[str, str]:
+    """The machine's, with what leads to database and store."""
+    return {**os.environ, **env, "BACKUP_RESTORE_JOBS": str(JOBS)}

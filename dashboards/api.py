@@ -1,0 +1,322 @@
+"""API: are requests answered, fast enough, and what of the error budget is left?"""
+
+from dashboards.board import Board, Row
+from dashboards.panels import (
+    THIRD,
+    Column,
+    Size,
+    bars_panel,
+    heat_panel,
+    series_panel,
+    stat_panel,
+    table_panel,
+    timeline_panel,
+)
+from dashboards.query import Query, increase, or_none, quantile, rate, recorded, select
+from dashboards.style import UP, high_is_bad, low_is_bad
+from dashboards.thresholds import limit
+
+REQUESTS = "django_http_requests_total_by_method_total"
+RESPONSES = "django_http_responses_total_by_status_total"
+BY_VIEW = "django_http_responses_total_by_status_view_method_total"
+LATENCY = "django_http_requests_latency_seconds_by_view_method"
+# Probes and scrapes are not what the objective promises; the recorded slo: series leave them out too.
+CALLERS = 'view!~"prometheus-django-metrics|(.*[:.-])?health.*"'
+SERVER_ERROR = 'status=~"5.."'
+
+# The latency objective counts requests up to this bucket as fast; the slo:api_slow: rules use the same.
+OBJECTIVE_SECONDS = 0.5
+ERROR_BUDGET = limit("api_error_budget:ratio")
+SLOW_BUDGET = limit("api_slow_budget:ratio")
+ERRORS = high_is_bad(ERROR_BUDGET, limit("api_error_ratio:max"))
+# The burn rates at which the alerts page: 14.4 spends 2 % of a month's budget in an hour, 1 all of it in a month.
+BURN = high_is_bad(1, 14.4)
+BUDGET_LEFT = low_is_bad(0.5, 0)
+
+
+def board() -> Board:
+    """Return the API dashboard."""
+    return Board(
+        uid="posthub-api",
+        title="PostHub / API",
+        description="Rate, errors and duration of the Django API, its objectives, and what it depends on.",
+        jobs="django|blackbox.*|celery",
+        tags=("api",),
+        rows=(_health(), _traffic(), _objectives(), _views(), _dependencies(), _product()),
+    )
+
+
+def error_ratio() -> str:
+    """Return the share of responses that are server errors; 0 when none ever was."""
+    everything = f"sum({rate(RESPONSES)})"
+    return f"(sum({rate(RESPONSES, SERVER_ERROR)}) or 0 * {everything}) / {everything}"
+
+
+def budget_left() -> str:
+    """Return the share of a month's error budget that is not spent yet."""
+    everything = f"sum({increase(BY_VIEW, CALLERS, over='30d')})"
+    bad = f"(sum({increase(BY_VIEW, SERVER_ERROR, CALLERS, over='30d')}) or 0 * {everything})"
+    return f"1 - {bad} / {everything} / {ERROR_BUDGET:g}"
+
+
+def _health() -> Row:
+    return Row(
+        "Is the API well?",
+        (
+            stat_panel(
+                "Requests per second",
+                "Requests that Django answered, over all views.",
+                f"sum({rate(REQUESTS)})",
+                unit="reqps",
+                spark=True,
+            ),
+            stat_panel(
+                "Server errors",
+                "Share of responses with a status of 500 or more. Red is HighErrorRate.",
+                error_ratio(),
+                unit="percentunit",
+                steps=ERRORS,
+                spark=True,
+            ),
+            stat_panel(
+                "Slowest one in 20",
+                "The duration that one request in twenty exceeds.",
+                quantile(0.95, LATENCY),
+                unit="s",
+                steps=high_is_bad(OBJECTIVE_SECONDS),
+                spark=True,
+            ),
+            stat_panel(
+                "Error budget left",
+                "What is left of the errors that 30 days may have. Below zero the objective is missed.",
+                budget_left(),
+                unit="percentunit",
+                steps=BUDGET_LEFT,
+                decimals=1,
+            ),
+            stat_panel(
+                "Seen from outside",
+                "Whether the blackbox exporter gets an answer from the site, as a visitor would.",
+                f"min({select('probe_success')})",
+                mappings=UP,
+            ),
+            stat_panel(
+                "Migrations missing",
+                "Migrations in the code that the database does not have: a deploy that stopped half-way.",
+                f"max({select('django_migrations_unapplied_total')})",
+                steps=high_is_bad(1),
+            ),
+        ),
+    )
+
+
+def _traffic() -> Row:
+    return Row(
+        "What do callers see?",
+        (
+            series_panel(
+                "Request Rate",
+                "Requests per second by HTTP method.",
+                Query(f"sum by (method) ({rate(REQUESTS)})", "{{method}}"),
+                unit="reqps",
+                stacked=True,
+                size=THIRD,
+            ),
+            series_panel(
+                "Response Time P95",
+                "The duration that 5 % of the requests of a method exceed. Half a second is the objective.",
+                Query(quantile(0.95, LATENCY, by="method"), "{{method}}"),
+                unit="s",
+                limits=high_is_bad(OBJECTIVE_SECONDS),
+                size=THIRD,
+            ),
+            series_panel(
+                "Celery Tasks",
+                "Tasks per second by state, as in the first dashboard PostHub ever had.",
+                Query(f"sum by (state) ({rate('celery_tasks_total')})", "{{state}}"),
+                unit="ops",
+                size=THIRD,
+            ),
+            series_panel(
+                "Responses by status",
+                "Responses per second by status.",
+                Query(f"sum by (status) ({rate(RESPONSES)})", "{{status}}"),
+                unit="reqps",
+                stacked=True,
+            ),
+            heat_panel(
+                "Duration of requests",
+                "Each column is a moment, brighter means more requests of that duration.",
+                f"sum by (le) ({increase(f'{LATENCY}_bucket')})",
+            ),
+        ),
+    )
+
+
+def _objectives() -> Row:
+    return Row(
+        "Do we keep our objectives?",
+        (
+            series_panel(
+                "Error budget burn",
+                f"How many times faster than allowed errors are made (objective {1 - ERROR_BUDGET:.1%}). "
+                "1 spends exactly the month's budget; the red line is where ApiAvailabilityBurnFast pages.",
+                *_burn("slo:api_errors:ratio_rate", ERROR_BUDGET),
+                unit="none",
+                limits=BURN,
+            ),
+            series_panel(
+                "Latency budget burn",
+                f"The same for requests slower than half a second (objective {1 - SLOW_BUDGET:.1%}).",
+                *_burn("slo:api_slow:ratio_rate", SLOW_BUDGET),
+                unit="none",
+                limits=BURN,
+            ),
+        ),
+    )
+
+
+def _burn(record: str, budget: float) -> list[Query]:
+    windows = ("5m", "1h", "6h", "3d")
+    return [Query(f"{recorded(record + window)} / {budget:g}", window) for window in windows]
+
+
+def _views() -> Row:
+    everything = f"sum by (view) ({rate(BY_VIEW)})"
+    failed = f"(sum by (view) ({rate(BY_VIEW, SERVER_ERROR)}) or 0 * {everything})"
+    return Row(
+        "Which view is it?",
+        (
+            series_panel(
+                "Requests by view",
+                "Requests per second of each view.",
+                Query(everything, "{{view}}"),
+                unit="reqps",
+                size=THIRD,
+            ),
+            series_panel(
+                "Errors by view",
+                "Share of a view's responses that are server errors.",
+                Query(f"{failed} / {everything}", "{{view}}"),
+                unit="percentunit",
+                limits=high_is_bad(limit("api_view_error_ratio:max")),
+                size=THIRD,
+            ),
+            series_panel(
+                "P95 by view",
+                "The duration that one request in twenty to a view exceeds.",
+                Query(quantile(0.95, LATENCY, by="view"), "{{view}}"),
+                unit="s",
+                limits=high_is_bad(OBJECTIVE_SECONDS),
+                size=THIRD,
+            ),
+            table_panel(
+                "Views at a glance",
+                "Rate, errors and duration of every view.",
+                {"view": "View"},
+                {
+                    "rate": (everything, Column("Requests", "reqps")),
+                    "errors": (f"{failed} / {everything}", Column("Errors", "percentunit", ERRORS)),
+                    "median": (quantile(0.5, LATENCY, by="view"), Column("p50", "s")),
+                    "p95": (
+                        quantile(0.95, LATENCY, by="view"),
+                        Column("p95", "s", high_is_bad(OBJECTIVE_SECONDS)),
+                    ),
+                },
+                sort="Requests",
+                size=Size(14, 8),
+            ),
+            series_panel(
+                "Exceptions",
+                "Exceptions that views let through. The line named none means that there were none.",
+                Query(
+                    or_none(
+                        f"sum by (type) ({rate('django_http_exceptions_total_by_type_total')}) > 0",
+                        "type",
+                        rate(REQUESTS),
+                    ),
+                    "{{type}}",
+                ),
+                unit="ops",
+                size=Size(10, 8),
+            ),
+        ),
+    )
+
+
+def _dependencies() -> Row:
+    errors = f"sum by (type) ({increase('django_db_errors_total')}) > 0"
+    return Row(
+        "What does it depend on?",
+        (
+            series_panel(
+                "Database queries",
+                "Statements per second that Django runs.",
+                Query(f"sum by (alias) ({rate('django_db_execute_total')})", "{{alias}}"),
+                unit="ops",
+                size=THIRD,
+            ),
+            series_panel(
+                "Database query time",
+                "Duration of a statement as Django sees it.",
+                Query(quantile(0.5, "django_db_query_duration_seconds"), "p50"),
+                Query(quantile(0.95, "django_db_query_duration_seconds"), "p95"),
+                unit="s",
+                size=THIRD,
+            ),
+            series_panel(
+                "Database errors",
+                "Errors from the database driver. The line named none means that there were none.",
+                Query(or_none(errors, "type", rate(REQUESTS)), "{{type}}"),
+                limits=high_is_bad(limit("api_database_errors:max")),
+                size=THIRD,
+            ),
+            timeline_panel(
+                "Probes",
+                "When the site answered to the outside, per address.",
+                Query(f"min by (instance) ({select('probe_success')})", "{{instance}}"),
+                mappings=UP,
+                size=THIRD,
+            ),
+            series_panel(
+                "Probe duration",
+                "How long a visitor waits for the page, name look-up and TLS included.",
+                Query(f"max by (instance) ({select('probe_duration_seconds')})", "{{instance}}"),
+                unit="s",
+                limits=high_is_bad(limit("probe_duration:seconds")),
+                size=THIRD,
+            ),
+            bars_panel(
+                "Certificate expires in",
+                "Time until the TLS certificate expires. Caddy renews at 30 days, alerts fire below 21.",
+                Query(
+                    f"min by (instance) ({select('probe_ssl_earliest_cert_expiry')}) - time()", "{{instance}}"
+                ),
+                unit="s",
+                steps=low_is_bad(limit("tls_remaining:seconds"), limit("tls_remaining_critical:seconds")),
+            ),
+        ),
+    )
+
+
+def _product() -> Row:
+    asked = f"sum by (provider, outcome) ({rate('posthub_ai_requests_total')}) > 0"
+    return Row(
+        "Does PostHub do its job?",
+        (
+            series_panel(
+                "Publishing",
+                "Attempts to publish, by the state in which they left the post.",
+                Query(f"sum by (status) ({rate('posthub_publish_attempts_total')})", "{{status}}"),
+                unit="ops",
+            ),
+            series_panel(
+                "AI providers",
+                "Requests to AI providers by outcome. The line named none means that there were none.",
+                Query(
+                    or_none(asked, "provider", rate("posthub_ai_requests_total")), "{{provider}} {{outcome}}"
+                ),
+                unit="reqps",
+            ),
+        ),
+    )

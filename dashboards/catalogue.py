@@ -1,0 +1,54 @@
+"""Every dashboard of the suite, as Python and as the JSON that Grafana loads."""
+
+import json
+from pathlib import Path
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from dashboards import api, backup, celery, host, monitoring, overview, postgres, redis
+from dashboards.board import Board, assemble
+
+JSON_FOLDER = Path(__file__).parent / "json"
+
+
+def boards() -> list[Board]:
+    """Return every dashboard, in the order in which people look at them."""
+    modules = (overview, celery, api, backup, postgres, redis, host, monitoring)
+    return [module.board() for module in modules]
+
+
+def file_name(board: Board) -> str:
+    """Return the name of the dashboard's JSON file."""
+    return f"{board.uid}.json"
+
+
+def render_json(board: Board) -> str:
+    """Return the dashboard as JSON text: the same text for the same code, always."""
+    model = assemble(board)
+    return json.dumps(model, cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def built() -> dict[str, str]:
+    """Return file name and text of every dashboard."""
+    return {file_name(board): render_json(board) for board in boards()}
+
+
+def build(folder: Path = JSON_FOLDER) -> list[str]:
+    """Write every dashboard into `folder`, drop files of dashboards that are gone; return what changed."""
+    texts = built()
+    stale = out_of_sync(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in stale:
+        path = folder / name
+        if name in texts:
+            path.write_text(texts[name], encoding="utf-8")
+        else:
+            path.unlink()
+    return stale
+
+
+def out_of_sync(folder: Path = JSON_FOLDER) -> list[str]:
+    """Return the names of files that differ from what the code builds, are missing or left over."""
+    texts = built()
+    found = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
+    return sorted(name for name in texts.keys() | found.keys() if texts.get(name) != found.get(name))

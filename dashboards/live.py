@@ -1,0 +1,63 @@
+"""Runs every query of every panel against a live Prometheus: a panel that stays empty is a fault."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dashboards import catalogue
+from dashboards.panel_data import answers
+from dashboards.prometheus import Prometheus
+from dashboards.resolve import Scope
+
+Json = dict[str, Any]
+
+# Panels that may be empty in a stack without Docker, TLS or an off-site store. At most five, each with its reason.
+MAY_BE_EMPTY = {
+    ("posthub-host", "Container CPU"): "cAdvisor needs a container runtime",
+    ("posthub-host", "Container memory of its limit"): "cAdvisor needs a container runtime",
+    ("posthub-host", "Container uptime"): "cAdvisor needs a container runtime",
+    ("posthub-api", "Certificate expires in"): "a certificate exists only where the site has a public name",
+    ("posthub-backup", "Off-site lag"): "there is a lag only where an off-site store is configured",
+}
+
+
+@dataclass(frozen=True)
+class Empty:
+    """A query that gave nothing to draw."""
+
+    dashboard: str
+    panel: str
+    ref_id: str
+    expr: str
+
+    @property
+    def excused(self) -> bool:
+        """Whether the panel is on the list of those that may be empty."""
+        return (self.dashboard, self.panel) in MAY_BE_EMPTY
+
+    def __str__(self) -> str:
+        return f"{self.dashboard} / {self.panel} / {self.ref_id}: no data: {self.expr}"
+
+
+def committed() -> list[Json]:
+    """Return every committed dashboard, in the order of the catalogue."""
+    names = map(catalogue.file_name, catalogue.boards())
+    return [json.loads((catalogue.JSON_FOLDER / name).read_text(encoding="utf-8")) for name in names]
+
+
+def empty_queries(
+    prometheus: Prometheus, scope: Scope, dashboards: Iterable[Json] | None = None
+) -> list[Empty]:
+    """Return the queries without data; a query that Prometheus refuses raises."""
+    chosen = committed() if dashboards is None else dashboards
+    return [one for dashboard in chosen for one in _empty_in(prometheus, dashboard, scope)]
+
+
+def _empty_in(prometheus: Prometheus, dashboard: Json, scope: Scope) -> list[Empty]:
+    return [
+        Empty(dashboard["uid"], panel["title"], answer.ref_id, answer.expr)
+        for panel in dashboard["panels"]
+        for answer in answers(prometheus, dashboard, panel, scope)
+        if answer.empty
+    ]

@@ -1,0 +1,324 @@
+"""Monitoring itself: who watches the watchers, and can what they say be believed?"""
+
+from grafana_foundation_sdk.models.dashboard import Panel
+
+from dashboards.board import Board, Row
+from dashboards.panels import (
+    THIRD,
+    Column,
+    Size,
+    alert_list_panel,
+    bars_panel,
+    series_panel,
+    stat_panel,
+    table_panel,
+    timeline_panel,
+)
+from dashboards.query import Query, increase, or_none, rate, recorded, select
+from dashboards.style import BAD, GOOD, UP, YES_GOOD, high_is_bad, low_is_bad, words
+from dashboards.thresholds import limit
+
+FIRING = 'alertstate="firing"'
+QUANTILE = 'quantile="0.9"'
+NOT_WATCHDOG = 'alertname!="Watchdog"'
+
+
+def board() -> Board:
+    """Return the Monitoring dashboard."""
+    return Board(
+        uid="posthub-monitoring",
+        title="PostHub / Monitoring itself",
+        description="Targets, Prometheus, Alertmanager and the exporters: whether silence means that all is well.",
+        jobs=".+",
+        tags=("monitoring",),
+        rows=(_health(), _alerts(), _targets(), _prometheus(), _exporter(), _processes()),
+    )
+
+
+def firing(severity: str) -> str:
+    """Return how many alerts of a severity fire; 0 while the always-firing Watchdog shows that rules run."""
+    chosen = recorded("ALERTS", FIRING, NOT_WATCHDOG, f'severity="{severity}"')
+    return f"count({chosen}) or 0 * count({watchdog()})"
+
+
+def watchdog() -> str:
+    """Return the alert that always fires."""
+    return recorded("ALERTS", FIRING, 'alertname="Watchdog"')
+
+
+def firing_table(size: Size) -> Panel:
+    """Return the table of firing alerts; the Watchdog in it shows that alerting works."""
+    labels = {"alertname": "Alert", "severity": "Severity", "component": "Component"}
+    count = f"count by ({', '.join(labels)}) ({recorded('ALERTS', FIRING)})"
+    return table_panel(
+        "Alerts firing",
+        "What fires now. Watchdog fires always: its absence means that alerting is dead, not that all is well.",
+        labels,
+        {"count": (count, Column("Firing"))},
+        sort="Severity",
+        descending=False,
+        size=size,
+    )
+
+
+def _health() -> Row:
+    return Row(
+        "Can silence be believed?",
+        (
+            stat_panel(
+                "Watchdog",
+                "An alert that always fires. Missing: no alert can reach anyone.",
+                f"count({watchdog()}) > bool 0",
+                mappings=words(_0=("Silent", BAD), _1=("Fires", GOOD)),
+            ),
+            stat_panel(
+                "Targets down",
+                "Targets that Prometheus cannot scrape.",
+                f"count({select('up')} == 0) or 0 * count({select('up')})",
+                steps=high_is_bad(critical=1),
+            ),
+            stat_panel(
+                "Alertmanagers",
+                "Alertmanagers that Prometheus sends to.",
+                f"min({select('prometheus_notifications_alertmanagers_discovered')})",
+                steps=low_is_bad(critical=1),
+            ),
+            stat_panel(
+                "Configuration",
+                "Whether Prometheus and Alertmanager run with the configuration that is on disk.",
+                f"min({select('prometheus_config_last_reload_successful')})"
+                f" * min({select('alertmanager_config_last_reload_successful')})",
+                mappings=words(_0=("Refused", BAD), _1=("Loaded", GOOD)),
+            ),
+            stat_panel(
+                "Rule failures",
+                "Rules that could not be evaluated in the last hour: alerts that cannot fire.",
+                f"sum({increase('prometheus_rule_evaluation_failures_total', over='1h')})",
+                steps=high_is_bad(critical=1),
+            ),
+            stat_panel(
+                "Events complete",
+                "Whether the Celery exporter has seen every event since it connected.",
+                f"min({select('celery_exporter_events_complete')})",
+                mappings=YES_GOOD,
+            ),
+        ),
+    )
+
+
+def _alerts() -> Row:
+    sent = f"sum by (integration) ({rate('alertmanager_notifications_total')})"
+    failed = f"sum by (integration) ({rate('alertmanager_notifications_failed_total')})"
+    by_severity = f"count by (severity) ({recorded('ALERTS', FIRING)})"
+    return Row(
+        "Do alerts reach people?",
+        (
+            firing_table(Size(10, 8)),
+            alert_list_panel(
+                "Alert list",
+                "Grafana's own list of pending and firing alerts, with links to their runbooks.",
+                Size(6, 8),
+            ),
+            series_panel(
+                "Alerts over time",
+                "Firing alerts by severity.",
+                Query(by_severity, "{{severity}}"),
+                size=THIRD,
+            ),
+            series_panel(
+                "Notifications",
+                "Notifications sent per second, by the way they go.",
+                Query(f"{sent} > 0 or sum({sent})", "{{integration}}"),
+                unit="ops",
+                size=THIRD,
+            ),
+            series_panel(
+                "Notifications that failed",
+                "Share that could not be delivered. Dashed: AlertmanagerNotificationsFailing.",
+                Query(f"sum({failed}) / clamp_min(sum({sent}), 1e-9)", "failed"),
+                unit="percentunit",
+                limits=high_is_bad(limit("notification_failure_ratio:max")),
+                size=THIRD,
+            ),
+            series_panel(
+                "Prometheus to Alertmanager",
+                "Alerts per second that Prometheus handed over, and those it had to drop.",
+                Query(f"sum({rate('prometheus_notifications_sent_total')})", "sent"),
+                Query(f"sum({rate('prometheus_notifications_dropped_total')})", "dropped"),
+                unit="ops",
+                size=THIRD,
+            ),
+        ),
+    )
+
+
+def _targets() -> Row:
+    return Row(
+        "Is everything scraped?",
+        (
+            timeline_panel(
+                "Targets up",
+                "When each target could be scraped. Red is TargetDown.",
+                Query(f"min by (job, instance) ({select('up')})", "{{job}} {{instance}}"),
+                mappings=UP,
+                size=Size(12, 9),
+            ),
+            bars_panel(
+                "Scrape duration",
+                "How long each scrape takes. A scrape slower than its interval leaves gaps.",
+                Query(f"max by (job) ({select('scrape_duration_seconds')})", "{{job}}"),
+                unit="s",
+                steps=high_is_bad(5, 10),
+                size=Size(6, 9),
+            ),
+            bars_panel(
+                "Samples per scrape",
+                "How many samples each job gives: where the series come from.",
+                Query(f"sum by (job) ({select('scrape_samples_post_metric_relabeling')})", "{{job}}"),
+                size=Size(6, 9),
+            ),
+        ),
+    )
+
+
+def _prometheus() -> Row:
+    late = f"max by (rule_group) ({select('prometheus_rule_group_last_duration_seconds')})"
+    interval = f"max by (rule_group) ({select('prometheus_rule_group_interval_seconds')})"
+    return Row(
+        "Is Prometheus well?",
+        (
+            series_panel(
+                "Series in memory",
+                "Active series. The dashed line is PrometheusTooManySeries.",
+                Query(f"max by (instance) ({select('prometheus_tsdb_head_series')})", "{{instance}}"),
+                limits=high_is_bad(limit("prometheus_series:max")),
+                size=THIRD,
+            ),
+            series_panel(
+                "Samples stored",
+                "Samples per second that Prometheus takes in.",
+                Query(f"sum({rate('prometheus_tsdb_head_samples_appended_total')})", "samples"),
+                unit="cps",
+                size=THIRD,
+            ),
+            bars_panel(
+                "Rule groups",
+                "Time that the slowest rule groups need, as a share of their interval. At 100 % alerts come late.",
+                Query(
+                    f'label_replace(topk(8, {late} / {interval}), "group", "$1", "rule_group", ".*;(.*)")',
+                    "{{group}}",
+                ),
+                unit="percentunit",
+                steps=high_is_bad(0.5, 1),
+                most=1,
+            ),
+            series_panel(
+                "Storage",
+                "Bytes of stored blocks, write-ahead log and head chunks.",
+                Query(f"max({select('prometheus_tsdb_storage_blocks_bytes')})", "blocks"),
+                Query(f"max({select('prometheus_tsdb_wal_storage_size_bytes')})", "write-ahead log"),
+                Query(f"max({select('prometheus_tsdb_head_chunks_storage_size_bytes')})", "head chunks"),
+                unit="bytes",
+                size=THIRD,
+            ),
+            series_panel(
+                "Query time",
+                "How long Prometheus works on a query, the slowest tenth.",
+                Query(
+                    f"max by (slice) ({select('prometheus_engine_query_duration_seconds', QUANTILE)})",
+                    "{{slice}}",
+                ),
+                unit="s",
+                size=THIRD,
+            ),
+            series_panel(
+                "Storage errors",
+                "Failed compactions and corruptions in an hour. Anything but zero is PrometheusStorageFailing.",
+                Query(
+                    f"sum({increase('prometheus_tsdb_compactions_failed_total', over='1h')})", "compactions"
+                ),
+                Query(f"sum({increase('prometheus_tsdb_wal_corruptions_total', over='1h')})", "corruptions"),
+                size=THIRD,
+            ),
+        ),
+    )
+
+
+def _exporter() -> Row:
+    lost = ("lost", "dropped", "undecodable")
+    errors = f"sum by (collector) ({increase('celery_exporter_collect_errors_total')}) > 0"
+    return Row(
+        "Does the Celery exporter keep up?",
+        (
+            series_panel(
+                "Events",
+                "Events per second by type.",
+                Query(f"topk(8, sum by (type) ({rate('celery_exporter_events_total')}))", "{{type}}"),
+                unit="ops",
+                size=THIRD,
+            ),
+            series_panel(
+                "Event lag",
+                "Time from an event to its count. The dashed line is CeleryEventLagHigh.",
+                Query(f"max({select('celery_exporter_event_lag_seconds')})", "lag"),
+                unit="s",
+                limits=high_is_bad(limit("celery_event_lag:seconds")),
+                size=THIRD,
+            ),
+            series_panel(
+                "Events lost",
+                "Events per second that were sent but not counted, by reason.",
+                *(
+                    Query(
+                        f"sum({rate(f'celery_exporter_events_{how}_total')}) or 0 * sum({select('celery_exporter_series')})",
+                        how,
+                    )
+                    for how in lost
+                ),
+                unit="ops",
+                size=THIRD,
+            ),
+            series_panel(
+                "Output buffer",
+                "Bytes that Redis holds back for the exporter. Near 8 MB for a minute it is disconnected.",
+                Query(f"max({select('celery_exporter_output_buffer_bytes')})", "buffer"),
+                unit="bytes",
+                size=THIRD,
+            ),
+            series_panel(
+                "Exporter series",
+                "Series that the exporter holds, and label values it refused.",
+                Query(f"max({select('celery_exporter_series')})", "series"),
+                Query(
+                    f"sum({increase('celery_exporter_series_capped_total', over='1h')})", "refused in an hour"
+                ),
+                size=THIRD,
+            ),
+            series_panel(
+                "Collector errors",
+                "Collections that failed. The line named none means that there were none.",
+                Query(or_none(errors, "collector", select("celery_exporter_series")), "{{collector}}"),
+                size=THIRD,
+            ),
+        ),
+    )
+
+
+def _processes() -> Row:
+    return Row(
+        "What does monitoring cost?",
+        (
+            series_panel(
+                "CPU by job",
+                "Processors that each monitored program uses itself.",
+                Query(f"sum by (job) ({rate('process_cpu_seconds_total')})", "{{job}}"),
+                unit="none",
+            ),
+            series_panel(
+                "Memory by job",
+                "Resident bytes of each program.",
+                Query(f"sum by (job) ({select('process_resident_memory_bytes')})", "{{job}}"),
+                unit="bytes",
+            ),
+        ),
+    )

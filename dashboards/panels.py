@@ -1,0 +1,317 @@
+"""The kinds of panel that the dashboards are made of, with the suite's defaults."""
+
+from dataclasses import dataclass, field, replace
+
+from grafana_foundation_sdk.builders import (
+    bargauge,
+    common,
+    gauge,
+    heatmap,
+    stat,
+    statetimeline,
+    table,
+    timeseries,
+)
+from grafana_foundation_sdk.builders import dashboard as dashboard_builder
+from grafana_foundation_sdk.models.common import (
+    BarGaugeDisplayMode,
+    BigValueColorMode,
+    BigValueGraphMode,
+    BigValueTextMode,
+    GraphDrawStyle,
+    GraphThresholdsStyleMode,
+    LegendDisplayMode,
+    LegendPlacement,
+    SortOrder,
+    StackingMode,
+    TableCellDisplayMode,
+    TooltipDisplayMode,
+    VisibilityMode,
+    VizOrientation,
+)
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardLinkType,
+    DataTransformerConfig,
+    DynamicConfigValue,
+    FieldColorModeId,
+    GridPos,
+    Panel,
+    ValueMapping,
+)
+from grafana_foundation_sdk.models.heatmap import HeatmapColorMode, HeatmapColorOptions, YAxisConfig
+
+from dashboards.query import DATASOURCE, Query, ref_id, target
+from dashboards.ready import Ready
+from dashboards.style import PLAIN, Steps
+
+
+@dataclass(frozen=True)
+class Size:
+    """Width in 24ths of the screen, height in Grafana's rows of 30 pixels."""
+
+    width: int
+    height: int
+
+
+SMALL = Size(4, 4)
+MEDIUM = Size(6, 8)
+THIRD = Size(8, 8)
+HALF = Size(12, 8)
+WIDE = Size(24, 8)
+
+# A single missed scrape is joined; a longer silence stays a visible gap.
+GAP_MS = 60_000
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: a label, or the value of the query of the same place."""
+
+    title: str
+    unit: str = "short"
+    steps: Steps = PLAIN
+    mappings: list[ValueMapping] = field(default_factory=list)
+
+
+def stat_panel(
+    title: str,
+    why: str,
+    expr: str,
+    *,
+    unit: str = "short",
+    steps: Steps = PLAIN,
+    mappings: list[ValueMapping] | None = None,
+    size: Size = SMALL,
+    legend: str = "",
+    spark: bool = False,
+    decimals: int | None = None,
+    leads_to: str = "",
+) -> Panel:
+    """Return one big number (or word) that carries its own verdict as colour; a click leads to its dashboard."""
+    graph = BigValueGraphMode.AREA if spark else BigValueGraphMode.NONE
+    builder = (
+        stat.Panel()
+        .graph_mode(graph)
+        .color_mode(BigValueColorMode.VALUE)
+        .text_mode(BigValueTextMode.VALUE_AND_NAME if legend else BigValueTextMode.AUTO)
+        .reduce_options(_last())
+        .unit(unit)
+        .thresholds(steps.build())
+        .color_scheme(_by_thresholds())
+    )
+    if decimals is not None:
+        builder = builder.decimals(decimals)
+    if mappings:
+        builder = builder.mappings(mappings)
+    if leads_to:
+        builder = builder.data_links([_link(leads_to)])
+    return _finish(builder.build(), title, why, (Query(expr, legend, instant=not spark),), size)
+
+
+def series_panel(
+    title: str,
+    why: str,
+    *queries: Query,
+    unit: str = "short",
+    limits: Steps | None = None,
+    size: Size = HALF,
+    stacked: bool = False,
+    least: float | None = 0,
+    most: float | None = None,
+) -> Panel:
+    """Return values over time; `limits` draws the alerts' thresholds as dashed lines."""
+    builder = (
+        timeseries.Panel()
+        .unit(unit)
+        .line_width(2)
+        .fill_opacity(35 if stacked else 8)
+        .draw_style(GraphDrawStyle.LINE)
+        .show_points(VisibilityMode.NEVER)
+        .span_nulls(GAP_MS)
+        .color_scheme(dashboard_builder.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .legend(_legend())
+        .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
+    )
+    if stacked:
+        builder = builder.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
+    if limits is not None:
+        lines = common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED)
+        builder = builder.thresholds(limits.build()).thresholds_style(lines)
+    if least is not None:
+        builder = builder.min(least)
+    if most is not None:
+        builder = builder.max(most)
+    return _finish(builder.build(), title, why, queries, size)
+
+
+def heat_panel(title: str, why: str, expr: str, *, unit: str = "s", size: Size = HALF) -> Panel:
+    """Return the distribution of a classic histogram over time; `expr` must keep `le`."""
+    builder = (
+        heatmap.Panel()
+        .calculate(False)
+        .color(Ready(_SPECTRUM))
+        .y_axis(Ready(YAxisConfig(unit=unit)))
+        .cell_gap(1)
+        .show_legend()
+        .unit("short")
+    )
+    return _finish(builder.build(), title, why, (Query(expr, "{{le}}", heatmap=True),), size)
+
+
+def bars_panel(
+    title: str,
+    why: str,
+    query: Query,
+    *,
+    unit: str = "short",
+    steps: Steps = PLAIN,
+    size: Size = THIRD,
+    most: float | None = None,
+) -> Panel:
+    """Return one horizontal bar per series: who has most, at a glance."""
+    builder = (
+        bargauge.Panel()
+        .orientation(VizOrientation.HORIZONTAL)
+        .display_mode(BarGaugeDisplayMode.BASIC)
+        .reduce_options(_last())
+        .unit(unit)
+        .min(0)
+        .thresholds(steps.build())
+        .color_scheme(_by_thresholds())
+    )
+    if most is not None:
+        builder = builder.max(most)
+    return _finish(builder.build(), title, why, (replace(query, instant=True),), size)
+
+
+def gauge_panel(
+    title: str,
+    why: str,
+    expr: str,
+    *,
+    unit: str = "percentunit",
+    steps: Steps,
+    most: float = 1,
+    legend: str = "",
+) -> Panel:
+    """Return a dial: how full something is against its limit."""
+    builder = (
+        gauge.Panel()
+        .reduce_options(_last())
+        .unit(unit)
+        .min(0)
+        .max(most)
+        .show_threshold_markers(True)
+        .thresholds(steps.build())
+        .color_scheme(_by_thresholds())
+    )
+    return _finish(builder.build(), title, why, (Query(expr, legend, instant=True),), Size(6, 6))
+
+
+def timeline_panel(
+    title: str, why: str, query: Query, *, mappings: list[ValueMapping], size: Size = HALF
+) -> Panel:
+    """Return a band per series that shows in which state it was, and when that changed."""
+    builder = (
+        statetimeline.Panel()
+        .show_value(VisibilityMode.NEVER)
+        .row_height(0.8)
+        .merge_values(True)
+        .fill_opacity(80)
+        .mappings(mappings)
+        .thresholds(PLAIN.build())
+        .color_scheme(_by_thresholds())
+    )
+    return _finish(builder.build(), title, why, (query,), size)
+
+
+def table_panel(
+    title: str,
+    why: str,
+    labels: dict[str, str],
+    values: dict[str, tuple[str, Column]],
+    *,
+    sort: str = "",
+    descending: bool = True,
+    size: Size = WIDE,
+) -> Panel:
+    """Return a table: `labels` renames label columns, `values` maps ref order to (query, column)."""
+    queries = tuple(Query(expr, instant=True, table=True) for expr, _ in values.values())
+    builder = table.Panel().filterable(False)
+    if sort:
+        builder = builder.sort_by([common.TableSortByFieldState().display_name(sort).desc(descending)])
+    for _, column in values.values():
+        builder = builder.override_by_name(column.title, _column_properties(column))
+    builder = builder.transformations(_as_one_table(labels, [column for _, column in values.values()]))
+    return _finish(builder.build(), title, why, queries, size)
+
+
+def alert_list_panel(title: str, why: str, size: Size = HALF) -> Panel:
+    """Return Grafana's own list of firing and pending alerts, read from the data source's rules."""
+    options = {
+        "viewMode": "list",
+        "groupMode": "default",
+        "maxItems": 20,
+        "sortOrder": 3,
+        "stateFilter": {"firing": True, "pending": True, "error": True, "noData": False, "normal": False},
+        "datasource": "$datasource",
+    }
+    builder = dashboard_builder.Panel().type("alertlist").options(options)
+    return _finish(builder.build(), title, why, (), size)
+
+
+_SPECTRUM = HeatmapColorOptions(mode=HeatmapColorMode.SCHEME, scheme="Oranges", steps=64)
+
+
+def _finish(panel: Panel, title: str, why: str, queries: tuple[Query, ...], size: Size) -> Panel:
+    panel.title = title
+    panel.description = why
+    panel.datasource = DATASOURCE
+    panel.targets = [target(query, index).build() for index, query in enumerate(queries)]
+    panel.grid_pos = GridPos(w=size.width, h=size.height)
+    return panel
+
+
+def _link(uid: str) -> dashboard_builder.DashboardLink:
+    url = f"/d/{uid}?${{__url_time_range}}&${{environment:queryparam}}"
+    return dashboard_builder.DashboardLink("Why?").type(DashboardLinkType.LINK).url(url)
+
+
+def _last() -> common.ReduceDataOptions:
+    return common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields("")
+
+
+def _by_thresholds() -> dashboard_builder.FieldColor:
+    return dashboard_builder.FieldColor().mode(FieldColorModeId.THRESHOLDS)
+
+
+def _legend() -> common.VizLegendOptions:
+    return (
+        common.VizLegendOptions()
+        .display_mode(LegendDisplayMode.LIST)
+        .placement(LegendPlacement.BOTTOM)
+        .show_legend(True)
+        .calcs(["lastNotNull"])
+    )
+
+
+def _column_properties(column: Column) -> list[DynamicConfigValue]:
+    found = [DynamicConfigValue(id_val="unit", value=column.unit)]
+    if column.mappings:
+        found.append(DynamicConfigValue(id_val="mappings", value=[m.to_json() for m in column.mappings]))
+    if column.steps is not PLAIN or column.mappings:
+        style = {"type": TableCellDisplayMode.COLOR_TEXT}
+        found.append(DynamicConfigValue(id_val="custom.cellOptions", value=style))
+        found.append(DynamicConfigValue(id_val="thresholds", value=column.steps.build().build().to_json()))
+    return found
+
+
+def _as_one_table(labels: dict[str, str], columns: list[Column]) -> list[DataTransformerConfig]:
+    names = ["Value"] if len(columns) == 1 else [f"Value #{ref_id(i)}" for i in range(len(columns))]
+    renamed = {**labels, **dict(zip(names, (column.title for column in columns), strict=True))}
+    order = {name: place for place, name in enumerate(renamed)}
+    organize = {"excludeByName": {"Time": True}, "indexByName": order, "renameByName": renamed}
+    return [
+        DataTransformerConfig(id_val="merge", options={}),
+        DataTransformerConfig(id_val="organize", options=organize),
+    ]

@@ -1,0 +1,260 @@
+"""PostgreSQL: does it answer, who holds it up, and is it kept clean?"""
+
+from dashboards.board import Board, Row
+from dashboards.panels import (
+    THIRD,
+    Column,
+    Size,
+    bars_panel,
+    series_panel,
+    stat_panel,
+    table_panel,
+    timeline_panel,
+)
+from dashboards.query import Query, rate, select
+from dashboards.style import BAD, GOOD, UP, high_is_bad, words
+from dashboards.thresholds import limit
+from dashboards.variables import Choice
+
+# The templates and the maintenance database would only add flat lines.
+OURS = 'datname=~"$database"'
+LOCKED = 'wait_event_type="Lock"'
+DATABASE = Choice("database", "Database", "pg_stat_database_numbackends", "datname", everything="[^t].*")
+CONNECTIONS = high_is_bad(limit("postgres_connections:ratio"), limit("postgres_connections_critical:ratio"))
+TRANSACTION = high_is_bad(limit("postgres_transaction:seconds"))
+IDLE = high_is_bad(limit("postgres_idle_in_transaction:seconds"))
+
+
+def board() -> Board:
+    """Return the PostgreSQL dashboard."""
+    return Board(
+        uid="posthub-postgres",
+        title="PostHub / PostgreSQL",
+        description="Connections, transactions, locks, caches and tables of the database.",
+        jobs="postgres",
+        choices=(DATABASE,),
+        tags=("postgres",),
+        rows=(_health(), _load(), _contention(), _tables()),
+    )
+
+
+def connections_used() -> str:
+    """Return the share of the connections for ordinary users that is taken."""
+    free = f"{select('pg_settings_max_connections')} - {select('pg_settings_superuser_reserved_connections')}"
+    return f"sum({select('pg_stat_database_numbackends')}) / sum({free})"
+
+
+def cache_hits(by: str = "") -> str:
+    """Return the share of block reads that PostgreSQL's own cache answered."""
+    group = f" by ({by})" if by else ""
+    hit = f"sum{group} ({rate('pg_stat_database_blks_hit', OURS)})"
+    read = f"sum{group} ({rate('pg_stat_database_blks_read', OURS)})"
+    return f"{hit} / clamp_min({hit} + {read}, 1e-9)"
+
+
+def _longest(*matchers: str, by: str = "") -> str:
+    group = f" by ({by})" if by else ""
+    return f"max{group} ({select('pg_stat_activity_max_tx_duration', OURS, *matchers)})"
+
+
+def _health() -> Row:
+    return Row(
+        "Is the database well?",
+        (
+            stat_panel(
+                "PostgreSQL", "Whether the exporter can log in.", f"min({select('pg_up')})", mappings=UP
+            ),
+            stat_panel(
+                "Connections used",
+                "Share of the connections for ordinary users that is taken. At 100 % the app is refused.",
+                connections_used(),
+                unit="percentunit",
+                steps=CONNECTIONS,
+            ),
+            stat_panel(
+                "Longest transaction",
+                "The oldest open transaction: it holds locks and keeps vacuum from cleaning.",
+                _longest(),
+                unit="s",
+                steps=TRANSACTION,
+            ),
+            stat_panel(
+                "Lock waits",
+                "Sessions that wait for a lock of another session.",
+                f"sum({select('pg_stat_activity_count', OURS, LOCKED)}) or 0 * sum({select('pg_up')})",
+                steps=high_is_bad(limit("postgres_lock_waits:max")),
+            ),
+            stat_panel(
+                "Cache hits",
+                "Share of block reads answered by PostgreSQL's own cache.",
+                cache_hits(),
+                unit="percentunit",
+                decimals=1,
+            ),
+            stat_panel(
+                "Size of databases",
+                "Bytes on disk of the chosen databases.",
+                f"sum({select('pg_database_size_bytes', OURS)})",
+                unit="bytes",
+            ),
+        ),
+    )
+
+
+def _load() -> Row:
+    commits, rollbacks = (rate(f"pg_stat_database_xact_{how}", OURS) for how in ("commit", "rollback"))
+    rows = {"inserted": "tup_inserted", "updated": "tup_updated", "deleted": "tup_deleted"}
+    return Row(
+        "How much does it do?",
+        (
+            series_panel(
+                "Transactions",
+                "Transactions per second, by how they ended.",
+                Query(f"sum by (datname) ({commits})", "{{datname}} commit"),
+                Query(f"sum by (datname) ({rollbacks})", "{{datname}} rollback"),
+                unit="ops",
+                size=THIRD,
+            ),
+            series_panel(
+                "Rows changed",
+                "Rows written per second.",
+                *(
+                    Query(f"sum({rate(f'pg_stat_database_{metric}', OURS)})", name)
+                    for name, metric in rows.items()
+                ),
+                unit="ops",
+                size=THIRD,
+            ),
+            series_panel(
+                "Cache hit ratio",
+                "A fall means that the working set no longer fits into shared buffers.",
+                Query(cache_hits("datname"), "{{datname}}"),
+                unit="percentunit",
+                most=1,
+                size=THIRD,
+            ),
+            series_panel(
+                "Size",
+                "Bytes on disk of each database.",
+                Query(f"max by (datname) ({select('pg_database_size_bytes', OURS)})", "{{datname}}"),
+                unit="bytes",
+                size=THIRD,
+            ),
+            series_panel(
+                "Write-ahead log",
+                "Bytes of write-ahead log on disk. Growth without end: a replication slot nobody reads.",
+                Query(f"max by (instance) ({select('pg_wal_size_bytes')})", "{{instance}}"),
+                unit="bytes",
+                size=THIRD,
+            ),
+            series_panel(
+                "Temporary files",
+                "Bytes per second that sorts and hashes spill to disk: work_mem is too small for them.",
+                Query(f"sum by (datname) ({rate('pg_stat_database_temp_bytes', OURS)})", "{{datname}}"),
+                unit="Bps",
+                size=THIRD,
+            ),
+        ),
+    )
+
+
+def _contention() -> Row:
+    return Row(
+        "Who waits for whom?",
+        (
+            series_panel(
+                "Connections by state",
+                "Idle in transaction is the state to look for: it holds locks and does nothing.",
+                Query(f"sum by (state) ({select('pg_stat_activity_count', OURS)}) > 0", "{{state}}"),
+                stacked=True,
+            ),
+            series_panel(
+                "Connections against the limit",
+                "Share of the connections for ordinary users that is taken. Dashed: PostgresConnectionsHigh "
+                "and PostgresConnectionsExhausted.",
+                Query(connections_used(), "used"),
+                unit="percentunit",
+                limits=CONNECTIONS,
+                most=1,
+            ),
+            series_panel(
+                "Oldest transaction by state",
+                "Age of the oldest transaction in each state. Dashed: PostgresIdleInTransaction.",
+                Query(_longest(by="state"), "{{state}}"),
+                unit="s",
+                limits=IDLE,
+                size=THIRD,
+            ),
+            series_panel(
+                "Locks held",
+                "Locks by mode. Exclusive modes that stay are what others wait for.",
+                Query(f"sum by (mode) ({select('pg_locks_count', OURS)})", "{{mode}}"),
+                size=THIRD,
+            ),
+            series_panel(
+                "Deadlocks and conflicts",
+                "Deadlocks that PostgreSQL resolved by killing one side, per second.",
+                Query(
+                    f"sum by (datname) ({rate('pg_stat_database_deadlocks', OURS)})", "{{datname}} deadlocks"
+                ),
+                Query(
+                    f"sum by (datname) ({rate('pg_stat_database_conflicts', OURS)})", "{{datname}} conflicts"
+                ),
+                unit="ops",
+                size=THIRD,
+            ),
+        ),
+    )
+
+
+def _tables() -> Row:
+    dead = f"sum by (relname) ({select('pg_stat_user_tables_n_dead_tup', OURS)})"
+    live = f"sum by (relname) ({select('pg_stat_user_tables_n_live_tup', OURS)})"
+    size = f"sum by (relname) ({select('pg_stat_user_tables_size_bytes', OURS)})"
+    vacuumed = f"max by (relname) ({select('pg_stat_user_tables_last_autovacuum', OURS)})"
+    return Row(
+        "Are the tables kept clean?",
+        (
+            table_panel(
+                "Largest tables",
+                "The ten largest tables, their rows, how many of them are dead, and the last autovacuum.",
+                {"relname": "Table"},
+                {
+                    "size": (f"topk(10, {size})", Column("Size", "bytes")),
+                    "live": (f"{live} and on (relname) topk(10, {size})", Column("Rows")),
+                    "dead": (
+                        f"{dead} / clamp_min({dead} + {live}, 1) and on (relname) topk(10, {size})",
+                        Column("Dead", "percentunit", high_is_bad(limit("postgres_dead_rows:ratio"))),
+                    ),
+                    "vacuum": (
+                        f"(time() - ({vacuumed} > 0)) and on (relname) topk(10, {size})",
+                        Column("Vacuumed ago", "s"),
+                    ),
+                },
+                sort="Size",
+                size=Size(16, 9),
+            ),
+            bars_panel(
+                "Sequential reads",
+                "Rows per second read without an index: the ten tables that may lack one.",
+                Query(
+                    f"topk(10, sum by (relname) ({rate('pg_stat_user_tables_seq_tup_read', OURS)}))",
+                    "{{relname}}",
+                ),
+                unit="ops",
+                size=Size(8, 9),
+            ),
+            series_panel(
+                "Dead rows",
+                "Rows that were deleted or replaced and wait for vacuum.",
+                Query(f"topk(5, {dead})", "{{relname}}"),
+                limits=high_is_bad(limit("postgres_dead_rows:min")),
+            ),
+            timeline_panel(
+                "Exporter's collectors",
+                "Which parts of the exporter work. Red: numbers on this page are missing.",
+                Query(f"min by (collector) ({select('pg_scrape_collector_success')})", "{{collector}}"),
+                mappings=words(_0=("Fails", BAD), _1=("Works", GOOD)),
+            ),
+        ),
+    )

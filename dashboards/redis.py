@@ -1,0 +1,214 @@
+"""Redis: the broker. Does it take messages, has it room, and would it survive a restart?"""
+
+from dashboards.board import Board, Row
+from dashboards.panels import THIRD, Size, bars_panel, series_panel, stat_panel
+from dashboards.query import Query, rate, select
+from dashboards.style import BAD, GOOD, UP, high_is_bad, words
+from dashboards.thresholds import limit
+
+MEMORY = high_is_bad(limit("redis_memory:ratio"), limit("redis_memory_critical:ratio"))
+
+
+def board() -> Board:
+    """Return the Redis dashboard."""
+    return Board(
+        uid="posthub-redis",
+        title="PostHub / Redis",
+        description="Memory, clients, commands and persistence of the broker and cache.",
+        jobs="redis",
+        tags=("redis",),
+        rows=(_health(), _memory(), _work(), _persistence()),
+    )
+
+
+def memory_used(by: str = "") -> str:
+    """Return the share of maxmemory in use; 0 where there is no limit."""
+    group = f" by ({by})" if by else ""
+    used, most = (f"max{group} ({select(f'redis_memory_{what}_bytes')})" for what in ("used", "max"))
+    return f"{used} / ({most} > 0) or 0 * {used}"
+
+
+def _health() -> Row:
+    return Row(
+        "Is Redis well?",
+        (
+            stat_panel(
+                "Redis", "Whether the exporter reaches Redis.", f"min({select('redis_up')})", mappings=UP
+            ),
+            stat_panel(
+                "Memory of the limit",
+                "Share of maxmemory in use. At 100 % a broker refuses messages. 0 where no limit is set.",
+                memory_used(),
+                unit="percentunit",
+                steps=MEMORY,
+            ),
+            stat_panel(
+                "Evicted keys",
+                "Keys that Redis threw away to make room. For a broker each of them may be a lost task.",
+                f"sum({rate('redis_evicted_keys_total')})",
+                unit="ops",
+                steps=high_is_bad(critical=1e-9),
+            ),
+            stat_panel(
+                "Clients",
+                "Connections as a share of maxclients. Red is where new workers are refused.",
+                f"max({select('redis_connected_clients')} / {select('redis_config_maxclients')})",
+                unit="percentunit",
+                steps=high_is_bad(limit("redis_clients:ratio")),
+            ),
+            stat_panel(
+                "Last snapshot",
+                "Whether the last background save worked.",
+                f"min({select('redis_rdb_last_bgsave_status')})",
+                mappings=words(_0=("Failed", BAD), _1=("Good", GOOD)),
+            ),
+            stat_panel(
+                "Up since",
+                "Time since Redis started. A restart without persistence empties every queue.",
+                f"min({select('redis_uptime_in_seconds')})",
+                unit="s",
+            ),
+        ),
+    )
+
+
+def _memory() -> Row:
+    return Row(
+        "Has it room?",
+        (
+            series_panel(
+                "Memory",
+                "Bytes that the data uses and bytes that the process holds. Far more of the latter: fragmentation.",
+                Query(f"max by (instance) ({select('redis_memory_used_bytes')})", "{{instance}} data"),
+                Query(f"max by (instance) ({select('redis_memory_used_rss_bytes')})", "{{instance}} process"),
+                unit="bytes",
+                size=THIRD,
+            ),
+            series_panel(
+                "Memory against the limit",
+                "Share of maxmemory in use. Dashed: RedisMemoryHigh and RedisMemoryCritical.",
+                Query(memory_used("instance"), "{{instance}}"),
+                unit="percentunit",
+                limits=MEMORY,
+                size=THIRD,
+            ),
+            series_panel(
+                "Keys",
+                "Keys in each logical database.",
+                Query(f"sum by (db) ({select('redis_db_keys')}) > 0", "{{db}}"),
+                size=THIRD,
+            ),
+            series_panel(
+                "Expired and evicted",
+                "Expiry is housekeeping, eviction is loss.",
+                Query(f"sum({rate('redis_expired_keys_total')})", "expired"),
+                Query(f"sum({rate('redis_evicted_keys_total')})", "evicted"),
+                unit="ops",
+                size=THIRD,
+            ),
+            series_panel(
+                "Clients connected",
+                "Connections, and those that wait in a blocking read: idle workers are blocked clients.",
+                Query(f"sum({select('redis_connected_clients')})", "connected"),
+                Query(f"sum({select('redis_blocked_clients')})", "blocked"),
+                size=THIRD,
+            ),
+            series_panel(
+                "Largest output buffer",
+                "Bytes that Redis holds for its slowest reader. Near 32 MB a slow event reader is disconnected.",
+                Query(f"max({select('redis_client_recent_max_output_buffer_bytes')})", "output buffer"),
+                unit="bytes",
+                size=THIRD,
+            ),
+        ),
+    )
+
+
+def _work() -> Row:
+    spent = f"sum by (cmd) ({rate('redis_commands_duration_seconds_total')})"
+    return Row(
+        "What does it do?",
+        (
+            series_panel(
+                "Commands",
+                "Commands per second by name, the eight most frequent.",
+                Query(f"topk(8, sum by (cmd) ({rate('redis_commands_total')}))", "{{cmd}}"),
+                unit="ops",
+                stacked=True,
+            ),
+            bars_panel(
+                "Time by command",
+                "Seconds of Redis' one thread spent per second on each command. Together they cannot pass 1.",
+                Query(f"topk(8, {spent})", "{{cmd}}"),
+                unit="s",
+                size=Size(12, 8),
+            ),
+            series_panel(
+                "Cache hits",
+                "Share of look-ups that found their key.",
+                Query(
+                    f"sum({rate('redis_keyspace_hits_total')}) / clamp_min(sum({rate('redis_keyspace_hits_total')})"
+                    f" + sum({rate('redis_keyspace_misses_total')}), 1e-9)",
+                    "hits",
+                ),
+                unit="percentunit",
+                most=1,
+                size=THIRD,
+            ),
+            series_panel(
+                "Network",
+                "Bytes per second in (above zero) and out (below zero).",
+                Query(f"sum({rate('redis_net_input_bytes_total')})", "in"),
+                Query(f"-sum({rate('redis_net_output_bytes_total')})", "out"),
+                unit="Bps",
+                least=None,
+                size=THIRD,
+            ),
+            series_panel(
+                "Slow commands",
+                "Entries in the slow log.",
+                Query(f"max by (instance) ({select('redis_slowlog_length')})", "{{instance}}"),
+                size=THIRD,
+            ),
+        ),
+    )
+
+
+def _persistence() -> Row:
+    return Row(
+        "Would it survive a restart?",
+        (
+            series_panel(
+                "Changes not saved",
+                "Writes since the last snapshot: what a crash would lose when the append-only file is off.",
+                Query(f"max by (instance) ({select('redis_rdb_changes_since_last_save')})", "{{instance}}"),
+                size=THIRD,
+            ),
+            series_panel(
+                "Age of the last snapshot",
+                "Time since the last successful save.",
+                Query(
+                    f"time() - max by (instance) ({select('redis_rdb_last_save_timestamp_seconds')})",
+                    "{{instance}}",
+                ),
+                unit="s",
+                limits=high_is_bad(limit("redis_snapshot_age:seconds")),
+                size=THIRD,
+            ),
+            stat_panel(
+                "Append-only file",
+                "Whether every write is also logged to disk.",
+                f"min({select('redis_aof_enabled')})",
+                mappings=words(_0=("Off", "orange"), _1=("On", GOOD)),
+                size=Size(4, 8),
+            ),
+            stat_panel(
+                "Refused clients",
+                "Connections refused per second because maxclients was reached.",
+                f"sum({rate('redis_rejected_connections_total')})",
+                unit="ops",
+                steps=high_is_bad(critical=1e-9),
+                size=Size(4, 8),
+            ),
+        ),
+    )

@@ -1,0 +1,89 @@
+"""A panel to draw: its JSON, its answers, and what its thresholds and mappings say of a value."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from dashboards.panel_data import Answer
+from dashboards.prometheus import Series
+from dashboards.render import values
+from dashboards.render.theme import Theme
+from dashboards.resolve import Scope
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A value as text and the colour that its threshold or mapping gives it."""
+
+    text: str
+    color: str
+
+
+@dataclass(frozen=True)
+class Drawable:
+    """Everything that a drawer needs."""
+
+    panel: Json
+    answers: list[Answer]
+    scope: Scope
+    theme: Theme
+    marks: tuple[tuple[float, str], ...] = ()
+
+    @property
+    def defaults(self) -> Json:
+        """The field configuration that holds for every value."""
+        found: Json = self.panel.get("fieldConfig", {}).get("defaults", {})
+        return found
+
+    @property
+    def unit(self) -> str:
+        """The unit of the values."""
+        return str(self.defaults.get("unit", "short"))
+
+    @property
+    def named_series(self) -> list[tuple[str, Series]]:
+        """Every series with its legend text, in the order of the queries."""
+        found = [(answer.name(one), one) for answer in self.answers for one in answer.series]
+        return [(name, one) for name, one in found if any(math.isfinite(value) for value in one.values)]
+
+    def format(self, value: float) -> str:
+        """Return a value in the panel's unit."""
+        return values.text(value, self.unit, self.defaults.get("decimals"))
+
+    def verdict(self, value: float) -> Verdict:
+        """Return text and colour of a value."""
+        return judge(value, self.defaults, self.theme)
+
+
+def judge(value: float, defaults: Json, theme: Theme) -> Verdict:
+    """Return what mappings (first) and thresholds say of `value`."""
+    for mapping in defaults.get("mappings", []):
+        option = _mapped(mapping, value)
+        if option:
+            return Verdict(option["text"], theme.color(option["color"]))
+    shown = values.text(value, defaults.get("unit", "short"), defaults.get("decimals"))
+    return Verdict(shown, threshold_color(value, defaults, theme))
+
+
+def _mapped(mapping: Json, value: float) -> Json | None:
+    options: Json = mapping["options"]
+    if mapping["type"] == "value":
+        return options.get(f"{value:g}")
+    inside = mapping["type"] == "range" and options["from"] <= value <= options["to"]
+    return options["result"] if inside else None
+
+
+def threshold_color(value: float, defaults: Json, theme: Theme) -> str:
+    """Return the colour of the highest threshold that `value` reaches."""
+    steps = defaults.get("thresholds", {}).get("steps", [])
+    reached = [step for step in steps if step["value"] is None or value >= step["value"]]
+    return theme.color(reached[-1]["color"]) if reached else theme.text
+
+
+def limits(defaults: Json, theme: Theme) -> list[tuple[float, str]]:
+    """Return the thresholds that are drawn as lines."""
+    mode = defaults.get("custom", {}).get("thresholdsStyle", {}).get("mode", "off")
+    steps = defaults.get("thresholds", {}).get("steps", []) if mode != "off" else []
+    return [(step["value"], theme.color(step["color"])) for step in steps if step["value"] is not None]

@@ -1,0 +1,54 @@
+"""Which dashboards are drawn, over which time, into which files."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dashboards.durations import seconds
+from dashboards.live import committed
+from dashboards.prometheus import Prometheus
+from dashboards.render.page import draw_page
+from dashboards.render.theme import THEMES
+from dashboards.resolve import SCRAPE_INTERVAL, Scope
+from sidecar.errors import UsageError
+
+# About as many points as Grafana asks for in a panel of this width.
+_POINTS = 240
+
+
+def render_all(
+    prometheus_url: str,
+    wanted: tuple[str, ...],
+    span: str,
+    theme: str,
+    out: Path,
+    *,
+    end: float | None = None,
+    scrape_interval: float = SCRAPE_INTERVAL,
+) -> Iterator[Path]:
+    """Draw each wanted dashboard (all when none is named) and yield the files."""
+    prometheus = Prometheus(prometheus_url)
+    scope = _scope(seconds(span), time.time() if end is None else end, scrape_interval)
+    chosen = _choose(committed(), wanted)
+    out.mkdir(parents=True, exist_ok=True)
+    for dashboard in chosen:
+        path = out / f"{dashboard['uid']}.png"
+        draw_page(prometheus, dashboard, scope, THEMES[theme], path)
+        yield path
+
+
+def _scope(span: float, end: float, scrape_interval: float) -> Scope:
+    step = max(1.0, scrape_interval / 3, round(span / _POINTS))
+    # On whole steps, as Grafana does: the same moment gives the same picture.
+    aligned = end // step * step
+    return Scope(aligned - span, aligned, step, scrape_interval=scrape_interval)
+
+
+def _choose(dashboards: list[dict[str, Any]], wanted: tuple[str, ...]) -> list[dict[str, Any]]:
+    by_name = {name: one for one in dashboards for name in (one["uid"], one["uid"].removeprefix("posthub-"))}
+    unknown = [name for name in wanted if name not in by_name]
+    if unknown:
+        known = ", ".join(one["uid"] for one in dashboards)
+        raise UsageError(f"no dashboard {', '.join(unknown)}", hint=f"one of {known}")
+    return [by_name[name] for name in wanted] if wanted else dashboards

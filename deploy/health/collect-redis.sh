@@ -1,0 +1,22 @@
+#!/bin/sh
+# collect-redis.sh FOLDER: the Redis programs of this image with their libraries, to be copied into another image.
+# The libraries of the C run time stay behind: they must be those of the image that they are copied into.
+set -eu
+target=$1
+mkdir -p "$target/bin" "$target/lib"
+for program in redis-server redis-cli redis-check-rdb redis-check-aof; do
+  found=$(PATH=/usr/bin:/usr/local/bin command -v "$program")
+  cp -L "$found" "$target/lib/$program"
+  ldd "$found" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | while read -r library; do
+    case ${library##*/} in
+      libc.so.* | libm.so.* | libdl.so.* | libpthread.so.* | librt.so.* | ld-linux*) ;;
+      *) [ -e "$target/lib/${library##*/}" ] || cp -L "$library" "$target/lib/" ;;
+    esac
+  done
+  # redis-server takes its other names' parts by the name that it is called by.
+  {
+    echo '#!/bin/sh'
+    echo "LD_LIBRARY_PATH=$target/lib exec $target/lib/$program \"\$@\""
+  } > "$target/bin/$program"
+  chmod 755 "$target/bin/$program"
+done

@@ -1,0 +1,222 @@
+"""Broker URLs as Celery writes them, and Redis connections made from them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import redis
+from redis.sentinel import Sentinel
+
+from sidecar.errors import UsageError
+
+REDIS_SCHEMES = frozenset({"redis", "rediss", "redis+socket", "socket", "unix", "sentinel"})
+AMQP_SCHEMES = frozenset({"amqp", "amqps", "pyamqp", "memory"})
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 10.0
+SENTINEL_PORT = 26379
+_CERTIFICATES = {"CERT_REQUIRED": "required", "CERT_OPTIONAL": "optional", "CERT_NONE": "none"}
+
+
+@dataclass(frozen=True)
+class Broker:
+    """One broker.
+
+    Attributes:
+        name: the value of the ``broker`` label.
+        url: as Celery's ``broker_url``; may hold a password, never to be printed.
+        options: as Celery's ``broker_transport_options``.
+    """
+
+    name: str
+    url: str = field(repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def scheme(self) -> str:
+        return self.url.partition(":")[0].lower()
+
+    @property
+    def is_redis(self) -> bool:
+        return self.scheme in REDIS_SCHEMES
+
+    @property
+    def shown(self) -> str:
+        """The URL without credentials and options."""
+        hosts = [_shown_host(part) for part in self.url.split(";")]
+        return ";".join(hosts)
+
+    @property
+    def secrets(self) -> list[str]:
+        """Passwords in the URL, as written and decoded."""
+        found = [urlsplit(part).password for part in self.url.split(";")]
+        return [form for secret in found if secret for form in (secret, unquote(secret))]
+
+
+def _shown_host(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def parse_broker(text: str, options: Mapping[str, Any] | None = None) -> Broker:
+    """A broker from ``[NAME=]URL``.
+
+    Raises:
+        UsageError: the scheme is none that Celery events travel on.
+    """
+    name, separator, url = text.partition("=")
+    if not separator or "://" in name:
+        name, url = "", text
+    broker = Broker(name or _default_name(url), url, dict(options or {}))
+    if "://" not in url or broker.scheme not in REDIS_SCHEMES | AMQP_SCHEMES:
+        raise UsageError(
+            f"broker URL with scheme {broker.scheme!r} is not supported",
+            hint="redis://, rediss://, sentinel://, redis+socket:// or amqp://, for example redis://127.0.0.1:6379/0",
+        )
+    if broker.is_redis:
+        redis_settings(broker)
+    return broker
+
+
+def _default_name(url: str) -> str:
+    parts = urlsplit(url.split(";", maxsplit=1)[0])
+    return (parts.netloc.rpartition("@")[2] + parts.path).strip("/") or "broker"
+
+
+@dataclass(frozen=True)
+class RedisSettings:
+    """How to reach a Redis broker and how kombu names things in it."""
+
+    connection: Mapping[str, Any]
+    db: int
+    sentinels: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    sentinel_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    tls: bool = False
+    global_prefix: str = ""
+    fanout_prefix: str = ""
+    separator: str = "\x06\x16"
+    priority_steps: tuple[int, ...] = (0, 3, 6, 9)
+    unacked: str = "unacked"
+    unacked_index: str = "unacked_index"
+
+
+def redis_settings(broker: Broker) -> RedisSettings:
+    """Read a Redis broker's URL and transport options.
+
+    Raises:
+        UsageError: a part of them is malformed.
+    """
+    try:
+        return _redis_settings(broker)
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"broker {broker.shown}: {error}", hint="for example redis://user:password@host:6379/0"
+        ) from None
+
+
+def _redis_settings(broker: Broker) -> RedisSettings:
+    first, *others = broker.url.split(";")
+    parts, options = urlsplit(first), broker.options
+    query = dict(parse_qsl(parts.query))
+    db = _db(parts.path, query, is_socket=_is_socket(broker.scheme))
+    connection = _address(parts, broker.scheme) | _credentials(parts, options) | _tls(broker, query)
+    nodes = tuple(_node(url) for url in (first, *others)) if broker.scheme == "sentinel" else ()
+    if nodes and not options.get("master_name"):
+        raise ValueError("sentinel:// needs the transport option master_name")
+    return RedisSettings(
+        connection={**connection, "db": db},
+        db=db,
+        sentinels=nodes,
+        service=str(options.get("master_name", "")),
+        sentinel_kwargs=dict(options.get("sentinel_kwargs") or {}),
+        tls=bool(_tls(broker, query)),
+        global_prefix=str(options.get("global_keyprefix", "")),
+        fanout_prefix=fanout_prefix(options.get("fanout_prefix", True), db),
+        separator=str(options.get("sep", "\x06\x16")),
+        priority_steps=tuple(int(step) for step in options.get("priority_steps", (0, 3, 6, 9))),
+        unacked=str(options.get("unacked_key", "unacked")),
+        unacked_index=str(options.get("unacked_index_key", "unacked_index")),
+    )
+
+
+def fanout_prefix(option: Any, db: int) -> str:
+    """The prefix of the event channels, as kombu makes it."""
+    if not option:
+        return ""
+    return (option if isinstance(option, str) else "/{db}.").replace("{db}", str(db))
+
+
+def _is_socket(scheme: str) -> bool:
+    return scheme in ("redis+socket", "socket", "unix")
+
+
+def _address(parts: Any, scheme: str) -> dict[str, Any]:
+    if _is_socket(scheme):
+        if not parts.path:
+            raise ValueError("the socket's path is missing")
+        return {"path": unquote(parts.path)}
+    return {"host": parts.hostname or "127.0.0.1", "port": parts.port or 6379}
+
+
+def _credentials(parts: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    found = {
+        "username": unquote(parts.username or "") or options.get("username"),
+        "password": unquote(parts.password or "") or options.get("password"),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _db(path: str, query: Mapping[str, str], *, is_socket: bool) -> int:
+    text = (query.get("virtual_host") or query.get("db") or "0") if is_socket else path.strip("/")
+    if text and not text.strip("/").isdigit():
+        raise ValueError(f"{text!r} is no database number")
+    return int(text.strip("/") or 0)
+
+
+def _tls(broker: Broker, query: Mapping[str, str]) -> dict[str, Any]:
+    options = {key: value for key, value in broker.options.items() if key.startswith("ssl_")}
+    found = {**options, **{key: value for key, value in query.items() if key.startswith("ssl_")}}
+    if "ssl_cert_reqs" in found:
+        wanted = str(found["ssl_cert_reqs"])
+        found["ssl_cert_reqs"] = _CERTIFICATES.get(wanted.upper(), wanted)
+    if broker.scheme != "rediss" and not found:
+        return {}
+    return {"ssl_cert_reqs": "required", **found}
+
+
+def _node(url: str) -> tuple[str, int]:
+    parts = urlsplit(url if "://" in url else f"sentinel://{url}")
+    return parts.hostname or "127.0.0.1", parts.port or SENTINEL_PORT
+
+
+def redis_pool(settings: RedisSettings, *, name: str) -> redis.ConnectionPool:
+    """A pool of connections to the broker, or to the master that Sentinel names."""
+    common = {
+        **settings.connection,
+        "client_name": name,
+        "socket_timeout": ANSWER_SECONDS,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "protocol": 2,
+    }
+    if settings.sentinels:
+        return _sentinel_pool(settings, common)
+    kinds = {"path": redis.UnixDomainSocketConnection} if "path" in common else {}
+    kind = kinds.get("path", redis.SSLConnection if settings.tls else redis.Connection)
+    return redis.ConnectionPool(connection_class=kind, **common)
+
+
+def _sentinel_pool(settings: RedisSettings, common: dict[str, Any]) -> redis.ConnectionPool:
+    for address in ("host", "port"):
+        common.pop(address)
+    sentinel_kwargs = {
+        "socket_timeout": CONNECT_SECONDS,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        **settings.sentinel_kwargs,
+    }
+    # Any: redis-py gives Sentinel no types.
+    make: Any = Sentinel
+    sentinel = make(list(settings.sentinels), sentinel_kwargs=sentinel_kwargs)
+    client = sentinel.master_for(settings.service, ssl=settings.tls, **common)
+    pool: redis.ConnectionPool = client.connection_pool
+    return pool

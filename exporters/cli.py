@@ -1,0 +1,312 @@
+"""``python -m exporters``: the commands."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from exporters.pipeline import Pipeline
+from exporters.report import Findings, QueueFacts, examine, look, queue_facts
+from exporters.service import Exporter
+from exporters.settings import ExporterSettings, parse_option
+from exporters.version import __version__
+from exporters.wire import Event
+from sidecar import logs
+from sidecar.cli import print_json
+from sidecar.errors import UsageError
+
+SHOWN = ("name", "queue", "runtime", "exception", "retries", "eta", "active", "processed")
+
+
+def broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which broker."""
+    url = click.option(
+        "--broker-url",
+        "broker_urls",
+        multiple=True,
+        metavar="[NAME=]URL",
+        help="The broker, as Celery's broker_url; again for each further broker. Prefer CELERY_EXPORTER_BROKER_URL "
+        "or CELERY_EXPORTER_BROKER_URL_FILE when it holds a password.",
+    )
+    option = click.option(
+        "--broker-transport-option",
+        "transport_option",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="One of Celery's broker_transport_options, for example global_keyprefix=shop:. Again for each.",
+    )
+    return url(option(command))
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, for scripts.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="celery exporter")
+def exporters() -> None:
+    """Celery's tasks, workers, queues and beat as Prometheus metrics.
+
+    \b
+    Examples:
+      python -m exporters serve --broker-url redis://127.0.0.1:6379/0
+      python -m exporters check --broker-url redis://127.0.0.1:6379/0
+      python -m exporters queues --watch
+      python -m exporters events --type task-failed
+
+    Every option is also read from CELERY_EXPORTER_… (docs/configuration.md has the list).
+    """
+
+
+@exporters.command()
+@broker_options
+@click.option("--host", help="Address to listen on (default 0.0.0.0).")
+@click.option("--port", type=int, help="Port to listen on (default 9808).")
+@click.option("-Q", "--queues", help="Queues to show even when nothing mentions them yet: default,mail.")
+@click.option(
+    "--worker-timeout", type=float, help="Seconds without heartbeat until a worker is down (default 15)."
+)
+@click.option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")
+@click.option("--web.config.file", "web_config", help="Prometheus web-config file: TLS and basic auth.")
+def serve(broker_urls: tuple[str, ...], transport_option: tuple[str, ...], **options: Any) -> None:
+    """Watch the broker and serve /metrics until told to stop.
+
+    \b
+    Examples:
+      python -m exporters serve --broker-url redis://127.0.0.1:6379/0 --port 9808
+      CELERY_EXPORTER_BROKER_URL_FILE=/run/secrets/broker python -m exporters serve
+      python -m exporters serve --broker-url shop=redis://a/0 --broker-url blog=redis://b/0
+    """
+    settings = load(broker_urls, transport_option, **options)
+    logs.configure(settings.log_level, secrets=settings.secrets())
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with Exporter(settings) as exporter:
+        click.echo(f"serving on port {exporter.port}", err=True)
+        stop.wait()
+
+
+@exporters.command()
+@broker_options
+@click.option("--seconds", type=float, default=5.0, show_default=True, help="How long to listen.")
+@JSON
+@click.pass_context
+def check(
+    context: click.Context,
+    broker_urls: tuple[str, ...],
+    transport_option: tuple[str, ...],
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Connect, listen for a moment, and say what is there and what to change.
+
+    Exit code 0 when all is well, 1 when something is to be done.
+
+    \b
+    Examples:
+      python -m exporters check --broker-url redis://127.0.0.1:6379/0
+      python -m exporters check --seconds 30 --json
+    """
+    found = [
+        _with(pipeline, lambda p: examine(p, seconds))
+        for pipeline in pipelines(broker_urls, transport_option)
+    ]
+    if as_json:
+        print_json([findings.as_json() for findings in found])
+    else:
+        for findings in found:
+            print_findings(findings)
+    context.exit(0 if all(findings.ok for findings in found) else 1)
+
+
+@exporters.command()
+@broker_options
+@click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C.")
+@click.option(
+    "--interval", type=float, default=2.0, show_default=True, help="Seconds between looks with --watch."
+)
+@JSON
+def queues(
+    broker_urls: tuple[str, ...],
+    transport_option: tuple[str, ...],
+    watch: bool,
+    interval: float,
+    as_json: bool,
+) -> None:
+    """The queues now: length, unacknowledged, age of the oldest message, consumers.
+
+    \b
+    Examples:
+      python -m exporters queues --broker-url redis://127.0.0.1:6379/0
+      python -m exporters queues --watch --interval 5
+    """
+    watched = pipelines(broker_urls, transport_option)
+    try:
+        if watch:
+            _watch_queues(watched, interval)
+        else:
+            _print_queues(_look_all(watched), as_json=as_json)
+    finally:
+        for pipeline in watched:
+            pipeline.stop()
+
+
+@exporters.command()
+@broker_options
+@click.option(
+    "--type", "kinds", multiple=True, metavar="TYPE", help="Only this type, as task-failed; again for each."
+)
+@click.option("--seconds", type=float, help="Stop after so long; without, at Ctrl-C.")
+@JSON
+def events(
+    broker_urls: tuple[str, ...],
+    transport_option: tuple[str, ...],
+    kinds: tuple[str, ...],
+    seconds: float | None,
+    as_json: bool,
+) -> None:
+    """Follow the event stream, a line each.
+
+    \b
+    Examples:
+      python -m exporters events --type task-failed --type task-retried
+      python -m exporters events --json --seconds 60 > events.jsonl
+    """
+
+    def show(found: list[Event]) -> None:
+        for event in found:
+            if not kinds or event.get("type") in kinds:
+                click.echo(orjson.dumps(event) if as_json else event_line(event))
+
+    watched = pipelines(broker_urls, transport_option)
+    for pipeline in watched:
+        pipeline.intake.watch = show
+        pipeline.reader.start()
+    try:
+        threading.Event().wait(seconds)
+    finally:
+        for pipeline in watched:
+            pipeline.stop()
+
+
+def load(broker_urls: tuple[str, ...], transport_option: tuple[str, ...], **options: Any) -> ExporterSettings:
+    """The settings from the environment and the given options.
+
+    Raises:
+        UsageError: something is missing or wrong.
+    """
+    try:
+        transport = dict(parse_option(text) for text in transport_option) or None
+    except ValueError as error:
+        raise UsageError(
+            f"--broker-transport-option: {error}", hint="for example global_keyprefix=shop:"
+        ) from None
+    settings = ExporterSettings.load(
+        broker_url=" ".join(broker_urls) or None, transport_options=transport, **options
+    )
+    settings.brokers()
+    settings.buckets()
+    return settings
+
+
+def pipelines(broker_urls: tuple[str, ...], transport_option: tuple[str, ...]) -> list[Pipeline]:
+    """A pipeline for each broker, not started. Only errors are logged: the command says the rest."""
+    settings = load(broker_urls, transport_option)
+    logs.configure("ERROR", secrets=settings.secrets())
+    return [Pipeline(broker, settings) for broker in settings.brokers()]
+
+
+def _with(pipeline: Pipeline, work: Callable[[Pipeline], Findings]) -> Findings:
+    try:
+        return work(pipeline)
+    finally:
+        pipeline.stop()
+
+
+# Output
+
+
+def event_line(event: Event) -> str:
+    """One event as a line for people."""
+    stamp = event.get("timestamp")
+    at = datetime.fromtimestamp(stamp).strftime("%H:%M:%S.%f")[:-3] if isinstance(stamp, float | int) else "?"  # noqa: DTZ006 - shown in the reader's own zone
+    parts = [f"{key}={event[key]}" for key in SHOWN if event.get(key) not in (None, 0, "")]
+    return f"{at} {event.get('type', '?'):<17} {event.get('hostname', '?')} {event.get('uuid', '')} {' '.join(parts)}"
+
+
+def print_findings(findings: Findings) -> None:
+    """What a check found, as text."""
+    console = Console()
+    state = "subscribed" if findings.subscribed else "not subscribed"
+    console.print(
+        f"[bold]{findings.broker}[/bold] {findings.address}: {state}, listened {findings.seconds:g} s"
+    )
+    if findings.workers:
+        table = Table("worker", "up", "active", "processed", "pool", "queues")
+        for worker in findings.workers:
+            pool = "?" if worker.pool_size is None else str(worker.pool_size)
+            row = (worker.node, "yes" if worker.up else "no", str(worker.active), str(worker.processed), pool)
+            table.add_row(*row, ",".join(worker.queues))
+        console.print(table)
+    if findings.queues:
+        console.print(queue_table([(findings.broker, findings.queues)]))
+    told = ", ".join(f"{kind} {count}" for kind, count in sorted(findings.events.items())) or "none"
+    console.print(f"events: {told}; undecodable {findings.undecodable}", highlight=False)
+    for problem in findings.problems:
+        console.print(f"[red]problem:[/red] {problem}", highlight=False)
+    for hint in findings.hints:
+        console.print(f"[yellow]try:[/yellow] {hint}", highlight=False)
+    if findings.ok:
+        console.print("[green]ok[/green]")
+
+
+Seen = Sequence[tuple[str, list[QueueFacts]]]
+
+
+def queue_table(seen: Seen) -> Table:
+    """Queues as a table; the broker is named when there are several."""
+    several = len(seen) > 1
+    table = Table(*(["broker"] if several else []), "queue", "length", "unacked", "oldest", "consumers")
+    for broker, facts in seen:
+        for queue in facts:
+            cells = (queue.queue, str(queue.length), _shown(queue.unacked), _age(queue.oldest_seconds))
+            table.add_row(*([broker] if several else []), *cells, _shown(queue.consumers))
+    return table
+
+
+def _shown(value: int | None) -> str:
+    return "?" if value is None else str(value)
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _look_all(watched: list[Pipeline]) -> Seen:
+    for pipeline in watched:
+        look(pipeline)
+    return [(pipeline.broker.name, queue_facts(pipeline)) for pipeline in watched]
+
+
+def _print_queues(seen: Seen, *, as_json: bool) -> None:
+    if as_json:
+        print_json([{"broker": name, **queue.__dict__} for name, facts in seen for queue in facts])
+    else:
+        Console().print(queue_table(seen))
+
+
+def _watch_queues(watched: list[Pipeline], interval: float) -> None:
+    with Live(queue_table([]), auto_refresh=False) as live:
+        while True:
+            live.update(queue_table(_look_all(watched)), refresh=True)
+            time.sleep(interval)

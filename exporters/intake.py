@@ -1,0 +1,196 @@
+"""The event intake of one broker: connect, drain, decode, count; and come back when the broker does."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import redis
+
+from exporters.backoff import delays
+from exporters.broker import RedisSettings, redis_pool
+from exporters.memory import trim
+from exporters.stream import Backlog, Batch, Subscription, patterns
+from exporters.tasks import Tables
+from exporters.wire import Event, UndecodableError, decode
+from sidecar.logs import fields
+
+log = logging.getLogger(__name__)
+
+# Under this much data a short rest lets more arrive: a wake-up costs more than an event.
+SMALL_READ = 1 << 16
+REST_SECONDS = 0.004
+IDLE_SECONDS = 0.5
+# Housekeeping is not needed more often.
+TIDY_SECONDS = 1.0
+# A backlog that leaves enough free memory behind to be worth giving back.
+LARGE_BACKLOG = 4 << 20
+
+
+@dataclass
+class Health:
+    """What is known of one intake's connection; written by its thread, read by others."""
+
+    connected: bool = False
+    disconnects: int = 0
+    client_id: int | None = None
+    error: str = "not connected yet"
+    # Monotonic times.
+    alive_at: float = field(default_factory=time.monotonic)
+    changed_at: float = field(default_factory=time.monotonic)
+    last_incident: float | None = None
+
+    def up(self, client_id: int | None) -> None:
+        self.connected, self.client_id, self.error = True, client_id, ""
+        self.changed_at = time.monotonic()
+
+    def down(self, error: str) -> None:
+        if self.connected:
+            self.disconnects += 1
+            self.changed_at = self.last_incident = time.monotonic()
+        self.connected, self.client_id, self.error = False, None, error
+
+
+Watch = Callable[[list[Event]], None]
+
+
+class Intake(Protocol):
+    """Where events come from; ``watch`` is shown each frame's events after they were counted."""
+
+    watch: Watch | None
+
+    health: Health
+    backlog: Backlog
+
+    def run(self, stop: threading.Event) -> None:
+        """Take events in until told to stop; raises when it cannot go on."""
+
+
+class Housekeeping:
+    """What every intake does beside taking events: note losses, forget workers, keep its health.
+
+    Args:
+        tables: where events are counted.
+        health: what is kept.
+        backlog: what may have dropped frames.
+    """
+
+    def __init__(self, tables: Tables, health: Health, backlog: Backlog) -> None:
+        self._tables = tables
+        self._health = health
+        self._backlog = backlog
+        self._losses = (0, 0)
+        self._tidied = 0.0
+
+    def connected(self, client_id: int | None) -> None:
+        self._health.up(client_id)
+        self._tables.listening()
+
+    def disconnected(self, error: Exception) -> None:
+        text = str(error) or type(error).__name__
+        if self._health.connected or self._health.error != text:
+            log.warning("broker connection lost %s", fields(error=text))
+        self._tables.deaf()
+        self._health.down(text)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Cheap when called often."""
+        now = time.monotonic()
+        self._health.alive_at = now
+        if now - self._tidied < TIDY_SECONDS:
+            return
+        self._tidied = now
+        self._note_losses(now)
+        if self._backlog.peak > LARGE_BACKLOG and not len(self._backlog):
+            self._backlog.peak = 0
+            trim()
+        for node in self._tables.purge(self._tables.listening_at()):
+            log.info("worker forgotten %s", fields(node=node))
+
+    def _note_losses(self, now: float) -> None:
+        losses = (self._backlog.dropped, self._tables.lost)
+        if any(new > old for new, old in zip(losses, self._losses, strict=True)):
+            self._health.last_incident = now
+            log.warning("events were lost %s", fields(dropped=losses[0], starts_missing=losses[1]))
+        self._losses = losses
+
+
+class RedisIntake:
+    """Events over Redis pub/sub.
+
+    Args:
+        settings: how to reach the broker.
+        tables: where events are counted.
+        exchange: Celery's ``event_exchange``.
+        backlog_bytes: how much may wait undecoded.
+    """
+
+    def __init__(
+        self,
+        settings: RedisSettings,
+        tables: Tables,
+        *,
+        exchange: str = "celeryev",
+        backlog_bytes: int = 64 << 20,
+    ) -> None:
+        self.health = Health()
+        self.backlog = Backlog(backlog_bytes)
+        self._tables = tables
+        self.watch: Watch | None = None
+        self._pool = redis_pool(settings, name="celery-exporter-events")
+        self._patterns = patterns(settings.global_prefix, settings.fanout_prefix, exchange)
+        self._housekeeping = Housekeeping(tables, self.health, self.backlog)
+
+    def run(self, stop: threading.Event) -> None:
+        waits = delays()
+        while not stop.is_set():
+            try:
+                self._subscribed(stop)
+            except (redis.RedisError, OSError) as error:
+                if self.health.connected:
+                    waits = delays()
+                self._housekeeping.disconnected(error)
+                self._finish_backlog()
+                stop.wait(next(waits))
+
+    def _subscribed(self, stop: threading.Event) -> None:
+        subscription = Subscription(self._pool, self._patterns)
+        try:
+            while not stop.is_set():
+                self._step(subscription)
+                if subscription.confirmed and not self.health.connected:
+                    self._housekeeping.connected(subscription.client_id)
+                    log.info("subscribed to task events %s", fields(patterns=",".join(self._patterns)))
+        finally:
+            subscription.close()
+
+    def _step(self, subscription: Subscription) -> None:
+        if not len(self.backlog):
+            subscription.wait(IDLE_SECONDS)
+        size = subscription.drain(self.backlog)
+        if len(self.backlog):
+            self._decode(self.backlog.take())
+        if size < SMALL_READ and not len(self.backlog):
+            time.sleep(REST_SECONDS)
+        self._housekeeping.tidy()
+
+    def _decode(self, batch: Batch) -> None:
+        take, tables, watch = self._tables.take, self._tables, self.watch
+        events: list[Event] = []
+        for frame in batch.frames:
+            try:
+                events = decode(frame)
+            except UndecodableError:
+                tables.undecodable += 1
+                continue
+            take(events, batch.received, batch.epoch)
+            if watch is not None:
+                watch(events)
+        tables.note_lag(events, time.time())
+
+    def _finish_backlog(self) -> None:
+        while len(self.backlog):
+            self._decode(self.backlog.take())

@@ -1,0 +1,150 @@
+"""One broker from its wire to its metrics: intake, tables, queue rounds, questions to workers."""
+
+import logging
+import time
+from collections.abc import Iterable
+
+from exporters import remote
+from exporters.broker import Broker, RedisSettings, redis_settings
+from exporters.collectors import Collector, StreamCollector, TaskCollector, WorkerCollector
+from exporters.intake import Intake, RedisIntake
+from exporters.queues import Poller, QueueCollector
+from exporters.queues_redis import RedisPoller
+from exporters.remote import Asker, RedisAsker
+from exporters.series import Family
+from exporters.settings import ExporterSettings
+from exporters.supervise import Periodic, Supervised
+from exporters.tasks import Tables
+
+log = logging.getLogger(__name__)
+
+# An intake whose loop has not turned for so long hangs.
+HUNG_AFTER = 60.0
+
+
+class Pipeline:
+    """Everything that watches one broker.
+
+    Args:
+        broker: which one.
+        settings: how.
+    """
+
+    def __init__(self, broker: Broker, settings: ExporterSettings) -> None:
+        runtime, wait = settings.buckets()
+        self.broker = broker
+        self.tables = Tables(
+            limits=settings.limits(),
+            labels=settings.labels(),
+            liveness=settings.liveness(),
+            runtime_buckets=runtime,
+            wait_buckets=wait,
+        )
+        self._window = settings.complete_window
+        self.intake, self.poller, self.asker = _sources(broker, settings, self.tables)
+        self.queues = QueueCollector(self.tables)
+        self.reader = Supervised(f"events {broker.name}", self.intake.run)
+        self.periodic = [Periodic("queues", self._poll, settings.queue_interval)]
+        if settings.inspect_interval > 0:
+            self.periodic.append(Periodic("inspect", self._ask, settings.inspect_interval))
+        self.collectors: list[Collector] = [
+            TaskCollector(self.tables, per_host=settings.per_host_metrics),
+            WorkerCollector(self.tables),
+            self.queues,
+            self._stream_collector(),
+        ]
+
+    def start(self) -> None:
+        self.reader.start()
+        for periodic in self.periodic:
+            periodic.thread.start()
+
+    def stop(self) -> None:
+        threads = [self.reader, *(periodic.thread for periodic in self.periodic)]
+        for thread in threads:
+            thread.stop()
+        self.asker.close()
+        for thread in threads:
+            thread.join(timeout=3.0)
+        self.poller.close()
+
+    def families(self) -> Iterable[Family]:
+        for collector in self.collectors:
+            yield from collector.collect()
+
+    def complete(self) -> bool:
+        """Whether every event of the last window is known to have been counted."""
+        health = self.intake.health
+        if not health.connected:
+            return False
+        return health.last_incident is None or time.monotonic() - health.last_incident > self._window
+
+    def ready(self) -> str:
+        """Empty when it can be relied on, else what is missing."""
+        if not self.intake.health.connected:
+            return f"broker {self.broker.name}: not subscribed: {self.intake.health.error}"
+        if self.periodic[0].failing or not self.queues.rounds:
+            return f"broker {self.broker.name}: queues not seen: {self.periodic[0].failing or 'first look is due'}"
+        return ""
+
+    def hung(self) -> str:
+        """Empty when its threads turn, else which do not."""
+        threads = [self.reader, *(periodic.thread for periodic in self.periodic)]
+        dead = [thread.name for thread in threads if not thread.alive]
+        silent = time.monotonic() - self.intake.health.alive_at
+        if dead:
+            return f"broker {self.broker.name}: threads dead: {', '.join(dead)}"
+        if silent > HUNG_AFTER:
+            return f"broker {self.broker.name}: the event thread has not moved for {silent:.0f} s"
+        return ""
+
+    def events_missing(self) -> bool:
+        """Whether workers live and run tasks but tell nothing of them."""
+        workers = [worker for worker in list(self.tables.workers.values()) if worker.seen is not None]
+        silent = not any(kind.startswith("task-") and kind != "task-sent" for kind in self.tables.types)
+        return silent and any(worker.processed or worker.active for worker in workers)
+
+    def _poll(self) -> None:
+        self.queues.update(self.poller.poll())
+
+    def _ask(self) -> None:
+        remote.apply(self.asker.ask(), self.tables)
+
+    def _stream_collector(self) -> StreamCollector:
+        return StreamCollector(
+            self.tables,
+            self.intake.health,
+            self.intake.backlog,
+            broker=self.broker.name,
+            output_buffer=lambda: self.queues.snapshot.output_buffer,
+            complete=self.complete,
+        )
+
+
+def _sources(broker: Broker, settings: ExporterSettings, tables: Tables) -> tuple[Intake, Poller, Asker]:
+    if broker.is_redis:
+        return _redis_sources(redis_settings(broker), settings, tables)
+    return _kombu_sources(broker, settings, tables)
+
+
+def _redis_sources(
+    redis: RedisSettings, settings: ExporterSettings, tables: Tables
+) -> tuple[Intake, Poller, Asker]:
+    intake = RedisIntake(
+        redis, tables, exchange=settings.event_exchange, backlog_bytes=settings.backlog_bytes
+    )
+    poller = RedisPoller(
+        redis, tables, configured=settings.queues, own_client=lambda: intake.health.client_id
+    )
+    return intake, poller, RedisAsker(redis)
+
+
+def _kombu_sources(
+    broker: Broker, settings: ExporterSettings, tables: Tables
+) -> tuple[Intake, Poller, Asker]:
+    # kombu and Celery cost memory that a Redis broker need not pay.
+    from exporters.intake_kombu import KombuIntake
+    from exporters.queues_amqp import AmqpPoller, CeleryAsker
+
+    intake = KombuIntake(broker, tables, exchange=settings.event_exchange)
+    return intake, AmqpPoller(broker, tables, configured=settings.queues), CeleryAsker(broker)

@@ -1,0 +1,233 @@
+"""Queues on Redis: asked in pipelines, at the same cost for a full queue as for an empty one."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import orjson
+import redis
+
+from exporters.broker import RedisSettings, redis_pool
+from exporters.instrument import HEADER as STAMP
+from exporters.queues import Queue, Snapshot, names_from
+from exporters.remote import bytes_of
+from exporters.tasks import Tables
+
+BINDING = "_kombu.binding."
+# kombu's own exchanges: their queues carry remote control and events, no tasks.
+INTERNAL_ENDS = (".pidbox", ".celeryev")
+# Scanning for bindings is spread over rounds: a broker may share its database with a large cache.
+SCAN_COUNT = 1_000
+SCANS_A_ROUND = 10
+# Delivery tags looked at in one round; the rest is counted under `unknown`.
+MOST_TAGS = 10_000
+NEW_TAGS_A_ROUND = 500
+MOST_QUEUES = 5_000
+BEAT_HEADER = "periodic_task_name"
+UNKNOWN = "unknown"
+
+
+class RedisPoller:
+    """Asks a Redis broker about its queues.
+
+    Args:
+        settings: how to reach the broker and how kombu names things in it.
+        tables: the join table (for the ages of messages) and what task events say about queues.
+        configured: queues that are shown even when nothing else mentions them.
+        own_client: the client id of the event subscription, to see its output buffer.
+    """
+
+    def __init__(
+        self,
+        settings: RedisSettings,
+        tables: Tables,
+        *,
+        configured: Iterable[str] = (),
+        own_client: Callable[[], int | None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._tables = tables
+        self._clock = clock
+        self._own_client = own_client
+        self._client = redis.Redis(connection_pool=redis_pool(settings, name="celery-exporter-queues"))
+        self._known: set[str] = set(configured)
+        self._bindings: set[str] = set()
+        self._routes: dict[tuple[str, str], str] = {}
+        self._cursor = 0
+        self._tags: dict[bytes, str] = {}
+        # Redis list → (id at its tail, epoch seconds at which it was first seen there).
+        self._tails: dict[str, tuple[str, float]] = {}
+
+    def close(self) -> None:
+        self._client.close()
+
+    def poll(self) -> Snapshot:
+        """One round.
+
+        Raises:
+            redis.RedisError: the broker cannot be asked.
+        """
+        self._discover()
+        names = sorted(self._known)[:MOST_QUEUES]
+        lengths = self._lengths(names)
+        ages = self._ages(lengths)
+        unacked = self._unacked()
+        queues = {
+            name: Queue(sum(lengths[name].values()), unacked.pop(name, 0), ages.get(name, 0.0))
+            for name in names
+        }
+        for name, count in unacked.items():
+            queues.setdefault(name, Queue()).unacked = count
+        return Snapshot(queues, self._output_buffer())
+
+    # Discovery
+
+    def _discover(self) -> None:
+        prefix = self._settings.global_prefix + BINDING
+        for _ in range(SCANS_A_ROUND):
+            self._cursor, keys = self._client.scan(
+                self._cursor, match=f"{_glob(prefix)}*", count=SCAN_COUNT, _type="SET"
+            )
+            self._bindings.update(bytes_of(key).decode(errors="replace") for key in keys)
+            if self._cursor == 0:
+                break
+        self._read_bindings(prefix)
+        self._known.update(names_from(self._tables))
+
+    def _read_bindings(self, prefix: str) -> None:
+        keys = [key for key in self._bindings if not key.endswith(INTERNAL_ENDS)]
+        members = self._pipeline(("SMEMBERS", key) for key in keys)
+        for key, found in zip(keys, members, strict=True):
+            if not found:
+                self._bindings.discard(key)
+            for member in found or ():
+                self._bind(key.removeprefix(prefix), member.decode(errors="replace"))
+
+    def _bind(self, exchange: str, member: str) -> None:
+        routing_key, _, rest = member.partition(self._settings.separator)
+        queue = rest.rpartition(self._settings.separator)[2]
+        if queue and not queue.endswith(INTERNAL_ENDS) and len(self._known) < MOST_QUEUES:
+            self._routes[exchange, routing_key] = queue
+            self._known.add(queue)
+
+    # Lengths and ages
+
+    def _lists(self, queue: str) -> list[str]:
+        settings = self._settings
+        base = settings.global_prefix + queue
+        # kombu gives step 0 the plain name; other brokers' tools push there too.
+        others = [f"{base}{settings.separator}{step}" for step in settings.priority_steps if step]
+        return [base, *others]
+
+    def _lengths(self, names: list[str]) -> dict[str, dict[str, int]]:
+        lists = {name: self._lists(name) for name in names}
+        asked = [key for keys in lists.values() for key in keys]
+        found = dict(zip(asked, self._pipeline(("LLEN", key) for key in asked), strict=True))
+        # A key of another type is no queue: its answer is an error.
+        return {name: {key: found[key] or 0 for key in keys} for name, keys in lists.items()}
+
+    def _ages(self, lengths: dict[str, dict[str, int]]) -> dict[str, float]:
+        filled = [(name, key) for name, lists in lengths.items() for key, length in lists.items() if length]
+        tails = self._pipeline(("LINDEX", key, -1) for _, key in filled)
+        now, ages, seen = self._clock(), dict[str, float](), dict[str, tuple[str, float]]()
+        for (name, key), raw in zip(filled, tails, strict=True):
+            if raw is not None:
+                task_id, since = self._since(name, key, raw, now)
+                seen[key] = (task_id, since)
+                ages[name] = max(ages.get(name, 0.0), now - since, 0.0)
+        self._tails = seen
+        return ages
+
+    def _since(self, queue: str, key: str, raw: bytes, now: float) -> tuple[str, float]:
+        headers = _headers(raw)
+        task_id = str(headers.get("id", ""))
+        self._learn(headers, queue)
+        stamp = _stamp_of(headers)
+        if stamp is not None:
+            return task_id, stamp
+        entry = self._tables.tasks.get(task_id)
+        if entry is not None and entry.due is not None:
+            return task_id, entry.due
+        known = self._tails.get(key)
+        return task_id, known[1] if known and known[0] == task_id else now
+
+    # Delivered, not acknowledged
+
+    def _unacked(self) -> dict[str, int]:
+        settings = self._settings
+        index, values = (
+            settings.global_prefix + settings.unacked_index,
+            settings.global_prefix + settings.unacked,
+        )
+        total, tags = self._pipeline([("ZCARD", index), ("ZRANGE", index, 0, MOST_TAGS - 1)])
+        tags = tags or []
+        fresh = [tag for tag in tags if tag not in self._tags][:NEW_TAGS_A_ROUND]
+        if fresh:
+            (found,) = self._pipeline([("HMGET", values, *fresh)])
+            self._tags.update(
+                (tag, self._queue_of(value)) for tag, value in zip(fresh, found or (), strict=False) if value
+            )
+        self._tags = {tag: self._tags[tag] for tag in tags if tag in self._tags}
+        counts: dict[str, int] = {}
+        for queue in self._tags.values():
+            counts[queue] = counts.get(queue, 0) + 1
+        rest = (total or 0) - len(self._tags)
+        return {**counts, UNKNOWN: counts.get(UNKNOWN, 0) + rest} if rest > 0 else counts
+
+    def _queue_of(self, value: bytes) -> str:
+        try:
+            message, exchange, routing_key = orjson.loads(value)[:3]
+            queue = self._routes.get((exchange, routing_key)) or (routing_key if not exchange else UNKNOWN)
+            if queue != UNKNOWN:
+                self._learn(message.get("headers") or {}, queue)
+            return str(queue)
+        except (ValueError, TypeError, AttributeError):
+            return UNKNOWN
+
+    def _learn(self, headers: Mapping[str, Any], queue: str) -> None:
+        task = headers.get("task")
+        if isinstance(task, str):
+            self._tables.groups.learn(task, queue)
+            # django-celery-beat signs what it sends.
+            if BEAT_HEADER in headers and len(self._tables.beat.names) < MOST_QUEUES:
+                self._tables.beat.names |= {task}
+
+    # The rest
+
+    def _output_buffer(self) -> int | None:
+        client = self._own_client()
+        if client is None:
+            return None
+        (answer,) = self._pipeline([("CLIENT", "LIST", "ID", client)])
+        for part in (answer or b"").split():
+            if part.startswith(b"omem="):
+                return int(part[5:])
+        return None
+
+    def _pipeline(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """Answers of many commands in one round trip; None where the broker answered with an error."""
+        pipeline: Any = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        if not len(pipeline):
+            return []
+        return [None if isinstance(a, Exception) else a for a in pipeline.execute(raise_on_error=False)]
+
+
+def _headers(raw: bytes) -> dict[str, Any]:
+    try:
+        headers = orjson.loads(raw).get("headers")
+    except (ValueError, AttributeError):
+        return {}
+    return headers if isinstance(headers, dict) else {}
+
+
+def _stamp_of(headers: Mapping[str, Any]) -> float | None:
+    """When the message began to wait, by the application's own stamp."""
+    stamp = headers.get(STAMP)
+    return float(stamp) if isinstance(stamp, float | int) else None
+
+
+def _glob(text: str) -> str:
+    return "".join(f"\\{char}" if char in "*?[]\\" else char for char in text)

@@ -1,0 +1,66 @@
+"""When a schedule of django-celery-beat is due next, by Celery's own rules."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One row of django-celery-beat's periodic tasks with its schedule."""
+
+    name: str
+    task: str
+    enabled: bool
+    last_run_at: datetime | None
+    date_changed: datetime
+    start_time: datetime | None = None
+    expires: datetime | None = None
+    one_off: bool = False
+    every: int | None = None
+    period: str | None = None
+    # minute, hour, day of week, day of month, month of year, time zone
+    crontab: tuple[str, ...] | None = None
+    clocked_time: datetime | None = None
+
+    def next_due(self, *, last_run: datetime | None = None, now: datetime | None = None) -> datetime | None:
+        """The first run after the last one; None when there is none or it cannot be told (solar).
+
+        Args:
+            last_run: a later run than the database knows of.
+            now: the present.
+        """
+        if not self.enabled or self._over(now or datetime.now(UTC)):
+            return None
+        base = max(filter(None, (self.last_run_at or self.date_changed, last_run)))
+        due = self._after(base)
+        return max(due, self.start_time) if due and self.start_time else due
+
+    def _over(self, now: datetime) -> bool:
+        expired = self.expires is not None and self.expires <= now
+        return expired or (self.one_off and self.last_run_at is not None)
+
+    def _after(self, base: datetime) -> datetime | None:
+        if self.every is not None and self.period is not None:
+            return base + timedelta(**{self.period: self.every})
+        if self.crontab is not None:
+            return crontab_after(self.crontab, base)
+        return self.clocked_time
+
+
+def crontab_after(fields: tuple[str, ...], base: datetime) -> datetime:
+    """The first moment after ``base`` that a crontab names.
+
+    Raises:
+        ValueError: the crontab is malformed.
+    """
+    # Celery is needed here only, and its own reading of a crontab is the one that counts.
+    from celery.schedules import crontab
+
+    minute, hour, day_of_week, day_of_month, month_of_year, zone = fields
+    schedule: Any = crontab(minute, hour, day_of_week, day_of_month, month_of_year)
+    schedule.tz = ZoneInfo(zone)
+    start, delta, _ = schedule.remaining_delta(base.astimezone(schedule.tz), tz=schedule.tz)
+    due: datetime = start + delta
+    return due

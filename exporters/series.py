@@ -1,0 +1,90 @@
+"""Label text, families and the series budget."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import isinf, isnan
+
+OVERFLOW = "other"
+UNKNOWN = "unknown"
+LONGEST_LABEL = 200
+
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
+# A lone surrogate is legal in JSON and cannot be written as UTF-8.
+_SURROGATES = dict.fromkeys(range(55296, 57344), "�")
+
+
+def clean(value: str) -> str:
+    """A label value that is safe to expose: bounded in length, encodable."""
+    if len(value) > LONGEST_LABEL:
+        value = value[: LONGEST_LABEL - 1] + "…"
+    return value if value.isascii() else value.translate(_SURROGATES)
+
+
+def label_text(**labels: str) -> str:
+    """``name="mail",queue_name="default"``, escaped, without braces."""
+    return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels.items())
+
+
+def number(value: float) -> str:
+    """A sample value as the text formats want it."""
+    if isinstance(value, int):
+        return str(int(value))
+    if isnan(value):
+        return "NaN"
+    if isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    return repr(value)
+
+
+@dataclass
+class Family:
+    """One metric with its sample lines, in the form that both text formats share.
+
+    A counter's ``name`` has no ``_total``; its sample lines have it.
+    """
+
+    name: str
+    kind: str
+    help: str
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, value: float, labels: str = "") -> None:
+        """Add the sample of a gauge or counter."""
+        name = f"{self.name}_total" if self.kind == "counter" else self.name
+        self.lines.append(f"{name}{{{labels}}} {number(value)}" if labels else f"{name} {number(value)}")
+
+
+def gauge(name: str, help_: str, samples: Iterable[tuple[str, float]]) -> Family:
+    """A gauge from (label text, value) pairs."""
+    family = Family(name, "gauge", help_)
+    for labels, value in samples:
+        family.add(value, labels)
+    return family
+
+
+def counter(name: str, help_: str, samples: Iterable[tuple[str, float]]) -> Family:
+    """A counter from (label text, value) pairs; ``name`` without ``_total``."""
+    family = Family(name, "counter", help_)
+    for labels, value in samples:
+        family.add(value, labels)
+    return family
+
+
+class Budget:
+    """How many series may exist; what asks for more goes into the overflow series and is counted."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self.capped = 0
+
+    def take(self, series: int) -> bool:
+        """Reserve series; False, and counted, when there is no room."""
+        if self.used + series > self.limit:
+            self.capped += 1
+            return False
+        self.used += series
+        return True
+
+    def give_back(self, series: int) -> None:
+        self.used -= series

@@ -1,0 +1,261 @@
+"""The exporter as a service: pipelines, their pages, and the web server in front."""
+
+import gc
+import html
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from exporters.beat import BeatCollector
+from exporters.exposition import Page, merged, with_label
+from exporters.pipeline import Pipeline
+from exporters.schedules import Schedule
+from exporters.series import Family, counter, gauge, label_text
+from exporters.settings import ExporterSettings
+from exporters.supervise import Periodic, Supervised
+from exporters.tasks import Tables
+from exporters.version import __version__
+from sidecar.logs import fields
+from sidecar.web import HTML, Request, Response, Route, WebServer
+
+if TYPE_CHECKING:
+    from exporters.webconfig import WebConfig
+
+log = logging.getLogger(__name__)
+
+# A scrape may have to wait for the event thread; shorter turns keep it short at a small price.
+SWITCH_SECONDS = 0.002
+# Tasks in flight are many small objects without cycles: looking through them often finds nothing.
+COLLECT_AFTER = (50_000, 20, 100)
+GUIDE_SECONDS = 10.0
+GUIDE = (
+    "workers are alive but send no task events: start them with -E, or set worker_send_task_events = True "
+    "(and task_send_sent_event = True in the senders, for queue names and waiting times)"
+)
+
+
+class Exporter:
+    """Watches brokers and serves what it sees.
+
+    Args:
+        settings: see :class:`exporters.settings.ExporterSettings`.
+    """
+
+    def __init__(self, settings: ExporterSettings) -> None:
+        self.pipelines = [Pipeline(broker, settings) for broker in settings.brokers()]
+        self._guide = Periodic("guide", self._advise, GUIDE_SECONDS)
+        self._advised: set[str] = set()
+        self.page = Page(self.families, interval=settings.render_interval)
+        self._pages = {
+            pipeline.broker.name: Page(partial(self._listed, pipeline), interval=settings.render_interval)
+            for pipeline in self.pipelines
+        }
+        self._beat = _beat(settings, [pipeline.tables for pipeline in self.pipelines])
+        self._beat_round = Periodic("beat", self._beat.update, settings.beat_interval)
+        web = _web_config(settings)
+        self._server = WebServer(
+            settings.host,
+            settings.port,
+            _with_headers(self._routes(), web.headers if web else {}),
+            guard=web.guard if web else None,
+            tls=web.tls if web else None,
+        )
+
+    @property
+    def port(self) -> int:
+        return self._server.port
+
+    def start(self) -> Self:
+        sys.setswitchinterval(SWITCH_SECONDS)
+        # What is loaded by now stays; the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
+        for pipeline in self.pipelines:
+            pipeline.start()
+            log.info("watching broker %s", fields(name=pipeline.broker.name, url=pipeline.broker.shown))
+        self._guide.thread.start()
+        self._beat_round.thread.start()
+        self._server.start()
+        return self
+
+    def stop(self) -> None:
+        self._server.stop()
+        self._guide.thread.stop()
+        self._beat_round.thread.stop()
+        for pipeline in self.pipelines:
+            pipeline.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def families(self) -> list[Family]:
+        """Everything; with a ``broker`` label when there are several."""
+        if len(self.pipelines) == 1:
+            return self._listed(self.pipelines[0])
+        parts = [
+            family
+            for pipeline in self.pipelines
+            for family in with_label(pipeline.families(), label_text(broker=pipeline.broker.name))
+        ]
+        return merged([*parts, *self._own()])
+
+    def _listed(self, pipeline: Pipeline) -> list[Family]:
+        return list(self._of_one(pipeline))
+
+    def _of_one(self, pipeline: Pipeline) -> Iterable[Family]:
+        yield from pipeline.families()
+        yield from self._own()
+
+    def _own(self) -> Iterable[Family]:
+        jobs = [*(job for pipeline in self.pipelines for job in pipeline.periodic), self._beat_round]
+        threads: list[Supervised | Periodic] = [*jobs, *(pipeline.reader for pipeline in self.pipelines)]
+        errors: dict[str, int] = {}
+        for thread in threads:
+            name = thread.name.partition(" ")[0]
+            errors[name] = errors.get(name, 0) + thread.errors
+        durations = {job.name: job.duration for job in jobs if job.duration is not None}
+        yield from self._beat.collect()
+        yield counter(
+            "celery_exporter_collect_errors",
+            "Failed rounds by collector.",
+            [(label_text(collector=name), count) for name, count in errors.items()],
+        )
+        yield gauge(
+            "celery_exporter_collect_duration_seconds",
+            "Duration of the newest round by collector.",
+            [(label_text(collector=name), seconds) for name, seconds in durations.items()],
+        )
+        yield gauge(
+            "celery_exporter_build_info", "The exporter's version.", [(label_text(version=__version__), 1)]
+        )
+
+    def _advise(self) -> None:
+        for pipeline in self.pipelines:
+            name = pipeline.broker.name
+            if pipeline.events_missing():
+                if name not in self._advised:
+                    log.warning("broker %s: %s", name, GUIDE)
+                self._advised.add(name)
+            else:
+                self._advised.discard(name)
+
+    # Pages
+
+    def _routes(self) -> dict[str, Route]:
+        return {
+            "/": self._index,
+            "/metrics": self.page,
+            "/probe": self._probe,
+            "/healthz": self._healthz,
+            "/health": self._healthz,
+            "/readyz": self._readyz,
+        }
+
+    def _probe(self, request: Request) -> Response:
+        page = self._pages.get(request.query.get("target", ""))
+        if page is None:
+            names = ", ".join(sorted(self._pages))
+            return Response(
+                f"unknown target; ?target= one of: {names}\n".encode(), status=HTTPStatus.BAD_REQUEST
+            )
+        return page(request)
+
+    def _healthz(self, _: Request) -> Response:
+        return _verdict([pipeline.hung() for pipeline in self.pipelines])
+
+    def _readyz(self, _: Request) -> Response:
+        return _verdict([pipeline.ready() for pipeline in self.pipelines])
+
+    def _index(self, _: Request) -> Response:
+        rows = "".join(_row(pipeline) for pipeline in self.pipelines)
+        guides = "".join(
+            f"<p><strong>Broker {html.escape(pipeline.broker.name)}:</strong> {html.escape(GUIDE)}.</p>"
+            for pipeline in self.pipelines
+            if pipeline.events_missing()
+        )
+        return Response(_INDEX.format(version=__version__, rows=rows, guides=guides).encode(), HTML)
+
+
+def _beat(settings: ExporterSettings, tables: list[Tables]) -> BeatCollector:
+    return BeatCollector(
+        tables,
+        read=_schedules_reader(settings),
+        names=settings.beat_tasks,
+        grace=settings.beat_grace,
+    )
+
+
+def _schedules_reader(settings: ExporterSettings) -> Callable[[], list[Schedule]] | None:
+    if settings.database_url is None:
+        return None
+    # Loaded only where it is used, as is the web-config below: both cost memory.
+    from exporters.beat_database import read_schedules
+
+    return partial(read_schedules, settings.database_url.get_secret_value())
+
+
+def _web_config(settings: ExporterSettings) -> "WebConfig | None":
+    if settings.web_config is None:
+        return None
+    from exporters.webconfig import WebConfig
+
+    return WebConfig(Path(settings.web_config))
+
+
+def _with_headers(routes: dict[str, Route], headers: Mapping[str, str]) -> dict[str, Route]:
+    return (
+        {path: partial(_decorated, route, headers) for path, route in routes.items()} if headers else routes
+    )
+
+
+def _decorated(route: Route, headers: Mapping[str, str], request: Request) -> Response:
+    response = route(request)
+    return replace(response, headers={**headers, **response.headers})
+
+
+def _verdict(problems: list[str]) -> Response:
+    found = [problem for problem in problems if problem]
+    if found:
+        return Response(("\n".join(found) + "\n").encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
+    return Response(b"ok\n")
+
+
+def _row(pipeline: Pipeline) -> str:
+    tables, health = pipeline.tables, pipeline.intake.health
+    workers = [worker for worker in list(tables.workers.values()) if worker.seen is not None]
+    up = sum(worker.up(tables.listening_at(), tables.liveness.timeout) for worker in workers)
+    state = "subscribed" if health.connected else f"away: {health.error}"
+    since = time.monotonic() - health.changed_at
+    cells = (
+        pipeline.broker.name,
+        pipeline.broker.shown,
+        f"{state} for {since:.0f} s",
+        f"{up} of {len(workers)}",
+        str(len(pipeline.queues.snapshot.queues)),
+        str(sum(tables.types.values())),
+        "yes" if pipeline.complete() else "no",
+    )
+    return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+_INDEX = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Celery exporter</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;margin:2rem;max-width:70rem}}
+table{{border-collapse:collapse}}td,th{{padding:.3rem .8rem;border:1px solid #999;text-align:left}}</style></head>
+<body><h1>Celery exporter {version}</h1>
+<table><tr><th>broker</th><th>address</th><th>events</th><th>workers up</th><th>queues</th><th>events counted</th>
+<th>complete</th></tr>{rows}</table>
+{guides}
+<p><a href="/metrics">/metrics</a> · <a href="/healthz">/healthz</a> · <a href="/readyz">/readyz</a></p>
+</body></html>
+"""

@@ -1,0 +1,194 @@
+"""The Redis side of the event intake: subscribe, drain the socket, hand out whole frames.
+
+Redis disconnects a subscriber that lets its output buffer grow (32 MB by default) and everything until it is back
+is lost. So the socket always comes first: all that it holds is read, without blocking, before one more batch is
+decoded. What waits here is bounded and what does not fit is counted.
+"""
+
+import contextlib
+import select
+import socket
+import ssl
+import time
+from collections import deque
+from typing import Any, cast
+
+import hiredis
+import redis
+
+CHUNK = 1 << 18
+# Reading goes on while there is more, but not for ever: what is read must be decoded.
+MOST_CHUNKS = 16
+# Silence after which the server is asked, and after which the connection counts as dead.
+PING_AFTER = 5.0
+DEAD_AFTER = 15.0
+MARKED_FRAME = 3
+
+
+class DisconnectedError(ConnectionError):
+    """The broker closed the connection, or does not answer."""
+
+
+def glob_escaped(text: str) -> str:
+    """Text that matches only itself in a Redis pattern."""
+    return "".join(f"\\{char}" if char in "*?[]\\" else char for char in text)
+
+
+def patterns(global_prefix: str, fanout_prefix: str, exchange: str = "celeryev") -> list[str]:
+    """What to subscribe to: with ``fanout_patterns`` kombu appends the routing key to the channel, without not."""
+    channel = glob_escaped(f"{global_prefix}{fanout_prefix}{exchange}")
+    return [f"{channel}/*", channel]
+
+
+class Batch:
+    """Frames that were read together."""
+
+    __slots__ = ("epoch", "frames", "received", "size")
+
+    def __init__(self, frames: list[bytes], size: int) -> None:
+        self.frames = frames
+        self.size = size
+        self.received = time.monotonic()
+        self.epoch = time.time()
+
+
+class Backlog:
+    """Frames read and not yet decoded: bounded in bytes, oldest first, what is turned away is counted."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.bytes = 0
+        # The most that has waited since the peak was last set to 0.
+        self.peak = 0
+        self.dropped = 0
+        self._batches: deque[Batch] = deque()
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def add(self, batch: Batch) -> None:
+        if self.bytes + batch.size > self.limit:
+            self.dropped += len(batch.frames)
+            return
+        self.bytes += batch.size
+        self.peak = max(self.peak, self.bytes)
+        self._batches.append(batch)
+
+    def take(self) -> Batch:
+        batch = self._batches.popleft()
+        self.bytes -= batch.size
+        return batch
+
+
+class Subscription:
+    """One subscribed connection.
+
+    The handshake (password, TLS, Sentinel, unix socket, database) is redis-py's; after that the bare socket is
+    read with a parser of our own.
+    """
+
+    def __init__(self, pool: redis.ConnectionPool, wanted: list[str]) -> None:
+        # Any: the bare socket is taken from it, which its public types do not show.
+        self._connection = cast("Any", pool.make_connection())
+        self._connection.connect()
+        self.client_id = self._client_id()
+        self._socket: socket.socket = self._connection._sock
+        self._reader = hiredis.Reader()
+        self._heard = time.monotonic()
+        self._asked = self._heard
+        self._socket.sendall(_packed("PSUBSCRIBE", *wanted))
+        self._socket.setblocking(False)
+        self._confirmed = 0
+        self._wanted = len(wanted)
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether Redis has acknowledged every subscription."""
+        return self._confirmed >= self._wanted
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self._connection.disconnect()
+
+    def wait(self, seconds: float) -> None:
+        """Until there is something to read, at most that long.
+
+        Raises:
+            DisconnectedError: nothing was heard for too long, not even answers.
+        """
+        ready = self._pending_tls() or select.select([self._socket], [], [], seconds)[0]
+        if not ready:
+            self._check_silence(time.monotonic())
+
+    def drain(self, backlog: Backlog) -> int:
+        """Read all that the socket holds into the backlog; the number of bytes read.
+
+        Raises:
+            DisconnectedError: the connection is closed.
+        """
+        total = 0
+        for _ in range(MOST_CHUNKS):
+            data = self._receive()
+            if data is None:
+                break
+            total += len(data)
+            self._reader.feed(data)
+            self._parse(backlog)
+        if total:
+            self._heard = time.monotonic()
+        return total
+
+    def _receive(self) -> bytes | None:
+        try:
+            data = self._socket.recv(CHUNK)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
+        except OSError as error:
+            raise DisconnectedError(str(error)) from None
+        if not data:
+            raise DisconnectedError("closed by the broker")
+        return data
+
+    def _parse(self, backlog: Backlog) -> None:
+        frames: list[bytes] = []
+        size = 0
+        gets = self._reader.gets
+        try:
+            while (reply := gets()) is not False:
+                if reply[0] == b"pmessage":
+                    frame = reply[MARKED_FRAME]
+                    frames.append(frame)
+                    size += len(frame)
+                elif isinstance(reply, hiredis.ReplyError):
+                    raise DisconnectedError(f"refused: {reply}")
+                else:
+                    self._confirmed += reply[0] == b"psubscribe"
+        except (hiredis.ProtocolError, TypeError, IndexError, KeyError) as error:
+            raise DisconnectedError(f"not the Redis protocol: {error}") from None
+        if frames:
+            backlog.add(Batch(frames, size))
+
+    def _check_silence(self, now: float) -> None:
+        if now - self._heard > DEAD_AFTER:
+            raise DisconnectedError(f"silent for {DEAD_AFTER:.0f} s")
+        if now - self._heard > PING_AFTER and now - self._asked > PING_AFTER:
+            self._asked = now
+            try:
+                self._socket.sendall(_packed("PING"))
+            except OSError as error:
+                raise DisconnectedError(str(error)) from None
+
+    def _pending_tls(self) -> bool:
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+
+    def _client_id(self) -> int | None:
+        self._connection.send_command("CLIENT", "ID")
+        try:
+            return int(self._connection.read_response())
+        except redis.ResponseError:  # not allowed for this user
+            return None
+
+
+def _packed(*words: str) -> bytes:
+    command: Any = words
+    return bytes(hiredis.pack_command(command))

@@ -1,0 +1,91 @@
+"""Threads that do not die: what raises is logged, counted and started again."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from exporters.backoff import delays
+from sidecar.logs import fields
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE = 5.0
+
+
+class Supervised:
+    """Runs a body on a daemon thread until stopped; restarts it when it raises or returns.
+
+    Args:
+        name: of the thread, and of its errors.
+        body: runs until the event that it is given is set.
+    """
+
+    def __init__(self, name: str, body: Callable[[threading.Event], None]) -> None:
+        self.name = name
+        self.errors = 0
+        self._body = body
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def join(self, timeout: float) -> None:
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        waits = delays(0.1, LONGEST_PAUSE)
+        while not self._stop.is_set():
+            try:
+                self._body(self._stop)
+            except Exception:
+                self.errors += 1
+                log.exception("thread failed and is started again %s", fields(thread=self.name))
+            self._stop.wait(next(waits))
+
+
+class Periodic:
+    """A job that is done again and again at a steady pace; its failures are counted, and logged once a streak."""
+
+    def __init__(self, name: str, job: Callable[[], None], interval: float) -> None:
+        self.name = name
+        self.errors = 0
+        self.duration: float | None = None
+        self.failing = ""
+        self.done_at: float | None = None
+        self.thread = Supervised(name, self._loop)
+        self._job = job
+        self._interval = interval
+
+    def run_once(self) -> None:
+        """Do the job now; a failure is counted, not raised."""
+        started = time.monotonic()
+        try:
+            self._job()
+        except Exception as error:
+            self._failed(error)
+        else:
+            self.failing, self.done_at = "", time.monotonic()
+        self.duration = time.monotonic() - started
+
+    def _failed(self, error: Exception) -> None:
+        self.errors += 1
+        text = f"{type(error).__name__}: {error}"
+        if text != self.failing:
+            log.warning("collector failed %s", fields(collector=self.name, error=text))
+        self.failing = text
+
+    def _loop(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            started = time.monotonic()
+            self.run_once()
+            stop.wait(max(0.05, self._interval - (time.monotonic() - started)))

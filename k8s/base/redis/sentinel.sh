@@ -1,0 +1,30 @@
+#!/bin/sh
+# Starts Sentinel. Its configuration is its memory (its own id, the epoch, the master), so it is written only once.
+set -eu
+. "$(dirname "$0")/common.sh"
+config=${SENTINEL_CONFIG:-/data/sentinel/sentinel.conf}
+umask 077
+mkdir -p "$(dirname "$config")"
+if [ ! -s "$config" ]; then
+  now=$(master)
+  # Sentinel resolves the master's name at start and does not start without it.
+  until timeout 3 redis-cli -h "$now" ping >/dev/null 2>&1; do
+    echo "waiting for $now"
+    sleep 1
+  done
+  cat > "$config" <<EOF
+port $SENTINEL_PORT
+dir /tmp
+requirepass "$REDISCLI_AUTH"
+sentinel resolve-hostnames yes
+sentinel announce-hostnames yes
+sentinel announce-ip $me
+sentinel monitor $MASTER_NAME $now 6379 2
+sentinel auth-pass $MASTER_NAME $REDISCLI_AUTH
+sentinel sentinel-pass $REDISCLI_AUTH
+sentinel down-after-milliseconds $MASTER_NAME 10000
+sentinel failover-timeout $MASTER_NAME 60000
+sentinel parallel-syncs $MASTER_NAME 1
+EOF
+fi
+exec redis-server "$config" --sentinel

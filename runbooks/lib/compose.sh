@@ -1,0 +1,88 @@
+# shellcheck shell=sh
+# The containers of docker-compose.prod.yml.
+
+compose() {
+  docker compose -f docker-compose.prod.yml "$@"
+}
+
+containers() {
+  case $1 in
+    api) echo posthub_api_prod ;;
+    workers) echo posthub_celery_worker posthub_celery_worker_ai ;;
+    beat) echo posthub_celery_beat ;;
+    postgres) echo posthub_postgres_prod ;;
+    redis) echo posthub_redis_prod ;;
+    all) echo ;;
+  esac
+}
+
+stack_check() {
+  command -v docker >/dev/null || fail "docker is not on this machine" "run it on the server, as a user of docker" 2
+  compose config --quiet || fail "docker-compose.prod.yml cannot be read" "is .env.production there?" 2
+}
+
+stack_stop() {
+  # shellcheck disable=SC2046 # several containers are several words
+  compose stop $(containers "$1")
+}
+
+stack_start() {
+  # shellcheck disable=SC2046 # several containers are several words
+  compose up --detach --no-build --wait --wait-timeout 240 $(containers "$1")
+}
+
+stack_restart() {
+  # shellcheck disable=SC2046 # several containers are several words
+  compose restart $(containers "$1") && stack_start "$1"
+}
+
+stack_postgres_answers() {
+  compose exec -T posthub_postgres_prod psql -U posthub -d template1 -Atc 'SELECT 1'
+}
+
+# Production by the role that owns it. It goes through the environment, where no list of processes shows it.
+restore_url() {
+  compose run --rm --no-deps -T posthub_migrate cat /run/secrets/database_url
+}
+
+# Not within the running service: it may be down, and it may have a verification on.
+stack_backup() {
+  terminal=-T
+  if [ -t 0 ] && [ -t 1 ]; then terminal=''; fi
+  BACKUP_RESTORE_URL=$(restore_url) || return
+  export BACKUP_RESTORE_URL
+  # shellcheck disable=SC2086 # empty is no word
+  compose run --rm --no-deps $terminal ${mounts:-} -e BACKUP_RESTORE_URL -e BACKUP_RESTORE_URL_FILE= posthub_backup "$@"
+}
+
+stack_manage() {
+  compose run --rm --no-deps -T posthub_migrate python manage.py "$@"
+}
+
+stack_roles() {
+  compose run --rm --no-deps -T posthub_db_roles
+}
+
+stack_alerts() {
+  compose exec -T posthub_alert_watch python -m alerts "$@"
+}
+
+stack_healthy() {
+  compose exec -T posthub_api_prod python /srv/health/answers.py http://127.0.0.1:8000/health/ 2>/dev/null
+}
+
+# The RDB of a backup goes to a folder of this machine, and from there into the volume, which only Redis' user can write.
+stack_fetch_rdb() {
+  mounts="-v $1:/restore"
+  sidecar restore "$backup_id" --to /restore/dump.rdb
+  mounts=''
+}
+
+stack_redis_folder() {
+  compose run --rm --no-deps -T --entrypoint sh posthub_redis_prod -eu -s -- /data
+}
+
+stack_redis_load() {
+  # shellcheck disable=SC2016 # the container's shell reads it
+  compose run --rm --no-deps -T --entrypoint sh posthub_redis_prod -euc 'cat > /data/restored.rdb' <"$1"
+}

@@ -1,0 +1,65 @@
+"""The frame of every command: errors as ``Error:`` and ``Try:``, exit codes 0, 1 and 2, no traceback for a user."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+
+from sidecar.errors import OpsError
+
+INTERRUPTED = 130
+
+
+def run(command: click.Command, argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
+    """Run a click command and return its exit code.
+
+    0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted. Messages go to stderr.
+    """
+    try:
+        result = command.main(
+            args=None if argv is None else list(argv), prog_name=prog, standalone_mode=False
+        )
+    except OpsError as error:
+        return _report(error.message, error.hint, error.exit_code)
+    except click.UsageError as error:
+        usage = error.ctx.command_path if error.ctx else (prog or "")
+        return _report(error.format_message(), f"{usage} --help".strip(), 2)
+    except click.ClickException as error:
+        return _report(error.format_message(), "run with --help", error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted", err=True)
+        return INTERRUPTED
+    # With standalone_mode off click hands an exit code (--help, ctx.exit) back as the result.
+    return result if isinstance(result, int) and not isinstance(result, bool) else 0
+
+
+def main(command: click.Command, *, prog: str | None = None) -> NoReturn:
+    """Run a click command with the process's arguments and exit with its code."""
+    sys.exit(run(command, prog=prog))
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout, for scripts."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def stderr_console() -> Console:
+    """A console on stderr: stdout stays free for results."""
+    return Console(stderr=True)
+
+
+def progress(*columns: ProgressColumn) -> Progress:
+    """A progress display on a terminal; silent elsewhere, where log lines tell the same."""
+    console = stderr_console()
+    shown = columns or (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    return Progress(*shown, console=console, disable=not console.is_terminal, transient=True)
+
+
+def _report(message: str, hint: str, code: int) -> int:
+    click.echo(f"Error: {message}", err=True)
+    click.echo(f"Try: {hint}", err=True)
+    return code

@@ -1,0 +1,52 @@
+"""One plain line a record on stderr, with registered secrets masked."""
+
+import logging
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+MASK = "********"
+# Shorter values would mask ordinary words.
+SHORTEST_SECRET = 4
+
+
+class LineFormatter(logging.Formatter):
+    """``2026-11-23T05:00:00Z INFO exporters.tasks message``; secrets never pass, tracebacks included."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+        # Longest first, so that a secret which contains another is masked whole.
+        self._secrets = sorted({s for s in secrets if len(s) >= SHORTEST_SECRET}, key=len, reverse=True)
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
+        return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask(super().format(record), self._secrets)
+
+
+def mask(text: str, secrets: Iterable[str]) -> str:
+    """The text with each secret replaced."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
+
+
+def configure(level: str = "INFO", *, secrets: Iterable[str] = (), stream: TextIO | None = None) -> None:
+    """Send all records to stderr in one format. Calling again replaces the earlier set-up."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(LineFormatter(secrets))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+def fields(**values: Any) -> str:
+    """``key=value`` pairs for the end of a message; values with spaces are quoted."""
+    return " ".join(f"{key}={_quoted(value)}" for key, value in values.items())
+
+
+def _quoted(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return repr(text) if " " in text or not text else text

@@ -1,0 +1,1 @@
+"""The embedded stack: the real servers and services, run without Docker and without root."""

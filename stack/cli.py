@@ -1,0 +1,65 @@
+"""The verbs of ./ops. Each verb's own code is imported when it is called: ``./ops help`` must be quick."""
+
+import importlib
+from collections.abc import Sequence
+
+import click
+
+VERBS = {
+    "demo": ("stack.demo.cli:demo", "Run the whole suite here on real servers and show what it does."),
+    "test": ("stack.gates:test", "Run every quality gate and all tests."),
+    "bench": ("bench.__main__:bench", "Measure against peers and limits, side by side in one run."),
+    "alerts": ("alerts.__main__:main", "Check, test, fire and silence alerts."),
+    "doctor": ("stack.doctor.cli:doctor", "Check a host before and after a deployment."),
+    "deploy": ("stack.deploy.cli:deploy", "Roll out to the VPS or to Kubernetes, with a way back."),
+    "lock": ("stack.lock:lock", "Resolve and lock the dependencies again."),
+    "docs": ("stack.docs:docs", "Write the documentation that is produced from the code."),
+    "dashboards": ("dashboards.__main__:main", "Build, check, draw and push the Grafana dashboards."),
+}
+
+
+class Verbs(click.Group):
+    """A group that imports a verb's module only when that verb is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*VERBS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return super().get_command(ctx, name)
+        module, attribute = VERBS[name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, help_line) for name, (_, help_line) in VERBS.items()]
+        rows += [(name, self.commands[name].get_short_help_str()) for name in super().list_commands(ctx)]
+        with formatter.section("Verbs"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+def ops() -> None:
+    """PostHub ops sidecars: exporters, backups that prove themselves, alerts and dashboards.
+
+    \b
+    Examples:
+      ./ops demo           see everything work, and stay up to look around
+      ./ops demo --once    the same, then stop; exit 0 only if every step held
+      ./ops test           all quality gates and tests
+    """
+
+
+@ops.command("help")
+@click.argument("verb", nargs=-1)
+@click.pass_context
+def show_help(ctx: click.Context, verb: Sequence[str]) -> None:
+    """List the verbs, or explain one."""
+    assert ctx.parent is not None
+    if not verb:
+        click.echo(ctx.parent.get_help())
+        return
+    command = ops.get_command(ctx.parent, verb[0])
+    if command is None:
+        raise click.UsageError(f"No such command {verb[0]!r}.", ctx.parent)
+    click.echo(command.get_help(click.Context(command, info_name=verb[0], parent=ctx.parent)))

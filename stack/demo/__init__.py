@@ -1,0 +1,1 @@
+"""``./ops demo``: the main job on real input, told as it happens."""

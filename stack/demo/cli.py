@@ -1,0 +1,152 @@
+"""``./ops demo``."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+from rich.console import Console
+
+from sidecar.cli import print_json, stderr_console
+from stack.demo import folder as demo_folder
+from stack.demo import frontend, pictures, stock
+from stack.demo.facts import Facts
+from stack.demo.story import Story
+from stack.demo.teller import Teller
+from stack.demo.traffic import Customer, Traffic, customers_of
+from stack.paths import STATE
+from stack.suite import Suite
+
+TIME_FACTOR = 60.0
+CUSTOMERS = 3
+FAILED = 1
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--once", is_flag=True, help="Tell the story and stop.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the facts as JSON on stdout (the story on stderr)."
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=STATE / "demo",
+    show_default=".ops/demo",
+    help="State and logs; emptied at the start.",
+)
+@click.option("--random-ports", is_flag=True, help="Do not even try the usual ports.")
+def demo(*, once: bool, as_json: bool, folder: Path, random_ports: bool) -> int:
+    """Run the whole suite here on real servers and show what it does.
+
+    Starts PostgreSQL, Redis, an S3 server, the PostHub app with its web frontend, two Celery workers and beat, the
+    exporter, the backup service, Prometheus, Alertmanager and a notification inbox; drives real traffic; takes a
+    backup and proves it by a restore; damages it and kills a worker, and shows that somebody is told. Nothing is
+    installed outside this folder, and everything ends with Ctrl-C.
+
+    \b
+    Examples:
+      ./ops demo                 stay up to look around; Ctrl-C ends all
+      ./ops demo --once          stop after the story; exit 0 only if every step held
+      ./ops demo --once --json   the facts for a script
+    """
+    console = stderr_console() if as_json else Console()
+    with _signals_end(), demo_folder.fresh(folder) as place, Teller(console) as teller:
+        web = frontend.files(teller.line)
+        suite = Suite(
+            place, factor=TIME_FACTOR, usual_ports=not random_ports, on_restart=teller.line, web=web
+        )
+        facts = Facts(factor=TIME_FACTOR)
+        try:
+            _tell(suite, facts, teller, stay=not once)
+        finally:
+            teller.busy("stopping everything")
+            _ignore_signals()
+            suite.stop()
+            teller.line("everything is stopped")
+    if as_json:
+        print_json(facts.document())
+    return 0 if facts.held else FAILED
+
+
+def _tell(suite: Suite, facts: Facts, teller: Teller, *, stay: bool) -> None:
+    began = time.monotonic()
+    teller.line(f"time factor {TIME_FACTOR:g}: a minute of alerting passes in {60 / TIME_FACTOR:g} s here")
+    customers: list[Customer] = []
+
+    def prepare() -> None:
+        seeded = suite.manage("seed_demo", "--users", str(CUSTOMERS), "--json")
+        customers.extend(customers_of(json.loads(seeded)))
+        stock.fill(suite.postgres.url)
+
+    suite.start(lambda text: teller.line(f"started {text}"), after_migrations=prepare)
+    facts.start_seconds = time.monotonic() - began
+    teller.line(
+        f"all is up after {facts.start_seconds:.1f} s; {len(customers)} customers, {stock.ROWS:,} older posts"
+    )
+    with Traffic(suite.api.url, customers) as traffic:
+        for step in Story(suite, traffic, teller.busy).steps:
+            facts.steps.append(done := step())
+            teller.chapter(done)
+        facts.urls = _urls(suite)
+        teller.busy("drawing dashboards")
+        facts.pictures = [
+            str(path) for path in pictures.draw(suite.prometheus.url, suite.folder / "dashboards")
+        ]
+        _show(suite, facts, teller)
+        if stay:
+            teller.busy("running; Ctrl-C ends everything")
+            threading.Event().wait()
+
+
+def _urls(suite: Suite) -> dict[str, str]:
+    return {
+        **({"PostHub": suite.web.url} if suite.web else {}),
+        "PostHub API": f"{suite.api.url}/api/v1/health/",
+        "Prometheus": suite.prometheus.url,
+        "Alertmanager": suite.alertmanager.url,
+        "Notification inbox": suite.inbox.url,
+        "Backup status": suite.backup.url,
+        "Celery exporter": f"{suite.exporter.url}/metrics",
+        "S3 server": suite.store.url,
+        "PostgreSQL": f"127.0.0.1:{suite.postgres.port}",
+        "Redis": f"127.0.0.1:{suite.redis.port}",
+    }
+
+
+def _show(suite: Suite, facts: Facts, teller: Teller) -> None:
+    teller.table("What runs where", ("part", "address"), list(facts.urls.items()))
+    if suite.web:
+        teller.line(frontend.SIGN_IN)
+    teller.line(f"logs: {suite.logs}")
+    teller.line(
+        f"{len(facts.pictures)} dashboards as pictures (drawn here, not by Grafana): {suite.folder / 'dashboards'}"
+    )
+    shown = sum(step.held for step in facts.steps)
+    teller.line(f"{shown} of {len(facts.steps)} steps held")
+
+
+class _Ended(SystemExit):
+    """SIGTERM or SIGHUP came: leave in an orderly way, with the code that a shell expects."""
+
+
+@contextmanager
+def _signals_end() -> Iterator[None]:
+    """A polite request to end runs the same clean-up as Ctrl-C does."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise _Ended(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    yield
+
+
+def _ignore_signals() -> None:
+    """Nothing may interrupt the clean-up; the reaper sees to it if even that is killed."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)

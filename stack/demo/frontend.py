@@ -1,0 +1,26 @@
+"""The web frontend in the demo: there where it can be built, and a line that says why not elsewhere."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sidecar import OpsError
+from stack import web
+from stack.suite.environments import DEMO_PASSWORD
+
+SIGN_IN = f"sign in as demo1, or as demo-staff for the page «System»; the password is {DEMO_PASSWORD}"
+
+
+def files(say: Callable[[str], None]) -> Path | None:
+    """The build of the frontend, made now if need be; None where that is not possible."""
+    found = web.built()
+    if found is not None:
+        return found
+    reason = web.why_not()
+    if reason is not None:
+        say(f"without the web frontend: {reason}")
+        return None
+    try:
+        return web.build(say)
+    except OpsError as error:
+        say(f"without the web frontend: {error.message.splitlines()[0]} ({error.hint})")
+        return None

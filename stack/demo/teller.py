@@ -1,0 +1,69 @@
+"""Tells the story as it happens: a spinner with what is awaited on a terminal, plain lines elsewhere."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from rich.table import Table
+
+from stack.demo.facts import Step
+
+TOTAL_STEPS = 5
+
+
+class Teller:
+    """Prints to one console.
+
+    Args:
+        console: where to.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._began = time.monotonic()
+        self._status: Status | None = console.status("starting") if console.is_terminal else None
+        self._number = 0
+
+    def __enter__(self) -> Self:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def busy(self, text: str) -> None:
+        """What is going on now."""
+        if self._status is not None:
+            self._status.update(escape(text))
+        else:
+            self.line(f"  … {text}")
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(
+            f"[dim]{time.monotonic() - self._began:5.1f} s[/] {escape(text)}", highlight=False, soft_wrap=True
+        )
+
+    def chapter(self, step: Step) -> None:
+        """A finished step with its facts."""
+        self._number += 1
+        mark = "[green]✔[/]" if step.held else "[red]✖[/]"
+        self._console.print(
+            f"{mark} [bold]{self._number}/{TOTAL_STEPS} {escape(step.title)}[/]", highlight=False
+        )
+        for text in step.lines:
+            self._console.print(f"    {escape(text)}", highlight=False, soft_wrap=True)
+
+    def table(self, title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+        """A table at the end."""
+        table = Table(*columns, title=title, title_justify="left")
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        self._console.print(table)

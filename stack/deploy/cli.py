@@ -1,0 +1,112 @@
+"""The commands."""
+
+from pathlib import Path
+
+import click
+
+from sidecar import OpsError, UsageError
+from stack.deploy.annotate import annotate
+from stack.deploy.compose import Rollout
+from stack.deploy.history import History
+from stack.deploy.kubernetes import KubeRollout
+from stack.deploy.manifests import manifests
+from stack.deploy.runner import Runner
+from stack.paths import ROOT
+
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the commands instead of running them.")
+GRAFANA = click.option(
+    "--grafana", default="", metavar="URL", help="Where the deployment is marked on the graphs."
+)
+HEALTH = click.option(
+    "--url", default="", help="Health page to ask through the edge, such as https://api.posthub.work/health/."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def deploy() -> None:
+    """Roll out to the VPS or to Kubernetes, with a way back.
+
+    \b
+    Examples:
+      ./ops deploy vps --tag 3f2a91c
+      ./ops deploy vps --build --tag local
+      ./ops deploy rollback
+      ./ops deploy kubernetes --overlay production --tag 3f2a91c
+    """
+
+
+@deploy.command()
+@click.option("--tag", help="Tag of the images; the checkout's commit by default.")
+@click.option("--images", default="", help="Where the images are, such as ghcr.io/posthub; kept in .env.")
+@click.option("--build", is_flag=True, help="Build the images here instead of pulling them.")
+@HEALTH
+@GRAFANA
+@DRY_RUN
+def vps(*, tag: str | None, images: str, build: bool, url: str, grafana: str, dry_run: bool) -> None:
+    """Pull, back up if there are migrations, migrate, restart one after the other, check; go back on failure."""
+    runner = Runner(ROOT, dry=dry_run)
+    chosen = tag or _commit(runner)
+    Rollout(ROOT, runner, click.echo, chosen, url, images, build=build).deploy()
+    _mark(grafana, f"PostHub {chosen}")
+
+
+@deploy.command()
+@HEALTH
+@GRAFANA
+@DRY_RUN
+def rollback(*, url: str, grafana: str, dry_run: bool) -> None:
+    """Run the tag before the present one again, without migrations."""
+    previous = History(ROOT).previous()
+    if previous is None:
+        raise OpsError("no earlier deployment is known on this host", hint="./ops deploy vps --tag TAG")
+    Rollout(ROOT, Runner(ROOT, dry=dry_run), click.echo, previous, url).roll_back()
+    _mark(grafana, f"PostHub back to {previous}")
+
+
+@deploy.command()
+@click.option("--overlay", default="production", show_default=True, help="Folder below k8s/overlays.")
+@click.option("--registry", default="ghcr.io/posthub", show_default=True, help="Where the images are.")
+@click.option("--tag", help="Tag of the images; the checkout's commit by default.")
+@click.option("--undo", is_flag=True, help="Every Deployment back to its revision before, instead.")
+@GRAFANA
+@DRY_RUN
+def kubernetes(
+    *, overlay: str, registry: str, tag: str | None, undo: bool, grafana: str, dry_run: bool
+) -> None:
+    """Migrate, apply, wait until everything is ready; undo on failure."""
+    if not (ROOT / "k8s" / "overlays" / overlay).is_dir():
+        names = sorted(path.name for path in (ROOT / "k8s" / "overlays").iterdir())
+        raise UsageError(f"there is no overlay {overlay}", hint=", ".join(names))
+    runner = Runner(ROOT, dry=dry_run)
+    rollout = KubeRollout(ROOT, runner, click.echo, tag or _commit(runner), registry, overlay)
+    if undo:
+        rollout.undo()
+    else:
+        rollout.deploy()
+    _mark(grafana, f"PostHub {rollout.tag} ({overlay})")
+
+
+@deploy.command("manifests")
+def write_manifests() -> None:
+    """Write the Kubernetes manifests that are made from alerts/ and dashboards/."""
+    for path, text in manifests().items():
+        _write(path, text)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    click.echo(f"wrote {path.relative_to(ROOT)}")
+
+
+def _commit(runner: Runner) -> str:
+    """The checkout's commit, which the images are tagged with."""
+    done = runner.run("git", "rev-parse", "HEAD")
+    if done.code != 0 or not done.output.strip():
+        raise UsageError("this is no git checkout", hint="--tag TAG")
+    return done.output.strip()
+
+
+def _mark(grafana: str, text: str) -> None:
+    problem = annotate(grafana, text) if grafana else None
+    if problem:
+        click.echo(f"! no mark in Grafana: {problem}", err=True)

@@ -1,0 +1,44 @@
+"""``./ops docs``: the pages that are produced from the code."""
+
+from pathlib import Path
+
+import click
+
+from backup.settings import BackupSettings
+from exporters.settings import ExporterSettings
+from sidecar.settings import Settings, markdown_table
+from stack.paths import ROOT
+
+CONFIGURATION = ROOT / "docs" / "configuration.md"
+SIDECARS: dict[str, tuple[type[Settings], str]] = {
+    "The Celery exporter": (ExporterSettings, "`python -m exporters`; a command-line option wins over its variable."),
+    "The backup sidecar": (BackupSettings, "`python -m backup`; the service and its commands read the same variables."),
+}  # fmt: skip
+HEAD = """# Configuration
+
+Both sidecars are configured by environment variables and check all of them once, at the start: a wrong one is named
+with its value, exit code 2, before anything is touched. Each variable `NAME` can be given as `NAME_FILE` instead, the
+path of a file that holds the value, as Docker and Kubernetes mount secrets. An empty variable counts as not set.
+
+The app's own variables are in [app.md](app.md). This page is produced from the settings by `./ops docs`.
+"""
+
+
+def configuration() -> str:
+    """The text of docs/configuration.md."""
+    parts = [HEAD]
+    for title, (settings, text) in SIDECARS.items():
+        parts.append(f"## {title}\n\n{text}\n\n{markdown_table(settings)}")
+    return "\n".join(parts)
+
+
+@click.command("docs")
+def docs() -> None:
+    """Write the documentation that is produced from the code."""
+    _write(CONFIGURATION, configuration())
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    click.echo(f"wrote {path.relative_to(ROOT)}")

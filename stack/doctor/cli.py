@@ -1,0 +1,62 @@
+"""The command."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from sidecar.cli import print_json
+from stack.doctor import envfile, machine, outside, running, secrets, settings
+from stack.doctor.check import Case, Check, Examiner
+from stack.doctor.host import Host
+from stack.paths import ROOT
+
+BEFORE: tuple[Examiner, ...] = (settings.examine, secrets.examine, machine.examine, outside.examine)
+AFTER: tuple[Examiner, ...] = (running.examine,)
+SIGNS = {True: "[green]✔[/]", False: "[red]✖[/]", None: "[yellow]![/]"}
+
+
+@click.command()
+@click.option("--env-file", default=".env.production", show_default=True, help="The settings of production.")
+@click.option("--before", is_flag=True, help="Only what must hold before a deployment.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.pass_context
+def doctor(ctx: click.Context, *, env_file: str, before: bool, as_json: bool) -> None:
+    """Check this host before a deployment, and what runs on it afterwards.
+
+    Exit code 1 if anything is wrong; each ✖ says how it is put right.
+
+    \b
+    Examples:
+      ./ops doctor --before
+      ./ops doctor
+    """
+    case = Case(ROOT, Host(ROOT), envfile.read(ROOT / env_file))
+    checks = list(examine(case, after=not before))
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    else:
+        show(checks)
+    ctx.exit(1 if any(check.ok is False for check in checks) else 0)
+
+
+def examine(case: Case, *, after: bool) -> Iterator[Check]:
+    """All checks; those of the running containers only when there are any."""
+    for examiner in BEFORE:
+        yield from examiner(case)
+    if after and running.is_running(case):
+        for examiner in AFTER:
+            yield from examiner(case)
+
+
+def show(checks: list[Check]) -> None:
+    """A table for people."""
+    table = Table("", "what", "found", "fix", box=None)
+    for check in checks:
+        table.add_row(SIGNS[check.ok], check.name, check.detail, "" if check.ok else check.fix)
+    # Cut-off text in a pipe or a log would be of no use.
+    width = None if Console().is_terminal else max(160, shutil.get_terminal_size().columns)
+    Console(width=width).print(table)

@@ -1,0 +1,106 @@
+"""The host as the checks see it. Everything that touches the machine or the network is here."""
+
+import json
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from stack.http import session
+
+COMPOSE = ("docker", "compose", "-f", "docker-compose.prod.yml")
+SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Done:
+    """A program that has ended; ``code`` is 127 when there is no such program."""
+
+    code: int
+    output: str
+    errors: str = ""
+
+    @property
+    def last_line(self) -> str:
+        lines = (self.errors or self.output).strip().splitlines()
+        return lines[-1] if lines else f"exit code {self.code}"
+
+
+class Host:
+    """This machine.
+
+    Args:
+        root: the checkout, where programs are started.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(self, *command: str) -> Done:
+        try:
+            done = subprocess.run(
+                command, cwd=self.root, capture_output=True, text=True, timeout=SECONDS, check=False,
+                stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except FileNotFoundError:
+            return Done(127, "", f"{command[0]}: no such program")
+        except subprocess.TimeoutExpired:
+            return Done(124, "", f"{command[0]}: no answer within {SECONDS:g} s")
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def compose(self, *arguments: str) -> Done:
+        return self.run(*COMPOSE, *arguments)
+
+    def compose_json(self, *arguments: str) -> list[dict[str, Any]]:
+        """Compose prints one object a line, or one list; older and newer ones differ."""
+        text = self.compose(*arguments, "--format", "json").output.strip()
+        if not text:
+            return []
+        if text.startswith("["):
+            return list(json.loads(text))
+        return [json.loads(line) for line in text.splitlines()]
+
+    def addresses(self, name: str) -> list[str]:
+        """What a name resolves to; nothing when it does not."""
+        try:
+            found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        except OSError:
+            return []
+        return sorted({str(entry[4][0]) for entry in found})
+
+    def connects(self, name: str, port: int) -> bool:
+        try:
+            with socket.create_connection((name, port), timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def is_free(self, port: int) -> bool:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("0.0.0.0", port))  # noqa: S104 - every address must be free
+            except PermissionError:
+                return not self.connects("127.0.0.1", port)
+            except OSError:
+                return False
+        return True
+
+    def time_of(self, url: str) -> float | None:
+        """The time by another machine's clock: the Date of its answer."""
+        try:
+            with session() as client:
+                date = client.head(url, timeout=5).headers.get("Date", "")
+            return parsedate_to_datetime(date).timestamp()
+        except (requests.RequestException, ValueError, TypeError):
+            return None
+
+    def free_bytes(self, path: Path) -> int:
+        while not path.exists():
+            path = path.parent
+        return shutil.disk_usage(path).free

@@ -1,0 +1,81 @@
+"""Can this machine run it? Engine, disk, clock, ports, names."""
+
+import time
+from collections.abc import Iterator
+
+from stack.doctor.check import Case, Check
+
+OLDEST_COMPOSE = (2, 20)
+ENOUGH_BYTES = 20 * 1024**3
+# Signatures of S3 requests fail beyond a quarter of an hour; everything is confusing long before.
+LARGEST_SKEW = 5.0
+PORTS = (80, 443)
+CLOCK = "https://acme-v02.api.letsencrypt.org/directory"
+
+
+def examine(case: Case) -> Iterator[Check]:
+    yield _engine(case)
+    yield _compose(case)
+    yield _disk(case)
+    yield _clock(case)
+    yield from (_port(case, port) for port in PORTS)
+    yield from (_name(case, name) for name in ("SITE_DOMAIN", "API_DOMAIN") if case.settings.get(name))
+
+
+def _engine(case: Case) -> Check:
+    done = case.host.run("docker", "version", "--format", "{{.Server.Version}}")
+    if done.code != 0:
+        return Check("Docker engine", False, done.last_line, "install Docker, and be in the group docker")
+    return Check("Docker engine", True, done.output.strip())
+
+
+def _compose(case: Case) -> Check:
+    done = case.host.run("docker", "compose", "version", "--short")
+    if done.code != 0:
+        return Check("Docker compose", False, done.last_line, "install the compose plug-in")
+    version = done.output.strip().lstrip("v")
+    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2])
+    if numbers < OLDEST_COMPOSE:
+        return Check("Docker compose", False, f"{version} is too old", "2.20 or newer")
+    return Check("Docker compose", True, version)
+
+
+def _disk(case: Case) -> Check:
+    free = case.host.free_bytes(case.root)
+    detail = f"{free / 1024**3:.0f} GiB free"
+    if free < ENOUGH_BYTES:
+        return Check(
+            "disk", False, detail, f"{ENOUGH_BYTES / 1024**3:.0f} GiB: docker system prune, or a larger disk"
+        )
+    return Check("disk", True, detail)
+
+
+def _clock(case: Case) -> Check:
+    theirs = case.host.time_of(CLOCK)
+    if theirs is None:
+        return Check("clock", None, "could not ask anybody for the time", "timedatectl status")
+    skew = abs(time.time() - theirs)
+    if skew > LARGEST_SKEW:
+        return Check("clock", False, f"{skew:.0f} s off", "timedatectl set-ntp true")
+    return Check("clock", True, "right")
+
+
+def _port(case: Case, port: int) -> Check:
+    if case.host.is_free(port):
+        return Check(f"port {port}", True, "free")
+    ours = case.host.run(
+        "docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}}"
+    ).output.strip()
+    if ours == "posthub_caddy":
+        return Check(f"port {port}", True, "held by posthub_caddy")
+    return Check(
+        f"port {port}", False, f"taken by {ours or 'another program'}", f"ss -ltnp 'sport = :{port}'"
+    )
+
+
+def _name(case: Case, variable: str) -> Check:
+    name = case.settings[variable]
+    found = case.host.addresses(name)
+    if not found:
+        return Check(f"DNS {name}", False, "does not resolve", "an A record that points to this server")
+    return Check(f"DNS {name}", True, ", ".join(found))

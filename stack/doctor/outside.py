@@ -1,0 +1,78 @@
+"""Do the outside services answer? The bucket, and where notifications go."""
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from stack.doctor.check import Case, Check
+
+FIXED = {
+    "ALERTMANAGER_PAGERDUTY_ROUTING_KEY": ("events.pagerduty.com", 443),
+    "ALERTMANAGER_TELEGRAM_BOT_TOKEN": ("api.telegram.org", 443),
+}
+ADDRESSES = (
+    "ALERTMANAGER_SLACK_URL",
+    "ALERTMANAGER_WEBHOOK_URL",
+    "ALERTMANAGER_HEARTBEAT_URL",
+    "BACKUP_PING_URL",
+)
+SMARTHOST = "ALERTMANAGER_SMTP_SMARTHOST"
+
+
+def examine(case: Case) -> Iterator[Check]:
+    if case.settings.get("BACKUP_STORE_URL", "").startswith("s3://"):
+        yield _bucket(case)
+    for variable, (host, port) in _destinations(case):
+        yield _answers(case, variable, host, port)
+
+
+def _bucket(case: Case) -> Check:
+    bucket = urlsplit(case.settings["BACKUP_STORE_URL"]).netloc
+    try:
+        _client(case).head_bucket(Bucket=bucket)
+    except ClientError as error:
+        return Check(
+            "bucket", False, f"{bucket}: {error.response['Error']['Code']}", "create it; check key and region"
+        )
+    except (BotoCoreError, ValueError) as error:
+        return Check(
+            "bucket",
+            False,
+            f"{bucket}: {type(error).__name__}",
+            "check BACKUP_S3_ENDPOINT_URL and the network",
+        )
+    return Check("bucket", True, bucket)
+
+
+def _client(case: Case):  # type: ignore[no-untyped-def]
+    settings = case.settings
+    return boto3.client(
+        "s3",
+        endpoint_url=settings.get("BACKUP_S3_ENDPOINT_URL") or None,
+        region_name=settings.get("BACKUP_S3_REGION") or None,
+        aws_access_key_id=settings.get("BACKUP_S3_ACCESS_KEY_ID") or None,
+        aws_secret_access_key=settings.get("BACKUP_S3_SECRET_ACCESS_KEY") or None,
+        config=Config(connect_timeout=5, read_timeout=10, retries={"max_attempts": 1}),
+    )
+
+
+def _destinations(case: Case) -> Iterator[tuple[str, tuple[str, int]]]:
+    yield from ((name, place) for name, place in FIXED.items() if case.settings.get(name))
+    for name in ADDRESSES:
+        address = urlsplit(case.settings.get(name, ""))
+        if address.hostname:
+            yield name, (address.hostname, address.port or (443 if address.scheme == "https" else 80))
+    host, _, port = case.settings.get(SMARTHOST, "").rpartition(":")
+    if host:
+        yield SMARTHOST, (host, int(port))
+
+
+def _answers(case: Case, variable: str, host: str, port: int) -> Check:
+    if case.host.connects(host, port):
+        return Check(f"{host}:{port}", True, f"answers ({variable})")
+    return Check(
+        f"{host}:{port}", False, f"does not answer ({variable})", "check the address and the firewall"
+    )

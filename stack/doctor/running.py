@@ -1,0 +1,111 @@
+"""Is what was deployed well? Containers, images, targets, the proof of the last backup."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from stack.doctor.check import Case, Check
+
+# Containers that do their work at the start and end.
+ONCE = ("posthub_init", "posthub_migrate", "posthub_db_roles", "posthub_alertmanager_config")
+LONGEST_SINCE_PROOF = 36 * 3600
+API = "http://127.0.0.1:9090/api/v1"
+
+
+def examine(case: Case) -> Iterator[Check]:
+    containers = {one["Service"]: one for one in case.host.compose_json("ps", "--all")}
+    wanted = wanted_images(case)
+    yield from (_container(name, containers.get(name)) for name in wanted)
+    yield _images(wanted, containers)
+    yield _targets(case)
+    yield from _backups(case)
+    yield _backup_doctor(case)
+
+
+def is_running(case: Case) -> bool:
+    """Whether anything of the project is there at all."""
+    return bool(case.host.compose_json("ps", "--all"))
+
+
+def wanted_images(case: Case) -> dict[str, str]:
+    """Service → image, as the compose file has them now."""
+    done = case.host.compose("config")
+    services = (yaml.safe_load(done.output) or {}).get("services", {}) if done.code == 0 else {}
+    return {name: service["image"] for name, service in services.items()}
+
+
+def _container(name: str, found: dict[str, Any] | None) -> Check:
+    logs = f"docker compose -f docker-compose.prod.yml logs --tail 50 {name}"
+    if found is None:
+        return Check(name, False, "is not there", "docker compose -f docker-compose.prod.yml up -d --wait")
+    if name in ONCE:
+        return Check(name, found["State"] == "exited" and found["ExitCode"] == 0, found["Status"], logs)
+    well = found["State"] == "running" and found["Health"] in ("healthy", "")
+    return Check(name, well, found["Status"], logs)
+
+
+def _images(wanted: dict[str, str], containers: dict[str, dict[str, Any]]) -> Check:
+    other = [
+        f"{name} runs {containers[name]['Image']}"
+        for name, image in wanted.items()
+        if name in containers and containers[name]["Image"] != image
+    ]
+    if other:
+        return Check("image versions", False, "; ".join(other), "./ops deploy vps")
+    return Check("image versions", True, f"{len(wanted)} services run what the file says")
+
+
+def _ask(case: Case, path: str) -> Any:
+    done = case.host.compose("exec", "-T", "posthub_prometheus", "wget", "-qO-", f"{API}/{path}")
+    return json.loads(done.output)["data"] if done.code == 0 else None
+
+
+def _targets(case: Case) -> Check:
+    data = _ask(case, "targets?state=active")
+    if data is None:
+        return Check("targets", False, "Prometheus does not answer", "look at posthub_prometheus")
+    down = [target["labels"]["job"] for target in data["activeTargets"] if target["health"] != "up"]
+    if down or not data["activeTargets"]:
+        return Check(
+            "targets",
+            False,
+            f"down: {', '.join(down) or 'no target at all'}",
+            "runbooks/alerts/TargetDown.md",
+        )
+    return Check("targets", True, f"{len(data['activeTargets'])} up")
+
+
+def _backups(case: Case) -> Iterator[Check]:
+    data = _ask(case, f"query?query={quote('backup_last_verified_backup_timestamp_seconds')}")
+    for series in (data or {}).get("result", []):
+        name = f"last verified backup of {series['metric'].get('database', '?')}"
+        yield _proof(name, float(series["value"][1]))
+
+
+def _proof(name: str, taken: float) -> Check:
+    if taken <= 0:
+        return Check(
+            name,
+            False,
+            "none yet",
+            "docker compose -f docker-compose.prod.yml exec posthub_backup python -m backup run",
+        )
+    hours = (time.time() - taken) / 3600
+    well = hours * 3600 < LONGEST_SINCE_PROOF
+    return Check(name, well, f"taken {hours:.1f} hours ago", "runbooks/alerts/BackupUnverified.md")
+
+
+def _backup_doctor(case: Case) -> Check:
+    done = case.host.compose("exec", "-T", "posthub_backup", "python", "-m", "backup", "doctor", "--json")
+    command = "docker compose -f docker-compose.prod.yml exec posthub_backup python -m backup doctor"
+    try:
+        wrong = [check["name"] for check in json.loads(done.output) if check["ok"] is False]
+    except (ValueError, KeyError, TypeError):
+        return Check("backup sidecar", False, done.last_line, command)
+    return Check(
+        "backup sidecar", not wrong, ", ".join(wrong) or "store, keys, versions and rights are right", command
+    )

@@ -1,0 +1,99 @@
+"""Are the settings there and sane? Each part's own rules decide."""
+
+from collections.abc import Iterator
+
+from alerts.receivers import ReceiverSettings
+from alerts.render import configuration, on_and_off
+from backup.settings import BackupSettings
+from sidecar import UsageError
+from stack.doctor.check import Case, Check
+
+REQUIRED = ("SITE_DOMAIN", "API_DOMAIN", "ACME_EMAIL", "ALLOWED_HOSTS", "BACKUP_STORE_URL")
+SHORTEST_KEY = 50
+
+
+def examine(case: Case) -> Iterator[Check]:
+    yield _required(case)
+    yield from _django(case)
+    yield _backup(case)
+    yield _encryption(case)
+    yield from _receivers(case)
+
+
+def _required(case: Case) -> Check:
+    missing = [name for name in REQUIRED if not case.settings.get(name)]
+    placeholders = [
+        name for name, value in case.settings.items() if value.startswith("<") and value.endswith(">")
+    ]
+    if missing or placeholders:
+        return Check(
+            "settings",
+            False,
+            f"not filled in: {', '.join(missing + placeholders)}",
+            "fill .env.production in",
+        )
+    return Check("settings", True, f"{len(case.settings)} variables")
+
+
+def _django(case: Case) -> Iterator[Check]:
+    hosts = [host.strip() for host in case.settings.get("ALLOWED_HOSTS", "").split(",") if host.strip()]
+    wanted = {case.settings.get("SITE_DOMAIN", ""), case.settings.get("API_DOMAIN", "")} - {""}
+    if any("*" in host for host in hosts):
+        yield Check("ALLOWED_HOSTS", False, "has a wild card", "name the hosts")
+    elif not wanted <= set(hosts):
+        yield Check("ALLOWED_HOSTS", False, f"lacks {', '.join(sorted(wanted - set(hosts)))}", "add them")
+    else:
+        yield Check("ALLOWED_HOSTS", True, ", ".join(hosts))
+    if case.settings.get("DEBUG", "").lower() in {"1", "true", "yes", "on"}:
+        yield Check("DEBUG", False, "is on", "DEBUG=False")
+    key = case.settings.get("SECRET_KEY", "")
+    if key and len(key) < SHORTEST_KEY:
+        yield Check(
+            "SECRET_KEY", False, "is too short", "leave it empty: a good one is made at the first start"
+        )
+
+
+def _backup(case: Case) -> Check:
+    # The address of the database is made at the first start when none is given.
+    given = {"BACKUP_DATABASE_URLS": "posthub=postgresql://posthub_backup@posthub_postgres_prod/posthub"}
+    try:
+        BackupSettings.load({**given, **{name: value for name, value in case.settings.items() if value}})
+    except UsageError as error:
+        return Check("backup settings", False, str(error), "docs/configuration.md lists them")
+    return Check("backup settings", True, case.settings.get("BACKUP_STORE_URL", ""))
+
+
+def _encryption(case: Case) -> Check:
+    recipients, identity = (
+        case.settings.get("BACKUP_AGE_RECIPIENTS"),
+        case.settings.get("BACKUP_AGE_IDENTITY"),
+    )
+    if not recipients:
+        return Check("encryption", None, "backups are not encrypted", "age-keygen; set BACKUP_AGE_RECIPIENTS")
+    if not identity:
+        return Check("encryption", False, "backups cannot be verified", "set BACKUP_AGE_IDENTITY")
+    return Check("encryption", True, "age; is a copy of the private key kept elsewhere?")
+
+
+def _receivers(case: Case) -> Iterator[Check]:
+    try:
+        receivers = ReceiverSettings.load(case.settings)
+        configuration(receivers)
+        on, _ = on_and_off(receivers)
+    except UsageError as error:
+        yield Check("receivers", False, str(error), "correct .env.production")
+        return
+    people = [name for name in on if name != "dead-man's switch"]
+    if people:
+        yield Check("receivers", True, ", ".join(people))
+    else:
+        yield Check(
+            "receivers", False, "nobody is told anything", "set one of ALERTMANAGER_…: Slack, e-mail, …"
+        )
+    if "dead-man's switch" not in on:
+        yield Check(
+            "dead-man's switch",
+            None,
+            "nobody notices when monitoring itself dies",
+            "set ALERTMANAGER_HEARTBEAT_URL",
+        )

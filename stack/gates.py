@@ -1,0 +1,97 @@
+"""``./ops test``: the quality gates one after the other, then the tests."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from stack.paths import ROOT, VENV_BIN
+from stack.programs import find
+
+PACKAGES = ("alerts", "backup", "bench", "dashboards", "exporters", "sidecar", "stack")
+CODE = (*PACKAGES, "app", "tests")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One check: its name, the command that must exit 0, and where it runs."""
+
+    name: str
+    command: Sequence[str]
+    folder: Path = ROOT
+
+
+def _tool(name: str, *arguments: str) -> tuple[str, ...]:
+    return (str(VENV_BIN / name), *arguments)
+
+
+def _python(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, *arguments)
+
+
+def _scripts() -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in sorted((ROOT / "runbooks").glob("*.sh"))]
+
+
+def gates() -> list[Gate]:
+    """The checks that are no tests. Programs that are missing are fetched here, before the tests run in parallel."""
+    for program in ("redis-server", "prometheus", "alertmanager"):
+        find(program)
+    compose = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docker-compose*.yml"))]
+    return [
+        Gate("ruff check", _tool("ruff", "check", *CODE)),
+        Gate("ruff format", _tool("ruff", "format", "--check", *CODE)),
+        Gate("mypy --strict", _tool("mypy")),
+        Gate("mypy app", _tool("mypy", "."), ROOT / "app"),
+        Gate("shellcheck", _tool("shellcheck", "ops", ".ci/run", *_scripts())),
+        Gate("alerts: promtool and amtool check", _python("-m", "alerts", "check")),
+        Gate("dashboards in sync", _python("-m", "dashboards", "check")),
+        Gate(
+            "compose schema", _tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", *compose)
+        ),
+    ]
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--gates-only", is_flag=True, help="Leave the tests out.")
+@click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
+def test(*, gates_only: bool, pytest_arguments: Sequence[str]) -> int:
+    """Run every quality gate and all tests.
+
+    Further arguments go to pytest.
+
+    \b
+    Examples:
+      ./ops test
+      ./ops test --gates-only
+      ./ops test tests/backup -k retention
+    """
+    failed = [] if pytest_arguments else [gate.name for gate in gates() if not _passes(gate)]
+    if not gates_only and not _tests_pass(pytest_arguments):
+        failed.append("pytest")
+    if failed:
+        click.echo(f"Error: failed: {', '.join(failed)}", err=True)
+        click.echo("Try: read what stands above under each ✖", err=True)
+    return 1 if failed else 0
+
+
+def _passes(gate: Gate) -> bool:
+    began = time.monotonic()
+    done = subprocess.run(gate.command, cwd=gate.folder, capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - began
+    click.echo(f"{'✔' if done.returncode == 0 else '✖'} {gate.name} ({seconds:.1f} s)")
+    if done.returncode != 0:
+        click.echo(done.stdout + done.stderr)
+    return done.returncode == 0
+
+
+def _tests_pass(arguments: Sequence[str]) -> bool:
+    chosen = arguments or ("-n", str(os.cpu_count() or 2), "--dist", "loadgroup")
+    # The app's tests choose their settings themselves; pytest-django must not take a shell's.
+    env = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    return subprocess.run(_python("-m", "pytest", *chosen), cwd=ROOT, env=env, check=False).returncode == 0

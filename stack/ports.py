@@ -1,0 +1,26 @@
+"""Ports on 127.0.0.1: the usual one when it is free, otherwise any free one."""
+
+import socket
+
+HOST = "127.0.0.1"
+
+
+def choose(preferred: int | None = None) -> int:
+    """A port that nobody listens on at this moment."""
+    if preferred is not None and _is_free(preferred):
+        return preferred
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do: a port in TIME_WAIT counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            # 0.0.0.0 also meets a server that listens on another address of this port.
+            probe.bind(("0.0.0.0", port))  # noqa: S104
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,116 @@
+"""Child processes with a log file each, that never outlive the process which started them."""
+
+import atexit
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from stack import reaper
+from stack.paths import ROOT
+
+STOP_SECONDS = 10.0
+LOG_TAIL_LINES = 15
+
+
+class Process:
+    """One running child in a process group of its own.
+
+    Args:
+        name: for messages.
+        command: program and arguments; no secret belongs here.
+        log: file that gets its output, appended.
+        env: its whole environment.
+        cwd: its working folder.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path = ROOT
+    ) -> None:
+        self.name = name
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self._child = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                cwd=cwd,
+                start_new_session=True,
+            )
+        _REAPER.watch(self.pid)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        return self._child.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._child.poll()
+
+    def stop(self, *, number: signal.Signals = signal.SIGTERM, timeout: float = STOP_SECONDS) -> None:
+        """Ask the process to end, insist after ``timeout`` seconds, and leave none of its group behind."""
+        if self.running:
+            self._child.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(timeout)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the whole process group at once, as a crash would."""
+        with suppress(ProcessLookupError):  # all of it may have ended
+            os.killpg(self.pid, signal.SIGKILL)
+        self._child.wait()
+        _REAPER.forget(self.pid)
+
+    def log_tail(self, lines: int = LOG_TAIL_LINES) -> str:
+        """The last lines of the log, for an error message."""
+        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+class _Reaper:
+    """The pipe to the reaper program, started with the first child."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._program: subprocess.Popen[bytes] | None = None
+
+    def watch(self, group: int) -> None:
+        self._tell(f"+{group}\n")
+
+    def forget(self, group: int) -> None:
+        self._tell(f"-{group}\n")
+
+    def close(self) -> None:
+        if self._program is not None and self._program.stdin is not None:
+            self._program.stdin.close()
+            self._program.wait()
+
+    def _tell(self, line: str) -> None:
+        with self._lock:
+            if self._program is None:
+                self._program = self._start()
+            assert self._program.stdin is not None
+            self._program.stdin.write(line.encode())
+            self._program.stdin.flush()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        program = subprocess.Popen(
+            [sys.executable, reaper.__file__], stdin=subprocess.PIPE, start_new_session=True
+        )
+        atexit.register(self.close)
+        return program
+
+
+_REAPER = _Reaper()

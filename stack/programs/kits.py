@@ -1,0 +1,50 @@
+"""Which Debian packages bring which programs."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kit:
+    """Programs that come together.
+
+    Args:
+        packages: Debian packages to unpack, libraries that a bare system lacks included.
+        programs: program name → its path in the packages, without the leading slash.
+        data: a folder of the packages that is compiled into the programs by its absolute path.
+        split_off: packages that have some of the programs in newer releases, and that older ones do not know.
+    """
+
+    packages: tuple[str, ...]
+    programs: dict[str, str]
+    data: str | None = None
+    split_off: tuple[str, ...] = ()
+
+
+def _same(*names: str) -> dict[str, str]:
+    return {name: f"usr/bin/{name}" for name in names}
+
+
+KITS = (
+    Kit(
+        ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "libatomic1"),
+        _same("redis-server", "redis-cli", "redis-check-rdb", "redis-benchmark"),
+    ),
+    Kit(("prometheus",), _same("prometheus", "promtool"), split_off=("promtool",)),
+    Kit(
+        ("prometheus-alertmanager",),
+        {"alertmanager": "usr/bin/prometheus-alertmanager", "amtool": "usr/bin/amtool"},
+        data="/usr/share/prometheus/alertmanager",
+    ),
+    Kit(("nginx", "nginx-common"), {"nginx": "usr/sbin/nginx"}),
+    Kit(("age",), _same("age", "age-keygen")),
+    Kit(("zstd",), _same("zstd")),
+    Kit(("prometheus-node-exporter",), {"node_exporter": "usr/bin/prometheus-node-exporter"}),
+    Kit(("prometheus-redis-exporter",), {"redis_exporter": "usr/bin/prometheus-redis-exporter"}),
+    Kit(("prometheus-postgres-exporter",), {"postgres_exporter": "usr/bin/prometheus-postgres-exporter"}),
+    Kit(("prometheus-blackbox-exporter",), {"blackbox_exporter": "usr/bin/prometheus-blackbox-exporter"}),
+)
+
+
+def kit_for(program: str) -> Kit | None:
+    """The kit that has a program."""
+    return next((kit for kit in KITS if program in kit.programs), None)

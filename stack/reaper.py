@@ -1,0 +1,46 @@
+"""The last one to leave: ends what its supervisor started, if the supervisor dies without doing so itself.
+
+Run as a program. It reads ``+PGID`` and ``-PGID`` lines on standard input; at its end, which comes however the
+supervisor died, the process groups still listed get SIGTERM, and after a while SIGKILL.
+"""
+
+import os
+import signal
+import sys
+import time
+
+GRACE_SECONDS = 5.0
+
+
+def main() -> None:
+    # A Ctrl-C is for the supervisor.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    groups: set[int] = set()
+    for line in sys.stdin:
+        change = groups.add if line[0] == "+" else groups.discard
+        change(int(line[1:]))
+    end(groups)
+
+
+def end(groups: set[int]) -> None:
+    """Stop process groups: ask first, insist after a while."""
+    remaining = {group for group in groups if _signal(group, signal.SIGTERM)}
+    deadline = time.monotonic() + GRACE_SECONDS
+    while remaining and time.monotonic() < deadline:
+        time.sleep(0.1)
+        remaining = {group for group in remaining if _signal(group, 0)}
+    for group in remaining:
+        _signal(group, signal.SIGKILL)
+
+
+def _signal(group: int, number: int) -> bool:
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""PostgreSQL with pgvector."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from sidecar import OpsError
+from sidecar.rootless import rootless
+from stack.ports import HOST
+from stack.process import STOP_SECONDS
+from stack.programs import postgres_bin
+from stack.servers.base import Server
+
+USER = "posthub"
+PASSWORD = "posthub"  # noqa: S105 - a throwaway server on the loopback address
+DATABASE = "posthub"
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+class Postgres(Server):
+    """A server with an empty database ``posthub`` owned by the superuser ``posthub``.
+
+    Args:
+        durable: keep fsync on, for tests that kill the machine and not only the process.
+        options: settings of postgresql.conf.
+    """
+
+    name = "postgres"
+    # «Fast» shutdown: it does not wait for clients to leave.
+    stop_signal = signal.SIGINT
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        log: Path | None = None,
+        durable: bool = False,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(folder, port=port, log=log)
+        self.options = {**({} if durable else FAST), "unix_socket_directories": "", **(options or {})}
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def url(self) -> str:
+        return self.url_for(DATABASE)
+
+    def url_for(self, database: str) -> str:
+        """The address of another database of this server."""
+        return f"postgresql://{USER}:{PASSWORD}@{HOST}:{self.port}/{database}"
+
+    def kill(self) -> None:
+        """A crash: its backends end by themselves, and until then they hold the shared memory."""
+        backends = psutil.Process(self.pid).children(recursive=True) if self.running else []
+        super().kill()
+        psutil.wait_procs(backends, timeout=STOP_SECONDS)
+
+    def command(self) -> Sequence[str]:
+        settings = {"listen_addresses": HOST, "port": str(self.port), **self.options}
+        flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        return rootless([str(postgres_bin() / "postgres"), "-D", str(self.data), *flags])
+
+    def prepare(self) -> None:
+        if not (self.data / "PG_VERSION").exists():
+            self._initialise()
+
+    def environment(self) -> Mapping[str, str]:
+        # PG* of the caller's shell must not leak in; messages are read by programs.
+        return {**{k: v for k, v in os.environ.items() if not k.startswith("PG")}, "LC_ALL": "C", "TZ": "UTC"}
+
+    def is_ready(self) -> bool:
+        try:
+            with psycopg.connect(self.url_for("postgres"), connect_timeout=2, autocommit=True) as connection:
+                known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
+                if known.fetchone() is None:
+                    connection.execute(f"CREATE DATABASE {DATABASE}")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _initialise(self) -> None:
+        secret = self.folder / "password"
+        secret.write_text(PASSWORD)
+        secret.chmod(0o600)
+        done = subprocess.run(
+            rootless([
+                str(postgres_bin() / "initdb"), "-D", str(self.data), "-U", USER, f"--pwfile={secret}", "--no-sync",
+                "--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin",
+                "--builtin-locale=C.UTF-8", "--locale=C",
+            ]),
+            capture_output=True, text=True, check=False, env=self.environment(),
+        )  # fmt: skip
+        secret.unlink()
+        if done.returncode != 0:
+            raise OpsError(f"initdb failed: {done.stderr.strip()[-500:]}", hint=f"look into {self.folder}")

@@ -1,0 +1,31 @@
+"""Which port each part gets: its usual one when that is free, otherwise another one."""
+
+from stack import ports
+
+USUAL = {
+    "postgres": 5432,
+    "redis": 6379,
+    "s3": 9000,
+    "api": 8000,
+    "web": 8080,
+    "exporter": 9808,
+    "backup": 9809,
+    "prometheus": 9090,
+    "alertmanager": 9093,
+    "inbox": 9099,
+}
+
+
+def choose_all(*, usual: bool) -> dict[str, int]:
+    """A port a part, no two the same.
+
+    Args:
+        usual: prefer the usual ports; otherwise all are random, so that several suites run side by side.
+    """
+    chosen: dict[str, int] = {}
+    for name, preferred in USUAL.items():
+        port = ports.choose(preferred if usual else None)
+        while port in chosen.values():
+            port = ports.choose()
+        chosen[name] = port
+    return chosen

@@ -1,0 +1,38 @@
+"""How scripts outside reach a running suite: files in a folder, as ``docker compose`` is not there to be asked.
+
+``hold/NAME`` exists: the supervisor stops that part and leaves it. ``running/NAME`` exists: it runs and answers.
+``environment`` and ``app`` are for a shell to read: what the sidecar's commands and manage.py need.
+"""
+
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class Control:
+    """The folder ``control`` of a suite."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, name: str, environment: Mapping[str, str]) -> None:
+        """Write an environment that a shell can read, for nobody else's eyes."""
+        for part in ("hold", "running"):
+            (self._folder / part).mkdir(parents=True, exist_ok=True)
+        lines = [f"export {key}={shlex.quote(value)}" for key, value in sorted(environment.items())]
+        target = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(target, "w") as file:
+            file.write("\n".join(lines) + "\n")
+
+    def held(self, name: str) -> bool:
+        """Whether somebody wants this part to be down."""
+        return (self._folder / "hold" / name).exists()
+
+    def tell(self, name: str, *, running: bool) -> None:
+        """Say whether it runs."""
+        file = self._folder / "running" / name
+        if running and file.parent.is_dir():
+            file.touch()
+        else:
+            file.unlink(missing_ok=True)

@@ -1,0 +1,102 @@
+"""The environment of each of our programs: only what it needs, nothing of the user's shell."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stack.paths import ROOT
+from stack.programs import find, postgres_bin
+from stack.servers import ObjectStore, Postgres, Redis
+
+# What programs of any kind need from the machine.
+MACHINE = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LD_LIBRARY_PATH")
+BUCKET = "posthub-backups"
+DATABASE_NAME = "posthub"
+# Of the demo users, who exist on this machine only and while the suite runs.
+DEMO_PASSWORD = "posthub-demo"  # noqa: S105
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The servers that our programs use, and the pace of this suite.
+
+    Args:
+        pace: seconds, for everything that production does at its leisure.
+        worker_timeout: seconds without a heartbeat after which a worker counts as gone.
+    """
+
+    postgres: Postgres
+    redis: Redis
+    store: ObjectStore
+    secret_key: str
+    pace: int = 2
+    worker_timeout: int = 6
+
+
+def machine() -> dict[str, str]:
+    """The base of every environment."""
+    kept = {name: os.environ[name] for name in MACHINE if name in os.environ}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+
+
+def app(sources: Sources) -> Mapping[str, str]:
+    """For manage.py, gunicorn, the workers and beat."""
+    return {
+        **machine(),
+        "DJANGO_SETTINGS_MODULE": "config.settings.development",
+        "DEBUG": "false",
+        "SECRET_KEY": sources.secret_key,
+        "ALLOWED_HOSTS": "127.0.0.1,localhost",
+        "DATABASE_URL": sources.postgres.url,
+        "REDIS_URL": sources.redis.url,
+        "CELERY_BROKER_URL": sources.redis.url,
+        "API_THROTTLE_USER": "off",
+        "API_THROTTLE_AI": "off",
+        "PUBLISH_DUE_INTERVAL": str(sources.pace),
+        "HOUSEKEEPING_INTERVAL": str(2 * sources.pace),
+        # Sandbox providers answer as slowly as a fast outside service, so that queues show a length.
+        "SANDBOX_LATENCY": "0.2",
+        "DEMO_PASSWORD": DEMO_PASSWORD,
+    }
+
+
+def exporter(sources: Sources) -> Mapping[str, str]:
+    """For ``python -m exporters``."""
+    return {
+        **machine(),
+        "CELERY_EXPORTER_BROKER_URL": sources.redis.url,
+        "CELERY_EXPORTER_DATABASE_URL": sources.postgres.url,
+        "CELERY_EXPORTER_WORKER_TIMEOUT": str(sources.worker_timeout),
+        "CELERY_EXPORTER_QUEUE_INTERVAL": "1",
+    }
+
+
+def backup(sources: Sources, folder: Path) -> Mapping[str, str]:
+    """For ``python -m backup``, the service and its commands alike."""
+    return {
+        **machine(),
+        "BACKUP_DATABASE_URLS": f"{DATABASE_NAME}={sources.postgres.url}",
+        "BACKUP_STORE_URL": f"s3://{BUCKET}/demo",
+        "BACKUP_S3_ENDPOINT_URL": sources.store.endpoint,
+        "BACKUP_S3_ACCESS_KEY_ID": sources.store.access_key,
+        "BACKUP_S3_SECRET_ACCESS_KEY": sources.store.secret_key,
+        "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+        "BACKUP_CATALOGUE_REFRESH": str(sources.pace),
+        "BACKUP_SPOOL_DIR": str(folder / "spool"),
+        "PATH": os.pathsep.join([str(find("redis-cli").parent), os.environ.get("PATH", os.defpath)]),
+    }
+
+
+def scripts(sources: Sources, folder: Path, urls: Mapping[str, str]) -> Mapping[str, str]:
+    """For the scripts in runbooks/: the sidecar's commands, and where the parts are."""
+    return {
+        **backup(sources, folder),
+        **urls,
+        "OPS_PYTHON": sys.executable,
+        "OPS_POSTGRES_URL": sources.postgres.url_for("postgres"),
+        "OPS_REDIS_FOLDER": str(sources.redis.folder),
+        "OPS_REDIS_SERVER": str(find("redis-server")),
+        "OPS_REDIS_CLI": str(find("redis-cli")),
+    }

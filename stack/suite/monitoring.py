@@ -1,0 +1,82 @@
+"""Prometheus' and Alertmanager's configuration for this suite: the repository's own, with other addresses and a pace.
+
+What is changed: target addresses, Alertmanager's address, the webhook's address, and durations divided by the factor.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sidecar import OpsError
+from stack.paths import ROOT
+from stack.ports import HOST
+from stack.timefactor import compress
+
+ALERTS = ROOT / "alerts"
+ENVIRONMENT = "demo"
+# Job in prometheus.yml → part of the suite.
+JOBS = {
+    "django": "api",
+    "celery": "exporter",
+    "backup": "backup",
+    "prometheus": "prometheus",
+    "alertmanager": "alertmanager",
+}
+
+
+def write(folder: Path, ports: Mapping[str, int], webhook: str, factor: float) -> None:
+    """Write ``prometheus.yml``, ``rules/``, ``targets/`` and ``alertmanager.yml`` into a folder."""
+    for name in ("rules", "targets"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for rules in sorted((ALERTS / "rules").glob("*.yml")):
+        _dump(folder / "rules" / rules.name, compress(_load(rules), factor))
+    _dump(folder / "prometheus.yml", prometheus(_load(ALERTS / "prometheus.yml"), ports, factor))
+    for job, part in JOBS.items():
+        _dump(folder / "targets" / f"{job}.yml", [_target(ports[part])])
+    _alertmanager(folder, webhook, factor)
+
+
+def prometheus(document: dict[str, Any], ports: Mapping[str, int], factor: float) -> dict[str, Any]:
+    """The Prometheus configuration with this suite's Alertmanager, pace and jobs."""
+    adapted: dict[str, Any] = compress(document, factor)
+    adapted["global"].setdefault("external_labels", {})["environment"] = ENVIRONMENT
+    adapted["alerting"]["alertmanagers"] = [
+        {"static_configs": [{"targets": [f"{HOST}:{ports['alertmanager']}"]}]}
+    ]
+    adapted["scrape_configs"] = [job for job in adapted["scrape_configs"] if job["job_name"] in JOBS]
+    return adapted
+
+
+def _target(port: int) -> dict[str, Any]:
+    return {"targets": [f"{HOST}:{port}"], "labels": {"environment": ENVIRONMENT}}
+
+
+def _alertmanager(folder: Path, webhook: str, factor: float) -> None:
+    """Have the repository's own renderer make the configuration, with the inbox as its only receiver."""
+    shutil.copytree(ALERTS / "templates", folder / "templates")
+    target = folder / "alertmanager.yml"
+    done = subprocess.run(
+        [sys.executable, "-m", "alerts", "render", "--output", str(target)],
+        cwd=ROOT,
+        env={**os.environ, "ALERTMANAGER_WEBHOOK_URL": webhook},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise OpsError(f"alertmanager.yml: {done.stderr.strip()}", hint="./ops alerts check")
+    _dump(target, compress(_load(target), factor))
+
+
+def _load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _dump(path: Path, document: Any) -> None:
+    path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")

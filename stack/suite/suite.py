@@ -1,0 +1,237 @@
+"""All parts of the suite, started in the order in which they need each other and ended in the reverse one."""
+
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self
+
+from stack.inbox import Inbox
+from stack.paths import ROOT
+from stack.ports import HOST
+from stack.promapi import PromApi
+from stack.servers import Alertmanager, ObjectStore, Postgres, Prometheus, Redis, Server, Service
+from stack.suite import addresses, environments, monitoring
+from stack.suite.commands import run_command
+from stack.suite.control import Control
+from stack.suite.supervisor import Supervisor
+from stack.web import site
+
+APP = ROOT / "app"
+# Production's two workers: queues and concurrency.
+WORKERS = {"worker": ("default,quick,scheduled", 4), "worker-ai": ("ai_jobs,ai_priority", 2)}
+Progress = Callable[[str], None]
+
+
+class Suite:
+    """The servers and services in one folder.
+
+    Args:
+        folder: gets all state and a log file a program, below ``logs``.
+        factor: by which durations of the monitoring's configuration are divided.
+        usual_ports: prefer the usual ports to random ones.
+        on_restart: told when a program had ended by itself and was started again.
+        web: a build of the web frontend; None leaves it out.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        factor: float = 1.0,
+        usual_ports: bool = False,
+        on_restart: Progress | None = None,
+        web: Path | None = None,
+    ) -> None:
+        self.folder = folder
+        self.logs = folder / "logs"
+        self.factor = factor
+        self.ports = addresses.choose_all(usual=usual_ports)
+        self.inbox = Inbox(self.logs / "inbox.log", port=self.ports["inbox"])
+        self.postgres = Postgres(folder / "postgres", port=self.ports["postgres"], log=self._log("postgres"))
+        self.redis = Redis(folder / "redis", port=self.ports["redis"], log=self._log("redis"))
+        self.store = ObjectStore(folder / "s3", port=self.ports["s3"], log=self._log("s3"))
+        self.sources = environments.Sources(
+            self.postgres, self.redis, self.store, secret_key=secrets.token_urlsafe(50)
+        )
+        self.prometheus = Prometheus(
+            folder / "prometheus",
+            config=folder / "monitoring/prometheus.yml",
+            port=self.ports["prometheus"],
+            log=self._log("prometheus"),
+        )
+        self.alertmanager = Alertmanager(
+            folder / "alertmanager",
+            config=folder / "monitoring/alertmanager.yml",
+            port=self.ports["alertmanager"],
+            log=self._log("alertmanager"),
+        )
+        self.api = self._api()
+        self.web = self._web(web) if web is not None else None
+        self.workers = {name: self._worker(name) for name in WORKERS}
+        self.beat = self._beat()
+        self.exporter = self._exporter()
+        self.backup = self._backup()
+        self.prom = PromApi(self.prometheus.url)
+        self.control = Control(folder / "control")
+        self._supervisor = Supervisor(on_restart or (lambda _: None), self.control)
+
+    @property
+    def waves(self) -> Sequence[Sequence[Server]]:
+        """Who starts together with whom: a wave needs the ones before it."""
+        return (
+            (self.postgres, self.redis, self.store),
+            (self.exporter, self.alertmanager, self.backup),
+            (self.api, self.beat, *self.workers.values(), *([self.web] if self.web else [])),
+            # Last: rules that judge a suite half started would tell of what is only not there yet.
+            (self.prometheus,),
+        )
+
+    @property
+    def servers(self) -> Sequence[Server]:
+        """All of them, in the order of their start."""
+        return [server for wave in self.waves for server in wave]
+
+    def start(
+        self, progress: Progress = lambda _: None, *, after_migrations: Callable[[], None] = lambda: None
+    ) -> Self:
+        """Start everything; when one part fails, end those that run and raise its OpsError.
+
+        Args:
+            progress: told what has started.
+            after_migrations: called once the tables are there, while the app's processes start.
+        """
+        self.logs.mkdir(parents=True, exist_ok=True)
+        try:
+            self._start(progress, after_migrations)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End everything, last started first. Safe to call at any time, and twice."""
+        self._supervisor.stop()
+        for wave in reversed(self.waves):
+            with ThreadPoolExecutor(len(wave)) as pool:
+                list(pool.map(lambda server: server.stop(), wave))
+        self.inbox.stop()
+
+    def crash(self, server: Server) -> None:
+        """Kill one part and leave it down."""
+        self._supervisor.release(server)
+        server.kill()
+
+    def revive(self, server: Server) -> None:
+        """Start a part again that was crashed."""
+        server.start()
+        self._supervisor.watch(server)
+
+    def manage(self, *arguments: str) -> str:
+        """Run manage.py with the app's environment; returns what it printed. Raises OpsError when it fails."""
+        return run_command(
+            [sys.executable, "manage.py", *arguments],
+            env=environments.app(self.sources),
+            cwd=APP,
+            log=self._log("manage"),
+        ).stdout
+
+    def backup_environment(self) -> dict[str, str]:
+        """For one-shot backup commands beside the service."""
+        return dict(environments.backup(self.sources, self.folder))
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def _start(self, progress: Progress, after_migrations: Callable[[], None]) -> None:
+        self.inbox.start()
+        monitoring.write(self.folder / "monitoring", self.ports, self.inbox.url, self.factor)
+        self.store.bucket(environments.BUCKET)
+        first, second, third, last = self.waves
+        self._start_wave(first, progress)
+        with ThreadPoolExecutor(1) as pool:
+            # Migrations take a processor for some seconds; what needs no tables starts meanwhile.
+            migrated = pool.submit(self.manage, "migrate", "--noinput")
+            self._start_wave(second, progress)
+            migrated.result()
+            progress("the database's migrations")
+            prepared = pool.submit(after_migrations)
+            self._start_wave(third, progress)
+            prepared.result()
+        self._start_wave(last, progress)
+        self.control.write("environment", environments.scripts(self.sources, self.folder, self._urls()))
+        self.control.write("app", environments.app(self.sources))
+        self._supervisor.start()
+
+    def _urls(self) -> dict[str, str]:
+        return {"ALERTMANAGER_URL": self.alertmanager.url, "OPS_HEALTH_URL": f"{self.api.url}/health/"}
+
+    def _start_wave(self, wave: Sequence[Server], progress: Progress) -> None:
+        with ThreadPoolExecutor(len(wave)) as pool:
+            for server, started in [(server, pool.submit(server.start)) for server in wave]:
+                started.result()
+                self._supervisor.watch(server)
+                progress(f"{server.name} on port {server.port}" if server.url else server.name)
+
+    def _log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+    def _program(
+        self, name: str, arguments: Sequence[str], env: dict[str, str], **options: object
+    ) -> Service:
+        return Service(
+            name, arguments, folder=self.folder / name, env=env, log=self._log(name), **options  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def _app(self, name: str, arguments: Sequence[str], **options: object) -> Service:
+        env = dict(environments.app(self.sources))
+        if name == "api":
+            # Where its processes add up their metrics; gunicorn's own default would be below /tmp.
+            env["PROMETHEUS_MULTIPROC_DIR"] = str(self.folder / name / "metrics")
+            env["PROMETHEUS_URL"] = self.prometheus.url
+        return self._program(name, [sys.executable, "-m", *arguments], env, cwd=APP, **options)
+
+    def _api(self) -> Service:
+        port = self.ports["api"]
+        arguments = ["gunicorn", "--bind", f"{HOST}:{port}", "--workers", "2", "config.wsgi:application"]
+        return self._app("api", arguments, port=port, ready="/health/")
+
+    def _web(self, files: Path) -> Service:
+        return site(
+            files,
+            api=self.ports["api"],
+            port=self.ports["web"],
+            folder=self.folder / "web",
+            log=self._log("web"),
+        )
+
+    def _worker(self, name: str) -> Service:
+        queues, concurrency = WORKERS[name]
+        arguments = [
+            "celery", "-A", "config", "worker", "-l", "INFO", "-Q", queues,
+            f"--concurrency={concurrency}", "-n", f"{name}@%h",
+        ]  # fmt: skip
+        return self._app(name, arguments, ready_text="ready.")
+
+    def _beat(self) -> Service:
+        scheduler = "django_celery_beat.schedulers:DatabaseScheduler"
+        arguments = ["celery", "-A", "config", "beat", "-l", "INFO", "--scheduler", scheduler]
+        # Its pid file goes away with it, but not when it is killed.
+        return self._app("beat", [*arguments, "--pidfile="], ready_text="beat: Starting")
+
+    def _exporter(self) -> Service:
+        port = self.ports["exporter"]
+        arguments = [sys.executable, "-m", "exporters", "serve", "--port", str(port)]
+        env = dict(environments.exporter(self.sources))
+        return self._program("exporter", arguments, env, port=port, ready="/healthz")
+
+    def _backup(self) -> Service:
+        port = self.ports["backup"]
+        env = {**self.backup_environment(), "BACKUP_PORT": str(port), "BACKUP_HOST": HOST}
+        return self._program(
+            "backup", [sys.executable, "-m", "backup", "serve"], env, port=port, ready="/healthz"
+        )

@@ -1,0 +1,65 @@
+"""Starts again what ended by itself, as compose's restart policy does in production."""
+
+import threading
+from collections.abc import Callable
+
+from sidecar import OpsError
+from stack.servers import Server
+from stack.suite.control import Control
+
+INTERVAL_SECONDS = 1.0
+
+
+class Supervisor:
+    """Watches servers.
+
+    Args:
+        on_restart: told what happened, a line each time.
+        control: what scripts outside want.
+    """
+
+    def __init__(self, on_restart: Callable[[str], None], control: Control) -> None:
+        self._on_restart = on_restart
+        self._control = control
+        self._watched: set[Server] = set()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+
+    def watch(self, server: Server) -> None:
+        with self._lock:
+            self._watched.add(server)
+
+    def release(self, server: Server) -> None:
+        """Leave a server alone from now on."""
+        with self._lock:
+            self._watched.discard(server)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(INTERVAL_SECONDS):
+            with self._lock:
+                for server in self._watched:
+                    self._look_after(server)
+
+    def _look_after(self, server: Server) -> None:
+        if self._control.held(server.name):
+            server.stop()
+        elif not server.running:
+            self._restart(server)
+        self._control.tell(server.name, running=server.running)
+
+    def _restart(self, server: Server) -> None:
+        try:
+            server.start()
+        except OpsError as error:
+            self._on_restart(f"{server.name} had ended and does not start again: {error.message}")
+        else:
+            self._on_restart(f"{server.name} had ended and was started again; its log is {server.log}")

@@ -1,0 +1,67 @@
+"""Compresses the durations of Prometheus' and Alertmanager's configuration, so that hours pass in a demo's seconds.
+
+Pure functions on parsed YAML. Thresholds in expressions stay as they are; what is divided are scrape, evaluation and
+group intervals, ``for`` and ``keep_firing_for``, and the range selectors, offsets and subquery steps in expressions.
+"""
+
+import re
+from typing import Any
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
+DURATION = r"(?:\d+(?:ms|[smhdwy]))+"
+# [5m], [1h:30s], offset 1d
+IN_EXPRESSION = re.compile(rf"(\[\s*|:\s*|\boffset\s+)({DURATION})(?=[\s\]:)]|$)")
+QUOTED = re.compile(r"(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|#[^\n]*)")
+KEYS = {
+    "scrape_interval", "scrape_timeout", "evaluation_interval", "interval", "for", "keep_firing_for",
+    "group_wait", "group_interval", "repeat_interval", "refresh_interval", "resolve_timeout",
+}  # fmt: skip
+# Prometheus needs two scrapes in a range for a rate, and some slack.
+SHORTEST_RANGE = 10.0
+SHORTEST_INTERVAL = 1.0
+
+
+def seconds(duration: str) -> float:
+    """``1h30m`` → 5400.0. Raises ValueError for anything else."""
+    if not re.fullmatch(DURATION, duration):
+        raise ValueError(f"not a duration: {duration!r}")
+    return sum(int(number) * UNITS[unit] for number, unit in re.findall(r"(\d+)(ms|[smhdwy])", duration))
+
+
+def compress_duration(duration: str, factor: float, *, shortest: float = SHORTEST_INTERVAL) -> str:
+    """A duration divided by the factor, in whole seconds, not below ``shortest``; zero stays zero."""
+    length = seconds(duration)
+    return f"{max(shortest, round(length / factor)):.0f}s" if length else "0s"
+
+
+def compress_expression(expression: str, factor: float) -> str:
+    """An expression with its ranges, offsets and subquery steps divided; quoted text and comments are left alone."""
+    parts = QUOTED.split(expression)
+    # split() with one group: the quoted parts stand at the odd places.
+    return "".join(
+        part if place % 2 else IN_EXPRESSION.sub(lambda match: _compressed(match, factor), part)
+        for place, part in enumerate(parts)
+    )
+
+
+def compress(document: Any, factor: float) -> Any:
+    """A configuration or rule file with all its durations divided."""
+    if isinstance(document, dict):
+        return {key: _entry(key, value, factor) for key, value in document.items()}
+    if isinstance(document, list):
+        return [compress(item, factor) for item in document]
+    return document
+
+
+def _entry(key: str, value: Any, factor: float) -> Any:
+    if key == "expr":
+        return compress_expression(str(value), factor)
+    if key in KEYS and isinstance(value, str):
+        return compress_duration(value, factor)
+    return value if key in ("labels", "annotations") else compress(value, factor)
+
+
+def _compressed(match: re.Match[str], factor: float) -> str:
+    opening, duration = match.groups()
+    shortest = SHORTEST_RANGE if opening.startswith("[") else SHORTEST_INTERVAL
+    return opening + compress_duration(duration, factor, shortest=shortest)

@@ -1,0 +1,8 @@
+"""The web frontend here: built once for each state of its sources, and served by Caddy beside the API."""
+
+from stack.web.browser import find_browser
+from stack.web.bundle import build, built, modules
+from stack.web.node import why_not
+from stack.web.site import site
+
+__all__ = ["build", "built", "find_browser", "modules", "site", "why_not"]

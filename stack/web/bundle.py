@@ -1,0 +1,127 @@
+"""The frontend's build, kept by what it was made of: the same sources are never built twice."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from sidecar import OpsError
+from stack.paths import STATE
+from stack.web.node import FRONTEND, why_not
+
+CACHE = STATE / "web"
+SECONDS = 600.0
+KEPT = 3
+PACKAGES = ("package.json", "package-lock.json", ".npmrc")
+SOURCES = (*PACKAGES, "angular.json", "tsconfig.json", "tsconfig.app.json", "scripts", "public", "src")
+Say = Callable[[str], None]
+
+
+def built() -> Path | None:
+    """The folder with the build of the present sources, if there is one."""
+    folder = CACHE / fingerprint(SOURCES)
+    return folder if (folder / "index.html").exists() else None
+
+
+def build(say: Say = lambda _: None) -> Path:
+    """The folder with the build of the present sources, made now if need be.
+
+    Raises:
+        OpsError: there is no Node.js, or a step of the build failed.
+    """
+    found = built()
+    if found is not None:
+        return found
+    modules(say)
+    with _locked("build"):
+        return built() or _build(say)
+
+
+def modules(say: Say = lambda _: None) -> None:
+    """Install the locked packages into the frontend's own folder, if they are not there.
+
+    Raises:
+        OpsError: there is no Node.js, or npm failed.
+    """
+    reason = why_not()
+    if reason is not None:
+        message, _, hint = reason.partition("; ")
+        raise OpsError(f"the web frontend needs {message}", hint=hint)
+    # In the folder that it vouches for: whoever removes the one removes the other.
+    stamp = FRONTEND / "node_modules" / ".posthub-ops"
+    wanted = fingerprint(PACKAGES)
+    with _locked("modules"):
+        if not stamp.exists() or stamp.read_text() != wanted:
+            say("installing the web frontend's packages (half a minute, only this time)")
+            _run(
+                ["npm", "ci", "--no-audit", "--no-fund"],
+                "npm ci",
+                "check the network and the registry that npm uses",
+            )
+            stamp.write_text(wanted)
+
+
+def fingerprint(names: Sequence[str]) -> str:
+    """A digest over files and folders of the frontend, tests left out."""
+    digest = hashlib.sha256()
+    for path in sorted(_files(names)):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(FRONTEND)} {content}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _files(names: Sequence[str]) -> Iterator[Path]:
+    for name in names:
+        path = FRONTEND / name
+        found = path.rglob("*") if path.is_dir() else [path]
+        yield from (one for one in found if one.is_file() and not one.name.endswith(".spec.ts"))
+
+
+def _build(say: Say) -> Path:
+    say("building the web frontend (half a minute, only this time)")
+    folder = CACHE / fingerprint(SOURCES)
+    draft = CACHE / f"draft-{os.getpid()}"
+    try:
+        _run(["node_modules/.bin/ng", "build", "--output-path", str(draft)], "ng build", "read what it says")
+        _run(["node", "scripts/compress.mjs", str(draft / "browser")], "compressing", "read what it says")
+        shutil.rmtree(folder, ignore_errors=True)
+        (draft / "browser").rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    _forget_old()
+    return folder
+
+
+def _forget_old() -> None:
+    builds = [folder for folder in CACHE.iterdir() if (folder / "index.html").exists()]
+    for folder in sorted(builds, key=lambda one: one.stat().st_mtime, reverse=True)[KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(command: Sequence[str], name: str, hint: str) -> None:
+    log = CACHE / "build.log"
+    environment = {**os.environ, "NG_CLI_ANALYTICS": "false", "NO_COLOR": "1", "CI": "1"}
+    with log.open("w") as output:
+        try:
+            done = subprocess.run(
+                list(command), cwd=FRONTEND, env=environment, stdout=output, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL, timeout=SECONDS, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise OpsError(f"{name} took longer than {SECONDS:g} s", hint=f"read {log}") from None
+    if done.returncode != 0:
+        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+        raise OpsError(f"{name} failed:\n{tail}", hint=f"{hint}; all of it is in {log}")
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    """Two test runs at once: the second waits and finds everything done."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,29 @@
+"""What the real exporters exposed: the captured outputs in tests/fixtures/metrics."""
+
+import re
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent.parent / "fixtures" / "metrics"
+# prometheus_client's parser would give counters other names than Prometheus does.
+SERIES = re.compile(r"(?m)^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? \S+$")
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+# Prometheus' own: at each scrape, and when rules are evaluated.
+OF_PROMETHEUS = {
+    "up": ({},), "scrape_duration_seconds": ({},), "ALERTS": ({},),
+}  # fmt: skip
+# Labels that the scrape adds, from prometheus.yml and targets/*.yml.
+FROM_SCRAPE = ("job", "instance", "environment", "host", "probe")
+
+
+@cache
+def exposed() -> dict[str, list[dict[str, str]]]:
+    """Label sets by series name, over all captured outputs."""
+    found: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for path in sorted(FOLDER.glob("*.prom")):
+        for name, labels in SERIES.findall(path.read_text(encoding="utf-8")):
+            found[name].append(dict(LABEL.findall(labels)))
+    for name, labels in OF_PROMETHEUS.items():
+        found[name].extend(labels)
+    return dict(found)

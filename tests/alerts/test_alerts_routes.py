@@ -1,0 +1,123 @@
+"""Who is told: every alert's route, by amtool; and what silences what, by a real Alertmanager."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from alerts import programs, rules
+from alerts.alertmanager import Alertmanager as Api
+from alerts.receivers import ReceiverSettings
+from alerts.render import configuration, write
+from alerts.rules import Alert, alert
+from alerts.sample import labels_of
+from stack.servers import Alertmanager
+
+BY_SEVERITY = {"critical": "pager", "warning": "chat", "info": "log"}
+SPECIAL = {"Watchdog": "heartbeat"}
+
+
+def receiver_of(labels: dict[str, str]) -> str:
+    pairs = [f"{name}={value}" for name, value in labels.items()]
+    outcome = programs.amtool("config", "routes", "test", "--config.file", "alertmanager.yml", *pairs)
+    assert outcome.ok, outcome.output
+    return outcome.output.splitlines()[0]
+
+
+def test_every_alert_goes_where_its_severity_says() -> None:
+    def wrong(one: Alert) -> str | None:
+        expected = SPECIAL.get(one.name, BY_SEVERITY[one.severity])
+        found = receiver_of(labels_of(one, {}))
+        return None if found == expected else f"{one.name}: {found} instead of {expected}"
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [text for text in pool.map(wrong, rules.alerts()) if text] == []
+
+
+def test_the_canary_goes_everywhere() -> None:
+    assert receiver_of({"alertname": "AlertingCanary", "severity": "info", "nonce": "x"}) == "canary"
+
+
+def test_an_alert_without_severity_still_reaches_somebody() -> None:
+    assert receiver_of({"alertname": "SomebodyElses"}) == "chat"
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    folder = tmp_path_factory.mktemp("alertmanager")
+    config = folder / "alertmanager.yml"
+    write(config, configuration(ReceiverSettings.load({})))
+    with Alertmanager(folder, config=config) as server:
+        yield Api(server.url)
+
+
+# Cause, symptoms that it silences, and those near by that it must not silence.
+INHIBITIONS = [
+    ("RedisDown", ["CeleryBrokerUnreachable", "CeleryNoWorkers", "HighErrorRate", "ApiProbeFailed", "BackupFailed"],
+     ["BackupMissing", "HostDiskAlmostFull", "TargetDown", "BackupVerificationFailed"]),
+    ("PostgresDown", ["HighErrorRate", "DjangoDatabaseErrors", "CeleryBeatDown", "ApiAvailabilityBurnFast", "BackupFailed"],
+     ["BackupMissing", "CeleryNoWorkers", "TargetDown"]),
+    ("HostDown", ["TargetDown", "CeleryNoWorkers", "ApiProbeFailed", "RedisDown", "EdgeProbeFailed"],
+     ["BackupMissing", "BackupVerificationFailed", "Watchdog"]),
+    ("CeleryNoWorkers", ["CeleryWorkerDown", "CeleryQueueNoConsumers", "CeleryQueueBacklog", "CeleryQueueAgeCritical"],
+     ["CeleryBeatDown", "CeleryTaskFailureRatioCritical"]),
+    ("CeleryBeatDown", ["CeleryScheduledTaskMissed"], ["CeleryWorkerDown"]),
+    ("BackupStoreUnreachable", ["BackupFailed", "BackupSpoolInUse", "BackupStoreErrors"],
+     ["BackupMissing", "BackupUnverified"]),
+    ("HighErrorRate", ["ApiAvailabilityBurnFast", "ApiViewFailing", "EdgeHighErrorRate"], ["ApiLatencyBurnFast"]),
+    ("HostDiskAlmostFull", ["HostDiskFillingUp", "RedisPersistenceFailing"], ["HostMemoryLow"]),
+    ("RedisMemoryCritical", ["RedisMemoryHigh"], ["RedisEvictionPolicyUnsafe"]),
+    ("PostgresConnectionsExhausted", ["PostgresConnectionsHigh"], ["PostgresDeadlocks"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cause", "silenced", "heard"), INHIBITIONS, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_cause_silences_its_symptoms_only(
+    api: Api, cause: str, silenced: list[str], heard: list[str]
+) -> None:
+    # An environment of its own keeps the cases apart.
+    where = {"environment": f"case-{cause}", "host": "h", "mountpoint": "/", "instance": "i"}
+    for name in (cause, *silenced, *heard):
+        api.post_alert(labels_of(alert(name), where), {}, lasts=timedelta(minutes=5))
+    mine = [found for found in api.alerts() if found["labels"]["environment"] == where["environment"]]
+    quiet = {found["labels"]["alertname"] for found in mine if found["status"]["inhibitedBy"]}
+    assert quiet == set(silenced)
+    assert {found["labels"]["alertname"] for found in mine} - quiet == {cause, *heard}
+
+
+def test_another_environment_is_not_silenced(api: Api) -> None:
+    api.post_alert(labels_of(alert("RedisDown"), {"environment": "one"}), {}, lasts=timedelta(minutes=5))
+    api.post_alert(labels_of(alert("HighErrorRate"), {"environment": "two"}), {}, lasts=timedelta(minutes=5))
+    other = [found for found in api.alerts() if found["labels"]["environment"] == "two"]
+    assert [found["status"]["inhibitedBy"] for found in other] == [[]]
+
+
+def test_a_silence_is_set_listed_and_ended(api: Api) -> None:
+    made = api.silence(
+        ["TargetDown", "job=~re.+"], lasts=timedelta(hours=1), by="someone", comment="moving Redis"
+    )
+    (silence,) = api.silences()
+    assert (silence.id, silence.by, silence.comment) == (made, "someone", "moving Redis")
+    assert set(silence.matchers) == {"alertname=TargetDown", "job=~re.+"}
+    api.expire(made)
+    assert api.silences() == []
+
+
+def test_a_drill_shows_up_as_it_would_look(api: Api, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from alerts.cli import main
+
+    done = CliRunner().invoke(
+        main, ["fire", "CeleryQueueBacklog", "--label", "queue_name=ai_jobs", "--url", api.url]
+    )
+    assert done.exit_code == 0, done.output
+    (found,) = [one for one in api.alerts() if one["labels"].get("drill") == "true"]
+    assert found["labels"]["queue_name"] == "ai_jobs"
+    assert found["annotations"]["summary"] == "42 tasks wait in queue ai_jobs"
+    assert found["annotations"]["runbook_url"].endswith("/CeleryQueueBacklog.md")
+    assert [receiver["name"] for receiver in found["receivers"]] == ["chat"]

@@ -1,0 +1,60 @@
+"""Every alert is complete, tested both ways, and its tests hold."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from alerts import checks, programs, rules
+from alerts.paths import RULES
+
+# A number that something is compared with; a burn rate's factor stands before its threshold.
+COMPARED = re.compile(r"[<>=]=?\s*(\d[\d.]*)(?![\d.]*\s*\*)")
+
+
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.__name__)
+def test_nothing_is_missing(check: Callable[[], Iterator[str]]) -> None:
+    assert list(check()) == []
+
+
+def test_prometheus_accepts_configuration_and_rules() -> None:
+    outcome = programs.promtool("check", "config", "prometheus.yml")
+    assert outcome.ok, outcome.output
+
+
+def test_alertmanager_accepts_its_configuration() -> None:
+    outcome = programs.amtool("check-config", "alertmanager.yml")
+    assert outcome.ok, outcome.output
+
+
+@pytest.mark.parametrize("path", programs.rule_tests(), ids=lambda path: path.stem)
+def test_unit_tests_of_the_rules(path: Path) -> None:
+    outcome = programs.run_rule_test(path)
+    assert outcome.ok, outcome.output
+
+
+def test_there_are_alerts_for_every_part() -> None:
+    components = {alert.component for alert in rules.alerts()}
+    assert components == {
+        "api", "celery", "redis", "postgres", "host", "container", "edge", "backup", "monitoring",
+    }  # fmt: skip
+    assert len(rules.alerts()) >= 65
+
+
+def test_the_seeds_alerts_exist_by_their_names() -> None:
+    names = {alert.name for alert in rules.alerts()}
+    assert names >= {"HighErrorRate", "CeleryQueueBacklog", "HighMemoryUsage"}
+
+
+def test_numbers_stand_only_among_the_thresholds() -> None:
+    """None and one are no opinions; 16 s is the kernel's own word for a clock that nobody sets."""
+    accepted = {"0", "1", "16", str(len(rules.thresholds()))}
+    for alert in rules.alerts():
+        assert set(COMPARED.findall(alert.expr)) <= accepted, alert.name
+
+
+def test_rules_files_are_named_after_components() -> None:
+    assert {path.stem for path in RULES.glob("*.yml")} == {
+        "api", "backup", "celery", "container", "edge", "host", "monitoring", "postgres", "redis", "thresholds",
+    }  # fmt: skip

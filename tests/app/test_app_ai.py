@@ -1,0 +1,126 @@
+"""AI jobs: done once, cancelled, tried again, found again when lost."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from ai import running, services
+from ai.models import AIJob
+from ai.providers import TryLaterError
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def make_job(user):
+    def make(**values):
+        defaults = {"kind": "caption", "provider": "sandbox", "prompt": "Coffee", "sent_at": timezone.now()}
+        return AIJob.objects.create(owner=user, **defaults | values)
+
+    return make
+
+
+def test_a_caption_is_written_once(make_job):
+    job = make_job()
+    assert running.run(str(job.pk)) == "succeeded"
+    assert running.run(str(job.pk)) == running.run(str(job.pk), again=True) == "nothing to do"
+    job.refresh_from_db()
+    assert "Coffee" in job.result
+    assert (job.attempts, job.finished_at is not None) == (1, True)
+
+
+def test_an_embedding_lands_in_the_post(make_job, make_post):
+    post = make_post(status="published")
+    assert running.run(str(make_job(kind="embedding", post=post, prompt=post.text).pk)) == "succeeded"
+    post.refresh_from_db()
+    assert len(post.embedding) == 768
+
+
+def test_a_running_job_is_taken_over_only_from_a_dead_worker(make_job):
+    job = make_job(status="running", attempts=1, started_at=timezone.now())
+    assert running.run(str(job.pk)) == "nothing to do"
+    assert running.run(str(job.pk), again=True) == "succeeded"
+
+
+def test_a_job_that_kills_every_worker_ends_as_failed(make_job, settings):
+    job = make_job(status="running", attempts=settings.AI_MAX_ATTEMPTS)
+    assert running.run(str(job.pk), again=True) == "nothing to do"
+    job.refresh_from_db()
+    assert (job.status, job.error) == ("failed", "worker lost during every attempt")
+
+
+def test_a_cancelled_job_stays_cancelled_whenever_the_answer_comes(make_job, monkeypatch):
+    job = make_job()
+
+    def meanwhile(self, instruction, prompt):
+        services.cancel(job)
+        return "too late"
+
+    monkeypatch.setattr("ai.providers.sandbox.Sandbox.write", meanwhile)
+    assert running.run(str(job.pk)) == "cancelled meanwhile"
+    job.refresh_from_db()
+    assert (job.status, job.result) == ("cancelled", "")
+
+
+def test_a_refusal_fails_the_job_but_not_the_task(make_job):
+    job = make_job(prompt="[sandbox:reject]")
+    assert running.run(str(job.pk)) == "failed"
+    job.refresh_from_db()
+    assert "refuse" in job.error
+
+
+def test_a_provider_that_lost_its_key_fails_the_job(make_job):
+    assert running.run(str(make_job(provider="gemini").pk)) == "failed"
+
+
+def test_trouble_is_tried_again_and_then_given_up(make_job, settings):
+    settings.AI_MAX_ATTEMPTS = 2
+    job = make_job(prompt="[sandbox:unreachable]")
+    with pytest.raises(TryLaterError):
+        running.run(str(job.pk))
+    job.refresh_from_db()
+    assert job.status == "queued"
+    with pytest.raises(running.GaveUpError):
+        running.run(str(job.pk))
+    job.refresh_from_db()
+    assert (job.status, job.attempts) == ("failed", 2)
+
+
+def test_a_published_post_asks_for_an_embedding_only_if_somebody_makes_them(make_post, settings, messages):
+    assert services.request_embedding(make_post()) is not None
+    settings.SANDBOX_ALLOWED = False
+    assert services.request_embedding(make_post()) is None
+
+
+def test_lost_and_stuck_jobs_are_found(make_job, settings, messages):
+    stuck = timezone.now() - timedelta(seconds=settings.AI_STUCK_AFTER + 1)
+    lost = timezone.now() - timedelta(seconds=settings.AI_RESEND_AFTER + 1)
+    resent = {
+        make_job(sent_at=None).pk,
+        make_job(sent_at=lost).pk,
+        make_job(status="running", started_at=stuck, attempts=1).pk,
+    }
+    exhausted = make_job(status="running", started_at=stuck, attempts=settings.AI_MAX_ATTEMPTS)
+    make_job()
+    make_job(status="running", started_at=timezone.now(), attempts=1)
+    assert services.recover() == {"failed": 1, "resent": 3}
+    assert {message.args[0] for message in messages("ai_jobs")} == {str(pk) for pk in resent}
+    exhausted.refresh_from_db()
+    assert exhausted.status == "failed"
+    assert services.recover() == {"failed": 0, "resent": 0}
+
+
+def test_old_jobs_are_forgotten(make_job, settings):
+    make_job(
+        status="succeeded", finished_at=timezone.now() - timedelta(days=settings.AI_JOB_RETENTION_DAYS + 1)
+    )
+    kept = make_job(status="succeeded", finished_at=timezone.now())
+    assert services.forget() == 1
+    assert AIJob.objects.get() == kept
+
+
+def test_housekeeping_runs_when_there_is_nothing_to_do(messages):
+    from monitoring.tasks import housekeeping
+
+    assert housekeeping()["posts"] == {"released": 0, "failed": 0}

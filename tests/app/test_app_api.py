@@ -1,0 +1,369 @@
+"""The REST API as a customer's program meets it."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+
+def soon(**delta):
+    return (timezone.now() + timedelta(**delta)).isoformat()
+
+
+def test_a_post_is_created_listed_and_read(api, channel):
+    made = api.post("/api/v1/posts/", {"channel": str(channel.pk), "text": "Hello"}, format="json")
+    assert made.status_code == 201
+    assert made.json()["status"] == "draft"
+    listed = api.get("/api/v1/posts/").json()
+    assert listed["count"] == 1
+    assert listed["results"][0] == api.get(f"/api/v1/posts/{made.json()['id']}/").json()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"text": "Hello"}, "channel"),
+        ({"channel": "CHANNEL"}, "text"),
+        ({"channel": "CHANNEL", "text": "   "}, "text"),
+        ({"channel": "CHANNEL", "text": "x" * 5001}, "text"),
+        ({"channel": "00000000-0000-0000-0000-000000000000", "text": "Hello"}, "channel"),
+        ({"channel": "nonsense", "text": "Hello"}, "channel"),
+    ],
+)
+def test_a_wrong_post_is_answered_with_the_field_that_is_wrong(api, channel, body, field):
+    body = {name: str(channel.pk) if value == "CHANNEL" else value for name, value in body.items()}
+    answer = api.post("/api/v1/posts/", body, format="json")
+    assert answer.status_code == 400
+    assert list(answer.json()) == [field]
+
+
+def test_fields_of_the_state_cannot_be_written(api, channel):
+    body = {
+        "channel": str(channel.pk),
+        "text": "Hello",
+        "status": "published",
+        "published_at": soon(),
+        "attempts": 9,
+    }
+    made = api.post("/api/v1/posts/", body, format="json").json()
+    assert (made["status"], made["published_at"], made["attempts"]) == ("draft", None, 0)
+
+
+def test_the_list_is_paginated_and_filtered(api, make_post):
+    for _ in range(25):
+        make_post()
+    make_post(status="published")
+    first = api.get("/api/v1/posts/").json()
+    assert (first["count"], len(first["results"])) == (26, 20)
+    assert len(api.get(first["next"]).json()["results"]) == 6
+    assert len(api.get("/api/v1/posts/?page_size=1000").json()["results"]) == 26
+    assert api.get("/api/v1/posts/?status=published").json()["count"] == 1
+    assert api.get("/api/v1/posts/?status=nonsense").status_code == 400
+    assert api.get("/api/v1/posts/?channel=nonsense").status_code == 400
+
+
+@pytest.mark.django_db(transaction=True)
+def test_publish_sends_to_quick_and_names_the_request(api, make_post, messages):
+    post = make_post()
+    answer = api.post(f"/api/v1/posts/{post.pk}/publish/", HTTP_X_REQUEST_ID="abc-12345678")
+    assert answer.status_code == 202
+    assert answer.json()["status"] == "scheduled"
+    assert answer.headers["X-Request-ID"] == "abc-12345678"
+    (message,) = messages("quick")
+    assert (message.task, message.args) == ("posts.tasks.publish_now", (str(post.pk),))
+    assert message.headers["request_id"] == "abc-12345678"
+
+
+def test_scheduling_sends_nothing_before_its_time(api, make_post, messages, run_on_commit):
+    post = make_post()
+    with run_on_commit():
+        answer = api.post(
+            f"/api/v1/posts/{post.pk}/schedule/", {"scheduled_at": soon(hours=1)}, format="json"
+        )
+    assert answer.status_code == 202
+    assert answer.json()["status"] == "scheduled"
+    assert messages("quick") == messages("scheduled") == []
+
+
+@pytest.mark.parametrize(
+    ("when", "code"),
+    [({"hours": -2}, "past"), ({"days": 400}, "too_far"), (None, "required"), ("never", "invalid")],
+)
+def test_impossible_times_are_refused(api, make_post, when, code):
+    body = {} if when is None else {"scheduled_at": when if isinstance(when, str) else soon(**when)}
+    answer = api.post(f"/api/v1/posts/{make_post().pk}/schedule/", body, format="json")
+    assert answer.status_code == 400, code
+    assert list(answer.json()) == ["scheduled_at"]
+
+
+def test_a_time_just_past_means_at_once(api, make_post):
+    answer = api.post(
+        f"/api/v1/posts/{make_post().pk}/schedule/", {"scheduled_at": soon(minutes=-1)}, format="json"
+    )
+    assert answer.status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("status", "verb"),
+    [
+        ("published", "publish"),
+        ("publishing", "publish"),
+        ("draft", "retry"),
+        ("published", "retry"),
+        ("draft", "cancel"),
+        ("publishing", "cancel"),
+    ],
+)
+def test_what_the_state_does_not_allow_is_a_conflict(api, make_post, status, verb):
+    post = make_post(status=status)
+    answer = api.post(f"/api/v1/posts/{post.pk}/{verb}/")
+    assert answer.status_code == 409
+    assert answer.json()["code"] == "wrong_status"
+    assert status in answer.json()["detail"]
+    post.refresh_from_db()
+    assert post.status == status
+
+
+def test_a_failed_post_is_retried_from_the_start(api, make_post, messages, run_on_commit):
+    post = make_post(status="failed", attempts=5, last_error="the webhook answered 404")
+    with run_on_commit():
+        answer = api.post(f"/api/v1/posts/{post.pk}/retry/").json()
+    assert (answer["status"], answer["attempts"], answer["last_error"]) == ("scheduled", 0, "")
+    assert len(messages("quick")) == 1
+
+
+def test_a_scheduled_post_is_cancelled_and_edited(api, make_post):
+    post = make_post(status="scheduled")
+    assert (
+        api.patch(f"/api/v1/posts/{post.pk}/", {"text": "Better"}, format="json").json()["text"] == "Better"
+    )
+    assert api.post(f"/api/v1/posts/{post.pk}/cancel/").json()["status"] == "draft"
+
+
+def test_a_post_that_is_being_published_is_neither_edited_nor_deleted(api, make_post):
+    post = make_post(status="publishing")
+    assert api.patch(f"/api/v1/posts/{post.pk}/", {"text": "Late"}, format="json").status_code == 409
+    assert api.delete(f"/api/v1/posts/{post.pk}/").status_code == 409
+
+
+def test_similar_posts_are_the_nearest_ones_of_the_same_customer(api, make_post, make_user):
+    from ai.providers.sandbox import Sandbox
+
+    sandbox = Sandbox(dimensions=768)
+    texts = ["fresh coffee every morning", "coffee every morning", "winter tyres on sale"]
+    first, second, third = (make_post(text=text, embedding=sandbox.embed(text)) for text in texts)
+    other = make_user("bob").channels.create(name="Other", publisher="sandbox")
+    make_post(channel=other, text=texts[0], embedding=sandbox.embed(texts[0]))
+    found = [entry["id"] for entry in api.get(f"/api/v1/posts/{first.pk}/similar/").json()]
+    assert found == [str(second.pk), str(third.pk)]
+
+
+class TestChannels:
+    def test_a_webhook_channel_needs_an_address(self, api):
+        answer = api.post("/api/v1/channels/", {"name": "Shop"}, format="json")
+        assert answer.json() == {"webhook_url": ["A webhook channel needs an address."]}
+
+    def test_the_secret_is_never_shown(self, api):
+        body = {"name": "Shop", "webhook_url": "https://example.com/hook", "webhook_secret": "hush-hush"}
+        made = api.post("/api/v1/channels/", body, format="json")
+        assert made.status_code == 201
+        assert "hush-hush" not in made.content.decode()
+        assert "hush-hush" not in api.get(f"/api/v1/channels/{made.json()['id']}/").content.decode()
+
+    def test_names_are_unique_for_a_customer_only(self, api, channel, make_user, client_of):
+        body = {"name": channel.name, "publisher": "sandbox"}
+        assert list(api.post("/api/v1/channels/", body, format="json").json()) == ["name"]
+        assert client_of(make_user("bob")).post("/api/v1/channels/", body, format="json").status_code == 201
+
+    def test_production_refuses_the_sandbox_and_plain_http(self, api, settings):
+        settings.SANDBOX_ALLOWED = settings.WEBHOOK_ALLOW_HTTP = False
+        sandbox = api.post("/api/v1/channels/", {"name": "S", "publisher": "sandbox"}, format="json")
+        assert list(sandbox.json()) == ["publisher"]
+        plain = api.post(
+            "/api/v1/channels/", {"name": "H", "webhook_url": "http://example.com"}, format="json"
+        )
+        assert list(plain.json()) == ["webhook_url"]
+
+    def test_a_channel_with_waiting_posts_stays(self, api, channel, make_post):
+        make_post(status="scheduled")
+        assert api.delete(f"/api/v1/channels/{channel.pk}/").json()["code"] == "posts_waiting"
+
+
+class TestIsolation:
+    """Another customer's things do not exist."""
+
+    @pytest.fixture
+    def stranger(self, make_user, client_of, messages):
+        return client_of(make_user("mallory"))
+
+    def test_lists_are_empty(self, stranger, make_post, user):
+        make_post()
+        user.ai_jobs.create(kind="caption", provider="sandbox", prompt="x")
+        for path in ("posts", "channels", "ai/jobs"):
+            assert stranger.get(f"/api/v1/{path}/").json()["count"] == 0
+
+    @pytest.mark.parametrize("verb", ["schedule", "publish", "retry", "cancel"])
+    def test_no_verb_reaches_a_post(self, stranger, make_post, verb):
+        post = make_post(status="failed")
+        body = {"scheduled_at": soon(hours=1)}
+        assert stranger.post(f"/api/v1/posts/{post.pk}/{verb}/", body, format="json").status_code == 404
+
+    def test_nothing_is_read_changed_or_deleted(self, stranger, make_post, channel, user):
+        post, job = make_post(), user.ai_jobs.create(kind="caption", provider="sandbox", prompt="x")
+        for path in (
+            f"posts/{post.pk}/",
+            f"channels/{channel.pk}/",
+            f"ai/jobs/{job.pk}/",
+            f"posts/{post.pk}/similar/",
+        ):
+            assert stranger.get(f"/api/v1/{path}").status_code == 404
+        for path in (f"posts/{post.pk}/", f"channels/{channel.pk}/"):
+            assert (
+                stranger.patch(f"/api/v1/{path}", {"text": "mine", "name": "mine"}, format="json").status_code
+                == 404
+            )
+            assert stranger.delete(f"/api/v1/{path}").status_code == 404
+        assert stranger.post(f"/api/v1/ai/jobs/{job.pk}/cancel/").status_code == 404
+
+    def test_a_foreign_channel_or_post_cannot_be_named(self, stranger, channel, make_post):
+        mine = stranger.post(
+            "/api/v1/channels/", {"name": "Mine", "publisher": "sandbox"}, format="json"
+        ).json()
+        made = stranger.post("/api/v1/posts/", {"channel": mine["id"], "text": "x"}, format="json").json()
+        body = {"channel": str(channel.pk), "text": "x"}
+        assert stranger.post("/api/v1/posts/", body, format="json").status_code == 400
+        assert stranger.patch(f"/api/v1/posts/{made['id']}/", body, format="json").status_code == 400
+        caption = {"prompt": "x", "post": str(make_post().pk)}
+        assert stranger.post("/api/v1/ai/captions/", caption, format="json").status_code == 400
+
+
+WHO = {"username": "ann", "password": "rain-on-7-roofs"}
+
+
+class TestSigningIn:
+    def test_nobody_gets_in_without(self, db, messages):
+        for path in ("posts", "channels", "ai/jobs", "me"):
+            answer = APIClient().get(f"/api/v1/{path}/")
+            assert answer.status_code == 401
+            assert answer.json()["code"] == "not_authenticated"
+
+    def test_a_token_for_a_password(self, user, messages):
+        client = APIClient()
+        token = client.post("/api/v1/auth/token/", WHO, format="json").json()["token"]
+        client.credentials(HTTP_AUTHORIZATION=f"Token {token}")
+        assert client.get("/api/v1/me/").json()["username"] == "ann"
+
+    def test_a_wrong_password(self, user, messages):
+        wrong = WHO | {"password": "sunshine"}
+        assert APIClient().post("/api/v1/auth/token/", wrong, format="json").status_code == 400
+
+    def test_a_session_needs_the_csrf_token_to_write(self, user, messages):
+        client = APIClient(enforce_csrf_checks=True)
+        signed_in = client.post("/api/v1/auth/login/", WHO, format="json")
+        assert signed_in.status_code == 200
+        body = {"name": "Shop", "publisher": "sandbox"}
+        assert client.post("/api/v1/channels/", body, format="json").status_code == 403
+        key = {"HTTP_X_CSRFTOKEN": client.get("/api/v1/me/").json()["csrf_token"]}
+        assert client.post("/api/v1/channels/", body, format="json", **key).status_code == 201
+        assert client.post("/api/v1/auth/logout/", **key).status_code == 204
+        assert client.get("/api/v1/me/").status_code == 401
+
+    def test_guessing_passwords_is_throttled(self, user, messages, rates):
+        rates(login="3/min")
+        wrong = WHO | {"password": "sunshine"}
+        codes = [APIClient().post("/api/v1/auth/token/", wrong, format="json").status_code for _ in range(4)]
+        assert codes == [400, 400, 400, 429]
+
+
+@pytest.fixture
+def rates(monkeypatch):
+    from rest_framework.throttling import SimpleRateThrottle
+
+    def change(**rates):
+        monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", SimpleRateThrottle.THROTTLE_RATES | rates)
+
+    return change
+
+
+def test_a_customer_is_throttled_alone(api, rates, make_user, client_of):
+    rates(user="2/min")
+    answers = [api.get("/api/v1/me/") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert int(answers[-1].headers["Retry-After"]) > 0
+    assert answers[-1].json()["code"] == "throttled"
+    assert client_of(make_user("bob")).get("/api/v1/me/").status_code == 200
+
+
+class TestCaptions:
+    def test_the_plan_decides_the_queue(self, make_user, client_of, messages, run_on_commit):
+        for plan, queue in (("free", "ai_jobs"), ("paid", "ai_priority")):
+            client = client_of(make_user(plan, plan=plan))
+            with run_on_commit():
+                answer = client.post("/api/v1/ai/captions/", {"prompt": "Coffee"}, format="json")
+            assert answer.status_code == 202
+            (message,) = messages(queue)
+            assert message.id == message.args[0] == answer.json()["id"]
+
+    def test_what_is_wrong_is_named(self, api):
+        assert list(api.post("/api/v1/ai/captions/", {}, format="json").json()) == ["prompt"]
+        unknown = {"prompt": "Coffee", "provider": "gemini"}
+        assert api.post("/api/v1/ai/captions/", unknown, format="json").json() == {
+            "provider": ["Available: sandbox."]
+        }
+
+    def test_without_a_provider_it_says_so(self, api, settings):
+        settings.SANDBOX_ALLOWED = False
+        answer = api.post("/api/v1/ai/captions/", {"prompt": "Coffee"}, format="json")
+        assert (answer.status_code, answer.json()["code"]) == (503, "no_provider")
+
+    def test_cancel(self, api, user):
+        job = user.ai_jobs.create(kind="caption", provider="sandbox", prompt="x")
+        assert api.post(f"/api/v1/ai/jobs/{job.pk}/cancel/").json()["status"] == "cancelled"
+        assert api.post(f"/api/v1/ai/jobs/{job.pk}/cancel/").status_code == 409
+
+
+def test_the_schema_is_complete(db, capsys):
+    from drf_spectacular.drainage import GENERATOR_STATS
+    from drf_spectacular.generators import SchemaGenerator
+
+    GENERATOR_STATS.reset()
+    schema = SchemaGenerator().get_schema(request=None, public=True)
+    assert not GENERATOR_STATS, capsys.readouterr().err
+    assert "/api/v1/posts/{id}/publish/" in schema["paths"]
+
+
+def test_staff_see_the_admin_and_customers_do_not(client, make_user, make_post, messages):
+    make_post()
+    client.force_login(make_user("boss", is_staff=True, is_superuser=True))
+    for name in (
+        "posts/post",
+        "posts/channel",
+        "ai/aijob",
+        "accounts/user",
+        "django_celery_beat/periodictask",
+    ):
+        assert client.get(f"/admin/{name}/").status_code == 200
+    client.force_login(make_user("bob"))
+    assert client.get("/admin/posts/post/").status_code == 302
+
+
+def test_the_list_is_narrowed_by_time_for_a_calendar(api, make_post):
+    make_post(text="draft")
+    make_post(text="due", status="scheduled", scheduled_at=timezone.now() + timedelta(days=1))
+    make_post(text="done", status="published", published_at=timezone.now() - timedelta(days=1))
+
+    def texts(**range_):
+        return [post["text"] for post in api.get("/api/v1/posts/", range_).json()["results"]]
+
+    assert sorted(texts(since=soon(days=-2), until=soon(days=2))) == ["done", "due"]
+    assert texts(since=soon()) == ["due"]
+    assert texts(until=soon()) == ["done"]
+    assert api.get("/api/v1/posts/?since=yesterday").status_code == 400
+
+
+def test_the_session_says_what_can_be_used_here(api, settings):
+    assert api.get("/api/v1/me/").json()["publishers"] == ["webhook", "sandbox"]
+    settings.SANDBOX_ALLOWED = False
+    answer = api.get("/api/v1/me/").json()
+    assert (answer["publishers"], answer["ai_providers"]) == (["webhook"], [])

@@ -1,0 +1,253 @@
+"""Health, metrics, logs, schedule, error reports."""
+
+import gzip
+import json
+import logging
+import runpy
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+from django_celery_beat.models import PeriodicTask
+from prometheus_client.parser import text_string_to_metric_families
+
+from monitoring import health, logs, schedule, scrape
+
+pytestmark = pytest.mark.django_db
+
+
+class TestHealth:
+    @pytest.mark.parametrize("path", ["/health/", "/api/v1/health/"])
+    def test_well(self, client, messages, path):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert answer.json()["status"] == "ok"
+        assert set(answer.json()["checks"]) == {"database", "redis", "migrations"}
+        assert "no-store" in answer.headers["Cache-Control"]
+
+    def test_redis_down(self, client, settings):
+        settings.REDIS_URL = settings.CELERY_BROKER_URL = "redis://:pa55word@127.0.0.1:1/0"
+        answer = client.get("/health/")
+        assert answer.status_code == 503
+        assert answer.json()["reason"] == "Redis does not answer (ConnectionError)"
+        assert "pa55word" not in answer.content.decode()
+
+    def test_database_down(self, client, messages, monkeypatch):
+        from django.db import OperationalError
+
+        def refuse(*args, **kwargs):
+            raise OperationalError('connection to server at "10.0.0.5", user "posthub" failed')
+
+        monkeypatch.setattr(connection, "cursor", refuse)
+        answer = client.get("/health/")
+        assert answer.status_code == 503
+        assert answer.json()["checks"]["database"]["reason"] == "database does not answer (OperationalError)"
+        assert "10.0.0.5" not in answer.content.decode()
+
+    def test_migrations_missing(self, client, messages):
+        MigrationRecorder.Migration.objects.filter(app="posts", name="0001_initial").delete()
+        answer = client.get("/health/")
+        assert answer.status_code == 503
+        assert answer.json()["reason"] == "1 migrations not applied: posts.0001_initial"
+
+    @pytest.mark.parametrize("path", ["/health/", "/api/v1/health/", "/metrics"])
+    def test_probes_come_by_service_name_and_nothing_else_does(self, client, messages, settings, path):
+        settings.ALLOWED_HOSTS = ["api.posthub.work"]
+        assert client.get(path, headers={"host": "posthub_api_prod:8000"}).status_code == 200
+        assert client.get("/api/v1/me/", headers={"host": "posthub_api_prod:8000"}).status_code == 400
+
+
+class TestMetrics:
+    def families(self, client):
+        text = client.get("/metrics").content.decode()
+        found = list(text_string_to_metric_families(text))
+        assert len(found) == len({family.name for family in found})
+        return {family.name: family for family in found}
+
+    def test_requests_queries_models_and_migrations_are_there(self, client, make_post):
+        make_post()
+        client.get("/api/v1/me/")
+        found = self.families(client)
+        for name in (
+            "django_http_requests_latency_seconds_by_view_method",
+            "django_http_responses_total_by_status_view_method",
+            "django_db_execute",
+            "django_model_inserts",
+            "django_cache_get",
+            "posthub_ai_requests",
+            "posthub_publish_attempts",
+        ):
+            assert found[name].samples, name
+
+    def test_unapplied_migrations_are_counted_at_most_every_so_often(self, django_assert_num_queries):
+        collector = scrape.MigrationsCollector(every=3600)
+        value = lambda: next(iter(collector.collect())).samples[0].value  # noqa: E731
+        assert value() == 0
+        MigrationRecorder.Migration.objects.filter(app="posts").delete()
+        with django_assert_num_queries(0):
+            assert value() == 0
+        collector._next = 0
+        assert value() == 1
+
+    def test_a_database_that_is_down_leaves_the_gauge_out(self, monkeypatch):
+        from django.db import OperationalError
+
+        def refuse():
+            raise OperationalError
+
+        monkeypatch.setattr(scrape, "unapplied", refuse)
+        assert next(iter(scrape.MigrationsCollector().collect())).samples == []
+
+    def test_a_scrape_is_cheap(self, client, django_assert_num_queries):
+        client.get("/metrics")
+        with django_assert_num_queries(0):
+            client.get("/metrics")
+
+    def test_unknown_addresses_make_no_series_of_their_own(self, client):
+        for number in range(3):
+            client.get(f"/nothing/{number}")
+        assert "/nothing/" not in client.get("/metrics").content.decode()
+
+
+class TestGunicornConfiguration:
+    def test_left_over_files_go_at_start_but_not_at_a_re_execution(self, app_folder, tmp_path, monkeypatch):
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+        monkeypatch.setattr("logging.config.dictConfig", lambda config: None)
+        config = runpy.run_path(str(app_folder / "gunicorn.conf.py"))
+        stale = tmp_path / "counter_17.db"
+        stale.touch()
+        monkeypatch.setenv("GUNICORN_PID", "1")
+        config["on_starting"](None)
+        assert stale.exists()
+        monkeypatch.delenv("GUNICORN_PID")
+        config["on_starting"](None)
+        assert not stale.exists()
+        assert tmp_path.exists()
+
+    def test_a_dead_workers_live_gauges_go(self, app_folder, tmp_path, monkeypatch):
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+        config = runpy.run_path(str(app_folder / "gunicorn.conf.py"))
+        gone, kept = tmp_path / "gauge_liveall_17.db", tmp_path / "counter_17.db"
+        gone.touch()
+        kept.touch()
+        config["child_exit"](None, SimpleNamespace(pid=17))
+        assert (gone.exists(), kept.exists()) == (False, True)
+        config["on_exit"](SimpleNamespace(reexec_pid=0))
+        assert kept.exists()
+
+    def test_a_folder_of_its_own_is_removed_at_the_end_unless_a_successor_has_it(
+        self, app_folder, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+        monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR")
+        monkeypatch.setattr("logging.config.dictConfig", lambda config: None)
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        config = runpy.run_path(str(app_folder / "gunicorn.conf.py"))
+        config["on_starting"](None)
+        (folder,) = tmp_path.iterdir()
+        config["on_exit"](SimpleNamespace(reexec_pid=4711))
+        assert folder.exists()
+        config["on_exit"](SimpleNamespace(reexec_pid=0))
+        assert not folder.exists()
+
+
+class TestSchedule:
+    def entry(self, name):
+        return PeriodicTask.objects.select_related("interval").get(name=name)
+
+    def test_it_is_there_after_migrate(self):
+        assert self.entry("publish-due").interval.every == 60
+        assert self.entry("publish-due").task == "posts.tasks.publish_due"
+        assert self.entry("housekeeping").enabled
+
+    def test_an_operators_changes_stay(self):
+        PeriodicTask.objects.filter(name="housekeeping").update(enabled=False)
+        schedule.install()
+        assert not self.entry("housekeeping").enabled
+        assert PeriodicTask.objects.count() == 2
+
+    def test_the_environment_wins(self, settings, monkeypatch):
+        settings.PUBLISH_DUE_INTERVAL = 5
+        schedule.install()
+        assert self.entry("publish-due").interval.every == 60
+        monkeypatch.setenv("PUBLISH_DUE_INTERVAL", "5")
+        schedule.install()
+        schedule.install()
+        assert self.entry("publish-due").interval.every == 5
+
+
+class TestLogs:
+    @pytest.fixture
+    def line(self):
+        def write(message, **fields):
+            record = logging.LogRecord("posts", logging.INFO, __file__, 1, message, (), None)
+            record.__dict__.update(fields)
+            logs.ContextFilter().filter(record)
+            return json.loads(logs.json_formatter().format(record))
+
+        return write
+
+    def test_a_line_names_its_request(self, line):
+        token = logs.request_id.set("abc-12345678")
+        try:
+            written = line("hello", post="17")
+        finally:
+            logs.request_id.reset(token)
+        assert (written["message"], written["level"], written["logger"]) == ("hello", "INFO", "posts")
+        assert (written["request_id"], written["post"]) == ("abc-12345678", "17")
+        assert written["time"].endswith("+00:00")
+
+    def test_a_line_in_a_task_names_task_and_request(self, line):
+        from posts.tasks import refresh_channel
+
+        refresh_channel.push_request(id="task-1", request_id="abc-12345678")
+        from celery._state import _task_stack
+
+        _task_stack.push(refresh_channel)
+        try:
+            written = line("hello")
+        finally:
+            _task_stack.pop()
+            refresh_channel.pop_request()
+        assert (written["task_id"], written["task_name"]) == ("task-1", "posts.tasks.refresh_channel")
+        assert written["request_id"] == "abc-12345678"
+
+    def test_requests_are_logged_and_probes_are_not(self, client, messages, caplog):
+        with caplog.at_level("INFO", "posthub.request"):
+            client.get("/api/v1/me/")
+            client.get("/health/")
+            client.get("/metrics")
+        (record,) = caplog.records
+        assert (record.path, record.status, record.method) == ("/api/v1/me/", 401, "GET")
+
+    @pytest.mark.parametrize("given", ["short", "x" * 65, "bad id with spaces", 'in"jection-12'])
+    def test_strange_request_ids_are_replaced(self, client, messages, given):
+        answered = client.get("/health/", headers={"x-request-id": given}).headers["X-Request-ID"]
+        assert answered != given
+        assert len(answered) == 32
+
+
+def test_an_error_arrives_at_sentry(outside, app_folder):
+    """Sentry's wire shape, received by a mock of it; nothing is sent without a DSN."""
+    outside.will_answer(200, {"id": "1"})
+    dsn = outside.url.replace("http://", "http://key@") + "/42"
+    code = (
+        "import django, logging; django.setup(); logging.getLogger('posts').error('lost a post');"
+        "import sentry_sdk; sentry_sdk.flush()"
+    )
+    environment = {"DJANGO_SETTINGS_MODULE": "config.settings.development", "SENTRY_DSN": dsn}
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=app_folder, env=environment, check=True, capture_output=True
+    )
+    bodies = [
+        gzip.decompress(request.body) if request.headers.get("Content-Encoding") == "gzip" else request.body
+        for request in outside.requests
+    ]
+    assert any(b"lost a post" in body and b'"environment":"development"' in body for body in bodies)
+
+
+def test_checks_do_not_hold_up_a_probe():
+    assert health.WAIT <= 2

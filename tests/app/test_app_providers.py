@@ -1,0 +1,242 @@
+"""The AI providers against a real HTTP server that speaks their wire shape (a mock of the outside)."""
+
+import math
+import threading
+
+import pytest
+
+from ai.providers import (
+    NotConfiguredError,
+    RefusedError,
+    TryLaterError,
+    available,
+    client,
+    embedder,
+    text_provider,
+)
+from ai.providers.gemini import Gemini
+from ai.providers.perplexity import Perplexity
+from ai.providers.sandbox import Sandbox
+from monitoring.metrics import AI_REQUESTS
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    monkeypatch.setattr(client, "PAUSE", 0.0)
+
+
+@pytest.fixture
+def gemini(outside):
+    return Gemini(
+        "AIza-secret", base_url=outside.url, model="flash", embedding_model="embed-1", dimensions=3, timeout=2
+    )
+
+
+@pytest.fixture
+def perplexity(outside):
+    return Perplexity("pplx-secret", base_url=outside.url + "/", model="sonar", timeout=2)
+
+
+@pytest.fixture
+def counted():
+    """How much each outcome of a provider has grown since the test began."""
+    before = _outcomes()
+    return lambda provider: {
+        outcome: value - before.get((name, outcome), 0)
+        for (name, outcome), value in _outcomes().items()
+        if name == provider and value != before.get((name, outcome), 0)
+    }
+
+
+def _outcomes():
+    (family,) = AI_REQUESTS.collect()
+    return {
+        (sample.labels["provider"], sample.labels["outcome"]): sample.value
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
+
+
+def gemini_says(*parts, reason="STOP"):
+    return {
+        "candidates": [
+            {"content": {"role": "model", "parts": list(parts)}, "finishReason": reason, "index": 0},
+        ],
+        "usageMetadata": {"promptTokenCount": 4, "candidatesTokenCount": 8, "totalTokenCount": 12},
+        "modelVersion": "flash",
+    }
+
+
+def perplexity_says(text):
+    return {
+        "id": "1",
+        "model": "sonar",
+        "object": "chat.completion",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        "usage": {"prompt_tokens": 4, "completion_tokens": 8, "total_tokens": 12},
+        "citations": [],
+    }
+
+
+def test_gemini_writes(gemini, outside, counted):
+    outside.will_answer(
+        200, gemini_says({"text": "thinking…", "thought": True}, {"text": "Fresh "}, {"text": "coffee\n"})
+    )
+    assert gemini.write("Be brief.", "Coffee") == "Fresh coffee"
+    (request,) = outside.requests
+    assert request.path == "/v1beta/models/flash:generateContent"
+    assert request.headers["x-goog-api-key"] == "AIza-secret"
+    assert request.json["contents"] == [{"role": "user", "parts": [{"text": "Coffee"}]}]
+    assert request.json["systemInstruction"] == {"parts": [{"text": "Be brief."}]}
+    assert counted("gemini") == {"success": 1}
+
+
+def test_gemini_embeds_and_the_vector_has_length_one(gemini, outside):
+    outside.will_answer(200, {"embedding": {"values": [3.0, 0.0, 4.0]}})
+    vector = gemini.embed("Coffee")
+    assert vector == pytest.approx([0.6, 0, 0.8])
+    (request,) = outside.requests
+    assert request.path == "/v1beta/models/embed-1:embedContent"
+    assert request.json["model"] == "models/embed-1"
+    assert request.json["outputDimensionality"] == 3
+
+
+@pytest.mark.parametrize("values", [[1.0], [0.0, 0.0, 0.0]])
+def test_a_vector_that_cannot_be_stored_is_refused(gemini, outside, values, counted):
+    outside.will_answer(200, {"embedding": {"values": values}})
+    with pytest.raises(RefusedError):
+        gemini.embed("Coffee")
+    assert counted("gemini") == {"invalid_response": 1}
+
+
+def test_perplexity_writes(perplexity, outside, counted):
+    outside.will_answer(200, perplexity_says(" Fresh coffee "))
+    assert perplexity.write("Be brief.", "Coffee") == "Fresh coffee"
+    (request,) = outside.requests
+    assert request.path == "/chat/completions"
+    assert request.headers["Authorization"] == "Bearer pplx-secret"
+    assert request.json["model"] == "sonar"
+    assert request.json["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Coffee"},
+    ]
+    assert counted("perplexity") == {"success": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ({"promptFeedback": {"blockReason": "SAFETY"}}, "blocked"),
+        (gemini_says({"text": ""}, reason="MAX_TOKENS"), "empty"),
+        ({"candidates": []}, "invalid_response"),
+        ({"candidates": [{"finishReason": "SAFETY"}]}, "invalid_response"),
+        ([], "invalid_response"),
+    ],
+)
+def test_gemini_answers_that_are_no_text(gemini, outside, counted, answer, outcome):
+    outside.will_answer(200, answer)
+    with pytest.raises(RefusedError):
+        gemini.write("", "Coffee")
+    assert counted("gemini") == {outcome: 1}
+    assert len(outside.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [(400, "rejected"), (401, "unauthorized"), (403, "unauthorized"), (404, "rejected"), (302, "rejected")],
+)
+def test_a_refusal_is_not_repeated(perplexity, outside, counted, status, outcome):
+    outside.will_answer(status, {"error": {"message": "no"}})
+    with pytest.raises(RefusedError) as caught:
+        perplexity.write("", "Coffee")
+    assert "pplx-secret" not in str(caught.value)
+    assert counted("perplexity") == {outcome: 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(429, "rate_limited"), (500, "server_error"), (503, "server_error")]
+)
+def test_trouble_is_tried_twice(perplexity, outside, counted, status, outcome):
+    outside.will_answer(status)
+    with pytest.raises(TryLaterError):
+        perplexity.write("", "Coffee")
+    assert counted("perplexity") == {outcome: 2}
+
+
+def test_the_second_try_may_go_well(gemini, outside, counted):
+    outside.will_answer(503)
+    outside.will_answer(200, gemini_says({"text": "Fresh coffee"}))
+    assert gemini.write("", "Coffee") == "Fresh coffee"
+    assert counted("gemini") == {"server_error": 1, "success": 1}
+
+
+def test_a_long_retry_after_is_left_to_the_task(perplexity, outside, counted):
+    outside.will_answer(429, None, Retry_After="40")
+    with pytest.raises(TryLaterError) as caught:
+        perplexity.write("", "Coffee")
+    assert caught.value.after == 40
+    assert counted("perplexity") == {"rate_limited": 1}
+
+
+def test_no_json(perplexity, outside, counted):
+    outside.will_answer(200, b"<html>")
+    with pytest.raises(TryLaterError):
+        perplexity.write("", "Coffee")
+    assert counted("perplexity") == {"invalid_response": 2}
+
+
+def test_no_answer_in_time(outside, counted):
+    outside.hold = threading.Event()
+    outside.will_answer(200)
+    with pytest.raises(TryLaterError, match="in time"):
+        Perplexity("key", base_url=outside.url, model="sonar", timeout=0.2).write("", "Coffee")
+    assert counted("perplexity") == {"timeout": 2}
+
+
+def test_nobody_there(counted):
+    with pytest.raises(TryLaterError, match="no connection"):
+        Perplexity("key", base_url="http://127.0.0.1:1", model="sonar", timeout=1).write("", "Coffee")
+    assert counted("perplexity") == {"connection_error": 2}
+
+
+def test_every_outcome_exists_before_it_happens():
+    seen = {provider for provider, _ in _outcomes()}
+    assert seen == {"gemini", "perplexity", "sandbox"}
+    assert {outcome for _, outcome in _outcomes()} >= {"success", "timeout", "rate_limited", "server_error"}
+
+
+class TestSandbox:
+    def test_it_is_the_same_every_time(self):
+        one, two = Sandbox(dimensions=8), Sandbox(dimensions=8)
+        assert one.write("", "Coffee") == two.write("", "Coffee")
+        assert one.write("", "Coffee") != one.write("", "Tea")
+        assert one.embed("Coffee") == two.embed("Coffee")
+
+    def test_shared_words_are_near(self):
+        sandbox = Sandbox(dimensions=256)
+        here, near, far = map(sandbox.embed, ("fresh coffee daily", "coffee daily", "winter tyres"))
+        assert math.dist(here, near) < math.dist(here, far)
+        assert math.hypot(*here) == pytest.approx(1)
+
+    def test_failures_on_demand(self, counted):
+        sandbox = Sandbox(dimensions=8)
+        with pytest.raises(RefusedError):
+            sandbox.write("", "[sandbox:reject]")
+        with pytest.raises(TryLaterError):
+            sandbox.write("", "[sandbox:unreachable]")
+        assert counted("sandbox") == {"rejected": 1, "timeout": 1}
+
+
+class TestChoice:
+    def test_keys_come_before_the_sandbox(self, settings):
+        settings.GEMINI_API_KEY = settings.PERPLEXITY_API_KEY = "key"
+        assert available() == ["gemini", "perplexity", "sandbox"]
+        assert text_provider("perplexity").name == "perplexity"
+        assert embedder().name == "gemini"
+
+    def test_without_keys_production_has_nobody(self, settings):
+        settings.SANDBOX_ALLOWED = False
+        assert available() == []
+        for ask in (lambda: text_provider("sandbox"), lambda: text_provider("gemini"), embedder):
+            with pytest.raises(NotConfiguredError):
+                ask()

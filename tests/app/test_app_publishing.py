@@ -1,0 +1,319 @@
+"""A post on its way out: run twice, run together, die half-way, give up."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
+from django.db import connection
+from django.db.utils import IntegrityError
+from django.utils import timezone
+
+from posts import publishing, services, tasks
+from posts.models import Post
+from posts.publishers import UnreachableError
+from posts.publishers.sandbox import SandboxPublisher
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What the publisher was asked to publish."""
+    seen = []
+    original = SandboxPublisher.publish
+
+    def publish(self, post):
+        seen.append(post.pk)
+        return original(self, post)
+
+    monkeypatch.setattr(SandboxPublisher, "publish", publish)
+    return seen
+
+
+def test_published_once_however_often_it_runs(make_post, calls, messages, run_on_commit):
+    post = make_post(status="scheduled")
+    with run_on_commit():
+        assert publishing.publish(str(post.pk), "task-1") == "published"
+        assert publishing.publish(str(post.pk), "task-1") == "nothing to do"
+        assert publishing.publish(str(post.pk), "task-2") == "nothing to do"
+    post.refresh_from_db()
+    assert (post.status, post.attempts, post.claimed_by) == ("published", 1, "")
+    assert post.external_id.startswith("sandbox-")
+    assert calls == [post.pk]
+    assert [message.task for message in messages("default")] == ["posts.tasks.refresh_channel"]
+    assert [message.task for message in messages("ai_jobs")] == ["ai.tasks.run_job"]
+
+
+@pytest.mark.parametrize("status", ["draft", "publishing", "published", "failed"])
+def test_only_a_scheduled_post_is_published(make_post, calls, status):
+    assert publishing.publish(str(make_post(status=status).pk), "task-1") == "nothing to do"
+    assert calls == []
+
+
+def test_a_post_moved_into_the_future_waits(make_post, calls):
+    post = make_post(status="scheduled", scheduled_at=timezone.now() + timedelta(hours=1))
+    assert publishing.publish(str(post.pk), "stale-message") == "nothing to do"
+
+
+def test_a_deleted_post_is_nothing_to_do(make_post):
+    post = make_post()
+    key = str(post.pk)
+    post.delete()
+    assert publishing.publish(key, "task-1") == "nothing to do"
+
+
+def test_the_same_message_delivered_again_continues(make_post, calls):
+    post = make_post(status="publishing", claimed_by="task-1", claimed_at=timezone.now(), attempts=1)
+    assert publishing.publish(str(post.pk), "task-2") == "nothing to do"
+    assert publishing.publish(str(post.pk), "task-1") == "published"
+
+
+def test_a_message_that_kills_every_worker_ends_as_failed(make_post, calls, settings):
+    post = make_post(
+        status="publishing",
+        claimed_by="task-1",
+        claimed_at=timezone.now(),
+        attempts=settings.PUBLISH_MAX_ATTEMPTS,
+    )
+    assert publishing.publish(str(post.pk), "task-1") == "nothing to do"
+    post.refresh_from_db()
+    assert (post.status, post.last_error, calls) == ("failed", "worker lost during every attempt", [])
+
+
+def test_a_rejected_post_fails_at_once(make_post):
+    post = make_post(status="scheduled", text="[sandbox:reject]")
+    assert publishing.publish(str(post.pk), "task-1") == "failed"
+    post.refresh_from_db()
+    assert (post.status, post.attempts) == ("failed", 1)
+    assert "reject" in post.last_error
+
+
+def test_an_unreachable_network_is_tried_again_and_then_given_up(make_post, settings):
+    settings.PUBLISH_MAX_ATTEMPTS = 3
+    post = make_post(status="scheduled", text="[sandbox:unreachable]")
+    for attempt in (1, 2):
+        with pytest.raises(UnreachableError):
+            publishing.publish(str(post.pk), "task-1")
+        post.refresh_from_db()
+        assert (post.status, post.attempts) == ("scheduled", attempt)
+    with pytest.raises(publishing.GaveUpError, match="3 attempts"):
+        publishing.publish(str(post.pk), "task-1")
+    post.refresh_from_db()
+    assert post.status == "failed"
+
+
+def test_running_out_of_time_counts_as_unreachable(make_post, monkeypatch):
+    def too_long(self, post):
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(SandboxPublisher, "publish", too_long)
+    post = make_post(status="scheduled")
+    with pytest.raises(UnreachableError, match="too long"):
+        publishing.publish(str(post.pk), "task-1")
+    post.refresh_from_db()
+    assert (post.status, post.last_error) == ("scheduled", "took too long")
+
+
+def test_a_mistake_of_ours_fails_the_post_and_the_task(make_post, monkeypatch):
+    monkeypatch.setattr(SandboxPublisher, "publish", lambda self, post: 1 / 0)
+    post = make_post(status="scheduled")
+    with pytest.raises(ZeroDivisionError):
+        publishing.publish(str(post.pk), "task-1")
+    post.refresh_from_db()
+    assert (post.status, post.last_error) == ("failed", "internal error (ZeroDivisionError)")
+
+
+def test_whoever_lost_the_claim_does_not_record_an_outcome(make_post, monkeypatch):
+    """The sweeper released the post while its first worker, thought dead, was still at it."""
+
+    def meanwhile(self, post):
+        Post.objects.filter(pk=post.pk).update(claimed_by="somebody-else")
+        return "late"
+
+    monkeypatch.setattr(SandboxPublisher, "publish", meanwhile)
+    post = make_post(status="scheduled")
+    publishing.publish(str(post.pk), "task-1")
+    post.refresh_from_db()
+    assert (post.status, post.claimed_by, post.external_id) == ("publishing", "somebody-else", "")
+
+
+def test_in_production_the_sandbox_does_not_publish(make_post, calls, settings):
+    settings.SANDBOX_ALLOWED = False
+    post = make_post(status="scheduled")
+    assert publishing.publish(str(post.pk), "task-1") == "failed"
+    post.refresh_from_db()
+    assert post.last_error == "the sandbox publisher is not available here"
+    assert calls == []
+
+
+def test_back_off_doubles_up_to_its_limit():
+    waits = [tasks.backoff(retries, 10) for retries in range(8)]
+    for wait, most in zip(waits, (10, 20, 40, 80, 160, 300, 300, 300), strict=True):
+        assert 0.75 * most <= wait <= most
+
+
+def test_a_task_that_must_try_again_comes_back_later_on_its_queue(make_post, messages):
+    post = make_post(status="scheduled", text="[sandbox:unreachable]")
+    tasks.publish_scheduled.apply_async((str(post.pk),))
+    (message,) = messages("scheduled")
+    tasks.publish_scheduled.push_request(
+        id=message.id,
+        args=message.args,
+        retries=0,
+        delivery_info={"routing_key": "scheduled"},
+        called_directly=False,
+    )
+    from celery.exceptions import Retry
+
+    try:
+        with pytest.raises(Retry):
+            tasks.publish_scheduled.run(str(post.pk))
+    finally:
+        tasks.publish_scheduled.pop_request()
+    first, again = messages("scheduled")
+    assert (again.id, again.args) == (first.id, first.args)
+    assert again.eta is not None
+
+
+class TestDue:
+    def test_each_due_post_is_sent_once(self, make_post, messages):
+        due = make_post(status="scheduled", scheduled_at=timezone.now() - timedelta(minutes=1))
+        make_post(status="scheduled", scheduled_at=timezone.now() + timedelta(minutes=1))
+        make_post(status="draft")
+        assert tasks.publish_due() == 1
+        assert tasks.publish_due() == 0
+        (message,) = messages("scheduled")
+        assert (message.task, message.args) == ("posts.tasks.publish_scheduled", (str(due.pk),))
+
+    def test_a_lost_message_is_sent_again(self, make_post, messages, settings):
+        long_ago = timezone.now() - timedelta(seconds=settings.PUBLISH_RESEND_AFTER + 1)
+        make_post(status="scheduled", sent_at=long_ago)
+        assert tasks.publish_due() == 1
+
+    def test_without_a_broker_nothing_is_lost(self, make_post, broken_broker):
+        post = make_post(status="scheduled")
+        assert tasks.publish_due() == 0
+        post.refresh_from_db()
+        assert (post.status, post.sent_at) == ("scheduled", None)
+
+    def test_publish_now_without_a_broker_is_left_to_beat(self, api, make_post, broken_broker, run_on_commit):
+        from monitoring.metrics import ENQUEUE_FAILURES
+
+        counter = ENQUEUE_FAILURES.labels("posts.tasks.publish_now")._value
+        before, post = counter.get(), make_post()
+        with run_on_commit():
+            assert api.post(f"/api/v1/posts/{post.pk}/publish/").status_code == 202
+        assert counter.get() == before + 1
+        assert publishing.due(10) == [str(post.pk)]
+
+
+@pytest.fixture
+def broken_broker(broker_url):
+    """The broker's address leads nowhere."""
+    import kombu.pools
+
+    from config import celery_app
+
+    def move(url):
+        celery_app.conf.broker_url = url
+        kombu.pools.reset()
+        celery_app._pool = None
+        celery_app.amqp._producer_pool = None
+
+    move("redis://127.0.0.1:1/0")
+    yield
+    move(broker_url)
+
+
+class TestSweeper:
+    def stuck(self, make_post, settings, **values):
+        claimed_at = timezone.now() - timedelta(seconds=settings.PUBLISH_STUCK_AFTER + 1)
+        return make_post(status="publishing", claimed_by="dead", claimed_at=claimed_at, **values)
+
+    def test_a_stuck_post_is_released_and_sent_by_the_next_tick(self, make_post, settings, messages):
+        post = self.stuck(make_post, settings, attempts=1)
+        assert publishing.recover() == {"released": 1, "failed": 0}
+        assert publishing.recover() == {"released": 0, "failed": 0}
+        assert publishing.due(10) == [str(post.pk)]
+
+    def test_after_the_last_attempt_it_fails(self, make_post, settings):
+        post = self.stuck(make_post, settings, attempts=settings.PUBLISH_MAX_ATTEMPTS)
+        assert publishing.recover() == {"released": 0, "failed": 1}
+        post.refresh_from_db()
+        assert (post.status, post.last_error) == ("failed", "worker lost during publishing")
+
+    def test_a_post_in_good_hands_is_left_alone(self, make_post):
+        make_post(status="publishing", claimed_by="alive", claimed_at=timezone.now(), attempts=1)
+        assert publishing.recover() == {"released": 0, "failed": 0}
+
+
+def test_totals_of_a_channel_are_counted_afresh(make_post, channel):
+    newest = timezone.now()
+    make_post(status="published", published_at=newest - timedelta(days=1))
+    make_post(status="published", published_at=newest)
+    make_post()
+    for _ in range(2):
+        tasks.refresh_channel(str(channel.pk))
+    channel.refresh_from_db()
+    assert (channel.published_count, channel.last_published_at) == (2, newest)
+
+
+@pytest.mark.parametrize("broken", [{"status": "scheduled"}, {"status": "published"}])
+def test_the_database_refuses_states_without_their_time(channel, user, broken):
+    with pytest.raises(IntegrityError):
+        Post.objects.create(owner=user, channel=channel, text="x", **broken)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_at_once_publish_once(make_post, calls, messages):
+    """Real transactions in real threads, all let loose together on one post."""
+    post = make_post(status="scheduled")
+    start, results = threading.Barrier(6), []
+
+    def work(number):
+        start.wait()
+        try:
+            results.append(publishing.publish(str(post.pk), f"task-{number}"))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == ["nothing to do"] * 5 + ["published"]
+    assert calls == [post.pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_cancelling_races_with_publishing_and_one_wins(make_post, calls, messages):
+    from config.errors import Conflict
+
+    post = make_post(status="scheduled")
+    start, outcomes = threading.Barrier(2), {}
+
+    def run(name, act):
+        start.wait()
+        try:
+            outcomes[name] = act()
+        except Conflict:
+            outcomes[name] = "conflict"
+        finally:
+            connection.close()
+
+    threads = [
+        threading.Thread(target=run, args=("cancel", lambda: services.cancel(post).status)),
+        threading.Thread(target=run, args=("publish", lambda: publishing.publish(str(post.pk), "task-1"))),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    post.refresh_from_db()
+    if outcomes["cancel"] == "conflict":
+        assert (outcomes["publish"], post.status) == ("published", "published")
+    else:
+        # Either it saw the draft, or it met the lock and skipped the row.
+        assert (outcomes["publish"], post.status, calls) == ("nothing to do", "draft", [])

@@ -1,0 +1,50 @@
+"""`manage.py seed_demo`."""
+
+import io
+import json
+
+import pytest
+from django.core.management import call_command
+
+from accounts.models import User
+
+pytestmark = pytest.mark.django_db
+
+
+def seed(**options):
+    out = io.StringIO()
+    call_command("seed_demo", json=True, stdout=out, **options)
+    return json.loads(out.getvalue())["users"]
+
+
+def test_any_number_of_times_the_same(client_of, messages):
+    first = seed(users=3)
+    assert seed(users=3) == first
+    assert [user["plan"] for user in first] == ["paid", "free", "free"]
+    from rest_framework.test import APIClient
+
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {first[0]['token']}")
+    made = client.post("/api/v1/posts/", {"channel": first[0]["channel"], "text": "Hi"}, format="json")
+    assert made.status_code == 201
+
+
+def test_a_webhook_instead_of_the_sandbox():
+    (user,) = seed(users=1, webhook_url="http://127.0.0.1:9/hook")
+    channel = User.objects.get(username=user["username"]).channels.get()
+    assert (channel.publisher, channel.webhook_url) == ("webhook", "http://127.0.0.1:9/hook")
+
+
+def test_a_password_only_from_the_environment(monkeypatch):
+    seed(users=1)
+    assert not User.objects.get(username="demo1").has_usable_password()
+    assert not User.objects.filter(is_staff=True).exists()
+    monkeypatch.setenv("DEMO_PASSWORD", "rain-on-7-roofs")
+    seed(users=1)
+    assert User.objects.get(username="demo1").check_password("rain-on-7-roofs")
+    assert User.objects.get(is_staff=True).username == "demo-staff"
+
+
+def test_without_json_a_line_for_each(capsys):
+    call_command("seed_demo", users=2)
+    assert len(capsys.readouterr().out.splitlines()) == 2

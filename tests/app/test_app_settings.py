@@ -1,0 +1,210 @@
+"""What the environment may say, and how a mistake in it is told."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from config import env
+from config.env import ConfigError
+from config.settings.guard import problems
+
+GOOD = {
+    "DJANGO_SETTINGS_MODULE": "config.settings.production",
+    "SECRET_KEY": "k3y-0f-the-tests_which-is-long-enough-and-not-all-alike-9431",
+    "ALLOWED_HOSTS": "api.posthub.work,posthub.work",
+    "DATABASE_URL": "postgres://posthub:p%40ss@127.0.0.1:1/posthub",
+    "REDIS_URL": "redis://127.0.0.1:1/0",
+    "CELERY_BROKER_URL": "redis://127.0.0.1:1/0",
+    "CORS_ALLOWED_ORIGINS": "https://posthub.work",
+}
+
+
+@pytest.fixture
+def run(app_folder):
+    def run(*command, **changes):
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        environment = {
+            name: value for name, value in {**kept, **GOOD, **changes}.items() if value is not None
+        }
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=app_folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+SAFE = {"secret_key": GOOD["SECRET_KEY"], "debug": False, "hosts": ["api.posthub.work", ".posthub.work"]}
+
+
+class TestGuard:
+    def test_good(self):
+        assert problems(**SAFE) == []
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"secret_key": ""}, "SECRET_KEY is not set"),
+            ({"secret_key": "django-insecure-" + "abcdefghij" * 6}, "placeholder"),
+            ({"secret_key": "<production-secret>"}, "placeholder"),
+            ({"secret_key": "CHANGE-ME" + "abcdefghij" * 6}, "placeholder"),
+            ({"secret_key": "short"}, "too weak"),
+            ({"secret_key": "a" * 60}, "too weak"),
+            ({"debug": True}, "DEBUG is on"),
+            ({"hosts": []}, "ALLOWED_HOSTS is empty"),
+            ({"hosts": ["api.posthub.work", "*"]}, "wild card '*'"),
+            ({"hosts": ["*.posthub.work"]}, "wild card"),
+            ({"missing": ["REDIS_URL"]}, "REDIS_URL is not set"),
+        ],
+    )
+    def test_bad(self, change, words):
+        (problem,) = problems(**SAFE | change)
+        assert words in problem
+
+    def test_a_key_is_never_repeated(self):
+        assert "hunter2" not in str(problems(**SAFE | {"secret_key": "hunter2"}))
+
+
+class TestProduction:
+    """The real programs, started with the settings of production."""
+
+    def test_it_passes_djangos_own_deployment_checks(self, run):
+        done = run("manage.py", "check", "--deploy", "--fail-level", "WARNING")
+        assert done.returncode == 0, done.stderr
+
+    @pytest.mark.parametrize(
+        "program",
+        [
+            ("manage.py", "check"),
+            ("-m", "gunicorn", "--bind", "127.0.0.1:0", "--workers", "1", "config.wsgi:application"),
+            ("-m", "celery", "-A", "config", "worker", "-Q", "default"),
+            ("-m", "celery", "-A", "config", "beat"),
+        ],
+        ids=["manage", "gunicorn", "worker", "beat"],
+    )
+    def test_it_refuses_to_start_and_says_everything_that_is_wrong(self, run, program):
+        done = run(*program, SECRET_KEY="django-insecure-x", DEBUG="True", ALLOWED_HOSTS="*", REDIS_URL=None)
+        assert done.returncode == 2, done.stderr
+        assert "Error: production settings refuse to start: " in done.stderr
+        assert "\nTry: repair .env.production" in done.stderr
+        for words in ("SECRET_KEY is a placeholder", "DEBUG is on", "wild card", "REDIS_URL is not set"):
+            assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_the_demo_data_is_refused(self, run):
+        done = run("manage.py", "seed_demo", "--json")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("Error: these settings refuse demo data\nTry: ")
+
+    def test_the_sandbox_cannot_be_switched_on(self, run):
+        code = "from django.conf import settings as s; print(s.SANDBOX_ALLOWED, s.WEBHOOK_ALLOW_PRIVATE, s.DEBUG)"
+        assert run("-c", code, SANDBOX_ALLOWED="true").stdout == "False False False\n"
+
+    def test_secrets_may_be_files(self, run, tmp_path):
+        (tmp_path / "key").write_text(GOOD["SECRET_KEY"] + "\n")
+        (tmp_path / "url").write_text("postgres://posthub:from-file@db:5432/posthub\n")
+        code = (
+            "from django.conf import settings as s; print(s.SECRET_KEY, s.DATABASES['default']['PASSWORD'])"
+        )
+        files = {"SECRET_KEY_FILE": str(tmp_path / "key"), "DATABASE_URL_FILE": str(tmp_path / "url")}
+        done = run("-c", code, SECRET_KEY=None, DATABASE_URL=None, **files)
+        assert done.stdout == f"{GOOD['SECRET_KEY']} from-file\n"
+
+
+class TestEnvironment:
+    @pytest.mark.parametrize(("value", "meant"), [("True", True), ("1", True), ("no", False), ("off", False)])
+    def test_flags(self, monkeypatch, value, meant):
+        monkeypatch.setenv("X", value)
+        assert env.flag("X") is meant
+
+    def test_lists(self, monkeypatch):
+        monkeypatch.setenv("X", " a, b ,,c")
+        assert env.names("X") == ["a", "b", "c"]
+        assert env.names("Y", ["d"]) == ["d"]
+
+    def test_files_are_stripped(self, monkeypatch, tmp_path):
+        (tmp_path / "x").write_text("secret\n")
+        monkeypatch.setenv("X_FILE", str(tmp_path / "x"))
+        assert env.text("X") == "secret"
+
+    def test_the_password_of_the_database_is_decoded(self, monkeypatch):
+        monkeypatch.setenv("X", "postgresql://me:p%40ss%2Fword@db:5433/posthub?sslmode=require")
+        config = env.database("X")
+        assert (config["PASSWORD"], config["HOST"], config["PORT"]) == ("p@ss/word", "db", 5433)
+        assert config["OPTIONS"] == {"sslmode": "require"}
+        assert config["ENGINE"] == "django_prometheus.db.backends.postgresql"
+
+    @pytest.mark.parametrize("rate", ["10/min", "600/m", "5/hour", "1/s"])
+    def test_rates(self, monkeypatch, rate):
+        monkeypatch.setenv("X", rate)
+        assert env.rate("X", "1/s") == rate
+
+    def test_a_rate_may_be_off(self, monkeypatch):
+        monkeypatch.setenv("X", "off")
+        assert env.rate("X", "1/s") is None
+
+    @pytest.mark.parametrize(
+        ("read", "value", "words"),
+        [
+            (env.flag, "perhaps", "neither yes nor no"),
+            (lambda name: env.whole(name, 5), "many", "not a number"),
+            (lambda name: env.whole(name, 5, minimum=1), "0", "below its minimum"),
+            (lambda name: env.seconds(name, 5), "soon", "not a number"),
+            (lambda name: env.rate(name, "1/s"), "lots", "no rate"),
+            (env.database, "mysql://db/posthub", "not a postgres:// address"),
+            (env.database, "", "not set"),
+        ],
+    )
+    def test_mistakes_name_the_variable_and_the_way_out(self, monkeypatch, read, value, words):
+        monkeypatch.setenv("MY_NAME", value)
+        with pytest.raises(ConfigError) as caught:
+            read("MY_NAME")
+        problem, hint = str(caught.value).split("\n")
+        assert problem.startswith("Error: MY_NAME")
+        assert words in problem
+        assert hint.startswith("Try: MY_NAME=")
+
+    def test_a_value_and_a_file_at_once(self, monkeypatch):
+        monkeypatch.setenv("X", "a")
+        monkeypatch.setenv("X_FILE", "b")
+        with pytest.raises(ConfigError, match="both set"):
+            env.text("X")
+
+    def test_a_file_that_is_not_there(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("X_FILE", str(tmp_path / "nothing"))
+        with pytest.raises(ConfigError, match="cannot be read: No such file"):
+            env.text("X")
+
+
+def test_every_task_has_a_route_to_a_queue_that_exists():
+    from config import celery_app, queues
+
+    celery_app.loader.import_default_modules()
+    own = {name for name in celery_app.tasks if not name.startswith("celery.")}
+    assert own == set(queues.TASK_ROUTES)
+    assert {route["queue"] for route in queues.TASK_ROUTES.values()} == set(queues.NAMES)
+    for name, route in queues.TASK_ROUTES.items():
+        assert celery_app.amqp.router.route({}, name)["queue"].name == route["queue"]
+
+
+def test_every_task_is_bounded_and_survives_its_worker():
+    from config import celery_app, queues
+
+    limit = celery_app.conf.broker_transport_options["visibility_timeout"]
+    for name in queues.TASK_ROUTES:
+        task = celery_app.tasks[name]
+        assert task.acks_late
+        assert task.reject_on_worker_lost
+        assert task.soft_time_limit < task.time_limit < limit
+
+
+def test_no_migration_is_missing(db):
+    from django.core.management import call_command
+
+    call_command("makemigrations", "--check", "--dry-run", verbosity=0)

@@ -1,0 +1,97 @@
+"""The page «system»: staff only, what Prometheus says, and a clear answer when it says nothing."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+PATH = "/api/v1/system/"
+SERIES = {
+    "celery_queue_length": {"quick": "3", "default": "0"},
+    "celery_queue_oldest_message_age_seconds": {"quick": "12.5", "default": "NaN"},
+    "celery_queue_consumers": {"quick": "1"},
+    "backup_last_verified_timestamp_seconds": {"posthub": "1795416600.5", "shop": "0"},
+    "backup_last_verified_backup_timestamp_seconds": {"posthub": "1795416571"},
+    "backup_rto_seconds": {"posthub": "4.8"},
+    "backup_rto_target_seconds": {"posthub": "3600", "shop": "3600"},
+}
+
+
+@pytest.fixture
+def prometheus(settings):
+    """A double that knows the queries of this page, and answers as Prometheus does."""
+    answers = {"status": "success"}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            query = parse_qs(urlsplit(self.path).query)["query"][0]
+            label = query.split("(")[1].split(")")[0]
+            series = SERIES[query.split("(")[-1].rstrip(")")]
+            result = [
+                {"metric": {label: name}, "value": [1795416700, value]} for name, value in series.items()
+            ]
+            body = json.dumps({**answers, "data": {"result": result}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    settings.PROMETHEUS_URL = f"http://127.0.0.1:{server.server_port}/"
+    settings.GRAFANA_URL = "https://api.posthub.work/grafana/"
+    yield answers
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def boss(make_user, client_of):
+    return client_of(make_user("boss", is_staff=True))
+
+
+def test_staff_see_queues_and_the_proven_backup(boss, prometheus):
+    document = boss.get(PATH).json()
+    assert document["queues"] == [
+        {"name": "default", "length": 0, "oldest_age_seconds": None, "consumers": None},
+        {"name": "quick", "length": 3, "oldest_age_seconds": 12.5, "consumers": 1},
+    ]
+    assert document["backups"][0] == {
+        "database": "posthub",
+        "verified_at": "2026-11-23T06:50:00.500000Z",
+        "taken_at": "2026-11-23T06:49:31Z",
+        "rto_seconds": 4.8,
+        "rto_target_seconds": 3600.0,
+    }
+    assert document["grafana_url"] == "https://api.posthub.work/grafana/"
+
+
+def test_a_database_without_a_proof_is_shown_as_such(boss, prometheus):
+    unproven = boss.get(PATH).json()["backups"][1]
+    assert (unproven["database"], unproven["verified_at"], unproven["rto_seconds"]) == ("shop", None, None)
+
+
+def test_customers_and_strangers_are_refused(api, client, prometheus):
+    assert api.get(PATH).status_code == 403
+    assert client.get(PATH).status_code == 401
+
+
+def test_without_an_address_it_says_so(boss, settings):
+    settings.PROMETHEUS_URL = ""
+    answer = boss.get(PATH)
+    assert (answer.status_code, answer.json()["code"]) == (503, "no_prometheus")
+
+
+@pytest.mark.parametrize("broken", ["nobody", "refuses"])
+def test_a_silent_prometheus_is_told_without_its_address(boss, settings, prometheus, broken):
+    if broken == "nobody":
+        settings.PROMETHEUS_URL = "http://127.0.0.1:1"
+    prometheus["status"] = "error"
+    answer = boss.get(PATH)
+    assert (answer.status_code, answer.json()["code"]) == (503, "prometheus_silent")
+    assert "127.0.0.1" not in answer.content.decode()

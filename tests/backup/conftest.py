@@ -1,0 +1,117 @@
+"""A small database with everything a real one has, and settings that lead to the embedded servers."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from backup.settings import BackupSettings
+from backup.wiring import Wiring, wire
+from stack.programs import find, postgres_bin
+from stack.servers import ObjectStore, Postgres, Redis
+
+SCHEMA = """
+CREATE EXTENSION vector;
+CREATE TYPE state AS ENUM ('draft', 'published');
+CREATE TABLE channels (id serial PRIMARY KEY, name text UNIQUE NOT NULL);
+CREATE TABLE posts (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    channel_id int NOT NULL REFERENCES channels,
+    body text NOT NULL,
+    meta jsonb NOT NULL DEFAULT '{}',
+    state state NOT NULL DEFAULT 'draft',
+    created timestamptz NOT NULL DEFAULT now(),
+    embedding vector(8)
+);
+CREATE TABLE "Mixed Case" (id int, "a ""quoted"" one" text);
+CREATE TABLE empty (id int);
+CREATE TABLE events (at date NOT NULL, what text) PARTITION BY RANGE (at);
+CREATE TABLE events_2026 PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+CREATE INDEX ON posts USING hnsw (embedding vector_l2_ops);
+CREATE MATERIALIZED VIEW totals AS SELECT channel_id, count(*) FROM posts GROUP BY 1;
+CREATE VIEW published AS SELECT * FROM posts WHERE state = 'published';
+INSERT INTO channels (name) SELECT 'channel ' || i FROM generate_series(1, 20) i;
+INSERT INTO posts (channel_id, body, meta, embedding)
+  SELECT 1 + i % 20, repeat(md5(i::text), 4), jsonb_build_object('n', i),
+         (SELECT array_agg((i * j % 97)::real) FROM generate_series(1, 8) j)::vector
+  FROM generate_series(1, 2000) i;
+INSERT INTO "Mixed Case" VALUES (1, E'tab\\tnew\\nline\\\\.'), (2, NULL);
+INSERT INTO events SELECT date '2026-01-01' + i, 'event ' || i FROM generate_series(0, 300) i;
+SELECT lo_from_bytea(0, 'a large object');
+REFRESH MATERIALIZED VIEW totals;
+"""
+ROWS = 20 + 2000 + 2 + 301
+
+NewDatabase = Callable[..., str]
+Wire = Callable[..., Wiring]
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: Postgres) -> NewDatabase:
+    """Makes a database from SQL and returns its name."""
+
+    def make(sql: str = SCHEMA, prefix: str = "shop") -> str:
+        name = f"{prefix}_{secrets.token_hex(3)}"
+        with psycopg.connect(postgres.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
+            connection.execute(sql)
+        return name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def database(new_database: NewDatabase) -> str:
+    """A database that no test changes."""
+    return new_database()
+
+
+@pytest.fixture
+def store_url(tmp_path: Path) -> str:
+    return f"file://{tmp_path / 'store'}"
+
+
+@pytest.fixture
+def environ(postgres: Postgres, database: str, store_url: str) -> dict[str, str]:
+    """The least that the sidecar needs."""
+    return {
+        "DATABASE_URL": postgres.url_for(database),
+        "BACKUP_STORE_URL": store_url,
+        "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+        "BACKUP_REDIS_BIN": str(find("redis-server").parent),
+        "BACKUP_STORE_ATTEMPTS": "2",
+    }
+
+
+@pytest.fixture
+def wired(environ: dict[str, str]) -> Wire:
+    """Wires the sidecar; settings by the names of their variables."""
+
+    def make(**more: str) -> Wiring:
+        return wire(BackupSettings.load({**environ, **more}))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bucket(object_store: ObjectStore) -> dict[str, str]:
+    """Settings that lead to a bucket of the embedded S3 server."""
+    name = f"backups-{secrets.token_hex(3)}"
+    object_store.bucket(name)
+    return {
+        "BACKUP_STORE_URL": f"s3://{name}/prod",
+        "BACKUP_S3_ENDPOINT_URL": object_store.endpoint,
+        "BACKUP_S3_ACCESS_KEY_ID": object_store.access_key,
+        "BACKUP_S3_SECRET_ACCESS_KEY": object_store.secret_key,
+    }
+
+
+@pytest.fixture(scope="session")
+def busy_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis whose replicas are served at once."""
+    folder = tmp_path_factory.mktemp("redis")
+    with Redis(folder, options={"repl-diskless-sync-delay": "0"}) as server:
+        yield server

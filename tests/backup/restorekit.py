@@ -1,0 +1,102 @@
+"""The commands around a restore, run as on-call runs them, in this process or in one that can be killed."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+
+from backup.cli import backup
+from sidecar import cli
+from stack.servers import Postgres
+
+
+@dataclass(frozen=True)
+class Done:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Command:
+    """``python -m backup`` with the settings of one test."""
+
+    def __init__(
+        self, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.environ = environ
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str, **more: str) -> Done:
+        self._capsys.readouterr()
+        with self._monkeypatch.context() as patch:
+            for name, value in {**self.environ, **more}.items():
+                patch.setenv(name, value)
+            status = cli.run(backup, arguments)
+        return Done(status, *self._capsys.readouterr())
+
+    def held(self, *arguments: str) -> Any:
+        """A command that must succeed; its JSON."""
+        done = self(*arguments, "--json")
+        assert done.status == 0, done
+        return done.json
+
+    def typed(self, text: str, *arguments: str) -> tuple[int, str]:
+        """Run on a terminal where somebody types; exit code, and all that was to be seen."""
+        terminal, ours = pty.openpty()
+        with subprocess.Popen(
+            [sys.executable, "-m", "backup", *arguments],
+            env={**os.environ, **self.environ}, stdin=ours, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ) as process:  # fmt: skip
+            os.write(terminal, f"{text}\n".encode())
+            assert process.stdout is not None
+            seen = process.stdout.read()
+        os.close(terminal)
+        os.close(ours)
+        return process.returncode, seen
+
+    def killed_at(self, text: str, *arguments: str, then: Callable[[], object] = lambda: None) -> bool:
+        """Run until it says something, then kill -9; whether it came so far."""
+        with subprocess.Popen(
+            [sys.executable, "-m", "backup", *arguments],
+            env={**os.environ, **self.environ}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            assert process.stderr is not None
+            for line in process.stderr:
+                if text in line:
+                    then()
+                    os.kill(process.pid, signal.SIGKILL)
+                    process.wait()
+                    return True
+        return False
+
+
+def names(postgres: Postgres, part: str) -> list[str]:
+    """Databases with a part in their name, but for the one that is called just so."""
+    with psycopg.connect(postgres.url_for("postgres")) as connection:
+        found = connection.execute(
+            "SELECT datname FROM pg_database WHERE strpos(datname, %s) > 0 AND datname <> %s ORDER BY 1",
+            [part, part],
+        )
+        return [row[0] for row in found]
+
+
+def value(postgres: Postgres, database: str, query: str) -> Any:
+    """The first value of a query."""
+    with psycopg.connect(postgres.url_for(database)) as connection:
+        row = connection.execute(query.encode()).fetchone()
+    assert row is not None
+    return row[0]

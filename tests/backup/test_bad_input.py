@@ -1,0 +1,129 @@
+"""What a user gets wrong is named with what to try, exit code 2, and nothing is touched."""
+
+from pathlib import Path
+
+import pytest
+
+from backup.cli import backup
+from sidecar.cli import run as run_cli
+from stack.servers import Postgres
+from tests.backup.conftest import NewDatabase
+
+CASES = {
+    "unknown scheme": ({"BACKUP_STORE_URL": "ftp://host/x"}, "unknown scheme 'ftp'"),
+    "no bucket": ({"BACKUP_STORE_URL": "s3:///prefix"}, "names no bucket"),
+    "no folder": ({"BACKUP_STORE_URL": "file://"}, "names no absolute folder"),
+    "no store": ({"BACKUP_STORE_URL": ""}, "BACKUP_STORE_URL is not set"),
+    "not postgres": ({"DATABASE_URL": "mysql://u:p@h/d"}, "'mysql', not postgresql"),
+    "no database": ({"DATABASE_URL": "postgresql://u:p@h"}, "names no database"),
+    "nothing to do": ({"DATABASE_URL": ""}, "nothing to back up"),
+    "not redis": ({"BACKUP_REDIS_URLS": "cache=http://h"}, "'http', not redis"),
+    "no name": ({"BACKUP_REDIS_URLS": "redis://h"}, "not name=url"),
+    "twice": (
+        {"BACKUP_DATABASE_URLS": "a=postgresql://h/x, a=postgresql://h/y"},
+        "two databases have the name a",
+    ),
+    "a name that is no folder": (
+        {"BACKUP_DATABASE_URLS": "a=postgresql://h/x,attempts=postgresql://h/y"},
+        "attempts",
+    ),
+    "cron": ({"BACKUP_SCHEDULE": "every day"}, "BACKUP_SCHEDULE=every day: cron wants five fields"),
+    "cron values": ({"BACKUP_VERIFY_SCHEDULE": "0 25 * * *"}, "outside of hour 0-23"),
+    "time zone": ({"BACKUP_TIMEZONE": "Mars/Olympus"}, "no such time zone"),
+    "keeps nothing": (
+        {f"BACKUP_KEEP_{tier}": "0" for tier in ("LAST", "DAILY", "WEEKLY", "MONTHLY")},
+        "retention keeps nothing",
+    ),
+    "floor above all": (
+        {"BACKUP_KEEP_FLOOR": "99"},
+        "BACKUP_KEEP_FLOOR=99 contradicts",
+    ),
+    "within": ({"BACKUP_KEEP_WITHIN": "a while"}, "such as 36h, 14d, 2w"),
+    "recipient": ({"BACKUP_AGE_RECIPIENTS": "age1nonsense"}, "no public key"),
+    "identity file": ({"BACKUP_AGE_IDENTITY_FILE": "/nowhere/identity"}, "cannot be read"),
+    "identity": (
+        {"BACKUP_AGE_IDENTITY": "AGE-SECRET-KEY-1NONSENSE"},
+        "key 1 of the age identity cannot be read",
+    ),
+    "off-site is main": ({"BACKUP_OFFSITE_STORE_URL": "same"}, "off-site must be another place"),
+    "port": ({"BACKUP_PORT": "99999"}, "BACKUP_PORT=99999"),
+    "programs": ({"BACKUP_POSTGRES_BIN": "/nowhere"}, "pg_dump is not in /nowhere"),
+    "unreachable": (
+        {"DATABASE_URL": "postgresql://u:pw@127.0.0.1:9/d"},
+        "cannot connect to d on 127.0.0.1:9",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input(
+    name: str, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    changes, said = CASES[name]
+    settings = {**environ, **changes}
+    if settings.get("BACKUP_OFFSITE_STORE_URL") == "same":
+        settings["BACKUP_OFFSITE_STORE_URL"] = settings["BACKUP_STORE_URL"]
+    for variable, value in settings.items():
+        monkeypatch.setenv(variable, value)
+    assert run_cli(backup, ["run"], prog="backup") == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.startswith("Error: ")
+    assert "\nTry: " in err
+    assert not any(path.is_file() for path in (tmp_path / "store").rglob("*"))
+
+
+def test_wrong_key_and_missing_bucket(
+    environ: dict[str, str], bucket: dict[str, str], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for changes in (
+        {"BACKUP_S3_SECRET_ACCESS_KEY": "something-else"},
+        {"BACKUP_STORE_URL": "s3://not-there/x"},
+    ):
+        for variable, value in {**environ, **bucket, **changes}.items():
+            monkeypatch.setenv(variable, value)
+        assert run_cli(backup, ["run"], prog="backup") == 2
+        err = capsys.readouterr().err
+        assert err.startswith("Error: check of ")
+        assert "something-else" not in err
+
+
+def test_a_server_newer_than_the_client(
+    environ: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("pg_dump", "pg_dumpall"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 12.3'\n")
+        program.chmod(0o755)
+    for variable, value in {**environ, "BACKUP_POSTGRES_BIN": str(tmp_path / "bin")}.items():
+        monkeypatch.setenv(variable, value)
+    assert run_cli(backup, ["run"], prog="backup") == 2
+    err = capsys.readouterr().err
+    assert "pg_dump is 12.3: a dump needs one as new as the server" in err
+    assert "BACKUP_POSTGRES_BIN" in err
+
+
+def test_several_databases_need_a_choice(
+    environ: dict[str, str], postgres: Postgres, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    urls = ",".join(f"{name}={postgres.url_for(new_database('SELECT 1'))}" for name in ("one", "two"))
+    for variable, value in {**environ, "BACKUP_DATABASE_URLS": urls}.items():
+        monkeypatch.setenv(variable, value)
+    assert run_cli(backup, ["verify"], prog="backup") == 2
+    assert "choose with --database: one, two" in capsys.readouterr().err
+    assert run_cli(backup, ["run", "--json"], prog="backup") == 0
+    assert '"database": "two"' in capsys.readouterr().out
+
+
+def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(backup, ["--help"], prog="backup") == 0
+    assert "doctor" in capsys.readouterr().out
+    assert run_cli(backup, ["nonsense"], prog="backup") == 2
+    assert "Try:" in capsys.readouterr().err

@@ -1,0 +1,112 @@
+"""Dumps as text, digested table by table and object by object."""
+
+import random
+
+import pytest
+
+from backup.verify.digests import compare, digests
+
+DUMP = b"""--
+-- PostgreSQL database dump
+--
+
+\\restrict abc
+SET statement_timeout = 0;
+
+--
+-- Name: posts; Type: TABLE; Schema: public; Owner: shop
+--
+
+CREATE TABLE public.posts (
+    id integer
+);
+
+--
+-- Name: f(integer); Type: FUNCTION; Schema: public; Owner: shop
+--
+
+CREATE FUNCTION public.f(integer) RETURNS text LANGUAGE sql AS $$
+COPY x FROM stdin;
+$$;
+
+--
+-- Data for Name: posts; Type: TABLE DATA; Schema: public; Owner: shop
+--
+
+COPY public.posts (id) FROM stdin;
+1
+\\N
+\\\\.
+3
+\\.
+
+
+--
+-- Data for Name: empty; Type: TABLE DATA; Schema: public; Owner: shop
+--
+
+COPY public.empty (id) FROM stdin;
+\\.
+
+
+--
+-- PostgreSQL database dump complete
+--
+
+\\unrestrict abc
+"""
+
+
+def test_objects_and_rows() -> None:
+    found = digests([DUMP])
+    assert list(found) == [
+        ("TABLE", "public", "posts"),
+        ("FUNCTION", "public", "f(integer)"),
+        ("TABLE DATA", "public", "posts"),
+        ("TABLE DATA", "public", "empty"),
+    ]
+    assert found["TABLE DATA", "public", "posts"].rows == 4
+    assert found["TABLE DATA", "public", "empty"].rows == 0
+    assert found["TABLE", "public", "posts"].rows is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_how_it_is_cut_does_not_matter(seed: int) -> None:
+    source = random.Random(seed)
+    pieces, position = [], 0
+    while position < len(DUMP):
+        size = source.randint(1, 60)
+        pieces.append(DUMP[position : position + size])
+        position += size
+    assert digests(pieces) == digests([DUMP])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "key", "expected", "found"),
+    [
+        (b"\n3\n", b"\n4\n", ("TABLE DATA", "public", "posts"), "digest ", "digest "),
+        (b"\n3\n", b"\n", ("TABLE DATA", "public", "posts"), "4 rows", "3 rows"),
+        (b"id integer\n", b"id bigint\n", ("TABLE", "public", "posts"), "id integer", "id bigint"),
+        (b"Type: TABLE; Schema: public; Owner: shop", b"Type: TABLE; Schema: public; Owner: eve",
+         ("TABLE", "public", "posts"), "digest ", "digest "),
+    ],
+)  # fmt: skip
+def test_what_differs_is_named(
+    before: bytes, after: bytes, key: tuple[str, str, str], expected: str, found: str
+) -> None:
+    differences = list(compare(digests([DUMP]), digests([DUMP.replace(before, after)])))
+    assert [difference[0] for difference in differences] == [key]
+    assert differences[0][1].startswith(expected)
+    assert differences[0][2].startswith(found)
+
+
+def test_what_is_missing_is_named() -> None:
+    without = DUMP[: DUMP.index(b"-- Name: f(")] + DUMP[DUMP.index(b"-- Data for Name: posts") :]
+    assert list(compare(digests([DUMP]), digests([without]))) == [
+        (("FUNCTION", "public", "f(integer)"), "it is there", "nothing")
+    ]
+    assert next(compare(digests([without]), digests([DUMP])))[1:] == ("nothing", "it is there")
+
+
+def test_tokens_and_comments_do_not_count() -> None:
+    assert digests([DUMP.replace(b"abc", b"xyz").replace(b"dump complete", b"done")]) == digests([DUMP])

@@ -1,0 +1,206 @@
+"""Whatever fails, no manifest claims a backup that is not there, and older ones stay."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from backup import run as running
+from backup.errors import SpaceError, StoreAccessError, StoreError
+from backup.reading import Catalogues, read
+from backup.run import run
+from backup.spool import forward
+from backup.stopping import StoppedError
+from backup.store import LocalStore, MemoryStore, RetryingStore, RetryPolicy
+from backup.verify import verify
+from backup.wiring import Wiring
+from sidecar import OpsError
+from tests.backup.conftest import Wire
+
+
+class Faults:
+    """Makes a store fail from the n-th operation of a kind on."""
+
+    def __init__(self) -> None:
+        self.operation = ""
+        self.after = 0
+        self.error: OpsError | None = None
+
+    def arm(self, operation: str, after: int = 0) -> None:
+        self.operation, self.after = operation, after
+
+    def __call__(self, operation: str, key: str) -> None:
+        if self.operation not in (operation, "all"):
+            return
+        if self.after:
+            self.after -= 1
+            return
+        raise self.error or StoreError("the store is down", hint="", operation=operation, transient=True)
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults()
+
+
+def with_store(wiring: Wiring, faults: Faults, **more: object) -> Wiring:
+    store = RetryingStore(MemoryStore(fault=faults), RetryPolicy(attempts=2, first=0.001))
+    return dataclasses.replace(wiring, store=store, **more)
+
+
+def manifests(wiring: Wiring) -> list[str]:
+    store = wiring.store.inner
+    assert isinstance(store, MemoryStore)
+    return [key for key in store.objects if key.endswith("manifest.json")]
+
+
+@pytest.mark.parametrize(
+    ("operation", "after"),
+    [
+        ("begin", 0),
+        ("begin", 1),
+        ("part", 0),
+        ("complete", 0),
+        ("complete", 1),
+        ("head", 0),
+        ("head", 1),
+        ("put", 1),
+    ],
+)
+def test_a_store_that_fails_in_the_middle(wired: Wire, faults: Faults, operation: str, after: int) -> None:
+    wiring = with_store(wired(), faults)
+    first = run(wiring, wiring.targets[0])
+    faults.arm(operation, after)
+    with pytest.raises(OpsError):
+        run(wiring, wiring.targets[0])
+    faults.arm("")
+    assert [key.split("/")[1] for key in manifests(wiring)] == [first.id]
+    made = run(wiring, wiring.targets[0])
+    store = wiring.store.inner
+    assert isinstance(store, MemoryStore)
+    assert not store.uploads
+    ids = {key.split("/")[1] for key in store.objects if "attempts" not in key}
+    assert ids == {first.id, made.id}
+    history = read(wiring).history(made.database)
+    assert len(history.backups) == 2
+    newest = history.newest("backup")
+    assert newest is not None
+    assert newest.totals["success"] == 2
+    assert not any(record.outcome == "running" for record in history.records)
+
+
+def test_the_spool_takes_over_and_is_brought_home(wired: Wire, faults: Faults, tmp_path: Path) -> None:
+    wiring = with_store(wired(BACKUP_SPOOL_DIR=str(tmp_path / "spool")), faults)
+    target = wiring.targets[0]
+    assert wiring.spool is not None
+    before = run(wiring, target)
+    catalogues = Catalogues(wiring)
+    catalogues.read([target.name])
+    faults.arm("all")
+    away = run(wiring, target)
+    faults.arm("")
+    faults.arm("part")
+    in_the_middle = run(wiring, target)
+    faults.arm("all")
+    # While the store is away, what was known of it and what is in the spool are both seen.
+    history = catalogues.read([target.name]).history(target.name)
+    assert catalogues.problem is not None
+    # Made in the same second, their ids are in no order.
+    assert {(entry.id, entry.store) for entry in history.backups} == {
+        (before.id, "main"), (away.id, "spool"), (in_the_middle.id, "spool"),
+    }  # fmt: skip
+    newest = history.newest("backup", finished=True)
+    assert newest is not None
+    assert newest.totals["success"] == 3
+    faults.arm("")
+    assert forward(wiring) == 2
+    assert list(wiring.spool.walk()) == []
+    history = read(wiring).history(target.name)
+    assert {(entry.id, entry.store) for entry in history.backups} == {
+        (before.id, "main"), (away.id, "main"), (in_the_middle.id, "main"),
+    }  # fmt: skip
+    newest = history.newest("backup", finished=True)
+    assert newest is not None
+    assert newest.totals["success"] == 3
+    assert newest.store_errors["main:part"] > 0
+    assert verify(wiring, history.backups[1]).ok
+
+
+def test_a_store_that_breaks_while_the_spool_is_brought(wired: Wire, faults: Faults, tmp_path: Path) -> None:
+    wiring = with_store(wired(BACKUP_SPOOL_DIR=str(tmp_path / "spool")), faults)
+    assert wiring.spool is not None
+    faults.arm("all")
+    made = run(wiring, wiring.targets[0])
+    faults.arm("complete", 1)
+    with pytest.raises(StoreError):
+        forward(wiring)
+    faults.arm("")
+    assert manifests(wiring) == []
+    assert wiring.spool.head(f"{made.database}/{made.id}/manifest.json") is not None
+    assert forward(wiring) == 1
+    assert len(manifests(wiring)) == 1
+
+
+def test_a_damaged_spool_is_not_brought(wired: Wire, faults: Faults, tmp_path: Path) -> None:
+    wiring = with_store(wired(BACKUP_SPOOL_DIR=str(tmp_path / "spool")), faults)
+    assert wiring.spool is not None
+    faults.arm("all")
+    made = run(wiring, wiring.targets[0])
+    faults.arm("")
+    key = f"{made.database}/{made.id}/database.dump.zst"
+    wiring.spool.put(key, wiring.spool.get(key)[:-1] + b"?")
+    with pytest.raises(OpsError, match="SHA-256"):
+        forward(wiring)
+    assert manifests(wiring) == []
+
+
+def test_a_spool_without_room_is_seen_before(
+    wired: Wire, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wiring = with_store(wired(BACKUP_SPOOL_DIR=str(tmp_path / "spool")), faults)
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(running.shutil, "disk_usage", lambda _: usage)
+    faults.arm("all")
+    with pytest.raises(SpaceError, match="the spool has no room"):
+        run(wiring, wiring.targets[0])
+
+
+def test_refused_credentials_are_an_error_by_hand_and_spooled_by_the_service(
+    wired: Wire, faults: Faults, tmp_path: Path
+) -> None:
+    wiring = with_store(wired(BACKUP_SPOOL_DIR=str(tmp_path / "spool")), faults)
+    refused = StoreAccessError("no such key", hint="", operation="check")
+    store = MemoryStore()
+    store.check = lambda: (_ for _ in ()).throw(refused)  # type: ignore[method-assign]
+    wiring = dataclasses.replace(wiring, store=RetryingStore(store, RetryPolicy(attempts=1)))
+    with pytest.raises(StoreAccessError):
+        run(wiring, wiring.targets[0])
+    assert run(wiring, wiring.targets[0], strict=False).rows > 0
+    assert len(list(LocalStore(tmp_path / "spool").walk())) > 0
+
+
+def test_a_full_disk(wired: Wire, faults: Faults) -> None:
+    """The store's own last words come through, and nothing is left."""
+    wiring = with_store(wired(), faults)
+    faults.error = StoreError("No space left on device", hint="", operation="part")
+    faults.arm("part")
+    with pytest.raises(StoreError, match="No space left"):
+        run(wiring, wiring.targets[0])
+    assert manifests(wiring) == []
+
+
+def test_out_of_time(wired: Wire) -> None:
+    wiring = wired(BACKUP_TIMEOUT="0.001")
+    with pytest.raises(StoppedError, match="BACKUP_TIMEOUT"):
+        run(wiring, wiring.targets[0])
+    assert [info.key for info in wiring.store.walk() if "attempts" not in info.key] == []
+
+
+def test_stopped_on_request_leaves_nothing(wired: Wire) -> None:
+    wiring = wired()
+    with pytest.raises(StoppedError, match="on request"):
+        run(wiring, wiring.targets[0], lambda _: wiring.stop.request())
+    assert [info.key for info in wiring.store.walk() if "attempts" not in info.key] == []
+    history = read(wiring).history(wiring.targets[0].name)
+    assert [record.outcome for record in history.records] == ["failure"]

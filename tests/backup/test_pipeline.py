@@ -1,0 +1,180 @@
+"""From a child's output to a stored object: all or nothing, and readable without us."""
+
+import hashlib
+import io
+import os
+import resource
+import secrets
+import sys
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from backup.errors import DumpError, StoreError, VerificationError
+from backup.pipeline import ChildSource, Packing, Source, transfer
+from backup.pipeline.crypt import decrypt, parse_identities, parse_recipients
+from backup.store import LocalStore, MemoryStore, PartSizes
+from backup.verify.fetch import fetch
+from sidecar import UsageError
+
+pyrage = pytest.importorskip("pyrage")
+MIB = 1 << 20
+
+
+def child(code: str) -> ChildSource:
+    return ChildSource([sys.executable, "-c", code], env=dict(os.environ), hint="read it")
+
+
+def send(source: Source, store: MemoryStore, packing: Packing | None = None) -> object:
+    return transfer(source, store, "db/id", "x", role="archive", packing=packing or Packing(threads=1))
+
+
+def nothing_is_left(store: MemoryStore) -> bool:
+    return not store.objects and not store.uploads
+
+
+def test_what_was_sent_is_what_is_described() -> None:
+    store = MemoryStore()
+    stored = transfer(
+        child("print('hello ' * 10000, end='')"),
+        store,
+        "db/id",
+        "x",
+        role="archive",
+        packing=Packing(threads=1),
+    )
+    data = store.get("db/id/x.zst")
+    assert stored.raw_bytes == 60000
+    assert (stored.stored_bytes, stored.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert zstandard.ZstdDecompressor().decompressobj().decompress(data) == b"hello " * 10000
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            "import sys; print('x' * 5000000); sys.stderr.write('no such table'); sys.exit(3)",
+            "status 3: no such table",
+        ),
+        ("import os; print('x' * 5000000, flush=True); os.kill(os.getpid(), 9)", "killed by signal 9"),
+        ("import sys; sys.exit(1)", "it printed no reason"),
+    ],
+)
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_dump_that_fails_leaves_nothing(code: str, said: str, encrypted: bool) -> None:
+    store = MemoryStore()
+    recipients = (pyrage.x25519.Identity.generate().to_public(),) if encrypted else ()
+    with pytest.raises(DumpError, match=said):
+        send(child(code), store, Packing(threads=1, recipients=recipients))
+    assert nothing_is_left(store)
+
+
+@pytest.mark.parametrize("operation", ["begin", "part", "complete"])
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_store_that_fails_leaves_nothing(operation: str, encrypted: bool) -> None:
+    def fault(current: str, key: str) -> None:
+        if current == operation:
+            raise StoreError("the disk is full", hint="", operation=current)
+
+    store = MemoryStore(fault=fault)
+    recipients = (pyrage.x25519.Identity.generate().to_public(),) if encrypted else ()
+    packing = Packing(threads=1, recipients=recipients, sizes=PartSizes(first=100_000))
+    with pytest.raises(StoreError, match="the disk is full"):
+        send(child("import os,sys; sys.stdout.buffer.write(os.urandom(3000000))"), store, packing)
+    assert nothing_is_left(store)
+
+
+def test_any_recipient_can_read_it() -> None:
+    identities = [pyrage.x25519.Identity.generate() for _ in range(3)]
+    recipients = tuple(parse_recipients([str(identity.to_public()) for identity in identities[:2]]))
+    store = MemoryStore()
+    send(child("print('secret', end='')"), store, Packing(threads=2, recipients=recipients))
+    data = store.get("db/id/x.zst.age")
+    assert b"secret" not in data
+    for identity in identities[:2]:
+        plain = io.BytesIO()
+        decrypt(io.BytesIO(data), plain, parse_identities(f"# comment\n{identity}\n"))
+        assert zstandard.ZstdDecompressor().decompressobj().decompress(plain.getvalue()) == b"secret"
+    with pytest.raises(VerificationError, match="decryption failed"):
+        decrypt(io.BytesIO(data), io.BytesIO(), [identities[2]])
+
+
+def test_keys_that_are_none_are_refused_without_repeating_them() -> None:
+    secret = str(pyrage.x25519.Identity.generate())
+    with pytest.raises(UsageError) as caught:
+        parse_recipients([secret])
+    assert secret not in caught.value.message
+    with pytest.raises(UsageError) as caught:
+        parse_identities("AGE-SECRET-KEY-1WRONG")
+    assert "WRONG" not in caught.value.message
+    for wrong in ("age1nonsense", "ssh-nonsense", "nonsense"):
+        with pytest.raises(UsageError):
+            parse_recipients([wrong])
+    with pytest.raises(UsageError):
+        parse_identities("# only a comment")
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("damage", ["none", "flip", "truncate", "extend", "remove"])
+def test_fetching_tells_what_is_wrong(tmp_path: Path, encrypted: bool, damage: str) -> None:
+    identity = pyrage.x25519.Identity.generate()
+    store = MemoryStore()
+    packing = Packing(threads=1, recipients=(identity.to_public(),) if encrypted else ())
+    code = "import random,sys; sys.stdout.buffer.write(random.Random(1).randbytes(300000))"
+    stored = transfer(child(code), store, "db/id", "x", role="archive", packing=packing)
+    key = f"db/id/{stored.name}"
+    data = bytearray(store.get(key))
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+    elif damage == "truncate":
+        del data[-1000:]
+    elif damage == "extend":
+        data += b"more"
+    store.put(key, bytes(data))
+    if damage == "remove":
+        store.delete([key])
+    got = fetch(store, key, stored, tmp_path / "plain", (identity,))
+    if damage == "none":
+        assert (got.sha256, got.problem, got.raw_bytes) == (stored.sha256, None, 300000)
+    elif damage == "remove":
+        assert got.sha256 is None
+    else:
+        # The whole object is hashed, however early decoding fails.
+        assert got.sha256 == hashlib.sha256(data).hexdigest() != stored.sha256
+        assert got.stored_bytes == len(data)
+
+
+class Endless(Source):
+    """So many bytes that do not compress."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+        self.block = secrets.token_bytes(MIB)
+
+    def read(self) -> bytes:
+        data = self.block[: self.left]
+        self.left -= len(data)
+        return data
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    recipients = (pyrage.x25519.Identity.generate().to_public(),)
+
+    def peak_after(size: int) -> int:
+        transfer(
+            Endless(size),
+            store,
+            "db/id",
+            f"x{size}",
+            role="archive",
+            packing=Packing(threads=2, recipients=recipients),
+        )
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    small = peak_after(100 * MIB)
+    assert peak_after(300 * MIB) - small < 24 * 1024

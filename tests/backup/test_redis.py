@@ -1,0 +1,123 @@
+"""Redis: the RDB as a replica gets it, proven by loading it."""
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from backup.errors import BusyError, DumpError
+from backup.manifest import Manifest
+from backup.reading import read
+from backup.redis.lock import KEY, key_lock
+from backup.run import run
+from backup.verify import verify
+from backup.wiring import Wiring
+from stack.servers import Redis
+from tests.backup.conftest import Wire
+
+
+@pytest.fixture
+def client(busy_redis: Redis) -> Iterator["redis.Redis"]:
+    client = redis.Redis.from_url(busy_redis.url)
+    client.flushall()
+    with client.pipeline() as pipe:
+        for number in range(3000):
+            pipe.set(f"key:{number}", "x" * 200)
+        pipe.lpush("list", *range(500))
+        pipe.execute()
+    with redis.Redis.from_url(busy_redis.url.replace("/0", "/3")) as third:
+        third.hset("hash", mapping={"a": 1, "b": 2})
+        third.set("soon", "gone", ex=1)
+    yield client
+    client.flushall()
+    client.close()
+
+
+@pytest.fixture
+def wiring(wired: Wire, busy_redis: Redis) -> Wiring:
+    made = wired(DATABASE_URL="", BACKUP_REDIS_URLS=f"cache={busy_redis.url}")
+    return dataclasses.replace(made)
+
+
+def proven(wiring: Wiring, made: Manifest) -> None:
+    entry = read(wiring).history(made.database).find(made.id)
+    assert entry is not None
+    report = verify(wiring, entry)
+    assert report.differences == ()
+
+
+def test_a_backup_holds(wiring: Wiring, client: "redis.Redis") -> None:
+    made = run(wiring, wiring.targets[0])
+    assert made.kind == "redis"
+    # The lock is a key of its own.
+    assert [(space.number, space.keys) for space in made.keyspaces] == [(0, 3002), (3, 2)]
+    assert [stored.name for stored in made.objects] == ["dump.rdb.zst"]
+    assert client.get(KEY) is None
+    proven(wiring, made)
+
+
+@pytest.mark.parametrize("diskless", ["yes", "no"])
+def test_both_ways_of_sending(wiring: Wiring, client: "redis.Redis", diskless: str) -> None:
+    client.config_set("repl-diskless-sync", diskless)
+    try:
+        proven(wiring, run(wiring, wiring.targets[0]))
+    finally:
+        client.config_set("repl-diskless-sync", "yes")
+
+
+def test_a_server_that_is_written_to(wiring: Wiring, client: "redis.Redis") -> None:
+    done = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not done.is_set():
+            number += 1
+            client.set(f"new:{number}", "x")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        made = run(wiring, wiring.targets[0])
+    finally:
+        done.set()
+        writer.join()
+    proven(wiring, made)
+
+
+def test_lost_keys_are_named(wiring: Wiring, client: "redis.Redis") -> None:
+    made = run(wiring, wiring.targets[0])
+    spaces = (made.keyspaces[0].model_copy(update={"keys": 9999, "keys_after": 9999}), *made.keyspaces[1:])
+    key = f"cache/{made.id}/manifest.json"
+    wiring.store.put(key, made.model_copy(update={"keyspaces": spaces}).encode())
+    entry = read(wiring).history("cache").find(made.id)
+    assert entry is not None
+    [difference] = verify(wiring, entry).differences
+    assert (difference.kind, difference.object) == ("keys", "db0")
+    assert "9999" in difference.expected
+
+
+def test_one_run_at_a_time(wiring: Wiring, client: "redis.Redis") -> None:
+    target = wiring.targets[0]
+    assert target.kind == "redis"
+    with key_lock(target.address) as lock:
+        with pytest.raises(BusyError):
+            run(wiring, target)
+        client.delete(KEY)
+        with pytest.raises(DumpError, match="lost"):
+            lock.confirm()
+    run(wiring, target)
+
+
+def test_a_server_that_goes_away_in_the_middle(wired: Wire, tmp_path: Path) -> None:
+    with Redis(tmp_path / "r", options={"repl-diskless-sync-delay": "0"}) as server:
+        with redis.Redis.from_url(server.url) as client, client.pipeline() as pipe:
+            for number in range(20000):
+                pipe.set(f"key:{number}", bytes(500))
+            pipe.execute()
+        wiring = wired(DATABASE_URL="", BACKUP_REDIS_URLS=f"cache={server.url}")
+        with pytest.raises(DumpError):
+            run(wiring, wiring.targets[0], lambda _: server.kill())
+    assert [info.key for info in wiring.store.walk() if "attempts" not in info.key] == []

@@ -1,0 +1,334 @@
+"""Restore, promotion and rollback on a real server, through the command line; and what kill -9 leaves at each step."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from backup.postgres.address import parse
+from backup.postgres.databases import databases
+from backup.restore import names as naming
+from backup.restore import restoring, tables
+from backup.service.metrics import registry
+from backup.service.state import new_state
+from backup.settings import BackupSettings
+from backup.wiring import wire
+from stack.servers import Postgres
+from tests.backup.conftest import SCHEMA, NewDatabase
+from tests.backup.restorekit import Command, names, value
+
+pytest.importorskip("pyrage")
+
+WHOLE = """
+ALTER DATABASE {name} SET timezone = 'Asia/Tokyo';
+ALTER DATABASE {name} CONNECTION LIMIT 77;
+COMMENT ON DATABASE {name} IS E'the shop;\nALTER DATABASE is no statement here';
+REVOKE CONNECT ON DATABASE {name} FROM PUBLIC;
+"""
+
+
+@pytest.fixture
+def shop(new_database: NewDatabase, postgres: Postgres) -> str:
+    """A database of this test's own."""
+    name = new_database(SCHEMA, "prod")
+    with psycopg.connect(postgres.url_for("postgres"), autocommit=True) as connection:
+        connection.execute(WHOLE.format(name=name).encode())
+    return name
+
+
+@pytest.fixture
+def command(
+    shop: str, postgres: Postgres, environ: dict[str, str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> Iterator[Command]:  # fmt: skip
+    (tmp_path / "work").mkdir()
+    settings = {
+        **environ,
+        "DATABASE_URL": postgres.url_for(shop),
+        "BACKUP_WORK_DIR": str(tmp_path / "work"),
+        "BACKUP_RESTORE_JOBS": "2",
+    }
+    yield Command(settings, monkeypatch, capsys)
+    assert list((tmp_path / "work").iterdir()) == []
+    assert names(postgres, naming.WORKING) == []
+    with databases(parse(postgres.url)) as server:
+        for name in server.starting_with(shop):
+            server.drop(name)
+
+
+def lose(postgres: Postgres, database: str) -> None:
+    """What makes somebody want the backup."""
+    value(
+        postgres,
+        database,
+        "WITH gone AS (DELETE FROM posts WHERE id > 10 RETURNING 1) SELECT count(*) FROM gone",
+    )
+
+
+def count(postgres: Postgres, database: str) -> int:
+    return int(value(postgres, database, "SELECT count(*) FROM posts"))
+
+
+def test_there_and_back(command: Command, postgres: Postgres, shop: str) -> None:
+    made = command.held("run")
+    lose(postgres, shop)
+    # The only PostgreSQL is meant, whatever Redis servers there are.
+    done = command("restore", "--dry-run", BACKUP_REDIS_URLS="broker=redis://127.0.0.1:9/0")
+    assert done.status == 0
+    assert [line for line in restoring.STEPS if line not in done.out] == []
+    assert names(postgres, shop) == []
+    restored = command.held("restore", "latest")
+    into = restored["into"]
+    assert into == f"{shop}_restored_{made['id'].partition('-')[0].lower()}"
+    assert (restored["ok"], restored["differences"], restored["rows"]) == (True, [], made["rows"])
+    assert (count(postgres, into), count(postgres, shop)) == (2000, 10)
+    assert names(postgres, shop) == [into]
+    # Again: it is there, and nothing is done.
+    assert command.held("restore", "latest")["found"] is True
+    promoted = command.held("promote", into, "--yes-i-mean", shop)
+    kept = promoted["kept"]
+    assert kept.startswith(f"{shop}_before_2")
+    assert (count(postgres, shop), count(postgres, kept)) == (2000, 10)
+    assert command.held("promote", into, "--yes-i-mean", shop)["found"] is True
+    assert names(postgres, shop) == [kept]
+    # What belongs to the database as a whole came along.
+    assert value(postgres, shop, "SHOW timezone") == "Asia/Tokyo"
+    about = "FROM pg_database WHERE datname = current_database()"
+    assert value(postgres, shop, f"SELECT datconnlimit {about}") == 77
+    assert value(postgres, shop, f"SELECT shobj_description(oid, 'pg_database') {about}").startswith(
+        "the shop;\nALTER"
+    )
+    assert " =T/" in value(postgres, shop, f"SELECT array_to_string(datacl, ' ') {about}")
+    assert value(postgres, shop, "SELECT count(*) FROM pg_stats WHERE tablename = 'posts'") > 0
+    # And back, with what was written meanwhile kept; and forth again.
+    value(
+        postgres,
+        shop,
+        "WITH new AS (INSERT INTO channels (name) VALUES ('new') RETURNING 1) SELECT count(*) FROM new",
+    )
+    back = command.held("rollback", "--yes-i-mean", shop)
+    assert (count(postgres, shop), count(postgres, back["kept"])) == (10, 2000)
+    assert command.held("rollback", "--yes-i-mean", shop)["found"] is True
+    assert value(postgres, back["kept"], "SELECT count(*) FROM channels") == 21
+    command.held("promote", back["kept"], "--yes-i-mean", shop)
+    assert count(postgres, shop) == 2000
+    # A later backup of what was promoted does not carry our marks along.
+    command.held("run")
+    later = command.held("restore", "latest", "--into", f"{shop}_later")
+    assert later["ok"]
+
+
+def test_what_is_refused(command: Command, postgres: Postgres, shop: str, new_database: NewDatabase) -> None:
+    command.held("run")
+    other = new_database("SELECT 1", "other")
+    refused = {
+        "is the live database": ["restore", "--into", shop],
+        "no restore made it": ["restore", "--into", other],
+        "too long": ["restore", "--into", "x" * 64],
+        "do not go together": ["restore", "--schema", "side"],
+        "has no table public.no": ["restore", "--table", "no"],
+        "no restored database": ["promote", "--yes-i-mean", shop],
+        "there is no database nothing": ["promote", "nothing", "--yes-i-mean", shop],
+        "was not made by a restore": ["promote", other, "--yes-i-mean", shop],
+        "was not promoted": ["rollback", "--yes-i-mean", shop],
+        "there is no backup": ["restore", "20200101T000000Z-000000"],
+        "backup of PostgreSQL": ["restore", "--to", "/tmp/x.rdb"],
+    }
+    for said, arguments in refused.items():
+        done = command(*arguments)
+        assert (done.status, said in done.err, "Try: " in done.err) == (2, True, True), (arguments, done)
+    into = command.held("restore")["into"]
+    done = command("promote", into)
+    assert (done.status, "nobody is here to confirm" in done.err) == (2, True)
+    done = command("promote", into, "--yes-i-mean", "posthub")
+    assert (done.status, "nothing was done" in done.err) == (2, True)
+    assert command("promote", into, "--dry-run").status == 0
+    assert names(postgres, shop) == [into]
+    weak = postgres.url_for(shop).replace("posthub:posthub@", "weak_restorer:pw-of-weak@")
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE weak_restorer LOGIN PASSWORD 'pw-of-weak'")
+        connection.execute(f"GRANT CONNECT ON DATABASE {shop} TO weak_restorer")
+    done = command("restore", "--into", f"{shop}_weak", BACKUP_RESTORE_URL=weak)
+    assert (done.status, "may not make databases" in done.err, "pw-of-weak" in done.err) == (2, True, False)
+
+
+def test_a_restore_that_is_not_proven_is_not_promoted(
+    command: Command, postgres: Postgres, shop: str, tmp_path: Path
+) -> None:
+    command.held("run")
+    checks = tmp_path / "checks"
+    checks.mkdir()
+    (checks / "posts.sql").write_text("SELECT count(*) > 5000 FROM posts")
+    done = command("restore", BACKUP_VERIFY_CHECKS_DIR=str(checks))
+    assert done.status == 1
+    assert "NOT PROVEN" in done.out
+    assert "check posts.sql: expected true, found False" in done.out
+    into = names(postgres, shop)[0]
+    done = command("promote", into, "--yes-i-mean", shop)
+    assert (done.status, "is not proven" in done.err) == (2, True)
+    # The next run makes it anew.
+    restored = command.held("restore")
+    assert (restored["into"], restored["found"], restored["ok"]) == (into, False, True)
+
+
+def test_killed_at_each_step(command: Command, postgres: Postgres, shop: str) -> None:
+    """Nothing of production changes before the promotion; run again, it begins anew and goes to its end."""
+    command.held("run")
+    lose(postgres, shop)
+    into = f"{shop}_new"
+    for step in restoring.STEPS:
+        assert command.killed_at(step, "restore", "--into", into), step
+        assert (count(postgres, shop), into in names(postgres, shop)) == (10, False), step
+    assert _insisted(command, "restore", "--into", into)["ok"]
+    assert names(postgres, shop) == [into]
+    for step in (f"look at {shop}", f"swap: {shop}"):
+        command.killed_at(step, "promote", into, "--yes-i-mean", shop)
+        _check_whole(postgres, shop, into)
+    kept = _insisted(command, "promote", into, "--yes-i-mean", shop)["kept"]
+    assert (count(postgres, shop), names(postgres, shop)) == (2000, [kept])
+    for step in (f"look at {shop}", f"swap: {shop}"):
+        command.killed_at(step, "rollback", "--yes-i-mean", shop)
+        assert count(postgres, shop) in (10, 2000)
+    _insisted(command, "rollback", "--yes-i-mean", shop)
+    assert count(postgres, shop) == 10
+
+
+def _check_whole(postgres: Postgres, shop: str, into: str) -> None:
+    """Either all of the swap has happened or nothing."""
+    there = names(postgres, shop)
+    rows = count(postgres, shop)
+    assert (rows, there == [into]) == (10, True) or (rows, into in there, len(there)) == (2000, False, 1)
+
+
+def _insisted(command: Command, *arguments: str) -> dict[str, object]:
+    """The lock of a process that was killed ends with its connection, which the server notices within moments."""
+    deadline = time.monotonic() + 15
+    while True:
+        done = command(*arguments, "--json")
+        if done.status == 0 or time.monotonic() > deadline:
+            assert done.status == 0, done
+            return dict(done.json)
+        time.sleep(0.2)
+
+
+def test_a_pool_that_reconnects_at_once_does_not_hinder(
+    command: Command, postgres: Postgres, shop: str
+) -> None:
+    command.held("run")
+    command.held("restore", "--into", f"{shop}_new")
+    over, ended = threading.Event(), []
+
+    def client() -> None:
+        while not over.is_set():
+            try:
+                with psycopg.connect(
+                    postgres.url_for(shop), connect_timeout=5, application_name="pool"
+                ) as mine:
+                    while not over.is_set():
+                        mine.execute("SELECT count(*) FROM posts")
+            except psycopg.Error as error:
+                ended.append(str(error))
+
+    clients = [threading.Thread(target=client) for _ in range(4)]
+    for thread in clients:
+        thread.start()
+    try:
+        while "pool" not in str(command("promote", "--dry-run").err):
+            time.sleep(0.05)
+        begin = time.monotonic()
+        promoted = command.held("promote", "--yes-i-mean", shop)
+        assert time.monotonic() - begin < 10
+    finally:
+        over.set()
+        for thread in clients:
+            thread.join()
+    assert ended
+    assert names(postgres, shop) == [promoted["kept"]]
+
+
+def test_somebody_types_the_name(command: Command, postgres: Postgres, shop: str) -> None:
+    command.held("run")
+    command.held("restore", "--into", f"{shop}_new")
+    status, seen = command.typed("yes", "promote")
+    assert (status, f"Type {shop} to go on" in seen, "nothing was done" in seen) == (2, True, True), seen
+    assert names(postgres, shop) == [f"{shop}_new"]
+    status, seen = command.typed(shop, "promote")
+    assert (status, "is in production" in seen) == (0, True), seen
+
+
+def test_what_cannot_be_swapped_stays(command: Command, postgres: Postgres, shop: str) -> None:
+    command.held("run")
+    command.held("restore", "--into", f"{shop}_new")
+    with psycopg.connect(postgres.url_for("postgres"), autocommit=True) as holder:
+        with holder.transaction():
+            # Holds the lock that a rename needs.
+            holder.execute(f"ALTER DATABASE {shop}_new SET work_mem = '5MB'")
+            locked = command("promote", "--yes-i-mean", shop)
+        assert (locked.status, "all is as it was" in locked.err) == (1, True), locked
+    assert names(postgres, shop) == [f"{shop}_new"]
+    assert count(postgres, shop) == 2000
+
+
+def test_single_tables(command: Command, postgres: Postgres, shop: str) -> None:
+    command.held("run")
+    lose(postgres, shop)
+    for step in tables.STEPS:
+        assert command.killed_at(step, "restore", "--table", "posts", "--schema", "side")
+        complete = step == tables.STEPS[-1]
+        assert value(postgres, shop, "SELECT to_regclass('side.posts') IS NOT NULL") is complete, step
+    wanted = [
+        "--table",
+        "posts",
+        "--table",
+        "public.Mixed Case",
+        "--table",
+        "events_2026",
+        "--schema",
+        "Side Show",
+    ]
+    assert command("restore", *wanted, "--dry-run").status == 0
+    for _ in range(2):  # a second time it is made anew
+        restored = command.held("restore", *wanted)
+        assert (restored["ok"], restored["differences"]) == (True, [])
+    assert value(postgres, shop, 'SELECT count(*) FROM "Side Show".posts') == 2000
+    assert (
+        value(postgres, shop, 'SELECT "a ""quoted"" one" FROM "Side Show"."Mixed Case" WHERE id = 1')
+        == "tab\tnew\nline\\."
+    )
+    assert value(postgres, shop, 'SELECT count(*) FROM "Side Show".events_2026') == 301
+    assert count(postgres, shop) == 10
+    done = command("restore", "--table", "posts", "--schema", "public")
+    assert (done.status, "no restore made it" in done.err) == (2, True)
+
+
+def test_a_drill(command: Command, postgres: Postgres, shop: str) -> None:
+    command.held("run")
+    done = command.held("drill")
+    assert (done["ok"], done["rows"]) == (True, 2323)
+    assert 0 < done["rto_seconds"] < 120
+    assert done["rpo_seconds"] > 0
+    assert names(postgres, shop) == []
+    assert command("drill", "--dry-run").status == 0
+    shown = _metrics(command)
+    assert shown["backup_last_drill_success"] == 1.0
+    assert shown["backup_drill_rto_seconds"] == pytest.approx(done["rto_seconds"])
+    assert shown["backup_drill_rpo_seconds"] == pytest.approx(done["rpo_seconds"])
+    assert time.time() - shown["backup_last_drill_timestamp_seconds"] < 300
+
+
+def _metrics(command: Command) -> dict[str, float]:
+    """What the service would show now, by name."""
+    state = new_state(wire(BackupSettings.load(command.environ)))
+    state.refresh()
+    return {sample.name: sample.value for family in registry(state).collect() for sample in family.samples}
+
+
+def test_names() -> None:
+    long = "ü" * 40
+    assert naming.restored("shop", "20261123T050000Z-ab12cd") == "shop_restored_20261123t050000z"
+    assert naming.fits(naming.restored(long, "20261123T050000Z-ab12cd"))
+    assert naming.working("a") != naming.working("b")
+    assert not naming.fits("")

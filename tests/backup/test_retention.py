@@ -1,0 +1,162 @@
+"""What retention keeps: by example, against golden files, and for any history."""
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backup.retention import Held, Plan, Policy, plan
+
+NOW = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def daily(count: int, *, hour: int = 2, step: timedelta = timedelta(days=1)) -> list[Held]:
+    newest = NOW.replace(hour=hour)
+    moments = [newest - step * number for number in range(count)]
+    return [Held(f"{moment:%Y%m%dT%H%M%SZ}-{number:06x}", moment) for number, moment in enumerate(moments)]
+
+
+def as_text(found: Plan) -> str:
+    lines = [f"blocked: {reason}" for reason in found.blocked]
+    lines += [
+        f"{'keep  ' if each.keep else 'delete'} {each.id}  {'; '.join(each.reasons)}"
+        for each in found.decisions
+    ]
+    return "\n".join(lines) + "\n"
+
+
+CASES = {
+    "gfs-of-a-year": (daily(400), Policy(last=2, daily=7, weekly=5, monthly=12, yearly=3)),
+    "hourly": (
+        daily(60, hour=4, step=timedelta(hours=1)),
+        Policy(last=1, hourly=24, daily=3, weekly=0, monthly=0),
+    ),
+    "within": (daily(12), Policy(last=1, daily=0, weekly=0, monthly=0, within=timedelta(days=4))),
+    "days-of-berlin": (
+        daily(10, hour=0, step=timedelta(hours=8)),
+        Policy(last=0, daily=3, weekly=0, monthly=0, zone=ZoneInfo("Europe/Berlin")),
+    ),
+    "unverified-and-failed": (
+        [
+            Held(held.id, held.taken, state)
+            for held, state in zip(
+                daily(8),
+                (
+                    "unverified",
+                    "failed",
+                    "verified",
+                    "failed",
+                    "unverified",
+                    "verified",
+                    "verified",
+                    "verified",
+                ),
+                strict=True,
+            )
+        ],
+        Policy(last=2, daily=0, weekly=0, monthly=0),
+    ),
+    "floor": (daily(6), Policy(last=0, daily=0, weekly=0, monthly=0, floor=4)),
+    "overdue": (daily(6)[2:], Policy(last=1, daily=0, weekly=0, monthly=0)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name: str) -> None:
+    backups, policy = CASES[name]
+    golden = GOLDEN / f"{name}.txt"
+    assert as_text(plan(backups, policy, NOW)) == golden.read_text()
+
+
+def test_nothing_is_deleted_while_the_caller_has_a_problem() -> None:
+    found = plan(
+        daily(30), Policy(last=1, daily=1, weekly=0, monthly=0), NOW, problems=["the last run failed"]
+    )
+    assert found.deletions == []
+    assert found.blocked == ("the last run failed",)
+
+
+@pytest.mark.parametrize(
+    ("newest", "reason"),
+    [
+        (Held("n", NOW - timedelta(days=3)), "overdue"),
+        (Held("n", NOW, "failed"), "failed its verification"),
+        (Held("n", NOW - timedelta(hours=25), "unverified"), "unverified past its time"),
+        (Held("n", NOW, anomalous=True), "anomalous"),
+        (Held("n", NOW + timedelta(days=2)), "clock"),
+    ],
+)
+def test_what_blocks(newest: Held, reason: str) -> None:
+    older = [Held(f"o{days}", NOW - timedelta(days=days)) for days in range(4, 30)]
+    policy = Policy(last=1, daily=1, weekly=0, monthly=0, verify_within=timedelta(hours=24))
+    found = plan([newest, *older], policy, NOW)
+    assert found.deletions == []
+    assert any(reason in text for text in found.blocked)
+
+
+def test_no_backups_no_plan() -> None:
+    assert plan([], Policy(), NOW) == Plan(())
+
+
+histories = st.lists(
+    st.builds(
+        lambda minutes, state, anomalous, number: Held(
+            f"b{number}", NOW - timedelta(minutes=minutes), state, anomalous
+        ),
+        st.integers(-60 * 24 * 3, 60 * 24 * 800),
+        st.sampled_from(["verified", "verified", "verified", "unverified", "failed"]),
+        st.integers(0, 20).map(lambda number: number == 0),
+        st.integers(0, 10**6),
+    ),
+    max_size=60,
+    unique_by=lambda held: held.id,
+)
+small = st.integers(0, 6)
+policies = st.builds(
+    Policy,
+    last=small,
+    hourly=small,
+    daily=small,
+    weekly=small,
+    monthly=small,
+    yearly=small,
+    within=st.integers(0, 400).map(lambda hours: timedelta(hours=hours)),
+    floor=st.integers(1, 5),
+)
+jumps = st.integers(-60 * 24 * 4000, 60 * 24 * 4000).map(lambda minutes: timedelta(minutes=minutes))
+
+
+@settings(max_examples=150, deadline=None)
+@given(histories, policies, jumps)
+def test_for_any_history(backups: list[Held], policy: Policy, jump: timedelta) -> None:
+    found = plan(backups, policy, NOW)
+    gone = set(found.deletions)
+    verified = sorted((h for h in backups if h.state == "verified"), key=lambda h: (h.taken, h.id))
+    left = [held for held in verified if held.id not in gone]
+    # Never fewer verified than the floor, or than there were.
+    assert len(left) >= min(policy.floor, len(verified))
+    # The newest verified stays, and whatever is newer than it.
+    if verified:
+        assert verified[-1] in left
+        assert all(held.id not in gone for held in backups if held.taken > verified[-1].taken)
+    else:
+        assert not gone
+    # Carrying it out and asking again deletes nothing more.
+    remaining = [held for held in backups if held.id not in gone]
+    assert plan(remaining, policy, NOW).deletions == []
+    # Order does not matter.
+    shuffled = backups[:]
+    random.Random(1).shuffle(shuffled)
+    assert plan(shuffled, policy, NOW) == found
+    # A clock that jumps, deletes nothing extra (what it blocks, an honest clock may delete).
+    honest = plan(backups, policy, max((h.taken for h in backups), default=NOW))
+    assert set(plan(backups, policy, NOW + jump).deletions) <= set(honest.deletions)
+    # Every decision has its reason.
+    assert json.dumps([decision.reasons for decision in found.decisions])
+    assert all(decision.reasons for decision in found.decisions)

@@ -1,0 +1,250 @@
+"""A backup of a real database into real stores, restored, compared, and read without us."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from backup import layout
+from backup.catalogue import Entry
+from backup.errors import BusyError, CatalogueError, PreflightError
+from backup.manifest import Manifest
+from backup.postgres.lock import advisory_lock
+from backup.reading import read
+from backup.run import run
+from backup.verify import verify
+from backup.wiring import Wiring
+from stack.servers import Postgres
+from tests.backup.conftest import ROWS, NewDatabase, Wire
+
+pyrage = pytest.importorskip("pyrage")
+
+
+def latest(wiring: Wiring) -> Entry:
+    entry = read(wiring).history(wiring.targets[0].name).latest
+    assert entry is not None
+    return entry
+
+
+def archive_key(manifest: Manifest) -> str:
+    stored = manifest.object_of("archive")
+    assert stored is not None
+    return f"{layout.folder(manifest.database, manifest.id)}/{stored.name}"
+
+
+def test_a_backup_in_s3_holds(wired: Wire, bucket: dict[str, str], database: str) -> None:
+    identity = pyrage.x25519.Identity.generate()
+    wiring = wired(
+        **bucket, BACKUP_AGE_RECIPIENTS=str(identity.to_public()), BACKUP_AGE_IDENTITY=str(identity)
+    )
+    seen: list[int] = []
+    made = run(wiring, wiring.targets[0], seen.append)
+    assert (made.rows, len(made.tables)) == (ROWS, 5)
+    assert {extension.name for extension in made.extensions} == {"plpgsql", "vector"}
+    assert sum(seen) >= sum(stored.raw_bytes for stored in made.objects if stored.role == "archive")
+    assert made.encrypted
+    entry = latest(wiring)
+    assert (entry.id, entry.state) == (made.id, "unverified")
+    report = verify(wiring, entry)
+    assert report.differences == ()
+    assert report.ok
+    assert report.restore_seconds > 0
+    entry = latest(wiring)
+    assert entry.verified
+    assert [record.outcome for record in read(wiring).history(database).records] == ["success", "success"]
+
+
+def test_the_manifest_is_the_last_thing_written(wired: Wire) -> None:
+    wiring = wired()
+    made = run(wiring, wiring.targets[0])
+    objects = {info.key: info.modified for info in wiring.store.walk(f"{made.database}/{made.id}/")}
+    assert max(objects, key=lambda key: objects[key]).endswith("manifest.json")
+    assert len(objects) == 3
+
+
+def test_stock_programs_read_it(
+    wired: Wire, tmp_path: Path, new_database: NewDatabase, postgres: Postgres
+) -> None:
+    """``age -d | zstd -d | pg_restore`` with the programs as they are."""
+    from stack.programs import find
+
+    identity = pyrage.x25519.Identity.generate()
+    wiring = wired(BACKUP_AGE_RECIPIENTS=str(identity.to_public()))
+    made = run(wiring, wiring.targets[0])
+    (tmp_path / "identity.txt").write_text(str(identity))
+    empty = new_database("SELECT 1", "restored")
+    file = tmp_path / "store" / archive_key(made)
+    age = subprocess.Popen([find("age"), "-d", "-i", tmp_path / "identity.txt", file], stdout=subprocess.PIPE)
+    zstd = subprocess.Popen([find("zstd"), "-d", "-q"], stdin=age.stdout, stdout=subprocess.PIPE)
+    restore = subprocess.run(
+        [wiring.programs.path("pg_restore"), "--exit-on-error", f"--dbname={postgres.url_for(empty)}"],
+        stdin=zstd.stdout,
+    )
+    assert (age.wait(), zstd.wait(), restore.returncode) == (0, 0, 0)
+    with psycopg.connect(postgres.url_for(empty)) as connection:
+        assert connection.execute("SELECT count(*) FROM posts").fetchone() == (2000,)
+
+
+def test_roles_and_grants_come_along(wired: Wire, new_database: NewDatabase, postgres: Postgres) -> None:
+    name = new_database(
+        "CREATE ROLE reader; CREATE ROLE boss; GRANT reader TO boss WITH ADMIN OPTION;"
+        "CREATE TABLE t (id int); ALTER TABLE t OWNER TO boss; GRANT SELECT ON t TO reader; INSERT INTO t VALUES (1);"
+    )
+    wiring = wired(DATABASE_URL=postgres.url_for(name))
+    made = run(wiring, wiring.targets[0])
+    assert {"reader", "boss"} <= set(made.roles)
+    assert verify(wiring, latest(wiring)).differences == ()
+
+
+DAMAGES = {
+    "flipped byte": lambda data: (
+        data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
+    ),
+    "truncated": lambda data: data[:-7],
+    "empty": lambda data: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_object_is_named(wired: Wire, damage: str) -> None:
+    wiring = wired()
+    made = run(wiring, wiring.targets[0])
+    key, stored = archive_key(made), made.object_of("archive")
+    assert stored is not None
+    wiring.store.put(key, DAMAGES[damage](wiring.store.get(key)))
+    report = verify(wiring, latest(wiring))
+    assert not report.ok
+    [difference] = report.differences
+    assert (difference.kind, difference.object) == ("object", "database.dump.zst")
+    assert stored.sha256 in difference.expected or str(stored.stored_bytes) in difference.expected
+    assert latest(wiring).state == "FAILED"
+    newest = read(wiring).history(made.database).newest("verification")
+    assert newest is not None
+    assert newest.totals == {"failure": 1}
+
+
+def test_another_database_s_archive_is_found_out(
+    wired: Wire, new_database: NewDatabase, postgres: Postgres
+) -> None:
+    """Right digest, wrong contents: the counts of the snapshot do not lie."""
+    wiring = wired()
+    made = run(wiring, wiring.targets[0])
+    other = new_database("CREATE TABLE channels (id int, name text); INSERT INTO channels VALUES (1, 'x')")
+    theirs = run(
+        wired(DATABASE_URL=postgres.url_for(other)), wired(DATABASE_URL=postgres.url_for(other)).targets[0]
+    )
+    wiring.store.put(archive_key(made), wiring.store.get(archive_key(theirs)))
+    objects = (theirs.objects[0], made.objects[1])
+    wiring.store.put(
+        layout.manifest(made.database, made.id), made.model_copy(update={"objects": objects}).encode()
+    )
+    found = {(each.kind, each.object): each for each in verify(wiring, latest(wiring)).differences}
+    assert found["rows", "public.posts"].expected == "2000"
+    assert found["rows", "public.posts"].found == "nothing"
+    assert found["rows", "public.channels"].found == "1"
+    assert ("extension", "vector") in found
+
+
+def test_a_damaged_manifest_is_named(wired: Wire) -> None:
+    wiring = wired()
+    made = run(wiring, wiring.targets[0])
+    key = layout.manifest(made.database, made.id)
+    data = wiring.store.get(key)
+    wiring.store.put(key, data.replace(b'"rows": 2000', b'"rows": 1000'))
+    history = read(wiring).history(made.database)
+    assert history.backups == ()
+    assert [broken.id for broken in history.broken] == [made.id]
+    assert "digest" in history.broken[0].error.message
+    for wrong, said in (
+        (b"{}", "format None"),
+        (b"no", "no JSON"),
+        (data.replace(b'"format": 1', b'"format": 9'), "9"),
+    ):
+        with pytest.raises(CatalogueError, match=said):
+            Manifest.decode(wrong, key)
+
+
+def test_one_run_at_a_time(wired: Wire) -> None:
+    wiring = wired()
+    target = wiring.targets[0]
+    with (
+        advisory_lock(target.address),
+        pytest.raises(BusyError, match=r"another backup of shop_.* server process"),
+    ):
+        run(wiring, target)
+    run(wiring, target)
+
+
+def test_rows_that_may_not_be_read_are_found_before_the_dump(
+    wired: Wire, new_database: NewDatabase, postgres: Postgres
+) -> None:
+    name = new_database(
+        "CREATE TABLE mine (id int); CREATE ROLE weak LOGIN PASSWORD 'weak-password'; GRANT CREATE ON SCHEMA public TO weak;"
+    )
+    url = postgres.url_for(name).replace("posthub:posthub@", "weak:weak-password@")
+    wiring = wired(DATABASE_URL=url)
+    with pytest.raises(PreflightError, match=r"weak may not read public\.mine") as caught:
+        run(wiring, wiring.targets[0])
+    assert "pg_read_all_data" in caught.value.hint
+    assert list(wiring.store.walk()) == []
+
+
+def test_the_snapshot_is_of_one_moment(wired: Wire, new_database: NewDatabase, postgres: Postgres) -> None:
+    """Rows that come and go during the dump are neither half in it nor half counted."""
+    name = new_database(
+        "CREATE TABLE t (id int, body text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 50000) i"
+    )
+    wiring = wired(DATABASE_URL=postgres.url_for(name))
+
+    def write(_: int) -> None:
+        with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
+            connection.execute(
+                "DELETE FROM t WHERE id <= 1000; INSERT INTO t SELECT i, 'new' FROM generate_series(1, 77) i"
+            )
+
+    made = run(wiring, wiring.targets[0], write)
+    assert made.rows == 50000
+    assert verify(wiring, latest(wiring)).ok
+
+
+def test_the_command_line(environ: dict[str, str], bucket: dict[str, str], tmp_path: Path) -> None:
+    """What the demo and operators call, as they call it."""
+    env = {**os.environ, **environ, **bucket}
+
+    def backup(*arguments: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "backup", *arguments], env=env, capture_output=True, text=True
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    status, out, _ = backup("run", "--json")
+    made = json.loads(out)
+    assert status == 0
+    assert {"id", "raw_bytes", "stored_bytes", "seconds", "bytes_per_second", "rows", "tables"} <= set(made)
+    status, out, _ = backup("list", "--json", "--database", made["database"])
+    assert json.loads(out)[0]["id"] == made["id"]
+    status, out, _ = backup("verify", "latest", "--json")
+    report = json.loads(out)
+    assert (status, report["ok"], report["differences"]) == (0, True, [])
+    assert report["restore_seconds"] > 0
+    status, out, _ = backup("show", made["id"])
+    assert status == 0
+    assert "held" in out
+    status, out, _ = backup("prune", "--dry-run", "--json")
+    assert json.loads(out)[made["database"]]["deleted"] == []
+    status, out, _ = backup("doctor", "--json")
+    assert status == 0, out
+    status, _, err = backup("verify", "20200101T000000Z-000000")
+    assert (status, err.startswith("Error: there is no backup")) == (2, True)
+
+
+def test_moments_are_utc(wired: Wire) -> None:
+    wiring = wired()
+    made = run(wiring, wiring.targets[0])
+    assert abs((datetime.now(UTC) - made.taken).total_seconds()) < 60
+    assert made.taken.utcoffset() is not None

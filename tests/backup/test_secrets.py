@@ -1,0 +1,157 @@
+"""No secret ever appears where somebody else could read it: process list, logs, errors, metrics, status page."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import psutil
+import psycopg
+import pytest
+
+from stack import ports
+from stack.servers import ObjectStore, Postgres
+from tests.backup.conftest import NewDatabase
+
+pyrage = pytest.importorskip("pyrage")
+PASSWORD = "hunter2-p%40ss:w\\ord"
+PLAIN = "hunter2-p@ss:w\\ord"
+
+
+class Watcher:
+    """Collects argument lists and environments of every process below one, again and again."""
+
+    def __init__(self, pid: int) -> None:
+        self.seen: set[str] = set()
+        self.children: set[str] = set()
+        self._root = psutil.Process(pid)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> str:
+        self._done.set()
+        self._thread.join()
+        return "\n".join(self.seen)
+
+    def _watch(self) -> None:
+        while not self._done.is_set():
+            try:
+                for process in [self._root, *self._root.children(recursive=True)]:
+                    self.seen.add(" ".join(process.cmdline()))
+                    if process != self._root:
+                        self.children.add(process.name())
+                        self.seen.add(
+                            " ".join(f"{name}={value}" for name, value in process.environ().items())
+                        )
+            except (psutil.Error, OSError):
+                continue
+            time.sleep(0.002)
+
+
+@pytest.fixture
+def secretive(
+    tmp_path: Path, postgres: Postgres, new_database: NewDatabase, object_store: ObjectStore,
+    environ: dict[str, str], bucket: dict[str, str],
+) -> tuple[dict[str, str], list[str]]:  # fmt: skip
+    """An environment whose secrets come from files, and the secrets."""
+    name = new_database(
+        "CREATE TABLE t AS SELECT i, md5(i::text) FROM generate_series(1, 30000) i", "secretive"
+    )
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PLAIN}' IN ROLE pg_read_all_data")
+    identity = str(pyrage.x25519.Identity.generate())
+    secrets = {
+        "DATABASE_URL": postgres.url_for(name).replace("posthub:posthub@", f"{name}:{PASSWORD}@"),
+        "BACKUP_AGE_IDENTITY": identity,
+        "BACKUP_S3_SECRET_ACCESS_KEY": object_store.secret_key,
+        "BACKUP_PING_FAILURE_URL": "http://127.0.0.1:9/hush-ping-token",
+    }
+    given = {**os.environ, **environ, **bucket, "BACKUP_LOG_LEVEL": "DEBUG"}
+    given["BACKUP_AGE_RECIPIENTS"] = str(pyrage.x25519.Identity.from_str(identity).to_public())
+    for variable, value in secrets.items():
+        given.pop(variable, None)
+        file = tmp_path / variable
+        file.write_text(value)
+        given[f"{variable}_FILE"] = str(file)
+    return given, [PASSWORD, PLAIN, identity, object_store.secret_key, "hush-ping-token"]
+
+
+def watched(env: dict[str, str], *arguments: str) -> tuple[int, str, set[str]]:
+    """Run a command; its exit code, everything that could be seen of it, and the names of its children."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "backup", *arguments], env=env, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    watcher = Watcher(process.pid)
+    out, _ = process.communicate(timeout=120)
+    return process.returncode, out + watcher.stop(), watcher.children
+
+
+def test_a_run_and_its_verification(secretive: tuple[dict[str, str], list[str]]) -> None:
+    env, secrets = secretive
+    for arguments, child in ((("run",), "pg_dump"), (("verify",), "pg_restore"), (("doctor",), "")):
+        status, seen, children = watched(env, *arguments)
+        assert status == 0, seen
+        assert not child or child in children
+        assert [secret for secret in secrets if secret in seen] == []
+
+
+def test_errors(secretive: tuple[dict[str, str], list[str]], tmp_path: Path) -> None:
+    env, secrets = secretive
+    wrong = tmp_path / "wrong"
+    url = Path(env["DATABASE_URL_FILE"]).read_text()
+    for broken in (
+        url.replace("hunter2", "hunter3"),
+        url.replace("postgresql:", "mysql:"),
+        url + "?nonsense=1",
+    ):
+        wrong.write_text(broken)
+        status, seen, _ = watched({**env, "DATABASE_URL_FILE": str(wrong)}, "run")
+        assert status == 2, seen
+        assert "Error:" in seen
+        assert "Try:" in seen
+        assert "Traceback" not in seen
+        assert [secret for secret in (*secrets, "hunter3") if secret in seen] == []
+
+
+def test_the_service(secretive: tuple[dict[str, str], list[str]], tmp_path: Path) -> None:
+    env, secrets = secretive
+    port, log = ports.choose(), tmp_path / "log"
+    settings = {
+        **env,
+        "BACKUP_PORT": str(port),
+        "BACKUP_HOST": "127.0.0.1",
+        "BACKUP_CATALOGUE_REFRESH": "0.5",
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "backup", "serve"], env=settings, stdout=output, stderr=subprocess.STDOUT
+        )
+    watcher = Watcher(process.pid)
+    try:
+        pages = _pages(port)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    seen = pages + log.read_text() + watcher.stop()
+    assert "backup_last_success_timestamp_seconds" in seen
+    assert [secret for secret in secrets if secret in seen] == []
+
+
+def _pages(port: int) -> str:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return "".join(
+                urlopen(f"http://127.0.0.1:{port}{path}").read().decode()
+                for path in ("/metrics", "/", "/healthz")
+            )
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)

@@ -1,0 +1,320 @@
+"""The service: schedules, catch-up, metrics from the first scrape, pings, a graceful end."""
+
+import dataclasses
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from urllib.request import urlopen
+from zoneinfo import ZoneInfo
+
+import pytest
+from prometheus_client import generate_latest
+
+from backup.catalogue import History
+from backup.offsite import copy_missing
+from backup.postgres.lock import advisory_lock
+from backup.prune import prune
+from backup.reading import read
+from backup.records import Record, encode
+from backup.retention import Policy
+from backup.run import run
+from backup.service import page
+from backup.service.metrics import registry
+from backup.service.state import State, new_state
+from backup.service.work import Work, missed
+from backup.wiring import Wiring
+from stack import ports
+from tests.backup.conftest import Wire
+
+CONTRACT = [
+    "backup_last_success_timestamp_seconds",
+    "backup_last_attempt_timestamp_seconds",
+    "backup_last_attempt_success",
+    "backup_last_verified_timestamp_seconds",
+    "backup_last_verified_backup_timestamp_seconds",
+    "backup_last_verification_success",
+    "backup_verification_differences",
+    "backup_latest_verified",
+    "backup_age_seconds",
+    "backup_duration_seconds",
+    "backup_size_bytes",
+    "backup_raw_bytes",
+    "backup_rows",
+    "backup_throughput_bytes_per_second",
+    "backup_compression_ratio",
+    "backup_rto_seconds",
+    "backup_rto_projected_seconds",
+    "backup_rto_target_seconds",
+    "backup_rpo_target_seconds",
+    "backup_count",
+    "backup_prune_decisions",
+    "backup_prune_blocked",
+    "backup_runs_total",
+    "backup_verifications_total",
+    "backup_in_progress",
+    "backup_running_since_timestamp_seconds",
+    "backup_spool_bytes",
+    "backup_spool_backups",
+    "backup_offsite_lag_seconds",
+    "backup_offsite_enabled",
+    "backup_store_errors_total",
+    "backup_store_up",
+    "backup_schedule_next_run_timestamp_seconds",
+    "backup_schedule_last_run_timestamp_seconds",
+    "backup_anomalous",
+    "backup_last_drill_timestamp_seconds",
+    "backup_catalogue_refresh_timestamp_seconds",
+    "backup_build_info",
+]
+
+
+def samples(state: State) -> dict[str, float]:
+    """Series → value."""
+    text = generate_latest(registry(state)).decode()
+    return {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+        for line in text.splitlines()
+        if line[0] != "#"
+    }
+
+
+def series(state: State) -> set[str]:
+    return {name.partition("{")[0] for name in samples(state)}
+
+
+def with_offsite(wired: Wire, tmp_path: Path, **more: str) -> Wiring:
+    return wired(
+        BACKUP_OFFSITE_STORE_URL=f"file://{tmp_path / 'offsite'}",
+        BACKUP_SPOOL_DIR=str(tmp_path / "spool"),
+        **more,
+    )
+
+
+def test_every_series_exists_before_anything_happened(wired: Wire) -> None:
+    from backup.service.serving import scheduled
+
+    state = new_state(wired())
+    scheduled(state, Work(state))
+    assert set(CONTRACT) - series(state) == set()
+    state.refresh()
+    before = set(samples(state))
+    run(state.wiring, state.wiring.targets[0])
+    state.refresh()
+    assert set(samples(state)) == before
+
+
+def test_a_run_its_verification_and_its_metrics(wired: Wire, tmp_path: Path, database: str) -> None:
+    wiring = with_offsite(wired, tmp_path)
+    state = new_state(wiring)
+    Work(state).back_up()
+    values = samples(state)
+
+    def value(name: str, **labels: str) -> float:
+        inside = ",".join(f'{key}="{text}"' for key, text in {"database": database, **labels}.items())
+        return values[f"{name}{{{inside}}}"]
+
+    assert value("backup_last_attempt_success") == 1
+    assert value("backup_latest_verified") == 1
+    assert value("backup_runs_total", outcome="success") == 1
+    assert value("backup_verifications_total", outcome="success") == 1
+    assert value("backup_rto_seconds") > 0
+    assert value("backup_count", tier="verified") == 1
+    assert value("backup_offsite_lag_seconds") > 0
+    assert value("backup_verification_duration_seconds", stage="restore") > 0
+    assert time.time() - value("backup_last_verified_timestamp_seconds") < 60
+    # Another process sees the same: nothing lives in this one.
+    other = new_state(wiring)
+    other.refresh()
+    stable = re.compile(r"backup_(age|catalogue_refresh|schedule|offsite_lag)")
+    assert {k: v for k, v in samples(other).items() if not stable.match(k)} == {
+        k: v for k, v in values.items() if not stable.match(k)
+    }
+    Work(state).copy_offsite()
+    values = samples(state)
+    assert value("backup_offsite_lag_seconds") == 0
+    html = page.render(state)
+    assert "All is well" not in html  # the floor wants two verified backups
+    assert "the floor is 2" in html
+    Work(state).back_up()
+    assert "All is well" in page.render(state)
+
+
+def test_off_site_is_a_copy_that_holds(wired: Wire, tmp_path: Path) -> None:
+    wiring = with_offsite(wired, tmp_path)
+    target = wiring.targets[0]
+    made = [run(wiring, target).id for _ in range(2)]
+    assert copy_missing(wiring, target) == 2
+    assert copy_missing(wiring, target) == 0
+    assert wiring.offsite is not None
+    alone = dataclasses.replace(wiring, store=wiring.offsite, offsite=None)
+    history = read(alone).history(target.name)
+    assert [entry.id for entry in history.backups] == sorted(made)
+    from backup.verify import verify
+
+    assert verify(alone, history.backups[0]).ok
+
+
+def test_pruning_deletes_what_was_decided_everywhere(wired: Wire, tmp_path: Path) -> None:
+    wiring = with_offsite(wired, tmp_path)
+    wiring = dataclasses.replace(wiring, policy=Policy(last=1, daily=0, weekly=0, monthly=0, floor=1))
+    target = wiring.targets[0]
+    # Ids of one second are in no particular order.
+    old, new = sorted((run(wiring, target), run(wiring, target)), key=lambda made: made.id)
+    copy_missing(wiring, target)
+    assert prune(wiring, target).deleted == ()
+    assert "floor" in prune(wiring, target).plan.blocked[0]
+    state = new_state(wiring)
+    state.refresh()
+    Work(state).verify_some()
+    pruned = prune(wiring, target)
+    assert (pruned.deleted, pruned.refused) == ((old.id,), ())
+    assert wiring.offsite is not None
+    for store in (wiring.store, wiring.offsite):
+        assert not list(store.walk(f"{target.name}/{old.id}/"))
+        assert list(store.walk(f"{target.name}/{new.id}/"))
+    state.refresh()
+    assert samples(state)[f'backup_prune_decisions{{database="{target.name}",decision="delete"}}'] == 1
+
+
+def test_a_failed_run_is_told_and_stops_pruning(wired: Wire) -> None:
+    wiring = wired()
+    state = new_state(wiring)
+    run(wiring, wiring.targets[0])
+    broken = dataclasses.replace(wiring.programs, folder=Path("/nowhere"))
+    work = Work(new_state(dataclasses.replace(wiring, programs=broken)))
+    work.back_up()
+    state.refresh()
+    name = wiring.targets[0].name
+    assert samples(state)[f'backup_last_attempt_success{{database="{name}"}}'] == 0
+    assert samples(state)[f'backup_runs_total{{database="{name}",outcome="failure"}}'] == 1
+    assert "pg_dump is not in /nowhere" in page.render(state)
+    assert any("the last run failed" in reason for reason in prune(wiring, wiring.targets[0]).plan.blocked)
+
+
+def test_missed_runs() -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    last = datetime(2026, 11, 22, 1, 0, tzinfo=UTC)
+    assert not missed("0 2 * * *", zone, last, last + timedelta(hours=23, minutes=59))
+    assert missed("0 2 * * *", zone, last, last + timedelta(hours=24, minutes=1))
+
+
+@pytest.mark.parametrize(("ago", "expected"), [(timedelta(hours=2), 0), (timedelta(days=2), 1)])
+def test_catching_up_from_the_catalogue(wired: Wire, ago: timedelta, expected: int) -> None:
+    wiring = wired(BACKUP_SCHEDULE="0 0 1 1 *", BACKUP_VERIFY_AFTER_BACKUP="false")
+    state = new_state(wiring)
+    state.refresh()
+    work = Work(state)
+    work.catch_up()
+    assert state.history(wiring.targets[0].name).backups == ()  # nothing was ever due
+    now = wiring.clock()
+    late = dataclasses.replace(
+        wiring, settings=wiring.settings.model_copy(update={"schedule": f"0 {(now.hour + 23) % 24} * * *"})
+    )
+    name = wiring.targets[0].name
+    record = Record(id="20260101T000000Z-000000", kind="backup", database=name, outcome="success", started=now - ago,
+                    finished=now - ago, totals={"success": 1})  # fmt: skip
+    wiring.store.put(f"{name}/attempts/{record.id}-backup.json", encode(record))
+    state = new_state(late)
+    state.refresh()
+    Work(state).catch_up()
+    if ago > timedelta(days=1):
+        assert len(state.history(name).backups) == expected
+
+
+def test_two_services_do_not_run_at_once(wired: Wire) -> None:
+    wiring = wired()
+    state = new_state(wiring)
+    with advisory_lock(wiring.targets[0].address):
+        Work(state).back_up()
+    assert state.history(wiring.targets[0].name) == History(wiring.targets[0].name)
+
+
+@pytest.fixture
+def inbox() -> Iterator[tuple[str, list[str]]]:
+    """An address that remembers what it was asked."""
+    calls: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+            calls.append(f"{self.path} {body}".strip())
+            self.send_response(200)
+            self.end_headers()
+
+        do_POST = do_GET  # noqa: N815 - the base class names it
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", calls
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_pings(wired: Wire, inbox: tuple[str, list[str]], tmp_path: Path) -> None:
+    url, calls = inbox
+    urls = {
+        "BACKUP_PING_URL": f"{url}/ok",
+        "BACKUP_PING_START_URL": f"{url}/start",
+        "BACKUP_PING_FAILURE_URL": f"{url}/fail",
+    }
+    wiring = wired(**urls)
+    Work(new_state(wiring)).back_up()
+    assert calls == ["/start", "/ok"]
+    calls.clear()
+    # Made but not verified is no success.
+    Work(new_state(wired(**urls, BACKUP_VERIFY_AFTER_BACKUP="false"))).back_up()
+    assert calls == ["/start"]
+    calls.clear()
+    broken = dataclasses.replace(wiring, programs=dataclasses.replace(wiring.programs, folder=tmp_path))
+    Work(new_state(broken)).back_up()
+    assert calls[0] == "/start"
+    assert calls[1].startswith("/fail ")
+    assert "pg_dump is not in" in calls[1]
+
+
+def test_stopped_in_the_middle_of_a_run(environ: dict[str, str], tmp_path: Path) -> None:
+    """SIGTERM during a run: it ends at once, cleanly, and nothing of it is left."""
+    port, log = ports.choose(), tmp_path / "log"
+    settings = {
+        **os.environ,
+        **environ,
+        "BACKUP_PORT": str(port),
+        "BACKUP_HOST": "127.0.0.1",
+        "BACKUP_SCHEDULE": "0 0 1 1 *",
+        "BACKUP_CATALOGUE_REFRESH": "0.5",
+    }
+    name = environ["DATABASE_URL"].rpartition("/")[2]
+    store = Path(environ["BACKUP_STORE_URL"].removeprefix("file://"))
+    attempts = store / name / "attempts"
+    attempts.mkdir(parents=True)
+    old = datetime(2020, 1, 1, tzinfo=UTC)
+    record = Record(id="20200101T000000Z-000000", kind="backup", database=name, outcome="success", started=old,
+                    finished=old, totals={"success": 1})  # fmt: skip
+    (attempts / f"{record.id}-backup.json").write_bytes(encode(record))
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "backup", "serve"], env=settings, stdout=output, stderr=subprocess.STDOUT
+        )
+    deadline = time.monotonic() + 60
+    while "backup begins" not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert urlopen(f"http://127.0.0.1:{port}/healthz").read() == b"ok\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(90) == 0
+    assert "Traceback" not in log.read_text()
+    folders = [path for path in (store / name).iterdir() if path.name != "attempts"]
+    assert all((folder / "manifest.json").exists() for folder in folders)
+    assert not list((store / ".uploads").glob("*"))

@@ -1,0 +1,274 @@
+"""One suite that every kind of store must pass, and how failures are retried."""
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from backup.errors import NotFoundError, StoreAccessError, StoreError
+from backup.pipeline.sink import PartSink
+from backup.store import (
+    LocalStore,
+    MemoryStore,
+    PartSizes,
+    PendingUpload,
+    RetryingStore,
+    RetryPolicy,
+    S3Options,
+    S3Store,
+    Store,
+)
+from stack.servers import ObjectStore
+
+MIB = 1 << 20
+
+
+@pytest.fixture(params=["memory", "local", "s3", "s3-retrying"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "memory":
+        return MemoryStore()
+    if request.param == "local":
+        return LocalStore(tmp_path / "store")
+    server: ObjectStore = request.getfixturevalue("object_store")
+    server.bucket("suite")
+    options = S3Options(
+        endpoint_url=server.endpoint, access_key_id=server.access_key, secret_access_key=server.secret_key
+    )
+    s3 = S3Store("suite", f"some/prefix-{secrets.token_hex(4)}", options)
+    return RetryingStore(s3, RetryPolicy(attempts=2, first=0.01)) if "retrying" in request.param else s3
+
+
+def test_it_is_there_and_empty(store: Store) -> None:
+    store.check()
+    assert list(store.walk()) == []
+    assert list(store.pending()) == []
+    assert store.head("nothing") is None
+
+
+def test_small_objects(store: Store) -> None:
+    store.put("a/one.json", b"1")
+    store.put("a/one.json", b"one")
+    store.put("a/b/two.json", b"")
+    assert store.get("a/one.json") == b"one"
+    assert store.get("a/b/two.json") == b""
+    found = store.head("a/one.json")
+    assert found is not None
+    assert found.size == 3
+    assert abs((datetime.now(UTC) - found.modified).total_seconds()) < 60
+
+
+def test_what_is_not_there(store: Store) -> None:
+    with pytest.raises(NotFoundError, match="nothing"):
+        store.get("nothing")
+    assert store.delete(["nothing"]) == []
+
+
+def test_walking(store: Store) -> None:
+    for key in ("b/2", "a/1", "ab/3", "a/0/x"):
+        store.put(key, b"x")
+    assert [info.key for info in store.walk()] == ["a/0/x", "a/1", "ab/3", "b/2"]
+    assert [info.key for info in store.walk("a/")] == ["a/0/x", "a/1"]
+    assert [info.key for info in store.walk("a")] == ["a/0/x", "a/1", "ab/3"]
+    assert list(store.walk("zzz/")) == []
+
+
+def test_the_version_changes_with_the_content(store: Store) -> None:
+    store.put("key", b"first")
+    first = next(store.walk("key")).version
+    store.put("key", b"other")
+    assert next(store.walk("key")).version != first
+
+
+def test_deleting(store: Store) -> None:
+    for number in range(5):
+        store.put(f"d/{number}", b"x")
+    assert store.delete(f"d/{number}" for number in range(4)) == []
+    assert [info.key for info in store.walk("d/")] == ["d/4"]
+
+
+def test_an_upload_is_invisible_until_it_is_complete(store: Store) -> None:
+    first, last = secrets.token_bytes(5 * MIB), b"the end"
+    upload = store.begin("big/object")
+    upload.part(2, len(first), last)
+    upload.part(1, 0, first)
+    assert store.head("big/object") is None
+    upload.complete()
+    assert store.get("big/object") == first + last
+    assert list(store.pending("big/")) == []
+
+
+def test_reading_from_the_middle(store: Store) -> None:
+    store.put("m", bytes(range(100)))
+    assert b"".join(store.stream("m", start=90)) == bytes(range(90, 100))
+
+
+def test_an_aborted_upload_leaves_nothing(store: Store) -> None:
+    upload = store.begin("gone")
+    upload.part(1, 0, b"x" * 5 * MIB)
+    upload.abort()
+    assert store.head("gone") is None
+    assert list(store.pending()) == []
+
+
+def test_a_forgotten_upload_can_be_found_and_dropped(store: Store) -> None:
+    store.begin("x/forgotten").part(1, 0, b"x" * 5 * MIB)
+    store.begin("y/other").part(1, 0, b"x" * 5 * MIB)
+    found = list(store.pending("x/"))
+    assert [pending.key for pending in found] == ["x/forgotten"]
+    store.abort(found[0])
+    store.abort(found[0])
+    assert list(store.pending("x/")) == []
+    assert len(list(store.pending("y/"))) == 1
+    assert list(store.walk()) == []
+
+
+def test_completing_what_somebody_aborted_fails(store: Store) -> None:
+    upload = store.begin("swept")
+    upload.part(1, 0, b"x")
+    for pending in store.pending("swept"):
+        store.abort(pending)
+    with pytest.raises(StoreError):
+        upload.complete()
+    assert store.head("swept") is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 5 * MIB, 17 * MIB + 3])
+def test_a_sink_of_any_size(store: Store, size: int) -> None:
+    data = secrets.token_bytes(size)
+    sink = PartSink(store.begin("sink"), PartSizes(first=5 * MIB))
+    for start in range(0, size, 700_001):
+        sink.write(data[start : start + 700_001])
+    sink.finish()
+    sink.commit()
+    assert store.get("sink") == data
+
+
+def test_parts_grow_and_hold_terabytes() -> None:
+    sizes = PartSizes()
+    assert sizes.of(1) == 8 * MIB
+    assert sizes.of(1251) == 16 * MIB
+    assert sizes.of(10_000) == 1024 * MIB
+    assert sizes.capacity > 2 << 40
+    assert PartSizes(limit=1000).capacity > 240 << 30
+    # A 5 GB object stays within parts of 32 MiB, even with a thousand parts.
+    used, number = 0, 0
+    while used < 5e9:
+        number += 1
+        used += PartSizes(limit=1000).of(number)
+    assert PartSizes(limit=1000).of(number) <= 32 * MIB
+
+
+def test_a_thousand_parts_are_never_exceeded() -> None:
+    sink = PartSink(MemoryStore().begin("k"), PartSizes(limit=4, first=10))
+    with pytest.raises(StoreError, match="more than 4 parts"):
+        sink.write(b"x" * 100_000)
+    sink.abort()
+
+
+class Flaky:
+    """Fails the first so many times of each operation."""
+
+    def __init__(self, times: int, *, transient: bool = True) -> None:
+        self.left: dict[str, int] = {}
+        self.times = times
+        self.transient = transient
+
+    def __call__(self, operation: str, key: str) -> None:
+        left = self.left.setdefault(operation, self.times if operation != "read" else 0)
+        if left:
+            self.left[operation] = left - 1
+            raise StoreError("slow down", hint="", operation=operation, transient=self.transient)
+
+
+def retrying(fault: Callable[[str, str], None], waits: list[float]) -> RetryingStore:
+    return RetryingStore(
+        MemoryStore(fault=fault), RetryPolicy(attempts=4, first=1.0, longest=3.0), waits.append
+    )
+
+
+def test_what_fails_for_a_moment_is_done_again() -> None:
+    waits: list[float] = []
+    store = retrying(Flaky(3), waits)
+    store.put("key", b"value")
+    assert b"".join(store.stream("key")) == b"value"
+    assert [info.key for info in store.walk()] == ["key"]
+    upload = store.begin("up")
+    upload.part(1, 0, b"part")
+    upload.complete()
+    assert store.get("up") == b"part"
+    assert all(0.5 <= wait <= 3.0 for wait in waits)
+    assert store.take_errors()["put"] == 3
+    assert store.take_errors() == {}
+
+
+def test_insisting_ends() -> None:
+    waits: list[float] = []
+    with pytest.raises(StoreError, match="slow down"):
+        retrying(Flaky(99), waits).put("key", b"")
+    assert len(waits) == 3
+
+
+def test_what_cannot_work_is_not_repeated() -> None:
+    waits: list[float] = []
+    with pytest.raises(StoreError):
+        retrying(Flaky(1, transient=False), waits).put("key", b"")
+    assert waits == []
+
+
+def test_reading_goes_on_where_it_was_cut() -> None:
+    cuts = iter([0, 0, 1, 0, 1, 1, 0, 0, 0, 0])
+
+    def cut(operation: str, key: str) -> None:
+        if operation == "read" and next(cuts, 0):
+            raise StoreError("connection reset", hint="", operation="get", transient=True)
+
+    store = retrying(cut, [])
+    data = secrets.token_bytes(5 * MIB)
+    store.inner.put("key", data)
+    assert b"".join(store.stream("key")) == data
+
+
+def test_a_retention_lock_is_reported_and_holds() -> None:
+    store = MemoryStore()
+    store.put("locked", b"x", retain_until=datetime.now(UTC) + timedelta(days=1))
+    store.put("free", b"x")
+    refused = store.delete(["locked", "free"])
+    assert [refusal.key for refusal in refused] == ["locked"]
+    assert [info.key for info in store.walk()] == ["locked"]
+
+
+def test_wrong_keys_and_missing_buckets_are_no_passing_trouble(object_store: ObjectStore) -> None:
+    right = S3Options(
+        endpoint_url=object_store.endpoint,
+        access_key_id=object_store.access_key,
+        secret_access_key=object_store.secret_key,
+    )
+    wrong = S3Options(
+        endpoint_url=object_store.endpoint,
+        access_key_id=object_store.access_key,
+        secret_access_key="wrong-secret-key",
+    )
+    for store in (S3Store("no-such-bucket", "", right), S3Store("suite", "", wrong)):
+        with pytest.raises(StoreAccessError) as caught:
+            store.check()
+        assert "wrong-secret-key" not in caught.value.message
+
+
+def test_a_server_that_is_away_is_worth_another_try() -> None:
+    options = S3Options(
+        endpoint_url="http://127.0.0.1:9", access_key_id="AKEYID", secret_access_key="ASECRET"
+    )
+    with pytest.raises(StoreError) as caught:
+        S3Store("bucket", "", options).check()
+    assert caught.value.transient
+
+
+def test_pending_uploads_of_others_are_left_alone() -> None:
+    store = MemoryStore()
+    store.begin("a/1")
+    store.begin("b/1")
+    store.abort(next(store.pending("a/")))
+    assert [pending.key for pending in store.pending()] == ["b/1"]
+    store.abort(PendingUpload("a/1", "unknown"))

@@ -1,0 +1,153 @@
+"""What a verification can be given: a server, questions, a command; and which errors it passes over."""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from backup.postgres import roles
+from backup.postgres.address import Address
+from backup.restore.properties import renamed
+from backup.rto import projected
+from backup.verify import harmless
+from backup.verify.checks import url
+from stack.servers import Postgres
+from tests.backup.conftest import NewDatabase
+from tests.backup.restorekit import Command, names
+
+pytest.importorskip("pyrage")
+
+
+@pytest.fixture
+def command(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    return Command(environ, monkeypatch, capsys)
+
+
+def test_all_that_never_were_verified(command: Command) -> None:
+    ids = [command.held("run")["id"] for _ in range(3)]
+    assert command.held("verify", ids[1])["ok"]
+    assert [report["id"] for report in command.held("verify", "--all-unverified")] == [ids[0], ids[2]]
+    assert command.held("verify", "--all-unverified") == []
+    assert command("verify", "latest", "--all-unverified").status == 2
+
+
+def test_questions_of_the_users(command: Command, tmp_path: Path) -> None:
+    made = command.held("run")
+    checks = tmp_path / "checks"
+    checks.mkdir()
+    (checks / "fresh.sql").write_text("SELECT max(created) > now() - interval '1 day' FROM posts;\n")
+    (checks / "none.sql").write_text("SELECT true WHERE false")
+    (checks / "wrong.sql").write_text("SELECT no_such_column FROM posts")
+    (checks / "writes.sql").write_text("DELETE FROM posts RETURNING true")
+    asked = {"BACKUP_VERIFY_CHECKS_DIR": str(checks)}
+    report = command("verify", made["id"], "--json", **asked).json
+    found = {each["object"]: each["found"] for each in report["differences"]}
+    assert set(found) == {"none.sql", "wrong.sql", "writes.sql"}
+    assert found["none.sql"] == "no row"
+    assert "no_such_column" in found["wrong.sql"]
+    assert "read-only" in found["writes.sql"]
+    done = command("verify", made["id"], **asked)
+    assert (done.status, "wrong.sql" in done.out) == (1, True)
+    for name in ("none", "wrong", "writes"):
+        (checks / f"{name}.sql").unlink()
+    assert command("verify", made["id"], **asked).status == 0
+    done = command("verify", made["id"], BACKUP_VERIFY_CHECKS_DIR=str(tmp_path / "nothing"))
+    assert (done.status, "is no folder" in done.err) == (1, True)
+
+
+def test_a_command_of_the_users(command: Command, tmp_path: Path) -> None:
+    made = command.held("run")
+    script = tmp_path / "check.sh"
+    script.write_text('#!/bin/sh\necho "$DATABASE_URL" > "$(dirname "$0")/url"\nexit "$1"\n')
+    script.chmod(0o755)
+    assert command("verify", made["id"], BACKUP_VERIFY_COMMAND=f"{script} 0").status == 0
+    assert (tmp_path / "url").read_text().startswith("postgresql://posthub@%2F")
+    report = command("verify", made["id"], "--json", BACKUP_VERIFY_COMMAND=f"{script} 3").json
+    assert [(each["kind"], each["found"]) for each in report["differences"]] == [("check", "exit code 3: ")]
+    report = command("verify", made["id"], "--json", BACKUP_VERIFY_COMMAND="/no/such/program").json
+    assert "No such file" in report["differences"][0]["found"]
+
+
+def test_a_server_that_is_given(command: Command, postgres: Postgres, new_database: NewDatabase) -> None:
+    """Another database of it is not touched, and nothing of ours stays: no database, no role."""
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE only_here")
+        connection.execute("CREATE DATABASE posthub_ops_verify_dead")
+    name = new_database("CREATE TABLE t (id int); ALTER TABLE t OWNER TO only_here", "owned")
+    given = {"DATABASE_URL": postgres.url_for(name), "BACKUP_VERIFY_URL": postgres.url}
+    assert command("run", **given).status == 0
+    done = command("verify", "--json", **given)
+    assert (done.status, done.json["differences"]) == (0, []), done
+    assert names(postgres, "posthub_ops_verify") == []
+
+
+def test_harmless_errors() -> None:
+    newer = 'pg_restore: error: could not execute query: ERROR:  unrecognized configuration parameter "transaction_timeout"'
+    ignored = "pg_restore: warning: errors ignored on restore: 1"
+    assert harmless.only_harmless([newer, "Command was: SET transaction_timeout = 0;", ignored])
+    assert not harmless.only_harmless([newer, ignored.replace("1", "2")])
+    assert not harmless.only_harmless(
+        ["pg_restore: error: could not execute query: ERROR:  out of memory", ignored]
+    )
+    assert not harmless.only_harmless([])
+
+
+GLOBALS = """
+CREATE ROLE posthub;
+ALTER ROLE posthub WITH SUPERUSER;
+CREATE ROLE "the app";
+ALTER ROLE "the app" WITH LOGIN NOSUPERUSER;
+CREATE ROLE stranger;
+ALTER ROLE stranger WITH LOGIN;
+GRANT pg_monitor TO "the app" WITH INHERIT TRUE GRANTED BY gone;
+GRANT stranger TO "the app" GRANTED BY posthub;
+CREATE TABLESPACE fast OWNER posthub LOCATION '/fast';
+"""
+
+
+def test_roles_that_a_server_lacks() -> None:
+    lines = list(roles.missing(GLOBALS.splitlines(), {"posthub", "pg_monitor"}, {"posthub", "the app"}))
+    assert lines == [
+        'CREATE ROLE "the app";',
+        'ALTER ROLE "the app" WITH LOGIN NOSUPERUSER;',
+        'GRANT pg_monitor TO "the app" WITH INHERIT TRUE;',
+    ]
+    assert roles.created(lines) == ["the app"]
+    throwaway = list(roles.for_throwaway(GLOBALS.splitlines(), "posthub"))
+    assert "CREATE ROLE posthub;" not in throwaway
+    assert "CREATE ROLE stranger;" in throwaway
+    assert not any("TABLESPACE" in line for line in throwaway)
+
+
+def test_properties_under_another_name() -> None:
+    text = r"""
+CREATE DATABASE "The Shop" WITH TEMPLATE = template0 ENCODING = 'UTF8';
+\connect "The Shop"
+SET statement_timeout = 0;
+ALTER DATABASE "The Shop" OWNER TO app;
+ALTER DATABASE "The Shop" SET "posthub_ops.restore" TO '{}';
+ALTER ROLE "a b" IN DATABASE "The Shop" SET work_mem TO '8MB';
+REVOKE CONNECT,TEMPORARY ON DATABASE "The Shop" FROM PUBLIC;
+""".strip()
+    assert list(renamed(text.splitlines(), "new")) == [
+        'ALTER DATABASE "new" OWNER TO app;',
+        'ALTER ROLE "a b" IN DATABASE "new" SET work_mem TO \'8MB\';',
+        'REVOKE CONNECT,TEMPORARY ON DATABASE "new" FROM PUBLIC;',
+    ]
+
+
+def test_addresses_as_urls() -> None:
+    socket = Address({"host": "/tmp/a b", "user": "me", "dbname": "restored"})
+    assert url(socket) == "postgresql://me@%2Ftmp%2Fa%20b/restored"
+    assert (
+        url(Address({"host": "db", "port": "5433", "user": "me", "dbname": "x"}, "p@ss"))
+        == "postgresql://me:p%40ss@db:5433/x"
+    )
+
+
+def test_a_time_is_scaled_only_from_one_that_was_measured() -> None:
+    from backup.catalogue import History
+
+    assert projected(History("shop"), [], None) == 0.0

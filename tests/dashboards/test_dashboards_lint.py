@@ -1,0 +1,152 @@
+"""Every dashboard obeys the rules of grafana/dashboard-linter, and the suite's own."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from dashboards.lint import RULES, exclusions, lint, problems
+from dashboards.lint.promql import Matcher, Selector, selectors
+from dashboards.lint.rules import panels, queries, variables
+
+Json = dict[str, Any]
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_rule(name: str, dashboard: Json) -> None:
+    assert [str(problem) for problem in problems(dashboard, name)] == []
+
+
+def test_every_exclusion_is_still_needed_and_has_a_reason(all_dashboards: list[Json]) -> None:
+    found = [problem for dashboard in all_dashboards for problem in lint(dashboard)]
+    needless = [one for one in exclusions() if not one.reason or not any(one.covers(each) for each in found)]
+    assert needless == []
+
+
+def _break_expr(text: str) -> Any:
+    def breaking(dashboard: Json) -> None:
+        next(panel for panel in panels(dashboard) if panel.get("targets"))["targets"][0]["expr"] = text
+
+    return breaking
+
+
+def _break_variable(variable: str, **values: Any) -> Any:
+    return lambda dashboard: variables(dashboard)[variable].update(values)
+
+
+def _break_panel(key: str, value: Any) -> Any:
+    def breaking(dashboard: Json) -> None:
+        next(panel for panel in panels(dashboard) if panel["type"] == "timeseries")[key] = value
+
+    return breaking
+
+
+SCOPE = 'job=~"$job", instance=~"$instance"'
+BREAKS = {
+    "template-datasource-rule": _break_variable("datasource", name="prom"),
+    "template-job-rule": _break_variable("job", multi=False),
+    "template-instance-rule": _break_variable("instance", allValue=".*"),
+    "template-label-promql-rule": _break_variable("job", query="up"),
+    "template-on-time-change-reload-rule": _break_variable("job", refresh=1),
+    "panel-datasource-rule": _break_panel("datasource", {"uid": "prometheus"}),
+    "panel-title-description-rule": _break_panel("description", ""),
+    "panel-units-rule": _break_panel("fieldConfig", {"defaults": {"unit": "parsecs"}, "overrides": []}),
+    "panel-no-targets-rule": _break_panel("targets", []),
+    "target-rate-interval-rule": _break_expr(f"rate(a_total{{{SCOPE}}}[5m])"),
+    "target-job-rule": _break_expr('up{instance=~"$instance"}'),
+    "target-instance-rule": _break_expr('up{job=~"$job"}'),
+    "target-counter-agg-rule": _break_expr(f"a_total{{{SCOPE}}}"),
+    "uneditable-dashboard": lambda dashboard: dashboard.update(editable=True),
+}
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_rule_finds_what_it_is_for(name: str, all_dashboards: list[Json]) -> None:
+    broken = copy.deepcopy(all_dashboards[0])
+    BREAKS[name](broken)
+    assert {problem.rule for problem in lint(broken)} >= {name}
+
+
+def test_selectors_are_found_wherever_they_stand() -> None:
+    expr = """sum by (job, le) (rate(a_bucket{x=~"(b|c)", y="}"}[$__rate_interval])) / on (x) group_left (z)
+        max_over_time(up[1h]) > bool 2 * time() unless {__name__="d"} offset 5m or vector(1)"""
+    assert selectors(expr) == (
+        Selector(
+            "a_bucket", (Matcher("x", "=~", "(b|c)"), Matcher("y", "=", "}")), "$__rate_interval", "rate"
+        ),
+        Selector("up", (), "1h", "max_over_time"),
+        Selector("", (Matcher("__name__", "=", "d"),), "", ""),
+    )
+
+
+def test_titles_are_unique_and_short_enough_for_a_phone(dashboard: Json) -> None:
+    titles = [panel["title"] for panel in panels(dashboard)]
+    assert sorted(set(titles)) == sorted(titles)
+    assert [title for title in titles if len(title) > 42] == []
+    small = [panel["title"] for panel in panels(dashboard) if panel["gridPos"]["w"] <= 4]
+    assert [title for title in small if len(title) > 20] == []
+
+
+def test_panels_are_wide_enough_at_1280_pixels_and_do_not_overlap(dashboard: Json) -> None:
+    least = {
+        "stat": 3,
+        "gauge": 4,
+        "timeseries": 8,
+        "heatmap": 8,
+        "table": 8,
+        "bargauge": 6,
+        "state-timeline": 8,
+    }
+    taken: set[tuple[int, int]] = set()
+    for panel in panels(dashboard):
+        place = panel["gridPos"]
+        assert place["w"] >= least.get(panel["type"], 4), panel["title"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert max(x for x, _ in cells) < 24
+        assert taken.isdisjoint(cells), panel["title"]
+        taken |= cells
+
+
+def test_every_row_is_a_full_rectangle(dashboard: Json) -> None:
+    area: dict[str, int] = {}
+    heights: dict[str, set[int]] = {}
+    row = ""
+    for panel in panels(dashboard):
+        place = panel["gridPos"]
+        row = panel["title"] if panel["type"] == "row" else row
+        area[row] = area.get(row, 0) + place["w"] * place["h"]
+        heights.setdefault(row, set()).update((place["y"], place["y"] + place["h"]))
+    gaps = {row: 24 * (max(ys) - min(ys)) - area[row] for row, ys in heights.items()}
+    assert {row: cells for row, cells in gaps.items() if cells} == {}
+
+
+def test_identities_are_stable_and_unique(dashboard: Json) -> None:
+    ids = [panel["id"] for panel in panels(dashboard)]
+    assert len(set(ids)) == len(ids)
+    assert dashboard["uid"].startswith("posthub-")
+    assert dashboard["timezone"] == "utc"
+    assert "posthub" in dashboard["tags"]
+    assert [link["tags"] for link in dashboard["links"]] == [["posthub"]]
+
+
+def test_ref_ids_follow_the_order_of_the_queries(dashboard: Json) -> None:
+    for panel in panels(dashboard):
+        refs = [target["refId"] for target in panel.get("targets", [])]
+        assert refs == [chr(ord("A") + index) for index in range(len(refs))]
+
+
+def test_every_query_is_limited_to_the_chosen_environment(dashboard: Json) -> None:
+    for panel, _, expr in queries(dashboard):
+        for one in selectors(expr):
+            summed = one.metric == "ALERTS" or ":" in one.metric
+            limited = any(m.label == "environment" for m in one.matchers)
+            assert summed or limited, f"{panel['title']}: {one.metric}"
+
+
+def test_deploys_alerts_backups_and_restores_are_marked(dashboard: Json) -> None:
+    names = {one["name"] for one in dashboard["annotations"]["list"]}
+    assert {"Deploys", "Alerts", "Backups", "Restores"} <= names

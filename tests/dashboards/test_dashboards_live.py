@@ -1,0 +1,39 @@
+"""How empty panels are found; tests/e2e looks for them in the live stack."""
+
+import time
+
+import pytest
+
+from dashboards.lint.rules import panels
+from dashboards.live import MAY_BE_EMPTY, committed, empty_queries
+from dashboards.prometheus import Prometheus
+from dashboards.resolve import Scope
+from tests.dashboards.prometheus_double import PrometheusDouble
+
+SPAN = 300
+
+
+def _scope() -> Scope:
+    now = time.time()
+    return Scope(now - SPAN, now, 15)
+
+
+def test_at_most_five_panels_may_be_empty_and_each_has_a_reason() -> None:
+    there = {(dashboard["uid"], panel["title"]) for dashboard in committed() for panel in panels(dashboard)}
+    assert len(MAY_BE_EMPTY) <= 5
+    assert MAY_BE_EMPTY.keys() <= there
+    assert all(MAY_BE_EMPTY.values())
+
+
+@pytest.mark.parametrize("mode", ["empty", "nan"])
+def test_an_empty_panel_is_found(mode: str) -> None:
+    with PrometheusDouble(mode) as double:
+        found = empty_queries(Prometheus(double.url), _scope(), committed()[:1])
+    asked = sum(len(panel.get("targets", [])) for panel in panels(committed()[0]))
+    assert len(found) == asked
+    assert "no data" in str(found[0])
+
+
+def test_a_panel_with_data_is_left_alone() -> None:
+    with PrometheusDouble() as double:
+        assert empty_queries(Prometheus(double.url), _scope(), committed()[:2]) == []

@@ -1,0 +1,94 @@
+"""Pushing to a Grafana (its double): everything arrives, once, and every refusal says what to do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dashboards.__main__ import main
+from dashboards.live import committed
+from sidecar.cli import run
+from tests.dashboards.grafana_double import EDITOR, VIEWER, GrafanaDouble
+
+
+@pytest.fixture
+def grafana() -> Iterator[GrafanaDouble]:
+    with GrafanaDouble() as double:
+        yield double
+
+
+@pytest.fixture
+def push(grafana: GrafanaDouble, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    def push(token: str = EDITOR, *more: str) -> int:
+        monkeypatch.setenv("GRAFANA_TOKEN", token)
+        return run(main, ["push", "--url", grafana.url, *more], prog="dashboards")
+
+    return push
+
+
+def test_everything_arrives_in_its_folder(grafana: GrafanaDouble, push, capsys) -> None:  # type: ignore[no-untyped-def]
+    assert push() == 0
+    assert grafana.folders["posthub"]["title"] == "PostHub"
+    assert set(grafana.dashboards) == {dashboard["uid"] for dashboard in committed()}
+    assert all(one["meta"]["folderUid"] == "posthub" for one in grafana.dashboards.values())
+    assert "posthub-celery: created" in capsys.readouterr().out
+
+
+def test_a_second_push_changes_nothing(grafana: GrafanaDouble, push, capsys) -> None:  # type: ignore[no-untyped-def]
+    push()
+    grafana.writes.clear()
+    capsys.readouterr()
+    assert push() == 0
+    assert grafana.writes == []
+    assert capsys.readouterr().out.count("unchanged") == len(committed())
+
+
+def test_an_edit_in_grafana_is_put_right(grafana: GrafanaDouble, push, capsys) -> None:  # type: ignore[no-untyped-def]
+    push()
+    grafana.dashboards["posthub-redis"]["dashboard"]["panels"][1]["title"] = "Mine"
+    grafana.writes.clear()
+    assert push() == 0
+    assert grafana.writes == ["/api/dashboards/db"]
+    assert grafana.dashboards["posthub-redis"]["dashboard"]["version"] == 2
+    assert "posthub-redis: updated" in capsys.readouterr().out
+
+
+def test_the_token_may_come_from_a_file(grafana: GrafanaDouble, push, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "token").write_text(f"{EDITOR}\n")
+    assert push("", "--token-file", str(tmp_path / "token")) == 0
+
+
+@pytest.mark.parametrize(
+    ("token", "code", "said"),
+    [
+        ("", 2, "no Grafana token"),
+        ("glsa_wrong", 1, "make a service account token"),
+        (VIEWER, 1, "role Editor"),
+    ],
+)
+def test_a_refusal_says_what_to_do(push, capsys, token: str, code: int, said: str) -> None:  # type: ignore[no-untyped-def]
+    assert push(token) == code
+    err = capsys.readouterr().err
+    assert "Error: " in err
+    assert "Try: " in err
+    assert said in err
+    assert not token or token not in err
+
+
+def test_grafanas_own_reason_is_shown(grafana: GrafanaDouble, push, capsys) -> None:  # type: ignore[no-untyped-def]
+    grafana.provisioned.add("posthub-celery")
+    assert push() == 1
+    assert "400 Cannot save provisioned dashboard" in capsys.readouterr().err
+
+
+def test_a_broken_grafana_is_named(grafana: GrafanaDouble, push, capsys) -> None:  # type: ignore[no-untyped-def]
+    grafana.fail_with = 500
+    assert push() == 1
+    assert f"Grafana at {grafana.url} refused" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("url", "code"), [("http://127.0.0.1:9", 1), ("grafana.example.org", 2)])
+def test_an_address_without_grafana(monkeypatch: pytest.MonkeyPatch, capsys, url: str, code: int) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("GRAFANA_TOKEN", EDITOR)
+    assert run(main, ["push", "--url", url], prog="dashboards") == code
+    assert "Try: " in capsys.readouterr().err

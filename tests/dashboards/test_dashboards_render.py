@@ -1,0 +1,163 @@
+"""Pictures without Grafana: every dashboard is drawn, from whatever Prometheus answers."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import pytest
+
+from dashboards.__main__ import main
+from dashboards.live import committed
+from dashboards.prometheus import Prometheus
+from dashboards.render import render_all
+from dashboards.render.page import draw_page
+from dashboards.render.theme import THEMES, series_colors
+from dashboards.render.ticks import ticks
+from dashboards.render.values import text
+from dashboards.resolve import Scope
+from sidecar.cli import run
+from tests.dashboards.prometheus_double import PrometheusDouble
+
+NOON = 1_795_000_000.0
+
+
+def _one_of_each_kind() -> dict[str, Any]:
+    """Return a small dashboard with one panel of every kind there is."""
+    everything = committed()
+    kinds = {panel["type"]: panel for dashboard in everything for panel in reversed(dashboard["panels"])}
+    return {**everything[1], "panels": list(kinds.values())}
+
+
+def _draw_small(double: PrometheusDouble, path: Path, theme: str = "dark") -> Path:
+    scope = Scope(NOON - 3600, NOON, 15)
+    draw_page(Prometheus(double.url), _one_of_each_kind(), scope, THEMES[theme], path)
+    return path
+
+
+def _draw(double: PrometheusDouble, out: Path, *names: str) -> list[Path]:
+    return list(render_all(double.url, names, "1h", "dark", out, end=NOON))
+
+
+def _has_color(path: Path, wanted: str, least: int = 20) -> bool:
+    pixels = (matplotlib.image.imread(path)[:, :, :3] * 255).round().astype(int)
+    rgb = [int(wanted[at : at + 2], 16) for at in (1, 3, 5)]
+    return bool((abs(pixels - rgb).max(axis=2) <= 2).sum() >= least)
+
+
+def test_every_dashboard_is_drawn(tmp_path: Path) -> None:
+    with PrometheusDouble() as double:
+        paths = _draw(double, tmp_path)
+    assert [path.name for path in paths] == [f"{dashboard['uid']}.png" for dashboard in committed()]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+    assert not [expr for expr in double.asked if re.search(r"\$[A-Za-z_{]", expr)]
+
+
+def test_the_same_data_gives_the_same_file(tmp_path: Path) -> None:
+    with PrometheusDouble() as double:
+        first = _draw_small(double, tmp_path / "first.png")
+        second = _draw_small(double, tmp_path / "second.png")
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["empty", "nan"])
+def test_no_data_is_drawn_as_no_data(tmp_path: Path, mode: str) -> None:
+    with PrometheusDouble(mode) as double:
+        assert _draw_small(double, tmp_path / "empty.png").exists()
+
+
+@pytest.mark.parametrize(("value", "color"), [(0.0, "green"), (0.85, "orange"), (0.97, "red")])
+def test_values_have_the_color_of_their_threshold(tmp_path: Path, value: float, color: str) -> None:
+    redis = next(one for one in committed() if one["uid"] == "posthub-redis")
+    memory = [panel for panel in redis["panels"] if panel["title"] == "Memory of the limit"]
+    path = tmp_path / "memory.png"
+    with PrometheusDouble(value=value) as double:
+        scope = Scope(NOON - 3600, NOON, 15)
+        draw_page(Prometheus(double.url), {**redis, "panels": memory}, scope, THEMES["dark"], path)
+    assert _has_color(path, THEMES["dark"].named[color])
+
+
+@pytest.mark.parametrize("theme", sorted(THEMES))
+def test_both_themes(tmp_path: Path, theme: str) -> None:
+    with PrometheusDouble() as double:
+        path = _draw_small(double, tmp_path / "page.png", theme)
+    assert _has_color(path, THEMES[theme].page, least=10_000)
+
+
+def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with PrometheusDouble() as double:
+        argv = [
+            "render",
+            "--prometheus-url",
+            double.url,
+            "--dashboard",
+            "overview",
+            "--range",
+            "30m",
+            "--out",
+            str(tmp_path),
+        ]
+        assert run(main, argv, prog="dashboards") == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "posthub-overview.png")
+
+
+@pytest.mark.parametrize(
+    ("more", "mode", "code", "said"),
+    [
+        (("--dashboard", "nothing"), "data", 2, "one of posthub-overview"),
+        (("--range", "an hour"), "data", 2, "is not a time range"),
+        ((), "error", 1, "parse error"),
+    ],
+)
+def test_errors_say_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], mode: str, code: int, said: str
+) -> None:
+    with PrometheusDouble(mode) as double:
+        argv = ["render", "--prometheus-url", double.url, "--out", str(tmp_path), *more]
+        assert run(main, argv, prog="dashboards") == code
+    assert said in capsys.readouterr().err
+
+
+def test_no_prometheus_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["render", "--prometheus-url", "http://127.0.0.1:9", "--out", str(tmp_path)]
+    assert run(main, argv, prog="dashboards") == 1
+    assert "does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (0, "s", "0 s"),
+        (0.0042, "s", "4.2 ms"),
+        (93_600, "s", "1.08 d"),
+        (1536, "bytes", "1.5 KiB"),
+        (61e6, "Bps", "61 MB/s"),
+        (0.0523, "percentunit", "5.23 %"),
+        (-3.195, "percentunit", "-320 %"),
+        (12_345, "short", "12.3K"),
+        (0.00012, "ops", "0.0001/s"),
+        (float("nan"), "s", "–"),
+    ],
+)
+def test_values_as_people_read_them(value: float, unit: str, shown: str) -> None:
+    assert text(value, unit) == shown
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "unit", "expected"),
+    [
+        (0, 300, "s", [0, 120, 240]),
+        (0, 10, "short", [0, 2.5, 5, 7.5, 10]),
+        (0, 4096, "bytes", [0, 1024, 2048, 3072, 4096]),
+        (-1, 1, "short", [-1, -0.5, 0, 0.5, 1]),
+        (0, 8 * 86400, "s", [0, 172800, 345600, 518400, 691200]),
+    ],
+)
+def test_ticks_are_round_in_the_unit(low: float, high: float, unit: str, expected: list[float]) -> None:
+    assert ticks(low, high, unit) == expected
+
+
+def test_a_name_keeps_its_color_and_neighbours_differ() -> None:
+    names = [f"queue {index}" for index in range(10)]
+    assert len(set(series_colors(names))) == 10
+    assert series_colors(["quick"]) == series_colors(["quick", "default"])[:1]

@@ -1,0 +1,14 @@
+"""Which variables the app reads."""
+
+import re
+
+from stack.paths import ROOT
+
+READ = re.compile(r"env\.\w+\(\s*\"([A-Z0-9_]+)\"")
+# Named in the seed's settings, for providers that come.
+PLANNED = {"DJANGO_SETTINGS_MODULE", "NANOBANA_API_KEY", "STRIPE_SECRET_KEY", "DEBUG"}
+
+
+def app_variables() -> set[str]:
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "app").rglob("*.py"))
+    return {*READ.findall(text), *PLANNED}

@@ -1,0 +1,36 @@
+"""Shared by the deployment's tests: the compose files as data, and hosts that are not real."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from stack.paths import ROOT
+
+
+def _merge(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def production() -> dict[str, Any]:
+    return _merge(ROOT / "docker-compose.prod.yml")
+
+
+@pytest.fixture(scope="session")
+def development() -> dict[str, Any]:
+    return _merge(ROOT / "docker-compose.yml")
+
+
+@pytest.fixture(scope="session")
+def init_secrets() -> ModuleType:
+    """deploy/init_secrets.py: it runs in a container, so it is no part of a package."""
+    spec = importlib.util.spec_from_file_location("init_secrets", ROOT / "deploy" / "init_secrets.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

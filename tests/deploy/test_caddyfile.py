@@ -1,0 +1,184 @@
+"""The way in, tried on the real Caddy: what is open, what is closed, what is asked for a password."""
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from stack import ports
+from stack.http import session
+from stack.paths import ROOT, VENV_BIN
+
+CADDY = VENV_BIN / "caddy"
+UPSTREAMS = (
+    "posthub_api_prod:8000",
+    "posthub_frontend_prod:8080",
+    "posthub_flower:5555",
+    "posthub_grafana:3000",
+)
+
+
+class _Echo(BaseHTTPRequestHandler):
+    """Answers with its own name and what it was asked."""
+
+    def do_GET(self) -> None:
+        body = f"{self.server.name} {self.path} {self.headers.get('Authorization', '-')}".encode()  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Powered-By", "secret sauce")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory, init_secrets: Any) -> Iterator[int]:
+    """The port that Caddy serves the two sites on, without TLS."""
+    if not CADDY.exists():
+        pytest.skip("caddy is not installed")
+    folder = tmp_path_factory.mktemp("caddy")
+    servers = {name: _upstream(name.partition(":")[0]) for name in UPSTREAMS}
+    port, metrics = ports.choose(), ports.choose()
+    config = _adapted(
+        folder, {name: server.server_address[1] for name, server in servers.items()}, metrics, init_secrets
+    )
+    environment = {
+        "PATH": os.defpath, "HOME": str(folder), "ACME_EMAIL": "ops@example.org", "SITE_DOMAIN": f"http://site.test:{port}",
+        "API_DOMAIN": f"http://api.test:{port}",
+    }  # fmt: skip
+    with (folder / "log").open("w") as log:
+        caddy = subprocess.Popen(
+            [CADDY, "run", "--adapter", "caddyfile", "--config", str(config)],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            _wait(f"http://127.0.0.1:{metrics}/healthz", folder / "log")
+            yield port
+        finally:
+            caddy.terminate()
+            caddy.wait(10)
+            for server in servers.values():
+                server.shutdown()
+                server.server_close()
+
+
+def _adapted(folder: Path, upstreams: dict[str, int], metrics: int, init_secrets: Any) -> Path:
+    """The Caddyfile itself, with other addresses only."""
+    (folder / "operators").write_text(init_secrets.operators("open sesame"))
+    text = (ROOT / "deploy" / "Caddyfile").read_text(encoding="utf-8")
+    changes = {f"{name}": f"127.0.0.1:{port}" for name, port in upstreams.items()}
+    changes |= {
+        "/run/secrets/operators": str(folder / "operators"),
+        "unix//tmp/caddy.sock": f"unix/{folder / 'admin.sock'}",
+        "http://:2019": f"http://:{metrics}",
+    }
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "Caddyfile").write_text(text)
+    return folder / "Caddyfile"
+
+
+def _upstream(name: str) -> ThreadingHTTPServer:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
+    server.name = name  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def _wait(url: str, log: Path) -> None:
+    for _ in range(100):
+        try:
+            with session() as client:
+                if client.get(url, timeout=1).ok:
+                    return
+        except requests.RequestException:
+            time.sleep(0.1)
+    pytest.fail(log.read_text())
+
+
+def _get(port: int, host: str, path: str, **more: Any) -> requests.Response:
+    with session() as client:
+        return client.get(
+            f"http://127.0.0.1:{port}{path}",
+            headers={"Host": f"{host}:{port}"},
+            allow_redirects=False,
+            timeout=5,
+            **more,
+        )
+
+
+@pytest.mark.parametrize("host", ["site.test", "api.test"])
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "/%6detrics", "/METRICS", "/metrics/x"])
+def test_metrics_are_never_open(edge: int, host: str, path: str) -> None:
+    assert _get(edge, host, path).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/flower/", "/flower/api/workers", "/grafana/", "/grafana/api/health"])
+def test_tools_ask_for_the_operators_password(edge: int, path: str) -> None:
+    assert _get(edge, "site.test", path).status_code == 404
+    assert _get(edge, "api.test", path).status_code == 401
+    assert _get(edge, "api.test", path, auth=("ops", "wrong")).status_code == 401
+    answer = _get(edge, "api.test", path, auth=("ops", "open sesame"))
+    assert answer.status_code == 200
+    # The whole path, and not the password of this door.
+    assert answer.text == f"posthub_{path.split('/')[1]} {path} -"
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "upstream"),
+    [
+        ("site.test", "/", "posthub_frontend_prod"),
+        ("site.test", "/posts/1", "posthub_frontend_prod"),
+        ("site.test", "/api/v1/posts/", "posthub_api_prod"),
+        ("api.test", "/api/v1/posts/", "posthub_api_prod"),
+        ("api.test", "/admin/", "posthub_api_prod"),
+        ("api.test", "/health/", "posthub_api_prod"),
+    ],
+)
+def test_sites_reach_what_they_should(edge: int, host: str, path: str, upstream: str) -> None:
+    assert _get(edge, host, path).text.split()[0] == upstream
+
+
+def test_tools_without_the_slash_get_it(edge: int) -> None:
+    answer = _get(edge, "api.test", "/flower")
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == "/flower/"
+
+
+def test_headers_protect_and_tell_nothing(edge: int) -> None:
+    headers = _get(edge, "site.test", "/").headers
+    assert headers["Strict-Transport-Security"].startswith("max-age=31536000")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert "default-src 'self'" in headers["Content-Security-Policy"]
+    assert "Server" not in headers
+    assert "X-Powered-By" not in headers
+
+
+def test_a_body_that_is_too_large_is_refused(edge: int) -> None:
+    with session() as client:
+
+        def post(size: int) -> int:
+            url = f"http://127.0.0.1:{edge}/api/v1/posts/"
+            return client.post(
+                url, data=b"x" * size, headers={"Host": f"api.test:{edge}"}, timeout=10
+            ).status_code
+
+        assert post(1024) == 200
+        assert post(11 * 1024 * 1024) in (413, 502)

@@ -1,0 +1,217 @@
+"""The compose files as they stand: what is open, who may do what, what is pinned, who sees which secret."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from app_names import app_variables
+from envexample import example_variables
+
+from stack.paths import ROOT
+
+SEED = [
+    "posthub_api_prod",
+    "posthub_frontend_prod",
+    "posthub_postgres_prod",
+    "posthub_redis_prod",
+    "posthub_celery_worker",
+    "posthub_celery_worker_ai",
+    "posthub_celery_beat",
+    "posthub_flower",
+    "posthub_caddy",
+]
+ONCE = {"posthub_init", "posthub_migrate", "posthub_db_roles", "posthub_alertmanager_config"}
+OWN = ("${POSTHUB_IMAGES:-posthub}/",)
+INTERNAL = {"app", "data", "monitoring"}
+
+
+def test_production_has_the_services_of_the_seed_and_the_sidecars(production: dict[str, Any]) -> None:
+    services = production["services"]
+    sidecars = (
+        "celery_exporter backup prometheus alertmanager grafana redis_exporter postgres_exporter node_exporter "
+        "cadvisor blackbox_exporter"
+    )
+    assert {*SEED, *(f"posthub_{name}" for name in sidecars.split())} <= set(services)
+    assert all(service["container_name"] == name for name, service in services.items())
+
+
+def test_workers_serve_the_queues_of_production(production: dict[str, Any]) -> None:
+    def queues(name: str) -> str:
+        command = production["services"][name]["command"]
+        return str(command[command.index("-Q") + 1])
+
+    assert queues("posthub_celery_worker") == "default,quick,scheduled"
+    assert queues("posthub_celery_worker_ai") == "ai_jobs,ai_priority"
+
+
+def test_only_the_web_is_published(production: dict[str, Any]) -> None:
+    published = {
+        name: service["ports"] for name, service in production["services"].items() if "ports" in service
+    }
+    assert published == {"posthub_caddy": ["80:80", "443:443", "443:443/udp"]}
+
+
+def test_data_and_monitoring_have_no_way_to_the_internet(production: dict[str, Any]) -> None:
+    assert {
+        name for name, network in production["networks"].items() if (network or {}).get("internal")
+    } == INTERNAL
+    for name in ("posthub_postgres_prod", "posthub_redis_prod"):
+        assert production["services"][name]["networks"] == ["data"]
+
+
+def test_everything_that_stays_up_is_watched_limited_and_restarted(production: dict[str, Any]) -> None:
+    for name, service in production["services"].items():
+        assert service["logging"]["options"]["max-size"], name
+        assert service["deploy"]["resources"]["limits"]["memory"], name
+        if name not in ONCE:
+            assert service["healthcheck"]["test"], name
+            assert service["restart"] == "unless-stopped", name
+            assert service["cpu_quota"] > 0, name
+
+
+def test_every_container_is_hardened(production: dict[str, Any]) -> None:
+    for name, service in production["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+    added = {
+        name: service["cap_add"] for name, service in production["services"].items() if "cap_add" in service
+    }
+    assert added == {
+        "posthub_init": ["CHOWN", "DAC_OVERRIDE", "FOWNER"],
+        "posthub_caddy": ["NET_BIND_SERVICE"],
+        "posthub_cadvisor": ["SYSLOG"],
+    }
+
+
+def test_no_container_but_two_runs_as_root(production: dict[str, Any]) -> None:
+    def is_root(service: dict[str, Any]) -> bool:
+        if service["image"].startswith(OWN):
+            return service.get("user") == "0:0"
+        return service.get("user", "0").startswith("0")
+
+    roots = {name for name, service in production["services"].items() if is_root(service)}
+    assert roots == {"posthub_init", "posthub_cadvisor"}
+
+
+@pytest.mark.parametrize("name", ["production", "development"])
+def test_foreign_images_are_pinned(name: str, request: pytest.FixtureRequest) -> None:
+    services = request.getfixturevalue(name)["services"]
+    foreign = {
+        s["image"]
+        for s in services.values()
+        if "image" in s and not s["image"].startswith((*OWN, "posthub/"))
+    }
+    assert foreign
+    for image in foreign:
+        assert re.search(r":v?\d+\.\d+\.\d+", image), image
+
+
+def test_what_depends_waits_for_health(production: dict[str, Any]) -> None:
+    for name, service in production["services"].items():
+        for other, how in (service.get("depends_on") or {}).items():
+            expected = "service_completed_successfully" if other in ONCE else "service_healthy"
+            assert how["condition"] == expected, f"{name} → {other}"
+
+
+def test_whoever_reads_the_settings_gets_no_secret_from_them(
+    production: dict[str, Any], init_secrets: Any
+) -> None:
+    for name, service in production["services"].items():
+        if "env_file" in service and name != "posthub_init":
+            assert {key for key in init_secrets.SECRETS if service["environment"].get(key) != ""} == set(), (
+                name
+            )
+
+
+def test_every_secret_of_a_sidecar_is_treated_as_one(init_secrets: Any) -> None:
+    from alerts.receivers import ReceiverSettings
+    from backup.settings import BackupSettings
+    from sidecar.settings import variables
+
+    secret = {
+        variable.names[0]
+        for settings in (BackupSettings, ReceiverSettings)
+        for variable in variables(settings)
+        if variable.secret
+    }
+    assert secret - set(init_secrets.SECRETS) == set()
+
+
+def test_a_secret_file_that_is_named_is_written(production: dict[str, Any], init_secrets: Any) -> None:
+    values = dict.fromkeys(init_secrets.SECRETS, "x")
+    written = init_secrets.files(values)
+    for name, service in production["services"].items():
+        folders = [v.split(":")[0] for v in service.get("volumes", []) if v.startswith("./secrets/")]
+        named = [
+            value.removeprefix("/run/secrets/")
+            for key, value in (service.get("environment") or {}).items()
+            if key.endswith(("_FILE", "PASS_FILE")) and value.startswith("/run/secrets/")
+        ]
+        assert len(folders) <= 1, name
+        for file in named:
+            assert file in written[Path(folders[0]).name], f"{name}: {file}"
+
+
+def test_the_example_has_every_variable_that_it_should(init_secrets: Any) -> None:
+    example = example_variables()
+    assert set(init_secrets.SECRETS) - set(example) == set()
+    assert {"SITE_DOMAIN", "API_DOMAIN", "ACME_EMAIL", "BACKUP_STORE_URL", "BACKUP_SCHEDULE"} <= set(example)
+    assert all(not example[name] for name in init_secrets.SECRETS)
+
+
+def test_the_example_names_only_what_somebody_reads(init_secrets: Any) -> None:
+    from alerts.receivers import ReceiverSettings
+    from backup.settings import BackupSettings
+    from sidecar.settings import variables
+
+    sidecars = {
+        name
+        for settings in (BackupSettings, ReceiverSettings)
+        for variable in variables(settings)
+        for name in variable.names
+    }
+    caddy = set(re.findall(r"\{\$(\w+)", (ROOT / "deploy" / "Caddyfile").read_text(encoding="utf-8")))
+    known = {*init_secrets.SECRETS, *sidecars, *caddy, *app_variables(), "GF_SERVER_ROOT_URL"}
+    assert set(example_variables()) - known == set()
+
+
+def test_mounted_files_of_the_checkout_exist(production: dict[str, Any], development: dict[str, Any]) -> None:
+    for compose in (production, development):
+        for service in compose["services"].values():
+            for volume in service.get("volumes", []):
+                source = volume.split(":")[0]
+                if source.startswith("./") and not source.startswith("./secrets"):
+                    assert (ROOT / source).exists(), source
+
+
+def test_development_keeps_to_this_machine(development: dict[str, Any]) -> None:
+    ports = [port for service in development["services"].values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["docker-compose.yml"],
+        ["docker-compose.prod.yml"],
+        ["docker-compose.prod.yml", "docker-compose.trial.yml"],
+    ],
+    ids=["development", "production", "trial"],
+)
+def test_compose_itself_accepts_them(files: list[str], tmp_path: Path) -> None:
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode != 0:
+        pytest.skip("docker compose is not on this machine")
+    for name in files:
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copy(ROOT / ".env.production.example", tmp_path / ".env.production")
+    command = [docker, "compose", *(part for name in files for part in ("-f", name)), "config"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["services"]

@@ -1,0 +1,222 @@
+"""The doctor: what it finds wrong, and that it finds nothing wrong with what is well."""
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from envexample import example_variables
+from hostkit import FakeHost, as_json
+
+from sidecar import UsageError
+from stack.doctor import cli, envfile, machine, outside, running, secrets, settings
+from stack.doctor.check import Case, Check
+from stack.doctor.host import Done, Host
+
+GOOD = {
+    "ALERTMANAGER_SLACK_URL": "https://hooks.slack.com/services/x",
+    "ALERTMANAGER_HEARTBEAT_URL": "https://hc-ping.com/x",
+    "BACKUP_S3_ACCESS_KEY_ID": "key",
+    "BACKUP_S3_SECRET_ACCESS_KEY": "secret",
+}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FakeHost:
+    return FakeHost(
+        tmp_path, {"docker compose version": Done(0, "2.26.1-4\n"), "docker version": Done(0, "20.10\n")}
+    )
+
+
+def _case(host: FakeHost, **changed: str) -> Case:
+    return Case(host.root, host, {**example_variables(), **GOOD, **changed})
+
+
+def _wrong(checks: Any) -> dict[str, Check]:
+    return {check.name: check for check in checks if check.ok is False}
+
+
+def test_the_example_with_its_secrets_is_well(host: FakeHost) -> None:
+    assert _wrong(settings.examine(_case(host))) == {}
+    assert _wrong(machine.examine(_case(host))) == {}
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({"API_DOMAIN": ""}, "settings"),
+        ({"SECRET_KEY": "<production-secret>"}, "settings"),
+        ({"SECRET_KEY": "short"}, "SECRET_KEY"),
+        ({"DEBUG": "True"}, "DEBUG"),
+        ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS"),
+        ({"ALLOWED_HOSTS": "posthub.work"}, "ALLOWED_HOSTS"),
+        ({"BACKUP_SCHEDULE": "at noon"}, "backup settings"),
+        (
+            {"BACKUP_AGE_RECIPIENTS": "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"},
+            "encryption",
+        ),
+        ({"ALERTMANAGER_SLACK_URL": ""}, "receivers"),
+        ({"ALERTMANAGER_SMTP_SMARTHOST": "mail:587"}, "receivers"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_fix(host: FakeHost, changed: dict[str, str], name: str) -> None:
+    found = _wrong(settings.examine(_case(host, **changed)))
+    assert name in found
+    assert found[name].fix
+
+
+def test_no_secret_is_shown(host: FakeHost) -> None:
+    case = _case(host, SECRET_KEY="hunter2", BACKUP_S3_SECRET_ACCESS_KEY="hunter3")
+    text = str(list(settings.examine(case)))
+    assert "hunter" not in text
+
+
+def test_an_unknown_time_is_no_verdict_and_a_wrong_one_is(host: FakeHost) -> None:
+    clock = {check.name: check.ok for check in machine.examine(_case(host))}["clock"]
+    assert clock is None
+    host.clock = time.time() - 60
+    assert "clock" in _wrong(machine.examine(_case(host)))
+
+
+def test_a_full_disk_a_taken_port_a_missing_name_and_no_engine(host: FakeHost) -> None:
+    host.room = 1024**3
+    host.free = {80: False}
+    host.names = {"posthub.work": []}
+    host.answers["docker version"] = Done(127, "", "docker: no such program")
+    assert set(_wrong(machine.examine(_case(host)))) == {
+        "disk",
+        "port 80",
+        "DNS posthub.work",
+        "Docker engine",
+    }
+
+
+def test_the_port_may_be_our_own(host: FakeHost) -> None:
+    host.free = {443: False}
+    host.answers["docker ps --filter publish=443"] = Done(0, "posthub_caddy\n")
+    assert _wrong(machine.examine(_case(host))) == {}
+
+
+def test_an_old_compose_is_refused(host: FakeHost) -> None:
+    host.answers["docker compose version"] = Done(0, "v2.3.3\n")
+    assert "Docker compose" in _wrong(machine.examine(_case(host)))
+
+
+def test_receivers_that_do_not_answer(host: FakeHost) -> None:
+    case = _case(host, BACKUP_STORE_URL="file:///backups", ALERTMANAGER_SMTP_SMARTHOST="mail.example:587")
+    assert _wrong(outside.examine(case)) == {}
+    host.reachable = False
+    assert set(_wrong(outside.examine(case))) == {
+        "hooks.slack.com:443",
+        "hc-ping.com:443",
+        "mail.example:587",
+    }
+
+
+def test_a_bucket_that_is_there_and_one_that_is_not(host: FakeHost, object_store: Any) -> None:
+    object_store.bucket("there")
+    store = {
+        "BACKUP_S3_ENDPOINT_URL": object_store.endpoint,
+        "BACKUP_S3_ACCESS_KEY_ID": object_store.access_key,
+        "BACKUP_S3_SECRET_ACCESS_KEY": object_store.secret_key,
+    }
+    assert _wrong(outside.examine(_case(host, BACKUP_STORE_URL="s3://there/x", **store))) == {}
+    assert "bucket" in _wrong(outside.examine(_case(host, BACKUP_STORE_URL="s3://elsewhere/x", **store)))
+
+
+def test_files_that_others_can_read(tmp_path: Path) -> None:
+    (tmp_path / ".env.production").write_text("")
+    (tmp_path / ".env.production").chmod(0o644)
+    found = _wrong(secrets.examine(Case(tmp_path, FakeHost(tmp_path))))
+    assert found[".env.production"].fix == "chmod go= .env.production"
+
+
+def test_a_secret_that_git_once_had_is_found(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "-q")
+    case = Case(tmp_path, Host(tmp_path))
+    (tmp_path / ".env.production").write_text("SECRET_KEY=x")
+    (tmp_path / ".env.production").chmod(0o600)
+    git("commit", "-q", "--allow-empty", "-m", "Begin")
+    assert _wrong(secrets.examine(case)) == {}
+    git("add", "-f", ".env.production")
+    assert "tracked" in _wrong(secrets.examine(case))["secrets in git"].detail
+    git("commit", "-q", "-m", "Add it")
+    git("rm", "-q", "--cached", ".env.production")
+    git("commit", "-q", "-m", "Take it away")
+    assert "history" in _wrong(secrets.examine(case))["secrets in git"].detail
+
+
+def _running(host: FakeHost, **changed: Any) -> Case:
+    """Two services, all well."""
+    services = {"posthub_init": "posthub/x:1", "posthub_prometheus": "prom/prometheus:v3.5.0"}
+    up = {"State": "running", "Health": "healthy", "Status": "Up 3 minutes (healthy)", "ExitCode": 0}
+    once = {"State": "exited", "Health": "", "Status": "Exited (0)", "ExitCode": 0}
+    containers = [
+        {"Service": "posthub_init", "Image": "posthub/x:1", **once},
+        {"Service": "posthub_prometheus", "Image": "prom/prometheus:v3.5.0", **up, **changed},
+    ]
+    config = json.dumps({"services": {name: {"image": image} for name, image in services.items()}})
+    targets = [{"labels": {"job": "celery"}, "health": "up"}]
+    proof = [{"metric": {"database": "posthub"}, "value": [0, str(time.time() - 3600)]}]
+    ask = "exec -T posthub_prometheus wget -qO- http://127.0.0.1:9090/api/v1/"
+    host.answers |= {
+        "ps --all": Done(0, "\n".join(json.dumps(container) for container in containers)),
+        "config": Done(0, config),
+        f"{ask}targets": as_json({"data": {"activeTargets": targets}}),
+        f"{ask}query": as_json({"data": {"result": proof}}),
+        "exec -T posthub_backup python -m backup doctor": as_json([{"name": "store", "ok": True}]),
+    }
+    return _case(host)
+
+
+def test_what_runs_well_is_well(host: FakeHost) -> None:
+    assert _wrong(running.examine(_running(host))) == {}
+
+
+def test_an_unhealthy_container_and_an_old_image(host: FakeHost) -> None:
+    case = _running(host, Health="unhealthy", Image="prom/prometheus:v2.53.5")
+    assert set(_wrong(running.examine(case))) == {"posthub_prometheus", "image versions"}
+
+
+def test_a_target_that_is_down_and_a_backup_that_is_not_proven(host: FakeHost) -> None:
+    case = _running(host)
+    ask = "exec -T posthub_prometheus wget -qO- http://127.0.0.1:9090/api/v1/"
+    down = [{"labels": {"job": "celery"}, "health": "down"}]
+    host.answers[f"{ask}targets"] = as_json({"data": {"activeTargets": down}})
+    old = [{"metric": {"database": "posthub"}, "value": [0, str(time.time() - 3 * 86400)]}]
+    host.answers[f"{ask}query"] = as_json({"data": {"result": old}})
+    host.answers["exec -T posthub_backup python -m backup doctor"] = as_json([{"name": "clock", "ok": False}])
+    found = _wrong(running.examine(case))
+    assert found["targets"].detail == "down: celery"
+    assert set(found) == {"targets", "last verified backup of posthub", "backup sidecar"}
+
+
+def test_nothing_deployed_yet_is_no_fault(host: FakeHost) -> None:
+    assert not running.is_running(_case(host))
+
+
+def test_the_settings_file_is_read_as_compose_reads_it(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    file.write_text("# a comment\nA=1\nexport B='x #y'\n\nC=two words # and why\nD=\n")
+    assert envfile.read(file) == {"A": "1", "B": "x #y", "C": "two words", "D": ""}
+    file.write_text("no assignment\n")
+    with pytest.raises(UsageError, match="line 1"):
+        envfile.read(file)
+    with pytest.raises(UsageError, match="cannot be read"):
+        envfile.read(tmp_path / "missing")
+
+
+def test_findings_are_shown_with_signs(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.show(
+        [Check("disk", True, "100 GiB free"), Check("clock", False, "60 s off", "timedatectl set-ntp true")]
+    )
+    text = capsys.readouterr().out
+    assert "✔" in text
+    assert "✖" in text
+    assert "timedatectl set-ntp true" in text

@@ -1,0 +1,250 @@
+"""The Kubernetes manifests: they build, they are valid, and what they name exists."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from kubekit import BUILDABLE, Document, builder, built, plain, pod_specs
+
+from stack.deploy.kubernetes import ROLLED
+from stack.deploy.manifests import manifests
+from stack.paths import ROOT
+
+SCHEMAS = yaml.safe_load((Path(__file__).parent / "schemas" / "operators.yml").read_text(encoding="utf-8"))
+KUBERNETES = "1.33"
+# Made by hand or by an operator: docs/kubernetes.md.
+SECRETS = {
+    "posthub-app", "posthub-exporter", "posthub-backup", "posthub-redis", "posthub-postgres-owner", "posthub-tls",
+    "posthub-postgres-backup", "posthub-postgres-exporter", "posthub-wal-s3", "posthub-operators",
+}  # fmt: skip
+
+
+def _all(name: str) -> list[Document]:
+    if builder() is None:
+        pytest.skip(
+            "neither kubectl nor kustomize is on this machine; the plain files are tested all the same"
+        )
+    return built(name)
+
+
+@pytest.mark.parametrize("name", BUILDABLE)
+def test_it_builds_and_is_valid(name: str) -> None:
+    for document in _all(name):
+        validate(document)
+
+
+def test_the_plain_files_are_valid() -> None:
+    documents = plain()
+    assert len(documents) > 40
+    for document in documents:
+        validate(document)
+
+
+def validate(document: Document) -> None:
+    """By Kubernetes' own schema, or by ours of the operator's kind."""
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    key = f"{document['apiVersion']} {document['kind']}"
+    if key not in SCHEMAS["kinds"]:
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+        return
+    spec = {"type": "object", "additionalProperties": False, **SCHEMAS["kinds"][key]}
+    schema = {"definitions": SCHEMAS["definitions"], **spec}
+    jsonschema.validate(document["spec"], schema)
+
+
+def test_a_mistake_in_a_custom_resource_is_found() -> None:
+    scaled = next(document for document in plain() if document["kind"] == "ScaledObject")
+    scaled["spec"]["minReplicas"] = 1
+    with pytest.raises(jsonschema.ValidationError, match="minReplicas"):
+        validate(scaled)
+
+
+def test_manifests_that_are_made_are_in_sync() -> None:
+    for path, text in manifests().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is old: ./ops deploy manifests"
+
+
+def test_no_secret_is_in_the_repository() -> None:
+    assert not [document for document in plain() if document["kind"] == "Secret"]
+
+
+def test_secrets_that_are_named_are_documented() -> None:
+    named = set(
+        re.findall(r"secretName: ([\w-]+)", "".join(p.read_text() for p in (ROOT / "k8s").rglob("*.yaml")))
+    )
+    assert named <= SECRETS
+    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    made = page.replace("posthub-$name", "posthub-app posthub-exporter posthub-backup")
+    assert {name for name in SECRETS - {"posthub-tls"} if name not in made} == set()
+
+
+def test_every_pod_is_hardened() -> None:
+    for name, _, spec in pod_specs(plain()):
+        assert spec["automountServiceAccountToken"] is False, name
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        for container in spec["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False, name
+            assert context["readOnlyRootFilesystem"] is True, name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
+            assert container["resources"]["limits"]["memory"], name
+            assert container["resources"]["requests"]["cpu"], name
+
+
+def test_users_are_those_of_the_images() -> None:
+    owners = {"posthub/api": 10001, "posthub/celery-exporter": 10002, "posthub/backup": 10003}
+    for name, _, spec in pod_specs(plain()):
+        for container in spec["containers"]:
+            expected = owners.get(container["image"])
+            assert expected in (None, spec["securityContext"]["runAsUser"]), name
+
+
+def test_images_are_pinned_or_ours() -> None:
+    for name, _, spec in pod_specs(plain()):
+        for container in spec["containers"]:
+            assert container["image"].startswith("posthub/") or re.search(r":v?\d", container["image"]), name
+
+
+def test_the_same_versions_as_in_compose(production: dict[str, Any]) -> None:
+    compose = {service["image"] for service in production["services"].values()}
+    for name, _, spec in pod_specs(plain()):
+        for container in spec["containers"]:
+            if not container["image"].startswith("posthub/"):
+                assert container["image"] in compose, name
+
+
+def test_what_is_mounted_and_referred_to_exists() -> None:
+    configs = {document["metadata"]["name"] for document in plain() if document["kind"] == "ConfigMap"}
+    configs |= {"posthub-redis-scripts"}
+    for name, _, spec in pod_specs(plain()):
+        volumes = {volume["name"] for volume in spec.get("volumes", [])} | {"data"}
+        for container in spec["containers"]:
+            mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
+            assert mounted <= volumes, name
+            for source in container.get("envFrom", []):
+                assert source["configMapRef"]["name"] in configs, name
+
+
+def test_services_find_their_pods_by_label_and_port() -> None:
+    pods = [(labels, _ports(spec)) for _, labels, spec in pod_specs(plain())]
+    for service in (document for document in plain() if document["kind"] == "Service"):
+        selector = service["spec"]["selector"]
+        found = [ports for labels, ports in pods if selector.items() <= labels.items()]
+        assert found, service["metadata"]["name"]
+        for port in service["spec"]["ports"]:
+            assert port.get("targetPort", port["port"]) in found[0], service["metadata"]["name"]
+
+
+def _ports(spec: Document) -> set[Any]:
+    ports = [port for container in spec["containers"] for port in container.get("ports", [])]
+    return {port["name"] for port in ports} | {port["containerPort"] for port in ports}
+
+
+def test_what_scales_names_a_deployment_without_a_number() -> None:
+    documents = plain()
+    deployments = {d["metadata"]["name"]: d["spec"] for d in documents if d["kind"] == "Deployment"}
+    for document in documents:
+        if document["kind"] in ("ScaledObject", "HorizontalPodAutoscaler"):
+            target = document["spec"]["scaleTargetRef"]["name"]
+            assert "replicas" not in deployments[target], f"{target}: each apply would undo the scaling"
+
+
+def test_beat_is_alone_and_never_two() -> None:
+    beat = next(d for d in plain() if d["metadata"]["name"] == "posthub-celery-beat")
+    assert beat["spec"]["replicas"] == 1
+    assert beat["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_workers_and_keda_mean_the_queues_of_the_app() -> None:
+    import ast
+
+    tree = ast.parse((ROOT / "app" / "config" / "queues.py").read_text(encoding="utf-8"))
+    queues = {
+        node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    }
+    served = {queue for _, _, spec in pod_specs(plain()) for queue in _queues(spec)}
+    assert served == queues
+    for document in plain():
+        if document["kind"] == "ScaledObject":
+            deployment = next(
+                s for n, _, s in pod_specs(plain()) if n == f"Deployment/{document['metadata']['name']}"
+            )
+            for trigger in document["spec"]["triggers"]:
+                (named,) = re.findall(r'queue_name=~"([^"]+)"', trigger["metadata"]["query"])
+                assert set(named.split("|")) == set(_queues(deployment))
+
+
+def _queues(spec: Document) -> list[str]:
+    command = spec["containers"][0].get("command") or []
+    return command[command.index("-Q") + 1].split(",") if "-Q" in command else []
+
+
+def test_a_worker_has_longer_to_stop_than_a_task_may_take() -> None:
+    limit = re.search(r"CELERY_TASK_TIME_LIMIT = (\d+)", (ROOT / "app/config/settings/base.py").read_text())
+    assert limit
+    for name, _, spec in pod_specs(plain()):
+        if "-Q" in (spec["containers"][0].get("command") or []):
+            assert spec["terminationGracePeriodSeconds"] > int(limit[1]), name
+
+
+def test_metrics_have_no_way_in() -> None:
+    paths = {
+        path["path"]
+        for document in plain()
+        if document["kind"] == "Ingress"
+        for rule in document["spec"]["rules"]
+        if rule["host"].startswith("api.")
+        for path in rule["http"]["paths"]
+    }
+    assert "/" not in paths
+    assert not any(path.startswith("/metrics") for path in paths)
+
+
+def test_every_job_label_is_one_of_prometheus() -> None:
+    jobs = {
+        c["job_name"] for c in yaml.safe_load((ROOT / "alerts/prometheus.yml").read_text())["scrape_configs"]
+    }
+    labels = {
+        d["metadata"].get("labels", {}).get("posthub.work/job") for d in plain() if d["kind"] == "Service"
+    }
+    assert labels - {None} <= jobs
+    assert {"django", "celery", "backup", "redis", "postgres"} <= labels
+
+
+def test_a_rollout_waits_for_every_deployment_of_ours() -> None:
+    ours = {
+        name.partition("/")[2]
+        for name, _, spec in pod_specs(plain())
+        if name.startswith("Deployment/") and spec["containers"][0]["image"].startswith("posthub/")
+    }
+    assert set(ROLLED) == ours
+
+
+@pytest.mark.parametrize("name", ["overlays/production", "overlays/staging"])
+def test_an_overlay_chooses_one_ingress_with_limits(name: str) -> None:
+    ingresses = {d["metadata"]["name"]: d for d in _all(name) if d["kind"] == "Ingress"}
+    annotations = ingresses["posthub-ingress"]["metadata"]["annotations"]
+    chosen = ingresses["posthub-ingress"]["spec"]["ingressClassName"]
+    assert any(key.startswith(chosen) for key in annotations)
+    assert "limit-rpm" in str(annotations) or "rate-limit" in str(annotations)
+    assert "auth-secret" in str(ingresses["posthub-flower"]) or "operators" in str(
+        ingresses["posthub-flower"]
+    )
+
+
+def test_staging_touches_nothing_of_production() -> None:
+    text = yaml.safe_dump_all(_all("overlays/staging"))
+    without_rules = yaml.safe_dump_all(
+        d for d in _all("overlays/staging") if d["kind"] not in ("PrometheusRule", "ConfigMap")
+    )
+    assert "s3://posthub-backups/kubernetes" not in text
+    assert "s3://posthub-wal/kubernetes" not in text
+    assert not re.findall(r"(?<!staging\.)\b(?:host: |https://)(?:api\.)?posthub\.work", without_rules)

@@ -1,0 +1,160 @@
+"""Roll-outs: their order, and the way back."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sidecar import OpsError
+from stack.deploy import kubernetes
+from stack.deploy.annotate import annotate
+from stack.deploy.compose import ROLLING, Rollout
+from stack.deploy.history import History
+from stack.deploy.kubernetes import KubeRollout
+from stack.deploy.runner import Done, Runner
+from stack.paths import ROOT
+
+
+class FakeRunner(Runner):
+    """Writes down what it is asked to run; some of it fails.
+
+    Args:
+        failing: (tag or "", part of a command line) that ends with exit code 1.
+    """
+
+    def __init__(self, root: Path, *failing: tuple[str, str]) -> None:
+        super().__init__(root)
+        self.failing = failing
+        self.lines: list[str] = []
+        self.given: list[str] = []
+
+    def run(
+        self, *command: str, environment: Mapping[str, str] | None = None, given: str | None = None
+    ) -> Done:
+        tag = (environment or {}).get("POSTHUB_TAG", "")
+        line = f"{tag} {' '.join(command)}".replace("docker compose -f docker-compose.prod.yml ", "")
+        self.lines.append(line)
+        self.given.append(given or "")
+        if any(tag.startswith(wanted) and part in line for wanted, part in self.failing):
+            return Done(1, "", "it broke")
+        if command[:2] == ("kubectl", "kustomize"):
+            return Done(0, yaml.safe_dump_all(_manifests()))
+        return Done(0, "")
+
+
+def _manifests() -> list[dict[str, object]]:
+    pod = {"spec": {"containers": [{"image": "ghcr.io/x/api:latest"}, {"image": "redis:7.4.6-alpine"}]}}
+    return [
+        {"kind": "Namespace", "metadata": {"name": "posthub"}},
+        {"kind": "Deployment", "metadata": {"name": "posthub-api"}, "spec": {"template": pod}},
+    ]
+
+
+def _rollout(root: Path, runner: FakeRunner, tag: str = "new") -> tuple[Rollout, list[str]]:
+    said: list[str] = []
+    return Rollout(root, runner, said.append, tag, pause=0), said
+
+
+def _position(lines: list[str], part: str) -> int:
+    return next(number for number, line in enumerate(lines) if part in line)
+
+
+def test_a_version_is_rolled_out_service_by_service(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path)
+    rollout, said = _rollout(tmp_path, runner)
+    rollout.deploy()
+    order = [_position(runner.lines, part) for part in ("pull", "-T posthub_migrate", "-T posthub_db_roles")]
+    order += [_position(runner.lines, f"240 {service}") for service in ROLLING]
+    assert order == sorted(order)
+    assert all(line.startswith("new ") for line in runner.lines)
+    assert said[-1] == "✔ new is deployed"
+    assert (tmp_path / ".env").read_text() == "POSTHUB_TAG=new\n"
+
+
+def test_a_backup_is_taken_before_migrations(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path, ("new", "migrate --check"))
+    _rollout(tmp_path, runner)[0].deploy()
+    backup = _position(runner.lines, "backup run --database posthub")
+    migrate = next(n for n, line in enumerate(runner.lines) if line.endswith("-T posthub_migrate"))
+    assert _position(runner.lines, "migrate --check") < backup < migrate
+
+
+def test_without_migrations_there_is_no_backup(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path)
+    _rollout(tmp_path, runner)[0].deploy()
+    assert not [line for line in runner.lines if "backup run" in line]
+
+
+def test_a_migration_that_fails_restarts_nothing(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path, ("new", "run --rm --no-deps -T posthub_migrate"))
+    History(tmp_path).add("old")
+    with pytest.raises(OpsError, match="it broke"):
+        _rollout(tmp_path, runner)[0].deploy()
+    assert not [line for line in runner.lines if "posthub_api_prod" in line and " up " in line]
+    assert History(tmp_path).current() == "old"
+
+
+@pytest.mark.parametrize("part", ["240 posthub_celery_worker_ai", "answers.py"], ids=["unhealthy", "edge"])
+def test_a_version_that_is_not_well_gives_way_to_the_one_before(tmp_path: Path, part: str) -> None:
+    runner = FakeRunner(tmp_path, ("new", part))
+    History(tmp_path).add("old", "ghcr.io/x")
+    rollout, said = _rollout(tmp_path, runner)
+    with pytest.raises(OpsError, match="old runs again"):
+        rollout.deploy()
+    back = [line for line in runner.lines if line.startswith("old ")]
+    assert [service for service in ROLLING if any(f"240 {service}" in line for line in back)] == list(ROLLING)
+    assert not [line for line in back if "migrate" in line]
+    assert History(tmp_path).current() == "old"
+    assert (tmp_path / ".env").read_text() == "POSTHUB_TAG=old\nPOSTHUB_IMAGES=ghcr.io/x\n"
+    assert any(line.startswith("✖") for line in said)
+
+
+def test_a_first_version_has_nothing_to_return_to(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path, ("new", "answers.py"))
+    with pytest.raises(OpsError, match="no earlier tag"):
+        _rollout(tmp_path, runner)[0].deploy()
+
+
+def test_what_ran_before_is_known(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("POSTGRES_MEMORY=6G\n")
+    history = History(tmp_path)
+    assert history.current() is None
+    for tag in ("one", "two", "two"):
+        history.add(tag)
+    assert (history.current(), history.previous()) == ("two", "one")
+    assert (tmp_path / ".env").read_text() == "POSTGRES_MEMORY=6G\nPOSTHUB_TAG=two\n"
+
+
+def test_a_dry_run_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Rollout(tmp_path, Runner(tmp_path, dry=True), print, "new").deploy()
+    assert "$ POSTHUB_TAG=new docker compose" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def _kube(runner: FakeRunner) -> KubeRollout:
+    return KubeRollout(ROOT, runner, lambda _: None, "abc", "ghcr.io/acme", "production")
+
+
+def test_kubernetes_migrates_first_and_waits_for_everything(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path)
+    _kube(runner).deploy()
+    assert _position(runner.lines, "wait --for=condition=complete") < _position(
+        runner.lines, "rollout status"
+    )
+    assert len([line for line in runner.lines if "rollout status" in line]) == len(kubernetes.ROLLED)
+    applied = [given for line, given in zip(runner.lines, runner.given, strict=True) if " apply " in line]
+    assert "ghcr.io/acme/api:abc" in applied[-1]
+    assert "redis:7.4.6-alpine" in applied[-1]
+    assert "Deployment" not in applied[0]
+
+
+def test_kubernetes_goes_back_when_something_is_not_ready(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path, ("", "rollout status deployment/posthub-flower"))
+    with pytest.raises(OpsError, match="it broke"):
+        _kube(runner).deploy()
+    assert len([line for line in runner.lines if "rollout undo" in line]) == len(kubernetes.ROLLED)
+
+
+def test_a_mark_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    assert annotate("http://127.0.0.1:9", "x") == "ConnectionError"

@@ -1,0 +1,78 @@
+"""The workflows: their schema is a gate; here is what it cannot say."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stack.paths import ROOT
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def _jobs() -> list[tuple[str, dict[str, Any]]]:
+    found = ((path.stem, yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]) for path in WORKFLOWS)
+    return [(f"{stem}/{name}", job) for stem, jobs in found for name, job in jobs.items()]
+
+
+def test_actionlint_finds_nothing() -> None:
+    actionlint = shutil.which("actionlint")
+    if actionlint is None:
+        pytest.skip("actionlint is not on this machine; GitHub runs it")
+    done = subprocess.run([actionlint, *map(str, WORKFLOWS)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_schema_holds() -> None:
+    from stack.paths import VENV_BIN
+
+    command = [
+        str(VENV_BIN / "check-jsonschema"),
+        "--builtin-schema",
+        "vendor.github-workflows",
+        *map(str, WORKFLOWS),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_ci_runs_what_people_run() -> None:
+    steps = dict(_jobs())["test/test"]["steps"]
+    assert any(step.get("run") == ".ci/run" for step in steps)
+
+
+def test_nothing_has_more_rights_than_it_needs_or_runs_for_ever() -> None:
+    for path in WORKFLOWS:
+        assert yaml.safe_load(path.read_text(encoding="utf-8"))["permissions"] == {"contents": "read"}, (
+            path.name
+        )
+    for name, job in _jobs():
+        assert "uses" in job or job["timeout-minutes"] <= 60, name
+
+
+def test_no_expression_is_pasted_into_a_script() -> None:
+    """A branch name or a variable in a shell line is a way in; through the environment it is only text."""
+    for name, job in _jobs():
+        for step in job.get("steps", []):
+            assert not re.search(r"\$\{\{", step.get("run", "")), f"{name}: {step.get('name')}"
+
+
+def test_every_image_of_compose_is_built(production: dict[str, Any]) -> None:
+    built = {
+        one["name"]: one["dockerfile"]
+        for one in dict(_jobs())["deploy/build"]["strategy"]["matrix"]["include"]
+    }
+    wanted = {
+        service["image"].split("/")[-1].partition(":")[0]: str(
+            Path(service["build"]["context"]) / service["build"]["dockerfile"]
+        )
+        for service in production["services"].values()
+        if "build" in service
+    }
+    assert built == wanted
+    for dockerfile in built.values():
+        assert (ROOT / dockerfile).exists()

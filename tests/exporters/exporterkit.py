@@ -1,0 +1,154 @@
+"""What the exporter's tests share: captured frames, scrapes, real workers and clients."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+from celery import Celery
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporters.service import Exporter
+from stack.waiting import wait_for
+
+DATA = Path(__file__).parent / "data"
+HERE = Path(__file__).parent
+
+
+def captured() -> list[bytes]:
+    """Frames as one real worker and its clients published them."""
+    lines = (DATA / "frames.jsonl").read_text().splitlines()
+    return [json.loads(line)["payload"].encode() for line in lines]
+
+
+def until(holds: Callable[[], Any], *, seconds: float) -> None:
+    """Wait until it holds."""
+    wait_for(holds, timeout=seconds, what="the awaited state", hint="see the test")
+
+
+class Scraped:
+    """The samples of one scrape."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+
+    def get(self, name: str, /, **labels: str) -> float | None:
+        """The sum of the samples that have these labels; None when there is none."""
+        found = [s.value for s in self.samples if s.name == name and labels.items() <= s.labels.items()]
+        return sum(found) if found else None
+
+    def values(self, name: str, label: str) -> set[str]:
+        return {s.labels[label] for s in self.samples if s.name == name}
+
+
+class Running:
+    """An exporter and its scrapes; ``exporter`` is None when it runs in another process."""
+
+    def __init__(self, exporter: Exporter | None, url: str = "") -> None:
+        self.exporter = exporter
+        self.url = url or f"http://127.0.0.1:{exporter.port}"
+
+    @classmethod
+    def at(cls, url: str) -> "Running":
+        return cls(None, url)
+
+    def ready(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except requests.RequestException:
+            return False
+
+    def scrape(self) -> Scraped:
+        response = requests.get(f"{self.url}/metrics", timeout=10)
+        assert response.status_code == 200
+        return Scraped(response.text)
+
+    def until(self, holds: Callable[[Scraped], Any], seconds: float = 60) -> Scraped:
+        """Scrape until it holds; the scrape that did."""
+        end = time.monotonic() + seconds
+        while True:
+            scraped = self.scrape()
+            if holds(scraped):
+                return scraped
+            assert time.monotonic() < end, scraped.text
+            time.sleep(0.1)
+
+
+class Worker:
+    """A real Celery worker of tests/exporters/shop.py, up and consuming."""
+
+    def __init__(self, url: str, node: str, *, queues: str = "default,mail", events: bool = True) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "shop",
+            "worker",
+            "-n",
+            node,
+            "-Q",
+            queues,
+            "-c",
+            "2",
+        ]
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by tell()
+        self.process = subprocess.Popen(
+            [*command, "-l", "INFO", *(["-E"] if events else [])],
+            cwd=HERE,
+            env=shop_environment(url, events=events),
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def ready(self, seconds: float) -> bool:
+        """Whether it came up in that time; a worker that hangs is asked for its stacks, which go to its log."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.process.poll() is None:
+            if " ready." in self._said():
+                return True
+            time.sleep(0.1)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGUSR1)
+            time.sleep(2)
+        return False
+
+    def kill(self) -> None:
+        """Like a crash: the whole process group."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(10)
+
+    def tell(self) -> None:
+        """Print the log, which pytest shows when a test fails: only it knows why a worker did not come up."""
+        print(f"{self.process.args} ended with {self.process.returncode}:\n{self._said()}")
+        self.log.close()
+
+    def _said(self) -> str:
+        return os.pread(self.log.fileno(), 1 << 20, 0).decode(errors="replace")
+
+
+def shop_environment(url: str, *, events: bool = True) -> dict[str, str]:
+    # Celery would set Django up where this name is given.
+    inherited = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    return {**inherited, "SHOP_BROKER_URL": url, "SHOP_EVENTS": "1" if events else ""}
+
+
+def send(url: str, *names: str, **options: Any) -> list[str]:
+    """Send tasks as a client of the shop does."""
+    with Celery("client", broker=url, set_as_current=False) as client:
+        client.conf.update(
+            task_send_sent_event=True,
+            task_default_queue="default",
+            task_routes={"shop.mail": {"queue": "mail"}},
+        )
+        return [client.send_task(name, **options).id for name in names]

@@ -1,0 +1,157 @@
+"""Beat: when schedules are due, and whether beat lives."""
+
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+from exporterkit import Scraped
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporters.beat import BeatCollector
+from exporters.beat_database import read_schedules
+from exporters.exposition import render
+from exporters.schedules import Schedule, crontab_after
+from exporters.tasks import Tables
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def schedule(name="due posts", **fields):
+    base = {
+        "task": "posts.publish_due",
+        "enabled": True,
+        "last_run_at": NOW - timedelta(seconds=30),
+        "date_changed": NOW,
+    }
+    return Schedule(name=name, **{**base, "every": 60, "period": "seconds", **fields})
+
+
+def collected(schedules, tables=(), **options):
+    collector = BeatCollector(list(tables), read=lambda: schedules, clock=NOW.timestamp, **options)
+    collector.update()
+    return Scraped(render(collector.collect()).decode())
+
+
+def test_interval_due_and_overdue():
+    found = collected([schedule(), schedule("late", last_run_at=NOW - timedelta(seconds=100))])
+    name = "celery_beat_schedule_overdue_seconds"
+    assert found.get(name, schedule="due posts") == 0
+    assert found.get(name, schedule="late") == 40
+    assert (
+        found.get("celery_beat_schedule_next_due_timestamp_seconds", schedule="due posts")
+        == NOW.timestamp() + 30
+    )
+    assert found.get("celery_beat_up") == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"enabled": False},
+        {"expires": NOW - timedelta(seconds=1)},
+        {"one_off": True},
+        {"every": None, "period": None},
+        {"every": None, "crontab": ("99", "*", "*", "*", "*", "UTC")},
+        {"every": None, "crontab": ("*", "*", "*", "*", "*", "Not/AZone")},
+    ],
+)
+def test_schedules_without_a_next_run_are_never_overdue(fields):
+    found = collected([schedule(last_run_at=NOW - timedelta(days=9), **fields)])
+    assert found.get("celery_beat_schedule_overdue_seconds") == 0
+    assert found.get("celery_beat_schedule_next_due_timestamp_seconds") is None
+    assert found.get("celery_beat_schedule_enabled") == int(fields.get("enabled", True))
+
+
+def test_a_later_start_time_is_waited_for():
+    start = NOW + timedelta(hours=1)
+    assert schedule(start_time=start).next_due(now=NOW) == start
+
+
+def test_beat_is_down_when_nothing_was_sent_since_something_was_due():
+    long_ago = NOW - timedelta(seconds=900)
+    assert collected([schedule(last_run_at=long_ago)]).get("celery_beat_up") == 0
+    stuck_beside_living = [schedule(last_run_at=long_ago), schedule("alive", task="posts.other")]
+    assert collected(stuck_beside_living).get("celery_beat_up") == 1
+
+
+def sent(tables, name, seconds_ago, client="gen1@beat"):
+    event = {
+        "type": "task-sent", "uuid": "u", "hostname": client, "name": name, "queue": "default", "eta": None,
+        "timestamp": NOW.timestamp() - seconds_ago,
+    }  # fmt: skip
+    tables.take([event], 1.0, NOW.timestamp())
+
+
+def test_events_of_beat_are_newer_than_its_database():
+    tables = Tables()
+    collector = BeatCollector(
+        [tables], read=lambda: [schedule(last_run_at=NOW - timedelta(seconds=170))], clock=NOW.timestamp
+    )
+    collector.update()
+    sent(tables, "posts.publish_due", 20)
+    found = Scraped(render(collector.collect()).decode())
+    assert found.get("celery_beat_schedule_overdue_seconds") == 0
+    assert found.get("celery_beat_last_sent_timestamp_seconds") == NOW.timestamp() - 20
+
+
+def test_a_client_that_also_sends_other_tasks_is_not_beat():
+    tables = Tables()
+    BeatCollector([tables], read=None, names=["posts.publish_due"])
+    sent(tables, "posts.publish_due", 20, client="gen9@web")
+    sent(tables, "posts.publish_now", 10, client="gen9@web")
+    sent(tables, "posts.publish_due", 5, client="gen9@web")
+    assert tables.beat.last_sent() == {}
+
+
+def test_liveness_without_a_database():
+    tables = Tables()
+    collector = BeatCollector(
+        [tables], read=None, names=["posts.publish_due"], grace=100, clock=NOW.timestamp
+    )
+    assert Scraped(render(collector.collect()).decode()).get("celery_beat_up") is None
+    sent(tables, "posts.publish_due", 50)
+    assert Scraped(render(collector.collect()).decode()).get("celery_beat_up") == 1
+    sent(tables, "posts.publish_due", 150)
+    assert Scraped(render(collector.collect()).decode()).get("celery_beat_up") == 0
+
+
+@given(
+    st.integers(0, 59), st.sampled_from(["*", "*/2", "3", "0,12"]), st.sampled_from(["*", "1-5", "sunday"]),
+    st.integers(0, 700 * 86_400),
+)  # fmt: skip
+def test_crontab_names_a_later_minute_that_matches(minute, hour, weekday, base):
+    base = NOW + timedelta(seconds=base)
+    due = crontab_after((str(minute), hour, weekday, "*", "*", "UTC"), base)
+    assert due > base
+    assert (due.minute, due.second) == (minute, 0)
+    assert due - base <= timedelta(days=8)
+
+
+TABLES = """
+create table django_celery_beat_intervalschedule (id int primary key, every int, period text);
+create table django_celery_beat_crontabschedule (id int primary key, minute text, hour text, day_of_week text,
+  day_of_month text, month_of_year text, timezone text);
+create table django_celery_beat_clockedschedule (id int primary key, clocked_time timestamptz);
+create table django_celery_beat_periodictask (id int primary key, name text, task text, enabled bool,
+  last_run_at timestamptz, date_changed timestamptz, start_time timestamptz, expires timestamptz, one_off bool,
+  interval_id int, crontab_id int, solar_id int, clocked_id int);
+insert into django_celery_beat_intervalschedule values (1, 60, 'seconds');
+insert into django_celery_beat_crontabschedule values (1, '0', '4', '*', '*', '*', 'Europe/Berlin');
+insert into django_celery_beat_periodictask values
+  (1, 'due', 'posts.publish_due', true, now(), now(), null, null, false, 1, null, null, null),
+  (2, 'nightly', 'posts.tidy', true, null, now(), null, null, false, null, 1, null, null);
+"""
+
+
+def test_schedules_are_read_from_a_real_database(postgres):
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("create database beat_schedules")
+    url = postgres.url_for("beat_schedules")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(TABLES)
+    due, nightly = read_schedules(url)
+    assert due.next_due() == due.last_run_at + timedelta(seconds=60)
+    at = nightly.next_due()
+    assert (at.hour, at.minute) == (4, 0)
+    assert at.tzinfo.key == "Europe/Berlin"

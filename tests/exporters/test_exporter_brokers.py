@@ -1,0 +1,194 @@
+"""Every way to a broker: prefixes, databases, sockets, TLS, passwords, Sentinel, kombu, several at once."""
+
+import json
+import subprocess
+import time
+from base64 import b64encode
+
+import pytest
+import redis
+import requests
+from exporterkit import DATA, send, until
+from kombu import Connection, Exchange, Producer
+
+from exporters.broker import parse_broker, redis_settings
+from exporters.stream import glob_escaped, patterns
+from sidecar.errors import UsageError
+from stack.ports import choose
+from stack.programs import find
+from stack.servers import Redis
+
+
+def emit(client, channel, kind="task-sent", **fields):
+    """Publish one event as kombu does."""
+    event = {
+        "type": kind, "uuid": "u1", "hostname": "gen1@web", "name": "shop.add", "queue": "default", "eta": None,
+        "timestamp": time.time(), **fields,
+    }  # fmt: skip
+    frame = {
+        "body": b64encode(json.dumps(event).encode()).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {},
+        "properties": {"body_encoding": "base64"},
+    }
+    return client.publish(channel, json.dumps(frame))
+
+
+def counts_event_on(running, client, channel):
+    """Whether an event on this channel is counted."""
+    until(lambda: requests.get(f"{running.url}/readyz", timeout=5).status_code == 200, seconds=10)
+    before = running.scrape().get("celery_tasks_total", state="sent") or 0
+    emit(client, channel)
+    running.until(lambda s: s.get("celery_tasks_total", state="sent") == before + 1, seconds=5)
+    return True
+
+
+@pytest.mark.parametrize(
+    ("options", "channel"),
+    [
+        ({}, "/0.celeryev/task.sent"),
+        ({}, "/0.celeryev"),
+        ({"fanout_prefix": False}, "celeryev/task.sent"),
+        ({"fanout_prefix": "shop[{db}]."}, "shop[0].celeryev/task.sent"),
+        ({"global_keyprefix": "shop:*:"}, "shop:*:/0.celeryev/task.sent"),
+    ],
+)
+def test_channel_variants(broker, start, options, channel):
+    running = start(broker, transport_options=options)
+    with redis.Redis.from_url(broker) as client:
+        assert counts_event_on(running, client, channel)
+
+
+def test_other_databases_are_not_mixed_in(broker, start):
+    running = start(broker.removesuffix("/0") + "/3")
+    with redis.Redis.from_url(broker) as client:
+        assert counts_event_on(running, client, "/3.celeryev/task.sent")
+        assert emit(client, "/0.celeryev/task.sent") == 0
+
+
+def test_unix_socket_and_password(tmp_path, start):
+    socket = tmp_path / "r.sock"
+    options = {"unixsocket": str(socket), "unixsocketperm": "700"}
+    with Redis(tmp_path / "redis", options=options) as server, redis.Redis(port=server.port) as client:
+        client.config_set("requirepass", "secret word/@")
+        running = start(f"redis+socket://:secret%20word%2F%40@{socket}?virtual_host=2")
+        client.auth("secret word/@")
+        assert counts_event_on(running, client, "/2.celeryev/task.sent")
+
+
+@pytest.fixture(scope="module")
+def tls_redis(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls-redis")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+        cwd=folder, check=True, capture_output=True,
+    )  # fmt: skip
+    cert, key, port = folder / "cert.pem", folder / "key.pem", choose()
+    options = {
+        "tls-port": str(port), "tls-cert-file": str(cert), "tls-key-file": str(key), "tls-ca-cert-file": str(cert),
+        "tls-auth-clients": "no",
+    }  # fmt: skip
+    with Redis(folder / "redis", options=options) as server:
+        yield server, port, cert
+
+
+def test_tls(tls_redis, start):
+    server, port, cert = tls_redis
+    running = start(f"rediss://localhost:{port}/0?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={cert}")
+    with redis.Redis(port=server.port) as client:
+        assert counts_event_on(running, client, "/0.celeryev/task.sent")
+        # More than one TLS record and one read hold.
+        for n in range(3_000):
+            emit(client, "/0.celeryev/task.sent", uuid=f"u{n}", args="x" * 500)
+    running.until(lambda s: s.get("celery_tasks_total", state="sent") == 3_001)
+
+
+def test_an_unknown_certificate_is_refused(tls_redis, start):
+    _, port, _ = tls_redis
+    running = start(f"rediss://localhost:{port}/0")
+    time.sleep(1)
+    assert running.scrape().get("celery_exporter_broker_up") == 0
+
+
+def test_sentinel(tmp_path, start):
+    with Redis(tmp_path / "redis") as server:
+        port = choose()
+        config = tmp_path / "sentinel.conf"
+        config.write_text(f"port {port}\ndir {tmp_path}\nsentinel monitor shop 127.0.0.1 {server.port} 1\n")
+        with subprocess.Popen(
+            [str(find("redis-server")), str(config), "--sentinel"], stdout=subprocess.DEVNULL
+        ) as process:
+            try:
+                running = start(
+                    f"sentinel://127.0.0.1:1/0;sentinel://127.0.0.1:{port}/0",
+                    transport_options={"master_name": "shop"},
+                )
+                with redis.Redis(port=server.port) as client:
+                    assert counts_event_on(running, client, "/0.celeryev/task.sent")
+            finally:
+                process.kill()
+
+
+def test_amqp_path_through_kombu(start):
+    running = start("memory://", inspect_interval=0, queues="default")
+    exchange = Exchange("celeryev", type="topic")
+    until(lambda: requests.get(f"{running.url}/readyz", timeout=5).status_code == 200, seconds=10)
+    with Connection("memory://") as link:
+        link.SimpleQueue("default").put({"a": 1})
+        producer = Producer(link, exchange, serializer="json")
+        for line in (DATA / "frames.jsonl").read_text().splitlines():
+            frame = json.loads(line)
+            key = frame["channel"].partition("/0.celeryev/")[2]
+            envelope = json.loads(frame["payload"])
+            body = __import__("base64").b64decode(envelope["body"])
+            producer.publish(body, key, content_type="application/json", content_encoding="utf-8")
+    done = running.until(lambda s: s.get("celery_tasks_total", task="shop.add", state="succeeded") == 7)
+    assert done.get("celery_exporter_events_undecodable_total") == 0
+    assert running.until(lambda s: s.get("celery_queue_length", queue_name="default") == 1)
+
+
+def test_several_brokers_and_one_that_is_away(broker, start):
+    running = start(f"shop={broker} away=redis://127.0.0.1:1/0")
+    send(broker, "shop.add")
+    found = running.until(lambda s: s.get("celery_tasks_total", broker="shop", state="sent") == 1)
+    assert found.get("celery_exporter_broker_up", broker="shop") == 1
+    assert found.get("celery_exporter_broker_up", broker="away") == 0
+    one = requests.get(f"{running.url}/probe", params={"target": "shop"}, timeout=5).text
+    assert 'celery_tasks_total{task="shop.add",queue="default",state="sent"} 1' in one
+    assert requests.get(f"{running.url}/probe", params={"target": "x"}, timeout=5).status_code == 400
+    assert requests.get(f"{running.url}/readyz", timeout=5).status_code == 503
+    assert requests.get(f"{running.url}/healthz", timeout=5).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://u:p%40ss@h:1/2", {"host": "h", "port": 1, "db": 2, "username": "u", "password": "p@ss"}),
+        ("redis://", {"host": "127.0.0.1", "port": 6379, "db": 0}),
+        ("redis+socket:///run/r.sock?virtual_host=4", {"path": "/run/r.sock", "db": 4}),
+        ("rediss://h/0", {"host": "h", "port": 6379, "db": 0, "ssl_cert_reqs": "required"}),
+        ("rediss://h?ssl_cert_reqs=CERT_NONE", {"host": "h", "port": 6379, "db": 0, "ssl_cert_reqs": "none"}),
+    ],
+)
+def test_urls(url, expected):
+    assert dict(redis_settings(parse_broker(url)).connection) == expected
+
+
+def test_a_password_is_never_shown():
+    broker = parse_broker("redis://u:hidden%40word@h:1/2")
+    assert broker.shown == "redis://h:1/2"
+    assert "hidden" not in repr(broker)
+    assert set(broker.secrets) == {"hidden%40word", "hidden@word"}
+
+
+@pytest.mark.parametrize("url", ["", "x", "ftp://h", "redis://h/zero", "sentinel://h", "redis://h:port/0"])
+def test_wrong_urls(url):
+    with pytest.raises(UsageError):
+        parse_broker(url)
+
+
+def test_patterns_are_taken_literally():
+    assert glob_escaped("a*b[c]?") == "a\\*b\\[c\\]\\?"
+    assert patterns("", "/0.") == ["/0.celeryev/*", "/0.celeryev"]

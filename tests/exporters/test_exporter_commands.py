@@ -1,0 +1,105 @@
+"""check, queues, events, and what wrong usage says."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import redis
+from exporterkit import HERE, send, until
+
+from exporters.cli import event_line, exporters
+from sidecar.cli import run
+
+ROOT = HERE.parents[1]
+
+
+def command(*words, environ=None):
+    return subprocess.run(
+        [sys.executable, "-m", "exporters", *words],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", **(environ or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_check_sees_what_is_to_be_done(broker, worker):
+    worker(broker, events=False, queues="default")
+    send(broker, "shop.add", "shop.mail", "shop.mail")
+    done = command("check", "--broker-url", broker, "--seconds", "9", "--json")
+    (found,) = json.loads(done.stdout)
+    assert done.returncode == 1, done.stderr
+    assert found["subscribed"]
+    assert [w["node"] for w in found["workers"]] == ["worker-a@host-1"]
+    assert found["workers"][0]["up"]
+    problems = " ".join(found["problems"])
+    assert "workers send no task events" in problems
+    assert "queue mail has 2 messages and no consumer" in problems
+
+
+def test_check_of_a_broker_that_is_away():
+    done = command("check", "--broker-url", "redis://:hidden-word@127.0.0.1:1/0", "--seconds", "0.5")
+    assert done.returncode == 1
+    assert "not subscribed" in done.stdout
+    assert "hidden-word" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_queues_table_and_json(broker):
+    send(broker, "shop.add", "shop.mail", "shop.mail")
+    done = command("queues", "--broker-url", broker, "--json")
+    assert {q["queue"]: q["length"] for q in json.loads(done.stdout)} == {"default": 1, "mail": 2}
+    assert "mail" in command("queues", environ={"CE_BROKER_URL": broker}).stdout
+
+
+def test_queues_of_a_broker_that_is_away():
+    done = command("queues", "--broker-url", "redis://127.0.0.1:1/0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: broker redis://127.0.0.1:1/0 does not answer")
+    assert "Try:" in done.stderr
+
+
+def test_events_are_followed(broker):
+    words = ["events", "--broker-url", broker, "--type", "task-sent", "--seconds", "5", "--json"]
+    listening = subprocess.Popen(
+        [sys.executable, "-m", "exporters", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    with redis.Redis.from_url(broker) as client:
+        until(lambda: client.pubsub_numpat() > 0, seconds=20)
+    send(broker, "shop.add")
+    out, _ = listening.communicate(timeout=30)
+    assert {json.loads(line)["name"] for line in out.splitlines()} == {"shop.add"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("serve",),
+        ("serve", "--broker-url", "http://x"),
+        ("serve", "--broker-url", "redis://x/notanumber"),
+        ("serve", "--broker-url", "sentinel://x"),
+        ("serve", "--broker-url", "a=redis://x", "--broker-url", "a=redis://y"),
+        ("serve", "--broker-url", "redis://x", "--port", "99999"),
+        ("serve", "--broker-url", "redis://x", "--broker-transport-option", "nonsense"),
+        ("serve", "--broker-url", "redis://x", "--web.config.file", "/does/not/exist"),
+        ("nonsense",),
+    ],
+)
+def test_wrong_usage_exits_2_with_a_hint(capsys, monkeypatch, words):
+    for name in ("CELERY_EXPORTER_BROKER_URL", "CE_BROKER_URL", "CELERY_BROKER_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert run(exporters, words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ")
+    assert "Try: " in error
+
+
+def test_event_line_is_readable():
+    line = event_line(
+        {"type": "task-failed", "timestamp": 1.5, "uuid": "u", "hostname": "w@h", "exception": "E()"}
+    )
+    assert "task-failed" in line
+    assert "exception=E()" in line
+    assert event_line({}).startswith("?")

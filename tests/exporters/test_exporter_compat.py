@@ -1,0 +1,177 @@
+"""What others rely on: the metric names and labels of celery-exporter, valid formats, the bench's wire format."""
+
+import json
+import os
+import re
+from base64 import b64decode
+from pathlib import Path
+
+import pytest
+import yaml
+from exporterkit import DATA, Scraped
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+
+from bench.exporter.frames import Shape, Traffic, frame
+from exporters.collectors import TaskCollector, WorkerCollector
+from exporters.exposition import merged, render, with_label
+from exporters.series import Family, clean, label_text, number
+from exporters.tasks import Tables
+from exporters.wire import decode
+from exporters.workers import Worker
+
+NOW = 1_795_000_000.0
+HOST = {"name", "hostname", "queue_name"}
+# Series and labels that celery-exporter has and that the public celery-mixin's dashboards and rules query.
+PUBLIC = {
+    **{f"celery_task_{state}_total": HOST for state in
+       ("sent", "received", "started", "succeeded", "rejected", "revoked", "retried")},
+    "celery_task_failed_total": HOST | {"exception"},
+    "celery_task_runtime_bucket": HOST | {"le"},
+    "celery_task_runtime_sum": HOST,
+    "celery_task_runtime_count": HOST,
+    "celery_task_queue_wait_time_bucket": HOST | {"le"},
+    "celery_task_queue_wait_time_sum": HOST,
+    "celery_worker_up": {"hostname"},
+    "celery_worker_tasks_active": {"hostname"},
+}  # fmt: skip
+
+
+def exposed(frames):
+    tables = Tables()
+    for one in frames:
+        tables.take(decode(one), 1.0, NOW)
+    return [*TaskCollector(tables).collect(), *WorkerCollector(tables).collect()]
+
+
+def test_public_names_have_exactly_the_public_labels(frames):
+    scraped = Scraped(render(exposed(frames)).decode())
+    for name, labels in PUBLIC.items():
+        found = {frozenset(sample.labels) for sample in scraped.samples if sample.name == name}
+        assert found == {frozenset(labels)}, name
+
+
+NAME = re.compile(r"celery_[a-z_]+")
+MATCHED = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"')
+GROUPED = re.compile(r"by\s*\(([^)]*)\)")
+# Added by Prometheus or by who scrapes.
+OUTSIDE = {"job", "namespace", "cluster", "instance"}
+QUEUE = {"celery_queue_length": {"queue_name"}}
+
+
+def expressions(folder):
+    """Every expression of a mixin's dashboards and rules."""
+    for path in folder.glob("dashboards_out/*.json"):
+        found = re.findall(r'"expr": ("(?:[^"\\]|\\.)*")', path.read_text())
+        yield from map(json.loads, found)
+    rules = yaml.safe_load((folder / "prometheus_alerts.yaml").read_text())
+    yield from (rule["expr"] for group in rules["groups"] for rule in group["rules"])
+
+
+@pytest.mark.skipif(
+    "CELERY_MIXIN" not in os.environ, reason="CELERY_MIXIN=FOLDER names a checkout of celery-mixin"
+)
+def test_every_query_of_the_public_mixin_finds_its_series_and_labels():
+    known = {**PUBLIC, **QUEUE}
+    queries = list(expressions(Path(os.environ["CELERY_MIXIN"])))
+    assert len(queries) > 30
+    for query in queries:
+        names = set(NAME.findall(query)) - {"celery_exporter"}
+        assert names <= set(known), query
+        labels = set(MATCHED.findall(query)) - OUTSIDE
+        grouped = (
+            {label.strip() for part in GROUPED.findall(query) for label in part.split(",")} - OUTSIDE - {""}
+        )
+        # A matcher on a label that a series lacks is harmless when it is negative, as the mixin's are.
+        for name in names - {"celery_worker_up", "celery_worker_tasks_active"}:
+            assert labels | grouped <= known[name] | {"le"}, query
+
+
+def test_queue_metrics_have_the_public_labels(broker, start, worker):
+    running = start(broker, inspect_interval=1)
+    worker(broker)
+    running.until(lambda s: s.get("celery_active_consumer_count"))
+    for name in ("queue_length", "active_consumer_count", "active_worker_count", "active_process_count"):
+        assert {frozenset(s.labels) for s in running.scrape().samples if s.name == f"celery_{name}"} == {
+            frozenset({"queue_name"})
+        }
+
+
+def test_both_formats_parse_and_say_the_same(frames):
+    families = exposed(frames)
+    text = Scraped(render(families).decode())
+    strict = {
+        (s.name, tuple(sorted(s.labels.items()))): s.value
+        for family in openmetrics(render(families, openmetrics=True).decode())
+        for s in family.samples
+    }
+    assert strict == {(s.name, tuple(sorted(s.labels.items()))): s.value for s in text.samples}
+
+
+def test_labels_are_escaped_and_encodable():
+    text = label_text(name=clean('a"b\\c\nd\ud800'))
+    family = Family("x", "gauge", "help")
+    family.add(1, text)
+    (sample,) = Scraped(render([family]).decode()).samples
+    assert sample.labels["name"] == 'a"b\\c\nd�'
+
+
+def test_numbers():
+    assert [number(v) for v in (1, True, 0.5, float("inf"), float("-inf"), float("nan"))] == [
+        "1", "1", "0.5", "+Inf", "-Inf", "NaN",
+    ]  # fmt: skip
+
+
+def test_families_of_two_brokers_stand_together():
+    def family():
+        one = Family("x", "counter", "help")
+        one.add(1)
+        one.add(2, 'a="b c"')
+        return one
+
+    parts = [part for name in ("m", "n") for part in with_label([family()], f'broker="{name}"')]
+    assert merged(parts)[0].lines == [
+        'x_total{broker="m"} 1', 'x_total{broker="m",a="b c"} 2', 'x_total{broker="n"} 1', 'x_total{broker="n",a="b c"} 2',
+    ]  # fmt: skip
+
+
+def captured_envelopes():
+    for line in (DATA / "frames.jsonl").read_text().splitlines():
+        one = json.loads(line)
+        yield one["channel"].partition("/0.celeryev/")[2], one["payload"], json.loads(one["payload"])
+
+
+def test_bench_envelope_equals_the_captured_one():
+    for key, payload, envelope in captured_envelopes():
+        body = b64decode(envelope["body"]).decode()
+        made = frame(body, envelope["headers"]["hostname"], key, envelope["properties"]["delivery_tag"])
+        assert made.decode() == payload
+
+
+def test_bench_events_have_the_captured_shape():
+    real = {}
+    for key, _, envelope in captured_envelopes():
+        body = json.loads(b64decode(envelope["body"]))
+        for event in body if isinstance(body, list) else [body]:
+            real.setdefault(event["type"], (key, isinstance(body, list), shape(event)))
+    traffic = Traffic(Shape())
+    commands = [command for _ in range(4) for command, _ in traffic.task(NOW)] + [traffic.heartbeats(NOW)]
+    seen = set()
+    for command in commands:
+        parts = command.split(b"\r\n")
+        body = json.loads(b64decode(json.loads(parts[6])["body"]))
+        for event in body if isinstance(body, list) else [body]:
+            key = parts[4].decode().partition("/0.celeryev/")[2]
+            assert (key, isinstance(body, list), shape(event)) == real[event["type"]]
+            seen.add(event["type"])
+    assert seen == {"task-sent", "task-received", "task-started", "task-succeeded", "worker-heartbeat"}
+
+
+def shape(event):
+    """Names in order with the type of each value; a parent id may be missing."""
+    return [(key, type(value).__name__ if key != "parent_id" else "any") for key, value in event.items()]
+
+
+def test_a_worker_that_never_beat_is_no_series():
+    tables = Tables()
+    tables.workers["w@h"] = Worker("w@h", tables.hosts.get("h"), "")
+    assert all(not family.lines for family in WorkerCollector(tables).collect())

@@ -1,0 +1,62 @@
+"""Settings by our names and by celery-exporter's."""
+
+import pytest
+
+from exporters.settings import ExporterSettings
+from sidecar.errors import UsageError
+
+URL = {"CE_BROKER_URL": "redis://:hidden-word@h/1"}
+
+
+def load(**environ):
+    return ExporterSettings.load({**URL, **environ})
+
+
+def test_names_of_celery_exporter():
+    settings = load(
+        CE_PORT="9999",
+        CE_QUEUES="default, mail",
+        CE_BUCKETS="1,2.5,+Inf",
+        CE_WORKER_TIMEOUT="300",
+        CE_DEFAULT_QUEUE_NAME="celery",
+        CE_GENERIC_HOSTNAME_TASK_SENT_METRIC="true",
+        CE_GENERIC_HOSTNAME_WORKER_TASK_METRIC="False",
+        CE_BROKER_TRANSPORT_OPTION="global_keyprefix=shop: fanout_prefix=false",
+        CE_BROKER_SSL_OPTION="ca_certs=/ca.pem",
+    )
+    assert settings.port == 9999
+    assert settings.queues == ("default", "mail")
+    assert settings.buckets()[0] == (1.0, 2.5)
+    assert (settings.labels().worker, settings.labels().client) == ("node", "generic")
+    assert settings.labels().unknown_queue == "celery"
+    (broker,) = settings.brokers()
+    assert broker.options == {"global_keyprefix": "shop:", "fanout_prefix": False, "ssl_ca_certs": "/ca.pem"}
+
+
+def test_transport_options_as_json():
+    options = load(CELERY_EXPORTER_BROKER_TRANSPORT_OPTIONS='{"priority_steps": [0, 5]}').transport_options
+    assert options == {"priority_steps": [0, 5]}
+
+
+def test_secrets_are_the_passwords():
+    settings = load(DATABASE_URL="postgresql://u:other-word@h/db")
+    assert set(settings.secrets()) == {"hidden-word", "other-word"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"CE_PORT": "many"}, "CELERY_EXPORTER_PORT=many"),
+        ({"CELERY_EXPORTER_BROKER_TRANSPORT_OPTIONS": "{"}, "no valid JSON"),
+        ({"CELERY_EXPORTER_WORKER_LABEL": "colour"}, "CELERY_EXPORTER_WORKER_LABEL=colour"),
+    ],
+)
+def test_wrong_values_are_named(environ, message):
+    with pytest.raises(UsageError, match=message):
+        load(**environ)
+
+
+@pytest.mark.parametrize("buckets", ["x", "2,1", "0,1", "", "1,1"])
+def test_wrong_buckets(buckets):
+    with pytest.raises(UsageError, match="buckets"):
+        load(CELERY_EXPORTER_RUNTIME_BUCKETS=buckets or ",").buckets()

@@ -1,0 +1,316 @@
+"""Counting: captured life cycles, the join, caps, and events that lie."""
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+from exporterkit import captured
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporters.groups import STATES
+from exporters.tasks import Labels, Limits, Tables, exception_class
+from exporters.wire import decode
+from exporters.workers import Ledger, Liveness
+
+NOW = 1_795_000_000.0
+
+
+def take(tables, *events, received=None):
+    tables.take(list(events), time.monotonic() if received is None else received, NOW)
+
+
+def event(kind, uuid="u1", **fields):
+    return {"type": kind, "uuid": uuid, "hostname": "w@h", "timestamp": NOW, **fields}
+
+
+def sent(uuid="u1", name="shop.add", queue="default", **fields):
+    return event("task-sent", uuid, name=name, queue=queue, **{"hostname": "gen7@web", "eta": None, **fields})
+
+
+def received(uuid="u1", name="shop.add", **fields):
+    return event("task-received", uuid, name=name, **{"eta": None, **fields})
+
+
+def counts(tables, name, queue):
+    found = [group.total().counts for group in tables.groups if (group.name, group.queue) == (name, queue)]
+    return dict(zip(STATES, found[0], strict=True)) if found else None
+
+
+def test_captured_life_cycles(frames):
+    tables = Tables()
+    for frame in frames:
+        tables.take(decode(frame), 1.0, NOW)
+    assert counts(tables, "shop.add", "default") == {
+        "sent": 8, "received": 7, "started": 7, "succeeded": 7, "failed": 0, "retried": 0, "revoked": 1, "rejected": 0,
+    }  # fmt: skip
+    assert counts(tables, "shop.retry", "default")["retried"] == 2
+    # task-rejected comes after task-failed and must still find its task.
+    assert counts(tables, "shop.reject", "default")["rejected"] == 1
+    assert tables.undecodable == 0
+    assert all(group.queue in ("default", "mail") for group in tables.groups)
+
+
+def test_wait_leaves_eta_out_and_is_never_negative():
+    tables = Tables()
+    eta = datetime.fromtimestamp(NOW - 30, UTC).isoformat()
+    take(tables, sent("a", timestamp=NOW - 9_000, eta=eta), sent("b", timestamp=NOW + 50))
+    take(tables, event("task-started", "a"), event("task-started", "b"))
+    (group,) = list(tables.groups)
+    wait = group.total().wait
+    assert sum(wait.counts) == 2
+    assert wait.total == pytest.approx(30)
+
+
+def test_a_second_delivery_does_not_wait_again():
+    tables = Tables()
+    take(tables, sent(), event("task-started"), event("task-started", timestamp=NOW + 100))
+    (group,) = list(tables.groups)
+    assert sum(group.total().wait.counts) == 1
+
+
+def test_queue_is_learned_while_it_is_unambiguous():
+    tables = Tables()
+    tables.groups.learn("shop.add", "default")
+    take(tables, received("x"))
+    assert counts(tables, "shop.add", "default")["received"] == 1
+    tables.groups.learn("shop.add", "mail")
+    take(tables, received("y"))
+    assert counts(tables, "shop.add", "unknown")["received"] == 1
+
+
+def test_worker_of_one_queue_tells_the_queue():
+    tables = Tables()
+    take(tables, {"type": "worker-online", "hostname": "w@h", "processed": 0, "active": 0, "timestamp": NOW})
+    tables.workers["w@h"].queues = ("ai_jobs",)
+    take(tables, received("x", name="ai.caption"))
+    assert counts(tables, "ai.caption", "ai_jobs")["received"] == 1
+
+
+def test_client_ids_never_become_series():
+    tables = Tables()
+    for pid in range(500):
+        take(tables, sent(f"u{pid}", hostname=f"gen{pid}@web-1"))
+    assert list(tables.hosts) == ["web-1"]
+
+
+@pytest.mark.parametrize(("label", "expected"), [("node", "w@h"), ("host", "h"), ("generic", "generic")])
+def test_worker_label_switch(label, expected):
+    tables = Tables(labels=Labels(worker=label))
+    take(tables, received())
+    assert f'hostname="{expected}"' in next(iter(tables.groups)).tracks[0].labels
+
+
+def test_a_million_names_end_in_the_overflow_series():
+    tables = Tables(limits=Limits(names=50))
+    for n in range(5_000):
+        take(tables, sent(f"u{n}", name=f"task-{n}"))
+    groups = list(tables.groups)
+    assert len(groups) == 51
+    assert tables.budget.capped > 0
+    assert sum(group.total().counts[0] for group in groups) == 5_000
+
+
+def test_series_budget_holds_and_nothing_goes_uncounted():
+    tables = Tables(limits=Limits(series=500))
+    for n in range(2_000):
+        take(
+            tables,
+            sent(f"u{n}", name=f"t{n % 300}"),
+            received(f"u{n}", name=f"t{n % 300}", hostname=f"w{n % 7}@h"),
+        )
+        take(tables, event("task-succeeded", f"u{n}", runtime=0.1, hostname=f"w{n % 7}@h"))
+    assert tables.budget.used <= 500
+    totals = [group.total().counts for group in tables.groups]
+    assert sum(c[0] for c in totals) == sum(c[1] for c in totals) == sum(c[3] for c in totals) == 2_000
+
+
+def test_long_names_are_cut():
+    tables = Tables()
+    take(tables, sent(name="x" * 10_000))
+    assert max(len(group.name) for group in tables.groups) <= 200
+
+
+def test_join_table_is_bounded():
+    tables = Tables(limits=Limits(in_flight=1_000))
+    for n in range(10_000):
+        take(tables, sent(f"u{n}"))
+    assert len(tables.tasks) <= 1_000
+    assert tables.tasks.evicted >= 9_000
+
+
+def test_tasks_that_never_end_are_forgotten_after_two_days():
+    tables = Tables()
+    take(tables, sent())
+    for day in range(3):
+        tables.purge(day * 90_000.0)
+    assert len(tables.tasks) == 0
+    assert tables.tasks.evicted == 1
+
+
+def test_purge_keeps_sums_and_gives_series_back():
+    tables = Tables(liveness=Liveness(timeout=5, purge=60))
+    take(
+        tables,
+        {"type": "worker-online", "hostname": "w@h", "processed": 0, "active": 0, "timestamp": NOW},
+        received=0.0,
+    )
+    take(tables, received(), received=1.0)
+    used = tables.budget.used
+    assert tables.purge(30.0) == []
+    assert tables.purge(100.0) == ["w@h"]
+    assert counts(tables, "shop.add", "unknown")["received"] == 1
+    assert tables.budget.used < used
+    assert not tables.workers
+
+
+def test_purge_spares_a_twin_under_the_same_label():
+    tables = Tables(labels=Labels(worker="host"), liveness=Liveness(purge=60))
+    for node, at in (("a@h", 0.0), ("b@h", 90.0)):
+        take(
+            tables,
+            {"type": "worker-online", "hostname": node, "processed": 0, "active": 0, "timestamp": NOW},
+            received=at,
+        )
+    take(tables, received(hostname="a@h"))
+    assert tables.purge(100.0) == ["a@h"]
+    assert "h" in tables.hosts
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {}, {"type": 5}, {"type": ["task-sent"]}, {"type": "task-sent"}, sent(uuid=["x"]), sent(uuid="x" * 9_999), sent(name=7),
+        sent(queue=["q"]), sent(timestamp="now"), sent(eta="soon"), received(name=None), received(hostname=3),
+        event("task-succeeded", runtime="long"), event("task-started", timestamp=None),
+        {"type": "worker-heartbeat", "hostname": "w@h"},
+        {"type": "worker-heartbeat", "hostname": "w@h", "processed": -1, "active": 0, "timestamp": NOW},
+        {"type": "worker-heartbeat", "hostname": "w@h", "processed": 1 << 80, "active": 0, "timestamp": NOW},
+        "text", None, 5,
+    ],
+)  # fmt: skip
+def test_malformed_events_are_counted_and_harmless(odd):
+    tables = Tables()
+    take(tables, odd, sent("fine"))
+    assert tables.undecodable == 1
+    assert counts(tables, "shop.add", "default")["sent"] == 1
+
+
+def test_events_of_applications_are_counted_as_other():
+    tables = Tables()
+    take(tables, {"type": "task-progress", "uuid": "u", "percent": 5})
+    assert tables.types == {"other": 1}
+    assert tables.undecodable == 0
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.lists(st.integers(), max_size=2),
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.text(max_size=8), VALUES), max_size=8))
+def test_no_field_value_breaks_the_tables(changes):
+    events = [dict(event) for frame in SEEDS for event in decode(frame)]
+    fields = (
+        "uuid",
+        "hostname",
+        "timestamp",
+        "name",
+        "queue",
+        "eta",
+        "runtime",
+        "processed",
+        "active",
+        "loadavg",
+        "pid",
+        "exception",
+    )
+    for at, key, value in changes:
+        events[at % len(events)][fields[len(key) % len(fields)]] = value
+    tables = Tables()
+    for one in events:
+        take(tables, one)
+    assert sum(tables.types.values()) + tables.undecodable == len(events)
+
+
+SEEDS = captured()
+
+
+@given(st.permutations(range(30)))
+def test_events_in_any_order_are_all_counted(order):
+    events = [one for frame in SEEDS for one in decode(frame)][:30]
+    tables = Tables()
+    take(tables, *(events[n] for n in order))
+    assert sum(tables.types.values()) == 30
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("ValueError('x')", "ValueError"),
+        ("Terminated(15,)", "Terminated"),
+        ("<shop.errors.OutOfStock: 5>", "OutOfStock"),
+        ("reject requeue=False: no", "Reject"),
+        ("no class here", "UnknownException"),
+        (None, "UnknownException"),
+    ],
+)
+def test_exception_class(text, name):
+    assert exception_class(text) == name
+
+
+def heartbeats(ledger, *pairs, pid=1):
+    for processed, at in pairs:
+        ledger.heartbeat(pid, processed, at)
+
+
+def test_ledger_finds_exactly_what_is_missing():
+    ledger = Ledger()
+    ledger.heartbeat(1, 100, 10.0)
+    for n in range(50):
+        ledger.started(10.5 + n / 100)
+    # The worker says 80 were started; 50 of them were told.
+    heartbeats(ledger, (180, 12.0), (180, 14.0), (180, 16.0))
+    assert ledger.lost == 30
+
+
+def test_ledger_forgives_starts_that_are_told_after_the_heartbeat():
+    ledger = Ledger()
+    ledger.heartbeat(1, 0, 10.0)
+    for beat in range(1, 50):
+        ledger.heartbeat(1, beat * 20, 10.0 + beat * 2)
+        for n in range(20):
+            ledger.started(10.05 + (beat - 1) * 2 + n * 0.1)
+    assert ledger.lost == 0
+
+
+def test_ledger_survives_a_restart_of_the_worker():
+    ledger = Ledger()
+    heartbeats(ledger, (500, 10.0), (500, 12.0))
+    heartbeats(ledger, (0, 20.0), (0, 22.0), pid=2)
+    for n in range(5):
+        ledger.started(22.1 + n / 10)
+    heartbeats(ledger, (5, 24.0), (5, 26.0), pid=2)
+    assert ledger.lost == 0
+
+
+def test_a_heartbeat_from_the_future_does_not_upset_liveness():
+    tables = Tables()
+    beat = {
+        "type": "worker-heartbeat",
+        "hostname": "w@h",
+        "processed": 1,
+        "active": 0,
+        "timestamp": NOW + 1e6,
+    }
+    take(tables, beat, received=50.0)
+    worker = tables.workers["w@h"]
+    assert worker.up(60.0, 15.0)
+    assert not worker.up(70.0, 15.0)
+    assert worker.skew == pytest.approx(1e6)

@@ -1,0 +1,181 @@
+"""When things break: the broker dies, the exporter is stopped, foreign frames arrive, queues are odd."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import redis
+import requests
+from exporterkit import HERE, Running, captured, send, until
+
+from bench.exporter.measure import generator, published
+from exporters.broker import parse_broker, redis_settings
+from exporters.queues_redis import RedisPoller
+from exporters.tasks import Tables
+from stack.ports import choose
+from stack.servers import Redis
+
+ROOT = HERE.parents[1]
+
+
+def test_broker_killed_and_restarted(tmp_path, start):
+    with Redis(tmp_path / "redis") as server:
+        running = start(server.url)
+        send(server.url, "shop.add", "shop.add")
+        running.until(
+            lambda s: s.get("celery_tasks_total", state="sent") == 2 and s.get("celery_queue_length")
+        )
+        server.kill()
+        away = running.until(lambda s: s.get("celery_exporter_broker_up") == 0)
+        assert away.get("celery_tasks_total", state="sent") == 2
+        assert away.get("celery_exporter_events_complete") == 0
+        assert away.get("celery_queue_length") is not None
+        assert requests.get(f"{running.url}/readyz", timeout=5).status_code == 503
+        server.start()
+        back = time.monotonic()
+        running.until(lambda s: s.get("celery_exporter_broker_up") == 1, seconds=5)
+        assert time.monotonic() - back < 2
+        send(server.url, "shop.add")
+        again = running.until(lambda s: s.get("celery_tasks_total", state="sent") == 3)
+        assert again.get("celery_exporter_disconnects_total") == 1
+
+
+def test_workers_are_not_declared_dead_while_nobody_listens(tmp_path, start, worker):
+    with Redis(tmp_path / "redis") as server:
+        running = start(server.url, worker_timeout=4)
+        worker(server.url)
+        running.until(lambda s: s.get("celery_worker_up") == 1)
+        server.kill()
+        running.until(lambda s: s.get("celery_exporter_broker_up") == 0)
+        time.sleep(5)
+        assert running.scrape().get("celery_worker_up") == 1
+
+
+def test_foreign_frames_are_counted_and_harmless(broker, start):
+    running = start(broker)
+    until(lambda: requests.get(f"{running.url}/readyz", timeout=5).status_code == 200, seconds=10)
+    frames = captured()
+    with redis.Redis.from_url(broker) as client:
+        for junk in (
+            b"",
+            b"\xff" * 100,
+            b"{}",
+            b"[1]",
+            b'{"body": "%%%"}',
+            frames[0][:100],
+            b"[" * 1_000_000,
+        ):
+            client.publish("/0.celeryev/task.multi", junk)
+        for frame in frames:
+            client.publish("/0.celeryev/task.multi", frame)
+    done = running.until(lambda s: s.get("celery_tasks_total", task="shop.add", state="succeeded") == 7)
+    assert done.get("celery_exporter_events_undecodable_total") == 7
+    assert done.get("celery_exporter_broker_up") == 1
+
+
+def test_forced_loss_is_reported(tmp_path):
+    # A small buffer at Redis stands for a long stop.
+    options = {"client-output-buffer-limit": "pubsub 1mb 1mb 1"}
+    port = choose()
+    with Redis(tmp_path / "redis", options=options) as server:
+        exporter = subprocess.Popen(
+            [sys.executable, "-m", "exporters", "serve", "--broker-url", server.url, "--port", str(port), "--host", "127.0.0.1"],
+            cwd=ROOT, env={**os.environ, "CELERY_EXPORTER_RENDER_INTERVAL": "0"}, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            running = Running.at(f"http://127.0.0.1:{port}")
+            until(running.ready, seconds=15)
+            load = generator(server, rate=4_000, seconds=5, tail=8)
+            time.sleep(1.5)
+            exporter.send_signal(signal.SIGSTOP)
+            with redis.Redis(port=server.port) as client:
+                until(lambda: not client.pubsub_numpat(), seconds=20)
+            exporter.send_signal(signal.SIGCONT)
+            made = published(load)
+            scraped = running.until(lambda s: s.get("celery_exporter_disconnects_total") == 1)
+            lost = made["starts"] - scraped.get("celery_task_started_total")
+            assert lost > 0
+            running.until(lambda s: abs(s.get("celery_exporter_events_lost_total") - lost) <= 0.02 * lost)
+            assert running.scrape().get("celery_exporter_events_complete") == 0
+        finally:
+            exporter.send_signal(signal.SIGCONT)
+            exporter.kill()
+            exporter.wait()
+
+
+def poller(broker, tables=None, clock=time.time, **options):
+    settings = redis_settings(parse_broker(broker, options))
+    return RedisPoller(settings, tables or Tables(), clock=clock)
+
+
+def message(task_id="a", **headers):
+    return json.dumps({"body": "e30=", "headers": {"id": task_id, "task": "shop.add", **headers}})
+
+
+def test_ages_from_stamp_join_and_first_sight(broker):
+    tables = Tables()
+    tables.take(
+        [{"type": "task-sent", "uuid": "sent", "hostname": "gen1@w", "name": "n", "queue": "q2", "eta": None, "timestamp": 900.0}],
+        0.0, 1000.0,
+    )  # fmt: skip
+    now = [1000.0]
+    with redis.Redis.from_url(broker) as client:
+        client.lpush("q1", message(enqueued_at=940.0))
+        client.lpush("q2", message("sent"))
+        client.lpush("q3", message("never heard of"))
+        for n in (1, 2, 3):
+            client.sadd(f"_kombu.binding.q{n}", f"q{n}\x06\x16\x06\x16q{n}")
+        looking = poller(broker, tables, clock=lambda: now[0])
+        looking.poll()
+        now[0] = 1030.0
+        ages = {name: queue.oldest_age for name, queue in looking.poll().queues.items()}
+    assert ages == {"q1": 90.0, "q2": 130.0, "q3": 30.0}
+
+
+def test_unacked_per_queue_and_queues_without_consumers(broker):
+    with redis.Redis.from_url(broker) as client:
+        client.sadd("_kombu.binding.shop", "mail.#\x06\x16\x06\x16mail")
+        for n in range(3):
+            client.hset("unacked", f"t{n}", json.dumps([json.loads(message()), "shop", "mail.#"]))
+            client.zadd("unacked_index", {f"t{n}": n})
+        client.hset("unacked", "odd", "no json")
+        client.zadd("unacked_index", {"odd": 9})
+        looking = poller(broker)
+        queues = looking.poll().queues
+        assert queues["mail"].unacked == 3
+        assert queues["unknown"].unacked == 1
+        client.delete("unacked", "unacked_index")
+        assert looking.poll().queues["mail"].unacked == 0
+
+
+def test_separator_steps_and_prefix_are_settings(broker):
+    options = {"sep": ":", "priority_steps": [0, 5], "global_keyprefix": "shop/"}
+    with redis.Redis.from_url(broker) as client:
+        client.sadd("shop/_kombu.binding.mail", "mail:" + ":mail")
+        client.lpush("shop/mail", message())
+        client.lpush("shop/mail:5", message(), message())
+        client.lpush("mail", message())
+        assert poller(broker, **options).poll().queues["mail"].length == 3
+
+
+def test_keys_that_are_no_lists_and_messages_that_are_no_json(broker):
+    with redis.Redis.from_url(broker) as client:
+        client.sadd("_kombu.binding.x", "x\x06\x16\x06\x16x", "y\x06\x16\x06\x16y", "nonsense")
+        client.set("x", "a string")
+        client.lpush("y", b"\xff\xfe")
+        queues = poller(broker).poll().queues
+    assert queues["x"].length == 0
+    assert queues["y"].length == 1
+
+
+def test_remote_control_leaves_nothing_behind(broker, start, worker):
+    running = start(broker, inspect_interval=1)
+    worker(broker)
+    running.until(lambda s: s.get("celery_worker_pool_size") == 2)
+    running.exporter.stop()
+    with redis.Redis.from_url(broker) as client:
+        assert not [key for key in client.keys("*reply.celery.pidbox*") if client.type(key) == b"list"]
+        assert not client.smembers("_kombu.binding.reply.celery.pidbox")

@@ -1,0 +1,100 @@
+"""The exporter's own pages behind TLS and basic auth, from a Prometheus web-config file."""
+
+import subprocess
+
+import bcrypt
+import pytest
+import requests
+
+from exporters.webconfig import WebConfig
+from sidecar.errors import UsageError
+from sidecar.web import Request
+
+USERS = "basic_auth_users:\n  prometheus: {hash}\n"
+
+
+@pytest.fixture(scope="module")
+def hashed():
+    return bcrypt.hashpw(b"correct horse", bcrypt.gensalt(4)).decode()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+        cwd=folder, check=True, capture_output=True,
+    )  # fmt: skip
+    return folder
+
+
+def test_tls_and_basic_auth(broker, start, certificate, hashed):
+    config = certificate / "web.yml"
+    config.write_text(
+        "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"
+        "http_server_config:\n  headers:\n    X-Frame-Options: deny\n" + USERS.format(hash=hashed)
+    )
+    running = start(broker, web_config=str(config))
+    url = f"https://localhost:{running.exporter.port}"
+    ca = str(certificate / "cert.pem")
+    assert requests.get(f"{url}/metrics", verify=ca, timeout=5).status_code == 401
+    assert requests.get(f"{url}/nowhere", verify=ca, timeout=5).status_code == 401
+    assert (
+        requests.get(f"{url}/metrics", auth=("prometheus", "wrong"), verify=ca, timeout=5).status_code == 401
+    )
+    answer = requests.get(f"{url}/metrics", auth=("prometheus", "correct horse"), verify=ca, timeout=5)
+    assert answer.status_code == 200
+    assert answer.headers["X-Frame-Options"] == "deny"
+    assert requests.get(f"{url}/healthz", verify=ca, timeout=5).status_code == 200
+    with pytest.raises(requests.RequestException):
+        requests.get(f"http://localhost:{running.exporter.port}/metrics", timeout=5)
+    # Plain HTTP on the port has not hurt it.
+    assert requests.get(f"{url}/healthz", verify=ca, timeout=5).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a list", "no mapping"),
+        ("tls_config: {}", "unknown field tls_config"),
+        ("tls_server_config: {cert: x}", "unknown field cert"),
+        ("tls_server_config: {cert_file: x.pem, key_file: y.pem}", "No such file"),
+        ("basic_auth_users: {a: plain}", "no bcrypt hash"),
+        ("{", "web.yml"),
+    ],
+)
+def test_wrong_files_are_named(tmp_path, text, message):
+    path = tmp_path / "web.yml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        WebConfig(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UsageError, match="No such file"):
+        WebConfig(tmp_path / "web.yml")
+
+
+def request(header):
+    return Request("/metrics", {}, {"authorization": header} if header else {})
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer x", "Basic", "Basic !!!", "Basic /w==", "Basic cHJvbWV0aGV1cw=="]
+)
+def test_odd_credentials_are_refused(tmp_path, hashed, header):
+    path = tmp_path / "web.yml"
+    path.write_text(USERS.format(hash=hashed))
+    assert WebConfig(path).guard(request(header)).status == 401
+
+
+def test_a_changed_file_counts_at_once_and_a_broken_one_does_not(tmp_path, hashed):
+    path = tmp_path / "web.yml"
+    path.write_text("")
+    config = WebConfig(path)
+    assert config.guard(request("")) is None
+    path.write_text(USERS.format(hash=hashed))
+    assert config.guard(request("")).status == 401
+    path.write_text("nonsense: [")
+    assert config.guard(request("")).status == 401

@@ -1,0 +1,93 @@
+"""What the frontend's tests need beyond Python, and what is said where it is not there."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar import OpsError
+from stack import web
+from stack.demo.backups import Backups
+from stack.paths import ROOT
+from stack.suite import Suite
+from stack.suite.environments import DEMO_PASSWORD
+from stack.web.node import FRONTEND
+
+UNREACHABLE = re.compile("ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|E403|E407|ENETUNREACH")
+# Where the screenshots of the documentation are: FRONTEND_PICTURES=docs/pictures ./ops test tests/frontend
+PICTURES = os.environ.get("FRONTEND_PICTURES")
+
+
+def _left_out() -> list[str]:
+    """Files that this machine cannot run; test_frontend_sources.py says why, once."""
+    if web.why_not() is not None:
+        return [f"test_frontend_{name}.py" for name in ("build", "e2e", "nginx", "unit")]
+    return [] if web.find_browser() else ["test_frontend_e2e.py"]
+
+
+collect_ignore = _left_out()
+
+
+@pytest.fixture(scope="session")
+def packages() -> None:
+    """The frontend's packages."""
+    try:
+        web.modules()
+    except OpsError as error:
+        if not UNREACHABLE.search(error.message):
+            raise
+        pytest.skip(f"npm cannot fetch the frontend's packages; let it reach its registry: {error.message}")
+
+
+@pytest.fixture(scope="session")
+def bundle(packages: None) -> Path:
+    """The frontend as it is served."""
+    return web.build()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Path:
+    found = web.find_browser()
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="session")
+def suite(bundle: Path, browser: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """Everything, with a backup that has been proven and the demo's users."""
+    folder = tmp_path_factory.mktemp("suite")
+    suite = Suite(folder, factor=60.0, web=bundle)
+    suite.start(after_migrations=lambda: suite.manage("seed_demo", "--users", "2", "--paid", "1"))
+    try:
+        backups = Backups(suite)
+        backups.verify(backups.run()["id"])
+        yield suite
+    finally:
+        suite.stop()
+
+
+@pytest.fixture(scope="session")
+def story(suite: Suite, browser: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What became of every scenario."""
+    assert suite.web is not None
+    pictures = ROOT / PICTURES if PICTURES else tmp_path_factory.mktemp("pictures")
+    pictures.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        ["node", "e2e/run.mjs"],
+        cwd=FRONTEND,
+        env={
+            **os.environ, "BASE_URL": suite.web.url, "BROWSER": str(browser), "PASSWORD": DEMO_PASSWORD,
+            "USERS": "demo1,demo2,demo-staff", "PICTURES": str(pictures), "NODE_NO_WARNINGS": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document

@@ -1,0 +1,78 @@
+"""What can be said of the frontend without building it; and whether this machine can build it and show it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stack import web
+from stack.web import bundle as bundles
+from stack.web import node as nodes
+from stack.web.browser import HINT
+from stack.web.node import FRONTEND
+from stack.web.site import headers
+
+
+def test_node_is_here() -> None:
+    """The one place that says what is missing: without it the other files are not even collected."""
+    reason = web.why_not()
+    if reason is not None:
+        pytest.skip(f"the web frontend is not tested: {reason}")
+
+
+def test_chromium_is_here() -> None:
+    if web.find_browser() is None:
+        pytest.skip(f"the web frontend is not tried in a browser: Chromium is not on PATH; {HINT}")
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    lock = json.loads((FRONTEND / "package-lock.json").read_text())
+    assert not [name for name, package in lock["packages"].items() if "resolved" in package]
+    assert all("integrity" in package for name, package in lock["packages"].items() if name)
+
+
+@pytest.mark.parametrize(
+    ("version", "serves"),
+    [
+        ((18, 20, 4), False), ((20, 18, 9), False), ((20, 19, 0), True), ((21, 1, 0), False),
+        ((22, 12, 0), True), ((24, 0, 0), True), ((26, 1, 0), True), ((), False),
+    ],
+)  # fmt: skip
+def test_versions_of_node(version: tuple[int, ...], serves: bool) -> None:
+    assert nodes.serves(version, "^20.19.0 || ^22.12.0 || >=24.0.0") is serves
+
+
+def test_without_node_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from stack.demo import frontend
+
+    nodes.why_not.cache_clear()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(bundles, "CACHE", tmp_path)
+    said: list[str] = []
+    try:
+        assert frontend.files(said.append) is None
+    finally:
+        monkeypatch.undo()
+        nodes.why_not.cache_clear()
+    assert len(said) == 1
+    assert said[0].startswith("without the web frontend: node and npm not found; install Node.js")
+
+
+def test_a_change_of_the_sources_is_another_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bundles, "FRONTEND", tmp_path)
+    source = tmp_path / "src" / "main.ts"
+    source.parent.mkdir()
+    source.write_text("1")
+    first = bundles.fingerprint(["src"])
+    (tmp_path / "src" / "main.spec.ts").write_text("a test")
+    assert bundles.fingerprint(["src"]) == first
+    source.write_text("2")
+    assert bundles.fingerprint(["src"]) != first
+
+
+def test_the_policy_allows_nothing_from_elsewhere() -> None:
+    policy = headers()["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert headers()["X-Frame-Options"] == "DENY"

@@ -1,0 +1,102 @@
+"""restore-redis.sh on a real server with an append-only file, which would hide the restored keys if nobody saw to it."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from stack.paths import ROOT
+from stack.programs import find, postgres_bin
+from stack.servers import Redis
+from stack.suite.control import Control
+from stack.suite.supervisor import Supervisor
+
+pytest.importorskip("pyrage")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "stack"
+
+
+@pytest.fixture
+def durable(folder: Path) -> Iterator[Redis]:
+    with Redis(folder / "redis", options={"appendonly": "yes", "repl-diskless-sync-delay": "0"}) as server:
+        yield server
+
+
+@pytest.fixture
+def env(durable: Redis, folder: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of commands, and a supervisor that does what the script wants. Workers are names only."""
+    control = Control(folder / "control")
+    env = {
+        "PATH": f"{find('redis-cli').parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "BACKUP_REDIS_URLS": f"broker={durable.url}",
+        "BACKUP_STORE_URL": f"file://{tmp_path / 'store'}",
+        "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+        "BACKUP_REDIS_BIN": str(find("redis-server").parent),
+        "ALERTMANAGER_URL": "http://127.0.0.1:9",
+        "OPS_PYTHON": sys.executable,
+        "OPS_REDIS_FOLDER": str(durable.folder),
+        "OPS_REDIS_SERVER": str(find("redis-server")),
+        "OPS_REDIS_CLI": str(find("redis-cli")),
+    }
+    control.write("environment", env)
+    supervisor = Supervisor(lambda _: None, control)
+    supervisor.watch(durable)
+    supervisor.start()
+    over = threading.Event()
+
+    def obey() -> None:
+        while not over.wait(0.1):
+            for name in ("worker", "worker-ai", "beat"):
+                control.tell(name, running=not control.held(name))
+
+    others = threading.Thread(target=obey)
+    others.start()
+    yield env
+    over.set()
+    others.join()
+    supervisor.stop()
+
+
+def backup(env: dict[str, str], *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "backup", *arguments], env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def keys(server: Redis) -> set[bytes]:
+    """All but the lock that the backup itself held; it ends by itself."""
+    with redis.Redis.from_url(server.url) as client:
+        return {key for key in client.scan_iter() if not key.startswith(b"posthub-ops:")}
+
+
+def test_keys_come_back_and_stay(durable: Redis, folder: Path, env: dict[str, str]) -> None:
+    with redis.Redis.from_url(durable.url) as client:
+        client.mset({f"old {i}": i for i in range(100)})
+        backup(env, "run")
+        client.flushall()
+        client.set("new", 1)
+    done = subprocess.run(
+        [str(ROOT / "runbooks" / "restore-redis.sh"), "latest", "--database", "broker", "--yes-i-mean", "broker"],
+        env={"PATH": os.environ["PATH"], "OPS_STACK": "embedded", "OPS_FOLDER": str(folder)},
+        capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "NOT silenced" in done.stdout
+    assert len(keys(durable)) == 100
+    assert b"new" not in keys(durable)
+    kept = next(durable.folder.glob("before-*"))
+    assert (kept / "appendonlydir").exists()
+    # Through a restart too: the append-only file holds them, not only the file that was loaded.
+    durable.stop()
+    durable.start()
+    assert len(keys(durable)) == 100

@@ -1,0 +1,176 @@
+"""The scripts against docker compose: which commands they give, in which order, and what they leave when one fails."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stack.paths import ROOT
+
+SCRIPTS = sorted((ROOT / "runbooks").glob("*.sh"))
+# A docker that writes down how it was called and answers as the real one would.
+DOCKER = r"""#!/bin/sh
+echo "$*" >> "$DOCKER_LOG"
+case "$*" in
+  *"$DOCKER_FAILS"*) echo "it failed" >&2; exit 1 ;;
+esac
+case "$*" in
+  *"cat /run/secrets/database_url"*) printf 'postgresql://posthub:the-secret@db/posthub' ;;
+  *--dry-run*) ;;
+  *"posthub_backup restore"*"--to"*) : > "$(echo "$*" | sed 's/.*-v \([^:]*\):.*/\1/')/dump.rdb" ;;
+  *"posthub_backup restore"*--json*)
+    printf '{\n "ok": true,\n "into": "posthub_restored_x",\n "taken": "2026-11-23 05:00:00.5+00:00",\n "rows": 12,\n "x": 1\n}\n' ;;
+  *"migrate --check"*) exit "${MIGRATE_CHECK:-0}" ;;
+  *"silence list"*) echo "id-1  active  until x  alertname!=Watchdog  $SCRIPT: $SCRIPT is at work" ;;
+esac
+exit 0
+"""
+
+
+class Host:
+    """A machine whose docker is not real."""
+
+    def __init__(self, folder: Path) -> None:
+        self._log = folder / "docker.log"
+        (folder / "bin").mkdir()
+        docker = folder / "bin" / "docker"
+        docker.write_text(DOCKER)
+        docker.chmod(0o755)
+        self._path = f"{docker.parent}:{os.environ['PATH']}"
+        self.status, self.out, self.err = 0, "", ""
+
+    def run(self, script: str, *arguments: str, fails: str = "no such thing", **more: str) -> list[str]:
+        """Run a script; returns how docker was called."""
+        self._log.write_text("")
+        env = {
+            "PATH": self._path,
+            "DOCKER_LOG": str(self._log),
+            "DOCKER_FAILS": fails,
+            "SCRIPT": script,
+            **more,
+        }
+        done = subprocess.run(
+            [str(ROOT / "runbooks" / script), *arguments],
+            env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.status, self.out, self.err = done.returncode, done.stdout, done.stderr
+        calls = self._log.read_text().replace("compose -f docker-compose.prod.yml ", "").splitlines()
+        assert "the-secret" not in self._log.read_text() + self.out + self.err
+        return calls
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def order(calls: list[str], *parts: str) -> None:
+    """Each part stands in a call, one after the other."""
+    places = []
+    for part in parts:
+        found = [
+            number
+            for number, call in enumerate(calls)
+            if part in call and number > (places[-1] if places else -1)
+        ]
+        assert found, (part, calls)
+        places.append(found[0])
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_every_script_explains_itself_and_has_a_page(script: Path) -> None:
+    done = subprocess.run([str(script), "--help"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0
+    assert f"runbooks/{script.name}" in done.stdout
+    assert "--dry-run" in done.stdout
+    done = subprocess.run(
+        [str(script), "--no-such"], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert (done.returncode, done.stderr.startswith("Error: there is no option")) == (2, True)
+    page = (ROOT / "runbooks" / "README.md").read_text(encoding="utf-8")
+    assert f"\n## {script.name}" in page
+    assert script.stat().st_mode & 0o111
+
+
+def test_restore(host: Host) -> None:
+    calls = host.run("restore.sh", "latest", "--yes-i-mean", "posthub", MIGRATE_CHECK="1")
+    assert host.status == 0, host.err
+    order(
+        calls, "posthub_postgres_prod", "silence add alertname!=Watchdog", "stop posthub_celery_worker posthub_celery_worker_ai",
+        "stop posthub_celery_beat", "posthub_backup restore latest --json",
+        "posthub_backup promote posthub_restored_x --yes-i-mean posthub", "posthub_db_roles", "migrate --check",
+        "migrate --noinput", "restart posthub_api_prod", "--wait-timeout 240 posthub_celery_worker",
+        "--wait-timeout 240 posthub_celery_beat", "answers.py", "silence end id-1",
+    )  # fmt: skip
+    assert "-e BACKUP_RESTORE_URL " in "\n".join(calls)
+    assert "Timeline (UTC)" in host.out
+    assert "RPO" in host.out
+
+
+@pytest.mark.parametrize("fails", ["posthub_backup restore", "posthub_backup promote", "posthub_db_roles"])
+def test_a_restore_that_fails_leaves_everything_running(host: Host, fails: str) -> None:
+    calls = host.run("restore.sh", "--yes-i-mean", "posthub", fails=fails)
+    assert host.status != 0
+    order(
+        calls,
+        "stop posthub_celery_beat",
+        fails,
+        "--wait-timeout 240 posthub_celery_worker",
+        "silence end id-1",
+    )
+    order(calls, fails, "--wait-timeout 240 posthub_celery_beat")
+    if fails.endswith("restore"):
+        assert not any("promote" in call for call in calls)
+        assert "the live database is as it was" in host.err
+    assert "FAILED" in host.out
+
+
+def test_alerts_that_cannot_be_silenced_hold_nothing_up(host: Host) -> None:
+    host.run("restore.sh", "--yes-i-mean", "posthub", fails="silence add")
+    assert host.status == 0
+    assert "NOT silenced" in host.out
+
+
+@pytest.mark.parametrize("script", [path.name for path in SCRIPTS])
+def test_a_dry_run_changes_nothing(host: Host, script: str) -> None:
+    calls = host.run(script, "latest", "--database", "posthub", "--dry-run", fails="silence")
+    if script != "new-server.sh" or (ROOT / ".env.production").exists():
+        assert host.status == 0, host.err
+        assert "would: " in host.out
+    changing = ("stop", "restart", "up ", "silence", "migrate", "roles")
+    assert [call for call in calls if call.startswith(changing) or " silence " in call] == []
+    assert all("--dry-run" in call for call in calls if "posthub_backup" in call)
+
+
+def test_rollback(host: Host) -> None:
+    calls = host.run("rollback.sh", "--yes-i-mean", "posthub")
+    assert host.status == 0, host.err
+    order(
+        calls, "silence add", "stop posthub_celery_beat", "posthub_backup rollback --yes-i-mean posthub",
+        "restart posthub_api_prod", "--wait-timeout 240 posthub_celery_worker", "answers.py", "silence end",
+    )  # fmt: skip
+
+
+def test_restore_redis(host: Host) -> None:
+    calls = host.run(
+        "restore-redis.sh", "latest", "--database", "posthub_redis", "--yes-i-mean", "posthub_redis"
+    )
+    assert host.status == 0, host.err
+    order(
+        calls, "posthub_backup restore latest --to /restore/dump.rdb --database posthub_redis",
+        "stop posthub_celery_worker", "stop posthub_redis_prod", "cat > /data/restored.rdb", "sh posthub_redis_prod -eu -s -- /data",
+        "--wait-timeout 240 posthub_redis_prod", "--wait-timeout 240 posthub_celery_worker",
+    )  # fmt: skip
+    calls = host.run("restore-redis.sh", "--database", "posthub_redis", "--yes-i-mean", "posthub")
+    assert host.status == 2
+    assert not any(call.startswith("stop") for call in calls)
+    host.run("restore-redis.sh", "--yes-i-mean", "x")
+    assert (host.status, "which Redis?" in host.err) == (2, True)
+
+
+@pytest.mark.parametrize("script", ["restore.sh", "rollback.sh", "new-server.sh"])
+def test_nobody_there_to_ask(host: Host, script: str) -> None:
+    calls = host.run(script)
+    assert (host.status, "nobody is here to confirm it" in host.err) == (2, True)
+    assert calls == ["config --quiet"]

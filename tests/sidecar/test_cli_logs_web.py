@@ -1,0 +1,94 @@
+import gzip
+import io
+import logging
+from collections.abc import Iterator
+
+import click
+import pytest
+import requests
+
+from sidecar import OpsError, UsageError
+from sidecar.cli import run
+from sidecar.logs import LineFormatter
+from sidecar.web import Response, WebServer
+
+
+@click.group()
+def group() -> None:
+    """A group."""
+
+
+@group.command()
+@click.option("--how", default="well")
+def work(how: str) -> None:
+    if how == "badly":
+        raise OpsError("no such database: x", hint="create it")
+    if how == "wrongly":
+        raise UsageError("PORT=x: not a number", hint="a number")
+    click.echo("worked")
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "told"),
+    [
+        (["work"], 0, ""),
+        (["--help"], 0, ""),
+        (["work", "--how", "badly"], 1, "Error: no such database: x\nTry: create it\n"),
+        (["work", "--how", "wrongly"], 2, "Error: PORT=x: not a number\nTry: a number\n"),
+        (["wrok"], 2, "Error: No such command 'wrok'"),
+        (["work", "--hwo"], 2, "Error: No such option"),
+    ],
+)
+def test_exit_codes_and_messages(
+    argv: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(group, argv, prog="ops") == code
+    assert capsys.readouterr().err.startswith(told)
+
+
+def test_secrets_never_reach_the_log_even_in_a_traceback() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(LineFormatter(["hunter2hunter2", "hunter2"]))
+    logger = logging.getLogger("x")
+    logger.addHandler(handler)
+    try:
+        raise ValueError("postgres://me:hunter2hunter2@db")
+    except ValueError:
+        logger.exception("failed url=%s", "redis://:hunter2@r")
+    assert "hunter2" not in stream.getvalue()
+    assert "Z ERROR x failed url=redis://:********@r" in stream.getvalue()
+
+
+@pytest.fixture
+def server() -> Iterator[WebServer]:
+    routes = {
+        "/big": lambda request: Response(b"x" * 5000),
+        "/echo": lambda request: Response(request.query.get("q", "").encode()),
+        "/broken": lambda request: Response(str(1 // 0).encode()),
+    }
+    with WebServer("127.0.0.1", 0, routes) as running:
+        yield running
+
+
+def test_routes_queries_and_failures(server: WebServer) -> None:
+    base = f"http://127.0.0.1:{server.port}"
+    assert requests.get(f"{base}/echo?q=hi", timeout=5).text == "hi"
+    missing = requests.get(f"{base}/nowhere", timeout=5)
+    assert (missing.status_code, "/echo" in missing.text) == (404, True)
+    assert requests.get(f"{base}/broken", timeout=5).status_code == 500
+    assert requests.head(f"{base}/big", timeout=5).headers["Content-Length"]
+    assert requests.post(f"{base}/big", timeout=5).status_code == 501
+
+
+def test_gzip_only_where_it_is_accepted(server: WebServer) -> None:
+    url = f"http://127.0.0.1:{server.port}/big"
+    plain = requests.get(url, headers={"Accept-Encoding": "identity"}, timeout=5)
+    zipped = requests.get(url, headers={"Accept-Encoding": "gzip"}, timeout=5, stream=True)
+    assert "Content-Encoding" not in plain.headers
+    assert gzip.decompress(zipped.raw.read()) == plain.content
+
+
+def test_a_taken_port_is_an_error_that_names_it(server: WebServer) -> None:
+    with pytest.raises(OpsError, match=f"cannot listen on 127.0.0.1:{server.port}"):
+        WebServer("127.0.0.1", server.port, {})

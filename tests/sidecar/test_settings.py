@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+from pydantic import AliasChoices, Field, SecretStr
+
+from sidecar import UsageError
+from sidecar.settings import Settings, env_example, markdown_table
+
+
+class Example(Settings):
+    port: int = Field(9808, ge=1, le=65535, description="Port to listen on", validation_alias="EX_PORT")
+    url: str = Field(description="Where|how", validation_alias=AliasChoices("EX_URL", "OLD_URL"))
+    token: SecretStr | None = Field(None, description="A secret", validation_alias="EX_TOKEN")
+
+
+def test_values_come_from_the_environment_and_options_win() -> None:
+    settings = Example.load({"EX_PORT": "80", "OLD_URL": "redis://a"}, port=81)
+    assert (settings.port, settings.url) == (81, "redis://a")
+
+
+def test_the_preferred_name_wins_over_its_alias() -> None:
+    assert Example.load({"EX_URL": "new", "OLD_URL": "old"}).url == "new"
+
+
+def test_a_file_twin_is_read_and_stripped(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret\n")
+    settings = Example.load({"EX_URL": "x", "EX_TOKEN_FILE": str(tmp_path / "token")})
+    assert settings.token is not None
+    assert settings.token.get_secret_value() == "s3cret"
+    assert settings.secrets() == ["s3cret"]
+    assert "s3cret" not in repr(settings)
+
+
+def test_an_unreadable_file_twin_names_the_variable_and_the_path() -> None:
+    with pytest.raises(UsageError, match=r"EX_TOKEN_FILE=/nowhere/token cannot be read"):
+        Example.load({"EX_URL": "x", "EX_TOKEN_FILE": "/nowhere/token"})
+
+
+def test_a_variable_and_its_twin_contradict_each_other() -> None:
+    with pytest.raises(UsageError, match="EX_URL and EX_URL_FILE are both set"):
+        Example.load({"EX_URL": "x", "EX_URL_FILE": "y"})
+
+
+def test_a_wrong_value_is_named() -> None:
+    with pytest.raises(UsageError, match="EX_PORT=seventy: input should be a valid integer"):
+        Example.load({"EX_URL": "x", "EX_PORT": "seventy"})
+
+
+def test_a_missing_variable_is_named_and_empty_is_missing() -> None:
+    with pytest.raises(UsageError, match="EX_URL is not set"):
+        Example.load({"EX_URL": ""})
+
+
+def test_a_wrong_secret_is_not_shown() -> None:
+    class Short(Settings):
+        token: SecretStr = Field(min_length=20, description="A secret", validation_alias="EX_TOKEN")
+
+    with pytest.raises(UsageError) as caught:
+        Short.load({"EX_TOKEN": "hunter2"})
+    assert "hunter2" not in str(caught.value)
+    assert "EX_TOKEN=********" in str(caught.value)
+
+
+def test_documentation_lists_every_variable() -> None:
+    assert markdown_table(Example) == (
+        "| variable | default | meaning |\n|---|---|---|\n"
+        "| `EX_PORT` | `9808` | Port to listen on |\n"
+        "| `EX_URL`, `OLD_URL` | required | Where\\|how |\n"
+        "| `EX_TOKEN` | – | A secret |\n"
+    )
+    assert env_example(Example) == (
+        "# Port to listen on\n# EX_PORT=9808\n# Where|how\nEX_URL=\n# A secret\n# EX_TOKEN=\n"
+    )

@@ -1,0 +1,52 @@
+"""The demo's own parts; the whole of it runs in tests/e2e."""
+
+from pathlib import Path
+
+import pytest
+
+from sidecar import OpsError, UsageError
+from stack.demo import folder
+from stack.demo.backups import flip
+from stack.demo.units import seconds_text, size_text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (999, "999 B"), (12_345_678, "12.3 MB"), (5e15, "5000.0 TB")]
+)
+def test_sizes(size: float, text: str) -> None:
+    assert size_text(size) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.421, "0.42 s"), (12.34, "12.3 s"), (185, "3 min 5 s")])
+def test_seconds(seconds: float, text: str) -> None:
+    assert seconds_text(seconds) == text
+
+
+def test_an_earlier_demo_is_cleared_away(tmp_path: Path) -> None:
+    with folder.fresh(tmp_path / "demo") as place:
+        (place / "postgres").mkdir()
+    with folder.fresh(tmp_path / "demo") as place:
+        assert [entry.name for entry in place.iterdir()] == [folder.MARK]
+
+
+def test_nothing_of_anybody_else_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match="is not empty"), folder.fresh(tmp_path):
+        pass
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_one_demo_at_a_time_in_a_folder(tmp_path: Path) -> None:
+    with (
+        folder.fresh(tmp_path / "demo") as place,
+        pytest.raises(OpsError, match="another demo is running"),
+        folder.fresh(place),
+    ):
+        pass
+
+
+def test_flipping_changes_one_bit(tmp_path: Path) -> None:
+    path = tmp_path / "object"
+    path.write_bytes(b"abc")
+    flip(path)
+    assert path.read_bytes() == b"acc"

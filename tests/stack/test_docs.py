@@ -1,0 +1,5 @@
+from stack import docs
+
+
+def test_the_configuration_page_is_what_the_settings_say() -> None:
+    assert docs.CONFIGURATION.read_text(encoding="utf-8") == docs.configuration(), "run ./ops docs"

@@ -1,0 +1,36 @@
+"""./ops itself, as a user calls it."""
+
+import subprocess
+
+import pytest
+
+from stack.cli import VERBS
+from stack.paths import ROOT
+
+
+def ops(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([ROOT / "ops", *arguments], capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("arguments", [("help",), ("--help",), ()])
+def test_help_lists_every_verb_with_a_line(arguments: tuple[str, ...]) -> None:
+    done = ops(*arguments)
+    lines = [line.split() for line in (done.stdout + done.stderr).splitlines()]
+    for verb in [*VERBS, "help"]:
+        assert any(line[:1] == [verb] and len(line) > 3 for line in lines), verb
+
+
+def test_help_explains_one_verb() -> None:
+    done = ops("help", "demo")
+    assert done.returncode == 0
+    assert "--once" in done.stdout
+
+
+def test_an_unknown_verb_is_wrong_usage() -> None:
+    done = ops("dmeo")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["Error: No such command 'dmeo'.", "Try: ./ops --help"]
+
+
+def test_help_exits_0() -> None:
+    assert ops("help").returncode == 0

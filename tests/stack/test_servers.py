@@ -1,0 +1,92 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+import psycopg
+import pytest
+import redis
+from botocore.config import Config
+
+from sidecar import OpsError
+from stack import ports
+from stack.paths import ROOT
+from stack.servers import ObjectStore, Postgres, Redis
+from stack.waiting import wait_for
+
+
+def test_postgres_has_pgvector_and_survives_a_kill(tmp_path: Path) -> None:
+    with Postgres(tmp_path / "pg", durable=True) as server:
+        with psycopg.connect(server.url) as connection:
+            connection.execute("CREATE EXTENSION vector")
+            connection.execute("CREATE TABLE t AS SELECT '[1,2]'::vector AS v")
+        server.kill()
+        server.start()
+        with psycopg.connect(server.url) as connection:
+            assert connection.execute("SELECT v::text FROM t").fetchone() == ("[1,2]",)
+
+
+def test_redis_answers_and_keeps_its_port_over_a_restart(tmp_path: Path) -> None:
+    with Redis(tmp_path / "redis") as server:
+        port = server.port
+        server.kill()
+        server.start()
+        assert server.port == port
+        assert redis.Redis.from_url(server.url).ping()
+
+
+def test_the_object_store_speaks_s3(object_store: ObjectStore) -> None:
+    client = boto3.client(
+        "s3",
+        endpoint_url=object_store.endpoint,
+        aws_access_key_id=object_store.access_key,
+        aws_secret_access_key=object_store.secret_key,
+        region_name="us-east-1",
+        config=Config(request_checksum_calculation="when_required"),
+    )
+    client.put_object(Bucket=object_store.bucket("bucket"), Key="a/b", Body=b"hello")
+    assert (object_store.objects / "bucket/a/b").read_bytes() == b"hello"
+
+
+def test_a_server_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
+    with pytest.raises(OpsError, match="redis ended at once"):
+        Redis(tmp_path / "r", port=ports.choose(), options={"no-such-option": "1"}).start()
+
+
+def test_a_taken_port_is_avoided(redis_server: Redis) -> None:
+    assert ports.choose(redis_server.port) != redis_server.port
+
+
+def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
+    program = (
+        "import sys, time, os; from pathlib import Path; from stack.process import Process\n"
+        "p = Process('sleep', ['sleep', '600'], log=Path(sys.argv[1]), env=os.environ)\n"
+        "print(p.pid, flush=True); time.sleep(600)"
+    )
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "log")], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert supervisor.stdout is not None
+    child = int(supervisor.stdout.readline())
+    os.kill(supervisor.pid, signal.SIGKILL)
+    supervisor.wait()
+    wait_for(lambda: not alive(child), timeout=10, what="the child ending", hint="see stack/reaper.py")
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    # A zombie waits for an init to collect it; it runs no more.
+    return state != "Z"
+
+
+def test_waiting_gives_up_with_a_hint() -> None:
+    began = time.monotonic()
+    with pytest.raises(OpsError, match=r"the moon did not happen within 0.2 s"):
+        wait_for(lambda: False, timeout=0.2, what="the moon", hint="look up")
+    assert time.monotonic() - began < 2

@@ -1,0 +1,35 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stack.timefactor import compress, compress_duration, compress_expression, seconds
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("rate(x_total[5m]) > 300", "rate(x_total[10s]) > 300"),
+        ("sum(rate(x[1h])) / sum(rate(y[1h30m]))", "sum(rate(x[60s])) / sum(rate(y[90s]))"),
+        ("max_over_time(x[2h:5m] offset 1d)", "max_over_time(x[120s:5s] offset 1440s)"),
+        ('x{path="[5m]"} # [5m]', 'x{path="[5m]"} # [5m]'),
+        ("slo:api_errors:ratio_rate5m > 14.4", "slo:api_errors:ratio_rate5m > 14.4"),
+        ("time() - t > 26 * 3600", "time() - t > 26 * 3600"),
+    ],
+)
+def test_ranges_shrink_and_nothing_else(expression: str, expected: str) -> None:
+    assert compress_expression(expression, 60) == expected
+
+
+def test_a_rule_file_keeps_its_shape() -> None:
+    rules = {"groups": [{"name": "g", "interval": "1m", "rules": [
+        {"alert": "A", "expr": "up[5m]", "for": "10m", "labels": {"for": "5m ago"}},
+    ]}]}  # fmt: skip
+    assert compress(rules, 60) == {"groups": [{"name": "g", "interval": "1s", "rules": [
+        {"alert": "A", "expr": "up[10s]", "for": "10s", "labels": {"for": "5m ago"}},
+    ]}]}  # fmt: skip
+
+
+@given(st.integers(0, 10**6), st.integers(1, 1000))
+def test_never_longer_than_before_and_never_below_the_floor(length: int, factor: int) -> None:
+    compressed = seconds(compress_duration(f"{length}s", factor))
+    assert compressed == 0 if length == 0 else 1 <= compressed <= max(1, length)
