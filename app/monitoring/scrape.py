@@ -17,10 +17,13 @@ from monitoring.migrations import unapplied
 
 
 class MigrationsCollector(Collector):
-    """Asked of the database at most once in `every` seconds: a scrape must cost next to nothing."""
+    """Asked of the database at most once in `every` seconds: a scrape must cost next to nothing.
 
-    def __init__(self, every: float = 30.0) -> None:
-        self._every, self._lock = every, Lock()
+    After a failure once in `retry` seconds, so that the number is soon back when the database is.
+    """
+
+    def __init__(self, every: float = 30.0, retry: float = 3.0) -> None:
+        self._every, self._retry, self._lock = every, retry, Lock()
         self._count: int | None = None
         self._next = 0.0
 
@@ -36,8 +39,8 @@ class MigrationsCollector(Collector):
     def _current(self) -> int | None:
         with self._lock:
             if time.monotonic() >= self._next:
-                self._next = time.monotonic() + self._every
                 self._count = _count()
+                self._next = time.monotonic() + (self._retry if self._count is None else self._every)
             return self._count
 
 

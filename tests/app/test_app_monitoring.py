@@ -99,7 +99,10 @@ class TestMetrics:
             raise OperationalError
 
         monkeypatch.setattr(scrape, "unapplied", refuse)
-        assert next(iter(scrape.MigrationsCollector().collect())).samples == []
+        collector = scrape.MigrationsCollector(every=3600, retry=0)
+        assert next(iter(collector.collect())).samples == []
+        monkeypatch.undo()
+        assert next(iter(collector.collect())).samples[0].value == 0
 
     def test_a_scrape_is_cheap(self, client, django_assert_num_queries):
         client.get("/metrics")
