@@ -25,6 +25,7 @@ class Sources:
     Args:
         pace: seconds, for everything that production does at its leisure.
         worker_timeout: seconds without a heartbeat after which a worker counts as gone.
+        beat_grace: seconds that what beat sends may be overdue before it counts as down.
     """
 
     postgres: Postgres
@@ -33,6 +34,7 @@ class Sources:
     secret_key: str
     pace: int = 2
     worker_timeout: int = 6
+    beat_grace: int = 20
 
 
 def machine() -> dict[str, str]:
@@ -69,6 +71,8 @@ def exporter(sources: Sources) -> Mapping[str, str]:
         "CELERY_EXPORTER_BROKER_URL": sources.redis.url,
         "CELERY_EXPORTER_DATABASE_URL": sources.postgres.url,
         "CELERY_EXPORTER_WORKER_TIMEOUT": str(sources.worker_timeout),
+        "CELERY_EXPORTER_BEAT_GRACE": str(sources.beat_grace),
+        "CELERY_EXPORTER_BEAT_INTERVAL": "5",
         "CELERY_EXPORTER_QUEUE_INTERVAL": "1",
     }
 
