@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from typing import Any, cast
+from typing import Any
 
 import hiredis
 import redis
@@ -89,7 +89,8 @@ class Subscription:
 
     def __init__(self, pool: redis.ConnectionPool, wanted: list[str]) -> None:
         # Any: the bare socket is taken from it, which its public types do not show.
-        self._connection = cast("Any", pool.make_connection())
+        # Not by the pool's make_connection: that counts every attempt and refuses after 100, for ever.
+        self._connection: Any = pool.connection_class(**pool.connection_kwargs)
         self._connection.connect()
         self.client_id = self._client_id()
         self._socket: socket.socket = self._connection._sock

@@ -1,5 +1,6 @@
 """When things break: the broker dies, the exporter is stopped, foreign frames arrive, queues are odd."""
 
+import itertools
 import json
 import os
 import signal
@@ -41,6 +42,20 @@ def test_broker_killed_and_restarted(tmp_path, start):
         send(server.url, "shop.add")
         again = running.until(lambda s: s.get("celery_tasks_total", state="sent") == 3)
         assert again.get("celery_exporter_disconnects_total") == 1
+
+
+def test_a_long_outage_ends_like_a_short_one(tmp_path, start, monkeypatch):
+    attempts = itertools.count()
+    monkeypatch.setattr("exporters.intake.delays", lambda: (0.001 for _ in attempts))
+    with Redis(tmp_path / "redis") as server:
+        running = start(server.url)
+        running.until(lambda s: s.get("celery_exporter_broker_up") == 1)
+        server.kill()
+        # As many as two minutes of pauses hold.
+        until(lambda: next(attempts) > 150, seconds=60)
+        server.start()
+        running.until(lambda s: s.get("celery_exporter_broker_up") == 1)
+        until(running.ready, seconds=10)
 
 
 def test_workers_are_not_declared_dead_while_nobody_listens(tmp_path, start, worker):
