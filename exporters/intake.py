@@ -155,6 +155,10 @@ class RedisIntake:
                 self._housekeeping.disconnected(error)
                 self._finish_backlog()
                 stop.wait(next(waits))
+            except Exception as error:
+                # A fault of ours: from here on events are missed, and that must show.
+                self._housekeeping.disconnected(error)
+                raise
 
     def _subscribed(self, stop: threading.Event) -> None:
         subscription = Subscription(self._pool, self._patterns)
@@ -172,12 +176,13 @@ class RedisIntake:
             subscription.wait(IDLE_SECONDS)
         size = subscription.drain(self.backlog)
         if len(self.backlog):
-            self._decode(self.backlog.take())
+            self.count(self.backlog.take())
         if size < SMALL_READ and not len(self.backlog):
             time.sleep(REST_SECONDS)
         self._housekeeping.tidy()
 
-    def _decode(self, batch: Batch) -> None:
+    def count(self, batch: Batch) -> None:
+        """Decode the frames of a batch and count what is in them."""
         take, tables, watch = self._tables.take, self._tables, self.watch
         events: list[Event] = []
         for frame in batch.frames:
@@ -193,4 +198,4 @@ class RedisIntake:
 
     def _finish_backlog(self) -> None:
         while len(self.backlog):
-            self._decode(self.backlog.take())
+            self.count(self.backlog.take())

@@ -45,11 +45,15 @@ class Supervised:
     def _run(self) -> None:
         waits = delays(0.1, LONGEST_PAUSE)
         while not self._stop.is_set():
+            started = time.monotonic()
             try:
                 self._body(self._stop)
             except Exception:
                 self.errors += 1
                 log.exception("thread failed and is started again %s", fields(thread=self.name))
+            if time.monotonic() - started > LONGEST_PAUSE:
+                # It ran well for a while: no part of the last streak of failures.
+                waits = delays(0.1, LONGEST_PAUSE)
             self._stop.wait(next(waits))
 
 

@@ -143,7 +143,8 @@ class Tables:
 
     def note_lag(self, events: list[Event], epoch: float) -> None:
         """Measure how far behind the newest events are; by the sender's clock, never below 0."""
-        timestamp = events[-1].get("timestamp") if events else None
+        newest = events[-1] if events else None
+        timestamp = newest.get("timestamp") if isinstance(newest, dict) else None
         if isinstance(timestamp, float | int):
             self.lag = max(0.0, epoch - timestamp)
 

@@ -26,7 +26,7 @@ class UndecodableError(ValueError):
 
 
 def decode(frame: bytes) -> list[Event]:
-    """The events in one frame.
+    """The events in one frame. Only the frame is checked: a list may hold members that are no events.
 
     Raises:
         UndecodableError: the frame is no Celery event.

@@ -12,6 +12,7 @@ import redis
 import requests
 from exporterkit import HERE, Running, captured, send, until
 
+from bench.exporter.frames import frame
 from bench.exporter.measure import generator, published
 from exporters.broker import parse_broker, redis_settings
 from exporters.queues_redis import RedisPoller
@@ -89,6 +90,50 @@ def test_foreign_frames_are_counted_and_harmless(broker, start):
     done = running.until(lambda s: s.get("celery_tasks_total", task="shop.add", state="succeeded") == 7)
     assert done.get("celery_exporter_events_undecodable_total") == 7
     assert done.get("celery_exporter_broker_up") == 1
+
+
+def enveloped(body):
+    """A frame of the usual shape around any JSON."""
+    return frame(json.dumps(body), "w@h", "task.multi")
+
+
+def test_foreign_json_in_the_usual_envelope_interrupts_nothing(broker, start):
+    running = start(broker)
+    until(running.ready, seconds=10)
+    frames = captured()
+    with redis.Redis.from_url(broker) as client:
+        for body in ([1], [None], [[]], [], 5, "text", [{"type": "task-sent"}, "x"]):
+            for one in frames:
+                client.publish("/0.celeryev/task.multi", one)
+            client.publish("/0.celeryev/task.multi", enveloped(body))
+    done = running.until(lambda s: s.get("celery_tasks_total", task="shop.add", state="succeeded") == 7 * 7)
+    until(
+        lambda: running.scrape().get("celery_exporter_events_undecodable_total") == 7,
+        seconds=10,
+    )
+    assert done.get("celery_exporter_disconnects_total") == 0
+    assert done.get("celery_exporter_collect_errors_total", collector="events") == 0
+
+
+def test_a_fault_of_the_counting_shows_and_is_survived(broker, start, monkeypatch):
+    running = start(broker)
+    until(running.ready, seconds=10)
+    tables = running.exporter.pipelines[0].tables
+    take, faults = tables.take, iter([RuntimeError("a fault")])
+
+    def faulty(*words):
+        for fault in faults:
+            raise fault
+        take(*words)
+
+    monkeypatch.setattr(tables, "take", faulty)
+    send(broker, "shop.add")
+    running.until(lambda s: s.get("celery_exporter_disconnects_total") == 1)
+    until(running.ready, seconds=10)
+    send(broker, "shop.add")
+    after = running.until(lambda s: s.get("celery_tasks_total", state="sent") == 1)
+    assert after.get("celery_exporter_events_complete") == 0
+    assert after.get("celery_exporter_collect_errors_total", collector="events") == 1
 
 
 def test_forced_loss_is_reported(tmp_path):

@@ -11,6 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu import serialization
 
+from bench.exporter.frames import frame as enveloped
+from exporters.broker import parse_broker, redis_settings
+from exporters.groups import SUCCEEDED
+from exporters.intake import RedisIntake
+from exporters.stream import Batch
+from exporters.tasks import Tables
 from exporters.wire import UndecodableError, decode, decode_general
 
 
@@ -89,6 +95,14 @@ JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )
+
+
+@given(st.lists(JSON, max_size=4) | JSON)
+def test_any_json_in_the_usual_envelope_is_counted(value):
+    tables = Tables()
+    intake = RedisIntake(redis_settings(parse_broker("redis://127.0.0.1:1/0")), tables)
+    intake.count(Batch([enveloped(json.dumps(value), "w@h", "task.multi"), *SEEDS], 0))
+    assert tables.groups.get("shop.add", "default").total().counts[SUCCEEDED] == 7
 
 
 @given(JSON)
