@@ -211,6 +211,10 @@ def _held(families: _Families, state: State, name: str, history: History) -> Non
     tiers = Counter(tier for decision in decided.decisions for tier in set(decision.tiers))
     counts = {"total": len(history.backups), "verified": sum(entry.verified for entry in history.backups)}
     counts |= {tier: tiers.get(tier, 0) for tier in TIERS}
+    families.gauge(
+        "backup_oldest_timestamp_seconds", "When the oldest backup that is held was taken; 0 none",
+        history.backups[0].manifest.taken.timestamp() if history.backups else 0.0, database=name,
+    )  # fmt: skip
     for tier, count in counts.items():
         families.gauge("backup_count", "Backups that are held", count, database=name, tier=tier)
     pruned = history.newest("prune", finished=True)

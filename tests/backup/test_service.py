@@ -70,6 +70,7 @@ CONTRACT = [
     "backup_schedule_next_run_timestamp_seconds",
     "backup_schedule_last_run_timestamp_seconds",
     "backup_anomalous",
+    "backup_oldest_timestamp_seconds",
     "backup_last_drill_timestamp_seconds",
     "backup_catalogue_refresh_timestamp_seconds",
     "backup_build_info",
@@ -127,6 +128,7 @@ def test_a_run_its_verification_and_its_metrics(wired: Wire, tmp_path: Path, dat
     assert value("backup_verifications_total", outcome="success") == 1
     assert value("backup_rto_seconds") > 0
     assert value("backup_count", tier="verified") == 1
+    assert time.time() - value("backup_oldest_timestamp_seconds") < 60
     assert value("backup_offsite_lag_seconds") > 0
     assert value("backup_verification_duration_seconds", stage="restore") > 0
     assert time.time() - value("backup_last_verified_timestamp_seconds") < 60
