@@ -116,7 +116,7 @@ def _alerts() -> Row:
             firing_table(Size(10, 8)),
             alert_list_panel(
                 "Alert list",
-                "Grafana's own list of pending and firing alerts, with links to their runbooks.",
+                "Grafana's own list of pending and firing alerts, each leading to its rule.",
                 Size(6, 8),
             ),
             series_panel(

@@ -247,14 +247,16 @@ def table_panel(
 
 
 def alert_list_panel(title: str, why: str, size: Size = HALF) -> Panel:
-    """Return Grafana's own list of firing and pending alerts, read from the data source's rules."""
+    """Return Grafana's own list of firing and pending alerts, of every data source it has.
+
+    It can be limited to one by its name only, in which Grafana fills in no variable.
+    """
     options = {
         "viewMode": "list",
         "groupMode": "default",
         "maxItems": 20,
         "sortOrder": 3,
         "stateFilter": {"firing": True, "pending": True, "error": True, "noData": False, "normal": False},
-        "datasource": "$datasource",
     }
     builder = dashboard_builder.Panel().type("alertlist").options(options)
     return _finish(builder.build(), title, why, (), size)

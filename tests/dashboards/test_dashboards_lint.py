@@ -147,6 +147,12 @@ def test_every_query_is_limited_to_the_chosen_environment(dashboard: Json) -> No
             assert summed or limited, f"{panel['title']}: {one.metric}"
 
 
+def test_options_of_panels_name_no_variable(dashboard: Json) -> None:
+    """Grafana compares most options as they stand: a filter of `$datasource` matches nothing, for ever."""
+    for panel in panels(dashboard):
+        assert "$" not in str(panel.get("options", {})), panel["title"]
+
+
 def test_deploys_alerts_backups_and_restores_are_marked(dashboard: Json) -> None:
     names = {one["name"] for one in dashboard["annotations"]["list"]}
     assert {"Deploys", "Alerts", "Backups", "Restores"} <= names
