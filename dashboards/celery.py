@@ -14,7 +14,7 @@ from dashboards.panels import (
     timeline_panel,
 )
 from dashboards.query import Query, increase, or_none, quantile, rate, select
-from dashboards.style import UP, YES_GOOD, high_is_bad, low_is_bad
+from dashboards.style import UP, YES_GOOD, high_is_bad, low_is_bad, never
 from dashboards.thresholds import limit
 from dashboards.variables import HOST, QUEUE, TASK
 
@@ -22,11 +22,19 @@ IN_QUEUE = 'queue_name=~"$queue"'
 OF_QUEUE = 'queue=~"$queue"'
 OF_TASK = 'task=~"$task"'
 ON_HOST = 'hostname=~"$host"'
+STATES = ("sent", "received", "started", "succeeded", "failed", "retried")
 SENT = 'state="sent"'
 DONE = 'state=~"succeeded|failed"'
 FAILED = 'state="failed"'
+ENABLED = "celery_beat_schedule_enabled"
+OVERDUE = "celery_beat_schedule_overdue_seconds"
+WAIT = "celery_task_queue_wait_seconds"
+# How long a queue needs that nobody reads: what `never` puts into words.
+NEVER = 1e9
 
 AGE = high_is_bad(limit("celery_queue_age:seconds"), limit("celery_queue_age_critical:seconds"))
+LATE = high_is_bad(limit("celery_schedule_overdue:seconds"))
+LONG = high_is_bad(limit("celery_runtime_p95:seconds"))
 RATIO = high_is_bad(limit("celery_failure_ratio:max"), limit("celery_failure_ratio_critical:max"))
 
 
@@ -58,14 +66,24 @@ def waiting(by: str = "") -> str:
 
 
 def flow(state: str) -> str:
-    """Return tasks per second and queue in `state`, under the label that queue lengths have."""
-    summed = f"sum by (queue) ({rate('celery_tasks_total', state, OF_QUEUE)})"
-    return f'sum by (queue_name) (label_replace({summed}, "queue_name", "$1", "queue", "(.*)"))'
+    """Return tasks per second and queue in `state`."""
+    return _by_queue_name(f"sum by (queue) ({rate('celery_tasks_total', state, OF_QUEUE)})")
+
+
+def wait(q: float) -> str:
+    """Return a quantile of the time from sending to start, per queue."""
+    return _by_queue_name(quantile(q, WAIT, OF_QUEUE, OF_TASK, by="queue"))
+
+
+def _by_queue_name(expr: str) -> str:
+    """Return `expr`, which is by queue, under the label that queue lengths have."""
+    return f'max by (queue_name) (label_replace({expr}, "queue_name", "$1", "queue", "(.*)"))'
 
 
 def drain_seconds() -> str:
-    """Return how long each queue would need at its present pace, were nothing added."""
-    return f"{waiting('queue_name')} / clamp_min({flow(DONE)}, 0.001)"
+    """Return how long each queue would need at its present pace, were nothing added; NEVER when it stands."""
+    length = waiting("queue_name")
+    return f"{length} / ({flow(DONE)} > 0) or {NEVER:g} * ({length} > bool 0)"
 
 
 def _health() -> Row:
@@ -102,11 +120,11 @@ def _health() -> Row:
                 spark=True,
             ),
             stat_panel(
-                "Beat last sent",
-                "Time since beat last put a scheduled task on a queue.",
-                f"time() - max({select('celery_beat_last_sent_timestamp_seconds')})",
+                "Most overdue",
+                "How late the latest schedule is. The colour changes where CeleryScheduledTaskMissed fires.",
+                f"max({select(OVERDUE)} and {select(ENABLED)} == 1)",
                 unit="s",
-                steps=high_is_bad(critical=limit("celery_schedule_overdue:seconds")),
+                steps=LATE,
             ),
             stat_panel(
                 "Events complete",
@@ -140,11 +158,8 @@ def _queues() -> Row:
             ),
             series_panel(
                 "Wait before start",
-                "Time from sending to start, over the chosen queues and tasks.",
-                *(
-                    Query(quantile(q, "celery_task_queue_wait_seconds", OF_QUEUE, OF_TASK), f"p{q * 100:g}")
-                    for q in (0.5, 0.95, 0.99)
-                ),
+                "Time from sending to start that one task in twenty exceeds, per queue.",
+                Query(wait(0.95), "{{queue_name}}"),
                 unit="s",
             ),
             series_panel(
@@ -172,10 +187,13 @@ def _queues() -> Row:
             ),
             bars_panel(
                 "Time to drain",
-                "How long each queue would need at its present pace if nothing were added.",
+                "How long each queue would need at its present pace if nothing were added. Never: it has messages "
+                "and none is finished.",
                 Query(drain_seconds(), "{{queue_name}}"),
                 unit="s",
                 steps=AGE,
+                mappings=never(),
+                most=limit("celery_queue_age_critical:seconds"),
             ),
             table_panel(
                 "Queues at a glance",
@@ -197,6 +215,10 @@ def _queues() -> Row:
                     ),
                     "in": (flow(SENT), Column("In", "ops")),
                     "out": (flow(DONE), Column("Out", "ops")),
+                    **{
+                        f"p{q * 100:g}": (wait(q), Column(f"Wait p{q * 100:g}", "s"))
+                        for q in (0.5, 0.95, 0.99)
+                    },
                 },
                 sort="Waiting",
                 size=Size(24, 7),
@@ -208,6 +230,7 @@ def _queues() -> Row:
 def _tasks() -> Row:
     chosen = (OF_QUEUE, OF_TASK)
     failures = f"sum by (task, exception) ({rate('celery_task_failures_total', *chosen)}) > 0"
+    slow = quantile(0.95, "celery_task_runtime_seconds", *chosen, by="task")
     return Row(
         "Tasks: which one misbehaves?",
         (
@@ -248,16 +271,16 @@ def _tasks() -> Row:
             series_panel(
                 "Runtime p95 by task",
                 "The runtime that one run in twenty exceeds. The dashed line is CeleryTaskRuntimeHigh.",
-                Query(quantile(0.95, "celery_task_runtime_seconds", *chosen, by="task"), "{{task}}"),
+                Query(slow, "{{task}}"),
                 unit="s",
-                limits=high_is_bad(limit("celery_runtime_p95:seconds")),
+                limits=LONG,
             ),
             bars_panel(
                 "Slowest tasks",
                 "The ten tasks with the longest mean runtime.",
                 Query(_mean_runtime(chosen), "{{task}}"),
                 unit="s",
-                steps=high_is_bad(limit("celery_runtime_p95:seconds")),
+                steps=LONG,
                 size=HALF,
             ),
             bars_panel(
@@ -270,8 +293,25 @@ def _tasks() -> Row:
                 unit="s",
                 size=HALF,
             ),
+            table_panel(
+                "Tasks at a glance",
+                "Every task: how often a second it enters each state, how much of it fails, and how long it runs.",
+                {"task": "Task"},
+                {
+                    **{state: (_entering(state), Column(state.title(), "ops")) for state in STATES},
+                    "ratio": (failure_ratio("task"), Column("Failure ratio", "percentunit", RATIO)),
+                    "p95": (slow, Column("Runtime p95", "s", LONG)),
+                },
+                sort="Succeeded",
+                size=Size(24, 8),
+            ),
         ),
     )
+
+
+def _entering(state: str) -> str:
+    matcher = f'state="{state}"'
+    return f"sum by (task) ({rate('celery_tasks_total', matcher, OF_QUEUE, OF_TASK)})"
 
 
 def _mean_runtime(chosen: tuple[str, ...]) -> str:
@@ -343,7 +383,6 @@ def _beat() -> Row:
 
     last = f"time() - {by_schedule('celery_beat_schedule_last_run_timestamp_seconds')}"
     due = f"{by_schedule('celery_beat_schedule_next_due_timestamp_seconds')} - time()"
-    overdue = by_schedule("celery_beat_schedule_overdue_seconds")
     return Row(
         "Beat: do schedules run?",
         (
@@ -353,15 +392,13 @@ def _beat() -> Row:
                 {"schedule": "Schedule", "task": "Task"},
                 {
                     "overdue": (
-                        overdue,
-                        Column(
-                            "Overdue", "s", high_is_bad(critical=limit("celery_schedule_overdue:seconds"))
-                        ),
+                        by_schedule(OVERDUE),
+                        Column("Overdue", "s", LATE),
                     ),
                     "last": (last, Column("Last run ago", "s")),
                     "due": (due, Column("Due in", "s")),
                     "enabled": (
-                        by_schedule("celery_beat_schedule_enabled"),
+                        by_schedule(ENABLED),
                         Column("Enabled", mappings=YES_GOOD),
                     ),
                 },
@@ -371,11 +408,9 @@ def _beat() -> Row:
             series_panel(
                 "Overdue schedules",
                 "How late each schedule is. All of them rising together means that beat is dead.",
-                Query(
-                    f"max by (schedule) ({select('celery_beat_schedule_overdue_seconds')})", "{{schedule}}"
-                ),
+                Query(f"max by (schedule) ({select(OVERDUE)})", "{{schedule}}"),
                 unit="s",
-                limits=high_is_bad(critical=limit("celery_schedule_overdue:seconds")),
+                limits=LATE,
                 size=THIRD,
             ),
         ),

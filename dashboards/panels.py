@@ -165,6 +165,7 @@ def bars_panel(
     *,
     unit: str = "short",
     steps: Steps = PLAIN,
+    mappings: list[ValueMapping] | None = None,
     size: Size = THIRD,
     most: float | None = None,
 ) -> Panel:
@@ -179,6 +180,8 @@ def bars_panel(
         .thresholds(steps.build())
         .color_scheme(_by_thresholds())
     )
+    if mappings:
+        builder = builder.mappings(mappings)
     if most is not None:
         builder = builder.max(most)
     return _finish(builder.build(), title, why, (replace(query, instant=True),), size)

@@ -1,0 +1,100 @@
+"""What panels show for given series, as Prometheus itself works it out (promtool's unit tests)."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dashboards.lint.rules import panels
+from dashboards.live import committed
+from dashboards.resolve import Scope, resolve
+from stack.programs import find
+
+Shows = Callable[..., None]
+SCOPE = 'job="any", instance="one"'
+MINUTES = 10
+
+
+@pytest.fixture
+def shows(tmp_path: Path) -> Shows:
+    """Hold that a panel's query gives `expected` (labels to value) ten minutes after `series` began."""
+
+    def shows(
+        uid: str, title: str, series: dict[str, str], expected: dict[str, float], query: int = 0
+    ) -> None:
+        dashboard = next(one for one in committed() if one["uid"] == f"posthub-{uid}")
+        panel = next(one for one in panels(dashboard) if one["title"] == title)
+        expr = resolve(panel["targets"][query]["expr"], dashboard, Scope(0, MINUTES * 60, 15))
+        samples = [{"labels": labels, "value": value} for labels, value in expected.items()]
+        asked = {"expr": expr, "eval_time": f"{MINUTES}m", "exp_samples": samples}
+        given = [{"series": _scoped(name), "values": values} for name, values in series.items()]
+        file = tmp_path / "values.yml"
+        file.write_text(
+            yaml.safe_dump(
+                {"tests": [{"interval": "15s", "input_series": given, "promql_expr_test": [asked]}]}
+            )
+        )
+        done = subprocess.run([find("promtool"), "test", "rules", file], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return shows
+
+
+def _scoped(series: str) -> str:
+    name, _, labels = series.rstrip("}").partition("{")
+    return f"{name}{{{', '.join(part for part in (SCOPE, labels) if part)}}}"
+
+
+def test_a_queue_that_stands_never_drains(shows: Shows) -> None:
+    tasks = 'celery_tasks_total{task="t", state="succeeded", queue='
+    shows(
+        "celery",
+        "Time to drain",
+        {
+            **{
+                f'celery_queue_length{{queue_name="{name}"}}': "60x40"
+                for name in ("flows", "stands", "unseen")
+            },
+            'celery_queue_length{queue_name="idle"}': "0x40",
+            f'{tasks}"flows"}}': "0+15x40",
+            f'{tasks}"stands"}}': "7x40",
+            f'{tasks}"idle"}}': "7x40",
+        },
+        {
+            '{queue_name="flows"}': 60,
+            '{queue_name="stands"}': 1e9,
+            '{queue_name="unseen"}': 1e9,
+            '{queue_name="idle"}': 0,
+        },
+    )
+
+
+def test_waits_are_told_per_queue(shows: Shows) -> None:
+    bucket = 'celery_task_queue_wait_seconds_bucket{task="t", queue='
+    shows(
+        "celery",
+        "Wait before start",
+        {
+            f'{bucket}"quick", le="1"}}': "0+100x40",
+            f'{bucket}"quick", le="+Inf"}}': "0+100x40",
+            f'{bucket}"slow", le="1"}}': "0x40",
+            f'{bucket}"slow", le="100"}}': "0+100x40",
+            f'{bucket}"slow", le="+Inf"}}': "0+100x40",
+        },
+        {'{queue_name="quick"}': 0.95, '{queue_name="slow"}': 95.05},
+    )
+
+
+def test_states_are_told_per_task(shows: Shows) -> None:
+    shows(
+        "celery",
+        "Tasks at a glance",
+        {
+            'celery_tasks_total{queue="a", state="sent", task="often"}': "0+30x40",
+            'celery_tasks_total{queue="b", state="sent", task="seldom"}': "0+15x40",
+            'celery_tasks_total{queue="b", state="failed", task="seldom"}': "0+15x40",
+        },
+        {'{task="often"}': 2, '{task="seldom"}': 1},
+    )
