@@ -25,7 +25,8 @@ def board() -> Board:
         uid="posthub-host",
         title="PostHub / Host & containers",
         description="CPU, memory, disk and network of the machine, and what each container takes of them.",
-        jobs="node|cadvisor",
+        # The second names are those of kube-prometheus-stack.
+        jobs="node|cadvisor|node-exporter|kubelet",
         tags=("host",),
         rows=(_room(), _cpu_memory(), _disk_network(), _containers()),
     )
