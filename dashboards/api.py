@@ -47,9 +47,14 @@ def board() -> Board:
 
 
 def error_ratio() -> str:
-    """Return the share of responses that are server errors; 0 when none ever was."""
-    everything = f"sum({rate(RESPONSES)})"
-    return f"(sum({rate(RESPONSES, SERVER_ERROR)}) or 0 * {everything}) / {everything}"
+    """Return the share of responses to callers that are server errors; 0 when none ever was."""
+    everything = f"sum({rate(BY_VIEW, CALLERS)})"
+    return f"(sum({rate(BY_VIEW, SERVER_ERROR, CALLERS)}) or 0 * {everything}) / {everything}"
+
+
+def slowest(by: str = "") -> str:
+    """Return the duration that 5 % of the callers' requests exceed."""
+    return quantile(0.95, LATENCY, CALLERS, by=by)
 
 
 def budget_left() -> str:
@@ -72,7 +77,8 @@ def _health() -> Row:
             ),
             stat_panel(
                 "Server errors",
-                "Share of responses with a status of 500 or more. Red is HighErrorRate.",
+                "Share of responses with a status of 500 or more, probes and scrapes left out. Red is HighErrorRate, "
+                "when it stays and more than a handful of requests came.",
                 error_ratio(),
                 unit="percentunit",
                 steps=ERRORS,
@@ -80,8 +86,8 @@ def _health() -> Row:
             ),
             stat_panel(
                 "Slowest one in 20",
-                "The duration that one request in twenty exceeds.",
-                quantile(0.95, LATENCY),
+                "The duration that one request in twenty exceeds, probes and scrapes left out.",
+                slowest(),
                 unit="s",
                 steps=high_is_bad(OBJECTIVE_SECONDS),
                 spark=True,
@@ -125,7 +131,7 @@ def _traffic() -> Row:
             series_panel(
                 "Response Time P95",
                 "The duration that 5 % of the requests of a method exceed. Half a second is the objective.",
-                Query(quantile(0.95, LATENCY, by="method"), "{{method}}"),
+                Query(slowest("method"), "{{method}}"),
                 unit="s",
                 limits=high_is_bad(OBJECTIVE_SECONDS),
                 size=THIRD,

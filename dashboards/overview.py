@@ -3,7 +3,7 @@
 from dashboards import api, celery, host, monitoring, postgres
 from dashboards.board import Board, Row
 from dashboards.panels import Size, series_panel, stat_panel
-from dashboards.query import Query, quantile, rate, select
+from dashboards.query import Query, rate, select
 from dashboards.style import BAD, DOUBTFUL, GOOD, UP, high_is_bad, low_is_bad, words
 from dashboards.thresholds import limit
 
@@ -41,7 +41,7 @@ def _users() -> Row:
             ),
             stat_panel(
                 "Server errors",
-                "Share of responses with a status of 500 or more.",
+                "Share of responses with a status of 500 or more, probes and scrapes left out.",
                 api.error_ratio(),
                 unit="percentunit",
                 steps=api.ERRORS,
@@ -58,8 +58,8 @@ def _users() -> Row:
             ),
             stat_panel(
                 "Slowest one in 20",
-                "The duration that one request in twenty exceeds.",
-                quantile(0.95, api.LATENCY),
+                "The duration that one request in twenty exceeds, probes and scrapes left out.",
+                api.slowest(),
                 unit="s",
                 steps=high_is_bad(api.OBJECTIVE_SECONDS),
                 leads_to="posthub-api",

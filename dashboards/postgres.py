@@ -17,9 +17,12 @@ from dashboards.thresholds import limit
 from dashboards.variables import Choice
 
 # The templates and the maintenance database would only add flat lines.
-OURS = 'datname=~"$database"'
+NOT_SYSTEMS = 'datname!~"template.*|postgres"'
+OURS = f'datname=~"$database", {NOT_SYSTEMS}'
 LOCKED = 'wait_event_type="Lock"'
-DATABASE = Choice("database", "Database", "pg_stat_database_numbackends", "datname", everything="[^t].*")
+DATABASE = Choice(
+    "database", "Database", "pg_stat_database_numbackends", "datname", (NOT_SYSTEMS,), everything=".+"
+)
 CONNECTIONS = high_is_bad(limit("postgres_connections:ratio"), limit("postgres_connections_critical:ratio"))
 TRANSACTION = high_is_bad(limit("postgres_transaction:seconds"))
 IDLE = high_is_bad(limit("postgres_idle_in_transaction:seconds"))

@@ -24,8 +24,8 @@ def board() -> Board:
 def memory_used(by: str = "") -> str:
     """Return the share of maxmemory in use; 0 where there is no limit."""
     group = f" by ({by})" if by else ""
-    used, most = (f"max{group} ({select(f'redis_memory_{what}_bytes')})" for what in ("used", "max"))
-    return f"{used} / ({most} > 0) or 0 * {used}"
+    used, most = (select(f"redis_memory_{what}_bytes") for what in ("used", "max"))
+    return f"max{group} ({used} / ({most} > 0)) or 0 * max{group} ({used})"
 
 
 def _health() -> Row:

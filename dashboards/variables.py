@@ -10,7 +10,7 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
-from dashboards.query import DATASOURCE, SCOPE
+from dashboards.query import DATASOURCE, SCOPE, select
 
 Variable = builder.QueryVariable | builder.DatasourceVariable
 
@@ -23,6 +23,7 @@ class Choice:
     label: str
     metric: str
     source_label: str
+    matchers: tuple[str, ...] = ()
     # What "All" means: `.*` also matches series that do not have the label.
     everything: str = ".*"
     hidden: bool = False
@@ -48,7 +49,7 @@ def common(jobs: str, *, hidden: bool = False) -> list[Variable]:
 
 def choice(wanted: Choice) -> Variable:
     """Return the variable of `wanted`, limited by the ones before it."""
-    metric = f"{wanted.metric}{{{', '.join(SCOPE)}}}"
+    metric = select(wanted.metric, *wanted.matchers)
     made = _label_values(wanted.name, wanted.label, metric, wanted.source_label, wanted.everything)
     return made.description(wanted.help)
 

@@ -98,3 +98,56 @@ def test_states_are_told_per_task(shows: Shows) -> None:
         },
         {'{task="often"}': 2, '{task="seldom"}': 1},
     )
+
+
+@pytest.mark.parametrize("uid", ["api", "overview"])
+def test_probes_do_not_dilute_the_errors_of_callers(shows: Shows, uid: str) -> None:
+    count = "django_http_responses_total_by_status_view_method_total{method="
+    shows(
+        uid,
+        "Server errors",
+        {
+            f'{count}"GET", status="200", view="system-health"}}': "0+90x40",
+            f'{count}"GET", status="200", view="prometheus-django-metrics"}}': "0+90x40",
+            f'{count}"GET", status="200", view="posts"}}': "0+15x40",
+            f'{count}"GET", status="500", view="posts"}}': "0+15x40",
+        },
+        {"{}": 0.5},
+    )
+
+
+@pytest.mark.parametrize("uid", ["api", "overview"])
+def test_probes_do_not_hide_slow_answers(shows: Shows, uid: str) -> None:
+    bucket = "django_http_requests_latency_seconds_by_view_method_bucket{method="
+    fast, slow = "0+900x40", "0+15x40"
+    shows(
+        uid,
+        "Slowest one in 20",
+        {
+            **{f'{bucket}"GET", view="system-health", le="{le}"}}': fast for le in ("0.1", "10", "+Inf")},
+            **{f'{bucket}"POST", view="posts", le="{le}"}}': slow for le in ("10", "+Inf")},
+        },
+        {"{}": 9.5},
+    )
+
+
+def test_all_databases_are_all_of_ours(shows: Shows) -> None:
+    size = "pg_database_size_bytes{datname="
+    named = {f'{size}"{name}"}}': "7x40" for name in ("posthub", "tracker")}
+    theirs = {f'{size}"{name}"}}': "100x40" for name in ("postgres", "template0", "template1")}
+    shows("postgres", "Size of databases", {**named, **theirs}, {"{}": 14})
+
+
+def test_the_fullest_redis_is_measured_by_its_own_limit(shows: Shows) -> None:
+    used, most = "redis_memory_used_bytes{db=", "redis_memory_max_bytes{db="
+    shows(
+        "redis",
+        "Memory of the limit",
+        {
+            f'{used}"a"}}': "50x40",
+            f'{most}"a"}}': "100x40",
+            f'{used}"b"}}': "1000x40",
+            f'{most}"b"}}': "0x40",
+        },
+        {"{}": 0.5},
+    )
