@@ -50,7 +50,8 @@ def _nothing() -> str:
     return ""
 
 
-# Every secret, and what makes it when it is not given: an empty one switches its part off.
+# Every secret, and what makes it when it is not given. What cannot be made up (_nothing) switches its part off when it
+# is empty.
 SECRETS: dict[str, Callable[[], str]] = {
     "SECRET_KEY": _key,
     "POSTGRES_PASSWORD": _password,
@@ -85,6 +86,13 @@ SECRETS: dict[str, Callable[[], str]] = {
     "ALERTMANAGER_SMTP_PASSWORD": _nothing,
     "ALERTMANAGER_WEBHOOK_URL": _nothing,
     "ALERTMANAGER_HEARTBEAT_URL": _nothing,
+    "ALERTS_READBACK_SLACK_URL": _nothing,
+    "ALERTS_READBACK_SLACK_AUTHORIZATION": _nothing,
+    "ALERTS_READBACK_PAGERDUTY_URL": _nothing,
+    "ALERTS_READBACK_PAGERDUTY_AUTHORIZATION": _nothing,
+    "ALERTS_READBACK_WEBHOOK_URL": _nothing,
+    "ALERTS_READBACK_WEBHOOK_AUTHORIZATION": _nothing,
+    "ALERTS_READBACK_EMAIL_URL": _nothing,
 }
 
 
@@ -96,6 +104,8 @@ BACKUP_SECRETS = [
         ("BACKUP_S3_", "BACKUP_OFFSITE_", "BACKUP_PING_", "BACKUP_AGE_", "BACKUP_RESTORE_", "BACKUP_VERIFY_")
     )
 ]
+# Where the alert watch looks for its test messages.
+READBACK_SECRETS = [name for name in SECRETS if name.startswith("ALERTS_READBACK_")]
 
 
 class SetupError(Exception):
@@ -140,7 +150,7 @@ class Place:
 
 
 def gather(environ: Mapping[str, str], values: Path) -> dict[str, str]:
-    """Every secret: given, else kept from an earlier run, else made now.
+    """Every secret: given, else, where it can be made up, the one of an earlier run or a new one.
 
     Raises:
         SetupError: a given value cannot be one.
@@ -152,7 +162,7 @@ def _value(name: str, make: Callable[[], str], environ: Mapping[str, str], value
     given = environ.get(name, "").strip()
     if given.startswith("<") and given.endswith(">"):
         raise SetupError(f"{name} is still a placeholder", "fill it in in .env.production, or leave it empty")
-    if given:
+    if given or make is _nothing:
         return given
     kept = values / name
     return kept.read_text().strip() if kept.exists() else make()
@@ -206,7 +216,12 @@ def files(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
         "grafana": _named(values, "GRAFANA_ADMIN_PASSWORD"),
         # A receiver is on when its file is there.
         "alertmanager": {
-            name.lower(): text for name, text in values.items() if name.startswith("ALERTMANAGER_") and text
+            **{
+                name.lower(): text
+                for name, text in values.items()
+                if name.startswith("ALERTMANAGER_") and text
+            },
+            **_named(values, *READBACK_SECRETS),
         },
         "postgres_exporter": _named(values, "EXPORTER_DB_PASSWORD"),
         "redis_exporter": {"redis_passwords.json": json.dumps({f"redis://{REDIS}": redis})},

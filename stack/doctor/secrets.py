@@ -40,4 +40,14 @@ def _git(case: Case) -> Check:
             f"in the history: {' '.join(past[:3])}",
             "change every secret that was in it",
         )
-    return Check("secrets in git", True, "neither tracked nor in the history")
+    bare = [name for name in KEPT_OUT_OF_GIT if not _is_ignored(case, name)]
+    if bare:
+        fix = f"name them in .gitignore: {' '.join(bare)}"
+        return Check("secrets in git", False, f"the next `git add` takes {', '.join(bare)}", fix)
+    return Check("secrets in git", True, "ignored; neither tracked nor in the history")
+
+
+def _is_ignored(case: Case, name: str) -> bool:
+    # A pattern for a folder says nothing about the name alone while the folder is not there.
+    path = f"{name}/values" if name == "secrets" else name
+    return case.host.run("git", "check-ignore", "-q", path).code == 0

@@ -33,7 +33,7 @@ def test_production_has_the_services_of_the_seed_and_the_sidecars(production: di
     services = production["services"]
     sidecars = (
         "celery_exporter backup prometheus alertmanager grafana redis_exporter postgres_exporter node_exporter "
-        "cadvisor blackbox_exporter"
+        "cadvisor blackbox_exporter alert_watch"
     )
     assert {*SEED, *(f"posthub_{name}" for name in sidecars.split())} <= set(services)
     assert all(service["container_name"] == name for name, service in services.items())
@@ -98,14 +98,11 @@ def test_no_container_but_two_runs_as_root(production: dict[str, Any]) -> None:
     assert roots == {"posthub_init", "posthub_cadvisor"}
 
 
-@pytest.mark.parametrize("name", ["production", "development"])
-def test_foreign_images_are_pinned(name: str, request: pytest.FixtureRequest) -> None:
+# In development our own are built here and never pulled.
+@pytest.mark.parametrize(("name", "own"), [("production", OWN), ("development", ("posthub/",))])
+def test_foreign_images_are_pinned(name: str, own: tuple[str], request: pytest.FixtureRequest) -> None:
     services = request.getfixturevalue(name)["services"]
-    foreign = {
-        s["image"]
-        for s in services.values()
-        if "image" in s and not s["image"].startswith((*OWN, "posthub/"))
-    }
+    foreign = {s["image"] for s in services.values() if "image" in s and not s["image"].startswith(own)}
     assert foreign
     for image in foreign:
         assert re.search(r":v?\d+\.\d+\.\d+", image), image
@@ -130,12 +127,13 @@ def test_whoever_reads_the_settings_gets_no_secret_from_them(
 
 def test_every_secret_of_a_sidecar_is_treated_as_one(init_secrets: Any) -> None:
     from alerts.receivers import ReceiverSettings
+    from alerts.watch.settings import WatchSettings
     from backup.settings import BackupSettings
     from sidecar.settings import variables
 
     secret = {
         variable.names[0]
-        for settings in (BackupSettings, ReceiverSettings)
+        for settings in (BackupSettings, ReceiverSettings, WatchSettings)
         for variable in variables(settings)
         if variable.secret
     }
@@ -166,12 +164,13 @@ def test_the_example_has_every_variable_that_it_should(init_secrets: Any) -> Non
 
 def test_the_example_names_only_what_somebody_reads(init_secrets: Any) -> None:
     from alerts.receivers import ReceiverSettings
+    from alerts.watch.settings import WatchSettings
     from backup.settings import BackupSettings
     from sidecar.settings import variables
 
     sidecars = {
         name
-        for settings in (BackupSettings, ReceiverSettings)
+        for settings in (BackupSettings, ReceiverSettings, WatchSettings)
         for variable in variables(settings)
         for name in variable.names
     }
@@ -187,6 +186,26 @@ def test_mounted_files_of_the_checkout_exist(production: dict[str, Any], develop
                 source = volume.split(":")[0]
                 if source.startswith("./") and not source.startswith("./secrets"):
                     assert (ROOT / source).exists(), source
+
+
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / name for name in ("docker-compose.yml", "docker-compose.prod.yml", "docker-compose.trial.yml")]
+    + sorted((ROOT / "k8s").rglob("*.yaml"))
+    + [ROOT / folder / "Dockerfile" for folder in ("app", "exporters", "backup")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_health_checks_start_programs_that_exist(path: Path) -> None:
+    named = re.findall(r"/srv/(health/[\w.-]+\.\w+)", path.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / "deploy" / name).is_file()] == []
+
+
+@pytest.mark.parametrize("name", [".env", ".env.production", "secrets/values/OPS_PASSWORD"])
+def test_git_ignores_what_is_secret(name: str, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    done = subprocess.run(["git", "-C", str(tmp_path), "check-ignore", "-q", name])
+    assert done.returncode == 0
 
 
 def test_development_keeps_to_this_machine(development: dict[str, Any]) -> None:

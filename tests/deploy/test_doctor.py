@@ -143,6 +143,9 @@ def test_a_secret_that_git_once_had_is_found(tmp_path: Path) -> None:
     (tmp_path / ".env.production").write_text("SECRET_KEY=x")
     (tmp_path / ".env.production").chmod(0o600)
     git("commit", "-q", "--allow-empty", "-m", "Begin")
+    found = _wrong(secrets.examine(case))["secrets in git"]
+    assert found.detail == "the next `git add` takes .env.production, .env, secrets"
+    (tmp_path / ".gitignore").write_text(".env\n.env.production\n/secrets/\n")
     assert _wrong(secrets.examine(case)) == {}
     git("add", "-f", ".env.production")
     assert "tracked" in _wrong(secrets.examine(case))["secrets in git"].detail

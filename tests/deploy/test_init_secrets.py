@@ -62,6 +62,27 @@ def test_what_no_longer_belongs_goes(tmp_path: Path) -> None:
     assert not (tmp_path / "secrets" / "app" / "old").exists()
 
 
+@pytest.mark.parametrize(
+    ("variable", "file"),
+    [
+        ("BACKUP_S3_ACCESS_KEY_ID", "backup/s3_access_key_id"),
+        ("STRIPE_SECRET_KEY", "app/stripe_secret_key"),
+        ("ALERTS_READBACK_SLACK_AUTHORIZATION", "alertmanager/alerts_readback_slack_authorization"),
+    ],
+)
+def test_a_secret_that_is_emptied_is_gone(tmp_path: Path, variable: str, file: str) -> None:
+    _run(tmp_path, **{variable: "of a trial"})
+    assert _read(tmp_path, file) == "of a trial"
+    _run(tmp_path, **{variable: ""})
+    assert _read(tmp_path, file) == _read(tmp_path, f"values/{variable}") == ""
+
+
+def test_a_receiver_that_is_emptied_is_off(tmp_path: Path) -> None:
+    _run(tmp_path, ALERTMANAGER_WEBHOOK_URL="http://inbox/")
+    _run(tmp_path, ALERTMANAGER_WEBHOOK_URL="")
+    assert not (tmp_path / "secrets" / "alertmanager" / "alertmanager_webhook_url").exists()
+
+
 def test_a_database_that_exists_needs_its_password(tmp_path: Path) -> None:
     (tmp_path / "volumes" / "postgres").mkdir(parents=True)
     (tmp_path / "volumes" / "postgres" / "PG_VERSION").write_text("16\n")
