@@ -23,7 +23,10 @@ MODULE = "stack"
 def main() -> None:
     """Install what is missing, then become ``python -m stack``."""
     _ensure()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "VIRTUAL_ENV": str(VENV)}
+    # matplotlib would keep its list of fonts in the user's home folder.
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT), "VIRTUAL_ENV": str(VENV), "MPLCONFIGDIR": str(ROOT / ".ops/matplotlib"),
+    }  # fmt: skip
     os.execve(PYTHON, [str(PYTHON), "-m", MODULE, *sys.argv[1:]], environment)
 
 

@@ -1,8 +1,10 @@
 """``./ops test``: the quality gates one after the other, then the tests."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,6 +94,14 @@ def _passes(gate: Gate) -> bool:
 
 def _tests_pass(arguments: Sequence[str]) -> bool:
     chosen = arguments or ("-n", str(os.cpu_count() or 2), "--dist", "loadgroup")
+    # Not in the checkout, whose path may be too long for the sockets of the servers.
+    scratch = tempfile.mkdtemp(prefix="ops-")
     # The app's tests choose their settings themselves; pytest-django must not take a shell's.
     env = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
-    return subprocess.run(_python("-m", "pytest", *chosen), cwd=ROOT, env=env, check=False).returncode == 0
+    command = _python("-m", "pytest", f"--basetemp={scratch}/t", *chosen)
+    done = subprocess.run(command, cwd=ROOT, env={**env, "TMPDIR": scratch}, check=False)
+    if done.returncode == 0:
+        shutil.rmtree(scratch, ignore_errors=True)
+    else:
+        click.echo(f"what the failed tests left is in {scratch}", err=True)
+    return done.returncode == 0

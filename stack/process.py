@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import AnyStr
 
 from stack import reaper
 from stack.paths import ROOT
@@ -60,23 +61,45 @@ class Process:
 
     def stop(self, *, number: signal.Signals = signal.SIGTERM, timeout: float = STOP_SECONDS) -> None:
         """Ask the process to end, insist after ``timeout`` seconds, and leave none of its group behind."""
-        if self.running:
-            self._child.send_signal(number)
-            with suppress(subprocess.TimeoutExpired):
-                self._child.wait(timeout)
-        self.kill()
+        _stop(self._child, number, timeout)
 
     def kill(self) -> None:
         """End the whole process group at once, as a crash would."""
-        with suppress(ProcessLookupError):  # all of it may have ended
-            os.killpg(self.pid, signal.SIGKILL)
-        self._child.wait()
-        _REAPER.forget(self.pid)
+        _kill(self._child)
 
     def log_tail(self, lines: int = LOG_TAIL_LINES) -> str:
         """The last lines of the log, for an error message."""
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
+
+
+@contextmanager
+def guarded(child: subprocess.Popen[AnyStr], *, timeout: float = STOP_SECONDS) -> Iterator[None]:
+    """A child in a session of its own that does not outlive the block, whatever ends it, nor this process.
+
+    Args:
+        timeout: seconds that it gets to undo what is half done, when the block is left before it has ended.
+    """
+    _REAPER.watch(child.pid)
+    try:
+        yield
+    finally:
+        _stop(child, signal.SIGTERM, timeout)
+
+
+def _stop(child: subprocess.Popen[AnyStr], number: signal.Signals, timeout: float) -> None:
+    if child.poll() is None:
+        child.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(timeout)
+    _kill(child)
+
+
+def _kill(child: subprocess.Popen[AnyStr]) -> None:
+    with suppress(ProcessLookupError):  # all of it may have ended
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    _REAPER.forget(child.pid)
 
 
 class _Reaper:

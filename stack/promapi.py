@@ -17,6 +17,10 @@ class Sample:
     value: float
 
 
+class UnansweredError(OpsError):
+    """The server gave no answer; the next one may come."""
+
+
 class PromApi:
     """The HTTP API of one Prometheus server."""
 
@@ -28,7 +32,8 @@ class PromApi:
         """An instant query.
 
         Raises:
-            OpsError: the server does not answer, or refuses the expression.
+            UnansweredError: the server does not answer.
+            OpsError: it refuses the expression.
         """
         result = self._get("query", query=expression)["result"]
         return [Sample(dict(series["metric"]), float(series["value"][1])) for series in result]
@@ -56,7 +61,7 @@ class PromApi:
             answer = self._session.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=10)
             document = answer.json()
         except (requests.RequestException, ValueError) as error:
-            raise OpsError(
+            raise UnansweredError(
                 f"Prometheus at {self.url} does not answer: {type(error).__name__}", hint="read its log"
             ) from None
         if document.get("status") != "success":

@@ -47,17 +47,17 @@ class Backups:
         return archive
 
     def _command(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> dict[str, Any]:
-        done = run_command(
+        printed = run_command(
             [sys.executable, "-m", "backup", *arguments, "--json"],
             env=self._suite.backup_environment(),
             log=self._suite.logs / "backup-commands.log",
             accept=accept,
         )
         try:
-            document = json.loads(done.stdout)
+            document = json.loads(printed)
         except ValueError:
             raise OpsError(
-                f"backup {arguments[0]} printed no JSON: {done.stdout[:200]!r}",
+                f"backup {arguments[0]} printed no JSON: {printed[:200]!r}",
                 hint=f"read {self._suite.logs / 'backup-commands.log'}",
             ) from None
         # One document a database; the suite has one database.

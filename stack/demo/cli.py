@@ -5,13 +5,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
 import click
 from rich.console import Console
 
+from sidecar import OpsError
 from sidecar.cli import print_json, stderr_console
 from stack.demo import folder as demo_folder
 from stack.demo import frontend, pictures, stock
@@ -25,6 +26,7 @@ from stack.suite import Suite
 TIME_FACTOR = 60.0
 CUSTOMERS = 3
 FAILED = 1
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,20 +64,46 @@ def demo(*, once: bool, as_json: bool, folder: Path, random_ports: bool) -> int:
         )
         facts = Facts(factor=TIME_FACTOR)
         try:
-            _tell(suite, facts, teller, stay=not once)
+            with ExitStack() as meanwhile:
+                with _reported(facts, as_json=as_json):
+                    _tell(suite, facts, teller, meanwhile)
+                if not once:
+                    teller.busy("running; Ctrl-C ends everything")
+                    threading.Event().wait()
         finally:
-            teller.busy("stopping everything")
             _ignore_signals()
+            teller.busy("stopping everything")
             suite.stop()
             teller.line("everything is stopped")
-    if as_json:
-        print_json(facts.document())
     return 0 if facts.held else FAILED
 
 
-def _tell(suite: Suite, facts: Facts, teller: Teller, *, stay: bool) -> None:
+@contextmanager
+def _reported(facts: Facts, *, as_json: bool) -> Iterator[None]:
+    """Print the facts for a script, also those of a story that did not come to its end."""
+    try:
+        yield
+    except OpsError as error:
+        facts.error = error.message
+        raise
+    except BaseException:
+        facts.error = "interrupted"
+        raise
+    finally:
+        if as_json:
+            print_json(facts.document())
+
+
+def _tell(suite: Suite, facts: Facts, teller: Teller, meanwhile: ExitStack) -> None:
+    """Start everything and tell the story; what goes on beside it until the end is left to ``meanwhile``."""
     began = time.monotonic()
-    teller.line(f"time factor {TIME_FACTOR:g}: a minute of alerting passes in {60 / TIME_FACTOR:g} s here")
+    teller.line(
+        f"time factor {TIME_FACTOR:g}: a minute of alerting passes in {60 / TIME_FACTOR:g} s here, no hours are quiet"
+    )
+    teller.line(
+        f"beat, exporter and backup look again every {suite.sources.pace} s; "
+        f"a worker silent for {suite.sources.worker_timeout} s counts as gone"
+    )
     customers: list[Customer] = []
 
     def prepare() -> None:
@@ -88,19 +116,14 @@ def _tell(suite: Suite, facts: Facts, teller: Teller, *, stay: bool) -> None:
     teller.line(
         f"all is up after {facts.start_seconds:.1f} s; {len(customers)} customers, {stock.ROWS:,} older posts"
     )
-    with Traffic(suite.api.url, customers) as traffic:
-        for step in Story(suite, traffic, teller.busy).steps:
-            facts.steps.append(done := step())
-            teller.chapter(done)
-        facts.urls = _urls(suite)
-        teller.busy("drawing dashboards")
-        facts.pictures = [
-            str(path) for path in pictures.draw(suite.prometheus.url, suite.folder / "dashboards")
-        ]
-        _show(suite, facts, teller)
-        if stay:
-            teller.busy("running; Ctrl-C ends everything")
-            threading.Event().wait()
+    traffic = meanwhile.enter_context(Traffic(suite.api.url, customers))
+    for step in Story(suite, traffic, teller.busy).tell():
+        facts.steps.append(step)
+        teller.chapter(step)
+    facts.urls = _urls(suite)
+    teller.busy("drawing dashboards")
+    facts.pictures = [str(path) for path in pictures.draw(suite.prometheus.url, suite.folder / "dashboards")]
+    _show(suite, facts, teller)
 
 
 def _urls(suite: Suite) -> dict[str, str]:
@@ -126,7 +149,7 @@ def _show(suite: Suite, facts: Facts, teller: Teller) -> None:
     teller.line(
         f"{len(facts.pictures)} dashboards as pictures (drawn here, not by Grafana): {suite.folder / 'dashboards'}"
     )
-    shown = sum(step.held for step in facts.steps)
+    shown = sum(step.outcome.held for step in facts.steps)
     teller.line(f"{shown} of {len(facts.steps)} steps held")
 
 
@@ -136,17 +159,18 @@ class _Ended(SystemExit):
 
 @contextmanager
 def _signals_end() -> Iterator[None]:
-    """A polite request to end runs the same clean-up as Ctrl-C does."""
+    """A polite request to end runs the same clean-up as Ctrl-C does, and the first one is enough."""
 
     def end(number: int, _frame: FrameType | None) -> None:
-        raise _Ended(128 + number)
+        _ignore_signals()
+        raise KeyboardInterrupt if number == signal.SIGINT else _Ended(128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, end)
     yield
 
 
 def _ignore_signals() -> None:
     """Nothing may interrupt the clean-up; the reaper sees to it if even that is killed."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

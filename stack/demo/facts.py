@@ -5,51 +5,58 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step of the story.
+class Outcome:
+    """What came of a step.
 
     Args:
-        title: what was shown.
         lines: the measured facts, for a person.
         data: the same, for a script.
         held: whether everything that was promised was seen.
-        seconds: how long the step took.
     """
 
-    title: str
     lines: tuple[str, ...]
     data: dict[str, Any]
     held: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the story: what was shown, what came of it, and how long it took."""
+
+    title: str
+    outcome: Outcome
     seconds: float
 
 
 @dataclass
 class Facts:
-    """The whole story: start-up seconds, steps, where things run, and pictures of it."""
+    """The whole story: start-up seconds, steps, where things run, pictures of it, and what ended it before its time."""
 
     factor: float
     start_seconds: float = 0.0
     steps: list[Step] = field(default_factory=list)
     urls: dict[str, str] = field(default_factory=dict)
     pictures: list[str] = field(default_factory=list)
+    error: str | None = None
 
     @property
     def held(self) -> bool:
-        return bool(self.steps) and all(step.held for step in self.steps)
+        return self.error is None and bool(self.steps) and all(step.outcome.held for step in self.steps)
 
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
             "held": self.held,
+            "error": self.error,
             "time_factor": self.factor,
             "start_seconds": round(self.start_seconds, 1),
             "steps": [
                 {
                     "step": number,
                     "title": step.title,
-                    "held": step.held,
+                    "held": step.outcome.held,
                     "seconds": round(step.seconds, 1),
-                    **step.data,
+                    **step.outcome.data,
                 }
                 for number, step in enumerate(self.steps, 1)
             ],

@@ -54,11 +54,11 @@ class Teller:
     def chapter(self, step: Step) -> None:
         """A finished step with its facts."""
         self._number += 1
-        mark = "[green]✔[/]" if step.held else "[red]✖[/]"
+        mark = "[green]✔[/]" if step.outcome.held else "[red]✖[/]"
         self._console.print(
             f"{mark} [bold]{self._number}/{TOTAL_STEPS} {escape(step.title)}[/]", highlight=False
         )
-        for text in step.lines:
+        for text in step.outcome.lines:
             self._console.print(f"    {escape(text)}", highlight=False, soft_wrap=True)
 
     def table(self, title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -56,6 +56,11 @@ class Traffic:
             return dict(classes)
 
     @property
+    def failures(self) -> int:
+        """Requests so far that were refused, failed or not answered."""
+        return sum(count for kind, count in self.responses.items() if kind not in ("2xx", "3xx"))
+
+    @property
     def seconds(self) -> float:
         return time.monotonic() - self._began
 

@@ -6,8 +6,11 @@ from pathlib import Path
 
 from sidecar import OpsError
 from stack.paths import ROOT
+from stack.process import guarded
 
 SECONDS = 300.0
+# A verification that is told to end takes its throwaway server along.
+ENDING_SECONDS = 15.0
 
 
 def run_command(
@@ -17,26 +20,32 @@ def run_command(
     log: Path,
     cwd: Path = ROOT,
     accept: Sequence[int] = (0,),
-) -> "subprocess.CompletedProcess[str]":
-    """Run a command; its stderr goes to the log.
+) -> str:
+    """Run a command; returns what it printed; its stderr goes to the log. Whatever interrupts the wait ends the command in an orderly way.
 
     Raises:
         OpsError: its exit code is none of ``accept``, or it takes too long.
     """
     with log.open("a", encoding="utf-8") as errors:
-        try:
-            done = subprocess.run(
-                list(command), env=dict(env), cwd=cwd, stdout=subprocess.PIPE, stderr=errors, text=True,
-                stdin=subprocess.DEVNULL, timeout=SECONDS, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise OpsError(f"{_short(command)} took longer than {SECONDS:g} s", hint=f"read {log}") from None
-    if done.returncode not in accept:
-        tail = "\n".join([*done.stdout.splitlines(), *log.read_text(encoding="utf-8").splitlines()][-15:])
+        child = subprocess.Popen(
+            list(command), env=dict(env), cwd=cwd, stdout=subprocess.PIPE, stderr=errors, text=True,
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        with guarded(child, timeout=ENDING_SECONDS):
+            printed = _printed(child, command, log)
+    if child.returncode not in accept:
+        tail = "\n".join([*printed.splitlines(), *log.read_text(encoding="utf-8").splitlines()][-15:])
         raise OpsError(
-            f"{_short(command)} ended with exit code {done.returncode}:\n{tail}", hint=f"read {log}"
+            f"{_short(command)} ended with exit code {child.returncode}:\n{tail}", hint=f"read {log}"
         )
-    return done
+    return printed
+
+
+def _printed(child: "subprocess.Popen[str]", command: Sequence[str], log: Path) -> str:
+    try:
+        return child.communicate(timeout=SECONDS)[0]
+    except subprocess.TimeoutExpired:
+        raise OpsError(f"{_short(command)} took longer than {SECONDS:g} s", hint=f"read {log}") from None
 
 
 def _short(command: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from stack.programs import find, postgres_bin
 from stack.servers import ObjectStore, Postgres, Redis
 
 # What programs of any kind need from the machine.
-MACHINE = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LD_LIBRARY_PATH")
+MACHINE = ("PATH", "HOME", "LANG", "LC_ALL", "USER", "LD_LIBRARY_PATH")
 BUCKET = "posthub-backups"
 DATABASE_NAME = "posthub"
 # Of the demo users, who exist on this machine only and while the suite runs.
@@ -23,6 +23,7 @@ class Sources:
     """The servers that our programs use, and the pace of this suite.
 
     Args:
+        scratch: the temporary folder.
         pace: seconds, for everything that production does at its leisure.
         worker_timeout: seconds without a heartbeat after which a worker counts as gone.
         beat_grace: seconds that what beat sends may be overdue before it counts as down.
@@ -32,21 +33,22 @@ class Sources:
     redis: Redis
     store: ObjectStore
     secret_key: str
+    scratch: Path
     pace: int = 2
     worker_timeout: int = 6
     beat_grace: int = 20
 
 
-def machine() -> dict[str, str]:
+def machine(scratch: Path) -> dict[str, str]:
     """The base of every environment."""
     kept = {name: os.environ[name] for name in MACHINE if name in os.environ}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return {**kept, "TMPDIR": str(scratch), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
 def app(sources: Sources) -> Mapping[str, str]:
     """For manage.py, gunicorn, the workers and beat."""
     return {
-        **machine(),
+        **machine(sources.scratch),
         "DJANGO_SETTINGS_MODULE": "config.settings.development",
         "DEBUG": "false",
         "SECRET_KEY": sources.secret_key,
@@ -67,7 +69,7 @@ def app(sources: Sources) -> Mapping[str, str]:
 def exporter(sources: Sources) -> Mapping[str, str]:
     """For ``python -m exporters``."""
     return {
-        **machine(),
+        **machine(sources.scratch),
         "CELERY_EXPORTER_BROKER_URL": sources.redis.url,
         "CELERY_EXPORTER_DATABASE_URL": sources.postgres.url,
         "CELERY_EXPORTER_WORKER_TIMEOUT": str(sources.worker_timeout),
@@ -80,7 +82,7 @@ def exporter(sources: Sources) -> Mapping[str, str]:
 def backup(sources: Sources, folder: Path) -> Mapping[str, str]:
     """For ``python -m backup``, the service and its commands alike."""
     return {
-        **machine(),
+        **machine(sources.scratch),
         "BACKUP_DATABASE_URLS": f"{DATABASE_NAME}={sources.postgres.url}",
         "BACKUP_STORE_URL": f"s3://{BUCKET}/demo",
         "BACKUP_S3_ENDPOINT_URL": sources.store.endpoint,

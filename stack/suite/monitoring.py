@@ -1,9 +1,9 @@
 """Prometheus' and Alertmanager's configuration for this suite: the repository's own, with other addresses and a pace.
 
-What is changed: target addresses, Alertmanager's address, the webhook's address, and durations divided by the factor.
+What is changed: target addresses, Alertmanager's address, the webhook's address, durations divided by the factor, and
+quiet hours, which are off.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -30,8 +30,14 @@ JOBS = {
 }
 
 
-def write(folder: Path, ports: Mapping[str, int], webhook: str, factor: float) -> None:
-    """Write ``prometheus.yml``, ``rules/``, ``targets/`` and ``alertmanager.yml`` into a folder."""
+def write(
+    folder: Path, ports: Mapping[str, int], webhook: str, factor: float, *, env: Mapping[str, str]
+) -> None:
+    """Write ``prometheus.yml``, ``rules/``, ``targets/`` and ``alertmanager.yml`` into a folder.
+
+    Args:
+        env: for our own programs; secrets of real receivers have no place in it.
+    """
     for name in ("rules", "targets"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for rules in sorted((ALERTS / "rules").glob("*.yml")):
@@ -39,7 +45,7 @@ def write(folder: Path, ports: Mapping[str, int], webhook: str, factor: float) -
     _dump(folder / "prometheus.yml", prometheus(_load(ALERTS / "prometheus.yml"), ports, factor))
     for job, part in JOBS.items():
         _dump(folder / "targets" / f"{job}.yml", [_target(ports[part])])
-    _alertmanager(folder, webhook, factor)
+    _alertmanager(folder, webhook, factor, env)
 
 
 def prometheus(document: dict[str, Any], ports: Mapping[str, int], factor: float) -> dict[str, Any]:
@@ -57,14 +63,17 @@ def _target(port: int) -> dict[str, Any]:
     return {"targets": [f"{HOST}:{port}"], "labels": {"environment": ENVIRONMENT}}
 
 
-def _alertmanager(folder: Path, webhook: str, factor: float) -> None:
+def _alertmanager(folder: Path, webhook: str, factor: float, env: Mapping[str, str]) -> None:
     """Have the repository's own renderer make the configuration, with the inbox as its only receiver."""
     shutil.copytree(ALERTS / "templates", folder / "templates")
     target = folder / "alertmanager.yml"
+    # Nor a machine's own secrets: there is no folder of them.
+    render = ["alerts", "render", "--output", str(target), "--secrets", str(folder / "no-secrets")]
     done = subprocess.run(
-        [sys.executable, "-m", "alerts", "render", "--output", str(target)],
+        [sys.executable, "-m", *render],
         cwd=ROOT,
-        env={**os.environ, "ALERTMANAGER_WEBHOOK_URL": webhook},
+        # A night of 9 h passes in minutes here: the clock on the wall has no say.
+        env={**env, "ALERTMANAGER_WEBHOOK_URL": webhook, "ALERTMANAGER_QUIET_HOURS": "off"},
         capture_output=True,
         text=True,
         check=False,

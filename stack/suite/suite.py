@@ -12,7 +12,7 @@ from stack.paths import ROOT
 from stack.ports import HOST
 from stack.promapi import PromApi
 from stack.servers import Alertmanager, ObjectStore, Postgres, Prometheus, Redis, Server, Service
-from stack.suite import addresses, environments, monitoring
+from stack.suite import addresses, environments, monitoring, scratch
 from stack.suite.commands import run_command
 from stack.suite.control import Control
 from stack.suite.supervisor import Supervisor
@@ -53,8 +53,9 @@ class Suite:
         self.redis = Redis(folder / "redis", port=self.ports["redis"], log=self._log("redis"))
         self.store = ObjectStore(folder / "s3", port=self.ports["s3"], log=self._log("s3"))
         self.sources = environments.Sources(
-            self.postgres, self.redis, self.store, secret_key=secrets.token_urlsafe(50)
-        )
+            self.postgres, self.redis, self.store, secret_key=secrets.token_urlsafe(50),
+            scratch=scratch.choose(folder),
+        )  # fmt: skip
         self.prometheus = Prometheus(
             folder / "prometheus",
             config=folder / "monitoring/prometheus.yml",
@@ -103,6 +104,7 @@ class Suite:
             after_migrations: called once the tables are there, while the app's processes start.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
+        scratch.make(self.sources.scratch)
         try:
             self._start(progress, after_migrations)
         except BaseException:
@@ -117,6 +119,7 @@ class Suite:
             with ThreadPoolExecutor(len(wave)) as pool:
                 list(pool.map(lambda server: server.stop(), wave))
         self.inbox.stop()
+        scratch.clear(self.sources.scratch)
 
     def crash(self, server: Server) -> None:
         """Kill one part and leave it down."""
@@ -135,7 +138,7 @@ class Suite:
             env=environments.app(self.sources),
             cwd=APP,
             log=self._log("manage"),
-        ).stdout
+        )
 
     def backup_environment(self) -> dict[str, str]:
         """For one-shot backup commands beside the service."""
@@ -149,7 +152,10 @@ class Suite:
 
     def _start(self, progress: Progress, after_migrations: Callable[[], None]) -> None:
         self.inbox.start()
-        monitoring.write(self.folder / "monitoring", self.ports, self.inbox.url, self.factor)
+        monitoring.write(
+            self.folder / "monitoring", self.ports, self.inbox.url, self.factor,
+            env=environments.machine(self.sources.scratch),
+        )  # fmt: skip
         self.store.bucket(environments.BUCKET)
         first, second, third, last = self.waves
         self._start_wave(first, progress)

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 
-from sidecar import OpsError
 from stack.servers import Server
 from stack.suite.control import Control
 
@@ -59,7 +58,7 @@ class Supervisor:
     def _restart(self, server: Server) -> None:
         try:
             server.start()
-        except OpsError as error:
-            self._on_restart(f"{server.name} had ended and does not start again: {error.message}")
+        except Exception as error:  # whatever it is: the others are still to be looked after
+            self._on_restart(f"{server.name} had ended and does not start again: {error}")
         else:
             self._on_restart(f"{server.name} had ended and was started again; its log is {server.log}")

@@ -22,19 +22,22 @@ def command(folder: Path, *options: str) -> list[str]:
 
 
 def left_running(folder: Path) -> list[str]:
-    """The processes whose output goes into the folder: every child of a demo has its log there."""
+    """The processes whose output goes into the folder, as that of a demo's children does, or that work in it."""
     return [
-        f"{process.name} {(process / 'cmdline').read_bytes().replace(bytes(1), b' ').decode()}"
+        f"{process.name} {line}"
         for process in Path("/proc").glob("[0-9]*")
-        if output(process).startswith(str(folder))
+        for output, line in [seen(process)]
+        if output.startswith(str(folder)) or f" {folder}" in line
     ]
 
 
-def output(process: Path) -> str:
+def seen(process: Path) -> tuple[str, str]:
+    """Where its output goes, and its command line without the first word; nothing once it has ended."""
     try:
-        return str((process / "fd/1").readlink())
+        line = (process / "cmdline").read_bytes().replace(bytes(1), b" ").decode()
+        return str((process / "fd/1").readlink()), line
     except OSError:
-        return ""
+        return "", ""
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +46,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def story(folder: Path) -> dict[str, Any]:
-    done = subprocess.run(command(folder, "--once", "--json"), capture_output=True, text=True)
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's home folder and the system's temporary one, as far as the demo sees them."""
+    return tmp_path_factory.mktemp("outside")
+
+
+@pytest.fixture(scope="module")
+def story(folder: Path, outside: Path) -> dict[str, Any]:
+    if web.why_not() is None:
+        web.build()  # npm reads how to reach its registry in the real home folder
+    env = {**os.environ, "HOME": str(outside), "TMPDIR": str(outside)}
+    done = subprocess.run(command(folder, "--once", "--json"), capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-4000:]
     document: dict[str, Any] = json.loads(done.stdout)
     return document
@@ -100,6 +112,10 @@ def test_the_story_leaves_nothing_running(story: dict[str, Any], folder: Path) -
     assert left_running(folder) == []
 
 
+def test_the_story_leaves_nothing_outside_its_folder(story: dict[str, Any], outside: Path) -> None:
+    assert list(outside.iterdir()) == []
+
+
 def test_every_part_has_a_log_of_its_own(story: dict[str, Any], folder: Path) -> None:
     logs = {path.stem for path in (folder / "logs").glob("*.log")}
     assert logs >= {
@@ -131,8 +147,11 @@ def test_a_failed_start_says_why_and_leaves_nothing_running(tmp_path: Path) -> N
     broken.write_text("#!/bin/sh\necho no memory today; exit 3\n")
     broken.chmod(0o755)
     env = {**os.environ, "PATH": f"{broken.parent}:{os.environ['PATH']}"}
-    done = subprocess.run(command(tmp_path / "demo"), capture_output=True, text=True, env=env)
+    done = subprocess.run(command(tmp_path / "demo", "--json"), capture_output=True, text=True, env=env)
     assert done.returncode == 1
+    facts = json.loads(done.stdout)
+    assert not facts["held"]
+    assert "no memory today" in facts["error"]
     assert "Error: redis ended at once with exit code 3:\nno memory today" in done.stderr
     assert "Traceback" not in done.stderr
     assert left_running(tmp_path) == []

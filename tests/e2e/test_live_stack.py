@@ -173,7 +173,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with pytest.MonkeyPatch.context() as patch:
         # The demo's floor of 10 s for a range would undo the order in which causes and symptoms fire.
         patch.setattr(timefactor, "SHORTEST_RANGE", 4.0)
-        patch.setenv("ALERTMANAGER_QUIET_HOURS", "off")
         with Suite(folder, factor=FACTOR) as suite, livestack.running(suite) as (_, host):
             customers = customers_of(json.loads(suite.manage("seed_demo", "--users", "2", "--json")))
             vacuum_eagerly(suite)

@@ -1,6 +1,9 @@
 """./ops itself, as a user calls it."""
 
+import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +33,17 @@ def test_an_unknown_verb_is_wrong_usage() -> None:
     done = ops("dmeo")
     assert done.returncode == 2
     assert done.stderr.splitlines() == ["Error: No such command 'dmeo'.", "Try: ./ops --help"]
+
+
+def test_the_tests_leave_nothing_in_the_temporary_folder(tmp_path: Path) -> None:
+    outside = tmp_path / "tmp"
+    outside.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "stack", "test", "-q", "-p", "no:cacheprovider", "tests/stack/test_demo_parts.py"],
+        env={**os.environ, "TMPDIR": str(outside), "PYTHONPATH": str(ROOT)}, cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert list(outside.iterdir()) == []
 
 
 def test_help_exits_0() -> None:

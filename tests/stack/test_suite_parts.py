@@ -1,0 +1,179 @@
+"""The suite's own parts, without the suite."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sidecar import OpsError
+from stack import ports
+from stack.demo import story as telling
+from stack.demo.facts import Facts, Outcome
+from stack.demo.story import Story
+from stack.demo.traffic import Customer, Traffic
+from stack.paths import ROOT
+from stack.programs import postgres_bin
+from stack.servers import Postgres, Redis
+from stack.suite import Suite, addresses, environments, monitoring, scratch
+from stack.suite.control import Control
+from stack.suite.supervisor import Supervisor
+from stack.waiting import wait_for
+
+COMMAND = """
+import os, sys
+from pathlib import Path
+from stack.suite.commands import run_command
+run_command([sys.executable, "-m", "backup", *sys.argv[2:]], env=os.environ, log=Path(sys.argv[1]))
+"""
+
+
+def running_in(folder: Path) -> list[str]:
+    """Processes whose command line names the folder."""
+    lines = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+    return [line for line in lines if str(folder) in line]
+
+
+@pytest.fixture
+def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that has room for a socket's path, wherever the tests' own folders are."""
+    folder = scratch.choose(tmp_path_factory.mktemp("s"))
+    scratch.make(folder)
+    yield folder
+    scratch.clear(folder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_verification_takes_its_server_along(
+    postgres: Postgres, tmp_path: Path, short: Path, number: signal.Signals
+) -> None:
+    env = {
+        **os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(short), "BACKUP_DATABASE_URLS": f"posthub={postgres.url}",
+        "BACKUP_STORE_URL": f"file://{tmp_path / 'store'}", "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+    }  # fmt: skip
+    subprocess.run([sys.executable, "-m", "backup", "run"], env=env, check=True, cwd=ROOT)
+    caller = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, str(tmp_path / "log"), "verify"], env=env, cwd=ROOT, stderr=subprocess.DEVNULL
+    )  # fmt: skip
+    wait_for(
+        lambda: list(short.glob("posthub-verify-*/server.log")),
+        timeout=60,
+        what="the throwaway server",
+        hint="run backup verify by hand",
+    )
+    caller.send_signal(number)
+    caller.wait(30)
+    # A caller that was killed cannot wait; the reaper sees to it a moment later.
+    patience = 0 if number == signal.SIGINT else 20
+    wait_for(
+        lambda: not running_in(short), timeout=patience, what="the server ending", hint="see run_command"
+    )
+    wait_for(
+        lambda: not list(short.glob("posthub-verify-*")),
+        timeout=patience,
+        what="its folder going",
+        hint="see backup/verify/cluster.py",
+    )
+
+
+def test_what_is_left_in_the_temporary_folder_goes_with_it(tmp_path: Path) -> None:
+    place = tmp_path / "tmp"
+    scratch.make(place)
+    orphan = place / "orphan"
+    orphan.write_text("#!/bin/sh\necho $$ >>$0.pid\nsleep 600\n")
+    subprocess.Popen(["/bin/sh", str(orphan)], start_new_session=True)
+    wait_for(orphan.with_suffix(".pid").exists, timeout=10, what="the orphan", hint="none")
+    scratch.clear(place)
+    assert running_in(place) == []
+    assert not place.exists()
+
+
+def test_sockets_have_room_in_the_temporary_folder_however_deep_the_suite_lies(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100)
+    assert scratch.choose(Path("/srv/suite")) == Path("/srv/suite/tmp")
+    with socket.socket(socket.AF_UNIX) as server:
+        place = scratch.choose(deep)
+        scratch.make(place)
+        folder = place / "posthub-verify-12345678"
+        folder.mkdir()
+        server.bind(str(folder / ".s.PGSQL.5432"))
+        scratch.clear(place)
+
+
+def test_nobody_but_the_inbox_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALERTMANAGER_SLACK_URL", "https://slack.invalid/real")
+    monkeypatch.setenv("ALERTMANAGER_WEBHOOK_URL_FILE", "/run/secrets/webhook")
+    chosen = addresses.choose_all(usual=False)
+    env = environments.machine(tmp_path)
+    monitoring.write(tmp_path / "monitoring", chosen, "http://127.0.0.1:9/", 60, env=env)
+    written = (tmp_path / "monitoring/alertmanager.yml").read_text()
+    assert "http://127.0.0.1:9/" in written
+    assert "slack" not in written
+
+
+def test_a_usual_port_that_is_taken_is_avoided(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server((ports.HOST, 0)) as other:
+        taken = other.getsockname()[1]
+        monkeypatch.setitem(addresses.USUAL, "redis", taken)
+        assert addresses.choose_all(usual=True)["redis"] != taken
+
+
+def test_a_part_that_dies_is_started_again(tmp_path: Path) -> None:
+    told: list[str] = []
+    with Redis(tmp_path / "redis") as server:
+        supervisor = Supervisor(told.append, Control(tmp_path / "control"))
+        supervisor.watch(server)
+        supervisor.start()
+        first = server.pid
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: told, timeout=30, what="the restart", hint="see the supervisor")
+        supervisor.stop()
+        assert server.running
+        assert server.pid != first
+    assert told == [f"redis had ended and was started again; its log is {server.log}"]
+
+
+def test_a_part_that_cannot_start_does_not_end_the_supervision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    server = Redis(tmp_path / "redis")
+    monkeypatch.setattr(server, "prepare", (tmp_path / "missing").read_text)
+    supervisor = Supervisor(told.append, Control(tmp_path / "control"))
+    supervisor.watch(server)
+    supervisor.start()
+    wait_for(lambda: len(told) > 1, timeout=30, what="a second try", hint="see the supervisor")
+    supervisor.stop()
+    assert "does not start again: [Errno 2] No such file" in told[0]
+
+
+def test_a_step_that_does_not_come_to_its_end_is_told_before_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling, "LONGEST_WAIT", 0.3)
+    facts = Facts(factor=1)
+    with Traffic("http://127.0.0.1:9", []) as traffic:
+        # Prometheus of a suite that was never started answers nothing: that alone is waited for.
+        steps = Story(Suite(tmp_path), traffic, lambda _: None).tell()
+        facts.steps.append(next(steps))
+        with pytest.raises(OpsError, match="tasks at work on all five queues did not happen"):
+            next(steps)
+    (first,) = facts.document()["steps"]
+    assert (first["title"], first["held"]) == ("Real traffic, seen by Prometheus", False)
+
+
+def test_no_step_holds_while_the_app_fails_its_customers(tmp_path: Path) -> None:
+    class Short(Story):
+        steps = (("A step", lambda: Outcome(("done",), {}, held=True)),)
+
+    nobody = f"http://127.0.0.1:{ports.choose()}"
+    with Traffic(nobody, [Customer("demo1", "token", "channel")]) as traffic:
+        wait_for(lambda: traffic.failures, timeout=30, what="a failed request", hint="see Traffic")
+        (step,) = Short(Suite(tmp_path), traffic, lambda _: None).tell()
+    assert not step.outcome.held
+    assert "refused or failed meanwhile" in step.outcome.lines[-1]
