@@ -61,12 +61,12 @@ class KombuIntake:
             try:
                 self._consume(stop)
             except Exception as error:
-                # kombu's transports raise what their libraries raise; only connection errors are expected.
-                if not isinstance(error, OSError | KombuError | _transport_errors(self._broker)):
-                    raise
                 if self.health.connected:
                     waits = delays()
                 self._housekeeping.disconnected(error)
+                # kombu's transports raise what their libraries raise; only connection errors are expected.
+                if not isinstance(error, (OSError, KombuError, *_transport_errors(self._broker))):
+                    raise
                 stop.wait(next(waits))
 
     def _consume(self, stop: threading.Event) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import threading
 import time
 from base64 import b64encode
 
@@ -10,6 +11,7 @@ import redis
 import requests
 from exporterkit import DATA, send, until
 from kombu import Connection, Exchange, Producer
+from kombu.transport.memory import Transport
 
 from exporters.broker import parse_broker, redis_settings
 from exporters.stream import glob_escaped, patterns
@@ -147,6 +149,29 @@ def test_amqp_path_through_kombu(start):
     done = running.until(lambda s: s.get("celery_tasks_total", task="shop.add", state="succeeded") == 7)
     assert done.get("celery_exporter_events_undecodable_total") == 0
     assert running.until(lambda s: s.get("celery_queue_length", queue_name="default") == 1)
+
+
+def test_amqp_connection_lost_and_back(start, monkeypatch):
+    running, gone = start("memory://"), threading.Event()
+    running.until(lambda s: s.get("celery_exporter_broker_up") == 1)
+
+    def broken(real):
+        def call(*args, **kwargs):
+            if gone.is_set():
+                raise ConnectionResetError("the broker died")
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in ("drain_events", "establish_connection"):
+        monkeypatch.setattr(Transport, name, broken(getattr(Transport, name)))
+    gone.set()
+    away = running.until(lambda s: s.get("celery_exporter_broker_up") == 0)
+    assert away.get("celery_exporter_disconnects_total") == 1
+    assert away.get("celery_exporter_events_complete") == 0
+    gone.clear()
+    back = running.until(lambda s: s.get("celery_exporter_broker_up") == 1)
+    assert back.get("celery_exporter_collect_errors_total", collector="events") == 0
 
 
 def test_several_brokers_and_one_that_is_away(broker, start):
