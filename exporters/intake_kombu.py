@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 PREFETCH = 1_000
 WAIT_SECONDS = 0.5
 HEARTBEAT_SECONDS = 10
-# RabbitMQ forgets our queue when we have been away for so long.
-EXPIRES_SECONDS = 60.0
 
 
 class KombuIntake:
@@ -73,14 +71,8 @@ class KombuIntake:
         with connection(self._broker) as link:
             link.ensure_connection(max_retries=1)
             name = f"celeryev.exporter.{uuid.uuid4()}"
-            queue = Queue(
-                name,
-                self._exchange,
-                routing_key="#",
-                auto_delete=True,
-                durable=False,
-                expires=EXPIRES_SECONDS,
-            )
+            # Exclusive: it goes with the connection, and RabbitMQ 4 refuses shared queues that are not durable.
+            queue = Queue(name, self._exchange, routing_key="#", exclusive=True, durable=False)
             with Consumer(link, [queue], on_message=self._message, no_ack=True, prefetch_count=PREFETCH):
                 self._housekeeping.connected(None)
                 log.info("subscribed to task events %s", fields(queue=name))

@@ -1,5 +1,6 @@
 """Queues on RabbitMQ: a passive declaration tells length and consumers, and changes nothing."""
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,27 +24,41 @@ class AmqpPoller:
         self._link = connection(broker)
         self._tables = tables
         self._configured = frozenset(configured)
+        # Any: each transport has a class of its own.
+        self._channel: Any = None
 
     def poll(self) -> Snapshot:
         """One round; raises what the transport raises when the broker cannot be asked."""
         self._link.ensure_connection(max_retries=1)
         names = sorted(self._configured | names_from(self._tables))
-        return Snapshot({name: self._ask(name) for name in names})
+        try:
+            asked = {name: self._ask(name) for name in names}
+        except Exception:
+            # The connection may be gone, and the channel with it.
+            self._drop_channel()
+            raise
+        return Snapshot({name: queue for name, queue in asked.items() if queue is not None})
 
     def close(self) -> None:
         self._link.release()
 
-    def _ask(self, name: str) -> Queue:
+    def _ask(self, name: str) -> Queue | None:
+        """None when there is no such queue: that is not an empty one."""
+        if self._channel is None:
+            self._channel = self._link.channel()
         try:
-            told = self._channel().queue_declare(queue=name, passive=True)
+            told = self._channel.queue_declare(queue=name, passive=True)
         except self._link.channel_errors:
-            # No such queue; the broker has closed the channel over it.
-            return Queue()
+            # The broker closes a channel over a queue that is missing.
+            self._drop_channel()
+            return None
         return Queue(length=told.message_count, consumers=told.consumer_count)
 
-    def _channel(self) -> Any:
-        channel = self._link.default_channel
-        return channel if getattr(channel, "is_open", True) else self._link.channel()
+    def _drop_channel(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            with contextlib.suppress(Exception):
+                channel.close()
 
 
 class CeleryAsker:

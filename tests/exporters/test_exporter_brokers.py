@@ -11,10 +11,12 @@ import redis
 import requests
 from exporterkit import DATA, send, until
 from kombu import Connection, Exchange, Producer
-from kombu.transport.memory import Transport
+from kombu.transport.memory import Channel, Transport
 
 from exporters.broker import parse_broker, redis_settings
+from exporters.queues_amqp import AmqpPoller
 from exporters.stream import glob_escaped, patterns
+from exporters.tasks import Tables
 from sidecar.errors import UsageError
 from stack.ports import choose
 from stack.programs import find
@@ -149,6 +151,21 @@ def test_amqp_path_through_kombu(start):
     done = running.until(lambda s: s.get("celery_tasks_total", task="shop.add", state="succeeded") == 7)
     assert done.get("celery_exporter_events_undecodable_total") == 0
     assert running.until(lambda s: s.get("celery_queue_length", queue_name="default") == 1)
+
+
+def test_amqp_queues_that_are_missing_are_not_shown_and_leave_no_channel(monkeypatch):
+    opened, closed = [], []
+    make, close = Connection.channel, Channel.close
+    monkeypatch.setattr(Connection, "channel", lambda link: opened.append(make(link)) or opened[-1])
+    monkeypatch.setattr(Channel, "close", lambda channel: closed.append(channel) or close(channel))
+    poller = AmqpPoller(parse_broker("memory://"), Tables(), configured=["there", "missing", "other"])
+    with Connection("memory://") as link:
+        link.SimpleQueue("there").put({"a": 1})
+        opened.clear()
+        closed.clear()
+        for _ in range(5):
+            assert {name: queue.length for name, queue in poller.poll().queues.items()} == {"there": 1}
+        assert len([channel for channel in opened if channel not in closed]) <= 1
 
 
 def test_amqp_connection_lost_and_back(start, monkeypatch):
