@@ -1,6 +1,6 @@
 """Broker URLs as Celery writes them, and Redis connections made from them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -48,9 +48,22 @@ class Broker:
 
     @property
     def secrets(self) -> list[str]:
-        """Passwords in the URL, as written and decoded."""
-        found = [urlsplit(part).password for part in self.url.split(";")]
-        return [form for secret in found if secret for form in (secret, unquote(secret))]
+        """Passwords in the URL, as written and decoded, and in the options."""
+        return [*url_secrets(self.url), *_option_secrets(self.options)]
+
+
+def url_secrets(url: str) -> list[str]:
+    """Passwords in a URL or several, as written and decoded."""
+    found = [urlsplit(part).password for part in url.split(";")]
+    return [form for secret in found if secret for form in (secret, unquote(secret))]
+
+
+def _option_secrets(options: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _option_secrets(value)
+        elif name.endswith("password") and value:
+            yield str(value)
 
 
 def _shown_host(url: str) -> str:
@@ -67,6 +80,7 @@ def parse_broker(text: str, options: Mapping[str, Any] | None = None) -> Broker:
     name, separator, url = text.partition("=")
     if not separator or "://" in name:
         name, url = "", text
+    check_credentials(url, "the broker's URL")
     broker = Broker(name or _default_name(url), url, dict(options or {}))
     if "://" not in url or broker.scheme not in REDIS_SCHEMES | AMQP_SCHEMES:
         raise UsageError(
@@ -76,6 +90,30 @@ def parse_broker(text: str, options: Mapping[str, Any] | None = None) -> Broker:
     if broker.is_redis:
         redis_settings(broker)
     return broker
+
+
+def check_credentials(url: str, what: str) -> None:
+    """Refuse a URL whose password cannot be told from the rest: it would be shown and logged with the address.
+
+    Raises:
+        UsageError: it does not say the URL.
+    """
+    if not all(_is_clear(part) for part in url.split(";")):
+        raise UsageError(
+            f"{what} is malformed, or its password holds one of / ? # [ ] @ unescaped",
+            hint="write them as %2F %3F %23 %5B %5D %40, for example redis://:pa%2Fss@host:6379/0",
+        )
+
+
+def _is_clear(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a stray bracket
+        return False
+    # A socket's path may hold an @ where no user precedes it, and an option's value where one does.
+    path = "" if _is_socket(parts.scheme) and not parts.netloc else parts.path
+    rest = "" if "@" in parts.netloc else f"{parts.query}{parts.fragment}"
+    return "@" not in path + rest
 
 
 def _default_name(url: str) -> str:

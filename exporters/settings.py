@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
 
-from exporters.broker import Broker, parse_broker
+from exporters.broker import Broker, check_credentials, parse_broker, url_secrets
 from exporters.histogram import RUNTIME_BUCKETS, WAIT_BUCKETS, parse_buckets
 from exporters.tasks import Labels, Limits
 from exporters.workers import Liveness
@@ -260,5 +260,7 @@ class ExporterSettings(Settings):
         """Passwords only: an address in the log is of use."""
         urls = [broker.secrets for broker in self.brokers()]
         if self.database_url is not None:
-            urls.append(Broker("", self.database_url.get_secret_value()).secrets)
+            url = self.database_url.get_secret_value()
+            check_credentials(url, "DATABASE_URL")
+            urls.append(url_secrets(url))
         return [secret for found in urls for secret in found]

@@ -223,6 +223,20 @@ def test_a_password_is_never_shown():
     assert broker.shown == "redis://h:1/2"
     assert "hidden" not in repr(broker)
     assert set(broker.secrets) == {"hidden%40word", "hidden@word"}
+    options = {"password": "one", "sentinel_kwargs": {"password": "two"}, "master_name": "shop"}
+    assert set(parse_broker("sentinel://h", options).secrets) == {"one", "two"}
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp", "name=rediss"])
+@pytest.mark.parametrize("password", ["hidden/word", "hidden?word", "hidden#word", "hidden[word", "/hidden"])
+def test_a_password_that_is_not_escaped_is_refused_and_not_shown(scheme, password):
+    with pytest.raises(UsageError) as refusal:
+        parse_broker(f"{scheme}://user:{password}@h:1/0")
+    assert "hidden" not in f"{refusal.value} {refusal.value.hint}"
+
+
+def test_a_sockets_path_may_hold_an_at_sign():
+    assert redis_settings(parse_broker("redis+socket:///run/a@b.sock")).connection["path"] == "/run/a@b.sock"
 
 
 @pytest.mark.parametrize("url", ["", "x", "ftp://h", "redis://h/zero", "sentinel://h", "redis://h:port/0"])

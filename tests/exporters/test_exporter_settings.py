@@ -39,8 +39,14 @@ def test_transport_options_as_json():
 
 
 def test_secrets_are_the_passwords():
-    settings = load(DATABASE_URL="postgresql://u:other-word@h/db")
+    settings = load(DATABASE_URL="postgresql://u:other-word@h/db?application_name=a@b")
     assert set(settings.secrets()) == {"hidden-word", "other-word"}
+
+
+def test_a_database_password_that_is_not_escaped_is_refused_and_not_shown():
+    with pytest.raises(UsageError, match="DATABASE_URL") as refusal:
+        load(DATABASE_URL="postgresql://u:other/word@h/db").secrets()
+    assert "other" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
