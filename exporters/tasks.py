@@ -194,7 +194,7 @@ class Tables:
         group = entry.group if entry is not None else self.groups.unknown
         track = worker.host.track(group)
         track.counts[STARTED] += 1
-        worker.ledger.started(timestamp)
+        worker.ledger.started(timestamp, event.get("pid"))
         if entry is not None and entry.due is not None:
             self._observe_wait(track, timestamp - entry.due)
             # Delivered again, it did not wait since it was sent.

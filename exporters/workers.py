@@ -57,7 +57,8 @@ class Ledger:
 
     Heartbeats carry how many tasks the worker has started (``processed``). Task events may be published a little
     after a heartbeat that already counts them, so a heartbeat is settled at the next one: by then every start with
-    a timestamp up to its own has been seen. Both times are the worker's clock, so the split is exact.
+    a timestamp up to its own has been seen. Both times are the worker's clock, so the split is exact; where that
+    clock is set back, the account is closed and a new one opened.
     """
 
     __slots__ = (
@@ -66,19 +67,22 @@ class Ledger:
         "_closed",
         "_counted",
         "_gap",
+        "_mark",
+        "_next",
         "_open",
         "_pid",
         "_processed",
-        "mark",
-        "since",
+        "_since",
     )
 
     def __init__(self) -> None:
         # Starts up to this worker time are not counted: they are in the first heartbeat's number.
-        self.since = inf
+        self._since = inf
         # The worker time of the newest heartbeat.
-        self.mark = inf
+        self._mark = inf
         self._pid: Any = None
+        # A process whose starts are told before its first heartbeat, and how many.
+        self._next: tuple[Any, int] = (None, 0)
         self._base = 0
         self._processed = 0
         self._counted = 0
@@ -92,31 +96,36 @@ class Ledger:
         """Starts that the worker reported and no event told, so far."""
         return self._closed + self._open
 
-    def started(self, timestamp: float) -> None:
-        """Count a task-started event."""
-        if timestamp > self.since:
+    def started(self, timestamp: float, pid: Any = None) -> None:
+        """Count a task-started event; ``pid`` tells a restarted worker's from the old one's."""
+        if pid != self._pid and None not in (pid, self._pid):
+            self._next = (pid, self._next[1] + 1 if pid == self._next[0] else 1)
+        elif timestamp > self._since:
             self._counted += 1
-            if timestamp > self.mark:
+            if timestamp > self._mark:
                 self._after += 1
 
     def heartbeat(self, pid: Any, processed: int, timestamp: float) -> None:
         """Settle the last heartbeat and remember this one."""
-        if self.since == inf:
-            self._open_at(processed, timestamp)
-        elif pid != self._pid or processed < self._processed:
-            self._restarted(timestamp)
+        if self._since == inf:
+            self._reopen(processed, timestamp, 0)
+        elif pid != self._pid:
+            self._settle()
+            # The new process counts from 0, and its events say that they are its own.
+            self._reopen(0, -inf, self._next[1] if pid == self._next[0] else 0)
+        elif processed < self._processed:
+            # The same pid again, as in containers: starts since the last heartbeat are taken for the new process's.
+            self._reopen(0, -inf, self._after)
+        elif timestamp < self._mark:
+            self._reopen(processed, timestamp, 0)
         else:
             self._settle()
-        self._pid, self._processed, self.mark, self._after = pid, processed, timestamp, 0
+        self._pid, self._processed, self._mark, self._after = pid, processed, timestamp, 0
 
-    def _open_at(self, processed: int, timestamp: float) -> None:
-        self._base, self.since = processed, timestamp
-
-    def _restarted(self, timestamp: float) -> None:
-        # The new process counts from 0; starts since the last heartbeat are taken for its own.
+    def _reopen(self, base: int, since: float, counted: int) -> None:
         self._closed += self._open
-        self._base, self._counted, self._gap, self._open = 0, self._after, 0, 0
-        self.since = min(self.since, timestamp)
+        self._base, self._since, self._counted = base, since, counted
+        self._gap = self._open = 0
 
     def _settle(self) -> None:
         gap = (self._processed - self._base) - (self._counted - self._after)

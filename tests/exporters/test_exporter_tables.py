@@ -300,6 +300,49 @@ def test_ledger_survives_a_restart_of_the_worker():
     assert ledger.lost == 0
 
 
+def told(ledger, count, after, pid=1):
+    """Starts between a heartbeat at this time and the next one."""
+    for n in range(count):
+        ledger.started(after + 0.05 + 1.9 * n / count, pid)
+
+
+def test_ledger_tells_the_starts_of_a_restarted_worker_from_the_old_ones():
+    ledger = Ledger()
+    heartbeats(ledger, (0, 10.0))
+    told(ledger, 100, 10.0)
+    told(ledger, 7, 19.0, pid=2)
+    # Of 60 starts of the new process only 7 are told; the old one's make up for none of them.
+    heartbeats(ledger, (60, 20.0), (60, 22.0), (60, 24.0), (60, 26.0), pid=2)
+    assert ledger.lost == 53
+
+
+def test_ledger_settles_the_old_account_at_a_restart():
+    ledger = Ledger()
+    heartbeats(ledger, (0, 10.0), (30, 12.0), (30, 14.0))
+    heartbeats(ledger, (0, 20.0), (0, 22.0), (0, 24.0), pid=2)
+    assert ledger.lost == 30
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from([0, 0, 0, 3600, -3600, -5])), max_size=30))
+def test_no_step_of_a_workers_clock_makes_a_loss(intervals):
+    ledger, clock, processed = Ledger(), NOW, 0
+    ledger.heartbeat(1, 0, clock)
+    for count, step in intervals:
+        clock += step
+        told(ledger, count, clock)
+        clock, processed = clock + 2, processed + count
+        ledger.heartbeat(1, processed, clock)
+    assert ledger.lost == 0
+
+
+def test_a_loss_after_a_step_of_the_clock_is_found():
+    ledger = Ledger()
+    heartbeats(ledger, (0, NOW + 3600), (0, NOW))
+    told(ledger, 15, NOW)
+    heartbeats(ledger, (20, NOW + 2), (20, NOW + 4), (20, NOW + 6))
+    assert ledger.lost == 5
+
+
 def test_a_heartbeat_from_the_future_does_not_upset_liveness():
     tables = Tables()
     beat = {
