@@ -26,6 +26,7 @@ SERVER_ERROR = 'status=~"5.."'
 
 # The latency objective counts requests up to this bucket as fast; the slo:api_slow: rules use the same.
 OBJECTIVE_SECONDS = 0.5
+OBJECTIVE = f'le="{OBJECTIVE_SECONDS:g}"'
 ERROR_BUDGET = limit("api_error_budget:ratio")
 SLOW_BUDGET = limit("api_slow_budget:ratio")
 ERRORS = high_is_bad(ERROR_BUDGET, limit("api_error_ratio:max"))
@@ -62,6 +63,13 @@ def budget_left() -> str:
     everything = f"sum({increase(BY_VIEW, CALLERS, over='30d')})"
     bad = f"(sum({increase(BY_VIEW, SERVER_ERROR, CALLERS, over='30d')}) or 0 * {everything})"
     return f"1 - {bad} / {everything} / {ERROR_BUDGET:g}"
+
+
+def slow_budget_left() -> str:
+    """Return the share of a month's budget of slow requests that is not spent yet."""
+    fast = f"sum({increase(f'{LATENCY}_bucket', OBJECTIVE, CALLERS, over='30d')})"
+    everything = f"sum({increase(f'{LATENCY}_count', CALLERS, over='30d')})"
+    return f"1 - (1 - {fast} / {everything}) / {SLOW_BUDGET:g}"
 
 
 def _health() -> Row:
@@ -251,7 +259,7 @@ def _views() -> Row:
 
 
 def _dependencies() -> Row:
-    errors = f"sum by (type) ({increase('django_db_errors_total')}) > 0"
+    errors = f"sum by (alias, type) ({increase('django_db_errors_total', over='10m')}) > 0"
     return Row(
         "What does it depend on?",
         (
@@ -272,8 +280,9 @@ def _dependencies() -> Row:
             ),
             series_panel(
                 "Database errors",
-                "Errors from the database driver. The line named none means that there were none.",
-                Query(or_none(errors, "type", rate(REQUESTS)), "{{type}}"),
+                "Errors from the database driver in the ten minutes before each moment. "
+                "Dashed: DjangoDatabaseErrors. The line named none means that there were none.",
+                Query(or_none(errors, "type", rate(REQUESTS)), "{{alias}} {{type}}"),
                 limits=high_is_bad(limit("api_database_errors:max")),
                 size=THIRD,
             ),

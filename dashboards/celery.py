@@ -59,10 +59,9 @@ def failure_ratio(by: str = "") -> str:
     return f"{failed} / clamp_min({done}, 1e-9)"
 
 
-def waiting(by: str = "") -> str:
-    """Return how many messages wait, all of them or `by` a label."""
-    group = f" by ({by})" if by else ""
-    return f"sum{group} ({select('celery_queue_length', IN_QUEUE)})"
+def waiting() -> str:
+    """Return how many messages wait in each queue."""
+    return f"sum by (queue_name) ({select('celery_queue_length', IN_QUEUE)})"
 
 
 def flow(state: str) -> str:
@@ -82,7 +81,7 @@ def _by_queue_name(expr: str) -> str:
 
 def drain_seconds() -> str:
     """Return how long each queue would need at its present pace, were nothing added; NEVER when it stands."""
-    length = waiting("queue_name")
+    length = waiting()
     return f"{length} / ({flow(DONE)} > 0) or {NEVER:g} * ({length} > bool 0)"
 
 
@@ -97,9 +96,9 @@ def _health() -> Row:
                 steps=low_is_bad(critical=1),
             ),
             stat_panel(
-                "Tasks waiting",
-                "Messages in all chosen queues. The colour changes where CeleryQueueBacklog fires for one queue.",
-                waiting(),
+                "Longest queue",
+                "Messages in the longest of the chosen queues. Orange is CeleryQueueBacklog.",
+                f"max({waiting()})",
                 steps=high_is_bad(limit("celery_queue_length:max")),
                 spark=True,
             ),
@@ -145,7 +144,7 @@ def _queues() -> Row:
             series_panel(
                 "Queue length",
                 "Messages waiting per queue, every priority counted. The dashed line is CeleryQueueBacklog.",
-                Query(waiting("queue_name"), "{{queue_name}}"),
+                Query(waiting(), "{{queue_name}}"),
                 limits=high_is_bad(limit("celery_queue_length:max")),
             ),
             series_panel(
@@ -201,7 +200,7 @@ def _queues() -> Row:
                 {"queue_name": "Queue"},
                 {
                     "length": (
-                        waiting("queue_name"),
+                        waiting(),
                         Column("Waiting", steps=high_is_bad(limit("celery_queue_length:max"))),
                     ),
                     "age": (age, Column("Oldest", "s", AGE)),

@@ -3,7 +3,7 @@
 from dashboards.board import Board, Row
 from dashboards.panels import THIRD, bars_panel, gauge_panel, series_panel
 from dashboards.query import Query, rate, select
-from dashboards.style import high_is_bad
+from dashboards.style import PLAIN, high_is_bad
 from dashboards.thresholds import limit
 
 DISKS = 'fstype!~"tmpfs|overlay|squashfs|ramfs|fuse.*|nsfs"'
@@ -15,7 +15,7 @@ BUSY = 'mode!="idle"'
 MEMORY = high_is_bad(
     1 - limit("host_memory_available:ratio"), 1 - limit("host_memory_available_critical:ratio")
 )
-DISK = high_is_bad(1 - limit("host_disk_forecast_free:ratio"), 1 - limit("host_disk_free:ratio"))
+DISK = high_is_bad(critical=1 - limit("host_disk_free:ratio"))
 LOAD = high_is_bad(limit("host_load_per_cpu:max"))
 
 
@@ -68,7 +68,12 @@ def _room() -> Row:
     return Row(
         "Is there room left?",
         (
-            gauge_panel("CPU", "Share of processor time in use.", cpu_used(), steps=high_is_bad(0.8, 0.95)),
+            gauge_panel(
+                "CPU",
+                "Share of processor time in use. A busy processor is no fault: see load for work that waits.",
+                cpu_used(),
+                steps=PLAIN,
+            ),
             gauge_panel(
                 "Memory",
                 "Share of memory that is really taken. Orange is HostMemoryLow, red HostMemoryCritical.",
@@ -82,10 +87,10 @@ def _room() -> Row:
                 steps=DISK,
             ),
             gauge_panel(
-                "Inodes of the fullest disk",
-                "Files a filesystem can still take. Red is HostInodesLow.",
+                "Inodes",
+                "Share of the files it may hold, of the filesystem with the fewest left. Orange is HostInodesLow.",
                 f"max({inodes})",
-                steps=high_is_bad(critical=1 - limit("host_inodes_free:ratio")),
+                steps=high_is_bad(1 - limit("host_inodes_free:ratio")),
             ),
         ),
     )

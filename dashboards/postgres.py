@@ -20,6 +20,8 @@ from dashboards.variables import Choice
 NOT_SYSTEMS = 'datname!~"template.*|postgres"'
 OURS = f'datname=~"$database", {NOT_SYSTEMS}'
 LOCKED = 'wait_event_type="Lock"'
+AT_WORK = 'state="active"'
+NO_DUMP = 'application_name!~"pg_dump|posthub-backup.*|backup.*"'
 DATABASE = Choice(
     "database", "Database", "pg_stat_database_numbackends", "datname", (NOT_SYSTEMS,), everything=".+"
 )
@@ -76,8 +78,9 @@ def _health() -> Row:
             ),
             stat_panel(
                 "Longest transaction",
-                "The oldest open transaction: it holds locks and keeps vacuum from cleaning.",
-                _longest(),
+                "The oldest transaction at work, dumps left out: it holds locks and keeps vacuum from cleaning. "
+                "Orange is PostgresLongTransaction.",
+                f"{_longest(AT_WORK, NO_DUMP)} or 0 * sum({select('pg_up')})",
                 unit="s",
                 steps=TRANSACTION,
             ),

@@ -51,7 +51,7 @@ def _health() -> Row:
             ),
             stat_panel(
                 "Clients",
-                "Connections as a share of maxclients. Red is where new workers are refused.",
+                "Connections as a share of maxclients, beyond which new workers are refused. Orange is RedisClientsHigh.",
                 f"max({select('redis_connected_clients')} / {select('redis_config_maxclients')})",
                 unit="percentunit",
                 steps=high_is_bad(limit("redis_clients:ratio")),

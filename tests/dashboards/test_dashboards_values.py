@@ -151,3 +151,47 @@ def test_the_fullest_redis_is_measured_by_its_own_limit(shows: Shows) -> None:
         },
         {"{}": 0.5},
     )
+
+
+@pytest.mark.parametrize("title", ["Targets", "Backup targets"])
+@pytest.mark.parametrize(
+    ("age", "promise", "restore", "kept"),
+    [
+        (3000, 3600, 60, 1),
+        (7200, 3600, 60, 0),
+        (90_000, 0, 60, 1),
+        (100_000, 0, 60, 0),
+        (3000, 3600, 2000, 0),
+    ],
+)
+def test_targets_of_backups_are_those_of_the_alerts(
+    shows: Shows, title: str, age: int, promise: int, restore: int, kept: int
+) -> None:
+    """Without a promise the general threshold of 26 hours holds; a restore is promised in 1800 s."""
+    series = {"age": age, "rpo_target": promise, "rto": restore, "rto_target": 1800}
+    shows(
+        "overview" if title == "Backup targets" else "backup",
+        title,
+        {f'backup_{what}_seconds{{database="a"}}': f"{value}x40" for what, value in series.items()},
+        {"{}": kept},
+    )
+
+
+def test_a_dump_is_no_long_transaction(shows: Shows) -> None:
+    age = 'pg_stat_activity_max_tx_duration{datname="posthub", state='
+    shows(
+        "postgres",
+        "Longest transaction",
+        {
+            f'{age}"active", application_name="app"}}': "5x40",
+            f'{age}"active", application_name="pg_dump"}}': "5000x40",
+            f'{age}"idle in transaction", application_name="app"}}': "7000x40",
+        },
+        {"{}": 5},
+    )
+
+
+def test_many_short_queues_are_no_backlog(shows: Shows) -> None:
+    series = {f'celery_queue_length{{queue_name="{name}"}}': "600x40" for name in "ab"}
+    for uid in ("overview", "celery"):
+        shows(uid, "Longest queue", series, {"{}": 600})
