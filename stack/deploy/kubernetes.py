@@ -1,5 +1,6 @@
-"""Kubernetes: migrations, then everything else, and back if a roll-out does not become ready."""
+"""Kubernetes: the data tier, migrations, then everything else, and back if a roll-out does not become ready."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,16 @@ ROLLED = (
     "posthub-celery-exporter",
     "posthub-backup",
 )
+# What the rest needs before it: the namespace, settings, rights, and the servers that keep data.
+FIRST = ("Namespace", "ConfigMap", "NetworkPolicy", "Service", "ObjectStore", "Cluster", "StatefulSet")
 MIGRATE = "posthub-migrate"
+CHECK = "posthub-migrate-check"
+BACKUP = "posthub-backup-before-migrations"
+OVERLAY = "posthub.work/overlay"
 # A worker may finish its task first.
 TIMEOUT = "600s"
+# Longer than the longest job may take by its own activeDeadlineSeconds: a backup's six hours.
+JOB_SECONDS = 22_000.0
 
 Say = Callable[[str], None]
 
@@ -44,6 +52,7 @@ class KubeRollout:
     tag: str
     registry: str
     overlay: str
+    pause: float = 5.0
 
     def deploy(self) -> None:
         """Roll out; on failure every Deployment that was touched goes back to its last revision.
@@ -51,22 +60,37 @@ class KubeRollout:
         Raises:
             OpsError: it failed.
         """
+        self._require_own_cluster()
         manifests = self.render(f"k8s/overlays/{self.overlay}")
         migrate = self.render("k8s/migrate")
-        self._kubectl("delete", "job", MIGRATE, "--ignore-not-found", "--wait=true")
-        self._prepare(manifests)
-        self._apply(migrate)
-        self._kubectl("wait", "--for=condition=complete", f"job/{MIGRATE}", f"--timeout={TIMEOUT}")
-        self.say("✔ migrations")
+        self._data(manifests)
+        self._migrate(migrate)
         self._apply(manifests)
         try:
             self._wait()
         except OpsError as error:
-            self.undo()
-            raise OpsError(
-                f"{error}; the last revision runs again", hint=f"kubectl -n {NAMESPACE} get events"
-            ) from None
+            self._back(error)
         self.say(f"✔ {self.tag} is deployed")
+
+    def _require_own_cluster(self) -> None:
+        """Staging applied over production would publish production's posts."""
+        label = OVERLAY.replace(".", "\\.")
+        found = self.runner.must(
+            "kubectl", "get", "namespace", NAMESPACE, "--ignore-not-found", "-o", f"jsonpath={{.metadata.labels.{label}}}",
+        ).strip()  # fmt: skip
+        if found not in ("", self.overlay):
+            raise OpsError(
+                f"this cluster runs the overlay {found}, not {self.overlay}",
+                hint="kubectl config use-context …; each overlay has a cluster of its own",
+            )
+
+    def _back(self, error: OpsError) -> None:
+        hint = f"kubectl -n {NAMESPACE} get events"
+        try:
+            self.undo()
+        except OpsError as second:
+            raise OpsError(f"{error}; nor is the revision before: {second}", hint=hint) from None
+        raise OpsError(f"{error}; the last revision runs again", hint=hint) from None
 
     def undo(self) -> None:
         """Every Deployment back to its revision before."""
@@ -86,14 +110,67 @@ class KubeRollout:
         ours = next((own for own in IMAGES if name.endswith(own.removeprefix("posthub"))), None)
         return f"{self.registry}/{ours.partition('/')[2]}:{self.tag}" if ours else image
 
-    def _prepare(self, manifests: str) -> None:
-        """What the migrations need before anything else of this tag runs: the namespace and the settings."""
-        kept = [
-            doc
-            for doc in yaml.safe_load_all(manifests)
-            if doc["kind"] in ("Namespace", "ConfigMap", "NetworkPolicy")
-        ]
-        self._apply(yaml.safe_dump_all(kept, sort_keys=False))
+    def _data(self, manifests: str) -> None:
+        """What the migrations need before anything else of this tag runs; on a new cluster there is nothing yet."""
+        first = [doc for doc in yaml.safe_load_all(manifests) if doc["kind"] in FIRST]
+        self._apply(yaml.safe_dump_all(first, sort_keys=False))
+        for doc in first:
+            name = doc["metadata"]["name"]
+            if doc["kind"] == "Cluster":
+                cluster = f"clusters.postgresql.cnpg.io/{name}"
+                self._kubectl("wait", "--for=condition=Ready", cluster, f"--timeout={TIMEOUT}")
+            elif doc["kind"] == "StatefulSet":
+                self._kubectl("rollout", "status", f"statefulset/{name}", f"--timeout={TIMEOUT}")
+        self.say("✔ database and Redis")
+
+    def _migrate(self, migrate: str) -> None:
+        """A migration can destroy: what is about to be changed is backed up first.
+
+        Raises:
+            OpsError: a job failed; nothing was restarted.
+        """
+        if self._job(CHECK, _checking(migrate)):
+            return
+        cronjob = self.runner.must(
+            "kubectl", "-n", NAMESPACE, "get", "cronjob", "posthub-backup", "--ignore-not-found", "-o", "name"
+        )
+        if cronjob.strip():
+            self._delete_job(BACKUP)
+            self._kubectl("create", "job", BACKUP, "--from=cronjob/posthub-backup")
+            self._must_succeed(BACKUP, self._succeeds(BACKUP))
+            self.say("✔ backup before the migrations")
+        else:
+            self.say("! no backup before the migrations: this is the first deployment here")
+        self._must_succeed(MIGRATE, self._job(MIGRATE, migrate))
+        self.say("✔ migrations")
+
+    def _job(self, name: str, manifests: str) -> bool:
+        self._delete_job(name)
+        self._apply(manifests)
+        return self._succeeds(name)
+
+    def _delete_job(self, name: str) -> None:
+        self._kubectl("delete", "job", name, "--ignore-not-found", "--wait=true")
+
+    def _succeeds(self, name: str) -> bool:
+        """Wait for the end of a job. `kubectl wait` would see only one of its two ends."""
+        until = time.monotonic() + JOB_SECONDS
+        while time.monotonic() < until:
+            ends = self.runner.must(
+                "kubectl", "-n", NAMESPACE, "get", "job", name, "-o", "jsonpath={.status.conditions[*].type}"
+            ).split()
+            if "Failed" in ends:
+                return False
+            if "Complete" in ends or self.runner.dry:
+                return True
+            time.sleep(self.pause)
+        raise OpsError(f"{name} does not end", hint=f"kubectl -n {NAMESPACE} describe job {name}")
+
+    def _must_succeed(self, name: str, succeeded: bool) -> None:
+        if not succeeded:
+            raise OpsError(
+                f"{name} failed; nothing was restarted", hint=f"kubectl -n {NAMESPACE} logs job/{name}"
+            )
 
     def _apply(self, manifests: str) -> None:
         self.runner.must("kubectl", "apply", "--server-side", "--force-conflicts", "-f", "-", given=manifests)
@@ -105,6 +182,17 @@ class KubeRollout:
 
     def _kubectl(self, *arguments: str) -> None:
         self.runner.must("kubectl", "-n", NAMESPACE, *arguments)
+
+
+def _checking(migrate: str) -> str:
+    """The migrations' job as one that only asks whether there are any."""
+    documents = list(yaml.safe_load_all(migrate))
+    for job in (doc for doc in documents if doc["kind"] == "Job"):
+        job["metadata"]["name"] = CHECK
+        job["spec"]["backoffLimit"] = 0
+        for container in _containers([job]):
+            container["args"] = ["python manage.py migrate --check"]
+    return yaml.safe_dump_all(documents, sort_keys=False)
 
 
 def _containers(documents: list[Any]) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ import yaml
 from stack.paths import ROOT
 
 K8S = ROOT / "k8s"
-BUILDABLE = ("base", "overlays/production", "overlays/staging", "migrate")
+BUILDABLE = ("base", "overlays/production", "overlays/staging", "migrate", "data", "move")
 # Patches and kustomizations are no objects of their own.
 PARTS = {"names.yaml", "small.yaml", "probe.yaml", "ingress.yaml", "ingress-flower.yaml", "environment.yaml"}
 Document = dict[str, Any]

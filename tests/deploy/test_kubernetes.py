@@ -9,7 +9,7 @@ import pytest
 import yaml
 from kubekit import BUILDABLE, Document, builder, built, plain, pod_specs
 
-from stack.deploy.kubernetes import ROLLED
+from stack.deploy.kubernetes import JOB_SECONDS, MIGRATE, OVERLAY, ROLLED
 from stack.deploy.manifests import manifests
 from stack.paths import ROOT
 
@@ -19,6 +19,7 @@ KUBERNETES = "1.33"
 SECRETS = {
     "posthub-app", "posthub-exporter", "posthub-backup", "posthub-redis", "posthub-postgres-owner", "posthub-tls",
     "posthub-postgres-backup", "posthub-postgres-exporter", "posthub-wal-s3", "posthub-operators",
+    "posthub-move",
 }  # fmt: skip
 
 
@@ -76,9 +77,12 @@ def test_secrets_that_are_named_are_documented() -> None:
         re.findall(r"secretName: ([\w-]+)", "".join(p.read_text() for p in (ROOT / "k8s").rglob("*.yaml")))
     )
     assert named <= SECRETS
-    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
-    made = page.replace("posthub-$name", "posthub-app posthub-exporter posthub-backup")
-    assert {name for name in SECRETS - {"posthub-tls"} if name not in made} == set()
+    pages = (ROOT / "docs" / name for name in ("kubernetes.md", "migration.md"))
+    page = "".join(path.read_text(encoding="utf-8") for path in pages)
+    loops = re.findall(r"for name in (.+); do", page)
+    made = {f"posthub-{name}" for names in loops for name in names.split()} | {"posthub-tls"}
+    made |= set(re.findall(r"-n posthub create secret generic (posthub-[\w-]+) ", page))
+    assert made == SECRETS
 
 
 def test_every_pod_is_hardened() -> None:
@@ -238,6 +242,18 @@ def test_an_overlay_chooses_one_ingress_with_limits(name: str) -> None:
     assert "auth-secret" in str(ingresses["posthub-flower"]) or "operators" in str(
         ingresses["posthub-flower"]
     )
+
+
+def test_a_rollout_waits_as_long_as_its_jobs_may_take() -> None:
+    specs = [d["spec"] for d in plain() if d["kind"] == "Job" and d["metadata"]["name"] == MIGRATE]
+    specs += [d["spec"]["jobTemplate"]["spec"] for d in plain() if d["kind"] == "CronJob"]
+    assert max(spec["activeDeadlineSeconds"] for spec in specs) < JOB_SECONDS
+
+
+@pytest.mark.parametrize("name", ["production", "staging"])
+def test_the_namespace_remembers_its_overlay(name: str) -> None:
+    (namespace,) = (d for d in _all(f"overlays/{name}") if d["kind"] == "Namespace")
+    assert namespace["metadata"]["labels"][OVERLAY] == name
 
 
 def test_staging_touches_nothing_of_production() -> None:

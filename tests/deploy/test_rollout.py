@@ -26,6 +26,9 @@ class FakeRunner(Runner):
     def __init__(self, root: Path, *failing: tuple[str, str]) -> None:
         super().__init__(root)
         self.failing = failing
+        # Part of a command line → what it prints.
+        self.answers: dict[str, str] = {}
+        self.failing_once = ""
         self.lines: list[str] = []
         self.given: list[str] = []
 
@@ -38,15 +41,23 @@ class FakeRunner(Runner):
         self.given.append(given or "")
         if any(tag.startswith(wanted) and part in line for wanted, part in self.failing):
             return Done(1, "", "it broke")
+        if self.failing_once and self.failing_once in line:
+            self.failing_once = ""
+            return Done(1, "", "it broke")
         if command[:2] == ("kubectl", "kustomize"):
-            return Done(0, yaml.safe_dump_all(_manifests()))
-        return Done(0, "")
+            return Done(0, yaml.safe_dump_all(_manifests(command[2])))
+        return Done(0, next((text for part, text in self.answers.items() if part in line), ""))
 
 
-def _manifests() -> list[dict[str, object]]:
+def _manifests(folder: str) -> list[dict[str, object]]:
     pod = {"spec": {"containers": [{"image": "ghcr.io/x/api:latest"}, {"image": "redis:7.4.6-alpine"}]}}
+    if folder == "k8s/migrate":
+        job = {"template": pod}
+        return [{"kind": "Job", "metadata": {"name": "posthub-migrate"}, "spec": job}]
     return [
         {"kind": "Namespace", "metadata": {"name": "posthub"}},
+        {"kind": "Cluster", "metadata": {"name": "posthub-postgres"}},
+        {"kind": "StatefulSet", "metadata": {"name": "posthub-redis"}, "spec": {"template": pod}},
         {"kind": "Deployment", "metadata": {"name": "posthub-api"}, "spec": {"template": pod}},
     ]
 
@@ -132,28 +143,92 @@ def test_a_dry_run_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     assert list(tmp_path.iterdir()) == []
 
 
-def _kube(runner: FakeRunner) -> KubeRollout:
-    return KubeRollout(ROOT, runner, lambda _: None, "abc", "ghcr.io/acme", "production")
+def _kube(runner: FakeRunner) -> tuple[KubeRollout, list[str]]:
+    said: list[str] = []
+    return KubeRollout(ROOT, runner, said.append, "abc", "ghcr.io/acme", "production", pause=0), said
 
 
-def test_kubernetes_migrates_first_and_waits_for_everything(tmp_path: Path) -> None:
-    runner = FakeRunner(tmp_path)
-    _kube(runner).deploy()
-    assert _position(runner.lines, "wait --for=condition=complete") < _position(
-        runner.lines, "rollout status"
-    )
-    assert len([line for line in runner.lines if "rollout status" in line]) == len(kubernetes.ROLLED)
+CHECK, MIGRATE, BACKUP = (
+    f"get job {name} " for name in (kubernetes.CHECK, kubernetes.MIGRATE, kubernetes.BACKUP)
+)
+# A job's conditions at its end; Kubernetes has others before it.
+WELL, BAD = "SuccessCriteriaMet Complete", "FailureTarget Failed"
+
+
+def _pending(tmp_path: Path, *failing: tuple[str, str], **answers: str) -> FakeRunner:
+    """A cluster that runs a version to which this one brings migrations."""
+    runner = FakeRunner(tmp_path, *failing)
+    runner.answers = {CHECK: BAD, BACKUP: WELL, MIGRATE: WELL, "get cronjob": "cronjob.batch/posthub-backup"}
+    runner.answers |= answers
+    return runner
+
+
+def test_kubernetes_brings_data_up_backs_up_migrates_and_waits_for_everything(tmp_path: Path) -> None:
+    runner = _pending(tmp_path)
+    _kube(runner)[0].deploy()
+    order = [
+        "wait --for=condition=Ready clusters.postgresql.cnpg.io/posthub-postgres",
+        "rollout status statefulset/posthub-redis",
+        CHECK,
+        f"create job {kubernetes.BACKUP} --from=cronjob/posthub-backup",
+        BACKUP,
+        MIGRATE,
+        "rollout status deployment/",
+    ]
+    positions = [_position(runner.lines, part) for part in order]
+    assert positions == sorted(positions)
+    assert len([x for x in runner.lines if "status deployment/" in x]) == len(kubernetes.ROLLED)
     applied = [given for line, given in zip(runner.lines, runner.given, strict=True) if " apply " in line]
+    assert "StatefulSet" in applied[0]
+    assert "Deployment" not in applied[0]
+    assert "migrate --check" in applied[1]
+    assert "name: posthub-migrate\n" in applied[2]
     assert "ghcr.io/acme/api:abc" in applied[-1]
     assert "redis:7.4.6-alpine" in applied[-1]
-    assert "Deployment" not in applied[0]
+
+
+def test_kubernetes_without_migrations_needs_no_backup(tmp_path: Path) -> None:
+    runner = _pending(tmp_path, **{CHECK: WELL})
+    _kube(runner)[0].deploy()
+    assert not [line for line in runner.lines if kubernetes.BACKUP in line or MIGRATE in line]
+
+
+def test_a_new_cluster_has_nothing_to_back_up(tmp_path: Path) -> None:
+    runner = _pending(tmp_path, **{"get cronjob": ""})
+    rollout, said = _kube(runner)
+    rollout.deploy()
+    assert not [line for line in runner.lines if kubernetes.BACKUP in line]
+    assert "! no backup before the migrations: this is the first deployment here" in said
+
+
+@pytest.mark.parametrize("job", [BACKUP, MIGRATE], ids=["backup", "migrations"])
+def test_kubernetes_restarts_nothing_when_a_job_fails(tmp_path: Path, job: str) -> None:
+    runner = _pending(tmp_path, **{job: BAD})
+    with pytest.raises(OpsError, match="nothing was restarted"):
+        _kube(runner)[0].deploy()
+    assert "Deployment" not in "".join(runner.given)
+
+
+def test_staging_is_never_applied_over_production(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path)
+    runner.answers = {"get namespace": "staging"}
+    with pytest.raises(OpsError, match="this cluster runs the overlay staging"):
+        _kube(runner)[0].deploy()
+    assert not [line for line in runner.lines if " apply " in line]
 
 
 def test_kubernetes_goes_back_when_something_is_not_ready(tmp_path: Path) -> None:
-    runner = FakeRunner(tmp_path, ("", "rollout status deployment/posthub-flower"))
-    with pytest.raises(OpsError, match="it broke"):
-        _kube(runner).deploy()
+    runner = _pending(tmp_path)
+    runner.failing_once = "rollout status deployment/posthub-flower"
+    with pytest.raises(OpsError, match=r"it broke; the last revision runs again$"):
+        _kube(runner)[0].deploy()
     assert len([line for line in runner.lines if "rollout undo" in line]) == len(kubernetes.ROLLED)
+
+
+def test_kubernetes_says_when_the_revision_before_is_not_well_either(tmp_path: Path) -> None:
+    runner = _pending(tmp_path, ("", "rollout status deployment/posthub-flower"))
+    with pytest.raises(OpsError, match=r"it broke; nor is the revision before: .*it broke"):
+        _kube(runner)[0].deploy()
 
 
 def test_a_mark_that_cannot_be_made_is_told(tmp_path: Path) -> None:
