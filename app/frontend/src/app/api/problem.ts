@@ -2,6 +2,9 @@
 
 export type Kind =
   | 'offline' // nobody answered
+  | 'slow' // nobody answered in time
+  | 'unsure' // nobody answered in time, so that nobody knows whether it was done
+  | 'unloaded' // a part of the page itself did not come
   | 'signedOut'
   | 'forbidden'
   | 'missing'

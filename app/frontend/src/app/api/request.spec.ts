@@ -43,6 +43,15 @@ it('a page of a proxy instead of an answer is a problem too', async () => {
   await expect(send('get', '/api/v1/me/', {}, '')).rejects.toMatchObject({ kind: 'failed' });
 });
 
+it('no answer in time: of a question «slow», of a change nobody knows', async () => {
+  vi.stubGlobal('fetch', () => Promise.reject(new DOMException('', 'TimeoutError')));
+  await expect(send('get', '/api/v1/me/', {}, '')).rejects.toMatchObject({ kind: 'slow' });
+  await expect(send('post', '/api/v1/auth/logout/', {}, '')).rejects.toMatchObject({ kind: 'unsure' });
+  const cutShort = { ok: true, status: 200, json: () => Promise.reject(new DOMException('', 'TimeoutError')) };
+  vi.stubGlobal('fetch', () => Promise.resolve(cutShort));
+  await expect(send('get', '/api/v1/me/', {}, '')).rejects.toMatchObject({ kind: 'slow' });
+});
+
 it('no network is «offline»', async () => {
   vi.stubGlobal('fetch', () => Promise.reject(new TypeError('Failed to fetch')));
   await expect(send('get', '/api/v1/me/', {}, '')).rejects.toMatchObject({ kind: 'offline' });

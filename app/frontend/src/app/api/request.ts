@@ -9,21 +9,26 @@ export type PathOf<M extends Method> = {
 
 type Operation<P extends keyof paths, M extends Method> = paths[P][M];
 type Json<T> = T extends { content: { 'application/json': infer B } } ? B : undefined;
-type Parameters<O, K extends 'path' | 'query'> = O extends { parameters: infer A }
-  ? K extends keyof A
-    ? NonNullable<A[K]>
-    : never
+type Parameters<O> = O extends { parameters: infer A extends { path?: unknown; query?: unknown } }
+  ? Pick<A, 'path' | 'query'>
   : never;
-type Body<O> = O extends { requestBody?: infer B } ? Json<NonNullable<B>> : undefined;
+type Body<O> = O extends { requestBody: infer B }
+  ? { body: Json<B> }
+  : O extends { requestBody?: infer B }
+    ? { body?: Json<NonNullable<B>> }
+    : never;
 type Success<R> = { [S in keyof R]: S extends 200 | 201 | 202 | 204 ? Json<R[S]> : never }[keyof R];
 
 export type Answer<P extends keyof paths, M extends Method> =
   Operation<P, M> extends { responses: infer R } ? Success<R> : never;
 
-export interface Options<P extends keyof paths, M extends Method> {
-  path?: Parameters<Operation<P, M>, 'path'>;
-  query?: Parameters<Operation<P, M>, 'query'>;
-  body?: Body<Operation<P, M>>;
+/** Each is needed where the schema says so, and not allowed where it knows none. */
+export type Options<P extends keyof paths, M extends Method> = Parameters<Operation<P, M>> & Body<Operation<P, M>>;
+
+interface Loose {
+  path?: Readonly<Record<string, unknown>>;
+  query?: Readonly<Record<string, unknown>>;
+  body?: unknown;
 }
 
 const SAFE: readonly Method[] = ['get'];
@@ -46,36 +51,40 @@ export async function send<M extends Method, P extends PathOf<M>>(
   options: Options<P, M>,
   csrfToken: string,
 ): Promise<Answer<P, M>> {
-  const address = addressOf(template, options.path ?? {}, options.query ?? {});
+  const { path, query, body: content } = options as Loose;
+  const address = addressOf(template, path, query);
   const headers: Record<string, string> = { Accept: 'application/json' };
   if (!SAFE.includes(method)) headers['X-CSRFToken'] = csrfToken;
-  if (options.body !== undefined) headers['Content-Type'] = 'application/json';
-  const answer = await reach(address, {
-    method: method.toUpperCase(),
-    headers,
-    credentials: 'same-origin',
-    cache: 'no-store',
-    signal: AbortSignal.timeout(PATIENCE),
-    ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
-  });
-  const body = await contentOf(answer);
-  if (!answer.ok) throw problemOf(answer.status, body, answer.headers.get('Retry-After'));
-  return body as Answer<P, M>;
-}
-
-async function reach(address: string, request: RequestInit): Promise<Response> {
+  if (content !== undefined) headers['Content-Type'] = 'application/json';
   try {
-    return await fetch(address, request);
-  } catch {
-    throw new Problem('offline');
+    const answer = await fetch(address, {
+      method: method.toUpperCase(),
+      headers,
+      credentials: 'same-origin',
+      cache: 'no-store',
+      signal: AbortSignal.timeout(PATIENCE),
+      ...(content === undefined ? {} : { body: JSON.stringify(content) }),
+    });
+    const body = await contentOf(answer);
+    if (!answer.ok) throw problemOf(answer.status, body, answer.headers.get('Retry-After'));
+    return body as Answer<P, M>;
+  } catch (error) {
+    if (error instanceof Problem) throw error;
+    if (!isTimeout(error)) throw new Problem('offline');
+    throw new Problem(SAFE.includes(method) ? 'slow' : 'unsure');
   }
 }
 
 async function contentOf(answer: Response): Promise<unknown> {
   try {
     return answer.status === 204 ? undefined : await answer.json();
-  } catch {
+  } catch (error) {
+    if (isTimeout(error)) throw error;
     if (answer.ok) throw new Problem('failed');
     return undefined;
   }
+}
+
+function isTimeout(error: unknown): boolean {
+  return error instanceof DOMException && error.name === 'TimeoutError';
 }

@@ -17,10 +17,10 @@ export class Api {
   async send<M extends Method, P extends PathOf<M>>(
     method: M,
     path: P,
-    options: Options<P, M> = {},
+    ...[options]: Partial<Options<P, M>> extends Options<P, M> ? [Options<P, M>?] : [Options<P, M>]
   ): Promise<Answer<P, M>> {
     try {
-      return await send(method, path, options, cookie(TOKEN) ?? this.token);
+      return await send(method, path, options ?? ({} as Options<P, M>), cookie(TOKEN) ?? this.token);
     } catch (error) {
       if (asProblem(error).kind === 'signedOut') this.refusals.update((count) => count + 1);
       throw error;
