@@ -1,4 +1,4 @@
-import { Component, computed, effect, inject, input, untracked } from '@angular/core';
+import { Component, computed, effect, inject, input, signal, untracked } from '@angular/core';
 import { Router, RouterLink } from '@angular/router';
 
 import type { Page, Post, PostStatus } from '../api/types';
@@ -45,6 +45,8 @@ export class Posts {
   protected readonly canCancel = canCancel;
   protected readonly excerpt = excerpt;
   protected readonly posts = new Loader<Page<Post>>();
+  /** Days of the calendar that show all they have. */
+  protected readonly unfolded = signal<ReadonlySet<string>>(new Set());
 
   private readonly api = inject(Api);
   private readonly router = inject(Router);
@@ -70,19 +72,13 @@ export class Posts {
   );
 
   constructor() {
-    this.poll.start();
     void this.book.load().catch(() => undefined);
-    let first = true;
+    let asked = false;
     effect(() => {
-      // Whatever is asked for is asked for at once when it changes.
+      // Not before the address has filled the inputs; whatever is asked for is asked for at once when it changes.
       this.question();
-      if (!first) {
-        untracked(() => {
-          this.posts.clear();
-          void this.refresh().catch(() => undefined);
-        });
-      }
-      first = false;
+      untracked(() => (asked ? this.askAnew() : this.poll.start()));
+      asked = true;
     });
   }
 
@@ -99,11 +95,16 @@ export class Posts {
   }
 
   protected onDay(key: string): readonly Post[] {
-    return (this.days().get(key) ?? []).slice(0, IN_A_DAY);
+    const posts = this.days().get(key) ?? [];
+    return this.unfolded().has(key) ? posts : posts.slice(0, IN_A_DAY);
   }
 
   protected moreOn(key: string): number {
     return Math.max(0, (this.days().get(key)?.length ?? 0) - IN_A_DAY);
+  }
+
+  protected fold(key: string): void {
+    this.unfolded.update((days) => new Set(days.has(key) ? [...days].filter((day) => day !== key) : [...days, key]));
   }
 
   protected timeOf(post: Post): string {
@@ -149,11 +150,22 @@ export class Posts {
       : { query: { ...narrowed, page: this.number(), page_size: PAGE } };
   }
 
+  private askAnew(): void {
+    this.posts.clear();
+    void this.refresh().catch(() => undefined);
+  }
+
   private async refresh(): Promise<void> {
     const before = this.posts.value();
     const question = this.question();
-    const after = await this.posts.load(() => this.api.send('get', '/api/v1/posts/', question));
-    if (before && after) this.tell(changes(before.results, after.results));
+    try {
+      const after = await this.posts.load(() => this.api.send('get', '/api/v1/posts/', question));
+      if (before && after) this.tell(changes(before.results, after.results));
+    } catch (error) {
+      // The last post of the last page has gone, and the page with it.
+      if (this.number() === 1 || asProblem(error).kind !== 'missing') throw error;
+      await this.router.navigate([], { queryParams: { page: null }, queryParamsHandling: 'merge', replaceUrl: true });
+    }
   }
 
   private tell(posts: readonly Post[]): void {
