@@ -1,21 +1,22 @@
 // What people do, in the order in which they do it: later scenarios find what earlier ones left.
 import assert from 'node:assert/strict';
 
-import { badge, eventually, heading, inMinutes, notice, picture, readable, signIn, signInAnew, usable, write } from './steps.mjs';
+import {
+  badge, eventually, firstLoad, focused, gate, heading, inMinutes, notice, picture, questions, readable, scheduleFor,
+  signIn, signInAnew, usable, write,
+} from './steps.mjs';
 
 export const scenarios = {
   async 'a stranger is led to the door'({ page, pictures }) {
-    const sizes = [];
-    page.on('response', (answer) => sizes.push(answer.request().sizes().then((size) => size.responseBodySize)));
-    await page.goto('/posts?view=calendar');
-    await heading(page, 'Sign in');
+    const bytes = await firstLoad(page, async () => {
+      await page.goto('/posts?view=calendar');
+      await heading(page, 'Sign in');
+    });
     await eventually(async () => assert.equal(new URL(page.url()).searchParams.get('next'), '/posts?view=calendar'));
-    await page.waitForLoadState('networkidle');
-    const firstLoad = (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
     await usable(page);
     await readable(page);
     await picture(page, pictures, 'sign-in');
-    return { firstLoad };
+    return { firstLoad: bytes };
   },
 
   async 'a wrong password is told and nothing is lost'({ page, customer }) {
@@ -61,6 +62,14 @@ export const scenarios = {
     await page.getByRole('heading', { name: 'No channel yet' }).waitFor();
   },
 
+  async 'who comes back signed in loads as little'({ page, other, password }) {
+    const bytes = await firstLoad(page, async () => {
+      await signIn(page, other, password);
+      await page.getByRole('heading', { name: 'No channel yet' }).waitFor();
+    });
+    return { firstLoad: bytes };
+  },
+
   async 'channels are made, refused, changed and deleted'({ page, customer, password, pictures }) {
     await signIn(page, customer, password);
     await page.getByRole('link', { name: 'Channels' }).click();
@@ -68,17 +77,20 @@ export const scenarios = {
     await page.getByRole('button', { name: 'Add a channel' }).click();
     await page.getByRole('button', { name: 'Save' }).click();
     await eventually(async () => assert.equal(await page.getByText('This must be filled in.').count(), 2));
+    await focused(page, 'channel-name');
     await page.getByLabel('Name', { exact: true }).fill('Demo');
     await page.getByLabel('Address').fill('no address');
     await page.getByRole('button', { name: 'Save' }).click();
     await page.getByText('You have a channel of this name already.').waitFor();
     await page.getByText('This is no web address.').waitFor();
+    await focused(page, 'channel-name');
     await picture(page, pictures, 'channels');
     await usable(page);
     await page.getByLabel('Name', { exact: true }).fill('Garden shop');
     await page.getByLabel('Address').fill('https://shop.example.com/posts');
     await page.getByRole('button', { name: 'Save' }).click();
     await notice(page, '“Garden shop” is saved.');
+    await eventually(async () => assert.equal(await page.evaluate(() => document.activeElement?.textContent), 'Add a channel'));
     await page.getByRole('button', { name: 'Change Garden shop' }).click();
     await page.getByLabel('Kind').selectOption('sandbox');
     await page.getByRole('button', { name: 'Save' }).click();
@@ -93,6 +105,7 @@ export const scenarios = {
     await write(page, '');
     await page.getByRole('button', { name: 'Save draft' }).click();
     await page.getByText('This must be filled in.').waitFor();
+    await focused(page, 'text');
     await page.getByLabel('What is the post about?').fill('spring bulbs are in');
     const seen = page.locator('.job [role=status] strong');
     await page.getByRole('button', { name: 'Write a caption' }).click();
@@ -181,9 +194,14 @@ export const scenarios = {
 
   async 'a failed post says why, and is repaired and sent again'({ page, customer, password }) {
     await signIn(page, customer, password);
+    await page.goto('/account');
+    const asked = questions(page);
     await page.goto('/posts?status=failed');
     const row = page.locator('.post', { hasText: 'does not take' });
     await row.getByText('the sandbox was asked to reject this post').waitFor();
+    // From the first question on, and not only when it is asked again.
+    assert.deepEqual(asked.filter((query) => query.get('status') !== 'failed'), []);
+    assert.deepEqual([...new Set(await page.locator('.post .badge').allInnerTexts())], ['Failed']);
     await row.getByRole('button', { name: /^Retry/ }).click();
     // It is no longer a failed one for a moment, and then again.
     await row.getByText('the sandbox was asked to reject this post').waitFor();
@@ -195,6 +213,8 @@ export const scenarios = {
 
   async 'the calendar shows the month and leads to a day'({ page, customer, password, pictures }) {
     await signIn(page, customer, password);
+    const [year, month] = inMinutes(0).split('-').map(Number);
+    for (let one = 1; one <= 4; one += 1) await scheduleFor(page, `A full day ${one}`, new Date(year, month, 10, 10, one));
     await page.getByRole('button', { name: 'Calendar' }).click();
     await page.locator('.chip[data-status=published]').first().waitFor();
     await usable(page);
@@ -203,6 +223,14 @@ export const scenarios = {
     const name = await page.locator('.calendar-head h2').innerText();
     await page.getByRole('button', { name: 'Next month' }).click();
     await page.waitForFunction((old) => document.querySelector('.calendar-head h2')?.textContent !== old, name);
+    const full = page.locator('td:not(.outside)').nth(9);
+    await full.getByText('A full day 3').waitFor();
+    await full.getByRole('button', { name: '1 more' }).click();
+    await full.getByRole('link', { name: /A full day 4/ }).waitFor();
+    const asked = questions(page);
+    await page.reload();
+    await full.locator('.chip').nth(2).waitFor();
+    assert.deepEqual(asked.filter((query) => !query.has('since')), []);
     const day = page.locator('td:not(.outside) .calendar__day').nth(14);
     await day.focus();
     await page.keyboard.press('Enter');
@@ -220,6 +248,127 @@ export const scenarios = {
     await page.getByRole('link', { name: 'Channels' }).click();
     await page.getByRole('button', { name: 'Leave' }).click();
     await heading(page, 'Channels');
+  },
+
+  async 'what is refused is told, and nothing that was written is lost'({ page, customer, password }) {
+    await signIn(page, customer, password);
+    await write(page, 'A sale that the customer believes to be planned');
+    await page.getByLabel('What is the post about?').fill('[sandbox:unreachable] a sale');
+    await page.getByRole('button', { name: 'Write a caption' }).click();
+    await page.locator('.job').waitFor();
+    const time = inMinutes(60 * 30);
+    await page.getByLabel('Time').fill(time);
+    await page.route('**/schedule/', (route) => route.fulfill({ status: 503, body: '{}' }));
+    await page.getByRole('button', { name: 'Schedule' }).click();
+    await page.locator('.form-error', { hasText: 'The service is not available now.' }).waitFor();
+    await page.waitForURL(/\/posts\/[0-9a-f-]{36}$/);
+    await badge(page, 'Draft');
+    await eventually(async () => assert.equal(await page.getByLabel('Time').inputValue(), time));
+    await page.locator('.form-error').waitFor();
+    await page.locator('.job').waitFor();
+    await page.unroute('**/schedule/');
+    await page.getByRole('button', { name: 'Schedule' }).click();
+    await badge(page, 'Scheduled');
+    await page.getByRole('button', { name: 'Cancel', exact: true }).click();
+    await page.locator('.job').getByText('Cancelled').waitFor();
+
+    const text = page.getByLabel('Text', { exact: true });
+    await text.fill('An hour of changes');
+    await page.getByRole('button', { name: 'Back to draft' }).click();
+    await badge(page, 'Draft');
+    await eventually(async () => assert.equal(await text.inputValue(), 'An hour of changes'));
+
+    const saving = gate();
+    await page.route('**/api/v1/posts/*/', async (route) => {
+      if (route.request().method() === 'PATCH') await saving.opened;
+      await route.continue();
+    });
+    await page.getByRole('button', { name: 'Save', exact: true }).click();
+    await text.fill('An hour of changes, and one more while it is saved');
+    saving.open();
+    await notice(page, 'Saved.');
+    await eventually(async () => assert.equal(await text.inputValue(), 'An hour of changes, and one more while it is saved'));
+    await eventually(async () => assert.ok(await page.getByRole('button', { name: 'Save', exact: true }).isEnabled()));
+
+    await text.fill('');
+    await page.getByRole('button', { name: 'Delete' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+    await notice(page, 'The post is deleted.');
+    await heading(page, 'Posts');
+  },
+
+  async 'what was saved without an answer is not saved twice'({ page, customer, password }) {
+    await signIn(page, customer, password);
+    await write(page, 'Once only, please');
+    await page.route('**/api/v1/posts/', async (route) => {
+      await route.fetch();
+      await route.abort();
+    }, { times: 1 });
+    await page.getByRole('button', { name: 'Save draft' }).click();
+    await page.locator('.form-error', { hasText: 'The server cannot be reached.' }).waitFor();
+    await page.getByLabel('Text', { exact: true }).fill('Once only, please, and changed');
+    await page.getByRole('button', { name: 'Save draft' }).click();
+    await badge(page, 'Draft');
+    await page.getByRole('link', { name: 'Posts', exact: true }).click();
+    await page.locator('.post', { hasText: 'and changed' }).waitFor();
+    assert.equal(await page.locator('.post', { hasText: 'Once only' }).count(), 1);
+  },
+
+  async 'what is written while the post goes out is shown'({ page, context, customer, password }) {
+    await signIn(page, customer, password);
+    await write(page, 'The text that goes out');
+    await page.getByRole('button', { name: 'Save draft' }).click();
+    await page.waitForURL(/\/posts\/[0-9a-f-]{36}$/);
+    const second = await context.newPage();
+    await second.goto(page.url());
+    await second.getByLabel('Text', { exact: true }).fill('The text that comes too late');
+    await page.bringToFront();
+    await page.getByRole('button', { name: 'Publish now' }).click();
+    await badge(page, 'Published');
+    await second.bringToFront();
+    await badge(second, 'Published');
+    await second.locator('.post__text', { hasText: 'The text that goes out' }).waitFor();
+    await second.locator('.result', { hasText: 'The text that comes too late' }).waitFor();
+    await second.getByRole('link', { name: 'Channels' }).click();
+    await second.getByRole('dialog').getByText('Leave without saving?').waitFor();
+  },
+
+  async 'a screen that does not load is told, and loaded with the page of now'({ page, context, customer, password }) {
+    let gone = true;
+    // The files with the screen of the channels, whatever they are called in this build.
+    await page.route('**/*.js', async (route) => {
+      const answer = await route.fetch();
+      const script = await answer.text();
+      await (gone && script.includes('channel-url') ? route.abort() : route.fulfill({ response: answer }));
+    });
+    await signIn(page, customer, password);
+    await page.locator('.post').first().waitFor();
+    await context.setOffline(true);
+    await page.getByRole('link', { name: 'Channels' }).click();
+    await notice(page, 'This page could not be loaded.');
+    await heading(page, 'Posts');
+    await context.setOffline(false);
+    await page.getByText('You are offline.').waitFor({ state: 'hidden' });
+    await page.getByRole('link', { name: 'Channels' }).click();
+    await page.getByRole('heading', { name: 'That did not work' }).waitFor();
+    gone = false;
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await heading(page, 'Channels');
+    assert.match(page.url(), /\/channels$/);
+  },
+
+  async 'a start that takes long says so'({ page, customer, password }) {
+    await signIn(page, customer, password);
+    const answer = gate();
+    await page.route('**/api/v1/me/', async (route) => {
+      await answer.opened;
+      await route.continue();
+    });
+    await page.goto('/posts');
+    await page.locator('.arriving').getByText('Loading…').waitFor();
+    answer.open();
+    await heading(page, 'Posts');
+    await page.locator('.arriving').waitFor({ state: 'detached' });
   },
 
   async 'offline is said, and ends by itself'({ page, context, customer, password, pictures }) {
@@ -244,6 +393,15 @@ export const scenarios = {
     await page.unroute('**/api/v1/**');
     await page.getByRole('button', { name: 'Try again' }).click();
     await page.locator('.post').first().waitFor();
+    await page.route('**/api/v1/me/', (route) => route.fulfill({ status: 502, body: '<html>' }));
+    await page.goto('/account');
+    await page.getByText('The service is not available now.').waitFor();
+    await page.getByRole('button', { name: 'Try again' }).waitFor();
+    await page.unroute('**/api/v1/me/');
+    // By itself, if not by the button.
+    await page.getByText(customer, { exact: true }).waitFor();
+    await page.goto('/posts');
+    await page.locator('.post').first().waitFor();
     await page.route('**/api/v1/posts/?*', (route) => route.fulfill({ status: 500, body: '' }));
     await page.evaluate(() => window.dispatchEvent(new Event('online')));
     await page.getByText('Not up to date:').waitFor();
@@ -261,6 +419,43 @@ export const scenarios = {
     await page.getByLabel('Password').fill(password);
     await page.getByRole('button', { name: 'Sign in' }).click();
     await heading(page, 'Channels');
+  },
+
+  async 'a session that ended while one wrote loses no word'({ page, context, customer, password }) {
+    await signIn(page, customer, password);
+    await write(page, 'a long and precious text');
+    await context.clearCookies();
+    await page.getByRole('button', { name: 'Save draft' }).click();
+    await heading(page, 'Sign in');
+    await page.reload();
+    await page.getByLabel('User name').fill(customer);
+    await page.getByLabel('Password').fill(password);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await heading(page, 'New post');
+    await notice(page, 'What you had written is here again.');
+    await eventually(async () => assert.equal(await page.getByLabel('Text', { exact: true }).inputValue(), 'a long and precious text'));
+    await page.getByRole('button', { name: 'Save draft' }).click();
+    await badge(page, 'Draft');
+  },
+
+  async 'the next person at the same tab sees nothing of the one before'({ page, customer, other, password }) {
+    await signInAnew(page, customer, password);
+    await page.locator('#filter-channel option', { hasText: 'Garden shop' }).waitFor({ state: 'attached' });
+    await page.getByRole('link', { name: 'Account' }).click();
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    await heading(page, 'Sign in');
+    const channels = gate();
+    await page.route('**/api/v1/channels/?*', async (route) => {
+      await channels.opened;
+      await route.continue();
+    });
+    await page.getByLabel('User name').fill(other);
+    await page.getByLabel('Password').fill(password);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await heading(page, 'Posts');
+    assert.deepEqual(await page.locator('#filter-channel option').allInnerTexts(), ['All']);
+    channels.open();
+    await page.getByRole('heading', { name: 'No channel yet' }).waitFor();
   },
 
   async 'Czech, dark and on a phone'({ browser, base, recorder, customer, password, pictures }) {
@@ -314,6 +509,11 @@ export const scenarios = {
 
   async 'the page of the staff shows queues and the proven backup'({ page, staff, password, pictures }) {
     await signIn(page, staff, password);
+    // There is no Grafana beside these tests; where it is stands in the app's settings.
+    await page.route('**/api/v1/system/', async (route) => {
+      const answer = await route.fetch();
+      await route.fulfill({ response: answer, json: { ...(await answer.json()), grafana_url: 'https://grafana.example.com/' } });
+    });
     await page.getByRole('link', { name: 'System' }).click();
     await heading(page, 'System');
     for (const queue of ['ai_jobs', 'ai_priority', 'default', 'quick', 'scheduled']) {
@@ -323,6 +523,8 @@ export const scenarios = {
     await facts.getByText(/ sec/).first().waitFor();
     await eventually(async () => assert.match(await facts.innerText(), /Restore took \(RTO\)\s+[\d.]+ secs?/));
     await eventually(async () => assert.doesNotMatch(await facts.innerText(), /never/));
+    await page.getByRole('link', { name: 'Open Grafana' }).waitFor();
+    assert.equal(await page.getByRole('link', { name: 'Open Grafana' }).getAttribute('href'), 'https://grafana.example.com/');
     await usable(page);
     await readable(page);
     await picture(page, pictures, 'system');
@@ -335,5 +537,12 @@ export const scenarios = {
     await heading(page, 'Posts');
     await page.goto('/nowhere/at/all');
     await heading(page, 'Not found');
+  },
+
+  async 'a page that is no more leads to the first one'({ page, customer, password }) {
+    await signIn(page, customer, password);
+    await page.goto('/posts?page=99');
+    await page.locator('.post').first().waitFor();
+    await eventually(async () => assert.equal(new URL(page.url()).search, ''));
   },
 };

@@ -41,6 +41,52 @@ export async function eventually(check, milliseconds = 5_000) {
   }
 }
 
+/** Something that waits until it is let go on. */
+export function gate() {
+  let open;
+  const opened = new Promise((resolve) => (open = resolve));
+  return { opened, open };
+}
+
+/** What the list of posts is asked from now on. */
+export function questions(page) {
+  const asked = [];
+  page.on('request', (request) => {
+    const url = new URL(request.url());
+    if (url.pathname === '/api/v1/posts/') asked.push(url.searchParams);
+  });
+  return asked;
+}
+
+/** Bytes of all answers until there is peace, as they came over the wire. */
+export async function firstLoad(page, action) {
+  const sizes = [];
+  page.on('response', (answer) => sizes.push(answer.request().sizes().then((size) => size.responseBodySize)));
+  await action();
+  await page.waitForLoadState('networkidle');
+  return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+}
+
+export async function focused(page, id) {
+  await eventually(async () => assert.equal(await page.evaluate(() => document.activeElement?.id), id));
+}
+
+/** By the API, in the session of the page. */
+export async function scheduleFor(page, text, time) {
+  await page.evaluate(async ([words, when]) => {
+    const send = async (path, body) => {
+      const token = document.cookie.split('csrftoken=')[1]?.split(';')[0];
+      const headers = { 'Content-Type': 'application/json', 'X-CSRFToken': token };
+      const answer = await fetch(`/api/v1/${path}`, body ? { method: 'POST', headers, body: JSON.stringify(body) } : {});
+      if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
+      return answer.json();
+    };
+    const channel = (await send('channels/')).results[0].id;
+    const post = await send('posts/', { channel, text: words });
+    await send(`posts/${post.id}/schedule/`, { scheduled_at: when });
+  }, [text, time.toISOString()]);
+}
+
 /** A message of the notice board. */
 export async function notice(page, text) {
   await page.locator('.notice', { hasText: text }).first().waitFor();

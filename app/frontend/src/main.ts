@@ -1,10 +1,14 @@
-import { provideBrowserGlobalErrorListeners } from '@angular/core';
+import { inject, provideBrowserGlobalErrorListeners } from '@angular/core';
 import { bootstrapApplication } from '@angular/platform-browser';
-import { TitleStrategy, provideRouter, withComponentInputBinding, withInMemoryScrolling } from '@angular/router';
+import {
+  PreloadAllModules, TitleStrategy, provideRouter, withComponentInputBinding, withInMemoryScrolling,
+  withNavigationErrorHandler, withPreloading, withRouterConfig,
+} from '@angular/router';
 
+import { Arrival } from './app/core/arrival';
+import { PageTitle } from './app/core/page-title';
 import { Root } from './app/root';
 import { routes } from './app/routes';
-import { PageTitle } from './app/core/page-title';
 
 bootstrapApplication(Root, {
   providers: [
@@ -13,6 +17,10 @@ bootstrapApplication(Root, {
       routes,
       withComponentInputBinding(),
       withInMemoryScrolling({ scrollPositionRestoration: 'enabled' }),
+      // All of it is small: so each screen is there when the network is not.
+      withPreloading(PreloadAllModules),
+      withNavigationErrorHandler((failure) => inject(Arrival).failed(failure)),
+      withRouterConfig({ resolveNavigationPromiseOnError: true }),
     ),
     { provide: TitleStrategy, useExisting: PageTitle },
   ],

@@ -1,58 +1,64 @@
-import type { Routes } from '@angular/router';
+import type { ResolveFn, Routes } from '@angular/router';
 
+import { Problem } from './api/problem';
 import { askBeforeLeaving } from './core/leaving';
 import { signedIn, signedOut, staff } from './core/guards';
+import type { Key } from './core/texts-en';
+
+/** A screen's files come when it is wanted, or don't. */
+const screen =
+  <T>(load: () => Promise<T>) =>
+  (): Promise<T> =>
+    load().catch(() => {
+      throw new Problem('unloaded');
+    });
+
+const postTitle: ResolveFn<Key> = ({ params }) => (params['id'] === 'new' ? 'composer.newTitle' : 'composer.editTitle');
 
 export const routes: Routes = [
   {
     path: 'sign-in',
     title: 'signIn.title',
     canActivate: [signedOut],
-    loadComponent: () => import('./screens/sign-in').then((m) => m.SignIn),
+    loadComponent: screen(() => import('./screens/sign-in').then((m) => m.SignIn)),
   },
   {
     path: '',
     canActivate: [signedIn],
-    loadComponent: () => import('./screens/shell').then((m) => m.Shell),
+    loadComponent: screen(() => import('./screens/shell').then((m) => m.Shell)),
     children: [
       { path: '', pathMatch: 'full', redirectTo: 'posts' },
       {
         path: 'posts',
         title: 'posts.title',
-        loadComponent: () => import('./screens/posts').then((m) => m.Posts),
-      },
-      {
-        path: 'posts/new',
-        title: 'composer.newTitle',
-        canDeactivate: [askBeforeLeaving],
-        loadComponent: () => import('./screens/composer').then((m) => m.Composer),
+        loadComponent: screen(() => import('./screens/posts').then((m) => m.Posts)),
       },
       {
         path: 'posts/:id',
-        title: 'composer.editTitle',
+        title: postTitle,
         canDeactivate: [askBeforeLeaving],
-        loadComponent: () => import('./screens/composer').then((m) => m.Composer),
+        loadComponent: screen(() => import('./screens/post-page').then((m) => m.PostPage)),
       },
       {
         path: 'channels',
         title: 'channels.title',
-        loadComponent: () => import('./screens/channels').then((m) => m.Channels),
+        loadComponent: screen(() => import('./screens/channels').then((m) => m.Channels)),
       },
       {
         path: 'account',
         title: 'account.title',
-        loadComponent: () => import('./screens/account').then((m) => m.Account),
+        loadComponent: screen(() => import('./screens/account').then((m) => m.Account)),
       },
       {
         path: 'system',
         title: 'system.title',
         canActivate: [staff],
-        loadComponent: () => import('./screens/system').then((m) => m.System),
+        loadComponent: screen(() => import('./screens/system').then((m) => m.System)),
       },
       {
         path: '**',
         title: 'missing.title',
-        loadComponent: () => import('./screens/missing').then((m) => m.Missing),
+        loadComponent: screen(() => import('./screens/missing').then((m) => m.Missing)),
       },
     ],
   },

@@ -1,19 +1,28 @@
-import { Injectable, effect, inject, signal } from '@angular/core';
+import { Injectable, computed, effect, inject, signal } from '@angular/core';
 import { Router } from '@angular/router';
 
-import { asProblem } from '../api/problem';
+import { type Problem, asProblem } from '../api/problem';
 import type { Session as Account } from '../api/types';
 import { Api, forgetToken, maybeSignedIn } from './api';
+import { ChannelBook } from './channel-book';
 
 /** Who is signed in. */
 @Injectable({ providedIn: 'root' })
 export class Session {
   private readonly api = inject(Api);
   private readonly router = inject(Router);
+  private readonly book = inject(ChannelBook);
   private readonly state = signal<Account | null>(null);
+  private readonly trouble = signal<Problem | null>(null);
+  private readonly name = signal('');
   private asked = false;
 
   readonly account = this.state.asReadonly();
+  /** Why it is not known who is signed in. */
+  readonly problem = this.trouble.asReadonly();
+  /** The name of who is signed in, or was until the session ended by itself. */
+  readonly user = this.name.asReadonly();
+  readonly hasEnded = computed(() => this.account() === null && this.user() !== '');
 
   constructor() {
     effect(() => {
@@ -27,9 +36,7 @@ export class Session {
       try {
         this.take(await this.api.send('get', '/api/v1/me/'));
       } catch (error) {
-        if (asProblem(error).kind !== 'signedOut') throw error;
-        this.asked = true;
-        forgetToken();
+        this.takeRefusal(asProblem(error));
       }
     }
     return this.account();
@@ -43,15 +50,34 @@ export class Session {
     await this.api.send('post', '/api/v1/auth/logout/');
     forgetToken();
     this.state.set(null);
+    this.forget();
     await this.router.navigateByUrl('/sign-in');
+  }
+
+  private takeRefusal(problem: Problem): void {
+    if (problem.kind !== 'signedOut') {
+      this.trouble.set(problem);
+      throw problem;
+    }
+    this.asked = true;
+    forgetToken();
   }
 
   private take(account: Account): void {
     this.asked = true;
+    if (this.user() !== '' && this.user() !== account.username) this.forget();
+    this.name.set(account.username);
+    this.trouble.set(null);
     // What was refused before is of the session before.
     this.api.refusals.set(0);
     this.api.useToken(account.csrf_token);
     this.state.set(account);
+  }
+
+  /** Nothing of one person is shown to the next one at this tab. */
+  private forget(): void {
+    this.name.set('');
+    this.book.loader.clear();
   }
 
   private end(): void {

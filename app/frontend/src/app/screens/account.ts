@@ -8,11 +8,11 @@ import { COLOURS, Theme } from '../core/theme';
 import { problemText } from '../core/words';
 import { Heading } from '../ui/heading';
 import { NoticeBoard } from '../ui/notice-board';
-import { Loading } from '../ui/states';
+import { Loading, ProblemView } from '../ui/states';
 
 @Component({
   selector: 'ph-account',
-  imports: [Heading, Loading],
+  imports: [Heading, Loading, ProblemView],
   template: `
     <ph-heading>{{ t('account.title') }}</ph-heading>
     @if (session.account(); as account) {
@@ -29,6 +29,8 @@ import { Loading } from '../ui/states';
           <button type="button" class="button" [disabled]="busy()" (click)="signOut()">{{ t('account.signOut') }}</button>
         </div>
       </section>
+    } @else if (session.problem(); as problem) {
+      <ph-problem [problem]="problem" (retry)="retry()" />
     } @else {
       <ph-loading [count]="1" />
     }
@@ -64,6 +66,10 @@ export class Account {
   protected readonly colours = COLOURS;
   protected readonly busy = signal(false);
   private readonly notices = inject(NoticeBoard);
+
+  protected retry(): void {
+    void this.session.find().catch(() => undefined);
+  }
 
   protected async signOut(): Promise<void> {
     this.busy.set(true);

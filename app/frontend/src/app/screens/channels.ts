@@ -1,4 +1,4 @@
-import { Component, computed, inject, signal, viewChild } from '@angular/core';
+import { Component, Injector, afterNextRender, computed, inject, signal, viewChild } from '@angular/core';
 
 import { type Problem, asProblem } from '../api/problem';
 import type { Channel, ChannelRequest, Publisher } from '../api/types';
@@ -13,6 +13,7 @@ import { Confirm } from '../ui/confirm';
 import { Heading } from '../ui/heading';
 import { NoticeBoard } from '../ui/notice-board';
 import { Empty, Loading, ProblemView, Stale } from '../ui/states';
+import { wrongField } from '../ui/wrong-field';
 
 const EVERY = 30_000;
 type Field = 'name' | 'publisher' | 'webhook_url' | 'webhook_secret';
@@ -41,7 +42,11 @@ export class Channels {
   private readonly api = inject(Api);
   private readonly session = inject(Session);
   private readonly notices = inject(NoticeBoard);
+  private readonly injector = inject(Injector);
   private readonly confirm = viewChild.required(Confirm);
+  private readonly showWrong = wrongField();
+  /** Where the focus was before the form, and is again after it. */
+  private opener: HTMLElement | null = null;
   private readonly poll = live(() => this.book.load(), () => EVERY);
 
   protected readonly publishers = computed<readonly Publisher[]>(
@@ -80,11 +85,13 @@ export class Channels {
     this.trouble.set(null);
     this.empty.set([]);
     this.edited.set(channel);
-    setTimeout(() => document.getElementById('channel-name')?.focus());
+    this.opener = document.activeElement as HTMLElement | null;
+    this.focus(() => document.getElementById('channel-name'));
   }
 
   protected close(): void {
     this.edited.set(null);
+    this.focus(() => this.opener);
   }
 
   protected kind(value: string): void {
@@ -96,7 +103,8 @@ export class Channels {
     const edited = this.edited();
     this.trouble.set(null);
     this.empty.set(this.missing());
-    if (edited === null || this.empty().length > 0) return;
+    if (edited === null) return;
+    if (this.empty().length > 0) return this.showWrong();
     this.busy.set(true);
     try {
       const saved = await this.store(edited);
@@ -105,6 +113,7 @@ export class Channels {
       await this.poll.now();
     } catch (error) {
       this.trouble.set(asProblem(error));
+      this.showWrong();
     } finally {
       this.busy.set(false);
     }
@@ -124,6 +133,10 @@ export class Channels {
       this.notices.warn(problemText(asProblem(error), this.i18n.phrases()));
     }
     await this.poll.now();
+  }
+
+  private focus(find: () => HTMLElement | null): void {
+    afterNextRender({ read: () => find()?.focus() }, { injector: this.injector });
   }
 
   private missing(): readonly Field[] {

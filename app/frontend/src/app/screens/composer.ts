@@ -1,26 +1,33 @@
-import { Component, computed, effect, inject, input, signal, untracked, viewChild } from '@angular/core';
+import { Component, DestroyRef, computed, effect, inject, input, output, signal, untracked, viewChild } from '@angular/core';
 import { Router, RouterLink } from '@angular/router';
 
-import { type Problem, asProblem } from '../api/problem';
-import type { Post } from '../api/types';
+import { type Kind, type Problem, asProblem } from '../api/problem';
+import type { Channel, Post } from '../api/types';
 import { Api } from '../core/api';
 import { ChannelBook } from '../core/channel-book';
+import { keepDraft, takeDraft } from '../core/drafts';
 import { I18n } from '../core/i18n';
-import type { MayHold } from '../core/leaving';
 import { live } from '../core/live';
 import { Loader } from '../core/loader';
 import { Session } from '../core/session';
 import { fieldText, problemText } from '../core/words';
 import { canCancel, canDelete, canEdit, canRetry, excerpt, interval } from '../logic/post-rules';
-import { fromInput, suggest, toInput, wrongTime } from '../logic/schedule';
+import { type WrongTime, fromInput, suggest, toInput, wrongTime } from '../logic/schedule';
 import { Badge } from '../ui/badge';
 import { Confirm } from '../ui/confirm';
 import { Heading } from '../ui/heading';
 import { NoticeBoard } from '../ui/notice-board';
 import { Empty, Loading, ProblemView, Stale } from '../ui/states';
+import { wrongField } from '../ui/wrong-field';
 import { Caption } from './caption';
 
 const LONGEST = 5000;
+const UNANSWERED: readonly Kind[] = ['offline', 'unsure', 'unavailable'];
+
+interface Content {
+  readonly text: string;
+  readonly channel: string;
+}
 
 /** One post: written, changed, scheduled, published, and watched while that happens. */
 @Component({
@@ -29,10 +36,13 @@ const LONGEST = 5000;
   templateUrl: './composer.html',
   host: { '(window:beforeunload)': 'unload($event)' },
 })
-export class Composer implements MayHold {
+export class Composer {
+  /** The post; a new one has none until it is saved. */
   readonly id = input<string>();
   /** A day of the calendar for which the new post is. */
   readonly day = input<string>();
+  /** The new post has been saved, as this one. */
+  readonly made = output<string>();
 
   protected readonly i18n = inject(I18n);
   protected readonly t = this.i18n.t;
@@ -45,16 +55,20 @@ export class Composer implements MayHold {
   protected readonly channel = signal('');
   protected readonly when = signal('');
   protected readonly busy = signal(false);
-  private readonly saved = signal({ text: '', channel: '' });
+  private readonly saved = signal<Content>({ text: '', channel: '' });
   private readonly trouble = signal<Problem | null>(null);
-  private readonly timeTrouble = signal<'missing' | 'past' | 'far' | null>(null);
+  private readonly timeTrouble = signal<WrongTime | null>(null);
   private readonly textTrouble = signal(false);
+  /** What was sent as a new post without an answer. */
+  private unanswered: Content | null = null;
 
   private readonly api = inject(Api);
   private readonly router = inject(Router);
   private readonly notices = inject(NoticeBoard);
   private readonly session = inject(Session);
+  private readonly destroyRef = inject(DestroyRef);
   private readonly confirm = viewChild.required(Confirm);
+  private readonly showWrong = wrongField();
 
   protected readonly current = computed(() => this.post.value());
   protected readonly editable = computed(() => {
@@ -66,9 +80,13 @@ export class Composer implements MayHold {
   protected readonly mayDelete = computed(() => this.current() !== undefined && canDelete(this.current()!.status));
   protected readonly hasAi = computed(() => (this.session.account()?.ai_providers ?? []).length > 0);
   protected readonly used = computed(() => [...this.text()].length);
-  protected readonly dirty = computed(
-    () => this.editable() && (this.text() !== this.saved().text || this.channel() !== this.saved().channel),
+  private readonly hasOwnText = computed(() => this.text() !== this.saved().text);
+  private readonly hasOwnChannel = computed(
+    () => this.current() !== undefined && this.editable() && this.channel() !== this.saved().channel,
   );
+  protected readonly dirty = computed(() => this.hasOwnText() || this.hasOwnChannel());
+  /** It is going out, or went out, without what has been written here since. */
+  protected readonly tooLate = computed(() => this.hasOwnText() && !this.editable());
   protected readonly zone = new Intl.DateTimeFormat().resolvedOptions().timeZone;
 
   protected readonly textError = computed(() => {
@@ -100,16 +118,18 @@ export class Composer implements MayHold {
       untracked(() => this.open(id));
     });
     effect(() => {
-      // The first channel is as good a guess as any.
-      const first = this.book.all()[0];
-      untracked(() => {
-        if (first && this.id() === undefined && this.channel() === '') this.chooseFirst(first.id);
-      });
+      const channels = this.book.loader.value() ?? [];
+      untracked(() => this.chooseOneOf(channels));
     });
   }
 
+  /** Asks whether what is not saved may go. When the session has ended it cannot be saved now: then it is kept. */
   async mayLeave(): Promise<boolean> {
-    if (!this.dirty() || this.session.account() === null) return true;
+    if (!this.dirty()) return true;
+    if (this.session.hasEnded()) {
+      keepDraft(this.session.user(), this.id(), { text: this.text(), channel: this.channel(), when: this.when() });
+      return true;
+    }
     return this.confirm().ask({
       title: this.t('composer.leaveAsk'),
       text: this.t('composer.leaveText'),
@@ -139,39 +159,31 @@ export class Composer implements MayHold {
     this.notices.say(this.t('ai.used'));
   }
 
-  protected async save(event?: Event): Promise<void> {
-    event?.preventDefault();
-    await this.act(async () => {
-      await this.store();
-      this.notices.say(this.t('composer.saved'));
-    });
+  protected async save(event: Event): Promise<void> {
+    event.preventDefault();
+    await this.send(async () => this.notices.say(this.t('composer.saved')));
   }
 
   protected async schedule(): Promise<void> {
-    const wrong = wrongTime(this.when(), new Date());
-    this.timeTrouble.set(wrong);
-    if (wrong !== null) return;
-    await this.act(async () => {
-      const time = fromInput(this.when())!.toISOString();
-      const id = await this.store();
+    const when = this.when();
+    await this.send(async (id) => {
+      const time = fromInput(when)!.toISOString();
       this.take(
         await this.api.send('post', '/api/v1/posts/{id}/schedule/', { path: { id }, body: { scheduled_at: time } }),
       );
       this.notices.say(this.t('composer.scheduled', { when: this.i18n.phrases().dateTime(time) }));
-    });
+    }, wrongTime(when, new Date()));
   }
 
   protected async publishNow(): Promise<void> {
-    await this.act(async () => {
-      const id = await this.store();
+    await this.send(async (id) => {
       this.take(await this.api.send('post', '/api/v1/posts/{id}/publish/', { path: { id } }));
       this.notices.say(this.t('composer.sent'));
     });
   }
 
   protected async publishAgain(): Promise<void> {
-    await this.act(async () => {
-      const id = await this.store();
+    await this.send(async (id) => {
       this.take(await this.api.send('post', '/api/v1/posts/{id}/retry/', { path: { id } }));
       this.notices.say(this.t('composer.sent'));
     });
@@ -193,57 +205,51 @@ export class Composer implements MayHold {
     if (!yes) return;
     await this.act(async () => {
       await this.api.send('delete', '/api/v1/posts/{id}/', { path: { id: this.current()!.id } });
-      this.keep();
+      this.text.set(this.saved().text);
+      this.channel.set(this.saved().channel);
       this.notices.say(this.t('composer.deleted'));
       await this.router.navigateByUrl('/posts');
     });
   }
 
   private open(id: string | undefined): void {
-    if (id === this.current()?.id && id !== undefined) return;
-    this.poll.stop();
-    this.post.clear();
-    this.similar.set([]);
-    this.trouble.set(null);
-    if (id === undefined) {
-      this.text.set('');
-      this.channel.set('');
-      this.when.set(toInput(suggest(new Date(), this.day())));
-      const first = this.book.all()[0];
-      this.chooseFirst(first?.id ?? '');
-    } else {
-      this.poll.start();
-    }
+    // One that was just made here has everything already.
+    if (this.current() === undefined) this.restore(id);
+    if (id !== undefined) this.poll.start();
+    else if (this.when() === '') this.when.set(toInput(suggest(new Date(), this.day())));
   }
 
-  private chooseFirst(id: string): void {
-    this.channel.set(id);
-    this.saved.set({ text: '', channel: id });
+  private restore(id: string | undefined): void {
+    const draft = takeDraft(this.session.user(), id);
+    if (draft === null) return;
+    this.text.set(draft.text);
+    this.channel.set(draft.channel);
+    this.when.set(draft.when);
+    this.notices.say(this.t('composer.restored'));
   }
 
-  /** The post as it is in the database now; what is being written here stays. */
+  /** For a new post the first channel is as good a guess as any. */
+  private chooseOneOf(channels: readonly Channel[]): void {
+    if (this.id() !== undefined || channels.some((one) => one.id === this.channel())) return;
+    this.channel.set(channels[0]?.id ?? '');
+  }
+
   private async refresh(): Promise<void> {
     const id = this.id();
     if (id === undefined) return;
     const before = this.current()?.status;
     const post = await this.post.load(() => this.api.send('get', '/api/v1/posts/{id}/', { path: { id } }));
     if (!post) return;
-    if (before === undefined || !this.dirty()) this.fillIn(post, before === undefined);
+    this.take(post);
+    if (this.when() === '' && before === undefined) {
+      this.when.set(toInput(post.scheduled_at ? new Date(post.scheduled_at) : suggest(new Date())));
+    }
     if (before !== undefined && before !== post.status) {
       this.notices.say(
         this.t('posts.nowIn', { text: excerpt(post.text, 40), status: this.t(`status.${post.status}`) }),
       );
     }
     if (post.status === 'published' && before !== post.status) void this.findSimilar(post.id);
-  }
-
-  private fillIn(post: Post, withTime: boolean): void {
-    this.text.set(post.text);
-    this.channel.set(post.channel);
-    this.saved.set({ text: post.text, channel: post.channel });
-    if (withTime) {
-      this.when.set(toInput(post.scheduled_at ? new Date(post.scheduled_at) : suggest(new Date())));
-    }
   }
 
   private async findSimilar(id: string): Promise<void> {
@@ -256,29 +262,59 @@ export class Composer implements MayHold {
 
   /** Saves what has changed; returns the post's id. */
   private async store(): Promise<string> {
+    if (this.unanswered !== null) await this.find(this.unanswered);
     const post = this.current();
     const body = { text: this.text(), channel: this.channel() };
-    if (post === undefined) {
-      this.take(await this.api.send('post', '/api/v1/posts/', { body }));
-    } else if (this.dirty()) {
-      this.take(await this.api.send('patch', '/api/v1/posts/{id}/', { path: { id: post.id }, body }));
+    if (post !== undefined && !this.dirty()) return post.id;
+    const stored =
+      post === undefined
+        ? await this.create(body)
+        : await this.api.send('patch', '/api/v1/posts/{id}/', { path: { id: post.id }, body });
+    this.saved.set(body);
+    this.take(stored);
+    return stored.id;
+  }
+
+  private async create(body: Content): Promise<Post> {
+    try {
+      return await this.api.send('post', '/api/v1/posts/', { body });
+    } catch (error) {
+      if (UNANSWERED.includes(asProblem(error).kind)) this.unanswered = body;
+      throw error;
     }
-    return this.current()!.id;
   }
 
+  /** What got no answer may have been made all the same: then it is this post, and must not be made twice. */
+  private async find(sent: Content): Promise<void> {
+    const query = { status: 'draft', channel: sent.channel, page_size: 5 } as const;
+    const { results } = await this.api.send('get', '/api/v1/posts/', { query });
+    const made = results.find((one) => one.text === sent.text.trim());
+    this.unanswered = null;
+    if (made === undefined) return;
+    this.saved.set(sent);
+    this.take(made);
+  }
+
+  /** The post as it is in the database now; what has been written here since stays. */
   private take(post: Post): void {
+    const before = this.saved();
+    if (this.text() === before.text) this.text.set(post.text);
+    if (this.channel() === before.channel) this.channel.set(post.channel);
+    this.saved.set({ text: post.text, channel: post.channel });
     this.post.set(post);
-    this.fillIn(post, false);
   }
 
-  private keep(): void {
-    this.saved.set({ text: this.text(), channel: this.channel() });
+  /** Does something with the post after saving it, if it can be saved. */
+  private async send(action: (id: string) => Promise<void>, wrong: WrongTime | null = null): Promise<void> {
+    this.trouble.set(null);
+    this.timeTrouble.set(wrong);
+    this.textTrouble.set(!this.text().trim());
+    if (this.textError() || wrong !== null) return this.showWrong();
+    await this.act(async () => action(await this.store()));
   }
 
   private async act(action: () => Promise<void>): Promise<void> {
     this.trouble.set(null);
-    this.textTrouble.set(!this.text().trim());
-    if (this.textTrouble() || this.used() > LONGEST) return;
     this.busy.set(true);
     try {
       await action();
@@ -287,9 +323,11 @@ export class Composer implements MayHold {
     } finally {
       this.busy.set(false);
     }
+    if (this.destroyRef.destroyed) return;
+    if (this.trouble() !== null) this.showWrong();
     // A post that was just made gets its own address, whatever became of the rest.
     const made = this.current();
-    if (made && this.id() === undefined) await this.router.navigate(['/posts', made.id], { replaceUrl: true });
+    if (made && this.id() === undefined) this.made.emit(made.id);
     else await this.poll.now();
   }
 }

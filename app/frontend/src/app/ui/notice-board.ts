@@ -9,7 +9,7 @@ export interface Notice {
 const SHOWN = 6_000;
 const AT_ONCE = 3;
 
-/** Short messages that come and go: what was done, what changed meanwhile. */
+/** Short messages: what was done or changed meanwhile goes by itself, what went wrong stays until it is closed. */
 @Injectable({ providedIn: 'root' })
 export class NoticeBoard {
   private readonly state = signal<readonly Notice[]>([]);
@@ -31,6 +31,6 @@ export class NoticeBoard {
   private add(text: string, bad: boolean): void {
     const id = ++this.last;
     this.state.update((all) => [...all, { id, text, bad }].slice(-AT_ONCE));
-    setTimeout(() => this.remove(id), SHOWN);
+    if (!bad) setTimeout(() => this.remove(id), SHOWN);
   }
 }
