@@ -103,7 +103,8 @@ def _forget_old() -> None:
 
 
 def _run(command: Sequence[str], name: str, hint: str) -> None:
-    log = CACHE / "build.log"
+    # One each: npm may run for one process while another builds.
+    log = CACHE / f"{name.replace(' ', '-')}.log"
     environment = {**os.environ, "NG_CLI_ANALYTICS": "false", "NO_COLOR": "1", "CI": "1"}
     with log.open("w") as output:
         try:

@@ -39,7 +39,8 @@ def packages() -> None:
     try:
         web.modules()
     except OpsError as error:
-        if not UNREACHABLE.search(error.message):
+        # In CI a registry that is away must not look like tests that passed.
+        if "CI" in os.environ or not UNREACHABLE.search(error.message):
             raise
         pytest.skip(f"npm cannot fetch the frontend's packages; let it reach its registry: {error.message}")
 

@@ -25,6 +25,13 @@ def test_chromium_is_here() -> None:
         pytest.skip(f"the web frontend is not tried in a browser: Chromium is not on PATH; {HINT}")
 
 
+def test_a_browser_without_windows_serves_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shell = tmp_path / "chromium-headless-shell"
+    shell.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert web.find_browser() == shell
+
+
 def test_the_lock_file_names_no_registry() -> None:
     lock = json.loads((FRONTEND / "package-lock.json").read_text())
     assert not [name for name, package in lock["packages"].items() if "resolved" in package]
