@@ -163,7 +163,11 @@ class BackupSettings(Settings):
         validation_alias=_variable("BACKUP_CATALOGUE_REFRESH"),
     )
     zstd_level: int = Field(
-        3, ge=1, le=19, description="zstd level", validation_alias=_variable("BACKUP_ZSTD_LEVEL")
+        2,
+        ge=1,
+        le=19,
+        description="zstd level; 3 packs 3 % better and takes half as much time again",
+        validation_alias=_variable("BACKUP_ZSTD_LEVEL"),
     )
     threads: int = Field(
         0,

@@ -24,7 +24,7 @@ class Packing:
         retain_until: what the store is asked to lock objects until.
     """
 
-    level: int = 3
+    level: int = 2
     threads: int = 0
     recipients: tuple[Recipient, ...] = ()
     sizes: PartSizes = field(default_factory=PartSizes)

@@ -259,7 +259,11 @@ def _client(options: S3Options) -> "S3Client":
         retries={"mode": "standard", "total_max_attempts": 1},
         request_checksum_calculation=options.checksum,
         response_checksum_validation=options.checksum,
-        s3={"addressing_style": "path" if options.path_style else "virtual"},
+        s3={
+            "addressing_style": "path" if options.path_style else "virtual",
+            # Every byte is hashed once already, for the manifest; TLS guards it on its way.
+            "payload_signing_enabled": False,
+        },
         max_pool_connections=16,
     )
     # botocore is what boto3 is made of; it starts in half the time, and its upload helpers are not wanted here.
