@@ -5,7 +5,7 @@ and Kubernetes mount secrets. Documentation and the example environment file are
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -75,13 +75,17 @@ def markdown_table(settings: type[Settings]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def env_example(settings: type[Settings]) -> str:
-    """The settings as commented lines for .env.production.example."""
+def env_example(settings: type[Settings], *, known: Collection[str] = ()) -> str:
+    """The settings as commented lines for .env.production.example.
+
+    Args:
+        known: variables that stand there already.
+    """
     lines = []
     for variable in variables(settings):
-        lines.append(f"# {variable.description}")
-        assignment = f"{variable.names[0]}={variable.default or ''}"
-        lines.append(assignment if variable.required else f"# {assignment}")
+        if not set(variable.names) & set(known):
+            lines.append(f"# {'secret: ' if variable.secret else ''}{variable.description}")
+            lines.append(f"# {variable.names[0]}={variable.default or ''}")
     return "\n".join(lines) + "\n"
 
 

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import click
 
+from alerts.watch.settings import WatchSettings
 from backup.settings import BackupSettings
 from exporters.settings import ExporterSettings
-from sidecar.settings import Settings, markdown_table
+from sidecar.settings import Settings, env_example, markdown_table
 from stack.paths import ROOT
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
+EXAMPLE = ROOT / ".env.production.example"
+FURTHER = "# --- Everything else that the sidecars know, with its default (written by ./ops docs) ---"
 SIDECARS: dict[str, tuple[type[Settings], str]] = {
     "The Celery exporter": (ExporterSettings, "`python -m exporters`; a command-line option wins over its variable."),
     "The backup sidecar": (BackupSettings, "`python -m backup`; the service and its commands read the same variables."),
@@ -32,10 +35,21 @@ def configuration() -> str:
     return "\n".join(parts)
 
 
+def example() -> str:
+    """The text of .env.production.example: what is written by hand, then every setting that is not in it."""
+    written = EXAMPLE.read_text(encoding="utf-8").partition(FURTHER)[0].rstrip()
+    known = {line.partition("=")[0] for line in written.splitlines() if "=" in line and line[0] != "#"}
+    blocks = [
+        env_example(settings, known=known) for settings in (ExporterSettings, BackupSettings, WatchSettings)
+    ]
+    return "\n".join([f"{written}\n", FURTHER, *blocks])
+
+
 @click.command("docs")
 def docs() -> None:
     """Write the documentation that is produced from the code."""
     _write(CONFIGURATION, configuration())
+    _write(EXAMPLE, example())
 
 
 def _write(path: Path, text: str) -> None:

@@ -69,5 +69,6 @@ def test_documentation_lists_every_variable() -> None:
         "| `EX_TOKEN` | – | A secret |\n"
     )
     assert env_example(Example) == (
-        "# Port to listen on\n# EX_PORT=9808\n# Where|how\nEX_URL=\n# A secret\n# EX_TOKEN=\n"
+        "# Port to listen on\n# EX_PORT=9808\n# Where|how\n# EX_URL=\n# secret: A secret\n# EX_TOKEN=\n"
     )
+    assert env_example(Example, known={"OLD_URL", "EX_TOKEN"}) == "# Port to listen on\n# EX_PORT=9808\n"
