@@ -6,7 +6,7 @@ from typing import Any
 from billiard.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from ai import providers
@@ -47,11 +47,19 @@ def run(pk: str, *, again: bool = False) -> str:
 def _claim(pk: str, *, again: bool) -> AIJob | None:
     claimable = (Status.QUEUED, Status.RUNNING) if again else (Status.QUEUED,)
     open_jobs = AIJob.objects.filter(pk=pk, status__in=claimable)
-    open_jobs.filter(attempts__gte=settings.AI_MAX_ATTEMPTS).update(
-        status=Status.FAILED, error="worker lost during every attempt", finished_at=timezone.now()
-    )
+    give_up(open_jobs.filter(attempts__gte=settings.AI_MAX_ATTEMPTS), "worker lost during every attempt")
     claimed = open_jobs.update(status=Status.RUNNING, started_at=timezone.now(), attempts=F("attempts") + 1)
     return AIJob.objects.select_related("post").get(pk=pk) if claimed else None
+
+
+def give_up(jobs: QuerySet[AIJob], error: str) -> int:
+    """Fail jobs whose workers are dead; returns how many."""
+    failed = 0
+    for kind in AIJob.Kind.values:
+        ended = jobs.filter(kind=kind).update(status=Status.FAILED, error=error, finished_at=timezone.now())
+        AI_JOBS.labels(kind, str(Status.FAILED)).inc(ended)
+        failed += ended
+    return failed
 
 
 def _ask(job: AIJob) -> str:

@@ -13,6 +13,7 @@ from django.utils import timezone
 from accounts.models import User
 from ai import providers
 from ai.models import AIJob
+from ai.running import give_up
 from config.errors import Conflict, Unavailable
 from posts.models import Post
 from posts.services import enqueue
@@ -87,11 +88,9 @@ def _revoke(task_id: str) -> None:
 def recover() -> dict[str, int]:
     """Jobs whose message or worker was lost are sent again, as often as attempts are allowed."""
     long_ago = timezone.now() - timedelta(seconds=settings.AI_STUCK_AFTER)
-    running = AIJob.objects.filter(status=Status.RUNNING, started_at__lt=long_ago)
-    failed = running.filter(attempts__gte=settings.AI_MAX_ATTEMPTS).update(
-        status=Status.FAILED, error="worker lost", finished_at=timezone.now()
-    )
-    running.update(status=Status.QUEUED, sent_at=None)
+    stuck = AIJob.objects.filter(status=Status.RUNNING, started_at__lt=long_ago)
+    failed = give_up(stuck.filter(attempts__gte=settings.AI_MAX_ATTEMPTS), "worker lost")
+    stuck.update(status=Status.QUEUED, sent_at=None)
     return {"failed": failed, "resent": _resend()}
 
 

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
 from rest_framework import status
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, NotFound
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
@@ -21,9 +23,27 @@ class Unavailable(APIException):
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
+    if isinstance(error, Http404):
+        error = NotFound(*error.args)
     response = exception_handler(error, context)
     if response is not None and isinstance(error, APIException) and isinstance(response.data, dict):
         codes = error.get_codes()
         if isinstance(codes, str) and "detail" in response.data:
             response.data["code"] = codes
     return response
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """No such address."""
+    return _json(request, 404, NotFound) or defaults.page_not_found(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """An error that nobody expected; what it was is in the log."""
+    return _json(request, 500, APIException) or defaults.server_error(request)
+
+
+def _json(request: HttpRequest, code: int, error: type[APIException]) -> JsonResponse | None:
+    if not request.path.startswith("/api/"):
+        return None
+    return JsonResponse({"detail": error.default_detail, "code": error.default_code}, status=code)

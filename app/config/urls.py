@@ -37,5 +37,8 @@ urlpatterns = [
     path("api/v1/", include((api, "api"))),
 ]
 
+handler404 = "config.errors.not_found"
+handler500 = "config.errors.server_error"
+
 if settings.DEBUG:
     urlpatterns.append(path("api/docs/", SpectacularSwaggerView.as_view(url_name="api:schema")))

@@ -1,9 +1,13 @@
 """Is this instance able to serve? Each check gives a reason that is safe to show to strangers."""
 
 import logging
+import os
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from threading import Timer
 from typing import Any
 
 import redis
@@ -24,11 +28,29 @@ class UnwellError(Exception):
 
 def _database() -> None:
     try:
-        with connection.cursor() as cursor:
+        with _cut_off_after(WAIT), connection.cursor() as cursor:
             cursor.execute("SELECT 1")
     except Error as error:
         log.warning("health: database", exc_info=error)
         raise UnwellError(f"database does not answer ({type(error).__name__})") from error
+
+
+@contextmanager
+def _cut_off_after(seconds: float) -> Iterator[None]:
+    """A server that is stuck sends nothing, not even an error: the connection is then ended from our side."""
+    timer = Timer(seconds, _cut_off, [connection.connection])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _cut_off(stuck: Any) -> None:
+    if stuck is None or stuck.closed:  # a new one has its own time limit
+        return
+    with suppress(OSError), socket.socket(fileno=os.dup(stuck.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
 
 
 @cache
@@ -56,12 +78,18 @@ def _migrations() -> None:
         raise UnwellError(f"{len(missing)} migrations not applied: {', '.join(missing[:3])}")
 
 
+OK = {"ok": True}
+# No second wait for what has not answered.
+NEEDS = {"migrations": "database"}
 CHECKS: dict[str, Callable[[], None]] = {"database": _database, "redis": _redis, "migrations": _migrations}
 
 
 def report() -> dict[str, Any]:
-    checks = {name: _result(check) for name, check in CHECKS.items()}
-    reasons = [check["reason"] for check in checks.values() if "reason" in check]
+    checks: dict[str, dict[str, Any]] = {}
+    for name, check in CHECKS.items():
+        needed = checks.get(NEEDS.get(name, ""), OK)
+        checks[name] = _result(check) if needed["ok"] else needed
+    reasons = list(dict.fromkeys(check["reason"] for check in checks.values() if "reason" in check))
     result: dict[str, Any] = {"status": "unwell" if reasons else "ok", "checks": checks}
     return result | ({"reason": "; ".join(reasons)} if reasons else {})
 

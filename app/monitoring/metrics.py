@@ -15,6 +15,7 @@ AI_OUTCOMES = (
     "blocked",
     "empty",
     "invalid_response",
+    "internal_error",
 )
 PROVIDERS = ("gemini", "perplexity", "sandbox")
 

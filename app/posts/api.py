@@ -2,6 +2,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 from django.conf import settings
+from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
@@ -20,6 +21,7 @@ from posts.models import Channel, Post
 TOO_LATE = timedelta(hours=1)
 TOO_EARLY = timedelta(days=366)
 SIMILAR = 5
+NAME_TAKEN = "You have a channel of this name already."
 
 
 class ChannelSerializer(serializers.ModelSerializer[Channel]):
@@ -43,7 +45,7 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
         if self.instance is not None:
             twins = twins.exclude(pk=self.instance.pk)
         if twins.exists():
-            raise serializers.ValidationError("You have a channel of this name already.", code="unique")
+            raise serializers.ValidationError(NAME_TAKEN, code="unique")
         return value
 
     def validate_webhook_url(self, value: str) -> str:
@@ -74,12 +76,24 @@ class ChannelViewSet(viewsets.ModelViewSet[Channel]):
         return Channel.objects.filter(owner=cast("User", self.request.user))
 
     def perform_create(self, serializer: serializers.BaseSerializer[Channel]) -> None:
-        serializer.save(owner=self.request.user)
+        _save(serializer, owner=self.request.user)
+
+    def perform_update(self, serializer: serializers.BaseSerializer[Channel]) -> None:
+        _save(serializer)
 
     def perform_destroy(self, instance: Channel) -> None:
         if instance.posts.filter(status__in=(Post.Status.SCHEDULED, Post.Status.PUBLISHING)).exists():
             raise Conflict("Posts are waiting to be published to this channel.", code="posts_waiting")
         instance.delete()
+
+
+def _save(serializer: serializers.BaseSerializer[Channel], **values: Any) -> None:
+    """Another request may have taken the name since it was found to be free."""
+    try:
+        with transaction.atomic():
+            serializer.save(**values)
+    except IntegrityError:
+        raise serializers.ValidationError({"name": [NAME_TAKEN]}, code="unique") from None
 
 
 class OwnChannelField(serializers.PrimaryKeyRelatedField[Channel]):

@@ -16,7 +16,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from monitoring.metrics import POST_OUTCOMES
-from posts.models import Post
+from posts.models import Channel, Post
 from posts.publishers import RejectedError, UnreachableError, publisher_for
 
 log = logging.getLogger(__name__)
@@ -144,10 +144,16 @@ def recover() -> dict[str, int]:
     long_ago = timezone.now() - timedelta(seconds=settings.PUBLISH_STUCK_AFTER)
     stuck = Post.objects.filter(status=Status.PUBLISHING, claimed_at__lt=long_ago)
     free = {"claimed_by": "", "claimed_at": None, "updated_at": timezone.now()}
-    failed = stuck.filter(attempts__gte=settings.PUBLISH_MAX_ATTEMPTS).update(
-        status=Status.FAILED, last_error="worker lost during publishing", **free
-    )
-    released = stuck.filter(attempts__lt=settings.PUBLISH_MAX_ATTEMPTS).update(
-        status=Status.SCHEDULED, sent_at=None, last_error="worker lost", **free
-    )
-    return {"released": released, "failed": failed}
+    totals = {"released": 0, "failed": 0}
+    for publisher in Channel.Publisher.values:
+        lost = stuck.filter(channel__publisher=publisher)
+        failed = lost.filter(attempts__gte=settings.PUBLISH_MAX_ATTEMPTS).update(
+            status=Status.FAILED, last_error="worker lost during publishing", **free
+        )
+        released = lost.filter(attempts__lt=settings.PUBLISH_MAX_ATTEMPTS).update(
+            status=Status.SCHEDULED, sent_at=None, last_error="worker lost", **free
+        )
+        POST_OUTCOMES.labels(publisher, str(Status.FAILED)).inc(failed)
+        POST_OUTCOMES.labels(publisher, str(Status.SCHEDULED)).inc(released)
+        totals = {"released": totals["released"] + released, "failed": totals["failed"] + failed}
+    return totals

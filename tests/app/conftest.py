@@ -172,6 +172,14 @@ def api(user: Any, client_of: Callable[[Any], Any], messages: Any) -> Any:
     return client_of(user)
 
 
+@pytest.fixture
+def counter() -> Callable[..., Any]:
+    """The value of a counter: `counter("posthub_ai_jobs_total", kind="caption", status="failed")`."""
+    from prometheus_client import REGISTRY
+
+    return lambda name, **labels: REGISTRY.get_sample_value(name, labels)
+
+
 @dataclass
 class Request:
     path: str

@@ -43,9 +43,11 @@ def test_a_running_job_is_taken_over_only_from_a_dead_worker(make_job):
     assert running.run(str(job.pk), again=True) == "succeeded"
 
 
-def test_a_job_that_kills_every_worker_ends_as_failed(make_job, settings):
+def test_a_job_that_kills_every_worker_ends_as_failed(make_job, settings, counter):
     job = make_job(status="running", attempts=settings.AI_MAX_ATTEMPTS)
+    counted = counter("posthub_ai_jobs_total", kind="caption", status="failed")
     assert running.run(str(job.pk), again=True) == "nothing to do"
+    assert counter("posthub_ai_jobs_total", kind="caption", status="failed") == counted + 1
     job.refresh_from_db()
     assert (job.status, job.error) == ("failed", "worker lost during every attempt")
 
@@ -93,7 +95,7 @@ def test_a_published_post_asks_for_an_embedding_only_if_somebody_makes_them(make
     assert services.request_embedding(make_post()) is None
 
 
-def test_lost_and_stuck_jobs_are_found(make_job, settings, messages):
+def test_lost_and_stuck_jobs_are_found(make_job, settings, messages, counter):
     stuck = timezone.now() - timedelta(seconds=settings.AI_STUCK_AFTER + 1)
     lost = timezone.now() - timedelta(seconds=settings.AI_RESEND_AFTER + 1)
     resent = {
@@ -104,7 +106,9 @@ def test_lost_and_stuck_jobs_are_found(make_job, settings, messages):
     exhausted = make_job(status="running", started_at=stuck, attempts=settings.AI_MAX_ATTEMPTS)
     make_job()
     make_job(status="running", started_at=timezone.now(), attempts=1)
+    counted = counter("posthub_ai_jobs_total", kind="caption", status="failed")
     assert services.recover() == {"failed": 1, "resent": 3}
+    assert counter("posthub_ai_jobs_total", kind="caption", status="failed") == counted + 1
     assert {message.args[0] for message in messages("ai_jobs")} == {str(pk) for pk in resent}
     exhausted.refresh_from_db()
     assert exhausted.status == "failed"

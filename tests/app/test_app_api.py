@@ -159,6 +159,28 @@ def test_similar_posts_are_the_nearest_ones_of_the_same_customer(api, make_post,
     assert found == [str(second.pk), str(third.pk)]
 
 
+@pytest.mark.parametrize("path", ["auth/token/", "auth/login/", "posts/"])
+def test_a_body_nested_without_end_is_a_wrong_one(api, path):
+    answer = api.post(f"/api/v1/{path}", "[" * 200_000, content_type="application/json")
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "parse_error"
+
+
+@pytest.mark.parametrize("path", ["posts/00000000-0000-0000-0000-000000000000/", "nothing/here/"])
+def test_what_is_not_there_is_told_in_json(api, path):
+    answer = api.get(f"/api/v1/{path}")
+    assert answer.status_code == 404
+    assert answer.json()["code"] == "not_found"
+
+
+def test_an_error_of_ours_is_told_in_json_and_without_its_reason(api, monkeypatch):
+    monkeypatch.setattr("posts.api.PostViewSet.get_queryset", lambda self: 1 / 0)
+    api.raise_request_exception = False
+    answer = api.get("/api/v1/posts/")
+    assert answer.status_code == 500
+    assert answer.json() == {"detail": "A server error occurred.", "code": "error"}
+
+
 class TestChannels:
     def test_a_webhook_channel_needs_an_address(self, api):
         answer = api.post("/api/v1/channels/", {"name": "Shop"}, format="json")
@@ -175,6 +197,17 @@ class TestChannels:
         body = {"name": channel.name, "publisher": "sandbox"}
         assert list(api.post("/api/v1/channels/", body, format="json").json()) == ["name"]
         assert client_of(make_user("bob")).post("/api/v1/channels/", body, format="json").status_code == 201
+
+    def test_a_name_taken_in_the_same_moment_is_refused_too(self, api, channel, make_user, monkeypatch):
+        other = api.post("/api/v1/channels/", {"name": "B", "publisher": "sandbox"}, format="json").json()
+        # The other request's row comes between the look and the insert.
+        monkeypatch.setattr("django.db.models.query.QuerySet.exists", lambda self: False)
+        body = {"name": channel.name, "publisher": "sandbox"}
+        made = api.post("/api/v1/channels/", body, format="json")
+        renamed = api.patch(f"/api/v1/channels/{other['id']}/", {"name": channel.name}, format="json")
+        for answer in (made, renamed):
+            assert answer.status_code == 400
+            assert answer.json() == {"name": ["You have a channel of this name already."]}
 
     def test_production_refuses_the_sandbox_and_plain_http(self, api, settings):
         settings.SANDBOX_ALLOWED = settings.WEBHOOK_ALLOW_HTTP = False

@@ -237,9 +237,11 @@ class TestSweeper:
         assert publishing.recover() == {"released": 0, "failed": 0}
         assert publishing.due(10) == [str(post.pk)]
 
-    def test_after_the_last_attempt_it_fails(self, make_post, settings):
+    def test_after_the_last_attempt_it_fails_and_is_counted(self, make_post, settings, counter):
         post = self.stuck(make_post, settings, attempts=settings.PUBLISH_MAX_ATTEMPTS)
+        counted = counter("posthub_publish_attempts_total", publisher="sandbox", status="failed")
         assert publishing.recover() == {"released": 0, "failed": 1}
+        assert counter("posthub_publish_attempts_total", publisher="sandbox", status="failed") == counted + 1
         post.refresh_from_db()
         assert (post.status, post.last_error) == ("failed", "worker lost during publishing")
 
