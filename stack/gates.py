@@ -37,7 +37,11 @@ def _python(*arguments: str) -> tuple[str, ...]:
 
 
 def _scripts() -> list[str]:
-    return [str(path.relative_to(ROOT)) for path in sorted((ROOT / "runbooks").glob("*.sh"))]
+    """The shell scripts that are run; what they source is checked with them."""
+    found = [
+        path for folder in ("deploy", "k8s", "runbooks") for path in sorted((ROOT / folder).rglob("*.sh"))
+    ]
+    return [str(path.relative_to(ROOT)) for path in found if path.read_bytes().startswith(b"#!")]
 
 
 def gates() -> list[Gate]:
@@ -50,7 +54,7 @@ def gates() -> list[Gate]:
         Gate("ruff format", _tool("ruff", "format", "--check", *CODE)),
         Gate("mypy --strict", _tool("mypy")),
         Gate("mypy app", _tool("mypy", "."), ROOT / "app"),
-        Gate("shellcheck", _tool("shellcheck", "ops", ".ci/run", *_scripts())),
+        Gate("shellcheck", _tool("shellcheck", "-a", "-x", "-P", "SCRIPTDIR", "ops", ".ci/run", *_scripts())),
         Gate("alerts: promtool and amtool check", _python("-m", "alerts", "check")),
         Gate("dashboards in sync", _python("-m", "dashboards", "check")),
         Gate(
@@ -65,7 +69,7 @@ def gates() -> list[Gate]:
 def test(*, gates_only: bool, pytest_arguments: Sequence[str]) -> int:
     """Run every quality gate and all tests.
 
-    Further arguments go to pytest.
+    Further arguments go to pytest, which then runs alone, without the gates.
 
     \b
     Examples:
