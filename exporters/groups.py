@@ -4,6 +4,7 @@ A :class:`Group` is one (name, queue). A :class:`Track` is the counts of one gro
 tracks only; what is read without a host label is the sum of a group's tracks and of those that were purged.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,9 @@ MOST_EXCEPTIONS = 50
 # Series of a group without host: its states, its revocations' reasons.
 GROUP_SERIES = len(STATES) + len(REASONS)
 TRACK_SERIES = len(STATES)
+
+# Held while counts move from a track to the sums: a scrape in between would see them twice and then fall.
+_moving = threading.Lock()
 
 
 class Track:
@@ -74,15 +78,17 @@ class Group:
     def total(self) -> Track:
         """The sum over all hosts, purged ones included."""
         total = Track(self, "")
-        total.add(self.retained)
-        for track in list(self.tracks):
-            total.add(track)
+        with _moving:
+            parts = [self.retained, *self.tracks]
+            for track in parts:
+                total.add(track)
         return total
 
     def purge(self, track: Track) -> None:
         """Forget a host's track; its counts stay in the group's sums."""
-        self.retained.add(track)
-        self.tracks.remove(track)
+        with _moving:
+            self.retained.add(track)
+            self.tracks.remove(track)
 
 
 class Entry(NamedTuple):

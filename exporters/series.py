@@ -78,9 +78,9 @@ class Budget:
         self.used = 0
         self.capped = 0
 
-    def take(self, series: int) -> bool:
-        """Reserve series; False, and counted, when there is no room."""
-        if self.used + series > self.limit:
+    def take(self, series: int, *, vital: bool = False) -> bool:
+        """Reserve series; False, and counted, when there is no room. A tenth is kept for what is vital."""
+        if self.used + series > (self.limit if vital else self.limit - self.limit // 10):
             self.capped += 1
             return False
         self.used += series

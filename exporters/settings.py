@@ -144,7 +144,8 @@ class ExporterSettings(Settings):
     worker_purge: float = Field(
         600.0,
         ge=0,
-        description="Seconds without a heartbeat after which a worker's series are forgotten; 0: never.",
+        description="Seconds of silence after which a worker's series are forgotten, a client's after an hour at the "
+        "soonest; 0: never.",
         validation_alias=_names("CELERY_EXPORTER_WORKER_PURGE", "CE_PURGE_OFFLINE_WORKER_METRICS"),
     )
     runtime_buckets: str = Field(

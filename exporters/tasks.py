@@ -37,6 +37,8 @@ from exporters.workers import WORKER_SERIES, Host, Liveness, Worker, worker_labe
 LONGEST_ID = 255
 # Tasks whose end is never told are forgotten after one to two of these.
 GENERATION_SECONDS = 24 * 3600.0
+# Clients have no heartbeats: one that sends rarely must not lose its series each time.
+CLIENTS_STAY = 3600.0
 # Tasks that ended badly stay joinable for a moment: task-rejected follows task-failed.
 MOST_ENDED = 1_000
 EXCEPTION = re.compile(r"<?((?:[A-Za-z_]\w*\.)*)([A-Za-z_]\w*)\s*[(:\[]")
@@ -105,6 +107,7 @@ class Tables:
         self._ended: dict[str, Entry] = {}
         self._lost_by_purged = 0
         self._aged_at: float | None = None
+        self._hosts_purged_at = 0.0
         self._overflow_track = Track(self.groups.overflow, _overflow_labels())
         self.groups.overflow.tracks.append(self._overflow_track)
         self._received = 0.0
@@ -302,7 +305,9 @@ class Tables:
 
     def worker(self, node: str) -> Worker:
         """The worker of this name, made on first sight."""
-        return self.workers.get(node) or self._new_worker(node)
+        worker = self.workers.get(node) or self._new_worker(node)
+        worker.heard = self._received
+        return worker
 
     def _new_worker(self, node: str) -> Worker:
         if type(node) is not str:
@@ -310,7 +315,7 @@ class Tables:
         name = clean(node)
         if name in self.workers:
             return self.workers[name]
-        if len(self.workers) >= self._limits.workers or not self.budget.take(WORKER_SERIES):
+        if len(self.workers) >= self._limits.workers or not self.budget.take(WORKER_SERIES, vital=True):
             return Worker(name, self._host(OVERFLOW), "")
         worker = Worker(name, self._host(self._worker_label(name)), worker_labels(name))
         self.workers[name] = worker
@@ -324,7 +329,9 @@ class Tables:
     def _client_host(self, client: str) -> Host:
         # gen1234@host: the process id must never become a series.
         label = "generic" if self.labels.client == "generic" else host_of(client)
-        return self.hosts.get(label) or self._host(label)
+        host = self.hosts.get(label) or self._host(label)
+        host.heard = self._received
+        return host
 
     def _host(self, label: str) -> Host:
         if label not in self.hosts and len(self.hosts) >= 2 * self._limits.workers:
@@ -339,16 +346,17 @@ class Tables:
         return self._lost_by_purged + sum(worker.ledger.lost for worker in list(self.workers.values()))
 
     def purge(self, now: float) -> list[str]:
-        """Forget workers that were silent for long, and tasks that never ended; the names of those workers."""
+        """Forget workers and clients that were silent for long, and tasks that never ended; those workers' names."""
         self._age_tasks(now)
         limit = self.liveness.purge
-        gone = [
-            worker
-            for worker in list(self.workers.values())
-            if limit > 0 and worker.seen is not None and now - worker.seen > limit
-        ]
+        if limit <= 0:
+            return []
+        gone = [worker for worker in list(self.workers.values()) if now - worker.heard > limit]
         for worker in gone:
             self._forget(worker)
+        if gone or now - self._hosts_purged_at > limit:
+            self._hosts_purged_at = now
+            self._purge_hosts(now - max(limit, CLIENTS_STAY))
         return [worker.node for worker in gone]
 
     def _age_tasks(self, now: float) -> None:
@@ -362,10 +370,13 @@ class Tables:
         del self.workers[worker.node]
         self._lost_by_purged += worker.ledger.lost
         self.budget.give_back(WORKER_SERIES)
-        shared = any(other.host is worker.host for other in self.workers.values())
-        if not shared and worker.host.label not in ("generic", OVERFLOW):
-            worker.host.purge()
-            self.hosts.pop(worker.host.label, None)
+
+    def _purge_hosts(self, since: float) -> None:
+        kept = {worker.host.label for worker in self.workers.values()} | {"generic", OVERFLOW}
+        for label, host in list(self.hosts.items()):
+            if host.label not in kept and host.heard < since:
+                host.purge()
+                del self.hosts[label]
 
     def listening_at(self) -> float:
         """The moment to judge workers by: now, or when we stopped hearing them."""
@@ -380,8 +391,11 @@ class Tables:
         """Events reach us again: every live worker's silence starts now."""
         self.deaf_since, now = None, time.monotonic()
         for worker in list(self.workers.values()):
+            worker.heard = max(worker.heard, now)
             if worker.seen is not None and not worker.offline:
                 worker.seen = max(worker.seen, now)
+        for host in list(self.hosts.values()):
+            host.heard = max(host.heard, now)
 
 
 class BeatSenders:

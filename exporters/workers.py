@@ -24,10 +24,12 @@ class Liveness:
 class Host:
     """What tasks are counted under in the ``hostname`` label: a node, a machine, or all of them together."""
 
-    __slots__ = ("_budget", "_overflow", "label", "tracks")
+    __slots__ = ("_budget", "_overflow", "heard", "label", "tracks")
 
     def __init__(self, label: str, budget: Budget, overflow: Track) -> None:
         self.label = clean(label)
+        # Local monotonic time of a client's last task; what a worker's host depends on is its worker.
+        self.heard = -inf
         self.tracks: dict[Group, Track] = {}
         self._budget = budget
         self._overflow = overflow
@@ -142,7 +144,8 @@ class Worker:
     host: Host
     labels: str
     ledger: Ledger = field(default_factory=Ledger)
-    # Local monotonic time of the last heartbeat; None until the first.
+    # Local monotonic times of the last event of any kind, and of the last heartbeat; None until the first.
+    heard: float = -inf
     seen: float | None = None
     # Epoch seconds of the last heartbeat, by our clock.
     heartbeat_at: float = 0.0

@@ -88,6 +88,7 @@ class Traffic:
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         self.nodes = [f"worker-{n}@host-{n}" for n in range(shape.workers)]
+        self.client = CLIENT
         self.names = [f"shop.tasks.job_{n:03d}" for n in range(shape.names)]
         self.events = 0
         self.starts = [0] * shape.workers
@@ -112,8 +113,8 @@ class Traffic:
         self.events += 4
 
     def _sent(self, uid: str, parent: str, name: str, queue: str, now: float) -> bytes:
-        body = SENT % (CLIENT, 8843, 1, uid, uid, parent, name, queue, queue, now)
-        return publish(frame(body, CLIENT, "task.sent"), "task.sent")
+        body = SENT % (self.client, 8843, 1, uid, uid, parent, name, queue, queue, now)
+        return publish(frame(body, self.client, "task.sent"), "task.sent")
 
     def _worked(
         self, uid: str, parent: str, name: str, node: str, now: float, *, together: bool

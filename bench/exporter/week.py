@@ -25,6 +25,7 @@ class Hour(Traffic):
 
     def __init__(self, number: int) -> None:
         super().__init__(Shape(orphans=1))
+        self.client = f"gen8843@web-{number}"
         self.nodes = [f"worker-{n}@pod-{number}-{n}" for n in range(self.shape.workers)]
 
 

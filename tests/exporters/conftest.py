@@ -6,11 +6,17 @@ from typing import Any
 import pytest
 import redis
 from exporterkit import Running, Worker, captured
+from hypothesis import settings
 from kombu import pools
 
 from exporters.service import Exporter
 from exporters.settings import ExporterSettings
 from stack.servers import Redis
+
+
+# How long an example takes says more of the machine than of what is tested.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

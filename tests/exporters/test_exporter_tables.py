@@ -164,6 +164,43 @@ def test_purge_keeps_sums_and_gives_series_back():
     assert not tables.workers
 
 
+def test_short_lived_clients_use_up_no_room_and_workers_always_find_some():
+    tables = Tables(limits=Limits(series=5_000))
+    for hour in range(200):
+        for n in range(20):
+            take(
+                tables,
+                sent(f"{hour}-{n}", name=f"task-{n}", hostname=f"gen1@web-{hour}"),
+                received=hour * 3600.0,
+            )
+        tables.purge(hour * 3600.0 + 1)
+    assert len(tables.hosts) <= 2
+    assert tables.budget.capped == 0
+    assert sum(group.total().counts[0] for group in tables.groups) == 200 * 20
+    for n in range(2_000):
+        take(tables, sent(f"u{n}", name=f"more-{n}"))
+    assert tables.budget.capped > 0
+    take(tables, event("worker-heartbeat", processed=0, active=0))
+    assert list(tables.workers) == ["w@h"]
+
+
+def test_a_client_that_sends_rarely_keeps_its_series():
+    tables = Tables(liveness=Liveness(purge=60))
+    take(tables, sent(), received=0.0)
+    tables.purge(3_000.0)
+    assert list(tables.hosts) == ["web"]
+    tables.purge(4_000.0)
+    assert not tables.hosts
+
+
+def test_workers_without_heartbeats_are_forgotten_too():
+    tables = Tables(liveness=Liveness(purge=60))
+    take(tables, received(), received=0.0)
+    assert tables.purge(59.0) == []
+    assert tables.purge(61.0) == ["w@h"]
+    assert not tables.hosts
+
+
 def test_purge_spares_a_twin_under_the_same_label():
     tables = Tables(labels=Labels(worker="host"), liveness=Liveness(purge=60))
     for node, at in (("a@h", 0.0), ("b@h", 90.0)):
@@ -172,7 +209,7 @@ def test_purge_spares_a_twin_under_the_same_label():
             {"type": "worker-online", "hostname": node, "processed": 0, "active": 0, "timestamp": NOW},
             received=at,
         )
-    take(tables, received(hostname="a@h"))
+    take(tables, received(hostname="a@h"), received=0.0)
     assert tables.purge(100.0) == ["a@h"]
     assert "h" in tables.hosts
 
