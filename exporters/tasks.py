@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from exporters.beat_senders import BeatSenders
 from exporters.groups import (
     FAILED,
     MOST_EXCEPTIONS,
@@ -95,8 +96,7 @@ class Tables:
         self.undecodable = 0
         # Seconds from the newest event's own time to its decoding.
         self.lag = 0.0
-        # Clients that send scheduled tasks and nothing else, see exporters.beat.
-        self.beat: BeatSenders = BeatSenders()
+        self.beat = BeatSenders()
         # Monotonic time since which events cannot reach us; None while they can.
         self.deaf_since: float | None = None
         # Whether workers have ever been asked what they consume.
@@ -174,10 +174,8 @@ class Tables:
             due = max(due, _epoch_of(eta))
         self.tasks.put(uuid, Entry(group, due))
         host.track(group).counts[SENT] += 1
-        if group.name in self.beat.names:
-            self.beat.scheduled(client, group.name, sent_at)
-        elif self.beat.clients:
-            self.beat.other(client)
+        if self.beat.names:
+            self.beat.sent(client, group.name, sent_at)
 
     def _received_event(self, event: Event) -> None:
         uuid, worker = event["uuid"], self.worker(event["hostname"])
@@ -396,38 +394,6 @@ class Tables:
                 worker.seen = max(worker.seen, now)
         for host in list(self.hosts.values()):
             host.heard = max(host.heard, now)
-
-
-class BeatSenders:
-    """Which clients behave like beat: they send scheduled tasks and nothing else."""
-
-    MOST = 1_000
-
-    def __init__(self) -> None:
-        # Replaced whole by the beat collector when the schedules are read.
-        self.names: frozenset[str] = frozenset()
-        self.clients: dict[str, dict[str, float]] = {}
-        self._mixed: set[str] = set()
-
-    def scheduled(self, client: str, name: str, sent_at: float) -> None:
-        if client in self._mixed or (client not in self.clients and len(self.clients) >= self.MOST):
-            return
-        self.clients.setdefault(client, {})[name] = sent_at
-
-    def other(self, client: str) -> None:
-        if client in self.clients:
-            del self.clients[client]
-            if len(self._mixed) >= self.MOST:
-                self._mixed.clear()
-            self._mixed.add(client)
-
-    def last_sent(self) -> dict[str, float]:
-        """When beat last sent each scheduled task."""
-        newest: dict[str, float] = {}
-        for sent in list(self.clients.values()):
-            for name, at in list(sent.items()):
-                newest[name] = max(at, newest.get(name, 0.0))
-        return newest
 
 
 def host_of(node: str) -> str:

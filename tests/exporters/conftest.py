@@ -13,7 +13,6 @@ from exporters.service import Exporter
 from exporters.settings import ExporterSettings
 from stack.servers import Redis
 
-
 # How long an example takes says more of the machine than of what is tested.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")

@@ -104,6 +104,49 @@ def test_a_client_that_also_sends_other_tasks_is_not_beat():
     assert tables.beat.last_sent() == {}
 
 
+@pytest.mark.parametrize("first", ["posts.new", "posts.publish_due"])
+def test_beat_is_beat_again_once_a_new_schedule_is_read(first):
+    tables, schedules = Tables(), [schedule(last_run_at=NOW - timedelta(seconds=170))]
+    collector = BeatCollector([tables], read=lambda: schedules, clock=NOW.timestamp)
+    collector.update()
+    # Added after the last look at the tables, and sent before the next one.
+    for name in (first, "posts.new", "posts.newer"):
+        sent(tables, name, 100)
+    assert tables.beat.last_sent() == {}
+    schedules += [schedule(name, task=name, last_run_at=None) for name in ("posts.new", "posts.newer")]
+    collector.update()
+    assert tables.beat.last_sent()["posts.new"] == NOW.timestamp() - 100
+    sent(tables, "posts.newer", 10)
+    found = Scraped(render(collector.collect()).decode())
+    assert found.get("celery_beat_last_sent_timestamp_seconds") == NOW.timestamp() - 10
+
+
+def test_removing_a_schedule_does_not_make_beat_another_client():
+    tables, schedules = Tables(), [schedule(), schedule("old", task="posts.old")]
+    collector = BeatCollector([tables], read=lambda: schedules, clock=NOW.timestamp)
+    collector.update()
+    sent(tables, "posts.old", 50)
+    schedules.pop()
+    collector.update()
+    sent(tables, "posts.old", 30)
+    sent(tables, "posts.publish_due", 20)
+    assert tables.beat.last_sent()["posts.publish_due"] == NOW.timestamp() - 20
+
+
+def test_many_clients_do_not_freeze_liveness():
+    tables = Tables()
+    BeatCollector([tables], read=None, names=["posts.publish_due"])
+    for pid in range(3_000):
+        sent(tables, "posts.publish_due", 10_000 - pid, client=f"gen{pid}@cron")
+        sent(tables, "posts.other", 10_000 - pid, client=f"gen{pid}@web")
+    assert tables.beat.last_sent() == {"posts.publish_due": NOW.timestamp() - 7_001}
+    # Beat's last task outlives the memory of beat.
+    sent(tables, "posts.publish_due", 6_000)
+    for pid in range(3_000):
+        sent(tables, "posts.other", 5_000 - pid, client=f"gen{pid}@shop")
+    assert tables.beat.last_sent() == {"posts.publish_due": NOW.timestamp() - 6_000}
+
+
 def test_liveness_without_a_database():
     tables = Tables()
     collector = BeatCollector(

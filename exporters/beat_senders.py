@@ -1,0 +1,65 @@
+"""Which clients behave like beat: they send scheduled tasks and nothing else."""
+
+MOST_CLIENTS = 1_000
+# Tasks kept of what a client sends beside scheduled ones. One shows that it is not beat; some more, because a
+# schedule that was added a moment ago is not known yet, and beat must be beat again once it is.
+MOST_STRANGERS = 8
+
+
+class Client:
+    """When one client last sent each task: scheduled ones, and some of the others."""
+
+    __slots__ = ("newest", "scheduled", "strangers")
+
+    def __init__(self) -> None:
+        self.scheduled: dict[str, float] = {}
+        self.strangers: dict[str, float] = {}
+        self.newest = 0.0
+
+    def as_beat(self, names: frozenset[str]) -> dict[str, float]:
+        """What it sent as beat; empty when it sent anything else."""
+        strangers = dict(self.strangers)
+        return {} if strangers.keys() - names else {**strangers, **self.scheduled}
+
+
+class BeatSenders:
+    """The clients that send tasks, and which of them is beat as far as the schedules are known."""
+
+    def __init__(self) -> None:
+        # Names only join: a task whose schedule was removed was beat's all the same.
+        self.names: frozenset[str] = frozenset()
+        self._clients: dict[str, Client] = {}
+        # What forgotten clients sent as beat.
+        self._kept: dict[str, float] = {}
+
+    def sent(self, client: str, name: str, at: float) -> None:
+        """Note that a client sent a task."""
+        known = self._clients.get(client) or self._new(client)
+        known.newest = at
+        if name in self.names:
+            known.scheduled[name] = at
+        elif name in known.strangers or len(known.strangers) < MOST_STRANGERS:
+            known.strangers[name] = at
+
+    def last_sent(self) -> dict[str, float]:
+        """When beat last sent each scheduled task."""
+        newest = dict(self._kept)
+        for client in list(self._clients.values()):
+            _join(newest, client.as_beat(self.names))
+        return newest
+
+    def _new(self, name: str) -> Client:
+        if len(self._clients) >= MOST_CLIENTS:
+            self._forget_half()
+        client = self._clients[name] = Client()
+        return client
+
+    def _forget_half(self) -> None:
+        by_age = sorted(self._clients, key=lambda name: self._clients[name].newest)
+        for name in by_age[: len(by_age) // 2]:
+            _join(self._kept, self._clients.pop(name).as_beat(self.names))
+
+
+def _join(newest: dict[str, float], other: dict[str, float]) -> None:
+    for name, at in list(other.items()):
+        newest[name] = max(at, newest.get(name, 0.0))
