@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from backup.errors import StoreError
@@ -43,7 +43,6 @@ class PartSink:
         self._room = _Room(BUDGET)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="upload")
         self._failure: BaseException | None = None
-        self._futures: set[Future[None]] = set()
 
     def write(self, data: bytes) -> int:
         """Take some bytes; waits while too many are on their way.
@@ -89,8 +88,7 @@ class PartSink:
             )
         part, self._buffer = self._cut(size)
         self._room.take(size)
-        self._futures = {future for future in self._futures if not future.done()}
-        self._futures.add(self._pool.submit(self._store, self._number, self._offset, part))
+        self._pool.submit(self._store, self._number, self._offset, part)
         self._number, self._offset = self._number + 1, self._offset + size
         self._wanted = self._sizes.of(min(self._number, self._sizes.limit))
 

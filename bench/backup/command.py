@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,10 +15,9 @@ from rich.table import Table
 from bench.backup.data import fill_once
 from bench.backup.subjects import Bench, Measured
 from bench.rounds import measure, workshop
-from sidecar import OpsError
 from sidecar.cli import run
 from stack.paths import ROOT
-from stack.programs import postgres_bin
+from stack.programs import find, postgres_bin
 from stack.servers import ObjectStore, Postgres
 
 LIMIT_FACTOR = 1.3
@@ -88,7 +86,7 @@ def _bench(place: Path, size: int) -> Iterator[Bench]:
             "BACKUP_POSTGRES_BIN": str(postgres_bin()),
             "BACKUP_AGE_RECIPIENTS": identity,
         }
-        yield Bench(postgres.url, postgres_bin(), _zstd(), "bench", place, env)
+        yield Bench(postgres.url, postgres_bin(), find("zstd"), "bench", place, env)
 
 
 def _identity(place: Path) -> str:
@@ -99,13 +97,6 @@ def _identity(place: Path) -> str:
     if not public.exists():
         public.write_text(str(pyrage.x25519.Identity.generate().to_public()))
     return public.read_text()
-
-
-def _zstd() -> Path:
-    found = shutil.which("zstd")
-    if found is None:
-        raise OpsError("the program zstd is not on this machine", hint="apt-get install zstd")
-    return Path(found)
 
 
 def _goals(results: dict[str, list[Measured]]) -> Iterator[Goal]:
