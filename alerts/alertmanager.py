@@ -1,6 +1,5 @@
 """Alertmanager's HTTP API: put an alert in, silence, list."""
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -8,9 +7,10 @@ from typing import Any
 
 import requests
 
+from alerts.finding import direct, find_url
 from sidecar import OpsError
 
-DEFAULT_URL = "http://127.0.0.1:9093"
+PORT = 9093
 CONTAINER = "posthub_alertmanager"
 TIMEOUT = 10
 
@@ -32,9 +32,7 @@ class Alertmanager:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._session = requests.Session()
-        # Alertmanager stands beside us; a proxy of the environment leads elsewhere.
-        self._session.trust_env = False
+        self._session = direct()
 
     def post_alert(
         self, labels: Mapping[str, str], annotations: Mapping[str, str], *, lasts: timedelta
@@ -53,6 +51,15 @@ class Alertmanager:
         """All alerts, with their state and receivers."""
         found: list[dict[str, Any]] = self._ask("GET", "alerts")
         return found
+
+    def fate_of(self, labels: Mapping[str, str]) -> tuple[list[str], list[str]]:
+        """The receivers of the alert with these labels, and what keeps it from them."""
+        one = next((one for one in self.alerts() if one["labels"] == dict(labels)), None)
+        if one is None:
+            return [], []
+        held_back = [f"silenced by {silence}" for silence in one["status"]["silencedBy"]]
+        held_back += [f"inhibited by alert {cause}" for cause in one["status"]["inhibitedBy"]]
+        return [receiver["name"] for receiver in one["receivers"]], held_back
 
     def silence(self, matchers: Sequence[str], *, lasts: timedelta, by: str, comment: str) -> str:
         """Silence what matches all of ``name=value``, ``name=~regex`` or a bare alert name; returns the id."""
@@ -106,31 +113,9 @@ def matcher(text: str) -> dict[str, Any]:
     return {"name": "alertname", "value": text, "isEqual": True, "isRegex": False}
 
 
-def find_url(given: str | None) -> str:
-    """The address given, else this machine's, else that of the compose project's container."""
-    if given:
-        return given
-    return DEFAULT_URL if _answers(DEFAULT_URL) else (_container_url() or DEFAULT_URL)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/-/ready", timeout=1).ok
-    except requests.RequestException:
-        return False
-
-
-def _container_url() -> str | None:
-    form = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
-    try:
-        done = subprocess.run(
-            ["docker", "inspect", "-f", form, CONTAINER],
-            capture_output=True, text=True, check=False, timeout=TIMEOUT,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    addresses = done.stdout.split() if done.returncode == 0 else []
-    return f"http://{addresses[0]}:9093" if addresses else None
+def find(given: str | None) -> Alertmanager:
+    """The Alertmanager at the address given, else the one of this machine or of the compose project."""
+    return Alertmanager(find_url(given, port=PORT, container=CONTAINER, page="/-/ready"))
 
 
 def _silence(document: Mapping[str, Any]) -> Silence:

@@ -1,18 +1,20 @@
 """What must be true of every alert, beyond what promtool and amtool check."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from alerts import table
 from alerts.paths import ROOT, RUNBOOKS, TABLE
-from alerts.rules import SEVERITIES, Alert, alerts, records, thresholds
-from alerts.selectors import selectors
+from alerts.rules import SEVERITIES, Alert, Record, alerts, records, thresholds, thresholds_of_one
+from alerts.selectors import Matcher, selectors
 from alerts.unittests import FIRES, SILENT, cases
 
 ANNOTATIONS = ("summary", "description", "runbook_url", "dashboard_url")
 DASHBOARD = re.compile(r"\{\{ \$externalLabels\.grafana \}\}/d/([a-z-]+)\?")
 # A summary that a phone shows without cutting it.
 LONGEST_SUMMARY = 120
+# How a rule reads what one queue has for itself.
+OF_ONE_QUEUE = Matcher("queue_name", "!=", "")
 # Why an alert has no test that shows it silent.
 NEVER_SILENT = {"Watchdog": "fires always; its absence is what is noticed, outside"}
 
@@ -100,6 +102,19 @@ def thresholds_are_used() -> Iterator[str]:
             yield f"AlertThresholdsMissing: there are {len(thresholds())} thresholds"
 
 
+def thresholds_of_one_queue_are_read(own: Iterable[Record] | None = None) -> Iterator[str]:
+    """A second series of a threshold that a rule reads with scalar() would silence that rule for every queue."""
+    readable = {
+        selector.metric
+        for record in records()
+        for selector in selectors(record.expr)
+        if OF_ONE_QUEUE in selector.matchers
+    }
+    for one in thresholds_of_one() if own is None else own:
+        if one.name not in readable or set(one.labels) != {OF_ONE_QUEUE.label}:
+            yield f"{one.name} {one.labels}: only {', '.join(sorted(readable))} may differ, by queue_name"
+
+
 def table_is_fresh() -> Iterator[str]:
     """docs/alerts.md shows the alerts as they are."""
     if not TABLE.is_file() or table.page() != TABLE.read_text(encoding="utf-8"):
@@ -119,5 +134,6 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     tested_both_ways,
     own_series_exist,
     thresholds_are_used,
+    thresholds_of_one_queue_are_read,
     table_is_fresh,
 )

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import click
 
-from alerts import checks, programs, rules, table
+from alerts import alertmanager, checks, programs, rules, table
 from alerts import render as rendering
-from alerts.alertmanager import Alertmanager, find_url
 from alerts.durations import Duration
 from alerts.paths import ROOT, TABLE
 from alerts.programs import Outcome
@@ -36,7 +35,8 @@ def main() -> None:
       ./ops alerts check                       everything that must be true of rules, routes and pages
       ./ops alerts test celery                 unit tests of one file of rules
       ./ops alerts show RedisDown              the page of an alert, here in the terminal
-      ./ops alerts fire RedisDown              send it as a drill, and see where it arrives
+      ./ops alerts fire RedisDown              send it as a drill, and see to whom it goes
+      ./ops alerts canary                      send a test message, and see where it arrives
       ./ops alerts silence add RedisDown --for 2h --comment "moving Redis"
     """
 
@@ -92,13 +92,40 @@ def docs() -> None:
 def fire(name: str, given: tuple[str, ...], lasts: timedelta, url: str | None) -> None:
     """Send an alert as a drill: as it would look, to whom it would go.
 
-    It carries the label drill=true and resolves by itself.
+    It carries the label drill=true, says DRILL in its title, silences nothing and resolves by itself.
     """
     alert = rules.alert(name)
     labels = labels_of(alert, {**_pairs(given), "drill": "true"})
-    server = Alertmanager(find_url(url))
+    server = alertmanager.find(url)
     server.post_alert(labels, annotations_of(alert, labels), lasts=lasts)
     click.echo(f"sent {name} ({alert.severity}) to {server.url}; it resolves by itself")
+    receivers, held_back = server.fate_of(labels)
+    click.echo(f"goes to: {', '.join(receivers)}")
+    for reason in held_back:
+        click.echo(f"Warning: not sent, {reason}", err=True)
+
+
+@main.command()
+@click.option(
+    "--url", envvar="ALERTS_WATCH_URL", help="The watch's address; found by itself if it runs here."
+)
+@click.option(
+    "--for", "patience", type=Duration(), default="1m", show_default=True, help="How long to look for it."
+)
+def canary(url: str | None, patience: timedelta) -> None:
+    """Have the watch send a test message now, and see where it arrives."""
+    from alerts.watch.asking import ask
+
+    lost = []
+    for seen in ask(url).follow(patience=patience.total_seconds()):
+        if seen.seconds is None:
+            lost.append(seen.receiver)
+        else:
+            click.echo(f"{seen.receiver:10}arrived after {seen.seconds:.0f} s ({seen.evidence})")
+    if lost:
+        raise OpsError(
+            f"not seen at {', '.join(lost)}", hint="./ops alerts show CanaryMissing; the watch's log says why"
+        )
 
 
 @main.group()
@@ -114,14 +141,18 @@ def silence() -> None:
 @URL
 def add_silence(matchers: tuple[str, ...], lasts: timedelta, comment: str, by: str, url: str | None) -> None:
     """Silence what matches all of MATCHERS: an alert's name, name=value or name=~regex."""
-    click.echo(Alertmanager(find_url(url)).silence(matchers, lasts=lasts, by=by, comment=comment))
+    for text in matchers:
+        wanted = alertmanager.matcher(text)
+        if wanted["name"] == "alertname" and wanted["isEqual"] and not wanted["isRegex"]:
+            rules.alert(wanted["value"])
+    click.echo(alertmanager.find(url).silence(matchers, lasts=lasts, by=by, comment=comment))
 
 
 @silence.command("list")
 @URL
 def list_silences(url: str | None) -> None:
     """List the silences that are in force or will be."""
-    for one in Alertmanager(find_url(url)).silences():
+    for one in alertmanager.find(url).silences():
         click.echo(
             f"{one.id}  {one.state}  until {one.ends}  {' '.join(one.matchers)}  {one.by}: {one.comment}"
         )
@@ -132,7 +163,7 @@ def list_silences(url: str | None) -> None:
 @URL
 def end_silence(ids: tuple[str, ...], url: str | None) -> None:
     """End silences by their ids."""
-    server = Alertmanager(find_url(url))
+    server = alertmanager.find(url)
     for one in ids:
         server.expire(one)
 
@@ -141,10 +172,11 @@ def end_silence(ids: tuple[str, ...], url: str | None) -> None:
 @click.argument("component", nargs=-1)
 def test(component: tuple[str, ...]) -> None:
     """Run the unit tests of the rules, all or those of some files (celery, backup …)."""
+    stems = sorted(path.stem for path in programs.rule_tests())
+    unknown = [name for name in component if not any(stem.startswith(name) for stem in stems)]
+    if unknown:
+        raise UsageError(f"no tests for {' '.join(unknown)}", hint=", ".join(stems))
     paths = [path for path in programs.rule_tests() if not component or path.stem.startswith(component)]
-    if not paths:
-        names = ", ".join(sorted(path.stem for path in programs.rule_tests()))
-        raise OpsError(f"no tests for {' '.join(component)}", hint=names)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         _report(pool.map(programs.run_rule_test, paths))
 

@@ -83,6 +83,11 @@ def thresholds() -> dict[str, float]:
     return {one.name: float(one.expr) for one in records() if one.file == THRESHOLDS.stem and not one.labels}
 
 
+def thresholds_of_one(folder: Path = RULES) -> tuple[Record, ...]:
+    """The thresholds that one queue has for itself."""
+    return tuple(one for one in records(folder) if one.file == THRESHOLDS.stem and one.labels)
+
+
 def _rules(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted(folder.glob("*.yml")):
         for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:

@@ -20,6 +20,7 @@ class Case:
         kind: ``fires`` or ``silent``, as the test's name says.
         text: what its name says about the situation.
         expected: number of alerts that each moment asks for.
+        labels: the labels of every alert that is asked for.
     """
 
     file: str
@@ -27,6 +28,7 @@ class Case:
     kind: str
     text: str
     expected: tuple[int, ...]
+    labels: tuple[frozenset[str], ...]
 
     @property
     def keeps_its_word(self) -> bool:
@@ -43,11 +45,13 @@ def _cases(path: Path) -> Iterator[Case]:
     for test in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]:
         title, _, text = test.get("name", "").partition(": ")
         alert, _, kind = title.partition(" ")
-        moments = test.get("alert_rule_test", [])
+        moments = [one for one in test.get("alert_rule_test", []) if one["alertname"] == alert]
+        expected = [moment.get("exp_alerts") or [] for moment in moments]
         yield Case(
             path.stem,
             alert,
             kind,
             text,
-            tuple(len(moment.get("exp_alerts") or []) for moment in moments if moment["alertname"] == alert),
+            tuple(len(found) for found in expected),
+            tuple(frozenset(one.get("exp_labels", {})) for found in expected for one in found),
         )

@@ -32,7 +32,12 @@ OWNERS = {
     "redis_exporter": (59000, 59000),
 }
 # Volumes of earlier installations belong to root, or to nobody yet.
-VOLUMES = {"caddy_data": "caddy", "caddy_config": "caddy", "alertmanager_config": "alertmanager"}
+VOLUMES = {
+    "caddy_data": "caddy",
+    "caddy_config": "caddy",
+    "alertmanager_config": "alertmanager",
+    "alert_watch_data": "alertmanager",
+}
 
 POSTGRES = "posthub_postgres_prod:5432/posthub"
 REDIS = "posthub_redis_prod:6379"

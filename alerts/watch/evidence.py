@@ -1,7 +1,7 @@
 """How we know that a test message arrived: it is read back at the other end, or the other end took it.
 
 Read back is proof. Where nothing can be read back (Telegram shows a bot no messages of its own), what remains is that
-Alertmanager's counters rose for that integration and its failures did not: the provider's API said yes.
+Alertmanager counted a call of that integration that did not fail: the provider's API said yes.
 """
 
 import imaplib
@@ -14,8 +14,12 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 TIMEOUT = 15
-SENT = "alertmanager_notifications_total"
-FAILED = "alertmanager_notifications_failed_total"
+TRIED = "alertmanager_notification_requests_total"
+FAILED = "alertmanager_notification_requests_failed_total"
+# Alertmanager has it with --enable-feature=receiver-name-in-metrics, and our receiver for test messages is called so.
+NAMED, CANARY = "receiver_name", "canary"
+# The dead-man's switch is called through this one each minute.
+SHARED = ("webhook",)
 
 
 class Evidence(Protocol):
@@ -71,30 +75,43 @@ class Mailbox:
 
 
 class Accepted:
-    """Alertmanager's word that the provider took what it was given since the message was sent."""
+    """Alertmanager's word that the provider took what it was given since the message was sent.
+
+    Args:
+        integration: Alertmanager's name of it.
+        read: fetches Alertmanager's metrics.
+    """
 
     kind = "accepted"
 
     def __init__(self, integration: str, read: Callable[[], str]) -> None:
         self._integration = integration
         self._read = read
-        self._before = (0.0, 0.0)
+        self._before: float | None = None
 
     def begin(self) -> None:
-        self._before = self._counts()
+        self._before = None
+        self._before = self._taken()
 
     def found(self, nonce: str) -> bool:  # noqa: ARG002 - counters know no message
-        sent, failed = self._counts()
-        return sent > self._before[0] and failed == self._before[1]
+        # Two counters are read, which a call that just fails raises one after the other: it must hold twice.
+        before = self._before
+        return before is not None and all(self._taken() > before for _ in range(2))
 
-    def _counts(self) -> tuple[float, float]:
-        totals = {SENT: 0.0, FAILED: 0.0}
-        for family in text_string_to_metric_families(_relevant(self._read())):
-            for sample in family.samples:
-                if sample.name in totals and sample.labels.get("integration") == self._integration:
-                    totals[sample.name] += sample.value
-        return totals[SENT], totals[FAILED]
+    def _taken(self) -> float:
+        """Calls that the provider answered well: those tried without those that failed, both counted afterwards."""
+        samples = [
+            sample
+            for family in text_string_to_metric_families(_relevant(self._read()))
+            for sample in family.samples
+            if sample.labels.get("integration") == self._integration
+        ]
+        named = [sample for sample in samples if NAMED in sample.labels]
+        if not named and self._integration in SHARED:
+            raise OSError(f"{self._integration} has other receivers, and Alertmanager does not name them")
+        counted = [sample for sample in named if sample.labels[NAMED] == CANARY] if named else samples
+        return sum(sample.value if sample.name == TRIED else -sample.value for sample in counted)
 
 
 def _relevant(text: str) -> str:
-    return "\n".join(re.findall(r"(?m)^alertmanager_notifications_(?:failed_)?total\{.*$", text)) + "\n"
+    return "\n".join(re.findall(rf"(?m)^(?:{TRIED}|{FAILED})\{{.*$", text)) + "\n"

@@ -19,12 +19,13 @@ class Heartbeat:
     Args:
         url: None when there is none.
         clock: seconds since the epoch.
+        last_success: when it answered before a restart, 0 never.
     """
 
-    def __init__(self, url: str | None, *, clock: Callable[[], float]) -> None:
+    def __init__(self, url: str | None, *, clock: Callable[[], float], last_success: float = 0.0) -> None:
         self._url = url
         self._clock = clock
-        self.last_success = 0.0
+        self.last_success = last_success if url else 0.0
         self.failures = 0
 
     @property

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from typing import Any, Self
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -20,13 +20,20 @@ from alerts.render import CHANNELS
 from alerts.watch.canary import Canary
 from alerts.watch.evidence import Accepted, Evidence, Mailbox, Page
 from alerts.watch.heartbeat import Heartbeat
+from alerts.watch.memory import Memory
 from alerts.watch.settings import WatchSettings
 from sidecar import OpsError
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
+# Between looks for a message that is overdue: providers limit how often they may be asked.
+LATE_LOOK_SECONDS = 60.0
+# Between messages while one is missing, and before the next try when Alertmanager did not take one.
+AGAIN_SECONDS = 3600.0
+RETRY_SECONDS = 60.0
 LARGEST_BODY = 1024 * 1024
+DAY = 86400.0
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -76,18 +83,28 @@ class Watch:
         self, settings: WatchSettings, receivers: ReceiverSettings, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._settings = settings
+        self._clock = clock
+        self.started = clock()
         alertmanager = Alertmanager(settings.alertmanager_url)
         url = settings.heartbeat_url.get_secret_value() if settings.heartbeat_url else None
-        self.heartbeat = Heartbeat(url, clock=clock)
+        self._memory = Memory(settings.state)
+        known = self._memory.load()
+        self.heartbeat = Heartbeat(url, clock=clock, last_success=float(known.get("heartbeat", 0.0)))
         self.canary = Canary(
             alertmanager,
             evidence(settings, receivers, alertmanager),
             patience=settings.canary_patience,
             clock=clock,
+            known=known.get("canary"),
         )
+        self._tried = self.canary.sent
+        self._due = self._first()
         self._registry = CollectorRegistry()
         self._registry.register(_Metrics(self))
-        self._stopping = threading.Event()
+        self._stopping = False
+        # Set to end a pause: the service stops, or somebody asks for a test message.
+        self._wake = threading.Event()
+        self._saving = threading.Lock()
         self._server = _Server((settings.host, settings.port), self)
         self.port = int(self._server.server_address[1])
         self._threads = [
@@ -101,7 +118,8 @@ class Watch:
         return self
 
     def stop(self) -> None:
-        self._stopping.set()
+        self._stopping = True
+        self._wake.set()
         self._server.shutdown()
         self._server.server_close()
         for thread in self._threads:
@@ -124,24 +142,67 @@ class Watch:
             names = {alert["labels"]["alertname"] for alert in alerts if alert["status"] == "firing"}
         except (KeyError, TypeError) as error:
             raise ValueError("not a webhook of Alertmanager") from error
-        return "Watchdog" in names and self.heartbeat.beat()
+        if "Watchdog" not in names or not self.heartbeat.beat():
+            return False
+        self._remember()
+        return True
 
     def metrics(self) -> bytes:
         return generate_latest(self._registry)
 
+    def is_healthy(self) -> bool:
+        """Whether all that it does is still being done."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def ask(self) -> None:
+        """Have a test message sent now."""
+        self._due = 0.0
+        self._wake.set()
+
+    def state(self) -> dict[str, Any]:
+        """When the last test message was sent, and what is known of each receiver."""
+        return {**self.canary.state(), "evidence": self.canary.kinds}
+
     def _follow(self) -> None:
-        due = time.monotonic() + seconds_until_next(self._settings, datetime.now(UTC))
-        while not self._stopping.wait(min(LOOK_SECONDS, max(0.1, due - time.monotonic()))):
+        while not self._stopping:
+            self._wake.wait(self._pause())
+            self._wake.clear()
             self.canary.look()
-            if time.monotonic() >= due:
+            if not self._stopping and self._clock() >= self._next():
                 self._send()
-                due = time.monotonic() + seconds_until_next(self._settings, datetime.now(UTC))
+            self._remember()
+
+    def _pause(self) -> float:
+        longest = LOOK_SECONDS if self.canary.is_fresh else LATE_LOOK_SECONDS
+        return min(longest, max(0.1, self._next() - self._clock()))
+
+    def _next(self) -> float:
+        """When the next message is due: on schedule, sooner while one is missing."""
+        again = self._tried + AGAIN_SECONDS
+        return min(self._due, again) if self.canary.is_missing else self._due
+
+    def _first(self) -> float:
+        """A start does not wait for the schedule when the last message is older than the schedule allows."""
+        every = self._settings.canary_every or DAY
+        return self.started if self.started - self.canary.sent >= every else self._scheduled()
+
+    def _scheduled(self) -> float:
+        now = self._clock()
+        return now + seconds_until_next(self._settings, datetime.fromtimestamp(now, UTC))
 
     def _send(self) -> None:
+        self._tried = self._clock()
         try:
             self.canary.send()
         except OpsError as error:
             log.warning("test message not sent: %s", error.message)
+            self._due = self._tried + RETRY_SECONDS
+        else:
+            self._due = self._scheduled()
+
+    def _remember(self) -> None:
+        with self._saving:
+            self._memory.save({"heartbeat": self.heartbeat.last_success, "canary": self.canary.state()})
 
 
 class _Metrics(Collector):
@@ -150,6 +211,14 @@ class _Metrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         heartbeat, canary = self._watch.heartbeat, self._watch.canary
+        yield GaugeMetricFamily(
+            "alerts_watch_start_timestamp_seconds", "When this process began to watch", self._watch.started
+        )
+        yield GaugeMetricFamily(
+            "alerts_heartbeat_configured",
+            "1 if there is a dead-man's switch to call",
+            float(heartbeat.configured),
+        )
         yield GaugeMetricFamily(
             "alerts_heartbeat_last_success_timestamp_seconds",
             "When the dead-man's switch last answered; 0 never",
@@ -209,13 +278,20 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/metrics":
             self._answer(200, self.server.watch.metrics(), METRICS)
         elif self.path == "/healthz":
-            self._answer(200, b"ok\n")
+            healthy = self.server.watch.is_healthy()
+            self._answer(200 if healthy else 503, b"ok\n" if healthy else b"a part of it has died\n")
+        elif self.path == "/canary":
+            self._answer(200, json.dumps(self.server.watch.state()).encode(), "application/json")
         else:
-            self._answer(404, b"there are /metrics, /healthz and POST /watchdog\n")
+            self._answer(404, b"there are /metrics, /healthz, /canary and POST /watchdog, /canary\n")
 
     def do_POST(self) -> None:
+        if self.path == "/canary":
+            self.server.watch.ask()
+            self._answer(202, b"a test message is on its way\n")
+            return
         if self.path != "/watchdog":
-            self._answer(404, b"there is POST /watchdog\n")
+            self._answer(404, b"there are POST /watchdog and /canary\n")
             return
         try:
             reached = self.server.watch.received(self._body())

@@ -1,6 +1,7 @@
 """Settings of ``python -m alerts watch``; the receivers' own are alerts.receivers.ReceiverSettings."""
 
 from datetime import time
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
@@ -56,6 +57,11 @@ class WatchSettings(Settings):
         gt=0,
         validation_alias=AliasChoices("ALERTS_CANARY_PATIENCE"),
         description="Seconds after which a test message counts as missing.",
+    )
+    state: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("ALERTS_WATCH_STATE"),
+        description="File that keeps since when test messages are missing; without it a restart forgets.",
     )
     slack_readback_url: SecretStr | None = Field(
         None,

@@ -8,6 +8,7 @@ import pytest
 
 from alerts import checks, programs, rules
 from alerts.paths import RULES
+from alerts.rules import Record
 
 # A number that something is compared with; a burn rate's factor stands before its threshold.
 COMPARED = re.compile(r"[<>=]=?\s*(\d[\d.]*)(?![\d.]*\s*\*)")
@@ -52,6 +53,23 @@ def test_numbers_stand_only_among_the_thresholds() -> None:
     accepted = {"0", "1", "16", str(len(rules.thresholds()))}
     for alert in rules.alerts():
         assert set(COMPARED.findall(alert.expr)) <= accepted, alert.name
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "accepted"),
+    [
+        ("threshold:celery_queue_length:max", {"queue_name": "ai_jobs"}, True),
+        ("threshold:celery_queue_age:seconds", {"queue_name": "ai_jobs"}, True),
+        ("threshold:celery_queue_age_critical:seconds", {"queue_name": "ai_jobs"}, True),
+        ("threshold:celery_queue_growing:min", {"queue_name": "ai_jobs"}, False),
+        ("threshold:celery_queue_age:seconds", {"queue": "ai_jobs"}, False),
+    ],
+)
+def test_a_queues_own_threshold_must_be_one_that_is_read_by_queue(
+    name: str, labels: dict[str, str], accepted: bool
+) -> None:
+    own = Record(name, "60", labels, "thresholds")
+    assert (not list(checks.thresholds_of_one_queue_are_read([own]))) == accepted
 
 
 def test_rules_files_are_named_after_components() -> None:

@@ -1,25 +1,30 @@
 """The way to people is watched: the dead-man's switch is fed, a lost test message shows."""
 
 import json
+import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from click.testing import CliRunner, Result
 from prometheus_client.parser import text_string_to_metric_families
 
 from alerts.alertmanager import Alertmanager as Api
+from alerts.cli import main
 from alerts.receivers import ReceiverSettings
 from alerts.render import configuration, write
 from alerts.watch.canary import Canary
-from alerts.watch.evidence import Accepted, Page
+from alerts.watch.evidence import FAILED, TRIED, Accepted, Page
 from alerts.watch.heartbeat import Heartbeat
 from alerts.watch.service import Watch, seconds_until_next
 from alerts.watch.settings import WatchSettings
-from sidecar import UsageError
+from sidecar import OpsError, UsageError
 from stack.servers import Alertmanager
 from stack.waiting import wait_for
 
@@ -29,7 +34,7 @@ class Double:
 
     def __init__(self) -> None:
         self.pings = 0
-        self.posted = ""
+        self.posted, self.posts = "", 0
         self.status = 200
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -47,7 +52,8 @@ class Double:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                double.posted += f"{body}\n" if double.status == 200 else ""
+                double.posts += 1
+                double.posted += f"{body}\n" if self.path == "/chat" and double.status == 200 else ""
                 self._answer("ok")
 
             def _answer(self, text: str) -> None:
@@ -72,7 +78,7 @@ def world() -> Iterator[Double]:
 
 @pytest.fixture
 def outside(world: Double) -> Double:
-    world.pings, world.posted, world.status = 0, "", 200
+    world.pings, world.posted, world.posts, world.status = 0, "", 0, 200
     return world
 
 
@@ -80,17 +86,23 @@ def outside(world: Double) -> Double:
 def alertmanager(tmp_path_factory: pytest.TempPathFactory, world: Double) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("alertmanager")
     config = folder / "alertmanager.yml"
-    write(config, configuration(ReceiverSettings.load({"ALERTMANAGER_WEBHOOK_URL": f"{world.url}/chat"})))
+    environ = {
+        "ALERTMANAGER_WEBHOOK_URL": f"{world.url}/chat", "ALERTMANAGER_SLACK_URL": f"{world.url}/slack",
+        # Nothing listens there.
+        "ALERTMANAGER_SMTP_SMARTHOST": "127.0.0.1:1", "ALERTMANAGER_EMAIL_TO": "oncall@posthub.test",
+        "ALERTMANAGER_EMAIL_FROM": "alerts@posthub.test",
+    }  # fmt: skip
+    write(config, configuration(ReceiverSettings.load(environ)))
     with Alertmanager(folder, config=config) as server:
         yield Api(server.url)
 
 
-def watch(outside: Double, **more: str) -> Watch:
+def watch(outside: Double, *, clock: Callable[[], float] = time.time, **more: str) -> Watch:
     environ = {
         "ALERTS_WATCH_HOST": "127.0.0.1", "ALERTS_WATCH_PORT": "0", "ALERTMANAGER_URL": "http://127.0.0.1:1",
         "ALERTMANAGER_HEARTBEAT_URL": f"{outside.url}/ping", **more,
     }  # fmt: skip
-    return Watch(WatchSettings.load(environ), ReceiverSettings.load(environ))
+    return Watch(WatchSettings.load(environ), ReceiverSettings.load(environ), clock=clock)
 
 
 def metrics(running: Watch) -> dict[str, float]:
@@ -167,20 +179,79 @@ def test_a_test_message_is_found_at_the_other_end(alertmanager: Api, outside: Do
     assert canary.arrivals["webhook"].missing_since == 0
 
 
+def accepted(alertmanager: Api, integration: str) -> Canary:
+    evidence = {integration: Accepted(integration, alertmanager.metrics)}
+    return Canary(alertmanager, evidence, patience=600, clock=lambda: 5.0)
+
+
+def failures(alertmanager: Api, integration: str) -> float:
+    found = re.search(rf'{FAILED}{{integration="{integration}"}} (\d+)', alertmanager.metrics())
+    return float(found.group(1)) if found else 0.0
+
+
 def test_what_cannot_be_read_back_is_taken_from_alertmanagers_counters(
     alertmanager: Api, outside: Double
 ) -> None:
-    canary = Canary(
-        alertmanager, {"webhook": Accepted("webhook", alertmanager.metrics)}, patience=60, clock=lambda: 5.0
-    )
+    canary = accepted(alertmanager, "slack")
     canary.send()
 
     def arrived() -> bool:
         canary.look()
-        return canary.arrivals["webhook"].at > 0
+        return canary.arrivals["slack"].at > 0
 
     wait_for(arrived, timeout=30, what="the counters", hint="look at Alertmanager's log")
-    assert canary.kinds == {"webhook": "accepted"}
+    assert canary.kinds == {"slack": "accepted"}
+
+
+@pytest.mark.parametrize("integration", ["email", "slack"])
+def test_what_is_refused_or_answers_nobody_is_not_taken_for_arrived(
+    alertmanager: Api, outside: Double, integration: str
+) -> None:
+    """While Alertmanager still tries, its count of notifications has risen and that of failures has not."""
+    outside.status = 500
+    canary, before = accepted(alertmanager, integration), failures(alertmanager, integration)
+    canary.send()
+
+    def failed() -> bool:
+        canary.look()
+        return failures(alertmanager, integration) >= before + 2
+
+    wait_for(failed, timeout=60, what="failures", hint="look at Alertmanager's log")
+    canary.look()
+    assert canary.arrivals[integration].at == 0
+
+
+def counters(*calls: tuple[str, int, int]) -> str:
+    """Alertmanager's page where it names receivers: receiver, calls tried, calls failed."""
+    return "".join(
+        f'{TRIED}{{integration="webhook",receiver_name="{name}"}} {tried}\n'
+        f'{FAILED}{{integration="webhook",receiver_name="{name}"}} {failed}\n'
+        for name, tried, failed in calls
+    )
+
+
+@pytest.mark.parametrize(
+    ("canary", "heartbeat", "arrived"),
+    [((1, 0), (0, 0), True), ((1, 1), (3, 0), False), ((0, 0), (3, 0), False), ((2, 1), (3, 3), True)],
+)
+def test_calls_of_other_receivers_prove_nothing(
+    canary: tuple[int, int], heartbeat: tuple[int, int], arrived: bool
+) -> None:
+    pages = [counters(("canary", 0, 0), ("heartbeat", 0, 0))]
+    evidence = Accepted("webhook", lambda: pages[-1])
+    evidence.begin()
+    pages.append(counters(("canary", *canary), ("heartbeat", *heartbeat)))
+    assert evidence.found("nonce") == arrived
+
+
+def test_a_webhook_is_not_taken_for_arrived_where_its_receivers_are_not_named(
+    alertmanager: Api, outside: Double
+) -> None:
+    canary = accepted(alertmanager, "webhook")
+    canary.send()
+    wait_for(lambda: outside.posts >= 2, timeout=30, what="both calls", hint="look at Alertmanager's log")
+    canary.look()
+    assert canary.arrivals["webhook"].at == 0
 
 
 def test_a_lost_test_message_shows_since_when(alertmanager: Api, outside: Double) -> None:
@@ -200,6 +271,44 @@ def test_a_lost_test_message_shows_since_when(alertmanager: Api, outside: Double
     assert canary.arrivals["slack"].missing_since == 1000.0
 
 
+class Slow:
+    """A receiver's other end that shows one message."""
+
+    kind = "read-back"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.shows = ""
+
+    def begin(self) -> None:
+        """Nothing."""
+
+    def found(self, nonce: str) -> bool:
+        self.asked.append(nonce)
+        return nonce == self.shows
+
+
+def test_a_message_that_comes_late_ends_it(alertmanager: Api, outside: Double) -> None:
+    now, mailbox = [1000.0], Slow()
+    canary = Canary(alertmanager, {"email": mailbox}, patience=60, clock=lambda: now[0])
+    canary.send()
+    now[0] = 1061.0
+    canary.look()
+    canary.send()
+    assert canary.is_missing
+    # The first message of the two.
+    mailbox.shows, now[0] = mailbox.asked[0], 1100.0
+    canary.look()
+    assert (canary.arrivals["email"].missing_since, canary.arrivals["email"].seconds) == (0, 100)
+    # An old message is no proof of the next.
+    canary.send()
+    canary.look()
+    assert canary.arrivals["email"].at == 1100.0
+    now[0] = 1200.0
+    canary.look()
+    assert canary.is_missing
+
+
 def test_a_receiver_that_cannot_be_asked_is_missing_too(alertmanager: Api) -> None:
     now = [1000.0]
     canary = Canary(alertmanager, {"slack": Page("http://127.0.0.1:1/")}, patience=60, clock=lambda: now[0])
@@ -207,6 +316,114 @@ def test_a_receiver_that_cannot_be_asked_is_missing_too(alertmanager: Api) -> No
     now[0] = 1061.0
     canary.look()
     assert canary.arrivals["slack"].missing_since == 1000.0
+
+
+def test_a_restart_forgets_nothing(outside: Double, tmp_path: Path) -> None:
+    now = [1_800_000_000.0]
+    environ = {
+        "ALERTS_WATCH_STATE": str(tmp_path / "watch.json"),
+        "ALERTMANAGER_SLACK_URL": f"{outside.url}/slack", "ALERTS_READBACK_SLACK_URL": f"{outside.url}/ping",
+    }  # fmt: skip
+    with watch(outside, clock=lambda: now[0], **environ) as running:
+        running.canary.arrivals["slack"].missing_since = now[0] - 100
+        assert watchdog(running, FIRING) == 200
+    now[0] += 5
+    with watch(outside, clock=lambda: now[0], **environ) as running:
+        shown = metrics(running)
+    assert shown["alerts_heartbeat_last_success_timestamp_seconds"] == now[0] - 5
+    assert shown["alerts_canary_missing_since_timestamp_secondsslack"] == now[0] - 105
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"canary": {}}'])
+def test_a_memory_that_cannot_be_read_is_begun_anew(outside: Double, tmp_path: Path, text: str) -> None:
+    (tmp_path / "watch.json").write_text(text)
+    with watch(outside, ALERTS_WATCH_STATE=str(tmp_path / "watch.json")) as running:
+        assert watchdog(running, FIRING) == 200
+    assert json.loads((tmp_path / "watch.json").read_text())["heartbeat"] > 1e9
+
+
+def test_a_folder_that_cannot_be_written_does_not_stop_the_watch(outside: Double, tmp_path: Path) -> None:
+    with watch(outside, ALERTS_WATCH_STATE=str(tmp_path / "no" / "watch.json")) as running:
+        assert watchdog(running, FIRING) == 200
+
+
+def sent_after(running: Watch, moment: float) -> bool:
+    return wait_for(
+        lambda: running.canary.sent > moment,
+        timeout=20,
+        what="a test message",
+        hint="see alerts/watch/service.py",
+    )
+
+
+def test_the_first_message_does_not_wait_for_the_schedule(alertmanager: Api, outside: Double) -> None:
+    with watch(outside, ALERTMANAGER_URL=alertmanager.url) as running:
+        sent_after(running, 0)
+        assert metrics(running)["alerts_canary_sent_timestamp_seconds"] > 1e9
+        assert metrics(running)["alerts_watch_start_timestamp_seconds"] > 1e9
+        assert metrics(running)["alerts_heartbeat_configured"] == 1
+
+
+def test_a_message_that_was_not_taken_is_not_called_sent(outside: Double) -> None:
+    canary = Canary(Api("http://127.0.0.1:1"), {}, patience=60, clock=lambda: 5.0)
+    with pytest.raises(OpsError, match="does not answer"):
+        canary.send()
+    assert canary.sent == 0
+
+
+def test_while_one_is_missing_messages_come_more_often(alertmanager: Api, outside: Double) -> None:
+    """The hour passes by the clock, not in the test."""
+    now = [1_800_000_000.0]
+    environ = {
+        "ALERTMANAGER_URL": alertmanager.url, "ALERTS_CANARY_PATIENCE": "0.1",
+        "ALERTMANAGER_SLACK_URL": f"{outside.url}/slack", "ALERTS_READBACK_SLACK_URL": f"{outside.url}/ping",
+    }  # fmt: skip
+    with watch(outside, clock=lambda: now[0], **environ) as running:
+        sent_after(running, 0)
+        now[0] += 3700
+        running._wake.set()
+        sent_after(running, 1_800_000_000.0)
+        assert running.canary.is_missing
+
+
+def ask(alertmanager: Api, outside: Double, seconds: int, **receiver: str) -> Result:
+    with watch(outside, ALERTMANAGER_URL=alertmanager.url, **receiver) as running:
+        sent_after(running, 0)
+        url = f"http://127.0.0.1:{running.port}"
+        return CliRunner().invoke(main, ["canary", "--url", url, "--for", f"{seconds}s"])
+
+
+def test_a_test_message_can_be_asked_for(alertmanager: Api, outside: Double) -> None:
+    chat = f"{outside.url}/chat"
+    done = ask(alertmanager, outside, 60, ALERTMANAGER_WEBHOOK_URL=chat, ALERTS_READBACK_WEBHOOK_URL=chat)
+    assert done.exit_code == 0, done.output
+    assert re.fullmatch(r"webhook +arrived after \d+ s \(read-back\)\n", done.output)
+
+
+def test_a_receiver_where_it_is_not_seen_is_named(alertmanager: Api, outside: Double) -> None:
+    done = ask(
+        alertmanager, outside, 5,
+        ALERTMANAGER_SLACK_URL=f"{outside.url}/slack", ALERTS_READBACK_SLACK_URL=f"{outside.url}/ping",
+    )  # fmt: skip
+    assert "not seen at slack" in str(done.exception)
+
+
+def test_without_a_watch_there_is_nothing_to_ask() -> None:
+    done = CliRunner().invoke(main, ["canary", "--url", "http://127.0.0.1:1"])
+    assert "does not answer" in str(done.exception)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_watch_that_lost_a_part_is_not_healthy(outside: Double, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(_: Canary) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(Canary, "look", breaks)
+    with watch(outside) as running:
+        wait_for(
+            lambda: requests.get(f"http://127.0.0.1:{running.port}/healthz", timeout=5).status_code == 503,
+            timeout=20, what="the end of a thread", hint="see Watch.is_healthy",
+        )  # fmt: skip
 
 
 def test_each_receiver_that_is_on_is_watched_with_the_best_evidence(outside: Double) -> None:
