@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 
@@ -95,6 +96,28 @@ class ReceiverSettings(Settings):
         description="Time zone of the quiet hours, such as Europe/Prague.",
     )
 
+    @field_validator("slack_url", "webhook_url", "heartbeat_url")
+    @classmethod
+    def _secret_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _check_address(value.get_secret_value())
+        return value
+
+    @field_validator("watch_url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is not None:
+            _check_address(value)
+        return value
+
+    @field_validator("smtp_smarthost")
+    @classmethod
+    def _host_and_port(cls, value: str | None) -> str | None:
+        host, colon, port = (value or "").rpartition(":")
+        if value is not None and not (host and colon and port.isdigit() and int(port) < 65536):
+            raise ValueError("must be host:port such as mail.example.com:587")
+        return value
+
     @field_validator("quiet_hours")
     @classmethod
     def _hours(cls, value: str) -> str:
@@ -128,6 +151,13 @@ def hours_of(text: str) -> tuple[str, str] | None:
     if not dash or not (_is_clock(start) and _is_clock(end)) or start == end:
         raise ValueError("must be two different times such as 22:00-07:00, or off")
     return start, end
+
+
+def _check_address(text: str) -> None:
+    """Alertmanager refuses its whole configuration for one address that is none, and every channel with it."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or text != text.strip():
+        raise ValueError("must be an address such as https://example.com/path")
 
 
 def _is_clock(text: str) -> bool:

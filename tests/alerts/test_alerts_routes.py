@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from alerts import programs, rules
 from alerts.alertmanager import Alertmanager as Api
+from alerts.cli import main
 from alerts.receivers import ReceiverSettings
 from alerts.render import configuration, write
 from alerts.rules import Alert, alert
@@ -60,7 +61,8 @@ INHIBITIONS = [
     ("PostgresDown", ["HighErrorRate", "DjangoDatabaseErrors", "CeleryBeatDown", "ApiAvailabilityBurnFast", "BackupFailed"],
      ["BackupMissing", "CeleryNoWorkers", "TargetDown"]),
     ("HostDown", ["TargetDown", "CeleryNoWorkers", "ApiProbeFailed", "RedisDown", "EdgeProbeFailed"],
-     ["BackupMissing", "BackupVerificationFailed", "Watchdog"]),
+     ["BackupMissing", "BackupNeverReported", "BackupUnverified", "BackupVerificationFailed", "BackupScheduleStopped",
+      "Watchdog"]),
     ("CeleryNoWorkers", ["CeleryWorkerDown", "CeleryQueueNoConsumers", "CeleryQueueBacklog", "CeleryQueueAgeCritical"],
      ["CeleryBeatDown", "CeleryTaskFailureRatioCritical"]),
     ("CeleryBeatDown", ["CeleryScheduledTaskMissed"], ["CeleryWorkerDown"]),
@@ -89,6 +91,21 @@ def test_a_cause_silences_its_symptoms_only(
     assert {found["labels"]["alertname"] for found in mine} - quiet == {cause, *heard}
 
 
+@pytest.mark.parametrize("cause", [cause for cause, _, _ in INHIBITIONS])
+def test_a_drill_silences_nothing_and_keeps_apart(api: Api, cause: str) -> None:
+    (silenced,) = (names for name, names, _ in INHIBITIONS if name == cause)
+    where = {"environment": f"drill-{cause}", "host": "h", "mountpoint": "/", "instance": "i"}
+    drill = labels_of(alert(cause), {**where, "drill": "true"})
+    for labels in (drill, *(labels_of(alert(name), where) for name in silenced)):
+        api.post_alert(labels, {}, lasts=timedelta(minutes=5))
+    mine = [found for found in api.alerts() if found["labels"]["environment"] == where["environment"]]
+    causes = [found["status"]["inhibitedBy"] for found in mine]
+    assert len(mine) == len(silenced) + 1
+    # Some of the symptoms are causes of others.
+    (fingerprint,) = (found["fingerprint"] for found in mine if found["labels"].get("drill"))
+    assert all(fingerprint not in found for found in causes)
+
+
 def test_another_environment_is_not_silenced(api: Api) -> None:
     api.post_alert(labels_of(alert("RedisDown"), {"environment": "one"}), {}, lasts=timedelta(minutes=5))
     api.post_alert(labels_of(alert("HighErrorRate"), {"environment": "two"}), {}, lasts=timedelta(minutes=5))
@@ -107,17 +124,33 @@ def test_a_silence_is_set_listed_and_ended(api: Api) -> None:
     assert api.silences() == []
 
 
-def test_a_drill_shows_up_as_it_would_look(api: Api, tmp_path: Path) -> None:
-    from click.testing import CliRunner
+def ops_alerts(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
 
-    from alerts.cli import main
 
-    done = CliRunner().invoke(
-        main, ["fire", "CeleryQueueBacklog", "--label", "queue_name=ai_jobs", "--url", api.url]
-    )
+def test_a_drill_shows_up_as_it_would_look(api: Api) -> None:
+    done = ops_alerts("fire", "CeleryQueueBacklog", "--label", "queue_name=ai_jobs", "--url", api.url)
     assert done.exit_code == 0, done.output
-    (found,) = [one for one in api.alerts() if one["labels"].get("drill") == "true"]
-    assert found["labels"]["queue_name"] == "ai_jobs"
+    assert "goes to: chat" in done.output
+    (found,) = [one for one in api.alerts() if one["labels"].get("queue_name") == "ai_jobs"]
+    assert found["labels"]["drill"] == "true"
     assert found["annotations"]["summary"] == "42 tasks wait in queue ai_jobs"
     assert found["annotations"]["runbook_url"].endswith("/CeleryQueueBacklog.md")
-    assert [receiver["name"] for receiver in found["receivers"]] == ["chat"]
+
+
+def test_a_drill_that_is_held_back_says_so(api: Api) -> None:
+    made = api.silence(["RedisRestarted"], lasts=timedelta(hours=1), by="someone", comment="moving Redis")
+    done = ops_alerts("fire", "RedisRestarted", "--url", api.url)
+    api.expire(made)
+    assert f"not sent, silenced by {made}" in done.output
+
+
+def test_a_silence_for_a_name_that_is_no_alert_is_refused(api: Api) -> None:
+    done = ops_alerts("silence", "add", "RedisDwon", "--for", "1h", "--comment", "x", "--url", api.url)
+    assert "there is no alert RedisDwon" in str(done.exception)
+    assert api.silences() == []
+
+
+def test_tests_of_an_unknown_part_are_refused() -> None:
+    done = ops_alerts("test", "nope", "redis")
+    assert "no tests for nope" in str(done.exception)
