@@ -1,5 +1,6 @@
 """Exit 0 when a URL answers with success: ``python answers.py http://127.0.0.1:9808/healthz``."""
 
+import signal
 import sys
 import urllib.error
 import urllib.request
@@ -19,4 +20,6 @@ def main(url: str) -> int:
 
 
 if __name__ == "__main__":
+    # The time limit above is for each read; a server that trickles must not hold the check for ever.
+    signal.alarm(SECONDS + 1)
     sys.exit(main(sys.argv[1]))

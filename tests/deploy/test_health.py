@@ -1,0 +1,65 @@
+"""The health checks, as a container runs them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from threading import Event, Thread
+
+import pytest
+
+from stack.paths import ROOT
+
+HEALTH = ROOT / "deploy" / "health"
+
+
+def _check(name: str, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """From the app's folder, as the image does it."""
+    return subprocess.run(
+        [sys.executable, str(HEALTH / name), *arguments], cwd=ROOT / "app",
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "app"), **environ},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+
+
+def test_beats_check_says_that_the_database_does_not_answer(tmp_path: Path) -> None:
+    url = tmp_path / "database_url"
+    url.write_text("postgresql://posthub:hunter2@127.0.0.1:9/posthub\n")
+    done = _check("beat.py", DATABASE_URL_FILE=str(url))
+    assert done.returncode == 1
+    assert done.stderr == "database: OperationalError\n"
+
+
+def test_beats_check_costs_less_than_beat() -> None:
+    """It shares beat's memory limit: with the app in it, two slow checks would have beat killed."""
+    program = f"import runpy, sys; runpy.run_path({str(HEALTH / 'beat.py')!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"celery", "django", "config"} & set(done.stdout.split())
+
+
+@pytest.fixture
+def silent_server() -> Iterator[int]:
+    """Takes connections, sends a character of a status line now and then until the end of the test."""
+    over = Event()
+
+    class Silent(BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                while not over.wait(0.2):
+                    self.request.sendall(b"x")
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Silent) as server:
+        server.daemon_threads = True
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        over.set()
+        server.shutdown()
+
+
+def test_a_check_ends_by_itself(silent_server: int) -> None:
+    """Docker would start the next one beside it, and the next, until their memory is the container's."""
+    done = _check("answers.py", f"http://127.0.0.1:{silent_server}/")
+    assert done.returncode != 0
