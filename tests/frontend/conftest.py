@@ -87,7 +87,7 @@ def story(suite: Suite, browser: Path, tmp_path_factory: pytest.TempPathFactory)
         },
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     document: dict[str, Any] = json.loads(done.stdout)

@@ -7,7 +7,7 @@ import pytest
 
 from stack.web.node import FRONTEND
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("frontend")]
+pytestmark = [pytest.mark.timeout(1000), pytest.mark.xdist_group("frontend")]
 
 SCENARIOS = re.findall(
     r"^  async '([^']+)'", (FRONTEND / "e2e/scenarios.mjs").read_text(encoding="utf-8"), re.MULTILINE

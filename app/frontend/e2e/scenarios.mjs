@@ -79,6 +79,9 @@ export const scenarios = {
     await eventually(async () => assert.equal(await page.getByText('This must be filled in.').count(), 2));
     await focused(page, 'channel-name');
     await page.getByLabel('Name', { exact: true }).fill('Demo');
+    await page.getByRole('link', { name: 'Posts', exact: true }).click();
+    await page.getByRole('dialog').getByText('Leave without saving?').waitFor();
+    await page.keyboard.press('Escape');
     await page.getByLabel('Address').fill('no address');
     await page.getByRole('button', { name: 'Save' }).click();
     await page.getByText('You have a channel of this name already.').waitFor();
@@ -424,6 +427,7 @@ export const scenarios = {
   async 'a session that ended while one wrote loses no word'({ page, context, customer, password }) {
     await signIn(page, customer, password);
     await write(page, 'a long and precious text');
+    await page.getByLabel('Channel').selectOption('Garden shop');
     await context.clearCookies();
     await page.getByRole('button', { name: 'Save draft' }).click();
     await heading(page, 'Sign in');
@@ -434,6 +438,7 @@ export const scenarios = {
     await heading(page, 'New post');
     await notice(page, 'What you had written is here again.');
     await eventually(async () => assert.equal(await page.getByLabel('Text', { exact: true }).inputValue(), 'a long and precious text'));
+    await eventually(async () => assert.equal(await page.locator('#channel option:checked').innerText(), 'Garden shop'));
     await page.getByRole('button', { name: 'Save draft' }).click();
     await badge(page, 'Draft');
   },

@@ -42,6 +42,7 @@ export const routes: Routes = [
       {
         path: 'channels',
         title: 'channels.title',
+        canDeactivate: [askBeforeLeaving],
         loadComponent: screen(() => import('./screens/channels').then((m) => m.Channels)),
       },
       {

@@ -6,10 +6,11 @@ import { Api } from '../core/api';
 import { ChannelBook } from '../core/channel-book';
 import { Clock } from '../core/clock';
 import { I18n } from '../core/i18n';
+import type { MayHold } from '../core/leaving';
 import { live } from '../core/live';
 import { Session } from '../core/session';
 import { fieldText, problemText } from '../core/words';
-import { Confirm } from '../ui/confirm';
+import { Confirm, askToLeave } from '../ui/confirm';
 import { Heading } from '../ui/heading';
 import { NoticeBoard } from '../ui/notice-board';
 import { Empty, Loading, ProblemView, Stale } from '../ui/states';
@@ -24,7 +25,7 @@ type Field = 'name' | 'publisher' | 'webhook_url' | 'webhook_secret';
   imports: [Confirm, Heading, Empty, Loading, ProblemView, Stale],
   templateUrl: './channels.html',
 })
-export class Channels {
+export class Channels implements MayHold {
   protected readonly i18n = inject(I18n);
   protected readonly t = this.i18n.t;
   protected readonly book = inject(ChannelBook);
@@ -36,6 +37,11 @@ export class Channels {
   protected readonly publisher = signal<Publisher>('webhook');
   protected readonly url = signal('');
   protected readonly secret = signal('');
+  private readonly content = computed(() =>
+    JSON.stringify([this.name(), this.publisher(), this.url(), this.secret()]),
+  );
+  /** What was in the form when it was opened. */
+  private readonly opened = signal('');
   private readonly trouble = signal<Problem | null>(null);
   private readonly empty = signal<readonly Field[]>([]);
 
@@ -67,6 +73,11 @@ export class Channels {
     this.poll.start();
   }
 
+  mayLeave(): boolean | Promise<boolean> {
+    const untouched = this.edited() === null || this.content() === this.opened();
+    return untouched || this.session.hasEnded() || askToLeave(this.confirm(), this.t);
+  }
+
   protected errorOf(field: Field): string {
     if (this.empty().includes(field)) return this.t('field.required');
     return fieldText(this.trouble(), field, this.i18n.phrases());
@@ -84,6 +95,7 @@ export class Channels {
     this.secret.set('');
     this.trouble.set(null);
     this.empty.set([]);
+    this.opened.set(this.content());
     this.edited.set(channel);
     this.opener = document.activeElement as HTMLElement | null;
     this.focus(() => document.getElementById('channel-name'));

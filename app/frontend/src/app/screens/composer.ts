@@ -14,7 +14,7 @@ import { fieldText, problemText } from '../core/words';
 import { canCancel, canDelete, canEdit, canRetry, excerpt, interval } from '../logic/post-rules';
 import { type WrongTime, fromInput, suggest, toInput, wrongTime } from '../logic/schedule';
 import { Badge } from '../ui/badge';
-import { Confirm } from '../ui/confirm';
+import { Confirm, askToLeave } from '../ui/confirm';
 import { Heading } from '../ui/heading';
 import { NoticeBoard } from '../ui/notice-board';
 import { Empty, Loading, ProblemView, Stale } from '../ui/states';
@@ -118,8 +118,8 @@ export class Composer {
       untracked(() => this.open(id));
     });
     effect(() => {
-      const channels = this.book.loader.value() ?? [];
-      untracked(() => this.chooseOneOf(channels));
+      const channels = this.book.loader.value();
+      if (channels) untracked(() => this.chooseOneOf(channels));
     });
   }
 
@@ -130,11 +130,7 @@ export class Composer {
       keepDraft(this.session.user(), this.id(), { text: this.text(), channel: this.channel(), when: this.when() });
       return true;
     }
-    return this.confirm().ask({
-      title: this.t('composer.leaveAsk'),
-      text: this.t('composer.leaveText'),
-      yes: this.t('composer.leave'),
-    });
+    return askToLeave(this.confirm(), this.t);
   }
 
   protected unload(event: BeforeUnloadEvent): void {

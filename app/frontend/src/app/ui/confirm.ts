@@ -43,3 +43,8 @@ export class Confirm {
     this.dialog().nativeElement.close();
   }
 }
+
+/** Whether what is not saved may go. */
+export function askToLeave(confirm: Confirm, t: I18n['t']): Promise<boolean> {
+  return confirm.ask({ title: t('leave.ask'), text: t('leave.text'), yes: t('leave.yes') });
+}
