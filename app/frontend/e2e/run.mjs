@@ -42,6 +42,8 @@ for (const [name, scenario] of Object.entries(scenarios)) {
     error = `${thrown.stack ?? thrown}\n--- page ---\n${await page.locator('body').innerText().catch(() => '')}`;
   }
   results.push({ name, ok: error === null, seconds: (Date.now() - began) / 1000, error, facts });
+  // Whatever is still being answered by a scenario goes down with its page.
+  for (const one of context.pages()) await one.unrouteAll({ behavior: 'ignoreErrors' });
   await context.close();
 }
 await browser.close();

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 
 import {
-  badge, eventually, firstLoad, focused, gate, heading, inMinutes, notice, picture, questions, readable, scheduleFor,
+  badge, eventually, fileWith, firstLoad, focused, gate, heading, inMinutes, notice, picture, questions, readable, scheduleFor,
   signIn, signInAnew, usable, write,
 } from './steps.mjs';
 
@@ -337,14 +337,11 @@ export const scenarios = {
   },
 
   async 'a screen that does not load is told, and loaded with the page of now'({ page, context, customer, password }) {
-    let gone = true;
-    // The files with the screen of the channels, whatever they are called in this build.
-    await page.route('**/*.js', async (route) => {
-      const answer = await route.fetch();
-      const script = await answer.text();
-      await (gone && script.includes('channel-url') ? route.abort() : route.fulfill({ response: answer }));
-    });
     await signIn(page, customer, password);
+    const file = await eventually(() => fileWith(page, 'channel-url'), 15_000);
+    let gone = true;
+    await page.route(file, (route) => (gone ? route.abort() : route.continue()));
+    await page.reload();
     await page.locator('.post').first().waitFor();
     await context.setOffline(true);
     await page.getByRole('link', { name: 'Channels' }).click();

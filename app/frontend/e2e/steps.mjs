@@ -67,6 +67,16 @@ export async function firstLoad(page, action) {
   return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
 }
 
+/** The address of the script that has a text, as soon as the page has loaded it. */
+export async function fileWith(page, text) {
+  return page.evaluate(async (wanted) => {
+    for (const { name } of performance.getEntriesByType('resource')) {
+      if (name.endsWith('.js') && (await (await fetch(name)).text()).includes(wanted)) return name;
+    }
+    throw new Error(`no script has ${wanted}`);
+  }, text);
+}
+
 export async function focused(page, id) {
   await eventually(async () => assert.equal(await page.evaluate(() => document.activeElement?.id), id));
 }
