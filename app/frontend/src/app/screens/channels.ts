@@ -1,4 +1,4 @@
-import { Component, Injector, afterNextRender, computed, inject, signal, viewChild } from '@angular/core';
+import { Component, computed, inject, signal, viewChild } from '@angular/core';
 
 import { type Problem, asProblem } from '../api/problem';
 import type { Channel, ChannelRequest, Publisher } from '../api/types';
@@ -11,10 +11,10 @@ import { live } from '../core/live';
 import { Session } from '../core/session';
 import { fieldText, problemText } from '../core/words';
 import { Confirm, askToLeave } from '../ui/confirm';
+import { firstWrong, focusing } from '../ui/focusing';
 import { Heading } from '../ui/heading';
 import { NoticeBoard } from '../ui/notice-board';
 import { Empty, Loading, ProblemView, Stale } from '../ui/states';
-import { wrongField } from '../ui/wrong-field';
 
 const EVERY = 30_000;
 type Field = 'name' | 'publisher' | 'webhook_url' | 'webhook_secret';
@@ -48,9 +48,8 @@ export class Channels implements MayHold {
   private readonly api = inject(Api);
   private readonly session = inject(Session);
   private readonly notices = inject(NoticeBoard);
-  private readonly injector = inject(Injector);
   private readonly confirm = viewChild.required(Confirm);
-  private readonly showWrong = wrongField();
+  private readonly focus = focusing();
   /** Where the focus was before the form, and is again after it. */
   private opener: HTMLElement | null = null;
   private readonly poll = live(() => this.book.load(), () => EVERY);
@@ -98,7 +97,7 @@ export class Channels implements MayHold {
     this.opened.set(this.content());
     this.edited.set(channel);
     this.opener = document.activeElement as HTMLElement | null;
-    this.focus(() => document.getElementById('channel-name'));
+    this.focus((host) => host.querySelector('#channel-name'));
   }
 
   protected close(): void {
@@ -116,7 +115,7 @@ export class Channels implements MayHold {
     this.trouble.set(null);
     this.empty.set(this.missing());
     if (edited === null) return;
-    if (this.empty().length > 0) return this.showWrong();
+    if (this.empty().length > 0) return this.focus(firstWrong);
     this.busy.set(true);
     try {
       const saved = await this.store(edited);
@@ -125,7 +124,7 @@ export class Channels implements MayHold {
       await this.poll.now();
     } catch (error) {
       this.trouble.set(asProblem(error));
-      this.showWrong();
+      this.focus(firstWrong);
     } finally {
       this.busy.set(false);
     }
@@ -145,10 +144,6 @@ export class Channels implements MayHold {
       this.notices.warn(problemText(asProblem(error), this.i18n.phrases()));
     }
     await this.poll.now();
-  }
-
-  private focus(find: () => HTMLElement | null): void {
-    afterNextRender({ read: () => find()?.focus() }, { injector: this.injector });
   }
 
   private missing(): readonly Field[] {

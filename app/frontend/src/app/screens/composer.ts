@@ -15,10 +15,10 @@ import { canCancel, canDelete, canEdit, canRetry, excerpt, interval } from '../l
 import { type WrongTime, fromInput, suggest, toInput, wrongTime } from '../logic/schedule';
 import { Badge } from '../ui/badge';
 import { Confirm, askToLeave } from '../ui/confirm';
+import { firstWrong, focusing } from '../ui/focusing';
 import { Heading } from '../ui/heading';
 import { NoticeBoard } from '../ui/notice-board';
 import { Empty, Loading, ProblemView, Stale } from '../ui/states';
-import { wrongField } from '../ui/wrong-field';
 import { Caption } from './caption';
 
 const LONGEST = 5000;
@@ -68,7 +68,7 @@ export class Composer {
   private readonly session = inject(Session);
   private readonly destroyRef = inject(DestroyRef);
   private readonly confirm = viewChild.required(Confirm);
-  private readonly showWrong = wrongField();
+  private readonly focus = focusing();
 
   protected readonly current = computed(() => this.post.value());
   protected readonly editable = computed(() => {
@@ -305,7 +305,7 @@ export class Composer {
     this.trouble.set(null);
     this.timeTrouble.set(wrong);
     this.textTrouble.set(!this.text().trim());
-    if (this.textError() || wrong !== null) return this.showWrong();
+    if (this.textError() || wrong !== null) return this.focus(firstWrong);
     await this.act(async () => action(await this.store()));
   }
 
@@ -320,7 +320,7 @@ export class Composer {
       this.busy.set(false);
     }
     if (this.destroyRef.destroyed) return;
-    if (this.trouble() !== null) this.showWrong();
+    if (this.trouble() !== null) this.focus(firstWrong);
     // A post that was just made gets its own address, whatever became of the rest.
     const made = this.current();
     if (made && this.id() === undefined) this.made.emit(made.id);
