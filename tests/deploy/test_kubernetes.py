@@ -87,8 +87,8 @@ def test_secrets_that_are_named_are_documented() -> None:
 
 def test_the_staff_and_the_alerts_are_led_to_the_same_grafana() -> None:
     config = next(one for one in plain() if one["metadata"]["name"] == "posthub-config")
-    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
-    assert re.findall(r"^ +grafana: (https://\S+)", page, re.MULTILINE) == [config["data"]["GRAFANA_URL"]]
+    values = (ROOT / "k8s" / "kube-prometheus-stack.yml").read_text(encoding="utf-8")
+    assert re.findall(r"^ +grafana: (https://\S+)", values, re.MULTILINE) == [config["data"]["GRAFANA_URL"]]
 
 
 def test_every_pod_is_hardened() -> None:
