@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import zstandard
 
+from backup.ahead import ahead
 from backup.errors import NotFoundError, VerificationError
 from backup.manifest import StoredObject
 from backup.pipeline.crypt import Identity, decrypt
@@ -48,8 +50,7 @@ def fetch(
             hint="set BACKUP_AGE_IDENTITY_FILE to the file that age-keygen made",
         )
     try:
-        reader = _Hashed(store.stream(key), progress)
-        with target.open("wb") as file:
+        with target.open("wb") as file, closing(_Hashed(store.stream(key), progress)) as reader:
             problem = _decode(reader, file, stored, identities)
             reader.drain()
             return Fetched(reader.digest, reader.size, file.tell(), problem)
@@ -102,7 +103,7 @@ class _Hashed:
         self.size = 0
         self.failure: OpsError | None = None
         self._hash = hashlib.sha256()
-        self._pieces = pieces
+        self._pieces = ahead(pieces, seen=self._hash.update)
         self._progress = progress
         self._rest = memoryview(b"")
 
@@ -117,6 +118,9 @@ class _Hashed:
         self._rest = self._rest[len(data) :]
         return bytes(data)
 
+    def close(self) -> None:
+        self._pieces.close()
+
     def drain(self) -> None:
         """Read what decoding left."""
         while self._next():
@@ -128,7 +132,6 @@ class _Hashed:
         except OpsError as error:
             self.failure = error
             raise
-        self._hash.update(piece)
         self.size += len(piece)
         self._progress(len(piece))
         self._rest = memoryview(piece)
