@@ -42,7 +42,7 @@ def install(kit: Kit, folder: Path) -> None:
     with _locked(folder):
         if all((folder / "bin" / name).exists() for name in kit.programs):
             return
-        _update(folder)
+        _update(folder, kit.packages)
         _download([*kit.packages, *(name for name in kit.split_off if _is_known(name, folder))], folder)
         for name, path in kit.programs.items():
             if kit.data is not None:
@@ -58,13 +58,13 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _update(folder: Path) -> None:
+def _update(folder: Path, wanted: Sequence[str]) -> None:
     stamp = folder / "apt" / "updated"
     if stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_LAST_SECONDS:
         return
     (folder / "apt/lists/partial").mkdir(parents=True, exist_ok=True)
     (folder / "apt/cache/archives/partial").mkdir(parents=True, exist_ok=True)
-    _apt(folder, ["update"], cwd=folder, doing="update the list of Debian packages")
+    _apt(folder, ["update"], wanted, cwd=folder, doing="update the list of Debian packages")
     stamp.touch()
 
 
@@ -72,7 +72,7 @@ def _download(packages: Sequence[str], folder: Path) -> None:
     incoming = folder / "incoming"
     shutil.rmtree(incoming, ignore_errors=True)
     incoming.mkdir()
-    _apt(folder, ["download", *packages], cwd=incoming, doing=f"download {' '.join(packages)}")
+    _apt(folder, ["download", *packages], packages, cwd=incoming, doing=f"download {' '.join(packages)}")
     for package in sorted(incoming.glob("*.deb")):
         subprocess.run(["dpkg", "-x", str(package), str(folder / "debian")], check=True)
     shutil.rmtree(incoming)
@@ -95,7 +95,7 @@ def _options(folder: Path) -> list[str]:
     return [word for name, value in state.items() for word in ("-o", f"{name}={value}")]
 
 
-def _apt(folder: Path, arguments: Sequence[str], *, cwd: Path, doing: str) -> None:
+def _apt(folder: Path, arguments: Sequence[str], wanted: Sequence[str], *, cwd: Path, doing: str) -> None:
     try:
         done = subprocess.run(
             ["apt-get", "-q", *_options(folder), *arguments],
@@ -110,9 +110,7 @@ def _apt(folder: Path, arguments: Sequence[str], *, cwd: Path, doing: str) -> No
         )
         raise OpsError(
             f"could not {doing}: {reason.strip()}",
-            hint=f"check the network, or install it yourself: apt-get install {' '.join(arguments[1:])}".rstrip(
-                ": "
-            ),
+            hint=f"check the network, or install it yourself: apt-get install {' '.join(wanted)}",
         )
 
 

@@ -1,6 +1,7 @@
 """What the environment may say, and how a mistake in it is told."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -208,3 +209,11 @@ def test_no_migration_is_missing(db):
     from django.core.management import call_command
 
     call_command("makemigrations", "--check", "--dry-run", verbosity=0)
+
+
+def test_every_variable_is_documented(app_folder):
+    settings = "".join(path.read_text() for path in (app_folder / "config").rglob("*.py"))
+    names = set(re.findall(r"\benv\.[a-z]+\(\s*\"([A-Z_]+)\"", settings))
+    page = (app_folder.parent / "docs" / "app.md").read_text()
+    assert len(names) > 30
+    assert {name for name in names if f"`{name}`" not in page} == set()

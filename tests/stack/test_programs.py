@@ -1,0 +1,37 @@
+"""Programs that cannot be had: one message, with what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from sidecar import OpsError
+from stack.programs import finding
+
+APT = "#!/bin/sh\necho 'E: Could not resolve deb.invalid' >&2\nexit 100\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH with nothing on it, and no program fetched before."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(finding, "PROGRAMS", tmp_path / "programs")
+    finding.find.cache_clear()
+    return folder
+
+
+def test_where_there_is_no_prometheus_it_is_said_how_to_get_it(path: Path) -> None:
+    with pytest.raises(OpsError, match="the program prometheus is not on this machine") as caught:
+        finding.find("prometheus")
+    assert "on PATH" in caught.value.hint
+
+
+def test_without_a_network_the_packages_are_named(path: Path) -> None:
+    for name in ("apt-get", "dpkg"):
+        (path / name).write_text(APT)
+        (path / name).chmod(0o755)
+    expected = "could not update the list of Debian packages: E: Could not resolve"
+    with pytest.raises(OpsError, match=expected) as caught:
+        finding.find("prometheus")
+    assert caught.value.hint.endswith("apt-get install prometheus")
