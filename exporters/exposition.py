@@ -1,10 +1,10 @@
-"""From families to the bytes of a scrape: text format and OpenMetrics, plain and gzip, cached for a moment."""
+"""From families to the bytes of a scrape: text format and OpenMetrics, plain and gzip, made before it is asked for."""
 
 import gzip
 import threading
-import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
+from time import monotonic
 
 from exporters.series import Family
 from sidecar.web import Request, Response
@@ -12,6 +12,11 @@ from sidecar.web import Request, Response
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text"
+# Scrapes are at most this far apart; forms that nobody has asked for since are not rendered.
+ASKED_SECONDS = 150.0
+# Rounds that may fail to come before a page counts as old, and the seconds that it lives at least.
+MOST_MISSED = 3
+LEAST_PATIENCE = 2.0
 
 
 def merged(families: Iterable[Family]) -> list[Family]:
@@ -62,21 +67,27 @@ def _help(text: str, *, openmetrics: bool) -> str:
     return escaped.replace('"', '\\"') if openmetrics else escaped
 
 
+Form = tuple[bool, bool]
+
+
 class Page:
-    """A scrape's answer, made at most once per interval and form, whoever asks how often.
+    """A scrape's answer. It is rendered in the background, so that a scrape only hands it out.
+
+    Rendered are the forms that were asked for of late. What nobody has asked for yet, or what the background has not
+    renewed in time, is rendered on the asking thread: an old page must not pass for a new one.
 
     Args:
-        collect: produces the families; called on the asking thread.
-        interval: seconds for which an answer is reused.
+        collect: produces the families.
+        interval: seconds between two rounds of :meth:`renew`; 0: there are none.
     """
 
     def __init__(self, collect: Callable[[], list[Family]], *, interval: float) -> None:
         self._collect = collect
-        self._interval = interval
+        self._patience = max(MOST_MISSED * interval, LEAST_PATIENCE) if interval else 0.0
         self._lock = threading.Lock()
-        self._made_at = float("-inf")
-        self._families: list[Family] = []
-        self._bodies: dict[tuple[bool, bool], bytes] = {}
+        # Replaced whole: when it was made, and its bodies by (OpenMetrics, gzip).
+        self._made: tuple[float, dict[Form, bytes]] = (float("-inf"), {})
+        self._asked: dict[Form, float] = {}
 
     def __call__(self, request: Request) -> Response:
         openmetrics = OPENMETRICS in request.headers.get("accept", "")
@@ -87,20 +98,37 @@ class Page:
 
     def body(self, *, openmetrics: bool = False, packed: bool = False) -> bytes:
         """The document in one form."""
+        form, now = (openmetrics, packed), monotonic()
+        self._asked[form] = now
+        return self._fresh(form, now) or self._rendered(form)
+
+    def renew(self) -> None:
+        """Render what was asked for of late; nothing when nobody asks."""
+        since = monotonic() - ASKED_SECONDS
+        forms = [form for form, at in list(self._asked.items()) if at > since]
+        if forms:
+            with self._lock:
+                self._render(forms)
+
+    def _fresh(self, form: Form, now: float) -> bytes | None:
+        made_at, bodies = self._made
+        return bodies.get(form) if now - made_at < self._patience else None
+
+    def _rendered(self, form: Form) -> bytes:
+        asked_at = monotonic()
         with self._lock:
-            self._refresh()
-            form = (openmetrics, packed)
-            if form not in self._bodies:
-                self._bodies[form] = self._made(openmetrics=openmetrics, packed=packed)
-            return self._bodies[form]
+            # While this thread waited another one may have rendered it.
+            if self._made[0] < asked_at or form not in self._made[1]:
+                self._render([form])
+            return self._made[1][form]
 
-    def _refresh(self) -> None:
-        now = time.monotonic()
-        if now - self._made_at >= self._interval:
-            self._families, self._made_at = self._collect(), now
-            self._bodies.clear()
+    def _render(self, forms: list[Form]) -> None:
+        made_at, families = monotonic(), self._collect()
+        plain = {
+            kind: render(families, openmetrics=kind) for kind in {openmetrics for openmetrics, _ in forms}
+        }
+        self._made = made_at, {form: _packed(plain[form[0]]) if form[1] else plain[form[0]] for form in forms}
 
-    def _made(self, *, openmetrics: bool, packed: bool) -> bytes:
-        plain = self._bodies.get((openmetrics, False)) or render(self._families, openmetrics=openmetrics)
-        self._bodies[openmetrics, False] = plain
-        return gzip.compress(plain, compresslevel=1, mtime=0) if packed else plain
+
+def _packed(body: bytes) -> bytes:
+    return gzip.compress(body, compresslevel=1, mtime=0)

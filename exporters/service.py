@@ -56,6 +56,8 @@ class Exporter:
             pipeline.broker.name: Page(partial(self._listed, pipeline), interval=settings.render_interval)
             for pipeline in self.pipelines
         }
+        self._render = Periodic("render", self._renew, settings.render_interval)
+        self._render_ahead = settings.render_interval > 0
         self._beat = _beat(settings, [pipeline.tables for pipeline in self.pipelines])
         self._beat_round = Periodic("beat", self._beat.update, settings.beat_interval)
         web = _web_config(settings)
@@ -82,12 +84,15 @@ class Exporter:
             log.info("watching broker %s", fields(name=pipeline.broker.name, url=pipeline.broker.shown))
         self._guide.thread.start()
         self._beat_round.thread.start()
+        if self._render_ahead:
+            self._render.thread.start()
         self._server.start()
         return self
 
     def stop(self) -> None:
         self._server.stop()
         self._guide.thread.stop()
+        self._render.thread.stop()
         self._beat_round.thread.stop()
         for pipeline in self.pipelines:
             pipeline.stop()
@@ -117,7 +122,11 @@ class Exporter:
         yield from self._own()
 
     def _own(self) -> Iterable[Family]:
-        jobs = [*(job for pipeline in self.pipelines for job in pipeline.periodic), self._beat_round]
+        jobs = [
+            *(job for pipeline in self.pipelines for job in pipeline.periodic),
+            self._beat_round,
+            self._render,
+        ]
         threads: list[Supervised | Periodic] = [*jobs, *(pipeline.reader for pipeline in self.pipelines)]
         errors: dict[str, int] = {}
         for thread in threads:
@@ -138,6 +147,10 @@ class Exporter:
         yield gauge(
             "celery_exporter_build_info", "The exporter's version.", [(label_text(version=__version__), 1)]
         )
+
+    def _renew(self) -> None:
+        for page in (self.page, *self._pages.values()):
+            page.renew()
 
     def _advise(self) -> None:
         for pipeline in self.pipelines:

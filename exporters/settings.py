@@ -132,7 +132,7 @@ class ExporterSettings(Settings):
     render_interval: float = Field(
         1.0,
         ge=0,
-        description="Seconds for which a rendered /metrics is reused.",
+        description="Seconds between two renderings of /metrics, which scrapes are then handed; 0: each scrape renders.",
         validation_alias=_names("CELERY_EXPORTER_RENDER_INTERVAL"),
     )
     worker_timeout: float = Field(

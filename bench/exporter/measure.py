@@ -223,7 +223,7 @@ def scrapes_idle(shop: Workshop, subject: Subject, count: int, **shape: float) -
         times = []
         for _ in range(count):
             times.append(subject.scrape()[0])
-            # Longer than an answer is kept: each one is made anew.
+            # Longer than an answer lives: each one is another.
             time.sleep(1.05 if subject.name == "posthub-ops" else 0.05)
         return summary(times, series_of(subject))
 

@@ -1,8 +1,13 @@
 """The exporter against a real broker and real workers."""
 
+import gzip
+
 import requests
-from exporterkit import send
+from exporterkit import send, until
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+
+from exporters import exposition
+from exporters.series import gauge
 
 
 def test_tasks_workers_and_queues_of_a_real_worker(broker, start, worker):
@@ -72,3 +77,47 @@ def test_forms_of_metrics_and_health(broker, start):
     assert {"celery_tasks", "celery_queue_length"} <= names
     for path in ("/healthz", "/readyz", "/"):
         assert requests.get(f"{running.url}{path}", timeout=5).status_code == 200
+
+
+def page_of(rounds, interval):
+    def collect():
+        rounds.append(len(rounds))
+        return [gauge("round", "help", [("", rounds[-1])])]
+
+    return exposition.Page(collect, interval=interval)
+
+
+def test_a_scrape_is_handed_what_was_rendered_before():
+    rounds = []
+    page = page_of(rounds, 60)
+    page.renew()
+    assert rounds == []
+    assert b"round 0" in page.body()
+    assert b"round 1" in gzip.decompress(page.body(packed=True))
+    page.renew()
+    for _ in range(3):
+        assert b"round 2" in page.body()
+        assert b"round 2" in gzip.decompress(page.body(packed=True))
+    assert len(rounds) == 3
+
+
+def test_a_page_that_is_not_renewed_does_not_pass_for_new(monkeypatch):
+    rounds, now = [], [100.0]
+    monkeypatch.setattr(exposition, "monotonic", lambda: now[0])
+    page = page_of(rounds, 1)
+    page.body()
+    now[0] += 2
+    assert b"round 0" in page.body()
+    now[0] += 2
+    assert b"round 1" in page.body()
+    now[0] += 3_600
+    page.renew()
+    assert len(rounds) == 2
+
+
+def test_the_page_is_renewed_in_the_background(broker, start):
+    running = start(broker, render_interval=0.1)
+    until(running.ready, seconds=30)
+    send(broker, "shop.add")
+    assert running.until(lambda s: s.get("celery_task_sent_total") == 1)
+    assert running.until(lambda s: s.get("celery_exporter_collect_duration_seconds", collector="render"))
