@@ -38,6 +38,8 @@ from exporters.workers import WORKER_SERIES, Host, Liveness, Worker, worker_labe
 LONGEST_ID = 255
 # Tasks whose end is never told are forgotten after one to two of these.
 GENERATION_SECONDS = 24 * 3600.0
+# Tasks whose eta has passed leave the table at this pace.
+ETA_SECONDS = 60.0
 # Clients have no heartbeats: one that sends rarely must not lose its series each time.
 CLIENTS_STAY = 3600.0
 # Tasks that ended badly stay joinable for a moment: task-rejected follows task-failed.
@@ -107,6 +109,7 @@ class Tables:
         self._ended: dict[str, Entry] = {}
         self._lost_by_purged = 0
         self._aged_at: float | None = None
+        self._eta_aged_at = 0.0
         self._hosts_purged_at = 0.0
         self._overflow_track = Track(self.groups.overflow, _overflow_labels())
         self.groups.overflow.tracks.append(self._overflow_track)
@@ -166,7 +169,9 @@ class Tables:
         if len(uuid) > LONGEST_ID:
             raise ValueError("a task id is too long")
         eta = event.get("eta")
-        group = self.groups.get(event["name"], event["queue"] or "")
+        # None with an explicit exchange: the sender does not know the queue either.
+        queue = event["queue"]
+        group = self.groups.guess(event["name"]) if queue is None else self.groups.get(event["name"], queue)
         client = event["hostname"]
         host = self._client_host(client)
         due = sent_at + 0.0
@@ -252,9 +257,6 @@ class Tables:
 
     def _wait_for_eta(self, uuid: str, group: Group, eta: Any) -> None:
         due = _epoch_of(eta)
-        if len(self.eta) >= self._limits.in_flight:
-            # Tasks whose start was never told.
-            self.eta = {known: entry for known, entry in self.eta.items() if entry[1] > self._epoch}
         if len(self.eta) < self._limits.in_flight and due > self._epoch:
             self.eta[uuid] = (group, due)
 
@@ -358,6 +360,10 @@ class Tables:
         return [worker.node for worker in gone]
 
     def _age_tasks(self, now: float) -> None:
+        if now - self._eta_aged_at > ETA_SECONDS:
+            self._eta_aged_at = now
+            # Tasks whose start was never told.
+            self.eta = {known: entry for known, entry in self.eta.items() if entry[1] > self._epoch}
         if self._aged_at is None:
             self._aged_at = now
         elif now - self._aged_at > GENERATION_SECONDS:

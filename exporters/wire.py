@@ -19,6 +19,8 @@ USUAL_REST = b'", "content-encoding": "utf-8", "content-type": "application/json
 
 # Formats that kombu can decode and that cannot run code. Pickle never: the broker is no trusted source.
 SAFE_CONTENT = frozenset({"application/json", "application/x-yaml", "application/x-msgpack", "text/plain"})
+# Their decoders are slow: a second of YAML is 30 kB, and the reader must not stand still for it.
+LONGEST_OTHER = 1 << 14
 
 
 class UndecodableError(ValueError):
@@ -90,6 +92,8 @@ def _by_kombu(body: bytes, content_type: str, encoding: str) -> Any:
 
     if content_type not in SAFE_CONTENT:
         raise UndecodableError(f"content type {content_type!r} is not decoded")
+    if len(body) > LONGEST_OTHER:
+        raise UndecodableError(f"{len(body)} bytes of {content_type!r} are too long to decode")
     return loads(body, content_type, encoding, accept=SAFE_CONTENT)
 
 

@@ -79,6 +79,30 @@ def test_queue_is_learned_while_it_is_unambiguous():
     assert counts(tables, "shop.add", "unknown")["received"] == 1
 
 
+def test_a_sender_that_does_not_know_the_queue_teaches_none():
+    tables = Tables()
+    take(tables, sent("a", queue=None), received("a"), received("b"))
+    assert counts(tables, "shop.add", "unknown")["sent"] == 1
+    assert counts(tables, "shop.add", "unknown")["received"] == 2
+    tables.groups.learn("shop.add", "mail")
+    take(tables, sent("c", queue=None))
+    assert counts(tables, "shop.add", "mail")["sent"] == 1
+
+
+def test_a_full_table_of_etas_costs_nothing_and_is_freed():
+    tables = Tables(limits=Limits(in_flight=1_000))
+    later = datetime.fromtimestamp(NOW + 50, UTC).isoformat()
+    for n in range(1_000):
+        take(tables, received(f"u{n}", eta=later), received=1.0)
+    table = tables.eta
+    take(tables, received("more", eta=later), received=1.0)
+    assert tables.eta is table
+    assert len(table) == 1_000
+    tables.take([received("soon", eta=later)], 2.0, NOW + 60)
+    tables.purge(100.0)
+    assert not tables.eta
+
+
 def test_worker_of_one_queue_tells_the_queue():
     tables = Tables()
     take(tables, {"type": "worker-online", "hostname": "w@h", "processed": 0, "active": 0, "timestamp": NOW})
