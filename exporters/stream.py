@@ -156,12 +156,12 @@ class Subscription:
         gets = self._reader.gets
         try:
             while (reply := gets()) is not False:
+                if isinstance(reply, hiredis.ReplyError):
+                    raise DisconnectedError(f"refused: {reply}")
                 if reply[0] == b"pmessage":
                     frame = reply[MARKED_FRAME]
                     frames.append(frame)
                     size += len(frame)
-                elif isinstance(reply, hiredis.ReplyError):
-                    raise DisconnectedError(f"refused: {reply}")
                 else:
                     self._confirmed += reply[0] == b"psubscribe"
         except (hiredis.ProtocolError, TypeError, IndexError, KeyError) as error:

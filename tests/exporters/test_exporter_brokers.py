@@ -9,7 +9,7 @@ from base64 import b64encode
 import pytest
 import redis
 import requests
-from exporterkit import DATA, send, until
+from exporterkit import DATA, HERE, send, until
 from kombu import Connection, Exchange, Producer
 from kombu.transport.memory import Channel, Transport
 
@@ -79,6 +79,36 @@ def test_unix_socket_and_password(tmp_path, start):
         running = start(f"redis+socket://:secret%20word%2F%40@{socket}?virtual_host=2")
         client.auth("secret word/@")
         assert counts_event_on(running, client, "/2.celeryev/task.sent")
+
+
+def documented_user():
+    """The words of the ACL SETUSER command in the documentation."""
+    text = (HERE.parents[1] / "docs" / "exporter.md").read_text()
+    command = text.partition("ACL SETUSER ")[2].partition("```")[0]
+    return command.replace("PASSWORD", "word").split()
+
+
+@pytest.mark.parametrize("db", ["0", "3"])
+def test_the_documented_user_may_do_all_that_is_needed(tmp_path, start, db):
+    with Redis(tmp_path / "redis") as server, redis.Redis(port=server.port) as client:
+        client.execute_command(
+            "ACL", "SETUSER", *(rule.replace("/0.", f"/{db}.") for rule in documented_user())
+        )
+        running = start(f"redis://monitor:word@127.0.0.1:{server.port}/{db}", inspect_interval=0.5)
+        assert counts_event_on(running, client, f"/{db}.celeryev/task.sent")
+        asked = running.until(
+            lambda s: s.get("celery_exporter_collect_duration_seconds", collector="inspect")
+        )
+        assert asked.get("celery_exporter_output_buffer_bytes") is not None
+        assert asked.get("celery_exporter_collect_errors_total") == 0
+        assert client.acl_log() == []
+
+
+def test_a_refused_subscription_says_so(tmp_path, start):
+    with Redis(tmp_path / "redis") as server, redis.Redis(port=server.port) as client:
+        client.execute_command("ACL", "SETUSER", "monitor", "on", ">word", "+@all", "~*", "resetchannels")
+        running = start(f"redis://monitor:word@127.0.0.1:{server.port}/0")
+        until(lambda: "refused: NOPERM" in requests.get(f"{running.url}/readyz", timeout=5).text, seconds=10)
 
 
 @pytest.fixture(scope="module")
