@@ -11,6 +11,7 @@ import click
 import orjson
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from exporters.pipeline import Pipeline
@@ -21,8 +22,10 @@ from exporters.version import __version__
 from exporters.wire import Event
 from sidecar import logs
 from sidecar.cli import print_json
-from sidecar.errors import UsageError
+from sidecar.errors import OpsError, UsageError
 
+# In which a broker that lives has answered.
+SUBSCRIBE_SECONDS = 5.0
 SHOWN = ("name", "queue", "runtime", "exception", "retries", "eta", "active", "processed")
 
 
@@ -181,20 +184,43 @@ def events(
       python -m exporters events --json --seconds 60 > events.jsonl
     """
 
+    over = threading.Event()
+
     def show(found: list[Event]) -> None:
-        for event in found:
-            if not kinds or event.get("type") in kinds:
-                click.echo(orjson.dumps(event) if as_json else event_line(event))
+        try:
+            for event in found:
+                if isinstance(event, dict) and (not kinds or event.get("type") in kinds):
+                    click.echo(orjson.dumps(event) if as_json else event_line(event))
+        except BrokenPipeError:
+            # Who reads them has gone, as head does.
+            over.set()
 
     watched = pipelines(broker_urls, transport_option)
     for pipeline in watched:
         pipeline.intake.watch = show
         pipeline.reader.start()
     try:
-        threading.Event().wait(seconds)
+        _follow(watched, over, seconds)
     finally:
         for pipeline in watched:
             pipeline.stop()
+
+
+def _follow(watched: list[Pipeline], over: threading.Event, seconds: float | None) -> None:
+    """Until it is over; a broker that was never reached by the end, or soon, is an error.
+
+    Raises:
+        OpsError: it says which broker.
+    """
+    if over.wait(SUBSCRIBE_SECONDS if seconds is None else min(seconds, SUBSCRIBE_SECONDS)):
+        return
+    for pipeline in watched:
+        if not pipeline.intake.health.connected:
+            raise OpsError(
+                f"broker {pipeline.broker.shown}: not subscribed: {pipeline.intake.health.error}",
+                hint="check the URL, the password and that the broker runs",
+            )
+    over.wait(None if seconds is None else max(0.0, seconds - SUBSCRIBE_SECONDS))
 
 
 def load(broker_urls: tuple[str, ...], transport_option: tuple[str, ...], **options: Any) -> ExporterSettings:
@@ -236,10 +262,28 @@ def _with(pipeline: Pipeline, work: Callable[[Pipeline], Findings]) -> Findings:
 
 def event_line(event: Event) -> str:
     """One event as a line for people."""
-    stamp = event.get("timestamp")
-    at = datetime.fromtimestamp(stamp).strftime("%H:%M:%S.%f")[:-3] if isinstance(stamp, float | int) else "?"  # noqa: DTZ006 - shown in the reader's own zone
     parts = [f"{key}={event[key]}" for key in SHOWN if event.get(key) not in (None, 0, "")]
-    return f"{at} {event.get('type', '?'):<17} {event.get('hostname', '?')} {event.get('uuid', '')} {' '.join(parts)}"
+    heads = [str(event.get(key, "?")) for key in ("type", "hostname")]
+    return plain(
+        f"{_time(event.get('timestamp'))} {heads[0]:<17} {heads[1]} {event.get('uuid', '')} {' '.join(parts)}"
+    )
+
+
+def _time(stamp: Any) -> str:
+    try:
+        return datetime.fromtimestamp(stamp).strftime("%H:%M:%S.%f")[:-3]  # noqa: DTZ006 - the reader's own zone
+    except (TypeError, ValueError, OverflowError, OSError):
+        return "?"
+
+
+def plain(text: str) -> str:
+    """Text off the wire without what a terminal would obey."""
+    return "".join(char if char.isprintable() else "�" for char in text)
+
+
+def shown(text: str) -> str:
+    """Text off the wire for a console: no control characters, no markup."""
+    return escape(plain(text))
 
 
 def print_findings(findings: Findings) -> None:
@@ -247,23 +291,29 @@ def print_findings(findings: Findings) -> None:
     console = Console()
     state = "subscribed" if findings.subscribed else "not subscribed"
     console.print(
-        f"[bold]{findings.broker}[/bold] {findings.address}: {state}, listened {findings.seconds:g} s"
+        f"[bold]{shown(findings.broker)}[/bold] {shown(findings.address)}: {state}, listened {findings.seconds:g} s"
     )
     if findings.workers:
         table = Table("worker", "up", "active", "processed", "pool", "queues")
         for worker in findings.workers:
             pool = "?" if worker.pool_size is None else str(worker.pool_size)
-            row = (worker.node, "yes" if worker.up else "no", str(worker.active), str(worker.processed), pool)
-            table.add_row(*row, ",".join(worker.queues))
+            row = (
+                shown(worker.node),
+                "yes" if worker.up else "no",
+                str(worker.active),
+                str(worker.processed),
+                pool,
+            )
+            table.add_row(*row, shown(",".join(worker.queues)))
         console.print(table)
     if findings.queues:
         console.print(queue_table([(findings.broker, findings.queues)]))
     told = ", ".join(f"{kind} {count}" for kind, count in sorted(findings.events.items())) or "none"
-    console.print(f"events: {told}; undecodable {findings.undecodable}", highlight=False)
+    console.print(f"events: {shown(told)}; undecodable {findings.undecodable}", highlight=False)
     for problem in findings.problems:
-        console.print(f"[red]problem:[/red] {problem}", highlight=False)
+        console.print(f"[red]problem:[/red] {shown(problem)}", highlight=False)
     for hint in findings.hints:
-        console.print(f"[yellow]try:[/yellow] {hint}", highlight=False)
+        console.print(f"[yellow]try:[/yellow] {shown(hint)}", highlight=False)
     if findings.ok:
         console.print("[green]ok[/green]")
 
@@ -277,8 +327,8 @@ def queue_table(seen: Seen) -> Table:
     table = Table(*(["broker"] if several else []), "queue", "length", "unacked", "oldest", "consumers")
     for broker, facts in seen:
         for queue in facts:
-            cells = (queue.queue, str(queue.length), _shown(queue.unacked), _age(queue.oldest_seconds))
-            table.add_row(*([broker] if several else []), *cells, _shown(queue.consumers))
+            cells = (shown(queue.queue), str(queue.length), _shown(queue.unacked), _age(queue.oldest_seconds))
+            table.add_row(*([shown(broker)] if several else []), *cells, _shown(queue.consumers))
     return table
 
 

@@ -17,6 +17,8 @@ class Queue:
     unacked: int | None = None
     # Seconds; None where the broker does not let anyone look.
     oldest_age: float | None = None
+    # False when that is 0 only because nobody looked before: no answer to who looks once.
+    age_is_known: bool = True
     # Told by the broker (RabbitMQ); None where only workers know.
     consumers: int | None = None
 

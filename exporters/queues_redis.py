@@ -58,6 +58,8 @@ class RedisPoller:
         self._tags: dict[bytes, str] = {}
         # Redis list → (id at its tail, epoch seconds at which it was first seen there).
         self._tails: dict[str, tuple[str, float]] = {}
+        # Queues with a message that nothing dates and that was first seen in this round.
+        self._unsure: set[str] = set()
 
     def close(self) -> None:
         self._client.close()
@@ -74,7 +76,12 @@ class RedisPoller:
         ages = self._ages(lengths)
         unacked = self._unacked()
         queues = {
-            name: Queue(sum(lengths[name].values()), unacked.pop(name, 0), ages.get(name, 0.0))
+            name: Queue(
+                sum(lengths[name].values()),
+                unacked.pop(name, 0),
+                ages.get(name, 0.0),
+                age_is_known=name not in self._unsure,
+            )
             for name in names
         }
         for name, count in unacked.items():
@@ -131,6 +138,7 @@ class RedisPoller:
         filled = [(name, key) for name, lists in lengths.items() for key, length in lists.items() if length]
         tails = self._pipeline(("LINDEX", key, -1) for _, key in filled)
         now, ages, seen = self._clock(), dict[str, float](), dict[str, tuple[str, float]]()
+        self._unsure.clear()
         for (name, key), raw in zip(filled, tails, strict=True):
             if raw is not None:
                 task_id, since = self._since(name, key, raw, now)
@@ -150,7 +158,10 @@ class RedisPoller:
         if entry is not None and entry.due is not None:
             return task_id, entry.due
         known = self._tails.get(key)
-        return task_id, known[1] if known and known[0] == task_id else now
+        if known and known[0] == task_id:
+            return task_id, known[1]
+        self._unsure.add(queue)
+        return task_id, now
 
     # Delivered, not acknowledged
 

@@ -68,7 +68,7 @@ def queue_facts(pipeline: Pipeline) -> list[QueueFacts]:
             name,
             queue.length,
             queue.unacked,
-            queue.oldest_age,
+            queue.oldest_age if queue.age_is_known else None,
             queue.consumers
             if queue.consumers is not None
             else (sum(name in worker.queues for worker in live) if asked else None),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 import redis
@@ -54,6 +55,26 @@ def test_queues_table_and_json(broker):
     assert "mail" in command("queues", environ={"CE_BROKER_URL": broker}).stdout
 
 
+def test_an_age_that_one_look_cannot_tell_is_unknown(broker):
+    with redis.Redis.from_url(broker) as client:
+        for name, headers in (("undated", {}), ("dated", {"enqueued_at": time.time() - 60})):
+            client.sadd(f"_kombu.binding.{name}", f"{name}\x06\x16\x06\x16{name}")
+            client.lpush(name, json.dumps({"body": "", "headers": {"id": "x", "task": "t", **headers}}))
+    done = command("queues", "--broker-url", broker, "--json")
+    ages = {q["queue"]: q["oldest_seconds"] for q in json.loads(done.stdout)}
+    assert ages["undated"] is None
+    assert ages["dated"] >= 60
+
+
+def test_names_off_the_wire_are_neither_markup_nor_control(broker):
+    name = "q[/b]\x1b[31m"
+    with redis.Redis.from_url(broker) as client:
+        client.sadd("_kombu.binding.q", f"q\x06\x16\x06\x16{name}")
+    done = command("queues", "--broker-url", broker)
+    assert done.returncode == 0, done.stderr
+    assert "q[/b]�[31m" in done.stdout
+
+
 def test_queues_of_a_broker_that_is_away():
     done = command("queues", "--broker-url", "redis://127.0.0.1:1/0")
     assert done.returncode == 1
@@ -71,6 +92,23 @@ def test_events_are_followed(broker):
     send(broker, "shop.add")
     out, _ = listening.communicate(timeout=30)
     assert {json.loads(line)["name"] for line in out.splitlines()} == {"shop.add"}
+
+
+def test_events_of_a_broker_that_is_away():
+    done = command("events", "--broker-url", "redis://127.0.0.1:1/0", "--seconds", "0.5")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: broker redis://127.0.0.1:1/0: not subscribed")
+    assert "Try:" in done.stderr
+
+
+def test_events_end_when_nobody_reads_them(broker):
+    words = [sys.executable, "-m", "exporters", "events", "--broker-url", broker, "--json"]
+    listening = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with redis.Redis.from_url(broker) as client:
+        until(lambda: client.pubsub_numpat() > 0, seconds=30)
+    listening.stdout.close()
+    until(lambda: send(broker, "shop.add") and listening.poll() is not None, seconds=30)
+    assert "Traceback" not in listening.stderr.read()
 
 
 @pytest.mark.parametrize(
@@ -103,3 +141,6 @@ def test_event_line_is_readable():
     assert "task-failed" in line
     assert "exception=E()" in line
     assert event_line({}).startswith("?")
+    odd = {"type": None, "timestamp": 1e20, "hostname": ["w"], "name": "a\x1b[31m\nb"}
+    assert event_line(odd).startswith("? None")
+    assert event_line(odd).isprintable()
