@@ -19,6 +19,7 @@ import redis
 import yaml
 
 from alerts import rules
+from alerts.alertmanager import Alertmanager
 from alerts.selectors import selectors
 from dashboards.live import Empty, empty_queries
 from dashboards.prometheus import Prometheus
@@ -59,6 +60,11 @@ class Live:
         """What fires in Prometheus, Watchdog apart."""
         return {name for name, state in self.suite.prom.alerts().items() if state == "firing"} - {"Watchdog"}
 
+    def held_back(self) -> set[str]:
+        """What fires and is inhibited in Alertmanager."""
+        alerts = Alertmanager(self.suite.alertmanager.url).alerts()
+        return {one["labels"]["alertname"] for one in alerts if one["status"]["inhibitedBy"]}
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -67,6 +73,7 @@ class Fault:
     Args:
         alert: whose message must arrive.
         silenced: whose messages must not.
+        shows: whether at least one of those is seen firing and held back; others are too slow at any pace.
         happen: breaks it.
         repair: puts it right.
     """
@@ -76,6 +83,7 @@ class Fault:
     happen: Callable[[Live], object]
     repair: Callable[[Live], object]
     silenced: Sequence[str] = ()
+    shows: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -159,10 +167,12 @@ FAULTS = [
     Fault(
         "Redis stopped", "RedisDown", *crashed("redis"),
         silenced=["CeleryBrokerUnreachable", "CeleryNoWorkers", "CeleryWorkerDown", "HighErrorRate", "ApiProbeFailed"],
+        shows=True,
     ),
     Fault(
         "PostgreSQL stopped", "PostgresDown", *crashed("postgres"),
         silenced=["HighErrorRate", "ApiProbeFailed", "DjangoDatabaseErrors", "CeleryBeatDown", "ExporterCollectErrors"],
+        shows=True,
     ),
 ]  # fmt: skip
 
@@ -241,6 +251,12 @@ def test_a_fault_is_told_by_its_name_and_so_is_its_end(live: Live, fault: Fault)
         print(f"{fault.name}: {arrived.text}, {arrived.received - began:.1f} s after the fault")
         # Time for the symptoms to show up, had they not been silenced.
         time.sleep(SETTLE_SECONDS)
+        if fault.shows:
+            held_back = wait_for(
+                lambda: live.held_back() & set(fault.silenced), timeout=LONGEST_WAIT,
+                what=f"an alert that {fault.alert} holds back", hint=f"read {live.suite.logs}",
+            )  # fmt: skip
+            print(f"{fault.name}: held back {sorted(held_back)}")
     finally:
         # Else the faults after this one would meet a suite that is broken already.
         repaired = time.time()
