@@ -12,12 +12,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from importlib import metadata
 from pathlib import Path
 
 import psycopg
 import requests
 import yaml
 
+from exporters import __version__
 from stack.demo.backups import Backups
 from stack.demo.traffic import Traffic, customers_of
 from stack.ports import HOST, choose
@@ -122,7 +124,12 @@ def write_all(target: Path, suite: Suite, others: dict[str, Service]) -> None:
     )  # fmt: skip
     document = {name: version(find(name)) for name in programs}
     document["postgres"] = "18 (embedded)"
-    (target / "versions.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    document["django-prometheus"] = metadata.version("django-prometheus")
+    document["celery_exporter"] = document["backup"] = document["alert_watch"] = __version__
+    # cadvisor.prom is not made here.
+    path = target / "versions.yml"
+    known = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.write_text(yaml.safe_dump({**known, **document}), encoding="utf-8")
 
 
 def kept(text: str, place: str) -> str:
