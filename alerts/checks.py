@@ -1,7 +1,9 @@
 """What must be true of every alert, beyond what promtool and amtool check."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 from alerts import table
 from alerts.paths import ROOT, RUNBOOKS, TABLE
@@ -11,6 +13,7 @@ from alerts.unittests import FIRES, SILENT, cases
 
 ANNOTATIONS = ("summary", "description", "runbook_url", "dashboard_url")
 DASHBOARD = re.compile(r"\{\{ \$externalLabels\.grafana \}\}/d/([a-z-]+)\?")
+VARIABLE = re.compile(r"[?&]var-(\w+)=")
 # A summary that a phone shows without cutting it.
 LONGEST_SUMMARY = 120
 # How a rule reads what one queue has for itself.
@@ -58,12 +61,22 @@ def pages() -> Iterator[str]:
 
 
 def dashboards() -> Iterator[str]:
-    """Each alert links to a dashboard that exists."""
-    existing = {path.stem for path in (ROOT / "dashboards" / "json").glob("*.json")}
+    """Each alert links to a dashboard that exists, with variables that it has."""
+    folder = ROOT / "dashboards" / "json"
+    variables = {path.stem: _variables(path) for path in folder.glob("*.json")}
     for alert in alerts():
-        match = DASHBOARD.match(alert.annotations.get("dashboard_url", ""))
-        if match is None or match.group(1) not in existing:
+        url = alert.annotations.get("dashboard_url", "")
+        match = DASHBOARD.match(url)
+        if match is None or match.group(1) not in variables:
             yield f"{alert.name}: dashboard_url leads to no dashboard"
+            continue
+        for name in sorted(set(VARIABLE.findall(url)) - variables[match.group(1)]):
+            yield f"{alert.name}: {match.group(1)} has no variable {name}"
+
+
+def _variables(dashboard: Path) -> set[str]:
+    document = json.loads(dashboard.read_text(encoding="utf-8"))
+    return {variable["name"] for variable in document["templating"]["list"]}
 
 
 def tested_both_ways() -> Iterator[str]:
