@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,10 +39,23 @@ WELL = {
 }  # fmt: skip
 
 
+# What the machine does meanwhile, per second: one that is well, and has little to do.
+PACE = {
+    r'node_cpu_seconds_total\{.*mode="idle"': 0.85,
+    r'node_cpu_seconds_total\{.*mode="user"': 0.1,
+    r'node_cpu_seconds_total\{.*mode="system"': 0.05,
+    r"node_disk_written_bytes_total": 300e3,
+    r"node_disk_io_time_seconds_total": 0.03,
+    r'node_network_(?:receive|transmit)_bytes_total\{device="eth': 100e3,
+}
+_MOVING = {pace: re.compile(rf"(?m)^({series}[^ ]*) (.*)$") for series, pace in PACE.items()}
+
+
 class HostDouble:
-    """Serves node_exporter's captured output, with the values of some series replaced."""
+    """Serves node_exporter's captured output: some counters go on from there, the values of some series are replaced."""
 
     def __init__(self) -> None:
+        self._since = time.monotonic()
         self.reset()
         self._server = ThreadingHTTPServer((HOST, 0), _handler(self))
         self.port = int(self._server.server_address[1])
@@ -58,6 +72,13 @@ class HostDouble:
         self.text, count = re.subn(rf"(?m)^({re.escape(series)}[^ ]*) .*$", rf"\1 {value}", self.text)
         assert count, f"node_exporter.prom has no {series}"
 
+    def now(self) -> str:
+        """What a scrape gets. Counters that stood still would be a machine without a moment of idleness."""
+        text, passed = self.text, time.monotonic() - self._since
+        for pace, series in _MOVING.items():
+            text = series.sub(lambda found, by=pace * passed: f"{found[1]} {float(found[2]) + by}", text)
+        return text
+
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
@@ -66,7 +87,7 @@ class HostDouble:
 def _handler(double: HostDouble) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = double.text.encode()
+            body = double.now().encode()
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.send_header("Content-Length", str(len(body)))
