@@ -36,7 +36,13 @@ def check() -> None:
 
 
 @main.command()
-@click.option("--prometheus-url", required=True, help="Prometheus to ask, for instance http://127.0.0.1:9090")
+@click.option(
+    "--prometheus-url",
+    envvar="PROMETHEUS_URL",
+    default="http://127.0.0.1:9090",
+    show_default=True,
+    help="Prometheus to ask (PROMETHEUS_URL)",
+)
 @click.option(
     "--dashboard", "uids", multiple=True, help="Only this dashboard (uid or its end, such as celery)"
 )

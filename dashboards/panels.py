@@ -278,7 +278,7 @@ def _finish(panel: Panel, title: str, why: str, queries: tuple[Query, ...], size
 
 
 def _link(uid: str) -> dashboard_builder.DashboardLink:
-    url = f"/d/{uid}?${{__url_time_range}}&${{environment:queryparam}}"
+    url = f"/d/{uid}?${{__url_time_range}}&${{datasource:queryparam}}&${{environment:queryparam}}"
     return dashboard_builder.DashboardLink("Why?").type(DashboardLinkType.LINK).url(url)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import requests
 
+from dashboards.address import checked, shown
 from sidecar.errors import OpsError
 
 TIMEOUT = 30
@@ -28,8 +29,13 @@ class Prometheus:
     """A Prometheus by its address."""
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+        self._url = checked(url, "Prometheus", "--prometheus-url http://127.0.0.1:9090")
         self._session = requests.Session()
+
+    @property
+    def shown(self) -> str:
+        """Its address as it may be shown."""
+        return shown(self._url)
 
     def instant(self, expr: str, at: float) -> list[Series]:
         """Return the value of every series at one moment."""
@@ -44,11 +50,11 @@ class Prometheus:
 
     def _ask(self, what: str, **asked: str) -> list[dict[str, Any]]:
         try:
-            answer = self._session.post(f"{self.url}/api/v1/{what}", data=asked, timeout=TIMEOUT)
+            answer = self._session.post(f"{self._url}/api/v1/{what}", data=asked, timeout=TIMEOUT)
             body = answer.json()
         except requests.RequestException as error:
             raise OpsError(
-                f"Prometheus at {self.url} does not answer ({type(error).__name__})",
+                f"Prometheus at {self.shown} does not answer ({type(error).__name__})",
                 hint="check --prometheus-url, and that Prometheus runs",
             ) from error
         if body.get("status") != "success":

@@ -1,12 +1,14 @@
 """Sends the dashboards to a Grafana through its HTTP API. Doing it again changes nothing."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import requests
 
+from dashboards.address import checked, shown
 from dashboards.live import committed
 from sidecar.errors import OpsError, UsageError
 
@@ -18,11 +20,12 @@ MESSAGE = "Pushed by ./ops dashboards push"
 
 def read_token(file: Path | None) -> str:
     """Return the token from `file` or the environment; never from the command line, which others can see."""
-    token = file.read_text(encoding="utf-8").strip() if file else os.environ.get(TOKEN, "")
+    token = file.read_text(encoding="utf-8", errors="replace").strip() if file else os.environ.get(TOKEN, "")
+    hint = f"set {TOKEN} or give --token-file; a service account token will do"
     if not token:
-        raise UsageError(
-            "no Grafana token", hint=f"set {TOKEN} or give --token-file; a service account token will do"
-        )
+        raise UsageError("no Grafana token", hint=hint)
+    if not re.fullmatch(r"[!-~]+", token):
+        raise UsageError("the Grafana token has characters that no token has", hint=hint)
     return token
 
 
@@ -30,26 +33,24 @@ class Grafana:
     """Grafana's HTTP API, as far as dashboards need it."""
 
     def __init__(self, url: str, token: str) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise UsageError(
-                f"{url!r} is not an address of Grafana", hint="--url https://grafana.example.org"
-            )
-        self.url = url.rstrip("/")
+        self._url = checked(url, "Grafana", "--url https://grafana.example.org")
         self._session = requests.Session()
         self._session.headers["Authorization"] = f"Bearer {token}"
 
-    def ensure_folder(self, title: str, uid: str = FOLDER_UID) -> bool:
-        """Create the folder when it is not there; return whether it was created."""
+    def ensure_folder(self, title: str, uid: str = FOLDER_UID) -> str:
+        """Create the folder, or give it this title; return what was done."""
         found = self._ask("GET", f"/api/folders/{uid}", expected=(200, 404))
-        if found.status_code == 200:
-            return False
-        self._ask("POST", "/api/folders", json={"uid": uid, "title": title})
-        return True
+        if found is None:
+            self._ask("POST", "/api/folders", json={"uid": uid, "title": title})
+            return "created"
+        if found.get("title") == title:
+            return "there"
+        self._ask("PUT", f"/api/folders/{uid}", json={"title": title, "overwrite": True})
+        return f"renamed, it was {found.get('title')}"
 
     def dashboard(self, uid: str) -> dict[str, Any] | None:
         """Return the dashboard as Grafana has it, or None."""
-        found = self._ask("GET", f"/api/dashboards/uid/{uid}", expected=(200, 404))
-        return dict(found.json()) if found.status_code == 200 else None
+        return self._ask("GET", f"/api/dashboards/uid/{uid}", expected=(200, 404))
 
     def save(self, dashboard: dict[str, Any], folder_uid: str = FOLDER_UID) -> None:
         """Create or replace a dashboard."""
@@ -58,25 +59,25 @@ class Grafana:
 
     def _ask(
         self, method: str, path: str, *, json: Any = None, expected: tuple[int, ...] = (200,)
-    ) -> requests.Response:
+    ) -> dict[str, Any] | None:
+        """Return the answer; None when there is nothing, and that was `expected`."""
         try:
             answer = self._session.request(
-                method, self.url + path, json=json, timeout=TIMEOUT, allow_redirects=False
+                method, self._url + path, json=json, timeout=TIMEOUT, allow_redirects=False
             )
         except requests.RequestException as error:
             raise OpsError(
-                f"Grafana at {self.url} does not answer ({type(error).__name__})",
+                f"Grafana at {shown(self._url)} does not answer ({type(error).__name__})",
                 hint="check --url, and that Grafana runs",
             ) from error
         if answer.status_code not in expected:
-            raise _refused(self.url, method, path, answer)
-        return answer
+            raise _refused(shown(self._url), method, path, answer)
+        return _read(shown(self._url), answer) if answer.ok else None
 
 
 def push_all(grafana: Grafana, folder: str) -> Iterator[str]:
     """Bring Grafana up to the committed dashboards; yield what was done to each."""
-    created = grafana.ensure_folder(folder)
-    yield f"folder {folder}: {'created' if created else 'there'}"
+    yield f"folder {folder}: {grafana.ensure_folder(folder)}"
     for dashboard in committed():
         yield f"{dashboard['uid']}: {_push(grafana, dashboard)}"
 
@@ -107,12 +108,24 @@ def _contains(theirs: Any, ours: Any) -> bool:
 
 
 _GRAFANAS_OWN = {"id", "version", "schemaVersion"}
+_NOT_GRAFANA = "check --url: a log-in page or a proxy answers there, not Grafana"
 _HINTS = {
+    **dict.fromkeys((301, 302, 303, 307, 308), _NOT_GRAFANA),
     401: "the token is wrong or expired: make a service account token in Grafana",
     403: "the token may not do this: give its service account the role Editor",
     404: "check --url: is it Grafana's root address?",
     412: "someone else changed the dashboard meanwhile: push again",
 }
+
+
+def _read(url: str, answer: requests.Response) -> dict[str, Any]:
+    try:
+        found = answer.json()
+    except requests.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise OpsError(f"{url} does not answer as Grafana does", hint=_NOT_GRAFANA)
+    return found
 
 
 def _refused(url: str, method: str, path: str, answer: requests.Response) -> OpsError:

@@ -29,7 +29,10 @@ def select(metric: str, *matchers: str) -> str:
 
 
 def recorded(metric: str, *matchers: str) -> str:
-    """Return a selector of a recorded series or of ALERTS, which are summed over environment, job and instance."""
+    """Return a selector of a recorded series or of ALERTS.
+
+    These are the whole Prometheus' own: job and instance are summed up, and the environment is an external label.
+    """
     return f"{metric}{{{', '.join(matchers)}}}" if matchers else metric
 
 

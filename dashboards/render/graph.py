@@ -95,7 +95,7 @@ def _legend_lines(
         lines[-1].append(entry)
         left += taken
     hidden = sum(len(line) for line in lines[2:])
-    return [*lines[:1], *([*lines[1][:-1], ("", f"+{hidden + 1} more")] for _ in (1,))] if hidden else lines
+    return [lines[0], [*lines[1][:-1], ("", f"+{hidden + 1} more")]] if hidden else lines
 
 
 def _entry_width(text: str) -> float:

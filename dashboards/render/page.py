@@ -1,5 +1,6 @@
 """A whole dashboard as one picture: its panels where Grafana has them."""
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,7 +92,7 @@ def _draw_header(canvas: Canvas, dashboard: Json, scope: Scope) -> None:
 
 def _draw_footer(canvas: Canvas, dashboard: Json, prometheus: Prometheus) -> None:
     said = (
-        f"A rendering of the dashboard {dashboard['uid']} from the Prometheus at {prometheus.url}. "
+        f"A rendering of the dashboard {dashboard['uid']} from the Prometheus at {prometheus.shown}. "
         "Drawn by ./ops dashboards render, not by Grafana."
     )
     canvas.text(MARGIN + 4, canvas.height - 17, said, size=8, color=canvas.theme.quiet)
@@ -115,6 +116,12 @@ def _annotation_marks(
     if annotation.get("useValueForTime"):
         moments = {value / 1000 for series in found for value in series.values}
     else:
-        moments = {series.times[0] for series in found if series.times[0] > scope.start}
+        moments = {at for series in found for at in _beginnings(series.times, scope.step)}
     color = theme.color(annotation["iconColor"])
     return [(at, color) for at in sorted(moments) if scope.start < at < scope.end]
+
+
+def _beginnings(times: tuple[float, ...], step: float) -> list[float]:
+    """Return the moments at which a series came: the first of each run of samples without a gap."""
+    before = (-math.inf, *times)
+    return [at for last, at in zip(before, times, strict=False) if at - last > 1.5 * step]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from dashboards.prometheus import Prometheus
 from dashboards.render.page import draw_page
 from dashboards.render.theme import THEMES
 from dashboards.resolve import SCRAPE_INTERVAL, Scope
-from sidecar.errors import UsageError
+from sidecar.errors import OpsError, UsageError
 
 # About as many points as Grafana asks for in a panel of this width.
 _POINTS = 240
@@ -30,12 +31,22 @@ def render_all(
     """Draw each wanted dashboard (all when none is named) and yield the files."""
     prometheus = Prometheus(prometheus_url)
     scope = _scope(seconds(span), time.time() if end is None else end, scrape_interval)
-    chosen = _choose(committed(), wanted)
-    out.mkdir(parents=True, exist_ok=True)
-    for dashboard in chosen:
+    for dashboard in _choose(committed(), wanted):
         path = out / f"{dashboard['uid']}.png"
-        draw_page(prometheus, dashboard, scope, THEMES[theme], path)
+        with _writing(path):
+            draw_page(prometheus, dashboard, scope, THEMES[theme], path)
         yield path
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise OpsError(
+            f"cannot write {path} ({error.strerror})", hint="--out a folder that you may write into"
+        ) from error
 
 
 def _scope(span: float, end: float, scrape_interval: float) -> Scope:

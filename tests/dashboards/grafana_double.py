@@ -13,7 +13,7 @@ EDITOR, VIEWER = "glsa_editor", "glsa_viewer"
 
 
 class GrafanaDouble:
-    """State and server; use as a context manager."""
+    """State and server; use as a context manager. `page` is what something else in its place answers to everything."""
 
     def __init__(self) -> None:
         self.folders: dict[str, dict[str, Any]] = {}
@@ -21,6 +21,7 @@ class GrafanaDouble:
         self.provisioned: set[str] = set()
         self.writes: list[str] = []
         self.fail_with: int | None = None
+        self.page: tuple[int, str] | None = None
 
     def __enter__(self) -> Self:
         handler = type("Handler", (_Handler,), {"grafana": self})
@@ -38,13 +39,17 @@ class GrafanaDouble:
             return self.fail_with, {"message": "Internal server error"}
         if token not in (EDITOR, VIEWER):
             return 401, {"message": "Invalid API key", "messageId": "api-key.invalid", "statusCode": 401}
-        if method == "POST":
-            if token == VIEWER:
-                return 403, {"message": "You'll need additional permissions to perform this action."}
-            self.writes.append(path)
-        routes = {"/api/folders": self._folders, "/api/dashboards/db": self._save}
-        if path in routes and method == "POST":
-            return routes[path](body)
+        if method != "GET" and token == VIEWER:
+            return 403, {"message": "You'll need additional permissions to perform this action."}
+        return self._write(method, path, body) if method != "GET" else self._read(path)
+
+    def _write(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        self.writes.append(path)
+        if method == "PUT":
+            return self._rename(path.rsplit("/", 1)[1], body)
+        return {"/api/folders": self._folders, "/api/dashboards/db": self._save}[path](body)
+
+    def _read(self, path: str) -> tuple[int, Any]:
         if path.startswith("/api/folders/"):
             return self._find(self.folders, path, "folder not found")
         if path.startswith("/api/dashboards/uid/"):
@@ -56,6 +61,12 @@ class GrafanaDouble:
             return 412, {"message": "the folder has been changed by someone else"}
         self.folders[body["uid"]] = {"id": len(self.folders) + 1, "version": 1, **body}
         return 200, self.folders[body["uid"]]
+
+    def _rename(self, uid: str, body: Any) -> tuple[int, Any]:
+        if not body.get("overwrite"):
+            return 412, {"message": "the folder has been changed by someone else"}
+        self.folders[uid]["title"] = body["title"]
+        return 200, self.folders[uid]
 
     def _save(self, body: Any) -> tuple[int, Any]:
         dashboard, uid = body["dashboard"], body["dashboard"]["uid"]
@@ -96,8 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else None
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
-        status, answer = self.grafana.answer(self.command, self.path, token, body)
-        payload = json.dumps(answer).encode()
+        if self.grafana.page:
+            status, text = self.grafana.page
+            payload = text.encode()
+        else:
+            status, answer = self.grafana.answer(self.command, self.path, token, body)
+            payload = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(payload)))
@@ -108,6 +123,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def do_POST(self) -> None:
+        self._serve()
+
+    def do_PUT(self) -> None:
         self._serve()
 
     def log_message(self, *_: object) -> None:

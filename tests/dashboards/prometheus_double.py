@@ -25,10 +25,14 @@ BOUNDS = ("0.1", "0.5", "1", "+Inf")
 
 
 class PrometheusDouble:
-    """`value` is what every series has; `mode` is data, empty, nan or error."""
+    """`value` is what every series has; `mode` is data, empty, nan or error.
+
+    `fired` are the parts of a range (from 0 to 1) in which alerts fire, when it is not all of it.
+    """
 
     def __init__(self, mode: str = "data", value: float = 0.5) -> None:
         self.mode, self.value = mode, value
+        self.fired: tuple[tuple[float, float], ...] = ((0, 1),)
         self.asked: list[str] = []
 
     def __enter__(self) -> Self:
@@ -69,6 +73,8 @@ class PrometheusDouble:
             return {"metric": labels, "value": [float(asked["time"]), str(value)]}
         start, end, step = (float(asked[key]) for key in ("start", "end", "step"))
         times = [start + index * step for index in range(int((end - start) / step) + 1)]
+        if asked["query"].startswith("ALERTS{"):
+            times = [at for at in times if any(a <= (at - start) / (end - start) <= b for a, b in self.fired)]
         return {"metric": labels, "values": [[at, str(value)] for at in times]}
 
 

@@ -147,6 +147,18 @@ def test_every_query_is_limited_to_the_chosen_environment(dashboard: Json) -> No
             assert summed or limited, f"{panel['title']}: {one.metric}"
 
 
+def test_a_click_takes_along_where_one_looks(all_dashboards: list[Json]) -> None:
+    overview = next(one for one in all_dashboards if one["uid"] == "posthub-overview")
+    numbers = [panel for panel in panels(overview) if panel["type"] == "stat"]
+    for panel in numbers:
+        (link,) = panel["fieldConfig"]["defaults"]["links"]
+        assert link["url"].partition("?")[2].split("&") == [
+            "${__url_time_range}",
+            "${datasource:queryparam}",
+            "${environment:queryparam}",
+        ], panel["title"]
+
+
 def test_options_of_panels_name_no_variable(dashboard: Json) -> None:
     """Grafana compares most options as they stand: a filter of `$datasource` matches nothing, for ever."""
     for panel in panels(dashboard):

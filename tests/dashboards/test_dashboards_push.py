@@ -58,10 +58,38 @@ def test_the_token_may_come_from_a_file(grafana: GrafanaDouble, push, tmp_path: 
     assert push("", "--token-file", str(tmp_path / "token")) == 0
 
 
+def test_the_folder_gets_the_title_that_is_asked_for(grafana: GrafanaDouble, push, capsys) -> None:  # type: ignore[no-untyped-def]
+    push()
+    assert push(EDITOR, "--folder", "Other") == 0
+    assert grafana.folders["posthub"]["title"] == "Other"
+    assert "folder Other: renamed, it was PostHub" in capsys.readouterr().out
+    assert push(EDITOR, "--folder", "Other") == 0
+    assert "folder Other: there" in capsys.readouterr().out
+
+
+def test_a_token_file_that_holds_none_is_refused(push, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "token").write_bytes(b"\xff\xfe")
+    assert push("", "--token-file", str(tmp_path / "token")) == 2
+    assert "characters that no token has" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", [(200, "<html>Log in</html>"), (200, "[]"), (302, ""), (200, "null")])
+def test_something_else_at_the_address_is_no_success(
+    grafana: GrafanaDouble, push, capsys, page: tuple[int, str]
+) -> None:  # type: ignore[no-untyped-def]
+    grafana.page = page
+    assert push() == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "a log-in page or a proxy" in said.err
+
+
 @pytest.mark.parametrize(
     ("token", "code", "said"),
     [
         ("", 2, "no Grafana token"),
+        ("glsa_\u017elu\u0165", 2, "characters that no token has"),
+        ("glsa_\nx", 2, "characters that no token has"),
         ("glsa_wrong", 1, "make a service account token"),
         (VIEWER, 1, "role Editor"),
     ],
@@ -87,8 +115,13 @@ def test_a_broken_grafana_is_named(grafana: GrafanaDouble, push, capsys) -> None
     assert f"Grafana at {grafana.url} refused" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("url", "code"), [("http://127.0.0.1:9", 1), ("grafana.example.org", 2)])
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [("http://127.0.0.1:9", 1), ("http://admin:hidden@127.0.0.1:9", 1), ("grafana.example.org", 2)],
+)
 def test_an_address_without_grafana(monkeypatch: pytest.MonkeyPatch, capsys, url: str, code: int) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("GRAFANA_TOKEN", EDITOR)
     assert run(main, ["push", "--url", url], prog="dashboards") == code
-    assert "Try: " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Try: " in said
+    assert "hidden" not in said

@@ -84,6 +84,55 @@ def test_both_themes(tmp_path: Path, theme: str) -> None:
     assert _has_color(path, THEMES[theme].page, least=10_000)
 
 
+def test_an_alert_is_marked_each_time_it_comes(tmp_path: Path) -> None:
+    celery = next(one for one in committed() if one["uid"] == "posthub-celery")
+    graph = [panel for panel in celery["panels"] if panel["title"] == "Consumers"]
+    pictures = []
+    with PrometheusDouble() as double:
+        for double.fired in ((0.2, 0.3),), ((0.2, 0.3), (0.6, 0.7)), ((0.2, 0.3), (0.6, 0.8)):
+            path = tmp_path / f"{len(pictures)}.png"
+            page = {**celery, "panels": graph}
+            draw_page(Prometheus(double.url), page, Scope(NOON - 3600, NOON, 15), THEMES["dark"], path)
+            pictures.append(path.read_bytes())
+    once, twice, longer = pictures
+    assert once != twice
+    assert twice == longer
+
+
+@pytest.mark.parametrize("named", ["option", "variable"])
+def test_a_password_in_the_address_is_not_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    url = "http://admin:hidden@127.0.0.1:9"
+    monkeypatch.setenv("PROMETHEUS_URL", url)
+    argv = ["render", *(["--prometheus-url", url] if named == "option" else []), "--out", str(tmp_path)]
+    assert run(main, argv, prog="dashboards") == 1
+    said = capsys.readouterr().err
+    assert "Prometheus at http://127.0.0.1:9 does not answer" in said
+    assert "hidden" not in said
+
+
+def test_a_password_in_the_address_is_not_drawn(tmp_path: Path) -> None:
+    with PrometheusDouble() as double:
+        plain = _draw_small(double, tmp_path / "plain.png").read_bytes()
+        double.url = double.url.replace("//", "//admin:hidden@")
+        assert _draw_small(double, tmp_path / "secret.png").read_bytes() == plain
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    with PrometheusDouble() as double:
+        argv = ["render", "--prometheus-url", double.url, "--out", str(tmp_path / "file" / "pictures")]
+        assert run(main, argv, prog="dashboards") == 1
+    assert "--out a folder that you may write into" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:9090", "http://", "ftp://127.0.0.1", "http://[::1"])
+def test_what_is_no_address_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str) -> None:
+    assert run(main, ["render", "--prometheus-url", url, "--out", str(tmp_path)], prog="dashboards") == 2
+    assert "is not an address of Prometheus" in capsys.readouterr().err
+
+
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with PrometheusDouble() as double:
         argv = [
