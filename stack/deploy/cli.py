@@ -1,11 +1,13 @@
 """The commands."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from sidecar import OpsError, UsageError
-from stack.deploy.annotate import annotate
+from stack.deploy.annotate import annotate, annotate_own
 from stack.deploy.compose import Rollout
 from stack.deploy.history import History
 from stack.deploy.kubernetes import KubeRollout
@@ -15,7 +17,13 @@ from stack.paths import ROOT
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the commands instead of running them.")
 GRAFANA = click.option(
-    "--grafana", default="", metavar="URL", help="Where the deployment is marked on the graphs."
+    "--grafana", default="", metavar="URL", help="Grafana where the deployment is marked on the graphs."
+)
+OWN_GRAFANA = click.option(
+    "--grafana",
+    default="",
+    metavar="URL",
+    help="Grafana where the deployment is marked on the graphs, instead of this host's.",
 )
 HEALTH = click.option(
     "--url", default="", help="Health page to ask through the edge, such as https://api.posthub.work/health/."
@@ -40,27 +48,28 @@ def deploy() -> None:
 @click.option("--images", default="", help="Where the images are, such as ghcr.io/posthub; kept in .env.")
 @click.option("--build", is_flag=True, help="Build the images here instead of pulling them.")
 @HEALTH
-@GRAFANA
+@OWN_GRAFANA
 @DRY_RUN
 def vps(*, tag: str | None, images: str, build: bool, url: str, grafana: str, dry_run: bool) -> None:
     """Pull, back up if there are migrations, migrate, restart one after the other, check; go back on failure."""
     runner = Runner(ROOT, dry=dry_run)
     chosen = tag or _commit(runner)
-    Rollout(ROOT, runner, click.echo, chosen, url, images, build=build).deploy()
-    _mark(grafana, f"PostHub {chosen}")
+    with _marked(runner, grafana, f"PostHub {chosen}"):
+        Rollout(ROOT, runner, _say(runner), chosen, url, images, build=build).deploy()
 
 
 @deploy.command()
 @HEALTH
-@GRAFANA
+@OWN_GRAFANA
 @DRY_RUN
 def rollback(*, url: str, grafana: str, dry_run: bool) -> None:
     """Run the tag before the present one again, without migrations."""
     previous = History(ROOT).previous()
     if previous is None:
         raise OpsError("no earlier deployment is known on this host", hint="./ops deploy vps --tag TAG")
-    Rollout(ROOT, Runner(ROOT, dry=dry_run), click.echo, previous, url).roll_back()
-    _mark(grafana, f"PostHub back to {previous}")
+    runner = Runner(ROOT, dry=dry_run)
+    with _marked(runner, grafana, f"PostHub back to {previous}"):
+        Rollout(ROOT, runner, _say(runner), previous, url).roll_back()
 
 
 @deploy.command()
@@ -78,12 +87,13 @@ def kubernetes(
         names = sorted(path.name for path in (ROOT / "k8s" / "overlays").iterdir())
         raise UsageError(f"there is no overlay {overlay}", hint=", ".join(names))
     runner = Runner(ROOT, dry=dry_run)
-    rollout = KubeRollout(ROOT, runner, click.echo, tag or _commit(runner), registry, overlay)
-    if undo:
-        rollout.undo()
-    else:
-        rollout.deploy()
-    _mark(grafana, f"PostHub {rollout.tag} ({overlay})")
+    chosen = tag or _commit(runner)
+    rollout = KubeRollout(ROOT, runner, _say(runner), chosen, registry, overlay)
+    with _marked(runner, grafana, f"PostHub {'back' if undo else chosen} ({overlay})", own=False):
+        if undo:
+            rollout.undo()
+        else:
+            rollout.deploy()
 
 
 @deploy.command("manifests")
@@ -100,13 +110,35 @@ def _write(path: Path, text: str) -> None:
 
 def _commit(runner: Runner) -> str:
     """The checkout's commit, which the images are tagged with."""
-    done = runner.run("git", "rev-parse", "HEAD")
+    done = runner.ask("git", "rev-parse", "HEAD")
     if done.code != 0 or not done.output.strip():
         raise UsageError("this is no git checkout", hint="--tag TAG")
     return done.output.strip()
 
 
-def _mark(grafana: str, text: str) -> None:
-    problem = annotate(grafana, text) if grafana else None
+def _say(runner: Runner) -> Callable[[str], None]:
+    """What was done is told, unless nothing was."""
+    return (lambda _: None) if runner.dry else click.echo
+
+
+@contextmanager
+def _marked(runner: Runner, grafana: str, text: str, *, own: bool = True) -> Iterator[None]:
+    """Mark it on the graphs, as failed if it does."""
+    try:
+        yield
+    except OpsError:
+        _mark(runner, grafana, f"{text} failed", own=own)
+        raise
+    _mark(runner, grafana, text, own=own)
+
+
+def _mark(runner: Runner, grafana: str, text: str, *, own: bool) -> None:
+    if runner.dry:
+        return
+    problem = None
+    if grafana:
+        problem = annotate(grafana, text)
+    elif own:
+        problem = annotate_own(ROOT, runner, text)
     if problem:
         click.echo(f"! no mark in Grafana: {problem}", err=True)

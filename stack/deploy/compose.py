@@ -24,6 +24,7 @@ ROLLING = (
     "posthub_celery_exporter",
     "posthub_backup",
 )
+ONCE = ("run", "--rm", "--no-deps", "-T")
 WAIT_SECONDS = 240
 HEALTH_TRIES = 15
 
@@ -58,39 +59,46 @@ class Rollout:
         Raises:
             OpsError: it failed; what runs now is the previous tag.
         """
-        previous = self.history.current()
+        before = self._before()
         self._compose("config", "--quiet")
         self._fetch()
         self._data()
-        self._save_before_migrating()
+        self._save_before_migrating(before)
         for what, service in (("migrations", "posthub_migrate"), ("roles", "posthub_db_roles")):
-            self._step(what, "run", "--rm", "--no-deps", "-T", service)
+            self._step(what, *ONCE, service)
         try:
             self._roll()
             self._check()
         except OpsError as error:
-            self._back(previous, error)
+            self._back(before, error)
         self.history.add(self.tag, self.images)
         self.say(f"✔ {self.tag} is deployed")
 
-    def _back(self, previous: str | None, error: OpsError) -> None:
-        if previous in (None, self.tag):
+    def _before(self) -> tuple[str, str] | None:
+        """Tag and images of what runs now: as noted, or as the API's container says when compose alone started it."""
+        if tag := self.history.current():
+            return tag, self.history.images()
+        done = self.runner.ask("docker", "inspect", "--format", "{{.Config.Image}}", "posthub_api_prod")
+        images, _, tag = done.output.strip().rpartition("/api:") if done.code == 0 else ("", "", "")
+        return (tag, images) if tag else None
+
+    def _back(self, before: tuple[str, str] | None, error: OpsError) -> None:
+        if before is None or before[0] == self.tag:
             raise OpsError(f"{error}; there is no earlier tag to return to", hint="./ops doctor") from None
+        previous, images = before
         self.say(f"✖ {error}\n  returning to {previous}")
-        back = Rollout(
-            self.root, self.runner, self.say, str(previous), self.url, self.images, pause=self.pause
-        )
-        back.roll_back()
+        Rollout(self.root, self.runner, self.say, previous, self.url, images, pause=self.pause).roll_back()
         raise OpsError(
-            f"{self.tag} failed: {error}; {previous} runs again", hint="read the logs of what failed"
+            f"{self.tag} failed: {error}; {previous} runs again",
+            hint="read the logs of what failed; the files of the checkout are still the new ones",
         )
 
     def roll_back(self) -> None:
-        """Run this tag again, without migrations: they are written so that the tag before them still runs."""
+        """Run this tag again. No migration is undone: they are written so that the tag before them still runs."""
         self._data()
         self._roll()
         self._check()
-        self.history.add(self.tag, self.images)
+        self.history.add(self.tag, self.images, back=True)
 
     def _fetch(self) -> None:
         if self.build:
@@ -98,26 +106,21 @@ class Rollout:
         else:
             self._step("images pulled", "pull", "--quiet", "posthub_init", *ROLLING)
 
-    def _save_before_migrating(self) -> None:
-        """A migration can destroy: what is about to be changed is backed up first."""
-        check = (
-            "run",
-            "--rm",
-            "--no-deps",
-            "-T",
-            "posthub_migrate",
-            "python",
-            "manage.py",
-            "migrate",
-            "--check",
-        )
-        if self._try(*check) == 0:
+    def _save_before_migrating(self, before: tuple[str, str] | None) -> None:
+        """A migration can destroy: what is about to be changed is backed up first.
+
+        Raises:
+            OpsError: the backup failed; nothing was migrated.
+        """
+        if self._try(*ONCE, "posthub_migrate", "python", "manage.py", "migrate", "--check") == 0:
             return
-        if self._try("exec", "-T", "posthub_backup", "true") != 0:
-            self.say("! no backup before the migrations: posthub_backup does not run yet")
-            return
-        command = ("exec", "-T", "posthub_backup", "python", "-m", "backup", "run", "--database", "posthub")
-        self._step("backup before the migrations", *command)
+        what, backup = "backup before the migrations", ("run", "--database", "posthub")
+        if self._try("exec", "-T", "posthub_backup", "true") == 0:
+            self._step(what, "exec", "-T", "posthub_backup", "python", "-m", "backup", *backup)
+        elif before is not None:
+            self._step(what, *ONCE, "posthub_backup", *backup)
+        else:
+            self.say("! no backup before the migrations: nothing runs here yet")
 
     def _data(self) -> None:
         """Secrets, database and Redis; on a first deployment they do not run yet."""
@@ -147,6 +150,9 @@ class Rollout:
         if not self.url:
             probe = ("python", "/srv/health/answers.py", "http://127.0.0.1:8000/health/")
             return self._try("exec", "-T", "posthub_api_prod", *probe) == 0
+        if self.runner.dry:
+            print("$ GET", self.url)
+            return True
         try:
             with session() as client:
                 return client.get(self.url, timeout=10).ok

@@ -22,37 +22,52 @@ class History:
 
     def current(self) -> str | None:
         """The tag that runs, if one was ever deployed."""
-        found = _line(TAG).search(self._text())
-        return found[1].strip() or None if found else None
+        return self._get(TAG) or None
+
+    def images(self) -> str:
+        """Where its images are; empty when that was never said."""
+        return self._get(IMAGES)
 
     def previous(self) -> str | None:
-        """The tag that ran before the present one."""
+        """The tag that ran before the present one. Who went back does not go forward to what was left."""
+        ran: list[str] = []
+        for tag, back in self._entries():
+            if back and tag in ran:
+                del ran[ran.index(tag) + 1 :]
+            elif tag not in ran[-1:]:
+                ran.append(tag)
         current = self.current()
-        return next((tag for tag in reversed(self._tags()) if tag != current), None)
+        return next((tag for tag in reversed(ran) if tag != current), None)
 
-    def add(self, tag: str, images: str = "") -> None:
-        """Note a deployment."""
+    def add(self, tag: str, images: str = "", *, back: bool = False) -> None:
+        """Note a deployment, or that an earlier one came back."""
         if self._dry:
             return
         self._log.parent.mkdir(exist_ok=True)
         with self._log.open("a", encoding="utf-8") as log:
-            log.write(
-                json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), "tag": tag}) + "\n"
-            )
+            entry = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "tag": tag, "back": back}
+            log.write(json.dumps(entry) + "\n")
         self._set(TAG, tag)
         if images:
             self._set(IMAGES, images)
 
-    def _tags(self) -> list[str]:
+    def _entries(self) -> list[tuple[str, bool]]:
         if not self._log.exists():
             return []
-        return [json.loads(line)["tag"] for line in self._log.read_text(encoding="utf-8").splitlines()]
+        entries = map(json.loads, self._log.read_text(encoding="utf-8").splitlines())
+        return [(entry["tag"], entry["back"]) for entry in entries]
 
     def _text(self) -> str:
         return self._env.read_text(encoding="utf-8") if self._env.exists() else ""
 
+    def _get(self, name: str) -> str:
+        found = _line(name).search(self._text())
+        return found[1].strip() if found else ""
+
     def _set(self, name: str, value: str) -> None:
         text, line = self._text(), f"{name}={value}"
+        if text and not text.endswith("\n"):
+            text += "\n"
         text = _line(name).sub(line, text) if _line(name).search(text) else f"{text}{line}\n"
         self._env.write_text(text, encoding="utf-8")
 

@@ -100,7 +100,7 @@ class KubeRollout:
 
     def render(self, folder: str) -> str:
         """The manifests with this tag's images."""
-        documents = list(yaml.safe_load_all(self.runner.must("kubectl", "kustomize", folder)))
+        documents = list(yaml.safe_load_all(self.runner.must_tell("kubectl", "kustomize", folder)))
         for container in _containers(documents):
             container["image"] = self._image(container["image"])
         return yaml.safe_dump_all(documents, sort_keys=False)
@@ -129,12 +129,12 @@ class KubeRollout:
         Raises:
             OpsError: a job failed; nothing was restarted.
         """
-        if self._job(CHECK, _checking(migrate)):
+        if self._job(CHECK, _checking(migrate)) and not self.runner.dry:
             return
         cronjob = self.runner.must(
             "kubectl", "-n", NAMESPACE, "get", "cronjob", "posthub-backup", "--ignore-not-found", "-o", "name"
         )
-        if cronjob.strip():
+        if cronjob.strip() or self.runner.dry:
             self._delete_job(BACKUP)
             self._kubectl("create", "job", BACKUP, "--from=cronjob/posthub-backup")
             self._must_succeed(BACKUP, self._succeeds(BACKUP))

@@ -28,6 +28,12 @@ class Runner:
         if self.dry:
             print("$", *(f"{name}={value}" for name, value in (environment or {}).items()), *command)
             return Done(0, "")
+        return self.ask(*command, environment=environment, given=given)
+
+    def ask(
+        self, *command: str, environment: Mapping[str, str] | None = None, given: str | None = None
+    ) -> Done:
+        """Run what changes nothing: also when everything else is only said."""
         try:
             done = subprocess.run(
                 command, cwd=self._root, env={**os.environ, **(environment or {})}, input=given or "",
@@ -47,11 +53,18 @@ class Runner:
         Raises:
             OpsError: it did not.
         """
-        done = self.run(*command, environment=environment, given=given)
-        if done.code != 0:
-            lines = (done.errors or done.output).strip().splitlines()[-5:]
-            raise OpsError(
-                f"`{' '.join(command)}` failed ({done.code}): {' / '.join(lines) or 'no output'}",
-                hint="run it by hand to see all of it",
-            )
-        return done.output
+        return _output(command, self.run(*command, environment=environment, given=given))
+
+    def must_tell(self, *command: str) -> str:
+        """As ``must``, of what changes nothing."""
+        return _output(command, self.ask(*command))
+
+
+def _output(command: tuple[str, ...], done: Done) -> str:
+    if done.code != 0:
+        lines = (done.errors or done.output).strip().splitlines()[-5:]
+        raise OpsError(
+            f"`{' '.join(command)}` failed ({done.code}): {' / '.join(lines) or 'no output'}",
+            hint="run it by hand to see all of it",
+        )
+    return done.output

@@ -1,14 +1,20 @@
 """Roll-outs: their order, and the way back."""
 
-from collections.abc import Mapping
+import json
+import sys
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from sidecar import OpsError
-from stack.deploy import kubernetes
-from stack.deploy.annotate import annotate
+from stack.deploy import cli, kubernetes
+from stack.deploy.annotate import annotate, annotate_own
 from stack.deploy.compose import ROLLING, Rollout
 from stack.deploy.history import History
 from stack.deploy.kubernetes import KubeRollout
@@ -31,6 +37,11 @@ class FakeRunner(Runner):
         self.failing_once = ""
         self.lines: list[str] = []
         self.given: list[str] = []
+
+    def ask(
+        self, *command: str, environment: Mapping[str, str] | None = None, given: str | None = None
+    ) -> Done:
+        return self.run(*command, environment=environment, given=given)
 
     def run(
         self, *command: str, environment: Mapping[str, str] | None = None, given: str | None = None
@@ -78,7 +89,7 @@ def test_a_version_is_rolled_out_service_by_service(tmp_path: Path) -> None:
     order = [_position(runner.lines, part) for part in ("pull", "-T posthub_migrate", "-T posthub_db_roles")]
     order += [_position(runner.lines, f"240 {service}") for service in ROLLING]
     assert order == sorted(order)
-    assert all(line.startswith("new ") for line in runner.lines)
+    assert all(line.startswith("new ") for line in runner.lines if "docker inspect" not in line)
     assert said[-1] == "✔ new is deployed"
     assert (tmp_path / ".env").read_text() == "POSTHUB_TAG=new\n"
 
@@ -89,6 +100,28 @@ def test_a_backup_is_taken_before_migrations(tmp_path: Path) -> None:
     backup = _position(runner.lines, "backup run --database posthub")
     migrate = next(n for n, line in enumerate(runner.lines) if line.endswith("-T posthub_migrate"))
     assert _position(runner.lines, "migrate --check") < backup < migrate
+
+
+def test_a_backup_is_taken_also_when_its_sidecar_does_not_run(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path, ("new", "migrate --check"), ("new", "exec -T posthub_backup"))
+    History(tmp_path).add("old")
+    _rollout(tmp_path, runner)[0].deploy()
+    assert _position(runner.lines, "run --rm --no-deps -T posthub_backup run --database posthub") > 0
+
+
+def test_a_backup_that_fails_stops_the_migrations(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path, ("new", "migrate --check"), ("new", "posthub_backup"))
+    History(tmp_path).add("old")
+    with pytest.raises(OpsError, match="it broke"):
+        _rollout(tmp_path, runner)[0].deploy()
+    assert not [line for line in runner.lines if line.endswith("-T posthub_migrate")]
+
+
+def test_an_empty_host_has_nothing_to_back_up(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path, ("new", "migrate --check"), ("new", "exec -T posthub_backup"))
+    rollout, said = _rollout(tmp_path, runner)
+    rollout.deploy()
+    assert "! no backup before the migrations: nothing runs here yet" in said
 
 
 def test_without_migrations_there_is_no_backup(tmp_path: Path) -> None:
@@ -121,6 +154,14 @@ def test_a_version_that_is_not_well_gives_way_to_the_one_before(tmp_path: Path, 
     assert any(line.startswith("✖") for line in said)
 
 
+def test_what_compose_alone_started_comes_back(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path, ("new", "answers.py"))
+    runner.answers = {"docker inspect": "posthub/api:latest\n"}
+    with pytest.raises(OpsError, match="latest runs again"):
+        _rollout(tmp_path, runner)[0].deploy()
+    assert (tmp_path / ".env").read_text() == "POSTHUB_TAG=latest\nPOSTHUB_IMAGES=posthub\n"
+
+
 def test_a_first_version_has_nothing_to_return_to(tmp_path: Path) -> None:
     runner = FakeRunner(tmp_path, ("new", "answers.py"))
     with pytest.raises(OpsError, match="no earlier tag"):
@@ -128,7 +169,8 @@ def test_a_first_version_has_nothing_to_return_to(tmp_path: Path) -> None:
 
 
 def test_what_ran_before_is_known(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("POSTGRES_MEMORY=6G\n")
+    # The last line of a file written by hand may have no end.
+    (tmp_path / ".env").write_text("POSTGRES_MEMORY=6G")
     history = History(tmp_path)
     assert history.current() is None
     for tag in ("one", "two", "two"):
@@ -137,10 +179,44 @@ def test_what_ran_before_is_known(tmp_path: Path) -> None:
     assert (tmp_path / ".env").read_text() == "POSTGRES_MEMORY=6G\nPOSTHUB_TAG=two\n"
 
 
+def test_going_back_twice_does_not_return_to_what_was_left(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    for tag in ("one", "two", "three"):
+        history.add(tag)
+    history.add("two", back=True)
+    assert history.previous() == "one"
+    history.add("one", back=True)
+    assert history.previous() is None
+
+
 def test_a_dry_run_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Rollout(tmp_path, Runner(tmp_path, dry=True), print, "new").deploy()
     assert "$ POSTHUB_TAG=new docker compose" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+# Port 9 is closed: whoever asks it anything fails.
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["vps", "--url", "http://127.0.0.1:9/"], "migrate --check"),
+        (["kubernetes"], "kubectl -n posthub create job posthub-backup-before-migrations"),
+    ],
+    ids=["vps", "kubernetes"],
+)
+def test_a_dry_run_only_says_what_it_would_do(
+    command: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(_: Runner, *words: str, **__: object) -> Done:
+        known = {"git": "abc123\n", "kubectl": yaml.safe_dump_all(_manifests(words[-1]))}
+        return Done(0, known.get(words[0], ""))
+
+    monkeypatch.setattr(Runner, "ask", ask)
+    done = CliRunner().invoke(cli.deploy, [*command, "--dry-run", "--grafana", "http://127.0.0.1:9"])
+    assert done.exit_code == 0, done.output
+    assert expected in done.output
+    assert "✔" not in done.output
+    assert "no mark" not in done.output
 
 
 def _kube(runner: FakeRunner) -> tuple[KubeRollout, list[str]]:
@@ -229,6 +305,53 @@ def test_kubernetes_says_when_the_revision_before_is_not_well_either(tmp_path: P
     runner = _pending(tmp_path, ("", "rollout status deployment/posthub-flower"))
     with pytest.raises(OpsError, match=r"it broke; nor is the revision before: .*it broke"):
         _kube(runner)[0].deploy()
+
+
+@pytest.fixture
+def grafana() -> Iterator[tuple[str, list[tuple[str, str, dict[str, object]]]]]:
+    """A server that takes annotations of its admin, and the list of what it got."""
+    got: list[tuple[str, str, dict[str, object]]] = []
+
+    class Grafana(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            who = b64decode(self.headers["Authorization"].removeprefix("Basic ")).decode()
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            got.append((self.path, who, body))
+            self.send_response(200 if who == "admin:pass'word" else 401)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Grafana) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/grafana", got
+        server.shutdown()
+
+
+class Inside(Runner):
+    """Runs a program here that is meant for a container."""
+
+    def run(
+        self, *command: str, environment: Mapping[str, str] | None = None, given: str | None = None
+    ) -> Done:
+        assert command[-4:] == ("-T", "posthub_api_prod", "python", "-")
+        return super().run(sys.executable, "-", environment=environment, given=given)
+
+
+def test_a_deployment_is_marked_from_within(
+    tmp_path: Path, grafana: tuple[str, list[tuple[str, str, dict[str, object]]]]
+) -> None:
+    url, got = grafana
+    (tmp_path / "secrets" / "values").mkdir(parents=True)
+    password = tmp_path / "secrets" / "values" / "GRAFANA_ADMIN_PASSWORD"
+    password.write_text("pass'word")
+    assert annotate_own(tmp_path, Inside(tmp_path), "PostHub {abc}", url) is None
+    ((path, who, body),) = got
+    assert (path, who) == ("/grafana/api/annotations", "admin:pass'word")
+    assert (body["text"], body["tags"]) == ("PostHub {abc}", ["deploy"])
+    password.write_text("wrong")
+    assert "401" in str(annotate_own(tmp_path, Inside(tmp_path), "x", url))
 
 
 def test_a_mark_that_cannot_be_made_is_told(tmp_path: Path) -> None:
