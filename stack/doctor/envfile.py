@@ -1,8 +1,12 @@
 """Reading an environment file as compose reads it: NAME=VALUE, quotes, comments."""
 
+import re
 from pathlib import Path
 
 from sidecar import UsageError
+
+# In quotes a # is a letter; after them comes nothing, or a comment.
+QUOTED = re.compile(r"""(['"])(.*?)\1\s*(#.*)?$""")
 
 
 def read(path: Path) -> dict[str, str]:
@@ -32,6 +36,7 @@ def _assignment(path: Path, number: int, line: str) -> tuple[str, str]:
 
 
 def _value(text: str) -> str:
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
-        return text[1:-1]
+    quoted = QUOTED.match(text)
+    if quoted:
+        return quoted[2]
     return text.partition(" #")[0].rstrip()

@@ -73,6 +73,16 @@ class Host:
             return []
         return sorted({str(entry[4][0]) for entry in found})
 
+    def own_addresses(self) -> list[str]:
+        """The addresses of this machine's interfaces."""
+        try:
+            interfaces = json.loads(self.run("ip", "-json", "address").output or "[]")
+        except ValueError:
+            return []
+        return [
+            entry["local"] for one in interfaces for entry in one.get("addr_info", []) if "local" in entry
+        ]
+
     def connects(self, name: str, port: int) -> bool:
         try:
             with socket.create_connection((name, port), timeout=5):

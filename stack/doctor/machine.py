@@ -1,11 +1,13 @@
 """Can this machine run it? Engine, disk, clock, ports, names."""
 
+import re
 import time
 from collections.abc import Iterator
 
 from stack.doctor.check import Case, Check
 
-OLDEST_COMPOSE = (2, 20)
+# docs/deployment.md says so too.
+OLDEST_COMPOSE = (2, 24)
 ENOUGH_BYTES = 20 * 1024**3
 # Signatures of S3 requests fail beyond a quarter of an hour; everything is confusing long before.
 LARGEST_SKEW = 5.0
@@ -34,9 +36,14 @@ def _compose(case: Case) -> Check:
     if done.code != 0:
         return Check("Docker compose", False, done.last_line, "install the compose plug-in")
     version = done.output.strip().lstrip("v")
-    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2])
-    if numbers < OLDEST_COMPOSE:
-        return Check("Docker compose", False, f"{version} is too old", "2.20 or newer")
+    oldest = ".".join(map(str, OLDEST_COMPOSE))
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found is None:
+        return Check(
+            "Docker compose", None, f"{version or 'no version'}: cannot be told", f"{oldest} or newer"
+        )
+    if (int(found[1]), int(found[2])) < OLDEST_COMPOSE:
+        return Check("Docker compose", False, f"{version} is too old", f"{oldest} or newer")
     return Check("Docker compose", True, version)
 
 
@@ -78,4 +85,9 @@ def _name(case: Case, variable: str) -> Check:
     found = case.host.addresses(name)
     if not found:
         return Check(f"DNS {name}", False, "does not resolve", "an A record that points to this server")
+    elsewhere = sorted(set(found) - set(case.host.own_addresses()))
+    if elsewhere:
+        # Rightly so behind a provider's address translation or a proxy.
+        fix = "this server's address, unless something in front of it passes requests on"
+        return Check(f"DNS {name}", None, f"{', '.join(elsewhere)} is no address of this machine", fix)
     return Check(f"DNS {name}", True, ", ".join(found))

@@ -25,8 +25,7 @@ SMARTHOST = "ALERTMANAGER_SMTP_SMARTHOST"
 def examine(case: Case) -> Iterator[Check]:
     if case.settings.get("BACKUP_STORE_URL", "").startswith("s3://"):
         yield _bucket(case)
-    for variable, (host, port) in _destinations(case):
-        yield _answers(case, variable, host, port)
+    yield from _destinations(case)
 
 
 def _bucket(case: Case) -> Check:
@@ -59,15 +58,25 @@ def _client(case: Case):  # type: ignore[no-untyped-def]
     )
 
 
-def _destinations(case: Case) -> Iterator[tuple[str, tuple[str, int]]]:
-    yield from ((name, place) for name, place in FIXED.items() if case.settings.get(name))
-    for name in ADDRESSES:
-        address = urlsplit(case.settings.get(name, ""))
-        if address.hostname:
-            yield name, (address.hostname, address.port or (443 if address.scheme == "https" else 80))
-    host, _, port = case.settings.get(SMARTHOST, "").rpartition(":")
-    if host:
-        yield SMARTHOST, (host, int(port))
+def _destinations(case: Case) -> Iterator[Check]:
+    for variable, (host, port) in FIXED.items():
+        if case.settings.get(variable):
+            yield _answers(case, variable, host, port)
+    for variable in (*ADDRESSES, SMARTHOST):
+        if text := case.settings.get(variable):
+            yield _addressed(case, variable, text)
+
+
+def _addressed(case: Case, variable: str, text: str) -> Check:
+    address = urlsplit(f"smtp://{text}" if variable == SMARTHOST else text)
+    try:
+        port = address.port or (443 if address.scheme == "https" else 80)
+    except ValueError:
+        port = 0
+    if not address.hostname or not port:
+        # Not shown: the address of a receiver is a secret.
+        return Check(variable, False, "is no address", "host:port" if variable == SMARTHOST else "https://…")
+    return _answers(case, variable, address.hostname, port)
 
 
 def _answers(case: Case, variable: str, host: str, port: int) -> Check:

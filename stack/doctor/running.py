@@ -18,9 +18,15 @@ API = "http://127.0.0.1:9090/api/v1"
 
 def examine(case: Case) -> Iterator[Check]:
     containers = {one["Service"]: one for one in case.host.compose_json("ps", "--all")}
-    wanted = wanted_images(case)
-    yield from (_container(name, containers.get(name)) for name in wanted)
-    yield _images(wanted, containers)
+    config = case.host.compose("config")
+    wanted = _images_of(config.output) if config.code == 0 else {}
+    if not wanted:
+        fix = "docker compose -f docker-compose.prod.yml config --quiet"
+        yield Check("compose file", False, f"cannot be read: {config.last_line}", fix)
+    # Without it, at least what is there is looked at.
+    yield from (_container(name, containers.get(name)) for name in wanted or containers)
+    if wanted:
+        yield _images(wanted, containers)
     yield _targets(case)
     yield from _backups(case)
     yield _backup_doctor(case)
@@ -31,10 +37,9 @@ def is_running(case: Case) -> bool:
     return bool(case.host.compose_json("ps", "--all"))
 
 
-def wanted_images(case: Case) -> dict[str, str]:
+def _images_of(config: str) -> dict[str, str]:
     """Service → image, as the compose file has them now."""
-    done = case.host.compose("config")
-    services = (yaml.safe_load(done.output) or {}).get("services", {}) if done.code == 0 else {}
+    services = (yaml.safe_load(config) or {}).get("services", {})
     return {name: service["image"] for name, service in services.items()}
 
 
@@ -61,7 +66,10 @@ def _images(wanted: dict[str, str], containers: dict[str, dict[str, Any]]) -> Ch
 
 def _ask(case: Case, path: str) -> Any:
     done = case.host.compose("exec", "-T", "posthub_prometheus", "wget", "-qO-", f"{API}/{path}")
-    return json.loads(done.output)["data"] if done.code == 0 else None
+    try:
+        return json.loads(done.output)["data"] if done.code == 0 else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _targets(case: Case) -> Check:
@@ -81,7 +89,10 @@ def _targets(case: Case) -> Check:
 
 def _backups(case: Case) -> Iterator[Check]:
     data = _ask(case, f"query?query={quote('backup_last_verified_backup_timestamp_seconds')}")
-    for series in (data or {}).get("result", []):
+    found = (data or {}).get("result", [])
+    if not found:
+        yield Check("last verified backup", False, "Prometheus knows of none", "look at posthub_backup")
+    for series in found:
         name = f"last verified backup of {series['metric'].get('database', '?')}"
         yield _proof(name, float(series["value"][1]))
 
@@ -103,9 +114,12 @@ def _backup_doctor(case: Case) -> Check:
     done = case.host.compose("exec", "-T", "posthub_backup", "python", "-m", "backup", "doctor", "--json")
     command = "docker compose -f docker-compose.prod.yml exec posthub_backup python -m backup doctor"
     try:
-        wrong = [check["name"] for check in json.loads(done.output) if check["ok"] is False]
+        checks = json.loads(done.output)
+        wrong = [check["name"] for check in checks if check["ok"] is False]
     except (ValueError, KeyError, TypeError):
         return Check("backup sidecar", False, done.last_line, command)
+    if not checks:
+        return Check("backup sidecar", False, "it examined nothing", command)
     return Check(
         "backup sidecar", not wrong, ", ".join(wrong) or "store, keys, versions and rights are right", command
     )

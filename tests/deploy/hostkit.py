@@ -32,6 +32,9 @@ class FakeHost(Host):
     def addresses(self, name: str) -> list[str]:
         return self.names.get(name, ["203.0.113.10"])
 
+    def own_addresses(self) -> list[str]:
+        return ["127.0.0.1", "203.0.113.10"]
+
     def connects(self, name: str, port: int) -> bool:
         return self.reachable
 

@@ -14,6 +14,7 @@ from sidecar import UsageError
 from stack.doctor import cli, envfile, machine, outside, running, secrets, settings
 from stack.doctor.check import Case, Check
 from stack.doctor.host import Done, Host
+from stack.paths import ROOT
 
 GOOD = {
     "ALERTMANAGER_SLACK_URL": "https://hooks.slack.com/services/x",
@@ -102,6 +103,46 @@ def test_the_port_may_be_our_own(host: FakeHost) -> None:
 def test_an_old_compose_is_refused(host: FakeHost) -> None:
     host.answers["docker compose version"] = Done(0, "v2.3.3\n")
     assert "Docker compose" in _wrong(machine.examine(_case(host)))
+
+
+def test_a_compose_of_unknown_version_is_no_verdict(host: FakeHost) -> None:
+    host.answers["docker compose version"] = Done(0, "dev\n")
+    assert {check.name: check.ok for check in machine.examine(_case(host))}["Docker compose"] is None
+
+
+def test_the_oldest_compose_is_the_documented_one() -> None:
+    page = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    assert f"compose {'.'.join(map(str, machine.OLDEST_COMPOSE))} or newer" in page
+
+
+def test_a_name_of_another_machine_is_told(host: FakeHost) -> None:
+    host.names = {"posthub.work": ["198.51.100.7"]}
+    found = {check.name: check for check in machine.examine(_case(host))}
+    assert found["DNS posthub.work"].ok is None
+    assert found["DNS posthub.work"].detail == "198.51.100.7 is no address of this machine"
+    assert found["DNS api.posthub.work"].ok is True
+
+
+def test_the_addresses_of_this_machine_are_known(tmp_path: Path) -> None:
+    class Machine(Host):
+        def run(self, *command: str) -> Done:
+            assert command == ("ip", "-json", "address")
+            return as_json([{"addr_info": [{"local": "203.0.113.10"}, {"local": "2001:db8::1"}]}, {}])
+
+    assert Machine(tmp_path).own_addresses() == ["203.0.113.10", "2001:db8::1"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALERTMANAGER_SMTP_SMARTHOST", "mail:smtp"),
+        ("ALERTMANAGER_WEBHOOK_URL", "http://x:abc/"),
+        ("ALERTMANAGER_WEBHOOK_URL", "nowhere"),
+    ],
+)
+def test_an_address_that_is_none_is_named(host: FakeHost, variable: str, value: str) -> None:
+    case = _case(host, BACKUP_STORE_URL="file:///backups", **{variable: value})
+    assert set(_wrong(outside.examine(case))) == {variable}
 
 
 def test_receivers_that_do_not_answer(host: FakeHost) -> None:
@@ -200,14 +241,38 @@ def test_a_target_that_is_down_and_a_backup_that_is_not_proven(host: FakeHost) -
     assert set(found) == {"targets", "last verified backup of posthub", "backup sidecar"}
 
 
+def test_without_a_readable_compose_file_nothing_is_called_right(host: FakeHost) -> None:
+    case = _running(host, State="exited", Status="Exited (137)")
+    host.answers["config"] = Done(15, "", "no such file: .env.production\n")
+    found = {check.name: check for check in running.examine(case)}
+    assert found["compose file"].detail == "cannot be read: no such file: .env.production"
+    assert found["posthub_prometheus"].ok is False
+    assert "image versions" not in found
+
+
+def test_a_proof_that_nobody_knows_of_is_missing(host: FakeHost) -> None:
+    case = _running(host)
+    ask = "exec -T posthub_prometheus wget -qO- http://127.0.0.1:9090/api/v1/"
+    host.answers[f"{ask}query"] = as_json({"data": {"result": []}})
+    host.answers["exec -T posthub_backup python -m backup doctor"] = as_json([])
+    assert set(_wrong(running.examine(case))) == {"last verified backup", "backup sidecar"}
+
+
+def test_a_prometheus_that_talks_nonsense_does_not_end_the_examination(host: FakeHost) -> None:
+    case = _running(host)
+    ask = "exec -T posthub_prometheus wget -qO- http://127.0.0.1:9090/api/v1/"
+    host.answers |= {f"{ask}targets": Done(0, "<html>"), f"{ask}query": Done(0, "<html>")}
+    assert set(_wrong(running.examine(case))) == {"targets", "last verified backup"}
+
+
 def test_nothing_deployed_yet_is_no_fault(host: FakeHost) -> None:
     assert not running.is_running(_case(host))
 
 
 def test_the_settings_file_is_read_as_compose_reads_it(tmp_path: Path) -> None:
     file = tmp_path / "env"
-    file.write_text("# a comment\nA=1\nexport B='x #y'\n\nC=two words # and why\nD=\n")
-    assert envfile.read(file) == {"A": "1", "B": "x #y", "C": "two words", "D": ""}
+    file.write_text("# a comment\nA=1\nexport B='x #y'\n\nC=two words # and why\nD=\nE='x' # why\n")
+    assert envfile.read(file) == {"A": "1", "B": "x #y", "C": "two words", "D": "", "E": "x"}
     file.write_text("no assignment\n")
     with pytest.raises(UsageError, match="line 1"):
         envfile.read(file)
