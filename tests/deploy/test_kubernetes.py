@@ -229,6 +229,31 @@ def test_every_job_label_is_one_of_prometheus() -> None:
     assert {"django", "celery", "backup", "redis", "postgres"} <= labels
 
 
+def test_rules_find_the_jobs_of_the_chart() -> None:
+    """JobMissing would fire for ever by the chart's own names."""
+    values = yaml.safe_load((ROOT / "k8s" / "kube-prometheus-stack.yml").read_text(encoding="utf-8"))
+    for job in ("prometheus", "alertmanager"):
+        assert {"targetLabel": "job", "replacement": job} in values[job]["serviceMonitor"]["relabelings"]
+
+
+def test_alertmanagers_templates_are_where_the_operator_mounts_them() -> None:
+    from alerts.receivers import ReceiverSettings
+    from alerts.render import configuration
+
+    (templates,) = configuration(ReceiverSettings.load({}))["templates"]
+    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    (old, new) = re.findall(r"sed 's#(.+)#(.+)#' alertmanager.yml", page)[0]
+    assert re.sub(old, new, templates) == "/etc/alertmanager/config/*.tmpl"
+
+
+def test_the_proof_job_needs_no_choice() -> None:
+    """There are two databases, PostgreSQL and Redis; `latest` alone would be refused."""
+    commands = {
+        n: s["containers"][0].get("args") for n, _, s in pod_specs(plain()) if n.startswith("CronJob/")
+    }
+    assert commands["CronJob/posthub-backup-verify"] == ["verify", "--all-unverified"]
+
+
 def test_a_rollout_waits_for_every_deployment_of_ours() -> None:
     ours = {
         name.partition("/")[2]

@@ -61,6 +61,21 @@ def test_no_expression_is_pasted_into_a_script() -> None:
             assert not re.search(r"\$\{\{", step.get("run", "")), f"{name}: {step.get('name')}"
 
 
+def test_actions_of_others_are_pinned_by_commit() -> None:
+    """A tag can be moved to code that takes what the job may do."""
+    used = {step["uses"] for _, job in _jobs() for step in job.get("steps", []) if "uses" in step}
+    others = {name for name in used if not name.startswith(("actions/", "github/", "./"))}
+    assert others
+    assert {name for name in others if not re.search(r"@[0-9a-f]{40}$", name)} == set()
+
+
+def test_the_scan_fails_only_for_what_it_names() -> None:
+    (scan,) = (step for step in dict(_jobs())["deploy/build"]["steps"] if step.get("name") == "Scan")
+    assert scan["with"]["severity"] == "CRITICAL,HIGH"
+    # SARIF would have every severity, and the exit code with it.
+    assert scan["with"]["limit-severities-for-sarif"] == "true"
+
+
 def test_every_image_of_compose_is_built(production: dict[str, Any]) -> None:
     built = {
         one["name"]: one["dockerfile"]
