@@ -311,7 +311,7 @@ export const scenarios = {
     await page.locator('.form-error', { hasText: 'The server cannot be reached.' }).waitFor();
     await page.getByLabel('Text', { exact: true }).fill('Once only, please, and changed');
     await page.getByRole('button', { name: 'Save draft' }).click();
-    await badge(page, 'Draft');
+    await notice(page, 'Saved.');
     await page.getByRole('link', { name: 'Posts', exact: true }).click();
     await page.locator('.post', { hasText: 'and changed' }).waitFor();
     assert.equal(await page.locator('.post', { hasText: 'Once only' }).count(), 1);
