@@ -217,7 +217,7 @@ export const scenarios = {
   async 'the calendar shows the month and leads to a day'({ page, customer, password, pictures }) {
     await signIn(page, customer, password);
     const [year, month] = inMinutes(0).split('-').map(Number);
-    for (let one = 1; one <= 4; one += 1) await scheduleFor(page, `A full day ${one}`, new Date(year, month, 10, 10, one));
+    for (let one = 1; one <= 4; one += 1) await scheduleFor(page, `A full day ${one}`, new Date(Date.UTC(year, month, 10, 10, one)));
     await page.getByRole('button', { name: 'Calendar' }).click();
     await page.locator('.chip[data-status=published]').first().waitFor();
     await usable(page);
