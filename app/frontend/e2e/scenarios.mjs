@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 
 import {
-  badge, eventually, fileWith, firstLoad, focused, gate, heading, inMinutes, notice, picture, questions, readable, scheduleFor,
-  signIn, signInAnew, usable, write,
+  badge, eventually, fileWith, firstLoad, focused, gate, heading, inMinutes, notice, picture, questions, readable, remember,
+  scheduleFor, signIn, signInAnew, usable, write,
 } from './steps.mjs';
 
 export const scenarios = {
@@ -39,6 +39,7 @@ export const scenarios = {
     await page.keyboard.type(password);
     await page.keyboard.press('Enter');
     await heading(page, 'Account');
+    await remember(page, customer);
     await eventually(async () => assert.equal(await page.evaluate(() => document.activeElement?.tagName), 'H1'));
     await eventually(async () => assert.equal(await page.title(), 'Account · PostHub'));
     await page.reload();
