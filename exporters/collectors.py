@@ -135,7 +135,7 @@ def _state_by_host(index: int, state: str, tracks: list[Track]) -> Family:
 def _failed_lines(name: str, track: Track) -> list[str]:
     if not _ran(track):
         return []
-    # The empty class at 0 makes the first failure visible to increase().
+    # The empty class at 0, as celery-exporter has it: a task that never failed has a series too.
     lines = [f'{name}{{{track.labels},exception=""}} 0']
     for exception, count in list(track.exceptions.items()):
         lines.append(f"{name}{{{track.labels},{label_text(exception=exception)}}} {count}")
@@ -229,7 +229,7 @@ class StreamCollector:
         )
         yield gauge(
             f"{prefix}_events_complete",
-            "1 while every event of the last minutes is known to have been counted.",
+            "1 while subscribed and nothing is known to have been lost in the last minutes.",
             [("", int(self._complete()))],
         )
         yield counter(

@@ -19,7 +19,7 @@ from exporters.tasks import Tables
 from exporters.wire import decode_general
 
 REPLY_EXCHANGE = "reply.celery.pidbox"
-# What is left behind by a crash goes by itself.
+# Workers that are busy for longer need not answer any more.
 REPLY_TTL = 60
 # A closing exporter need not wait for workers that do not answer.
 STEP_SECONDS = 0.3

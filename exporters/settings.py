@@ -185,7 +185,7 @@ class ExporterSettings(Settings):
         validation_alias=_names("CELERY_EXPORTER_MAX_SERIES"),
     )
     max_in_flight: int = Field(
-        100_000,
+        50_000,
         ge=100,
         description="Tasks in flight that are joined by id; about 300 bytes each.",
         validation_alias=_names("CELERY_EXPORTER_MAX_IN_FLIGHT"),

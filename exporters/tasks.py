@@ -53,7 +53,7 @@ UNNAMED_EXCEPTION = "UnknownException"
 class Limits:
     """The bounds of everything that grows with what comes off the wire."""
 
-    in_flight: int = 100_000
+    in_flight: int = 50_000
     series: int = 50_000
     names: int = 2_000
     workers: int = 1_000
