@@ -26,10 +26,9 @@ CLIENT_AUTH = {
     "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
-TLS_KEYS = {
-    "cert_file", "key_file", "client_auth_type", "client_ca_file", "min_version", "max_version", "cipher_suites",
-    "prefer_server_cipher_suites", "curve_preferences",
-}  # fmt: skip
+TLS_KEYS = {"cert_file", "key_file", "client_auth_type", "client_ca_file", "min_version", "max_version"}
+# Of the format, and bound to Go's TLS: to accept and not apply them would promise what is not kept.
+GO_KEYS = {"cipher_suites", "prefer_server_cipher_suites", "curve_preferences"}
 TOP_KEYS = {"tls_server_config", "http_server_config", "basic_auth_users"}
 # Checked where nobody of that name is known: the answer takes as long as for a wrong password.
 NOBODY = "$2b$10$1111111111111111111111111111111111111111111111111111u"
@@ -103,16 +102,26 @@ class WebConfig:
         if not isinstance(content, dict):
             raise self._wrong("it is no mapping")
         self._check_keys("", content, TOP_KEYS)
-        self._check_keys("tls_server_config: ", content.get("tls_server_config") or {}, TLS_KEYS)
-        self._check_keys(
-            "http_server_config: ", content.get("http_server_config") or {}, {"headers", "http2"}
-        )
-        for name, known in (content.get("basic_auth_users") or {}).items():
+        tls, web = self._part(content, "tls_server_config"), self._part(content, "http_server_config")
+        if GO_KEYS & set(tls):
+            raise self._wrong(
+                f"tls_server_config: not supported here: {', '.join(sorted(GO_KEYS & set(tls)))}"
+            )
+        self._check_keys("tls_server_config: ", tls, TLS_KEYS)
+        self._check_keys("http_server_config: ", web, {"headers", "http2"})
+        self._part(web, "headers")
+        for name, known in self._part(content, "basic_auth_users").items():
             if not str(known).startswith("$2"):
                 raise self._wrong(f"basic_auth_users: the password of {name} is no bcrypt hash")
 
-    def _check_keys(self, where: str, content: Any, known: set[str]) -> None:
-        unknown = sorted(set(content) - known) if isinstance(content, dict) else ["(no mapping)"]
+    def _part(self, content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+        part = content.get(name) or {}
+        if not isinstance(part, dict):
+            raise self._wrong(f"{name} is no mapping")
+        return part
+
+    def _check_keys(self, where: str, content: Mapping[str, Any], known: set[str]) -> None:
+        unknown = sorted(map(str, set(content) - known))
         if unknown:
             raise self._wrong(f"{where}unknown field {', '.join(unknown)}")
 
@@ -131,7 +140,7 @@ class WebConfig:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             self._configure(context, wanted)
-        except (OSError, ssl.SSLError, KeyError, ValueError) as error:
+        except (OSError, ssl.SSLError, KeyError, TypeError, ValueError) as error:
             raise self._wrong(f"tls_server_config: {type(error).__name__}: {error}") from None
         return context
 
@@ -162,11 +171,12 @@ class WebConfig:
             if stamp == self._seen:
                 return
             self._seen = stamp
-            self._content = self._read()
+            content = self._read()
             if self.tls is not None:
-                self._load_certificate(self.tls, self._content["tls_server_config"])
+                self._load_certificate(self.tls, content["tls_server_config"])
+            self._content = content
             log.info("web-config file read again")
-        except (OSError, UsageError, KeyError) as error:
+        except (OSError, UsageError, KeyError, TypeError) as error:
             log.warning("web-config file not read again, the old one stays: %s", error)
 
 

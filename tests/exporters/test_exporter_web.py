@@ -62,6 +62,10 @@ def test_tls_and_basic_auth(broker, start, certificate, hashed):
         ("tls_server_config: {cert_file: x.pem, key_file: y.pem}", "No such file"),
         ("basic_auth_users: {a: plain}", "no bcrypt hash"),
         ("{", "web.yml"),
+        ("basic_auth_users: [a]", "basic_auth_users is no mapping"),
+        ("tls_server_config: on", "tls_server_config is no mapping"),
+        ("http_server_config: {headers: 5}", "headers is no mapping"),
+        ("tls_server_config: {cipher_suites: [x]}", "not supported here: cipher_suites"),
     ],
 )
 def test_wrong_files_are_named(tmp_path, text, message):
@@ -97,4 +101,13 @@ def test_a_changed_file_counts_at_once_and_a_broken_one_does_not(tmp_path, hashe
     path.write_text(USERS.format(hash=hashed))
     assert config.guard(request("")).status == 401
     path.write_text("nonsense: [")
+    assert config.guard(request("")).status == 401
+
+
+def test_a_new_certificate_that_cannot_be_loaded_changes_nothing(tmp_path, certificate, hashed):
+    path = tmp_path / "web.yml"
+    tls = f"tls_server_config:\n  cert_file: {certificate}/cert.pem\n  key_file: {certificate}/key.pem\n"
+    path.write_text(tls + USERS.format(hash=hashed))
+    config = WebConfig(path)
+    path.write_text(tls.replace("/cert.pem", "/gone.pem"))
     assert config.guard(request("")).status == 401
