@@ -134,7 +134,11 @@ def _redis_sources(
         redis, tables, exchange=settings.event_exchange, backlog_bytes=settings.backlog_bytes
     )
     poller = RedisPoller(
-        redis, tables, configured=settings.queues, own_client=lambda: intake.health.client_id
+        redis,
+        tables,
+        configured=settings.queues,
+        own_client=lambda: intake.health.client_id,
+        event_exchange=settings.event_exchange,
     )
     return intake, poller, RedisAsker(redis)
 

@@ -30,6 +30,8 @@ class Snapshot:
     queues: dict[str, Queue] = field(default_factory=dict)
     # Own output buffer at Redis, in bytes.
     output_buffer: int | None = None
+    # Queues beyond the most that are shown.
+    left_out: int = 0
 
 
 class Poller(Protocol):
@@ -80,6 +82,11 @@ class QueueCollector:
             "celery_queue_eta_scheduled",
             "Messages that wait in workers for their eta or countdown.",
             self._scheduled(names),
+        )
+        yield gauge(
+            "celery_exporter_queues_left_out",
+            "Queues that are not shown because there are too many.",
+            [("", self.snapshot.left_out)] if self.rounds else [],
         )
         yield from self._consumers(names)
 

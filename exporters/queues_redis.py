@@ -16,6 +16,8 @@ from exporters.tasks import Tables
 BINDING = "_kombu.binding."
 # kombu's own exchanges: their queues carry remote control and events, no tasks.
 INTERNAL_ENDS = (".pidbox", ".celeryev")
+# Queues of event receivers and of broadcasts: each process has its own, under a name made up anew.
+INTERNAL_STARTS = ("celeryev.", "bcast.")
 # Scanning for bindings is spread over rounds: a broker may share its database with a large cache.
 SCAN_COUNT = 1_000
 SCANS_A_ROUND = 10
@@ -35,6 +37,7 @@ class RedisPoller:
         tables: the join table (for the ages of messages) and what task events say about queues.
         configured: queues that are shown even when nothing else mentions them.
         own_client: the client id of the event subscription, to see its output buffer.
+        event_exchange: Celery's setting; queues bound to it carry events.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class RedisPoller:
         *,
         configured: Iterable[str] = (),
         own_client: Callable[[], int | None] = lambda: None,
+        event_exchange: str = "celeryev",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -51,9 +55,10 @@ class RedisPoller:
         self._clock = clock
         self._own_client = own_client
         self._client = redis.Redis(connection_pool=redis_pool(settings, name="celery-exporter-queues"))
-        self._known: set[str] = set(configured)
+        self._configured = frozenset(configured)
+        self._event_exchange = event_exchange
         self._bindings: set[str] = set()
-        self._routes: dict[tuple[str, str], str] = {}
+        self._routes: dict[tuple[str, str], set[str]] = {}
         self._cursor = 0
         self._tags: dict[bytes, str] = {}
         # Redis list → (id at its tail, epoch seconds at which it was first seen there).
@@ -70,8 +75,8 @@ class RedisPoller:
         Raises:
             redis.RedisError: the broker cannot be asked.
         """
-        self._discover()
-        names = sorted(self._known)[:MOST_QUEUES]
+        known = sorted(self._discovered())
+        names = known[:MOST_QUEUES]
         lengths = self._lengths(names)
         ages = self._ages(lengths)
         unacked = self._unacked()
@@ -86,11 +91,11 @@ class RedisPoller:
         }
         for name, count in unacked.items():
             queues.setdefault(name, Queue()).unacked = count
-        return Snapshot(queues, self._output_buffer())
+        return Snapshot(queues, self._output_buffer(), left_out=len(known) - len(names))
 
     # Discovery
 
-    def _discover(self) -> None:
+    def _discovered(self) -> frozenset[str]:
         prefix = self._settings.global_prefix + BINDING
         for _ in range(SCANS_A_ROUND):
             self._cursor, keys = self._client.scan(
@@ -100,10 +105,13 @@ class RedisPoller:
             if self._cursor == 0:
                 break
         self._read_bindings(prefix)
-        self._known.update(names_from(self._tables))
+        return self._configured.union(names_from(self._tables), *self._routes.values())
 
     def _read_bindings(self, prefix: str) -> None:
-        keys = [key for key in self._bindings if not key.endswith(INTERNAL_ENDS)]
+        events = prefix + self._event_exchange
+        keys = [key for key in self._bindings if not key.endswith(INTERNAL_ENDS) and key != events]
+        # Read anew each time: a queue that was deleted is bound no more.
+        self._routes = {}
         members = self._pipeline(("SMEMBERS", key) for key in keys)
         for key, found in zip(keys, members, strict=True):
             if not found:
@@ -114,9 +122,8 @@ class RedisPoller:
     def _bind(self, exchange: str, member: str) -> None:
         routing_key, _, rest = member.partition(self._settings.separator)
         queue = rest.rpartition(self._settings.separator)[2]
-        if queue and not queue.endswith(INTERNAL_ENDS) and len(self._known) < MOST_QUEUES:
-            self._routes[exchange, routing_key] = queue
-            self._known.add(queue)
+        if queue and not queue.endswith(INTERNAL_ENDS) and not queue.startswith(INTERNAL_STARTS):
+            self._routes.setdefault((exchange, routing_key), set()).add(queue)
 
     # Lengths and ages
 
@@ -189,7 +196,9 @@ class RedisPoller:
     def _queue_of(self, value: bytes) -> str:
         try:
             message, exchange, routing_key = orjson.loads(value)[:3]
-            queue = self._routes.get((exchange, routing_key)) or (routing_key if not exchange else UNKNOWN)
+            routed = self._routes.get((exchange, routing_key), set())
+            # Several queues may be bound alike: then the message does not say in which it was.
+            queue = next(iter(routed)) if len(routed) == 1 else UNKNOWN if exchange else routing_key
             if queue != UNKNOWN:
                 self._learn(message.get("headers") or {}, queue)
             return str(queue)

@@ -166,9 +166,11 @@ def test_forced_loss_is_reported(tmp_path):
             exporter.wait()
 
 
-def poller(broker, tables=None, clock=time.time, **options):
+def poller(broker, tables=None, clock=time.time, configured=(), event_exchange="celeryev", **options):
     settings = redis_settings(parse_broker(broker, options))
-    return RedisPoller(settings, tables or Tables(), clock=clock)
+    return RedisPoller(
+        settings, tables or Tables(), clock=clock, configured=configured, event_exchange=event_exchange
+    )
 
 
 def message(task_id="a", **headers):
@@ -209,6 +211,28 @@ def test_unacked_per_queue_and_queues_without_consumers(broker):
         assert queues["unknown"].unacked == 1
         client.delete("unacked", "unacked_index")
         assert looking.poll().queues["mail"].unacked == 0
+
+
+def bind(client, exchange, *queues):
+    client.sadd(f"_kombu.binding.{exchange}", *(f"key\x06\x16\x06\x16{queue}" for queue in queues))
+
+
+def test_queues_of_events_and_broadcasts_are_none_and_deleted_ones_go(broker):
+    with redis.Redis.from_url(broker) as client:
+        bind(client, "shop-events", "any-name")
+        bind(client, "celeryev", "celeryev.7d0c")
+        bind(client, "news", "bcast.7d0c", "mail")
+        bind(client, "jobs", "jobs")
+        looking = poller(broker, configured=["wanted"], event_exchange="shop-events")
+        assert set(looking.poll().queues) == {"jobs", "mail", "wanted"}
+        client.delete("_kombu.binding.jobs")
+        assert set(looking.poll().queues) == {"mail", "wanted"}
+
+
+def test_queues_beyond_the_bound_are_counted(broker, monkeypatch):
+    monkeypatch.setattr("exporters.queues_redis.MOST_QUEUES", 3)
+    found = poller(broker, configured=[f"q{n}" for n in range(5)]).poll()
+    assert (len(found.queues), found.left_out) == (3, 2)
 
 
 def test_separator_steps_and_prefix_are_settings(broker):
