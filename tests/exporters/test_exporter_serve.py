@@ -1,11 +1,15 @@
 """The exporter against a real broker and real workers."""
 
 import gzip
+import json
+import time
 
+import redis
 import requests
-from exporterkit import send, until
+from exporterkit import captured, send, until
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
+from bench.exporter.frames import frame
 from exporters import exposition
 from exporters.series import gauge
 
@@ -77,6 +81,28 @@ def test_forms_of_metrics_and_health(broker, start):
     assert {"celery_tasks", "celery_queue_length"} <= names
     for path in ("/healthz", "/readyz", "/"):
         assert requests.get(f"{running.url}{path}", timeout=5).status_code == 200
+
+
+def test_workers_without_events_are_told_what_to_do(broker, start, monkeypatch, caplog):
+    monkeypatch.setattr("exporters.service.GUIDE_SECONDS", 0.1)
+    running = start(broker)
+    until(running.ready, seconds=30)
+    beat = {
+        "type": "worker-heartbeat",
+        "hostname": "w@h",
+        "processed": 7,
+        "active": 0,
+        "timestamp": time.time(),
+    }
+    with redis.Redis.from_url(broker) as client:
+        client.publish("/0.celeryev/worker.heartbeat", frame(json.dumps(beat), "w@h", "worker.heartbeat"))
+    until(lambda: "start them with -E" in requests.get(running.url, timeout=5).text, seconds=30)
+    until(lambda: sum("start them with -E" in record.getMessage() for record in caplog.records), seconds=30)
+    with redis.Redis.from_url(broker) as client:
+        for one in captured():
+            client.publish("/0.celeryev/task.multi", one)
+    until(lambda: "start them with -E" not in requests.get(running.url, timeout=5).text, seconds=30)
+    assert sum("start them with -E" in record.getMessage() for record in caplog.records) == 1
 
 
 def page_of(rounds, interval):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import celery.signals
 import redis
 import requests
 from exporterkit import HERE, Running, captured, send, until
@@ -15,6 +16,7 @@ from exporterkit import HERE, Running, captured, send, until
 from bench.exporter.frames import frame
 from bench.exporter.measure import generator, published
 from exporters.broker import parse_broker, redis_settings
+from exporters.instrument import stamp_messages
 from exporters.queues_redis import RedisPoller
 from exporters.tasks import Tables
 from stack.ports import choose
@@ -195,6 +197,29 @@ def test_ages_from_stamp_join_and_first_sight(broker):
         now[0] = 1030.0
         ages = {name: queue.oldest_age for name, queue in looking.poll().queues.items()}
     assert ages == {"q1": 90.0, "q2": 130.0, "q3": 30.0}
+
+
+def test_the_applications_stamp_dates_its_messages(broker):
+    signal, before = celery.signals.before_task_publish, time.time()
+    try:
+        stamp_messages()
+        stamp_messages()
+        send(broker, "shop.add", countdown=0)
+    finally:
+        signal.disconnect(dispatch_uid="exporters.instrument")
+    later = before + 3_600
+    found = poller(broker, clock=lambda: later).poll().queues["default"]
+    assert found.age_is_known
+    assert 3_590 < found.oldest_age <= 3_600
+
+
+def test_a_message_that_beat_signed_names_its_task(broker):
+    tables = Tables()
+    with redis.Redis.from_url(broker) as client:
+        bind(client, "jobs", "jobs")
+        client.lpush("jobs", message(periodic_task_name="every minute"))
+        poller(broker, tables).poll()
+    assert tables.beat.names == {"shop.add"}
 
 
 def test_unacked_per_queue_and_queues_without_consumers(broker):
