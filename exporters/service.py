@@ -132,7 +132,10 @@ class Exporter:
         for thread in threads:
             name = thread.name.partition(" ")[0]
             errors[name] = errors.get(name, 0) + thread.errors
-        durations = {job.name: job.duration for job in jobs if job.duration is not None}
+        durations: dict[str, float] = {}
+        for job in jobs:
+            if job.duration is not None:
+                durations[job.name] = max(job.duration, durations.get(job.name, 0.0))
         yield from self._beat.collect()
         yield counter(
             "celery_exporter_collect_errors",
@@ -141,7 +144,7 @@ class Exporter:
         )
         yield gauge(
             "celery_exporter_collect_duration_seconds",
-            "Duration of the newest round by collector.",
+            "Duration of the newest round by collector, of several brokers the longest.",
             [(label_text(collector=name), seconds) for name, seconds in durations.items()],
         )
         yield gauge(

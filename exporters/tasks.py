@@ -199,8 +199,9 @@ class Tables:
         entry = self.tasks.get(uuid)
         group = entry.group if entry is not None else self.groups.unknown
         track = worker.host.track(group)
+        # What may raise on an odd event comes before what counts it.
+        worker.ledger.started(timestamp + 0.0, event.get("pid"))
         track.counts[STARTED] += 1
-        worker.ledger.started(timestamp, event.get("pid"))
         if entry is not None and entry.due is not None:
             self._observe_wait(track, timestamp - entry.due)
             # Delivered again, it did not wait since it was sent.
@@ -210,11 +211,12 @@ class Tables:
 
     def _succeeded(self, event: Event) -> None:
         runtime, worker = event["runtime"], self.worker(event["hostname"])
+        plausible = 0 <= runtime < LONGEST
         entry = self.tasks.pop(event["uuid"])
         track = worker.host.track(entry.group if entry is not None else self.groups.unknown)
         track.counts[SUCCEEDED] += 1
         histogram = track.runtime or self._new_runtime(track)
-        if 0 <= runtime < LONGEST and histogram is not None:
+        if plausible and histogram is not None:
             histogram.counts[bisect_left(histogram.bounds, runtime)] += 1
             histogram.total += runtime
 

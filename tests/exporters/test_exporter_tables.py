@@ -255,6 +255,7 @@ def test_malformed_events_are_counted_and_harmless(odd):
     take(tables, odd, sent("fine"))
     assert tables.undecodable == 1
     assert counts(tables, "shop.add", "default")["sent"] == 1
+    assert sum(sum(group.total().counts) for group in tables.groups) == 1
 
 
 def test_events_of_applications_are_counted_as_other():
