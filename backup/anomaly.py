@@ -1,10 +1,14 @@
 """Is a new backup unlike those before? Size and rows of each table against the median of recent ones."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from backup.manifest import Manifest
+from sidecar.logs import fields
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,14 @@ class Limits:
     least_rows: int = 100
     least_history: int = 3
     window: int = 7
+
+
+def judged(manifest: Manifest, before: Sequence[Manifest], limits: Limits) -> Manifest:
+    """The manifest with what is unlike the backups before."""
+    found = anomalies(manifest, before, limits)
+    for anomaly in found:
+        log.warning("anomaly %s", fields(id=manifest.id, database=manifest.database, what=anomaly))
+    return manifest.model_copy(update={"anomalies": found})
 
 
 def anomalies(new: Manifest, before: Sequence[Manifest], limits: Limits) -> tuple[str, ...]:

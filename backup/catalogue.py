@@ -48,6 +48,25 @@ class Entry:
         return self.report is not None and self.report.ok and not self.missing
 
     @property
+    def held_once(self) -> bool:
+        """Whether any verification held, however later ones ended."""
+        return any(report.ok for report in self.reports)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether what is in the store is not what was stored."""
+        objects = {stored.name for stored in self.manifest.objects}
+        found = self.report.differences if self.report else ()
+        return bool(self.missing) or any(each.kind == "object" and each.object in objects for each in found)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it failed, and yet is whole and held before: keys, commands or programs are others than then."""
+        if self.report is None or self.verified or self.damaged:
+            return False
+        return self.held_once or all(each.kind == "check" for each in self.report.differences)
+
+    @property
     def state(self) -> str:
         """In a word, for people: verified, FAILED, unverified, …"""
         if self.missing:

@@ -8,10 +8,9 @@ from datetime import datetime
 
 from backup import layout
 from backup.catalogue import Entry
-from backup.errors import CatalogueError, DumpError
-from backup.manifest import Manifest
+from backup.committing import commit, confirm
+from backup.errors import CatalogueError
 from backup.pipeline.sink import PartSink
-from backup.run import confirm
 from backup.stopping import never
 from backup.store import PartSizes, Store
 from sidecar.logs import fields
@@ -45,7 +44,8 @@ def copy_backup(route: Route, entry: Entry, *, retain_until: datetime | None = N
                 f"{stored.name} of {entry.id} in {route.source.url} has SHA-256 {digest}, not {stored.sha256}",
                 hint=f"it is damaged there; take a new backup and look at the disk behind {route.source.url}",
             )
-    _commit(route, manifest, folder, retain_until)
+    confirm(route.target, folder, manifest.objects)
+    commit(route.target, manifest, retain_until=retain_until)
     copy_reports(route, folder)
     log.info("copied %s", fields(id=entry.id, database=manifest.database, to=route.target.url))
 
@@ -56,18 +56,6 @@ def copy_reports(route: Route, folder: str) -> None:
     for info in route.source.walk(f"{folder}/"):
         if layout.is_report(info.key.rpartition("/")[2]) and info.key not in there:
             route.target.put(info.key, route.source.get(info.key))
-
-
-def _commit(route: Route, manifest: Manifest, folder: str, retain_until: datetime | None) -> None:
-    confirm(route.target, folder, manifest.objects)
-    key = f"{folder}/{layout.MANIFEST}"
-    route.target.put(key, manifest.encode(), retain_until=retain_until)
-    try:
-        # A run on another host may have swept what had no manifest yet.
-        confirm(route.target, folder, manifest.objects)
-    except DumpError:
-        route.target.delete([key])
-        raise
 
 
 def _copy_object(route: Route, key: str, retain_until: datetime | None) -> str:

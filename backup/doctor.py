@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,9 +19,10 @@ from backup.pipeline.crypt import decrypt, encrypt
 from backup.postgres import facts
 from backup.postgres.preflight import preflight
 from backup.postgres.session import session
-from backup.run import maker_for
+from backup.run import SPOOL_MARGIN, maker_for
 from backup.store import RetryingStore, Store
 from backup.targets import PostgresTarget, Target
+from backup.texts import size
 from backup.wiring import Wiring
 from sidecar import OpsError
 
@@ -53,7 +55,7 @@ def examine(wiring: Wiring) -> Iterator[Check]:
         yield from _target_checks(wiring, target)
     yield _carried_out("work folder", lambda: _work_folder(wiring))
     if wiring.settings.spool_dir:
-        yield _carried_out("spool", lambda: _free(wiring.settings.spool_dir or Path()))
+        yield _carried_out("spool", lambda: _spool(wiring))
     else:
         yield Check(
             "spool", None, "none: while the store is away there are no backups", "set BACKUP_SPOOL_DIR"
@@ -226,9 +228,28 @@ def _work_folder(wiring: Wiring) -> str | Check:
     folder = wiring.settings.work_dir or Path(tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=folder):
         pass
-    return _free(folder)
+    # The plain archive, and what is restored from it.
+    return _room(wiring, "work folder", folder, 2.0, "set BACKUP_WORK_DIR to a folder with more room")
 
 
-def _free(folder: Path) -> str:
+def _spool(wiring: Wiring) -> str | Check:
+    folder = wiring.settings.spool_dir
+    assert folder is not None
     folder.mkdir(parents=True, exist_ok=True)
-    return f"{shutil.disk_usage(folder).free >> 30} GiB free in {folder}"
+    fix = "set BACKUP_SPOOL_DIR to a folder with more room; what can be packed well may fit nevertheless"
+    return _room(wiring, "spool", folder, SPOOL_MARGIN, fix)
+
+
+def _room(wiring: Wiring, name: str, folder: Path, factor: float, fix: str) -> str | Check:
+    """Whether the biggest database would fit, by what it takes on its server."""
+    needed, free = int(_biggest(wiring) * factor), shutil.disk_usage(folder).free
+    found = f"{size(free)} free in {folder}"
+    return found if free >= needed else Check(name, False, f"{found}, {size(needed)} may be needed", fix)
+
+
+def _biggest(wiring: Wiring) -> int:
+    sizes = [0]
+    for target in wiring.targets:
+        with suppress(OpsError):  # told by the check of that database
+            sizes.append(maker_for(wiring, target).preflight().size)
+    return max(sizes)

@@ -49,5 +49,9 @@ class VerificationError(OpsError):
     """Verification could not be carried out, so nothing is known about the backup."""
 
 
+class NoIdentityError(VerificationError):
+    """None of the identities that are given opens an encrypted object."""
+
+
 class SpaceError(OpsError):
     """There is not enough room on a disk."""

@@ -8,10 +8,12 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from backup import layout
+from backup.backlog import Backlog
 from backup.catalogue import Reader
 from backup.ids import new_id
 from backup.records import Kind, Outcome, Record, encode
 from backup.store import RetryingStore, Store
+from backup.totals import added, continued, errors_so_far
 from sidecar import OpsError
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ class Journal:
 
     Args:
         watched: stores whose failed operations are counted into the records.
+        backlog: takes the records that the store does not take.
     """
 
     def __init__(
@@ -45,10 +48,12 @@ class Journal:
         database: str,
         *,
         watched: Sequence[RetryingStore] = (),
+        backlog: Backlog | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
         self._watched = watched
+        self._backlog = backlog
         self._database = database
         self._clock = clock
 
@@ -57,16 +62,10 @@ class Journal:
         self, kind: Kind, *, record_id: str | None = None, backup: str | None = None
     ) -> Iterator[Attempt]:
         """Record that something begins, and how it ends. A store that does not take records stops nothing."""
-        now = self._clock()
         before = self._before(kind)
         last = next((record for record in reversed(before) if record.kind == kind and record.totals), None)
-        attempt = Attempt(
-            Record(
-                id=record_id or new_id(now), kind=kind, database=self._database, backup=backup, outcome="running",
-                started=now, host=socket.gethostname(), pid=os.getpid(),
-                totals=last.totals if last else {}, store_errors=_errors_so_far(before),
-            )
-        )  # fmt: skip
+        attempt = self._attempt(kind, record_id, backup)
+        attempt.set(totals=last.totals if last else {}, store_errors=errors_so_far(before))
         self._write(attempt.record)
         try:
             yield attempt
@@ -80,6 +79,26 @@ class Journal:
         with suppress(OpsError), self.attempt(kind):
             raise error
 
+    def failed_without_store(self, kind: Kind, error: OpsError) -> None:
+        """Record that nothing could begin because the store does not answer; so it is not asked to take this."""
+        attempt = self._attempt(kind)
+        self._finish(attempt, "failure", error)
+        self._keep(attempt.record)
+
+    def deliver(self) -> None:
+        """Write what the store did not take before."""
+        waiting = self._backlog.take(self._database) if self._backlog else ()
+        if not waiting:
+            return
+        try:
+            known = Reader(self._store).read(self._clock(), [self._database]).history(self._database)
+            for record in continued(known.records, waiting):
+                self._store.put(_key(record), encode(record))
+        except OpsError as error:
+            log.warning("records still wait for the store: %s", error.message)
+            for record in waiting:
+                self._keep(record)
+
     def close_dead(self, kind: Kind) -> None:
         """End the records of runs that died; only for who holds the lock, and so knows that none is alive."""
         for record in self._before(kind):
@@ -87,7 +106,17 @@ class Journal:
                 attempt = Attempt(record)
                 self._end(attempt, "failure", OpsError("the process died in the middle", hint="see its log"))
 
+    def _attempt(self, kind: Kind, record_id: str | None = None, backup: str | None = None) -> Attempt:
+        now = self._clock()
+        return Attempt(
+            Record(
+                id=record_id or new_id(now), kind=kind, database=self._database, backup=backup, outcome="running",
+                started=now, host=socket.gethostname(), pid=os.getpid(),
+            )
+        )  # fmt: skip
+
     def _before(self, kind: Kind) -> tuple[Record, ...]:
+        self.deliver()
         try:
             return Reader(self._store).recent_records(self._database, kind)
         except OpsError as error:
@@ -95,6 +124,10 @@ class Journal:
             return ()
 
     def _end(self, attempt: Attempt, outcome: Outcome, error: BaseException | None) -> None:
+        self._finish(attempt, outcome, error)
+        self._write(attempt.record)
+
+    def _finish(self, attempt: Attempt, outcome: Outcome, error: BaseException | None) -> None:
         record = attempt.record
         totals = {**record.totals, outcome: record.totals.get(outcome, 0) + 1}
         attempt.set(outcome=outcome, finished=self._clock(), totals=totals)
@@ -105,25 +138,22 @@ class Journal:
             )
         new = _take_errors(self._watched)
         attempt.set(store_errors=added(record.store_errors, new), new_errors=new)
-        self._write(attempt.record)
 
     def _write(self, record: Record) -> None:
         try:
-            self._store.put(layout.attempt(record.database, record.id, record.kind), encode(record))
+            self._store.put(_key(record), encode(record))
         except OpsError as error:
             log.warning("a record was not written: %s", error.message)
+            if record.finished:
+                self._keep(record)
+
+    def _keep(self, record: Record) -> None:
+        if self._backlog is not None:
+            self._backlog.keep(record)
 
 
-def _errors_so_far(records: tuple[Record, ...]) -> dict[str, int]:
-    finished = [record for record in records if record.finished]
-    return (
-        max(finished, key=lambda record: record.finished or record.started).store_errors if finished else {}
-    )
-
-
-def added(so_far: dict[str, int], new: dict[str, int]) -> dict[str, int]:
-    """Two counts as one."""
-    return {key: so_far.get(key, 0) + new.get(key, 0) for key in sorted({*so_far, *new})}
+def _key(record: Record) -> str:
+    return layout.attempt(record.database, record.id, record.kind)
 
 
 def _take_errors(stores: Sequence[RetryingStore]) -> dict[str, int]:

@@ -5,7 +5,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from backup import layout
-from backup.catalogue import Entry, History
+from backup.catalogue import Entry, History, Reader
+from backup.committing import discard
 from backup.errors import StoreError
 from backup.reading import read
 from backup.retention import Held, Plan, State, plan
@@ -62,9 +63,10 @@ def prune(wiring: Wiring, target: Target) -> Pruned:
         attempt.set(
             decisions={"keep": len(decided.decisions) - len(decided.deletions), "delete": len(deleted),
                        "refused": len(kept)},
-            problems=tuple(f"{refusal.key}: {refusal.reason}" for refusal in refused),
         )  # fmt: skip
-        _prune_offsite(wiring, target.name, deleted)
+        if wiring.offsite is not None:
+            refused += _prune_offsite(wiring, wiring.offsite, history, deleted)
+        attempt.set(problems=tuple(f"{refusal.key}: {refusal.reason}" for refusal in refused))
         _prune_records(wiring.store, target.name)
     log.info(
         "pruned %s", fields(database=target.name, deleted=len(deleted), blocked="; ".join(decided.blocked))
@@ -73,30 +75,53 @@ def prune(wiring: Wiring, target: Target) -> Pruned:
 
 
 def _held(entry: Entry) -> Held:
-    state: State = "verified" if entry.verified else "unverified" if entry.report is None else "failed"
-    if entry.missing:
-        state = "failed"
-    return Held(entry.id, entry.manifest.taken, state, anomalous=bool(entry.manifest.anomalies))
+    return Held(entry.id, entry.manifest.taken, _state(entry), anomalous=bool(entry.manifest.anomalies))
+
+
+def _copy(entry: Entry, *, held_once: bool) -> Held:
+    """A copy was whole when it was made, whatever became of its original."""
+    state: State = "verified" if entry.verified else "doubtful" if held_once else "unverified"
+    return Held(entry.id, entry.manifest.taken, "failed" if entry.missing else state)
+
+
+def _state(entry: Entry) -> State:
+    if entry.verified:
+        return "verified"
+    if entry.damaged:
+        return "failed"
+    if entry.report is None:
+        return "unverified"
+    return "doubtful" if entry.doubtful else "failed"
 
 
 def _delete(store: Store, database: str, backup_id: str) -> list[Refusal]:
-    refused = store.delete([layout.manifest(database, backup_id)])
+    refused = discard(store, database, backup_id)
     if refused:
-        # Without its manifest it would no longer be a backup; so it stays whole.
         log.warning("not deleted %s: %s", backup_id, refused[0].reason)
-        return refused
-    folder = layout.folder(database, backup_id)
-    return store.delete([info.key for info in store.walk(f"{folder}/")])
+    return refused
 
 
-def _prune_offsite(wiring: Wiring, database: str, deleted: tuple[str, ...]) -> None:
-    if wiring.offsite is None:
-        return
+def _prune_offsite(
+    wiring: Wiring, offsite: Store, history: History, deleted: tuple[str, ...]
+) -> list[Refusal]:
+    """Delete what is off-site only and no rule wants: what was pruned here, now or while that store was away.
+
+    A copy that outlived its original is judged for itself: what was found here says nothing about it.
+    """
+    database = history.database
+    refused: list[Refusal] = []
     try:
-        for backup_id in deleted:
-            _delete(wiring.offsite, database, backup_id)
+        there = Reader(offsite).read(wiring.clock(), [database]).history(database)
+        here = [entry for entry in history.backups if entry.id not in deleted]
+        alone = [entry for entry in there.backups if entry.id not in {each.id for each in here}]
+        proven = {entry.id for entry in (*history.backups, *alone) if entry.held_once}
+        held = [*map(_held, here), *(_copy(entry, held_once=entry.id in proven) for entry in alone)]
+        decided = plan(held, wiring.policy, wiring.clock(), problems=problems(history))
+        for backup_id in {entry.id for entry in alone}.intersection(decided.deletions):
+            refused += _delete(offsite, database, backup_id)
     except StoreError as error:
         log.warning("off-site still holds what was pruned here: %s", error.message)
+    return refused
 
 
 def _prune_records(store: Store, database: str) -> None:

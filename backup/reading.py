@@ -1,8 +1,9 @@
 """The catalogue of everything that is configured: main store and spool together."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
-from backup.catalogue import Catalogue, Reader
+from backup.catalogue import Catalogue, History, Reader
 from backup.errors import StoreError
 from backup.spool import merged
 from backup.wiring import Wiring
@@ -31,7 +32,16 @@ class Catalogues:
             self.problem = None
         except StoreError as error:
             self.problem = error.message
-        return merged(self._last, self._spool.read(now, names)) if self._spool else self._last
+        known = merged(self._last, self._spool.read(now, names)) if self._spool else self._last
+        return merged(known, self._waiting(now))
+
+    def _waiting(self, now: datetime) -> Catalogue:
+        """What the main store has not been told yet."""
+        names = [target.name for target in self._wiring.targets]
+        waiting = {name: self._wiring.backlog.of(name) for name in names}
+        return Catalogue(
+            now, {name: History(name, records=found) for name, found in waiting.items() if found}
+        )
 
 
 def read(wiring: Wiring, databases: Iterable[str] | None = None) -> Catalogue:

@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 # How far two hosts' clocks may be apart before «now» is not believed.
 CLOCK_TOLERANCE = timedelta(minutes=10)
 
-State = Literal["verified", "unverified", "failed"]
+# Doubtful: its verification failed, but not by a fault of its own. It counts for nothing and is kept like a verified one.
+State = Literal["verified", "unverified", "doubtful", "failed"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def plan(backups: Iterable[Held], policy: Policy, now: datetime, *, problems: Se
     """
     newest_first = sorted(backups, key=lambda held: (held.taken, held.id), reverse=True)
     verified = [held for held in newest_first if held.state == "verified"]
-    kept = _kept(verified, policy)
+    kept = {**_doubtful(newest_first, policy), **_kept(verified, policy)}
     blocked = (*problems, *_blocks(newest_first, verified, policy, now))
     decisions = [_decide(held, kept, verified, blocked) for held in newest_first]
     return Plan(tuple(decisions), blocked if decisions else ())
@@ -97,7 +98,7 @@ def _blocks(newest_first: list[Held], verified: list[Held], policy: Policy, now:
         yield f"the newest backup {newest.id} is overdue"
     if newest.anomalous:
         yield f"the newest backup {newest.id} is anomalous"
-    if newest.state == "failed":
+    if newest.state in {"failed", "doubtful"}:
         yield f"the newest backup {newest.id} failed its verification"
     if newest.state == "unverified" and age > policy.verify_within:
         yield f"the newest backup {newest.id} is unverified past its time"
@@ -109,12 +110,13 @@ def _decide(
     held: Held, kept: dict[str, list[str]], verified: list[Held], blocked: tuple[str, ...]
 ) -> Decision:
     reasons = list(kept.get(held.id, ()))
-    tiers = tuple(reason.partition(" ")[0] for reason in reasons)
+    tiers = tuple(reason.partition(" ")[0] for reason in reasons) if held.state == "verified" else ()
     if held.state != "verified" and (not verified or held.taken >= verified[0].taken):
         reasons.append("newer than any verified backup")
     if reasons:
         return Decision(held.id, True, tuple(reasons), tiers)
-    why = "no tier wants it" if held.state == "verified" else f"{held.state}, and a newer one is verified"
+    unwanted = held.state in {"verified", "doubtful"}
+    why = "no tier wants it" if unwanted else f"{held.state}, and a newer one is verified"
     if blocked:
         return Decision(held.id, True, (f"pruning is blocked ({why})",))
     return Decision(held.id, False, (why,))
@@ -129,6 +131,16 @@ def _kept(verified: list[Held], policy: Policy) -> dict[str, list[str]]:
     spare = [held for held in verified if held.id not in kept]
     for held in spare[: max(missing, 0)]:
         kept[held.id] = [f"floor {policy.floor}"]
+    return kept
+
+
+def _doubtful(newest_first: list[Held], policy: Policy) -> dict[str, list[str]]:
+    """Doubtful ones that would be kept if they were verified; what is kept of the others does not change by them."""
+    whole = [held for held in newest_first if held.state in {"verified", "doubtful"}]
+    kept: dict[str, list[str]] = {}
+    for held, reason in _wanted(whole, policy):
+        if held.state == "doubtful":
+            kept.setdefault(held.id, []).append(f"{reason}, if it is verified again")
     return kept
 
 

@@ -2,23 +2,22 @@
 
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from backup import __version__, layout
-from backup.anomaly import anomalies
+from backup.anomaly import judged
 from backup.catalogue import Reader
-from backup.errors import DumpError, SpaceError, StoreAccessError, StoreError
+from backup.committing import commit, confirm, discard
+from backup.errors import SpaceError, StoreAccessError, StoreError
 from backup.hostlock import host_lock
 from backup.ids import new_id
 from backup.making import Lock, Made, Maker, Ready, Work
-from backup.manifest import Manifest, StoredObject
+from backup.manifest import Manifest
 from backup.postgres.maker import PostgresMaker
 from backup.progress import Progress, silent
 from backup.stages import Stages
-from backup.store import RetryingStore, Store
+from backup.store import RetryingStore
 from backup.sweep import sweep
 from backup.targets import PostgresTarget, Target
 from backup.wiring import Wiring
@@ -44,27 +43,30 @@ def run(wiring: Wiring, target: Target, progress: Progress = silent, *, strict: 
         BusyError: another run is at it.
         OpsError: it failed; there is no manifest, and older backups are as they were.
     """
-    wiring.stop.limit(wiring.settings.timeout)
-    store = destination(wiring, strict=strict)
-    maker = maker_for(wiring, target)
-    ready = _ready(wiring, target, maker, store, strict=strict)
-    with maker.lock() as lock:
-        try:
-            return _Run(wiring, target, maker, lock, ready, store, progress).carry_out()
-        except StoreError as error:
-            if wiring.spool is None or store is wiring.spool:
-                raise
-            log.error("the store failed, the spool takes over: %s", error.message)  # noqa: TRY400 - said in words
-            return _Run(wiring, target, maker, lock, ready, wiring.spool, progress).carry_out()
+    with wiring.stop.limit(wiring.settings.timeout):
+        store, maker, ready = _prepared(wiring, target, strict=strict)
+        with maker.lock() as lock:
+            try:
+                return _Run(wiring, target, maker, lock, ready, store, progress).carry_out()
+            except StoreError as error:
+                if wiring.spool is None or store is wiring.spool:
+                    raise
+                log.error("the store failed, the spool takes over: %s", error.message)  # noqa: TRY400 - said in words
+                return _Run(wiring, target, maker, lock, ready, wiring.spool, progress).carry_out()
 
 
-def _ready(wiring: Wiring, target: Target, maker: Maker, store: RetryingStore, *, strict: bool) -> Ready:
-    """The preflight. By hand its failure touches nothing; the service writes it down, for nobody reads its output."""
+def _prepared(wiring: Wiring, target: Target, *, strict: bool) -> tuple[RetryingStore, Maker, Ready]:
+    """What can be found out before anything is touched. A failure is written down: nobody may read the output."""
     try:
-        return maker.preflight()
+        store = destination(wiring, strict=strict)
     except OpsError as error:
-        if not strict:
-            wiring.journal(target.name, store).failed("backup", error)
+        wiring.journal(target.name).failed_without_store("backup", error)
+        raise
+    try:
+        maker = maker_for(wiring, target)
+        return store, maker, maker.preflight()
+    except OpsError as error:
+        wiring.journal(target.name, store).failed("backup", error)
         raise
 
 
@@ -129,8 +131,11 @@ class _Run:
                 "backup begins %s", fields(id=self._id, database=self._target.name, bytes=self._ready.size)
             )
             self._prepare()
-            with _cleaned_up(self._store, self._folder):
+            try:
                 manifest = self._make()
+            except BaseException:
+                self._clean_up()
+                raise
             log.info(
                 "backup committed %s", fields(id=self._id, rows=manifest.rows, stored=manifest.stored_bytes)
             )
@@ -152,8 +157,15 @@ class _Run:
         with self._stages.measure("commit"):
             confirm(self._store, self._folder, made.objects)
         manifest = self._judged(self._manifest(made))
-        self._store.put(f"{self._folder}/{layout.MANIFEST}", manifest.encode(), retain_until=retain)
+        commit(self._store, manifest, retain_until=retain)
         return manifest
+
+    def _clean_up(self) -> None:
+        """Leave nothing of a failed run behind, as far as the store allows; the next run's sweep does the rest."""
+        try:
+            discard(self._store, self._target.name, self._id)
+        except Exception as error:
+            log.warning("left-overs stay for the next run's sweep: %s", error)
 
     def _manifest(self, made: Made) -> Manifest:
         return Manifest(
@@ -179,26 +191,7 @@ class _Run:
         except StoreError as error:
             log.warning("not compared with earlier backups: %s", error.message)
             return manifest
-        found = anomalies(manifest, before, self._wiring.limits)
-        for anomaly in found:
-            log.warning("anomaly %s", fields(id=self._id, database=self._target.name, what=anomaly))
-        return manifest.model_copy(update={"anomalies": found})
-
-
-def confirm(store: Store, folder: str, objects: tuple[StoredObject, ...]) -> None:
-    """See that the store has each object whole before anything claims so.
-
-    Raises:
-        DumpError: one is not there, or has another size.
-    """
-    for stored in objects:
-        found = store.head(f"{folder}/{stored.name}")
-        if found is None or found.size != stored.stored_bytes:
-            size = f"{found.size} bytes" if found else "nothing"
-            raise DumpError(
-                f"the store took {stored.stored_bytes} bytes of {stored.name} and has {size}",
-                hint="run again; if it happens again, do not trust this store",
-            )
+        return judged(manifest, before, self._wiring.limits)
 
 
 def check_room(wiring: Wiring, target: Target, size: int) -> None:
@@ -226,20 +219,3 @@ def _expected_size(wiring: Wiring, target: Target, size: int) -> int:
 
 def _existing(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
-
-
-@contextmanager
-def _cleaned_up(store: Store, folder: str) -> Iterator[None]:
-    """Leave nothing of a failed run behind, as far as the store allows; the next run's sweep does the rest."""
-    try:
-        yield
-    except BaseException:
-        _try_delete(store, folder)
-        raise
-
-
-def _try_delete(store: Store, folder: str) -> None:
-    try:
-        store.delete([info.key for info in store.walk(f"{folder}/")])
-    except Exception as error:
-        log.warning("left-overs stay for the next run's sweep: %s", error)

@@ -1,7 +1,7 @@
 """The backup sidecar's settings, each an environment variable (or its ``_FILE`` twin)."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -82,7 +82,7 @@ class BackupSettings(Settings):
         description="S3 storage class of archives",
         validation_alias=_variable("BACKUP_S3_STORAGE_CLASS"),
     )
-    s3_sse: str | None = Field(
+    s3_sse: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
         None,
         description="Server-side encryption: `AES256` or `aws:kms`",
         validation_alias=_variable("BACKUP_S3_SSE"),
@@ -244,7 +244,7 @@ class BackupSettings(Settings):
     )
     age_recipients: Words = Field(
         (),
-        description="age public keys (`age1…`, `ssh-…`) that backups are encrypted for; empty: NOT encrypted",
+        description="age public keys (`age1…`) that backups are encrypted for; empty: NOT encrypted",
         validation_alias=_variable("BACKUP_AGE_RECIPIENTS"),
     )
     age_identity: SecretStr | None = Field(
@@ -388,7 +388,15 @@ class BackupSettings(Settings):
     @field_validator("schedule", "verify_schedule", "prune_schedule", "offsite_schedule")
     @classmethod
     def _cron(cls, value: str) -> str:
-        cron.parse(value)
+        if cron.parse(value).next_after(datetime(2000, 1, 1, tzinfo=UTC), ZoneInfo("UTC")) is None:
+            raise ValueError("there is no such day, it would never run")
+        return value
+
+    @field_validator("ping_url", "ping_start_url", "ping_failure_url")
+    @classmethod
+    def _web(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("give an address that begins with https://")
         return value
 
     @field_validator("keep_within", mode="before")
@@ -410,6 +418,8 @@ class BackupSettings(Settings):
             raise ValueError(
                 f"BACKUP_KEEP_FLOOR={self.keep_floor} contradicts the other BACKUP_KEEP_*, which keep fewer"
             )
+        if self.s3_sse_kms_key_id and self.s3_sse not in {"aws:kms", "aws:kms:dsse"}:
+            raise ValueError("BACKUP_S3_SSE_KMS_KEY_ID says nothing without BACKUP_S3_SSE=aws:kms")
         same_server = (self.offsite_s3_endpoint_url or self.s3_endpoint_url) == self.s3_endpoint_url
         if self.offsite_store_url and self.offsite_store_url == self.store_url and same_server:
             raise ValueError("BACKUP_OFFSITE_STORE_URL is the main store; off-site must be another place")

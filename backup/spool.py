@@ -1,14 +1,16 @@
 """What was backed up while the store was away is brought there when it is back."""
 
 import logging
+from dataclasses import replace
 
 from backup import layout
+from backup.anomaly import judged
 from backup.catalogue import Catalogue, History, Reader
 from backup.copying import Route, copy_backup
 from backup.hostlock import host_lock
-from backup.journal import added
-from backup.records import Record, encode
+from backup.records import encode
 from backup.store import RetryingStore
+from backup.totals import continued
 from backup.wiring import Wiring
 
 log = logging.getLogger(__name__)
@@ -38,44 +40,32 @@ def merged(main: Catalogue, spool: Catalogue) -> Catalogue:
 def _merged(main: History, spool: History) -> History:
     known = {entry.id for entry in main.backups}
     entries = (*main.backups, *(entry for entry in spool.backups if entry.id not in known))
-    records = (*main.records, *continued(main, spool.records))
+    added = continued(main.records, spool.records)
+    # One that ended elsewhere is in the main store as running.
+    records = {(record.kind, record.id): record for record in (*main.records, *added)}
     return History(
         main.database,
         tuple(sorted(entries, key=lambda entry: entry.id)),
         (*main.broken, *spool.broken),
-        tuple(sorted(records, key=lambda record: record.started)),
+        tuple(sorted(records.values(), key=lambda record: record.started)),
     )
-
-
-def continued(main: History, spooled: tuple[Record, ...]) -> list[Record]:
-    """Records of the spool, whose totals began at nothing, as if they had been written to the main store."""
-    known = {(record.kind, record.id) for record in main.records}
-    newest = {record.kind: record.totals for record in main.records if record.totals}
-    finished = [record for record in main.records if record.finished]
-    errors = finished[-1].store_errors if finished else {}
-    found = []
-    for record in sorted(spooled, key=lambda record: record.started):
-        if (record.kind, record.id) in known:
-            continue
-        totals = dict(newest.get(record.kind, {}))
-        if record.finished:
-            totals[record.outcome] = totals.get(record.outcome, 0) + 1
-        newest[record.kind] = totals
-        errors = added(errors, record.new_errors)
-        found.append(record.model_copy(update={"totals": totals, "store_errors": errors}))
-    return found
 
 
 def _forward(wiring: Wiring, spool: RetryingStore, spooled: History) -> int:
     main = Reader(wiring.store).read(wiring.clock(), [spooled.database]).history(spooled.database)
     known = {entry.id for entry in main.backups}
     route = Route(spool, wiring.store, wiring.packing.sizes, wiring.stop.check)
+    before = [entry.manifest for entry in main.backups]
     for entry in spooled.backups:
         if entry.id not in known:
-            copy_backup(route, entry, retain_until=wiring.retain_until(entry.manifest.started))
+            # The spool had nothing to compare it with.
+            manifest = judged(entry.manifest, before, wiring.limits)
+            retain = wiring.retain_until(manifest.started)
+            copy_backup(route, replace(entry, manifest=manifest), retain_until=retain)
+            before.append(manifest)
         folder = layout.folder(spooled.database, entry.id)
         spool.delete([info.key for info in spool.walk(f"{folder}/")])
-    for record in continued(main, spooled.records):
+    for record in continued(main.records, spooled.records):
         key = layout.attempt(record.database, record.id, record.kind)
         if record.finished:
             wiring.store.put(key, encode(record))

@@ -53,13 +53,9 @@ def targets(settings: BackupSettings) -> list[Target]:
     """All that is to be backed up.
 
     Raises:
-        UsageError: nothing, a URL that is none, or a name twice.
+        UsageError: a URL that is none, or a name twice.
     """
     found: list[Target] = [*_postgres(settings), *_redis(settings)]
-    if not found:
-        raise UsageError(
-            "there is nothing to back up", hint="set DATABASE_URL, BACKUP_DATABASE_URLS or BACKUP_REDIS_URLS"
-        )
     names = [target.name for target in found]
     for name in names:
         if names.count(name) > 1:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from backup.anomaly import Limits
+from backup.backlog import Backlog
 from backup.journal import Journal
 from backup.pipeline import Packing
 from backup.pipeline.crypt import Identity, parse_identities, parse_recipients
@@ -19,7 +20,7 @@ from backup.retention import Policy
 from backup.settings import BackupSettings
 from backup.stopping import Stop
 from backup.store import LocalStore, PartSizes, RetryingStore, RetryPolicy, S3Options, Store
-from backup.store.opening import HINT, open_store
+from backup.store.opening import HINT, open_store, refuse_login
 from backup.targets import PostgresTarget, Target, targets
 from sidecar import UsageError
 
@@ -46,6 +47,7 @@ class Wiring:
     limits: Limits = field(default_factory=Limits)
     policy: Policy = field(default_factory=Policy)
     stop: Stop = field(default_factory=Stop)
+    backlog: Backlog = field(default_factory=Backlog)
     clock: Clock = utc_now
 
     @property
@@ -81,7 +83,9 @@ class Wiring:
 
     def journal(self, database: str, store: Store | None = None) -> Journal:
         """The records of one database; in the main store, unless another one stands in."""
-        return Journal(store or self.store, database, watched=self.stores, clock=self.clock)
+        store = store or self.store
+        backlog = self.backlog if store is self.store else None
+        return Journal(store, database, watched=self.stores, backlog=backlog, clock=self.clock)
 
     def retain_until(self, started: datetime) -> datetime | None:
         """Until when the store is asked to lock a backup; None does not ask."""
@@ -97,7 +101,7 @@ class Wiring:
                 return target
         known = ", ".join(target.name for target in self.targets)
         raise UsageError(
-            f"there is no database {name}" if name else "there are several databases",
+            f"there is no database {name}" if name else f"there are {len(self.targets)} databases",
             hint=f"choose with --database: {known}",
         )
 
@@ -143,7 +147,9 @@ def _spool(settings: BackupSettings, stop: Stop) -> RetryingStore | None:
     if settings.spool_dir is None:
         return None
     # A full disk does not become emptier by insisting.
-    return RetryingStore(LocalStore(settings.spool_dir, "spool"), RetryPolicy(attempts=1), stop.sleep)
+    return RetryingStore(
+        LocalStore(settings.spool_dir, "spool", made=True), RetryPolicy(attempts=1), stop.sleep
+    )
 
 
 def _offsite(settings: BackupSettings, retries: RetryPolicy, stop: Stop) -> RetryingStore | None:
@@ -171,6 +177,8 @@ def offsite_options(settings: BackupSettings) -> S3Options:
 
 
 def s3_options(settings: BackupSettings) -> S3Options:
+    for url in (settings.s3_endpoint_url, settings.offsite_s3_endpoint_url):
+        refuse_login(url or "", "the S3 endpoint's URL")
     return S3Options(
         endpoint_url=settings.s3_endpoint_url,
         region=settings.s3_region,
@@ -181,6 +189,7 @@ def s3_options(settings: BackupSettings) -> S3Options:
         storage_class=settings.s3_storage_class,
         sse=settings.s3_sse,
         sse_kms_key_id=settings.s3_sse_kms_key_id,
+        object_lock=settings.s3_object_lock_days > 0,
         object_lock_mode=settings.s3_object_lock_mode,
         read_timeout=settings.store_timeout,
     )

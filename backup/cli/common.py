@@ -28,12 +28,23 @@ def database_option(function: F) -> F:
     )
 
 
-def load() -> Wiring:
-    """Settings from the environment, logs set up, everything wired; nothing contacted yet."""
+def load(*, only_looks: bool = False) -> Wiring:
+    """Settings from the environment, logs set up, everything wired; nothing contacted yet.
+
+    Args:
+        only_looks: the store is enough; a host that has nothing to back up may look into it too.
+
+    Raises:
+        UsageError: settings are wrong, or name nothing to back up.
+    """
     settings = BackupSettings.load()
     wiring = wire(settings)
+    if not wiring.targets and not only_looks:
+        raise UsageError(
+            "there is nothing to back up", hint="set DATABASE_URL, BACKUP_DATABASE_URLS or BACKUP_REDIS_URLS"
+        )
     logs.configure(settings.log_level, secrets=[*settings.secrets(), *wiring.secrets])
-    # APScheduler warns whenever work that is due waits for its turn.
+    # What APScheduler says about work that is still on when it is due again, the service says in its own words.
     for name, level in {
         "boto3": "WARNING",
         "botocore": "WARNING",
@@ -51,7 +62,7 @@ def find(wiring: Wiring, database: str | None, backup_id: str) -> Entry:
         CatalogueError: its manifest is damaged.
         UsageError: there is none.
     """
-    wanted = [wiring.target(database).name] if database or backup_id == "latest" else None
+    wanted = [_named(wiring, database)] if database or backup_id == "latest" else None
     catalogue = read(wiring, wanted)
     for history in catalogue.databases.values():
         for broken in history.broken:
@@ -61,6 +72,10 @@ def find(wiring: Wiring, database: str | None, backup_id: str) -> Entry:
         if found is not None:
             return found
     raise UsageError(f"there is no backup {backup_id}", hint="list what is there: backup list")
+
+
+def _named(wiring: Wiring, database: str | None) -> str:
+    return database if database and not wiring.targets else wiring.target(database).name
 
 
 def postgres_target(wiring: Wiring, name: str | None) -> PostgresTarget:

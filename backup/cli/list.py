@@ -23,7 +23,7 @@ def list_backups(database: str | None, as_json: bool) -> None:
     Example:
       backup list --database posthub
     """
-    wiring = load()
+    wiring = load(only_looks=True)
     catalogue = read(wiring, [database] if database else None)
     if as_json:
         cli.print_json([_facts(entry) for entry in _entries(catalogue)])

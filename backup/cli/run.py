@@ -1,13 +1,14 @@
 """``backup run``."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
+from backup import layout
 from backup.cli.common import database_option, find, json_option, load
 from backup.manifest import Manifest
 from backup.progress import Progress
@@ -18,7 +19,12 @@ from backup.texts import duration, size
 from backup.wiring import Wiring
 from sidecar import OpsError, UsageError, cli
 
+if TYPE_CHECKING:
+    from backup.pings import Pings
+
 log = logging.getLogger(__name__)
+
+Failure = tuple[str, OpsError]
 
 
 @click.command()
@@ -38,13 +44,14 @@ def run(and_verify: bool, database: str | None, as_json: bool) -> None:
     """
     wiring = load()
     targets = (wiring.target(database),) if database else wiring.targets
-    facts, failures = [], []
-    for target in targets:
-        try:
-            facts.append(_run_one(wiring, target, and_verify=and_verify, quiet=as_json))
-        except OpsError as error:
-            failures.append((target.name, error))
+    pings = _pings(wiring) if and_verify else None
+    if pings is not None:
+        pings.started()
+    made, failures = _run_all(wiring, targets, pings, quiet=as_json)
+    if pings is not None and not failures:
+        pings.proven()
     _empty_spool(wiring)
+    facts = [{**facts_of(manifest), "store": _place(wiring, manifest)} for manifest in made]
     if as_json and facts:
         cli.print_json(facts[0] if len(targets) == 1 else facts)
     _raise(failures, len(targets))
@@ -69,30 +76,32 @@ def facts_of(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _run_one(wiring: Wiring, target: Target, *, and_verify: bool, quiet: bool) -> dict[str, Any]:
-    with _progress(target.name) as progress:
-        manifest = (
-            _with_pings(wiring, target, progress) if and_verify else run_backup(wiring, target, progress)
-        )
-    if not quiet:
-        click.echo(_sentence(manifest))
-    return facts_of(manifest)
+def _run_all(
+    wiring: Wiring, targets: Iterable[Target], pings: "Pings | None", *, quiet: bool
+) -> tuple[list[Manifest], list[Failure]]:
+    """Back up one after the other, and prove each if pings tell of it; one that fails holds off no other."""
+    made, failures = list[Manifest](), list[Failure]()
+    for target in targets:
+        try:
+            with _progress(target.name) as progress:
+                manifest = run_backup(wiring, target, progress)
+            if pings is not None:
+                _prove(wiring, manifest)
+        except OpsError as error:
+            failures.append((target.name, error))
+            if pings is not None:
+                pings.failed(f"{target.name}: {error.message}")
+            continue
+        made.append(manifest)
+        if not quiet:
+            click.echo(_sentence(manifest))
+    return made, failures
 
 
-def _with_pings(wiring: Wiring, target: Target, progress: Progress) -> Manifest:
-    """Back up and verify, as the service does it."""
+def _pings(wiring: Wiring) -> "Pings":
     from backup.pings import Pings  # its HTTP client is only wanted here
 
-    pings = Pings(wiring.settings)
-    pings.started()
-    try:
-        manifest = run_backup(wiring, target, progress)
-        _prove(wiring, manifest)
-    except OpsError as error:
-        pings.failed(f"{target.name}: {error.message}")
-        raise
-    pings.proven()
-    return manifest
+    return Pings(wiring.settings)
 
 
 def _prove(wiring: Wiring, manifest: Manifest) -> None:
@@ -114,7 +123,16 @@ def _empty_spool(wiring: Wiring) -> None:
         log.warning("the spool stays as it is: %s", error.message)
 
 
-def _raise(failures: list[tuple[str, OpsError]], tried: int) -> None:
+def _place(wiring: Wiring, manifest: Manifest) -> str:
+    """Which store a backup lies in: one in the spool waits there for the other."""
+    key = layout.manifest(manifest.database, manifest.id)
+    if wiring.spool is None or wiring.spool.head(key) is None:
+        return wiring.store.name
+    click.echo(f"{manifest.id} is in the spool only: the store does not answer", err=True)
+    return wiring.spool.name
+
+
+def _raise(failures: list[Failure], tried: int) -> None:
     if not failures:
         return
     if tried == 1:

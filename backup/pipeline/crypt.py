@@ -6,11 +6,12 @@ from typing import Any, Protocol, TypeAlias
 
 import pyrage
 
-from backup.errors import VerificationError
+from backup.errors import NoIdentityError, VerificationError
 from sidecar import UsageError
 
 Recipient: TypeAlias = Any  # pyrage has no types
 Identity: TypeAlias = Any
+_HINT = "give the identity of one of the backup's recipients in BACKUP_AGE_IDENTITY_FILE"
 
 
 class Reader(Protocol):
@@ -24,7 +25,7 @@ class Writer(Protocol):
 
 
 def parse_recipients(texts: Sequence[str]) -> list[Recipient]:
-    """Public keys ``age1…`` (X25519 or post-quantum) and ``ssh-…``.
+    """Public keys ``age1…``.
 
     Raises:
         UsageError: one of them is no public key. A secret key given by mistake is not repeated.
@@ -68,15 +69,15 @@ def decrypt(reader: Reader, writer: Writer, identities: Sequence[Identity]) -> N
     """The opposite of :func:`encrypt` with recipients.
 
     Raises:
-        VerificationError: no identity fits, or the ciphertext was changed.
+        NoIdentityError: no identity fits, or the list of recipients was changed.
+        VerificationError: the ciphertext was changed.
     """
     try:
         pyrage.decrypt_io(reader, writer, list(identities))
-    except (pyrage.DecryptError, OSError) as error:
-        raise VerificationError(
-            f"decryption failed: {error}",
-            hint="give the identity of one of the backup's recipients in BACKUP_AGE_IDENTITY_FILE",
-        ) from error
+    except pyrage.DecryptError as error:
+        raise NoIdentityError(f"decryption failed: {error}", hint=_HINT) from error
+    except OSError as error:
+        raise VerificationError(f"decryption failed: {error}", hint=_HINT) from error
 
 
 def public_keys(identities: Sequence[Identity]) -> list[str]:
@@ -88,7 +89,6 @@ def _parse_recipient(text: str) -> Recipient:
     kinds: list[tuple[str, Any, type[Exception]]] = [
         ("age1tag", pyrage.tag, pyrage.RecipientError),
         ("age1", pyrage.x25519, pyrage.RecipientError),
-        ("ssh-", pyrage.ssh, pyrage.RecipientError),
     ]
     for prefix, module, failure in kinds:
         if text.startswith(prefix):

@@ -18,6 +18,8 @@ _SCHEMES = {
     "postgis": "postgresql",
     "psql": "postgresql",
 }
+# Secrets, beside the password, that no passfile takes.
+_SECRET = frozenset({"sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"})
 PINNED = "-c bytea_output=hex"
 HINT = "give postgresql://user:password@host:5432/database"
 
@@ -61,6 +63,11 @@ def parse(url: str, variable: str = "DATABASE_URL") -> Address:
         values = conninfo_to_dict(urlunsplit(parts._replace(scheme=scheme)))
     except psycopg.ProgrammingError:
         raise UsageError(f"{variable} is no URL that PostgreSQL understands", hint=HINT) from None
+    if found := sorted(_SECRET.intersection(values)):
+        raise UsageError(
+            f"{variable} has {found[0]}, which programs could be told on their command line only",
+            hint="use a key without a password, in a file that only this user can read",
+        )
     public = {key: str(value) for key, value in values.items() if value is not None and key != "password"}
     if not public.get("dbname"):
         raise UsageError(f"{variable} names no database", hint=HINT)

@@ -1,5 +1,7 @@
 """Makes the backup of a PostgreSQL database."""
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -9,9 +11,11 @@ from backup.pipeline import transfer
 from backup.postgres import dump
 from backup.postgres.lock import advisory_lock
 from backup.postgres.preflight import preflight
-from backup.postgres.snapshot import snapshot
+from backup.postgres.snapshot import Contents, snapshot
 from backup.programs import Programs
 from backup.targets import PostgresTarget
+
+LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class PostgresMaker:
                     role="archive", packing=work.packing, progress=work.progress,
                 )  # fmt: skip
             with work.stages.measure("count"):
-                contents = moment.contents.result()
+                contents = _awaited(moment.contents, work.check)
         return Made(
             taken=moment.taken,
             server=moment.server,
@@ -57,3 +61,14 @@ class PostgresMaker:
                 "roles": contents.roles,
             },
         )
+
+
+def _awaited(contents: Future[Contents], check: Callable[[], None]) -> Contents:
+    """The counts, unless the run is stopped while they are still going on."""
+    while True:
+        check()
+        try:
+            return contents.result(timeout=LOOK_SECONDS)
+        except TimeoutError:
+            if contents.done():
+                raise

@@ -26,6 +26,8 @@ _PINNED = {
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
+# When the network swallows everything, nobody else would tell us.
+_KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
 # Not on every version: a lock must not outlive us while the server works on our statement.
 _WHERE_KNOWN = {
     "client_connection_check_interval": "5s",
@@ -57,7 +59,7 @@ def connect(address: Address, *, application: str = "posthub-backup") -> Connect
     """See :func:`session`; the caller closes it."""
     try:
         connection = psycopg.connect(
-            make_conninfo("", **address.public),
+            make_conninfo("", **{**_KEEPALIVES, **address.public}),
             password=address.password or None,
             connect_timeout=15,
             autocommit=True,

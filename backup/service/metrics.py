@@ -106,16 +106,18 @@ def _database(families: _Families, state: State, history: History, now: datetime
 def _attempts(families: _Families, state: State, name: str, history: History) -> None:
     last = history.newest("backup", finished=True)
     running = state.running(history)
-    attempted = last.started.timestamp() if last else 0.0
-    success = last is None or last.outcome == "success"
+    # A run that was killed had no time to say so.
+    ended = state.died(history) or last
+    attempted = ended.started.timestamp() if ended else 0.0
+    success = ended is None or ended.outcome == "success"
     families.gauge(
         "backup_last_attempt_timestamp_seconds",
-        "When the last finished run began; 0 never",
+        "When the last run that is over began; 0 never",
         attempted,
         database=name,
     )
     families.gauge(
-        "backup_last_attempt_success", "1 if the last finished run held", float(success), database=name
+        "backup_last_attempt_success", "1 if the last run that is over held", float(success), database=name
     )
     families.gauge("backup_in_progress", "1 while a run is on", float(running is not None), database=name)
     families.gauge(

@@ -35,7 +35,9 @@ def problems(state: State, history: History, now: datetime) -> list[str]:
     """Why something is wrong with a database's backups, in words; empty when nothing is."""
     found = [f"backup {broken.id}: {broken.error.message}" for broken in history.broken]
     last = history.newest("backup", finished=True)
-    if last is not None and last.outcome == "failure":
+    if state.died(history) is not None:
+        found.append("the last run was killed in the middle – try: see its log")
+    elif last is not None and last.outcome == "failure":
         found.append(f"the last run failed: {last.error} – try: {last.hint}")
     if history.latest is None:
         return [*found, "there is no backup yet"]

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
 from apscheduler.executors.pool import BasePoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
@@ -45,8 +46,8 @@ class Queue(BasePoolExecutor):  # type: ignore[misc]  # APScheduler has no types
 class Schedules:
     """The service's schedules.
 
-    APScheduler's own defaults would skip a run that begins a second late, without a word: nothing is ever skipped
-    here, runs that were missed together become one.
+    APScheduler's own defaults would skip a run that begins a second late, without a word: here it waits, and runs that
+    were missed together become one. Only what is still on when it is due again is skipped, and that is told.
     """
 
     def __init__(self, state: State) -> None:
@@ -60,6 +61,7 @@ class Schedules:
             executors={name: Queue(pool) for name, pool in self._pools.items()},
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
+        self._scheduler.add_listener(self._tell_skipped, EVENT_JOB_MAX_INSTANCES)
 
     def add(self, name: str, expression: str, work: Callable[[], None]) -> None:
         """Do something at the times of a cron expression."""
@@ -102,6 +104,11 @@ class Schedules:
                 self._note(name, begin)
 
         return guarded
+
+    def _tell_skipped(self, event: JobSubmissionEvent) -> None:
+        if event.job_id in self._state.jobs:
+            log.warning("%s is skipped once: it is still on, or waits, since it was last due", event.job_id)
+            self._note_next()
 
     def _note(self, name: str, begin: datetime) -> None:
         if name in self._state.jobs:

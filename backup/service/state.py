@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from backup.catalogue import Catalogue, History
@@ -16,6 +16,8 @@ from backup.records import Record
 from backup.wiring import Wiring
 
 log = logging.getLogger(__name__)
+
+_BORN = datetime.now(UTC)
 
 
 @dataclass
@@ -57,6 +59,8 @@ class State:
         """Read the stores again; of one that does not answer the last known catalogue stays."""
         with self._lock:
             self.catalogue = self._catalogues.read(self.names)
+            if self._catalogues.problem is None:
+                self._deliver()
             self.problems = {**self.problems, "main": self._catalogues.problem}
             if self.wiring.spool is not None:
                 self.problems["spool"] = None
@@ -66,12 +70,22 @@ class State:
             if problem:
                 log.warning("the %s store cannot be read: %s", name, problem)
 
+    def died(self, history: History) -> Record | None:
+        """The record of the newest run, if that was killed."""
+        newest = history.newest("backup")
+        return newest if newest and newest.outcome == "running" and not self.running(history) else None
+
     def running(self, history: History) -> Record | None:
         """The record of a run that is on at this moment."""
         newest = history.newest("backup")
         limit = self.wiring.settings.timeout
         now = self.wiring.clock()
         return newest if newest and newest.outcome == "running" and _may_live(newest, now, limit) else None
+
+    def _deliver(self) -> None:
+        """Failures that could not be written down while the store was away."""
+        for name in self.names:
+            self.wiring.journal(name).deliver()
 
     def _look_offsite(self) -> None:
         assert self.wiring.offsite is not None
@@ -86,7 +100,10 @@ class State:
 def _may_live(record: Record, now: datetime, limit: float) -> bool:
     """A process of this host can be looked up; of another host only its time limit is known."""
     if record.host == socket.gethostname():
-        return record.pid == os.getpid() or Path(f"/proc/{record.pid}").exists()
+        if record.pid == os.getpid():
+            # In a container every process has the same number.
+            return record.started >= _BORN
+        return Path(f"/proc/{record.pid}").exists()
     return (now - record.started).total_seconds() < limit
 
 

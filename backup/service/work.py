@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from backup import cron
 from backup.catalogue import Entry, History
-from backup.errors import BusyError
+from backup.errors import BusyError, VerificationError
 from backup.offsite import copy_missing
 from backup.pings import Pings
 from backup.prune import prune
@@ -36,7 +36,7 @@ class Work:
         self._back_up(self._wiring.targets)
 
     def catch_up(self) -> None:
-        """Back up the databases whose run was missed while the service was down."""
+        """Back up the databases whose run was missed while the service was down, or came to nothing: once at a start."""
         missed = [target for target in self._wiring.targets if self._missed(target)]
         if missed:
             log.info("making up for missed runs of %s", ", ".join(target.name for target in missed))
@@ -85,6 +85,10 @@ class Work:
             log.error("%s: %s; try: %s", target.name, error.message, error.hint)  # noqa: TRY400 - said in words
             self._pings.failed(f"{target.name}: {error.message}")
             return False
+        except Exception as error:
+            log.exception("%s failed", target.name)
+            self._pings.failed(f"{target.name}: {type(error).__name__}")
+            return False
         finally:
             self._state.refresh()
 
@@ -97,13 +101,17 @@ class Work:
     def _verify_some(self, target: Target) -> None:
         history = self._state.history(target.name)
         for entry in chosen(history, self._wiring.settings.verify_sample):
-            self._verified(entry)
+            try:
+                self._verified(entry)
+            except VerificationError as error:
+                # One that cannot be checked here must not keep the others from it.
+                log.error("%s: %s; try: %s", entry.id, error.message, error.hint)  # noqa: TRY400 - said in words
 
     def _missed(self, target: Target) -> bool:
-        last = self._state.history(target.name).newest("backup")
+        since = last_made(self._state.history(target.name))
         settings = self._wiring.settings
-        return last is not None and missed(
-            settings.schedule, ZoneInfo(settings.timezone), last.started, self._wiring.clock()
+        return since is not None and missed(
+            settings.schedule, ZoneInfo(settings.timezone), since, self._wiring.clock()
         )
 
     def _for_each(self, action: Callable[[Target], object]) -> None:
@@ -114,8 +122,17 @@ class Work:
                 raise
             except OpsError as error:
                 log.error("%s: %s; try: %s", target.name, error.message, error.hint)  # noqa: TRY400 - said in words
+            except Exception:
+                log.exception("%s failed", target.name)
             finally:
                 self._state.refresh()
+
+
+def last_made(history: History) -> datetime | None:
+    """When the last run that held began; while none has, the first one. A run that failed or died made nothing."""
+    runs = [record for record in history.records if record.kind == "backup"]
+    held = [record for record in runs if record.outcome == "success"]
+    return held[-1].started if held else runs[0].started if runs else None
 
 
 def missed(expression: str, zone: ZoneInfo, last: datetime, now: datetime) -> bool:

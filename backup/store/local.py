@@ -3,8 +3,9 @@
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,17 +19,23 @@ _LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, 
 
 
 class LocalStore(Store):
-    """Objects as files below one folder. A file appears whole, by rename, after it was written to disk."""
+    """Objects as files below one folder. A file appears whole, by rename, after it was written to disk.
 
-    def __init__(self, folder: Path, name: str = "main") -> None:
+    Args:
+        made: the folder is ours to make. Any other must be there: a disk that is not mounted is no empty store.
+    """
+
+    def __init__(self, folder: Path, name: str = "main", *, made: bool = False) -> None:
         self.name = name
         self.url = f"file://{folder}"
         self.folder = folder
         self._uploads = folder / UPLOADS
+        self._made = made
 
     def check(self) -> None:
+        self._provide("check")
         with _explained("check", self.folder):
-            self._uploads.mkdir(parents=True, exist_ok=True)
+            self._uploads.mkdir(exist_ok=True)
         if not os.access(self._uploads, os.W_OK):
             raise StoreAccessError(
                 f"the store's folder {self.folder} cannot be written",
@@ -58,19 +65,23 @@ class LocalStore(Store):
                 yield data
 
     def head(self, key: str) -> ObjectInfo | None:
-        path = self._path(key)
-        return _info(key, path) if path.is_file() else None
+        with _explained("head", self._path(key)):
+            return _info(key, self._path(key))
 
     def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        if not self._made:
+            self._expect("list")
         # Only the deepest folder that the prefix names for sure is walked.
         start = self._path(prefix.rpartition("/")[0])
         found = []
-        for parent, folders, files in os.walk(start):
-            folders[:] = [name for name in folders if name != UPLOADS]
-            found += [Path(parent) / name for name in files]
+        with _explained("list", start):
+            for parent, folders, files in os.walk(start, onerror=_unless_gone):
+                folders[:] = [name for name in folders if name != UPLOADS]
+                found += [Path(parent) / name for name in files]
         for key in sorted(path.relative_to(self.folder).as_posix() for path in found):
-            if key.startswith(prefix):
-                yield _info(key, self._path(key))
+            # One that was deleted while we looked is not there.
+            if key.startswith(prefix) and (info := self.head(key)):
+                yield info
 
     def delete(self, keys: Iterable[str]) -> list[Refusal]:
         refused = []
@@ -86,23 +97,41 @@ class LocalStore(Store):
     def begin(self, key: str, *, retain_until: datetime | None = None) -> Upload:  # noqa: ARG002 - files have none
         upload_id = secrets.token_hex(8)
         path = self._uploads / upload_id
+        self._provide("begin")
         with _explained("begin", path):
-            self._uploads.mkdir(parents=True, exist_ok=True)
+            self._uploads.mkdir(exist_ok=True)
             # The key first, so that an interrupted start leaves nothing that has no name.
             path.with_suffix(".key").write_text(key, encoding="utf-8")
             path.touch(mode=0o600)
-        return LocalUpload(path, self._path(key), key)
+            return LocalUpload(path, self._path(key), key)
 
     def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
         for named in sorted(self._uploads.glob("*.key")):
-            key = named.read_text(encoding="utf-8")
-            if key.startswith(prefix):
-                yield PendingUpload(key, named.stem)
+            with _explained("pending", named), suppress(FileNotFoundError):  # one that ended while we looked
+                key = named.read_text(encoding="utf-8")
+                if key.startswith(prefix):
+                    yield PendingUpload(key, named.stem)
 
     def abort(self, upload: PendingUpload) -> None:
         path = self._uploads / upload.upload_id
-        path.unlink(missing_ok=True)
-        path.with_suffix(".key").unlink(missing_ok=True)
+        with _explained("abort", path):
+            path.unlink(missing_ok=True)
+            path.with_suffix(".key").unlink(missing_ok=True)
+
+    def _provide(self, operation: str) -> None:
+        if self._made:
+            with _explained(operation, self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+        else:
+            self._expect(operation)
+
+    def _expect(self, operation: str) -> None:
+        if not self.folder.is_dir():
+            raise StoreAccessError(
+                f"the store's folder {self.folder} is not there",
+                hint=f"mount its disk; for a new store make it once: mkdir -p {self.folder}",
+                operation=operation,
+            )
 
     def _path(self, key: str) -> Path:
         return self.folder / key
@@ -154,8 +183,19 @@ class LocalUpload(Upload):
             self._file = -1
 
 
-def _info(key: str, path: Path) -> ObjectInfo:
-    status = path.stat()
+def _unless_gone(error: OSError) -> None:
+    """What is asked for or was there a moment ago may be missing; what cannot be read must not look so."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _info(key: str, path: Path) -> ObjectInfo | None:
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
     modified = datetime.fromtimestamp(status.st_mtime, UTC)
     return ObjectInfo(key, status.st_size, modified, f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}")
 

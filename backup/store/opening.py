@@ -18,6 +18,7 @@ def open_store(url: str, options: S3Options, name: str = "main") -> Store:
         UsageError: the URL names no kind of store that there is, or no bucket.
     """
     parts = urlsplit(url)
+    refuse_login(url, "the store URL")
     if parts.scheme == "file":
         return LocalStore(_folder(url), name)
     if parts.scheme == "s3":
@@ -25,6 +26,19 @@ def open_store(url: str, options: S3Options, name: str = "main") -> Store:
             raise UsageError(f"the store URL {url} names no bucket", hint=HINT)
         return S3Store(parts.netloc, unquote(parts.path).strip("/"), options, name)
     raise UsageError(f"the store URL {url} has an unknown scheme {parts.scheme!r}", hint=HINT)
+
+
+def refuse_login(url: str, what: str) -> None:
+    """See that a URL that will be shown holds no key.
+
+    Raises:
+        UsageError: it does, and is not repeated.
+    """
+    if "@" in urlsplit(url).netloc:
+        raise UsageError(
+            f"{what} holds a key or a password: it is shown in logs and on the status page",
+            hint="give keys in BACKUP_S3_ACCESS_KEY_ID and BACKUP_S3_SECRET_ACCESS_KEY_FILE, and the URL without",
+        )
 
 
 def _folder(url: str) -> Path:

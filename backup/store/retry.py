@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from backup.errors import StoreError
+from backup.errors import NotFoundError, StoreError
 from backup.store.base import ObjectInfo, PendingUpload, Refusal, Store, Upload
 
 log = logging.getLogger(__name__)
@@ -114,9 +114,11 @@ class RetryingStore(Store):
         return taken
 
     def _failed(self, error: StoreError, attempt: int) -> None:
-        if error.transient:
-            with self._lock:
-                self.errors[error.operation] += 1
+        if isinstance(error, NotFoundError):
+            return  # an answer, and no failure
+        with self._lock:
+            self.errors[error.operation] += 1
+        if error.transient:  # any other one is told by who asked
             log.warning("store error, attempt %d of %d: %s", attempt, self._policy.attempts, error.message)
 
 

@@ -46,6 +46,7 @@ class S3Options:
     storage_class: str | None = None
     sse: str | None = None
     sse_kms_key_id: str | None = None
+    object_lock: bool = False
     object_lock_mode: Literal["GOVERNANCE", "COMPLIANCE"] = "GOVERNANCE"
     connect_timeout: float = 10.0
     read_timeout: float = 60.0
@@ -61,6 +62,8 @@ class S3Store(Store):
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._options = options
         self._client = _client(options)
+        # Not known before the bucket is asked.
+        self._locking: bool | None = None
 
     def check(self) -> None:
         with self._explained("check", self._bucket):
@@ -149,9 +152,41 @@ class S3Store(Store):
             return
 
     def _delete_batch(self, keys: list[str]) -> list[Refusal]:
-        wanted: Any = {"Objects": [{"Key": self._key(key)} for key in keys], "Quiet": True}
         with self._explained("delete", keys[0]):
-            answer = self._client.delete_objects(Bucket=self._bucket, Delete=wanted)
+            if not self._locks():
+                return self._delete_objects([{"Key": self._key(key)} for key in keys])
+            # Without its version an object of such a bucket is only hidden: locked or not, nothing would be refused,
+            # and nothing ever freed.
+            versions = [version for key in keys for version in self._versions(self._key(key))]
+            batches = [versions[at : at + DELETE_BATCH] for at in range(0, len(versions), DELETE_BATCH)]
+            return [refusal for batch in batches for refusal in self._delete_objects(batch)]
+
+    def _locks(self) -> bool:
+        """Whether the bucket has Object Lock."""
+        if self._locking is None:
+            try:
+                answer = self._client.get_object_lock_configuration(Bucket=self._bucket)
+            except ClientError as error:
+                if _from_answer(error, "delete", self._bucket).transient:
+                    raise
+                # No lock, a server that knows none, or nobody may ask: then what we ask for ourselves tells.
+                self._locking = self._options.object_lock
+            else:
+                found = answer.get("ObjectLockConfiguration", {})
+                self._locking = found.get("ObjectLockEnabled") == "Enabled" or self._options.object_lock
+        return self._locking
+
+    def _versions(self, key: str) -> Iterator[dict[str, str]]:
+        """All versions of an object, and the marks that hide it."""
+        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=key)
+        for page in pages:
+            for item in (*page.get("Versions", []), *page.get("DeleteMarkers", [])):
+                if item["Key"] == key:
+                    yield {"Key": key, "VersionId": item["VersionId"]}
+
+    def _delete_objects(self, objects: list[dict[str, str]]) -> list[Refusal]:
+        wanted: Any = {"Objects": objects, "Quiet": True}
+        answer = self._client.delete_objects(Bucket=self._bucket, Delete=wanted)
         return [
             Refusal(self._own(error["Key"]), error.get("Message") or error.get("Code", "refused"))
             for error in answer.get("Errors", [])
@@ -277,7 +312,15 @@ def _client(options: S3Options) -> "S3Client":
         aws_session_token=options.session_token,
         config=config,
     )
+    client.meta.events.register("before-call.s3.DeleteObjects", _add_digest)
     return client  # type: ignore[no-any-return]
+
+
+def _add_digest(params: dict[str, Any], **_: object) -> None:
+    """The digest that older servers want to see with a list of deletions, and that newer SDKs no longer send."""
+    body = params["body"]
+    data = body if isinstance(body, bytes) else body.encode()
+    params["headers"].update({"Content-MD5": _proof(data)["ContentMD5"]})
 
 
 def _from_answer(error: ClientError, operation: str, where: str) -> StoreError:

@@ -10,7 +10,7 @@ from typing import IO
 import zstandard
 
 from backup.ahead import ahead
-from backup.errors import NotFoundError, VerificationError
+from backup.errors import NoIdentityError, NotFoundError, VerificationError
 from backup.manifest import StoredObject
 from backup.pipeline.crypt import Identity, decrypt
 from backup.progress import Progress, silent
@@ -41,7 +41,7 @@ def fetch(
     The whole object is read and hashed even if decoding fails on the way: then the digest tells why.
 
     Raises:
-        VerificationError: it is encrypted and no identity is given.
+        VerificationError: it is encrypted, and no identity is given or none fits what is whole.
         StoreError: the store does not answer.
     """
     if stored.encryption and not identities:
@@ -53,14 +53,16 @@ def fetch(
         with target.open("wb") as file, closing(_Hashed(store.stream(key), progress)) as reader:
             problem = _decode(reader, file, stored, identities)
             reader.drain()
-            return Fetched(reader.digest, reader.size, file.tell(), problem)
+            if isinstance(problem, NoIdentityError) and reader.digest == stored.sha256:
+                raise problem  # of keys, and not of the backup
+            return Fetched(reader.digest, reader.size, file.tell(), problem.message if problem else None)
     except NotFoundError:
         return Fetched(None, 0, 0, "it is not in the store")
 
 
 def _decode(
     reader: "_Hashed", file: IO[bytes], stored: StoredObject, identities: tuple[Identity, ...]
-) -> str | None:
+) -> OpsError | None:
     writer = _Frames(file)
     try:
         if stored.encryption:
@@ -73,8 +75,12 @@ def _decode(
         if reader.failure is not None:
             # Decryption reports a store's failure in its own words; these are the better ones.
             raise reader.failure from None
-        return error.message if isinstance(error, OpsError) else f"decompression failed: {error}"
+        return error if isinstance(error, OpsError) else _undecodable(str(error))
     return None
+
+
+def _undecodable(how: str) -> VerificationError:
+    return VerificationError(f"decompression failed: {how}", hint="restore from another backup: backup list")
 
 
 class _Frames:
@@ -93,7 +99,7 @@ class _Frames:
 
     def finish(self) -> None:
         if not self._decompressor.eof:
-            raise VerificationError("decompression failed: the stream ends in the middle", hint="")
+            raise _undecodable("the stream ends in the middle")
 
 
 class _Hashed:

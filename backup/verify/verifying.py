@@ -48,10 +48,12 @@ def verify(wiring: Wiring, entry: Entry, progress: Progress = silent) -> Report:
         VerificationError, StoreError: it could not be carried out, and says nothing about the backup.
     """
     manifest = entry.manifest
-    wiring.stop.limit(wiring.settings.timeout)
     store = wiring.store_named(entry.store)
     journal = wiring.journal(manifest.database, store)
-    with journal.attempt("verification", backup=manifest.id) as attempt:
+    with (
+        wiring.stop.limit(wiring.settings.timeout),
+        journal.attempt("verification", backup=manifest.id) as attempt,
+    ):
         started = wiring.clock()
         findings = Findings()
         server = _verify(wiring, entry, findings, progress)

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from prometheus_client import generate_latest
 
+from backup.service.metrics import registry
+from backup.service.state import State
 from backup.settings import BackupSettings
 from backup.wiring import Wiring, wire
 from stack.programs import find, postgres_bin
@@ -48,6 +51,14 @@ NewDatabase = Callable[..., str]
 Wire = Callable[..., Wiring]
 
 
+def samples(state: State) -> dict[str, float]:
+    """Series → value."""
+    lines = generate_latest(registry(state)).decode().splitlines()
+    return {
+        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")
+    }
+
+
 @pytest.fixture(scope="session")
 def new_database(postgres: Postgres) -> NewDatabase:
     """Makes a database from SQL and returns its name."""
@@ -71,7 +82,9 @@ def database(new_database: NewDatabase) -> str:
 
 @pytest.fixture
 def store_url(tmp_path: Path) -> str:
-    return f"file://{tmp_path / 'store'}"
+    folder = tmp_path / "store"
+    folder.mkdir()
+    return f"file://{folder}"
 
 
 @pytest.fixture

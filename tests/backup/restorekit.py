@@ -47,9 +47,9 @@ class Command:
             status = cli.run(backup, arguments)
         return Done(status, *self._capsys.readouterr())
 
-    def held(self, *arguments: str) -> Any:
+    def held(self, *arguments: str, **more: str) -> Any:
         """A command that must succeed; its JSON."""
-        done = self(*arguments, "--json")
+        done = self(*arguments, "--json", **more)
         assert done.status == 0, done
         return done.json
 

@@ -196,6 +196,7 @@ def original(
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(ROLES)
     name, folder = new_database(SCHEMA, "mutant"), tmp_path_factory.mktemp("mutations")
+    (folder / "store").mkdir()
     settings = {
         "DATABASE_URL": postgres.url_for(name),
         "BACKUP_STORE_URL": f"file://{folder / 'store'}",

@@ -2,21 +2,28 @@
 
 import dataclasses
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from backup import run as running
-from backup.errors import SpaceError, StoreAccessError, StoreError
+from backup.backlog import Backlog
+from backup.errors import DumpError, SpaceError, StoreAccessError, StoreError
 from backup.reading import Catalogues, read
 from backup.run import run
+from backup.service.state import new_state
+from backup.service.work import Work
 from backup.spool import forward
-from backup.stopping import StoppedError
-from backup.store import LocalStore, MemoryStore, RetryingStore, RetryPolicy
+from backup.stopping import OutOfTimeError, StoppedError
+from backup.store import LocalStore, MemoryStore, Refusal, RetryingStore, RetryPolicy
 from backup.verify import verify
 from backup.wiring import Wiring
 from sidecar import OpsError
-from tests.backup.conftest import Wire
+from stack.servers import Postgres
+from tests.backup.conftest import NewDatabase, Wire, samples
 
 
 class Faults:
@@ -190,11 +197,128 @@ def test_a_full_disk(wired: Wire, faults: Faults) -> None:
     assert manifests(wiring) == []
 
 
+def test_a_manifest_whose_answer_is_lost_claims_nothing(wired: Wire) -> None:
+    """It landed, nobody was told, and the run is killed while it tidies up."""
+    store = MemoryStore()
+    wiring = dataclasses.replace(wired(), store=RetryingStore(store, RetryPolicy(attempts=1)))
+    put, delete = store.put, store.delete
+
+    def lose(key: str, data: bytes, **more: Any) -> None:
+        put(key, data, **more)
+        if key.endswith("manifest.json"):
+            raise StoreError("the answer was lost", hint="", operation="put")
+
+    def die(keys: Iterable[str]) -> list[Refusal]:
+        if wanted := list(keys):
+            delete(wanted[:1])
+            raise SystemExit
+        return []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "put", lose)
+        patch.setattr(store, "delete", die)
+        with pytest.raises(SystemExit):
+            run(wiring, wiring.targets[0])
+    assert manifests(wiring) == []
+    made = run(wiring, wiring.targets[0])
+    assert {key.split("/")[1] for key in store.objects if "attempts" not in key} == {made.id}
+
+
+def test_objects_that_are_swept_under_the_manifest(wired: Wire) -> None:
+    store = MemoryStore()
+    wiring = dataclasses.replace(wired(), store=RetryingStore(store, RetryPolicy(attempts=1)))
+    put = store.put
+
+    def sweep_before(key: str, data: bytes, **more: Any) -> None:
+        if key.endswith("manifest.json"):
+            store.objects = {known: kept for known, kept in store.objects.items() if ".dump." not in known}
+        put(key, data, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "put", sweep_before)
+        with pytest.raises(DumpError, match="and has nothing"):
+            run(wiring, wiring.targets[0])
+    assert manifests(wiring) == []
+
+
+def test_a_loss_while_the_store_is_away_is_noticed(
+    wired: Wire, faults: Faults, tmp_path: Path, new_database: NewDatabase, postgres: Postgres
+) -> None:
+    name = new_database("CREATE TABLE t AS SELECT i FROM generate_series(1, 5000) i")
+    settings = {"DATABASE_URL": postgres.url_for(name), "BACKUP_SPOOL_DIR": str(tmp_path / "spool")}
+    wiring = with_store(wired(**settings), faults)
+    for _ in range(3):
+        run(wiring, wiring.targets[0])
+    with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
+        connection.execute("DELETE FROM t WHERE i > 10")
+    faults.arm("all")
+    made = run(wiring, wiring.targets[0])
+    faults.arm("")
+    assert forward(wiring) == 1
+    entry = read(wiring).history(name).find(made.id)
+    assert entry is not None
+    assert any("rows of public.t fell to 10" in anomaly for anomaly in entry.manifest.anomalies)
+
+
+def test_a_failure_that_the_store_could_not_take_is_told_later(wired: Wire, faults: Faults) -> None:
+    wiring = with_store(wired(), faults)
+    name, state = wiring.targets[0].name, new_state(wiring)
+    run(wiring, wiring.targets[0])
+
+    def told(outcome: str) -> tuple[float, float]:
+        value = samples(state)
+        return (
+            value[f'backup_last_attempt_success{{database="{name}"}}'],
+            value[f'backup_runs_total{{database="{name}",outcome="{outcome}"}}'],
+        )
+
+    faults.arm("all")
+    Work(state).back_up()
+    assert told("failure") == (0, 1)
+    faults.arm("")
+    state.refresh()
+    assert told("failure") == (0, 1)
+    other = new_state(dataclasses.replace(wiring, backlog=Backlog()))
+    other.refresh()
+    assert [record.outcome for record in other.history(name).records] == ["success", "failure"]
+    newest = other.history(name).newest("backup")
+    assert newest is not None
+    assert newest.totals == {"success": 1, "failure": 1}
+    assert newest.store_errors["main:check"] > 0
+
+
+def test_a_lasting_store_error_counts_too(wired: Wire, faults: Faults) -> None:
+    wiring = with_store(wired(), faults)
+    faults.error = StoreError("No space left on device", hint="", operation="part")
+    faults.arm("part")
+    with pytest.raises(StoreError):
+        run(wiring, wiring.targets[0])
+    newest = read(wiring).history(wiring.targets[0].name).newest("backup")
+    assert newest is not None
+    assert newest.store_errors["main:part"] > 0
+
+
 def test_out_of_time(wired: Wire) -> None:
     wiring = wired(BACKUP_TIMEOUT="0.001")
-    with pytest.raises(StoppedError, match="BACKUP_TIMEOUT"):
+    with pytest.raises(OutOfTimeError, match="BACKUP_TIMEOUT"):
         run(wiring, wiring.targets[0])
+    # What the same thread does next, copies and the spool's way home, has its own time.
+    wiring.stop.check()
     assert [info.key for info in wiring.store.walk() if "attempts" not in info.key] == []
+
+
+def test_stopped_while_it_counts(wired: Wire) -> None:
+    wiring = wired()
+
+    def stop(operation: str, key: str) -> None:
+        if operation == "complete" and ".dump." in key:
+            wiring.stop.request()
+
+    store = MemoryStore(fault=stop)
+    wiring = dataclasses.replace(wiring, store=RetryingStore(store, RetryPolicy(attempts=1)))
+    with pytest.raises(StoppedError, match="on request"):
+        run(wiring, wiring.targets[0])
+    assert [key for key in store.objects if "attempts" not in key] == []
 
 
 def test_stopped_on_request_leaves_nothing(wired: Wire) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -62,6 +63,17 @@ CASES = {
         ],
         Policy(last=2, daily=0, weekly=0, monthly=0),
     ),
+    "doubtful": (
+        [
+            Held(held.id, held.taken, state)
+            for held, state in zip(
+                daily(6),
+                ("verified", "doubtful", "verified", "verified", "doubtful", "failed"),
+                strict=True,
+            )
+        ],
+        Policy(last=2, daily=0, weekly=1, monthly=0),
+    ),
     "floor": (daily(6), Policy(last=0, daily=0, weekly=0, monthly=0, floor=4)),
     "overdue": (daily(6)[2:], Policy(last=1, daily=0, weekly=0, monthly=0)),
 }
@@ -110,7 +122,7 @@ histories = st.lists(
             f"b{number}", NOW - timedelta(minutes=minutes), state, anomalous
         ),
         st.integers(-60 * 24 * 3, 60 * 24 * 800),
-        st.sampled_from(["verified", "verified", "verified", "unverified", "failed"]),
+        st.sampled_from(["verified", "verified", "verified", "unverified", "doubtful", "failed"]),
         st.integers(0, 20).map(lambda number: number == 0),
         st.integers(0, 10**6),
     ),
@@ -147,6 +159,12 @@ def test_for_any_history(backups: list[Held], policy: Policy, jump: timedelta) -
         assert all(held.id not in gone for held in backups if held.taken > verified[-1].taken)
     else:
         assert not gone
+    # What is in doubt is kept where it would be kept if it were verified.
+    surely = plan(
+        [replace(h, state="verified") if h.state == "doubtful" else h for h in backups], policy, NOW
+    )
+    wanted = {decision.id for decision in surely.decisions if set(decision.tiers) - {"floor"}}
+    assert not {held.id for held in backups if held.state == "doubtful" and held.id in wanted} & gone
     # Carrying it out and asking again deletes nothing more.
     remaining = [held for held in backups if held.id not in gone]
     assert plan(remaining, policy, NOW).deletions == []

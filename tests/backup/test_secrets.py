@@ -13,10 +13,11 @@ from urllib.request import urlopen
 import psutil
 import psycopg
 import pytest
+import redis
 
 from stack import ports
 from stack.programs import postgres_bin
-from stack.servers import ObjectStore, Postgres
+from stack.servers import ObjectStore, Postgres, Redis
 from tests.backup.conftest import NewDatabase
 
 pyrage = pytest.importorskip("pyrage")
@@ -140,6 +141,29 @@ def test_errors(secretive: tuple[dict[str, str], list[str]], tmp_path: Path) -> 
         assert "Try:" in seen
         assert "Traceback" not in seen
         assert [secret for secret in (*secrets, "hunter3") if secret in seen] == []
+
+
+def test_redis_and_pings(
+    secretive: tuple[dict[str, str], list[str]], busy_redis: Redis, tmp_path: Path
+) -> None:
+    env, secrets = secretive
+    with redis.Redis.from_url(busy_redis.url) as client:
+        client.acl_setuser("keeper", enabled=True, passwords=["+hush-redis"], keys=["*"], commands=["+@all"])
+    file = tmp_path / "redis"
+    # Nobody answers there, and that is said.
+    more = {
+        "BACKUP_REDIS_URLS_FILE": str(file),
+        "BACKUP_PING_START_URL": "http://127.0.0.1:9/hush-ping-token",
+    }
+    settings = {name: value for name, value in {**env, **more}.items() if name != "DATABASE_URL_FILE"}
+    for password, expected, said in (
+        ("hush-redis", 0, "the start ping failed"),
+        ("hush-wrong", 2, "refuses the password"),
+    ):
+        file.write_text(f"cache={busy_redis.url.replace('redis://', f'redis://keeper:{password}@')}")
+        status, seen = watched(settings, "run", "--verify")
+        assert (status, said in seen) == (expected, True), seen
+        assert [secret for secret in (*secrets, "hush-redis", "hush-wrong") if secret in seen] == []
 
 
 def test_the_service(secretive: tuple[dict[str, str], list[str]], tmp_path: Path) -> None:

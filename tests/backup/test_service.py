@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,23 +17,27 @@ from urllib.request import urlopen
 from zoneinfo import ZoneInfo
 
 import pytest
-from prometheus_client import generate_latest
 
-from backup.catalogue import History
+from backup import layout
+from backup.catalogue import History, Reader
+from backup.cli import backup
+from backup.ids import new_id
+from backup.manifest import Manifest
 from backup.offsite import copy_missing
 from backup.postgres.lock import advisory_lock
 from backup.prune import prune
 from backup.reading import read
-from backup.records import Record, encode
+from backup.records import Difference, Outcome, Record, Report, encode
 from backup.retention import Policy
 from backup.run import run
 from backup.service import page
-from backup.service.metrics import registry
 from backup.service.state import State, new_state
 from backup.service.work import Work, missed
 from backup.wiring import Wiring
+from sidecar.cli import run as run_cli
 from stack import ports
-from tests.backup.conftest import Wire
+from stack.servers import Postgres
+from tests.backup.conftest import NewDatabase, Wire, samples
 
 CONTRACT = [
     "backup_last_success_timestamp_seconds",
@@ -77,21 +82,12 @@ CONTRACT = [
 ]
 
 
-def samples(state: State) -> dict[str, float]:
-    """Series → value."""
-    text = generate_latest(registry(state)).decode()
-    return {
-        line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
-        for line in text.splitlines()
-        if line[0] != "#"
-    }
-
-
 def series(state: State) -> set[str]:
     return {name.partition("{")[0] for name in samples(state)}
 
 
 def with_offsite(wired: Wire, tmp_path: Path, **more: str) -> Wiring:
+    (tmp_path / "offsite").mkdir()
     return wired(
         BACKUP_OFFSITE_STORE_URL=f"file://{tmp_path / 'offsite'}",
         BACKUP_SPOOL_DIR=str(tmp_path / "spool"),
@@ -186,6 +182,99 @@ def test_pruning_deletes_what_was_decided_everywhere(wired: Wire, tmp_path: Path
     assert samples(state)[f'backup_prune_decisions{{database="{target.name}",decision="delete"}}'] == 1
 
 
+def reported(wiring: Wiring, made: Manifest, hours: int, *found: Difference) -> None:
+    """A verification that ended so many hours after the backup."""
+    moment = made.finished + timedelta(hours=hours)
+    report = Report(
+        backup=made.id,
+        database=made.database,
+        started=moment,
+        finished=moment,
+        ok=not found,
+        differences=found,
+    )
+    wiring.store.put(layout.report(made.database, made.id, moment), encode(report))
+
+
+COMMAND = Difference(kind="check", object="migrate --check", expected="exit code 0", found="exit code 1")
+ROT = Difference(kind="object", object="database.dump.zst", expected="SHA-256 a", found="SHA-256 b")
+
+
+@pytest.mark.parametrize(
+    ("last", "later", "deleted"),
+    [(3, (COMMAND,), False), (3, (ROT,), True), (1, (COMMAND,), True)],
+    ids=["a check of today", "rot", "no tier wants it"],
+)
+def test_what_held_once_is_not_lost_by_what_says_nothing_about_it(
+    wired: Wire, tmp_path: Path, last: int, later: tuple[Difference, ...], deleted: bool
+) -> None:
+    """And off-site stays what was good when it was copied."""
+    policy = Policy(last=last, daily=0, weekly=0, monthly=0, floor=1)
+    wiring = dataclasses.replace(with_offsite(wired, tmp_path), policy=policy)
+    target = wiring.targets[0]
+    old, new = sorted((run(wiring, target), run(wiring, target)), key=lambda made: made.id)
+    for made in (old, new):
+        reported(wiring, made, 1)
+    copy_missing(wiring, target)
+    reported(wiring, old, 2, *later)
+    assert prune(wiring, target).deleted == ((old.id,) if deleted else ())
+    assert wiring.offsite is not None
+    there = {entry.id for entry in Reader(wiring.offsite).read(NOON).history(target.name).backups}
+    assert there == {new.id, old.id} if last > 1 else {new.id}
+
+
+def test_what_could_not_be_pruned_off_site_is_pruned_later(wired: Wire, tmp_path: Path) -> None:
+    policy = Policy(last=1, daily=0, weekly=0, monthly=0, floor=1)
+    wiring = dataclasses.replace(with_offsite(wired, tmp_path), policy=policy)
+    target = wiring.targets[0]
+    old, new = sorted((run(wiring, target), run(wiring, target)), key=lambda made: made.id)
+    for made in (old, new):
+        reported(wiring, made, 1)
+    copy_missing(wiring, target)
+    offsite, away = tmp_path / "offsite", tmp_path / "away"
+    offsite.rename(away)
+    assert prune(wiring, target).deleted == (old.id,)
+    away.rename(offsite)
+    assert (offsite / target.name / old.id).exists()
+    assert prune(wiring, target).deleted == ()
+    assert not (offsite / target.name / old.id).exists()
+    assert (offsite / target.name / new.id).exists()
+
+
+def test_out_of_time_is_a_failure_of_one_database(
+    wired: Wire, postgres: Postgres, new_database: NewDatabase, inbox: tuple[str, list[str]]
+) -> None:
+    url, calls = inbox
+    urls = (f"{name}={postgres.url_for(new_database('CREATE TABLE t (i int)'))}" for name in "ab")
+    wiring = wired(
+        BACKUP_DATABASE_URLS=",".join(urls), BACKUP_TIMEOUT="0.001", BACKUP_PING_FAILURE_URL=f"{url}/fail"
+    )
+    state = new_state(wiring)
+    Work(state).back_up()
+    assert [state.history(name).records[-1].outcome for name in "ab"] == ["failure", "failure"]
+    assert ["BACKUP_TIMEOUT" in call for call in calls] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "pid", [2**22 + 1, os.getpid()], ids=["a pid of nobody", "the same in a new container"]
+)
+def test_a_run_that_was_killed_is_told_at_once(wired: Wire, pid: int) -> None:
+    wiring = wired()
+    name, now = wiring.targets[0].name, wiring.clock() - timedelta(hours=10)
+    before = Record(
+        id=new_id(now), kind="backup", database=name, outcome="success", started=now, finished=now
+    )
+    wiring.store.put(f"{name}/attempts/{before.id}-backup.json", encode(before))
+    now += timedelta(hours=1)
+    record = Record(id=new_id(now), kind="backup", database=name, outcome="running", started=now,
+                    host=socket.gethostname(), pid=pid)  # fmt: skip
+    wiring.store.put(f"{name}/attempts/{record.id}-backup.json", encode(record))
+    state = new_state(wiring)
+    state.refresh()
+    assert samples(state)[f'backup_last_attempt_success{{database="{name}"}}'] == 0
+    assert "was killed in the middle" in page.render(state)
+
+
 def test_a_failed_run_is_told_and_stops_pruning(wired: Wire) -> None:
     wiring = wired()
     state = new_state(wiring)
@@ -208,27 +297,36 @@ def test_missed_runs() -> None:
     assert missed("0 2 * * *", zone, last, last + timedelta(hours=24, minutes=1))
 
 
-@pytest.mark.parametrize(("ago", "expected"), [(timedelta(hours=2), 0), (timedelta(days=2), 1)])
-def test_catching_up_from_the_catalogue(wired: Wire, ago: timedelta, expected: int) -> None:
-    wiring = wired(BACKUP_SCHEDULE="0 0 1 1 *", BACKUP_VERIFY_AFTER_BACKUP="false")
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        ({}, 0),  # nothing was ever due
+        ({"success": NOON - timedelta(hours=2)}, 0),
+        ({"success": NOON - timedelta(days=2)}, 1),
+        # What began at its time and came to nothing is not made.
+        ({"success": NOON - timedelta(days=1, hours=9), "running": NOON - timedelta(hours=10)}, 1),
+        ({"success": NOON - timedelta(days=1, hours=9), "failure": NOON - timedelta(hours=10)}, 1),
+        ({"failure": NOON - timedelta(days=2)}, 1),
+    ],
+)
+def test_catching_up_from_the_catalogue(
+    wired: Wire, monkeypatch: pytest.MonkeyPatch, runs: dict[Outcome, datetime], expected: int
+) -> None:
+    wiring = dataclasses.replace(wired(BACKUP_SCHEDULE="0 2 * * *"), clock=lambda: NOON)
+    name = wiring.targets[0].name
+    for outcome, began in runs.items():
+        record = Record(id=new_id(began), kind="backup", database=name, outcome=outcome, started=began,
+                        finished=None if outcome == "running" else began, host="another")  # fmt: skip
+        wiring.store.put(f"{name}/attempts/{record.id}-backup.json", encode(record))
     state = new_state(wiring)
     state.refresh()
-    work = Work(state)
-    work.catch_up()
-    assert state.history(wiring.targets[0].name).backups == ()  # nothing was ever due
-    now = wiring.clock()
-    late = dataclasses.replace(
-        wiring, settings=wiring.settings.model_copy(update={"schedule": f"0 {(now.hour + 23) % 24} * * *"})
-    )
-    name = wiring.targets[0].name
-    record = Record(id="20260101T000000Z-000000", kind="backup", database=name, outcome="success", started=now - ago,
-                    finished=now - ago, totals={"success": 1})  # fmt: skip
-    wiring.store.put(f"{name}/attempts/{record.id}-backup.json", encode(record))
-    state = new_state(late)
-    state.refresh()
+    made: list[str] = []
+    monkeypatch.setattr(Work, "_back_up", lambda _, targets: made.extend(target.name for target in targets))
     Work(state).catch_up()
-    if ago > timedelta(days=1):
-        assert len(state.history(name).backups) == expected
+    assert made == [name] * expected
 
 
 def test_two_services_do_not_run_at_once(wired: Wire) -> None:
@@ -237,6 +335,27 @@ def test_two_services_do_not_run_at_once(wired: Wire) -> None:
     with advisory_lock(wiring.targets[0].address):
         Work(state).back_up()
     assert state.history(wiring.targets[0].name) == History(wiring.targets[0].name)
+
+
+def test_one_ping_for_a_whole_job(
+    environ: dict[str, str], postgres: Postgres, new_database: NewDatabase, inbox: tuple[str, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """``run --verify`` from cron: one database that fails must not be drowned by another's success."""
+    url, calls = inbox
+    whole = postgres.url_for(new_database("CREATE TABLE t (i int)"))
+    settings = {
+        **environ,
+        "BACKUP_PING_URL": f"{url}/ok",
+        "BACKUP_PING_START_URL": f"{url}/start",
+        "BACKUP_PING_FAILURE_URL": f"{url}/fail",
+    }
+    for urls, said in ((f"a={postgres.url_for('nobody')},b={whole}", "/fail a"), (f"a={whole}", "/ok")):
+        for variable, value in {**settings, "BACKUP_DATABASE_URLS": urls}.items():
+            monkeypatch.setenv(variable, value)
+        run_cli(backup, ["run", "--verify"], prog="backup")
+        assert [call.partition(":")[0] for call in calls] == ["/start", said]
+        calls.clear()
 
 
 @pytest.fixture

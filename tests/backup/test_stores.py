@@ -1,11 +1,15 @@
 """One suite that every kind of store must pass, and how failures are retried."""
 
+import errno
+import os
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
+from botocore.stub import Stubber
 
 from backup.errors import NotFoundError, StoreAccessError, StoreError
 from backup.pipeline.sink import PartSink
@@ -14,6 +18,7 @@ from backup.store import (
     MemoryStore,
     PartSizes,
     PendingUpload,
+    Refusal,
     RetryingStore,
     RetryPolicy,
     S3Options,
@@ -30,7 +35,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "memory":
         return MemoryStore()
     if request.param == "local":
-        return LocalStore(tmp_path / "store")
+        return LocalStore(tmp_path)
     server: ObjectStore = request.getfixturevalue("object_store")
     server.bucket("suite")
     options = S3Options(
@@ -272,3 +277,121 @@ def test_pending_uploads_of_others_are_left_alone() -> None:
     store.abort(next(store.pending("a/")))
     assert [pending.key for pending in store.pending()] == ["b/1"]
     store.abort(PendingUpload("a/1", "unknown"))
+
+
+def locked_bucket(prefix: str = "") -> tuple[S3Store, Stubber]:
+    """A bucket with Object Lock, as Amazon answers for one; no server for tests has it."""
+    store = S3Store(
+        "bucket",
+        prefix,
+        S3Options(region="eu-central-1", access_key_id="AKEYID", secret_access_key="ASECRET"),
+    )
+    stubber = Stubber(store._client)
+    stubber.add_response(
+        "get_object_lock_configuration",
+        {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}},
+        {"Bucket": "bucket"},
+    )
+    stubber.activate()
+    return store, stubber
+
+
+def test_a_bucket_with_locks_is_asked_to_delete_versions_so_that_it_can_refuse() -> None:
+    store, stubber = locked_bucket("some")
+    found = {
+        "Versions": [{"Key": "some/a", "VersionId": "v2"}, {"Key": "some/a.b", "VersionId": "v9"}],
+        "DeleteMarkers": [{"Key": "some/a", "VersionId": "v3"}],
+    }
+    stubber.add_response("list_object_versions", found, {"Bucket": "bucket", "Prefix": "some/a"})
+    wanted = [{"Key": "some/a", "VersionId": "v2"}, {"Key": "some/a", "VersionId": "v3"}]
+    refusal = {"Errors": [{"Key": "some/a", "VersionId": "v2", "Code": "AccessDenied", "Message": "locked"}]}
+    stubber.add_response(
+        "delete_objects", refusal, {"Bucket": "bucket", "Delete": {"Objects": wanted, "Quiet": True}}
+    )
+    assert store.delete(["a"]) == [Refusal("a", "locked")]
+    stubber.assert_no_pending_responses()
+
+
+def test_a_bucket_without_locks_is_asked_once(object_store: ObjectStore) -> None:
+    options = S3Options(
+        endpoint_url=object_store.endpoint,
+        access_key_id=object_store.access_key,
+        secret_access_key=object_store.secret_key,
+    )
+    object_store.bucket("suite")
+    store = S3Store("suite", "deletions", options)
+    seen: list[str] = []
+    headers: dict[str, bytes] = {}
+
+    def watch(request: Any, event_name: str, **_: object) -> None:
+        seen.append(event_name.rpartition(".")[2])
+        headers.update(request.headers)
+
+    store._client.meta.events.register("before-send.s3", watch)
+    for _ in range(2):
+        store.put("k", b"1")
+        assert store.delete(["k"]) == []
+    assert seen == ["PutObject", "GetObjectLockConfiguration", "DeleteObjects", "PutObject", "DeleteObjects"]
+    # Older compatible servers refuse a list of deletions without it.
+    assert "Content-MD5" in headers
+
+
+def test_how_objects_are_stored_is_asked_for() -> None:
+    options = S3Options(
+        region="eu-central-1", access_key_id="AKEYID", secret_access_key="ASECRET", storage_class="STANDARD_IA",
+        sse="aws:kms", sse_kms_key_id="key", object_lock_mode="COMPLIANCE",
+    )  # fmt: skip
+    store = S3Store("bucket", "some", options)
+    until = datetime(2027, 1, 1, tzinfo=UTC)
+    asked = {
+        "Bucket": "bucket", "ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key",
+        "ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until,
+    }  # fmt: skip
+    with Stubber(store._client) as stubber:
+        proof = {"Body": b"1", "ContentMD5": "xMpCOKC5I4INzFCab3WEmw=="}
+        stubber.add_response("put_object", {}, {**asked, "Key": "some/manifest.json", **proof})
+        stubber.add_response(
+            "create_multipart_upload",
+            {"UploadId": "u"},
+            {**asked, "Key": "some/archive", "StorageClass": "STANDARD_IA"},
+        )
+        store.put("manifest.json", b"1", retain_until=until)
+        store.begin("archive", retain_until=until)
+        stubber.assert_no_pending_responses()
+
+
+def test_a_folder_that_is_not_there_is_no_empty_store(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "mnt" / "nas")
+    for action in (store.check, lambda: list(store.walk("db/")), lambda: store.put("db/k", b"1")):
+        with pytest.raises(StoreAccessError, match="is not there"):
+            action()
+    assert not (tmp_path / "mnt").exists()
+    spool = LocalStore(tmp_path / "mnt" / "spool", "spool", made=True)
+    assert list(spool.walk()) == []
+    spool.check()
+    spool.put("db/k", b"1")
+    assert spool.get("db/k") == b"1"
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore(tmp_path)
+    store.put("db/k", b"1")
+
+    def refuse(_: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(StoreAccessError, match="Permission denied"):
+        list(store.walk("db/"))
+
+
+def test_what_goes_while_one_looks_is_not_there(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for number in range(3):
+        store.put(f"a/{number}", b"x")
+    walk = store.walk("a/")
+    assert next(walk).key == "a/0"
+    store.delete(["a/1"])
+    assert [info.key for info in walk] == ["a/2"]

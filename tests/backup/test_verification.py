@@ -33,6 +33,14 @@ def test_all_that_never_were_verified(command: Command) -> None:
     assert command("verify", "latest", "--all-unverified").status == 2
 
 
+def test_a_host_that_has_only_the_store(command: Command) -> None:
+    made = command.held("run")
+    assert [each["id"] for each in command.held("list", DATABASE_URL="")] == [made["id"]]
+    for words in ((made["id"],), ("latest", "--database", made["database"])):
+        assert command.held("show", *words, DATABASE_URL="")["manifest"]["id"] == made["id"]
+    assert command("show", "latest", DATABASE_URL="").status == 2
+
+
 def test_questions_of_the_users(command: Command, tmp_path: Path) -> None:
     made = command.held("run")
     checks = tmp_path / "checks"

@@ -34,6 +34,7 @@ def durable(folder: Path) -> Iterator[Redis]:
 def env(durable: Redis, folder: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of commands, and a supervisor that does what the script wants. Workers are names only."""
     control = Control(folder / "control")
+    (tmp_path / "store").mkdir()
     env = {
         "PATH": f"{find('redis-cli').parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
