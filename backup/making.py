@@ -22,10 +22,15 @@ class Lock(Protocol):
 
 @dataclass(frozen=True)
 class Ready:
-    """What a preflight found: the version of the dumping program, and roughly how big the data is."""
+    """What a preflight found: the version of the dumping program, and roughly how big the data is.
+
+    Attributes:
+        packed: stored bytes of the last backup, where that is known.
+    """
 
     client: str
     size: int
+    packed: int | None = None
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,20 @@ TOOL = f"posthub-ops backup {__version__}"
 SPOOL_MARGIN = 1.25
 
 
-def run(wiring: Wiring, target: Target, progress: Progress = silent, *, strict: bool = True) -> Manifest:
+def run(
+    wiring: Wiring,
+    target: Target,
+    progress: Progress = silent,
+    *,
+    strict: bool = True,
+    packed: int | None = None,
+) -> Manifest:
     """Back up one database: into the main store, or into the spool when that one fails.
 
     Args:
         progress: told the plain bytes as they come from the dump.
         strict: a store that refuses our credentials is an error at once; the service rather spools.
+        packed: stored bytes of the last backup, where they are known: how much room the spool must have.
 
     Raises:
         PreflightError, StoreAccessError: it cannot work; nothing was touched.
@@ -45,6 +53,7 @@ def run(wiring: Wiring, target: Target, progress: Progress = silent, *, strict: 
     """
     with wiring.stop.limit(wiring.settings.timeout):
         store, maker, ready = _prepared(wiring, target, strict=strict)
+        ready = replace(ready, packed=packed)
         with maker.lock() as lock:
             try:
                 return _Run(wiring, target, maker, lock, ready, store, progress).carry_out()
@@ -145,7 +154,7 @@ class _Run:
         with self._stages.measure("sweep"), host_lock(self._wiring.lock_folder, self._target.name):
             sweep(self._store, self._target.name)
         if self._wiring.spool is not None and self._store is self._wiring.spool:
-            check_room(self._wiring, self._target, self._ready.size)
+            check_room(self._wiring, self._target, self._ready)
 
     def _make(self) -> Manifest:
         retain = self._wiring.retain_until(self._started)
@@ -194,14 +203,14 @@ class _Run:
         return judged(manifest, before, self._wiring.limits)
 
 
-def check_room(wiring: Wiring, target: Target, size: int) -> None:
+def check_room(wiring: Wiring, target: Target, ready: Ready) -> None:
     """See that the spool has room for one more backup.
 
     Raises:
         SpaceError: it has not.
     """
     assert wiring.settings.spool_dir is not None
-    needed = int(_expected_size(wiring, target, size) * SPOOL_MARGIN)
+    needed = int(_expected_size(wiring, target, ready) * SPOOL_MARGIN)
     free = shutil.disk_usage(_existing(wiring.settings.spool_dir)).free
     if free < needed:
         raise SpaceError(
@@ -210,11 +219,11 @@ def check_room(wiring: Wiring, target: Target, size: int) -> None:
         )
 
 
-def _expected_size(wiring: Wiring, target: Target, size: int) -> int:
-    """Like the last one in the spool; without one, as if nothing could be compressed."""
+def _expected_size(wiring: Wiring, target: Target, ready: Ready) -> int:
+    """Like the last one, in the spool or as it is remembered; without one, as if nothing could be compressed."""
     assert wiring.spool is not None
     latest = Reader(wiring.spool).recent_manifests(target.name, 1)
-    return latest[0].stored_bytes if latest else size
+    return latest[0].stored_bytes if latest else ready.packed or ready.size
 
 
 def _existing(folder: Path) -> Path:

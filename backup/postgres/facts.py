@@ -5,8 +5,8 @@ from psycopg.rows import TupleRow
 
 from backup.manifest import Extension, Sequence, Server, Table
 
-# The tables whose rows pg_dump writes: ordinary ones and partitions, not those that an extension owns unless it
-# marked them as configuration, not those of other sessions.
+# The tables whose rows pg_dump writes: ordinary ones and partitions, not those of an extension (of the ones that it
+# marked as configuration pg_dump writes some rows), not those of other sessions.
 _DUMPED = """
 SELECT n.nspname, c.relname, c.oid
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

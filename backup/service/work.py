@@ -72,7 +72,9 @@ class Work:
     def _back_up_one(self, target: Target) -> bool:
         """Whether the backup was made and is proven."""
         try:
-            made = run(self._wiring, target, strict=False)
+            last = self._state.history(target.name).latest
+            packed = last.manifest.stored_bytes if last else None
+            made = run(self._wiring, target, strict=False, packed=packed)
             self._state.refresh()
             entry = self._state.history(target.name).find(made.id)
             return self._wiring.settings.verify_after_backup and entry is not None and self._verified(entry)

@@ -173,6 +173,21 @@ def test_a_spool_without_room_is_seen_before(
         run(wiring, wiring.targets[0])
 
 
+def test_the_spool_needs_room_for_what_the_last_backup_took(
+    wired: Wire, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wiring = with_store(
+        wired(BACKUP_SPOOL_DIR=str(tmp_path / "spool"), BACKUP_VERIFY_AFTER_BACKUP="false"), faults
+    )
+    made, state = run(wiring, wiring.targets[0]), new_state(wiring)
+    state.refresh()
+    usage = shutil.disk_usage(tmp_path)._replace(free=made.stored_bytes * 2)
+    monkeypatch.setattr(running.shutil, "disk_usage", lambda _: usage)
+    faults.arm("all")
+    Work(state).back_up()
+    assert [entry.store for entry in state.history(made.database).backups] == ["main", "spool"]
+
+
 def test_refused_credentials_are_an_error_by_hand_and_spooled_by_the_service(
     wired: Wire, faults: Faults, tmp_path: Path
 ) -> None:

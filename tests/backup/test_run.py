@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import pytest
 
 from backup import layout
 from backup.catalogue import Entry
+from backup.doctor import examine
 from backup.errors import BusyError, CatalogueError, PreflightError, VerificationError
 from backup.manifest import Manifest
 from backup.postgres.lock import advisory_lock
@@ -261,6 +263,15 @@ def test_the_command_line(environ: dict[str, str], bucket: dict[str, str], tmp_p
     assert status == 0, out
     status, _, err = backup("verify", "20200101T000000Z-000000")
     assert (status, err.startswith("Error: there is no backup")) == (2, True)
+
+
+def test_doctor_looks_for_room(wired: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wiring = wired(BACKUP_SPOOL_DIR=str(tmp_path / "spool"))
+    usage = shutil.disk_usage(tmp_path)
+    for free, ok in ((usage.free, True), (1000, False)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
+        found = {check.name: check.ok for check in examine(wiring)}
+        assert (found["work folder"], found["spool"]) == (ok, ok)
 
 
 def test_moments_are_utc(wired: Wire) -> None:

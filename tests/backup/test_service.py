@@ -17,6 +17,7 @@ from urllib.request import urlopen
 from zoneinfo import ZoneInfo
 
 import pytest
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
 
 from backup import layout
 from backup.catalogue import History, Reader
@@ -31,6 +32,7 @@ from backup.records import Difference, Outcome, Record, Report, encode
 from backup.retention import Policy
 from backup.run import run
 from backup.service import page
+from backup.service.serving import scheduled
 from backup.service.state import State, new_state
 from backup.service.work import Work, missed
 from backup.wiring import Wiring
@@ -96,8 +98,6 @@ def with_offsite(wired: Wire, tmp_path: Path, **more: str) -> Wiring:
 
 
 def test_every_series_exists_before_anything_happened(wired: Wire) -> None:
-    from backup.service.serving import scheduled
-
     state = new_state(wired())
     scheduled(state, Work(state))
     assert set(CONTRACT) - series(state) == set()
@@ -327,6 +327,16 @@ def test_catching_up_from_the_catalogue(
     monkeypatch.setattr(Work, "_back_up", lambda _, targets: made.extend(target.name for target in targets))
     Work(state).catch_up()
     assert made == [name] * expected
+
+
+def test_what_is_skipped_is_told(wired: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    state = new_state(wired())
+    schedules = scheduled(state, Work(state))
+    due = [datetime.now(UTC)]
+    schedules._scheduler._dispatch_event(
+        JobSubmissionEvent(EVENT_JOB_MAX_INSTANCES, "backup", "default", due)
+    )
+    assert "backup is skipped once" in caplog.text
 
 
 def test_two_services_do_not_run_at_once(wired: Wire) -> None:
