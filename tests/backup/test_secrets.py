@@ -37,7 +37,7 @@ class Watcher:
         self.seen: set[str] = set()
         self._root = psutil.Process(pid)
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def stop(self) -> str:
