@@ -1,6 +1,7 @@
 """Are the settings there and sane? Each part's own rules decide."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from alerts.receivers import ReceiverSettings
 from alerts.render import configuration, on_and_off
@@ -15,6 +16,7 @@ SHORTEST_KEY = 50
 def examine(case: Case) -> Iterator[Check]:
     yield _required(case)
     yield from _django(case)
+    yield from _names(case)
     yield _backup(case)
     yield _encryption(case)
     yield from _receivers(case)
@@ -51,6 +53,26 @@ def _django(case: Case) -> Iterator[Check]:
         yield Check(
             "SECRET_KEY", False, "is too short", "leave it empty: a good one is made at the first start"
         )
+
+
+def _names(case: Case) -> Iterator[Check]:
+    """Where else the two names stand, which no setting reaches."""
+    site, api = (case.settings.get(name, "") for name in ("SITE_DOMAIN", "API_DOMAIN"))
+    probes, prometheus = "alerts/targets/blackbox.yml", "alerts/prometheus.yml"
+    expected = {
+        "CORS_ALLOWED_ORIGINS": (case.settings.get("CORS_ALLOWED_ORIGINS", ""), [f"https://{site}"]),
+        "GF_SERVER_ROOT_URL": (case.settings.get("GF_SERVER_ROOT_URL", ""), [f"https://{api}/grafana/"]),
+        probes: (_text(case.root / probes), [f"https://{site}/", f"https://{api}/"]),
+        prometheus: (_text(case.root / prometheus), [f"https://{api}/grafana"]),
+    }
+    for where, (text, addresses) in expected.items():
+        missing = [address for address in addresses if address not in text]
+        if missing and site and api:
+            yield Check(where, False, f"does not name {', '.join(missing)}", "write it there")
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _backup(case: Case) -> Check:

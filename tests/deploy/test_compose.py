@@ -208,6 +208,17 @@ def test_git_ignores_what_is_secret(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("name", ["production", "development"])
+def test_what_a_service_names_is_there(name: str, request: pytest.FixtureRequest) -> None:
+    compose = request.getfixturevalue(name)
+    for service, told in compose["services"].items():
+        assert set(told.get("depends_on") or {}) <= set(compose["services"]), service
+        assert set(told.get("networks") or []) <= set(compose.get("networks") or {}), service
+        sources = {volume.split(":")[0] for volume in told.get("volumes", [])}
+        named = {source for source in sources if not source.startswith((".", "/"))}
+        assert named <= set(compose["volumes"]), service
+
+
 def test_development_keeps_to_this_machine(development: dict[str, Any]) -> None:
     ports = [port for service in development["services"].values() for port in service.get("ports", [])]
     assert ports

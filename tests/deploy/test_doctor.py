@@ -1,6 +1,7 @@
 """The doctor: what it finds wrong, and that it finds nothing wrong with what is well."""
 
 import json
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -26,6 +27,9 @@ GOOD = {
 
 @pytest.fixture
 def host(tmp_path: Path) -> FakeHost:
+    for name in ("prometheus.yml", "targets/blackbox.yml"):
+        (tmp_path / "alerts" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "alerts" / name, tmp_path / "alerts" / name)
     return FakeHost(
         tmp_path, {"docker compose version": Done(0, "2.26.1-4\n"), "docker version": Done(0, "20.10\n")}
     )
@@ -66,6 +70,21 @@ def test_a_wrong_setting_is_named_with_its_fix(host: FakeHost, changed: dict[str
     found = _wrong(settings.examine(_case(host, **changed)))
     assert name in found
     assert found[name].fix
+
+
+def test_another_name_has_to_be_everywhere(host: FakeHost) -> None:
+    names = {"SITE_DOMAIN": "example.org", "API_DOMAIN": "api.example.org"}
+    hosts = {"ALLOWED_HOSTS": "api.example.org,example.org"}
+    found = _wrong(settings.examine(_case(host, **names, **hosts)))
+    assert found["alerts/targets/blackbox.yml"].detail == (
+        "does not name https://example.org/, https://api.example.org/"
+    )
+    assert set(found) == {
+        "CORS_ALLOWED_ORIGINS",
+        "GF_SERVER_ROOT_URL",
+        "alerts/targets/blackbox.yml",
+        "alerts/prometheus.yml",
+    }
 
 
 def test_no_secret_is_shown(host: FakeHost) -> None:
