@@ -41,6 +41,15 @@ def test_the_canary_goes_everywhere() -> None:
     assert receiver_of({"alertname": "AlertingCanary", "severity": "info", "nonce": "x"}) == "canary"
 
 
+def test_the_dead_mans_switch_is_called_every_minute() -> None:
+    routes = configuration(ReceiverSettings.load({}))["route"]["routes"]
+    (route,) = (one for one in routes if one["receiver"] == "heartbeat")
+    # Alertmanager looks once a group_interval whether the last time is a repeat_interval ago: equal ones are every
+    # other time not quite.
+    assert route["group_interval"] == "1m"
+    assert route["repeat_interval"] == "30s"
+
+
 def test_an_alert_without_severity_still_reaches_somebody() -> None:
     assert receiver_of({"alertname": "SomebodyElses"}) == "chat"
 
