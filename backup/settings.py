@@ -217,7 +217,7 @@ class BackupSettings(Settings):
     )
     restore_url: SecretStr | None = Field(
         None,
-        description="For restores: production's database by a role that may create and rename databases; empty: the one that is backed up",
+        description="For restores: production's database by a role that may create and rename databases, also on another server; empty: the one that is backed up. Where several databases are backed up, each keeps its own name",
         validation_alias=_variable("BACKUP_RESTORE_URL"),
     )
     prune_schedule: str = Field(

@@ -79,7 +79,12 @@ class Wiring:
     def production(self, target: PostgresTarget) -> Address:
         """Production's database as a restore reaches it: by a role that may make and rename databases."""
         given = self.settings.restore_url
-        return parse(given.get_secret_value(), "BACKUP_RESTORE_URL") if given else target.address
+        if given is None:
+            return target.address
+        address = parse(given.get_secret_value(), "BACKUP_RESTORE_URL")
+        several = sum(isinstance(each, PostgresTarget) for each in self.targets) > 1
+        # One URL cannot name them all; and what it names must not be replaced by another one's data.
+        return address.named(target.address.database) if several else address
 
     def journal(self, database: str, store: Store | None = None) -> Journal:
         """The records of one database; in the main store, unless another one stands in."""

@@ -9,6 +9,7 @@
 set -eu
 # shellcheck source=lib/common.sh
 . "$(dirname -- "$0")/lib/common.sh"
+takes='id'
 parse "$@"
 stack_check
 

@@ -11,6 +11,7 @@
 set -eu
 # shellcheck source=lib/common.sh
 . "$(dirname -- "$0")/lib/common.sh"
+takes='id'
 parse "$@"
 stack_check
 need_consent

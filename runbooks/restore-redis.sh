@@ -10,6 +10,7 @@
 set -eu
 # shellcheck source=lib/common.sh
 . "$(dirname -- "$0")/lib/common.sh"
+takes='id'
 parse "$@"
 stack_check
 [ -n "$database" ] || fail "which Redis?" "name it with --database: backup list shows the names" 2

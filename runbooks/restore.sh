@@ -1,34 +1,39 @@
 #!/bin/sh
 # Bring the database back from a backup: restored beside the live one, proven, then put in its place.
 #
-#   runbooks/restore.sh [ID|latest] [--database NAME] [--yes-i-mean NAME] [--dry-run]
+#   runbooks/restore.sh [ID|latest] [--database NAME] [--yes-i-mean NAME] [--again] [--dry-run]
 #
 # Silences alerts, stops workers and beat, restores, verifies, asks, promotes, migrates if needed, restarts, checks
 # health, lifts the silence, prints a timeline. Until you have typed the database's name, the live database is as it
-# was. The old one is kept; runbooks/rollback.sh takes the promotion back. Interrupted anywhere, run it again.
+# was. The old one is kept; runbooks/rollback.sh takes the promotion back. Interrupted anywhere, run it again: a backup
+# that is in production already is not restored a second time, unless --again asks for it.
 
 set -eu
 # shellcheck source=lib/common.sh
 . "$(dirname -- "$0")/lib/common.sh"
+takes='id again'
 parse "$@"
 stack_check
 need_consent
 
 step "see that PostgreSQL answers" start_postgres
-if [ -n "$dry_run" ]; then sidecar restore "$backup_id" --dry-run; fi
+if [ -n "$dry_run" ]; then sidecar restore "$backup_id" ${again:+"$again"} --dry-run; fi
 step "silence alerts for $SILENCE" silence
 step "stop workers and beat" stop_services workers beat
 
 restored=''
 restore_and_prove() {
-  result=$(sidecar restore "$backup_id" --json) || {
+  result=$(sidecar restore "$backup_id" ${again:+"$again"} --json) || {
     echo "$result"
     fail "the backup was not restored, or is not proven; the live database is as it was" "take an older one that is verified: backup list"
   }
   restored=$(printf '%s\n' "$result" | sed -n 's/^ *"into": "\(.*\)",$/\1/p')
   taken=$(printf '%s\n' "$result" | sed -n 's/^ *"taken": "\(.*\)",$/\1/p')
   rows=$(printf '%s\n' "$result" | sed -n 's/^ *"rows": \(.*\),$/\1/p')
-  say "$restored is proven: $rows rows, data of $taken"
+  case $result in
+    *'"promoted": true'*) say "an earlier run has put $restored into production's place: NOT restored anew, --again does it" ;;
+    *) say "$restored is proven: $rows rows, data of $taken" ;;
+  esac
 }
 step "restore $backup_id into a new database and compare it with the backup" restore_and_prove
 step "promote it: the live database keeps its rows under another name" sidecar_asking promote "$restored"

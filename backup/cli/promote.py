@@ -25,33 +25,40 @@ def promote(
     """Put a restored and proven database in production's place; the old one is kept as NAME_before_TIMESTAMP.
 
     Both change their names in one transaction: whatever dies, production is the old one or the new one, whole. All
-    connections to both are ended. Without NEWDB it is the newest one that is restored and proven.
+    connections to both are ended. Without NEWDB it is the newest one that is restored and proven. A database that was
+    replaced or rolled back, NAME_before_… or NAME_undone_…, can be promoted again by its name.
 
     \b
     Example:
       backup promote posthub_restored_20261123t050000z
     """
     wiring = load()
-    production = wiring.production(postgres_target(wiring, database))
+    target = postgres_target(wiring, database)
+    production = wiring.production(target)
     with databases(production) as server:
-        swap = plan_promotion(server, restored, wiring.clock())
+        swap = plan_promotion(server, target.name, restored, wiring.clock())
         there = server.connected(swap.production)
     if not swap.done:
         click.echo(_intention(swap, there), err=True)
         if dry_run:
             return
         confirm(f"{swap.production} will be replaced.", swap.production, yes_i_mean)
-        swap = promote_database(production, swap.incoming, wiring.clock(), Telling(tell_step))
+        swap = promote_database(production, target.name, swap.incoming, wiring.clock(), Telling(tell_step))
     _show(swap, as_json=as_json)
 
 
 def _intention(swap: Swap, there: list[str]) -> str:
-    taken = moment(swap.mark.taken) if swap.mark.taken else "unknown"
+    taken = moment(swap.mark.taken) if swap.mark.taken else ""
+    holds = (
+        f"data of {taken} (backup {swap.mark.backup})"
+        if taken
+        else f"as it was at {moment(swap.mark.moment)}"
+    )
     kept = f"{swap.production} → {swap.kept}" if swap.kept else f"there is no {swap.production} yet"
     lines = [
         "one transaction:",
         f"  1. {kept}",
-        f"  2. {swap.incoming} → {swap.production}, data of {taken} (backup {swap.mark.backup})",
+        f"  2. {swap.incoming} → {swap.production}, {holds}",
         f"connections that are ended: {', '.join(there) or 'none'}",
     ]
     return "\n".join(lines)

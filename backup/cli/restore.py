@@ -38,18 +38,19 @@ from sidecar import UsageError, cli
 @click.option(
     "--to", type=click.Path(path_type=Path, dir_okay=False), help="A backup of Redis: write its RDB there."
 )
+@click.option("--again", is_flag=True, help="Also if it was restored, or even promoted, before.")
 @click.option("--dry-run", is_flag=True, help="Show every step; do nothing.")
 @database_option
 @json_option
 @click.pass_context
 def restore(
     ctx: click.Context, backup_id: str, into: str | None, wanted: tuple[str, ...], schema: str | None, to: Path | None,
-    dry_run: bool, database: str | None, as_json: bool,
+    again: bool, dry_run: bool, database: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Restore a backup into a new database beside production's, and prove it there.
 
     Production is not touched; `backup promote` puts the new database in its place. Interrupted anywhere, run it again:
-    what was proven is found, what was not is made anew.
+    what was proven is found, even in production's place, what was not is made anew.
 
     \b
     Examples:
@@ -68,23 +69,25 @@ def restore(
     elif wanted:
         status = _tables(wiring, entry, wanted, into, schema, dry_run=dry_run, as_json=as_json)
     else:
-        status = _database(wiring, entry, into, dry_run=dry_run, as_json=as_json)
+        status = _database(wiring, entry, into, again=again, dry_run=dry_run, as_json=as_json)
     ctx.exit(status)
 
 
-def _database(wiring: Wiring, entry: Entry, into: str | None, *, dry_run: bool, as_json: bool) -> int:
+def _database(
+    wiring: Wiring, entry: Entry, into: str | None, *, again: bool, dry_run: bool, as_json: bool
+) -> int:
     production = wiring.production(postgres_target(wiring, entry.manifest.database))
     name = into or names.restored(production.database, entry.id)
     expected = _expected(wiring, entry)
     if dry_run:
         with databases(production) as server:
-            found = restoring.check(server, entry, production.database, name)
+            found = restoring.check(server, entry, production.database, name, again=again)
         _say(
             _intended(entry, name, expected), restoring.STEPS if found is None else ("nothing: it is there",)
         )
         return 0
     with _display(entry, expected) as telling:
-        restored = restoring.restore(wiring, entry, production, name, telling)
+        restored = restoring.restore(wiring, entry, production, name, telling, again=again)
     if as_json:
         cli.print_json(_facts(restored))
     else:
@@ -161,6 +164,7 @@ def _facts(restored: Restored) -> dict[str, Any]:
         "id": restored.manifest.id,
         "into": restored.into,
         "found": restored.found,
+        "promoted": restored.promoted,
         "taken": restored.manifest.taken,
         "rows": restored.manifest.rows,
         "tables": len(restored.manifest.tables),
@@ -174,7 +178,8 @@ def _facts(restored: Restored) -> dict[str, Any]:
 def _show(restored: Restored) -> None:
     manifest = restored.manifest
     if restored.found:
-        click.echo(f"{restored.into} holds {manifest.id} already, proven; nothing was done")
+        where = "was put in production's place before" if restored.promoted else "is there, proven"
+        click.echo(f"{manifest.id}: {restored.into} {where}; nothing was done. Anew: --again")
     else:
         verdict = (
             "restored and proven" if restored.ok else f"NOT PROVEN, {len(restored.differences)} differences"
@@ -186,7 +191,7 @@ def _show(restored: Restored) -> None:
     _show_differences(restored.differences)
     for note in restored.notes:
         click.echo(f"  note: {note}")
-    if restored.ok:
+    if restored.ok and not restored.promoted:
         click.echo(f"next: backup promote {restored.into}")
 
 

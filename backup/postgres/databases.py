@@ -1,7 +1,7 @@
 """Databases of a server: made, dropped, renamed, and marked with where they come from.
 
-A mark is a setting of the database itself, of a name that means nothing to PostgreSQL. So it goes with the database
-through every rename, it is changed in the same transaction as the name, and it outlives us.
+A mark is a line of the database's own comment. So it goes with the database through every rename, it is changed in the
+same transaction as the name, it outlives us, and the owner may set it, who is no superuser on many servers.
 """
 
 from collections.abc import Iterator
@@ -19,14 +19,15 @@ from backup.manifest import Part, Server
 from backup.postgres.address import Address
 from backup.postgres.session import session
 
-SETTING = "posthub_ops.restore"
+MARK = "posthub-ops: "
+# Databases that are worth nothing yet; what a copied comment says of them does not count.
+WORKING = "posthub_ops_restoring_"
 # «posthub» as a number: the first half of the key of our locks on names.
 LOCK = 0x706F7374
 MAINTENANCE = ("postgres", "template1")
 _MARKS = """
-SELECT d.datname, item FROM pg_database d
-JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0, unnest(s.setconfig) item
-WHERE starts_with(item, %s)
+SELECT datname, line FROM pg_database, unnest(string_to_array(shobj_description(oid, 'pg_database'), E'\\n')) line
+WHERE starts_with(line, %s) AND NOT starts_with(datname, %s)
 """
 
 
@@ -36,6 +37,7 @@ class Mark(Part):
     Attributes:
         state: ``restored`` waits to be promoted; ``promoted`` is in production; ``before`` was there until then;
             ``returned`` is in production again after a rollback; ``undone`` was taken out by one.
+        database: whose data it holds, by the name that the backups have.
         backup: the backup it was restored from.
         partner: the database that it changed places with.
         origin: the name it had before it was promoted.
@@ -44,11 +46,16 @@ class Mark(Part):
 
     state: Literal["restored", "promoted", "before", "returned", "undone"]
     moment: datetime
+    database: str
     backup: str = ""
     taken: datetime | None = None
     partner: str = ""
     origin: str = ""
     differences: int = 0
+
+    @property
+    def promoted(self) -> bool:
+        return self.state == "promoted"
 
 
 class Databases:
@@ -115,16 +122,20 @@ class Databases:
 
     def marks(self) -> dict[str, Mark]:
         """All databases that are marked."""
-        found = self._connection.execute(_MARKS, [f"{SETTING}="])
-        marks = {name: _mark(item.partition("=")[2]) for name, item in found.fetchall()}
+        found = self._connection.execute(_MARKS, [MARK, WORKING])
+        marks = {name: _mark(line.removeprefix(MARK)) for name, line in found.fetchall()}
         return {name: mark for name, mark in marks.items() if mark is not None}
 
     def mark(self, name: str, mark: Mark) -> None:
         """Mark a database; within :meth:`at_once`, together with what else is done there."""
+        row = self._connection.execute(
+            "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [name]
+        ).fetchone()
+        comment = row[0] if row and row[0] else ""
+        kept = [line for line in comment.split("\n") if not line.startswith(MARK)]
+        text = "\n".join([*(kept if any(kept) else []), MARK + mark.model_dump_json()])
         self._connection.execute(
-            sql.SQL("ALTER DATABASE {} SET {} = {}").format(
-                _name(name), sql.Identifier(*SETTING.split(".")), sql.Literal(mark.model_dump_json())
-            )
+            sql.SQL("COMMENT ON DATABASE {} IS {}").format(_name(name), sql.Literal(text))
         )
 
     def prepared(self, name: str) -> int:
@@ -155,6 +166,13 @@ class Databases:
             [name],
         )
 
+    def sweep(self, prefix: str) -> None:
+        """Drop databases that begin so and whose lock nobody holds: who made them died."""
+        for name in self.starting_with(prefix):
+            if self.try_lock(name):
+                self.drop(name)
+                self._unlock(name)
+
     @contextmanager
     def at_once(self, lock_timeout: str = "20s") -> Iterator[None]:
         """One transaction: all of it or nothing, whatever dies."""
@@ -177,13 +195,16 @@ class Databases:
         try:
             yield
         finally:
-            self._connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", [LOCK, name])
+            self._unlock(name)
 
     def try_lock(self, name: str) -> bool:
         row = self._connection.execute(
             "SELECT pg_try_advisory_lock(%s, hashtext(%s))", [LOCK, name]
         ).fetchone()
         return bool(row and row[0])
+
+    def _unlock(self, name: str) -> None:
+        self._connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", [LOCK, name])
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def _practise(wiring: Wiring, entry: Entry, production: Address, telling: Tellin
         return Drilled(restored, 0.0, 0.0, stages.seconds, restored.differences)
     telling.step(STEPS[2])
     with stages.measure("promote"):
-        promote(production, "drill", wiring.clock())
+        promote(production, entry.manifest.database, "drill", wiring.clock())
     rto = stages.seconds["restore"] + stages.seconds["promote"]
     telling.step(STEPS[3])
     found = [*_expect(production, "after the promotion", lambda: _token(production) is None)]

@@ -4,10 +4,10 @@ import hashlib
 from datetime import datetime
 
 from backup.ids import stamp
+from backup.postgres.databases import WORKING
 
 # What PostgreSQL keeps of a name; what is longer it cuts without a word.
 MOST_BYTES = 63
-WORKING = "posthub_ops_restoring_"
 
 
 def restored(production: str, backup_id: str) -> str:

@@ -13,7 +13,6 @@ from psycopg import sql
 
 from backup.errors import VerificationError
 from backup.postgres.address import clean_environment
-from backup.postgres.databases import SETTING
 from backup.programs import Programs
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s";]+)'
@@ -23,7 +22,6 @@ _ENTRY = re.compile(
 )
 _CREATE = re.compile(rf"CREATE DATABASE (?P<name>{_NAME}) WITH ")
 _SKIPPED = ("\\", "SET ", "SELECT pg_catalog.set_config(", "CREATE DATABASE ", "--")
-_OURS = re.compile(rf'SET "?{re.escape(SETTING)}"? TO ')
 
 
 def properties(programs: Programs, archive: Path, name: str) -> list[str]:
@@ -43,7 +41,7 @@ def renamed(lines: Iterable[str], name: str) -> Iterator[str]:
     for line in lines:
         if found := _CREATE.match(line):
             original = found["name"]
-        if line.startswith(_SKIPPED) or _OURS.search(line):
+        if line.startswith(_SKIPPED):
             continue
         yield _about(original).sub(lambda match: match[1] + quoted + match[2], line) if original else line
 

@@ -16,7 +16,7 @@ from backup.errors import PreflightError, VerificationError
 from backup.manifest import Manifest
 from backup.postgres import roles
 from backup.postgres.address import PINNED, Address
-from backup.postgres.databases import Databases, Mark, databases
+from backup.postgres.databases import WORKING, Databases, Mark, databases
 from backup.postgres.session import session
 from backup.records import Difference
 from backup.restore import names
@@ -57,6 +57,7 @@ class Restored:
         into: the database that holds it now.
         differences: what is not as it was; empty when it is proven.
         found: it had been restored before, and nothing was done.
+        promoted: since then it was put in production's place.
     """
 
     into: str
@@ -65,6 +66,7 @@ class Restored:
     stages: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     found: bool = False
+    promoted: bool = False
 
     @property
     def ok(self) -> bool:
@@ -99,13 +101,20 @@ class _Work:
 
 
 def restore(
-    wiring: Wiring, entry: Entry, production: Address, into: str, telling: Telling | None = None
+    wiring: Wiring,
+    entry: Entry,
+    production: Address,
+    into: str,
+    telling: Telling | None = None,
+    *,
+    again: bool = False,
 ) -> Restored:
     """Restore a backup into a new database beside production's, and prove it.
 
     Args:
         production: the live database, by a role that may make databases.
         into: the new one's name.
+        again: also if an earlier run has made it, or it was promoted since.
 
     Raises:
         UsageError: that name is taken by something else.
@@ -114,11 +123,12 @@ def restore(
     """
     wiring.stop.limit(wiring.settings.timeout)
     telling = telling or Telling()
-    with databases(production) as server, server.lock(into):
+    with databases(production) as server, server.lock(into), server.lock(names.working(into)):
         telling.step(STEPS[0])
-        found = check(server, entry, production.database, into)
+        found = check(server, entry, production.database, into, again=again)
         if found is not None:
-            return Restored(into, entry.manifest, found=True)
+            return Restored(into, entry.manifest, found=True, promoted=found.promoted)
+        server.sweep(WORKING)
         work = _Work(wiring, entry, server, into, telling)
         journal = wiring.journal(entry.manifest.database)
         with journal.attempt("restore", backup=entry.id) as attempt:
@@ -135,8 +145,11 @@ def restore(
     )
 
 
-def check(server: Databases, entry: Entry, production: str, into: str) -> Mark | None:
+def check(server: Databases, entry: Entry, production: str, into: str, *, again: bool = False) -> Mark | None:
     """See that a database may be made; returns the mark of one that an earlier run has made and proven.
+
+    That one may be in production meanwhile: a script that was interrupted after the promotion must not do it all again,
+    and put aside what was written since.
 
     Raises:
         UsageError, PreflightError: it may not.
@@ -152,11 +165,20 @@ def check(server: Databases, entry: Entry, production: str, into: str) -> Mark |
             f"the role that connects to {production} may not make databases",
             hint="set BACKUP_RESTORE_URL to the same database by a role that may, such as its superuser",
         )
-    return _found(server, entry, into)
+    marks = server.marks()
+    live = marks.get(production)
+    found = _found(server, entry, marks.get(into), into)
+    if (
+        found is None
+        and live is not None
+        and live.promoted
+        and (live.origin, live.backup) == (into, entry.id)
+    ):
+        found = live
+    return None if again else found
 
 
-def _found(server: Databases, entry: Entry, into: str) -> Mark | None:
-    mark = server.marks().get(into)
+def _found(server: Databases, entry: Entry, mark: Mark | None, into: str) -> Mark | None:
     if mark is None and server.exists(into):
         raise UsageError(
             f"there is a database {into}, and no restore made it", hint="choose another name with --into"
@@ -251,6 +273,7 @@ def _name(work: _Work, now: datetime) -> None:
     mark = Mark(
         state="restored",
         moment=now,
+        database=work.entry.manifest.database,
         backup=work.entry.id,
         taken=work.entry.manifest.taken,
         differences=len(work.findings.differences),

@@ -45,23 +45,24 @@ class Swap:
     done: bool = False
 
 
-def plan_promotion(server: Databases, restored: str | None, now: datetime) -> Swap:
+def plan_promotion(server: Databases, database: str, restored: str | None, now: datetime) -> Swap:
     """What a promotion would do.
 
     Args:
-        restored: the database to promote; by default the newest that is restored and proven.
+        database: whose place it is, by the name that the backups have.
+        restored: the database to promote; by default its newest that is restored and proven.
 
     Raises:
-        UsageError: there is none, or it is not proven.
+        UsageError: there is none, it is not proven, or it holds another one's data.
     """
     production, marks = server.address.database, server.marks()
-    restored = restored or _newest(marks)
+    restored = restored or _newest(marks, database)
     current = marks.get(production)
     if restored is None or (restored not in marks and current is not None and current.origin == restored):
         if current is not None and current.state == "promoted":
             return Swap(production, current.origin, current.partner, current, done=True)
         raise UsageError("there is no restored database to promote", hint="make one: backup restore")
-    mark = _promotable(server, marks.get(restored), restored)
+    mark = _promotable(server, database, marks.get(restored), restored)
     kept = names.before(production, now) if server.exists(production) else ""
     return Swap(production, restored, kept, mark)
 
@@ -86,21 +87,23 @@ def plan_rollback(server: Databases, now: datetime) -> Swap:
     return Swap(production, mark.partner, names.undone(production, now), mark)
 
 
-def promote(production: Address, restored: str | None, now: datetime, telling: Telling | None = None) -> Swap:
-    """Put a restored database in production's place; the old one is kept.
+def promote(
+    production: Address, database: str, restored: str | None, now: datetime, telling: Telling | None = None
+) -> Swap:
+    """Put a restored database in production's place; the old one is kept. See :func:`plan_promotion`.
 
     Raises:
         OpsError: it was not done, and everything is as it was.
     """
     telling = telling or Telling()
     with databases(production) as server, server.lock(production.database):
-        swap = plan_promotion(server, restored, now)
+        swap = plan_promotion(server, database, restored, now)
         if not swap.done:
             fresh = {"moment": now, "partner": swap.kept, "origin": swap.incoming}
             _swap(
                 server, swap, telling,
                 incoming=swap.mark.model_copy(update={**fresh, "state": "promoted"}),
-                outgoing=Mark(state="before", moment=now, partner=swap.production),
+                outgoing=Mark(state="before", moment=now, database=database, partner=swap.production),
             )  # fmt: skip
     return swap
 
@@ -117,7 +120,7 @@ def rollback(production: Address, now: datetime, telling: Telling | None = None)
         if not swap.done:
             _swap(
                 server, swap, telling,
-                incoming=Mark(state="returned", moment=now, partner=swap.kept),
+                incoming=Mark(state="returned", moment=now, database=swap.mark.database, partner=swap.kept),
                 outgoing=swap.mark.model_copy(
                     update={"state": "undone", "moment": now, "partner": swap.production, "origin": ""}
                 ),
@@ -125,22 +128,27 @@ def rollback(production: Address, now: datetime, telling: Telling | None = None)
     return swap
 
 
-def _newest(marks: dict[str, Mark]) -> str | None:
+def _newest(marks: dict[str, Mark], database: str) -> str | None:
     waiting = [
         (mark.moment, name)
         for name, mark in marks.items()
-        if mark.state == "restored" and not mark.differences
+        if mark.state == "restored" and mark.database == database and not mark.differences
     ]
     return max(waiting)[1] if waiting else None
 
 
-def _promotable(server: Databases, mark: Mark | None, name: str) -> Mark:
+def _promotable(server: Databases, database: str, mark: Mark | None, name: str) -> Mark:
     if not server.exists(name):
         raise UsageError(f"there is no database {name}", hint="make one: backup restore")
-    if mark is None or mark.state not in ("restored", "undone"):
+    if mark is None or mark.state not in ("restored", "undone", "before"):
         raise UsageError(
             f"{name} was not made by a restore" if mark is None else f"{name} is {mark.state}",
             hint="restore into a new database: backup restore",
+        )
+    if mark.database != database:
+        raise UsageError(
+            f"{name} holds {mark.database}, not {database}; nothing was done",
+            hint=f"choose with --database {mark.database}, or restore {database}",
         )
     if mark.differences:
         raise UsageError(

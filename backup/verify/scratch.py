@@ -90,7 +90,7 @@ def _guest(address: Address) -> Iterator[tuple[str, str]]:
     """A database's name on a given server, and the server's version; database and new roles go in every case."""
     name = f"{PREFIX}{secrets.token_hex(4)}"
     with databases(address) as server:
-        _sweep(server)
+        server.sweep(PREFIX)
         before = server.roles()
         with server.lock(name):
             try:
@@ -98,13 +98,6 @@ def _guest(address: Address) -> Iterator[tuple[str, str]]:
             finally:
                 server.drop(name)
                 _drop_roles(server, server.roles() - before)
-
-
-def _sweep(server: Databases) -> None:
-    """Databases of verifications that died: nobody holds their locks."""
-    for name in server.starting_with(PREFIX):
-        if server.try_lock(name):
-            server.drop(name)
 
 
 def _drop_roles(server: Databases, names: set[str]) -> None:

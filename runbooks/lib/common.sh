@@ -15,6 +15,7 @@ dry_run=''
 yes_i_mean=''
 database=''
 backup_id=latest
+again=''
 timeline=''
 stopped=''
 silenced=''
@@ -31,7 +32,15 @@ usage() {
   sed -n '2,/^$/s/^# \{0,1\}//p' "$root/runbooks/$script"
 }
 
-# The options that all scripts have. A script's own are handled by its `option` function first.
+# wants WHAT ARGUMENT: refuse what the script does not name in `takes`; half asleep, one types what another script takes.
+wants() {
+  case " ${takes:-} " in
+    *" $1 "*) ;;
+    *) fail "$script does not take $2" "$script --help" 2 ;;
+  esac
+}
+
+# The options that all scripts have, and those of some.
 parse() {
   while [ $# -gt 0 ]; do
     case $1 in
@@ -39,8 +48,9 @@ parse() {
       --dry-run) dry_run=yes ;;
       --yes-i-mean) [ $# -gt 1 ] || fail "$1 wants a name" "$script --help" 2; yes_i_mean=$2 && shift ;;
       -d | --database) [ $# -gt 1 ] || fail "$1 wants a name" "$script --help" 2; database=$2 && shift ;;
+      --again) wants again "$1" && again=$1 ;;
       -*) fail "there is no option $1" "$script --help" 2 ;;
-      *) backup_id=$1 ;;
+      *) wants id "$1" && backup_id=$1 ;;
     esac
     shift
   done

@@ -265,7 +265,7 @@ def test_what_cannot_be_swapped_stays(command: Command, postgres: Postgres, shop
     with psycopg.connect(postgres.url_for("postgres"), autocommit=True) as holder:
         with holder.transaction():
             # Holds the lock that a rename needs.
-            holder.execute(f"ALTER DATABASE {shop}_new SET work_mem = '5MB'")
+            holder.execute(f"COMMENT ON DATABASE {shop}_new IS 'held'")
             locked = command("promote", "--yes-i-mean", shop)
         assert (locked.status, "all is as it was" in locked.err) == (1, True), locked
     assert names(postgres, shop) == [f"{shop}_new"]
@@ -324,6 +324,92 @@ def _metrics(command: Command) -> dict[str, float]:
     state = new_state(wire(BackupSettings.load(command.environ)))
     state.refresh()
     return {sample.name: sample.value for family in registry(state).collect() for sample in family.samples}
+
+
+def test_nobody_gets_the_data_of_another_database(
+    command: Command, postgres: Postgres, shop: str, new_database: NewDatabase
+) -> None:
+    other = new_database("CREATE TABLE blog (i int)", "blog")
+    both = {
+        "DATABASE_URL": "",
+        "BACKUP_DATABASE_URLS": f"{shop}={postgres.url_for(shop)},{other}={postgres.url_for(other)}",
+        # Its role counts, not its database: there is one such setting for all.
+        "BACKUP_RESTORE_URL": postgres.url_for(shop),
+    }
+    assert command("run", **both).status == 0
+    done = command("restore", "--database", other, "--json", **both)
+    assert (done.status, done.json["into"].startswith(f"{other}_restored_")) == (0, True), done
+    chosen = command("promote", "--database", shop, "--yes-i-mean", shop, **both)
+    assert (chosen.status, "no restored database" in chosen.err) == (2, True), chosen
+    named = command("promote", done.json["into"], "--database", shop, "--yes-i-mean", shop, **both)
+    assert (named.status, f"holds {other}" in named.err) == (2, True), named
+    assert count(postgres, shop) == 2000
+    done = command("promote", "--database", other, "--yes-i-mean", other, **both)
+    assert done.status == 0, done
+    with databases(parse(postgres.url)) as server:
+        for name in server.starting_with(f"{other}_"):
+            server.drop(name)
+
+
+def test_run_again_after_the_promotion(command: Command, postgres: Postgres, shop: str) -> None:
+    """Nothing that was written since is put aside, unless it is asked for; and every earlier state can be had back."""
+
+    def write(name: str) -> None:
+        with psycopg.connect(postgres.url_for(shop)) as connection:
+            connection.execute("INSERT INTO channels (name) VALUES (%s)", [name])
+
+    def written() -> list[str]:
+        return list(
+            value(postgres, shop, "SELECT coalesce(array_agg(name), '{}') FROM channels WHERE id > 20")
+        )
+
+    command.held("run")
+    write("original")
+    into = command.held("restore")["into"]
+    original = command.held("promote", into, "--yes-i-mean", shop)["kept"]
+    write("since")
+    again = command.held("restore")
+    assert (again["found"], again["promoted"], again["into"]) == (True, True, into)
+    assert command.held("promote", into, "--yes-i-mean", shop)["found"] is True
+    assert written() == ["since"]
+    anew = command.held("restore", "--again")
+    assert (anew["found"], anew["promoted"], anew["into"]) == (False, False, into)
+    second = _insisted(command, "promote", into, "--yes-i-mean", shop)["kept"]
+    assert (written(), second != original) == ([], True)
+    command.held("promote", original, "--yes-i-mean", shop)
+    assert written() == ["original"]
+
+
+def test_what_a_killed_restore_left_goes_with_the_next_of_any_name(
+    command: Command, postgres: Postgres, shop: str
+) -> None:
+    command.held("run")
+    assert command.killed_at(restoring.STEPS[5], "restore", "--into", f"{shop}_one")
+    deadline = time.monotonic() + 60
+    while names(postgres, naming.WORKING) and time.monotonic() < deadline:
+        command.held("restore", "--into", f"{shop}_two", "--again")
+    assert names(postgres, naming.WORKING) == []
+
+
+def test_an_owner_who_may_make_databases_is_enough(
+    command: Command, postgres: Postgres, new_database: NewDatabase
+) -> None:
+    name = new_database("SELECT 1", "owned")
+    with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN CREATEDB PASSWORD 'pw-of-owner'")
+        connection.execute(f"ALTER DATABASE {name} OWNER TO {name}")
+        connection.execute(f"COMMENT ON DATABASE {name} IS E'its own\n\ncomment'")
+        connection.execute(f"ALTER SCHEMA public OWNER TO {name}; SET ROLE {name}; CREATE TABLE t (i int)")
+    url = postgres.url_for(name).replace("posthub:posthub@", f"{name}:pw-of-owner@")
+    owner = {"DATABASE_URL": postgres.url_for(name), "BACKUP_RESTORE_URL": url}
+    for verb in (["run"], ["restore"], ["promote", "--yes-i-mean", name], ["rollback", "--yes-i-mean", name]):
+        done = command(*verb, **owner)
+        assert done.status == 0, done
+    about = f"SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{name}'"
+    assert value(postgres, name, about).startswith("its own\n\ncomment\nposthub-ops: ")
+    with databases(parse(postgres.url)) as server:
+        for each in server.starting_with(name):
+            server.drop(each)
 
 
 def test_names() -> None:

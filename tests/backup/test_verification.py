@@ -135,7 +135,6 @@ CREATE DATABASE "The Shop" WITH TEMPLATE = template0 ENCODING = 'UTF8';
 \connect "The Shop"
 SET statement_timeout = 0;
 ALTER DATABASE "The Shop" OWNER TO app;
-ALTER DATABASE "The Shop" SET "posthub_ops.restore" TO '{}';
 ALTER ROLE "a b" IN DATABASE "The Shop" SET work_mem TO '8MB';
 REVOKE CONNECT,TEMPORARY ON DATABASE "The Shop" FROM PUBLIC;
 """.strip()
