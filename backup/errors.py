@@ -2,6 +2,9 @@
 
 from sidecar import OpsError, UsageError
 
+# For what says nothing about a backup, but about the place where it was to be restored.
+OURS = "nothing is known about the backup: see whether memory or a disk was full here, and run it again"
+
 
 class StoreError(OpsError):
     """A store did not do what it was asked.
@@ -28,7 +31,15 @@ class StoreAccessError(StoreError):
 
 
 class DumpError(OpsError):
-    """A dump, or a stage behind it, did not end well; nothing of it was committed."""
+    """A dump, or a stage behind it, did not end well; nothing of it was committed.
+
+    Args:
+        killed: something else ended the program: what it read may be whole.
+    """
+
+    def __init__(self, message: str, *, hint: str, killed: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.killed = killed
 
 
 class PreflightError(OpsError):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Self
 
 from sidecar import OpsError
@@ -36,6 +37,16 @@ class Stop:
     def request(self) -> None:
         """Ask all work to end."""
         self._asked.set()
+
+    def carried(self) -> Callable[[], None]:
+        """:meth:`check` for threads that do part of this thread's work, with its time."""
+        deadline = getattr(self._local, "deadline", float("inf"))
+
+        def check() -> None:
+            self._local.deadline = deadline
+            self.check()
+
+        return check
 
     def wait_for_request(self) -> None:
         """Wait until somebody asks."""

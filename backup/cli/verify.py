@@ -14,10 +14,11 @@ from backup.cli.common import database_option, find, json_option, load
 from backup.progress import Progress
 from backup.reading import read
 from backup.records import Report
+from backup.stopping import StoppedError
 from backup.texts import duration
 from backup.verify import verify as verify_backup
 from backup.wiring import Wiring
-from sidecar import UsageError, cli
+from sidecar import OpsError, UsageError, cli
 
 
 @click.command()
@@ -31,7 +32,7 @@ def verify(
 ) -> None:
     """Restore a backup into a throwaway server and compare it with what was dumped.
 
-    Exit code 1 when anything differs.
+    Exit code 1 when anything differs, or could not be verified.
 
     \b
     Examples:
@@ -41,15 +42,18 @@ def verify(
     if all_unverified and backup_id:
         raise UsageError("an id and --all-unverified do not go together", hint="give one of the two")
     wiring = load()
-    entries = (
-        _unverified(wiring, database) if all_unverified else [find(wiring, database, backup_id or "latest")]
-    )
-    reports = [_verified(wiring, entry, quiet=as_json) for entry in entries]
+    if not all_unverified:
+        report = _verified(wiring, find(wiring, database, backup_id or "latest"), quiet=as_json)
+        if as_json:
+            cli.print_json(facts_of(report))
+        ctx.exit(0 if report.ok else 1)
+    entries = _unverified(wiring, database)
+    tried = [_tried(wiring, entry, quiet=as_json) for entry in entries]
     if as_json:
-        cli.print_json([*map(facts_of, reports)] if all_unverified else facts_of(reports[0]))
-    elif not reports:
+        cli.print_json([facts for facts, _ in tried])
+    elif not tried:
         click.echo("every backup was verified before")
-    ctx.exit(0 if all(report.ok for report in reports) else 1)
+    ctx.exit(0 if all(ok for _, ok in tried) else 1)
 
 
 def _unverified(wiring: Wiring, database: str | None) -> list[Entry]:
@@ -59,6 +63,23 @@ def _unverified(wiring: Wiring, database: str | None) -> list[Entry]:
         entry for history in catalogue.databases.values() for entry in history.backups if entry.report is None
     ]
     return sorted(found, key=lambda entry: entry.id)
+
+
+def _tried(wiring: Wiring, entry: Entry, *, quiet: bool) -> tuple[dict[str, Any], bool]:
+    """One of many: that it cannot be verified must not keep the others from it."""
+    try:
+        report = _verified(wiring, entry, quiet=quiet)
+    except StoppedError:
+        raise
+    except OpsError as error:
+        click.echo(f"{entry.id}: not verified: {error.message}; try: {error.hint}", err=True)
+        return {
+            "ok": None,
+            "id": entry.id,
+            "database": entry.manifest.database,
+            "error": error.message,
+        }, False
+    return facts_of(report), report.ok
 
 
 def _verified(wiring: Wiring, entry: Entry, *, quiet: bool) -> Report:

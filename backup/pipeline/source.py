@@ -116,7 +116,7 @@ class ChildSource(Source):
         if status != 0:
             ending = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
             said = " | ".join(self._errors) or "it printed no reason"
-            raise DumpError(f"{self.name} {ending}: {said}", hint=self._hint)
+            raise DumpError(f"{self.name} {ending}: {said}", hint=self._hint, killed=status < 0)
 
     def _listen(self) -> None:
         assert self._process.stderr is not None

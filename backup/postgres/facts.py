@@ -90,6 +90,14 @@ def sequences(connection: Connection[TupleRow]) -> tuple[Sequence, ...]:
     return tuple(Sequence(name=row[0], last_value=row[1]) for row in rows)
 
 
+def only_advancing(connection: Connection[TupleRow]) -> set[str]:
+    """Sequences that never go back by themselves."""
+    rows = connection.execute(
+        "SELECT schemaname || '.' || sequencename FROM pg_sequences WHERE increment_by > 0 AND NOT cycle"
+    )
+    return {row[0] for row in rows}
+
+
 def extensions(connection: Connection[TupleRow]) -> tuple[Extension, ...]:
     rows = connection.execute("SELECT extname, extversion FROM pg_extension ORDER BY 1").fetchall()
     return tuple(Extension(name=row[0], version=row[1]) for row in rows)

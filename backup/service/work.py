@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from backup import cron
 from backup.catalogue import Entry, History
-from backup.errors import BusyError, VerificationError
+from backup.errors import BusyError
 from backup.offsite import copy_missing
 from backup.pings import Pings
 from backup.prune import prune
@@ -105,8 +105,9 @@ class Work:
         for entry in chosen(history, self._wiring.settings.verify_sample):
             try:
                 self._verified(entry)
-            except VerificationError as error:
-                # One that cannot be checked here must not keep the others from it.
+            except StoppedError:
+                raise
+            except OpsError as error:
                 log.error("%s: %s; try: %s", entry.id, error.message, error.hint)  # noqa: TRY400 - said in words
 
     def _missed(self, target: Target) -> bool:

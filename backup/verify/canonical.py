@@ -6,17 +6,45 @@ elements. A healthy restore must not be reported for it.
 """
 
 import re
+from collections.abc import Iterator
 
-_ELEMENT = rb"'(?:[^']|'')*'::character varying(?:\(\d+\))?"
-_CAST_ARRAY = re.compile(rb"\(ARRAY\[(" + _ELEMENT + rb"(?:, " + _ELEMENT + rb")*)\]\)::text\[\]")
-
-
-def canonical(line: bytes) -> bytes:
-    """One line of a definition, with casts of constant arrays written as casts of their elements."""
-    if b"(ARRAY[" not in line:
-        return line
-    return _CAST_ARRAY.sub(lambda match: b"ARRAY[" + _cast_elements(match[1]) + b"]", line)
+_BEGIN = b"(ARRAY["
+_END = b")::text[]"
+# What is quoted has no structure; the rest is told apart by single characters.
+_TOKEN = re.compile(rb"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|[][(),]", re.DOTALL)
 
 
-def _cast_elements(elements: bytes) -> bytes:
-    return b", ".join(b"(" + element + b")::text" for element in re.findall(_ELEMENT, elements))
+def canonical(text: bytes) -> bytes:
+    """A definition, with casts of arrays written as casts of their elements."""
+    position = text.find(_BEGIN)
+    if position < 0:
+        return text
+    begin = position + len(_BEGIN)
+    elements, end = _elements(text, begin)
+    if not elements or not text.startswith(_END, end):
+        return text[:begin] + canonical(text[begin:])
+    cast = b", ".join(b"(" + canonical(element) + b")::text" for element in elements)
+    return text[:position] + b"ARRAY[" + cast + b"]" + canonical(text[end + len(_END) :])
+
+
+def _elements(text: bytes, begin: int) -> tuple[list[bytes], int]:
+    """What an array has between its brackets, and where it ends; nothing if it does not."""
+    elements: list[bytes] = []
+    start = begin
+    for depth, token in _nested(text, begin):
+        if depth < 0:
+            return [*elements, text[start : token.start()]], token.end()
+        if depth == 0 and token[0] == b",":
+            elements.append(text[start : token.start()])
+            start = token.end() + 1  # the blank behind it
+    return [], begin
+
+
+def _nested(text: bytes, begin: int) -> Iterator[tuple[int, re.Match[bytes]]]:
+    """Each token with the depth of brackets after it; below zero is the end."""
+    depth = 0
+    for token in _TOKEN.finditer(text, begin):
+        depth += (token[0] in b"[(") - (token[0] in b"])")
+        yield depth, token
+        if depth < 0:
+            return

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from backup.errors import VerificationError
+from backup.errors import OURS, VerificationError
 from backup.postgres.address import Address, child_access
 from backup.postgres.session import connect
 from backup.records import Difference
@@ -31,7 +31,7 @@ def sql_checks(folder: Path, address: Address) -> Iterator[Difference]:
 
 def command_check(command: str, address: Address) -> Iterator[Difference]:
     """Run a command with ``DATABASE_URL`` leading to the restored database; it must end with exit code 0."""
-    words = shlex.split(command)
+    words = _words(command)
     with child_access(address) as (env, fds):
         environment = {**env, "DATABASE_URL": url(address)}
         try:
@@ -47,10 +47,21 @@ def command_check(command: str, address: Address) -> Iterator[Difference]:
         except (OSError, subprocess.TimeoutExpired) as error:
             yield Difference(kind="check", object=command, expected="exit code 0", found=_short(str(error)))
             return
+    if done.returncode < 0:
+        raise VerificationError(f"{command} was killed by signal {-done.returncode}", hint=OURS)
     if done.returncode != 0:
         said = _short(done.stderr or done.stdout)
         found = f"exit code {done.returncode}: {said}"
         yield Difference(kind="check", object=command, expected="exit code 0", found=found)
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise VerificationError(
+            f"BACKUP_VERIFY_COMMAND={command} is no command: {error}", hint="close its quotes; it is no shell"
+        ) from None
 
 
 def url(address: Address) -> str:

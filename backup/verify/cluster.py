@@ -17,9 +17,12 @@ import psycopg
 from backup.errors import VerificationError
 from backup.postgres.address import Address, clean_environment
 from backup.programs import Programs
+from sidecar import UsageError
 from sidecar.rootless import rootless
 
 PREFIX = "posthub-verify-"
+# Where a server other than PostgreSQL leaves its process' number.
+PID_FILE = "server.pid"
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 # Nothing in it is worth keeping, and nothing but the restore runs in it.
@@ -88,8 +91,18 @@ def sweep_folders(parent: Path | None = None) -> int:
 
 @contextmanager
 def private_folder(parent: Path | None) -> Iterator[Path]:
-    """A private folder with a lock that tells sweepers that its owner lives."""
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    """A private folder with a lock that tells sweepers that its owner lives.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    except OSError as error:
+        raise UsageError(
+            f"no folder can be made in {parent or tempfile.gettempdir()}: {error.strerror}",
+            hint="BACKUP_WORK_DIR must be a folder that we may write in",
+        ) from None
     try:
         with (folder / "owner").open("wb") as owner:
             fcntl.flock(owner, fcntl.LOCK_EX)
@@ -151,9 +164,10 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _kill_left_over(folder: Path) -> None:
-    with suppress(OSError, ValueError, IndexError):
-        pid = int((folder / "data" / "postmaster.pid").read_text().splitlines()[0])
-        # A number may have been given to another program since.
-        if str(folder) in Path(f"/proc/{pid}/cmdline").read_text():
-            os.kill(pid, signal.SIGQUIT)
-            time.sleep(0.5)
+    for file, how in ((Path("data", "postmaster.pid"), signal.SIGQUIT), (Path(PID_FILE), signal.SIGKILL)):
+        with suppress(OSError, ValueError, IndexError):
+            pid = int((folder / file).read_text().splitlines()[0])
+            # A number may have been given to another program since; ours works where its data is.
+            if Path(f"/proc/{pid}/cwd").resolve().is_relative_to(folder.resolve()):
+                os.kill(pid, how)
+                time.sleep(0.5)

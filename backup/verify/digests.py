@@ -14,7 +14,7 @@ HEADER = re.compile(
     rb"-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>[^;]*); Owner: (?P<owner>.*)\n"
 )
 _COPY_END = b"\\.\n"
-# Session settings before an object, and tokens that differ each time.
+# Session settings around an object, and tokens that differ each time; the same words within one are its own.
 _NOISE = (
     b"\\restrict",
     b"\\unrestrict",
@@ -29,11 +29,17 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Digest:
-    """One object of a dump. ``rows`` only of a table's data; ``text`` is the beginning of a definition."""
+    """One object of a dump.
+
+    Attributes:
+        rows: only of a table's data.
+        text: the beginning of a definition; of a table's data the COPY statement.
+    """
 
     sha256: str
     rows: int | None = None
     text: str = ""
+    owner: bytes = b""
 
 
 def digests(pieces: Iterable[bytes]) -> dict[Key, Digest]:
@@ -46,6 +52,12 @@ def digests(pieces: Iterable[bytes]) -> dict[Key, Digest]:
     for piece in pieces:
         parser.feed(piece)
     return parser.finish()
+
+
+def key_of(header: re.Match[bytes]) -> Key:
+    """The object that a :data:`HEADER` begins."""
+    kind, schema, name = (header[part].decode(errors="replace") for part in ("type", "schema", "name"))
+    return kind, schema, name
 
 
 class _Parser:
@@ -87,7 +99,7 @@ class _Parser:
         if header is not None:
             self._close()
             self._object = _Object(header)
-        elif self._object is not None and line.strip() and not line.startswith(_NOISE):
+        elif self._object is not None:
             self._object.line(line)
 
     def _close(self) -> None:
@@ -103,20 +115,28 @@ class _Parser:
 
 class _Object:
     def __init__(self, header: re.Match[bytes]) -> None:
-        name, kind, schema = (header[part].decode(errors="replace") for part in ("name", "type", "schema"))
-        self.key: Key = (kind, schema, name)
+        self.key = key_of(header)
         self.in_rows = False
         self._rows: int | None = None
-        self._hash = hashlib.sha256(header["owner"])
+        self._owner = header["owner"]
+        self._hash = hashlib.sha256(self._owner)
         self._text = bytearray()
+        self._definition: list[bytes] = []
 
     def line(self, line: bytes) -> None:
-        line = canonical(line)
-        self._hash.update(line)
-        if len(self._text) < EXCERPT:
-            self._text += line
-        if self.key[0] == "TABLE DATA" and line.startswith(b"COPY ") and line.endswith(b" FROM stdin;\n"):
+        kind = self.key[0]
+        if kind == "TABLE DATA" and line.startswith(b"COPY ") and line.endswith(b" FROM stdin;\n"):
+            self._take(line)
             self.in_rows, self._rows = True, 0
+        elif kind != "BLOBS":
+            self._definition.append(line)
+        elif not _is_noise(line):
+            self._take(line)  # large objects are no definition, and may be larger than memory
+
+    def _take(self, text: bytes) -> None:
+        self._hash.update(text)
+        if len(self._text) < EXCERPT:
+            self._text += text
 
     def take_rows(self, data: bytes, position: int) -> int:
         """Take rows up to the end mark or the last whole line; returns where it stopped."""
@@ -134,7 +154,19 @@ class _Object:
         return end
 
     def digest(self) -> Digest:
-        return Digest(self._hash.hexdigest(), self._rows, bytes(self._text).decode(errors="replace"))
+        self._take(canonical(b"".join(_without_noise_around(self._definition))))
+        return Digest(
+            self._hash.hexdigest(), self._rows, bytes(self._text).decode(errors="replace"), self._owner
+        )
+
+
+def _is_noise(line: bytes) -> bool:
+    return not line.strip() or line.startswith(_NOISE)
+
+
+def _without_noise_around(lines: list[bytes]) -> list[bytes]:
+    own = [number for number, line in enumerate(lines) if not _is_noise(line)]
+    return lines[own[0] : own[-1] + 1] if own else []
 
 
 def compare(expected: dict[Key, Digest], found: dict[Key, Digest]) -> Iterator[tuple[Key, str, str]]:
@@ -160,10 +192,11 @@ def _words(expected: Digest, found: Digest) -> tuple[str, str]:
 
 
 def _first_difference(expected: str, found: str) -> tuple[str, str]:
-    mine, theirs = expected.splitlines(), found.splitlines()
+    mine, theirs = expected.split("\n"), found.split("\n")
     for one, other in zip(mine, theirs, strict=False):
         if one != other:
-            return one.strip(), other.strip()
+            shown = one.strip(), other.strip()
+            return shown if shown[0] != shown[1] else (repr(one), repr(other))
     longer = mine[len(theirs) :] or theirs[len(mine) :]
-    line = longer[0].strip()
+    line = longer[0].strip() or "an empty line"
     return (line, "nothing") if len(mine) > len(theirs) else ("nothing", line)

@@ -1,5 +1,6 @@
 """A stored object back into plain bytes, with its digest checked on the way."""
 
+import errno
 import hashlib
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,7 +11,7 @@ from typing import IO
 import zstandard
 
 from backup.ahead import ahead
-from backup.errors import NoIdentityError, NotFoundError, VerificationError
+from backup.errors import NoIdentityError, NotFoundError, SpaceError, VerificationError
 from backup.manifest import StoredObject
 from backup.pipeline.crypt import Identity, decrypt
 from backup.progress import Progress, silent
@@ -43,11 +44,12 @@ def fetch(
     Raises:
         VerificationError: it is encrypted, and no identity is given or none fits what is whole.
         StoreError: the store does not answer.
+        SpaceError: the disk is full.
     """
     if stored.encryption and not identities:
         raise VerificationError(
             f"{key} is encrypted and there is no identity to decrypt it with",
-            hint="set BACKUP_AGE_IDENTITY_FILE to the file that age-keygen made",
+            hint="set BACKUP_AGE_IDENTITY to the secret key, or BACKUP_AGE_IDENTITY_FILE to the file that age-keygen made",
         )
     try:
         with target.open("wb") as file, closing(_Hashed(store.stream(key), progress)) as reader:
@@ -56,6 +58,12 @@ def fetch(
             if isinstance(problem, NoIdentityError) and reader.digest == stored.sha256:
                 raise problem  # of keys, and not of the backup
             return Fetched(reader.digest, reader.size, file.tell(), problem.message if problem else None)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise SpaceError(
+            f"{target.parent.parent}: {error.strerror}", hint="set BACKUP_WORK_DIR to a folder with more room"
+        ) from None
     except NotFoundError:
         return Fetched(None, 0, 0, "it is not in the store")
 

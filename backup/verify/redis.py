@@ -1,10 +1,8 @@
 """An RDB is proven by a throwaway Redis server that loads it and counts its keys."""
 
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,12 +12,13 @@ import redis
 from redis.exceptions import BusyLoadingError, RedisError
 
 from backup import layout
-from backup.errors import VerificationError
+from backup.errors import OURS, VerificationError
 from backup.manifest import Keyspace, Manifest
 from backup.postgres.address import clean_environment
 from backup.programs import Programs
 from backup.records import Difference
 from backup.redis.maker import keyspaces
+from backup.verify.cluster import PID_FILE
 
 LOAD_SECONDS = 1800.0
 
@@ -36,6 +35,8 @@ def check_rdb(programs: Programs, rdb: Path) -> list[Difference]:
     if done.returncode == 0:
         return []
     said = " ".join(done.stdout.strip().splitlines()[-3:])
+    if done.returncode < 0:
+        raise VerificationError(f"redis-check-rdb was killed by signal {-done.returncode}", hint=OURS)
     return [
         Difference(kind="object", object=layout.RDB, expected="redis-check-rdb finds no fault", found=said)
     ]
@@ -52,6 +53,7 @@ def server(programs: Programs, folder: Path) -> Iterator["redis.Redis"]:
     command = [
         programs.path("redis-server"), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder),
         "--dbfilename", layout.RDB, "--save", "", "--appendonly", "no", "--daemonize", "no",
+        "--pidfile", str(folder / PID_FILE),
     ]  # fmt: skip
     with (folder / "server.log").open("wb") as output:
         process = subprocess.Popen(
@@ -107,13 +109,3 @@ def _wait(process: subprocess.Popen[bytes], client: "redis.Redis", folder: Path)
             time.sleep(0.05)
     said = (folder / "server.log").read_text(errors="replace").strip()[-400:]
     raise VerificationError(f"the throwaway Redis did not load the RDB: {said}", hint="run: backup doctor")
-
-
-@contextmanager
-def folder(parent: Path | None) -> Iterator[Path]:
-    """A private folder that is removed in every case."""
-    made = Path(tempfile.mkdtemp(prefix="posthub-verify-redis-", dir=parent))
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from backup.errors import OURS, VerificationError
 from backup.pipeline.child import Ended, run_child
 from backup.postgres import roles
 from backup.postgres.address import Address, child_access
@@ -19,6 +20,12 @@ _TALK = re.compile(
     r"pg_restore: (?:connecting|executing|processing|creating|launching|finished|entering|skipping|restoring|restored)\b"
 )
 _TABLE = re.compile(r'pg_restore: processing data for table "(?P<table>.+)"')
+# What goes wrong here, whatever the backup is. A definition or a row never is a line of its own with these beginnings.
+_OURS = re.compile(
+    r"(?:error|ERROR|FATAL|PANIC): .*(?:No space left on device|Disk quota exceeded|out of memory|out of shared memory"
+    r"|could not resize shared memory|server closed the connection|terminating connection|connection to server"
+    r"|the database system is (?:shutting down|starting up|in recovery mode|not yet accepting))"
+)
 Tables = Callable[[str], object]
 """Told the name of each table whose rows begin to be restored."""
 
@@ -88,6 +95,10 @@ class _Listener:
 
 
 def _differences(kind: str, program: str, ended: Ended) -> list[Difference]:
+    if ended.status < 0:
+        raise VerificationError(f"{program} was killed by signal {-ended.status}", hint=OURS)
+    if failure := next(filter(_OURS.search, ended.errors), None):
+        raise VerificationError(f"{program} could not go on: {failure.strip()}", hint=OURS)
     said = [line.strip() for line in ended.errors if _is_error(line) and not harmless.reason(line)]
     if ended.status != 0 and not said:
         said = [*ended.errors[-3:], f"{program} ended with exit status {ended.status}"]

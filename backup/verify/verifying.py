@@ -15,6 +15,7 @@ from backup.records import Difference, Report, encode
 from backup.run import TOOL
 from backup.stages import Stages
 from backup.verify.checks import command_check, sql_checks
+from backup.verify.cluster import private_folder, sweep_folders
 from backup.verify.comparing import compare_counts, compare_dumps
 from backup.verify.downloading import check_space, download
 from backup.verify.restoring import load_archive
@@ -100,7 +101,8 @@ def _verify_redis(wiring: Wiring, entry: Entry, findings: Findings, progress: Pr
     from backup.verify import redis  # its client library takes long to load, and most runs need none
 
     programs = wiring.redis_programs
-    with redis.folder(wiring.settings.work_dir) as folder:
+    sweep_folders(wiring.settings.work_dir)
+    with private_folder(wiring.settings.work_dir) as folder:
         check_space(folder, int(entry.manifest.raw_bytes * SPACE_FACTOR), "the verification")
         files = _download(wiring, entry, folder, findings, progress)
         if not findings.differences:
@@ -154,7 +156,8 @@ def prove(wiring: Wiring, manifest: Manifest, archive: Path, database: Address, 
     with findings.stages.measure("count"):
         findings.differences += compare_counts(manifest, database)
     with findings.stages.measure("compare"):
-        differences, notes = compare_dumps(manifest, wiring.programs, archive, database, wiring.stop.check)
+        check = wiring.stop.carried()
+        differences, notes = compare_dumps(manifest, wiring.programs, archive, database, check)
     findings.differences += differences
     findings.notes += notes
     settings = wiring.settings

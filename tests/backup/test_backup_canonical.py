@@ -9,6 +9,10 @@ CHECKS = [
     "status IN ('it''s', 'a, b', '[x]')",
     "status NOT IN ('a', 'b') OR length(status) > 3",
     "status = 'a'",
+    "status IN ('a', NULL)",
+    "status IN ('a', upper('b, c'), ('{x,y}'::varchar[])[1])",
+    "status IN (E'two\\nlines', 'c')",
+    "CASE WHEN status IN ('a', 'b') THEN 'x' ELSE 'y' END IN ('x', ']')",
 ]
 
 
@@ -44,3 +48,8 @@ def _printed(connection: "psycopg.Connection[tuple[str]]", table: str) -> str:
     ).fetchone()
     assert row is not None
     return row[0]
+
+
+@pytest.mark.parametrize("text", [b"SELECT (ARRAY['never ends", b"(ARRAY[a, b])::int[]"])
+def test_what_is_no_such_cast_stays(text: bytes) -> None:
+    assert canonical(text) == text

@@ -299,6 +299,9 @@ OBJECTS: dict[str, tuple[Callable[[Backups], object], str]] = {
     "a manifest that counted a row more": (
         lambda b: _reseal(b[1]["manifest"], tables=_one_row_more(b[1]["manifest"])), "public.posts",
     ),
+    "a sequence that stood further in the snapshot": (
+        lambda b: _reseal(b[1]["manifest"], sequences=_further(b[1]["manifest"])), "public.channels_id_seq",
+    ),
     "a manifest that knew another extension": (
         lambda b: _reseal(b[1]["manifest"], extensions=_one_extension_more(b[1]["manifest"])), "hstore",
     ),
@@ -310,6 +313,14 @@ def _one_row_more(path: Path) -> object:
     return tuple(
         table.model_copy(update={"rows": table.rows + 1}) if table.name == "posts" else table
         for table in tables
+    )
+
+
+def _further(path: Path) -> object:
+    sequences = Manifest.decode(path.read_bytes(), "").sequences
+    return tuple(
+        each.model_copy(update={"last_value": 10_000}) if each.name == "public.channels_id_seq" else each
+        for each in sequences
     )
 
 
@@ -424,6 +435,14 @@ HEALTHY = {
         CREATE TABLE t (id positive, mood mood, kind varchar(10) CHECK (kind IN ('a', 'b', 'it''s')),
           EXCLUDE USING gist (int4range(id, id + 1) WITH &&));
         INSERT INTO t VALUES (1, 'happy', 'a'), (5, 'O''K', 'it''s')""",
+    "lists of strings that PostgreSQL prints in two ways": """
+        CREATE TABLE t (k varchar(10) CHECK (k IN ('a', NULL)), j varchar(10) CHECK (j IN ('a', upper('b'))),
+          l varchar(10) CHECK (l IN (E'a\\nb', 'c')));
+        CREATE INDEX ON t (k) WHERE k IN ('a', 'b');
+        CREATE VIEW v AS SELECT CASE WHEN k IN ('a', 'b') THEN j ELSE 'x' END IN ('x', ']') FROM t""",
+    "columns that came to an heir later": """
+        CREATE TABLE p (a int); CREATE TABLE c (b text) INHERITS (p); ALTER TABLE p ADD d int, ADD "E, f" bytea;
+        INSERT INTO c (a, b, d, "E, f") SELECT i, E'tab\\t' || i, -i, '\\x00ff' FROM generate_series(1, 3) i""",
     "row level security, forced": """
         CREATE TABLE t (id int, who text);
         ALTER TABLE t ENABLE ROW LEVEL SECURITY; ALTER TABLE t FORCE ROW LEVEL SECURITY;

@@ -100,6 +100,24 @@ def test_what_differs_is_named(
     assert differences[0][2].startswith(found)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"-- the tax is 19", b"-- the tax is 21"),
+        (b"SET default_tablespace = x", b"SET default_tablespace = y"),
+        (b"\n\nRETURN", b"\nRETURN"),
+        (b"RETURN 1;\r\n", b"RETURN 1;\n"),
+    ],
+)
+def test_what_a_body_says_is_its_own(before: bytes, after: bytes) -> None:
+    """Comments, settings, empty lines and line ends within a definition are no noise of the dump."""
+    body = b"AS $$\n-- the tax is 19\nSET default_tablespace = x;\n\nRETURN 1;\r\n"
+    dump = DUMP.replace(b"AS $$\n", body)
+    ((key, expected, found),) = compare(digests([dump]), digests([dump.replace(before, after)]))
+    assert key == ("FUNCTION", "public", "f(integer)")
+    assert expected != found
+
+
 def test_what_is_missing_is_named() -> None:
     without = DUMP[: DUMP.index(b"-- Name: f(")] + DUMP[DUMP.index(b"-- Data for Name: posts") :]
     assert list(compare(digests([DUMP]), digests([without]))) == [

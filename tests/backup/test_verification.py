@@ -1,21 +1,31 @@
 """What a verification can be given: a server, questions, a command; and which errors it passes over."""
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 
 from backup.postgres import roles
 from backup.postgres.address import Address
 from backup.restore.properties import renamed
 from backup.rto import projected
+from backup.service.state import new_state
+from backup.service.work import Work
+from backup.settings import BackupSettings
 from backup.verify import harmless
 from backup.verify.checks import url
-from stack.servers import Postgres
+from backup.verify.cluster import sweep_folders
+from backup.wiring import wire
+from stack.servers import Postgres, Redis
 from tests.backup.conftest import NewDatabase
 from tests.backup.restorekit import Command, names
 
-pytest.importorskip("pyrage")
+pyrage = pytest.importorskip("pyrage")
 
 
 @pytest.fixture
@@ -39,6 +49,107 @@ def test_a_host_that_has_only_the_store(command: Command) -> None:
     for words in ((made["id"],), ("latest", "--database", made["database"])):
         assert command.held("show", *words, DATABASE_URL="")["manifest"]["id"] == made["id"]
     assert command("show", "latest", DATABASE_URL="").status == 2
+
+
+def test_one_that_cannot_be_verified_holds_up_no_other(command: Command) -> None:
+    first = command.held("run")["id"]
+    identity = pyrage.x25519.Identity.generate()
+    locked = command("run", "--json", BACKUP_AGE_RECIPIENTS=str(identity.to_public())).json["id"]
+    last = command.held("run")["id"]
+    done = command("verify", "--all-unverified", "--json")
+    assert (done.status, [(each["id"], each["ok"]) for each in done.json]) == (
+        1,
+        [(first, True), (locked, None), (last, True)],
+    ), done
+    assert "identity" in done.err
+    state = new_state(wire(BackupSettings.load(command.environ)))
+    state.refresh()
+    Work(state).verify_some()
+    records = state.history(state.wiring.targets[0].name).records
+    assert [record.outcome for record in records if record.kind == "verification"][-1] == "success"
+
+
+@pytest.mark.parametrize("program", ["pg_restore", "redis-check-rdb"])
+def test_what_kills_our_programs_is_no_verdict(
+    command: Command, busy_redis: Redis, tmp_path: Path, program: str
+) -> None:
+    """Out of memory here says nothing about the backup."""
+    setting = "BACKUP_POSTGRES_BIN"
+    if program == "redis-check-rdb":
+        setting = "BACKUP_REDIS_BIN"
+        command.environ.update(BACKUP_REDIS_URLS=f"broker={busy_redis.url}", DATABASE_URL="")
+    made = command.held("run")
+    killed = tmp_path / "bin"
+    killed.mkdir()
+    for file in Path(command.environ[setting]).iterdir():
+        (killed / file.name).symlink_to(file)
+    (killed / program).unlink()
+    (killed / program).write_text(
+        f"#!/bin/sh\ncase $1 in --version) exec {command.environ[setting]}/{program} --version ;; esac\nkill -9 $$\n"
+    )
+    (killed / program).chmod(0o755)
+    done = command("verify", made["id"], **{setting: str(killed)})
+    assert (done.status, "was killed by signal 9" in done.err, "nothing is known" in done.err) == (
+        1,
+        True,
+        True,
+    )
+    assert command.held("list")[0]["state"] == "unverified"
+
+
+def test_settings_that_lead_nowhere_are_said(command: Command) -> None:
+    command.held("run")
+    for verb in ("verify", "restore", "drill"):
+        done = command(verb, BACKUP_WORK_DIR="/nonexistent/x")
+        assert (done.status, "/nonexistent/x" in done.err, "Try: BACKUP_WORK_DIR" in done.err) == (
+            2,
+            True,
+            True,
+        )
+    done = command("verify", BACKUP_VERIFY_COMMAND="sh -c 'x")
+    assert (done.status, "BACKUP_VERIFY_COMMAND" in done.err) == (1, True)
+
+
+def test_a_killed_verification_of_redis_leaves_nothing(
+    environ: dict[str, str], busy_redis: Redis, tmp_path: Path
+) -> None:
+    """Sessions in clear, and a server that holds them, go with the next run."""
+    work = tmp_path / "work"
+    work.mkdir()
+    settings = {**environ, "DATABASE_URL": "", "BACKUP_REDIS_URLS": f"cache={busy_redis.url}"}
+    env = {**os.environ, **settings, "BACKUP_WORK_DIR": str(work)}
+    with redis.Redis.from_url(busy_redis.url) as client:
+        client.mset({f"session:{i}": "secret" for i in range(1000)})
+    subprocess.run([sys.executable, "-m", "backup", "run"], env=env, check=True, capture_output=True)
+    held = tmp_path / "bin"
+    held.mkdir()
+    for file in Path(environ["BACKUP_REDIS_BIN"]).iterdir():
+        (held / file.name).symlink_to(file)
+    # It reports that it runs, and is busy for ever.
+    server = held / "redis-server"
+    server.unlink()
+    real = Path(environ["BACKUP_REDIS_BIN"], "redis-server")
+    server.write_text(
+        f'#!/bin/sh\ncase $1 in --version|-v) exec {real} "$@" ;; esac\nexec {real} "$@" --requirepass nobody-knows\n'
+    )
+    server.chmod(0o755)
+    verifying = subprocess.Popen(
+        [sys.executable, "-m", "backup", "verify"], env={**env, "BACKUP_REDIS_BIN": str(held)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not list(work.glob("*/server.pid")):
+        assert verifying.poll() is None
+        time.sleep(0.05)
+    pid = int(next(work.glob("*/server.pid")).read_text())
+    verifying.kill()
+    verifying.wait()
+    assert list(work.rglob("dump.rdb"))
+    assert sweep_folders(work) == 1
+    assert list(work.iterdir()) == []
+    while Path(f"/proc/{pid}/cwd").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
+        time.sleep(0.05)
+    with redis.Redis.from_url(busy_redis.url) as client:
+        client.flushall()
 
 
 def test_questions_of_the_users(command: Command, tmp_path: Path) -> None:
