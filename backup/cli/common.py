@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from backup.catalogue import Entry
+from backup.catalogue import Entry, History
 from backup.reading import read
 from backup.settings import BackupSettings
 from backup.targets import PostgresTarget
@@ -55,12 +55,15 @@ def load(*, only_looks: bool = False) -> Wiring:
     return wiring
 
 
-def find(wiring: Wiring, database: str | None, backup_id: str) -> Entry:
+def find(wiring: Wiring, database: str | None, backup_id: str, *, strict: bool = False) -> Entry:
     """A backup by its id or ``latest``, of a database or of whichever has it.
+
+    Args:
+        strict: refuse ``latest`` while there is a later one that cannot be read; otherwise it is told.
 
     Raises:
         CatalogueError: its manifest is damaged.
-        UsageError: there is none.
+        UsageError: there is none, or it is not clear which is meant.
     """
     wanted = [_named(wiring, database)] if database or backup_id == "latest" else None
     catalogue = read(wiring, wanted)
@@ -70,12 +73,24 @@ def find(wiring: Wiring, database: str | None, backup_id: str) -> Entry:
                 raise broken.error
         found = history.latest if backup_id == "latest" else history.find(backup_id)
         if found is not None:
+            if backup_id == "latest":
+                _tell_of_later(history, found, strict=strict)
             return found
     raise UsageError(f"there is no backup {backup_id}", hint="list what is there: backup list")
 
 
 def _named(wiring: Wiring, database: str | None) -> str:
     return database if database and not wiring.targets else wiring.target(database).name
+
+
+def _tell_of_later(history: History, found: Entry, *, strict: bool) -> None:
+    for broken in history.broken:
+        if broken.id <= found.id:
+            continue
+        text = f"{broken.id} is later than {found.id}, and cannot be read: {broken.error.message}"
+        if strict:
+            raise UsageError(text, hint=f"say which one you mean: {found.id}")
+        click.echo(f"note: {text}", err=True)
 
 
 def postgres_target(wiring: Wiring, name: str | None) -> PostgresTarget:

@@ -63,7 +63,7 @@ def restore(
     wiring = load()
     if to is None and backup_id == "latest":
         database = postgres_target(wiring, database).name
-    entry = find(wiring, database, backup_id)
+    entry = find(wiring, database, backup_id, strict=True)
     if to is not None:
         status = _rdb(wiring, entry, to, dry_run=dry_run, as_json=as_json)
     elif wanted:
@@ -82,8 +82,13 @@ def _database(
     if dry_run:
         with databases(production) as server:
             found = restoring.check(server, entry, production.database, name, again=again)
+            needed = restoring.needed(server, entry, production.database) if found is None else 0
+        if as_json:
+            cli.print_json({"id": entry.id, "into": name, "found": found is not None, "server_bytes": needed})
+            return 0
         _say(
-            _intended(entry, name, expected), restoring.STEPS if found is None else ("nothing: it is there",)
+            f"{_intended(entry, name, expected)}; about {size(needed)} on the server's disk",
+            restoring.STEPS if found is None else ("nothing: it is there",),
         )
         return 0
     with _display(entry, expected) as telling:

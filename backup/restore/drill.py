@@ -17,6 +17,8 @@ from backup.restore.swapping import promote, rollback
 from backup.restore.telling import Telling
 from backup.stages import Stages
 from backup.verify.cluster import cluster, sweep_folders
+from backup.verify.downloading import check_space
+from backup.verify.verifying import SPACE_FACTOR
 from backup.wiring import Wiring
 from sidecar import UsageError
 
@@ -66,6 +68,8 @@ def drill(wiring: Wiring, entry: Entry, telling: Telling | None = None) -> Drill
     with wiring.journal(manifest.database).attempt("drill", backup=entry.id) as attempt:
         telling.step(STEPS[0])
         with cluster(wiring.programs, superuser=manifest.server.superuser, parent=parent) as scratch:
+            # Its server is in our own folder, other than a restore's.
+            check_space(scratch.folder, int(manifest.raw_bytes * SPACE_FACTOR), "the drill")
             production = scratch.address.named("production")
             done = _practise(wiring, entry, production, telling)
         rpo = (began - manifest.taken).total_seconds()

@@ -34,7 +34,7 @@ from sidecar.logs import fields
 log = logging.getLogger(__name__)
 
 STEPS = (
-    "look at the server, its databases and the room",
+    "look at the server and its databases",
     "download, check and unpack the backup",
     "make the roles that the server lacks",
     "make an empty database",
@@ -176,6 +176,12 @@ def check(server: Databases, entry: Entry, production: str, into: str, *, again:
     ):
         found = live
     return None if again else found
+
+
+def needed(server: Databases, entry: Entry, production: str) -> int:
+    """Bytes that the new database will take on the server's disk, about: as much as the live one, or as the plain rows."""
+    live = server.size(production) if server.exists(production) else 0
+    return max(live, entry.manifest.raw_bytes)
 
 
 def _found(server: Databases, entry: Entry, mark: Mark | None, into: str) -> Mark | None:

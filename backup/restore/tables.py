@@ -1,7 +1,7 @@
 """Single tables of a backup into a schema of their own, beside the living ones: to look at, and to copy rows from.
 
 Tables come with their columns and rows, without what ties them to others: no indexes, constraints, triggers, defaults
-from sequences. It is one transaction, so what is interrupted leaves nothing behind.
+from sequences; one that inherits from another is refused. It is one transaction, so what is interrupted leaves nothing behind.
 """
 
 import re
@@ -23,7 +23,7 @@ from backup.programs import Programs
 from backup.records import Difference
 from backup.restore.telling import Telling
 from backup.verify.cluster import private_folder, sweep_folders
-from backup.verify.digests import Digest, Key, compare, digests
+from backup.verify.digests import HEADER, Digest, Key, compare, digests, key_of
 from backup.verify.downloading import check_space, download
 from backup.wiring import Wiring
 from sidecar import UsageError
@@ -35,7 +35,8 @@ STEPS = (
     "restore the tables",
     "compare their rows with the backup",
 )
-_HEADER = re.compile(rb"(-- (?:Data for )?Name: .*; Type: [^;]*; Schema: )([^;]*)(; Owner: .*\n)")
+_VERBS = rb"(?:CREATE (?:UNLOGGED )?TABLE|ALTER TABLE(?: ONLY)?|COPY) "
+_ABOUT_A_TABLE = re.compile(rb"^(?:CREATE |ALTER |COPY )")
 
 
 @dataclass(frozen=True)
@@ -112,38 +113,63 @@ def check(side: Side) -> None:
 
 
 class Rewriting:
-    """Statements about tables where they were, turned into the same about tables in another schema."""
+    """Statements about tables where they were, turned into the same about tables in another schema.
+
+    What is about anything else does not pass: pg_restore chooses names and schemas apart, so ``a.t`` and ``b.u`` also
+    bring ``a.u``; and a statement that is not rewritten would be carried out where the living tables are.
+    """
 
     def __init__(self, tables: Sequence[Table], schema: str, quoted: Mapping[str, str]) -> None:
         self.tables = tables
         self._new = schema.encode()
+        self._wanted = {
+            (kind, table.schema_name, table.name) for table in tables for kind in ("TABLE", "TABLE DATA")
+        }
         self._statements = [_statement(table, schema, quoted) for table in tables]
 
     def lines(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         """A dump as text; rows pass as they are."""
-        in_rows = False
+        passing, in_rows = True, False
         for line in lines:
             if in_rows:
                 in_rows = line != b"\\.\n"
-                yield line
+                if passing:
+                    yield line
                 continue
-            changed = self._line(line)
-            in_rows = changed.startswith(b"COPY ") and changed.endswith(b" FROM stdin;\n")
-            yield changed
+            if header := HEADER.fullmatch(line):
+                passing = key_of(header) in self._wanted
+                if passing:
+                    yield self._moved(header)
+                continue
+            in_rows = line.startswith(b"COPY ") and line.endswith(b" FROM stdin;\n")
+            if passing:
+                yield self._statement(line)
 
-    def _line(self, line: bytes) -> bytes:
-        if line.startswith(b"-- "):
-            return _HEADER.sub(lambda match: match[1] + self._new + match[3], line)
+    def _moved(self, header: re.Match[bytes]) -> bytes:
+        begin, end = header.span("schema")
+        return header[0][:begin] + self._new + header[0][end:]
+
+    def _statement(self, line: bytes) -> bytes:
         for pattern, name in self._statements:
-            line = pattern.sub(lambda match, name=name: match[1] + name + match[2], line)  # type: ignore[misc]
+            if match := pattern.match(line):
+                return match[1] + name + line[match.end(1) + len(match[2]) :]
+        if line.startswith(b"INHERITS ("):
+            raise UsageError(
+                "one of the tables has its columns from another one, to which it would be tied again",
+                hint="restore the whole with --into, and copy the rows from there",
+            )
+        if _ABOUT_A_TABLE.match(line):
+            raise VerificationError(
+                f"nothing was restored: it is not clear which table is meant by {line.decode(errors='replace').strip()}",
+                hint="restore the whole with --into, and copy the rows from there",
+            )
         return line
 
 
 def _statement(table: Table, schema: str, quoted: Mapping[str, str]) -> tuple[re.Pattern[bytes], bytes]:
     old = f"{quoted[table.schema_name]}.{quoted[table.name]}".encode()
     new = f"{quoted[schema]}.{quoted[table.name]}".encode()
-    verbs = rb"^((?:CREATE (?:UNLOGGED )?TABLE|ALTER TABLE(?: ONLY)?|COPY) )"
-    return re.compile(verbs + re.escape(old) + rb"( |;)"), new
+    return re.compile(rb"(" + _VERBS + rb")(" + re.escape(old) + rb")(?= |;)"), new
 
 
 def _quoted(side: Side, tables: Sequence[Table]) -> dict[str, str]:

@@ -304,6 +304,30 @@ def test_single_tables(command: Command, postgres: Postgres, shop: str) -> None:
     assert (done.status, "no restore made it" in done.err) == (2, True)
 
 
+def test_single_tables_leave_the_living_ones_alone(
+    command: Command, postgres: Postgres, new_database: NewDatabase
+) -> None:
+    name = new_database(
+        "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.t1 (i int); CREATE TABLE a.t2 (i int); CREATE TABLE b.t2 (i int);"
+        "INSERT INTO a.t2 VALUES (42); INSERT INTO b.t2 VALUES (7), (8); CREATE TABLE parent (i int);"
+        "CREATE TABLE child (j int) INHERITS (parent); INSERT INTO child VALUES (1, 2)",
+        "tables",
+    )
+    there = {"DATABASE_URL": postgres.url_for(name)}
+    wanted = ("restore", "--table", "a.t1", "--table", "b.t2", "--schema", "side")
+    assert command("run", **there).status == 0
+    assert command(*wanted, **there).status == 0
+    with psycopg.connect(postgres.url_for(name)) as connection:
+        connection.execute("DROP TABLE a.t2")
+    assert command(*wanted, **there).status == 0
+    assert value(postgres, name, "SELECT to_regclass('a.t2') IS NULL") is True
+    assert value(postgres, name, "SELECT count(*) FROM side.t2") == 2
+    done = command("restore", "--table", "child", "--schema", "other", **there)
+    assert (done.status, "columns from another" in done.err) == (2, True), done
+    assert value(postgres, name, "SELECT count(*) FROM parent") == 1
+    assert value(postgres, name, "SELECT to_regnamespace('other') IS NULL") is True
+
+
 def test_a_drill(command: Command, postgres: Postgres, shop: str) -> None:
     command.held("run")
     done = command.held("drill")
@@ -410,6 +434,22 @@ def test_an_owner_who_may_make_databases_is_enough(
     with databases(parse(postgres.url)) as server:
         for each in server.starting_with(name):
             server.drop(each)
+
+
+def test_latest_is_not_silently_an_older_one(command: Command, shop: str, tmp_path: Path) -> None:
+    older, newest = (command.held("run")["id"] for _ in range(2))
+    manifest = tmp_path / "store" / shop / newest / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:-20])
+    done = command("restore", "latest")
+    assert (done.status, newest in done.err, f"Try: say which one you mean: {older}" in done.err) == (
+        2,
+        True,
+        True,
+    )
+    facts = command.held("restore", older, "--dry-run")
+    assert (facts["id"], facts["found"], facts["server_bytes"] > 1_000_000) == (older, False, True)
+    told = command("drill", "--dry-run")
+    assert (told.status, newest in told.err) == (0, True)
 
 
 def test_names() -> None:
