@@ -4,7 +4,7 @@
 #   runbooks/new-server.sh [ID|latest] [--yes-i-mean NAME] [--dry-run]
 #
 # Wants on the new server: docker with compose, this checkout, and .env.production with the store's address and key, the
-# age identity and the domains; docs/restore.md says where to have them. Makes all other secrets, starts PostgreSQL and
+# age identity and the domains; docs/restore.md says where to have them. Pulls our images, or builds them. Makes all other secrets, starts PostgreSQL and
 # Redis, restores and proves the newest backup, gives the roles their passwords, starts everything, checks health.
 # Queued tasks are not brought back; runbooks/restore-redis.sh does that. Interrupted anywhere, run it again.
 
@@ -21,8 +21,15 @@ if [ "$OPS_STACK" = compose ]; then
     grep -q "^$name=." .env.production || fail "$name is not in .env.production" "fill it in; docs/restore.md says where it is kept" 2
   done
 fi
+refuse_a_server_that_is_lived_in() {
+  if stack_postgres_lived_in; then
+    fail "there is a database with tables here already; nothing was done" "this script is for a bare server; runbooks/restore.sh restores on this one"
+  fi
+}
+step "pull or build our images" stack_images
 step "start Redis" stack_start redis
 step "start PostgreSQL" start_postgres
+step "see that nobody lives here" refuse_a_server_that_is_lived_in
 step "what is in the store" sidecar list
 
 restore_and_prove() {

@@ -4,7 +4,8 @@
 #   runbooks/restore-redis.sh [ID|latest] --database NAME [--yes-i-mean NAME] [--dry-run]
 #
 # Redis ignores a dump.rdb while its append-only file is on. So the backup is loaded by a server without one, which then
-# writes a new append-only file; Redis starts from that. What was there is kept in before-TIME in its data folder.
+# writes a new append-only file, both in a folder of their own. Only when that is whole, the files change places; what was
+# there is kept in before-TIME in Redis' data folder. Whatever fails before leaves Redis' files as they were.
 # Tasks that were queued when the backup was made are queued again: think of those that have run since.
 
 set -eu
@@ -16,9 +17,12 @@ stack_check
 [ -n "$database" ] || fail "which Redis?" "name it with --database: backup list shows the names" 2
 need_consent
 
-work=$(mktemp -d)
+# The container writes as another user; nobody else gets as far as the inner folder.
+private=$(mktemp -d)
+work=$private/restore
+mkdir "$work"
 chmod 777 "$work"
-at_end() { rm -rf "$work"; }
+at_end() { rm -rf "$private"; }
 
 confirm() {
   [ -n "$yes_i_mean" ] || {
@@ -38,28 +42,43 @@ step "put the file beside Redis' own" stack_redis_load "$work/dump.rdb"
 replace() {
   stack_redis_folder <<'SHELL'
 cd "$1"
-kept=before-$(date -u +%Y%m%dT%H%M%SZ)
-mkdir "$kept"
-for name in dump.rdb appendonlydir appendonly.aof; do
-  if [ -e "$name" ]; then mv "$name" "$kept/"; fi
-done
-mv restored.rdb dump.rdb
+now=$(date -u +%Y%m%dT%H%M%SZ)
+kept=before-$now
+new=$1/restoring
+loading=''
+tidy() {
+  [ -z "$loading" ] || kill "$loading" 2>/dev/null || true
+  rm -rf "$new" restored.rdb
+}
+trap tidy EXIT
+rm -rf "$new"
+mkdir "$new"
+mv restored.rdb "$new/dump.rdb"
 server=${OPS_REDIS_SERVER:-redis-server}
 client=${OPS_REDIS_CLI:-redis-cli}
 socket=$(mktemp -u /tmp/redis-restore-XXXXXX)
-"$server" --port 0 --unixsocket "$socket" --dir "$1" --save '' --appendonly no >/dev/null &
+"$server" --port 0 --unixsocket "$socket" --dir "$new" --save '' --appendonly no >/dev/null &
+loading=$!
 ask() { "$client" -s "$socket" "$@"; }
 until ask ping 2>/dev/null | grep -q PONG; do
-  kill -0 $! || exit 1
+  kill -0 "$loading" 2>/dev/null || { echo "Redis did not load the backup; its own files are as they were" >&2; exit 1; }
   sleep 0.2
 done
-echo "loaded: $(ask info keyspace | grep -c '^db') databases"
+echo "loaded: $(ask info keyspace | sed -n 's/^db[0-9]*:keys=\([0-9]*\).*/\1/p' | awk '{ sum += $1 } END { print sum + 0 }') keys"
 ask config set appendonly yes >/dev/null
 until ask info persistence | tr -d '\r' | grep -qx 'aof_rewrite_in_progress:0' &&
   ask info persistence | tr -d '\r' | grep -qx 'aof_rewrite_scheduled:0'; do sleep 0.2; done
 ask info persistence | tr -d '\r' | grep -qx 'aof_last_bgrewrite_status:ok'
 ask shutdown nosave || true
 wait
+loading=''
+mkdir "$kept"
+for name in dump.rdb appendonlydir appendonly.aof; do
+  if [ -e "$name" ]; then mv "$name" "$kept/"; fi
+done
+for name in dump.rdb appendonlydir appendonly.aof; do
+  if [ -e "$new/$name" ]; then mv "$new/$name" .; fi
+done
 echo "what was there is in $kept"
 SHELL
 }

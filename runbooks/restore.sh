@@ -18,6 +18,14 @@ need_consent
 
 step "see that PostgreSQL answers" start_postgres
 if [ -n "$dry_run" ]; then sidecar restore "$backup_id" ${again:+"$again"} --dry-run; fi
+# Beside the live database: a full disk would stop that one too.
+look_for_room() {
+  needed=$(sidecar restore "$backup_id" ${again:+"$again"} --dry-run --json | sed -n 's/^ *"server_bytes": \([0-9]*\),*$/\1/p')
+  [ -n "$needed" ] || fail "it is not known how large the new database will be; nothing was done" "runbooks/restore.sh --dry-run says why"
+  free=$(($(stack_postgres_free) * 1024))
+  [ "$free" -gt $((needed + needed / 10)) ] || fail "the new database needs about $((needed >> 20)) MiB beside the live one, the server's disk has $((free >> 20)) MiB; nothing was done" "make room: old databases NAME_before_… take some"
+}
+step "see that the server's disk has room for a second database" look_for_room
 step "silence alerts for $SILENCE" silence
 step "stop workers and beat" stop_services workers beat
 

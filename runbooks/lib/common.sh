@@ -1,4 +1,5 @@
 # shellcheck shell=sh
+# shellcheck disable=SC2034 # the scripts read what is parsed here
 # What the runbook scripts have in common: options, the timeline, the silence, and the two kinds of stack they work on.
 #
 # OPS_STACK=compose    (default) the containers of docker-compose.prod.yml
@@ -56,11 +57,11 @@ parse() {
   done
   case $OPS_STACK in
     compose)
-      # shellcheck source=lib/compose.sh
+      # shellcheck source=runbooks/lib/compose.sh
       . "$root/runbooks/lib/compose.sh"
       ;;
     embedded)
-      # shellcheck source=lib/embedded.sh
+      # shellcheck source=runbooks/lib/embedded.sh
       . "$root/runbooks/lib/embedded.sh"
       ;;
     *) fail "OPS_STACK=$OPS_STACK is neither compose nor embedded" "leave it unset for docker compose" 2 ;;
@@ -158,8 +159,8 @@ finish() {
   set +e
   if [ "$status" -ne 0 ] && [ -n "$stopped" ]; then
     say "starting again what was stopped"
-    # shellcheck disable=SC2086 # several services are several words
-    start_services $stopped
+    # In shells of their own: one that does not start must not keep alerts silent and the timeline unprinted.
+    for service in $stopped; do (stack_start "$service") || say "$service does NOT run"; done
   fi
   [ -z "$silenced" ] || lift_silence
   at_end

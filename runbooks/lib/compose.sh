@@ -1,4 +1,5 @@
 # shellcheck shell=sh
+# shellcheck disable=SC2154 # common.sh sets them
 # The containers of docker-compose.prod.yml.
 
 compose() {
@@ -38,6 +39,27 @@ stack_restart() {
 
 stack_postgres_answers() {
   compose exec -T posthub_postgres_prod psql -U posthub -d template1 -Atc 'SELECT 1'
+}
+
+# KiB that are free where PostgreSQL keeps its data.
+stack_postgres_free() {
+  # shellcheck disable=SC2016 # the container's shell reads it
+  compose exec -T posthub_postgres_prod sh -c 'df -Pk "$PGDATA"' | awk 'NR == 2 { print $4 }'
+}
+
+# Whether there are rows in production that no restore of ours has brought.
+stack_postgres_lived_in() {
+  [ "$(compose exec -T posthub_postgres_prod psql -U posthub -d template1 -Atc "SELECT count(*) FROM pg_database WHERE datname = 'posthub' AND coalesce(shobj_description(oid, 'pg_database'), '') NOT LIKE '%posthub-ops: %'")" != 0 ] &&
+    [ "$(compose exec -T posthub_postgres_prod psql -U posthub -d posthub -Atc "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")" != 0 ]
+}
+
+# Our own images: from the registry that POSTHUB_IMAGES names, else made here.
+stack_images() {
+  if grep -q '^POSTHUB_IMAGES=.' .env.production || [ -n "${POSTHUB_IMAGES:-}" ]; then
+    compose pull --quiet
+  else
+    compose build
+  fi
 }
 
 # Production by the role that owns it. It goes through the environment, where no list of processes shows it.

@@ -1,4 +1,5 @@
 # shellcheck shell=sh
+# shellcheck disable=SC2154 # common.sh sets them
 # The processes of ./ops demo. Its supervisor stops what is named in control/hold and says in control/running what runs.
 
 control=$OPS_FOLDER/control
@@ -45,6 +46,19 @@ stack_restart() {
 
 stack_postgres_answers() {
   "$OPS_PYTHON" -c 'import os, psycopg; psycopg.connect(os.environ["OPS_POSTGRES_URL"], connect_timeout=5)'
+}
+
+stack_postgres_free() {
+  df -Pk "$("$OPS_PYTHON" -c 'import os, psycopg; print(psycopg.connect(os.environ["OPS_POSTGRES_URL"]).execute("SHOW data_directory").fetchone()[0])')" | awk 'NR == 2 { print $4 }'
+}
+
+# It is a demo: its production is there to be replaced.
+stack_postgres_lived_in() {
+  false
+}
+
+stack_images() {
+  :
 }
 
 stack_backup() {

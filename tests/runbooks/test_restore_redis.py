@@ -80,19 +80,24 @@ def keys(server: Redis) -> set[bytes]:
         return {key for key in client.scan_iter() if not key.startswith(b"posthub-ops:")}
 
 
+def restore(folder: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [str(ROOT / "runbooks" / "restore-redis.sh"), "latest", "--database", "broker", "--yes-i-mean", "broker"],
+        env={"PATH": os.environ["PATH"], "OPS_STACK": "embedded", "OPS_FOLDER": str(folder)},
+        capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
 def test_keys_come_back_and_stay(durable: Redis, folder: Path, env: dict[str, str]) -> None:
     with redis.Redis.from_url(durable.url) as client:
         client.mset({f"old {i}": i for i in range(100)})
         backup(env, "run")
         client.flushall()
         client.set("new", 1)
-    done = subprocess.run(
-        [str(ROOT / "runbooks" / "restore-redis.sh"), "latest", "--database", "broker", "--yes-i-mean", "broker"],
-        env={"PATH": os.environ["PATH"], "OPS_STACK": "embedded", "OPS_FOLDER": str(folder)},
-        capture_output=True, text=True, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    done = restore(folder)
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "NOT silenced" in done.stdout
+    assert "loaded: 10" in done.stdout
     assert len(keys(durable)) == 100
     assert b"new" not in keys(durable)
     kept = next(durable.folder.glob("before-*"))
@@ -101,3 +106,19 @@ def test_keys_come_back_and_stay(durable: Redis, folder: Path, env: dict[str, st
     durable.stop()
     durable.start()
     assert len(keys(durable)) == 100
+
+
+def test_a_backup_that_does_not_load_leaves_redis_as_it_was(
+    durable: Redis, folder: Path, env: dict[str, str]
+) -> None:
+    with redis.Redis.from_url(durable.url) as client:
+        client.mset({f"old {i}": i for i in range(100)})
+        backup(env, "run")
+        client.set("new", 1)
+    Control(folder / "control").write("environment", {**env, "OPS_REDIS_SERVER": "/bin/false"})
+    done = restore(folder)
+    assert done.returncode != 0
+    assert "its own files are as they were" in done.stderr
+    assert len(keys(durable)) == 101
+    left = {path.name for path in durable.folder.iterdir()}
+    assert not {name for name in left if name.startswith(("before-", "restor"))}, left

@@ -1,6 +1,7 @@
 """The scripts against docker compose: which commands they give, in which order, and what they leave when one fails."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -17,7 +18,11 @@ case "$*" in
 esac
 case "$*" in
   *"cat /run/secrets/database_url"*) printf 'postgresql://posthub:the-secret@db/posthub' ;;
+  *--dry-run*--json*) printf '{\n "server_bytes": 2000000000\n}\n' ;;
   *--dry-run*) ;;
+  *"df -Pk"*) printf 'Filesystem blocks used free\n/dev/x 1 1 %s 1%% /\n' "${FREE_KIB:-9000000}" ;;
+  *"FROM pg_database"*) echo "${NOT_OURS:-1}" ;;
+  *"FROM pg_class"*) echo "${TABLES:-0}" ;;
   *"posthub_backup restore"*"--to"*) : > "$(echo "$*" | sed 's/.*-v \([^:]*\):.*/\1/')/dump.rdb" ;;
   *"posthub_backup restore"*--json*)
     printf '{\n "ok": true,\n "into": "posthub_restored_x",\n "taken": "2026-11-23 05:00:00.5+00:00",\n "rows": 12,\n "x": 1\n}\n' ;;
@@ -33,6 +38,10 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self._log = folder / "docker.log"
+        self._checkout = folder / "checkout"
+        shutil.copytree(ROOT / "runbooks", self._checkout / "runbooks")
+        self.settings = self._checkout / ".env.production"
+        self.settings.write_text("BACKUP_STORE_URL=s3://b\nBACKUP_AGE_IDENTITY=AGE-SECRET-KEY-1\n")
         (folder / "bin").mkdir()
         docker = folder / "bin" / "docker"
         docker.write_text(DOCKER)
@@ -51,7 +60,7 @@ class Host:
             **more,
         }
         done = subprocess.run(
-            [str(ROOT / "runbooks" / script), *arguments],
+            [str(self._checkout / "runbooks" / script), *arguments],
             env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         self.status, self.out, self.err = done.returncode, done.stdout, done.stderr
@@ -108,7 +117,9 @@ def test_restore(host: Host) -> None:
     assert "RPO" in host.out
 
 
-@pytest.mark.parametrize("fails", ["posthub_backup restore", "posthub_backup promote", "posthub_db_roles"])
+@pytest.mark.parametrize(
+    "fails", ["posthub_backup restore latest --json", "posthub_backup promote", "posthub_db_roles"]
+)
 def test_a_restore_that_fails_leaves_everything_running(host: Host, fails: str) -> None:
     calls = host.run("restore.sh", "--yes-i-mean", "posthub", fails=fails)
     assert host.status != 0
@@ -120,10 +131,31 @@ def test_a_restore_that_fails_leaves_everything_running(host: Host, fails: str) 
         "silence end id-1",
     )
     order(calls, fails, "--wait-timeout 240 posthub_celery_beat")
-    if fails.endswith("restore"):
+    if "restore" in fails:
         assert not any("promote" in call for call in calls)
         assert "the live database is as it was" in host.err
     assert "FAILED" in host.out
+
+
+def test_what_does_not_start_again_keeps_no_alert_silent(host: Host) -> None:
+    calls = host.run("restore.sh", "--yes-i-mean", "posthub", fails="posthub_celery_beat")
+    assert host.status != 0
+    assert calls[-1].endswith("silence end id-1")
+    assert "beat does NOT run" in host.out
+
+
+def test_a_disk_without_room_for_a_second_database(host: Host) -> None:
+    calls = host.run("restore.sh", "--yes-i-mean", "posthub", FREE_KIB="2000000")
+    assert (host.status, "nothing was done" in host.err) == (1, True)
+    assert not any(call.startswith("stop") or " silence " in call for call in calls)
+
+
+def test_what_another_script_takes_is_refused(host: Host) -> None:
+    assert host.run("rollback.sh", "20261123T020000Z-ab12cd", "--yes-i-mean", "posthub") == []
+    assert (host.status, "does not take 20261123T020000Z-ab12cd" in host.err) == (2, True)
+    assert host.run("drill.sh", "--again") == []
+    calls = host.run("restore.sh", "--again", "--yes-i-mean", "posthub")
+    order(calls, "posthub_backup restore latest --again --json")
 
 
 def test_alerts_that_cannot_be_silenced_hold_nothing_up(host: Host) -> None:
@@ -134,13 +166,42 @@ def test_alerts_that_cannot_be_silenced_hold_nothing_up(host: Host) -> None:
 
 @pytest.mark.parametrize("script", [path.name for path in SCRIPTS])
 def test_a_dry_run_changes_nothing(host: Host, script: str) -> None:
-    calls = host.run(script, "latest", "--database", "posthub", "--dry-run", fails="silence")
-    if script != "new-server.sh" or (ROOT / ".env.production").exists():
-        assert host.status == 0, host.err
-        assert "would: " in host.out
-    changing = ("stop", "restart", "up ", "silence", "migrate", "roles")
+    which = [] if script == "rollback.sh" else ["latest"]
+    calls = host.run(script, *which, "--database", "posthub", "--dry-run", fails="silence")
+    assert host.status == 0, host.err
+    assert "would: " in host.out
+    changing = ("stop", "restart", "up ", "silence", "migrate", "roles", "build", "pull")
     assert [call for call in calls if call.startswith(changing) or " silence " in call] == []
     assert all("--dry-run" in call for call in calls if "posthub_backup" in call)
+
+
+def test_a_new_server(host: Host) -> None:
+    calls = host.run("new-server.sh", "--yes-i-mean", "posthub")
+    assert host.status == 0, host.err
+    order(
+        calls, "build", "--wait-timeout 240 posthub_redis_prod", "--wait-timeout 240 posthub_postgres_prod",
+        "posthub_backup list", "posthub_backup restore latest --json", "promote posthub_restored_x", "migrate --check",
+        "posthub_db_roles", "up --detach --no-build --wait --wait-timeout 240", "answers.py",
+    )  # fmt: skip
+    host.settings.write_text(host.settings.read_text() + "POSTHUB_IMAGES=registry.example/posthub\n")
+    calls = host.run("new-server.sh", "--yes-i-mean", "posthub")
+    assert "pull --quiet" in calls
+    assert "build" not in calls
+
+
+def test_a_server_that_is_lived_in_is_no_new_one(host: Host) -> None:
+    calls = host.run("new-server.sh", "--yes-i-mean", "posthub", TABLES="12")
+    assert (host.status, "nothing was done" in host.err) == (1, True)
+    assert not any("restore" in call or "promote" in call for call in calls)
+    # But for the tables that an interrupted run of its own has brought.
+    host.run("new-server.sh", "--yes-i-mean", "posthub", TABLES="12", NOT_OURS="0")
+    assert host.status == 0, host.err
+
+
+def test_a_new_server_wants_the_bucket_and_the_key(host: Host) -> None:
+    host.settings.write_text("BACKUP_STORE_URL=s3://b\n")
+    calls = host.run("new-server.sh", "--yes-i-mean", "posthub")
+    assert (host.status, "BACKUP_AGE_IDENTITY is not in" in host.err, calls) == (2, True, ["config --quiet"])
 
 
 def test_rollback(host: Host) -> None:
