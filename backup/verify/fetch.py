@@ -80,6 +80,8 @@ def _decode(
                 writer.write(data)
         writer.finish()
     except (VerificationError, zstandard.ZstdError) as error:
+        if writer.failure is not None:
+            raise writer.failure from None  # decryption takes it for its own, and ours is no fault of the backup
         if reader.failure is not None:
             # Decryption reports a store's failure in its own words; these are the better ones.
             raise reader.failure from None
@@ -95,11 +97,17 @@ class _Frames:
     """Decompresses what is written into it; the last frame must be whole."""
 
     def __init__(self, file: IO[bytes]) -> None:
+        self.failure: OSError | None = None
         self._file = file
         self._decompressor = zstandard.ZstdDecompressor().decompressobj()
 
     def write(self, data: bytes) -> int:
-        self._file.write(self._decompressor.decompress(data))
+        plain = self._decompressor.decompress(data)
+        try:
+            self._file.write(plain)
+        except OSError as error:
+            self.failure = error
+            raise
         return len(data)
 
     def flush(self) -> None:

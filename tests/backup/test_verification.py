@@ -9,7 +9,10 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
+import zstandard
 
+from backup.errors import SpaceError
+from backup.manifest import StoredObject
 from backup.postgres import roles
 from backup.postgres.address import Address
 from backup.restore.properties import renamed
@@ -17,9 +20,11 @@ from backup.rto import projected
 from backup.service.state import new_state
 from backup.service.work import Work
 from backup.settings import BackupSettings
+from backup.store import MemoryStore
 from backup.verify import harmless
 from backup.verify.checks import url
 from backup.verify.cluster import sweep_folders
+from backup.verify.fetch import fetch
 from backup.wiring import wire
 from stack.servers import Postgres, Redis
 from tests.backup.conftest import NewDatabase
@@ -95,6 +100,21 @@ def test_what_kills_our_programs_is_no_verdict(
         True,
     )
     assert command.held("list")[0]["state"] == "unverified"
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_a_full_disk_is_no_verdict(encrypted: bool) -> None:
+    identity = pyrage.x25519.Identity.generate()
+    data = zstandard.compress(os.urandom(3 << 20))
+    data = pyrage.encrypt(data, [identity.to_public()]) if encrypted else data
+    store = MemoryStore()
+    store.put("x", data)
+    known = StoredObject(
+        name="x", role="archive", raw_bytes=3 << 20, stored_bytes=len(data), sha256="",
+        encryption="age" if encrypted else None,
+    )  # fmt: skip
+    with pytest.raises(SpaceError, match="No space left"):
+        fetch(store, "x", known, Path("/dev/full"), (identity,))
 
 
 def test_settings_that_lead_nowhere_are_said(command: Command) -> None:
