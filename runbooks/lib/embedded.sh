@@ -49,7 +49,7 @@ stack_postgres_answers() {
 }
 
 stack_postgres_free() {
-  df -Pk "$("$OPS_PYTHON" -c 'import os, psycopg; print(psycopg.connect(os.environ["OPS_POSTGRES_URL"]).execute("SHOW data_directory").fetchone()[0])')" | awk 'NR == 2 { print $4 }'
+  df -Pk "$OPS_FOLDER" | awk 'NR == 2 { print $4 }'
 }
 
 # It is a demo: its production is there to be replaced.
