@@ -400,7 +400,7 @@ def test_run_again_after_the_promotion(command: Command, postgres: Postgres, sho
     assert (anew["found"], anew["promoted"], anew["into"]) == (False, False, into)
     second = _insisted(command, "promote", into, "--yes-i-mean", shop)["kept"]
     assert (written(), second != original) == ([], True)
-    command.held("promote", original, "--yes-i-mean", shop)
+    _insisted(command, "promote", original, "--yes-i-mean", shop)
     assert written() == ["original"]
 
 
@@ -437,7 +437,7 @@ def test_an_owner_who_may_make_databases_is_enough(
 
 
 def test_latest_is_not_silently_an_older_one(command: Command, shop: str, tmp_path: Path) -> None:
-    older, newest = (command.held("run")["id"] for _ in range(2))
+    older, newest = sorted(command.held("run")["id"] for _ in range(2))
     manifest = tmp_path / "store" / shop / newest / "manifest.json"
     manifest.write_bytes(manifest.read_bytes()[:-20])
     done = command("restore", "latest")
