@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeE
 from sidecar.errors import OpsError
 
 INTERRUPTED = 130
+# Columns of what is written into a pipe or a log, at least.
+WIDE = 200
 
 
 def run(command: click.Command, argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
@@ -50,6 +52,12 @@ def print_json(value: Any) -> None:
 def stderr_console() -> Console:
     """A console on stderr: stdout stays free for results."""
     return Console(stderr=True)
+
+
+def stdout_console() -> Console:
+    """A console on stdout. A pipe or a log has no width: text that is cut off would be of no use there."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(WIDE, console.width))
 
 
 def progress(*columns: ProgressColumn) -> Progress:

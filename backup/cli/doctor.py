@@ -3,7 +3,6 @@
 from dataclasses import asdict
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from backup.cli.common import json_option, load
@@ -35,4 +34,4 @@ def _show(checks: list[Check]) -> None:
     for check in checks:
         sign = "[green]✔[/]" if check.ok else "[red]✖[/]" if check.ok is False else "[yellow]![/]"
         table.add_row(sign, check.name, check.detail, "" if check.ok else check.fix)
-    Console().print(table)
+    cli.stdout_console().print(table)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from backup.catalogue import Catalogue, Entry
@@ -11,6 +10,9 @@ from backup.cli.common import database_option, json_option, load
 from backup.reading import read
 from backup.texts import duration, moment, size
 from sidecar import cli
+
+# An id is copied into the next command: never cut off, however narrow the terminal.
+ID_WIDTH = 23
 
 
 @click.command("list")
@@ -58,7 +60,8 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 def _show(catalogue: Catalogue) -> None:
     table = Table(box=None)
-    for heading in ("id", "database", "taken", "age", "size", "rows", "state"):
+    table.add_column("id", no_wrap=True, min_width=ID_WIDTH)
+    for heading in ("database", "taken", "age", "size", "rows", "state"):
         table.add_column(heading, no_wrap=True)
     for entry in _entries(catalogue):
         manifest = entry.manifest
@@ -67,7 +70,7 @@ def _show(catalogue: Catalogue) -> None:
             entry.id, manifest.database, moment(manifest.taken), duration(age), size(manifest.stored_bytes),
             f"{manifest.rows:,}", entry.state,
         )  # fmt: skip
-    Console().print(table)
+    cli.stdout_console().print(table)
     for history in catalogue.databases.values():
         for broken in history.broken:
             click.echo(f"{broken.id}  {history.database}: {broken.error.message}", err=True)

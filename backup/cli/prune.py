@@ -1,7 +1,6 @@
 """``backup prune``."""
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from backup.cli.common import database_option, json_option, load
@@ -51,7 +50,7 @@ def _facts(pruned: Pruned) -> dict[str, object]:
 
 
 def _show(name: str, pruned: Pruned, *, dry_run: bool) -> None:
-    console = Console()
+    console = cli.stdout_console()
     table = Table(title=name, title_justify="left", box=None)
     for heading in ("backup", "decision", "why"):
         table.add_column(heading, no_wrap=heading != "why")

@@ -1,7 +1,6 @@
 """``backup show``."""
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from backup.catalogue import Entry
@@ -59,4 +58,4 @@ def _show_rows(entry: Entry) -> None:
         table.add_row(each.label, f"{each.rows:,}")
     for space in entry.manifest.keyspaces:
         table.add_row(f"db{space.number}", f"{space.keys:,}")
-    Console().print(table)
+    cli.stdout_console().print(table)

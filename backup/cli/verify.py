@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 from rich.table import Table
 
@@ -117,7 +116,7 @@ def _show(report: Report) -> None:
         table = Table("kind", "object", "expected", "found", box=None)
         for each in report.differences:
             table.add_row(each.kind, each.object, each.expected, each.found)
-        Console().print(table)
+        cli.stdout_console().print(table)
     for note in report.notes:
         click.echo(f"  note: {note}")
 

@@ -1,14 +1,12 @@
 """The command."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from sidecar.cli import print_json
+from sidecar.cli import print_json, stdout_console
 from stack.doctor import envfile, machine, outside, running, secrets, settings
 from stack.doctor.check import Case, Check, Examiner
 from stack.doctor.host import Host
@@ -57,6 +55,4 @@ def show(checks: list[Check]) -> None:
     table = Table("", "what", "found", "fix", box=None)
     for check in checks:
         table.add_row(SIGNS[check.ok], check.name, check.detail, "" if check.ok else check.fix)
-    # Cut-off text in a pipe or a log would be of no use.
-    width = None if Console().is_terminal else max(160, shutil.get_terminal_size().columns)
-    Console(width=width).print(table)
+    stdout_console().print(table)

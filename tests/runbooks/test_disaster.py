@@ -103,7 +103,7 @@ def test_the_app_comes_back(customers: Customers) -> None:
     found = re.search(r"RTO (\d+) s; RPO (\d+) s", done.stdout)
     assert found is not None
     rto, rpo = int(found[1]), int(found[2])
-    assert 0 < rto < 600
+    assert 0 < rto < 300
     assert abs(rpo - (began - taken).total_seconds()) < 10
     print(f"RTO {rto} s, RPO {rpo} s, {len(committed)} posts committed before the snapshot, all there")
     assert "Timeline (UTC)" in done.stdout
