@@ -74,7 +74,6 @@ def exporter(sources: Sources) -> Mapping[str, str]:
         "CELERY_EXPORTER_DATABASE_URL": sources.postgres.url,
         "CELERY_EXPORTER_WORKER_TIMEOUT": str(sources.worker_timeout),
         "CELERY_EXPORTER_BEAT_GRACE": str(sources.beat_grace),
-        "CELERY_EXPORTER_BEAT_INTERVAL": "5",
         "CELERY_EXPORTER_QUEUE_INTERVAL": "1",
     }
 
