@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.peak import Peak
 from sidecar import OpsError
 
 # What scripts do: hand the stream to the SDK, which takes its end for success.
@@ -80,15 +81,14 @@ class Bench:
             command, env=dict(self.env), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
         assert process.stdout is not None
-        printed = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
+        with Peak(process.pid) as peak:
+            printed = process.stdout.read()
+            status = process.wait()
         seconds = time.monotonic() - begin
         if status != 0:
             raise OpsError("our own backup failed", hint="run it by hand: python -m backup run")
         facts = json.loads(printed)
-        return Measured(
-            seconds, facts["stored_bytes"], usage.ru_maxrss * 1024, facts["raw_bytes"], facts["stages"]
-        )
+        return Measured(seconds, facts["stored_bytes"], peak.bytes, facts["raw_bytes"], facts["stages"])
 
     def _dump(self, *options: str) -> list[str]:
         return [str(self.bin / "pg_dump"), *options, f"--dbname={self.url}"]

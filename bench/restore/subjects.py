@@ -2,26 +2,22 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import psycopg
 
+from bench.peak import Peak
 from sidecar import OpsError
 
 JOBS = 2
 # Ours gives it to itself: the others build their indexes with as much.
 MEMORY = "-c maintenance_work_mem=256MB"
-LOOK_SECONDS = 0.2
-_PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,7 @@ class Bench:
             [sys.executable, "-m", "backup", *arguments, "--json"],
             env=dict(self.env), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        peak = _Peak(process.pid)
+        peak = Peak(process.pid)
         assert process.stdout is not None
         with peak:
             printed = process.stdout.read()
@@ -158,30 +154,6 @@ class _Target:
     def _sql(self, statement: str) -> None:
         with psycopg.connect(self._server, autocommit=True) as connection:
             connection.execute(statement.encode())
-
-
-class _Peak:
-    """Looks at the peak memory of one process, its children left out, as long as it lives."""
-
-    def __init__(self, pid: int) -> None:
-        self.bytes = 0
-        self._status = Path(f"/proc/{pid}/status")
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._over.wait(LOOK_SECONDS):
-            with suppress(OSError):
-                if found := _PEAK.search(self._status.read_text()):
-                    self.bytes = max(self.bytes, int(found[1]) * 1024)
 
 
 def _restore(stages: Mapping[str, float]) -> float:

@@ -165,7 +165,7 @@ def test_pruning_deletes_what_was_decided_everywhere(wired: Wire, tmp_path: Path
     wiring = dataclasses.replace(wiring, policy=Policy(last=1, daily=0, weekly=0, monthly=0, floor=1))
     target = wiring.targets[0]
     # Ids of one second are in no particular order.
-    old, new = sorted((run(wiring, target), run(wiring, target)), key=lambda made: made.id)
+    old, new = sorted((run(wiring, target), run(wiring, target)), key=lambda made: made.taken)
     copy_missing(wiring, target)
     assert prune(wiring, target).deleted == ()
     assert "floor" in prune(wiring, target).plan.blocked[0]
@@ -212,7 +212,7 @@ def test_what_held_once_is_not_lost_by_what_says_nothing_about_it(
     policy = Policy(last=last, daily=0, weekly=0, monthly=0, floor=1)
     wiring = dataclasses.replace(with_offsite(wired, tmp_path), policy=policy)
     target = wiring.targets[0]
-    old, new = sorted((run(wiring, target), run(wiring, target)), key=lambda made: made.id)
+    old, new = sorted((run(wiring, target), run(wiring, target)), key=lambda made: made.taken)
     for made in (old, new):
         reported(wiring, made, 1)
     copy_missing(wiring, target)
@@ -227,7 +227,7 @@ def test_what_could_not_be_pruned_off_site_is_pruned_later(wired: Wire, tmp_path
     policy = Policy(last=1, daily=0, weekly=0, monthly=0, floor=1)
     wiring = dataclasses.replace(with_offsite(wired, tmp_path), policy=policy)
     target = wiring.targets[0]
-    old, new = sorted((run(wiring, target), run(wiring, target)), key=lambda made: made.id)
+    old, new = sorted((run(wiring, target), run(wiring, target)), key=lambda made: made.taken)
     for made in (old, new):
         reported(wiring, made, 1)
     copy_missing(wiring, target)

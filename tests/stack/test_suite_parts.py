@@ -52,6 +52,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_an_interrupted_verification_takes_its_server_along(
     postgres: Postgres, tmp_path: Path, short: Path, number: signal.Signals
 ) -> None:
+    (tmp_path / "store").mkdir()
     env = {
         **os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(short), "BACKUP_DATABASE_URLS": f"posthub={postgres.url}",
         "BACKUP_STORE_URL": f"file://{tmp_path / 'store'}", "BACKUP_POSTGRES_BIN": str(postgres_bin()),
