@@ -15,16 +15,33 @@ CREATE TABLE posts (
     id bigint PRIMARY KEY, channel_id int NOT NULL, body text NOT NULL, meta jsonb NOT NULL,
     state text NOT NULL, created timestamptz NOT NULL, published timestamptz, embedding vector(48)
 );
-CREATE TABLE events (id bigint PRIMARY KEY, post_id bigint, kind text, at timestamptz, payload jsonb);
+CREATE TABLE comments (
+    id bigint PRIMARY KEY, post_id bigint NOT NULL, body text NOT NULL, meta jsonb NOT NULL, created timestamptz NOT NULL
+);
+CREATE TABLE jobs (
+    id bigint PRIMARY KEY, post_id bigint NOT NULL, prompt text NOT NULL, result text NOT NULL, meta jsonb NOT NULL,
+    created timestamptz NOT NULL
+);
+CREATE TABLE events (id bigint PRIMARY KEY, post_id bigint NOT NULL, kind text, at timestamptz, payload jsonb);
 """
 INDEXES = """
 CREATE INDEX ON posts (channel_id, created);
 CREATE INDEX ON posts USING gin (meta jsonb_path_ops);
+CREATE INDEX ON comments (post_id, created);
+CREATE INDEX ON jobs (post_id);
+CREATE INDEX ON jobs (created);
 CREATE INDEX ON events (post_id);
+CREATE INDEX ON events (at);
+ALTER TABLE posts ADD FOREIGN KEY (channel_id) REFERENCES channels;
+ALTER TABLE comments ADD FOREIGN KEY (post_id) REFERENCES posts;
+ALTER TABLE jobs ADD FOREIGN KEY (post_id) REFERENCES posts;
+ALTER TABLE events ADD FOREIGN KEY (post_id) REFERENCES posts;
 ANALYZE;
 """
 BATCH = 2000
-EVENTS_PER_POST = 2
+# So that no table is much larger than the others, as their bytes go.
+COMMENTS_PER_POST = 3
+EVENTS_PER_POST = 4
 
 
 class Writer:
@@ -45,14 +62,20 @@ class Writer:
     def post(self, number: int) -> str:
         """One line of COPY."""
         pick = self._random
-        body = " ".join(pick.choices(self._words, cum_weights=self._weights, k=pick.randint(20, 120)))
-        meta = json.dumps({
-            "lang": pick.choice(("en", "de", "fr", "es")), "likes": pick.randint(0, 5000),
-            "tags": pick.sample(self._words[:500], 4), "utm": f"{pick.getrandbits(64):016x}",
-        })  # fmt: skip
-        vector = ",".join(pick.choices(self._numbers, k=48))
-        when = self._moment()
+        meta = self._meta(likes=pick.randint(0, 5000), tags=pick.sample(self._words[:500], 4))
+        vector, when = ",".join(pick.choices(self._numbers, k=48)), self._moment()
+        body = self._text(20, 120)
         return f"{number}\t{pick.randint(1, 500)}\t{body}\t{meta}\tpublished\t{when}\t{when}\t[{vector}]\n"
+
+    def comment(self, number: int, post: int) -> str:
+        """One line of COPY."""
+        meta = self._meta(likes=self._random.randint(0, 50))
+        return f"{number}\t{post}\t{self._text(5, 40)}\t{meta}\t{self._moment()}\n"
+
+    def job(self, number: int, post: int) -> str:
+        """One line of COPY."""
+        meta = self._meta(tokens=self._random.randint(50, 2000))
+        return f"{number}\t{post}\t{self._text(10, 60)}\t{self._text(20, 100)}\t{meta}\t{self._moment()}\n"
 
     def event(self, number: int, post: int) -> str:
         """One line of COPY."""
@@ -61,6 +84,15 @@ class Writer:
             {"ip": f"10.{pick.getrandbits(8)}.{pick.getrandbits(8)}.1", "ms": pick.randint(1, 900)}
         )
         return f"{number}\t{post}\t{pick.choice(('view', 'like', 'share'))}\t{self._moment()}\t{payload}\n"
+
+    def _text(self, least: int, most: int) -> str:
+        count = self._random.randint(least, most)
+        return " ".join(self._random.choices(self._words, cum_weights=self._weights, k=count))
+
+    def _meta(self, **values: object) -> str:
+        pick = self._random
+        language = pick.choice(("en", "de", "fr", "es"))
+        return json.dumps({"lang": language, "utm": f"{pick.getrandbits(64):016x}", **values})
 
     def _moment(self) -> str:
         pick = self._random
@@ -79,19 +111,24 @@ def fill(url: str, megabytes: int, told: Callable[[int], object]) -> int:
             "INSERT INTO channels (name, settings) SELECT 'channel ' || i, '{\"tone\": \"dry\"}' FROM generate_series(1, 500) i"
         )
         while written < megabytes * 1_000_000:
-            numbers = range(posts + 1, posts + BATCH + 1)
-            written += _copy(connection, "posts", (writer.post(number) for number in numbers))
-            written += _copy(connection, "events", _events(writer, numbers))
+            for table, lines in _batch(writer, range(posts + 1, posts + BATCH + 1)):
+                written += _copy(connection, table, lines)
             posts += BATCH
             told(written)
         connection.execute(INDEXES)
-    return posts * (1 + EVENTS_PER_POST) + 500
+    return posts * (2 + COMMENTS_PER_POST + EVENTS_PER_POST) + 500
 
 
-def _events(writer: Writer, posts: range) -> Iterator[str]:
-    for post in posts:
-        for number in range(EVENTS_PER_POST):
-            yield writer.event(post * EVENTS_PER_POST + number, post)
+def _batch(writer: Writer, posts: range) -> Iterator[tuple[str, Iterator[str]]]:
+    """The rows that belong to some posts, by table."""
+    yield "posts", (writer.post(post) for post in posts)
+    yield "comments", (writer.comment(number, post) for number, post in _each(posts, COMMENTS_PER_POST))
+    yield "jobs", (writer.job(post, post) for post in posts)
+    yield "events", (writer.event(number, post) for number, post in _each(posts, EVENTS_PER_POST))
+
+
+def _each(posts: range, count: int) -> Iterator[tuple[int, int]]:
+    return ((post * count + number, post) for post in posts for number in range(count))
 
 
 def _copy(connection: psycopg.Connection[tuple[object, ...]], table: str, lines: Iterator[str]) -> int:
