@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,7 +51,10 @@ def customers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Customers]:
 def script(suite: Suite, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     done = subprocess.run(
         [str(ROOT / "runbooks" / name), *arguments],
-        env={"PATH": os.environ["PATH"], "OPS_STACK": "embedded", "OPS_FOLDER": str(suite.folder), "HOME": "/nonexistent"},
+        env={
+            "PATH": os.environ["PATH"], "TMPDIR": tempfile.gettempdir(), "OPS_STACK": "embedded",
+            "OPS_FOLDER": str(suite.folder), "HOME": "/nonexistent",
+        },
         capture_output=True, text=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     print(done.stdout, done.stderr)

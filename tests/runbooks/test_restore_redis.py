@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,7 +84,10 @@ def keys(server: Redis) -> set[bytes]:
 def restore(folder: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [str(ROOT / "runbooks" / "restore-redis.sh"), "latest", "--database", "broker", "--yes-i-mean", "broker"],
-        env={"PATH": os.environ["PATH"], "OPS_STACK": "embedded", "OPS_FOLDER": str(folder)},
+        env={
+            "PATH": os.environ["PATH"], "TMPDIR": tempfile.gettempdir(), "OPS_STACK": "embedded",
+            "OPS_FOLDER": str(folder),
+        },
         capture_output=True, text=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 

@@ -45,7 +45,9 @@ class Checkout:
         self.log.write_text("")
         return subprocess.run(
             [sys.executable, str(self.folder / "stack" / "bootstrap.py"), "help", "demo"],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(self.modules)}, capture_output=True, text=True,
+            # Without compiled files: the stand-in is written anew within a second, and is no longer than before.
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(self.modules), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True, text=True,
         )  # fmt: skip
 
     @property
