@@ -40,6 +40,7 @@ def env(durable: Redis, folder: Path, tmp_path: Path) -> Iterator[dict[str, str]
         "PATH": f"{find('redis-cli').parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "BACKUP_REDIS_URLS": f"broker={durable.url}",
+        "TMPDIR": tempfile.gettempdir(),
         "BACKUP_STORE_URL": f"file://{tmp_path / 'store'}",
         "BACKUP_POSTGRES_BIN": str(postgres_bin()),
         "BACKUP_REDIS_BIN": str(find("redis-server").parent),
