@@ -213,10 +213,8 @@ def test_half_resolved_speaks_of_what_still_fires(api: Api, outside: Outside) ->
     assert "• Worker worker-2 is gone" in chat
     Tags(chat)
     fire(api, "CeleryWorkerDown", "half", 2, ends=True)
-    first(
-        "the end",
-        lambda: [m for m in slack(outside, "half") if m[0].startswith("✅ RESOLVED CeleryWorkerDown")],
-    )
+    # One or both: what a flush could not tell everybody stays in the group.
+    first("the end", lambda: [m for m in slack(outside, "half") if m[0].startswith("✅ RESOLVED")])
     Tags(first("its end", lambda: [t for t in telegram(outside, "half") if t.startswith("<b>✅ RESOLVED")]))
 
 

@@ -101,7 +101,8 @@ def test_the_documented_user_may_do_all_that_is_needed(tmp_path, start, db):
         )
         assert asked.get("celery_exporter_output_buffer_bytes") is not None
         assert asked.get("celery_exporter_collect_errors_total") == 0
-        assert client.acl_log() == []
+        # The client library's greeting, from Redis 7.2 on, which older servers know no rule for.
+        assert [entry for entry in client.acl_log() if entry["object"] != "client|setinfo"] == []
 
 
 def test_a_refused_subscription_says_so(tmp_path, start):
