@@ -1,10 +1,11 @@
 """zstd as a reader: whoever reads from it pulls bytes from the source through the compressor."""
 
 import os
+from collections.abc import Iterator
 
 import zstandard
 
-from backup.pipeline.source import Source
+from backup.pipeline.source import CHUNK, Source
 from backup.progress import Progress, silent
 
 # More threads than this buy nothing beside one pg_dump, and each holds some 10 MiB.
@@ -38,32 +39,36 @@ class CompressedReader:
         self.failure: BaseException | None = None
         self._source = source
         self._progress = progress
-        self._compressor = zstandard.ZstdCompressor(
+        # Pieces of even size: at the end a compressor with threads hands out all that they still hold, at once.
+        self._chunker = zstandard.ZstdCompressor(
             level=level, threads=threads if threads > 1 else 0, write_checksum=True
-        ).compressobj()
-        self._ready = b""
-        self._position = 0
-        self._ended = False
+        ).chunker(chunk_size=CHUNK)
+        self._chunks = self._compress()
+        self._ready = memoryview(b"")
 
     def read(self, size: int = -1) -> bytes:
         """Some compressed bytes; empty at the end."""
-        if self._position == len(self._ready):
-            self._fill()
-        end = len(self._ready) if size < 0 else self._position + size
-        data = self._ready[self._position : end]
-        self._position += len(data)
-        return data
+        if self.failure is not None:
+            # Asked again, a generator that failed would look like one that has ended.
+            raise self.failure
+        if not self._ready:
+            self._ready = memoryview(next(self._chunks, b""))
+        end = len(self._ready) if size < 0 else size
+        data, self._ready = self._ready[:end], self._ready[end:]
+        return bytes(data)
 
-    def _fill(self) -> None:
-        self._ready, self._position = b"", 0
-        while not self._ready and not self._ended:
-            try:
-                data = self._source.read()
-            except BaseException as error:
-                # Encryption reports a reader's failure in its own words; these are the better ones.
-                self.failure = error
-                raise
-            self._ready = self._compressor.compress(data) if data else self._compressor.flush()
-            self._ended = not data
-            self.raw_bytes += len(data)
-            self._progress(len(data))
+    def _compress(self) -> Iterator[bytes]:
+        while data := self._pull():
+            yield from self._chunker.compress(data)
+        yield from self._chunker.finish()  # type: ignore[no-untyped-call]  # its stub has no types
+
+    def _pull(self) -> bytes:
+        try:
+            data = self._source.read()
+        except BaseException as error:
+            # Encryption reports a reader's failure in its own words; these are the better ones.
+            self.failure = error
+            raise
+        self.raw_bytes += len(data)
+        self._progress(len(data))
+        return data

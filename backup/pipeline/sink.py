@@ -9,8 +9,8 @@ from backup.errors import StoreError
 from backup.progress import Progress, silent
 from backup.store import PartSizes, Upload
 
-# Parts on their way hold at most this much memory together; one part may always go.
-BUDGET = 32 << 20
+# The part that fills and those on their way hold at most this much memory together; one part there may always be.
+BUDGET = 40 << 20
 
 
 class PartSink:
@@ -36,11 +36,11 @@ class PartSink:
         self._sizes = sizes
         self._sent = sent
         self._digest = hashlib.sha256()
-        self._buffer = bytearray()
         self._number = 1
         self._offset = 0
-        self._wanted = sizes.of(1)
-        self._room = _Room(BUDGET)
+        self._buffers = _Buffers(BUDGET)
+        self._buffer = self._buffers.take(sizes.of(1))
+        self._filled = 0
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="upload")
         self._failure: BaseException | None = None
 
@@ -51,10 +51,12 @@ class PartSink:
             StoreError: an earlier part could not be stored.
         """
         self._digest.update(data)
-        self._buffer += data
         self.size += len(data)
-        while len(self._buffer) >= self._wanted:
-            self._send(self._wanted)
+        rest = memoryview(data)
+        while rest:
+            if self._filled == len(self._buffer):
+                self._send()
+            rest = rest[self._fill(rest) :]
         return len(data)
 
     def flush(self) -> None:
@@ -62,8 +64,9 @@ class PartSink:
 
     def finish(self) -> str:
         """Send the rest, wait until all parts have arrived, and return the SHA-256 of all bytes."""
+        del self._buffer[self._filled :]
         if self._buffer or self._number == 1:
-            self._send(len(self._buffer))
+            self._hand_over()
         self._pool.shutdown(wait=True)
         self.raise_failure()
         return self._digest.hexdigest()
@@ -78,7 +81,21 @@ class PartSink:
         with suppress(StoreError):
             self._upload.abort()
 
-    def _send(self, size: int) -> None:
+    def _fill(self, data: memoryview) -> int:
+        """Copy what fits into the part that is being filled, and say how much that was."""
+        with memoryview(self._buffer)[self._filled :] as room:
+            count = min(len(room), len(data))
+            room[:count] = data[:count]
+        self._filled += count
+        return count
+
+    def _send(self) -> None:
+        """Hand over the part that is full, and begin the next."""
+        self._hand_over()
+        self._number, self._offset, self._filled = self._number + 1, self._offset + self._filled, 0
+        self._buffer = self._buffers.take(self._sizes.of(min(self._number, self._sizes.limit)))
+
+    def _hand_over(self) -> None:
         self.raise_failure()
         if self._number > self._sizes.limit:
             raise StoreError(
@@ -86,16 +103,7 @@ class PartSink:
                 hint="allow more parts with BACKUP_S3_MAX_PARTS",
                 operation="part",
             )
-        part, self._buffer = self._cut(size)
-        self._room.take(size)
-        self._pool.submit(self._store, self._number, self._offset, part)
-        self._number, self._offset = self._number + 1, self._offset + size
-        self._wanted = self._sizes.of(min(self._number, self._sizes.limit))
-
-    def _cut(self, size: int) -> tuple[bytearray, bytearray]:
-        rest = self._buffer[size:]
-        del self._buffer[size:]
-        return self._buffer, rest
+        self._pool.submit(self._store, self._number, self._offset, self._buffer)
 
     def _store(self, number: int, offset: int, part: bytearray) -> None:
         try:
@@ -105,7 +113,7 @@ class PartSink:
         except BaseException as error:
             self._failure = error
         finally:
-            self._room.give(len(part))
+            self._buffers.give(part)
 
     def raise_failure(self) -> None:
         """Raise what a sending thread ran into, if anything."""
@@ -113,20 +121,28 @@ class PartSink:
             raise self._failure
 
 
-class _Room:
-    """So many bytes and no more; one taker always gets in."""
+class _Buffers:
+    """Buffers that are used again: what the allocator does with blocks of this size would cost more than they do.
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._used = 0
+    Those that are out hold so many bytes together and no more; one always gets out.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._out = 0
+        self._idle: list[bytearray] = []
         self._changed = threading.Condition()
 
-    def take(self, count: int) -> None:
+    def take(self, size: int) -> bytearray:
         with self._changed:
-            self._changed.wait_for(lambda: self._used == 0 or self._used + count <= self._size)
-            self._used += count
+            self._changed.wait_for(lambda: self._out == 0 or self._out + size <= self._budget)
+            self._out += size
+            # Parts only grow: one of another size will not be wanted again.
+            self._idle = [one for one in self._idle if len(one) == size]
+            return self._idle.pop() if self._idle else bytearray(size)
 
-    def give(self, count: int) -> None:
+    def give(self, buffer: bytearray) -> None:
         with self._changed:
-            self._used -= count
+            self._out -= len(buffer)
+            self._idle.append(buffer)
             self._changed.notify_all()

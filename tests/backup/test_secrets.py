@@ -149,12 +149,10 @@ def test_redis_and_pings(
     env, secrets = secretive
     with redis.Redis.from_url(busy_redis.url) as client:
         client.acl_setuser("keeper", enabled=True, passwords=["+hush-redis"], keys=["*"], commands=["+@all"])
-    file = tmp_path / "redis"
-    # Nobody answers there, and that is said.
-    more = {
-        "BACKUP_REDIS_URLS_FILE": str(file),
-        "BACKUP_PING_START_URL": "http://127.0.0.1:9/hush-ping-token",
-    }
+    file, ping = tmp_path / "redis", tmp_path / "ping"
+    # Nobody answers there, and that is said. From a file: until it becomes a program, a child shows our environment.
+    ping.write_text("http://127.0.0.1:9/hush-ping-token")
+    more = {"BACKUP_REDIS_URLS_FILE": str(file), "BACKUP_PING_START_URL_FILE": str(ping)}
     settings = {name: value for name, value in {**env, **more}.items() if name != "DATABASE_URL_FILE"}
     for password, expected, said in (
         ("hush-redis", 0, "the start ping failed"),
