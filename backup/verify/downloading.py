@@ -7,6 +7,7 @@ from backup import layout
 from backup.catalogue import Entry
 from backup.errors import SpaceError
 from backup.manifest import StoredObject
+from backup.postgres.archive import RowEnds, write_positions
 from backup.progress import Progress, silent
 from backup.records import Difference
 from backup.verify.fetch import Fetched, fetch
@@ -42,8 +43,14 @@ def download(
     for stored in manifest.objects:
         key = f"{layout.folder(manifest.database, manifest.id)}/{stored.name}"
         files[stored.role] = folder / stored.role
-        got = fetch(store, key, stored, files[stored.role], wiring.identities, passed)
-        differences += object_differences(stored, got)
+        ends = RowEnds() if stored.role == "archive" else None
+        got = fetch(
+            store, key, stored, files[stored.role], wiring.identities, passed, ends.feed if ends else None
+        )
+        found = object_differences(stored, got)
+        if ends and not found:
+            write_positions(files[stored.role], ends.found)
+        differences += found
     return files, differences
 
 

@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import zstandard
 
-from backup.ahead import ahead
+from backup.ahead import Behind, Seen, Source, ahead
 from backup.errors import NoIdentityError, NotFoundError, SpaceError, VerificationError
 from backup.manifest import StoredObject
 from backup.pipeline.crypt import Identity, decrypt
 from backup.progress import Progress, silent
 from backup.store import Store
+from backup.store.base import PIECE
 from sidecar import OpsError
 
 
@@ -36,10 +37,14 @@ def fetch(
     target: Path,
     identities: tuple[Identity, ...] = (),
     progress: Progress = silent,
+    plain: Seen | None = None,
 ) -> Fetched:
     """Write the object's plain bytes to a file.
 
     The whole object is read and hashed even if decoding fails on the way: then the digest tells why.
+
+    Args:
+        plain: shown the plain bytes as they pass, in a thread.
 
     Raises:
         VerificationError: it is encrypted, and no identity is given or none fits what is whole.
@@ -53,7 +58,7 @@ def fetch(
         )
     try:
         with target.open("wb") as file, closing(_Hashed(store.stream(key), progress)) as reader:
-            problem = _decode(reader, file, stored, identities)
+            problem = _decode(reader, _Plain(file, plain), stored.encryption, identities)
             reader.drain()
             if isinstance(problem, NoIdentityError) and reader.digest == stored.sha256:
                 raise problem  # of keys, and not of the backup
@@ -69,53 +74,54 @@ def fetch(
 
 
 def _decode(
-    reader: "_Hashed", file: IO[bytes], stored: StoredObject, identities: tuple[Identity, ...]
+    reader: "_Hashed", file: "_Plain", encryption: str | None, identities: tuple[Identity, ...]
 ) -> OpsError | None:
-    writer = _Frames(file)
-    try:
-        if stored.encryption:
-            decrypt(reader, writer, identities)
-        else:
-            while data := reader.read(1 << 20):
-                writer.write(data)
-        writer.finish()
-    except (VerificationError, zstandard.ZstdError) as error:
-        if writer.failure is not None:
-            raise writer.failure from None  # decryption takes it for its own, and ours is no fault of the backup
-        if reader.failure is not None:
-            # Decryption reports a store's failure in its own words; these are the better ones.
-            raise reader.failure from None
-        return error if isinstance(error, OpsError) else _undecodable(str(error))
+    with Behind(file.decompress) as writer:
+        try:
+            if encryption:
+                decrypt(reader, writer, identities)
+            else:
+                while data := reader.read(1 << 16):
+                    writer.write(data)
+            writer.finish()
+        except (OpsError, OSError, zstandard.ZstdError) as error:
+            # Decryption reports in its own words what its reader or its writer ran into; these are the better ones.
+            return _problem(writer.failure or reader.failure or error)
     return None
 
 
-def _undecodable(how: str) -> VerificationError:
-    return VerificationError(f"decompression failed: {how}", hint="restore from another backup: backup list")
+def _problem(failure: BaseException) -> OpsError:
+    """What the backup has; what is no fault of its own is raised."""
+    if isinstance(failure, zstandard.ZstdError):
+        return VerificationError(
+            f"decompression failed: {failure}", hint="restore from another backup: backup list"
+        )
+    if isinstance(failure, VerificationError):
+        return failure
+    raise failure
 
 
-class _Frames:
-    """Decompresses what is written into it; the last frame must be whole."""
+class _Plain:
+    """The file of plain bytes."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.failure: OSError | None = None
+    def __init__(self, file: IO[bytes], seen: Seen | None) -> None:
         self._file = file
-        self._decompressor = zstandard.ZstdDecompressor().decompressobj()
+        self._seen = seen
 
-    def write(self, data: bytes) -> int:
-        plain = self._decompressor.decompress(data)
-        try:
+    def decompress(self, source: Source) -> None:
+        """Fill it; pieces stay small, however well they were compressed."""
+        pulled: Any = source  # all it needs is read(), whatever the stubs say
+        reader = zstandard.ZstdDecompressor().stream_reader(pulled)
+        with Behind(self._write) as writer:
+            while plain := reader.read(PIECE):
+                writer.write(plain)
+            writer.finish()
+
+    def _write(self, source: Source) -> None:
+        while plain := source.read():
+            if self._seen is not None:
+                self._seen(plain)
             self._file.write(plain)
-        except OSError as error:
-            self.failure = error
-            raise
-        return len(data)
-
-    def flush(self) -> None:
-        """Encryption calls it; the file needs none before its end."""
-
-    def finish(self) -> None:
-        if not self._decompressor.eof:
-            raise _undecodable("the stream ends in the middle")
 
 
 class _Hashed:

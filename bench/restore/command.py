@@ -29,7 +29,7 @@ TITLES = {
     "limit": "limit: pg_restore -j2 from a local plain archive",
     "ours": "ours: download, decrypt, unpack, restore",
     "verification": "ours, in a throwaway server: the verification's restore",
-    "seed": "seed: gunzip | psql",
+    "seed": "seed: download, gunzip | psql",
 }
 
 
@@ -85,7 +85,7 @@ def _bench(place: Path, size: int) -> Iterator[Bench]:
             "BACKUP_AGE_RECIPIENTS": str(identity.to_public()),
             "BACKUP_AGE_IDENTITY": str(identity),
         })  # fmt: skip
-        bench = Bench(postgres.url, postgres_bin(), place, env)
+        bench = Bench(postgres.url, postgres_bin(), place, env, store)
         fill_once(place, postgres.url, size)
         bench.prepare()
         yield bench

@@ -14,10 +14,12 @@ import psycopg
 
 from bench.peak import Peak
 from sidecar import OpsError
+from stack.servers import ObjectStore
 
 JOBS = 2
-# Ours gives it to itself: the others build their indexes with as much.
-MEMORY = "-c maintenance_work_mem=256MB"
+# Ours gives it to itself: the limit builds its indexes with as much.
+MEMORY = {"PGOPTIONS": "-c maintenance_work_mem=256MB"}
+SEED_KEY = "seed.sql.gz"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Bench:
     bin: Path
     folder: Path
     env: Mapping[str, str]
+    store: ObjectStore
 
     def prepare(self) -> None:
         """The backup that is restored, and the same data as the others keep it."""
@@ -58,6 +61,7 @@ class Bench:
             packed = subprocess.run(["gzip", "-c"], stdin=dump.stdout, stdout=target, check=False)
         if dump.wait() or packed.returncode:
             raise OpsError("pg_dump | gzip failed", hint="read what it printed")
+        self.store.client().upload_file(str(self._gzipped), "bench", SEED_KEY)
 
     def limit(self) -> Measured:
         """``pg_restore -j2`` from a local uncompressed archive."""
@@ -69,13 +73,15 @@ class Bench:
                 str(self._archive),
             ]
             begin = time.monotonic()
-            self._must(command)
+            self._must(command, MEMORY)
             return Measured(time.monotonic() - begin)
 
     def seed(self) -> Measured:
-        """``gunzip | psql``."""
+        """The seed's script for restores: the file from the store, then ``gunzip | psql``."""
         with self._empty("seed") as target:
             begin = time.monotonic()
+            self._gzipped.unlink(missing_ok=True)
+            self.store.client().download_file("bench", SEED_KEY, str(self._gzipped))
             unpack = subprocess.Popen(["gunzip", "-c", str(self._gzipped)], stdout=subprocess.PIPE)
             command = [str(self.bin / "psql"), "-q", "-X", "-v", "ON_ERROR_STOP=1", f"--dbname={target.url}"]
             loaded = subprocess.run(
@@ -111,8 +117,8 @@ class Bench:
     def _empty(self, name: str, *, make: bool = True) -> "_Target":
         return _Target(self.url, f"bench_{name}", make)
 
-    def _must(self, command: Sequence[str]) -> None:
-        if subprocess.run(list(command), env=dict(self.env), check=False).returncode:
+    def _must(self, command: Sequence[str], more: Mapping[str, str] | None = None) -> None:
+        if subprocess.run(list(command), env={**self.env, **(more or {})}, check=False).returncode:
             raise OpsError(f"{Path(command[0]).name} failed", hint="read what it printed")
 
     def _backup(self, *arguments: str) -> tuple[dict[str, Any], int]:
@@ -162,4 +168,4 @@ def _restore(stages: Mapping[str, float]) -> float:
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
     """The machine's, with what leads to database and store."""
-    return {**os.environ, **env, "BACKUP_RESTORE_JOBS": str(JOBS), "PGOPTIONS": MEMORY}
+    return {**os.environ, **env}

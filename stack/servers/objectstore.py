@@ -42,14 +42,15 @@ class ObjectStore(Server):
         """Make sure that a bucket exists; returns its name."""
         if self.running:
             # By its own door: it remembers for minutes which folders there are.
-            client = self._client()
+            client = self.client()
             with suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
                 client.create_bucket(Bucket=name)
         else:
             (self.objects / name).mkdir(parents=True, exist_ok=True)
         return name
 
-    def _client(self) -> "S3Client":
+    def client(self) -> "S3Client":
+        """A client with its keys."""
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,

@@ -1,0 +1,198 @@
+"""pg_dump's custom archive: where each table's rows begin, written into its list of contents.
+
+pg_dump cannot do that itself when it writes into a pipe, and then each process of ``pg_restore -j`` reads its way to its
+table, row by row, and knows no sizes to begin with the largest. The format is PostgreSQL's, as in its
+``src/bin/pg_dump/pg_backup_archiver.c`` and ``pg_backup_custom.c``.
+"""
+
+import os
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+MAGIC = b"PGDMP"
+CUSTOM = 1
+UNCOMPRESSED = 0
+# Minor versions of format 1: PostgreSQL 12 to 18.
+KNOWN = range(14, 17)
+ROWS, LARGE_OBJECTS = 1, 3
+NOT_SET, SET = 1, 2
+# The end of COPY's rows as a piece of five bytes, and the empty piece that ends a block. Rows hold no zero bytes.
+LAST = b"\x00\x05\x00\x00\x00\\.\n\n\n\x00\x00\x00\x00\x00"
+
+
+class _UnknownError(Exception):
+    """Not as we know it."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the list of contents that has data. ``field`` is where its data's position is written."""
+
+    id: int
+    field: int
+
+
+class RowEnds:
+    """Where something looks like the end of a table's rows, found while an archive passes in pieces."""
+
+    def __init__(self) -> None:
+        self.found: list[int] = []
+        self._passed = 0
+        self._tail = b""
+
+    def feed(self, data: bytes) -> None:
+        across = self._tail + data[: len(LAST) - 1]
+        self._search(across, self._passed - len(self._tail))
+        self._search(data, self._passed)
+        self._passed += len(data)
+        self._tail = (self._tail + data[1 - len(LAST) :])[1 - len(LAST) :]
+
+    def _search(self, data: bytes, begin: int) -> None:
+        place = data.find(LAST)
+        while place >= 0:
+            self.found.append(begin + place + len(LAST))
+            place = data.find(LAST, place + len(LAST))
+
+
+def write_positions(path: Path, ends: Sequence[int]) -> bool:
+    """Make an uncompressed archive one in which ``pg_restore`` can seek; its length stays the same.
+
+    Args:
+        ends: what :class:`RowEnds` found in it.
+
+    Returns:
+        Whether it was as expected. Anything else is left as it is: it restores too, only slower.
+    """
+    with path.open("r+b") as file:
+        reader = _Reader(file)
+        try:
+            entries = _contents(reader)
+            found = dict(_blocks(reader, {entry.id for entry in entries}, ends))
+        except _UnknownError:
+            return False
+        for entry in entries:
+            if entry.id in found:
+                os.pwrite(file.fileno(), bytes([SET]) + found[entry.id].to_bytes(8, "little"), entry.field)
+    return True
+
+
+class _Reader:
+    """Reads the archive's own numbers and texts."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = os.fstat(file.fileno()).st_size
+
+    @property
+    def position(self) -> int:
+        return self._file.tell()
+
+    def take(self, count: int) -> bytes:
+        data = self._file.read(count)
+        if len(data) < count:
+            raise _UnknownError
+        return data
+
+    def skip(self, count: int) -> None:
+        if count < 0:
+            raise _UnknownError
+        self._file.seek(count, os.SEEK_CUR)
+
+    def go_to(self, position: int) -> None:
+        self._file.seek(position)
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+    def number(self) -> int:
+        """A sign and four bytes."""
+        sign, *digits = self.take(5)
+        value = int.from_bytes(digits, "little")
+        return -value if sign else value
+
+    def text(self) -> bool:
+        """Pass over one; whether there is one."""
+        length = self.number()
+        self.skip(max(length, 0))
+        return length >= 0
+
+    def expect(self, *wanted: int) -> None:
+        for value in wanted:
+            if self.byte() != value:
+                raise _UnknownError
+
+
+def _contents(reader: _Reader) -> list[Entry]:
+    """The entries with data whose position is not known; after them the data begins."""
+    version = _header(reader)
+    return [entry for _ in range(reader.number()) if (entry := _entry(reader, version))]
+
+
+def _header(reader: _Reader) -> int:
+    """Pass over the header; the minor version of the format."""
+    reader.expect(*MAGIC, 1)
+    version = reader.byte()
+    reader.byte()
+    if version not in KNOWN:
+        raise _UnknownError
+    reader.expect(4, 8, CUSTOM)  # bytes of a number, bytes of a position
+    if (reader.byte() if version >= 15 else reader.number()) != UNCOMPRESSED:
+        raise _UnknownError
+    for _ in range(7):  # the time of the dump
+        reader.number()
+    for _ in range(3):  # database, versions of server and pg_dump
+        reader.text()
+    return version
+
+
+def _entry(reader: _Reader, version: int) -> Entry | None:
+    identity = reader.number()
+    reader.number()  # whether it has data, which its position tells better
+    for _ in range(4):  # table's oid, oid, name, kind
+        reader.text()
+    reader.number()  # section
+    for _ in range(6):  # definition, DROP, COPY, schema, tablespace, access method
+        reader.text()
+    if version >= 16:
+        reader.number()  # kind of relation
+    reader.text()  # owner
+    reader.text()  # with oids
+    while reader.text():  # what it depends on
+        pass
+    field = reader.position
+    state = reader.byte()
+    reader.skip(8)
+    return Entry(identity, field) if state == NOT_SET else None
+
+
+def _blocks(reader: _Reader, known: set[int], ends: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Each entry's id and the position of its data; all of the rest must be made of such blocks."""
+    while (position := reader.position) < reader.size:
+        kind, identity = reader.byte(), reader.number()
+        if identity not in known:
+            raise _UnknownError
+        if kind == ROWS:
+            _skip_rows(reader, ends)
+        elif kind == LARGE_OBJECTS:
+            _skip_large_objects(reader)
+        else:
+            raise _UnknownError
+        yield identity, position
+    if reader.position != reader.size:
+        raise _UnknownError
+
+
+def _skip_rows(reader: _Reader, ends: Sequence[int]) -> None:
+    place = bisect_left(ends, reader.position + len(LAST))
+    if place == len(ends):
+        raise _UnknownError
+    reader.go_to(ends[place])
+
+
+def _skip_large_objects(reader: _Reader) -> None:
+    while reader.number():  # an oid; none ends them
+        while length := reader.number():
+            reader.skip(length)

@@ -1,0 +1,103 @@
+"""Positions in an archive that came through a pipe: as pg_dump itself writes them when it can seek."""
+
+import random
+import re
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backup.postgres.archive import LAST, RowEnds, write_positions
+from stack.programs import postgres_bin
+from stack.servers import Postgres
+from tests.backup.conftest import SCHEMA, NewDatabase
+
+# Magic word, versions, sizes, format and compression; then seven numbers tell when it was made.
+HEADER = 12
+MOMENT = 7 * 5
+
+
+def dump(url: str, *arguments: str) -> bytes:
+    command = [str(postgres_bin() / "pg_dump"), "-Fc", *arguments, f"--dbname={url}"]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+def positioned(path: Path) -> bool:
+    ends = RowEnds()
+    ends.feed(path.read_bytes())
+    return write_positions(path, ends.found)
+
+
+def without_moment(archive: bytes) -> bytes:
+    return archive[:HEADER] + archive[HEADER + MOMENT :]
+
+
+@pytest.fixture(scope="module")
+def url(postgres: Postgres, new_database: NewDatabase) -> str:
+    # A large object may hold anything, such as what ends a table's rows.
+    trap = (
+        f"SELECT lo_from_bytea(0, decode('{LAST.hex()}', 'hex') || convert_to(repeat('x', 100000), 'UTF8'));"
+    )
+    return postgres.url_for(new_database(SCHEMA + trap, "positions"))
+
+
+@pytest.fixture(scope="module")
+def piped(url: str) -> bytes:
+    return dump(url, "-Z0")
+
+
+def test_they_are_those_that_pg_dump_writes_into_a_file(tmp_path: Path, url: str, piped: bytes) -> None:
+    seekable, target = tmp_path / "seekable", tmp_path / "piped"
+    dump(url, "-Z0", f"--file={seekable}")
+    target.write_bytes(piped)
+    assert without_moment(piped) != without_moment(seekable.read_bytes())
+    assert positioned(target)
+    assert without_moment(target.read_bytes()) == without_moment(seekable.read_bytes())
+    # Once more is once too often, and harmless.
+    assert not positioned(target)
+
+
+def test_an_archive_without_data_has_none_to_write(tmp_path: Path, url: str) -> None:
+    target = tmp_path / "archive"
+    target.write_bytes(dump(url, "-Z0", "--schema-only"))
+    assert positioned(target)
+
+
+@pytest.mark.parametrize("what", ["compressed", "plain text", "cut off", "tail", "no text", "newer"])
+def test_what_is_not_as_expected_stays_as_it_is(tmp_path: Path, url: str, piped: bytes, what: str) -> None:
+    given = {
+        "compressed": lambda: dump(url, "-Z1"),
+        "plain text": lambda: b"-- PostgreSQL database dump\n" * 40,
+        "cut off": lambda: piped[:-20],
+        "tail": lambda: piped + b"\x01",
+        "no text": lambda: b"P",
+        "newer": lambda: piped[:6] + b"\x63" + piped[7:],
+    }[what]()
+    target = tmp_path / "archive"
+    target.write_bytes(given)
+    assert not positioned(target)
+    assert target.read_bytes() == given
+
+
+def test_damage_anywhere_is_survived(tmp_path: Path, piped: bytes) -> None:
+    target, dice = tmp_path / "archive", random.Random(1)
+    for _ in range(300):
+        damaged = bytearray(piped)
+        # The list of contents, where numbers and lengths are, is most worth it.
+        damaged[dice.randrange(min(len(piped), 30_000))] ^= 1 << dice.randrange(8)
+        target.write_bytes(damaged)
+        if not positioned(target):
+            assert target.read_bytes() == damaged
+
+
+@given(st.lists(st.sampled_from([LAST, LAST[:4], LAST[4:], b"\\.", b"\n", b"\0"]), max_size=20), st.data())
+def test_ends_of_rows_are_found_however_the_pieces_are_cut(parts: list[bytes], data: st.DataObject) -> None:
+    whole = b"".join(parts)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=30)))
+    ends = RowEnds()
+    for begin, end in pairwise([0, *cuts, len(whole)]):
+        ends.feed(whole[begin:end])
+    assert ends.found == [match.end() for match in re.finditer(re.escape(LAST), whole)]
