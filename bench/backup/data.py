@@ -1,4 +1,7 @@
-"""A database of any size with rows like a content app's: words, jsonb, times, embeddings."""
+"""A database of any size with rows like a content app's: words, jsonb, times, embeddings.
+
+Embeddings are as the app has them: of its number of dimensions, not on every post, with an index to search by.
+"""
 
 import json
 import random
@@ -13,7 +16,7 @@ CREATE EXTENSION IF NOT EXISTS vector;
 CREATE TABLE channels (id serial PRIMARY KEY, name text NOT NULL, settings jsonb NOT NULL);
 CREATE TABLE posts (
     id bigint PRIMARY KEY, channel_id int NOT NULL, body text NOT NULL, meta jsonb NOT NULL,
-    state text NOT NULL, created timestamptz NOT NULL, published timestamptz, embedding vector(48)
+    state text NOT NULL, created timestamptz NOT NULL, published timestamptz, embedding vector(768)
 );
 CREATE TABLE comments (
     id bigint PRIMARY KEY, post_id bigint NOT NULL, body text NOT NULL, meta jsonb NOT NULL, created timestamptz NOT NULL
@@ -25,7 +28,9 @@ CREATE TABLE jobs (
 CREATE TABLE events (id bigint PRIMARY KEY, post_id bigint NOT NULL, kind text, at timestamptz, payload jsonb);
 """
 INDEXES = """
+SET maintenance_work_mem = '512MB';
 CREATE INDEX ON posts (channel_id, created);
+CREATE INDEX ON posts USING hnsw (embedding vector_cosine_ops);
 CREATE INDEX ON posts USING gin (meta jsonb_path_ops);
 CREATE INDEX ON comments (post_id, created);
 CREATE INDEX ON jobs (post_id);
@@ -42,6 +47,8 @@ BATCH = 2000
 # So that no table is much larger than the others, as their bytes go.
 COMMENTS_PER_POST = 3
 EVENTS_PER_POST = 4
+DIMENSIONS = 768
+POSTS_PER_EMBEDDING = 10
 
 
 class Writer:
@@ -63,9 +70,9 @@ class Writer:
         """One line of COPY."""
         pick = self._random
         meta = self._meta(likes=pick.randint(0, 5000), tags=pick.sample(self._words[:500], 4))
-        vector, when = ",".join(pick.choices(self._numbers, k=48)), self._moment()
-        body = self._text(20, 120)
-        return f"{number}\t{pick.randint(1, 500)}\t{body}\t{meta}\tpublished\t{when}\t{when}\t[{vector}]\n"
+        when, body = self._moment(), self._text(20, 120)
+        vector = self._embedding() if number % POSTS_PER_EMBEDDING == 0 else "\\N"
+        return f"{number}\t{pick.randint(1, 500)}\t{body}\t{meta}\tpublished\t{when}\t{when}\t{vector}\n"
 
     def comment(self, number: int, post: int) -> str:
         """One line of COPY."""
@@ -84,6 +91,9 @@ class Writer:
             {"ip": f"10.{pick.getrandbits(8)}.{pick.getrandbits(8)}.1", "ms": pick.randint(1, 900)}
         )
         return f"{number}\t{post}\t{pick.choice(('view', 'like', 'share'))}\t{self._moment()}\t{payload}\n"
+
+    def _embedding(self) -> str:
+        return f"[{','.join(self._random.choices(self._numbers, k=DIMENSIONS))}]"
 
     def _text(self, least: int, most: int) -> str:
         count = self._random.randint(least, most)
