@@ -17,6 +17,7 @@ import psycopg
 from backup.errors import VerificationError
 from backup.postgres.address import Address, clean_environment
 from backup.programs import Programs
+from backup.stopping import uninterrupted
 from sidecar import UsageError
 from sidecar.rootless import rootless
 
@@ -68,13 +69,16 @@ def cluster(programs: Programs, *, superuser: str, parent: Path | None = None) -
     """
     with private_folder(parent) as folder:
         _initialise(programs, folder, superuser)
-        process = _start(programs, folder)
+        process = None
         try:
+            with uninterrupted():
+                process = _start(programs, folder)
             address = Address({"host": str(folder), "user": superuser, "dbname": "postgres"})
             _wait(process, folder, address)
             yield Cluster(folder, address, programs.version("postgres"))
         finally:
-            _stop(process)
+            if process is not None:
+                _stop(process)
 
 
 def sweep_folders(parent: Path | None = None) -> int:
