@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,6 +10,15 @@ import pytest
 from backup.stopping import uninterrupted
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What runs in the background of a shell ignores SIGINT from its birth on."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_signal_waits_until_what_was_begun_is_known() -> None:
     done = []
 
@@ -18,11 +28,10 @@ def test_a_signal_waits_until_what_was_begun_is_known() -> None:
             done.append("begun")
 
     assert threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         begin()
     assert done == ["begun"]
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_other_threads_need_nothing_of_that() -> None:
