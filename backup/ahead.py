@@ -4,7 +4,9 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from typing import Protocol, Self
+from typing import Self
+
+from backup.pipeline.crypt import Reader
 
 PIECES = 8
 # Encryption writes 8 KiB at a time, and each step from thread to thread costs.
@@ -43,10 +45,6 @@ def _read(pieces: Iterator[bytes], seen: Seen, belt: "_Belt") -> None:
         belt.put(error)
 
 
-class Source(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
-
-
 class Behind:
     """A writer whose bytes another thread reads and works on. Use as a context.
 
@@ -58,7 +56,7 @@ class Behind:
         failure: what the work ran into; writing and finishing raise it.
     """
 
-    def __init__(self, work: Callable[[Source], object], *, limit: int = PIECES) -> None:
+    def __init__(self, work: Callable[[Reader], object], *, limit: int = PIECES) -> None:
         self.failure: BaseException | None = None
         self._work = work
         self._belt = _Belt(limit)

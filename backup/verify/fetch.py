@@ -10,10 +10,10 @@ from typing import IO, Any
 
 import zstandard
 
-from backup.ahead import Behind, Seen, Source, ahead
+from backup.ahead import Behind, Seen, ahead
 from backup.errors import NoIdentityError, NotFoundError, SpaceError, VerificationError
 from backup.manifest import StoredObject
-from backup.pipeline.crypt import Identity, decrypt
+from backup.pipeline.crypt import Identity, Reader, decrypt
 from backup.progress import Progress, silent
 from backup.store import Store
 from backup.store.base import PIECE
@@ -108,7 +108,7 @@ class _Plain:
         self._file = file
         self._seen = seen
 
-    def decompress(self, source: Source) -> None:
+    def decompress(self, source: Reader) -> None:
         """Fill it; pieces stay small, however well they were compressed."""
         pulled: Any = source  # all it needs is read(), whatever the stubs say
         reader = zstandard.ZstdDecompressor().stream_reader(pulled)
@@ -117,7 +117,7 @@ class _Plain:
                 writer.write(plain)
             writer.finish()
 
-    def _write(self, source: Source) -> None:
+    def _write(self, source: Reader) -> None:
         while plain := source.read():
             if self._seen is not None:
                 self._seen(plain)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.ahead import GATHERED, Behind, Source, ahead
+from backup.ahead import GATHERED, Behind, ahead
+from backup.pipeline.crypt import Reader
 
 
 def threads() -> list[str]:
@@ -63,7 +64,7 @@ def test_what_the_work_does_not_want_holds_up_nobody() -> None:
 
 
 def test_a_failure_behind_reaches_who_writes_and_who_finishes() -> None:
-    def fail(source: Source) -> None:
+    def fail(source: Reader) -> None:
         source.read()
         raise OSError("full")
 
