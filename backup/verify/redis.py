@@ -18,6 +18,7 @@ from backup.postgres.address import clean_environment
 from backup.programs import Programs
 from backup.records import Difference
 from backup.redis.maker import keyspaces
+from backup.stopping import uninterrupted
 from backup.verify.cluster import PID_FILE
 
 LOAD_SECONDS = 1800.0
@@ -55,21 +56,28 @@ def server(programs: Programs, folder: Path) -> Iterator["redis.Redis"]:
         "--dbfilename", layout.RDB, "--save", "", "--appendonly", "no", "--daemonize", "no",
         "--pidfile", str(folder / PID_FILE),
     ]  # fmt: skip
-    with (folder / "server.log").open("wb") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=clean_environment(),
-            start_new_session=True,
-        )  # fmt: skip
     client = redis.Redis(unix_socket_path=str(socket))
+    process = None
     try:
+        with uninterrupted():
+            process = _start(command, folder)
         _wait(process, client, folder)
         yield client
     finally:
         client.close()
-        # The whole group: the program may have been started by a script.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        if process is not None:
+            # The whole group: the program may have been started by a script.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    with (folder / "server.log").open("wb") as output:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=clean_environment(),
+            start_new_session=True,
+        )  # fmt: skip
 
 
 def compare_keys(manifest: Manifest, client: "redis.Redis") -> list[Difference]:
