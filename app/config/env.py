@@ -14,6 +14,9 @@ T = TypeVar("T", int, float)
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off", ""}
 RATE = re.compile(r"^\d+/(s|sec|second|m|min|minute|h|hour|d|day)$")
+DATABASE = "postgres://posthub:PASSWORD@HOST:5432/posthub"
+# A / in the password ends the host there: `u:12/34@host/name` would be read as host u, port 12, name 34@host/name.
+MISREAD = re.compile(r"^[^/]+://[^/]+/[^?]*@")
 
 
 class ConfigError(ImproperlyConfigured):
@@ -89,7 +92,19 @@ def database(name: str, default: str = "") -> dict[str, Any]:
     url = text(name, default)
     if not url.startswith(("postgres://", "postgresql://")):
         given = "not set" if not url else "not a postgres:// address"
-        raise ConfigError(f"{name} is {given}", f"{name}=postgres://posthub:PASSWORD@HOST:5432/posthub")
-    config: dict[str, Any] = dict(environ.Env.db_url_config(url))
+        raise ConfigError(f"{name} is {given}", f"{name}={DATABASE}")
+    try:
+        config: dict[str, Any] = dict(environ.Env.db_url_config(url))
+    except ValueError:  # its text quotes what was taken for a port, which may be a part of the password
+        raise _invalid(name, DATABASE) from None
+    if MISREAD.match(url):
+        raise _invalid(name, DATABASE)
     config["ENGINE"] = "django_prometheus.db.backends.postgresql"
     return config
+
+
+def _invalid(name: str, example: str) -> ConfigError:
+    return ConfigError(
+        f"{name} is not a valid address",
+        f"{name}={example}, its password percent-encoded: / is %2F, @ is %40",
+    )

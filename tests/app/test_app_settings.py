@@ -98,6 +98,15 @@ class TestProduction:
             assert words in done.stderr
         assert "Traceback" not in done.stderr
 
+    def test_a_password_that_breaks_the_address_is_not_shown(self, run):
+        done = run("manage.py", "check", DATABASE_URL="postgres://posthub:hunter7/Qx42@db/posthub")
+        assert done.returncode == 2
+        assert done.stderr.startswith(
+            "Error: DATABASE_URL is not a valid address\nTry: DATABASE_URL=postgres://"
+        )
+        for part in ("hunter7", "Qx42", "Traceback"):
+            assert part not in done.stdout + done.stderr
+
     def test_the_demo_data_is_refused(self, run):
         done = run("manage.py", "seed_demo", "--json")
         assert (done.returncode, done.stdout) == (2, "")
@@ -141,6 +150,20 @@ class TestEnvironment:
         assert config["OPTIONS"] == {"sslmode": "require"}
         assert config["ENGINE"] == "django_prometheus.db.backends.postgresql"
 
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgres://me@db/posthub",
+            "postgres://me:p#ss@db/posthub?connect_timeout=3",
+            "postgres://one:5432,two:5432/posthub",
+            "postgres:///posthub?host=/run/pg@1",
+            "postgres://db/posthub?user=me@db",
+        ],
+    )
+    def test_addresses_of_the_database(self, monkeypatch, url):
+        monkeypatch.setenv("X", url)
+        assert env.database("X")["NAME"] == "posthub"
+
     @pytest.mark.parametrize("rate", ["10/min", "600/m", "5/hour", "1/s"])
     def test_rates(self, monkeypatch, rate):
         monkeypatch.setenv("X", rate)
@@ -160,6 +183,10 @@ class TestEnvironment:
             (lambda name: env.rate(name, "1/s"), "lots", "no rate"),
             (env.database, "mysql://db/posthub", "not a postgres:// address"),
             (env.database, "", "not set"),
+            (env.database, "postgres://me:letters/in@db/posthub", "not a valid address"),
+            (env.database, "postgres://me:12/34@db/posthub", "not a valid address"),
+            (env.database, "postgres://me:1@2/34@db/posthub", "not a valid address"),
+            (env.database, "postgres://me@db:123456/posthub", "not a valid address"),
         ],
     )
     def test_mistakes_name_the_variable_and_the_way_out(self, monkeypatch, read, value, words):
