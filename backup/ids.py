@@ -16,12 +16,3 @@ def new_id(now: datetime) -> str:
 def stamp(moment: datetime) -> str:
     """A moment as it stands in names: ``20261123T050000Z``."""
     return moment.astimezone(UTC).strftime(_FORMAT)
-
-
-def is_id(text: str) -> bool:
-    return PATTERN.fullmatch(text) is not None
-
-
-def moment_of(backup_id: str) -> datetime:
-    """The moment in a name."""
-    return datetime.strptime(backup_id.split("-", maxsplit=1)[0], _FORMAT).replace(tzinfo=UTC)

@@ -126,9 +126,6 @@ class Manifest(Part):
     def encrypted(self) -> bool:
         return any(stored.encryption for stored in self.objects)
 
-    def object_of(self, role: str) -> StoredObject | None:
-        return next((stored for stored in self.objects if stored.role == role), None)
-
     def encode(self) -> bytes:
         """The bytes that are stored, sealed with their own digest."""
         value = self.model_dump(mode="json", by_alias=True, exclude={"digest"})

@@ -1,6 +1,5 @@
 """The second store: every backup is copied there, and how far it lags behind is known."""
 
-import logging
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -12,8 +11,6 @@ from backup.store import Store
 from backup.sweep import sweep
 from backup.targets import Target
 from backup.wiring import Wiring
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """What was backed up while the store was away is brought there when it is back."""
 
-import logging
 from dataclasses import replace
 
 from backup import layout
@@ -12,8 +11,6 @@ from backup.records import encode
 from backup.store import RetryingStore
 from backup.totals import continued
 from backup.wiring import Wiring
-
-log = logging.getLogger(__name__)
 
 
 def forward(wiring: Wiring) -> int:

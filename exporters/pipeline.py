@@ -1,6 +1,5 @@
 """One broker from its wire to its metrics: intake, tables, queue rounds, questions to workers."""
 
-import logging
 import time
 from collections.abc import Iterable
 
@@ -15,8 +14,6 @@ from exporters.series import Family
 from exporters.settings import ExporterSettings
 from exporters.supervise import Periodic, Supervised
 from exporters.tasks import Tables
-
-log = logging.getLogger(__name__)
 
 # An intake whose loop has not turned for so long hangs.
 HUNG_AFTER = 60.0

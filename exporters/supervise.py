@@ -65,7 +65,6 @@ class Periodic:
         self.errors = 0
         self.duration: float | None = None
         self.failing = ""
-        self.done_at: float | None = None
         self.thread = Supervised(name, self._loop)
         self._job = job
         self._interval = interval
@@ -78,7 +77,7 @@ class Periodic:
         except Exception as error:
             self._failed(error)
         else:
-            self.failing, self.done_at = "", time.monotonic()
+            self.failing = ""
         self.duration = time.monotonic() - started
 
     def _failed(self, error: Exception) -> None:

@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
-JSON = "application/json"
 # A client that sends nothing must not hold a thread for ever.
 IDLE_SECONDS = 15.0
 SMALLEST_GZIP = 1024

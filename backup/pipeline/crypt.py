@@ -1,7 +1,6 @@
 """age encryption, streaming: 64 KiB at a time in memory, the format that the stock ``age`` program reads."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import pyrage
@@ -48,15 +47,6 @@ def parse_identities(text: str) -> list[Identity]:
     return [_parse_identity(key, number) for number, key in enumerate(keys, 1)]
 
 
-def read_identity_file(path: Path) -> list[Identity]:
-    """The identities of a file."""
-    try:
-        return parse_identities(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise UsageError(f"the age identity {path} cannot be read: {reason}", hint="check the path") from None
-
-
 def encrypt(reader: Reader, writer: Writer, recipients: Sequence[Recipient]) -> None:
     """Everything from the reader to the writer, for all recipients; with none it is copied as it is."""
     if recipients:
@@ -78,11 +68,6 @@ def decrypt(reader: Reader, writer: Writer, identities: Sequence[Identity]) -> N
         raise NoIdentityError(f"decryption failed: {error}", hint=_HINT) from error
     except OSError as error:
         raise VerificationError(f"decryption failed: {error}", hint=_HINT) from error
-
-
-def public_keys(identities: Sequence[Identity]) -> list[str]:
-    """The recipients that these identities stand for, where the kind of key tells."""
-    return [str(identity.to_public()) for identity in identities if hasattr(identity, "to_public")]
 
 
 def _parse_recipient(text: str) -> Recipient:

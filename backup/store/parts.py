@@ -21,8 +21,3 @@ class PartSizes:
         """The size of the part with this number (1, 2, …)."""
         step = min((number - 1) * STEPS // self.limit, STEPS - 1)
         return self.first << step
-
-    @property
-    def capacity(self) -> int:
-        """Bytes that fit into all parts."""
-        return sum(self.of(number) for number in range(1, self.limit + 1))

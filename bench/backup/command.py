@@ -3,7 +3,7 @@
 import json
 import os
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,6 @@ from rich.table import Table
 from bench.backup.data import fill_once
 from bench.backup.subjects import Bench, Measured
 from bench.rounds import measure, workshop
-from sidecar.cli import run
 from stack.paths import ROOT
 from stack.programs import find, postgres_bin
 from stack.servers import ObjectStore, Postgres
@@ -52,11 +51,6 @@ def backup(size: int, rounds: int, only: tuple[str, ...], folder: Path | None, a
         click.echo(json.dumps({"runs": runs, "goals": goals}, indent=2))
     else:
         _show(results, goals)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; a goal that is missed is printed as such and fails nothing."""
-    return run(backup, argv, prog="./ops bench backup")
 
 
 def _subjects(bench: Bench) -> dict[str, Callable[[], Measured]]:

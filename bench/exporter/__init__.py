@@ -1,5 +1,5 @@
 """``./ops bench exporter``: the Celery exporter beside its peers and beside the limit."""
 
-from bench.exporter.command import exporter, main
+from bench.exporter.command import exporter
 
-__all__ = ["exporter", "main"]
+__all__ = ["exporter"]

@@ -18,7 +18,7 @@ from rich.table import Table
 from bench.exporter import measure
 from bench.exporter.measure import Workshop
 from bench.exporter.subjects import NOT_ANSWERED, ROOT, Subject, ours, peer, raw_loop
-from sidecar.cli import run, stderr_console
+from sidecar.cli import stderr_console
 from stack.ports import choose
 
 PARTS = ("drain", "loss", "scrape", "memory", "week", "recovery", "forced", "queues")
@@ -259,8 +259,3 @@ def exporter(
     else:
         print_rows(bench.rows)
         click.echo(f"in {time.monotonic() - started:.0f} s")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. A goal that is missed is printed, and is no failure of the bench."""
-    return run(exporter, argv, prog="./ops bench exporter")

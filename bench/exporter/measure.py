@@ -359,8 +359,6 @@ def value(text: str, name: str) -> float:
 class Rounds:
     """What a look at many queues costs Redis, in milliseconds."""
 
-    queues: int
-    messages: int
     redis_ms: float
     wall_ms: float
 
@@ -389,4 +387,4 @@ def queue_rounds(shop: Workshop, queues: int, filled: int) -> Rounds:
         spent = sum(
             part["usec"] for name, part in stats.items() if "config" not in name and "info" not in name
         )
-        return Rounds(queues, filled, spent / rounds / 1e3, wall)
+        return Rounds(spent / rounds / 1e3, wall)

@@ -15,7 +15,7 @@ from backup import layout
 from backup.catalogue import Entry
 from backup.doctor import examine
 from backup.errors import BusyError, CatalogueError, PreflightError, VerificationError
-from backup.manifest import Manifest
+from backup.manifest import Manifest, StoredObject
 from backup.postgres.lock import advisory_lock
 from backup.reading import read
 from backup.run import run
@@ -33,10 +33,13 @@ def latest(wiring: Wiring) -> Entry:
     return entry
 
 
+def archive(manifest: Manifest) -> StoredObject:
+    [stored] = [each for each in manifest.objects if each.role == "archive"]
+    return stored
+
+
 def archive_key(manifest: Manifest) -> str:
-    stored = manifest.object_of("archive")
-    assert stored is not None
-    return f"{layout.folder(manifest.database, manifest.id)}/{stored.name}"
+    return f"{layout.folder(manifest.database, manifest.id)}/{archive(manifest).name}"
 
 
 def test_a_backup_in_s3_holds(wired: Wire, bucket: dict[str, str], database: str) -> None:
@@ -134,8 +137,7 @@ DAMAGES = {
 def test_a_damaged_object_is_named(wired: Wire, damage: str) -> None:
     wiring = wired()
     made = run(wiring, wiring.targets[0])
-    key, stored = archive_key(made), made.object_of("archive")
-    assert stored is not None
+    key, stored = archive_key(made), archive(made)
     wiring.store.put(key, DAMAGES[damage](wiring.store.get(key)))
     report = verify(wiring, latest(wiring))
     assert not report.ok
