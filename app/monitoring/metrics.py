@@ -4,6 +4,8 @@ from itertools import product
 
 from prometheus_client import Counter, Histogram
 
+from config.queues import TASK_ROUTES
+
 AI_OUTCOMES = (
     "success",
     "timeout",
@@ -41,10 +43,5 @@ for _kind, _status in product(("caption", "embedding"), ("succeeded", "failed"))
     AI_JOBS.labels(_kind, _status)
 for _publisher, _status in product(("webhook", "sandbox"), ("published", "scheduled", "failed")):
     POST_OUTCOMES.labels(_publisher, _status)
-for _task in (
-    "posts.tasks.publish_now",
-    "posts.tasks.refresh_channel",
-    "ai.tasks.run_job",
-    "ai.tasks.run_priority_job",
-):
+for _task in TASK_ROUTES:
     ENQUEUE_FAILURES.labels(_task)

@@ -114,6 +114,15 @@ class TestMetrics:
         ):
             assert found[name].samples, name
 
+    def test_every_task_that_may_be_sent_is_counted_from_the_start(self, counter):
+        from config import celery_app
+
+        celery_app.loader.import_default_modules()
+        own = {name for name in celery_app.tasks if not name.startswith("celery.")}
+        assert "posts.tasks.publish_scheduled" in own
+        for task in own:
+            assert counter("posthub_enqueue_failures_total", task=task) is not None, task
+
     def test_unapplied_migrations_are_counted_at_most_every_so_often(self, django_assert_num_queries):
         collector = scrape.MigrationsCollector(every=3600)
         value = lambda: next(iter(collector.collect())).samples[0].value  # noqa: E731
