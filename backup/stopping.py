@@ -1,10 +1,8 @@
 """How a run in progress is told to stop: asked for, or out of time."""
 
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Self
 
 from sidecar import OpsError
@@ -96,21 +94,3 @@ class Limit:
 
 def never() -> None:
     """The check of work that nobody stops."""
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put off SIGINT and SIGTERM to the end of the block, so that what it starts is known to who must stop it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread only
-        return
-    came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for late in came:
-        signal.raise_signal(late)

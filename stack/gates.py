@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import pytest
 
+from sidecar import UsageError, signals
 from stack.paths import ROOT, VENV_BIN
+from stack.process import attended
 from stack.programs import find
 
 PACKAGES = ("alerts", "backup", "bench", "dashboards", "exporters", "sidecar", "stack")
+# After these codes of pytest somebody will want to look.
+LEAVES_SOMETHING = (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERNAL_ERROR)
 CODE = (*PACKAGES, "app", "tests")
 
 
@@ -77,8 +82,12 @@ def test(*, gates_only: bool, pytest_arguments: Sequence[str]) -> int:
       ./ops test --gates-only
       ./ops test tests/backup -k retention
     """
-    failed = [] if pytest_arguments else [gate.name for gate in gates() if not _passes(gate)]
-    if not gates_only and not _tests_pass(pytest_arguments):
+    with signals.orderly_end():
+        failed = [] if pytest_arguments else [gate.name for gate in gates() if not _passes(gate)]
+        code = 0 if gates_only else _pytest(pytest_arguments)
+    if code == pytest.ExitCode.USAGE_ERROR:
+        raise UsageError("pytest does not know these arguments", hint="./ops test tests/backup -k retention")
+    if code:
         failed.append("pytest")
     if failed:
         click.echo(f"Error: failed: {', '.join(failed)}", err=True)
@@ -96,16 +105,19 @@ def _passes(gate: Gate) -> bool:
     return done.returncode == 0
 
 
-def _tests_pass(arguments: Sequence[str]) -> bool:
+def _pytest(arguments: Sequence[str]) -> int:
     chosen = arguments or ("-n", str(os.cpu_count() or 2), "--dist", "loadgroup")
     # Not in the checkout, whose path may be too long for the sockets of the servers.
     scratch = tempfile.mkdtemp(prefix="ops-")
     # The app's tests choose their settings themselves; pytest-django must not take a shell's.
     env = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
     command = _python("-m", "pytest", f"--basetemp={scratch}/t", *chosen)
-    done = subprocess.run(command, cwd=ROOT, env={**env, "TMPDIR": scratch}, check=False)
-    if done.returncode == 0:
-        shutil.rmtree(scratch, ignore_errors=True)
-    else:
-        click.echo(f"what the failed tests left is in {scratch}", err=True)
-    return done.returncode == 0
+    code = None
+    try:
+        code = attended(command, cwd=ROOT, env={**env, "TMPDIR": scratch})
+    finally:
+        if code in LEAVES_SOMETHING:
+            click.echo(f"what the failed tests left is in {scratch}", err=True)
+        else:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return code

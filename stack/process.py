@@ -9,8 +9,11 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import AnyStr
+from typing import Any
 
+import psutil
+
+from sidecar.signals import uninterrupted
 from stack import reaper
 from stack.paths import ROOT
 
@@ -35,7 +38,8 @@ class Process:
         self.name = name
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
+        # A child that the reaper has not heard of would outlive us.
+        with log.open("ab") as output, uninterrupted():
             self._child = subprocess.Popen(
                 list(command),
                 stdin=subprocess.DEVNULL,
@@ -45,7 +49,7 @@ class Process:
                 cwd=cwd,
                 start_new_session=True,
             )
-        _REAPER.watch(self.pid)
+            _REAPER.watch(self.pid)
 
     @property
     def pid(self) -> int:
@@ -58,6 +62,10 @@ class Process:
     @property
     def exit_code(self) -> int | None:
         return self._child.poll()
+
+    def listens_on(self, port: int) -> bool:
+        """Whether it, or a process that it started, listens on a TCP port."""
+        return any(port in _listening(pid) for pid in _members(self.pid))
 
     def stop(self, *, number: signal.Signals = signal.SIGTERM, timeout: float = STOP_SECONDS) -> None:
         """Ask the process to end, insist after ``timeout`` seconds, and leave none of its group behind."""
@@ -74,20 +82,56 @@ class Process:
 
 
 @contextmanager
-def guarded(child: subprocess.Popen[AnyStr], *, timeout: float = STOP_SECONDS) -> Iterator[None]:
+def guarded(
+    command: Sequence[str], *, timeout: float = STOP_SECONDS, **options: Any
+) -> Iterator[subprocess.Popen[str]]:
     """A child in a session of its own that does not outlive the block, whatever ends it, nor this process.
 
     Args:
+        command: program and arguments.
         timeout: seconds that it gets to undo what is half done, when the block is left before it has ended.
+        options: of :class:`subprocess.Popen`.
     """
-    _REAPER.watch(child.pid)
+    child = None
     try:
-        yield
+        with uninterrupted():
+            child = subprocess.Popen(list(command), text=True, start_new_session=True, **options)
+            _REAPER.watch(child.pid)
+        yield child
     finally:
-        _stop(child, signal.SIGTERM, timeout)
+        if child is not None:
+            _stop(child, signal.SIGTERM, timeout)
 
 
-def _stop(child: subprocess.Popen[AnyStr], number: signal.Signals, timeout: float) -> None:
+def attended(command: Sequence[str], **options: Any) -> int:
+    """Run a command on this terminal, and return its exit code; what ends us ends it and all that it started.
+
+    It keeps its keyboard, so it is not in a session of its own: a Ctrl-C reaches it by itself.
+    """
+    child = None
+    try:
+        with uninterrupted():
+            child = psutil.Popen(list(command), **options)
+        return int(child.wait())
+    except BaseException as reason:
+        if child is not None:
+            # Of a Ctrl-C it knows, and two are a hurry.
+            told = isinstance(reason, KeyboardInterrupt) and sys.stdin.isatty()
+            _interrupt(child, told=told)
+        raise
+
+
+def _interrupt(child: psutil.Popen, *, told: bool) -> None:
+    with suppress(psutil.NoSuchProcess):
+        family = [child, *child.children(recursive=True)]
+        if not told:
+            child.send_signal(signal.SIGINT)
+        for process in psutil.wait_procs(family, timeout=STOP_SECONDS)[1]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def _stop(child: subprocess.Popen[Any], number: signal.Signals, timeout: float) -> None:
     if child.poll() is None:
         child.send_signal(number)
         with suppress(subprocess.TimeoutExpired):
@@ -95,11 +139,27 @@ def _stop(child: subprocess.Popen[AnyStr], number: signal.Signals, timeout: floa
     _kill(child)
 
 
-def _kill(child: subprocess.Popen[AnyStr]) -> None:
+def _kill(child: subprocess.Popen[Any]) -> None:
     with suppress(ProcessLookupError):  # all of it may have ended
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     _REAPER.forget(child.pid)
+
+
+def _members(group: int) -> Iterator[int]:
+    """The processes of a process group."""
+    for pid in psutil.pids():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(pid) == group:
+                yield pid
+
+
+def _listening(pid: int) -> set[int]:
+    """The TCP ports that a process listens on."""
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        connections = psutil.Process(pid).net_connections("tcp")
+        return {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
+    return set()
 
 
 class _Reaper:

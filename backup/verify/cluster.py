@@ -17,9 +17,9 @@ import psycopg
 from backup.errors import VerificationError
 from backup.postgres.address import Address, clean_environment
 from backup.programs import Programs
-from backup.stopping import uninterrupted
 from sidecar import UsageError
 from sidecar.rootless import rootless
+from sidecar.signals import uninterrupted
 
 PREFIX = "posthub-verify-"
 # Where a server other than PostgreSQL leaves its process' number.
@@ -127,7 +127,7 @@ def _initialise(programs: Programs, folder: Path, superuser: str) -> None:
     if done.returncode != 0:
         raise VerificationError(
             f"initdb failed: {done.stderr.strip()[-400:]}",
-            hint="run: backup doctor; the verification needs PostgreSQL's server programs, and not to be root",
+            hint="run: python -m backup doctor; the verification needs PostgreSQL's server programs, and not to be root",
         )
 
 
@@ -153,7 +153,9 @@ def _wait(process: subprocess.Popen[bytes], folder: Path, address: Address) -> N
             return
         time.sleep(0.05)
     said = (folder / "server.log").read_text(errors="replace").strip()[-400:]
-    raise VerificationError(f"the throwaway server did not start: {said}", hint="run: backup doctor")
+    raise VerificationError(
+        f"the throwaway server did not start: {said}", hint="run: python -m backup doctor"
+    )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -18,8 +18,8 @@ from backup.postgres.address import clean_environment
 from backup.programs import Programs
 from backup.records import Difference
 from backup.redis.maker import keyspaces
-from backup.stopping import uninterrupted
 from backup.verify.cluster import PID_FILE
+from sidecar.signals import uninterrupted
 
 LOAD_SECONDS = 1800.0
 
@@ -116,4 +116,6 @@ def _wait(process: subprocess.Popen[bytes], client: "redis.Redis", folder: Path)
         except RedisError:
             time.sleep(0.05)
     said = (folder / "server.log").read_text(errors="replace").strip()[-400:]
-    raise VerificationError(f"the throwaway Redis did not load the RDB: {said}", hint="run: backup doctor")
+    raise VerificationError(
+        f"the throwaway Redis did not load the RDB: {said}", hint="run: python -m backup doctor"
+    )

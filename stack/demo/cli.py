@@ -1,18 +1,16 @@
 """``./ops demo``."""
 
 import json
-import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 
 import click
 from rich.console import Console
 
-from sidecar import OpsError
+from sidecar import OpsError, signals
 from sidecar.cli import print_json, stderr_console
 from stack.demo import folder as demo_folder
 from stack.demo import frontend, pictures, stock
@@ -21,12 +19,12 @@ from stack.demo.story import Story
 from stack.demo.teller import Teller
 from stack.demo.traffic import Customer, Traffic, customers_of
 from stack.paths import STATE
+from stack.programs import find, missing
 from stack.suite import Suite
 
 TIME_FACTOR = 60.0
 CUSTOMERS = 3
 FAILED = 1
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,25 +55,34 @@ def demo(*, once: bool, as_json: bool, folder: Path, random_ports: bool) -> int:
       ./ops demo --once --json   the facts for a script
     """
     console = stderr_console() if as_json else Console()
-    with _signals_end(), demo_folder.fresh(folder) as place, Teller(console) as teller:
-        web = frontend.files(teller.line)
-        suite = Suite(
-            place, factor=TIME_FACTOR, usual_ports=not random_ports, on_restart=teller.line, web=web
-        )
-        facts = Facts(factor=TIME_FACTOR)
-        try:
-            with ExitStack() as meanwhile:
-                with _reported(facts, as_json=as_json):
-                    _tell(suite, facts, teller, meanwhile)
-                if not once:
-                    teller.busy("running; Ctrl-C ends everything")
-                    threading.Event().wait()
-        finally:
-            _ignore_signals()
-            teller.busy("stopping everything")
-            suite.stop()
-            teller.line("everything is stopped")
+    facts = Facts(factor=TIME_FACTOR)
+    with (
+        signals.orderly_end(), demo_folder.fresh(folder) as place, Teller(console) as teller, ExitStack() as meanwhile
+    ):  # fmt: skip
+        with _reported(facts, as_json=as_json):
+            suite = _suite(place, teller, usual_ports=not random_ports)
+            meanwhile.callback(_stop, suite, teller)
+            _tell(suite, facts, teller, meanwhile)
+        if not once:
+            teller.busy("running; Ctrl-C ends everything")
+            threading.Event().wait()
     return 0 if facts.held else FAILED
+
+
+def _suite(place: Path, teller: Teller, *, usual_ports: bool) -> Suite:
+    for program in ("redis-server", "prometheus", "alertmanager"):
+        if missing(program):
+            teller.busy(f"fetching {program} (only this time)")
+            find(program)
+    web = frontend.files(teller.line)
+    return Suite(place, factor=TIME_FACTOR, usual_ports=usual_ports, on_restart=teller.line, web=web)
+
+
+def _stop(suite: Suite, teller: Teller) -> None:
+    signals.ignore()
+    teller.busy("stopping everything")
+    suite.stop()
+    teller.line("everything is stopped")
 
 
 @contextmanager
@@ -85,6 +92,9 @@ def _reported(facts: Facts, *, as_json: bool) -> Iterator[None]:
         yield
     except OpsError as error:
         facts.error = error.message
+        raise
+    except Exception as error:
+        facts.error = f"{type(error).__name__}: {error}"
         raise
     except BaseException:
         facts.error = "interrupted"
@@ -151,26 +161,3 @@ def _show(suite: Suite, facts: Facts, teller: Teller) -> None:
     )
     shown = sum(step.outcome.held for step in facts.steps)
     teller.line(f"{shown} of {len(facts.steps)} steps held")
-
-
-class _Ended(SystemExit):
-    """SIGTERM or SIGHUP came: leave in an orderly way, with the code that a shell expects."""
-
-
-@contextmanager
-def _signals_end() -> Iterator[None]:
-    """A polite request to end runs the same clean-up as Ctrl-C does, and the first one is enough."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        _ignore_signals()
-        raise KeyboardInterrupt if number == signal.SIGINT else _Ended(128 + number)
-
-    for number in SIGNALS:
-        signal.signal(number, end)
-    yield
-
-
-def _ignore_signals() -> None:
-    """Nothing may interrupt the clean-up; the reaper sees to it if even that is killed."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)

@@ -1,7 +1,6 @@
 """Debian packages fetched and unpacked into the project: no root, and nothing installed on the system."""
 
 import fcntl
-import getpass
 import os
 import shutil
 import subprocess
@@ -89,7 +88,8 @@ def _options(folder: Path) -> list[str]:
     state = {
         "Dir::State::Lists": folder / "apt/lists",
         "Dir::Cache": folder / "apt/cache",
-        "APT::Sandbox::User": getpass.getuser(),
+        # As who we are: root would become _apt, who may not write here.
+        "APT::Sandbox::User": "root",
         "APT::Update::Error-Mode": "any",
     }
     return [word for name, value in state.items() for word in ("-o", f"{name}={value}")]

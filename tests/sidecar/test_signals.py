@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from backup.stopping import uninterrupted
+from sidecar.signals import uninterrupted
 
 
 @pytest.fixture
