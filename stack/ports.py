@@ -6,14 +6,32 @@ import socket
 HOST = "127.0.0.1"
 # Below those that the kernel gives to outgoing connections: none is lost between its choice and its use.
 FREE = range(10_000, 32_000)
+_CLAIMS: list[socket.socket] = []
 
 
 def choose(preferred: int | None = None) -> int:
-    """A port that nobody listens on at this moment."""
-    if preferred is not None and _is_free(preferred):
+    """A port that nobody listens on at this moment.
+
+    Args:
+        preferred: taken if it is free and no other start of ours has it in mind.
+    """
+    if preferred is not None and _is_free(preferred) and _claim(preferred):
         return preferred
     port = random.choice(FREE)
     return port if _is_free(port) else choose()
+
+
+def _claim(port: int) -> bool:
+    """Keep a usual port from other starts of ours, until this process ends: between choice and use pass seconds."""
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        # An abstract name: known to the whole machine (or container), and gone with its owner.
+        claim.bind(f"\0posthub-ops-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    _CLAIMS.append(claim)
+    return True
 
 
 def _is_free(port: int) -> bool:

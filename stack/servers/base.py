@@ -123,7 +123,7 @@ class Server(ABC):
         )
         self._process = process
         wait_for(
-            lambda: not process.running or self.is_ready(),
+            lambda: not process.running or (self.is_ready() and self._is_answered_by(process)),
             timeout=START_SECONDS,
             what=f"{self.name} on port {self.port} answering",
             hint=f"read {self.log}",
@@ -133,3 +133,7 @@ class Server(ABC):
                 f"{self.name} ended at once with exit code {process.exit_code}:\n{process.log_tail()}",
                 hint=f"read {self.log}",
             )
+
+    def _is_answered_by(self, process: Process) -> bool:
+        """Whether this one answers: somebody else may have been faster on its port."""
+        return not self.url or process.listens_on(self.port)
