@@ -7,10 +7,12 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -18,15 +20,27 @@ LOCK = ROOT / "locks" / "dev.txt"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed"
 MODULE = "stack"
+STOP_SECONDS = 10.0
+TICK_SECONDS = 0.2
+_CAME: "list[int]" = []
 
 
 def main() -> None:
     """Install what is missing, then become ``python -m stack``."""
-    _ensure()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, lambda number, _: _CAME.append(number))
+    try:
+        _ensure()
+    except OSError as error:
+        _fail(f"{error.strerror}: {error.filename}", f"make {ROOT} a folder that you can write to")
+    # The database of the caller's shell is none of ours.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     # matplotlib would keep its list of fonts in the user's home folder.
     environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "VIRTUAL_ENV": str(VENV), "MPLCONFIGDIR": str(ROOT / ".ops/matplotlib"),
+        **inherited, "PYTHONPATH": str(ROOT), "VIRTUAL_ENV": str(VENV), "MPLCONFIGDIR": str(ROOT / ".ops/matplotlib"),
     }  # fmt: skip
+    _leave_if_asked()
     os.execve(PYTHON, [str(PYTHON), "-m", MODULE, *sys.argv[1:]], environment)
 
 
@@ -37,11 +51,29 @@ def _ensure() -> None:
     state = ROOT / ".ops"
     state.mkdir(exist_ok=True)
     with (state / "setup.lock").open("w") as handle:
-        # Two first starts at once: the second waits and finds everything done.
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        _wait_for_others(handle)  # and find everything done, perhaps
         if _installed() != wanted:
             _install(state / "setup.log")
             STAMP.write_text(wanted)
+
+
+def _wait_for_others(handle: IO[str]) -> None:
+    """Of two first starts at once the second one waits."""
+    said = False
+    while not _is_ours(handle):
+        if not said:
+            _say("another start is installing into .venv; waiting for it")
+        said = True
+        time.sleep(TICK_SECONDS)
+        _leave_if_asked()
+
+
+def _is_ours(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _identity() -> str:
@@ -85,12 +117,50 @@ def _venv_hint() -> str:
 
 def _run(command: "list[str]", log: Path, what: str, hint: str) -> None:
     with log.open("ab") as output:
-        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, check=False)
-    if done.returncode != 0:
+        # In a session of its own: a Ctrl-C is for us, and what it ends is all that was started.
+        child = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True
+        )
+    try:
+        code = _wait(child)
+    finally:
+        _end(child)
+    if code != 0:
         last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-3:]
         _say("\n".join(["", *last]))
-        _say(f"Error: {what} failed; all of it is in {log}\nTry: {hint}")
-        sys.exit(1)
+        _fail(f"{what} failed; all of it is in {log}", hint)
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """Leave no process of the child's behind."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, number)
+            child.wait(STOP_SECONDS)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            pass
+
+
+def _wait(child: "subprocess.Popen[bytes]") -> int:
+    while True:
+        try:
+            return child.wait(TICK_SECONDS)
+        except subprocess.TimeoutExpired:
+            _leave_if_asked()
+
+
+def _leave_if_asked() -> None:
+    """Signals are noted and looked at here, so that none comes between a start and our knowing of it."""
+    if _CAME:
+        _say("Interrupted; the next start does it again")
+        sys.exit(128 + _CAME[0])
+
+
+def _fail(what: str, hint: str) -> NoReturn:
+    _say(f"Error: {what}\nTry: {hint}")
+    sys.exit(1)
 
 
 def _say(text: str) -> None:
