@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stack.paths import ROOT
+from stack.ports import HOST
 from stack.programs import find, postgres_bin
 from stack.servers import ObjectStore, Postgres, Redis
 
@@ -70,6 +71,7 @@ def exporter(sources: Sources) -> Mapping[str, str]:
     """For ``python -m exporters``."""
     return {
         **machine(sources.scratch),
+        "CELERY_EXPORTER_HOST": HOST,
         "CELERY_EXPORTER_BROKER_URL": sources.redis.url,
         "CELERY_EXPORTER_DATABASE_URL": sources.postgres.url,
         "CELERY_EXPORTER_WORKER_TIMEOUT": str(sources.worker_timeout),

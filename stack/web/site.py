@@ -16,7 +16,7 @@ CADDYFILE = """\
 	admin off
 	auto_https off
 	persist_config off
-	storage file_system {state}
+	storage file_system `{state}`
 }}
 
 http://:{port} {{
@@ -25,7 +25,7 @@ http://:{port} {{
 		reverse_proxy {host}:{api}
 	}}
 	handle {{
-		root * {files}
+		root * `{files}`
 		header {{
 {headers}
 		}}
