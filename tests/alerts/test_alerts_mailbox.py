@@ -44,7 +44,7 @@ class Imap(socketserver.StreamRequestHandler):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate and is not on this machine")
+        pytest.skip("openssl makes the certificate and is not on PATH; apt-get install openssl")
     made = tmp_path_factory.mktemp("imap")
     certificate(made)
     return made

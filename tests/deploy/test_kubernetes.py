@@ -26,7 +26,8 @@ SECRETS = {
 def _all(name: str) -> list[Document]:
     if builder() is None:
         pytest.skip(
-            "neither kubectl nor kustomize is on this machine; the plain files are tested all the same"
+            "overlays are not built: neither kubectl nor kustomize is on PATH; apt-get install kubernetes-client "
+            "(the plain files are tested all the same)"
         )
     return built(name)
 

@@ -22,7 +22,9 @@ def _jobs() -> list[tuple[str, dict[str, Any]]]:
 def test_actionlint_finds_nothing() -> None:
     actionlint = shutil.which("actionlint")
     if actionlint is None:
-        pytest.skip("actionlint is not on this machine; GitHub runs it")
+        pytest.skip(
+            "actionlint is not on PATH; go install github.com/rhysd/actionlint/cmd/actionlint@latest (GitHub runs it)"
+        )
     done = subprocess.run([actionlint, *map(str, WORKFLOWS)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 

@@ -103,7 +103,7 @@ def test_the_killed_worker_was_seen_and_told(story: dict[str, Any]) -> None:
     assert 0 < worker["seconds_to_resolved"] < 120
 
 
-@pytest.mark.skipif(web.why_not() is not None, reason="no Node.js: tests/frontend says more")
+@pytest.mark.skipif(web.why_not() is not None, reason=f"no web frontend: {web.why_not()}")
 def test_the_web_frontend_is_named_first(story: dict[str, Any]) -> None:
     assert next(iter(story["urls"])) == "PostHub"
 

@@ -68,7 +68,9 @@ def expressions(folder):
 
 
 @pytest.mark.skipif(
-    "CELERY_MIXIN" not in os.environ, reason="CELERY_MIXIN=FOLDER names a checkout of celery-mixin"
+    "CELERY_MIXIN" not in os.environ,
+    reason="no celery-mixin to compare with; git clone https://github.com/danihodovic/celery-exporter, "
+    "and CELERY_MIXIN=its celery-mixin folder",
 )
 def test_every_query_of_the_public_mixin_finds_its_series_and_labels():
     known = {**PUBLIC, **QUEUE}
