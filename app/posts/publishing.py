@@ -11,7 +11,7 @@ from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 Status = Post.Status
 # The clocks of the machine that set the time and of this one.
 CLOCK_TOLERANCE = timedelta(seconds=30)
+# A customer's change holds the row for milliseconds; what holds it longer shall not hold up a worker as well.
+LOCK_TIMEOUT = "5s"
 
 
 class GaveUpError(Exception):
@@ -32,7 +34,11 @@ class GaveUpError(Exception):
 
 def publish(pk: str, claimant: str) -> str:
     """Publish the post if it waits for that. Raises UnreachableError if another attempt is due, GaveUpError if none is left."""
-    post = _claim(pk, claimant)
+    try:
+        post = _claim(pk, claimant)
+    except OperationalError as error:
+        reason = type(error.__cause__).__name__  # LockNotAvailable, or that the database is away
+        raise UnreachableError(f"the post could not be claimed ({reason})") from error
     if post is None:
         return "nothing to do"
     try:
@@ -52,9 +58,11 @@ def _claim(pk: str, claimant: str) -> Post | None:
     waiting = Q(status=Status.SCHEDULED, scheduled_at__lte=timezone.now() + CLOCK_TOLERANCE)
     # Same message, delivered again because its worker died: time limits are far below the visibility timeout.
     mine = Q(status=Status.PUBLISHING, claimed_by=claimant)
-    post = (
-        Post.objects.select_for_update(skip_locked=True, of=("self",)).filter(waiting | mine, pk=pk).first()
-    )
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+    # Waits, for a post skipped while it is being edited would lie until its message is taken for lost. Then the
+    # filter is applied to the row as it has become, so that the second of two tasks finds nothing.
+    post = Post.objects.select_for_update(of=("self",)).filter(waiting | mine, pk=pk).first()
     if post is None:
         return None
     if post.attempts >= settings.PUBLISH_MAX_ATTEMPTS:

@@ -1,11 +1,12 @@
 """A post on its way out: run twice, run together, die half-way, give up."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
-from django.db import connection
+from django.db import connection, connections, transaction
 from django.db.utils import IntegrityError
 from django.utils import timezone
 
@@ -13,6 +14,7 @@ from posts import publishing, services, tasks
 from posts.models import Post
 from posts.publishers import UnreachableError
 from posts.publishers.sandbox import SandboxPublisher
+from stack.waiting import wait_for
 
 pytestmark = pytest.mark.django_db
 
@@ -317,5 +319,50 @@ def test_cancelling_races_with_publishing_and_one_wins(make_post, calls, message
     if outcomes["cancel"] == "conflict":
         assert (outcomes["publish"], post.status) == ("published", "published")
     else:
-        # Either it saw the draft, or it met the lock and skipped the row.
+        # It saw the draft, at once or after the wait for the lock.
         assert (outcomes["publish"], post.status, calls) == ("nothing to do", "draft", [])
+
+
+@pytest.fixture
+def other():
+    """Runs something on a connection of its own, beside the test's."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+        pool.submit(connections.close_all)
+
+
+def waits_for_us():
+    """Whether another connection waits for a lock that this one holds."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+        )
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_post_that_is_being_edited_is_published_after_the_edit(make_post, calls, messages, other):
+    post = make_post(status="scheduled", sent_at=timezone.now())
+    with transaction.atomic():
+        services.edit(post, {"text": "better"})
+        task = other.submit(tasks.publish_now.apply, (str(post.pk),))
+        wait_for(
+            lambda: waits_for_us() or task.done(), timeout=10, what="the wait for the edit", hint="_claim"
+        )
+        assert not task.done()
+    assert task.result(10).get() == "published"
+    post.refresh_from_db()
+    assert (post.status, post.text, post.attempts, calls) == ("published", "better", 1, [post.pk])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_post_that_stays_locked_is_tried_again_later(make_post, calls, messages, other, monkeypatch):
+    monkeypatch.setattr(publishing, "LOCK_TIMEOUT", "50ms")
+    post = make_post(status="scheduled")
+    with transaction.atomic():
+        services.edit(post, {"text": "better"})
+        with pytest.raises(UnreachableError, match="LockNotAvailable"):
+            other.submit(publishing.publish, str(post.pk), "task-1").result(10)
+    post.refresh_from_db()
+    assert (post.status, post.attempts, calls) == ("scheduled", 0, [])
+    assert publishing.publish(str(post.pk), "task-1") == "published"
