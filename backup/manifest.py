@@ -159,7 +159,8 @@ class Manifest(Part):
 
 def damaged(where: str, how: str) -> CatalogueError:
     return CatalogueError(
-        f"{where} is damaged: {how}", hint="restore from another backup; take a new one with: backup run"
+        f"{where} is damaged: {how}",
+        hint="restore from another backup; take a new one with: python -m backup run",
     )
 
 

@@ -11,7 +11,7 @@ from sidecar.cli import main as run_command
 from sidecar.errors import OpsError
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Grafana dashboards: build, check, push, render."""
 
@@ -78,4 +78,4 @@ def push(url: str, token_file: Path | None, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, prog="dashboards")
+    run_command(main, prog="python -m dashboards")

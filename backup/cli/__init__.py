@@ -49,7 +49,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__)
+@click.version_option(__version__, prog_name="backup")
 def backup() -> None:
     """Back up PostgreSQL and Redis, prove each backup by restoring it, and keep what a policy wants kept.
 
@@ -63,4 +63,4 @@ def backup() -> None:
 def main() -> NoReturn:
     # Ended by a supervisor is ended like by Ctrl-C: what is half done is undone.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    cli.main(backup, prog="backup")
+    cli.main(backup, prog="python -m backup")

@@ -76,7 +76,7 @@ def find(wiring: Wiring, database: str | None, backup_id: str, *, strict: bool =
             if backup_id == "latest":
                 _tell_of_later(history, found, strict=strict)
             return found
-    raise UsageError(f"there is no backup {backup_id}", hint="list what is there: backup list")
+    raise UsageError(f"there is no backup {backup_id}", hint="list what is there: python -m backup list")
 
 
 def _named(wiring: Wiring, database: str | None) -> str:

@@ -1,4 +1,4 @@
-"""``backup doctor``."""
+"""``python -m backup doctor``."""
 
 from dataclasses import asdict
 
@@ -18,7 +18,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
     \b
     Example:
-      backup doctor
+      python -m backup doctor
     """
     wiring = load()
     checks = list(examine(wiring))

@@ -1,4 +1,4 @@
-"""``backup drill``."""
+"""``python -m backup drill``."""
 
 import click
 
@@ -23,7 +23,7 @@ def drill(ctx: click.Context, backup_id: str, dry_run: bool, database: str | Non
 
     \b
     Example:
-      backup drill latest
+      python -m backup drill latest
     """
     wiring = load()
     name = postgres_target(wiring, database).name

@@ -1,4 +1,4 @@
-"""``backup list``."""
+"""``python -m backup list``."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def list_backups(database: str | None, as_json: bool) -> None:
 
     \b
     Example:
-      backup list --database posthub
+      python -m backup list --database posthub
     """
     wiring = load(only_looks=True)
     catalogue = read(wiring, [database] if database else None)

@@ -1,4 +1,4 @@
-"""``backup promote``."""
+"""``python -m backup promote``."""
 
 import click
 
@@ -30,7 +30,7 @@ def promote(
 
     \b
     Example:
-      backup promote posthub_restored_20261123t050000z
+      python -m backup promote posthub_restored_20261123t050000z
     """
     wiring = load()
     target = postgres_target(wiring, database)
@@ -74,4 +74,4 @@ def _show(swap: Swap, *, as_json: bool) -> None:
     said = "was promoted before, nothing was done" if swap.done else "is in production"
     click.echo(f"{swap.incoming} {said}; its name is {swap.production}")
     if swap.kept:
-        click.echo(f"the old one is {swap.kept}; back with: backup rollback")
+        click.echo(f"the old one is {swap.kept}; back with: python -m backup rollback")

@@ -1,4 +1,4 @@
-"""``backup prune``."""
+"""``python -m backup prune``."""
 
 import click
 from rich.table import Table
@@ -21,7 +21,7 @@ def prune(dry_run: bool, database: str | None, as_json: bool) -> None:
 
     \b
     Example:
-      backup prune --dry-run
+      python -m backup prune --dry-run
     """
     wiring = load()
     results = {}

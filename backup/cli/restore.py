@@ -1,4 +1,4 @@
-"""``backup restore``."""
+"""``python -m backup restore``."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,14 +49,14 @@ def restore(
 ) -> None:  # fmt: skip
     """Restore a backup into a new database beside production's, and prove it there.
 
-    Production is not touched; `backup promote` puts the new database in its place. Interrupted anywhere, run it again:
-    what was proven is found, even in production's place, what was not is made anew.
+    Production is not touched; `python -m backup promote` puts the new database in its place. Interrupted anywhere,
+    run it again: what was proven is found, even in production's place, what was not is made anew.
 
     \b
     Examples:
-      backup restore latest
-      backup restore 20261123T050000Z-ab12cd --into posthub_yesterday
-      backup restore latest --table posts_post --table posts_channel
+      python -m backup restore latest
+      python -m backup restore 20261123T050000Z-ab12cd --into posthub_yesterday
+      python -m backup restore latest --table posts_post --table posts_channel
     """
     if (wanted and to) or (schema and not wanted) or (into and to):
         raise UsageError("these options do not go together", hint="--into, or --table with --schema, or --to")
@@ -197,7 +197,7 @@ def _show(restored: Restored) -> None:
     for note in restored.notes:
         click.echo(f"  note: {note}")
     if restored.ok and not restored.promoted:
-        click.echo(f"next: backup promote {restored.into}")
+        click.echo(f"next: python -m backup promote {restored.into}")
 
 
 def _show_differences(differences: tuple[Difference, ...] | list[Difference]) -> None:

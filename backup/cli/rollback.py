@@ -1,4 +1,4 @@
-"""``backup rollback``."""
+"""``python -m backup rollback``."""
 
 import click
 
@@ -26,7 +26,7 @@ def rollback(yes_i_mean: str | None, dry_run: bool, database: str | None, as_jso
 
     \b
     Example:
-      backup rollback --yes-i-mean posthub
+      python -m backup rollback --yes-i-mean posthub
     """
     wiring = load()
     production = wiring.production(postgres_target(wiring, database))

@@ -1,4 +1,4 @@
-"""``backup run``."""
+"""``python -m backup run``."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -39,8 +39,8 @@ def run(and_verify: bool, database: str | None, as_json: bool) -> None:
 
     \b
     Examples:
-      backup run --json
-      backup run --verify
+      python -m backup run --json
+      python -m backup run --verify
     """
     wiring = load()
     targets = (wiring.target(database),) if database else wiring.targets
@@ -111,7 +111,7 @@ def _prove(wiring: Wiring, manifest: Manifest) -> None:
     if not report.ok:
         raise OpsError(
             f"{manifest.id} failed its verification: {report.differences[0]}",
-            hint=f"backup show {manifest.id}",
+            hint=f"python -m backup show {manifest.id}",
         )
 
 

@@ -1,4 +1,4 @@
-"""``backup serve``."""
+"""``python -m backup serve``."""
 
 import click
 
@@ -12,6 +12,6 @@ def serve() -> None:
 
     \b
     Example:
-      BACKUP_SCHEDULE="0 2 * * *" backup serve
+      BACKUP_SCHEDULE="0 2 * * *" python -m backup serve
     """
     run_service(load())

@@ -1,4 +1,4 @@
-"""``backup show``."""
+"""``python -m backup show``."""
 
 import click
 from rich.table import Table
@@ -18,7 +18,7 @@ def show(backup_id: str, database: str | None, as_json: bool) -> None:
 
     \b
     Example:
-      backup show latest
+      python -m backup show latest
     """
     entry = find(load(only_looks=True), database, backup_id)
     if as_json:

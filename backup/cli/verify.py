@@ -1,4 +1,4 @@
-"""``backup verify``."""
+"""``python -m backup verify``."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,8 +35,8 @@ def verify(
 
     \b
     Examples:
-      backup verify latest
-      backup verify --all-unverified
+      python -m backup verify latest
+      python -m backup verify --all-unverified
     """
     if all_unverified and backup_id:
         raise UsageError("an id and --all-unverified do not go together", hint="give one of the two")

@@ -9,7 +9,7 @@ from backup.programs import Programs
 from backup.stopping import never
 
 Check = Callable[[], None]
-_HINT = "read pg_dump's message; run: backup doctor"
+_HINT = "read pg_dump's message; run: python -m backup doctor"
 
 
 @contextmanager

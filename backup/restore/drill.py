@@ -62,7 +62,7 @@ def drill(wiring: Wiring, entry: Entry, telling: Telling | None = None) -> Drill
     telling = telling or Telling()
     manifest, parent = entry.manifest, wiring.settings.work_dir
     if manifest.kind != "postgres":
-        raise UsageError(f"{entry.id} is a backup of Redis", hint="practise with: backup verify")
+        raise UsageError(f"{entry.id} is a backup of Redis", hint="practise with: python -m backup verify")
     sweep_folders(parent)
     began = wiring.clock()
     with wiring.journal(manifest.database).attempt("drill", backup=entry.id) as attempt:
@@ -75,7 +75,9 @@ def drill(wiring: Wiring, entry: Entry, telling: Telling | None = None) -> Drill
         rpo = (began - manifest.taken).total_seconds()
         attempt.set(measures={"rto": round(done.rto, 3), "rpo": round(rpo, 3)})
         if not done.ok:
-            attempt.fail(VerificationError(f"the drill failed: {done.differences[0]}", hint="backup drill"))
+            attempt.fail(
+                VerificationError(f"the drill failed: {done.differences[0]}", hint="python -m backup drill")
+            )
     return Drilled(done.restored, done.rto, rpo, done.stages, done.differences)
 
 

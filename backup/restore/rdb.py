@@ -35,6 +35,6 @@ def write_rdb(wiring: Wiring, entry: Entry, target: Path, telling: Telling | Non
         if differences:
             raise VerificationError(
                 f"{entry.id} is damaged, nothing was written: {differences[0]}",
-                hint="take another one: backup list",
+                hint="take another one: python -m backup list",
             )
         files["rdb"].replace(target)

@@ -135,7 +135,9 @@ def restore(
             _restore(work)
             attempt.set(measures={"seconds": round(sum(work.stages.seconds.values()), 3)})
             if differences := work.findings.differences:
-                attempt.fail(VerificationError(f"{into} is not proven: {differences[0]}", hint="backup list"))
+                attempt.fail(
+                    VerificationError(f"{into} is not proven: {differences[0]}", hint="python -m backup list")
+                )
     return Restored(
         into,
         entry.manifest,
@@ -156,7 +158,8 @@ def check(server: Databases, entry: Entry, production: str, into: str, *, again:
     """
     if into == production:
         raise UsageError(
-            f"{into} is the live database", hint="restore into a new one with --into, then: backup promote"
+            f"{into} is the live database",
+            hint="restore into a new one with --into, then: python -m backup promote",
         )
     if not names.fits(into):
         raise UsageError(f"{into!r} is too long for a database's name", hint="give --into at most 63 bytes")
@@ -218,7 +221,7 @@ def _fetch(work: _Work, folder: Path) -> dict[str, Path]:
         told = "; ".join(map(str, differences)) or "it has no archive"
         raise VerificationError(
             f"{work.entry.id} is damaged, nothing was restored: {told}",
-            hint="take another one: backup list; the newest proven one is marked verified",
+            hint="take another one: python -m backup list; the newest proven one is marked verified",
         )
     return files
 

@@ -61,7 +61,9 @@ def plan_promotion(server: Databases, database: str, restored: str | None, now: 
     if restored is None or (restored not in marks and current is not None and current.origin == restored):
         if current is not None and current.state == "promoted":
             return Swap(production, current.origin, current.partner, current, done=True)
-        raise UsageError("there is no restored database to promote", hint="make one: backup restore")
+        raise UsageError(
+            "there is no restored database to promote", hint="make one: python -m backup restore"
+        )
     mark = _promotable(server, database, marks.get(restored), restored)
     kept = names.before(production, now) if server.exists(production) else ""
     return Swap(production, restored, kept, mark)
@@ -82,7 +84,7 @@ def plan_rollback(server: Databases, now: datetime) -> Swap:
     if not mark.partner or not server.exists(mark.partner):
         raise UsageError(
             f"the database that {production} replaced is not there any more",
-            hint="restore a backup from before: backup list",
+            hint="restore a backup from before: python -m backup list",
         )
     return Swap(production, mark.partner, names.undone(production, now), mark)
 
@@ -139,11 +141,11 @@ def _newest(marks: dict[str, Mark], database: str) -> str | None:
 
 def _promotable(server: Databases, database: str, mark: Mark | None, name: str) -> Mark:
     if not server.exists(name):
-        raise UsageError(f"there is no database {name}", hint="make one: backup restore")
+        raise UsageError(f"there is no database {name}", hint="make one: python -m backup restore")
     if mark is None or mark.state not in ("restored", "undone", "before"):
         raise UsageError(
             f"{name} was not made by a restore" if mark is None else f"{name} is {mark.state}",
-            hint="restore into a new database: backup restore",
+            hint="restore into a new database: python -m backup restore",
         )
     if mark.database != database:
         raise UsageError(
@@ -153,7 +155,7 @@ def _promotable(server: Databases, database: str, mark: Mark | None, name: str) 
     if mark.differences:
         raise UsageError(
             f"{name} is not proven: it differs from its backup in {mark.differences} things",
-            hint="read what restore said; restore an older backup: backup list",
+            hint="read what restore said; restore an older backup: python -m backup list",
         )
     return mark
 

@@ -58,7 +58,7 @@ def chosen(manifest: Manifest, wanted: Sequence[str]) -> list[Table]:
     if unknown := [name for name in names if name not in known]:
         raise UsageError(
             f"{manifest.id} has no table {', '.join(unknown)}",
-            hint=f"see which it has: backup show {manifest.id}",
+            hint=f"see which it has: python -m backup show {manifest.id}",
         )
     tables = [known[name] for name in dict.fromkeys(names)]
     if len({table.name for table in tables}) < len(tables):
@@ -89,7 +89,7 @@ def restore_tables(
         if damages:
             raise VerificationError(
                 f"{entry.id} is damaged, nothing was restored: {damages[0]}",
-                hint="take another one: backup list",
+                hint="take another one: python -m backup list",
             )
         telling.step(STEPS[2])
         rewriting = Rewriting(tables, side.schema, _quoted(side, tables))
@@ -200,7 +200,7 @@ def _load(wiring: Wiring, entry: Entry, archive: Path, rewriting: Rewriting, sid
     with (
         child_access(side.database) as (env, fds),
         ChildSource(
-            source_command, env=clean_environment(), hint="backup doctor", check=wiring.stop.check
+            source_command, env=clean_environment(), hint="python -m backup doctor", check=wiring.stop.check
         ) as source,
         subprocess.Popen(
             command,
@@ -269,7 +269,7 @@ def _compare(wiring: Wiring, archive: Path, rewriting: Rewriting, side: Side) ->
 def _expected(wiring: Wiring, archive: Path, rewriting: Rewriting) -> dict[Key, Digest]:
     command = _selected(wiring.programs, archive, rewriting.tables, "--data-only")
     with ChildSource(
-        command, env=clean_environment(), hint="backup doctor", check=wiring.stop.check
+        command, env=clean_environment(), hint="python -m backup doctor", check=wiring.stop.check
     ) as source:
         return digests(rewriting.lines(_lines(source)))
 
@@ -282,7 +282,9 @@ def _found(wiring: Wiring, side: Side) -> dict[Key, Digest]:
     ]  # fmt: skip
     with (
         child_access(side.database) as (env, fds),
-        ChildSource(command, env=env, pass_fds=fds, hint="backup doctor", check=wiring.stop.check) as source,
+        ChildSource(
+            command, env=env, pass_fds=fds, hint="python -m backup doctor", check=wiring.stop.check
+        ) as source,
     ):
         return digests(_lines(source))
 

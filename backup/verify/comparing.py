@@ -21,7 +21,7 @@ from backup.verify.columns import equal_in_order
 from backup.verify.digests import Digest, Key, compare, digests
 
 Check = Callable[[], None]
-_HINT = "read the message; run: backup doctor"
+_HINT = "read the message; run: python -m backup doctor"
 # Definitions are printed alike only by the same major version.
 _DATA = {"TABLE DATA", "BLOBS", "SEQUENCE SET"}
 

@@ -94,7 +94,7 @@ def _problem(failure: BaseException) -> OpsError:
     """What the backup has; what is no fault of its own is raised."""
     if isinstance(failure, zstandard.ZstdError):
         return VerificationError(
-            f"decompression failed: {failure}", hint="restore from another backup: backup list"
+            f"decompression failed: {failure}", hint="restore from another backup: python -m backup list"
         )
     if isinstance(failure, VerificationError):
         return failure

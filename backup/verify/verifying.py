@@ -74,7 +74,7 @@ def verify(wiring: Wiring, entry: Entry, progress: Progress = silent) -> Report:
         )
         store.put(layout.report(report.database, report.backup, report.finished), encode(report))
         if not report.ok:
-            attempt.fail(OpsError(_first(report), hint=f"backup show {report.backup}"))
+            attempt.fail(OpsError(_first(report), hint=f"python -m backup show {report.backup}"))
     _tell(report)
     return report
 

@@ -103,7 +103,9 @@ class Bench:
         begin = time.monotonic()
         facts, rss = self._backup("verify", "latest")
         if not facts["ok"]:
-            raise OpsError(f"the verification found {facts['differences'][0]}", hint="backup verify")
+            raise OpsError(
+                f"the verification found {facts['differences'][0]}", hint="python -m backup verify"
+            )
         return Measured(facts["restore_seconds"], time.monotonic() - begin, rss, facts["stages"])
 
     @property

@@ -80,7 +80,7 @@ def test_bad_input(
         settings["BACKUP_OFFSITE_STORE_URL"] = settings["BACKUP_STORE_URL"]
     for variable, value in settings.items():
         monkeypatch.setenv(variable, value)
-    assert run_cli(backup, ["run"], prog="backup") == 2
+    assert run_cli(backup, ["run"], prog="python -m backup") == 2
     err = capsys.readouterr().err
     assert said in err
     assert err.startswith("Error: ")
@@ -100,7 +100,7 @@ def test_a_folder_that_is_not_mounted(
     folder = tmp_path / "mnt" / "nas"
     for variable, value in {**environ, "BACKUP_STORE_URL": f"file://{folder}"}.items():
         monkeypatch.setenv(variable, value)
-    assert run_cli(backup, ["run"], prog="backup") == 2
+    assert run_cli(backup, ["run"], prog="python -m backup") == 2
     assert f"mkdir -p {folder}" in capsys.readouterr().err
     assert not folder.parent.exists()
 
@@ -115,7 +115,7 @@ def test_wrong_key_and_missing_bucket(
     ):
         for variable, value in {**environ, **bucket, **changes}.items():
             monkeypatch.setenv(variable, value)
-        assert run_cli(backup, ["run"], prog="backup") == 2
+        assert run_cli(backup, ["run"], prog="python -m backup") == 2
         err = capsys.readouterr().err
         assert err.startswith("Error: check of ")
         assert "something-else" not in err
@@ -134,7 +134,7 @@ def test_a_server_newer_than_the_client(
         program.chmod(0o755)
     for variable, value in {**environ, "BACKUP_POSTGRES_BIN": str(tmp_path / "bin")}.items():
         monkeypatch.setenv(variable, value)
-    assert run_cli(backup, ["run"], prog="backup") == 2
+    assert run_cli(backup, ["run"], prog="python -m backup") == 2
     err = capsys.readouterr().err
     assert "pg_dump is 12.3: a dump needs one as new as the server" in err
     assert "BACKUP_POSTGRES_BIN" in err
@@ -147,14 +147,14 @@ def test_several_databases_need_a_choice(
     urls = ",".join(f"{name}={postgres.url_for(new_database('SELECT 1'))}" for name in ("one", "two"))
     for variable, value in {**environ, "BACKUP_DATABASE_URLS": urls}.items():
         monkeypatch.setenv(variable, value)
-    assert run_cli(backup, ["verify"], prog="backup") == 2
+    assert run_cli(backup, ["verify"], prog="python -m backup") == 2
     assert "choose with --database: one, two" in capsys.readouterr().err
-    assert run_cli(backup, ["run", "--json"], prog="backup") == 0
+    assert run_cli(backup, ["run", "--json"], prog="python -m backup") == 0
     assert '"database": "two"' in capsys.readouterr().out
 
 
 def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_cli(backup, ["--help"], prog="backup") == 0
+    assert run_cli(backup, ["--help"], prog="python -m backup") == 0
     assert "doctor" in capsys.readouterr().out
-    assert run_cli(backup, ["nonsense"], prog="backup") == 2
+    assert run_cli(backup, ["nonsense"], prog="python -m backup") == 2
     assert "Try:" in capsys.readouterr().err

@@ -363,7 +363,7 @@ def test_one_ping_for_a_whole_job(
     for urls, said in ((f"a={postgres.url_for('nobody')},b={whole}", "/fail a"), (f"a={whole}", "/ok")):
         for variable, value in {**settings, "BACKUP_DATABASE_URLS": urls}.items():
             monkeypatch.setenv(variable, value)
-        run_cli(backup, ["run", "--verify"], prog="backup")
+        run_cli(backup, ["run", "--verify"], prog="python -m backup")
         assert [call.partition(":")[0] for call in calls] == ["/start", said]
         calls.clear()
 

@@ -21,7 +21,7 @@ def grafana() -> Iterator[GrafanaDouble]:
 def push(grafana: GrafanaDouble, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     def push(token: str = EDITOR, *more: str) -> int:
         monkeypatch.setenv("GRAFANA_TOKEN", token)
-        return run(main, ["push", "--url", grafana.url, *more], prog="dashboards")
+        return run(main, ["push", "--url", grafana.url, *more], prog="python -m dashboards")
 
     return push
 
@@ -121,7 +121,7 @@ def test_a_broken_grafana_is_named(grafana: GrafanaDouble, push, capsys) -> None
 )
 def test_an_address_without_grafana(monkeypatch: pytest.MonkeyPatch, capsys, url: str, code: int) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("GRAFANA_TOKEN", EDITOR)
-    assert run(main, ["push", "--url", url], prog="dashboards") == code
+    assert run(main, ["push", "--url", url], prog="python -m dashboards") == code
     said = capsys.readouterr().err
     assert "Try: " in said
     assert "hidden" not in said

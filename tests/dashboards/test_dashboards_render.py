@@ -106,7 +106,7 @@ def test_a_password_in_the_address_is_not_told(
     url = "http://admin:hidden@127.0.0.1:9"
     monkeypatch.setenv("PROMETHEUS_URL", url)
     argv = ["render", *(["--prometheus-url", url] if named == "option" else []), "--out", str(tmp_path)]
-    assert run(main, argv, prog="dashboards") == 1
+    assert run(main, argv, prog="python -m dashboards") == 1
     said = capsys.readouterr().err
     assert "Prometheus at http://127.0.0.1:9 does not answer" in said
     assert "hidden" not in said
@@ -123,13 +123,14 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "file").touch()
     with PrometheusDouble() as double:
         argv = ["render", "--prometheus-url", double.url, "--out", str(tmp_path / "file" / "pictures")]
-        assert run(main, argv, prog="dashboards") == 1
+        assert run(main, argv, prog="python -m dashboards") == 1
     assert "--out a folder that you may write into" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:9090", "http://", "ftp://127.0.0.1", "http://[::1"])
 def test_what_is_no_address_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str) -> None:
-    assert run(main, ["render", "--prometheus-url", url, "--out", str(tmp_path)], prog="dashboards") == 2
+    argv = ["render", "--prometheus-url", url, "--out", str(tmp_path)]
+    assert run(main, argv, prog="python -m dashboards") == 2
     assert "is not an address of Prometheus" in capsys.readouterr().err
 
 
@@ -146,7 +147,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
             "--out",
             str(tmp_path),
         ]
-        assert run(main, argv, prog="dashboards") == 0
+        assert run(main, argv, prog="python -m dashboards") == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "posthub-overview.png")
 
 
@@ -163,13 +164,13 @@ def test_errors_say_what_to_do(
 ) -> None:
     with PrometheusDouble(mode) as double:
         argv = ["render", "--prometheus-url", double.url, "--out", str(tmp_path), *more]
-        assert run(main, argv, prog="dashboards") == code
+        assert run(main, argv, prog="python -m dashboards") == code
     assert said in capsys.readouterr().err
 
 
 def test_no_prometheus_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["render", "--prometheus-url", "http://127.0.0.1:9", "--out", str(tmp_path)]
-    assert run(main, argv, prog="dashboards") == 1
+    assert run(main, argv, prog="python -m dashboards") == 1
     assert "does not answer" in capsys.readouterr().err
 
 

@@ -1,6 +1,8 @@
 import gzip
 import io
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import click
@@ -11,6 +13,7 @@ from sidecar import OpsError, UsageError
 from sidecar.cli import run
 from sidecar.logs import LineFormatter
 from sidecar.web import Response, WebServer
+from stack.paths import ROOT
 
 
 @click.group()
@@ -44,6 +47,17 @@ def test_exit_codes_and_messages(
 ) -> None:
     assert run(group, argv, prog="ops") == code
     assert capsys.readouterr().err.startswith(told)
+
+
+@pytest.mark.parametrize("package", ["alerts", "backup", "bench", "dashboards", "exporters"])
+def test_every_command_calls_itself_what_one_types(package: str) -> None:
+    helped, refused = (
+        subprocess.run([sys.executable, "-m", package, word], cwd=ROOT, capture_output=True, text=True)
+        for word in ("-h", "wrok")
+    )
+    assert (helped.returncode, helped.stdout.startswith(f"Usage: python -m {package} ")) == (0, True)
+    told = f"Error: No such command 'wrok'.\nTry: python -m {package} --help\n"
+    assert (refused.returncode, refused.stderr) == (2, told)
 
 
 def test_secrets_never_reach_the_log_even_in_a_traceback() -> None:
