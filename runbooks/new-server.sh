@@ -35,7 +35,7 @@ step "what is in the store" sidecar list
 restore_and_prove() {
   result=$(sidecar restore "$backup_id" --json) || {
     echo "$result"
-    fail "the backup was not restored, or is not proven" "take an older one that is verified: backup list"
+    fail "the backup was not restored, or is not proven" "take an older one that is verified: $backup_by_hand list"
   }
   restored=$(printf '%s\n' "$result" | sed -n 's/^ *"into": "\(.*\)",$/\1/p')
 }

@@ -14,7 +14,7 @@ set -eu
 takes='id'
 parse "$@"
 stack_check
-[ -n "$database" ] || fail "which Redis?" "name it with --database: backup list shows the names" 2
+[ -n "$database" ] || fail "which Redis?" "name it with --database: $backup_by_hand list shows the names" 2
 need_consent
 
 # The container writes as another user; nobody else gets as far as the inner folder.

@@ -33,7 +33,7 @@ restored=''
 restore_and_prove() {
   result=$(sidecar restore "$backup_id" ${again:+"$again"} --json) || {
     echo "$result"
-    fail "the backup was not restored, or is not proven; the live database is as it was" "take an older one that is verified: backup list"
+    fail "the backup was not restored, or is not proven; the live database is as it was" "take an older one that is verified: $backup_by_hand list"
   }
   restored=$(printf '%s\n' "$result" | sed -n 's/^ *"into": "\(.*\)",$/\1/p')
   taken=$(printf '%s\n' "$result" | sed -n 's/^ *"taken": "\(.*\)",$/\1/p')

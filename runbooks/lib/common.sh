@@ -37,7 +37,7 @@ usage() {
 wants() {
   case " ${takes:-} " in
     *" $1 "*) ;;
-    *) fail "$script does not take $2" "$script --help" 2 ;;
+    *) fail "$script does not take $2" "runbooks/$script --help" 2 ;;
   esac
 }
 
@@ -47,10 +47,10 @@ parse() {
     case $1 in
       -h | --help) usage && exit 0 ;;
       --dry-run) dry_run=yes ;;
-      --yes-i-mean) [ $# -gt 1 ] || fail "$1 wants a name" "$script --help" 2; yes_i_mean=$2 && shift ;;
-      -d | --database) [ $# -gt 1 ] || fail "$1 wants a name" "$script --help" 2; database=$2 && shift ;;
+      --yes-i-mean) [ $# -gt 1 ] || fail "$1 wants a name" "runbooks/$script --help" 2; yes_i_mean=$2 && shift ;;
+      -d | --database) [ $# -gt 1 ] || fail "$1 wants a name" "runbooks/$script --help" 2; database=$2 && shift ;;
       --again) wants again "$1" && again=$1 ;;
-      -*) fail "there is no option $1" "$script --help" 2 ;;
+      -*) fail "there is no option $1" "runbooks/$script --help" 2 ;;
       *) wants id "$1" && backup_id=$1 ;;
     esac
     shift

@@ -67,6 +67,10 @@ restore_url() {
   compose run --rm --no-deps -T posthub_migrate cat /run/secrets/database_url
 }
 
+# The sidecar's commands as a person types them here.
+# shellcheck disable=SC2034 # some scripts say it
+backup_by_hand='docker compose -f docker-compose.prod.yml run --rm --no-deps posthub_backup'
+
 # Not within the running service: it may be down, and it may have a verification on.
 stack_backup() {
   terminal=-T

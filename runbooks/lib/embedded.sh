@@ -61,6 +61,10 @@ stack_images() {
   :
 }
 
+# The sidecar's commands as a person types them here.
+# shellcheck disable=SC2034 # some scripts say it
+backup_by_hand=". $control/environment && \"\$OPS_PYTHON\" -m backup"
+
 stack_backup() {
   "$OPS_PYTHON" -m backup "$@"
 }
