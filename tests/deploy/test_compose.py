@@ -237,9 +237,7 @@ def test_development_keeps_to_this_machine(development: dict[str, Any]) -> None:
 def test_compose_itself_accepts_them(files: list[str], tmp_path: Path) -> None:
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode != 0:
-        pytest.skip(
-            "docker has no compose plugin here; https://docs.docker.com/compose/install says how to get it"
-        )
+        pytest.skip("there is no docker compose; https://docs.docker.com/compose/install says how to get it")
     for name in files:
         shutil.copy(ROOT / name, tmp_path)
     shutil.copy(ROOT / ".env.production.example", tmp_path / ".env.production")

@@ -26,8 +26,8 @@ SECRETS = {
 def _all(name: str) -> list[Document]:
     if builder() is None:
         pytest.skip(
-            "overlays are not built: neither kubectl nor kustomize is on PATH; apt-get install kubernetes-client "
-            "(the plain files are tested all the same)"
+            "overlays are not built: neither kubectl nor kustomize is on PATH; https://kubernetes.io/docs/tasks/tools "
+            "says how to get them (the plain files are tested all the same)"
         )
     return built(name)
 
