@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 import orjson
-from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -21,7 +20,7 @@ from exporters.settings import ExporterSettings, parse_option
 from exporters.version import __version__
 from exporters.wire import Event
 from sidecar import logs
-from sidecar.cli import print_json
+from sidecar.cli import print_json, stdout_console
 from sidecar.errors import OpsError, UsageError
 
 # In which a broker that lives has answered.
@@ -288,7 +287,7 @@ def shown(text: str) -> str:
 
 def print_findings(findings: Findings) -> None:
     """What a check found, as text."""
-    console = Console()
+    console = stdout_console()
     state = "subscribed" if findings.subscribed else "not subscribed"
     console.print(
         f"[bold]{shown(findings.broker)}[/bold] {shown(findings.address)}: {state}, listened {findings.seconds:g} s"
@@ -311,9 +310,9 @@ def print_findings(findings: Findings) -> None:
     told = ", ".join(f"{kind} {count}" for kind, count in sorted(findings.events.items())) or "none"
     console.print(f"events: {shown(told)}; undecodable {findings.undecodable}", highlight=False)
     for problem in findings.problems:
-        console.print(f"[red]problem:[/red] {shown(problem)}", highlight=False)
+        console.print(f"[red]Error:[/red] {shown(problem)}", highlight=False)
     for hint in findings.hints:
-        console.print(f"[yellow]try:[/yellow] {shown(hint)}", highlight=False)
+        console.print(f"[yellow]Try:[/yellow] {shown(hint)}", highlight=False)
     if findings.ok:
         console.print("[green]ok[/green]")
 
@@ -352,11 +351,11 @@ def _print_queues(seen: Seen, *, as_json: bool) -> None:
     if as_json:
         print_json([{"broker": name, **queue.__dict__} for name, facts in seen for queue in facts])
     else:
-        Console().print(queue_table(seen))
+        stdout_console().print(queue_table(seen))
 
 
 def _watch_queues(watched: list[Pipeline], interval: float) -> None:
-    with Live(queue_table([]), auto_refresh=False) as live:
+    with Live(queue_table([]), console=stdout_console(), auto_refresh=False) as live:
         while True:
             live.update(queue_table(_look_all(watched)), refresh=True)
             time.sleep(interval)

@@ -43,7 +43,10 @@ def test_check_sees_what_is_to_be_done(broker, worker):
 def test_check_of_a_broker_that_is_away():
     done = command("check", "--broker-url", "redis://:hidden-word@127.0.0.1:1/0", "--seconds", "0.5")
     assert done.returncode == 1
-    assert "not subscribed" in done.stdout
+    # A line each, in a pipe too.
+    *_, problem, hint = done.stdout.splitlines()
+    assert problem.startswith("Error: not subscribed to task events: Error 111 connecting to 127.0.0.1:1.")
+    assert hint == "Try: check the URL, the password and that the broker runs"
     assert "hidden-word" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
