@@ -4,21 +4,30 @@ The module ``venv`` is stood in for by one that makes a folder with a program th
 """
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from stack import bootstrap
+from stack.waiting import wait_for
 
 VENV = """
-import sys
+import shutil, sys
 from pathlib import Path
 program = Path(sys.argv[1]) / "bin" / "python"
 program.parent.mkdir(parents=True)
-program.write_text('#!/bin/sh\\necho "$*" >>{log}\\ncase "$*" in *pip*) echo no index; exit {code} ;; esac\\n')
-program.chmod(0o755)
+shutil.copy("{program}", program)
+"""
+PROGRAM = """#!/bin/sh
+echo "$*" >>{log}
+case "$*" in
+  *pip*) {pip} ;;
+  *) echo "${{PGHOST-none}}" ;;
+esac
 """
 
 
@@ -33,27 +42,46 @@ class Checkout:
             (folder / name).mkdir(parents=True)
         (folder / "stack" / "bootstrap.py").write_bytes(Path(bootstrap.__file__).read_bytes())
         self.lock("one")
-        self.pip_ends(0)
+        self.pip_does("exit 0")
 
     def lock(self, text: str) -> None:
         (self.folder / "locks" / "dev.txt").write_text(text)
 
-    def pip_ends(self, code: int) -> None:
-        (self.modules / "venv.py").write_text(VENV.format(log=self.log, code=code))
+    def pip_does(self, script: str) -> None:
+        program = self.modules / "program"
+        program.write_text(PROGRAM.format(log=self.log, pip=script))
+        program.chmod(0o755)
+        (self.modules / "venv.py").write_text(VENV.format(program=program))
+
+    def begin(self) -> "subprocess.Popen[str]":
+        self.log.write_text("")
+        return subprocess.Popen(
+            [sys.executable, str(self.folder / "stack" / "bootstrap.py"), "help", "demo"],
+            # Without compiled files: a stand-in is written anew within a second, and is no longer than before.
+            env={
+                "PATH": os.environ["PATH"], "PYTHONPATH": str(self.modules), "PYTHONDONTWRITEBYTECODE": "1",
+                "PGHOST": "elsewhere",
+            },
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
     def start(self) -> "subprocess.CompletedProcess[str]":
-        self.log.write_text("")
-        return subprocess.run(
-            [sys.executable, str(self.folder / "stack" / "bootstrap.py"), "help", "demo"],
-            # Without compiled files: the stand-in is written anew within a second, and is no longer than before.
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(self.modules), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True, text=True,
-        )  # fmt: skip
+        child = self.begin()
+        out, errors = child.communicate(timeout=60)
+        return subprocess.CompletedProcess(child.args, child.returncode, out, errors)
 
     @property
     def asked(self) -> list[str]:
         """What the environment's Python was called with at the last start, up to the first argument that tells it."""
         return ["install" if "pip" in line else line for line in self.log.read_text().splitlines()]
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process; one that only waits to be collected runs no more."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.fixture
@@ -91,11 +119,44 @@ def test_without_the_module_venv_it_says_which_package_has_it(checkout: Checkout
 
 
 def test_without_a_network_it_says_so_and_tries_again_the_next_time(checkout: Checkout) -> None:
-    checkout.pip_ends(1)
+    checkout.pip_does("echo no index; exit 1")
     done = checkout.start()
     assert done.returncode == 1
     assert "no index" in done.stderr
     assert "Try: check the network" in done.stderr
-    checkout.pip_ends(0)
+    checkout.pip_does("exit 0")
+    assert checkout.start().returncode == 0
+    assert checkout.asked == ["install", "-m stack help demo"]
+
+
+def test_the_database_of_the_callers_shell_is_none_of_ours(checkout: Checkout) -> None:
+    assert checkout.start().stdout == "none\n"
+
+
+def test_a_folder_that_cannot_be_written_is_named(checkout: Checkout) -> None:
+    (checkout.folder / ".ops").touch()  # where a folder must be
+    done = checkout.start()
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: File exists: {checkout.folder / '.ops'}\nTry: ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
+def test_an_installation_is_ended_with_all_that_it_started(
+    checkout: Checkout, number: signal.Signals
+) -> None:
+    pids = checkout.folder / "pids"
+    checkout.pip_does(f"sleep 60 & echo $$ $! >{pids}.new; mv {pids}.new {pids}; wait")
+    child = checkout.begin()
+    wait_for(pids.exists, timeout=30, what="pip", hint="see .ops/setup.log")
+    other = checkout.begin()
+    assert other.stderr is not None
+    assert other.stderr.readline() == "another start is installing into .venv; waiting for it\n"
+    other.kill()
+    child.send_signal(number)
+    _, said = child.communicate(timeout=30)
+    assert child.returncode == 128 + number
+    assert said.endswith("Interrupted; the next start does it again\n")
+    assert not any(runs(int(pid)) for pid in pids.read_text().split())
+    checkout.pip_does("exit 0")
     assert checkout.start().returncode == 0
     assert checkout.asked == ["install", "-m stack help demo"]

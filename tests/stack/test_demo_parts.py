@@ -36,6 +36,14 @@ def test_nothing_of_anybody_else_is_removed(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.tex").exists()
 
 
+def test_a_folder_that_cannot_be_is_named() -> None:
+    with (
+        pytest.raises(UsageError, match=r"--folder /dev/null/x: .*: Not a directory"),
+        folder.fresh(Path("/dev/null/x")),
+    ):
+        pass
+
+
 def test_one_demo_at_a_time_in_a_folder(tmp_path: Path) -> None:
     with (
         folder.fresh(tmp_path / "demo") as place,

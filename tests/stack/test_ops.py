@@ -1,14 +1,28 @@
 """./ops itself, as a user calls it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from stack.cli import VERBS
 from stack.paths import ROOT
+from stack.waiting import wait_for
+
+LONG = """
+import os, time
+from pathlib import Path
+
+
+def test_long(tmp_path):
+    (tmp_path / "something").touch()
+    Path("{started}").write_text(str(os.getpid()))
+    time.sleep(60)
+"""
 
 
 def ops(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -48,3 +62,32 @@ def test_the_tests_leave_nothing_in_the_temporary_folder(tmp_path: Path) -> None
 
 def test_help_exits_0() -> None:
     assert ops("help").returncode == 0
+
+
+def test_it_is_found_through_a_link(tmp_path: Path) -> None:
+    link = tmp_path / "ops"
+    link.symlink_to(ROOT / "ops")
+    assert subprocess.run([link, "help"], capture_output=True, timeout=300).returncode == 0
+
+
+def test_arguments_that_pytest_does_not_know_are_wrong_usage() -> None:
+    done = ops("test", "--no-such-option")
+    assert done.returncode == 2
+    assert "Error: pytest does not know these arguments" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
+def test_whatever_ends_the_tests_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    outside, started = tmp_path / "tmp", tmp_path / "pid"
+    outside.mkdir()
+    (tmp_path / "test_long.py").write_text(LONG.format(started=started), encoding="utf-8")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "stack", "test", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_long.py")],
+        env={**os.environ, "TMPDIR": str(outside), "PYTHONPATH": str(ROOT)}, cwd=ROOT, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    pid = wait_for(lambda: started.exists() and started.read_text(), timeout=60, what="the test", hint="")
+    child.send_signal(number)
+    assert child.wait(30) == 128 + number
+    assert not psutil.pid_exists(int(pid))
+    assert list(outside.iterdir()) == []

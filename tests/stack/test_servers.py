@@ -60,6 +60,21 @@ def test_a_taken_port_is_avoided(redis_server: Redis) -> None:
     assert ports.choose(redis_server.port) != redis_server.port
 
 
+def test_usual_ports_are_kept_for_the_first_who_has_them_in_mind() -> None:
+    wanted = ports.choose()
+    asked = "import sys; from stack import ports; print(ports.choose(int(sys.argv[1])))"
+    assert ports.choose(wanted) == wanted  # nobody listens on it yet
+    other = subprocess.run(
+        [sys.executable, "-c", asked, str(wanted)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert int(other.stdout) != wanted
+
+
+def test_whoever_answers_on_its_port_is_not_taken_for_it(redis_server: Redis, tmp_path: Path) -> None:
+    with pytest.raises(OpsError, match="redis ended at once"):
+        Redis(tmp_path / "r", port=redis_server.port).start()
+
+
 def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
     program = (
         "import sys, time, os; from pathlib import Path; from stack.process import Process\n"
