@@ -16,9 +16,10 @@ from exporters.series import gauge
 
 def test_tasks_workers_and_queues_of_a_real_worker(broker, start, worker):
     running = start(broker, inspect_interval=1)
+    # Before there is a worker: of one that starts a task before its sender has told of it no wait is known.
+    send(broker, "shop.add", "shop.add", "shop.mail", "shop.fail", "shop.retry", "shop.reject")
     worker(broker)
     running.until(lambda s: s.get("celery_worker_up", hostname="worker-a@host-1") == 1)
-    send(broker, "shop.add", "shop.add", "shop.mail", "shop.fail", "shop.retry", "shop.reject")
     done = running.until(
         lambda s: (
             s.get("celery_tasks_total", state="failed") == 3
