@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 import redis
@@ -237,6 +238,17 @@ def test_a_healthy_suite_under_load_tells_nothing(live: Live) -> None:
     # The end of what starting left behind may come late.
     new = [one for one in live.suite.inbox.notifications if one.received >= since and one.status == "firing"]
     assert {one.alert for one in new} <= {"Watchdog"}
+
+
+def test_nothing_of_the_suite_listens_beyond_this_machine(live: Live) -> None:
+    addresses = set()
+    for server in live.suite.servers:
+        process = psutil.Process(server.pid)
+        for one in [process, *process.children(recursive=True)]:
+            addresses |= {
+                found.laddr.ip for found in one.net_connections("inet") if found.status == psutil.CONN_LISTEN
+            }
+    assert addresses == {"127.0.0.1"}
 
 
 def test_a_healthy_suite_is_drawn_without_a_fault(live: Live, tmp_path: Path) -> None:
