@@ -24,4 +24,4 @@ def _run(task: "Task[..., Any]", pk: str) -> str:
         return running.run(pk, again=bool((task.request.delivery_info or {}).get("redelivered")))
     except providers.TryLaterError as error:
         wait = max(error.after or 0, backoff(task.request.retries, settings.AI_BACKOFF))
-        raise task.retry(exc=error, countdown=min(wait, 300)) from error
+        raise task.retry(exc=error, countdown=min(wait, settings.TASK_LONGEST_BACKOFF)) from error

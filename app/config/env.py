@@ -1,10 +1,12 @@
 """Settings from the environment; every name NAME may also come as NAME_FILE, a path to a secret."""
 
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -14,7 +16,9 @@ T = TypeVar("T", int, float)
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off", ""}
 RATE = re.compile(r"^\d+/(s|sec|second|m|min|minute|h|hour|d|day)$")
+ORIGIN = re.compile(r"^[a-z][a-z\d+.-]*://[^/?#@\s]+$", re.IGNORECASE)
 DATABASE = "postgres://posthub:PASSWORD@HOST:5432/posthub"
+REDIS = "redis://:PASSWORD@HOST:6379/0"
 # A / in the password ends the host there: `u:12/34@host/name` would be read as host u, port 12, name 34@host/name.
 MISREAD = re.compile(r"^[^/]+://[^/]+/[^?]*@")
 
@@ -87,6 +91,57 @@ def rate(name: str, default: str) -> str | None:
     return value
 
 
+def level(name: str, default: str) -> str:
+    value = text(name, default)
+    if value.upper() not in logging.getLevelNamesMapping():
+        raise ConfigError(
+            f"{name} is {value!r}, which is no level", f"{name}={default}, or DEBUG, WARNING, ERROR"
+        )
+    return value.upper()
+
+
+def origins(name: str) -> list[str]:
+    """Sites as a browser names them: scheme and host, nothing after it."""
+    found = names(name)
+    for origin in found:
+        if not ORIGIN.match(origin):
+            raise ConfigError(f"{name} has {origin!r}, which is no origin", f"{name}=https://posthub.work")
+    return found
+
+
+def dsn(name: str) -> str:
+    value = text(name)
+    if not value:
+        return ""
+    from sentry_sdk.utils import Dsn  # only those who want it wait for this import
+
+    try:
+        Dsn(value)
+    except ValueError:
+        raise ConfigError(
+            f"{name} is not a valid DSN", f"{name}=https://KEY@HOST/PROJECT, or empty for no reports"
+        ) from None
+    return value
+
+
+def address(name: str, default: str, schemes: tuple[str, ...]) -> str:
+    """A server's address, or several with semicolons between. No error shows it: it may hold a password."""
+    value = text(name, default)
+    if not value.startswith(schemes):
+        raise ConfigError(f"{name} begins with none of {', '.join(schemes)}", f"{name}={REDIS}")
+    if not all(part.startswith(schemes) and _well_formed(part) for part in value.rstrip(";").split(";")):
+        raise _invalid(name, REDIS)
+    return value
+
+
+def _well_formed(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.port != 0 and not parts.fragment and not MISREAD.match(url)
+    except ValueError:
+        return False
+
+
 def database(name: str, default: str = "") -> dict[str, Any]:
     """Django's settings of a PostgreSQL database from its URL, with the backend that counts queries."""
     url = text(name, default)
@@ -106,5 +161,5 @@ def database(name: str, default: str = "") -> dict[str, Any]:
 def _invalid(name: str, example: str) -> ConfigError:
     return ConfigError(
         f"{name} is not a valid address",
-        f"{name}={example}, its password percent-encoded: / is %2F, @ is %40",
+        f"{name}={example}, its password percent-encoded: / is %2F, # is %23, ; is %3B, @ is %40",
     )

@@ -2,6 +2,18 @@
 
 from kombu import Exchange, Queue
 
+# Of kombu's transports those whose libraries are installed; memory:// is for tests.
+BROKERS = (
+    "redis://",
+    "rediss://",
+    "redis+socket://",
+    "sentinel://",
+    "amqp://",
+    "amqps://",
+    "pyamqp://",
+    "memory://",
+)
+
 DEFAULT = "default"
 QUICK = "quick"
 SCHEDULED = "scheduled"

@@ -13,6 +13,7 @@ import redis
 from redis.sentinel import Sentinel
 
 SCHEME = "sentinel://"
+SCHEMES = ("redis://", "rediss://", "unix://", SCHEME)
 PORT = 26379
 
 

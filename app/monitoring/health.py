@@ -60,7 +60,7 @@ def _client(url: str) -> redis.Redis:
 
 def _redis() -> None:
     for url in {settings.REDIS_URL, settings.CELERY_BROKER_URL}:
-        if not url.startswith(("redis://", "rediss://", "unix://", redis_url.SCHEME)):
+        if not url.startswith(redis_url.SCHEMES):
             continue
         try:
             _client(url).ping()

@@ -14,7 +14,6 @@ from posts.services import enqueue
 log = logging.getLogger(__name__)
 
 BATCH = 500
-MAX_BACKOFF = 300
 # Safe to run twice and to be cut off, so a message is acknowledged only after the work.
 SAFE: dict[str, Any] = {"acks_late": True, "reject_on_worker_lost": True}
 PUBLISH: dict[str, Any] = {"bind": True, "max_retries": 20, "soft_time_limit": 60, "time_limit": 75, **SAFE}
@@ -41,7 +40,7 @@ def _publish(task: "Task[..., Any]", pk: str) -> str:
 
 def backoff(retries: int, first: float) -> float:
     """Twice as long each time, with up to a quarter at random so that retries do not come all at once."""
-    return min(MAX_BACKOFF, first * 2**retries) * random.uniform(0.75, 1)
+    return min(settings.TASK_LONGEST_BACKOFF, first * 2**retries) * random.uniform(0.75, 1)
 
 
 @shared_task(name="posts.tasks.publish_due", soft_time_limit=50, time_limit=60, **SAFE)

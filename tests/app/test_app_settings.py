@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from config import env
+from config import env, queues
 from config.env import ConfigError
 from config.settings.guard import problems
 
@@ -39,6 +39,10 @@ def run(app_folder):
         )
 
     return run
+
+
+def broker(name):
+    return env.address(name, "", queues.BROKERS)
 
 
 SAFE = {"secret_key": GOOD["SECRET_KEY"], "debug": False, "hosts": ["api.posthub.work", ".posthub.work"]}
@@ -97,6 +101,26 @@ class TestProduction:
         for words in ("SECRET_KEY is a placeholder", "DEBUG is on", "wild card", "REDIS_URL is not set"):
             assert words in done.stderr
         assert "Traceback" not in done.stderr
+
+    @pytest.mark.parametrize(
+        ("name", "value", "words"),
+        [
+            ("LOG_LEVEL", "verbose", "LOG_LEVEL is 'verbose', which is no level"),
+            ("CORS_ALLOWED_ORIGINS", "posthub.work", "has 'posthub.work', which is no origin"),
+            ("CELERY_VISIBILITY_TIMEOUT", "10", "CELERY_VISIBILITY_TIMEOUT is 10, below its minimum 601"),
+            ("SENTRY_DSN", "hunter7", "SENTRY_DSN is not a valid DSN"),
+            ("REDIS_URL", "hunter7", "REDIS_URL begins with none of redis://, "),
+            ("CELERY_BROKER_URL", "hunter7", "CELERY_BROKER_URL begins with none of redis://, "),
+        ],
+    )
+    def test_a_value_that_makes_no_sense_stops_the_start(self, run, name, value, words):
+        done = run("manage.py", "check", **{name: value})
+        assert done.returncode == 2
+        problem, hint = done.stderr.splitlines()
+        assert problem.startswith(f"Error: {name} ")
+        assert words in problem
+        assert hint.startswith(f"Try: {name}=")
+        assert "hunter7" not in done.stdout + done.stderr
 
     def test_a_password_that_breaks_the_address_is_not_shown(self, run):
         done = run("manage.py", "check", DATABASE_URL="postgres://posthub:hunter7/Qx42@db/posthub")
@@ -164,6 +188,29 @@ class TestEnvironment:
         monkeypatch.setenv("X", url)
         assert env.database("X")["NAME"] == "posthub"
 
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "redis://",
+            "redis://:p%2Fss@cache:6379/0",
+            "rediss://cache:6380/1?ssl_ca_certs=/etc/ca@home.pem",
+            "redis+socket:///run/redis@1/redis.sock",
+            "sentinel://:p@one:26379/0;sentinel://:p@two:26379/0;",
+            "amqp://guest:guest@rabbit:5672//",
+            "amqps://rabbit/posthub",
+            "memory://",
+        ],
+    )
+    def test_addresses_of_the_broker(self, monkeypatch, url):
+        monkeypatch.setenv("X", url)
+        assert env.address("X", "", queues.BROKERS) == url
+
+    def test_levels_and_origins(self, monkeypatch):
+        monkeypatch.setenv("X", "debug")
+        assert env.level("X", "INFO") == "DEBUG"
+        monkeypatch.setenv("X", "https://posthub.work, http://localhost:4200,capacitor://localhost")
+        assert env.origins("X") == ["https://posthub.work", "http://localhost:4200", "capacitor://localhost"]
+
     @pytest.mark.parametrize("rate", ["10/min", "600/m", "5/hour", "1/s"])
     def test_rates(self, monkeypatch, rate):
         monkeypatch.setenv("X", rate)
@@ -187,6 +234,19 @@ class TestEnvironment:
             (env.database, "postgres://me:12/34@db/posthub", "not a valid address"),
             (env.database, "postgres://me:1@2/34@db/posthub", "not a valid address"),
             (env.database, "postgres://me@db:123456/posthub", "not a valid address"),
+            (broker, "redsi://broker:6379/0", "begins with none of"),
+            (broker, "broker:6379", "begins with none of"),
+            (broker, "unix:///run/redis.sock", "begins with none of"),
+            (broker, "redis://:letters/in@broker", "not a valid address"),
+            (broker, "redis://:12/34@broker", "not a valid address"),
+            (broker, "redis://:12#34@broker", "not a valid address"),
+            (broker, "redis://:12;34@broker", "not a valid address"),
+            (broker, "sentinel://one:26379;two:26379", "not a valid address"),
+            (env.origins, "https://posthub.work/", "no origin"),
+            (env.origins, "https://posthub.work,*", "'*', which is no origin"),
+            (env.dsn, "https://sentry.example/42", "not a valid DSN"),
+            (env.dsn, "https://key@sentry.example:port/42", "not a valid DSN"),
+            (env.dsn, "https://key@sentry.example/project", "not a valid DSN"),
         ],
     )
     def test_mistakes_name_the_variable_and_the_way_out(self, monkeypatch, read, value, words):
@@ -211,7 +271,7 @@ class TestEnvironment:
 
 
 def test_every_task_has_a_route_to_a_queue_that_exists():
-    from config import celery_app, queues
+    from config import celery_app
 
     celery_app.loader.import_default_modules()
     own = {name for name in celery_app.tasks if not name.startswith("celery.")}
@@ -222,14 +282,14 @@ def test_every_task_has_a_route_to_a_queue_that_exists():
 
 
 def test_every_task_is_bounded_and_survives_its_worker():
-    from config import celery_app, queues
+    from config import celery_app
 
     limit = celery_app.conf.broker_transport_options["visibility_timeout"]
     for name in queues.TASK_ROUTES:
         task = celery_app.tasks[name]
         assert task.acks_late
         assert task.reject_on_worker_lost
-        assert task.soft_time_limit < task.time_limit < limit
+        assert task.soft_time_limit < task.time_limit <= celery_app.conf.task_time_limit < limit
 
 
 def test_no_migration_is_missing(db):

@@ -78,7 +78,7 @@ DATABASES["default"] |= {
 }
 DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 3)
 
-REDIS_URL = env.text("REDIS_URL", "redis://127.0.0.1:6379/0")
+REDIS_URL = env.address("REDIS_URL", "redis://127.0.0.1:6379/0", redis_url.SCHEMES)
 # The name under which Sentinels know the master, for addresses that begin with sentinel://.
 REDIS_SENTINEL_MASTER = env.text("REDIS_SENTINEL_MASTER", "posthub")
 _cache = redis_url.cache(REDIS_URL, REDIS_SENTINEL_MASTER)
@@ -109,7 +109,7 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
-CORS_ALLOWED_ORIGINS = env.names("CORS_ALLOWED_ORIGINS")
+CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS")
 CORS_ALLOW_CREDENTIALS = True
 CORS_EXPOSE_HEADERS = ["X-Request-ID"]
 CSRF_TRUSTED_ORIGINS = CORS_ALLOWED_ORIGINS
@@ -166,7 +166,7 @@ SPECTACULAR_SETTINGS = {
 
 # Celery
 
-CELERY_BROKER_URL = env.text("CELERY_BROKER_URL", REDIS_URL)
+CELERY_BROKER_URL = env.address("CELERY_BROKER_URL", REDIS_URL, queues.BROKERS)
 # Nobody reads results: the database says what became of a post or a job.
 CELERY_RESULT_BACKEND = None
 CELERY_RESULT_EXPIRES = None
@@ -178,6 +178,8 @@ CELERY_TASK_ROUTES = queues.TASK_ROUTES
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_TIME_LIMIT = 300
 CELERY_TASK_SOFT_TIME_LIMIT = 270
+# Seconds that a task waits at most for its next attempt; its message is held by a worker meanwhile.
+TASK_LONGEST_BACKOFF = 300
 CELERY_TASK_SEND_SENT_EVENT = True
 CELERY_TASK_PUBLISH_RETRY_POLICY = {
     "max_retries": 2,
@@ -192,8 +194,10 @@ CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 5.0
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    # Beyond every time limit and back-off, so that only the messages of dead workers come again.
-    "visibility_timeout": env.whole("CELERY_VISIBILITY_TIMEOUT", 900, minimum=1),
+    # Beyond the longest back-off and the time limit after it, so that only the messages of dead workers come again.
+    "visibility_timeout": env.whole(
+        "CELERY_VISIBILITY_TIMEOUT", 900, minimum=TASK_LONGEST_BACKOFF + CELERY_TASK_TIME_LIMIT + 1
+    ),
     "socket_connect_timeout": 5,
     "socket_timeout": 30,
     "socket_keepalive": True,
@@ -259,7 +263,7 @@ LOGGING = {
             "formatter": "text" if env.text("LOG_FORMAT", "json") == "text" else "json",
         }
     },
-    "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO").upper()},
+    "root": {"handlers": ["console"], "level": env.level("LOG_LEVEL", "INFO")},
     "loggers": {
         "django": {"handlers": [], "propagate": True},
         "django.server": {"handlers": [], "propagate": True},
@@ -268,6 +272,6 @@ LOGGING = {
         "gunicorn.error": {"handlers": [], "propagate": True},
     },
 }
-SENTRY_DSN = env.text("SENTRY_DSN")
+SENTRY_DSN = env.dsn("SENTRY_DSN")
 SENTRY_ENVIRONMENT = env.text("SENTRY_ENVIRONMENT", "production")
 SENTRY_TRACES_SAMPLE_RATE = env.seconds("SENTRY_TRACES_SAMPLE_RATE", 0)
