@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -59,6 +60,7 @@ class TestGuard:
             ({"secret_key": "django-insecure-" + "abcdefghij" * 6}, "placeholder"),
             ({"secret_key": "<production-secret>"}, "placeholder"),
             ({"secret_key": "CHANGE-ME" + "abcdefghij" * 6}, "placeholder"),
+            ({"secret_key": "only-while-the-image-is-built-0123456789-abcdefghijklm"}, "placeholder"),
             ({"secret_key": "short"}, "too weak"),
             ({"secret_key": "a" * 60}, "too weak"),
             ({"debug": True}, "DEBUG is on"),
@@ -130,6 +132,19 @@ class TestProduction:
         )
         for part in ("hunter7", "Qx42", "Traceback"):
             assert part not in done.stdout + done.stderr
+
+    def test_the_image_is_built_with_settings_that_load_and_a_key_that_nobody_knows(self, app_folder):
+        dockerfile = (app_folder / "Dockerfile").read_text()
+        build = re.search(
+            r"^RUN (DJANGO_SETTINGS_MODULE=.*? collectstatic --noinput)", dockerfile, re.MULTILINE | re.DOTALL
+        )
+        command = build[1].replace("/opt/venv/bin/python", shlex.quote(sys.executable)) + " --dry-run"
+        environment = {"PATH": os.environ["PATH"]}
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=app_folder, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        assert re.findall(r"SECRET_KEY=(..)", dockerfile) == ["$("]
 
     def test_the_demo_data_is_refused(self, run):
         done = run("manage.py", "seed_demo", "--json")

@@ -14,6 +14,8 @@ PLACEHOLDERS = (
     "production-secret",
     "your-secret",
     "replace",
+    # The Dockerfile had such a key, which everybody can read in its history.
+    "only-while-the-image-is-built",
 )
 
 
