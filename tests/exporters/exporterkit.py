@@ -112,14 +112,11 @@ class Worker:
 
     def ready(self, seconds: float) -> bool:
         """Whether it came up in that time; a worker that hangs is asked for its stacks, which go to its log."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and self.process.poll() is None:
-            if " ready." in self._said():
-                return True
-            time.sleep(0.1)
+        if self._says(" ready.", seconds):
+            return True
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGUSR1)
-            time.sleep(2)
+            self._says("LOCAL VARIABLES", 2)
         return False
 
     def kill(self) -> None:
@@ -132,6 +129,15 @@ class Worker:
         """Print the log, which pytest shows when a test fails: only it knows why a worker did not come up."""
         print(f"{self.process.args} ended with {self.process.returncode}:\n{self._said()}")
         self.log.close()
+
+    def _says(self, text: str, seconds: float) -> bool:
+        """Whether its log has the text in that time."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.process.poll() is None:
+            if text in self._said():
+                return True
+            time.sleep(0.1)
+        return False
 
     def _said(self) -> str:
         return os.pread(self.log.fileno(), 1 << 20, 0).decode(errors="replace")
