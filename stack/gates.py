@@ -106,7 +106,8 @@ def _passes(gate: Gate) -> bool:
 
 
 def _pytest(arguments: Sequence[str]) -> int:
-    chosen = arguments or ("-n", str(os.cpu_count() or 2), "--dist", "loadgroup")
+    # One more than there are processors: the tests of the whole stack wait most of their time.
+    chosen = arguments or ("-n", str((os.cpu_count() or 2) + 1), "--dist", "loadgroup")
     # Not in the checkout, whose path may be too long for the sockets of the servers.
     scratch = tempfile.mkdtemp(prefix="ops-")
     # The app's tests choose their settings themselves; pytest-django must not take a shell's.
