@@ -10,6 +10,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -245,9 +246,12 @@ def test_nothing_of_the_suite_listens_beyond_this_machine(live: Live) -> None:
     for server in live.suite.servers:
         process = psutil.Process(server.pid)
         for one in [process, *process.children(recursive=True)]:
-            addresses |= {
-                found.laddr.ip for found in one.net_connections("inet") if found.status == psutil.CONN_LISTEN
-            }
+            with suppress(psutil.NoSuchProcess):  # a task's or a connection's process may just have ended
+                addresses |= {
+                    found.laddr.ip
+                    for found in one.net_connections("inet")
+                    if found.status == psutil.CONN_LISTEN
+                }
     assert addresses == {"127.0.0.1"}
 
 

@@ -20,7 +20,7 @@ from stack.paths import ROOT
 from stack.suite import Suite
 from stack.waiting import wait_for
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("disaster")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("whole-stack")]
 
 ROWS = 5000
 
