@@ -20,7 +20,8 @@ from stack.paths import ROOT
 from stack.suite import Suite
 from stack.waiting import wait_for
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("whole-stack")]
+# In the process of the frontend's suite, after it: three suites at once slow one another down, and a queue of all is long.
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("frontend")]
 
 ROWS = 5000
 
