@@ -13,12 +13,12 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from exporters.decode import Event
 from exporters.pipeline import Pipeline
 from exporters.report import Findings, QueueFacts, examine, look, queue_facts
 from exporters.service import Exporter
 from exporters.settings import ExporterSettings, parse_option
 from exporters.version import __version__
-from exporters.wire import Event
 from sidecar import logs
 from sidecar.cli import print_json, stdout_console
 from sidecar.errors import OpsError, UsageError
@@ -196,7 +196,7 @@ def events(
 
     watched = pipelines(broker_urls, transport_option)
     for pipeline in watched:
-        pipeline.intake.watch = show
+        pipeline.receiver.watch = show
         pipeline.reader.start()
     try:
         _follow(watched, over, seconds)
@@ -214,9 +214,9 @@ def _follow(watched: list[Pipeline], over: threading.Event, seconds: float | Non
     if over.wait(SUBSCRIBE_SECONDS if seconds is None else min(seconds, SUBSCRIBE_SECONDS)):
         return
     for pipeline in watched:
-        if not pipeline.intake.health.connected:
+        if not pipeline.receiver.health.connected:
             raise OpsError(
-                f"broker {pipeline.broker.shown}: not subscribed: {pipeline.intake.health.error}",
+                f"broker {pipeline.broker.shown}: not subscribed: {pipeline.receiver.health.error}",
                 hint="check the URL, the password and that the broker runs",
             )
     over.wait(None if seconds is None else max(0.0, seconds - SUBSCRIBE_SECONDS))

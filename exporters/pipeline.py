@@ -1,21 +1,22 @@
-"""One broker from its wire to its metrics: intake, tables, queue rounds, questions to workers."""
+"""One broker from its wire to its metrics: receiver, state, queue rounds, questions to workers."""
 
 import time
 from collections.abc import Iterable
 
-from exporters import remote
+from exporters import inspect
 from exporters.broker import Broker, RedisSettings, redis_settings
-from exporters.collectors import Collector, StreamCollector, TaskCollector, WorkerCollector
-from exporters.intake import Intake, RedisIntake
-from exporters.queues import Poller, QueueCollector
-from exporters.queues_redis import RedisPoller
-from exporters.remote import Asker, RedisAsker
-from exporters.series import Family
+from exporters.events.collector import StreamCollector
+from exporters.events.receiver import EventReceiver, RedisReceiver
+from exporters.exposition.families import Family
+from exporters.inspect import CeleryInspector, Inspector, RedisInspector
+from exporters.queues.collector import Poller, QueueCollector
+from exporters.queues.redis import RedisPoller
 from exporters.settings import ExporterSettings
 from exporters.supervise import Periodic, Supervised
-from exporters.tasks import Tables
+from exporters.tables.collectors import Collector, TaskCollector, WorkerCollector
+from exporters.tables.state import EventState
 
-# An intake whose loop has not turned for so long hangs.
+# An receiver whose loop has not turned for so long hangs.
 HUNG_AFTER = 60.0
 
 
@@ -30,7 +31,7 @@ class Pipeline:
     def __init__(self, broker: Broker, settings: ExporterSettings) -> None:
         runtime, wait = settings.buckets()
         self.broker = broker
-        self.tables = Tables(
+        self.state = EventState(
             limits=settings.limits(),
             labels=settings.labels(),
             liveness=settings.liveness(),
@@ -38,15 +39,15 @@ class Pipeline:
             wait_buckets=wait,
         )
         self._window = settings.complete_window
-        self.intake, self.poller, self.asker = _sources(broker, settings, self.tables)
-        self.queues = QueueCollector(self.tables)
-        self.reader = Supervised(f"events {broker.name}", self.intake.run)
+        self.receiver, self.poller, self.inspector = _sources(broker, settings, self.state)
+        self.queues = QueueCollector(self.state)
+        self.reader = Supervised(f"events {broker.name}", self.receiver.run)
         self.periodic = [Periodic("queues", self._poll, settings.queue_interval)]
         if settings.inspect_interval > 0:
             self.periodic.append(Periodic("inspect", self._ask, settings.inspect_interval))
         self.collectors: list[Collector] = [
-            TaskCollector(self.tables, per_host=settings.per_host_metrics),
-            WorkerCollector(self.tables),
+            TaskCollector(self.state, per_host=settings.per_host_metrics),
+            WorkerCollector(self.state),
             self.queues,
             self._stream_collector(),
         ]
@@ -60,7 +61,7 @@ class Pipeline:
         threads = [self.reader, *(periodic.thread for periodic in self.periodic)]
         for thread in threads:
             thread.stop()
-        self.asker.close()
+        self.inspector.close()
         for thread in threads:
             thread.join(timeout=3.0)
         self.poller.close()
@@ -71,15 +72,15 @@ class Pipeline:
 
     def complete(self) -> bool:
         """Whether every event of the last window is known to have been counted."""
-        health = self.intake.health
+        health = self.receiver.health
         if not health.connected:
             return False
         return health.last_incident is None or time.monotonic() - health.last_incident > self._window
 
     def ready(self) -> str:
         """Empty when it can be relied on, else what is missing."""
-        if not self.intake.health.connected:
-            return f"broker {self.broker.name}: not subscribed: {self.intake.health.error}"
+        if not self.receiver.health.connected:
+            return f"broker {self.broker.name}: not subscribed: {self.receiver.health.error}"
         if self.periodic[0].failing or not self.queues.rounds:
             return f"broker {self.broker.name}: queues not seen: {self.periodic[0].failing or 'first look is due'}"
         return ""
@@ -88,7 +89,7 @@ class Pipeline:
         """Empty when its threads turn, else which do not."""
         threads = [self.reader, *(periodic.thread for periodic in self.periodic)]
         dead = [thread.name for thread in threads if not thread.alive]
-        silent = time.monotonic() - self.intake.health.alive_at
+        silent = time.monotonic() - self.receiver.health.alive_at
         if dead:
             return f"broker {self.broker.name}: threads dead: {', '.join(dead)}"
         if silent > HUNG_AFTER:
@@ -97,55 +98,57 @@ class Pipeline:
 
     def events_missing(self) -> bool:
         """Whether workers live and run tasks but tell nothing of them."""
-        workers = [worker for worker in list(self.tables.workers.values()) if worker.seen is not None]
-        silent = not any(kind.startswith("task-") and kind != "task-sent" for kind in self.tables.types)
+        workers = [worker for worker in list(self.state.workers.values()) if worker.seen is not None]
+        silent = not any(kind.startswith("task-") and kind != "task-sent" for kind in self.state.types)
         return silent and any(worker.processed or worker.active for worker in workers)
 
     def _poll(self) -> None:
         self.queues.update(self.poller.poll())
 
     def _ask(self) -> None:
-        remote.apply(self.asker.ask(), self.tables)
+        inspect.apply(self.inspector.ask(), self.state)
 
     def _stream_collector(self) -> StreamCollector:
         return StreamCollector(
-            self.tables,
-            self.intake.health,
-            self.intake.backlog,
+            self.state,
+            self.receiver.health,
+            self.receiver.backlog,
             broker=self.broker.name,
             output_buffer=lambda: self.queues.snapshot.output_buffer,
             complete=self.complete,
         )
 
 
-def _sources(broker: Broker, settings: ExporterSettings, tables: Tables) -> tuple[Intake, Poller, Asker]:
+def _sources(
+    broker: Broker, settings: ExporterSettings, state: EventState
+) -> tuple[EventReceiver, Poller, Inspector]:
     if broker.is_redis:
-        return _redis_sources(redis_settings(broker), settings, tables)
-    return _kombu_sources(broker, settings, tables)
+        return _redis_sources(redis_settings(broker), settings, state)
+    return _kombu_sources(broker, settings, state)
 
 
 def _redis_sources(
-    redis: RedisSettings, settings: ExporterSettings, tables: Tables
-) -> tuple[Intake, Poller, Asker]:
-    intake = RedisIntake(
-        redis, tables, exchange=settings.event_exchange, backlog_bytes=settings.backlog_bytes
+    redis: RedisSettings, settings: ExporterSettings, state: EventState
+) -> tuple[EventReceiver, Poller, Inspector]:
+    receiver = RedisReceiver(
+        redis, state, exchange=settings.event_exchange, backlog_bytes=settings.backlog_bytes
     )
     poller = RedisPoller(
         redis,
-        tables,
+        state,
         configured=settings.queues,
-        own_client=lambda: intake.health.client_id,
+        own_client=lambda: receiver.health.client_id,
         event_exchange=settings.event_exchange,
     )
-    return intake, poller, RedisAsker(redis)
+    return receiver, poller, RedisInspector(redis)
 
 
 def _kombu_sources(
-    broker: Broker, settings: ExporterSettings, tables: Tables
-) -> tuple[Intake, Poller, Asker]:
+    broker: Broker, settings: ExporterSettings, state: EventState
+) -> tuple[EventReceiver, Poller, Inspector]:
     # kombu and Celery cost memory that a Redis broker need not pay.
-    from exporters.intake_kombu import KombuIntake
-    from exporters.queues_amqp import AmqpPoller, CeleryAsker
+    from exporters.events.amqp import AmqpReceiver
+    from exporters.queues.amqp import AmqpPoller
 
-    intake = KombuIntake(broker, tables, exchange=settings.event_exchange)
-    return intake, AmqpPoller(broker, tables, configured=settings.queues), CeleryAsker(broker)
+    receiver = AmqpReceiver(broker, state, exchange=settings.event_exchange)
+    return receiver, AmqpPoller(broker, state, configured=settings.queues), CeleryInspector(broker)

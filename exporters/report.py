@@ -4,8 +4,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from exporters.inspect import apply
 from exporters.pipeline import Pipeline
-from exporters.remote import apply
 from exporters.service import GUIDE
 from sidecar.errors import OpsError
 
@@ -61,8 +61,8 @@ class Findings:
 
 def queue_facts(pipeline: Pipeline) -> list[QueueFacts]:
     """The queues as the newest round saw them."""
-    live = [worker for worker in pipeline.tables.workers.values() if not worker.offline]
-    asked = pipeline.tables.inspected
+    live = [worker for worker in pipeline.state.workers.values() if not worker.offline]
+    asked = pipeline.state.inspected
     return [
         QueueFacts(
             name,
@@ -84,10 +84,10 @@ def look(pipeline: Pipeline) -> None:
         OpsError: the broker cannot be asked.
     """
     try:
-        answers = pipeline.asker.ask()
+        answers = pipeline.inspector.ask()
         for node in answers:
-            pipeline.tables.worker(node)
-        apply(answers, pipeline.tables)
+            pipeline.state.worker(node)
+        apply(answers, pipeline.state)
         pipeline.queues.update(pipeline.poller.poll())
     except Exception as error:  # every transport has errors of its own
         raise OpsError(
@@ -102,7 +102,7 @@ def examine(pipeline: Pipeline, seconds: float) -> Findings:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(SETTLE_SECONDS)
-    health = pipeline.intake.health
+    health = pipeline.receiver.health
     findings = Findings(pipeline.broker.name, pipeline.broker.shown, health.connected, health.error, seconds)
     if not health.connected:
         findings.problems.append(f"not subscribed to task events: {health.error}")
@@ -115,21 +115,21 @@ def examine(pipeline: Pipeline, seconds: float) -> Findings:
 
 
 def _fill(findings: Findings, pipeline: Pipeline) -> None:
-    tables = pipeline.tables
-    findings.events = dict(tables.types)
-    findings.undecodable = tables.undecodable
+    state = pipeline.state
+    findings.events = dict(state.types)
+    findings.undecodable = state.undecodable
     findings.queues = queue_facts(pipeline)
-    now = tables.listening_at()
+    now = state.observed_at()
     findings.workers = [
         WorkerFacts(
             worker.node,
-            worker.up(now, tables.liveness.timeout),
+            worker.up(now, state.liveness.timeout),
             worker.active,
             worker.processed,
             worker.pool_size,
             list(worker.queues),
         )
-        for worker in tables.workers.values()
+        for worker in state.workers.values()
     ]
 
 

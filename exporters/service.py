@@ -12,14 +12,14 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from exporters.beat import BeatCollector
-from exporters.exposition import Page, merged, with_label
+from exporters.beat.collector import BeatCollector
+from exporters.beat.schedules import Schedule
+from exporters.exposition.families import Family, counter, gauge, label_text
+from exporters.exposition.page import Page, merged, with_label
 from exporters.pipeline import Pipeline
-from exporters.schedules import Schedule
-from exporters.series import Family, counter, gauge, label_text
 from exporters.settings import ExporterSettings
 from exporters.supervise import Periodic, Supervised
-from exporters.tasks import Tables
+from exporters.tables.state import EventState
 from exporters.version import __version__
 from sidecar.logs import fields
 from sidecar.web import HTML, Request, Response, Route, WebServer
@@ -58,7 +58,7 @@ class Exporter:
         }
         self._render = Periodic("render", self._renew, settings.render_interval)
         self._render_ahead = settings.render_interval > 0
-        self._beat = _beat(settings, [pipeline.tables for pipeline in self.pipelines])
+        self._beat = _beat(settings, [pipeline.state for pipeline in self.pipelines])
         self._beat_round = Periodic("beat", self._beat.update, settings.beat_interval)
         web = _web_config(settings)
         self._server = WebServer(
@@ -202,9 +202,9 @@ class Exporter:
         return Response(_INDEX.format(version=__version__, rows=rows, guides=guides).encode(), HTML)
 
 
-def _beat(settings: ExporterSettings, tables: list[Tables]) -> BeatCollector:
+def _beat(settings: ExporterSettings, state: list[EventState]) -> BeatCollector:
     return BeatCollector(
-        tables,
+        state,
         read=_schedules_reader(settings),
         names=settings.beat_tasks,
         grace=settings.beat_grace,
@@ -215,7 +215,7 @@ def _schedules_reader(settings: ExporterSettings) -> Callable[[], list[Schedule]
     if settings.database_url is None:
         return None
     # Loaded only where it is used, as is the web-config below: both cost memory.
-    from exporters.beat_database import read_schedules
+    from exporters.beat.database import read_schedules
 
     return partial(read_schedules, settings.database_url.get_secret_value())
 
@@ -247,18 +247,18 @@ def _verdict(problems: list[str]) -> Response:
 
 
 def _row(pipeline: Pipeline) -> str:
-    tables, health = pipeline.tables, pipeline.intake.health
-    workers = [worker for worker in list(tables.workers.values()) if worker.seen is not None]
-    up = sum(worker.up(tables.listening_at(), tables.liveness.timeout) for worker in workers)
-    state = "subscribed" if health.connected else f"away: {health.error}"
+    state, health = pipeline.state, pipeline.receiver.health
+    workers = [worker for worker in list(state.workers.values()) if worker.seen is not None]
+    up = sum(worker.up(state.observed_at(), state.liveness.timeout) for worker in workers)
+    connection = "connected" if health.connected else f"disconnected: {health.error}"
     since = time.monotonic() - health.changed_at
     cells = (
         pipeline.broker.name,
         pipeline.broker.shown,
-        f"{state} for {since:.0f} s",
+        f"{connection} for {since:.0f} s",
         f"{up} of {len(workers)}",
         str(len(pipeline.queues.snapshot.queues)),
-        str(sum(tables.types.values())),
+        str(sum(state.types.values())),
         "yes" if pipeline.complete() else "no",
     )
     return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"

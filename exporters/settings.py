@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
 
 from exporters.broker import Broker, check_credentials, parse_broker, url_secrets
-from exporters.histogram import RUNTIME_BUCKETS, WAIT_BUCKETS, parse_buckets
-from exporters.tasks import Labels, Limits
-from exporters.workers import Liveness
+from exporters.tables.histogram import RUNTIME_BUCKETS, WAIT_BUCKETS, parse_buckets
+from exporters.tables.state import Labels, Limits
+from exporters.tables.workers import Liveness
 from sidecar.errors import UsageError
 from sidecar.settings import Settings
 

@@ -18,8 +18,8 @@ import redis
 
 from bench.exporter.subjects import NOT_ANSWERED, ROOT, ScrapeError, Subject
 from exporters.broker import parse_broker, redis_settings
-from exporters.queues_redis import RedisPoller
-from exporters.tasks import Tables
+from exporters.queues.redis import RedisPoller
+from exporters.tables.state import EventState
 from sidecar.errors import OpsError
 from stack.servers import Redis
 
@@ -374,7 +374,7 @@ def queue_rounds(shop: Workshop, queues: int, filled: int) -> Rounds:
         pipeline.execute()
         for _ in range(filled // 10_000):
             client.lpush("queue_0", *([message] * 10_000))
-        poller = RedisPoller(redis_settings(parse_broker(server.url)), Tables())
+        poller = RedisPoller(redis_settings(parse_broker(server.url)), EventState())
         poller.poll()
         client.config_resetstat()
         started = time.monotonic()

@@ -8,10 +8,10 @@ import json
 from pathlib import Path
 
 from bench.exporter.frames import Shape, Traffic
-from exporters.collectors import TaskCollector, WorkerCollector
-from exporters.exposition import render
-from exporters.tasks import Tables
-from exporters.wire import decode
+from exporters.decode import decode
+from exporters.exposition.page import render
+from exporters.tables.collectors import TaskCollector, WorkerCollector
+from exporters.tables.state import EventState
 
 HOURS = 7 * 24
 TASKS_AN_HOUR = 3_000
@@ -33,18 +33,18 @@ def payload(command: bytes) -> bytes:
     return command.split(b"\r\n", 6)[6].removesuffix(b"\r\n")
 
 
-def live(tables: Tables, number: int) -> None:
+def live(state: EventState, number: int) -> None:
     """One hour of events, heartbeats and scrapes."""
     traffic, start = Hour(number), number * 3600.0
     for step in range(60):
         now = start + step * STEP
         for _ in range(TASKS_AN_HOUR // 60):
             for command, _ in traffic.task(EPOCH + now):
-                tables.take(decode(payload(command)), now, EPOCH + now)
+                state.take(decode(payload(command)), now, EPOCH + now)
         for command in traffic.heartbeats(EPOCH + now).split(b"*3\r\n")[1:]:
-            tables.take(decode(payload(b"*3\r\n" + command)), now, EPOCH + now)
-        tables.purge(now)
-        render([*TaskCollector(tables).collect(), *WorkerCollector(tables).collect()])
+            state.take(decode(payload(b"*3\r\n" + command)), now, EPOCH + now)
+        state.purge(now)
+        render([*TaskCollector(state).collect(), *WorkerCollector(state).collect()])
 
 
 def rss() -> float:
@@ -53,13 +53,11 @@ def rss() -> float:
 
 def main() -> None:
     """Print one JSON line: RSS in MB, series and workers at the end of each day."""
-    tables, days = Tables(), []
+    state, days = EventState(), []
     for hour in range(HOURS):
-        live(tables, hour)
+        live(state, hour)
         if (hour + 1) % DAY == 0:
-            days.append(
-                {"rss": round(rss(), 1), "series": tables.budget.used, "workers": len(tables.workers)}
-            )
+            days.append({"rss": round(rss(), 1), "series": state.budget.used, "workers": len(state.workers)})
     print(json.dumps(days))
 
 

@@ -8,11 +8,11 @@ from exporterkit import Scraped
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.beat import BeatCollector
-from exporters.beat_database import read_schedules
-from exporters.exposition import render
-from exporters.schedules import Schedule, crontab_after
-from exporters.tasks import Tables
+from exporters.beat.collector import BeatCollector
+from exporters.beat.database import read_schedules
+from exporters.beat.schedules import Schedule, crontab_after
+from exporters.exposition.page import render
+from exporters.tables.state import EventState
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -27,8 +27,8 @@ def schedule(name="due posts", **fields):
     return Schedule(name=name, **{**base, "every": 60, "period": "seconds", **fields})
 
 
-def collected(schedules, tables=(), **options):
-    collector = BeatCollector(list(tables), read=lambda: schedules, clock=NOW.timestamp, **options)
+def collected(schedules, state=(), **options):
+    collector = BeatCollector(list(state), read=lambda: schedules, clock=NOW.timestamp, **options)
     collector.update()
     return Scraped(render(collector.collect()).decode())
 
@@ -75,87 +75,85 @@ def test_beat_is_down_when_nothing_was_sent_since_something_was_due():
     assert collected(stuck_beside_living).get("celery_beat_up") == 1
 
 
-def sent(tables, name, seconds_ago, client="gen1@beat"):
+def sent(state, name, seconds_ago, client="gen1@beat"):
     event = {
         "type": "task-sent", "uuid": "u", "hostname": client, "name": name, "queue": "default", "eta": None,
         "timestamp": NOW.timestamp() - seconds_ago,
     }  # fmt: skip
-    tables.take([event], 1.0, NOW.timestamp())
+    state.take([event], 1.0, NOW.timestamp())
 
 
 def test_events_of_beat_are_newer_than_its_database():
-    tables = Tables()
+    state = EventState()
     collector = BeatCollector(
-        [tables], read=lambda: [schedule(last_run_at=NOW - timedelta(seconds=170))], clock=NOW.timestamp
+        [state], read=lambda: [schedule(last_run_at=NOW - timedelta(seconds=170))], clock=NOW.timestamp
     )
     collector.update()
-    sent(tables, "posts.publish_due", 20)
+    sent(state, "posts.publish_due", 20)
     found = Scraped(render(collector.collect()).decode())
     assert found.get("celery_beat_schedule_overdue_seconds") == 0
     assert found.get("celery_beat_last_sent_timestamp_seconds") == NOW.timestamp() - 20
 
 
 def test_a_client_that_also_sends_other_tasks_is_not_beat():
-    tables = Tables()
-    BeatCollector([tables], read=None, names=["posts.publish_due"])
-    sent(tables, "posts.publish_due", 20, client="gen9@web")
-    sent(tables, "posts.publish_now", 10, client="gen9@web")
-    sent(tables, "posts.publish_due", 5, client="gen9@web")
-    assert tables.beat.last_sent() == {}
+    state = EventState()
+    BeatCollector([state], read=None, names=["posts.publish_due"])
+    sent(state, "posts.publish_due", 20, client="gen9@web")
+    sent(state, "posts.publish_now", 10, client="gen9@web")
+    sent(state, "posts.publish_due", 5, client="gen9@web")
+    assert state.beat.last_sent() == {}
 
 
 @pytest.mark.parametrize("first", ["posts.new", "posts.publish_due"])
 def test_beat_is_beat_again_once_a_new_schedule_is_read(first):
-    tables, schedules = Tables(), [schedule(last_run_at=NOW - timedelta(seconds=170))]
-    collector = BeatCollector([tables], read=lambda: schedules, clock=NOW.timestamp)
+    state, schedules = EventState(), [schedule(last_run_at=NOW - timedelta(seconds=170))]
+    collector = BeatCollector([state], read=lambda: schedules, clock=NOW.timestamp)
     collector.update()
-    # Added after the last look at the tables, and sent before the next one.
+    # Added after the last look at the state, and sent before the next one.
     for name in (first, "posts.new", "posts.newer"):
-        sent(tables, name, 100)
-    assert tables.beat.last_sent() == {}
+        sent(state, name, 100)
+    assert state.beat.last_sent() == {}
     schedules += [schedule(name, task=name, last_run_at=None) for name in ("posts.new", "posts.newer")]
     collector.update()
-    assert tables.beat.last_sent()["posts.new"] == NOW.timestamp() - 100
-    sent(tables, "posts.newer", 10)
+    assert state.beat.last_sent()["posts.new"] == NOW.timestamp() - 100
+    sent(state, "posts.newer", 10)
     found = Scraped(render(collector.collect()).decode())
     assert found.get("celery_beat_last_sent_timestamp_seconds") == NOW.timestamp() - 10
 
 
 def test_removing_a_schedule_does_not_make_beat_another_client():
-    tables, schedules = Tables(), [schedule(), schedule("old", task="posts.old")]
-    collector = BeatCollector([tables], read=lambda: schedules, clock=NOW.timestamp)
+    state, schedules = EventState(), [schedule(), schedule("old", task="posts.old")]
+    collector = BeatCollector([state], read=lambda: schedules, clock=NOW.timestamp)
     collector.update()
-    sent(tables, "posts.old", 50)
+    sent(state, "posts.old", 50)
     schedules.pop()
     collector.update()
-    sent(tables, "posts.old", 30)
-    sent(tables, "posts.publish_due", 20)
-    assert tables.beat.last_sent()["posts.publish_due"] == NOW.timestamp() - 20
+    sent(state, "posts.old", 30)
+    sent(state, "posts.publish_due", 20)
+    assert state.beat.last_sent()["posts.publish_due"] == NOW.timestamp() - 20
 
 
 def test_many_clients_do_not_freeze_liveness():
-    tables = Tables()
-    BeatCollector([tables], read=None, names=["posts.publish_due"])
+    state = EventState()
+    BeatCollector([state], read=None, names=["posts.publish_due"])
     for pid in range(3_000):
-        sent(tables, "posts.publish_due", 10_000 - pid, client=f"gen{pid}@cron")
-        sent(tables, "posts.other", 10_000 - pid, client=f"gen{pid}@web")
-    assert tables.beat.last_sent() == {"posts.publish_due": NOW.timestamp() - 7_001}
+        sent(state, "posts.publish_due", 10_000 - pid, client=f"gen{pid}@cron")
+        sent(state, "posts.other", 10_000 - pid, client=f"gen{pid}@web")
+    assert state.beat.last_sent() == {"posts.publish_due": NOW.timestamp() - 7_001}
     # Beat's last task outlives the memory of beat.
-    sent(tables, "posts.publish_due", 6_000)
+    sent(state, "posts.publish_due", 6_000)
     for pid in range(3_000):
-        sent(tables, "posts.other", 5_000 - pid, client=f"gen{pid}@shop")
-    assert tables.beat.last_sent() == {"posts.publish_due": NOW.timestamp() - 6_000}
+        sent(state, "posts.other", 5_000 - pid, client=f"gen{pid}@shop")
+    assert state.beat.last_sent() == {"posts.publish_due": NOW.timestamp() - 6_000}
 
 
 def test_liveness_without_a_database():
-    tables = Tables()
-    collector = BeatCollector(
-        [tables], read=None, names=["posts.publish_due"], grace=100, clock=NOW.timestamp
-    )
+    state = EventState()
+    collector = BeatCollector([state], read=None, names=["posts.publish_due"], grace=100, clock=NOW.timestamp)
     assert Scraped(render(collector.collect()).decode()).get("celery_beat_up") is None
-    sent(tables, "posts.publish_due", 50)
+    sent(state, "posts.publish_due", 50)
     assert Scraped(render(collector.collect()).decode()).get("celery_beat_up") == 1
-    sent(tables, "posts.publish_due", 150)
+    sent(state, "posts.publish_due", 150)
     assert Scraped(render(collector.collect()).decode()).get("celery_beat_up") == 0
 
 

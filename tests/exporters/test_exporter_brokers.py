@@ -14,9 +14,9 @@ from kombu import Connection, Exchange, Producer
 from kombu.transport.memory import Channel, Transport
 
 from exporters.broker import parse_broker, redis_settings
-from exporters.queues_amqp import AmqpPoller
-from exporters.stream import glob_escaped, patterns
-from exporters.tasks import Tables
+from exporters.events.redis import glob_escaped, patterns
+from exporters.queues.amqp import AmqpPoller
+from exporters.tables.state import EventState
 from sidecar.errors import UsageError
 from stack.ports import choose
 from stack.programs import find
@@ -189,7 +189,7 @@ def test_amqp_queues_that_are_missing_are_not_shown_and_leave_no_channel(monkeyp
     make, close = Connection.channel, Channel.close
     monkeypatch.setattr(Connection, "channel", lambda link: opened.append(make(link)) or opened[-1])
     monkeypatch.setattr(Channel, "close", lambda channel: closed.append(channel) or close(channel))
-    poller = AmqpPoller(parse_broker("memory://"), Tables(), configured=["there", "missing", "other"])
+    poller = AmqpPoller(parse_broker("memory://"), EventState(), configured=["there", "missing", "other"])
     with Connection("memory://") as link:
         link.SimpleQueue("there").put({"a": 1})
         opened.clear()

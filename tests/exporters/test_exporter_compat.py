@@ -12,12 +12,12 @@ from exporterkit import DATA, Scraped
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 from bench.exporter.frames import Shape, Traffic, frame
-from exporters.collectors import TaskCollector, WorkerCollector
-from exporters.exposition import merged, render, with_label
-from exporters.series import Family, clean, label_text, number
-from exporters.tasks import Tables
-from exporters.wire import decode
-from exporters.workers import Worker
+from exporters.decode import decode
+from exporters.exposition.families import Family, clean, label_text, number
+from exporters.exposition.page import merged, render, with_label
+from exporters.tables.collectors import TaskCollector, WorkerCollector
+from exporters.tables.state import EventState
+from exporters.tables.workers import Worker
 
 NOW = 1_795_000_000.0
 HOST = {"name", "hostname", "queue_name"}
@@ -37,10 +37,10 @@ PUBLIC = {
 
 
 def exposed(frames):
-    tables = Tables()
+    state = EventState()
     for one in frames:
-        tables.take(decode(one), 1.0, NOW)
-    return [*TaskCollector(tables).collect(), *WorkerCollector(tables).collect()]
+        state.take(decode(one), 1.0, NOW)
+    return [*TaskCollector(state).collect(), *WorkerCollector(state).collect()]
 
 
 def test_public_names_have_exactly_the_public_labels(frames):
@@ -174,6 +174,6 @@ def shape(event):
 
 
 def test_a_worker_that_never_beat_is_no_series():
-    tables = Tables()
-    tables.workers["w@h"] = Worker("w@h", tables.hosts.get("h"), "")
-    assert all(not family.lines for family in WorkerCollector(tables).collect())
+    state = EventState()
+    state.workers["w@h"] = Worker("w@h", state.hosts.get("h"), "")
+    assert all(not family.lines for family in WorkerCollector(state).collect())

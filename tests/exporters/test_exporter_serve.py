@@ -10,8 +10,8 @@ from exporterkit import captured, send, until
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 from bench.exporter.frames import frame
-from exporters import exposition
-from exporters.series import gauge
+from exporters.exposition import page as exposition
+from exporters.exposition.families import gauge
 
 
 def test_tasks_workers_and_queues_of_a_real_worker(broker, start, worker):

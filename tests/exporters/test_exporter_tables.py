@@ -8,16 +8,16 @@ from exporterkit import captured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporters.groups import STATES
-from exporters.tasks import Labels, Limits, Tables, exception_class
-from exporters.wire import decode
-from exporters.workers import Ledger, Liveness
+from exporters.decode import decode
+from exporters.tables.groups import STATES
+from exporters.tables.state import EventState, Labels, Limits, exception_class
+from exporters.tables.workers import Ledger, Liveness
 
 NOW = 1_795_000_000.0
 
 
-def take(tables, *events, received=None):
-    tables.take(list(events), time.monotonic() if received is None else received, NOW)
+def take(state, *events, received=None):
+    state.take(list(events), time.monotonic() if received is None else received, NOW)
 
 
 def event(kind, uuid="u1", **fields):
@@ -32,210 +32,210 @@ def received(uuid="u1", name="shop.add", **fields):
     return event("task-received", uuid, name=name, **{"eta": None, **fields})
 
 
-def counts(tables, name, queue):
-    found = [group.total().counts for group in tables.groups if (group.name, group.queue) == (name, queue)]
+def counts(state, name, queue):
+    found = [group.total().counts for group in state.groups if (group.name, group.queue) == (name, queue)]
     return dict(zip(STATES, found[0], strict=True)) if found else None
 
 
 def test_captured_life_cycles(frames):
-    tables = Tables()
+    state = EventState()
     for frame in frames:
-        tables.take(decode(frame), 1.0, NOW)
-    assert counts(tables, "shop.add", "default") == {
+        state.take(decode(frame), 1.0, NOW)
+    assert counts(state, "shop.add", "default") == {
         "sent": 8, "received": 7, "started": 7, "succeeded": 7, "failed": 0, "retried": 0, "revoked": 1, "rejected": 0,
     }  # fmt: skip
-    assert counts(tables, "shop.retry", "default")["retried"] == 2
+    assert counts(state, "shop.retry", "default")["retried"] == 2
     # task-rejected comes after task-failed and must still find its task.
-    assert counts(tables, "shop.reject", "default")["rejected"] == 1
-    assert tables.undecodable == 0
-    assert all(group.queue in ("default", "mail") for group in tables.groups)
+    assert counts(state, "shop.reject", "default")["rejected"] == 1
+    assert state.undecodable == 0
+    assert all(group.queue in ("default", "mail") for group in state.groups)
 
 
 def test_wait_leaves_eta_out_and_is_never_negative():
-    tables = Tables()
+    state = EventState()
     eta = datetime.fromtimestamp(NOW - 30, UTC).isoformat()
-    take(tables, sent("a", timestamp=NOW - 9_000, eta=eta), sent("b", timestamp=NOW + 50))
-    take(tables, event("task-started", "a"), event("task-started", "b"))
-    (group,) = list(tables.groups)
+    take(state, sent("a", timestamp=NOW - 9_000, eta=eta), sent("b", timestamp=NOW + 50))
+    take(state, event("task-started", "a"), event("task-started", "b"))
+    (group,) = list(state.groups)
     wait = group.total().wait
     assert sum(wait.counts) == 2
     assert wait.total == pytest.approx(30)
 
 
 def test_a_second_delivery_does_not_wait_again():
-    tables = Tables()
-    take(tables, sent(), event("task-started"), event("task-started", timestamp=NOW + 100))
-    (group,) = list(tables.groups)
+    state = EventState()
+    take(state, sent(), event("task-started"), event("task-started", timestamp=NOW + 100))
+    (group,) = list(state.groups)
     assert sum(group.total().wait.counts) == 1
 
 
 def test_queue_is_learned_while_it_is_unambiguous():
-    tables = Tables()
-    tables.groups.learn("shop.add", "default")
-    take(tables, received("x"))
-    assert counts(tables, "shop.add", "default")["received"] == 1
-    tables.groups.learn("shop.add", "mail")
-    take(tables, received("y"))
-    assert counts(tables, "shop.add", "unknown")["received"] == 1
+    state = EventState()
+    state.groups.learn("shop.add", "default")
+    take(state, received("x"))
+    assert counts(state, "shop.add", "default")["received"] == 1
+    state.groups.learn("shop.add", "mail")
+    take(state, received("y"))
+    assert counts(state, "shop.add", "unknown")["received"] == 1
 
 
 def test_a_sender_that_does_not_know_the_queue_teaches_none():
-    tables = Tables()
-    take(tables, sent("a", queue=None), received("a"), received("b"))
-    assert counts(tables, "shop.add", "unknown")["sent"] == 1
-    assert counts(tables, "shop.add", "unknown")["received"] == 2
-    tables.groups.learn("shop.add", "mail")
-    take(tables, sent("c", queue=None))
-    assert counts(tables, "shop.add", "mail")["sent"] == 1
+    state = EventState()
+    take(state, sent("a", queue=None), received("a"), received("b"))
+    assert counts(state, "shop.add", "unknown")["sent"] == 1
+    assert counts(state, "shop.add", "unknown")["received"] == 2
+    state.groups.learn("shop.add", "mail")
+    take(state, sent("c", queue=None))
+    assert counts(state, "shop.add", "mail")["sent"] == 1
 
 
 def test_a_full_table_of_etas_costs_nothing_and_is_freed():
-    tables = Tables(limits=Limits(in_flight=1_000))
+    state = EventState(limits=Limits(in_flight=1_000))
     later = datetime.fromtimestamp(NOW + 50, UTC).isoformat()
     for n in range(1_000):
-        take(tables, received(f"u{n}", eta=later), received=1.0)
-    table = tables.eta
-    take(tables, received("more", eta=later), received=1.0)
-    assert tables.eta is table
+        take(state, received(f"u{n}", eta=later), received=1.0)
+    table = state.eta
+    take(state, received("more", eta=later), received=1.0)
+    assert state.eta is table
     assert len(table) == 1_000
-    tables.take([received("soon", eta=later)], 2.0, NOW + 60)
-    tables.purge(100.0)
-    assert not tables.eta
+    state.take([received("soon", eta=later)], 2.0, NOW + 60)
+    state.purge(100.0)
+    assert not state.eta
 
 
 def test_worker_of_one_queue_tells_the_queue():
-    tables = Tables()
-    take(tables, {"type": "worker-online", "hostname": "w@h", "processed": 0, "active": 0, "timestamp": NOW})
-    tables.workers["w@h"].queues = ("ai_jobs",)
-    take(tables, received("x", name="ai.caption"))
-    assert counts(tables, "ai.caption", "ai_jobs")["received"] == 1
+    state = EventState()
+    take(state, {"type": "worker-online", "hostname": "w@h", "processed": 0, "active": 0, "timestamp": NOW})
+    state.workers["w@h"].queues = ("ai_jobs",)
+    take(state, received("x", name="ai.caption"))
+    assert counts(state, "ai.caption", "ai_jobs")["received"] == 1
 
 
 def test_client_ids_never_become_series():
-    tables = Tables()
+    state = EventState()
     for pid in range(500):
-        take(tables, sent(f"u{pid}", hostname=f"gen{pid}@web-1"))
-    assert list(tables.hosts) == ["web-1"]
+        take(state, sent(f"u{pid}", hostname=f"gen{pid}@web-1"))
+    assert list(state.hosts) == ["web-1"]
 
 
 @pytest.mark.parametrize(("label", "expected"), [("node", "w@h"), ("host", "h"), ("generic", "generic")])
 def test_worker_label_switch(label, expected):
-    tables = Tables(labels=Labels(worker=label))
-    take(tables, received())
-    assert f'hostname="{expected}"' in next(iter(tables.groups)).tracks[0].labels
+    state = EventState(labels=Labels(worker=label))
+    take(state, received())
+    assert f'hostname="{expected}"' in next(iter(state.groups)).tracks[0].labels
 
 
 def test_a_million_names_end_in_the_overflow_series():
-    tables = Tables(limits=Limits(names=50))
+    state = EventState(limits=Limits(names=50))
     for n in range(5_000):
-        take(tables, sent(f"u{n}", name=f"task-{n}"))
-    groups = list(tables.groups)
+        take(state, sent(f"u{n}", name=f"task-{n}"))
+    groups = list(state.groups)
     assert len(groups) == 51
-    assert tables.budget.capped > 0
+    assert state.budget.capped > 0
     assert sum(group.total().counts[0] for group in groups) == 5_000
 
 
 def test_series_budget_holds_and_nothing_goes_uncounted():
-    tables = Tables(limits=Limits(series=500))
+    state = EventState(limits=Limits(series=500))
     for n in range(2_000):
         take(
-            tables,
+            state,
             sent(f"u{n}", name=f"t{n % 300}"),
             received(f"u{n}", name=f"t{n % 300}", hostname=f"w{n % 7}@h"),
         )
-        take(tables, event("task-succeeded", f"u{n}", runtime=0.1, hostname=f"w{n % 7}@h"))
-    assert tables.budget.used <= 500
-    totals = [group.total().counts for group in tables.groups]
+        take(state, event("task-succeeded", f"u{n}", runtime=0.1, hostname=f"w{n % 7}@h"))
+    assert state.budget.used <= 500
+    totals = [group.total().counts for group in state.groups]
     assert sum(c[0] for c in totals) == sum(c[1] for c in totals) == sum(c[3] for c in totals) == 2_000
 
 
 def test_long_names_are_cut():
-    tables = Tables()
-    take(tables, sent(name="x" * 10_000))
-    assert max(len(group.name) for group in tables.groups) <= 200
+    state = EventState()
+    take(state, sent(name="x" * 10_000))
+    assert max(len(group.name) for group in state.groups) <= 200
 
 
 def test_join_table_is_bounded():
-    tables = Tables(limits=Limits(in_flight=1_000))
+    state = EventState(limits=Limits(in_flight=1_000))
     for n in range(10_000):
-        take(tables, sent(f"u{n}"))
-    assert len(tables.tasks) <= 1_000
-    assert tables.tasks.evicted >= 9_000
+        take(state, sent(f"u{n}"))
+    assert len(state.tasks) <= 1_000
+    assert state.tasks.evicted >= 9_000
 
 
 def test_tasks_that_never_end_are_forgotten_after_two_days():
-    tables = Tables()
-    take(tables, sent())
+    state = EventState()
+    take(state, sent())
     for day in range(3):
-        tables.purge(day * 90_000.0)
-    assert len(tables.tasks) == 0
-    assert tables.tasks.evicted == 1
+        state.purge(day * 90_000.0)
+    assert len(state.tasks) == 0
+    assert state.tasks.evicted == 1
 
 
 def test_purge_keeps_sums_and_gives_series_back():
-    tables = Tables(liveness=Liveness(timeout=5, purge=60))
+    state = EventState(liveness=Liveness(timeout=5, purge=60))
     take(
-        tables,
+        state,
         {"type": "worker-online", "hostname": "w@h", "processed": 0, "active": 0, "timestamp": NOW},
         received=0.0,
     )
-    take(tables, received(), received=1.0)
-    used = tables.budget.used
-    assert tables.purge(30.0) == []
-    assert tables.purge(100.0) == ["w@h"]
-    assert counts(tables, "shop.add", "unknown")["received"] == 1
-    assert tables.budget.used < used
-    assert not tables.workers
+    take(state, received(), received=1.0)
+    used = state.budget.used
+    assert state.purge(30.0) == []
+    assert state.purge(100.0) == ["w@h"]
+    assert counts(state, "shop.add", "unknown")["received"] == 1
+    assert state.budget.used < used
+    assert not state.workers
 
 
 def test_short_lived_clients_use_up_no_room_and_workers_always_find_some():
-    tables = Tables(limits=Limits(series=5_000))
+    state = EventState(limits=Limits(series=5_000))
     for hour in range(200):
         for n in range(20):
             take(
-                tables,
+                state,
                 sent(f"{hour}-{n}", name=f"task-{n}", hostname=f"gen1@web-{hour}"),
                 received=hour * 3600.0,
             )
-        tables.purge(hour * 3600.0 + 1)
-    assert len(tables.hosts) <= 2
-    assert tables.budget.capped == 0
-    assert sum(group.total().counts[0] for group in tables.groups) == 200 * 20
+        state.purge(hour * 3600.0 + 1)
+    assert len(state.hosts) <= 2
+    assert state.budget.capped == 0
+    assert sum(group.total().counts[0] for group in state.groups) == 200 * 20
     for n in range(2_000):
-        take(tables, sent(f"u{n}", name=f"more-{n}"))
-    assert tables.budget.capped > 0
-    take(tables, event("worker-heartbeat", processed=0, active=0))
-    assert list(tables.workers) == ["w@h"]
+        take(state, sent(f"u{n}", name=f"more-{n}"))
+    assert state.budget.capped > 0
+    take(state, event("worker-heartbeat", processed=0, active=0))
+    assert list(state.workers) == ["w@h"]
 
 
 def test_a_client_that_sends_rarely_keeps_its_series():
-    tables = Tables(liveness=Liveness(purge=60))
-    take(tables, sent(), received=0.0)
-    tables.purge(3_000.0)
-    assert list(tables.hosts) == ["web"]
-    tables.purge(4_000.0)
-    assert not tables.hosts
+    state = EventState(liveness=Liveness(purge=60))
+    take(state, sent(), received=0.0)
+    state.purge(3_000.0)
+    assert list(state.hosts) == ["web"]
+    state.purge(4_000.0)
+    assert not state.hosts
 
 
 def test_workers_without_heartbeats_are_forgotten_too():
-    tables = Tables(liveness=Liveness(purge=60))
-    take(tables, received(), received=0.0)
-    assert tables.purge(59.0) == []
-    assert tables.purge(61.0) == ["w@h"]
-    assert not tables.hosts
+    state = EventState(liveness=Liveness(purge=60))
+    take(state, received(), received=0.0)
+    assert state.purge(59.0) == []
+    assert state.purge(61.0) == ["w@h"]
+    assert not state.hosts
 
 
 def test_purge_spares_a_twin_under_the_same_label():
-    tables = Tables(labels=Labels(worker="host"), liveness=Liveness(purge=60))
+    state = EventState(labels=Labels(worker="host"), liveness=Liveness(purge=60))
     for node, at in (("a@h", 0.0), ("b@h", 90.0)):
         take(
-            tables,
+            state,
             {"type": "worker-online", "hostname": node, "processed": 0, "active": 0, "timestamp": NOW},
             received=at,
         )
-    take(tables, received(hostname="a@h"), received=0.0)
-    assert tables.purge(100.0) == ["a@h"]
-    assert "h" in tables.hosts
+    take(state, received(hostname="a@h"), received=0.0)
+    assert state.purge(100.0) == ["a@h"]
+    assert "h" in state.hosts
 
 
 @pytest.mark.parametrize(
@@ -251,18 +251,18 @@ def test_purge_spares_a_twin_under_the_same_label():
     ],
 )  # fmt: skip
 def test_malformed_events_are_counted_and_harmless(odd):
-    tables = Tables()
-    take(tables, odd, sent("fine"))
-    assert tables.undecodable == 1
-    assert counts(tables, "shop.add", "default")["sent"] == 1
-    assert sum(sum(group.total().counts) for group in tables.groups) == 1
+    state = EventState()
+    take(state, odd, sent("fine"))
+    assert state.undecodable == 1
+    assert counts(state, "shop.add", "default")["sent"] == 1
+    assert sum(sum(group.total().counts) for group in state.groups) == 1
 
 
 def test_events_of_applications_are_counted_as_other():
-    tables = Tables()
-    take(tables, {"type": "task-progress", "uuid": "u", "percent": 5})
-    assert tables.types == {"other": 1}
-    assert tables.undecodable == 0
+    state = EventState()
+    take(state, {"type": "task-progress", "uuid": "u", "percent": 5})
+    assert state.types == {"other": 1}
+    assert state.undecodable == 0
 
 
 VALUES = st.one_of(
@@ -295,10 +295,10 @@ def test_no_field_value_breaks_the_tables(changes):
     )
     for at, key, value in changes:
         events[at % len(events)][fields[len(key) % len(fields)]] = value
-    tables = Tables()
+    state = EventState()
     for one in events:
-        take(tables, one)
-    assert sum(tables.types.values()) + tables.undecodable == len(events)
+        take(state, one)
+    assert sum(state.types.values()) + state.undecodable == len(events)
 
 
 SEEDS = captured()
@@ -307,9 +307,9 @@ SEEDS = captured()
 @given(st.permutations(range(30)))
 def test_events_in_any_order_are_all_counted(order):
     events = [one for frame in SEEDS for one in decode(frame)][:30]
-    tables = Tables()
-    take(tables, *(events[n] for n in order))
-    assert sum(tables.types.values()) == 30
+    state = EventState()
+    take(state, *(events[n] for n in order))
+    assert sum(state.types.values()) == 30
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_a_loss_after_a_step_of_the_clock_is_found():
 
 
 def test_a_heartbeat_from_the_future_does_not_upset_liveness():
-    tables = Tables()
+    state = EventState()
     beat = {
         "type": "worker-heartbeat",
         "hostname": "w@h",
@@ -414,8 +414,8 @@ def test_a_heartbeat_from_the_future_does_not_upset_liveness():
         "active": 0,
         "timestamp": NOW + 1e6,
     }
-    take(tables, beat, received=50.0)
-    worker = tables.workers["w@h"]
+    take(state, beat, received=50.0)
+    worker = state.workers["w@h"]
     assert worker.up(60.0, 15.0)
     assert not worker.up(70.0, 15.0)
     assert worker.skew == pytest.approx(1e6)

@@ -17,8 +17,8 @@ from bench.exporter.frames import frame
 from bench.exporter.measure import generator, published
 from exporters.broker import parse_broker, redis_settings
 from exporters.instrument import stamp_messages
-from exporters.queues_redis import RedisPoller
-from exporters.tasks import Tables
+from exporters.queues.redis import RedisPoller
+from exporters.tables.state import EventState
 from stack.ports import choose
 from stack.servers import Redis
 
@@ -49,7 +49,7 @@ def test_broker_killed_and_restarted(tmp_path, start):
 
 def test_a_long_outage_ends_like_a_short_one(tmp_path, start, monkeypatch):
     attempts = itertools.count()
-    monkeypatch.setattr("exporters.intake.delays", lambda: (0.001 for _ in attempts))
+    monkeypatch.setattr("exporters.events.receiver.delays", lambda: (0.001 for _ in attempts))
     with Redis(tmp_path / "redis") as server:
         running = start(server.url)
         running.until(lambda s: s.get("celery_exporter_broker_up") == 1)
@@ -120,15 +120,15 @@ def test_foreign_json_in_the_usual_envelope_interrupts_nothing(broker, start):
 def test_a_fault_of_the_counting_shows_and_is_survived(broker, start, monkeypatch):
     running = start(broker)
     until(running.ready, seconds=10)
-    tables = running.exporter.pipelines[0].tables
-    take, faults = tables.take, iter([RuntimeError("a fault")])
+    state = running.exporter.pipelines[0].state
+    take, faults = state.take, iter([RuntimeError("a fault")])
 
     def faulty(*words):
         for fault in faults:
             raise fault
         take(*words)
 
-    monkeypatch.setattr(tables, "take", faulty)
+    monkeypatch.setattr(state, "take", faulty)
     send(broker, "shop.add")
     running.until(lambda s: s.get("celery_exporter_disconnects_total") == 1)
     until(running.ready, seconds=10)
@@ -168,10 +168,10 @@ def test_forced_loss_is_reported(tmp_path):
             exporter.wait()
 
 
-def poller(broker, tables=None, clock=time.time, configured=(), event_exchange="celeryev", **options):
+def poller(broker, state=None, clock=time.time, configured=(), event_exchange="celeryev", **options):
     settings = redis_settings(parse_broker(broker, options))
     return RedisPoller(
-        settings, tables or Tables(), clock=clock, configured=configured, event_exchange=event_exchange
+        settings, state or EventState(), clock=clock, configured=configured, event_exchange=event_exchange
     )
 
 
@@ -180,8 +180,8 @@ def message(task_id="a", **headers):
 
 
 def test_ages_from_stamp_join_and_first_sight(broker):
-    tables = Tables()
-    tables.take(
+    state = EventState()
+    state.take(
         [{"type": "task-sent", "uuid": "sent", "hostname": "gen1@w", "name": "n", "queue": "q2", "eta": None, "timestamp": 900.0}],
         0.0, 1000.0,
     )  # fmt: skip
@@ -192,7 +192,7 @@ def test_ages_from_stamp_join_and_first_sight(broker):
         client.lpush("q3", message("never heard of"))
         for n in (1, 2, 3):
             client.sadd(f"_kombu.binding.q{n}", f"q{n}\x06\x16\x06\x16q{n}")
-        looking = poller(broker, tables, clock=lambda: now[0])
+        looking = poller(broker, state, clock=lambda: now[0])
         looking.poll()
         now[0] = 1030.0
         ages = {name: queue.oldest_age for name, queue in looking.poll().queues.items()}
@@ -214,12 +214,12 @@ def test_the_applications_stamp_dates_its_messages(broker):
 
 
 def test_a_message_that_beat_signed_names_its_task(broker):
-    tables = Tables()
+    state = EventState()
     with redis.Redis.from_url(broker) as client:
         bind(client, "jobs", "jobs")
         client.lpush("jobs", message(periodic_task_name="every minute"))
-        poller(broker, tables).poll()
-    assert tables.beat.names == {"shop.add"}
+        poller(broker, state).poll()
+    assert state.beat.names == {"shop.add"}
 
 
 def test_unacked_per_queue_and_queues_without_consumers(broker):
@@ -255,7 +255,7 @@ def test_queues_of_events_and_broadcasts_are_none_and_deleted_ones_go(broker):
 
 
 def test_queues_beyond_the_bound_are_counted(broker, monkeypatch):
-    monkeypatch.setattr("exporters.queues_redis.MOST_QUEUES", 3)
+    monkeypatch.setattr("exporters.queues.redis.MOST_QUEUES", 3)
     found = poller(broker, configured=[f"q{n}" for n in range(5)]).poll()
     assert (len(found.queues), found.left_out) == (3, 2)
 

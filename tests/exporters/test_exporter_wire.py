@@ -13,11 +13,11 @@ from kombu import serialization
 
 from bench.exporter.frames import frame as enveloped
 from exporters.broker import parse_broker, redis_settings
-from exporters.groups import SUCCEEDED
-from exporters.intake import RedisIntake
-from exporters.stream import Batch
-from exporters.tasks import Tables
-from exporters.wire import UndecodableError, decode, decode_general
+from exporters.decode import UndecodableError, decode, decode_general
+from exporters.events.receiver import RedisReceiver
+from exporters.events.redis import Batch
+from exporters.tables.groups import SUCCEEDED
+from exporters.tables.state import EventState
 
 
 def test_captured_frames_decode_alike_on_both_paths(frames):
@@ -106,10 +106,10 @@ JSON = st.recursive(
 
 @given(st.lists(JSON, max_size=4) | JSON)
 def test_any_json_in_the_usual_envelope_is_counted(value):
-    tables = Tables()
-    intake = RedisIntake(redis_settings(parse_broker("redis://127.0.0.1:1/0")), tables)
-    intake.count(Batch([enveloped(json.dumps(value), "w@h", "task.multi"), *SEEDS], 0))
-    assert tables.groups.get("shop.add", "default").total().counts[SUCCEEDED] == 7
+    state = EventState()
+    receiver = RedisReceiver(redis_settings(parse_broker("redis://127.0.0.1:1/0")), state)
+    receiver.count(Batch([enveloped(json.dumps(value), "w@h", "task.multi"), *SEEDS], 0))
+    assert state.groups.get("shop.add", "default").total().counts[SUCCEEDED] == 7
 
 
 @given(JSON)

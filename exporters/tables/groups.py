@@ -8,8 +8,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from exporters.histogram import Histogram
-from exporters.series import OVERFLOW, UNKNOWN, Budget, clean, label_text
+from exporters.exposition.families import OVERFLOW, UNKNOWN, clean, label_text
+from exporters.tables.budget import Budget
+from exporters.tables.histogram import Histogram
 
 STATES = ("sent", "received", "started", "succeeded", "failed", "retried", "revoked", "rejected")
 SENT, RECEIVED, STARTED, SUCCEEDED, FAILED, RETRIED, REVOKED, REJECTED = range(8)

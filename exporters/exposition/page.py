@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from time import monotonic
 
-from exporters.series import Family
+from exporters.exposition.families import Family
 from sidecar.web import Request, Response
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

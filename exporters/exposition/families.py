@@ -68,23 +68,3 @@ def counter(name: str, help_: str, samples: Iterable[tuple[str, float]]) -> Fami
     for labels, value in samples:
         family.add(value, labels)
     return family
-
-
-class Budget:
-    """How many series may exist; what asks for more goes into the overflow series and is counted."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
-        self.capped = 0
-
-    def take(self, series: int, *, vital: bool = False) -> bool:
-        """Reserve series; False, and counted, when there is no room. A tenth is kept for what is vital."""
-        if self.used + series > (self.limit if vital else self.limit - self.limit // 10):
-            self.capped += 1
-            return False
-        self.used += series
-        return True
-
-    def give_back(self, series: int) -> None:
-        self.used -= series

@@ -1,4 +1,4 @@
-"""The general event intake: any broker that kombu speaks to; in practice RabbitMQ.
+"""The general event receiver: any broker that kombu speaks to; in practice RabbitMQ.
 
 Slower than the Redis path and complete all the same: RabbitMQ keeps what we have not read yet in a queue of ours.
 """
@@ -15,10 +15,10 @@ from kombu.exceptions import KombuError
 
 from exporters.backoff import delays
 from exporters.broker import Broker
-from exporters.intake import Health, Housekeeping, Watch
-from exporters.stream import Backlog
-from exporters.tasks import Tables
-from exporters.wire import UndecodableError, decode_body
+from exporters.decode import UndecodableError, decode_body
+from exporters.events.receiver import Health, Housekeeping, Watch
+from exporters.events.redis import Backlog
+from exporters.tables.state import EventState
 from sidecar.logs import fields
 
 log = logging.getLogger(__name__)
@@ -28,19 +28,19 @@ WAIT_SECONDS = 0.5
 HEARTBEAT_SECONDS = 10
 
 
-class KombuIntake:
+class AmqpReceiver:
     """Events through kombu.
 
     Args:
         broker: where.
-        tables: where events are counted.
+        state: where events are counted.
         exchange: Celery's ``event_exchange``.
     """
 
     def __init__(
         self,
         broker: Broker,
-        tables: Tables,
+        state: EventState,
         *,
         exchange: str = "celeryev",
     ) -> None:
@@ -48,10 +48,10 @@ class KombuIntake:
         # Nothing waits on our side: the broker keeps it.
         self.backlog = Backlog(0)
         self._broker = broker
-        self._tables = tables
+        self._state = state
         self._exchange = Exchange(exchange, type="topic")
         self.watch: Watch | None = None
-        self._housekeeping = Housekeeping(tables, self.health, self.backlog)
+        self._housekeeping = Housekeeping(state, self.health, self.backlog)
 
     def run(self, stop: threading.Event) -> None:
         waits = delays()
@@ -92,10 +92,10 @@ class KombuIntake:
         try:
             events = decode_body(body, message.content_type, message.content_encoding or "utf-8")
         except UndecodableError:
-            self._tables.undecodable += 1
+            self._state.undecodable += 1
             return
-        self._tables.take(events, time.monotonic(), time.time())
-        self._tables.note_lag(events, time.time())
+        self._state.take(events, time.monotonic(), time.time())
+        self._state.note_lag(events, time.time())
         if self.watch is not None:
             self.watch(events)
 

@@ -8,10 +8,10 @@ import orjson
 import redis
 
 from exporters.broker import RedisSettings, redis_pool
+from exporters.inspect import bytes_of
 from exporters.instrument import HEADER as STAMP
-from exporters.queues import Queue, Snapshot, names_from
-from exporters.remote import bytes_of
-from exporters.tasks import Tables
+from exporters.queues.collector import Queue, Snapshot, names_from
+from exporters.tables.state import EventState
 
 BINDING = "_kombu.binding."
 # kombu's own exchanges: their queues carry remote control and events, no tasks.
@@ -34,7 +34,7 @@ class RedisPoller:
 
     Args:
         settings: how to reach the broker and how kombu names things in it.
-        tables: the join table (for the ages of messages) and what task events say about queues.
+        state: the join table (for the ages of messages) and what task events say about queues.
         configured: queues that are shown even when nothing else mentions them.
         own_client: the client id of the event subscription, to see its output buffer.
         event_exchange: Celery's setting; queues bound to it carry events.
@@ -43,7 +43,7 @@ class RedisPoller:
     def __init__(
         self,
         settings: RedisSettings,
-        tables: Tables,
+        state: EventState,
         *,
         configured: Iterable[str] = (),
         own_client: Callable[[], int | None] = lambda: None,
@@ -51,7 +51,7 @@ class RedisPoller:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
-        self._tables = tables
+        self._state = state
         self._clock = clock
         self._own_client = own_client
         self._client = redis.Redis(connection_pool=redis_pool(settings, name="celery-exporter-queues"))
@@ -105,7 +105,7 @@ class RedisPoller:
             if self._cursor == 0:
                 break
         self._read_bindings(prefix)
-        return self._configured.union(names_from(self._tables), *self._routes.values())
+        return self._configured.union(names_from(self._state), *self._routes.values())
 
     def _read_bindings(self, prefix: str) -> None:
         events = prefix + self._event_exchange
@@ -161,7 +161,7 @@ class RedisPoller:
         stamp = _stamp_of(headers)
         if stamp is not None:
             return task_id, stamp
-        entry = self._tables.tasks.get(task_id)
+        entry = self._state.tasks.get(task_id)
         if entry is not None and entry.due is not None:
             return task_id, entry.due
         known = self._tails.get(key)
@@ -208,10 +208,10 @@ class RedisPoller:
     def _learn(self, headers: Mapping[str, Any], queue: str) -> None:
         task = headers.get("task")
         if isinstance(task, str):
-            self._tables.groups.learn(task, queue)
+            self._state.groups.learn(task, queue)
             # django-celery-beat signs what it sends.
-            if BEAT_HEADER in headers and len(self._tables.beat.names) < MOST_QUEUES:
-                self._tables.beat.names |= {task}
+            if BEAT_HEADER in headers and len(self._state.beat.names) < MOST_QUEUES:
+                self._state.beat.names |= {task}
 
     # The rest
 

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from exporters.beat_senders import BeatSenders
-from exporters.groups import (
+from exporters.decode import Event
+from exporters.exposition.families import OVERFLOW, clean
+from exporters.tables.beat_senders import BeatSenders
+from exporters.tables.budget import Budget
+from exporters.tables.groups import (
     FAILED,
     MOST_EXCEPTIONS,
     RECEIVED,
@@ -28,11 +31,9 @@ from exporters.groups import (
     Track,
     histogram_series,
 )
-from exporters.histogram import LONGEST, RUNTIME_BUCKETS, WAIT_BUCKETS, Histogram
-from exporters.inflight import InFlight
-from exporters.series import OVERFLOW, Budget, clean
-from exporters.wire import Event
-from exporters.workers import WORKER_SERIES, Host, Liveness, Worker, worker_labels
+from exporters.tables.histogram import LONGEST, RUNTIME_BUCKETS, WAIT_BUCKETS, Histogram
+from exporters.tables.inflight import InFlight
+from exporters.tables.workers import WORKER_SERIES, Host, Liveness, Worker, worker_labels
 
 # Longer ids are no uuids; Celery allows any string as a task id.
 LONGEST_ID = 255
@@ -74,7 +75,7 @@ class Labels:
     unknown_queue: str = "unknown"
 
 
-class Tables:
+class EventState:
     """All that events tell of one broker's tasks and workers."""
 
     def __init__(
@@ -100,7 +101,7 @@ class Tables:
         self.lag = 0.0
         self.beat = BeatSenders()
         # Monotonic time since which events cannot reach us; None while they can.
-        self.deaf_since: float | None = None
+        self.disconnected_at: float | None = None
         # Whether workers have ever been asked what they consume.
         self.inspected = False
         self._limits = limits
@@ -384,18 +385,18 @@ class Tables:
                 host.purge()
                 del self.hosts[label]
 
-    def listening_at(self) -> float:
+    def observed_at(self) -> float:
         """The moment to judge workers by: now, or when we stopped hearing them."""
-        return self.deaf_since or time.monotonic()
+        return self.disconnected_at or time.monotonic()
 
-    def deaf(self) -> None:
+    def disconnected(self) -> None:
         """Events cannot reach us from here on."""
-        if self.deaf_since is None:
-            self.deaf_since = time.monotonic()
+        if self.disconnected_at is None:
+            self.disconnected_at = time.monotonic()
 
-    def listening(self) -> None:
+    def connected(self) -> None:
         """Events reach us again: every live worker's silence starts now."""
-        self.deaf_since, now = None, time.monotonic()
+        self.disconnected_at, now = None, time.monotonic()
         for worker in list(self.workers.values()):
             worker.heard = max(worker.heard, now)
             if worker.seen is not None and not worker.offline:

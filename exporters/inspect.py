@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import orjson
 import redis
 
-from exporters.broker import RedisSettings, redis_pool
-from exporters.tasks import Tables
-from exporters.wire import decode_general
+from exporters.broker import Broker, RedisSettings, redis_pool
+from exporters.decode import decode_general
+from exporters.tables.state import EventState
 
 REPLY_EXCHANGE = "reply.celery.pidbox"
 # Workers that are busy for longer need not answer any more.
@@ -26,7 +26,7 @@ STEP_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
-class Answer:
+class WorkerReply:
     """What one worker said; None where it did not."""
 
     queues: tuple[str, ...] | None = None
@@ -34,16 +34,16 @@ class Answer:
     prefetch: int | None = None
 
 
-class Asker(Protocol):
+class Inspector(Protocol):
     """Asks every worker of one broker."""
 
-    def ask(self) -> dict[str, Answer]:
+    def ask(self) -> dict[str, WorkerReply]:
         """The answers by node name; raises when the broker cannot be reached."""
 
     def close(self) -> None: ...
 
 
-class RedisAsker:
+class RedisInspector:
     """Remote control over Redis.
 
     Args:
@@ -64,7 +64,7 @@ class RedisAsker:
     def close(self) -> None:
         self._closed = True
 
-    def ask(self) -> dict[str, Answer]:
+    def ask(self) -> dict[str, WorkerReply]:
         oid = str(uuid.uuid4())
         prefix = self._settings.global_prefix
         queue, binding = f"{prefix}{oid}.{REPLY_EXCHANGE}", f"{prefix}_kombu.binding.{REPLY_EXCHANGE}"
@@ -81,7 +81,7 @@ class RedisAsker:
     def _channel(self) -> str:
         return f"{self._settings.global_prefix}{self._settings.fanout_prefix}{self._exchange}"
 
-    def _answers(self, queue: str) -> dict[str, Answer]:
+    def _answers(self, queue: str) -> dict[str, WorkerReply]:
         found: dict[str, dict[str, Any]] = {}
         end = time.monotonic() + self._patience
         while not self._closed and (left := end - time.monotonic()) > 0:
@@ -90,6 +90,25 @@ class RedisAsker:
                 for reply in decode_general(bytes_of(popped[1])):
                     _merge(found, reply)
         return {node: _answer(parts) for node, parts in found.items()}
+
+
+class CeleryInspector:
+    """Remote control through Celery, for brokers without a path of our own."""
+
+    def __init__(self, broker: Broker, *, patience: float = 2.0) -> None:
+        # Loaded here only: Redis brokers do without it.
+        from celery import Celery
+
+        self._app = Celery(broker=broker.url, broker_transport_options=dict(broker.options))
+        self._patience = patience
+
+    def ask(self) -> dict[str, WorkerReply]:
+        inspect = self._app.control.inspect(timeout=self._patience)
+        queues, stats = inspect.active_queues() or {}, inspect.stats() or {}
+        return {node: answer_from(queues.get(node), stats.get(node)) for node in {*queues, *stats}}
+
+    def close(self) -> None:
+        self._app.close()
 
 
 def request(method: str, oid: str) -> bytes:
@@ -132,17 +151,17 @@ def _merge(found: dict[str, dict[str, Any]], reply: Mapping[str, Any]) -> None:
         found.setdefault(node, {})[part] = said
 
 
-def _answer(parts: Mapping[str, Any]) -> Answer:
+def _answer(parts: Mapping[str, Any]) -> WorkerReply:
     return answer_from(parts.get("queues"), parts.get("stats"))
 
 
-def answer_from(queues: Any, stats: Any) -> Answer:
+def answer_from(queues: Any, stats: Any) -> WorkerReply:
     """One worker's answer from what ``active_queues`` and ``stats`` returned."""
     names = None
     if isinstance(queues, list):
         names = tuple(str(queue["name"]) for queue in queues if isinstance(queue, dict) and "name" in queue)
     stats = stats if isinstance(stats, dict) else {}
-    return Answer(names, _pool_size(stats.get("pool")), _count(stats.get("prefetch_count")))
+    return WorkerReply(names, _pool_size(stats.get("pool")), _count(stats.get("prefetch_count")))
 
 
 def _pool_size(pool: Any) -> int | None:
@@ -156,11 +175,11 @@ def _count(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def apply(answers: Mapping[str, Answer], tables: Tables) -> None:
+def apply(answers: Mapping[str, WorkerReply], state: EventState) -> None:
     """Put the answers where the collectors read them; silent workers keep what they said before."""
-    tables.inspected = True
+    state.inspected = True
     for node, answer in answers.items():
-        worker = tables.workers.get(node)
+        worker = state.workers.get(node)
         if worker is None:
             continue
         if answer.queues is not None:

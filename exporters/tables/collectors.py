@@ -3,13 +3,11 @@
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from exporters.groups import FAILED, REASONS, SENT, STATES, Group, Track
-from exporters.histogram import Histogram
-from exporters.intake import Health
-from exporters.series import Family, counter, gauge, label_text
-from exporters.stream import Backlog
-from exporters.tasks import Tables
-from exporters.workers import Worker
+from exporters.exposition.families import Family, counter, gauge, label_text
+from exporters.tables.groups import FAILED, REASONS, SENT, STATES, Group, Track
+from exporters.tables.histogram import Histogram
+from exporters.tables.state import EventState
+from exporters.tables.workers import Worker
 
 STATE_HELP = {
     "sent": "Sent when a task message is published.",
@@ -36,12 +34,12 @@ class TaskCollector:
 
     name = "tasks"
 
-    def __init__(self, tables: Tables, *, per_host: bool = True) -> None:
-        self._tables = tables
+    def __init__(self, state: EventState, *, per_host: bool = True) -> None:
+        self._state = state
         self._per_host = per_host
 
     def collect(self) -> Iterable[Family]:
-        groups = list(self._tables.groups)
+        groups = list(self._state.groups)
         totals = [(group, group.total()) for group in groups]
         yield _state_totals(totals)
         yield _failures(totals)
@@ -151,12 +149,12 @@ class WorkerCollector:
 
     name = "workers"
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
+    def __init__(self, state: EventState) -> None:
+        self._state = state
 
     def collect(self) -> Iterable[Family]:
-        workers = [worker for worker in list(self._tables.workers.values()) if worker.seen is not None]
-        now, timeout = self._tables.listening_at(), self._tables.liveness.timeout
+        workers = [worker for worker in list(self._state.workers.values()) if worker.seen is not None]
+        now, timeout = self._state.observed_at(), self._state.liveness.timeout
         alive = {worker.node: worker.up(now, timeout) for worker in workers}
 
         def each(value: Callable[[Worker], float | None]) -> list[tuple[str, float]]:
@@ -196,79 +194,3 @@ class WorkerCollector:
             "The worker's clock minus the exporter's, transit included.",
             each(lambda w: w.skew if w.heartbeat_at else None),
         )
-
-
-class StreamCollector:
-    """How complete the event stream is."""
-
-    name = "stream"
-
-    def __init__(
-        self,
-        tables: Tables,
-        health: Health,
-        backlog: Backlog,
-        *,
-        broker: str,
-        output_buffer: Callable[[], int | None],
-        complete: Callable[[], bool],
-    ) -> None:
-        self._tables = tables
-        self._health = health
-        self._backlog = backlog
-        self._broker = label_text(broker=broker)
-        self._output_buffer = output_buffer
-        self._complete = complete
-
-    def collect(self) -> Iterable[Family]:
-        tables, prefix = self._tables, "celery_exporter"
-        yield gauge(
-            f"{prefix}_broker_up",
-            "Whether the exporter is subscribed to the broker's events.",
-            [(self._broker, int(self._health.connected))],
-        )
-        yield gauge(
-            f"{prefix}_events_complete",
-            "1 while subscribed and nothing is known to have been lost in the last minutes.",
-            [("", int(self._complete()))],
-        )
-        yield counter(
-            f"{prefix}_events",
-            "Events counted, by type.",
-            [(label_text(type=kind), count) for kind, count in sorted(tables.types.items())],
-        )
-        yield counter(
-            f"{prefix}_events_lost",
-            "Task starts that a worker reports in its heartbeats and that no event told.",
-            [(w.labels, w.ledger.lost) for w in list(tables.workers.values()) if w.seen is not None],
-        )
-        yield from self._single(prefix)
-
-    def _single(self, prefix: str) -> Iterable[Family]:
-        tables = self._tables
-        counts = (
-            (
-                "events_dropped",
-                "Frames turned away by the exporter's own full backlog.",
-                self._backlog.dropped,
-            ),
-            ("events_undecodable", "Frames and events that are no Celery events.", tables.undecodable),
-            ("disconnects", "Times that the event connection was lost.", self._health.disconnects),
-            (
-                "series_capped",
-                "Times that a new series was counted in the overflow series.",
-                tables.budget.capped,
-            ),
-            ("tasks_evicted", "Tasks in flight that were forgotten by age.", tables.tasks.evicted),
-        )
-        for name, help_, count in counts:
-            yield counter(f"{prefix}_{name}", help_, [("", count)])
-        gauges = (
-            ("event_lag_seconds", "From the newest event's own time to its counting.", tables.lag),
-            ("backlog_bytes", "Read from the broker and not yet counted.", self._backlog.bytes),
-            ("output_buffer_bytes", "The exporter's output buffer at Redis.", self._output_buffer()),
-            ("series", "Series that the tables hold.", tables.budget.used),
-            ("tasks_in_flight", "Tasks that are joined by their id.", len(tables.tasks)),
-        )
-        for name, help_, value in gauges:
-            yield gauge(f"{prefix}_{name}", help_, [] if value is None else [("", value)])

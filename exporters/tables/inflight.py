@@ -9,7 +9,7 @@ The key is the id's 64-bit hash, a third of the size of the id: among 100,000 ta
 fillings, and a sender cannot aim at it, since the hash is keyed anew in each process.
 """
 
-from exporters.groups import Entry
+from exporters.tables.groups import Entry
 
 
 class InFlight:

@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from exporters.broker import Broker
-from exporters.intake_kombu import connection
-from exporters.queues import Queue, Snapshot, names_from
-from exporters.remote import Answer, answer_from
-from exporters.tasks import Tables
+from exporters.events.amqp import connection
+from exporters.queues.collector import Queue, Snapshot, names_from
+from exporters.tables.state import EventState
 
 
 class AmqpPoller:
@@ -16,13 +15,13 @@ class AmqpPoller:
 
     Args:
         broker: where.
-        tables: what task events and workers say about queues.
+        state: what task events and workers say about queues.
         configured: queues that are asked about even when nothing else mentions them.
     """
 
-    def __init__(self, broker: Broker, tables: Tables, *, configured: Iterable[str] = ()) -> None:
+    def __init__(self, broker: Broker, state: EventState, *, configured: Iterable[str] = ()) -> None:
         self._link = connection(broker)
-        self._tables = tables
+        self._state = state
         self._configured = frozenset(configured)
         # Any: each transport has a class of its own.
         self._channel: Any = None
@@ -30,7 +29,7 @@ class AmqpPoller:
     def poll(self) -> Snapshot:
         """One round; raises what the transport raises when the broker cannot be asked."""
         self._link.ensure_connection(max_retries=1)
-        names = sorted(self._configured | names_from(self._tables))
+        names = sorted(self._configured | names_from(self._state))
         try:
             asked = {name: self._ask(name) for name in names}
         except Exception:
@@ -59,22 +58,3 @@ class AmqpPoller:
         if channel is not None:
             with contextlib.suppress(Exception):
                 channel.close()
-
-
-class CeleryAsker:
-    """Remote control through Celery, for brokers without a path of our own."""
-
-    def __init__(self, broker: Broker, *, patience: float = 2.0) -> None:
-        # Loaded here only: Redis brokers do without it.
-        from celery import Celery
-
-        self._app = Celery(broker=broker.url, broker_transport_options=dict(broker.options))
-        self._patience = patience
-
-    def ask(self) -> dict[str, Answer]:
-        inspect = self._app.control.inspect(timeout=self._patience)
-        queues, stats = inspect.active_queues() or {}, inspect.stats() or {}
-        return {node: answer_from(queues.get(node), stats.get(node)) for node in {*queues, *stats}}
-
-    def close(self) -> None:
-        self._app.close()

@@ -1,4 +1,4 @@
-"""The Redis side of the event intake: subscribe, drain the socket, hand out whole frames.
+"""The Redis side of the event receiver: subscribe, drain the socket, hand out whole frames.
 
 Redis disconnects a subscriber that lets its output buffer grow (32 MB by default) and everything until it is back
 is lost. So the socket always comes first: all that it holds is read, without blocking, before one more batch is

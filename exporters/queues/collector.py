@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from exporters.series import Family, clean, gauge, label_text
-from exporters.tasks import Tables
+from exporters.exposition.families import Family, clean, gauge, label_text
+from exporters.tables.state import EventState
 
 
 @dataclass
@@ -48,8 +48,8 @@ class QueueCollector:
 
     name = "queues"
 
-    def __init__(self, tables: Tables, *, clock: Callable[[], float] = time.time) -> None:
-        self._tables = tables
+    def __init__(self, state: EventState, *, clock: Callable[[], float] = time.time) -> None:
+        self._state = state
         self._clock = clock
         self.snapshot = Snapshot()
         self.rounds = 0
@@ -91,13 +91,13 @@ class QueueCollector:
         yield from self._consumers(names)
 
     def _names(self) -> list[str]:
-        consumed = {queue for worker in list(self._tables.workers.values()) for queue in worker.queues}
+        consumed = {queue for worker in list(self._state.workers.values()) for queue in worker.queues}
         return sorted(consumed | set(self.snapshot.queues))
 
     def _scheduled(self, names: dict[str, str]) -> list[tuple[str, float]]:
         now = self._clock()
         waiting = dict.fromkeys(names, 0)
-        for group, due in list(self._tables.eta.values()):
+        for group, due in list(self._state.eta.values()):
             if due > now and group.queue in waiting:
                 waiting[group.queue] += 1
         return [(names[queue], count) for queue, count in waiting.items()]
@@ -108,7 +108,7 @@ class QueueCollector:
         counts = {queue: sum(queue in served for served, _ in workers) for queue in names}
         consumers = {queue: self._broker_count(queue, counts[queue]) for queue in names}
         processes = {queue: sum(size for served, size in workers if queue in served) for queue in names}
-        shown = names if known or self._tables.inspected else {}
+        shown = names if known or self._state.inspected else {}
         for name, help_, values in (
             ("celery_queue_consumers", "Consumers of the queue.", consumers),
             ("celery_active_consumer_count", "The number of active consumer in broker queue.", consumers),
@@ -122,17 +122,17 @@ class QueueCollector:
         return counted if told is None else told
 
     def _live_workers(self) -> list[tuple[tuple[str, ...], int]]:
-        now, timeout = self._tables.listening_at(), self._tables.liveness.timeout
-        live = [worker for worker in list(self._tables.workers.values()) if worker.up(now, timeout)]
+        now, timeout = self._state.observed_at(), self._state.liveness.timeout
+        live = [worker for worker in list(self._state.workers.values()) if worker.up(now, timeout)]
         return [(worker.queues, worker.pool_size or 0) for worker in live if worker.queues]
 
 
-def names_from(tables: Tables) -> set[str]:
+def names_from(state: EventState) -> set[str]:
     """Queues that task events and workers name."""
-    groups = tables.groups
+    groups = state.groups
     strangers = {"", groups.unknown_queue, groups.overflow.queue}
     told = {group.queue for group in groups} - strangers
-    return told | {queue for worker in list(tables.workers.values()) for queue in worker.queues}
+    return told | {queue for worker in list(state.workers.values()) for queue in worker.queues}
 
 
 def _known(samples: Iterable[tuple[str, float | None]]) -> list[tuple[str, float]]:

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from exporters.groups import Group, Track
-from exporters.series import Budget, clean, label_text
+from exporters.exposition.families import clean, label_text
+from exporters.tables.budget import Budget
+from exporters.tables.groups import Group, Track
 
 # Series that one worker has of its own.
 WORKER_SERIES = 9

@@ -1,4 +1,4 @@
-"""The event intake of one broker: connect, drain, decode, count; and come back when the broker does."""
+"""The event receiver of one broker: connect, drain, decode, count; and come back when the broker does."""
 
 import logging
 import threading
@@ -11,10 +11,10 @@ import redis
 
 from exporters.backoff import delays
 from exporters.broker import RedisSettings, redis_pool
-from exporters.memory import trim
-from exporters.stream import Backlog, Batch, Subscription, patterns
-from exporters.tasks import Tables
-from exporters.wire import Event, UndecodableError, decode
+from exporters.decode import Event, UndecodableError, decode
+from exporters.events.redis import Backlog, Batch, Subscription, patterns
+from exporters.malloc import trim
+from exporters.tables.state import EventState
 from sidecar.logs import fields
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ LARGE_BACKLOG = 4 << 20
 
 @dataclass
 class Health:
-    """What is known of one intake's connection; written by its thread, read by others."""
+    """What is known of one receiver's connection; written by its thread, read by others."""
 
     connected: bool = False
     disconnects: int = 0
@@ -56,7 +56,7 @@ class Health:
 Watch = Callable[[list[Event]], None]
 
 
-class Intake(Protocol):
+class EventReceiver(Protocol):
     """Where events come from; ``watch`` is shown each frame's events after they were counted."""
 
     watch: Watch | None
@@ -69,16 +69,16 @@ class Intake(Protocol):
 
 
 class Housekeeping:
-    """What every intake does beside taking events: note losses, forget workers, keep its health.
+    """What every receiver does beside taking events: note losses, forget workers, keep its health.
 
     Args:
-        tables: where events are counted.
+        state: where events are counted.
         health: what is kept.
         backlog: what may have dropped frames.
     """
 
-    def __init__(self, tables: Tables, health: Health, backlog: Backlog) -> None:
-        self._tables = tables
+    def __init__(self, state: EventState, health: Health, backlog: Backlog) -> None:
+        self._state = state
         self._health = health
         self._backlog = backlog
         self._losses = (0, 0)
@@ -86,13 +86,13 @@ class Housekeeping:
 
     def connected(self, client_id: int | None) -> None:
         self._health.up(client_id)
-        self._tables.listening()
+        self._state.connected()
 
     def disconnected(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
         if self._health.connected or self._health.error != text:
             log.warning("broker connection lost %s", fields(error=text))
-        self._tables.deaf()
+        self._state.disconnected()
         self._health.down(text)
         self.tidy()
 
@@ -107,23 +107,23 @@ class Housekeeping:
         if self._backlog.peak > LARGE_BACKLOG and not len(self._backlog):
             self._backlog.peak = 0
             trim()
-        for node in self._tables.purge(self._tables.listening_at()):
+        for node in self._state.purge(self._state.observed_at()):
             log.info("worker forgotten %s", fields(node=node))
 
     def _note_losses(self, now: float) -> None:
-        losses = (self._backlog.dropped, self._tables.lost)
+        losses = (self._backlog.dropped, self._state.lost)
         if any(new > old for new, old in zip(losses, self._losses, strict=True)):
             self._health.last_incident = now
             log.warning("events were lost %s", fields(dropped=losses[0], starts_missing=losses[1]))
         self._losses = losses
 
 
-class RedisIntake:
+class RedisReceiver:
     """Events over Redis pub/sub.
 
     Args:
         settings: how to reach the broker.
-        tables: where events are counted.
+        state: where events are counted.
         exchange: Celery's ``event_exchange``.
         backlog_bytes: how much may wait undecoded.
     """
@@ -131,18 +131,18 @@ class RedisIntake:
     def __init__(
         self,
         settings: RedisSettings,
-        tables: Tables,
+        state: EventState,
         *,
         exchange: str = "celeryev",
         backlog_bytes: int = 64 << 20,
     ) -> None:
         self.health = Health()
         self.backlog = Backlog(backlog_bytes)
-        self._tables = tables
+        self._state = state
         self.watch: Watch | None = None
         self._pool = redis_pool(settings, name="celery-exporter-events")
         self._patterns = patterns(settings.global_prefix, settings.fanout_prefix, exchange)
-        self._housekeeping = Housekeeping(tables, self.health, self.backlog)
+        self._housekeeping = Housekeeping(state, self.health, self.backlog)
 
     def run(self, stop: threading.Event) -> None:
         waits = delays()
@@ -183,18 +183,18 @@ class RedisIntake:
 
     def count(self, batch: Batch) -> None:
         """Decode the frames of a batch and count what is in them."""
-        take, tables, watch = self._tables.take, self._tables, self.watch
+        take, state, watch = self._state.take, self._state, self.watch
         events: list[Event] = []
         for frame in batch.frames:
             try:
                 events = decode(frame)
             except UndecodableError:
-                tables.undecodable += 1
+                state.undecodable += 1
                 continue
             take(events, batch.received, batch.epoch)
             if watch is not None:
                 watch(events)
-        tables.note_lag(events, time.time())
+        state.note_lag(events, time.time())
 
     def _finish_backlog(self) -> None:
         while len(self.backlog):

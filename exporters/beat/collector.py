@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from exporters.schedules import Schedule
-from exporters.series import Family, clean, gauge, label_text
-from exporters.tasks import Tables
+from exporters.beat.schedules import Schedule
+from exporters.exposition.families import Family, clean, gauge, label_text
+from exporters.tables.state import EventState
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class BeatCollector:
     """Schedules from the database, liveness from them and from the tasks that beat sends.
 
     Args:
-        tables: of every broker that beat may send to.
+        state: of every broker that beat may send to.
         read: reads the schedules; None without a database.
         names: tasks that beat alone sends.
         grace: seconds that everything may be overdue before beat counts as down.
@@ -46,14 +46,14 @@ class BeatCollector:
 
     def __init__(
         self,
-        tables: Sequence[Tables],
+        state: Sequence[EventState],
         *,
         read: Callable[[], list[Schedule]] | None,
         names: Iterable[str] = (),
         grace: float = 240.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._tables = tables
+        self._state = state
         self._read = read
         self._names = frozenset(names)
         self._grace = grace
@@ -84,13 +84,13 @@ class BeatCollector:
         yield from _schedule_families(known, now)
 
     def _watch(self, names: frozenset[str] | set[str]) -> None:
-        for tables in self._tables:
-            tables.beat.names = frozenset(names) | tables.beat.names
+        for state in self._state:
+            state.beat.names = frozenset(names) | state.beat.names
 
     def _last_sent(self) -> dict[str, float]:
         newest: dict[str, float] = {}
-        for tables in self._tables:
-            for name, at in tables.beat.last_sent().items():
+        for state in self._state:
+            for name, at in state.beat.last_sent().items():
                 newest[name] = max(at, newest.get(name, 0.0))
         return newest
 

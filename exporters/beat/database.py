@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 
-from exporters.schedules import Schedule
+from exporters.beat.schedules import Schedule
 
 CONNECT_SECONDS = 5
 STATEMENT_MILLISECONDS = 5_000

@@ -1,0 +1,1 @@
+"""Beat's schedules and whether beat sends what is due."""

@@ -1,0 +1,1 @@
+"""Event receivers: one per kind of broker."""

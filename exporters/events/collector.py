@@ -1,0 +1,84 @@
+"""Metrics of the event stream: the connection, losses, lag."""
+
+from collections.abc import Callable, Iterable
+
+from exporters.events.receiver import Health
+from exporters.events.redis import Backlog
+from exporters.exposition.families import Family, counter, gauge, label_text
+from exporters.tables.state import EventState
+
+
+class StreamCollector:
+    """How complete the event stream is."""
+
+    name = "stream"
+
+    def __init__(
+        self,
+        state: EventState,
+        health: Health,
+        backlog: Backlog,
+        *,
+        broker: str,
+        output_buffer: Callable[[], int | None],
+        complete: Callable[[], bool],
+    ) -> None:
+        self._state = state
+        self._health = health
+        self._backlog = backlog
+        self._broker = label_text(broker=broker)
+        self._output_buffer = output_buffer
+        self._complete = complete
+
+    def collect(self) -> Iterable[Family]:
+        state, prefix = self._state, "celery_exporter"
+        yield gauge(
+            f"{prefix}_broker_up",
+            "Whether the exporter is subscribed to the broker's events.",
+            [(self._broker, int(self._health.connected))],
+        )
+        yield gauge(
+            f"{prefix}_events_complete",
+            "1 while subscribed and nothing is known to have been lost in the last minutes.",
+            [("", int(self._complete()))],
+        )
+        yield counter(
+            f"{prefix}_events",
+            "Events counted, by type.",
+            [(label_text(type=kind), count) for kind, count in sorted(state.types.items())],
+        )
+        yield counter(
+            f"{prefix}_events_lost",
+            "Task starts that a worker reports in its heartbeats and that no event told.",
+            [(w.labels, w.ledger.lost) for w in list(state.workers.values()) if w.seen is not None],
+        )
+        yield from self._single(prefix)
+
+    def _single(self, prefix: str) -> Iterable[Family]:
+        state = self._state
+        counts = (
+            (
+                "events_dropped",
+                "Frames turned away by the exporter's own full backlog.",
+                self._backlog.dropped,
+            ),
+            ("events_undecodable", "Frames and events that are no Celery events.", state.undecodable),
+            ("disconnects", "Times that the event connection was lost.", self._health.disconnects),
+            (
+                "series_capped",
+                "Times that a new series was counted in the overflow series.",
+                state.budget.capped,
+            ),
+            ("tasks_evicted", "Tasks in flight that were forgotten by age.", state.tasks.evicted),
+        )
+        for name, help_, count in counts:
+            yield counter(f"{prefix}_{name}", help_, [("", count)])
+        gauges = (
+            ("event_lag_seconds", "From the newest event's own time to its counting.", state.lag),
+            ("backlog_bytes", "Read from the broker and not yet counted.", self._backlog.bytes),
+            ("output_buffer_bytes", "The exporter's output buffer at Redis.", self._output_buffer()),
+            ("series", "Series that the tables hold.", state.budget.used),
+            ("tasks_in_flight", "Tasks that are joined by their id.", len(state.tasks)),
+        )
+        for name, help_, value in gauges:
+            yield gauge(f"{prefix}_{name}", help_, [] if value is None else [("", value)])

@@ -1,0 +1,1 @@
+"""Metric families and the page that a scrape receives."""

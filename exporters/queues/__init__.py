@@ -1,0 +1,1 @@
+"""Queue lengths, ages and consumers, polled from the broker."""

@@ -1,0 +1,1 @@
+"""The event state: what task and worker events say, counted in bounded memory."""
