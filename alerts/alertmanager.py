@@ -7,8 +7,9 @@ from typing import Any
 
 import requests
 
-from alerts.finding import direct, find_url
+from alerts.finding import find_url
 from sidecar import OpsError
+from sidecar.http import session
 
 PORT = 9093
 CONTAINER = "posthub_alertmanager"
@@ -32,7 +33,7 @@ class Alertmanager:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._session = direct()
+        self._session = session()
 
     def post_alert(
         self, labels: Mapping[str, str], annotations: Mapping[str, str], *, lasts: timedelta

@@ -8,8 +8,8 @@ from pathlib import Path
 from alerts import table
 from alerts.paths import ROOT, RUNBOOKS, TABLE
 from alerts.rules import SEVERITIES, Alert, Record, alerts, records, thresholds, thresholds_of_one
-from alerts.selectors import Matcher, selectors
 from alerts.unittests import FIRES, SILENT, cases
+from sidecar.promql import Matcher, selectors
 
 ANNOTATIONS = ("summary", "description", "runbook_url", "dashboard_url")
 DASHBOARD = re.compile(r"\{\{ \$externalLabels\.grafana \}\}/d/([a-z-]+)\?")

@@ -2,7 +2,7 @@
 
 import subprocess
 
-import requests
+from sidecar import http
 
 TIMEOUT = 10
 
@@ -14,24 +14,10 @@ def find_url(given: str | None, *, port: int, container: str, page: str) -> str:
         page: a path that answers well there.
     """
     here = f"http://127.0.0.1:{port}"
-    if given or _answers(f"{here}{page}"):
+    if given or http.answers(f"{here}{page}"):
         return given or here
     address = _address(container)
     return f"http://{address}:{port}" if address else here
-
-
-def direct() -> requests.Session:
-    """A session for parts that stand beside us; a proxy of the environment leads elsewhere."""
-    session = requests.Session()
-    session.trust_env = False
-    return session
-
-
-def _answers(url: str) -> bool:
-    try:
-        return direct().get(url, timeout=1).ok
-    except requests.RequestException:
-        return False
 
 
 def _address(container: str) -> str:

@@ -6,10 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from alerts.paths import RULES, THRESHOLDS
-from sidecar import UsageError
+from sidecar import UsageError, rulefile
 
 SEVERITIES = ("critical", "warning", "info")
 
@@ -80,7 +78,7 @@ def alert(name: str) -> Alert:
 
 def thresholds() -> dict[str, float]:
     """The general thresholds by name; what one queue has for itself is not among them."""
-    return {one.name: float(one.expr) for one in records() if one.file == THRESHOLDS.stem and not one.labels}
+    return rulefile.thresholds(THRESHOLDS)
 
 
 def thresholds_of_one(folder: Path = RULES) -> tuple[Record, ...]:
@@ -90,9 +88,7 @@ def thresholds_of_one(folder: Path = RULES) -> tuple[Record, ...]:
 
 def _rules(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted(folder.glob("*.yml")):
-        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
-            for rule in group["rules"]:
-                yield path, rule
+        yield from ((path, rule) for rule in rulefile.rules(path))
 
 
 def _alert(rule: dict[str, Any], path: Path) -> Alert:

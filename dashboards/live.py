@@ -7,8 +7,8 @@ from typing import Any
 
 from dashboards import catalogue
 from dashboards.panel_data import answers
-from dashboards.prometheus import Prometheus
 from dashboards.resolve import Scope
+from sidecar.prometheus import Prometheus
 
 Json = dict[str, Any]
 

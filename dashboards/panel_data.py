@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from dashboards.prometheus import Prometheus, Series
 from dashboards.resolve import Scope, resolve
+from sidecar.prometheus import Prometheus, Series
 
 Json = dict[str, Any]
 _LABEL = re.compile(r"\{\{\s*(\w+)\s*\}\}")

@@ -8,9 +8,10 @@ from typing import Any
 
 import requests
 
-from dashboards.address import checked, shown
 from dashboards.live import committed
+from sidecar.address import checked, shown
 from sidecar.errors import OpsError, UsageError
+from sidecar.http import outside_session
 
 TIMEOUT = 30
 TOKEN = "GRAFANA_TOKEN"  # noqa: S105 — the name of the variable, not a token
@@ -34,7 +35,7 @@ class Grafana:
 
     def __init__(self, url: str, token: str) -> None:
         self._url = checked(url, "Grafana", "--url https://grafana.example.org")
-        self._session = requests.Session()
+        self._session = outside_session()
         self._session.headers["Authorization"] = f"Bearer {token}"
 
     def ensure_folder(self, title: str, uid: str = FOLDER_UID) -> str:

@@ -1,4 +1,4 @@
-"""A small threaded web server for metrics, health and status pages: GET and HEAD only, gzip where accepted."""
+"""A small threaded web server for metrics, health, status pages and webhooks: GET, HEAD and POST, gzip where accepted."""
 
 import gzip
 import logging
@@ -7,7 +7,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -19,23 +19,29 @@ log = logging.getLogger(__name__)
 
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
-# A client that sends nothing must not hold a thread for ever.
+# A client that sends nothing must not occupy a thread for ever.
 IDLE_SECONDS = 15.0
 SMALLEST_GZIP = 1024
+# A webhook of Alertmanager is some kilobytes; a body far larger is not one.
+LARGEST_BODY = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request; header names are lower case, ``query`` has the last value of each parameter."""
+    """One request; header names are lower case, ``query`` has the last value of each parameter.
+
+    ``body`` is that of a POST; it is empty for GET and HEAD, and when the guard sees the request.
+    """
 
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
 class Response:
-    """One answer. A body that is already gzip says so in its ``Content-Encoding`` header and is sent as it is."""
+    """One response. A body that is already compressed has a ``Content-Encoding`` header and is sent unchanged."""
 
     body: bytes
     content_type: str = TEXT
@@ -44,19 +50,25 @@ class Response:
 
 
 Route = Callable[[Request], Response]
-# Decides about every request before its route: None lets it pass.
+# Decides about every request before its route and before a body is read: None lets it pass.
 Guard = Callable[[Request], Response | None]
+# By method, then by path.
+Routes = Mapping[str, Mapping[str, Route]]
 
 
 class WebServer:
-    """Serves routes on threads of its own.
+    """Serves routes, each request on a thread of its own.
 
     Args:
         host: address to bind.
         port: port to bind; 0 takes a free one, see :attr:`port`.
-        routes: exact path → handler. A handler that raises answers 500 and is logged.
+        routes: exact path → handler of GET and HEAD. A handler that raises is logged, and the response is 500.
+        posts: exact path → handler of POST. A body over 4 MiB, or without a length, is refused without being read.
         guard: may refuse a request before its route is looked up.
-        tls: speaks HTTPS with it.
+        tls: serves HTTPS with it.
+
+    Raises:
+        OpsError: the port cannot be bound.
     """
 
     def __init__(
@@ -65,16 +77,22 @@ class WebServer:
         port: int,
         routes: Mapping[str, Route],
         *,
+        posts: Mapping[str, Route] | None = None,
         guard: Guard | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._server = _bind(host, port, dict(routes))
+        self._server = _bind(host, port, {"GET": dict(routes), "POST": dict(posts or {})})
         self._server.guard, self._server.tls = guard, tls
         self._thread = threading.Thread(target=self._server.serve_forever, name="web", daemon=True)
 
     @property
     def port(self) -> int:
         return int(self._server.server_address[1])
+
+    @property
+    def running(self) -> bool:
+        """Whether it accepts requests."""
+        return self._thread.is_alive()
 
     def start(self) -> Self:
         self._thread.start()
@@ -97,7 +115,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, routes: Mapping[str, Route]) -> None:
+    def __init__(self, host: str, port: int, routes: Routes) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.routes = routes
         self.guard: Guard | None = None
@@ -107,16 +125,16 @@ class _Server(ThreadingHTTPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
         if self.tls is not None:
-            # The handshake is left to the connection's own thread: a silent client must not hold up the others.
+            # The handshake is left to the connection's own thread, so that a silent client delays nobody else.
             connection = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's names
-        # Clients that go away or speak no TLS are no news.
+        # A client that disconnects or does not use TLS is not worth a traceback.
         log.debug("connection of %s failed: %s", client_address, sys.exc_info()[1])
 
 
-def _bind(host: str, port: int, routes: Mapping[str, Route]) -> _Server:
+def _bind(host: str, port: int, routes: Routes) -> _Server:
     try:
         return _Server(host, port, routes)
     except OSError as error:
@@ -140,28 +158,62 @@ class _Handler(BaseHTTPRequestHandler):
             self.request.do_handshake()
 
     def do_GET(self) -> None:
-        self._answer(send_body=True)
+        self._send(self._respond("GET"))
 
     def do_HEAD(self) -> None:
-        self._answer(send_body=False)
+        self._send(self._respond("GET"), with_body=False)
 
-    def _answer(self, *, send_body: bool) -> None:
+    def do_POST(self) -> None:
+        self._send(self._respond("POST"))
+
+    def _respond(self, method: str) -> Response:
         request = self._request()
         refused = self.server.guard(request) if self.server.guard else None
-        found = refused or _respond(self.server.routes, request)
-        response = _compressed(found, self.headers.get("Accept-Encoding", ""))
-        headers = {"Content-Type": response.content_type, "Content-Length": str(len(response.body))}
-        self.send_response(response.status)
-        for name, value in {**headers, **response.headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if send_body:
-            self.wfile.write(response.body)
+        found = refused or _route(self.server.routes, method, request.path)
+        if isinstance(found, Response):
+            return self._unread(found)
+        if method != "POST":
+            return self._unread(_handled(found, request))
+        body = self._body()
+        if isinstance(body, Response):
+            return self._unread(body)
+        return _handled(found, replace(request, body=body))
+
+    def _unread(self, response: Response) -> Response:
+        """Close the connection after this response if a body is left on it: it would be taken for a request."""
+        length, encoding = self.headers.get("Content-Length", "0"), self.headers.get("Transfer-Encoding")
+        if self.command == "POST" or length != "0" or encoding:
+            self.close_connection = True
+        return response
 
     def _request(self) -> Request:
         url = urlsplit(self.path)
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         return Request(url.path, query, {name.lower(): value for name, value in self.headers.items()})
+
+    def _body(self) -> bytes | Response:
+        """The body of a POST, or why it is not read."""
+        given = self.headers.get("Content-Length", "")
+        if "Transfer-Encoding" in self.headers or not given.isascii() or not given.isdecimal():
+            return Response(b"411 a Content-Length is needed\n", status=HTTPStatus.LENGTH_REQUIRED)
+        if len(given) > 10 or int(given) > LARGEST_BODY:
+            return Response(b"413 the body is too large\n", status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        body = self.rfile.read(int(given))
+        if len(body) < int(given):
+            return Response(b"400 the body is incomplete\n", status=HTTPStatus.BAD_REQUEST)
+        return body
+
+    def _send(self, found: Response, *, with_body: bool = True) -> None:
+        response = _compressed(found, self.headers.get("Accept-Encoding", ""))
+        headers = {"Content-Type": response.content_type, "Content-Length": str(len(response.body))}
+        if self.close_connection:
+            headers["Connection"] = "close"
+        self.send_response(response.status)
+        for name, value in {**headers, **response.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if with_body:
+            self.wfile.write(response.body)
 
     def version_string(self) -> str:
         return "posthub-ops"
@@ -170,11 +222,20 @@ class _Handler(BaseHTTPRequestHandler):
         log.debug(format, *args)
 
 
-def _respond(routes: Mapping[str, Route], request: Request) -> Response:
-    route = routes.get(request.path)
-    if route is None:
-        known = " ".join(sorted(routes))
-        return Response(f"404 not found; there are: {known}\n".encode(), status=HTTPStatus.NOT_FOUND)
+def _route(routes: Routes, method: str, path: str) -> Route | Response:
+    """The handler of a request, or the response when there is none."""
+    if path in routes[method]:
+        return routes[method][path]
+    allowed = [known for known in routes if path in routes[known]]
+    if allowed:
+        text = f"405 {method} is not allowed here\n".encode()
+        headers = {"Allow": ", ".join(allowed)}
+        return Response(text, status=HTTPStatus.METHOD_NOT_ALLOWED, headers=headers)
+    known = [*sorted(routes["GET"]), *(f"POST {path}" for path in sorted(routes["POST"]))]
+    return Response(f"404 not found; there are: {' '.join(known)}\n".encode(), status=HTTPStatus.NOT_FOUND)
+
+
+def _handled(route: Route, request: Request) -> Response:
     try:
         return route(request)
     except Exception:

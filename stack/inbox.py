@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
 
 from sidecar import OpsError
+from sidecar.web import HTML, Request, Response, WebServer
 from stack import ports
 from stack.ports import HOST
-
-# A webhook of Alertmanager is some kilobytes; anything far larger is not one.
-LARGEST_BODY = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -54,9 +51,8 @@ class Inbox:
         self.log = log
         self._arrived = threading.Condition()
         self._notifications: list[Notification] = []
-        self._server = _Server((HOST, port or ports.choose()), self)
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, name="inbox", daemon=True)
+        self._server = WebServer(HOST, port or ports.choose(), {"/": self._show}, posts={"/": self._take})
+        self.port = self._server.port
 
     @property
     def url(self) -> str:
@@ -99,7 +95,7 @@ class Inbox:
         return arrived
 
     def receive(self, body: bytes) -> None:
-        """Take one webhook call. Raises ValueError when it is none of Alertmanager's."""
+        """Take one webhook call. Raises ValueError when it does not come from Alertmanager."""
         received = time.time()
         try:
             new = [_notification(alert, received) for alert in json.loads(body)["alerts"]]
@@ -113,14 +109,11 @@ class Inbox:
 
     def start(self) -> Self:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self._thread.start()
+        self._server.start()
         return self
 
     def stop(self) -> None:
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
-        self._server.server_close()
+        self._server.stop()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -128,44 +121,15 @@ class Inbox:
     def __exit__(self, *exc: object) -> None:
         self.stop()
 
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], inbox: Inbox) -> None:
-        self.inbox = inbox
-        super().__init__(address, _Handler)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    timeout = 15.0
-    server: _Server
-
-    def do_POST(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        if not 0 < length <= LARGEST_BODY:
-            self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "no body, or too large a one\n")
-            return
+    def _take(self, request: Request) -> Response:
         try:
-            self.server.inbox.receive(self.rfile.read(length))
+            self.receive(request.body)
         except ValueError as error:
-            self._answer(HTTPStatus.BAD_REQUEST, f"{error}\n")
-        else:
-            self._answer(HTTPStatus.OK, "received\n")
+            return Response(f"{error}\n".encode(), status=HTTPStatus.BAD_REQUEST)
+        return Response(b"received\n")
 
-    def do_GET(self) -> None:
-        self._answer(HTTPStatus.OK, _page(self.server.inbox.notifications), "text/html; charset=utf-8")
-
-    def _answer(self, status: int, text: str, content_type: str = "text/plain; charset=utf-8") -> None:
-        body = text.encode()
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
-        pass
+    def _show(self, _request: Request) -> Response:
+        return Response(_page(self.notifications).encode(), HTML)
 
 
 def _notification(alert: dict[str, dict[str, str]], received: float) -> Notification:

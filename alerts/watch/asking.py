@@ -7,8 +7,9 @@ from typing import Any
 
 import requests
 
-from alerts.finding import direct, find_url
+from alerts.finding import find_url
 from sidecar import OpsError
+from sidecar.http import session
 
 PORT = 9810
 CONTAINER = "posthub_alert_watch"
@@ -34,7 +35,7 @@ class Asked:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._session = direct()
+        self._session = session()
         self._before = float(self._state()["sent"])
         self._ask("POST")
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-import requests
 from prometheus_client.parser import text_string_to_metric_families
+
+from sidecar import http
 
 TIMEOUT = 15
 TRIED = "alertmanager_notification_requests_total"
@@ -48,7 +49,8 @@ class Page:
         """Nothing: the nonce is new."""
 
     def found(self, nonce: str) -> bool:
-        answer = requests.get(self._url, headers=self._headers, timeout=TIMEOUT)
+        with http.outside_session() as client:
+            answer = client.get(self._url, headers=self._headers, timeout=TIMEOUT)
         answer.raise_for_status()
         return nonce in answer.text
 

@@ -1,20 +1,12 @@
 """The dead-man's switch: called while Watchdog arrives, so that silence means that something is broken."""
 
-import logging
 from collections.abc import Callable
 
-import requests
-
-from sidecar.logs import fields
-
-log = logging.getLogger(__name__)
-
-TIMEOUT = 10
-TRIES = 3
+from sidecar import deadman
 
 
 class Heartbeat:
-    """Calls an address in the style of healthchecks.
+    """Calls a URL in the style of healthchecks, and counts.
 
     Args:
         url: None when there is none.
@@ -33,24 +25,11 @@ class Heartbeat:
         return self._url is not None
 
     def beat(self) -> bool:
-        """Call it; returns whether it answered well."""
+        """Call it; returns whether it accepted the call."""
         if self._url is None:
             return False
-        problem = ""
-        for _ in range(TRIES):
-            problem = _problem(self._url)
-            if not problem:
-                self.last_success = self._clock()
-                return True
-        self.failures += 1
-        # The address is a secret: who has it can keep the switch quiet.
-        log.warning("dead-man's switch not reached %s", fields(problem=problem))
-        return False
-
-
-def _problem(url: str) -> str:
-    try:
-        answer = requests.get(url, timeout=TIMEOUT)
-    except requests.RequestException as error:
-        return type(error).__name__
-    return "" if answer.ok else str(answer.status_code)
+        if not deadman.call(self._url):
+            self.failures += 1
+            return False
+        self.last_success = self._clock()
+        return True

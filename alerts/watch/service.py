@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http import HTTPStatus
 from typing import Any, Self
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -23,6 +23,7 @@ from alerts.watch.heartbeat import Heartbeat
 from alerts.watch.memory import Memory
 from alerts.watch.settings import WatchSettings
 from sidecar import OpsError
+from sidecar.web import Request, Response, WebServer
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,6 @@ LATE_LOOK_SECONDS = 60.0
 # Between messages while one is missing, and before the next try when Alertmanager did not take one.
 AGAIN_SECONDS = 3600.0
 RETRY_SECONDS = 60.0
-LARGEST_BODY = 1024 * 1024
 DAY = 86400.0
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -105,25 +105,22 @@ class Watch:
         # Set to end a pause: the service stops, or somebody asks for a test message.
         self._wake = threading.Event()
         self._saving = threading.Lock()
-        self._server = _Server((settings.host, settings.port), self)
-        self.port = int(self._server.server_address[1])
-        self._threads = [
-            threading.Thread(target=self._server.serve_forever, name="web", daemon=True),
-            threading.Thread(target=self._follow, name="canary", daemon=True),
-        ]
+        pages = {"/metrics": self._metrics_page, "/healthz": self._health_page, "/canary": self._canary_page}
+        posts = {"/watchdog": self._take_watchdog, "/canary": self._take_request}
+        self._server = WebServer(settings.host, settings.port, pages, posts=posts)
+        self.port = self._server.port
+        self._follower = threading.Thread(target=self._follow, name="canary", daemon=True)
 
     def start(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        self._server.start()
+        self._follower.start()
         return self
 
     def stop(self) -> None:
         self._stopping = True
         self._wake.set()
-        self._server.shutdown()
-        self._server.server_close()
-        for thread in self._threads:
-            thread.join()
+        self._server.stop()
+        self._follower.join()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -152,7 +149,7 @@ class Watch:
 
     def is_healthy(self) -> bool:
         """Whether all that it does is still being done."""
-        return all(thread.is_alive() for thread in self._threads)
+        return self._server.running and self._follower.is_alive()
 
     def ask(self) -> None:
         """Have a test message sent now."""
@@ -162,6 +159,31 @@ class Watch:
     def state(self) -> dict[str, Any]:
         """When the last test message was sent, and what is known of each receiver."""
         return {**self.canary.state(), "evidence": self.canary.kinds}
+
+    def _metrics_page(self, _request: Request) -> Response:
+        return Response(self.metrics(), METRICS)
+
+    def _health_page(self, _request: Request) -> Response:
+        if self.is_healthy():
+            return Response(b"ok\n")
+        return Response(b"a thread of the service has ended\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def _canary_page(self, _request: Request) -> Response:
+        return Response(json.dumps(self.state()).encode(), "application/json")
+
+    def _take_request(self, _request: Request) -> Response:
+        self.ask()
+        return Response(b"a test message is on its way\n", status=HTTPStatus.ACCEPTED)
+
+    def _take_watchdog(self, request: Request) -> Response:
+        try:
+            reached = self.received(request.body)
+        except ValueError as error:
+            return Response(f"{error}\n".encode(), status=HTTPStatus.BAD_REQUEST)
+        # Alertmanager counts a failure and tries again when the response is not 2xx.
+        if reached:
+            return Response(b"ok\n")
+        return Response(b"the dead man's switch was not reached\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
 
     def _follow(self) -> None:
         while not self._stopping:
@@ -254,67 +276,3 @@ class _Metrics(Collector):
             missing.add_metric([receiver], arrival.missing_since)
             took.add_metric([receiver], arrival.seconds)
         yield from (arrived, missing, took)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], watch: Watch) -> None:
-        self.watch = watch
-        try:
-            super().__init__(address, _Handler)
-        except OSError as error:
-            raise OpsError(
-                f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}",
-                hint="stop what uses the port, or set ALERTS_WATCH_PORT",
-            ) from None
-
-
-class _Handler(BaseHTTPRequestHandler):
-    timeout = 15
-    server: _Server
-
-    def do_GET(self) -> None:
-        if self.path == "/metrics":
-            self._answer(200, self.server.watch.metrics(), METRICS)
-        elif self.path == "/healthz":
-            healthy = self.server.watch.is_healthy()
-            self._answer(200 if healthy else 503, b"ok\n" if healthy else b"a part of it has died\n")
-        elif self.path == "/canary":
-            self._answer(200, json.dumps(self.server.watch.state()).encode(), "application/json")
-        else:
-            self._answer(404, b"there are /metrics, /healthz, /canary and POST /watchdog, /canary\n")
-
-    def do_POST(self) -> None:
-        if self.path == "/canary":
-            self.server.watch.ask()
-            self._answer(202, b"a test message is on its way\n")
-            return
-        if self.path != "/watchdog":
-            self._answer(404, b"there are POST /watchdog and /canary\n")
-            return
-        try:
-            reached = self.server.watch.received(self._body())
-        except ValueError as error:
-            self._answer(400, f"{error}\n".encode())
-            return
-        # Alertmanager counts a failure and tries again when it gets no 2xx.
-        self._answer(
-            200 if reached else 503, b"ok\n" if reached else b"the dead-man's switch did not answer\n"
-        )
-
-    def _body(self) -> bytes:
-        length = int(self.headers.get("Content-Length") or 0)
-        if not 0 < length <= LARGEST_BODY:
-            raise ValueError("no body, or one that is too large")
-        return self.rfile.read(length)
-
-    def _answer(self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
-        log.debug(format, *args)

@@ -11,7 +11,7 @@ from typing import Any
 
 from grafana_foundation_sdk.models import units
 
-from dashboards.lint.promql import Selector, selectors
+from sidecar.promql import Selector, selectors
 
 Json = dict[str, Any]
 

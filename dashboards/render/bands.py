@@ -5,11 +5,11 @@ import math
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 
-from dashboards.prometheus import Series
 from dashboards.render import values
 from dashboards.render.canvas import Box, Canvas
 from dashboards.render.panel import Drawable
 from dashboards.render.timeaxis import draw_time_axis
+from sidecar.prometheus import Series
 
 # No band is taller than this: one worker is not more important than ten.
 _BAND = 44.0

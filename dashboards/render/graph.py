@@ -3,12 +3,12 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from dashboards.prometheus import Series
 from dashboards.render.canvas import Box, Canvas, width_of
 from dashboards.render.panel import Drawable, limits
 from dashboards.render.theme import series_colors
 from dashboards.render.ticks import ticks
 from dashboards.render.timeaxis import draw_time_axis
+from sidecar.prometheus import Series
 
 _LEGEND_LINE = 16
 _LEGEND_SIZE = 7.5

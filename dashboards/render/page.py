@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from dashboards.panel_data import Answer, answers
-from dashboards.prometheus import Prometheus
 from dashboards.render.bands import draw_heatmap, draw_timeline
 from dashboards.render.canvas import Box, Canvas
 from dashboards.render.graph import draw_graph
@@ -16,6 +15,7 @@ from dashboards.render.panel import Drawable
 from dashboards.render.single import draw_bars, draw_gauge, draw_stat
 from dashboards.render.theme import Theme
 from dashboards.resolve import Scope, resolve
+from sidecar.prometheus import Prometheus
 
 Json = dict[str, Any]
 

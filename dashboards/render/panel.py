@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboards.panel_data import Answer
-from dashboards.prometheus import Series
 from dashboards.render import values
 from dashboards.render.theme import Theme
 from dashboards.resolve import Scope
+from sidecar.prometheus import Series
 
 Json = dict[str, Any]
 

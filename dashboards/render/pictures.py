@@ -8,11 +8,11 @@ from typing import Any
 
 from dashboards.durations import seconds
 from dashboards.live import committed
-from dashboards.prometheus import Prometheus
 from dashboards.render.page import draw_page
 from dashboards.render.theme import THEMES
 from dashboards.resolve import SCRAPE_INTERVAL, Scope
 from sidecar.errors import OpsError, UsageError
+from sidecar.prometheus import Prometheus
 
 # About as many points as Grafana asks for in a panel of this width.
 _POINTS = 240

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from dashboards.prometheus import Series
 from dashboards.render.canvas import Box, Canvas, width_of
 from dashboards.render.panel import Drawable, threshold_color
+from sidecar.prometheus import Series
 
 _SWEEP = 240.0
 _ROW = 30.0

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from sidecar import OpsError
+from sidecar import OpsError, humanize
+from sidecar.prometheus import NoReplyError
 from stack.demo.backups import Backups
 from stack.demo.facts import Outcome, Step
 from stack.demo.traffic import Traffic
-from stack.demo.units import per_second, seconds_text, size_text
-from stack.promapi import UnansweredError
 from stack.suite import Suite
 from stack.waiting import wait_for
 
@@ -96,9 +95,9 @@ class Story:
             "bytes_per_second": taken["bytes_per_second"],
         }
         line = (
-            f"backup {taken['id']}: {size_text(taken['raw_bytes'])} dumped, "
-            f"{size_text(taken['stored_bytes'])} stored, {seconds_text(taken['seconds'])}, "
-            f"{per_second(taken['bytes_per_second'])}"
+            f"backup {taken['id']}: {humanize.size(taken['raw_bytes'])} dumped, "
+            f"{humanize.size(taken['stored_bytes'])} stored, {humanize.duration(taken['seconds'])}, "
+            f"{humanize.rate(taken['bytes_per_second'])}"
         )
         return Outcome((line,), data, held=taken["stored_bytes"] > 0)
 
@@ -109,7 +108,7 @@ class Story:
         data = _report_facts(report)
         line = (
             f"restored and compared: {report['tables']} tables, {report['rows']:,} rows, "
-            f"{len(report['differences'])} differences; restore took {seconds_text(report['restore_seconds'])} "
+            f"{len(report['differences'])} differences; restore took {humanize.duration(report['restore_seconds'])} "
             "(the RTO, measured)"
         )
         return Outcome((line,), data, held=_is_proven(report))
@@ -197,7 +196,7 @@ class Story:
     def _await(self, condition: Callable[[], T | None], what: str) -> T:
         def patiently() -> T | None:
             # A busy machine may leave one question unanswered; the time for the whole is what counts.
-            with suppress(UnansweredError):
+            with suppress(NoReplyError):
                 return condition()
             return None
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 import requests
 
 from sidecar import OpsError
-from stack.http import session
+from sidecar.http import session
 
 TOPICS = ("spring menu", "new opening hours", "behind the scenes", "customer story", "weekend sale")
 # Rounds a second and customer: a few requests each, so that two processors are busy but not swamped.

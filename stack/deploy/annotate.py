@@ -7,9 +7,9 @@ from pathlib import Path
 
 import requests
 
+from sidecar.http import outside_session
 from stack.deploy.runner import Runner
 from stack.doctor.host import COMPOSE
-from stack.http import session
 
 TAG = "deploy"
 PASSWORD = Path("secrets") / "values" / "GRAFANA_ADMIN_PASSWORD"
@@ -21,7 +21,7 @@ url, password, body = json.loads({given!r})
 key = base64.b64encode(f"admin:{{password}}".encode()).decode()
 headers = {{"Authorization": f"Basic {{key}}", "Content-Type": "application/json"}}
 request = urllib.request.Request(f"{{url}}/api/annotations", json.dumps(body).encode(), headers)
-urllib.request.urlopen(request, timeout=10)
+urllib.request.build_opener(urllib.request.ProxyHandler({{}})).open(request, timeout=10)
 """
 
 
@@ -32,7 +32,7 @@ def annotate(url: str, text: str) -> str | None:
     """
     token, password = os.environ.get("GRAFANA_TOKEN"), os.environ.get("GRAFANA_ADMIN_PASSWORD")
     try:
-        with session() as client:
+        with outside_session() as client:
             if token:
                 client.headers["Authorization"] = f"Bearer {token}"
             elif password:

@@ -8,9 +8,9 @@ from pathlib import Path
 import requests
 
 from sidecar import OpsError
+from sidecar.http import session
 from stack.deploy.history import History
 from stack.deploy.runner import Runner
-from stack.http import session
 
 COMPOSE = ("docker", "compose", "-f", "docker-compose.prod.yml")
 # In this order: who is asked first, then who works behind it, then who watches.

@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from stack.http import session
+from sidecar.http import outside_session
 
 COMPOSE = ("docker", "compose", "-f", "docker-compose.prod.yml")
 SECONDS = 60.0
@@ -104,7 +104,7 @@ class Host:
     def time_of(self, url: str) -> float | None:
         """The time by another machine's clock: the Date of its answer."""
         try:
-            with session() as client:
+            with outside_session() as client:
                 date = client.head(url, timeout=5).headers.get("Date", "")
             return parsedate_to_datetime(date).timestamp()
         except (requests.RequestException, ValueError, TypeError):

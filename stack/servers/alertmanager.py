@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from stack.http import answers
+from sidecar.http import answers
 from stack.ports import HOST
 from stack.programs import find
 from stack.servers.base import Server

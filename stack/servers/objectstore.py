@@ -10,7 +10,7 @@ import boto3
 import requests
 from botocore.config import Config
 
-from stack.http import session
+from sidecar.http import session
 from stack.ports import HOST
 from stack.programs import find
 from stack.servers.base import Server

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from stack.http import answers
+from sidecar.http import answers
 from stack.paths import ROOT
 from stack.ports import HOST
 from stack.servers.base import Server

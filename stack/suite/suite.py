@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
+from sidecar.prometheus import Prometheus as PrometheusClient
 from stack.inbox import Inbox
 from stack.paths import ROOT
 from stack.ports import HOST
-from stack.promapi import PromApi
 from stack.servers import Alertmanager, ObjectStore, Postgres, Prometheus, Redis, Server, Service
 from stack.suite import addresses, environments, monitoring, scratch
 from stack.suite.commands import run_command
@@ -74,7 +74,7 @@ class Suite:
         self.beat = self._beat()
         self.exporter = self._exporter()
         self.backup = self._backup()
-        self.prom = PromApi(self.prometheus.url)
+        self.prom = PrometheusClient(self.prometheus.url)
         self.control = Control(folder / "control")
         self._supervisor = Supervisor(on_restart or (lambda _: None), self.control)
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from dashboards.lint import RULES, exclusions, lint, problems
-from dashboards.lint.promql import Matcher, Selector, selectors
 from dashboards.lint.rules import panels, queries, variables
+from sidecar.promql import selectors
 
 Json = dict[str, Any]
 
@@ -65,18 +65,6 @@ def test_rule_finds_what_it_is_for(name: str, all_dashboards: list[Json]) -> Non
     broken = copy.deepcopy(all_dashboards[0])
     BREAKS[name](broken)
     assert {problem.rule for problem in lint(broken)} >= {name}
-
-
-def test_selectors_are_found_wherever_they_stand() -> None:
-    expr = """sum by (job, le) (rate(a_bucket{x=~"(b|c)", y="}"}[$__rate_interval])) / on (x) group_left (z)
-        max_over_time(up[1h]) > bool 2 * time() unless {__name__="d"} offset 5m or vector(1)"""
-    assert selectors(expr) == (
-        Selector(
-            "a_bucket", (Matcher("x", "=~", "(b|c)"), Matcher("y", "=", "}")), "$__rate_interval", "rate"
-        ),
-        Selector("up", (), "1h", "max_over_time"),
-        Selector("", (Matcher("__name__", "=", "d"),), "", ""),
-    )
 
 
 def test_titles_are_unique_and_short_enough_for_a_phone(dashboard: Json) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from dashboards.lint.rules import panels
 from dashboards.live import MAY_BE_EMPTY, committed, empty_queries
-from dashboards.prometheus import Prometheus
 from dashboards.resolve import Scope
+from sidecar.prometheus import Prometheus
 from tests.dashboards.prometheus_double import PrometheusDouble
 
 SPAN = 300

@@ -9,7 +9,6 @@ import pytest
 
 from dashboards.__main__ import main
 from dashboards.live import committed
-from dashboards.prometheus import Prometheus
 from dashboards.render import render_all
 from dashboards.render.page import draw_page
 from dashboards.render.theme import THEMES, series_colors
@@ -17,6 +16,7 @@ from dashboards.render.ticks import ticks
 from dashboards.render.values import text
 from dashboards.resolve import Scope
 from sidecar.cli import run
+from sidecar.prometheus import Prometheus
 from tests.dashboards.prometheus_double import PrometheusDouble
 
 NOON = 1_795_000_000.0

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import requests
 
+from sidecar.http import session
 from stack import ports
-from stack.http import session
 from stack.paths import ROOT, VENV_BIN
 
 CADDY = VENV_BIN / "caddy"

@@ -23,11 +23,11 @@ import yaml
 
 from alerts import rules
 from alerts.alertmanager import Alertmanager
-from alerts.selectors import selectors
 from dashboards.live import Empty, empty_queries
-from dashboards.prometheus import Prometheus
 from dashboards.render import render_all
 from dashboards.resolve import Scope
+from sidecar.prometheus import Prometheus
+from sidecar.promql import selectors
 from stack import timefactor
 from stack.demo.backups import Backups
 from stack.demo.story import QUEUES
@@ -212,7 +212,7 @@ def vacuum_eagerly(suite: Suite) -> None:
 def wait_for_consumers(suite: Suite) -> None:
     """Queues without consumers are told within seconds at this pace; the workers' first answer may take longer."""
     wait_for(
-        lambda: len(suite.prom.query("celery_active_consumer_count > 0")) == len(QUEUES), timeout=LONGEST_WAIT,
+        lambda: len(suite.prom.instant("celery_active_consumer_count > 0")) == len(QUEUES), timeout=LONGEST_WAIT,
         what="consumers of every queue in Prometheus", hint=f"read {suite.logs}",
     )  # fmt: skip
 

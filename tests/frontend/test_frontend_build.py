@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from sidecar.http import session
 from stack import web
-from stack.http import session
 from stack.servers import Service
 from stack.web.site import headers
 

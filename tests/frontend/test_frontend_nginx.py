@@ -9,8 +9,8 @@ import pytest
 import requests
 
 from sidecar import OpsError
+from sidecar.http import session
 from stack import ports
-from stack.http import session
 from stack.programs import find
 from stack.servers import Service
 from stack.web.node import FRONTEND

@@ -1,6 +1,7 @@
 import gzip
 import io
 import logging
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,7 +82,9 @@ def server() -> Iterator[WebServer]:
         "/echo": lambda request: Response(request.query.get("q", "").encode()),
         "/broken": lambda request: Response(str(1 // 0).encode()),
     }
-    with WebServer("127.0.0.1", 0, routes) as running:
+    with WebServer(
+        "127.0.0.1", 0, routes, posts={"/take": lambda request: Response(request.body)}
+    ) as running:
         yield running
 
 
@@ -89,10 +92,51 @@ def test_routes_queries_and_failures(server: WebServer) -> None:
     base = f"http://127.0.0.1:{server.port}"
     assert requests.get(f"{base}/echo?q=hi", timeout=5).text == "hi"
     missing = requests.get(f"{base}/nowhere", timeout=5)
-    assert (missing.status_code, "/echo" in missing.text) == (404, True)
+    assert missing.status_code == 404
+    assert missing.text == "404 not found; there are: /big /broken /echo POST /take\n"
     assert requests.get(f"{base}/broken", timeout=5).status_code == 500
     assert requests.head(f"{base}/big", timeout=5).headers["Content-Length"]
-    assert requests.post(f"{base}/big", timeout=5).status_code == 501
+
+
+def test_a_body_is_posted(server: WebServer) -> None:
+    base = f"http://127.0.0.1:{server.port}"
+    with requests.Session() as client:
+        assert client.post(f"{base}/take", data=b"hi", timeout=5).text == "hi"
+        assert client.post(f"{base}/take", timeout=5).text == ""
+        for method, path in (("POST", "/big"), ("GET", "/take")):
+            refused = client.request(method, f"{base}{path}", data=b"GET /big HTTP/1.1\r\n\r\n", timeout=5)
+            assert refused.status_code == 405, refused.text
+        assert client.get(f"{base}/echo?q=still+there", timeout=5).text == "still there"
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("Content-Length: 99999999", 413),
+        ("Content-Length: 9" + 20 * "0", 413),
+        ("Content-Length: -1", 411),
+        ("Content-Length: two", 411),
+        ("Transfer-Encoding: chunked", 411),
+        ("Host: x", 411),
+        ("Content-Length: 9", 400),
+    ],
+)
+def test_a_body_without_an_acceptable_length_is_refused(server: WebServer, head: str, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+        client.sendall(f"POST /take HTTP/1.1\r\n{head}\r\n\r\nshort".encode())
+        client.shutdown(socket.SHUT_WR)
+        answer = client.makefile("rb").read().decode()
+    assert answer.startswith(f"HTTP/1.1 {status} "), answer
+    assert "Connection: close" in answer
+    assert answer.count("HTTP/1.1") == 1, "the body was taken for a second request"
+
+
+def test_a_guard_refuses_before_a_body_is_read() -> None:
+    refused = Response(b"no", status=401)
+    with WebServer(
+        "127.0.0.1", 0, {}, posts={"/": lambda _: Response(b"yes")}, guard=lambda _: refused
+    ) as server:
+        assert requests.post(f"http://127.0.0.1:{server.port}/", data=b"x", timeout=5).status_code == 401
 
 
 def test_gzip_only_where_it_is_accepted(server: WebServer) -> None:

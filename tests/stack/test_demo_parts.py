@@ -7,19 +7,6 @@ import pytest
 from sidecar import OpsError, UsageError
 from stack.demo import folder
 from stack.demo.backups import flip
-from stack.demo.units import seconds_text, size_text
-
-
-@pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (999, "999 B"), (12_345_678, "12.3 MB"), (5e15, "5000.0 TB")]
-)
-def test_sizes(size: float, text: str) -> None:
-    assert size_text(size) == text
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.421, "0.42 s"), (12.34, "12.3 s"), (185, "3 min 5 s")])
-def test_seconds(seconds: float, text: str) -> None:
-    assert seconds_text(seconds) == text
 
 
 def test_an_earlier_demo_is_cleared_away(tmp_path: Path) -> None:

@@ -1,19 +1,20 @@
-"""Just enough of PromQL's grammar to find every selector of a query, its matchers, range and function.
+"""Finds the selectors of a PromQL query: metric, label matchers, range and the function around each.
 
-Whether a query is valid at all is for Prometheus' own parser (promtool) to say.
+It does not validate the query: that is what Prometheus' own parser (promtool) is for.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 _TOKEN = re.compile(
     r"""
     (?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)
+  | (?P<comment>\#[^\n]*)
   | (?P<variable>\$\{[^}]+\}|\$\w+)
   | (?P<word>[A-Za-z_:][\w:]*)
-  | (?P<number>\d[\w.+-]*)
+  | (?P<number>\d[\w.]*(?:(?<=[eE])[+-]\d+)?)
   | (?P<symbol>=~|!~|!=|==|<=|>=|[-+*/%^=<>(){}\[\],@:])
     """,
     re.VERBOSE,
@@ -28,21 +29,39 @@ _AGGREGATIONS = {
 
 @dataclass(frozen=True)
 class Matcher:
-    """One label matcher, `value` without its quotes."""
+    """One label matcher, `value` without its quotes and escapes."""
 
     label: str
     operator: str
     value: str
 
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether a series with these labels passes; a missing label counts as an empty one."""
+        given = labels.get(self.label, "")
+        if self.operator in ("=", "!="):
+            return (given == self.value) == (self.operator == "=")
+        return bool(re.fullmatch(self.value, given)) == (self.operator == "=~")
+
 
 @dataclass(frozen=True)
 class Selector:
-    """One selector: `span` is what stands in its brackets, `call` the function right around it."""
+    """One selector.
+
+    Attributes:
+        metric: its name; empty when only `__name__` is matched.
+        matchers: its conditions on labels.
+        span: the text in its brackets, for instance `5m`; empty for an instant selector.
+        call: the function directly around it, or empty.
+    """
 
     metric: str
-    matchers: tuple[Matcher, ...]
-    span: str
-    call: str
+    matchers: tuple[Matcher, ...] = ()
+    span: str = ""
+    call: str = ""
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether a series of this metric with these labels passes."""
+        return all(matcher.matches(labels) for matcher in self.matchers)
 
 
 @cache
@@ -53,7 +72,7 @@ def selectors(expr: str) -> tuple[Selector, ...]:
 
 class _Reader:
     def __init__(self, expr: str) -> None:
-        self._parts = [match.group() for match in _TOKEN.finditer(expr)]
+        self._parts = [match.group() for match in _TOKEN.finditer(expr) if match.lastgroup != "comment"]
         self._at = 0
         self._calls: list[str] = []
 
@@ -70,7 +89,7 @@ class _Reader:
     def _word(self, part: str) -> Iterator[Selector]:
         if part.lower() in _LABEL_LISTS:
             self._skip_labels()
-        elif self._peek() == "(" and part not in _OPERATORS:
+        elif self._peek() == "(" and part.lower() not in _OPERATORS:
             self._take()
             self._calls.append(part)
         elif part.lower() not in _OPERATORS | _AGGREGATIONS:
@@ -89,7 +108,7 @@ class _Reader:
     def _matchers(self) -> Iterator[Matcher]:
         inside = [part for part in self._until("}")[:-1] if part != ","]
         for label, operator, value in zip(inside[::3], inside[1::3], inside[2::3], strict=True):
-            yield Matcher(label, operator, value[1:-1])
+            yield Matcher(label, operator, _unquoted(value))
 
     def _skip_labels(self) -> None:
         # group_left may stand without a list, before the parenthesis of its right-hand side.
@@ -112,3 +131,8 @@ class _Reader:
 
 def _is_word(part: str) -> bool:
     return part[0].isalpha() or part[0] in "_:"
+
+
+def _unquoted(text: str) -> str:
+    # In backquotes, a backslash is an ordinary character.
+    return text[1:-1] if text.startswith("`") else re.sub(r"\\(.)", r"\1", text[1:-1])

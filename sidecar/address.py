@@ -1,4 +1,4 @@
-"""Addresses of servers: which is one, and what of it may be shown."""
+"""Addresses of servers: which text is one, and which part of it may be shown."""
 
 from urllib.parse import urlsplit
 
@@ -6,14 +6,22 @@ from sidecar.errors import UsageError
 
 
 def checked(url: str, server: str, hint: str) -> str:
-    """Return `url` without a slash at its end; it must be one that a browser would open."""
+    """Return `url` without a slash at its end.
+
+    Args:
+        server: its name for the message.
+        hint: how the user names it correctly.
+
+    Raises:
+        UsageError: it is not an `http://` or `https://` address with a host.
+    """
     if not url.startswith(("http://", "https://")) or not _host(url):
         raise UsageError(f"{shown(url)!r} is not an address of {server}", hint=hint)
     return url.rstrip("/")
 
 
 def shown(url: str) -> str:
-    """Return `url` for messages and pictures: without the user and the password that it may hold."""
+    """Return `url` for messages and pictures, without its user and password."""
     scheme, slashes, rest = url.rpartition("://")
     return scheme + slashes + rest.rpartition("@")[2]
 
