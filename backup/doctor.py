@@ -15,14 +15,14 @@ from pathlib import Path
 import psycopg
 
 from backup.errors import StoreError
-from backup.pipeline.crypt import decrypt, encrypt
-from backup.postgres import facts
+from backup.humanize import size
+from backup.pipeline.encrypt import decrypt, encrypt
+from backup.postgres import inventory
 from backup.postgres.preflight import preflight
 from backup.postgres.session import session
-from backup.run import SPOOL_MARGIN, maker_for
+from backup.run import SPOOL_MARGIN, engine_for
 from backup.store import RetryingStore, Store
 from backup.targets import PostgresTarget, Target
-from backup.texts import size
 from backup.wiring import Wiring
 from sidecar import OpsError
 
@@ -180,7 +180,7 @@ def _target_checks(wiring: Wiring, target: Target) -> Iterator[Check]:
             yield _carried_out(f"{name}: extensions", lambda: _extensions(wiring, target))
             yield _carried_out(f"{name}: direct connection", lambda: _direct(target))
     else:
-        yield _carried_out(name, lambda: maker_for(wiring, target).preflight().client)
+        yield _carried_out(name, lambda: engine_for(wiring, target).preflight().client)
 
 
 def _postgres(wiring: Wiring, target: PostgresTarget) -> str:
@@ -202,7 +202,7 @@ def _server_clock(target: PostgresTarget) -> str | Check:
 
 def _extensions(wiring: Wiring, target: PostgresTarget) -> str | Check:
     with session(target.address) as connection:
-        wanted = [extension.name for extension in facts.extensions(connection)]
+        wanted = [extension.name for extension in inventory.extensions(connection)]
     folder = wiring.programs.extension_folder()
     missing = [name for name in wanted if not (folder / f"{name}.control").exists()]
     if missing:
@@ -251,5 +251,5 @@ def _biggest(wiring: Wiring) -> int:
     sizes = [0]
     for target in wiring.targets:
         with suppress(OpsError):  # told by the check of that database
-            sizes.append(maker_for(wiring, target).preflight().size)
+            sizes.append(engine_for(wiring, target).preflight().size)
     return max(sizes)

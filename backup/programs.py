@@ -1,5 +1,6 @@
 """The programs of PostgreSQL and Redis: where they are and how old they are."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -7,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backup.errors import PreflightError
-from backup.postgres.address import clean_environment
 from sidecar.rootless import rootless
+
+# A database may have a form of binary values of its own: a dump of it must read like one of its copy.
+PINNED = "-c bytea_output=hex"
 
 
 @dataclass(frozen=True)
@@ -70,3 +73,14 @@ class Programs:
                 f"initdb --show failed: {done.stderr.strip()[-300:]}", hint=f"run {command[-3]} --show"
             )
         return Path(found[1]) / "extension"
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment for child processes: without our settings and secrets, and with messages that programs can read.
+
+    The time zone and the form of binary values are pinned, because a database may have its own.
+    """
+    ours = ("BACKUP_", "DATABASE_URL", "REDIS_URL", "CELERY_", "AWS_", "SECRET_KEY", "PG")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    pinned = {"PGTZ": "UTC", "PGOPTIONS": PINNED}
+    return {**kept, **pinned, "LC_ALL": "C", "TZ": "UTC", "PGCONNECT_TIMEOUT": "15"}

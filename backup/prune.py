@@ -4,12 +4,12 @@ import logging
 from collections import defaultdict
 from dataclasses import dataclass
 
-from backup import layout
-from backup.catalogue import Entry, History, Reader
-from backup.committing import discard
+from backup.catalogue import layout
+from backup.catalogue.commit import discard
+from backup.catalogue.reader import Entry, History, Reader
 from backup.errors import StoreError
-from backup.reading import read
-from backup.retention import Held, Plan, State, plan
+from backup.policy.retention import Held, Plan, State, plan
+from backup.replication.merged import read
 from backup.store import Refusal, Store
 from backup.targets import Target
 from backup.wiring import Wiring
@@ -17,7 +17,7 @@ from sidecar.logs import fields
 
 log = logging.getLogger(__name__)
 
-# Records of each kind that stay.
+# Attempts of each kind that stay.
 KEPT = 200
 
 
@@ -67,7 +67,7 @@ def prune(wiring: Wiring, target: Target) -> Pruned:
         if wiring.offsite is not None:
             refused += _prune_offsite(wiring, wiring.offsite, history, deleted)
         attempt.set(problems=tuple(f"{refusal.key}: {refusal.reason}" for refusal in refused))
-        _prune_records(wiring.store, target.name)
+        _prune_attempts(wiring.store, target.name)
     log.info(
         "pruned %s", fields(database=target.name, deleted=len(deleted), blocked="; ".join(decided.blocked))
     )
@@ -124,8 +124,8 @@ def _prune_offsite(
     return refused
 
 
-def _prune_records(store: Store, database: str) -> None:
-    """Old records go; the newest ones carry all totals."""
+def _prune_attempts(store: Store, database: str) -> None:
+    """Old attempts go; the newest ones carry all totals."""
     groups: dict[str, list[str]] = defaultdict(list)
     for info in store.walk(f"{database}/{layout.ATTEMPTS}/"):
         if parts := layout.split_attempt(info.key):

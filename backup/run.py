@@ -5,20 +5,20 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from backup import __version__, layout
-from backup.anomaly import judged
-from backup.catalogue import Reader
-from backup.committing import commit, confirm, discard
+from backup import __version__
+from backup.catalogue import layout
+from backup.catalogue.commit import commit, confirm, discard
+from backup.catalogue.ids import new_id
+from backup.catalogue.manifest import Manifest
+from backup.catalogue.reader import Reader
+from backup.catalogue.sweep import sweep
+from backup.engine import DumpContext, DumpResult, Engine, Lock, PreflightResult
 from backup.errors import SpaceError, StoreAccessError, StoreError
 from backup.hostlock import host_lock
-from backup.ids import new_id
-from backup.making import Lock, Made, Maker, Ready, Work
-from backup.manifest import Manifest
-from backup.postgres.maker import PostgresMaker
-from backup.progress import Progress, silent
-from backup.stages import Stages
+from backup.policy.anomaly import judged
+from backup.postgres.engine import PostgresEngine
+from backup.progress import Progress, Timings, silent
 from backup.store import RetryingStore
-from backup.sweep import sweep
 from backup.targets import PostgresTarget, Target
 from backup.wiring import Wiring
 from sidecar import OpsError
@@ -52,19 +52,21 @@ def run(
         OpsError: it failed; there is no manifest, and older backups are as they were.
     """
     with wiring.stop.limit(wiring.settings.timeout):
-        store, maker, ready = _prepared(wiring, target, strict=strict)
+        store, engine, ready = _prepared(wiring, target, strict=strict)
         ready = replace(ready, packed=packed)
-        with maker.lock() as lock:
+        with engine.lock() as lock:
             try:
-                return _Run(wiring, target, maker, lock, ready, store, progress).carry_out()
+                return _Run(wiring, target, engine, lock, ready, store, progress).carry_out()
             except StoreError as error:
                 if wiring.spool is None or store is wiring.spool:
                     raise
                 log.error("the store failed, the spool takes over: %s", error.message)  # noqa: TRY400 - said in words
-                return _Run(wiring, target, maker, lock, ready, wiring.spool, progress).carry_out()
+                return _Run(wiring, target, engine, lock, ready, wiring.spool, progress).carry_out()
 
 
-def _prepared(wiring: Wiring, target: Target, *, strict: bool) -> tuple[RetryingStore, Maker, Ready]:
+def _prepared(
+    wiring: Wiring, target: Target, *, strict: bool
+) -> tuple[RetryingStore, Engine, PreflightResult]:
     """What can be found out before anything is touched. A failure is written down: nobody may read the output."""
     try:
         store = destination(wiring, strict=strict)
@@ -72,8 +74,8 @@ def _prepared(wiring: Wiring, target: Target, *, strict: bool) -> tuple[Retrying
         wiring.journal(target.name).failed_without_store("backup", error)
         raise
     try:
-        maker = maker_for(wiring, target)
-        return store, maker, maker.preflight()
+        engine = engine_for(wiring, target)
+        return store, engine, engine.preflight()
     except OpsError as error:
         wiring.journal(target.name, store).failed("backup", error)
         raise
@@ -96,15 +98,13 @@ def destination(wiring: Wiring, *, strict: bool) -> RetryingStore:
     return wiring.store
 
 
-def maker_for(wiring: Wiring, target: Target) -> Maker:
+def engine_for(wiring: Wiring, target: Target) -> Engine:
     """What makes the backups of a target's kind."""
     if isinstance(target, PostgresTarget):
-        return PostgresMaker(target, wiring.programs)
-    from backup.redis.maker import (
-        RedisMaker,  # the client library takes long to load, and most runs need none
-    )
+        return PostgresEngine(target.address, wiring.programs)
+    from backup.redis.engine import RedisEngine
 
-    return RedisMaker(target)
+    return RedisEngine(target.address)
 
 
 class _Run:
@@ -114,15 +114,15 @@ class _Run:
         self,
         wiring: Wiring,
         target: Target,
-        maker: Maker,
+        engine: Engine,
         lock: Lock,
-        ready: Ready,
+        ready: PreflightResult,
         store: RetryingStore,
         progress: Progress,
     ) -> None:
         self._wiring = wiring
         self._target = target
-        self._maker = maker
+        self._engine = engine
         self._lock = lock
         self._ready = ready
         self._store = store
@@ -130,12 +130,12 @@ class _Run:
         self._started = wiring.clock()
         self._id = new_id(self._started)
         self._folder = layout.folder(target.name, self._id)
-        self._stages = Stages()
+        self._timings = Timings()
 
     def carry_out(self) -> Manifest:
         journal = self._wiring.journal(self._target.name, self._store)
         journal.close_dead("backup")
-        with journal.attempt("backup", record_id=self._id, backup=self._id):
+        with journal.attempt("backup", attempt_id=self._id, backup=self._id):
             log.info(
                 "backup begins %s", fields(id=self._id, database=self._target.name, bytes=self._ready.size)
             )
@@ -151,7 +151,7 @@ class _Run:
             return manifest
 
     def _prepare(self) -> None:
-        with self._stages.measure("sweep"), host_lock(self._wiring.lock_folder, self._target.name):
+        with self._timings.measure("sweep"), host_lock(self._wiring.lock_folder, self._target.name):
             sweep(self._store, self._target.name)
         if self._wiring.spool is not None and self._store is self._wiring.spool:
             check_room(self._wiring, self._target, self._ready)
@@ -159,13 +159,15 @@ class _Run:
     def _make(self) -> Manifest:
         retain = self._wiring.retain_until(self._started)
         packing = replace(self._wiring.packing, retain_until=retain)
-        made = self._maker.make(
-            Work(self._store, self._folder, packing, self._stages, self._progress, self._wiring.stop.check)
+        dumped = self._engine.dump(
+            DumpContext(
+                self._store, self._folder, packing, self._timings, self._progress, self._wiring.stop.check
+            )
         )
         self._lock.confirm()
-        with self._stages.measure("commit"):
-            confirm(self._store, self._folder, made.objects)
-        manifest = self._judged(self._manifest(made))
+        with self._timings.measure("commit"):
+            confirm(self._store, self._folder, dumped.objects)
+        manifest = self._judged(self._manifest(dumped))
         commit(self._store, manifest, retain_until=retain)
         return manifest
 
@@ -176,21 +178,21 @@ class _Run:
         except Exception as error:
             log.warning("left-overs stay for the next run's sweep: %s", error)
 
-    def _manifest(self, made: Made) -> Manifest:
+    def _manifest(self, dumped: DumpResult) -> Manifest:
         return Manifest(
             id=self._id,
             database=self._target.name,
             kind=self._target.kind,
-            taken=made.taken,
+            taken=dumped.taken,
             started=self._started,
             finished=self._wiring.clock(),
             tool=TOOL,
             client=self._ready.client,
-            server=made.server,
-            objects=made.objects,
+            server=dumped.server,
+            objects=dumped.objects,
             recipients=self._wiring.settings.age_recipients,
-            stages=self._stages.seconds,
-            **made.facts,
+            stages=self._timings.seconds,
+            **dumped.facts,
         )
 
     def _judged(self, manifest: Manifest) -> Manifest:
@@ -203,7 +205,7 @@ class _Run:
         return judged(manifest, before, self._wiring.limits)
 
 
-def check_room(wiring: Wiring, target: Target, ready: Ready) -> None:
+def check_room(wiring: Wiring, target: Target, ready: PreflightResult) -> None:
     """See that the spool has room for one more backup.
 
     Raises:
@@ -219,7 +221,7 @@ def check_room(wiring: Wiring, target: Target, ready: Ready) -> None:
         )
 
 
-def _expected_size(wiring: Wiring, target: Target, ready: Ready) -> int:
+def _expected_size(wiring: Wiring, target: Target, ready: PreflightResult) -> int:
     """Like the last one, in the spool or as it is remembered; without one, as if nothing could be compressed."""
     assert wiring.spool is not None
     latest = Reader(wiring.spool).recent_manifests(target.name, 1)

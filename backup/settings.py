@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from backup import cron
-from backup.retention import Policy
+from backup.policy.retention import Policy
 from sidecar.settings import Settings
 
 _SPAN = re.compile(r"(?P<count>\d+)(?P<unit>[hdw])")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from backup import layout
-from backup.postgres.address import Address, parse
-from backup.redis import address as redis_address
-from backup.redis.address import RedisAddress
+from backup.catalogue import layout
+from backup.postgres.dsn import Address, parse
+from backup.redis import dsn as redis_address
+from backup.redis.dsn import RedisAddress
 from backup.settings import BackupSettings
 from sidecar import UsageError
 

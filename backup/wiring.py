@@ -9,18 +9,17 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from backup.anomaly import Limits
-from backup.backlog import Backlog
-from backup.journal import Journal
+from backup.cancellation import Stop
+from backup.catalogue.journal import Backlog, Journal
 from backup.pipeline import Packing
-from backup.pipeline.crypt import Identity, parse_identities, parse_recipients
-from backup.postgres.address import Address, parse
+from backup.pipeline.encrypt import Identity, parse_identities, parse_recipients
+from backup.policy.anomaly import Limits
+from backup.policy.retention import Policy
+from backup.postgres.dsn import Address, parse
 from backup.programs import Programs
-from backup.retention import Policy
 from backup.settings import BackupSettings
-from backup.stopping import Stop
 from backup.store import LocalStore, PartSizes, RetryingStore, RetryPolicy, S3Options, Store
-from backup.store.opening import HINT, open_store, refuse_login
+from backup.store.urls import HINT, open_store, refuse_login
 from backup.targets import PostgresTarget, Target, targets
 from sidecar import UsageError
 

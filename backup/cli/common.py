@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from backup.catalogue import Entry, History
-from backup.reading import read
+from backup.catalogue.reader import Entry, History
+from backup.replication.merged import read
 from backup.settings import BackupSettings
 from backup.targets import PostgresTarget
 from backup.wiring import Wiring, wire

@@ -3,10 +3,10 @@
 import click
 
 from backup.cli.common import database_option, find, json_option, load, postgres_target, tell_step
+from backup.humanize import duration
+from backup.progress import Reporter
 from backup.restore import drill as drilling
 from backup.restore.drill import Drilled
-from backup.restore.telling import Telling
-from backup.texts import duration
 from sidecar import cli
 
 
@@ -32,7 +32,7 @@ def drill(ctx: click.Context, backup_id: str, dry_run: bool, database: str | Non
         for number, step in enumerate(drilling.STEPS, 1):
             click.echo(f"  {number}. {step}")
         return
-    done = drilling.drill(wiring, entry, Telling(tell_step))
+    done = drilling.drill(wiring, entry, Reporter(tell_step))
     if as_json:
         cli.print_json(_facts(done))
     else:

@@ -5,10 +5,10 @@ from typing import Any
 import click
 from rich.table import Table
 
-from backup.catalogue import Catalogue, Entry
+from backup.catalogue.reader import Catalogue, Entry
 from backup.cli.common import database_option, json_option, load
-from backup.reading import read
-from backup.texts import duration, moment, size
+from backup.humanize import duration, moment, size
+from backup.replication.merged import read
 from sidecar import cli
 
 # An id is copied into the next command: never cut off, however narrow the terminal.

@@ -3,11 +3,11 @@
 import click
 
 from backup.cli.common import confirm, database_option, json_option, load, postgres_target, tell_step
+from backup.humanize import moment
 from backup.postgres.databases import databases
-from backup.restore.swapping import Swap, plan_promotion
-from backup.restore.swapping import promote as promote_database
-from backup.restore.telling import Telling
-from backup.texts import moment
+from backup.progress import Reporter
+from backup.restore.swap import Swap, plan_promotion
+from backup.restore.swap import promote as promote_database
 from sidecar import cli
 
 
@@ -43,7 +43,7 @@ def promote(
         if dry_run:
             return
         confirm(f"{swap.production} will be replaced.", swap.production, yes_i_mean)
-        swap = promote_database(production, target.name, swap.incoming, wiring.clock(), Telling(tell_step))
+        swap = promote_database(production, target.name, swap.incoming, wiring.clock(), Reporter(tell_step))
     _show(swap, as_json=as_json)
 
 

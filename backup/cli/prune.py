@@ -6,7 +6,7 @@ from rich.table import Table
 from backup.cli.common import database_option, json_option, load
 from backup.prune import Pruned, plan_for
 from backup.prune import prune as prune_backups
-from backup.reading import read
+from backup.replication.merged import read
 from sidecar import cli
 
 

@@ -8,16 +8,16 @@ from typing import Any
 import click
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from backup.catalogue import Entry
+from backup.catalogue.reader import Entry, projected
+from backup.catalogue.records import Difference
 from backup.cli.common import database_option, find, json_option, load, postgres_target, tell_step
+from backup.humanize import duration, moment, size
 from backup.postgres.databases import databases
-from backup.reading import read
-from backup.records import Difference
-from backup.restore import names, restoring, tables
-from backup.restore.restoring import Restored
-from backup.restore.telling import Telling
-from backup.rto import projected
-from backup.texts import duration, moment, size
+from backup.progress import Reporter
+from backup.replication.merged import read
+from backup.restore import database as new_database
+from backup.restore import names, tables
+from backup.restore.database import Restored
 from backup.wiring import Wiring
 from sidecar import UsageError, cli
 
@@ -81,18 +81,18 @@ def _database(
     expected = _expected(wiring, entry)
     if dry_run:
         with databases(production) as server:
-            found = restoring.check(server, entry, production.database, name, again=again)
-            needed = restoring.needed(server, entry, production.database) if found is None else 0
+            found = new_database.check(server, entry, production.database, name, again=again)
+            needed = new_database.needed(server, entry, production.database) if found is None else 0
         if as_json:
             cli.print_json({"id": entry.id, "into": name, "found": found is not None, "server_bytes": needed})
             return 0
         _say(
             f"{_intended(entry, name, expected)}; about {size(needed)} on the server's disk",
-            restoring.STEPS if found is None else ("nothing: it is there",),
+            new_database.STEPS if found is None else ("nothing: it is there",),
         )
         return 0
-    with _display(entry, expected) as telling:
-        restored = restoring.restore(wiring, entry, production, name, telling, again=again)
+    with _display(entry, expected) as reporter:
+        restored = new_database.restore(wiring, entry, production, name, reporter, again=again)
     if as_json:
         cli.print_json(_facts(restored))
     else:
@@ -112,8 +112,8 @@ def _tables(
         tables.check(side)
         _say(f"{labels} of {entry.id} into schema {side.schema} of {side.database.database}", tables.STEPS)
         return 0
-    with _display(entry, 0.0) as telling:
-        differences = tables.restore_tables(wiring, entry, chosen, side, telling)
+    with _display(entry, 0.0) as reporter:
+        differences = tables.restore_tables(wiring, entry, chosen, side, reporter)
     if as_json:
         found = [difference.model_dump() for difference in differences]
         cli.print_json({"ok": not differences, "id": entry.id, "schema": side.schema, "differences": found})
@@ -133,8 +133,8 @@ def _rdb(wiring: Wiring, entry: Entry, to: Path, *, dry_run: bool, as_json: bool
             ("download, check and unpack the backup", "check it with redis-check-rdb"),
         )
         return 0
-    with _display(entry, 0.0) as telling:
-        write_rdb(wiring, entry, to, telling)
+    with _display(entry, 0.0) as reporter:
+        write_rdb(wiring, entry, to, reporter)
     if as_json:
         cli.print_json({"ok": True, "id": entry.id, "file": str(to), "keys": entry.manifest.rows})
     else:
@@ -206,7 +206,7 @@ def _show_differences(differences: tuple[Difference, ...] | list[Difference]) ->
 
 
 @contextmanager
-def _display(entry: Entry, expected: float) -> Iterator[Telling]:
+def _display(entry: Entry, expected: float) -> Iterator[Reporter]:
     """Steps as lines; on a terminal bytes and tables as bars, with the time that is left."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
@@ -221,4 +221,4 @@ def _display(entry: Entry, expected: float) -> Iterator[Telling]:
 
         if expected:
             tell_step(f"about {duration(expected)} to a restored database, as last measured")
-        yield Telling(tell_step, lambda count: display.advance(task, count), table)
+        yield Reporter(tell_step, lambda count: display.advance(task, count), table)

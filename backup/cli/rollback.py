@@ -3,11 +3,11 @@
 import click
 
 from backup.cli.common import confirm, database_option, json_option, load, postgres_target, tell_step
+from backup.humanize import moment
 from backup.postgres.databases import databases
-from backup.restore.swapping import Swap, plan_rollback
-from backup.restore.swapping import rollback as roll_back
-from backup.restore.telling import Telling
-from backup.texts import moment
+from backup.progress import Reporter
+from backup.restore.swap import Swap, plan_rollback
+from backup.restore.swap import rollback as roll_back
 from sidecar import cli
 
 
@@ -37,7 +37,7 @@ def rollback(yes_i_mean: str | None, dry_run: bool, database: str | None, as_jso
         if dry_run:
             return
         confirm(f"{swap.production} will be replaced.", swap.production, yes_i_mean)
-        swap = roll_back(production, wiring.clock(), Telling(tell_step))
+        swap = roll_back(production, wiring.clock(), Reporter(tell_step))
     _show(swap, as_json=as_json)
 
 

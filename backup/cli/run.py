@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
-from backup import layout
+from backup.catalogue import layout
+from backup.catalogue.manifest import Manifest
 from backup.cli.common import database_option, find, json_option, load
-from backup.manifest import Manifest
+from backup.humanize import duration, size
 from backup.progress import Progress
+from backup.replication.spool import forward
 from backup.run import run as run_backup
-from backup.spool import forward
 from backup.targets import Target
-from backup.texts import duration, size
 from backup.wiring import Wiring
 from sidecar import OpsError, UsageError, cli
 
 if TYPE_CHECKING:
-    from backup.pings import Pings
+    from backup.heartbeat import Pings
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def _run_all(
 
 
 def _pings(wiring: Wiring) -> "Pings":
-    from backup.pings import Pings  # its HTTP client is only wanted here
+    from backup.heartbeat import Pings  # its HTTP client is only wanted here
 
     return Pings(wiring.settings)
 

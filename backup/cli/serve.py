@@ -3,7 +3,7 @@
 import click
 
 from backup.cli.common import load
-from backup.service.serving import serve as run_service
+from backup.service.daemon import serve as run_service
 
 
 @click.command()

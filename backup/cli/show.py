@@ -3,9 +3,9 @@
 import click
 from rich.table import Table
 
-from backup.catalogue import Entry
+from backup.catalogue.reader import Entry
 from backup.cli.common import database_option, find, json_option, load
-from backup.texts import duration, moment, size
+from backup.humanize import duration, moment, size
 from sidecar import cli
 
 

@@ -8,13 +8,13 @@ import click
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 from rich.table import Table
 
-from backup.catalogue import Entry
+from backup.cancellation import StoppedError
+from backup.catalogue.reader import Entry
+from backup.catalogue.records import Report
 from backup.cli.common import database_option, find, json_option, load
+from backup.humanize import duration
 from backup.progress import Progress
-from backup.reading import read
-from backup.records import Report
-from backup.stopping import StoppedError
-from backup.texts import duration
+from backup.replication.merged import read
 from backup.verify import verify as verify_backup
 from backup.wiring import Wiring
 from sidecar import OpsError, UsageError, cli

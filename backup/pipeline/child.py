@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from backup.stopping import never
+from backup.cancellation import never
 
 LOOK_SECONDS = 1.0
 Consumer = Callable[[str], bool]

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Self
 
+from backup.cancellation import never
 from backup.errors import DumpError
-from backup.stopping import never
 
 CHUNK = 1 << 20
 _STDERR_LINES = 40

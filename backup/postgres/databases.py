@@ -14,9 +14,9 @@ from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 from pydantic import ValidationError
 
+from backup.catalogue.manifest import Part, Server
 from backup.errors import BusyError, PreflightError
-from backup.manifest import Part, Server
-from backup.postgres.address import Address
+from backup.postgres.dsn import Address
 from backup.postgres.session import session
 
 MARK = "posthub-ops: "

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from backup.cancellation import never
 from backup.pipeline import ChildSource
-from backup.postgres.address import Address, child_access
+from backup.postgres.dsn import Address, child_access
 from backup.programs import Programs
-from backup.stopping import never
 
 Check = Callable[[], None]
 _HINT = "read pg_dump's message; run: python -m backup doctor"

@@ -8,7 +8,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from backup.errors import BusyError, DumpError
-from backup.postgres.address import Address
+from backup.postgres.dsn import Address
 from backup.postgres.session import session
 
 # "posthub backup" as a number; any other constant would do, but it must never change.

@@ -3,10 +3,10 @@
 import logging
 from dataclasses import dataclass
 
+from backup.catalogue.manifest import Server
 from backup.errors import PreflightError
-from backup.manifest import Server
-from backup.postgres import facts
-from backup.postgres.address import Address
+from backup.postgres import inventory
+from backup.postgres.dsn import Address
 from backup.postgres.session import session
 from backup.programs import Programs
 
@@ -33,11 +33,11 @@ def preflight(address: Address, programs: Programs) -> Preflight:
     client, major = programs.version("pg_dump"), programs.major("pg_dump")
     programs.path("pg_dumpall")
     with session(address) as connection:
-        server = facts.server(connection)
+        server = inventory.server(connection)
         _check_versions(server, client, major)
-        _check_rights(facts.unreadable(connection), address)
-        _look_for_extensions([extension.name for extension in facts.extensions(connection)], programs)
-        return Preflight(server, client, facts.size(connection))
+        _check_rights(inventory.unreadable(connection), address)
+        _look_for_extensions([extension.name for extension in inventory.extensions(connection)], programs)
+        return Preflight(server, client, inventory.size(connection))
 
 
 def _check_versions(server: Server, client: str, major: int) -> None:

@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow, tuple_row
 
 from backup.errors import DumpError, PreflightError
-from backup.postgres.address import Address
+from backup.postgres.dsn import Address
 
 # Everything that is read as text must read the same on every server.
 _PINNED = {

@@ -10,10 +10,10 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
+from backup.catalogue.manifest import Extension, Sequence, Server, Table
 from backup.errors import DumpError
-from backup.manifest import Extension, Sequence, Server, Table
-from backup.postgres import facts
-from backup.postgres.address import Address
+from backup.postgres import inventory
+from backup.postgres.dsn import Address
 from backup.postgres.session import session
 
 LOCK_TIMEOUT = "15s"
@@ -59,23 +59,23 @@ def snapshot(address: Address) -> Iterator[Snapshot]:
     ):
         try:
             names, name, taken = _open(connection)
-            found = facts.server(connection)
+            found = inventory.server(connection)
             yield Snapshot(name, taken, found, pool.submit(_contents, connection, names))
         finally:
             # A count of an aborted run must not be waited for.
             _cancel(connection)
 
 
-def _open(connection: Connection[TupleRow]) -> tuple[list[facts.Name], str, datetime]:
+def _open(connection: Connection[TupleRow]) -> tuple[list[inventory.Name], str, datetime]:
     """Lock all tables first, then take the snapshot, and see that no table came in between."""
     connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
     for _ in range(TRIES):
-        before = facts.tables(connection)
+        before = inventory.tables(connection)
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         if _locked(connection, list(before)):
             row = connection.execute("SELECT pg_export_snapshot(), now()").fetchone()
             assert row is not None
-            if facts.tables(connection) == before:
+            if inventory.tables(connection) == before:
                 return list(before), row[0], row[1]
         connection.execute("ROLLBACK")
     raise DumpError(
@@ -84,9 +84,9 @@ def _open(connection: Connection[TupleRow]) -> tuple[list[facts.Name], str, date
     )
 
 
-def _locked(connection: Connection[TupleRow], names: list[facts.Name]) -> bool:
+def _locked(connection: Connection[TupleRow], names: list[inventory.Name]) -> bool:
     try:
-        facts.lock(connection, names)
+        inventory.lock(connection, names)
     except psycopg.errors.UndefinedTable:
         return False
     except psycopg.errors.LockNotAvailable:
@@ -102,14 +102,14 @@ def _locked(connection: Connection[TupleRow], names: list[facts.Name]) -> bool:
     return True
 
 
-def _contents(connection: Connection[TupleRow], names: list[facts.Name]) -> Contents:
+def _contents(connection: Connection[TupleRow], names: list[inventory.Name]) -> Contents:
     # The dump is what must be quick; production should not lend it more processes than this one.
     connection.execute("SET max_parallel_workers_per_gather = 0")
     return Contents(
-        sequences=facts.sequences(connection),
-        extensions=facts.extensions(connection),
-        roles=facts.roles(connection),
-        tables=tuple(facts.count(connection, name) for name in names),
+        sequences=inventory.sequences(connection),
+        extensions=inventory.extensions(connection),
+        roles=inventory.roles(connection),
+        tables=tuple(inventory.count(connection, name) for name in names),
     )
 
 

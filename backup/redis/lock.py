@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from backup.errors import BusyError, DumpError
-from backup.redis.address import RedisAddress
+from backup.redis.dsn import RedisAddress
 
 log = logging.getLogger(__name__)
 

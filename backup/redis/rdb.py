@@ -7,10 +7,10 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from backup.cancellation import never
 from backup.errors import DumpError
 from backup.pipeline import Source
-from backup.redis.address import RedisAddress
-from backup.stopping import never
+from backup.redis.dsn import RedisAddress
 
 CHUNK = 1 << 20
 MARK = 40

@@ -6,19 +6,18 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from backup.catalogue import Entry
+from backup.catalogue.reader import Entry
+from backup.catalogue.records import Difference
 from backup.errors import VerificationError
-from backup.postgres.address import Address
+from backup.load.download import check_space
+from backup.load.throwaway import cluster, sweep_folders
 from backup.postgres.databases import databases
+from backup.postgres.dsn import Address
 from backup.postgres.session import session
-from backup.records import Difference
-from backup.restore.restoring import Restored, restore
-from backup.restore.swapping import promote, rollback
-from backup.restore.telling import Telling
-from backup.stages import Stages
-from backup.verify.cluster import cluster, sweep_folders
-from backup.verify.downloading import check_space
-from backup.verify.verifying import SPACE_FACTOR
+from backup.progress import Reporter, Timings
+from backup.restore.database import Restored, restore
+from backup.restore.swap import promote, rollback
+from backup.verify.verifier import SPACE_FACTOR
 from backup.wiring import Wiring
 from sidecar import UsageError
 
@@ -52,26 +51,26 @@ class Drilled:
         return not self.differences
 
 
-def drill(wiring: Wiring, entry: Entry, telling: Telling | None = None) -> Drilled:
+def drill(wiring: Wiring, entry: Entry, reporter: Reporter | None = None) -> Drilled:
     """Practise a restore; production is not touched, and nothing stays.
 
     Raises:
         UsageError: it is no backup of PostgreSQL.
         OpsError: it could not be carried out.
     """
-    telling = telling or Telling()
+    reporter = reporter or Reporter()
     manifest, parent = entry.manifest, wiring.settings.work_dir
     if manifest.kind != "postgres":
         raise UsageError(f"{entry.id} is a backup of Redis", hint="practise with: python -m backup verify")
     sweep_folders(parent)
     began = wiring.clock()
     with wiring.journal(manifest.database).attempt("drill", backup=entry.id) as attempt:
-        telling.step(STEPS[0])
+        reporter.step(STEPS[0])
         with cluster(wiring.programs, superuser=manifest.server.superuser, parent=parent) as scratch:
             # Its server is in our own folder, other than a restore's.
             check_space(scratch.folder, int(manifest.raw_bytes * SPACE_FACTOR), "the drill")
             production = scratch.address.named("production")
-            done = _practise(wiring, entry, production, telling)
+            done = _practise(wiring, entry, production, reporter)
         rpo = (began - manifest.taken).total_seconds()
         attempt.set(measures={"rto": round(done.rto, 3), "rpo": round(rpo, 3)})
         if not done.ok:
@@ -81,27 +80,27 @@ def drill(wiring: Wiring, entry: Entry, telling: Telling | None = None) -> Drill
     return Drilled(done.restored, done.rto, rpo, done.stages, done.differences)
 
 
-def _practise(wiring: Wiring, entry: Entry, production: Address, telling: Telling) -> Drilled:
-    stages, token = Stages(), secrets.token_hex(8)
+def _practise(wiring: Wiring, entry: Entry, production: Address, reporter: Reporter) -> Drilled:
+    stages, token = Timings(), secrets.token_hex(8)
     with databases(production) as server:
         server.create(production.database, entry.manifest.server)
     with session(production) as connection:
         connection.execute("CREATE TABLE public.this_is_the_old_one AS SELECT %s::text AS token", [token])
-    telling.step(STEPS[1])
+    reporter.step(STEPS[1])
     with stages.measure("restore"):
-        restored = restore(wiring, entry, production, "drill", telling)
+        restored = restore(wiring, entry, production, "drill", reporter)
     if not restored.ok:
         return Drilled(restored, 0.0, 0.0, stages.seconds, restored.differences)
-    telling.step(STEPS[2])
+    reporter.step(STEPS[2])
     with stages.measure("promote"):
         promote(production, entry.manifest.database, "drill", wiring.clock())
     rto = stages.seconds["restore"] + stages.seconds["promote"]
-    telling.step(STEPS[3])
+    reporter.step(STEPS[3])
     found = [*_expect(production, "after the promotion", lambda: _token(production) is None)]
-    telling.step(STEPS[4])
+    reporter.step(STEPS[4])
     with stages.measure("rollback"):
         rollback(production, wiring.clock())
-    telling.step(STEPS[5])
+    reporter.step(STEPS[5])
     found += _expect(production, "after the rollback", lambda: _token(production) == token)
     return Drilled(restored, rto, 0.0, stages.seconds, tuple(found))
 

@@ -3,7 +3,7 @@
 import hashlib
 from datetime import datetime
 
-from backup.ids import stamp
+from backup.catalogue.ids import stamp
 from backup.postgres.databases import WORKING
 
 # What PostgreSQL keeps of a name; what is longer it cuts without a word.

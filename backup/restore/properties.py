@@ -12,8 +12,7 @@ from pathlib import Path
 from psycopg import sql
 
 from backup.errors import VerificationError
-from backup.postgres.address import clean_environment
-from backup.programs import Programs
+from backup.programs import Programs, clean_environment
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s";]+)'
 # Lines of an archive's list of contents, as `2814; 0 0 DATABASE PROPERTIES - shop owner`.

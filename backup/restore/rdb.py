@@ -2,24 +2,24 @@
 
 from pathlib import Path
 
-from backup.catalogue import Entry
+from backup.catalogue.reader import Entry
 from backup.errors import VerificationError
-from backup.restore.telling import Telling
-from backup.verify.cluster import private_folder, sweep_folders
-from backup.verify.downloading import check_space, download
+from backup.load.download import check_space, download
+from backup.load.throwaway import private_folder, sweep_folders
+from backup.progress import Reporter
 from backup.verify.redis import check_rdb
 from backup.wiring import Wiring
 from sidecar import UsageError
 
 
-def write_rdb(wiring: Wiring, entry: Entry, target: Path, telling: Telling | None = None) -> None:
+def write_rdb(wiring: Wiring, entry: Entry, target: Path, reporter: Reporter | None = None) -> None:
     """Write the RDB of a backup, checked; the file appears whole or not at all.
 
     Raises:
         UsageError: it is no backup of Redis, or the folder is not there.
         VerificationError: it is damaged; nothing was written.
     """
-    telling = telling or Telling()
+    reporter = reporter or Reporter()
     if entry.manifest.kind != "redis":
         raise UsageError(f"{entry.id} is a backup of PostgreSQL", hint="--to is for Redis; use --into NEWDB")
     if not target.parent.is_dir():
@@ -28,9 +28,9 @@ def write_rdb(wiring: Wiring, entry: Entry, target: Path, telling: Telling | Non
     sweep_folders(target.parent)
     with private_folder(target.parent) as folder:
         check_space(folder, entry.manifest.raw_bytes, "the restore")
-        telling.step("download, check and unpack the backup")
-        files, differences = download(wiring, entry, folder, telling.bytes)
-        telling.step("check the file with redis-check-rdb")
+        reporter.step("download, check and unpack the backup")
+        files, differences = download(wiring, entry, folder, reporter.bytes)
+        reporter.step("check the file with redis-check-rdb")
         differences = differences or check_rdb(wiring.redis_programs, files["rdb"])
         if differences:
             raise VerificationError(

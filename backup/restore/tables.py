@@ -13,18 +13,18 @@ from typing import IO
 
 from psycopg import sql
 
-from backup.catalogue import Entry
+from backup.catalogue.manifest import Manifest, Table
+from backup.catalogue.reader import Entry
+from backup.catalogue.records import Difference
 from backup.errors import DumpError, VerificationError
-from backup.manifest import Manifest, Table
+from backup.load.download import check_space, download
+from backup.load.throwaway import private_folder, sweep_folders
 from backup.pipeline import ChildSource
-from backup.postgres.address import Address, child_access, clean_environment
+from backup.postgres.dsn import Address, child_access
 from backup.postgres.session import session
-from backup.programs import Programs
-from backup.records import Difference
-from backup.restore.telling import Telling
-from backup.verify.cluster import private_folder, sweep_folders
+from backup.programs import Programs, clean_environment
+from backup.progress import Reporter
 from backup.verify.digests import HEADER, Digest, Key, compare, digests, key_of
-from backup.verify.downloading import check_space, download
 from backup.wiring import Wiring
 from sidecar import UsageError
 
@@ -69,7 +69,7 @@ def chosen(manifest: Manifest, wanted: Sequence[str]) -> list[Table]:
 
 
 def restore_tables(
-    wiring: Wiring, entry: Entry, tables: Sequence[Table], side: Side, telling: Telling | None = None
+    wiring: Wiring, entry: Entry, tables: Sequence[Table], side: Side, reporter: Reporter | None = None
 ) -> list[Difference]:
     """Restore tables into a schema that is ours; returns what is not as it was.
 
@@ -78,23 +78,23 @@ def restore_tables(
         VerificationError: the backup is damaged; nothing was made.
     """
     wiring.stop.limit(wiring.settings.timeout)
-    telling = telling or Telling()
-    telling.step(STEPS[0])
+    reporter = reporter or Reporter()
+    reporter.step(STEPS[0])
     check(side)
     sweep_folders(wiring.settings.work_dir)
     with private_folder(wiring.settings.work_dir) as folder:
         check_space(folder, entry.manifest.raw_bytes, "the restore")
-        telling.step(STEPS[1])
-        files, damages = download(wiring, entry, folder, telling.bytes)
+        reporter.step(STEPS[1])
+        files, damages = download(wiring, entry, folder, reporter.bytes)
         if damages:
             raise VerificationError(
                 f"{entry.id} is damaged, nothing was restored: {damages[0]}",
                 hint="take another one: python -m backup list",
             )
-        telling.step(STEPS[2])
+        reporter.step(STEPS[2])
         rewriting = Rewriting(tables, side.schema, _quoted(side, tables))
         _load(wiring, entry, files["archive"], rewriting, side)
-        telling.step(STEPS[3])
+        reporter.step(STEPS[3])
         return list(_compare(wiring, files["archive"], rewriting, side))
 
 

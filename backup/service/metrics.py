@@ -10,10 +10,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from backup import __version__
-from backup.catalogue import Entry, History
+from backup.catalogue.reader import Entry, History, projected_rto
+from backup.catalogue.records import Attempt
 from backup.prune import plan_for
-from backup.records import Record
-from backup.rto import projected_rto
 from backup.service.state import State
 
 OUTCOMES = ("success", "failure")
@@ -131,7 +130,7 @@ def _attempts(families: _Families, state: State, name: str, history: History) ->
     )  # fmt: skip
 
 
-def _totals(families: _Families, metric: str, text: str, name: str, last: Record | None) -> None:
+def _totals(families: _Families, metric: str, text: str, name: str, last: Attempt | None) -> None:
     totals: Mapping[str, int] = last.totals if last else {}
     for outcome in OUTCOMES:
         families.counter(metric, text, totals.get(outcome, 0), database=name, outcome=outcome)
@@ -241,7 +240,9 @@ def _elsewhere(families: _Families, state: State, history: History, now: datetim
 
 def _drills(families: _Families, history: History) -> None:
     last = history.newest("drill", finished=True)
-    held = [record for record in history.records if record.kind == "drill" and record.outcome == "success"]
+    held = [
+        attempt for attempt in history.attempts if attempt.kind == "drill" and attempt.outcome == "success"
+    ]
     measures = held[-1].measures if held else {}
     values = [
         ("backup_last_drill_timestamp_seconds", "When a whole restore was last practised and held; 0 never",
@@ -307,11 +308,11 @@ def _jobs(families: _Families, state: State) -> None:
 
 
 def _store_errors(state: State) -> dict[tuple[str, str], int]:
-    """Sums of what the newest record of each database says; retries of this very moment come with its record."""
+    """Sums of what the newest attempt of each database says; retries of this very moment come with its attempt."""
     sums = {(store.name, operation): 0 for store in state.wiring.stores for operation in OPERATIONS}
     for target in state.wiring.targets:
-        records = [record for record in state.history(target.name).records if record.finished]
-        for key, count in (records[-1].store_errors if records else {}).items():
+        attempts = [attempt for attempt in state.history(target.name).attempts if attempt.finished]
+        for key, count in (attempts[-1].store_errors if attempts else {}).items():
             store, _, operation = key.partition(":")
             sums[store, operation] = sums.get((store, operation), 0) + count
     return sums

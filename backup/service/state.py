@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backup.catalogue import Catalogue, History
+from backup.catalogue.reader import Catalogue, History
+from backup.catalogue.records import Attempt
 from backup.errors import StoreError
-from backup.offsite import Offsite, look
-from backup.reading import Catalogues
-from backup.records import Record
+from backup.replication.merged import Catalogues
+from backup.replication.offsite import Offsite, look
 from backup.wiring import Wiring
 
 log = logging.getLogger(__name__)
@@ -70,13 +70,13 @@ class State:
             if problem:
                 log.warning("the %s store cannot be read: %s", name, problem)
 
-    def died(self, history: History) -> Record | None:
-        """The record of the newest run, if that was killed."""
+    def died(self, history: History) -> Attempt | None:
+        """The attempt of the newest run, if that was killed."""
         newest = history.newest("backup")
         return newest if newest and newest.outcome == "running" and not self.running(history) else None
 
-    def running(self, history: History) -> Record | None:
-        """The record of a run that is on at this moment."""
+    def running(self, history: History) -> Attempt | None:
+        """The attempt of a run that is on at this moment."""
         newest = history.newest("backup")
         limit = self.wiring.settings.timeout
         now = self.wiring.clock()
@@ -97,14 +97,14 @@ class State:
             self.problems["offsite"] = None
 
 
-def _may_live(record: Record, now: datetime, limit: float) -> bool:
+def _may_live(attempt: Attempt, now: datetime, limit: float) -> bool:
     """A process of this host can be looked up; of another host only its time limit is known."""
-    if record.host == socket.gethostname():
-        if record.pid == os.getpid():
+    if attempt.host == socket.gethostname():
+        if attempt.pid == os.getpid():
             # In a container every process has the same number.
-            return record.started >= _BORN
-        return Path(f"/proc/{record.pid}").exists()
-    return (now - record.started).total_seconds() < limit
+            return attempt.started >= _BORN
+        return Path(f"/proc/{attempt.pid}").exists()
+    return (now - attempt.started).total_seconds() < limit
 
 
 def new_state(wiring: Wiring) -> State:

@@ -1,5 +1,5 @@
 """Verification by restore."""
 
-from backup.verify.verifying import verify
+from backup.verify.verifier import verify
 
 __all__ = ["verify"]

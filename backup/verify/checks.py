@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 import psycopg
 
+from backup.catalogue.records import Difference
 from backup.errors import OURS, VerificationError
-from backup.postgres.address import Address, child_access
+from backup.postgres.dsn import Address, child_access
 from backup.postgres.session import connect
-from backup.records import Difference
 
 SECONDS = 600
 EXCERPT = 300

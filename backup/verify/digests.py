@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from backup.verify.canonical import canonical
+from backup.verify.normalize import canonical
 
 HEADER = re.compile(
     rb"-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>[^;]*); Owner: (?P<owner>.*)\n"

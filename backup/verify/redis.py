@@ -11,14 +11,13 @@ from pathlib import Path
 import redis
 from redis.exceptions import BusyLoadingError, RedisError
 
-from backup import layout
+from backup.catalogue import layout
+from backup.catalogue.manifest import Keyspace, Manifest
+from backup.catalogue.records import Difference
 from backup.errors import OURS, VerificationError
-from backup.manifest import Keyspace, Manifest
-from backup.postgres.address import clean_environment
-from backup.programs import Programs
-from backup.records import Difference
-from backup.redis.maker import keyspaces
-from backup.verify.cluster import PID_FILE
+from backup.load.throwaway import PID_FILE
+from backup.programs import Programs, clean_environment
+from backup.redis.engine import keyspaces
 from sidecar.signals import uninterrupted
 
 LOAD_SECONDS = 1800.0

@@ -9,15 +9,15 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from backup.catalogue.manifest import Manifest
+from backup.catalogue.records import Difference
 from backup.errors import PreflightError
-from backup.manifest import Manifest
+from backup.load.pg_restore import load_globals, load_roles, read_globals
+from backup.load.throwaway import cluster, private_folder, sweep_folders
 from backup.postgres import roles
-from backup.postgres.address import Address, parse
 from backup.postgres.databases import Databases, databases
+from backup.postgres.dsn import Address, parse
 from backup.postgres.session import session
-from backup.records import Difference
-from backup.verify.cluster import cluster, private_folder, sweep_folders
-from backup.verify.restoring import load_globals, load_roles, read_globals
 from backup.wiring import Wiring
 
 DATABASE = "restored"

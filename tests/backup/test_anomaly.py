@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from backup.anomaly import Limits, anomalies
-from backup.manifest import Manifest, Server, StoredObject, Table
+from backup.catalogue.manifest import Manifest, Server, StoredObject, Table
+from backup.policy.anomaly import Limits, anomalies
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 

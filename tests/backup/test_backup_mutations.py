@@ -12,18 +12,18 @@ import psycopg
 import pytest
 import zstandard
 
-from backup import layout
+from backup.catalogue import layout
+from backup.catalogue.manifest import Manifest
+from backup.catalogue.records import Difference
 from backup.errors import CatalogueError
-from backup.manifest import Manifest
-from backup.postgres.address import Address, parse
+from backup.load.download import download
+from backup.load.pg_restore import load_archive
 from backup.postgres.databases import databases
-from backup.reading import read
-from backup.records import Difference
+from backup.postgres.dsn import Address, parse
+from backup.replication.merged import read
 from backup.run import run
 from backup.verify import verify
-from backup.verify.comparing import compare_counts, compare_dumps
-from backup.verify.downloading import download
-from backup.verify.restoring import load_archive
+from backup.verify.compare import compare_counts, compare_dumps
 from backup.wiring import Wiring
 from stack.servers import Postgres
 from tests.backup.conftest import NewDatabase, Wire

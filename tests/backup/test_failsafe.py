@@ -10,14 +10,14 @@ import psycopg
 import pytest
 
 from backup import run as running
-from backup.backlog import Backlog
+from backup.cancellation import OutOfTimeError, StoppedError
+from backup.catalogue.journal import Backlog
 from backup.errors import DumpError, SpaceError, StoreAccessError, StoreError
-from backup.reading import Catalogues, read
+from backup.replication.merged import Catalogues, read
+from backup.replication.spool import forward
 from backup.run import run
+from backup.service.jobs import Jobs
 from backup.service.state import new_state
-from backup.service.work import Work
-from backup.spool import forward
-from backup.stopping import OutOfTimeError, StoppedError
 from backup.store import LocalStore, MemoryStore, Refusal, RetryingStore, RetryPolicy
 from backup.verify import verify
 from backup.wiring import Wiring
@@ -94,7 +94,7 @@ def test_a_store_that_fails_in_the_middle(wired: Wire, faults: Faults, operation
     newest = history.newest("backup")
     assert newest is not None
     assert newest.totals["success"] == 2
-    assert not any(record.outcome == "running" for record in history.records)
+    assert not any(record.outcome == "running" for record in history.attempts)
 
 
 def test_the_spool_takes_over_and_is_brought_home(wired: Wire, faults: Faults, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_the_spool_needs_room_for_what_the_last_backup_took(
     usage = shutil.disk_usage(tmp_path)._replace(free=made.stored_bytes * 2)
     monkeypatch.setattr(running.shutil, "disk_usage", lambda _: usage)
     faults.arm("all")
-    Work(state).back_up()
+    Jobs(state).back_up()
     assert sorted(entry.store for entry in state.history(made.database).backups) == ["main", "spool"]
 
 
@@ -288,14 +288,14 @@ def test_a_failure_that_the_store_could_not_take_is_told_later(wired: Wire, faul
         )
 
     faults.arm("all")
-    Work(state).back_up()
+    Jobs(state).back_up()
     assert told("failure") == (0, 1)
     faults.arm("")
     state.refresh()
     assert told("failure") == (0, 1)
     other = new_state(dataclasses.replace(wiring, backlog=Backlog()))
     other.refresh()
-    assert [record.outcome for record in other.history(name).records] == ["success", "failure"]
+    assert [record.outcome for record in other.history(name).attempts] == ["success", "failure"]
     newest = other.history(name).newest("backup")
     assert newest is not None
     assert newest.totals == {"success": 1, "failure": 1}
@@ -342,4 +342,4 @@ def test_stopped_on_request_leaves_nothing(wired: Wire) -> None:
         run(wiring, wiring.targets[0], lambda _: wiring.stop.request())
     assert [info.key for info in wiring.store.walk() if "attempts" not in info.key] == []
     history = read(wiring).history(wiring.targets[0].name)
-    assert [record.outcome for record in history.records] == ["failure"]
+    assert [record.outcome for record in history.attempts] == ["failure"]

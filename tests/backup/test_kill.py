@@ -15,12 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backup import layout
-from backup.manifest import Manifest
-from backup.reading import read
+from backup.catalogue import layout
+from backup.catalogue.manifest import Manifest
+from backup.catalogue.sweep import uncommitted
+from backup.replication.merged import read
 from backup.run import run
 from backup.store import PartSizes, RetryingStore, RetryPolicy, Store
-from backup.sweep import uncommitted
 from backup.wiring import Wiring
 from sidecar import OpsError
 from stack.servers import ObjectStore, Postgres
@@ -114,7 +114,7 @@ def test_the_dump_is_killed(wiring: Wiring) -> None:
         check_clean(wiring.store, database)
     assert killed, "no moment hit a dump"
     history = read(wiring).history(database)
-    failed = [record for record in history.records if record.outcome == "failure"]
+    failed = [record for record in history.attempts if record.outcome == "failure"]
     assert all("killed by signal 9" in (record.error or "") for record in failed)
 
 
@@ -187,7 +187,7 @@ def test_we_are_killed(wiring: Wiring, nursery: subprocess.Popen[str]) -> None:
         assert again in check_store(wiring.store, database)
         check_clean(wiring.store, database)
     history = read(wiring).history(database)
-    died = [record for record in history.records if record.error == "the process died in the middle"]
+    died = [record for record in history.attempts if record.error == "the process died in the middle"]
     assert died, "no moment hit a run"
 
 

@@ -11,10 +11,10 @@ import pytest
 import zstandard
 
 from backup.errors import DumpError, StoreError, VerificationError
+from backup.load.fetch import fetch
 from backup.pipeline import ChildSource, Packing, Source, transfer
-from backup.pipeline.crypt import decrypt, parse_identities, parse_recipients
+from backup.pipeline.encrypt import decrypt, parse_identities, parse_recipients
 from backup.store import MemoryStore, PartSizes
-from backup.verify.fetch import fetch
 from sidecar import UsageError
 from stack.paths import ROOT
 

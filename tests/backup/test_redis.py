@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import redis
 
+from backup.catalogue.manifest import Manifest
 from backup.errors import BusyError, DumpError
-from backup.manifest import Manifest
-from backup.reading import read
 from backup.redis.lock import KEY, key_lock
+from backup.replication.merged import read
 from backup.run import run
 from backup.verify import verify
 from backup.wiring import Wiring

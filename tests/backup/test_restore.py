@@ -8,10 +8,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from backup.postgres.address import parse
 from backup.postgres.databases import databases
+from backup.postgres.dsn import parse
+from backup.restore import database, tables
 from backup.restore import names as naming
-from backup.restore import restoring, tables
 from backup.service.metrics import registry
 from backup.service.state import new_state
 from backup.settings import BackupSettings
@@ -78,7 +78,7 @@ def test_there_and_back(command: Command, postgres: Postgres, shop: str) -> None
     # The only PostgreSQL is meant, whatever Redis servers there are.
     done = command("restore", "--dry-run", BACKUP_REDIS_URLS="broker=redis://127.0.0.1:9/0")
     assert done.status == 0
-    assert [line for line in restoring.STEPS if line not in done.out] == []
+    assert [line for line in database.STEPS if line not in done.out] == []
     assert names(postgres, shop) == []
     restored = command.held("restore", "latest")
     into = restored["into"]
@@ -179,7 +179,7 @@ def test_killed_at_each_step(command: Command, postgres: Postgres, shop: str) ->
     command.held("run")
     lose(postgres, shop)
     into = f"{shop}_new"
-    for step in restoring.STEPS:
+    for step in database.STEPS:
         assert command.killed_at(step, "restore", "--into", into), step
         assert (count(postgres, shop), into in names(postgres, shop)) == (10, False), step
     assert _insisted(command, "restore", "--into", into)["ok"]
@@ -408,7 +408,7 @@ def test_what_a_killed_restore_left_goes_with_the_next_of_any_name(
     command: Command, postgres: Postgres, shop: str
 ) -> None:
     command.held("run")
-    assert command.killed_at(restoring.STEPS[5], "restore", "--into", f"{shop}_one")
+    assert command.killed_at(database.STEPS[5], "restore", "--into", f"{shop}_one")
     deadline = time.monotonic() + 60
     while names(postgres, naming.WORKING) and time.monotonic() < deadline:
         command.held("restore", "--into", f"{shop}_two", "--again")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.retention import Held, Plan, Policy, plan
+from backup.policy.retention import Held, Plan, Policy, plan
 
 NOW = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
 GOLDEN = Path(__file__).parent / "golden"

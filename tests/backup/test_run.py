@@ -11,13 +11,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from backup import layout
-from backup.catalogue import Entry
+from backup.catalogue import layout
+from backup.catalogue.manifest import Manifest, StoredObject
+from backup.catalogue.reader import Entry
 from backup.doctor import examine
 from backup.errors import BusyError, CatalogueError, PreflightError, VerificationError
-from backup.manifest import Manifest, StoredObject
 from backup.postgres.lock import advisory_lock
-from backup.reading import read
+from backup.replication.merged import read
 from backup.run import run
 from backup.verify import verify
 from backup.wiring import Wiring
@@ -61,7 +61,7 @@ def test_a_backup_in_s3_holds(wired: Wire, bucket: dict[str, str], database: str
     assert report.restore_seconds > 0
     entry = latest(wiring)
     assert entry.verified
-    assert [record.outcome for record in read(wiring).history(database).records] == ["success", "success"]
+    assert [record.outcome for record in read(wiring).history(database).attempts] == ["success", "success"]
 
 
 def test_the_manifest_is_the_last_thing_written(wired: Wire) -> None:
@@ -215,7 +215,7 @@ def test_rows_that_may_not_be_read_are_found_before_the_dump(
     assert "pg_read_all_data" in caught.value.hint
     history = read(wiring).history(name)
     assert history.backups == ()
-    assert [(record.kind, record.outcome) for record in history.records] == [("backup", "failure")]
+    assert [(record.kind, record.outcome) for record in history.attempts] == [("backup", "failure")]
 
 
 def test_the_snapshot_is_of_one_moment(wired: Wire, new_database: NewDatabase, postgres: Postgres) -> None:

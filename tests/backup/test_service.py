@@ -19,22 +19,22 @@ from zoneinfo import ZoneInfo
 import pytest
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
 
-from backup import layout
-from backup.catalogue import History, Reader
+from backup.catalogue import layout
+from backup.catalogue.ids import new_id
+from backup.catalogue.manifest import Manifest
+from backup.catalogue.reader import History, Reader
+from backup.catalogue.records import Attempt, Difference, Outcome, Report, encode
 from backup.cli import backup
-from backup.ids import new_id
-from backup.manifest import Manifest
-from backup.offsite import copy_missing
+from backup.policy.retention import Policy
 from backup.postgres.lock import advisory_lock
 from backup.prune import prune
-from backup.reading import read
-from backup.records import Difference, Outcome, Record, Report, encode
-from backup.retention import Policy
+from backup.replication.merged import read
+from backup.replication.offsite import copy_missing
 from backup.run import run
-from backup.service import page
-from backup.service.serving import scheduled
+from backup.service import status_page
+from backup.service.daemon import scheduled
+from backup.service.jobs import Jobs, missed
 from backup.service.state import State, new_state
-from backup.service.work import Work, missed
 from backup.wiring import Wiring
 from sidecar.cli import run as run_cli
 from stack import ports
@@ -99,7 +99,7 @@ def with_offsite(wired: Wire, tmp_path: Path, **more: str) -> Wiring:
 
 def test_every_series_exists_before_anything_happened(wired: Wire) -> None:
     state = new_state(wired())
-    scheduled(state, Work(state))
+    scheduled(state, Jobs(state))
     assert set(CONTRACT) - series(state) == set()
     state.refresh()
     before = set(samples(state))
@@ -111,7 +111,7 @@ def test_every_series_exists_before_anything_happened(wired: Wire) -> None:
 def test_a_run_its_verification_and_its_metrics(wired: Wire, tmp_path: Path, database: str) -> None:
     wiring = with_offsite(wired, tmp_path)
     state = new_state(wiring)
-    Work(state).back_up()
+    Jobs(state).back_up()
     values = samples(state)
 
     def value(name: str, **labels: str) -> float:
@@ -135,14 +135,14 @@ def test_a_run_its_verification_and_its_metrics(wired: Wire, tmp_path: Path, dat
     assert {k: v for k, v in samples(other).items() if not stable.match(k)} == {
         k: v for k, v in values.items() if not stable.match(k)
     }
-    Work(state).copy_offsite()
+    Jobs(state).copy_offsite()
     values = samples(state)
     assert value("backup_offsite_lag_seconds") == 0
-    html = page.render(state)
+    html = status_page.render(state)
     assert "All is well" not in html  # the floor wants two verified backups
     assert "the floor is 2" in html
-    Work(state).back_up()
-    assert "All is well" in page.render(state)
+    Jobs(state).back_up()
+    assert "All is well" in status_page.render(state)
 
 
 def test_off_site_is_a_copy_that_holds(wired: Wire, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_pruning_deletes_what_was_decided_everywhere(wired: Wire, tmp_path: Path
     assert "floor" in prune(wiring, target).plan.blocked[0]
     state = new_state(wiring)
     state.refresh()
-    Work(state).verify_some()
+    Jobs(state).verify_some()
     pruned = prune(wiring, target)
     assert (pruned.deleted, pruned.refused) == ((old.id,), ())
     assert wiring.offsite is not None
@@ -250,8 +250,8 @@ def test_out_of_time_is_a_failure_of_one_database(
         BACKUP_DATABASE_URLS=",".join(urls), BACKUP_TIMEOUT="0.001", BACKUP_PING_FAILURE_URL=f"{url}/fail"
     )
     state = new_state(wiring)
-    Work(state).back_up()
-    assert [state.history(name).records[-1].outcome for name in "ab"] == ["failure", "failure"]
+    Jobs(state).back_up()
+    assert [state.history(name).attempts[-1].outcome for name in "ab"] == ["failure", "failure"]
     assert ["BACKUP_TIMEOUT" in call for call in calls] == [True, True]
 
 
@@ -261,18 +261,18 @@ def test_out_of_time_is_a_failure_of_one_database(
 def test_a_run_that_was_killed_is_told_at_once(wired: Wire, pid: int) -> None:
     wiring = wired()
     name, now = wiring.targets[0].name, wiring.clock() - timedelta(hours=10)
-    before = Record(
+    before = Attempt(
         id=new_id(now), kind="backup", database=name, outcome="success", started=now, finished=now
     )
     wiring.store.put(f"{name}/attempts/{before.id}-backup.json", encode(before))
     now += timedelta(hours=1)
-    record = Record(id=new_id(now), kind="backup", database=name, outcome="running", started=now,
+    record = Attempt(id=new_id(now), kind="backup", database=name, outcome="running", started=now,
                     host=socket.gethostname(), pid=pid)  # fmt: skip
     wiring.store.put(f"{name}/attempts/{record.id}-backup.json", encode(record))
     state = new_state(wiring)
     state.refresh()
     assert samples(state)[f'backup_last_attempt_success{{database="{name}"}}'] == 0
-    assert "was killed in the middle" in page.render(state)
+    assert "was killed in the middle" in status_page.render(state)
 
 
 def test_a_failed_run_is_told_and_stops_pruning(wired: Wire) -> None:
@@ -280,13 +280,13 @@ def test_a_failed_run_is_told_and_stops_pruning(wired: Wire) -> None:
     state = new_state(wiring)
     run(wiring, wiring.targets[0])
     broken = dataclasses.replace(wiring.programs, folder=Path("/nowhere"))
-    work = Work(new_state(dataclasses.replace(wiring, programs=broken)))
+    work = Jobs(new_state(dataclasses.replace(wiring, programs=broken)))
     work.back_up()
     state.refresh()
     name = wiring.targets[0].name
     assert samples(state)[f'backup_last_attempt_success{{database="{name}"}}'] == 0
     assert samples(state)[f'backup_runs_total{{database="{name}",outcome="failure"}}'] == 1
-    assert "pg_dump is not in /nowhere" in page.render(state)
+    assert "pg_dump is not in /nowhere" in status_page.render(state)
     assert any("the last run failed" in reason for reason in prune(wiring, wiring.targets[0]).plan.blocked)
 
 
@@ -318,20 +318,20 @@ def test_catching_up_from_the_catalogue(
     wiring = dataclasses.replace(wired(BACKUP_SCHEDULE="0 2 * * *"), clock=lambda: NOON)
     name = wiring.targets[0].name
     for outcome, began in runs.items():
-        record = Record(id=new_id(began), kind="backup", database=name, outcome=outcome, started=began,
+        record = Attempt(id=new_id(began), kind="backup", database=name, outcome=outcome, started=began,
                         finished=None if outcome == "running" else began, host="another")  # fmt: skip
         wiring.store.put(f"{name}/attempts/{record.id}-backup.json", encode(record))
     state = new_state(wiring)
     state.refresh()
     made: list[str] = []
-    monkeypatch.setattr(Work, "_back_up", lambda _, targets: made.extend(target.name for target in targets))
-    Work(state).catch_up()
+    monkeypatch.setattr(Jobs, "_back_up", lambda _, targets: made.extend(target.name for target in targets))
+    Jobs(state).catch_up()
     assert made == [name] * expected
 
 
 def test_what_is_skipped_is_told(wired: Wire, caplog: pytest.LogCaptureFixture) -> None:
     state = new_state(wired())
-    schedules = scheduled(state, Work(state))
+    schedules = scheduled(state, Jobs(state))
     due = [datetime.now(UTC)]
     schedules._scheduler._dispatch_event(
         JobSubmissionEvent(EVENT_JOB_MAX_INSTANCES, "backup", "default", due)
@@ -343,7 +343,7 @@ def test_two_services_do_not_run_at_once(wired: Wire) -> None:
     wiring = wired()
     state = new_state(wiring)
     with advisory_lock(wiring.targets[0].address):
-        Work(state).back_up()
+        Jobs(state).back_up()
     assert state.history(wiring.targets[0].name) == History(wiring.targets[0].name)
 
 
@@ -402,15 +402,15 @@ def test_pings(wired: Wire, inbox: tuple[str, list[str]], tmp_path: Path) -> Non
         "BACKUP_PING_FAILURE_URL": f"{url}/fail",
     }
     wiring = wired(**urls)
-    Work(new_state(wiring)).back_up()
+    Jobs(new_state(wiring)).back_up()
     assert calls == ["/start", "/ok"]
     calls.clear()
     # Made but not verified is no success.
-    Work(new_state(wired(**urls, BACKUP_VERIFY_AFTER_BACKUP="false"))).back_up()
+    Jobs(new_state(wired(**urls, BACKUP_VERIFY_AFTER_BACKUP="false"))).back_up()
     assert calls == ["/start"]
     calls.clear()
     broken = dataclasses.replace(wiring, programs=dataclasses.replace(wiring.programs, folder=tmp_path))
-    Work(new_state(broken)).back_up()
+    Jobs(new_state(broken)).back_up()
     assert calls[0] == "/start"
     assert calls[1].startswith("/fail ")
     assert "pg_dump is not in" in calls[1]
@@ -432,7 +432,7 @@ def test_stopped_in_the_middle_of_a_run(environ: dict[str, str], tmp_path: Path)
     attempts = store / name / "attempts"
     attempts.mkdir(parents=True)
     old = datetime(2020, 1, 1, tzinfo=UTC)
-    record = Record(id="20200101T000000Z-000000", kind="backup", database=name, outcome="success", started=old,
+    record = Attempt(id="20200101T000000Z-000000", kind="backup", database=name, outcome="success", started=old,
                     finished=old, totals={"success": 1})  # fmt: skip
     (attempts / f"{record.id}-backup.json").write_bytes(encode(record))
     with log.open("wb") as output:

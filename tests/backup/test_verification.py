@@ -11,20 +11,20 @@ import pytest
 import redis
 import zstandard
 
+from backup.catalogue.manifest import StoredObject
+from backup.catalogue.reader import projected
 from backup.errors import SpaceError
-from backup.manifest import StoredObject
+from backup.load import pg_restore
+from backup.load.fetch import fetch
+from backup.load.throwaway import sweep_folders
 from backup.postgres import roles
-from backup.postgres.address import Address
+from backup.postgres.dsn import Address
 from backup.restore.properties import renamed
-from backup.rto import projected
+from backup.service.jobs import Jobs
 from backup.service.state import new_state
-from backup.service.work import Work
 from backup.settings import BackupSettings
 from backup.store import MemoryStore
-from backup.verify import harmless
 from backup.verify.checks import url
-from backup.verify.cluster import sweep_folders
-from backup.verify.fetch import fetch
 from backup.wiring import wire
 from stack.servers import Postgres, Redis
 from tests.backup.conftest import NewDatabase
@@ -67,8 +67,8 @@ def test_one_that_cannot_be_verified_holds_up_no_other(command: Command) -> None
     assert "identity" in done.err
     state = new_state(wire(BackupSettings.load(command.environ)))
     state.refresh()
-    Work(state).verify_some()
-    records = state.history(state.wiring.targets[0].name).records
+    Jobs(state).verify_some()
+    records = state.history(state.wiring.targets[0].name).attempts
     assert [record.outcome for record in records if record.kind == "verification"][-1] == "success"
 
 
@@ -221,15 +221,15 @@ def test_a_server_that_is_given(command: Command, postgres: Postgres, new_databa
     assert names(postgres, "posthub_ops_verify") == []
 
 
-def test_harmless_errors() -> None:
+def test_ignorable_errors() -> None:
     newer = 'pg_restore: error: could not execute query: ERROR:  unrecognized configuration parameter "transaction_timeout"'
     ignored = "pg_restore: warning: errors ignored on restore: 1"
-    assert harmless.only_harmless([newer, "Command was: SET transaction_timeout = 0;", ignored])
-    assert not harmless.only_harmless([newer, ignored.replace("1", "2")])
-    assert not harmless.only_harmless(
+    assert pg_restore.only_ignorable([newer, "Command was: SET transaction_timeout = 0;", ignored])
+    assert not pg_restore.only_ignorable([newer, ignored.replace("1", "2")])
+    assert not pg_restore.only_ignorable(
         ["pg_restore: error: could not execute query: ERROR:  out of memory", ignored]
     )
-    assert not harmless.only_harmless([])
+    assert not pg_restore.only_ignorable([])
 
 
 GLOBALS = """
@@ -285,6 +285,6 @@ def test_addresses_as_urls() -> None:
 
 
 def test_a_time_is_scaled_only_from_one_that_was_measured() -> None:
-    from backup.catalogue import History
+    from backup.catalogue.reader import History
 
     assert projected(History("shop"), [], None) == 0.0

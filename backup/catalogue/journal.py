@@ -1,0 +1,203 @@
+"""Records each attempt in the store, before and after, so that a failed one-shot run is as visible as any other."""
+
+import logging
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+
+from backup.catalogue import layout
+from backup.catalogue.ids import new_id
+from backup.catalogue.reader import Reader
+from backup.catalogue.records import Attempt, Kind, Outcome, added, continued, encode, errors_so_far
+from backup.store import RetryingStore, Store
+from sidecar import OpsError
+
+log = logging.getLogger(__name__)
+
+# Attempts that wait for the store, of all databases.
+MOST = 500
+
+
+class Backlog:
+    """Attempts that the main store could not take, for all databases. They are written when it answers again.
+
+    The backlog lives in memory: it ends with the process.
+    """
+
+    def __init__(self) -> None:
+        self._attempts: deque[Attempt] = deque(maxlen=MOST)
+        self._lock = threading.Lock()
+
+    def keep(self, attempt: Attempt) -> None:
+        with self._lock:
+            self._attempts.append(attempt)
+
+    def of(self, database: str) -> tuple[Attempt, ...]:
+        """The attempts of a database that wait."""
+        with self._lock:
+            return tuple(attempt for attempt in self._attempts if attempt.database == database)
+
+    def take(self, database: str) -> tuple[Attempt, ...]:
+        """The attempts of a database that wait, removed from the backlog."""
+        with self._lock:
+            taken = tuple(attempt for attempt in self._attempts if attempt.database == database)
+            kept = [attempt for attempt in self._attempts if attempt.database != database]
+            self._attempts = deque(kept, maxlen=MOST)
+        return taken
+
+
+class OpenAttempt:
+    """An attempt in progress. What is set on it is written when it ends.
+
+    Attributes:
+        record: the attempt as it will be written.
+        failure: why the attempt failed although it ran to its end.
+    """
+
+    def __init__(self, record: Attempt) -> None:
+        self.record = record
+        self.failure: OpsError | None = None
+
+    def fail(self, failure: OpsError) -> None:
+        """Mark the attempt as failed although it ran to its end."""
+        self.failure = failure
+
+    def set(self, **values: object) -> None:
+        """Set fields of the attempt."""
+        self.record = self.record.model_copy(update=values)
+
+
+class Journal:
+    """Writes the attempts of one database.
+
+    Args:
+        watched: stores whose failed operations are counted in the attempts.
+        backlog: keeps the attempts that the store does not take.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        database: str,
+        *,
+        watched: Sequence[RetryingStore] = (),
+        backlog: Backlog | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store
+        self._watched = watched
+        self._backlog = backlog
+        self._database = database
+        self._clock = clock
+
+    @contextmanager
+    def attempt(
+        self, kind: Kind, *, attempt_id: str | None = None, backup: str | None = None
+    ) -> Iterator[OpenAttempt]:
+        """Record that something begins, and how it ends. A store that takes no attempts does not stop the work."""
+        before = self._before(kind)
+        last = next((each for each in reversed(before) if each.kind == kind and each.totals), None)
+        attempt = self._open(kind, attempt_id, backup)
+        attempt.set(totals=last.totals if last else {}, store_errors=errors_so_far(before))
+        self._write(attempt.record)
+        try:
+            yield attempt
+        except BaseException as error:
+            self._end(attempt, "failure", error)
+            raise
+        self._end(attempt, "failure" if attempt.failure else "success", attempt.failure)
+
+    def failed(self, kind: Kind, error: OpsError) -> None:
+        """Record an attempt that failed before it could begin."""
+        with suppress(OpsError), self.attempt(kind):
+            raise error
+
+    def failed_without_store(self, kind: Kind, error: OpsError) -> None:
+        """Record an attempt that could not begin because the store does not answer. The store is not asked again."""
+        attempt = self._open(kind)
+        self._finish(attempt, "failure", error)
+        self._keep(attempt.record)
+
+    def deliver(self) -> None:
+        """Write the attempts that the store did not take before."""
+        waiting = self._backlog.take(self._database) if self._backlog else ()
+        if not waiting:
+            return
+        try:
+            known = Reader(self._store).read(self._clock(), [self._database]).history(self._database)
+            for attempt in continued(known.attempts, waiting):
+                self._store.put(_key(attempt), encode(attempt))
+        except OpsError as error:
+            log.warning("attempts still wait for the store: %s", error.message)
+            for attempt in waiting:
+                self._keep(attempt)
+
+    def close_dead(self, kind: Kind) -> None:
+        """End the attempts of runs that died. Only the holder of the lock knows that none of them is alive."""
+        for attempt in self._before(kind):
+            if attempt.kind == kind and attempt.outcome == "running":
+                error = OpsError("the process died in the middle", hint="see its log")
+                self._end(OpenAttempt(attempt), "failure", error)
+
+    def _open(self, kind: Kind, attempt_id: str | None = None, backup: str | None = None) -> OpenAttempt:
+        now = self._clock()
+        return OpenAttempt(
+            Attempt(
+                id=attempt_id or new_id(now),
+                kind=kind,
+                database=self._database,
+                backup=backup,
+                outcome="running",
+                started=now,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+            )
+        )
+
+    def _before(self, kind: Kind) -> tuple[Attempt, ...]:
+        self.deliver()
+        try:
+            return Reader(self._store).recent_attempts(self._database, kind)
+        except OpsError as error:
+            log.warning("the attempts so far cannot be read: %s", error.message)
+            return ()
+
+    def _end(self, attempt: OpenAttempt, outcome: Outcome, error: BaseException | None) -> None:
+        self._finish(attempt, outcome, error)
+        self._write(attempt.record)
+
+    def _finish(self, attempt: OpenAttempt, outcome: Outcome, error: BaseException | None) -> None:
+        record = attempt.record
+        totals = {**record.totals, outcome: record.totals.get(outcome, 0) + 1}
+        attempt.set(outcome=outcome, finished=self._clock(), totals=totals)
+        if error is not None:
+            attempt.set(
+                error=error.message if isinstance(error, OpsError) else f"{type(error).__name__}: {error}",
+                hint=error.hint if isinstance(error, OpsError) else "read the log",
+            )
+        new = _take_errors(self._watched)
+        attempt.set(store_errors=added(record.store_errors, new), new_errors=new)
+
+    def _write(self, attempt: Attempt) -> None:
+        try:
+            self._store.put(_key(attempt), encode(attempt))
+        except OpsError as error:
+            log.warning("an attempt was not written: %s", error.message)
+            if attempt.finished:
+                self._keep(attempt)
+
+    def _keep(self, attempt: Attempt) -> None:
+        if self._backlog is not None:
+            self._backlog.keep(attempt)
+
+
+def _key(attempt: Attempt) -> str:
+    return layout.attempt(attempt.database, attempt.id, attempt.kind)
+
+
+def _take_errors(stores: Sequence[RetryingStore]) -> dict[str, int]:
+    return {f"{store.name}:{name}": count for store in stores for name, count in store.take_errors().items()}

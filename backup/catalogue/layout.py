@@ -1,0 +1,57 @@
+"""Where everything lies in a store.
+
+::
+
+    {database}/{id}/database.dump.zst[.age]
+    {database}/{id}/globals.sql.zst[.age]
+    {database}/{id}/verification-{moment}.json
+    {database}/{id}/manifest.json               written last: the commit
+    {database}/attempts/{id}-{kind}.json
+"""
+
+import re
+from datetime import datetime
+
+from backup.catalogue.ids import PATTERN, stamp
+
+ARCHIVE = "database.dump"
+GLOBALS = "globals.sql"
+RDB = "dump.rdb"
+MANIFEST = "manifest.json"
+ATTEMPTS = "attempts"
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_IN_BACKUP = re.compile(rf"(?P<database>[^/]+)/(?P<id>{PATTERN.pattern})/(?P<name>[^/]+)")
+_ATTEMPT = re.compile(rf"(?P<database>[^/]+)/{ATTEMPTS}/{PATTERN.pattern}-(?P<kind>[a-z]+)\.json")
+
+
+def folder(database: str, backup_id: str) -> str:
+    return f"{database}/{backup_id}"
+
+
+def manifest(database: str, backup_id: str) -> str:
+    return f"{folder(database, backup_id)}/{MANIFEST}"
+
+
+def report(database: str, backup_id: str, moment: datetime) -> str:
+    return f"{folder(database, backup_id)}/verification-{stamp(moment)}.json"
+
+
+def attempt(database: str, record_id: str, kind: str) -> str:
+    return f"{database}/{ATTEMPTS}/{record_id}-{kind}.json"
+
+
+def split(key: str) -> tuple[str, str, str] | None:
+    """Database, backup id and object name of a key inside a backup's folder; None for any other key."""
+    found = _IN_BACKUP.fullmatch(key)
+    return (found["database"], found["id"], found["name"]) if found else None
+
+
+def split_attempt(key: str) -> tuple[str, str] | None:
+    """Database and kind of a record's key; None for any other key."""
+    found = _ATTEMPT.fullmatch(key)
+    return (found["database"], found["kind"]) if found else None
+
+
+def is_report(name: str) -> bool:
+    return name.startswith("verification-") and name.endswith(".json")

@@ -1,0 +1,126 @@
+"""What is written down beside the backups: verification reports, and one attempt for each thing that was tried."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal, TypeVar
+
+from pydantic import Field, ValidationError
+
+from backup.catalogue.manifest import Part, damaged
+
+Kind = Literal["backup", "verification", "prune", "copy", "restore", "drill"]
+Outcome = Literal["running", "success", "failure"]
+P = TypeVar("P", bound=Part)
+
+
+class Difference(Part):
+    """One thing that a verification did not find as it should be."""
+
+    kind: str = Field(description="what sort of thing: object, rows, data, schema, restore, …")
+    object: str = Field(description="which one, by name")
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.object}: expected {self.expected}, found {self.found}"
+
+
+class Report(Part):
+    """The result of one verification, stored beside the backup."""
+
+    backup: str
+    database: str
+    started: datetime
+    finished: datetime
+    ok: bool
+    differences: tuple[Difference, ...] = ()
+    notes: tuple[str, ...] = ()
+    tables: int = 0
+    rows: int = 0
+    stages: dict[str, float] = Field(default_factory=dict, description="seconds by stage")
+    server: str = Field(default="", description="version of the server that it was restored into")
+    tool: str = ""
+
+    @property
+    def restore_seconds(self) -> float:
+        """From the bucket to a database that answers: what on-call would wait for."""
+        return sum(self.stages.get(stage, 0.0) for stage in ("download", "globals", "restore"))
+
+    @property
+    def verify_seconds(self) -> float:
+        return (self.finished - self.started).total_seconds()
+
+
+class Attempt(Part):
+    """One thing that was tried. The newest attempt of a kind carries the totals of all before it."""
+
+    id: str
+    kind: Kind
+    database: str
+    backup: str | None = None
+    outcome: Outcome
+    started: datetime
+    finished: datetime | None = None
+    host: str = ""
+    pid: int = 0
+    error: str | None = None
+    hint: str | None = None
+    totals: dict[str, int] = Field(default_factory=dict, description="outcomes so far, this one included")
+    store_errors: dict[str, int] = Field(default_factory=dict, description="failed store operations so far")
+    new_errors: dict[str, int] = Field(default_factory=dict, description="of them, those of this try")
+    problems: tuple[str, ...] = Field(default=(), description="what went wrong without ending it")
+    decisions: dict[str, int] = Field(default_factory=dict, description="of a prune: backups by decision")
+    blocked: tuple[str, ...] = Field(default=(), description="why a prune deleted nothing")
+    measures: dict[str, float] = Field(
+        default_factory=dict, description="of a restore or drill: seconds by what"
+    )
+
+
+def encode(value: Part) -> bytes:
+    """The bytes that are stored."""
+    return value.model_dump_json(by_alias=True, indent=1).encode()
+
+
+def decode(kind: type[P], data: bytes, where: str) -> P:
+    """Read stored bytes.
+
+    Raises:
+        CatalogueError: they are damaged.
+    """
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise damaged(where, str(error.errors()[0]["msg"])) from None
+
+
+def added(so_far: dict[str, int], new: dict[str, int]) -> dict[str, int]:
+    """Two counts as one."""
+    return {key: so_far.get(key, 0) + new.get(key, 0) for key in sorted({*so_far, *new})}
+
+
+def errors_so_far(attempts: Sequence[Attempt]) -> dict[str, int]:
+    """Failed store operations, as the attempt that ended last counts them."""
+    finished = [attempt for attempt in attempts if attempt.finished]
+    return (
+        max(finished, key=lambda attempt: attempt.finished or attempt.started).store_errors
+        if finished
+        else {}
+    )
+
+
+def continued(main: Sequence[Attempt], elsewhere: Sequence[Attempt]) -> list[Attempt]:
+    """Attempts whose totals began at nothing, as if they had been written to the main store like the others."""
+    known = {(attempt.kind, attempt.id) for attempt in main if attempt.finished}
+    newest = {attempt.kind: attempt.totals for attempt in main if attempt.totals}
+    errors = errors_so_far(main)
+    found = []
+    for attempt in sorted(elsewhere, key=lambda attempt: attempt.started):
+        if (attempt.kind, attempt.id) in known:
+            continue
+        totals = dict(newest.get(attempt.kind, {}))
+        if attempt.finished:
+            totals[attempt.outcome] = totals.get(attempt.outcome, 0) + 1
+        newest[attempt.kind] = totals
+        errors = added(errors, attempt.new_errors)
+        found.append(attempt.model_copy(update={"totals": totals, "store_errors": errors}))
+    return found

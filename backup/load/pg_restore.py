@@ -1,0 +1,140 @@
+"""Roles and archive into a server with psql and pg_restore.
+
+Errors that can be ignored are listed here, and with their reasons in docs/restore.md. An error is not added because it is
+frequent, but only because it is known to leave the database equal, which the comparison then proves all the same.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from backup.cancellation import never
+from backup.catalogue.records import Difference
+from backup.errors import OURS, VerificationError
+from backup.pipeline.child import Ended, run_child
+from backup.postgres import roles
+from backup.postgres.dsn import Address, child_access
+from backup.programs import Programs
+
+IGNORABLE: dict[str, re.Pattern[str]] = {
+    "the dump's program is newer than the server: it sets a time limit that the server does not know": re.compile(
+        r'unrecognized configuration parameter "(?:transaction_timeout|idle_session_timeout)"'
+    ),
+    "every database is made with this schema": re.compile(r'schema "public" already exists'),
+    "every database is made with this extension": re.compile(
+        r'extension "plpgsql" already exists|must be owner of extension plpgsql'
+    ),
+}
+_ERROR = re.compile(r"^pg_restore: error: |^psql:.*ERROR: |^ERROR: ")
+_IGNORED = re.compile(r"errors ignored on restore: (?P<count>\d+)")
+
+
+def ignorable_reason(line: str) -> str | None:
+    """Why an error can be ignored; None if it cannot."""
+    return next((why for why, pattern in IGNORABLE.items() if pattern.search(line)), None)
+
+
+def only_ignorable(lines: Iterable[str]) -> bool:
+    """Whether a failed program printed only errors that can be ignored, and none of them was cut off."""
+    lines = list(lines)
+    errors = [line for line in lines if _ERROR.match(line)]
+    ignored = [int(found["count"]) for line in lines if (found := _IGNORED.search(line))]
+    return bool(errors) and all(ignorable_reason(line) for line in errors) and ignored == [len(errors)]
+
+
+Check = Callable[[], None]
+MOST_NAMED = 20
+# What pg_restore tells when it is asked to tell; errors and warnings are not among it.
+_TALK = re.compile(
+    r"pg_restore: (?:connecting|executing|processing|creating|launching|finished|entering|skipping|restoring|restored)\b"
+)
+_TABLE = re.compile(r'pg_restore: processing data for table "(?P<table>.+)"')
+# What goes wrong here, whatever the backup is. A definition or a row never is a line of its own with these beginnings.
+_OURS = re.compile(
+    r"(?:error|ERROR|FATAL|PANIC): .*(?:No space left on device|Disk quota exceeded|out of memory|out of shared memory"
+    r"|could not resize shared memory|server closed the connection|terminating connection|connection to server"
+    r"|the database system is (?:shutting down|starting up|in recovery mode|not yet accepting))"
+)
+Tables = Callable[[str], object]
+"""Told the name of each table whose rows begin to be restored."""
+
+
+def read_globals(dumped: Path) -> list[str]:
+    """The lines of a globals dump."""
+    return dumped.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+
+
+def load_globals(
+    programs: Programs, address: Address, dumped: Path, superuser: str, check: Check = never
+) -> list[Difference]:
+    """Create all roles of a globals dump on a server of our own; what fails is a difference."""
+    return load_roles(programs, address, roles.for_throwaway(read_globals(dumped), superuser), check)
+
+
+def load_roles(
+    programs: Programs, address: Address, lines: Iterable[str], check: Check = never
+) -> list[Difference]:
+    """Carry out statements about roles; what fails is a difference."""
+    return run_sql(programs, address, "globals", lines, check)
+
+
+def run_sql(
+    programs: Programs, address: Address, kind: str, lines: Iterable[str], check: Check = never
+) -> list[Difference]:
+    """Carry out a script with psql, to its end; what fails is a difference."""
+    command = [programs.path("psql"), "-X", "-q", "-w", "-v", "ON_ERROR_STOP=0", "-d", address.conninfo]
+    given = ("\n".join(lines) + "\n").encode(errors="surrogateescape")
+    with child_access(address) as (env, fds):
+        ended = run_child(command, env=env, pass_fds=fds, given=given, check=check)
+    return _differences(kind, "psql", ended)
+
+
+def load_archive(
+    programs: Programs,
+    address: Address,
+    archive: Path,
+    jobs: int,
+    check: Check = never,
+    tables: Tables | None = None,
+) -> list[Difference]:
+    """Restore an archive into an empty database; every error that cannot be ignored is a difference."""
+    command = [
+        programs.path("pg_restore"), f"--jobs={jobs}", "--no-tablespaces", "--no-password",
+        *(["--verbose"] if tables else []), f"--dbname={address.conninfo}", str(archive),
+    ]  # fmt: skip
+    with child_access(address) as (env, fds):
+        ended = run_child(
+            command, env=env, pass_fds=fds, check=check, consumed=_Listener(tables) if tables else None
+        )
+    if only_ignorable(ended.errors):
+        return []
+    return _differences("restore", "pg_restore", ended)
+
+
+class _Listener:
+    """Takes what is mere talk out of a program's messages, and passes on the tables in it."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def __call__(self, line: str) -> bool:
+        if found := _TABLE.match(line):
+            self._tables(found["table"])
+        return _TALK.match(line) is not None
+
+
+def _differences(kind: str, program: str, ended: Ended) -> list[Difference]:
+    if ended.status < 0:
+        raise VerificationError(f"{program} was killed by signal {-ended.status}", hint=OURS)
+    if failure := next(filter(_OURS.search, ended.errors), None):
+        raise VerificationError(f"{program} could not go on: {failure.strip()}", hint=OURS)
+    said = [line.strip() for line in ended.errors if _is_error(line) and not ignorable_reason(line)]
+    if ended.status != 0 and not said:
+        said = [*ended.errors[-3:], f"{program} ended with exit status {ended.status}"]
+    more = len(said) - MOST_NAMED
+    shown = [*said[:MOST_NAMED], f"{more} more errors"] if more > 0 else said
+    return [Difference(kind=kind, object="archive", expected="no error", found=line) for line in shown]
+
+
+def _is_error(line: str) -> bool:
+    return "ERROR:" in line or "error:" in line or line.startswith("Command was:")

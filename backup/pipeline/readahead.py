@@ -1,0 +1,144 @@
+"""Reads a stream ahead of who uses it, and works behind who writes one, so that stages work at the same time."""
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from typing import Self
+
+from backup.pipeline.encrypt import Reader
+
+PIECES = 8
+# Encryption writes 8 KiB at a time, and each step from thread to thread costs.
+GATHERED = 1 << 17
+_LOOK_SECONDS = 0.1
+Seen = Callable[[bytes], object]
+
+
+def read_ahead(pieces: Iterator[bytes], *, seen: Seen, limit: int = PIECES) -> Generator[bytes, None, None]:
+    """The same pieces, read by a thread; what reading them raises comes in its turn.
+
+    Args:
+        seen: called in the thread with each piece, in their order.
+        limit: pieces that wait at the most.
+    """
+    belt = _Belt(limit)
+    thread = threading.Thread(target=_read, args=(pieces, seen, belt), name="read ahead", daemon=True)
+    thread.start()
+    try:
+        while (piece := belt.take()) is not None:
+            yield piece
+    finally:
+        belt.closing.set()
+        thread.join()
+
+
+def _read(pieces: Iterator[bytes], seen: Seen, belt: "_Belt") -> None:
+    try:
+        for piece in pieces:
+            seen(piece)
+            belt.put(piece)
+            if belt.closing.is_set():
+                return
+        belt.put(None)
+    except BaseException as error:
+        belt.put(error)
+
+
+class BackgroundWriter:
+    """A writer whose bytes another thread reads and works on. Use as a context.
+
+    Args:
+        work: called in the thread with what is written, as a reader; when it returns, the rest is thrown away.
+        limit: pieces of :data:`GATHERED` bytes that wait at the most.
+
+    Attributes:
+        failure: what the work ran into; writing and finishing raise it.
+    """
+
+    def __init__(self, work: Callable[[Reader], object], *, limit: int = PIECES) -> None:
+        self.failure: BaseException | None = None
+        self._work = work
+        self._belt = _Belt(limit)
+        self._gathered = bytearray()
+        self._thread = threading.Thread(target=self._run, name="work behind", daemon=True)
+        self._thread.start()
+
+    def write(self, data: bytes) -> int:
+        if len(data) >= GATHERED:
+            self._hand_over()
+            self._belt.put(data)
+        else:
+            self._gathered += data
+            if len(self._gathered) >= GATHERED:
+                self._hand_over()
+        return len(data)
+
+    def flush(self) -> None:
+        """Encryption calls it; what counts is the end."""
+
+    def finish(self) -> None:
+        """Wait until all is worked on."""
+        self._hand_over()
+        self._end()
+        self._raise()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._end()
+
+    def _hand_over(self) -> None:
+        if self._gathered:
+            self._belt.put(bytes(self._gathered))
+            self._gathered.clear()
+        self._raise()
+
+    def _raise(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    def _end(self) -> None:
+        self._belt.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        source = _Pieces(iter(self._belt.take, None))
+        try:
+            self._work(source)
+            while source.read():
+                pass
+        except BaseException as error:
+            self.failure = error
+            self._belt.closing.set()
+
+
+class _Pieces:
+    """Pieces as a reader; it gives one at a time, whatever size is asked for."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+
+    def read(self, size: int = -1, /) -> bytes:  # noqa: ARG002 - a reader may give more to who can take it
+        return next(self._pieces, b"")
+
+
+class _Belt:
+    """What was read and is not used yet; None is its end."""
+
+    def __init__(self, limit: int) -> None:
+        self.closing = threading.Event()
+        self._ready: queue.Queue[bytes | BaseException | None] = queue.Queue(limit)
+
+    def take(self) -> bytes | None:
+        piece = self._ready.get()
+        if isinstance(piece, BaseException):
+            raise piece
+        return piece
+
+    def put(self, piece: bytes | BaseException | None) -> None:
+        while not self.closing.is_set():
+            with suppress(queue.Full):
+                self._ready.put(piece, timeout=_LOOK_SECONDS)
+                return

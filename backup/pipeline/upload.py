@@ -1,0 +1,95 @@
+"""One source through zstd and age into one object of a store: streaming, bounded memory, all or nothing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from backup.catalogue.manifest import StoredObject
+from backup.pipeline.compress import CompressedReader, thread_count
+from backup.pipeline.encrypt import Recipient, encrypt
+from backup.pipeline.sink import PartSink
+from backup.pipeline.source import Source
+from backup.progress import Progress, silent
+from backup.store import PartSizes, Store
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How bytes are packed on their way.
+
+    Attributes:
+        recipients: parsed age recipients; none means no encryption.
+        retain_until: what the store is asked to lock objects until.
+    """
+
+    level: int = 2
+    threads: int = 0
+    recipients: tuple[Recipient, ...] = ()
+    sizes: PartSizes = field(default_factory=PartSizes)
+    upload_threads: int = 3
+    retain_until: datetime | None = None
+
+    @property
+    def suffix(self) -> str:
+        return ".zst.age" if self.recipients else ".zst"
+
+
+def transfer(
+    source: Source,
+    store: Store,
+    folder: str,
+    name: str,
+    *,
+    role: Literal["archive", "globals", "rdb"],
+    packing: Packing,
+    progress: Progress = silent,
+) -> StoredObject:
+    """Send a source into the store as ``folder/name`` and the suffixes of its packing.
+
+    Returns:
+        What was stored; only after the source has ended well and the store has the whole object.
+
+    Raises:
+        DumpError: the source broke off. The upload was aborted.
+        StoreError: the store failed for good. The upload was aborted where the store allowed.
+    """
+    key = f"{folder}/{name}{packing.suffix}"
+    with source, _sink(store, key, packing) as sink:
+        reader = CompressedReader(
+            source, level=packing.level, threads=thread_count(packing.threads), progress=progress
+        )
+        _pump(reader, sink, packing)
+        digest = sink.finish()
+        sink.commit()
+    return StoredObject(
+        name=key.rpartition("/")[2],
+        role=role,
+        raw_bytes=reader.raw_bytes,
+        stored_bytes=sink.size,
+        sha256=digest,
+        encryption="age" if packing.recipients else None,
+    )
+
+
+def _pump(reader: CompressedReader, sink: PartSink, packing: Packing) -> None:
+    try:
+        encrypt(reader, sink, packing.recipients)
+    except BaseException:
+        if reader.failure is not None:
+            raise reader.failure from None
+        # A failed part reaches us through the encryption, as one of its errors.
+        sink.raise_failure()
+        raise
+
+
+@contextmanager
+def _sink(store: Store, key: str, packing: Packing) -> Iterator[PartSink]:
+    upload = store.begin(key, retain_until=packing.retain_until)
+    sink = PartSink(upload, packing.sizes, threads=packing.upload_threads)
+    try:
+        yield sink
+    except BaseException:
+        sink.abort()
+        raise

@@ -1,0 +1,66 @@
+"""Is a new backup unlike those before? Size and rows of each table against the median of recent ones."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from backup.catalogue.manifest import Manifest
+from sidecar.logs import fields
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What counts as unlike.
+
+    Attributes:
+        drop: a value below this share of the median.
+        growth: a value above so many medians.
+        least_rows: smaller tables are too jumpy to judge.
+        least_history: backups before which nothing is judged.
+        window: recent backups that make the median.
+    """
+
+    drop: float = 0.5
+    growth: float = 5.0
+    least_rows: int = 100
+    least_history: int = 3
+    window: int = 7
+
+
+def judged(manifest: Manifest, before: Sequence[Manifest], limits: Limits) -> Manifest:
+    """The manifest with what is unlike the backups before."""
+    found = anomalies(manifest, before, limits)
+    for anomaly in found:
+        log.warning("anomaly %s", fields(id=manifest.id, database=manifest.database, what=anomaly))
+    return manifest.model_copy(update={"anomalies": found})
+
+
+def anomalies(new: Manifest, before: Sequence[Manifest], limits: Limits) -> tuple[str, ...]:
+    """What is unlike in a backup, in words; ``before`` is oldest first and may be long."""
+    recent = [manifest for manifest in before if manifest.kind == new.kind][-limits.window :]
+    if len(recent) < limits.least_history:
+        return ()
+    found = list(_judge("size in bytes", new.raw_bytes, median(m.raw_bytes for m in recent), limits))
+    rows, usual = rows_by_table(new), [rows_by_table(manifest) for manifest in recent]
+    for table in sorted({name for known in usual for name in known}):
+        # A table younger than half of the window has a median of 0 and is not judged.
+        middle = median(known.get(table, 0) for known in usual)
+        if middle >= limits.least_rows:
+            found += _judge(f"rows of {table}", rows.get(table, 0), middle, limits)
+    return tuple(found)
+
+
+def rows_by_table(manifest: Manifest) -> dict[str, int]:
+    """Rows by table; for Redis keys by database."""
+    tables = {table.label: table.rows for table in manifest.tables}
+    return tables or {f"db{space.number}": space.keys for space in manifest.keyspaces}
+
+
+def _judge(what: str, value: int, usual: float, limits: Limits) -> Iterable[str]:
+    if value < usual * limits.drop:
+        yield f"{what} fell to {value} from a median of {usual:.0f}"
+    elif usual and value > usual * limits.growth:
+        yield f"{what} rose to {value} from a median of {usual:.0f}"

@@ -1,0 +1,115 @@
+"""What a snapshot holds, read independently of pg_dump: tables and their rows, sequences, extensions, roles."""
+
+from psycopg import Connection, sql
+from psycopg.rows import TupleRow
+
+from backup.catalogue.manifest import Extension, Sequence, Server, Table
+
+# The tables whose rows pg_dump writes: ordinary ones and partitions, not those of an extension (of the ones that it
+# marked as configuration pg_dump writes some rows), not those of other sessions.
+_DUMPED = """
+SELECT n.nspname, c.relname, c.oid
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+                  AND d.deptype = 'e')
+ORDER BY 1, 2
+"""
+_UNREADABLE = """
+SELECT n.nspname || '.' || c.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = ANY(%s) AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'))
+ORDER BY 1
+"""
+_ROLES = """
+SELECT DISTINCT r.rolname FROM pg_shdepend d JOIN pg_roles r ON d.refclassid = 'pg_authid'::regclass
+  AND d.refobjid = r.oid
+WHERE d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+   OR d.classid = 'pg_database'::regclass
+      AND d.objid = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY 1
+"""
+
+Name = tuple[str, str]
+
+
+def server(connection: Connection[TupleRow]) -> Server:
+    """The server's version and the database's encoding and locale."""
+    number = connection.info.server_version
+    # The provider has columns of its own since 15, and one name for its locale since 17.
+    provider = "datlocprovider::text" if number >= 150000 else "'c'"
+    locale = "datlocale" if number >= 170000 else "daticulocale" if number >= 150000 else "NULL"
+    row = connection.execute(
+        f"SELECT current_setting('server_version'), pg_encoding_to_char(encoding), datcollate, datctype,"
+        f" {provider}, {locale}, (SELECT rolname FROM pg_roles WHERE oid = 10) FROM pg_database WHERE datname = current_database()"
+    ).fetchone()
+    assert row is not None
+    return Server(
+        version=row[0].split()[0],
+        version_number=number,
+        encoding=row[1],
+        collate=row[2],
+        ctype=row[3],
+        locale_provider=row[4],
+        locale=row[5],
+        superuser=row[6],
+    )
+
+
+def tables(connection: Connection[TupleRow]) -> dict[Name, int]:
+    """Names of the tables whose rows are dumped, with their object ids."""
+    return {(row[0], row[1]): row[2] for row in connection.execute(_DUMPED)}
+
+
+def unreadable(connection: Connection[TupleRow]) -> list[str]:
+    """Tables whose rows we may not read."""
+    return [row[0] for row in connection.execute(_UNREADABLE, [list(tables(connection).values())])]
+
+
+def lock(connection: Connection[TupleRow], names: list[Name]) -> None:
+    """Take the weakest lock on tables: it holds off TRUNCATE and ALTER, which no snapshot covers."""
+    for start in range(0, len(names), 200):
+        batch = sql.SQL(", ").join(sql.Identifier(*name) for name in names[start : start + 200])
+        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(batch))
+
+
+def count(connection: Connection[TupleRow], name: Name) -> Table:
+    """A table with its exact number of rows; children of inheritance count for themselves."""
+    query = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(*name))
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    return Table(schema=name[0], name=name[1], rows=row[0])
+
+
+def sequences(connection: Connection[TupleRow]) -> tuple[Sequence, ...]:
+    """Every sequence and the last value it gave out."""
+    rows = connection.execute(
+        "SELECT schemaname || '.' || sequencename, last_value FROM pg_sequences ORDER BY 1"
+    ).fetchall()
+    return tuple(Sequence(name=row[0], last_value=row[1]) for row in rows)
+
+
+def only_advancing(connection: Connection[TupleRow]) -> set[str]:
+    """Sequences that never go back by themselves."""
+    rows = connection.execute(
+        "SELECT schemaname || '.' || sequencename FROM pg_sequences WHERE increment_by > 0 AND NOT cycle"
+    )
+    return {row[0] for row in rows}
+
+
+def extensions(connection: Connection[TupleRow]) -> tuple[Extension, ...]:
+    rows = connection.execute("SELECT extname, extversion FROM pg_extension ORDER BY 1").fetchall()
+    return tuple(Extension(name=row[0], version=row[1]) for row in rows)
+
+
+def roles(connection: Connection[TupleRow]) -> tuple[str, ...]:
+    """Roles that own something in this database or were granted something on it."""
+    return tuple(row[0] for row in connection.execute(_ROLES))
+
+
+def size(connection: Connection[TupleRow]) -> int:
+    """Bytes on the server's disk."""
+    row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+    assert row is not None
+    return int(row[0])

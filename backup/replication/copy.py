@@ -1,0 +1,74 @@
+"""A backup from one store into another: out of the spool, or off-site. There too the manifest comes last."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from backup.cancellation import never
+from backup.catalogue import layout
+from backup.catalogue.commit import commit, confirm
+from backup.catalogue.reader import Entry
+from backup.errors import CatalogueError
+from backup.pipeline.sink import PartSink
+from backup.store import PartSizes, Store
+from sidecar.logs import fields
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Route:
+    """From where to where, and how."""
+
+    source: Store
+    target: Store
+    sizes: PartSizes
+    check: Callable[[], None] = never
+
+
+def copy_backup(route: Route, entry: Entry, *, retain_until: datetime | None = None) -> None:
+    """Copy one backup with its verification reports.
+
+    Raises:
+        CatalogueError: an object is not what the manifest says; nothing was committed.
+        StoreError: a store failed; nothing was committed.
+    """
+    manifest, folder = entry.manifest, layout.folder(entry.manifest.database, entry.id)
+    for stored in manifest.objects:
+        digest = _copy_object(route, f"{folder}/{stored.name}", retain_until)
+        if digest != stored.sha256:
+            route.target.delete([f"{folder}/{stored.name}"])
+            raise CatalogueError(
+                f"{stored.name} of {entry.id} in {route.source.url} has SHA-256 {digest}, not {stored.sha256}",
+                hint=f"it is damaged there; take a new backup and look at the disk behind {route.source.url}",
+            )
+    confirm(route.target, folder, manifest.objects)
+    commit(route.target, manifest, retain_until=retain_until)
+    copy_reports(route, folder)
+    log.info("copied %s", fields(id=entry.id, database=manifest.database, to=route.target.url))
+
+
+def copy_reports(route: Route, folder: str) -> None:
+    """Copy the verification reports that are not there yet."""
+    there = {info.key for info in route.target.walk(f"{folder}/")}
+    for info in route.source.walk(f"{folder}/"):
+        if layout.is_report(info.key.rpartition("/")[2]) and info.key not in there:
+            route.target.put(info.key, route.source.get(info.key))
+
+
+def _copy_object(route: Route, key: str, retain_until: datetime | None) -> str:
+    sink = PartSink(route.target.begin(key, retain_until=retain_until), route.sizes)
+    digest = hashlib.sha256()
+    try:
+        for piece in route.source.stream(key):
+            route.check()
+            digest.update(piece)
+            sink.write(piece)
+        sink.finish()
+        sink.commit()
+    except BaseException:
+        sink.abort()
+        raise
+    return digest.hexdigest()

@@ -1,0 +1,55 @@
+"""The catalogue of everything that is configured: main store and spool together."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from backup.catalogue.reader import Catalogue, History, Reader
+from backup.errors import StoreError
+from backup.replication.spool import merged
+from backup.wiring import Wiring
+
+
+class Catalogues:
+    """Reads the catalogue again and again; of a store that does not answer the last known one counts.
+
+    Attributes:
+        problem: what the main store said when it was last asked; None if it answered.
+    """
+
+    def __init__(self, wiring: Wiring) -> None:
+        self.problem: str | None = None
+        self._wiring = wiring
+        self._main = Reader(wiring.store)
+        self._spool = Reader(wiring.spool) if wiring.spool else None
+        self._last = Catalogue(wiring.clock())
+
+    def read(self, databases: Iterable[str] | None = None) -> Catalogue:
+        """Everything that is known now."""
+        names = list(databases) if databases is not None else None
+        now = self._wiring.clock()
+        try:
+            self._last = self._main.read(now, names)
+            self.problem = None
+        except StoreError as error:
+            self.problem = error.message
+        known = merged(self._last, self._spool.read(now, names)) if self._spool else self._last
+        return merged(known, self._waiting(now))
+
+    def _waiting(self, now: datetime) -> Catalogue:
+        """What the main store has not been told yet."""
+        names = [target.name for target in self._wiring.targets]
+        waiting = {name: self._wiring.backlog.of(name) for name in names}
+        return Catalogue(
+            now, {name: History(name, attempts=found) for name, found in waiting.items() if found}
+        )
+
+
+def read(wiring: Wiring, databases: Iterable[str] | None = None) -> Catalogue:
+    """The catalogue, once.
+
+    Raises:
+        StoreError: the main store does not answer.
+    """
+    names = list(databases) if databases is not None else None
+    main = Reader(wiring.store).read(wiring.clock(), names)
+    return merged(main, Reader(wiring.spool).read(wiring.clock(), names)) if wiring.spool else main

@@ -1,0 +1,64 @@
+"""The second store: every backup is copied there, and how far it lags behind is known."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from backup.catalogue import layout
+from backup.catalogue.reader import Entry, History, Reader
+from backup.catalogue.sweep import sweep
+from backup.hostlock import host_lock
+from backup.replication.copy import Route, copy_backup, copy_reports
+from backup.store import Store
+from backup.targets import Target
+from backup.wiring import Wiring
+
+
+@dataclass(frozen=True)
+class Offsite:
+    """What the off-site store has: ids by database, None while it is unknown."""
+
+    ids: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def lag(self, history: History, now: datetime) -> float:
+        """Age of the oldest backup that is not there yet; 0 when all are."""
+        there = self.ids.get(history.database, frozenset())
+        waiting = [
+            entry.manifest.finished for entry in history.backups if entry.id not in there and _is_sound(entry)
+        ]
+        return max(0.0, (now - min(waiting)).total_seconds()) if waiting else 0.0
+
+
+def look(store: Store, names: list[str]) -> Offsite:
+    """See what is there."""
+    return Offsite({name: _ids(store, name) for name in names})
+
+
+def copy_missing(wiring: Wiring, target: Target) -> int:
+    """Copy every backup of a database that the off-site store does not have, the newest first.
+
+    Raises:
+        OpsError: a copy failed; what was copied before stays.
+    """
+    assert wiring.offsite is not None
+    route = Route(wiring.store, wiring.offsite, wiring.packing.sizes, wiring.stop.check)
+    history = Reader(wiring.store).read(wiring.clock(), [target.name]).history(target.name)
+    with host_lock(wiring.lock_folder, f"offsite-{target.name}"):
+        sweep(wiring.offsite, target.name)
+        there = _ids(wiring.offsite, target.name)
+        missing = [entry for entry in reversed(history.backups) if entry.id not in there and _is_sound(entry)]
+        for entry in missing:
+            copy_backup(route, entry, retain_until=wiring.retain_until(entry.manifest.started))
+        for entry in history.backups:
+            if entry.id in there:
+                copy_reports(route, layout.folder(target.name, entry.id))
+    return len(missing)
+
+
+def _is_sound(entry: Entry) -> bool:
+    """Whether nobody has found a fault in it; a damaged one is not worth a second copy."""
+    return entry.state in {"verified", "unverified"}
+
+
+def _ids(store: Store, database: str) -> frozenset[str]:
+    parts = (layout.split(info.key) for info in store.walk(f"{database}/"))
+    return frozenset(found[1] for found in parts if found and found[2] == layout.MANIFEST)

@@ -1,0 +1,69 @@
+"""What was backed up while the store was away is brought there when it is back."""
+
+from dataclasses import replace
+
+from backup.catalogue import layout
+from backup.catalogue.reader import Catalogue, History, Reader
+from backup.catalogue.records import continued, encode
+from backup.hostlock import host_lock
+from backup.policy.anomaly import judged
+from backup.replication.copy import Route, copy_backup
+from backup.store import RetryingStore
+from backup.wiring import Wiring
+
+
+def forward(wiring: Wiring) -> int:
+    """Bring everything in the spool into the main store; returns how many backups were brought.
+
+    Raises:
+        StoreError: the store is still away; what was not brought stays.
+    """
+    if wiring.spool is None:
+        return 0
+    brought = 0
+    for name, spooled in Reader(wiring.spool).read(wiring.clock()).databases.items():
+        with host_lock(wiring.lock_folder, name):
+            brought += _forward(wiring, wiring.spool, spooled)
+    return brought
+
+
+def merged(main: Catalogue, spool: Catalogue) -> Catalogue:
+    """One catalogue of both; what is in both counts once."""
+    names = sorted({*main.databases, *spool.databases})
+    return Catalogue(main.read, {name: _merged(main.history(name), spool.history(name)) for name in names})
+
+
+def _merged(main: History, spool: History) -> History:
+    known = {entry.id for entry in main.backups}
+    entries = (*main.backups, *(entry for entry in spool.backups if entry.id not in known))
+    added = continued(main.attempts, spool.attempts)
+    # One that ended elsewhere is in the main store as running.
+    attempts = {(attempt.kind, attempt.id): attempt for attempt in (*main.attempts, *added)}
+    return History(
+        main.database,
+        tuple(sorted(entries, key=lambda entry: entry.id)),
+        (*main.broken, *spool.broken),
+        tuple(sorted(attempts.values(), key=lambda attempt: attempt.started)),
+    )
+
+
+def _forward(wiring: Wiring, spool: RetryingStore, spooled: History) -> int:
+    main = Reader(wiring.store).read(wiring.clock(), [spooled.database]).history(spooled.database)
+    known = {entry.id for entry in main.backups}
+    route = Route(spool, wiring.store, wiring.packing.sizes, wiring.stop.check)
+    before = [entry.manifest for entry in main.backups]
+    for entry in spooled.backups:
+        if entry.id not in known:
+            # The spool had nothing to compare it with.
+            manifest = judged(entry.manifest, before, wiring.limits)
+            retain = wiring.retain_until(manifest.started)
+            copy_backup(route, replace(entry, manifest=manifest), retain_until=retain)
+            before.append(manifest)
+        folder = layout.folder(spooled.database, entry.id)
+        spool.delete([info.key for info in spool.walk(f"{folder}/")])
+    for attempt in continued(main.attempts, spooled.attempts):
+        key = layout.attempt(attempt.database, attempt.id, attempt.kind)
+        if attempt.finished:
+            wiring.store.put(key, encode(attempt))
+            spool.delete([key])
+    return len(spooled.backups)

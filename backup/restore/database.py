@@ -1,0 +1,305 @@
+"""A backup into a new database of a living server, proven there before it gets the name that was asked for.
+
+Until then it has a working name that says that it is worth nothing. So whatever dies in the middle, the next run finds
+either a proven database, and is done, or a working one that nobody holds, and starts clean. Production is not touched.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from backup.catalogue.manifest import Manifest
+from backup.catalogue.reader import Entry
+from backup.catalogue.records import Difference
+from backup.errors import PreflightError, VerificationError
+from backup.load.download import check_space, download
+from backup.load.pg_restore import load_archive, load_roles, read_globals, run_sql
+from backup.load.throwaway import private_folder, sweep_folders
+from backup.postgres import roles
+from backup.postgres.databases import WORKING, Databases, Mark, databases
+from backup.postgres.dsn import Address
+from backup.postgres.session import session
+from backup.programs import PINNED
+from backup.progress import Reporter, Timings
+from backup.restore import names
+from backup.restore.properties import properties
+from backup.verify.verifier import Findings, prove
+from backup.wiring import Wiring
+from sidecar import UsageError
+from sidecar.logs import fields
+
+log = logging.getLogger(__name__)
+
+STEPS = (
+    "look at the server and its databases",
+    "download, check and unpack the backup",
+    "make the roles that the server lacks",
+    "make an empty database",
+    "restore the rows, indexes and constraints",
+    "compare with the backup: rows, objects, definitions",
+    "collect statistics and set what belongs to the database as a whole",
+    "give it its name",
+)
+# A crash of the server in the middle loses what is worth nothing yet.
+_OPTIONS = f"{PINNED} -c synchronous_commit=off -c maintenance_work_mem=256MB"
+# The unpacked archive lies in our folder while it is restored.
+SPACE_FACTOR = 1.1
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A restore that went to its end.
+
+    Attributes:
+        into: the database that holds it now.
+        differences: what is not as it was; empty when it is proven.
+        found: it had been restored before, and nothing was done.
+        promoted: since then it was put in production's place.
+    """
+
+    into: str
+    manifest: Manifest
+    differences: tuple[Difference, ...] = ()
+    stages: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    found: bool = False
+    promoted: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return not self.differences
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.stages.values())
+
+
+@dataclass
+class _Restore:
+    """One restore while it is on."""
+
+    wiring: Wiring
+    entry: Entry
+    server: Databases
+    into: str
+    reporter: Reporter
+    findings: Findings = field(default_factory=Findings)
+
+    @property
+    def stages(self) -> Timings:
+        return self.findings.stages
+
+    @property
+    def working(self) -> Address:
+        """The database while it is worth nothing."""
+        options = f"{self.server.address.public.get('options', '')} {_OPTIONS}".strip()
+        public = {**self.server.address.public, "options": options}
+        return Address(public, self.server.address.password).named(names.working(self.into))
+
+
+def restore(
+    wiring: Wiring,
+    entry: Entry,
+    production: Address,
+    into: str,
+    reporter: Reporter | None = None,
+    *,
+    again: bool = False,
+) -> Restored:
+    """Restore a backup into a new database beside production's, and prove it.
+
+    Args:
+        production: the live database, by a role that may make databases.
+        into: the new one's name.
+        again: also if an earlier run has made it, or it was promoted since.
+
+    Raises:
+        UsageError: that name is taken by something else.
+        PreflightError: the server does not allow it; nothing was touched.
+        VerificationError: the backup itself is damaged; nothing was made.
+    """
+    wiring.stop.limit(wiring.settings.timeout)
+    reporter = reporter or Reporter()
+    with databases(production) as server, server.lock(into), server.lock(names.working(into)):
+        reporter.step(STEPS[0])
+        found = check(server, entry, production.database, into, again=again)
+        if found is not None:
+            return Restored(into, entry.manifest, found=True, promoted=found.promoted)
+        server.sweep(WORKING)
+        work = _Restore(wiring, entry, server, into, reporter)
+        journal = wiring.journal(entry.manifest.database)
+        with journal.attempt("restore", backup=entry.id) as attempt:
+            _restore(work)
+            attempt.set(measures={"seconds": round(sum(work.stages.seconds.values()), 3)})
+            if differences := work.findings.differences:
+                attempt.fail(
+                    VerificationError(f"{into} is not proven: {differences[0]}", hint="python -m backup list")
+                )
+    return Restored(
+        into,
+        entry.manifest,
+        tuple(work.findings.differences),
+        work.stages.seconds,
+        tuple(work.findings.notes),
+    )
+
+
+def check(server: Databases, entry: Entry, production: str, into: str, *, again: bool = False) -> Mark | None:
+    """See that a database may be made; returns the mark of one that an earlier run has made and proven.
+
+    That one may be in production meanwhile: a script that was interrupted after the promotion must not do it all again,
+    and put aside what was written since.
+
+    Raises:
+        UsageError, PreflightError: it may not.
+    """
+    if into == production:
+        raise UsageError(
+            f"{into} is the live database",
+            hint="restore into a new one with --into, then: python -m backup promote",
+        )
+    if not names.fits(into):
+        raise UsageError(f"{into!r} is too long for a database's name", hint="give --into at most 63 bytes")
+    if not server.may_create():
+        raise PreflightError(
+            f"the role that connects to {production} may not make databases",
+            hint="set BACKUP_RESTORE_URL to the same database by a role that may, such as its superuser",
+        )
+    marks = server.marks()
+    live = marks.get(production)
+    found = _found(server, entry, marks.get(into), into)
+    if (
+        found is None
+        and live is not None
+        and live.promoted
+        and (live.origin, live.backup) == (into, entry.id)
+    ):
+        found = live
+    return None if again else found
+
+
+def needed(server: Databases, entry: Entry, production: str) -> int:
+    """Bytes that the new database will take on the server's disk, about: as much as the live one, or as the plain rows."""
+    live = server.size(production) if server.exists(production) else 0
+    return max(live, entry.manifest.raw_bytes)
+
+
+def _found(server: Databases, entry: Entry, mark: Mark | None, into: str) -> Mark | None:
+    if mark is None and server.exists(into):
+        raise UsageError(
+            f"there is a database {into}, and no restore made it", hint="choose another name with --into"
+        )
+    if mark is None or mark.differences:
+        return None
+    if mark.state != "restored" or mark.backup != entry.id:
+        raise UsageError(
+            f"{into} holds {mark.backup} and is {mark.state}", hint="choose another name with --into"
+        )
+    return mark
+
+
+def _restore(work: _Restore) -> None:
+    wiring, manifest = work.wiring, work.entry.manifest
+    sweep_folders(wiring.settings.work_dir)
+    with private_folder(wiring.settings.work_dir) as folder:
+        check_space(folder, int(manifest.raw_bytes * SPACE_FACTOR), "the restore")
+        files = _fetch(work, folder)
+        _make_roles(work, files.get("globals"))
+        with _database(work):
+            _fill(work, files["archive"])
+            _finish(work, files["archive"])
+
+
+def _fetch(work: _Restore, folder: Path) -> dict[str, Path]:
+    work.reporter.step(STEPS[1])
+    with work.stages.measure("download"):
+        files, differences = download(work.wiring, work.entry, folder, work.reporter.bytes)
+    if differences or "archive" not in files:
+        told = "; ".join(map(str, differences)) or "it has no archive"
+        raise VerificationError(
+            f"{work.entry.id} is damaged, nothing was restored: {told}",
+            hint="take another one: python -m backup list; the newest proven one is marked verified",
+        )
+    return files
+
+
+def _make_roles(work: _Restore, dumped: Path | None) -> None:
+    work.reporter.step(STEPS[2])
+    if dumped is None:
+        return
+    with work.stages.measure("globals"):
+        lines = list(roles.missing(read_globals(dumped), work.server.roles(), work.entry.manifest.roles))
+        if made := roles.created(lines):
+            work.findings.notes.append(f"roles made without passwords: {', '.join(made)}")
+            work.findings.differences += load_roles(
+                work.wiring.programs, work.server.maintenance, lines, work.wiring.stop.check
+            )
+
+
+@contextmanager
+def _database(work: _Restore) -> Iterator[None]:
+    """An empty database under its working name, which it loses when all is done; otherwise it goes."""
+    work.reporter.step(STEPS[3])
+    working = work.working.database
+    with work.stages.measure("restore"):
+        work.server.drop(working)
+        work.server.create(working, work.entry.manifest.server)
+    try:
+        yield
+    except BaseException:
+        work.server.drop(working)
+        raise
+
+
+def _fill(work: _Restore, archive: Path) -> None:
+    wiring = work.wiring
+    work.reporter.step(STEPS[4])
+    with work.stages.measure("restore"):
+        work.findings.differences += load_archive(
+            wiring.programs,
+            work.working,
+            archive,
+            wiring.restore_jobs,
+            wiring.stop.check,
+            work.reporter.table,
+        )
+    work.reporter.step(STEPS[5])
+    prove(wiring, work.entry.manifest, archive, work.working, work.findings)
+
+
+def _finish(work: _Restore, archive: Path) -> None:
+    work.reporter.step(STEPS[6])
+    working, programs = work.working, work.wiring.programs
+    with work.stages.measure("settle"):
+        with session(working) as connection:
+            connection.execute("ANALYZE")
+        lines = properties(programs, archive, working.database)
+        work.findings.differences += run_sql(programs, work.server.maintenance, "settings", lines)
+    work.reporter.step(STEPS[7])
+    _name(work, work.wiring.clock())
+
+
+def _name(work: _Restore, now: datetime) -> None:
+    """Name and mark come together, or not at all."""
+    mark = Mark(
+        state="restored",
+        moment=now,
+        database=work.entry.manifest.database,
+        backup=work.entry.id,
+        taken=work.entry.manifest.taken,
+        differences=len(work.findings.differences),
+    )
+    server = work.server
+    if server.exists(work.into):  # an earlier one that was not proven
+        server.drop(work.into)
+    server.disconnect(work.working.database)
+    with server.at_once():
+        server.rename(work.working.database, work.into)
+        server.mark(work.into, mark)
+    log.info(
+        "restored %s",
+        fields(id=work.entry.id, into=work.into, differences=mark.differences, rows=work.entry.manifest.rows),
+    )

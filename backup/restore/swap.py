@@ -1,0 +1,225 @@
+"""Two databases change places, and back: one transaction of the server, so that nothing can stop between the two names.
+
+The rename holds a lock on the database that new connections wait for. While it is held, a second connection of ours ends
+the ones that are there; so no pool that reconnects at once can win the race, and nothing has to be forbidden before that
+would have to be allowed again afterwards.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+
+from backup.errors import DumpError, PreflightError
+from backup.postgres.databases import Databases, Mark, databases
+from backup.postgres.dsn import Address
+from backup.postgres.session import session
+from backup.progress import Reporter
+from backup.restore import names
+from sidecar import OpsError, UsageError
+from sidecar.logs import fields
+
+log = logging.getLogger(__name__)
+
+ENDING_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Swap:
+    """What changes its name to what.
+
+    Attributes:
+        incoming: takes production's name.
+        kept: the name under which the present production stays; empty if there is none.
+        done: it had been done before.
+    """
+
+    production: str
+    incoming: str
+    kept: str
+    mark: Mark
+    done: bool = False
+
+
+def plan_promotion(server: Databases, database: str, restored: str | None, now: datetime) -> Swap:
+    """What a promotion would do.
+
+    Args:
+        database: whose place it is, by the name that the backups have.
+        restored: the database to promote; by default its newest that is restored and proven.
+
+    Raises:
+        UsageError: there is none, it is not proven, or it holds another one's data.
+    """
+    production, marks = server.address.database, server.marks()
+    restored = restored or _newest(marks, database)
+    current = marks.get(production)
+    if restored is None or (restored not in marks and current is not None and current.origin == restored):
+        if current is not None and current.state == "promoted":
+            return Swap(production, current.origin, current.partner, current, done=True)
+        raise UsageError(
+            "there is no restored database to promote", hint="make one: python -m backup restore"
+        )
+    mark = _promotable(server, database, marks.get(restored), restored)
+    kept = names.before(production, now) if server.exists(production) else ""
+    return Swap(production, restored, kept, mark)
+
+
+def plan_rollback(server: Databases, now: datetime) -> Swap:
+    """What a rollback would do.
+
+    Raises:
+        UsageError: production was not promoted, or the database before it is gone.
+    """
+    production, marks = server.address.database, server.marks()
+    mark = marks.get(production)
+    if mark is not None and mark.state == "returned":
+        return Swap(production, production, mark.partner, mark, done=True)
+    if mark is None or mark.state != "promoted":
+        raise UsageError(f"{production} was not promoted", hint="there is nothing to roll back")
+    if not mark.partner or not server.exists(mark.partner):
+        raise UsageError(
+            f"the database that {production} replaced is not there any more",
+            hint="restore a backup from before: python -m backup list",
+        )
+    return Swap(production, mark.partner, names.undone(production, now), mark)
+
+
+def promote(
+    production: Address, database: str, restored: str | None, now: datetime, reporter: Reporter | None = None
+) -> Swap:
+    """Put a restored database in production's place; the old one is kept. See :func:`plan_promotion`.
+
+    Raises:
+        OpsError: it was not done, and everything is as it was.
+    """
+    reporter = reporter or Reporter()
+    with databases(production) as server, server.lock(production.database):
+        swap = plan_promotion(server, database, restored, now)
+        if not swap.done:
+            fresh = {"moment": now, "partner": swap.kept, "origin": swap.incoming}
+            _swap(
+                server, swap, reporter,
+                incoming=swap.mark.model_copy(update={**fresh, "state": "promoted"}),
+                outgoing=Mark(state="before", moment=now, database=database, partner=swap.production),
+            )  # fmt: skip
+    return swap
+
+
+def rollback(production: Address, now: datetime, reporter: Reporter | None = None) -> Swap:
+    """Put the database that was replaced by the last promotion back in its place; the promoted one is kept.
+
+    Raises:
+        OpsError: it was not done, and everything is as it was.
+    """
+    reporter = reporter or Reporter()
+    with databases(production) as server, server.lock(production.database):
+        swap = plan_rollback(server, now)
+        if not swap.done:
+            _swap(
+                server, swap, reporter,
+                incoming=Mark(state="returned", moment=now, database=swap.mark.database, partner=swap.kept),
+                outgoing=swap.mark.model_copy(
+                    update={"state": "undone", "moment": now, "partner": swap.production, "origin": ""}
+                ),
+            )  # fmt: skip
+    return swap
+
+
+def _newest(marks: dict[str, Mark], database: str) -> str | None:
+    waiting = [
+        (mark.moment, name)
+        for name, mark in marks.items()
+        if mark.state == "restored" and mark.database == database and not mark.differences
+    ]
+    return max(waiting)[1] if waiting else None
+
+
+def _promotable(server: Databases, database: str, mark: Mark | None, name: str) -> Mark:
+    if not server.exists(name):
+        raise UsageError(f"there is no database {name}", hint="make one: python -m backup restore")
+    if mark is None or mark.state not in ("restored", "undone", "before"):
+        raise UsageError(
+            f"{name} was not made by a restore" if mark is None else f"{name} is {mark.state}",
+            hint="restore into a new database: python -m backup restore",
+        )
+    if mark.database != database:
+        raise UsageError(
+            f"{name} holds {mark.database}, not {database}; nothing was done",
+            hint=f"choose with --database {mark.database}, or restore {database}",
+        )
+    if mark.differences:
+        raise UsageError(
+            f"{name} is not proven: it differs from its backup in {mark.differences} things",
+            hint="read what restore said; restore an older backup: python -m backup list",
+        )
+    return mark
+
+
+def _swap(server: Databases, swap: Swap, reporter: Reporter, *, incoming: Mark, outgoing: Mark) -> None:
+    reporter.step(f"look at {swap.production} and {swap.incoming}")
+    involved = [name for name in (swap.production if swap.kept else "", swap.incoming) if name]
+    _check_prepared(server, involved)
+    for name in involved:
+        if there := server.connected(name):
+            reporter.step(f"connections to {name} will be ended: {', '.join(there)}")
+    reporter.step(f"swap: {swap.production} → {swap.kept or 'nothing'}, {swap.incoming} → {swap.production}")
+    with _ending(server.address, involved), _said(server, involved), server.at_once():
+        if swap.kept:
+            server.rename(swap.production, swap.kept)
+            server.mark(swap.kept, outgoing)
+        server.rename(swap.incoming, swap.production)
+        server.mark(swap.production, incoming)
+    reporter.step(f"ask {swap.production} for an answer")
+    with session(server.address, application="posthub-restore") as connection:
+        connection.execute("SELECT 1")
+    log.info("swapped %s", fields(production=swap.production, incoming=swap.incoming, kept=swap.kept))
+
+
+def _check_prepared(server: Databases, involved: list[str]) -> None:
+    for name in involved:
+        if count := server.prepared(name):
+            raise PreflightError(
+                f"{name} has {count} prepared transactions and cannot be renamed",
+                hint="see pg_prepared_xacts there; COMMIT PREPARED or ROLLBACK PREPARED each",
+            )
+
+
+@contextmanager
+def _said(server: Databases, involved: list[str]) -> Iterator[None]:
+    """A refusal in words: nothing has changed then."""
+    try:
+        yield
+    except psycopg.Error as error:
+        there = [f"{name}: {', '.join(who)}" for name in involved if (who := server.connected(name))]
+        still = f"; still connected to {'; '.join(there)}" if there else ""
+        raise DumpError(
+            f"the names were not changed, all is as it was: {error.diag.message_primary or error}{still}",
+            hint="stop what is connected and run it again",
+        ) from None
+
+
+@contextmanager
+def _ending(address: Address, involved: list[str]) -> Iterator[None]:
+    """Ends the connections to databases again and again, beside the block."""
+    over = threading.Event()
+    thread = threading.Thread(target=_end, args=(address, involved, over), name="ending", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _end(address: Address, involved: list[str], over: threading.Event) -> None:
+    # What it cannot end, the rename itself reports.
+    with suppress(OpsError), databases(address) as server:
+        while not over.wait(ENDING_SECONDS):
+            for name in involved:
+                with suppress(psycopg.Error):
+                    server.disconnect(name)

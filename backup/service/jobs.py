@@ -1,0 +1,151 @@
+"""What the service does when something is due: backups, verifications, pruning, copies."""
+
+import logging
+import random
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from backup import cron
+from backup.cancellation import StoppedError
+from backup.catalogue.reader import Entry, History
+from backup.errors import BusyError
+from backup.heartbeat import Pings
+from backup.prune import prune
+from backup.replication.offsite import copy_missing
+from backup.replication.spool import forward
+from backup.run import run
+from backup.service.state import State
+from backup.targets import Target
+from backup.verify import verify
+from sidecar import OpsError
+
+log = logging.getLogger(__name__)
+
+
+class Jobs:
+    """The service's work. A database that fails holds off no other."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._wiring = state.wiring
+        self._pings = Pings(state.wiring.settings)
+
+    def back_up(self) -> None:
+        """Back up all databases, verify each, and tell the dead-man switch."""
+        self._back_up(self._wiring.targets)
+
+    def catch_up(self) -> None:
+        """Back up the databases whose run was missed while the service was down, or came to nothing: once at a start."""
+        missed = [target for target in self._wiring.targets if self._missed(target)]
+        if missed:
+            log.info("making up for missed runs of %s", ", ".join(target.name for target in missed))
+            self._back_up(missed)
+
+    def verify_some(self) -> None:
+        """Verify all that never was, and some older ones again: bits rot in silence."""
+        self._for_each(self._verify_some)
+
+    def prune(self) -> None:
+        """Delete what no rule wants any more."""
+        self._for_each(lambda target: prune(self._wiring, target))
+
+    def copy_offsite(self) -> None:
+        """Copy what the off-site store does not have."""
+        if self._wiring.offsite is not None:
+            self._for_each(lambda target: copy_missing(self._wiring, target))
+
+    def forward_spool(self) -> None:
+        """Bring the spool into the store, if there is something in it and the store is back."""
+        spool = self._wiring.spool
+        if spool is not None and any(True for _ in spool.walk()) and not self._state.problems.get("main"):
+            brought = forward(self._wiring)
+            log.info("the spool was brought into the store backups=%d", brought)
+            self._state.refresh()
+
+    def _back_up(self, targets: Iterable[Target]) -> None:
+        self._pings.started()
+        results = [self._back_up_one(target) for target in targets]
+        if results and all(results):
+            self._pings.proven()
+
+    def _back_up_one(self, target: Target) -> bool:
+        """Whether the backup was made and is proven."""
+        try:
+            last = self._state.history(target.name).latest
+            packed = last.manifest.stored_bytes if last else None
+            made = run(self._wiring, target, strict=False, packed=packed)
+            self._state.refresh()
+            entry = self._state.history(target.name).find(made.id)
+            return self._wiring.settings.verify_after_backup and entry is not None and self._verified(entry)
+        except BusyError as error:
+            log.info("%s: %s", target.name, error.message)
+            return False
+        except StoppedError:
+            raise
+        except OpsError as error:
+            log.error("%s: %s; try: %s", target.name, error.message, error.hint)  # noqa: TRY400 - said in words
+            self._pings.failed(f"{target.name}: {error.message}")
+            return False
+        except Exception as error:
+            log.exception("%s failed", target.name)
+            self._pings.failed(f"{target.name}: {type(error).__name__}")
+            return False
+        finally:
+            self._state.refresh()
+
+    def _verified(self, entry: Entry) -> bool:
+        report = verify(self._wiring, entry)
+        if not report.ok:
+            self._pings.failed(f"{entry.id} failed its verification: {report.differences[0]}")
+        return report.ok
+
+    def _verify_some(self, target: Target) -> None:
+        history = self._state.history(target.name)
+        for entry in chosen(history, self._wiring.settings.verify_sample):
+            try:
+                self._verified(entry)
+            except StoppedError:
+                raise
+            except OpsError as error:
+                log.error("%s: %s; try: %s", entry.id, error.message, error.hint)  # noqa: TRY400 - said in words
+
+    def _missed(self, target: Target) -> bool:
+        since = last_made(self._state.history(target.name))
+        settings = self._wiring.settings
+        return since is not None and missed(
+            settings.schedule, ZoneInfo(settings.timezone), since, self._wiring.clock()
+        )
+
+    def _for_each(self, action: Callable[[Target], object]) -> None:
+        for target in self._wiring.targets:
+            try:
+                action(target)
+            except StoppedError:
+                raise
+            except OpsError as error:
+                log.error("%s: %s; try: %s", target.name, error.message, error.hint)  # noqa: TRY400 - said in words
+            except Exception:
+                log.exception("%s failed", target.name)
+            finally:
+                self._state.refresh()
+
+
+def last_made(history: History) -> datetime | None:
+    """When the last run that held began; while none has, the first one. A run that failed or died made nothing."""
+    runs = [attempt for attempt in history.attempts if attempt.kind == "backup"]
+    held = [attempt for attempt in runs if attempt.outcome == "success"]
+    return held[-1].started if held else runs[0].started if runs else None
+
+
+def missed(expression: str, zone: ZoneInfo, last: datetime, now: datetime) -> bool:
+    """Whether a schedule was due between the last run and now."""
+    due = cron.parse(expression).next_after(last, zone)
+    return due is not None and due <= now
+
+
+def chosen(history: History, sample: int) -> list[Entry]:
+    """What to verify: the unverified, newest first, and a random sample of the others."""
+    unverified = [entry for entry in reversed(history.backups) if entry.report is None]
+    others = [entry for entry in history.backups if entry.report is not None]
+    return [*unverified, *random.sample(others, min(sample, len(others)))]

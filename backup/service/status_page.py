@@ -1,0 +1,115 @@
+"""The status page: what a person wants to know before they look anywhere else."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from html import escape
+
+from backup.catalogue.reader import Entry, History
+from backup.humanize import duration, moment, size
+from backup.prune import plan_for
+from backup.service.state import State
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #1d2330 }
+table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .8rem .3rem 0 }
+th { border-bottom: 1px solid #c8cdd6 } .good { color: #18794e } .bad { color: #b42318; font-weight: 600 }
+.dim { color: #667085 } h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
+@media (prefers-color-scheme: dark) { body { background: #14171f; color: #e4e7ec } }
+"""
+SHOWN = 30
+
+
+def render(state: State) -> str:
+    """The page as HTML."""
+    now = state.wiring.clock()
+    sections = [_database(state, state.history(target.name), now) for target in state.wiring.targets]
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="30">'
+        f"<title>Backups</title><style>{_STYLE}</style><h1>Backups</h1>"
+        f"{_stores(state)}{''.join(sections)}{_schedules(state)}"
+        f'<p class="dim">Store read {moment(state.catalogue.read)} · <a href="/metrics">metrics</a></p></html>\n'
+    )
+
+
+def problems(state: State, history: History, now: datetime) -> list[str]:
+    """Why something is wrong with a database's backups, in words; empty when nothing is."""
+    found = [f"backup {broken.id}: {broken.error.message}" for broken in history.broken]
+    last = history.newest("backup", finished=True)
+    if state.died(history) is not None:
+        found.append("the last run was killed in the middle – try: see its log")
+    elif last is not None and last.outcome == "failure":
+        found.append(f"the last run failed: {last.error} – try: {last.hint}")
+    if history.latest is None:
+        return [*found, "there is no backup yet"]
+    age = (now - history.latest.manifest.taken).total_seconds()
+    if age > state.wiring.settings.rpo_target:
+        found.append(
+            f"the newest backup is {duration(age)} old, the target is {duration(state.wiring.settings.rpo_target)}"
+        )
+    report = history.last_report
+    if report is not None and not report.ok:
+        found += [
+            f"verification of {report.backup} failed: {difference}" for difference in report.differences
+        ]
+    if history.last_verified is None:
+        found.append("no backup is proven yet")
+    found += [f"pruning is blocked: {reason}" for reason in plan_for(state.wiring, history).blocked]
+    if (
+        state.wiring.offsite is not None
+        and state.offsite.lag(history, now) > state.wiring.settings.rpo_target
+    ):
+        found.append(f"off-site lags {duration(state.offsite.lag(history, now))} behind")
+    found += [f"unlike the backups before: {anomaly}" for anomaly in history.latest.manifest.anomalies]
+    return found
+
+
+def _stores(state: State) -> str:
+    lines = [
+        f"<li>{escape(store.name)}: {escape(store.url)}{_trouble(state, store.name)}</li>"
+        for store in state.wiring.stores
+    ]
+    if not state.wiring.packing.recipients:
+        lines.append('<li class="bad">Backups are NOT encrypted: BACKUP_AGE_RECIPIENTS is not set.</li>')
+    return f"<ul>{''.join(lines)}</ul>"
+
+
+def _trouble(state: State, store: str) -> str:
+    problem = state.problems.get(store)
+    return f' – <span class="bad">{escape(problem)}</span>' if problem else ""
+
+
+def _database(state: State, history: History, now: datetime) -> str:
+    wrong = problems(state, history, now)
+    running = state.running(history)
+    since = f"<p>A run is on since {moment(running.started)}.</p>" if running else ""
+    verdict = "".join(f'<li class="bad">{escape(text)}</li>' for text in wrong)
+    verdict = f"<ul>{verdict}</ul>" if wrong else '<p class="good">All is well.</p>'
+    entries = list(reversed(history.backups))[:SHOWN]
+    rows = "".join(_row(entry, now) for entry in entries)
+    head = _cells(("backup", "age", "stored", "rows", "state", "restore took", "where"), "th")
+    return f"<h2>{escape(history.database)}</h2>{since}{verdict}<table><tr>{head}</tr>{rows}</table>"
+
+
+def _row(entry: Entry, now: datetime) -> str:
+    manifest, report = entry.manifest, entry.report
+    restored = duration(report.restore_seconds) if report and report.ok else "–"
+    kind = "good" if entry.verified else "bad" if entry.state in {"FAILED", "incomplete"} else "dim"
+    age = duration((now - manifest.taken).total_seconds())
+    plain = _cells((entry.id, age, size(manifest.stored_bytes), f"{manifest.rows:,}"), "td")
+    return f'<tr>{plain}<td class="{kind}">{entry.state}</td><td>{restored}</td><td>{entry.store}</td></tr>'
+
+
+def _schedules(state: State) -> str:
+    rows = "".join(
+        f"<tr>{_cells((job.name, _time(job.next_run), _time(job.last_run)), 'td')}</tr>"
+        for job in state.jobs.values()
+    )
+    return f"<h2>Schedules</h2><table><tr>{_cells(('what', 'next', 'last'), 'th')}</tr>{rows}</table>"
+
+
+def _time(value: datetime | None) -> str:
+    return value.strftime("%Y-%m-%d %H:%M %Z") if value else "–"
+
+
+def _cells(texts: Iterable[str], tag: str) -> str:
+    return "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)

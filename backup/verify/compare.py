@@ -1,0 +1,135 @@
+"""Is the restored database the one that was dumped?"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from backup.cancellation import never
+from backup.catalogue import layout
+from backup.catalogue.manifest import Manifest
+from backup.catalogue.records import Difference
+from backup.errors import DumpError
+from backup.pipeline import ChildSource
+from backup.postgres import inventory
+from backup.postgres.dsn import Address, child_access
+from backup.postgres.session import session
+from backup.programs import Programs, clean_environment
+from backup.verify.column_order import equal_in_order
+from backup.verify.digests import Digest, Key, compare, digests
+
+Check = Callable[[], None]
+_HINT = "read the message; run: python -m backup doctor"
+# Definitions are printed alike only by the same major version.
+_DATA = {"TABLE DATA", "BLOBS", "SEQUENCE SET"}
+
+
+def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
+    """Rows per table, extensions and sequences against what was counted in the snapshot itself."""
+    with session(address) as connection:
+        names = inventory.tables(connection)
+        found = {table.label: table.rows for table in (inventory.count(connection, name) for name in names)}
+        extensions = {extension.name: extension.version for extension in inventory.extensions(connection)}
+        behind = list(_sequences_behind(manifest, connection))
+    expected = {table.label: table.rows for table in manifest.tables}
+    wanted = {extension.name: "present" for extension in manifest.extensions}
+    present = dict.fromkeys(extensions, "present")
+    return [*_unequal("rows", expected, found), *_unequal("extension", wanted, present), *behind]
+
+
+def _sequences_behind(manifest: Manifest, connection: Connection[TupleRow]) -> Iterator[Difference]:
+    """Sequences run on outside of the snapshot; only one that stands before it would give out a number again."""
+    advancing = inventory.only_advancing(connection)
+    found = {each.name: each.last_value for each in inventory.sequences(connection) if each.name in advancing}
+    for each in manifest.sequences:
+        value = found.get(each.name)
+        if value is not None and each.last_value is not None and value < each.last_value:
+            yield Difference(
+                kind="sequence", object=each.name, expected=f"at least {each.last_value}", found=str(value)
+            )
+
+
+def compare_dumps(
+    manifest: Manifest, programs: Programs, archive: Path, address: Address, check: Check = never
+) -> tuple[list[Difference], list[str]]:
+    """The archive as text against a new dump of what was restored from it: table by table, object by object."""
+    with ThreadPoolExecutor(2, thread_name_prefix="digest") as pool:
+        mine = pool.submit(_archive_digests, programs, archive, check)
+        theirs = pool.submit(_database_digests, programs, address, check)
+        try:
+            expected = mine.result()
+        except DumpError as error:
+            if error.killed:
+                raise
+            return [_unreadable(error)], []
+        found = theirs.result()
+    same = manifest.server.version_number // 10000 == programs.major("postgres")
+    notes = (
+        [] if same else ["another major version than the original: definitions were not compared, rows were"]
+    )
+    differences = []
+    for key, wanted, got in compare(expected, found):
+        if _only_reordered(key, expected, found, address):
+            notes.append(f"{_label(key)}: its columns came in another order, its rows are equal")
+        elif same or key[0] in _DATA:
+            differences.append(
+                Difference(kind=key[0].lower(), object=_label(key), expected=wanted, found=got)
+            )
+    return differences, notes
+
+
+def _only_reordered(
+    key: Key, expected: dict[Key, Digest], found: dict[Key, Digest], address: Address
+) -> bool:
+    both = key in expected and key in found
+    return both and key[0] == "TABLE DATA" and equal_in_order(expected[key], found[key], address)
+
+
+def _unreadable(error: DumpError) -> Difference:
+    """Digests fit and the archive is none: what is in the store is what was written, and was never whole."""
+    wanted = "pg_restore reads it to its end"
+    return Difference(kind="object", object=layout.ARCHIVE, expected=wanted, found=error.message)
+
+
+def _unequal(
+    kind: str, expected: dict[str, int] | dict[str, str], found: dict[str, int] | dict[str, str]
+) -> list[Difference]:
+    return [
+        Difference(
+            kind=kind,
+            object=name,
+            expected=str(expected.get(name, "nothing")),
+            found=str(found.get(name, "nothing")),
+        )
+        for name in sorted({*expected, *found})
+        if expected.get(name) != found.get(name)
+    ]
+
+
+def _archive_digests(programs: Programs, archive: Path, check: Check) -> dict[Key, Digest]:
+    command = [programs.path("pg_restore"), "--no-tablespaces", "--file=-", str(archive)]
+    with ChildSource(command, env=clean_environment(), hint=_HINT, check=check) as source:
+        return digests(_pieces(source))
+
+
+def _database_digests(programs: Programs, address: Address, check: Check) -> dict[Key, Digest]:
+    command = [
+        programs.path("pg_dump"), "--format=plain", "--no-tablespaces", "--no-password", f"--dbname={address.conninfo}",
+    ]  # fmt: skip
+    with (
+        child_access(address) as (env, fds),
+        ChildSource(command, env=env, pass_fds=fds, hint=_HINT, check=check) as source,
+    ):
+        return digests(_pieces(source))
+
+
+def _pieces(source: ChildSource) -> Iterator[bytes]:
+    while piece := source.read():
+        yield piece
+
+
+def _label(key: Key) -> str:
+    _, schema, name = key
+    return name if schema == "-" else f"{schema}.{name}"
