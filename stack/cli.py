@@ -13,7 +13,7 @@ VERBS = {
     "doctor": ("stack.doctor.cli:doctor", "Check a host before and after a deployment."),
     "deploy": ("stack.deploy.cli:deploy", "Roll out to the VPS or to Kubernetes, with a way back."),
     "lock": ("stack.lock:lock", "Resolve and lock the dependencies again."),
-    "docs": ("stack.docs:docs", "Write the documentation that is produced from the code."),
+    "docs": ("stack.docs:docs", "Write the generated pages, or check all pages."),
     "dashboards": ("dashboards.__main__:main", "Build, check, draw and push the Grafana dashboards."),
 }
 

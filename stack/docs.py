@@ -1,4 +1,4 @@
-"""``./ops docs``: the pages that are produced from the code."""
+"""``./ops docs``: writes the generated pages, and checks the others."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from alerts.watch.settings import WatchSettings
 from backup.settings import BackupSettings
 from exporters.settings import ExporterSettings
 from sidecar.settings import Settings, env_example, markdown_table
+from stack import pages
 from stack.paths import ROOT
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
@@ -46,10 +47,33 @@ def example() -> str:
 
 
 @click.command("docs")
-def docs() -> None:
-    """Write the documentation that is produced from the code."""
-    _write(CONFIGURATION, configuration())
-    _write(EXAMPLE, example())
+@click.option("--check", is_flag=True, help="Write nothing; report what is out of date or broken.")
+def docs(*, check: bool) -> int:
+    """Write the documentation that is generated from the code.
+
+    \b
+    Examples:
+      ./ops docs            after a setting has changed
+      ./ops docs --check    generated pages, links, the index, quoted messages, the map of the source
+    """
+    if not check:
+        _write(CONFIGURATION, configuration())
+        _write(EXAMPLE, example())
+        return 0
+    problems = [*outdated(), *pages.problems()]
+    for problem in problems:
+        click.echo(problem)
+    return 1 if problems else 0
+
+
+def outdated() -> list[str]:
+    """Generated pages that differ from what the code would generate now."""
+    generated = {CONFIGURATION: configuration(), EXAMPLE: example()}
+    return [
+        f"{path.relative_to(ROOT)} is out of date: run ./ops docs"
+        for path, text in generated.items()
+        if path.read_text(encoding="utf-8") != text
+    ]
 
 
 def _write(path: Path, text: str) -> None:

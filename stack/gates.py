@@ -62,6 +62,7 @@ def gates() -> list[Gate]:
         Gate("shellcheck", _tool("shellcheck", "-a", "-x", "-P", "SCRIPTDIR", "ops", ".ci/run", *_scripts())),
         Gate("alerts: promtool and amtool check", _python("-m", "alerts", "check")),
         Gate("dashboards in sync", _python("-m", "dashboards", "check")),
+        Gate("documentation", _python("-m", "stack", "docs", "--check")),
         Gate(
             "compose schema", _tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", *compose)
         ),
