@@ -16,10 +16,6 @@ _SPAN = re.compile(r"(?P<count>\d+)(?P<unit>[hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
-def _variable(name: str, *more: str) -> AliasChoices:
-    return AliasChoices(name, *more)
-
-
 def _split(value: Any) -> Any:
     """Values separated by commas or white space."""
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
@@ -31,342 +27,274 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
 class BackupSettings(Settings):
     """Everything that can be set."""
 
+    env_prefix = "BACKUP_"
+
     database_urls: SecretStr | None = Field(
         None,
         description="Databases to back up, `name=url` separated by commas; without names: DATABASE_URL",
-        validation_alias=_variable("BACKUP_DATABASE_URLS"),
     )
     database_url: SecretStr | None = Field(
         None,
         description="The one database to back up; its name in the store is the database's own",
-        validation_alias=_variable("DATABASE_URL"),
+        validation_alias="DATABASE_URL",
     )
     redis_urls: SecretStr | None = Field(
         None,
         description="Redis servers to back up, `name=url` separated by commas",
-        validation_alias=_variable("BACKUP_REDIS_URLS"),
     )
     store_url: str | None = Field(
         None,
         description="Where backups are kept: `s3://bucket/prefix` or `file:///folder`",
-        validation_alias=_variable("BACKUP_STORE_URL"),
     )
     s3_endpoint_url: str | None = Field(
         None,
         description="S3-compatible server; empty is Amazon",
-        validation_alias=_variable("BACKUP_S3_ENDPOINT_URL"),
     )
     s3_region: str | None = Field(
-        None, description="S3 region", validation_alias=_variable("BACKUP_S3_REGION", "AWS_DEFAULT_REGION")
+        None, description="S3 region", validation_alias=AliasChoices("AWS_DEFAULT_REGION")
     )
     s3_access_key_id: SecretStr | None = Field(
         None,
         description="S3 key id; empty uses boto3's own ways (instance roles, profiles)",
-        validation_alias=_variable("BACKUP_S3_ACCESS_KEY_ID"),
     )
-    s3_secret_access_key: SecretStr | None = Field(
-        None, description="S3 secret key", validation_alias=_variable("BACKUP_S3_SECRET_ACCESS_KEY")
-    )
+    s3_secret_access_key: SecretStr | None = Field(None, description="S3 secret key")
     s3_checksum: Literal["when_required", "when_supported"] = Field(
         "when_required",
         description="S3 checksum headers; older compatible servers refuse `when_supported`",
-        validation_alias=_variable("BACKUP_S3_CHECKSUM"),
     )
     s3_path_style: bool = Field(
         True,
         description="Address buckets by path, as most compatible servers want it",
-        validation_alias=_variable("BACKUP_S3_PATH_STYLE"),
     )
     s3_storage_class: str | None = Field(
         None,
         description="S3 storage class of archives",
-        validation_alias=_variable("BACKUP_S3_STORAGE_CLASS"),
     )
     s3_sse: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
         None,
         description="Server-side encryption: `AES256` or `aws:kms`",
-        validation_alias=_variable("BACKUP_S3_SSE"),
     )
-    s3_sse_kms_key_id: str | None = Field(
-        None, description="Key for `aws:kms`", validation_alias=_variable("BACKUP_S3_SSE_KMS_KEY_ID")
-    )
+    s3_sse_kms_key_id: str | None = Field(None, description="Key for `aws:kms`")
     s3_max_parts: int = Field(
         10_000,
         ge=100,
         le=10_000,
         description="Most parts of one object; some stores allow 1000",
-        validation_alias=_variable("BACKUP_S3_MAX_PARTS"),
     )
     s3_object_lock_days: int = Field(
         0,
         ge=0,
         description="Ask the store to lock each backup for so many days (Object Lock); 0 does not ask",
-        validation_alias=_variable("BACKUP_S3_OBJECT_LOCK_DAYS"),
     )
     s3_object_lock_mode: Literal["GOVERNANCE", "COMPLIANCE"] = Field(
         "GOVERNANCE",
         description="Kind of Object Lock",
-        validation_alias=_variable("BACKUP_S3_OBJECT_LOCK_MODE"),
     )
     store_attempts: int = Field(
         5,
         ge=1,
         le=20,
         description="Tries of one store operation before it counts as failed",
-        validation_alias=_variable("BACKUP_STORE_ATTEMPTS"),
     )
     store_timeout: float = Field(
         60.0,
         gt=0,
         description="Seconds that one answer of the store may take",
-        validation_alias=_variable("BACKUP_STORE_TIMEOUT"),
     )
     schedule: str = Field(
         "0 2 * * *",
         description="When backups are made (cron: minute hour day month weekday)",
-        validation_alias=_variable("BACKUP_SCHEDULE"),
     )
-    timezone: str = Field(
-        "UTC", description="Time zone of the schedules", validation_alias=_variable("BACKUP_TIMEZONE")
-    )
+    timezone: str = Field("UTC", description="Time zone of the schedules")
     verify_after_backup: bool = Field(
         True,
         description="Verify each backup of the service as soon as it is made",
-        validation_alias=_variable("BACKUP_VERIFY_AFTER_BACKUP"),
     )
     host: str = Field(
         "0.0.0.0",  # noqa: S104 - Prometheus comes from another container
         description="Address that the service listens on",
-        validation_alias=_variable("BACKUP_HOST"),
     )
     port: int = Field(
         9809,
         ge=0,
         le=65535,
         description="Port of metrics and status page",
-        validation_alias=_variable("BACKUP_PORT"),
     )
     postgres_bin: Path | None = Field(
         None,
         description="Folder of PostgreSQL's client and server programs; empty looks on PATH",
-        validation_alias=_variable("BACKUP_POSTGRES_BIN"),
     )
     redis_bin: Path | None = Field(
         None,
         description="Folder of redis-server and redis-check-rdb, to verify with; empty looks on PATH",
-        validation_alias=_variable("BACKUP_REDIS_BIN"),
     )
     catalogue_refresh: float = Field(
         30.0,
         gt=0,
         description="Seconds between looks into the store for what others did",
-        validation_alias=_variable("BACKUP_CATALOGUE_REFRESH"),
     )
     zstd_level: int = Field(
         2,
         ge=1,
         le=19,
         description="zstd level; 3 packs 3 % better and takes half as much time again",
-        validation_alias=_variable("BACKUP_ZSTD_LEVEL"),
     )
     threads: int = Field(
         0,
         ge=0,
         le=64,
         description="Compression threads; 0 is one for each core",
-        validation_alias=_variable("BACKUP_THREADS"),
     )
     upload_threads: int = Field(
         3,
         ge=1,
         le=16,
         description="Parts sent at the same time",
-        validation_alias=_variable("BACKUP_UPLOAD_THREADS"),
     )
     work_dir: Path | None = Field(
         None,
         description="Folder for the throwaway server of a verification; empty is the system's temporary folder",
-        validation_alias=_variable("BACKUP_WORK_DIR"),
     )
     restore_jobs: int = Field(
         0,
         ge=0,
         le=64,
         description="Parallel restore jobs; 0 is one for each core",
-        validation_alias=_variable("BACKUP_RESTORE_JOBS"),
     )
     verify_schedule: str = Field(
         "0 5 * * 0",
         description="When a sample of older backups is verified again, and all that never were",
-        validation_alias=_variable("BACKUP_VERIFY_SCHEDULE"),
     )
     verify_url: SecretStr | None = Field(
         None,
         description="Scratch server to verify on, `postgresql://…`; empty: one that is started for each verification",
-        validation_alias=_variable("BACKUP_VERIFY_URL"),
     )
     verify_checks_dir: Path | None = Field(
         None,
         description="Folder of `*.sql` files, each a query that must be true of a restored database",
-        validation_alias=_variable("BACKUP_VERIFY_CHECKS_DIR"),
     )
     verify_command: str | None = Field(
         None,
         description="Command that must succeed with `DATABASE_URL` leading to a restored database, such as `python manage.py migrate --check`",
-        validation_alias=_variable("BACKUP_VERIFY_COMMAND"),
     )
     restore_url: SecretStr | None = Field(
         None,
         description="For restores: production's database by a role that may create and rename databases, also on another server; empty: the one that is backed up. Where several databases are backed up, each keeps its own name",
-        validation_alias=_variable("BACKUP_RESTORE_URL"),
     )
     prune_schedule: str = Field(
         "30 4 * * *",
         description="When backups that no rule wants any more are deleted",
-        validation_alias=_variable("BACKUP_PRUNE_SCHEDULE"),
     )
     offsite_schedule: str = Field(
         "*/15 * * * *",
         description="When backups are copied off-site",
-        validation_alias=_variable("BACKUP_OFFSITE_SCHEDULE"),
     )
     verify_sample: int = Field(
         1,
         ge=0,
         description="Older backups of each database that the verify schedule restores again",
-        validation_alias=_variable("BACKUP_VERIFY_SAMPLE"),
     )
     timeout: float = Field(
         21600,
         gt=0,
         description="Seconds that one run may take; an open snapshot holds back vacuum",
-        validation_alias=_variable("BACKUP_TIMEOUT"),
     )
     age_recipients: Words = Field(
         (),
         description="age public keys (`age1…`) that backups are encrypted for; empty: NOT encrypted",
-        validation_alias=_variable("BACKUP_AGE_RECIPIENTS"),
     )
     age_identity: SecretStr | None = Field(
         None,
         description="Secret key to verify and restore encrypted backups with: what `age-keygen` printed",
-        validation_alias=_variable("BACKUP_AGE_IDENTITY"),
     )
     keep_last: int = Field(
         3,
         ge=0,
         description="Keep so many newest verified backups",
-        validation_alias=_variable("BACKUP_KEEP_LAST"),
     )
     keep_hourly: int = Field(
         0,
         ge=0,
         description="Keep one of each of so many hours",
-        validation_alias=_variable("BACKUP_KEEP_HOURLY"),
     )
     keep_daily: int = Field(
         7,
         ge=0,
         description="Keep one of each of so many days",
-        validation_alias=_variable("BACKUP_KEEP_DAILY"),
     )
     keep_weekly: int = Field(
         4,
         ge=0,
         description="Keep one of each of so many weeks",
-        validation_alias=_variable("BACKUP_KEEP_WEEKLY"),
     )
     keep_monthly: int = Field(
         6,
         ge=0,
         description="Keep one of each of so many months",
-        validation_alias=_variable("BACKUP_KEEP_MONTHLY"),
     )
     keep_yearly: int = Field(
         0,
         ge=0,
         description="Keep one of each of so many years",
-        validation_alias=_variable("BACKUP_KEEP_YEARLY"),
     )
     keep_within: timedelta = Field(
         timedelta(0),
         description="Keep all so much older than the newest: `36h`, `14d`, `2w`",
-        validation_alias=_variable("BACKUP_KEEP_WITHIN"),
     )
     keep_floor: int = Field(
         2,
         ge=1,
         description="Never fewer verified backups than these",
-        validation_alias=_variable("BACKUP_KEEP_FLOOR"),
     )
     anomaly_drop: float = Field(
         0.5,
         ge=0,
         lt=1,
         description="A size or row count below this share of the recent median is anomalous",
-        validation_alias=_variable("BACKUP_ANOMALY_DROP"),
     )
     anomaly_growth: float = Field(
         5.0,
         gt=1,
         description="A size or row count above so many recent medians is anomalous",
-        validation_alias=_variable("BACKUP_ANOMALY_GROWTH"),
     )
     spool_dir: Path | None = Field(
         None,
         description="Folder that takes backups while the store is away; empty: none",
-        validation_alias=_variable("BACKUP_SPOOL_DIR"),
     )
     offsite_store_url: str | None = Field(
         None,
         description="A second store that every backup is copied to",
-        validation_alias=_variable("BACKUP_OFFSITE_STORE_URL"),
     )
     offsite_s3_endpoint_url: str | None = Field(
         None,
         description="Its S3 server; empty: the main store's, as for all of these",
-        validation_alias=_variable("BACKUP_OFFSITE_S3_ENDPOINT_URL"),
     )
-    offsite_s3_region: str | None = Field(
-        None, description="Its region", validation_alias=_variable("BACKUP_OFFSITE_S3_REGION")
-    )
-    offsite_s3_access_key_id: SecretStr | None = Field(
-        None, description="Its key id", validation_alias=_variable("BACKUP_OFFSITE_S3_ACCESS_KEY_ID")
-    )
-    offsite_s3_secret_access_key: SecretStr | None = Field(
-        None, description="Its secret key", validation_alias=_variable("BACKUP_OFFSITE_S3_SECRET_ACCESS_KEY")
-    )
+    offsite_s3_region: str | None = Field(None, description="Its region")
+    offsite_s3_access_key_id: SecretStr | None = Field(None, description="Its key id")
+    offsite_s3_secret_access_key: SecretStr | None = Field(None, description="Its secret key")
     ping_url: SecretStr | None = Field(
         None,
         description="Requested when a backup is made AND verified: a dead-man switch outside",
-        validation_alias=_variable("BACKUP_PING_URL"),
     )
-    ping_start_url: SecretStr | None = Field(
-        None, description="Requested when a run begins", validation_alias=_variable("BACKUP_PING_START_URL")
-    )
+    ping_start_url: SecretStr | None = Field(None, description="Requested when a run begins")
     ping_failure_url: SecretStr | None = Field(
         None,
         description="Sent the reason when a run or its verification fails",
-        validation_alias=_variable("BACKUP_PING_FAILURE_URL"),
     )
     catch_up: bool = Field(
         True,
         description="Make up for a run that was missed while the service was down",
-        validation_alias=_variable("BACKUP_CATCH_UP"),
     )
-    rto_target: float = Field(
-        3600, gt=0, description="Seconds a restore may take", validation_alias=_variable("BACKUP_RTO_TARGET")
-    )
+    rto_target: float = Field(3600, gt=0, description="Seconds a restore may take")
     rpo_target: float = Field(
         93600,
         gt=0,
         description="Seconds that the newest backup may be old before it is overdue",
-        validation_alias=_variable("BACKUP_RPO_TARGET"),
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO",
         description="Least severity that is logged",
-        validation_alias=_variable("BACKUP_LOG_LEVEL", "LOG_LEVEL"),
+        validation_alias=AliasChoices("LOG_LEVEL"),
     )
 
     def policy(self) -> Policy:

@@ -76,7 +76,9 @@ def exporters() -> None:
     "--worker-timeout", type=float, help="Seconds without heartbeat until a worker is down (default 15)."
 )
 @click.option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")
-@click.option("--web.config.file", "web_config", help="Prometheus web-config file: TLS and basic auth.")
+@click.option(
+    "--web.config.file", "web_config_file_path", help="Prometheus web-config file: TLS and basic auth."
+)
 def serve(broker_urls: tuple[str, ...], transport_option: tuple[str, ...], **options: Any) -> None:
     """Watch the broker and serve /metrics until told to stop.
 
@@ -235,7 +237,7 @@ def load(broker_urls: tuple[str, ...], transport_option: tuple[str, ...], **opti
             f"--broker-transport-option: {error}", hint="for example global_keyprefix=shop:"
         ) from None
     settings = ExporterSettings.load(
-        broker_url=" ".join(broker_urls) or None, transport_options=transport, **options
+        broker_url=" ".join(broker_urls) or None, broker_transport_options=transport, **options
     )
     settings.brokers()
     settings.buckets()

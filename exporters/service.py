@@ -221,11 +221,11 @@ def _schedules_reader(settings: ExporterSettings) -> Callable[[], list[Schedule]
 
 
 def _web_config(settings: ExporterSettings) -> "WebConfig | None":
-    if settings.web_config is None:
+    if settings.web_config_file_path is None:
         return None
     from exporters.webconfig import WebConfig
 
-    return WebConfig(Path(settings.web_config))
+    return WebConfig(Path(settings.web_config_file_path))
 
 
 def _with_headers(routes: dict[str, Route], headers: Mapping[str, str]) -> dict[str, Route]:

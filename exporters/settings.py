@@ -15,10 +15,6 @@ from sidecar.errors import UsageError
 from sidecar.settings import Settings
 
 
-def _names(*names: str) -> AliasChoices:
-    return AliasChoices(*names)
-
-
 def _words(value: Any) -> Any:
     if isinstance(value, str):
         return tuple(word.strip() for word in value.split(",") if word.strip())
@@ -74,161 +70,151 @@ ClientLabel = Annotated[Literal["host", "generic"], BeforeValidator(_generic_or(
 class ExporterSettings(Settings):
     """Everything that can be set."""
 
+    env_prefix = "CELERY_EXPORTER_"
+
     broker_url: SecretStr = Field(
         description="The broker, as Celery's broker_url. Several, each as NAME=URL, are separated by spaces.",
-        validation_alias=_names("CELERY_EXPORTER_BROKER_URL", "CE_BROKER_URL", "CELERY_BROKER_URL"),
+        validation_alias=AliasChoices("CE_BROKER_URL", "CELERY_BROKER_URL"),
     )
-    transport_options: Options = Field(
+    broker_transport_options: Options = Field(
         default_factory=dict,
         description="Celery's broker_transport_options, as JSON or NAME=VALUE,…: global_keyprefix, fanout_prefix, "
         "sep, priority_steps, master_name, …",
-        validation_alias=_names("CELERY_EXPORTER_BROKER_TRANSPORT_OPTIONS", "CE_BROKER_TRANSPORT_OPTION"),
+        validation_alias=AliasChoices("CE_BROKER_TRANSPORT_OPTION"),
     )
-    ssl_options: SslOptions = Field(
+    broker_ssl_options: SslOptions = Field(
         default_factory=dict,
         description="Celery's broker_use_ssl for rediss://, as JSON or NAME=VALUE,…: ca_certs, certfile, keyfile, "
         "cert_reqs.",
-        validation_alias=_names("CELERY_EXPORTER_BROKER_SSL_OPTIONS", "CE_BROKER_SSL_OPTION"),
+        validation_alias=AliasChoices("CE_BROKER_SSL_OPTION"),
     )
     host: str = Field(
         "0.0.0.0",  # noqa: S104 - a container's service must be reachable; docs say how to protect it
         description="Address to listen on.",
-        validation_alias=_names("CELERY_EXPORTER_HOST", "CE_HOST"),
+        validation_alias=AliasChoices("CE_HOST"),
     )
     port: int = Field(
         9808,
         ge=0,
         le=65535,
         description="Port to listen on.",
-        validation_alias=_names("CELERY_EXPORTER_PORT", "CE_PORT"),
+        validation_alias=AliasChoices("CE_PORT"),
     )
-    web_config: str | None = Field(
+    web_config_file_path: str | None = Field(
         None,
         description="Prometheus web-config file (TLS, basic auth) for the exporter's own pages.",
-        validation_alias=_names("CELERY_EXPORTER_WEB_CONFIG_FILE_PATH", "CE_WEB_CONFIG_FILE_PATH"),
+        validation_alias=AliasChoices("CE_WEB_CONFIG_FILE_PATH"),
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO",
         description="DEBUG, INFO, WARNING or ERROR.",
-        validation_alias=_names("CELERY_EXPORTER_LOG_LEVEL", "CE_LOG_LEVEL"),
+        validation_alias=AliasChoices("CE_LOG_LEVEL"),
     )
     queues: Words = Field(
         (),
         description="Queues that are shown even when nothing mentions them yet, separated by commas.",
-        validation_alias=_names("CELERY_EXPORTER_QUEUES", "CE_QUEUES"),
+        validation_alias=AliasChoices("CE_QUEUES"),
     )
     queue_interval: float = Field(
         5.0,
         gt=0,
         description="Seconds between two looks at the queues.",
-        validation_alias=_names("CELERY_EXPORTER_QUEUE_INTERVAL"),
     )
     inspect_interval: float = Field(
         30.0,
         ge=0,
         description="Seconds between two questions to the workers about their queues and pools; 0: never ask.",
-        validation_alias=_names("CELERY_EXPORTER_INSPECT_INTERVAL"),
     )
     render_interval: float = Field(
         1.0,
         ge=0,
         description="Seconds between two renderings of /metrics, which scrapes are then handed; 0: each scrape renders.",
-        validation_alias=_names("CELERY_EXPORTER_RENDER_INTERVAL"),
     )
     worker_timeout: float = Field(
         15.0,
         ge=0,
         description="Seconds without a heartbeat after which a worker is down; 0: never by time.",
-        validation_alias=_names("CELERY_EXPORTER_WORKER_TIMEOUT", "CE_WORKER_TIMEOUT"),
+        validation_alias=AliasChoices("CE_WORKER_TIMEOUT"),
     )
     worker_purge: float = Field(
         600.0,
         ge=0,
         description="Seconds of silence after which a worker's series are forgotten, a client's after an hour at the "
         "soonest; 0: never.",
-        validation_alias=_names("CELERY_EXPORTER_WORKER_PURGE", "CE_PURGE_OFFLINE_WORKER_METRICS"),
+        validation_alias=AliasChoices("CE_PURGE_OFFLINE_WORKER_METRICS"),
     )
     runtime_buckets: str = Field(
         ",".join(map(str, RUNTIME_BUCKETS)),
         description="Upper bounds of the run-time histogram's buckets.",
-        validation_alias=_names("CELERY_EXPORTER_RUNTIME_BUCKETS", "CE_BUCKETS"),
+        validation_alias=AliasChoices("CE_BUCKETS"),
     )
     wait_buckets: str = Field(
         ",".join(map(str, WAIT_BUCKETS)),
         description="Upper bounds of the waiting-time histogram's buckets.",
-        validation_alias=_names("CELERY_EXPORTER_WAIT_BUCKETS", "CE_QUEUE_WAIT_BUCKETS"),
+        validation_alias=AliasChoices("CE_QUEUE_WAIT_BUCKETS"),
     )
     worker_label: WorkerLabel = Field(
         "node",
         description="What the hostname label of task metrics tells: the node, its machine, or nothing (generic).",
-        validation_alias=_names("CELERY_EXPORTER_WORKER_LABEL", "CE_GENERIC_HOSTNAME_WORKER_TASK_METRIC"),
+        validation_alias=AliasChoices("CE_GENERIC_HOSTNAME_WORKER_TASK_METRIC"),
     )
     client_label: ClientLabel = Field(
         "host",
         description="What the hostname label of celery_task_sent_total tells: the sender's machine, or nothing.",
-        validation_alias=_names("CELERY_EXPORTER_CLIENT_LABEL", "CE_GENERIC_HOSTNAME_TASK_SENT_METRIC"),
+        validation_alias=AliasChoices("CE_GENERIC_HOSTNAME_TASK_SENT_METRIC"),
     )
     per_host_metrics: bool = Field(
         True,
         description="Whether the task metrics with a hostname label (celery-exporter's names) are exposed at all.",
-        validation_alias=_names("CELERY_EXPORTER_PER_HOST_METRICS"),
     )
     unknown_queue: str = Field(
         "unknown",
         description="Queue label of tasks whose queue nothing tells.",
-        validation_alias=_names("CELERY_EXPORTER_UNKNOWN_QUEUE", "CE_DEFAULT_QUEUE_NAME"),
+        validation_alias=AliasChoices("CE_DEFAULT_QUEUE_NAME"),
     )
     max_series: int = Field(
         50_000,
         ge=100,
         description="Series that the event tables may hold; more are counted under `other`.",
-        validation_alias=_names("CELERY_EXPORTER_MAX_SERIES"),
     )
     max_in_flight: int = Field(
         50_000,
         ge=100,
         description="Tasks in flight that are joined by id; about 300 bytes each.",
-        validation_alias=_names("CELERY_EXPORTER_MAX_IN_FLIGHT"),
     )
     backlog_bytes: int = Field(
         64 << 20,
         ge=1 << 20,
         description="Bytes of events that may wait undecoded; more are dropped and counted.",
-        validation_alias=_names("CELERY_EXPORTER_BACKLOG_BYTES"),
     )
     complete_window: float = Field(
         300.0,
         gt=0,
         description="Seconds without any loss after which celery_exporter_events_complete is 1 again.",
-        validation_alias=_names("CELERY_EXPORTER_COMPLETE_WINDOW"),
     )
     event_exchange: str = Field(
         "celeryev",
         description="Celery's event_exchange.",
-        validation_alias=_names("CELERY_EXPORTER_EVENT_EXCHANGE"),
     )
     database_url: SecretStr | None = Field(
         None,
         description="PostgreSQL with django-celery-beat's tables, for the beat metrics. Optional.",
-        validation_alias=_names("CELERY_EXPORTER_DATABASE_URL", "DATABASE_URL"),
+        validation_alias=AliasChoices("DATABASE_URL"),
     )
     beat_interval: float = Field(
         15.0,
         gt=0,
         description="Seconds between two looks at beat's schedules.",
-        validation_alias=_names("CELERY_EXPORTER_BEAT_INTERVAL"),
     )
     beat_tasks: Words = Field(
         (),
         description="Tasks that beat alone sends; tells beat's liveness without a database.",
-        validation_alias=_names("CELERY_EXPORTER_BEAT_TASKS"),
     )
     beat_grace: float = Field(
         240.0,
         ge=0,
         description="Seconds that every schedule may be overdue before beat counts as down; django-celery-beat "
         "writes last runs back every 180 s.",
-        validation_alias=_names("CELERY_EXPORTER_BEAT_GRACE"),
     )
 
     def brokers(self) -> list[Broker]:
@@ -237,7 +223,7 @@ class ExporterSettings(Settings):
         Raises:
             UsageError: a URL is malformed, or two brokers have one name.
         """
-        options = {**self.transport_options, **self.ssl_options}
+        options = {**self.broker_transport_options, **self.broker_ssl_options}
         found = [parse_broker(text, options) for text in self.broker_url.get_secret_value().split()]
         names = [broker.name for broker in found]
         if len(set(names)) < len(names):

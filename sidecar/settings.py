@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -20,8 +20,13 @@ MASK = "********"
 
 
 class Settings(BaseModel):
-    """Base of a sidecar's settings. Each field names its variables in ``validation_alias``, first one preferred."""
+    """Base of a sidecar's settings.
 
+    The variable of a field is :attr:`env_prefix` and the field's name in capitals. ``validation_alias`` is only given
+    where that is not all: a text replaces the variable's name, ``AliasChoices`` adds further names after it.
+    """
+
+    env_prefix: ClassVar[str] = ""
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, validate_default=True)
 
     @classmethod
@@ -62,7 +67,7 @@ class Variable:
 
 def variables(settings: type[Settings]) -> list[Variable]:
     """The documented settings of a class, in the order of its fields."""
-    return [_variable(name, field) for name, field in settings.model_fields.items()]
+    return [_variable(settings, name, field) for name, field in settings.model_fields.items()]
 
 
 def markdown_table(settings: type[Settings]) -> str:
@@ -89,12 +94,13 @@ def env_example(settings: type[Settings], *, known: Collection[str] = ()) -> str
     return "\n".join(lines) + "\n"
 
 
-def names_of(name: str, field: FieldInfo) -> tuple[str, ...]:
+def names_of(settings: type[Settings], name: str, field: FieldInfo) -> tuple[str, ...]:
     """The environment variables of a field, preferred one first."""
     alias = field.validation_alias
-    if isinstance(alias, AliasChoices):
-        return tuple(str(choice) for choice in alias.choices)
-    return (alias if isinstance(alias, str) else name.upper(),)
+    if isinstance(alias, str):
+        return (alias,)
+    further = [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else []
+    return (settings.env_prefix + name.upper(), *further)
 
 
 def from_environment(
@@ -108,7 +114,7 @@ def from_environment(
     for name, field in settings.model_fields.items():
         if name in skip:
             continue
-        for variable in names_of(name, field):
+        for variable in names_of(settings, name, field):
             value = read_variable(environ, variable)
             if value is not None:
                 yield name, value
@@ -136,7 +142,7 @@ def _is_secret(field: FieldInfo) -> bool:
     return "SecretStr" in str(field.annotation)
 
 
-def _variable(name: str, field: FieldInfo) -> Variable:
+def _variable(settings: type[Settings], name: str, field: FieldInfo) -> Variable:
     default = field.get_default(call_default_factory=True, validated_data={})
     if default is PydanticUndefined or default is None or _is_secret(field):
         text = None
@@ -147,7 +153,7 @@ def _variable(name: str, field: FieldInfo) -> Variable:
     else:
         text = str(default)
     return Variable(
-        names=names_of(name, field),
+        names=names_of(settings, name, field),
         description=field.description or "",
         default=text,
         required=field.is_required(),
@@ -174,7 +180,7 @@ def _problem(settings: type[Settings], detail: ErrorDetails) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     if field is None:
         return message
-    variable = names_of(name, field)[0]
+    variable = names_of(settings, name, field)[0]
     if detail["type"] == "missing":
         return f"{variable} is not set"
     shown = MASK if _is_secret(field) else str(detail["input"])
@@ -183,6 +189,6 @@ def _problem(settings: type[Settings], detail: ErrorDetails) -> str:
 
 def _field_at(settings: type[Settings], location: str) -> tuple[str, FieldInfo | None]:
     for name, field in settings.model_fields.items():
-        if location in (name, *names_of(name, field)):
+        if location in (name, *names_of(settings, name, field)):
             return name, field
     return location, None

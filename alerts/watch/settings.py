@@ -4,7 +4,7 @@ from datetime import time
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 
 from sidecar.settings import Settings
 
@@ -21,87 +21,87 @@ class WatchSettings(Settings):
 
     host: str = Field(
         "0.0.0.0",  # noqa: S104 - a container's address is not known before
-        validation_alias=AliasChoices("ALERTS_WATCH_HOST"),
+        validation_alias="ALERTS_WATCH_HOST",
         description="Address to listen at.",
     )
     port: int = Field(
         9810,
         ge=0,
         le=65535,
-        validation_alias=AliasChoices("ALERTS_WATCH_PORT"),
+        validation_alias="ALERTS_WATCH_PORT",
         description="Port to listen at.",
     )
     alertmanager_url: str = Field(
         "http://posthub_alertmanager:9093",
-        validation_alias=AliasChoices("ALERTMANAGER_URL"),
+        validation_alias="ALERTMANAGER_URL",
         description="Where Alertmanager is.",
     )
     heartbeat_url: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTMANAGER_HEARTBEAT_URL"),
+        validation_alias="ALERTMANAGER_HEARTBEAT_URL",
         description="Dead-man's switch that is called whenever Watchdog arrives.",
     )
     canary_at: Annotated[time, BeforeValidator(_clock)] = Field(
         time(9, 30),
-        validation_alias=AliasChoices("ALERTS_CANARY_AT"),
+        validation_alias="ALERTS_CANARY_AT",
         description="When the daily test message is sent, UTC.",
     )
     canary_every: float = Field(
         0,
         ge=0,
-        validation_alias=AliasChoices("ALERTS_CANARY_EVERY"),
+        validation_alias="ALERTS_CANARY_EVERY",
         description="Seconds between test messages instead of once a day; 0: once a day.",
     )
     canary_patience: float = Field(
         600,
         gt=0,
-        validation_alias=AliasChoices("ALERTS_CANARY_PATIENCE"),
+        validation_alias="ALERTS_CANARY_PATIENCE",
         description="Seconds after which a test message counts as missing.",
     )
     state: Path | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTS_WATCH_STATE"),
+        validation_alias="ALERTS_WATCH_STATE",
         description="File that keeps since when test messages are missing; without it a restart forgets.",
     )
     slack_readback_url: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTS_READBACK_SLACK_URL"),
+        validation_alias="ALERTS_READBACK_SLACK_URL",
         description="Page that shows the channel's last messages, such as "
         "https://slack.com/api/conversations.history?channel=C…&limit=20.",
     )
     slack_readback_authorization: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTS_READBACK_SLACK_AUTHORIZATION"),
+        validation_alias="ALERTS_READBACK_SLACK_AUTHORIZATION",
         description="Authorization header for it, such as `Bearer xoxb-…`.",
     )
     pagerduty_readback_url: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTS_READBACK_PAGERDUTY_URL"),
+        validation_alias="ALERTS_READBACK_PAGERDUTY_URL",
         description="Page that shows the last incidents, such as https://api.pagerduty.com/incidents?limit=20"
         "&sort_by=created_at:desc.",
     )
     pagerduty_readback_authorization: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTS_READBACK_PAGERDUTY_AUTHORIZATION"),
+        validation_alias="ALERTS_READBACK_PAGERDUTY_AUTHORIZATION",
         description="Authorization header for it, such as `Token token=…`.",
     )
     webhook_readback_url: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTS_READBACK_WEBHOOK_URL"),
+        validation_alias="ALERTS_READBACK_WEBHOOK_URL",
         description="Page where the webhook's receiver shows what it got.",
     )
     webhook_readback_authorization: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTS_READBACK_WEBHOOK_AUTHORIZATION"),
+        validation_alias="ALERTS_READBACK_WEBHOOK_AUTHORIZATION",
         description="Authorization header for it.",
     )
     email_readback_url: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTS_READBACK_EMAIL_URL"),
+        validation_alias="ALERTS_READBACK_EMAIL_URL",
         description="Mailbox as imaps://user:password@host/INBOX.",
     )
     log_level: str = Field(
         "INFO",
-        validation_alias=AliasChoices("ALERTS_LOG_LEVEL"),
+        validation_alias="ALERTS_LOG_LEVEL",
         description="Least severity that is logged.",
     )

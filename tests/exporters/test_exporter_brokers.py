@@ -59,7 +59,7 @@ def counts_event_on(running, client, channel):
     ],
 )
 def test_channel_variants(broker, start, options, channel):
-    running = start(broker, transport_options=options)
+    running = start(broker, broker_transport_options=options)
     with redis.Redis.from_url(broker) as client:
         assert counts_event_on(running, client, channel)
 
@@ -158,7 +158,7 @@ def test_sentinel(tmp_path, start):
             try:
                 running = start(
                     f"sentinel://127.0.0.1:1/0;sentinel://127.0.0.1:{port}/0",
-                    transport_options={"master_name": "shop"},
+                    broker_transport_options={"master_name": "shop"},
                 )
                 with redis.Redis(port=server.port) as client:
                     assert counts_event_on(running, client, "/0.celeryev/task.sent")

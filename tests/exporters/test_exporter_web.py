@@ -35,7 +35,7 @@ def test_tls_and_basic_auth(broker, start, certificate, hashed):
         "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"
         "http_server_config:\n  headers:\n    X-Frame-Options: deny\n" + USERS.format(hash=hashed)
     )
-    running = start(broker, web_config=str(config))
+    running = start(broker, web_config_file_path=str(config))
     url = f"https://localhost:{running.exporter.port}"
     ca = str(certificate / "cert.pem")
     assert requests.get(f"{url}/metrics", verify=ca, timeout=5).status_code == 401

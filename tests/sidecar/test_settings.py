@@ -8,8 +8,10 @@ from sidecar.settings import Settings, env_example, markdown_table
 
 
 class Example(Settings):
-    port: int = Field(9808, ge=1, le=65535, description="Port to listen on", validation_alias="EX_PORT")
-    url: str = Field(description="Where|how", validation_alias=AliasChoices("EX_URL", "OLD_URL"))
+    env_prefix = "EX_"
+
+    port: int = Field(9808, ge=1, le=65535, description="Port to listen on")
+    url: str = Field(description="Where|how", validation_alias=AliasChoices("OLD_URL"))
     token: SecretStr | None = Field(None, description="A secret", validation_alias="EX_TOKEN")
 
 
