@@ -34,7 +34,9 @@ def test_names_of_celery_exporter():
 
 
 def test_transport_options_as_json():
-    options = load(CELERY_EXPORTER_BROKER_TRANSPORT_OPTIONS='{"priority_steps": [0, 5]}').broker_transport_options
+    options = load(
+        CELERY_EXPORTER_BROKER_TRANSPORT_OPTIONS='{"priority_steps": [0, 5]}'
+    ).broker_transport_options
     assert options == {"priority_steps": [0, 5]}
 
 
