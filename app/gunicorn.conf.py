@@ -1,7 +1,7 @@
-"""Read by gunicorn from its working folder; the command line gives bind and workers.
+"""Gunicorn reads this file from its working folder; the command line sets the address and the number of workers.
 
-Each worker process keeps its metrics in files in one folder and /metrics adds them up
-(prometheus_client's multi-process mode). One folder belongs to one gunicorn.
+Each worker process keeps its metrics in files in one folder, and /metrics adds them up (prometheus_client's
+multi-process mode). Each folder belongs to one gunicorn.
 """
 
 import os
@@ -16,12 +16,12 @@ OURS = "posthub-metrics-"
 timeout = 60
 graceful_timeout = 25
 keepalive = 5
-# A worker's heartbeat file on a disk that stalls would get the worker killed.
-MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes a private file in it
+# With the heartbeat file on a disk, a stalled disk would make gunicorn kill its workers.
+MEMORY = "/dev/shm"  # noqa: S108 - gunicorn creates a private file in it
 worker_tmp_dir = MEMORY if os.access(MEMORY, os.W_OK) else None
-# The default writes a socket below the home folder, which a read-only container does not have.
+# The default is a socket in the home folder, which a read-only container does not have.
 control_socket_disable = True
-# Requests are logged by the app, with request id and user.
+# The app logs requests itself, with request id and user.
 accesslog = None
 errorlog = "-"
 
@@ -32,10 +32,10 @@ def on_starting(server: Any) -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
     require_settings()
     _configure_logging()
-    # In the environment before any worker imports prometheus_client, which decides at import.
+    # Set before any worker imports prometheus_client, which reads it at import.
     if FOLDER not in os.environ:
         os.environ[FOLDER] = tempfile.mkdtemp(prefix=OURS)
-    # A re-executed master (USR2) shares the folder with the old one's living workers.
+    # A re-executed master (USR2) shares the folder with the running workers of the old one.
     if "GUNICORN_PID" not in os.environ:
         _empty(Path(os.environ[FOLDER]))
 
@@ -49,7 +49,7 @@ def _configure_logging() -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Files of an earlier start: pids come again (in a container nearly always), and would be added up."""
+    """Delete the files of an earlier start: process ids repeat, in a container nearly always, and would be added up."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in folder.glob("*.db"):
         file.unlink(missing_ok=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Django's command line, with configuration mistakes told in two lines instead of a traceback."""
+"""Django's command line. Configuration mistakes are reported in two lines instead of a traceback."""
 
 import os
 import sys

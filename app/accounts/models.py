@@ -3,7 +3,7 @@ from django.db import models
 
 
 class User(AbstractUser):
-    """A customer. Paying ones have their AI jobs done on a queue of their own."""
+    """A customer. The AI jobs of paying customers have a queue of their own."""
 
     class Plan(models.TextChoices):
         FREE = "free"

@@ -7,7 +7,7 @@ from django_prometheus.models import ExportModelOperationsMixin
 
 
 class AIJob(ExportModelOperationsMixin("ai_job"), models.Model):  # type: ignore[misc]
-    """One thing asked of an AI provider. Its id is also the id of the Celery task that does it."""
+    """One request to an AI provider. Its id is also the id of the Celery task that runs it."""
 
     class Kind(models.TextChoices):
         CAPTION = "caption"

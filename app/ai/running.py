@@ -1,4 +1,4 @@
-"""Doing one AI job: claim, ask the provider, store what came, each step safe to meet twice."""
+"""Running one AI job: claim it, call the provider, store the result. Each step is safe to repeat."""
 
 import logging
 from typing import Any
@@ -24,11 +24,19 @@ INSTRUCTION = (
 
 
 class GaveUpError(Exception):
-    """The last allowed attempt failed too."""
+    """The last allowed attempt has failed."""
 
 
 def run(pk: str, *, again: bool = False) -> str:
-    """`again`: this message was delivered before, to a worker that is dead. Raises TryLaterError if another attempt is due, GaveUpError if none is left."""
+    """Run the job if it is open, and return what happened.
+
+    Args:
+        again: this message was delivered before, to a worker that has died.
+
+    Raises:
+        TryLaterError: this attempt failed and another one is due.
+        GaveUpError: the last attempt failed.
+    """
     job = _claim(pk, again=again)
     if job is None:
         return "nothing to do"
@@ -53,7 +61,7 @@ def _claim(pk: str, *, again: bool) -> AIJob | None:
 
 
 def give_up(jobs: QuerySet[AIJob], error: str) -> int:
-    """Fail jobs whose workers are dead; returns how many."""
+    """Fail jobs whose workers are dead. Returns the number of jobs."""
     failed = 0
     for kind in AIJob.Kind.values:
         ended = jobs.filter(kind=kind).update(status=Status.FAILED, error=error, finished_at=timezone.now())
@@ -72,12 +80,12 @@ def _ask(job: AIJob) -> str:
 
 
 def _finish(job: AIJob, status: Status, **values: Any) -> str:
-    """A job cancelled meanwhile stays cancelled, and what came is thrown away."""
+    """Record the outcome. A job that was cancelled in the meantime stays cancelled, and its result is discarded."""
     mine = AIJob.objects.filter(pk=job.pk, status=Status.RUNNING, attempts=job.attempts)
     if mine.update(status=status, finished_at=timezone.now(), **values):
         AI_JOBS.labels(job.kind, str(status)).inc()
         return str(status)
-    return "cancelled meanwhile"
+    return "cancelled in the meantime"
 
 
 @transaction.atomic

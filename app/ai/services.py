@@ -1,4 +1,4 @@
-"""Asking for AI work, cancelling it, and finding again what got lost."""
+"""Requesting AI jobs, cancelling them, and recovering lost ones."""
 
 import logging
 from datetime import timedelta
@@ -9,14 +9,15 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from accounts.models import User
 from ai import providers
 from ai.models import AIJob
 from ai.running import give_up
 from config.errors import Conflict, Unavailable
+from config.sending import enqueue
 from posts.models import Post
-from posts.services import enqueue
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def request_caption(owner: User, prompt: str, *, provider: str = "", post: Post 
 
 
 def request_embedding(post: Post) -> AIJob | None:
-    """Only if someone can make embeddings: a post is published without one too."""
+    """Request an embedding if a provider can make one. A post is published without it as well."""
     try:
         name = providers.embedder().name
     except providers.NotConfiguredError:
@@ -56,9 +57,7 @@ def _create(owner: User, kind: AIJob.Kind, prompt: str, provider: str, post: Pos
 
 
 def _send(job: AIJob) -> bool:
-    from ai.tasks import run_job, run_priority_job
-
-    task = run_priority_job if job.priority else run_job
+    task = "ai.tasks.run_priority_job" if job.priority else "ai.tasks.run_job"
     return enqueue(task, str(job.pk), task_id=str(job.pk), on_failure=partial(_unsend, job))
 
 
@@ -78,15 +77,15 @@ def cancel(job: AIJob) -> AIJob:
 
 
 def _revoke(task_id: str) -> None:
-    """Saves a worker the trouble; the row alone already decides that nothing is done."""
+    """Spare a worker the message. The row alone already prevents the job from running."""
     try:
         current_app.control.revoke(task_id)
-    except current_app.tasks["ai.tasks.run_job"].OperationalError:
-        log.warning("cancelled without telling the workers", extra={"job": task_id})
+    except OperationalError:
+        log.warning("job cancelled, but workers could not be notified", extra={"job": task_id})
 
 
 def recover() -> dict[str, int]:
-    """Jobs whose message or worker was lost are sent again, as often as attempts are allowed."""
+    """Send jobs again whose message or worker was lost, as long as they have attempts left."""
     long_ago = timezone.now() - timedelta(seconds=settings.AI_STUCK_AFTER)
     stuck = AIJob.objects.filter(status=Status.RUNNING, started_at__lt=long_ago)
     failed = give_up(stuck.filter(attempts__gte=settings.AI_MAX_ATTEMPTS), "worker lost")
@@ -104,7 +103,7 @@ def _resend() -> int:
 
 
 def forget() -> int:
-    """Finished jobs older than the retention."""
+    """Delete finished jobs that are older than the retention. Returns the number of rows deleted."""
     oldest = timezone.now() - timedelta(days=settings.AI_JOB_RETENTION_DAYS)
     deleted, _ = AIJob.objects.filter(finished_at__lt=oldest).delete()
     return deleted

@@ -4,7 +4,7 @@ from celery import Task, shared_task
 from django.conf import settings
 
 from ai import providers, running
-from posts.tasks import SAFE, backoff
+from config.sending import SAFE, backoff
 
 RUN: dict[str, Any] = {"bind": True, "max_retries": 20, "soft_time_limit": 120, "time_limit": 150, **SAFE}
 

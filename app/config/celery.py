@@ -21,7 +21,7 @@ if _is_celery_program():
     from config.worker_metrics import choose_folder
 
     require_settings()
-    # Before any metric is made.
+    # Before any metric is created.
     if "worker" in sys.argv:
         choose_folder()
 
@@ -32,7 +32,7 @@ app.autodiscover_tasks()
 
 @signals.setup_logging.connect
 def configure_logging(**_: Any) -> None:
-    """Celery's own logging set-up is replaced by the project's, so that workers log JSON as the API does."""
+    """Replace Celery's logging configuration with the project's, so that workers log JSON like the API."""
     from django.conf import settings
 
     logging.config.dictConfig(settings.LOGGING)

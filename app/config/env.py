@@ -1,4 +1,4 @@
-"""Settings from the environment; every name NAME may also come as NAME_FILE, a path to a secret."""
+"""Settings from the environment. Each variable NAME may also be given as NAME_FILE, the path of a file with the value."""
 
 import logging
 import os
@@ -19,12 +19,12 @@ RATE = re.compile(r"^\d+/(s|sec|second|m|min|minute|h|hour|d|day)$")
 ORIGIN = re.compile(r"^[a-z][a-z\d+.-]*://[^/?#@\s]+$", re.IGNORECASE)
 DATABASE = "postgres://posthub:PASSWORD@HOST:5432/posthub"
 REDIS = "redis://:PASSWORD@HOST:6379/0"
-# A / in the password ends the host there: `u:12/34@host/name` would be read as host u, port 12, name 34@host/name.
+# An unescaped / in the password ends the host: `u:12/34@host/name` would be read as host u, port 12, name 34@host/name.
 MISREAD = re.compile(r"^[^/]+://[^/]+/[^?]*@")
 
 
 class ConfigError(ImproperlyConfigured):
-    """A mistake in the environment: what is wrong, and what to try."""
+    """A mistake in the environment, with a hint for correcting it."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(f"Error: {message}\nTry: {hint}")
@@ -54,7 +54,7 @@ def flag(name: str, *, default: bool = False) -> bool:
     value = text(name, str(default)).lower()
     if value in TRUE | FALSE:
         return value in TRUE
-    raise ConfigError(f"{name} is {value!r}, which is neither yes nor no", f"{name}=true or {name}=false")
+    raise ConfigError(f"{name} is {value!r}, which is not a valid boolean", f"{name}=true or {name}=false")
 
 
 def names(name: str, default: Sequence[str] = ()) -> list[str]:
@@ -82,12 +82,14 @@ def _number(name: str, default: T, kind: Callable[[str], T], minimum: T) -> T:
 
 
 def rate(name: str, default: str) -> str | None:
-    """A throttle such as 600/min; `off` for none."""
+    """A rate such as 600/min, or None for `off`."""
     value = text(name, default)
     if value == "off":
         return None
     if not RATE.match(value):
-        raise ConfigError(f"{name} is {value!r}, which is no rate", f"{name}={default}, or {name}=off")
+        raise ConfigError(
+            f"{name} is {value!r}, which is not a valid rate", f"{name}={default}, or {name}=off"
+        )
     return value
 
 
@@ -95,17 +97,20 @@ def level(name: str, default: str) -> str:
     value = text(name, default)
     if value.upper() not in logging.getLevelNamesMapping():
         raise ConfigError(
-            f"{name} is {value!r}, which is no level", f"{name}={default}, or DEBUG, WARNING, ERROR"
+            f"{name} is {value!r}, which is not a valid log level",
+            f"{name}={default}, or DEBUG, WARNING, ERROR",
         )
     return value.upper()
 
 
 def origins(name: str) -> list[str]:
-    """Sites as a browser names them: scheme and host, nothing after it."""
+    """Origins as a browser sends them: a scheme and a host, with nothing after it."""
     found = names(name)
     for origin in found:
         if not ORIGIN.match(origin):
-            raise ConfigError(f"{name} has {origin!r}, which is no origin", f"{name}=https://posthub.work")
+            raise ConfigError(
+                f"{name} has {origin!r}, which is not a valid origin", f"{name}=https://posthub.work"
+            )
     return found
 
 
@@ -113,22 +118,23 @@ def dsn(name: str) -> str:
     value = text(name)
     if not value:
         return ""
-    from sentry_sdk.utils import Dsn  # only those who want it wait for this import
+    from sentry_sdk.utils import Dsn  # a slow import, needed only with a DSN
 
     try:
         Dsn(value)
     except ValueError:
         raise ConfigError(
-            f"{name} is not a valid DSN", f"{name}=https://KEY@HOST/PROJECT, or empty for no reports"
+            f"{name} is not a valid DSN",
+            f"{name}=https://KEY@HOST/PROJECT, or leave it empty to send no reports",
         ) from None
     return value
 
 
 def address(name: str, default: str, schemes: tuple[str, ...]) -> str:
-    """A server's address, or several with semicolons between. No error shows it: it may hold a password."""
+    """A server's address, or several separated by semicolons. Errors never show it, because it may contain a password."""
     value = text(name, default)
     if not value.startswith(schemes):
-        raise ConfigError(f"{name} begins with none of {', '.join(schemes)}", f"{name}={REDIS}")
+        raise ConfigError(f"{name} must begin with one of {', '.join(schemes)}", f"{name}={REDIS}")
     if not all(part.startswith(schemes) and _well_formed(part) for part in value.rstrip(";").split(";")):
         raise _invalid(name, REDIS)
     return value
@@ -143,14 +149,14 @@ def _well_formed(url: str) -> bool:
 
 
 def database(name: str, default: str = "") -> dict[str, Any]:
-    """Django's settings of a PostgreSQL database from its URL, with the backend that counts queries."""
+    """Django's settings for a PostgreSQL database from its URL, with the backend that counts queries."""
     url = text(name, default)
     if not url.startswith(("postgres://", "postgresql://")):
         given = "not set" if not url else "not a postgres:// address"
         raise ConfigError(f"{name} is {given}", f"{name}={DATABASE}")
     try:
         config: dict[str, Any] = dict(environ.Env.db_url_config(url))
-    except ValueError:  # its text quotes what was taken for a port, which may be a part of the password
+    except ValueError:  # the message quotes the supposed port, which may be part of the password
         raise _invalid(name, DATABASE) from None
     if MISREAD.match(url):
         raise _invalid(name, DATABASE)

@@ -1,4 +1,4 @@
-"""Errors as a client can use them: a rule of PostHub broken is 409, or 503, with a code that stays the same."""
+"""Errors that a client can handle: a broken rule is a 409 or a 503, with a stable code."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class Conflict(APIException):
 class Unavailable(APIException):
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_code = "unavailable"
-    default_detail = "Not available now."
+    default_detail = "Temporarily unavailable."
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -34,12 +34,12 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """No such address."""
+    """The answer for an unknown path."""
     return _json(request, 404, NotFound) or defaults.page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """An error that nobody expected; what it was is in the log."""
+    """The answer for an unexpected error. The cause is only in the log."""
     return _json(request, 500, APIException) or defaults.server_error(request)
 
 

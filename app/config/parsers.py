@@ -5,7 +5,7 @@ from rest_framework.parsers import JSONParser
 
 
 class Json(JSONParser):
-    """A body that is nested without end is a wrong one; anybody can send it."""
+    """JSON bodies. One that is nested too deeply is an error of the client, not of the server."""
 
     def parse(self, *args: Any, **kwargs: Any) -> Any:
         try:

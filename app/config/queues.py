@@ -1,8 +1,8 @@
-"""The queues of production and the one place that says which task goes to which."""
+"""The queues of production, and the only place that assigns tasks to them."""
 
 from kombu import Exchange, Queue
 
-# Of kombu's transports those whose libraries are installed; memory:// is for tests.
+# The kombu transports whose libraries are installed; memory:// is for tests.
 BROKERS = (
     "redis://",
     "rediss://",

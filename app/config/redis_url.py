@@ -1,9 +1,9 @@
-"""Redis by its address: one server, or the master that Sentinels name.
+"""Connections to Redis by address: to one server, or to the master that Sentinel reports.
 
     redis://:password@host:6379/0
     sentinel://:password@one:26379/0;sentinel://:password@two:26379/0      with REDIS_SENTINEL_MASTER
 
-Sentinels and servers have the same password. Redis Cluster is no choice: kombu has no transport for it.
+Sentinels and servers share one password. Redis Cluster is not supported, because kombu has no transport for it.
 """
 
 from typing import Any
@@ -33,14 +33,14 @@ def password(url: str) -> str | None:
 
 
 def transport_options(url: str, master: str) -> dict[str, Any]:
-    """What kombu has to know beside the address."""
+    """The settings that kombu needs in addition to the address."""
     if not is_sentinel(url):
         return {}
     return {"master_name": master, "sentinel_kwargs": {"password": password(url)}}
 
 
 def cache(url: str, master: str) -> dict[str, Any]:
-    """Django's cache settings: where it is, and how django-redis gets there."""
+    """Django's cache settings: the location, and the options of django-redis."""
     if not is_sentinel(url):
         return {"LOCATION": url, "OPTIONS": {}}
     secret = urlsplit(url.split(";", maxsplit=1)[0]).password
@@ -56,7 +56,7 @@ def cache(url: str, master: str) -> dict[str, Any]:
 
 
 def client(url: str, master: str, seconds: float) -> redis.Redis:
-    """A client for a question or two."""
+    """A client for a few commands, with time limits in seconds."""
     limits = {"socket_connect_timeout": seconds, "socket_timeout": seconds}
     if not is_sentinel(url):
         return redis.Redis.from_url(url, **limits)

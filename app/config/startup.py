@@ -1,4 +1,4 @@
-"""Configuration mistakes, told to the person who starts the process."""
+"""Configuration mistakes are reported to the person who starts the process."""
 
 import sys
 
@@ -7,9 +7,9 @@ from django.core.exceptions import ImproperlyConfigured
 
 
 def require_settings() -> None:
-    """Load the settings now; on a mistake print what is wrong and how to repair it, and exit 2."""
+    """Load the settings now. On a mistake, print it with a hint and exit with 2."""
     try:
-        settings.INSTALLED_APPS  # noqa: B018  (the access is what loads them)
+        settings.INSTALLED_APPS  # noqa: B018  (the access loads them)
     except ImproperlyConfigured as error:
         text = str(error)
         print(text if text.startswith("Error:") else f"Error: {text}", file=sys.stderr)

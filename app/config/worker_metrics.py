@@ -1,7 +1,7 @@
-"""A /metrics of the worker's own, for what happens in tasks (AI providers, publishing, queries).
+"""The worker's own /metrics, for what happens in tasks (AI providers, publishing, queries).
 
-The pool's processes write to files in one folder (prometheus_client's multi-process mode) and the parent serves
-their sum on WORKER_METRICS_PORT. Without the port, nothing is opened.
+The pool's processes write to files in one folder (prometheus_client's multi-process mode), and the parent serves
+their sum on WORKER_METRICS_PORT. Without that variable, no port is opened.
 """
 
 import os
@@ -22,7 +22,7 @@ def _port() -> int:
 def choose_folder() -> None:
     if not _port():
         return
-    # Always one of its own: another process's folder may be in the environment, and is not ours to fill.
+    # Always a new folder: the environment may name the folder of another process.
     folder = tempfile.mkdtemp(prefix="posthub-worker-metrics-")
     os.environ[FOLDER] = folder
     _temporary.append(Path(folder))
@@ -30,7 +30,7 @@ def choose_folder() -> None:
 
 
 def _decide_again() -> None:
-    """prometheus_client decides at import how values are kept, and Flower's plug-in has imported it already."""
+    """prometheus_client chooses its storage at import, and Flower's plug-in has imported it already."""
     from prometheus_client import values
 
     values.ValueClass = values.get_value_class()

@@ -1,4 +1,4 @@
-"""What staff see on the page «system»."""
+"""The data of the system page, for staff."""
 
 from typing import Any
 
@@ -24,9 +24,13 @@ class QueueSerializer(serializers.Serializer[Any]):
 
 class BackupSerializer(serializers.Serializer[Any]):
     database = serializers.CharField()
-    verified_at = serializers.DateTimeField(allow_null=True, help_text="When the last proof was given.")
-    taken_at = serializers.DateTimeField(allow_null=True, help_text="When the proven backup was taken.")
-    rto_seconds = serializers.FloatField(allow_null=True, help_text="How long the restore took.")
+    verified_at = serializers.DateTimeField(
+        allow_null=True, help_text="Time of the last verification that passed."
+    )
+    taken_at = serializers.DateTimeField(
+        allow_null=True, help_text="Time at which the verified backup was taken."
+    )
+    rto_seconds = serializers.FloatField(allow_null=True, help_text="Duration of the restore, in seconds.")
     rto_target_seconds = serializers.FloatField(allow_null=True)
 
 

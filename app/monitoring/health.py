@@ -1,4 +1,4 @@
-"""Is this instance able to serve? Each check gives a reason that is safe to show to strangers."""
+"""Can this instance serve requests? The reasons that it gives contain nothing confidential."""
 
 import logging
 import os
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 WAIT = 2.0
 
 
-class UnwellError(Exception):
-    """The reason, for everyone to see."""
+class UnhealthyError(Exception):
+    """A check failed. The message is public."""
 
 
 def _database() -> None:
@@ -32,12 +32,12 @@ def _database() -> None:
             cursor.execute("SELECT 1")
     except Error as error:
         log.warning("health: database", exc_info=error)
-        raise UnwellError(f"database does not answer ({type(error).__name__})") from error
+        raise UnhealthyError(f"database does not answer ({type(error).__name__})") from error
 
 
 @contextmanager
 def _cut_off_after(seconds: float) -> Iterator[None]:
-    """A server that is stuck sends nothing, not even an error: the connection is then ended from our side."""
+    """Close the connection after this time: a server that hangs sends nothing, not even an error."""
     timer = Timer(seconds, _cut_off, [connection.connection])
     timer.start()
     try:
@@ -47,7 +47,7 @@ def _cut_off_after(seconds: float) -> Iterator[None]:
 
 
 def _cut_off(stuck: Any) -> None:
-    if stuck is None or stuck.closed:  # a new one has its own time limit
+    if stuck is None or stuck.closed:  # a new connection has its own time limit
         return
     with suppress(OSError), socket.socket(fileno=os.dup(stuck.fileno())) as line:
         line.shutdown(socket.SHUT_RDWR)
@@ -66,20 +66,20 @@ def _redis() -> None:
             _client(url).ping()
         except redis.RedisError as error:
             log.warning("health: redis", exc_info=error)
-            raise UnwellError(f"Redis does not answer ({type(error).__name__})") from error
+            raise UnhealthyError(f"Redis does not answer ({type(error).__name__})") from error
 
 
 def _migrations() -> None:
     try:
         missing = unapplied()
     except Error as error:
-        raise UnwellError("database does not answer") from error
+        raise UnhealthyError("database does not answer") from error
     if missing:
-        raise UnwellError(f"{len(missing)} migrations not applied: {', '.join(missing[:3])}")
+        raise UnhealthyError(f"{len(missing)} migrations not applied: {', '.join(missing[:3])}")
 
 
 OK = {"ok": True}
-# No second wait for what has not answered.
+# A check is skipped if the one that it needs has failed.
 NEEDS = {"migrations": "database"}
 CHECKS: dict[str, Callable[[], None]] = {"database": _database, "redis": _redis, "migrations": _migrations}
 
@@ -98,6 +98,6 @@ def _result(check: Callable[[], None]) -> dict[str, Any]:
     start = time.perf_counter()
     try:
         check()
-    except UnwellError as reason:
+    except UnhealthyError as reason:
         return {"ok": False, "reason": str(reason)}
     return {"ok": True, "milliseconds": round((time.perf_counter() - start) * 1000, 1)}

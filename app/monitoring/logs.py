@@ -1,4 +1,4 @@
-"""Logs as JSON, each line with the request and the task it belongs to."""
+"""Logs as JSON. Each line names the request and the task that it belongs to."""
 
 import logging
 from contextvars import ContextVar
@@ -32,7 +32,7 @@ def connect() -> None:
 
 
 def _carry_request_id(headers: dict[str, Any] | None = None, **_: Any) -> None:
-    """The task's log lines name the request that caused it, through any number of tasks."""
+    """Pass the request id on, so that the log lines of all tasks that a request causes can name it."""
     current = request_id.get() or getattr(getattr(current_task, "request", None), "request_id", None)
     if headers is not None and current:
         headers["request_id"] = current

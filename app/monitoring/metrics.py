@@ -1,4 +1,4 @@
-"""The app's own metrics. Known label values exist from the start: a first failure must be an increase."""
+"""The app's own metrics. Known label values exist from the start, so that a first failure is an increase."""
 
 from itertools import product
 
@@ -28,14 +28,16 @@ AI_SECONDS = Histogram(
     ("provider",),
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60),
 )
-AI_JOBS = Counter("posthub_ai_jobs_total", "AI jobs that ended", ("kind", "status"))
+AI_JOBS = Counter("posthub_ai_jobs_total", "AI jobs that have finished", ("kind", "status"))
 POST_OUTCOMES = Counter(
     "posthub_publish_attempts_total",
-    "Attempts to publish, by the state they left the post in",
+    "Attempts to publish, by the resulting state of the post",
     ("publisher", "status"),
 )
 WEBHOOK_SECONDS = Histogram("posthub_webhook_duration_seconds", "Duration of calls to customers' webhooks")
-ENQUEUE_FAILURES = Counter("posthub_enqueue_failures_total", "Tasks that the broker did not take", ("task",))
+ENQUEUE_FAILURES = Counter(
+    "posthub_enqueue_failures_total", "Tasks that could not be sent to the broker", ("task",)
+)
 
 for _provider, _outcome in product(PROVIDERS, AI_OUTCOMES):
     AI_REQUESTS.labels(_provider, _outcome)

@@ -17,9 +17,9 @@ SANE_ID = re.compile(r"^[A-Za-z0-9._-]{8,64}$")
 
 
 class ProbeHostMiddleware:
-    """Prometheus and health checks call by service name (`posthub_api_prod:8000`, not even a valid host name).
+    """Prometheus and health checks use the service name (`posthub_api_prod:8000`, not a valid host name).
 
-    What they read does not depend on the host, so ALLOWED_HOSTS stays closed to those names.
+    The content of those pages does not depend on the host, so ALLOWED_HOSTS does not need to contain such names.
     """
 
     def __init__(self, get_response: Next) -> None:
@@ -33,7 +33,7 @@ class ProbeHostMiddleware:
 
 
 class RequestLogMiddleware:
-    """One id for a request, its log lines and its tasks; one log line for each request but the probes."""
+    """Gives each request an id for its log lines and tasks, and logs each request except probes."""
 
     def __init__(self, get_response: Next) -> None:
         self._next = get_response

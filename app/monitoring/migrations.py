@@ -1,4 +1,4 @@
-"""Which migrations the database lacks. The files are read once a process, the table at each question."""
+"""Migrations that have not been applied. The files are read once per process, the table at each call."""
 
 from functools import cache
 
@@ -11,7 +11,7 @@ Key = tuple[str, str]
 
 @cache
 def _known() -> dict[Key, tuple[Key, ...]]:
-    """Every migration of the code with those that it replaces."""
+    """Every migration in the code, with those that it replaces."""
     loader = MigrationLoader(None)
     return {key: tuple(migration.replaces) for key, migration in loader.disk_migrations.items()}
 

@@ -8,7 +8,7 @@ TIMEOUT = 3.0
 
 
 class NoAnswerError(Exception):
-    """Prometheus does not answer, or not as Prometheus does."""
+    """Prometheus does not answer, or the answer is invalid."""
 
 
 def by_label(url: str, expression: str, label: str) -> dict[str, float]:
@@ -19,7 +19,7 @@ def by_label(url: str, expression: str, label: str) -> dict[str, float]:
 
 def _ask(url: str, expression: str) -> list[dict[str, Any]]:
     try:
-        # Prometheus is inside: a proxy of the environment is for the outside.
+        # Prometheus is on the internal network; a proxy in the environment is for external addresses.
         with requests.Session() as session:
             session.trust_env = False
             answer = session.get(

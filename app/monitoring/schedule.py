@@ -1,6 +1,6 @@
-"""The periodic tasks, put into django-celery-beat's tables after each `migrate`.
+"""The periodic tasks, written to django-celery-beat's tables after each `migrate`.
 
-An operator's changes in the admin stay; an interval given in the environment wins over both.
+Changes made in the admin are kept; an interval from the environment has priority over both.
 """
 
 import os
@@ -11,7 +11,7 @@ from django.db import connections
 
 
 def entries() -> dict[str, tuple[str, str]]:
-    """Name of the entry → task, setting (and environment name) of its interval in seconds."""
+    """Name of the entry → task, and name of the setting and variable with its interval in seconds."""
     return {
         "publish-due": ("posts.tasks.publish_due", "PUBLISH_DUE_INTERVAL"),
         "housekeeping": ("monitoring.tasks.housekeeping", "HOUSEKEEPING_INTERVAL"),
@@ -32,7 +32,7 @@ def _install(name: str, task: str, setting: str) -> None:
 
     seconds = getattr(settings, setting)
     interval, _ = IntervalSchedule.objects.get_or_create(every=seconds, period=IntervalSchedule.SECONDS)
-    # A tick that waited longer than this has been overtaken by the next one.
+    # A message that waits longer than this is superseded by the next one.
     values = {"interval": interval, "expire_seconds": max(seconds, 30)}
     entry, created = PeriodicTask.objects.get_or_create(name=name, defaults={"task": task, **values})
     if not created and os.environ.get(setting) and entry.interval_id != interval.pk:

@@ -1,4 +1,4 @@
-"""What /metrics answers: the sum of all worker processes, and the number of migrations not applied."""
+"""The content of /metrics: the sum over all worker processes, and the number of unapplied migrations."""
 
 import os
 import time
@@ -17,9 +17,9 @@ from monitoring.migrations import unapplied
 
 
 class MigrationsCollector(Collector):
-    """Asked of the database at most once in `every` seconds: a scrape must cost next to nothing.
+    """Reads the database at most once in `every` seconds, because a scrape must be cheap.
 
-    After a failure once in `retry` seconds, so that the number is soon back when the database is.
+    After a failure it tries again after `retry` seconds, so that the number returns soon after the database.
     """
 
     def __init__(self, every: float = 30.0, retry: float = 3.0) -> None:
@@ -29,7 +29,7 @@ class MigrationsCollector(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         gauge = GaugeMetricFamily(
-            "django_migrations_unapplied_total", "Migrations that the database lacks", labels=["connection"]
+            "django_migrations_unapplied_total", "Number of unapplied migrations", labels=["connection"]
         )
         count = self._current()
         if count is not None:
@@ -55,7 +55,7 @@ migrations = MigrationsCollector()
 
 
 def drop_migration_gauges() -> None:
-    """django-prometheus sets its gauges once at start and, with several processes, one series for each of them."""
+    """Remove django-prometheus' gauges: they are set once at start and have one series per process."""
     from django_prometheus import migrations as theirs
 
     for gauge in (theirs.unapplied_migrations, theirs.applied_migrations):
@@ -68,7 +68,7 @@ def exposition(accept: str) -> tuple[bytes, str]:
 
 
 def _registry() -> CollectorRegistry:
-    """Not the global registry: other programs with the same code (Flower) serve that one, without a database."""
+    """A new registry: other programs with the same code (Flower) serve the global one without a database."""
     registry = CollectorRegistry()
     registry.register(migrations)
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:

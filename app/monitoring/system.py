@@ -1,4 +1,4 @@
-"""The state of the system in a few numbers, for the people who run it: queues and what a restore would take."""
+"""The state of queues and backups in a few numbers, for operators."""
 
 import math
 from datetime import UTC, datetime
@@ -22,7 +22,11 @@ BACKUPS = {
 
 
 def state(url: str) -> dict[str, list[dict[str, Any]]]:
-    """Queues and backups as Prometheus knows them. Raises NoAnswerError when it does not answer."""
+    """Queues and backups according to Prometheus.
+
+    Raises:
+        NoAnswerError: Prometheus does not answer.
+    """
     return {"queues": _queues(url), "backups": _backups(url)}
 
 
@@ -41,7 +45,7 @@ def _queues(url: str) -> list[dict[str, Any]]:
 
 def _backups(url: str) -> list[dict[str, Any]]:
     found = {name: by_label(url, expression, DATABASE) for name, expression in BACKUPS.items()}
-    # The targets are there before the first backup is: a database without one must be seen, not left out.
+    # Targets exist before the first backup: a database without a backup must be shown, not left out.
     databases = sorted({database for values in found.values() for database in values})
     return [
         {
@@ -65,6 +69,6 @@ def _whole(value: float | None) -> int | None:
 
 
 def _moment(value: float | None) -> datetime | None:
-    """Prometheus' zero stands for «never»."""
+    """A time, or None for 0, which stands for "never"."""
     number = _number(value)
     return datetime.fromtimestamp(number, UTC) if number else None

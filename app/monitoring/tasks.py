@@ -5,15 +5,15 @@ from celery import shared_task
 from django.contrib.sessions.backends.db import SessionStore
 
 from ai import services as ai
+from config.sending import SAFE
 from posts import publishing
-from posts.tasks import SAFE
 
 log = logging.getLogger(__name__)
 
 
 @shared_task(name="monitoring.tasks.housekeeping", soft_time_limit=120, time_limit=150, **SAFE)
 def housekeeping() -> dict[str, Any]:
-    """What dead workers and lost messages left behind, and what is too old to keep."""
+    """Recover what dead workers and lost messages left behind, and delete what is too old to keep."""
     done = {"posts": publishing.recover(), "ai_jobs": ai.recover(), "ai_jobs_deleted": ai.forget()}
     SessionStore.clear_expired()
     log.info("housekeeping done", extra=done)

@@ -9,7 +9,7 @@ class ChannelAdmin(admin.ModelAdmin):
     list_filter = ("publisher",)
     search_fields = ("name", "owner__username")
     raw_id_fields = ("owner",)
-    # A customer's signing secret is nothing for staff to read.
+    # Staff must not read a customer's signing secret.
     exclude = ("webhook_secret",)
 
 
@@ -29,7 +29,7 @@ class PostAdmin(admin.ModelAdmin):
     search_fields = ("text", "owner__username")
     date_hierarchy = "created_at"
     raw_id_fields = ("owner", "channel")
-    # The state belongs to the tasks; a hand-made change would race with them.
+    # Only tasks change the state; a manual change would race with them.
     readonly_fields = (
         "status",
         "attempts",

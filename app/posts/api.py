@@ -21,7 +21,7 @@ from posts.models import Channel, Post
 TOO_LATE = timedelta(hours=1)
 TOO_EARLY = timedelta(days=366)
 SIMILAR = 5
-NAME_TAKEN = "You have a channel of this name already."
+NAME_TAKEN = "You already have a channel with this name."
 
 
 class ChannelSerializer(serializers.ModelSerializer[Channel]):
@@ -59,7 +59,9 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         publisher = self._value(attrs, "publisher", Channel.Publisher.WEBHOOK)
         if publisher == Channel.Publisher.SANDBOX and not settings.SANDBOX_ALLOWED:
-            raise serializers.ValidationError({"publisher": ["The sandbox is not available here."]})
+            raise serializers.ValidationError(
+                {"publisher": ["The sandbox is only available in development."]}
+            )
         if publisher == Channel.Publisher.WEBHOOK and not self._value(attrs, "webhook_url", ""):
             raise serializers.ValidationError({"webhook_url": ["A webhook channel needs an address."]})
         return attrs
@@ -88,7 +90,7 @@ class ChannelViewSet(viewsets.ModelViewSet[Channel]):
 
 
 def _save(serializer: serializers.BaseSerializer[Channel], **values: Any) -> None:
-    """Another request may have taken the name since it was found to be free."""
+    """Save, even if another request has taken the name since it was checked."""
     try:
         with transaction.atomic():
             serializer.save(**values)
@@ -97,7 +99,7 @@ def _save(serializer: serializers.BaseSerializer[Channel], **values: Any) -> Non
 
 
 class OwnChannelField(serializers.PrimaryKeyRelatedField[Channel]):
-    """Another customer's channel is one that does not exist."""
+    """One of the customer's own channels. Those of others do not exist for them."""
 
     def get_queryset(self) -> QuerySet[Channel]:
         return Channel.objects.filter(owner=self.context["request"].user)
@@ -130,14 +132,14 @@ class ScheduleSerializer(serializers.Serializer[Any]):
     def validate_scheduled_at(self, value: Any) -> Any:
         now = timezone.now()
         if value < now - TOO_LATE:
-            raise serializers.ValidationError("This time is past.", code="past")
+            raise serializers.ValidationError("This time is in the past.", code="past")
         if value > now + TOO_EARLY:
-            raise serializers.ValidationError("This time is more than a year away.", code="too_far")
+            raise serializers.ValidationError("This time is more than a year in the future.", code="too_far")
         return value
 
 
 class PostFilter(serializers.Serializer[Any]):
-    """What the list can be narrowed by; a value that makes no sense is an error, not an empty list."""
+    """Filters of the list. An invalid value is an error, not an empty list."""
 
     status = serializers.ChoiceField(choices=Post.Status.choices, required=False)
     channel = serializers.UUIDField(required=False)
@@ -145,7 +147,7 @@ class PostFilter(serializers.Serializer[Any]):
     until = serializers.DateTimeField(required=False)
 
     def narrow(self, queryset: QuerySet[Post]) -> QuerySet[Post]:
-        """A calendar asks by time: when a post was published, or else when it is due."""
+        """Apply the filters. `since` and `until` compare the time of publication or, before that, the due time."""
         chosen = dict(self.validated_data)
         since, until = chosen.pop("since", None), chosen.pop("until", None)
         if since or until:
@@ -219,7 +221,7 @@ class PostViewSet(viewsets.ModelViewSet[Post]):
     @extend_schema(responses=PostSerializer(many=True))
     @action(detail=True, pagination_class=None)
     def similar(self, request: Request, pk: str) -> Response:
-        """The customer's own published posts that mean nearly the same."""
+        """The customer's own published posts that are nearest in meaning."""
         post = self.get_object()
         if post.embedding is None:
             return Response([])

@@ -10,7 +10,7 @@ EMBEDDING_DIMENSIONS = 768
 
 
 class Channel(ExportModelOperationsMixin("channel"), models.Model):  # type: ignore[misc]
-    """Where a customer's posts go."""
+    """A destination of a customer's posts."""
 
     class Publisher(models.TextChoices):
         WEBHOOK = "webhook"
@@ -48,9 +48,9 @@ class Post(ExportModelOperationsMixin("post"), models.Model):  # type: ignore[mi
     text = models.TextField(max_length=5000)
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.DRAFT)
     scheduled_at = models.DateTimeField(null=True, blank=True)
-    # When a task for this post was last sent; empty or long ago: beat sends another.
+    # When a task for this post was last sent. If it is empty or long ago, beat sends another one.
     sent_at = models.DateTimeField(null=True, blank=True, editable=False)
-    # Who is publishing it (a task id) since when: only they may say how it ended.
+    # The id of the task that is publishing this post, and since when. Only that task may record the outcome.
     claimed_by = models.CharField(max_length=64, blank=True, editable=False)
     claimed_at = models.DateTimeField(null=True, blank=True, editable=False)
     attempts = models.PositiveSmallIntegerField(default=0, editable=False)

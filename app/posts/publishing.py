@@ -1,12 +1,13 @@
-"""Publishing one post exactly as often as the state allows, whoever runs it and however often.
+"""Publishing one post once, even when its task runs several times or at the same time as another.
 
 claim (short transaction, row lock) → the publisher's network call (no transaction) → conditional update.
-A task that runs twice finds nothing to claim. A worker that dies leaves `publishing`, which the same
-message, delivered again, may continue, and which `recover` releases otherwise.
+A task that runs twice finds nothing to claim. A worker that dies leaves the post in `publishing`: the same message
+may continue it when it is delivered again, and otherwise `recover` releases it.
 """
 
 import logging
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -15,29 +16,36 @@ from django.db import OperationalError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from config.sending import enqueue
 from monitoring.metrics import POST_OUTCOMES
 from posts.models import Channel, Post
 from posts.publishers import RejectedError, UnreachableError, publisher_for
+from posts.signals import post_published
 
 log = logging.getLogger(__name__)
 
 Status = Post.Status
-# The clocks of the machine that set the time and of this one.
+# Allowed difference between the clock that set the time and this machine's.
 CLOCK_TOLERANCE = timedelta(seconds=30)
-# A customer's change holds the row for milliseconds; what holds it longer shall not hold up a worker as well.
+# A customer's change locks the row for milliseconds. A longer lock must not block a worker as well.
 LOCK_TIMEOUT = "5s"
 
 
 class GaveUpError(Exception):
-    """The last allowed attempt failed too."""
+    """The last allowed attempt has failed."""
 
 
 def publish(pk: str, claimant: str) -> str:
-    """Publish the post if it waits for that. Raises UnreachableError if another attempt is due, GaveUpError if none is left."""
+    """Publish the post if it is due, and return what happened.
+
+    Raises:
+        UnreachableError: this attempt failed and another one is due.
+        GaveUpError: the last attempt failed.
+    """
     try:
         post = _claim(pk, claimant)
     except OperationalError as error:
-        reason = type(error.__cause__).__name__  # LockNotAvailable, or that the database is away
+        reason = type(error.__cause__).__name__  # LockNotAvailable, or a lost connection to the database
         raise UnreachableError(f"the post could not be claimed ({reason})") from error
     if post is None:
         return "nothing to do"
@@ -56,12 +64,12 @@ def publish(pk: str, claimant: str) -> str:
 @transaction.atomic
 def _claim(pk: str, claimant: str) -> Post | None:
     waiting = Q(status=Status.SCHEDULED, scheduled_at__lte=timezone.now() + CLOCK_TOLERANCE)
-    # Same message, delivered again because its worker died: time limits are far below the visibility timeout.
+    # The same message, delivered again because its worker died: time limits are far below the visibility timeout.
     mine = Q(status=Status.PUBLISHING, claimed_by=claimant)
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
-    # Waits, for a post skipped while it is being edited would lie until its message is taken for lost. Then the
-    # filter is applied to the row as it has become, so that the second of two tasks finds nothing.
+    # This waits for the lock: a post skipped during an edit would stay unpublished until its message counts as lost.
+    # PostgreSQL then applies the filter to the changed row, so the second of two tasks finds nothing.
     post = Post.objects.select_for_update(of=("self",)).filter(waiting | mine, pk=pk).first()
     if post is None:
         return None
@@ -82,9 +90,11 @@ def _exhausted(post: Post) -> None:
 
 
 def _end(post: Post, status: Status, **values: Any) -> bool:
-    """Only the one who holds the claim may say how it ended."""
-    held = Post.objects.filter(pk=post.pk, status=Status.PUBLISHING, claimed_by=post.claimed_by)
-    changed = held.update(status=status, claimed_by="", claimed_at=None, updated_at=timezone.now(), **values)
+    """Record the outcome, but only if this task still owns the claim."""
+    claimed = Post.objects.filter(pk=post.pk, status=Status.PUBLISHING, claimed_by=post.claimed_by)
+    changed = claimed.update(
+        status=status, claimed_by="", claimed_at=None, updated_at=timezone.now(), **values
+    )
     if changed:
         POST_OUTCOMES.labels(post.channel.publisher, str(status)).inc()
     else:
@@ -93,14 +103,18 @@ def _end(post: Post, status: Status, **values: Any) -> bool:
 
 
 def _done(post: Post, external_id: str) -> str:
-    from posts.tasks import after_publishing
-
     with transaction.atomic():
         if _end(
             post, Status.PUBLISHED, published_at=timezone.now(), external_id=external_id[:200], last_error=""
         ):
-            transaction.on_commit(lambda: after_publishing(post))
+            transaction.on_commit(partial(_announce, post))
     return str(Status.PUBLISHED)
+
+
+def _announce(post: Post) -> None:
+    """The post is out: a receiver that fails is logged, and does not make the task fail."""
+    enqueue("posts.tasks.refresh_channel", str(post.channel_id))
+    post_published.send_robust(sender=Post, post=post)
 
 
 def _fail(post: Post, error: Exception) -> str:
@@ -126,7 +140,7 @@ def _reason(error: Exception) -> str:
 
 
 def due(limit: int) -> list[str]:
-    """Posts whose time has come and for which no task is on its way; marked as sent."""
+    """Keys of due posts for which no task has been sent lately. They are marked as sent."""
     now = timezone.now()
     lost = now - timedelta(seconds=settings.PUBLISH_RESEND_AFTER)
     with transaction.atomic():
@@ -148,7 +162,7 @@ def not_sent(keys: list[str]) -> None:
 
 
 def recover() -> dict[str, int]:
-    """Posts whose publisher died: back into the queue, or failed when every attempt ended so."""
+    """Release posts whose worker died, and fail those without attempts left. Returns the number of each."""
     long_ago = timezone.now() - timedelta(seconds=settings.PUBLISH_STUCK_AFTER)
     stuck = Post.objects.filter(status=Status.PUBLISHING, claimed_at__lt=long_ago)
     free = {"claimed_by": "", "claimed_at": None, "updated_at": timezone.now()}

@@ -1,21 +1,16 @@
-"""What a customer may do with a post, each a change of state under the row's lock."""
+"""What a customer may do with a post. Each action changes the state while it holds the row's lock."""
 
-import logging
-from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from celery import Task
 from django.db import transaction
 from django.utils import timezone
 
 from config.errors import Conflict
-from monitoring.metrics import ENQUEUE_FAILURES
+from config.sending import enqueue
 from posts.models import Post
 from posts.publishing import not_sent
-
-log = logging.getLogger(__name__)
 
 Status = Post.Status
 EDITABLE = (Status.DRAFT, Status.SCHEDULED, Status.FAILED)
@@ -29,7 +24,7 @@ def _locked(post: Post, action: str, allowed: tuple[Status, ...]) -> Post:
 
 
 def _fresh(post: Post, when: datetime) -> None:
-    """Back to the start of its way: attempts and errors of the past do not count any more."""
+    """Schedule the post as if it were new: earlier attempts and errors no longer count."""
     post.status, post.scheduled_at = Status.SCHEDULED, when
     post.attempts, post.last_error, post.sent_at = 0, "", None
 
@@ -55,13 +50,12 @@ def retry(post: Post) -> Post:
 
 
 def _send(post: Post) -> Post:
-    from posts.tasks import publish_now as task
-
     now = timezone.now()
     _fresh(post, now)
     post.sent_at = now
     post.save()
-    transaction.on_commit(partial(enqueue, task, str(post.pk), on_failure=partial(not_sent, [str(post.pk)])))
+    pk = str(post.pk)
+    transaction.on_commit(partial(enqueue, "posts.tasks.publish_now", pk, on_failure=partial(not_sent, [pk])))
     return post
 
 
@@ -85,24 +79,3 @@ def edit(post: Post, changes: dict[str, Any]) -> Post:
 @transaction.atomic
 def delete(post: Post) -> None:
     _locked(post, "deleted", (*EDITABLE, Status.PUBLISHED)).delete()
-
-
-def enqueue(
-    task: "Task[..., Any]",
-    *args: str,
-    on_failure: Callable[[], None] | None = None,
-    task_id: str | None = None,
-) -> bool:
-    """Send a task for work that the database already holds.
-
-    Without a broker nothing is lost: beat finds the row and sends the task later. So the customer's request holds.
-    """
-    try:
-        task.apply_async(args, task_id=task_id)
-    except task.OperationalError:
-        log.exception("task not sent, beat will send it", extra={"task": task.name})
-        ENQUEUE_FAILURES.labels(task.name).inc()
-        if on_failure:
-            on_failure()
-        return False
-    return True

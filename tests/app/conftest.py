@@ -1,7 +1,7 @@
-"""Django for these tests, configured without the environment, so that other folders never notice it.
+"""Django for these tests, configured without the environment, so that other folders are not affected.
 
-The settings are those of development; databases and broker are the real servers of tests/conftest.py, which exist
-only once a test runs. That is why their addresses are put in by a fixture.
+The settings are those of development. Database and broker are the real servers of tests/conftest.py, which exist
+only during a test, so a fixture sets their addresses.
 """
 
 import json
@@ -23,7 +23,7 @@ def _configure() -> None:
     before = dict(os.environ)
     sys.path.insert(0, str(APP))
     os.environ["LOG_LEVEL"] = "WARNING"
-    # Celery looks at this name once, when the app is made.
+    # Celery reads this variable once, when the app is created.
     os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings.development"
     try:
         import django
@@ -34,7 +34,7 @@ def _configure() -> None:
         values = {name: getattr(development, name) for name in dir(development) if name.isupper()}
         values |= {"DEBUG": False, "PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"]}
         settings.configure(**values)
-        # Fixed before Celery reads them: logging stays pytest's.
+        # Configured before Celery reads them, so that logging stays pytest's.
         django.setup(set_prefix=False)
     finally:
         os.environ.clear()
@@ -58,7 +58,7 @@ def app_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def broker_url(redis_server: Any) -> str:
-    """A Redis database of these tests' own."""
+    """A Redis database for these tests only."""
     return redis_server.url.rsplit("/", 1)[0] + "/1"
 
 
@@ -92,7 +92,7 @@ class Message:
 
 @pytest.fixture
 def messages(db: None, broker_url: str) -> Iterator[Callable[[str], list[Message]]]:
-    """What lies in a queue of the real broker, oldest first."""
+    """The messages in a queue of the real broker, oldest first."""
     import redis
 
     client = redis.Redis.from_url(broker_url)
@@ -113,7 +113,7 @@ def _message(raw: bytes) -> Message:
 
 @pytest.fixture
 def run_on_commit(django_capture_on_commit_callbacks: Any) -> Callable[[], Any]:
-    """`with run_on_commit():` does what a commit would do, inside a test's transaction."""
+    """`with run_on_commit():` runs the hooks of a commit inside a test's transaction."""
     return lambda: django_capture_on_commit_callbacks(execute=True)
 
 
@@ -193,7 +193,7 @@ class Request:
 
 @dataclass
 class OutsideMock:
-    """A mock of the outside: an HTTP server with answers from a list, the last of them for ever."""
+    """A mock of an external service: an HTTP server with a list of answers, the last of which is repeated."""
 
     answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
@@ -227,7 +227,7 @@ def outside() -> Iterator[OutsideMock]:
                 self.end_headers()
                 self.wfile.write(body)
             except OSError:
-                pass  # the caller is gone, as some tests mean it to be
+                pass  # some tests end the connection on purpose
 
         def log_message(self, *args: Any) -> None:
             pass

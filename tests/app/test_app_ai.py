@@ -1,4 +1,4 @@
-"""AI jobs: done once, cancelled, tried again, found again when lost."""
+"""AI jobs: run once, cancelled, retried, recovered when lost."""
 
 from datetime import timedelta
 
@@ -52,7 +52,7 @@ def test_a_job_that_kills_every_worker_ends_as_failed(make_job, settings, counte
     assert (job.status, job.error) == ("failed", "worker lost during every attempt")
 
 
-def test_a_cancelled_job_stays_cancelled_whenever_the_answer_comes(make_job, monkeypatch):
+def test_a_cancelled_job_stays_cancelled_when_the_answer_arrives(make_job, monkeypatch):
     job = make_job()
 
     def meanwhile(self, instruction, prompt):
@@ -60,7 +60,7 @@ def test_a_cancelled_job_stays_cancelled_whenever_the_answer_comes(make_job, mon
         return "too late"
 
     monkeypatch.setattr("ai.providers.sandbox.Sandbox.write", meanwhile)
-    assert running.run(str(job.pk)) == "cancelled meanwhile"
+    assert running.run(str(job.pk)) == "cancelled in the meantime"
     job.refresh_from_db()
     assert (job.status, job.result) == ("cancelled", "")
 
@@ -76,7 +76,7 @@ def test_a_provider_that_lost_its_key_fails_the_job(make_job):
     assert running.run(str(make_job(provider="gemini").pk)) == "failed"
 
 
-def test_trouble_is_tried_again_and_then_given_up(make_job, settings):
+def test_a_temporary_failure_is_retried_and_then_given_up(make_job, settings):
     settings.AI_MAX_ATTEMPTS = 2
     job = make_job(prompt="[sandbox:unreachable]")
     with pytest.raises(TryLaterError):
@@ -89,13 +89,13 @@ def test_trouble_is_tried_again_and_then_given_up(make_job, settings):
     assert (job.status, job.attempts) == ("failed", 2)
 
 
-def test_a_published_post_asks_for_an_embedding_only_if_somebody_makes_them(make_post, settings, messages):
+def test_an_embedding_is_requested_only_if_a_provider_makes_them(make_post, settings, messages):
     assert services.request_embedding(make_post()) is not None
     settings.SANDBOX_ALLOWED = False
     assert services.request_embedding(make_post()) is None
 
 
-def test_lost_and_stuck_jobs_are_found(make_job, settings, messages, counter):
+def test_lost_and_stuck_jobs_are_recovered(make_job, settings, messages, counter):
     stuck = timezone.now() - timedelta(seconds=settings.AI_STUCK_AFTER + 1)
     lost = timezone.now() - timedelta(seconds=settings.AI_RESEND_AFTER + 1)
     resent = {
@@ -115,7 +115,7 @@ def test_lost_and_stuck_jobs_are_found(make_job, settings, messages, counter):
     assert services.recover() == {"failed": 0, "resent": 0}
 
 
-def test_old_jobs_are_forgotten(make_job, settings):
+def test_old_jobs_are_deleted(make_job, settings):
     make_job(
         status="succeeded", finished_at=timezone.now() - timedelta(days=settings.AI_JOB_RETENTION_DAYS + 1)
     )

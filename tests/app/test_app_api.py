@@ -1,4 +1,4 @@
-"""The REST API as a customer's program meets it."""
+"""The REST API as a customer's program uses it."""
 
 from datetime import timedelta
 
@@ -31,7 +31,7 @@ def test_a_post_is_created_listed_and_read(api, channel):
         ({"channel": "nonsense", "text": "Hello"}, "channel"),
     ],
 )
-def test_a_wrong_post_is_answered_with_the_field_that_is_wrong(api, channel, body, field):
+def test_an_invalid_post_is_answered_with_the_invalid_field(api, channel, body, field):
     body = {name: str(channel.pk) if value == "CHANNEL" else value for name, value in body.items()}
     answer = api.post("/api/v1/posts/", body, format="json")
     assert answer.status_code == 400
@@ -90,7 +90,7 @@ def test_scheduling_sends_nothing_before_its_time(api, make_post, messages, run_
     ("when", "code"),
     [({"hours": -2}, "past"), ({"days": 400}, "too_far"), (None, "required"), ("never", "invalid")],
 )
-def test_impossible_times_are_refused(api, make_post, when, code):
+def test_invalid_times_are_refused(api, make_post, when, code):
     body = {} if when is None else {"scheduled_at": when if isinstance(when, str) else soon(**when)}
     answer = api.post(f"/api/v1/posts/{make_post().pk}/schedule/", body, format="json")
     assert answer.status_code == 400, code
@@ -160,20 +160,20 @@ def test_similar_posts_are_the_nearest_ones_of_the_same_customer(api, make_post,
 
 
 @pytest.mark.parametrize("path", ["auth/token/", "auth/login/", "posts/"])
-def test_a_body_nested_without_end_is_a_wrong_one(api, path):
+def test_a_deeply_nested_body_is_a_client_error(api, path):
     answer = api.post(f"/api/v1/{path}", "[" * 200_000, content_type="application/json")
     assert answer.status_code == 400
     assert answer.json()["code"] == "parse_error"
 
 
 @pytest.mark.parametrize("path", ["posts/00000000-0000-0000-0000-000000000000/", "nothing/here/"])
-def test_what_is_not_there_is_told_in_json(api, path):
+def test_a_missing_object_or_path_is_a_404_in_json(api, path):
     answer = api.get(f"/api/v1/{path}")
     assert answer.status_code == 404
     assert answer.json()["code"] == "not_found"
 
 
-def test_an_error_of_ours_is_told_in_json_and_without_its_reason(api, monkeypatch):
+def test_an_internal_error_is_json_without_its_reason(api, monkeypatch):
     monkeypatch.setattr("posts.api.PostViewSet.get_queryset", lambda self: 1 / 0)
     api.raise_request_exception = False
     answer = api.get("/api/v1/posts/")
@@ -198,16 +198,16 @@ class TestChannels:
         assert list(api.post("/api/v1/channels/", body, format="json").json()) == ["name"]
         assert client_of(make_user("bob")).post("/api/v1/channels/", body, format="json").status_code == 201
 
-    def test_a_name_taken_in_the_same_moment_is_refused_too(self, api, channel, make_user, monkeypatch):
+    def test_a_name_taken_at_the_same_moment_is_refused(self, api, channel, make_user, monkeypatch):
         other = api.post("/api/v1/channels/", {"name": "B", "publisher": "sandbox"}, format="json").json()
-        # The other request's row comes between the look and the insert.
+        # The other request inserts its row between the check and the insert.
         monkeypatch.setattr("django.db.models.query.QuerySet.exists", lambda self: False)
         body = {"name": channel.name, "publisher": "sandbox"}
         made = api.post("/api/v1/channels/", body, format="json")
         renamed = api.patch(f"/api/v1/channels/{other['id']}/", {"name": channel.name}, format="json")
         for answer in (made, renamed):
             assert answer.status_code == 400
-            assert answer.json() == {"name": ["You have a channel of this name already."]}
+            assert answer.json() == {"name": ["You already have a channel with this name."]}
 
     def test_production_refuses_the_sandbox_and_plain_http(self, api, settings):
         settings.SANDBOX_ALLOWED = settings.WEBHOOK_ALLOW_HTTP = False
@@ -218,13 +218,13 @@ class TestChannels:
         )
         assert list(plain.json()) == ["webhook_url"]
 
-    def test_a_channel_with_waiting_posts_stays(self, api, channel, make_post):
+    def test_a_channel_with_waiting_posts_is_not_deleted(self, api, channel, make_post):
         make_post(status="scheduled")
         assert api.delete(f"/api/v1/channels/{channel.pk}/").json()["code"] == "posts_waiting"
 
 
 class TestIsolation:
-    """Another customer's things do not exist."""
+    """The objects of another customer do not exist."""
 
     @pytest.fixture
     def stranger(self, make_user, client_of, messages):
@@ -275,7 +275,7 @@ WHO = {"username": "ann", "password": "rain-on-7-roofs"}
 
 
 class TestSigningIn:
-    def test_nobody_gets_in_without(self, db, messages):
+    def test_anonymous_requests_are_refused(self, db, messages):
         for path in ("posts", "channels", "ai/jobs", "me"):
             answer = APIClient().get(f"/api/v1/{path}/")
             assert answer.status_code == 401
@@ -319,7 +319,7 @@ def rates(monkeypatch):
     return change
 
 
-def test_a_customer_is_throttled_alone(api, rates, make_user, client_of):
+def test_throttling_one_customer_does_not_affect_others(api, rates, make_user, client_of):
     rates(user="2/min")
     answers = [api.get("/api/v1/me/") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
@@ -338,14 +338,14 @@ class TestCaptions:
             (message,) = messages(queue)
             assert message.id == message.args[0] == answer.json()["id"]
 
-    def test_what_is_wrong_is_named(self, api):
+    def test_errors_name_the_field(self, api):
         assert list(api.post("/api/v1/ai/captions/", {}, format="json").json()) == ["prompt"]
         unknown = {"prompt": "Coffee", "provider": "gemini"}
         assert api.post("/api/v1/ai/captions/", unknown, format="json").json() == {
             "provider": ["Available: sandbox."]
         }
 
-    def test_without_a_provider_it_says_so(self, api, settings):
+    def test_a_missing_provider_is_reported(self, api, settings):
         settings.SANDBOX_ALLOWED = False
         answer = api.post("/api/v1/ai/captions/", {"prompt": "Coffee"}, format="json")
         assert (answer.status_code, answer.json()["code"]) == (503, "no_provider")
@@ -381,7 +381,7 @@ def test_staff_see_the_admin_and_customers_do_not(client, make_user, make_post, 
     assert client.get("/admin/posts/post/").status_code == 302
 
 
-def test_the_list_is_narrowed_by_time_for_a_calendar(api, make_post):
+def test_the_list_is_filtered_by_time_for_a_calendar(api, make_post):
     make_post(text="draft")
     make_post(text="due", status="scheduled", scheduled_at=timezone.now() + timedelta(days=1))
     make_post(text="done", status="published", published_at=timezone.now() - timedelta(days=1))
@@ -395,7 +395,7 @@ def test_the_list_is_narrowed_by_time_for_a_calendar(api, make_post):
     assert api.get("/api/v1/posts/?since=yesterday").status_code == 400
 
 
-def test_the_session_says_what_can_be_used_here(api, settings):
+def test_the_session_lists_available_publishers_and_providers(api, settings):
     assert api.get("/api/v1/me/").json()["publishers"] == ["webhook", "sandbox"]
     settings.SANDBOX_ALLOWED = False
     answer = api.get("/api/v1/me/").json()

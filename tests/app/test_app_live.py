@@ -1,4 +1,4 @@
-"""The app as production runs it: gunicorn, workers and beat as processes of their own, over HTTP and the broker."""
+"""The app as in production: gunicorn, workers and beat in separate processes, over HTTP and the broker."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from stack.waiting import wait_for
 
 @pytest.fixture(scope="module")
 def live(postgres, redis_server, app_folder, tmp_path_factory):
-    """All of it, on a database and a Redis database of its own."""
+    """The whole app with its own database and Redis database."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("DROP DATABASE IF EXISTS app_live WITH (FORCE)")
         connection.execute("CREATE DATABASE app_live")
@@ -156,7 +156,7 @@ def test_requests_become_tasks_on_all_five_queues(live):
     assert not live.general.has_logged('"ERROR"')
     assert not live.ai.has_logged('"ERROR"')
 
-    # What happened in the pool's processes is served by the worker's own metrics.
+    # The worker's own metrics include what happened in the processes of its pool.
     provider = 'posthub_ai_requests_total{outcome="success",provider="sandbox"}'
     assert sample(f"http://127.0.0.1:{live.metrics_port}", provider) >= 2
 
@@ -181,7 +181,7 @@ def test_metrics_add_up_over_processes_that_come_and_go(live):
 
 
 def test_a_post_survives_the_death_of_its_process_and_of_its_worker(live, outside):
-    """The customer's webhook is held open while the process that calls it is killed."""
+    """The customer's webhook stays open while the process that calls it is killed."""
     outside.will_answer(200, {"id": "theirs"})
     customer = live.free
     hook = customer.post("channels/", name="Hook", webhook_url=outside.url)["id"]

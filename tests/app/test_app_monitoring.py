@@ -24,12 +24,12 @@ pytestmark = pytest.mark.django_db
 
 @contextmanager
 def stopped(pid):
-    """A server that is there and does nothing: every process of it stopped."""
+    """A server that accepts connections and never answers: all its processes are stopped."""
     server = psutil.Process(pid)
     processes = [server, *server.children(recursive=True)]
     for process in processes:
         process.suspend()
-    # Who waits without an end is let go after a while, and fails the test by its answer.
+    # A probe that waits without a limit is released after a while, and its answer fails the test.
     release = threading.Timer(30, lambda: [process.resume() for process in processes])
     release.start()
     try:
@@ -42,7 +42,7 @@ def stopped(pid):
 
 class TestHealth:
     @pytest.mark.parametrize("path", ["/health/", "/api/v1/health/"])
-    def test_well(self, client, messages, path):
+    def test_healthy(self, client, messages, path):
         answer = client.get(path)
         assert answer.status_code == 200
         assert answer.json()["status"] == "ok"
@@ -75,9 +75,9 @@ class TestHealth:
         assert answer.json()["reason"] == "1 migrations not applied: posts.0001_initial"
 
     @pytest.mark.django_db(transaction=True)
-    def test_a_database_that_is_stuck_does_not_hold_up_a_probe(self, client, messages, postgres):
+    def test_a_hanging_database_does_not_block_a_probe(self, client, messages, postgres):
         connection.ensure_connection()
-        # What the start of a request does to a connection that was kept from the one before.
+        # The start of a request does this to a connection that was kept from the previous one.
         connection.close_if_unusable_or_obsolete()
         with stopped(postgres.pid):
             answer = client.get("/health/")
@@ -86,7 +86,7 @@ class TestHealth:
         assert client.get("/health/").status_code == 200
 
     @pytest.mark.parametrize("path", ["/health/", "/api/v1/health/", "/metrics"])
-    def test_probes_come_by_service_name_and_nothing_else_does(self, client, messages, settings, path):
+    def test_only_probes_may_use_the_service_name(self, client, messages, settings, path):
         settings.ALLOWED_HOSTS = ["api.posthub.work"]
         assert client.get(path, headers={"host": "posthub_api_prod:8000"}).status_code == 200
         assert client.get("/api/v1/me/", headers={"host": "posthub_api_prod:8000"}).status_code == 400
@@ -99,7 +99,7 @@ class TestMetrics:
         assert len(found) == len({family.name for family in found})
         return {family.name: family for family in found}
 
-    def test_requests_queries_models_and_migrations_are_there(self, client, api, make_post):
+    def test_requests_queries_models_and_migrations_are_exported(self, client, api, make_post):
         make_post()
         api.get("/api/v1/me/")  # counted against the customer's throttle, in the cache
         found = self.families(client)
@@ -123,7 +123,7 @@ class TestMetrics:
         for task in own:
             assert counter("posthub_enqueue_failures_total", task=task) is not None, task
 
-    def test_unapplied_migrations_are_counted_at_most_every_so_often(self, django_assert_num_queries):
+    def test_unapplied_migrations_are_counted_at_intervals(self, django_assert_num_queries):
         collector = scrape.MigrationsCollector(every=3600)
         value = lambda: next(iter(collector.collect())).samples[0].value  # noqa: E731
         assert value() == 0
@@ -133,7 +133,7 @@ class TestMetrics:
         collector._next = 0
         assert value() == 1
 
-    def test_a_database_that_is_down_leaves_the_gauge_out(self, monkeypatch):
+    def test_without_a_database_the_gauge_is_absent(self, monkeypatch):
         from django.db import OperationalError
 
         def refuse():
@@ -150,14 +150,16 @@ class TestMetrics:
         with django_assert_num_queries(0):
             client.get("/metrics")
 
-    def test_unknown_addresses_make_no_series_of_their_own(self, client):
+    def test_unknown_paths_create_no_series(self, client):
         for number in range(3):
             client.get(f"/nothing/{number}")
         assert "/nothing/" not in client.get("/metrics").content.decode()
 
 
 class TestGunicornConfiguration:
-    def test_left_over_files_go_at_start_but_not_at_a_re_execution(self, app_folder, tmp_path, monkeypatch):
+    def test_old_files_are_deleted_at_start_but_not_at_a_re_execution(
+        self, app_folder, tmp_path, monkeypatch
+    ):
         monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
         monkeypatch.setattr("logging.config.dictConfig", lambda config: None)
         config = runpy.run_path(str(app_folder / "gunicorn.conf.py"))
@@ -171,7 +173,7 @@ class TestGunicornConfiguration:
         assert not stale.exists()
         assert tmp_path.exists()
 
-    def test_a_dead_workers_live_gauges_go(self, app_folder, tmp_path, monkeypatch):
+    def test_the_live_gauges_of_a_dead_worker_are_removed(self, app_folder, tmp_path, monkeypatch):
         monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
         config = runpy.run_path(str(app_folder / "gunicorn.conf.py"))
         gone, kept = tmp_path / "gauge_liveall_17.db", tmp_path / "counter_17.db"
@@ -182,7 +184,7 @@ class TestGunicornConfiguration:
         config["on_exit"](SimpleNamespace(reexec_pid=0))
         assert kept.exists()
 
-    def test_a_folder_of_its_own_is_removed_at_the_end_unless_a_successor_has_it(
+    def test_a_temporary_folder_is_removed_at_exit_unless_a_successor_uses_it(
         self, app_folder, tmp_path, monkeypatch
     ):
         monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
@@ -202,18 +204,18 @@ class TestSchedule:
     def entry(self, name):
         return PeriodicTask.objects.select_related("interval").get(name=name)
 
-    def test_it_is_there_after_migrate(self):
+    def test_it_exists_after_migrate(self):
         assert self.entry("publish-due").interval.every == 60
         assert self.entry("publish-due").task == "posts.tasks.publish_due"
         assert self.entry("housekeeping").enabled
 
-    def test_an_operators_changes_stay(self):
+    def test_an_operators_changes_are_kept(self):
         PeriodicTask.objects.filter(name="housekeeping").update(enabled=False)
         schedule.install()
         assert not self.entry("housekeeping").enabled
         assert PeriodicTask.objects.count() == 2
 
-    def test_the_environment_wins(self, settings, monkeypatch):
+    def test_the_environment_has_priority(self, settings, monkeypatch):
         settings.PUBLISH_DUE_INTERVAL = 5
         schedule.install()
         assert self.entry("publish-due").interval.every == 60
@@ -268,14 +270,14 @@ class TestLogs:
         assert (record.path, record.status, record.method) == ("/api/v1/me/", 401, "GET")
 
     @pytest.mark.parametrize("given", ["short", "x" * 65, "bad id with spaces", 'in"jection-12'])
-    def test_strange_request_ids_are_replaced(self, client, messages, given):
+    def test_invalid_request_ids_are_replaced(self, client, messages, given):
         answered = client.get("/health/", headers={"x-request-id": given}).headers["X-Request-ID"]
         assert answered != given
         assert len(answered) == 32
 
 
-def test_an_error_arrives_at_sentry(outside, app_folder):
-    """Sentry's wire shape, received by a mock of it; nothing is sent without a DSN."""
+def test_an_error_is_reported_to_sentry(outside, app_folder):
+    """A mock of Sentry receives the report; nothing is sent without a DSN."""
     outside.will_answer(200, {"id": "1"})
     dsn = outside.url.replace("http://", "http://key@") + "/42"
     code = (

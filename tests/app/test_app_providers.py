@@ -1,4 +1,4 @@
-"""The AI providers against a real HTTP server that speaks their wire shape (a mock of the outside)."""
+"""The AI providers against a real HTTP server with their wire format (a mock)."""
 
 import math
 import threading
@@ -39,7 +39,7 @@ def perplexity(outside):
 
 @pytest.fixture
 def counted():
-    """How much each outcome of a provider has grown since the test began."""
+    """The increase of each outcome of a provider since the start of the test."""
     before = _outcomes()
     return lambda provider: {
         outcome: value - before.get((name, outcome), 0)
@@ -133,7 +133,7 @@ def test_perplexity_writes(perplexity, outside, counted):
         ([], "invalid_response"),
     ],
 )
-def test_gemini_answers_that_are_no_text(gemini, outside, counted, answer, outcome):
+def test_gemini_answers_without_text(gemini, outside, counted, answer, outcome):
     outside.will_answer(200, answer)
     with pytest.raises(RefusedError):
         gemini.write("", "Coffee")
@@ -156,14 +156,14 @@ def test_a_refusal_is_not_repeated(perplexity, outside, counted, status, outcome
 @pytest.mark.parametrize(
     ("status", "outcome"), [(429, "rate_limited"), (500, "server_error"), (503, "server_error")]
 )
-def test_trouble_is_tried_twice(perplexity, outside, counted, status, outcome):
+def test_a_temporary_failure_is_tried_twice(perplexity, outside, counted, status, outcome):
     outside.will_answer(status)
     with pytest.raises(TryLaterError):
         perplexity.write("", "Coffee")
     assert counted("perplexity") == {outcome: 2}
 
 
-def test_the_second_try_may_go_well(gemini, outside, counted):
+def test_the_second_attempt_may_succeed(gemini, outside, counted):
     outside.will_answer(503)
     outside.will_answer(200, gemini_says({"text": "Fresh coffee"}))
     assert gemini.write("", "Coffee") == "Fresh coffee"
@@ -178,7 +178,7 @@ def test_a_long_retry_after_is_left_to_the_task(perplexity, outside, counted):
     assert counted("perplexity") == {"rate_limited": 1}
 
 
-def test_no_json(perplexity, outside, counted):
+def test_an_answer_that_is_not_json(perplexity, outside, counted):
     outside.will_answer(200, b"<html>")
     with pytest.raises(TryLaterError):
         perplexity.write("", "Coffee")
@@ -193,7 +193,7 @@ def test_no_answer_in_time(outside, counted):
     assert counted("perplexity") == {"timeout": 2}
 
 
-def test_nobody_there(counted):
+def test_no_server(counted):
     with pytest.raises(TryLaterError, match="no connection"):
         Perplexity("key", base_url="http://127.0.0.1:1", model="sonar", timeout=1).write("", "Coffee")
     assert counted("perplexity") == {"connection_error": 2}
@@ -206,13 +206,13 @@ def test_every_outcome_exists_before_it_happens():
 
 
 class TestSandbox:
-    def test_it_is_the_same_every_time(self):
+    def test_it_is_deterministic(self):
         one, two = Sandbox(dimensions=8), Sandbox(dimensions=8)
         assert one.write("", "Coffee") == two.write("", "Coffee")
         assert one.write("", "Coffee") != one.write("", "Tea")
         assert one.embed("Coffee") == two.embed("Coffee")
 
-    def test_shared_words_are_near(self):
+    def test_texts_with_shared_words_are_close(self):
         sandbox = Sandbox(dimensions=256)
         here, near, far = map(sandbox.embed, ("fresh coffee daily", "coffee daily", "winter tyres"))
         assert math.dist(here, near) < math.dist(here, far)
@@ -234,7 +234,7 @@ class TestChoice:
         assert text_provider("perplexity").name == "perplexity"
         assert embedder().name == "gemini"
 
-    def test_without_keys_production_has_nobody(self, settings):
+    def test_without_keys_production_has_no_provider(self, settings):
         settings.SANDBOX_ALLOWED = False
         assert available() == []
         for ask in (lambda: text_provider("sandbox"), lambda: text_provider("gemini"), embedder):

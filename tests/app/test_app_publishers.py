@@ -19,7 +19,7 @@ def publisher(url, *, secret="", timeout=5.0, allow_private=True, allow_http=Tru
     )
 
 
-def test_the_post_arrives_signed_and_recognisable(outside, make_post):
+def test_the_post_arrives_signed_with_an_idempotency_key(outside, make_post):
     outside.will_answer(201, {"id": "their-77"})
     post = make_post(text="Dobrý den")
     assert publisher(outside.url + "/hook", secret="hush").publish(post) == "their-77"
@@ -32,7 +32,7 @@ def test_the_post_arrives_signed_and_recognisable(outside, make_post):
 
 
 @pytest.mark.parametrize("content", [b"", b"thanks", b"[1]", b"{}"])
-def test_an_answer_without_a_name_is_good_too(outside, make_post, content):
+def test_an_answer_without_an_id_is_accepted(outside, make_post, content):
     outside.will_answer(200, content)
     post = make_post()
     assert publisher(outside.url).publish(post) in {str(post.pk), ""}
@@ -47,7 +47,7 @@ def test_a_refusal_is_final(outside, make_post, status):
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
-def test_trouble_on_their_side_may_pass(outside, make_post, status):
+def test_a_failure_of_the_receiver_is_temporary(outside, make_post, status):
     outside.will_answer(status)
     with pytest.raises(UnreachableError, match=str(status)):
         publisher(outside.url).publish(make_post())
@@ -60,7 +60,7 @@ def test_redirects_are_not_followed(outside, make_post):
     assert len(outside.requests) == 1
 
 
-def test_nobody_there(make_post):
+def test_no_server(make_post):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -68,7 +68,7 @@ def test_nobody_there(make_post):
             publisher(url).publish(make_post())
 
 
-def test_too_slow(outside, make_post):
+def test_a_slow_receiver_times_out(outside, make_post):
     import threading
 
     outside.hold = threading.Event()
@@ -121,7 +121,7 @@ class TestGuard:
     def test_our_own_machine_is_never_called(self, outside, make_post, host):
         outside.will_answer(200)
         url = outside.url.replace("127.0.0.1", host)
-        with pytest.raises(RejectedError, match="not a public one"):
+        with pytest.raises(RejectedError, match="address is not public"):
             publisher(url, allow_private=False).publish(make_post())
         assert outside.requests == []
 
@@ -132,7 +132,7 @@ class TestGuard:
             public_address("two-faced.example", 443)
 
     def test_the_connection_goes_to_the_address_that_was_checked(self, outside, make_post, monkeypatch):
-        """A name that answers differently at the second question must not be asked twice."""
+        """A name that resolves differently the second time must not be resolved twice."""
         from posts.publishers import addresses
 
         monkeypatch.setattr(addresses, "public_address", lambda host, port: "127.0.0.1")

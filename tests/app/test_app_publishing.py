@@ -1,4 +1,4 @@
-"""A post on its way out: run twice, run together, die half-way, give up."""
+"""Publishing a post: run twice, run concurrently, interrupted, given up."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +10,7 @@ from django.db import connection, connections, transaction
 from django.db.utils import IntegrityError
 from django.utils import timezone
 
+from config.sending import backoff, enqueue
 from posts import publishing, services, tasks
 from posts.models import Post
 from posts.publishers import UnreachableError
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What the publisher was asked to publish."""
+    """The posts that the publisher was called with."""
     seen = []
     original = SandboxPublisher.publish
 
@@ -33,7 +34,7 @@ def calls(monkeypatch):
     return seen
 
 
-def test_published_once_however_often_it_runs(make_post, calls, messages, run_on_commit):
+def test_a_post_is_published_once_even_if_its_task_runs_again(make_post, calls, messages, run_on_commit):
     post = make_post(status="scheduled")
     with run_on_commit():
         assert publishing.publish(str(post.pk), "task-1") == "published"
@@ -91,7 +92,7 @@ def test_a_rejected_post_fails_at_once(make_post):
     assert "reject" in post.last_error
 
 
-def test_an_unreachable_network_is_tried_again_and_then_given_up(make_post, settings):
+def test_an_unreachable_receiver_is_retried_and_then_given_up(make_post, settings):
     settings.PUBLISH_MAX_ATTEMPTS = 3
     post = make_post(status="scheduled", text="[sandbox:unreachable]")
     for attempt in (1, 2):
@@ -117,7 +118,7 @@ def test_running_out_of_time_counts_as_unreachable(make_post, monkeypatch):
     assert (post.status, post.last_error) == ("scheduled", "took too long")
 
 
-def test_a_mistake_of_ours_fails_the_post_and_the_task(make_post, monkeypatch):
+def test_a_programming_error_fails_the_post_and_the_task(make_post, monkeypatch):
     monkeypatch.setattr(SandboxPublisher, "publish", lambda self, post: 1 / 0)
     post = make_post(status="scheduled")
     with pytest.raises(ZeroDivisionError):
@@ -126,8 +127,8 @@ def test_a_mistake_of_ours_fails_the_post_and_the_task(make_post, monkeypatch):
     assert (post.status, post.last_error) == ("failed", "internal error (ZeroDivisionError)")
 
 
-def test_whoever_lost_the_claim_does_not_record_an_outcome(make_post, monkeypatch):
-    """The sweeper released the post while its first worker, thought dead, was still at it."""
+def test_a_task_that_lost_its_claim_records_no_outcome(make_post, monkeypatch):
+    """The sweeper released the post while its first worker, believed dead, was still publishing it."""
 
     def meanwhile(self, post):
         Post.objects.filter(pk=post.pk).update(claimed_by="somebody-else")
@@ -145,17 +146,40 @@ def test_in_production_the_sandbox_does_not_publish(make_post, calls, settings):
     post = make_post(status="scheduled")
     assert publishing.publish(str(post.pk), "task-1") == "failed"
     post.refresh_from_db()
-    assert post.last_error == "the sandbox publisher is not available here"
+    assert post.last_error == "the sandbox publisher is only available in development"
     assert calls == []
 
 
+def test_a_receiver_that_fails_does_not_fail_the_task(make_post, messages, run_on_commit, caplog):
+    from posts.signals import post_published
+
+    def broken(**_):
+        raise ZeroDivisionError
+
+    post = make_post(status="scheduled")
+    post_published.connect(broken)
+    try:
+        with run_on_commit():
+            assert publishing.publish(str(post.pk), "task-1") == "published"
+    finally:
+        post_published.disconnect(broken)
+    assert "ZeroDivisionError" in caplog.text
+    # The other receiver was called nevertheless.
+    assert [message.task for message in messages("ai_jobs")] == ["ai.tasks.run_job"]
+
+
+def test_a_task_without_a_route_is_never_sent():
+    with pytest.raises(KeyError, match=r"posts\.tasks\.nonsense"):
+        enqueue("posts.tasks.nonsense")
+
+
 def test_back_off_doubles_up_to_its_limit():
-    waits = [tasks.backoff(retries, 10) for retries in range(8)]
+    waits = [backoff(retries, 10) for retries in range(8)]
     for wait, most in zip(waits, (10, 20, 40, 80, 160, 300, 300, 300), strict=True):
         assert 0.75 * most <= wait <= most
 
 
-def test_a_task_that_must_try_again_comes_back_later_on_its_queue(make_post, messages):
+def test_a_retried_task_is_delayed_on_the_same_queue(make_post, messages):
     post = make_post(status="scheduled", text="[sandbox:unreachable]")
     tasks.publish_scheduled.apply_async((str(post.pk),))
     (message,) = messages("scheduled")
@@ -212,7 +236,7 @@ class TestDue:
 
 @pytest.fixture
 def broken_broker(broker_url):
-    """The broker's address leads nowhere."""
+    """The broker's address has no server."""
     import kombu.pools
 
     from config import celery_app
@@ -247,12 +271,12 @@ class TestSweeper:
         post.refresh_from_db()
         assert (post.status, post.last_error) == ("failed", "worker lost during publishing")
 
-    def test_a_post_in_good_hands_is_left_alone(self, make_post):
+    def test_a_post_of_a_living_worker_is_left_alone(self, make_post):
         make_post(status="publishing", claimed_by="alive", claimed_at=timezone.now(), attempts=1)
         assert publishing.recover() == {"released": 0, "failed": 0}
 
 
-def test_totals_of_a_channel_are_counted_afresh(make_post, channel):
+def test_the_totals_of_a_channel_are_recounted(make_post, channel):
     newest = timezone.now()
     make_post(status="published", published_at=newest - timedelta(days=1))
     make_post(status="published", published_at=newest)
@@ -271,7 +295,7 @@ def test_the_database_refuses_states_without_their_time(channel, user, broken):
 
 @pytest.mark.django_db(transaction=True)
 def test_two_workers_at_once_publish_once(make_post, calls, messages):
-    """Real transactions in real threads, all let loose together on one post."""
+    """Real transactions in real threads, all started at once on one post."""
     post = make_post(status="scheduled")
     start, results = threading.Barrier(6), []
 
@@ -319,13 +343,13 @@ def test_cancelling_races_with_publishing_and_one_wins(make_post, calls, message
     if outcomes["cancel"] == "conflict":
         assert (outcomes["publish"], post.status) == ("published", "published")
     else:
-        # It saw the draft, at once or after the wait for the lock.
+        # It saw the draft, at once or after waiting for the lock.
         assert (outcomes["publish"], post.status, calls) == ("nothing to do", "draft", [])
 
 
 @pytest.fixture
 def other():
-    """Runs something on a connection of its own, beside the test's."""
+    """Runs functions on a connection of their own, separate from the test's."""
     with ThreadPoolExecutor(1) as pool:
         yield pool
         pool.submit(connections.close_all)

@@ -1,4 +1,4 @@
-"""The committed OpenAPI schema, from which the frontend's types are made, is the one of this code."""
+"""The committed OpenAPI schema, from which the frontend's types are generated, matches the code."""
 
 import io
 import json

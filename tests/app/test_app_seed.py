@@ -17,7 +17,7 @@ def seed(**options):
     return json.loads(out.getvalue())["users"]
 
 
-def test_any_number_of_times_the_same(client_of, messages):
+def test_running_it_again_changes_nothing(client_of, messages):
     first = seed(users=3)
     assert seed(users=3) == first
     assert [user["plan"] for user in first] == ["paid", "free", "free"]
@@ -35,7 +35,7 @@ def test_a_webhook_instead_of_the_sandbox():
     assert (channel.publisher, channel.webhook_url) == ("webhook", "http://127.0.0.1:9/hook")
 
 
-def test_a_password_only_from_the_environment(monkeypatch):
+def test_the_password_comes_only_from_the_environment(monkeypatch):
     seed(users=1)
     assert not User.objects.get(username="demo1").has_usable_password()
     assert not User.objects.filter(is_staff=True).exists()
@@ -45,6 +45,6 @@ def test_a_password_only_from_the_environment(monkeypatch):
     assert User.objects.get(is_staff=True).username == "demo-staff"
 
 
-def test_without_json_a_line_for_each(capsys):
+def test_without_json_it_prints_one_line_per_user(capsys):
     call_command("seed_demo", users=2)
     assert len(capsys.readouterr().out.splitlines()) == 2

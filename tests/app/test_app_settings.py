@@ -1,4 +1,4 @@
-"""What the environment may say, and how a mistake in it is told."""
+"""Valid and invalid values of the environment, and the errors that they cause."""
 
 import os
 import re
@@ -63,10 +63,10 @@ class TestGuard:
             ({"secret_key": "only-while-the-image-is-built-0123456789-abcdefghijklm"}, "placeholder"),
             ({"secret_key": "short"}, "too weak"),
             ({"secret_key": "a" * 60}, "too weak"),
-            ({"debug": True}, "DEBUG is on"),
+            ({"debug": True}, "DEBUG is true"),
             ({"hosts": []}, "ALLOWED_HOSTS is empty"),
-            ({"hosts": ["api.posthub.work", "*"]}, "wild card '*'"),
-            ({"hosts": ["*.posthub.work"]}, "wild card"),
+            ({"hosts": ["api.posthub.work", "*"]}, "wildcard '*'"),
+            ({"hosts": ["*.posthub.work"]}, "wildcard"),
             ({"missing": ["REDIS_URL"]}, "REDIS_URL is not set"),
         ],
     )
@@ -95,27 +95,27 @@ class TestProduction:
         ],
         ids=["manage", "gunicorn", "worker", "beat"],
     )
-    def test_it_refuses_to_start_and_says_everything_that_is_wrong(self, run, program):
+    def test_it_refuses_to_start_and_reports_every_problem(self, run, program):
         done = run(*program, SECRET_KEY="django-insecure-x", DEBUG="True", ALLOWED_HOSTS="*", REDIS_URL=None)
         assert done.returncode == 2, done.stderr
         assert "Error: production settings refuse to start: " in done.stderr
-        assert "\nTry: repair .env.production" in done.stderr
-        for words in ("SECRET_KEY is a placeholder", "DEBUG is on", "wild card", "REDIS_URL is not set"):
+        assert "\nTry: correct .env.production" in done.stderr
+        for words in ("SECRET_KEY is a placeholder", "DEBUG is true", "wildcard", "REDIS_URL is not set"):
             assert words in done.stderr
         assert "Traceback" not in done.stderr
 
     @pytest.mark.parametrize(
         ("name", "value", "words"),
         [
-            ("LOG_LEVEL", "verbose", "LOG_LEVEL is 'verbose', which is no level"),
-            ("CORS_ALLOWED_ORIGINS", "posthub.work", "has 'posthub.work', which is no origin"),
+            ("LOG_LEVEL", "verbose", "LOG_LEVEL is 'verbose', which is not a valid log level"),
+            ("CORS_ALLOWED_ORIGINS", "posthub.work", "has 'posthub.work', which is not a valid origin"),
             ("CELERY_VISIBILITY_TIMEOUT", "10", "CELERY_VISIBILITY_TIMEOUT is 10, below its minimum 601"),
             ("SENTRY_DSN", "hunter7", "SENTRY_DSN is not a valid DSN"),
-            ("REDIS_URL", "hunter7", "REDIS_URL begins with none of redis://, "),
-            ("CELERY_BROKER_URL", "hunter7", "CELERY_BROKER_URL begins with none of redis://, "),
+            ("REDIS_URL", "hunter7", "REDIS_URL must begin with one of redis://, "),
+            ("CELERY_BROKER_URL", "hunter7", "CELERY_BROKER_URL must begin with one of redis://, "),
         ],
     )
-    def test_a_value_that_makes_no_sense_stops_the_start(self, run, name, value, words):
+    def test_an_invalid_value_prevents_the_start(self, run, name, value, words):
         done = run("manage.py", "check", **{name: value})
         assert done.returncode == 2
         problem, hint = done.stderr.splitlines()
@@ -133,7 +133,7 @@ class TestProduction:
         for part in ("hunter7", "Qx42", "Traceback"):
             assert part not in done.stdout + done.stderr
 
-    def test_the_image_is_built_with_settings_that_load_and_a_key_that_nobody_knows(self, app_folder):
+    def test_the_image_is_built_with_valid_settings_and_a_generated_key(self, app_folder):
         dockerfile = (app_folder / "Dockerfile").read_text()
         build = re.search(
             r"^RUN (DJANGO_SETTINGS_MODULE=.*? collectstatic --noinput)", dockerfile, re.MULTILINE | re.DOTALL
@@ -149,7 +149,7 @@ class TestProduction:
     def test_the_demo_data_is_refused(self, run):
         done = run("manage.py", "seed_demo", "--json")
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith("Error: these settings refuse demo data\nTry: ")
+        assert done.stderr.startswith("Error: demo data is refused by these settings\nTry: ")
 
     def test_the_sandbox_cannot_be_switched_on(self, run):
         code = "from django.conf import settings as s; print(s.SANDBOX_ALLOWED, s.WEBHOOK_ALLOW_PRIVATE, s.DEBUG)"
@@ -238,33 +238,33 @@ class TestEnvironment:
     @pytest.mark.parametrize(
         ("read", "value", "words"),
         [
-            (env.flag, "perhaps", "neither yes nor no"),
+            (env.flag, "perhaps", "not a valid boolean"),
             (lambda name: env.whole(name, 5), "many", "not a number"),
             (lambda name: env.whole(name, 5, minimum=1), "0", "below its minimum"),
             (lambda name: env.seconds(name, 5), "soon", "not a number"),
-            (lambda name: env.rate(name, "1/s"), "lots", "no rate"),
+            (lambda name: env.rate(name, "1/s"), "lots", "not a valid rate"),
             (env.database, "mysql://db/posthub", "not a postgres:// address"),
             (env.database, "", "not set"),
             (env.database, "postgres://me:letters/in@db/posthub", "not a valid address"),
             (env.database, "postgres://me:12/34@db/posthub", "not a valid address"),
             (env.database, "postgres://me:1@2/34@db/posthub", "not a valid address"),
             (env.database, "postgres://me@db:123456/posthub", "not a valid address"),
-            (broker, "redsi://broker:6379/0", "begins with none of"),
-            (broker, "broker:6379", "begins with none of"),
-            (broker, "unix:///run/redis.sock", "begins with none of"),
+            (broker, "redsi://broker:6379/0", "must begin with one of"),
+            (broker, "broker:6379", "must begin with one of"),
+            (broker, "unix:///run/redis.sock", "must begin with one of"),
             (broker, "redis://:letters/in@broker", "not a valid address"),
             (broker, "redis://:12/34@broker", "not a valid address"),
             (broker, "redis://:12#34@broker", "not a valid address"),
             (broker, "redis://:12;34@broker", "not a valid address"),
             (broker, "sentinel://one:26379;two:26379", "not a valid address"),
-            (env.origins, "https://posthub.work/", "no origin"),
-            (env.origins, "https://posthub.work,*", "'*', which is no origin"),
+            (env.origins, "https://posthub.work/", "not a valid origin"),
+            (env.origins, "https://posthub.work,*", "'*', which is not a valid origin"),
             (env.dsn, "https://sentry.example/42", "not a valid DSN"),
             (env.dsn, "https://key@sentry.example:port/42", "not a valid DSN"),
             (env.dsn, "https://key@sentry.example/project", "not a valid DSN"),
         ],
     )
-    def test_mistakes_name_the_variable_and_the_way_out(self, monkeypatch, read, value, words):
+    def test_errors_name_the_variable_and_a_remedy(self, monkeypatch, read, value, words):
         monkeypatch.setenv("MY_NAME", value)
         with pytest.raises(ConfigError) as caught:
             read("MY_NAME")
@@ -273,13 +273,13 @@ class TestEnvironment:
         assert words in problem
         assert hint.startswith("Try: MY_NAME=")
 
-    def test_a_value_and_a_file_at_once(self, monkeypatch):
+    def test_a_value_and_a_file_together_are_refused(self, monkeypatch):
         monkeypatch.setenv("X", "a")
         monkeypatch.setenv("X_FILE", "b")
         with pytest.raises(ConfigError, match="both set"):
             env.text("X")
 
-    def test_a_file_that_is_not_there(self, monkeypatch, tmp_path):
+    def test_a_missing_file_is_reported(self, monkeypatch, tmp_path):
         monkeypatch.setenv("X_FILE", str(tmp_path / "nothing"))
         with pytest.raises(ConfigError, match="cannot be read: No such file"):
             env.text("X")

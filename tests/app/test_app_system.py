@@ -1,4 +1,4 @@
-"""The page «system»: staff only, what Prometheus says, and a clear answer when it says nothing."""
+"""The system page: staff only, with data from Prometheus, and a clear error without it."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ SERIES = {
 
 @pytest.fixture
 def prometheus(settings):
-    """A double that knows the queries of this page, and answers as Prometheus does."""
+    """A mock of Prometheus that answers the queries of this page."""
     answers = {"status": "success"}
 
     class Handler(BaseHTTPRequestHandler):
@@ -55,7 +55,7 @@ def boss(make_user, client_of):
     return client_of(make_user("boss", is_staff=True))
 
 
-def test_staff_see_queues_and_the_proven_backup(boss, prometheus):
+def test_staff_see_queues_and_the_verified_backup(boss, prometheus):
     document = boss.get(PATH).json()
     assert document["queues"] == [
         {"name": "default", "length": 0, "oldest_age_seconds": None, "consumers": None},
@@ -71,24 +71,24 @@ def test_staff_see_queues_and_the_proven_backup(boss, prometheus):
     assert document["grafana_url"] == "https://api.posthub.work/grafana/"
 
 
-def test_a_database_without_a_proof_is_shown_as_such(boss, prometheus):
+def test_a_database_without_a_verified_backup_is_shown(boss, prometheus):
     unproven = boss.get(PATH).json()["backups"][1]
     assert (unproven["database"], unproven["verified_at"], unproven["rto_seconds"]) == ("shop", None, None)
 
 
-def test_customers_and_strangers_are_refused(api, client, prometheus):
+def test_customers_and_anonymous_users_are_refused(api, client, prometheus):
     assert api.get(PATH).status_code == 403
     assert client.get(PATH).status_code == 401
 
 
-def test_without_an_address_it_says_so(boss, settings):
+def test_a_missing_prometheus_address_is_reported(boss, settings):
     settings.PROMETHEUS_URL = ""
     answer = boss.get(PATH)
     assert (answer.status_code, answer.json()["code"]) == (503, "no_prometheus")
 
 
 @pytest.mark.parametrize("broken", ["nobody", "refuses"])
-def test_a_silent_prometheus_is_told_without_its_address(boss, settings, prometheus, broken):
+def test_an_unreachable_prometheus_is_reported_without_its_address(boss, settings, prometheus, broken):
     if broken == "nobody":
         settings.PROMETHEUS_URL = "http://127.0.0.1:1"
     prometheus["status"] = "error"

@@ -1,4 +1,4 @@
-"""What the frontend's tests need beyond Python, and what is said where it is not there."""
+"""What the frontend's tests need in addition to Python, and the messages when it is missing."""
 
 import json
 import os
@@ -19,12 +19,12 @@ from stack.suite.environments import DEMO_PASSWORD
 from stack.web.node import FRONTEND
 
 UNREACHABLE = re.compile("ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|E403|E407|ENETUNREACH")
-# Where the screenshots of the documentation are: FRONTEND_PICTURES=docs/pictures ./ops test tests/frontend
+# The folder of the documentation's screenshots: FRONTEND_PICTURES=docs/pictures ./ops test tests/frontend
 PICTURES = os.environ.get("FRONTEND_PICTURES")
 
 
 def _left_out() -> list[str]:
-    """Files that this machine cannot run; test_frontend_sources.py says why, once."""
+    """Test files that this machine cannot run; test_frontend_sources.py reports the reason."""
     if web.why_not() is not None:
         return [f"test_frontend_{name}.py" for name in ("build", "e2e", "nginx", "unit")]
     return [] if web.find_browser() else ["test_frontend_e2e.py"]
@@ -39,7 +39,7 @@ def packages() -> None:
     try:
         web.modules()
     except OpsError as error:
-        # In CI a registry that is away must not look like tests that passed.
+        # In CI, an unreachable registry must not look like a success.
         if "CI" in os.environ or not UNREACHABLE.search(error.message):
             raise
         pytest.skip(f"npm cannot fetch the frontend's packages; let it reach its registry: {error.message}")
@@ -47,7 +47,7 @@ def packages() -> None:
 
 @pytest.fixture(scope="session")
 def bundle(packages: None) -> Path:
-    """The frontend as it is served."""
+    """The built frontend."""
     return web.build()
 
 
@@ -60,7 +60,7 @@ def browser() -> Path:
 
 @pytest.fixture(scope="session")
 def suite(bundle: Path, browser: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    """Everything, with a backup that has been proven and the demo's users."""
+    """The whole stack, with a verified backup and the demo's users."""
     folder = tmp_path_factory.mktemp("suite")
     suite = Suite(folder, factor=60.0, web=bundle)
     suite.start(after_migrations=lambda: suite.manage("seed_demo", "--users", "2", "--paid", "1"))
@@ -74,7 +74,7 @@ def suite(bundle: Path, browser: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def story(suite: Suite, browser: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What became of every scenario."""
+    """The result of every scenario."""
     assert suite.web is not None
     pictures = ROOT / PICTURES if PICTURES else tmp_path_factory.mktemp("pictures")
     pictures.mkdir(parents=True, exist_ok=True)

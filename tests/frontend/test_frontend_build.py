@@ -1,4 +1,4 @@
-"""The build, and the server before it."""
+"""The build, and the server in front of it."""
 
 import gzip
 import re

@@ -1,4 +1,4 @@
-"""The production image's nginx.conf on a real nginx: only the port and the folders are others."""
+"""The production image's nginx.conf on a real nginx: only the port and the folders differ."""
 
 import os
 import re
@@ -26,9 +26,9 @@ def _adapted(files: Path, folder: Path, port: int) -> str:
     text = text.replace("listen 8080", f"listen 127.0.0.1:{port}").replace(
         "include /etc/nginx/mime.types;", MIME
     )
-    # Folders last: they may lie in /tmp themselves.
+    # Folders last: they may be below /tmp themselves.
     text = text.replace("/tmp/", f"{folder}/").replace("/usr/share/nginx/html", str(files))
-    # The image says this by its USER; here the tests may run as root.
+    # The image sets this with USER; the tests may run as root.
     return f"user root;\n{text}" if os.getuid() == 0 else text
 
 

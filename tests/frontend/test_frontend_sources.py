@@ -1,4 +1,4 @@
-"""What can be said of the frontend without building it; and whether this machine can build it and show it."""
+"""Checks of the frontend without a build, and whether this machine can build and display it."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from stack.web.site import headers
 
 
 def test_node_is_here() -> None:
-    """The one place that says what is missing: without it the other files are not even collected."""
+    """Reports what is missing; the other files are not collected then."""
     reason = web.why_not()
     if reason is not None:
         pytest.skip(f"the web frontend is not tested: {reason}")

@@ -1,4 +1,4 @@
-"""AI providers by name. Which ones exist depends on the keys; the sandbox on the settings allowing it."""
+"""AI providers by name. A provider is available if its key is set; the sandbox, if the settings allow it."""
 
 from ai.providers.base import Embedder, ProviderError, RefusedError, TextProvider, TryLaterError
 from ai.providers.registry import NotConfiguredError, available, embedder, text_provider

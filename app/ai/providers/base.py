@@ -2,7 +2,7 @@ from typing import Protocol
 
 
 class ProviderError(Exception):
-    """A provider did not do what it was asked. `outcome` is the label of the metric."""
+    """A request to a provider failed. `outcome` is the label of the metric."""
 
     def __init__(self, message: str, outcome: str) -> None:
         super().__init__(message)
@@ -10,7 +10,7 @@ class ProviderError(Exception):
 
 
 class TryLaterError(ProviderError):
-    """It may go well another time; `after` seconds if the provider said when."""
+    """A later attempt may succeed, after `after` seconds if the provider said so."""
 
     def __init__(self, message: str, outcome: str, after: float | None = None) -> None:
         super().__init__(message, outcome)
@@ -18,7 +18,7 @@ class TryLaterError(ProviderError):
 
 
 class RefusedError(ProviderError):
-    """Asking again would bring the same answer."""
+    """The provider refuses the request. Another attempt would get the same answer."""
 
 
 class TextProvider(Protocol):

@@ -1,4 +1,4 @@
-"""The one HTTP client of all providers: time-outs, a few quick retries, a metric for every attempt."""
+"""The HTTP client of all providers: time limits, one quick retry, a metric for every attempt."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ LONGEST_PAUSE = 5.0
 
 
 class Client:
-    """Sends JSON, returns what `read` makes of the JSON that comes back."""
+    """Posts JSON and returns what `read` extracts from the JSON in the answer."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Client:
             return answer.json()
         except ValueError as error:
             raise TryLaterError(
-                f"{self._provider} answered something that is no JSON", "invalid_response"
+                f"the answer of {self._provider} is not valid JSON", "invalid_response"
             ) from error
 
     def _check(self, answer: requests.Response) -> None:
@@ -96,7 +96,11 @@ def _retry_after(answer: requests.Response) -> float | None:
 
 
 def dig(content: Any, *path: str | int) -> Any:
-    """A value deep inside an answer, or a RefusedError that says that the answer has another shape."""
+    """A value deep inside an answer.
+
+    Raises:
+        RefusedError: the answer has no such value.
+    """
     for step in path:
         try:
             content = content[step]

@@ -1,4 +1,4 @@
-"""Google Gemini: text by generateContent, embeddings by embedContent."""
+"""Google Gemini: text from generateContent, embeddings from embedContent."""
 
 import math
 from typing import Any
@@ -39,7 +39,7 @@ class Gemini:
         length = math.hypot(*values)
         if len(values) != self._dimensions or not length:
             raise RefusedError(f"gemini sent a vector of {len(values)} dimensions", "invalid_response")
-        # Shortened vectors do not come normalised.
+        # Gemini does not normalise shortened vectors.
         return [value / length for value in values]
 
 
@@ -51,5 +51,5 @@ def _text(answer: Any) -> str:
     text = "".join(part.get("text", "") for part in parts if not part.get("thought")).strip()
     if not text:
         reason = answer["candidates"][0].get("finishReason", "no reason given")
-        raise RefusedError(f"gemini wrote nothing ({reason})", "empty")
+        raise RefusedError(f"gemini returned no text ({reason})", "empty")
     return text

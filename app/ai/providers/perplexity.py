@@ -1,4 +1,4 @@
-"""Perplexity: text by chat completions."""
+"""Perplexity: text from chat completions."""
 
 from typing import Any
 
@@ -26,5 +26,5 @@ class Perplexity:
 def _text(answer: Any) -> str:
     text = str(dig(answer, "choices", 0, "message", "content") or "").strip()
     if not text:
-        raise RefusedError("perplexity wrote nothing", "empty")
+        raise RefusedError("perplexity returned no text", "empty")
     return text

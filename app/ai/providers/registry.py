@@ -8,11 +8,11 @@ from posts.models import EMBEDDING_DIMENSIONS
 
 
 class NotConfiguredError(Exception):
-    """No provider of that name, or none at all."""
+    """No provider with that name is configured, or none at all."""
 
 
 def available() -> list[str]:
-    """Names of the providers that can write, the preferred one first."""
+    """Names of the providers that write text, the preferred one first."""
     found = [
         name
         for name, key in (("gemini", settings.GEMINI_API_KEY), ("perplexity", settings.PERPLEXITY_API_KEY))

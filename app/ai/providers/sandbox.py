@@ -1,4 +1,4 @@
-"""A provider without a network that always writes the same for the same prompt. For development and the demo."""
+"""A provider without a network that returns the same text for the same prompt. For development and the demo."""
 
 import hashlib
 import math
@@ -23,7 +23,7 @@ class Sandbox:
         return f"{dice.choice(OPENINGS)} {prompt.strip()[:200]} {' '.join(dice.sample(TAGS, 2))}"
 
     def embed(self, text: str) -> list[float]:
-        """Texts that share words get vectors that are near each other."""
+        """A vector that is close to those of texts with the same words."""
         self._answer(text)
         total = [0.0] * self._dimensions
         for word in text.lower().split() or [""]:
@@ -38,10 +38,10 @@ class Sandbox:
             time.sleep(self._latency)
         if "[sandbox:reject]" in text:
             AI_REQUESTS.labels(self.name, "rejected").inc()
-            raise RefusedError("the sandbox was asked to refuse", "rejected")
+            raise RefusedError("the prompt asked the sandbox to refuse it", "rejected")
         if "[sandbox:unreachable]" in text:
             AI_REQUESTS.labels(self.name, "timeout").inc()
-            raise TryLaterError("the sandbox was asked not to answer", "timeout")
+            raise TryLaterError("the prompt asked the sandbox not to answer", "timeout")
         AI_REQUESTS.labels(self.name, "success").inc()
         return _dice(text)
 

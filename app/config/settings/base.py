@@ -1,4 +1,4 @@
-"""What every environment shares. Values come from the environment; see docs/app.md for the table."""
+"""Settings that all environments share. docs/app.md lists the environment variables."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ SECRET_KEY = env.text("SECRET_KEY")
 DEBUG = False
 ALLOWED_HOSTS = env.names("ALLOWED_HOSTS")
 
-# The sandbox stands in for AI providers and social networks. Only development allows it.
+# The sandbox replaces AI providers and social networks. Only the development settings allow it.
 SANDBOX_ALLOWED = False
 
 INSTALLED_APPS = [
@@ -79,7 +79,7 @@ DATABASES["default"] |= {
 DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 3)
 
 REDIS_URL = env.address("REDIS_URL", "redis://127.0.0.1:6379/0", redis_url.SCHEMES)
-# The name under which Sentinels know the master, for addresses that begin with sentinel://.
+# The name of the master in Sentinel, for addresses that begin with sentinel://.
 REDIS_SENTINEL_MASTER = env.text("REDIS_SENTINEL_MASTER", "posthub")
 _cache = redis_url.cache(REDIS_URL, REDIS_SENTINEL_MASTER)
 CACHES = {
@@ -88,7 +88,7 @@ CACHES = {
         "LOCATION": _cache["LOCATION"],
         "KEY_PREFIX": "posthub",
         "OPTIONS": {
-            # Without Redis the API serves on, unthrottled; health says what is wrong.
+            # Without Redis the API keeps working, unthrottled; health reports the cause.
             "IGNORE_EXCEPTIONS": True,
             "SOCKET_CONNECT_TIMEOUT": 2,
             "SOCKET_TIMEOUT": 2,
@@ -145,7 +145,7 @@ REST_FRAMEWORK = {
         "ai": env.rate("API_THROTTLE_AI", "60/min"),
         "login": env.rate("API_THROTTLE_LOGIN", "10/min"),
     },
-    # How many proxies add to X-Forwarded-For; 0 takes the address of the connection.
+    # Number of proxies that append to X-Forwarded-For; 0 uses the address of the connection.
     "NUM_PROXIES": env.whole("API_NUM_PROXIES", 0),
     "EXCEPTION_HANDLER": "config.errors.handle",
 }
@@ -167,18 +167,18 @@ SPECTACULAR_SETTINGS = {
 # Celery
 
 CELERY_BROKER_URL = env.address("CELERY_BROKER_URL", REDIS_URL, queues.BROKERS)
-# Nobody reads results: the database says what became of a post or a job.
+# Results are not used: the state of a post or a job is in the database.
 CELERY_RESULT_BACKEND = None
 CELERY_RESULT_EXPIRES = None
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = queues.DEFAULT
 CELERY_TASK_QUEUES = queues.TASK_QUEUES
 CELERY_TASK_ROUTES = queues.TASK_ROUTES
-# A task sent to a queue that no worker has must fail at once, not wait there for ever.
+# A task for a queue that no worker consumes must fail at once instead of waiting forever.
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_TIME_LIMIT = 300
 CELERY_TASK_SOFT_TIME_LIMIT = 270
-# Seconds that a task waits at most for its next attempt; its message is held by a worker meanwhile.
+# Longest wait for the next attempt of a task, in seconds. A worker keeps the message during the wait.
 TASK_LONGEST_BACKOFF = 300
 CELERY_TASK_SEND_SENT_EVENT = True
 CELERY_TASK_PUBLISH_RETRY_POLICY = {
@@ -194,7 +194,7 @@ CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 5.0
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    # Beyond the longest back-off and the time limit after it, so that only the messages of dead workers come again.
+    # Longer than the longest back-off plus the time limit, so that only messages of dead workers are delivered again.
     "visibility_timeout": env.whole(
         "CELERY_VISIBILITY_TIMEOUT", 900, minimum=TASK_LONGEST_BACKOFF + CELERY_TASK_TIME_LIMIT + 1
     ),
@@ -213,9 +213,9 @@ PUBLISH_DUE_INTERVAL = env.whole("PUBLISH_DUE_INTERVAL", 60, minimum=1)
 HOUSEKEEPING_INTERVAL = env.whole("HOUSEKEEPING_INTERVAL", 300, minimum=1)
 PUBLISH_MAX_ATTEMPTS = env.whole("PUBLISH_MAX_ATTEMPTS", 5, minimum=1)
 PUBLISH_BACKOFF = env.seconds("PUBLISH_BACKOFF", 10)
-# Longer than the hard time limit of a publishing task: whoever held the post then is dead.
+# Longer than the hard time limit of a publishing task: the worker that claimed the post is dead by then.
 PUBLISH_STUCK_AFTER = env.seconds("PUBLISH_STUCK_AFTER", 300)
-# When a due post's message is taken for lost and sent again.
+# Seconds after which the message of a due post counts as lost and is sent again.
 PUBLISH_RESEND_AFTER = env.seconds("PUBLISH_RESEND_AFTER", 600)
 WEBHOOK_TIMEOUT = env.seconds("WEBHOOK_TIMEOUT", 15, minimum=0.1)
 WEBHOOK_ALLOW_PRIVATE = False
@@ -235,17 +235,17 @@ AI_TIMEOUT = env.seconds("AI_TIMEOUT", 30, minimum=0.1)
 AI_MAX_ATTEMPTS = env.whole("AI_MAX_ATTEMPTS", 4, minimum=1)
 AI_BACKOFF = env.seconds("AI_BACKOFF", 5)
 AI_STUCK_AFTER = env.seconds("AI_STUCK_AFTER", 600)
-# When the message of a queued job is taken for lost and sent again.
+# Seconds after which the message of a queued job counts as lost and is sent again.
 AI_RESEND_AFTER = env.seconds("AI_RESEND_AFTER", 3600)
 AI_JOB_RETENTION_DAYS = env.whole("AI_JOB_RETENTION_DAYS", 90, minimum=1)
 
 # Metrics, logs, errors
 
-# Where the page «system» asks for queues and backups, and where its link to the graphs leads.
+# The source of queues and backups on the system page, and the target of its link to the graphs.
 PROMETHEUS_URL = env.text("PROMETHEUS_URL")
-# Grafana reads the second name from the same file in production.
+# In production, Grafana reads the second variable from the same file.
 GRAFANA_URL = env.text("GRAFANA_URL", env.text("GF_SERVER_ROOT_URL"))
-PROMETHEUS_EXPORT_MIGRATIONS = False  # monitoring.metrics has it, correct with several processes
+PROMETHEUS_EXPORT_MIGRATIONS = False  # monitoring.scrape exports it, correctly with several processes
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -267,7 +267,7 @@ LOGGING = {
     "loggers": {
         "django": {"handlers": [], "propagate": True},
         "django.server": {"handlers": [], "propagate": True},
-        # The request line of monitoring.middleware says it already.
+        # monitoring.middleware logs the request already.
         "django.request": {"level": "ERROR"},
         "gunicorn.error": {"handlers": [], "propagate": True},
     },

@@ -1,4 +1,4 @@
-"""For a developer's machine and the demo: the sandbox is allowed, a webhook may be on this machine."""
+"""For a developer's machine and the demo: the sandbox is allowed, and webhooks may be on this machine."""
 
 from config import env
 from config.settings.base import *  # noqa: F403
@@ -13,5 +13,5 @@ WEBHOOK_ALLOW_HTTP = True
 
 SENTRY_ENVIRONMENT = env.text("SENTRY_ENVIRONMENT", "development")
 WHITENOISE_USE_FINDERS = True
-# Whatever finders find is served; there is no collected folder to warn about.
+# Static files are served from their sources; a missing collected folder is no reason for a warning.
 WHITENOISE_AUTOREFRESH = True

@@ -1,4 +1,4 @@
-"""What production refuses. All that is wrong is told at once, so that one repair is enough."""
+"""Settings that production refuses. All problems are reported at once."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ PLACEHOLDERS = (
     "production-secret",
     "your-secret",
     "replace",
-    # The Dockerfile had such a key, which everybody can read in its history.
+    # The Dockerfile once contained this key, and its history is public.
     "only-while-the-image-is-built",
 )
 
@@ -23,10 +23,10 @@ def problems(*, secret_key: str, debug: bool, hosts: Sequence[str], missing: Seq
     found = [f"{name} is not set" for name in missing]
     found += _secret_key(secret_key)
     if debug:
-        found.append("DEBUG is on")
+        found.append("DEBUG is true")
     if not hosts:
         found.append("ALLOWED_HOSTS is empty")
-    found += [f"ALLOWED_HOSTS has the wild card {host!r}" for host in hosts if "*" in host or host == "."]
+    found += [f"ALLOWED_HOSTS contains the wildcard {host!r}" for host in hosts if "*" in host or host == "."]
     return found
 
 
@@ -36,7 +36,7 @@ def _secret_key(key: str) -> list[str]:
     if key.lower().startswith(PLACEHOLDERS):
         return ["SECRET_KEY is a placeholder"]
     if len(key) < MINIMUM_LENGTH or len(set(key)) < MINIMUM_VARIETY:
-        return [f"SECRET_KEY is too weak (needs {MINIMUM_LENGTH} characters, not all alike)"]
+        return [f"SECRET_KEY is too weak (needs {MINIMUM_LENGTH} characters, not all the same)"]
     return []
 
 
@@ -45,6 +45,6 @@ def require_safe(*, secret_key: str, debug: bool, hosts: Sequence[str], missing:
     if found:
         raise ConfigError(
             "production settings refuse to start: " + "; ".join(found),
-            "repair .env.production; a key: "
-            "python -c 'import secrets; print(secrets.token_urlsafe(50))', hosts: ALLOWED_HOSTS=api.posthub.work",
+            "correct .env.production; ALLOWED_HOSTS=api.posthub.work, and a key from "
+            "python -c 'import secrets; print(secrets.token_urlsafe(50))'",
         )

@@ -1,4 +1,4 @@
-"""For posthub.work. Refuses to start rather than run open to the world."""
+"""For posthub.work. Refuses to start with an unsafe configuration."""
 
 from config import env
 from config.settings import guard
@@ -17,11 +17,11 @@ SANDBOX_ALLOWED = False
 WEBHOOK_ALLOW_PRIVATE = env.flag("WEBHOOK_ALLOW_PRIVATE")
 WEBHOOK_ALLOW_HTTP = env.flag("WEBHOOK_ALLOW_HTTP")
 
-# Caddy ends TLS and adds one entry to X-Forwarded-For.
+# Caddy terminates TLS and appends one entry to X-Forwarded-For.
 REST_FRAMEWORK["NUM_PROXIES"] = env.whole("API_NUM_PROXIES", 1)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", default=True)
-# Probes and Prometheus come over the inner network, without TLS.
+# Probes and Prometheus use the internal network, without TLS.
 SECURE_REDIRECT_EXEMPT = [r"^metrics$", r"^health/$", r"^api/v1/health/$"]
 SECURE_HSTS_SECONDS = env.whole("SECURE_HSTS_SECONDS", 31_536_000)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True

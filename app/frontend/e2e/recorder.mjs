@@ -1,4 +1,4 @@
-// What the browser said and asked for, in every scenario.
+// Records the console messages and requests of every scenario.
 
 export class Recorder {
   #base;
@@ -20,7 +20,7 @@ export class Recorder {
     });
   }
 
-  /** Chromium writes every answer of 4xx and 5xx to the console; where a scenario asks for one, that is no complaint. */
+  /** Chromium logs every 4xx and 5xx response; where a scenario expects one, it is not an error. */
   #complain(scenario, text) {
     const network = /^Failed to load resource/.test(text);
     this.#complaints.push({ scenario, text, network });

@@ -1,4 +1,4 @@
-// The frontend in a real Chromium against the real stack. Prints one JSON document: what each scenario came to.
+// The frontend in a real Chromium against the real stack. Prints one JSON document with the result of each scenario.
 //
 //   BASE_URL=http://127.0.0.1:8080 BROWSER=/usr/bin/chromium PASSWORD=… node e2e/run.mjs
 //
@@ -42,7 +42,7 @@ for (const [name, scenario] of Object.entries(scenarios)) {
     error = `${thrown.stack ?? thrown}\n--- page ---\n${await page.locator('body').innerText().catch(() => '')}`;
   }
   results.push({ name, ok: error === null, seconds: (Date.now() - began) / 1000, error, facts });
-  // Whatever is still being answered by a scenario goes down with its page.
+  // Requests in progress end with the page of their scenario.
   for (const one of context.pages()) await one.unrouteAll({ behavior: 'ignoreErrors' });
   await context.close();
 }

@@ -1,13 +1,13 @@
-// What people do, in the order in which they do it: later scenarios find what earlier ones left.
+// What users do. The scenarios run in this order, and later ones use the data of earlier ones.
 import assert from 'node:assert/strict';
 
 import {
   badge, eventually, fileWith, firstLoad, focused, gate, heading, inMinutes, notice, picture, questions, readable, remember,
-  scheduleFor, signIn, signInAnew, usable, write,
+  scheduleFor, signIn, signInAgain, usable, write,
 } from './steps.mjs';
 
 export const scenarios = {
-  async 'a stranger is led to the door'({ page, pictures }) {
+  async 'a visitor who is not signed in is sent to the sign-in page'({ page, pictures }) {
     const bytes = await firstLoad(page, async () => {
       await page.goto('/posts?view=calendar');
       await heading(page, 'Sign in');
@@ -19,7 +19,7 @@ export const scenarios = {
     return { firstLoad: bytes };
   },
 
-  async 'a wrong password is told and nothing is lost'({ page, customer }) {
+  async 'a wrong password is reported and the form keeps its values'({ page, customer }) {
     await page.goto('/sign-in');
     await page.getByRole('button', { name: 'Sign in' }).click();
     await page.getByText('This must be filled in.').waitFor();
@@ -30,7 +30,7 @@ export const scenarios = {
     await eventually(async () => assert.equal(await page.getByLabel('User name').inputValue(), customer));
   },
 
-  async 'signing in by keyboard leads to the page that was wanted'({ page, customer, password }) {
+  async 'signing in by keyboard leads to the requested page'({ page, customer, password }) {
     await page.goto('/account');
     await heading(page, 'Sign in');
     await page.getByLabel('User name').focus();
@@ -63,7 +63,7 @@ export const scenarios = {
     await page.getByRole('heading', { name: 'No channel yet' }).waitFor();
   },
 
-  async 'who comes back signed in loads as little'({ page, other, password }) {
+  async 'a returning user loads as little'({ page, other, password }) {
     const bytes = await firstLoad(page, async () => {
       await signIn(page, other, password);
       await page.getByRole('heading', { name: 'No channel yet' }).waitFor();
@@ -71,7 +71,7 @@ export const scenarios = {
     return { firstLoad: bytes };
   },
 
-  async 'channels are made, refused, changed and deleted'({ page, customer, password, pictures }) {
+  async 'channels are created, rejected, changed and deleted'({ page, customer, password, pictures }) {
     await signIn(page, customer, password);
     await page.getByRole('link', { name: 'Channels' }).click();
     await heading(page, 'Channels');
@@ -85,15 +85,15 @@ export const scenarios = {
     await page.keyboard.press('Escape');
     await page.getByLabel('Address').fill('no address');
     await page.getByRole('button', { name: 'Save' }).click();
-    await page.getByText('You have a channel of this name already.').waitFor();
-    await page.getByText('This is no web address.').waitFor();
+    await page.getByText('You already have a channel with this name.').waitFor();
+    await page.getByText('This is not a valid web address.').waitFor();
     await focused(page, 'channel-name');
     await picture(page, pictures, 'channels');
     await usable(page);
     await page.getByLabel('Name', { exact: true }).fill('Garden shop');
     await page.getByLabel('Address').fill('https://shop.example.com/posts');
     await page.getByRole('button', { name: 'Save' }).click();
-    await notice(page, '“Garden shop” is saved.');
+    await notice(page, '“Garden shop” has been saved.');
     await eventually(async () => assert.equal(await page.evaluate(() => document.activeElement?.textContent), 'Add a channel'));
     await page.getByRole('button', { name: 'Change Garden shop' }).click();
     await page.getByLabel('Kind').selectOption('sandbox');
@@ -113,7 +113,7 @@ export const scenarios = {
     await page.getByLabel('What is the post about?').fill('spring bulbs are in');
     const seen = page.locator('.job [role=status] strong');
     await page.getByRole('button', { name: 'Write a caption' }).click();
-    await seen.getByText(/Waiting in the queue|Being written/).waitFor();
+    await seen.getByText(/Waiting in the queue|Writing/).waitFor();
     await page.locator('.result').waitFor();
     await seen.getByText('Ready', { exact: true }).waitFor();
     const caption = await page.locator('.result blockquote').innerText();
@@ -131,37 +131,37 @@ export const scenarios = {
     await page.locator('.post[data-status=draft]', { hasText: 'spring bulbs' }).waitFor();
   },
 
-  async 'a caption that does not come can be cancelled, and a refused one says why'({ page, customer, password }) {
+  async 'a caption that takes long can be cancelled, and a refused one gives the reason'({ page, customer, password }) {
     await signIn(page, customer, password);
     await write(page, '');
     await page.getByLabel('What is the post about?').fill('[sandbox:unreachable] too slow');
     await page.getByRole('button', { name: 'Write a caption' }).click();
-    await page.getByText('it is asked again').waitFor();
+    await page.getByText('trying again').waitFor();
     await page.getByRole('button', { name: 'Cancel', exact: true }).click();
     await page.locator('.job').getByText('Cancelled').waitFor();
     await page.getByLabel('What is the post about?').fill('[sandbox:reject] rude words');
     await page.getByRole('button', { name: 'Write a caption' }).click();
-    await page.getByText('No caption came').waitFor();
-    await page.getByText('the sandbox was asked to refuse').waitFor();
+    await page.getByText('The caption failed').waitFor();
+    await page.getByText('the prompt asked the sandbox to refuse it').waitFor();
   },
 
-  async 'a scheduled post is published by the worker while one looks'({ page, customer, password }) {
+  async 'a scheduled post is published while the page is open'({ page, customer, password }) {
     await signIn(page, customer, password);
     await write(page, 'Opening hours change on Monday');
     await page.getByLabel('Time').fill('2020-01-01T10:00');
     await page.getByRole('button', { name: 'Schedule' }).click();
-    await page.getByText('This time is past.').waitFor();
-    // Up to an hour late means at once; it is beat that finds it due, and a worker that publishes it.
+    await page.getByText('This time is in the past.').waitFor();
+    // A time up to an hour in the past means at once: beat finds the post due, and a worker publishes it.
     await page.getByLabel('Time').fill(inMinutes(-1));
     await page.getByRole('button', { name: 'Schedule' }).click();
     await notice(page, 'Scheduled for');
     await badge(page, 'Published');
     await page.getByText('sandbox-').waitFor();
-    await page.getByText('A post in this state cannot be changed.').waitFor();
+    await page.getByText('A post with this status cannot be changed.').waitFor();
     await usable(page);
   },
 
-  async 'the list shows a post going out without being asked'({ page, context, customer, password, pictures }) {
+  async 'the list updates itself when a post is published'({ page, context, customer, password, pictures }) {
     await signIn(page, customer, password);
     await write(page, 'Free seeds with every order over 500 Kč');
     await page.getByLabel('Time').fill(inMinutes(60 * 26));
@@ -178,7 +178,7 @@ export const scenarios = {
     await page.goto(address);
     await page.getByRole('button', { name: 'Publish now' }).click();
     await badge(page, 'Published');
-    // A hidden page asks nothing; the one that is looked at does, and tells the screen reader.
+    // A hidden page does not poll; the visible one does, and announces the change.
     await second.bringToFront();
     await row.locator('.badge', { hasText: 'Published' }).waitFor({ timeout: 30_000 });
     await notice(second, 'is now: Published');
@@ -196,19 +196,19 @@ export const scenarios = {
     await picture(second, pictures, 'posts');
   },
 
-  async 'a failed post says why, and is repaired and sent again'({ page, customer, password }) {
+  async 'a failed post gives the reason, and is corrected and sent again'({ page, customer, password }) {
     await signIn(page, customer, password);
     await page.goto('/account');
     const asked = questions(page);
     await page.goto('/posts?status=failed');
     const row = page.locator('.post', { hasText: 'does not take' });
-    await row.getByText('the sandbox was asked to reject this post').waitFor();
-    // From the first question on, and not only when it is asked again.
+    await row.getByText('the post asked the sandbox to reject it').waitFor();
+    // From the first request on, not only when polling.
     assert.deepEqual(asked.filter((query) => query.get('status') !== 'failed'), []);
     assert.deepEqual([...new Set(await page.locator('.post .badge').allInnerTexts())], ['Failed']);
     await row.getByRole('button', { name: /^Retry/ }).click();
-    // It is no longer a failed one for a moment, and then again.
-    await row.getByText('the sandbox was asked to reject this post').waitFor();
+    // It leaves the list for a moment, and then fails again.
+    await row.getByText('the post asked the sandbox to reject it').waitFor();
     await row.getByRole('link').click();
     await page.getByLabel('Text', { exact: true }).fill('A post that the network takes');
     await page.getByRole('button', { name: 'Retry' }).click();
@@ -242,7 +242,7 @@ export const scenarios = {
     await eventually(async () => assert.match(await page.getByLabel('Time').inputValue(), /-15T09:00$/));
   },
 
-  async 'what is not saved is not lost by leaving'({ page, customer, password }) {
+  async 'leaving a page with unsaved text asks first'({ page, customer, password }) {
     await signIn(page, customer, password);
     await write(page, 'half a thought');
     await page.getByRole('link', { name: 'Channels' }).click();
@@ -254,7 +254,7 @@ export const scenarios = {
     await heading(page, 'Channels');
   },
 
-  async 'what is refused is told, and nothing that was written is lost'({ page, customer, password }) {
+  async 'a rejected request is reported, and the text is kept'({ page, customer, password }) {
     await signIn(page, customer, password);
     await write(page, 'A sale that the customer believes to be planned');
     await page.getByLabel('What is the post about?').fill('[sandbox:unreachable] a sale');
@@ -264,7 +264,7 @@ export const scenarios = {
     await page.getByLabel('Time').fill(time);
     await page.route('**/schedule/', (route) => route.fulfill({ status: 503, body: '{}' }));
     await page.getByRole('button', { name: 'Schedule' }).click();
-    await page.locator('.form-error', { hasText: 'The service is not available now.' }).waitFor();
+    await page.locator('.form-error', { hasText: 'The service is temporarily unavailable.' }).waitFor();
     await page.waitForURL(/\/posts\/[0-9a-f-]{36}$/);
     await badge(page, 'Draft');
     await eventually(async () => assert.equal(await page.getByLabel('Time').inputValue(), time));
@@ -297,11 +297,11 @@ export const scenarios = {
     await text.fill('');
     await page.getByRole('button', { name: 'Delete' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
-    await notice(page, 'The post is deleted.');
+    await notice(page, 'The post has been deleted.');
     await heading(page, 'Posts');
   },
 
-  async 'what was saved without an answer is not saved twice'({ page, customer, password }) {
+  async 'a save without an answer is not repeated'({ page, customer, password }) {
     await signIn(page, customer, password);
     await write(page, 'Once only, please');
     await page.route('**/api/v1/posts/', async (route) => {
@@ -318,7 +318,7 @@ export const scenarios = {
     assert.equal(await page.locator('.post', { hasText: 'Once only' }).count(), 1);
   },
 
-  async 'what is written while the post goes out is shown'({ page, context, customer, password }) {
+  async 'text written during publishing is shown'({ page, context, customer, password }) {
     await signIn(page, customer, password);
     await write(page, 'The text that goes out');
     await page.getByRole('button', { name: 'Save draft' }).click();
@@ -337,7 +337,7 @@ export const scenarios = {
     await second.getByRole('dialog').getByText('Leave without saving?').waitFor();
   },
 
-  async 'a screen that does not load is told, and loaded with the page of now'({ page, context, customer, password }) {
+  async 'a screen that does not load is reported, and loaded with the current version'({ page, context, customer, password }) {
     await signIn(page, customer, password);
     const file = await eventually(() => fileWith(page, 'channel-url'), 15_000);
     let gone = true;
@@ -358,7 +358,7 @@ export const scenarios = {
     assert.match(page.url(), /\/channels$/);
   },
 
-  async 'a start that takes long says so'({ page, customer, password }) {
+  async 'a slow start shows that it is loading'({ page, customer, password }) {
     await signIn(page, customer, password);
     const answer = gate();
     await page.route('**/api/v1/me/', async (route) => {
@@ -372,12 +372,12 @@ export const scenarios = {
     await page.locator('.arriving').waitFor({ state: 'detached' });
   },
 
-  async 'offline is said, and ends by itself'({ page, context, customer, password, pictures }) {
+  async 'being offline is shown until the connection returns'({ page, context, customer, password, pictures }) {
     await signIn(page, customer, password);
     await page.locator('.post').first().waitFor();
     await context.setOffline(true);
     await page.getByText('You are offline.').waitFor();
-    await page.getByLabel('State').selectOption('draft');
+    await page.getByLabel('Status', { exact: true }).selectOption('draft');
     await page.getByRole('heading', { name: 'That did not work' }).waitFor();
     await picture(page, pictures, 'offline');
     await context.setOffline(false);
@@ -385,21 +385,21 @@ export const scenarios = {
     await page.getByText('You are offline.').waitFor({ state: 'hidden' });
   },
 
-  async 'an API that is away is told, and found again'({ page, customer, password }) {
+  async 'an unavailable API is reported until it answers again'({ page, customer, password }) {
     await signIn(page, customer, password);
     await page.route('**/api/v1/**', (route) => route.fulfill({ status: 502, body: '<html>' }));
     await page.goto('/posts');
     await page.getByRole('heading', { name: 'That did not work' }).waitFor();
-    await page.getByText('The service is not available now.').waitFor();
+    await page.getByText('The service is temporarily unavailable.').waitFor();
     await page.unroute('**/api/v1/**');
     await page.getByRole('button', { name: 'Try again' }).click();
     await page.locator('.post').first().waitFor();
     await page.route('**/api/v1/me/', (route) => route.fulfill({ status: 502, body: '<html>' }));
     await page.goto('/account');
-    await page.getByText('The service is not available now.').waitFor();
+    await page.getByText('The service is temporarily unavailable.').waitFor();
     await page.getByRole('button', { name: 'Try again' }).waitFor();
     await page.unroute('**/api/v1/me/');
-    // By itself, if not by the button.
+    // Automatically, if not through the button.
     await page.getByText(customer, { exact: true }).waitFor();
     await page.goto('/posts');
     await page.locator('.post').first().waitFor();
@@ -409,7 +409,7 @@ export const scenarios = {
     await eventually(async () => assert.ok((await page.locator('.post').count()) > 0));
   },
 
-  async 'a session that ended leads to the door and back'({ page, context, customer, password }) {
+  async 'an expired session leads to the sign-in page and back'({ page, context, customer, password }) {
     await signIn(page, customer, password);
     await page.goto('/channels');
     await page.getByRole('heading', { name: 'Garden shop' }).waitFor();
@@ -422,7 +422,7 @@ export const scenarios = {
     await heading(page, 'Channels');
   },
 
-  async 'a session that ended while one wrote loses no word'({ page, context, customer, password }) {
+  async 'an expired session loses no text'({ page, context, customer, password }) {
     await signIn(page, customer, password);
     await write(page, 'a long and precious text');
     await page.getByLabel('Channel').selectOption('Garden shop');
@@ -434,15 +434,15 @@ export const scenarios = {
     await page.getByLabel('Password').fill(password);
     await page.getByRole('button', { name: 'Sign in' }).click();
     await heading(page, 'New post');
-    await notice(page, 'What you had written is here again.');
+    await notice(page, 'Your text has been restored.');
     await eventually(async () => assert.equal(await page.getByLabel('Text', { exact: true }).inputValue(), 'a long and precious text'));
     await eventually(async () => assert.equal(await page.locator('#channel option:checked').innerText(), 'Garden shop'));
     await page.getByRole('button', { name: 'Save draft' }).click();
     await badge(page, 'Draft');
   },
 
-  async 'the next person at the same tab sees nothing of the one before'({ page, customer, other, password }) {
-    await signInAnew(page, customer, password);
+  async 'the next user of a tab sees nothing of the previous one'({ page, customer, other, password }) {
+    await signInAgain(page, customer, password);
     await page.locator('#filter-channel option', { hasText: 'Garden shop' }).waitFor({ state: 'attached' });
     await page.getByRole('link', { name: 'Account' }).click();
     await page.getByRole('button', { name: 'Sign out' }).click();
@@ -492,8 +492,8 @@ export const scenarios = {
   },
 
   async 'language and colours are chosen and kept'({ page, customer, password, pictures }) {
-    // Signing out ends the session for good: not the one that the other scenarios share.
-    await signInAnew(page, customer, password);
+    // Signing out ends the session, so this scenario does not use the shared one.
+    await signInAgain(page, customer, password);
     await page.getByRole('link', { name: 'Account' }).click();
     await page.getByLabel('Dark').check();
     await picture(page, pictures, 'account');
@@ -510,9 +510,9 @@ export const scenarios = {
     await heading(page, 'Přihlášení');
   },
 
-  async 'the page of the staff shows queues and the proven backup'({ page, staff, password, pictures }) {
+  async 'the system page shows queues and the verified backup'({ page, staff, password, pictures }) {
     await signIn(page, staff, password);
-    // There is no Grafana beside these tests; where it is stands in the app's settings.
+    // The tests run without Grafana; its address comes from the app's settings.
     await page.route('**/api/v1/system/', async (route) => {
       const answer = await route.fetch();
       await route.fulfill({ response: answer, json: { ...(await answer.json()), grafana_url: 'https://grafana.example.com/' } });
@@ -533,7 +533,7 @@ export const scenarios = {
     await picture(page, pictures, 'system');
   },
 
-  async 'customers do not see the page of the staff'({ page, customer, password }) {
+  async 'customers do not see the system page'({ page, customer, password }) {
     await signIn(page, customer, password);
     await eventually(async () => assert.equal(await page.getByRole('link', { name: 'System' }).count(), 0));
     await page.goto('/system');
@@ -542,7 +542,7 @@ export const scenarios = {
     await heading(page, 'Not found');
   },
 
-  async 'a page that is no more leads to the first one'({ page, customer, password }) {
+  async 'a page of the list that no longer exists leads to the first one'({ page, customer, password }) {
     await signIn(page, customer, password);
     await page.goto('/posts?page=99');
     await page.locator('.post').first().waitFor();

@@ -1,13 +1,13 @@
-// What several scenarios do.
+// Steps that several scenarios share.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 
 const sessions = new Map();
 
-/** As a person who has been here before: the API allows ten sign-ins a minute, which is as many as all scenarios need. */
+/** Reuses the session of an earlier scenario, because the API allows ten sign-ins a minute. */
 export async function signIn(page, name, password) {
   if (!sessions.has(name)) {
-    await signInAnew(page, name, password);
+    await signInAgain(page, name, password);
     await remember(page, name);
   } else {
     await page.context().addCookies(sessions.get(name));
@@ -20,7 +20,7 @@ export async function remember(page, name) {
   sessions.set(name, await page.context().cookies());
 }
 
-export async function signInAnew(page, name, password) {
+export async function signInAgain(page, name, password) {
   await page.goto('/sign-in');
   await page.getByLabel('User name').fill(name);
   await page.getByLabel('Password').fill(password);
@@ -32,7 +32,7 @@ export async function heading(page, name) {
   await page.getByRole('heading', { level: 1, name, exact: true }).waitFor();
 }
 
-/** The page follows within a moment of what was done to it: try until it holds. */
+/** The page reacts after a moment: repeat the check until it passes. */
 export async function eventually(check, milliseconds = 5_000) {
   const end = Date.now() + milliseconds;
   for (;;) {
@@ -45,14 +45,14 @@ export async function eventually(check, milliseconds = 5_000) {
   }
 }
 
-/** Something that waits until it is let go on. */
+/** A promise with a function that resolves it. */
 export function gate() {
   let open;
   const opened = new Promise((resolve) => (open = resolve));
   return { opened, open };
 }
 
-/** What the list of posts is asked from now on. */
+/** The queries for the list of posts from now on. */
 export function questions(page) {
   const asked = [];
   page.on('request', (request) => {
@@ -62,7 +62,7 @@ export function questions(page) {
   return asked;
 }
 
-/** Bytes of all answers until there is peace, as they came over the wire. */
+/** Transferred bytes of all responses until the network is idle. */
 export async function firstLoad(page, action) {
   const sizes = [];
   page.on('response', (answer) => sizes.push(answer.request().sizes().then((size) => size.responseBodySize)));
@@ -71,7 +71,7 @@ export async function firstLoad(page, action) {
   return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
 }
 
-/** The address of the script that has a text, as soon as the page has loaded it. */
+/** The address of the loaded script that contains a text. */
 export async function fileWith(page, text) {
   return page.evaluate(async (wanted) => {
     for (const { name } of performance.getEntriesByType('resource')) {
@@ -85,7 +85,7 @@ export async function focused(page, id) {
   await eventually(async () => assert.equal(await page.evaluate(() => document.activeElement?.id), id));
 }
 
-/** By the API, in the session of the page. */
+/** Uses the API in the session of the page. */
 export async function scheduleFor(page, text, time) {
   await page.evaluate(async ([words, when]) => {
     const send = async (path, body) => {
@@ -101,7 +101,7 @@ export async function scheduleFor(page, text, time) {
   }, [text, time.toISOString()]);
 }
 
-/** A message of the notice board. */
+/** Waits for a message on the notice board. */
 export async function notice(page, text) {
   await page.locator('.notice', { hasText: text }).first().waitFor();
 }
@@ -117,7 +117,7 @@ export async function write(page, text) {
   await page.getByLabel('Text', { exact: true }).fill(text);
 }
 
-/** A local time for the field, minutes from now. */
+/** The local time in a number of minutes, as the field expects it. */
 export function inMinutes(minutes) {
   const parts = new Intl.DateTimeFormat('sv-SE', {
     timeZone: 'Europe/Prague', dateStyle: 'short', timeStyle: 'short',
@@ -131,7 +131,7 @@ export async function picture(page, folder, name, { fullPage = false } = {}) {
   await page.screenshot({ path: join(folder, `${name}.png`), animations: 'disabled', fullPage });
 }
 
-/** What a person with a keyboard, a screen reader or a small screen would stumble over. */
+/** Checks for obstacles to users of a keyboard, a screen reader or a small screen. */
 export async function usable(page) {
   const faults = await page.evaluate(() => {
     const found = [];
@@ -155,7 +155,7 @@ export async function usable(page) {
   assert.deepEqual(faults, [], await page.url());
 }
 
-/** Contrast of every text that is seen, by the formula of WCAG 2; at least 4.5. */
+/** Checks that every visible text has a contrast of at least 4.5 (formula of WCAG 2). */
 export async function readable(page) {
   const faults = await page.evaluate(() => {
     const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });

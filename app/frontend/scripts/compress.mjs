@@ -1,4 +1,4 @@
-// Beside every text file of the build its gzip: the web server sends that, and never compresses the same file twice.
+// Writes a gzip file next to every text file of the build, so that the web server never compresses a file twice.
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

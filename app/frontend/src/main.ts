@@ -17,7 +17,7 @@ bootstrapApplication(Root, {
       routes,
       withComponentInputBinding(),
       withInMemoryScrolling({ scrollPositionRestoration: 'enabled' }),
-      // All of it is small: so each screen is there when the network is not.
+      // The screens are small, so all of them are loaded in advance and work offline.
       withPreloading(PreloadAllModules),
       withNavigationErrorHandler((failure) => inject(Arrival).failed(failure)),
       withRouterConfig({ resolveNavigationPromiseOnError: true }),

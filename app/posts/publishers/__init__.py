@@ -1,4 +1,4 @@
-"""Where posts go: the customer's webhook, or the sandbox where settings allow it."""
+"""Destinations of posts: the customer's webhook, or the sandbox if the settings allow it."""
 
 from posts.publishers.base import Publisher, RejectedError, UnreachableError
 from posts.publishers.choose import publisher_for

@@ -4,13 +4,18 @@ from posts.models import Post
 
 
 class RejectedError(Exception):
-    """The other side will not take this post, now or later."""
+    """The receiver rejects this post, and would reject it again."""
 
 
 class UnreachableError(Exception):
-    """The other side did not answer well; another attempt may succeed."""
+    """The receiver could not be reached or failed. Another attempt may succeed."""
 
 
 class Publisher(Protocol):
     def publish(self, post: Post) -> str:
-        """Hand the post over and return the other side's name for it."""
+        """Deliver the post and return the receiver's id for it.
+
+        Raises:
+            RejectedError: the receiver rejects the post for good.
+            UnreachableError: another attempt may succeed.
+        """

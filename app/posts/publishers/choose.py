@@ -17,4 +17,4 @@ def publisher_for(channel: Channel) -> Publisher:
         )
     if settings.SANDBOX_ALLOWED:
         return SandboxPublisher(latency=settings.SANDBOX_LATENCY)
-    raise RejectedError("the sandbox publisher is not available here")
+    raise RejectedError("the sandbox publisher is only available in development")

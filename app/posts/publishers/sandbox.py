@@ -1,4 +1,4 @@
-"""Stands in for a social network, for development and the demo. The text may ask for a failure."""
+"""Replaces a social network in development and in the demo. The text of a post may request a failure."""
 
 import hashlib
 import time
@@ -14,7 +14,7 @@ class SandboxPublisher:
     def publish(self, post: Post) -> str:
         time.sleep(self._latency)
         if "[sandbox:reject]" in post.text:
-            raise RejectedError("the sandbox was asked to reject this post")
+            raise RejectedError("the post asked the sandbox to reject it")
         if "[sandbox:unreachable]" in post.text:
-            raise UnreachableError("the sandbox was asked not to answer")
+            raise UnreachableError("the post asked the sandbox not to answer")
         return "sandbox-" + hashlib.sha256(str(post.pk).encode()).hexdigest()[:16]

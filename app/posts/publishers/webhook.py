@@ -1,4 +1,4 @@
-"""POST to the customer's webhook, signed, with a key by which the receiver recognises a second delivery."""
+"""Posts to the customer's webhook, signed, with a key by which the receiver recognises a second delivery."""
 
 import hashlib
 import hmac
@@ -35,7 +35,7 @@ class WebhookPublisher:
 
     def _session(self) -> requests.Session:
         session = requests.Session()
-        # No proxy, no .netrc: neither may stand between the check of the address and the connection.
+        # No proxy and no .netrc: the address that was checked must be the one that is connected to.
         session.trust_env = False
         adapter = GuardedAdapter(allow_private=self._allow_private)
         session.mount("https://", adapter)
@@ -55,7 +55,7 @@ class WebhookPublisher:
             ) as answer:
                 return self._outcome(answer, post)
         except ForbiddenAddressError as error:
-            raise RejectedError("the webhook's address is not a public one") from error
+            raise RejectedError("the webhook's address is not public") from error
         except requests.RequestException as error:
             raise self._meaning(error) from error
 

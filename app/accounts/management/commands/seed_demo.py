@@ -1,4 +1,4 @@
-"""Users, tokens and channels for a demo. May run any number of times; never in production."""
+"""Users, tokens and channels for a demo. Safe to run again; refused in production."""
 
 import json
 import os
@@ -18,15 +18,19 @@ class Command(BaseCommand):
     help = "Create demo users with tokens and channels (development settings only)."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--users", type=int, default=3, help="how many (default 3)")
-        parser.add_argument("--paid", type=int, default=1, help="how many of them pay (default 1)")
-        parser.add_argument("--webhook-url", default="", help="publish there instead of to the sandbox")
+        parser.add_argument("--users", type=int, default=3, help="number of users (default 3)")
+        parser.add_argument(
+            "--paid", type=int, default=1, help="number of users on the paid plan (default 1)"
+        )
+        parser.add_argument(
+            "--webhook-url", default="", help="publish to this address instead of the sandbox"
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.SANDBOX_ALLOWED:
             self.stderr.write(
-                "Error: these settings refuse demo data\nTry: DJANGO_SETTINGS_MODULE=config.settings.development"
+                "Error: demo data is refused by these settings\nTry: DJANGO_SETTINGS_MODULE=config.settings.development"
             )
             raise SystemExit(2)
         users = [
@@ -62,7 +66,7 @@ class Command(BaseCommand):
         return {"username": user.username, "plan": user.plan, "token": key.key, "channel": str(channel.pk)}
 
     def _staff(self) -> None:
-        """Someone for the admin, if there is a password for them."""
+        """Create a staff user for the admin, if DEMO_PASSWORD is set."""
         if os.environ.get("DEMO_PASSWORD"):
             user, _ = User.objects.update_or_create(
                 username="demo-staff", defaults={"is_staff": True, "is_superuser": True}

@@ -21,7 +21,7 @@ import { Loading, ProblemView } from './ui/states';
     @if (!arrival.done()) {
       <div class="content arriving">
         @if (arrival.problem(); as problem) {
-          <ph-problem [problem]="problem" (retry)="arrival.loadAnew()" />
+          <ph-problem [problem]="problem" (retry)="arrival.reload()" />
         } @else {
           <ph-loading />
         }

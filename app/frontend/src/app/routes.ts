@@ -5,7 +5,7 @@ import { askBeforeLeaving } from './core/leaving';
 import { signedIn, signedOut, staff } from './core/guards';
 import type { Key } from './core/texts-en';
 
-/** A screen's files come when it is wanted, or don't. */
+/** Loads a screen when it is needed, and reports a failure. */
 const screen =
   <T>(load: () => Promise<T>) =>
   (): Promise<T> =>

@@ -1,9 +1,9 @@
-/** Why a request did not do what it should: what kind of reason, and the API's words where it has some. */
+/** Why a request failed: the kind of reason, and the API's own text if there is one. */
 
 export type Kind =
-  | 'offline' // nobody answered
-  | 'slow' // nobody answered in time
-  | 'unsure' // nobody answered in time, so that nobody knows whether it was done
+  | 'offline' // no answer
+  | 'slow' // no answer in time
+  | 'unsure' // no answer in time, so the change may or may not have been made
   | 'unloaded' // a part of the page itself did not come
   | 'signedOut'
   | 'forbidden'
@@ -21,7 +21,7 @@ const KINDS: Readonly<Record<number, Kind>> = {
   404: 'missing',
   409: 'conflict',
   429: 'throttled',
-  // What a proxy says when nothing is behind it.
+  // What a proxy answers without a backend.
   502: 'unavailable',
   503: 'unavailable',
   504: 'unavailable',
@@ -54,7 +54,7 @@ export function problemOf(status: number, body: unknown, retryAfter: string | nu
   );
 }
 
-/** Anything that was thrown, as a problem. */
+/** Converts anything thrown to a problem. */
 export function asProblem(error: unknown): Problem {
   return error instanceof Problem ? error : new Problem('failed');
 }

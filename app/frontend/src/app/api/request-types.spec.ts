@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 
 import type { Api } from '../core/api';
 
-/** Never run: the compiler refuses what is marked, and complains about a mark where it has nothing to refuse. */
+/** Never run: the compiler rejects each marked line, and reports a mark without an error. */
 async function refused(api: Api): Promise<void> {
   // @ts-expect-error: which post?
   await api.send('get', '/api/v1/posts/{id}/');
@@ -28,6 +28,6 @@ async function refused(api: Api): Promise<void> {
   await api.send('patch', '/api/v1/posts/{id}/', { path: { id: 'a' }, body: { text: 'b' } });
 }
 
-it('is held by the compiler', () => {
+it('is checked by the compiler', () => {
   expect(refused).toBeTypeOf('function');
 });

@@ -17,7 +17,7 @@ it('fills in the path and leaves out what is not given', () => {
   expect(addressOf('/posts/', {}, { page: 2, status: '', channel: undefined })).toBe('/posts/?page=2');
 });
 
-it('sends the token with what changes something, and only with that', async () => {
+it('sends the token only with requests that change something', async () => {
   const fetch = answering(200, '{"id": "1"}');
   await send('get', '/api/v1/posts/{id}/', { path: { id: '1' } }, 'secret');
   await send('post', '/api/v1/posts/', { body: { channel: 'c', text: 't' } }, 'secret');
@@ -27,7 +27,7 @@ it('sends the token with what changes something, and only with that', async () =
   expect(fetch.mock.calls[1]![1].body).toBe('{"channel":"c","text":"t"}');
 });
 
-it('an empty answer is nothing, a refusal is a problem', async () => {
+it('an empty response is undefined, a refusal is a problem', async () => {
   answering(204, null);
   expect(await send('delete', '/api/v1/posts/{id}/', { path: { id: '1' } }, '')).toBeUndefined();
   answering(409, '{"detail": "No.", "code": "wrong_status"}');
@@ -36,14 +36,14 @@ it('an empty answer is nothing, a refusal is a problem', async () => {
   });
 });
 
-it('a page of a proxy instead of an answer is a problem too', async () => {
+it('the page of a proxy instead of a response is a problem as well', async () => {
   answering(502, '<html>');
   await expect(send('get', '/api/v1/me/', {}, '')).rejects.toMatchObject({ kind: 'unavailable' });
   answering(200, '<html>');
   await expect(send('get', '/api/v1/me/', {}, '')).rejects.toMatchObject({ kind: 'failed' });
 });
 
-it('no answer in time: of a question «slow», of a change nobody knows', async () => {
+it('a time-out is "slow" for a read and "unsure" for a change', async () => {
   vi.stubGlobal('fetch', () => Promise.reject(new DOMException('', 'TimeoutError')));
   await expect(send('get', '/api/v1/me/', {}, '')).rejects.toMatchObject({ kind: 'slow' });
   await expect(send('post', '/api/v1/auth/logout/', {}, '')).rejects.toMatchObject({ kind: 'unsure' });
@@ -52,7 +52,7 @@ it('no answer in time: of a question «slow», of a change nobody knows', async 
   await expect(send('get', '/api/v1/me/', {}, '')).rejects.toMatchObject({ kind: 'slow' });
 });
 
-it('no network is «offline»', async () => {
+it('a missing network is "offline"', async () => {
   vi.stubGlobal('fetch', () => Promise.reject(new TypeError('Failed to fetch')));
   await expect(send('get', '/api/v1/me/', {}, '')).rejects.toMatchObject({ kind: 'offline' });
 });

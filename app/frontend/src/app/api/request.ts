@@ -1,4 +1,4 @@
-/** One request to the API, its path, parameters, body and answer held to the schema by their types. */
+/** One request to the API. The types of path, parameters, body and response come from the schema. */
 import { Problem, problemOf } from './problem';
 import type { paths } from './schema';
 
@@ -22,7 +22,7 @@ type Success<R> = { [S in keyof R]: S extends 200 | 201 | 202 | 204 ? Json<R[S]>
 export type Answer<P extends keyof paths, M extends Method> =
   Operation<P, M> extends { responses: infer R } ? Success<R> : never;
 
-/** Each is needed where the schema says so, and not allowed where it knows none. */
+/** Required where the schema requires them, and forbidden where it has none. */
 export type Options<P extends keyof paths, M extends Method> = Parameters<Operation<P, M>> & Body<Operation<P, M>>;
 
 interface Loose {

@@ -267,7 +267,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** @description The customer's own published posts that mean nearly the same. */
+        /** @description The customer's own published posts that are nearest in meaning. */
         get: operations["posts_similar_list"];
         put?: never;
         post?: never;
@@ -305,17 +305,17 @@ export interface components {
             database: string;
             /**
              * Format: date-time
-             * @description When the last proof was given.
+             * @description Time of the last verification that passed.
              */
             verified_at: string | null;
             /**
              * Format: date-time
-             * @description When the proven backup was taken.
+             * @description Time at which the verified backup was taken.
              */
             taken_at: string | null;
             /**
              * Format: double
-             * @description How long the restore took.
+             * @description Duration of the restore, in seconds.
              */
             rto_seconds: number | null;
             /** Format: double */

@@ -1,4 +1,4 @@
-/** The schema's objects under their short names. */
+/** Short names for the schema's objects. */
 import type { components } from './schema';
 
 type Schemas = components['schemas'];

@@ -3,10 +3,10 @@ import { Injectable, signal } from '@angular/core';
 import { asProblem } from '../api/problem';
 import { type Answer, type Method, type Options, type PathOf, send } from '../api/request';
 
-/** Requests with the session's token; tells when the session is over. */
+/** Requests with the session's token. Reports when the session has ended. */
 @Injectable({ providedIn: 'root' })
 export class Api {
-  /** Counts how often the API said that nobody is signed in. */
+  /** The number of times that the API rejected the session. */
   readonly refusals = signal(0);
   private token = '';
 
@@ -30,12 +30,12 @@ export class Api {
 
 const TOKEN = 'csrftoken';
 
-/** Whether there may be a session: the token's cookie comes with it, and the session's own cannot be seen from here. */
+/** Whether there may be a session: the token's cookie comes with it, and the session cookie is not readable here. */
 export function maybeSignedIn(): boolean {
   return cookie(TOKEN) !== undefined;
 }
 
-/** So that nobody asks in vain. */
+/** Avoids a pointless request. */
 export function forgetToken(): void {
   document.cookie = `${TOKEN}=; Max-Age=0; Path=/; SameSite=Lax`;
 }

@@ -7,7 +7,7 @@ import { I18n } from './i18n';
 import { Network } from './network';
 import { problemText } from './words';
 
-/** Whether one has got anywhere since the page was loaded, and what to do when one does not. */
+/** Tracks whether the first navigation succeeded, and handles its failure. */
 @Injectable({ providedIn: 'root' })
 export class Arrival {
   private readonly i18n = inject(I18n);
@@ -18,7 +18,7 @@ export class Arrival {
   private wanted = '/';
 
   readonly done = this.arrived.asReadonly();
-  /** Why not even the first screen is shown. */
+  /** Why the first screen could not be shown. */
   readonly problem = this.trouble.asReadonly();
 
   constructor() {
@@ -32,13 +32,13 @@ export class Arrival {
     if (!(error instanceof Problem)) console.error(error);
     this.wanted = url;
     if (!this.done()) this.trouble.set(problem);
-    // After a roll-out the files have other names, which the page knows once it is loaded anew.
-    else if (problem.kind === 'unloaded' && this.network.online()) this.loadAnew();
+    // After a rollout the files have new names, which the page learns when it is reloaded.
+    else if (problem.kind === 'unloaded' && this.network.online()) this.reload();
     else this.notices.warn(problemText(problem, this.i18n.phrases()));
   }
 
-  /** The page with its files of now, at the address that was wanted. */
-  loadAnew(): void {
+  /** Reloads the page with its current files, at the requested address. */
+  reload(): void {
     location.assign(this.wanted);
   }
 }

@@ -6,7 +6,7 @@ import { Loader } from './loader';
 
 const MOST = 100;
 
-/** The customer's channels, which several screens name. */
+/** The customer's channels, which several screens show. */
 @Injectable({ providedIn: 'root' })
 export class ChannelBook {
   private readonly api = inject(Api);

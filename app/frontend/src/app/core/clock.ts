@@ -2,7 +2,7 @@ import { DestroyRef, Injectable, type Signal, inject, signal } from '@angular/co
 
 const TICK = 10_000;
 
-/** The time, for texts such as «5 minutes ago». */
+/** The time, for texts such as "5 minutes ago". */
 @Injectable({ providedIn: 'root' })
 export class Clock {
   private readonly state = signal(Date.now());

@@ -14,7 +14,7 @@ beforeEach(() => {
 });
 afterEach(() => void vi.unstubAllGlobals());
 
-it('a draft is given back once, to its writer and for its post', () => {
+it('a draft is returned once, to its author and for its post', () => {
   keepDraft('ann', undefined, draft);
   expect(takeDraft('bob', undefined)).toBeNull();
   expect(takeDraft('ann', 'p1')).toBeNull();
@@ -22,7 +22,7 @@ it('a draft is given back once, to its writer and for its post', () => {
   expect(takeDraft('ann', undefined)).toBeNull();
 });
 
-it('a browser that keeps nothing is no error', () => {
+it('a browser without storage causes no error', () => {
   vi.stubGlobal('sessionStorage', undefined);
   keepDraft('ann', 'p1', draft);
   expect(takeDraft('ann', 'p1')).toBeNull();

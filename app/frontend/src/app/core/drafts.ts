@@ -1,4 +1,4 @@
-/** What was being written when a session ended: kept in this tab until its writer has signed in again. */
+/** Unsaved text at the end of a session: kept in this tab until its author has signed in again. */
 
 export interface Draft {
   readonly text: string;
@@ -10,11 +10,11 @@ export function keepDraft(user: string, post: string | undefined, draft: Draft):
   try {
     sessionStorage.setItem(nameOf(user, post), JSON.stringify(draft));
   } catch {
-    // A browser may forbid it; then it is lost, as it would be without this.
+    // The browser may forbid storage; then the text is lost.
   }
 }
 
-/** Gives it back once. */
+/** Returns the text once. */
 export function takeDraft(user: string, post: string | undefined): Draft | null {
   try {
     const kept = sessionStorage.getItem(nameOf(user, post));

@@ -4,7 +4,7 @@ import { type CanActivateFn, Router } from '@angular/router';
 import type { Session as Account } from '../api/types';
 import { Session } from './session';
 
-/** Who is signed in; nobody, when the API does not answer: the pages then say so themselves. */
+/** The signed-in account, or none if the API does not answer: the pages report that themselves. */
 async function who(session: Session): Promise<Account | null | 'unknown'> {
   try {
     return await session.find();

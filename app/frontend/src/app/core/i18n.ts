@@ -4,7 +4,7 @@ import { type Language, LANGUAGES, Phrases, type Values, chooseLanguage } from '
 import { recall, remember } from './stored';
 import type { Key } from './texts-en';
 
-/** The language of the page, and its texts; whatever reads them is drawn again when it changes. */
+/** The page's language and its texts. Readers are rendered again when the language changes. */
 @Injectable({ providedIn: 'root' })
 export class I18n {
   readonly language = signal<Language>(first());

@@ -1,8 +1,8 @@
 import type { CanDeactivateFn } from '@angular/router';
 
-/** A screen that may have something unsaved. */
+/** A screen that may have unsaved changes. */
 export interface MayHold {
-  /** Whether the address may become another one. */
+  /** Whether navigation may continue. */
   mayLeave(next: string): boolean | Promise<boolean>;
 }
 

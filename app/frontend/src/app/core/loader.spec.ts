@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { Problem } from '../api/problem';
 import { Loader } from './loader';
 
-it('keeps what it has when a renewal fails, and says why it is not fresh', async () => {
+it('keeps its value when a refresh fails, and gives the reason', async () => {
   const loader = new Loader<number>();
   await loader.load(() => Promise.resolve(1));
   await expect(loader.load(() => Promise.reject(new Problem('offline')))).rejects.toThrow();
@@ -13,7 +13,7 @@ it('keeps what it has when a renewal fails, and says why it is not fresh', async
   expect(loader.problem()).toBeNull();
 });
 
-it('forgets an old answer that comes after a newer one', async () => {
+it('ignores an old response that arrives after a newer one', async () => {
   const loader = new Loader<string>();
   let late: (value: string) => void = () => undefined;
   const old = loader.load(() => new Promise((resolve) => (late = resolve)));

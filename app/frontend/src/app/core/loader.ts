@@ -2,7 +2,7 @@ import { type Signal, signal } from '@angular/core';
 
 import { type Problem, asProblem } from '../api/problem';
 
-/** Something that is loaded, and loaded again: the value, or why there is none, or why it is not fresh. */
+/** A value that is loaded repeatedly, with the reason if it is missing or stale. */
 export class Loader<T> {
   private readonly content = signal<T | undefined>(undefined);
   private readonly trouble = signal<Problem | null>(null);
@@ -11,7 +11,7 @@ export class Loader<T> {
   readonly value: Signal<T | undefined> = this.content.asReadonly();
   readonly problem: Signal<Problem | null> = this.trouble.asReadonly();
 
-  /** The answer of the newest question counts, in whatever order answers come. Throws what the question throws. */
+  /** Loads the value. Only the response to the newest request counts. Throws what the request throws. */
   async load(question: () => Promise<T>): Promise<T | undefined> {
     const number = ++this.newest;
     try {
@@ -26,7 +26,7 @@ export class Loader<T> {
     }
   }
 
-  /** As if nothing had been asked: for another question, to which the old value is no answer. */
+  /** Forgets the value, for a request to which the old value does not apply. */
   clear(): void {
     this.newest += 1;
     this.content.set(undefined);

@@ -1,6 +1,6 @@
 import { Injectable, signal } from '@angular/core';
 
-/** Whether the device says that it has a network. */
+/** Whether the device reports a network. */
 @Injectable({ providedIn: 'root' })
 export class Network {
   private readonly state = signal(navigator.onLine);

@@ -5,7 +5,7 @@ import { type RouterStateSnapshot, TitleStrategy } from '@angular/router';
 import { I18n } from './i18n';
 import type { Key } from './texts-en';
 
-/** Routes name a text; the window's title is that text in the language of the page. */
+/** Each route names a text, which becomes the window's title in the page's language. */
 @Injectable({ providedIn: 'root' })
 export class PageTitle extends TitleStrategy {
   private readonly title = inject(Title);

@@ -1,4 +1,4 @@
-/** Texts and formats of one language; no Angular here. */
+/** Texts and formats of one language, independent of Angular. */
 import { type Unit, distance, parts } from '../logic/duration';
 import { cs, csPlurals } from './texts-cs';
 import { type Key, type PluralKey, en, enPlurals } from './texts-en';
@@ -11,7 +11,7 @@ const LOCALES = { en: 'en-GB', cs: 'cs-CZ' } as const;
 const TEXTS = { en, cs } as const;
 const PLURALS = { en: enPlurals, cs: csPlurals } as const;
 
-/** The first language of the browser that we speak; Slovaks read Czech. */
+/** The first supported language of the browser; Slovak falls back to Czech. */
 export function chooseLanguage(wanted: readonly string[]): Language {
   for (const tag of wanted) {
     const language = tag.toLowerCase().split('-')[0];
@@ -71,7 +71,7 @@ export class Phrases {
     });
   }
 
-  /** «in 2 hours», «5 minutes ago». */
+  /** Such as "in 2 hours" or "5 minutes ago". */
   relative(iso: string, now: number): string {
     const { unit, value } = distance(now, Date.parse(iso));
     return new Intl.RelativeTimeFormat(this.locale, { numeric: 'auto' }).format(value, unit);

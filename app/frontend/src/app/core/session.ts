@@ -6,7 +6,7 @@ import type { Session as Account } from '../api/types';
 import { Api, forgetToken, maybeSignedIn } from './api';
 import { ChannelBook } from './channel-book';
 
-/** Who is signed in. */
+/** The signed-in account. */
 @Injectable({ providedIn: 'root' })
 export class Session {
   private readonly api = inject(Api);
@@ -18,9 +18,9 @@ export class Session {
   private asked = false;
 
   readonly account = this.state.asReadonly();
-  /** Why it is not known who is signed in. */
+  /** Why the account could not be loaded. */
   readonly problem = this.trouble.asReadonly();
-  /** The name of who is signed in, or was until the session ended by itself. */
+  /** The user name of the current session, or of one that has expired. */
   readonly user = this.name.asReadonly();
   readonly hasEnded = computed(() => this.account() === null && this.user() !== '');
 
@@ -30,7 +30,7 @@ export class Session {
     });
   }
 
-  /** The account; asks the API once after the page was loaded. Throws a Problem when it does not answer. */
+  /** The account, loaded once per page load. Throws a Problem if the API does not answer. */
   async find(): Promise<Account | null> {
     if (!this.asked && maybeSignedIn()) {
       try {
@@ -68,13 +68,13 @@ export class Session {
     if (this.user() !== '' && this.user() !== account.username) this.forget();
     this.name.set(account.username);
     this.trouble.set(null);
-    // What was refused before is of the session before.
+    // Earlier rejections belong to the earlier session.
     this.api.refusals.set(0);
     this.api.useToken(account.csrf_token);
     this.state.set(account);
   }
 
-  /** Nothing of one person is shown to the next one at this tab. */
+  /** Clears the data of one user before the next one uses this tab. */
   private forget(): void {
     this.name.set('');
     this.book.loader.clear();

@@ -1,4 +1,4 @@
-/** What is remembered on this device. A browser may forbid it; then nothing is remembered. */
+/** Values stored on this device. If the browser forbids it, nothing is stored. */
 
 export function recall(name: string): string | null {
   try {
@@ -12,6 +12,6 @@ export function remember(name: string, value: string): void {
   try {
     localStorage.setItem(`posthub.${name}`, value);
   } catch {
-    // As good as it gets.
+    // Storage is optional.
   }
 }

@@ -5,7 +5,7 @@ import { recall, remember } from './stored';
 export type Colours = 'auto' | 'light' | 'dark';
 export const COLOURS: readonly Colours[] = ['auto', 'light', 'dark'];
 
-/** Light or dark: as the device wishes, or as was chosen here. */
+/** Light or dark: the device's preference, or the user's choice. */
 @Injectable({ providedIn: 'root' })
 export class Theme {
   readonly chosen = signal<Colours>(COLOURS.find((one) => one === recall('theme')) ?? 'auto');

@@ -6,15 +6,15 @@ import { fieldText, problemText } from './words';
 
 const czech = new Phrases('cs');
 
-it('a code says more than its kind', () => {
+it('prefers the text of a code to that of its kind', () => {
   expect(problemText(new Problem('conflict', 'posts_waiting'), czech)).toContain('čekají příspěvky');
   expect(problemText(new Problem('conflict', 'unheard_of'), czech)).toContain('Mezitím');
   expect(problemText(new Problem('throttled', 'throttled', '', {}, 12), czech)).toContain('12 s');
 });
 
-it('what is known of a field is said in the language, the rest as it came', () => {
+it('translates known field errors and keeps the others', () => {
   const problem = new Problem('invalid', '', '', {
-    name: ['You have a channel of this name already.'],
+    name: ['You already have a channel with this name.'],
     webhook_url: ['Something quite new.'],
   });
   expect(fieldText(problem, 'name', czech)).toBe('Kanál tohoto jména už máte.');

@@ -1,16 +1,16 @@
-/** The API's words in the language of the page: codes first, then the texts that it is known to say. */
+/** Translates the API's errors: first by code, then by the known texts. */
 import type { Problem } from '../api/problem';
 import type { Phrases } from './phrases';
 import { type Key, en } from './texts-en';
 
 const KNOWN: readonly (readonly [RegExp, Key])[] = [
   [/^Unable to log in/, 'field.credentials'],
-  [/^You have a channel of this name/, 'field.duplicate'],
-  [/^The sandbox is not available/, 'field.sandbox'],
+  [/^You already have a channel with this name/, 'field.duplicate'],
+  [/^The sandbox is only available/, 'field.sandbox'],
   [/^Enter a valid URL/, 'field.address'],
   [/^The address must begin with https:\/\/$/, 'field.https'],
   [/^(This field may not be (blank|null)|This field is required|A webhook channel needs)/, 'field.required'],
-  [/^This time is past/, 'field.past'],
+  [/^This time is in the past/, 'field.past'],
   [/^This time is more than a year/, 'field.far'],
 ];
 
@@ -23,7 +23,7 @@ export function problemText(problem: Problem, phrases: Phrases): string {
   return phrases.text(`problem.${problem.kind}`);
 }
 
-/** What is wrong with a field; the API's own words when they are not known. */
+/** The error of a field; the API's own text if it is not a known one. */
 export function fieldText(problem: Problem | null, field: string, phrases: Phrases): string {
   const said = problem?.fields[field]?.[0] ?? '';
   const known = KNOWN.find(([pattern]) => pattern.test(said));

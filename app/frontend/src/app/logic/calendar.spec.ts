@@ -11,29 +11,29 @@ describe('a month', () => {
     expect(weeks.flat().filter((day) => day.inMonth)).toHaveLength(30);
   });
 
-  it('of four weeks sharp has four', () => {
+  it('of exactly four weeks has four', () => {
     expect(weeksOf({ year: 2027, month: 1 })).toHaveLength(4);
   });
 
-  it('loses no day to a change of the clocks', () => {
+  it('loses no day when the clocks change', () => {
     const keys = weeksOf({ year: 2026, month: 9 }).flat().map((day) => day.key);
     expect(new Set(keys).size).toBe(keys.length);
     expect(keys).toContain('2026-10-25');
   });
 
-  it('asks for the time from its first midnight to the one after its last, in local time', () => {
+  it('covers the time from its first midnight to the one after its last, in local time', () => {
     expect(rangeOf({ year: 2026, month: 9 })).toEqual({
       since: '2026-09-27T22:00:00.000Z',
       until: '2026-11-01T23:00:00.000Z',
     });
   });
 
-  it('goes over the end of the year', () => {
+  it('continues over the end of the year', () => {
     expect(shift({ year: 2026, month: 11 }, 1)).toEqual({ year: 2027, month: 0 });
     expect(shift({ year: 2026, month: 0 }, -1)).toEqual({ year: 2025, month: 11 });
   });
 
-  it('is read from an address and written into one', () => {
+  it('is read from and written to an address', () => {
     expect(parseMonth('2026-11')).toEqual({ year: 2026, month: 10 });
     expect(monthKey({ year: 2026, month: 0 })).toBe('2026-01');
     for (const wrong of [undefined, '', '2026-13', '2026-00', 'soon']) expect(parseMonth(wrong)).toBeUndefined();
@@ -41,7 +41,7 @@ describe('a month', () => {
 });
 
 describe('posts by day', () => {
-  it('stand under the local day, the earliest first, those without a time nowhere', () => {
+  it('are grouped by local day in order of time, without those that have no time', () => {
     const items = [
       { id: 'late', at: '2026-11-23T23:30:00Z' },
       { id: 'noon', at: '2026-11-23T11:00:00Z' },

@@ -1,4 +1,4 @@
-/** A month as weeks of days, in the time zone of the person who looks at it. */
+/** A month as weeks of days, in the user's time zone. */
 
 export interface Day {
   /** `2026-11-23` */
@@ -38,7 +38,7 @@ export function shift({ year, month }: Month, by: number): Month {
   return monthOf(new Date(year, month + by, 1));
 }
 
-/** Whole weeks, Monday first, that cover the month. Days are made by date, so a change of the clocks moves none. */
+/** Whole weeks, Monday first, that cover the month. Days are computed by date, so daylight saving time does not shift them. */
 export function weeksOf({ year, month }: Month): readonly (readonly Day[])[] {
   const lead = (new Date(year, month, 1).getDay() + 6) % 7;
   const days = new Date(year, month + 1, 0).getDate();
@@ -51,7 +51,7 @@ export function weeksOf({ year, month }: Month): readonly (readonly Day[])[] {
   );
 }
 
-/** From the first shown moment to the first that is no longer shown. */
+/** The time range shown: inclusive start, exclusive end. */
 export function rangeOf(month: Month): { since: string; until: string } {
   const days = weeksOf(month).flat();
   const first = days[0]!.date;

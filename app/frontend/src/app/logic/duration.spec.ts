@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 
 import { distance, parts } from './duration';
 
-it('a duration has the units that say enough', () => {
+it('a duration has at most two units', () => {
   expect(parts(0)).toEqual([{ unit: 'second', value: 0 }]);
   expect(parts(4.84)).toEqual([{ unit: 'second', value: 4.8 }]);
   expect(parts(59.6)).toEqual([{ unit: 'minute', value: 1 }]);
@@ -11,7 +11,7 @@ it('a duration has the units that say enough', () => {
   expect(parts(90_000)).toEqual([{ unit: 'day', value: 1 }, { unit: 'hour', value: 1 }]);
 });
 
-it('a distance is in one unit', () => {
+it('a relative time has one unit', () => {
   const now = 1_000_000_000;
   expect(distance(now, now - 5_000)).toEqual({ unit: 'second', value: -5 });
   expect(distance(now, now + 7_200_000)).toEqual({ unit: 'hour', value: 2 });

@@ -1,4 +1,4 @@
-/** Seconds as the two largest units that say enough. */
+/** Formats seconds in the two largest units. */
 
 export type Unit = 'day' | 'hour' | 'minute' | 'second';
 
@@ -22,7 +22,7 @@ export function parts(seconds: number): readonly { unit: Unit; value: number }[]
   return all.slice(first, first + 2).filter((part) => part.value > 0);
 }
 
-/** How long ago, in the unit in which people say it; negative is in the past. */
+/** A relative time in its natural unit; negative is in the past. */
 export function distance(from: number, to: number): { unit: Unit; value: number } {
   const seconds = (to - from) / 1000;
   const [unit, size] = UNITS.find(([, length]) => Math.abs(seconds) >= length) ?? UNITS[3]!;

@@ -10,14 +10,14 @@ function job(status: JobStatus, finished: string | null = null): Job {
   };
 }
 
-it('a job goes forward', () => {
+it('a job makes progress', () => {
   expect((['queued', 'running', 'succeeded'] as const).map((one) => stage(job(one)))).toEqual([1, 2, 3]);
   expect((['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const).map(hasEnded)).toEqual([
     false, false, true, true, true,
   ]);
 });
 
-it('its time stands still when it has ended, and is never negative', () => {
+it('its time stops when it has ended, and is never negative', () => {
   const now = Date.parse('2026-11-23T12:01:00Z');
   expect(seconds(job('running'), now)).toBe(60);
   expect(seconds(job('succeeded', '2026-11-23T12:00:04Z'), now)).toBe(4);

@@ -19,7 +19,7 @@ describe('a poll', () => {
   });
   afterEach(() => void vi.useRealTimers());
 
-  it('asks at once and then at its interval, until it is stopped', async () => {
+  it('polls at once and then at its interval, until it is stopped', async () => {
     const task = vi.fn(() => Promise.resolve());
     const poll = new Poll(task, () => 1000, world);
     poll.start();
@@ -31,7 +31,7 @@ describe('a poll', () => {
     expect(task).toHaveBeenCalledTimes(3);
   });
 
-  it('becomes patient while it fails, and quick again after a success', async () => {
+  it('slows down during failures, and speeds up after a success', async () => {
     let fails = true;
     const task = vi.fn(() => (fails ? Promise.reject(new Error('down')) : Promise.resolve()));
     const poll = new Poll(task, () => 1000, world);
@@ -44,7 +44,7 @@ describe('a poll', () => {
     poll.stop();
   });
 
-  it('asks nothing while the page is hidden, and at once when it is seen again', async () => {
+  it('does not poll while the page is hidden, and polls at once when it becomes visible', async () => {
     const task = vi.fn(() => Promise.resolve());
     const poll = new Poll(task, () => 1000, world);
     poll.start();
@@ -58,7 +58,7 @@ describe('a poll', () => {
     poll.stop();
   });
 
-  it('never asks twice at the same time', async () => {
+  it('never has two requests at the same time', async () => {
     const task = vi.fn(() => new Promise<void>((done) => setTimeout(done, 500)));
     const poll = new Poll(task, () => 1000, world);
     poll.start();

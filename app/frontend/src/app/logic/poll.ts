@@ -1,8 +1,8 @@
-/** Asks again and again: not while nobody looks, rarely while it fails, at once when somebody comes back. */
+/** Polls: not while the page is hidden, less often during failures, and at once when the page becomes visible. */
 
 export interface World {
   hidden(): boolean;
-  /** Calls back when the page is looked at again or the network returns; answers with how to stop that. */
+  /** Registers a callback for when the page becomes visible or the network returns. Returns a function that removes it. */
   onReturn(callback: () => void): () => void;
 }
 
@@ -38,7 +38,7 @@ export class Poll {
     private readonly world: World = browser,
   ) {}
 
-  /** Asks at once, and from then on. */
+  /** Polls at once and then at intervals. */
   start(): void {
     this.stopped = false;
     this.forget = this.world.onReturn(() => void this.now());
@@ -51,7 +51,7 @@ export class Poll {
     clearTimeout(this.timer);
   }
 
-  /** One question at a time: another wish while one is under way is met by that one. */
+  /** One request at a time: a call during a request shares that request. */
   async now(): Promise<void> {
     if (this.running || this.stopped) return;
     clearTimeout(this.timer);
@@ -60,7 +60,7 @@ export class Poll {
       await this.task();
       this.failures = 0;
     } catch {
-      // The task has told of it; here it only means patience.
+      // The task has reported the error; here it only means a longer interval.
       this.failures += 1;
     } finally {
       this.running = false;

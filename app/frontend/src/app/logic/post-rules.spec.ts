@@ -14,8 +14,8 @@ function post(id: string, status: PostStatus, scheduled: string | null = null): 
   };
 }
 
-describe('what may be done', () => {
-  it('follows the state', () => {
+describe('allowed actions', () => {
+  it('follow the status', () => {
     expect(STATUSES.filter(canEdit)).toEqual(['draft', 'scheduled', 'failed']);
     expect(STATUSES.filter(canRetry)).toEqual(['failed']);
     expect(STATUSES.filter(canCancel)).toEqual(['scheduled']);
@@ -32,14 +32,14 @@ describe('looking for changes', () => {
     expect(interval([post('a', 'draft'), post('b', 'publishing')], NOW)).toBeLessThan(interval([], NOW));
   });
 
-  it('tells of those that changed, not of new ones', () => {
+  it('reports changed posts, not new ones', () => {
     const before = [post('a', 'scheduled'), post('b', 'draft')];
     const after = [post('new', 'draft'), post('a', 'published'), post('b', 'draft')];
     expect(changes(before, after).map((one) => one.id)).toEqual(['a']);
   });
 });
 
-it('the moment of a post is when it went out, or else when it is due', () => {
+it('the time of a post is that of its publication, or else its due time', () => {
   const due = post('a', 'scheduled', '2026-11-24T08:00:00Z');
   expect(momentOf(due)).toBe('2026-11-24T08:00:00Z');
   expect(momentOf({ ...due, published_at: '2026-11-24T08:00:02Z' })).toBe('2026-11-24T08:00:02Z');

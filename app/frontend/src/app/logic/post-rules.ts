@@ -1,4 +1,4 @@
-/** What may be done with a post in which state: the API's own rules, so that no button leads to a refusal. */
+/** The actions that each status of a post allows: the API's rules, so that no button leads to an error. */
 import type { Post, PostStatus } from '../api/types';
 
 const OPEN: readonly PostStatus[] = ['draft', 'scheduled', 'failed'];
@@ -11,10 +11,10 @@ export const canRetry = (status: PostStatus): boolean => status === 'failed';
 export const canCancel = (status: PostStatus): boolean => status === 'scheduled';
 export const canDelete = (status: PostStatus): boolean => status !== 'publishing';
 
-/** When it was published, or is due; a draft has no time. */
+/** The time of publication, or the due time; a draft has none. */
 export const momentOf = (post: Post): string | null => post.published_at ?? post.scheduled_at;
 
-/** Whether its state will change within a moment: publishing, or due. */
+/** Whether the status is about to change: publishing, or due. */
 export function isMoving(post: Post, now: number): boolean {
   if (post.status === 'publishing') return true;
   return (
@@ -22,12 +22,12 @@ export function isMoving(post: Post, now: number): boolean {
   );
 }
 
-/** How often to look: often while something moves. */
+/** The polling interval: short while something is about to change. */
 export function interval(posts: readonly Post[], now: number): number {
   return posts.some((post) => isMoving(post, now)) ? 2_000 : 10_000;
 }
 
-/** Posts that are in another state than before; new ones are no change. */
+/** Posts whose status has changed; new posts do not count. */
 export function changes(before: readonly Post[], after: readonly Post[]): readonly Post[] {
   const known = new Map(before.map((post) => [post.id, post.status]));
   return after.filter((post) => known.has(post.id) && known.get(post.id) !== post.status);

@@ -12,7 +12,7 @@ describe('a time in a form', () => {
     expect(fromInput('soon')).toBeNull();
   });
 
-  it('is right from an hour ago to a year ahead', () => {
+  it('is valid from an hour ago to a year ahead', () => {
     expect(wrongTime('', NOW)).toBe('missing');
     expect(wrongTime('2026-11-23T12:00', NOW)).toBe('past');
     expect(wrongTime('2026-11-23T12:30', NOW)).toBeNull();
@@ -27,7 +27,7 @@ describe('a suggested time', () => {
     expect(suggest(new Date('2026-11-23T12:25:00Z')).toISOString()).toBe('2026-11-23T13:00:00.000Z');
   });
 
-  it('is nine in the morning of a chosen day, unless that is past', () => {
+  it('is nine in the morning of a chosen day, unless that is in the past', () => {
     expect(toInput(suggest(NOW, '2026-12-01'))).toBe('2026-12-01T09:00');
     expect(suggest(NOW, '2026-11-23').toISOString()).toBe('2026-11-23T12:30:00.000Z');
     expect(suggest(NOW, 'rubbish').toISOString()).toBe('2026-11-23T12:30:00.000Z');

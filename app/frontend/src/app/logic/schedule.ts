@@ -1,4 +1,4 @@
-/** The time in a form: `2026-11-23T14:30` in local time, and what the API takes. */
+/** Conversion between the form's local time (`2026-11-23T14:30`) and the API's time. */
 import { dayKey } from './calendar';
 
 export type WrongTime = 'missing' | 'past' | 'far';
@@ -19,7 +19,7 @@ export function fromInput(value: string): Date | null {
   return value === '' || Number.isNaN(date.getTime()) ? null : date;
 }
 
-/** The API's own limits: at most an hour late, which means at once, and at most a year ahead. */
+/** The API's limits: at most an hour in the past, which means at once, and at most a year ahead. */
 export function wrongTime(value: string, now: Date): WrongTime | null {
   const date = fromInput(value);
   if (date === null) return 'missing';
@@ -27,7 +27,7 @@ export function wrongTime(value: string, now: Date): WrongTime | null {
   return date.getTime() > now.getTime() + YEAR ? 'far' : null;
 }
 
-/** A good guess: the next half hour that is not right now, or nine o'clock of a day that was chosen. */
+/** A suggestion: the next half hour with some minutes to spare, or nine o'clock on a chosen day. */
 export function suggest(now: Date, day?: string): Date {
   const chosen = day !== undefined && /^\d{4}-\d{2}-\d{2}$/.test(day) ? fromInput(`${day}T09:00`) : null;
   if (chosen !== null && chosen.getTime() > now.getTime()) return chosen;

@@ -12,7 +12,7 @@ import { hasEnded, seconds, stage } from '../logic/job-progress';
 const EVERY = 700;
 const MOST = 2000;
 
-/** Asks for a caption, watches the job in its queue, and hands over what came. */
+/** Requests a caption, follows the job in its queue, and passes on the result. */
 @Component({
   selector: 'ph-caption',
   template: `
@@ -79,7 +79,7 @@ const MOST = 2000;
   `,
 })
 export class Caption {
-  /** The post that the caption is for, when it has been saved. */
+  /** The post that the caption is for, if it has been saved. */
   readonly post = input<string>();
   readonly use = output<string>();
   readonly append = output<string>();
@@ -137,7 +137,7 @@ export class Caption {
     await this.attempt(async () => {
       this.show(await this.api.send('post', '/api/v1/ai/jobs/{id}/cancel/', { path: { id: job.id } }));
     });
-    // It may have ended in the same moment: then the job says how.
+    // It may have ended at the same moment: then the job shows its outcome.
     await this.poll.now();
   }
 
@@ -166,7 +166,7 @@ export class Caption {
       await action();
     } catch (error) {
       const problem = asProblem(error);
-      // A conflict means that the job has ended by itself; the next look shows how.
+      // A conflict means that the job has already ended; the next poll shows the outcome.
       if (problem.kind !== 'conflict') this.trouble.set(problem);
     }
   }

@@ -19,7 +19,7 @@ import { Empty, Loading, ProblemView, Stale } from '../ui/states';
 const EVERY = 30_000;
 type Field = 'name' | 'publisher' | 'webhook_url' | 'webhook_secret';
 
-/** The customer's channels, and the form for one of them. */
+/** The customer's channels, with the form for one of them. */
 @Component({
   selector: 'ph-channels',
   imports: [Confirm, Heading, Empty, Loading, ProblemView, Stale],
@@ -30,7 +30,7 @@ export class Channels implements MayHold {
   protected readonly t = this.i18n.t;
   protected readonly book = inject(ChannelBook);
   protected readonly clock = inject(Clock);
-  /** The one in the form, a new one, or none. */
+  /** The channel in the form, a new one, or none. */
   protected readonly edited = signal<Channel | 'new' | null>(null);
   protected readonly busy = signal(false);
   protected readonly name = signal('');
@@ -40,7 +40,7 @@ export class Channels implements MayHold {
   private readonly content = computed(() =>
     JSON.stringify([this.name(), this.publisher(), this.url(), this.secret()]),
   );
-  /** What was in the form when it was opened. */
+  /** The values of the form when it was opened. */
   private readonly opened = signal('');
   private readonly trouble = signal<Problem | null>(null);
   private readonly empty = signal<readonly Field[]>([]);
@@ -50,7 +50,7 @@ export class Channels implements MayHold {
   private readonly notices = inject(NoticeBoard);
   private readonly confirm = viewChild.required(Confirm);
   private readonly focus = focusing();
-  /** Where the focus was before the form, and is again after it. */
+  /** The element that had the focus before the form, and gets it back. */
   private opener: HTMLElement | null = null;
   private readonly poll = live(() => this.book.load(), () => EVERY);
 
@@ -159,7 +159,7 @@ export class Channels implements MayHold {
       name: this.name().trim(),
       publisher: this.publisher(),
       webhook_url: this.publisher() === 'webhook' ? this.url().trim() : '',
-      // An empty one means: as it is.
+      // Empty means unchanged.
       ...(this.secret() ? { webhook_secret: this.secret() } : {}),
     };
     return edited === 'new'

@@ -29,7 +29,7 @@ interface Content {
   readonly channel: string;
 }
 
-/** One post: written, changed, scheduled, published, and watched while that happens. */
+/** The editor of one post: write, change, schedule, publish, and follow the progress. */
 @Component({
   selector: 'ph-composer',
   imports: [RouterLink, Badge, Caption, Confirm, Heading, Empty, Loading, ProblemView, Stale],
@@ -37,11 +37,11 @@ interface Content {
   host: { '(window:beforeunload)': 'unload($event)' },
 })
 export class Composer {
-  /** The post; a new one has none until it is saved. */
+  /** The post; none until a new one is saved. */
   readonly id = input<string>();
-  /** A day of the calendar for which the new post is. */
+  /** The day of the calendar for the new post. */
   readonly day = input<string>();
-  /** The new post has been saved, as this one. */
+  /** Emits the new post after it is saved. */
   readonly made = output<string>();
 
   protected readonly i18n = inject(I18n);
@@ -59,7 +59,7 @@ export class Composer {
   private readonly trouble = signal<Problem | null>(null);
   private readonly timeTrouble = signal<WrongTime | null>(null);
   private readonly textTrouble = signal(false);
-  /** What was sent as a new post without an answer. */
+  /** The content that was sent as a new post without a response. */
   private unanswered: Content | null = null;
 
   private readonly api = inject(Api);
@@ -85,7 +85,7 @@ export class Composer {
     () => this.current() !== undefined && this.editable() && this.channel() !== this.saved().channel,
   );
   protected readonly dirty = computed(() => this.hasOwnText() || this.hasOwnChannel());
-  /** It is going out, or went out, without what has been written here since. */
+  /** Whether the post is being or has been published without the latest text. */
   protected readonly tooLate = computed(() => this.hasOwnText() && !this.editable());
   protected readonly zone = new Intl.DateTimeFormat().resolvedOptions().timeZone;
 
@@ -123,7 +123,7 @@ export class Composer {
     });
   }
 
-  /** Asks whether what is not saved may go. When the session has ended it cannot be saved now: then it is kept. */
+  /** Asks whether unsaved changes may be discarded. After the end of a session they are kept instead. */
   async mayLeave(): Promise<boolean> {
     if (!this.dirty()) return true;
     if (this.session.hasEnded()) {
@@ -209,7 +209,7 @@ export class Composer {
   }
 
   private open(id: string | undefined): void {
-    // One that was just made here has everything already.
+    // A post that was just created here is complete.
     if (this.current() === undefined) this.restore(id);
     if (id !== undefined) this.poll.start();
     else if (this.when() === '') this.when.set(toInput(suggest(new Date(), this.day())));
@@ -224,7 +224,7 @@ export class Composer {
     this.notices.say(this.t('composer.restored'));
   }
 
-  /** For a new post the first channel is as good a guess as any. */
+  /** A new post starts with the first channel. */
   private chooseOneOf(channels: readonly Channel[]): void {
     if (this.id() !== undefined || channels.some((one) => one.id === this.channel())) return;
     this.channel.set(channels[0]?.id ?? '');
@@ -252,11 +252,11 @@ export class Composer {
     try {
       this.similar.set(await this.api.send('get', '/api/v1/posts/{id}/similar/', { path: { id } }));
     } catch {
-      // Nice to have; the post itself says what is wrong.
+      // Optional content: errors of the post itself are reported elsewhere.
     }
   }
 
-  /** Saves what has changed; returns the post's id. */
+  /** Saves the changes. Returns the post's id. */
   private async store(): Promise<string> {
     if (this.unanswered !== null) await this.find(this.unanswered);
     const post = this.current();
@@ -280,7 +280,7 @@ export class Composer {
     }
   }
 
-  /** What got no answer may have been made all the same: then it is this post, and must not be made twice. */
+  /** A request without a response may have created the post: then it is found, and not created twice. */
   private async find(sent: Content): Promise<void> {
     const query = { status: 'draft', channel: sent.channel, page_size: 5 } as const;
     const { results } = await this.api.send('get', '/api/v1/posts/', { query });
@@ -291,7 +291,7 @@ export class Composer {
     this.take(made);
   }
 
-  /** The post as it is in the database now; what has been written here since stays. */
+  /** Updates the post from the database. Unsaved text is kept. */
   private take(post: Post): void {
     const before = this.saved();
     if (this.text() === before.text) this.text.set(post.text);
@@ -300,7 +300,7 @@ export class Composer {
     this.post.set(post);
   }
 
-  /** Does something with the post after saving it, if it can be saved. */
+  /** Saves the post and, if that succeeds, performs an action on it. */
   private async send(action: (id: string) => Promise<void>, wrong: WrongTime | null = null): Promise<void> {
     this.trouble.set(null);
     this.timeTrouble.set(wrong);
@@ -321,7 +321,7 @@ export class Composer {
     }
     if (this.destroyRef.destroyed) return;
     if (this.trouble() !== null) this.focus(firstWrong);
-    // A post that was just made gets its own address, whatever became of the rest.
+    // A new post gets its own address even if the action failed.
     const made = this.current();
     if (made && this.id() === undefined) this.made.emit(made.id);
     else await this.poll.now();

@@ -7,11 +7,11 @@ import { Composer } from './composer';
 const NEW = 'new';
 
 interface Sheet {
-  /** The post that was begun on it, once that has been saved. */
+  /** The post that was started on this page, once saved. */
   made?: string;
 }
 
-/** The address of a post. A new one stays on its sheet when it gets its address: whatever is under way there goes on. */
+/** The page of a post. A new post keeps its editor when it gets its address, so that requests in progress continue. */
 @Component({
   selector: 'ph-post-page',
   imports: [Composer],
@@ -23,7 +23,7 @@ interface Sheet {
 })
 export class PostPage implements MayHold {
   readonly id = input.required<string>();
-  /** A day of the calendar for which the new post is. */
+  /** The day of the calendar for the new post. */
   readonly day = input<string>();
 
   private readonly router = inject(Router);

@@ -21,9 +21,9 @@ import { Empty, Loading, ProblemView, Stale } from '../ui/states';
 const PAGE = 20;
 const MONTH = 100;
 const IN_A_DAY = 3;
-const TOLD_AT_ONCE = 2;
+const NOTICES_AT_ONCE = 2;
 
-/** Posts as a list and as a calendar. What is shown stands in the address; its state is asked for again and again. */
+/** Posts as a list and as a calendar. The address contains the filters; the content is polled. */
 @Component({
   selector: 'ph-posts',
   imports: [RouterLink, Badge, Heading, Empty, Loading, ProblemView, Stale],
@@ -45,7 +45,7 @@ export class Posts {
   protected readonly canCancel = canCancel;
   protected readonly excerpt = excerpt;
   protected readonly posts = new Loader<Page<Post>>();
-  /** Days of the calendar that show all they have. */
+  /** Days of the calendar that are expanded. */
   protected readonly unfolded = signal<ReadonlySet<string>>(new Set());
 
   private readonly api = inject(Api);
@@ -75,9 +75,9 @@ export class Posts {
     void this.book.load().catch(() => undefined);
     let asked = false;
     effect(() => {
-      // Not before the address has filled the inputs; whatever is asked for is asked for at once when it changes.
+      // Waits until the inputs are set from the address; every change is then loaded at once.
       this.question();
-      untracked(() => (asked ? this.askAnew() : this.poll.start()));
+      untracked(() => (asked ? this.reload() : this.poll.start()));
       asked = true;
     });
   }
@@ -90,7 +90,7 @@ export class Posts {
     void this.router.navigate([], { queryParams: change, queryParamsHandling: 'merge' });
   }
 
-  protected beside(by: number): string {
+  protected monthAt(by: number): string {
     return monthKey(shift(this.shownMonth(), by));
   }
 
@@ -150,7 +150,7 @@ export class Posts {
       : { query: { ...narrowed, page: this.number(), page_size: PAGE } };
   }
 
-  private askAnew(): void {
+  private reload(): void {
     this.posts.clear();
     void this.refresh().catch(() => undefined);
   }
@@ -162,14 +162,14 @@ export class Posts {
       const after = await this.posts.load(() => this.api.send('get', '/api/v1/posts/', question));
       if (before && after) this.tell(changes(before.results, after.results));
     } catch (error) {
-      // The last post of the last page has gone, and the page with it.
+      // The last post of the last page is gone, and so is the page.
       if (this.number() === 1 || asProblem(error).kind !== 'missing') throw error;
       await this.router.navigate([], { queryParams: { page: null }, queryParamsHandling: 'merge', replaceUrl: true });
     }
   }
 
   private tell(posts: readonly Post[]): void {
-    for (const post of posts.slice(0, TOLD_AT_ONCE)) {
+    for (const post of posts.slice(0, NOTICES_AT_ONCE)) {
       this.notices.say(
         this.t('posts.nowIn', { text: excerpt(post.text, 40), status: this.t(`status.${post.status}`) }),
       );

@@ -39,7 +39,7 @@ export class Shell {
   protected readonly isStaff = computed(() => this.session.account()?.is_staff === true);
 
   constructor() {
-    // The API may have been away when the page was loaded: then this finds out who it is as soon as it can.
+    // If the API was unavailable when the page was loaded, this loads the account as soon as possible.
     const poll = live(
       async () => {
         if ((await this.session.find()) === null) await this.router.navigateByUrl('/sign-in');
@@ -50,7 +50,7 @@ export class Shell {
     poll.start();
   }
 
-  /** The base address would make the bare link lead to the start page. */
+  /** With the base address, a bare fragment link would lead to the start page. */
   protected skip(event: Event, content: HTMLElement): void {
     event.preventDefault();
     content.focus();

@@ -88,7 +88,7 @@ export class SignIn {
   }
 }
 
-/** An address of this app, never one that a link from elsewhere may have put there. */
+/** Accepts only an address within this app, never one that a foreign link may have set. */
 function inside(next: string | undefined): string {
   return next !== undefined && /^\/(?![/\\])/.test(next) ? next : '/posts';
 }

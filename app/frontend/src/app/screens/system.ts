@@ -11,7 +11,7 @@ import { Empty, Loading, ProblemView, Stale } from '../ui/states';
 
 const EVERY = 5_000;
 
-/** For staff: is work piling up, and would a restore work. */
+/** For staff: the length of the queues, and the last verified backups. */
 @Component({
   selector: 'ph-system',
   imports: [Heading, Empty, Loading, ProblemView, Stale],

@@ -8,7 +8,7 @@ export interface Question {
   readonly yes: string;
 }
 
-/** A question before something that cannot be undone. The browser's own dialog keeps the focus in it. */
+/** Asks before an action that cannot be undone. The browser's own dialog keeps the focus inside. */
 @Component({
   selector: 'ph-confirm',
   template: `
@@ -44,7 +44,7 @@ export class Confirm {
   }
 }
 
-/** Whether what is not saved may go. */
+/** Asks whether unsaved changes may be discarded. */
 export function askToLeave(confirm: Confirm, t: I18n['t']): Promise<boolean> {
   return confirm.ask({ title: t('leave.ask'), text: t('leave.text'), yes: t('leave.yes') });
 }

@@ -2,13 +2,13 @@ import { ElementRef, Injector, afterNextRender, inject } from '@angular/core';
 
 type Find = (host: HTMLElement) => HTMLElement | null;
 
-/** Takes the focus to an element of a screen, once it is drawn. */
+/** Moves the focus to an element of a screen after rendering. */
 export function focusing(): (find: Find) => void {
   const host = inject<ElementRef<HTMLElement>>(ElementRef).nativeElement;
   const injector = inject(Injector);
-  // Not tied to the screen's life: it may have been left while something was under way.
+  // Independent of the screen's lifetime: the user may have left it during a request.
   return (find) => afterNextRender({ read: () => find(host)?.focus() }, { injector, manualCleanup: true });
 }
 
-/** The first field with something wrong: a screen reader then says what. */
+/** Focuses the first invalid field, so that a screen reader announces the error. */
 export const firstWrong: Find = (host) => host.querySelector('[aria-invalid="true"]');

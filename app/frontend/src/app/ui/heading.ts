@@ -1,6 +1,6 @@
 import { Component, type ElementRef, afterNextRender, viewChild } from '@angular/core';
 
-/** The page's heading. It takes the focus when the page changes, so that a screen reader says where one is. */
+/** The page's heading. It receives the focus when the page changes, so that a screen reader announces it. */
 @Component({
   selector: 'ph-heading',
   template: `<h1 #heading tabindex="-1"><ng-content /></h1>`,

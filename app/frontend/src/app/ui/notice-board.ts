@@ -9,7 +9,7 @@ export interface Notice {
 const SHOWN = 6_000;
 const AT_ONCE = 3;
 
-/** Short messages: what was done or changed meanwhile goes by itself, what went wrong stays until it is closed. */
+/** Short messages. Confirmations disappear by themselves; errors stay until they are closed. */
 @Injectable({ providedIn: 'root' })
 export class NoticeBoard {
   private readonly state = signal<readonly Notice[]>([]);

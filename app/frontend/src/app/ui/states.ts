@@ -1,4 +1,4 @@
-/** What a screen shows when it has nothing to show yet, nothing at all, or not what it should. */
+/** The states of a screen without content: loading, empty, and failed. */
 import { Component, computed, inject, input, output } from '@angular/core';
 
 import type { Problem } from '../api/problem';
@@ -58,7 +58,7 @@ export class ProblemView {
   protected readonly text = computed(() => problemText(this.problem(), this.i18n.phrases()));
 }
 
-/** Above something that is shown but could not be renewed. */
+/** A warning above content that could not be refreshed. */
 @Component({
   selector: 'ph-stale',
   template: `
