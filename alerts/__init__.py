@@ -1,1 +1,1 @@
-"""Alerts: the rules, Alertmanager's configuration, the pages, and the tools that hold them together."""
+"""Alert rules, Alertmanager's configuration and the tools that check, test and render them."""

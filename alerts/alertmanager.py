@@ -1,4 +1,4 @@
-"""Alertmanager's HTTP API: put an alert in, silence, list."""
+"""Client of Alertmanager's HTTP API: post and list alerts, add, list and end silences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 import requests
 
-from alerts.finding import find_url
+from alerts.discovery import find_url
 from sidecar import OpsError
 from sidecar.http import session
 
@@ -18,7 +18,7 @@ TIMEOUT = 10
 
 @dataclass(frozen=True)
 class Silence:
-    """One silence that is in force or will be."""
+    """An active or pending silence."""
 
     id: str
     state: str
@@ -29,7 +29,13 @@ class Silence:
 
 
 class Alertmanager:
-    """One Alertmanager."""
+    """An Alertmanager.
+
+    Every method raises OpsError if Alertmanager does not answer or refuses the request.
+
+    Args:
+        url: its address, such as ``http://127.0.0.1:9093``.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -38,7 +44,7 @@ class Alertmanager:
     def post_alert(
         self, labels: Mapping[str, str], annotations: Mapping[str, str], *, lasts: timedelta
     ) -> None:
-        """Put an alert in as Prometheus would; it resolves by itself at its end."""
+        """Post an alert as Prometheus would. It resolves when ``lasts`` is over."""
         now = datetime.now(UTC)
         alert = {
             "labels": dict(labels),
@@ -49,21 +55,25 @@ class Alertmanager:
         self._ask("POST", "alerts", [alert])
 
     def alerts(self) -> list[dict[str, Any]]:
-        """All alerts, with their state and receivers."""
+        """List all alerts with their state and receivers."""
         found: list[dict[str, Any]] = self._ask("GET", "alerts")
         return found
 
     def fate_of(self, labels: Mapping[str, str]) -> tuple[list[str], list[str]]:
-        """The receivers of the alert with these labels, and what keeps it from them."""
+        """The receivers of the alert with these labels, and the reasons why they are not notified."""
         one = next((one for one in self.alerts() if one["labels"] == dict(labels)), None)
         if one is None:
             return [], []
-        held_back = [f"silenced by {silence}" for silence in one["status"]["silencedBy"]]
-        held_back += [f"inhibited by alert {cause}" for cause in one["status"]["inhibitedBy"]]
-        return [receiver["name"] for receiver in one["receivers"]], held_back
+        suppressed = [f"silenced by {silence}" for silence in one["status"]["silencedBy"]]
+        suppressed += [f"inhibited by alert {cause}" for cause in one["status"]["inhibitedBy"]]
+        return [receiver["name"] for receiver in one["receivers"]], suppressed
 
     def silence(self, matchers: Sequence[str], *, lasts: timedelta, by: str, comment: str) -> str:
-        """Silence what matches all of ``name=value``, ``name=~regex`` or a bare alert name; returns the id."""
+        """Add a silence and return its ID.
+
+        Args:
+            matchers: ``name=value``, ``name=~regex`` or an alert's name; all must match.
+        """
         now = datetime.now(UTC)
         body = {
             "matchers": [matcher(text) for text in matchers],
@@ -75,7 +85,7 @@ class Alertmanager:
         return str(self._ask("POST", "silences", body)["silenceID"])
 
     def silences(self) -> list[Silence]:
-        """The silences that have not expired, first to end first."""
+        """The silences that have not expired, sorted by end."""
         found = [_silence(one) for one in self._ask("GET", "silences") if one["status"]["state"] != "expired"]
         return sorted(found, key=lambda silence: silence.ends)
 
@@ -84,7 +94,11 @@ class Alertmanager:
         self._ask("DELETE", f"silence/{silence}")
 
     def metrics(self) -> str:
-        """Its own metrics. Raises requests' errors."""
+        """Return its own metrics page.
+
+        Raises:
+            requests.RequestException: it does not answer.
+        """
         answer = self._session.get(f"{self.url}/metrics", timeout=TIMEOUT)
         answer.raise_for_status()
         return answer.text
@@ -95,7 +109,7 @@ class Alertmanager:
         except requests.RequestException as error:
             raise OpsError(
                 f"Alertmanager at {self.url} does not answer: {type(error).__name__}",
-                hint="name its address with --url or ALERTMANAGER_URL",
+                hint="set its address with --url or ALERTMANAGER_URL",
             ) from None
         if answer.status_code >= 400:
             raise OpsError(
@@ -106,7 +120,7 @@ class Alertmanager:
 
 
 def matcher(text: str) -> dict[str, Any]:
-    """``severity=warning``, ``queue_name=~ai.*``, ``host!=a`` or an alert's name, for the API."""
+    """Parse ``severity=warning``, ``queue_name=~ai.*``, ``host!=a`` or an alert's name into the API's form."""
     for sign, is_equal, is_regex in (("=~", True, True), ("!~", False, True), ("!=", False, False), ("=", True, False)):  # fmt: skip
         name, found, value = text.partition(sign)
         if found:
@@ -115,7 +129,7 @@ def matcher(text: str) -> dict[str, Any]:
 
 
 def find(given: str | None) -> Alertmanager:
-    """The Alertmanager at the address given, else the one of this machine or of the compose project."""
+    """The Alertmanager at the given address; by default the one on this machine or in the compose project."""
     return Alertmanager(find_url(given, port=PORT, container=CONTAINER, page="/-/ready"))
 
 

@@ -1,38 +1,38 @@
-"""What must be true of every alert, beyond what promtool and amtool check."""
+"""Checks that every alert must pass, in addition to those of promtool and amtool."""
 
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from alerts import table
+from alerts import docs_table
 from alerts.paths import ROOT, RUNBOOKS, TABLE
-from alerts.rules import SEVERITIES, Alert, Record, alerts, records, thresholds, thresholds_of_one
-from alerts.unittests import FIRES, SILENT, cases
+from alerts.rule_tests import FIRES, SILENT, cases
+from alerts.rules import SEVERITIES, Alert, Record, alerts, queue_thresholds, records, thresholds
 from sidecar.promql import Matcher, selectors
 
 ANNOTATIONS = ("summary", "description", "runbook_url", "dashboard_url")
 DASHBOARD = re.compile(r"\{\{ \$externalLabels\.grafana \}\}/d/([a-z-]+)\?")
 VARIABLE = re.compile(r"[?&]var-(\w+)=")
-# A summary that a phone shows without cutting it.
+# Longer summaries are cut off on a phone.
 LONGEST_SUMMARY = 120
-# How a rule reads what one queue has for itself.
+# How a rule reads a threshold that applies to one queue.
 OF_ONE_QUEUE = Matcher("queue_name", "!=", "")
-# Why an alert has no test that shows it silent.
-NEVER_SILENT = {"Watchdog": "fires always; its absence is what is noticed, outside"}
+# Alerts without a silent test case, and the reason.
+NEVER_SILENT = {"Watchdog": "always fires; the dead man's switch notices when it stops"}
 
 
 def problems() -> list[str]:
-    """Everything that is wrong, one line each."""
+    """Return all problems, one line each."""
     return [problem for check in CHECKS for problem in check()]
 
 
 def labels_and_annotations() -> Iterator[str]:
-    """Each alert says how bad it is, where, what, and what to do."""
+    """Each alert has a severity, a component, and all annotations."""
     for alert in alerts():
         if alert.severity not in SEVERITIES:
             yield f"{alert.name}: severity is {alert.severity or 'missing'}"
-        if alert.component not in table.TITLES:
+        if alert.component not in docs_table.TITLES:
             yield f"{alert.name}: component is {alert.component or 'missing'}"
         for name in ANNOTATIONS:
             if not alert.annotations.get(name):
@@ -42,18 +42,18 @@ def labels_and_annotations() -> Iterator[str]:
 
 
 def names() -> Iterator[str]:
-    """Each name once."""
+    """Alert names are unique."""
     seen = [alert.name for alert in alerts()]
     yield from (f"{name}: defined twice" for name in sorted({name for name in seen if seen.count(name) > 1}))
 
 
 def pages() -> Iterator[str]:
-    """Each alert links to its page, which exists; no page is left over."""
+    """Each alert links to its runbook, which exists, and each runbook belongs to an alert."""
     for alert in alerts():
         if alert.annotations.get("runbook_url") != f"{{{{ $externalLabels.runbooks }}}}/{alert.name}.md":
-            yield f"{alert.name}: runbook_url does not lead to its page"
+            yield f"{alert.name}: runbook_url does not lead to its runbook"
         if not (RUNBOOKS / f"{alert.name}.md").is_file():
-            yield f"{alert.name}: no page runbooks/alerts/{alert.name}.md"
+            yield f"{alert.name}: no runbook runbooks/alerts/{alert.name}.md"
     known = {alert.name for alert in alerts()} | {"README"}
     for path in sorted(RUNBOOKS.glob("*.md")):
         if path.stem not in known:
@@ -61,14 +61,14 @@ def pages() -> Iterator[str]:
 
 
 def dashboards() -> Iterator[str]:
-    """Each alert links to a dashboard that exists, with variables that it has."""
+    """Each alert links to an existing dashboard and sets only variables that it has."""
     folder = ROOT / "dashboards" / "json"
     variables = {path.stem: _variables(path) for path in folder.glob("*.json")}
     for alert in alerts():
         url = alert.annotations.get("dashboard_url", "")
         match = DASHBOARD.match(url)
         if match is None or match.group(1) not in variables:
-            yield f"{alert.name}: dashboard_url leads to no dashboard"
+            yield f"{alert.name}: dashboard_url does not lead to a dashboard"
             continue
         for name in sorted(set(VARIABLE.findall(url)) - variables[match.group(1)]):
             yield f"{alert.name}: {match.group(1)} has no variable {name}"
@@ -80,62 +80,62 @@ def _variables(dashboard: Path) -> set[str]:
 
 
 def tested_both_ways() -> Iterator[str]:
-    """Each alert is shown firing and shown silent."""
+    """Each alert has a test case in which it fires and one in which it does not."""
     found = cases()
     known = {alert.name for alert in alerts()}
     for case in found:
         if case.alert not in known:
-            yield f"alerts/tests/{case.file}.yml: test of {case.alert}, which is no alert"
-        elif not case.keeps_its_word:
-            yield f"alerts/tests/{case.file}.yml: “{case.alert} {case.kind}: {case.text}” does not show that"
+            yield f"alerts/tests/{case.file}.yml: test of {case.alert}, which does not exist"
+        elif not case.is_consistent:
+            yield f"alerts/tests/{case.file}.yml: '{case.alert} {case.kind}: {case.text}' expects the opposite"
     shown = {(case.alert, case.kind) for case in found}
     for alert in alerts():
         if (alert.name, FIRES) not in shown:
-            yield f"{alert.name}: no unit test shows it firing"
+            yield f"{alert.name}: no unit test in which it fires"
         if (alert.name, SILENT) not in shown and alert.name not in NEVER_SILENT:
-            yield f"{alert.name}: no unit test shows it silent"
+            yield f"{alert.name}: no unit test in which it stays silent"
 
 
 def own_series_exist() -> Iterator[str]:
-    """Recorded series and thresholds that a rule reads are recorded somewhere."""
+    """Each recorded series and threshold that a rule reads has a recording rule."""
     recorded = {record.name for record in records()}
     for name, expression in [*((a.name, a.expr) for a in alerts()), *((r.name, r.expr) for r in records())]:
         for selector in selectors(expression):
             if ":" in selector.metric and selector.metric not in recorded:
-                yield f"{name}: reads {selector.metric}, which nothing records"
+                yield f"{name}: reads {selector.metric}, which no rule records"
 
 
 def thresholds_are_used() -> Iterator[str]:
-    """Each threshold is read, and AlertThresholdsMissing counts them all."""
+    """Each threshold is read by a rule, and AlertThresholdsMissing counts all of them."""
     expressions = [*(alert.expr for alert in alerts()), *(record.expr for record in records())]
-    read = {name for expression in expressions for name in table.READS.findall(expression)}
+    read = {name for expression in expressions for name in docs_table.READS.findall(expression)}
     yield from (f"{name}: no rule reads it" for name in sorted(set(thresholds()) - read))
     for alert in alerts():
         if alert.name == "AlertThresholdsMissing" and not alert.expr.endswith(f"< {len(thresholds())}"):
             yield f"AlertThresholdsMissing: there are {len(thresholds())} thresholds"
 
 
-def thresholds_of_one_queue_are_read(own: Iterable[Record] | None = None) -> Iterator[str]:
-    """A second series of a threshold that a rule reads with scalar() would silence that rule for every queue."""
+def queue_thresholds_are_read(own: Iterable[Record] | None = None) -> Iterator[str]:
+    """Only thresholds that rules read by queue have per-queue values: scalar() of two series is NaN."""
     readable = {
         selector.metric
         for record in records()
         for selector in selectors(record.expr)
         if OF_ONE_QUEUE in selector.matchers
     }
-    for one in thresholds_of_one() if own is None else own:
+    for one in queue_thresholds() if own is None else own:
         if one.name not in readable or set(one.labels) != {OF_ONE_QUEUE.label}:
-            yield f"{one.name} {one.labels}: only {', '.join(sorted(readable))} may differ, by queue_name"
+            yield f"{one.name} {one.labels}: only {', '.join(sorted(readable))} may have per-queue values, by queue_name"
 
 
 def table_is_fresh() -> Iterator[str]:
-    """docs/alerts.md shows the alerts as they are."""
-    if not TABLE.is_file() or table.page() != TABLE.read_text(encoding="utf-8"):
-        yield "docs/alerts.md is out of date; ./ops alerts docs renews it"
+    """The tables in docs/alerts.md are up to date."""
+    if not TABLE.is_file() or docs_table.page() != TABLE.read_text(encoding="utf-8"):
+        yield "docs/alerts.md is out of date; run ./ops alerts docs"
 
 
-def link_of(alert: Alert) -> str:
-    """The page of an alert, seen from the checkout's root."""
+def runbook_of(alert: Alert) -> str:
+    """The path of an alert's runbook, relative to the checkout."""
     return str((RUNBOOKS / f"{alert.name}.md").relative_to(ROOT))
 
 
@@ -147,6 +147,6 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     tested_both_ways,
     own_series_exist,
     thresholds_are_used,
-    thresholds_of_one_queue_are_read,
+    queue_thresholds_are_read,
     table_is_fresh,
 )

@@ -1,29 +1,43 @@
 """``./ops alerts``."""
 
+import functools
 import getpass
 import os
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import click
 
-from alerts import alertmanager, checks, programs, rules, table
+from alerts import alertmanager, checks, docs_table, rules
 from alerts import render as rendering
 from alerts.durations import Duration
+from alerts.example import annotations_of, labels_of
 from alerts.paths import ROOT, TABLE
-from alerts.programs import Outcome
+from alerts.programs import Outcome, Programs, on_path, rule_test_files
 from alerts.receivers import SECRETS_FOLDER, ReceiverSettings, with_folder
-from alerts.sample import annotations_of, labels_of
 from sidecar import OpsError, UsageError, logs
 
 OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False)
+Command = TypeVar("Command", bound=Callable[..., Any])
 URL = click.option(
-    "--url", envvar="ALERTMANAGER_URL", help="Alertmanager's address; found by itself if it runs here."
+    "--url", envvar="ALERTMANAGER_URL", help="Alertmanager's address; by default the one on this machine."
 )
+
+
+def _with_programs(command: Command) -> Command:
+    """Pass :class:`Programs` with the finder of ``./ops`` to a command, or with one that looks on PATH."""
+
+    @click.pass_context
+    @functools.wraps(command)
+    def run(context: click.Context, /, *args: Any, **kwargs: Any) -> Any:
+        return command(Programs(context.obj or on_path), *args, **kwargs)
+
+    return cast("Command", run)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,24 +46,25 @@ def main() -> None:
 
     \b
     Examples:
-      ./ops alerts check                       everything that must be true of rules, routes and pages
-      ./ops alerts test celery                 unit tests of one file of rules
-      ./ops alerts show RedisDown              the page of an alert, here in the terminal
-      ./ops alerts fire RedisDown              send it as a drill, and see to whom it goes
-      ./ops alerts canary                      send a test message, and see where it arrives
+      ./ops alerts check                       check rules, routes, templates and runbooks
+      ./ops alerts test celery                 run the unit tests of one rule file
+      ./ops alerts show RedisDown              print the runbook of an alert
+      ./ops alerts fire RedisDown              send it as a drill and list its receivers
+      ./ops alerts canary                      send a test message and report where it arrives
       ./ops alerts silence add RedisDown --for 2h --comment "moving Redis"
     """
 
 
 @main.command()
-def check() -> None:
-    """Check rules, routes, messages, pages and the table."""
+@_with_programs
+def check(programs: Programs) -> None:
+    """Check rules, routes, templates and runbooks."""
     found = checks.problems()
     _report(
         [
             programs.promtool("check", "config", "prometheus.yml", what="prometheus.yml and rules"),
             programs.amtool("check-config", "alertmanager.yml", what="alertmanager.yml and templates"),
-            Outcome("every alert complete, tested both ways, with a page", not found, "\n".join(found)),
+            Outcome("labels, links, runbooks and test cases of every alert", not found, "\n".join(found)),
         ]
     )
 
@@ -57,7 +72,7 @@ def check() -> None:
 @main.command("list")
 @click.argument("text", default="")
 def list_alerts(text: str) -> None:
-    """List the alerts, or those whose name contains TEXT."""
+    """List the alerts whose name contains TEXT (default: all)."""
     for alert in rules.alerts():
         if text.lower() in alert.name.lower():
             click.echo(f"{alert.severity:9}{alert.component:11}{alert.name}")
@@ -66,81 +81,85 @@ def list_alerts(text: str) -> None:
 @main.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Print the page of an alert."""
-    path = ROOT / checks.link_of(rules.alert(name))
+    """Print the runbook of an alert."""
+    path = ROOT / checks.runbook_of(rules.alert(name))
     if not path.is_file():
-        raise OpsError(f"{name} has no page yet", hint="./ops alerts check")
+        raise OpsError(f"{name} has no runbook", hint="./ops alerts check")
     click.echo_via_pager(path.read_text(encoding="utf-8"))
 
 
 @main.command()
 def docs() -> None:
-    """Renew the table in docs/alerts.md."""
-    TABLE.write_text(table.page(), encoding="utf-8")
+    """Regenerate the tables in docs/alerts.md."""
+    TABLE.write_text(docs_table.page(), encoding="utf-8")
     click.echo(f"wrote {TABLE.relative_to(ROOT)}")
 
 
 @main.command()
 @click.argument("name")
 @click.option(
-    "--label", "given", multiple=True, metavar="NAME=VALUE", help="A label of the alert; repeatable."
+    "--label", "given", multiple=True, metavar="NAME=VALUE", help="Label to add or override; repeatable."
 )
 @click.option(
-    "--for", "lasts", type=Duration(), default="5m", show_default=True, help="Resolves by itself after this."
+    "--for", "lasts", type=Duration(), default="5m", show_default=True, help="Time until it resolves."
 )
 @URL
 def fire(name: str, given: tuple[str, ...], lasts: timedelta, url: str | None) -> None:
-    """Send an alert as a drill: as it would look, to whom it would go.
+    """Send an alert as a drill and list its receivers.
 
-    It carries the label drill=true, says DRILL in its title, silences nothing and resolves by itself.
+    The drill has the label drill=true and DRILL in its title, inhibits nothing, and resolves by itself.
     """
     alert = rules.alert(name)
     labels = labels_of(alert, {**_pairs(given), "drill": "true"})
     server = alertmanager.find(url)
     server.post_alert(labels, annotations_of(alert, labels), lasts=lasts)
-    click.echo(f"sent {name} ({alert.severity}) to {server.url}; it resolves by itself")
-    receivers, held_back = server.fate_of(labels)
-    click.echo(f"goes to: {', '.join(receivers)}")
-    for reason in held_back:
-        click.echo(f"Warning: not sent, {reason}", err=True)
+    click.echo(f"sent {name} ({alert.severity}) to {server.url}; it resolves in {lasts}")
+    receivers, suppressed = server.fate_of(labels)
+    click.echo(f"receivers: {', '.join(receivers)}")
+    for reason in suppressed:
+        click.echo(f"Warning: not sent: {reason}", err=True)
 
 
 @main.command()
 @click.option(
-    "--url", envvar="ALERTS_WATCH_URL", help="The watch's address; found by itself if it runs here."
+    "--url", envvar="ALERTS_WATCH_URL", help="Address of the watch; by default the one on this machine."
 )
 @click.option(
-    "--for", "patience", type=Duration(), default="1m", show_default=True, help="How long to look for it."
+    "--for", "patience", type=Duration(), default="1m", show_default=True, help="How long to wait for it."
 )
 def canary(url: str | None, patience: timedelta) -> None:
-    """Have the watch send a test message now, and see where it arrives."""
-    from alerts.watch.asking import ask
+    """Send a test message and report where it arrives."""
+    from alerts.watch.client import send
 
     lost = []
-    for seen in ask(url).follow(patience=patience.total_seconds()):
+    for seen in send(url).follow(patience=patience.total_seconds()):
         if seen.seconds is None:
             lost.append(seen.receiver)
         else:
             click.echo(f"{seen.receiver:10}arrived after {seen.seconds:.0f} s ({seen.evidence})")
     if lost:
         raise OpsError(
-            f"not seen at {', '.join(lost)}", hint="./ops alerts show CanaryMissing; the watch's log says why"
+            f"the test message did not arrive at {', '.join(lost)}",
+            hint="./ops alerts show CanaryMissing; the watch's log has the reason",
         )
 
 
 @main.group()
 def silence() -> None:
-    """Silence alerts during work, list silences, end them."""
+    """Add, list and end silences."""
 
 
 @silence.command("add")
 @click.argument("matchers", nargs=-1, required=True)
 @click.option("--for", "lasts", type=Duration(), required=True, help="How long, such as 30m or 2h.")
-@click.option("--comment", required=True, help="Why; whoever is on call reads it.")
-@click.option("--by", default=getpass.getuser, help="Who; the user name by default.")
+@click.option("--comment", required=True, help="Reason, for the person on call.")
+@click.option("--by", default=getpass.getuser, help="Author; by default the user name.")
 @URL
 def add_silence(matchers: tuple[str, ...], lasts: timedelta, comment: str, by: str, url: str | None) -> None:
-    """Silence what matches all of MATCHERS: an alert's name, name=value or name=~regex."""
+    """Silence alerts that match all MATCHERS.
+
+    A matcher is an alert's name, name=value, name!=value, name=~regex or name!~regex.
+    """
     for text in matchers:
         wanted = alertmanager.matcher(text)
         if wanted["name"] == "alertname" and wanted["isEqual"] and not wanted["isRegex"]:
@@ -151,7 +170,7 @@ def add_silence(matchers: tuple[str, ...], lasts: timedelta, comment: str, by: s
 @silence.command("list")
 @URL
 def list_silences(url: str | None) -> None:
-    """List the silences that are in force or will be."""
+    """List active and pending silences."""
     for one in alertmanager.find(url).silences():
         click.echo(
             f"{one.id}  {one.state}  until {one.ends}  {' '.join(one.matchers)}  {one.by}: {one.comment}"
@@ -162,7 +181,7 @@ def list_silences(url: str | None) -> None:
 @click.argument("ids", nargs=-1, required=True)
 @URL
 def end_silence(ids: tuple[str, ...], url: str | None) -> None:
-    """End silences by their ids."""
+    """End silences by ID."""
     server = alertmanager.find(url)
     for one in ids:
         server.expire(one)
@@ -170,28 +189,35 @@ def end_silence(ids: tuple[str, ...], url: str | None) -> None:
 
 @main.command()
 @click.argument("component", nargs=-1)
-def test(component: tuple[str, ...]) -> None:
-    """Run the unit tests of the rules, all or those of some files (celery, backup …)."""
-    stems = sorted(path.stem for path in programs.rule_tests())
+@_with_programs
+def test(programs: Programs, component: tuple[str, ...]) -> None:
+    """Run the unit tests of the rules.
+
+    COMPONENT is the start of a test file's name, such as celery or backup; by default all files run.
+    """
+    stems = sorted(path.stem for path in rule_test_files())
     unknown = [name for name in component if not any(stem.startswith(name) for stem in stems)]
     if unknown:
         raise UsageError(f"no tests for {' '.join(unknown)}", hint=", ".join(stems))
-    paths = [path for path in programs.rule_tests() if not component or path.stem.startswith(component)]
+    paths = [path for path in rule_test_files() if not component or path.stem.startswith(component)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         _report(pool.map(programs.run_rule_test, paths))
 
 
 @main.command()
-@click.option("--output", required=True, type=OUTPUT_FILE, help="Where Alertmanager reads its configuration.")
+@click.option("--output", required=True, type=OUTPUT_FILE, help="File that Alertmanager reads.")
 @click.option(
     "--secrets",
     default=SECRETS_FOLDER,
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Folder of secrets under the variables' lower-case names.",
+    help="Folder with secret files, named after the variables in lower case.",
 )
 def render(output: Path, secrets: Path) -> None:
-    """Make Alertmanager's configuration with the receivers whose secret is given."""
+    """Render Alertmanager's configuration.
+
+    A receiver is included if its secret is set.
+    """
     environ = with_folder(os.environ, secrets)
     settings = ReceiverSettings.load(environ)
     document = rendering.configuration(settings, rendering.read_by_alertmanager(environ))
@@ -200,13 +226,16 @@ def render(output: Path, secrets: Path) -> None:
     click.echo(f"on: {', '.join(on) or 'nothing'}")
     for name, switch in off:
         click.echo(f"off: {name} ({switch} is not set)")
-    if not set(on) - {"dead-man's switch"}:
-        click.echo("Warning: no receiver is on, so alerts reach nobody", err=True)
+    if not set(on) - {"dead man's switch"}:
+        click.echo("Warning: no receiver is on, so nobody is notified", err=True)
 
 
 @main.command()
 def watch() -> None:
-    """Feed the dead-man's switch, and see whether test messages arrive. Runs until told to stop."""
+    """Run the service that checks whether notifications get through.
+
+    It pings the dead man's switch, sends test messages, and reports whether they arrive.
+    """
     from alerts.watch.service import Watch
     from alerts.watch.settings import WatchSettings
 
@@ -229,7 +258,7 @@ def _report(outcomes: Iterable[Outcome]) -> None:
             failed.append(outcome.what)
             click.echo(outcome.output)
     if failed:
-        raise OpsError(f"failed: {', '.join(failed)}", hint="correct what is named above")
+        raise OpsError(f"failed: {', '.join(failed)}", hint="fix what is listed above")
 
 
 def _pairs(texts: Iterable[str]) -> dict[str, str]:
@@ -238,7 +267,7 @@ def _pairs(texts: Iterable[str]) -> dict[str, str]:
         name, sign, value = text.partition("=")
         if not sign or not name:
             raise UsageError(
-                f"--label {text} is no NAME=VALUE", hint="for example --label queue_name=ai_jobs"
+                f"--label {text} is not NAME=VALUE", hint="for example --label queue_name=ai_jobs"
             )
         pairs[name] = value
     return pairs

@@ -14,10 +14,10 @@ class Duration(click.ParamType[timedelta]):
     name = "duration"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """The duration; a value that is none fails as wrong usage."""
+        """Parse a duration; an invalid one is a usage error."""
         if isinstance(value, timedelta):
             return value
         parts = re.findall(r"(\d+)([smhdw])", str(value))
         if not parts or "".join(number + unit for number, unit in parts) != value:
-            self.fail(f"{value!r} is no duration such as 30m, 2h or 1d", param, ctx)
+            self.fail(f"{value!r} is not a duration such as 30m, 2h or 1d", param, ctx)
         return sum((timedelta(**{UNITS[unit]: int(number)}) for number, unit in parts), timedelta())

@@ -1,4 +1,4 @@
-"""Where the parts of the alerting stand in a checkout."""
+"""Paths of the alerting files in a checkout."""
 
 from pathlib import Path
 

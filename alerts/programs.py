@@ -1,18 +1,25 @@
-"""Running promtool and amtool."""
+"""Runs promtool and amtool."""
 
+import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from alerts.paths import ALERTS, TESTS
+from sidecar import OpsError
+
+# Returns the path of a program, given its name.
+Finder = Callable[[str], Path]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a program said.
+    """The result of one run.
 
     Args:
         what: what was checked.
+        output: stdout and stderr of the program.
     """
 
     what: str
@@ -20,31 +27,50 @@ class Outcome:
     output: str
 
 
-def promtool(*arguments: str, folder: Path = ALERTS, what: str = "promtool") -> Outcome:
-    """Run promtool."""
-    return _run("promtool", arguments, folder, what)
+@dataclass(frozen=True)
+class Programs:
+    """promtool and amtool.
+
+    Args:
+        find: finds a program; by default on PATH. ``./ops`` passes a finder that also downloads.
+    """
+
+    find: Finder
+
+    def promtool(self, *arguments: str, folder: Path = ALERTS, what: str = "promtool") -> Outcome:
+        """Run promtool in a folder."""
+        return self._run("promtool", arguments, folder, what)
+
+    def amtool(self, *arguments: str, folder: Path = ALERTS, what: str = "amtool") -> Outcome:
+        """Run amtool in a folder."""
+        return self._run("amtool", arguments, folder, what)
+
+    def run_rule_test(self, path: Path) -> Outcome:
+        """Run one file of promtool unit tests."""
+        return self.promtool("test", "rules", path.name, folder=path.parent, what=f"rule tests {path.stem}")
+
+    def _run(self, program: str, arguments: tuple[str, ...], folder: Path, what: str) -> Outcome:
+        done = subprocess.run(
+            [str(self.find(program)), *arguments], cwd=folder, capture_output=True, text=True, check=False
+        )
+        return Outcome(what, done.returncode == 0, (done.stdout + done.stderr).strip())
 
 
-def amtool(*arguments: str, folder: Path = ALERTS, what: str = "amtool") -> Outcome:
-    """Run amtool."""
-    return _run("amtool", arguments, folder, what)
+def on_path(name: str) -> Path:
+    """Find a program on PATH.
+
+    Raises:
+        OpsError: it is not there.
+    """
+    path = shutil.which(name)
+    if path is None:
+        raise OpsError(
+            f"{name} is not on PATH",
+            hint=f"install it, or run ./ops alerts, which downloads {name} on Debian",
+        )
+    return Path(path)
 
 
-def rule_tests() -> list[Path]:
-    """The files with promtool unit tests, those that take longest first."""
+def rule_test_files() -> list[Path]:
+    """The files with promtool unit tests, the largest first."""
     return sorted(TESTS.glob("*.yml"), key=lambda path: -path.stat().st_size)
-
-
-def run_rule_test(path: Path) -> Outcome:
-    """Run one file of promtool unit tests."""
-    return promtool("test", "rules", path.name, folder=path.parent, what=f"rule tests {path.stem}")
-
-
-def _run(program: str, arguments: tuple[str, ...], folder: Path, what: str) -> Outcome:
-    # The embedded programs are the checkout's; an image that only renders has neither them nor stack/.
-    from stack.programs import find
-
-    done = subprocess.run(
-        [str(find(program)), *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
-    return Outcome(what, done.returncode == 0, (done.stdout + done.stderr).strip())

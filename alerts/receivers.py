@@ -1,4 +1,4 @@
-"""What switches a receiver on: its secret, from a variable, from the file that NAME_FILE names, or from a folder."""
+"""Settings of the receivers. A secret is given as NAME, in the file NAME_FILE, or in a folder of secrets."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +13,12 @@ OFF = ("", "off", "none", "no")
 
 
 class ReceiverSettings(Settings):
-    """Where alerts go. A receiver without its secret is off."""
+    """Receivers of notifications. A receiver without its secret is off."""
 
     slack_url: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("ALERTMANAGER_SLACK_URL"),
-        description="Slack's incoming webhook. Switches Slack on.",
+        description="Slack's incoming webhook. Enables Slack.",
     )
     slack_channel: str = Field(
         "#alerts",
@@ -28,12 +28,12 @@ class ReceiverSettings(Settings):
     pagerduty_routing_key: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("ALERTMANAGER_PAGERDUTY_ROUTING_KEY"),
-        description="Key of a PagerDuty Events API v2 integration. Switches PagerDuty on.",
+        description="Key of a PagerDuty Events API v2 integration. Enables PagerDuty.",
     )
     telegram_bot_token: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("ALERTMANAGER_TELEGRAM_BOT_TOKEN"),
-        description="Token of a Telegram bot. Switches Telegram on.",
+        description="Token of a Telegram bot. Enables Telegram.",
     )
     telegram_chat_id: int | None = Field(
         None,
@@ -43,17 +43,17 @@ class ReceiverSettings(Settings):
     email_to: str | None = Field(
         None,
         validation_alias=AliasChoices("ALERTMANAGER_EMAIL_TO"),
-        description="Addresses for e-mail, separated by commas.",
+        description="Recipients of e-mail, separated by commas.",
     )
     email_from: str | None = Field(
         None,
         validation_alias=AliasChoices("ALERTMANAGER_EMAIL_FROM"),
-        description="Sender of e-mail; the user name by default.",
+        description="Sender of e-mail; by default the user name.",
     )
     smtp_smarthost: str | None = Field(
         None,
         validation_alias=AliasChoices("ALERTMANAGER_SMTP_SMARTHOST"),
-        description="Mail server as host:port. Switches e-mail on.",
+        description="Mail server as host:port. Enables e-mail.",
     )
     smtp_username: str | None = Field(
         None,
@@ -73,22 +73,22 @@ class ReceiverSettings(Settings):
     webhook_url: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("ALERTMANAGER_WEBHOOK_URL"),
-        description="Any address that takes Alertmanager's JSON. Switches the webhook on.",
+        description="Address that accepts Alertmanager's webhook JSON. Enables the webhook.",
     )
     heartbeat_url: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("ALERTMANAGER_HEARTBEAT_URL"),
-        description="Dead-man's switch (healthchecks style), called every minute while the whole chain works.",
+        description="Ping URL of a dead man's switch (healthchecks style), called every minute while alerting works.",
     )
     watch_url: str | None = Field(
         None,
         validation_alias=AliasChoices("ALERTS_WATCH_URL"),
-        description="Where `python -m alerts watch` runs; it then calls the dead-man's switch.",
+        description="Address of `python -m alerts watch`, which then pings the dead man's switch.",
     )
     quiet_hours: str = Field(
         "22:00-07:00",
         validation_alias=AliasChoices("ALERTMANAGER_QUIET_HOURS"),
-        description="When warnings wait; `off` lets them through at any hour.",
+        description="Hours in which warnings are held back; `off` sends them at any hour.",
     )
     timezone: str = Field(
         "UTC",
@@ -126,12 +126,15 @@ class ReceiverSettings(Settings):
 
 
 def with_folder(environ: Mapping[str, str], folder: Path = SECRETS_FOLDER) -> dict[str, str]:
-    """The environment, completed by the secrets that a folder holds under lower-case names."""
+    """The environment, plus ``NAME_FILE`` entries for the secrets in a folder."""
     return {**environ, **in_folder(folder, environ)}
 
 
 def in_folder(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """``NAME_FILE`` entries for the secrets that lie in a folder and are not given otherwise."""
+    """``NAME_FILE`` entries for the secrets in a folder that are not set otherwise.
+
+    The file of the variable NAME is named after it in lower case.
+    """
     found = {}
     for field in ReceiverSettings.model_fields.values():
         choices = field.validation_alias
@@ -144,7 +147,7 @@ def in_folder(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def hours_of(text: str) -> tuple[str, str] | None:
-    """``22:00-07:00`` → ("22:00", "07:00"); None when quiet hours are off."""
+    """Parse ``22:00-07:00`` into ("22:00", "07:00"); None if quiet hours are off."""
     if text.strip().lower() in OFF:
         return None
     start, dash, end = (part.strip() for part in text.partition("-"))
@@ -154,7 +157,7 @@ def hours_of(text: str) -> tuple[str, str] | None:
 
 
 def _check_address(text: str) -> None:
-    """Alertmanager refuses its whole configuration for one address that is none, and every channel with it."""
+    """Reject invalid addresses early: one of them makes Alertmanager refuse its whole configuration."""
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or text != text.strip():
         raise ValueError("must be an address such as https://example.com/path")

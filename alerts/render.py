@@ -1,8 +1,7 @@
-"""Makes the configuration that Alertmanager reads out of alertmanager.yml and the receivers that are switched on.
+"""Renders Alertmanager's configuration from alertmanager.yml and the receivers that are enabled.
 
-An integration without its secret is left out. A secret that was given as a file stays in that file where
-Alertmanager can read it itself; one that was given in the environment is written into the result, which only its
-owner can read.
+An integration without its secret is left out. A secret given as a file stays in that file if Alertmanager can read
+it there; a secret from the environment is written into the result, which only its owner can read.
 """
 
 import os
@@ -22,7 +21,7 @@ from sidecar import OpsError, UsageError
 QUIET = "quiet-hours"
 HEARTBEAT = "heartbeat"
 Block = dict[str, Any]
-# Alertmanager 0.25 has these `_file` options; those for Telegram and the webhook came later.
+# Alertmanager 0.25 has these `_file` options; those for Telegram and the webhook are newer.
 FILE_OPTIONS = {
     "api_url": "ALERTMANAGER_SLACK_URL",
     "routing_key": "ALERTMANAGER_PAGERDUTY_ROUTING_KEY",
@@ -32,14 +31,14 @@ FILE_OPTIONS = {
 
 @dataclass(frozen=True)
 class Channel:
-    """One way to a person or a machine.
+    """A notification channel.
 
     Args:
-        name: what people call it.
-        key: Alertmanager's name for it in a receiver.
-        switch: the variable that switches it on.
-        fill: puts addresses and secrets into a copied block.
-        is_on: whether the settings switch it on.
+        name: its name in messages.
+        key: its key in a receiver of Alertmanager.
+        switch: the variable that enables it.
+        fill: returns a copy of a block with addresses and secrets.
+        is_on: whether the settings enable it.
     """
 
     name: str
@@ -111,33 +110,36 @@ CHANNELS = (
 
 
 def on_and_off(settings: ReceiverSettings) -> tuple[list[str], list[tuple[str, str]]]:
-    """The names of the channels that are on, and of those that are off with the variable that switches them on."""
+    """The names of the enabled channels, and of the disabled ones with the variable that enables them."""
     on = [channel.name for channel in CHANNELS if channel.is_on(settings)]
     off = [(channel.name, channel.switch) for channel in CHANNELS if not channel.is_on(settings)]
     if settings.heartbeat_url:
-        on.append("dead-man's switch")
+        on.append("dead man's switch")
     else:
-        off.append(("dead-man's switch", "ALERTMANAGER_HEARTBEAT_URL"))
+        off.append(("dead man's switch", "ALERTMANAGER_HEARTBEAT_URL"))
     return on, off
 
 
 def read_by_alertmanager(environ: Mapping[str, str]) -> dict[str, str]:
-    """The secrets that were given as files and that every supported Alertmanager reads from a file itself."""
+    """The secrets given as files that every supported Alertmanager can read from a file."""
     paths = {option: environ.get(f"{variable}_FILE", "") for option, variable in FILE_OPTIONS.items()}
     return {option: path for option, path in paths.items() if path}
 
 
 def configuration(settings: ReceiverSettings, files: Mapping[str, str] | None = None) -> Block:
-    """The configuration for Alertmanager.
+    """Alertmanager's configuration.
 
     Args:
-        settings: the receivers that are switched on.
+        settings: the receivers.
         files: option without ``_file`` → path, see :func:`read_by_alertmanager`.
+
+    Raises:
+        UsageError: settings contradict each other, or the time zone is unknown.
     """
     _check(settings)
     document: Block = yaml.safe_load(ALERTMANAGER.read_text(encoding="utf-8"))
     document["receivers"] = [_receiver(receiver, settings) for receiver in document["receivers"]]
-    # Addresses of our own stand at each receiver.
+    # Each receiver has its own addresses.
     for name in ("smtp_smarthost", "smtp_from"):
         document["global"].pop(name, None)
     _set_quiet_hours(document, settings)
@@ -146,21 +148,23 @@ def configuration(settings: ReceiverSettings, files: Mapping[str, str] | None = 
 
 
 def write(target: Path, document: Block) -> None:
-    """Write a configuration that only its owner can read, with the templates beside it."""
-    text = "# Made by `python -m alerts render`; change alerts/alertmanager.yml or the environment instead.\n"
+    """Write a configuration that only its owner can read, and the templates next to it.
+
+    Raises:
+        OpsError: the folder is not writable.
+    """
+    text = "# Rendered by `python -m alerts render`; change alerts/alertmanager.yml or the environment instead.\n"
     text += yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.new")
-        beside.unlink(missing_ok=True)
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        temporary = target.with_name(f".{target.name}.new")
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
             stream.write(text)
-        beside.replace(target)
+        temporary.replace(target)
         shutil.copytree(TEMPLATES, target.parent / TEMPLATES.name, dirs_exist_ok=True)
     except OSError as error:
-        raise OpsError(
-            f"{target} cannot be written: {error.strerror}", hint="name a folder that you may write to"
-        ) from None
+        raise OpsError(f"cannot write {target}: {error.strerror}", hint="choose a writable folder") from None
 
 
 def _receiver(receiver: Block, settings: ReceiverSettings) -> Block:
@@ -198,7 +202,7 @@ def _set_quiet_hours(document: Block, settings: ReceiverSettings) -> None:
 
 
 def _times(start: str, end: str) -> list[dict[str, str]]:
-    """Alertmanager's ranges do not cross midnight."""
+    """Split a range at midnight: Alertmanager's ranges cannot cross it."""
     if start < end:
         return [{"start_time": start, "end_time": end}]
     ranges = [{"start_time": start, "end_time": "24:00"}]
@@ -227,11 +231,11 @@ def _check(settings: ReceiverSettings) -> None:
     if settings.smtp_smarthost and not settings.email_to:
         raise UsageError(
             "ALERTMANAGER_SMTP_SMARTHOST is set but ALERTMANAGER_EMAIL_TO is not",
-            hint="name at least one address",
+            hint="set at least one address",
         )
     if settings.smtp_smarthost and not (settings.email_from or settings.smtp_username):
         raise UsageError(
-            "e-mail has no sender", hint="set ALERTMANAGER_EMAIL_FROM or ALERTMANAGER_SMTP_USERNAME"
+            "e-mail has no sender address", hint="set ALERTMANAGER_EMAIL_FROM or ALERTMANAGER_SMTP_USERNAME"
         )
     if settings.timezone == "UTC":
         return
@@ -239,7 +243,8 @@ def _check(settings: ReceiverSettings) -> None:
         ZoneInfo(settings.timezone)
     except (KeyError, ValueError, OSError):
         raise UsageError(
-            f"ALERTMANAGER_TIMEZONE={settings.timezone} is no time zone", hint="a name such as Europe/Prague"
+            f"ALERTMANAGER_TIMEZONE={settings.timezone} is not a time zone",
+            hint="use a name such as Europe/Prague",
         ) from None
 
 

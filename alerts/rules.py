@@ -1,4 +1,4 @@
-"""The rule files as data: alerts, recorded series, thresholds."""
+"""Parses the rule files into alerts, recording rules and thresholds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ class Alert:
 
     Args:
         file: stem of its rule file.
-        holds: the rule's ``for``, empty when it fires at once.
+        duration: the rule's ``for``, empty if it fires at once.
     """
 
     name: str
     expr: str
-    holds: str
+    duration: str
     labels: dict[str, str]
     annotations: dict[str, str]
     file: str
@@ -49,7 +49,7 @@ class Record:
 
 @cache
 def alerts(folder: Path = RULES) -> tuple[Alert, ...]:
-    """All alerting rules, in the order of their files."""
+    """All alerting rules in file order."""
     return tuple(_alert(rule, path) for path, rule in _rules(folder) if "alert" in rule)
 
 
@@ -63,10 +63,10 @@ def records(folder: Path = RULES) -> tuple[Record, ...]:
 
 
 def alert(name: str) -> Alert:
-    """The alert of that name.
+    """The alert with this name.
 
     Raises:
-        UsageError: there is none; the hint names similar ones.
+        UsageError: it does not exist; the hint lists similar names.
     """
     for candidate in alerts():
         if candidate.name == name:
@@ -77,12 +77,12 @@ def alert(name: str) -> Alert:
 
 
 def thresholds() -> dict[str, float]:
-    """The general thresholds by name; what one queue has for itself is not among them."""
+    """The general thresholds by name, without those of single queues."""
     return rulefile.thresholds(THRESHOLDS)
 
 
-def thresholds_of_one(folder: Path = RULES) -> tuple[Record, ...]:
-    """The thresholds that one queue has for itself."""
+def queue_thresholds(folder: Path = RULES) -> tuple[Record, ...]:
+    """The thresholds of single queues."""
     return tuple(one for one in records(folder) if one.file == THRESHOLDS.stem and one.labels)
 
 
@@ -95,7 +95,7 @@ def _alert(rule: dict[str, Any], path: Path) -> Alert:
     return Alert(
         name=rule["alert"],
         expr=str(rule["expr"]),
-        holds=str(rule.get("for", "")),
+        duration=str(rule.get("for", "")),
         labels=rule.get("labels", {}),
         annotations=rule.get("annotations", {}),
         file=path.stem,

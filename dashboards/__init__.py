@@ -1,4 +1,4 @@
-"""Grafana dashboards of the suite, built in Python and committed as JSON."""
+"""Grafana dashboards, built in Python and committed as JSON."""
 
 import warnings
 

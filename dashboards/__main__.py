@@ -1,4 +1,4 @@
-"""`python -m dashboards`: build, check, push and draw the dashboards."""
+"""`python -m dashboards`: build, check, push and render the dashboards."""
 
 from pathlib import Path
 
@@ -6,33 +6,44 @@ import click
 
 from dashboards import catalogue
 from dashboards.lint import problems
-from dashboards.live import committed
+from dashboards.live_check import committed
 from sidecar.cli import main as run_command
 from sidecar.errors import OpsError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Grafana dashboards: build, check, push, render."""
+    """Build, check, push and render the Grafana dashboards.
+
+    \b
+    Examples:
+      ./ops dashboards build                                  write dashboards/json/ from the code
+      ./ops dashboards check                                  check that the JSON is up to date
+      ./ops dashboards push --url https://grafana.example.org
+      ./ops dashboards render --range 1h --out pictures/      draw PNGs without Grafana
+    """
 
 
 @main.command()
 def build() -> None:
-    """Write the dashboards' JSON from the Python code."""
+    """Write the JSON from the Python code."""
     changed = catalogue.build()
     click.echo(f"{len(catalogue.boards())} dashboards built, {len(changed)} files changed")
 
 
 @main.command()
 def check() -> None:
-    """Fail when the committed JSON is not what the code builds, or breaks a rule."""
+    """Check that the JSON is up to date and passes the lint rules."""
     stale = catalogue.out_of_sync()
     if stale:
         raise OpsError(f"dashboards out of sync: {', '.join(stale)}", hint="./ops dashboards build")
     found = [str(problem) for dashboard in committed() for problem in problems(dashboard)]
     if found:
-        raise OpsError("\n".join(found), hint="fix the panel, or give a reason in dashboards/json/.lint")
-    click.echo(f"{len(catalogue.boards())} dashboards in sync, no rule broken")
+        raise OpsError(
+            "\n".join(found),
+            hint="fix the panel, or add an exclusion with its reason to dashboards/json/.lint",
+        )
+    click.echo(f"{len(catalogue.boards())} dashboards in sync, no lint problems")
 
 
 @main.command()
@@ -41,22 +52,23 @@ def check() -> None:
     envvar="PROMETHEUS_URL",
     default="http://127.0.0.1:9090",
     show_default=True,
-    help="Prometheus to ask (PROMETHEUS_URL)",
+    help="Address of Prometheus (PROMETHEUS_URL).",
 )
-@click.option(
-    "--dashboard", "uids", multiple=True, help="Only this dashboard (uid or its end, such as celery)"
-)
-@click.option("--range", "span", default="1h", show_default=True, help="How far back, such as 30m or 7d")
+@click.option("--dashboard", "uids", multiple=True, help="Only this dashboard, such as celery; repeatable.")
+@click.option("--range", "span", default="1h", show_default=True, help="Time range, such as 30m or 7d.")
 @click.option("--theme", type=click.Choice(["dark", "light"]), default="dark", show_default=True)
-@click.option("--scrape-interval", default=15.0, show_default=True, help="Seconds between scrapes")
+@click.option("--scrape-interval", default=15.0, show_default=True, help="Seconds between scrapes.")
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the PNGs"
+    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the PNGs."
 )
 def render(
     prometheus_url: str, uids: tuple[str, ...], span: str, theme: str, scrape_interval: float, out: Path
 ) -> None:
-    """Draw dashboards from a live Prometheus into PNG. A rendering, not Grafana."""
-    # matplotlib takes a second to import: only who draws waits for it.
+    """Draw dashboards as PNG from a live Prometheus.
+
+    The pictures are drawn by matplotlib, not by Grafana.
+    """
+    # matplotlib takes a second to import.
     from dashboards.render import render_all
 
     for path in render_all(prometheus_url, uids, span, theme, out, scrape_interval=scrape_interval):
@@ -64,13 +76,18 @@ def render(
 
 
 @main.command()
-@click.option("--url", envvar="GRAFANA_URL", required=True, help="Grafana's address (GRAFANA_URL)")
+@click.option("--url", envvar="GRAFANA_URL", required=True, help="Address of Grafana (GRAFANA_URL).")
 @click.option(
-    "--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the token"
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with the service account token.",
 )
-@click.option("--folder", default="PostHub", show_default=True, help="Folder for the dashboards")
+@click.option("--folder", default="PostHub", show_default=True, help="Title of the folder.")
 def push(url: str, token_file: Path | None, folder: str) -> None:
-    """Send every dashboard to a Grafana. The token comes from a file or from GRAFANA_TOKEN."""
+    """Push all dashboards to a Grafana.
+
+    The token is read from --token-file or from GRAFANA_TOKEN.
+    """
     from dashboards.push import Grafana, push_all, read_token
 
     for line in push_all(Grafana(url, read_token(token_file)), folder):

@@ -1,4 +1,4 @@
-"""Events drawn over every graph: what changed when the line bent."""
+"""Annotations: events drawn over every graph."""
 
 from grafana_foundation_sdk.builders import dashboard as builder
 from grafana_foundation_sdk.cog.builder import Builder
@@ -6,27 +6,27 @@ from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models.common import DataSourceRef
 from grafana_foundation_sdk.models.dashboard import AnnotationQuery, AnnotationTarget
 
+from dashboards.prebuilt import Prebuilt
 from dashboards.query import DATASOURCE, ENVIRONMENT
-from dashboards.ready import Ready
 
 
 class DeployTag(AnnotationTarget, Dataquery):
-    """A target of Grafana's own annotation store, which the SDK does not count among its queries."""
+    """A query of Grafana's annotation store; the SDK has no type for it."""
 
 
-# Grafana's own store of annotations: a deploy script posts there with the tag "deploy".
+# Grafana's own annotation store: deploy scripts post there with the tag "deploy".
 GRAFANA = DataSourceRef(type_val="grafana", uid="-- Grafana --")
 
-# Backup metrics are read by environment only: a backup must also be visible on dashboards of other jobs.
+# Selected by environment only, so that backups are visible on the dashboards of other jobs.
 _MARKS = {
     "Backups": ("green", "backup_last_success_timestamp_seconds", "Backup of {{database}} finished"),
-    "Restores": ("purple", "backup_last_verified_timestamp_seconds", "Restore of {{database}} proven"),
+    "Verifications": ("purple", "backup_last_verified_timestamp_seconds", "Backup of {{database}} verified"),
     "Drills": ("blue", "backup_last_drill_timestamp_seconds", "Restore drill of {{database}}"),
 }
 
 
 def all_annotations() -> list[Builder[AnnotationQuery]]:
-    """Return deploys, firing alerts, backups, proven restores and drills."""
+    """Return deploys, firing alerts, backups, verifications and drills."""
     marks = [_timestamp(name, *how) for name, how in _MARKS.items()]
     return [_deploys(), _alerts(), *marks]
 
@@ -35,7 +35,7 @@ def _deploys() -> Builder[AnnotationQuery]:
     query = builder.AnnotationQuery().name("Deploys").datasource(GRAFANA).icon_color("yellow")
     model = query.enable(True).hide(False).build()
     model.target = DeployTag(type_val="tags", tags=["deploy"], limit=100, match_any=False)
-    return Ready(model)
+    return Prebuilt(model)
 
 
 def _alerts() -> builder.AnnotationQuery:

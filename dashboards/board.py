@@ -1,4 +1,4 @@
-"""A dashboard as the suite thinks of it, and its assembly into Grafana's model."""
+"""The data model of a dashboard, and its conversion into Grafana's model."""
 
 import zlib
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ TAG = "posthub"
 
 @dataclass(frozen=True)
 class Row:
-    """A row of panels that together answer one question; the question stands in the docs page."""
+    """A row of panels that together answer one question, which the docs page explains."""
 
     title: str
     panels: tuple[Panel, ...]
@@ -30,7 +30,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """A dashboard: its identity, the jobs it reads, its variables and its rows."""
+    """A dashboard.
+
+    Args:
+        jobs: regular expression of the jobs that it reads.
+        choices: its variables, in addition to data source, environment, job and instance.
+        span: start of the default time range.
+        hide_scope: hide the variables job and instance.
+    """
 
     uid: str
     title: str
@@ -40,7 +47,7 @@ class Board:
     choices: tuple[variables.Choice, ...] = ()
     tags: tuple[str, ...] = field(default_factory=tuple)
     span: str = "now-1h"
-    # An overview spans every job: choosing one of them there would only blank the other panels.
+    # The overview spans all jobs: selecting one would blank the other panels.
     hide_scope: bool = False
 
 
@@ -88,7 +95,7 @@ def _place(rows: tuple[Row, ...]) -> list[Panel | RowPanel]:
 
 
 def _flow(panels: tuple[Panel, ...], top: int) -> int:
-    """Place panels from left to right, as lines of text flow; return where the next row starts."""
+    """Place panels from left to right like words in a text; return the y position of the next row."""
     left = tallest = 0
     for panel in panels:
         assert panel.grid_pos is not None
@@ -102,5 +109,5 @@ def _flow(panels: tuple[Panel, ...], top: int) -> int:
 
 
 def _stable_id(title: str) -> int:
-    # From the title, not the place: links to a panel survive a new panel before it.
+    # From the title, not the position: links to a panel survive when another panel is inserted.
     return zlib.crc32(title.encode()) % 1_000_000 + 1

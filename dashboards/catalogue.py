@@ -1,18 +1,18 @@
-"""Every dashboard of the suite, as Python and as the JSON that Grafana loads."""
+"""All dashboards, as Python objects and as the JSON that Grafana loads."""
 
 import json
 from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from dashboards import api, backup, celery, host, monitoring, overview, postgres, redis
 from dashboards.board import Board, assemble
+from dashboards.boards import api, backup, celery, host, monitoring, overview, postgres, redis
 
 JSON_FOLDER = Path(__file__).parent / "json"
 
 
 def boards() -> list[Board]:
-    """Return every dashboard, in the order in which people look at them."""
+    """Return all dashboards in reading order."""
     modules = (overview, celery, api, backup, postgres, redis, host, monitoring)
     return [module.board() for module in modules]
 
@@ -23,7 +23,7 @@ def file_name(board: Board) -> str:
 
 
 def render_json(board: Board) -> str:
-    """Return the dashboard as JSON text: the same text for the same code, always."""
+    """Return the dashboard as JSON text. The output is deterministic."""
     model = assemble(board)
     return json.dumps(model, cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
@@ -34,7 +34,7 @@ def built() -> dict[str, str]:
 
 
 def build(folder: Path = JSON_FOLDER) -> list[str]:
-    """Write every dashboard into `folder`, drop files of dashboards that are gone; return what changed."""
+    """Write all dashboards into `folder` and delete files of removed ones; return the changed file names."""
     texts = built()
     stale = out_of_sync(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def build(folder: Path = JSON_FOLDER) -> list[str]:
 
 
 def out_of_sync(folder: Path = JSON_FOLDER) -> list[str]:
-    """Return the names of files that differ from what the code builds, are missing or left over."""
+    """Return the names of files that differ from the generated JSON, are missing or are left over."""
     texts = built()
     found = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
     return sorted(name for name in texts.keys() | found.keys() if texts.get(name) != found.get(name))

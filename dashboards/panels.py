@@ -1,4 +1,4 @@
-"""The kinds of panel that the dashboards are made of, with the suite's defaults."""
+"""Panel types with the defaults of these dashboards."""
 
 from dataclasses import dataclass, field, replace
 
@@ -40,8 +40,8 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode, HeatmapColorOptions, YAxisConfig
 
+from dashboards.prebuilt import Prebuilt
 from dashboards.query import DATASOURCE, Query, ref_id, target
-from dashboards.ready import Ready
 from dashboards.style import PLAIN, Steps
 
 
@@ -59,13 +59,13 @@ THIRD = Size(8, 8)
 HALF = Size(12, 8)
 WIDE = Size(24, 8)
 
-# A single missed scrape is joined; a longer silence stays a visible gap.
+# Gaps of one missed scrape are bridged; longer gaps stay visible.
 GAP_MS = 60_000
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: a label, or the value of the query of the same place."""
+    """The value column of one query of a table."""
 
     title: str
     unit: str = "short"
@@ -87,7 +87,11 @@ def stat_panel(
     decimals: int | None = None,
     leads_to: str = "",
 ) -> Panel:
-    """Return one big number (or word) that carries its own verdict as colour; a click leads to its dashboard."""
+    """Return a single number or word, coloured by thresholds or mappings.
+
+    Args:
+        leads_to: UID of the dashboard that a click opens.
+    """
     graph = BigValueGraphMode.AREA if spark else BigValueGraphMode.NONE
     builder = (
         stat.Panel()
@@ -119,7 +123,7 @@ def series_panel(
     least: float | None = 0,
     most: float | None = None,
 ) -> Panel:
-    """Return values over time; `limits` draws the alerts' thresholds as dashed lines."""
+    """Return a graph over time; `limits` draws alert thresholds as dashed lines."""
     builder = (
         timeseries.Panel()
         .unit(unit)
@@ -149,8 +153,8 @@ def heat_panel(title: str, why: str, expr: str, *, unit: str = "s", size: Size =
     builder = (
         heatmap.Panel()
         .calculate(False)
-        .color(Ready(_SPECTRUM))
-        .y_axis(Ready(YAxisConfig(unit=unit)))
+        .color(Prebuilt(_SPECTRUM))
+        .y_axis(Prebuilt(YAxisConfig(unit=unit)))
         .cell_gap(1)
         .show_legend()
         .unit("short")
@@ -169,7 +173,7 @@ def bars_panel(
     size: Size = THIRD,
     most: float | None = None,
 ) -> Panel:
-    """Return one horizontal bar per series: who has most, at a glance."""
+    """Return one horizontal bar per series."""
     builder = (
         bargauge.Panel()
         .orientation(VizOrientation.HORIZONTAL)
@@ -197,7 +201,7 @@ def gauge_panel(
     most: float = 1,
     legend: str = "",
 ) -> Panel:
-    """Return a dial: how full something is against its limit."""
+    """Return a dial that shows how much of a limit is used."""
     builder = (
         gauge.Panel()
         .reduce_options(_last())
@@ -214,7 +218,7 @@ def gauge_panel(
 def timeline_panel(
     title: str, why: str, query: Query, *, mappings: list[ValueMapping], size: Size = HALF
 ) -> Panel:
-    """Return a band per series that shows in which state it was, and when that changed."""
+    """Return one band per series that shows its state over time."""
     builder = (
         statetimeline.Panel()
         .show_value(VisibilityMode.NEVER)
@@ -238,7 +242,12 @@ def table_panel(
     descending: bool = True,
     size: Size = WIDE,
 ) -> Panel:
-    """Return a table: `labels` renames label columns, `values` maps ref order to (query, column)."""
+    """Return a table with one row per label set.
+
+    Args:
+        labels: label name → column title.
+        values: (query, column) of each value column, in order.
+    """
     queries = tuple(Query(expr, instant=True, table=True) for expr, _ in values.values())
     builder = table.Panel().filterable(False)
     if sort:
@@ -250,9 +259,9 @@ def table_panel(
 
 
 def alert_list_panel(title: str, why: str, size: Size = HALF) -> Panel:
-    """Return Grafana's own list of firing and pending alerts, of every data source it has.
+    """Return Grafana's list of firing and pending alerts of all data sources.
 
-    It can be limited to one by its name only, in which Grafana fills in no variable.
+    The panel can be limited to one data source only by name, where Grafana resolves no variables.
     """
     options = {
         "viewMode": "list",

@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from dashboards.live import committed
+from dashboards.live_check import committed
 from sidecar.address import checked, shown
 from sidecar.errors import OpsError, UsageError
 from sidecar.http import outside_session

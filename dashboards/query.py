@@ -1,4 +1,4 @@
-"""PromQL text: every selector is written here, so that every panel obeys the dashboard's variables."""
+"""Builds PromQL. All selectors are built here, so that every panel follows the dashboard's variables."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ SCOPE = (ENVIRONMENT, 'job=~"$job"', 'instance=~"$instance"')
 
 @dataclass(frozen=True)
 class Query:
-    """One query of a panel: what is asked, and how a series is named in the legend."""
+    """One query of a panel and the legend of its series."""
 
     expr: str
     legend: str = ""
@@ -24,25 +24,25 @@ class Query:
 
 
 def select(metric: str, *matchers: str) -> str:
-    """Return a selector of `metric` within the chosen environment, jobs and instances."""
+    """Return a selector of `metric` in the selected environments, jobs and instances."""
     return f"{metric}{{{', '.join((*SCOPE, *matchers))}}}"
 
 
 def recorded(metric: str, *matchers: str) -> str:
     """Return a selector of a recorded series or of ALERTS.
 
-    These are the whole Prometheus' own: job and instance are summed up, and the environment is an external label.
+    They belong to a whole Prometheus: job and instance are aggregated, and the environment is an external label.
     """
     return f"{metric}{{{', '.join(matchers)}}}" if matchers else metric
 
 
 def rate(metric: str, *matchers: str) -> str:
-    """Return the per-second rate of a counter at the resolution of the panel."""
+    """Return the per-second rate of a counter over the panel's rate interval."""
     return f"rate({select(metric, *matchers)}[$__rate_interval])"
 
 
 def increase(metric: str, *matchers: str, over: str = "$__rate_interval") -> str:
-    """Return by how much a counter grew."""
+    """Return the increase of a counter."""
     return f"increase({select(metric, *matchers)}[{over}])"
 
 
@@ -53,16 +53,16 @@ def quantile(q: float, metric: str, *matchers: str, by: str = "") -> str:
 
 
 def or_none(expr: str, label: str, witness: str, text: str = "none") -> str:
-    """Draw a zero line named `text` while `expr` has no series.
+    """Return `expr`, or a zero series named `text` while `expr` has no series.
 
-    The zero comes from `witness`, a metric that the same exporter always has: when that exporter is
-    gone, the panel says "no data" instead of a comforting zero.
+    The zero is derived from `witness`, a metric that the same exporter always has. When that exporter is
+    gone, the panel shows "No data" instead of a false zero.
     """
     return f'{expr} or label_replace(0 * sum({witness}), "{label}", "{text}", "", "")'
 
 
 def target(query: Query, index: int) -> prometheus_builder.Dataquery:
-    """Return the Grafana query with the ref id that its place in the panel gives it."""
+    """Return the Grafana query with the ref ID of its position."""
     built = prometheus_builder.Dataquery().expr(query.expr).ref_id(ref_id(index)).datasource(DATASOURCE)
     built = built.legend_format(query.legend or "__auto")
     built = built.instant() if query.instant else built.range()
@@ -72,5 +72,5 @@ def target(query: Query, index: int) -> prometheus_builder.Dataquery:
 
 
 def ref_id(index: int) -> str:
-    """Return A, B, C … for the queries of a panel."""
+    """Return the ref ID of a query: A, B, C …"""
     return chr(ord("A") + index)

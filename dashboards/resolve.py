@@ -1,4 +1,4 @@
-"""Fills Grafana's variables into a query, as Grafana does with "All" chosen everywhere."""
+"""Resolves Grafana's variables in a query, with "All" selected by default."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{(\w+)(?::\w+)?\})")
 
 @dataclass(frozen=True)
 class Scope:
-    """The time range of a query, and values for variables (the others mean "All")."""
+    """The time range of a query (Unix seconds), and values of variables (the others are "All")."""
 
     start: float
     end: float
@@ -20,12 +20,16 @@ class Scope:
 
     @property
     def rate_interval(self) -> float:
-        """Grafana's `$__rate_interval`: never under four scrapes, so that a rate always has samples."""
+        """Grafana's `$__rate_interval`: at least four scrape intervals, so that a rate always has samples."""
         return max(self.step + self.scrape_interval, 4 * self.scrape_interval)
 
 
 def resolve(text: str, dashboard: dict[str, Any], scope: Scope) -> str:
-    """Return `text` with every variable replaced; an unknown variable is a KeyError."""
+    """Return `text` with all variables resolved.
+
+    Raises:
+        KeyError: a variable is unknown.
+    """
     values = {**_everything(dashboard), **_built_in(scope), **dict(scope.chosen)}
     return _VARIABLE.sub(lambda match: values[match[1] or match[2]], text)
 

@@ -1,4 +1,4 @@
-"""Thresholds, value mappings and colours: what good, doubtful and bad look like everywhere."""
+"""Thresholds, value mappings and colours shared by all dashboards."""
 
 from dataclasses import dataclass
 
@@ -18,13 +18,13 @@ GOOD, DOUBTFUL, BAD, NEUTRAL = "green", "orange", "red", "blue"
 
 @dataclass(frozen=True)
 class Steps:
-    """Colours by value: `base` from minus infinity, then each colour from its value on."""
+    """Colours by value: `base` below the first step, then the colour of each step from its value upwards."""
 
     base: str
     steps: tuple[tuple[float, str], ...] = ()
 
     def build(self) -> dashboard_builder.ThresholdsConfig:
-        """Return the thresholds as Grafana has them."""
+        """Return Grafana's thresholds."""
         found = [Threshold(value=None, color=self.base)]
         found += [Threshold(value=float(value), color=color) for value, color in self.steps]
         return dashboard_builder.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(found)
@@ -34,12 +34,12 @@ PLAIN = Steps(NEUTRAL)
 
 
 def high_is_bad(warning: float | None = None, critical: float | None = None) -> Steps:
-    """Return colours for a value that an alert watches from above."""
+    """Return colours for a value whose alerts fire above a threshold."""
     return Steps(GOOD, _steps((warning, DOUBTFUL), (critical, BAD)))
 
 
 def low_is_bad(warning: float | None = None, critical: float | None = None) -> Steps:
-    """Return colours for a value that an alert watches from below."""
+    """Return colours for a value whose alerts fire below a threshold."""
     if critical is None:
         return Steps(DOUBTFUL, _steps((warning, GOOD)))
     return Steps(BAD, _steps((critical, DOUBTFUL if warning is not None else GOOD), (warning, GOOD)))
@@ -62,12 +62,12 @@ UP = words(_0=("Down", BAD), _1=("Up", GOOD))
 YES_GOOD = words(_0=("No", BAD), _1=("Yes", GOOD))
 YES_BAD = words(_0=("No", GOOD), _1=("Yes", BAD))
 
-# The time since a moment that is 0, which is how exporters say that it never came: decades.
+# Exporters report 0 for a timestamp that never occurred; the time since then is decades.
 _DECADES = 1e9
 _FOREVER = 1e12
 
 
 def never(text: str = "Never", color: str = BAD) -> list[ValueMapping]:
-    """Return the mapping for "time since" when there was no such moment yet."""
+    """Return the mapping of a "time since" value for an event that never occurred."""
     result = ValueMappingResult(text=text, color=color, index=0)
     return [RangeMap(options=DashboardRangeMapOptions(from_val=_DECADES, to=_FOREVER, result=result))]

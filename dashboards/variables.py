@@ -1,4 +1,4 @@
-"""The variables at the top of a dashboard: where to look, and at which part."""
+"""The variables at the top of a dashboard."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Choice:
     metric: str
     source_label: str
     matchers: tuple[str, ...] = ()
-    # What "All" means: `.*` also matches series that do not have the label.
+    # Value of "All": `.*` also matches series without the label.
     everything: str = ".*"
     hidden: bool = False
     help: str = ""
@@ -32,8 +32,8 @@ class Choice:
 
 QUEUE = Choice("queue", "Queue", "celery_queue_length", "queue_name", help="Celery queue")
 TASK = Choice("task", "Task", "celery_tasks_total", "task", help="Celery task name")
-HOST = Choice("host", "Worker", "celery_worker_up", "hostname", help="Celery worker (its node name)")
-DATABASE = Choice("database", "Database", "backup_age_seconds", "database", help="Database that is backed up")
+HOST = Choice("host", "Worker", "celery_worker_up", "hostname", help="Celery worker (node name)")
+DATABASE = Choice("database", "Database", "backup_age_seconds", "database", help="Database with backups")
 
 
 def common(jobs: str, *, hidden: bool = False) -> list[Variable]:
@@ -48,7 +48,7 @@ def common(jobs: str, *, hidden: bool = False) -> list[Variable]:
 
 
 def choice(wanted: Choice) -> Variable:
-    """Return the variable of `wanted`, limited by the ones before it."""
+    """Return the variable of `wanted`, restricted by the variables before it."""
     metric = select(wanted.metric, *wanted.matchers)
     made = _label_values(wanted.name, wanted.label, metric, wanted.source_label, wanted.everything)
     return made.description(wanted.help)

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -38,7 +39,14 @@ class Verbs(click.Group):
             formatter.write_dl(rows)
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+def _find(program: str) -> Path:
+    """Pass :func:`stack.programs.find` to verbs that do not import `stack`."""
+    from stack.programs import find
+
+    return find(program)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "obj": _find})
 def ops() -> None:
     """PostHub ops sidecars: exporters, backups that prove themselves, alerts and dashboards.
 

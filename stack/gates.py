@@ -60,7 +60,7 @@ def gates() -> list[Gate]:
         Gate("mypy --strict", _tool("mypy")),
         Gate("mypy app", _tool("mypy", "."), ROOT / "app"),
         Gate("shellcheck", _tool("shellcheck", "-a", "-x", "-P", "SCRIPTDIR", "ops", ".ci/run", *_scripts())),
-        Gate("alerts: promtool and amtool check", _python("-m", "alerts", "check")),
+        Gate("alerts: promtool and amtool check", _python("-m", "stack", "alerts", "check")),
         Gate("dashboards in sync", _python("-m", "dashboards", "check")),
         Gate("documentation", _python("-m", "stack", "docs", "--check")),
         Gate(

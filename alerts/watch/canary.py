@@ -1,4 +1,4 @@
-"""The test message: sent on a schedule, looked for at each receiver's other end."""
+"""Sends test messages on a schedule and checks that they arrive at each receiver."""
 
 import logging
 import secrets
@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from alerts.alertmanager import Alertmanager
-from alerts.watch.evidence import Evidence
+from alerts.watch.delivery import Evidence
 from sidecar.logs import fields
 
 log = logging.getLogger(__name__)
@@ -17,26 +17,26 @@ log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 NAME = "AlertingCanary"
-# Long enough for Alertmanager to tell everyone, then it resolves.
+# Long enough for Alertmanager to notify every receiver; then it resolves.
 LASTS = timedelta(minutes=2)
-# A slow channel may still deliver an older message when the next ones are under way.
+# A slow channel may deliver an older message after newer ones were sent.
 MOST_LOOKED_FOR = 4
 TEXT = {
     "summary": "test message {nonce}, nothing is wrong",
-    "description": "Sent on a schedule to prove that this channel delivers.",
-    "runbook_url": "https://github.com/posthub/ops/blob/main/docs/alerts.md#is-the-way-to-people-open",
+    "description": "Sent on a schedule to check that this channel delivers.",
+    "runbook_url": "https://github.com/posthub/ops/blob/main/docs/alerts.md#do-notifications-get-through",
     "dashboard_url": "",
 }
 
 
 @dataclass
 class Arrival:
-    """What is known about one receiver.
+    """The last known arrival at one receiver.
 
     Args:
-        at: when a test message was last found there, 0 never.
-        seconds: how long it took.
-        missing_since: when the first one was sent that was not found, 0 none.
+        at: Unix time at which a test message was last found; 0 = never.
+        seconds: its delivery time.
+        missing_since: Unix time at which the first missing message was sent; 0 = none is missing.
     """
 
     at: float = 0.0
@@ -51,7 +51,7 @@ class Canary:
         evidence: by receiver.
         patience: seconds after which a message counts as missing.
         clock: seconds since the epoch.
-        known: what :meth:`state` said before a restart.
+        known: result of :meth:`state` before a restart.
     """
 
     def __init__(
@@ -67,12 +67,12 @@ class Canary:
         self._evidence = dict(evidence)
         self._patience = patience
         self._clock = clock
-        # Nonce and time of the messages that each receiver has not shown yet, oldest first.
+        # Nonce and send time of the messages not yet seen at each receiver, oldest first.
         self._awaited: dict[str, list[tuple[str, float]]] = {}
         known = known or {}
         arrivals = known.get("arrivals", {})
         self.arrivals = {receiver: Arrival(**arrivals.get(receiver, {})) for receiver in self._evidence}
-        # Counters and nonces died with the process, so what was on its way then has to be sent again.
+        # Counters and nonces are lost in a restart, so a message in transit is sent again.
         self.sent = 0.0 if known.get("awaited") else float(known.get("sent", 0.0))
 
     @property
@@ -82,21 +82,25 @@ class Canary:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether a message may still be on its usual way."""
+        """Whether a message is in transit and not yet late."""
         return bool(self._awaited) and self._clock() - self.sent <= self._patience
 
     @property
     def is_missing(self) -> bool:
-        """Whether a receiver's message did not arrive."""
+        """Whether a message did not arrive at some receiver."""
         return any(arrival.missing_since for arrival in self.arrivals.values())
 
     def state(self) -> dict[str, Any]:
-        """What must outlive a restart."""
+        """The state that must survive a restart."""
         arrivals = {receiver: asdict(arrival) for receiver, arrival in self.arrivals.items()}
         return {"sent": self.sent, "awaited": sorted(self._awaited), "arrivals": arrivals}
 
     def send(self) -> None:
-        """Send a new message. Raises OpsError when Alertmanager does not take it."""
+        """Send a new message.
+
+        Raises:
+            OpsError: Alertmanager does not accept it.
+        """
         self._note_missing(self._awaited)
         for receiver, evidence in self._evidence.items():
             self._try(receiver, evidence.begin)
@@ -111,7 +115,7 @@ class Canary:
         log.info("test message sent %s", fields(nonce=nonce, receivers=",".join(self._evidence)))
 
     def look(self) -> None:
-        """Look for the messages wherever none has been found yet."""
+        """Look for the messages at every receiver where none has arrived yet."""
         for receiver in sorted(self._awaited):
             sent = self._try(receiver, partial(self._found, receiver))
             if sent is not None:
@@ -120,7 +124,7 @@ class Canary:
             self._note_missing(self._awaited)
 
     def _found(self, receiver: str) -> float | None:
-        """When the newest message was sent that is there."""
+        """The send time of the newest message that arrived."""
         evidence, newest_first = self._evidence[receiver], reversed(self._awaited[receiver])
         return next((sent for nonce, sent in newest_first if evidence.found(nonce)), None)
 
@@ -140,8 +144,8 @@ class Canary:
     def _try(self, receiver: str, ask: Callable[[], Answer]) -> Answer | None:
         try:
             return ask()
-        # One receiver's trouble, of whatever kind, must not stop the watch over the others; addresses may hold
-        # secrets, so only the kind of error is told.
+        # An error at one receiver must not stop the checks of the others. Addresses may contain secrets, so only
+        # the type of the error is logged.
         except Exception as error:
-            log.warning("cannot look %s", fields(receiver=receiver, error=type(error).__name__))
+            log.warning("cannot check receiver %s", fields(receiver=receiver, error=type(error).__name__))
             return None

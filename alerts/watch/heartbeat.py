@@ -1,4 +1,4 @@
-"""The dead-man's switch: called while Watchdog arrives, so that silence means that something is broken."""
+"""Pings the dead man's switch while Watchdog arrives."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,12 @@ from sidecar import deadman
 
 
 class Heartbeat:
-    """Calls a URL in the style of healthchecks, and counts.
+    """Pings a URL in the style of healthchecks, and counts failures.
 
     Args:
-        url: None when there is none.
+        url: None if none is configured.
         clock: seconds since the epoch.
-        last_success: when it answered before a restart, 0 never.
+        last_success: Unix time of the last successful ping before a restart; 0 = never.
     """
 
     def __init__(self, url: str | None, *, clock: Callable[[], float], last_success: float = 0.0) -> None:
@@ -25,7 +25,7 @@ class Heartbeat:
         return self._url is not None
 
     def beat(self) -> bool:
-        """Call it; returns whether it accepted the call."""
+        """Ping it; returns whether it answered with success."""
         if self._url is None:
             return False
         if not deadman.call(self._url):

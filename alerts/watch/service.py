@@ -1,4 +1,4 @@
-"""The service: takes Watchdog from Alertmanager, sends and follows test messages, shows metrics."""
+"""The watch service: receives Watchdog from Alertmanager, sends test messages, exports metrics."""
 
 import json
 import logging
@@ -18,19 +18,19 @@ from alerts.alertmanager import Alertmanager
 from alerts.receivers import ReceiverSettings
 from alerts.render import CHANNELS
 from alerts.watch.canary import Canary
-from alerts.watch.evidence import Accepted, Evidence, Mailbox, Page
+from alerts.watch.delivery import Accepted, Evidence, Mailbox, Page
 from alerts.watch.heartbeat import Heartbeat
-from alerts.watch.memory import Memory
 from alerts.watch.settings import WatchSettings
+from alerts.watch.state_file import StateFile
 from sidecar import OpsError
 from sidecar.web import Request, Response, WebServer
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
-# Between looks for a message that is overdue: providers limit how often they may be asked.
+# Interval between checks for a late message: providers limit the request rate.
 LATE_LOOK_SECONDS = 60.0
-# Between messages while one is missing, and before the next try when Alertmanager did not take one.
+# Interval between messages while one is missing, and before the next attempt if Alertmanager refused one.
 AGAIN_SECONDS = 3600.0
 RETRY_SECONDS = 60.0
 DAY = 86400.0
@@ -40,7 +40,7 @@ METRICS = "text/plain; version=0.0.4; charset=utf-8"
 def evidence(
     settings: WatchSettings, receivers: ReceiverSettings, alertmanager: Alertmanager
 ) -> dict[str, Evidence]:
-    """By receiver that is on, the best evidence that the settings allow."""
+    """The best available kind of evidence for each enabled receiver."""
     pages = {
         "slack": (settings.slack_readback_url, settings.slack_readback_authorization),
         "pagerduty": (settings.pagerduty_readback_url, settings.pagerduty_readback_authorization),
@@ -64,7 +64,7 @@ def evidence(
 
 
 def seconds_until_next(settings: WatchSettings, now: datetime) -> float:
-    """Seconds until the next test message is due."""
+    """Seconds until the next scheduled test message."""
     if settings.canary_every:
         return settings.canary_every
     at = now.replace(hour=settings.canary_at.hour, minute=settings.canary_at.minute, second=0, microsecond=0)
@@ -75,8 +75,8 @@ class Watch:
     """The running service.
 
     Args:
-        settings: its own.
-        receivers: the receivers' settings, those that Alertmanager's configuration was made from.
+        settings: settings of the service.
+        receivers: the settings that Alertmanager's configuration was rendered from.
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class Watch:
         self.started = clock()
         alertmanager = Alertmanager(settings.alertmanager_url)
         url = settings.heartbeat_url.get_secret_value() if settings.heartbeat_url else None
-        self._memory = Memory(settings.state)
-        known = self._memory.load()
+        self._state_file = StateFile(settings.state)
+        known = self._state_file.load()
         self.heartbeat = Heartbeat(url, clock=clock, last_success=float(known.get("heartbeat", 0.0)))
         self.canary = Canary(
             alertmanager,
@@ -102,7 +102,7 @@ class Watch:
         self._registry = CollectorRegistry()
         self._registry.register(_Metrics(self))
         self._stopping = False
-        # Set to end a pause: the service stops, or somebody asks for a test message.
+        # Set to end a pause: the service stops, or a test message was requested.
         self._wake = threading.Event()
         self._saving = threading.Lock()
         pages = {"/metrics": self._metrics_page, "/healthz": self._health_page, "/canary": self._canary_page}
@@ -129,16 +129,16 @@ class Watch:
         self.stop()
 
     def received(self, body: bytes) -> bool:
-        """Take a webhook call of Alertmanager; returns whether the dead-man's switch was called with success.
+        """Handle a webhook request of Alertmanager; returns whether the dead man's switch was pinged successfully.
 
         Raises:
-            ValueError: it is none of Alertmanager's.
+            ValueError: the body is not a webhook request of Alertmanager.
         """
         try:
             alerts = json.loads(body)["alerts"]
             names = {alert["labels"]["alertname"] for alert in alerts if alert["status"] == "firing"}
         except (KeyError, TypeError) as error:
-            raise ValueError("not a webhook of Alertmanager") from error
+            raise ValueError("not a webhook request of Alertmanager") from error
         if "Watchdog" not in names or not self.heartbeat.beat():
             return False
         self._remember()
@@ -148,16 +148,16 @@ class Watch:
         return generate_latest(self._registry)
 
     def is_healthy(self) -> bool:
-        """Whether all that it does is still being done."""
+        """Whether all threads are alive."""
         return self._server.running and self._follower.is_alive()
 
     def ask(self) -> None:
-        """Have a test message sent now."""
+        """Request a test message now."""
         self._due = 0.0
         self._wake.set()
 
     def state(self) -> dict[str, Any]:
-        """When the last test message was sent, and what is known of each receiver."""
+        """The last test message and the last known arrival at each receiver."""
         return {**self.canary.state(), "evidence": self.canary.kinds}
 
     def _metrics_page(self, _request: Request) -> Response:
@@ -173,7 +173,7 @@ class Watch:
 
     def _take_request(self, _request: Request) -> Response:
         self.ask()
-        return Response(b"a test message is on its way\n", status=HTTPStatus.ACCEPTED)
+        return Response(b"a test message was requested\n", status=HTTPStatus.ACCEPTED)
 
     def _take_watchdog(self, request: Request) -> Response:
         try:
@@ -199,12 +199,12 @@ class Watch:
         return min(longest, max(0.1, self._next() - self._clock()))
 
     def _next(self) -> float:
-        """When the next message is due: on schedule, sooner while one is missing."""
+        """Unix time of the next message: as scheduled, or earlier while one is missing."""
         again = self._tried + AGAIN_SECONDS
         return min(self._due, again) if self.canary.is_missing else self._due
 
     def _first(self) -> float:
-        """A start does not wait for the schedule when the last message is older than the schedule allows."""
+        """Unix time of the first message: at once if the last one is older than the schedule allows."""
         every = self._settings.canary_every or DAY
         return self.started if self.started - self.canary.sent >= every else self._scheduled()
 
@@ -224,7 +224,7 @@ class Watch:
 
     def _remember(self) -> None:
         with self._saving:
-            self._memory.save({"heartbeat": self.heartbeat.last_success, "canary": self.canary.state()})
+            self._state_file.save({"heartbeat": self.heartbeat.last_success, "canary": self.canary.state()})
 
 
 class _Metrics(Collector):
@@ -234,24 +234,24 @@ class _Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         heartbeat, canary = self._watch.heartbeat, self._watch.canary
         yield GaugeMetricFamily(
-            "alerts_watch_start_timestamp_seconds", "When this process began to watch", self._watch.started
+            "alerts_watch_start_timestamp_seconds", "Start time of the watch", self._watch.started
         )
         yield GaugeMetricFamily(
             "alerts_heartbeat_configured",
-            "1 if there is a dead-man's switch to call",
+            "1 if a dead man's switch is configured",
             float(heartbeat.configured),
         )
         yield GaugeMetricFamily(
             "alerts_heartbeat_last_success_timestamp_seconds",
-            "When the dead-man's switch last answered; 0 never",
+            "Last successful ping of the dead man's switch (0 = never)",
             heartbeat.last_success,
         )
         yield CounterMetricFamily(
-            "alerts_heartbeat_failures", "Calls of the dead-man's switch that failed", heartbeat.failures
+            "alerts_heartbeat_failures", "Failed pings of the dead man's switch", heartbeat.failures
         )
         yield GaugeMetricFamily(
             "alerts_canary_sent_timestamp_seconds",
-            "When the last test message was sent; 0 never",
+            "Time at which the last test message was sent (0 = never)",
             canary.sent,
         )
         yield from self._arrivals()
@@ -259,16 +259,16 @@ class _Metrics(Collector):
     def _arrivals(self) -> Iterable[Metric]:
         arrived = GaugeMetricFamily(
             "alerts_canary_arrived_timestamp_seconds",
-            "When a test message was last found at the receiver's other end; 0 never",
+            "Time at which a test message last arrived at the receiver (0 = never)",
             labels=["receiver", "evidence"],
         )
         missing = GaugeMetricFamily(
             "alerts_canary_missing_since_timestamp_seconds",
-            "When the first test message was sent that did not arrive; 0 none is missing",
+            "Time at which the first missing test message was sent (0 = none is missing)",
             labels=["receiver"],
         )
         took = GaugeMetricFamily(
-            "alerts_canary_delivery_seconds", "How long the last test message took", labels=["receiver"]
+            "alerts_canary_delivery_seconds", "Delivery time of the last test message", labels=["receiver"]
         )
         kinds = self._watch.canary.kinds
         for receiver, arrival in self._watch.canary.arrivals.items():

@@ -1,4 +1,4 @@
-"""Settings of ``python -m alerts watch``; the receivers' own are alerts.receivers.ReceiverSettings."""
+"""Settings of ``python -m alerts watch``; those of the receivers are in alerts.receivers."""
 
 from datetime import time
 from pathlib import Path
@@ -17,40 +17,40 @@ def _clock(value: object) -> object:
 
 
 class WatchSettings(Settings):
-    """How the way to people is watched."""
+    """How the delivery of notifications is checked."""
 
     host: str = Field(
-        "0.0.0.0",  # noqa: S104 - a container's address is not known before
+        "0.0.0.0",  # noqa: S104 - a container's address is not known in advance
         validation_alias="ALERTS_WATCH_HOST",
-        description="Address to listen at.",
+        description="Address to listen on.",
     )
     port: int = Field(
         9810,
         ge=0,
         le=65535,
         validation_alias="ALERTS_WATCH_PORT",
-        description="Port to listen at.",
+        description="Port to listen on.",
     )
     alertmanager_url: str = Field(
         "http://posthub_alertmanager:9093",
         validation_alias="ALERTMANAGER_URL",
-        description="Where Alertmanager is.",
+        description="Address of Alertmanager.",
     )
     heartbeat_url: SecretStr | None = Field(
         None,
         validation_alias="ALERTMANAGER_HEARTBEAT_URL",
-        description="Dead-man's switch that is called whenever Watchdog arrives.",
+        description="Ping URL of the dead man's switch, called whenever Watchdog arrives.",
     )
     canary_at: Annotated[time, BeforeValidator(_clock)] = Field(
         time(9, 30),
         validation_alias="ALERTS_CANARY_AT",
-        description="When the daily test message is sent, UTC.",
+        description="Time of the daily test message (UTC).",
     )
     canary_every: float = Field(
         0,
         ge=0,
         validation_alias="ALERTS_CANARY_EVERY",
-        description="Seconds between test messages instead of once a day; 0: once a day.",
+        description="Seconds between test messages; 0 = once a day.",
     )
     canary_patience: float = Field(
         600,
@@ -61,39 +61,39 @@ class WatchSettings(Settings):
     state: Path | None = Field(
         None,
         validation_alias="ALERTS_WATCH_STATE",
-        description="File that keeps since when test messages are missing; without it a restart forgets.",
+        description="File for state that survives a restart, such as since when test messages are missing.",
     )
     slack_readback_url: SecretStr | None = Field(
         None,
         validation_alias="ALERTS_READBACK_SLACK_URL",
-        description="Page that shows the channel's last messages, such as "
+        description="URL that lists the channel's last messages, such as "
         "https://slack.com/api/conversations.history?channel=C…&limit=20.",
     )
     slack_readback_authorization: SecretStr | None = Field(
         None,
         validation_alias="ALERTS_READBACK_SLACK_AUTHORIZATION",
-        description="Authorization header for it, such as `Bearer xoxb-…`.",
+        description="Authorization header for that URL, such as `Bearer xoxb-…`.",
     )
     pagerduty_readback_url: SecretStr | None = Field(
         None,
         validation_alias="ALERTS_READBACK_PAGERDUTY_URL",
-        description="Page that shows the last incidents, such as https://api.pagerduty.com/incidents?limit=20"
+        description="URL that lists the last incidents, such as https://api.pagerduty.com/incidents?limit=20"
         "&sort_by=created_at:desc.",
     )
     pagerduty_readback_authorization: SecretStr | None = Field(
         None,
         validation_alias="ALERTS_READBACK_PAGERDUTY_AUTHORIZATION",
-        description="Authorization header for it, such as `Token token=…`.",
+        description="Authorization header for that URL, such as `Token token=…`.",
     )
     webhook_readback_url: SecretStr | None = Field(
         None,
         validation_alias="ALERTS_READBACK_WEBHOOK_URL",
-        description="Page where the webhook's receiver shows what it got.",
+        description="URL that lists what the webhook's receiver got.",
     )
     webhook_readback_authorization: SecretStr | None = Field(
         None,
         validation_alias="ALERTS_READBACK_WEBHOOK_AUTHORIZATION",
-        description="Authorization header for it.",
+        description="Authorization header for that URL.",
     )
     email_readback_url: SecretStr | None = Field(
         None,
@@ -103,5 +103,5 @@ class WatchSettings(Settings):
     log_level: str = Field(
         "INFO",
         validation_alias="ALERTS_LOG_LEVEL",
-        description="Least severity that is logged.",
+        description="Lowest severity that is logged.",
     )

@@ -1,11 +1,11 @@
-"""Rules that every dashboard obeys, those of grafana/dashboard-linter first."""
+"""Lint rules of the dashboards, following grafana/dashboard-linter."""
 
 from dashboards.lint.exclusions import Exclusion, exclusions
 from dashboards.lint.rules import RULES, Json, Problem, lint
 
 
 def problems(dashboard: Json, rule: str = "") -> list[Problem]:
-    """Return what the rules (or one of them) find in `dashboard` and no exclusion covers."""
+    """Return the problems that the rules (or one rule) find in `dashboard`, without excluded ones."""
     found = RULES[rule](dashboard) if rule else lint(dashboard)
     return [one for one in found if not any(each.covers(one) for each in exclusions())]
 

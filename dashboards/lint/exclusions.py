@@ -1,4 +1,4 @@
-"""Exceptions to the rules, in the linter's own configuration format, each with its reason."""
+"""Exclusions from the lint rules with their reasons, in dashboard-linter's configuration format."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +14,7 @@ FILE = Path(__file__).parents[1] / "json" / ".lint"
 
 @dataclass(frozen=True)
 class Exclusion:
-    """One panel that may break one rule."""
+    """A panel that is excluded from a rule."""
 
     rule: str
     dashboard: str
@@ -22,14 +22,14 @@ class Exclusion:
     reason: str
 
     def covers(self, problem: Problem) -> bool:
-        """Return whether this is the exception for `problem`."""
+        """Return whether `problem` is excluded."""
         place = (problem.rule, problem.dashboard, problem.panel)
         return place == (self.rule, self.dashboard, self.panel)
 
 
 @cache
 def exclusions(path: Path = FILE) -> tuple[Exclusion, ...]:
-    """Return every exception of the file."""
+    """Return all exclusions of the file."""
     rules = yaml.safe_load(path.read_text(encoding="utf-8"))["exclusions"]
     return tuple(_read(rule, found, entry) for rule, found in rules.items() for entry in found["entries"])
 

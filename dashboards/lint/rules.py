@@ -1,7 +1,7 @@
 """The rules of grafana/dashboard-linter for Prometheus dashboards, under the linter's own names.
 
-Each rule is a function from a dashboard (parsed JSON) to the problems it finds. Rules about LogQL are left
-out: no dashboard here has a Loki data source.
+Each rule is a function from a dashboard (parsed JSON) to its problems. Rules about LogQL are omitted: no dashboard
+here has a Loki data source.
 """
 
 import re
@@ -18,7 +18,7 @@ Json = dict[str, Any]
 DATASOURCES = {"$datasource", "${datasource}", "$prometheus_datasource", "${prometheus_datasource}"}
 RATE_FUNCTIONS = {"rate", "irate"}
 COUNTER_FUNCTIONS = {*RATE_FUNCTIONS, "increase"}
-# The kinds of panel that the linter looks into.
+# The panel types that the linter checks.
 WITH_UNITS = {"stat", "gauge", "table", "timeseries"}
 WITH_QUERIES = {*WITH_UNITS, "state-timeline"}
 UNITS = {value for name, value in vars(units).items() if not name.startswith("_") and isinstance(value, str)}
@@ -26,7 +26,7 @@ UNITS = {value for name, value in vars(units).items() if not name.startswith("_"
 
 @dataclass(frozen=True)
 class Problem:
-    """What a rule found, and where (panel title and query index when it is about one)."""
+    """A problem found by a rule, with panel title and query index if it concerns one."""
 
     rule: str
     dashboard: str
@@ -44,7 +44,7 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(name: str) -> Callable[[Callable[[Json], Iterator[Problem]]], Rule]:
-    """Register a rule under the linter's name for it."""
+    """Register a rule under the linter's name."""
 
     def register(found: Rule) -> Rule:
         RULES[name] = found
@@ -54,12 +54,12 @@ def rule(name: str) -> Callable[[Callable[[Json], Iterator[Problem]]], Rule]:
 
 
 def lint(dashboard: Json) -> list[Problem]:
-    """Return every problem of every rule."""
+    """Return the problems of all rules."""
     return [problem for check in RULES.values() for problem in check(dashboard)]
 
 
 def panels(dashboard: Json) -> list[Json]:
-    """Return all panels, those inside collapsed rows too."""
+    """Return all panels, including those in collapsed rows."""
     found = dashboard.get("panels", [])
     return [inner for panel in found for inner in (panel, *panel.get("panels", []))]
 
@@ -78,7 +78,7 @@ def variables(dashboard: Json) -> dict[str, Json]:
 
 @rule("template-datasource-rule")
 def templated_datasource(dashboard: Json) -> Iterator[Problem]:
-    """Ask for one data source variable with the expected name and label."""
+    """Require one data source variable with the expected name and label."""
     sources = [one for one in variables(dashboard).values() if one["type"] == "datasource"]
     named = [(one["name"], one["label"], one["query"]) for one in sources]
     if named != [("datasource", "Data source", "prometheus")]:
@@ -104,7 +104,7 @@ rule("template-instance-rule")(_scope_variable("instance"))
 
 @rule("template-label-promql-rule")
 def label_queries(dashboard: Json) -> Iterator[Problem]:
-    """Ask for a known function in every query variable."""
+    """Require a known function in every query variable."""
     for name, variable in variables(dashboard).items():
         asked = str(variable["query"])
         known = re.fullmatch(r"(label_names|label_values|metrics|query_result)\((.+)\)", asked)
@@ -114,7 +114,7 @@ def label_queries(dashboard: Json) -> Iterator[Problem]:
 
 @rule("template-on-time-change-reload-rule")
 def reload_on_time_change(dashboard: Json) -> Iterator[Problem]:
-    """Ask for query variables that follow the time range."""
+    """Require query variables to be refreshed when the time range changes."""
     for name, variable in variables(dashboard).items():
         if variable["type"] == "query" and variable["refresh"] != 2:
             yield Problem("template-on-time-change-reload-rule", dashboard["title"], name)
@@ -122,7 +122,7 @@ def reload_on_time_change(dashboard: Json) -> Iterator[Problem]:
 
 @rule("panel-datasource-rule")
 def panel_datasource(dashboard: Json) -> Iterator[Problem]:
-    """Ask every panel for the data source variable."""
+    """Require the data source variable in every panel."""
     for panel in _of_kind(dashboard, WITH_QUERIES | {"heatmap", "bargauge"}):
         uids = [panel["datasource"]["uid"], *(one["datasource"]["uid"] for one in panel["targets"])]
         if not DATASOURCES.issuperset(uids):
@@ -131,7 +131,7 @@ def panel_datasource(dashboard: Json) -> Iterator[Problem]:
 
 @rule("panel-title-description-rule")
 def title_and_description(dashboard: Json) -> Iterator[Problem]:
-    """Ask every panel for a title and a description (the linter: only the kinds it knows)."""
+    """Require a title and a description of every panel (the linter checks only some types)."""
     for panel in panels(dashboard):
         if panel["type"] != "row" and not (panel.get("title") and panel.get("description")):
             yield _at("panel-title-description-rule", dashboard, panel, "lacks title or description")
@@ -139,7 +139,7 @@ def title_and_description(dashboard: Json) -> Iterator[Problem]:
 
 @rule("panel-units-rule")
 def known_units(dashboard: Json) -> Iterator[Problem]:
-    """Ask for a known unit, unless values are mapped to words."""
+    """Require a known unit, unless values are mapped to words."""
     for panel in _of_kind(dashboard, WITH_UNITS):
         properties = [one for override in _overrides(panel) for one in override["properties"]]
         defaults = panel["fieldConfig"]["defaults"]
@@ -151,7 +151,7 @@ def known_units(dashboard: Json) -> Iterator[Problem]:
 
 @rule("panel-no-targets-rule")
 def has_queries(dashboard: Json) -> Iterator[Problem]:
-    """Ask every drawn panel for a query."""
+    """Require a query in every panel."""
     for panel in _of_kind(dashboard, WITH_QUERIES | {"heatmap", "bargauge"}):
         if not panel.get("targets"):
             yield _at("panel-no-targets-rule", dashboard, panel, "has no query")
@@ -159,7 +159,7 @@ def has_queries(dashboard: Json) -> Iterator[Problem]:
 
 @rule("target-rate-interval-rule")
 def rate_interval(dashboard: Json) -> Iterator[Problem]:
-    """Ask every rate for `$__rate_interval`, so that zooming in never leaves it without samples."""
+    """Require `$__rate_interval` in every rate, so that it has samples at every zoom level."""
     for panel, index, expr in queries(dashboard):
         for one in selectors(expr):
             if one.call in RATE_FUNCTIONS and one.span != "$__rate_interval":
@@ -183,7 +183,7 @@ rule("target-instance-rule")(_required_matcher("instance"))
 
 @rule("target-counter-agg-rule")
 def counters_are_rated(dashboard: Json) -> Iterator[Problem]:
-    """Ask every counter for rate, irate or increase right around it."""
+    """Require rate, irate or increase directly around every counter."""
     for panel, index, expr in queries(dashboard):
         for one in selectors(expr):
             if one.metric.endswith("_total") and not (one.span and one.call in COUNTER_FUNCTIONS):
@@ -192,7 +192,7 @@ def counters_are_rated(dashboard: Json) -> Iterator[Problem]:
 
 @rule("uneditable-dashboard")
 def uneditable(dashboard: Json) -> Iterator[Problem]:
-    """Ask for dashboards that are changed in code only."""
+    """Require dashboards to be read-only in Grafana."""
     if dashboard.get("editable", True):
         yield Problem("uneditable-dashboard", dashboard["title"], "is editable")
 

@@ -1,4 +1,4 @@
-"""Draws dashboards from a live Prometheus into PNG, for people who have no Grafana at hand."""
+"""Draws dashboards as PNG from a live Prometheus, without Grafana."""
 
 from dashboards.render.pictures import render_all
 from dashboards.render.theme import THEMES

@@ -1,4 +1,4 @@
-"""Tables and alert lists."""
+"""Draws tables and alert lists."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ _ROW = 24.0
 
 @dataclass(frozen=True)
 class Heading:
-    """One column: its title, the label or query it shows, and how its values are judged."""
+    """A column: its title, its label or query, and its field configuration."""
 
     title: str
     source: str
@@ -21,7 +21,7 @@ class Heading:
 
 
 def draw_table(canvas: Canvas, box: Box, panel: Drawable) -> None:
-    """Draw the queries' answers joined by their labels, sorted as the panel asks."""
+    """Draw the query results joined by their labels, in the panel's sort order."""
     headings = _headings(panel)
     rows = _rows(panel, headings)
     widths = _widths(headings, box.width - 20)
@@ -123,7 +123,7 @@ def _line(
 
 
 def draw_alert_list(canvas: Canvas, box: Box, panel: Drawable) -> None:
-    """Draw what Grafana's own alert list would show: pending and firing alerts."""
+    """Draw pending and firing alerts."""
     colors = {"critical": "red", "warning": "orange"}
     alerts = [series.labels for _, series in panel.named_series]
     fits = max(1, int(box.height // _ROW))

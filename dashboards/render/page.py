@@ -1,4 +1,4 @@
-"""A whole dashboard as one picture: its panels where Grafana has them."""
+"""Draws a whole dashboard as one picture, with panels at the same positions as in Grafana."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dashboards.panel_data import Answer, answers
+from dashboards.panel_queries import Answer, answers
 from dashboards.render.bands import draw_heatmap, draw_timeline
 from dashboards.render.canvas import Box, Canvas
 from dashboards.render.graph import draw_graph
@@ -38,7 +38,7 @@ _DRAWERS: dict[str, Callable[[Canvas, Box, Drawable], None]] = {
 
 
 def draw_page(prometheus: Prometheus, dashboard: Json, scope: Scope, theme: Theme, path: Path) -> None:
-    """Ask Prometheus for every panel of `dashboard` and write the picture to `path`."""
+    """Query Prometheus for every panel of `dashboard` and write the picture to `path`."""
     bottom = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"])
     height = HEADER + bottom * (ROW + GAP) + FOOTER
     canvas = Canvas(WIDTH, height, theme)
@@ -101,7 +101,7 @@ def _draw_footer(canvas: Canvas, dashboard: Json, prometheus: Prometheus) -> Non
 def _marks(
     prometheus: Prometheus, dashboard: Json, scope: Scope, theme: Theme
 ) -> tuple[tuple[float, str], ...]:
-    """Return the moments that the annotations mark, Grafana's own store left out."""
+    """Return time and colour of the annotations, except those in Grafana's own store."""
     listed = [one for one in dashboard["annotations"]["list"] if one.get("expr")]
     return tuple(
         mark for one in listed for mark in _annotation_marks(prometheus, dashboard, one, scope, theme)
@@ -122,6 +122,6 @@ def _annotation_marks(
 
 
 def _beginnings(times: tuple[float, ...], step: float) -> list[float]:
-    """Return the moments at which a series came: the first of each run of samples without a gap."""
+    """Return the times at which a series appeared: the first sample after each gap."""
     before = (-math.inf, *times)
     return [at for last, at in zip(before, times, strict=False) if at - last > 1.5 * step]

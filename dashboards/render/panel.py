@@ -1,10 +1,10 @@
-"""A panel to draw: its JSON, its answers, and what its thresholds and mappings say of a value."""
+"""A panel to draw: its JSON, its query results, and the text and colour of its values."""
 
 import math
 from dataclasses import dataclass
 from typing import Any
 
-from dashboards.panel_data import Answer
+from dashboards.panel_queries import Answer
 from dashboards.render import values
 from dashboards.render.theme import Theme
 from dashboards.resolve import Scope
@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Verdict:
-    """A value as text and the colour that its threshold or mapping gives it."""
+    """The text of a value and its colour."""
 
     text: str
     color: str
@@ -23,7 +23,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Drawable:
-    """Everything that a drawer needs."""
+    """A panel with everything needed to draw it."""
 
     panel: Json
     answers: list[Answer]
@@ -33,7 +33,7 @@ class Drawable:
 
     @property
     def defaults(self) -> Json:
-        """The field configuration that holds for every value."""
+        """The default field configuration."""
         found: Json = self.panel.get("fieldConfig", {}).get("defaults", {})
         return found
 
@@ -44,21 +44,21 @@ class Drawable:
 
     @property
     def named_series(self) -> list[tuple[str, Series]]:
-        """Every series with its legend text, in the order of the queries."""
+        """All series with legend text, in query order."""
         found = [(answer.name(one), one) for answer in self.answers for one in answer.series]
         return [(name, one) for name, one in found if any(math.isfinite(value) for value in one.values)]
 
     def format(self, value: float) -> str:
-        """Return a value in the panel's unit."""
+        """Return the text of a value in the panel's unit."""
         return values.text(value, self.unit, self.defaults.get("decimals"))
 
     def verdict(self, value: float) -> Verdict:
-        """Return text and colour of a value."""
+        """Return the text and colour of a value."""
         return judge(value, self.defaults, self.theme)
 
 
 def judge(value: float, defaults: Json, theme: Theme) -> Verdict:
-    """Return what mappings (first) and thresholds say of `value`."""
+    """Return the text and colour of `value`: mappings take precedence over thresholds."""
     for mapping in defaults.get("mappings", []):
         option = _mapped(mapping, value)
         if option:
@@ -83,7 +83,7 @@ def threshold_color(value: float, defaults: Json, theme: Theme) -> str:
 
 
 def limits(defaults: Json, theme: Theme) -> list[tuple[float, str]]:
-    """Return the thresholds that are drawn as lines."""
+    """Return the thresholds drawn as lines."""
     mode = defaults.get("custom", {}).get("thresholdsStyle", {}).get("mode", "off")
     steps = defaults.get("thresholds", {}).get("steps", []) if mode != "off" else []
     return [(step["value"], theme.color(step["color"])) for step in steps if step["value"] is not None]

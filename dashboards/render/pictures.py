@@ -1,4 +1,4 @@
-"""Which dashboards are drawn, over which time, into which files."""
+"""Selects dashboards, time range and output files."""
 
 import time
 from collections.abc import Iterator
@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from dashboards.durations import seconds
-from dashboards.live import committed
+from dashboards.live_check import committed
 from dashboards.render.page import draw_page
 from dashboards.render.theme import THEMES
 from dashboards.resolve import SCRAPE_INTERVAL, Scope
 from sidecar.errors import OpsError, UsageError
 from sidecar.prometheus import Prometheus
 
-# About as many points as Grafana asks for in a panel of this width.
+# About the number of points that Grafana requests for a panel of this width.
 _POINTS = 240
 
 
@@ -28,7 +28,12 @@ def render_all(
     end: float | None = None,
     scrape_interval: float = SCRAPE_INTERVAL,
 ) -> Iterator[Path]:
-    """Draw each wanted dashboard (all when none is named) and yield the files."""
+    """Draw the named dashboards (default: all) and yield the files.
+
+    Raises:
+        UsageError: a name or the time range is invalid.
+        OpsError: Prometheus does not answer, or a file cannot be written.
+    """
     prometheus = Prometheus(prometheus_url)
     scope = _scope(seconds(span), time.time() if end is None else end, scrape_interval)
     for dashboard in _choose(committed(), wanted):
@@ -45,13 +50,13 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OpsError(
-            f"cannot write {path} ({error.strerror})", hint="--out a folder that you may write into"
+            f"cannot write {path} ({error.strerror})", hint="set --out to a writable folder"
         ) from error
 
 
 def _scope(span: float, end: float, scrape_interval: float) -> Scope:
     step = max(1.0, scrape_interval / 3, round(span / _POINTS))
-    # On whole steps, as Grafana does: the same moment gives the same picture.
+    # Aligned to the step, as in Grafana, so that pictures are reproducible.
     aligned = end // step * step
     return Scope(aligned - span, aligned, step, scrape_interval=scrape_interval)
 
@@ -61,5 +66,5 @@ def _choose(dashboards: list[dict[str, Any]], wanted: tuple[str, ...]) -> list[d
     unknown = [name for name in wanted if name not in by_name]
     if unknown:
         known = ", ".join(one["uid"] for one in dashboards)
-        raise UsageError(f"no dashboard {', '.join(unknown)}", hint=f"one of {known}")
+        raise UsageError(f"unknown dashboard {', '.join(unknown)}", hint=f"choose from {known}")
     return [by_name[name] for name in wanted] if wanted else dashboards

@@ -1,4 +1,4 @@
-"""Panels with one value for each series: stat, gauge and bar gauge."""
+"""Draws panels with one value per series: stat, gauge and bar gauge."""
 
 import math
 
@@ -13,7 +13,7 @@ _ROW = 30.0
 
 
 def draw_stat(canvas: Canvas, box: Box, panel: Drawable) -> None:
-    """Draw one big value, with its course below when the panel asks for it."""
+    """Draw one value, with a sparkline if the panel has one."""
     series = panel.named_series[0][1]
     verdict = panel.verdict(series.last)
     spark = panel.panel["options"].get("graphMode") == "area" and len(series.values) > 1

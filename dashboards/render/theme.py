@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of a page and what the dashboards' colour names look like on it."""
+    """The colours of a page and of the dashboards' colour names."""
 
     name: str
     page: str
@@ -19,7 +19,7 @@ class Theme:
     heat: tuple[str, ...]
 
     def color(self, name: str) -> str:
-        """Return the colour for a name out of a dashboard."""
+        """Return the colour for a colour name of a dashboard."""
         return self.named.get(name, name)
 
 

@@ -1,4 +1,4 @@
-"""Round numbers for the value axis, round in the unit that people read."""
+"""Round tick values for the value axis."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The time axis under a graph, in UTC."""
+"""Draws the time axis of a graph, in UTC."""
 
 from datetime import UTC, datetime
 

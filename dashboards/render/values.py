@@ -1,4 +1,4 @@
-"""Numbers as people read them, by Grafana's unit ids."""
+"""Formats numbers by Grafana's unit IDs."""
 
 import math
 from collections.abc import Callable

@@ -105,16 +105,16 @@ def _receivers(case: Case) -> Iterator[Check]:
     except UsageError as error:
         yield Check("receivers", False, str(error), "correct .env.production")
         return
-    people = [name for name in on if name != "dead-man's switch"]
+    people = [name for name in on if name != "dead man's switch"]
     if people:
         yield Check("receivers", True, ", ".join(people))
     else:
         yield Check(
             "receivers", False, "nobody is told anything", "set one of ALERTMANAGER_…: Slack, e-mail, …"
         )
-    if "dead-man's switch" not in on:
+    if "dead man's switch" not in on:
         yield Check(
-            "dead-man's switch",
+            "dead man's switch",
             None,
             "nobody notices when monitoring itself dies",
             "set ALERTMANAGER_HEARTBEAT_URL",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from alerts.watch.evidence import Mailbox
+from alerts.watch.delivery import Mailbox
 
 MAILS = {"INBOX": "an old one: 0123456789ab", "Alerts": "test message cafecafecafe, nothing is wrong"}
 

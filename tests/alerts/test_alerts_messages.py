@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import pytest
 
 from alerts.alertmanager import Alertmanager as Api
+from alerts.example import annotations_of, labels_of
 from alerts.receivers import ReceiverSettings
 from alerts.render import configuration, write
 from alerts.rules import alert
-from alerts.sample import annotations_of, labels_of
 from stack.servers import Alertmanager
 from stack.timefactor import compress
 from stack.waiting import wait_for

@@ -7,14 +7,15 @@ from datetime import timedelta
 import pytest
 from click.testing import CliRunner, Result
 
-from alerts import programs, rules
+from alerts import rules
 from alerts.alertmanager import Alertmanager as Api
 from alerts.cli import main
+from alerts.example import labels_of
 from alerts.receivers import ReceiverSettings
 from alerts.render import configuration, write
 from alerts.rules import Alert, alert
-from alerts.sample import labels_of
 from stack.servers import Alertmanager
+from tests.alerts.programs import PROGRAMS
 
 BY_SEVERITY = {"critical": "pager", "warning": "chat", "info": "log"}
 SPECIAL = {"Watchdog": "heartbeat"}
@@ -22,7 +23,7 @@ SPECIAL = {"Watchdog": "heartbeat"}
 
 def receiver_of(labels: dict[str, str]) -> str:
     pairs = [f"{name}={value}" for name, value in labels.items()]
-    outcome = programs.amtool("config", "routes", "test", "--config.file", "alertmanager.yml", *pairs)
+    outcome = PROGRAMS.amtool("config", "routes", "test", "--config.file", "alertmanager.yml", *pairs)
     assert outcome.ok, outcome.output
     return outcome.output.splitlines()[0]
 
@@ -140,7 +141,7 @@ def ops_alerts(*arguments: str) -> Result:
 def test_a_drill_shows_up_as_it_would_look(api: Api) -> None:
     done = ops_alerts("fire", "CeleryQueueBacklog", "--label", "queue_name=ai_jobs", "--url", api.url)
     assert done.exit_code == 0, done.output
-    assert "goes to: chat" in done.output
+    assert "receivers: chat" in done.output
     (found,) = [one for one in api.alerts() if one["labels"].get("queue_name") == "ai_jobs"]
     assert found["labels"]["drill"] == "true"
     assert found["annotations"]["summary"] == "42 tasks wait in queue ai_jobs"
@@ -151,7 +152,7 @@ def test_a_drill_that_is_held_back_says_so(api: Api) -> None:
     made = api.silence(["RedisRestarted"], lasts=timedelta(hours=1), by="someone", comment="moving Redis")
     done = ops_alerts("fire", "RedisRestarted", "--url", api.url)
     api.expire(made)
-    assert f"not sent, silenced by {made}" in done.output
+    assert f"not sent: silenced by {made}" in done.output
 
 
 def test_a_silence_for_a_name_that_is_no_alert_is_refused(api: Api) -> None:

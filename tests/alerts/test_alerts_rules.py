@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from alerts import checks, programs, rules
+from alerts import checks, rules
 from alerts.paths import RULES
+from alerts.programs import rule_test_files
 from alerts.rules import Record
+from tests.alerts.programs import PROGRAMS
 
 # A number that something is compared with; a burn rate's factor stands before its threshold.
 COMPARED = re.compile(r"[<>=]=?\s*(\d[\d.]*)(?![\d.]*\s*\*)")
@@ -20,18 +22,18 @@ def test_nothing_is_missing(check: Callable[[], Iterator[str]]) -> None:
 
 
 def test_prometheus_accepts_configuration_and_rules() -> None:
-    outcome = programs.promtool("check", "config", "prometheus.yml")
+    outcome = PROGRAMS.promtool("check", "config", "prometheus.yml")
     assert outcome.ok, outcome.output
 
 
 def test_alertmanager_accepts_its_configuration() -> None:
-    outcome = programs.amtool("check-config", "alertmanager.yml")
+    outcome = PROGRAMS.amtool("check-config", "alertmanager.yml")
     assert outcome.ok, outcome.output
 
 
-@pytest.mark.parametrize("path", programs.rule_tests(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", rule_test_files(), ids=lambda path: path.stem)
 def test_unit_tests_of_the_rules(path: Path) -> None:
-    outcome = programs.run_rule_test(path)
+    outcome = PROGRAMS.run_rule_test(path)
     assert outcome.ok, outcome.output
 
 
@@ -69,7 +71,7 @@ def test_a_queues_own_threshold_must_be_one_that_is_read_by_queue(
     name: str, labels: dict[str, str], accepted: bool
 ) -> None:
     own = Record(name, "60", labels, "thresholds")
-    assert (not list(checks.thresholds_of_one_queue_are_read([own]))) == accepted
+    assert (not list(checks.queue_thresholds_are_read([own]))) == accepted
 
 
 def test_rules_files_are_named_after_components() -> None:

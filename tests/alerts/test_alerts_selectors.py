@@ -3,8 +3,8 @@
 import pytest
 
 from alerts import rules
-from alerts.sample import LABEL
-from alerts.unittests import FIRES, Case, cases
+from alerts.example import LABEL
+from alerts.rule_tests import FIRES, Case, cases
 from sidecar.promql import Selector, selectors
 from tests.alerts.fixtures import FROM_SCRAPE, exposed
 

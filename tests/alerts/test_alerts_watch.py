@@ -1,4 +1,4 @@
-"""The way to people is watched: the dead-man's switch is fed, a lost test message shows."""
+"""The way to people is watched: the dead man's switch is fed, a lost test message shows."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from alerts.cli import main
 from alerts.receivers import ReceiverSettings
 from alerts.render import configuration, write
 from alerts.watch.canary import Canary
-from alerts.watch.evidence import FAILED, TRIED, Accepted, Page
+from alerts.watch.delivery import FAILED, TRIED, Accepted, Page
 from alerts.watch.heartbeat import Heartbeat
 from alerts.watch.service import Watch, seconds_until_next
 from alerts.watch.settings import WatchSettings
@@ -30,7 +30,7 @@ from stack.waiting import wait_for
 
 
 class Double:
-    """The world outside: a dead-man's switch at /ping, and a chat that shows what was posted at /chat."""
+    """The world outside: a dead man's switch at /ping, and a chat that shows what was posted at /chat."""
 
     def __init__(self) -> None:
         self.pings = 0
@@ -405,7 +405,7 @@ def test_a_receiver_where_it_is_not_seen_is_named(alertmanager: Api, outside: Do
         alertmanager, outside, 5,
         ALERTMANAGER_SLACK_URL=f"{outside.url}/slack", ALERTS_READBACK_SLACK_URL=f"{outside.url}/ping",
     )  # fmt: skip
-    assert "not seen at slack" in str(done.exception)
+    assert "did not arrive at slack" in str(done.exception)
 
 
 def test_without_a_watch_there_is_nothing_to_ask() -> None:

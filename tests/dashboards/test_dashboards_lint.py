@@ -153,6 +153,6 @@ def test_options_of_panels_name_no_variable(dashboard: Json) -> None:
         assert "$" not in str(panel.get("options", {})), panel["title"]
 
 
-def test_deploys_alerts_backups_and_restores_are_marked(dashboard: Json) -> None:
+def test_deploys_alerts_backups_and_verifications_are_marked(dashboard: Json) -> None:
     names = {one["name"] for one in dashboard["annotations"]["list"]}
-    assert {"Deploys", "Alerts", "Backups", "Restores"} <= names
+    assert {"Deploys", "Alerts", "Backups", "Verifications"} <= names

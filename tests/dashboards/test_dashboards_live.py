@@ -5,7 +5,7 @@ import time
 import pytest
 
 from dashboards.lint.rules import panels
-from dashboards.live import MAY_BE_EMPTY, committed, empty_queries
+from dashboards.live_check import MAY_BE_EMPTY, committed, empty_queries
 from dashboards.resolve import Scope
 from sidecar.prometheus import Prometheus
 from tests.dashboards.prometheus_double import PrometheusDouble

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dashboards.__main__ import main
-from dashboards.live import committed
+from dashboards.live_check import committed
 from sidecar.cli import run
 from tests.dashboards.grafana_double import EDITOR, VIEWER, GrafanaDouble
 

@@ -8,7 +8,7 @@ import matplotlib.image
 import pytest
 
 from dashboards.__main__ import main
-from dashboards.live import committed
+from dashboards.live_check import committed
 from dashboards.render import render_all
 from dashboards.render.page import draw_page
 from dashboards.render.theme import THEMES, series_colors
@@ -69,7 +69,7 @@ def test_no_data_is_drawn_as_no_data(tmp_path: Path, mode: str) -> None:
 @pytest.mark.parametrize(("value", "color"), [(0.0, "green"), (0.85, "orange"), (0.97, "red")])
 def test_values_have_the_color_of_their_threshold(tmp_path: Path, value: float, color: str) -> None:
     redis = next(one for one in committed() if one["uid"] == "posthub-redis")
-    memory = [panel for panel in redis["panels"] if panel["title"] == "Memory of the limit"]
+    memory = [panel for panel in redis["panels"] if panel["title"] == "Memory used"]
     path = tmp_path / "memory.png"
     with PrometheusDouble(value=value) as double:
         scope = Scope(NOON - 3600, NOON, 15)
@@ -124,7 +124,7 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: Path, capsys: pytest.Capture
     with PrometheusDouble() as double:
         argv = ["render", "--prometheus-url", double.url, "--out", str(tmp_path / "file" / "pictures")]
         assert run(main, argv, prog="python -m dashboards") == 1
-    assert "--out a folder that you may write into" in capsys.readouterr().err
+    assert "set --out to a writable folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:9090", "http://", "ftp://127.0.0.1", "http://[::1"])
@@ -154,7 +154,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("more", "mode", "code", "said"),
     [
-        (("--dashboard", "nothing"), "data", 2, "one of posthub-overview"),
+        (("--dashboard", "nothing"), "data", 2, "choose from posthub-overview"),
         (("--range", "an hour"), "data", 2, "is not a time range"),
         ((), "error", 1, "parse error"),
     ],

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from dashboards.lint.rules import panels
-from dashboards.live import committed
+from dashboards.live_check import committed
 from dashboards.resolve import Scope, resolve
 from stack.programs import find
 
@@ -90,7 +90,7 @@ def test_waits_are_told_per_queue(shows: Shows) -> None:
 def test_states_are_told_per_task(shows: Shows) -> None:
     shows(
         "celery",
-        "Tasks at a glance",
+        "Tasks",
         {
             'celery_tasks_total{queue="a", state="sent", task="often"}': "0+30x40",
             'celery_tasks_total{queue="b", state="sent", task="seldom"}': "0+15x40",
@@ -122,7 +122,7 @@ def test_probes_do_not_hide_slow_answers(shows: Shows, uid: str) -> None:
     fast, slow = "0+900x40", "0+15x40"
     shows(
         uid,
-        "Slowest one in 20",
+        "P95 response time",
         {
             **{f'{bucket}"GET", view="system-health", le="{le}"}}': fast for le in ("0.1", "10", "+Inf")},
             **{f'{bucket}"POST", view="posts", le="{le}"}}': slow for le in ("10", "+Inf")},
@@ -135,14 +135,14 @@ def test_all_databases_are_all_of_ours(shows: Shows) -> None:
     size = "pg_database_size_bytes{datname="
     named = {f'{size}"{name}"}}': "7x40" for name in ("posthub", "tracker")}
     theirs = {f'{size}"{name}"}}': "100x40" for name in ("postgres", "template0", "template1")}
-    shows("postgres", "Size of databases", {**named, **theirs}, {"{}": 14})
+    shows("postgres", "Database size", {**named, **theirs}, {"{}": 14})
 
 
 def test_the_fullest_redis_is_measured_by_its_own_limit(shows: Shows) -> None:
     used, most = "redis_memory_used_bytes{db=", "redis_memory_max_bytes{db="
     shows(
         "redis",
-        "Memory of the limit",
+        "Memory used",
         {
             f'{used}"a"}}': "50x40",
             f'{most}"a"}}': "100x40",

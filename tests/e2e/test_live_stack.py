@@ -23,7 +23,7 @@ import yaml
 
 from alerts import rules
 from alerts.alertmanager import Alertmanager
-from dashboards.live import Empty, empty_queries
+from dashboards.live_check import Empty, empty_queries
 from dashboards.render import render_all
 from dashboards.resolve import Scope
 from sidecar.prometheus import Prometheus

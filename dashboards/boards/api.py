@@ -1,4 +1,4 @@
-"""API: are requests answered, fast enough, and what of the error budget is left?"""
+"""API: request rate, errors, durations and error budgets."""
 
 from dashboards.board import Board, Row
 from dashboards.panels import (
@@ -20,7 +20,7 @@ REQUESTS = "django_http_requests_total_by_method_total"
 RESPONSES = "django_http_responses_total_by_status_total"
 BY_VIEW = "django_http_responses_total_by_status_view_method_total"
 LATENCY = "django_http_requests_latency_seconds_by_view_method"
-# Probes and scrapes are not what the objective promises; the recorded slo: series leave them out too.
+# The objectives do not cover probes and scrapes; the recorded slo: series leave them out too.
 CALLERS = 'view!~"prometheus-django-metrics|(.*[:.-])?health.*"'
 SERVER_ERROR = 'status=~"5.."'
 
@@ -30,7 +30,7 @@ OBJECTIVE = f'le="{OBJECTIVE_SECONDS:g}"'
 ERROR_BUDGET = limit("api_error_budget:ratio")
 SLOW_BUDGET = limit("api_slow_budget:ratio")
 ERRORS = high_is_bad(ERROR_BUDGET, limit("api_error_ratio:max"))
-# The burn rates at which the alerts page: 14.4 spends 2 % of a month's budget in an hour, 1 all of it in a month.
+# Burn rates: 14.4 uses 2 % of a month's budget in an hour, 1 uses all of it in a month.
 BURN = high_is_bad(1, 14.4)
 BUDGET_LEFT = low_is_bad(0.5, 0)
 
@@ -40,7 +40,7 @@ def board() -> Board:
     return Board(
         uid="posthub-api",
         title="PostHub / API",
-        description="Rate, errors and duration of the Django API, its objectives, and what it depends on.",
+        description="Rate, errors and durations of the Django API, its objectives and its dependencies.",
         jobs="django|blackbox.*|celery",
         tags=("api",),
         rows=(_health(), _traffic(), _objectives(), _views(), _dependencies(), _product()),
@@ -48,25 +48,25 @@ def board() -> Board:
 
 
 def error_ratio() -> str:
-    """Return the share of responses to callers that are server errors; 0 when none ever was."""
+    """Return the share of 5xx responses; 0 if there was none."""
     everything = f"sum({rate(BY_VIEW, CALLERS)})"
     return f"(sum({rate(BY_VIEW, SERVER_ERROR, CALLERS)}) or 0 * {everything}) / {everything}"
 
 
 def slowest(by: str = "") -> str:
-    """Return the duration that 5 % of the callers' requests exceed."""
+    """Return the 95th percentile of request durations."""
     return quantile(0.95, LATENCY, CALLERS, by=by)
 
 
 def budget_left() -> str:
-    """Return the share of a month's error budget that is not spent yet."""
+    """Return the remaining share of the error budget of 30 days."""
     everything = f"sum({increase(BY_VIEW, CALLERS, over='30d')})"
     bad = f"(sum({increase(BY_VIEW, SERVER_ERROR, CALLERS, over='30d')}) or 0 * {everything})"
     return f"1 - {bad} / {everything} / {ERROR_BUDGET:g}"
 
 
 def slow_budget_left() -> str:
-    """Return the share of a month's budget of slow requests that is not spent yet."""
+    """Return the remaining share of the latency budget of 30 days."""
     fast = f"sum({increase(f'{LATENCY}_bucket', OBJECTIVE, CALLERS, over='30d')})"
     everything = f"sum({increase(f'{LATENCY}_count', CALLERS, over='30d')})"
     return f"1 - (1 - {fast} / {everything}) / {SLOW_BUDGET:g}"
@@ -74,27 +74,27 @@ def slow_budget_left() -> str:
 
 def _health() -> Row:
     return Row(
-        "Is the API well?",
+        "Is the API healthy?",
         (
             stat_panel(
                 "Requests per second",
-                "Requests that Django answered, over all views.",
+                "Requests that Django handled, over all views.",
                 f"sum({rate(REQUESTS)})",
                 unit="reqps",
                 spark=True,
             ),
             stat_panel(
                 "Server errors",
-                "Share of responses with a status of 500 or more, probes and scrapes left out. Red is HighErrorRate, "
-                "when it stays and more than a handful of requests came.",
+                "Share of responses with a 5xx status, without probes and scrapes. Red is HighErrorRate, "
+                "which also needs a minimum number of requests.",
                 error_ratio(),
                 unit="percentunit",
                 steps=ERRORS,
                 spark=True,
             ),
             stat_panel(
-                "Slowest one in 20",
-                "The duration that one request in twenty exceeds, probes and scrapes left out.",
+                "P95 response time",
+                "95th percentile of request durations, without probes and scrapes.",
                 slowest(),
                 unit="s",
                 steps=high_is_bad(OBJECTIVE_SECONDS),
@@ -102,21 +102,21 @@ def _health() -> Row:
             ),
             stat_panel(
                 "Error budget left",
-                "What is left of the errors that 30 days may have. Below zero the objective is missed.",
+                "Remaining share of the errors that the objective allows in 30 days. Below zero it is missed.",
                 budget_left(),
                 unit="percentunit",
                 steps=BUDGET_LEFT,
                 decimals=1,
             ),
             stat_panel(
-                "Seen from outside",
-                "Whether the blackbox exporter gets an answer from the site, as a visitor would.",
+                "External probe",
+                "Whether the blackbox exporter gets a valid response from the site.",
                 f"min({select('probe_success')})",
                 mappings=UP,
             ),
             stat_panel(
-                "Migrations missing",
-                "Migrations in the code that the database does not have: a deploy that stopped half-way.",
+                "Unapplied migrations",
+                "Migrations in the code that are not applied to the database: a deployment stopped half-way.",
                 f"max({select('django_migrations_unapplied_total')})",
                 steps=high_is_bad(1),
             ),
@@ -126,7 +126,7 @@ def _health() -> Row:
 
 def _traffic() -> Row:
     return Row(
-        "What do callers see?",
+        "What do clients see?",
         (
             series_panel(
                 "Request Rate",
@@ -138,7 +138,7 @@ def _traffic() -> Row:
             ),
             series_panel(
                 "Response Time P95",
-                "The duration that 5 % of the requests of a method exceed. Half a second is the objective.",
+                "95th percentile of request durations by HTTP method. The objective is 0.5 s.",
                 Query(slowest("method"), "{{method}}"),
                 unit="s",
                 limits=high_is_bad(OBJECTIVE_SECONDS),
@@ -146,7 +146,7 @@ def _traffic() -> Row:
             ),
             series_panel(
                 "Celery Tasks",
-                "Tasks per second by state, as in the first dashboard PostHub ever had.",
+                "Celery task events per second by state.",
                 Query(f"sum by (state) ({rate('celery_tasks_total')})", "{{state}}"),
                 unit="ops",
                 size=THIRD,
@@ -159,8 +159,8 @@ def _traffic() -> Row:
                 stacked=True,
             ),
             heat_panel(
-                "Duration of requests",
-                "Each column is a moment, brighter means more requests of that duration.",
+                "Request durations",
+                "Distribution of request durations over time. Brighter means more requests.",
                 f"sum by (le) ({increase(f'{LATENCY}_bucket')})",
             ),
         ),
@@ -169,19 +169,19 @@ def _traffic() -> Row:
 
 def _objectives() -> Row:
     return Row(
-        "Do we keep our objectives?",
+        "Are the objectives met?",
         (
             series_panel(
                 "Error budget burn",
-                f"How many times faster than allowed errors are made (objective {1 - ERROR_BUDGET:.1%}). "
-                "1 spends exactly the month's budget; the red line is where ApiAvailabilityBurnFast pages.",
+                f"Burn rate of the error budget (objective {1 - ERROR_BUDGET:.1%}). "
+                "1 uses exactly the month's budget; the red line is ApiAvailabilityBurnFast.",
                 *_burn("slo:api_errors:ratio_rate", ERROR_BUDGET),
                 unit="none",
                 limits=BURN,
             ),
             series_panel(
                 "Latency budget burn",
-                f"The same for requests slower than half a second (objective {1 - SLOW_BUDGET:.1%}).",
+                f"Burn rate of the budget of requests slower than 0.5 s (objective {1 - SLOW_BUDGET:.1%}).",
                 *_burn("slo:api_slow:ratio_rate", SLOW_BUDGET),
                 unit="none",
                 limits=BURN,
@@ -199,18 +199,18 @@ def _views() -> Row:
     everything = f"sum by (view) ({rate(BY_VIEW)})"
     failed = f"(sum by (view) ({rate(BY_VIEW, SERVER_ERROR)}) or 0 * {everything})"
     return Row(
-        "Which view is it?",
+        "Which view causes problems?",
         (
             series_panel(
                 "Requests by view",
-                "Requests per second of each view.",
+                "Requests per second by view.",
                 Query(everything, "{{view}}"),
                 unit="reqps",
                 size=THIRD,
             ),
             series_panel(
                 "Errors by view",
-                "Share of a view's responses that are server errors.",
+                "Share of 5xx responses by view.",
                 Query(f"{failed} / {everything}", "{{view}}"),
                 unit="percentunit",
                 limits=high_is_bad(limit("api_view_error_ratio:max")),
@@ -218,15 +218,15 @@ def _views() -> Row:
             ),
             series_panel(
                 "P95 by view",
-                "The duration that one request in twenty to a view exceeds.",
+                "95th percentile of request durations by view.",
                 Query(quantile(0.95, LATENCY, by="view"), "{{view}}"),
                 unit="s",
                 limits=high_is_bad(OBJECTIVE_SECONDS),
                 size=THIRD,
             ),
             table_panel(
-                "Views at a glance",
-                "Rate, errors and duration of every view.",
+                "Views",
+                "Rate, errors and durations of each view.",
                 {"view": "View"},
                 {
                     "rate": (everything, Column("Requests", "reqps")),
@@ -242,7 +242,7 @@ def _views() -> Row:
             ),
             series_panel(
                 "Exceptions",
-                "Exceptions that views let through. The line named none means that there were none.",
+                "Unhandled exceptions of views per second. The series “none” is zero while there are none.",
                 Query(
                     or_none(
                         f"sum by (type) ({rate('django_http_exceptions_total_by_type_total')}) > 0",
@@ -261,18 +261,18 @@ def _views() -> Row:
 def _dependencies() -> Row:
     errors = f"sum by (alias, type) ({increase('django_db_errors_total', over='10m')}) > 0"
     return Row(
-        "What does it depend on?",
+        "Are the dependencies healthy?",
         (
             series_panel(
                 "Database queries",
-                "Statements per second that Django runs.",
+                "Statements per second that Django executes.",
                 Query(f"sum by (alias) ({rate('django_db_execute_total')})", "{{alias}}"),
                 unit="ops",
                 size=THIRD,
             ),
             series_panel(
                 "Database query time",
-                "Duration of a statement as Django sees it.",
+                "Duration of statements as measured by Django.",
                 Query(quantile(0.5, "django_db_query_duration_seconds"), "p50"),
                 Query(quantile(0.95, "django_db_query_duration_seconds"), "p95"),
                 unit="s",
@@ -280,22 +280,22 @@ def _dependencies() -> Row:
             ),
             series_panel(
                 "Database errors",
-                "Errors from the database driver in the ten minutes before each moment. "
-                "Dashed: DjangoDatabaseErrors. The line named none means that there were none.",
+                "Database errors in the preceding ten minutes. "
+                "The dashed line is DjangoDatabaseErrors. The series “none” is zero while there are none.",
                 Query(or_none(errors, "type", rate(REQUESTS)), "{{alias}} {{type}}"),
                 limits=high_is_bad(limit("api_database_errors:max")),
                 size=THIRD,
             ),
             timeline_panel(
                 "Probes",
-                "When the site answered to the outside, per address.",
+                "Whether each address responded to the external probe.",
                 Query(f"min by (instance) ({select('probe_success')})", "{{instance}}"),
                 mappings=UP,
                 size=THIRD,
             ),
             series_panel(
                 "Probe duration",
-                "How long a visitor waits for the page, name look-up and TLS included.",
+                "Duration of the external probe, including DNS and TLS.",
                 Query(f"max by (instance) ({select('probe_duration_seconds')})", "{{instance}}"),
                 unit="s",
                 limits=high_is_bad(limit("probe_duration:seconds")),
@@ -303,7 +303,7 @@ def _dependencies() -> Row:
             ),
             bars_panel(
                 "Certificate expires in",
-                "Time until the TLS certificate expires. Caddy renews at 30 days, alerts fire below 21.",
+                "Time until the TLS certificate expires. Caddy renews at 30 days; TlsCertExpiring fires below 21.",
                 Query(
                     f"min by (instance) ({select('probe_ssl_earliest_cert_expiry')}) - time()", "{{instance}}"
                 ),
@@ -317,17 +317,17 @@ def _dependencies() -> Row:
 def _product() -> Row:
     asked = f"sum by (provider, outcome) ({rate('posthub_ai_requests_total')}) > 0"
     return Row(
-        "Does PostHub do its job?",
+        "Does PostHub publish?",
         (
             series_panel(
                 "Publishing",
-                "Attempts to publish, by the state in which they left the post.",
+                "Publishing attempts per second, by the resulting state of the post.",
                 Query(f"sum by (status) ({rate('posthub_publish_attempts_total')})", "{{status}}"),
                 unit="ops",
             ),
             series_panel(
                 "AI providers",
-                "Requests to AI providers by outcome. The line named none means that there were none.",
+                "Requests to AI providers per second by outcome. The series “none” is zero while there are none.",
                 Query(
                     or_none(asked, "provider", rate("posthub_ai_requests_total")), "{{provider}} {{outcome}}"
                 ),

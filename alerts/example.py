@@ -1,4 +1,4 @@
-"""An alert as it would look, without anything being wrong: for `fire` and for routing tests."""
+"""Example alerts with made-up label values, for `fire` and for routing tests."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ VALUE = re.compile(r"\{\{\s*(?:printf \"[^\"]*\" )?\$value[^}]*\}\}")
 
 
 def external_labels() -> dict[str, str]:
-    """The labels that Prometheus adds, from prometheus.yml."""
+    """The external labels in prometheus.yml."""
     labels: dict[str, str] = yaml.safe_load(PROMETHEUS.read_text(encoding="utf-8"))["global"][
         "external_labels"
     ]
@@ -22,14 +22,14 @@ def external_labels() -> dict[str, str]:
 
 
 def labels_of(alert: Alert, given: Mapping[str, str]) -> dict[str, str]:
-    """All labels that Alertmanager would see; those that the message names and nobody gave are made up."""
+    """All labels that Alertmanager would see. Labels that the annotations use and ``given`` lacks are made up."""
     made_up = {name: f"example-{name}" for text in alert.annotations.values() for name in LABEL.findall(text)}
     environment = {"environment": external_labels()["environment"]}
     return {**environment, **made_up, **alert.labels, "alertname": alert.name, **given}
 
 
 def annotations_of(alert: Alert, labels: Mapping[str, str], value: str = "42") -> dict[str, str]:
-    """The annotations, filled in."""
+    """The annotations with their templates filled in."""
     external = external_labels()
 
     def filled(text: str) -> str:

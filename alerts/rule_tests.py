@@ -1,4 +1,4 @@
-"""The promtool unit tests as data: which alert is shown firing, which silent."""
+"""Parses the promtool unit tests: which alert they expect to fire or to stay silent."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class Case:
 
     Args:
         alert: the alert's name.
-        kind: ``fires`` or ``silent``, as the test's name says.
-        text: what its name says about the situation.
-        expected: number of alerts that each moment asks for.
-        labels: the labels of every alert that is asked for.
+        kind: ``fires`` or ``silent``, from the test's name.
+        text: the situation, from the test's name.
+        expected: number of expected alerts at each evaluation time.
+        labels: the label names of every expected alert.
     """
 
     file: str
@@ -31,13 +31,13 @@ class Case:
     labels: tuple[frozenset[str], ...]
 
     @property
-    def keeps_its_word(self) -> bool:
-        """Whether a test that is called firing asks for alerts, and one that is called silent for none."""
+    def is_consistent(self) -> bool:
+        """Whether a case named ``fires`` expects alerts, and one named ``silent`` expects none."""
         return bool(self.expected) and all(bool(count) == (self.kind == FIRES) for count in self.expected)
 
 
 def cases(folder: Path = TESTS) -> list[Case]:
-    """Every alert test of a folder."""
+    """Every alert test in a folder."""
     return [case for path in sorted(folder.glob("*.yml")) for case in _cases(path)]
 
 

@@ -1,4 +1,4 @@
-"""Host & containers: has the machine room left, and which container takes it?"""
+"""Host & containers: CPU, memory, disks and network of the machine and its containers."""
 
 from dashboards.board import Board, Row
 from dashboards.panels import THIRD, bars_panel, gauge_panel, series_panel
@@ -24,7 +24,7 @@ def board() -> Board:
     return Board(
         uid="posthub-host",
         title="PostHub / Host & containers",
-        description="CPU, memory, disk and network of the machine, and what each container takes of them.",
+        description="CPU, memory, disks and network of the machine, and their use by container.",
         # The second names are those of kube-prometheus-stack.
         jobs="node|cadvisor|node-exporter|kubelet",
         tags=("host",),
@@ -33,13 +33,13 @@ def board() -> Board:
 
 
 def cpu_used(by: str = "") -> str:
-    """Return the share of processor time that is not idle."""
+    """Return the share of CPU time that is not idle."""
     group = f" by ({by})" if by else ""
     return f"1 - avg{group} ({rate('node_cpu_seconds_total', IDLE)})"
 
 
 def memory_used(by: str = "") -> str:
-    """Return the share of memory that cannot be had without swapping."""
+    """Return the share of memory that is not available without swapping."""
     group = f" by ({by})" if by else ""
     free, everything = (
         f"sum{group} ({select(f'node_memory_Mem{what}_bytes')})" for what in ("Available", "Total")
@@ -48,7 +48,7 @@ def memory_used(by: str = "") -> str:
 
 
 def disk_used() -> str:
-    """Return the share of each filesystem that is taken."""
+    """Return the used share of each filesystem."""
     labels = "instance, mountpoint"
     free = f"min by ({labels}) ({select('node_filesystem_avail_bytes', DISKS)})"
     size = f"min by ({labels}) ({select('node_filesystem_size_bytes', DISKS)})"
@@ -56,7 +56,7 @@ def disk_used() -> str:
 
 
 def load_per_cpu(by: str = "instance") -> str:
-    """Return the five-minute load for each processor."""
+    """Return the five-minute load per CPU."""
     cpus = f"count by ({by}) ({select('node_cpu_seconds_total', IDLE)})"
     return f"max by ({by}) ({select('node_load5')}) / {cpus}"
 
@@ -66,29 +66,29 @@ def _room() -> Row:
         f"1 - {select('node_filesystem_files_free', DISKS)} / ({select('node_filesystem_files', DISKS)} > 0)"
     )
     return Row(
-        "Is there room left?",
+        "Is there enough capacity?",
         (
             gauge_panel(
                 "CPU",
-                "Share of processor time in use. A busy processor is no fault: see load for work that waits.",
+                "Used share of CPU time. A busy CPU is not a fault: the load shows waiting work.",
                 cpu_used(),
                 steps=PLAIN,
             ),
             gauge_panel(
                 "Memory",
-                "Share of memory that is really taken. Orange is HostMemoryLow, red HostMemoryCritical.",
+                "Share of memory that is not available. Orange is HostMemoryLow, red HostMemoryCritical.",
                 memory_used(),
                 steps=MEMORY,
             ),
             gauge_panel(
                 "Fullest disk",
-                "The fullest filesystem. Red is HostDiskAlmostFull.",
+                "Used share of the fullest filesystem. Red is HostDiskAlmostFull.",
                 f"max({disk_used()})",
                 steps=DISK,
             ),
             gauge_panel(
                 "Inodes",
-                "Share of the files it may hold, of the filesystem with the fewest left. Orange is HostInodesLow.",
+                "Used share of inodes on the filesystem with the fewest left. Orange is HostInodesLow.",
                 f"max({inodes})",
                 steps=high_is_bad(1 - limit("host_inodes_free:ratio")),
             ),
@@ -102,11 +102,11 @@ def _cpu_memory() -> Row:
         "available": f"sum({select('node_memory_MemAvailable_bytes')})",
     }
     return Row(
-        "Processor and memory",
+        "CPU and memory",
         (
             series_panel(
                 "CPU by mode",
-                "Where processor time goes, as a share of all processors. Steal belongs to the hoster.",
+                "CPU time by mode, as a share of all CPUs. Steal is time taken by the hypervisor.",
                 Query(
                     f"sum by (mode) ({rate('node_cpu_seconds_total', BUSY)})"
                     f" / scalar(count({select('node_cpu_seconds_total', IDLE)}))",
@@ -117,15 +117,15 @@ def _cpu_memory() -> Row:
                 size=THIRD,
             ),
             series_panel(
-                "Load per processor",
-                "Tasks that run or want to, for each processor. The dashed line is HostCpuSaturated.",
+                "Load per CPU",
+                "Processes that run or wait to run, per CPU. The dashed line is HostCpuSaturated.",
                 Query(load_per_cpu(), "{{instance}}"),
                 limits=LOAD,
                 size=THIRD,
             ),
             series_panel(
                 "Memory use",
-                "Memory that is taken and memory that programs could still have.",
+                "Used memory and memory that is available to programs.",
                 *(Query(expr, name) for name, expr in memory.items()),
                 unit="bytes",
                 stacked=True,
@@ -133,15 +133,15 @@ def _cpu_memory() -> Row:
             ),
             series_panel(
                 "Pressure",
-                "Share of time in which some task waited for processor or disk.",
-                Query(f"max({rate('node_pressure_cpu_waiting_seconds_total')})", "processor"),
+                "Share of time in which some process waited for CPU or disk.",
+                Query(f"max({rate('node_pressure_cpu_waiting_seconds_total')})", "CPU"),
                 Query(f"max({rate('node_pressure_io_waiting_seconds_total')})", "disk"),
                 unit="percentunit",
                 size=THIRD,
             ),
             series_panel(
-                "Swapping and killing",
-                "Pages swapped per second, and processes that the kernel killed for lack of memory.",
+                "Swapping and OOM kills",
+                "Pages swapped per second, and processes killed by the OOM killer per second.",
                 Query(f"sum({rate('node_vmstat_pswpin')})", "pages in"),
                 Query(f"sum({rate('node_vmstat_pswpout')})", "pages out"),
                 Query(f"sum({rate('node_vmstat_oom_kill')})", "killed"),
@@ -150,7 +150,7 @@ def _cpu_memory() -> Row:
             ),
             series_panel(
                 "Clock offset",
-                "How far the machine's clock is off. Backups, schedules and metrics all trust it.",
+                "Offset of the machine's clock, on which backups, schedules and metrics depend.",
                 Query(f"max by (instance) (abs({select('node_timex_offset_seconds')}))", "{{instance}}"),
                 unit="s",
                 limits=high_is_bad(limit("host_clock_offset:seconds")),
@@ -167,7 +167,7 @@ def _disk_network() -> Row:
         (
             bars_panel(
                 "Disks",
-                "How full each filesystem is.",
+                "Used share of each filesystem.",
                 Query(disk_used(), "{{mountpoint}}"),
                 unit="percentunit",
                 steps=DISK,
@@ -182,7 +182,7 @@ def _disk_network() -> Row:
             ),
             series_panel(
                 "Disk busy",
-                "Share of time in which each disk worked.",
+                "Share of time in which each disk was busy.",
                 Query(f"max by (device) ({rate('node_disk_io_time_seconds_total')})", "{{device}}"),
                 unit="percentunit",
                 size=THIRD,
@@ -215,18 +215,18 @@ def _containers() -> Row:
     used = f"max by (name) ({select('container_memory_working_set_bytes', NAMED)})"
     most = f"max by (name) ({select('container_spec_memory_limit_bytes', NAMED)})"
     return Row(
-        "Containers: who takes it?",
+        "Containers",
         (
             series_panel(
                 "Container CPU",
-                "Processors in use by each container.",
+                "CPUs used by each container.",
                 Query(f"sum by (name) ({rate('container_cpu_usage_seconds_total', NAMED)})", "{{name}}"),
                 unit="none",
                 stacked=True,
                 size=THIRD,
             ),
             series_panel(
-                "Container memory of its limit",
+                "Container memory against the limit",
                 "Share of its memory limit that each container uses. The dashed line is HighMemoryUsage.",
                 Query(f"{used} / ({most} > 0)", "{{name}}"),
                 unit="percentunit",
@@ -235,7 +235,7 @@ def _containers() -> Row:
             ),
             series_panel(
                 "Container uptime",
-                "Time since each container started: a saw-tooth is a container that restarts over and over.",
+                "Time since each container started. A sawtooth is a container that restarts repeatedly.",
                 Query(
                     f"time() - max by (name) ({select('container_start_time_seconds', NAMED)})", "{{name}}"
                 ),

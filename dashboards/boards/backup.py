@@ -1,4 +1,4 @@
-"""Backup & restore: could the database be brought back right now, how fast, and how is that known?"""
+"""Backup & restore: verification, targets, retention, schedules and stores."""
 
 from functools import partial
 
@@ -36,9 +36,9 @@ OF_DATABASE = 'database=~"$database"'
 # or as `job_name` where a scrape configuration renames it.
 SCHEDULED = "schedule"
 UNKNOWN = words(_0=("Unknown", DOUBTFUL))
-KEPT = words(_0=("Missed", BAD), _1=("Kept", GOOD))
-VERDICT = words(_0=("Not proven", BAD), _1=("Proven", GOOD))
-# A share of a promise: 1 is where the promise is broken.
+KEPT = words(_0=("Missed", BAD), _1=("Met", GOOD))
+VERDICT = words(_0=("Not verified", BAD), _1=("Verified", GOOD))
+# Share of a target: above 1 the target is missed.
 OF_TARGET = Steps(GOOD, ((0.8, DOUBTFUL), (1.0, BAD)))
 
 _number = partial(stat_panel, size=Size(3, 4))
@@ -49,7 +49,7 @@ def board() -> Board:
     return Board(
         uid="posthub-backup",
         title="PostHub / Backup & restore",
-        description="Whether the last backup restores, how old it is, and how long a restore takes.",
+        description="Whether the newest backup restores, how old it is, and how long a restore takes.",
         jobs="backup",
         choices=(DATABASE,),
         tags=("backup",),
@@ -59,19 +59,19 @@ def board() -> Board:
 
 
 def of_database(metric: str, *matchers: str) -> str:
-    """Return a backup metric per chosen database."""
+    """Return a backup metric by selected database."""
     return per_database(metric, OF_DATABASE, *matchers)
 
 
 def per_database(metric: str, *matchers: str) -> str:
-    """Return a backup metric per database."""
+    """Return a backup metric by database."""
     return f"max by (database) ({select(metric, *matchers)})"
 
 
 def targets_kept(*matchers: str) -> str:
-    """Return 1 when the age of every database's newest backup and its restore are within what is promised.
+    """Return 1 if backup age and restore time of every database are within their targets, else 0.
 
-    As the alerts have it: without a promise the age may be what the general threshold says, a restore anything.
+    As in the alerts, the age has a general threshold where no target is set; the restore time has none.
     """
     age, rpo, rto, target = (
         per_database(f"backup_{what}_seconds", *matchers)
@@ -95,7 +95,7 @@ def _proof() -> Row:
         (
             _number(
                 "Latest backup",
-                "Whether the newest backup was restored into a throwaway server and compared, with no difference found.",
+                "Whether the newest backup was restored into a throwaway server and compared without differences.",
                 f"min({select('backup_latest_verified', OF_DATABASE)})",
                 mappings=VERDICT,
             ),
@@ -103,7 +103,7 @@ def _proof() -> Row:
                 "Last verification",
                 "The result of the newest verification. Failed is BackupVerificationFailed: open the report.",
                 f"min({select('backup_last_verification_success', OF_DATABASE)})",
-                mappings=words(_0=("Failed", BAD), _1=("Held", GOOD)),
+                mappings=words(_0=("Failed", BAD), _1=("Passed", GOOD)),
             ),
             _number(
                 "Differences found",
@@ -113,19 +113,19 @@ def _proof() -> Row:
             ),
             _number(
                 "Targets",
-                "Whether the newest backup is young enough and a restore fast enough for what is promised. "
+                "Whether the age of the newest backup and the restore time are within their targets. "
                 "Missed is BackupMissing or BackupRtoExceeded.",
                 targets_kept(OF_DATABASE),
                 mappings=KEPT,
             ),
             _number(
                 "Backup age",
-                "Age of the newest backup: what would be lost now. The graph below holds it against the target.",
+                "Age of the newest backup: what would be lost now. The graph below compares it with the target.",
                 f"max({select('backup_age_seconds', OF_DATABASE)})",
                 unit="s",
             ),
             _number(
-                "Proven backup age",
+                "Verified backup age",
                 "Age of the newest backup that is known to restore.",
                 f"time() - min({select('backup_last_verified_backup_timestamp_seconds', OF_DATABASE)})",
                 unit="s",
@@ -133,15 +133,15 @@ def _proof() -> Row:
                 mappings=never(),
             ),
             _number(
-                "Restore takes",
-                "Recovery time as the last verification measured it, not as anyone hopes.",
+                "Restore time",
+                "Duration of the restore in the last verification.",
                 f"max({select('backup_rto_seconds', OF_DATABASE)})",
                 unit="s",
                 mappings=UNKNOWN,
             ),
             _number(
-                "Would take now",
-                "The measured recovery time, projected to the present size of the database.",
+                "Projected restore",
+                "The measured restore time, projected to the current size of the database.",
                 f"max({select('backup_rto_projected_seconds', OF_DATABASE)})",
                 unit="s",
                 mappings=UNKNOWN,
@@ -152,32 +152,32 @@ def _proof() -> Row:
 
 def _promises() -> Row:
     return Row(
-        "Do we keep what we promise?",
+        "Are the targets met?",
         (
             series_panel(
                 "Age against the recovery point target",
-                "Age of the newest backup as a share of the promised maximum. At 100 % the promise is broken.",
+                "Age of the newest backup as a share of its target. Above 100 % the target is missed.",
                 Query(_share("backup_age_seconds", "backup_rpo_target_seconds"), "{{database}}"),
                 unit="percentunit",
                 limits=OF_TARGET,
             ),
             series_panel(
                 "Restore time against its target",
-                "Measured by the last restore, projected for the present size, and promised.",
+                "Restore time as measured by the last verification, as projected to the current size, and as targeted.",
                 Query(of_database("backup_rto_seconds"), "{{database}} measured"),
                 Query(of_database("backup_rto_projected_seconds"), "{{database}} projected"),
                 Query(of_database("backup_rto_target_seconds"), "{{database}} target"),
                 unit="s",
             ),
             timeline_panel(
-                "Proven over time",
-                "When the newest backup was proven. A short red band after each backup is its verification running.",
+                "Verified over time",
+                "Whether the newest backup was verified. A short red band after each backup is normal: its verification is in progress.",
                 _series("backup_latest_verified"),
                 mappings=VERDICT,
             ),
             stat_panel(
-                "Since last proof",
-                "Time since a restore was last proven.",
+                "Last verified ago",
+                "Time since a verification last passed.",
                 f"max({_ago('backup_last_verified_timestamp_seconds')})",
                 unit="s",
                 steps=high_is_bad(critical=limit("backup_verified_age:seconds")),
@@ -185,8 +185,8 @@ def _promises() -> Row:
                 size=Size(4, 8),
             ),
             stat_panel(
-                "Since last drill",
-                "Time since people last practised a restore by the runbook.",
+                "Last drill ago",
+                "Time since a restore drill last passed.",
                 f"max({_ago('backup_last_drill_timestamp_seconds')})",
                 unit="s",
                 steps=high_is_bad(limit("backup_drill_age:seconds")),
@@ -221,7 +221,7 @@ def _content() -> Row:
             ),
             series_panel(
                 "Rows",
-                "Rows counted in the very snapshot that was dumped. A fall that nobody expects is data loss.",
+                "Rows counted in the snapshot that was dumped. An unexpected fall is data loss.",
                 _series("backup_rows"),
             ),
             series_panel(
@@ -247,14 +247,14 @@ def _stages() -> Row:
         (
             series_panel(
                 "Stages over time",
-                "Seconds that each stage of the newest run took.",
+                "Duration of each stage of the newest run.",
                 Query(by_stage, "{{database}} {{stage}}"),
                 unit="s",
                 size=Size(16, 8),
             ),
             bars_panel(
                 "Stages of the newest run",
-                "Which stage is the slow one.",
+                "Duration of each stage of the newest run.",
                 Query(by_stage, "{{database}} {{stage}}"),
                 unit="s",
             ),
@@ -264,32 +264,32 @@ def _stages() -> Row:
 
 def _retention() -> Row:
     decided = f"max by (database, decision) ({select('backup_prune_decisions', OF_DATABASE)})"
-    held = f"max by (database, tier) ({select('backup_count', OF_DATABASE)})"
+    kept = f"max by (database, tier) ({select('backup_count', OF_DATABASE)})"
     return Row(
-        "What is kept?",
+        "What does retention keep?",
         (
             bars_panel(
-                "Backups held",
-                "How many backups each retention tier keeps, and how many of them are proven.",
-                Query(held, "{{database}} {{tier}}"),
+                "Backups kept",
+                "Number of backups that each retention tier keeps, and number of verified ones.",
+                Query(kept, "{{database}} {{tier}}"),
                 size=MEDIUM,
             ),
             series_panel(
-                "Backups held over time",
-                "A falling line of proven backups means that pruning outruns proof.",
-                Query(held, "{{database}} {{tier}}"),
+                "Backups kept over time",
+                "A falling number of verified backups means that pruning is faster than verification.",
+                Query(kept, "{{database}} {{tier}}"),
                 limits=low_is_bad(limit("backup_verified_count:min")),
                 size=THIRD,
             ),
             bars_panel(
                 "Prune decisions",
-                "What the retention plan decided for the backups it saw last.",
+                "Decisions of the last retention plan.",
                 Query(decided, "{{database}} {{decision}}"),
                 size=MEDIUM,
             ),
             stat_panel(
                 "Pruning blocked",
-                "Pruning stops by itself while backups are stale, failing or anomalous.",
+                "Pruning stops while backups are stale, failing or anomalous.",
                 f"max({select('backup_prune_blocked', OF_DATABASE)})",
                 mappings=YES_BAD,
                 size=Size(4, 8),
@@ -302,23 +302,23 @@ def _runs() -> Row:
     runs = f"sum by (database, outcome) ({increase('backup_runs_total', OF_DATABASE, over='1d')})"
     checks = f"sum by (database, outcome) ({increase('backup_verifications_total', OF_DATABASE, over='1d')})"
     return Row(
-        "Did it run, and when next?",
+        "Do backups and verifications run?",
         (
             series_panel(
                 "Backup runs in a day",
-                "Runs finished in the day before each moment, by outcome: a daily schedule is a line at 1.",
+                "Finished runs in the preceding day, by outcome. A daily schedule gives 1.",
                 Query(runs, "{{database}} {{outcome}}"),
                 size=THIRD,
             ),
             series_panel(
                 "Verifications in a day",
-                "Restores tried and compared in the day before each moment, by outcome.",
+                "Finished verifications in the preceding day, by outcome.",
                 Query(checks, "{{database}} {{outcome}}"),
                 size=THIRD,
             ),
             table_panel(
                 "Schedule",
-                "When each job ran last and runs next.",
+                "Last and next run of each job.",
                 {SCHEDULED: "Job"},
                 {
                     "last": (
@@ -346,22 +346,22 @@ def _by_job(metric: str, how: str) -> str:
 def _stores() -> Row:
     errors = f"sum by (store, operation) ({increase('backup_store_errors_total')}) > 0"
     return Row(
-        "Do the stores answer?",
+        "Do the stores respond?",
         (
             timeline_panel(
                 "Store up",
-                "Whether each store answered the last time it was asked.",
+                "Whether the last request to each store succeeded.",
                 Query(f"min by (store) ({select('backup_store_up')})", "{{store}}"),
                 mappings=UP,
             ),
             series_panel(
                 "Store errors",
-                "Requests that a store refused or lost. The line named none means that there were none.",
+                "Failed requests to each store. The series “none” is zero while there are none.",
                 Query(or_none(errors, "store", select("backup_store_up")), "{{store}} {{operation}}"),
             ),
             series_panel(
                 "Off-site lag",
-                "How far the off-site copy is behind the newest backup. Needs an off-site store.",
+                "Delay of the off-site copy behind the newest backup, if an off-site store is configured.",
                 _series("backup_offsite_lag_seconds"),
                 unit="s",
                 limits=high_is_bad(limit("backup_offsite_lag:seconds")),
@@ -369,21 +369,21 @@ def _stores() -> Row:
             ),
             series_panel(
                 "Spooled bytes",
-                "Backups kept locally because the store did not answer.",
+                "Size of the backups on local disk that wait for the store.",
                 Query(f"max({select('backup_spool_bytes')})", "spooled"),
                 unit="bytes",
                 size=THIRD,
             ),
             stat_panel(
                 "Spooled backups",
-                "Backups that wait to be sent to the store.",
+                "Number of backups on local disk that wait for the store.",
                 f"max({select('backup_spool_backups')})",
                 steps=high_is_bad(1),
                 size=Size(4, 8),
             ),
             stat_panel(
                 "Catalogue age",
-                "Time since the sidecar last read the bucket: every number on this page is as old as this.",
+                "Time since the backup service last read the store. All values on this dashboard are that old.",
                 f"time() - max({select('backup_catalogue_refresh_timestamp_seconds')})",
                 unit="s",
                 steps=high_is_bad(limit("backup_catalogue_age:seconds")),

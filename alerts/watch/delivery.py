@@ -1,7 +1,7 @@
-"""How we know that a test message arrived: it is read back at the other end, or the other end took it.
+"""Proof of delivery: a test message is read back at the receiver, or its provider accepted it.
 
-Read back is proof. Where nothing can be read back (Telegram shows a bot no messages of its own), what remains is that
-Alertmanager counted a call of that integration that did not fail: the provider's API said yes.
+Reading back is proof. Where that is impossible (a Telegram bot cannot read its own messages), the weaker evidence is
+that Alertmanager counted a request to that integration that did not fail.
 """
 
 import imaplib
@@ -18,26 +18,30 @@ from sidecar import http
 TIMEOUT = 15
 TRIED = "alertmanager_notification_requests_total"
 FAILED = "alertmanager_notification_requests_failed_total"
-# Alertmanager has it with --enable-feature=receiver-name-in-metrics, and our receiver for test messages is called so.
+# Label that --enable-feature=receiver-name-in-metrics adds, and the name of the receiver of test messages.
 NAMED, CANARY = "receiver_name", "canary"
-# The dead-man's switch is called through this one each minute.
+# The pings of the dead man's switch also go through this integration.
 SHARED = ("webhook",)
 
 
 class Evidence(Protocol):
-    """Something that can tell whether a message is there."""
+    """A way to check whether a message arrived."""
 
     kind: str
 
     def begin(self) -> None:
-        """Note how things stand before the message is sent."""
+        """Record the state before the message is sent."""
 
     def found(self, nonce: str) -> bool:
-        """Whether the message is there. Raises OSError, requests' or imaplib's errors when it cannot be told."""
+        """Whether the message arrived.
+
+        Raises:
+            OSError, requests.RequestException, imaplib.IMAP4.error: it cannot be checked.
+        """
 
 
 class Page:
-    """A page of the receiver's own that shows its messages: Slack's history, PagerDuty's incidents, an inbox."""
+    """A web page that lists the receiver's messages: Slack's history, PagerDuty's incidents, an inbox."""
 
     kind = "read-back"
 
@@ -46,7 +50,7 @@ class Page:
         self._headers = {"Authorization": authorization} if authorization else {}
 
     def begin(self) -> None:
-        """Nothing: the nonce is new."""
+        """Do nothing: the nonce is new."""
 
     def found(self, nonce: str) -> bool:
         with http.outside_session() as client:
@@ -67,10 +71,10 @@ class Mailbox:
         self._folder = parts.path.strip("/") or "INBOX"
 
     def begin(self) -> None:
-        """Nothing: the nonce is new."""
+        """Do nothing: the nonce is new."""
 
     def found(self, nonce: str) -> bool:
-        # imaplib would show the password to any server, whoever signed its certificate.
+        # imaplib does not verify certificates by default, and would send the password to any server.
         context = ssl.create_default_context()
         with imaplib.IMAP4_SSL(self._host, self._port, ssl_context=context, timeout=TIMEOUT) as mail:
             mail.login(self._user, self._password)
@@ -80,11 +84,11 @@ class Mailbox:
 
 
 class Accepted:
-    """Alertmanager's word that the provider took what it was given since the message was sent.
+    """Alertmanager's request counters: the provider accepted a request after the message was sent.
 
     Args:
-        integration: Alertmanager's name of it.
-        read: fetches Alertmanager's metrics.
+        integration: its name in Alertmanager's metrics.
+        read: returns Alertmanager's metrics page.
     """
 
     kind = "accepted"
@@ -98,13 +102,13 @@ class Accepted:
         self._before = None
         self._before = self._taken()
 
-    def found(self, nonce: str) -> bool:  # noqa: ARG002 - counters know no message
-        # Two counters are read, which a call that just fails raises one after the other: it must hold twice.
+    def found(self, nonce: str) -> bool:  # noqa: ARG002 - counters do not identify messages
+        # A failing request increments its two counters one after the other, so the result must be the same twice.
         before = self._before
         return before is not None and all(self._taken() > before for _ in range(2))
 
     def _taken(self) -> float:
-        """Calls that the provider answered well: those tried without those that failed, both counted afterwards."""
+        """Successful requests: attempts minus failures."""
         samples = [
             sample
             for family in text_string_to_metric_families(_relevant(self._read()))
@@ -113,7 +117,7 @@ class Accepted:
         ]
         named = [sample for sample in samples if NAMED in sample.labels]
         if not named and self._integration in SHARED:
-            raise OSError(f"{self._integration} has other receivers, and Alertmanager does not name them")
+            raise OSError(f"{self._integration} has other receivers, and the metrics do not name receivers")
         counted = [sample for sample in named if sample.labels[NAMED] == CANARY] if named else samples
         return sum(sample.value if sample.name == TRIED else -sample.value for sample in counted)
 

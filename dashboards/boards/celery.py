@@ -1,4 +1,4 @@
-"""Celery: do tasks flow, and if not, which queue, task, worker or schedule is it?"""
+"""Celery: queues, tasks, workers and the beat schedule."""
 
 from dashboards.board import Board, Row
 from dashboards.panels import (
@@ -29,7 +29,7 @@ FAILED = 'state="failed"'
 ENABLED = "celery_beat_schedule_enabled"
 OVERDUE = "celery_beat_schedule_overdue_seconds"
 WAIT = "celery_task_queue_wait_seconds"
-# How long a queue needs that nobody reads: what `never` puts into words.
+# Drain time of a queue without consumers; the mapping `never` shows it as a word.
 NEVER = 1e9
 
 AGE = high_is_bad(limit("celery_queue_age:seconds"), limit("celery_queue_age_critical:seconds"))
@@ -60,51 +60,51 @@ def failure_ratio(by: str = "") -> str:
 
 
 def waiting() -> str:
-    """Return how many messages wait in each queue."""
+    """Return the number of waiting messages by queue."""
     return f"sum by (queue_name) ({select('celery_queue_length', IN_QUEUE)})"
 
 
 def flow(state: str) -> str:
-    """Return tasks per second and queue in `state`."""
+    """Return tasks per second that enter `state`, by queue."""
     return _by_queue_name(f"sum by (queue) ({rate('celery_tasks_total', state, OF_QUEUE)})")
 
 
 def wait(q: float) -> str:
-    """Return a quantile of the time from sending to start, per queue."""
+    """Return a quantile of the time from sending to start, by queue."""
     return _by_queue_name(quantile(q, WAIT, OF_QUEUE, OF_TASK, by="queue"))
 
 
 def _by_queue_name(expr: str) -> str:
-    """Return `expr`, which is by queue, under the label that queue lengths have."""
+    """Return `expr` with its label `queue` renamed to `queue_name`, as queue lengths have it."""
     return f'max by (queue_name) (label_replace({expr}, "queue_name", "$1", "queue", "(.*)"))'
 
 
 def drain_seconds() -> str:
-    """Return how long each queue would need at its present pace, were nothing added; NEVER when it stands."""
+    """Return the time to drain each queue at its current rate without new messages; NEVER if none finishes."""
     length = waiting()
     return f"{length} / ({flow(DONE)} > 0) or {NEVER:g} * ({length} > bool 0)"
 
 
 def _health() -> Row:
     return Row(
-        "Is Celery well?",
+        "Is Celery healthy?",
         (
             stat_panel(
                 "Workers up",
-                "Workers whose heartbeats arrive. None: nothing is processed at all.",
+                "Workers that send heartbeats. With none, no task is processed.",
                 f"sum({select('celery_worker_up', ON_HOST)})",
                 steps=low_is_bad(critical=1),
             ),
             stat_panel(
                 "Longest queue",
-                "Messages in the longest of the chosen queues. Orange is CeleryQueueBacklog.",
+                "Messages in the longest selected queue. Orange is CeleryQueueBacklog.",
                 f"max({waiting()})",
                 steps=high_is_bad(limit("celery_queue_length:max")),
                 spark=True,
             ),
             stat_panel(
                 "Oldest message",
-                "How long the message at the head of the slowest queue has waited.",
+                "Longest time that a message has waited in a selected queue.",
                 f"max({select('celery_queue_oldest_message_age_seconds', IN_QUEUE)})",
                 unit="s",
                 steps=AGE,
@@ -120,14 +120,14 @@ def _health() -> Row:
             ),
             stat_panel(
                 "Most overdue",
-                "How late the latest schedule is. The colour changes where CeleryScheduledTaskMissed fires.",
+                "Delay of the most overdue schedule. Orange is CeleryScheduledTaskMissed.",
                 f"max({select(OVERDUE)} and {select(ENABLED)} == 1)",
                 unit="s",
                 steps=LATE,
             ),
             stat_panel(
                 "Events complete",
-                "Whether the exporter has seen every event since it connected. No: counters are too low, "
+                "Whether the exporter has received every event since it connected. If not, counters are too low; "
                 "queue lengths and workers are still exact.",
                 f"min({select('celery_exporter_events_complete')})",
                 mappings=YES_GOOD,
@@ -139,25 +139,26 @@ def _health() -> Row:
 def _queues() -> Row:
     age = f"max by (queue_name) ({select('celery_queue_oldest_message_age_seconds', IN_QUEUE)})"
     return Row(
-        "Queues: does work flow?",
+        "Queues: are tasks processed?",
         (
             series_panel(
                 "Queue length",
-                "Messages waiting per queue, every priority counted. The dashed line is CeleryQueueBacklog.",
+                "Messages waiting in each queue, over all priorities. The dashed line is CeleryQueueBacklog.",
                 Query(waiting(), "{{queue_name}}"),
                 limits=high_is_bad(limit("celery_queue_length:max")),
             ),
             series_panel(
                 "Age of the oldest message",
-                "How long the head of each queue has waited: what a user feels, whatever the length is. "
-                "Dashed: CeleryQueueAgeHigh and CeleryQueueAgeCritical.",
+                "Time that the oldest message of each queue has waited, which is what users notice. "
+                "The dashed lines are CeleryQueueAgeHigh and CeleryQueueAgeCritical."
+                " On RabbitMQ the age is not known.",
                 Query(age, "{{queue_name}}"),
                 unit="s",
                 limits=AGE,
             ),
             series_panel(
                 "Wait before start",
-                "Time from sending to start that one task in twenty exceeds, per queue.",
+                "95th percentile of the time from sending to start, by queue.",
                 Query(wait(0.95), "{{queue_name}}"),
                 unit="s",
             ),
@@ -172,22 +173,23 @@ def _queues() -> Row:
             ),
             series_panel(
                 "Consumers",
-                "Workers that read each queue. Zero with messages waiting is CeleryQueueNoConsumers.",
+                "Workers that consume each queue. Zero with waiting messages is CeleryQueueNoConsumers.",
                 Query(
                     f"sum by (queue_name) ({select('celery_queue_consumers', IN_QUEUE)})", "{{queue_name}}"
                 ),
                 size=THIRD,
             ),
             series_panel(
-                "Delivered, not acknowledged",
-                "Messages that workers hold: running or prefetched. Growth without completion means stuck workers.",
+                "Unacknowledged",
+                "Delivered but unacknowledged messages: running or prefetched. "
+                "Growth without completions means stuck workers. Not known on RabbitMQ.",
                 Query(f"sum by (queue_name) ({select('celery_queue_unacked', IN_QUEUE)})", "{{queue_name}}"),
                 size=THIRD,
             ),
             bars_panel(
                 "Time to drain",
-                "How long each queue would need at its present pace if nothing were added. Never: it has messages "
-                "and none is finished.",
+                "Time to drain each queue at its current rate without new messages. Never: it has messages "
+                "and no task finishes.",
                 Query(drain_seconds(), "{{queue_name}}"),
                 unit="s",
                 steps=AGE,
@@ -195,8 +197,8 @@ def _queues() -> Row:
                 most=limit("celery_queue_age_critical:seconds"),
             ),
             table_panel(
-                "Queues at a glance",
-                "Every queue with the numbers that tell a slow queue from a dead one.",
+                "Queues",
+                "The numbers that distinguish a slow queue from a dead one.",
                 {"queue_name": "Queue"},
                 {
                     "length": (
@@ -206,7 +208,7 @@ def _queues() -> Row:
                     "age": (age, Column("Oldest", "s", AGE)),
                     "unacked": (
                         f"sum by (queue_name) ({select('celery_queue_unacked', IN_QUEUE)})",
-                        Column("Held"),
+                        Column("Unacknowledged"),
                     ),
                     "consumers": (
                         f"sum by (queue_name) ({select('celery_queue_consumers', IN_QUEUE)})",
@@ -231,24 +233,24 @@ def _tasks() -> Row:
     failures = f"sum by (task, exception) ({rate('celery_task_failures_total', *chosen)}) > 0"
     slow = quantile(0.95, "celery_task_runtime_seconds", *chosen, by="task")
     return Row(
-        "Tasks: which one misbehaves?",
+        "Tasks: which ones fail or are slow?",
         (
             series_panel(
                 "Tasks by state",
-                "Events per second: sent, received and started should move together, failed and retried stay flat.",
+                "Task events per second. Sent, received and started should move together; failed and retried should stay flat.",
                 Query(f"sum by (state) ({rate('celery_tasks_total', *chosen)})", "{{state}}"),
                 unit="ops",
             ),
             series_panel(
                 "Finished by task",
-                "Tasks finished per second, well or not.",
+                "Tasks that succeeded or failed per second.",
                 Query(f"sum by (task) ({rate('celery_tasks_total', DONE, *chosen)})", "{{task}}"),
                 unit="ops",
                 stacked=True,
             ),
             series_panel(
                 "Failures by exception",
-                "What tasks die of. The line named none means that nothing failed.",
+                "Failures per second by task and exception. The series “none” is zero while nothing fails.",
                 Query(
                     or_none(failures, "exception", rate("celery_tasks_total", *chosen)),
                     "{{task}} {{exception}}",
@@ -264,12 +266,12 @@ def _tasks() -> Row:
             ),
             heat_panel(
                 "Runtime",
-                "How long tasks run: each column is a moment, brighter means more tasks of that duration.",
+                "Distribution of task runtimes over time. Brighter means more tasks.",
                 f"sum by (le) ({increase('celery_task_runtime_seconds_bucket', *chosen)})",
             ),
             series_panel(
                 "Runtime p95 by task",
-                "The runtime that one run in twenty exceeds. The dashed line is CeleryTaskRuntimeHigh.",
+                "95th percentile of the runtime by task. The dashed line is CeleryTaskRuntimeHigh.",
                 Query(slow, "{{task}}"),
                 unit="s",
                 limits=LONG,
@@ -283,8 +285,8 @@ def _tasks() -> Row:
                 size=HALF,
             ),
             bars_panel(
-                "Where worker time goes",
-                "Worker seconds spent per second on each task: what to make faster first.",
+                "Worker time by task",
+                "Worker seconds per second spent on each task.",
                 Query(
                     f"topk(10, sum by (task) ({rate('celery_task_runtime_seconds_sum', *chosen)}))",
                     "{{task}}",
@@ -293,8 +295,8 @@ def _tasks() -> Row:
                 size=HALF,
             ),
             table_panel(
-                "Tasks at a glance",
-                "Every task: how often a second it enters each state, how much of it fails, and how long it runs.",
+                "Tasks",
+                "Events per second by state, failure ratio and runtime of each task.",
                 {"task": "Task"},
                 {
                     **{state: (_entering(state), Column(state.title(), "ops")) for state in STATES},
@@ -324,17 +326,17 @@ def _workers() -> Row:
         f"time() - max by (hostname) ({select('celery_worker_last_heartbeat_timestamp_seconds', ON_HOST)})"
     )
     return Row(
-        "Workers: who does the work?",
+        "Workers: are they up and busy?",
         (
             timeline_panel(
                 "Worker up",
-                "When each worker was there. Red is CeleryWorkerDown.",
+                "Whether each worker was up. Red is CeleryWorkerDown.",
                 Query(f"min by (hostname) ({select('celery_worker_up', ON_HOST)})", "{{hostname}}"),
                 mappings=UP,
             ),
             series_panel(
                 "Busy slots",
-                "Tasks running on each worker as a share of its pool. At 100 % new tasks wait.",
+                "Used share of the pool of each worker. At 100 % new tasks wait.",
                 Query(
                     f"sum by (hostname) ({select('celery_worker_tasks_active', ON_HOST)})"
                     f" / sum by (hostname) ({select('celery_worker_pool_size', ON_HOST)})",
@@ -346,7 +348,7 @@ def _workers() -> Row:
             ),
             series_panel(
                 "Accepted tasks",
-                "Tasks accepted per second, as the workers themselves count: exact even when events were lost.",
+                "Tasks accepted per second, counted by the workers: exact even if events are lost.",
                 Query(
                     f"sum by (hostname) ({rate('celery_worker_processed_total', ON_HOST)})", "{{hostname}}"
                 ),
@@ -355,14 +357,14 @@ def _workers() -> Row:
             ),
             series_panel(
                 "Heartbeat age",
-                "Time since each worker last reported.",
+                "Time since the last heartbeat of each worker.",
                 Query(beat_age, "{{hostname}}"),
                 unit="s",
                 size=THIRD,
             ),
             series_panel(
                 "Clock skew",
-                "How far each worker's clock is from the exporter's: skew bends every wait time.",
+                "Difference between the clocks of each worker and the exporter. It distorts wait times.",
                 Query(
                     f"max by (hostname) ({select('celery_worker_clock_skew_seconds', ON_HOST)})",
                     "{{hostname}}",
@@ -387,7 +389,7 @@ def _beat() -> Row:
         (
             table_panel(
                 "Schedules",
-                "Every schedule: when it last ran, when it is due, and by how much it is late.",
+                "Last run, next due time and delay of each schedule.",
                 {"schedule": "Schedule", "task": "Task"},
                 {
                     "overdue": (
@@ -406,7 +408,7 @@ def _beat() -> Row:
             ),
             series_panel(
                 "Overdue schedules",
-                "How late each schedule is. All of them rising together means that beat is dead.",
+                "Delay of each schedule. If all rise together, beat is down.",
                 Query(f"max by (schedule) ({select(OVERDUE)})", "{{schedule}}"),
                 unit="s",
                 limits=LATE,

@@ -1,4 +1,4 @@
-"""Runs every query of every panel against a live Prometheus: a panel that stays empty is a fault."""
+"""Runs every query of every panel against a live Prometheus and reports those without data."""
 
 import json
 from collections.abc import Iterable
@@ -6,25 +6,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboards import catalogue
-from dashboards.panel_data import answers
+from dashboards.panel_queries import answers
 from dashboards.resolve import Scope
 from sidecar.prometheus import Prometheus
 
 Json = dict[str, Any]
 
-# Panels that may be empty in a stack without Docker, TLS or an off-site store. At most five, each with its reason.
+# Panels that may be empty in a stack without Docker, TLS or an off-site store (at most five).
 MAY_BE_EMPTY = {
     ("posthub-host", "Container CPU"): "cAdvisor needs a container runtime",
-    ("posthub-host", "Container memory of its limit"): "cAdvisor needs a container runtime",
+    ("posthub-host", "Container memory against the limit"): "cAdvisor needs a container runtime",
     ("posthub-host", "Container uptime"): "cAdvisor needs a container runtime",
-    ("posthub-api", "Certificate expires in"): "a certificate exists only where the site has a public name",
-    ("posthub-backup", "Off-site lag"): "there is a lag only where an off-site store is configured",
+    ("posthub-api", "Certificate expires in"): "a certificate exists only if the site has a public name",
+    ("posthub-backup", "Off-site lag"): "a lag exists only if an off-site store is configured",
 }
 
 
 @dataclass(frozen=True)
 class Empty:
-    """A query that gave nothing to draw."""
+    """A query without data."""
 
     dashboard: str
     panel: str
@@ -33,7 +33,7 @@ class Empty:
 
     @property
     def excused(self) -> bool:
-        """Whether the panel is on the list of those that may be empty."""
+        """Whether the panel may be empty."""
         return (self.dashboard, self.panel) in MAY_BE_EMPTY
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class Empty:
 
 
 def committed() -> list[Json]:
-    """Return every committed dashboard, in the order of the catalogue."""
+    """Return all committed dashboards in the order of the catalogue."""
     names = map(catalogue.file_name, catalogue.boards())
     return [json.loads((catalogue.JSON_FOLDER / name).read_text(encoding="utf-8")) for name in names]
 
@@ -49,7 +49,11 @@ def committed() -> list[Json]:
 def empty_queries(
     prometheus: Prometheus, scope: Scope, dashboards: Iterable[Json] | None = None
 ) -> list[Empty]:
-    """Return the queries without data; a query that Prometheus refuses raises."""
+    """Return the queries without data.
+
+    Raises:
+        OpsError: Prometheus does not answer or rejects a query.
+    """
     chosen = committed() if dashboards is None else dashboards
     return [one for dashboard in chosen for one in _empty_in(prometheus, dashboard, scope)]
 

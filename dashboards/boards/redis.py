@@ -1,4 +1,4 @@
-"""Redis: the broker. Does it take messages, has it room, and would it survive a restart?"""
+"""Redis, the broker and cache: memory, clients, commands and persistence."""
 
 from dashboards.board import Board, Row
 from dashboards.panels import THIRD, Size, bars_panel, series_panel, stat_panel
@@ -22,7 +22,7 @@ def board() -> Board:
 
 
 def memory_used(by: str = "") -> str:
-    """Return the share of maxmemory in use; 0 where there is no limit."""
+    """Return the used share of maxmemory; 0 without a limit."""
     group = f" by ({by})" if by else ""
     used, most = (select(f"redis_memory_{what}_bytes") for what in ("used", "max"))
     return f"max{group} ({used} / ({most} > 0)) or 0 * max{group} ({used})"
@@ -30,41 +30,41 @@ def memory_used(by: str = "") -> str:
 
 def _health() -> Row:
     return Row(
-        "Is Redis well?",
+        "Is Redis healthy?",
         (
             stat_panel(
-                "Redis", "Whether the exporter reaches Redis.", f"min({select('redis_up')})", mappings=UP
+                "Redis", "Whether the exporter can reach Redis.", f"min({select('redis_up')})", mappings=UP
             ),
             stat_panel(
-                "Memory of the limit",
-                "Share of maxmemory in use. At 100 % a broker refuses messages. 0 where no limit is set.",
+                "Memory used",
+                "Used share of maxmemory. At 100 % Redis refuses messages. 0 if no limit is set.",
                 memory_used(),
                 unit="percentunit",
                 steps=MEMORY,
             ),
             stat_panel(
                 "Evicted keys",
-                "Keys that Redis threw away to make room. For a broker each of them may be a lost task.",
+                "Keys per second that Redis evicted. On a broker each of them may be a lost queue.",
                 f"sum({rate('redis_evicted_keys_total')})",
                 unit="ops",
                 steps=high_is_bad(critical=1e-9),
             ),
             stat_panel(
                 "Clients",
-                "Connections as a share of maxclients, beyond which new workers are refused. Orange is RedisClientsHigh.",
+                "Connections as a share of maxclients. Orange is RedisClientsHigh.",
                 f"max({select('redis_connected_clients')} / {select('redis_config_maxclients')})",
                 unit="percentunit",
                 steps=high_is_bad(limit("redis_clients:ratio")),
             ),
             stat_panel(
                 "Last snapshot",
-                "Whether the last background save worked.",
+                "Whether the last background save succeeded.",
                 f"min({select('redis_rdb_last_bgsave_status')})",
-                mappings=words(_0=("Failed", BAD), _1=("Good", GOOD)),
+                mappings=words(_0=("Failed", BAD), _1=("OK", GOOD)),
             ),
             stat_panel(
-                "Up since",
-                "Time since Redis started. A restart without persistence empties every queue.",
+                "Uptime",
+                "Time since Redis started. A restart without persistence empties all queues.",
                 f"min({select('redis_uptime_in_seconds')})",
                 unit="s",
             ),
@@ -74,11 +74,11 @@ def _health() -> Row:
 
 def _memory() -> Row:
     return Row(
-        "Has it room?",
+        "Is there enough memory?",
         (
             series_panel(
                 "Memory",
-                "Bytes that the data uses and bytes that the process holds. Far more of the latter: fragmentation.",
+                "Memory of the data and of the process. If the process uses far more, memory is fragmented.",
                 Query(f"max by (instance) ({select('redis_memory_used_bytes')})", "{{instance}} data"),
                 Query(f"max by (instance) ({select('redis_memory_used_rss_bytes')})", "{{instance}} process"),
                 unit="bytes",
@@ -86,7 +86,7 @@ def _memory() -> Row:
             ),
             series_panel(
                 "Memory against the limit",
-                "Share of maxmemory in use. Dashed: RedisMemoryHigh and RedisMemoryCritical.",
+                "Used share of maxmemory. The dashed lines are RedisMemoryHigh and RedisMemoryCritical.",
                 Query(memory_used("instance"), "{{instance}}"),
                 unit="percentunit",
                 limits=MEMORY,
@@ -100,7 +100,7 @@ def _memory() -> Row:
             ),
             series_panel(
                 "Expired and evicted",
-                "Expiry is housekeeping, eviction is loss.",
+                "Keys per second. Expiry is normal; eviction loses data.",
                 Query(f"sum({rate('redis_expired_keys_total')})", "expired"),
                 Query(f"sum({rate('redis_evicted_keys_total')})", "evicted"),
                 unit="ops",
@@ -108,14 +108,14 @@ def _memory() -> Row:
             ),
             series_panel(
                 "Clients connected",
-                "Connections, and those that wait in a blocking read: idle workers are blocked clients.",
+                "Connected clients, and those in a blocking read, such as idle workers.",
                 Query(f"sum({select('redis_connected_clients')})", "connected"),
                 Query(f"sum({select('redis_blocked_clients')})", "blocked"),
                 size=THIRD,
             ),
             series_panel(
                 "Largest output buffer",
-                "Bytes that Redis holds for its slowest reader. Near 32 MB a slow event reader is disconnected.",
+                "Bytes that Redis buffers for its slowest reader. Redis disconnects event readers above 32 MB.",
                 Query(f"max({select('redis_client_recent_max_output_buffer_bytes')})", "output buffer"),
                 unit="bytes",
                 size=THIRD,
@@ -127,7 +127,7 @@ def _memory() -> Row:
 def _work() -> Row:
     spent = f"sum by (cmd) ({rate('redis_commands_duration_seconds_total')})"
     return Row(
-        "What does it do?",
+        "What does Redis do?",
         (
             series_panel(
                 "Commands",
@@ -138,14 +138,14 @@ def _work() -> Row:
             ),
             bars_panel(
                 "Time by command",
-                "Seconds of Redis' one thread spent per second on each command. Together they cannot pass 1.",
+                "Seconds per second that Redis's main thread spends on each command. The sum cannot exceed 1.",
                 Query(f"topk(8, {spent})", "{{cmd}}"),
                 unit="s",
                 size=Size(12, 8),
             ),
             series_panel(
                 "Cache hits",
-                "Share of look-ups that found their key.",
+                "Share of lookups that found their key.",
                 Query(
                     f"sum({rate('redis_keyspace_hits_total')}) / clamp_min(sum({rate('redis_keyspace_hits_total')})"
                     f" + sum({rate('redis_keyspace_misses_total')}), 1e-9)",
@@ -176,11 +176,11 @@ def _work() -> Row:
 
 def _persistence() -> Row:
     return Row(
-        "Would it survive a restart?",
+        "Is the data persisted?",
         (
             series_panel(
                 "Changes not saved",
-                "Writes since the last snapshot: what a crash would lose when the append-only file is off.",
+                "Writes since the last snapshot. A crash loses them if the append-only file is off.",
                 Query(f"max by (instance) ({select('redis_rdb_changes_since_last_save')})", "{{instance}}"),
                 size=THIRD,
             ),
@@ -197,14 +197,14 @@ def _persistence() -> Row:
             ),
             stat_panel(
                 "Append-only file",
-                "Whether every write is also logged to disk.",
+                "Whether writes are also logged to disk.",
                 f"min({select('redis_aof_enabled')})",
                 mappings=words(_0=("Off", "orange"), _1=("On", GOOD)),
                 size=Size(4, 8),
             ),
             stat_panel(
-                "Refused clients",
-                "Connections refused per second because maxclients was reached.",
+                "Rejected clients",
+                "Connections rejected per second because maxclients was reached.",
                 f"sum({rate('redis_rejected_connections_total')})",
                 unit="ops",
                 steps=high_is_bad(critical=1e-9),

@@ -1,4 +1,4 @@
-"""Where a part of the alerting answers: here, or in its container of the compose project."""
+"""Finds Alertmanager and the watch: on this machine, or in a container of the compose project."""
 
 import subprocess
 
@@ -8,10 +8,10 @@ TIMEOUT = 10
 
 
 def find_url(given: str | None, *, port: int, container: str, page: str) -> str:
-    """The address given, else this machine's, else that of the container.
+    """The given address, else this machine's, else the container's.
 
     Args:
-        page: a path that answers well there.
+        page: a path that answers 2xx there.
     """
     here = f"http://127.0.0.1:{port}"
     if given or http.answers(f"{here}{page}"):

@@ -1,4 +1,4 @@
-"""A bridge from the SDK's models to the places where its builders ask for builders."""
+"""Adapter that passes finished models to SDK builders that expect builders."""
 
 from typing import TypeVar
 
@@ -7,12 +7,12 @@ from grafana_foundation_sdk.cog.builder import Builder
 T = TypeVar("T")
 
 
-class Ready(Builder[T]):
-    """A finished model that passes for its own builder."""
+class Prebuilt(Builder[T]):
+    """A finished model in place of its builder."""
 
     def __init__(self, model: T) -> None:
         self._model = model
 
     def build(self) -> T:
-        """Return the model as it was given."""
+        """Return the model."""
         return self._model

@@ -1,4 +1,4 @@
-"""PostgreSQL: does it answer, who holds it up, and is it kept clean?"""
+"""PostgreSQL: connections, transactions, locks, caches and tables."""
 
 from dashboards.board import Board, Row
 from dashboards.panels import (
@@ -44,13 +44,13 @@ def board() -> Board:
 
 
 def connections_used() -> str:
-    """Return the share of the connections for ordinary users that is taken."""
+    """Return the used share of the connections for ordinary users."""
     free = f"{select('pg_settings_max_connections')} - {select('pg_settings_superuser_reserved_connections')}"
     return f"sum({select('pg_stat_database_numbackends')}) / sum({free})"
 
 
 def cache_hits(by: str = "") -> str:
-    """Return the share of block reads that PostgreSQL's own cache answered."""
+    """Return the share of block reads served from shared buffers."""
     group = f" by ({by})" if by else ""
     hit = f"sum{group} ({rate('pg_stat_database_blks_hit', OURS)})"
     read = f"sum{group} ({rate('pg_stat_database_blks_read', OURS)})"
@@ -64,21 +64,21 @@ def _longest(*matchers: str, by: str = "") -> str:
 
 def _health() -> Row:
     return Row(
-        "Is the database well?",
+        "Is the database healthy?",
         (
             stat_panel(
-                "PostgreSQL", "Whether the exporter can log in.", f"min({select('pg_up')})", mappings=UP
+                "PostgreSQL", "Whether the exporter can connect.", f"min({select('pg_up')})", mappings=UP
             ),
             stat_panel(
                 "Connections used",
-                "Share of the connections for ordinary users that is taken. At 100 % the app is refused.",
+                "Used share of the connections for ordinary users. At 100 % the app gets no connection.",
                 connections_used(),
                 unit="percentunit",
                 steps=CONNECTIONS,
             ),
             stat_panel(
                 "Longest transaction",
-                "The oldest transaction at work, dumps left out: it holds locks and keeps vacuum from cleaning. "
+                "The longest active transaction, without dumps. It holds locks and delays vacuum. "
                 "Orange is PostgresLongTransaction.",
                 f"{_longest(AT_WORK, NO_DUMP)} or 0 * sum({select('pg_up')})",
                 unit="s",
@@ -86,20 +86,20 @@ def _health() -> Row:
             ),
             stat_panel(
                 "Lock waits",
-                "Sessions that wait for a lock of another session.",
+                "Sessions that wait for a lock.",
                 f"sum({select('pg_stat_activity_count', OURS, LOCKED)}) or 0 * sum({select('pg_up')})",
                 steps=high_is_bad(limit("postgres_lock_waits:max")),
             ),
             stat_panel(
                 "Cache hits",
-                "Share of block reads answered by PostgreSQL's own cache.",
+                "Share of block reads served from shared buffers.",
                 cache_hits(),
                 unit="percentunit",
                 decimals=1,
             ),
             stat_panel(
-                "Size of databases",
-                "Bytes on disk of the chosen databases.",
+                "Database size",
+                "Size of the selected databases on disk.",
                 f"sum({select('pg_database_size_bytes', OURS)})",
                 unit="bytes",
             ),
@@ -111,11 +111,11 @@ def _load() -> Row:
     commits, rollbacks = (rate(f"pg_stat_database_xact_{how}", OURS) for how in ("commit", "rollback"))
     rows = {"inserted": "tup_inserted", "updated": "tup_updated", "deleted": "tup_deleted"}
     return Row(
-        "How much does it do?",
+        "How much load is there?",
         (
             series_panel(
                 "Transactions",
-                "Transactions per second, by how they ended.",
+                "Committed and rolled-back transactions per second.",
                 Query(f"sum by (datname) ({commits})", "{{datname}} commit"),
                 Query(f"sum by (datname) ({rollbacks})", "{{datname}} rollback"),
                 unit="ops",
@@ -133,7 +133,7 @@ def _load() -> Row:
             ),
             series_panel(
                 "Cache hit ratio",
-                "A fall means that the working set no longer fits into shared buffers.",
+                "Share of block reads served from shared buffers. A fall means that the working set no longer fits.",
                 Query(cache_hits("datname"), "{{datname}}"),
                 unit="percentunit",
                 most=1,
@@ -148,14 +148,14 @@ def _load() -> Row:
             ),
             series_panel(
                 "Write-ahead log",
-                "Bytes of write-ahead log on disk. Growth without end: a replication slot nobody reads.",
+                "Size of the write-ahead log on disk. If it grows without end, a replication slot has no reader.",
                 Query(f"max by (instance) ({select('pg_wal_size_bytes')})", "{{instance}}"),
                 unit="bytes",
                 size=THIRD,
             ),
             series_panel(
                 "Temporary files",
-                "Bytes per second that sorts and hashes spill to disk: work_mem is too small for them.",
+                "Bytes per second that sorts and hashes write to disk because work_mem is too small.",
                 Query(f"sum by (datname) ({rate('pg_stat_database_temp_bytes', OURS)})", "{{datname}}"),
                 unit="Bps",
                 size=THIRD,
@@ -166,17 +166,17 @@ def _load() -> Row:
 
 def _contention() -> Row:
     return Row(
-        "Who waits for whom?",
+        "Do sessions wait for locks?",
         (
             series_panel(
                 "Connections by state",
-                "Idle in transaction is the state to look for: it holds locks and does nothing.",
+                "Sessions by state. Those idle in transaction hold locks and do nothing.",
                 Query(f"sum by (state) ({select('pg_stat_activity_count', OURS)}) > 0", "{{state}}"),
                 stacked=True,
             ),
             series_panel(
                 "Connections against the limit",
-                "Share of the connections for ordinary users that is taken. Dashed: PostgresConnectionsHigh "
+                "Used share of the connections for ordinary users. The dashed lines are PostgresConnectionsHigh "
                 "and PostgresConnectionsExhausted.",
                 Query(connections_used(), "used"),
                 unit="percentunit",
@@ -185,7 +185,7 @@ def _contention() -> Row:
             ),
             series_panel(
                 "Oldest transaction by state",
-                "Age of the oldest transaction in each state. Dashed: PostgresIdleInTransaction.",
+                "Age of the oldest transaction in each state. The dashed line is PostgresIdleInTransaction.",
                 Query(_longest(by="state"), "{{state}}"),
                 unit="s",
                 limits=IDLE,
@@ -193,13 +193,13 @@ def _contention() -> Row:
             ),
             series_panel(
                 "Locks held",
-                "Locks by mode. Exclusive modes that stay are what others wait for.",
+                "Locks by mode. Others wait for exclusive modes that are held for long.",
                 Query(f"sum by (mode) ({select('pg_locks_count', OURS)})", "{{mode}}"),
                 size=THIRD,
             ),
             series_panel(
                 "Deadlocks and conflicts",
-                "Deadlocks that PostgreSQL resolved by killing one side, per second.",
+                "Deadlocks and recovery conflicts per second. PostgreSQL resolves a deadlock by aborting one side.",
                 Query(
                     f"sum by (datname) ({rate('pg_stat_database_deadlocks', OURS)})", "{{datname}} deadlocks"
                 ),
@@ -219,11 +219,11 @@ def _tables() -> Row:
     size = f"sum by (relname) ({select('pg_stat_user_tables_size_bytes', OURS)})"
     vacuumed = f"max by (relname) ({select('pg_stat_user_tables_last_autovacuum', OURS)})"
     return Row(
-        "Are the tables kept clean?",
+        "Does vacuum keep up?",
         (
             table_panel(
                 "Largest tables",
-                "The ten largest tables, their rows, how many of them are dead, and the last autovacuum.",
+                "The ten largest tables: size, rows, share of dead rows, and last autovacuum.",
                 {"relname": "Table"},
                 {
                     "size": (f"topk(10, {size})", Column("Size", "bytes")),
@@ -242,7 +242,7 @@ def _tables() -> Row:
             ),
             bars_panel(
                 "Sequential reads",
-                "Rows per second read without an index: the ten tables that may lack one.",
+                "Rows per second read by sequential scans: ten tables that may lack an index.",
                 Query(
                     f"topk(10, sum by (relname) ({rate('pg_stat_user_tables_seq_tup_read', OURS)}))",
                     "{{relname}}",
@@ -252,15 +252,15 @@ def _tables() -> Row:
             ),
             series_panel(
                 "Dead rows",
-                "Rows that were deleted or replaced and wait for vacuum.",
+                "Deleted or replaced rows that wait for vacuum.",
                 Query(f"topk(5, {dead})", "{{relname}}"),
                 limits=high_is_bad(limit("postgres_dead_rows:min")),
             ),
             timeline_panel(
-                "Exporter's collectors",
-                "Which parts of the exporter work. Red: numbers on this page are missing.",
+                "Exporter collectors",
+                "State of the collectors of postgres_exporter. Red: values on this dashboard are missing.",
                 Query(f"min by (collector) ({select('pg_scrape_collector_success')})", "{{collector}}"),
-                mappings=words(_0=("Fails", BAD), _1=("Works", GOOD)),
+                mappings=words(_0=("Failed", BAD), _1=("OK", GOOD)),
             ),
         ),
     )

@@ -14,7 +14,7 @@ _LABEL = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 @dataclass(frozen=True)
 class Answer:
-    """What one query of a panel gave."""
+    """The result of one query of a panel."""
 
     ref_id: str
     expr: str
@@ -23,7 +23,7 @@ class Answer:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to draw: no series, or none with a number."""
+        """Whether there is nothing to draw: no series, or only NaN and infinities."""
         return not any(math.isfinite(value) for one in self.series for value in one.values)
 
     def name(self, series: Series) -> str:
@@ -34,7 +34,7 @@ class Answer:
 
 
 def answers(prometheus: Prometheus, dashboard: Json, panel: Json, scope: Scope) -> list[Answer]:
-    """Return the answer to every query of `panel`."""
+    """Run every query of `panel`."""
     return [_answer(prometheus, dashboard, target, scope) for target in panel.get("targets", [])]
 
 

@@ -1,15 +1,15 @@
-"""Overview: one screen that says whether all is well, each number leading to the page that says why."""
+"""Overview: one screen with the state of everything; each number links to the dashboard that explains it."""
 
 from functools import partial
 
-from dashboards import api, backup, celery, host, monitoring, postgres
 from dashboards.board import Board, Row
+from dashboards.boards import api, backup, celery, host, monitoring, postgres
 from dashboards.panels import Size, series_panel, stat_panel
 from dashboards.query import Query, rate, select
 from dashboards.style import UP, high_is_bad, low_is_bad, never
 from dashboards.thresholds import limit
 
-# Eight in a row and no higher than needed: the page is for one screen.
+# Eight per row and low enough that the whole dashboard fits on one screen.
 _number = partial(stat_panel, size=Size(3, 3))
 
 
@@ -18,7 +18,7 @@ def board() -> Board:
     return Board(
         uid="posthub-overview",
         title="PostHub / Overview",
-        description="Is everything well? Every number leads to the dashboard that explains it.",
+        description="The state of everything on one screen. Each number links to the dashboard that explains it.",
         jobs=".+",
         tags=("overview",),
         hide_scope=True,
@@ -32,28 +32,28 @@ def _users() -> Row:
         (
             _number(
                 "Critical alerts",
-                "Alerts that somebody must act on now.",
+                "Firing alerts that need action now.",
                 monitoring.firing("critical"),
                 steps=high_is_bad(critical=1),
                 leads_to="posthub-monitoring",
             ),
             _number(
                 "Warnings",
-                "Alerts that somebody must look at today.",
+                "Firing alerts that need attention today.",
                 monitoring.firing("warning"),
                 steps=high_is_bad(1),
                 leads_to="posthub-monitoring",
             ),
             _number(
-                "Seen from outside",
-                "Whether the blackbox exporter gets an answer from the site, as a visitor would.",
+                "External probe",
+                "Whether the blackbox exporter gets a valid response from the site.",
                 f"min({select('probe_success')})",
                 mappings=UP,
                 leads_to="posthub-api",
             ),
             _number(
                 "Server errors",
-                "Share of responses with a status of 500 or more, probes and scrapes left out.",
+                "Share of responses with a 5xx status, without probes and scrapes.",
                 api.error_ratio(),
                 unit="percentunit",
                 steps=api.ERRORS,
@@ -61,7 +61,7 @@ def _users() -> Row:
             ),
             _number(
                 "Error budget left",
-                "What is left of the errors that 30 days may have.",
+                "Remaining share of the errors that the objective allows in 30 days.",
                 api.budget_left(),
                 unit="percentunit",
                 steps=api.BUDGET_LEFT,
@@ -69,16 +69,16 @@ def _users() -> Row:
                 leads_to="posthub-api",
             ),
             _number(
-                "Slowest one in 20",
-                "The duration that one request in twenty exceeds, probes and scrapes left out.",
+                "P95 response time",
+                "95th percentile of request durations, without probes and scrapes.",
                 api.slowest(),
                 unit="s",
                 steps=high_is_bad(api.OBJECTIVE_SECONDS),
                 leads_to="posthub-api",
             ),
             _number(
-                "Slow budget left",
-                "What is left of the requests slower than half a second that 30 days may have.",
+                "Latency budget left",
+                "Remaining share of the requests slower than 0.5 s that the objective allows in 30 days.",
                 api.slow_budget_left(),
                 unit="percentunit",
                 steps=api.BUDGET_LEFT,
@@ -87,7 +87,7 @@ def _users() -> Row:
             ),
             _number(
                 "Targets down",
-                "Targets that Prometheus cannot scrape: what this page cannot know.",
+                "Targets that Prometheus cannot scrape. Their values are missing here.",
                 f"count({select('up')} == 0) or 0 * count({select('up')})",
                 steps=high_is_bad(critical=1),
                 leads_to="posthub-monitoring",
@@ -102,7 +102,7 @@ def _work() -> Row:
         (
             _number(
                 "Workers up",
-                "Workers whose heartbeats arrive.",
+                "Workers that send heartbeats.",
                 f"sum({select('celery_worker_up')})",
                 steps=low_is_bad(critical=1),
                 leads_to="posthub-celery",
@@ -116,7 +116,7 @@ def _work() -> Row:
             ),
             _number(
                 "Oldest message",
-                "How long the head of the slowest queue has waited.",
+                "Longest time that a message has waited in a queue.",
                 f"max({select('celery_queue_oldest_message_age_seconds')})",
                 unit="s",
                 steps=celery.AGE,
@@ -133,14 +133,14 @@ def _work() -> Row:
             ),
             _number(
                 "Beat",
-                "Whether scheduled tasks are sent.",
+                "Whether beat sends scheduled tasks.",
                 f"min({select('celery_beat_up')})",
                 mappings=UP,
                 leads_to="posthub-celery",
             ),
             _number(
                 "Load per CPU",
-                "Tasks that run or want to, for each processor. Orange is HostCpuSaturated.",
+                "Processes that run or wait to run, per CPU. Orange is HostCpuSaturated.",
                 f"max({host.load_per_cpu()})",
                 unit="none",
                 steps=host.LOAD,
@@ -148,7 +148,7 @@ def _work() -> Row:
             ),
             _number(
                 "Memory in use",
-                "Share of the machine's memory that is really taken.",
+                "Share of the machine's memory that is not available.",
                 host.memory_used(),
                 unit="percentunit",
                 steps=host.MEMORY,
@@ -156,7 +156,7 @@ def _work() -> Row:
             ),
             _number(
                 "Fullest disk",
-                "The fullest filesystem of the machine.",
+                "Used share of the fullest filesystem.",
                 f"max({host.disk_used()})",
                 unit="percentunit",
                 steps=host.DISK,
@@ -172,28 +172,28 @@ def _data() -> Row:
         (
             _number(
                 "Last backup",
-                "Whether the newest backup was restored and compared.",
+                "Whether the newest backup was restored and compared without differences.",
                 f"min({select('backup_latest_verified')})",
                 mappings=backup.VERDICT,
                 leads_to="posthub-backup",
             ),
             _number(
                 "Backup targets",
-                "Whether the newest backup is young enough and a restore fast enough for what is promised.",
+                "Whether the age of the newest backup and the restore time are within their targets.",
                 backup.targets_kept(),
                 mappings=backup.KEPT,
                 leads_to="posthub-backup",
             ),
             _number(
                 "Backup age",
-                "What would be lost if the database died now.",
+                "Age of the newest backup: what would be lost if the database were lost now.",
                 f"max({select('backup_age_seconds')})",
                 unit="s",
                 leads_to="posthub-backup",
             ),
             _number(
-                "Proven backup age",
-                "What would be lost at worst: the age of the newest backup that is known to restore.",
+                "Verified backup age",
+                "Age of the newest backup that is known to restore.",
                 f"time() - min({select('backup_last_verified_backup_timestamp_seconds')})",
                 unit="s",
                 steps=high_is_bad(critical=limit("backup_verified_age:seconds")),
@@ -201,8 +201,8 @@ def _data() -> Row:
                 leads_to="posthub-backup",
             ),
             _number(
-                "Restore takes",
-                "Recovery time, measured by the last verification.",
+                "Restore time",
+                "Duration of the restore in the last verification.",
                 f"max({select('backup_rto_seconds')})",
                 unit="s",
                 mappings=backup.UNKNOWN,
@@ -210,14 +210,14 @@ def _data() -> Row:
             ),
             _number(
                 "PostgreSQL",
-                "Whether the database answers.",
+                "Whether the database can be queried.",
                 f"min({select('pg_up')})",
                 mappings=UP,
                 leads_to="posthub-postgres",
             ),
             _number(
                 "DB connections",
-                "Share of PostgreSQL's connections that is taken.",
+                "Used share of PostgreSQL's connections.",
                 postgres.connections_used(),
                 unit="percentunit",
                 steps=postgres.CONNECTIONS,
@@ -225,7 +225,7 @@ def _data() -> Row:
             ),
             _number(
                 "Redis",
-                "Whether the broker answers.",
+                "Whether the broker can be reached.",
                 f"min({select('redis_up')})",
                 mappings=UP,
                 leads_to="posthub-redis",
@@ -237,7 +237,7 @@ def _data() -> Row:
 def _time() -> Row:
     size = Size(8, 6)
     return Row(
-        "Since when?",
+        "Over time",
         (
             series_panel(
                 "Requests",
@@ -249,7 +249,7 @@ def _time() -> Row:
             ),
             series_panel(
                 "Queue length",
-                "Messages waiting per queue. The dashed line is CeleryQueueBacklog.",
+                "Messages waiting in each queue. The dashed line is CeleryQueueBacklog.",
                 Query(f"sum by (queue_name) ({select('celery_queue_length')})", "{{queue_name}}"),
                 limits=high_is_bad(limit("celery_queue_length:max")),
                 size=size,

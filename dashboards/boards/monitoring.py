@@ -1,4 +1,4 @@
-"""Monitoring itself: who watches the watchers, and can what they say be believed?"""
+"""Monitoring itself: targets, alerting, Prometheus and the exporters."""
 
 from grafana_foundation_sdk.models.dashboard import Panel
 
@@ -28,7 +28,7 @@ def board() -> Board:
     return Board(
         uid="posthub-monitoring",
         title="PostHub / Monitoring itself",
-        description="Targets, Prometheus, Alertmanager and the exporters: whether silence means that all is well.",
+        description="Targets, Prometheus, Alertmanager and the exporters: whether the absence of alerts can be trusted.",
         jobs=".+",
         tags=("monitoring",),
         rows=(_health(), _alerts(), _targets(), _prometheus(), _exporter(), _processes()),
@@ -36,23 +36,23 @@ def board() -> Board:
 
 
 def firing(severity: str) -> str:
-    """Return how many alerts of a severity fire; 0 while the always-firing Watchdog shows that rules run."""
+    """Return the number of firing alerts of a severity; 0 only while Watchdog shows that rules run."""
     chosen = recorded("ALERTS", FIRING, NOT_WATCHDOG, f'severity="{severity}"')
     return f"count({chosen}) or 0 * count({watchdog()})"
 
 
 def watchdog() -> str:
-    """Return the alert that always fires."""
+    """Return the selector of Watchdog, which always fires."""
     return recorded("ALERTS", FIRING, 'alertname="Watchdog"')
 
 
 def firing_table(size: Size) -> Panel:
-    """Return the table of firing alerts; the Watchdog in it shows that alerting works."""
+    """Return the table of firing alerts, including Watchdog."""
     labels = {"alertname": "Alert", "severity": "Severity", "component": "Component"}
     count = f"count by ({', '.join(labels)}) ({recorded('ALERTS', FIRING)})"
     return table_panel(
         "Alerts firing",
-        "What fires now. Watchdog fires always: its absence means that alerting is dead, not that all is well.",
+        "Alerts that fire now. Watchdog always fires: without it, alerting is broken.",
         labels,
         {"count": (count, Column("Firing"))},
         sort="Severity",
@@ -63,13 +63,13 @@ def firing_table(size: Size) -> Panel:
 
 def _health() -> Row:
     return Row(
-        "Can silence be believed?",
+        "Does alerting work?",
         (
             stat_panel(
                 "Watchdog",
-                "An alert that always fires. Missing: no alert can reach anyone.",
+                "An alert that always fires. If it is missing, no alert can reach anyone.",
                 f"count({watchdog()}) > bool 0",
-                mappings=words(_0=("Silent", BAD), _1=("Fires", GOOD)),
+                mappings=words(_0=("Missing", BAD), _1=("Firing", GOOD)),
             ),
             stat_panel(
                 "Targets down",
@@ -79,26 +79,26 @@ def _health() -> Row:
             ),
             stat_panel(
                 "Alertmanagers",
-                "Alertmanagers that Prometheus sends to.",
+                "Alertmanagers to which Prometheus sends alerts.",
                 f"min({select('prometheus_notifications_alertmanagers_discovered')})",
                 steps=low_is_bad(critical=1),
             ),
             stat_panel(
                 "Configuration",
-                "Whether Prometheus and Alertmanager run with the configuration that is on disk.",
+                "Whether the last configuration reload of Prometheus and Alertmanager succeeded.",
                 f"min({select('prometheus_config_last_reload_successful')})"
                 f" * min({select('alertmanager_config_last_reload_successful')})",
-                mappings=words(_0=("Refused", BAD), _1=("Loaded", GOOD)),
+                mappings=words(_0=("Rejected", BAD), _1=("Loaded", GOOD)),
             ),
             stat_panel(
                 "Rule failures",
-                "Rules that could not be evaluated in the last hour: alerts that cannot fire.",
+                "Failed rule evaluations in the last hour. The alerts of such rules cannot fire.",
                 f"sum({increase('prometheus_rule_evaluation_failures_total', over='1h')})",
                 steps=high_is_bad(critical=1),
             ),
             stat_panel(
                 "Events complete",
-                "Whether the Celery exporter has seen every event since it connected.",
+                "Whether the Celery exporter has received every event since it connected.",
                 f"min({select('celery_exporter_events_complete')})",
                 mappings=YES_GOOD,
             ),
@@ -116,7 +116,7 @@ def _alerts() -> Row:
             firing_table(Size(10, 8)),
             alert_list_panel(
                 "Alert list",
-                "Grafana's own list of pending and firing alerts, each leading to its rule.",
+                "Grafana's list of pending and firing alerts with links to their rules.",
                 Size(6, 8),
             ),
             series_panel(
@@ -127,14 +127,14 @@ def _alerts() -> Row:
             ),
             series_panel(
                 "Notifications",
-                "Notifications sent per second, by the way they go.",
+                "Notifications sent per second, by integration.",
                 Query(f"{sent} > 0 or sum({sent})", "{{integration}}"),
                 unit="ops",
                 size=THIRD,
             ),
             series_panel(
-                "Notifications that failed",
-                "Share that could not be delivered. Dashed: AlertmanagerNotificationsFailing.",
+                "Failed notifications",
+                "Share of notifications that failed. The dashed line is AlertmanagerNotificationsFailing.",
                 Query(f"sum({failed}) / clamp_min(sum({sent}), 1e-9)", "failed"),
                 unit="percentunit",
                 limits=high_is_bad(limit("notification_failure_ratio:max")),
@@ -142,7 +142,7 @@ def _alerts() -> Row:
             ),
             series_panel(
                 "Prometheus to Alertmanager",
-                "Alerts per second that Prometheus handed over, and those it had to drop.",
+                "Alerts per second that Prometheus sent and dropped.",
                 Query(f"sum({rate('prometheus_notifications_sent_total')})", "sent"),
                 Query(f"sum({rate('prometheus_notifications_dropped_total')})", "dropped"),
                 unit="ops",
@@ -158,14 +158,14 @@ def _targets() -> Row:
         (
             timeline_panel(
                 "Targets up",
-                "When each target could be scraped. Red is TargetDown.",
+                "Whether each target could be scraped. Red is TargetDown.",
                 Query(f"min by (job, instance) ({select('up')})", "{{job}} {{instance}}"),
                 mappings=UP,
                 size=Size(12, 9),
             ),
             bars_panel(
                 "Scrape duration",
-                "How long each scrape takes. A scrape slower than its interval leaves gaps.",
+                "Duration of the slowest scrape by job. Scrapes that take longer than the timeout of 10 s fail.",
                 Query(f"max by (job) ({select('scrape_duration_seconds')})", "{{job}}"),
                 unit="s",
                 steps=high_is_bad(5, 10),
@@ -173,7 +173,7 @@ def _targets() -> Row:
             ),
             bars_panel(
                 "Samples per scrape",
-                "How many samples each job gives: where the series come from.",
+                "Number of samples per scrape by job.",
                 Query(f"sum by (job) ({select('scrape_samples_post_metric_relabeling')})", "{{job}}"),
                 size=Size(6, 9),
             ),
@@ -185,7 +185,7 @@ def _prometheus() -> Row:
     late = f"max by (rule_group) ({select('prometheus_rule_group_last_duration_seconds')})"
     interval = f"max by (rule_group) ({select('prometheus_rule_group_interval_seconds')})"
     return Row(
-        "Is Prometheus well?",
+        "Is Prometheus healthy?",
         (
             series_panel(
                 "Series in memory",
@@ -196,14 +196,14 @@ def _prometheus() -> Row:
             ),
             series_panel(
                 "Samples stored",
-                "Samples per second that Prometheus takes in.",
+                "Samples per second that Prometheus stores.",
                 Query(f"sum({rate('prometheus_tsdb_head_samples_appended_total')})", "samples"),
                 unit="cps",
                 size=THIRD,
             ),
             bars_panel(
                 "Rule groups",
-                "Time that the slowest rule groups need, as a share of their interval. At 100 % alerts come late.",
+                "Evaluation time of the slowest rule groups as a share of their interval. Above 100 % alerts are late.",
                 Query(
                     f'label_replace(topk(8, {late} / {interval}), "group", "$1", "rule_group", ".*;(.*)")',
                     "{{group}}",
@@ -214,7 +214,7 @@ def _prometheus() -> Row:
             ),
             series_panel(
                 "Storage",
-                "Bytes of stored blocks, write-ahead log and head chunks.",
+                "Size of blocks, write-ahead log and head chunks.",
                 Query(f"max({select('prometheus_tsdb_storage_blocks_bytes')})", "blocks"),
                 Query(f"max({select('prometheus_tsdb_wal_storage_size_bytes')})", "write-ahead log"),
                 Query(f"max({select('prometheus_tsdb_head_chunks_storage_size_bytes')})", "head chunks"),
@@ -223,7 +223,7 @@ def _prometheus() -> Row:
             ),
             series_panel(
                 "Query time",
-                "How long Prometheus works on a query, the slowest tenth.",
+                "90th percentile of query durations.",
                 Query(
                     f"max by (slice) ({select('prometheus_engine_query_duration_seconds', QUANTILE)})",
                     "{{slice}}",
@@ -233,7 +233,7 @@ def _prometheus() -> Row:
             ),
             series_panel(
                 "Storage errors",
-                "Failed compactions and corruptions in an hour. Anything but zero is PrometheusStorageFailing.",
+                "Failed compactions and WAL corruptions in an hour. Any other value than zero is PrometheusStorageFailing.",
                 Query(
                     f"sum({increase('prometheus_tsdb_compactions_failed_total', over='1h')})", "compactions"
                 ),
@@ -259,7 +259,7 @@ def _exporter() -> Row:
             ),
             series_panel(
                 "Event lag",
-                "Time from an event to its count. The dashed line is CeleryEventLagHigh.",
+                "Time until the exporter counts an event. The dashed line is CeleryEventLagHigh.",
                 Query(f"max({select('celery_exporter_event_lag_seconds')})", "lag"),
                 unit="s",
                 limits=high_is_bad(limit("celery_event_lag:seconds")),
@@ -267,7 +267,7 @@ def _exporter() -> Row:
             ),
             series_panel(
                 "Events lost",
-                "Events per second that were sent but not counted, by reason.",
+                "Events per second that were not counted, by reason.",
                 *(
                     Query(
                         f"sum({rate(f'celery_exporter_events_{how}_total')}) or 0 * sum({select('celery_exporter_series')})",
@@ -280,23 +280,24 @@ def _exporter() -> Row:
             ),
             series_panel(
                 "Output buffer",
-                "Bytes that Redis holds back for the exporter. Near 8 MB for a minute it is disconnected.",
+                "Bytes that Redis buffers for the exporter. Above 8 MB for a minute, Redis disconnects it.",
                 Query(f"max({select('celery_exporter_output_buffer_bytes')})", "buffer"),
                 unit="bytes",
                 size=THIRD,
             ),
             series_panel(
                 "Exporter series",
-                "Series that the exporter holds, and label values it refused.",
+                "Series in the exporter, and label values that it rejected.",
                 Query(f"max({select('celery_exporter_series')})", "series"),
                 Query(
-                    f"sum({increase('celery_exporter_series_capped_total', over='1h')})", "refused in an hour"
+                    f"sum({increase('celery_exporter_series_capped_total', over='1h')})",
+                    "rejected in an hour",
                 ),
                 size=THIRD,
             ),
             series_panel(
                 "Collector errors",
-                "Collections that failed. The line named none means that there were none.",
+                "Failed collections. The series “none” is zero while there are none.",
                 Query(or_none(errors, "collector", select("celery_exporter_series")), "{{collector}}"),
                 size=THIRD,
             ),
@@ -310,13 +311,13 @@ def _processes() -> Row:
         (
             series_panel(
                 "CPU by job",
-                "Processors that each monitored program uses itself.",
+                "CPUs used by the programs of each job.",
                 Query(f"sum by (job) ({rate('process_cpu_seconds_total')})", "{{job}}"),
                 unit="none",
             ),
             series_panel(
                 "Memory by job",
-                "Resident bytes of each program.",
+                "Resident memory of the programs of each job.",
                 Query(f"sum by (job) ({select('process_resident_memory_bytes')})", "{{job}}"),
                 unit="bytes",
             ),

@@ -1,4 +1,4 @@
-"""Asking a running watch to send a test message now, and following where it arrives."""
+"""Client of the watch: requests a test message and follows where it arrives."""
 
 import time
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 import requests
 
-from alerts.finding import find_url
+from alerts.discovery import find_url
 from sidecar import OpsError
 from sidecar.http import session
 
@@ -19,10 +19,11 @@ LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Seen:
-    """What became of a test message at one receiver.
+    """Result of a test message at one receiver.
 
     Args:
-        seconds: how long it took; None when it was not seen.
+        evidence: ``read-back`` or ``accepted``.
+        seconds: delivery time; None if it did not arrive.
     """
 
     receiver: str
@@ -30,8 +31,15 @@ class Seen:
     seconds: float | None
 
 
-class Asked:
-    """A watch that was asked for a test message."""
+class TestMessage:
+    """A test message that a watch was asked to send.
+
+    Raises:
+        OpsError: the watch does not answer.
+    """
+
+    # pytest must not collect this class.
+    __test__ = False
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
@@ -40,15 +48,15 @@ class Asked:
         self._ask("POST")
 
     def follow(self, *, patience: float) -> Iterator[Seen]:
-        """Each receiver when the message is seen there, and in the end those where it was not."""
+        """Yield each receiver when the message arrives there, and after ``patience`` seconds the remaining ones."""
         until = time.monotonic() + patience
         state = self._once_sent(until)
         left = set(state["arrivals"])
         while left:
             is_over = time.monotonic() >= until
-            told = left if is_over else left - set(state["awaited"])
-            yield from (_seen(state, receiver) for receiver in sorted(told))
-            left = left - told
+            reported = left if is_over else left - set(state["awaited"])
+            yield from (_seen(state, receiver) for receiver in sorted(reported))
+            left = left - reported
             if left:
                 time.sleep(LOOK_SECONDS)
                 state = self._state()
@@ -59,7 +67,7 @@ class Asked:
             if state["sent"] > self._before:
                 return state
             if time.monotonic() >= until:
-                raise OpsError("no test message was sent", hint="the watch's log says why")
+                raise OpsError("no test message was sent", hint="the watch's log has the reason")
             time.sleep(LOOK_SECONDS)
 
     def _state(self) -> Any:
@@ -72,14 +80,14 @@ class Asked:
         except requests.RequestException as error:
             raise OpsError(
                 f"the watch at {self._url} does not answer: {type(error).__name__}",
-                hint="name its address with --url or ALERTS_WATCH_URL; ./ops alerts watch runs one",
+                hint="set its address with --url or ALERTS_WATCH_URL; ./ops alerts watch runs one",
             ) from None
         return answer
 
 
-def ask(url: str | None) -> Asked:
-    """Ask the watch at the address given, else the one of this machine or of the compose project."""
-    return Asked(find_url(url, port=PORT, container=CONTAINER, page="/healthz"))
+def send(url: str | None) -> TestMessage:
+    """Request a test message from the watch at the given address, on this machine or in the compose project."""
+    return TestMessage(find_url(url, port=PORT, container=CONTAINER, page="/healthz"))
 
 
 def _seen(state: Any, receiver: str) -> Seen:

@@ -1,0 +1,1 @@
+"""The dashboards themselves, one module each."""
