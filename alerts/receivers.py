@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 
-from sidecar.settings import Settings
+from sidecar.settings import Settings, variables
 
 SECRETS_FOLDER = Path("/run/secrets")
 OFF = ("", "off", "none", "no")
@@ -15,84 +16,71 @@ OFF = ("", "off", "none", "no")
 class ReceiverSettings(Settings):
     """Receivers of notifications. A receiver without its secret is off."""
 
+    env_prefix: ClassVar[str] = "ALERTMANAGER_"
+
     slack_url: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTMANAGER_SLACK_URL"),
         description="Slack's incoming webhook. Enables Slack.",
     )
     slack_channel: str = Field(
         "#alerts",
-        validation_alias=AliasChoices("ALERTMANAGER_SLACK_CHANNEL"),
         description="Slack channel.",
     )
     pagerduty_routing_key: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTMANAGER_PAGERDUTY_ROUTING_KEY"),
         description="Key of a PagerDuty Events API v2 integration. Enables PagerDuty.",
     )
     telegram_bot_token: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTMANAGER_TELEGRAM_BOT_TOKEN"),
         description="Token of a Telegram bot. Enables Telegram.",
     )
     telegram_chat_id: int | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTMANAGER_TELEGRAM_CHAT_ID"),
         description="Chat that the bot writes to; groups have negative numbers.",
     )
     email_to: str | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTMANAGER_EMAIL_TO"),
         description="Recipients of e-mail, separated by commas.",
     )
     email_from: str | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTMANAGER_EMAIL_FROM"),
         description="Sender of e-mail; by default the user name.",
     )
     smtp_smarthost: str | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTMANAGER_SMTP_SMARTHOST"),
         description="Mail server as host:port. Enables e-mail.",
     )
     smtp_username: str | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTMANAGER_SMTP_USERNAME"),
         description="User at the mail server.",
     )
     smtp_password: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTMANAGER_SMTP_PASSWORD"),
         description="Password at the mail server.",
     )
     smtp_require_tls: bool = Field(
         True,
-        validation_alias=AliasChoices("ALERTMANAGER_SMTP_REQUIRE_TLS"),
         description="Refuse a mail server without STARTTLS.",
     )
     webhook_url: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTMANAGER_WEBHOOK_URL"),
         description="Address that accepts Alertmanager's webhook JSON. Enables the webhook.",
     )
     heartbeat_url: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTMANAGER_HEARTBEAT_URL"),
         description="Ping URL of a dead man's switch (healthchecks style), called every minute while alerting works.",
     )
     watch_url: str | None = Field(
         None,
-        validation_alias=AliasChoices("ALERTS_WATCH_URL"),
+        validation_alias="ALERTS_WATCH_URL",
         description="Address of `python -m alerts watch`, which then pings the dead man's switch.",
     )
     quiet_hours: str = Field(
         "22:00-07:00",
-        validation_alias=AliasChoices("ALERTMANAGER_QUIET_HOURS"),
         description="Hours in which warnings are held back; `off` sends them at any hour.",
     )
     timezone: str = Field(
         "UTC",
-        validation_alias=AliasChoices("ALERTMANAGER_TIMEZONE"),
         description="Time zone of the quiet hours, such as Europe/Prague.",
     )
 
@@ -136,10 +124,8 @@ def in_folder(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
     The file of the variable NAME is named after it in lower case.
     """
     found = {}
-    for field in ReceiverSettings.model_fields.values():
-        choices = field.validation_alias
-        assert isinstance(choices, AliasChoices)
-        name = str(choices.choices[0])
+    for variable in variables(ReceiverSettings):
+        name = variable.names[0]
         path = folder / name.lower()
         if not environ.get(name) and not environ.get(f"{name}_FILE") and path.is_file():
             found[f"{name}_FILE"] = str(path)
