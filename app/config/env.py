@@ -1,6 +1,7 @@
 """Settings from the environment. Each variable NAME may also be given as NAME_FILE, the path of a file with the value."""
 
 import logging
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -66,8 +67,11 @@ def whole(name: str, default: int, *, minimum: int = 0) -> int:
     return _number(name, default, int, minimum)
 
 
-def seconds(name: str, default: float, *, minimum: float = 0.0) -> float:
-    return _number(name, default, float, minimum)
+def seconds(name: str, default: float, *, minimum: float = 0.0, maximum: float = math.inf) -> float:
+    value = _number(name, default, float, minimum)
+    if not value <= maximum:
+        raise ConfigError(f"{name} is {value:g}, above its maximum {maximum:g}", f"{name}={default}")
+    return value
 
 
 def _number(name: str, default: T, kind: Callable[[str], T], minimum: T) -> T:
@@ -76,7 +80,7 @@ def _number(name: str, default: T, kind: Callable[[str], T], minimum: T) -> T:
         number = kind(value)
     except ValueError:
         raise ConfigError(f"{name} is {value!r}, which is not a number", f"{name}={default}") from None
-    if number < minimum:
+    if not number >= minimum:  # nan is neither below nor above
         raise ConfigError(f"{name} is {value}, below its minimum {minimum}", f"{name}={default}")
     return number
 

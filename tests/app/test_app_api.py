@@ -366,6 +366,17 @@ def test_the_schema_is_complete(db, capsys):
     assert "/api/v1/posts/{id}/publish/" in schema["paths"]
 
 
+def test_the_schema_needs_an_account(api, messages):
+    assert APIClient().get("/api/v1/schema/").status_code == 401
+    assert api.get("/api/v1/schema/").status_code == 200
+
+
+def test_pages_of_the_admin_load_only_their_own_files(client, db):
+    policy = client.get("/admin/login/").headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe-inline" not in policy
+
+
 def test_staff_see_the_admin_and_customers_do_not(client, make_user, make_post, messages):
     make_post()
     client.force_login(make_user("boss", is_staff=True, is_superuser=True))

@@ -1,13 +1,16 @@
 """The webhook publisher against a real HTTP server (a mock of a customer's), and its guard against our own network."""
 
+import contextlib
 import hashlib
 import hmac
 import socket
+import threading
+import time
 
 import pytest
 
 from posts.publishers import RejectedError, UnreachableError
-from posts.publishers.addresses import ForbiddenAddressError, is_public, public_address
+from posts.publishers.addresses import Deadline, ForbiddenAddressError, is_public, public_addresses
 from posts.publishers.webhook import WebhookPublisher
 
 pytestmark = pytest.mark.django_db
@@ -69,12 +72,99 @@ def test_no_server(make_post):
 
 
 def test_a_slow_receiver_times_out(outside, make_post):
-    import threading
-
     outside.hold = threading.Event()
     outside.will_answer(200)
     with pytest.raises(UnreachableError, match="in time"):
         publisher(outside.url, timeout=0.2).publish(make_post())
+
+
+@pytest.fixture
+def tarpit():
+    """A server that sends an answer byte by byte, one every 10 ms."""
+    stop, answers = threading.Event(), []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            try:
+                line, _ = listener.accept()
+            except OSError:
+                return
+            with line:
+                line.recv(65536)
+                for byte in answers[0]:
+                    try:
+                        line.sendall(bytes([byte]))
+                    except OSError:
+                        break
+                    if stop.wait(0.01):
+                        return
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield lambda answer: answers.append(answer) or f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    stop.set()
+    with contextlib.suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(5)
+
+
+class TestTotalTime:
+    """WEBHOOK_TIMEOUT bounds the whole call, not each read."""
+
+    @pytest.mark.parametrize("private", [True, False])
+    def test_trickling_headers(self, tarpit, make_post, private, monkeypatch):
+        monkeypatch.setattr("posts.publishers.addresses.is_public", lambda address: True)
+        url = tarpit(b"HTTP/1.1 200 OK\r\n" + b"X-Slow: 1\r\n" * 1000)
+        start = time.monotonic()
+        with pytest.raises(UnreachableError, match="in time"):
+            publisher(url, timeout=0.4, allow_private=private).publish(make_post())
+        assert time.monotonic() - start < 1.4
+
+    def test_a_trickling_body_is_cut_off_and_the_post_is_published(self, tarpit, make_post):
+        url = tarpit(b"HTTP/1.1 200 OK\r\n\r\n" + b'{"id": "1", ' + b" " * 1000)
+        post, start = make_post(), time.monotonic()
+        assert publisher(url, timeout=0.6).publish(post) == str(post.pk)
+        assert time.monotonic() - start < 1.6
+
+    def test_a_body_that_ends_early_has_no_id(self, tarpit, make_post):
+        url = tarpit(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"id"')
+        post = make_post()
+        assert publisher(url, timeout=3).publish(post) == str(post.pk)
+
+    def test_a_slow_resolver(self, make_post, monkeypatch):
+        release = threading.Event()
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: release.wait(20) and [])
+        start = time.monotonic()
+        with pytest.raises(UnreachableError):
+            publisher("http://slow.example/", timeout=0.3, allow_private=False).publish(make_post())
+        release.set()
+        assert time.monotonic() - start < 1.3
+
+    def test_a_second_address_is_tried_when_the_first_has_no_server(self, outside, make_post, monkeypatch):
+        monkeypatch.setattr(
+            "posts.publishers.addresses.public_addresses", lambda *args: ["127.0.0.2", "127.0.0.1"]
+        )
+        outside.will_answer(200)
+        publisher(outside.url.replace("127.0.0.1", "two.invalid"), allow_private=False).publish(make_post())
+        assert len(outside.requests) == 1
+
+    def test_nothing_is_left_open(self, outside, make_post):
+        outside.will_answer(200)
+        before = threading.active_count()
+        with (
+            Deadline(60) as deadline,
+            socket.create_connection(("127.0.0.1", int(outside.url[-5:].strip(":/")))) as line,
+        ):
+            deadline.watch(line)
+        assert threading.active_count() <= before + 1, "the mock's own thread at most"
+
+
+@pytest.mark.parametrize("port", [22, 25, 465, 587, 993, 1023, 99999])
+def test_ports_that_are_not_for_the_web_are_refused(make_post, port):
+    with pytest.raises(RejectedError, match=r"port|valid"):
+        publisher(f"https://example.com:{port}/", allow_http=False).publish(make_post())
 
 
 def test_a_proxy_in_the_environment_is_ignored(outside, make_post, monkeypatch):
@@ -87,7 +177,15 @@ def test_a_proxy_in_the_environment_is_ignored(outside, make_post, monkeypatch):
 class TestGuard:
     @pytest.mark.parametrize(
         "address",
-        ["8.8.8.8", "93.184.215.14", "2606:4700:4700::1111"],
+        [
+            "1.1.1.1",
+            "8.8.8.8",
+            "93.184.215.14",
+            "192.0.66.1",
+            "223.255.255.254",
+            "2606:4700:4700::1111",
+            "2a00::1",
+        ],
     )
     def test_public(self, address):
         assert is_public(address)
@@ -112,6 +210,23 @@ class TestGuard:
             "::ffff:127.0.0.1",
             "64:ff9b::7f00:1",
             "2002:7f00:1::",
+            # Special-purpose ranges that the table of Python 3.11 takes for public.
+            "192.31.196.1",
+            "192.52.193.1",
+            "192.88.99.1",
+            "192.175.48.1",
+            "64:ff9b:1::1",
+            "100:0:0:1::1",
+            "2001:1::3",
+            "2001:2::1",
+            "2001:20::1",
+            "2620:4f:8000::1",
+            "3ffe::1",
+            "3fff::1",
+            "4000::1",
+            "5f00::1",
+            "::ffff:8.8.8.8",
+            "::8.8.8.8",
         ],
     )
     def test_not_public(self, address):
@@ -129,13 +244,13 @@ class TestGuard:
         answers = [(2, 1, 6, "", (address, 443)) for address in ("8.8.8.8", "10.0.0.1")]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: answers)
         with pytest.raises(ForbiddenAddressError):
-            public_address("two-faced.example", 443)
+            public_addresses("two-faced.example", 443, 5)
 
     def test_the_connection_goes_to_the_address_that_was_checked(self, outside, make_post, monkeypatch):
         """A name that resolves differently the second time must not be resolved twice."""
         from posts.publishers import addresses
 
-        monkeypatch.setattr(addresses, "public_address", lambda host, port: "127.0.0.1")
+        monkeypatch.setattr(addresses, "public_addresses", lambda host, port, seconds: ["127.0.0.1"])
         outside.will_answer(200)
         url = outside.url.replace("127.0.0.1", "rebinding.invalid")
         publisher(url, allow_private=False).publish(make_post())

@@ -109,6 +109,8 @@ class TestProduction:
         [
             ("LOG_LEVEL", "verbose", "LOG_LEVEL is 'verbose', which is not a valid log level"),
             ("CORS_ALLOWED_ORIGINS", "posthub.work", "has 'posthub.work', which is not a valid origin"),
+            ("WEBHOOK_TIMEOUT", "60", "WEBHOOK_TIMEOUT is 60, above its maximum 50"),
+            ("WEBHOOK_TIMEOUT", "nan", "WEBHOOK_TIMEOUT is nan, below its minimum 0.1"),
             ("CELERY_VISIBILITY_TIMEOUT", "10", "CELERY_VISIBILITY_TIMEOUT is 10, below its minimum 601"),
             ("SENTRY_DSN", "hunter7", "SENTRY_DSN is not a valid DSN"),
             ("REDIS_URL", "hunter7", "REDIS_URL must begin with one of redis://, "),
@@ -145,6 +147,27 @@ class TestProduction:
         )
         assert done.returncode == 0, done.stderr
         assert re.findall(r"SECRET_KEY=(..)", dockerfile) == ["$("]
+
+    @pytest.mark.parametrize(
+        ("changes", "header"),
+        [
+            ({}, "max-age=31536000"),
+            ({"SECURE_HSTS_SECONDS": "60"}, "max-age=60"),
+            (
+                {"SECURE_HSTS_INCLUDE_SUBDOMAINS": "true", "SECURE_HSTS_PRELOAD": "true"},
+                "max-age=31536000; includeSubDomains; preload",
+            ),
+        ],
+    )
+    def test_browsers_keep_subdomains_and_preload_only_on_request(self, run, changes, header):
+        code = (
+            "import django; django.setup()\n"
+            "from django.test import Client\n"
+            "answer = Client().get('/nowhere/', secure=True, headers={'Host': 'posthub.work'})\n"
+            "print(answer.headers['Strict-Transport-Security'])"
+        )
+        done = run("-c", code, **changes)
+        assert done.stdout.splitlines()[-1:] == [header], done.stderr
 
     def test_the_demo_data_is_refused(self, run):
         done = run("manage.py", "seed_demo", "--json")

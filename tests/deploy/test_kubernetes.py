@@ -276,6 +276,19 @@ def test_an_overlay_chooses_one_ingress_with_limits(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["overlays/production", "overlays/staging"])
+def test_the_admin_and_flower_require_the_operators_password(name: str) -> None:
+    found = {
+        path["path"]: ingress["metadata"]["annotations"]
+        for ingress in _all(name)
+        if ingress["kind"] == "Ingress"
+        for rule in ingress["spec"]["rules"]
+        for path in rule["http"]["paths"]
+    }
+    for path in ("/admin/", "/flower/"):
+        assert "posthub-operators" in str(found[path]), path
+
+
 def test_a_rollout_waits_as_long_as_its_jobs_may_take() -> None:
     specs = [d["spec"] for d in plain() if d["kind"] == "Job" and d["metadata"]["name"] == MIGRATE]
     specs += [d["spec"]["jobTemplate"]["spec"] for d in plain() if d["kind"] == "CronJob"]

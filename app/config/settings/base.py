@@ -39,6 +39,7 @@ MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "monitoring.middleware.RequestLogMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "config.middleware.AdminContentSecurityPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -153,6 +154,7 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "PostHub API",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_NAME_OVERRIDES": {
@@ -217,7 +219,8 @@ PUBLISH_BACKOFF = env.seconds("PUBLISH_BACKOFF", 10)
 PUBLISH_STUCK_AFTER = env.seconds("PUBLISH_STUCK_AFTER", 300)
 # Seconds after which the message of a due post counts as lost and is sent again.
 PUBLISH_RESEND_AFTER = env.seconds("PUBLISH_RESEND_AFTER", 600)
-WEBHOOK_TIMEOUT = env.seconds("WEBHOOK_TIMEOUT", 15, minimum=0.1)
+# Seconds for a whole call of a webhook. The soft time limit of a publishing task, 60 s, must be longer.
+WEBHOOK_TIMEOUT = env.seconds("WEBHOOK_TIMEOUT", 15, minimum=0.1, maximum=50)
 WEBHOOK_ALLOW_PRIVATE = False
 WEBHOOK_ALLOW_HTTP = False
 SANDBOX_LATENCY = env.seconds("SANDBOX_LATENCY", 0)

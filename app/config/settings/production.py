@@ -24,8 +24,10 @@ SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", default=True)
 # Probes and Prometheus use the internal network, without TLS.
 SECURE_REDIRECT_EXEMPT = [r"^metrics$", r"^health/$", r"^api/v1/health/$"]
 SECURE_HSTS_SECONDS = env.whole("SECURE_HSTS_SECONDS", 31_536_000)
-SECURE_HSTS_INCLUDE_SUBDOMAINS = True
-SECURE_HSTS_PRELOAD = True
+# Opt-in, because browsers keep both for a long time: they also concern the domain's other hosts.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.flag("SECURE_HSTS_INCLUDE_SUBDOMAINS")
+SECURE_HSTS_PRELOAD = env.flag("SECURE_HSTS_PRELOAD")
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]  # the warnings about these two
 SESSION_COOKIE_SECURE = True
 CSRF_COOKIE_SECURE = True
 
