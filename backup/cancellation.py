@@ -1,4 +1,4 @@
-"""How a run in progress is told to stop: asked for, or out of time."""
+"""Stops a run in progress: on request, or at its deadline."""
 
 import threading
 import time
@@ -11,15 +11,15 @@ FOREVER = float("inf")
 
 
 class StoppedError(OpsError):
-    """The work was stopped on purpose; nothing of it was committed."""
+    """The work was stopped on request. Nothing was committed."""
 
 
 class OutOfTimeError(OpsError):
-    """The work took longer than it may: a failure like any other."""
+    """The work exceeded its deadline: a failure like any other."""
 
 
 class Stop:
-    """A flag that long work looks at between two pieces, and that ends its waiting."""
+    """A stop request that long work checks between two pieces, and that ends its waits."""
 
     def __init__(self) -> None:
         self._asked = threading.Event()
@@ -27,7 +27,7 @@ class Stop:
 
     @property
     def deadline(self) -> float:
-        """When the work of this thread must be done, by the monotonic clock."""
+        """The deadline of this thread's work, on the monotonic clock."""
         return getattr(self._local, "deadline", FOREVER)
 
     @deadline.setter
@@ -35,11 +35,11 @@ class Stop:
         self._local.deadline = moment
 
     def request(self) -> None:
-        """Ask all work to end."""
+        """Request that all work ends."""
         self._asked.set()
 
     def carried(self) -> Callable[[], None]:
-        """:meth:`check` for threads that do part of this thread's work, with its time."""
+        """:meth:`check` for threads that do part of this thread's work, with the deadline of this thread."""
         deadline = getattr(self._local, "deadline", float("inf"))
 
         def check() -> None:
@@ -49,36 +49,36 @@ class Stop:
         return check
 
     def wait_for_request(self) -> None:
-        """Wait until somebody asks."""
+        """Wait for a stop request."""
         self._asked.wait()
 
     def limit(self, seconds: float) -> "Limit":
-        """Give the work of this thread so much time from now; as a context manager, the block only."""
+        """Limit the work of this thread to a number of seconds from now. As a context manager, limit only the block."""
         return Limit(self, seconds)
 
     def check(self) -> None:
-        """Raise when it is time to end.
+        """Raise if the work must end.
 
         Raises:
-            StoppedError: somebody asked.
-            OutOfTimeError: the time of this thread's work is over.
+            StoppedError: a stop was requested.
+            OutOfTimeError: the deadline of this thread has passed.
         """
         if self._asked.is_set():
             raise StoppedError("stopped on request", hint="run it again")
         if time.monotonic() > self.deadline:
             raise OutOfTimeError(
-                "it took longer than BACKUP_TIMEOUT",
-                hint="see what is slow in its stages, or allow more time",
+                "the work took longer than BACKUP_TIMEOUT",
+                hint="check which stage is slow, or increase BACKUP_TIMEOUT",
             )
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, unless somebody asks."""
+        """Sleep, or end early on a stop request."""
         self._asked.wait(seconds)
         self.check()
 
 
 class Limit:
-    """A limit of a thread's time. What the thread does after the block has what time it had before."""
+    """A deadline for a thread's work. After the block, the previous deadline applies again."""
 
     def __init__(self, stop: Stop, seconds: float) -> None:
         self._stop = stop
@@ -93,4 +93,4 @@ class Limit:
 
 
 def never() -> None:
-    """The check of work that nobody stops."""
+    """A check that never stops the work."""

@@ -1,7 +1,7 @@
-"""Cron expressions as cron(8) means them, in a time zone, over changes of the clock.
+"""Cron expressions with the semantics of cron(8), in a time zone, across changes of the clock.
 
-Sunday is 0 or 7. Day of month and day of week, both given, mean either. A time that the clock skips in spring runs
-right after the gap; a time that comes twice in autumn runs once, unless every hour is meant.
+Sunday is 0 or 7. If both day of month and day of week are given, either matches. A time that the clock skips in spring
+runs right after the gap. A time that occurs twice in autumn runs once, unless every hour is given.
 """
 
 import re
@@ -40,8 +40,8 @@ class Cron:
     any_weekday: bool
 
     def next_after(self, moment: datetime, zone: ZoneInfo) -> datetime | None:
-        """The first time after a moment, in UTC; None if there is none in the next years (31 February)."""
-        # A day early: a time that was shifted out of a gap may belong to the day before.
+        """The first matching time after a moment, in UTC; None if there is none in the next years (31 February)."""
+        # Start a day early: a time that was shifted out of a gap may belong to the previous day.
         day = moment.astimezone(zone).date() - timedelta(days=1)
         for _ in range(HORIZON_DAYS):
             if self._on(day):
@@ -70,11 +70,13 @@ def parse(text: str) -> Cron:
     """Parse five fields, or a short form such as ``@daily``.
 
     Raises:
-        ValueError: with what is wrong.
+        ValueError: the expression is not valid; the message says why.
     """
     fields = _SHORT.get(text.strip().lower(), text).split()
     if len(fields) != 5:
-        raise ValueError(f"cron wants five fields (minute hour day month weekday), this has {len(fields)}")
+        raise ValueError(
+            f"a cron expression has five fields (minute hour day month weekday), this one has {len(fields)}"
+        )
     minute, hour, day, month, weekday = fields
     return Cron(
         text=text,
@@ -104,7 +106,7 @@ def _field(text: str, least: int, most: int, name: str) -> tuple[int, ...]:
 def _item(item: str, least: int, most: int, name: str) -> range:
     parts = _ITEM.fullmatch(item)
     if parts is None:
-        raise ValueError(f"{item!r} is no {name} of cron")
+        raise ValueError(f"{item!r} is not a valid {name} in cron")
     step = int(parts["step"] or 1)
     if parts["first"] == "*":
         first, last = least, most
@@ -112,5 +114,5 @@ def _item(item: str, least: int, most: int, name: str) -> range:
         first = int(parts["first"])
         last = int(parts["last"] or (most if parts["step"] else first))
     if not (least <= first <= last <= most) or step < 1:
-        raise ValueError(f"{item!r} is outside of {name} {least}-{most}")
+        raise ValueError(f"{item!r} is outside {name} {least}-{most}")
     return range(first, last + 1, step)

@@ -1,4 +1,4 @@
-"""Checks everything that a backup and its restore need, end to end; results are collected, printing is elsewhere."""
+"""Checks what a backup and its restore need, end to end. Results are collected here and printed elsewhere."""
 
 import io
 import os
@@ -33,7 +33,7 @@ SERVER_PROGRAMS = ("initdb", "postgres", "psql", "pg_restore", "pg_dump", "pg_du
 
 @dataclass(frozen=True)
 class Check:
-    """One result. ``ok`` None is a remark, neither good nor bad."""
+    """The result of one check. ``ok`` is None for a remark."""
 
     name: str
     ok: bool | None
@@ -45,7 +45,7 @@ Probe = Callable[[], str | Check]
 
 
 def examine(wiring: Wiring) -> Iterator[Check]:
-    """Carry out all checks; each gives exactly one result, whatever happens."""
+    """Run all checks. Each yields exactly one result, whatever happens."""
     for store in wiring.stores:
         yield from _store_checks(store)
     yield _carried_out("encryption", lambda: _encryption(wiring))
@@ -58,7 +58,7 @@ def examine(wiring: Wiring) -> Iterator[Check]:
         yield _carried_out("spool", lambda: _spool(wiring))
     else:
         yield Check(
-            "spool", None, "none: while the store is away there are no backups", "set BACKUP_SPOOL_DIR"
+            "spool", None, "none: no backups are taken while the store is unavailable", "set BACKUP_SPOOL_DIR"
         )
 
 
@@ -68,7 +68,7 @@ def _carried_out(name: str, probe: Probe) -> Check:
     except OpsError as error:
         return Check(name, False, error.message, error.hint)
     except (OSError, psycopg.Error) as error:
-        return Check(name, False, str(error), "look at permissions and free space")
+        return Check(name, False, str(error), "check its permissions and free space")
     return found if isinstance(found, Check) else Check(name, True, found)
 
 
@@ -96,12 +96,12 @@ def _small_object(store: Store) -> str:
     store.put(key, data)
     try:
         if store.get(key) != data:
-            raise StoreError("it gave back other bytes", hint="do not use this store", operation="get")
+            raise StoreError("it returned different bytes", hint="do not use this store", operation="get")
     finally:
         refused = store.delete([key])
     if refused:
         raise StoreError(
-            f"it would not delete the probe: {refused[0].reason}",
+            f"it did not delete the test object: {refused[0].reason}",
             hint="allow s3:DeleteObject",
             operation="delete",
         )
@@ -121,9 +121,9 @@ def _multipart(store: Store) -> str:
         raise
     store.delete([key])
     if read != part + b"end":
-        raise StoreError("it gave back other bytes", hint="do not use this store", operation="complete")
+        raise StoreError("it returned different bytes", hint="do not use this store", operation="complete")
     list(store.pending(".doctor/"))
-    return f"two parts, {len(read) >> 20} MiB"
+    return f"two parts, {size(len(read))}"
 
 
 def _clock(store: Store) -> str | Check:
@@ -136,10 +136,10 @@ def _clock(store: Store) -> str | Check:
         return Check(
             f"store {store.name}: clock",
             False,
-            f"{skew:.0f} s away from ours",
+            f"{skew:.0f} s different from this host",
             "synchronise the clocks (NTP)",
         )
-    return f"{skew:.1f} s away from ours"
+    return f"{skew:.1f} s different from this host"
 
 
 def _encryption(wiring: Wiring) -> str | Check:
@@ -151,7 +151,7 @@ def _encryption(wiring: Wiring) -> str | Check:
     encrypt(io.BytesIO(b"probe"), sealed, wiring.packing.recipients)
     if not wiring.identities:
         return Check(
-            "encryption", None, f"{len(wiring.packing.recipients)} recipients, and no identity: nothing can be verified here",
+            "encryption", None, f"{len(wiring.packing.recipients)} recipients but no identity: backups cannot be verified here",
             "set BACKUP_AGE_IDENTITY_FILE, or verify on another host",
         )  # fmt: skip
     opened = io.BytesIO()
@@ -163,9 +163,12 @@ def _encryption(wiring: Wiring) -> str | Check:
 def _programs(wiring: Wiring) -> str | Check:
     versions = {name: wiring.programs.version(name) for name in SERVER_PROGRAMS}
     if len({version.split(".")[0] for version in versions.values()}) > 1:
-        told = ", ".join(f"{name} {version}" for name, version in versions.items())
+        versions_found = ", ".join(f"{name} {version}" for name, version in versions.items())
         return Check(
-            "programs", False, f"of several major versions: {told}", "set BACKUP_POSTGRES_BIN to one folder"
+            "programs",
+            False,
+            f"different major versions: {versions_found}",
+            "set BACKUP_POSTGRES_BIN to one folder",
         )
     return f"PostgreSQL {versions['pg_dump']}, client and server"
 
@@ -185,9 +188,7 @@ def _target_checks(wiring: Wiring, target: Target) -> Iterator[Check]:
 
 def _postgres(wiring: Wiring, target: PostgresTarget) -> str:
     found = preflight(target.address, wiring.programs)
-    return (
-        f"server {found.server.version}, pg_dump {found.client}, {found.size >> 20} MiB, everything readable"
-    )
+    return f"server {found.server.version}, pg_dump {found.client}, {size(found.size)}, everything readable"
 
 
 def _server_clock(target: PostgresTarget) -> str | Check:
@@ -196,8 +197,8 @@ def _server_clock(target: PostgresTarget) -> str | Check:
     skew = abs(time.time() - (row[0] if row else 0.0))
     if skew > MOST_SKEW_SECONDS:
         name = f"postgres {target.name}: clock"
-        return Check(name, False, f"{skew:.0f} s away from ours", "synchronise the clocks (NTP)")
-    return f"{skew:.1f} s away from ours"
+        return Check(name, False, f"{skew:.0f} s different from this host", "synchronise the clocks (NTP)")
+    return f"{skew:.1f} s different from this host"
 
 
 def _extensions(wiring: Wiring, target: PostgresTarget) -> str | Check:
@@ -207,28 +208,33 @@ def _extensions(wiring: Wiring, target: PostgresTarget) -> str | Check:
     missing = [name for name in wanted if not (folder / f"{name}.control").exists()]
     if missing:
         return Check(
-            f"postgres {target.name}: extensions", False, f"not here: {', '.join(missing)}; it could not be verified",
-            f"install them beside {folder}",
+            f"postgres {target.name}: extensions", False, f"missing here: {', '.join(missing)}; a backup could not be verified",
+            f"install them into {folder}",
         )  # fmt: skip
     return ", ".join(wanted)
 
 
 def _direct(target: PostgresTarget) -> str | Check:
-    """A pooler in transaction mode gives each transaction another server process, which breaks snapshots."""
+    """A pooler in transaction mode may use another server process for each transaction, which breaks snapshots."""
     with session(target.address) as connection:
         rows = [connection.execute("SELECT pg_backend_pid()").fetchone() for _ in range(5)]
         greeted = connection.info.backend_pid
     if len(set(rows)) > 1 or rows[0] != (greeted,):
         name = f"postgres {target.name}: direct connection"
-        return Check(name, False, "a pooler is between us", "give the database's own address and port")
-    return "no pooler between"
+        return Check(
+            name,
+            False,
+            "the connection goes through a pooler",
+            "set the address and port of the database itself",
+        )
+    return "no pooler"
 
 
 def _work_folder(wiring: Wiring) -> str | Check:
     folder = wiring.settings.work_dir or Path(tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=folder):
         pass
-    # The plain archive, and what is restored from it.
+    # The uncompressed archive, and the database that is restored from it.
     return _room(wiring, "work folder", folder, 2.0, "set BACKUP_WORK_DIR to a folder with more room")
 
 
@@ -236,12 +242,12 @@ def _spool(wiring: Wiring) -> str | Check:
     folder = wiring.settings.spool_dir
     assert folder is not None
     folder.mkdir(parents=True, exist_ok=True)
-    fix = "set BACKUP_SPOOL_DIR to a folder with more room; what can be packed well may fit nevertheless"
+    fix = "set BACKUP_SPOOL_DIR to a folder with more room; data that compresses well may still fit"
     return _room(wiring, "spool", folder, SPOOL_MARGIN, fix)
 
 
 def _room(wiring: Wiring, name: str, folder: Path, factor: float, fix: str) -> str | Check:
-    """Whether the biggest database would fit, by what it takes on its server."""
+    """Whether the largest database would fit, by its size on the server."""
     needed, free = int(_biggest(wiring) * factor), shutil.disk_usage(folder).free
     found = f"{size(free)} free in {folder}"
     return found if free >= needed else Check(name, False, f"{found}, {size(needed)} may be needed", fix)
@@ -250,6 +256,6 @@ def _room(wiring: Wiring, name: str, folder: Path, factor: float, fix: str) -> s
 def _biggest(wiring: Wiring) -> int:
     sizes = [0]
     for target in wiring.targets:
-        with suppress(OpsError):  # told by the check of that database
+        with suppress(OpsError):  # reported by the check of that database
             sizes.append(engine_for(wiring, target).preflight().size)
     return max(sizes)

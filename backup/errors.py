@@ -1,17 +1,32 @@
-"""What can go wrong with a backup, by domain; all of them are read by a person."""
+"""The errors of a backup, by domain. Each has a message and a hint for a person.
+
+::
+
+    OpsError                       exit code 1, unless stated otherwise
+    ├── StoreError                 a store operation failed
+    │   ├── NotFoundError          the object does not exist
+    │   └── StoreAccessError       credentials or bucket are wrong (exit code 2)
+    ├── DumpError                  a dump failed; nothing was committed
+    ├── PreflightError             a backup cannot be taken in this setup (exit code 2)
+    ├── BusyError                  another run has the lock of the database
+    ├── CatalogueError             a manifest or an attempt in the store is invalid
+    ├── VerificationError          the verification could not be carried out
+    │   └── NoIdentityError        no identity decrypts the backup
+    └── SpaceError                 a disk has too little room
+"""
 
 from sidecar import OpsError, UsageError
 
-# For what says nothing about a backup, but about the place where it was to be restored.
-OURS = "nothing is known about the backup: see whether memory or a disk was full here, and run it again"
+# The hint of failures that are due to this host and say nothing about the backup.
+OURS = "this says nothing about the backup: check memory and disk space on this host, and run it again"
 
 
 class StoreError(OpsError):
-    """A store did not do what it was asked.
+    """A store operation failed.
 
     Args:
         operation: ``get``, ``put``, ``part``, …: the label in metrics.
-        transient: whether trying again may help.
+        transient: whether a retry may help.
     """
 
     def __init__(self, message: str, *, hint: str, operation: str, transient: bool = False) -> None:
@@ -21,20 +36,20 @@ class StoreError(OpsError):
 
 
 class NotFoundError(StoreError):
-    """The object is not in the store."""
+    """The object does not exist in the store."""
 
 
 class StoreAccessError(StoreError):
-    """The store refuses these credentials, or the bucket is not there: a matter of configuration."""
+    """The store rejects the credentials, or the bucket does not exist: a configuration error."""
 
     exit_code = UsageError.exit_code
 
 
 class DumpError(OpsError):
-    """A dump, or a stage behind it, did not end well; nothing of it was committed.
+    """A dump or a later stage of the pipeline failed. Nothing was committed.
 
     Args:
-        killed: something else ended the program: what it read may be whole.
+        killed: another process ended the program, so its input may be intact.
     """
 
     def __init__(self, message: str, *, hint: str, killed: bool = False) -> None:
@@ -43,26 +58,26 @@ class DumpError(OpsError):
 
 
 class PreflightError(OpsError):
-    """A backup cannot be made the way things are; nothing was touched."""
+    """A backup cannot be taken in this setup. Nothing was changed."""
 
     exit_code = UsageError.exit_code
 
 
 class BusyError(OpsError):
-    """Another run holds the lock of this database."""
+    """Another run has the lock of this database."""
 
 
 class CatalogueError(OpsError):
-    """A manifest or record in the store is not what it should be."""
+    """A manifest or an attempt in the store is invalid."""
 
 
 class VerificationError(OpsError):
-    """Verification could not be carried out, so nothing is known about the backup."""
+    """The verification could not be carried out, so it says nothing about the backup."""
 
 
 class NoIdentityError(VerificationError):
-    """None of the identities that are given opens an encrypted object."""
+    """None of the configured identities decrypts the object."""
 
 
 class SpaceError(OpsError):
-    """There is not enough room on a disk."""
+    """A disk has too little free space."""

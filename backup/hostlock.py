@@ -1,4 +1,4 @@
-"""A lock between processes of one host, that the kernel releases when its holder dies."""
+"""A lock between the processes of one host. The kernel releases it when its holder dies."""
 
 import fcntl
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def host_lock(folder: Path, name: str) -> Iterator[None]:
-    """Hold the lock with a name; waits for it. Sweeping and copying exclude each other by it."""
+    """Wait for the lock with a name, and hold it. Sweeping and copying exclude each other by it."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (folder / f"{name}.lock").open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""The programs of PostgreSQL and Redis: where they are and how old they are."""
+"""Finds the programs of PostgreSQL and Redis, and their versions."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 from backup.errors import PreflightError
 from sidecar.rootless import rootless
 
-# A database may have a form of binary values of its own: a dump of it must read like one of its copy.
+# A database may set its own output format for binary values, but its dump must equal the dump of its copy.
 PINNED = "-c bytea_output=hex"
 
 
@@ -19,9 +19,9 @@ class Programs:
     """A folder of programs.
 
     Attributes:
-        folder: None looks on PATH.
+        folder: None: PATH.
         variable: the setting that names the folder.
-        product: whose programs they are.
+        product: the product that the programs belong to.
     """
 
     folder: Path | None = None
@@ -29,10 +29,10 @@ class Programs:
     product: str = "PostgreSQL"
 
     def path(self, name: str) -> str:
-        """One program.
+        """The path of a program.
 
         Raises:
-            PreflightError: it is not there.
+            PreflightError: the program does not exist.
         """
         found = shutil.which(name, path=str(self.folder) if self.folder else None)
         if found is None:
@@ -64,7 +64,7 @@ class Programs:
         return int(found.group())
 
     def extension_folder(self) -> Path:
-        """Where the control files of PostgreSQL's extensions are."""
+        """The folder with the control files of PostgreSQL's extensions."""
         command = rootless([self.path("initdb"), "--show", "--pgdata=/nonexistent"])
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean_environment())
         found = re.search(r"^share_path=(.+)$", done.stdout + done.stderr, re.MULTILINE)
@@ -76,9 +76,9 @@ class Programs:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment for child processes: without our settings and secrets, and with messages that programs can read.
+    """The environment for child processes: without our settings and secrets, and with untranslated messages.
 
-    The time zone and the form of binary values are pinned, because a database may have its own.
+    The time zone and the output format of binary values are pinned, because a database may set its own.
     """
     ours = ("BACKUP_", "DATABASE_URL", "REDIS_URL", "CELERY_", "AWS_", "SECRET_KEY", "PG")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}

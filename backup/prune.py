@@ -1,4 +1,4 @@
-"""Carries out what retention decided: manifest first, so that an interrupted deletion leaves no half backup."""
+"""Applies the decisions of the retention policy. The manifest goes first, so an interrupted deletion leaves no half backup."""
 
 import logging
 from collections import defaultdict
@@ -17,13 +17,13 @@ from sidecar.logs import fields
 
 log = logging.getLogger(__name__)
 
-# Attempts of each kind that stay.
+# Number of attempts of each kind that are kept.
 KEPT = 200
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What a prune did. ``refused`` were to be deleted and the store would not."""
+    """The result of a prune. The store refused to delete the objects in ``refused``."""
 
     plan: Plan
     deleted: tuple[str, ...] = ()
@@ -31,13 +31,13 @@ class Pruned:
 
 
 def plan_for(wiring: Wiring, history: History) -> Plan:
-    """What retention says about a database now."""
+    """The decisions of the retention policy for a database."""
     held = [_held(entry) for entry in history.backups if entry.store == wiring.store.name]
     return plan(held, wiring.policy, wiring.clock(), problems=problems(history))
 
 
 def problems(history: History) -> list[str]:
-    """Why nothing should be deleted, beyond what the backups themselves tell."""
+    """Reasons to delete nothing that the backups themselves do not show."""
     found = [f"the manifest of {broken.id} is damaged" for broken in history.broken]
     last = history.newest("backup", finished=True)
     if last is not None and last.outcome == "failure":
@@ -46,10 +46,10 @@ def problems(history: History) -> list[str]:
 
 
 def prune(wiring: Wiring, target: Target) -> Pruned:
-    """Delete what no rule wants any more, in the main store and off-site, and write down what was decided.
+    """Delete what no rule keeps, in the main store and off-site, and record the decisions.
 
     Raises:
-        StoreError: the main store failed; what was deleted before is gone, the rest stays.
+        StoreError: the main store failed. What was deleted before is gone; the rest remains.
     """
     with wiring.journal(target.name).attempt("prune") as attempt:
         history = read(wiring, [target.name]).history(target.name)
@@ -79,7 +79,7 @@ def _held(entry: Entry) -> Held:
 
 
 def _copy(entry: Entry, *, held_once: bool) -> Held:
-    """A copy was whole when it was made, whatever became of its original."""
+    """A copy was intact when it was made, whatever happened to its original."""
     state: State = "verified" if entry.verified else "doubtful" if held_once else "unverified"
     return Held(entry.id, entry.manifest.taken, "failed" if entry.missing else state)
 
@@ -104,9 +104,9 @@ def _delete(store: Store, database: str, backup_id: str) -> list[Refusal]:
 def _prune_offsite(
     wiring: Wiring, offsite: Store, history: History, deleted: tuple[str, ...]
 ) -> list[Refusal]:
-    """Delete what is off-site only and no rule wants: what was pruned here, now or while that store was away.
+    """Delete copies that no rule keeps and whose originals are gone: pruned now, or while the off-site store was unavailable.
 
-    A copy that outlived its original is judged for itself: what was found here says nothing about it.
+    A copy without an original is judged by itself: a verification of the original says nothing about it.
     """
     database = history.database
     refused: list[Refusal] = []
@@ -120,12 +120,12 @@ def _prune_offsite(
         for backup_id in {entry.id for entry in alone}.intersection(decided.deletions):
             refused += _delete(offsite, database, backup_id)
     except StoreError as error:
-        log.warning("off-site still holds what was pruned here: %s", error.message)
+        log.warning("the off-site store still has pruned backups: %s", error.message)
     return refused
 
 
 def _prune_attempts(store: Store, database: str) -> None:
-    """Old attempts go; the newest ones carry all totals."""
+    """Delete old attempts. The newest ones contain all totals."""
     groups: dict[str, list[str]] = defaultdict(list)
     for info in store.walk(f"{database}/{layout.ATTEMPTS}/"):
         if parts := layout.split_attempt(info.key):

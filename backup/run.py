@@ -1,4 +1,4 @@
-"""One backup from beginning to end. The manifest is written last; until then there is no backup."""
+"""Takes one backup from start to finish. The manifest is written last; until then there is no backup."""
 
 import logging
 import shutil
@@ -15,6 +15,7 @@ from backup.catalogue.sweep import sweep
 from backup.engine import DumpContext, DumpResult, Engine, Lock, PreflightResult
 from backup.errors import SpaceError, StoreAccessError, StoreError
 from backup.hostlock import host_lock
+from backup.humanize import size
 from backup.policy.anomaly import judged
 from backup.postgres.engine import PostgresEngine
 from backup.progress import Progress, Timings, silent
@@ -27,7 +28,7 @@ from sidecar.logs import fields
 log = logging.getLogger(__name__)
 
 TOOL = f"posthub-ops backup {__version__}"
-# Room that must be left over in the spool for a backup that turns out bigger than the last.
+# The spool must have room for a backup that is this much larger than the last one.
 SPOOL_MARGIN = 1.25
 
 
@@ -39,17 +40,17 @@ def run(
     strict: bool = True,
     packed: int | None = None,
 ) -> Manifest:
-    """Back up one database: into the main store, or into the spool when that one fails.
+    """Back up one database: into the main store, or into the spool if the main store fails.
 
     Args:
-        progress: told the plain bytes as they come from the dump.
-        strict: a store that refuses our credentials is an error at once; the service rather spools.
-        packed: stored bytes of the last backup, where they are known: how much room the spool must have.
+        progress: called with the number of uncompressed bytes that the dump produced.
+        strict: fail at once if the store rejects our credentials. The service uses the spool instead.
+        packed: stored bytes of the last backup, if known; the spool must have room for as much.
 
     Raises:
-        PreflightError, StoreAccessError: it cannot work; nothing was touched.
-        BusyError: another run is at it.
-        OpsError: it failed; there is no manifest, and older backups are as they were.
+        PreflightError, StoreAccessError: the backup cannot work. Nothing was changed.
+        BusyError: another run is in progress.
+        OpsError: the run failed. There is no manifest, and older backups are unchanged.
     """
     with wiring.stop.limit(wiring.settings.timeout):
         store, engine, ready = _prepared(wiring, target, strict=strict)
@@ -60,14 +61,14 @@ def run(
             except StoreError as error:
                 if wiring.spool is None or store is wiring.spool:
                     raise
-                log.error("the store failed, the spool takes over: %s", error.message)  # noqa: TRY400 - said in words
+                log.error("the store failed; the backup goes to the spool: %s", error.message)  # noqa: TRY400 - the message says it
                 return _Run(wiring, target, engine, lock, ready, wiring.spool, progress).carry_out()
 
 
 def _prepared(
     wiring: Wiring, target: Target, *, strict: bool
 ) -> tuple[RetryingStore, Engine, PreflightResult]:
-    """What can be found out before anything is touched. A failure is written down: nobody may read the output."""
+    """Check what can be checked before anything is changed. A failure is recorded, since nobody may read the output."""
     try:
         store = destination(wiring, strict=strict)
     except OpsError as error:
@@ -82,24 +83,24 @@ def _prepared(
 
 
 def destination(wiring: Wiring, *, strict: bool) -> RetryingStore:
-    """The main store if it answers, else the spool.
+    """The main store if it answers, otherwise the spool.
 
     Raises:
-        StoreError: neither.
+        StoreError: neither answers.
     """
     try:
         wiring.store.check()
     except StoreError as error:
         if wiring.spool is None or (strict and isinstance(error, StoreAccessError)):
             raise
-        log.error("the store does not answer, the spool takes over: %s", error.message)  # noqa: TRY400 - the same
+        log.error("the store does not answer; the backup goes to the spool: %s", error.message)  # noqa: TRY400 - the same
         wiring.spool.check()
         return wiring.spool
     return wiring.store
 
 
 def engine_for(wiring: Wiring, target: Target) -> Engine:
-    """What makes the backups of a target's kind."""
+    """The engine of a target's kind."""
     if isinstance(target, PostgresTarget):
         return PostgresEngine(target.address, wiring.programs)
     from backup.redis.engine import RedisEngine
@@ -108,7 +109,7 @@ def engine_for(wiring: Wiring, target: Target) -> Engine:
 
 
 class _Run:
-    """One try to make one backup in one store, with the lock held."""
+    """One attempt to write one backup to one store, while we have the lock."""
 
     def __init__(
         self,
@@ -172,11 +173,11 @@ class _Run:
         return manifest
 
     def _clean_up(self) -> None:
-        """Leave nothing of a failed run behind, as far as the store allows; the next run's sweep does the rest."""
+        """Remove what a failed run has stored, as far as the store allows. The next run's sweep removes the rest."""
         try:
             discard(self._store, self._target.name, self._id)
         except Exception as error:
-            log.warning("left-overs stay for the next run's sweep: %s", error)
+            log.warning("leftovers remain until the next run removes them: %s", error)
 
     def _manifest(self, dumped: DumpResult) -> Manifest:
         return Manifest(
@@ -196,7 +197,7 @@ class _Run:
         )
 
     def _judged(self, manifest: Manifest) -> Manifest:
-        """The manifest with what is unlike the backups before."""
+        """The manifest with its anomalies: differences from the backups before."""
         try:
             before = Reader(self._store).recent_manifests(self._target.name, self._wiring.limits.window)
         except StoreError as error:
@@ -206,23 +207,23 @@ class _Run:
 
 
 def check_room(wiring: Wiring, target: Target, ready: PreflightResult) -> None:
-    """See that the spool has room for one more backup.
+    """Check that the spool has room for another backup.
 
     Raises:
-        SpaceError: it has not.
+        SpaceError: the spool has too little room.
     """
     assert wiring.settings.spool_dir is not None
     needed = int(_expected_size(wiring, target, ready) * SPOOL_MARGIN)
     free = shutil.disk_usage(_existing(wiring.settings.spool_dir)).free
     if free < needed:
         raise SpaceError(
-            f"the store is down and the spool has no room: {free >> 20} MiB free, {needed >> 20} MiB wanted",
-            hint=f"make room in {wiring.settings.spool_dir}, or bring the store back",
+            f"the store is down and the spool is too small: {size(free)} free, {size(needed)} needed",
+            hint=f"make room in {wiring.settings.spool_dir}, or make the store available again",
         )
 
 
 def _expected_size(wiring: Wiring, target: Target, ready: PreflightResult) -> int:
-    """Like the last one, in the spool or as it is remembered; without one, as if nothing could be compressed."""
+    """The size of the last backup; if there is none, the size of the data, as if it could not be compressed."""
     assert wiring.spool is not None
     latest = Reader(wiring.spool).recent_manifests(target.name, 1)
     return latest[0].stored_bytes if latest else ready.packed or ready.size

@@ -17,7 +17,7 @@ _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 def _split(value: Any) -> Any:
-    """Values separated by commas or white space."""
+    """Split a text at commas and white space."""
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
@@ -25,22 +25,22 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
 class BackupSettings(Settings):
-    """Everything that can be set."""
+    """All settings of the backup sidecar."""
 
     env_prefix = "BACKUP_"
 
     database_urls: SecretStr | None = Field(
         None,
-        description="Databases to back up, `name=url` separated by commas; without names: DATABASE_URL",
+        description="Databases to back up: `name=url`, separated by commas. For a single database, set DATABASE_URL instead",
     )
     database_url: SecretStr | None = Field(
         None,
-        description="The one database to back up; its name in the store is the database's own",
+        description="The database to back up. Its name in the store is the name of the database",
         validation_alias="DATABASE_URL",
     )
     redis_urls: SecretStr | None = Field(
         None,
-        description="Redis servers to back up, `name=url` separated by commas",
+        description="Redis servers to back up: `name=url`, separated by commas",
     )
     store_url: str | None = Field(
         None,
@@ -48,23 +48,23 @@ class BackupSettings(Settings):
     )
     s3_endpoint_url: str | None = Field(
         None,
-        description="S3-compatible server; empty is Amazon",
+        description="S3-compatible server; empty: Amazon S3",
     )
     s3_region: str | None = Field(
         None, description="S3 region", validation_alias=AliasChoices("AWS_DEFAULT_REGION")
     )
     s3_access_key_id: SecretStr | None = Field(
         None,
-        description="S3 key id; empty uses boto3's own ways (instance roles, profiles)",
+        description="S3 access key ID; empty: what boto3 finds (instance role, profile)",
     )
     s3_secret_access_key: SecretStr | None = Field(None, description="S3 secret key")
     s3_checksum: Literal["when_required", "when_supported"] = Field(
         "when_required",
-        description="S3 checksum headers; older compatible servers refuse `when_supported`",
+        description="S3 checksum headers; older compatible servers reject `when_supported`",
     )
     s3_path_style: bool = Field(
         True,
-        description="Address buckets by path, as most compatible servers want it",
+        description="Address buckets by path, as most compatible servers require",
     )
     s3_storage_class: str | None = Field(
         None,
@@ -79,36 +79,36 @@ class BackupSettings(Settings):
         10_000,
         ge=100,
         le=10_000,
-        description="Most parts of one object; some stores allow 1000",
+        description="Maximum number of parts of an object; some stores allow 1000",
     )
     s3_object_lock_days: int = Field(
         0,
         ge=0,
-        description="Ask the store to lock each backup for so many days (Object Lock); 0 does not ask",
+        description="Number of days for which the store is asked to lock each backup (Object Lock); 0: no lock",
     )
     s3_object_lock_mode: Literal["GOVERNANCE", "COMPLIANCE"] = Field(
         "GOVERNANCE",
-        description="Kind of Object Lock",
+        description="Object Lock mode",
     )
     store_attempts: int = Field(
         5,
         ge=1,
         le=20,
-        description="Tries of one store operation before it counts as failed",
+        description="Number of attempts of a store operation before it counts as failed",
     )
     store_timeout: float = Field(
         60.0,
         gt=0,
-        description="Seconds that one answer of the store may take",
+        description="Seconds to wait for an answer of the store",
     )
     schedule: str = Field(
         "0 2 * * *",
-        description="When backups are made (cron: minute hour day month weekday)",
+        description="When backups are taken (cron: minute hour day month weekday)",
     )
     timezone: str = Field("UTC", description="Time zone of the schedules")
     verify_after_backup: bool = Field(
         True,
-        description="Verify each backup of the service as soon as it is made",
+        description="Verify each backup that the service takes as soon as it is complete",
     )
     host: str = Field(
         "0.0.0.0",  # noqa: S104 - Prometheus comes from another container
@@ -118,72 +118,72 @@ class BackupSettings(Settings):
         9809,
         ge=0,
         le=65535,
-        description="Port of metrics and status page",
+        description="Port of the metrics and the status page",
     )
     postgres_bin: Path | None = Field(
         None,
-        description="Folder of PostgreSQL's client and server programs; empty looks on PATH",
+        description="Folder of PostgreSQL's client and server programs; empty: PATH",
     )
     redis_bin: Path | None = Field(
         None,
-        description="Folder of redis-server and redis-check-rdb, to verify with; empty looks on PATH",
+        description="Folder of redis-server and redis-check-rdb for verification; empty: PATH",
     )
     catalogue_refresh: float = Field(
         30.0,
         gt=0,
-        description="Seconds between looks into the store for what others did",
+        description="Seconds between two reads of the catalogue in the store",
     )
     zstd_level: int = Field(
         2,
         ge=1,
         le=19,
-        description="zstd level; 3 packs 3 % better and takes half as much time again",
+        description="zstd level; 3 compresses 3 % better and takes 1.5 times as long",
     )
     threads: int = Field(
         0,
         ge=0,
         le=64,
-        description="Compression threads; 0 is one for each core",
+        description="Compression threads; 0: one per core",
     )
     upload_threads: int = Field(
         3,
         ge=1,
         le=16,
-        description="Parts sent at the same time",
+        description="Number of parts uploaded at the same time",
     )
     work_dir: Path | None = Field(
         None,
-        description="Folder for the throwaway server of a verification; empty is the system's temporary folder",
+        description="Folder for the throwaway server of a verification; empty: the system's temporary folder",
     )
     restore_jobs: int = Field(
         0,
         ge=0,
         le=64,
-        description="Parallel restore jobs; 0 is one for each core",
+        description="Parallel restore jobs; 0: one per core",
     )
     verify_schedule: str = Field(
         "0 5 * * 0",
-        description="When a sample of older backups is verified again, and all that never were",
+        description="When unverified backups and a sample of older ones are verified",
     )
     verify_url: SecretStr | None = Field(
         None,
-        description="Scratch server to verify on, `postgresql://…`; empty: one that is started for each verification",
+        description="Server to verify on, `postgresql://…`; empty: a throwaway server for each verification",
     )
     verify_checks_dir: Path | None = Field(
         None,
-        description="Folder of `*.sql` files, each a query that must be true of a restored database",
+        description="Folder of `*.sql` files, each a query that must return true in a restored database",
     )
     verify_command: str | None = Field(
         None,
-        description="Command that must succeed with `DATABASE_URL` leading to a restored database, such as `python manage.py migrate --check`",
+        description="Command that must exit with 0 when `DATABASE_URL` names a restored database, such as `python manage.py migrate --check`",
     )
     restore_url: SecretStr | None = Field(
         None,
-        description="For restores: production's database by a role that may create and rename databases, also on another server; empty: the one that is backed up. Where several databases are backed up, each keeps its own name",
+        description="For restores: production's database, with a role that may create and rename databases; it may be on another server. Empty: the database that is backed up. If several databases are backed up, each keeps its own name",
     )
     prune_schedule: str = Field(
         "30 4 * * *",
-        description="When backups that no rule wants any more are deleted",
+        description="When backups that no retention rule keeps are deleted",
     )
     offsite_schedule: str = Field(
         "*/15 * * * *",
@@ -192,74 +192,74 @@ class BackupSettings(Settings):
     verify_sample: int = Field(
         1,
         ge=0,
-        description="Older backups of each database that the verify schedule restores again",
+        description="Number of older backups of each database that the verify schedule verifies again",
     )
     timeout: float = Field(
         21600,
         gt=0,
-        description="Seconds that one run may take; an open snapshot holds back vacuum",
+        description="Maximum duration of a run in seconds; an open snapshot delays vacuum",
     )
     age_recipients: Words = Field(
         (),
-        description="age public keys (`age1…`) that backups are encrypted for; empty: NOT encrypted",
+        description="age public keys (`age1…`) that backups are encrypted to; empty: NOT encrypted",
     )
     age_identity: SecretStr | None = Field(
         None,
-        description="Secret key to verify and restore encrypted backups with: what `age-keygen` printed",
+        description="age identity that decrypts backups for verification and restore: the output of `age-keygen`",
     )
     keep_last: int = Field(
         3,
         ge=0,
-        description="Keep so many newest verified backups",
+        description="Number of most recent verified backups to keep",
     )
     keep_hourly: int = Field(
         0,
         ge=0,
-        description="Keep one of each of so many hours",
+        description="Number of hourly backups to keep",
     )
     keep_daily: int = Field(
         7,
         ge=0,
-        description="Keep one of each of so many days",
+        description="Number of daily backups to keep",
     )
     keep_weekly: int = Field(
         4,
         ge=0,
-        description="Keep one of each of so many weeks",
+        description="Number of weekly backups to keep",
     )
     keep_monthly: int = Field(
         6,
         ge=0,
-        description="Keep one of each of so many months",
+        description="Number of monthly backups to keep",
     )
     keep_yearly: int = Field(
         0,
         ge=0,
-        description="Keep one of each of so many years",
+        description="Number of yearly backups to keep",
     )
     keep_within: timedelta = Field(
         timedelta(0),
-        description="Keep all so much older than the newest: `36h`, `14d`, `2w`",
+        description="Keep every backup taken within this time of the newest: `36h`, `14d`, `2w`",
     )
     keep_floor: int = Field(
         2,
         ge=1,
-        description="Never fewer verified backups than these",
+        description="Minimum number of verified backups to keep",
     )
     anomaly_drop: float = Field(
         0.5,
         ge=0,
         lt=1,
-        description="A size or row count below this share of the recent median is anomalous",
+        description="A size or a number of rows below this share of the recent median is an anomaly",
     )
     anomaly_growth: float = Field(
         5.0,
         gt=1,
-        description="A size or row count above so many recent medians is anomalous",
+        description="A size or a number of rows above this multiple of the recent median is an anomaly",
     )
     spool_dir: Path | None = Field(
         None,
-        description="Folder that takes backups while the store is away; empty: none",
+        description="Folder that takes backups while the store is unavailable; empty: none",
     )
     offsite_store_url: str | None = Field(
         None,
@@ -267,38 +267,44 @@ class BackupSettings(Settings):
     )
     offsite_s3_endpoint_url: str | None = Field(
         None,
-        description="Its S3 server; empty: the main store's, as for all of these",
+        description="S3 server of the off-site store; empty: the same as the main store, as for the next three",
     )
-    offsite_s3_region: str | None = Field(None, description="Its region")
-    offsite_s3_access_key_id: SecretStr | None = Field(None, description="Its key id")
-    offsite_s3_secret_access_key: SecretStr | None = Field(None, description="Its secret key")
+    offsite_s3_region: str | None = Field(None, description="S3 region of the off-site store")
+    offsite_s3_access_key_id: SecretStr | None = Field(
+        None, description="S3 access key ID of the off-site store"
+    )
+    offsite_s3_secret_access_key: SecretStr | None = Field(
+        None, description="S3 secret key of the off-site store"
+    )
     ping_url: SecretStr | None = Field(
         None,
-        description="Requested when a backup is made AND verified: a dead-man switch outside",
+        description="Requested after a backup was taken and verified: an external dead man's switch",
     )
     ping_start_url: SecretStr | None = Field(None, description="Requested when a run begins")
     ping_failure_url: SecretStr | None = Field(
         None,
-        description="Sent the reason when a run or its verification fails",
+        description="Receives the reason when a run or its verification fails",
     )
     catch_up: bool = Field(
         True,
-        description="Make up for a run that was missed while the service was down",
+        description="Catch up on a run that was missed while the service was down",
     )
-    rto_target: float = Field(3600, gt=0, description="Seconds a restore may take")
+    rto_target: float = Field(
+        3600, gt=0, description="Target for the duration of a restore, in seconds (RTO)"
+    )
     rpo_target: float = Field(
         93600,
         gt=0,
-        description="Seconds that the newest backup may be old before it is overdue",
+        description="Target for the age of the newest backup, in seconds (RPO); an older one is overdue",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO",
-        description="Least severity that is logged",
+        description="Minimum severity of log messages",
         validation_alias=AliasChoices("LOG_LEVEL"),
     )
 
     def policy(self) -> Policy:
-        """The retention policy that these settings say."""
+        """The retention policy of these settings."""
         return Policy(
             last=self.keep_last,
             hourly=self.keep_hourly,
@@ -317,14 +323,14 @@ class BackupSettings(Settings):
     @classmethod
     def _cron(cls, value: str) -> str:
         if cron.parse(value).next_after(datetime(2000, 1, 1, tzinfo=UTC), ZoneInfo("UTC")) is None:
-            raise ValueError("there is no such day, it would never run")
+            raise ValueError("this day does not exist, so the schedule would never run")
         return value
 
     @field_validator("ping_url", "ping_start_url", "ping_failure_url")
     @classmethod
     def _web(cls, value: SecretStr | None) -> SecretStr | None:
         if value and not value.get_secret_value().startswith(("http://", "https://")):
-            raise ValueError("give an address that begins with https://")
+            raise ValueError("use an address that begins with https://")
         return value
 
     @field_validator("keep_within", mode="before")
@@ -332,7 +338,7 @@ class BackupSettings(Settings):
     def _within(cls, value: object) -> object:
         found = _SPAN.fullmatch(value.strip()) if isinstance(value, str) else None
         if isinstance(value, str) and found is None:
-            raise ValueError("give a number and h, d or w, such as 36h, 14d, 2w")
+            raise ValueError("use a number and h, d or w, such as 36h, 14d, 2w")
         return timedelta(**{_UNITS[found["unit"]]: int(found["count"])}) if found else value
 
     @model_validator(mode="after")
@@ -347,10 +353,12 @@ class BackupSettings(Settings):
                 f"BACKUP_KEEP_FLOOR={self.keep_floor} contradicts the other BACKUP_KEEP_*, which keep fewer"
             )
         if self.s3_sse_kms_key_id and self.s3_sse not in {"aws:kms", "aws:kms:dsse"}:
-            raise ValueError("BACKUP_S3_SSE_KMS_KEY_ID says nothing without BACKUP_S3_SSE=aws:kms")
+            raise ValueError("BACKUP_S3_SSE_KMS_KEY_ID has no effect without BACKUP_S3_SSE=aws:kms")
         same_server = (self.offsite_s3_endpoint_url or self.s3_endpoint_url) == self.s3_endpoint_url
         if self.offsite_store_url and self.offsite_store_url == self.store_url and same_server:
-            raise ValueError("BACKUP_OFFSITE_STORE_URL is the main store; off-site must be another place")
+            raise ValueError(
+                "BACKUP_OFFSITE_STORE_URL is the main store; the off-site copy needs another place"
+            )
         return self
 
     @field_validator("timezone")
@@ -359,5 +367,5 @@ class BackupSettings(Settings):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError("no such time zone") from None
+            raise ValueError("not a known time zone") from None
         return value

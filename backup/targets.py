@@ -1,4 +1,4 @@
-"""What is backed up: named databases."""
+"""The databases that are backed up, with their names."""
 
 import re
 from collections.abc import Iterable
@@ -13,13 +13,13 @@ from backup.redis.dsn import RedisAddress
 from backup.settings import BackupSettings
 from sidecar import UsageError
 
-# A comma begins the next database only where a name and an equals sign follow: passwords may hold commas.
+# A comma begins the next database only if a name and an equals sign follow: passwords may contain commas.
 _NEXT = re.compile(r",\s*(?=[A-Za-z0-9][A-Za-z0-9._-]*=)|\s+(?=[A-Za-z0-9][A-Za-z0-9._-]*=)")
 
 
 @dataclass(frozen=True)
 class PostgresTarget:
-    """A PostgreSQL database; its name is its folder in the store and its label in metrics."""
+    """A PostgreSQL database. Its name is its folder in the store and its label in metrics."""
 
     name: str
     address: Address
@@ -27,14 +27,14 @@ class PostgresTarget:
 
     @property
     def secrets(self) -> list[str]:
-        """The password; one that is also a name in the open is no secret, and masking it would mask the name."""
+        """The password. A password that equals a public name is not secret, and masking it would mask the name."""
         password = self.address.password
         return [password] if password and password not in {*self.address.public.values(), self.name} else []
 
 
 @dataclass(frozen=True)
 class RedisTarget:
-    """A Redis server; its name is its folder in the store and its label in metrics."""
+    """A Redis server. Its name is its folder in the store and its label in metrics."""
 
     name: str
     address: RedisAddress
@@ -50,18 +50,16 @@ Target = PostgresTarget | RedisTarget
 
 
 def targets(settings: BackupSettings) -> list[Target]:
-    """All that is to be backed up.
+    """All configured databases.
 
     Raises:
-        UsageError: a URL that is none, or a name twice.
+        UsageError: a URL is invalid, or two databases have the same name.
     """
     found: list[Target] = [*_postgres(settings), *_redis(settings)]
     names = [target.name for target in found]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(
-                f"two databases have the name {name}", hint="give each a name of its own: name=url"
-            )
+            raise UsageError(f"two databases are named {name}", hint="give each its own name: name=url")
     return found
 
 
@@ -81,13 +79,14 @@ def _redis(settings: BackupSettings) -> Iterable[RedisTarget]:
 
 
 def named_urls(text: str, variable: str) -> list[tuple[str, str]]:
-    """``name=url,name=url`` in pairs."""
+    """Split ``name=url,name=url`` into pairs."""
     pairs = []
     for item in filter(None, (part.strip() for part in _NEXT.split(text))):
         name, equals, url = item.partition("=")
         if not equals or not urlsplit(url).scheme:
             raise UsageError(
-                f"{variable} holds something that is not name=url", hint="e.g. posthub=postgresql://…"
+                f"{variable} contains an entry that is not name=url",
+                hint="for example posthub=postgresql://…",
             )
         pairs.append((_checked(name.strip(), variable), url.strip()))
     return pairs
@@ -96,7 +95,7 @@ def named_urls(text: str, variable: str) -> list[tuple[str, str]]:
 def _checked(name: str, variable: str) -> str:
     if not layout.NAME.fullmatch(name) or name == layout.ATTEMPTS:
         raise UsageError(
-            f"{variable}: {name!r} cannot be the name of a folder",
-            hint="give it another one with BACKUP_DATABASE_URLS=name=url: letters, digits, dot, dash, underscore",
+            f"{variable}: {name!r} is not a valid folder name",
+            hint="choose another with BACKUP_DATABASE_URLS=name=url: letters, digits, dot, dash, underscore",
         )
     return name

@@ -1,4 +1,4 @@
-"""From settings to the objects that do the work; made once, passed down."""
+"""Builds the objects that do the work from the settings, once."""
 
 import os
 import tempfile
@@ -32,7 +32,7 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Wiring:
-    """What runs, verifications and the service work with."""
+    """Everything that runs, verifications and the service need."""
 
     settings: BackupSettings
     store: RetryingStore
@@ -51,53 +51,53 @@ class Wiring:
 
     @property
     def secrets(self) -> list[str]:
-        """What must never be printed, beside the settings' own values: the passwords inside of URLs."""
+        """Secrets that must never be printed, in addition to the settings' own: the passwords in URLs."""
         urls = (self.settings.restore_url, self.settings.verify_url)
         given = [parse(url.get_secret_value()).password for url in urls if url is not None]
         return [*(secret for target in self.targets for secret in target.secrets), *filter(None, given)]
 
     @property
     def stores(self) -> list[RetryingStore]:
-        """All that are configured."""
+        """All configured stores."""
         return [store for store in (self.store, self.spool, self.offsite) if store is not None]
 
     def store_named(self, name: str) -> RetryingStore:
-        """The store that an entry of the catalogue lies in."""
+        """The store of a catalogue entry."""
         return next(store for store in self.stores if store.name == name)
 
     @property
     def lock_folder(self) -> Path:
-        """Where this host's locks are."""
+        """The folder of this host's locks."""
         return Path(tempfile.gettempdir()) / f"posthub-backup-{os.getuid()}"
 
     @property
     def restore_jobs(self) -> int:
-        """Processes that restore at the same time."""
+        """Number of processes that restore at the same time."""
         return self.settings.restore_jobs or os.cpu_count() or 1
 
     def production(self, target: PostgresTarget) -> Address:
-        """Production's database as a restore reaches it: by a role that may make and rename databases."""
+        """The address of production's database for a restore, with a role that may create and rename databases."""
         given = self.settings.restore_url
         if given is None:
             return target.address
         address = parse(given.get_secret_value(), "BACKUP_RESTORE_URL")
         several = sum(isinstance(each, PostgresTarget) for each in self.targets) > 1
-        # One URL cannot name them all; and what it names must not be replaced by another one's data.
+        # One URL cannot name several databases, and a database must not be replaced by another one's data.
         return address.named(target.address.database) if several else address
 
     def journal(self, database: str, store: Store | None = None) -> Journal:
-        """The records of one database; in the main store, unless another one stands in."""
+        """The journal of one database, in the main store unless another one is given."""
         store = store or self.store
         backlog = self.backlog if store is self.store else None
         return Journal(store, database, watched=self.stores, backlog=backlog, clock=self.clock)
 
     def retain_until(self, started: datetime) -> datetime | None:
-        """Until when the store is asked to lock a backup; None does not ask."""
+        """Until when the store is asked to lock a backup; None: no lock."""
         days = self.settings.s3_object_lock_days
         return started + timedelta(days=days) if days else None
 
     def target(self, name: str | None) -> Target:
-        """The database with a name; without one, the only one there is."""
+        """The database with a name; without a name, the only one."""
         if name is None and len(self.targets) == 1:
             return self.targets[0]
         for target in self.targets:
@@ -105,16 +105,18 @@ class Wiring:
                 return target
         known = ", ".join(target.name for target in self.targets)
         raise UsageError(
-            f"there is no database {name}" if name else f"there are {len(self.targets)} databases",
-            hint=f"choose with --database: {known}",
+            f"{name} is not a configured database"
+            if name
+            else f"{len(self.targets)} databases are configured",
+            hint=f"choose one with --database: {known}",
         )
 
 
 def wire(settings: BackupSettings) -> Wiring:
-    """Build everything; nothing is contacted yet.
+    """Build everything. Nothing is contacted yet.
 
     Raises:
-        UsageError: the settings do not fit together.
+        UsageError: the settings contradict each other.
     """
     stop = Stop()
     retries = RetryPolicy(attempts=settings.store_attempts)
@@ -150,7 +152,7 @@ def main_store(settings: BackupSettings) -> Store:
 def _spool(settings: BackupSettings, stop: Stop) -> RetryingStore | None:
     if settings.spool_dir is None:
         return None
-    # A full disk does not become emptier by insisting.
+    # Retries do not empty a full disk.
     return RetryingStore(
         LocalStore(settings.spool_dir, "spool", made=True), RetryPolicy(attempts=1), stop.sleep
     )
@@ -169,7 +171,7 @@ def _identities(settings: BackupSettings) -> tuple[Identity, ...]:
 
 
 def offsite_options(settings: BackupSettings) -> S3Options:
-    """The main store's, but for what is given for the off-site one."""
+    """The options of the main store, overridden by those of the off-site store."""
     main = s3_options(settings)
     return replace(
         main,

@@ -1,4 +1,4 @@
-"""What the commands have in common: options, settings, and how values are shown."""
+"""What the commands share: options, settings, confirmation."""
 
 import logging
 import sys
@@ -19,32 +19,34 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def json_option(function: F) -> F:
-    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")(
+        function
+    )
 
 
 def database_option(function: F) -> F:
-    return click.option("--database", "-d", metavar="NAME", help="Which database, where there are several.")(
+    return click.option("--database", "-d", metavar="NAME", help="The database, if several are configured.")(
         function
     )
 
 
 def load(*, only_looks: bool = False) -> Wiring:
-    """Settings from the environment, logs set up, everything wired; nothing contacted yet.
+    """Read the settings, set up logging and build everything. Nothing is contacted yet.
 
     Args:
-        only_looks: the store is enough; a host that has nothing to back up may look into it too.
+        only_looks: a store is enough, so that a host without a database can look at backups.
 
     Raises:
-        UsageError: settings are wrong, or name nothing to back up.
+        UsageError: the settings are invalid, or no database is configured.
     """
     settings = BackupSettings.load()
     wiring = wire(settings)
     if not wiring.targets and not only_looks:
         raise UsageError(
-            "there is nothing to back up", hint="set DATABASE_URL, BACKUP_DATABASE_URLS or BACKUP_REDIS_URLS"
+            "no database is configured", hint="set DATABASE_URL, BACKUP_DATABASE_URLS or BACKUP_REDIS_URLS"
         )
     logs.configure(settings.log_level, secrets=[*settings.secrets(), *wiring.secrets])
-    # What APScheduler says about work that is still on when it is due again, the service says in its own words.
+    # The service logs itself that a job is still in progress when it is due again.
     for name, level in {
         "boto3": "WARNING",
         "botocore": "WARNING",
@@ -56,14 +58,14 @@ def load(*, only_looks: bool = False) -> Wiring:
 
 
 def find(wiring: Wiring, database: str | None, backup_id: str, *, strict: bool = False) -> Entry:
-    """A backup by its id or ``latest``, of a database or of whichever has it.
+    """Find a backup by its ID or ``latest``, in one database or in all.
 
     Args:
-        strict: refuse ``latest`` while there is a later one that cannot be read; otherwise it is told.
+        strict: refuse ``latest`` if a newer backup cannot be read; otherwise print a note.
 
     Raises:
-        CatalogueError: its manifest is damaged.
-        UsageError: there is none, or it is not clear which is meant.
+        CatalogueError: the manifest of the backup is invalid.
+        UsageError: the backup does not exist, or the choice is ambiguous.
     """
     wanted = [_named(wiring, database)] if database or backup_id == "latest" else None
     catalogue = read(wiring, wanted)
@@ -76,7 +78,7 @@ def find(wiring: Wiring, database: str | None, backup_id: str, *, strict: bool =
             if backup_id == "latest":
                 _tell_of_later(history, found, strict=strict)
             return found
-    raise UsageError(f"there is no backup {backup_id}", hint="list what is there: python -m backup list")
+    raise UsageError(f"backup {backup_id} does not exist", hint="list the backups: python -m backup list")
 
 
 def _named(wiring: Wiring, database: str | None) -> str:
@@ -87,17 +89,17 @@ def _tell_of_later(history: History, found: Entry, *, strict: bool) -> None:
     for broken in history.broken:
         if broken.id <= found.id:
             continue
-        text = f"{broken.id} is later than {found.id}, and cannot be read: {broken.error.message}"
+        text = f"{broken.id} is newer than {found.id} and cannot be read: {broken.error.message}"
         if strict:
-            raise UsageError(text, hint=f"say which one you mean: {found.id}")
+            raise UsageError(text, hint=f"name the backup that you want: {found.id}")
         click.echo(f"note: {text}", err=True)
 
 
 def postgres_target(wiring: Wiring, name: str | None) -> PostgresTarget:
-    """The PostgreSQL database with a name; without one, the only one there is.
+    """The PostgreSQL database with a name; without a name, the only one.
 
     Raises:
-        UsageError: there is none of that name, or it is a Redis server.
+        UsageError: the name is not configured, or it is a Redis server.
     """
     chosen = [target for target in wiring.targets if isinstance(target, PostgresTarget)]
     if name is None and len(chosen) == 1:
@@ -109,25 +111,26 @@ def postgres_target(wiring: Wiring, name: str | None) -> PostgresTarget:
 
 
 def confirm(question: str, name: str, given: str | None) -> None:
-    """Have a person type the name of what is about to be replaced.
+    """Ask a person to type the name of the database that will be replaced.
 
     Args:
         given: the name, typed as an option.
 
     Raises:
-        UsageError: it is another name, or there is nobody to ask.
+        UsageError: another name was typed, or there is no terminal.
     """
     if given is None:
         if not sys.stdin.isatty():
             raise UsageError(
-                "nobody is here to confirm it, and nothing was done", hint=f"say it with --yes-i-mean {name}"
+                "cannot ask for confirmation without a terminal; nothing was changed",
+                hint=f"confirm with --yes-i-mean {name}",
             )
         click.echo(question, err=True)
-        given = click.prompt(f"Type {name} to go on", err=True, default="", show_default=False)
+        given = click.prompt(f"Type {name} to continue", err=True, default="", show_default=False)
     if given != name:
-        raise UsageError(f"{given!r} is not {name}; nothing was done", hint=f"--yes-i-mean {name}")
+        raise UsageError(f"{given!r} is not {name}; nothing was changed", hint=f"--yes-i-mean {name}")
 
 
 def tell_step(text: str) -> None:
-    """A line of the timeline, for a post-mortem."""
+    """Print a line of the timeline, for a post-mortem."""
     click.echo(f"{datetime.now(UTC):%H:%M:%S}  {text}", err=True)

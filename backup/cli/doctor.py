@@ -14,7 +14,9 @@ from sidecar import cli
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Check everything end to end: stores, keys, versions, rights, clocks, room. Exit code 1 if anything is wrong.
+    """Check the whole setup end to end: stores, keys, versions, privileges, clocks, disk space.
+
+    Exit code 1 if a check fails.
 
     \b
     Example:

@@ -12,14 +12,14 @@ from sidecar import cli
 
 @click.command()
 @click.argument("backup_id", metavar="[ID|latest]", default="latest")
-@click.option("--dry-run", is_flag=True, help="Show every step; do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show every step without doing it.")
 @database_option
 @json_option
 @click.pass_context
 def drill(ctx: click.Context, backup_id: str, dry_run: bool, database: str | None, as_json: bool) -> None:
-    """Practise the whole restore in a throwaway server: restore, proof, promotion, rollback; with times.
+    """Practise the whole restore in a throwaway server: restore, proof, promotion and rollback, timed.
 
-    Production's server is not touched. The result is recorded; `backup_last_drill_timestamp_seconds` shows when.
+    Production's server is not touched. The result is recorded; see `backup_last_drill_timestamp_seconds`.
 
     \b
     Example:
@@ -57,11 +57,11 @@ def _facts(done: Drilled) -> dict[str, object]:
 
 def _show(done: Drilled) -> None:
     manifest = done.restored.manifest
-    click.echo(f"{manifest.id}  {manifest.database}: drill {'held' if done.ok else 'FAILED'}")
+    click.echo(f"{manifest.id}  {manifest.database}: drill {'passed' if done.ok else 'FAILED'}")
+    click.echo(f"RTO {duration(done.rto)}: from the first byte to the verified database in production")
     click.echo(
-        f"RTO {duration(done.rto)}: from the first byte to the restored database in production's place, proven"
+        f"RPO {duration(done.rpo)}: the data that would be lost if the server had died when the drill began"
     )
-    click.echo(f"RPO {duration(done.rpo)}: so much would be lost if the server had died when the drill began")
     for stage, seconds in {**done.restored.stages, **done.stages}.items():
         click.echo(f"  {stage:<10}{duration(seconds):>14}")
     for difference in done.differences:

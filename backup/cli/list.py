@@ -11,7 +11,7 @@ from backup.humanize import duration, moment, size
 from backup.replication.merged import read
 from sidecar import cli
 
-# An id is copied into the next command: never cut off, however narrow the terminal.
+# An ID is copied into the next command, so it is never cut off, however narrow the terminal.
 ID_WIDTH = 23
 
 

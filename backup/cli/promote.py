@@ -13,20 +13,18 @@ from sidecar import cli
 
 @click.command()
 @click.argument("restored", metavar="[NEWDB]", required=False)
-@click.option(
-    "--yes-i-mean", metavar="NAME", help="The live database's name, instead of typing it when asked."
-)
-@click.option("--dry-run", is_flag=True, help="Show what would be done; do nothing.")
+@click.option("--yes-i-mean", metavar="NAME", help="Name of the live database, to confirm without a prompt.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done without doing it.")
 @database_option
 @json_option
 def promote(
     restored: str | None, yes_i_mean: str | None, dry_run: bool, database: str | None, as_json: bool
 ) -> None:
-    """Put a restored and proven database in production's place; the old one is kept as NAME_before_TIMESTAMP.
+    """Swap a restored and verified database into production. The old one is kept as NAME_before_TIMESTAMP.
 
-    Both change their names in one transaction: whatever dies, production is the old one or the new one, whole. All
-    connections to both are ended. Without NEWDB it is the newest one that is restored and proven. A database that was
-    replaced or rolled back, NAME_before_… or NAME_undone_…, can be promoted again by its name.
+    Both are renamed in one transaction, so production is always either the old or the new database. All connections to
+    both are ended. Without NEWDB, the newest restored and verified database is promoted. A database that was replaced
+    or rolled back, NAME_before_… or NAME_undone_…, can be promoted again by its name.
 
     \b
     Example:
@@ -71,7 +69,7 @@ def _show(swap: Swap, *, as_json: bool) -> None:
             "taken": swap.mark.taken, "found": swap.done,
         })  # fmt: skip
         return
-    said = "was promoted before, nothing was done" if swap.done else "is in production"
+    said = "is already promoted; nothing was changed" if swap.done else "is in production"
     click.echo(f"{swap.incoming} {said}; its name is {swap.production}")
     if swap.kept:
-        click.echo(f"the old one is {swap.kept}; back with: python -m backup rollback")
+        click.echo(f"the old database is {swap.kept}; to undo: python -m backup rollback")

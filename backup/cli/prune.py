@@ -11,13 +11,15 @@ from sidecar import cli
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Show every decision and its reasons; delete nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show every decision and its reasons without deleting anything."
+)
 @database_option
 @json_option
 def prune(dry_run: bool, database: str | None, as_json: bool) -> None:
-    """Delete the backups that no retention rule wants any more.
+    """Delete backups that no retention rule keeps.
 
-    Nothing is deleted while the newest backup is overdue, failed, anomalous or unverified past its time.
+    Nothing is deleted while the newest backup is overdue, failed, anomalous, or unverified for too long.
 
     \b
     Example:
@@ -59,6 +61,6 @@ def _show(name: str, pruned: Pruned, *, dry_run: bool) -> None:
         table.add_row(each.id, verb, "; ".join(each.reasons))
     console.print(table)
     for reason in pruned.plan.blocked:
-        click.echo(f"nothing is deleted: {reason}")
+        click.echo(f"pruning is blocked: {reason}")
     for refusal in pruned.refused:
         click.echo(f"the store refused to delete {refusal.key}: {refusal.reason}")

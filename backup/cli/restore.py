@@ -32,14 +32,18 @@ from sidecar import UsageError, cli
     "wanted",
     multiple=True,
     metavar="TABLE",
-    help="Only this table, into a schema beside the living ones; may be repeated.",
+    help="Restore only this table, into a separate schema of the live database; repeatable.",
 )
-@click.option("--schema", metavar="NAME", help="With --table: the schema; default: restored_TIME-OF-BACKUP.")
 @click.option(
-    "--to", type=click.Path(path_type=Path, dir_okay=False), help="A backup of Redis: write its RDB there."
+    "--schema", metavar="NAME", help="With --table: name of that schema; default: restored_TIME-OF-BACKUP."
 )
-@click.option("--again", is_flag=True, help="Also if it was restored, or even promoted, before.")
-@click.option("--dry-run", is_flag=True, help="Show every step; do nothing.")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="For a Redis backup: write the RDB to this file.",
+)
+@click.option("--again", is_flag=True, help="Restore again, even if it was restored or promoted before.")
+@click.option("--dry-run", is_flag=True, help="Show every step without doing it.")
 @database_option
 @json_option
 @click.pass_context
@@ -47,10 +51,10 @@ def restore(
     ctx: click.Context, backup_id: str, into: str | None, wanted: tuple[str, ...], schema: str | None, to: Path | None,
     again: bool, dry_run: bool, database: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Restore a backup into a new database beside production's, and prove it there.
+    """Restore a backup into a new database next to production's and verify it there.
 
-    Production is not touched; `python -m backup promote` puts the new database in its place. Interrupted anywhere,
-    run it again: what was proven is found, even in production's place, what was not is made anew.
+    Production is not touched; `python -m backup promote` swaps the new database in. Safe to re-run: a database that was
+    already verified is reused (even if promoted), and an unfinished one is rebuilt.
 
     \b
     Examples:
@@ -59,7 +63,7 @@ def restore(
       python -m backup restore latest --table posts_post --table posts_channel
     """
     if (wanted and to) or (schema and not wanted) or (into and to):
-        raise UsageError("these options do not go together", hint="--into, or --table with --schema, or --to")
+        raise UsageError("these options cannot be combined", hint="--into, or --table with --schema, or --to")
     wiring = load()
     if to is None and backup_id == "latest":
         database = postgres_target(wiring, database).name
@@ -130,7 +134,7 @@ def _rdb(wiring: Wiring, entry: Entry, to: Path, *, dry_run: bool, as_json: bool
     if dry_run:
         _say(
             f"{entry.id} into {to}",
-            ("download, check and unpack the backup", "check it with redis-check-rdb"),
+            ("download, check and unpack the backup", "check the file with redis-check-rdb"),
         )
         return 0
     with _display(entry, 0.0) as reporter:
@@ -143,17 +147,17 @@ def _rdb(wiring: Wiring, entry: Entry, to: Path, *, dry_run: bool, as_json: bool
 
 
 def _expected(wiring: Wiring, entry: Entry) -> float:
-    """Seconds that it will take, as far as is known."""
+    """Expected duration in seconds, if known."""
     history = read(wiring, [entry.manifest.database]).history(entry.manifest.database)
     return projected(history, [report for report in history.reports if report.ok], entry)
 
 
 def _intended(entry: Entry, name: str, expected: float) -> str:
     manifest = entry.manifest
-    time = f"about {duration(expected)} as last measured" if expected else "its time was never measured"
+    time = f"about {duration(expected)} as last measured" if expected else "its duration was never measured"
     return (
         f"{entry.id} ({entry.state}, data of {moment(manifest.taken)}, {size(manifest.raw_bytes)}) into the new"
-        f" database {name}; {time}, and its proof as long again"
+        f" database {name}; {time}, and its proof takes as long again"
     )
 
 
@@ -183,11 +187,13 @@ def _facts(restored: Restored) -> dict[str, Any]:
 def _show(restored: Restored) -> None:
     manifest = restored.manifest
     if restored.found:
-        where = "was put in production's place before" if restored.promoted else "is there, proven"
-        click.echo(f"{manifest.id}: {restored.into} {where}; nothing was done. Anew: --again")
+        where = "was already promoted" if restored.promoted else "exists and is verified"
+        click.echo(f"{manifest.id}: {restored.into} {where}; nothing was changed. To restore again: --again")
     else:
         verdict = (
-            "restored and proven" if restored.ok else f"NOT PROVEN, {len(restored.differences)} differences"
+            "restored and verified"
+            if restored.ok
+            else f"NOT VERIFIED, {len(restored.differences)} differences"
         )
         click.echo(
             f"{restored.into}: {verdict}; {len(manifest.tables)} tables, {manifest.rows:,} rows, data of"
@@ -207,7 +213,7 @@ def _show_differences(differences: tuple[Difference, ...] | list[Difference]) ->
 
 @contextmanager
 def _display(entry: Entry, expected: float) -> Iterator[Reporter]:
-    """Steps as lines; on a terminal bytes and tables as bars, with the time that is left."""
+    """Report steps as lines; on a terminal, report bytes and tables as bars with the time left."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip

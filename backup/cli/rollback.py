@@ -12,17 +12,15 @@ from sidecar import cli
 
 
 @click.command()
-@click.option(
-    "--yes-i-mean", metavar="NAME", help="The live database's name, instead of typing it when asked."
-)
-@click.option("--dry-run", is_flag=True, help="Show what would be done; do nothing.")
+@click.option("--yes-i-mean", metavar="NAME", help="Name of the live database, to confirm without a prompt.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done without doing it.")
 @database_option
 @json_option
 def rollback(yes_i_mean: str | None, dry_run: bool, database: str | None, as_json: bool) -> None:
-    """Put the database that the last promotion replaced back in its place.
+    """Swap the database that the last promotion replaced back into production.
 
-    The promoted one is kept as NAME_undone_TIMESTAMP, with everything that was written to it since; it can be promoted
-    again.
+    The promoted database is kept as NAME_undone_TIMESTAMP, with everything that was written to it since. It can be
+    promoted again.
 
     \b
     Example:
@@ -58,9 +56,9 @@ def _show(swap: Swap, *, as_json: bool) -> None:
         return
     if swap.done:
         click.echo(
-            f"{swap.production} was rolled back before, nothing was done; the promoted one is {swap.kept}"
+            f"{swap.production} was already rolled back; nothing was changed; the promoted database is {swap.kept}"
         )
     else:
         click.echo(
-            f"{swap.incoming} is in production again as {swap.production}; the promoted one is {swap.kept}"
+            f"{swap.incoming} is in production again as {swap.production}; the promoted database is {swap.kept}"
         )

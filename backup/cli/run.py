@@ -28,14 +28,14 @@ Failure = tuple[str, OpsError]
 
 
 @click.command()
-@click.option("--verify", "and_verify", is_flag=True, help="Verify each backup as soon as it is made.")
+@click.option("--verify", "and_verify", is_flag=True, help="Verify each backup as soon as it is complete.")
 @database_option
 @json_option
 def run(and_verify: bool, database: str | None, as_json: bool) -> None:
-    """Make a backup now, of one database or of all.
+    """Take a backup now, of one database or of all.
 
-    With --verify this is a whole job for cron: the dead-man pings are sent, and the exit code is 1 unless all is
-    proven.
+    With --verify this is a complete cron job: the dead man's switch is called, and the exit code is 1 unless every
+    backup is verified.
 
     \b
     Examples:
@@ -58,7 +58,7 @@ def run(and_verify: bool, database: str | None, as_json: bool) -> None:
 
 
 def facts_of(manifest: Manifest) -> dict[str, Any]:
-    """One backup in numbers."""
+    """The facts of a backup, for --json."""
     return {
         "id": manifest.id,
         "database": manifest.database,
@@ -79,7 +79,8 @@ def facts_of(manifest: Manifest) -> dict[str, Any]:
 def _run_all(
     wiring: Wiring, targets: Iterable[Target], pings: "Pings | None", *, quiet: bool
 ) -> tuple[list[Manifest], list[Failure]]:
-    """Back up one after the other, and prove each if pings tell of it; one that fails holds off no other."""
+    """Back up one database after the other, and verify each if the dead man's switch is used. A failure does not stop the
+    others."""
     made, failures = list[Manifest](), list[Failure]()
     for target in targets:
         try:
@@ -99,13 +100,13 @@ def _run_all(
 
 
 def _pings(wiring: Wiring) -> "Pings":
-    from backup.heartbeat import Pings  # its HTTP client is only wanted here
+    from backup.heartbeat import Pings  # the HTTP client is only needed here
 
     return Pings(wiring.settings)
 
 
 def _prove(wiring: Wiring, manifest: Manifest) -> None:
-    from backup.verify import verify  # not wanted for a mere backup
+    from backup.verify import verify  # not needed for a backup alone
 
     report = verify(wiring, find(wiring, manifest.database, manifest.id))
     if not report.ok:
@@ -116,19 +117,19 @@ def _prove(wiring: Wiring, manifest: Manifest) -> None:
 
 
 def _empty_spool(wiring: Wiring) -> None:
-    """A one-shot run is the only one that brings the spool home where there is no service."""
+    """Move spooled backups to the store. Without the service, nothing but a one-shot run does so."""
     try:
         forward(wiring)
     except OpsError as error:
-        log.warning("the spool stays as it is: %s", error.message)
+        log.warning("the spool was not moved to the store: %s", error.message)
 
 
 def _place(wiring: Wiring, manifest: Manifest) -> str:
-    """Which store a backup lies in: one in the spool waits there for the other."""
+    """The store of a new backup; one in the spool waits there for the main store."""
     key = layout.manifest(manifest.database, manifest.id)
     if wiring.spool is None or wiring.spool.head(key) is None:
         return wiring.store.name
-    click.echo(f"{manifest.id} is in the spool only: the store does not answer", err=True)
+    click.echo(f"{manifest.id} is only in the spool: the store does not answer", err=True)
     return wiring.spool.name
 
 
@@ -138,8 +139,8 @@ def _raise(failures: list[Failure], tried: int) -> None:
     if tried == 1:
         raise failures[0][1]
     kind = UsageError if all(error.exit_code == UsageError.exit_code for _, error in failures) else OpsError
-    told = "; ".join(f"{name}: {error.message}" for name, error in failures)
-    raise kind(f"{len(failures)} of {tried} backups failed: {told}", hint=failures[0][1].hint)
+    messages = "; ".join(f"{name}: {error.message}" for name, error in failures)
+    raise kind(f"{len(failures)} of {tried} backups failed: {messages}", hint=failures[0][1].hint)
 
 
 def _sentence(manifest: Manifest) -> str:

@@ -8,7 +8,7 @@ from backup.service.daemon import serve as run_service
 
 @click.command()
 def serve() -> None:
-    """Run the schedules, and show metrics and a status page, until stopped.
+    """Run the schedules and serve the metrics and the status page until stopped.
 
     \b
     Example:

@@ -14,7 +14,7 @@ from sidecar import cli
 @database_option
 @json_option
 def show(backup_id: str, database: str | None, as_json: bool) -> None:
-    """Show everything about one backup: manifest and verifications.
+    """Show the details of a backup: manifest and verifications.
 
     \b
     Example:
@@ -36,7 +36,7 @@ def _show(entry: Entry) -> None:
     )
     click.echo(f"taken      {moment(manifest.taken)} from {manifest.kind} {manifest.server.version}")
     stages = ", ".join(f"{name} {duration(seconds)}" for name, seconds in manifest.stages.items())
-    click.echo(f"made       in {duration(manifest.seconds)} ({stages}) by {manifest.tool}, {manifest.client}")
+    click.echo(f"dumped     in {duration(manifest.seconds)} ({stages}) by {manifest.tool}, {manifest.client}")
     click.echo(f"encrypted  {', '.join(manifest.recipients) if manifest.encrypted else 'NOT encrypted'}")
     for stored in manifest.objects:
         click.echo(
@@ -45,7 +45,7 @@ def _show(entry: Entry) -> None:
     for anomaly in manifest.anomalies:
         click.echo(f"anomaly    {anomaly}")
     for report in entry.reports:
-        verdict = f"held, restored in {duration(report.restore_seconds)}" if report.ok else "FAILED"
+        verdict = f"passed, restored in {duration(report.restore_seconds)}" if report.ok else "FAILED"
         click.echo(f"verified   {moment(report.finished)}: {verdict}")
         for difference in report.differences:
             click.echo(f"           ✖ {difference}")

@@ -22,7 +22,7 @@ from sidecar import OpsError, UsageError, cli
 
 @click.command()
 @click.argument("backup_id", metavar="[ID|latest]", required=False)
-@click.option("--all-unverified", is_flag=True, help="All that never were verified, oldest first.")
+@click.option("--all-unverified", is_flag=True, help="Verify every unverified backup, oldest first.")
 @database_option
 @json_option
 @click.pass_context
@@ -31,7 +31,7 @@ def verify(
 ) -> None:
     """Restore a backup into a throwaway server and compare it with what was dumped.
 
-    Exit code 1 when anything differs, or could not be verified.
+    Exit code 1 if anything differs or cannot be verified.
 
     \b
     Examples:
@@ -39,7 +39,7 @@ def verify(
       python -m backup verify --all-unverified
     """
     if all_unverified and backup_id:
-        raise UsageError("an id and --all-unverified do not go together", hint="give one of the two")
+        raise UsageError("an ID and --all-unverified cannot be combined", hint="give one of the two")
     wiring = load()
     if not all_unverified:
         report = _verified(wiring, find(wiring, database, backup_id or "latest"), quiet=as_json)
@@ -51,7 +51,7 @@ def verify(
     if as_json:
         cli.print_json([facts for facts, _ in tried])
     elif not tried:
-        click.echo("every backup was verified before")
+        click.echo("every backup is already verified")
     ctx.exit(0 if all(ok for _, ok in tried) else 1)
 
 
@@ -65,7 +65,7 @@ def _unverified(wiring: Wiring, database: str | None) -> list[Entry]:
 
 
 def _tried(wiring: Wiring, entry: Entry, *, quiet: bool) -> tuple[dict[str, Any], bool]:
-    """One of many: that it cannot be verified must not keep the others from it."""
+    """Verify one of many. A failure does not stop the others."""
     try:
         report = _verified(wiring, entry, quiet=quiet)
     except StoppedError:
@@ -90,7 +90,7 @@ def _verified(wiring: Wiring, entry: Entry, *, quiet: bool) -> Report:
 
 
 def facts_of(report: Report) -> dict[str, Any]:
-    """One report in numbers and names."""
+    """The facts of a report, for --json."""
     return {
         "ok": report.ok,
         "id": report.backup,

@@ -31,7 +31,7 @@ class Limits:
 
 
 def judged(manifest: Manifest, before: Sequence[Manifest], limits: Limits) -> Manifest:
-    """The manifest with what is unlike the backups before."""
+    """The manifest with its anomalies: differences from the backups before."""
     found = anomalies(manifest, before, limits)
     for anomaly in found:
         log.warning("anomaly %s", fields(id=manifest.id, database=manifest.database, what=anomaly))

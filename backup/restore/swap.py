@@ -50,7 +50,7 @@ def plan_promotion(server: Databases, database: str, restored: str | None, now: 
 
     Args:
         database: whose place it is, by the name that the backups have.
-        restored: the database to promote; by default its newest that is restored and proven.
+        restored: the database to promote; by default its newest that is restored and verified.
 
     Raises:
         UsageError: there is none, it is not proven, or it holds another one's data.
@@ -92,7 +92,7 @@ def plan_rollback(server: Databases, now: datetime) -> Swap:
 def promote(
     production: Address, database: str, restored: str | None, now: datetime, reporter: Reporter | None = None
 ) -> Swap:
-    """Put a restored database in production's place; the old one is kept. See :func:`plan_promotion`.
+    """Swap a restored database into production; the old one is kept. See :func:`plan_promotion`.
 
     Raises:
         OpsError: it was not done, and everything is as it was.
@@ -141,7 +141,7 @@ def _newest(marks: dict[str, Mark], database: str) -> str | None:
 
 def _promotable(server: Databases, database: str, mark: Mark | None, name: str) -> Mark:
     if not server.exists(name):
-        raise UsageError(f"there is no database {name}", hint="make one: python -m backup restore")
+        raise UsageError(f"{name} is not a configured database", hint="make one: python -m backup restore")
     if mark is None or mark.state not in ("restored", "undone", "before"):
         raise UsageError(
             f"{name} was not made by a restore" if mark is None else f"{name} is {mark.state}",

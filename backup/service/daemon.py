@@ -1,4 +1,4 @@
-"""The service: runs what is due until it is told to stop."""
+"""The service: runs what is due until it is stopped."""
 
 import logging
 import signal
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def serve(wiring: Wiring) -> None:
-    """Run the service until SIGTERM or SIGINT; a run that is on is ended cleanly."""
+    """Run the service until SIGTERM or SIGINT. A run in progress is ended cleanly."""
     state = new_state(wiring)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: wiring.stop.request())
@@ -38,7 +38,7 @@ def serve(wiring: Wiring) -> None:
 
 
 def routes(state: State) -> Mapping[str, Route]:
-    """Path → handler."""
+    """The handler of each path."""
     registry = metrics.registry(state)
 
     def show_metrics(_: Request) -> Response:

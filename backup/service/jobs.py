@@ -1,4 +1,4 @@
-"""What the service does when something is due: backups, verifications, pruning, copies."""
+"""The jobs of the service: backups, verifications, pruning, off-site copies."""
 
 import logging
 import random
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Jobs:
-    """The service's work. A database that fails holds off no other."""
+    """The service's jobs. A database that fails does not stop the others."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -32,35 +32,35 @@ class Jobs:
         self._pings = Pings(state.wiring.settings)
 
     def back_up(self) -> None:
-        """Back up all databases, verify each, and tell the dead-man switch."""
+        """Back up all databases, verify each, and report to the dead man's switch."""
         self._back_up(self._wiring.targets)
 
     def catch_up(self) -> None:
-        """Back up the databases whose run was missed while the service was down, or came to nothing: once at a start."""
+        """Back up the databases whose run was missed while the service was down, or failed: once per start."""
         missed = [target for target in self._wiring.targets if self._missed(target)]
         if missed:
-            log.info("making up for missed runs of %s", ", ".join(target.name for target in missed))
+            log.info("catching up on missed runs of %s", ", ".join(target.name for target in missed))
             self._back_up(missed)
 
     def verify_some(self) -> None:
-        """Verify all that never was, and some older ones again: bits rot in silence."""
+        """Verify the unverified backups and a sample of the older ones, since bits rot silently."""
         self._for_each(self._verify_some)
 
     def prune(self) -> None:
-        """Delete what no rule wants any more."""
+        """Delete the backups that no retention rule keeps."""
         self._for_each(lambda target: prune(self._wiring, target))
 
     def copy_offsite(self) -> None:
-        """Copy what the off-site store does not have."""
+        """Copy the backups that the off-site store lacks."""
         if self._wiring.offsite is not None:
             self._for_each(lambda target: copy_missing(self._wiring, target))
 
     def forward_spool(self) -> None:
-        """Bring the spool into the store, if there is something in it and the store is back."""
+        """Move spooled backups to the store, once the store is available again."""
         spool = self._wiring.spool
         if spool is not None and any(True for _ in spool.walk()) and not self._state.problems.get("main"):
             brought = forward(self._wiring)
-            log.info("the spool was brought into the store backups=%d", brought)
+            log.info("spooled backups were moved to the store backups=%d", brought)
             self._state.refresh()
 
     def _back_up(self, targets: Iterable[Target]) -> None:
@@ -70,7 +70,7 @@ class Jobs:
             self._pings.proven()
 
     def _back_up_one(self, target: Target) -> bool:
-        """Whether the backup was made and is proven."""
+        """Whether the backup was taken and verified."""
         try:
             last = self._state.history(target.name).latest
             packed = last.manifest.stored_bytes if last else None
@@ -84,7 +84,7 @@ class Jobs:
         except StoppedError:
             raise
         except OpsError as error:
-            log.error("%s: %s; try: %s", target.name, error.message, error.hint)  # noqa: TRY400 - said in words
+            log.error("%s: %s; try: %s", target.name, error.message, error.hint)  # noqa: TRY400 - the message says it
             self._pings.failed(f"{target.name}: {error.message}")
             return False
         except Exception as error:
@@ -108,7 +108,7 @@ class Jobs:
             except StoppedError:
                 raise
             except OpsError as error:
-                log.error("%s: %s; try: %s", entry.id, error.message, error.hint)  # noqa: TRY400 - said in words
+                log.error("%s: %s; try: %s", entry.id, error.message, error.hint)  # noqa: TRY400 - the message says it
 
     def _missed(self, target: Target) -> bool:
         since = last_made(self._state.history(target.name))
@@ -124,7 +124,7 @@ class Jobs:
             except StoppedError:
                 raise
             except OpsError as error:
-                log.error("%s: %s; try: %s", target.name, error.message, error.hint)  # noqa: TRY400 - said in words
+                log.error("%s: %s; try: %s", target.name, error.message, error.hint)  # noqa: TRY400 - the message says it
             except Exception:
                 log.exception("%s failed", target.name)
             finally:
@@ -132,7 +132,7 @@ class Jobs:
 
 
 def last_made(history: History) -> datetime | None:
-    """When the last run that held began; while none has, the first one. A run that failed or died made nothing."""
+    """Start time of the last run that succeeded; if none has, of the first one. A run that failed or died does not count."""
     runs = [attempt for attempt in history.attempts if attempt.kind == "backup"]
     held = [attempt for attempt in runs if attempt.outcome == "success"]
     return held[-1].started if held else runs[0].started if runs else None

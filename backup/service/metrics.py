@@ -1,4 +1,4 @@
-"""Metrics, all computed from the catalogue when they are asked for: a restart loses nothing."""
+"""Metrics, computed from the catalogue at each scrape, so that a restart loses nothing."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,7 +35,7 @@ OPERATIONS = (
 
 
 class CatalogueCollector(Collector):
-    """Everything about backups, from the state's last catalogue."""
+    """Collects the backup metrics from the state's last catalogue."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -49,12 +49,12 @@ class CatalogueCollector(Collector):
         yield from families.all()
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: reading the catalogue to register would be too early."""
+        """Describe nothing: it is too early to read the catalogue at registration."""
         return ()
 
 
 class _Families:
-    """Metric families that come into being when first used."""
+    """Metric families, created when first used."""
 
     def __init__(self) -> None:
         self._families: dict[str, Metric] = {}
@@ -92,7 +92,7 @@ def _database(families: _Families, state: State, history: History, now: datetime
     _drills(families, history)
     families.gauge(
         "backup_rto_target_seconds",
-        "Seconds a restore may take",
+        "Target for the duration of a restore, in seconds (RTO)",
         state.wiring.settings.rto_target,
         database=name,
     )
@@ -105,27 +105,29 @@ def _database(families: _Families, state: State, history: History, now: datetime
 def _attempts(families: _Families, state: State, name: str, history: History) -> None:
     last = history.newest("backup", finished=True)
     running = state.running(history)
-    # A run that was killed had no time to say so.
+    # A run that was killed could not record its end.
     ended = state.died(history) or last
     attempted = ended.started.timestamp() if ended else 0.0
     success = ended is None or ended.outcome == "success"
     families.gauge(
         "backup_last_attempt_timestamp_seconds",
-        "When the last run that is over began; 0 never",
+        "Start time of the last finished run (0 = never)",
         attempted,
         database=name,
     )
     families.gauge(
-        "backup_last_attempt_success", "1 if the last run that is over held", float(success), database=name
+        "backup_last_attempt_success", "1 if the last finished run succeeded", float(success), database=name
     )
-    families.gauge("backup_in_progress", "1 while a run is on", float(running is not None), database=name)
     families.gauge(
-        "backup_running_since_timestamp_seconds", "When the run that is on began; 0 none",
+        "backup_in_progress", "1 while a run is in progress", float(running is not None), database=name
+    )
+    families.gauge(
+        "backup_running_since_timestamp_seconds", "Start time of the run in progress (0 = none)",
         running.started.timestamp() if running else 0.0, database=name,
     )  # fmt: skip
-    _totals(families, "backup_runs", "Runs by outcome", name, last)
+    _totals(families, "backup_runs", "Number of runs by outcome", name, last)
     _totals(
-        families, "backup_verifications", "Verifications carried out or broken off", name,
+        families, "backup_verifications", "Number of verifications by outcome", name,
         history.newest("verification", finished=True),
     )  # fmt: skip
 
@@ -141,19 +143,19 @@ def _latest(families: _Families, name: str, entry: Entry | None, now: datetime) 
     seconds = manifest.seconds if manifest else 0.0
     taken = manifest.taken.timestamp() if manifest else 0.0
     values = [
-        ("backup_last_success_timestamp_seconds", "When the newest backup was finished; 0 none",
+        ("backup_last_success_timestamp_seconds", "Time at which the newest backup was complete (0 = none)",
          manifest.finished.timestamp() if manifest else 0.0),
-        # An age that grows from the epoch is what «there is none» must look like to an alert.
+        # Without a backup, the age counts from the epoch, so that an alert fires.
         ("backup_age_seconds", "Age of the data in the newest backup", now.timestamp() - taken),
-        ("backup_size_bytes", "Stored bytes of the newest backup", manifest.stored_bytes if manifest else 0),
-        ("backup_raw_bytes", "Plain bytes of the newest backup", manifest.raw_bytes if manifest else 0),
-        ("backup_rows", "Rows in the newest backup", manifest.rows if manifest else 0),
-        ("backup_throughput_bytes_per_second", "Plain bytes a second of the newest backup",
+        ("backup_size_bytes", "Size of the newest backup in the store", manifest.stored_bytes if manifest else 0),
+        ("backup_raw_bytes", "Uncompressed size of the newest backup", manifest.raw_bytes if manifest else 0),
+        ("backup_rows", "Number of rows in the newest backup", manifest.rows if manifest else 0),
+        ("backup_throughput_bytes_per_second", "Uncompressed bytes per second of the newest backup",
          manifest.raw_bytes / seconds if manifest and seconds else 0.0),
-        ("backup_compression_ratio", "Plain bytes per stored byte of the newest backup",
+        ("backup_compression_ratio", "Compression ratio of the newest backup: uncompressed bytes per stored byte",
          manifest.raw_bytes / manifest.stored_bytes if manifest and manifest.stored_bytes else 0.0),
-        ("backup_anomalous", "1 if the newest backup looks unlike those before", float(bool(manifest and manifest.anomalies))),
-        ("backup_latest_verified", "1 if the newest backup is proven", float(bool(entry and entry.verified))),
+        ("backup_anomalous", "1 if the newest backup differs from its predecessors in size or rows", float(bool(manifest and manifest.anomalies))),
+        ("backup_latest_verified", "1 if the newest backup is verified", float(bool(entry and entry.verified))),
     ]  # fmt: skip
     for metric, text, value in values:
         families.gauge(metric, text, value, database=name)
@@ -161,13 +163,17 @@ def _latest(families: _Families, name: str, entry: Entry | None, now: datetime) 
     for stage in STAGES:
         families.gauge(
             "backup_duration_seconds",
-            "Seconds of the newest backup",
+            "Duration of the newest backup by stage",
             stages.get(stage, 0.0),
             database=name,
             stage=stage,
         )
     families.gauge(
-        "backup_duration_seconds", "Seconds of the newest backup", seconds, database=name, stage="total"
+        "backup_duration_seconds",
+        "Duration of the newest backup by stage",
+        seconds,
+        database=name,
+        stage="total",
     )
 
 
@@ -178,17 +184,17 @@ def _verifications(families: _Families, name: str, history: History) -> None:
     stages = report.stages if report else {}
     for stage in VERIFY_STAGES:
         families.gauge(
-            "backup_verification_duration_seconds", "Seconds of the last verification", stages.get(stage, 0.0),
+            "backup_verification_duration_seconds", "Duration of the last verification by stage", stages.get(stage, 0.0),
             database=name, stage=stage,
         )  # fmt: skip
     values = [
-        ("backup_last_verification_success", "1 if the last verification held (and while there is none)",
+        ("backup_last_verification_success", "1 if the last verification passed (also before the first one)",
          float(report is None or report.ok)),
-        ("backup_verification_differences", "Differences that the last verification found",
+        ("backup_verification_differences", "Number of differences that the last verification found",
          len(report.differences) if report else 0),
-        ("backup_last_verified_timestamp_seconds", "When a verification last held; 0 never",
+        ("backup_last_verified_timestamp_seconds", "Time of the last verification that passed (0 = never)",
          held[-1].finished.timestamp() if held else 0.0),
-        ("backup_last_verified_backup_timestamp_seconds", "When the newest proven backup was taken; 0 none",
+        ("backup_last_verified_backup_timestamp_seconds", "Time at which the newest verified backup was taken (0 = none)",
          proven.manifest.taken.timestamp() if proven else 0.0),
     ]  # fmt: skip
     for metric, text, value in values:
@@ -199,10 +205,10 @@ def _rto(families: _Families, name: str, history: History) -> None:
     held = [report for report in history.reports if report.ok]
     measured = held[-1].restore_seconds if held else 0.0
     families.gauge(
-        "backup_rto_seconds", "Seconds the last verified restore took; 0 unknown", measured, database=name
+        "backup_rto_seconds", "Duration of the last verified restore (0 = not known)", measured, database=name
     )
     families.gauge(
-        "backup_rto_projected_seconds", "The same, for the newest backup's size", projected_rto(history, held),
+        "backup_rto_projected_seconds", "Duration of the last verified restore, scaled to the size of the newest backup (0 = not known)", projected_rto(history, held),
         database=name,
     )  # fmt: skip
 
@@ -213,19 +219,19 @@ def _held(families: _Families, state: State, name: str, history: History) -> Non
     counts = {"total": len(history.backups), "verified": sum(entry.verified for entry in history.backups)}
     counts |= {tier: tiers.get(tier, 0) for tier in TIERS}
     families.gauge(
-        "backup_oldest_timestamp_seconds", "When the oldest backup that is held was taken; 0 none",
+        "backup_oldest_timestamp_seconds", "Time at which the oldest backup was taken (0 = none)",
         history.backups[0].manifest.taken.timestamp() if history.backups else 0.0, database=name,
     )  # fmt: skip
     for tier, count in counts.items():
-        families.gauge("backup_count", "Backups that are held", count, database=name, tier=tier)
+        families.gauge("backup_count", "Number of backups in the store", count, database=name, tier=tier)
     pruned = history.newest("prune", finished=True)
     for decision in ("keep", "delete", "refused"):
         families.gauge(
-            "backup_prune_decisions", "Backups by decision of the last prune",
+            "backup_prune_decisions", "Number of backups by decision of the last prune",
             pruned.decisions.get(decision, 0) if pruned else 0, database=name, decision=decision,
         )  # fmt: skip
     families.gauge(
-        "backup_prune_blocked", "1 while nothing may be deleted", float(bool(decided.blocked)), database=name
+        "backup_prune_blocked", "1 while pruning is blocked", float(bool(decided.blocked)), database=name
     )
 
 
@@ -233,7 +239,7 @@ def _elsewhere(families: _Families, state: State, history: History, now: datetim
     enabled = state.wiring.offsite is not None
     lag = state.offsite.lag(history, now) if enabled else 0.0
     families.gauge(
-        "backup_offsite_lag_seconds", "Age of the oldest backup that is not off-site yet", lag,
+        "backup_offsite_lag_seconds", "Age of the oldest backup without an off-site copy", lag,
         database=history.database,
     )  # fmt: skip
 
@@ -245,13 +251,13 @@ def _drills(families: _Families, history: History) -> None:
     ]
     measures = held[-1].measures if held else {}
     values = [
-        ("backup_last_drill_timestamp_seconds", "When a whole restore was last practised and held; 0 never",
+        ("backup_last_drill_timestamp_seconds", "Time of the last drill that passed (0 = never)",
          held[-1].started.timestamp() if held else 0.0),
-        ("backup_last_drill_success", "1 if the last drill held (and while there is none)",
+        ("backup_last_drill_success", "1 if the last drill passed (also before the first one)",
          float(last is None or last.outcome == "success")),
-        ("backup_drill_rto_seconds", "Seconds the last drill that held took until the promotion; 0 never",
+        ("backup_drill_rto_seconds", "Recovery time of the last drill that passed, up to the promotion (0 = never)",
          measures.get("rto", 0.0)),
-        ("backup_drill_rpo_seconds", "Age of the data that it restored, when it began; 0 never",
+        ("backup_drill_rpo_seconds", "Age of the data that the last drill restored, at its start (0 = never)",
          measures.get("rpo", 0.0)),
     ]  # fmt: skip
     for metric, text, value in values:
@@ -262,22 +268,24 @@ def _service(families: _Families, state: State) -> None:
     for store in state.wiring.stores:
         answered = state.problems.get(store.name) is None
         families.gauge(
-            "backup_store_up", "1 if the store answered when last asked", float(answered), store=store.name
+            "backup_store_up", "1 if the store answered the last request", float(answered), store=store.name
         )
     families.gauge(
         "backup_catalogue_refresh_timestamp_seconds",
-        "When the store was last read",
+        "Time at which the catalogue was last read from the store",
         state.catalogue.read.timestamp(),
     )
     families.gauge(
-        "backup_offsite_enabled", "1 if there is an off-site store", float(state.wiring.offsite is not None)
+        "backup_offsite_enabled",
+        "1 if an off-site store is configured",
+        float(state.wiring.offsite is not None),
     )
     _spool(families, state)
     _jobs(families, state)
     for (store_name, operation), count in _store_errors(state).items():
         families.counter(
             "backup_store_errors",
-            "Store operations that failed",
+            "Number of store operations that failed",
             count,
             store=store_name,
             operation=operation,
@@ -290,8 +298,8 @@ def _spool(families: _Families, state: State) -> None:
         if entry.store == "spool"
     ]  # fmt: skip
     stored = sum(entry.manifest.stored_bytes for entry in waiting)
-    families.gauge("backup_spool_backups", "Backups that wait for the store to return", len(waiting))
-    families.gauge("backup_spool_bytes", "Bytes that wait for the store to return", stored)
+    families.gauge("backup_spool_backups", "Number of backups in the spool", len(waiting))
+    families.gauge("backup_spool_bytes", "Size of the backups in the spool", stored)
 
 
 def _jobs(families: _Families, state: State) -> None:
@@ -299,16 +307,19 @@ def _jobs(families: _Families, state: State) -> None:
         next_run = job.next_run.timestamp() if job.next_run else 0.0
         last_run = job.last_run.timestamp() if job.last_run else 0.0
         families.gauge(
-            "backup_schedule_next_run_timestamp_seconds", "When a schedule is due", next_run, job=job.name
+            "backup_schedule_next_run_timestamp_seconds",
+            "Time of the next run of a schedule",
+            next_run,
+            job=job.name,
         )
         families.gauge(
-            "backup_schedule_last_run_timestamp_seconds", "When it last ran in this process; 0 never", last_run,
+            "backup_schedule_last_run_timestamp_seconds", "Time of the last run of a schedule in this process (0 = never)", last_run,
             job=job.name,
         )  # fmt: skip
 
 
 def _store_errors(state: State) -> dict[tuple[str, str], int]:
-    """Sums of what the newest attempt of each database says; retries of this very moment come with its attempt."""
+    """Sums over the newest attempt of each database. The retries of an attempt in progress are added when it ends."""
     sums = {(store.name, operation): 0 for store in state.wiring.stores for operation in OPERATIONS}
     for target in state.wiring.targets:
         attempts = [attempt for attempt in state.history(target.name).attempts if attempt.finished]

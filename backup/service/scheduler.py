@@ -1,4 +1,4 @@
-"""When what is done. One thing at a time: a queue of one thread, whatever is due together waits."""
+"""The schedules of the service. Jobs run one at a time, in a queue of one thread."""
 
 import logging
 from collections.abc import Callable
@@ -21,33 +21,33 @@ log = logging.getLogger(__name__)
 
 
 class Trigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
-    """A cron expression for APScheduler, whose own counts weekdays from Monday and knows no «either»."""
+    """A cron expression for APScheduler, whose own counts weekdays from Monday and requires both days to match."""
 
     def __init__(self, expression: cron.Cron, zone: ZoneInfo) -> None:
         self._cron = expression
         self._zone = zone
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        """What APScheduler asks; after downtime it gets one time, not all that were missed."""
+        """The next time for APScheduler. After downtime it gets one time, not all that were missed."""
         found = self._cron.next_after(max(filter(None, (previous_fire_time, now))), self._zone)
         return found.astimezone(self._zone) if found else None
 
 
 class Queue(BasePoolExecutor):  # type: ignore[misc]  # APScheduler has no types
-    """Work for a pool that is ours to wait for."""
+    """An executor for a pool that we wait for ourselves."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         super().__init__(pool)
 
     def shutdown(self, wait: bool = True) -> None:
-        """Left to :meth:`Schedules.stop`."""
+        """See :meth:`Scheduler.stop`."""
 
 
 class Scheduler:
     """The service's schedules.
 
-    APScheduler's own defaults would skip a run that begins a second late, without a word: here it waits, and runs that
-    were missed together become one. Only what is still on when it is due again is skipped, and that is told.
+    APScheduler's defaults silently skip a run that begins a second late. Here it waits, and runs that were missed
+    together become one. A run is only skipped, with a warning, while its previous one is still in progress.
     """
 
     def __init__(self, state: State) -> None:
@@ -64,18 +64,18 @@ class Scheduler:
         self._scheduler.add_listener(self._tell_skipped, EVENT_JOB_MAX_INSTANCES)
 
     def add(self, name: str, expression: str, work: Callable[[], None]) -> None:
-        """Do something at the times of a cron expression."""
+        """Run a job at the times of a cron expression."""
         self._state.jobs[name] = Job(name)
         trigger = Trigger(cron.parse(expression), self._zone)
         self._scheduler.add_job(self._guarded(name, work), trigger, id=name)
 
     def every(self, seconds: float, work: Callable[[], None], *, queued: bool = False) -> None:
-        """Do something again and again: in the queue, or beside it if it is small."""
+        """Run a job periodically: in the queue, or next to it if the job is short."""
         executor = "default" if queued else "refresh"
         self._scheduler.add_job(self._guarded("", work), IntervalTrigger(seconds=seconds), executor=executor)
 
     def once(self, name: str, work: Callable[[], None]) -> None:
-        """Do something as soon as the queue is free."""
+        """Run a job as soon as the queue is free."""
         self._scheduler.add_job(self._guarded(name, work))
 
     def start(self) -> None:
@@ -83,8 +83,8 @@ class Scheduler:
         self._note_next()
 
     def stop(self) -> None:
-        """Wait for what is on; ask it to end before."""
-        # The scheduler's own waiting holds a lock that the work needs for its last note.
+        """Request that the job in progress ends, and wait for it."""
+        # APScheduler's own wait holds a lock that the job needs for its last event.
         self._scheduler.shutdown(wait=False)
         for pool in self._pools.values():
             pool.shutdown(wait=True, cancel_futures=True)
@@ -97,7 +97,7 @@ class Scheduler:
             except StoppedError as error:
                 log.info("%s: %s", name, error.message)
             except OpsError as error:
-                log.error("%s failed: %s; try: %s", name, error.message, error.hint)  # noqa: TRY400 - said in words
+                log.error("%s failed: %s; try: %s", name, error.message, error.hint)  # noqa: TRY400 - the message says it
             except Exception:
                 log.exception("%s failed", name)
             finally:
@@ -107,7 +107,7 @@ class Scheduler:
 
     def _tell_skipped(self, event: JobSubmissionEvent) -> None:
         if event.job_id in self._state.jobs:
-            log.warning("%s is skipped once: it is still on, or waits, since it was last due", event.job_id)
+            log.warning("%s is skipped once: its previous run is still in progress or waiting", event.job_id)
             self._note_next()
 
     def _note(self, name: str, begin: datetime) -> None:

@@ -1,4 +1,4 @@
-"""What the service knows right now: the last catalogue, and what it does at this moment."""
+"""The state of the service: the last catalogue and the jobs in progress."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ _BORN = datetime.now(UTC)
 
 @dataclass
 class Job:
-    """A schedule, as metrics and the status page show it."""
+    """A schedule, for the metrics and the status page."""
 
     name: str
     next_run: datetime | None = None
@@ -31,10 +31,10 @@ class Job:
 
 @dataclass
 class State:
-    """Shared between the scheduler's threads and the web server's; whole values are replaced, never changed.
+    """Shared between the threads of the scheduler and the web server. Values are replaced as a whole, never changed.
 
     Attributes:
-        problems: what each store said when it was last asked; None if it answered.
+        problems: the last error of each store; None if it answered.
     """
 
     wiring: Wiring
@@ -46,7 +46,7 @@ class State:
     def __post_init__(self) -> None:
         self._catalogues = Catalogues(self.wiring)
         self._lock = threading.Lock()
-        self.problems = {store.name: "it has not been read yet" for store in self.wiring.stores}
+        self.problems = {store.name: "not read yet" for store in self.wiring.stores}
 
     @property
     def names(self) -> list[str]:
@@ -56,7 +56,7 @@ class State:
         return self.catalogue.history(database)
 
     def refresh(self) -> None:
-        """Read the stores again; of one that does not answer the last known catalogue stays."""
+        """Read the stores again. If one does not answer, its last known catalogue remains."""
         with self._lock:
             self.catalogue = self._catalogues.read(self.names)
             if self._catalogues.problem is None:
@@ -71,19 +71,19 @@ class State:
                 log.warning("the %s store cannot be read: %s", name, problem)
 
     def died(self, history: History) -> Attempt | None:
-        """The attempt of the newest run, if that was killed."""
+        """The attempt of the newest run, if it was killed."""
         newest = history.newest("backup")
         return newest if newest and newest.outcome == "running" and not self.running(history) else None
 
     def running(self, history: History) -> Attempt | None:
-        """The attempt of a run that is on at this moment."""
+        """The attempt of a run in progress."""
         newest = history.newest("backup")
         limit = self.wiring.settings.timeout
         now = self.wiring.clock()
         return newest if newest and newest.outcome == "running" and _may_live(newest, now, limit) else None
 
     def _deliver(self) -> None:
-        """Failures that could not be written down while the store was away."""
+        """Failures that could not be recorded while the store was unavailable."""
         for name in self.names:
             self.wiring.journal(name).deliver()
 
@@ -98,15 +98,15 @@ class State:
 
 
 def _may_live(attempt: Attempt, now: datetime, limit: float) -> bool:
-    """A process of this host can be looked up; of another host only its time limit is known."""
+    """A process of this host can be looked up; for one of another host only its time limit is known."""
     if attempt.host == socket.gethostname():
         if attempt.pid == os.getpid():
-            # In a container every process has the same number.
+            # In a container, every process has the same PID.
             return attempt.started >= _BORN
         return Path(f"/proc/{attempt.pid}").exists()
     return (now - attempt.started).total_seconds() < limit
 
 
 def new_state(wiring: Wiring) -> State:
-    """A state that knows nothing yet."""
+    """A state before its first refresh."""
     return State(wiring, Catalogue(wiring.clock()))

@@ -1,4 +1,4 @@
-"""The status page: what a person wants to know before they look anywhere else."""
+"""The status page: what a person wants to know first."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -32,11 +32,11 @@ def render(state: State) -> str:
 
 
 def problems(state: State, history: History, now: datetime) -> list[str]:
-    """Why something is wrong with a database's backups, in words; empty when nothing is."""
+    """The problems of a database's backups, in words."""
     found = [f"backup {broken.id}: {broken.error.message}" for broken in history.broken]
     last = history.newest("backup", finished=True)
     if state.died(history) is not None:
-        found.append("the last run was killed in the middle – try: see its log")
+        found.append("the last run was killed – try: see its log")
     elif last is not None and last.outcome == "failure":
         found.append(f"the last run failed: {last.error} – try: {last.hint}")
     if history.latest is None:
@@ -52,14 +52,16 @@ def problems(state: State, history: History, now: datetime) -> list[str]:
             f"verification of {report.backup} failed: {difference}" for difference in report.differences
         ]
     if history.last_verified is None:
-        found.append("no backup is proven yet")
+        found.append("no backup is verified yet")
     found += [f"pruning is blocked: {reason}" for reason in plan_for(state.wiring, history).blocked]
     if (
         state.wiring.offsite is not None
         and state.offsite.lag(history, now) > state.wiring.settings.rpo_target
     ):
-        found.append(f"off-site lags {duration(state.offsite.lag(history, now))} behind")
-    found += [f"unlike the backups before: {anomaly}" for anomaly in history.latest.manifest.anomalies]
+        found.append(f"the off-site copy is {duration(state.offsite.lag(history, now))} behind")
+    found += [
+        f"differs from the previous backups: {anomaly}" for anomaly in history.latest.manifest.anomalies
+    ]
     return found
 
 
@@ -81,7 +83,7 @@ def _trouble(state: State, store: str) -> str:
 def _database(state: State, history: History, now: datetime) -> str:
     wrong = problems(state, history, now)
     running = state.running(history)
-    since = f"<p>A run is on since {moment(running.started)}.</p>" if running else ""
+    since = f"<p>Running since {moment(running.started)}.</p>" if running else ""
     verdict = "".join(f'<li class="bad">{escape(text)}</li>' for text in wrong)
     verdict = f"<ul>{verdict}</ul>" if wrong else '<p class="good">All is well.</p>'
     entries = list(reversed(history.backups))[:SHOWN]

@@ -130,7 +130,7 @@ class MemoryUpload(Upload):
 
 def not_found(key: str, url: str, operation: str) -> NotFoundError:
     return NotFoundError(
-        f"{key} is not in {url}", hint="list what is there: python -m backup list", operation=operation
+        f"{key} is not in {url}", hint="list the backups: python -m backup list", operation=operation
     )
 
 

@@ -331,7 +331,7 @@ def _from_answer(error: ClientError, operation: str, where: str) -> StoreError:
         hint = "check the bucket's name, the region, the key id and its secret, and what they may do"
         return StoreAccessError(message, hint=hint, operation=operation)
     if code in _MISSING:
-        return NotFoundError(message, hint="list what is there: python -m backup list", operation=operation)
+        return NotFoundError(message, hint="list the backups: python -m backup list", operation=operation)
     hint = "look into the log of the S3 server" if status >= 500 else "run: python -m backup doctor"
     transient = status >= 500 or status == 429 or code in _TRY_AGAIN
     return StoreError(

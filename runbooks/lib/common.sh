@@ -71,7 +71,7 @@ parse() {
 # Somebody must be there to say yes, before anything is touched.
 need_consent() {
   if [ -z "$yes_i_mean" ] && [ -z "$dry_run" ] && [ ! -t 0 ]; then
-    fail "nobody is here to confirm it, and nothing was done" "say it with --yes-i-mean NAME" 2
+    fail "cannot ask for confirmation without a terminal; nothing was changed" "confirm with --yes-i-mean NAME" 2
   fi
 }
 

@@ -26,24 +26,27 @@ CASES = {
     "no store": ({"BACKUP_STORE_URL": ""}, "BACKUP_STORE_URL is not set"),
     "not postgres": ({"DATABASE_URL": "mysql://u:p@h/d"}, "'mysql', not postgresql"),
     "no database": ({"DATABASE_URL": "postgresql://u:p@h"}, "names no database"),
-    "nothing to do": ({"DATABASE_URL": ""}, "nothing to back up"),
+    "nothing to do": ({"DATABASE_URL": ""}, "no database is configured"),
     "not redis": ({"BACKUP_REDIS_URLS": "cache=http://h"}, "'http', not redis"),
     "no name": ({"BACKUP_REDIS_URLS": "redis://h"}, "not name=url"),
     "twice": (
         {"BACKUP_DATABASE_URLS": "a=postgresql://h/x, a=postgresql://h/y"},
-        "two databases have the name a",
+        "two databases are named a",
     ),
     "a name that is no folder": (
         {"BACKUP_DATABASE_URLS": "a=postgresql://h/x,attempts=postgresql://h/y"},
         "attempts",
     ),
-    "cron": ({"BACKUP_SCHEDULE": "every day"}, "BACKUP_SCHEDULE=every day: cron wants five fields"),
-    "cron values": ({"BACKUP_VERIFY_SCHEDULE": "0 25 * * *"}, "outside of hour 0-23"),
-    "cron that never comes": ({"BACKUP_SCHEDULE": "0 0 31 2 *"}, "it would never run"),
+    "cron": (
+        {"BACKUP_SCHEDULE": "every day"},
+        "BACKUP_SCHEDULE=every day: a cron expression has five fields",
+    ),
+    "cron values": ({"BACKUP_VERIFY_SCHEDULE": "0 25 * * *"}, "outside hour 0-23"),
+    "cron that never comes": ({"BACKUP_SCHEDULE": "0 0 31 2 *"}, "the schedule would never run"),
     "server-side encryption": ({"BACKUP_S3_SSE": "nonsense"}, "BACKUP_S3_SSE=nonsense"),
     "a key for nothing": ({"BACKUP_S3_SSE_KMS_KEY_ID": "k"}, "without BACKUP_S3_SSE=aws:kms"),
     "a ping to nowhere": ({"BACKUP_PING_URL": "hush-hush"}, "begins with https://"),
-    "time zone": ({"BACKUP_TIMEZONE": "Mars/Olympus"}, "no such time zone"),
+    "time zone": ({"BACKUP_TIMEZONE": "Mars/Olympus"}, "not a known time zone"),
     "keeps nothing": (
         {f"BACKUP_KEEP_{tier}": "0" for tier in ("LAST", "DAILY", "WEEKLY", "MONTHLY")},
         "retention keeps nothing",
@@ -59,7 +62,7 @@ CASES = {
         {"BACKUP_AGE_IDENTITY": "AGE-SECRET-KEY-1NONSENSE"},
         "key 1 of the age identity cannot be read",
     ),
-    "off-site is main": ({"BACKUP_OFFSITE_STORE_URL": "same"}, "off-site must be another place"),
+    "off-site is main": ({"BACKUP_OFFSITE_STORE_URL": "same"}, "the off-site copy needs another place"),
     "port": ({"BACKUP_PORT": "99999"}, "BACKUP_PORT=99999"),
     "programs": ({"BACKUP_POSTGRES_BIN": "/nowhere"}, "pg_dump is not in /nowhere"),
     "unreachable": (
@@ -148,7 +151,7 @@ def test_several_databases_need_a_choice(
     for variable, value in {**environ, "BACKUP_DATABASE_URLS": urls}.items():
         monkeypatch.setenv(variable, value)
     assert run_cli(backup, ["verify"], prog="python -m backup") == 2
-    assert "choose with --database: one, two" in capsys.readouterr().err
+    assert "choose one with --database: one, two" in capsys.readouterr().err
     assert run_cli(backup, ["run", "--json"], prog="python -m backup") == 0
     assert '"database": "two"' in capsys.readouterr().out
 

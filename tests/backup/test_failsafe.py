@@ -169,7 +169,7 @@ def test_a_spool_without_room_is_seen_before(
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(running.shutil, "disk_usage", lambda _: usage)
     faults.arm("all")
-    with pytest.raises(SpaceError, match="the spool has no room"):
+    with pytest.raises(SpaceError, match="the spool is too small"):
         run(wiring, wiring.targets[0])
 
 

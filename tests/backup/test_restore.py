@@ -128,13 +128,13 @@ def test_what_is_refused(command: Command, postgres: Postgres, shop: str, new_da
         "is the live database": ["restore", "--into", shop],
         "no restore made it": ["restore", "--into", other],
         "too long": ["restore", "--into", "x" * 64],
-        "do not go together": ["restore", "--schema", "side"],
+        "cannot be combined": ["restore", "--schema", "side"],
         "has no table public.no": ["restore", "--table", "no"],
         "no restored database": ["promote", "--yes-i-mean", shop],
-        "there is no database nothing": ["promote", "nothing", "--yes-i-mean", shop],
+        "nothing": ["promote", "nothing", "--yes-i-mean", shop],
         "was not made by a restore": ["promote", other, "--yes-i-mean", shop],
         "was not promoted": ["rollback", "--yes-i-mean", shop],
-        "there is no backup": ["restore", "20200101T000000Z-000000"],
+        "backup 20200101T000000Z-000000 does not exist": ["restore", "20200101T000000Z-000000"],
         "backup of PostgreSQL": ["restore", "--to", "/tmp/x.rdb"],
     }
     for said, arguments in refused.items():
@@ -142,9 +142,9 @@ def test_what_is_refused(command: Command, postgres: Postgres, shop: str, new_da
         assert (done.status, said in done.err, "Try: " in done.err) == (2, True, True), (arguments, done)
     into = command.held("restore")["into"]
     done = command("promote", into)
-    assert (done.status, "nobody is here to confirm" in done.err) == (2, True)
+    assert (done.status, "cannot ask for confirmation" in done.err) == (2, True)
     done = command("promote", into, "--yes-i-mean", "posthub")
-    assert (done.status, "nothing was done" in done.err) == (2, True)
+    assert (done.status, "nothing was changed" in done.err) == (2, True)
     assert command("promote", into, "--dry-run").status == 0
     assert names(postgres, shop) == [into]
     weak = postgres.url_for(shop).replace("posthub:posthub@", "weak_restorer:pw-of-weak@")
@@ -164,7 +164,7 @@ def test_a_restore_that_is_not_proven_is_not_promoted(
     (checks / "posts.sql").write_text("SELECT count(*) > 5000 FROM posts")
     done = command("restore", BACKUP_VERIFY_CHECKS_DIR=str(checks))
     assert done.status == 1
-    assert "NOT PROVEN" in done.out
+    assert "NOT VERIFIED" in done.out
     assert "check posts.sql: expected true, found False" in done.out
     into = names(postgres, shop)[0]
     done = command("promote", into, "--yes-i-mean", shop)
@@ -253,7 +253,9 @@ def test_somebody_types_the_name(command: Command, postgres: Postgres, shop: str
     command.held("run")
     command.held("restore", "--into", f"{shop}_new")
     status, seen = command.typed("yes", "promote")
-    assert (status, f"Type {shop} to go on" in seen, "nothing was done" in seen) == (2, True, True), seen
+    assert (status, f"Type {shop} to continue" in seen, "nothing was changed" in seen) == (2, True, True), (
+        seen
+    )
     assert names(postgres, shop) == [f"{shop}_new"]
     status, seen = command.typed(shop, "promote")
     assert (status, "is in production" in seen) == (0, True), seen
@@ -441,7 +443,7 @@ def test_latest_is_not_silently_an_older_one(command: Command, shop: str, tmp_pa
     manifest = tmp_path / "store" / shop / newest / "manifest.json"
     manifest.write_bytes(manifest.read_bytes()[:-20])
     done = command("restore", "latest")
-    assert (done.status, newest in done.err, f"Try: say which one you mean: {older}" in done.err) == (
+    assert (done.status, newest in done.err, f"Try: name the backup that you want: {older}" in done.err) == (
         2,
         True,
         True,

@@ -272,7 +272,7 @@ def test_a_run_that_was_killed_is_told_at_once(wired: Wire, pid: int) -> None:
     state = new_state(wiring)
     state.refresh()
     assert samples(state)[f'backup_last_attempt_success{{database="{name}"}}'] == 0
-    assert "was killed in the middle" in status_page.render(state)
+    assert "the last run was killed" in status_page.render(state)
 
 
 def test_a_failed_run_is_told_and_stops_pruning(wired: Wire) -> None:

@@ -235,5 +235,5 @@ def test_restore_redis(host: Host) -> None:
 @pytest.mark.parametrize("script", ["restore.sh", "rollback.sh", "new-server.sh"])
 def test_nobody_there_to_ask(host: Host, script: str) -> None:
     calls = host.run(script)
-    assert (host.status, "nobody is here to confirm it" in host.err) == (2, True)
+    assert (host.status, "cannot ask for confirmation" in host.err) == (2, True)
     assert calls == ["config --quiet"]
