@@ -115,7 +115,7 @@ _HINTS = {
     401: "the token is wrong or expired: make a service account token in Grafana",
     403: "the token may not do this: give its service account the role Editor",
     404: "check --url: is it Grafana's root address?",
-    412: "someone else changed the dashboard meanwhile: push again",
+    412: "the dashboard was changed in the meantime: push again",
 }
 
 

@@ -193,7 +193,7 @@ def _contention() -> Row:
             ),
             series_panel(
                 "Locks held",
-                "Locks by mode. Others wait for exclusive modes that are held for long.",
+                "Locks by mode. Others wait for exclusive modes that are not released.",
                 Query(f"sum by (mode) ({select('pg_locks_count', OURS)})", "{{mode}}"),
                 size=THIRD,
             ),

@@ -59,7 +59,7 @@ def _per_bucket(
 
 
 def _rows_in_use(counts: "np.typing.NDArray[np.float64]") -> list[int]:
-    """Return the buckets from the first to the last that ever held something, and one beside them."""
+    """Return the buckets from the first to the last that is not empty, and one on each side."""
     used = np.flatnonzero(counts.sum(axis=1) > 0)
     if not len(used):
         return list(range(len(counts)))

@@ -61,7 +61,7 @@ LIGHT = Theme(
 )
 THEMES = {theme.name: theme for theme in (DARK, LIGHT)}
 
-# Told apart by eye on both backgrounds, neighbours in hue kept away from each other.
+# Distinguishable on both backgrounds; similar hues are not adjacent.
 _SERIES = (
     *("#7eb26d", "#eab839", "#6ed0e0", "#ef843c", "#e24d42", "#1f78c1", "#ba43a9", "#705da0"),
     *("#508642", "#cca300", "#447ebc", "#c15c17", "#d683ce", "#58a8a0", "#b7805a", "#8f8fd8"),
