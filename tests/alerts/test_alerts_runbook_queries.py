@@ -1,6 +1,7 @@
 """The queries on the runbook pages, asked of real servers: a wrong column is found here, not at 03:00."""
 
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,9 +52,11 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.parametrize("statement", statements(), ids=lambda text: f"{statements()[text]}-{text[:30]}")
 def test_statement_runs_on_the_apps_database(url: str, statement: str) -> None:
     with psycopg.connect(url, autocommit=True) as asking, psycopg.connect(url) as other:
-        # What a page leaves to the reader: a session that may be ended, and a slot that may be dropped.
-        asking.execute("SELECT pg_create_physical_replication_slot('spare', temporary => true)")
-        filled_in = statement.replace("PID", str(other.info.backend_pid)).replace("SLOT", "spare")
+        # Placeholders that the reader replaces: a session that may be ended and a slot that may be dropped. The
+        # name is new each time: the slot of the previous connection may not be gone yet.
+        slot = f"spare_{secrets.token_hex(4)}"
+        asking.execute("SELECT pg_create_physical_replication_slot(%s, temporary => true)", [slot])
+        filled_in = statement.replace("PID", str(other.info.backend_pid)).replace("SLOT", slot)
         asking.execute(filled_in)
 
 
