@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 
+from backup.confinement import strength
 from backup.errors import StoreError
 from backup.humanize import size
 from backup.pipeline.encrypt import decrypt, encrypt
@@ -53,6 +54,7 @@ def examine(wiring: Wiring) -> Iterator[Check]:
         yield _carried_out("programs", lambda: _programs(wiring))
     for target in wiring.targets:
         yield from _target_checks(wiring, target)
+    yield _carried_out("confinement", _confinement)
     yield _carried_out("work folder", lambda: _work_folder(wiring))
     if wiring.settings.spool_dir:
         yield _carried_out("spool", lambda: _spool(wiring))
@@ -228,6 +230,15 @@ def _direct(target: PostgresTarget) -> str | Check:
             "set the address and port of the database itself",
         )
     return "no pooler"
+
+
+def _confinement() -> str | Check:
+    """Whether programs that touch restored content can be kept from our keys, files and network."""
+    found = strength()
+    if not found.lacking:
+        return f"Landlock, version {found.version}: files, TCP, signals"
+    fix = "use a kernel with Landlock (5.13 or newer; 6.12 for all of it); see docs/security.md"
+    return Check("confinement", None, f"this kernel does not restrict: {', '.join(found.lacking)}", fix)
 
 
 def _work_folder(wiring: Wiring) -> str | Check:

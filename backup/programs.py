@@ -12,6 +12,10 @@ from sidecar.rootless import rootless
 
 # A database may set its own output format for binary values, but its dump must equal the dump of its copy.
 PINNED = "-c bytea_output=hex"
+# Variables that child processes inherit, beside LC_*.
+PASSED = frozenset(
+    {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+)
 
 
 @dataclass(frozen=True)
@@ -76,11 +80,11 @@ class Programs:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment for child processes: without our settings and secrets, and with untranslated messages.
+    """The environment for child processes: what programs need, nothing else of ours, and messages that can be read.
 
-    The time zone and the output format of binary values are pinned, because a database may set its own.
+    What is not listed may be a secret. The time zone and the form of binary values are pinned, because a database may
+    have its own.
     """
-    ours = ("BACKUP_", "DATABASE_URL", "REDIS_URL", "CELERY_", "AWS_", "SECRET_KEY", "PG")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    kept = {name: value for name, value in os.environ.items() if name in PASSED or name.startswith("LC_")}
     pinned = {"PGTZ": "UTC", "PGOPTIONS": PINNED}
     return {**kept, **pinned, "LC_ALL": "C", "TZ": "UTC", "PGCONNECT_TIMEOUT": "15"}

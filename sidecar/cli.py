@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
 from sidecar.errors import OpsError
+from sidecar.signals import Ended
 
 INTERRUPTED = 130
 # Columns of what is written into a pipe or a log, at least.
@@ -35,6 +36,9 @@ def run(command: click.Command, argv: Sequence[str] | None = None, *, prog: str 
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted", err=True)
         return INTERRUPTED
+    except Ended as ended:
+        click.echo("Interrupted", err=True)
+        return int(ended.code or INTERRUPTED)
     # With standalone_mode off click hands an exit code (--help, ctx.exit) back as the result.
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -22,6 +23,17 @@ def orderly_end() -> Iterator[None]:
         Ended: another one came.
     """
 
+    before = end_orderly()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_orderly() -> dict[signal.Signals, Any]:
+    """The same for the rest of the process, its last moments included; returns the handlers that were there before."""
+
     def end(number: int, _frame: FrameType | None) -> None:
         ignore()
         raise KeyboardInterrupt if number == signal.SIGINT else Ended(128 + number)
@@ -30,12 +42,7 @@ def orderly_end() -> Iterator[None]:
     heeded = [
         number for number in ENDING if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)
     ]
-    before = {number: signal.signal(number, end) for number in heeded}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return {number: signal.signal(number, end) for number in heeded}
 
 
 def ignore() -> None:

@@ -1,12 +1,11 @@
 """The command line: one file per command, imported when it is called."""
 
 import importlib
-import signal
 from typing import NoReturn
 
 import click
 
-from backup import __version__
+from backup import __version__, confinement
 from sidecar import cli
 
 COMMANDS = {
@@ -61,6 +60,5 @@ def backup() -> None:
 
 
 def main() -> NoReturn:
-    # A supervisor's SIGTERM acts like Ctrl-C: unfinished work is undone.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    confinement.hide_memory()
     cli.main(backup, prog="python -m backup")

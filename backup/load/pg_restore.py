@@ -10,6 +10,7 @@ from pathlib import Path
 
 from backup.cancellation import never
 from backup.catalogue.records import Difference
+from backup.confinement import Confinement
 from backup.errors import OURS, VerificationError
 from backup.pipeline.child import Ended, run_child
 from backup.postgres import roles
@@ -102,10 +103,12 @@ def load_archive(
         programs.path("pg_restore"), f"--jobs={jobs}", "--no-tablespaces", "--no-password",
         *(["--verbose"] if tables else []), f"--dbname={address.conninfo}", str(archive),
     ]  # fmt: skip
+    confinement = Confinement(archive.parent).connecting(address.public)
     with child_access(address) as (env, fds):
         ended = run_child(
-            command, env=env, pass_fds=fds, check=check, consumed=_Listener(tables) if tables else None
-        )
+            command, env=env, pass_fds=fds, confinement=confinement, check=check,
+            consumed=_Listener(tables) if tables else None,
+        )  # fmt: skip
     if only_ignorable(ended.errors):
         return []
     return _differences("restore", "pg_restore", ended)

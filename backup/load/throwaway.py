@@ -1,29 +1,37 @@
 """A throwaway PostgreSQL server: made for one verification, reachable through a socket in its own folder only."""
 
+import atexit
 import fcntl
+import logging
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psycopg
 
+from backup.cancellation import never
+from backup.confinement import Confinement
 from backup.errors import VerificationError
+from backup.pipeline.child import run_child, start
 from backup.postgres.dsn import Address
 from backup.programs import Programs, clean_environment
 from sidecar import UsageError
-from sidecar.rootless import rootless
 from sidecar.signals import uninterrupted
 
+log = logging.getLogger(__name__)
+
 PREFIX = "posthub-verify-"
-# Where a server other than PostgreSQL leaves its process' number.
-PID_FILE = "server.pid"
+# Locked for as long as the folder is in use.
+OWNER = "owner"
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 # Nothing in it is worth keeping, and nothing but the restore runs in it.
@@ -47,6 +55,10 @@ _OPTIONS = {
 }
 
 
+# The folders of this process that are not removed yet.
+_ours: set[Path] = set()
+
+
 @dataclass(frozen=True)
 class Cluster:
     """A running server. ``address`` is its maintenance database."""
@@ -57,24 +69,27 @@ class Cluster:
 
 
 @contextmanager
-def cluster(programs: Programs, *, superuser: str, parent: Path | None = None) -> Iterator[Cluster]:
+def cluster(
+    programs: Programs, *, superuser: str, parent: Path | None = None, check: Callable[[], None] = never
+) -> Iterator[Cluster]:
     """Make, start and in every case remove a server.
 
     Args:
         superuser: the name of the original's first superuser: grants name it as their giver.
         parent: where its folder is made; the system's temporary folder by default.
+        check: called while the server is made; raises to stop.
 
     Raises:
         VerificationError: it could not be made or started.
     """
     with private_folder(parent) as folder:
-        _initialise(programs, folder, superuser)
+        _initialise(programs, folder, superuser, check)
         process = None
         try:
             with uninterrupted():
                 process = _start(programs, folder)
             address = Address({"host": str(folder), "user": superuser, "dbname": "postgres"})
-            _wait(process, folder, address)
+            _wait(process, folder, address, check)
             yield Cluster(folder, address, programs.version("postgres"))
         finally:
             if process is not None:
@@ -85,10 +100,12 @@ def sweep_folders(parent: Path | None = None) -> int:
     """Remove the servers of verifications whose process died; returns how many there were."""
     removed = 0
     for folder in Path(parent or tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with suppress(OSError), (folder / "owner").open("r+b") as owner:
+        # A link could lead anywhere, and its owner's lock would say nothing about us.
+        if folder.is_symlink():
+            continue
+        with suppress(OSError), (folder / OWNER).open("r+b") as owner:
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _kill_left_over(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
             removed += 1
     return removed
 
@@ -97,36 +114,91 @@ def sweep_folders(parent: Path | None = None) -> int:
 def private_folder(parent: Path | None) -> Iterator[Path]:
     """A private folder with a lock that tells sweepers that its owner lives.
 
+    Nothing of it is left, at whatever moment a signal comes: its name is known before it is made, its removal is not
+    interrupted, and what a signal kept from being removed goes when the process ends.
+
     Raises:
         UsageError: it cannot be made.
     """
+    folder = Path(parent or tempfile.gettempdir()) / f"{PREFIX}{secrets.token_hex(4)}"
+    begun = folder.with_name(f".{folder.name}")
+    _ours.update((begun, folder))
     try:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    except OSError as error:
-        raise UsageError(
-            f"no folder can be made in {parent or tempfile.gettempdir()}: {error.strerror}",
-            hint="BACKUP_WORK_DIR must be a folder that we may write in",
-        ) from None
-    try:
-        with (folder / "owner").open("wb") as owner:
+        with _made(begun) as owner:
             fcntl.flock(owner, fcntl.LOCK_EX)
+            begun.rename(folder)  # only now do sweepers see it
             yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with uninterrupted():
+            for each in (begun, folder):
+                _remove(each)
+                _ours.discard(each)
 
 
-def _initialise(programs: Programs, folder: Path, superuser: str) -> None:
+def _made(folder: Path) -> IO[bytes]:
+    try:
+        folder.mkdir(mode=0o700)
+        return (folder / OWNER).open("wb")
+    except OSError as error:
+        raise UsageError(
+            f"no folder can be made in {folder.parent}: {error.strerror}",
+            hint="BACKUP_WORK_DIR must be a folder that we may write in",
+        ) from None
+
+
+@atexit.register
+def _remove_ours() -> None:
+    """What an exception in the wrong place left; here nothing interrupts."""
+    for folder in list(_ours):
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder with all that runs in it; restored content may have started programs, and closed folders."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while folder.exists():
+        for pid in running_in(folder):
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(folder, onerror=_open_and_again)
+        if time.monotonic() > deadline:
+            log.warning("%s cannot be removed; it holds rows of a database", folder)
+            return
+        time.sleep(0.02 if folder.exists() else 0)
+
+
+def _open_and_again(function: Callable[..., object], path: str, _: object) -> None:
+    with suppress(OSError):
+        os.chmod(os.path.dirname(path), 0o700)  # noqa: PTH101, PTH120 - shutil gives text
+        if function in (os.unlink, os.rmdir):
+            function(path)
+        else:
+            os.chmod(path, 0o700)  # noqa: PTH101 - the same
+
+
+def running_in(folder: Path) -> list[int]:
+    """Processes that work in a folder: servers, and whatever these have started."""
+    inside = f"{folder.resolve()}/"
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"{process.joinpath('cwd').readlink()}/".startswith(inside):
+                found.append(int(process.name))
+    return found
+
+
+def _initialise(programs: Programs, folder: Path, superuser: str, check: Callable[[], None]) -> None:
     # The socket is in a folder that is ours alone, so its peers need no password.
     command = [
         programs.path("initdb"), "-D", str(folder / "data"), "-U", superuser, "--auth=trust", "--no-sync",
         "--encoding=UTF8", "--locale=C", "--no-instructions",
     ]  # fmt: skip
-    done = subprocess.run(
-        rootless(command), capture_output=True, text=True, check=False, env=clean_environment()
+    ended = run_child(
+        command, env=clean_environment(), confinement=Confinement(folder), as_root=False, check=check
     )
-    if done.returncode != 0:
+    if ended.status != 0:
         raise VerificationError(
-            f"initdb failed: {done.stderr.strip()[-400:]}",
+            f"initdb failed: {' '.join(ended.errors).strip()[-400:]}",
             hint="run: python -m backup doctor; the verification needs PostgreSQL's server programs, and not to be root",
         )
 
@@ -135,19 +207,19 @@ def _start(programs: Programs, folder: Path) -> subprocess.Popen[bytes]:
     options = {**_OPTIONS, "unix_socket_directories": str(folder)}
     flags = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
     with (folder / "server.log").open("wb") as output:
-        return subprocess.Popen(
-            rootless([programs.path("postgres"), "-D", str(folder / "data"), *flags]),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=clean_environment(),
-            start_new_session=True,
-        )
+        return start(
+            [programs.path("postgres"), "-D", str(folder / "data"), *flags], env=clean_environment(),
+            confinement=Confinement(folder), as_root=False, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
 
 
-def _wait(process: subprocess.Popen[bytes], folder: Path, address: Address) -> None:
+def _wait(
+    process: subprocess.Popen[bytes], folder: Path, address: Address, check: Callable[[], None]
+) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
+        check()
         with suppress(psycopg.OperationalError):
             psycopg.connect(address.conninfo, connect_timeout=2).close()
             return
@@ -167,13 +239,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
     process.wait()
-
-
-def _kill_left_over(folder: Path) -> None:
-    for file, how in ((Path("data", "postmaster.pid"), signal.SIGQUIT), (Path(PID_FILE), signal.SIGKILL)):
-        with suppress(OSError, ValueError, IndexError):
-            pid = int((folder / file).read_text().splitlines()[0])
-            # A number may have been given to another program since; ours works where its data is.
-            if Path(f"/proc/{pid}/cwd").resolve().is_relative_to(folder.resolve()):
-                os.kill(pid, how)
-                time.sleep(0.5)

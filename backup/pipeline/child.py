@@ -3,12 +3,18 @@
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 from backup.cancellation import never
+from backup.confinement import Confinement
+from sidecar.rootless import rootless
+from sidecar.signals import uninterrupted
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.5
+# A program that was asked to end may have something to undo.
+STOP_SECONDS = 10.0
 Consumer = Callable[[str], bool]
 """Told each line on standard error as it comes; whether it need not be kept."""
 
@@ -21,45 +27,104 @@ class Ended:
     errors: tuple[str, ...]
 
 
+def start(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    confinement: Confinement | None = None,
+    as_root: bool = True,
+    **options: Any,
+) -> "subprocess.Popen[bytes]":
+    """Start a program; a signal that comes meanwhile waits until the caller knows of it.
+
+    Args:
+        confinement: the limits of a program that touches restored content.
+        as_root: False for programs that refuse to run as root.
+        options: of :class:`subprocess.Popen`.
+    """
+    words, environment = list(command), dict(env)
+    if confinement is not None:
+        words = confinement.command(words, environment)
+        environment["TMPDIR"] = str(confinement.folder)
+    return subprocess.Popen(words if as_root else rootless(words), env=environment, **options)
+
+
 def run_child(
     command: Sequence[str],
     *,
     env: Mapping[str, str],
     pass_fds: Sequence[int] = (),
     given: bytes | None = None,
+    confinement: Confinement | None = None,
+    as_root: bool = True,
+    output: bool = False,
     check: Callable[[], None] = never,
     consumed: Consumer | None = None,
 ) -> Ended:
-    """Run a program, its output thrown away; it is ended when ``check`` raises."""
-    process = subprocess.Popen(
-        list(command),
-        stdin=subprocess.PIPE if given is not None else subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=dict(env),
-        pass_fds=tuple(pass_fds),
-    )
+    """Run a program; it is ended when ``check`` raises.
+
+    Args:
+        given: its standard input.
+        output: take what it prints as if they were messages; otherwise it is thrown away.
+        confinement: see :func:`start`, as for ``as_root``.
+    """
     lines: list[str] = []
-    assert process.stderr is not None
-    reader = threading.Thread(target=_read, args=(process.stderr, lines, consumed), name="messages")
-    writer = threading.Thread(target=_write, args=(process.stdin, given), name="input")
-    reader.start()
-    writer.start()
+    process = None
+    threads: list[threading.Thread] = []
     try:
+        with uninterrupted():
+            process = start(
+                command, env=env, confinement=confinement, as_root=as_root, pass_fds=tuple(pass_fds),
+                stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+                stdout=subprocess.PIPE if output else subprocess.DEVNULL,
+                stderr=subprocess.STDOUT if output else subprocess.PIPE,
+            )  # fmt: skip
+        threads = [
+            threading.Thread(
+                target=_read,
+                args=(process.stdout if output else process.stderr, lines, consumed),
+                name="messages",
+                daemon=True,
+            ),
+            threading.Thread(target=_write, args=(process.stdin, given), name="input", daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
         while process.poll() is None:
-            reader.join(LOOK_SECONDS)
-            if not reader.is_alive():
+            threads[0].join(LOOK_SECONDS)
+            if not threads[0].is_alive():
                 process.wait()
             check()
-    except BaseException:
-        process.terminate()
-        raise
     finally:
-        process.wait()
-        reader.join()
-        writer.join()
-        process.stderr.close()
+        if process is not None:
+            end(process, threads)
     return Ended(process.returncode, tuple(lines))
+
+
+def end(
+    process: "subprocess.Popen[bytes]",
+    threads: Sequence[threading.Thread] = (),
+    seconds: float = STOP_SECONDS,
+) -> None:
+    """See that a program has ended: ask, wait, insist.
+
+    Args:
+        threads: those that read from it; one of its own children may keep a pipe open, and is not waited for.
+    """
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join(seconds)
+    if not any(thread.is_alive() for thread in threads):
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 def _read(stream: IO[bytes], lines: list[str], consumed: Consumer | None) -> None:
@@ -72,8 +137,7 @@ def _read(stream: IO[bytes], lines: list[str], consumed: Consumer | None) -> Non
 def _write(stream: IO[bytes] | None, given: bytes | None) -> None:
     if stream is None:
         return
-    try:
+    # It may end without reading; its status and messages tell why.
+    with suppress(BrokenPipeError):
         stream.write(given or b"")
         stream.close()
-    except BrokenPipeError:
-        pass  # it ended without reading; its status and messages tell why

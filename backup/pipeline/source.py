@@ -12,7 +12,9 @@ from contextlib import suppress
 from typing import Self
 
 from backup.cancellation import never
+from backup.confinement import Confinement
 from backup.errors import DumpError
+from backup.pipeline.child import end, start
 
 CHUNK = 1 << 20
 _STDERR_LINES = 40
@@ -52,6 +54,7 @@ class ChildSource(Source):
         env: its whole environment.
         pass_fds: descriptors it inherits.
         hint: what to try when it fails.
+        confinement: its limits, if it touches restored content.
         check: called while it is silent; raises to stop waiting.
     """
 
@@ -62,21 +65,17 @@ class ChildSource(Source):
         env: Mapping[str, str],
         pass_fds: Sequence[int] = (),
         hint: str,
+        confinement: Confinement | None = None,
         check: Callable[[], None] = never,
     ) -> None:
         self.name = os.path.basename(command[0])  # noqa: PTH119 - a name, not a path
         self._hint = hint
         self._check = check
         self._errors: deque[str] = deque(maxlen=_STDERR_LINES)
-        self._process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(env),
-            pass_fds=tuple(pass_fds),
-            bufsize=0,
-        )
+        self._process = start(
+            command, env=env, confinement=confinement, pass_fds=tuple(pass_fds), bufsize=0,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
         assert self._process.stdout is not None
         self._out = self._process.stdout.fileno()
         with suppress(OSError):
@@ -98,21 +97,11 @@ class ChildSource(Source):
         return data
 
     def close(self) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._listener.join()
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
+        end(self._process, (self._listener,), _STOP_SECONDS)
 
     def _finish(self) -> None:
         status = self._process.wait()
-        self._listener.join()
+        self._listener.join(_STOP_SECONDS)
         if status != 0:
             ending = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
             said = " | ".join(self._errors) or "it printed no reason"

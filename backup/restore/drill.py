@@ -66,7 +66,9 @@ def drill(wiring: Wiring, entry: Entry, reporter: Reporter | None = None) -> Dri
     began = wiring.clock()
     with wiring.journal(manifest.database).attempt("drill", backup=entry.id) as attempt:
         reporter.step(STEPS[0])
-        with cluster(wiring.programs, superuser=manifest.server.superuser, parent=parent) as scratch:
+        with cluster(
+            wiring.programs, superuser=manifest.server.superuser, parent=parent, check=wiring.stop.check
+        ) as scratch:
             # Its server is in our own folder, other than a restore's.
             check_space(scratch.folder, int(manifest.raw_bytes * SPACE_FACTOR), "the drill")
             production = scratch.address.named("production")

@@ -4,14 +4,15 @@
 """
 
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from psycopg import sql
 
-from backup.errors import VerificationError
+from backup.confinement import Confinement
+from backup.errors import DumpError, VerificationError
+from backup.pipeline import ChildSource
 from backup.programs import Programs, clean_environment
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s";]+)'
@@ -25,12 +26,13 @@ _SKIPPED = ("\\", "SET ", "SELECT pg_catalog.set_config(", "CREATE DATABASE ", "
 
 def properties(programs: Programs, archive: Path, name: str) -> list[str]:
     """The statements that give a database of another name what the original had as a whole."""
-    listed = _printed(programs, ["--create", "--list", str(archive)])
+    listed = _printed(programs, archive.parent, ["--create", "--list", str(archive)])
     chosen = [line for line in listed if _ENTRY.match(line)]
     with tempfile.NamedTemporaryFile("w", suffix=".list", dir=archive.parent) as wanted:
         wanted.write("\n".join(chosen) + "\n")
         wanted.flush()
-        text = _printed(programs, ["--create", f"--use-list={wanted.name}", "--file=-", str(archive)])
+        arguments = ["--create", f"--use-list={wanted.name}", "--file=-", str(archive)]
+        text = _printed(programs, archive.parent, arguments)
     return list(renamed(text, name))
 
 
@@ -52,13 +54,13 @@ def _about(original: str) -> re.Pattern[str]:
     )
 
 
-def _printed(programs: Programs, arguments: list[str]) -> list[str]:
-    done = subprocess.run(
-        [programs.path("pg_restore"), *arguments], capture_output=True, check=False, env=clean_environment()
-    )
-    if done.returncode != 0:
-        raise VerificationError(
-            f"pg_restore cannot read the archive: {done.stderr.decode(errors='replace').strip()[-300:]}",
-            hint="its version must be at least that of the pg_dump that the manifest names",
-        )
-    return done.stdout.decode(errors="surrogateescape").splitlines()
+def _printed(programs: Programs, folder: Path, arguments: list[str]) -> list[str]:
+    command = [programs.path("pg_restore"), *arguments]
+    hint = "its version must be at least that of the pg_dump that the manifest names"
+    try:
+        with ChildSource(
+            command, env=clean_environment(), hint=hint, confinement=Confinement(folder)
+        ) as source:
+            return b"".join(iter(source.read, b"")).decode(errors="surrogateescape").splitlines()
+    except DumpError as error:
+        raise VerificationError(f"pg_restore cannot read the archive: {error.message}", hint=hint) from None

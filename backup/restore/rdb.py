@@ -31,7 +31,7 @@ def write_rdb(wiring: Wiring, entry: Entry, target: Path, reporter: Reporter | N
         reporter.step("download, check and unpack the backup")
         files, differences = download(wiring, entry, folder, reporter.bytes)
         reporter.step("check the file with redis-check-rdb")
-        differences = differences or check_rdb(wiring.redis_programs, files["rdb"])
+        differences = differences or check_rdb(wiring.redis_programs, files["rdb"], wiring.stop.check)
         if differences:
             raise VerificationError(
                 f"{entry.id} is damaged, nothing was written: {differences[0]}",

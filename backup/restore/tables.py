@@ -16,6 +16,7 @@ from psycopg import sql
 from backup.catalogue.manifest import Manifest, Table
 from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
+from backup.confinement import Confinement
 from backup.errors import DumpError, VerificationError
 from backup.load.download import check_space, download
 from backup.load.throwaway import private_folder, sweep_folders
@@ -200,7 +201,11 @@ def _load(wiring: Wiring, entry: Entry, archive: Path, rewriting: Rewriting, sid
     with (
         child_access(side.database) as (env, fds),
         ChildSource(
-            source_command, env=clean_environment(), hint="python -m backup doctor", check=wiring.stop.check
+            source_command,
+            env=clean_environment(),
+            hint="python -m backup doctor",
+            confinement=Confinement(archive.parent),
+            check=wiring.stop.check,
         ) as source,
         subprocess.Popen(
             command,
@@ -252,7 +257,7 @@ def _schema(name: str, backup_id: str) -> bytes:
 
 
 def _compare(wiring: Wiring, archive: Path, rewriting: Rewriting, side: Side) -> Iterator[Difference]:
-    expected, found = _expected(wiring, archive, rewriting), _found(wiring, side)
+    expected, found = _expected(wiring, archive, rewriting), _found(wiring, side, archive.parent)
     rows = {table.name: table.rows for table in rewriting.tables}
     for key, wanted, got in compare(expected, found):
         yield Difference(kind=key[0].lower(), object=f"{key[1]}.{key[2]}", expected=wanted, found=got)
@@ -269,12 +274,13 @@ def _compare(wiring: Wiring, archive: Path, rewriting: Rewriting, side: Side) ->
 def _expected(wiring: Wiring, archive: Path, rewriting: Rewriting) -> dict[Key, Digest]:
     command = _selected(wiring.programs, archive, rewriting.tables, "--data-only")
     with ChildSource(
-        command, env=clean_environment(), hint="python -m backup doctor", check=wiring.stop.check
-    ) as source:
+        command, env=clean_environment(), hint="python -m backup doctor", confinement=Confinement(archive.parent),
+        check=wiring.stop.check,
+    ) as source:  # fmt: skip
         return digests(rewriting.lines(_lines(source)))
 
 
-def _found(wiring: Wiring, side: Side) -> dict[Key, Digest]:
+def _found(wiring: Wiring, side: Side, folder: Path) -> dict[Key, Digest]:
     pattern = sql.Identifier(side.schema).as_string()
     command = [
         wiring.programs.path("pg_dump"), "--data-only", f"--schema={pattern}", "--no-owner", "--no-privileges",
@@ -283,7 +289,12 @@ def _found(wiring: Wiring, side: Side) -> dict[Key, Digest]:
     with (
         child_access(side.database) as (env, fds),
         ChildSource(
-            command, env=env, pass_fds=fds, hint="python -m backup doctor", check=wiring.stop.check
+            command,
+            env=env,
+            pass_fds=fds,
+            hint="python -m backup doctor",
+            check=wiring.stop.check,
+            confinement=Confinement(folder).connecting(side.database.public),
         ) as source,
     ):
         return digests(_lines(source))

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from backup import __version__
 from backup.catalogue.reader import Entry, History, projected_rto
 from backup.catalogue.records import Attempt
+from backup.confinement import strength
 from backup.prune import plan_for
 from backup.service.state import State
 
@@ -279,6 +280,11 @@ def _service(families: _Families, state: State) -> None:
         "backup_offsite_enabled",
         "1 if an off-site store is configured",
         float(state.wiring.offsite is not None),
+    )
+    families.gauge(
+        "backup_verify_confined",
+        "1 if the kernel keeps programs that touch restored content from our files and keys",
+        float(strength().confined),
     )
     _spool(families, state)
     _jobs(families, state)

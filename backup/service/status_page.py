@@ -5,6 +5,7 @@ from datetime import datetime
 from html import escape
 
 from backup.catalogue.reader import Entry, History
+from backup.confinement import strength
 from backup.humanize import duration, moment, size
 from backup.prune import plan_for
 from backup.service.state import State
@@ -72,6 +73,11 @@ def _stores(state: State) -> str:
     ]
     if not state.wiring.packing.recipients:
         lines.append('<li class="bad">Backups are NOT encrypted: BACKUP_AGE_RECIPIENTS is not set.</li>')
+    if not strength().confined:
+        lines.append(
+            '<li class="bad">Restored content is NOT confined: this kernel has no Landlock.'
+            " What runs in a restored database could read the keys of this service.</li>"
+        )
     return f"<ul>{''.join(lines)}</ul>"
 
 

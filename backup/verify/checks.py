@@ -1,17 +1,23 @@
 """What the users know about their data: questions in SQL, and a command of theirs, asked of the restored database."""
 
 import shlex
-import subprocess
-from collections.abc import Iterator
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
 
+from backup.cancellation import never
 from backup.catalogue.records import Difference
+from backup.confinement import Confinement
 from backup.errors import OURS, VerificationError
+from backup.pipeline.child import run_child
 from backup.postgres.dsn import Address, child_access
 from backup.postgres.session import connect
+from sidecar import OpsError
 
 SECONDS = 600
 EXCERPT = 300
@@ -29,30 +35,57 @@ def sql_checks(folder: Path, address: Address) -> Iterator[Difference]:
             yield Difference(kind="check", object=file.name, expected="true", found=found)
 
 
-def command_check(command: str, address: Address) -> Iterator[Difference]:
-    """Run a command with ``DATABASE_URL`` leading to the restored database; it must end with exit code 0."""
+def command_check(
+    command: str, address: Address, folder: Path, check: Callable[[], None] = never
+) -> Iterator[Difference]:
+    """Run a command with ``DATABASE_URL`` leading to the restored database; it must end with exit code 0.
+
+    It is confined: it reads programs, libraries, the working directory and what its own words name; it writes into
+    ``folder``, and reaches the network only if the database is there.
+    """
     words = _words(command)
+    deadline = time.monotonic() + SECONDS
+    confinement = Confinement(folder, _readable(words)).connecting(address.public)
+
+    def stop() -> None:
+        check()
+        if time.monotonic() > deadline:
+            raise _TooLongError(f"it took longer than {SECONDS} s", hint="see what it waits for")
+
+    def unlike(found: str) -> Difference:
+        return Difference(kind="check", object=command, expected="exit code 0", found=found)
+
     with child_access(address) as (env, fds):
         environment = {**env, "DATABASE_URL": url(address)}
         try:
-            done = subprocess.run(
-                words,
+            program = shutil.which(words[0]) or words[0]
+            ended = run_child(
+                [program, *words[1:]],
                 env=environment,
                 pass_fds=fds,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=SECONDS,
+                confinement=confinement,
+                output=True,
+                check=stop,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            yield Difference(kind="check", object=command, expected="exit code 0", found=_short(str(error)))
+        except (OSError, _TooLongError) as error:
+            yield unlike(_short(str(error)))
             return
-    if done.returncode < 0:
-        raise VerificationError(f"{command} was killed by signal {-done.returncode}", hint=OURS)
-    if done.returncode != 0:
-        said = _short(done.stderr or done.stdout)
-        found = f"exit code {done.returncode}: {said}"
-        yield Difference(kind="check", object=command, expected="exit code 0", found=found)
+    if ended.status < 0:
+        raise VerificationError(f"{command} was killed by signal {-ended.status}", hint=OURS)
+    if ended.status != 0:
+        yield unlike(f"exit code {ended.status}: {_short(' '.join(ended.errors))}")
+
+
+class _TooLongError(OpsError):
+    """The command had its time."""
+
+
+def _readable(words: list[str]) -> tuple[Path, ...]:
+    """What a command needs beside programs and libraries: our own interpreter, where we work, and the files it names."""
+    named = [Path(word).resolve() for word in words if "/" in word and Path(word).exists()]
+    folders = [path.parent if path.is_file() else path for path in named]
+    found = (Path(sys.prefix), Path(sys.base_prefix), Path.cwd(), *folders)
+    return tuple(path for path in found if path != Path("/"))
 
 
 def _words(command: str) -> list[str]:

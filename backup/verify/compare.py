@@ -1,16 +1,19 @@
 """Is the restored database the one that was dumped?"""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from backup.cancellation import never
+from backup.cancellation import StoppedError, never
 from backup.catalogue import layout
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.records import Difference
+from backup.confinement import Confinement
 from backup.errors import DumpError
 from backup.pipeline import ChildSource
 from backup.postgres import inventory
@@ -55,9 +58,9 @@ def compare_dumps(
     manifest: Manifest, programs: Programs, archive: Path, address: Address, check: Check = never
 ) -> tuple[list[Difference], list[str]]:
     """The archive as text against a new dump of what was restored from it: table by table, object by object."""
-    with ThreadPoolExecutor(2, thread_name_prefix="digest") as pool:
-        mine = pool.submit(_archive_digests, programs, archive, check)
-        theirs = pool.submit(_database_digests, programs, address, check)
+    with _two_threads(check) as (pool, either):
+        mine = pool.submit(_archive_digests, programs, archive, either)
+        theirs = pool.submit(_database_digests, programs, address, archive.parent, either)
         try:
             expected = mine.result()
         except DumpError as error:
@@ -78,6 +81,23 @@ def compare_dumps(
                 Difference(kind=key[0].lower(), object=_label(key), expected=wanted, found=got)
             )
     return differences, notes
+
+
+@contextmanager
+def _two_threads(check: Check) -> Iterator[tuple[ThreadPoolExecutor, Check]]:
+    """Threads, and a check for what they do that also stops them when the block is left, whatever ends it."""
+    left = threading.Event()
+
+    def either() -> None:
+        check()
+        if left.is_set():
+            raise StoppedError("the other dump could not be read, or a signal came", hint="run it again")
+
+    with ThreadPoolExecutor(2, thread_name_prefix="digest") as pool:
+        try:
+            yield pool, either
+        finally:
+            left.set()
 
 
 def _only_reordered(
@@ -110,17 +130,23 @@ def _unequal(
 
 def _archive_digests(programs: Programs, archive: Path, check: Check) -> dict[Key, Digest]:
     command = [programs.path("pg_restore"), "--no-tablespaces", "--file=-", str(archive)]
-    with ChildSource(command, env=clean_environment(), hint=_HINT, check=check) as source:
+    confinement = Confinement(archive.parent)
+    with ChildSource(
+        command, env=clean_environment(), hint=_HINT, confinement=confinement, check=check
+    ) as source:
         return digests(_pieces(source))
 
 
-def _database_digests(programs: Programs, address: Address, check: Check) -> dict[Key, Digest]:
+def _database_digests(programs: Programs, address: Address, folder: Path, check: Check) -> dict[Key, Digest]:
     command = [
         programs.path("pg_dump"), "--format=plain", "--no-tablespaces", "--no-password", f"--dbname={address.conninfo}",
     ]  # fmt: skip
+    confinement = Confinement(folder).connecting(address.public)
     with (
         child_access(address) as (env, fds),
-        ChildSource(command, env=env, pass_fds=fds, hint=_HINT, check=check) as source,
+        ChildSource(
+            command, env=env, pass_fds=fds, hint=_HINT, confinement=confinement, check=check
+        ) as source,
     ):
         return digests(_pieces(source))
 

@@ -4,47 +4,50 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import redis
 from redis.exceptions import BusyLoadingError, RedisError
 
+from backup.cancellation import never
 from backup.catalogue import layout
 from backup.catalogue.manifest import Keyspace, Manifest
 from backup.catalogue.records import Difference
+from backup.confinement import Confinement
 from backup.errors import OURS, VerificationError
-from backup.load.throwaway import PID_FILE
+from backup.pipeline.child import run_child, start
 from backup.programs import Programs, clean_environment
 from backup.redis.engine import keyspaces
 from sidecar.signals import uninterrupted
 
+Check = Callable[[], None]
 LOAD_SECONDS = 1800.0
 
 
-def check_rdb(programs: Programs, rdb: Path) -> list[Difference]:
+def check_rdb(programs: Programs, rdb: Path, check: Check = never) -> list[Difference]:
     """Redis' own check of the file's structure and checksum."""
-    done = subprocess.run(
-        [programs.path("redis-check-rdb"), str(rdb)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=clean_environment(),
+    command = [programs.path("redis-check-rdb"), str(rdb)]
+    ended = run_child(
+        command, env=clean_environment(), confinement=Confinement(rdb.parent), check=check, output=True
     )
-    if done.returncode == 0:
+    if ended.status == 0:
         return []
-    said = " ".join(done.stdout.strip().splitlines()[-3:])
-    if done.returncode < 0:
-        raise VerificationError(f"redis-check-rdb was killed by signal {-done.returncode}", hint=OURS)
+    said = " ".join(ended.errors[-3:])
+    if ended.status < 0:
+        raise VerificationError(f"redis-check-rdb was killed by signal {-ended.status}", hint=OURS)
     return [
         Difference(kind="object", object=layout.RDB, expected="redis-check-rdb finds no fault", found=said)
     ]
 
 
 @contextmanager
-def server(programs: Programs, folder: Path) -> Iterator["redis.Redis"]:
+def server(programs: Programs, folder: Path, check: Check = never) -> Iterator["redis.Redis"]:
     """A server that has loaded the RDB in a folder; reachable by a socket in that folder only.
+
+    Args:
+        check: called while it loads; raises to stop.
 
     Raises:
         VerificationError: it did not start or did not load.
@@ -53,14 +56,13 @@ def server(programs: Programs, folder: Path) -> Iterator["redis.Redis"]:
     command = [
         programs.path("redis-server"), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder),
         "--dbfilename", layout.RDB, "--save", "", "--appendonly", "no", "--daemonize", "no",
-        "--pidfile", str(folder / PID_FILE),
     ]  # fmt: skip
     client = redis.Redis(unix_socket_path=str(socket))
     process = None
     try:
         with uninterrupted():
             process = _start(command, folder)
-        _wait(process, client, folder)
+        _wait(process, client, folder, check)
         yield client
     finally:
         client.close()
@@ -73,9 +75,9 @@ def server(programs: Programs, folder: Path) -> Iterator["redis.Redis"]:
 
 def _start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
     with (folder / "server.log").open("wb") as output:
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=clean_environment(),
-            start_new_session=True,
+        return start(
+            command, env=clean_environment(), confinement=Confinement(folder), stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
 
@@ -104,9 +106,10 @@ def _judge(number: int, expected: Keyspace | None, loaded: int) -> list[Differen
     return [Difference(kind="keys", object=f"db{number}", expected=wanted, found=f"{loaded} keys")]
 
 
-def _wait(process: subprocess.Popen[bytes], client: "redis.Redis", folder: Path) -> None:
+def _wait(process: subprocess.Popen[bytes], client: "redis.Redis", folder: Path, check: Check) -> None:
     deadline = time.monotonic() + LOAD_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
+        check()
         try:
             client.ping()
             return

@@ -81,7 +81,8 @@ def scratch(wiring: Wiring, manifest: Manifest) -> Iterator[Scratch]:
         with private_folder(parent) as folder, _guest(address) as (name, version):
             yield Scratch(wiring, manifest, folder, address.named(name), version, given=True)
         return
-    with cluster(wiring.programs, superuser=manifest.server.superuser, parent=parent) as own:
+    superuser, check = manifest.server.superuser, wiring.stop.check
+    with cluster(wiring.programs, superuser=superuser, parent=parent, check=check) as own:
         yield Scratch(wiring, manifest, own.folder, own.address.named(DATABASE), own.version, given=False)
 
 

@@ -107,7 +107,7 @@ def _verify_redis(wiring: Wiring, entry: Entry, findings: Findings, progress: Pr
         if not findings.differences:
             rdb = files["rdb"].rename(folder / layout.RDB)
             with findings.stages.measure("check"):
-                findings.differences += redis.check_rdb(programs, rdb)
+                findings.differences += redis.check_rdb(programs, rdb, wiring.stop.check)
         if not findings.differences:
             _load_and_compare(wiring, entry.manifest, folder, findings)
     return programs.version("redis-server")
@@ -118,7 +118,7 @@ def _load_and_compare(wiring: Wiring, manifest: Manifest, folder: Path, findings
 
     with ExitStack() as stack:
         with findings.stages.measure("restore"):
-            client = stack.enter_context(redis.server(wiring.redis_programs, folder))
+            client = stack.enter_context(redis.server(wiring.redis_programs, folder, wiring.stop.check))
         with findings.stages.measure("compare"):
             findings.differences += redis.compare_keys(manifest, client)
 
@@ -164,7 +164,9 @@ def prove(wiring: Wiring, manifest: Manifest, archive: Path, database: Address, 
         if settings.verify_checks_dir is not None:
             findings.differences += sql_checks(settings.verify_checks_dir, database)
         if settings.verify_command:
-            findings.differences += command_check(settings.verify_command, database)
+            findings.differences += command_check(
+                settings.verify_command, database, archive.parent, wiring.stop.check
+            )
 
 
 def _first(report: Report) -> str:

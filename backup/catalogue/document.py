@@ -1,0 +1,152 @@
+"""The one parser of what lies in a store. Anybody may have written those bytes, so nothing about them is believed.
+
+Whatever the bytes are, :func:`decode` returns a document within bounds or raises
+:class:`~backup.errors.CatalogueError`; no other exception, whatever the nesting, numbers, dates or characters.
+"""
+
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from backup.catalogue.signing import NO_KEYS, Keyring, Trust
+from backup.errors import CatalogueError
+
+FORMAT = 2
+_KNOWN = (1, 2)
+# Of SQL's bigint, which counts of rows and bytes come from.
+_MOST = 2**63 - 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SEAL = ("digest", "key", "mac")
+# What the standard library and pydantic raise for bytes that are no such document.
+_FAULTS = (ValueError, RecursionError, OverflowError, TypeError, MemoryError)
+_EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def _within(moment: datetime) -> datetime:
+    if not _EARLIEST <= moment <= _LATEST:
+        raise ValueError("a date out of bounds")
+    return moment
+
+
+def _plain(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("not a plain name")
+    return name
+
+
+Count = Annotated[int, Field(ge=0, le=_MOST)]
+Position = Annotated[int, Field(ge=-_MOST - 1, le=_MOST)]
+Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Moment = Annotated[AwareDatetime, AfterValidator(_within)]
+Name = Annotated[str, AfterValidator(_plain)]
+"""The name of a file in a folder: it cannot lead anywhere else."""
+
+
+class Part(BaseModel):
+    """Base of everything in a document: values never change, unknown fields are kept out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Document(Part):
+    """Base of what is stored as one object: a manifest, a report, an attempt.
+
+    Attributes:
+        kind_of_document: what signatures are bound to.
+        most_bytes: larger objects are not read.
+        always_sealed: whether format 1 had a digest too.
+    """
+
+    kind_of_document: ClassVar[str]
+    most_bytes: ClassVar[int] = 1 << 20
+    always_sealed: ClassVar[bool] = False
+
+    format: int = FORMAT
+    digest: str = Field(default="", description="SHA-256 of this document without its digest, key and mac")
+    key: str = Field(default="", description="name of the key that signed it")
+    mac: str = Field(default="", description="its signature; empty if no key is configured")
+
+
+D = TypeVar("D", bound=Document)
+
+
+def encode(document: Document, keys: Keyring = NO_KEYS) -> bytes:
+    """The bytes that are stored: canonical JSON with its digest and, if there is a key, its signature."""
+    value = document.model_dump(mode="json", by_alias=True, exclude=set(_SEAL))
+    value["format"] = FORMAT
+    body = _json(value)
+    seal = keys.seal(document.kind_of_document, body)
+    signature = {"key": seal.key, "mac": seal.mac} if seal else {}
+    return _json({**value, "digest": hashlib.sha256(body).hexdigest(), **signature})
+
+
+def decode(kind: type[D], data: bytes, where: str, keys: Keyring = NO_KEYS) -> tuple[D, Trust]:
+    """Read stored bytes.
+
+    Returns:
+        The document, and what its signature is worth.
+
+    Raises:
+        CatalogueError: they are damaged, out of bounds or of a format that this version does not know.
+    """
+    if len(data) > kind.most_bytes:
+        raise too_large(kind, len(data), where)
+    try:
+        value = json.loads(data, parse_constant=_no_constant)
+        if not isinstance(value, dict):
+            raise damaged(where, "it is not a JSON object")
+        known = _format(value, where)
+        seal = {name: value.pop(name, "") for name in _SEAL}
+        body = _json(value)
+        if known > 1 or kind.always_sealed:
+            _check(seal, value, body, data, where)
+        return kind.model_validate({**value, **seal}), keys.judge(kind.kind_of_document, body, seal["mac"])
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(each) for each in first["loc"])
+        raise damaged(where, f"{place}: {first['msg']}") from None
+    except _FAULTS as error:
+        raise damaged(where, f"it is not JSON within bounds ({type(error).__name__})") from None
+
+
+def too_large(kind: type[Document], size: int, where: str) -> CatalogueError:
+    """The error for an object that is not even read."""
+    return damaged(where, f"it has {size} bytes, at most {kind.most_bytes} are read")
+
+
+def damaged(where: str, how: str) -> CatalogueError:
+    return CatalogueError(
+        f"{where} is damaged: {how}",
+        hint="restore from another backup; take a new one with: python -m backup run",
+    )
+
+
+def _format(value: dict[str, Any], where: str) -> int:
+    known = value.get("format", 1)
+    if type(known) is not int or known not in _KNOWN:
+        raise CatalogueError(
+            f"{where} has format {str(known)[:20]}, this version knows {' and '.join(map(str, _KNOWN))}",
+            hint="use the version that wrote it",
+        )
+    return known
+
+
+def _check(seal: dict[str, Any], value: dict[str, Any], body: bytes, data: bytes, where: str) -> None:
+    digest = hashlib.sha256(body).hexdigest()
+    if seal["digest"] != digest:
+        raise damaged(where, f"its digest is {digest}, it says {str(seal['digest'])[:64]}")
+    # Other bytes of the same meaning, such as a key twice, are nothing that we have written.
+    if data != _json({**value, **{name: text for name, text in seal.items() if text != ""}}):
+        raise damaged(where, "it is not in canonical form")
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a number")

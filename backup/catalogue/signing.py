@@ -1,0 +1,84 @@
+"""Who wrote what lies in the store: a key that the store does not have, and what a signature by it says.
+
+A signature is HMAC-SHA256 over the kind of document, a zero byte and the document's canonical JSON. The kind keeps one
+sort of document from standing for another. Only who has the key can sign; who may merely write to the store cannot.
+"""
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+from sidecar import UsageError
+
+SHORTEST = 32
+
+Trust = Literal["unchecked", "signed", "unsigned", "forged"]
+"""``unchecked``: no key is configured, so every document counts. ``forged``: signed, and not by a key of ours."""
+
+
+@dataclass(frozen=True)
+class Seal:
+    """A signature. ``key`` names the key without giving it away."""
+
+    key: str
+    mac: str
+
+
+@dataclass(frozen=True)
+class Keyring:
+    """The keys of this deployment: the first one signs, and each of them is believed.
+
+    So a key is replaced by putting the new one in front; what the old one signed still counts until that is taken out.
+    """
+
+    keys: tuple[bytes, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def parse(cls, text: str, variable: str = "BACKUP_MANIFEST_KEY") -> Self:
+        """Keys separated by commas or white space.
+
+        Raises:
+            UsageError: one is too short to be a secret. No key is repeated.
+        """
+        words = text.replace(",", " ").split()
+        for number, word in enumerate(words, 1):
+            if len(word) < SHORTEST:
+                raise UsageError(
+                    f"{variable}: key {number} has {len(word)} characters, at least {SHORTEST} are needed",
+                    hint="make one with: openssl rand -hex 32",
+                )
+        return cls(tuple(word.encode() for word in words))
+
+    def __bool__(self) -> bool:
+        return bool(self.keys)
+
+    def seal(self, domain: str, body: bytes) -> Seal | None:
+        """Sign a document with the first key; None without keys."""
+        return Seal(name_of(self.keys[0]), _mac(self.keys[0], domain, body)) if self.keys else None
+
+    def judge(self, domain: str, body: bytes, mac: object) -> Trust:
+        """What a document's signature is worth.
+
+        Args:
+            mac: the signature as it stands in the document; empty or None if it has none.
+        """
+        if not self.keys:
+            return "unchecked"
+        if not mac:
+            return "unsigned"
+        given = str(mac).encode(errors="replace")
+        matches = [hmac.compare_digest(_mac(key, domain, body).encode(), given) for key in self.keys]
+        return "signed" if any(matches) else "forged"
+
+
+NO_KEYS = Keyring()
+
+
+def name_of(key: bytes) -> str:
+    """A name for a key that says nothing about it: 12 hex digits."""
+    return hashlib.sha256(b"posthub-ops key name\0" + key).hexdigest()[:12]
+
+
+def _mac(key: bytes, domain: str, body: bytes) -> str:
+    return hmac.new(key, domain.encode() + b"\0" + body, hashlib.sha256).hexdigest()

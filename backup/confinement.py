@@ -1,0 +1,174 @@
+"""What a program may do that touches restored content. Such content is somebody else's program.
+
+PostgreSQL evaluates constraints, generated columns and indexes while it restores, as the superuser of the server that it
+restores into, and that superuser may run programs and read files. So everything that touches restored content is confined
+by the kernel (:mod:`backup.landlock`): it reads programs and libraries, writes into one private folder, and has no network.
+Where the kernel cannot do that, work goes on, and :func:`strength` says so.
+"""
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from backup import landlock
+
+_PR_SET_DUMPABLE = 4
+# Where systems keep programs, libraries and what these read at their start.
+_SYSTEM = (
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/alternatives", "/etc/group", "/etc/host.conf",
+    "/etc/hosts", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload", "/etc/locale.alias",
+    "/etc/localtime", "/etc/nsswitch.conf", "/etc/passwd", "/etc/pki/tls/certs", "/etc/postgresql-common",
+    "/etc/resolv.conf", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/timezone", "/dev/random", "/dev/urandom",
+    "/dev/zero",
+)  # fmt: skip
+# Next to a folder of programs, what belongs to them. Not all that lies there: it may be somebody's home.
+_NEXT_TO_PROGRAMS = ("lib", "lib64", "libexec", "share")
+_DEVICES = ("/dev/null",)
+_MOST_OF_A_SCRIPT = 1 << 16
+_PATH = re.compile(r"(?<![\w.$}])/[\w@%+=:,./-]+")
+# Files that libpq opens for a connection; passwords never come from one of them.
+_CONNECTION_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir")
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """The limits of one program.
+
+    Attributes:
+        folder: the one folder that it may write.
+        readable: what it may read beside programs and libraries.
+        network: whether it may open TCP connections, to a server that was given.
+    """
+
+    folder: Path
+    readable: tuple[Path, ...] = ()
+    network: bool = False
+
+    def connecting(self, public: Mapping[str, str]) -> "Confinement":
+        """The same for a client: with the network if its server is not reached by a socket here.
+
+        Args:
+            public: connection parameters by libpq's names.
+        """
+        if public.get("host", "").startswith(("/", "@")):
+            return self
+        files = [Path(public[name]) for name in _CONNECTION_FILES if name in public]
+        return Confinement(self.folder, (*self.readable, *files, Path.home() / ".postgresql"), network=True)
+
+    def command(self, words: Sequence[str], environ: Mapping[str, str] = os.environ) -> list[str]:
+        """The command that runs a program within these limits; the same command where the kernel has no Landlock.
+
+        Args:
+            words: path of the program, and its arguments.
+            environ: the program's own environment; its library folders are readable too.
+        """
+        if not landlock.version():
+            return list(words)
+        readable = [*_SYSTEM, *_around(words[0]), *_library_path(environ), *map(str, self.readable)]
+        return [
+            sys.executable, "-I", "-S", landlock.__file__, *(["tcp"] if self.network else []),
+            *(f"read={path}" for path in dict.fromkeys(readable)),
+            *(f"write={path}" for path in (self.folder, *_DEVICES)),
+            "--", *words,
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How far this kernel confines.
+
+    Attributes:
+        version: its version of Landlock; 0 has none.
+        lacking: what it cannot restrict, in words.
+    """
+
+    version: int
+    lacking: tuple[str, ...]
+
+    @property
+    def confined(self) -> bool:
+        return self.version > 0
+
+
+def strength() -> Strength:
+    """How far programs that touch restored content are confined here."""
+    version = landlock.version()
+    if not version:
+        return Strength(0, ("files, TCP, signals",))
+    newer = {"TCP": landlock.TCP_VERSION, "signals": landlock.SCOPE_VERSION}
+    return Strength(version, tuple(what for what, since in newer.items() if version < since))
+
+
+def hide_memory() -> None:
+    """Close this process to others of the same user: no debugger, no core dump, no look at its environment in /proc."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+@cache
+def _around(program: str) -> tuple[str, ...]:
+    """What a program needs beside the system's own: its folder, what lies next to it, its libraries.
+
+    The folder may hold links to programs that are elsewhere, and a program may be a script that starts another one.
+    """
+    folder = Path(program).parent
+    if _in_system(folder) or not folder.is_dir():
+        return ()
+    links = {file.resolve() for file in folder.iterdir() if file.is_symlink()}
+    programs, named = _with_named({Path(program), *links})
+    folders = sorted({each.parent for each in programs} - {Path("/")})
+    beside = [each.parent / name for each in folders for name in _NEXT_TO_PROGRAMS]
+    found = [*folders, *beside, *sorted(named), *map(Path, _libraries_of(map(str, programs)))]
+    return tuple(str(path) for path in dict.fromkeys(found) if not _in_system(path))
+
+
+def _with_named(programs: set[Path]) -> tuple[set[Path], set[Path]]:
+    """Programs with those that they start if they are scripts, and all that these scripts name."""
+    found: set[Path] = set()
+    named: set[Path] = set()
+    while programs:
+        program = programs.pop()
+        found.add(program)
+        more = _named_by(program)
+        named |= more
+        programs |= {path for path in more if path.is_file() and os.access(path, os.X_OK)} - found
+    return found, named
+
+
+def _in_system(path: Path) -> bool:
+    return any(path.is_relative_to(each) for each in ("/usr", "/bin", "/sbin", "/lib", "/lib64"))
+
+
+def _named_by(program: Path) -> set[Path]:
+    """What a script names: absolute paths, and folders next to its own."""
+    text = ""
+    with suppress(OSError), program.open("rb") as file:
+        text = file.read(_MOST_OF_A_SCRIPT).decode(errors="replace")
+    if not text.startswith("#!"):
+        return set()
+    absolute = {Path(word) for word in _PATH.findall(text)}
+    siblings = {each for each in program.parent.parent.iterdir() if f"/{each.name}" in text}
+    home = {Path("/"), Path.home(), program.parent.parent}
+    return {
+        path for path in absolute | siblings if path.exists() and path not in home and not _in_system(path)
+    }
+
+
+def _libraries_of(programs: Iterable[str]) -> list[str]:
+    """Folders of the shared libraries of programs that bring their own."""
+    ldd = shutil.which("ldd")
+    if ldd is None:
+        return []
+    done = subprocess.run([ldd, *sorted(programs)], capture_output=True, text=True, check=False)
+    return sorted({os.path.dirname(path) for path in re.findall(r"=> (/\S+)", done.stdout)})  # noqa: PTH120 - text
+
+
+def _library_path(environ: Mapping[str, str]) -> list[str]:
+    return [path for path in environ.get("LD_LIBRARY_PATH", "").split(":") if path.startswith("/")]

@@ -1,0 +1,142 @@
+"""Whatever ends a process, and whenever: its throwaway servers and their folders go with it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backup.load import throwaway
+from backup.load.throwaway import PREFIX, private_folder, running_in, sweep_folders
+from stack.paths import ROOT
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """What runs in the background of a shell ignores SIGINT from its birth on."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def interrupting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, with a signal before it and another one after it."""
+
+    def interrupted(*arguments: Any, **more: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        done = function(*arguments, **more)
+        signal.raise_signal(signal.SIGINT)
+        return done
+
+    return interrupted
+
+
+@pytest.mark.parametrize("place", ["mkdir", "open", "rename"])
+def test_a_signal_while_the_folder_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(Path, place, interrupting(getattr(Path, place)))
+    with pytest.raises(KeyboardInterrupt), private_folder(tmp_path):
+        pass
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_while_the_folder_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a verification that went well, too: there most of the files are."""
+
+    def use() -> None:
+        with private_folder(tmp_path) as folder:
+            (folder / "rows").write_text("of a database")
+            monkeypatch.setattr(shutil, "rmtree", interrupting(shutil.rmtree))
+
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_between_the_work_and_its_end(tmp_path: Path) -> None:
+    """Where nothing can put it off, the folder goes when the process ends."""
+    script = f"""
+import signal, sys
+from pathlib import Path
+from backup.load import throwaway
+def lost():
+    signal.raise_signal(signal.SIGINT)
+throwaway.uninterrupted = lost
+with throwaway.private_folder(Path({str(tmp_path)!r})) as folder:
+    (folder / "rows").write_text("of a database")
+    print("made", flush=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, "KeyboardInterrupt" in done.stderr) == ("made\n", True), done
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_runs_in_the_folder_and_what_it_has_closed_go_too(tmp_path: Path) -> None:
+    """Restored content may have started a program that outlives its server, and locked a folder of its own."""
+    with private_folder(tmp_path) as folder:
+        locked = folder / "data" / "locked"
+        locked.mkdir(parents=True)
+        (locked / "file").touch()
+        locked.chmod(0)
+        daemon = subprocess.Popen(["sleep", "600"], cwd=folder / "data", start_new_session=True)
+        assert running_in(folder) == [daemon.pid]
+    assert daemon.wait(10) == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_takes_only_what_nobody_uses(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "owner").touch()
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / f"{PREFIX}link").symlink_to(elsewhere)
+    (work / f"{PREFIX}dead").mkdir()
+    (work / f"{PREFIX}dead" / "owner").touch()
+    with private_folder(work) as mine:
+        assert sweep_folders(work) == 1
+        assert {file.name for file in work.iterdir()} == {mine.name, f"{PREFIX}link"}
+    assert elsewhere.exists()
+
+
+def test_a_folder_that_cannot_go_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(throwaway, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    with private_folder(tmp_path) as folder:
+        pass
+    assert f"{folder} cannot be removed" in caplog.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_the_command_is_loaded(number: signal.Signals) -> None:
+    """No traceback, from the moment on that Python runs our own code."""
+    script = f"""
+import os, sys, runpy
+class Loader:
+    def find_spec(self, name, path=None, target=None):
+        if name == "backup.cli":
+            os.kill(os.getpid(), {int(number)})
+sys.meta_path.insert(0, Loader())
+runpy.run_module("backup", run_name="__main__", alter_sys=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=dict(os.environ),
+    )
+    assert done.returncode == 130, done
+    assert "Traceback" not in done.stderr
