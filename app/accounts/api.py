@@ -5,17 +5,18 @@ from typing import Any, cast
 from django.conf import settings
 from django.contrib.auth import login as start_session
 from django.contrib.auth import logout as end_session
+from django.db.models import QuerySet
 from django.middleware.csrf import get_token
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers, status
-from rest_framework.authtoken.models import Token
+from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.authtoken.serializers import AuthTokenSerializer
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.models import User
+from accounts import tokens
+from accounts.models import ApiToken, User
 from ai import providers
 from posts.models import Channel
 
@@ -27,8 +28,26 @@ class AccountSerializer(serializers.ModelSerializer[User]):
         read_only_fields = fields
 
 
-class TokenSerializer(serializers.Serializer[Any]):
-    token = serializers.CharField(read_only=True)
+class TokenSerializer(serializers.ModelSerializer[ApiToken]):
+    class Meta:
+        model = ApiToken
+        fields: tuple[str, ...] = ("id", "name", "prefix", "created_at", "expires_at", "last_used_at")
+        read_only_fields = fields
+
+
+class IssuedTokenSerializer(TokenSerializer):
+    token = serializers.CharField(read_only=True, help_text="The token itself. It is never shown again.")
+
+    class Meta(TokenSerializer.Meta):
+        fields = (*TokenSerializer.Meta.fields, "token")
+        read_only_fields = fields
+
+
+class TokenRequestSerializer(AuthTokenSerializer):
+    name = serializers.CharField(max_length=80, default="API token", help_text="For the list of tokens.")
+    days = serializers.IntegerField(
+        min_value=1, max_value=3650, required=False, help_text="Days until the token expires."
+    )
 
 
 class SessionSerializer(AccountSerializer):
@@ -46,26 +65,39 @@ class SessionSerializer(AccountSerializer):
 class _SignIn(APIView):
     authentication_classes = ()
     permission_classes = (AllowAny,)
-    throttle_scope = "login"
+    serializer_class = AuthTokenSerializer
 
-    def user_of(self, request: Request) -> User:
-        serializer = AuthTokenSerializer(data=request.data, context={"request": request})
+    def credentials(self, request: Request) -> dict[str, Any]:
+        """The valid credentials. The authentication backend limits the number of attempts."""
+        serializer = self.serializer_class(data=request.data, context={"request": request})
         serializer.is_valid(raise_exception=True)
-        user: User = serializer.validated_data["user"]
-        return user
+        return serializer.validated_data
 
 
 class TokenView(_SignIn):
-    @extend_schema(request=AuthTokenSerializer, responses=TokenSerializer)
+    serializer_class = TokenRequestSerializer
+
+    @extend_schema(request=TokenRequestSerializer, responses=IssuedTokenSerializer)
     def post(self, request: Request) -> Response:
-        key, _ = Token.objects.get_or_create(user=self.user_of(request))
-        return Response({"token": key.key})
+        given = self.credentials(request)
+        token, key = tokens.issue(given["user"], given["name"], given.get("days"))
+        return Response({**TokenSerializer(token).data, "token": key})
+
+
+class TokenViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, viewsets.GenericViewSet[ApiToken]):
+    """The customer's own tokens. Deleting one revokes it."""
+
+    serializer_class = TokenSerializer
+    queryset = ApiToken.objects.none()
+
+    def get_queryset(self) -> QuerySet[ApiToken]:
+        return ApiToken.objects.filter(user=cast("User", self.request.user))
 
 
 class LoginView(_SignIn):
     @extend_schema(request=AuthTokenSerializer, responses=SessionSerializer)
     def post(self, request: Request) -> Response:
-        user = self.user_of(request)
+        user = self.credentials(request)["user"]
         start_session(request._request, user)
         return Response(_account(request, user))
 
@@ -73,6 +105,9 @@ class LoginView(_SignIn):
 class LogoutView(APIView):
     @extend_schema(request=None, responses={204: None})
     def post(self, request: Request) -> Response:
+        """End the session, or revoke the token that the request was made with."""
+        if isinstance(request.auth, ApiToken):
+            request.auth.delete()
         end_session(request._request)
         return Response(status=status.HTTP_204_NO_CONTENT)
 

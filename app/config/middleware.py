@@ -1,8 +1,9 @@
-"""Headers that the proxy cannot set for every installation."""
+"""What every response needs in addition to Django's own middleware."""
 
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
+from rest_framework.exceptions import APIException
 
 Next = Callable[[HttpRequest], HttpResponse]
 
@@ -24,4 +25,25 @@ class AdminContentSecurityPolicyMiddleware:
         response = self._next(request)
         if request.path.startswith(ADMIN):
             response.headers.setdefault("Content-Security-Policy", POLICY)
+        return response
+
+
+class ApiErrorMiddleware:
+    """Answers errors of the API's kind that are raised outside of its views, such as a limit on the admin's sign-in."""
+
+    def __init__(self, get_response: Next) -> None:
+        self._next = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self._next(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not isinstance(exception, APIException):
+            return None
+        response = HttpResponse(
+            str(exception.detail), content_type="text/plain; charset=utf-8", status=exception.status_code
+        )
+        wait = getattr(exception, "wait", None)
+        if wait is not None:
+            response.headers["Retry-After"] = str(wait)
         return response

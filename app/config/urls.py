@@ -6,7 +6,7 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
-from accounts.api import login, logout, me, token
+from accounts.api import TokenViewSet, login, logout, me, token
 from ai.api import CaptionView, JobViewSet
 from monitoring.api import SystemView
 from monitoring.views import health, metrics
@@ -16,10 +16,11 @@ router = SimpleRouter()
 router.register("channels", ChannelViewSet, "channel")
 router.register("posts", PostViewSet, "post")
 router.register("ai/jobs", JobViewSet, "ai-job")
+router.register("auth/tokens", TokenViewSet, "token")
 
 api: list[Any] = [
     path("health/", health, name="health"),
-    path("auth/token/", token, name="token"),
+    path("auth/token/", token, name="sign-in-token"),
     path("auth/login/", login, name="login"),
     path("auth/logout/", logout, name="logout"),
     path("me/", me, name="me"),

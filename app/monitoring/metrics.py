@@ -38,7 +38,11 @@ WEBHOOK_SECONDS = Histogram("posthub_webhook_duration_seconds", "Duration of cal
 ENQUEUE_FAILURES = Counter(
     "posthub_enqueue_failures_total", "Tasks that could not be sent to the broker", ("task",)
 )
+SIGN_INS = Counter("posthub_sign_ins_total", "Attempts to sign in with a password", ("outcome",))
+SIGN_IN_OUTCOMES = ("success", "failure", "throttled_address", "throttled_account", "unavailable")
 
+for _outcome in SIGN_IN_OUTCOMES:
+    SIGN_INS.labels(_outcome)
 for _provider, _outcome in product(PROVIDERS, AI_OUTCOMES):
     AI_REQUESTS.labels(_provider, _outcome)
 for _kind, _status in product(("caption", "embedding"), ("succeeded", "failed")):

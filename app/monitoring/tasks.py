@@ -4,6 +4,7 @@ from typing import Any
 from celery import shared_task
 from django.contrib.sessions.backends.db import SessionStore
 
+from accounts import tokens
 from ai import services as ai
 from config.sending import SAFE
 from posts import publishing
@@ -14,7 +15,12 @@ log = logging.getLogger(__name__)
 @shared_task(name="monitoring.tasks.housekeeping", soft_time_limit=120, time_limit=150, **SAFE)
 def housekeeping() -> dict[str, Any]:
     """Recover what dead workers and lost messages left behind, and delete what is too old to keep."""
-    done = {"posts": publishing.recover(), "ai_jobs": ai.recover(), "ai_jobs_deleted": ai.forget()}
+    done = {
+        "posts": publishing.recover(),
+        "ai_jobs": ai.recover(),
+        "ai_jobs_deleted": ai.forget(),
+        "tokens_deleted": tokens.forget(),
+    }
     SessionStore.clear_expired()
     log.info("housekeeping done", extra=done)
     return done

@@ -77,7 +77,8 @@ def django_db_modify_db_settings(postgres: Any, broker_url: str) -> None:
     for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT"):
         connections.databases["default"][name] = wanted[name]
     settings.REDIS_URL = settings.CELERY_BROKER_URL = broker_url
-    settings.CACHES["default"]["LOCATION"] = broker_url
+    for cache in settings.CACHES.values():
+        cache["LOCATION"] = broker_url
     celery_app.conf.broker_url = broker_url
 
 
@@ -155,13 +156,14 @@ def make_post(channel: Any) -> Callable[..., Any]:
 
 @pytest.fixture
 def client_of() -> Callable[[Any], Any]:
-    from rest_framework.authtoken.models import Token
     from rest_framework.test import APIClient
+
+    from accounts import tokens
 
     def make(user: Any) -> APIClient:
         client = APIClient()
-        token, _ = Token.objects.get_or_create(user=user)
-        client.credentials(HTTP_AUTHORIZATION=f"Token {token.key}")
+        _, key = tokens.issue(user, "tests")
+        client.credentials(HTTP_AUTHORIZATION=f"Token {key}")
         return client
 
     return make

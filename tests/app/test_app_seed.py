@@ -19,12 +19,14 @@ def seed(**options):
 
 def test_running_it_again_changes_nothing(client_of, messages):
     first = seed(users=3)
-    assert seed(users=3) == first
+    second = seed(users=3)
+    # Except the tokens, whose text is stored nowhere.
+    assert [{**user, "token": ""} for user in second] == [{**user, "token": ""} for user in first]
     assert [user["plan"] for user in first] == ["paid", "free", "free"]
     from rest_framework.test import APIClient
 
     client = APIClient()
-    client.credentials(HTTP_AUTHORIZATION=f"Token {first[0]['token']}")
+    client.credentials(HTTP_AUTHORIZATION=f"Token {second[0]['token']}")
     made = client.post("/api/v1/posts/", {"channel": first[0]["channel"], "text": "Hi"}, format="json")
     assert made.status_code == 201
 

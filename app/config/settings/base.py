@@ -27,7 +27,6 @@ INSTALLED_APPS = [
     "django_prometheus",
     "drf_spectacular",
     "rest_framework",
-    "rest_framework.authtoken",
     "accounts",
     "posts",
     "ai",
@@ -49,6 +48,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
+    "config.middleware.ApiErrorMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -95,12 +95,30 @@ CACHES = {
             "SOCKET_TIMEOUT": 2,
             **_cache["OPTIONS"],
         },
-    }
+    },
+    # Attempts to sign in: here an error is an error, so that without Redis nobody can try passwords unthrottled.
+    "sign_in": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": _cache["LOCATION"],
+        "KEY_PREFIX": "posthub:sign_in",
+        "OPTIONS": {
+            "IGNORE_EXCEPTIONS": False,
+            "SOCKET_CONNECT_TIMEOUT": 2,
+            "SOCKET_TIMEOUT": 2,
+            **_cache["OPTIONS"],
+        },
+    },
 }
 
 # Accounts
 
 AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["accounts.backends.ThrottledBackend"]
+# Attempts to sign in, from one address (successful ones included) and on one account (failed ones).
+SIGN_IN_PER_ADDRESS = env.rate("API_THROTTLE_LOGIN", "10/min")
+SIGN_IN_PER_ACCOUNT = env.rate("API_THROTTLE_LOGIN_ACCOUNT", "30/hour")
+# Days until an API token expires, unless its owner chooses another time.
+API_TOKEN_DAYS = env.whole("API_TOKEN_DAYS", 90, minimum=1)
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -127,7 +145,7 @@ STATIC_ROOT = BASE_DIR / "staticfiles"
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework.authentication.TokenAuthentication",
+        "accounts.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
@@ -144,7 +162,6 @@ REST_FRAMEWORK = {
         "anon": env.rate("API_THROTTLE_ANON", "60/min"),
         "user": env.rate("API_THROTTLE_USER", "600/min"),
         "ai": env.rate("API_THROTTLE_AI", "60/min"),
-        "login": env.rate("API_THROTTLE_LOGIN", "10/min"),
     },
     # Number of proxies that append to X-Forwarded-For; 0 uses the address of the connection.
     "NUM_PROXIES": env.whole("API_NUM_PROXIES", 0),

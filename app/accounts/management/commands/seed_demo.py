@@ -8,10 +8,13 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import transaction
-from rest_framework.authtoken.models import Token
 
+from accounts import tokens
 from accounts.models import User
 from posts.models import Channel
+
+# Each run replaces it, because the text of an earlier token is not stored.
+NAME = "demo"
 
 
 class Command(BaseCommand):
@@ -62,8 +65,9 @@ class Command(BaseCommand):
                 "webhook_url": webhook,
             },
         )
-        key, _ = Token.objects.get_or_create(user=user)
-        return {"username": user.username, "plan": user.plan, "token": key.key, "channel": str(channel.pk)}
+        user.api_tokens.filter(name=NAME).delete()
+        _, key = tokens.issue(user, NAME)
+        return {"username": user.username, "plan": user.plan, "token": key, "channel": str(channel.pk)}
 
     def _staff(self) -> None:
         """Create a staff user for the admin, if DEMO_PASSWORD is set."""
