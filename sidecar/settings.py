@@ -100,6 +100,9 @@ def names_of(settings: type[Settings], name: str, field: FieldInfo) -> tuple[str
     if isinstance(alias, str):
         return (alias,)
     further = [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else []
+    # Without a prefix, the aliases are the whole name: a bare SLACK_URL is not ours to read.
+    if further and not settings.env_prefix:
+        return tuple(further)
     return (settings.env_prefix + name.upper(), *further)
 
 
