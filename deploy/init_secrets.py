@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Gives every container its own secrets as files, at each start, before anything else runs.
+"""Writes the secrets of each container to files, at each start, before anything else runs.
 
-The environment (.env.production) and what an earlier run made are read; what nobody needs to invent is made here and
-kept. ``values/`` below the folder holds every secret for the operator; each other folder holds what one container
-mounts, owned by its user and unreadable to others. Usage: ``init_secrets.py [FOLDER] [VOLUMES]``.
+Secrets come from the environment (.env.production) or from an earlier run. Missing ones that nobody has to know are
+generated and stored. ``values/`` in the folder has every secret, for the operator. Each other folder has the files that one
+container mounts; its user owns them, and nobody else can read them. Usage: ``init_secrets.py [FOLDER] [VOLUMES]``.
 """
 
 import json
@@ -31,7 +31,7 @@ OWNERS = {
     "postgres_exporter": (65534, 65534),
     "redis_exporter": (59000, 59000),
 }
-# Volumes of earlier installations belong to root, or to nobody yet.
+# Volumes of earlier installations may belong to root.
 VOLUMES = {
     "caddy_data": "caddy",
     "caddy_config": "caddy",
@@ -55,8 +55,8 @@ def _nothing() -> str:
     return ""
 
 
-# Every secret, and what makes it when it is not given. What cannot be made up (_nothing) switches its part off when it
-# is empty.
+# Every secret, and the function that generates it if it is not set. A secret that cannot be generated (_nothing) switches
+# its part off if it is empty.
 SECRETS: dict[str, Callable[[], str]] = {
     "SECRET_KEY": _key,
     "POSTGRES_PASSWORD": _password,
@@ -101,7 +101,7 @@ SECRETS: dict[str, Callable[[], str]] = {
 }
 
 
-# As the backup sidecar calls them, without its prefix.
+# The backup sidecar's own, whose files have names without the prefix.
 BACKUP_SECRETS = [
     name
     for name in SECRETS
@@ -109,12 +109,12 @@ BACKUP_SECRETS = [
         ("BACKUP_S3_", "BACKUP_OFFSITE_", "BACKUP_PING_", "BACKUP_AGE_", "BACKUP_RESTORE_", "BACKUP_VERIFY_")
     )
 ]
-# Where the alert watch looks for its test messages.
+# Where the alert watch checks that its test messages arrived.
 READBACK_SECRETS = [name for name in SECRETS if name.startswith("ALERTS_READBACK_")]
 
 
 class SetupError(Exception):
-    """Something that the operator has to correct."""
+    """A mistake that the operator has to correct."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -123,13 +123,13 @@ class SetupError(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """Where secrets are written, and whether owners can be set (only root can)."""
+    """Where secrets are written, and whether to set owners (only root can)."""
 
     folder: Path
     own: bool
 
     def write(self, group: str, name: str, text: str) -> None:
-        """Replace a file in one step: a container that starts meanwhile reads the old or the new one, whole."""
+        """Replace a file atomically: a container that starts meanwhile reads the old or the new one."""
         target = self.folder / group / name
         temporary = target.with_name(f".{name}.new")
         temporary.unlink(missing_ok=True)
@@ -155,10 +155,10 @@ class Place:
 
 
 def gather(environ: Mapping[str, str], values: Path) -> dict[str, str]:
-    """Every secret: given, else, where it can be made up, the one of an earlier run or a new one.
+    """Every secret: the one that is set, else the one of an earlier run, else a new one if it can be generated.
 
     Raises:
-        SetupError: a given value cannot be one.
+        SetupError: a value is still a placeholder.
     """
     return {name: _value(name, make, environ, values) for name, make in SECRETS.items()}
 
@@ -166,7 +166,7 @@ def gather(environ: Mapping[str, str], values: Path) -> dict[str, str]:
 def _value(name: str, make: Callable[[], str], environ: Mapping[str, str], values: Path) -> str:
     given = environ.get(name, "").strip()
     if given.startswith("<") and given.endswith(">"):
-        raise SetupError(f"{name} is still a placeholder", "fill it in in .env.production, or leave it empty")
+        raise SetupError(f"{name} is still a placeholder", "replace it in .env.production, or leave it empty")
     if given or make is _nothing:
         return given
     kept = values / name
@@ -174,7 +174,7 @@ def _value(name: str, make: Callable[[], str], environ: Mapping[str, str], value
 
 
 def require_known_password(environ: Mapping[str, str], values: Path, data: Path) -> None:
-    """A database that exists has its password already; one made up here would lock everybody out.
+    """Refuse to generate a password if a database exists: it has one, and another would lock everyone out.
 
     Raises:
         SetupError: there is a database and no password.
@@ -182,13 +182,13 @@ def require_known_password(environ: Mapping[str, str], values: Path, data: Path)
     known = environ.get("POSTGRES_PASSWORD", "").strip() or (values / "POSTGRES_PASSWORD").exists()
     if (data / "PG_VERSION").exists() and not known:
         raise SetupError(
-            "there is a database already, and POSTGRES_PASSWORD is empty",
-            "set POSTGRES_PASSWORD in .env.production to the password that the database has",
+            "a database exists, and POSTGRES_PASSWORD is empty",
+            "set POSTGRES_PASSWORD in .env.production to the database's password",
         )
 
 
 def files(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """What each container's folder holds."""
+    """The files in each container's folder."""
     postgres, redis = values["POSTGRES_PASSWORD"], values["REDIS_PASSWORD"]
     database = values["DATABASE_URL"] or _database("posthub", postgres)
     redis_url = values["REDIS_URL"] or f"redis://:{quote(redis, safe='')}@{REDIS}/0"
@@ -219,7 +219,7 @@ def files(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
         },
         "caddy": {"operators": operators(values["OPS_PASSWORD"])},
         "grafana": _named(values, "GRAFANA_ADMIN_PASSWORD"),
-        # A receiver is on when its file is there.
+        # A receiver is switched on by its file.
         "alertmanager": {
             **{
                 name.lower(): text
@@ -248,12 +248,12 @@ def _database(user: str, password: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A word of redis.conf."""
+    """A quoted argument of redis.conf."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def write(place: Place, values: Mapping[str, str]) -> None:
-    """Write everything, and remove what no longer belongs."""
+    """Write everything, and remove files that are no longer needed."""
     place.folder.mkdir(exist_ok=True)
     place.folder.chmod(0o700)
     for group, contents in {"values": dict(values), **files(values)}.items():

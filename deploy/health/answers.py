@@ -1,4 +1,4 @@
-"""Exit 0 when a URL answers with success: ``python answers.py http://127.0.0.1:9808/healthz``."""
+"""Exits with 0 if a URL answers with success: ``python answers.py http://127.0.0.1:9808/healthz``."""
 
 import signal
 import sys
@@ -9,7 +9,7 @@ SECONDS = 5
 
 
 def main(url: str) -> int:
-    # Never through a proxy that the container's environment may name.
+    # Never through a proxy from the container's environment.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=SECONDS) as answer:
@@ -20,6 +20,6 @@ def main(url: str) -> int:
 
 
 if __name__ == "__main__":
-    # The time limit above is for each read; a server that trickles must not hold the check for ever.
+    # The timeout above is for each read. A server that sends byte by byte must not block the check for ever.
     signal.alarm(SECONDS + 1)
     sys.exit(main(sys.argv[1]))

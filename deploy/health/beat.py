@@ -1,8 +1,8 @@
-"""Exit 0 when beat has run something lately.
+"""Exits with 0 if beat has run a task recently.
 
-DatabaseScheduler writes last runs back every three minutes, so a beat that has just started is given that time; after
-it, only a recent run counts. A process that lives and does nothing is the failure that nobody sees.
-Without the app, whose import costs as much memory as beat itself: both share one limit.
+DatabaseScheduler writes the last runs to the database every three minutes, so a beat that has just started gets that
+much time. After it, only a recent run counts: a process that is alive and does nothing would go unnoticed.
+This check does not import the app, which would need as much memory as beat itself, under the same limit.
 """
 
 import os
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psycopg
 
-# Docker lets a check that is too slow run on, and the next one starts beside it: it has to end by itself.
+# Docker does not stop a slow check, and starts the next one next to it, so the check has to end by itself.
 SECONDS = 12
-# Two of DatabaseScheduler's write-backs, and a little.
+# Two intervals of DatabaseScheduler, and some more.
 LATEST = 420
 QUERY = """
 SELECT extract(epoch FROM now() - max(last_run_at)) FROM django_celery_beat_periodictask WHERE enabled
@@ -44,7 +44,7 @@ def _database() -> str:
 
 def _since_start() -> float:
     """Seconds since process 1 of this container started."""
-    # The name in parentheses may hold spaces; the start time is field 22 of the whole line.
+    # The name in parentheses may contain spaces; the start time is field 22 of the whole line.
     fields = Path("/proc/1/stat").read_text().rpartition(")")[2].split()
     started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
     return float(Path("/proc/uptime").read_text().split()[0]) - started

@@ -1,6 +1,6 @@
 #!/bin/sh
-# collect-redis.sh FOLDER: the Redis programs of this image with their libraries, to be copied into another image.
-# The libraries of the C run time stay behind: they must be those of the image that they are copied into.
+# collect-redis.sh FOLDER: collects this image's Redis programs and their libraries, to copy them into another image.
+# The C runtime's libraries are left out: the target image has its own.
 set -eu
 target=$1
 mkdir -p "$target/bin" "$target/lib"
@@ -13,7 +13,7 @@ for program in redis-server redis-cli redis-check-rdb redis-check-aof; do
       *) [ -e "$target/lib/${library##*/}" ] || cp -L "$library" "$target/lib/" ;;
     esac
   done
-  # redis-server takes its other names' parts by the name that it is called by.
+  # redis-server decides by the name that it is called by which program it is.
   {
     echo '#!/bin/sh'
     echo "LD_LIBRARY_PATH=$target/lib exec $target/lib/$program \"\$@\""

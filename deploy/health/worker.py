@@ -1,7 +1,7 @@
-"""Exit 0 when the worker of this container answers a ping through the broker.
+"""Exits with 0 if the worker of this container answers a ping through the broker.
 
-A worker whose process lives but has lost its broker, or whose pool is gone, does not answer.
-Without Django: a health check must not cost as much as what it checks.
+A worker that is alive but has lost its broker or its pool does not answer.
+This check does not import Django: it must not cost as much as what it checks.
 """
 
 import signal
@@ -14,7 +14,7 @@ from config import redis_url
 from config.env import text
 
 SECONDS = 5
-# Docker lets a check that is too slow run on, and the next one starts beside it: it has to end by itself.
+# Docker does not stop a slow check, and starts the next one next to it, so the check has to end by itself.
 LONGEST = 14
 
 

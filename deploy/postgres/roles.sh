@@ -1,12 +1,12 @@
 #!/bin/sh
-# The sidecars' roles in the production database. Runs at every start, so that a database which existed before the
-# sidecars gets them too, and a changed password is taken over. Connection: PGHOST, PGUSER, PGDATABASE.
+# Creates the sidecars' roles in the production database. It runs at every start, so that a database which is older than
+# the sidecars gets them too, and a changed password is applied. Connection: PGHOST, PGUSER, PGDATABASE.
 set -eu
 secrets=${SECRETS:-/run/secrets}
 here=$(dirname "$0")
 export PGPASSWORD BACKUP_PASSWORD EXPORTER_PASSWORD
 PGPASSWORD=$(cat "$secrets/postgres_password")
-# psql takes them from its environment, where no process list shows them.
+# psql reads them from its environment, which the list of processes does not show.
 BACKUP_PASSWORD=$(cat "$secrets/backup_db_password")
 EXPORTER_PASSWORD=$(cat "$secrets/exporter_db_password")
 exec psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --file "$here/roles.sql"

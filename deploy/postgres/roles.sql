@@ -1,7 +1,7 @@
--- The roles of the backup sidecar and of the exporters: they read, and cannot change anything.
+-- The roles of the backup sidecar and of the exporters. They can read, and cannot change anything.
 \getenv backup_password BACKUP_PASSWORD
 \getenv exporter_password EXPORTER_PASSWORD
--- A statement with a password in it must not reach the server's log.
+-- A statement that contains a password must not reach the server's log.
 SET log_statement = 'none';
 SET log_min_duration_statement = -1;
 SET log_min_error_statement = 'panic';
@@ -11,19 +11,19 @@ SELECT 'CREATE ROLE posthub_backup' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE
 SELECT 'CREATE ROLE posthub_exporter' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'posthub_exporter')
 \gexec
 
--- BYPASSRLS: a backup that row security had thinned out would look complete.
+-- BYPASSRLS: a backup from which row security had removed rows would look complete.
 ALTER ROLE posthub_backup LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION BYPASSRLS
   CONNECTION LIMIT 10 PASSWORD :'backup_password';
 ALTER ROLE posthub_exporter LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
   CONNECTION LIMIT 10 PASSWORD :'exporter_password';
 
--- Every table, view and sequence, those of the future too.
+-- Every table, view and sequence, including future ones.
 GRANT pg_read_all_data TO posthub_backup;
 GRANT pg_monitor TO posthub_exporter;
 SELECT format('GRANT CONNECT ON DATABASE %I TO posthub_backup, posthub_exporter', current_database())
 \gexec
 
--- Of the application's tables the exporter reads beat's schedules only.
+-- Of the application's tables, the exporter reads only beat's schedules.
 SELECT format('GRANT SELECT ON %s TO posthub_exporter', oid::regclass)
 FROM pg_class
 WHERE relkind = 'r' AND relname LIKE 'django\_celery\_beat\_%'

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Prints every notification that Alertmanager's webhook brings: the receiver of a trial, in one file."""
+"""The notification inbox of a trial: prints every notification that Alertmanager's webhook sends."""
 
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Inbox(BaseHTTPRequestHandler):
-    """``POST /`` takes a notification, ``GET /`` says that it is there."""
+    """``POST /`` takes a notification, ``GET /`` is the health check."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

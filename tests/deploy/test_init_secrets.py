@@ -88,7 +88,7 @@ def test_a_database_that_exists_needs_its_password(tmp_path: Path) -> None:
     (tmp_path / "volumes" / "postgres" / "PG_VERSION").write_text("16\n")
     done = _run(tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("Error: there is a database already")
+    assert done.stderr.startswith("Error: a database exists")
     assert "\nTry: set POSTGRES_PASSWORD" in done.stderr
     assert not (tmp_path / "secrets").exists()
     assert _run(tmp_path, POSTGRES_PASSWORD="known").returncode == 0

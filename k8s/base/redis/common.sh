@@ -1,5 +1,5 @@
-# Sourced by redis.sh and sentinel.sh: who the master is.
-# NAMES are stable: each pod's name below the headless service, in every address that Redis and Sentinel tell others.
+# Sourced by redis.sh and sentinel.sh: finds the master.
+# Redis and Sentinel announce stable addresses: each pod's name under the headless service.
 SERVICE=${SERVICE:-posthub-redis}
 SENTINEL_PORT=${SENTINEL_PORT:-26379}
 MASTER_NAME=${MASTER_NAME:-posthub}
@@ -11,7 +11,7 @@ export REDISCLI_AUTH
 
 me="$NAME_OF_POD$DOMAIN"
 
-# What the Sentinels say; the first pod when none of them knows yet.
+# The master that the Sentinels name; the first pod if none of them knows one yet.
 master() {
   i=0
   while [ "$i" -lt "$REPLICAS" ]; do

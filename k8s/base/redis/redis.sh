@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts Redis as the master, or as a replica of the one that the Sentinels name.
+# Starts Redis as the master, or as a replica of the master that the Sentinels name.
 set -eu
 . "$(dirname "$0")/common.sh"
 now=$(master)

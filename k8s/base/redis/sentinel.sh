@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts Sentinel. Its configuration is its memory (its own id, the epoch, the master), so it is written only once.
+# Starts Sentinel. Sentinel stores its state (its ID, the epoch, the master) in its configuration, so it is written once.
 set -eu
 . "$(dirname "$0")/common.sh"
 config=${SENTINEL_CONFIG:-/data/sentinel/sentinel.conf}
@@ -7,7 +7,7 @@ umask 077
 mkdir -p "$(dirname "$config")"
 if [ ! -s "$config" ]; then
   now=$(master)
-  # Sentinel resolves the master's name at start and does not start without it.
+  # Sentinel resolves the master's name when it starts, and fails if it cannot.
   until timeout 3 redis-cli -h "$now" ping >/dev/null 2>&1; do
     echo "waiting for $now"
     sleep 1
