@@ -13,7 +13,7 @@ for program in redis-server redis-cli redis-check-rdb redis-check-aof; do
       *) [ -e "$target/lib/${library##*/}" ] || cp -L "$library" "$target/lib/" ;;
     esac
   done
-  # redis-server decides by the name that it is called by which program it is.
+  # redis-server decides by the name of its file which of these programs it is.
   {
     echo '#!/bin/sh'
     echo "LD_LIBRARY_PATH=$target/lib exec $target/lib/$program \"\$@\""
