@@ -1,4 +1,4 @@
-"""The moment a backup begins to exist, and the moment it ends: both are its manifest's."""
+"""Commits and deletes backups. A backup exists exactly as long as its manifest does."""
 
 from datetime import datetime
 
@@ -9,15 +9,15 @@ from backup.store import Refusal, Store
 
 
 def commit(store: Store, manifest: Manifest, *, retain_until: datetime | None = None) -> None:
-    """Write the manifest, and take it back if an object is gone meanwhile.
+    """Write the manifest, and remove it again if an object has disappeared in the meantime.
 
     Raises:
-        DumpError: an object is not there, or has another size; nothing claims that it is.
+        DumpError: an object is missing or has another size. The manifest was removed.
     """
     folder, key = _places(manifest.database, manifest.id)
     store.put(key, manifest.encode(), retain_until=retain_until)
     try:
-        # A run on another host may have swept what had no manifest yet.
+        # A run on another host may have swept the objects before they had a manifest.
         confirm(store, folder, manifest.objects)
     except DumpError:
         store.delete([key])
@@ -25,26 +25,26 @@ def commit(store: Store, manifest: Manifest, *, retain_until: datetime | None = 
 
 
 def confirm(store: Store, folder: str, objects: tuple[StoredObject, ...]) -> None:
-    """See that the store has each object whole before anything claims so.
+    """Check that the store has every object in its full size.
 
     Raises:
-        DumpError: one is not there, or has another size.
+        DumpError: an object is missing or has another size.
     """
     for stored in objects:
         found = store.head(f"{folder}/{stored.name}")
         if found is None or found.size != stored.stored_bytes:
             size = f"{found.size} bytes" if found else "nothing"
             raise DumpError(
-                f"the store took {stored.stored_bytes} bytes of {stored.name} and has {size}",
-                hint="run again; if it happens again, do not trust this store",
+                f"the store accepted {stored.stored_bytes} bytes of {stored.name} but has {size}",
+                hint="run it again; if it happens again, do not trust this store",
             )
 
 
 def discard(store: Store, database: str, backup_id: str) -> list[Refusal]:
-    """Delete a backup, or what there is of one: the manifest by itself and first, so that nothing is ever half there.
+    """Delete a backup, complete or not. The manifest goes first and alone, so that no backup is ever incomplete.
 
     Returns:
-        What the store refused. A backup whose manifest it refused stays whole.
+        The objects that the store refused to delete. A backup whose manifest it refuses to delete remains complete.
     """
     folder, key = _places(database, backup_id)
     return store.delete([key]) or store.delete([info.key for info in store.walk(f"{folder}/")])

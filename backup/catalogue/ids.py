@@ -1,4 +1,4 @@
-"""The name of a backup: the moment it began in UTC, and six random hex digits. Names sort by time."""
+"""The ID of a backup: its start time in UTC and six random hexadecimal digits. IDs sort by time."""
 
 import re
 import secrets
@@ -9,10 +9,10 @@ _FORMAT = "%Y%m%dT%H%M%SZ"
 
 
 def new_id(now: datetime) -> str:
-    """A name for a backup that begins now."""
+    """An ID for a backup that begins now."""
     return f"{stamp(now)}-{secrets.token_hex(3)}"
 
 
 def stamp(moment: datetime) -> str:
-    """A moment as it stands in names: ``20261123T050000Z``."""
+    """A moment as written in IDs: ``20261123T050000Z``."""
     return moment.astimezone(UTC).strftime(_FORMAT)

@@ -1,4 +1,4 @@
-"""Where everything lies in a store.
+"""The keys of everything in a store.
 
 ::
 
@@ -42,13 +42,13 @@ def attempt(database: str, record_id: str, kind: str) -> str:
 
 
 def split(key: str) -> tuple[str, str, str] | None:
-    """Database, backup id and object name of a key inside a backup's folder; None for any other key."""
+    """Database, backup ID and object name of a key inside a backup's folder; None for any other key."""
     found = _IN_BACKUP.fullmatch(key)
     return (found["database"], found["id"], found["name"]) if found else None
 
 
 def split_attempt(key: str) -> tuple[str, str] | None:
-    """Database and kind of a record's key; None for any other key."""
+    """Database and kind of an attempt's key; None for any other key."""
     found = _ATTEMPT.fullmatch(key)
     return (found["database"], found["kind"]) if found else None
 

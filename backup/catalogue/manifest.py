@@ -1,6 +1,6 @@
-"""The manifest: what a backup is, written last. A backup without one does not exist.
+"""The manifest: the description of a backup, written last. Without a manifest there is no backup.
 
-The format is documented in docs/backup-format.md; a reader refuses a format that it does not know.
+The format is documented in docs/backup-format.md. A reader rejects an unknown format.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ FORMAT = 1
 
 
 class Part(BaseModel):
-    """Base of everything in a manifest: values never change, unknown fields are kept out."""
+    """Base of everything in a manifest: values are immutable, and unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class StoredObject(Part):
-    """One object of a backup, as it lies in the store."""
+    """One object of a backup, as stored."""
 
     name: str
     role: Literal["archive", "globals", "rdb"]
@@ -48,7 +48,7 @@ class Table(Part):
 
 
 class Sequence(Part):
-    """A sequence and its position; None was never used. Sequences run on outside of snapshots."""
+    """A sequence and its last value; None: never used. Sequences advance regardless of snapshots."""
 
     name: str
     last_value: int | None
@@ -60,7 +60,7 @@ class Extension(Part):
 
 
 class Server(Part):
-    """Where the data came from."""
+    """The server that the data came from."""
 
     version: str
     version_number: int
@@ -69,7 +69,9 @@ class Server(Part):
     ctype: str = "C"
     locale_provider: str = "c"
     locale: str | None = None
-    superuser: str = Field(default="postgres", description="the first one, who gave what nobody else gave")
+    superuser: str = Field(
+        default="postgres", description="the bootstrap superuser, who is the grantor of default grants"
+    )
 
 
 class Keyspace(Part):
@@ -77,18 +79,20 @@ class Keyspace(Part):
 
     number: int
     keys: int
-    keys_after: int = Field(description="when the transfer was over: a busy server changes on the way")
-    expiring: int = Field(default=0, description="of them, those with an expiry")
+    keys_after: int = Field(
+        description="at the end of the transfer, since a busy server changes in the meantime"
+    )
+    expiring: int = Field(default=0, description="number of keys with an expiry")
 
 
 class Manifest(Part):
-    """Everything about one backup."""
+    """The description of one backup."""
 
     format: int = FORMAT
     id: str
     database: str
     kind: Literal["postgres", "redis"]
-    taken: datetime = Field(description="the moment whose data it holds")
+    taken: datetime = Field(description="the moment of the data")
     started: datetime
     finished: datetime
     tool: str
@@ -107,7 +111,7 @@ class Manifest(Part):
 
     @property
     def rows(self) -> int:
-        """Rows in all tables; for Redis the keys."""
+        """Number of rows in all tables; for Redis, number of keys."""
         return sum(table.rows for table in self.tables) + sum(space.keys for space in self.keyspaces)
 
     @property
@@ -127,7 +131,7 @@ class Manifest(Part):
         return any(stored.encryption for stored in self.objects)
 
     def encode(self) -> bytes:
-        """The bytes that are stored, sealed with their own digest."""
+        """The bytes that are stored, with their own digest."""
         value = self.model_dump(mode="json", by_alias=True, exclude={"digest"})
         return _json({**value, "digest": _digest(value)})
 
@@ -136,21 +140,21 @@ class Manifest(Part):
         """Read stored bytes.
 
         Raises:
-            CatalogueError: they are damaged or of a format that this version does not know.
+            CatalogueError: they are damaged, or this version does not know their format.
         """
         try:
             value = json.loads(data)
             known = value.get("format")
         except (ValueError, AttributeError):
-            raise damaged(where, "is no JSON object") from None
+            raise damaged(where, "it is not a JSON object") from None
         if known != FORMAT:
             raise CatalogueError(
-                f"{where} has format {known}, this version knows {FORMAT}",
+                f"{where} has format {known}; this version knows {FORMAT}",
                 hint="use the version that wrote it",
             )
         digest = value.pop("digest", None)
         if digest != _digest(value):
-            raise damaged(where, f"its digest is {_digest(value)}, it says {digest}")
+            raise damaged(where, f"its digest is {_digest(value)}, but it states {digest}")
         try:
             return cls.model_validate({**value, "digest": digest})
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What is in the store: the one truth that the service, the metrics, the command line and the status page read."""
+"""Reads what is in the store. The service, the metrics, the command line and the status page all use it."""
 
 import logging
 from collections import defaultdict
@@ -15,17 +15,17 @@ from backup.store import ObjectInfo, Store
 
 log = logging.getLogger(__name__)
 
-# Attempts of each kind that are read; the newest carry the totals of all.
+# Number of attempts of each kind that are read. The newest contain the totals of all.
 RECENT = 50
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One backup that is there.
+    """One committed backup.
 
     Attributes:
         reports: its verifications, oldest first.
-        missing: objects that its manifest names and the store does not have.
+        missing: objects that the manifest names but the store lacks.
     """
 
     manifest: Manifest
@@ -44,31 +44,33 @@ class Entry:
 
     @property
     def verified(self) -> bool:
-        """Whether the newest verification held."""
+        """Whether the newest verification passed."""
         return self.report is not None and self.report.ok and not self.missing
 
     @property
     def held_once(self) -> bool:
-        """Whether any verification held, however later ones ended."""
+        """Whether any verification passed, regardless of later ones."""
         return any(report.ok for report in self.reports)
 
     @property
     def damaged(self) -> bool:
-        """Whether what is in the store is not what was stored."""
+        """Whether objects in the store differ from what was stored."""
         objects = {stored.name for stored in self.manifest.objects}
         found = self.report.differences if self.report else ()
         return bool(self.missing) or any(each.kind == "object" and each.object in objects for each in found)
 
     @property
     def doubtful(self) -> bool:
-        """Whether it failed, and yet is whole and held before: keys, commands or programs are others than then."""
+        """Whether the last verification failed although the bytes are intact and an earlier one passed.
+
+        Then the keys, the check command or the PostgreSQL programs have changed since."""
         if self.report is None or self.verified or self.damaged:
             return False
         return self.held_once or all(each.kind == "check" for each in self.report.differences)
 
     @property
     def state(self) -> str:
-        """In a word, for people: verified, FAILED, unverified, …"""
+        """The state in one word: verified, FAILED, unverified, …"""
         if self.missing:
             return "incomplete"
         if self.report is None:
@@ -86,7 +88,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class History:
-    """Everything that is known about one database, oldest first."""
+    """All backups and attempts of one database, oldest first."""
 
     database: str
     backups: tuple[Entry, ...] = ()
@@ -107,7 +109,7 @@ class History:
 
     @property
     def reports(self) -> list[Report]:
-        """All verifications of all backups, by the time they finished."""
+        """The verifications of all backups, by the time of their end."""
         found = (report for entry in self.backups for report in entry.reports)
         return sorted(found, key=lambda report: report.finished)
 
@@ -117,7 +119,7 @@ class History:
 
     @property
     def last_verified(self) -> Entry | None:
-        """The newest backup that is proven."""
+        """The newest verified backup."""
         return next((entry for entry in reversed(self.backups) if entry.verified), None)
 
 
@@ -133,21 +135,21 @@ class Catalogue:
 
 
 class Reader:
-    """Reads catalogues from one store, and each unchanged object only once."""
+    """Reads the catalogue of one store. Each unchanged object is read only once."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seen: dict[tuple[str, str], bytes] = {}
 
     def read(self, now: datetime, databases: Iterable[str] | None = None) -> Catalogue:
-        """The catalogue as it is now; of some databases, or of all that there are."""
+        """The current catalogue, of some databases or of all."""
         if databases is None:
             found = list(self._store.walk())
         else:
             found = [info for name in databases for info in self._store.walk(f"{name}/")]
         objects = {info.key: info for info in found}
         histories = self._histories(objects)
-        # Attempts and reports that are gone need not be remembered.
+        # Forget attempts and reports that no longer exist.
         current = {(info.key, info.version) for info in objects.values()}
         self._seen = {key: data for key, data in self._seen.items() if key in current}
         return Catalogue(now, histories)
@@ -163,7 +165,7 @@ class Reader:
             except CatalogueError as error:
                 broken[database].append(Broken(backup_id, error))
             except NotFoundError:
-                continue  # deleted while we looked
+                continue  # deleted in the meantime
         attempts = self._attempts(objects)
         return {
             name: History(name, tuple(backups[name]), tuple(broken[name]), tuple(attempts.get(name, ())))
@@ -178,7 +180,7 @@ class Reader:
         if (manifest.id, manifest.database) != (backup_id, database):
             raise CatalogueError(
                 f"{key} is the manifest of {manifest.database}/{manifest.id}",
-                hint="somebody copied it; delete the folder",
+                hint="it was copied there; delete the folder",
             )
         folder = layout.folder(database, backup_id)
         reports = [self._report(objects[f"{folder}/{name}"]) for name in names if layout.is_report(name)]
@@ -227,7 +229,7 @@ class Reader:
         try:
             return decode(Attempt, self._content(info), info.key)
         except (CatalogueError, NotFoundError) as error:
-            log.warning("a attempt is skipped: %s", error.message)
+            log.warning("an attempt is skipped: %s", error.message)
             return None
 
     def _content(self, info: ObjectInfo) -> bytes:
@@ -239,7 +241,7 @@ class Reader:
 
 
 def _folders(objects: Iterable[str]) -> list[tuple[str, str, list[str]]]:
-    """Backups with the names in their folders, oldest first."""
+    """Backups with the names of their objects, oldest first."""
     folders: dict[tuple[str, str], list[str]] = defaultdict(list)
     for key in sorted(objects):
         if parts := layout.split(key):
@@ -248,12 +250,12 @@ def _folders(objects: Iterable[str]) -> list[tuple[str, str, list[str]]]:
 
 
 def projected_rto(history: History, held: list[Report]) -> float:
-    """The last measured restore, scaled to the size of the newest backup; 0 unknown."""
+    """Duration of the last measured restore, scaled to the size of the newest backup; 0 if not known."""
     return projected(history, held, history.latest)
 
 
 def projected(history: History, held: list[Report], entry: Entry | None) -> float:
-    """The last measured restore, scaled to the size of one backup; 0 unknown."""
+    """Duration of the last measured restore, scaled to the size of a backup; 0 if not known."""
     if not held or entry is None:
         return 0.0
     restored = history.find(held[-1].backup)

@@ -1,4 +1,4 @@
-"""What is written down beside the backups: verification reports, and one attempt for each thing that was tried."""
+"""What is stored next to the backups: verification reports and attempts."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,10 +14,10 @@ P = TypeVar("P", bound=Part)
 
 
 class Difference(Part):
-    """One thing that a verification did not find as it should be."""
+    """One difference that a verification found."""
 
-    kind: str = Field(description="what sort of thing: object, rows, data, schema, restore, …")
-    object: str = Field(description="which one, by name")
+    kind: str = Field(description="the kind of thing: object, rows, data, schema, restore, …")
+    object: str = Field(description="its name")
     expected: str
     found: str
 
@@ -26,7 +26,7 @@ class Difference(Part):
 
 
 class Report(Part):
-    """The result of one verification, stored beside the backup."""
+    """The result of one verification, stored next to the backup."""
 
     backup: str
     database: str
@@ -43,7 +43,7 @@ class Report(Part):
 
     @property
     def restore_seconds(self) -> float:
-        """From the bucket to a database that answers: what on-call would wait for."""
+        """Duration of the restore, from the bucket to a database that answers."""
         return sum(self.stages.get(stage, 0.0) for stage in ("download", "globals", "restore"))
 
     @property
@@ -52,7 +52,7 @@ class Report(Part):
 
 
 class Attempt(Part):
-    """One thing that was tried. The newest attempt of a kind carries the totals of all before it."""
+    """One attempt at a backup, verification, prune, … The newest of a kind contains the totals of all before it."""
 
     id: str
     kind: Kind
@@ -65,14 +65,20 @@ class Attempt(Part):
     pid: int = 0
     error: str | None = None
     hint: str | None = None
-    totals: dict[str, int] = Field(default_factory=dict, description="outcomes so far, this one included")
-    store_errors: dict[str, int] = Field(default_factory=dict, description="failed store operations so far")
-    new_errors: dict[str, int] = Field(default_factory=dict, description="of them, those of this try")
-    problems: tuple[str, ...] = Field(default=(), description="what went wrong without ending it")
-    decisions: dict[str, int] = Field(default_factory=dict, description="of a prune: backups by decision")
+    totals: dict[str, int] = Field(
+        default_factory=dict, description="number of attempts so far by outcome, including this one"
+    )
+    store_errors: dict[str, int] = Field(
+        default_factory=dict, description="number of failed store operations so far"
+    )
+    new_errors: dict[str, int] = Field(default_factory=dict, description="number of them in this attempt")
+    problems: tuple[str, ...] = Field(default=(), description="problems that did not end the attempt")
+    decisions: dict[str, int] = Field(
+        default_factory=dict, description="of a prune: number of backups by decision"
+    )
     blocked: tuple[str, ...] = Field(default=(), description="why a prune deleted nothing")
     measures: dict[str, float] = Field(
-        default_factory=dict, description="of a restore or drill: seconds by what"
+        default_factory=dict, description="of a restore or drill: seconds by measure"
     )
 
 
@@ -94,12 +100,12 @@ def decode(kind: type[P], data: bytes, where: str) -> P:
 
 
 def added(so_far: dict[str, int], new: dict[str, int]) -> dict[str, int]:
-    """Two counts as one."""
+    """The sum of two counts by key."""
     return {key: so_far.get(key, 0) + new.get(key, 0) for key in sorted({*so_far, *new})}
 
 
 def errors_so_far(attempts: Sequence[Attempt]) -> dict[str, int]:
-    """Failed store operations, as the attempt that ended last counts them."""
+    """Number of failed store operations, from the attempt that ended last."""
     finished = [attempt for attempt in attempts if attempt.finished]
     return (
         max(finished, key=lambda attempt: attempt.finished or attempt.started).store_errors
@@ -109,7 +115,7 @@ def errors_so_far(attempts: Sequence[Attempt]) -> dict[str, int]:
 
 
 def continued(main: Sequence[Attempt], elsewhere: Sequence[Attempt]) -> list[Attempt]:
-    """Attempts whose totals began at nothing, as if they had been written to the main store like the others."""
+    """Attempts from elsewhere, with totals that continue those of the main store."""
     known = {(attempt.kind, attempt.id) for attempt in main if attempt.finished}
     newest = {attempt.kind: attempt.totals for attempt in main if attempt.totals}
     errors = errors_so_far(main)

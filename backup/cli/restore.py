@@ -134,7 +134,7 @@ def _rdb(wiring: Wiring, entry: Entry, to: Path, *, dry_run: bool, as_json: bool
     if dry_run:
         _say(
             f"{entry.id} into {to}",
-            ("download, check and unpack the backup", "check the file with redis-check-rdb"),
+            ("download, check and decompress the backup", "check the file with redis-check-rdb"),
         )
         return 0
     with _display(entry, 0.0) as reporter:

@@ -1,4 +1,4 @@
-"""The objects of a backup as plain files, each held against the manifest."""
+"""Downloads the objects of a backup as plain files and compares each with the manifest."""
 
 import shutil
 from pathlib import Path
@@ -8,6 +8,7 @@ from backup.catalogue.manifest import StoredObject
 from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
 from backup.errors import SpaceError
+from backup.humanize import size
 from backup.load.fetch import Fetched, fetch
 from backup.postgres.archive import RowEnds, write_positions
 from backup.progress import Progress, silent
@@ -15,15 +16,15 @@ from backup.wiring import Wiring
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
-    """See that there is room before anything is begun.
+    """Check for disk space before anything begins.
 
     Raises:
-        SpaceError: there is not.
+        SpaceError: there is too little.
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise SpaceError(
-            f"{what} needs about {needed >> 20} MiB in {folder.parent}, there are {free >> 20} MiB",
+            f"{what} needs about {size(needed)} in {folder.parent}, {size(free)} are free",
             hint="set BACKUP_WORK_DIR to a folder with more room",
         )
 
@@ -31,7 +32,7 @@ def check_space(folder: Path, needed: int, what: str) -> None:
 def download(
     wiring: Wiring, entry: Entry, folder: Path, progress: Progress = silent
 ) -> tuple[dict[str, Path], list[Difference]]:
-    """All objects of a backup as plain files by their role, and what is wrong with them."""
+    """Download all objects of a backup; returns the plain files by role, and the differences."""
 
     def passed(count: int) -> None:
         wiring.stop.check()
@@ -55,19 +56,19 @@ def download(
 
 
 def object_differences(stored: StoredObject, got: Fetched) -> list[Difference]:
-    """What a fetched object is not that the manifest says it is."""
+    """The differences between a fetched object and the manifest."""
 
     def difference(expected: str, found: str) -> list[Difference]:
         return [Difference(kind="object", object=stored.name, expected=expected, found=found)]
 
     if got.sha256 is None:
-        return difference("it is there", "nothing")
+        return difference("it exists", "nothing")
     if got.stored_bytes != stored.stored_bytes:
         return difference(f"{stored.stored_bytes} bytes", f"{got.stored_bytes} bytes, SHA-256 {got.sha256}")
     if got.sha256 != stored.sha256:
         return difference(f"SHA-256 {stored.sha256}", f"SHA-256 {got.sha256}")
     if got.problem:
-        return difference("it can be unpacked", got.problem)
+        return difference("it can be decompressed", got.problem)
     if got.raw_bytes != stored.raw_bytes:
-        return difference(f"{stored.raw_bytes} bytes unpacked", f"{got.raw_bytes} bytes unpacked")
+        return difference(f"{stored.raw_bytes} bytes uncompressed", f"{got.raw_bytes} bytes uncompressed")
     return []

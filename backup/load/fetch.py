@@ -1,4 +1,4 @@
-"""A stored object back into plain bytes, with its digest checked on the way."""
+"""Decrypts and decompresses a stored object, and computes its digest on the way."""
 
 import errno
 import hashlib
@@ -22,7 +22,7 @@ from sidecar import OpsError
 
 @dataclass(frozen=True)
 class Fetched:
-    """What came out. ``sha256`` is of the bytes in the store, None if there are none."""
+    """The result. ``sha256`` is the digest of the stored bytes, None if the object is missing."""
 
     sha256: str | None
     stored_bytes: int
@@ -41,27 +41,27 @@ def fetch(
 ) -> Fetched:
     """Write the object's plain bytes to a file.
 
-    The whole object is read and hashed even if decoding fails on the way: then the digest tells why.
+    The whole object is read and hashed even if decoding fails, because the digest then shows the cause.
 
     Args:
-        plain: shown the plain bytes as they pass, in a thread.
+        plain: called with the plain bytes as they pass, in a thread.
 
     Raises:
-        VerificationError: it is encrypted, and no identity is given or none fits what is whole.
+        VerificationError: the object is encrypted, and no identity is set, or none decrypts an intact object.
         StoreError: the store does not answer.
         SpaceError: the disk is full.
     """
     if stored.encryption and not identities:
         raise VerificationError(
-            f"{key} is encrypted and there is no identity to decrypt it with",
-            hint="set BACKUP_AGE_IDENTITY to the secret key, or BACKUP_AGE_IDENTITY_FILE to the file that age-keygen made",
+            f"{key} is encrypted, and no identity is set",
+            hint="set BACKUP_AGE_IDENTITY to the secret key, or BACKUP_AGE_IDENTITY_FILE to the output file of age-keygen",
         )
     try:
         with target.open("wb") as file, closing(_Hashed(store.stream(key), progress)) as reader:
             problem = _decode(reader, _Plain(file, plain), stored.encryption, identities)
             reader.drain()
             if isinstance(problem, NoIdentityError) and reader.digest == stored.sha256:
-                raise problem  # of keys, and not of the backup
+                raise problem  # a matter of keys, not of the backup
             return Fetched(reader.digest, reader.size, file.tell(), problem.message if problem else None)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -70,7 +70,7 @@ def fetch(
             f"{target.parent.parent}: {error.strerror}", hint="set BACKUP_WORK_DIR to a folder with more room"
         ) from None
     except NotFoundError:
-        return Fetched(None, 0, 0, "it is not in the store")
+        return Fetched(None, 0, 0, "it is missing from the store")
 
 
 def _decode(
@@ -85,13 +85,13 @@ def _decode(
                     writer.write(data)
             writer.finish()
         except (OpsError, OSError, zstandard.ZstdError) as error:
-            # Decryption reports in its own words what its reader or its writer ran into; these are the better ones.
+            # pyrage wraps our exception; re-raise the original.
             return _problem(writer.failure or reader.failure or error)
     return None
 
 
 def _problem(failure: BaseException) -> OpsError:
-    """What the backup has; what is no fault of its own is raised."""
+    """The differences of the backup; failures for other reasons are raised."""
     if isinstance(failure, zstandard.ZstdError):
         return VerificationError(
             f"decompression failed: {failure}", hint="restore from another backup: python -m backup list"
@@ -102,15 +102,15 @@ def _problem(failure: BaseException) -> OpsError:
 
 
 class _Plain:
-    """The file of plain bytes."""
+    """The target file for the plain bytes."""
 
     def __init__(self, file: IO[bytes], seen: Seen | None) -> None:
         self._file = file
         self._seen = seen
 
     def decompress(self, source: Reader) -> None:
-        """Fill it; pieces stay small, however well they were compressed."""
-        pulled: Any = source  # all it needs is read(), whatever the stubs say
+        """Write the file. Pieces remain small, however well they were compressed."""
+        pulled: Any = source  # it only needs read(), although the stubs require more
         reader = zstandard.ZstdDecompressor().stream_reader(pulled)
         with BackgroundWriter(self._write) as writer:
             while plain := reader.read(PIECE):
@@ -125,7 +125,7 @@ class _Plain:
 
 
 class _Hashed:
-    """A stream of pieces as a file-like reader that hashes what passes."""
+    """A file-like reader over pieces that hashes what passes."""
 
     def __init__(self, pieces: Iterator[bytes], progress: Progress) -> None:
         self.size = 0
@@ -150,7 +150,7 @@ class _Hashed:
         self._pieces.close()
 
     def drain(self) -> None:
-        """Read what decoding left."""
+        """Read what decoding left over."""
         while self._next():
             pass
 

@@ -18,11 +18,11 @@ from backup.postgres.dsn import Address, child_access
 from backup.programs import Programs
 
 IGNORABLE: dict[str, re.Pattern[str]] = {
-    "the dump's program is newer than the server: it sets a time limit that the server does not know": re.compile(
+    "pg_dump is newer than the server and sets a timeout that the server does not know": re.compile(
         r'unrecognized configuration parameter "(?:transaction_timeout|idle_session_timeout)"'
     ),
-    "every database is made with this schema": re.compile(r'schema "public" already exists'),
-    "every database is made with this extension": re.compile(
+    "every new database has this schema": re.compile(r'schema "public" already exists'),
+    "every new database has this extension": re.compile(
         r'extension "plpgsql" already exists|must be owner of extension plpgsql'
     ),
 }
@@ -45,19 +45,19 @@ def only_ignorable(lines: Iterable[str]) -> bool:
 
 Check = Callable[[], None]
 MOST_NAMED = 20
-# What pg_restore tells when it is asked to tell; errors and warnings are not among it.
+# pg_restore's --verbose messages, never errors or warnings.
 _TALK = re.compile(
     r"pg_restore: (?:connecting|executing|processing|creating|launching|finished|entering|skipping|restoring|restored)\b"
 )
 _TABLE = re.compile(r'pg_restore: processing data for table "(?P<table>.+)"')
-# What goes wrong here, whatever the backup is. A definition or a row never is a line of its own with these beginnings.
+# Failures of this host or server, not of the backup. No line of a definition or a row begins like this.
 _OURS = re.compile(
     r"(?:error|ERROR|FATAL|PANIC): .*(?:No space left on device|Disk quota exceeded|out of memory|out of shared memory"
     r"|could not resize shared memory|server closed the connection|terminating connection|connection to server"
     r"|the database system is (?:shutting down|starting up|in recovery mode|not yet accepting))"
 )
 Tables = Callable[[str], object]
-"""Told the name of each table whose rows begin to be restored."""
+"""Called with the name of each table whose rows begin to be restored."""
 
 
 def read_globals(dumped: Path) -> list[str]:
@@ -68,21 +68,21 @@ def read_globals(dumped: Path) -> list[str]:
 def load_globals(
     programs: Programs, address: Address, dumped: Path, superuser: str, check: Check = never
 ) -> list[Difference]:
-    """Create all roles of a globals dump on a server of our own; what fails is a difference."""
+    """Create all roles of a globals dump on a throwaway server. A failure is a difference."""
     return load_roles(programs, address, roles.for_throwaway(read_globals(dumped), superuser), check)
 
 
 def load_roles(
     programs: Programs, address: Address, lines: Iterable[str], check: Check = never
 ) -> list[Difference]:
-    """Carry out statements about roles; what fails is a difference."""
+    """Run statements about roles. A failure is a difference."""
     return run_sql(programs, address, "globals", lines, check)
 
 
 def run_sql(
     programs: Programs, address: Address, kind: str, lines: Iterable[str], check: Check = never
 ) -> list[Difference]:
-    """Carry out a script with psql, to its end; what fails is a difference."""
+    """Run a script with psql, to its end. A failure is a difference."""
     command = [programs.path("psql"), "-X", "-q", "-w", "-v", "ON_ERROR_STOP=0", "-d", address.conninfo]
     given = ("\n".join(lines) + "\n").encode(errors="surrogateescape")
     with child_access(address) as (env, fds):
@@ -98,7 +98,7 @@ def load_archive(
     check: Check = never,
     tables: Tables | None = None,
 ) -> list[Difference]:
-    """Restore an archive into an empty database; every error that cannot be ignored is a difference."""
+    """Restore an archive into an empty database. Every error that cannot be ignored is a difference."""
     command = [
         programs.path("pg_restore"), f"--jobs={jobs}", "--no-tablespaces", "--no-password",
         *(["--verbose"] if tables else []), f"--dbname={address.conninfo}", str(archive),
@@ -115,7 +115,7 @@ def load_archive(
 
 
 class _Listener:
-    """Takes what is mere talk out of a program's messages, and passes on the tables in it."""
+    """Filters a program's verbose messages, and reports the tables that they name."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -130,7 +130,7 @@ def _differences(kind: str, program: str, ended: Ended) -> list[Difference]:
     if ended.status < 0:
         raise VerificationError(f"{program} was killed by signal {-ended.status}", hint=OURS)
     if failure := next(filter(_OURS.search, ended.errors), None):
-        raise VerificationError(f"{program} could not go on: {failure.strip()}", hint=OURS)
+        raise VerificationError(f"{program} could not continue: {failure.strip()}", hint=OURS)
     said = [line.strip() for line in ended.errors if _is_error(line) and not ignorable_reason(line)]
     if ended.status != 0 and not said:
         said = [*ended.errors[-3:], f"{program} ended with exit status {ended.status}"]

@@ -1,4 +1,4 @@
-"""A throwaway PostgreSQL server: made for one verification, reachable through a socket in its own folder only."""
+"""A throwaway PostgreSQL server for one verification, reachable only through a socket in its own folder."""
 
 import atexit
 import fcntl
@@ -34,7 +34,7 @@ PREFIX = "posthub-verify-"
 OWNER = "owner"
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
-# Nothing in it is worth keeping, and nothing but the restore runs in it.
+# Nothing in the server must survive a crash, and nothing but the restore runs in it.
 _OPTIONS = {
     "listen_addresses": "",
     "fsync": "off",
@@ -46,7 +46,7 @@ _OPTIONS = {
     "checkpoint_timeout": "1h",
     "autovacuum": "off",
     "maintenance_work_mem": "256MB",
-    # In the data folder: a container has 64 MB of /dev/shm, less than one parallel index build wants.
+    # In the data folder: a container has 64 MB of /dev/shm, less than a parallel index build needs.
     "dynamic_shared_memory_type": "mmap",
     "max_locks_per_transaction": "1024",
     "jit": "off",
@@ -72,15 +72,15 @@ class Cluster:
 def cluster(
     programs: Programs, *, superuser: str, parent: Path | None = None, check: Callable[[], None] = never
 ) -> Iterator[Cluster]:
-    """Make, start and in every case remove a server.
+    """Create and start a server, and remove it in every case.
 
     Args:
-        superuser: the name of the original's first superuser: grants name it as their giver.
-        parent: where its folder is made; the system's temporary folder by default.
+        superuser: name of the original's bootstrap superuser, which grants name as their grantor.
+        parent: where its folder is created; by default the system's temporary folder.
         check: called while the server is made; raises to stop.
 
     Raises:
-        VerificationError: it could not be made or started.
+        VerificationError: the server could not be created or started.
     """
     with private_folder(parent) as folder:
         _initialise(programs, folder, superuser, check)
@@ -97,7 +97,7 @@ def cluster(
 
 
 def sweep_folders(parent: Path | None = None) -> int:
-    """Remove the servers of verifications whose process died; returns how many there were."""
+    """Remove the servers of verifications whose process died; returns their number."""
     removed = 0
     for folder in Path(parent or tempfile.gettempdir()).glob(f"{PREFIX}*"):
         # A link could lead anywhere, and its owner's lock would say nothing about us.
@@ -112,13 +112,13 @@ def sweep_folders(parent: Path | None = None) -> int:
 
 @contextmanager
 def private_folder(parent: Path | None) -> Iterator[Path]:
-    """A private folder with a lock that tells sweepers that its owner lives.
+    """A private folder, locked as long as its owner lives, so that a sweep leaves it alone.
 
     Nothing of it is left, at whatever moment a signal comes: its name is known before it is made, its removal is not
     interrupted, and what a signal kept from being removed goes when the process ends.
 
     Raises:
-        UsageError: it cannot be made.
+        UsageError: the folder cannot be created.
     """
     folder = Path(parent or tempfile.gettempdir()) / f"{PREFIX}{secrets.token_hex(4)}"
     begun = folder.with_name(f".{folder.name}")
@@ -142,7 +142,7 @@ def _made(folder: Path) -> IO[bytes]:
     except OSError as error:
         raise UsageError(
             f"no folder can be made in {folder.parent}: {error.strerror}",
-            hint="BACKUP_WORK_DIR must be a folder that we may write in",
+            hint="set BACKUP_WORK_DIR to a writable folder",
         ) from None
 
 
@@ -188,7 +188,7 @@ def running_in(folder: Path) -> list[int]:
 
 
 def _initialise(programs: Programs, folder: Path, superuser: str, check: Callable[[], None]) -> None:
-    # The socket is in a folder that is ours alone, so its peers need no password.
+    # The socket is in a private folder, so its clients need no password.
     command = [
         programs.path("initdb"), "-D", str(folder / "data"), "-U", superuser, "--auth=trust", "--no-sync",
         "--encoding=UTF8", "--locale=C", "--no-instructions",
@@ -199,7 +199,7 @@ def _initialise(programs: Programs, folder: Path, superuser: str, check: Callabl
     if ended.status != 0:
         raise VerificationError(
             f"initdb failed: {' '.join(ended.errors).strip()[-400:]}",
-            hint="run: python -m backup doctor; the verification needs PostgreSQL's server programs, and not to be root",
+            hint="run: python -m backup doctor; a verification needs PostgreSQL's server programs and a user other than root",
         )
 
 
@@ -231,7 +231,7 @@ def _wait(
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Immediate shutdown: nothing is to be saved."""
+    """Immediate shutdown: nothing needs to be saved."""
     if process.poll() is None:
         process.send_signal(signal.SIGQUIT)
         try:

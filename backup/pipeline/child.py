@@ -1,4 +1,4 @@
-"""Runs a program to its end, while looking whether somebody wants us to stop."""
+"""Runs a program to its end, and checks for a stop request meanwhile."""
 
 import subprocess
 import threading
@@ -16,12 +16,12 @@ LOOK_SECONDS = 0.5
 # A program that was asked to end may have something to undo.
 STOP_SECONDS = 10.0
 Consumer = Callable[[str], bool]
-"""Told each line on standard error as it comes; whether it need not be kept."""
+"""Called with each line of standard error; returns whether to discard it."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended, and what it said on standard error."""
+    """The exit status of a program, and its standard error."""
 
     status: int
     errors: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""zstd as a reader: whoever reads from it pulls bytes from the source through the compressor."""
+"""zstd as a reader: reading from it pulls bytes from the source through the compressor."""
 
 import os
 from collections.abc import Iterator
@@ -8,23 +8,23 @@ import zstandard
 from backup.pipeline.source import CHUNK, Source
 from backup.progress import Progress, silent
 
-# More threads than this buy nothing beside one pg_dump, and each holds some 10 MiB.
+# More threads do not help next to one pg_dump, and each uses about 10 MiB.
 MOST_THREADS = 8
 
 
 def thread_count(wanted: int) -> int:
-    """Compression threads: as many as wanted, 0 for all cores."""
+    """Number of compression threads; 0: one per core."""
     return min(wanted or os.cpu_count() or 1, MOST_THREADS)
 
 
 class CompressedReader:
-    """Compresses a source; the end comes only after the source has ended well.
+    """Compresses a source. It only ends after the source has ended without an error.
 
     Args:
         source: the plain bytes.
         level: zstd level.
         threads: see :func:`thread_count`.
-        progress: told the plain bytes that were read.
+        progress: called with the number of plain bytes that were read.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class CompressedReader:
         self.failure: BaseException | None = None
         self._source = source
         self._progress = progress
-        # Pieces of even size: at the end a compressor with threads hands out all that they still hold, at once.
+        # Pieces of equal size: at its end, a multi-threaded compressor returns all that its threads still have at once.
         self._chunker = zstandard.ZstdCompressor(
             level=level, threads=threads if threads > 1 else 0, write_checksum=True
         ).chunker(chunk_size=CHUNK)
@@ -49,7 +49,7 @@ class CompressedReader:
     def read(self, size: int = -1) -> bytes:
         """Some compressed bytes; empty at the end."""
         if self.failure is not None:
-            # Asked again, a generator that failed would look like one that has ended.
+            # If read again, a failed generator would look like one that has ended.
             raise self.failure
         if not self._ready:
             self._ready = memoryview(next(self._chunks, b""))
@@ -66,7 +66,7 @@ class CompressedReader:
         try:
             data = self._source.read()
         except BaseException as error:
-            # Encryption reports a reader's failure in its own words; these are the better ones.
+            # pyrage wraps our exception; re-raise the original.
             self.failure = error
             raise
         self.raw_bytes += len(data)

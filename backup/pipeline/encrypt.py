@@ -1,4 +1,4 @@
-"""age encryption, streaming: 64 KiB at a time in memory, the format that the stock ``age`` program reads."""
+"""Streaming age encryption: 64 KiB in memory at a time, in the format of the standard ``age`` program."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
@@ -10,7 +10,7 @@ from sidecar import UsageError
 
 Recipient: TypeAlias = Any  # pyrage has no types
 Identity: TypeAlias = Any
-_HINT = "give the identity of one of the backup's recipients in BACKUP_AGE_IDENTITY_FILE"
+_HINT = "set BACKUP_AGE_IDENTITY_FILE to the identity of one of the backup's recipients"
 
 
 class Reader(Protocol):
@@ -24,31 +24,31 @@ class Writer(Protocol):
 
 
 def parse_recipients(texts: Sequence[str]) -> list[Recipient]:
-    """Public keys ``age1…``.
+    """Parse public keys ``age1…``.
 
     Raises:
-        UsageError: one of them is no public key. A secret key given by mistake is not repeated.
+        UsageError: one of them is not a public key. A secret key is not shown.
     """
     return [_parse_recipient(text) for text in texts]
 
 
 def parse_identities(text: str) -> list[Identity]:
-    """The secret keys in the text of an identity file; comments and empty lines are skipped.
+    """Parse the secret keys of an identity file. Comments and empty lines are skipped.
 
     Raises:
-        UsageError: there is none, or one is unreadable. Its text is not repeated.
+        UsageError: there is none, or one is invalid. Its text is not shown.
     """
     lines = [line.strip() for line in text.splitlines()]
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys:
         raise UsageError(
-            "the age identity holds no secret key", hint="make one with: age-keygen -o identity.txt"
+            "the age identity contains no secret key", hint="create one with: age-keygen -o identity.txt"
         )
     return [_parse_identity(key, number) for number, key in enumerate(keys, 1)]
 
 
 def encrypt(reader: Reader, writer: Writer, recipients: Sequence[Recipient]) -> None:
-    """Everything from the reader to the writer, for all recipients; with none it is copied as it is."""
+    """Encrypt everything from the reader to the writer for all recipients; without recipients, copy it."""
     if recipients:
         pyrage.encrypt_io(reader, writer, list(recipients))
     else:
@@ -56,10 +56,10 @@ def encrypt(reader: Reader, writer: Writer, recipients: Sequence[Recipient]) -> 
 
 
 def decrypt(reader: Reader, writer: Writer, identities: Sequence[Identity]) -> None:
-    """The opposite of :func:`encrypt` with recipients.
+    """Decrypt everything from the reader to the writer.
 
     Raises:
-        NoIdentityError: no identity fits, or the list of recipients was changed.
+        NoIdentityError: no identity matches, or the list of recipients was changed.
         VerificationError: the ciphertext was changed.
     """
     try:
@@ -81,12 +81,13 @@ def _parse_recipient(text: str) -> Recipient:
                 return module.Recipient.from_str(text)
             except failure as error:
                 raise UsageError(
-                    f"BACKUP_AGE_RECIPIENTS: {text} is no public key: {error}", hint="copy it whole"
+                    f"BACKUP_AGE_RECIPIENTS: {text} is not a valid public key: {error}",
+                    hint="copy the complete key",
                 ) from None
     shown = "a secret key" if text.upper().startswith("AGE-SECRET-KEY") else repr(text)
     raise UsageError(
-        f"BACKUP_AGE_RECIPIENTS has {shown} where a public key belongs",
-        hint="public keys begin with age1; print yours with: age-keygen -y identity.txt",
+        f"BACKUP_AGE_RECIPIENTS contains {shown} instead of a public key",
+        hint="public keys begin with age1; print it with: age-keygen -y identity.txt",
     )
 
 

@@ -1,4 +1,4 @@
-"""Reads a stream ahead of who uses it, and works behind who writes one, so that stages work at the same time."""
+"""Read-ahead and write-behind threads, so that pipeline stages overlap."""
 
 import queue
 import threading
@@ -9,18 +9,18 @@ from typing import Self
 from backup.pipeline.encrypt import Reader
 
 PIECES = 8
-# Encryption writes 8 KiB at a time, and each step from thread to thread costs.
+# Encryption writes 8 KiB at a time, and each transfer between threads has a cost.
 GATHERED = 1 << 17
 _LOOK_SECONDS = 0.1
 Seen = Callable[[bytes], object]
 
 
 def read_ahead(pieces: Iterator[bytes], *, seen: Seen, limit: int = PIECES) -> Generator[bytes, None, None]:
-    """The same pieces, read by a thread; what reading them raises comes in its turn.
+    """Yield the same pieces, read ahead by a thread. An exception while reading is raised in its turn.
 
     Args:
-        seen: called in the thread with each piece, in their order.
-        limit: pieces that wait at the most.
+        seen: called in the thread with each piece, in order.
+        limit: maximum number of pieces that wait.
     """
     belt = _Belt(limit)
     thread = threading.Thread(target=_read, args=(pieces, seen, belt), name="read ahead", daemon=True)
@@ -46,14 +46,14 @@ def _read(pieces: Iterator[bytes], seen: Seen, belt: "_Belt") -> None:
 
 
 class BackgroundWriter:
-    """A writer whose bytes another thread reads and works on. Use as a context.
+    """A writer whose bytes another thread processes. Use as a context manager.
 
     Args:
-        work: called in the thread with what is written, as a reader; when it returns, the rest is thrown away.
-        limit: pieces of :data:`GATHERED` bytes that wait at the most.
+        work: called in the thread with a reader of what is written. When it returns, the rest is discarded.
+        limit: maximum number of pieces of :data:`GATHERED` bytes that wait.
 
     Attributes:
-        failure: what the work ran into; writing and finishing raise it.
+        failure: the exception of the work; writing and finishing raise it.
     """
 
     def __init__(self, work: Callable[[Reader], object], *, limit: int = PIECES) -> None:
@@ -75,10 +75,10 @@ class BackgroundWriter:
         return len(data)
 
     def flush(self) -> None:
-        """Encryption calls it; what counts is the end."""
+        """Do nothing. Encryption calls it; only :meth:`finish` matters."""
 
     def finish(self) -> None:
-        """Wait until all is worked on."""
+        """Wait until everything is processed."""
         self._hand_over()
         self._end()
         self._raise()
@@ -115,17 +115,17 @@ class BackgroundWriter:
 
 
 class _Pieces:
-    """Pieces as a reader; it gives one at a time, whatever size is asked for."""
+    """A reader over pieces. It returns one piece at a time, regardless of the requested size."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
 
-    def read(self, size: int = -1, /) -> bytes:  # noqa: ARG002 - a reader may give more to who can take it
+    def read(self, size: int = -1, /) -> bytes:  # noqa: ARG002 - a reader may return more than requested
         return next(self._pieces, b"")
 
 
 class _Belt:
-    """What was read and is not used yet; None is its end."""
+    """A bounded queue of pieces. None marks the end."""
 
     def __init__(self, limit: int) -> None:
         self.closing = threading.Event()

@@ -1,4 +1,4 @@
-"""The end of a pipeline: stored bytes are hashed, cut into parts that grow, and sent while the next part fills."""
+"""The end of a pipeline: hashes the stored bytes, splits them into growing parts, and sends each while the next fills."""
 
 import hashlib
 import threading
@@ -9,18 +9,18 @@ from backup.errors import StoreError
 from backup.progress import Progress, silent
 from backup.store import PartSizes, Upload
 
-# The part that fills and those on their way hold at most this much memory together; one part there may always be.
+# Maximum memory of all parts together, the one that fills and those in transit. One part is always allowed.
 BUDGET = 40 << 20
 
 
 class PartSink:
-    """Writes into an upload. Nothing is there for readers before :meth:`commit`.
+    """Writes into an upload. Readers see nothing before :meth:`commit`.
 
     Args:
-        upload: begun, and this sink's to complete or abort.
+        upload: an open upload. The sink completes or aborts it.
         sizes: how parts grow.
-        threads: parts sent at the same time.
-        sent: told the bytes of each part that has arrived.
+        threads: number of parts sent at the same time.
+        sent: called with the number of bytes of each part that has arrived.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class PartSink:
         self._failure: BaseException | None = None
 
     def write(self, data: bytes) -> int:
-        """Take some bytes; waits while too many are on their way.
+        """Take some bytes. Waits while too many are in transit.
 
         Raises:
             StoreError: an earlier part could not be stored.
@@ -60,7 +60,7 @@ class PartSink:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing to do: parts go when they are full. Encryption calls it."""
+        """Do nothing: parts are sent when they are full. Encryption calls it."""
 
     def finish(self) -> str:
         """Send the rest, wait until all parts have arrived, and return the SHA-256 of all bytes."""
@@ -72,17 +72,17 @@ class PartSink:
         return self._digest.hexdigest()
 
     def commit(self) -> None:
-        """Make the object appear. Call after :meth:`finish` and after every other stage has ended well."""
+        """Make the object appear. Call it after :meth:`finish`, and after every other stage has succeeded."""
         self._upload.complete()
 
     def abort(self) -> None:
-        """Drop everything that was sent. A store that does not answer keeps it for the next run's sweep."""
+        """Drop everything that was sent. If the store does not answer, the next run's sweep drops it."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         with suppress(StoreError):
             self._upload.abort()
 
     def _fill(self, data: memoryview) -> int:
-        """Copy what fits into the part that is being filled, and say how much that was."""
+        """Copy what fits into the current part; returns its size."""
         with memoryview(self._buffer)[self._filled :] as room:
             count = min(len(room), len(data))
             room[:count] = data[:count]
@@ -90,7 +90,7 @@ class PartSink:
         return count
 
     def _send(self) -> None:
-        """Hand over the part that is full, and begin the next."""
+        """Send the full part, and begin the next."""
         self._hand_over()
         self._number, self._offset, self._filled = self._number + 1, self._offset + self._filled, 0
         self._buffer = self._buffers.take(self._sizes.of(min(self._number, self._sizes.limit)))
@@ -116,15 +116,15 @@ class PartSink:
             self._buffers.give(part)
 
     def raise_failure(self) -> None:
-        """Raise what a sending thread ran into, if anything."""
+        """Raise the exception of a sending thread, if any."""
         if self._failure is not None:
             raise self._failure
 
 
 class _Buffers:
-    """Buffers that are used again: what the allocator does with blocks of this size would cost more than they do.
+    """Reusable buffers: allocating blocks of this size each time would cost more than keeping them.
 
-    Those that are out hold so many bytes together and no more; one always gets out.
+    The buffers in use have a maximum total size. One buffer is always allowed.
     """
 
     def __init__(self, budget: int) -> None:
@@ -137,7 +137,7 @@ class _Buffers:
         with self._changed:
             self._changed.wait_for(lambda: self._out == 0 or self._out + size <= self._budget)
             self._out += size
-            # Parts only grow: one of another size will not be wanted again.
+            # Parts only grow, so a buffer of another size is not needed again.
             self._idle = [one for one in self._idle if len(one) == size]
             return self._idle.pop() if self._idle else bytearray(size)
 

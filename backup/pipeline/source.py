@@ -1,4 +1,4 @@
-"""Where a pipeline's bytes come from: the output of a child process."""
+"""The source of a pipeline's bytes: the output of a child process."""
 
 import fcntl
 import os
@@ -20,7 +20,7 @@ CHUNK = 1 << 20
 _STDERR_LINES = 40
 _STOP_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
-# Linux; fewer switches between the dump and us.
+# Linux: fewer context switches between the dump and us.
 _F_SETPIPE_SZ = 1031
 
 
@@ -29,15 +29,15 @@ class Source(ABC):
 
     @abstractmethod
     def read(self) -> bytes:
-        """The next bytes; empty at the end, and only when everything that belongs to it has arrived.
+        """The next bytes; empty at the end, once everything has arrived.
 
         Raises:
-            DumpError: it broke off.
+            DumpError: the source ended early.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Stop it, finished or not."""
+        """Stop the source, whether it has ended or not."""
 
     def __enter__(self) -> Self:
         return self
@@ -53,9 +53,9 @@ class ChildSource(Source):
         command: program and arguments; no secret belongs here.
         env: its whole environment.
         pass_fds: descriptors it inherits.
-        hint: what to try when it fails.
+        hint: what to try if it fails.
         confinement: its limits, if it touches restored content.
-        check: called while it is silent; raises to stop waiting.
+        check: called while the program is silent; raises to stop the wait.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class ChildSource(Source):
         self._listener.join(_STOP_SECONDS)
         if status != 0:
             ending = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
-            said = " | ".join(self._errors) or "it printed no reason"
+            said = " | ".join(self._errors) or "it printed no message"
             raise DumpError(f"{self.name} {ending}: {said}", hint=self._hint, killed=status < 0)
 
     def _listen(self) -> None:

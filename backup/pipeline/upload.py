@@ -1,4 +1,4 @@
-"""One source through zstd and age into one object of a store: streaming, bounded memory, all or nothing."""
+"""Streams one source through zstd and age into one object of a store: bounded memory, all or nothing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +17,11 @@ from backup.store import PartSizes, Store
 
 @dataclass(frozen=True)
 class Packing:
-    """How bytes are packed on their way.
+    """How bytes are compressed, encrypted and uploaded.
 
     Attributes:
         recipients: parsed age recipients; none means no encryption.
-        retain_until: what the store is asked to lock objects until.
+        retain_until: until when the store is asked to lock objects.
     """
 
     level: int = 2
@@ -46,14 +46,14 @@ def transfer(
     packing: Packing,
     progress: Progress = silent,
 ) -> StoredObject:
-    """Send a source into the store as ``folder/name`` and the suffixes of its packing.
+    """Send a source to the store as ``folder/name`` plus the suffixes of its packing.
 
     Returns:
-        What was stored; only after the source has ended well and the store has the whole object.
+        The stored object, after the source has succeeded and the store has the whole object.
 
     Raises:
-        DumpError: the source broke off. The upload was aborted.
-        StoreError: the store failed for good. The upload was aborted where the store allowed.
+        DumpError: the source ended early. The upload was aborted.
+        StoreError: the store failed after all retries. The upload was aborted if the store allowed it.
     """
     key = f"{folder}/{name}{packing.suffix}"
     with source, _sink(store, key, packing) as sink:
@@ -79,7 +79,7 @@ def _pump(reader: CompressedReader, sink: PartSink, packing: Packing) -> None:
     except BaseException:
         if reader.failure is not None:
             raise reader.failure from None
-        # A failed part reaches us through the encryption, as one of its errors.
+        # Encryption wraps the failure of a part; re-raise the original.
         sink.raise_failure()
         raise
 

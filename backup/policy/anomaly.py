@@ -1,4 +1,4 @@
-"""Is a new backup unlike those before? Size and rows of each table against the median of recent ones."""
+"""Anomalies of a new backup: its size and the rows of each table, compared with the median of recent backups."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -13,14 +13,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """What counts as unlike.
+    """What counts as an anomaly.
 
     Attributes:
         drop: a value below this share of the median.
-        growth: a value above so many medians.
-        least_rows: smaller tables are too jumpy to judge.
-        least_history: backups before which nothing is judged.
-        window: recent backups that make the median.
+        growth: a value above this multiple of the median.
+        least_rows: tables with fewer rows vary too much to be judged.
+        least_history: number of earlier backups that a judgement needs.
+        window: number of recent backups that the median is taken of.
     """
 
     drop: float = 0.5
@@ -39,14 +39,14 @@ def judged(manifest: Manifest, before: Sequence[Manifest], limits: Limits) -> Ma
 
 
 def anomalies(new: Manifest, before: Sequence[Manifest], limits: Limits) -> tuple[str, ...]:
-    """What is unlike in a backup, in words; ``before`` is oldest first and may be long."""
+    """Describe the anomalies of a backup; ``before`` is oldest first and may be long."""
     recent = [manifest for manifest in before if manifest.kind == new.kind][-limits.window :]
     if len(recent) < limits.least_history:
         return ()
     found = list(_judge("size in bytes", new.raw_bytes, median(m.raw_bytes for m in recent), limits))
     rows, usual = rows_by_table(new), [rows_by_table(manifest) for manifest in recent]
     for table in sorted({name for known in usual for name in known}):
-        # A table younger than half of the window has a median of 0 and is not judged.
+        # A table that is newer than half of the window has a median of 0 and is not judged.
         middle = median(known.get(table, 0) for known in usual)
         if middle >= limits.least_rows:
             found += _judge(f"rows of {table}", rows.get(table, 0), middle, limits)
@@ -54,7 +54,7 @@ def anomalies(new: Manifest, before: Sequence[Manifest], limits: Limits) -> tupl
 
 
 def rows_by_table(manifest: Manifest) -> dict[str, int]:
-    """Rows by table; for Redis keys by database."""
+    """Number of rows by table; for Redis, number of keys by database."""
     tables = {table.label: table.rows for table in manifest.tables}
     return tables or {f"db{space.number}": space.keys for space in manifest.keyspaces}
 

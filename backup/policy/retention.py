@@ -1,7 +1,7 @@
-"""Which backups are kept, and why: grandfather, father, son, and never a step that could lose the last good one.
+"""Which backups are kept, and why: grandfather-father-son, without ever losing the last verified backup.
 
-Pure: the same backups, policy and time give the same plan, whatever their order. Time decides only whether pruning
-is blocked, never which backup goes, so a clock that jumps deletes nothing extra.
+Pure: the same backups, policy and time give the same plan, in any order. Time only decides whether pruning is
+blocked, never which backup is deleted, so a clock that jumps deletes nothing extra.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,16 +10,16 @@ from datetime import datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-# How far two hosts' clocks may be apart before «now» is not believed.
+# Maximum difference between two hosts' clocks before the current time is not trusted.
 CLOCK_TOLERANCE = timedelta(minutes=10)
 
-# Doubtful: its verification failed, but not by a fault of its own. It counts for nothing and is kept like a verified one.
+# Doubtful: the verification failed for reasons other than the backup. It does not count, but is kept like a verified one.
 State = Literal["verified", "unverified", "doubtful", "failed"]
 
 
 @dataclass(frozen=True)
 class Held:
-    """A backup, as far as retention cares."""
+    """What retention needs to know about a backup."""
 
     id: str
     taken: datetime
@@ -29,14 +29,14 @@ class Held:
 
 @dataclass(frozen=True)
 class Policy:
-    """How much is kept. Counts are of periods that have a verified backup.
+    """What is kept. Only periods with a verified backup are counted.
 
     Attributes:
-        within: everything verified that is at most so much older than the newest.
-        floor: fewest verified backups to keep, whatever else is said.
-        rpo: the newest backup may be so old before pruning stops.
-        verify_within: a backup may be unverified for so long before pruning stops.
-        zone: where days begin.
+        within: keep every verified backup taken within this time of the newest.
+        floor: minimum number of verified backups to keep, regardless of the other rules.
+        rpo: maximum age of the newest backup before pruning stops.
+        verify_within: maximum time that a backup may be unverified before pruning stops.
+        zone: the time zone in which days begin.
     """
 
     last: int = 3
@@ -54,7 +54,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Decision:
-    """What happens to a backup. ``tiers`` are those that it is kept for."""
+    """The decision for a backup. ``tiers`` are the tiers that keep it."""
 
     id: str
     keep: bool
@@ -64,7 +64,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every backup's decision, newest first, and why nothing is deleted, if so."""
+    """The decision for every backup, newest first, and the reasons why pruning is blocked."""
 
     decisions: tuple[Decision, ...]
     blocked: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ def plan(backups: Iterable[Held], policy: Policy, now: datetime, *, problems: Se
     """Decide about each backup.
 
     Args:
-        problems: reasons of the caller's not to delete anything, such as a failed run.
+        problems: further reasons to delete nothing, such as a failed run.
     """
     newest_first = sorted(backups, key=lambda held: (held.taken, held.id), reverse=True)
     verified = [held for held in newest_first if held.state == "verified"]
@@ -101,9 +101,9 @@ def _blocks(newest_first: list[Held], verified: list[Held], policy: Policy, now:
     if newest.state in {"failed", "doubtful"}:
         yield f"the newest backup {newest.id} failed its verification"
     if newest.state == "unverified" and age > policy.verify_within:
-        yield f"the newest backup {newest.id} is unverified past its time"
+        yield f"the newest backup {newest.id} has been unverified for too long"
     if len(verified) < policy.floor:
-        yield f"there are {len(verified)} verified backups, the floor is {policy.floor}"
+        yield f"only {len(verified)} backups are verified; the floor is {policy.floor}"
 
 
 def _decide(
@@ -116,14 +116,14 @@ def _decide(
     if reasons:
         return Decision(held.id, True, tuple(reasons), tiers)
     unwanted = held.state in {"verified", "doubtful"}
-    why = "no tier wants it" if unwanted else f"{held.state}, and a newer one is verified"
+    why = "no rule keeps it" if unwanted else f"{held.state}, and a newer one is verified"
     if blocked:
         return Decision(held.id, True, (f"pruning is blocked ({why})",))
     return Decision(held.id, False, (why,))
 
 
 def _kept(verified: list[Held], policy: Policy) -> dict[str, list[str]]:
-    """Reasons to keep, by id; each begins with its tier."""
+    """Reasons to keep, by ID; each begins with its tier."""
     kept: dict[str, list[str]] = {}
     for held, reason in _wanted(verified, policy):
         kept.setdefault(held.id, []).append(reason)
@@ -135,7 +135,7 @@ def _kept(verified: list[Held], policy: Policy) -> dict[str, list[str]]:
 
 
 def _doubtful(newest_first: list[Held], policy: Policy) -> dict[str, list[str]]:
-    """Doubtful ones that would be kept if they were verified; what is kept of the others does not change by them."""
+    """Doubtful backups that would be kept if they were verified. They do not change what is kept of the others."""
     whole = [held for held in newest_first if held.state in {"verified", "doubtful"}]
     kept: dict[str, list[str]] = {}
     for held, reason in _wanted(whole, policy):

@@ -1,7 +1,7 @@
-"""pg_dump's custom archive: where each table's rows begin, written into its list of contents.
+"""Writes the position of each table's rows into the table of contents of pg_dump's custom archive.
 
-pg_dump cannot do that itself when it writes into a pipe, and then each process of ``pg_restore -j`` reads its way to its
-table, row by row, and knows no sizes to begin with the largest. The format is PostgreSQL's, as in its
+pg_dump cannot do that itself when it writes into a pipe. Then each process of ``pg_restore -j`` scans for its table, row
+by row, and does not know the sizes, so it cannot begin with the largest. The format is PostgreSQL's, as in its
 ``src/bin/pg_dump/pg_backup_archiver.c`` and ``pg_backup_custom.c``.
 """
 
@@ -19,24 +19,24 @@ UNCOMPRESSED = 0
 KNOWN = range(14, 17)
 ROWS, LARGE_OBJECTS = 1, 3
 NOT_SET, SET = 1, 2
-# The end of COPY's rows as a piece of five bytes, and the empty piece that ends a block. Rows hold no zero bytes.
+# The end of COPY's rows as a chunk of five bytes, and the empty chunk that ends a block. Rows contain no zero bytes.
 LAST = b"\x00\x05\x00\x00\x00\\.\n\n\n\x00\x00\x00\x00\x00"
 
 
 class _UnknownError(Exception):
-    """Not as we know it."""
+    """The archive does not have a known format."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the list of contents that has data. ``field`` is where its data's position is written."""
+    """An entry of the table of contents that has data. ``field`` is the offset of the position of its data."""
 
     id: int
     field: int
 
 
 class RowEnds:
-    """Where something looks like the end of a table's rows, found while an archive passes in pieces."""
+    """Finds what looks like the end of a table's rows while an archive passes in pieces."""
 
     def __init__(self) -> None:
         self.found: list[int] = []
@@ -58,13 +58,13 @@ class RowEnds:
 
 
 def write_positions(path: Path, ends: Sequence[int]) -> bool:
-    """Make an uncompressed archive one in which ``pg_restore`` can seek; its length stays the same.
+    """Write positions into an uncompressed archive so that ``pg_restore`` can seek. Its length does not change.
 
     Args:
-        ends: what :class:`RowEnds` found in it.
+        ends: the positions that :class:`RowEnds` found.
 
     Returns:
-        Whether it was as expected. Anything else is left as it is: it restores too, only slower.
+        Whether the archive has a known format. Any other archive is left unchanged: it restores too, but slower.
     """
     with path.open("r+b") as file:
         reader = _Reader(file)
@@ -80,7 +80,7 @@ def write_positions(path: Path, ends: Sequence[int]) -> bool:
 
 
 class _Reader:
-    """Reads the archive's own numbers and texts."""
+    """Reads the numbers and strings of the archive's format."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -114,7 +114,7 @@ class _Reader:
         return -value if sign else value
 
     def text(self) -> bool:
-        """Pass over one; whether there is one."""
+        """Skip a string; returns whether there is one."""
         length = self.number()
         self.skip(max(length, 0))
         return length >= 0
@@ -126,13 +126,13 @@ class _Reader:
 
 
 def _contents(reader: _Reader) -> list[Entry]:
-    """The entries with data whose position is not known; after them the data begins."""
+    """The entries whose data has no known position. The data begins after them."""
     version = _header(reader)
     return [entry for _ in range(reader.number()) if (entry := _entry(reader, version))]
 
 
 def _header(reader: _Reader) -> int:
-    """Pass over the header; the minor version of the format."""
+    """Skip the header; returns the minor version of the format."""
     reader.expect(*MAGIC, 1)
     version = reader.byte()
     reader.byte()
@@ -150,7 +150,7 @@ def _header(reader: _Reader) -> int:
 
 def _entry(reader: _Reader, version: int) -> Entry | None:
     identity = reader.number()
-    reader.number()  # whether it has data, which its position tells better
+    reader.number()  # whether it has data; its position shows that better
     for _ in range(4):  # table's oid, oid, name, kind
         reader.text()
     reader.number()  # section

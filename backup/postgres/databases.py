@@ -1,7 +1,7 @@
-"""Databases of a server: made, dropped, renamed, and marked with where they come from.
+"""Creates, drops, renames and marks the databases of a server.
 
-A mark is a line of the database's own comment. So it goes with the database through every rename, it is changed in the
-same transaction as the name, it outlives us, and the owner may set it, who is no superuser on many servers.
+A mark is a line of the database's own comment. So it follows the database through every rename, it changes in the same
+transaction as the name, and the owner may set it, who on many servers is not a superuser.
 """
 
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ from backup.postgres.dsn import Address
 from backup.postgres.session import session
 
 MARK = "posthub-ops: "
-# Databases that are worth nothing yet; what a copied comment says of them does not count.
+# Unfinished databases. A copied comment says nothing about them.
 WORKING = "posthub_ops_restoring_"
-# «posthub» as a number: the first half of the key of our locks on names.
+# "post" as a number: the first half of the key of our locks on names.
 LOCK = 0x706F7374
 MAINTENANCE = ("postgres", "template1")
 _MARKS = """
@@ -32,16 +32,16 @@ WHERE starts_with(line, %s) AND NOT starts_with(datname, %s)
 
 
 class Mark(Part):
-    """What a database is to us.
+    """The role of a database in restores.
 
     Attributes:
-        state: ``restored`` waits to be promoted; ``promoted`` is in production; ``before`` was there until then;
-            ``returned`` is in production again after a rollback; ``undone`` was taken out by one.
-        database: whose data it holds, by the name that the backups have.
+        state: ``restored`` can be promoted; ``promoted`` is in production; ``before`` was in production until then;
+            ``returned`` is in production again after a rollback; ``undone`` was replaced by a rollback.
+        database: the database whose data it contains, by its name in the store.
         backup: the backup it was restored from.
-        partner: the database that it changed places with.
+        partner: the database that it was swapped with.
         origin: the name it had before it was promoted.
-        differences: how many the verification of the restored database found.
+        differences: number of differences that the verification of the restored database found.
     """
 
     state: Literal["restored", "promoted", "before", "returned", "undone"]
@@ -59,11 +59,11 @@ class Mark(Part):
 
 
 class Databases:
-    """The databases of one server, through a connection to none of those that are worked on.
+    """The databases of one server, through a connection to another database than those that are changed.
 
     Attributes:
         address: the database that a restore is about.
-        maintenance: the one that we are connected to.
+        maintenance: the database of the connection.
     """
 
     def __init__(self, connection: Connection[TupleRow], address: Address) -> None:
@@ -76,7 +76,7 @@ class Databases:
         return found.fetchone() is not None
 
     def starting_with(self, prefix: str) -> list[str]:
-        """Names of databases that begin so."""
+        """Names of databases with a prefix."""
         found = self._connection.execute(
             "SELECT datname FROM pg_database WHERE starts_with(datname, %s) ORDER BY 1", [prefix]
         )
@@ -89,7 +89,7 @@ class Databases:
         return int(row[0])
 
     def may_create(self) -> bool:
-        """Whether our role may make databases."""
+        """Whether our role may create databases."""
         row = self._connection.execute(
             "SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user"
         ).fetchone()
@@ -99,35 +99,35 @@ class Databases:
         return {row[0] for row in self._connection.execute("SELECT rolname FROM pg_roles")}
 
     def create(self, name: str, like: Server) -> None:
-        """Make an empty database as the original was.
+        """Create an empty database with the encoding and locale of the original.
 
         Raises:
-            PreflightError: the server does not have the original's locale, or does not let us.
+            PreflightError: the server lacks the original's locale, or refuses.
         """
         try:
             self._connection.execute(creation(name, like))
         except psycopg.Error as error:
             raise PreflightError(
-                f"the database {name} cannot be made: {error.diag.message_primary}",
-                hint=f"the original's locale is {like.collate}: install it on the server's machine, or restore into"
+                f"the database {name} cannot be created: {error.diag.message_primary}",
+                hint=f"the original's locale is {like.collate}: install it on the server's host, or restore into"
                 " a server of the same image",
             ) from None
 
     def drop(self, name: str) -> None:
-        """Remove a database, whoever is connected to it."""
+        """Drop a database, and end all connections to it."""
         self._connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(_name(name)))
 
     def rename(self, old: str, new: str) -> None:
         self._connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(_name(old), _name(new)))
 
     def marks(self) -> dict[str, Mark]:
-        """All databases that are marked."""
+        """All marked databases, by name."""
         found = self._connection.execute(_MARKS, [MARK, WORKING])
         marks = {name: _mark(line.removeprefix(MARK)) for name, line in found.fetchall()}
         return {name: mark for name, mark in marks.items() if mark is not None}
 
     def mark(self, name: str, mark: Mark) -> None:
-        """Mark a database; within :meth:`at_once`, together with what else is done there."""
+        """Mark a database; within :meth:`at_once`, in the same transaction."""
         row = self._connection.execute(
             "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [name]
         ).fetchone()
@@ -139,7 +139,7 @@ class Databases:
         )
 
     def prepared(self, name: str) -> int:
-        """Transactions that wait for their second commit; no database with one can be renamed."""
+        """Number of prepared transactions. A database with one cannot be renamed."""
         row = self._connection.execute(
             "SELECT count(*) FROM pg_prepared_xacts WHERE database = %s", [name]
         ).fetchone()
@@ -147,7 +147,7 @@ class Databases:
         return int(row[0])
 
     def connected(self, name: str) -> list[str]:
-        """Who is connected: applications by name, with their numbers of connections."""
+        """Connected applications by name, with their number of connections."""
         found = self._connection.execute(
             "SELECT coalesce(nullif(application_name, ''), usename, backend_type), count(*) FROM pg_stat_activity"
             " WHERE datname = %s AND pid <> pg_backend_pid() GROUP BY 1 ORDER BY 1",
@@ -158,7 +158,7 @@ class Databases:
     def disconnect(self, name: str) -> None:
         """End all connections to a database."""
         self._connection.execute(
-            # One that we may not end must not keep the others from being ended.
+            # A connection that we may not end must not stop the others from being ended.
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
             " AND backend_type IN ('client backend', 'walsender') AND (pg_has_role(usesysid, 'USAGE')"
             " OR pg_has_role('pg_signal_backend', 'USAGE')"
@@ -167,7 +167,7 @@ class Databases:
         )
 
     def sweep(self, prefix: str) -> None:
-        """Drop databases that begin so and whose lock nobody holds: who made them died."""
+        """Drop databases with a prefix whose lock is free, because their creator died."""
         for name in self.starting_with(prefix):
             if self.try_lock(name):
                 self.drop(name)
@@ -175,22 +175,22 @@ class Databases:
 
     @contextmanager
     def at_once(self, lock_timeout: str = "20s") -> Iterator[None]:
-        """One transaction: all of it or nothing, whatever dies."""
+        """One transaction: all or nothing."""
         with self._connection.transaction():
             self._connection.execute(f"SET LOCAL lock_timeout = '{lock_timeout}'")
             yield
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Be the only one who works on a name.
+        """Hold the lock on a name.
 
         Raises:
-            BusyError: somebody else does.
+            BusyError: another process has the lock.
         """
         if not self.try_lock(name):
             raise BusyError(
-                f"another restore works on {name}",
-                hint="wait until it is done; its lock ends with its process",
+                f"another restore of {name} is in progress",
+                hint="wait until it ends; its lock ends with its process",
             )
         try:
             yield
@@ -209,17 +209,17 @@ class Databases:
 
 @contextmanager
 def databases(address: Address) -> Iterator[Databases]:
-    """A server's databases, through its maintenance database.
+    """The databases of a server, through its maintenance database.
 
     Raises:
-        PreflightError: it cannot be reached, or does not let us in.
+        PreflightError: the server cannot be reached, or rejects the login.
     """
     with session(address.named(_maintenance(address)), application="posthub-restore") as connection:
         yield Databases(connection, address)
 
 
 def creation(name: str, like: Server) -> sql.Composed:
-    """The statement that makes a database with the original's encoding and locale."""
+    """The statement that creates a database with the original's encoding and locale."""
     parts = [
         sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(
             sql.Identifier(name),
@@ -239,7 +239,7 @@ def creation(name: str, like: Server) -> sql.Composed:
 
 
 def _maintenance(address: Address) -> str:
-    """A database that is there and that nobody restores."""
+    """A database that exists and is not restored."""
     problem: PreflightError | None = None
     for name in MAINTENANCE:
         try:

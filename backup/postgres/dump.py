@@ -16,7 +16,7 @@ _HINT = "read pg_dump's message; run: python -m backup doctor"
 def archive(
     address: Address, programs: Programs, snapshot: str, check: Check = never
 ) -> Iterator[ChildSource]:
-    """``pg_dump -Fc`` of one snapshot, uncompressed: zstd behind it is quicker and packs better."""
+    """``pg_dump -Fc`` of one snapshot, uncompressed: zstd after it is faster and compresses better."""
     command = [
         programs.path("pg_dump"), "--format=custom", "--compress=0", f"--snapshot={snapshot}", "--no-password",
         "--lock-wait-timeout=15s", f"--dbname={address.conninfo}",

@@ -33,7 +33,7 @@ class PostgresEngine:
         return advisory_lock(self.address)
 
     def dump(self, context: DumpContext) -> DumpResult:
-        """Roles first, then one snapshot: dumped, and counted at the same time."""
+        """Dump the roles, then dump one snapshot while its rows are counted."""
         address, programs = self.address, self.programs
         with context.timings.measure("globals"), dump.globals_sql(address, programs, context.check) as source:
             roles = transfer(
@@ -64,7 +64,7 @@ class PostgresEngine:
 
 
 def _awaited(contents: Future[Contents], check: Callable[[], None]) -> Contents:
-    """The counts, unless the run is stopped while they are still going on."""
+    """Wait for the counts, unless the run is stopped."""
     while True:
         check()
         try:

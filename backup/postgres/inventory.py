@@ -1,12 +1,12 @@
-"""What a snapshot holds, read independently of pg_dump: tables and their rows, sequences, extensions, roles."""
+"""The inventory of a snapshot, read independently of pg_dump: tables and rows, sequences, extensions, roles."""
 
 from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
 from backup.catalogue.manifest import Extension, Sequence, Server, Table
 
-# The tables whose rows pg_dump writes: ordinary ones and partitions, not those of an extension (of the ones that it
-# marked as configuration pg_dump writes some rows), not those of other sessions.
+# The tables whose rows pg_dump writes: ordinary tables and partitions. Not those of an extension (pg_dump writes some rows
+# of its configuration tables), and not the temporary ones of other sessions.
 _DUMPED = """
 SELECT n.nspname, c.relname, c.oid
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -58,24 +58,24 @@ def server(connection: Connection[TupleRow]) -> Server:
 
 
 def tables(connection: Connection[TupleRow]) -> dict[Name, int]:
-    """Names of the tables whose rows are dumped, with their object ids."""
+    """Names of the tables whose rows are dumped, with their OIDs."""
     return {(row[0], row[1]): row[2] for row in connection.execute(_DUMPED)}
 
 
 def unreadable(connection: Connection[TupleRow]) -> list[str]:
-    """Tables whose rows we may not read."""
+    """Tables whose rows our role may not read."""
     return [row[0] for row in connection.execute(_UNREADABLE, [list(tables(connection).values())])]
 
 
 def lock(connection: Connection[TupleRow], names: list[Name]) -> None:
-    """Take the weakest lock on tables: it holds off TRUNCATE and ALTER, which no snapshot covers."""
+    """Take the weakest lock on tables. It blocks TRUNCATE and ALTER, which a snapshot does not cover."""
     for start in range(0, len(names), 200):
         batch = sql.SQL(", ").join(sql.Identifier(*name) for name in names[start : start + 200])
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(batch))
 
 
 def count(connection: Connection[TupleRow], name: Name) -> Table:
-    """A table with its exact number of rows; children of inheritance count for themselves."""
+    """A table with its exact number of rows, without the rows of its child tables."""
     query = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(*name))
     row = connection.execute(query).fetchone()
     assert row is not None
@@ -83,7 +83,7 @@ def count(connection: Connection[TupleRow], name: Name) -> Table:
 
 
 def sequences(connection: Connection[TupleRow]) -> tuple[Sequence, ...]:
-    """Every sequence and the last value it gave out."""
+    """Every sequence and its last value."""
     rows = connection.execute(
         "SELECT schemaname || '.' || sequencename, last_value FROM pg_sequences ORDER BY 1"
     ).fetchall()
@@ -91,7 +91,7 @@ def sequences(connection: Connection[TupleRow]) -> tuple[Sequence, ...]:
 
 
 def only_advancing(connection: Connection[TupleRow]) -> set[str]:
-    """Sequences that never go back by themselves."""
+    """Sequences that only increase."""
     rows = connection.execute(
         "SELECT schemaname || '.' || sequencename FROM pg_sequences WHERE increment_by > 0 AND NOT cycle"
     )
@@ -104,7 +104,7 @@ def extensions(connection: Connection[TupleRow]) -> tuple[Extension, ...]:
 
 
 def roles(connection: Connection[TupleRow]) -> tuple[str, ...]:
-    """Roles that own something in this database or were granted something on it."""
+    """Roles that own something in this database or have privileges on it."""
     return tuple(row[0] for row in connection.execute(_ROLES))
 
 

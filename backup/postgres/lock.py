@@ -1,4 +1,4 @@
-"""One run at a time for each database: an advisory lock that the server releases when its holder dies."""
+"""One run per database at a time: an advisory lock that the server releases when its holder dies."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +16,13 @@ KEY = 0x706F7374_62616B75
 
 
 class AdvisoryLock:
-    """The lock, held."""
+    """The acquired lock."""
 
     def __init__(self, connection: Connection[TupleRow]) -> None:
         self._connection = connection
 
     def confirm(self) -> None:
-        """Fail if the connection, and the lock with it, was lost meanwhile: another run may have begun."""
+        """Fail if the connection was lost in the meantime, and the lock with it: another run may have begun."""
         try:
             self._connection.execute("SELECT 1")
         except psycopg.Error:
@@ -37,14 +37,14 @@ def advisory_lock(address: Address) -> Iterator[AdvisoryLock]:
     """Hold the lock of one database.
 
     Raises:
-        BusyError: another run holds it.
+        BusyError: another run has it.
     """
     with session(address, application="posthub-backup-lock") as connection:
         taken = connection.execute("SELECT pg_try_advisory_lock(%s)", [KEY]).fetchone()
         if not taken or not taken[0]:
             raise BusyError(
-                f"another backup of {address.database} is running{_holder(connection)}",
-                hint="wait until it is done; the lock ends with its holder's connection",
+                f"another backup of {address.database} is in progress{_holder(connection)}",
+                hint="wait until it ends; the lock ends with its holder's connection",
             )
         yield AdvisoryLock(connection)
 

@@ -1,4 +1,4 @@
-"""What must hold before a dump begins; each thing that does not is named before anything is touched."""
+"""Checks the conditions of a dump before anything is changed, and names each one that is not met."""
 
 import logging
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class Preflight:
-    """What was found out."""
+    """The result of the checks."""
 
     server: Server
     client: str
@@ -25,10 +25,10 @@ class Preflight:
 
 
 def preflight(address: Address, programs: Programs) -> Preflight:
-    """Check server, versions and rights.
+    """Check the server, the versions and the privileges.
 
     Raises:
-        PreflightError: a backup cannot be made.
+        PreflightError: a backup cannot be taken.
     """
     client, major = programs.version("pg_dump"), programs.major("pg_dump")
     programs.path("pg_dumpall")
@@ -43,20 +43,22 @@ def preflight(address: Address, programs: Programs) -> Preflight:
 def _check_versions(server: Server, client: str, major: int) -> None:
     if major < server.version_number // 10000:
         raise PreflightError(
-            f"the server is PostgreSQL {server.version}, pg_dump is {client}: a dump needs one as new as the server",
+            f"the server is PostgreSQL {server.version}, pg_dump is {client}: pg_dump must be at least as new as the server",
             hint=f"install PostgreSQL {server.version_number // 10000}'s programs, or set BACKUP_POSTGRES_BIN",
         )
 
 
 def _look_for_extensions(names: list[str], programs: Programs) -> None:
-    """An extension that is not here does not hinder the dump, but nobody could prove it here."""
+    """A missing extension does not prevent the dump, but the backup cannot be verified here."""
     try:
         folder = programs.extension_folder()
     except PreflightError:
         return  # a host that only dumps has no server programs
     missing = [name for name in names if not (folder / f"{name}.control").exists()]
     if missing:
-        log.warning("this backup cannot be verified here, there is no extension %s", ", ".join(missing))
+        log.warning(
+            "this backup cannot be verified here, because the extension is missing: %s", ", ".join(missing)
+        )
 
 
 def _check_rights(unreadable: list[str], address: Address) -> None:

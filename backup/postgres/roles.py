@@ -1,4 +1,4 @@
-"""Which statements of a globals dump a server needs: those of roles that it does not have yet."""
+"""Selects the statements of a globals dump for the roles that a server lacks."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -9,12 +9,12 @@ _ABOUT = re.compile(rf"(?:ALTER|COMMENT ON) ROLE (?P<role>{_NAME}) ")
 _MEMBER = re.compile(
     rf"GRANT (?P<group>{_NAME}) TO (?P<role>{_NAME})(?P<rest>.*?)(?: GRANTED BY (?P<by>{_NAME}))?;"
 )
-# Folders of the original machine, which another server neither has nor needs.
+# Folders of the original host, which another server neither has nor needs.
 _TABLESPACE = ("CREATE TABLESPACE", "ALTER TABLESPACE")
 
 
 def for_throwaway(lines: Iterable[str], superuser: str) -> Iterator[str]:
-    """For a server of our own: everything but what cannot be there and the superuser that is."""
+    """For a throwaway server: everything except tablespaces and its existing superuser."""
     for line in lines:
         created = _CREATE.fullmatch(line)
         tablespace = line.startswith(_TABLESPACE) or (line.startswith("GRANT") and " ON TABLESPACE " in line)
@@ -23,10 +23,10 @@ def for_throwaway(lines: Iterable[str], superuser: str) -> Iterator[str]:
 
 
 def missing(lines: Iterable[str], existing: Collection[str], wanted: Collection[str]) -> Iterator[str]:
-    """For a server that has a life of its own: the wanted roles that it lacks; no role that is there is touched.
+    """For a live server: the wanted roles that it lacks. Existing roles are not touched.
 
     Args:
-        wanted: roles that the database cannot do without.
+        wanted: roles that the database needs.
     """
     made = set(wanted) - set(existing)
     known = made | set(existing)
@@ -41,12 +41,12 @@ def missing(lines: Iterable[str], existing: Collection[str], wanted: Collection[
 
 
 def created(lines: Iterable[str]) -> list[str]:
-    """The roles that statements make."""
+    """The roles that statements create."""
     return [unquoted(found["role"]) for line in lines if (found := _CREATE.fullmatch(line))]
 
 
 def unquoted(name: str) -> str:
-    """An identifier as it stands in the catalogue."""
+    """An identifier as it is stored in the system catalogue."""
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 

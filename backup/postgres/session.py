@@ -1,4 +1,4 @@
-"""Connections for the length of a backup: no time limits of the server's settings, settings that fix texts."""
+"""Connections for the length of a backup: without the server's timeouts, and with pinned output formats."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow, tuple_row
 from backup.errors import DumpError, PreflightError
 from backup.postgres.dsn import Address
 
-# Everything that is read as text must read the same on every server.
+# Values that are read as text must be the same on every server.
 _PINNED = {
     "TimeZone": "UTC",
     "DateStyle": "ISO, YMD",
@@ -19,16 +19,16 @@ _PINNED = {
     "search_path": "pg_catalog",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
-    # A row that a policy hides would be missing from the dump: fail instead.
+    # A row that a policy hides would be missing from the dump, so fail instead.
     "row_security": "off",
-    # When our host dies, the server must not keep our locks for hours.
+    # If our host dies, the server must not keep our locks for hours.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
-# When the network swallows everything, nobody else would tell us.
+# Detects a network that drops everything silently.
 _KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
-# Not on every version: a lock must not outlive us while the server works on our statement.
+# Not in every version: our locks must not outlive us while the server runs our statement.
 _WHERE_KNOWN = {
     "client_connection_check_interval": "5s",
     "idle_session_timeout": "0",
@@ -41,15 +41,15 @@ def session(address: Address, *, application: str = "posthub-backup") -> Iterato
     """A connection in autocommit mode.
 
     Raises:
-        PreflightError: the server cannot be reached or does not let us in.
-        DumpError: it failed in the middle.
+        PreflightError: the server cannot be reached, or rejects the login.
+        DumpError: the connection or a statement failed.
     """
     connection = connect(address, application=application)
     try:
         yield connection
     except psycopg.Error as error:
         raise DumpError(
-            f"{address}: {' '.join(str(error).split())}", hint="look into the PostgreSQL server's log"
+            f"{address}: {' '.join(str(error).split())}", hint="check the PostgreSQL server's log"
         ) from error
     finally:
         connection.close()
@@ -69,7 +69,7 @@ def connect(address: Address, *, application: str = "posthub-backup") -> Connect
     except psycopg.OperationalError as error:
         raise PreflightError(
             f"cannot connect to {address}: {_first_line(error)}",
-            hint="is the server up, and are host, port, user and password right?",
+            hint="check that the server is up, and check host, port, user and password",
         ) from None
     _pin(connection)
     return connection

@@ -1,4 +1,4 @@
-"""One moment of a database, held open: pg_dump reads it, and so do the exact row counts that go into the manifest."""
+"""One exported snapshot of a database. pg_dump reads it, and so do the exact row counts of the manifest."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +22,7 @@ TRIES = 5
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in a snapshot."""
+    """The contents of a snapshot."""
 
     tables: tuple[Table, ...]
     sequences: tuple[Sequence, ...]
@@ -48,10 +48,10 @@ class Snapshot:
 
 @contextmanager
 def snapshot(address: Address) -> Iterator[Snapshot]:
-    """Open a snapshot and begin to count in it; it ends with the block.
+    """Open a snapshot for a block, and begin to count its rows.
 
     Raises:
-        DumpError: a lock could not be had in time, or the tables kept changing.
+        DumpError: a lock timed out, or the tables kept changing.
     """
     with (
         session(address, application="posthub-backup-snapshot") as connection,
@@ -62,12 +62,12 @@ def snapshot(address: Address) -> Iterator[Snapshot]:
             found = inventory.server(connection)
             yield Snapshot(name, taken, found, pool.submit(_contents, connection, names))
         finally:
-            # A count of an aborted run must not be waited for.
+            # Do not wait for the counts of an aborted run.
             _cancel(connection)
 
 
 def _open(connection: Connection[TupleRow]) -> tuple[list[inventory.Name], str, datetime]:
-    """Lock all tables first, then take the snapshot, and see that no table came in between."""
+    """Lock all tables, then take the snapshot, and check that no table was created in between."""
     connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
     for _ in range(TRIES):
         before = inventory.tables(connection)
@@ -80,7 +80,7 @@ def _open(connection: Connection[TupleRow]) -> tuple[list[inventory.Name], str, 
         connection.execute("ROLLBACK")
     raise DumpError(
         "tables were created and dropped faster than they could be locked",
-        hint="run again in a quieter moment",
+        hint="run it again at a quieter time",
     )
 
 
@@ -91,19 +91,19 @@ def _locked(connection: Connection[TupleRow], names: list[inventory.Name]) -> bo
         return False
     except psycopg.errors.LockNotAvailable:
         raise DumpError(
-            f"a table is locked by somebody else for more than {LOCK_TIMEOUT}",
+            f"another session has locked a table for more than {LOCK_TIMEOUT}",
             hint="look for a long ALTER TABLE, VACUUM FULL or migration in pg_stat_activity",
         ) from None
     except psycopg.errors.InsufficientPrivilege as error:
         raise DumpError(
-            f"a table may not be read: {error.diag.message_primary}",
+            f"a table cannot be read: {error.diag.message_primary}",
             hint="grant pg_read_all_data to the backup's role",
         ) from None
     return True
 
 
 def _contents(connection: Connection[TupleRow], names: list[inventory.Name]) -> Contents:
-    # The dump is what must be quick; production should not lend it more processes than this one.
+    # Production should not provide more than this one process for the counts.
     connection.execute("SET max_parallel_workers_per_gather = 0")
     return Contents(
         sequences=inventory.sequences(connection),

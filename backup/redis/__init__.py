@@ -1,1 +1,1 @@
-"""The Redis side of a backup: the RDB as a replica would get it."""
+"""The Redis side of a backup: the RDB, as a replica receives it."""

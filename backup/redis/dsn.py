@@ -1,4 +1,4 @@
-"""Where a Redis server is, with the password kept apart."""
+"""Connection parameters of a Redis server, with the password separate."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,13 +10,13 @@ from sidecar import UsageError
 if TYPE_CHECKING:
     import redis
 
-HINT = "give redis://:password@host:6379 (rediss:// for TLS, unix:///socket)"
+HINT = "use redis://:password@host:6379 (rediss:// for TLS, unix:///socket)"
 SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class RedisAddress:
-    """A URL that is shown only without its password."""
+    """A Redis URL that is never shown with its password."""
 
     url: str = field(repr=False)
 
@@ -29,12 +29,12 @@ class RedisAddress:
         return f"{parts.hostname or parts.path}:{parts.port or 6379}" if parts.hostname else parts.path
 
     def client(self) -> "redis.Redis":
-        """A client that has proven that it can log in.
+        """A client that has logged in.
 
         Raises:
-            PreflightError: it cannot.
+            PreflightError: the login failed.
         """
-        import redis  # half a second, and most runs have no Redis
+        import redis  # takes half a second to import, and most runs have no Redis
         from redis.exceptions import AuthenticationError, RedisError
 
         client = redis.Redis.from_url(self.url, socket_timeout=SECONDS, socket_connect_timeout=10.0)
@@ -42,12 +42,12 @@ class RedisAddress:
             client.ping()
         except AuthenticationError:
             raise PreflightError(
-                f"Redis {self} refuses the password", hint="check user and password"
+                f"Redis {self} rejects the password", hint="check the user and the password"
             ) from None
         except RedisError as error:
             raise PreflightError(
                 f"cannot connect to Redis {self}: {error}",
-                hint="is the server up, and are host and port right?",
+                hint="check that the server is up, and check host and port",
             ) from None
         return client
 
@@ -56,7 +56,7 @@ def parse(url: str, variable: str = "BACKUP_REDIS_URLS") -> RedisAddress:
     """Check a Redis URL.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not valid.
     """
     if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
         raise UsageError(f"{variable} has the scheme {urlsplit(url).scheme!r}, not redis", hint=HINT)
@@ -65,5 +65,5 @@ def parse(url: str, variable: str = "BACKUP_REDIS_URLS") -> RedisAddress:
     try:
         redis.ConnectionPool.from_url(url)
     except ValueError:
-        raise UsageError(f"{variable} is no URL that Redis understands", hint=HINT) from None
+        raise UsageError(f"{variable} is not a valid Redis URL", hint=HINT) from None
     return RedisAddress(url)

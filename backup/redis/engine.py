@@ -49,13 +49,13 @@ class RedisEngine:
         try:
             return dict(client.info("everything"))
         except RedisError as error:
-            raise DumpError(f"Redis {self.address}: {error}", hint="look into the server's log") from error
+            raise DumpError(f"Redis {self.address}: {error}", hint="check the server's log") from error
         finally:
             client.close()
 
 
 def keyspaces(before: dict[str, Any], after: dict[str, Any]) -> tuple[Keyspace, ...]:
-    """Keys by database, as INFO told them before and after the upload."""
+    """Keys by database, from INFO before and after the transfer."""
     none = {"keys": 0, "expires": 0}
     names = [name for name in {**before, **after} if name.startswith("db") and name[2:].isdigit()]
     return tuple(
@@ -70,7 +70,7 @@ def keyspaces(before: dict[str, Any], after: dict[str, Any]) -> tuple[Keyspace, 
 
 
 def _number(version: str) -> int:
-    """7.0.15 → 70015, like PostgreSQL's."""
+    """The version as a number, like PostgreSQL's: 7.0.15 → 70015."""
     numbers = [int(part) for part in version.split(".")[:3] if part.isdigit()]
     major, minor, patch = (*numbers, 0, 0, 0)[:3]
     return major * 10000 + minor * 100 + patch

@@ -1,4 +1,4 @@
-"""One run at a time for each Redis server: a key that expires when its holder no longer renews it."""
+"""One run per Redis server at a time: a key that expires when its holder no longer renews it."""
 
 import logging
 import secrets
@@ -19,7 +19,7 @@ LIFE_SECONDS = 60
 
 
 class KeyLock:
-    """The lock, held and renewed by a thread."""
+    """The acquired lock, renewed by a thread."""
 
     def __init__(self, client: "Redis", token: str) -> None:
         self._client = client
@@ -43,7 +43,7 @@ class KeyLock:
             if self._client.get(KEY) == self._token.encode():
                 self._client.delete(KEY)
         except RedisError:
-            log.info("the lock in Redis stays until it expires seconds=%d", LIFE_SECONDS)
+            log.info("the lock in Redis remains until it expires seconds=%d", LIFE_SECONDS)
 
     def _renew(self) -> None:
         while not self._done.wait(LIFE_SECONDS / 4):
@@ -54,10 +54,10 @@ class KeyLock:
 
 
 class NoLock:
-    """Of a server that takes no writes: a replica, or a user who may only read."""
+    """No lock, for a server that rejects writes: a replica, or a read-only user."""
 
     def confirm(self) -> None:
-        """Nothing to lose."""
+        """There is no lock to lose."""
 
 
 @contextmanager
@@ -65,19 +65,19 @@ def key_lock(address: RedisAddress) -> Iterator[KeyLock | NoLock]:
     """Hold the lock of one server.
 
     Raises:
-        BusyError: another run holds it.
+        BusyError: another run has it.
     """
     client = address.client()
     token = secrets.token_hex(8)
     try:
         taken = client.set(KEY, token, nx=True, ex=LIFE_SECONDS)
     except RedisError as error:
-        log.info("Redis %s takes no lock, so none is held: %s", address, error)
+        log.info("Redis %s rejects the lock, so the run has none: %s", address, error)
         yield NoLock()
         return
     if not taken:
         raise BusyError(
-            f"another backup of Redis {address} is running",
+            f"another backup of Redis {address} is in progress",
             hint=f"wait; the lock of a dead run expires within {LIFE_SECONDS} seconds",
         )
     lock = KeyLock(client, token)

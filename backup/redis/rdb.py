@@ -1,4 +1,4 @@
-"""The RDB of a server over the replication protocol: a snapshot in the background, with no command that blocks."""
+"""Reads the RDB of a server over the replication protocol: a background snapshot, without a blocking command."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -18,10 +18,9 @@ HINT = "read the Redis server's log; its user needs the commands SYNC and REPLCO
 
 
 class RdbSource(Source):
-    """Asks for a full synchronisation as a replica would, and hangs up when the RDB is there.
+    """Requests a full synchronisation like a replica, and disconnects when the RDB is complete.
 
-    The RDB comes either with its length, or (diskless) between two equal marks of 40 bytes; an end that is neither
-    is an error.
+    The RDB arrives either with its length or (diskless) between two equal marks of 40 bytes. Any other end is an error.
     """
 
     def __init__(self, address: RedisAddress, *, check: Callable[[], None] = never) -> None:
@@ -39,8 +38,8 @@ class RdbSource(Source):
 
     def _receive(self) -> Iterator[bytes]:
         connection = self._connection
-        # The RDB straight from memory, without a file on the server; and nothing of what happens afterwards.
-        # Servers that do not know these words answer an error and go on.
+        # The RDB from memory, without a file on the server, and without the stream of commands after it.
+        # Servers that do not know these options answer with an error and continue.
         for words in (("capa", "eof"), ("rdb-only", "1")):
             connection.send_command("REPLCONF", *words)
             with suppress(RedisError):
@@ -57,7 +56,7 @@ class RdbSource(Source):
 
 
 class _Wire:
-    """The socket after SYNC, when the protocol is no longer that of commands."""
+    """The socket after SYNC, when the command protocol no longer applies."""
 
     def __init__(self, sock: socket.socket, check: Callable[[], None]) -> None:
         self._sock = sock
@@ -90,7 +89,7 @@ class _Wire:
             if end >= 0:
                 yield held[:end]
                 return
-            # Only what cannot be a part of the mark any more may go.
+            # Only release bytes that cannot be part of the mark.
             yield held[:-MARK]
             held = held[-MARK:]
 
@@ -107,4 +106,4 @@ def _explained(pieces: Iterator[bytes]) -> Iterator[bytes]:
         # An empty piece would look like the end.
         yield from filter(None, pieces)
     except (OSError, RedisError) as error:
-        raise DumpError(f"the transfer of the RDB broke off: {error}", hint=HINT) from error
+        raise DumpError(f"the transfer of the RDB failed: {error}", hint=HINT) from error

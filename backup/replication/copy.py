@@ -1,4 +1,4 @@
-"""A backup from one store into another: out of the spool, or off-site. There too the manifest comes last."""
+"""Copies a backup to another store: from the spool, or off-site. The manifest is written last there too."""
 
 import hashlib
 import logging
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Route:
-    """From where to where, and how."""
+    """Source and target of a copy."""
 
     source: Store
     target: Store
@@ -32,8 +32,8 @@ def copy_backup(route: Route, entry: Entry, *, retain_until: datetime | None = N
     """Copy one backup with its verification reports.
 
     Raises:
-        CatalogueError: an object is not what the manifest says; nothing was committed.
-        StoreError: a store failed; nothing was committed.
+        CatalogueError: an object does not match the manifest. Nothing was committed.
+        StoreError: a store failed. Nothing was committed.
     """
     manifest, folder = entry.manifest, layout.folder(entry.manifest.database, entry.id)
     for stored in manifest.objects:
@@ -42,7 +42,7 @@ def copy_backup(route: Route, entry: Entry, *, retain_until: datetime | None = N
             route.target.delete([f"{folder}/{stored.name}"])
             raise CatalogueError(
                 f"{stored.name} of {entry.id} in {route.source.url} has SHA-256 {digest}, not {stored.sha256}",
-                hint=f"it is damaged there; take a new backup and look at the disk behind {route.source.url}",
+                hint=f"the object is damaged; take a new backup and check the disk of {route.source.url}",
             )
     confirm(route.target, folder, manifest.objects)
     commit(route.target, manifest, retain_until=retain_until)
@@ -51,7 +51,7 @@ def copy_backup(route: Route, entry: Entry, *, retain_until: datetime | None = N
 
 
 def copy_reports(route: Route, folder: str) -> None:
-    """Copy the verification reports that are not there yet."""
+    """Copy the verification reports that the target lacks."""
     there = {info.key for info in route.target.walk(f"{folder}/")}
     for info in route.source.walk(f"{folder}/"):
         if layout.is_report(info.key.rpartition("/")[2]) and info.key not in there:

@@ -1,4 +1,4 @@
-"""The catalogue of everything that is configured: main store and spool together."""
+"""The merged catalogue of the main store and the spool."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -10,10 +10,10 @@ from backup.wiring import Wiring
 
 
 class Catalogues:
-    """Reads the catalogue again and again; of a store that does not answer the last known one counts.
+    """Reads the merged catalogue repeatedly. If a store does not answer, its last known catalogue is used.
 
     Attributes:
-        problem: what the main store said when it was last asked; None if it answered.
+        problem: the last error of the main store; None if it answered.
     """
 
     def __init__(self, wiring: Wiring) -> None:
@@ -24,7 +24,7 @@ class Catalogues:
         self._last = Catalogue(wiring.clock())
 
     def read(self, databases: Iterable[str] | None = None) -> Catalogue:
-        """Everything that is known now."""
+        """The current catalogue."""
         names = list(databases) if databases is not None else None
         now = self._wiring.clock()
         try:
@@ -36,7 +36,7 @@ class Catalogues:
         return merged(known, self._waiting(now))
 
     def _waiting(self, now: datetime) -> Catalogue:
-        """What the main store has not been told yet."""
+        """Attempts that the main store does not have yet."""
         names = [target.name for target in self._wiring.targets]
         waiting = {name: self._wiring.backlog.of(name) for name in names}
         return Catalogue(
@@ -45,7 +45,7 @@ class Catalogues:
 
 
 def read(wiring: Wiring, databases: Iterable[str] | None = None) -> Catalogue:
-    """The catalogue, once.
+    """Read the merged catalogue once.
 
     Raises:
         StoreError: the main store does not answer.

@@ -1,4 +1,4 @@
-"""The second store: every backup is copied there, and how far it lags behind is known."""
+"""The off-site store: copies every backup to it and measures how far it is behind."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,12 +15,12 @@ from backup.wiring import Wiring
 
 @dataclass(frozen=True)
 class Offsite:
-    """What the off-site store has: ids by database, None while it is unknown."""
+    """The backups in the off-site store: IDs by database, None while not known."""
 
     ids: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def lag(self, history: History, now: datetime) -> float:
-        """Age of the oldest backup that is not there yet; 0 when all are."""
+        """Age of the oldest backup without a copy, in seconds; 0 if all are copied."""
         there = self.ids.get(history.database, frozenset())
         waiting = [
             entry.manifest.finished for entry in history.backups if entry.id not in there and _is_sound(entry)
@@ -29,15 +29,15 @@ class Offsite:
 
 
 def look(store: Store, names: list[str]) -> Offsite:
-    """See what is there."""
+    """Read which backups the off-site store has."""
     return Offsite({name: _ids(store, name) for name in names})
 
 
 def copy_missing(wiring: Wiring, target: Target) -> int:
-    """Copy every backup of a database that the off-site store does not have, the newest first.
+    """Copy every backup of a database that the off-site store lacks, the newest first.
 
     Raises:
-        OpsError: a copy failed; what was copied before stays.
+        OpsError: a copy failed. The copies before it remain.
     """
     assert wiring.offsite is not None
     route = Route(wiring.store, wiring.offsite, wiring.packing.sizes, wiring.stop.check)
@@ -55,7 +55,7 @@ def copy_missing(wiring: Wiring, target: Target) -> int:
 
 
 def _is_sound(entry: Entry) -> bool:
-    """Whether nobody has found a fault in it; a damaged one is not worth a second copy."""
+    """Whether no fault is known; a damaged backup is not copied."""
     return entry.state in {"verified", "unverified"}
 
 

@@ -1,4 +1,4 @@
-"""What was backed up while the store was away is brought there when it is back."""
+"""Moves backups from the spool to the main store once it is available again."""
 
 from dataclasses import replace
 
@@ -13,10 +13,10 @@ from backup.wiring import Wiring
 
 
 def forward(wiring: Wiring) -> int:
-    """Bring everything in the spool into the main store; returns how many backups were brought.
+    """Move everything in the spool to the main store; returns the number of backups that were moved.
 
     Raises:
-        StoreError: the store is still away; what was not brought stays.
+        StoreError: the store is still unavailable. What was not moved remains in the spool.
     """
     if wiring.spool is None:
         return 0
@@ -28,7 +28,7 @@ def forward(wiring: Wiring) -> int:
 
 
 def merged(main: Catalogue, spool: Catalogue) -> Catalogue:
-    """One catalogue of both; what is in both counts once."""
+    """Merge two catalogues. What is in both counts once."""
     names = sorted({*main.databases, *spool.databases})
     return Catalogue(main.read, {name: _merged(main.history(name), spool.history(name)) for name in names})
 
@@ -37,7 +37,7 @@ def _merged(main: History, spool: History) -> History:
     known = {entry.id for entry in main.backups}
     entries = (*main.backups, *(entry for entry in spool.backups if entry.id not in known))
     added = continued(main.attempts, spool.attempts)
-    # One that ended elsewhere is in the main store as running.
+    # An attempt that ended elsewhere is still running in the main store.
     attempts = {(attempt.kind, attempt.id): attempt for attempt in (*main.attempts, *added)}
     return History(
         main.database,
@@ -54,7 +54,7 @@ def _forward(wiring: Wiring, spool: RetryingStore, spooled: History) -> int:
     before = [entry.manifest for entry in main.backups]
     for entry in spooled.backups:
         if entry.id not in known:
-            # The spool had nothing to compare it with.
+            # In the spool there was nothing to compare it with.
             manifest = judged(entry.manifest, before, wiring.limits)
             retain = wiring.retain_until(manifest.started)
             copy_backup(route, replace(entry, manifest=manifest), retain_until=retain)

@@ -1,4 +1,4 @@
-"""A backup back into production: into a new database, proven there, then put in the old one's place in one step."""
+"""Restores a backup into a new database, verifies it there, and swaps it into production in one step."""
 
 from backup.progress import Reporter
 from backup.restore.database import Restored, restore

@@ -1,7 +1,7 @@
-"""A backup into a new database of a living server, proven there before it gets the name that was asked for.
+"""Restores a backup into a new database of a live server, and verifies it before it gets its final name.
 
-Until then it has a working name that says that it is worth nothing. So whatever dies in the middle, the next run finds
-either a proven database, and is done, or a working one that nobody holds, and starts clean. Production is not touched.
+Until then it has a working name. If a run dies, the next run finds either a verified database, and is done, or a working
+one that no process has locked, and starts from scratch. Production is not touched.
 """
 
 import logging
@@ -34,30 +34,30 @@ from sidecar.logs import fields
 log = logging.getLogger(__name__)
 
 STEPS = (
-    "look at the server and its databases",
-    "download, check and unpack the backup",
-    "make the roles that the server lacks",
-    "make an empty database",
+    "check the server and its databases",
+    "download, check and decompress the backup",
+    "create the roles that the server lacks",
+    "create an empty database",
     "restore the rows, indexes and constraints",
     "compare with the backup: rows, objects, definitions",
-    "collect statistics and set what belongs to the database as a whole",
-    "give it its name",
+    "collect statistics and set the properties of the database",
+    "give it its final name",
 )
-# A crash of the server in the middle loses what is worth nothing yet.
+# A crash of the server only loses an unfinished database.
 _OPTIONS = f"{PINNED} -c synchronous_commit=off -c maintenance_work_mem=256MB"
-# The unpacked archive lies in our folder while it is restored.
+# The uncompressed archive is in our folder while it is restored.
 SPACE_FACTOR = 1.1
 
 
 @dataclass(frozen=True)
 class Restored:
-    """A restore that went to its end.
+    """The result of a restore.
 
     Attributes:
-        into: the database that holds it now.
-        differences: what is not as it was; empty when it is proven.
-        found: it had been restored before, and nothing was done.
-        promoted: since then it was put in production's place.
+        into: the database with the restored data.
+        differences: differences from the backup; empty if verified.
+        found: an earlier run restored it; nothing was changed.
+        promoted: it was promoted since.
     """
 
     into: str
@@ -79,7 +79,7 @@ class Restored:
 
 @dataclass
 class _Restore:
-    """One restore while it is on."""
+    """A restore in progress."""
 
     wiring: Wiring
     entry: Entry
@@ -94,7 +94,7 @@ class _Restore:
 
     @property
     def working(self) -> Address:
-        """The database while it is worth nothing."""
+        """The address of the unfinished database."""
         options = f"{self.server.address.public.get('options', '')} {_OPTIONS}".strip()
         public = {**self.server.address.public, "options": options}
         return Address(public, self.server.address.password).named(names.working(self.into))
@@ -109,17 +109,17 @@ def restore(
     *,
     again: bool = False,
 ) -> Restored:
-    """Restore a backup into a new database beside production's, and prove it.
+    """Restore a backup into a new database next to production's, and verify it.
 
     Args:
-        production: the live database, by a role that may make databases.
-        into: the new one's name.
-        again: also if an earlier run has made it, or it was promoted since.
+        production: the live database, with a role that may create databases.
+        into: name of the new database.
+        again: restore even if an earlier run has restored it, or it was promoted since.
 
     Raises:
-        UsageError: that name is taken by something else.
-        PreflightError: the server does not allow it; nothing was touched.
-        VerificationError: the backup itself is damaged; nothing was made.
+        UsageError: the name is in use by something else.
+        PreflightError: the server does not allow it. Nothing was changed.
+        VerificationError: the backup is damaged. Nothing was created.
     """
     wiring.stop.limit(wiring.settings.timeout)
     reporter = reporter or Reporter()
@@ -136,7 +136,9 @@ def restore(
             attempt.set(measures={"seconds": round(sum(work.stages.seconds.values()), 3)})
             if differences := work.findings.differences:
                 attempt.fail(
-                    VerificationError(f"{into} is not proven: {differences[0]}", hint="python -m backup list")
+                    VerificationError(
+                        f"{into} is not verified: {differences[0]}", hint="python -m backup list"
+                    )
                 )
     return Restored(
         into,
@@ -148,25 +150,25 @@ def restore(
 
 
 def check(server: Databases, entry: Entry, production: str, into: str, *, again: bool = False) -> Mark | None:
-    """See that a database may be made; returns the mark of one that an earlier run has made and proven.
+    """Check that a database may be created; returns the mark of one that an earlier run has restored and verified.
 
-    That one may be in production meanwhile: a script that was interrupted after the promotion must not do it all again,
-    and put aside what was written since.
+    It may be in production by now: a script that was interrupted after the promotion must not restore again and set
+    aside what was written since.
 
     Raises:
-        UsageError, PreflightError: it may not.
+        UsageError, PreflightError: it may not be created.
     """
     if into == production:
         raise UsageError(
             f"{into} is the live database",
-            hint="restore into a new one with --into, then: python -m backup promote",
+            hint="restore into another name with --into, then: python -m backup promote",
         )
     if not names.fits(into):
-        raise UsageError(f"{into!r} is too long for a database's name", hint="give --into at most 63 bytes")
+        raise UsageError(f"{into!r} is too long for a database name", hint="use at most 63 bytes")
     if not server.may_create():
         raise PreflightError(
-            f"the role that connects to {production} may not make databases",
-            hint="set BACKUP_RESTORE_URL to the same database by a role that may, such as its superuser",
+            f"the role that connects to {production} may not create databases",
+            hint="set BACKUP_RESTORE_URL to the same database with a role that may, such as its superuser",
         )
     marks = server.marks()
     live = marks.get(production)
@@ -182,7 +184,7 @@ def check(server: Databases, entry: Entry, production: str, into: str, *, again:
 
 
 def needed(server: Databases, entry: Entry, production: str) -> int:
-    """Bytes that the new database will take on the server's disk, about: as much as the live one, or as the plain rows."""
+    """Approximate size of the new database on the server's disk, in bytes: the size of the live one, or of the plain rows."""
     live = server.size(production) if server.exists(production) else 0
     return max(live, entry.manifest.raw_bytes)
 
@@ -190,7 +192,8 @@ def needed(server: Databases, entry: Entry, production: str) -> int:
 def _found(server: Databases, entry: Entry, mark: Mark | None, into: str) -> Mark | None:
     if mark is None and server.exists(into):
         raise UsageError(
-            f"there is a database {into}, and no restore made it", hint="choose another name with --into"
+            f"the database {into} exists and was not created by a restore",
+            hint="choose another name with --into",
         )
     if mark is None or mark.differences:
         return None
@@ -218,10 +221,10 @@ def _fetch(work: _Restore, folder: Path) -> dict[str, Path]:
     with work.stages.measure("download"):
         files, differences = download(work.wiring, work.entry, folder, work.reporter.bytes)
     if differences or "archive" not in files:
-        told = "; ".join(map(str, differences)) or "it has no archive"
+        damages = "; ".join(map(str, differences)) or "it has no archive"
         raise VerificationError(
-            f"{work.entry.id} is damaged, nothing was restored: {told}",
-            hint="take another one: python -m backup list; the newest proven one is marked verified",
+            f"{work.entry.id} is damaged; NOTHING was restored: {damages}",
+            hint="choose another backup: python -m backup list; those marked verified are proven",
         )
     return files
 
@@ -233,7 +236,7 @@ def _make_roles(work: _Restore, dumped: Path | None) -> None:
     with work.stages.measure("globals"):
         lines = list(roles.missing(read_globals(dumped), work.server.roles(), work.entry.manifest.roles))
         if made := roles.created(lines):
-            work.findings.notes.append(f"roles made without passwords: {', '.join(made)}")
+            work.findings.notes.append(f"roles created without passwords: {', '.join(made)}")
             work.findings.differences += load_roles(
                 work.wiring.programs, work.server.maintenance, lines, work.wiring.stop.check
             )
@@ -241,7 +244,7 @@ def _make_roles(work: _Restore, dumped: Path | None) -> None:
 
 @contextmanager
 def _database(work: _Restore) -> Iterator[None]:
-    """An empty database under its working name, which it loses when all is done; otherwise it goes."""
+    """An empty database under its working name. It is renamed when all is done, and dropped otherwise."""
     work.reporter.step(STEPS[3])
     working = work.working.database
     with work.stages.measure("restore"):
@@ -283,7 +286,7 @@ def _finish(work: _Restore, archive: Path) -> None:
 
 
 def _name(work: _Restore, now: datetime) -> None:
-    """Name and mark come together, or not at all."""
+    """Set name and mark together, in one transaction."""
     mark = Mark(
         state="restored",
         moment=now,
@@ -293,7 +296,7 @@ def _name(work: _Restore, now: datetime) -> None:
         differences=len(work.findings.differences),
     )
     server = work.server
-    if server.exists(work.into):  # an earlier one that was not proven
+    if server.exists(work.into):  # an earlier one that was not verified
         server.drop(work.into)
     server.disconnect(work.working.database)
     with server.at_once():

@@ -1,4 +1,4 @@
-"""The whole restore as practice: into a throwaway server, with promotion and rollback, timed."""
+"""Practises the whole restore in a throwaway server, with promotion and rollback, timed."""
 
 import secrets
 from collections.abc import Callable
@@ -22,22 +22,22 @@ from backup.wiring import Wiring
 from sidecar import UsageError
 
 STEPS = (
-    "start a throwaway server with a database that stands for production",
-    "restore the backup into a new database there and prove it",
+    "start a throwaway server with a database that stands in for production",
+    "restore the backup into a new database there and verify it",
     "promote it",
-    "look that the restored rows are in production now",
+    "check that the restored rows are in production",
     "roll back",
-    "look that the old database is in production again",
+    "check that the old database is in production again",
 )
 
 
 @dataclass(frozen=True)
 class Drilled:
-    """How a drill went.
+    """The result of a drill.
 
     Attributes:
-        rto: seconds from the first byte to the restored database in production's place.
-        rpo: seconds between the moment whose data the backup holds, and the drill.
+        rto: seconds from the first byte to the restored database in production.
+        rpo: age of the backup's data at the start of the drill, in seconds.
     """
 
     restored: Restored
@@ -52,11 +52,11 @@ class Drilled:
 
 
 def drill(wiring: Wiring, entry: Entry, reporter: Reporter | None = None) -> Drilled:
-    """Practise a restore; production is not touched, and nothing stays.
+    """Practise a restore. Production is not touched, and nothing is left behind.
 
     Raises:
-        UsageError: it is no backup of PostgreSQL.
-        OpsError: it could not be carried out.
+        UsageError: it is not a backup of PostgreSQL.
+        OpsError: the drill could not be carried out.
     """
     reporter = reporter or Reporter()
     manifest, parent = entry.manifest, wiring.settings.work_dir
@@ -69,7 +69,7 @@ def drill(wiring: Wiring, entry: Entry, reporter: Reporter | None = None) -> Dri
         with cluster(
             wiring.programs, superuser=manifest.server.superuser, parent=parent, check=wiring.stop.check
         ) as scratch:
-            # Its server is in our own folder, other than a restore's.
+            # Its server is in our own folder, unlike that of a restore.
             check_space(scratch.folder, int(manifest.raw_bytes * SPACE_FACTOR), "the drill")
             production = scratch.address.named("production")
             done = _practise(wiring, entry, production, reporter)
@@ -118,7 +118,7 @@ def _expect(production: Address, when: str, held: Callable[[], bool]) -> list[Di
 
 
 def _token(production: Address) -> str | None:
-    """What the stand-in for the old database holds; None in any other."""
+    """The token in the stand-in for the old database; None in any other database."""
     with session(production) as connection:
         try:
             row = connection.execute("SELECT token FROM public.this_is_the_old_one").fetchone()

@@ -1,4 +1,4 @@
-"""Names of databases around a restore."""
+"""Names of databases before, during and after a restore."""
 
 import hashlib
 from datetime import datetime
@@ -6,27 +6,27 @@ from datetime import datetime
 from backup.catalogue.ids import stamp
 from backup.postgres.databases import WORKING
 
-# What PostgreSQL keeps of a name; what is longer it cuts without a word.
+# PostgreSQL silently truncates longer names.
 MOST_BYTES = 63
 
 
 def restored(production: str, backup_id: str) -> str:
-    """Where a backup is restored to by default: the same name each time, so that a second run finds the first."""
+    """The default name of the new database. It is the same each time, so that a second run finds the first."""
     return _with_suffix(production, f"_restored_{backup_id.partition('-')[0].lower()}")
 
 
 def before(production: str, now: datetime) -> str:
-    """The name under which the old database is kept when another takes its place."""
+    """The name that the old database keeps after a promotion."""
     return _with_suffix(production, f"_before_{stamp(now).lower()}")
 
 
 def undone(production: str, now: datetime) -> str:
-    """The name under which a promoted database is kept when it is taken back."""
+    """The name that a promoted database keeps after a rollback."""
     return _with_suffix(production, f"_undone_{stamp(now).lower()}")
 
 
 def working(into: str) -> str:
-    """The name that a database has until it is whole; whatever has it is ours, and worth nothing."""
+    """The name of a database until its restore is complete. Any database with such a name is unfinished and ours."""
     return f"{WORKING}{hashlib.sha256(into.encode()).hexdigest()[:16]}"
 
 

@@ -1,6 +1,6 @@
-"""What belongs to a database and not to anything in it: owner, grants, settings, comment, connection limit.
+"""The properties of a database itself: owner, grants, settings, comment, connection limit.
 
-``pg_restore`` leaves all of that out when it restores under another name, so it is read from the archive here.
+``pg_restore`` omits them when it restores under another name, so they are read from the archive here.
 """
 
 import re
@@ -25,7 +25,7 @@ _SKIPPED = ("\\", "SET ", "SELECT pg_catalog.set_config(", "CREATE DATABASE ", "
 
 
 def properties(programs: Programs, archive: Path, name: str) -> list[str]:
-    """The statements that give a database of another name what the original had as a whole."""
+    """The statements that give the properties of the original to a database with another name."""
     listed = _printed(programs, archive.parent, ["--create", "--list", str(archive)])
     chosen = [line for line in listed if _ENTRY.match(line)]
     with tempfile.NamedTemporaryFile("w", suffix=".list", dir=archive.parent) as wanted:
@@ -37,7 +37,7 @@ def properties(programs: Programs, archive: Path, name: str) -> list[str]:
 
 
 def renamed(lines: Iterable[str], name: str) -> Iterator[str]:
-    """Statements about one database turned into the same about another."""
+    """Rewrite statements about one database into statements about another."""
     quoted, original = sql.Identifier(name).as_string(), ""
     for line in lines:
         if found := _CREATE.match(line):
@@ -56,7 +56,7 @@ def _about(original: str) -> re.Pattern[str]:
 
 def _printed(programs: Programs, folder: Path, arguments: list[str]) -> list[str]:
     command = [programs.path("pg_restore"), *arguments]
-    hint = "its version must be at least that of the pg_dump that the manifest names"
+    hint = "use a pg_restore that is at least as new as the pg_dump that the manifest names"
     try:
         with ChildSource(
             command, env=clean_environment(), hint=hint, confinement=Confinement(folder)

@@ -1,4 +1,4 @@
-"""A Redis backup as a file that a server loads at its start."""
+"""Writes a Redis backup as an RDB file that a server loads at its start."""
 
 from pathlib import Path
 
@@ -13,28 +13,28 @@ from sidecar import UsageError
 
 
 def write_rdb(wiring: Wiring, entry: Entry, target: Path, reporter: Reporter | None = None) -> None:
-    """Write the RDB of a backup, checked; the file appears whole or not at all.
+    """Write the RDB of a backup after a check. The file appears complete or not at all.
 
     Raises:
-        UsageError: it is no backup of Redis, or the folder is not there.
-        VerificationError: it is damaged; nothing was written.
+        UsageError: it is not a backup of Redis, or the folder does not exist.
+        VerificationError: the backup is damaged. Nothing was written.
     """
     reporter = reporter or Reporter()
     if entry.manifest.kind != "redis":
         raise UsageError(f"{entry.id} is a backup of PostgreSQL", hint="--to is for Redis; use --into NEWDB")
     if not target.parent.is_dir():
-        raise UsageError(f"--to {target}: there is no folder {target.parent}", hint="make it first")
-    # In the target's own folder: only within one file system a file can appear at once.
+        raise UsageError(f"--to {target}: the folder {target.parent} does not exist", hint="create it first")
+    # In the target's own folder: a rename is only atomic within one file system.
     sweep_folders(target.parent)
     with private_folder(target.parent) as folder:
         check_space(folder, entry.manifest.raw_bytes, "the restore")
-        reporter.step("download, check and unpack the backup")
+        reporter.step("download, check and decompress the backup")
         files, differences = download(wiring, entry, folder, reporter.bytes)
         reporter.step("check the file with redis-check-rdb")
         differences = differences or check_rdb(wiring.redis_programs, files["rdb"], wiring.stop.check)
         if differences:
             raise VerificationError(
-                f"{entry.id} is damaged, nothing was written: {differences[0]}",
-                hint="take another one: python -m backup list",
+                f"{entry.id} is damaged; NOTHING was written: {differences[0]}",
+                hint="choose another backup: python -m backup list",
             )
         files["rdb"].replace(target)

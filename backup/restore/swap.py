@@ -1,8 +1,8 @@
-"""Two databases change places, and back: one transaction of the server, so that nothing can stop between the two names.
+"""Swaps two databases, and swaps them back, in one transaction, so that nothing can stop between the two renames.
 
-The rename holds a lock on the database that new connections wait for. While it is held, a second connection of ours ends
-the ones that are there; so no pool that reconnects at once can win the race, and nothing has to be forbidden before that
-would have to be allowed again afterwards.
+The rename takes a lock on the database that new connections wait for. Meanwhile, a second connection of ours ends the
+existing ones. So a pool that reconnects at once cannot win the race, and connections need not be forbidden before and
+allowed again afterwards.
 """
 
 import logging
@@ -30,12 +30,12 @@ ENDING_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Swap:
-    """What changes its name to what.
+    """The renames of a swap.
 
     Attributes:
-        incoming: takes production's name.
-        kept: the name under which the present production stays; empty if there is none.
-        done: it had been done before.
+        incoming: the database that gets production's name.
+        kept: the new name of the current production database; empty if there is none.
+        done: an earlier run has done it.
     """
 
     production: str
@@ -46,14 +46,14 @@ class Swap:
 
 
 def plan_promotion(server: Databases, database: str, restored: str | None, now: datetime) -> Swap:
-    """What a promotion would do.
+    """Plan a promotion.
 
     Args:
-        database: whose place it is, by the name that the backups have.
+        database: the database in production, by its name in the store.
         restored: the database to promote; by default its newest that is restored and verified.
 
     Raises:
-        UsageError: there is none, it is not proven, or it holds another one's data.
+        UsageError: there is none, it is not verified, or it contains another database's data.
     """
     production, marks = server.address.database, server.marks()
     restored = restored or _newest(marks, database)
@@ -62,7 +62,7 @@ def plan_promotion(server: Databases, database: str, restored: str | None, now: 
         if current is not None and current.state == "promoted":
             return Swap(production, current.origin, current.partner, current, done=True)
         raise UsageError(
-            "there is no restored database to promote", hint="make one: python -m backup restore"
+            "there is no restored database to promote", hint="restore one: python -m backup restore"
         )
     mark = _promotable(server, database, marks.get(restored), restored)
     kept = names.before(production, now) if server.exists(production) else ""
@@ -70,10 +70,10 @@ def plan_promotion(server: Databases, database: str, restored: str | None, now: 
 
 
 def plan_rollback(server: Databases, now: datetime) -> Swap:
-    """What a rollback would do.
+    """Plan a rollback.
 
     Raises:
-        UsageError: production was not promoted, or the database before it is gone.
+        UsageError: production was not promoted, or the database before it no longer exists.
     """
     production, marks = server.address.database, server.marks()
     mark = marks.get(production)
@@ -83,7 +83,7 @@ def plan_rollback(server: Databases, now: datetime) -> Swap:
         raise UsageError(f"{production} was not promoted", hint="there is nothing to roll back")
     if not mark.partner or not server.exists(mark.partner):
         raise UsageError(
-            f"the database that {production} replaced is not there any more",
+            f"the database that {production} replaced no longer exists",
             hint="restore a backup from before: python -m backup list",
         )
     return Swap(production, mark.partner, names.undone(production, now), mark)
@@ -95,7 +95,7 @@ def promote(
     """Swap a restored database into production; the old one is kept. See :func:`plan_promotion`.
 
     Raises:
-        OpsError: it was not done, and everything is as it was.
+        OpsError: it failed, and nothing was changed.
     """
     reporter = reporter or Reporter()
     with databases(production) as server, server.lock(production.database):
@@ -111,10 +111,10 @@ def promote(
 
 
 def rollback(production: Address, now: datetime, reporter: Reporter | None = None) -> Swap:
-    """Put the database that was replaced by the last promotion back in its place; the promoted one is kept.
+    """Swap the database that the last promotion replaced back into production. The promoted one is kept.
 
     Raises:
-        OpsError: it was not done, and everything is as it was.
+        OpsError: it failed, and nothing was changed.
     """
     reporter = reporter or Reporter()
     with databases(production) as server, server.lock(production.database):
@@ -141,7 +141,7 @@ def _newest(marks: dict[str, Mark], database: str) -> str | None:
 
 def _promotable(server: Databases, database: str, mark: Mark | None, name: str) -> Mark:
     if not server.exists(name):
-        raise UsageError(f"{name} is not a configured database", hint="make one: python -m backup restore")
+        raise UsageError(f"{name} is not a configured database", hint="restore one: python -m backup restore")
     if mark is None or mark.state not in ("restored", "undone", "before"):
         raise UsageError(
             f"{name} was not made by a restore" if mark is None else f"{name} is {mark.state}",
@@ -149,19 +149,19 @@ def _promotable(server: Databases, database: str, mark: Mark | None, name: str) 
         )
     if mark.database != database:
         raise UsageError(
-            f"{name} holds {mark.database}, not {database}; nothing was done",
+            f"{name} contains {mark.database}, not {database}; nothing was changed",
             hint=f"choose with --database {mark.database}, or restore {database}",
         )
     if mark.differences:
         raise UsageError(
-            f"{name} is not proven: it differs from its backup in {mark.differences} things",
-            hint="read what restore said; restore an older backup: python -m backup list",
+            f"{name} is not verified: it has {mark.differences} differences from its backup",
+            hint="read the output of restore; restore an older backup: python -m backup list",
         )
     return mark
 
 
 def _swap(server: Databases, swap: Swap, reporter: Reporter, *, incoming: Mark, outgoing: Mark) -> None:
-    reporter.step(f"look at {swap.production} and {swap.incoming}")
+    reporter.step(f"check {swap.production} and {swap.incoming}")
     involved = [name for name in (swap.production if swap.kept else "", swap.incoming) if name]
     _check_prepared(server, involved)
     for name in involved:
@@ -174,7 +174,7 @@ def _swap(server: Databases, swap: Swap, reporter: Reporter, *, incoming: Mark, 
             server.mark(swap.kept, outgoing)
         server.rename(swap.incoming, swap.production)
         server.mark(swap.production, incoming)
-    reporter.step(f"ask {swap.production} for an answer")
+    reporter.step(f"check that {swap.production} answers")
     with session(server.address, application="posthub-restore") as connection:
         connection.execute("SELECT 1")
     log.info("swapped %s", fields(production=swap.production, incoming=swap.incoming, kept=swap.kept))
@@ -191,21 +191,21 @@ def _check_prepared(server: Databases, involved: list[str]) -> None:
 
 @contextmanager
 def _said(server: Databases, involved: list[str]) -> Iterator[None]:
-    """A refusal in words: nothing has changed then."""
+    """Turn a refusal of the server into an error. Nothing was changed then."""
     try:
         yield
     except psycopg.Error as error:
         there = [f"{name}: {', '.join(who)}" for name in involved if (who := server.connected(name))]
         still = f"; still connected to {'; '.join(there)}" if there else ""
         raise DumpError(
-            f"the names were not changed, all is as it was: {error.diag.message_primary or error}{still}",
+            f"the databases were not renamed; nothing was changed: {error.diag.message_primary or error}{still}",
             hint="stop what is connected and run it again",
         ) from None
 
 
 @contextmanager
 def _ending(address: Address, involved: list[str]) -> Iterator[None]:
-    """Ends the connections to databases again and again, beside the block."""
+    """Repeatedly ends the connections to databases while the block runs."""
     over = threading.Event()
     thread = threading.Thread(target=_end, args=(address, involved, over), name="ending", daemon=True)
     thread.start()
@@ -217,7 +217,7 @@ def _ending(address: Address, involved: list[str]) -> Iterator[None]:
 
 
 def _end(address: Address, involved: list[str], over: threading.Event) -> None:
-    # What it cannot end, the rename itself reports.
+    # The rename itself reports connections that cannot be ended.
     with suppress(OpsError), databases(address) as server:
         while not over.wait(ENDING_SECONDS):
             for name in involved:

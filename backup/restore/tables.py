@@ -1,7 +1,8 @@
-"""Single tables of a backup into a schema of their own, beside the living ones: to look at, and to copy rows from.
+"""Restores single tables of a backup into a separate schema of the live database, to inspect and to copy rows from.
 
-Tables come with their columns and rows, without what ties them to others: no indexes, constraints, triggers, defaults
-from sequences; one that inherits from another is refused. It is one transaction, so what is interrupted leaves nothing behind.
+Tables are restored with their columns and rows, without what ties them to others: no indexes, constraints, triggers or
+defaults from sequences. A table that inherits from another is refused. It is one transaction, so an interrupted restore
+leaves nothing behind.
 """
 
 import re
@@ -31,8 +32,8 @@ from sidecar import UsageError
 
 COMMENT = "restored by posthub-ops from backup "
 STEPS = (
-    "look at the tables and the schema",
-    "download, check and unpack the backup",
+    "check the tables and the schema",
+    "download, check and decompress the backup",
     "restore the tables",
     "compare their rows with the backup",
 )
@@ -42,7 +43,7 @@ _ABOUT_A_TABLE = re.compile(rb"^(?:CREATE |ALTER |COPY )")
 
 @dataclass(frozen=True)
 class Side:
-    """Where the tables go."""
+    """The schema that the tables are restored into."""
 
     database: Address
     schema: str
@@ -52,19 +53,19 @@ def chosen(manifest: Manifest, wanted: Sequence[str]) -> list[Table]:
     """The tables of a backup by their names, ``schema.table`` or ``table`` alone for public.
 
     Raises:
-        UsageError: one is not in it.
+        UsageError: a table is not in the backup.
     """
     known = {table.label: table for table in manifest.tables}
     names = [name if name in known else f"public.{name}" for name in wanted]
     if unknown := [name for name in names if name not in known]:
         raise UsageError(
             f"{manifest.id} has no table {', '.join(unknown)}",
-            hint=f"see which it has: python -m backup show {manifest.id}",
+            hint=f"list its tables: python -m backup show {manifest.id}",
         )
     tables = [known[name] for name in dict.fromkeys(names)]
     if len({table.name for table in tables}) < len(tables):
         raise UsageError(
-            "two of the tables have the same name", hint="restore them into two schemas, one by one"
+            "two of the tables have the same name", hint="restore them one by one, into two schemas"
         )
     return tables
 
@@ -72,11 +73,11 @@ def chosen(manifest: Manifest, wanted: Sequence[str]) -> list[Table]:
 def restore_tables(
     wiring: Wiring, entry: Entry, tables: Sequence[Table], side: Side, reporter: Reporter | None = None
 ) -> list[Difference]:
-    """Restore tables into a schema that is ours; returns what is not as it was.
+    """Restore tables into a separate schema; returns the differences from the backup.
 
     Raises:
-        UsageError: the schema is there, and no restore made it.
-        VerificationError: the backup is damaged; nothing was made.
+        UsageError: the schema exists and was not created by a restore.
+        VerificationError: the backup is damaged. Nothing was created.
     """
     wiring.stop.limit(wiring.settings.timeout)
     reporter = reporter or Reporter()
@@ -89,8 +90,8 @@ def restore_tables(
         files, damages = download(wiring, entry, folder, reporter.bytes)
         if damages:
             raise VerificationError(
-                f"{entry.id} is damaged, nothing was restored: {damages[0]}",
-                hint="take another one: python -m backup list",
+                f"{entry.id} is damaged; NOTHING was restored: {damages[0]}",
+                hint="choose another backup: python -m backup list",
             )
         reporter.step(STEPS[2])
         rewriting = Rewriting(tables, side.schema, _quoted(side, tables))
@@ -100,7 +101,7 @@ def restore_tables(
 
 
 def check(side: Side) -> None:
-    """See that the schema is free, or one that an earlier restore made."""
+    """Check that the schema is free, or was created by an earlier restore."""
     with session(side.database) as connection:
         row = connection.execute(
             "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = %s",
@@ -108,16 +109,16 @@ def check(side: Side) -> None:
         ).fetchone()
     if row is not None and not row[0].startswith(COMMENT):
         raise UsageError(
-            f"there is a schema {side.schema} in {side.database.database}, and no restore made it",
+            f"the schema {side.schema} exists in {side.database.database} and was not created by a restore",
             hint="choose another name with --schema",
         )
 
 
 class Rewriting:
-    """Statements about tables where they were, turned into the same about tables in another schema.
+    """Rewrite statements about tables into statements about tables in another schema.
 
-    What is about anything else does not pass: pg_restore chooses names and schemas apart, so ``a.t`` and ``b.u`` also
-    bring ``a.u``; and a statement that is not rewritten would be carried out where the living tables are.
+    Statements about anything else are dropped: pg_restore selects names and schemas separately, so ``a.t`` and ``b.u``
+    also select ``a.u``; and a statement that is not rewritten would change the live tables.
     """
 
     def __init__(self, tables: Sequence[Table], schema: str, quoted: Mapping[str, str]) -> None:
@@ -129,7 +130,7 @@ class Rewriting:
         self._statements = [_statement(table, schema, quoted) for table in tables]
 
     def lines(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        """A dump as text; rows pass as they are."""
+        """A dump as text. Rows pass unchanged."""
         passing, in_rows = True, False
         for line in lines:
             if in_rows:
@@ -156,13 +157,13 @@ class Rewriting:
                 return match[1] + name + line[match.end(1) + len(match[2]) :]
         if line.startswith(b"INHERITS ("):
             raise UsageError(
-                "one of the tables has its columns from another one, to which it would be tied again",
-                hint="restore the whole with --into, and copy the rows from there",
+                "one of the tables inherits its columns from another table",
+                hint="restore the whole backup with --into, and copy the rows from there",
             )
         if _ABOUT_A_TABLE.match(line):
             raise VerificationError(
-                f"nothing was restored: it is not clear which table is meant by {line.decode(errors='replace').strip()}",
-                hint="restore the whole with --into, and copy the rows from there",
+                f"NOTHING was restored: this statement does not name its table clearly: {line.decode(errors='replace').strip()}",
+                hint="restore the whole backup with --into, and copy the rows from there",
             )
         return line
 
@@ -174,7 +175,7 @@ def _statement(table: Table, schema: str, quoted: Mapping[str, str]) -> tuple[re
 
 
 def _quoted(side: Side, tables: Sequence[Table]) -> dict[str, str]:
-    """Names as PostgreSQL's programs write them: quoted where they must be, and the server knows where."""
+    """Quote names as PostgreSQL's programs do. The server decides which need quotes."""
     names = {side.schema, *(table.schema_name for table in tables), *(table.name for table in tables)}
     with session(side.database) as connection:
         rows = connection.execute(
@@ -226,8 +227,8 @@ def _load(wiring: Wiring, entry: Entry, archive: Path, rewriting: Rewriting, sid
         said = psql.stderr.read().decode(errors="replace").strip()
         if psql.wait() != 0:
             raise DumpError(
-                f"the tables were not restored, nothing of them is there: {said[-400:]}",
-                hint="a table may need a type or function that the database lacks; restore the whole with --into",
+                f"the tables were not restored; nothing was created: {said[-400:]}",
+                hint="a table may need a type or function that the database lacks; restore the whole backup with --into",
             )
 
 
@@ -236,14 +237,14 @@ def _feed(target: IO[bytes], first: bytes, lines: Iterator[bytes]) -> None:
         target.write(first)
         for line in lines:
             target.write(line)
-        # Only now: if we die before, the server hears nothing more and undoes all of it.
+        # Commit only now: if we die before, the server rolls everything back.
         target.write(b"COMMIT;\n")
         target.close()
     except BrokenPipeError:
-        pass  # it has ended at an error, which it has printed
+        pass  # psql ended with an error, which it has printed
     finally:
         for _ in lines:
-            pass  # who writes to us must not be cut off in the middle
+            pass  # read to the end, so that the writer is not interrupted
 
 
 def _schema(name: str, backup_id: str) -> bytes:

@@ -1,4 +1,13 @@
-"""What a place for backups can do. S3, a folder and memory do it alike; one shared test suite holds them to it."""
+"""The contract of a store for backups.
+
+S3, a local folder and memory implement it, and one shared test suite (``tests/backup/test_stores.py``) checks them all.
+To add a store: subclass :class:`Store` and :class:`Upload`, raise :class:`~backup.errors.StoreError` with ``transient``
+set where a retry may help, accept its URL scheme in :mod:`backup.store.urls`, and add it to the fixture of the shared
+suite. Retries, counting of failures and resumed downloads are added around every store by
+:class:`~backup.store.retry.RetryingStore`, so a store itself tries once.
+
+Every operation may be called from several threads at once. Every operation is idempotent: after an error whose effect is
+not known, the same call can be repeated."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -10,7 +19,7 @@ PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One object that is there. ``version`` changes whenever its content does."""
+    """One object in the store. ``version`` changes whenever its content does."""
 
     key: str
     size: int
@@ -20,7 +29,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True)
 class PendingUpload:
-    """A multipart upload that was begun and neither completed nor aborted."""
+    """A multipart upload that was neither completed nor aborted."""
 
     key: str
     upload_id: str
@@ -28,26 +37,26 @@ class PendingUpload:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An object that the store would not delete, and why: a retention lock, a missing right."""
+    """An object that the store refused to delete, and the reason: a retention lock, a missing privilege."""
 
     key: str
     reason: str
 
 
 class Upload(ABC):
-    """An object on its way in parts. It exists for readers only once :meth:`complete` has returned."""
+    """An object that is uploaded in parts. Readers see it only after :meth:`complete` has returned."""
 
     @abstractmethod
     def part(self, number: int, offset: int, data: bytes | bytearray) -> None:
-        """Store one part; callable from several threads. Sending a number again replaces it."""
+        """Store one part. Callable from several threads. Sending a part number again replaces the part."""
 
     @abstractmethod
     def complete(self) -> None:
-        """Make the object appear, whole."""
+        """Make the complete object appear."""
 
     @abstractmethod
     def abort(self) -> None:
-        """Forget all parts."""
+        """Drop all parts."""
 
 
 class Store(ABC):
@@ -63,35 +72,35 @@ class Store(ABC):
 
     @abstractmethod
     def put(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
-        """Store a small object in one step; a reader sees the old or the new one, never a part."""
+        """Store a small object atomically: a reader sees the old or the new one, never a part."""
 
     @abstractmethod
     def get(self, key: str) -> bytes:
-        """A small object's content.
+        """The content of a small object.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: the object does not exist.
         """
 
     @abstractmethod
     def stream(self, key: str, *, start: int = 0) -> Iterator[bytes]:
-        """An object's content from an offset on, in pieces of at most :data:`PIECE` bytes.
+        """The content of an object from an offset, in pieces of at most :data:`PIECE` bytes.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: the object does not exist.
         """
 
     @abstractmethod
     def head(self, key: str) -> ObjectInfo | None:
-        """What is known about an object; None when it is not there."""
+        """Size, time and version of an object; None if it does not exist."""
 
     @abstractmethod
     def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """All objects whose key begins so, ordered by key."""
+        """All objects whose key begins with a prefix, ordered by key."""
 
     @abstractmethod
     def delete(self, keys: Iterable[str]) -> list[Refusal]:
-        """Delete objects. One that is not there is no error; those that the store refuses are returned."""
+        """Delete objects; returns those that the store refuses to delete. A missing object is not an error."""
 
     @abstractmethod
     def begin(self, key: str, *, retain_until: datetime | None = None) -> Upload:
@@ -99,11 +108,11 @@ class Store(ABC):
 
     @abstractmethod
     def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
-        """Uploads below a prefix that nobody completed."""
+        """Incomplete uploads below a prefix."""
 
     @abstractmethod
     def abort(self, upload: PendingUpload) -> None:
-        """Drop the parts of such an upload. One that is gone is no error."""
+        """Drop the parts of an incomplete upload. A missing upload is not an error."""
 
-    def check(self) -> None:  # noqa: B027 - a place in memory is always there
-        """Fail early and clearly when the place itself is missing or closed to us."""
+    def check(self) -> None:  # noqa: B027 - memory is always available
+        """Fail early and clearly if the bucket or folder is missing or access is denied."""

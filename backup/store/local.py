@@ -14,15 +14,15 @@ from backup.store.base import PIECE, ObjectInfo, PendingUpload, Refusal, Store, 
 from backup.store.memory import not_found, upload_gone
 
 UPLOADS = ".uploads"
-# What no retry can change.
+# Errors that no retry can change.
 _LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 
 
 class LocalStore(Store):
-    """Objects as files below one folder. A file appears whole, by rename, after it was written to disk.
+    """Objects as files below one folder. A file appears complete, by a rename, after it was written to disk.
 
     Args:
-        made: the folder is ours to make. Any other must be there: a disk that is not mounted is no empty store.
+        made: create the folder. Any other folder must exist: an unmounted disk must not look like an empty store.
     """
 
     def __init__(self, folder: Path, name: str = "main", *, made: bool = False) -> None:
@@ -38,8 +38,8 @@ class LocalStore(Store):
             self._uploads.mkdir(exist_ok=True)
         if not os.access(self._uploads, os.W_OK):
             raise StoreAccessError(
-                f"the store's folder {self.folder} cannot be written",
-                hint=f"give it to the user with id {os.geteuid()}",
+                f"the store's folder {self.folder} is not writable",
+                hint=f"make the user with ID {os.geteuid()} its owner",
                 operation="check",
             )
 
@@ -71,7 +71,7 @@ class LocalStore(Store):
     def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
         if not self._made:
             self._expect("list")
-        # Only the deepest folder that the prefix names for sure is walked.
+        # Walk only the deepest folder that the prefix names.
         start = self._path(prefix.rpartition("/")[0])
         found = []
         with _explained("list", start):
@@ -79,7 +79,7 @@ class LocalStore(Store):
                 folders[:] = [name for name in folders if name != UPLOADS]
                 found += [Path(parent) / name for name in files]
         for key in sorted(path.relative_to(self.folder).as_posix() for path in found):
-            # One that was deleted while we looked is not there.
+            # Skip a file that was deleted in the meantime.
             if key.startswith(prefix) and (info := self.head(key)):
                 yield info
 
@@ -94,20 +94,20 @@ class LocalStore(Store):
                 self._tidy(self._path(key).parent)
         return refused
 
-    def begin(self, key: str, *, retain_until: datetime | None = None) -> Upload:  # noqa: ARG002 - files have none
+    def begin(self, key: str, *, retain_until: datetime | None = None) -> Upload:  # noqa: ARG002 - files have no locks
         upload_id = secrets.token_hex(8)
         path = self._uploads / upload_id
         self._provide("begin")
         with _explained("begin", path):
             self._uploads.mkdir(exist_ok=True)
-            # The key first, so that an interrupted start leaves nothing that has no name.
+            # Write the key first, so that an interrupted start leaves nothing without a name.
             path.with_suffix(".key").write_text(key, encoding="utf-8")
             path.touch(mode=0o600)
             return LocalUpload(path, self._path(key), key)
 
     def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
         for named in sorted(self._uploads.glob("*.key")):
-            with _explained("pending", named), suppress(FileNotFoundError):  # one that ended while we looked
+            with _explained("pending", named), suppress(FileNotFoundError):  # ended in the meantime
                 key = named.read_text(encoding="utf-8")
                 if key.startswith(prefix):
                     yield PendingUpload(key, named.stem)
@@ -128,8 +128,8 @@ class LocalStore(Store):
     def _expect(self, operation: str) -> None:
         if not self.folder.is_dir():
             raise StoreAccessError(
-                f"the store's folder {self.folder} is not there",
-                hint=f"mount its disk; for a new store make it once: mkdir -p {self.folder}",
+                f"the store's folder {self.folder} does not exist",
+                hint=f"mount its disk; for a new store, create it once: mkdir -p {self.folder}",
                 operation=operation,
             )
 
@@ -137,7 +137,7 @@ class LocalStore(Store):
         return self.folder / key
 
     def _tidy(self, folder: Path) -> None:
-        """Remove folders that became empty: a key space has none."""
+        """Remove folders that became empty: keys have no folders."""
         while folder != self.folder and folder.is_relative_to(self.folder):
             try:
                 folder.rmdir()
@@ -147,7 +147,7 @@ class LocalStore(Store):
 
 
 class LocalUpload(Upload):
-    """One file that is written at offsets and renamed at the end."""
+    """A file that is written at offsets and renamed at the end."""
 
     def __init__(self, path: Path, target: Path, key: str) -> None:
         self._path = path
@@ -155,7 +155,7 @@ class LocalUpload(Upload):
         self._key = key
         self._file = os.open(path, os.O_WRONLY)
 
-    def part(self, number: int, offset: int, data: bytes | bytearray) -> None:  # noqa: ARG002 - offsets say it all
+    def part(self, number: int, offset: int, data: bytes | bytearray) -> None:  # noqa: ARG002 - offsets suffice
         with _explained("part", self._target):
             view = memoryview(data)
             while view:
@@ -184,7 +184,7 @@ class LocalUpload(Upload):
 
 
 def _unless_gone(error: OSError) -> None:
-    """What is asked for or was there a moment ago may be missing; what cannot be read must not look so."""
+    """Treat only a missing file as missing; a file that cannot be read is an error."""
     if not isinstance(error, FileNotFoundError):
         raise error
 
@@ -201,7 +201,7 @@ def _info(key: str, path: Path) -> ObjectInfo | None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename outlive a power cut."""
+    """Make a rename durable across a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -217,7 +217,7 @@ def _explained(operation: str, path: Path) -> Iterator[None]:
         kind = StoreAccessError if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS} else StoreError
         raise kind(
             f"{operation} of {path} failed: {error.strerror or error}",
-            hint="look at free space and permissions there",
+            hint="check free space and permissions there",
             operation=operation,
             transient=error.errno not in _LASTING,
         ) from error

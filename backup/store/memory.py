@@ -1,4 +1,4 @@
-"""A store in memory: the twin that tests use, and that can be told to fail."""
+"""A store in memory for tests, which can be made to fail."""
 
 import hashlib
 import threading
@@ -20,8 +20,8 @@ class MemoryStore(Store):
     """Objects in a dictionary.
 
     Args:
-        fault: called with the operation and the key before each step; raises to make it fail.
-        clock: what the time of modification is read from; retention locks compare with it.
+        fault: called with the operation and the key before each step; raises to make the step fail.
+        clock: the source of modification times, which retention locks are compared with.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ def not_found(key: str, url: str, operation: str) -> NotFoundError:
 
 def upload_gone(key: str, operation: str) -> StoreError:
     return StoreError(
-        f"the upload of {key} is gone: somebody aborted it",
-        hint="run again; if it happens again, look for a second service that sweeps the same prefix",
+        f"the upload of {key} no longer exists: it was aborted elsewhere",
+        hint="run it again; if it happens again, look for a second service that sweeps the same prefix",
         operation=operation,
     )

@@ -1,4 +1,4 @@
-"""Bounded retries with back-off around any store, and the count of what failed."""
+"""Bounded retries with backoff around any store, and a count of failures."""
 
 import logging
 import random
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to insist: ``attempts`` tries, waits doubling from ``first`` to ``longest`` seconds."""
+    """The number of attempts, and waits that double from ``first`` to ``longest`` seconds."""
 
     attempts: int = 5
     first: float = 0.5
@@ -33,10 +33,10 @@ class RetryPolicy:
 
 
 class RetryingStore(Store):
-    """A store that tries again what may work the second time.
+    """A store that retries transient failures.
 
     Attributes:
-        errors: failed tries by operation, for metrics.
+        errors: number of failed attempts by operation, for metrics.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class RetryingStore(Store):
         self._lock = threading.Lock()
 
     def insist(self, action: Callable[[], T]) -> T:
-        """Carry out an action, again while its failure is transient and attempts remain."""
+        """Run an action, and retry it while its failure is transient and attempts remain."""
         attempt = 1
         while True:
             try:
@@ -73,7 +73,7 @@ class RetryingStore(Store):
         return self.insist(lambda: self.inner.get(key))
 
     def stream(self, key: str, *, start: int = 0) -> Iterator[bytes]:
-        """Goes on where it was cut; each cut counts as a failed try, each piece that arrives resets the count."""
+        """Resumes where it was cut. Each cut counts as a failed attempt; each piece that arrives resets the count."""
         attempt = 1
         while True:
             try:
@@ -115,15 +115,15 @@ class RetryingStore(Store):
 
     def _failed(self, error: StoreError, attempt: int) -> None:
         if isinstance(error, NotFoundError):
-            return  # an answer, and no failure
+            return  # an answer, not a failure
         with self._lock:
             self.errors[error.operation] += 1
-        if error.transient:  # any other one is told by who asked
+        if error.transient:  # the caller reports any other failure
             log.warning("store error, attempt %d of %d: %s", attempt, self._policy.attempts, error.message)
 
 
 class RetryingUpload(Upload):
-    """An upload whose parts are sent again when that may help."""
+    """An upload whose parts are sent again after transient failures."""
 
     def __init__(self, store: RetryingStore, inner: Upload) -> None:
         self._store = store

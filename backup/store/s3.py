@@ -1,4 +1,4 @@
-"""A store in an S3 bucket, of Amazon or any compatible server."""
+"""A store in an S3 bucket of Amazon or any compatible server."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
@@ -28,13 +28,13 @@ _TRY_AGAIN = {
     "SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "TooManyRequests",
     "RequestTimeTooSkewed", "OperationAborted",
 }  # fmt: skip
-# Answers of a server that has no such thing as retention locks or upload listings.
+# Answers of a server without retention locks or upload listings.
 _UNSUPPORTED = {"NotImplemented", "MethodNotAllowed", "405", "501"}
 
 
 @dataclass(frozen=True)
 class S3Options:
-    """How to reach a bucket and how to store in it. Nothing given: boto3's own ways (roles, profiles)."""
+    """How to reach a bucket and how to store in it. Without credentials, boto3 finds them (roles, profiles)."""
 
     endpoint_url: str | None = None
     region: str | None = None
@@ -53,7 +53,7 @@ class S3Options:
 
 
 class S3Store(Store):
-    """Objects below a prefix of one bucket. Retries are the caller's (:class:`backup.store.retry.RetryingStore`)."""
+    """Objects below a prefix of one bucket. The caller retries (:class:`backup.store.retry.RetryingStore`)."""
 
     def __init__(self, bucket: str, prefix: str, options: S3Options, name: str = "main") -> None:
         self.name = name
@@ -62,7 +62,7 @@ class S3Store(Store):
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._options = options
         self._client = _client(options)
-        # Not known before the bucket is asked.
+        # Not known before the bucket is queried.
         self._locking: bool | None = None
 
     def check(self) -> None:
@@ -116,7 +116,7 @@ class S3Store(Store):
         return refused
 
     def begin(self, key: str, *, retain_until: datetime | None = None) -> Upload:
-        # Manifests and reports must be readable at once, so only what is uploaded in parts gets the class.
+        # Manifests and reports must be readable at once, so only multipart uploads get the storage class.
         storage_class = self._options.storage_class
         archived: dict[str, Any] = {"StorageClass": storage_class} if storage_class else {}
         with self._explained("begin", key):
@@ -129,7 +129,7 @@ class S3Store(Store):
         try:
             yield from self._pending(prefix)
         except NotFoundError:
-            return  # what some servers answer when there are none
+            return  # the answer of some servers if there are none
 
     def _pending(self, prefix: str) -> Iterator[PendingUpload]:
         with self._explained("pending", prefix):
@@ -138,7 +138,7 @@ class S3Store(Store):
             )
             for page in pages:
                 for item in page.get("Uploads", []):
-                    # Some servers list the whole bucket whatever the prefix.
+                    # Some servers list the whole bucket regardless of the prefix.
                     if item["Key"].startswith(self._key(prefix)):
                         yield PendingUpload(self._own(item["Key"]), item["UploadId"])
 
@@ -155,7 +155,7 @@ class S3Store(Store):
         with self._explained("delete", keys[0]):
             if not self._locks():
                 return self._delete_objects([{"Key": self._key(key)} for key in keys])
-            # Without its version an object of such a bucket is only hidden: locked or not, nothing would be refused,
+            # In such a bucket, a delete without a version only hides the object: nothing would be refused,
             # and nothing ever freed.
             versions = [version for key in keys for version in self._versions(self._key(key))]
             batches = [versions[at : at + DELETE_BATCH] for at in range(0, len(versions), DELETE_BATCH)]
@@ -169,7 +169,7 @@ class S3Store(Store):
             except ClientError as error:
                 if _from_answer(error, "delete", self._bucket).transient:
                     raise
-                # No lock, a server that knows none, or nobody may ask: then what we ask for ourselves tells.
+                # No lock, a server without locks, or no privilege to ask: then our own request shows it.
                 self._locking = self._options.object_lock
             else:
                 found = answer.get("ObjectLockConfiguration", {})
@@ -177,7 +177,7 @@ class S3Store(Store):
         return self._locking
 
     def _versions(self, key: str) -> Iterator[dict[str, str]]:
-        """All versions of an object, and the marks that hide it."""
+        """All versions of an object, and the delete markers that hide it."""
         pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=key)
         for page in pages:
             for item in (*page.get("Versions", []), *page.get("DeleteMarkers", [])):
@@ -219,20 +219,20 @@ class S3Store(Store):
         except NoCredentialsError as error:
             raise StoreAccessError(
                 f"{where}: no credentials",
-                hint="set BACKUP_S3_ACCESS_KEY_ID and its secret",
+                hint="set BACKUP_S3_ACCESS_KEY_ID and BACKUP_S3_SECRET_ACCESS_KEY_FILE",
                 operation=operation,
             ) from error
         except (BotoCoreError, HTTPClientError, OSError) as error:
             raise StoreError(
                 f"{where}: {type(error).__name__}: {_short(error)}",
-                hint=f"is {self._options.endpoint_url or 'the S3 service'} reachable from here?",
+                hint=f"check that {self._options.endpoint_url or 'the S3 service'} is reachable from here",
                 operation=operation,
                 transient=True,
             ) from error
 
 
 class S3Upload(Upload):
-    """A multipart upload; remembers the tag of each part, as the server wants them back."""
+    """A multipart upload. It remembers the ETag of each part, which the server requires at the end."""
 
     def __init__(self, store: S3Store, key: str, upload_id: str, *, locked: bool) -> None:
         self._store = store
@@ -244,7 +244,7 @@ class S3Upload(Upload):
 
     def part(self, number: int, offset: int, data: bytes | bytearray) -> None:  # noqa: ARG002 - S3 has no offsets
         store = self._store
-        body: Any = data  # a bytearray is as good, whatever the stubs say
+        body: Any = data  # a bytearray works too, although the stubs disagree
         with store._explained("part", self._key):
             answer = store._client.upload_part(
                 Bucket=store._bucket,
@@ -272,7 +272,7 @@ class S3Upload(Upload):
                     MultipartUpload={"Parts": parts},
                 )  # fmt: skip
         except NotFoundError:
-            # The answer to an earlier try may have been lost on its way here.
+            # The answer to an earlier attempt may have been lost.
             found = store.head(self._key)
             if found is None or found.size != sum(self._sizes.values()):
                 raise
@@ -282,7 +282,7 @@ class S3Upload(Upload):
 
 
 def _proof(data: bytes | bytearray) -> dict[str, Any]:
-    """What a bucket with Object Lock wants to see with each body."""
+    """The digest that a bucket with Object Lock requires with each body."""
     return {"ContentMD5": b64encode(md5(data, usedforsecurity=False).digest()).decode()}
 
 
@@ -290,22 +290,22 @@ def _client(options: S3Options) -> "S3Client":
     config = Config(
         connect_timeout=options.connect_timeout,
         read_timeout=options.read_timeout,
-        # One try: RetryingStore counts failures and waits in one way for all stores.
+        # One attempt: RetryingStore retries and counts failures for all stores.
         retries={"mode": "standard", "total_max_attempts": 1},
         request_checksum_calculation=options.checksum,
         response_checksum_validation=options.checksum,
         s3={
             "addressing_style": "path" if options.path_style else "virtual",
-            # Every byte is hashed once already, for the manifest; TLS guards it on its way.
+            # Every byte is already hashed for the manifest, and TLS protects the transfer.
             "payload_signing_enabled": False,
         },
         max_pool_connections=16,
     )
-    # botocore is what boto3 is made of; it starts in half the time, and its upload helpers are not wanted here.
+    # botocore is the core of boto3; it starts in half the time, and boto3's upload helpers are not needed here.
     client: Any = botocore.session.get_session().create_client(
         "s3",
         endpoint_url=options.endpoint_url,
-        # Compatible servers mostly do not care, but a signature must name one.
+        # Most compatible servers ignore the region, but a signature must name one.
         region_name=options.region or ("us-east-1" if options.endpoint_url else None),
         aws_access_key_id=options.access_key_id,
         aws_secret_access_key=options.secret_access_key,
@@ -317,7 +317,7 @@ def _client(options: S3Options) -> "S3Client":
 
 
 def _add_digest(params: dict[str, Any], **_: object) -> None:
-    """The digest that older servers want to see with a list of deletions, and that newer SDKs no longer send."""
+    """The digest that older servers require with a list of deletions, and that newer SDKs no longer send."""
     body = params["body"]
     data = body if isinstance(body, bytes) else body.encode()
     params["headers"].update({"Content-MD5": _proof(data)["ContentMD5"]})
@@ -328,11 +328,11 @@ def _from_answer(error: ClientError, operation: str, where: str) -> StoreError:
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     message = f"{where}: {code}: {error.response.get('Error', {}).get('Message', '')}".rstrip(": ")
     if code in _REFUSED:
-        hint = "check the bucket's name, the region, the key id and its secret, and what they may do"
+        hint = "check the bucket name, the region, the access key and its privileges"
         return StoreAccessError(message, hint=hint, operation=operation)
     if code in _MISSING:
         return NotFoundError(message, hint="list the backups: python -m backup list", operation=operation)
-    hint = "look into the log of the S3 server" if status >= 500 else "run: python -m backup doctor"
+    hint = "check the log of the S3 server" if status >= 500 else "run: python -m backup doctor"
     transient = status >= 500 or status == 429 or code in _TRY_AGAIN
     return StoreError(
         message, hint=hint, operation=operation, transient=transient and code not in _UNSUPPORTED

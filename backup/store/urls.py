@@ -1,4 +1,4 @@
-"""From a store's URL to the store."""
+"""Opens the store of a URL."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -8,14 +8,14 @@ from backup.store.local import LocalStore
 from backup.store.s3 import S3Options, S3Store
 from sidecar import UsageError
 
-HINT = "give s3://bucket/prefix or file:///folder"
+HINT = "use s3://bucket/prefix or file:///folder"
 
 
 def open_store(url: str, options: S3Options, name: str = "main") -> Store:
     """The store at a URL.
 
     Raises:
-        UsageError: the URL names no kind of store that there is, or no bucket.
+        UsageError: the URL has an unknown scheme, or does not name a bucket.
     """
     parts = urlsplit(url)
     refuse_login(url, "the store URL")
@@ -23,26 +23,26 @@ def open_store(url: str, options: S3Options, name: str = "main") -> Store:
         return LocalStore(_folder(url), name)
     if parts.scheme == "s3":
         if not parts.netloc:
-            raise UsageError(f"the store URL {url} names no bucket", hint=HINT)
+            raise UsageError(f"the store URL {url} does not name a bucket", hint=HINT)
         return S3Store(parts.netloc, unquote(parts.path).strip("/"), options, name)
     raise UsageError(f"the store URL {url} has an unknown scheme {parts.scheme!r}", hint=HINT)
 
 
 def refuse_login(url: str, what: str) -> None:
-    """See that a URL that will be shown holds no key.
+    """Check that a URL that will be shown contains no credentials.
 
     Raises:
-        UsageError: it does, and is not repeated.
+        UsageError: it does. The URL is not shown.
     """
     if "@" in urlsplit(url).netloc:
         raise UsageError(
-            f"{what} holds a key or a password: it is shown in logs and on the status page",
-            hint="give keys in BACKUP_S3_ACCESS_KEY_ID and BACKUP_S3_SECRET_ACCESS_KEY_FILE, and the URL without",
+            f"{what} contains a key or a password, but it is shown in logs and on the status page",
+            hint="set BACKUP_S3_ACCESS_KEY_ID and BACKUP_S3_SECRET_ACCESS_KEY_FILE, and remove them from the URL",
         )
 
 
 def _folder(url: str) -> Path:
     parts = urlsplit(url)
     if parts.netloc or not parts.path.strip("/"):
-        raise UsageError(f"the store URL {url} names no absolute folder", hint=HINT)
+        raise UsageError(f"the store URL {url} does not name an absolute folder", hint=HINT)
     return Path(unquote(parts.path))

@@ -1,4 +1,4 @@
-"""What the users know about their data: questions in SQL, and a command of theirs, asked of the restored database."""
+"""The users' own checks of a restored database: SQL queries and a command."""
 
 import shlex
 import shutil
@@ -24,7 +24,7 @@ EXCERPT = 300
 
 
 def sql_checks(folder: Path, address: Address) -> Iterator[Difference]:
-    """Each ``*.sql`` file in the folder is one query; its first value must be true.
+    """Run each ``*.sql`` file of a folder as a query. Its first value must be true.
 
     Raises:
         VerificationError: the folder cannot be read.
@@ -38,7 +38,7 @@ def sql_checks(folder: Path, address: Address) -> Iterator[Difference]:
 def command_check(
     command: str, address: Address, folder: Path, check: Callable[[], None] = never
 ) -> Iterator[Difference]:
-    """Run a command with ``DATABASE_URL`` leading to the restored database; it must end with exit code 0.
+    """Run a command with ``DATABASE_URL`` set to the restored database. It must exit with 0.
 
     It is confined: it reads programs, libraries, the working directory and what its own words name; it writes into
     ``folder``, and reaches the network only if the database is there.
@@ -93,12 +93,13 @@ def _words(command: str) -> list[str]:
         return shlex.split(command)
     except ValueError as error:
         raise VerificationError(
-            f"BACKUP_VERIFY_COMMAND={command} is no command: {error}", hint="close its quotes; it is no shell"
+            f"BACKUP_VERIFY_COMMAND={command} is not a valid command: {error}",
+            hint="check its quotes; it is not run by a shell",
         ) from None
 
 
 def url(address: Address) -> str:
-    """An address as the URL that Django's settings read; sockets as they are percent-encoded there."""
+    """An address as a URL for Django's settings; socket paths are percent-encoded."""
     public = address.public
     login = quote(public.get("user", ""), safe="")
     login += f":{quote(address.password, safe='')}" if address.password else ""
@@ -110,7 +111,7 @@ def url(address: Address) -> str:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise VerificationError(
-            f"BACKUP_VERIFY_CHECKS_DIR={folder} is no folder",
+            f"BACKUP_VERIFY_CHECKS_DIR={folder} is not a folder",
             hint="mount the folder with the *.sql files there",
         )
     return sorted(folder.glob("*.sql"))

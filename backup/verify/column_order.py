@@ -1,7 +1,8 @@
-"""Rows whose columns came in another order.
+"""Compares rows whose columns are in another order.
 
-A column that a parent got after its heirs stands behind theirs; restored it stands with the parent's others. So a healthy
-copy is dumped with its columns in another order than the original was, and has to be read once more in that order.
+A column added to a parent table after its children were created comes last in the children; after a restore it comes
+among the parent's columns. So a healthy copy is dumped with its columns in another order than the original, and has to
+be read again in the original's order.
 """
 
 import hashlib
@@ -13,12 +14,12 @@ from backup.verify.digests import Digest
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s".(),]+)'
 _COPY = re.compile(rf"COPY (?P<table>{_NAME}\.{_NAME}) \((?P<columns>.*)\) FROM stdin;\n")
-# As pg_dump sets them, beside what a session of ours pins.
+# As pg_dump sets them, in addition to the settings that our sessions pin.
 _LIKE_PG_DUMP = "SET intervalstyle = postgres; SET bytea_output = hex; SET synchronize_seqscans = off"
 
 
 def equal_in_order(expected: Digest, found: Digest, database: Address) -> bool:
-    """Whether rows that differ are equal when their columns are read in the order that is expected."""
+    """Whether rows that differ are equal when their columns are read in the expected order."""
     if expected.rows != found.rows or not _same_columns(expected.text, found.text):
         return False
     again = hashlib.sha256(found.owner + expected.text.encode())

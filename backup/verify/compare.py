@@ -1,4 +1,4 @@
-"""Is the restored database the one that was dumped?"""
+"""Compares a restored database with the dump it came from."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -25,12 +25,12 @@ from backup.verify.digests import Digest, Key, compare, digests
 
 Check = Callable[[], None]
 _HINT = "read the message; run: python -m backup doctor"
-# Definitions are printed alike only by the same major version.
+# Only the same major version prints definitions identically.
 _DATA = {"TABLE DATA", "BLOBS", "SEQUENCE SET"}
 
 
 def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
-    """Rows per table, extensions and sequences against what was counted in the snapshot itself."""
+    """Compare rows per table, extensions and sequences with the counts of the snapshot."""
     with session(address) as connection:
         names = inventory.tables(connection)
         found = {table.label: table.rows for table in (inventory.count(connection, name) for name in names)}
@@ -43,7 +43,7 @@ def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
 
 
 def _sequences_behind(manifest: Manifest, connection: Connection[TupleRow]) -> Iterator[Difference]:
-    """Sequences run on outside of the snapshot; only one that stands before it would give out a number again."""
+    """Sequences advance regardless of the snapshot. Only one that is behind it would return a value twice."""
     advancing = inventory.only_advancing(connection)
     found = {each.name: each.last_value for each in inventory.sequences(connection) if each.name in advancing}
     for each in manifest.sequences:
@@ -57,7 +57,7 @@ def _sequences_behind(manifest: Manifest, connection: Connection[TupleRow]) -> I
 def compare_dumps(
     manifest: Manifest, programs: Programs, archive: Path, address: Address, check: Check = never
 ) -> tuple[list[Difference], list[str]]:
-    """The archive as text against a new dump of what was restored from it: table by table, object by object."""
+    """Compare the archive with a new dump of the restored database: table by table, object by object."""
     with _two_threads(check) as (pool, either):
         mine = pool.submit(_archive_digests, programs, archive, either)
         theirs = pool.submit(_database_digests, programs, address, archive.parent, either)
@@ -70,12 +70,14 @@ def compare_dumps(
         found = theirs.result()
     same = manifest.server.version_number // 10000 == programs.major("postgres")
     notes = (
-        [] if same else ["another major version than the original: definitions were not compared, rows were"]
+        []
+        if same
+        else ["the major version differs from the original: rows were compared, definitions were not"]
     )
     differences = []
     for key, wanted, got in compare(expected, found):
         if _only_reordered(key, expected, found, address):
-            notes.append(f"{_label(key)}: its columns came in another order, its rows are equal")
+            notes.append(f"{_label(key)}: its columns are in another order, its rows are equal")
         elif same or key[0] in _DATA:
             differences.append(
                 Difference(kind=key[0].lower(), object=_label(key), expected=wanted, found=got)
@@ -108,8 +110,8 @@ def _only_reordered(
 
 
 def _unreadable(error: DumpError) -> Difference:
-    """Digests fit and the archive is none: what is in the store is what was written, and was never whole."""
-    wanted = "pg_restore reads it to its end"
+    """The digest matches but the archive is unreadable: it was bad when written."""
+    wanted = "pg_restore reads it to the end"
     return Difference(kind="object", object=layout.ARCHIVE, expected=wanted, found=error.message)
 
 

@@ -1,6 +1,6 @@
-"""A dump as text, digested: one value for each table's rows and one for each object's definition.
+"""Digests of a dump as text: one for each table's rows and one for each object's definition.
 
-Two dumps of equal databases give equal digests; where they differ, the object is known by name.
+Dumps of equal databases have equal digests. Where they differ, the object is known by name.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ HEADER = re.compile(
     rb"-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>[^;]*); Owner: (?P<owner>.*)\n"
 )
 _COPY_END = b"\\.\n"
-# Session settings around an object, and tokens that differ each time; the same words within one are its own.
+# Session settings around an object, and tokens that differ each time. Within an object, the same text belongs to it.
 _NOISE = (
     b"\\restrict",
     b"\\unrestrict",
@@ -32,8 +32,8 @@ class Digest:
     """One object of a dump.
 
     Attributes:
-        rows: only of a table's data.
-        text: the beginning of a definition; of a table's data the COPY statement.
+        rows: number of rows, for a table's data only.
+        text: the beginning of a definition; for a table's data, the COPY statement.
     """
 
     sha256: str
@@ -43,7 +43,7 @@ class Digest:
 
 
 def digests(pieces: Iterable[bytes]) -> dict[Key, Digest]:
-    """Digest a plain-text dump that arrives in pieces.
+    """Compute the digests of a plain-text dump that arrives in pieces.
 
     Returns:
         (type, schema, name) → digest.
@@ -55,13 +55,13 @@ def digests(pieces: Iterable[bytes]) -> dict[Key, Digest]:
 
 
 def key_of(header: re.Match[bytes]) -> Key:
-    """The object that a :data:`HEADER` begins."""
+    """The object that begins with a :data:`HEADER`."""
     kind, schema, name = (header[part].decode(errors="replace") for part in ("type", "schema", "name"))
     return kind, schema, name
 
 
 class _Parser:
-    """Definitions are read line by line, rows in whole pieces: they are most of a dump."""
+    """Reads definitions line by line, and rows in whole pieces, since they are most of a dump."""
 
     def __init__(self) -> None:
         self._found: dict[Key, Digest] = {}
@@ -106,7 +106,7 @@ class _Parser:
         if self._object is None:
             return
         key, number = self._object.key, 2
-        # Overloaded functions differ in their names; what else is there twice gets a number.
+        # Overloaded functions differ in their names; any other duplicate gets a number.
         while key in self._found:
             key, number = (*self._object.key[:2], f"{self._object.key[2]} #{number}"), number + 1
         self._found[key] = self._object.digest()
@@ -131,7 +131,7 @@ class _Object:
         elif kind != "BLOBS":
             self._definition.append(line)
         elif not _is_noise(line):
-            self._take(line)  # large objects are no definition, and may be larger than memory
+            self._take(line)  # large objects are not definitions, and may be larger than memory
 
     def _take(self, text: bytes) -> None:
         self._hash.update(text)
@@ -139,7 +139,7 @@ class _Object:
             self._text += text
 
     def take_rows(self, data: bytes, position: int) -> int:
-        """Take rows up to the end mark or the last whole line; returns where it stopped."""
+        """Take rows up to the end mark or the last complete line; returns the position after them."""
         assert self._rows is not None
         if data.startswith(_COPY_END, position):
             self.in_rows = False
@@ -170,7 +170,7 @@ def _without_noise_around(lines: list[bytes]) -> list[bytes]:
 
 
 def compare(expected: dict[Key, Digest], found: dict[Key, Digest]) -> Iterator[tuple[Key, str, str]]:
-    """Each key whose digests differ, with what was expected and what was found, in words."""
+    """Each key whose digests differ, with descriptions of what was expected and found."""
     for key in sorted({*expected, *found}):
         mine, theirs = expected.get(key), found.get(key)
         if mine is None or theirs is None:
@@ -180,7 +180,7 @@ def compare(expected: dict[Key, Digest], found: dict[Key, Digest]) -> Iterator[t
 
 
 def _there(digest: Digest | None) -> str:
-    return "nothing" if digest is None else "it is there"
+    return "nothing" if digest is None else "it exists"
 
 
 def _words(expected: Digest, found: Digest) -> tuple[str, str]:

@@ -1,8 +1,8 @@
-"""Definitions in one form where PostgreSQL itself has two for the same thing.
+"""One form for definitions that PostgreSQL prints in two ways.
 
 ``status IN ('a', 'b')`` on a varchar is printed as ``(ARRAY['a'::character varying, …])::text[]``. Read back and printed
 again it is ``ARRAY[('a'::character varying)::text, …]``, from then on unchanged: the cast has moved from the array to its
-elements. A healthy restore must not be reported for it.
+elements. A healthy restore must not be reported as different for that.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 _BEGIN = b"(ARRAY["
 _END = b")::text[]"
-# What is quoted has no structure; the rest is told apart by single characters.
+# Quoted text has no structure; the rest is distinguished by single characters.
 _TOKEN = re.compile(rb"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|[][(),]", re.DOTALL)
 
 
@@ -28,7 +28,7 @@ def canonical(text: bytes) -> bytes:
 
 
 def _elements(text: bytes, begin: int) -> tuple[list[bytes], int]:
-    """What an array has between its brackets, and where it ends; nothing if it does not."""
+    """The content of an array between its brackets, and its end; None if the array does not end."""
     elements: list[bytes] = []
     start = begin
     for depth, token in _nested(text, begin):
@@ -36,12 +36,12 @@ def _elements(text: bytes, begin: int) -> tuple[list[bytes], int]:
             return [*elements, text[start : token.start()]], token.end()
         if depth == 0 and token[0] == b",":
             elements.append(text[start : token.start()])
-            start = token.end() + 1  # the blank behind it
+            start = token.end() + 1  # the space after it
     return [], begin
 
 
 def _nested(text: bytes, begin: int) -> Iterator[tuple[int, re.Match[bytes]]]:
-    """Each token with the depth of brackets after it; below zero is the end."""
+    """Each token with the depth of brackets after it. A negative depth is the end."""
     depth = 0
     for token in _TOKEN.finditer(text, begin):
         depth += (token[0] in b"[(") - (token[0] in b"])")

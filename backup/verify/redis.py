@@ -1,4 +1,4 @@
-"""An RDB is proven by a throwaway Redis server that loads it and counts its keys."""
+"""Verifies an RDB with a throwaway Redis server that loads it and counts its keys."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ LOAD_SECONDS = 1800.0
 
 
 def check_rdb(programs: Programs, rdb: Path, check: Check = never) -> list[Difference]:
-    """Redis' own check of the file's structure and checksum."""
+    """Redis's own check of the file's structure and checksum."""
     command = [programs.path("redis-check-rdb"), str(rdb)]
     ended = run_child(
         command, env=clean_environment(), confinement=Confinement(rdb.parent), check=check, output=True
@@ -38,19 +38,19 @@ def check_rdb(programs: Programs, rdb: Path, check: Check = never) -> list[Diffe
     if ended.status < 0:
         raise VerificationError(f"redis-check-rdb was killed by signal {-ended.status}", hint=OURS)
     return [
-        Difference(kind="object", object=layout.RDB, expected="redis-check-rdb finds no fault", found=said)
+        Difference(kind="object", object=layout.RDB, expected="redis-check-rdb reports no fault", found=said)
     ]
 
 
 @contextmanager
 def server(programs: Programs, folder: Path, check: Check = never) -> Iterator["redis.Redis"]:
-    """A server that has loaded the RDB in a folder; reachable by a socket in that folder only.
+    """A server that has loaded the RDB of a folder, reachable only through a socket in that folder.
 
     Args:
         check: called while it loads; raises to stop.
 
     Raises:
-        VerificationError: it did not start or did not load.
+        VerificationError: the server did not start or did not load the RDB.
     """
     socket = folder / "redis.sock"
     command = [
@@ -82,7 +82,7 @@ def _start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
 
 
 def compare_keys(manifest: Manifest, client: "redis.Redis") -> list[Difference]:
-    """Keys per database against what the server itself counted before and after the transfer."""
+    """Compare the keys per database with what the server counted before and after the transfer."""
     info = dict(client.info("keyspace"))
     loaded = {space.number: space.keys for space in keyspaces(info, info)}
     expected = {space.number: space for space in manifest.keyspaces}
@@ -97,7 +97,7 @@ def _judge(number: int, expected: Keyspace | None, loaded: int) -> list[Differen
     if expected is None:
         least = most = 0
     else:
-        # Keys with an expiry may be gone: a server does not load what is over.
+        # Keys with an expiry may be missing: a server does not load expired keys.
         least = min(expected.keys, expected.keys_after) - expected.expiring
         most = max(expected.keys, expected.keys_after)
     if least <= loaded <= most:

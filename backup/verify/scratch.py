@@ -1,4 +1,4 @@
-"""Where a verification restores to: a server of our own by default, or one that was given."""
+"""Where a verification restores to: a throwaway server, or a configured one."""
 
 import secrets
 from collections.abc import Iterator
@@ -26,12 +26,12 @@ PREFIX = "posthub_ops_verify_"
 
 @dataclass(frozen=True)
 class Scratch:
-    """An empty place for one restore.
+    """An empty database for one restore.
 
     Attributes:
-        folder: for the downloaded files.
-        database: to be made and filled.
-        given: a server that has other databases too.
+        folder: holds the downloaded files.
+        database: the database that is created and filled.
+        given: the server is configured, and has other databases too.
     """
 
     wiring: Wiring
@@ -42,7 +42,7 @@ class Scratch:
     given: bool
 
     def load_globals(self, dumped: Path) -> list[Difference]:
-        """Make the roles; on a given server only those that the database cannot do without."""
+        """Create the roles; on a configured server only those that the database needs."""
         programs, check, superuser = (
             self.wiring.programs,
             self.wiring.stop.check,
@@ -55,7 +55,7 @@ class Scratch:
             return load_roles(programs, server.maintenance, lines, check)
 
     def create(self) -> str | None:
-        """Make the empty database; returns what had to be different from the original, if anything."""
+        """Create the empty database; returns how it differs from the original, if it does."""
         like, name = self.manifest.server, self.database.database
         with databases(self.database) as server:
             try:
@@ -67,13 +67,13 @@ class Scratch:
                             sql.Identifier(name), sql.Literal(like.encoding)
                         )
                     )
-                return f"the original's locale is not to be had here, C stands in: {error.message}"
+                return f"the original's locale is not available here, C is used instead: {error.message}"
         return None
 
 
 @contextmanager
 def scratch(wiring: Wiring, manifest: Manifest) -> Iterator[Scratch]:
-    """A place to restore to that leaves nothing behind."""
+    """An empty database for one restore that leaves nothing behind."""
     parent = wiring.settings.work_dir
     sweep_folders(parent)
     if wiring.settings.verify_url is not None:
@@ -88,7 +88,7 @@ def scratch(wiring: Wiring, manifest: Manifest) -> Iterator[Scratch]:
 
 @contextmanager
 def _guest(address: Address) -> Iterator[tuple[str, str]]:
-    """A database's name on a given server, and the server's version; database and new roles go in every case."""
+    """The name of a database on a configured server, and its version. The database and new roles are removed in every case."""
     name = f"{PREFIX}{secrets.token_hex(4)}"
     with databases(address) as server:
         server.sweep(PREFIX)
@@ -107,7 +107,7 @@ def _drop_roles(server: Databases, names: set[str]) -> None:
             try:
                 connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
             except psycopg.Error:
-                continue  # somebody else has found a use for it meanwhile
+                continue  # in use by something else in the meantime
 
 
 def _version(address: Address) -> str:

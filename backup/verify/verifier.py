@@ -1,4 +1,4 @@
-"""Proof that a backup restores: download, restore into a throwaway server, compare, write the report beside it."""
+"""Verifies a backup: download, restore into a throwaway server, compare, store the report."""
 
 import logging
 from contextlib import ExitStack
@@ -25,7 +25,7 @@ from sidecar.logs import fields
 
 log = logging.getLogger(__name__)
 
-# Archive and restored database, with indexes, beside each other.
+# Space for the archive and the restored database with its indexes.
 SPACE_FACTOR = 3.0
 
 
@@ -42,10 +42,10 @@ def verify(wiring: Wiring, entry: Entry, progress: Progress = silent) -> Report:
     """Verify one backup and store the report.
 
     Returns:
-        The report; differences are in it, they are no exception.
+        The report. Differences are part of it and raise nothing.
 
     Raises:
-        VerificationError, StoreError: it could not be carried out, and says nothing about the backup.
+        VerificationError, StoreError: the verification could not be carried out, so it says nothing about the backup.
     """
     manifest = entry.manifest
     store = wiring.store_named(entry.store)
@@ -90,14 +90,14 @@ def _verify_postgres(wiring: Wiring, entry: Entry, findings: Findings, progress:
     with scratch(wiring, manifest) as place:
         check_space(place.folder, int(manifest.raw_bytes * SPACE_FACTOR), "the verification")
         files = _download(wiring, entry, place.folder, findings, progress)
-        # Restoring bytes that are known to be wrong would only tell the same again, less clearly.
+        # Restoring bytes that are known to be wrong would only report the same less clearly.
         if not findings.differences:
             _restore_and_compare(wiring, manifest, place, files, findings)
         return place.version
 
 
 def _verify_redis(wiring: Wiring, entry: Entry, findings: Findings, progress: Progress) -> str:
-    from backup.verify import redis  # its client library takes long to load, and most runs need none
+    from backup.verify import redis  # the client library is slow to import, and most runs do not need it
 
     programs = wiring.redis_programs
     sweep_folders(wiring.settings.work_dir)
@@ -151,7 +151,7 @@ def _restore_and_compare(
 
 
 def prove(wiring: Wiring, manifest: Manifest, archive: Path, database: Address, findings: Findings) -> None:
-    """Hold a restored database against manifest and archive, and ask the users' own questions."""
+    """Compare a restored database with its manifest and archive, and run the users' own checks."""
     with findings.stages.measure("count"):
         findings.differences += compare_counts(manifest, database)
     with findings.stages.measure("compare"):
@@ -180,7 +180,7 @@ def _tell(report: Report) -> None:
         restore_seconds=report.restore_seconds, differences=len(report.differences),
     )  # fmt: skip
     if report.ok:
-        log.info("verification held %s", facts)
+        log.info("verification passed %s", facts)
         return
     log.error("verification FAILED %s", facts)
     for difference in report.differences:

@@ -11,21 +11,21 @@ from tests.backup.conftest import NewDatabase
 
 CASES = {
     "unknown scheme": ({"BACKUP_STORE_URL": "ftp://host/x"}, "unknown scheme 'ftp'"),
-    "a key in the store's URL": ({"BACKUP_STORE_URL": "s3://AKEYID:hush-hush@bucket/x"}, "holds a key"),
-    "a key and another scheme": ({"BACKUP_STORE_URL": "https://AKEYID:hush-hush@host/x"}, "holds a key"),
+    "a key in the store's URL": ({"BACKUP_STORE_URL": "s3://AKEYID:hush-hush@bucket/x"}, "contains a key"),
+    "a key and another scheme": ({"BACKUP_STORE_URL": "https://AKEYID:hush-hush@host/x"}, "contains a key"),
     "a key in the endpoint": (
         {"BACKUP_STORE_URL": "s3://bucket/x", "BACKUP_S3_ENDPOINT_URL": "https://AKEYID:hush-hush@host"},
-        "holds a key",
+        "contains a key",
     ),
     "a secret that no file takes": (
         {"DATABASE_URL": "postgresql://u@h/d?sslkey=/k&sslpassword=hush-hush"},
         "DATABASE_URL has sslpassword",
     ),
-    "no bucket": ({"BACKUP_STORE_URL": "s3:///prefix"}, "names no bucket"),
-    "no folder": ({"BACKUP_STORE_URL": "file://"}, "names no absolute folder"),
+    "no bucket": ({"BACKUP_STORE_URL": "s3:///prefix"}, "does not name a bucket"),
+    "no folder": ({"BACKUP_STORE_URL": "file://"}, "does not name an absolute folder"),
     "no store": ({"BACKUP_STORE_URL": ""}, "BACKUP_STORE_URL is not set"),
     "not postgres": ({"DATABASE_URL": "mysql://u:p@h/d"}, "'mysql', not postgresql"),
-    "no database": ({"DATABASE_URL": "postgresql://u:p@h"}, "names no database"),
+    "no database": ({"DATABASE_URL": "postgresql://u:p@h"}, "does not name a database"),
     "nothing to do": ({"DATABASE_URL": ""}, "no database is configured"),
     "not redis": ({"BACKUP_REDIS_URLS": "cache=http://h"}, "'http', not redis"),
     "no name": ({"BACKUP_REDIS_URLS": "redis://h"}, "not name=url"),
@@ -56,7 +56,7 @@ CASES = {
         "BACKUP_KEEP_FLOOR=99 contradicts",
     ),
     "within": ({"BACKUP_KEEP_WITHIN": "a while"}, "such as 36h, 14d, 2w"),
-    "recipient": ({"BACKUP_AGE_RECIPIENTS": "age1nonsense"}, "no public key"),
+    "recipient": ({"BACKUP_AGE_RECIPIENTS": "age1nonsense"}, "not a valid public key"),
     "identity file": ({"BACKUP_AGE_IDENTITY_FILE": "/nowhere/identity"}, "cannot be read"),
     "identity": (
         {"BACKUP_AGE_IDENTITY": "AGE-SECRET-KEY-1NONSENSE"},
@@ -139,7 +139,7 @@ def test_a_server_newer_than_the_client(
         monkeypatch.setenv(variable, value)
     assert run_cli(backup, ["run"], prog="python -m backup") == 2
     err = capsys.readouterr().err
-    assert "pg_dump is 12.3: a dump needs one as new as the server" in err
+    assert "pg_dump is 12.3: pg_dump must be at least as new as the server" in err
     assert "BACKUP_POSTGRES_BIN" in err
 
 

@@ -121,9 +121,9 @@ def test_what_a_body_says_is_its_own(before: bytes, after: bytes) -> None:
 def test_what_is_missing_is_named() -> None:
     without = DUMP[: DUMP.index(b"-- Name: f(")] + DUMP[DUMP.index(b"-- Data for Name: posts") :]
     assert list(compare(digests([DUMP]), digests([without]))) == [
-        (("FUNCTION", "public", "f(integer)"), "it is there", "nothing")
+        (("FUNCTION", "public", "f(integer)"), "it exists", "nothing")
     ]
-    assert next(compare(digests([without]), digests([DUMP])))[1:] == ("nothing", "it is there")
+    assert next(compare(digests([without]), digests([DUMP])))[1:] == ("nothing", "it exists")
 
 
 def test_tokens_and_comments_do_not_count() -> None:

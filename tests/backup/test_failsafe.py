@@ -251,7 +251,7 @@ def test_objects_that_are_swept_under_the_manifest(wired: Wire) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "put", sweep_before)
-        with pytest.raises(DumpError, match="and has nothing"):
+        with pytest.raises(DumpError, match="but has nothing"):
             run(wiring, wiring.targets[0])
     assert manifests(wiring) == []
 

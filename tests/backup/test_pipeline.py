@@ -58,7 +58,7 @@ def test_what_was_sent_is_what_is_described() -> None:
             "status 3: no such table",
         ),
         ("import os; print('x' * 5000000, flush=True); os.kill(os.getpid(), 9)", "killed by signal 9"),
-        ("import sys; sys.exit(1)", "it printed no reason"),
+        ("import sys; sys.exit(1)", "it printed no message"),
     ],
 )
 @pytest.mark.parametrize("encrypted", [False, True])

@@ -126,7 +126,7 @@ def test_what_is_refused(command: Command, postgres: Postgres, shop: str, new_da
     other = new_database("SELECT 1", "other")
     refused = {
         "is the live database": ["restore", "--into", shop],
-        "no restore made it": ["restore", "--into", other],
+        "not created by a restore": ["restore", "--into", other],
         "too long": ["restore", "--into", "x" * 64],
         "cannot be combined": ["restore", "--schema", "side"],
         "has no table public.no": ["restore", "--table", "no"],
@@ -152,7 +152,7 @@ def test_what_is_refused(command: Command, postgres: Postgres, shop: str, new_da
         connection.execute("CREATE ROLE weak_restorer LOGIN PASSWORD 'pw-of-weak'")
         connection.execute(f"GRANT CONNECT ON DATABASE {shop} TO weak_restorer")
     done = command("restore", "--into", f"{shop}_weak", BACKUP_RESTORE_URL=weak)
-    assert (done.status, "may not make databases" in done.err, "pw-of-weak" in done.err) == (2, True, False)
+    assert (done.status, "may not create databases" in done.err, "pw-of-weak" in done.err) == (2, True, False)
 
 
 def test_a_restore_that_is_not_proven_is_not_promoted(
@@ -168,7 +168,7 @@ def test_a_restore_that_is_not_proven_is_not_promoted(
     assert "check posts.sql: expected true, found False" in done.out
     into = names(postgres, shop)[0]
     done = command("promote", into, "--yes-i-mean", shop)
-    assert (done.status, "is not proven" in done.err) == (2, True)
+    assert (done.status, "is not verified" in done.err) == (2, True)
     # The next run makes it anew.
     restored = command.held("restore")
     assert (restored["into"], restored["found"], restored["ok"]) == (into, False, True)
@@ -269,7 +269,7 @@ def test_what_cannot_be_swapped_stays(command: Command, postgres: Postgres, shop
             # Holds the lock that a rename needs.
             holder.execute(f"COMMENT ON DATABASE {shop}_new IS 'held'")
             locked = command("promote", "--yes-i-mean", shop)
-        assert (locked.status, "all is as it was" in locked.err) == (1, True), locked
+        assert (locked.status, "nothing was changed" in locked.err) == (1, True), locked
     assert names(postgres, shop) == [f"{shop}_new"]
     assert count(postgres, shop) == 2000
 
@@ -303,7 +303,7 @@ def test_single_tables(command: Command, postgres: Postgres, shop: str) -> None:
     assert value(postgres, shop, 'SELECT count(*) FROM "Side Show".events_2026') == 301
     assert count(postgres, shop) == 10
     done = command("restore", "--table", "posts", "--schema", "public")
-    assert (done.status, "no restore made it" in done.err) == (2, True)
+    assert (done.status, "not created by a restore" in done.err) == (2, True)
 
 
 def test_single_tables_leave_the_living_ones_alone(
@@ -368,7 +368,7 @@ def test_nobody_gets_the_data_of_another_database(
     chosen = command("promote", "--database", shop, "--yes-i-mean", shop, **both)
     assert (chosen.status, "no restored database" in chosen.err) == (2, True), chosen
     named = command("promote", done.json["into"], "--database", shop, "--yes-i-mean", shop, **both)
-    assert (named.status, f"holds {other}" in named.err) == (2, True), named
+    assert (named.status, f"contains {other}" in named.err) == (2, True), named
     assert count(postgres, shop) == 2000
     done = command("promote", "--database", other, "--yes-i-mean", other, **both)
     assert done.status == 0, done

@@ -99,7 +99,7 @@ def test_nothing_is_deleted_while_the_caller_has_a_problem() -> None:
     [
         (Held("n", NOW - timedelta(days=3)), "overdue"),
         (Held("n", NOW, "failed"), "failed its verification"),
-        (Held("n", NOW - timedelta(hours=25), "unverified"), "unverified past its time"),
+        (Held("n", NOW - timedelta(hours=25), "unverified"), "unverified for too long"),
         (Held("n", NOW, anomalous=True), "anomalous"),
         (Held("n", NOW + timedelta(days=2)), "clock"),
     ],

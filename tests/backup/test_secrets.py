@@ -157,7 +157,7 @@ def test_redis_and_pings(
     settings = {name: value for name, value in {**env, **more}.items() if name != "DATABASE_URL_FILE"}
     for password, expected, said in (
         ("hush-redis", 0, "the start ping failed"),
-        ("hush-wrong", 2, "refuses the password"),
+        ("hush-wrong", 2, "rejects the password"),
     ):
         file.write_text(f"cache={busy_redis.url.replace('redis://', f'redis://keeper:{password}@')}")
         status, seen = watched(settings, "run", "--verify")

@@ -203,7 +203,7 @@ ROT = Difference(kind="object", object="database.dump.zst", expected="SHA-256 a"
 @pytest.mark.parametrize(
     ("last", "later", "deleted"),
     [(3, (COMMAND,), False), (3, (ROT,), True), (1, (COMMAND,), True)],
-    ids=["a check of today", "rot", "no tier wants it"],
+    ids=["a check of today", "rot", "no rule keeps it"],
 )
 def test_what_held_once_is_not_lost_by_what_says_nothing_about_it(
     wired: Wire, tmp_path: Path, last: int, later: tuple[Difference, ...], deleted: bool

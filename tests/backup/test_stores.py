@@ -363,7 +363,7 @@ def test_how_objects_are_stored_is_asked_for() -> None:
 def test_a_folder_that_is_not_there_is_no_empty_store(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "mnt" / "nas")
     for action in (store.check, lambda: list(store.walk("db/")), lambda: store.put("db/k", b"1")):
-        with pytest.raises(StoreAccessError, match="is not there"):
+        with pytest.raises(StoreAccessError, match="does not exist"):
             action()
     assert not (tmp_path / "mnt").exists()
     spool = LocalStore(tmp_path / "mnt" / "spool", "spool", made=True)

@@ -123,7 +123,7 @@ def test_settings_that_lead_nowhere_are_said(command: Command) -> None:
     command.held("run")
     for verb in ("verify", "restore", "drill"):
         done = command(verb, BACKUP_WORK_DIR="/nonexistent/x")
-        assert (done.status, "/nonexistent/x" in done.err, "Try: BACKUP_WORK_DIR" in done.err) == (
+        assert (done.status, "/nonexistent/x" in done.err, "Try: set BACKUP_WORK_DIR" in done.err) == (
             2,
             True,
             True,
@@ -195,7 +195,7 @@ def test_questions_of_the_users(command: Command, tmp_path: Path) -> None:
         (checks / f"{name}.sql").unlink()
     assert command("verify", made["id"], **asked).status == 0
     done = command("verify", made["id"], BACKUP_VERIFY_CHECKS_DIR=str(tmp_path / "nothing"))
-    assert (done.status, "is no folder" in done.err) == (1, True)
+    assert (done.status, "is not a folder" in done.err) == (1, True)
 
 
 def test_a_command_of_the_users(command: Command, tmp_path: Path) -> None:
