@@ -65,6 +65,8 @@ SECRETS: dict[str, Callable[[], str]] = {
     "EXPORTER_DB_PASSWORD": _password,
     "GRAFANA_ADMIN_PASSWORD": _password,
     "OPS_PASSWORD": _password,
+    "SECRET_KEY_FALLBACKS": _nothing,
+    "FIELD_ENCRYPTION_KEYS": _nothing,
     "DATABASE_URL": _nothing,
     "REDIS_URL": _nothing,
     "CELERY_BROKER_URL": _nothing,
@@ -205,7 +207,7 @@ def files(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
             "redis_url": redis_url,
             "celery_broker_url": broker,
             **_named(values, "SECRET_KEY", "GEMINI_API_KEY", "PERPLEXITY_API_KEY", "NANOBANA_API_KEY"),
-            **_named(values, "STRIPE_SECRET_KEY", "SENTRY_DSN"),
+            **_named(values, "STRIPE_SECRET_KEY", "SENTRY_DSN", "SECRET_KEY_FALLBACKS", "FIELD_ENCRYPTION_KEYS"),
         },
         "exporter": {
             "broker_url": broker,

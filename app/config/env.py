@@ -14,6 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 T = TypeVar("T", int, float)
 
+SHORTEST_KEY = 32
+LEAST_VARIETY = 5
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off", ""}
 RATE = re.compile(r"^\d+/(s|sec|second|m|min|minute|h|hour|d|day)$")
@@ -61,6 +63,18 @@ def flag(name: str, *, default: bool = False) -> bool:
 def names(name: str, default: Sequence[str] = ()) -> list[str]:
     value = text(name)
     return [part.strip() for part in value.split(",") if part.strip()] if value else list(default)
+
+
+def keys(name: str) -> list[str]:
+    """Keys for encryption, separated by commas. No error shows them."""
+    found = names(name)
+    for key in found:
+        if len(key) < SHORTEST_KEY or len(set(key)) < LEAST_VARIETY:
+            raise ConfigError(
+                f"{name} contains a key that is too weak (needs {SHORTEST_KEY} characters, not all the same)",
+                "python -c 'import secrets; print(secrets.token_urlsafe(50))' prints a new key",
+            )
+    return found
 
 
 def whole(name: str, default: int, *, minimum: int = 0) -> int:

@@ -22,7 +22,7 @@ SAFE: dict[str, Any] = {"acks_late": True, "reject_on_worker_lost": True}
 
 
 def enqueue(
-    task: str, *args: str, on_failure: Callable[[], None] | None = None, task_id: str | None = None
+    task: str, *args: str, on_failure: Callable[[], object] | None = None, task_id: str | None = None
 ) -> bool:
     """Send a task for work that the database already holds. Returns whether the broker took it.
 

@@ -34,6 +34,9 @@ POST_OUTCOMES = Counter(
     "Attempts to publish, by the resulting state of the post",
     ("publisher", "status"),
 )
+POSTPONED = Counter(
+    "posthub_publish_postponed_total", "Attempts to publish that were postponed without a call", ("reason",)
+)
 WEBHOOK_SECONDS = Histogram("posthub_webhook_duration_seconds", "Duration of calls to customers' webhooks")
 ENQUEUE_FAILURES = Counter(
     "posthub_enqueue_failures_total", "Tasks that could not be sent to the broker", ("task",)
@@ -41,6 +44,8 @@ ENQUEUE_FAILURES = Counter(
 SIGN_INS = Counter("posthub_sign_ins_total", "Attempts to sign in with a password", ("outcome",))
 SIGN_IN_OUTCOMES = ("success", "failure", "throttled_address", "throttled_account", "unavailable")
 
+for _reason in ("owner_limit", "circuit_open"):
+    POSTPONED.labels(_reason)
 for _outcome in SIGN_IN_OUTCOMES:
     SIGN_INS.labels(_outcome)
 for _provider, _outcome in product(PROVIDERS, AI_OUTCOMES):

@@ -7,7 +7,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from accounts import tokens
 from ai import services as ai
 from config.sending import SAFE
-from posts import publishing
+from posts import publishing, signing
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ def housekeeping() -> dict[str, Any]:
         "ai_jobs": ai.recover(),
         "ai_jobs_deleted": ai.forget(),
         "tokens_deleted": tokens.forget(),
+        "secrets": signing.reencrypt(),
     }
     SessionStore.clear_expired()
     log.info("housekeeping done", extra=done)

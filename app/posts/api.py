@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import User
+from config.encryption import encrypt
 from config.errors import Conflict
 from posts import services
 from posts.models import Channel, Post
@@ -25,6 +26,10 @@ NAME_TAKEN = "You already have a channel with this name."
 
 
 class ChannelSerializer(serializers.ModelSerializer[Channel]):
+    webhook_secret = serializers.CharField(
+        max_length=200, write_only=True, required=False, allow_blank=True, help_text="Signs each post."
+    )
+
     class Meta:
         model = Channel
         fields = (
@@ -38,7 +43,6 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
             "created_at",
         )
         read_only_fields = ("published_count", "last_published_at")
-        extra_kwargs = {"webhook_secret": {"write_only": True}}
 
     def validate_name(self, value: str) -> str:
         twins = Channel.objects.filter(owner=self.context["request"].user, name=value)
@@ -47,6 +51,9 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
         if twins.exists():
             raise serializers.ValidationError(NAME_TAKEN, code="unique")
         return value
+
+    def validate_webhook_secret(self, value: str) -> str:
+        return encrypt(value) if value else ""
 
     def validate_webhook_url(self, value: str) -> str:
         schemes = ("https://", "http://") if settings.WEBHOOK_ALLOW_HTTP else ("https://",)

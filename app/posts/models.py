@@ -21,7 +21,8 @@ class Channel(ExportModelOperationsMixin("channel"), models.Model):  # type: ign
     name = models.CharField(max_length=80)
     publisher = models.CharField(max_length=16, choices=Publisher.choices, default=Publisher.WEBHOOK)
     webhook_url = models.URLField(max_length=500, blank=True)
-    webhook_secret = models.CharField(max_length=200, blank=True)
+    # Encrypted by config.encryption.
+    webhook_secret = models.TextField(blank=True)
     published_count = models.PositiveIntegerField(default=0, editable=False)
     last_published_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)

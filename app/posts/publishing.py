@@ -13,13 +13,15 @@ from typing import Any
 from billiard.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
-from django.db.models import Q
+from django.db.models import Q, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from config.sending import enqueue
 from monitoring.metrics import POST_OUTCOMES
+from posts import fairness
 from posts.models import Channel, Post
-from posts.publishers import RejectedError, UnreachableError, publisher_for
+from posts.publishers import Publisher, RejectedError, UnreachableError, publisher_for
 from posts.signals import post_published
 
 log = logging.getLogger(__name__)
@@ -50,7 +52,14 @@ def publish(pk: str, claimant: str) -> str:
     if post is None:
         return "nothing to do"
     try:
-        external_id = publisher_for(post.channel).publish(post)
+        return _publish(post)
+    finally:
+        fairness.send_next(post.owner_id)
+
+
+def _publish(post: Post) -> str:
+    try:
+        external_id = _publisher(post).publish(post)
     except RejectedError as error:
         return _fail(post, error)
     except (UnreachableError, SoftTimeLimitExceeded) as error:
@@ -59,6 +68,13 @@ def publish(pk: str, claimant: str) -> str:
         _fail(post, error)
         raise
     return _done(post, external_id)
+
+
+def _publisher(post: Post) -> Publisher:
+    publisher = publisher_for(post.channel)
+    if post.channel.publisher != Channel.Publisher.WEBHOOK:
+        return publisher
+    return fairness.CircuitBreaker(publisher, post.owner_id, post.channel.webhook_url)
 
 
 @transaction.atomic
@@ -75,6 +91,9 @@ def _claim(pk: str, claimant: str) -> Post | None:
         return None
     if post.attempts >= settings.PUBLISH_MAX_ATTEMPTS:
         _exhausted(post)
+        return None
+    if post.status == Status.SCHEDULED and not fairness.has_turn(post):
+        fairness.postpone(post)
         return None
     post.status, post.claimed_by, post.claimed_at = Status.PUBLISHING, claimant, timezone.now()
     post.attempts += 1
@@ -140,19 +159,22 @@ def _reason(error: Exception) -> str:
 
 
 def due(limit: int) -> list[str]:
-    """Keys of due posts for which no task has been sent lately. They are marked as sent."""
+    """Keys of due posts for which no task has been sent lately. They are marked as sent.
+
+    They include at most PUBLISH_PER_OWNER posts of each owner: more could not be published at a time, and would keep
+    the posts of others waiting.
+    """
     now = timezone.now()
     lost = now - timedelta(seconds=settings.PUBLISH_RESEND_AFTER)
+    waiting = Post.objects.filter(
+        Q(sent_at__isnull=True) | Q(sent_at__lt=lost), status=Status.SCHEDULED, scheduled_at__lte=now
+    )
+    turn = Window(RowNumber(), partition_by="owner_id", order_by=("scheduled_at", "pk"))
+    first = waiting.annotate(turn=turn).filter(turn__lte=settings.PUBLISH_PER_OWNER).order_by("scheduled_at")
+    chosen = list(first.values_list("pk", flat=True)[:limit])
     with transaction.atomic():
-        waiting = (
-            Post.objects.select_for_update(skip_locked=True)
-            .filter(
-                Q(sent_at__isnull=True) | Q(sent_at__lt=lost), status=Status.SCHEDULED, scheduled_at__lte=now
-            )
-            .order_by("scheduled_at")
-            .values_list("pk", flat=True)[:limit]
-        )
-        keys = list(waiting)
+        unlocked = waiting.select_for_update(skip_locked=True).filter(pk__in=chosen).order_by("scheduled_at")
+        keys = list(unlocked.values_list("pk", flat=True))
         Post.objects.filter(pk__in=keys).update(sent_at=now)
     return [str(key) for key in keys]
 

@@ -8,6 +8,9 @@ from config import env, queues, redis_url
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 
 SECRET_KEY = env.text("SECRET_KEY")
+SECRET_KEY_FALLBACKS = env.names("SECRET_KEY_FALLBACKS")
+# Keys for columns with secrets. The first one encrypts, the others only decrypt.
+FIELD_ENCRYPTION_KEYS = env.keys("FIELD_ENCRYPTION_KEYS")
 DEBUG = False
 ALLOWED_HOSTS = env.names("ALLOWED_HOSTS")
 
@@ -232,6 +235,8 @@ PUBLISH_DUE_INTERVAL = env.whole("PUBLISH_DUE_INTERVAL", 60, minimum=1)
 HOUSEKEEPING_INTERVAL = env.whole("HOUSEKEEPING_INTERVAL", 300, minimum=1)
 PUBLISH_MAX_ATTEMPTS = env.whole("PUBLISH_MAX_ATTEMPTS", 5, minimum=1)
 PUBLISH_BACKOFF = env.seconds("PUBLISH_BACKOFF", 10)
+# Posts of one customer that are in publication at a time, over all workers.
+PUBLISH_PER_OWNER = env.whole("PUBLISH_PER_OWNER", 2, minimum=1)
 # Longer than the hard time limit of a publishing task: the worker that claimed the post is dead by then.
 PUBLISH_STUCK_AFTER = env.seconds("PUBLISH_STUCK_AFTER", 300)
 # Seconds after which the message of a due post counts as lost and is sent again.

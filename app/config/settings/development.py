@@ -2,8 +2,10 @@
 
 from config import env
 from config.settings.base import *  # noqa: F403
+from config.settings.base import FIELD_ENCRYPTION_KEYS, SECRET_KEY_FALLBACKS
 
 SECRET_KEY = env.text("SECRET_KEY", "django-insecure-for-development-only")
+FIELD_ENCRYPTION_KEYS = FIELD_ENCRYPTION_KEYS or [SECRET_KEY, *SECRET_KEY_FALLBACKS]
 DEBUG = env.flag("DEBUG", default=True)
 ALLOWED_HOSTS = env.names("ALLOWED_HOSTS", ["*"])
 

@@ -11,6 +11,10 @@ class UnreachableError(Exception):
     """The receiver could not be reached or failed. Another attempt may succeed."""
 
 
+class NoAnswerError(UnreachableError):
+    """The receiver did not answer at all, or not in time."""
+
+
 class Publisher(Protocol):
     def publish(self, post: Post) -> str:
         """Deliver the post and return the receiver's id for it.

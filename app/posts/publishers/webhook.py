@@ -13,7 +13,7 @@ from urllib3.exceptions import HTTPError
 from monitoring.metrics import WEBHOOK_SECONDS
 from posts.models import Post
 from posts.publishers.addresses import Deadline, ForbiddenAddressError, GuardedAdapter
-from posts.publishers.base import RejectedError, UnreachableError
+from posts.publishers.base import NoAnswerError, RejectedError, UnreachableError
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class WebhookPublisher:
                 if (
                     deadline.passed
                 ):  # the connection was cut off within the headers, which looks like their end
-                    raise UnreachableError(LATE)
+                    raise NoAnswerError(LATE)
                 return self._outcome(answer, post)
         except ForbiddenAddressError as error:
             raise RejectedError("the webhook's address is not public") from error
@@ -108,9 +108,9 @@ class WebhookPublisher:
     @staticmethod
     def _meaning(error: requests.RequestException, deadline: Deadline) -> Exception:
         if deadline.passed or isinstance(error, requests.Timeout):
-            return UnreachableError(LATE)
+            return NoAnswerError(LATE)
         if isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
-            return UnreachableError("no connection to the webhook")
+            return NoAnswerError("no connection to the webhook")
         return RejectedError(f"the webhook cannot be called ({type(error).__name__})")
 
 

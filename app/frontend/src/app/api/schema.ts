@@ -378,6 +378,7 @@ export interface components {
             name: string;
             publisher?: components["schemas"]["Publisher"];
             webhook_url?: string;
+            /** @description Signs each post. */
             webhook_secret?: string;
         };
         IssuedToken: {
@@ -493,6 +494,7 @@ export interface components {
             name?: string;
             publisher?: components["schemas"]["Publisher"];
             webhook_url?: string;
+            /** @description Signs each post. */
             webhook_secret?: string;
         };
         PatchedPostRequest: {

@@ -1,0 +1,129 @@
+"""What keeps one customer from occupying all workers: a limit per owner, and a circuit breaker per host.
+
+Each customer may have PUBLISH_PER_OWNER posts in publication at a time, over all workers. Another post of theirs waits
+in the database, not in a worker: the end of each publication sends the next one, and beat finds those left over.
+"""
+
+import hashlib
+import logging
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.cache import cache
+from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
+
+from config.sending import enqueue
+from monitoring.metrics import POSTPONED
+from posts.models import Post
+from posts.publishers import NoAnswerError, Publisher, UnreachableError
+
+log = logging.getLogger(__name__)
+
+Status = Post.Status
+
+# After this many calls of a host in a row without an answer, it is not called for a while. Seconds.
+FAILURES = 5
+OPEN_SECONDS = 30
+COUNT_SECONDS = 600
+
+
+def has_turn(post: Post) -> bool:
+    """Whether the owner has fewer posts in publication than allowed. Call it in the transaction of the claim.
+
+    Claims of one owner take turns until the end of their transactions, so that two of them cannot both take the last
+    place. A post whose worker died counts until its claim is released.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"publishing:{post.owner_id}"]
+        )
+    alive = timezone.now() - timedelta(seconds=settings.PUBLISH_STUCK_AFTER)
+    active = Post.objects.filter(owner_id=post.owner_id, status=Status.PUBLISHING, claimed_at__gte=alive)
+    return active.count() < settings.PUBLISH_PER_OWNER
+
+
+def postpone(post: Post) -> None:
+    """Let the post wait for the end of another one of its owner."""
+    post.sent_at = None
+    post.save(update_fields=["sent_at", "updated_at"])
+    POSTPONED.labels("owner_limit").inc()
+
+
+def send_next(owner_id: int) -> bool:
+    """Send a task for the owner's waiting post that has been due for the longest time. Returns whether one was sent.
+
+    Never raises for a database that is unavailable: what became of the post before matters more, and beat sends the
+    next one as well.
+    """
+    try:
+        post = _take_next(owner_id)
+    except DatabaseError:
+        log.exception("next post not sent, beat will send it", extra={"owner": owner_id})
+        return False
+    if post is None:
+        return False
+    unsent = Post.objects.filter(pk=post.pk, status=Status.SCHEDULED)
+    return enqueue(
+        "posts.tasks.publish_scheduled", str(post.pk), on_failure=lambda: unsent.update(sent_at=None)
+    )
+
+
+def _take_next(owner_id: int) -> Post | None:
+    with transaction.atomic():
+        waiting = Post.objects.filter(
+            owner_id=owner_id, status=Status.SCHEDULED, scheduled_at__lte=timezone.now(), sent_at__isnull=True
+        )
+        post = waiting.select_for_update(skip_locked=True).order_by("scheduled_at").first()
+        if post is not None:
+            Post.objects.filter(pk=post.pk).update(sent_at=timezone.now())
+        return post
+
+
+class CircuitBreaker:
+    """A publisher that stops calling a host which does not answer, and tries it again after OPEN_SECONDS.
+
+    Each owner has their own circuit for a host: nobody can block a host that others use as well. An answer of any kind
+    closes the circuit. The state is in the cache; without Redis, every host is called.
+    """
+
+    def __init__(self, publisher: Publisher, owner_id: int, url: str) -> None:
+        self._publisher = publisher
+        host = urlsplit(url).netloc.rpartition("@")[2].casefold()
+        digest = hashlib.sha256(f"{owner_id} {host}".encode()).hexdigest()
+        self._open, self._count = f"circuit:{digest}:open", f"circuit:{digest}:failures"
+
+    def publish(self, post: Post) -> str:
+        """Publish the post.
+
+        Raises:
+            UnreachableError: the circuit is open, or as the publisher does.
+        """
+        if cache.get(self._open):
+            POSTPONED.labels("circuit_open").inc()
+            raise UnreachableError(
+                "the webhook's host did not answer several times; it is called again later"
+            )
+        try:
+            result = self._publisher.publish(post)
+        except NoAnswerError:
+            self._failed()
+            raise
+        except Exception:
+            self._answered()
+            raise
+        self._answered()
+        return result
+
+    def _failed(self) -> None:
+        cache.add(self._count, 0, timeout=COUNT_SECONDS)
+        try:
+            failures = cache.incr(self._count)
+        except ValueError:  # it expired in between
+            return
+        if (failures or 0) >= FAILURES:
+            cache.set(self._open, True, timeout=OPEN_SECONDS)
+
+    def _answered(self) -> None:
+        cache.delete(self._count)

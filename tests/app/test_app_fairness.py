@@ -1,0 +1,255 @@
+"""One customer's slow or dead webhook does not hold up the posts of others."""
+
+import contextlib
+import socket
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from posts import fairness, publishing
+from posts.models import Post
+from posts.publishers import NoAnswerError, RejectedError, UnreachableError
+from posts.publishers.sandbox import SandboxPublisher
+from stack.waiting import wait_for
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def other_channel(make_user):
+    return make_user("bob").channels.create(name="Other", publisher="sandbox")
+
+
+def in_publication(make_post, number=1, **values):
+    return [
+        make_post(
+            status="publishing", claimed_by=f"task-{n}", claimed_at=timezone.now(), attempts=1, **values
+        )
+        for n in range(number)
+    ]
+
+
+class TestOwnerLimit:
+    def test_a_post_beyond_the_limit_waits_in_the_database(
+        self, make_post, other_channel, messages, settings, counter
+    ):
+        in_publication(make_post, settings.PUBLISH_PER_OWNER)
+        post = make_post(status="scheduled", sent_at=timezone.now())
+        counted = counter("posthub_publish_postponed_total", reason="owner_limit")
+        assert publishing.publish(str(post.pk), "task-x") == "nothing to do"
+        post.refresh_from_db()
+        assert (post.status, post.sent_at, post.attempts) == ("scheduled", None, 0)
+        assert counter("posthub_publish_postponed_total", reason="owner_limit") == counted + 1
+        # Another customer's post is published meanwhile.
+        theirs = make_post(status="scheduled", channel=other_channel)
+        assert publishing.publish(str(theirs.pk), "task-y") == "published"
+
+    def test_the_end_of_a_publication_sends_the_post_that_waits_longest(self, make_post, messages, settings):
+        settings.PUBLISH_PER_OWNER = 1
+        now = timezone.now()
+        later = make_post(status="scheduled", scheduled_at=now - timedelta(minutes=1))
+        first = make_post(status="scheduled", scheduled_at=now - timedelta(minutes=2))
+        make_post(status="scheduled", scheduled_at=now + timedelta(minutes=2))
+        post = make_post(status="scheduled", sent_at=now)
+        assert publishing.publish(str(post.pk), "task-1") == "published"
+        assert [message.args for message in messages("scheduled")] == [(str(first.pk),)]
+        assert publishing.publish(str(first.pk), "task-2") == "published"
+        assert [message.args[0] for message in messages("scheduled")] == [str(first.pk), str(later.pk)]
+
+    @pytest.mark.parametrize("text", ["[sandbox:reject]", "[sandbox:unreachable]"])
+    def test_a_failed_publication_sends_the_next_one_as_well(self, make_post, messages, text):
+        waiting = make_post(status="scheduled")
+        post = make_post(status="scheduled", text=text, sent_at=timezone.now())
+        with contextlib.suppress(UnreachableError):
+            publishing.publish(str(post.pk), "task-1")
+        assert [message.args for message in messages("scheduled")] == [(str(waiting.pk),)]
+
+    def test_a_message_delivered_again_continues_within_its_place(self, make_post, messages, settings):
+        settings.PUBLISH_PER_OWNER = 1
+        (post,) = in_publication(make_post)
+        assert publishing.publish(str(post.pk), "task-0") == "published"
+
+    def test_a_dead_workers_post_frees_its_place_after_a_while(self, make_post, messages, settings):
+        settings.PUBLISH_PER_OWNER = 1
+        long_ago = timezone.now() - timedelta(seconds=settings.PUBLISH_STUCK_AFTER + 1)
+        make_post(status="publishing", claimed_by="dead", claimed_at=long_ago)
+        assert publishing.publish(str(make_post(status="scheduled").pk), "task-1") == "published"
+
+    def test_due_posts_of_one_customer_leave_room_for_others(self, make_post, other_channel, settings):
+        old = timezone.now() - timedelta(hours=1)
+        mine = [make_post(status="scheduled", scheduled_at=old) for _ in range(30)]
+        theirs = make_post(status="scheduled", channel=other_channel)
+        chosen = publishing.due(10)
+        assert len(chosen) == settings.PUBLISH_PER_OWNER + 1
+        assert str(theirs.pk) in chosen
+        assert set(chosen) - {str(theirs.pk)} <= {str(post.pk) for post in mine}
+
+    def test_without_a_broker_the_next_post_is_left_to_beat(self, make_post, messages, monkeypatch):
+        from kombu.exceptions import OperationalError
+
+        def broken(*_, **__):
+            raise OperationalError
+
+        waiting = make_post(status="scheduled")
+        monkeypatch.setattr("config.sending.current_app.send_task", broken)
+        assert not fairness.send_next(waiting.owner_id)
+        waiting.refresh_from_db()
+        assert waiting.sent_at is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_tarpit_posts_of_one_customer_take_two_workers_of_four(
+    make_post, other_channel, messages, monkeypatch
+):
+    """Four threads are the worker's processes; each takes the next message, as a worker does."""
+    release, most, lock = threading.Event(), [0], threading.Lock()
+    active = [0]
+
+    def tarpit(self, post):
+        if post.text == "tar":
+            with lock:
+                active[0] += 1
+                most[0] = max(most[0], active[0])
+            release.wait(30)
+            with lock:
+                active[0] -= 1
+        return "id"
+
+    monkeypatch.setattr(SandboxPublisher, "publish", tarpit)
+    tar = [make_post(status="scheduled", text="tar", sent_at=timezone.now()) for _ in range(20)]
+    theirs = make_post(status="scheduled", channel=other_channel, sent_at=timezone.now())
+    queue = [*(str(post.pk) for post in tar), str(theirs.pk)]
+
+    def work(number):
+        try:
+            while True:
+                with lock:
+                    if not queue:
+                        return
+                    key = queue.pop(0)
+                publishing.publish(key, f"task-{number}-{key}")
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    start = time.monotonic()
+    for thread in threads:
+        thread.start()
+    try:
+        published = Post.objects.filter(pk=theirs.pk, status="published")
+        wait_for(published.exists, timeout=20, what="the other customer's post", hint="fairness.has_turn")
+        waited = time.monotonic() - start
+        assert most == [2], "posts of one customer in publication at a time"
+        assert Post.objects.filter(text="tar", status="scheduled", sent_at=None).count() == 18
+    finally:
+        release.set()
+        for thread in threads:
+            thread.join()
+    assert waited < 20
+
+
+class TestCircuit:
+    @pytest.fixture(autouse=True)
+    def _empty_cache(self, messages):
+        fairness.cache.clear()
+
+    @pytest.fixture
+    def publisher(self):
+        class Scripted:
+            """Raises or returns what the test says, and counts its calls."""
+
+            outcome: object = "id"
+            calls = 0
+
+            def publish(self, post):
+                self.calls += 1
+                if isinstance(self.outcome, Exception):
+                    raise self.outcome
+                return self.outcome
+
+        return Scripted()
+
+    @staticmethod
+    def fail(breaker, times):
+        for _ in range(times):
+            with pytest.raises(UnreachableError):
+                breaker.publish(None)
+
+    def test_a_host_that_does_not_answer_is_left_alone_for_a_while(self, publisher, counter):
+        breaker = fairness.CircuitBreaker(publisher, 1, "https://dead.example/a")
+        publisher.outcome = NoAnswerError("late")
+        counted = counter("posthub_publish_postponed_total", reason="circuit_open")
+        self.fail(breaker, 10)
+        assert publisher.calls == fairness.FAILURES
+        assert counter("posthub_publish_postponed_total", reason="circuit_open") == counted + 5
+
+    def test_after_the_pause_one_failure_opens_it_again_and_an_answer_closes_it(self, publisher, monkeypatch):
+        breaker = fairness.CircuitBreaker(publisher, 1, "https://dead.example/a")
+        publisher.outcome = NoAnswerError("late")
+        self.fail(breaker, 5)
+        fairness.cache.delete(breaker._open)
+        self.fail(breaker, 3)
+        assert publisher.calls == 6
+        fairness.cache.delete(breaker._open)
+        publisher.outcome = "id"
+        assert breaker.publish(None) == "id"
+        publisher.outcome = NoAnswerError("late")
+        self.fail(breaker, 4)
+        publisher.outcome = "id"
+        assert breaker.publish(None) == "id"
+
+    @pytest.mark.parametrize("answer", [UnreachableError("503"), RejectedError("404")])
+    def test_an_answer_of_any_kind_keeps_it_closed(self, publisher, answer):
+        breaker = fairness.CircuitBreaker(publisher, 1, "https://busy.example/")
+        publisher.outcome = answer
+        for _ in range(10):
+            with pytest.raises(type(answer)):
+                breaker.publish(None)
+        assert publisher.calls == 10
+
+    @pytest.mark.parametrize(
+        ("owner", "url", "same"),
+        [
+            (1, "https://DEAD.example/another", True),
+            (1, "https://user:secret@dead.example/", True),
+            (2, "https://dead.example/a", False),
+            (1, "https://dead.example:8443/a", False),
+            (1, "https://alive.example/a", False),
+        ],
+    )
+    def test_a_circuit_belongs_to_one_owner_and_one_host(self, publisher, owner, url, same):
+        publisher.outcome = NoAnswerError("late")
+        self.fail(fairness.CircuitBreaker(publisher, 1, "https://dead.example/a"), 5)
+        publisher.outcome = "id"
+        second = fairness.CircuitBreaker(publisher, owner, url)
+        if same:
+            self.fail(second, 1)
+        else:
+            assert second.publish(None) == "id"
+
+    def test_without_redis_every_host_is_called(self, publisher, settings, monkeypatch):
+        from django.core.cache import caches
+
+        broken = {**settings.CACHES["default"], "LOCATION": "redis://127.0.0.1:1/0"}
+        monkeypatch.setattr(fairness, "cache", type(caches)({"default": broken})["default"])
+        breaker = fairness.CircuitBreaker(publisher, 1, "https://dead.example/a")
+        publisher.outcome = NoAnswerError("late")
+        self.fail(breaker, 7)
+        assert publisher.calls == 7
+
+    def test_posts_use_it(self, user, make_post):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{free.getsockname()[1]}/"
+        channel = user.channels.create(name="Dead", webhook_url=url)
+        for number in range(6):
+            post = make_post(status="scheduled", channel=channel)
+            with pytest.raises(UnreachableError):
+                publishing.publish(str(post.pk), f"task-{number}")
+        post.refresh_from_db()
+        assert (post.status, post.attempts) == ("scheduled", 1)
+        assert "called again later" in post.last_error
