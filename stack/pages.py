@@ -22,12 +22,19 @@ _FENCE = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 _FOLDER = re.compile(r"`([\w.-]+(?:/[\w.-]+)*)/`")
+_FILE = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|sh|sql|ya?ml|md|ts|json|conf))`")
 _MESSAGE = re.compile(r"^### `(.+)`$", re.MULTILINE)
 
 
 def problems(root: Path = ROOT) -> list[str]:
     """Everything that is wrong with the pages of a checkout."""
-    return [*broken_links(root), *unlisted_pages(root), *unknown_messages(root), *unmapped_folders(root)]
+    return [
+        *broken_links(root),
+        *missing_files(root),
+        *unlisted_pages(root),
+        *unknown_messages(root),
+        *unmapped_folders(root),
+    ]
 
 
 def pages(root: Path) -> list[Path]:
@@ -65,6 +72,16 @@ def _anchors(text: str) -> set[str]:
         anchors.add(f"{anchor}-{taken[anchor]}" if taken[anchor] else anchor)
         taken[anchor] += 1
     return anchors
+
+
+def missing_files(root: Path) -> list[str]:
+    """Files of this repository that a page names and that do not exist."""
+    return [
+        f"{page} names {name}, which does not exist"
+        for page in pages(root)
+        for name in _FILE.findall(_FENCE.sub("", (root / page).read_text(encoding="utf-8")))
+        if (root / name.partition("/")[0]).is_dir() and not (root / name).exists()
+    ]
 
 
 def unlisted_pages(root: Path) -> list[str]:

@@ -63,6 +63,11 @@ def test_a_link_to_a_missing_heading_is_reported(root: Path, write: Write, link:
     assert pages.problems(root) == [f"docs/backup.md links to {link}, which does not exist"]
 
 
+def test_a_file_that_a_page_names_and_that_is_gone_is_reported(root: Path, write: Write) -> None:
+    write("docs/backup.md", "`backup/store/s3.py`, `backup/store/gone.py`, `elsewhere/gone.py`")
+    assert pages.problems(root) == ["docs/backup.md names backup/store/gone.py, which does not exist"]
+
+
 def test_a_page_that_no_list_has_is_reported(root: Path, write: Write) -> None:
     write("docs/new.md", "# New\n")
     assert pages.problems(root) == ["docs/new.md is 0 times in docs/README.md, not once"]
