@@ -271,7 +271,7 @@ def hand_over(volumes: Path) -> None:
         root = volumes / volume
         for path in (root, *root.rglob("*")) if root.is_dir() else ():
             if path.lstat().st_uid != OWNERS[group][0] and not stat.S_ISLNK(path.lstat().st_mode):
-                os.chown(path, *OWNERS[group])
+                os.chown(path, *OWNERS[group], follow_symlinks=False)
 
 
 def main(arguments: list[str]) -> int:

@@ -78,6 +78,7 @@ def test_every_container_is_hardened(production: dict[str, Any]) -> None:
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["pids_limit"] <= 1024, name
     added = {
         name: service["cap_add"] for name, service in production["services"].items() if "cap_add" in service
     }
@@ -245,3 +246,30 @@ def test_compose_itself_accepts_them(files: list[str], tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load(done.stdout)["services"]
+
+
+def test_a_container_that_sees_every_process_shares_its_user_with_none(production: dict[str, Any]) -> None:
+    """In the host's PID namespace, /proc/PID/root shows the secrets of every container of the same user."""
+    users = {name: service.get("user", "") for name, service in production["services"].items()}
+    watchers = [name for name, service in production["services"].items() if service.get("pid") == "host"]
+    assert watchers == ["posthub_node_exporter"]
+    for name in watchers:
+        assert [other for other, user in users.items() if user == users[name]] == [name]
+
+
+def test_exporters_give_up_before_prometheus_does(production: dict[str, Any]) -> None:
+    """An exporter that waits longer than the scrape reports nothing, and an alert on its value stays silent."""
+    config = yaml.safe_load((ROOT / "alerts" / "prometheus.yml").read_text(encoding="utf-8"))
+    scrape = float(config["global"].get("scrape_timeout", "10s").removesuffix("s"))
+    services = production["services"]
+    postgres = services["posthub_postgres_exporter"]["environment"]["DATA_SOURCE_URI"]
+    redis = services["posthub_redis_exporter"]["environment"]["REDIS_EXPORTER_CONNECTION_TIMEOUT"]
+    found = re.search(r"connect_timeout=(\d+)", postgres)
+    assert found is not None, postgres
+    # One try for each address family.
+    assert 2 * float(found[1]) < scrape
+    assert 2 * float(redis.removesuffix("s")) < scrape
+
+
+def test_grafanas_cookie_is_only_sent_over_https(production: dict[str, Any]) -> None:
+    assert production["services"]["posthub_grafana"]["environment"]["GF_SECURITY_COOKIE_SECURE"] == "true"

@@ -14,7 +14,7 @@ from stack.deploy.manifests import manifests
 from stack.paths import ROOT
 
 SCHEMAS = yaml.safe_load((Path(__file__).parent / "schemas" / "operators.yml").read_text(encoding="utf-8"))
-KUBERNETES = "1.33"
+KUBERNETES = "1.37"
 # Made by hand or by an operator: docs/kubernetes.md.
 SECRETS = {
     "posthub-app", "posthub-exporter", "posthub-backup", "posthub-redis", "posthub-postgres-owner", "posthub-tls",
@@ -309,3 +309,45 @@ def test_staging_touches_nothing_of_production() -> None:
     assert "s3://posthub-backups/kubernetes" not in text
     assert "s3://posthub-wal/kubernetes" not in text
     assert not re.findall(r"(?<!staging\.)\b(?:host: |https://)(?:api\.)?posthub\.work", without_rules)
+
+
+def _of_kind(kind: str) -> list[Document]:
+    found = [document for document in plain() if document["kind"] == kind]
+    assert found
+    return found
+
+
+def test_a_pod_that_ends_soon_after_its_start_is_never_available() -> None:
+    for deployment in _of_kind("Deployment"):
+        name, spec = deployment["metadata"]["name"], deployment["spec"]
+        assert spec.get("minReadySeconds", 0) >= 20, name
+        probed = [
+            {"readinessProbe", "startupProbe"} & set(container)
+            for container in spec["template"]["spec"]["containers"]
+        ]
+        assert all(probed), name
+
+
+def test_finished_jobs_keep_no_volume() -> None:
+    """A generic ephemeral volume is deleted with its pod, and a pod only with its job."""
+    for job in _of_kind("CronJob"):
+        spec = job["spec"]
+        assert spec["jobTemplate"]["spec"]["ttlSecondsAfterFinished"] <= 600, job["metadata"]["name"]
+
+
+def test_a_node_can_always_be_drained() -> None:
+    for budget in _of_kind("PodDisruptionBudget"):
+        name, spec = budget["metadata"]["name"], budget["spec"]
+        assert spec["unhealthyPodEvictionPolicy"] == "AlwaysAllow", name
+        assert spec["maxUnavailable"] == 1, f"{name}: minAvailable blocks the drain while there is one pod"
+
+
+def test_the_primary_does_not_wait_for_workers_to_disconnect() -> None:
+    (cluster,) = _of_kind("Cluster")
+    assert cluster["spec"]["smartShutdownTimeout"] <= 15
+
+
+def test_certificates_can_be_issued_over_http() -> None:
+    policy = next(p for p in _of_kind("NetworkPolicy") if p["metadata"]["name"] == "acme-challenges")
+    assert policy["spec"]["podSelector"]["matchLabels"] == {"acme.cert-manager.io/http01-solver": "true"}
+    assert policy["spec"]["ingress"][0]["ports"] == [{"port": 8089}]
