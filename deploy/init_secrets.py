@@ -207,7 +207,9 @@ def files(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
             "redis_url": redis_url,
             "celery_broker_url": broker,
             **_named(values, "SECRET_KEY", "GEMINI_API_KEY", "PERPLEXITY_API_KEY", "NANOBANA_API_KEY"),
-            **_named(values, "STRIPE_SECRET_KEY", "SENTRY_DSN", "SECRET_KEY_FALLBACKS", "FIELD_ENCRYPTION_KEYS"),
+            **_named(
+                values, "STRIPE_SECRET_KEY", "SENTRY_DSN", "SECRET_KEY_FALLBACKS", "FIELD_ENCRYPTION_KEYS"
+            ),
         },
         "exporter": {
             "broker_url": broker,
