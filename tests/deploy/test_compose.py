@@ -116,9 +116,7 @@ def test_what_depends_waits_for_health(production: dict[str, Any]) -> None:
             assert how["condition"] == expected, f"{name} → {other}"
 
 
-def test_whoever_reads_the_settings_gets_no_secret_from_them(
-    production: dict[str, Any], init_secrets: Any
-) -> None:
+def test_services_that_read_the_settings_get_no_secret(production: dict[str, Any], init_secrets: Any) -> None:
     for name, service in production["services"].items():
         if "env_file" in service and name != "posthub_init":
             assert {key for key in init_secrets.SECRETS if service["environment"].get(key) != ""} == set(), (
@@ -126,7 +124,7 @@ def test_whoever_reads_the_settings_gets_no_secret_from_them(
             )
 
 
-def test_every_secret_of_a_sidecar_is_treated_as_one(init_secrets: Any) -> None:
+def test_every_secret_setting_of_a_sidecar_is_a_secret(init_secrets: Any) -> None:
     from alerts.receivers import ReceiverSettings
     from alerts.watch.settings import WatchSettings
     from backup.settings import BackupSettings
@@ -163,7 +161,7 @@ def test_the_example_has_every_variable_that_it_should(init_secrets: Any) -> Non
     assert all(not example[name] for name in init_secrets.SECRETS)
 
 
-def test_the_example_names_only_what_somebody_reads(init_secrets: Any) -> None:
+def test_the_example_names_only_variables_that_are_read(init_secrets: Any) -> None:
     from alerts.receivers import ReceiverSettings
     from alerts.watch.settings import WatchSettings
     from backup.settings import BackupSettings

@@ -55,7 +55,7 @@ def test_commands_of_a_page_exist(page: Path) -> None:
             pytest.fail(f"{program} {' '.join(words)}: {error.format_message()}")
 
 
-def test_the_migration_is_made_of_such_commands() -> None:
+def test_the_migration_page_uses_such_commands() -> None:
     found = [" ".join([program, *words]) for program, words in commands(ROOT / "docs" / "migration.md")]
     assert any(line.startswith("python -m backup restore") for line in found)
     assert len(found) >= 10

@@ -30,7 +30,7 @@ def _read(folder: Path, name: str) -> str:
     return (folder / "secrets" / name).read_text()
 
 
-def test_passwords_are_made_once_and_kept(tmp_path: Path) -> None:
+def test_passwords_are_generated_once_and_kept(tmp_path: Path) -> None:
     assert _run(tmp_path).returncode == 0
     first = _read(tmp_path, "values/POSTGRES_PASSWORD")
     assert len(first) >= 30

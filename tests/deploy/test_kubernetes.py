@@ -64,7 +64,7 @@ def test_a_mistake_in_a_custom_resource_is_found() -> None:
         validate(scaled)
 
 
-def test_manifests_that_are_made_are_in_sync() -> None:
+def test_generated_manifests_are_in_sync() -> None:
     for path, text in manifests().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is old: ./ops deploy manifests"
 
@@ -255,7 +255,7 @@ def test_the_proof_job_needs_no_choice() -> None:
     assert commands["CronJob/posthub-backup-verify"] == ["verify", "--all-unverified"]
 
 
-def test_a_rollout_waits_for_every_deployment_of_ours() -> None:
+def test_a_rollout_waits_for_all_our_deployments() -> None:
     ours = {
         name.partition("/")[2]
         for name, _, spec in pod_specs(plain())

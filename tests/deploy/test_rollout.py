@@ -140,7 +140,7 @@ def test_a_migration_that_fails_restarts_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["240 posthub_celery_worker_ai", "answers.py"], ids=["unhealthy", "edge"])
-def test_a_version_that_is_not_well_gives_way_to_the_one_before(tmp_path: Path, part: str) -> None:
+def test_an_unhealthy_version_is_rolled_back(tmp_path: Path, part: str) -> None:
     runner = FakeRunner(tmp_path, ("new", part))
     History(tmp_path).add("old", "ghcr.io/x")
     rollout, said = _rollout(tmp_path, runner)
@@ -301,7 +301,7 @@ def test_kubernetes_goes_back_when_something_is_not_ready(tmp_path: Path) -> Non
     assert len([line for line in runner.lines if "rollout undo" in line]) == len(kubernetes.ROLLED)
 
 
-def test_kubernetes_says_when_the_revision_before_is_not_well_either(tmp_path: Path) -> None:
+def test_kubernetes_reports_an_unhealthy_previous_revision(tmp_path: Path) -> None:
     runner = _pending(tmp_path, ("", "rollout status deployment/posthub-flower"))
     with pytest.raises(OpsError, match=r"it broke; nor is the revision before: .*it broke"):
         _kube(runner)[0].deploy()
@@ -354,5 +354,5 @@ def test_a_deployment_is_marked_from_within(
     assert "401" in str(annotate_own(tmp_path, Inside(tmp_path), "x", url))
 
 
-def test_a_mark_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_failed_annotation_is_reported(tmp_path: Path) -> None:
     assert annotate("http://127.0.0.1:9", "x") == "ConnectionError"
