@@ -11,11 +11,31 @@ from redis.sentinel import Sentinel
 from sidecar.errors import UsageError
 
 REDIS_SCHEMES = frozenset({"redis", "rediss", "redis+socket", "socket", "unix", "sentinel"})
-AMQP_SCHEMES = frozenset({"amqp", "amqps", "pyamqp", "memory"})
+AMQP_SCHEMES = frozenset({"amqp", "amqps", "pyamqp"})
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 SENTINEL_PORT = 26379
-_CERTIFICATES = {"CERT_REQUIRED": "required", "CERT_OPTIONAL": "optional", "CERT_NONE": "none"}
+# Celery takes the names and the numbers of the ssl module, the URL its own words.
+_CERTIFICATES = {
+    "cert_required": "required", "cert_optional": "optional", "cert_none": "none",
+    "2": "required", "1": "optional", "0": "none",
+    "verifymode.cert_required": "required", "verifymode.cert_optional": "optional", "verifymode.cert_none": "none",
+}  # fmt: skip
+_BOOLEANS = {
+    "true": True,
+    "1": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "off": False,
+}
+# TLS options that are true or false; as text in a URL "false" must not count as true.
+_SWITCHES = frozenset({"ssl_check_hostname", "ssl_validate_ocsp", "ssl_validate_ocsp_stapled"})
+# kombu's default steps are 0, 3, 6 and 9. An application may use others without telling the exporter, and asking about
+# all of them costs little.
+ALL_STEPS = range(10)
 
 
 @dataclass(frozen=True)
@@ -46,10 +66,25 @@ class Broker:
         hosts = [_shown_host(part) for part in self.url.split(";")]
         return ";".join(hosts)
 
+    def tls_options(self) -> dict[str, Any]:
+        """The TLS options, named ``ssl_…``, from the transport options and the URL; those in the URL win."""
+        query = parse_qsl(urlsplit(self.url.partition(";")[0]).query)
+        given = {**self.options, **dict(query)}
+        return {name: _tls_value(name, value) for name, value in given.items() if name.startswith("ssl_")}
+
     @property
     def secrets(self) -> list[str]:
         """Passwords in the URL, as written and decoded, and in the options."""
         return [*url_secrets(self.url), *_option_secrets(self.options)]
+
+
+def _tls_value(name: str, value: Any) -> Any:
+    text = str(value).lower()
+    if name == "ssl_cert_reqs":
+        return _CERTIFICATES.get(text, text)
+    if name in _SWITCHES and text in _BOOLEANS:
+        return _BOOLEANS[text]
+    return value
 
 
 def url_secrets(url: str) -> list[str]:
@@ -75,7 +110,7 @@ def parse_broker(text: str, options: Mapping[str, Any] | None = None) -> Broker:
     """A broker from ``[NAME=]URL``.
 
     Raises:
-        UsageError: the scheme is none that Celery events travel on.
+        UsageError: Celery events do not travel on brokers of this scheme.
     """
     name, separator, url = text.partition("=")
     if not separator or "://" in name:
@@ -93,10 +128,10 @@ def parse_broker(text: str, options: Mapping[str, Any] | None = None) -> Broker:
 
 
 def check_credentials(url: str, what: str) -> None:
-    """Refuse a URL whose password cannot be told from the rest: it would be shown and logged with the address.
+    """Refuse a URL whose password cannot be separated from the rest: it would be shown and logged with the address.
 
     Raises:
-        UsageError: it does not say the URL.
+        UsageError: the URL is ambiguous; the message does not show it.
     """
     if not all(_is_clear(part) for part in url.split(";")):
         raise UsageError(
@@ -123,10 +158,16 @@ def _default_name(url: str) -> str:
 
 @dataclass(frozen=True)
 class RedisSettings:
-    """How to reach a Redis broker and how kombu names things in it."""
+    """How to reach a Redis broker and how kombu names things in it.
+
+    Attributes:
+        connection: arguments of redis-py's connection, for the first server.
+        failover: the servers of a list ``redis://a;redis://b``, in order; empty for a single server.
+    """
 
     connection: Mapping[str, Any]
     db: int
+    failover: "Failover | None" = None
     sentinels: tuple[tuple[str, int], ...] = ()
     service: str = ""
     sentinel_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -134,7 +175,7 @@ class RedisSettings:
     global_prefix: str = ""
     fanout_prefix: str = ""
     separator: str = "\x06\x16"
-    priority_steps: tuple[int, ...] = (0, 3, 6, 9)
+    priority_steps: tuple[int, ...] = tuple(ALL_STEPS)
     unacked: str = "unacked"
     unacked_index: str = "unacked_index"
 
@@ -154,28 +195,42 @@ def redis_settings(broker: Broker) -> RedisSettings:
 
 
 def _redis_settings(broker: Broker) -> RedisSettings:
-    first, *others = broker.url.split(";")
-    parts, options = urlsplit(first), broker.options
-    query = dict(parse_qsl(parts.query))
-    db = _db(parts.path, query, is_socket=_is_socket(broker.scheme))
-    connection = _address(parts, broker.scheme) | _credentials(parts, options) | _tls(broker, query)
-    nodes = tuple(_node(url) for url in (first, *others)) if broker.scheme == "sentinel" else ()
+    urls, options = broker.url.split(";"), broker.options
+    servers = [_server(url, broker) for url in urls]
+    db = int(servers[0]["db"])
+    nodes = tuple(_node(url) for url in urls) if broker.scheme == "sentinel" else ()
     if nodes and not options.get("master_name"):
         raise ValueError("sentinel:// needs the transport option master_name")
+    failover = Failover(tuple(servers)) if len(servers) > 1 and not nodes else None
     return RedisSettings(
-        connection={**connection, "db": db},
+        connection=servers[0],
         db=db,
+        failover=failover,
         sentinels=nodes,
         service=str(options.get("master_name", "")),
         sentinel_kwargs=dict(options.get("sentinel_kwargs") or {}),
-        tls=bool(_tls(broker, query)),
+        tls=bool(_tls(broker)),
         global_prefix=str(options.get("global_keyprefix", "")),
         fanout_prefix=fanout_prefix(options.get("fanout_prefix", True), db),
         separator=str(options.get("sep", "\x06\x16")),
-        priority_steps=tuple(int(step) for step in options.get("priority_steps", (0, 3, 6, 9))),
+        priority_steps=tuple(
+            sorted({*ALL_STEPS, *(int(step) for step in options.get("priority_steps", ()))})
+        ),
         unacked=str(options.get("unacked_key", "unacked")),
         unacked_index=str(options.get("unacked_index_key", "unacked_index")),
     )
+
+
+def _server(url: str, broker: Broker) -> dict[str, Any]:
+    """redis-py's arguments for one URL of a list."""
+    if broker.scheme == "sentinel" and "://" not in url:
+        url = f"sentinel://{url}"
+    parts = urlsplit(url)
+    if broker.scheme != "sentinel" and ";" in broker.url and parts.scheme not in ("redis", "rediss"):
+        raise ValueError("a list of servers must consist of redis:// or rediss:// URLs")
+    db = _db(parts.path, dict(parse_qsl(parts.query)), is_socket=_is_socket(parts.scheme))
+    address = _address(parts, parts.scheme) | _credentials(parts, broker.options)
+    return {**address, **_tls(broker), "db": db}
 
 
 def fanout_prefix(option: Any, db: int) -> str:
@@ -208,16 +263,12 @@ def _credentials(parts: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 def _db(path: str, query: Mapping[str, str], *, is_socket: bool) -> int:
     text = (query.get("virtual_host") or query.get("db") or "0") if is_socket else path.strip("/")
     if text and not text.strip("/").isdigit():
-        raise ValueError(f"{text!r} is no database number")
+        raise ValueError(f"{text!r} is not a valid database number")
     return int(text.strip("/") or 0)
 
 
-def _tls(broker: Broker, query: Mapping[str, str]) -> dict[str, Any]:
-    options = {key: value for key, value in broker.options.items() if key.startswith("ssl_")}
-    found = {**options, **{key: value for key, value in query.items() if key.startswith("ssl_")}}
-    if "ssl_cert_reqs" in found:
-        wanted = str(found["ssl_cert_reqs"])
-        found["ssl_cert_reqs"] = _CERTIFICATES.get(wanted.upper(), wanted)
+def _tls(broker: Broker) -> dict[str, Any]:
+    found = broker.tls_options()
     if broker.scheme != "rediss" and not found:
         return {}
     return {"ssl_cert_reqs": "required", **found}
@@ -239,9 +290,63 @@ def redis_pool(settings: RedisSettings, *, name: str) -> redis.ConnectionPool:
     }
     if settings.sentinels:
         return _sentinel_pool(settings, common)
-    kinds = {"path": redis.UnixDomainSocketConnection} if "path" in common else {}
-    kind = kinds.get("path", redis.SSLConnection if settings.tls else redis.Connection)
-    return redis.ConnectionPool(connection_class=kind, **common)
+    if settings.failover:
+        kind = _FailoverTls if settings.tls else _FailoverTcp
+        return redis.ConnectionPool(connection_class=kind, failover=settings.failover, **common)
+    if "path" in common:
+        return redis.ConnectionPool(connection_class=redis.UnixDomainSocketConnection, **common)
+    plain = redis.SSLConnection if settings.tls else redis.Connection
+    return redis.ConnectionPool(connection_class=plain, **common)
+
+
+class Failover:
+    """Several Redis servers of which one is used, as in Celery's ``redis://a;redis://b``.
+
+    Args:
+        servers: redis-py's connection arguments for each, in order.
+    """
+
+    def __init__(self, servers: tuple[Mapping[str, Any], ...]) -> None:
+        self.servers = servers
+        # The one that all connections of this process use; the next one takes over when it cannot be reached.
+        self.current = 0
+
+    def order(self) -> list[int]:
+        """The servers to try, the current one first."""
+        return [(self.current + step) % len(self.servers) for step in range(len(self.servers))]
+
+
+class _FailoverMixin:
+    """Connects to the first server of a list that can be reached."""
+
+    def __init__(self, *, failover: Failover, **options: Any) -> None:
+        super().__init__(**options)
+        self._failover = failover
+
+    def _connect(self) -> Any:
+        errors = []
+        for number in self._failover.order():
+            for name, value in self._failover.servers[number].items():
+                if not name.startswith("ssl_"):
+                    setattr(self, name, value)
+            try:
+                # Any: redis-py's connection, into which this is mixed.
+                base: Any = super()
+                sock = base._connect()
+            except OSError as error:
+                errors.append(f"{self._failover.servers[number].get('host')}: {error}")
+                continue
+            self._failover.current = number
+            return sock
+        raise OSError("no server of the list can be reached: " + "; ".join(errors))
+
+
+class _FailoverTcp(_FailoverMixin, redis.Connection):
+    pass
+
+
+class _FailoverTls(_FailoverMixin, redis.SSLConnection):
+    pass
 
 
 def _sentinel_pool(settings: RedisSettings, common: dict[str, Any]) -> redis.ConnectionPool:

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,6 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from exporters.decode import Event
 from exporters.pipeline import Pipeline
 from exporters.report import Findings, QueueFacts, examine, look, queue_facts
 from exporters.service import Exporter
@@ -23,19 +22,19 @@ from sidecar import logs
 from sidecar.cli import print_json, stdout_console
 from sidecar.errors import OpsError, UsageError
 
-# In which a broker that lives has answered.
+# Within which a broker that is up has answered.
 SUBSCRIBE_SECONDS = 5.0
 SHOWN = ("name", "queue", "runtime", "exception", "retries", "eta", "active", "processed")
 
 
 def broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which broker."""
+    """The options that name the broker."""
     url = click.option(
         "--broker-url",
         "broker_urls",
         multiple=True,
         metavar="[NAME=]URL",
-        help="The broker, as Celery's broker_url; again for each further broker. Prefer CELERY_EXPORTER_BROKER_URL "
+        help="The broker, as Celery's broker_url; repeat it for further brokers. Prefer CELERY_EXPORTER_BROKER_URL "
         "or CELERY_EXPORTER_BROKER_URL_FILE when it holds a password.",
     )
     option = click.option(
@@ -43,7 +42,7 @@ def broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "transport_option",
         multiple=True,
         metavar="NAME=VALUE",
-        help="One of Celery's broker_transport_options, for example global_keyprefix=shop:. Again for each.",
+        help="One of Celery's broker_transport_options, for example global_keyprefix=shop:. Repeatable.",
     )
     return url(option(command))
 
@@ -71,16 +70,18 @@ def exporters() -> None:
 @broker_options
 @click.option("--host", help="Address to listen on (default 0.0.0.0).")
 @click.option("--port", type=int, help="Port to listen on (default 9808).")
-@click.option("-Q", "--queues", help="Queues to show even when nothing mentions them yet: default,mail.")
+@click.option("-Q", "--queues", help="Queues to show even when nothing names them yet: default,mail.")
 @click.option(
-    "--worker-timeout", type=float, help="Seconds without heartbeat until a worker is down (default 15)."
+    "--worker-timeout",
+    type=float,
+    help="Seconds without a heartbeat after which a worker is down (default 15).",
 )
 @click.option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")
 @click.option(
     "--web.config.file", "web_config_file_path", help="Prometheus web-config file: TLS and basic auth."
 )
 def serve(broker_urls: tuple[str, ...], transport_option: tuple[str, ...], **options: Any) -> None:
-    """Watch the broker and serve /metrics until told to stop.
+    """Watch brokers and serve /metrics until stopped.
 
     \b
     Examples:
@@ -110,9 +111,9 @@ def check(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Connect, listen for a moment, and say what is there and what to change.
+    """Check workers, queues and events, and what to fix.
 
-    Exit code 0 when all is well, 1 when something is to be done.
+    Connects and listens for a moment. Exit code 0 when all is well, 1 when something needs to be fixed.
 
     \b
     Examples:
@@ -133,7 +134,7 @@ def check(
 
 @exporters.command()
 @broker_options
-@click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Repeat until Ctrl-C.")
 @click.option(
     "--interval", type=float, default=2.0, show_default=True, help="Seconds between looks with --watch."
 )
@@ -145,7 +146,7 @@ def queues(
     interval: float,
     as_json: bool,
 ) -> None:
-    """The queues now: length, unacknowledged, age of the oldest message, consumers.
+    """Show queue lengths, ages and consumers.
 
     \b
     Examples:
@@ -166,9 +167,13 @@ def queues(
 @exporters.command()
 @broker_options
 @click.option(
-    "--type", "kinds", multiple=True, metavar="TYPE", help="Only this type, as task-failed; again for each."
+    "--type",
+    "kinds",
+    multiple=True,
+    metavar="TYPE",
+    help="Only events of this type, e.g. task-failed. Repeatable.",
 )
-@click.option("--seconds", type=float, help="Stop after so long; without, at Ctrl-C.")
+@click.option("--seconds", type=float, help="Stop after this number of seconds (default: at Ctrl-C).")
 @JSON
 def events(
     broker_urls: tuple[str, ...],
@@ -177,7 +182,7 @@ def events(
     seconds: float | None,
     as_json: bool,
 ) -> None:
-    """Follow the event stream, a line each.
+    """Print the event stream, one line per event.
 
     \b
     Examples:
@@ -187,13 +192,13 @@ def events(
 
     over = threading.Event()
 
-    def show(found: list[Event]) -> None:
+    def show(found: list[Any]) -> None:
         try:
             for event in found:
                 if isinstance(event, dict) and (not kinds or event.get("type") in kinds):
                     click.echo(orjson.dumps(event) if as_json else event_line(event))
         except BrokenPipeError:
-            # Who reads them has gone, as head does.
+            # The reader has gone, as with head.
             over.set()
 
     watched = pipelines(broker_urls, transport_option)
@@ -208,10 +213,10 @@ def events(
 
 
 def _follow(watched: list[Pipeline], over: threading.Event, seconds: float | None) -> None:
-    """Until it is over; a broker that was never reached by the end, or soon, is an error.
+    """Wait until it is over; a broker that is not reached in time is an error.
 
     Raises:
-        OpsError: it says which broker.
+        OpsError: names the broker.
     """
     if over.wait(SUBSCRIBE_SECONDS if seconds is None else min(seconds, SUBSCRIBE_SECONDS)):
         return
@@ -245,7 +250,7 @@ def load(broker_urls: tuple[str, ...], transport_option: tuple[str, ...], **opti
 
 
 def pipelines(broker_urls: tuple[str, ...], transport_option: tuple[str, ...]) -> list[Pipeline]:
-    """A pipeline for each broker, not started. Only errors are logged: the command says the rest."""
+    """A pipeline for each broker, not started. Only errors are logged: the command itself reports the rest."""
     settings = load(broker_urls, transport_option)
     logs.configure("ERROR", secrets=settings.secrets())
     return [Pipeline(broker, settings) for broker in settings.brokers()]
@@ -261,7 +266,7 @@ def _with(pipeline: Pipeline, work: Callable[[Pipeline], Findings]) -> Findings:
 # Output
 
 
-def event_line(event: Event) -> str:
+def event_line(event: Mapping[str, Any]) -> str:
     """One event as a line for people."""
     parts = [f"{key}={event[key]}" for key in SHOWN if event.get(key) not in (None, 0, "")]
     heads = [str(event.get(key, "?")) for key in ("type", "hostname")]
@@ -278,17 +283,17 @@ def _time(stamp: Any) -> str:
 
 
 def plain(text: str) -> str:
-    """Text off the wire without what a terminal would obey."""
+    """Untrusted text without control characters."""
     return "".join(char if char.isprintable() else "�" for char in text)
 
 
 def shown(text: str) -> str:
-    """Text off the wire for a console: no control characters, no markup."""
+    """Untrusted text for a console: no control characters, no markup."""
     return escape(plain(text))
 
 
 def print_findings(findings: Findings) -> None:
-    """What a check found, as text."""
+    """Print what a check found."""
     console = stdout_console()
     state = "subscribed" if findings.subscribed else "not subscribed"
     console.print(
@@ -297,20 +302,19 @@ def print_findings(findings: Findings) -> None:
     if findings.workers:
         table = Table("worker", "up", "active", "processed", "pool", "queues")
         for worker in findings.workers:
-            pool = "?" if worker.pool_size is None else str(worker.pool_size)
             row = (
                 shown(worker.node),
                 "yes" if worker.up else "no",
-                str(worker.active),
-                str(worker.processed),
-                pool,
+                _shown(worker.active),
+                _shown(worker.processed),
+                _shown(worker.pool_size),
             )
-            table.add_row(*row, shown(",".join(worker.queues)))
+            table.add_row(*row, "?" if worker.queues is None else shown(",".join(worker.queues)))
         console.print(table)
     if findings.queues:
         console.print(queue_table([(findings.broker, findings.queues)]))
-    told = ", ".join(f"{kind} {count}" for kind, count in sorted(findings.events.items())) or "none"
-    console.print(f"events: {shown(told)}; undecodable {findings.undecodable}", highlight=False)
+    counted = ", ".join(f"{kind} {count}" for kind, count in sorted(findings.events.items())) or "none"
+    console.print(f"events: {shown(counted)}; undecodable {findings.undecodable}", highlight=False)
     for problem in findings.problems:
         console.print(f"[red]Error:[/red] {shown(problem)}", highlight=False)
     for hint in findings.hints:

@@ -1,46 +1,72 @@
-"""What workers answer when they are asked: which queues they consume, how large their pools are.
+"""Celery's remote control (``inspect``): which queues workers consume, how large their pools are, which tasks they know.
 
-The same broadcast that ``celery inspect`` makes, over Redis without Celery. It waits for its whole time-out, since
-nobody knows how many will answer; so it runs at a slow pace on a thread of its own and never in a scrape.
+The same broadcast that ``celery inspect`` sends, without Celery. It waits for its whole time-out, since nobody knows
+how many workers will reply, so it runs at a slow pace on a thread of its own and never during a scrape.
 """
 
+import contextlib
 import time
 import uuid
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 import redis
 
 from exporters.broker import Broker, RedisSettings, redis_pool
-from exporters.decode import decode_general
+from exporters.decode import UndecodableError, decode_general, objects
 from exporters.tables.state import EventState
 
-REPLY_EXCHANGE = "reply.celery.pidbox"
-# Workers that are busy for longer need not answer any more.
+if TYPE_CHECKING:
+    from exporters.amqp import AmqpLink
+
+# Seconds; workers that are busy for longer need not reply any more.
 REPLY_TTL = 60
-# A closing exporter need not wait for workers that do not answer.
+# Seconds; a closing exporter need not wait for workers that do not reply.
 STEP_SECONDS = 0.3
+METHODS = ("active_queues", "stats", "registered")
+# Names are kept of each worker up to this number.
+MOST_NAMES = 2_000
 
 
 @dataclass(frozen=True)
 class WorkerReply:
-    """What one worker said; None where it did not."""
+    """What one worker replied; None where it did not.
+
+    Attributes:
+        queues: that it consumes.
+        pool_size: processes or threads.
+        prefetch: messages that it may hold unacknowledged, by its own account.
+        tasks: names of the tasks that it has registered, without Celery's own.
+    """
 
     queues: tuple[str, ...] | None = None
     pool_size: int | None = None
     prefetch: int | None = None
+    tasks: tuple[str, ...] | None = None
 
 
 class Inspector(Protocol):
     """Asks every worker of one broker."""
 
     def ask(self) -> dict[str, WorkerReply]:
-        """The answers by node name; raises when the broker cannot be reached."""
+        """The replies by node name; raises when the broker cannot be reached."""
 
     def close(self) -> None: ...
+
+
+class Exchanges:
+    """The exchanges of Celery's remote control.
+
+    Args:
+        control: Celery's ``control_exchange``.
+    """
+
+    def __init__(self, control: str = "celery") -> None:
+        self.requests = f"{control}.pidbox"
+        self.replies = f"reply.{control}.pidbox"
 
 
 class RedisInspector:
@@ -48,120 +74,200 @@ class RedisInspector:
 
     Args:
         settings: how to reach the broker.
-        patience: seconds to wait for answers.
-        exchange: the fanout exchange of Celery's remote control.
+        patience: seconds to wait for replies.
+        control: Celery's ``control_exchange``.
     """
 
-    def __init__(
-        self, settings: RedisSettings, *, patience: float = 2.0, exchange: str = "celery.pidbox"
-    ) -> None:
+    def __init__(self, settings: RedisSettings, *, patience: float = 2.0, control: str = "celery") -> None:
         self._settings = settings
         self._patience = patience
-        self._exchange = exchange
+        self._exchanges = Exchanges(control)
         self._closed = False
         self._client = redis.Redis(connection_pool=redis_pool(settings, name="celery-exporter-control"))
 
     def close(self) -> None:
+        """Let a round that waits for replies end."""
         self._closed = True
 
     def ask(self) -> dict[str, WorkerReply]:
-        oid = str(uuid.uuid4())
+        """The replies by node name.
+
+        Raises:
+            redis.RedisError: the broker cannot be reached.
+        """
+        oid, replies = str(uuid.uuid4()), self._exchanges.replies
         prefix = self._settings.global_prefix
-        queue, binding = f"{prefix}{oid}.{REPLY_EXCHANGE}", f"{prefix}_kombu.binding.{REPLY_EXCHANGE}"
-        member = self._settings.separator.join((oid, "", f"{oid}.{REPLY_EXCHANGE}"))
+        queue, binding = f"{prefix}{oid}.{replies}", f"{prefix}_kombu.binding.{replies}"
+        member = self._settings.separator.join((oid, "", f"{oid}.{replies}"))
         self._client.sadd(binding, member)
         try:
-            for method in ("active_queues", "stats"):
-                self._client.publish(self._channel(), request(method, oid))
-            return self._answers(queue)
+            for method in METHODS:
+                self._client.publish(self._channel(), orjson.dumps(envelope(method, oid, self._exchanges)))
+            return self._replies(queue)
         finally:
             self._client.srem(binding, member)
             self._client.delete(queue)
 
     def _channel(self) -> str:
-        return f"{self._settings.global_prefix}{self._settings.fanout_prefix}{self._exchange}"
+        return f"{self._settings.global_prefix}{self._settings.fanout_prefix}{self._exchanges.requests}"
 
-    def _answers(self, queue: str) -> dict[str, WorkerReply]:
-        found: dict[str, dict[str, Any]] = {}
+    def _replies(self, queue: str) -> dict[str, WorkerReply]:
+        found: dict[str, Parts] = {}
         end = time.monotonic() + self._patience
         while not self._closed and (left := end - time.monotonic()) > 0:
             popped = self._client.brpop([queue], timeout=min(max(left, 0.1), STEP_SECONDS))
             if popped is not None:
-                for reply in decode_general(bytes_of(popped[1])):
-                    _merge(found, reply)
-        return {node: _answer(parts) for node, parts in found.items()}
+                with contextlib.suppress(UndecodableError):
+                    for reply in decode_general(bytes_of(popped[1])):
+                        merge(found, reply)
+        return {node: reply_from(parts) for node, parts in found.items()}
 
 
-class CeleryInspector:
-    """Remote control through Celery, for brokers without a path of our own."""
+class AmqpInspector:
+    """Remote control over RabbitMQ.
 
-    def __init__(self, broker: Broker, *, patience: float = 2.0) -> None:
-        # Loaded here only: Redis brokers do without it.
-        from celery import Celery
+    Args:
+        broker: which one.
+        patience: seconds to wait for replies.
+        control: Celery's ``control_exchange``.
+    """
 
-        self._app = Celery(broker=broker.url, broker_transport_options=dict(broker.options))
+    def __init__(self, broker: Broker, *, patience: float = 2.0, control: str = "celery") -> None:
+        self._broker = broker
         self._patience = patience
-
-    def ask(self) -> dict[str, WorkerReply]:
-        inspect = self._app.control.inspect(timeout=self._patience)
-        queues, stats = inspect.active_queues() or {}, inspect.stats() or {}
-        return {node: answer_from(queues.get(node), stats.get(node)) for node in {*queues, *stats}}
+        self._exchanges = Exchanges(control)
+        self._closed = False
 
     def close(self) -> None:
-        self._app.close()
+        """Let a round that waits for replies end."""
+        self._closed = True
+
+    def ask(self) -> dict[str, WorkerReply]:
+        """The replies by node name.
+
+        Raises:
+            OSError: the broker cannot be reached.
+        """
+        # RabbitMQ's client costs memory that a Redis broker need not pay.
+        from exporters.amqp import AmqpLink
+
+        link = AmqpLink(self._broker)
+        try:
+            replies = self._replies(link)
+        except Exception:
+            link.drop()
+            raise
+        link.close()
+        return replies
+
+    def _replies(self, link: "AmqpLink") -> dict[str, WorkerReply]:
+        found: dict[str, Parts] = {}
+        self._ask(link.connection.channel(), found)
+        end = time.monotonic() + self._patience
+        link.wait_at_most(STEP_SECONDS)
+        while not self._closed and time.monotonic() < end:
+            with contextlib.suppress(TimeoutError):
+                link.connection.drain_events()
+        return {node: reply_from(parts) for node, parts in found.items()}
+
+    def _ask(self, channel: Any, found: "dict[str, Parts]") -> None:
+        from amqp import Message
+
+        def take(message: Any) -> None:
+            body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
+            content = message.properties.get("content_type", ""), "utf-8"
+            with contextlib.suppress(UndecodableError):
+                for reply in objects(body, *content):
+                    merge(found, reply)
+
+        oid, replies = str(uuid.uuid4()), self._exchanges.replies
+        queue = f"{oid}.{replies}"
+        channel.exchange_declare(replies, "direct", durable=False, auto_delete=False)
+        channel.queue_declare(queue, exclusive=True, durable=False, auto_delete=True)
+        channel.queue_bind(queue, replies, routing_key=oid)
+        channel.basic_consume(queue, no_ack=True, callback=take)
+        # As workers declare it: without one the exchange may not be there yet.
+        channel.exchange_declare(self._exchanges.requests, "fanout", durable=False, auto_delete=False)
+        for method in METHODS:
+            message = Message(
+                orjson.dumps(request(method, oid, self._exchanges)),
+                content_type="application/json",
+                content_encoding="utf-8",
+                delivery_mode=1,
+                application_headers={"clock": 1, "expires": time.time() + REPLY_TTL},
+            )
+            channel.basic_publish(message, exchange=self._exchanges.requests)
 
 
-def request(method: str, oid: str) -> bytes:
-    """A remote-control message as Celery sends it."""
-    body = {
+def request(method: str, oid: str, exchanges: Exchanges) -> dict[str, Any]:
+    """The body of a remote-control message as Celery sends it."""
+    return {
         "method": method,
         "arguments": {},
         "destination": None,
         "pattern": None,
         "matcher": None,
         "ticket": str(uuid.uuid4()),
-        "reply_to": {"exchange": REPLY_EXCHANGE, "routing_key": oid},
+        "reply_to": {"exchange": exchanges.replies, "routing_key": oid},
     }
-    return orjson.dumps(
-        {
-            "body": b64encode(orjson.dumps(body)).decode(),
-            "content-encoding": "utf-8",
-            "content-type": "application/json",
-            "headers": {"clock": 1, "expires": time.time() + REPLY_TTL},
-            "properties": {
-                "delivery_mode": 2,
-                "delivery_info": {"exchange": "celery.pidbox", "routing_key": ""},
-                "priority": 0,
-                "body_encoding": "base64",
-                "delivery_tag": str(uuid.uuid4()),
-            },
-        }
-    )
+
+
+def envelope(method: str, oid: str, exchanges: Exchanges) -> dict[str, Any]:
+    """The same in kombu's envelope for Redis."""
+    return {
+        "body": b64encode(orjson.dumps(request(method, oid, exchanges))).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"clock": 1, "expires": time.time() + REPLY_TTL},
+        "properties": {
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": exchanges.requests, "routing_key": ""},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": str(uuid.uuid4()),
+        },
+    }
 
 
 def bytes_of(value: bytes | str) -> bytes:
-    """An answer as bytes, which it is with the connections made here; the types cannot say so."""
+    """A Redis reply as bytes, which it is with the connections made here; the types cannot say so."""
     return value if isinstance(value, bytes) else value.encode()
 
 
-def _merge(found: dict[str, dict[str, Any]], reply: Mapping[str, Any]) -> None:
-    # {node: [queue, …]} answers active_queues, {node: {…}} answers stats.
-    for node, said in reply.items():
-        part = "queues" if isinstance(said, list) else "stats"
-        found.setdefault(node, {})[part] = said
+# What one worker replied, by method.
+Parts = dict[str, Any]
 
 
-def _answer(parts: Mapping[str, Any]) -> WorkerReply:
-    return answer_from(parts.get("queues"), parts.get("stats"))
+def merge(found: dict[str, Parts], reply: Any) -> None:
+    """Add one reply, ``{node: value}``, where only the form of the value tells the method."""
+    if not isinstance(reply, dict):
+        return
+    for node, value in reply.items():
+        found.setdefault(str(node), {})[_method_of(value)] = value
 
 
-def answer_from(queues: Any, stats: Any) -> WorkerReply:
-    """One worker's answer from what ``active_queues`` and ``stats`` returned."""
+def _method_of(value: Any) -> str:
+    if isinstance(value, dict):
+        return "stats"
+    names_tasks = isinstance(value, list) and all(isinstance(item, str) for item in value) and value
+    return "registered" if names_tasks else "active_queues"
+
+
+def reply_from(parts: Parts) -> WorkerReply:
+    """One worker's reply from what its methods returned."""
+    queues, stats = parts.get("active_queues"), parts.get("stats")
     names = None
     if isinstance(queues, list):
         names = tuple(str(queue["name"]) for queue in queues if isinstance(queue, dict) and "name" in queue)
     stats = stats if isinstance(stats, dict) else {}
-    return WorkerReply(names, _pool_size(stats.get("pool")), _count(stats.get("prefetch_count")))
+    tasks = parts.get("registered")
+    return WorkerReply(
+        names,
+        _pool_size(stats.get("pool")),
+        _count(stats.get("prefetch_count")),
+        # A name may be followed by details in brackets.
+        tuple(task.partition(" ")[0] for task in tasks[:MOST_NAMES]) if tasks else None,
+    )
 
 
 def _pool_size(pool: Any) -> int | None:
@@ -175,16 +281,17 @@ def _count(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def apply(answers: Mapping[str, WorkerReply], state: EventState) -> None:
-    """Put the answers where the collectors read them; silent workers keep what they said before."""
-    state.inspected = True
-    for node, answer in answers.items():
-        worker = state.workers.get(node)
+def apply(replies: Mapping[str, WorkerReply], state: EventState) -> None:
+    """Put the replies where the collectors read them; silent workers keep what they replied before."""
+    roster, now = state.roster, time.monotonic()
+    for node, reply in replies.items():
+        worker = roster.answered(node, now)
         if worker is None:
             continue
-        if answer.queues is not None:
-            worker.queues = answer.queues
-        if answer.pool_size is not None:
-            worker.pool_size = answer.pool_size
-        if answer.prefetch is not None:
-            worker.prefetch = answer.prefetch
+        if reply.queues is not None:
+            worker.queues, worker.queues_known, roster.replied = reply.queues, True, True
+        if reply.pool_size is not None:
+            worker.pool_size = reply.pool_size
+        if reply.prefetch is not None:
+            worker.prefetch = reply.prefetch
+    state.expect({(task, reply.queues or ()) for reply in replies.values() for task in reply.tasks or ()})

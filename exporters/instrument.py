@@ -4,8 +4,8 @@
 
     stamp_messages()
 
-Every task message then carries the time at which it was published, in a header that Celery ignores. Nothing of the
-exporter is imported but this module.
+Every task message then carries the time at which it was published, in a header that Celery ignores. No other module of
+the exporter is imported.
 """
 
 import time
@@ -15,8 +15,8 @@ HEADER = "enqueued_at"
 
 
 def stamp_messages() -> None:
-    """Stamp every task message that this process publishes. Calling it again changes nothing."""
-    # The application has Celery; the exporter itself may run without.
+    """Stamp every task message that this process publishes. Calling it again has no effect."""
+    # The application has Celery; the exporter itself can run without it.
     from celery.signals import before_task_publish
 
     before_task_publish.connect(_stamp, weak=False, dispatch_uid="exporters.instrument")

@@ -1,4 +1,4 @@
-"""Memory that is free goes back to the system."""
+"""Returns free memory to the system."""
 
 import ctypes
 import logging
@@ -7,7 +7,7 @@ log = logging.getLogger(__name__)
 
 
 def trim() -> None:
-    """Give back what the C library keeps after a burst; where it cannot, nothing happens."""
+    """Return the memory that the C library keeps after a burst; does nothing where that is not supported."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError):

@@ -1,4 +1,4 @@
-"""One broker from its wire to its metrics: receiver, state, queue rounds, questions to workers."""
+"""One broker from its wire to its metrics: receiver, event state, queue rounds, inspect rounds."""
 
 import time
 from collections.abc import Iterable
@@ -8,16 +8,21 @@ from exporters.broker import Broker, RedisSettings, redis_settings
 from exporters.events.collector import StreamCollector
 from exporters.events.receiver import EventReceiver, RedisReceiver
 from exporters.exposition.families import Family
-from exporters.inspect import CeleryInspector, Inspector, RedisInspector
-from exporters.queues.collector import Poller, QueueCollector
+from exporters.inspect import AmqpInspector, Inspector, RedisInspector
+from exporters.queues.collector import QueueCollector
+from exporters.queues.model import Poller
 from exporters.queues.redis import RedisPoller
 from exporters.settings import ExporterSettings
 from exporters.supervise import Periodic, Supervised
 from exporters.tables.collectors import Collector, TaskCollector, WorkerCollector
 from exporters.tables.state import EventState
+from sidecar.errors import OpsError
 
-# An receiver whose loop has not turned for so long hangs.
+# Seconds without progress after which a receiver, or a round that should be over, counts as hung.
 HUNG_AFTER = 60.0
+# Celery's default interval of heartbeats in seconds: after one of them every worker has been heard.
+HEARTBEAT_SECONDS = 2.0
+STOP_SECONDS = 3.0
 
 
 class Pipeline:
@@ -25,7 +30,7 @@ class Pipeline:
 
     Args:
         broker: which one.
-        settings: how.
+        settings: of the exporter.
     """
 
     def __init__(self, broker: Broker, settings: ExporterSettings) -> None:
@@ -37,36 +42,48 @@ class Pipeline:
             liveness=settings.liveness(),
             runtime_buckets=runtime,
             wait_buckets=wait,
+            per_host=settings.per_host_metrics,
         )
         self._window = settings.complete_window
+        self._heard_enough_at: float | None = None
         self.receiver, self.poller, self.inspector = _sources(broker, settings, self.state)
         self.queues = QueueCollector(self.state)
+        self.workers = WorkerCollector(self.state)
         self.reader = Supervised(f"events {broker.name}", self.receiver.run)
-        self.periodic = [Periodic("queues", self._poll, settings.queue_interval)]
+        self.rounds = Periodic("queues", self._poll, settings.queue_interval)
+        self.periodic = [self.rounds]
         if settings.inspect_interval > 0:
             self.periodic.append(Periodic("inspect", self._ask, settings.inspect_interval))
+        # Why the newest queue round reached nothing; empty when it did.
+        self._unreachable = "the first round is due"
         self.collectors: list[Collector] = [
             TaskCollector(self.state, per_host=settings.per_host_metrics),
-            WorkerCollector(self.state),
+            self.workers,
             self.queues,
             self._stream_collector(),
         ]
 
     def start(self) -> None:
+        """Start the threads."""
         self.reader.start()
         for periodic in self.periodic:
             periodic.thread.start()
 
     def stop(self) -> None:
+        """Stop the threads, within a few seconds whatever the broker does."""
         threads = [self.reader, *(periodic.thread for periodic in self.periodic)]
         for thread in threads:
             thread.stop()
         self.inspector.close()
+        end = time.monotonic() + STOP_SECONDS
         for thread in threads:
-            thread.join(timeout=3.0)
-        self.poller.close()
+            thread.join(timeout=max(0.1, end - time.monotonic()))
+        if not self.rounds.thread.alive:
+            self.poller.close()
 
     def families(self) -> Iterable[Family]:
+        """The families of all collectors."""
+        self.workers.prefetch_is_known = self.receiver.prefetch_is_global
         for collector in self.collectors:
             yield from collector.collect()
 
@@ -78,32 +95,69 @@ class Pipeline:
         return health.last_incident is None or time.monotonic() - health.last_incident > self._window
 
     def ready(self) -> str:
-        """Empty when it can be relied on, else what is missing."""
-        if not self.receiver.health.connected:
-            return f"broker {self.broker.name}: not subscribed: {self.receiver.health.error}"
-        if self.periodic[0].failing or not self.queues.rounds:
-            return f"broker {self.broker.name}: queues not seen: {self.periodic[0].failing or 'first look is due'}"
+        """Empty when its figures can be relied on, else what is missing."""
+        health, name = self.receiver.health, self.broker.name
+        if not health.connected:
+            return f"broker {name}: not subscribed: {health.error}"
+        if self._unreachable:
+            return f"broker {name}: queues not polled: {self._unreachable}"
+        late = self._late()
+        if late:
+            return f"broker {name}: {late}"
+        if not self.queues.is_whole:
+            return f"broker {name}: still looking for queues"
+        if not self._heard_enough():
+            return f"broker {name}: waiting for the heartbeats of workers"
         return ""
 
     def hung(self) -> str:
-        """Empty when its threads turn, else which do not."""
+        """Empty when its threads make progress, else which do not."""
         threads = [self.reader, *(periodic.thread for periodic in self.periodic)]
         dead = [thread.name for thread in threads if not thread.alive]
         silent = time.monotonic() - self.receiver.health.alive_at
         if dead:
             return f"broker {self.broker.name}: threads dead: {', '.join(dead)}"
         if silent > HUNG_AFTER:
-            return f"broker {self.broker.name}: the event thread has not moved for {silent:.0f} s"
+            return f"broker {self.broker.name}: the event thread has made no progress for {silent:.0f} s"
+        late = self._late()
+        return f"broker {self.broker.name}: {late}" if late else ""
+
+    def _late(self) -> str:
+        """Which round should be over by now; empty when none."""
+        for periodic in self.periodic:
+            started = periodic.started_at
+            if started is not None and time.monotonic() - started > HUNG_AFTER:
+                return f"a round of {periodic.name} has taken {time.monotonic() - started:.0f} s"
         return ""
 
-    def events_missing(self) -> bool:
-        """Whether workers live and run tasks but tell nothing of them."""
-        workers = [worker for worker in list(self.state.workers.values()) if worker.seen is not None]
-        silent = not any(kind.startswith("task-") and kind != "task-sent" for kind in self.state.types)
-        return silent and any(worker.processed or worker.active for worker in workers)
+    def _heard_enough(self) -> bool:
+        """Whether one heartbeat interval has passed since the first subscription."""
+        now = time.monotonic()
+        if self._heard_enough_at is None:
+            self._heard_enough_at = self.receiver.health.changed_at + HEARTBEAT_SECONDS
+        return now >= self._heard_enough_at
+
+    def events_missing(self) -> list[str]:
+        """The workers that run tasks while we listen and send no task events."""
+        return [worker.node for worker in self.state.roster.shown() if worker.sends_no_events]
+
+    def shared_names(self) -> list[str]:
+        """The node names that several workers use."""
+        return [worker.node for worker in self.state.roster.shown() if worker.cadence.is_shared]
 
     def _poll(self) -> None:
-        self.queues.update(self.poller.poll())
+        try:
+            snapshot = self.poller.poll()
+        except Exception as error:
+            self._unreachable = f"{type(error).__name__}: {error}"
+            raise
+        self._unreachable = ""
+        self.queues.update(snapshot)
+        if snapshot.refused:
+            raise OpsError(
+                "; ".join(snapshot.refused),
+                hint="give the exporter's user any right on the queue, or leave it out of CELERY_EXPORTER_QUEUES",
+            )
 
     def _ask(self) -> None:
         inspect.apply(self.inspector.ask(), self.state)
@@ -124,7 +178,7 @@ def _sources(
 ) -> tuple[EventReceiver, Poller, Inspector]:
     if broker.is_redis:
         return _redis_sources(redis_settings(broker), settings, state)
-    return _kombu_sources(broker, settings, state)
+    return _amqp_sources(broker, settings, state)
 
 
 def _redis_sources(
@@ -140,15 +194,19 @@ def _redis_sources(
         own_client=lambda: receiver.health.client_id,
         event_exchange=settings.event_exchange,
     )
-    return receiver, poller, RedisInspector(redis)
+    return receiver, poller, RedisInspector(redis, control=settings.control_exchange)
 
 
-def _kombu_sources(
+def _amqp_sources(
     broker: Broker, settings: ExporterSettings, state: EventState
 ) -> tuple[EventReceiver, Poller, Inspector]:
-    # kombu and Celery cost memory that a Redis broker need not pay.
+    # kombu costs memory that a Redis broker need not pay.
     from exporters.events.amqp import AmqpReceiver
-    from exporters.queues.amqp import AmqpPoller
+    from exporters.queues.amqp import MOST_QUEUES, AmqpPoller
+    from exporters.queues.rabbitmq_api import RabbitMqApi, vhost_of
 
+    url = settings.rabbitmq_api_url
+    api = RabbitMqApi(url.get_secret_value(), vhost_of(broker), most=MOST_QUEUES) if url else None
     receiver = AmqpReceiver(broker, state, exchange=settings.event_exchange)
-    return receiver, AmqpPoller(broker, state, configured=settings.queues), CeleryInspector(broker)
+    poller = AmqpPoller(broker, state, configured=settings.queues, api=api)
+    return receiver, poller, AmqpInspector(broker, control=settings.control_exchange)

@@ -1,4 +1,4 @@
-"""What ``check`` and ``queues`` tell: facts first, text and JSON from the same facts."""
+"""What ``check`` and ``queues`` report: facts first, then text and JSON from the same facts."""
 
 import time
 from dataclasses import asdict, dataclass, field
@@ -6,10 +6,13 @@ from typing import Any
 
 from exporters.inspect import apply
 from exporters.pipeline import Pipeline
-from exporters.service import GUIDE
+from exporters.queues.collector import Consumers
+from exporters.service import advices
 from sidecar.errors import OpsError
 
 SETTLE_SECONDS = 0.1
+# Celery's default worker_prefetch_multiplier.
+PREFETCH_MULTIPLIER = 4
 
 
 @dataclass
@@ -29,15 +32,15 @@ class WorkerFacts:
 
     node: str
     up: bool
-    active: int
-    processed: int
+    active: int | None
+    processed: int | None
     pool_size: int | None
-    queues: list[str]
+    queues: list[str] | None
 
 
 @dataclass
 class Findings:
-    """What a short look at one broker shows."""
+    """What listening to one broker for a short time shows."""
 
     broker: str
     address: str
@@ -61,43 +64,41 @@ class Findings:
 
 def queue_facts(pipeline: Pipeline) -> list[QueueFacts]:
     """The queues as the newest round saw them."""
-    live = [worker for worker in pipeline.state.workers.values() if not worker.offline]
-    asked = pipeline.state.inspected
+    known = Consumers(pipeline.state)
     return [
         QueueFacts(
             name,
             queue.length,
             queue.unacked,
             queue.oldest_age if queue.age_is_known else None,
-            queue.consumers
-            if queue.consumers is not None
-            else (sum(name in worker.queues for worker in live) if asked else None),
+            queue.consumers if queue.consumers is not None else known.count(name),
         )
         for name, queue in sorted(pipeline.queues.snapshot.queues.items())
     ]
 
 
-def look(pipeline: Pipeline) -> None:
-    """One round of queues and one question to the workers.
+def look(pipeline: Pipeline) -> list[str]:
+    """One inspect round and one round of queues; why the broker refused to answer about a queue.
 
     Raises:
         OpsError: the broker cannot be asked.
     """
     try:
-        answers = pipeline.inspector.ask()
-        for node in answers:
-            pipeline.state.worker(node)
-        apply(answers, pipeline.state)
-        pipeline.queues.update(pipeline.poller.poll())
+        apply(pipeline.inspector.ask(), pipeline.state)
+        snapshot = pipeline.poller.poll()
+    except OpsError:
+        raise
     except Exception as error:  # every transport has errors of its own
         raise OpsError(
             f"broker {pipeline.broker.shown} does not answer: {error}",
             hint="check the URL, the password and that the broker runs",
         ) from None
+    pipeline.queues.update(snapshot)
+    return snapshot.refused
 
 
 def examine(pipeline: Pipeline, seconds: float) -> Findings:
-    """Listen for a while and judge."""
+    """Listen for a while, then report facts, problems and hints."""
     pipeline.reader.start()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -108,9 +109,13 @@ def examine(pipeline: Pipeline, seconds: float) -> Findings:
         findings.problems.append(f"not subscribed to task events: {health.error}")
         findings.hints.append("check the URL, the password and that the broker runs")
         return findings
-    look(pipeline)
+    refused = look(pipeline)
     _fill(findings, pipeline)
-    _judge(findings, pipeline)
+    for reason in refused:
+        findings.problems.append(f"the broker refuses to answer about {reason}")
+        findings.hints.append("give the exporter's user any right on the queue")
+    _judge_workers(findings, pipeline)
+    _judge_queues(findings, pipeline)
     return findings
 
 
@@ -119,35 +124,67 @@ def _fill(findings: Findings, pipeline: Pipeline) -> None:
     findings.events = dict(state.types)
     findings.undecodable = state.undecodable
     findings.queues = queue_facts(pipeline)
-    now = state.observed_at()
+    alive = {worker.node for worker in state.roster.alive()}
     findings.workers = [
         WorkerFacts(
             worker.node,
-            worker.up(now, state.liveness.timeout),
+            worker.node in alive,
             worker.active,
             worker.processed,
             worker.pool_size,
-            list(worker.queues),
+            list(worker.queues) if worker.queues_known else None,
         )
-        for worker in state.workers.values()
+        for worker in state.roster.shown()
     ]
 
 
-def _judge(findings: Findings, pipeline: Pipeline) -> None:
+def _judge_workers(findings: Findings, pipeline: Pipeline) -> None:
     if not findings.workers:
-        findings.problems.append("no worker answers and none sends heartbeats")
+        findings.problems.append("no worker replies and none sends heartbeats")
         findings.hints.append("start a worker; is this the broker and the database number that workers use?")
     elif not any(worker.up for worker in findings.workers):
-        findings.problems.append("workers answer but send no heartbeats")
-        findings.hints.append("start workers without --without-heartbeat")
+        findings.problems.append("no worker is up")
+        findings.hints.append(
+            "start a worker, or raise CELERY_EXPORTER_WORKER_TIMEOUT if they are busy with long tasks"
+        )
+    elif not any(worker.queues is not None for worker in findings.workers):
+        findings.hints.append(
+            "no worker replied to inspect, so their queues and pools are not known: set "
+            "CELERY_EXPORTER_CONTROL_EXCHANGE to Celery's control_exchange, or try again when they are less busy"
+        )
+    for advice in advices(pipeline):
+        findings.problems.append(advice.partition(": ")[0])
+        findings.hints.append(advice)
     if pipeline.events_missing():
-        findings.problems.append("workers send no task events")
-        findings.hints.append(GUIDE)
-    elif not any(kind.startswith("task-") for kind in findings.events):
-        findings.hints.append("no task ran meanwhile; run one, or listen longer with --seconds")
+        return
+    if not any(kind.startswith("task-") for kind in findings.events):
+        findings.hints.append(
+            f"no task ran in {findings.seconds:g} s; run one, or listen longer with --seconds"
+        )
     elif not findings.events.get("task-sent"):
         findings.hints.append("no task-sent events: set task_send_sent_event = True in what sends tasks")
+
+
+def _judge_queues(findings: Findings, pipeline: Pipeline) -> None:
     for queue in findings.queues:
         if queue.length and queue.consumers == 0:
             findings.problems.append(f"queue {queue.queue} has {queue.length} messages and no consumer")
             findings.hints.append(f"start a worker with -Q {queue.queue}")
+    if _stalled_by_eta(findings, pipeline):
+        findings.problems.append(
+            "workers are idle and hold only tasks that wait for their eta, while queues are not empty"
+        )
+        findings.hints.append(
+            "RabbitMQ 4 does not raise a worker's prefetch for eta and countdown: use quorum queues (native delayed "
+            "delivery), or raise worker_prefetch_multiplier"
+        )
+
+
+def _stalled_by_eta(findings: Findings, pipeline: Pipeline) -> bool:
+    """Whether workers hold as many waiting eta tasks as the broker gives them, and do nothing else."""
+    alive = pipeline.state.roster.alive()
+    slots = sum(worker.pool_size or 0 for worker in alive)
+    scheduled = len(pipeline.state.counting.eta)
+    idle = alive and all(worker.active == 0 for worker in alive)
+    waiting = any(queue.length and queue.consumers for queue in findings.queues)
+    return bool(idle and waiting and slots and scheduled >= PREFETCH_MULTIPLIER * slots)

@@ -31,17 +31,21 @@ log = logging.getLogger(__name__)
 
 # A scrape may have to wait for the event thread; shorter turns keep it short at a small price.
 SWITCH_SECONDS = 0.002
-# Tasks in flight are many small objects without cycles: looking through them often finds nothing.
+# Tasks in flight are many small objects without cycles: collecting garbage often finds nothing.
 COLLECT_AFTER = (50_000, 20, 100)
 GUIDE_SECONDS = 10.0
+# Node names that an advice lists.
+MOST_NAMED = 5
+# Seconds between two looks at whether a scrape is due.
+RENDER_TICK = 0.25
 GUIDE = (
-    "workers are alive but send no task events: start them with -E, or set worker_send_task_events = True "
+    "workers run tasks but send no task events: start them with -E, or set worker_send_task_events = True "
     "(and task_send_sent_event = True in the senders, for queue names and waiting times)"
 )
 
 
 class Exporter:
-    """Watches brokers and serves what it sees.
+    """Watches brokers and serves their metrics.
 
     Args:
         settings: see :class:`exporters.settings.ExporterSettings`.
@@ -50,14 +54,16 @@ class Exporter:
     def __init__(self, settings: ExporterSettings) -> None:
         self.pipelines = [Pipeline(broker, settings) for broker in settings.brokers()]
         self._guide = Periodic("guide", self._advise, GUIDE_SECONDS)
-        self._advised: set[str] = set()
-        self.page = Page(self.families, interval=settings.render_interval)
+        self._advised: set[tuple[str, str]] = set()
+        self.page = Page(self.families, oldest=settings.render_interval)
         self._pages = {
-            pipeline.broker.name: Page(partial(self._listed, pipeline), interval=settings.render_interval)
+            pipeline.broker.name: Page(partial(self._listed, pipeline), oldest=settings.render_interval)
             for pipeline in self.pipelines
         }
-        self._render = Periodic("render", self._renew, settings.render_interval)
+        self._render = Periodic("render", self._renew, RENDER_TICK)
         self._render_ahead = settings.render_interval > 0
+        # Seconds that the last rendering took; None before the first.
+        self._rendered_in: float | None = None
         self._beat = _beat(settings, [pipeline.state for pipeline in self.pipelines])
         self._beat_round = Periodic("beat", self._beat.update, settings.beat_interval)
         web = _web_config(settings)
@@ -75,7 +81,7 @@ class Exporter:
 
     def start(self) -> Self:
         sys.setswitchinterval(SWITCH_SECONDS)
-        # What is loaded by now stays; the collector need not look at it again and again.
+        # What is loaded by now stays: the garbage collector need not examine it again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECT_AFTER)
@@ -104,7 +110,7 @@ class Exporter:
         self.stop()
 
     def families(self) -> list[Family]:
-        """Everything; with a ``broker`` label when there are several."""
+        """All families; with a ``broker`` label when there are several brokers."""
         if len(self.pipelines) == 1:
             return self._listed(self.pipelines[0])
         parts = [
@@ -134,8 +140,9 @@ class Exporter:
             errors[name] = errors.get(name, 0) + thread.errors
         durations: dict[str, float] = {}
         for job in jobs:
-            if job.duration is not None:
-                durations[job.name] = max(job.duration, durations.get(job.name, 0.0))
+            duration = self._rendered_in if job is self._render else job.duration
+            if duration is not None:
+                durations[job.name] = max(duration, durations.get(job.name, 0.0))
         yield from self._beat.collect()
         yield counter(
             "celery_exporter_collect_errors",
@@ -152,18 +159,19 @@ class Exporter:
         )
 
     def _renew(self) -> None:
-        for page in (self.page, *self._pages.values()):
-            page.renew()
+        started = time.monotonic()
+        rendered = [page.renew() for page in (self.page, *self._pages.values())]
+        if any(rendered):
+            self._rendered_in = time.monotonic() - started
 
     def _advise(self) -> None:
         for pipeline in self.pipelines:
             name = pipeline.broker.name
-            if pipeline.events_missing():
-                if name not in self._advised:
-                    log.warning("broker %s: %s", name, GUIDE)
-                self._advised.add(name)
-            else:
-                self._advised.discard(name)
+            for advice in advices(pipeline):
+                if (name, advice) not in self._advised:
+                    log.warning("broker %s: %s", name, advice)
+            self._advised = {known for known in self._advised if known[0] != name}
+            self._advised |= {(name, advice) for advice in advices(pipeline)}
 
     # Pages
 
@@ -195,16 +203,26 @@ class Exporter:
     def _index(self, _: Request) -> Response:
         rows = "".join(_row(pipeline) for pipeline in self.pipelines)
         guides = "".join(
-            f"<p><strong>Broker {html.escape(pipeline.broker.name)}:</strong> {html.escape(GUIDE)}.</p>"
+            f"<p><strong>Broker {html.escape(pipeline.broker.name)}:</strong> {html.escape(advice)}.</p>"
             for pipeline in self.pipelines
-            if pipeline.events_missing()
+            for advice in advices(pipeline)
         )
         return Response(_INDEX.format(version=__version__, rows=rows, guides=guides).encode(), HTML)
 
 
-def _beat(settings: ExporterSettings, state: list[EventState]) -> BeatCollector:
+def advices(pipeline: Pipeline) -> list[str]:
+    """What is wrong with the set-up of a broker's workers, and what to do, for people."""
+    found = [GUIDE] if pipeline.events_missing() else []
+    shared = pipeline.shared_names()
+    if shared:
+        names = ", ".join(shared[:MOST_NAMED])
+        found.append(f"several workers use the same node name ({names}): give each its own with -n NAME@%h")
+    return found
+
+
+def _beat(settings: ExporterSettings, states: list[EventState]) -> BeatCollector:
     return BeatCollector(
-        state,
+        states,
         read=_schedules_reader(settings),
         names=settings.beat_tasks,
         grace=settings.beat_grace,
@@ -212,12 +230,13 @@ def _beat(settings: ExporterSettings, state: list[EventState]) -> BeatCollector:
 
 
 def _schedules_reader(settings: ExporterSettings) -> Callable[[], list[Schedule]] | None:
-    if settings.database_url is None:
+    url = settings.schedules_url()
+    if url is None:
         return None
     # Loaded only where it is used, as is the web-config below: both cost memory.
     from exporters.beat.database import read_schedules
 
-    return partial(read_schedules, settings.database_url.get_secret_value())
+    return partial(read_schedules, url)
 
 
 def _web_config(settings: ExporterSettings) -> "WebConfig | None":
@@ -248,8 +267,7 @@ def _verdict(problems: list[str]) -> Response:
 
 def _row(pipeline: Pipeline) -> str:
     state, health = pipeline.state, pipeline.receiver.health
-    workers = [worker for worker in list(state.workers.values()) if worker.seen is not None]
-    up = sum(worker.up(state.observed_at(), state.liveness.timeout) for worker in workers)
+    workers, up = state.roster.shown(), len(state.roster.alive())
     connection = "connected" if health.connected else f"disconnected: {health.error}"
     since = time.monotonic() - health.changed_at
     cells = (

@@ -1,6 +1,7 @@
 """The exporter's settings: ``CELERY_EXPORTER_*``, and celery-exporter's ``CE_*`` where the meaning is the same."""
 
 import json
+import logging
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -8,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
 
 from exporters.broker import Broker, check_credentials, parse_broker, url_secrets
+from exporters.tables.budget import Limits
 from exporters.tables.histogram import RUNTIME_BUCKETS, WAIT_BUCKETS, parse_buckets
-from exporters.tables.state import Labels, Limits
+from exporters.tables.roster import Labels
 from exporters.tables.workers import Liveness
 from sidecar.errors import UsageError
 from sidecar.settings import Settings
@@ -29,7 +31,7 @@ def _options(value: Any) -> Any:
         try:
             return json.loads(value)
         except ValueError:
-            raise ValueError("no valid JSON object") from None
+            raise ValueError("not a valid JSON object") from None
     return dict(parse_option(part) for part in re.split(r"[,\s]+", value) if part)
 
 
@@ -40,7 +42,7 @@ def _ssl_options(value: Any) -> Any:
 
 
 def _generic_or(otherwise: str) -> Callable[[Any], Any]:
-    """celery-exporter has a switch where there is a choice here."""
+    """Accept celery-exporter's switch (true or false) where this setting is a choice."""
     switch = {"true": "generic", "1": "generic", "false": otherwise, "0": otherwise}
     return lambda value: switch.get(str(value).lower(), value)
 
@@ -48,17 +50,27 @@ def _generic_or(otherwise: str) -> Callable[[Any], Any]:
 def parse_option(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator:
-        raise ValueError(f"{text!r} has no NAME=VALUE form")
+        raise ValueError(f"{text!r} is not of the form NAME=VALUE")
     return name.strip(), option_value(value.strip())
 
 
 def option_value(text: str) -> Any:
-    """A transport option's value: JSON where it is some, else text."""
+    """A transport option's value: JSON if it is valid JSON, else text."""
     try:
         return json.loads(text)
     except ValueError:
         return text
 
+
+log = logging.getLogger(__name__)
+
+OTHER_DATABASE_HINT = "set CELERY_EXPORTER_BEAT_TASKS to watch beat without a database"
+# Rounds of inspect that a worker without heartbeats may miss before it counts as down.
+REPLIES_MISSED = 2.5
+# What Django and its packages call PostgreSQL in a URL.
+POSTGRES_SCHEMES = frozenset(
+    {"postgres", "postgresql", "postgis", "pgsql", "timescale", "timescalegis", "psql"}
+)
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Options = Annotated[dict[str, Any], BeforeValidator(_options)]
@@ -84,8 +96,8 @@ class ExporterSettings(Settings):
     )
     broker_ssl_options: SslOptions = Field(
         default_factory=dict,
-        description="Celery's broker_use_ssl for rediss://, as JSON or NAME=VALUE,…: ca_certs, certfile, keyfile, "
-        "cert_reqs.",
+        description="Celery's broker_use_ssl for rediss:// and amqps://, as JSON or NAME=VALUE,…: ca_certs, "
+        "certfile, keyfile, cert_reqs.",
         validation_alias=AliasChoices("CE_BROKER_SSL_OPTION"),
     )
     host: str = Field(
@@ -112,80 +124,91 @@ class ExporterSettings(Settings):
     )
     queues: Words = Field(
         (),
-        description="Queues that are shown even when nothing mentions them yet, separated by commas.",
+        description="Queues that are shown even when nothing names them yet, separated by commas.",
         validation_alias=AliasChoices("CE_QUEUES"),
     )
     queue_interval: float = Field(
         5.0,
         gt=0,
-        description="Seconds between two looks at the queues.",
+        description="Seconds between two rounds of queue polling.",
     )
     inspect_interval: float = Field(
         30.0,
         ge=0,
-        description="Seconds between two questions to the workers about their queues and pools; 0: never ask.",
+        description="Seconds between two inspect requests to the workers (queues, pools, registered tasks); 0: never.",
     )
     render_interval: float = Field(
         1.0,
         ge=0,
-        description="Seconds between two renderings of /metrics, which scrapes are then handed; 0: each scrape renders.",
+        description="Seconds that a page rendered in the background may be old when it is scraped; 0: each scrape renders.",
     )
     worker_timeout: float = Field(
         15.0,
         ge=0,
-        description="Seconds without a heartbeat after which a worker is down; 0: never by time.",
+        description="Seconds without a heartbeat after which a worker is down, at least three of its own intervals; "
+        "0: never by time.",
         validation_alias=AliasChoices("CE_WORKER_TIMEOUT"),
     )
     worker_purge: float = Field(
         600.0,
         ge=0,
-        description="Seconds of silence after which a worker's series are forgotten, a client's after an hour at the "
-        "soonest; 0: never.",
+        description="Seconds of silence after which a worker's series are removed (a client's after an hour at the "
+        "soonest); 0: never.",
         validation_alias=AliasChoices("CE_PURGE_OFFLINE_WORKER_METRICS"),
     )
     runtime_buckets: str = Field(
         ",".join(map(str, RUNTIME_BUCKETS)),
-        description="Upper bounds of the run-time histogram's buckets.",
+        description="Upper bounds of the run-time histogram's buckets, in seconds.",
         validation_alias=AliasChoices("CE_BUCKETS"),
     )
     wait_buckets: str = Field(
         ",".join(map(str, WAIT_BUCKETS)),
-        description="Upper bounds of the waiting-time histogram's buckets.",
+        description="Upper bounds of the waiting-time histogram's buckets, in seconds.",
         validation_alias=AliasChoices("CE_QUEUE_WAIT_BUCKETS"),
     )
     worker_label: WorkerLabel = Field(
         "node",
-        description="What the hostname label of task metrics tells: the node, its machine, or nothing (generic).",
+        description="What the hostname label of task metrics contains: the node, its machine (host), or nothing (generic).",
         validation_alias=AliasChoices("CE_GENERIC_HOSTNAME_WORKER_TASK_METRIC"),
     )
     client_label: ClientLabel = Field(
         "host",
-        description="What the hostname label of celery_task_sent_total tells: the sender's machine, or nothing.",
+        description="What the hostname label of celery_task_sent_total contains: the sender's machine (host), or nothing (generic).",
         validation_alias=AliasChoices("CE_GENERIC_HOSTNAME_TASK_SENT_METRIC"),
     )
     per_host_metrics: bool = Field(
         True,
-        description="Whether the task metrics with a hostname label (celery-exporter's names) are exposed at all.",
+        description="Whether tasks are also counted per host (celery-exporter's names).",
     )
     unknown_queue: str = Field(
         "unknown",
-        description="Queue label of tasks whose queue nothing tells.",
+        description="Queue label of tasks whose queue is not known.",
         validation_alias=AliasChoices("CE_DEFAULT_QUEUE_NAME"),
     )
     max_series: int = Field(
         50_000,
         ge=100,
-        description="Series that the event tables may hold; more are counted under `other`.",
+        description="Series with a hostname label that tasks may have; beyond that, tasks are counted without a host only.",
     )
     max_in_flight: int = Field(
-        50_000,
+        120_000,
         ge=100,
-        description="Tasks in flight that are joined by id; about 300 bytes each.",
+        description="Waiting tasks that are joined by ID, about 130 bytes each; of more, a random sample is kept.",
+    )
+    max_names: int = Field(
+        2_000,
+        ge=10,
+        description="Pairs of task and queue; a new one takes the place of those that were idle longest.",
+    )
+    max_workers: int = Field(
+        3_000,
+        ge=1,
+        description="Workers that have series of their own.",
     )
     backlog_bytes: int = Field(
         64 << 20,
         ge=1 << 20,
-        description="Bytes of events that may wait undecoded; more are dropped and counted.",
+        description="Bytes of events that may wait undecoded; more is dropped and counted.",
     )
     complete_window: float = Field(
         300.0,
@@ -196,6 +219,15 @@ class ExporterSettings(Settings):
         "celeryev",
         description="Celery's event_exchange.",
     )
+    control_exchange: str = Field(
+        "celery",
+        description="Celery's control_exchange, for the inspect requests.",
+    )
+    rabbitmq_api_url: SecretStr | None = Field(
+        None,
+        description="RabbitMQ's management API with its user, http://USER:PASSWORD@HOST:15672: names of queues that "
+        "nothing else names, and unacknowledged messages. Optional.",
+    )
     database_url: SecretStr | None = Field(
         None,
         description="PostgreSQL with django-celery-beat's tables, for the beat metrics. Optional.",
@@ -204,11 +236,11 @@ class ExporterSettings(Settings):
     beat_interval: float = Field(
         15.0,
         gt=0,
-        description="Seconds between two looks at beat's schedules.",
+        description="Seconds between two readings of beat's schedules.",
     )
     beat_tasks: Words = Field(
         (),
-        description="Tasks that beat alone sends; tells beat's liveness without a database.",
+        description="Tasks that only beat sends; they show without a database whether beat is alive.",
     )
     beat_grace: float = Field(
         240.0,
@@ -221,30 +253,52 @@ class ExporterSettings(Settings):
         """The brokers to watch.
 
         Raises:
-            UsageError: a URL is malformed, or two brokers have one name.
+            UsageError: a URL is malformed, or two brokers have the same name.
         """
         options = {**self.broker_transport_options, **self.broker_ssl_options}
         found = [parse_broker(text, options) for text in self.broker_url.get_secret_value().split()]
         names = [broker.name for broker in found]
         if len(set(names)) < len(names):
-            raise UsageError(f"two brokers have one name: {', '.join(names)}", hint="give each as NAME=URL")
+            raise UsageError(
+                f"two brokers have the same name: {', '.join(names)}", hint="give each as NAME=URL"
+            )
         return found
 
     def limits(self) -> Limits:
-        return Limits(in_flight=self.max_in_flight, series=self.max_series)
+        return Limits(
+            in_flight=self.max_in_flight,
+            series=self.max_series,
+            names=self.max_names,
+            workers=self.max_workers,
+        )
 
     def labels(self) -> Labels:
         return Labels(self.worker_label, self.client_label, self.unknown_queue)
 
     def liveness(self) -> Liveness:
-        return Liveness(self.worker_timeout, self.worker_purge)
+        return Liveness(self.worker_timeout, self.worker_purge, REPLIES_MISSED * self.inspect_interval)
 
     def buckets(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """The bounds of the runtime and the wait histogram."""
         return parse_buckets(self.runtime_buckets), parse_buckets(self.wait_buckets)
 
+    def schedules_url(self) -> str | None:
+        """The database of beat's schedules, as PostgreSQL's client takes it; None when there is none.
+
+        ``DATABASE_URL`` is often the application's own: one that is not PostgreSQL's is not an error.
+        """
+        if self.database_url is None:
+            return None
+        scheme, separator, rest = self.database_url.get_secret_value().partition("://")
+        if separator and scheme.partition("+")[0].lower() not in POSTGRES_SCHEMES:
+            log.warning(
+                "beat's schedules are read from PostgreSQL only, not from %s: %s", scheme, OTHER_DATABASE_HINT
+            )
+            return None
+        return f"postgresql://{rest}" if separator else scheme
+
     def secrets(self) -> list[str]:
-        """Passwords only: an address in the log is of use."""
+        """Passwords only: an address in the log is useful."""
         urls = [broker.secrets for broker in self.brokers()]
         if self.database_url is not None:
             url = self.database_url.get_secret_value()

@@ -1,4 +1,4 @@
-"""Threads that do not die: what raises is logged, counted and started again."""
+"""Supervised threads: an exception is logged and counted, and the thread is restarted."""
 
 import logging
 import threading
@@ -50,28 +50,40 @@ class Supervised:
                 self._body(self._stop)
             except Exception:
                 self.errors += 1
-                log.exception("thread failed and is started again %s", fields(thread=self.name))
+                log.exception("thread failed and is restarted %s", fields(thread=self.name))
             if time.monotonic() - started > LONGEST_PAUSE:
-                # It ran well for a while: no part of the last streak of failures.
+                # It ran well for a while: a new streak of failures begins.
                 waits = delays(0.1, LONGEST_PAUSE)
             self._stop.wait(next(waits))
 
 
 class Periodic:
-    """A job that is done again and again at a steady pace; its failures are counted, and logged once a streak."""
+    """A job that runs at a steady interval; its failures are counted, and logged once per streak.
+
+    Args:
+        name: of the thread, and of its errors.
+        job: what to do.
+        interval: seconds from one start to the next.
+
+    Attributes:
+        duration: seconds that the last round took; None before the first.
+        failing: why the last round failed; empty when it did not.
+        started_at: monotonic time at which the round in progress began; None between rounds.
+    """
 
     def __init__(self, name: str, job: Callable[[], None], interval: float) -> None:
         self.name = name
         self.errors = 0
         self.duration: float | None = None
         self.failing = ""
+        self.started_at: float | None = None
         self.thread = Supervised(name, self._loop)
         self._job = job
         self._interval = interval
 
     def run_once(self) -> None:
-        """Do the job now; a failure is counted, not raised."""
-        started = time.monotonic()
+        """Run the job now; a failure is counted, not raised."""
+        started = self.started_at = time.monotonic()
         try:
             self._job()
         except Exception as error:
@@ -79,6 +91,7 @@ class Periodic:
         else:
             self.failing = ""
         self.duration = time.monotonic() - started
+        self.started_at = None
 
     def _failed(self, error: Exception) -> None:
         self.errors += 1

@@ -57,7 +57,9 @@ def main() -> None:
     for hour in range(HOURS):
         live(state, hour)
         if (hour + 1) % DAY == 0:
-            days.append({"rss": round(rss(), 1), "series": state.budget.used, "workers": len(state.workers)})
+            days.append(
+                {"rss": round(rss(), 1), "series": state.series, "workers": len(state.roster.workers)}
+            )
     print(json.dumps(days))
 
 

@@ -1,9 +1,9 @@
-"""Beat: what django-celery-beat's tables and the tasks that beat sends say about it."""
+"""Beat metrics: what django-celery-beat's tables and the tasks that beat sends say about it."""
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from exporters.beat.schedules import Schedule
@@ -12,135 +12,173 @@ from exporters.tables.state import EventState
 
 log = logging.getLogger(__name__)
 
-# Where beat's own events are seen, nobody has to wait for its database writes.
+# Seconds. Where beat's own events are seen, its delayed database writes do not matter.
 SEEN_GRACE = 60.0
+# Schedules that are shown; each has four series.
+MOST_SCHEDULES = 20_000
 
 
-@dataclass(frozen=True)
-class Known:
-    """One schedule as it stands: epoch seconds, None where unknown."""
+class Entry:
+    """One schedule with what is computed once per change: its label text and its next run.
 
-    schedule: Schedule
-    last_run: float | None
-    due: float | None
+    Attributes:
+        last_run: in epoch seconds; None when it never ran.
+        due: in epoch seconds; None when there is no next run or it is not known.
+    """
+
+    __slots__ = ("due", "labels", "last_run", "schedule")
+
+    def __init__(self, schedule: Schedule, now: float) -> None:
+        self.schedule = schedule
+        self.labels = label_text(schedule=clean(schedule.name), task=clean(schedule.task))
+        self.last_run = schedule.last_run_at.timestamp() if schedule.last_run_at else None
+        self.due = self._next(now)
+
+    def sent(self, at: float, now: float) -> None:
+        """Take a run that the database does not know of yet."""
+        if self.last_run is None or at > self.last_run:
+            self.last_run = at
+            self.due = self._next(now)
 
     def overdue(self, now: float) -> float:
+        """Seconds that the next run has been due."""
         return max(0.0, now - self.due) if self.due is not None else 0.0
 
-    @property
-    def labels(self) -> str:
-        return label_text(schedule=clean(self.schedule.name), task=clean(self.schedule.task))
+    def expire(self, now: float) -> None:
+        """Forget the next run of a schedule that is over."""
+        expires = self.schedule.expires
+        if self.due is not None and expires is not None and expires.timestamp() <= now:
+            self.due = None
+
+    def _next(self, now: float) -> float | None:
+        last = datetime.fromtimestamp(self.last_run, UTC) if self.last_run is not None else None
+        try:
+            due = self.schedule.next_due(last_run=last, now=datetime.fromtimestamp(now, UTC))
+        except (ValueError, KeyError, OverflowError):
+            log.debug("schedule %s has no next run", self.schedule.name)
+            return None
+        return due.timestamp() if due else None
 
 
 class BeatCollector:
-    """Schedules from the database, liveness from them and from the tasks that beat sends.
+    """Schedules from the database; liveness from them and from the tasks that beat sends.
 
     Args:
-        state: of every broker that beat may send to.
+        states: of every broker that beat may send to.
         read: reads the schedules; None without a database.
-        names: tasks that beat alone sends.
+        names: tasks that only beat sends.
         grace: seconds that everything may be overdue before beat counts as down.
+        clock: epoch seconds.
     """
 
     name = "beat"
 
     def __init__(
         self,
-        state: Sequence[EventState],
+        states: Sequence[EventState],
         *,
         read: Callable[[], list[Schedule]] | None,
         names: Iterable[str] = (),
         grace: float = 240.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._state = state
+        self._senders = [state.counting.beat for state in states]
         self._read = read
         self._names = frozenset(names)
         self._grace = grace
         self._clock = clock
-        self._schedules: list[Schedule] | None = None
+        # Replaced whole by each reading. Schedules by the task that they alone send.
+        self._entries: list[Entry] = []
+        self._by_task: dict[str, Entry] = {}
+        self._left_out = 0
+        self._cache: dict[Schedule, Entry] = {}
         self._watch(self._names)
 
     def update(self) -> None:
-        """Read the schedules anew; raises when that fails, and what was read before stays."""
-        if self._read is not None:
-            self._schedules = self._read()
-            self._watch(self._names | {schedule.task for schedule in self._schedules})
+        """Read the schedules again. Raises when that fails; what was read before stays."""
+        if self._read is None:
+            return
+        schedules = self._read()
+        now = self._clock()
+        self._left_out = max(0, len(schedules) - MOST_SCHEDULES)
+        # A schedule that has not changed keeps its next run.
+        entries = [self._cache.get(one) or Entry(one, now) for one in schedules[:MOST_SCHEDULES]]
+        self._cache = {entry.schedule: entry for entry in entries}
+        users = Counter(entry.schedule.task for entry in entries if entry.schedule.enabled)
+        # A task of several schedules does not say which of them sent it.
+        self._by_task = {entry.schedule.task: entry for entry in entries if users[entry.schedule.task] == 1}
+        self._entries = entries
+        self._watch(self._names | {entry.schedule.task for entry in entries})
 
     def collect(self) -> Iterable[Family]:
-        now, sent = self._clock(), self._last_sent()
-        known = [self._known(schedule, sent, now) for schedule in self._schedules or ()]
+        """The families of beat."""
+        now, sent, entries = self._clock(), self._last_sent(), self._entries
+        for task, at in sent.items():
+            entry = self._by_task.get(task)
+            if entry is not None:
+                entry.sent(at, now)
+        for entry in entries:
+            entry.expire(now)
         newest = max(sent.values(), default=None)
         yield gauge(
             "celery_beat_up",
             "Whether beat sends what is due.",
-            [] if (up := self._up(known, newest, now)) is None else [("", int(up))],
+            [] if (up := self._up(entries, newest, now)) is None else [("", int(up))],
         )
         yield gauge(
             "celery_beat_last_sent_timestamp_seconds",
             "When beat last sent a scheduled task.",
             [] if newest is None else [("", newest)],
         )
-        yield from _schedule_families(known, now)
+        yield gauge(
+            "celery_exporter_schedules_left_out",
+            "Schedules that are not shown because there are too many.",
+            [("", self._left_out)] if self._read is not None else [],
+        )
+        yield from _schedule_families(entries, now)
 
     def _watch(self, names: frozenset[str] | set[str]) -> None:
-        for state in self._state:
-            state.beat.names = frozenset(names) | state.beat.names
+        for senders in self._senders:
+            if not names <= senders.names:
+                senders.names = frozenset(names) | senders.names
 
     def _last_sent(self) -> dict[str, float]:
         newest: dict[str, float] = {}
-        for state in self._state:
-            for name, at in state.beat.last_sent().items():
+        for senders in self._senders:
+            for name, at in senders.last_sent().items():
                 newest[name] = max(at, newest.get(name, 0.0))
         return newest
 
-    def _known(self, schedule: Schedule, sent: dict[str, float], now: float) -> Known:
-        last = schedule.last_run_at.timestamp() if schedule.last_run_at else None
-        told = sent.get(schedule.task)
-        # A task of several schedules does not say which of them it was.
-        if told is not None and self._count(schedule.task) == 1:
-            last = max(last or 0.0, told)
-        moment = datetime.fromtimestamp(last, UTC) if last is not None else None
-        try:
-            due = schedule.next_due(last_run=moment, now=datetime.fromtimestamp(now, UTC))
-        except (ValueError, KeyError, OverflowError):
-            log.debug("schedule %s has no next run", schedule.name)
-            due = None
-        return Known(schedule, last, due.timestamp() if due else None)
-
-    def _count(self, task: str) -> int:
-        return sum(schedule.task == task and schedule.enabled for schedule in self._schedules or ())
-
-    def _up(self, known: list[Known], newest_sent: float | None, now: float) -> bool | None:
+    def _up(self, entries: list[Entry], newest_sent: float | None, now: float) -> bool | None:
         """Down when something is long due and nothing at all was sent since."""
-        dues = [each.due for each in known if each.due is not None]
+        dues = [entry.due for entry in entries if entry.due is not None]
         if not dues:
             return None if newest_sent is None else now - newest_sent <= self._grace
-        runs = [each.last_run for each in known if each.last_run is not None]
-        newest = max([*runs, newest_sent or 0.0])
+        newest = max((entry.last_run for entry in entries if entry.last_run is not None), default=0.0)
+        newest = max(newest, newest_sent or 0.0)
         grace = self._grace if newest_sent is None else min(self._grace, SEEN_GRACE)
         return now - max(min(dues), newest) <= grace
 
 
-def _schedule_families(known: list[Known], now: float) -> Iterable[Family]:
+def _schedule_families(entries: list[Entry], now: float) -> Iterable[Family]:
     prefix = "celery_beat_schedule"
     yield gauge(
         f"{prefix}_last_run_timestamp_seconds",
         "When the schedule's task was last sent.",
-        [(each.labels, each.last_run) for each in known if each.last_run is not None],
+        [(entry.labels, entry.last_run) for entry in entries if entry.last_run is not None],
     )
     yield gauge(
         f"{prefix}_next_due_timestamp_seconds",
         "The first run after the last one.",
-        [(each.labels, each.due) for each in known if each.due is not None],
+        [(entry.labels, entry.due) for entry in entries if entry.due is not None],
     )
     yield gauge(
         f"{prefix}_overdue_seconds",
         "How long the next run has been due; django-celery-beat writes last runs every 180 s.",
-        [(each.labels, each.overdue(now)) for each in known],
+        [(entry.labels, entry.overdue(now)) for entry in entries],
     )
     yield gauge(
         f"{prefix}_enabled",
         "Whether the schedule is enabled.",
-        [(e.labels, int(e.schedule.enabled)) for e in known],
+        [(entry.labels, int(entry.schedule.enabled)) for entry in entries],
     )

@@ -10,8 +10,17 @@ from exporters.beat.schedules import Schedule
 CONNECT_SECONDS = 5
 STATEMENT_MILLISECONDS = 5_000
 PLAIN = (
-    "name", "task", "enabled", "last_run_at", "date_changed", "start_time", "expires", "one_off", "every", "period",
-)  # fmt: skip
+    "name",
+    "task",
+    "enabled",
+    "last_run_at",
+    "date_changed",
+    "start_time",
+    "expires",
+    "one_off",
+    "every",
+    "period",
+)
 QUERY = """
 select t.name, t.task, t.enabled, t.last_run_at, t.date_changed, t.start_time, t.expires, t.one_off,
        i.every, i.period,
@@ -38,7 +47,7 @@ def read_schedules(url: str) -> list[Schedule]:
         autocommit=True,
         options=options,
         application_name="celery-exporter",
-        # Behind a pooler a prepared statement may meet another connection.
+        # Behind a pooler a prepared statement may reach another connection.
         prepare_threshold=None,
     ) as connection:
         return [_schedule(row) for row in connection.execute(QUERY).fetchall()]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -20,24 +21,28 @@ class Schedule:
     one_off: bool = False
     every: int | None = None
     period: str | None = None
-    # minute, hour, day of week, day of month, month of year, time zone
+    # Minute, hour, day of week, day of month, month of year, time zone.
     crontab: tuple[str, ...] | None = None
     clocked_time: datetime | None = None
 
     def next_due(self, *, last_run: datetime | None = None, now: datetime | None = None) -> datetime | None:
-        """The first run after the last one; None when there is none or it cannot be told (solar).
+        """The first run after the last one; None when there is none or it is not known (solar).
 
         Args:
             last_run: a later run than the database knows of.
             now: the present.
         """
-        if not self.enabled or self._over(now or datetime.now(UTC)):
+        if not self.enabled or self.is_over(now or datetime.now(UTC)):
             return None
+        if self.start_time is not None and self.last_run_at is None and last_run is None:
+            # django-celery-beat sends a schedule with a start time at that time, whatever its interval.
+            return self.start_time
         base = max(filter(None, (self.last_run_at or self.date_changed, last_run)))
         due = self._after(base)
         return max(due, self.start_time) if due and self.start_time else due
 
-    def _over(self, now: datetime) -> bool:
+    def is_over(self, now: datetime) -> bool:
+        """Whether it will never run again: expired, or run once and meant for that only."""
         expired = self.expires is not None and self.expires <= now
         return expired or (self.one_off and self.last_run_at is not None)
 
@@ -55,12 +60,18 @@ def crontab_after(fields: tuple[str, ...], base: datetime) -> datetime:
     Raises:
         ValueError: the crontab is malformed.
     """
+    schedule = _crontab(fields)
+    start, delta, _ = schedule.remaining_delta(base.astimezone(schedule.tz), tz=schedule.tz)
+    due: datetime = start + delta
+    return due
+
+
+@lru_cache(maxsize=4_096)
+def _crontab(fields: tuple[str, ...]) -> Any:
     # Celery is needed here only, and its own reading of a crontab is the one that counts.
     from celery.schedules import crontab
 
     minute, hour, day_of_week, day_of_month, month_of_year, zone = fields
     schedule: Any = crontab(minute, hour, day_of_week, day_of_month, month_of_year)
     schedule.tz = ZoneInfo(zone)
-    start, delta, _ = schedule.remaining_delta(base.astimezone(schedule.tz), tz=schedule.tz)
-    due: datetime = start + delta
-    return due
+    return schedule

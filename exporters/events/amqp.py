@@ -1,21 +1,18 @@
-"""The general event receiver: any broker that kombu speaks to; in practice RabbitMQ.
+"""The event receiver for RabbitMQ.
 
-Slower than the Redis path and complete all the same: RabbitMQ keeps what we have not read yet in a queue of ours.
+Slower than the Redis path and just as complete: RabbitMQ keeps what has not been read yet in a queue of the exporter.
 """
 
 import logging
-import socket
 import threading
 import time
 import uuid
 from typing import Any
 
-from kombu import Connection, Consumer, Exchange, Queue
-from kombu.exceptions import KombuError
-
+from exporters.amqp import AmqpLink, is_connection_error
 from exporters.backoff import delays
 from exporters.broker import Broker
-from exporters.decode import UndecodableError, decode_body
+from exporters.decode import UndecodableError, decode_body, objects
 from exporters.events.receiver import Health, Housekeeping, Watch
 from exporters.events.redis import Backlog
 from exporters.tables.state import EventState
@@ -23,90 +20,95 @@ from sidecar.logs import fields
 
 log = logging.getLogger(__name__)
 
-PREFETCH = 1_000
 WAIT_SECONDS = 0.5
 HEARTBEAT_SECONDS = 10
+# RabbitMQ closes a connection without heartbeats, however busy it is: a consumer sends nothing else.
+TICK_SECONDS = 1.0
+FIRST_VERSION_WITHOUT_GLOBAL_QOS = (4,)
 
 
 class AmqpReceiver:
-    """Events through kombu.
+    """Events from RabbitMQ.
 
     Args:
-        broker: where.
+        broker: which one.
         state: where events are counted.
         exchange: Celery's ``event_exchange``.
     """
 
-    def __init__(
-        self,
-        broker: Broker,
-        state: EventState,
-        *,
-        exchange: str = "celeryev",
-    ) -> None:
+    def __init__(self, broker: Broker, state: EventState, *, exchange: str = "celeryev") -> None:
         self.health = Health()
         # Nothing waits on our side: the broker keeps it.
         self.backlog = Backlog(0)
+        self.watch: Watch | None = None
+        self.prefetch_is_global = True
         self._broker = broker
         self._state = state
-        self._exchange = Exchange(exchange, type="topic")
-        self.watch: Watch | None = None
+        self._exchange = exchange
         self._housekeeping = Housekeeping(state, self.health, self.backlog)
 
     def run(self, stop: threading.Event) -> None:
+        """Receive events until told to stop; raises only what is a fault in our code."""
         waits = delays()
         while not stop.is_set():
             try:
-                self._consume(stop)
+                self._connected(stop)
             except Exception as error:
                 if self.health.connected:
                     waits = delays()
                 self._housekeeping.disconnected(error)
-                # kombu's transports raise what their libraries raise; only connection errors are expected.
-                if not isinstance(error, (OSError, KombuError, *_transport_errors(self._broker))):
+                if not is_connection_error(error):
                     raise
                 stop.wait(next(waits))
 
-    def _consume(self, stop: threading.Event) -> None:
-        with connection(self._broker) as link:
-            link.ensure_connection(max_retries=1)
-            name = f"celeryev.exporter.{uuid.uuid4()}"
-            # Exclusive: it goes with the connection, and RabbitMQ 4 refuses shared queues that are not durable.
-            queue = Queue(name, self._exchange, routing_key="#", exclusive=True, durable=False)
-            with Consumer(link, [queue], on_message=self._message, no_ack=True, prefetch_count=PREFETCH):
-                self._housekeeping.connected(None)
-                log.info("subscribed to task events %s", fields(queue=name))
-                while not stop.is_set():
-                    self._turn(link)
-
-    def _turn(self, link: Any) -> None:
+    def _connected(self, stop: threading.Event) -> None:
+        link = AmqpLink(self._broker, heartbeat=HEARTBEAT_SECONDS)
         try:
-            link.drain_events(timeout=WAIT_SECONDS)
-        except (TimeoutError, socket.timeout):  # noqa: UP041 - transports raise either
-            if link.supports_heartbeats:
-                link.heartbeat_check()
-        self._housekeeping.tidy()
+            self.prefetch_is_global = link.server_version < FIRST_VERSION_WITHOUT_GLOBAL_QOS
+            self._subscribe(link)
+            link.wait_at_most(WAIT_SECONDS)
+            self._consume(link.connection, stop)
+        except Exception as error:
+            # Said before the connection is given up, whatever that takes.
+            self._housekeeping.disconnected(error)
+            link.drop()
+            raise
+        link.close()
+
+    def _subscribe(self, link: AmqpLink) -> None:
+        channel = link.connection.channel()
+        name = f"celeryev.exporter.{uuid.uuid4()}"
+        channel.exchange_declare(self._exchange, "topic", durable=True, auto_delete=False)
+        # Exclusive: it is deleted with the connection.
+        channel.queue_declare(name, exclusive=True, durable=False, auto_delete=True)
+        channel.queue_bind(name, self._exchange, routing_key="#")
+        channel.basic_consume(name, no_ack=True, callback=self._message)
+        self._housekeeping.connected(None)
+        log.info("subscribed to task events %s", fields(queue=name))
+
+    def _consume(self, connection: Any, stop: threading.Event) -> None:
+        ticked = time.monotonic()
+        while not stop.is_set():
+            try:
+                connection.drain_events()
+            except TimeoutError:
+                ticked = 0.0
+            if time.monotonic() - ticked > TICK_SECONDS:
+                ticked = time.monotonic()
+                connection.heartbeat_tick()
+                self._housekeeping.tidy()
 
     def _message(self, message: Any) -> None:
-        body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
+        body, properties = message.body, message.properties
+        raw = body if isinstance(body, bytes) else str(body).encode()
+        content = properties.get("content_type", ""), properties.get("content_encoding") or "utf-8"
         try:
-            events = decode_body(body, message.content_type, message.content_encoding or "utf-8")
+            events = decode_body(raw, *content)
         except UndecodableError:
             self._state.undecodable += 1
             return
-        self._state.take(events, time.monotonic(), time.time())
-        self._state.note_lag(events, time.time())
+        now = time.time()
+        self._state.take(events, time.monotonic(), now)
+        self._state.note_lag(events, now)
         if self.watch is not None:
-            self.watch(events)
-
-
-def connection(broker: Broker) -> Any:
-    """A kombu connection to the broker."""
-    return Connection(
-        broker.url, transport_options=dict(broker.options), heartbeat=HEARTBEAT_SECONDS, connect_timeout=5
-    )
-
-
-def _transport_errors(broker: Broker) -> tuple[type[BaseException], ...]:
-    link = connection(broker)
-    return (*link.connection_errors, *link.channel_errors)
+            self.watch(objects(raw, *content))

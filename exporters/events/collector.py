@@ -9,7 +9,16 @@ from exporters.tables.state import EventState
 
 
 class StreamCollector:
-    """How complete the event stream is."""
+    """How complete the event stream is.
+
+    Args:
+        state: where events are counted.
+        health: of the connection.
+        backlog: what waits undecoded.
+        broker: its name.
+        output_buffer: bytes that Redis holds for the connection; None when that is not known.
+        complete: whether no loss is known of late.
+    """
 
     name = "stream"
 
@@ -49,36 +58,46 @@ class StreamCollector:
         )
         yield counter(
             f"{prefix}_events_lost",
-            "Task starts that a worker reports in its heartbeats and that no event told.",
-            [(w.labels, w.ledger.lost) for w in list(state.workers.values()) if w.seen is not None],
+            "Task starts that a worker reports in its heartbeats and that no event announced.",
+            [(w.labels, w.ledger.lost) for w in state.roster.shown() if w.seen is not None],
         )
         yield from self._single(prefix)
 
     def _single(self, prefix: str) -> Iterable[Family]:
-        state = self._state
+        state, tasks = self._state, self._state.counting.tasks
         counts = (
             (
                 "events_dropped",
                 "Frames turned away by the exporter's own full backlog.",
                 self._backlog.dropped,
             ),
-            ("events_undecodable", "Frames and events that are no Celery events.", state.undecodable),
+            ("events_undecodable", "Frames and events that are not Celery events.", state.undecodable),
             ("disconnects", "Times that the event connection was lost.", self._health.disconnects),
             (
-                "series_capped",
-                "Times that a new series was counted in the overflow series.",
-                state.budget.capped,
+                "events_repeated",
+                "Ends of tasks that were reported a second time and counted once.",
+                state.counting.repeated,
             ),
-            ("tasks_evicted", "Tasks in flight that were forgotten by age.", state.tasks.evicted),
+            ("tasks_evicted", "Tasks in flight that were forgotten, by age or sampling.", tasks.evicted),
         )
         for name, help_, count in counts:
             yield counter(f"{prefix}_{name}", help_, [("", count)])
+        yield counter(
+            f"{prefix}_series_capped",
+            "Times that a limit kept something from having series of its own.",
+            [(label_text(limit=limit), count) for limit, count in state.budget.turned_away.items()],
+        )
         gauges = (
             ("event_lag_seconds", "From the newest event's own time to its counting.", state.lag),
             ("backlog_bytes", "Read from the broker and not yet counted.", self._backlog.bytes),
             ("output_buffer_bytes", "The exporter's output buffer at Redis.", self._output_buffer()),
-            ("series", "Series that the tables hold.", state.budget.used),
-            ("tasks_in_flight", "Tasks that are joined by their id.", len(state.tasks)),
+            ("series", "Series of tasks and workers.", state.series),
+            ("tasks_in_flight", "Tasks that are joined by their ID.", len(tasks)),
+            (
+                "waiting_tasks_sampled_ratio",
+                "Share of waiting tasks whose waiting time is known.",
+                tasks.sampled,
+            ),
         )
         for name, help_, value in gauges:
             yield gauge(f"{prefix}_{name}", help_, [] if value is None else [("", value)])

@@ -1,17 +1,17 @@
-"""The event receiver of one broker: connect, drain, decode, count; and come back when the broker does."""
+"""The event receiver of one broker: connect, drain, decode, count, and reconnect when the broker is back."""
 
 import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import redis
 
 from exporters.backoff import delays
 from exporters.broker import RedisSettings, redis_pool
-from exporters.decode import Event, UndecodableError, decode
+from exporters.decode import Event, UndecodableError, decode, decode_general
 from exporters.events.redis import Backlog, Batch, Subscription, patterns
 from exporters.malloc import trim
 from exporters.tables.state import EventState
@@ -19,25 +19,24 @@ from sidecar.logs import fields
 
 log = logging.getLogger(__name__)
 
-# Under this much data a short rest lets more arrive: a wake-up costs more than an event.
+# Bytes. After a read smaller than this a short pause lets more arrive: a wake-up costs more than an event.
 SMALL_READ = 1 << 16
 REST_SECONDS = 0.004
 IDLE_SECONDS = 0.5
-# Housekeeping is not needed more often.
+# Seconds between two rounds of housekeeping.
 TIDY_SECONDS = 1.0
-# A backlog that leaves enough free memory behind to be worth giving back.
+# Bytes. A backlog that leaves enough free memory behind to be worth returning to the system.
 LARGE_BACKLOG = 4 << 20
 
 
 @dataclass
 class Health:
-    """What is known of one receiver's connection; written by its thread, read by others."""
+    """The state of one receiver's connection; written by its thread, read by others. Times are monotonic."""
 
     connected: bool = False
     disconnects: int = 0
     client_id: int | None = None
     error: str = "not connected yet"
-    # Monotonic times.
     alive_at: float = field(default_factory=time.monotonic)
     changed_at: float = field(default_factory=time.monotonic)
     last_incident: float | None = None
@@ -53,27 +52,29 @@ class Health:
         self.connected, self.client_id, self.error = False, None, error
 
 
-Watch = Callable[[list[Event]], None]
+# Is shown the JSON objects of each frame.
+Watch = Callable[[list[Any]], None]
 
 
 class EventReceiver(Protocol):
     """Where events come from; ``watch`` is shown each frame's events after they were counted."""
 
     watch: Watch | None
-
     health: Health
     backlog: Backlog
+    # Whether the broker applies the prefetch counts that workers report.
+    prefetch_is_global: bool
 
     def run(self, stop: threading.Event) -> None:
-        """Take events in until told to stop; raises when it cannot go on."""
+        """Receive events until told to stop; raises when it cannot continue."""
 
 
 class Housekeeping:
-    """What every receiver does beside taking events: note losses, forget workers, keep its health.
+    """What every receiver does besides counting events: note losses, forget workers, track its own health.
 
     Args:
         state: where events are counted.
-        health: what is kept.
+        health: of the connection.
         backlog: what may have dropped frames.
     """
 
@@ -86,13 +87,13 @@ class Housekeeping:
 
     def connected(self, client_id: int | None) -> None:
         self._health.up(client_id)
-        self._state.connected()
+        self._state.roster.connected()
 
     def disconnected(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
         if self._health.connected or self._health.error != text:
             log.warning("broker connection lost %s", fields(error=text))
-        self._state.disconnected()
+        self._state.roster.disconnected()
         self._health.down(text)
         self.tidy()
 
@@ -107,11 +108,11 @@ class Housekeeping:
         if self._backlog.peak > LARGE_BACKLOG and not len(self._backlog):
             self._backlog.peak = 0
             trim()
-        for node in self._state.purge(self._state.observed_at()):
+        for node in self._state.purge(self._state.roster.observed_at()):
             log.info("worker forgotten %s", fields(node=node))
 
     def _note_losses(self, now: float) -> None:
-        losses = (self._backlog.dropped, self._state.lost)
+        losses = (self._backlog.dropped, self._state.roster.lost)
         if any(new > old for new, old in zip(losses, self._losses, strict=True)):
             self._health.last_incident = now
             log.warning("events were lost %s", fields(dropped=losses[0], starts_missing=losses[1]))
@@ -125,7 +126,7 @@ class RedisReceiver:
         settings: how to reach the broker.
         state: where events are counted.
         exchange: Celery's ``event_exchange``.
-        backlog_bytes: how much may wait undecoded.
+        backlog_bytes: bytes that may wait undecoded.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class RedisReceiver:
         self.backlog = Backlog(backlog_bytes)
         self._state = state
         self.watch: Watch | None = None
+        self.prefetch_is_global = True
         self._pool = redis_pool(settings, name="celery-exporter-events")
         self._patterns = patterns(settings.global_prefix, settings.fanout_prefix, exchange)
         self._housekeeping = Housekeeping(state, self.health, self.backlog)
@@ -156,7 +158,7 @@ class RedisReceiver:
                 self._finish_backlog()
                 stop.wait(next(waits))
             except Exception as error:
-                # A fault of ours: from here on events are missed, and that must show.
+                # A fault in our code: from here on events are missed, and that must show.
                 self._housekeeping.disconnected(error)
                 raise
 
@@ -182,7 +184,7 @@ class RedisReceiver:
         self._housekeeping.tidy()
 
     def count(self, batch: Batch) -> None:
-        """Decode the frames of a batch and count what is in them."""
+        """Decode the frames of a batch and count their events."""
         take, state, watch = self._state.take, self._state, self.watch
         events: list[Event] = []
         for frame in batch.frames:
@@ -193,7 +195,7 @@ class RedisReceiver:
                 continue
             take(events, batch.received, batch.epoch)
             if watch is not None:
-                watch(events)
+                watch(decode_general(frame))
         state.note_lag(events, time.time())
 
     def _finish_backlog(self) -> None:

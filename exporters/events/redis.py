@@ -1,8 +1,8 @@
-"""The Redis side of the event receiver: subscribe, drain the socket, hand out whole frames.
+"""The Redis side of the event receiver: subscribe, drain the socket, return whole frames.
 
-Redis disconnects a subscriber that lets its output buffer grow (32 MB by default) and everything until it is back
-is lost. So the socket always comes first: all that it holds is read, without blocking, before one more batch is
-decoded. What waits here is bounded and what does not fit is counted.
+Redis disconnects a subscriber whose output buffer grows too large (32 MB by default), and everything sent until it
+reconnects is lost. So the socket comes first: everything that it holds is read, without blocking, before one more
+batch is decoded. The backlog is bounded, and what does not fit is counted.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ import hiredis
 import redis
 
 CHUNK = 1 << 18
-# Reading goes on while there is more, but not for ever: what is read must be decoded.
+# Reading continues while there is more, up to this number: what was read must be decoded.
 MOST_CHUNKS = 16
-# Silence after which the server is asked, and after which the connection counts as dead.
+# Seconds of silence after which the server is asked, and after which the connection counts as dead.
 PING_AFTER = 5.0
 DEAD_AFTER = 15.0
 MARKED_FRAME = 3
@@ -53,7 +53,11 @@ class Batch:
 
 
 class Backlog:
-    """Frames read and not yet decoded: bounded in bytes, oldest first, what is turned away is counted."""
+    """Frames that were read and not yet decoded: bounded in bytes, oldest first; what does not fit is counted.
+
+    Args:
+        limit: in bytes.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -112,17 +116,17 @@ class Subscription:
             self._connection.disconnect()
 
     def wait(self, seconds: float) -> None:
-        """Until there is something to read, at most that long.
+        """Wait until there is something to read, at most that long.
 
         Raises:
-            DisconnectedError: nothing was heard for too long, not even answers.
+            DisconnectedError: the server has been silent for too long and answers no ping.
         """
         ready = self._pending_tls() or select.select([self._socket], [], [], seconds)[0]
         if not ready:
             self._check_silence(time.monotonic())
 
     def drain(self, backlog: Backlog) -> int:
-        """Read all that the socket holds into the backlog; the number of bytes read.
+        """Read everything that the socket holds into the backlog; the number of bytes read.
 
         Raises:
             DisconnectedError: the connection is closed.

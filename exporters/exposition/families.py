@@ -1,7 +1,8 @@
-"""Label text, families and the series budget."""
+"""Metric families and label text."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from hashlib import blake2s
 from math import isinf, isnan
 
 OVERFLOW = "other"
@@ -14,9 +15,10 @@ _SURROGATES = dict.fromkeys(range(55296, 57344), "�")
 
 
 def clean(value: str) -> str:
-    """A label value that is safe to expose: bounded in length, encodable."""
+    """A label value that is safe to expose: bounded in length, encodable, and different for different values."""
     if len(value) > LONGEST_LABEL:
-        value = value[: LONGEST_LABEL - 1] + "…"
+        digest = blake2s(value.encode(errors="surrogatepass"), digest_size=4).hexdigest()
+        value = f"{value[: LONGEST_LABEL - len(digest) - 1]}…{digest}"
     return value if value.isascii() else value.translate(_SURROGATES)
 
 
@@ -26,7 +28,7 @@ def label_text(**labels: str) -> str:
 
 
 def number(value: float) -> str:
-    """A sample value as the text formats want it."""
+    """A sample value as the text formats write it."""
     if isinstance(value, int):
         return str(int(value))
     if isnan(value):
@@ -38,15 +40,19 @@ def number(value: float) -> str:
 
 @dataclass
 class Family:
-    """One metric with its sample lines, in the form that both text formats share.
+    """One metric with its sample lines, in the form common to both text formats.
 
     A counter's ``name`` has no ``_total``; its sample lines have it.
+
+    Attributes:
+        created: for a counter, when each line's series began, in epoch seconds; empty when that is not told.
     """
 
     name: str
     kind: str
     help: str
     lines: list[str] = field(default_factory=list)
+    created: list[float] = field(default_factory=list)
 
     def add(self, value: float, labels: str = "") -> None:
         """Add the sample of a gauge or counter."""
@@ -68,3 +74,9 @@ def counter(name: str, help_: str, samples: Iterable[tuple[str, float]]) -> Fami
     for labels, value in samples:
         family.add(value, labels)
     return family
+
+
+def created_line(line: str, name: str, created: float) -> str:
+    """The OpenMetrics sample that says when a counter's series began, from its own sample line."""
+    labels = line[len(name) + len("_total") :].rpartition(" ")[0]
+    return f"{name}_created{labels} {created!r}"

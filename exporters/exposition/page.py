@@ -1,41 +1,43 @@
-"""From families to the bytes of a scrape: text format and OpenMetrics, plain and gzip, made before it is asked for."""
+"""From families to the bytes of a scrape: text format and OpenMetrics, plain and gzip, rendered ahead of the scrape."""
 
 import gzip
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from http import HTTPStatus
 from time import monotonic
 
-from exporters.exposition.families import Family
+from exporters.exposition.families import Family, created_line
 from sidecar.web import Request, Response
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text"
-# Scrapes are at most this far apart; forms that nobody has asked for since are not rendered.
-ASKED_SECONDS = 150.0
-# Rounds that may fail to come before a page counts as old, and the seconds that it lives at least.
-MOST_MISSED = 3
+# A page counts as old after this multiple of the age that it may have, and at the earliest after these seconds.
+PATIENCE = 3
 LEAST_PATIENCE = 2.0
+# Seconds before an expected scrape at which rendering begins, at least.
+LEAST_LEAD = 0.75
 
 
 def merged(families: Iterable[Family]) -> list[Family]:
-    """Families of one name as one: every line of a metric must stand together."""
+    """Families of one name merged into one: all lines of a metric must be adjacent."""
     by_name: dict[str, Family] = {}
     for family in families:
         known = by_name.get(family.name)
         if known is None:
-            by_name[family.name] = Family(family.name, family.kind, family.help, list(family.lines))
+            by_name[family.name] = replace(family, lines=list(family.lines), created=list(family.created))
         else:
             known.lines += family.lines
+            known.created += family.created
     return list(by_name.values())
 
 
 def with_label(families: Iterable[Family], label: str) -> Iterable[Family]:
-    """The same families with one more label in every sample that does not begin with it."""
+    """The same families with another label in every sample that does not have it yet."""
     for family in families:
         lines = [_labelled(line, label) for line in family.lines]
-        yield Family(family.name, family.kind, family.help, lines)
+        yield replace(family, lines=lines)
 
 
 def _labelled(line: str, label: str) -> str:
@@ -55,11 +57,17 @@ def render(families: Iterable[Family], *, openmetrics: bool = False) -> bytes:
             total = "_total" if family.kind == "counter" and not openmetrics else ""
             parts.append(f"# HELP {family.name}{total} {_help(family.help, openmetrics=openmetrics)}")
             parts.append(f"# TYPE {family.name}{total} {family.kind}")
-            parts += family.lines
+            parts += _with_created(family) if openmetrics and family.created else family.lines
     if openmetrics:
         parts.append("# EOF")
     parts.append("")
     return "\n".join(parts).encode(errors="replace")
+
+
+def _with_created(family: Family) -> Iterable[str]:
+    for line, created in zip(family.lines, family.created, strict=True):
+        yield line
+        yield created_line(line, family.name, created)
 
 
 def _help(text: str, *, openmetrics: bool) -> str:
@@ -67,27 +75,52 @@ def _help(text: str, *, openmetrics: bool) -> str:
     return escaped.replace('"', '\\"') if openmetrics else escaped
 
 
+# OpenMetrics, gzip.
 Form = tuple[bool, bool]
 
 
-class Page:
-    """A scrape's answer. It is rendered in the background, so that a scrape only hands it out.
+class Asked:
+    """When one form of the page was asked for, and when it will be asked for next.
 
-    Rendered are the forms that were asked for of late. What nobody has asked for yet, or what the background has not
-    renewed in time, is rendered on the asking thread: an old page must not pass for a new one.
+    Two Prometheus servers ask at two alternating distances, so the last two are remembered.
+    """
+
+    __slots__ = ("gaps", "last")
+
+    def __init__(self, now: float) -> None:
+        self.last = now
+        self.gaps: tuple[float, ...] = ()
+
+    def again(self, now: float) -> None:
+        """Note a scrape."""
+        self.gaps = (now - self.last, *self.gaps[:1])
+        self.last = now
+
+    def is_due(self, now: float, lead: float) -> bool:
+        """Whether a scrape is expected within ``lead`` seconds."""
+        return any(0 <= self.last + gap - now <= lead for gap in self.gaps)
+
+
+class Page:
+    """The response to a scrape, rendered in the background shortly before the scrape is due.
+
+    Only the forms that were requested recently are rendered. A form that nobody has requested yet, and one that the
+    background did not renew in time, is rendered on the requesting thread: an old page must not pass for a new one.
 
     Args:
         collect: produces the families.
-        interval: seconds between two rounds of :meth:`renew`; 0: there are none.
+        oldest: seconds that a page may be old, about; 0: every scrape renders.
     """
 
-    def __init__(self, collect: Callable[[], list[Family]], *, interval: float) -> None:
+    def __init__(self, collect: Callable[[], list[Family]], *, oldest: float) -> None:
         self._collect = collect
-        self._patience = max(MOST_MISSED * interval, LEAST_PATIENCE) if interval else 0.0
+        self._oldest = oldest
+        self._patience = max(PATIENCE * oldest, LEAST_PATIENCE) if oldest else 0.0
         self._lock = threading.Lock()
-        # Replaced whole: when it was made, and its bodies by (OpenMetrics, gzip).
+        # Replaced whole: when it was made, and its bodies by form.
         self._made: tuple[float, dict[Form, bytes]] = (float("-inf"), {})
-        self._asked: dict[Form, float] = {}
+        self._took = 0.0
+        self._asked: dict[Form, Asked] = {}
 
     def __call__(self, request: Request) -> Response:
         openmetrics = OPENMETRICS in request.headers.get("accept", "")
@@ -99,16 +132,24 @@ class Page:
     def body(self, *, openmetrics: bool = False, packed: bool = False) -> bytes:
         """The document in one form."""
         form, now = (openmetrics, packed), monotonic()
-        self._asked[form] = now
+        asked = self._asked.get(form)
+        if asked is None:
+            self._asked[form] = Asked(now)
+        else:
+            asked.again(now)
         return self._fresh(form, now) or self._rendered(form)
 
-    def renew(self) -> None:
-        """Render what was asked for of late; nothing when nobody asks."""
-        since = monotonic() - ASKED_SECONDS
-        forms = [form for form, at in list(self._asked.items()) if at > since]
+    def renew(self) -> bool:
+        """Render the forms for which a scrape is due, together; whether there were any."""
+        now = monotonic()
+        if now - self._made[0] < self._oldest:
+            return False
+        lead = max(LEAST_LEAD, 2 * self._took)
+        forms = [form for form, asked in list(self._asked.items()) if asked.is_due(now, lead)]
         if forms:
             with self._lock:
                 self._render(forms)
+        return bool(forms)
 
     def _fresh(self, form: Form, now: float) -> bytes | None:
         made_at, bodies = self._made
@@ -127,7 +168,8 @@ class Page:
         plain = {
             kind: render(families, openmetrics=kind) for kind in {openmetrics for openmetrics, _ in forms}
         }
-        self._made = made_at, {form: _packed(plain[form[0]]) if form[1] else plain[form[0]] for form in forms}
+        bodies = {form: _packed(plain[form[0]]) if form[1] else plain[form[0]] for form in forms}
+        self._made, self._took = (made_at, bodies), monotonic() - made_at
 
 
 def _packed(body: bytes) -> bytes:

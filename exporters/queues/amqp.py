@@ -1,60 +1,118 @@
-"""Queues on RabbitMQ: a passive declaration tells length and consumers, and changes nothing."""
+"""Queues on RabbitMQ: a passive declaration returns length and consumers and changes nothing.
 
-import contextlib
+AMQP cannot list queues. They are named by task events, by workers and in the settings, or, where it is given, by
+RabbitMQ's management API.
+"""
+
+import logging
 from collections.abc import Iterable
 from typing import Any
 
+from exporters.amqp import AmqpLink
 from exporters.broker import Broker
-from exporters.events.amqp import connection
-from exporters.queues.collector import Queue, Snapshot, names_from
+from exporters.queues.model import Queue, Snapshot, names_from
+from exporters.queues.rabbitmq_api import RabbitMqApi
 from exporters.tables.state import EventState
+
+log = logging.getLogger(__name__)
+
+MOST_QUEUES = 5_000
+NOT_FOUND = 404
 
 
 class AmqpPoller:
-    """Asks a broker about queues by name; AMQP cannot list them.
+    """Asks RabbitMQ about queues.
 
     Args:
-        broker: where.
+        broker: which one.
         state: what task events and workers say about queues.
-        configured: queues that are asked about even when nothing else mentions them.
+        configured: queues that are asked about even when nothing else names them.
+        api: the management API; None to do without it.
     """
 
-    def __init__(self, broker: Broker, state: EventState, *, configured: Iterable[str] = ()) -> None:
-        self._link = connection(broker)
+    def __init__(
+        self,
+        broker: Broker,
+        state: EventState,
+        *,
+        configured: Iterable[str] = (),
+        api: RabbitMqApi | None = None,
+    ) -> None:
+        self._broker = broker
         self._state = state
         self._configured = frozenset(configured)
-        # Any: each transport has a class of its own.
+        self._api = api
+        self._link: AmqpLink | None = None
+        # Any: py-amqp has no types.
         self._channel: Any = None
 
     def poll(self) -> Snapshot:
-        """One round; raises what the transport raises when the broker cannot be asked."""
-        self._link.ensure_connection(max_retries=1)
+        """One round.
+
+        Raises:
+            OSError: the broker cannot be asked.
+        """
+        if self._api is not None:
+            return self._with_api(self._api)
         names = sorted(self._configured | names_from(self._state))
-        try:
-            asked = {name: self._ask(name) for name in names}
-        except Exception:
-            # The connection may be gone, and the channel with it.
-            self._drop_channel()
-            raise
-        return Snapshot({name: queue for name, queue in asked.items() if queue is not None})
+        snapshot = self._declared(names[:MOST_QUEUES])
+        snapshot.left_out = max(0, len(names) - MOST_QUEUES)
+        return snapshot
 
     def close(self) -> None:
-        self._link.release()
+        """Close the connections."""
+        if self._link is not None:
+            self._link.close()
+        if self._api is not None:
+            self._api.close()
 
-    def _ask(self, name: str) -> Queue | None:
-        """None when there is no such queue: that is not an empty one."""
-        if self._channel is None:
-            self._channel = self._link.channel()
+    def _with_api(self, api: RabbitMqApi) -> Snapshot:
+        queues = api.queues()
+        return Snapshot(
+            dict(sorted(queues.items())[:MOST_QUEUES]), left_out=max(0, len(queues) - MOST_QUEUES)
+        )
+
+    def _declared(self, names: list[str]) -> Snapshot:
+        is_new = self._link is None
         try:
-            told = self._channel.queue_declare(queue=name, passive=True)
-        except self._link.channel_errors:
-            # The broker closes a channel over a queue that is missing.
-            self._drop_channel()
-            return None
-        return Queue(length=told.message_count, consumers=told.consumer_count)
+            return self._ask_all(names)
+        except Exception:
+            self._drop()
+            if is_new:
+                raise
+        # The connection may have been closed since the last round, with the broker still there.
+        try:
+            return self._ask_all(names)
+        except Exception:
+            self._drop()
+            raise
 
-    def _drop_channel(self) -> None:
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            with contextlib.suppress(Exception):
-                channel.close()
+    def _ask_all(self, names: list[str]) -> Snapshot:
+        if self._link is None:
+            # Without heartbeats: between two rounds nobody would send any.
+            self._link = AmqpLink(self._broker)
+        snapshot = Snapshot()
+        for name in names:
+            queue = self._ask(self._link, name, snapshot)
+            if queue is not None:
+                snapshot.queues[name] = queue
+        return snapshot
+
+    def _ask(self, link: AmqpLink, name: str, snapshot: Snapshot) -> Queue | None:
+        """None when there is no such queue, or the broker refuses to answer: neither is an empty queue."""
+        if self._channel is None:
+            self._channel = link.connection.channel()
+        try:
+            answer = self._channel.queue_declare(queue=name, passive=True)
+        except link.channel_errors as error:
+            # The broker has closed the channel.
+            self._channel = None
+            if getattr(error, "reply_code", 0) != NOT_FOUND:
+                snapshot.refused.append(f"queue {name}: {getattr(error, 'reply_text', error)}")
+            return None
+        return Queue(length=answer.message_count, consumers=answer.consumer_count)
+
+    def _drop(self) -> None:
+        link, self._link, self._channel = self._link, None, None
+        if link is not None:
+            link.drop()

@@ -8,20 +8,24 @@ import orjson
 import redis
 
 from exporters.broker import RedisSettings, redis_pool
+from exporters.events.redis import glob_escaped
 from exporters.inspect import bytes_of
 from exporters.instrument import HEADER as STAMP
-from exporters.queues.collector import Queue, Snapshot, names_from
+from exporters.queues.model import Queue, Snapshot, names_from
 from exporters.tables.state import EventState
 
 BINDING = "_kombu.binding."
-# kombu's own exchanges: their queues carry remote control and events, no tasks.
+# kombu's own exchanges: their queues carry remote control and events, not tasks.
 INTERNAL_ENDS = (".pidbox", ".celeryev")
-# Queues of event receivers and of broadcasts: each process has its own, under a name made up anew.
+# Queues of event receivers and of broadcasts: each process has its own, under a new name each time.
 INTERNAL_STARTS = ("celeryev.", "bcast.")
-# Scanning for bindings is spread over rounds: a broker may share its database with a large cache.
-SCAN_COUNT = 1_000
-SCANS_A_ROUND = 10
-# Delivery tags looked at in one round; the rest is counted under `unknown`.
+# Keys that Redis looks at in one step: less than 2 ms of its time.
+SCAN_COUNT = 500
+# Seconds of a round that may be spent on looking for bindings: until all keys were seen once, and after that. The
+# broker may share its database with a large cache.
+FIRST_SCAN_SECONDS = 4.0
+LATER_SCAN_SECONDS = 0.05
+# Delivery tags that are looked at in one round; the rest is counted under `unknown`.
 MOST_TAGS = 10_000
 NEW_TAGS_A_ROUND = 500
 MOST_QUEUES = 5_000
@@ -35,8 +39,8 @@ class RedisPoller:
     Args:
         settings: how to reach the broker and how kombu names things in it.
         state: the join table (for the ages of messages) and what task events say about queues.
-        configured: queues that are shown even when nothing else mentions them.
-        own_client: the client id of the event subscription, to see its output buffer.
+        configured: queues that are shown even when nothing else names them.
+        own_client: the client ID of the event subscription, to read its output buffer.
         event_exchange: Celery's setting; queues bound to it carry events.
     """
 
@@ -60,10 +64,12 @@ class RedisPoller:
         self._bindings: set[str] = set()
         self._routes: dict[tuple[str, str], set[str]] = {}
         self._cursor = 0
+        # Whether every key of the database was seen once.
+        self._scanned = False
         self._tags: dict[bytes, str] = {}
-        # Redis list → (id at its tail, epoch seconds at which it was first seen there).
+        # Redis list → (ID at its tail, epoch seconds at which it was first seen there).
         self._tails: dict[str, tuple[str, float]] = {}
-        # Queues with a message that nothing dates and that was first seen in this round.
+        # Queues with a message that nothing dates and that appeared in this round.
         self._unsure: set[str] = set()
 
     def close(self) -> None:
@@ -91,26 +97,35 @@ class RedisPoller:
         }
         for name, count in unacked.items():
             queues.setdefault(name, Queue()).unacked = count
-        return Snapshot(queues, self._output_buffer(), left_out=len(known) - len(names))
+        return Snapshot(
+            queues, self._output_buffer(), left_out=len(known) - len(names), is_whole=self._scanned
+        )
 
     # Discovery
 
     def _discovered(self) -> frozenset[str]:
         prefix = self._settings.global_prefix + BINDING
-        for _ in range(SCANS_A_ROUND):
+        self._scan(prefix)
+        self._read_bindings(prefix)
+        return self._configured.union(names_from(self._state), *self._routes.values())
+
+    def _scan(self, prefix: str) -> None:
+        """Look for bindings among the database's keys, in short steps, for a bounded time."""
+        end = time.monotonic() + (LATER_SCAN_SECONDS if self._scanned else FIRST_SCAN_SECONDS)
+        while True:
             self._cursor, keys = self._client.scan(
-                self._cursor, match=f"{_glob(prefix)}*", count=SCAN_COUNT, _type="SET"
+                self._cursor, match=f"{glob_escaped(prefix)}*", count=SCAN_COUNT, _type="SET"
             )
             self._bindings.update(bytes_of(key).decode(errors="replace") for key in keys)
             if self._cursor == 0:
+                self._scanned = True
+            if self._cursor == 0 or time.monotonic() > end:
                 break
-        self._read_bindings(prefix)
-        return self._configured.union(names_from(self._state), *self._routes.values())
 
     def _read_bindings(self, prefix: str) -> None:
         events = prefix + self._event_exchange
         keys = [key for key in self._bindings if not key.endswith(INTERNAL_ENDS) and key != events]
-        # Read anew each time: a queue that was deleted is bound no more.
+        # Read again each time: a deleted queue is no longer bound.
         self._routes = {}
         members = self._pipeline(("SMEMBERS", key) for key in keys)
         for key, found in zip(keys, members, strict=True):
@@ -138,7 +153,7 @@ class RedisPoller:
         lists = {name: self._lists(name) for name in names}
         asked = [key for keys in lists.values() for key in keys]
         found = dict(zip(asked, self._pipeline(("LLEN", key) for key in asked), strict=True))
-        # A key of another type is no queue: its answer is an error.
+        # A key of another type is not a queue: its answer is an error.
         return {name: {key: found[key] or 0 for key in keys} for name, keys in lists.items()}
 
     def _ages(self, lengths: dict[str, dict[str, int]]) -> dict[str, float]:
@@ -161,9 +176,9 @@ class RedisPoller:
         stamp = _stamp_of(headers)
         if stamp is not None:
             return task_id, stamp
-        entry = self._state.tasks.get(task_id)
-        if entry is not None and entry.due is not None:
-            return task_id, entry.due
+        due = self._state.counting.tasks.due(task_id)
+        if due is not None:
+            return task_id, due
         known = self._tails.get(key)
         if known and known[0] == task_id:
             return task_id, known[1]
@@ -197,7 +212,7 @@ class RedisPoller:
         try:
             message, exchange, routing_key = orjson.loads(value)[:3]
             routed = self._routes.get((exchange, routing_key), set())
-            # Several queues may be bound alike: then the message does not say in which it was.
+            # Several queues may have the same binding: then the message does not say which one it was in.
             queue = next(iter(routed)) if len(routed) == 1 else UNKNOWN if exchange else routing_key
             if queue != UNKNOWN:
                 self._learn(message.get("headers") or {}, queue)
@@ -209,9 +224,10 @@ class RedisPoller:
         task = headers.get("task")
         if isinstance(task, str):
             self._state.groups.learn(task, queue)
-            # django-celery-beat signs what it sends.
-            if BEAT_HEADER in headers and len(self._state.beat.names) < MOST_QUEUES:
-                self._state.beat.names |= {task}
+            # django-celery-beat adds a header to what it sends.
+            beat = self._state.counting.beat
+            if BEAT_HEADER in headers and len(beat.names) < MOST_QUEUES:
+                beat.names |= {task}
 
     # The rest
 
@@ -247,7 +263,3 @@ def _stamp_of(headers: Mapping[str, Any]) -> float | None:
     """When the message began to wait, by the application's own stamp."""
     stamp = headers.get(STAMP)
     return float(stamp) if isinstance(stamp, float | int) else None
-
-
-def _glob(text: str) -> str:
-    return "".join(f"\\{char}" if char in "*?[]\\" else char for char in text)

@@ -1,8 +1,8 @@
 """Which clients behave like beat: they send scheduled tasks and nothing else."""
 
 MOST_CLIENTS = 1_000
-# Tasks kept of what a client sends beside scheduled ones. One shows that it is not beat; some more, because a
-# schedule that was added a moment ago is not known yet, and beat must be beat again once it is.
+# Tasks that are remembered of what a client sends besides scheduled ones. One shows that it is not beat. Some more are
+# kept because a new schedule is not known at once, and its sender counts as beat again once it is.
 MOST_STRANGERS = 8
 
 
@@ -17,7 +17,7 @@ class Client:
         self.newest = 0.0
 
     def as_beat(self, names: frozenset[str]) -> dict[str, float]:
-        """What it sent as beat; empty when it sent anything else."""
+        """When it sent each task, if it is beat; empty when it also sent other tasks."""
         strangers = dict(self.strangers)
         return {} if strangers.keys() - names else {**strangers, **self.scheduled}
 
@@ -26,7 +26,7 @@ class BeatSenders:
     """The clients that send tasks, and which of them is beat as far as the schedules are known."""
 
     def __init__(self) -> None:
-        # Names only join: a task whose schedule was removed was beat's all the same.
+        # Names are only added: a task whose schedule was removed was sent by beat all the same.
         self.names: frozenset[str] = frozenset()
         self._clients: dict[str, Client] = {}
         # What forgotten clients sent as beat.

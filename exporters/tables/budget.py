@@ -1,21 +1,52 @@
-"""The series budget: how many series the tables may create."""
+"""The limits of everything that grows with what arrives from the broker, and what was turned away by each."""
+
+from dataclasses import dataclass
+
+# The limits that ``celery_exporter_series_capped_total`` reports, by its ``limit`` label.
+CAPS = ("names", "hosts", "exceptions", "workers")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The bounds of the event state.
+
+    Attributes:
+        in_flight: tasks that are joined by ID.
+        series: lines with a ``hostname`` label of task metrics.
+        names: pairs of task and queue.
+        workers: workers with series of their own.
+    """
+
+    in_flight: int = 120_000
+    series: int = 50_000
+    names: int = 2_000
+    workers: int = 3_000
 
 
 class Budget:
-    """How many series may exist; what asks for more goes into the overflow series and is counted."""
+    """How many series with a host label may exist, and how often each limit turned something away."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        self.capped = 0
+        self.turned_away = dict.fromkeys(CAPS, 0)
 
-    def take(self, series: int, *, vital: bool = False) -> bool:
-        """Reserve series; False, and counted, when there is no room. A tenth is kept for what is vital."""
-        if self.used + series > (self.limit if vital else self.limit - self.limit // 10):
-            self.capped += 1
+    def take(self, series: int) -> bool:
+        """Reserve series; False, and counted, when there is no room."""
+        if self.used + series > self.limit:
+            self.turned_away["hosts"] += 1
             return False
         self.used += series
         return True
 
     def give_back(self, series: int) -> None:
         self.used -= series
+
+    def turn_away(self, limit: str) -> None:
+        """Count something that a limit kept from having series of its own."""
+        self.turned_away[limit] += 1
+
+    @property
+    def capped(self) -> int:
+        """How often any limit turned something away."""
+        return sum(self.turned_away.values())

@@ -1,14 +1,15 @@
-"""Metrics of tasks, workers and of the exporter itself, read from the event tables."""
+"""Metrics of tasks and workers, read from the event state."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from exporters.exposition.families import Family, counter, gauge, label_text
-from exporters.tables.groups import FAILED, REASONS, SENT, STATES, Group, Track
+from exporters.tables.groups import FAILED, REASONS, REJECTED, REQUEUED, SENT, STATES, Group, Track
 from exporters.tables.histogram import Histogram
 from exporters.tables.state import EventState
 from exporters.tables.workers import Worker
 
+# celery-exporter's names and help texts; it has no state "requeued".
 STATE_HELP = {
     "sent": "Sent when a task message is published.",
     "received": "Sent when the worker receives a task.",
@@ -30,7 +31,12 @@ class Collector(Protocol):
 
 
 class TaskCollector:
-    """Counters per state, runtimes, waiting times, failures by exception."""
+    """Counters per state, run times, waiting times, failures by exception class.
+
+    Args:
+        state: where events are counted.
+        per_host: whether the series with a host label are exposed.
+    """
 
     name = "tasks"
 
@@ -39,11 +45,13 @@ class TaskCollector:
         self._per_host = per_host
 
     def collect(self) -> Iterable[Family]:
+        """The families of tasks."""
         groups = list(self._state.groups)
         totals = [(group, group.total()) for group in groups]
         yield _state_totals(totals)
         yield _failures(totals)
         yield _revocations(groups)
+        yield _duplicates(groups)
         yield _histograms(
             "celery_task_runtime_seconds",
             "Run time of succeeded tasks.",
@@ -58,7 +66,7 @@ class TaskCollector:
             yield from self._by_host([track for group in groups for track in list(group.tracks)])
 
     def _by_host(self, tracks: list[Track]) -> Iterable[Family]:
-        for index, state in enumerate(STATES):
+        for index, state in enumerate(STATE_HELP):
             yield _state_by_host(index, state, tracks)
         yield _histograms(
             "celery_task_runtime",
@@ -74,37 +82,54 @@ class TaskCollector:
 
 def _state_totals(totals: list[tuple[Group, Track]]) -> Family:
     family = Family("celery_tasks", "counter", "Task events by task, queue and state.")
-    family.lines = [
-        f'celery_tasks_total{{{group.labels},state="{state}"}} {count}'
-        for group, total in totals
-        for state, count in zip(STATES, total.counts, strict=True)
-    ]
+    for group, total in totals:
+        # What a scrape has shown is not counted again when the group makes room for another one.
+        group.shown = counts = list(total.counts)
+        family.lines += [
+            f'celery_tasks_total{{{group.labels},state="{state}"}} {count}'
+            for state, count in zip(STATES, counts, strict=True)
+        ]
+        family.created += [group.created] * len(STATES)
     return family
 
 
 def _failures(totals: list[tuple[Group, Track]]) -> Family:
-    return counter(
+    failures = [
+        (group, name, count) for group, total in totals for name, count in list(total.exceptions.items())
+    ]
+    family = counter(
         "celery_task_failures",
         "Failed tasks by exception class.",
-        [
-            (f"{group.labels},{label_text(exception=name)}", count)
-            for group, total in totals
-            for name, count in list(total.exceptions.items())
-        ],
+        [(f"{group.labels},{label_text(exception=name)}", count) for group, name, count in failures],
     )
+    family.created = [group.created for group, _, _ in failures]
+    return family
 
 
 def _revocations(groups: list[Group]) -> Family:
-    return counter(
+    revocations = [
+        (group, reason, count)
+        for group in groups
+        for reason, count in zip(REASONS, group.reasons, strict=True)
+        if count
+    ]
+    family = counter(
         "celery_task_revocations",
-        "Revoked tasks by reason: expired, terminated while running, or revoked before.",
-        [
-            (f'{group.labels},reason="{reason}"', count)
-            for group in groups
-            for reason, count in zip(REASONS, group.reasons, strict=True)
-            if count
-        ],
+        "Revoked tasks by reason: expired, terminated (while running) or revoked (before it started).",
+        [(f'{group.labels},reason="{reason}"', count) for group, reason, count in revocations],
     )
+    family.created = [group.created for group, _, _ in revocations]
+    return family
+
+
+def _duplicates(groups: list[Group]) -> Family:
+    family = counter(
+        "celery_task_duplicate_starts",
+        "Starts of a task whose earlier execution under the same ID had not reported its end (redelivery).",
+        [(group.labels, group.duplicates) for group in groups],
+    )
+    family.created = [group.created for group in groups]
+    return family
 
 
 def _histograms(name: str, help_: str, parts: Iterable[tuple[str, Histogram | None]]) -> Family:
@@ -121,9 +146,15 @@ def _state_by_host(index: int, state: str, tracks: list[Track]) -> Family:
     if index == FAILED:
         family.lines = [line for track in tracks for line in _failed_lines(name, track)]
     elif index == SENT:
-        # Senders are not workers: a series of zeros for each pair of them would tell nothing.
+        # Senders are not workers: a series of zeros for every pair of them would say nothing.
         family.lines = [
             f"{name}{{{track.labels}}} {track.counts[SENT]}" for track in tracks if track.counts[SENT]
+        ]
+    elif index == REJECTED:
+        family.lines = [
+            f"{name}{{{track.labels}}} {track.counts[REJECTED] + track.counts[REQUEUED]}"
+            for track in tracks
+            if _ran(track)
         ]
     else:
         family.lines = [f"{name}{{{track.labels}}} {track.counts[index]}" for track in tracks if _ran(track)]
@@ -133,7 +164,7 @@ def _state_by_host(index: int, state: str, tracks: list[Track]) -> Family:
 def _failed_lines(name: str, track: Track) -> list[str]:
     if not _ran(track):
         return []
-    # The empty class at 0, as celery-exporter has it: a task that never failed has a series too.
+    # The empty class at 0, as in celery-exporter: a task that never failed has a series too.
     lines = [f'{name}{{{track.labels},exception=""}} 0']
     for exception, count in list(track.exceptions.items()):
         lines.append(f"{name}{{{track.labels},{label_text(exception=exception)}}} {count}")
@@ -145,30 +176,42 @@ def _ran(track: Track) -> bool:
 
 
 class WorkerCollector:
-    """Workers as their heartbeats show them."""
+    """Workers as their heartbeats and answers describe them.
+
+    Args:
+        state: where events are counted.
+    """
 
     name = "workers"
 
     def __init__(self, state: EventState) -> None:
-        self._state = state
+        self._roster = state.roster
+        # Whether the broker applies the prefetch count that workers report; RabbitMQ from 4.0 on does not.
+        self.prefetch_is_known = True
 
     def collect(self) -> Iterable[Family]:
-        workers = [worker for worker in list(self._state.workers.values()) if worker.seen is not None]
-        now, timeout = self._state.observed_at(), self._state.liveness.timeout
-        alive = {worker.node: worker.up(now, timeout) for worker in workers}
+        """The families of workers. One that has shut down cleanly is in none of them."""
+        workers = self._roster.shown()
+        now, liveness = self._roster.observed_at(), self._roster.liveness
+        alive = {worker.node: worker.up(now, liveness) for worker in workers}
 
         def each(value: Callable[[Worker], float | None]) -> list[tuple[str, float]]:
             return [(w.labels, known) for w in workers if (known := value(w)) is not None]
 
         yield gauge(
             "celery_worker_up",
-            "Whether the worker's heartbeats arrive.",
+            "Whether the worker is alive: its heartbeats arrive, or it finishes its tasks before it stops.",
             each(lambda w: int(alive[w.node])),
+        )
+        yield gauge(
+            "celery_worker_stopping",
+            "Whether the worker has announced its shutdown and is finishing its tasks.",
+            each(lambda w: int(w.offline)),
         )
         yield gauge(
             "celery_worker_tasks_active",
             "The number of tasks the worker is currently processing.",
-            each(lambda w: w.active if alive[w.node] else 0),
+            each(lambda w: w.active if alive[w.node] or w.active is None else 0),
         )
         yield gauge(
             "celery_worker_last_heartbeat_timestamp_seconds",
@@ -184,13 +227,20 @@ class WorkerCollector:
             "celery_worker_pool_size", "Processes or threads of the pool.", each(lambda w: w.pool_size)
         )
         yield gauge(
-            "celery_worker_prefetch_count", "Messages it may hold unacknowledged.", each(lambda w: w.prefetch)
+            "celery_worker_prefetch_count",
+            "Messages that the worker may hold unacknowledged, by its own account.",
+            each(lambda w: w.prefetch) if self.prefetch_is_known else [],
         )
         yield gauge(
             "celery_worker_load1", "The machine's load average over 1 minute.", each(lambda w: w.load1)
         )
         yield gauge(
             "celery_worker_clock_skew_seconds",
-            "The worker's clock minus the exporter's, transit included.",
-            each(lambda w: w.skew if w.heartbeat_at else None),
+            "The worker's clock minus the exporter's, including transit time.",
+            each(lambda w: w.skew),
+        )
+        yield gauge(
+            "celery_worker_shares_name",
+            "Workers whose node name several workers use: their figures are mixed up. Give each a name of its own.",
+            each(lambda w: 1 if w.cadence.is_shared else None),
         )

@@ -1,4 +1,4 @@
-"""A classic histogram kept as plain lists, cheap to observe and to write out."""
+"""A classic histogram kept as plain lists, cheap to observe and to render."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -6,11 +6,11 @@ from itertools import accumulate
 
 from sidecar.errors import UsageError
 
-# Both start and end as celery-exporter's do, so that quantiles stay comparable after a change-over.
+# The same ranges as celery-exporter's, so that quantiles stay comparable after a migration.
 RUNTIME_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 WAIT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 
-# An observation beyond this (30 years of seconds) is a broken clock or a lie.
+# Seconds. An observation beyond 30 years comes from a wrong clock or a forged event.
 LONGEST = 1e9
 
 
@@ -29,8 +29,11 @@ class Histogram:
         self.total += value
 
     def add(self, other: "Histogram") -> None:
-        """Take another histogram's observations in."""
-        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        """Add another histogram's observations."""
+        counts = self.counts
+        for at, count in enumerate(other.counts):
+            if count:
+                counts[at] += count
         self.total += other.total
 
     def lines(self, name: str, labels: str) -> list[str]:
@@ -54,16 +57,18 @@ def bucket_heads(bounds: tuple[float, ...]) -> list[str]:
 
 
 def parse_buckets(text: str) -> tuple[float, ...]:
-    """Bucket bounds from ``0.1,0.5,1``; +Inf is always there and may be given.
+    """Bucket bounds from ``0.1,0.5,1``; +Inf is implied and may be given.
 
     Raises:
-        UsageError: the bounds are no rising positive numbers.
+        UsageError: the bounds are not positive and strictly increasing.
     """
     try:
         bounds = tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise UsageError(f"buckets {text!r} are no numbers", hint="for example 0.1,0.5,1,5,30") from None
+        raise UsageError(f"buckets {text!r} are not numbers", hint="for example 0.1,0.5,1,5,30") from None
     finite = tuple(bound for bound in bounds if bound != float("inf"))
     if not finite or list(finite) != sorted(set(finite)) or finite[0] <= 0:
-        raise UsageError(f"buckets {text!r} do not rise from above 0", hint="for example 0.1,0.5,1,5,30")
+        raise UsageError(
+            f"buckets {text!r} are not positive and strictly increasing", hint="for example 0.1,0.5,1,5,30"
+        )
     return finite

@@ -1,48 +1,211 @@
-"""The join of a task's events: uuid → what is known of the task, in bounded memory.
+"""The join of a task's events: task ID → what is known of the task, in bounded memory.
 
-Only task-sent and task-received say what task and queue a uuid belongs to. Entries leave when a task ends; tasks
-that never end (their events were lost, or they wait for weeks) leave by age: two generations of half the limit
-each, and when the young one is full the old one is dropped whole. That is constant work an event; evicting
-single entries from the front of a dict is not.
+Only task-sent names a task's queue, and only task-sent and task-received name the task. A task waits from its
+task-sent to its task-received, and is held by a worker until it ends. Both tables map the ID's hash to one packed
+integer, which takes about half of the memory that an object per task would.
 
-The key is the id's 64-bit hash, a third of the size of the id: among 100,000 tasks two share one once in billions of
-fillings, and a sender cannot aim at it, since the hash is keyed anew in each process.
+**Waiting tasks** can be many: a queue that nobody consumes grows without end, and a queue starts its oldest task
+first. Dropping the oldest would lose exactly those that start next. When the table is full, it drops tasks that a
+later task of the same pair has long overtaken (their events were lost). When that is not enough, it keeps only the
+IDs whose hash lies below a threshold, which it halves: a random sample, so that the quantiles of waiting times stay
+right at any backlog. The threshold doubles again once the table is nearly empty.
+
+**Held tasks** are few. What never ends leaves by age: two generations, and the old one is dropped whole.
+
+The key is the ID's hash (60 bits). Among 100,000 tasks two share one once in a hundred million fillings, and a sender
+cannot aim at it, since the hash is keyed anew in each process.
+
+**An ID is not an execution.** ``self.replace`` starts another task under the same ID, a retry sends the ID again, and
+a message that is redelivered while it runs is executed twice at once. Such IDs are rare; what goes beyond one
+execution is kept in tables of their own (``lives``, ``replaced``).
 """
 
-from exporters.tables.groups import Entry
+from collections.abc import Mapping
+
+# A packed entry: group index, two flags, and when the task was due (0: not known), in ticks since the origin.
+GROUP_MASK = (1 << 24) - 1
+RUNNING = 1 << 24
+# The execution ended in a retry: the next task-received of this ID is the same task's next attempt.
+BETWEEN = 1 << 25
+DUE_SHIFT = 26
+TICKS = 65536.0
+MOST_TICKS = 1 << 44
+# Tasks that were sent up to this long before the exporter started have a known due time.
+BEFORE_START = 30 * 86_400.0
+KEY_BITS = 60
+KEY_MASK = (1 << KEY_BITS) - 1
+WHOLE = 1 << KEY_BITS
+# Ticks by which a task must have been overtaken before it counts as lost.
+OVERTAKEN = int(600 * TICKS)
+# IDs with more than one execution, and IDs that ended, are remembered up to this number.
+MOST_SPECIAL = 10_000
 
 
 class InFlight:
-    """The bounded uuid → entry table."""
+    """The bounded join table.
 
-    __slots__ = ("evicted", "half", "old", "young")
+    Args:
+        limit: waiting tasks, and held tasks, that are kept.
+        epoch: the present, in epoch seconds.
+    """
 
-    def __init__(self, limit: int) -> None:
-        self.half = max(limit // 2, 1)
-        self.young: dict[int, Entry] = {}
-        self.old: dict[int, Entry] = {}
+    __slots__ = (
+        "_old_ended",
+        "ended",
+        "evicted",
+        "held",
+        "limit",
+        "lives",
+        "old",
+        "origin",
+        "replaced",
+        "threshold",
+        "waiting",
+    )
+
+    def __init__(self, limit: int, epoch: float) -> None:
+        self.limit = limit
+        self.origin = epoch - BEFORE_START
+        self.waiting: dict[int, int] = {}
+        self.threshold = WHOLE
+        self.held: dict[int, int] = {}
+        self.old: dict[int, int] = {}
+        # Executions of an ID that was received more than once: [not ended, of these started].
+        self.lives: dict[int, list[int]] = {}
+        # Groups of executions whose task-started has not come yet although another task has the ID by now.
+        self.replaced: dict[int, list[int]] = {}
+        # Tasks that ended with an event that may be followed by another one.
+        self.ended: dict[int, int] = {}
+        self._old_ended: dict[int, int] = {}
         self.evicted = 0
 
     def __len__(self) -> int:
-        return len(self.young) + len(self.old)
+        return len(self.waiting) + len(self.held) + len(self.old)
 
-    def get(self, uuid: str) -> Entry | None:
-        key = hash(uuid)
-        return self.young.get(key) or self.old.get(key)
+    @property
+    def sampled(self) -> float:
+        """The share of waiting tasks that is kept, 1 while all of them are."""
+        return self.threshold / WHOLE
 
-    def put(self, uuid: str, entry: Entry) -> None:
-        if len(self.young) >= self.half:
+    def pack(self, index: int, due: float) -> int:
+        """An entry from a group's index and epoch seconds."""
+        ticks = int((due - self.origin) * TICKS)
+        return ticks << DUE_SHIFT | index if 0 < ticks < MOST_TICKS else index
+
+    def due(self, uuid: str) -> float | None:
+        """Since when a task waits or waited, in epoch seconds; None when that is not known."""
+        key = hash(uuid) & KEY_MASK
+        entry = self.waiting.get(key) or self.held.get(key) or self.old.get(key) or 0
+        ticks = entry >> DUE_SHIFT
+        return self.origin + ticks / TICKS if ticks else None
+
+    # Waiting
+
+    def thin(self, newest_starts: Mapping[int, int]) -> None:
+        """Make room among the waiting tasks.
+
+        Args:
+            newest_starts: group index → ticks at which the newest task that has started was due.
+        """
+        before = len(self.waiting)
+        self.waiting = {
+            key: entry
+            for key, entry in self.waiting.items()
+            if entry >> DUE_SHIFT > newest_starts.get(entry & GROUP_MASK, 0) - OVERTAKEN
+        }
+        if len(self.waiting) > self.limit * 3 // 4:
+            self.threshold //= 2
+            kept = self.threshold
+            self.waiting = {key: entry for key, entry in self.waiting.items() if key < kept}
+        self.evicted += before - len(self.waiting)
+
+    def relax(self) -> None:
+        """Sample less once there is room again."""
+        if self.threshold < WHOLE and len(self.waiting) < self.limit // 4:
+            self.threshold *= 2
+
+    def forget_before(self, epoch: float) -> None:
+        """Forget tasks that wait since before then: their events were lost."""
+        since = max(0, int((epoch - self.origin) * TICKS)) << DUE_SHIFT
+        before = len(self.waiting)
+        self.waiting = {key: entry for key, entry in self.waiting.items() if entry >= since}
+        self.evicted += before - len(self.waiting)
+
+    # Held
+
+    def find(self, key: int) -> int:
+        """The entry of a task that a worker holds; 0 when there is none."""
+        return self.held.get(key) or (self.old.get(key, 0) if self.old else 0)
+
+    def hold(self, key: int, entry: int) -> None:
+        """Note a task as held by a worker."""
+        if len(self.held) >= self.limit:
             self.age()
-        self.young[hash(uuid)] = entry
+        self.held[key] = entry
 
-    def pop(self, uuid: str) -> Entry | None:
-        key = hash(uuid)
-        entry = self.young.pop(key, None)
-        stale = self.old.pop(key, None) if self.old else None
+    def drop(self, key: int) -> int:
+        """Remove a held task; its entry, 0 when there was none."""
+        entry = self.held.pop(key, 0)
+        stale = self.old.pop(key, 0) if self.old else 0
         return entry or stale
 
     def age(self) -> None:
-        """Forget the old generation; the young one becomes old."""
+        """Forget the old generation of held tasks; the young one becomes old."""
         self.evicted += len(self.old)
-        self.old = self.young
-        self.young = {}
+        self.old, self.held = self.held, {}
+        self.lives = {key: lives for key, lives in self.lives.items() if key in self.old}
+        self.replaced.clear()
+
+    # More than one execution
+
+    def received_again(self, key: int, entry: int, *, same_task: bool) -> None:
+        """Note that an ID that a worker holds already was received."""
+        if entry & BETWEEN or len(self.lives) + len(self.replaced) >= MOST_SPECIAL:
+            return
+        if same_task:
+            lives = self.lives.setdefault(key, [1, 1 if entry & RUNNING else 0])
+            lives[0] += 1
+        elif not entry & RUNNING:
+            self.replaced.setdefault(key, []).append(entry & GROUP_MASK)
+
+    def started_replaced(self, key: int) -> int:
+        """The group of the oldest execution of this ID that has not started, if another task has the ID by now."""
+        pending = self.replaced[key]
+        index = pending.pop(0)
+        if not pending:
+            del self.replaced[key]
+        return index
+
+    def started_again(self, key: int, entry: int) -> bool:
+        """Note a start of an ID with several executions; whether another one of them was running."""
+        lives = self.lives.get(key)
+        if lives is None:
+            if not entry & RUNNING or len(self.lives) >= MOST_SPECIAL:
+                return bool(entry & RUNNING)
+            lives = self.lives[key] = [2, 1]
+        lives[1] += 1
+        return lives[1] > 1
+
+    def ended_one(self, key: int) -> int:
+        """Note the end of one of several executions; the entry of the ID, which stays while others are not over."""
+        lives = self.lives[key]
+        lives[0] -= 1
+        lives[1] = max(0, lives[1] - 1)
+        entry = self.find(key)
+        if lives[0] <= 1:
+            del self.lives[key]
+            self.held[key] = entry | RUNNING if lives[1] else entry & ~RUNNING
+        return entry
+
+    # Ended
+
+    def remember_end(self, key: int, entry: int) -> None:
+        """Remember a task whose end another event may follow."""
+        if len(self.ended) >= MOST_SPECIAL:
+            self._old_ended, self.ended = self.ended, {}
+        self.ended[key] = entry & GROUP_MASK
+
+    def end_of(self, key: int) -> int | None:
+        """The group of a task that has ended lately; None when it has not."""
+        index = self.ended.get(key)
+        return self._old_ended.get(key) if index is None else index

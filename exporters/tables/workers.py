@@ -1,71 +1,115 @@
-"""Workers as their heartbeats show them, and what their heartbeats prove about lost events."""
+"""Workers as their heartbeats describe them, and what their heartbeats prove about lost events."""
 
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
+from typing import Any, Protocol
 
-from exporters.exposition.families import clean, label_text
+from exporters.decode import Event
+from exporters.exposition.families import OVERFLOW, clean, label_text
 from exporters.tables.budget import Budget
-from exporters.tables.groups import Group, Track
+from exporters.tables.groups import TRACK_SERIES, Group, Track
 
 # Series that one worker has of its own.
-WORKER_SERIES = 9
-# A worker cannot have processed more than this; more is a broken or lying heartbeat.
+WORKER_SERIES = 10
+# A worker cannot have started more tasks than this; more is a broken or forged heartbeat.
 MOST_PROCESSED = 2**53
+# Seconds; no worker sends heartbeats less often than once a day.
+MOST_FREQ = 86_400.0
+# A worker is down when it has missed this number of heartbeats, or for the time-out if that is longer.
+MISSED_HEARTBEATS = 3
+# Heartbeats in a row with starts that no event announced, after which a worker counts as one without events.
+SILENT_HEARTBEATS = 2
+# A heartbeat that follows another one within this share of the interval is early. Several workers use a name when,
+# among the newest sixteen heartbeats, this number was early and this number jumped; a restart causes one of each.
+EARLY_SHARE = 0.6
+SHARED_EARLY = 4
+SHARED_JUMPS = 3
+RECENT_MASK = (1 << 16) - 1
+DOUBTFUL_MASK = (1 << 4) - 1
 
 
 @dataclass(frozen=True)
 class Liveness:
-    """When a worker counts as down, and when it is forgotten (0: never)."""
+    """When a worker counts as down, and when it is forgotten. Seconds.
+
+    Attributes:
+        timeout: without a heartbeat, at least; 0: a worker is never down by time.
+        purge: of silence until a worker is forgotten; 0: never.
+        reply_timeout: without an answer to an inspect request, for workers that send no heartbeats.
+    """
 
     timeout: float = 15.0
     purge: float = 600.0
+    reply_timeout: float = 75.0
+
+
+class HostTracks(Protocol):
+    """Where the tasks of a host are counted."""
+
+    label: str
+
+    def track(self, group: Group) -> Track:
+        """The counts of a group."""
+
+
+class SharedHost:
+    """All hosts together: without metrics per host, tasks are counted in their group only."""
+
+    __slots__ = ("label",)
+
+    def __init__(self) -> None:
+        self.label = OVERFLOW
+
+    def track(self, group: Group) -> Track:
+        """The counts of a group."""
+        return group.rest
 
 
 class Host:
     """What tasks are counted under in the ``hostname`` label: a node, a machine, or all of them together."""
 
-    __slots__ = ("_budget", "_overflow", "heard", "label", "tracks")
+    __slots__ = ("_budget", "heard", "label", "tracks")
 
-    def __init__(self, label: str, budget: Budget, overflow: Track) -> None:
+    def __init__(self, label: str, budget: Budget) -> None:
         self.label = clean(label)
-        # Local monotonic time of a client's last task; what a worker's host depends on is its worker.
+        # Local monotonic time of a client's last task; a worker's host lives as long as the worker.
         self.heard = -inf
         self.tracks: dict[Group, Track] = {}
         self._budget = budget
-        self._overflow = overflow
 
     def track(self, group: Group) -> Track:
-        """This host's counts of a group, made on first use."""
+        """This host's counts of a group, created on first use; the group's own when there is no room for series."""
         return self.tracks.get(group) or self._create(group)
 
     def purge(self) -> None:
+        """Give the series back; the counts stay in the groups' sums."""
         for track in self.tracks.values():
             track.group.purge(track)
             self._budget.give_back(track.series)
         self.tracks.clear()
 
     def _create(self, group: Group) -> Track:
+        if group.is_evicted or not self._budget.take(TRACK_SERIES):
+            return group.rest
         labels = label_text(name=group.name, hostname=self.label, queue_name=group.queue)
-        track = Track(group, labels)
-        if not self._budget.take(track.series):
-            return self._overflow
+        track = Track(group, labels, self.tracks)
         group.tracks.append(track)
         self.tracks[group] = track
         return track
 
 
 class Ledger:
-    """A worker's own count of started tasks against the task-started events that arrived.
+    """Compares a worker's own count of started tasks with the task-started events that arrived.
 
-    Heartbeats carry how many tasks the worker has started (``processed``). Task events may be published a little
-    after a heartbeat that already counts them, so a heartbeat is settled at the next one: by then every start with
-    a timestamp up to its own has been seen. Both times are the worker's clock, so the split is exact; where that
-    clock is set back, the account is closed and a new one opened.
+    Heartbeats carry the number of tasks that the worker has started (``processed``). Task events may be published
+    shortly after a heartbeat that already counts them, so a heartbeat is settled at the next one: by then every start
+    with a timestamp up to its own has been seen. Both times are by the worker's clock, so the split is exact. When
+    that clock is set back, the account is closed and a new one opened.
     """
 
     __slots__ = (
         "_after",
+        "_announced",
         "_base",
         "_closed",
         "_counted",
@@ -84,7 +128,7 @@ class Ledger:
         # The worker time of the newest heartbeat.
         self._mark = inf
         self._pid: Any = None
-        # A process whose starts are told before its first heartbeat, and how many.
+        # A process whose starts arrive before its first heartbeat, and their number.
         self._next: tuple[Any, int] = (None, 0)
         self._base = 0
         self._processed = 0
@@ -93,14 +137,26 @@ class Ledger:
         self._gap = 0
         self._open = 0
         self._closed = 0
+        # Starts that events announced since the last heartbeat.
+        self._announced = 0
 
     @property
     def lost(self) -> int:
-        """Starts that the worker reported and no event told, so far."""
+        """Starts that the worker reported and that no event announced, so far."""
         return self._closed + self._open
 
+    def is_other(self, pid: Any) -> bool:
+        """Whether a pid is not that of the last heartbeat."""
+        return self._since != inf and pid != self._pid
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no start was announced since the last heartbeat."""
+        return not self._announced
+
     def started(self, timestamp: float, pid: Any = None) -> None:
-        """Count a task-started event; ``pid`` tells a restarted worker's from the old one's."""
+        """Count a task-started event; ``pid`` separates a restarted worker's starts from the old one's."""
+        self._announced += 1
         if pid != self._pid and None not in (pid, self._pid):
             self._next = (pid, self._next[1] + 1 if pid == self._next[0] else 1)
         elif timestamp > self._since:
@@ -108,16 +164,28 @@ class Ledger:
             if timestamp > self._mark:
                 self._after += 1
 
-    def heartbeat(self, pid: Any, processed: int, timestamp: float) -> None:
-        """Settle the last heartbeat and remember this one."""
+    def heartbeat(self, pid: Any, processed: int, timestamp: float, *, settle: bool = True) -> None:
+        """Settle the last heartbeat and remember this one.
+
+        Args:
+            pid: of the worker's main process.
+            processed: tasks that it has started since it came up.
+            timestamp: epoch seconds by the worker's clock.
+            settle: False while the heartbeats are not those of a single worker: then nothing is booked as lost.
+        """
+        self._announced = 0
+        if not settle:
+            self._reopen(processed, timestamp, 0, booked=False)
+            self._pid, self._processed, self._mark, self._after = pid, processed, timestamp, 0
+            return
         if self._since == inf:
             self._reopen(processed, timestamp, 0)
         elif pid != self._pid:
             self._settle()
-            # The new process counts from 0, and its events say that they are its own.
+            # The new process counts from 0, and its events carry its pid.
             self._reopen(0, -inf, self._next[1] if pid == self._next[0] else 0)
         elif processed < self._processed:
-            # The same pid again, as in containers: starts since the last heartbeat are taken for the new process's.
+            # The same pid again, as in containers: starts since the last heartbeat count as the new process's.
             self._reopen(0, -inf, self._after)
         elif timestamp < self._mark:
             self._reopen(processed, timestamp, 0)
@@ -125,58 +193,157 @@ class Ledger:
             self._settle()
         self._pid, self._processed, self._mark, self._after = pid, processed, timestamp, 0
 
-    def _reopen(self, base: int, since: float, counted: int) -> None:
-        self._closed += self._open
+    def _reopen(self, base: int, since: float, counted: int, *, booked: bool = True) -> None:
+        self._closed += self._open if booked else 0
         self._base, self._since, self._counted = base, since, counted
         self._gap = self._open = 0
 
     def _settle(self) -> None:
         gap = (self._processed - self._base) - (self._counted - self._after)
-        # A threaded pool may count a start just before its event is stamped: only a gap that stays is a loss.
+        # A threaded pool may count a start just before its event gets its timestamp: only a gap that stays is a loss.
         self._open = max(self._open, min(gap, self._gap))
         self._gap = gap
 
 
+class Cadence:
+    """Whether the heartbeats under one node name can come from a single worker.
+
+    Containers with one node name and equal process IDs cannot be told apart by name or pid. Their heartbeats arrive
+    more often than a single worker sends them, and their counts jump back and forth.
+    """
+
+    __slots__ = ("_early", "_jumps", "_last")
+
+    def __init__(self) -> None:
+        self._last = -inf
+        # One bit per heartbeat, the newest lowest: it came early; its count or pid belongs to another process.
+        self._early = 0
+        self._jumps = 0
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several workers use the name."""
+        return self._early.bit_count() >= SHARED_EARLY and self._jumps.bit_count() >= SHARED_JUMPS
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether one of the newest heartbeats came early: nothing can be concluded from their counts."""
+        return bool(self._early & DOUBTFUL_MASK)
+
+    def heartbeat(self, timestamp: float, freq: float, *, jumped: bool) -> None:
+        """Note a heartbeat.
+
+        Args:
+            timestamp: epoch seconds by the worker's clock.
+            freq: seconds between two of its heartbeats.
+            jumped: whether its count is lower than the last one, or its pid another.
+        """
+        early = 0 <= timestamp - self._last < EARLY_SHARE * freq
+        self._last = timestamp
+        self._early = (self._early << 1 | early) & RECENT_MASK
+        self._jumps = (self._jumps << 1 | jumped) & RECENT_MASK
+
+
 @dataclass
 class Worker:
-    """One node, by its full name."""
+    """One node, by its full name. Times are local and monotonic unless stated otherwise."""
 
     node: str
-    host: Host
+    host: HostTracks
     labels: str
     ledger: Ledger = field(default_factory=Ledger)
-    # Local monotonic times of the last event of any kind, and of the last heartbeat; None until the first.
+    cadence: Cadence = field(default_factory=Cadence)
+    # The last event of any kind, the last heartbeat, the last answer to an inspect request; None until the first.
     heard: float = -inf
     seen: float | None = None
-    # Epoch seconds of the last heartbeat, by our clock.
+    replied: float | None = None
+    # The last heartbeat in epoch seconds, by our clock.
     heartbeat_at: float = 0.0
+    # Seconds between two heartbeats, as the worker itself says.
+    freq: float = 0.0
+    # It has announced its shutdown, and may still be finishing tasks.
     offline: bool = False
-    active: int = 0
-    processed: int = 0
-    load1: float = 0.0
-    skew: float = 0.0
-    # From the workers' answers to a remote-control request; None while unknown.
+    active: int | None = None
+    processed: int | None = None
+    load1: float | None = None
+    skew: float | None = None
+    # Heartbeats in a row that counted more starts although no event announced one.
+    unannounced: int = 0
+    # From the worker's replies to inspect requests; None while not known.
     pool_size: int | None = None
     prefetch: int | None = None
     queues: tuple[str, ...] = ()
+    queues_known: bool = False
 
-    def heartbeat(self, event: dict[str, Any], received: float, epoch: float) -> None:
-        """Take a worker-online or worker-heartbeat event in."""
-        processed, active, timestamp = event["processed"], event["active"], event["timestamp"]
-        if not (0 <= processed < MOST_PROCESSED and 0 <= active < MOST_PROCESSED):
+    def heartbeat(self, event: Event, received: float, epoch: float) -> None:
+        """Take a worker-online or worker-heartbeat event.
+
+        Args:
+            event: the event.
+            received: local monotonic time at which it arrived.
+            epoch: the same moment in epoch seconds.
+        """
+        processed, active, timestamp = event.processed, event.active, event.timestamp
+        if not (0 <= (processed or 0) < MOST_PROCESSED and 0 <= (active or 0) < MOST_PROCESSED):
             raise ValueError("a heartbeat's counts are out of range")
+        load = event.loadavg
+        if isinstance(load, list) and load:
+            self.load1 = float(load[0])
         self.seen, self.heartbeat_at, self.offline = received, epoch, False
-        self.active, self.processed = int(active), int(processed)
-        self.load1 = float((event.get("loadavg") or (0.0,))[0])
-        self.skew = float(timestamp) - epoch
-        self.ledger.heartbeat(event.get("pid"), self.processed, float(timestamp))
+        self.active = active
+        if event.freq is not None and 0 < event.freq < MOST_FREQ:
+            self.freq = event.freq
+        if timestamp is not None:
+            self.skew = timestamp - epoch
+            if processed is not None:
+                self._account(event.type, event.pid, processed, timestamp)
+        self.processed = processed
 
-    def up(self, now: float, timeout: float) -> bool:
-        """Whether it is alive; with a timeout of 0 only a farewell makes it down."""
-        if self.offline or self.seen is None:
-            return False
-        return timeout <= 0 or now - self.seen <= timeout
+    def _account(self, kind: str, pid: int | None, processed: int, timestamp: float) -> None:
+        before = self.processed
+        if kind == "worker-heartbeat":
+            jumped = (before is not None and processed < before) or self.ledger.is_other(pid)
+            self.cadence.heartbeat(timestamp, self.freq, jumped=jumped)
+        if before is not None and processed > before:
+            self.unannounced = self.unannounced + 1 if self.ledger.is_silent else 0
+        self.ledger.heartbeat(pid, processed, timestamp, settle=not self.cadence.is_doubtful)
+
+    def say_goodbye(self, active: int | None, received: float) -> None:
+        """Take a worker-offline event; the worker finishes ``active`` tasks, without further heartbeats."""
+        self.offline, self.active = True, active or 0
+        if self.seen is None:
+            self.seen = received
+
+    def ended_one(self) -> None:
+        """Note that a task ended while the worker was shutting down."""
+        self.active = max(0, (self.active or 0) - 1)
+
+    @property
+    def sends_no_events(self) -> bool:
+        """Whether it starts tasks and sends no event about them; two heartbeats in a row have shown that."""
+        return self.unannounced >= SILENT_HEARTBEATS
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it was ever heard of by a heartbeat or an answer, not only by task events."""
+        return self.seen is not None or self.replied is not None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has shut down cleanly: it announced that, and has no task left."""
+        return self.offline and not self.active
+
+    def up(self, now: float, liveness: Liveness) -> bool:
+        """Whether it is alive. A worker that finishes its tasks before it ends is."""
+        if self.offline:
+            return not self.is_gone
+        if self.seen is None:
+            # It sends no heartbeats: its answers are the only sign of life.
+            return self.replied is not None and now - self.replied <= liveness.reply_timeout
+        timeout = liveness.timeout
+        return timeout <= 0 or now - self.seen <= max(timeout, MISSED_HEARTBEATS * self.freq)
 
 
 def worker_labels(node: str) -> str:
-    return label_text(hostname=clean(node))
+    """The label text of a worker's own series."""
+    return label_text(hostname=node)

@@ -42,6 +42,34 @@ KITS = (
     Kit(("prometheus-redis-exporter",), {"redis_exporter": "usr/bin/prometheus-redis-exporter"}),
     Kit(("prometheus-postgres-exporter",), {"postgres_exporter": "usr/bin/prometheus-postgres-exporter"}),
     Kit(("prometheus-blackbox-exporter",), {"blackbox_exporter": "usr/bin/prometheus-blackbox-exporter"}),
+    Kit(
+        (
+            "rabbitmq-server",
+            *(
+                f"erlang-{part}"
+                for part in (
+                    "base",
+                    "asn1",
+                    "crypto",
+                    "eldap",
+                    "ftp",
+                    "inets",
+                    "mnesia",
+                    "os-mon",
+                    "parsetools",
+                    "public-key",
+                    "runtime-tools",
+                    "snmp",
+                    "ssl",
+                    "syntax-tools",
+                    "tftp",
+                    "tools",
+                    "xmerl",
+                )
+            ),
+        ),
+        {"rabbitmq-server": "usr/sbin/rabbitmq-server", "erl": "usr/lib/erlang/bin/erl"},
+    ),
 )
 
 

@@ -28,9 +28,9 @@ def captured() -> list[bytes]:
     return [json.loads(line)["payload"].encode() for line in lines]
 
 
-def until(holds: Callable[[], Any], *, seconds: float) -> None:
+def until(holds: Callable[[], Any], *, seconds: float, pause: float = 0.05) -> None:
     """Wait until it holds."""
-    wait_for(holds, timeout=seconds, what="the awaited state", hint="see the test")
+    wait_for(holds, timeout=seconds, what="the awaited state", hint="see the test", interval=pause)
 
 
 class Scraped:
@@ -71,7 +71,7 @@ class Running:
         assert response.status_code == 200
         return Scraped(response.text)
 
-    def until(self, holds: Callable[[Scraped], Any], seconds: float = 60) -> Scraped:
+    def until(self, holds: Callable[[Scraped], Any], seconds: float = 60, pause: float = 0.1) -> Scraped:
         """Scrape until it holds; the scrape that did."""
         end = time.monotonic() + seconds
         while True:
@@ -79,7 +79,7 @@ class Running:
             if holds(scraped):
                 return scraped
             assert time.monotonic() < end, scraped.text
-            time.sleep(0.1)
+            time.sleep(pause)
 
 
 class Worker:

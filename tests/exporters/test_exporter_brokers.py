@@ -2,21 +2,16 @@
 
 import json
 import subprocess
-import threading
 import time
 from base64 import b64encode
 
 import pytest
 import redis
 import requests
-from exporterkit import DATA, HERE, send, until
-from kombu import Connection, Exchange, Producer
-from kombu.transport.memory import Channel, Transport
+from exporterkit import HERE, send, until
 
 from exporters.broker import parse_broker, redis_settings
 from exporters.events.redis import glob_escaped, patterns
-from exporters.queues.amqp import AmqpPoller
-from exporters.tables.state import EventState
 from sidecar.errors import UsageError
 from stack.ports import choose
 from stack.programs import find
@@ -166,62 +161,6 @@ def test_sentinel(tmp_path, start):
                 process.kill()
 
 
-def test_amqp_path_through_kombu(start):
-    running = start("memory://", inspect_interval=0, queues="default")
-    exchange = Exchange("celeryev", type="topic")
-    until(lambda: requests.get(f"{running.url}/readyz", timeout=5).status_code == 200, seconds=10)
-    with Connection("memory://") as link:
-        link.SimpleQueue("default").put({"a": 1})
-        producer = Producer(link, exchange, serializer="json")
-        for line in (DATA / "frames.jsonl").read_text().splitlines():
-            frame = json.loads(line)
-            key = frame["channel"].partition("/0.celeryev/")[2]
-            envelope = json.loads(frame["payload"])
-            body = __import__("base64").b64decode(envelope["body"])
-            producer.publish(body, key, content_type="application/json", content_encoding="utf-8")
-    done = running.until(lambda s: s.get("celery_tasks_total", task="shop.add", state="succeeded") == 7)
-    assert done.get("celery_exporter_events_undecodable_total") == 0
-    assert running.until(lambda s: s.get("celery_queue_length", queue_name="default") == 1)
-
-
-def test_amqp_queues_that_are_missing_are_not_shown_and_leave_no_channel(monkeypatch):
-    opened, closed = [], []
-    make, close = Connection.channel, Channel.close
-    monkeypatch.setattr(Connection, "channel", lambda link: opened.append(make(link)) or opened[-1])
-    monkeypatch.setattr(Channel, "close", lambda channel: closed.append(channel) or close(channel))
-    poller = AmqpPoller(parse_broker("memory://"), EventState(), configured=["there", "missing", "other"])
-    with Connection("memory://") as link:
-        link.SimpleQueue("there").put({"a": 1})
-        opened.clear()
-        closed.clear()
-        for _ in range(5):
-            assert {name: queue.length for name, queue in poller.poll().queues.items()} == {"there": 1}
-        assert len([channel for channel in opened if channel not in closed]) <= 1
-
-
-def test_amqp_connection_lost_and_back(start, monkeypatch):
-    running, gone = start("memory://"), threading.Event()
-    running.until(lambda s: s.get("celery_exporter_broker_up") == 1)
-
-    def broken(real):
-        def call(*args, **kwargs):
-            if gone.is_set():
-                raise ConnectionResetError("the broker died")
-            return real(*args, **kwargs)
-
-        return call
-
-    for name in ("drain_events", "establish_connection"):
-        monkeypatch.setattr(Transport, name, broken(getattr(Transport, name)))
-    gone.set()
-    away = running.until(lambda s: s.get("celery_exporter_broker_up") == 0)
-    assert away.get("celery_exporter_disconnects_total") == 1
-    assert away.get("celery_exporter_events_complete") == 0
-    gone.clear()
-    back = running.until(lambda s: s.get("celery_exporter_broker_up") == 1)
-    assert back.get("celery_exporter_collect_errors_total", collector="events") == 0
-
-
 def test_several_brokers_and_one_that_is_away(broker, start):
     running = start(f"shop={broker} away=redis://127.0.0.1:1/0")
     send(broker, "shop.add")
@@ -247,6 +186,41 @@ def test_several_brokers_and_one_that_is_away(broker, start):
 )
 def test_urls(url, expected):
     assert dict(redis_settings(parse_broker(url)).connection) == expected
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ({"ssl_cert_reqs": 0}, {"ssl_cert_reqs": "none"}),
+        ({"ssl_cert_reqs": "CERT_OPTIONAL"}, {"ssl_cert_reqs": "optional"}),
+        ({"ssl_check_hostname": "false"}, {"ssl_check_hostname": False}),
+        ({"ssl_check_hostname": True}, {"ssl_check_hostname": True}),
+    ],
+)
+def test_tls_options_mean_the_same_wherever_they_are_given(option, expected):
+    query = "&".join(f"{name}={value}" for name, value in option.items())
+    given = redis_settings(parse_broker("rediss://h/0", option)).connection
+    in_url = redis_settings(parse_broker(f"rediss://h/0?{query}")).connection
+    for connection in (given, in_url):
+        assert {name: connection[name] for name in expected} == expected
+
+
+def test_a_list_of_redis_servers_is_tried_in_order(tmp_path, start):
+    first = Redis(tmp_path / "first")
+    with Redis(tmp_path / "second") as second, redis.Redis(port=second.port) as client:
+        running = start(f"redis://127.0.0.1:{first.port}/0;redis://127.0.0.1:{second.port}/0")
+        assert counts_event_on(running, client, "/0.celeryev/task.sent")
+        with first:
+            second.kill()
+            with redis.Redis(port=first.port) as other:
+                until(lambda: other.pubsub_numpat() > 0, seconds=20)
+                assert counts_event_on(running, other, "/0.celeryev/task.sent")
+
+
+@pytest.mark.parametrize("url", ["redis://a/0;unix:///run/r.sock", "redis://a/0;amqp://b"])
+def test_a_list_of_different_kinds_of_servers_is_refused(url):
+    with pytest.raises(UsageError, match="list of servers"):
+        parse_broker(url)
 
 
 def test_a_password_is_never_shown():

@@ -28,16 +28,32 @@ def command(*words, environ=None):
 
 def test_check_sees_what_is_to_be_done(broker, worker):
     worker(broker, events=False, queues="default")
-    send(broker, "shop.add", "shop.mail", "shop.mail")
-    done = command("check", "--broker-url", broker, "--seconds", "9", "--json")
-    (found,) = json.loads(done.stdout)
-    assert done.returncode == 1, done.stderr
+    send(broker, "shop.mail", "shop.mail")
+    words = ["check", "--broker-url", broker, "--seconds", "14", "--json"]
+    checking = subprocess.Popen(
+        [sys.executable, "-m", "exporters", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    with redis.Redis.from_url(broker) as client:
+        until(lambda: client.pubsub_numpat() > 0, seconds=30)
+    # Tasks that start while it listens show that no event announces them.
+    until(lambda: send(broker, "shop.add") and checking.poll() is not None, seconds=60, pause=0.5)
+    (found,) = json.loads(checking.communicate(timeout=30)[0])
+    assert checking.returncode == 1
     assert found["subscribed"]
     assert [w["node"] for w in found["workers"]] == ["worker-a@host-1"]
     assert found["workers"][0]["up"]
     problems = " ".join(found["problems"])
-    assert "workers send no task events" in problems
+    assert "workers run tasks but send no task events" in problems
     assert "queue mail has 2 messages and no consumer" in problems
+
+
+def test_check_of_a_healthy_system_without_traffic(broker, worker):
+    worker(broker)
+    send(broker, "shop.add")
+    with redis.Redis.from_url(broker) as client:
+        until(lambda: not client.llen("default"), seconds=30)
+    done = command("check", "--broker-url", broker, "--seconds", "5")
+    assert done.returncode == 0, done.stdout
 
 
 def test_check_of_a_broker_that_is_away():

@@ -80,6 +80,7 @@ def test_forms_of_metrics_and_health(broker, start):
     assert answer.headers["Content-Encoding"] == "gzip"
     names = {family.name for family in openmetrics(answer.text)}
     assert {"celery_tasks", "celery_queue_length"} <= names
+    until(running.ready, seconds=30)
     for path in ("/healthz", "/readyz", "/"):
         assert requests.get(f"{running.url}{path}", timeout=5).status_code == 200
 
@@ -88,15 +89,17 @@ def test_workers_without_events_are_told_what_to_do(broker, start, monkeypatch, 
     monkeypatch.setattr("exporters.service.GUIDE_SECONDS", 0.1)
     running = start(broker)
     until(running.ready, seconds=30)
-    beat = {
-        "type": "worker-heartbeat",
-        "hostname": "w@h",
-        "processed": 7,
-        "active": 0,
-        "timestamp": time.time(),
-    }
     with redis.Redis.from_url(broker) as client:
-        client.publish("/0.celeryev/worker.heartbeat", frame(json.dumps(beat), "w@h", "worker.heartbeat"))
+        for processed in (7, 8, 9):
+            beat = {
+                "type": "worker-heartbeat",
+                "hostname": "worker-a@host-1",
+                "processed": processed,
+                "active": 0,
+                "timestamp": time.time() + 2 * processed,
+            }
+            body = frame(json.dumps(beat), "worker-a@host-1", "worker.heartbeat")
+            client.publish("/0.celeryev/worker.heartbeat", body)
     until(lambda: "start them with -E" in requests.get(running.url, timeout=5).text, seconds=30)
     until(lambda: sum("start them with -E" in record.getMessage() for record in caplog.records), seconds=30)
     with redis.Redis.from_url(broker) as client:
@@ -106,45 +109,90 @@ def test_workers_without_events_are_told_what_to_do(broker, start, monkeypatch, 
     assert sum("start them with -E" in record.getMessage() for record in caplog.records) == 1
 
 
-def page_of(rounds, interval):
-    def collect():
-        rounds.append(len(rounds))
-        return [gauge("round", "help", [("", rounds[-1])])]
+class Clocked:
+    """A page with a clock of its own; each rendering shows its number."""
 
-    return exposition.Page(collect, interval=interval)
+    def __init__(self, monkeypatch, *, oldest=1.0):
+        self.now = 100.0
+        self.rounds = 0
+        monkeypatch.setattr(exposition, "monotonic", lambda: self.now)
+        self.page = exposition.Page(self.collect, oldest=oldest)
+
+    def collect(self):
+        self.rounds += 1
+        return [gauge("round", "help", [("", self.rounds)])]
+
+    def scrape(self, **form):
+        body = self.page.body(**form)
+        return int((gzip.decompress(body) if form.get("packed") else body).split()[-1])
+
+    def pass_time(self, seconds, tick=0.25):
+        for _ in range(int(seconds / tick)):
+            self.now += tick
+            self.page.renew()
 
 
-def test_a_scrape_is_handed_what_was_rendered_before():
-    rounds = []
-    page = page_of(rounds, 60)
-    page.renew()
-    assert rounds == []
-    assert b"round 0" in page.body()
-    assert b"round 1" in gzip.decompress(page.body(packed=True))
-    page.renew()
+def test_a_page_is_rendered_once_shortly_before_each_scrape(monkeypatch):
+    clocked = Clocked(monkeypatch)
+    for _ in range(2):
+        clocked.scrape()
+        clocked.pass_time(15)
+    rounds = clocked.rounds
+    for number in range(10):
+        assert clocked.scrape() == rounds + number
+        clocked.pass_time(15)
+    assert clocked.rounds == rounds + 10
+
+
+def test_two_servers_that_scrape_in_turn_are_both_expected(monkeypatch):
+    clocked = Clocked(monkeypatch)
     for _ in range(3):
-        assert b"round 2" in page.body()
-        assert b"round 2" in gzip.decompress(page.body(packed=True))
-    assert len(rounds) == 3
+        for gap in (4, 11):
+            clocked.scrape()
+            clocked.pass_time(gap)
+    rounds = clocked.rounds
+    for gap in (4, 11, 4, 11):
+        clocked.scrape()
+        # None was rendered by the scrape itself.
+        assert clocked.rounds == rounds
+        clocked.pass_time(gap)
+        rounds = clocked.rounds
+
+
+def test_every_form_of_the_page_is_rendered_from_the_same_round(monkeypatch):
+    clocked = Clocked(monkeypatch)
+    for _ in range(3):
+        clocked.scrape()
+        clocked.scrape(packed=True)
+        clocked.pass_time(15)
+    assert clocked.scrape() == clocked.scrape(packed=True)
 
 
 def test_a_page_that_is_not_renewed_does_not_pass_for_new(monkeypatch):
-    rounds, now = [], [100.0]
-    monkeypatch.setattr(exposition, "monotonic", lambda: now[0])
-    page = page_of(rounds, 1)
-    page.body()
-    now[0] += 2
-    assert b"round 0" in page.body()
-    now[0] += 2
-    assert b"round 1" in page.body()
-    now[0] += 3_600
-    page.renew()
-    assert len(rounds) == 2
+    clocked = Clocked(monkeypatch)
+    assert clocked.scrape() == 1
+    clocked.now += 2
+    assert clocked.scrape() == 1
+    clocked.now += 2
+    assert clocked.scrape() == 2
+
+
+def test_nothing_is_rendered_when_nobody_scrapes(monkeypatch):
+    clocked = Clocked(monkeypatch)
+    clocked.scrape()
+    clocked.pass_time(15)
+    clocked.scrape()
+    rounds = clocked.rounds
+    clocked.pass_time(3_600, tick=1.0)
+    assert clocked.rounds <= rounds + 1
 
 
 def test_the_page_is_renewed_in_the_background(broker, start):
     running = start(broker, render_interval=0.1)
     until(running.ready, seconds=30)
     send(broker, "shop.add")
-    assert running.until(lambda s: s.get("celery_task_sent_total") == 1)
-    assert running.until(lambda s: s.get("celery_exporter_collect_duration_seconds", collector="render"))
+    # At a steady pace, which the exporter learns.
+    assert running.until(lambda s: s.get("celery_task_sent_total") == 1, pause=0.5)
+    assert running.until(
+        lambda s: s.get("celery_exporter_collect_duration_seconds", collector="render"), pause=0.5
+    )

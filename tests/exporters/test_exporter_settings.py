@@ -55,7 +55,7 @@ def test_a_database_password_that_is_not_escaped_is_refused_and_not_shown():
     ("environ", "message"),
     [
         ({"CE_PORT": "many"}, "CELERY_EXPORTER_PORT=many"),
-        ({"CELERY_EXPORTER_BROKER_TRANSPORT_OPTIONS": "{"}, "no valid JSON"),
+        ({"CELERY_EXPORTER_BROKER_TRANSPORT_OPTIONS": "{"}, "not a valid JSON"),
         ({"CELERY_EXPORTER_WORKER_LABEL": "colour"}, "CELERY_EXPORTER_WORKER_LABEL=colour"),
     ],
 )

@@ -13,7 +13,7 @@ from kombu import serialization
 
 from bench.exporter.frames import frame as enveloped
 from exporters.broker import parse_broker, redis_settings
-from exporters.decode import UndecodableError, decode, decode_general
+from exporters.decode import UndecodableError, decode, decode_general, typed
 from exporters.events.receiver import RedisReceiver
 from exporters.events.redis import Batch
 from exporters.tables.groups import SUCCEEDED
@@ -22,11 +22,11 @@ from exporters.tables.state import EventState
 
 def test_captured_frames_decode_alike_on_both_paths(frames):
     for frame in frames:
-        assert decode(frame) == decode_general(frame)
+        assert decode(frame) == [typed(event) for event in decode_general(frame)]
 
 
 def test_captured_frames_hold_every_kind_of_event(frames):
-    kinds = {event["type"] for frame in frames for event in decode(frame)}
+    kinds = {event.type for frame in frames for event in decode(frame)}
     assert kinds >= {
         "task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "task-retried",
         "task-revoked", "task-rejected", "worker-online", "worker-heartbeat", "worker-offline",
@@ -45,7 +45,9 @@ def test_other_serializers_and_encodings(serializer, encoding):
         "content-encoding": content_encoding,
         "body": b64encode(raw).decode() if encoding else raw.decode(),
     }
-    assert decode(json.dumps(envelope).encode()) == [event]
+    frame = json.dumps(envelope).encode()
+    assert decode_general(frame) == [event]
+    assert decode(frame) == [typed(event)]
 
 
 @pytest.mark.parametrize("content_type", ["application/x-yaml", "text/plain", "application/x-msgpack"])

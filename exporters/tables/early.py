@@ -1,0 +1,82 @@
+"""Events that overtake the task-sent event of their task.
+
+Client and worker publish on connections of their own, so a fast worker's task-received may arrive before the client's
+task-sent, which alone names the queue. Where the queue cannot be known otherwise, the events of that task wait for it
+for a moment.
+"""
+
+from exporters.decode import Event
+
+# Seconds that events wait.
+PATIENCE = 1.0
+MOST_TASKS = 1_000
+# Names of tasks whose task-sent never comes.
+MOST_NAMES = 10_000
+
+
+class AwaitSent(Exception):  # noqa: N818 - a signal, not an error
+    """An event has to wait for the task-sent event of its task."""
+
+
+class EarlyEvents:
+    """The events that wait, by the key of their task."""
+
+    __slots__ = ("_senders", "_silent", "_waiting", "impatient")
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, tuple[float, list[Event]]] = {}
+        # Whether any client sends task-sent events, and the tasks for which none came.
+        self._senders = False
+        self._silent: set[str] = set()
+        # While it is set, nothing waits: the events that waited long enough are counted.
+        self.impatient = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def sent(self, name: str) -> None:
+        """Note that clients send task-sent events of this task."""
+        self._senders = True
+        if self._silent:
+            self._silent.discard(name)
+
+    def await_sent(self, key: int, event: Event, now: float) -> None:
+        """Let a task-received event wait, where that is promising.
+
+        Args:
+            key: of the task.
+            event: with a name.
+            now: local monotonic time.
+
+        Raises:
+            AwaitSent: it waits, and must not be counted now.
+        """
+        if (
+            self.impatient
+            or not self._senders
+            or event.name in self._silent
+            or len(self._waiting) >= MOST_TASKS
+        ):
+            return
+        self._waiting[key] = (now, [event])
+        raise AwaitSent
+
+    def keeps(self, key: int, event: Event) -> bool:
+        """Let a further event of a task wait with the first one; False when its task does not wait."""
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            return False
+        waiting[1].append(event)
+        return True
+
+    def released(self, key: int) -> list[Event]:
+        """The events that waited for this task's task-sent."""
+        return self._waiting.pop(key, (0.0, []))[1]
+
+    def overdue(self, now: float) -> list[Event]:
+        """The events that have waited long enough."""
+        late = [key for key, (since, _) in self._waiting.items() if now - since > PATIENCE]
+        events = [event for key in late for event in self._waiting.pop(key)[1]]
+        if len(self._silent) < MOST_NAMES:
+            self._silent.update(event.name for event in events if event.name is not None)
+        return events

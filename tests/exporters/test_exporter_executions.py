@@ -1,0 +1,446 @@
+"""One ID is not one execution: replaced, retried, redelivered and repeated ends, and sums that no limit touches."""
+
+import time
+
+import pytest
+from exporterkit import Scraped
+
+from exporters.decode import typed
+from exporters.exposition.page import render
+from exporters.tables.budget import Limits
+from exporters.tables.collectors import TaskCollector, WorkerCollector
+from exporters.tables.counting import exception_class
+from exporters.tables.groups import STATES
+from exporters.tables.state import EventState
+from exporters.tables.workers import Liveness
+
+NOW = 1_795_000_000.0
+
+
+def event(kind, uuid="u1", **fields):
+    return {"type": kind, "uuid": uuid, "hostname": "w@h", "timestamp": NOW, **fields}
+
+
+def sent(uuid="u1", name="shop.add", queue="default", **fields):
+    return event("task-sent", uuid, name=name, queue=queue, **{"hostname": "gen7@web", "eta": None, **fields})
+
+
+def received(uuid="u1", name="shop.add", **fields):
+    return event("task-received", uuid, name=name, **{"eta": None, **fields})
+
+
+def started(uuid="u1", **fields):
+    return event("task-started", uuid, **fields)
+
+
+def succeeded(uuid="u1", **fields):
+    return event("task-succeeded", uuid, runtime=0.1, **fields)
+
+
+def take(state, *events, at=None):
+    state.take([typed(one) for one in events], time.monotonic() if at is None else at, NOW)
+
+
+def counts(state, name):
+    """The states of a task that are not 0, over all queues."""
+    totals = [group.total().counts for group in state.groups if group.name == name]
+    sums = [sum(column) for column in zip(*totals, strict=True)] if totals else [0] * len(STATES)
+    return {key: count for key, count in zip(STATES, sums, strict=True) if count}
+
+
+def exceptions(state, name):
+    return {
+        key: n for group in state.groups if group.name == name for key, n in group.total().exceptions.items()
+    }
+
+
+def named(state, name, queue=None):
+    """Successes that are exposed under names that begin like this."""
+    page = Scraped(render(TaskCollector(state, per_host=False).collect()).decode())
+    return sum(
+        sample.value
+        for sample in page.samples
+        if sample.name == "celery_tasks_total"
+        and sample.labels["state"] == "succeeded"
+        and sample.labels["task"].startswith(name)
+        and (queue is None or sample.labels["queue"] == queue)
+    )
+
+
+def run(state, uuid, name, queue, host):
+    take(state, sent(uuid, name, queue), *(dict(one, hostname=host) for one in (
+        received(uuid, name), started(uuid), succeeded(uuid)
+    )))  # fmt: skip
+
+
+@pytest.mark.parametrize("with_sent", [True, False])
+def test_a_replaced_task_counts_under_its_own_name(with_sent):
+    state = EventState()
+    for n in range(5):
+        events = [
+            sent(f"u{n}", "dispatch"), received(f"u{n}", "dispatch"), started(f"u{n}"), sent(f"u{n}", "charge"),
+            received(f"u{n}", "charge"), started(f"u{n}"), event("task-failed", f"u{n}", exception="KeyError('x')"),
+        ]  # fmt: skip
+        take(state, *(one for one in events if with_sent or one["type"] != "task-sent"))
+    asked = {"sent": 5} if with_sent else {}
+    assert counts(state, "dispatch") == {**asked, "received": 5, "started": 5}
+    assert counts(state, "charge") == {**asked, "received": 5, "started": 5, "failed": 5}
+    assert exceptions(state, "charge") == {"KeyError": 5}
+    assert not len(state.counting.tasks)
+
+
+def test_the_start_of_a_replaced_task_may_come_late():
+    state = EventState()
+    take(
+        state,
+        sent(name="dispatch"),
+        received(name="dispatch"),
+        sent(name="charge"),
+        received(name="charge"),
+        started(),
+        started(),
+        succeeded(),
+    )
+    assert counts(state, "dispatch") == {"sent": 1, "received": 1, "started": 1}
+    assert counts(state, "charge") == {"sent": 1, "received": 1, "started": 1, "succeeded": 1}
+
+
+def test_a_task_that_is_redelivered_while_it_runs_keeps_its_name_and_shows():
+    state = EventState()
+    take(state, sent(), received(), started(), received(), started(), succeeded(), succeeded())
+    assert counts(state, "shop.add") == {"sent": 1, "received": 2, "started": 2, "succeeded": 2}
+    assert counts(state, "unknown") == {}
+    page = Scraped(render(TaskCollector(state).collect()).decode())
+    assert page.get("celery_task_duplicate_starts_total", task="shop.add") == 1
+    assert not len(state.counting.tasks)
+
+
+def test_endless_redelivery_never_loses_the_name():
+    state = EventState()
+    take(state, sent(), received(), started())
+    for _ in range(30):
+        take(state, received(), started(), succeeded())
+    assert counts(state, "shop.add") == {"sent": 1, "received": 31, "started": 31, "succeeded": 30}
+    assert counts(state, "unknown") == {}
+
+
+def test_a_retry_is_not_a_duplicate():
+    state = EventState()
+    take(
+        state,
+        sent(),
+        received(),
+        started(),
+        sent(retries=1),
+        received(),
+        event("task-retried", exception="Retry()"),
+        started(),
+        event("task-failed", exception="MaxRetriesExceededError('x')"),
+    )
+    assert counts(state, "shop.add") == {"sent": 2, "received": 2, "started": 2, "failed": 1, "retried": 1}
+    (group,) = list(state.groups)
+    assert group.duplicates == 0
+    assert not len(state.counting.tasks)
+
+
+def test_a_retry_without_events_of_its_sender():
+    state = EventState()
+    take(state, received(), started(), event("task-retried"), received(), started(), succeeded())
+    assert counts(state, "shop.add") == {"received": 2, "started": 2, "retried": 1, "succeeded": 1}
+
+
+def test_a_failure_that_is_reported_twice_counts_once_under_its_class():
+    state = EventState()
+    traceback = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\nbilliard.exceptions.TimeLimitExceeded: 1\n'
+    failure = event("task-failed", exception="ExceptionWithTraceback()", traceback=traceback)
+    take(state, sent(), received(), started(), failure, failure)
+    assert counts(state, "shop.add") == {"sent": 1, "received": 1, "started": 1, "failed": 1}
+    assert exceptions(state, "shop.add") == {"TimeLimitExceeded": 1}
+    assert state.counting.repeated == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "traceback", "name"),
+    [
+        (
+            "ExceptionWithTraceback()",
+            "…\nbilliard.exceptions.WorkerLostError: Worker exited\n",
+            "WorkerLostError",
+        ),
+        ("ExceptionWithTraceback()", '"""\nTraceback\n  x\nKeyError: 5\n"""', "KeyError"),
+        ("ExceptionWithTraceback()", "ValueError", "ValueError"),
+        ("ExceptionWithTraceback()", None, "ExceptionWithTraceback"),
+        ("ValueError('x')", "…\nKeyError: 5", "ValueError"),
+        ("", 5, "UnknownException"),
+    ],
+)
+def test_the_class_comes_from_the_traceback_where_the_exception_is_wrapped(text, traceback, name):
+    assert exception_class(text, traceback) == name
+
+
+def test_a_rejected_message_that_is_put_back_is_not_lost_work():
+    state = EventState()
+    for _ in range(3):
+        take(state, received(), started(), event("task-rejected", requeue=True))
+    take(state, received(), started(), event("task-rejected", requeue=False))
+    assert counts(state, "shop.add") == {"received": 4, "started": 4, "requeued": 3, "rejected": 1}
+    page = Scraped(render(TaskCollector(state).collect()).decode())
+    assert page.get("celery_task_rejected_total", name="shop.add") == 4
+
+
+def test_a_cancelled_task_comes_again_under_its_name():
+    state = EventState()
+    take(state, sent(), received(), started(), event("task-cancelled"), received(), started(), succeeded())
+    assert counts(state, "shop.add") == {"sent": 1, "received": 2, "started": 2, "succeeded": 1}
+    (group,) = list(state.groups)
+    assert group.duplicates == 0
+
+
+@pytest.mark.parametrize("missing", ["runtime", "timestamp", "pid", "exception", "eta", "queue"])
+def test_an_optional_field_is_no_condition_for_counting(missing):
+    state = EventState()
+    events = [sent(), received(), started(pid=1), succeeded(), sent("b"), event("task-failed", "b")]
+    take(state, *({key: value for key, value in one.items() if key != missing} for one in events))
+    assert state.undecodable == 0
+    assert counts(state, "shop.add") == {"sent": 2, "received": 1, "started": 1, "succeeded": 1, "failed": 1}
+
+
+def test_events_wait_for_the_task_sent_that_they_overtook():
+    state = EventState()
+    take(state, sent("a", queue="mail"), sent("b"), received("c"), started("c"))
+    assert counts(state, "shop.add") == {"sent": 2}
+    take(state, sent("c", queue="mail"), succeeded("c"))
+    assert named(state, "shop.add", "mail") == 1
+    take(state, received("d"), started("d"))
+    state.purge(time.monotonic() + 2)
+    assert counts(state, "shop.add") == {"sent": 3, "received": 2, "started": 2, "succeeded": 1}
+
+
+def test_native_delayed_delivery_keeps_its_queue_and_shows_as_scheduled():
+    state = EventState()
+    key = ".".join("0" * 27 + "1") + ".qq"
+    eta = "2026-11-18T12:00:00+00:00"
+    take(state, sent(queue=None, exchange="celery_delayed_27", routing_key=key, eta=eta))
+    (group,) = list(state.groups)
+    assert group.queue == "qq"
+    assert [entry[0] for entry in state.counting.eta.values()] == [group]
+    take(state, received(eta="2020-01-01T00:00:00+00:00"))
+    assert not state.counting.eta
+
+
+# Limits
+
+
+@pytest.mark.parametrize("per_host", [True, False])
+@pytest.mark.parametrize(("hosts", "names"), [(20, 60), (150, 40)])
+def test_sums_lose_no_name_however_many_hosts_there_are(hosts, names, per_host):
+    state = EventState(per_host=per_host)
+    for host in range(hosts):
+        for name in range(names):
+            run(state, f"{host}-{name}", f"task{name}", "default", f"celery@pod-{host}")
+    assert named(state, "task") == hosts * names
+    assert named(state, "other") == 0
+    assert per_host or state.series < 5_000
+    assert (state.budget.turned_away["hosts"] > 0) == per_host
+    wait = sum(sum(group.total().wait.counts) for group in state.groups)
+    assert wait == sum(sum(group.total().runtime.counts) for group in state.groups) == hosts * names
+
+
+def test_names_that_are_no_longer_used_make_room():
+    state = EventState()
+    for n in range(2_100):
+        run(state, f"a{n}", "user.sync", f"user-{n}", "w@1")
+    named(state, "user")
+    for n in range(100):
+        run(state, f"b{n}", "billing.charge", "default", "w@1")
+    assert named(state, "billing.charge", "default") == 100
+    assert state.budget.turned_away["names"] > 0
+    assert len(state.groups) <= 2_000
+
+
+def test_every_event_of_a_name_that_made_room_is_shown_once():
+    state, seen = EventState(limits=Limits(names=16)), {}
+    for n in range(200):
+        run(state, f"u{n}", f"task{n}", "default", "w@1")
+        if n % 50 == 0 or n == 199:
+            page = Scraped(render(TaskCollector(state).collect()).decode())
+            found = {s.labels["task"]: s.value for s in page.samples if s.labels.get("state") == "succeeded"}
+            seen = {**seen, **found}
+    assert seen["other"] > 0
+    assert sum(seen.values()) == 200
+
+
+def test_room_that_an_evicted_pair_had_on_hosts_is_given_back():
+    state = EventState(limits=Limits(names=16))
+    for n in range(500):
+        run(state, f"u{n}", f"task{n}", "default", "w@1")
+    assert sum(len(host.tracks) for host in state.roster.hosts.values()) <= 2 * 16
+    assert state.budget.used <= 2 * 16 * 42
+
+
+def test_workers_beyond_the_limit_are_counted():
+    state = EventState(limits=Limits(workers=3))
+    for n in range(5):
+        take(
+            state,
+            {
+                "type": "worker-heartbeat",
+                "hostname": f"w{n}@h",
+                "timestamp": NOW,
+                "processed": 0,
+                "active": 0,
+            },
+        )
+    assert len(state.roster.shown()) == 3
+    assert state.budget.turned_away["workers"] == 2
+
+
+def test_long_names_stay_apart():
+    state = EventState()
+    for n in range(3):
+        run(state, f"u{n}", "x" * 300 + str(n), "q" * 300 + str(n), "w@1")
+    page = Scraped(render(TaskCollector(state).collect()).decode())
+    lines = [line.rpartition(" ")[0] for line in page.text.splitlines() if not line.startswith("#")]
+    assert len(lines) == len(set(lines))
+    assert len(state.groups) == 3
+
+
+@pytest.mark.parametrize("pair", [("other", "other"), ("unknown", "unknown"), ("x", "unknown")])
+def test_tasks_and_queues_with_reserved_names_have_one_series(pair):
+    state = EventState(limits=Limits(names=10))
+    take(state, received("a", name=pair[0]), received("b", name="x"))
+    run(state, "c", *pair, "w@1")
+    page = Scraped(render(TaskCollector(state).collect()).decode())
+    lines = [line.rpartition(" ")[0] for line in page.text.splitlines() if not line.startswith("#")]
+    assert len(lines) == len(set(lines)), page.text
+
+
+# Waiting times in a backlog
+
+
+def jam(state, size, wait):
+    """A queue of which nothing starts until all was sent; how many waits were observed."""
+    for n in range(size):
+        state.take([typed(sent(f"u{n}", timestamp=NOW + n / 1000))], 1.0, NOW)
+    for n in range(size):
+        at = NOW + wait + n / 1000
+        state.take(
+            [typed(received(f"u{n}")), typed(started(f"u{n}", timestamp=at)), typed(succeeded(f"u{n}"))],
+            1.0,
+            NOW,
+        )
+    (group,) = [group for group in state.groups if group.name == "shop.add"]
+    return group.total().wait
+
+
+def test_waits_are_known_up_to_the_limit():
+    state = EventState(limits=Limits(in_flight=5_000))
+    assert sum(jam(state, 5_000, 60).counts) == 5_000
+    assert state.counting.tasks.sampled == 1
+
+
+def test_a_larger_backlog_is_sampled_and_its_quantiles_stay_right():
+    state = EventState(limits=Limits(in_flight=5_000))
+    wait = jam(state, 40_000, 200)
+    known = sum(wait.counts)
+    assert 1_500 < known <= 5_000
+    assert wait.total / known == pytest.approx(200, abs=0.01)
+    assert counts(state, "shop.add")["succeeded"] == 40_000
+    state.purge(2.0)
+    for n in range(4):
+        state.purge(3.0 + n)
+    assert state.counting.tasks.sampled == 1
+
+
+def test_tasks_that_later_ones_overtook_make_room_first():
+    state = EventState(limits=Limits(in_flight=1_000))
+    for n in range(900):
+        take(state, sent(f"lost{n}", timestamp=NOW - 5_000))
+    take(state, sent("late", timestamp=NOW), received("late"), started("late"))
+    for n in range(800):
+        take(state, sent(f"new{n}", timestamp=NOW))
+    assert state.counting.tasks.sampled == 1
+    assert state.counting.tasks.due("new0") == pytest.approx(NOW, abs=0.001)
+
+
+# Workers
+
+
+def beat(host="w@h", at=NOW, **fields):
+    return {"type": "worker-heartbeat", "hostname": host, "timestamp": at, "processed": 0, "active": 0, "freq": 2.0,
+            "pid": 1, **fields}  # fmt: skip
+
+
+def up(state, now):
+    worker = state.roster.workers["w@h"]
+    return worker.up(now, state.roster.liveness)
+
+
+def test_a_worker_is_judged_by_its_own_interval():
+    state = EventState()
+    take(state, beat(freq=60.0), at=0.0)
+    assert up(state, 170.0)
+    assert not up(state, 190.0)
+
+
+def test_a_reply_is_the_sign_of_life_of_a_worker_without_heartbeats():
+    state = EventState(liveness=Liveness(reply_timeout=75))
+    worker = state.roster.answered("w@h", 0.0)
+    assert worker in state.roster.shown()
+    assert up(state, 70.0)
+    assert not up(state, 80.0)
+    page = Scraped(render(WorkerCollector(state).collect()).decode())
+    assert page.get("celery_worker_tasks_active", hostname="w@h") is None
+    assert page.get("celery_worker_processed_total", hostname="w@h") is None
+
+
+def test_a_worker_that_shuts_down_finishes_its_tasks_and_disappears():
+    state = EventState()
+    take(state, received("a"), started("a"), received("b"), started("b"), beat(active=2))
+    take(state, {"type": "worker-offline", "hostname": "w@h", "timestamp": NOW, "active": 2, "processed": 2})
+    page = Scraped(render(WorkerCollector(state).collect()).decode())
+    assert page.get("celery_worker_up", hostname="w@h") == 1
+    assert page.get("celery_worker_stopping", hostname="w@h") == 1
+    assert page.get("celery_worker_tasks_active", hostname="w@h") == 2
+    take(state, succeeded("a"))
+    page = Scraped(render(WorkerCollector(state).collect()).decode())
+    assert page.get("celery_worker_tasks_active", hostname="w@h") == 1
+    take(state, event("task-failed", "b"))
+    page = Scraped(render(WorkerCollector(state).collect()).decode())
+    assert page.get("celery_worker_up", hostname="w@h") is None
+    take(state, beat())
+    assert state.roster.workers["w@h"] in state.roster.shown()
+
+
+def test_several_workers_under_one_name_are_found_and_nothing_is_booked_as_lost():
+    state = EventState()
+    for step in range(40):
+        for number in range(3):
+            at = NOW + 2 * step + number * 0.6
+            take(state, beat(at=at, processed=100 * number + step), started(f"{step}-{number}", timestamp=at))
+    worker = state.roster.workers["w@h"]
+    assert worker.cadence.is_shared
+    assert state.roster.lost == 0
+
+
+def test_a_restart_is_not_a_shared_name():
+    state = EventState()
+    for step in range(10):
+        take(state, beat(at=NOW + 2 * step, processed=step))
+    for step in range(10):
+        take(state, beat(at=NOW + 18.5 + 2 * step, processed=step, pid=1))
+    assert not state.roster.workers["w@h"].cadence.is_shared
+
+
+def test_events_are_missing_only_when_tasks_start_while_we_listen():
+    state = EventState()
+    worker = lambda: state.roster.workers["w@h"]  # noqa: E731
+    for step in range(5):
+        take(state, beat(at=NOW + 2 * step, processed=500))
+    assert not worker().sends_no_events
+    for step in range(5, 9):
+        take(state, beat(at=NOW + 2 * step, processed=500 + step))
+    assert worker().sends_no_events
+    for step in range(9, 12):
+        take(state, started(timestamp=NOW + 2 * step - 1), beat(at=NOW + 2 * step, processed=500 + step))
+    assert not worker().sends_no_events

@@ -1,0 +1,287 @@
+"""The exporter against a real RabbitMQ and real workers."""
+
+import subprocess
+import time
+from urllib.parse import quote
+
+import pytest
+import requests
+from celery import Celery
+from exporterkit import send, until
+
+from exporters.broker import parse_broker
+from exporters.events import amqp as events_amqp
+from exporters.queues.amqp import AmqpPoller
+from exporters.queues.rabbitmq_api import RabbitMqApi
+from exporters.tables.state import EventState
+from sidecar.errors import OpsError, UsageError
+from stack.ports import choose
+from stack.servers import RabbitMq
+
+# One server for all of them.
+pytestmark = pytest.mark.xdist_group("rabbitmq")
+
+
+class Shared:
+    """A running RabbitMQ with a TLS listener; each test has a virtual host of its own."""
+
+    def __init__(self, server, tls_port, certificate):
+        self.server = server
+        self.tls_port = tls_port
+        self.certificate = certificate
+        self.made = 0
+
+    def api(self, method, path, **body):
+        answer = requests.request(method, f"{self.server.api_url}/api/{path}", json=body or None, timeout=10)
+        assert answer.ok, answer.text
+        return answer.json() if answer.content else None
+
+    def vhost(self):
+        self.made += 1
+        name = f"v{self.made}"
+        self.api("PUT", f"vhosts/{name}")
+        self.api("PUT", f"permissions/{name}/guest", configure=".*", write=".*", read=".*")
+        return name
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    folder, port = tmp_path_factory.mktemp("rabbitmq"), choose()
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem",
+            "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        ],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    settings = [
+        f"listeners.ssl.1 = 127.0.0.1:{port}",
+        f"ssl_options.cacertfile = {folder}/cert.pem",
+        f"ssl_options.certfile = {folder}/cert.pem",
+        f"ssl_options.keyfile = {folder}/key.pem",
+        "ssl_options.verify = verify_none",
+        # The API counts every 5 s otherwise.
+        "collect_statistics_interval = 500",
+    ]
+    try:
+        server = RabbitMq(folder / "server", settings=settings).start()
+    except OpsError as error:
+        pytest.skip(f"no RabbitMQ: {error.message}; {error.hint}")
+    yield Shared(server, port, folder / "cert.pem")
+    server.stop()
+
+
+@pytest.fixture
+def vhost(shared):
+    return shared.vhost()
+
+
+@pytest.fixture
+def url(shared, vhost):
+    return f"amqp://guest:guest@127.0.0.1:{shared.server.port}/{vhost}"
+
+
+def api_of(shared, vhost, **options):
+    return RabbitMqApi(shared.server.api_url, vhost, most=5_000, **options)
+
+
+def test_tasks_workers_and_queues_of_a_real_worker(url, start, worker):
+    running = start(url, inspect_interval=0.5, queues="default,missing")
+    running.until(lambda s: s.get("celery_exporter_broker_up") == 1)
+    send(url, "shop.add", "shop.add", "shop.mail", "shop.fail")
+    worker(url)
+    done = running.until(
+        lambda s: (
+            s.get("celery_tasks_total", state="succeeded") == 3
+            and s.get("celery_tasks_total", state="failed") == 1
+        )
+    )
+    assert done.get("celery_tasks_total", task="shop.mail", queue="mail", state="succeeded") == 1
+    assert done.get("celery_tasks_total", queue="unknown") is None
+    assert done.get("celery_exporter_events_undecodable_total") == 0
+    asked = running.until(
+        lambda s: (
+            s.get("celery_queue_consumers", queue_name="mail") == 1 and s.get("celery_worker_pool_size") == 2
+        )
+    )
+    # The broker says so of itself; of a queue that does not exist nothing is said.
+    assert asked.get("celery_queue_length", queue_name="default") == 0
+    assert asked.get("celery_queue_length", queue_name="missing") is None
+    assert asked.get("celery_exporter_collect_errors_total") == 0
+    # What the worker has registered starts at 0, before anybody sends it.
+    running.until(lambda s: s.get("celery_tasks_total", task="shop.retry", queue="mail", state="failed") == 0)
+    until(running.ready, seconds=30)
+
+
+def test_heartbeats_are_sent_however_busy_the_connection_is(shared, url, start, monkeypatch):
+    monkeypatch.setattr(events_amqp, "HEARTBEAT_SECONDS", 2)
+    running = start(url, queue_interval=4)
+    until(running.ready, seconds=30)
+    end, sent = time.monotonic() + 9, 0
+    while time.monotonic() < end:
+        send(url, "shop.add")
+        sent += 1
+        # The sleep is what is tested: an event twice a second leaves the connection no idle moment to notice.
+        time.sleep(0.3)
+    found = running.until(lambda s: s.get("celery_tasks_total", state="sent") == sent)
+    assert found.get("celery_exporter_disconnects_total") == 0
+    assert found.get("celery_exporter_events_complete") == 1
+    assert found.get("celery_exporter_collect_errors_total") == 0
+    assert not shared.server.has_logged("missed heartbeats")
+
+
+def test_a_broker_that_stands_still_is_down_and_does_not_hold_up_the_end(tmp_path, start, monkeypatch):
+    monkeypatch.setattr(events_amqp, "HEARTBEAT_SECONDS", 2)
+    monkeypatch.setattr("exporters.amqp.ANSWER_SECONDS", 2.0)
+    try:
+        server = RabbitMq(tmp_path / "rabbitmq").start()
+    except OpsError as error:
+        pytest.skip(f"no RabbitMQ: {error.message}; {error.hint}")
+    try:
+        running = start(server.url, inspect_interval=1, queues="default")
+        until(running.ready, seconds=30)
+        server.freeze()
+        frozen = time.monotonic()
+        running.until(lambda s: s.get("celery_exporter_broker_up") == 0, seconds=25)
+        assert time.monotonic() - frozen < 25
+        assert requests.get(f"{running.url}/readyz", timeout=5).status_code == 503
+        server.thaw()
+        until(running.ready, seconds=30)
+        server.freeze()
+        stopping = time.monotonic()
+        running.exporter.stop()
+        assert time.monotonic() - stopping < 5
+    finally:
+        server.thaw()
+        server.stop()
+
+
+def test_connection_lost_and_back(shared, url, vhost, start):
+    running = start(url)
+    until(running.ready, seconds=30)
+    link = until_found(shared, vhost)
+    shared.api("DELETE", f"connections/{quote(link)}")
+    lost = running.until(lambda s: s.get("celery_exporter_disconnects_total") == 1)
+    assert lost.get("celery_exporter_events_complete") == 0
+    running.until(lambda s: s.get("celery_exporter_broker_up") == 1)
+    send(url, "shop.add")
+    assert running.until(lambda s: s.get("celery_tasks_total", state="sent") == 1)
+
+
+def until_found(shared, vhost):
+    """The name of the connection that has the exporter's queue."""
+
+    def consumers():
+        return [
+            c
+            for c in shared.api("GET", f"consumers/{vhost}")
+            if c["queue"]["name"].startswith("celeryev.exporter")
+        ]
+
+    until(consumers, seconds=30)
+    return consumers()[0]["channel_details"]["connection_name"]
+
+
+def test_queues_that_are_missing_are_not_shown_and_leave_no_channel(shared, url, vhost):
+    declare(url, "there")
+    send_to(url, "there")
+    poller = AmqpPoller(parse_broker(url), EventState(), configured=["there", "missing", "other"])
+    try:
+        for _ in range(5):
+            snapshot = poller.poll()
+            assert {name: queue.length for name, queue in snapshot.queues.items()} == {"there": 1}
+            assert snapshot.refused == []
+        until(lambda: len([c for c in shared.api("GET", "channels") if c["vhost"] == vhost]) <= 1, seconds=20)
+    finally:
+        poller.close()
+
+
+def declare(url, queue, **arguments):
+    with Celery("client", broker=url, set_as_current=False) as client, client.connection_for_write() as link:
+        channel = link.channel()
+        channel.queue_declare(queue, durable=True, auto_delete=False, arguments=arguments)
+
+
+def send_to(url, queue, count=1):
+    with Celery("client", broker=url, set_as_current=False) as client:
+        client.conf.task_create_missing_queues = True
+        for _ in range(count):
+            client.send_task("shop.add", queue=queue)
+
+
+def test_a_queue_that_the_broker_refuses_to_show_is_an_error_and_not_missing(url, start):
+    with Celery("client", broker=url, set_as_current=False) as client, client.connection_for_write() as link:
+        link.channel().queue_declare("theirs", exclusive=True)
+        declare(url, "ours")
+        running = start(url, queues="theirs,ours")
+        found = running.until(lambda s: s.get("celery_exporter_collect_errors_total", collector="queues"))
+        assert found.get("celery_queue_length", queue_name="theirs") is None
+        assert found.get("celery_queue_length", queue_name="ours") == 0
+        assert "queue theirs" in running.exporter.pipelines[0].rounds.failing
+        # The rest of it can be relied on.
+        until(running.ready, seconds=30)
+
+
+def test_the_management_api_names_queues_and_unacknowledged_messages(shared, url, vhost, start, worker):
+    for name, count in (("one", 4), ("two", 5), ("three", 2)):
+        send_to(url, name, count)
+    running = start(url, rabbitmq_api_url=shared.server.api_url)
+    expected = {"one": 4, "two": 5, "three": 2}
+    running.until(
+        lambda s: {name: s.get("celery_queue_length", queue_name=name) for name in expected} == expected
+    )
+    worker(url)
+    # Two run, and the third one waits in the worker.
+    send(url, "shop.slow", "shop.slow", "shop.slow")
+    busy = running.until(lambda s: s.get("celery_queue_unacked", queue_name="default") == 1)
+    assert busy.get("celery_queue_consumers", queue_name="one") == 0
+    assert not any(name.startswith("celeryev") for name in busy.values("celery_queue_length", "queue_name"))
+
+
+def test_an_api_that_refuses_the_user_says_so(shared, vhost):
+    wrong = RabbitMqApi(shared.server.api_url.replace("guest:guest", "guest:wrong"), vhost, most=10)
+    with pytest.raises(OpsError, match="status 401") as refusal:
+        wrong.queues()
+    assert "wrong" not in f"{refusal.value} {refusal.value.hint}"
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "rabbitmq:15672", "http://"])
+def test_a_wrong_api_url_is_refused(url):
+    with pytest.raises(UsageError, match="RABBITMQ_API_URL"):
+        RabbitMqApi(url, "/", most=1)
+
+
+@pytest.mark.parametrize("spelling", ["options", "json", "url"])
+def test_tls_with_an_own_certificate_authority(shared, vhost, start, spelling):
+    url = f"amqps://guest:guest@localhost:{shared.tls_port}/{vhost}"
+    overrides = {
+        "options": {"broker_ssl_options": f"ca_certs={shared.certificate},cert_reqs=CERT_REQUIRED"},
+        "json": {"broker_ssl_options": f'{{"ca_certs": "{shared.certificate}", "cert_reqs": 2}}'},
+        "url": {},
+    }[spelling]
+    if spelling == "url":
+        url += f"?ssl_ca_certs={shared.certificate}&ssl_cert_reqs=required"
+    running = start(url, **overrides)
+    until(lambda: requests.get(f"{running.url}/readyz", timeout=5).text == "ok\n", seconds=30)
+
+
+def test_a_certificate_of_an_unknown_authority_is_refused(shared, vhost, start):
+    running = start(f"amqps://guest:guest@localhost:{shared.tls_port}/{vhost}")
+    until(
+        lambda: "certificate verify failed" in requests.get(f"{running.url}/readyz", timeout=5).text,
+        seconds=20,
+    )
+    assert running.scrape().get("celery_exporter_broker_up") == 0
+
+
+def test_remote_control_under_another_name(url, start, worker):
+    running = start(url, inspect_interval=0.5, control_exchange="shop")
+    worker(url)
+    running.until(lambda s: s.get("celery_worker_up") == 1)
+    running.until(lambda s: (s.get("celery_exporter_collect_duration_seconds", collector="inspect") or 0) > 0)
+    # Nobody replied: nothing is known of pools, and no worker's word about queues is shown as 0.
+    silent = running.scrape()
+    assert silent.get("celery_worker_pool_size") is None
+    assert silent.get("celery_active_worker_count") is None
