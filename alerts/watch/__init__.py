@@ -1,1 +1,1 @@
-"""The watch over the way to people: the dead man's switch is fed, and test messages are looked for where they end."""
+"""The alert watch: pings the dead man's switch, and checks that test messages arrive at their receivers."""

@@ -175,7 +175,7 @@ def caddy(suite: Suite) -> Service:
 
 
 def watch(suite: Suite) -> Service:
-    """The watch over the way to people, with one receiver."""
+    """The alert watch with one receiver."""
     port = choose()
     env = {
         **os.environ,

@@ -1,4 +1,4 @@
-"""The way to people is watched: the dead man's switch is fed, a lost test message shows."""
+"""The watch over notifications: the dead man's switch gets its pings, and a lost test message is reported."""
 
 import json
 import re
