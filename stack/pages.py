@@ -20,6 +20,8 @@ SPEAKERS = ("alerts", "app", "backup", "dashboards", "deploy", "exporters", "run
 NOT_MAPPED = ("docs", "tests")
 _FENCE = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+# The repository's own pages, as notifications link to them.
+_ADDRESS = re.compile(r"https://github\.com/posthub/ops/blob/main/([\w./-]+\.md)(?:#([\w-]+))?")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 _FOLDER = re.compile(r"`([\w.-]+(?:/[\w.-]+)*)/`")
 _FILE = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|sh|sql|ya?ml|md|ts|json|conf))`")
@@ -30,6 +32,7 @@ def problems(root: Path = ROOT) -> list[str]:
     """Everything that is wrong with the pages of a checkout."""
     return [
         *broken_links(root),
+        *broken_addresses(root),
         *missing_files(root),
         *unlisted_pages(root),
         *unknown_messages(root),
@@ -72,6 +75,17 @@ def _anchors(text: str) -> set[str]:
         anchors.add(f"{anchor}-{taken[anchor]}" if taken[anchor] else anchor)
         taken[anchor] += 1
     return anchors
+
+
+def broken_addresses(root: Path) -> list[str]:
+    """Addresses of our own pages in the sources that lead to no page or heading."""
+    found = []
+    for path in sorted(path for folder in SPEAKERS for path in (root / folder).rglob("*.py")):
+        for page, anchor in _ADDRESS.findall(path.read_text(encoding="utf-8")):
+            target = root / page
+            if not target.exists() or (anchor and anchor not in _anchors(target.read_text(encoding="utf-8"))):
+                found.append(f"{path.relative_to(root)} links to {page}#{anchor}, which does not exist")
+    return found
 
 
 def missing_files(root: Path) -> list[str]:

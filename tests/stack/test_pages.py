@@ -63,6 +63,13 @@ def test_a_link_to_a_missing_heading_is_reported(root: Path, write: Write, link:
     assert pages.problems(root) == [f"docs/backup.md links to {link}, which does not exist"]
 
 
+@pytest.mark.parametrize("link", ["docs/backup.md#gone", "docs/gone.md#backups"])
+def test_an_address_in_the_source_that_leads_nowhere_is_reported(root: Path, write: Write, link: str) -> None:
+    address = "https://github.com/posthub/ops/blob/main"
+    write("backup/store/s3.py", f'# {address}/docs/backup.md#backups\nURL = "{address}/{link}"\n')
+    assert pages.problems(root) == [f"backup/store/s3.py links to {link}, which does not exist"]
+
+
 def test_a_file_that_a_page_names_and_that_is_gone_is_reported(root: Path, write: Write) -> None:
     write("docs/backup.md", "`backup/store/s3.py`, `backup/store/gone.py`, `elsewhere/gone.py`")
     assert pages.problems(root) == ["docs/backup.md names backup/store/gone.py, which does not exist"]
