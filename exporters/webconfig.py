@@ -100,7 +100,7 @@ class WebConfig:
 
     def _check(self, content: Any) -> None:
         if not isinstance(content, dict):
-            raise self._wrong("it is no mapping")
+            raise self._wrong("it is not a mapping")
         self._check_keys("", content, TOP_KEYS)
         tls, web = self._part(content, "tls_server_config"), self._part(content, "http_server_config")
         if GO_KEYS & set(tls):
@@ -112,12 +112,12 @@ class WebConfig:
         self._part(web, "headers")
         for name, known in self._part(content, "basic_auth_users").items():
             if not str(known).startswith("$2"):
-                raise self._wrong(f"basic_auth_users: the password of {name} is no bcrypt hash")
+                raise self._wrong(f"basic_auth_users: the password of {name} is not a bcrypt hash")
 
     def _part(self, content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         part = content.get(name) or {}
         if not isinstance(part, dict):
-            raise self._wrong(f"{name} is no mapping")
+            raise self._wrong(f"{name} is not a mapping")
         return part
 
     def _check_keys(self, where: str, content: Mapping[str, Any], known: set[str]) -> None:

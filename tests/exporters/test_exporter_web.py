@@ -56,15 +56,15 @@ def test_tls_and_basic_auth(broker, start, certificate, hashed):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a list", "no mapping"),
+        ("- a list", "not a mapping"),
         ("tls_config: {}", "unknown field tls_config"),
         ("tls_server_config: {cert: x}", "unknown field cert"),
         ("tls_server_config: {cert_file: x.pem, key_file: y.pem}", "No such file"),
-        ("basic_auth_users: {a: plain}", "no bcrypt hash"),
+        ("basic_auth_users: {a: plain}", "not a bcrypt hash"),
         ("{", "web.yml"),
-        ("basic_auth_users: [a]", "basic_auth_users is no mapping"),
-        ("tls_server_config: on", "tls_server_config is no mapping"),
-        ("http_server_config: {headers: 5}", "headers is no mapping"),
+        ("basic_auth_users: [a]", "basic_auth_users is not a mapping"),
+        ("tls_server_config: on", "tls_server_config is not a mapping"),
+        ("http_server_config: {headers: 5}", "headers is not a mapping"),
         ("tls_server_config: {cipher_suites: [x]}", "not supported here: cipher_suites"),
     ],
 )
