@@ -17,7 +17,7 @@ def manifest(size: int = 1000, **rows: int) -> Manifest:
     )  # fmt: skip
 
 
-def test_what_is_like_before_passes() -> None:
+def test_a_usual_backup_has_no_anomaly() -> None:
     before = [manifest(1000 + n, posts=500 + n) for n in range(5)]
     assert anomalies(manifest(900, posts=400), before, Limits()) == ()
 

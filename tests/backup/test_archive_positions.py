@@ -67,7 +67,7 @@ def test_an_archive_without_data_has_none_to_write(tmp_path: Path, url: str) -> 
 
 
 @pytest.mark.parametrize("what", ["compressed", "plain text", "cut off", "tail", "no text", "newer"])
-def test_what_is_not_as_expected_stays_as_it_is(tmp_path: Path, url: str, piped: bytes, what: str) -> None:
+def test_an_unknown_archive_is_not_changed(tmp_path: Path, url: str, piped: bytes, what: str) -> None:
     given = {
         "compressed": lambda: dump(url, "-Z1"),
         "plain text": lambda: b"-- PostgreSQL database dump\n" * 40,

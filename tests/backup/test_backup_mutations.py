@@ -221,7 +221,7 @@ def compared(original: Original, address: Address) -> list[Difference]:
     return [*compare_counts(original.manifest, address), *differences]
 
 
-def test_what_was_restored_is_equal(original: Original, postgres: Postgres) -> None:
+def test_a_healthy_restore_has_no_differences(original: Original, postgres: Postgres) -> None:
     assert compared(original, parse(postgres.url_for(original.restored))) == []
 
 

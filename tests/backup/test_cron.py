@@ -39,7 +39,7 @@ def test_a_time_that_the_clock_skips_runs_after_the_gap() -> None:
     assert following("30 2 * * *", "2026-03-28T03:00+01:00", 2) == ["Sun 29 Mar 03:30", "Mon 30 Mar 02:30"]
 
 
-def test_a_time_that_comes_twice_runs_once() -> None:
+def test_a_time_that_occurs_twice_runs_once() -> None:
     assert following("30 2 * * *", "2026-10-24T03:00+02:00", 2) == ["Sun 25 Oct 02:30", "Mon 26 Oct 02:30"]
 
 
@@ -69,6 +69,6 @@ def test_a_day_that_never_comes() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "* * * *", "60 * * * *", "x * * * *", "5-1 * * * *", "*/0 * * * *"])
-def test_what_is_no_cron_is_refused(text: str) -> None:
+def test_invalid_expressions_are_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"cron|outside"):
         parse(text)

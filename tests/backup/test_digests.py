@@ -91,7 +91,7 @@ def test_how_it_is_cut_does_not_matter(seed: int) -> None:
          ("TABLE", "public", "posts"), "digest ", "digest "),
     ],
 )  # fmt: skip
-def test_what_differs_is_named(
+def test_differences_are_named(
     before: bytes, after: bytes, key: tuple[str, str, str], expected: str, found: str
 ) -> None:
     differences = list(compare(digests([DUMP]), digests([DUMP.replace(before, after)])))
@@ -109,7 +109,7 @@ def test_what_differs_is_named(
         (b"RETURN 1;\r\n", b"RETURN 1;\n"),
     ],
 )
-def test_what_a_body_says_is_its_own(before: bytes, after: bytes) -> None:
+def test_headers_inside_a_function_body_are_text(before: bytes, after: bytes) -> None:
     """Comments, settings, empty lines and line ends within a definition are no noise of the dump."""
     body = b"AS $$\n-- the tax is 19\nSET default_tablespace = x;\n\nRETURN 1;\r\n"
     dump = DUMP.replace(b"AS $$\n", body)
@@ -118,7 +118,7 @@ def test_what_a_body_says_is_its_own(before: bytes, after: bytes) -> None:
     assert expected != found
 
 
-def test_what_is_missing_is_named() -> None:
+def test_missing_objects_are_named() -> None:
     without = DUMP[: DUMP.index(b"-- Name: f(")] + DUMP[DUMP.index(b"-- Data for Name: posts") :]
     assert list(compare(digests([DUMP]), digests([without]))) == [
         (("FUNCTION", "public", "f(integer)"), "it exists", "nothing")

@@ -173,7 +173,7 @@ def test_a_spool_without_room_is_seen_before(
         run(wiring, wiring.targets[0])
 
 
-def test_the_spool_needs_room_for_what_the_last_backup_took(
+def test_the_spool_needs_room_for_a_backup_of_the_last_size(
     wired: Wire, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wiring = with_store(
@@ -256,7 +256,7 @@ def test_objects_that_are_swept_under_the_manifest(wired: Wire) -> None:
     assert manifests(wiring) == []
 
 
-def test_a_loss_while_the_store_is_away_is_noticed(
+def test_a_loss_while_the_store_is_unavailable_is_an_anomaly(
     wired: Wire, faults: Faults, tmp_path: Path, new_database: NewDatabase, postgres: Postgres
 ) -> None:
     name = new_database("CREATE TABLE t AS SELECT i FROM generate_series(1, 5000) i")
@@ -275,7 +275,7 @@ def test_a_loss_while_the_store_is_away_is_noticed(
     assert any("rows of public.t fell to 10" in anomaly for anomaly in entry.manifest.anomalies)
 
 
-def test_a_failure_that_the_store_could_not_take_is_told_later(wired: Wire, faults: Faults) -> None:
+def test_a_failure_is_recorded_once_the_store_answers_again(wired: Wire, faults: Faults) -> None:
     wiring = with_store(wired(), faults)
     name, state = wiring.targets[0].name, new_state(wiring)
     run(wiring, wiring.targets[0])

@@ -37,7 +37,7 @@ def test_a_definition_read_back_and_printed_again_is_the_same(postgres: Postgres
         ),
     ],
 )
-def test_a_real_difference_stays_one(one: str, other: str) -> None:
+def test_a_real_difference_remains(one: str, other: str) -> None:
     assert canonical(one.encode()) != canonical(other.encode())
 
 
@@ -51,5 +51,5 @@ def _printed(connection: "psycopg.Connection[tuple[str]]", table: str) -> str:
 
 
 @pytest.mark.parametrize("text", [b"SELECT (ARRAY['never ends", b"(ARRAY[a, b])::int[]"])
-def test_what_is_no_such_cast_stays(text: bytes) -> None:
+def test_other_casts_are_unchanged(text: bytes) -> None:
     assert canonical(text) == text

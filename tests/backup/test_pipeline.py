@@ -34,7 +34,7 @@ def nothing_is_left(store: MemoryStore) -> bool:
     return not store.objects and not store.uploads
 
 
-def test_what_was_sent_is_what_is_described() -> None:
+def test_the_description_matches_what_was_sent() -> None:
     store = MemoryStore()
     stored = transfer(
         child("print('hello ' * 10000, end='')"),
@@ -117,7 +117,7 @@ def test_keys_that_are_none_are_refused_without_repeating_them() -> None:
 
 @pytest.mark.parametrize("encrypted", [False, True])
 @pytest.mark.parametrize("damage", ["none", "flip", "truncate", "extend", "remove"])
-def test_fetching_tells_what_is_wrong(tmp_path: Path, encrypted: bool, damage: str) -> None:
+def test_a_fetch_reports_what_is_wrong(tmp_path: Path, encrypted: bool, damage: str) -> None:
     identity = pyrage.x25519.Identity.generate()
     store = MemoryStore()
     packing = Packing(threads=1, recipients=(identity.to_public(),) if encrypted else ())

@@ -27,7 +27,7 @@ def test_pieces_come_whole_and_in_order_and_are_seen(pieces: list[bytes], limit:
     assert threads() == []
 
 
-def test_an_error_comes_after_the_pieces_before_it() -> None:
+def test_an_error_is_raised_after_the_pieces_before_it() -> None:
     def breaking() -> Iterator[bytes]:
         yield b"one"
         yield b"two"
@@ -40,7 +40,7 @@ def test_an_error_comes_after_the_pieces_before_it() -> None:
     assert threads() == []
 
 
-def test_who_stops_early_leaves_no_thread_behind() -> None:
+def test_a_reader_that_stops_early_leaves_no_thread() -> None:
     endless = read_ahead((b"more" for _ in count()), seen=lambda _: None, limit=2)
     assert next(endless) == b"more"
     endless.close()
@@ -48,7 +48,7 @@ def test_who_stops_early_leaves_no_thread_behind() -> None:
 
 
 @given(st.lists(st.binary(max_size=2 * GATHERED), max_size=8), st.integers(1, 4))
-def test_what_is_written_is_read_whole_and_in_order(pieces: list[bytes], limit: int) -> None:
+def test_written_bytes_arrive_complete_and_in_order(pieces: list[bytes], limit: int) -> None:
     read: list[bytes] = []
     with BackgroundWriter(lambda source: read.extend(iter(source.read, b"")), limit=limit) as writer:
         assert [writer.write(piece) for piece in pieces] == [len(piece) for piece in pieces]
@@ -57,7 +57,7 @@ def test_what_is_written_is_read_whole_and_in_order(pieces: list[bytes], limit: 
     assert threads() == []
 
 
-def test_what_the_work_does_not_want_holds_up_nobody() -> None:
+def test_unread_pieces_block_nobody() -> None:
     with BackgroundWriter(lambda source: source.read(), limit=1) as writer:
         for _ in range(10):
             writer.write(bytes(GATHERED))
@@ -65,7 +65,7 @@ def test_what_the_work_does_not_want_holds_up_nobody() -> None:
     assert threads() == []
 
 
-def test_a_failure_behind_reaches_who_writes_and_who_finishes() -> None:
+def test_a_failure_of_the_work_is_raised_by_write_and_finish() -> None:
     def fail(source: Reader) -> None:
         source.read()
         raise OSError("full")
@@ -83,7 +83,7 @@ def test_a_failure_behind_reaches_who_writes_and_who_finishes() -> None:
     assert threads() == []
 
 
-def test_who_breaks_off_leaves_no_thread_behind() -> None:
+def test_a_writer_that_fails_leaves_no_thread() -> None:
     def break_off() -> None:
         with BackgroundWriter(lambda source: source.read()) as writer:
             writer.write(b"more")

@@ -111,7 +111,7 @@ def test_one_run_at_a_time(wiring: Wiring, client: "redis.Redis") -> None:
     run(wiring, target)
 
 
-def test_a_server_that_goes_away_in_the_middle(wired: Wire, tmp_path: Path) -> None:
+def test_a_server_that_disconnects_during_the_transfer(wired: Wire, tmp_path: Path) -> None:
     with Redis(tmp_path / "r", options={"repl-diskless-sync-delay": "0"}) as server:
         with redis.Redis.from_url(server.url) as client, client.pipeline() as pipe:
             for number in range(20000):

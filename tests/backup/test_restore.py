@@ -121,7 +121,7 @@ def test_there_and_back(command: Command, postgres: Postgres, shop: str) -> None
     assert later["ok"]
 
 
-def test_what_is_refused(command: Command, postgres: Postgres, shop: str, new_database: NewDatabase) -> None:
+def test_refusals(command: Command, postgres: Postgres, shop: str, new_database: NewDatabase) -> None:
     command.held("run")
     other = new_database("SELECT 1", "other")
     refused = {
@@ -214,7 +214,7 @@ def _insisted(command: Command, *arguments: str) -> dict[str, object]:
         time.sleep(0.2)
 
 
-def test_a_pool_that_reconnects_at_once_does_not_hinder(
+def test_a_pool_that_reconnects_at_once_does_not_block_a_promotion(
     command: Command, postgres: Postgres, shop: str
 ) -> None:
     command.held("run")
@@ -249,7 +249,7 @@ def test_a_pool_that_reconnects_at_once_does_not_hinder(
     assert names(postgres, shop) == [promoted["kept"]]
 
 
-def test_somebody_types_the_name(command: Command, postgres: Postgres, shop: str) -> None:
+def test_confirmation_by_typing_the_name(command: Command, postgres: Postgres, shop: str) -> None:
     command.held("run")
     command.held("restore", "--into", f"{shop}_new")
     status, seen = command.typed("yes", "promote")
@@ -261,7 +261,7 @@ def test_somebody_types_the_name(command: Command, postgres: Postgres, shop: str
     assert (status, "is in production" in seen) == (0, True), seen
 
 
-def test_what_cannot_be_swapped_stays(command: Command, postgres: Postgres, shop: str) -> None:
+def test_a_failed_swap_changes_nothing(command: Command, postgres: Postgres, shop: str) -> None:
     command.held("run")
     command.held("restore", "--into", f"{shop}_new")
     with psycopg.connect(postgres.url_for("postgres"), autocommit=True) as holder:
@@ -306,7 +306,7 @@ def test_single_tables(command: Command, postgres: Postgres, shop: str) -> None:
     assert (done.status, "not created by a restore" in done.err) == (2, True)
 
 
-def test_single_tables_leave_the_living_ones_alone(
+def test_single_tables_do_not_touch_the_live_ones(
     command: Command, postgres: Postgres, new_database: NewDatabase
 ) -> None:
     name = new_database(
@@ -352,7 +352,7 @@ def _metrics(command: Command) -> dict[str, float]:
     return {sample.name: sample.value for family in registry(state).collect() for sample in family.samples}
 
 
-def test_nobody_gets_the_data_of_another_database(
+def test_data_of_another_database_is_never_promoted(
     command: Command, postgres: Postgres, shop: str, new_database: NewDatabase
 ) -> None:
     other = new_database("CREATE TABLE blog (i int)", "blog")
@@ -406,7 +406,7 @@ def test_run_again_after_the_promotion(command: Command, postgres: Postgres, sho
     assert written() == ["original"]
 
 
-def test_what_a_killed_restore_left_goes_with_the_next_of_any_name(
+def test_leftovers_of_a_killed_restore_are_removed_by_the_next(
     command: Command, postgres: Postgres, shop: str
 ) -> None:
     command.held("run")
@@ -417,7 +417,7 @@ def test_what_a_killed_restore_left_goes_with_the_next_of_any_name(
     assert names(postgres, naming.WORKING) == []
 
 
-def test_an_owner_who_may_make_databases_is_enough(
+def test_an_owner_with_createdb_is_enough(
     command: Command, postgres: Postgres, new_database: NewDatabase
 ) -> None:
     name = new_database("SELECT 1", "owned")

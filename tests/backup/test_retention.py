@@ -104,7 +104,7 @@ def test_nothing_is_deleted_while_the_caller_has_a_problem() -> None:
         (Held("n", NOW + timedelta(days=2)), "clock"),
     ],
 )
-def test_what_blocks(newest: Held, reason: str) -> None:
+def test_pruning_is_blocked(newest: Held, reason: str) -> None:
     older = [Held(f"o{days}", NOW - timedelta(days=days)) for days in range(4, 30)]
     policy = Policy(last=1, daily=1, weekly=0, monthly=0, verify_within=timedelta(hours=24))
     found = plan([newest, *older], policy, NOW)

@@ -160,7 +160,7 @@ def test_off_site_is_a_copy_that_holds(wired: Wire, tmp_path: Path) -> None:
     assert verify(alone, history.backups[0]).ok
 
 
-def test_pruning_deletes_what_was_decided_everywhere(wired: Wire, tmp_path: Path) -> None:
+def test_pruning_deletes_in_every_store(wired: Wire, tmp_path: Path) -> None:
     wiring = with_offsite(wired, tmp_path)
     wiring = dataclasses.replace(wiring, policy=Policy(last=1, daily=0, weekly=0, monthly=0, floor=1))
     target = wiring.targets[0]
@@ -205,7 +205,7 @@ ROT = Difference(kind="object", object="database.dump.zst", expected="SHA-256 a"
     [(3, (COMMAND,), False), (3, (ROT,), True), (1, (COMMAND,), True)],
     ids=["a check of today", "rot", "no rule keeps it"],
 )
-def test_what_held_once_is_not_lost_by_what_says_nothing_about_it(
+def test_a_backup_that_passed_once_survives_an_unrelated_failure(
     wired: Wire, tmp_path: Path, last: int, later: tuple[Difference, ...], deleted: bool
 ) -> None:
     """And off-site stays what was good when it was copied."""
@@ -223,7 +223,7 @@ def test_what_held_once_is_not_lost_by_what_says_nothing_about_it(
     assert there == {new.id, old.id} if last > 1 else {new.id}
 
 
-def test_what_could_not_be_pruned_off_site_is_pruned_later(wired: Wire, tmp_path: Path) -> None:
+def test_a_failed_off_site_prune_is_repeated(wired: Wire, tmp_path: Path) -> None:
     policy = Policy(last=1, daily=0, weekly=0, monthly=0, floor=1)
     wiring = dataclasses.replace(with_offsite(wired, tmp_path), policy=policy)
     target = wiring.targets[0]
@@ -258,7 +258,7 @@ def test_out_of_time_is_a_failure_of_one_database(
 @pytest.mark.parametrize(
     "pid", [2**22 + 1, os.getpid()], ids=["a pid of nobody", "the same in a new container"]
 )
-def test_a_run_that_was_killed_is_told_at_once(wired: Wire, pid: int) -> None:
+def test_a_killed_run_is_reported_at_once(wired: Wire, pid: int) -> None:
     wiring = wired()
     name, now = wiring.targets[0].name, wiring.clock() - timedelta(hours=10)
     before = Attempt(
@@ -275,7 +275,7 @@ def test_a_run_that_was_killed_is_told_at_once(wired: Wire, pid: int) -> None:
     assert "the last run was killed" in status_page.render(state)
 
 
-def test_a_failed_run_is_told_and_stops_pruning(wired: Wire) -> None:
+def test_a_failed_run_is_reported_and_stops_pruning(wired: Wire) -> None:
     wiring = wired()
     state = new_state(wiring)
     run(wiring, wiring.targets[0])
@@ -329,7 +329,7 @@ def test_catching_up_from_the_catalogue(
     assert made == [name] * expected
 
 
-def test_what_is_skipped_is_told(wired: Wire, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_skipped_job_is_logged(wired: Wire, caplog: pytest.LogCaptureFixture) -> None:
     state = new_state(wired())
     schedules = scheduled(state, Jobs(state))
     due = [datetime.now(UTC)]

@@ -64,7 +64,7 @@ def test_small_objects(store: Store) -> None:
     assert abs((datetime.now(UTC) - found.modified).total_seconds()) < 60
 
 
-def test_what_is_not_there(store: Store) -> None:
+def test_missing_objects(store: Store) -> None:
     with pytest.raises(NotFoundError, match="nothing"):
         store.get("nothing")
     assert store.delete(["nothing"]) == []
@@ -129,7 +129,7 @@ def test_a_forgotten_upload_can_be_found_and_dropped(store: Store) -> None:
     assert list(store.walk()) == []
 
 
-def test_completing_what_somebody_aborted_fails(store: Store) -> None:
+def test_an_aborted_upload_cannot_be_completed(store: Store) -> None:
     upload = store.begin("swept")
     upload.part(1, 0, b"x")
     for pending in store.pending("swept"):
@@ -193,7 +193,7 @@ def retrying(fault: Callable[[str, str], None], waits: list[float]) -> RetryingS
     )
 
 
-def test_what_fails_for_a_moment_is_done_again() -> None:
+def test_a_transient_failure_is_retried() -> None:
     waits: list[float] = []
     store = retrying(Flaky(3), waits)
     store.put("key", b"value")
@@ -215,7 +215,7 @@ def test_insisting_ends() -> None:
     assert len(waits) == 3
 
 
-def test_what_cannot_work_is_not_repeated() -> None:
+def test_a_permanent_failure_is_not_retried() -> None:
     waits: list[float] = []
     with pytest.raises(StoreError):
         retrying(Flaky(1, transient=False), waits).put("key", b"")
@@ -261,7 +261,7 @@ def test_wrong_keys_and_missing_buckets_are_no_passing_trouble(object_store: Obj
         assert "wrong-secret-key" not in caught.value.message
 
 
-def test_a_server_that_is_away_is_worth_another_try() -> None:
+def test_an_unreachable_server_is_retried() -> None:
     options = S3Options(
         endpoint_url="http://127.0.0.1:9", access_key_id="AKEYID", secret_access_key="ASECRET"
     )
@@ -360,7 +360,7 @@ def test_how_objects_are_stored_is_asked_for() -> None:
         stubber.assert_no_pending_responses()
 
 
-def test_a_folder_that_is_not_there_is_no_empty_store(tmp_path: Path) -> None:
+def test_a_missing_folder_is_not_an_empty_store(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "mnt" / "nas")
     for action in (store.check, lambda: list(store.walk("db/")), lambda: store.put("db/k", b"1")):
         with pytest.raises(StoreAccessError, match="does not exist"):
@@ -373,9 +373,7 @@ def test_a_folder_that_is_not_there_is_no_empty_store(tmp_path: Path) -> None:
     assert spool.get("db/k") == b"1"
 
 
-def test_a_folder_that_cannot_be_read_is_no_empty_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_folder_is_not_an_empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(tmp_path)
     store.put("db/k", b"1")
 
@@ -387,7 +385,7 @@ def test_a_folder_that_cannot_be_read_is_no_empty_store(
         list(store.walk("db/"))
 
 
-def test_what_goes_while_one_looks_is_not_there(tmp_path: Path) -> None:
+def test_an_object_that_disappears_during_a_listing(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     for number in range(3):
         store.put(f"a/{number}", b"x")

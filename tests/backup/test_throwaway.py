@@ -37,7 +37,7 @@ def interrupting(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("place", ["mkdir", "open", "rename"])
-def test_a_signal_while_the_folder_is_made(
+def test_a_signal_while_the_folder_is_created(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     monkeypatch.setattr(Path, place, interrupting(getattr(Path, place)))
@@ -80,7 +80,7 @@ with throwaway.private_folder(Path({str(tmp_path)!r})) as folder:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_runs_in_the_folder_and_what_it_has_closed_go_too(tmp_path: Path) -> None:
+def test_programs_in_the_folder_are_killed_too(tmp_path: Path) -> None:
     """Restored content may have started a program that outlives its server, and locked a folder of its own."""
     with private_folder(tmp_path) as folder:
         locked = folder / "data" / "locked"
@@ -93,7 +93,7 @@ def test_what_runs_in_the_folder_and_what_it_has_closed_go_too(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sweep_takes_only_what_nobody_uses(tmp_path: Path) -> None:
+def test_a_sweep_removes_only_unused_folders(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "owner").touch()

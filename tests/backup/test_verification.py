@@ -73,7 +73,7 @@ def test_one_that_cannot_be_verified_holds_up_no_other(command: Command) -> None
 
 
 @pytest.mark.parametrize("program", ["pg_restore", "redis-check-rdb"])
-def test_what_kills_our_programs_is_no_verdict(
+def test_a_killed_program_says_nothing_about_the_backup(
     command: Command, busy_redis: Redis, tmp_path: Path, program: str
 ) -> None:
     """Out of memory here says nothing about the backup."""
@@ -105,7 +105,7 @@ def test_what_kills_our_programs_is_no_verdict(
 
 
 @pytest.mark.parametrize("encrypted", [True, False])
-def test_a_full_disk_is_no_verdict(encrypted: bool) -> None:
+def test_a_full_disk_says_nothing_about_the_backup(encrypted: bool) -> None:
     identity = pyrage.x25519.Identity.generate()
     data = zstandard.compress(os.urandom(3 << 20))
     data = pyrage.encrypt(data, [identity.to_public()]) if encrypted else data
