@@ -1,1 +1,1 @@
-"""Measurements of the suite, each against named rivals and limits in one run."""
+"""Benchmarks of the suite, each against named peers and limits in the same run."""

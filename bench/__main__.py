@@ -10,7 +10,7 @@ from sidecar import cli
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def bench() -> None:
-    """Measure against peers and limits, side by side in one run. Nothing fails on time."""
+    """Run the benchmarks, side by side with peers. No result makes a command fail."""
 
 
 bench.add_command(backup)

@@ -1,4 +1,4 @@
-"""The peak memory of a process while it lives. What the kernel tells at its end includes the memory of its parent."""
+"""The peak memory of a process while it runs. The kernel's figure at its end includes the memory of its parent."""
 
 import re
 import threading

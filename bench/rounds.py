@@ -1,4 +1,4 @@
-"""What benchmarks have in common: a place to work in, and rounds in which each subject has its turn."""
+"""Shared by benchmarks: a working folder, and rounds in which each subject runs once."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +10,7 @@ import click
 
 
 class Timed(Protocol):
-    """A measurement that says how long it took."""
+    """A measurement with its duration."""
 
     @property
     def seconds(self) -> float: ...
@@ -20,7 +20,7 @@ T = TypeVar("T", bound=Timed)
 
 
 def measure(subjects: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
-    """Every subject once a round, so that a change of the machine's load meets all of them."""
+    """Run every subject once per round, so that a change of the machine's load affects all of them."""
     results: dict[str, list[T]] = {name: [] for name in subjects}
     for number in range(rounds):
         for name, subject in subjects.items():
@@ -31,7 +31,7 @@ def measure(subjects: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, l
 
 @contextmanager
 def workshop(folder: Path | None, prefix: str) -> Iterator[Path]:
-    """The folder, made if need be; without one a temporary folder that is removed at the end."""
+    """The folder, created if missing; without one, a temporary folder that is removed at the end."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder

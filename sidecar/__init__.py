@@ -1,4 +1,4 @@
-"""What the suite's sidecars share: settings, errors, logs, the command-line frame and a small web server.
+"""Shared by all sidecars: settings, errors, logs, the command-line frame, HTTP clients and a small web server.
 
 A leaf: it imports nothing else of this project.
 """

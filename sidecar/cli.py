@@ -1,4 +1,4 @@
-"""The frame of every command: errors as ``Error:`` and ``Try:``, exit codes 0, 1 and 2, no traceback for a user."""
+"""The frame of every command: errors as ``Error:`` and ``Try:``, exit codes 0, 1 and 2, no traceback for users."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from sidecar.errors import OpsError
 from sidecar.signals import Ended
 
 INTERRUPTED = 130
-# Columns of what is written into a pipe or a log, at least.
+# Minimum width, in columns, of output into a pipe or a log.
 WIDE = 200
 
 
@@ -59,13 +59,13 @@ def stderr_console() -> Console:
 
 
 def stdout_console() -> Console:
-    """A console on stdout. A pipe or a log has no width: text that is cut off would be of no use there."""
+    """A console on stdout. It is wide in a pipe or a log, so that no text is cut off there."""
     console = Console()
     return console if console.is_terminal else Console(width=max(WIDE, console.width))
 
 
 def progress(*columns: ProgressColumn) -> Progress:
-    """A progress display on a terminal; silent elsewhere, where log lines tell the same."""
+    """A progress display on a terminal; silent elsewhere, where log lines report the same."""
     console = stderr_console()
     shown = columns or (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     return Progress(*shown, console=console, disable=not console.is_terminal, transient=True)

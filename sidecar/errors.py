@@ -1,4 +1,4 @@
-"""Errors that a person is meant to read: what failed, on what, and what to try."""
+"""Errors for people: what failed, on what, and what to try."""
 
 
 class OpsError(Exception):
@@ -18,6 +18,6 @@ class OpsError(Exception):
 
 
 class UsageError(OpsError):
-    """A command or its configuration is wrong; nothing was touched."""
+    """A command or its configuration is wrong; nothing was changed."""
 
     exit_code = 2

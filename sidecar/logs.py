@@ -1,4 +1,4 @@
-"""One plain line a record on stderr, with registered secrets masked."""
+"""Log records as plain lines on stderr, with registered secrets masked."""
 
 import logging
 import sys
@@ -12,11 +12,11 @@ SHORTEST_SECRET = 4
 
 
 class LineFormatter(logging.Formatter):
-    """``2026-11-23T05:00:00Z INFO exporters.tasks message``; secrets never pass, tracebacks included."""
+    """``2026-11-23T05:00:00Z INFO exporters.tasks message``; secrets are masked, in tracebacks too."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
-        # Longest first, so that a secret which contains another is masked whole.
+        # Longest first, so that a secret that contains another one is masked as a whole.
         self._secrets = sorted({s for s in secrets if len(s) >= SHORTEST_SECRET}, key=len, reverse=True)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802

@@ -1,6 +1,6 @@
 """Settings from the environment, validated once at start.
 
-Every variable ``NAME`` may be given as ``NAME_FILE`` instead: the path of a file that holds the value, as Docker
+Every variable ``NAME`` may be given as ``NAME_FILE`` instead: the path of a file with the value, as Docker
 and Kubernetes mount secrets. Documentation and the example environment file are produced from the same fields.
 """
 
@@ -35,7 +35,7 @@ class Settings(BaseModel):
 
         Args:
             environ: the environment; the process's own by default.
-            overrides: values by field name that win over the environment (command-line options). None is no value.
+            overrides: values by field name that win over the environment (command-line options). None means not given.
 
         Raises:
             UsageError: a variable is missing or wrong; names each variable and, unless it is secret, its value.
@@ -84,7 +84,7 @@ def env_example(settings: type[Settings], *, known: Collection[str] = ()) -> str
     """The settings as commented lines for .env.production.example.
 
     Args:
-        known: variables that stand there already.
+        known: variables that the file already has.
     """
     lines = []
     for variable in variables(settings):
@@ -109,7 +109,7 @@ def names_of(settings: type[Settings], name: str, field: FieldInfo) -> tuple[str
 def from_environment(
     settings: type[Settings], environ: Mapping[str, str], *, skip: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """The given values by field name; an empty variable counts as not given.
+    """The values that are set, by field name; an empty variable counts as not given.
 
     Raises:
         UsageError: a ``_FILE`` twin cannot be read, or a variable and its twin are both given.

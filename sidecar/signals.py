@@ -1,4 +1,4 @@
-"""Signals: an orderly end whatever asks for it, and none at a bad moment."""
+"""Signals: every one of them leads to an orderly end, and none interrupts at a bad moment."""
 
 import signal
 import threading
@@ -11,16 +11,16 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Ended(SystemExit):
-    """SIGTERM or SIGHUP came: leave in an orderly way, with the code that a shell expects."""
+    """SIGTERM or SIGHUP was received: clean up and exit with the code that a shell expects."""
 
 
 @contextmanager
 def orderly_end() -> Iterator[None]:
-    """Within the block, a polite request to end runs the same clean-up as Ctrl-C does, and the first one is enough.
+    """Within the block, SIGTERM and SIGHUP run the same clean-up as Ctrl-C. Later signals are ignored.
 
     Raises:
-        KeyboardInterrupt: SIGINT came.
-        Ended: another one came.
+        KeyboardInterrupt: SIGINT was received.
+        Ended: SIGTERM or SIGHUP was received.
     """
 
     before = end_orderly()
@@ -38,7 +38,7 @@ def end_orderly() -> dict[signal.Signals, Any]:
         ignore()
         raise KeyboardInterrupt if number == signal.SIGINT else Ended(128 + number)
 
-    # Under nohup the end of the terminal is no reason to end.
+    # nohup ignores SIGHUP, and so do we then.
     heeded = [
         number for number in ENDING if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)
     ]
@@ -46,14 +46,14 @@ def end_orderly() -> dict[signal.Signals, Any]:
 
 
 def ignore() -> None:
-    """From now on no signal interrupts: what follows is the clean-up."""
+    """Ignore all signals from now on, because the clean-up follows."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off signals to the end of the block, so that what it starts is known to who must stop it."""
+    """Delay signals to the end of the block, so that whatever it starts is registered for the clean-up."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return

@@ -28,15 +28,15 @@ _CAME: "list[int]" = []
 def main() -> None:
     """Install what is missing, then become ``python -m stack``."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, lambda number, _: _CAME.append(number))
     try:
         _ensure()
     except OSError as error:
         _fail(f"{error.strerror}: {error.filename}", f"make {ROOT} a folder that you can write to")
-    # The database of the caller's shell is none of ours.
+    # The PG* variables of the caller's shell name a different database.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    # matplotlib would keep its list of fonts in the user's home folder.
+    # By default, matplotlib keeps its font cache in the home folder.
     environment = {
         **inherited, "PYTHONPATH": str(ROOT), "VIRTUAL_ENV": str(VENV), "MPLCONFIGDIR": str(ROOT / ".ops/matplotlib"),
     }  # fmt: skip
@@ -51,14 +51,14 @@ def _ensure() -> None:
     state = ROOT / ".ops"
     state.mkdir(exist_ok=True)
     with (state / "setup.lock").open("w") as handle:
-        _wait_for_others(handle)  # and find everything done, perhaps
+        _wait_for_others(handle)  # another start may have installed everything meanwhile
         if _installed() != wanted:
             _install(state / "setup.log")
             STAMP.write_text(wanted)
 
 
 def _wait_for_others(handle: IO[str]) -> None:
-    """Of two first starts at once the second one waits."""
+    """Take the lock; if another start is installing, wait for it."""
     said = False
     while not _is_ours(handle):
         if not said:
@@ -77,7 +77,7 @@ def _is_ours(handle: IO[str]) -> bool:
 
 
 def _identity() -> str:
-    """The interpreter and the place: scripts in a virtual environment hold its path."""
+    """The interpreter and the path of the environment, which its scripts contain."""
     return f"{sys.version} {VENV}".replace("\n", " ")
 
 
@@ -105,7 +105,7 @@ def _install(log: Path) -> None:
         [*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)],
         log,
         "the installation of the dependencies",
-        "check the network and the package index that pip is set up for",
+        "check the network and the package index that pip is configured for",
     )
     _say(f"installed in {time.monotonic() - began:.0f} s")
 
@@ -117,7 +117,7 @@ def _venv_hint() -> str:
 
 def _run(command: "list[str]", log: Path, what: str, hint: str) -> None:
     with log.open("ab") as output:
-        # In a session of its own: a Ctrl-C is for us, and what it ends is all that was started.
+        # In its own session: we handle Ctrl-C and stop everything that the command started.
         child = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True
         )
@@ -128,11 +128,11 @@ def _run(command: "list[str]", log: Path, what: str, hint: str) -> None:
     if code != 0:
         last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-3:]
         _say("\n".join(["", *last]))
-        _fail(f"{what} failed; all of it is in {log}", hint)
+        _fail(f"{what} failed; the whole output is in {log}", hint)
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
-    """Leave no process of the child's behind."""
+    """End the child and all its processes."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(child.pid, number)
@@ -152,9 +152,9 @@ def _wait(child: "subprocess.Popen[bytes]") -> int:
 
 
 def _leave_if_asked() -> None:
-    """Signals are noted and looked at here, so that none comes between a start and our knowing of it."""
+    """Act on a signal that was received. Handlers only record it, so none can hit between a start and its bookkeeping."""
     if _CAME:
-        _say("Interrupted; the next start does it again")
+        _say("Interrupted; the next start resumes")
         sys.exit(128 + _CAME[0])
 
 

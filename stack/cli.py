@@ -1,4 +1,4 @@
-"""The verbs of ./ops. Each verb's own code is imported when it is called: ``./ops help`` must be quick."""
+"""The commands of ./ops. Each one is imported when it is used, so that ``./ops help`` is quick."""
 
 import importlib
 from collections.abc import Sequence
@@ -7,20 +7,20 @@ from pathlib import Path
 import click
 
 VERBS = {
-    "demo": ("stack.demo.cli:demo", "Run the whole suite here on real servers and show what it does."),
-    "test": ("stack.gates:test", "Run every quality gate and all tests."),
-    "bench": ("bench.__main__:bench", "Measure against peers and limits, side by side in one run."),
+    "demo": ("stack.demo.cli:demo", "Run the whole suite on this machine and show what it does."),
+    "test": ("stack.gates:test", "Run all quality gates and tests."),
+    "bench": ("bench.__main__:bench", "Run the benchmarks, side by side with peers."),
     "alerts": ("alerts.__main__:main", "Check, test, fire and silence alerts."),
     "doctor": ("stack.doctor.cli:doctor", "Check a host before and after a deployment."),
-    "deploy": ("stack.deploy.cli:deploy", "Roll out to the VPS or to Kubernetes, with a way back."),
-    "lock": ("stack.lock:lock", "Resolve and lock the dependencies again."),
+    "deploy": ("stack.deploy.cli:deploy", "Deploy to the VPS or to Kubernetes, or roll back."),
+    "lock": ("stack.lock:lock", "Update the lock files from pyproject.toml."),
     "docs": ("stack.docs:docs", "Write the generated pages, or check all pages."),
     "dashboards": ("dashboards.__main__:main", "Build, check, draw and push the Grafana dashboards."),
 }
 
 
 class Verbs(click.Group):
-    """A group that imports a verb's module only when that verb is used."""
+    """A group that imports a command's module only when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*VERBS, *super().list_commands(ctx)]
@@ -48,12 +48,12 @@ def _find(program: str) -> Path:
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "obj": _find})
 def ops() -> None:
-    """PostHub ops sidecars: exporters, backups that prove themselves, alerts and dashboards.
+    """PostHub ops sidecars: exporters, proven backups, alerts and dashboards.
 
     \b
     Examples:
-      ./ops demo           see everything work, and stay up to look around
-      ./ops demo --once    the same, then stop; exit 0 only if every step held
+      ./ops demo           watch everything work, then look around; Ctrl-C ends it
+      ./ops demo --once    stop after the steps; exit 0 only if all passed
       ./ops test           all quality gates and tests
     """
 
@@ -62,7 +62,7 @@ def ops() -> None:
 @click.argument("verb", nargs=-1)
 @click.pass_context
 def show_help(ctx: click.Context, verb: Sequence[str]) -> None:
-    """List the verbs, or explain one."""
+    """List the commands, or explain one."""
     assert ctx.parent is not None
     if not verb:
         click.echo(ctx.parent.get_help())

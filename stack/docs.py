@@ -38,7 +38,7 @@ def configuration() -> str:
 
 
 def example() -> str:
-    """The text of .env.production.example: the part written by hand, then every setting that is missing from it."""
+    """The text of .env.production.example: the handwritten part, then every setting that it does not contain."""
     written = EXAMPLE.read_text(encoding="utf-8").partition(FURTHER)[0].rstrip()
     known = {line.partition("=")[0] for line in written.splitlines() if "=" in line and line[0] != "#"}
     blocks = [

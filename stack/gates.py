@@ -19,7 +19,7 @@ from stack.process import attended
 from stack.programs import find
 
 PACKAGES = ("alerts", "backup", "bench", "dashboards", "exporters", "sidecar", "stack")
-# After these codes of pytest somebody will want to look.
+# After these exit codes of pytest, the temporary files are kept for inspection.
 LEAVES_SOMETHING = (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERNAL_ERROR)
 CODE = (*PACKAGES, "app", "tests")
 
@@ -42,7 +42,7 @@ def _python(*arguments: str) -> tuple[str, ...]:
 
 
 def _scripts() -> list[str]:
-    """The shell scripts that are run; what they source is checked with them."""
+    """The executable shell scripts; the files that they source are checked with them."""
     found = [
         path for folder in ("deploy", "k8s", "runbooks") for path in sorted((ROOT / folder).rglob("*.sh"))
     ]
@@ -50,7 +50,7 @@ def _scripts() -> list[str]:
 
 
 def gates() -> list[Gate]:
-    """The checks that are no tests. Programs that are missing are fetched here, before the tests run in parallel."""
+    """All checks except the tests. Missing programs are fetched here, before the tests run in parallel."""
     for program in ("redis-server", "prometheus", "alertmanager"):
         find(program)
     compose = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docker-compose*.yml"))]
@@ -70,12 +70,12 @@ def gates() -> list[Gate]:
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--gates-only", is_flag=True, help="Leave the tests out.")
+@click.option("--gates-only", is_flag=True, help="Skip the tests.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def test(*, gates_only: bool, pytest_arguments: Sequence[str]) -> int:
-    """Run every quality gate and all tests.
+    """Run all quality gates and tests.
 
-    Further arguments go to pytest, which then runs alone, without the gates.
+    Other arguments go to pytest, which then runs without the gates.
 
     \b
     Examples:
@@ -87,12 +87,14 @@ def test(*, gates_only: bool, pytest_arguments: Sequence[str]) -> int:
         failed = [] if pytest_arguments else [gate.name for gate in gates() if not _passes(gate)]
         code = 0 if gates_only else _pytest(pytest_arguments)
     if code == pytest.ExitCode.USAGE_ERROR:
-        raise UsageError("pytest does not know these arguments", hint="./ops test tests/backup -k retention")
+        raise UsageError(
+            "pytest does not accept these arguments", hint="./ops test tests/backup -k retention"
+        )
     if code:
         failed.append("pytest")
     if failed:
         click.echo(f"Error: failed: {', '.join(failed)}", err=True)
-        click.echo("Try: read what stands above under each ✖", err=True)
+        click.echo("Try: read the output under each ✖ above", err=True)
     return 1 if failed else 0
 
 
@@ -107,11 +109,11 @@ def _passes(gate: Gate) -> bool:
 
 
 def _pytest(arguments: Sequence[str]) -> int:
-    # One more than there are processors: the tests of the whole stack wait most of their time.
+    # One more than there are processors: the tests of the whole stack mostly wait.
     chosen = arguments or ("-n", str((os.cpu_count() or 2) + 1), "--dist", "loadgroup")
-    # Not in the checkout, whose path may be too long for the sockets of the servers.
+    # Outside the checkout, whose path may be too long for Unix sockets.
     scratch = tempfile.mkdtemp(prefix="ops-")
-    # The app's tests choose their settings themselves; pytest-django must not take a shell's.
+    # The app's tests choose their own settings; pytest-django must not use those of the shell.
     env = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
     command = _python("-m", "pytest", f"--basetemp={scratch}/t", *chosen)
     code = None
@@ -119,7 +121,7 @@ def _pytest(arguments: Sequence[str]) -> int:
         code = attended(command, cwd=ROOT, env={**env, "TMPDIR": scratch})
     finally:
         if code in LEAVES_SOMETHING:
-            click.echo(f"what the failed tests left is in {scratch}", err=True)
+            click.echo(f"the files of the failed tests are in {scratch}", err=True)
         else:
             shutil.rmtree(scratch, ignore_errors=True)
     return code

@@ -1,4 +1,4 @@
-"""The notification inbox: where Alertmanager's webhook ends in the demo and in tests."""
+"""The notification inbox: the receiver of Alertmanager's webhook in the demo and in tests."""
 
 import json
 import threading
@@ -22,7 +22,7 @@ class Notification:
     """One alert as it arrived in one webhook call.
 
     Args:
-        received: arrival, seconds since the epoch.
+        received: time of arrival, seconds since the epoch.
         status: ``firing`` or ``resolved``.
     """
 
@@ -43,7 +43,7 @@ class Inbox:
     """Receives webhooks on ``POST /``, shows them on ``GET /``, and lets a caller wait for one.
 
     Args:
-        log: file that gets a line for each notification.
+        log: file that gets one line per notification.
         port: a free one by default.
     """
 
@@ -60,7 +60,7 @@ class Inbox:
 
     @property
     def notifications(self) -> Sequence[Notification]:
-        """All that arrived, oldest first."""
+        """All notifications so far, oldest first."""
         with self._arrived:
             return tuple(self._notifications)
 
@@ -70,7 +70,7 @@ class Inbox:
         """The first notification of this alert and status that arrived at or after ``since`` (epoch seconds).
 
         Raises:
-            OpsError: none arrived within ``timeout`` seconds; the message lists what did.
+            OpsError: none arrived within ``timeout`` seconds; the message lists those that did arrive.
         """
 
         def found() -> Notification | None:

@@ -13,11 +13,11 @@ LOCKS = {"dev": "dev", "app": "app", "exporters": "exporters", "backup": "backup
 
 
 @click.command()
-@click.option("--upgrade", is_flag=True, help="Take the newest versions instead of the locked ones.")
+@click.option("--upgrade", is_flag=True, help="Upgrade to the newest versions.")
 def lock(*, upgrade: bool) -> None:
-    """Resolve the dependencies again after a change of pyproject.toml.
+    """Update the lock files after a change of pyproject.toml.
 
-    Versions that are locked stay unless they no longer fit. No registry address is written.
+    Locked versions stay unless they no longer fit. The files contain no registry address.
     """
     for name, extra in LOCKS.items():
         command = [
@@ -29,6 +29,6 @@ def lock(*, upgrade: bool) -> None:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise OpsError(
-                f"locks/{name}.txt: {done.stderr.strip()[-600:]}", hint="loosen what contradicts itself"
+                f"locks/{name}.txt: {done.stderr.strip()[-600:]}", hint="relax the conflicting requirements"
             )
         click.echo(f"wrote locks/{name}.txt")

@@ -1,19 +1,19 @@
-"""Ports on 127.0.0.1: the usual one when it is free, otherwise any free one."""
+"""Ports on 127.0.0.1: the usual one if it is free, otherwise any free one."""
 
 import random
 import socket
 
 HOST = "127.0.0.1"
-# Below those that the kernel gives to outgoing connections: none is lost between its choice and its use.
+# Below the range of outgoing connections, so that none is taken between choice and use.
 FREE = range(10_000, 32_000)
 _CLAIMS: list[socket.socket] = []
 
 
 def choose(preferred: int | None = None) -> int:
-    """A port that nobody listens on at this moment.
+    """A port that is free at this moment.
 
     Args:
-        preferred: taken if it is free and no other start of ours has it in mind.
+        preferred: used if it is free and not reserved by another stack.
     """
     if preferred is not None and _is_free(preferred) and _claim(preferred):
         return preferred
@@ -22,10 +22,10 @@ def choose(preferred: int | None = None) -> int:
 
 
 def _claim(port: int) -> bool:
-    """Keep a usual port from other starts of ours, until this process ends: between choice and use pass seconds."""
+    """Reserve a usual port against other stacks until this process ends, since seconds pass between choice and use."""
     claim = socket.socket(socket.AF_UNIX)
     try:
-        # An abstract name: known to the whole machine (or container), and gone with its owner.
+        # An abstract socket: visible on the whole machine (or container), and gone with its owner.
         claim.bind(f"\0posthub-ops-port-{port}")
     except OSError:
         claim.close()
@@ -36,10 +36,10 @@ def _claim(port: int) -> bool:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As servers do: a port in TIME_WAIT counts as free.
+        # As servers do, so that a port in TIME_WAIT counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            # 0.0.0.0 also meets a server that listens on another address of this port.
+            # 0.0.0.0 also detects a server that listens on another address of this port.
             probe.bind(("0.0.0.0", port))  # noqa: S104
         except OSError:
             return False

@@ -1,4 +1,4 @@
-"""Child processes with a log file each, that never outlive the process which started them."""
+"""Child processes, each with a log file; none outlives the process that started it."""
 
 import atexit
 import os
@@ -25,8 +25,8 @@ class Process:
     """One running child in a process group of its own.
 
     Args:
-        name: for messages.
-        command: program and arguments; no secret belongs here.
+        name: shown in messages.
+        command: program and arguments; must not contain secrets.
         log: file that gets its output, appended.
         env: its whole environment.
         cwd: its working folder.
@@ -38,7 +38,7 @@ class Process:
         self.name = name
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
-        # A child that the reaper has not heard of would outlive us.
+        # A child that the reaper does not know would outlive us.
         with log.open("ab") as output, uninterrupted():
             self._child = subprocess.Popen(
                 list(command),
@@ -68,7 +68,7 @@ class Process:
         return any(port in _listening(pid) for pid in _members(self.pid))
 
     def stop(self, *, number: signal.Signals = signal.SIGTERM, timeout: float = STOP_SECONDS) -> None:
-        """Ask the process to end, insist after ``timeout`` seconds, and leave none of its group behind."""
+        """Ask the process to end, kill it after ``timeout`` seconds, and end its whole group."""
         _stop(self._child, number, timeout)
 
     def kill(self) -> None:
@@ -85,11 +85,11 @@ class Process:
 def guarded(
     command: Sequence[str], *, timeout: float = STOP_SECONDS, **options: Any
 ) -> Iterator[subprocess.Popen[str]]:
-    """A child in a session of its own that does not outlive the block, whatever ends it, nor this process.
+    """A child in its own session that outlives neither the block nor this process.
 
     Args:
         command: program and arguments.
-        timeout: seconds that it gets to undo what is half done, when the block is left before it has ended.
+        timeout: seconds that it gets for its clean-up if the block ends first.
         options: of :class:`subprocess.Popen`.
     """
     child = None
@@ -104,9 +104,9 @@ def guarded(
 
 
 def attended(command: Sequence[str], **options: Any) -> int:
-    """Run a command on this terminal, and return its exit code; what ends us ends it and all that it started.
+    """Run a command on this terminal and return its exit code. Whatever ends this process ends the command too.
 
-    It keeps its keyboard, so it is not in a session of its own: a Ctrl-C reaches it by itself.
+    It keeps the keyboard, so it is not in its own session: a Ctrl-C reaches it directly.
     """
     child = None
     try:
@@ -115,7 +115,7 @@ def attended(command: Sequence[str], **options: Any) -> int:
         return int(child.wait())
     except BaseException as reason:
         if child is not None:
-            # Of a Ctrl-C it knows, and two are a hurry.
+            # It received a Ctrl-C itself; a second one would make it skip its clean-up.
             told = isinstance(reason, KeyboardInterrupt) and sys.stdin.isatty()
             _interrupt(child, told=told)
         raise
@@ -140,7 +140,7 @@ def _stop(child: subprocess.Popen[Any], number: signal.Signals, timeout: float) 
 
 
 def _kill(child: subprocess.Popen[Any]) -> None:
-    with suppress(ProcessLookupError):  # all of it may have ended
+    with suppress(ProcessLookupError):  # the group may have ended already
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     _REAPER.forget(child.pid)

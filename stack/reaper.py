@@ -1,6 +1,6 @@
-"""The last one to leave: ends what its supervisor started, if the supervisor dies without doing so itself.
+"""Ends the processes of a supervisor that died without ending them itself.
 
-Run as a program. It reads ``+PGID`` and ``-PGID`` lines on standard input; at its end, which comes however the
+Run as a program. It reads ``+PGID`` and ``-PGID`` lines from standard input. When the input ends, however the
 supervisor died, the process groups still listed get SIGTERM, and after a while SIGKILL.
 """
 
@@ -13,7 +13,7 @@ GRACE_SECONDS = 5.0
 
 
 def main() -> None:
-    # A Ctrl-C is for the supervisor.
+    # The supervisor handles Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     groups: set[int] = set()
@@ -24,7 +24,7 @@ def main() -> None:
 
 
 def end(groups: set[int]) -> None:
-    """Stop process groups: ask first, insist after a while."""
+    """Stop process groups: SIGTERM first, SIGKILL after a while."""
     remaining = {group for group in groups if _signal(group, signal.SIGTERM)}
     deadline = time.monotonic() + GRACE_SECONDS
     while remaining and time.monotonic() < deadline:

@@ -1,6 +1,6 @@
-"""Compresses the durations of Prometheus' and Alertmanager's configuration, so that hours pass in a demo's seconds.
+"""Divides the durations in Prometheus' and Alertmanager's configuration, so that a demo needs seconds instead of hours.
 
-Pure functions on parsed YAML. Thresholds in expressions stay as they are; what is divided are scrape, evaluation and
+Pure functions on parsed YAML. Thresholds in expressions are unchanged. Divided are scrape, evaluation and
 group intervals, ``for`` and ``keep_firing_for``, and the range selectors, offsets and subquery steps in expressions.
 """
 
@@ -16,7 +16,7 @@ KEYS = {
     "scrape_interval", "scrape_timeout", "evaluation_interval", "interval", "for", "keep_firing_for",
     "group_wait", "group_interval", "repeat_interval", "refresh_interval", "resolve_timeout",
 }  # fmt: skip
-# Prometheus needs two scrapes in a range for a rate, and some slack.
+# For a rate, Prometheus needs two scrapes in the range; this leaves some slack.
 SHORTEST_RANGE = 10.0
 SHORTEST_INTERVAL = 1.0
 
@@ -35,9 +35,9 @@ def compress_duration(duration: str, factor: float, *, shortest: float = SHORTES
 
 
 def compress_expression(expression: str, factor: float) -> str:
-    """An expression with its ranges, offsets and subquery steps divided; quoted text and comments are left alone."""
+    """An expression with its ranges, offsets and subquery steps divided; quoted text and comments are unchanged."""
     parts = QUOTED.split(expression)
-    # split() with one group: the quoted parts stand at the odd places.
+    # split() with one group puts the quoted parts at odd positions.
     return "".join(
         part if place % 2 else IN_EXPRESSION.sub(lambda match: _compressed(match, factor), part)
         for place, part in enumerate(parts)

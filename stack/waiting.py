@@ -1,4 +1,4 @@
-"""Waiting for a condition instead of sleeping for a guess."""
+"""Waits for a condition instead of sleeping for a guessed time."""
 
 import time
 from collections.abc import Callable
@@ -13,16 +13,16 @@ INTERVAL = 0.1
 def wait_for(
     condition: Callable[[], T | None], *, timeout: float, what: str, hint: str, interval: float = INTERVAL
 ) -> T:
-    """Ask until the condition returns something true, and return that.
+    """Call the condition until it returns something true, and return that.
 
     Args:
-        condition: called again and again; what it raises is not caught.
+        condition: called repeatedly; its exceptions are not caught.
         timeout: seconds.
-        what: what is awaited, for the error.
-        hint: where to look when it does not come.
+        what: what is awaited, for the error message.
+        hint: where to look when it does not happen.
 
     Raises:
-        OpsError: it did not come in time.
+        OpsError: it did not happen in time.
     """
     deadline = time.monotonic() + timeout
     while True:

@@ -1,4 +1,4 @@
-"""``./ops bench backup``: the backup beside the usual ways and beside the streaming limit."""
+"""``./ops bench backup``: the backup compared with the usual ways and the streaming limit."""
 
 from bench.backup.command import backup
 

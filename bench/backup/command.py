@@ -27,14 +27,14 @@ Goal = tuple[str, str, bool]
 
 @click.command()
 @click.option("--size", default=2000, show_default=True, metavar="MB", help="Megabytes of the plain dump.")
-@click.option("--rounds", default=1, show_default=True, help="Runs of each; the median counts.")
-@click.option("--only", multiple=True, metavar="NAME", help="Only these: a, a2, b, c, ours.")
+@click.option("--rounds", default=1, show_default=True, help="Runs of each subject; the median counts.")
+@click.option("--only", multiple=True, metavar="NAME", help="Measure only these: a, a2, b, c, ours.")
 @click.option(
-    "--folder", type=click.Path(path_type=Path), help="Where database and bucket are; default: temporary."
+    "--folder", type=click.Path(path_type=Path), help="Folder for database and bucket; temporary by default."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def backup(size: int, rounds: int, only: tuple[str, ...], folder: Path | None, as_json: bool) -> None:
-    """Measure the backup beside common ways and beside the streaming limit, all in one run.
+    """Compare the backup with common ways and the streaming limit, all in one run.
 
     \b
     Examples:
@@ -141,5 +141,5 @@ def _show(results: dict[str, list[Measured]], goals: list[Goal]) -> None:
         )  # fmt: skip
     console = Console(width=120)
     console.print(table)
-    for goal, found, held in goals:
-        console.print(f"{'held' if held else 'MISSED':7} {goal}: {found}")
+    for goal, found, reached in goals:
+        console.print(f"{'reached' if reached else 'MISSED':7} {goal}: {found}")

@@ -1,4 +1,4 @@
-"""A database of any size with rows like a content app's: words, jsonb, times, embeddings.
+"""A database of any size with rows like those of a content app: words, jsonb, times, embeddings.
 
 Embeddings are as the app has them: of its number of dimensions, not on every post, with an index to search by.
 """
@@ -44,7 +44,7 @@ ALTER TABLE events ADD FOREIGN KEY (post_id) REFERENCES posts;
 ANALYZE;
 """
 BATCH = 2000
-# So that no table is much larger than the others, as their bytes go.
+# Chosen so that the tables have similar sizes in bytes.
 COMMENTS_PER_POST = 3
 EVENTS_PER_POST = 4
 DIMENSIONS = 768
@@ -52,7 +52,7 @@ POSTS_PER_EMBEDDING = 10
 
 
 class Writer:
-    """Makes rows whose entropy is that of real ones: a vocabulary used as languages do, no two rows alike."""
+    """Generates rows with the entropy of real ones: words in the frequencies of a language, no two rows alike."""
 
     def __init__(self, seed: int = 1) -> None:
         self._random = random.Random(seed)
@@ -112,8 +112,8 @@ class Writer:
         )
 
 
-def fill(url: str, megabytes: int, told: Callable[[int], object]) -> int:
-    """Fill an empty database until its dump has about so many megabytes; returns the rows."""
+def fill(url: str, megabytes: int, progress: Callable[[int], object]) -> int:
+    """Fill an empty database until its dump has about this number of megabytes; returns the number of rows."""
     writer, posts, written = Writer(), 0, 0
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(SCHEMA)
@@ -124,7 +124,7 @@ def fill(url: str, megabytes: int, told: Callable[[int], object]) -> int:
             for table, lines in _batch(writer, range(posts + 1, posts + BATCH + 1)):
                 written += _copy(connection, table, lines)
             posts += BATCH
-            told(written)
+            progress(written)
         connection.execute(INDEXES)
     return posts * (2 + COMMENTS_PER_POST + EVENTS_PER_POST) + 500
 

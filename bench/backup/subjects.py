@@ -1,4 +1,4 @@
-"""What is measured: ours, two common ways, and the two limits that no backup of this kind can beat."""
+"""The subjects: ours, two common ways, and the two limits that no backup of this kind can beat."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.peak import Peak
 from sidecar import OpsError
 
-# What scripts do: hand the stream to the SDK, which takes its end for success.
+# What scripts usually do: pass the stream to the SDK, which takes its end for success.
 UPLOAD = """
 import os, sys, boto3
 client = boto3.client("s3", endpoint_url=os.environ["BACKUP_S3_ENDPOINT_URL"], region_name="us-east-1",
@@ -38,7 +38,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where everything is. ``env`` leads to database and store."""
+    """Paths and environment of a benchmark. ``env`` names database and store."""
 
     url: str
     bin: Path
@@ -48,11 +48,11 @@ class Bench:
     env: Mapping[str, str]
 
     def dump_limit(self) -> Measured:
-        """(a) The dump alone, thrown away."""
+        """(a) The dump alone, discarded."""
         return self._piped([self._dump("--format=custom", "--compress=0")])
 
     def stream_limit(self) -> Measured:
-        """(a2) The dump through zstd on all cores, thrown away."""
+        """(a2) The dump through zstd on all cores, discarded."""
         return self._piped(
             [self._dump("--format=custom", "--compress=0"), [str(self.zstd), "-3", "-T0", "-q"]]
         )

@@ -1,4 +1,4 @@
-"""``./ops bench exporter``: the Celery exporter beside its peers and beside the limit."""
+"""``./ops bench exporter``: the Celery exporter compared with its peers and the limit."""
 
 from bench.exporter.command import exporter
 

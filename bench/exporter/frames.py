@@ -67,7 +67,7 @@ class Shape:
         workers: distinct nodes.
         queues: distinct queues.
         orphans: tasks that are only ever sent, out of ten; their events end there.
-        parents: whether each task names a parent that nobody has heard of.
+        parents: whether each task names an unknown parent.
     """
 
     names: int = 20

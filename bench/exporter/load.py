@@ -71,7 +71,7 @@ def steady(publisher: Publisher, ticks: list[bytes]) -> None:
 
 
 def blocks(traffic: Traffic, events: int) -> list[bytes]:
-    """So many events in large pieces."""
+    """This number of events in large pieces."""
     pieces, piece, size = [], [], 0
     while traffic.events < events:
         for command, _ in traffic.task(time.time()):
@@ -111,7 +111,7 @@ def load(
     queues: int,
     orphans: int,
 ) -> None:
-    """Publish task events to the Redis on this port; says «ready» and waits for a line before it starts."""
+    """Publish task events to the Redis on this port; prints “ready” and waits for a line before it starts."""
     traffic = Traffic(Shape(names, workers, queues, orphans))
     made_at = time.time()
     ticks = planned(traffic, rate, seconds) if rate else blocks(traffic, events)

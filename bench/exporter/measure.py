@@ -80,7 +80,7 @@ def wait_for_quiet(patience: float) -> float:
 
 
 def generator(server: Redis, **options: float) -> "subprocess.Popen[str]":
-    """A load generator that has been told to go; its last line is what it published."""
+    """A load generator that is running; its last line reports what it published."""
     return go(prepared(server, **options))
 
 
@@ -239,7 +239,7 @@ def summary(times: list[float], series: int) -> Scrapes:
 
 
 def memory(shop: Workshop, subject: Subject, goals: list[int], rate: float) -> list[tuple[int, float]]:
-    """RSS after so many tasks with ids of their own, parents that nobody knows, and a half that never ends."""
+    """RSS after this number of tasks with unique ids and unknown parents, half of which never end."""
     with shop.redis() as server, shop.running(subject, server):
         found, done = [(0, subject.rss())], 0
         for goal in goals:

@@ -1,4 +1,4 @@
-"""``./ops bench restore``: restore and verification beside the limit and beside the usual way."""
+"""``./ops bench restore``: restore and verification compared with the limit and the usual way."""
 
 from bench.restore.command import restore
 

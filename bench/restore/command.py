@@ -34,12 +34,12 @@ TITLES = {
 
 @click.command()
 @click.option("--size", default=2000, show_default=True, metavar="MB", help="Megabytes of the plain dump.")
-@click.option("--rounds", default=1, show_default=True, help="Runs of each; the median counts.")
-@click.option("--only", multiple=True, metavar="NAME", help="Only these: limit, ours, verification, seed.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Where all is; default: temporary.")
+@click.option("--rounds", default=1, show_default=True, help="Runs of each subject; the median counts.")
+@click.option("--only", multiple=True, metavar="NAME", help="Measure only these: limit, ours, verification, seed.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Folder for everything; temporary by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def restore(size: int, rounds: int, only: tuple[str, ...], folder: Path | None, as_json: bool) -> None:
-    """Measure restore and verification beside the limit and the seed's way, all in one run.
+    """Compare restore and verification with the limit and the app's earlier script, all in one run.
 
     \b
     Examples:
@@ -119,5 +119,5 @@ def _show(results: dict[str, list[Measured]], goals: list[Goal]) -> None:
         )  # fmt: skip
     console = Console(width=140)
     console.print(table)
-    for goal, found, held in goals:
-        console.print(f"{'held' if held else 'MISSED':7} {goal}: {found}")
+    for goal, found, reached in goals:
+        console.print(f"{'reached' if reached else 'MISSED':7} {goal}: {found}")

@@ -1,4 +1,4 @@
-"""What is measured: ours, the limit that no restore with pg_restore can beat, and the way that the app had before."""
+"""The subjects: ours, the limit that no restore with pg_restore can beat, and the script that the app had before."""
 
 import json
 import os
@@ -92,14 +92,14 @@ class Bench:
             return Measured(time.monotonic() - begin)
 
     def ours(self) -> Measured:
-        """``backup restore`` beside the live database: download, decryption, decompression, restore, proof, statistics."""
+        """``backup restore`` next to the live database: download, decryption, decompression, restore, proof, statistics."""
         with self._empty("ours", make=False) as target:
             begin = time.monotonic()
             facts, rss = self._backup("restore", "latest", "--into", target.name)
             return Measured(_restore(facts["stages"]), time.monotonic() - begin, rss, facts["stages"])
 
     def verification(self) -> Measured:
-        """``backup verify``: the same into a throwaway server, which is made and removed in that time."""
+        """``backup verify``: the same into a throwaway server, which is created and removed in that time."""
         begin = time.monotonic()
         facts, rss = self._backup("verify", "latest")
         if not facts["ok"]:
@@ -141,7 +141,7 @@ class Bench:
 
 
 class _Target:
-    """A database that is there, empty or not yet made, for one measurement."""
+    """A database for one measurement, empty or not created yet."""
 
     def __init__(self, url: str, name: str, make: bool) -> None:
         self.name = name

@@ -1,1 +1,1 @@
-"""``./ops demo``: the main job on real input, told as it happens."""
+"""``./ops demo``: the whole suite at work, shown step by step."""

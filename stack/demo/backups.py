@@ -1,4 +1,4 @@
-"""The backup sidecar's own commands, run beside its service as on-call would."""
+"""The backup sidecar's commands, run next to its service as an on-call engineer would run them."""
 
 import json
 import sys
@@ -20,11 +20,11 @@ class Backups:
         self._suite = suite
 
     def run(self) -> dict[str, Any]:
-        """Take a backup; returns its facts."""
+        """Take a backup; returns its summary."""
         return self._command("run")
 
     def verify(self, backup_id: str) -> dict[str, Any]:
-        """Prove a backup by a restore; returns the report, whether it held or not."""
+        """Prove a backup by a restore; returns the report, also when the proof failed."""
         return self._command("verify", backup_id, accept=(0, FAILED))
 
     def damage(self, backup_id: str) -> Path:
@@ -60,7 +60,7 @@ class Backups:
                 f"backup {arguments[0]} printed no JSON: {printed[:200]!r}",
                 hint=f"read {self._suite.logs / 'backup-commands.log'}",
             ) from None
-        # One document a database; the suite has one database.
+        # One document per database; the suite has one database.
         return dict(document[0] if isinstance(document, list) else document)
 
 

@@ -8,15 +8,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
-from rich.console import Console
+from rich.console import Console as RichConsole
 
 from sidecar import OpsError, signals
 from sidecar.cli import print_json, stderr_console
 from stack.demo import folder as demo_folder
-from stack.demo import frontend, pictures, stock
-from stack.demo.facts import Facts
+from stack.demo import frontend, pictures, seed_posts
+from stack.demo.console import Console
+from stack.demo.results import Results
 from stack.demo.story import Story
-from stack.demo.teller import Teller
 from stack.demo.traffic import Customer, Traffic, customers_of
 from stack.paths import STATE
 from stack.programs import find, missing
@@ -28,112 +28,117 @@ FAILED = 1
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--once", is_flag=True, help="Tell the story and stop.")
+@click.option("--once", is_flag=True, help="Stop after the five steps.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print the facts as JSON on stdout (the story on stderr)."
+    "--json", "as_json", is_flag=True, help="Print the results as JSON on stdout, and the progress on stderr."
 )
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
     default=STATE / "demo",
     show_default=".ops/demo",
-    help="State and logs; emptied at the start.",
+    help="Folder for state and logs; emptied at the start.",
 )
-@click.option("--random-ports", is_flag=True, help="Do not even try the usual ports.")
+@click.option("--random-ports", is_flag=True, help="Use random ports even if the usual ones are free.")
 def demo(*, once: bool, as_json: bool, folder: Path, random_ports: bool) -> int:
-    """Run the whole suite here on real servers and show what it does.
+    """Run the whole suite on this machine and show what it does.
 
     Starts PostgreSQL, Redis, an S3 server, the PostHub app with its web frontend, two Celery workers and beat, the
-    exporter, the backup service, Prometheus, Alertmanager and a notification inbox; drives real traffic; takes a
-    backup and proves it by a restore; damages it and kills a worker, and shows that somebody is told. Nothing is
-    installed outside this folder, and everything ends with Ctrl-C.
+    exporter, the backup service, Prometheus, Alertmanager and a notification inbox; sends real requests;
+    takes a backup and proves it by a restore; damages it and kills a worker, and shows that both are reported. Nothing
+    is installed outside this folder, and Ctrl-C ends everything.
 
     \b
     Examples:
-      ./ops demo                 stay up to look around; Ctrl-C ends all
-      ./ops demo --once          stop after the story; exit 0 only if every step held
-      ./ops demo --once --json   the facts for a script
+      ./ops demo                 keep everything running; Ctrl-C ends it
+      ./ops demo --once          stop after the five steps; exit 0 only if all passed
+      ./ops demo --once --json   print the results for a script
     """
-    console = stderr_console() if as_json else Console()
-    facts = Facts(factor=TIME_FACTOR)
+    console = stderr_console() if as_json else RichConsole()
+    results = Results(factor=TIME_FACTOR)
     with (
-        signals.orderly_end(), demo_folder.fresh(folder) as place, Teller(console) as teller, ExitStack() as meanwhile
+        signals.orderly_end(), demo_folder.fresh(folder) as place, Console(console) as output, ExitStack() as meanwhile
     ):  # fmt: skip
-        with _reported(facts, as_json=as_json):
-            suite = _suite(place, teller, usual_ports=not random_ports)
-            meanwhile.callback(_stop, suite, teller)
-            _tell(suite, facts, teller, meanwhile)
+        with _reported(results, as_json=as_json):
+            suite = _suite(place, output, usual_ports=not random_ports)
+            meanwhile.callback(_stop, suite, output)
+            _run(suite, results, output, meanwhile)
         if not once:
-            teller.busy("running; Ctrl-C ends everything")
+            output.busy("running; Ctrl-C ends everything")
             threading.Event().wait()
-    return 0 if facts.held else FAILED
+    return 0 if results.passed else FAILED
 
 
-def _suite(place: Path, teller: Teller, *, usual_ports: bool) -> Suite:
+def _suite(place: Path, output: Console, *, usual_ports: bool) -> Suite:
     for program in ("redis-server", "prometheus", "alertmanager"):
         if missing(program):
-            teller.busy(f"fetching {program} (only this time)")
+            output.busy(f"fetching {program} (only this time)")
             find(program)
-    web = frontend.files(teller.line)
-    return Suite(place, factor=TIME_FACTOR, usual_ports=usual_ports, on_restart=teller.line, web=web)
+    web = frontend.files(output.line)
+    return Suite(place, factor=TIME_FACTOR, usual_ports=usual_ports, on_restart=output.line, web=web)
 
 
-def _stop(suite: Suite, teller: Teller) -> None:
+def _stop(suite: Suite, output: Console) -> None:
     signals.ignore()
-    teller.busy("stopping everything")
+    output.busy("stopping everything")
     suite.stop()
-    teller.line("everything is stopped")
+    output.line("everything is stopped")
 
 
 @contextmanager
-def _reported(facts: Facts, *, as_json: bool) -> Iterator[None]:
-    """Print the facts for a script, also those of a story that did not come to its end."""
+def _reported(results: Results, *, as_json: bool) -> Iterator[None]:
+    """Print the results for a script, also when the demo ended early."""
     try:
         yield
     except OpsError as error:
-        facts.error = error.message
+        results.error = error.message
         raise
     except Exception as error:
-        facts.error = f"{type(error).__name__}: {error}"
+        results.error = f"{type(error).__name__}: {error}"
         raise
     except BaseException:
-        facts.error = "interrupted"
+        results.error = "interrupted"
         raise
     finally:
         if as_json:
-            print_json(facts.document())
+            print_json(results.document())
 
 
-def _tell(suite: Suite, facts: Facts, teller: Teller, meanwhile: ExitStack) -> None:
-    """Start everything and tell the story; what goes on beside it until the end is left to ``meanwhile``."""
+def _run(suite: Suite, results: Results, output: Console, meanwhile: ExitStack) -> None:
+    """Start everything and run the steps; the traffic runs on until ``meanwhile`` is closed."""
     began = time.monotonic()
-    teller.line(
-        f"time factor {TIME_FACTOR:g}: a minute of alerting passes in {60 / TIME_FACTOR:g} s here, no hours are quiet"
+    output.line(
+        f"time factor {TIME_FACTOR:g}: a minute of alerting takes {60 / TIME_FACTOR:g} s here, and there are no quiet hours"
     )
-    teller.line(
-        f"beat, exporter and backup look again every {suite.sources.pace} s; "
-        f"a worker silent for {suite.sources.worker_timeout} s counts as gone"
+    output.line(
+        f"beat, exporter and backup poll every {suite.sources.pace} s; "
+        f"a worker without a heartbeat for {suite.sources.worker_timeout} s counts as down"
     )
     customers: list[Customer] = []
 
     def prepare() -> None:
         seeded = suite.manage("seed_demo", "--users", str(CUSTOMERS), "--json")
         customers.extend(customers_of(json.loads(seeded)))
-        stock.fill(suite.postgres.url)
+        seed_posts.fill(suite.postgres.url)
 
-    suite.start(lambda text: teller.line(f"started {text}"), after_migrations=prepare)
-    facts.start_seconds = time.monotonic() - began
-    teller.line(
-        f"all is up after {facts.start_seconds:.1f} s; {len(customers)} customers, {stock.ROWS:,} older posts"
+    suite.start(lambda text: output.line(f"started {text}"), after_migrations=prepare)
+    results.start_seconds = time.monotonic() - began
+    output.line(
+        f"everything is up after {results.start_seconds:.1f} s; {len(customers)} customers, {seed_posts.ROWS:,} older posts"
     )
     traffic = meanwhile.enter_context(Traffic(suite.api.url, customers))
-    for step in Story(suite, traffic, teller.busy).tell():
-        facts.steps.append(step)
-        teller.chapter(step)
-    facts.urls = _urls(suite)
-    teller.busy("drawing dashboards")
-    facts.pictures = [str(path) for path in pictures.draw(suite.prometheus.url, suite.folder / "dashboards")]
-    _show(suite, facts, teller)
+    for step in Story(suite, traffic, output.busy).run():
+        results.steps.append(step)
+        output.step(step)
+    results.urls = _urls(suite)
+    output.busy("drawing dashboards")
+    try:
+        drawn = pictures.draw(suite.prometheus.url, suite.folder / "dashboards")
+        results.pictures = [str(path) for path in drawn]
+    except OpsError as error:
+        # The steps have their result; it must not depend on pictures.
+        output.line(f"dashboards are not drawn: {error.message}")
+    _show(suite, results, output)
 
 
 def _urls(suite: Suite) -> dict[str, str]:
@@ -151,13 +156,13 @@ def _urls(suite: Suite) -> dict[str, str]:
     }
 
 
-def _show(suite: Suite, facts: Facts, teller: Teller) -> None:
-    teller.table("What runs where", ("part", "address"), list(facts.urls.items()))
+def _show(suite: Suite, results: Results, output: Console) -> None:
+    output.table("Addresses", ("part", "address"), list(results.urls.items()))
     if suite.web:
-        teller.line(frontend.SIGN_IN)
-    teller.line(f"logs: {suite.logs}")
-    teller.line(
-        f"{len(facts.pictures)} dashboards as pictures (drawn here, not by Grafana): {suite.folder / 'dashboards'}"
+        output.line(frontend.SIGN_IN)
+    output.line(f"logs: {suite.logs}")
+    output.line(
+        f"{len(results.pictures)} pictures of dashboards (drawn without Grafana): {suite.folder / 'dashboards'}"
     )
-    shown = sum(step.outcome.held for step in facts.steps)
-    teller.line(f"{shown} of {len(facts.steps)} steps held")
+    shown = sum(step.outcome.passed for step in results.steps)
+    output.line(f"{shown} of {len(results.steps)} steps passed")

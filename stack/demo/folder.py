@@ -1,4 +1,4 @@
-"""The demo's folder: one demo at a time in it, and nothing of anybody else is ever removed."""
+"""The demo's folder: used by one demo at a time, and emptied only if a demo created it."""
 
 import fcntl
 import shutil
@@ -14,10 +14,10 @@ MARK = ".posthub-ops-demo"
 
 @contextmanager
 def fresh(folder: Path) -> Iterator[Path]:
-    """The folder, emptied of an earlier demo's state, and held for the time of this one.
+    """Empty the folder of an earlier demo's state and lock it while this demo runs.
 
     Raises:
-        UsageError: the folder has something else in it, or is not ours to write in.
+        UsageError: the folder has other content, or cannot be written.
         OpsError: another demo is running in it.
     """
     folder = folder.absolute()
@@ -34,13 +34,14 @@ def fresh(folder: Path) -> Iterator[Path]:
 
 
 def _marked(folder: Path) -> IO[str]:
-    """The open mark in the folder."""
+    """The open marker file in the folder."""
     mark = folder / MARK
     with _ours(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not mark.exists() and any(folder.iterdir()):
             raise UsageError(
-                f"--folder {folder} is not empty and not a demo's", hint="name an empty or a new folder"
+                f"--folder {folder} is not empty, and no demo created it",
+                hint="choose an empty or a new folder",
             )
         return mark.open("w")
 
@@ -52,7 +53,7 @@ def _ours(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UsageError(
             f"--folder {folder}: {error.filename}: {error.strerror}",
-            hint="name a folder that you can write to",
+            hint="choose a folder that you can write to",
         ) from None
 
 

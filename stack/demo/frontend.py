@@ -1,4 +1,4 @@
-"""The web frontend in the demo: there where it can be built, and a line that says why not elsewhere."""
+"""The web frontend in the demo: built where possible; elsewhere, a line says why it is missing."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +7,11 @@ from sidecar import OpsError
 from stack import web
 from stack.suite.environments import DEMO_PASSWORD
 
-SIGN_IN = f"sign in as demo1, or as demo-staff for the page «System»; the password is {DEMO_PASSWORD}"
+SIGN_IN = f"sign in as demo1, or as demo-staff for the page “System”; the password is {DEMO_PASSWORD}"
 
 
 def files(say: Callable[[str], None]) -> Path | None:
-    """The build of the frontend, made now if need be; None where that is not possible."""
+    """The build of the frontend, built now if necessary; None where it cannot be built."""
     found = web.built()
     if found is not None:
         return found

@@ -1,4 +1,4 @@
-"""The five steps of the demo. Each one does something real, waits for what must follow and measures it."""
+"""The five steps of the demo. Each one does something real, waits for its consequences and measures them."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,27 +8,28 @@ from typing import Any, TypeVar
 from sidecar import OpsError, humanize
 from sidecar.prometheus import NoReplyError
 from stack.demo.backups import Backups
-from stack.demo.facts import Outcome, Step
+from stack.demo.results import Outcome, Step
 from stack.demo.traffic import Traffic
 from stack.suite import Suite
 from stack.waiting import wait_for
 
 QUEUES = ("default", "quick", "scheduled", "ai_jobs", "ai_priority")
 SUCCEEDED = 'celery_tasks_total{state="succeeded"}'
-LONGEST_WAIT = 60.0
-# Long enough for beat's slowest schedule here to run in it.
+# Generous, for busy machines: a step ends as soon as its condition is met.
+LONGEST_WAIT = 240.0
+# Beat's slowest schedule here runs at least once in this time.
 RATE_RANGE = "15s"
 Busy = Callable[[str], None]
 T = TypeVar("T")
 
 
 class Story:
-    """The steps, in their order.
+    """The steps, in order.
 
     Args:
         suite: the running suite.
         traffic: the running traffic.
-        busy: told what is being waited for.
+        busy: called with the current activity.
     """
 
     def __init__(self, suite: Suite, traffic: Traffic, busy: Busy) -> None:
@@ -42,29 +43,30 @@ class Story:
     def steps(self) -> Sequence[tuple[str, Callable[[], Outcome]]]:
         return (
             ("Real traffic, seen by Prometheus", self.traffic),
-            ("A backup taken under this load", self.backup),
-            ("The backup proven by a restore", self.proof),
-            ("A damaged backup is found and told", self.damage),
-            ("A killed worker is seen and told", self.worker),
+            ("A backup is taken under this load", self.backup),
+            ("The backup is proven by a restore", self.proof),
+            ("A damaged backup is detected and reported", self.damage),
+            ("A killed worker is detected and reported", self.worker),
         )
 
-    def tell(self) -> Iterator[Step]:
-        """Each step as it ends; the one that an error ends as well, as one that did not hold."""
+    def run(self) -> Iterator[Step]:
+        """Yield each step when it ends; a step that ends with an error is yielded as failed before the error is raised."""
         failures = 0
         for title, step in self.steps:
             began = time.monotonic()
             try:
                 outcome = step()
             except OpsError as error:
-                yield Step(title, Outcome((error.message,), {}, held=False), time.monotonic() - began)
+                yield Step(title, Outcome((error.message,), {}, passed=False), time.monotonic() - began)
                 raise
             before, failures = failures, self._traffic.failures
             yield Step(title, _customers_served(outcome, failures - before), time.monotonic() - began)
 
     def traffic(self) -> Outcome:
-        """Requests made, tasks run, queues seen by Prometheus."""
-        self._busy("waiting until Prometheus has seen tasks on all five queues")
-        seen = self._await(self._seen, "tasks at work on all five queues")
+        """Count requests, tasks and queues, and wait until Prometheus sees all targets up."""
+        self._busy("waiting until Prometheus sees all targets up and tasks on all five queues")
+        seen = self._await_traffic()
+        missing = _missing(seen)
         requests_made, failures = sum(self._traffic.responses.values()), self._traffic.failures
         seconds = self._traffic.seconds
         data = {
@@ -74,16 +76,16 @@ class Story:
             **{name: seen[name] for name in ("tasks", "task_rates", "queue_lengths", "targets")},
         }
         lines = (
-            f"{requests_made} requests ({requests_made / seconds:.1f}/s), {failures} refused or failed",
+            f"{requests_made} requests ({requests_made / seconds:.1f}/s), {failures} were refused or failed",
             *(_queue_line(queue, seen) for queue in QUEUES),
-            f"asked from Prometheus at {self._suite.prometheus.url}; its targets: "
+            f"from Prometheus at {self._suite.prometheus.url}; its targets: "
             + ", ".join(f"{job} {health}" for job, health in sorted(seen["targets"].items())),
+            *(f"still missing after {LONGEST_WAIT:g} s: {text}" for text in missing),
         )
-        held = set(seen["queue_lengths"]) >= set(QUEUES) and set(seen["targets"].values()) == {"up"}
-        return Outcome(lines, data, held=held)
+        return Outcome(lines, data, passed=not missing)
 
     def backup(self) -> Outcome:
-        """A backup under this load."""
+        """Take a backup under this load."""
         self._busy("backing up the database into the S3 server")
         taken = self._backups.run()
         self._taken = str(taken["id"])
@@ -99,22 +101,22 @@ class Story:
             f"{humanize.size(taken['stored_bytes'])} stored, {humanize.duration(taken['seconds'])}, "
             f"{humanize.rate(taken['bytes_per_second'])}"
         )
-        return Outcome((line,), data, held=taken["stored_bytes"] > 0)
+        return Outcome((line,), data, passed=taken["stored_bytes"] > 0)
 
     def proof(self) -> Outcome:
-        """The backup restored into a throwaway server and compared."""
+        """Restore the backup into a throwaway server and compare."""
         self._busy("restoring the backup into a throwaway server")
         report = self._backups.verify(self._taken)
-        data = _report_facts(report)
+        data = _report_data(report)
         line = (
             f"restored and compared: {report['tables']} tables, {report['rows']:,} rows, "
             f"{len(report['differences'])} differences; restore took {humanize.duration(report['restore_seconds'])} "
             "(the RTO, measured)"
         )
-        return Outcome((line,), data, held=_is_proven(report))
+        return Outcome((line,), data, passed=_is_proven(report))
 
     def damage(self) -> Outcome:
-        """One bit flipped in the store: found, told, mended, told again."""
+        """Flip one bit in the store; wait for the alert, take a fresh backup, and wait until the alert is resolved."""
         archive = self._backups.damage(self._taken)
         flipped = time.time()
         self._busy("verifying the damaged backup")
@@ -123,43 +125,43 @@ class Story:
         fired = self._suite.inbox.wait_for("BackupVerificationFailed", since=flipped, timeout=LONGEST_WAIT)
         to_notification = fired.received - flipped
         self._busy("taking and proving a fresh backup")
-        mended = time.time()
+        repaired = time.time()
         fresh = self._backups.run()
         proof = self._backups.verify(fresh["id"])
         self._busy("waiting for the resolved notification")
         resolved = self._suite.inbox.wait_for(
-            "BackupVerificationFailed", "resolved", since=mended, timeout=LONGEST_WAIT
+            "BackupVerificationFailed", "resolved", since=repaired, timeout=LONGEST_WAIT
         )
         data = {
             "object": archive.name,
             "differences": report["differences"],
             "seconds_to_notification": round(to_notification, 1),
             "fresh_backup": fresh["id"],
-            "seconds_to_resolved": round(resolved.received - mended, 1),
+            "seconds_to_resolved": round(resolved.received - repaired, 1),
         }
         lines = (
-            f"one bit of {archive.name} flipped; verification says: {_first(report['differences'])}",
+            f"one bit of {archive.name} flipped; verification reports: {_first(report['differences'])}",
             f"{fired.text}",
             f"{to_notification:.1f} s from the flip to the notification",
-            f"backup {fresh['id']} taken and proven; resolved {resolved.received - mended:.1f} s after its start",
+            f"backup {fresh['id']} taken and proven; resolved {resolved.received - repaired:.1f} s after its start",
         )
-        held = not report["ok"] and _is_proven(proof)
-        return Outcome(lines, data, held=held)
+        passed = not report["ok"] and _is_proven(proof)
+        return Outcome(lines, data, passed=passed)
 
     def worker(self) -> Outcome:
-        """A worker killed, seen, told; back, seen, told."""
+        """Kill a worker and wait for the alert; start it again and wait until the alert is resolved."""
         worker = self._suite.workers["worker-ai"]
         up = 'celery_worker_up{hostname=~"worker-ai@.+"}'
         killed = time.time()
         self._suite.crash(worker)
-        self._busy("waiting until the killed worker is missed")
-        self._await(lambda: self._suite.prom.value(up) == 0, "the exporter seeing the worker go")
+        self._busy("waiting until the exporter misses the killed worker")
+        self._await(lambda: self._suite.prom.value(up) == 0, "the exporter reporting the worker as down")
         seen = time.time() - killed
         fired = self._suite.inbox.wait_for("CeleryWorkerDown", since=killed, timeout=LONGEST_WAIT)
         self._busy("starting the worker again")
         revived = time.time()
         self._suite.revive(worker)
-        self._await(lambda: self._suite.prom.value(up) == 1, "the exporter seeing the worker come back")
+        self._await(lambda: self._suite.prom.value(up) == 1, "the exporter reporting the worker as up")
         back = time.time() - revived
         resolved = self._suite.inbox.wait_for(
             "CeleryWorkerDown", "resolved", since=revived, timeout=LONGEST_WAIT
@@ -171,23 +173,39 @@ class Story:
             "seconds_to_resolved": round(resolved.received - revived, 1),
         }
         lines = (
-            f"worker-ai killed; gone for Prometheus after {seen:.1f} s",
+            f"worker-ai killed; reported as down after {seen:.1f} s",
             fired.text,
             f"{fired.received - killed:.1f} s from the kill to the notification",
             f"started again: up after {back:.1f} s, resolved notification after {resolved.received - revived:.1f} s",
         )
-        return Outcome(lines, data, held=True)
+        return Outcome(lines, data, passed=True)
 
-    def _seen(self) -> dict[str, dict[str, Any]] | None:
-        """What Prometheus knows of the queues, once tasks are at work on all of them."""
+    def _await_traffic(self) -> dict[str, dict[str, Any]]:
+        """The first complete report of Prometheus, or the last one when the time is up.
+
+        Raises:
+            OpsError: Prometheus gave no report at all.
+        """
+        last: dict[str, dict[str, Any]] = {}
+
+        def complete() -> bool:
+            last.update(self._report())
+            return not _missing(last)
+
+        try:
+            self._await(complete, "a report of Prometheus")
+        except OpsError:
+            if not last:
+                raise
+        return last
+
+    def _report(self) -> dict[str, dict[str, Any]]:
+        """What Prometheus reports about queues and targets."""
         prom = self._suite.prom
-        rates = prom.by_label(f"sum by (queue) (rate({SUCCEEDED}[{RATE_RANGE}]))", "queue")
-        if not all(rates.get(queue, 0) > 0 for queue in QUEUES):
-            return None
         longest = "max by (queue_name) (max_over_time(celery_queue_length[1m]))"
         return {
             "tasks": prom.by_label(f"sum by (queue) ({SUCCEEDED})", "queue"),
-            "task_rates": rates,
+            "task_rates": prom.by_label(f"sum by (queue) (rate({SUCCEEDED}[{RATE_RANGE}]))", "queue"),
             "queue_lengths": prom.by_label("max by (queue_name) (celery_queue_length)", "queue_name"),
             "peaks": prom.by_label(longest, "queue_name"),
             "targets": prom.targets(),
@@ -195,7 +213,7 @@ class Story:
 
     def _await(self, condition: Callable[[], T | None], what: str) -> T:
         def patiently() -> T | None:
-            # A busy machine may leave one question unanswered; the time for the whole is what counts.
+            # On a busy machine, a single request may time out; only the whole time counts.
             with suppress(NoReplyError):
                 return condition()
             return None
@@ -205,27 +223,39 @@ class Story:
         )
 
 
+def _missing(seen: dict[str, dict[str, Any]]) -> list[str]:
+    """What a complete report would have and this one lacks."""
+    lacking = {
+        "targets up": [job for job, health in seen["targets"].items() if health != "up"]
+        if seen["targets"]
+        else ["all"],
+        "finished tasks of queues": [queue for queue in QUEUES if not seen["task_rates"].get(queue, 0) > 0],
+        "lengths of queues": [queue for queue in QUEUES if queue not in seen["queue_lengths"]],
+    }
+    return [f"{what}: {', '.join(sorted(names))}" for what, names in lacking.items() if names]
+
+
 def _queue_line(queue: str, seen: dict[str, dict[str, Any]]) -> str:
     tasks, rates, lengths, peaks = (seen[name] for name in ("tasks", "task_rates", "queue_lengths", "peaks"))
     return (
-        f"queue {queue:<12}{tasks[queue]:5.0f} tasks run, {rates[queue]:5.1f}/s now, "
+        f"queue {queue:<12}{tasks.get(queue, 0):5.0f} tasks run, {rates.get(queue, 0):5.1f}/s now, "
         f"length {lengths.get(queue, float('nan')):.0f} now, at most {peaks.get(queue, 0):.0f}"
     )
 
 
 def _customers_served(outcome: Outcome, failures: int) -> Outcome:
-    """The outcome; no step holds during which the app failed its customers."""
+    """The outcome; a step during which requests of customers failed has failed too."""
     if not failures:
         return outcome
-    line = f"{failures} requests refused or failed meanwhile"
-    return Outcome((*outcome.lines, line), {**outcome.data, "request_failures": failures}, held=False)
+    line = f"{failures} requests were refused or failed meanwhile"
+    return Outcome((*outcome.lines, line), {**outcome.data, "request_failures": failures}, passed=False)
 
 
 def _is_proven(report: dict[str, Any]) -> bool:
     return bool(report["ok"]) and not report["differences"] and report["tables"] > 0 and report["rows"] > 0
 
 
-def _report_facts(report: dict[str, Any]) -> dict[str, Any]:
+def _report_data(report: dict[str, Any]) -> dict[str, Any]:
     return {
         name: report[name] for name in ("tables", "rows", "differences", "restore_seconds", "verify_seconds")
     }

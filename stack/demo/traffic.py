@@ -1,4 +1,4 @@
-"""Customers at work: real requests to the app's HTTP API, at a bounded pace."""
+"""Simulated customers: real requests to the app's HTTP API, at a bounded rate."""
 
 import itertools
 import threading
@@ -16,13 +16,13 @@ from sidecar import OpsError
 from sidecar.http import session
 
 TOPICS = ("spring menu", "new opening hours", "behind the scenes", "customer story", "weekend sale")
-# Rounds a second and customer: a few requests each, so that two processors are busy but not swamped.
+# Rounds per second and customer, of a few requests each: two processors are busy, but not overloaded.
 ROUNDS_PER_SECOND = 1.5
 
 
 @dataclass(frozen=True)
 class Customer:
-    """An account of the app: who asks, and for which channel."""
+    """An account of the app and its channel."""
 
     username: str
     token: str
@@ -48,7 +48,7 @@ class Traffic:
 
     @property
     def responses(self) -> dict[str, int]:
-        """Responses so far by class of status: ``{"2xx": 120}``; 0xx stands for no answer."""
+        """Responses so far by class of status: ``{"2xx": 120}``; 0xx counts requests without a response."""
         with self._lock:
             classes: Counter[str] = Counter()
             for status, count in self._counts.items():
@@ -57,7 +57,7 @@ class Traffic:
 
     @property
     def failures(self) -> int:
-        """Requests so far that were refused, failed or not answered."""
+        """Requests so far that were refused, failed or got no response."""
         return sum(count for kind, count in self.responses.items() if kind not in ("2xx", "3xx"))
 
     @property
@@ -98,8 +98,8 @@ class Traffic:
         self._request(client, "GET", "posts/?status=published", None)
 
     def _create(self, client: requests.Session, customer: Customer, text: str) -> str | None:
-        made = self._post(client, "posts/", {"channel": customer.channel, "text": text})
-        return str(made["id"]) if made else None
+        created = self._post(client, "posts/", {"channel": customer.channel, "text": text})
+        return str(created["id"]) if created else None
 
     def _post(self, client: requests.Session, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
         return self._request(client, "POST", path, body)
@@ -119,8 +119,8 @@ class Traffic:
 
 
 def customers_of(document: dict[str, Any]) -> list[Customer]:
-    """The accounts that ``manage.py seed_demo --json`` printed. Raises OpsError when there is none."""
+    """The accounts that ``manage.py seed_demo --json`` printed. Raises OpsError when there are none."""
     found = [Customer(user["username"], user["token"], user["channel"]) for user in document["users"]]
     if not found:
-        raise OpsError("seed_demo made no accounts", hint="read the log of manage.py")
+        raise OpsError("seed_demo created no accounts", hint="read the log of manage.py")
     return found

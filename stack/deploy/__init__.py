@@ -1,1 +1,1 @@
-"""``./ops deploy``: roll out to the VPS or to Kubernetes, with a way back."""
+"""``./ops deploy``: deploy to the VPS or to Kubernetes, or roll back."""

@@ -1,4 +1,4 @@
-"""A mark on every Grafana graph: what was deployed when the line bent."""
+"""Grafana annotations: each deployment is marked on the graphs."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from stack.doctor.host import COMPOSE
 TAG = "deploy"
 PASSWORD = Path("secrets") / "values" / "GRAFANA_ADMIN_PASSWORD"
 OWN = "http://posthub_grafana:3000/grafana"
-# Run by a container that reaches Grafana: nothing of it is published, and Caddy's door has a password of its own.
+# Run in a container that reaches Grafana: its port is not published, and Caddy asks for a password of its own.
 PROGRAM = """
 import base64, json, sys, urllib.request
 url, password, body = json.loads({given!r})
@@ -26,9 +26,9 @@ urllib.request.build_opener(urllib.request.ProxyHandler({{}})).open(request, tim
 
 
 def annotate(url: str, text: str) -> str | None:
-    """Post it with GRAFANA_TOKEN, or as admin with GRAFANA_ADMIN_PASSWORD. Returns what went wrong, if anything did.
+    """Post it with GRAFANA_TOKEN, or as admin with GRAFANA_ADMIN_PASSWORD. Returns the problem, if any.
 
-    A mark is never worth a failed deployment.
+    A missing annotation must not fail a deployment.
     """
     token, password = os.environ.get("GRAFANA_TOKEN"), os.environ.get("GRAFANA_ADMIN_PASSWORD")
     try:
@@ -44,12 +44,12 @@ def annotate(url: str, text: str) -> str | None:
 
 
 def annotate_own(root: Path, runner: Runner, text: str, url: str = OWN) -> str | None:
-    """Post it to the Grafana of this host's stack. Returns what went wrong, if anything did."""
+    """Post it to the Grafana of this host's stack. Returns the problem, if any."""
     try:
         password = (root / PASSWORD).read_text(encoding="utf-8").strip()
     except OSError as error:
         return f"{PASSWORD}: {error.strerror}"
-    # On standard input: no list of processes shows the password.
+    # On standard input, so that the list of processes does not show the password.
     program = PROGRAM.format(given=json.dumps([url, password, _body(text)]))
     done = runner.run(*COMPOSE, "exec", "-T", "posthub_api_prod", "python", "-", given=program)
     return None if done.code == 0 else done.last_line

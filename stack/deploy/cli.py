@@ -15,24 +15,26 @@ from stack.deploy.manifests import manifests
 from stack.deploy.runner import Runner
 from stack.paths import ROOT
 
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the commands instead of running them.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the commands without running them.")
 GRAFANA = click.option(
-    "--grafana", default="", metavar="URL", help="Grafana where the deployment is marked on the graphs."
+    "--grafana", default="", metavar="URL", help="Grafana that gets an annotation of the deployment."
 )
 OWN_GRAFANA = click.option(
     "--grafana",
     default="",
     metavar="URL",
-    help="Grafana where the deployment is marked on the graphs, instead of this host's.",
+    help="Grafana that gets an annotation of the deployment, instead of this host's.",
 )
 HEALTH = click.option(
-    "--url", default="", help="Health page to ask through the edge, such as https://api.posthub.work/health/."
+    "--url",
+    default="",
+    help="Health page to check through the edge, such as https://api.posthub.work/health/.",
 )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def deploy() -> None:
-    """Roll out to the VPS or to Kubernetes, with a way back.
+    """Deploy to the VPS or to Kubernetes, or roll back.
 
     \b
     Examples:
@@ -45,13 +47,13 @@ def deploy() -> None:
 
 @deploy.command()
 @click.option("--tag", help="Tag of the images; the checkout's commit by default.")
-@click.option("--images", default="", help="Where the images are, such as ghcr.io/posthub; kept in .env.")
+@click.option("--images", default="", help="Registry of the images, such as ghcr.io/posthub; saved in .env.")
 @click.option("--build", is_flag=True, help="Build the images here instead of pulling them.")
 @HEALTH
 @OWN_GRAFANA
 @DRY_RUN
 def vps(*, tag: str | None, images: str, build: bool, url: str, grafana: str, dry_run: bool) -> None:
-    """Pull, back up if there are migrations, migrate, restart one after the other, check; go back on failure."""
+    """Pull, back up before migrations, migrate, restart one service after the other and check; roll back on failure."""
     runner = Runner(ROOT, dry=dry_run)
     chosen = tag or _commit(runner)
     with _marked(runner, grafana, f"PostHub {chosen}"):
@@ -63,7 +65,7 @@ def vps(*, tag: str | None, images: str, build: bool, url: str, grafana: str, dr
 @OWN_GRAFANA
 @DRY_RUN
 def rollback(*, url: str, grafana: str, dry_run: bool) -> None:
-    """Run the tag before the present one again, without migrations."""
+    """Run the previous tag again, without migrations."""
     previous = History(ROOT).previous()
     if previous is None:
         raise OpsError("no earlier deployment is known on this host", hint="./ops deploy vps --tag TAG")
@@ -74,9 +76,9 @@ def rollback(*, url: str, grafana: str, dry_run: bool) -> None:
 
 @deploy.command()
 @click.option("--overlay", default="production", show_default=True, help="Folder below k8s/overlays.")
-@click.option("--registry", default="ghcr.io/posthub", show_default=True, help="Where the images are.")
+@click.option("--registry", default="ghcr.io/posthub", show_default=True, help="Registry of the images.")
 @click.option("--tag", help="Tag of the images; the checkout's commit by default.")
-@click.option("--undo", is_flag=True, help="Every Deployment back to its revision before, instead.")
+@click.option("--undo", is_flag=True, help="Roll every Deployment back to its previous revision instead.")
 @GRAFANA
 @DRY_RUN
 def kubernetes(
@@ -85,7 +87,7 @@ def kubernetes(
     """Migrate, apply, wait until everything is ready; undo on failure."""
     if not (ROOT / "k8s" / "overlays" / overlay).is_dir():
         names = sorted(path.name for path in (ROOT / "k8s" / "overlays").iterdir())
-        raise UsageError(f"there is no overlay {overlay}", hint=", ".join(names))
+        raise UsageError(f"overlay {overlay} does not exist", hint=", ".join(names))
     runner = Runner(ROOT, dry=dry_run)
     chosen = tag or _commit(runner)
     rollout = KubeRollout(ROOT, runner, _say(runner), chosen, registry, overlay)
@@ -98,7 +100,7 @@ def kubernetes(
 
 @deploy.command("manifests")
 def write_manifests() -> None:
-    """Write the Kubernetes manifests that are made from alerts/ and dashboards/."""
+    """Write the Kubernetes manifests that are generated from alerts/ and dashboards/."""
     for path, text in manifests().items():
         _write(path, text)
 
@@ -112,18 +114,18 @@ def _commit(runner: Runner) -> str:
     """The checkout's commit, which the images are tagged with."""
     done = runner.ask("git", "rev-parse", "HEAD")
     if done.code != 0 or not done.output.strip():
-        raise UsageError("this is no git checkout", hint="--tag TAG")
+        raise UsageError("this is not a git checkout", hint="--tag TAG")
     return done.output.strip()
 
 
 def _say(runner: Runner) -> Callable[[str], None]:
-    """What was done is told, unless nothing was."""
+    """Prints each step; silent in a dry run."""
     return (lambda _: None) if runner.dry else click.echo
 
 
 @contextmanager
 def _marked(runner: Runner, grafana: str, text: str, *, own: bool = True) -> Iterator[None]:
-    """Mark it on the graphs, as failed if it does."""
+    """Annotate the graphs with the deployment, or with its failure."""
     try:
         yield
     except OpsError:
@@ -141,4 +143,4 @@ def _mark(runner: Runner, grafana: str, text: str, *, own: bool) -> None:
     elif own:
         problem = annotate_own(ROOT, runner, text)
     if problem:
-        click.echo(f"! no mark in Grafana: {problem}", err=True)
+        click.echo(f"! no annotation in Grafana: {problem}", err=True)

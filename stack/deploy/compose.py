@@ -1,4 +1,4 @@
-"""The VPS: one service after the other gets the new image, and the old one again if anything is wrong."""
+"""The VPS: one service after the other gets the new image; on failure, all get the previous one again."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from stack.deploy.history import History
 from stack.deploy.runner import Runner
 
 COMPOSE = ("docker", "compose", "-f", "docker-compose.prod.yml")
-# In this order: who is asked first, then who works behind it, then who watches.
+# In this order: what serves requests, then the workers, then the monitoring.
 ROLLING = (
     "posthub_api_prod",
     "posthub_frontend_prod",
@@ -36,8 +36,8 @@ class Rollout:
     """One deployment of a tag.
 
     Args:
-        url: health page through the whole edge; empty asks the API's container instead.
-        images: where the images are, such as ``ghcr.io/posthub``; empty leaves what ``.env`` says.
+        url: health page through the edge; when empty, the API's container is checked instead.
+        images: where the images are, such as ``ghcr.io/posthub``; when empty, ``.env`` decides.
     """
 
     root: Path
@@ -54,10 +54,10 @@ class Rollout:
         object.__setattr__(self, "history", History(self.root, dry=self.runner.dry))
 
     def deploy(self) -> None:
-        """Roll out; on failure the previous tag comes back.
+        """Deploy; on failure, the previous tag is started again.
 
         Raises:
-            OpsError: it failed; what runs now is the previous tag.
+            OpsError: it failed, and the previous tag runs again.
         """
         before = self._before()
         self._compose("config", "--quiet")
@@ -75,7 +75,7 @@ class Rollout:
         self.say(f"✔ {self.tag} is deployed")
 
     def _before(self) -> tuple[str, str] | None:
-        """Tag and images of what runs now: as noted, or as the API's container says when compose alone started it."""
+        """Tag and registry of what runs now: as recorded, or read from the API's container if compose alone started it."""
         if tag := self.history.current():
             return tag, self.history.images()
         done = self.runner.ask("docker", "inspect", "--format", "{{.Config.Image}}", "posthub_api_prod")
@@ -84,17 +84,17 @@ class Rollout:
 
     def _back(self, before: tuple[str, str] | None, error: OpsError) -> None:
         if before is None or before[0] == self.tag:
-            raise OpsError(f"{error}; there is no earlier tag to return to", hint="./ops doctor") from None
+            raise OpsError(f"{error}; no earlier tag is known", hint="./ops doctor") from None
         previous, images = before
         self.say(f"✖ {error}\n  returning to {previous}")
         Rollout(self.root, self.runner, self.say, previous, self.url, images, pause=self.pause).roll_back()
         raise OpsError(
             f"{self.tag} failed: {error}; {previous} runs again",
-            hint="read the logs of what failed; the files of the checkout are still the new ones",
+            hint="read the logs of what failed; the checkout still has the new files",
         )
 
     def roll_back(self) -> None:
-        """Run this tag again. No migration is undone: they are written so that the tag before them still runs."""
+        """Run this tag again. Migrations are not undone: they are written so that the previous tag still runs."""
         self._data()
         self._roll()
         self._check()
@@ -107,7 +107,7 @@ class Rollout:
             self._step("images pulled", "pull", "--quiet", "posthub_init", *ROLLING)
 
     def _save_before_migrating(self, before: tuple[str, str] | None) -> None:
-        """A migration can destroy: what is about to be changed is backed up first.
+        """A migration can destroy data, so the database is backed up first.
 
         Raises:
             OpsError: the backup failed; nothing was migrated.
@@ -120,10 +120,10 @@ class Rollout:
         elif before is not None:
             self._step(what, *ONCE, "posthub_backup", *backup)
         else:
-            self.say("! no backup before the migrations: nothing runs here yet")
+            self.say("! no backup before the migrations: no service is running yet")
 
     def _data(self) -> None:
-        """Secrets, database and Redis; on a first deployment they do not run yet."""
+        """Start secrets, database and Redis, which do not run yet on a first deployment."""
         data = ("posthub_postgres_prod", "posthub_redis_prod")
         self._step("database and Redis", "up", "--detach", "--no-build", "--wait", *data)
 
@@ -133,7 +133,7 @@ class Rollout:
                 service, "up", "--detach", "--no-build", "--no-deps", "--wait",
                 "--wait-timeout", str(WAIT_SECONDS), service,
             )  # fmt: skip
-        # What the tag does not concern, but the compose file may have changed: Caddy, monitoring, data.
+        # These do not use the tag, but the compose file may have changed them: Caddy, monitoring, data.
         self._step(
             "everything else", "up", "--detach", "--no-build", "--wait", "--wait-timeout", str(WAIT_SECONDS)
         )

@@ -1,4 +1,4 @@
-"""Which tags ran on this host. ``.env`` holds the present one and where its images are, so that plain compose commands mean it too."""
+"""The tags that ran on this host. ``.env`` has the current one and its registry, so that plain compose commands mean it too."""
 
 import json
 import re
@@ -12,7 +12,7 @@ class History:
     """The deployments of one checkout.
 
     Args:
-        dry: note nothing.
+        dry: record nothing.
     """
 
     def __init__(self, root: Path, *, dry: bool = False) -> None:
@@ -21,15 +21,15 @@ class History:
         self._log = root / ".ops" / "deployments.jsonl"
 
     def current(self) -> str | None:
-        """The tag that runs, if one was ever deployed."""
+        """The current tag, if one was ever deployed."""
         return self._get(TAG) or None
 
     def images(self) -> str:
-        """Where its images are; empty when that was never said."""
+        """Its registry; empty when none was given."""
         return self._get(IMAGES)
 
     def previous(self) -> str | None:
-        """The tag that ran before the present one. Who went back does not go forward to what was left."""
+        """The tag before the current one. After a rollback, this is never the tag that was rolled back from."""
         ran: list[str] = []
         for tag, back in self._entries():
             if back and tag in ran:
@@ -40,7 +40,7 @@ class History:
         return next((tag for tag in reversed(ran) if tag != current), None)
 
     def add(self, tag: str, images: str = "", *, back: bool = False) -> None:
-        """Note a deployment, or that an earlier one came back."""
+        """Record a deployment or a rollback."""
         if self._dry:
             return
         self._log.parent.mkdir(exist_ok=True)

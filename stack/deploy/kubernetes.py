@@ -1,4 +1,4 @@
-"""Kubernetes: the data tier, migrations, then everything else, and back if a roll-out does not become ready."""
+"""Kubernetes: deploy the data tier, run migrations, deploy everything else; roll back what does not become ready."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ ROLLED = (
     "posthub-celery-exporter",
     "posthub-backup",
 )
-# What the rest needs before it: the namespace, settings, rights, and the servers that keep data.
+# Applied first, because the rest needs it: namespace, settings, permissions and the servers with data.
 FIRST = ("Namespace", "ConfigMap", "NetworkPolicy", "Service", "ObjectStore", "Cluster", "StatefulSet")
 MIGRATE = "posthub-migrate"
 CHECK = "posthub-migrate-check"
@@ -42,7 +42,7 @@ class KubeRollout:
     """One deployment of a tag.
 
     Args:
-        registry: where the images are, such as ``ghcr.io/posthub``.
+        registry: of the images, such as ``ghcr.io/posthub``.
         overlay: folder below k8s/overlays.
     """
 
@@ -55,7 +55,7 @@ class KubeRollout:
     pause: float = 5.0
 
     def deploy(self) -> None:
-        """Roll out; on failure every Deployment that was touched goes back to its last revision.
+        """Deploy; on failure, every changed Deployment goes back to its previous revision.
 
         Raises:
             OpsError: it failed.
@@ -89,11 +89,11 @@ class KubeRollout:
         try:
             self.undo()
         except OpsError as second:
-            raise OpsError(f"{error}; nor is the revision before: {second}", hint=hint) from None
-        raise OpsError(f"{error}; the last revision runs again", hint=hint) from None
+            raise OpsError(f"{error}; the rollback failed too: {second}", hint=hint) from None
+        raise OpsError(f"{error}; the previous revision runs again", hint=hint) from None
 
     def undo(self) -> None:
-        """Every Deployment back to its revision before."""
+        """Roll every Deployment back to its previous revision."""
         for name in ROLLED:
             self.runner.run("kubectl", "-n", NAMESPACE, "rollout", "undo", f"deployment/{name}")
         self._wait()
@@ -111,7 +111,7 @@ class KubeRollout:
         return f"{self.registry}/{ours.partition('/')[2]}:{self.tag}" if ours else image
 
     def _data(self, manifests: str) -> None:
-        """What the migrations need before anything else of this tag runs; on a new cluster there is nothing yet."""
+        """Apply what the migrations need; a new cluster has nothing yet."""
         first = [doc for doc in yaml.safe_load_all(manifests) if doc["kind"] in FIRST]
         self._apply(yaml.safe_dump_all(first, sort_keys=False))
         for doc in first:
@@ -124,7 +124,7 @@ class KubeRollout:
         self.say("✔ database and Redis")
 
     def _migrate(self, migrate: str) -> None:
-        """A migration can destroy: what is about to be changed is backed up first.
+        """A migration can destroy data, so the database is backed up first.
 
         Raises:
             OpsError: a job failed; nothing was restarted.
@@ -153,7 +153,7 @@ class KubeRollout:
         self._kubectl("delete", "job", name, "--ignore-not-found", "--wait=true")
 
     def _succeeds(self, name: str) -> bool:
-        """Wait for the end of a job. `kubectl wait` would see only one of its two ends."""
+        """Wait until a job has succeeded or failed; `kubectl wait` can wait for only one of the two."""
         until = time.monotonic() + JOB_SECONDS
         while time.monotonic() < until:
             ends = self.runner.must(
@@ -164,7 +164,7 @@ class KubeRollout:
             if "Complete" in ends or self.runner.dry:
                 return True
             time.sleep(self.pause)
-        raise OpsError(f"{name} does not end", hint=f"kubectl -n {NAMESPACE} describe job {name}")
+        raise OpsError(f"{name} did not finish", hint=f"kubectl -n {NAMESPACE} describe job {name}")
 
     def _must_succeed(self, name: str, succeeded: bool) -> None:
         if not succeeded:
@@ -185,7 +185,7 @@ class KubeRollout:
 
 
 def _checking(migrate: str) -> str:
-    """The migrations' job as one that only asks whether there are any."""
+    """The migration job, changed to only check for unapplied migrations."""
     documents = list(yaml.safe_load_all(migrate))
     for job in (doc for doc in documents if doc["kind"] == "Job"):
         job["metadata"]["name"] = CHECK
@@ -196,7 +196,7 @@ def _checking(migrate: str) -> str:
 
 
 def _containers(documents: list[Any]) -> Iterator[dict[str, Any]]:
-    """Every container of every pod template, wherever it stands."""
+    """Every container of every pod template in a manifest."""
     for found in _walk(documents):
         for kind in ("containers", "initContainers"):
             yield from (one for one in found.get(kind) or [] if isinstance(one, dict) and "image" in one)

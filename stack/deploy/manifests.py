@@ -1,4 +1,4 @@
-"""The Kubernetes manifests that are made from other files: alert rules and the list of dashboards."""
+"""The Kubernetes manifests that are generated from other files: alert rules and dashboards."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ _Dumper.add_representer(str, _text)
 
 
 def manifests() -> Mapping[Path, str]:
-    """Path in the checkout → the text that belongs there."""
+    """The text of each generated file, by its path in the checkout."""
     return {
         ROOT / "k8s" / "base" / "monitoring" / "prometheus-rules.yaml": _dump(
             prometheus_rule(), "alerts/rules"
@@ -48,7 +48,7 @@ def prometheus_rule() -> dict[str, Any]:
 
 
 def dashboards() -> dict[str, Any]:
-    """A ConfigMap for each dashboard, as Grafana's sidecar picks them up."""
+    """A ConfigMap for each dashboard, in the form that Grafana's sidecar expects."""
     return {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",

@@ -15,7 +15,7 @@ class Runner:
     """Runs programs in the checkout.
 
     Args:
-        dry: only say what would be run.
+        dry: print commands instead of running them.
     """
 
     def __init__(self, root: Path, *, dry: bool = False) -> None:
@@ -24,7 +24,7 @@ class Runner:
     def run(
         self, *command: str, environment: Mapping[str, str] | None = None, given: str | None = None
     ) -> Done:
-        """Run to the end. ``given`` is its standard input."""
+        """Run a program to its end. ``given`` is its standard input."""
         if self.dry:
             print("$", *(f"{name}={value}" for name, value in (environment or {}).items()), *command)
             return Done(0, "")
@@ -33,14 +33,14 @@ class Runner:
     def ask(
         self, *command: str, environment: Mapping[str, str] | None = None, given: str | None = None
     ) -> Done:
-        """Run what changes nothing: also when everything else is only said."""
+        """Run a program that only reads, in a dry run too."""
         try:
             done = subprocess.run(
                 command, cwd=self._root, env={**os.environ, **(environment or {})}, input=given or "",
                 capture_output=True, text=True, timeout=SECONDS, check=False,
             )  # fmt: skip
         except FileNotFoundError:
-            return Done(127, "", f"{command[0]}: no such program")
+            return Done(127, "", f"{command[0]}: program not found")
         except subprocess.TimeoutExpired:
             return Done(124, "", f"took longer than {SECONDS:g} s")
         return Done(done.returncode, done.stdout, done.stderr)
@@ -56,7 +56,7 @@ class Runner:
         return _output(command, self.run(*command, environment=environment, given=given))
 
     def must_tell(self, *command: str) -> str:
-        """As ``must``, of what changes nothing."""
+        """As ``must``, for a program that only reads."""
         return _output(command, self.ask(*command))
 
 
@@ -65,6 +65,6 @@ def _output(command: tuple[str, ...], done: Done) -> str:
         lines = (done.errors or done.output).strip().splitlines()[-5:]
         raise OpsError(
             f"`{' '.join(command)}` failed ({done.code}): {' / '.join(lines) or 'no output'}",
-            hint="run it by hand to see all of it",
+            hint="run it by hand to see the whole output",
         )
     return done.output

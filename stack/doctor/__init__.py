@@ -1,1 +1,1 @@
-"""``./ops doctor``: what is wrong with a host before PostHub is deployed on it, and afterwards."""
+"""``./ops doctor``: checks a host before PostHub is deployed on it, and afterwards."""

@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""Checks and their results."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ from stack.doctor.host import Host
 
 @dataclass(frozen=True)
 class Check:
-    """One finding.
+    """The result of one check.
 
     Args:
-        ok: None when it could not be told, or is worth a thought but stops nothing.
-        fix: what to do, for anything but ✔.
+        ok: None for a warning, or when the check was not possible.
+        fix: what to do, unless ``ok`` is True.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Case:
-    """What is examined: a checkout on a host, and the settings that it has."""
+    """What is checked: a checkout on a host, and its settings."""
 
     root: Path
     host: Host

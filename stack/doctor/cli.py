@@ -7,25 +7,25 @@ import click
 from rich.table import Table
 
 from sidecar.cli import print_json, stdout_console
-from stack.doctor import envfile, machine, outside, running, secrets, settings
+from stack.doctor import envfile, machine, outside, secrets, services, settings
 from stack.doctor.check import Case, Check, Examiner
 from stack.doctor.host import Host
 from stack.paths import ROOT
 
 BEFORE: tuple[Examiner, ...] = (settings.examine, secrets.examine, machine.examine, outside.examine)
-AFTER: tuple[Examiner, ...] = (running.examine,)
+AFTER: tuple[Examiner, ...] = (services.examine,)
 SIGNS = {True: "[green]✔[/]", False: "[red]✖[/]", None: "[yellow]![/]"}
 
 
 @click.command()
 @click.option("--env-file", default=".env.production", show_default=True, help="The settings of production.")
-@click.option("--before", is_flag=True, help="Only what must hold before a deployment.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--before", is_flag=True, help="Only the checks that a deployment needs.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.pass_context
 def doctor(ctx: click.Context, *, env_file: str, before: bool, as_json: bool) -> None:
-    """Check this host before a deployment, and what runs on it afterwards.
+    """Check this host before a deployment, and the running services afterwards.
 
-    Exit code 1 if anything is wrong; each ✖ says how it is put right.
+    Exit code 1 if a check fails; each ✖ says how to fix it.
 
     \b
     Examples:
@@ -42,10 +42,10 @@ def doctor(ctx: click.Context, *, env_file: str, before: bool, as_json: bool) ->
 
 
 def examine(case: Case, *, after: bool) -> Iterator[Check]:
-    """All checks; those of the running containers only when there are any."""
+    """All checks; those of the running containers only if there are any."""
     for examiner in BEFORE:
         yield from examiner(case)
-    if after and running.is_running(case):
+    if after and services.is_running(case):
         for examiner in AFTER:
             yield from examiner(case)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sidecar import UsageError
 
-# In quotes a # is a letter; after them comes nothing, or a comment.
+# Inside quotes, # is an ordinary character; only a comment may follow the closing quote.
 QUOTED = re.compile(r"""(['"])(.*?)\1\s*(#.*)?$""")
 
 
@@ -13,7 +13,7 @@ def read(path: Path) -> dict[str, str]:
     """The variables of a file.
 
     Raises:
-        UsageError: the file is missing, or a line is no assignment.
+        UsageError: the file is missing, or a line is not an assignment.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -31,7 +31,7 @@ def read(path: Path) -> dict[str, str]:
 def _assignment(path: Path, number: int, line: str) -> tuple[str, str]:
     name, equals, value = line.strip().removeprefix("export ").partition("=")
     if not equals or not name.strip().isidentifier():
-        raise UsageError(f"{path.name}, line {number} is no assignment", hint="write NAME=VALUE")
+        raise UsageError(f"{path.name}, line {number} is not an assignment", hint="write NAME=VALUE")
     return name.strip(), _value(value.strip())
 
 

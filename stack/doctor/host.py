@@ -1,4 +1,4 @@
-"""The host as the checks see it. Everything that touches the machine or the network is here."""
+"""The host as the checks see it: all access to the machine and the network is here."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Done:
-    """A program that has ended; ``code`` is 127 when there is no such program."""
+    """A program that has ended; ``code`` is 127 when the program is missing."""
 
     code: int
     output: str
@@ -48,16 +48,16 @@ class Host:
                 stdin=subprocess.DEVNULL,
             )  # fmt: skip
         except FileNotFoundError:
-            return Done(127, "", f"{command[0]}: no such program")
+            return Done(127, "", f"{command[0]}: program not found")
         except subprocess.TimeoutExpired:
-            return Done(124, "", f"{command[0]}: no answer within {SECONDS:g} s")
+            return Done(124, "", f"{command[0]}: no response within {SECONDS:g} s")
         return Done(done.returncode, done.stdout, done.stderr)
 
     def compose(self, *arguments: str) -> Done:
         return self.run(*COMPOSE, *arguments)
 
     def compose_json(self, *arguments: str) -> list[dict[str, Any]]:
-        """Compose prints one object a line, or one list; older and newer ones differ."""
+        """Parse compose's JSON: one object per line, or one list, depending on its version."""
         text = self.compose(*arguments, "--format", "json").output.strip()
         if not text:
             return []
@@ -66,7 +66,7 @@ class Host:
         return [json.loads(line) for line in text.splitlines()]
 
     def addresses(self, name: str) -> list[str]:
-        """What a name resolves to; nothing when it does not."""
+        """The addresses that a name resolves to, if any."""
         try:
             found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
         except OSError:
@@ -102,7 +102,7 @@ class Host:
         return True
 
     def time_of(self, url: str) -> float | None:
-        """The time by another machine's clock: the Date of its answer."""
+        """The time on another machine: the Date header of its response, in seconds since the epoch."""
         try:
             with outside_session() as client:
                 date = client.head(url, timeout=5).headers.get("Date", "")

@@ -1,4 +1,4 @@
-"""Can this machine run it? Engine, disk, clock, ports, names."""
+"""Checks of the machine: engine, disk, clock, ports and DNS names."""
 
 import re
 import time
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from stack.doctor.check import Case, Check
 
-# docs/deployment.md says so too.
+# docs/deployment.md gives the same number.
 OLDEST_COMPOSE = (2, 24)
 ENOUGH_BYTES = 20 * 1024**3
-# Signatures of S3 requests fail beyond a quarter of an hour; everything is confusing long before.
+# S3 rejects signatures that are 15 minutes off; logs are confusing long before that.
 LARGEST_SKEW = 5.0
 PORTS = (80, 443)
 CLOCK = "https://acme-v02.api.letsencrypt.org/directory"
@@ -27,7 +27,9 @@ def examine(case: Case) -> Iterator[Check]:
 def _engine(case: Case) -> Check:
     done = case.host.run("docker", "version", "--format", "{{.Server.Version}}")
     if done.code != 0:
-        return Check("Docker engine", False, done.last_line, "install Docker, and be in the group docker")
+        return Check(
+            "Docker engine", False, done.last_line, "install Docker, and add this user to the group docker"
+        )
     return Check("Docker engine", True, done.output.strip())
 
 
@@ -39,9 +41,7 @@ def _compose(case: Case) -> Check:
     oldest = ".".join(map(str, OLDEST_COMPOSE))
     found = re.match(r"(\d+)\.(\d+)", version)
     if found is None:
-        return Check(
-            "Docker compose", None, f"{version or 'no version'}: cannot be told", f"{oldest} or newer"
-        )
+        return Check("Docker compose", None, f"unknown version {version or ''}".strip(), f"{oldest} or newer")
     if (int(found[1]), int(found[2])) < OLDEST_COMPOSE:
         return Check("Docker compose", False, f"{version} is too old", f"{oldest} or newer")
     return Check("Docker compose", True, version)
@@ -60,7 +60,7 @@ def _disk(case: Case) -> Check:
 def _clock(case: Case) -> Check:
     theirs = case.host.time_of(CLOCK)
     if theirs is None:
-        return Check("clock", None, "could not ask anybody for the time", "timedatectl status")
+        return Check("clock", None, "no server could be asked for the time", "timedatectl status")
     skew = abs(time.time() - theirs)
     if skew > LARGEST_SKEW:
         return Check("clock", False, f"{skew:.0f} s off", "timedatectl set-ntp true")
@@ -74,20 +74,20 @@ def _port(case: Case, port: int) -> Check:
         "docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}}"
     ).output.strip()
     if ours == "posthub_caddy":
-        return Check(f"port {port}", True, "held by posthub_caddy")
-    return Check(
-        f"port {port}", False, f"taken by {ours or 'another program'}", f"ss -ltnp 'sport = :{port}'"
-    )
+        return Check(f"port {port}", True, "used by posthub_caddy")
+    return Check(f"port {port}", False, f"used by {ours or 'another program'}", f"ss -ltnp 'sport = :{port}'")
 
 
 def _name(case: Case, variable: str) -> Check:
     name = case.settings[variable]
     found = case.host.addresses(name)
     if not found:
-        return Check(f"DNS {name}", False, "does not resolve", "an A record that points to this server")
+        return Check(
+            f"DNS {name}", False, "does not resolve", "create an A record that points to this server"
+        )
     elsewhere = sorted(set(found) - set(case.host.own_addresses()))
     if elsewhere:
-        # Rightly so behind a provider's address translation or a proxy.
-        fix = "this server's address, unless something in front of it passes requests on"
-        return Check(f"DNS {name}", None, f"{', '.join(elsewhere)} is no address of this machine", fix)
+        # This is correct behind address translation or a proxy.
+        fix = "use this server's address, unless a proxy in front of it forwards requests"
+        return Check(f"DNS {name}", None, f"{', '.join(elsewhere)} is not an address of this machine", fix)
     return Check(f"DNS {name}", True, ", ".join(found))

@@ -1,4 +1,4 @@
-"""Do the outside services answer? The bucket, and where notifications go."""
+"""Checks of services outside: the bucket, and the receivers of notifications."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -75,7 +75,9 @@ def _addressed(case: Case, variable: str, text: str) -> Check:
         port = 0
     if not address.hostname or not port:
         # Not shown: the address of a receiver is a secret.
-        return Check(variable, False, "is no address", "host:port" if variable == SMARTHOST else "https://…")
+        return Check(
+            variable, False, "is not a valid address", "host:port" if variable == SMARTHOST else "https://…"
+        )
     return _answers(case, variable, address.hostname, port)
 
 

@@ -1,4 +1,4 @@
-"""Can anybody read the secrets who should not?"""
+"""Checks that only their owner can read the secrets."""
 
 import stat
 from collections.abc import Iterator
@@ -42,12 +42,12 @@ def _git(case: Case) -> Check:
         )
     bare = [name for name in KEPT_OUT_OF_GIT if not _is_ignored(case, name)]
     if bare:
-        fix = f"name them in .gitignore: {' '.join(bare)}"
-        return Check("secrets in git", False, f"the next `git add` takes {', '.join(bare)}", fix)
+        fix = f"add to .gitignore: {' '.join(bare)}"
+        return Check("secrets in git", False, f"the next `git add` would add {', '.join(bare)}", fix)
     return Check("secrets in git", True, "ignored; neither tracked nor in the history")
 
 
 def _is_ignored(case: Case, name: str) -> bool:
-    # A pattern for a folder says nothing about the name alone while the folder is not there.
+    # While the folder is missing, a pattern for folders does not match its bare name.
     path = f"{name}/values" if name == "secrets" else name
     return case.host.run("git", "check-ignore", "-q", path).code == 0

@@ -1,4 +1,4 @@
-"""Are the settings there and sane? Each part's own rules decide."""
+"""Checks that the settings are complete and valid, by each part's own rules."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ def _required(case: Case) -> Check:
             "settings",
             False,
             f"not filled in: {', '.join(missing + placeholders)}",
-            "fill .env.production in",
+            "complete .env.production",
         )
     return Check("settings", True, f"{len(case.settings)} variables")
 
@@ -41,7 +41,7 @@ def _django(case: Case) -> Iterator[Check]:
     hosts = [host.strip() for host in case.settings.get("ALLOWED_HOSTS", "").split(",") if host.strip()]
     wanted = {case.settings.get("SITE_DOMAIN", ""), case.settings.get("API_DOMAIN", "")} - {""}
     if any("*" in host for host in hosts):
-        yield Check("ALLOWED_HOSTS", False, "has a wild card", "name the hosts")
+        yield Check("ALLOWED_HOSTS", False, "has a wildcard", "list the hosts")
     elif not wanted <= set(hosts):
         yield Check("ALLOWED_HOSTS", False, f"lacks {', '.join(sorted(wanted - set(hosts)))}", "add them")
     else:
@@ -51,12 +51,12 @@ def _django(case: Case) -> Iterator[Check]:
     key = case.settings.get("SECRET_KEY", "")
     if key and len(key) < SHORTEST_KEY:
         yield Check(
-            "SECRET_KEY", False, "is too short", "leave it empty: a good one is made at the first start"
+            "SECRET_KEY", False, "is too short", "leave it empty: a good one is generated at the first start"
         )
 
 
 def _names(case: Case) -> Iterator[Check]:
-    """Where else the two names stand, which no setting reaches."""
+    """Checks other places that must contain the two domain names."""
     site, api = (case.settings.get(name, "") for name in ("SITE_DOMAIN", "API_DOMAIN"))
     probes, prometheus = "alerts/targets/blackbox.yml", "alerts/prometheus.yml"
     expected = {
@@ -68,7 +68,7 @@ def _names(case: Case) -> Iterator[Check]:
     for where, (text, addresses) in expected.items():
         missing = [address for address in addresses if address not in text]
         if missing and site and api:
-            yield Check(where, False, f"does not name {', '.join(missing)}", "write it there")
+            yield Check(where, False, f"lacks {', '.join(missing)}", "add it there")
 
 
 def _text(path: Path) -> str:
@@ -76,7 +76,7 @@ def _text(path: Path) -> str:
 
 
 def _backup(case: Case) -> Check:
-    # The address of the database is made at the first start when none is given.
+    # The database URL is generated at the first start when none is given.
     given = {"BACKUP_DATABASE_URLS": "posthub=postgresql://posthub_backup@posthub_postgres_prod/posthub"}
     try:
         BackupSettings.load({**given, **{name: value for name, value in case.settings.items() if value}})
@@ -110,12 +110,12 @@ def _receivers(case: Case) -> Iterator[Check]:
         yield Check("receivers", True, ", ".join(people))
     else:
         yield Check(
-            "receivers", False, "nobody is told anything", "set one of ALERTMANAGER_…: Slack, e-mail, …"
+            "receivers", False, "nobody is notified", "set one of ALERTMANAGER_…: Slack, e-mail, …"
         )
     if "dead man's switch" not in on:
         yield Check(
             "dead man's switch",
             None,
-            "nobody notices when monitoring itself dies",
+            "nobody notices when the monitoring itself fails",
             "set ALERTMANAGER_HEARTBEAT_URL",
         )

@@ -1,5 +1,5 @@
 """Finds the programs that the stack runs: on PATH, in a wheel, or in a Debian package unpacked into the project."""
 
-from stack.programs.finding import find, missing, postgres_bin, version
+from stack.programs.locate import find, missing, postgres_bin, version
 
 __all__ = ["find", "missing", "postgres_bin", "version"]

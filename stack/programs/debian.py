@@ -1,4 +1,4 @@
-"""Debian packages fetched and unpacked into the project: no root, and nothing installed on the system."""
+"""Fetches Debian packages and unpacks them into the project, without root and without installing anything."""
 
 import fcntl
 import os
@@ -22,8 +22,8 @@ export LD_LIBRARY_PATH="$libraries${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
 """
 
 
-# Where a program finds a data folder that it has compiled in: the wrapper opens the folder under this number. The
-# path is shorter than any below /usr/share, and slashes at its end fill it up to the same length.
+# A compiled-in data path is replaced by a file descriptor path, which the wrapper opens under this number. The
+# new path is shorter than any below /usr/share; trailing slashes pad it to the same length.
 DATA_DESCRIPTOR = 9
 DATA_PATH = f"/proc/self/fd/{DATA_DESCRIPTOR}"
 
@@ -34,9 +34,9 @@ def available() -> bool:
 
 
 def install(kit: Kit, folder: Path) -> None:
-    """Fetch a kit's packages, unpack them below ``folder/debian`` and put a wrapper a program into ``folder/bin``.
+    """Fetch a kit's packages, unpack them below ``folder/debian`` and put a wrapper per program into ``folder/bin``.
 
-    Safe to run twice at once. Raises OpsError when the packages cannot be had.
+    Safe to run twice at once. Raises OpsError when the packages cannot be fetched.
     """
     with _locked(folder):
         if all((folder / "bin" / name).exists() for name in kit.programs):
@@ -84,11 +84,11 @@ def _is_known(package: str, folder: Path) -> bool:
 
 
 def _options(folder: Path) -> list[str]:
-    """What makes apt work in the folder, as an ordinary user."""
+    """Options that make apt work in the folder, as an ordinary user."""
     state = {
         "Dir::State::Lists": folder / "apt/lists",
         "Dir::Cache": folder / "apt/cache",
-        # As who we are: root would become _apt, who may not write here.
+        # apt run by root switches to the user _apt, who may not write here.
         "APT::Sandbox::User": "root",
         "APT::Update::Error-Mode": "any",
     }
@@ -115,7 +115,7 @@ def _apt(folder: Path, arguments: Sequence[str], wanted: Sequence[str], *, cwd: 
 
 
 def _relocate(program: Path, data: str) -> None:
-    """Point a program to its data folder where it is now, not where the package would have been installed."""
+    """Point a program to its data folder in the project instead of its place in an installed package."""
     old, new = data.encode(), DATA_PATH.ljust(len(data), "/").encode()
     program.write_bytes(program.read_bytes().replace(old, new))
 

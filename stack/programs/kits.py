@@ -1,4 +1,4 @@
-"""Which Debian packages bring which programs."""
+"""The Debian packages that provide each program."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ class Kit:
     """Programs that come together.
 
     Args:
-        packages: Debian packages to unpack, libraries that a bare system lacks included.
+        packages: Debian packages to unpack, including libraries that a bare system lacks.
         programs: program name → its path in the packages, without the leading slash.
         data: a folder of the packages that is compiled into the programs by its absolute path.
-        split_off: packages that have some of the programs in newer releases, and that older ones do not know.
+        split_off: packages that contain some of the programs in newer releases and do not exist in older ones.
     """
 
     packages: tuple[str, ...]
@@ -74,5 +74,5 @@ KITS = (
 
 
 def kit_for(program: str) -> Kit | None:
-    """The kit that has a program."""
+    """The kit that provides a program."""
     return next((kit for kit in KITS if program in kit.programs), None)

@@ -1,4 +1,4 @@
-"""What all embedded servers have in common: a folder, a port, start until ready, stop, and a crash on purpose."""
+"""The base of all embedded servers: a folder, a port, start until ready, stop, and kill."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ class Server(ABC):
     """One server process.
 
     Args:
-        folder: its state; made when it is not there. What is in it survives a stop and a kill.
+        folder: its state; created if missing. Its content survives a stop and a kill.
         port: the port to use; a free one by default, kept over restarts.
         log: file that gets its output; by default one in its folder.
     """
@@ -40,7 +40,7 @@ class Server(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where clients reach it."""
+        """The address for clients."""
 
     @abstractmethod
     def command(self) -> Sequence[str]:
@@ -48,18 +48,18 @@ class Server(ABC):
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Whether it answers."""
+        """Whether it accepts requests."""
 
     def prepare(self) -> None:  # noqa: B027 - most servers need nothing
-        """What must be there before each start."""
+        """Create what a start needs; called before each one."""
 
     def environment(self) -> Mapping[str, str]:
-        """The environment of the process."""
+        """The environment variables of the process."""
         return os.environ
 
     @property
     def working_folder(self) -> Path:
-        """Where the process runs."""
+        """The working folder of the process."""
         return ROOT
 
     @property
@@ -72,10 +72,10 @@ class Server(ABC):
         return self._process.pid
 
     def start(self) -> Self:
-        """Start and wait until it answers.
+        """Start it and wait until it is ready.
 
         Raises:
-            OpsError: it ended or did not answer in time; the message has the end of its log.
+            OpsError: it ended, or was not ready in time; the message has the end of its log.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for attempt in range(START_TRIES):
@@ -83,28 +83,28 @@ class Server(ABC):
                 self._start_once()
             except OpsError:
                 self.stop()
-                # Somebody else may have taken the free port between its choice and its use.
+                # Another process may have taken the port between choice and use.
                 if not self._port_is_ours or attempt == START_TRIES - 1:
                     raise
                 self.port = ports.choose()
             else:
-                # The choice is made: a restart must come back where the clients look for it.
+                # From now on the port is fixed, so that clients find the server after a restart.
                 self._port_is_ours = False
                 return self
         raise AssertionError("unreachable")
 
     def stop(self) -> None:
-        """End it in an orderly way."""
+        """Shut it down cleanly."""
         if self._process is not None:
             self._process.stop(number=self.stop_signal)
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill it, as a crash would."""
         if self._process is not None:
             self._process.kill()
 
     def has_logged(self, text: str) -> bool:
-        """Whether a text stands in the log since the last start."""
+        """Whether the log contains a text since the last start."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             return text.encode() in log.read()
@@ -125,7 +125,7 @@ class Server(ABC):
         wait_for(
             lambda: not process.running or (self.is_ready() and self._is_answered_by(process)),
             timeout=START_SECONDS,
-            what=f"{self.name} on port {self.port} answering",
+            what=f"{self.name} ready on port {self.port}",
             hint=f"read {self.log}",
         )
         if not process.running:
@@ -135,5 +135,5 @@ class Server(ABC):
             )
 
     def _is_answered_by(self, process: Process) -> bool:
-        """Whether this one answers: somebody else may have been faster on its port."""
+        """Whether this process listens on the port, not another one that was faster."""
         return not self.url or process.listens_on(self.port)

@@ -1,4 +1,4 @@
-"""An S3 server: rclone serving a local folder, where each object is a file."""
+"""An S3 server: rclone serves a local folder in which each object is a file."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -39,9 +39,9 @@ class ObjectStore(Server):
         return self.folder / "objects"
 
     def bucket(self, name: str) -> str:
-        """Make sure that a bucket exists; returns its name."""
+        """Create a bucket if it is missing; returns its name."""
         if self.running:
-            # By its own door: it remembers for minutes which folders there are.
+            # Through its API: it caches the list of folders for minutes.
             client = self.client()
             with suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
                 client.create_bucket(Bucket=name)
@@ -50,7 +50,7 @@ class ObjectStore(Server):
         return name
 
     def client(self) -> "S3Client":
-        """A client with its keys."""
+        """A client with the server's keys."""
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -70,7 +70,7 @@ class ObjectStore(Server):
         ]  # fmt: skip
 
     def environment(self) -> Mapping[str, str]:
-        # The key by environment, not argv (a list of pairs, as CSV); a configuration of its own, not the user's.
+        # The key (a list of pairs, as CSV) goes through the environment, not argv. The user's configuration is not read.
         return {
             **os.environ,
             "RCLONE_AUTH_KEY": f'"{self.access_key},{self.secret_key}"',
@@ -79,7 +79,7 @@ class ObjectStore(Server):
 
     def is_ready(self) -> bool:
         try:
-            # Without credentials it refuses, which is an answer too.
+            # It refuses requests without credentials, which proves that it runs.
             with session() as client:
                 return client.get(self.url, timeout=2).status_code < 500
         except requests.RequestException:

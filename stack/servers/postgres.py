@@ -31,7 +31,7 @@ class Postgres(Server):
     """
 
     name = "postgres"
-    # «Fast» shutdown: it does not wait for clients to leave.
+    # A “fast” shutdown does not wait for clients to disconnect.
     stop_signal = signal.SIGINT
 
     def __init__(
@@ -59,7 +59,7 @@ class Postgres(Server):
         return f"postgresql://{USER}:{PASSWORD}@{HOST}:{self.port}/{database}"
 
     def kill(self) -> None:
-        """A crash: its backends end by themselves, and until then they hold the shared memory."""
+        """Kill it, and wait for its backends, which use the shared memory until they end."""
         backends = psutil.Process(self.pid).children(recursive=True) if self.running else []
         super().kill()
         psutil.wait_procs(backends, timeout=STOP_SECONDS)
@@ -74,7 +74,7 @@ class Postgres(Server):
             self._initialise()
 
     def environment(self) -> Mapping[str, str]:
-        # PG* of the caller's shell must not leak in; messages are read by programs.
+        # Without the PG* variables of the caller's shell, and with messages in English.
         return {**{k: v for k, v in os.environ.items() if not k.startswith("PG")}, "LC_ALL": "C", "TZ": "UTC"}
 
     def is_ready(self) -> bool:
@@ -101,4 +101,4 @@ class Postgres(Server):
         )  # fmt: skip
         secret.unlink()
         if done.returncode != 0:
-            raise OpsError(f"initdb failed: {done.stderr.strip()[-500:]}", hint=f"look into {self.folder}")
+            raise OpsError(f"initdb failed: {done.stderr.strip()[-500:]}", hint=f"look at {self.folder}")

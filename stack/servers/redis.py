@@ -11,7 +11,7 @@ from stack.servers.base import Server
 
 
 class Redis(Server):
-    """A server that keeps nothing on disk unless its options say so.
+    """A server that writes nothing to disk unless its options say so.
 
     Args:
         options: settings of redis.conf, e.g. ``{"appendonly": "yes"}``.

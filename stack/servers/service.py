@@ -10,14 +10,14 @@ from stack.servers.base import Server
 
 
 class Service(Server):
-    """A program that is given by its command line.
+    """A program given by its command line.
 
     Args:
-        name: its name in messages and of its log.
+        name: its name in messages, and the name of its log.
         arguments: program and arguments.
         env: its whole environment.
-        ready: path that answers when it is ready (``/healthz``), or None when it serves no HTTP.
-        ready_text: text in its log that says so, where it serves no HTTP.
+        ready: path that responds when it is ready (``/healthz``), or None without HTTP.
+        ready_text: text in its log when it is ready, for a program without HTTP.
         cwd: its working folder.
         before: called before each start.
     """

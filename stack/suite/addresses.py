@@ -1,4 +1,4 @@
-"""Which port each part gets: its usual one when that is free, otherwise another one."""
+"""The port of each part: its usual one if that is free, otherwise another one."""
 
 from stack import ports
 
@@ -17,7 +17,7 @@ USUAL = {
 
 
 def choose_all(*, usual: bool) -> dict[str, int]:
-    """A port a part, no two the same.
+    """One port per part, all different.
 
     Args:
         usual: prefer the usual ports; otherwise all are random, so that several suites run side by side.

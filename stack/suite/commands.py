@@ -9,7 +9,7 @@ from stack.paths import ROOT
 from stack.process import guarded
 
 SECONDS = 300.0
-# A verification that is told to end takes its throwaway server along.
+# Time for a verification to stop its throwaway server.
 ENDING_SECONDS = 15.0
 
 
@@ -21,10 +21,10 @@ def run_command(
     cwd: Path = ROOT,
     accept: Sequence[int] = (0,),
 ) -> str:
-    """Run a command; returns what it printed; its stderr goes to the log. Whatever interrupts the wait ends the command in an orderly way.
+    """Run a command and return its output; its stderr goes to the log. An interrupted wait shuts the command down.
 
     Raises:
-        OpsError: its exit code is none of ``accept``, or it takes too long.
+        OpsError: its exit code is not in ``accept``, or it takes too long.
     """
     with log.open("a", encoding="utf-8") as errors:
         started = guarded(

@@ -1,7 +1,7 @@
-"""How scripts outside reach a running suite: files in a folder, as ``docker compose`` is not there to be asked.
+"""Controls a running suite from scripts: files in a folder do what ``docker compose`` does elsewhere.
 
-``hold/NAME`` exists: the supervisor stops that part and leaves it. ``running/NAME`` exists: it runs and answers.
-``environment`` and ``app`` are for a shell to read: what the sidecar's commands and manage.py need.
+If ``hold/NAME`` exists, the supervisor stops that part. ``running/NAME`` exists while the part runs and is ready.
+``environment`` and ``app`` are for a shell: the variables that the sidecar's commands and manage.py need.
 """
 
 import os
@@ -17,7 +17,7 @@ class Control:
         self._folder = folder
 
     def write(self, name: str, environment: Mapping[str, str]) -> None:
-        """Write an environment that a shell can read, for nobody else's eyes."""
+        """Write an environment for a shell, readable by its owner only."""
         for part in ("hold", "running"):
             (self._folder / part).mkdir(parents=True, exist_ok=True)
         lines = [f"export {key}={shlex.quote(value)}" for key, value in sorted(environment.items())]
@@ -26,11 +26,11 @@ class Control:
             file.write("\n".join(lines) + "\n")
 
     def held(self, name: str) -> bool:
-        """Whether somebody wants this part to be down."""
+        """Whether a script wants this part to be down."""
         return (self._folder / "hold" / name).exists()
 
     def tell(self, name: str, *, running: bool) -> None:
-        """Say whether it runs."""
+        """Publish whether it runs."""
         file = self._folder / "running" / name
         if running and file.parent.is_dir():
             file.touch()

@@ -1,4 +1,4 @@
-"""The environment of each of our programs: only what it needs, nothing of the user's shell."""
+"""The environment variables of each program: only what it needs, and nothing from the user's shell."""
 
 import os
 import sys
@@ -11,11 +11,11 @@ from stack.ports import HOST
 from stack.programs import find, postgres_bin
 from stack.servers import ObjectStore, Postgres, Redis
 
-# What programs of any kind need from the machine.
+# Variables of the machine that every program needs.
 MACHINE = ("PATH", "HOME", "LANG", "LC_ALL", "USER", "LD_LIBRARY_PATH")
 BUCKET = "posthub-backups"
 DATABASE_NAME = "posthub"
-# Of the demo users, who exist on this machine only and while the suite runs.
+# Of the demo users, who exist only on this machine and only while the suite runs.
 DEMO_PASSWORD = "posthub-demo"  # noqa: S105
 
 
@@ -25,9 +25,9 @@ class Sources:
 
     Args:
         scratch: the temporary folder.
-        pace: seconds, for everything that production does at its leisure.
+        pace: seconds between runs of everything that production does less often.
         worker_timeout: seconds without a heartbeat after which a worker counts as gone.
-        beat_grace: seconds that what beat sends may be overdue before it counts as down.
+        beat_grace: seconds that a schedule may be overdue before beat counts as down.
     """
 
     postgres: Postgres
@@ -61,7 +61,7 @@ def app(sources: Sources) -> Mapping[str, str]:
         "API_THROTTLE_AI": "off",
         "PUBLISH_DUE_INTERVAL": str(sources.pace),
         "HOUSEKEEPING_INTERVAL": str(2 * sources.pace),
-        # Sandbox providers answer as slowly as a fast outside service, so that queues show a length.
+        # Sandbox providers take as long as a fast real one, so that queues build up.
         "SANDBOX_LATENCY": "0.2",
         "DEMO_PASSWORD": DEMO_PASSWORD,
     }
@@ -97,7 +97,7 @@ def backup(sources: Sources, folder: Path) -> Mapping[str, str]:
 
 
 def scripts(sources: Sources, folder: Path, urls: Mapping[str, str]) -> Mapping[str, str]:
-    """For the scripts in runbooks/: the sidecar's commands, and where the parts are."""
+    """For the scripts in runbooks/: the sidecar's variables, and the addresses of the parts."""
     return {
         **backup(sources, folder),
         **urls,

@@ -1,7 +1,7 @@
-"""Prometheus' and Alertmanager's configuration for this suite: the repository's own, with other addresses and a pace.
+"""Prometheus' and Alertmanager's configuration for this suite: the repository's, with other addresses and durations.
 
-What is changed: target addresses, Alertmanager's address, the webhook's address, durations divided by the factor, and
-quiet hours, which are off.
+Changed are the target addresses, Alertmanager's address, the webhook's address, durations divided by the factor, and
+quiet hours, which are disabled.
 """
 
 import shutil
@@ -20,7 +20,7 @@ from stack.timefactor import compress
 
 ALERTS = ROOT / "alerts"
 ENVIRONMENT = "demo"
-# Job in prometheus.yml → part of the suite.
+# The part of the suite that each job in prometheus.yml scrapes.
 JOBS = {
     "django": "api",
     "celery": "exporter",
@@ -36,7 +36,7 @@ def write(
     """Write ``prometheus.yml``, ``rules/``, ``targets/`` and ``alertmanager.yml`` into a folder.
 
     Args:
-        env: for our own programs; secrets of real receivers have no place in it.
+        env: for our own programs; without secrets of real receivers.
     """
     for name in ("rules", "targets"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -64,15 +64,15 @@ def _target(port: int) -> dict[str, Any]:
 
 
 def _alertmanager(folder: Path, webhook: str, factor: float, env: Mapping[str, str]) -> None:
-    """Have the repository's own renderer make the configuration, with the inbox as its only receiver."""
+    """Render the configuration with the repository's own renderer and the inbox as the only receiver."""
     shutil.copytree(ALERTS / "templates", folder / "templates")
     target = folder / "alertmanager.yml"
-    # Nor a machine's own secrets: there is no folder of them.
+    # A folder that does not exist, so that no secrets of this machine are read.
     render = ["alerts", "render", "--output", str(target), "--secrets", str(folder / "no-secrets")]
     done = subprocess.run(
         [sys.executable, "-m", *render],
         cwd=ROOT,
-        # A night of 9 h passes in minutes here: the clock on the wall has no say.
+        # A night of 9 h passes in minutes here, so the time of day must not matter.
         env={**env, "ALERTMANAGER_WEBHOOK_URL": webhook, "ALERTMANAGER_QUIET_HOURS": "off"},
         capture_output=True,
         text=True,

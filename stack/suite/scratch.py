@@ -1,4 +1,4 @@
-"""The temporary folder of a suite's programs: what they leave in it, processes included, is gone with it."""
+"""The temporary folder of a suite's programs, removed with everything that they leave in it, processes included."""
 
 import os
 import secrets
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import psutil
 
-# The kernel's limit for a socket's path, less what a verification puts below its temporary folder.
+# The kernel's limit for a socket path, minus what a verification adds to its temporary folder.
 LONGEST_PATH = 107 - len("/posthub-verify-12345678/.s.PGSQL.5432")
 ENDING_SECONDS = 10.0
 
 
 def choose(folder: Path) -> Path:
-    """Where it will be: in the suite's folder, or in the system's where sockets would have too long a path there."""
+    """The path: in the suite's folder, or in the system's if socket paths would be too long there."""
     inside = folder.absolute() / "tmp"
     if len(os.fsencode(inside)) <= LONGEST_PATH:
         return inside
@@ -23,12 +23,12 @@ def choose(folder: Path) -> Path:
 
 
 def make(scratch: Path) -> None:
-    """Make it, for nobody else's eyes."""
+    """Create it, readable by its owner only."""
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def clear(scratch: Path) -> None:
-    """Remove it, and end the servers in it whose owners died without doing so."""
+    """Remove it, and end the servers in it that their owners left behind."""
     for process in psutil.process_iter(["cmdline"]):
         if _is_in(process, scratch):
             _kill(process)
@@ -40,7 +40,7 @@ def _is_in(process: psutil.Process, scratch: Path) -> bool:
 
 
 def _kill(process: psutil.Process) -> None:
-    with suppress(psutil.NoSuchProcess):  # it may be ending just now
+    with suppress(psutil.NoSuchProcess):  # it may have ended just now
         group = [process, *process.children(recursive=True)]
         for one in group:
             one.kill()

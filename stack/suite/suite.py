@@ -1,4 +1,4 @@
-"""All parts of the suite, started in the order in which they need each other and ended in the reverse one."""
+"""All parts of the suite, started in the order of their dependencies and stopped in reverse."""
 
 import secrets
 import sys
@@ -19,7 +19,7 @@ from stack.suite.supervisor import Supervisor
 from stack.web import site
 
 APP = ROOT / "app"
-# Production's two workers: queues and concurrency.
+# The queues and the concurrency of production's two workers.
 WORKERS = {"worker": ("default,quick,scheduled", 4), "worker-ai": ("ai_jobs,ai_priority", 2)}
 Progress = Callable[[str], None]
 
@@ -28,11 +28,11 @@ class Suite:
     """The servers and services in one folder.
 
     Args:
-        folder: gets all state and a log file a program, below ``logs``.
-        factor: by which durations of the monitoring's configuration are divided.
+        folder: gets all state, and one log file per program below ``logs``.
+        factor: divides all durations in the configuration of the monitoring.
         usual_ports: prefer the usual ports to random ones.
-        on_restart: told when a program had ended by itself and was started again.
-        web: a build of the web frontend; None leaves it out.
+        on_restart: called with a line when a program ended by itself and was restarted.
+        web: a build of the web frontend; None to run without it.
     """
 
     def __init__(
@@ -80,28 +80,28 @@ class Suite:
 
     @property
     def waves(self) -> Sequence[Sequence[Server]]:
-        """Who starts together with whom: a wave needs the ones before it."""
+        """Groups of servers that start together; each wave needs the ones before it."""
         return (
             (self.postgres, self.redis, self.store),
             (self.exporter, self.alertmanager, self.backup),
             (self.api, self.beat, *self.workers.values(), *([self.web] if self.web else [])),
-            # Last: rules that judge a suite half started would tell of what is only not there yet.
+            # Last, because rules would fire for parts that are still starting.
             (self.prometheus,),
         )
 
     @property
     def servers(self) -> Sequence[Server]:
-        """All of them, in the order of their start."""
+        """All servers, in the order of their start."""
         return [server for wave in self.waves for server in wave]
 
     def start(
         self, progress: Progress = lambda _: None, *, after_migrations: Callable[[], None] = lambda: None
     ) -> Self:
-        """Start everything; when one part fails, end those that run and raise its OpsError.
+        """Start everything. When a part fails, the others are stopped and its OpsError is raised.
 
         Args:
-            progress: told what has started.
-            after_migrations: called once the tables are there, while the app's processes start.
+            progress: called with a line for each part that has started.
+            after_migrations: called once the tables exist, while the app's processes start.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
         scratch.make(self.sources.scratch)
@@ -113,7 +113,7 @@ class Suite:
         return self
 
     def stop(self) -> None:
-        """End everything, last started first. Safe to call at any time, and twice."""
+        """Stop everything, last started first. May be called at any time, and more than once."""
         self._supervisor.stop()
         for wave in reversed(self.waves):
             with ThreadPoolExecutor(len(wave)) as pool:
@@ -122,17 +122,17 @@ class Suite:
         scratch.clear(self.sources.scratch)
 
     def crash(self, server: Server) -> None:
-        """Kill one part and leave it down."""
+        """Kill one part and do not restart it."""
         self._supervisor.release(server)
         server.kill()
 
     def revive(self, server: Server) -> None:
-        """Start a part again that was crashed."""
+        """Start a part again after :meth:`crash`."""
         server.start()
         self._supervisor.watch(server)
 
     def manage(self, *arguments: str) -> str:
-        """Run manage.py with the app's environment; returns what it printed. Raises OpsError when it fails."""
+        """Run manage.py with the app's environment; returns its output. Raises OpsError when it fails."""
         return run_command(
             [sys.executable, "manage.py", *arguments],
             env=environments.app(self.sources),
@@ -141,7 +141,7 @@ class Suite:
         )
 
     def backup_environment(self) -> dict[str, str]:
-        """For one-shot backup commands beside the service."""
+        """The environment of one-shot backup commands next to the service."""
         return dict(environments.backup(self.sources, self.folder))
 
     def __enter__(self) -> Self:
@@ -160,7 +160,7 @@ class Suite:
         first, second, third, last = self.waves
         self._start_wave(first, progress)
         with ThreadPoolExecutor(1) as pool:
-            # Migrations take a processor for some seconds; what needs no tables starts meanwhile.
+            # Migrations take some seconds of one processor; parts that need no tables start meanwhile.
             migrated = pool.submit(self.manage, "migrate", "--noinput")
             self._start_wave(second, progress)
             migrated.result()
@@ -196,7 +196,7 @@ class Suite:
     def _app(self, name: str, arguments: Sequence[str], **options: object) -> Service:
         env = dict(environments.app(self.sources))
         if name == "api":
-            # Where its processes add up their metrics; gunicorn's own default would be below /tmp.
+            # The folder for the metrics of all its processes; gunicorn's default would be below /tmp.
             env["PROMETHEUS_MULTIPROC_DIR"] = str(self.folder / name / "metrics")
             env["PROMETHEUS_URL"] = self.prometheus.url
         return self._program(name, [sys.executable, "-m", *arguments], env, cwd=APP, **options)
@@ -226,7 +226,7 @@ class Suite:
     def _beat(self) -> Service:
         scheduler = "django_celery_beat.schedulers:DatabaseScheduler"
         arguments = ["celery", "-A", "config", "beat", "-l", "INFO", "--scheduler", scheduler]
-        # Its pid file goes away with it, but not when it is killed.
+        # Without a pid file, which would stay behind when beat is killed.
         return self._app("beat", [*arguments, "--pidfile="], ready_text="beat: Starting")
 
     def _exporter(self) -> Service:

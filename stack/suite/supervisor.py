@@ -1,4 +1,4 @@
-"""Starts again what ended by itself, as compose's restart policy does in production."""
+"""Restarts programs that ended by themselves, as compose's restart policy does in production."""
 
 import threading
 from collections.abc import Callable
@@ -13,8 +13,8 @@ class Supervisor:
     """Watches servers.
 
     Args:
-        on_restart: told what happened, a line each time.
-        control: what scripts outside want.
+        on_restart: called with a line about each restart.
+        control: requests of scripts.
     """
 
     def __init__(self, on_restart: Callable[[str], None], control: Control) -> None:
@@ -30,7 +30,7 @@ class Supervisor:
             self._watched.add(server)
 
     def release(self, server: Server) -> None:
-        """Leave a server alone from now on."""
+        """Stop watching a server."""
         with self._lock:
             self._watched.discard(server)
 
@@ -58,7 +58,7 @@ class Supervisor:
     def _restart(self, server: Server) -> None:
         try:
             server.start()
-        except Exception as error:  # whatever it is: the others are still to be looked after
-            self._on_restart(f"{server.name} had ended and does not start again: {error}")
+        except Exception as error:  # whatever it is, the other servers must still be watched
+            self._on_restart(f"{server.name} ended and cannot be restarted: {error}")
         else:
-            self._on_restart(f"{server.name} had ended and was started again; its log is {server.log}")
+            self._on_restart(f"{server.name} ended and was restarted; its log is {server.log}")

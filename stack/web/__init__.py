@@ -1,4 +1,4 @@
-"""The web frontend here: built once for each state of its sources, and served by Caddy beside the API."""
+"""The web frontend: built once for each state of its sources, and served by Caddy next to the API."""
 
 from stack.web.browser import find_browser
 from stack.web.bundle import build, built, modules

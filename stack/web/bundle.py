@@ -1,4 +1,4 @@
-"""The frontend's build, kept by what it was made of: the same sources are never built twice."""
+"""The frontend's builds, cached by a digest of their sources: the same sources are never built twice."""
 
 import fcntl
 import hashlib
@@ -22,16 +22,16 @@ Say = Callable[[str], None]
 
 
 def built() -> Path | None:
-    """The folder with the build of the present sources, if there is one."""
+    """The folder with the build of the current sources, if there is one."""
     folder = CACHE / fingerprint(SOURCES)
     return folder if (folder / "index.html").exists() else None
 
 
 def build(say: Say = lambda _: None) -> Path:
-    """The folder with the build of the present sources, made now if need be.
+    """The folder with the build of the current sources, built now if necessary.
 
     Raises:
-        OpsError: there is no Node.js, or a step of the build failed.
+        OpsError: Node.js is missing, or a step of the build failed.
     """
     found = built()
     if found is not None:
@@ -42,16 +42,16 @@ def build(say: Say = lambda _: None) -> Path:
 
 
 def modules(say: Say = lambda _: None) -> None:
-    """Install the locked packages into the frontend's own folder, if they are not there.
+    """Install the locked packages into the frontend's folder, unless they are installed.
 
     Raises:
-        OpsError: there is no Node.js, or npm failed.
+        OpsError: Node.js is missing, or npm failed.
     """
     reason = why_not()
     if reason is not None:
         message, _, hint = reason.partition("; ")
         raise OpsError(f"the web frontend needs {message}", hint=hint)
-    # In the folder that it vouches for: whoever removes the one removes the other.
+    # In the folder that it describes, so that both are removed together.
     stamp = FRONTEND / "node_modules" / ".posthub-ops"
     wanted = fingerprint(PACKAGES)
     with _locked("modules"):
@@ -60,13 +60,13 @@ def modules(say: Say = lambda _: None) -> None:
             _run(
                 ["npm", "ci", "--no-audit", "--no-fund"],
                 "npm ci",
-                "check the network and the registry that npm uses",
+                "check the network and the registry that npm is configured for",
             )
             stamp.write_text(wanted)
 
 
 def fingerprint(names: Sequence[str]) -> str:
-    """A digest over files and folders of the frontend, tests left out."""
+    """A digest of the frontend's files and folders without its tests."""
     digest = hashlib.sha256()
     for path in sorted(_files(names)):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -86,8 +86,8 @@ def _build(say: Say) -> Path:
     folder = CACHE / fingerprint(SOURCES)
     draft = CACHE / f"draft-{os.getpid()}"
     try:
-        _run(["node_modules/.bin/ng", "build", "--output-path", str(draft)], "ng build", "read what it says")
-        _run(["node", "scripts/compress.mjs", str(draft / "browser")], "compressing", "read what it says")
+        _run(["node_modules/.bin/ng", "build", "--output-path", str(draft)], "ng build", "read its output")
+        _run(["node", "scripts/compress.mjs", str(draft / "browser")], "compressing", "read its output")
         shutil.rmtree(folder, ignore_errors=True)
         (draft / "browser").rename(folder)
     finally:
@@ -103,7 +103,7 @@ def _forget_old() -> None:
 
 
 def _run(command: Sequence[str], name: str, hint: str) -> None:
-    # One each: npm may run for one process while another builds.
+    # One log per step: npm may run for one process while another one builds.
     log = CACHE / f"{name.replace(' ', '-')}.log"
     environment = {**os.environ, "NG_CLI_ANALYTICS": "false", "NO_COLOR": "1", "CI": "1"}
     with log.open("w") as output:
@@ -116,12 +116,12 @@ def _run(command: Sequence[str], name: str, hint: str) -> None:
             raise OpsError(f"{name} took longer than {SECONDS:g} s", hint=f"read {log}") from None
     if done.returncode != 0:
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-        raise OpsError(f"{name} failed:\n{tail}", hint=f"{hint}; all of it is in {log}")
+        raise OpsError(f"{name} failed:\n{tail}", hint=f"{hint}; the whole output is in {log}")
 
 
 @contextmanager
 def _locked(name: str) -> Iterator[None]:
-    """Two test runs at once: the second waits and finds everything done."""
+    """Of two builds at once, the second one waits and finds the result."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Whether this machine has the Node.js that builds the frontend."""
+"""Finds a Node.js that can build the frontend."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def why_not() -> str | None:
 
 
 def serves(version: tuple[int, ...], wanted: str) -> bool:
-    """Whether a version is in a range of the form ``^20.19.0 || >=24.0.0``, the only forms that we use."""
+    """Whether a version is in a range of the form ``^20.19.0 || >=24.0.0``, the only forms in use here."""
     return any(_in_one(version, part.strip()) for part in wanted.split("||"))
 
 

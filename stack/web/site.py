@@ -1,4 +1,4 @@
-"""Caddy before the frontend's files and the API, on one origin as in production."""
+"""Caddy in front of the frontend's files and the API, on one origin as in production."""
 
 import os
 import re
@@ -45,7 +45,7 @@ http://:{port} {{
 
 
 def headers() -> dict[str, str]:
-    """The security headers of production, from the place where they stand."""
+    """The security headers of production, read from their configuration file."""
     return dict(HEADER.findall(NGINX.read_text(encoding="utf-8")))
 
 

@@ -12,7 +12,7 @@ from envexample import example_variables
 from hostkit import FakeHost, as_json
 
 from sidecar import UsageError
-from stack.doctor import cli, envfile, machine, outside, running, secrets, settings
+from stack.doctor import cli, envfile, machine, outside, secrets, services, settings
 from stack.doctor.check import Case, Check
 from stack.doctor.host import Done, Host
 from stack.paths import ROOT
@@ -239,12 +239,12 @@ def _running(host: FakeHost, **changed: Any) -> Case:
 
 
 def test_what_runs_well_is_well(host: FakeHost) -> None:
-    assert _wrong(running.examine(_running(host))) == {}
+    assert _wrong(services.examine(_running(host))) == {}
 
 
 def test_an_unhealthy_container_and_an_old_image(host: FakeHost) -> None:
     case = _running(host, Health="unhealthy", Image="prom/prometheus:v2.53.5")
-    assert set(_wrong(running.examine(case))) == {"posthub_prometheus", "image versions"}
+    assert set(_wrong(services.examine(case))) == {"posthub_prometheus", "image versions"}
 
 
 def test_a_target_that_is_down_and_a_backup_that_is_not_proven(host: FakeHost) -> None:
@@ -255,7 +255,7 @@ def test_a_target_that_is_down_and_a_backup_that_is_not_proven(host: FakeHost) -
     old = [{"metric": {"database": "posthub"}, "value": [0, str(time.time() - 3 * 86400)]}]
     host.answers[f"{ask}query"] = as_json({"data": {"result": old}})
     host.answers["exec -T posthub_backup python -m backup doctor"] = as_json([{"name": "clock", "ok": False}])
-    found = _wrong(running.examine(case))
+    found = _wrong(services.examine(case))
     assert found["targets"].detail == "down: celery"
     assert set(found) == {"targets", "last verified backup of posthub", "backup sidecar"}
 
@@ -263,7 +263,7 @@ def test_a_target_that_is_down_and_a_backup_that_is_not_proven(host: FakeHost) -
 def test_without_a_readable_compose_file_nothing_is_called_right(host: FakeHost) -> None:
     case = _running(host, State="exited", Status="Exited (137)")
     host.answers["config"] = Done(15, "", "no such file: .env.production\n")
-    found = {check.name: check for check in running.examine(case)}
+    found = {check.name: check for check in services.examine(case)}
     assert found["compose file"].detail == "cannot be read: no such file: .env.production"
     assert found["posthub_prometheus"].ok is False
     assert "image versions" not in found
@@ -274,18 +274,18 @@ def test_a_proof_that_nobody_knows_of_is_missing(host: FakeHost) -> None:
     ask = "exec -T posthub_prometheus wget -qO- http://127.0.0.1:9090/api/v1/"
     host.answers[f"{ask}query"] = as_json({"data": {"result": []}})
     host.answers["exec -T posthub_backup python -m backup doctor"] = as_json([])
-    assert set(_wrong(running.examine(case))) == {"last verified backup", "backup sidecar"}
+    assert set(_wrong(services.examine(case))) == {"last verified backup", "backup sidecar"}
 
 
 def test_a_prometheus_that_talks_nonsense_does_not_end_the_examination(host: FakeHost) -> None:
     case = _running(host)
     ask = "exec -T posthub_prometheus wget -qO- http://127.0.0.1:9090/api/v1/"
     host.answers |= {f"{ask}targets": Done(0, "<html>"), f"{ask}query": Done(0, "<html>")}
-    assert set(_wrong(running.examine(case))) == {"targets", "last verified backup"}
+    assert set(_wrong(services.examine(case))) == {"targets", "last verified backup"}
 
 
 def test_nothing_deployed_yet_is_no_fault(host: FakeHost) -> None:
-    assert not running.is_running(_case(host))
+    assert not services.is_running(_case(host))
 
 
 def test_the_settings_file_is_read_as_compose_reads_it(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``./ops demo`` as a newcomer runs it: every step measured, and nothing left behind however it ends."""
+"""``./ops demo`` as a newcomer runs it: every step passes, and nothing is left behind however it ends."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def story(folder: Path, outside: Path) -> dict[str, Any]:
+def demo(folder: Path, outside: Path) -> dict[str, Any]:
     if web.why_not() is None:
         web.build()  # npm reads how to reach its registry in the real home folder
     env = {**os.environ, "HOME": str(outside), "TMPDIR": str(outside)}
@@ -62,13 +62,13 @@ def story(folder: Path, outside: Path) -> dict[str, Any]:
     return document
 
 
-def test_every_step_held(story: dict[str, Any]) -> None:
-    assert [step["held"] for step in story["steps"]] == [True] * 5
-    assert story["held"]
+def test_every_step_passed(demo: dict[str, Any]) -> None:
+    assert [step["passed"] for step in demo["steps"]] == [True] * 5
+    assert demo["passed"]
 
 
-def test_traffic_ran_tasks_on_every_queue_and_prometheus_saw_them(story: dict[str, Any]) -> None:
-    traffic = story["steps"][0]
+def test_traffic_ran_tasks_on_every_queue_and_prometheus_saw_them(demo: dict[str, Any]) -> None:
+    traffic = demo["steps"][0]
     assert traffic["requests"] > 20
     assert traffic["request_failures"] == 0
     assert set(traffic["queue_lengths"]) >= set(QUEUES)
@@ -76,47 +76,47 @@ def test_traffic_ran_tasks_on_every_queue_and_prometheus_saw_them(story: dict[st
     assert set(traffic["targets"].values()) == {"up"}
 
 
-def test_the_backup_was_taken_and_is_smaller_than_the_dump(story: dict[str, Any]) -> None:
-    backup = story["steps"][1]
+def test_the_backup_was_taken_and_is_smaller_than_the_dump(demo: dict[str, Any]) -> None:
+    backup = demo["steps"][1]
     assert 0 < backup["stored_bytes"] < backup["raw_bytes"]
     assert backup["bytes_per_second"] > 0
 
 
-def test_the_restore_was_compared_without_a_difference(story: dict[str, Any]) -> None:
-    proof = story["steps"][2]
+def test_the_restore_was_compared_without_a_difference(demo: dict[str, Any]) -> None:
+    proof = demo["steps"][2]
     assert proof["differences"] == []
     assert proof["tables"] > 10
     assert proof["rows"] > 40_000
     assert proof["restore_seconds"] > 0
 
 
-def test_the_damage_was_found_named_and_told(story: dict[str, Any]) -> None:
-    damage = story["steps"][3]
+def test_the_damage_was_detected_and_reported(demo: dict[str, Any]) -> None:
+    damage = demo["steps"][3]
     assert damage["object"] in json.dumps(damage["differences"])
     assert 0 < damage["seconds_to_notification"] < 120
     assert 0 < damage["seconds_to_resolved"] < 300
 
 
-def test_the_killed_worker_was_seen_and_told(story: dict[str, Any]) -> None:
-    worker = story["steps"][4]
+def test_the_killed_worker_was_detected_and_reported(demo: dict[str, Any]) -> None:
+    worker = demo["steps"][4]
     assert 0 < worker["seconds_to_seen"] <= worker["seconds_to_notification"] < 120
     assert 0 < worker["seconds_to_resolved"] < 120
 
 
 @pytest.mark.skipif(web.why_not() is not None, reason=f"no web frontend: {web.why_not()}")
-def test_the_web_frontend_is_named_first(story: dict[str, Any]) -> None:
-    assert next(iter(story["urls"])) == "PostHub"
+def test_the_web_frontend_is_listed_first(demo: dict[str, Any]) -> None:
+    assert next(iter(demo["urls"])) == "PostHub"
 
 
-def test_the_story_leaves_nothing_running(story: dict[str, Any], folder: Path) -> None:
+def test_the_demo_leaves_nothing_running(demo: dict[str, Any], folder: Path) -> None:
     assert left_running(folder) == []
 
 
-def test_the_story_leaves_nothing_outside_its_folder(story: dict[str, Any], outside: Path) -> None:
+def test_the_demo_leaves_nothing_outside_its_folder(demo: dict[str, Any], outside: Path) -> None:
     assert list(outside.iterdir()) == []
 
 
-def test_every_part_has_a_log_of_its_own(story: dict[str, Any], folder: Path) -> None:
+def test_every_part_has_a_log_of_its_own(demo: dict[str, Any], folder: Path) -> None:
     logs = {path.stem for path in (folder / "logs").glob("*.log")}
     assert logs >= {
         "postgres", "redis", "s3", "api", "worker", "worker-ai", "beat", "exporter", "backup", "prometheus",
@@ -124,7 +124,7 @@ def test_every_part_has_a_log_of_its_own(story: dict[str, Any], folder: Path) ->
     }  # fmt: skip
 
 
-def test_a_polite_kill_ends_everything(tmp_path: Path) -> None:
+def test_sigterm_ends_everything(tmp_path: Path) -> None:
     demo = subprocess.Popen(
         command(tmp_path / "demo"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -149,9 +149,9 @@ def test_a_failed_start_says_why_and_leaves_nothing_running(tmp_path: Path) -> N
     env = {**os.environ, "PATH": f"{broken.parent}:{os.environ['PATH']}"}
     done = subprocess.run(command(tmp_path / "demo", "--json"), capture_output=True, text=True, env=env)
     assert done.returncode == 1
-    facts = json.loads(done.stdout)
-    assert not facts["held"]
-    assert "no memory today" in facts["error"]
+    results = json.loads(done.stdout)
+    assert not results["passed"]
+    assert "no memory today" in results["error"]
     assert "Error: redis ended at once with exit code 3:\nno memory today" in done.stderr
     assert "Traceback" not in done.stderr
     assert left_running(tmp_path) == []

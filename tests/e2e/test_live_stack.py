@@ -1,6 +1,6 @@
 """The real suite under load: every panel has data; ten things break, and the right message arrives.
 
-What it causes besides is not told, and its end is. Durations of the monitoring are divided by FACTOR; the seconds from
+Symptoms of a fault are not reported; its end is. Durations of the monitoring are divided by FACTOR; the seconds from
 fault to message are printed (`pytest -s`).
 """
 
@@ -53,7 +53,7 @@ BUSY = "1 - avg(rate(node_cpu_seconds_total{mode='idle'}[10s]))"
 
 @dataclass
 class Live:
-    """The running suite, and what a fault may touch."""
+    """The running suite, and the parts that a fault may change."""
 
     suite: Suite
     host: livestack.HostDouble
@@ -61,11 +61,11 @@ class Live:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def firing(self) -> set[str]:
-        """What fires in Prometheus, Watchdog apart."""
+        """The alerts that fire in Prometheus, except Watchdog."""
         return {name for name, state in self.suite.prom.alerts().items() if state == "firing"} - {"Watchdog"}
 
-    def held_back(self) -> set[str]:
-        """What fires and is inhibited in Alertmanager."""
+    def inhibited(self) -> set[str]:
+        """The alerts that Alertmanager inhibits."""
         alerts = Alertmanager(self.suite.alertmanager.url).alerts()
         return {one["labels"]["alertname"] for one in alerts if one["status"]["inhibitedBy"]}
 
@@ -77,7 +77,7 @@ class Fault:
     Args:
         alert: whose message must arrive.
         silenced: whose messages must not.
-        shows: whether at least one of those is seen firing and held back; others are too slow at any pace.
+        shows: whether at least one of those must be seen firing and inhibited; others are too slow for that.
         happen: breaks it.
         repair: puts it right.
     """
@@ -131,7 +131,7 @@ def rename_table(old: str, new: str) -> Callable[[Live], object]:
 
 
 def flood(live: Live) -> None:
-    """More messages than the workers get done: copies of a real one."""
+    """Send more messages than the workers can process: copies of a real one."""
     queue = "default"
     with redis.Redis.from_url(live.suite.redis.url) as client:
         message = wait_for(
@@ -231,7 +231,7 @@ def report(seconds: dict[str, float], folder: Path) -> None:
     print("", f"durations divided by {FACTOR:g}", *lines, sep="\n")
 
 
-def test_a_healthy_suite_under_load_tells_nothing(live: Live) -> None:
+def test_a_healthy_suite_under_load_sends_no_alert(live: Live) -> None:
     since = time.time()
     while time.time() - since < HEALTHY_SECONDS:
         assert live.firing() == set()
@@ -255,7 +255,7 @@ def test_nothing_of_the_suite_listens_beyond_this_machine(live: Live) -> None:
     assert addresses == {"127.0.0.1"}
 
 
-def test_a_healthy_suite_is_drawn_without_a_fault(live: Live, tmp_path: Path) -> None:
+def test_the_dashboard_of_a_healthy_suite_is_drawn(live: Live, tmp_path: Path) -> None:
     """Into DASHBOARD_PICTURES, if it is set: so the picture in README.md is made."""
     prometheus = live.suite.prometheus.url
     busy = wait_for(
@@ -270,7 +270,7 @@ def test_a_healthy_suite_is_drawn_without_a_fault(live: Live, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_a_fault_is_told_by_its_name_and_so_is_its_end(live: Live, fault: Fault) -> None:
+def test_a_fault_is_reported_by_its_alert_and_so_is_its_end(live: Live, fault: Fault) -> None:
     known = {alert.name for alert in rules.alerts()}
     assert {fault.alert, *fault.silenced} <= known
     wait_until_quiet(live, fault.alert, *fault.silenced)
@@ -284,18 +284,18 @@ def test_a_fault_is_told_by_its_name_and_so_is_its_end(live: Live, fault: Fault)
         # Time for the symptoms to show up, had they not been silenced.
         time.sleep(SETTLE_SECONDS)
         if fault.shows:
-            held_back = wait_for(
-                lambda: live.held_back() & set(fault.silenced), timeout=LONGEST_WAIT,
-                what=f"an alert that {fault.alert} holds back", hint=f"read {live.suite.logs}",
+            inhibited = wait_for(
+                lambda: live.inhibited() & set(fault.silenced), timeout=LONGEST_WAIT,
+                what=f"an alert that {fault.alert} inhibits", hint=f"read {live.suite.logs}",
             )  # fmt: skip
-            print(f"{fault.name}: held back {sorted(held_back)}")
+            print(f"{fault.name}: inhibited {sorted(inhibited)}")
     finally:
-        # Else the faults after this one would meet a suite that is broken already.
+        # Otherwise, the next fault would start on a broken suite.
         repaired = time.time()
         fault.repair(live)
     inbox.wait_for(fault.alert, "resolved", since=repaired, timeout=LONGEST_WAIT)
-    told = {one.alert for one in inbox.notifications if one.received >= began and one.status == "firing"}
-    assert not told & set(fault.silenced), f"told besides {fault.alert}: {sorted(told)}"
+    reported = {one.alert for one in inbox.notifications if one.received >= began and one.status == "firing"}
+    assert not reported & set(fault.silenced), f"reported next to {fault.alert}: {sorted(reported)}"
 
 
 def test_every_panel_of_every_dashboard_has_data(live: Live) -> None:
@@ -305,7 +305,7 @@ def test_every_panel_of_every_dashboard_has_data(live: Live) -> None:
         missing[:] = without_data(live.suite.prometheus.url)
         return all(only_newer_programs_have(one.expr) for one in missing)
 
-    # What was broken before this test was asked for its numbers while it was away, and will be again.
+    # Parts that were down in earlier tests have data again after their next scrape.
     deadline = time.monotonic() + LONGEST_WAIT
     while not all_explained() and time.monotonic() < deadline:
         time.sleep(1)
@@ -316,7 +316,7 @@ def test_every_panel_of_every_dashboard_has_data(live: Live) -> None:
 
 
 def without_data(prometheus: str) -> list[Empty]:
-    """The queries that may not be empty, and are."""
+    """The queries without data that must have some."""
     now = time.time()
     found = empty_queries(Prometheus(prometheus), Scope(now - 300, now, 15))
     return [one for one in found if not one.excused]

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from stack.demo import stock
+from stack.demo import seed_posts
 from stack.demo.backups import Backups
 from stack.demo.traffic import Traffic, customers_of
 from stack.paths import ROOT
@@ -39,7 +39,7 @@ def customers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Customers]:
 
     def prepare() -> None:
         seeded.append(suite.manage("seed_demo", "--users", "2", "--json"))
-        stock.fill(suite.postgres.url, ROWS)
+        seed_posts.fill(suite.postgres.url, ROWS)
 
     try:
         suite.start(after_migrations=prepare)

@@ -51,7 +51,7 @@ def test_exit_codes_and_messages(
 
 
 @pytest.mark.parametrize("package", ["alerts", "backup", "bench", "dashboards", "exporters"])
-def test_every_command_calls_itself_what_one_types(package: str) -> None:
+def test_help_shows_each_command_as_it_is_typed(package: str) -> None:
     helped, refused = (
         subprocess.run([sys.executable, "-m", package, word], cwd=ROOT, capture_output=True, text=True)
         for word in ("-h", "wrok")
@@ -147,6 +147,6 @@ def test_gzip_only_where_it_is_accepted(server: WebServer) -> None:
     assert gzip.decompress(zipped.raw.read()) == plain.content
 
 
-def test_a_taken_port_is_an_error_that_names_it(server: WebServer) -> None:
+def test_the_error_for_a_used_port_names_it(server: WebServer) -> None:
     with pytest.raises(OpsError, match=f"cannot listen on 127.0.0.1:{server.port}"):
         WebServer("127.0.0.1", server.port, {})

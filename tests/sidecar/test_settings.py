@@ -24,7 +24,7 @@ def test_the_preferred_name_wins_over_its_alias() -> None:
     assert Example.load({"EX_URL": "new", "OLD_URL": "old"}).url == "new"
 
 
-def test_a_file_twin_is_read_and_stripped(tmp_path: Path) -> None:
+def test_a_file_variable_is_read_and_stripped(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     settings = Example.load({"EX_URL": "x", "EX_TOKEN_FILE": str(tmp_path / "token")})
     assert settings.token is not None
@@ -33,22 +33,22 @@ def test_a_file_twin_is_read_and_stripped(tmp_path: Path) -> None:
     assert "s3cret" not in repr(settings)
 
 
-def test_an_unreadable_file_twin_names_the_variable_and_the_path() -> None:
+def test_the_error_for_an_unreadable_file_names_variable_and_path() -> None:
     with pytest.raises(UsageError, match=r"EX_TOKEN_FILE=/nowhere/token cannot be read"):
         Example.load({"EX_URL": "x", "EX_TOKEN_FILE": "/nowhere/token"})
 
 
-def test_a_variable_and_its_twin_contradict_each_other() -> None:
+def test_a_variable_and_its_file_variable_exclude_each_other() -> None:
     with pytest.raises(UsageError, match="EX_URL and EX_URL_FILE are both set"):
         Example.load({"EX_URL": "x", "EX_URL_FILE": "y"})
 
 
-def test_a_wrong_value_is_named() -> None:
+def test_the_error_names_a_wrong_value() -> None:
     with pytest.raises(UsageError, match="EX_PORT=seventy: input should be a valid integer"):
         Example.load({"EX_URL": "x", "EX_PORT": "seventy"})
 
 
-def test_a_missing_variable_is_named_and_empty_is_missing() -> None:
+def test_the_error_names_a_missing_or_empty_variable() -> None:
     with pytest.raises(UsageError, match="EX_URL is not set"):
         Example.load({"EX_URL": ""})
 

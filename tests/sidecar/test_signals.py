@@ -19,7 +19,7 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_a_signal_waits_until_what_was_begun_is_known() -> None:
+def test_a_signal_is_delayed_until_the_block_ends() -> None:
     done = []
 
     def begin() -> None:
@@ -34,7 +34,7 @@ def test_a_signal_waits_until_what_was_begun_is_known() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_other_threads_need_nothing_of_that() -> None:
+def test_other_threads_are_not_affected() -> None:
     def begin() -> str:
         with uninterrupted():
             return "begun"

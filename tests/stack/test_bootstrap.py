@@ -98,7 +98,7 @@ def test_the_first_start_installs_and_the_second_does_not(checkout: Checkout) ->
     assert second.stderr == ""
 
 
-def test_another_lock_is_installed_into_the_same_environment(checkout: Checkout) -> None:
+def test_a_changed_lock_is_installed_into_the_same_environment(checkout: Checkout) -> None:
     checkout.start()
     mark = checkout.folder / ".venv" / "mark"
     mark.touch()
@@ -108,7 +108,7 @@ def test_another_lock_is_installed_into_the_same_environment(checkout: Checkout)
     assert mark.exists()
 
 
-def test_without_the_module_venv_it_says_which_package_has_it(checkout: Checkout) -> None:
+def test_without_venv_the_error_names_its_package(checkout: Checkout) -> None:
     (checkout.modules / "venv.py").write_text("import sys\nsys.exit('ensurepip is not available')")
     done = checkout.start()
     assert done.returncode == 1
@@ -118,7 +118,7 @@ def test_without_the_module_venv_it_says_which_package_has_it(checkout: Checkout
     assert "Traceback" not in done.stderr
 
 
-def test_without_a_network_it_says_so_and_tries_again_the_next_time(checkout: Checkout) -> None:
+def test_without_a_network_it_fails_and_retries_at_the_next_start(checkout: Checkout) -> None:
     checkout.pip_does("echo no index; exit 1")
     done = checkout.start()
     assert done.returncode == 1
@@ -129,7 +129,7 @@ def test_without_a_network_it_says_so_and_tries_again_the_next_time(checkout: Ch
     assert checkout.asked == ["install", "-m stack help demo"]
 
 
-def test_the_database_of_the_callers_shell_is_none_of_ours(checkout: Checkout) -> None:
+def test_the_callers_database_variables_are_removed(checkout: Checkout) -> None:
     assert checkout.start().stdout == "none\n"
 
 
@@ -141,7 +141,7 @@ def test_a_folder_that_cannot_be_written_is_named(checkout: Checkout) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
-def test_an_installation_is_ended_with_all_that_it_started(
+def test_an_interrupted_installation_ends_with_all_its_processes(
     checkout: Checkout, number: signal.Signals
 ) -> None:
     pids = checkout.folder / "pids"

@@ -1,4 +1,4 @@
-"""The demo's own parts; the whole of it runs in tests/e2e."""
+"""Parts of the demo; tests/e2e runs all of it."""
 
 from pathlib import Path
 
@@ -9,21 +9,21 @@ from stack.demo import folder
 from stack.demo.backups import flip
 
 
-def test_an_earlier_demo_is_cleared_away(tmp_path: Path) -> None:
+def test_the_state_of_an_earlier_demo_is_removed(tmp_path: Path) -> None:
     with folder.fresh(tmp_path / "demo") as place:
         (place / "postgres").mkdir()
     with folder.fresh(tmp_path / "demo") as place:
         assert [entry.name for entry in place.iterdir()] == [folder.MARK]
 
 
-def test_nothing_of_anybody_else_is_removed(tmp_path: Path) -> None:
+def test_a_folder_with_other_content_is_not_emptied(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UsageError, match="is not empty"), folder.fresh(tmp_path):
         pass
     assert (tmp_path / "thesis.tex").exists()
 
 
-def test_a_folder_that_cannot_be_is_named() -> None:
+def test_an_impossible_folder_is_named_in_the_error() -> None:
     with (
         pytest.raises(UsageError, match=r"--folder /dev/null/x: .*: Not a directory"),
         folder.fresh(Path("/dev/null/x")),

@@ -1,7 +1,7 @@
 from stack import docs
 
 
-def test_the_configuration_page_is_what_the_settings_say() -> None:
+def test_the_configuration_page_matches_the_settings() -> None:
     assert docs.CONFIGURATION.read_text(encoding="utf-8") == docs.configuration(), "run ./ops docs"
 
 

@@ -30,20 +30,20 @@ def ops(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize("arguments", [("help",), ("--help",), ()])
-def test_help_lists_every_verb_with_a_line(arguments: tuple[str, ...]) -> None:
+def test_help_lists_every_command(arguments: tuple[str, ...]) -> None:
     done = ops(*arguments)
     lines = [line.split() for line in (done.stdout + done.stderr).splitlines()]
     for verb in [*VERBS, "help"]:
         assert any(line[:1] == [verb] and len(line) > 3 for line in lines), verb
 
 
-def test_help_explains_one_verb() -> None:
+def test_help_explains_one_command() -> None:
     done = ops("help", "demo")
     assert done.returncode == 0
     assert "--once" in done.stdout
 
 
-def test_an_unknown_verb_is_wrong_usage() -> None:
+def test_an_unknown_command_is_wrong_usage() -> None:
     done = ops("dmeo")
     assert done.returncode == 2
     assert done.stderr.splitlines() == ["Error: No such command 'dmeo'.", "Try: ./ops --help"]
@@ -70,7 +70,7 @@ def test_it_is_found_through_a_link(tmp_path: Path) -> None:
     assert subprocess.run([link, "help"], capture_output=True, timeout=300).returncode == 0
 
 
-def test_arguments_that_pytest_does_not_know_are_wrong_usage() -> None:
+def test_arguments_that_pytest_does_not_accept_are_wrong_usage() -> None:
     done = ops("test", "--no-such-option")
     assert done.returncode == 2
     assert "Error: pytest does not know these arguments" in done.stderr

@@ -21,13 +21,13 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_where_there_is_no_prometheus_it_is_said_how_to_get_it(path: Path) -> None:
+def test_a_missing_prometheus_is_an_error_with_installation_advice(path: Path) -> None:
     with pytest.raises(OpsError, match="the program prometheus is not on this machine") as caught:
         finding.find("prometheus")
     assert "on PATH" in caught.value.hint
 
 
-def test_without_a_network_the_packages_are_named(path: Path) -> None:
+def test_without_a_network_the_error_names_the_packages(path: Path) -> None:
     for name in ("apt-get", "dpkg"):
         (path / name).write_text(APT)
         (path / name).chmod(0o755)

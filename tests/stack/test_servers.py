@@ -29,7 +29,7 @@ def test_postgres_has_pgvector_and_survives_a_kill(tmp_path: Path) -> None:
             assert connection.execute("SELECT v::text FROM t").fetchone() == ("[1,2]",)
 
 
-def test_redis_answers_and_keeps_its_port_over_a_restart(tmp_path: Path) -> None:
+def test_redis_keeps_its_port_over_a_restart(tmp_path: Path) -> None:
     with Redis(tmp_path / "redis") as server:
         port = server.port
         server.kill()
@@ -60,7 +60,7 @@ def test_a_taken_port_is_avoided(redis_server: Redis) -> None:
     assert ports.choose(redis_server.port) != redis_server.port
 
 
-def test_usual_ports_are_kept_for_the_first_who_has_them_in_mind() -> None:
+def test_usual_ports_are_reserved_for_the_first_stack() -> None:
     wanted = ports.choose()
     asked = "import sys; from stack import ports; print(ports.choose(int(sys.argv[1])))"
     assert ports.choose(wanted) == wanted  # nobody listens on it yet
@@ -70,7 +70,7 @@ def test_usual_ports_are_kept_for_the_first_who_has_them_in_mind() -> None:
     assert int(other.stdout) != wanted
 
 
-def test_whoever_answers_on_its_port_is_not_taken_for_it(redis_server: Redis, tmp_path: Path) -> None:
+def test_another_server_on_its_port_is_not_mistaken_for_it(redis_server: Redis, tmp_path: Path) -> None:
     with pytest.raises(OpsError, match="redis ended at once"):
         Redis(tmp_path / "r", port=redis_server.port).start()
 

@@ -13,8 +13,8 @@ import pytest
 
 from sidecar import OpsError
 from stack import ports
-from stack.demo import story as telling
-from stack.demo.facts import Facts, Outcome
+from stack.demo import story
+from stack.demo.results import Outcome, Results
 from stack.demo.story import Story
 from stack.demo.traffic import Customer, Traffic
 from stack.paths import ROOT
@@ -49,7 +49,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_verification_takes_its_server_along(
+def test_an_interrupted_verification_stops_its_server(
     postgres: Postgres, tmp_path: Path, short: Path, number: signal.Signals
 ) -> None:
     (tmp_path / "store").mkdir()
@@ -82,7 +82,7 @@ def test_an_interrupted_verification_takes_its_server_along(
     )
 
 
-def test_what_is_left_in_the_temporary_folder_goes_with_it(tmp_path: Path) -> None:
+def test_the_temporary_folder_is_removed_with_its_processes(tmp_path: Path) -> None:
     place = tmp_path / "tmp"
     scratch.make(place)
     orphan = place / "orphan"
@@ -94,7 +94,7 @@ def test_what_is_left_in_the_temporary_folder_goes_with_it(tmp_path: Path) -> No
     assert not place.exists()
 
 
-def test_sockets_have_room_in_the_temporary_folder_however_deep_the_suite_lies(tmp_path: Path) -> None:
+def test_socket_paths_fit_however_deep_the_suite_is(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100)
     assert scratch.choose(Path("/srv/suite")) == Path("/srv/suite/tmp")
     with socket.socket(socket.AF_UNIX) as server:
@@ -106,7 +106,7 @@ def test_sockets_have_room_in_the_temporary_folder_however_deep_the_suite_lies(t
         scratch.clear(place)
 
 
-def test_nobody_but_the_inbox_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_inbox_is_notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALERTMANAGER_SLACK_URL", "https://slack.invalid/real")
     monkeypatch.setenv("ALERTMANAGER_WEBHOOK_URL_FILE", "/run/secrets/webhook")
     chosen = addresses.choose_all(usual=False)
@@ -124,7 +124,7 @@ def test_a_usual_port_that_is_taken_is_avoided(monkeypatch: pytest.MonkeyPatch) 
         assert addresses.choose_all(usual=True)["redis"] != taken
 
 
-def test_a_part_that_dies_is_started_again(tmp_path: Path) -> None:
+def test_a_part_that_died_is_restarted(tmp_path: Path) -> None:
     told: list[str] = []
     with Redis(tmp_path / "redis") as server:
         supervisor = Supervisor(told.append, Control(tmp_path / "control"))
@@ -148,33 +148,33 @@ def test_a_part_that_cannot_start_does_not_end_the_supervision(
     supervisor = Supervisor(told.append, Control(tmp_path / "control"))
     supervisor.watch(server)
     supervisor.start()
-    wait_for(lambda: len(told) > 1, timeout=30, what="a second try", hint="see the supervisor")
+    wait_for(lambda: len(told) > 1, timeout=30, what="a second attempt", hint="see the supervisor")
     supervisor.stop()
-    assert "does not start again: [Errno 2] No such file" in told[0]
+    assert "cannot be restarted: [Errno 2] No such file" in told[0]
 
 
-def test_a_step_that_does_not_come_to_its_end_is_told_before_its_error(
+def test_an_unfinished_step_is_reported_before_its_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telling, "LONGEST_WAIT", 0.3)
-    facts = Facts(factor=1)
+    monkeypatch.setattr(story, "LONGEST_WAIT", 0.3)
+    results = Results(factor=1)
     with Traffic("http://127.0.0.1:9", []) as traffic:
         # Prometheus of a suite that was never started answers nothing: that alone is waited for.
-        steps = Story(Suite(tmp_path), traffic, lambda _: None).tell()
-        facts.steps.append(next(steps))
-        with pytest.raises(OpsError, match="tasks at work on all five queues did not happen"):
+        steps = Story(Suite(tmp_path), traffic, lambda _: None).run()
+        results.steps.append(next(steps))
+        with pytest.raises(OpsError, match="a report of Prometheus did not happen"):
             next(steps)
-    (first,) = facts.document()["steps"]
-    assert (first["title"], first["held"]) == ("Real traffic, seen by Prometheus", False)
+    (first,) = results.document()["steps"]
+    assert (first["title"], first["passed"]) == ("Real traffic, seen by Prometheus", False)
 
 
-def test_no_step_holds_while_the_app_fails_its_customers(tmp_path: Path) -> None:
+def test_a_step_fails_if_requests_of_customers_failed(tmp_path: Path) -> None:
     class Short(Story):
-        steps = (("A step", lambda: Outcome(("done",), {}, held=True)),)
+        steps = (("A step", lambda: Outcome(("done",), {}, passed=True)),)
 
     nobody = f"http://127.0.0.1:{ports.choose()}"
     with Traffic(nobody, [Customer("demo1", "token", "channel")]) as traffic:
         wait_for(lambda: traffic.failures, timeout=30, what="a failed request", hint="see Traffic")
-        (step,) = Short(Suite(tmp_path), traffic, lambda _: None).tell()
-    assert not step.outcome.held
+        (step,) = Short(Suite(tmp_path), traffic, lambda _: None).run()
+    assert not step.outcome.passed
     assert "refused or failed meanwhile" in step.outcome.lines[-1]

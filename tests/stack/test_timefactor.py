@@ -30,6 +30,6 @@ def test_a_rule_file_keeps_its_shape() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 1000))
-def test_never_longer_than_before_and_never_below_the_floor(length: int, factor: int) -> None:
+def test_durations_never_grow_and_never_fall_below_the_floor(length: int, factor: int) -> None:
     compressed = seconds(compress_duration(f"{length}s", factor))
     assert compressed == 0 if length == 0 else 1 <= compressed <= max(1, length)

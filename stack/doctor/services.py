@@ -1,4 +1,4 @@
-"""Is what was deployed well? Containers, images, targets, the proof of the last backup."""
+"""Checks of the running services: containers, images, targets, and the last verified backup."""
 
 import json
 import time
@@ -10,7 +10,7 @@ import yaml
 
 from stack.doctor.check import Case, Check
 
-# Containers that do their work at the start and end.
+# Containers that run once, at the start.
 ONCE = ("posthub_init", "posthub_migrate", "posthub_db_roles", "posthub_alertmanager_config")
 LONGEST_SINCE_PROOF = 36 * 3600
 API = "http://127.0.0.1:9090/api/v1"
@@ -23,7 +23,7 @@ def examine(case: Case) -> Iterator[Check]:
     if not wanted:
         fix = "docker compose -f docker-compose.prod.yml config --quiet"
         yield Check("compose file", False, f"cannot be read: {config.last_line}", fix)
-    # Without it, at least what is there is looked at.
+    # Without the file, check at least the containers that exist.
     yield from (_container(name, containers.get(name)) for name in wanted or containers)
     if wanted:
         yield _images(wanted, containers)
@@ -33,12 +33,12 @@ def examine(case: Case) -> Iterator[Check]:
 
 
 def is_running(case: Case) -> bool:
-    """Whether anything of the project is there at all."""
+    """Whether any container of the project exists."""
     return bool(case.host.compose_json("ps", "--all"))
 
 
 def _images_of(config: str) -> dict[str, str]:
-    """Service → image, as the compose file has them now."""
+    """The image of each service in the compose file."""
     services = (yaml.safe_load(config) or {}).get("services", {})
     return {name: service["image"] for name, service in services.items()}
 
@@ -46,7 +46,7 @@ def _images_of(config: str) -> dict[str, str]:
 def _container(name: str, found: dict[str, Any] | None) -> Check:
     logs = f"docker compose -f docker-compose.prod.yml logs --tail 50 {name}"
     if found is None:
-        return Check(name, False, "is not there", "docker compose -f docker-compose.prod.yml up -d --wait")
+        return Check(name, False, "does not exist", "docker compose -f docker-compose.prod.yml up -d --wait")
     if name in ONCE:
         return Check(name, found["State"] == "exited" and found["ExitCode"] == 0, found["Status"], logs)
     well = found["State"] == "running" and found["Health"] in ("healthy", "")
@@ -61,7 +61,7 @@ def _images(wanted: dict[str, str], containers: dict[str, dict[str, Any]]) -> Ch
     ]
     if other:
         return Check("image versions", False, "; ".join(other), "./ops deploy vps")
-    return Check("image versions", True, f"{len(wanted)} services run what the file says")
+    return Check("image versions", True, f"{len(wanted)} services run the images of the compose file")
 
 
 def _ask(case: Case, path: str) -> Any:
@@ -75,13 +75,13 @@ def _ask(case: Case, path: str) -> Any:
 def _targets(case: Case) -> Check:
     data = _ask(case, "targets?state=active")
     if data is None:
-        return Check("targets", False, "Prometheus does not answer", "look at posthub_prometheus")
+        return Check("targets", False, "Prometheus does not answer", "read the log of posthub_prometheus")
     down = [target["labels"]["job"] for target in data["activeTargets"] if target["health"] != "up"]
     if down or not data["activeTargets"]:
         return Check(
             "targets",
             False,
-            f"down: {', '.join(down) or 'no target at all'}",
+            f"down: {', '.join(down) or 'there are no targets'}",
             "runbooks/alerts/TargetDown.md",
         )
     return Check("targets", True, f"{len(data['activeTargets'])} up")
@@ -91,7 +91,7 @@ def _backups(case: Case) -> Iterator[Check]:
     data = _ask(case, f"query?query={quote('backup_last_verified_backup_timestamp_seconds')}")
     found = (data or {}).get("result", [])
     if not found:
-        yield Check("last verified backup", False, "Prometheus knows of none", "look at posthub_backup")
+        yield Check("last verified backup", False, "Prometheus has no data", "read the log of posthub_backup")
     for series in found:
         name = f"last verified backup of {series['metric'].get('database', '?')}"
         yield _proof(name, float(series["value"][1]))
@@ -119,7 +119,10 @@ def _backup_doctor(case: Case) -> Check:
     except (ValueError, KeyError, TypeError):
         return Check("backup sidecar", False, done.last_line, command)
     if not checks:
-        return Check("backup sidecar", False, "it examined nothing", command)
+        return Check("backup sidecar", False, "it checked nothing", command)
     return Check(
-        "backup sidecar", not wrong, ", ".join(wrong) or "store, keys, versions and rights are right", command
+        "backup sidecar",
+        not wrong,
+        ", ".join(wrong) or "store, keys, versions and permissions are correct",
+        command,
     )

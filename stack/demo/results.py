@@ -1,4 +1,4 @@
-"""What the demo measured, step by step."""
+"""The results of the demo, step by step."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,22 +6,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a step.
+    """The result of a step.
 
     Args:
-        lines: the measured facts, for a person.
+        lines: the measured values, for a person.
         data: the same, for a script.
-        held: whether everything that was promised was seen.
+        passed: whether everything that was promised was seen.
     """
 
     lines: tuple[str, ...]
     data: dict[str, Any]
-    held: bool
+    passed: bool
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the story: what was shown, what came of it, and how long it took."""
+    """One finished step: its title, its result and its duration in seconds."""
 
     title: str
     outcome: Outcome
@@ -29,8 +29,8 @@ class Step:
 
 
 @dataclass
-class Facts:
-    """The whole story: start-up seconds, steps, where things run, pictures of it, and what ended it before its time."""
+class Results:
+    """The whole demo: start-up time, steps, addresses, pictures, and the error that ended it early, if any."""
 
     factor: float
     start_seconds: float = 0.0
@@ -40,13 +40,13 @@ class Facts:
     error: str | None = None
 
     @property
-    def held(self) -> bool:
-        return self.error is None and bool(self.steps) and all(step.outcome.held for step in self.steps)
+    def passed(self) -> bool:
+        return self.error is None and bool(self.steps) and all(step.outcome.passed for step in self.steps)
 
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
-            "held": self.held,
+            "passed": self.passed,
             "error": self.error,
             "time_factor": self.factor,
             "start_seconds": round(self.start_seconds, 1),
@@ -54,7 +54,7 @@ class Facts:
                 {
                     "step": number,
                     "title": step.title,
-                    "held": step.outcome.held,
+                    "passed": step.outcome.passed,
                     "seconds": round(step.seconds, 1),
                     **step.outcome.data,
                 }

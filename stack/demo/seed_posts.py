@@ -1,9 +1,9 @@
-"""What customers have written over the years: rows, so that a backup has something to do."""
+"""Posts of earlier years, so that the database is large enough for a meaningful backup."""
 
 import psycopg
 
 ROWS = 40_000
-# Deterministic texts that compress as prose does, not as a repeated line would.
+# Deterministic texts that compress about as well as prose, not like a repeated line.
 INSERT = """
 INSERT INTO posts_post (id, owner_id, channel_id, text, status, attempts, last_error, published_at, external_id,
                         claimed_by, scheduled_at, created_at, updated_at)
@@ -18,6 +18,6 @@ JOIN (SELECT id, owner_id, row_number() OVER (ORDER BY id) - 1 AS place, count(*
 
 
 def fill(url: str, rows: int = ROWS) -> int:
-    """Insert published posts of earlier years, spread over all channels; returns how many."""
+    """Insert published posts of earlier years, spread over all channels; returns the number of rows."""
     with psycopg.connect(url) as connection:
         return connection.execute(INSERT, {"rows": rows}).rowcount

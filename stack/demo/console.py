@@ -1,27 +1,23 @@
-"""Tells the story as it happens: a spinner with what is awaited on a terminal, plain lines elsewhere."""
+"""The demo's output: a spinner with the current activity on a terminal, plain lines elsewhere."""
 
 import time
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
-from stack.demo.facts import Step
+from stack.demo.results import Step
 
 TOTAL_STEPS = 5
 
 
-class Teller:
-    """Prints to one console.
+class Console:
+    """Prints the demo's progress and results, each line with the seconds since its start."""
 
-    Args:
-        console: where to.
-    """
-
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: RichConsole) -> None:
         self._console = console
         self._began = time.monotonic()
         self._status: Status | None = console.status("starting") if console.is_terminal else None
@@ -39,22 +35,22 @@ class Teller:
             self._status.stop()
 
     def busy(self, text: str) -> None:
-        """What is going on now."""
+        """Show the current activity."""
         if self._status is not None:
             self._status.update(escape(text))
         else:
             self.line(f"  … {text}")
 
     def line(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line."""
         self._console.print(
             f"[dim]{time.monotonic() - self._began:5.1f} s[/] {escape(text)}", highlight=False, soft_wrap=True
         )
 
-    def chapter(self, step: Step) -> None:
-        """A finished step with its facts."""
+    def step(self, step: Step) -> None:
+        """Print a finished step with its results."""
         self._number += 1
-        mark = "[green]✔[/]" if step.outcome.held else "[red]✖[/]"
+        mark = "[green]✔[/]" if step.outcome.passed else "[red]✖[/]"
         self._console.print(
             f"{mark} [bold]{self._number}/{TOTAL_STEPS} {escape(step.title)}[/]", highlight=False
         )
@@ -62,7 +58,7 @@ class Teller:
             self._console.print(f"    {escape(text)}", highlight=False, soft_wrap=True)
 
     def table(self, title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-        """A table at the end."""
+        """Print a table."""
         table = Table(*columns, title=title, title_justify="left")
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
