@@ -16,7 +16,6 @@ import psycopg
 
 from backup.confinement import strength
 from backup.errors import StoreError
-from backup.humanize import size
 from backup.pipeline.encrypt import decrypt, encrypt
 from backup.postgres import inventory
 from backup.postgres.preflight import preflight
@@ -26,6 +25,7 @@ from backup.store import RetryingStore, Store
 from backup.targets import PostgresTarget, Target
 from backup.wiring import Wiring
 from sidecar import OpsError
+from sidecar.humanize import size
 
 PROBE_BYTES = 6 << 20
 MOST_SKEW_SECONDS = 30.0

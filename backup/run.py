@@ -15,7 +15,6 @@ from backup.catalogue.sweep import sweep
 from backup.engine import DumpContext, DumpResult, Engine, Lock, PreflightResult
 from backup.errors import SpaceError, StoreAccessError, StoreError
 from backup.hostlock import host_lock
-from backup.humanize import size
 from backup.policy.anomaly import judged
 from backup.postgres.engine import PostgresEngine
 from backup.progress import Progress, Timings, silent
@@ -23,6 +22,7 @@ from backup.store import RetryingStore
 from backup.targets import PostgresTarget, Target
 from backup.wiring import Wiring
 from sidecar import OpsError
+from sidecar.humanize import size
 from sidecar.logs import fields
 
 log = logging.getLogger(__name__)

@@ -1,5 +1,6 @@
-"""Addresses of servers: which text is one, and which part of it may be shown."""
+"""Addresses of servers: which text is one, which part of it may be shown, and whether the host is near."""
 
+import ipaddress
 from urllib.parse import urlsplit
 
 from sidecar.errors import UsageError
@@ -24,6 +25,15 @@ def shown(url: str) -> str:
     """Return `url` for messages and pictures, without its user and password."""
     scheme, slashes, rest = url.rpartition("://")
     return scheme + slashes + rest.rpartition("@")[2]
+
+
+def is_near(url: str) -> bool:
+    """Whether the host of a URL is this machine or one of its network: a private address, or a name without a dot."""
+    host = _host(url).rstrip(".")
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host
 
 
 def _host(url: str) -> str:

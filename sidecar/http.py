@@ -6,14 +6,14 @@ Two kinds of servers are called, and a proxy of the environment is right for one
 * services on the internet (a dead man's switch, Slack, a hosted Grafana): :func:`outside_session`.
 """
 
-import ipaddress
 import os
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 from requests.auth import HTTPBasicAuth
 from requests.utils import get_auth_from_url
+
+from sidecar.address import is_near
 
 # The variables that requests itself reads for a certificate authority of one's own.
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -44,15 +44,6 @@ def answers(url: str) -> bool:
             return client.get(url, timeout=2).ok
     except requests.RequestException:
         return False
-
-
-def is_near(url: str) -> bool:
-    """Whether the host of a URL is this machine or one of its network: a private address, or a name without a dot."""
-    host = (urlsplit(url).hostname or "").rstrip(".")
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return "." not in host
 
 
 class _OutsideSession(requests.Session):

@@ -3,11 +3,11 @@
 import click
 
 from backup.cli.common import database_option, find, json_option, load, postgres_target, tell_step
-from backup.humanize import duration
 from backup.progress import Reporter
 from backup.restore import drill as drilling
 from backup.restore.drill import Drilled
 from sidecar import cli
+from sidecar.humanize import duration
 
 
 @click.command()

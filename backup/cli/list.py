@@ -7,9 +7,9 @@ from rich.table import Table
 
 from backup.catalogue.reader import Catalogue, Entry
 from backup.cli.common import database_option, json_option, load
-from backup.humanize import duration, moment, size
 from backup.replication.merged import read
 from sidecar import cli
+from sidecar.humanize import duration, moment, size
 
 # An ID is copied into the next command, so it is never cut off, however narrow the terminal.
 ID_WIDTH = 23

@@ -11,7 +11,6 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColu
 from backup.catalogue.reader import Entry, projected
 from backup.catalogue.records import Difference
 from backup.cli.common import database_option, find, json_option, load, postgres_target, tell_step
-from backup.humanize import duration, moment, size
 from backup.postgres.databases import databases
 from backup.progress import Reporter
 from backup.replication.merged import read
@@ -20,6 +19,7 @@ from backup.restore import names, tables
 from backup.restore.database import Restored
 from backup.wiring import Wiring
 from sidecar import UsageError, cli
+from sidecar.humanize import duration, moment, size
 
 
 @click.command()

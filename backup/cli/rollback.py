@@ -3,12 +3,12 @@
 import click
 
 from backup.cli.common import confirm, database_option, json_option, load, postgres_target, tell_step
-from backup.humanize import moment
 from backup.postgres.databases import databases
 from backup.progress import Reporter
 from backup.restore.swap import Swap, plan_rollback
 from backup.restore.swap import rollback as roll_back
 from sidecar import cli
+from sidecar.humanize import moment
 
 
 @click.command()

@@ -11,13 +11,13 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColu
 from backup.catalogue import layout
 from backup.catalogue.manifest import Manifest
 from backup.cli.common import database_option, find, json_option, load
-from backup.humanize import duration, size
 from backup.progress import Progress
 from backup.replication.spool import forward
 from backup.run import run as run_backup
 from backup.targets import Target
 from backup.wiring import Wiring
 from sidecar import OpsError, UsageError, cli
+from sidecar.humanize import duration, size
 
 if TYPE_CHECKING:
     from backup.heartbeat import Pings

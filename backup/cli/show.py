@@ -5,8 +5,8 @@ from rich.table import Table
 
 from backup.catalogue.reader import Entry
 from backup.cli.common import database_option, find, json_option, load
-from backup.humanize import duration, moment, size
 from sidecar import cli
+from sidecar.humanize import duration, moment, size
 
 
 @click.command()

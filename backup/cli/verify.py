@@ -12,12 +12,12 @@ from backup.cancellation import StoppedError
 from backup.catalogue.reader import Entry
 from backup.catalogue.records import Report
 from backup.cli.common import database_option, find, json_option, load
-from backup.humanize import duration
 from backup.progress import Progress
 from backup.replication.merged import read
 from backup.verify import verify as verify_backup
 from backup.wiring import Wiring
 from sidecar import OpsError, UsageError, cli
+from sidecar.humanize import duration
 
 
 @click.command()

@@ -8,11 +8,11 @@ from backup.catalogue.manifest import StoredObject
 from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
 from backup.errors import SpaceError
-from backup.humanize import size
 from backup.load.fetch import Fetched, fetch
 from backup.postgres.archive import RowEnds, write_positions
 from backup.progress import Progress, silent
 from backup.wiring import Wiring
+from sidecar.humanize import size
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:

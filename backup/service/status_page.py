@@ -6,9 +6,9 @@ from html import escape
 
 from backup.catalogue.reader import Entry, History
 from backup.confinement import strength
-from backup.humanize import duration, moment, size
 from backup.prune import plan_for
 from backup.service.state import State
+from sidecar.humanize import duration, moment, size
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #1d2330 }

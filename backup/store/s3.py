@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoC
 
 from backup.errors import NotFoundError, StoreAccessError, StoreError
 from backup.store.base import PIECE, ObjectInfo, PendingUpload, Refusal, Store, Upload
+from sidecar.address import is_near
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -300,6 +301,8 @@ def _client(options: S3Options) -> "S3Client":
             "payload_signing_enabled": False,
         },
         max_pool_connections=16,
+        # A store on this machine or in its network is never reached through a proxy.
+        proxies={} if options.endpoint_url and is_near(options.endpoint_url) else None,
     )
     # botocore is the core of boto3; it starts in half the time, and boto3's upload helpers are not needed here.
     client: Any = botocore.session.get_session().create_client(

@@ -88,7 +88,11 @@ class Bench:
         share = mine.rate / raw.rate
         self.add("drain / raw loop", "ours", f"{share:.0%}", "≥ 60 %", reached=share >= 0.6)
         self.add(
-            "CPU s per 100k events", "ours", f"{mine.cpu_per_100k:.2f}", "≤ 2.0", reached=mine.cpu_per_100k <= 2
+            "CPU s per 100k events",
+            "ours",
+            f"{mine.cpu_per_100k:.2f}",
+            "≤ 2.0",
+            reached=mine.cpu_per_100k <= 2,
         )
         if theirs:
             times = mine.rate / self.peer_rate
@@ -137,7 +141,11 @@ class Bench:
         found = measure.scrapes_idle(self.shop, ours(), 10 if self.quick else 20, **MANY)
         text = f"median {found.median:.1f} ms, p99 {found.p99:.1f} ms"
         self.add(
-            f"scrape idle, {found.series:,} series", "ours", text, "median ≤ 10 ms", reached=found.median <= 10
+            f"scrape idle, {found.series:,} series",
+            "ours",
+            text,
+            "median ≤ 10 ms",
+            reached=found.median <= 10,
         )
 
     def memory(self) -> None:
@@ -184,7 +192,9 @@ class Bench:
         found = measure.forced_loss(self.shop, ours(), 25_000)
         off = abs(found.reported - found.lost) / max(found.lost, 1)
         text = f"{found.lost:,} starts lost, {found.reported:,} reported ({off:.2%} off), {found.disconnects} disconnects"
-        self.add("forced loss is reported", "ours", text, "within 2 %", reached=off <= 0.02 and found.lost > 0)
+        self.add(
+            "forced loss is reported", "ours", text, "within 2 %", reached=off <= 0.02 and found.lost > 0
+        )
 
     def queues(self) -> None:
         for filled in (0, 1_000_000):
@@ -224,14 +234,14 @@ def print_rows(rows: Sequence[Row]) -> None:
 @click.option(
     "--peer", "peers", multiple=True, metavar="celery-exporter=FOLDER", help="Run a peer next to it."
 )
-@click.option("--only", multiple=True, type=click.Choice(PARTS), help="Measure only this part; repeat for more.")
+@click.option(
+    "--only", multiple=True, type=click.Choice(PARTS), help="Measure only this part; repeat for more."
+)
 @click.option("--quick", is_flag=True, help="Use smaller loads, for a first impression.")
 @click.option(
     "--patience", type=float, default=0.0, help="Seconds to wait for a quiet machine before each part."
 )
-@click.option(
-    "--priority", is_flag=True, help="Give the measured processes a higher priority (needs root)."
-)
+@click.option("--priority", is_flag=True, help="Give the measured processes a higher priority (needs root).")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 def exporter(
     peers: tuple[str, ...], only: tuple[str, ...], quick: bool, patience: float, priority: bool, as_json: bool

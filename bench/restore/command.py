@@ -35,8 +35,12 @@ TITLES = {
 @click.command()
 @click.option("--size", default=2000, show_default=True, metavar="MB", help="Megabytes of the plain dump.")
 @click.option("--rounds", default=1, show_default=True, help="Runs of each subject; the median counts.")
-@click.option("--only", multiple=True, metavar="NAME", help="Measure only these: limit, ours, verification, seed.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Folder for everything; temporary by default.")
+@click.option(
+    "--only", multiple=True, metavar="NAME", help="Measure only these: limit, ours, verification, seed."
+)
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="Folder for everything; temporary by default."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def restore(size: int, rounds: int, only: tuple[str, ...], folder: Path | None, as_json: bool) -> None:
     """Compare restore and verification with the limit and the app's earlier script, all in one run.

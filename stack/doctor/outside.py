@@ -7,6 +7,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from sidecar.address import is_near
 from stack.doctor.check import Case, Check
 
 FIXED = {
@@ -48,13 +49,19 @@ def _bucket(case: Case) -> Check:
 
 def _client(case: Case):  # type: ignore[no-untyped-def]
     settings = case.settings
+    endpoint = settings.get("BACKUP_S3_ENDPOINT_URL") or None
     return boto3.client(
         "s3",
-        endpoint_url=settings.get("BACKUP_S3_ENDPOINT_URL") or None,
+        endpoint_url=endpoint,
         region_name=settings.get("BACKUP_S3_REGION") or None,
         aws_access_key_id=settings.get("BACKUP_S3_ACCESS_KEY_ID") or None,
         aws_secret_access_key=settings.get("BACKUP_S3_SECRET_ACCESS_KEY") or None,
-        config=Config(connect_timeout=5, read_timeout=10, retries={"max_attempts": 1}),
+        config=Config(
+            connect_timeout=5,
+            read_timeout=10,
+            retries={"max_attempts": 1},
+            proxies={} if endpoint and is_near(endpoint) else None,
+        ),
     )
 
 

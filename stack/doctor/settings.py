@@ -109,9 +109,7 @@ def _receivers(case: Case) -> Iterator[Check]:
     if people:
         yield Check("receivers", True, ", ".join(people))
     else:
-        yield Check(
-            "receivers", False, "nobody is notified", "set one of ALERTMANAGER_…: Slack, e-mail, …"
-        )
+        yield Check("receivers", False, "nobody is notified", "set one of ALERTMANAGER_…: Slack, e-mail, …")
     if "dead man's switch" not in on:
         yield Check(
             "dead man's switch",

@@ -77,7 +77,7 @@ def test_another_name_has_to_be_everywhere(host: FakeHost) -> None:
     hosts = {"ALLOWED_HOSTS": "api.example.org,example.org"}
     found = _wrong(settings.examine(_case(host, **names, **hosts)))
     assert found["alerts/targets/blackbox.yml"].detail == (
-        "does not name https://example.org/, https://api.example.org/"
+        "lacks https://example.org/, https://api.example.org/"
     )
     assert set(found) == {
         "CORS_ALLOWED_ORIGINS",
@@ -138,7 +138,7 @@ def test_a_name_of_another_machine_is_told(host: FakeHost) -> None:
     host.names = {"posthub.work": ["198.51.100.7"]}
     found = {check.name: check for check in machine.examine(_case(host))}
     assert found["DNS posthub.work"].ok is None
-    assert found["DNS posthub.work"].detail == "198.51.100.7 is no address of this machine"
+    assert found["DNS posthub.work"].detail == "198.51.100.7 is not an address of this machine"
     assert found["DNS api.posthub.work"].ok is True
 
 
@@ -204,7 +204,7 @@ def test_a_secret_that_git_once_had_is_found(tmp_path: Path) -> None:
     (tmp_path / ".env.production").chmod(0o600)
     git("commit", "-q", "--allow-empty", "-m", "Begin")
     found = _wrong(secrets.examine(case))["secrets in git"]
-    assert found.detail == "the next `git add` takes .env.production, .env, secrets"
+    assert found.detail == "the next `git add` would add .env.production, .env, secrets"
     (tmp_path / ".gitignore").write_text(".env\n.env.production\n/secrets/\n")
     assert _wrong(secrets.examine(case)) == {}
     git("add", "-f", ".env.production")

@@ -121,7 +121,7 @@ def test_an_empty_host_has_nothing_to_back_up(tmp_path: Path) -> None:
     runner = FakeRunner(tmp_path, ("new", "migrate --check"), ("new", "exec -T posthub_backup"))
     rollout, said = _rollout(tmp_path, runner)
     rollout.deploy()
-    assert "! no backup before the migrations: nothing runs here yet" in said
+    assert "! no backup before the migrations: no service is running yet" in said
 
 
 def test_without_migrations_there_is_no_backup(tmp_path: Path) -> None:
@@ -296,14 +296,14 @@ def test_staging_is_never_applied_over_production(tmp_path: Path) -> None:
 def test_kubernetes_goes_back_when_something_is_not_ready(tmp_path: Path) -> None:
     runner = _pending(tmp_path)
     runner.failing_once = "rollout status deployment/posthub-flower"
-    with pytest.raises(OpsError, match=r"it broke; the last revision runs again$"):
+    with pytest.raises(OpsError, match=r"it broke; the previous revision runs again$"):
         _kube(runner)[0].deploy()
     assert len([line for line in runner.lines if "rollout undo" in line]) == len(kubernetes.ROLLED)
 
 
 def test_kubernetes_reports_an_unhealthy_previous_revision(tmp_path: Path) -> None:
     runner = _pending(tmp_path, ("", "rollout status deployment/posthub-flower"))
-    with pytest.raises(OpsError, match=r"it broke; nor is the revision before: .*it broke"):
+    with pytest.raises(OpsError, match=r"it broke; the rollback failed too: .*it broke"):
         _kube(runner)[0].deploy()
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from backup.store.s3 import S3Options, _client
 from dashboards.push import Grafana
 from sidecar import deadman, http
+from sidecar.address import is_near
 from sidecar.prometheus import Prometheus
 from sidecar.web import Request, Response, WebServer
 from stack.paths import ROOT
@@ -23,8 +25,6 @@ CLIENTS = {
     *(f"requests.{name}" for name in ("Session", "session", "get", "post", "put", "patch", "delete", "head", "request")),
     *("urllib.request.urlopen", "urllib.request.build_opener", "urlopen", "httpx.Client", "httpx.get", "httpx.post"),
 }  # fmt: skip
-# Calls services outside only.
-NOT_YET = {"heartbeat.py"}
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_only_one_module_creates_sessions(package: str) -> None:
     others = {
         str(path.relative_to(ROOT)): sorted(found)
         for path in (ROOT / package).rglob("*.py")
-        if path != SESSIONS and path.name not in NOT_YET
+        if path != SESSIONS
         if (found := called(ast.parse(path.read_text(encoding="utf-8"))) & CLIENTS)
     }
     assert others == {}, "use sidecar.http.session() or outside_session()"
@@ -109,7 +109,7 @@ def test_a_service_outside_is_called_through_the_proxy(
     ],
 )
 def test_near_hosts(url: str, near: bool) -> None:
-    assert http.is_near(url) is near
+    assert is_near(url) is near
 
 
 def test_netrc_does_not_replace_our_token(
@@ -143,3 +143,11 @@ def test_pictures_are_drawn_behind_a_proxy(closed_proxy: str, tmp_path: Path) ->
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "posthub-overview.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "proxies"), [("http://minio:9000", {}), ("https://s3.example.test", None)]
+)
+def test_a_near_store_is_never_reached_through_a_proxy(endpoint: str, proxies: object) -> None:
+    options = S3Options(endpoint_url=endpoint, region="x", access_key_id="a", secret_access_key="b")
+    assert _client(options).meta.config.proxies == proxies

@@ -136,7 +136,7 @@ def test_a_part_that_died_is_restarted(tmp_path: Path) -> None:
         supervisor.stop()
         assert server.running
         assert server.pid != first
-    assert told == [f"redis had ended and was started again; its log is {server.log}"]
+    assert told == [f"redis ended and was restarted; its log is {server.log}"]
 
 
 def test_a_part_that_cannot_start_does_not_end_the_supervision(
