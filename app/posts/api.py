@@ -106,7 +106,7 @@ def _save(serializer: serializers.BaseSerializer[Channel], **values: Any) -> Non
 
 
 class OwnChannelField(serializers.PrimaryKeyRelatedField[Channel]):
-    """One of the customer's own channels. Those of others do not exist for them."""
+    """One of the customer's own channels; other channels count as missing."""
 
     def get_queryset(self) -> QuerySet[Channel]:
         return Channel.objects.filter(owner=self.context["request"].user)
