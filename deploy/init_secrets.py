@@ -86,6 +86,8 @@ SECRETS: dict[str, Callable[[], str]] = {
     "PERPLEXITY_API_KEY": _nothing,
     "NANOBANA_API_KEY": _nothing,
     "STRIPE_SECRET_KEY": _nothing,
+    "MEDIA_S3_ACCESS_KEY_ID": _nothing,
+    "MEDIA_S3_SECRET_ACCESS_KEY": _nothing,
     "SENTRY_DSN": _nothing,
     "ALERTMANAGER_SLACK_URL": _nothing,
     "ALERTMANAGER_PAGERDUTY_ROUTING_KEY": _nothing,
@@ -210,6 +212,7 @@ def files(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
             **_named(
                 values, "STRIPE_SECRET_KEY", "SENTRY_DSN", "SECRET_KEY_FALLBACKS", "FIELD_ENCRYPTION_KEYS"
             ),
+            **_named(values, "MEDIA_S3_ACCESS_KEY_ID", "MEDIA_S3_SECRET_ACCESS_KEY"),
         },
         "exporter": {
             "broker_url": broker,

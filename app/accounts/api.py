@@ -17,7 +17,8 @@ from rest_framework.views import APIView
 
 from accounts import tokens
 from accounts.models import ApiToken, User
-from ai import providers
+from ai import providers, quotas
+from media import store
 from posts.models import Channel
 
 
@@ -50,15 +51,30 @@ class TokenRequestSerializer(AuthTokenSerializer):
     )
 
 
+class QuotaSerializer(serializers.Serializer[Any]):
+    kind = serializers.CharField()
+    limit = serializers.IntegerField(help_text="Jobs that the plan allows a day.")
+    used = serializers.IntegerField(help_text="Jobs of today.")
+
+
 class SessionSerializer(AccountSerializer):
     csrf_token = serializers.CharField(read_only=True)
     publishers = serializers.ListField(
         child=serializers.ChoiceField(choices=Channel.Publisher.choices), read_only=True
     )
     ai_providers = serializers.ListField(child=serializers.CharField(), read_only=True)
+    ai_images = serializers.BooleanField(read_only=True, help_text="Whether images can be requested.")
+    quotas = QuotaSerializer(many=True, read_only=True)
 
     class Meta(AccountSerializer.Meta):
-        fields = (*AccountSerializer.Meta.fields, "csrf_token", "publishers", "ai_providers")
+        fields = (
+            *AccountSerializer.Meta.fields,
+            "csrf_token",
+            "publishers",
+            "ai_providers",
+            "ai_images",
+            "quotas",
+        )
         read_only_fields = fields
 
 
@@ -126,6 +142,8 @@ def _account(request: Request, user: User) -> dict[str, Any]:
         "csrf_token": get_token(request._request),
         "publishers": publishers,
         "ai_providers": providers.available(),
+        "ai_images": providers.image_provider_name() is not None and store.is_configured(),
+        "quotas": [QuotaSerializer(quotas.of(user, kind)).data for kind in quotas.KINDS],
     }
 
 

@@ -11,10 +11,13 @@ from rest_framework.views import APIView
 from accounts.models import User
 from ai import providers, services
 from ai.models import AIJob
+from media.api import AssetSerializer
 from posts.models import Post
 
 
 class JobSerializer(serializers.ModelSerializer[AIJob]):
+    asset = AssetSerializer(read_only=True, allow_null=True, help_text="The file that the job has produced.")
+
     class Meta:
         model = AIJob
         fields = (
@@ -26,6 +29,7 @@ class JobSerializer(serializers.ModelSerializer[AIJob]):
             "post",
             "prompt",
             "result",
+            "asset",
             "error",
             "attempts",
             "created_at",
@@ -65,12 +69,28 @@ class CaptionView(APIView):
         return Response(JobSerializer(job).data, status=status.HTTP_202_ACCEPTED)
 
 
+class ImageRequestSerializer(serializers.Serializer[Any]):
+    prompt = serializers.CharField(max_length=2000)
+    post = OwnPostField(queryset=Post.objects.none(), required=False, allow_null=True)
+
+
+class ImageView(APIView):
+    throttle_scope = "ai"
+
+    @extend_schema(request=ImageRequestSerializer, responses={202: JobSerializer})
+    def post(self, request: Request) -> Response:
+        wanted = ImageRequestSerializer(data=request.data, context={"request": request})
+        wanted.is_valid(raise_exception=True)
+        job = services.request_image(cast("User", request.user), **wanted.validated_data)
+        return Response(JobSerializer(job).data, status=status.HTTP_202_ACCEPTED)
+
+
 class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[AIJob]):
     serializer_class = JobSerializer
     queryset = AIJob.objects.none()
 
     def get_queryset(self) -> QuerySet[AIJob]:
-        return AIJob.objects.filter(owner=cast("User", self.request.user))
+        return AIJob.objects.filter(owner=cast("User", self.request.user)).select_related("asset")
 
     @extend_schema(request=None, responses=JobSerializer)
     @action(detail=True, methods=["post"])

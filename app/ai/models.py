@@ -12,6 +12,7 @@ class AIJob(ExportModelOperationsMixin("ai_job"), models.Model):  # type: ignore
     class Kind(models.TextChoices):
         CAPTION = "caption"
         EMBEDDING = "embedding"
+        IMAGE = "image"
 
     class Status(models.TextChoices):
         QUEUED = "queued"
@@ -31,6 +32,9 @@ class AIJob(ExportModelOperationsMixin("ai_job"), models.Model):  # type: ignore
     provider = models.CharField(max_length=16)
     prompt = models.TextField(max_length=5000)
     result = models.TextField(blank=True)
+    asset = models.OneToOneField(
+        "media.Asset", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="job"
+    )
     error = models.CharField(max_length=500, blank=True)
     attempts = models.PositiveSmallIntegerField(default=0)
     sent_at = models.DateTimeField(null=True, blank=True)

@@ -11,6 +11,11 @@ from django.utils import timezone
 
 from ai import providers
 from ai.models import AIJob
+from media import services as media
+from media import store
+from media.images import InvalidImageError
+from media.models import Asset
+from media.store import StoreError
 from monitoring.metrics import AI_JOBS
 from posts.models import Post
 
@@ -41,7 +46,7 @@ def run(pk: str, *, again: bool = False) -> str:
     if job is None:
         return "nothing to do"
     try:
-        result = _ask(job)
+        values = _ask(job)
     except (providers.RefusedError, providers.NotConfiguredError) as error:
         return _finish(job, Status.FAILED, error=str(error)[:500])
     except (providers.TryLaterError, SoftTimeLimitExceeded) as error:
@@ -49,7 +54,7 @@ def run(pk: str, *, again: bool = False) -> str:
     except Exception as error:
         _finish(job, Status.FAILED, error=f"internal error ({type(error).__name__})")
         raise
-    return _finish(job, Status.SUCCEEDED, result=result)
+    return _succeed(job, values)
 
 
 def _claim(pk: str, *, again: bool) -> AIJob | None:
@@ -57,7 +62,7 @@ def _claim(pk: str, *, again: bool) -> AIJob | None:
     open_jobs = AIJob.objects.filter(pk=pk, status__in=claimable)
     give_up(open_jobs.filter(attempts__gte=settings.AI_MAX_ATTEMPTS), "worker lost during every attempt")
     claimed = open_jobs.update(status=Status.RUNNING, started_at=timezone.now(), attempts=F("attempts") + 1)
-    return AIJob.objects.select_related("post").get(pk=pk) if claimed else None
+    return AIJob.objects.select_related("owner", "post").get(pk=pk) if claimed else None
 
 
 def give_up(jobs: QuerySet[AIJob], error: str) -> int:
@@ -70,13 +75,45 @@ def give_up(jobs: QuerySet[AIJob], error: str) -> int:
     return failed
 
 
-def _ask(job: AIJob) -> str:
+def _ask(job: AIJob) -> dict[str, Any]:
+    """What the job has produced, as fields of its row."""
     if job.kind == AIJob.Kind.CAPTION:
-        return providers.text_provider(job.provider).write(INSTRUCTION, job.prompt)
+        return {"result": providers.text_provider(job.provider).write(INSTRUCTION, job.prompt)}
+    if job.kind == AIJob.Kind.IMAGE:
+        return {"asset": _draw(job)}
     vector = providers.embedder().embed(job.prompt)
     assert job.post_id is not None
     Post.objects.filter(pk=job.post_id).update(embedding=vector)
-    return ""
+    return {}
+
+
+def _draw(job: AIJob) -> Asset:
+    """The image of a job, in the media store. One that an earlier attempt has stored is not paid for again."""
+    if not store.is_configured():
+        raise providers.NotConfiguredError("no media store is configured")
+    try:
+        content = media.uploaded(job.owner, job.pk)
+        if content is None:
+            content = providers.image_provider(job.provider).draw(job.prompt)
+        return media.save_image(job.owner, job.pk, content)
+    except InvalidImageError as error:
+        raise providers.RefusedError(f"{job.provider}: {error}", "invalid_response") from error
+    except StoreError as error:
+        raise providers.TryLaterError(str(error), "connection_error") from error
+
+
+def _succeed(job: AIJob, values: dict[str, Any]) -> str:
+    """Record the result. The files of a job that was cancelled in the meantime are deleted."""
+    with transaction.atomic():
+        asset = values.get("asset")
+        if asset is not None:
+            asset.save()
+        outcome = _finish(job, Status.SUCCEEDED, **values)
+        if outcome != Status.SUCCEEDED:
+            transaction.set_rollback(True)
+    if asset is not None and AIJob.objects.filter(pk=job.pk, status=Status.CANCELLED).exists():
+        media.discard(job.owner_id, job.pk)
+    return outcome
 
 
 def _finish(job: AIJob, status: Status, **values: Any) -> str:

@@ -12,11 +12,12 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from accounts.models import User
-from ai import providers
+from ai import providers, quotas
 from ai.models import AIJob
 from ai.running import give_up
 from config.errors import Conflict, Unavailable
 from config.sending import enqueue
+from media import store
 from posts.models import Post
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,21 @@ def request_caption(owner: User, prompt: str, *, provider: str = "", post: Post 
     return _create(owner, AIJob.Kind.CAPTION, prompt, provider or names[0], post)
 
 
+def request_image(owner: User, prompt: str, *, post: Post | None = None) -> AIJob:
+    """Request an image. Its bytes go to the media store.
+
+    Raises:
+        Unavailable: no provider, or no media store, is configured.
+        QuotaExceeded: the plan allows no more images today.
+    """
+    name = providers.image_provider_name()
+    if name is None:
+        raise Unavailable("No AI provider for images is configured.", code="no_image_provider")
+    if not store.is_configured():
+        raise Unavailable("No media store is configured.", code="no_media_store")
+    return _create(owner, AIJob.Kind.IMAGE, prompt, name, post)
+
+
 def request_embedding(post: Post) -> AIJob | None:
     """Request an embedding if a provider can make one. A post is published without it as well."""
     try:
@@ -43,6 +59,8 @@ def request_embedding(post: Post) -> AIJob | None:
 
 @transaction.atomic
 def _create(owner: User, kind: AIJob.Kind, prompt: str, provider: str, post: Post | None) -> AIJob:
+    if kind in quotas.KINDS:
+        quotas.require(owner, kind)
     job = AIJob.objects.create(
         owner=owner,
         kind=kind,

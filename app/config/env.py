@@ -158,6 +158,20 @@ def address(name: str, default: str, schemes: tuple[str, ...]) -> str:
     return value
 
 
+def media_store(name: str) -> str:
+    """The address of a media store: s3://BUCKET/PREFIX, file:///FOLDER, or empty for none."""
+    value = text(name)
+    parts = urlsplit(value)
+    is_bucket = parts.scheme == "s3" and bool(parts.netloc) and "@" not in parts.netloc
+    is_folder = parts.scheme == "file" and not parts.netloc and len(parts.path) > 1
+    if value and not is_bucket and not is_folder:
+        raise ConfigError(
+            f"{name} is not the address of a bucket or folder",
+            f"{name}=s3://posthub-media/production or file:///srv/media",
+        )
+    return value
+
+
 def _well_formed(url: str) -> bool:
     try:
         parts = urlsplit(url)

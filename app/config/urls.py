@@ -7,7 +7,8 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
 from accounts.api import TokenViewSet, login, logout, me, token
-from ai.api import CaptionView, JobViewSet
+from ai.api import CaptionView, ImageView, JobViewSet
+from media.api import AssetViewSet, FileView
 from monitoring.api import SystemView
 from monitoring.views import health, metrics
 from posts.api import ChannelViewSet, PostViewSet
@@ -15,6 +16,7 @@ from posts.api import ChannelViewSet, PostViewSet
 router = SimpleRouter()
 router.register("channels", ChannelViewSet, "channel")
 router.register("posts", PostViewSet, "post")
+router.register("media", AssetViewSet, "asset")
 router.register("ai/jobs", JobViewSet, "ai-job")
 router.register("auth/tokens", TokenViewSet, "token")
 
@@ -25,6 +27,9 @@ api: list[Any] = [
     path("auth/logout/", logout, name="logout"),
     path("me/", me, name="me"),
     path("ai/captions/", CaptionView.as_view(), name="ai-caption"),
+    path("ai/images/", ImageView.as_view(), name="ai-image"),
+    path("media/<uuid:pk>/original/", FileView.as_view(), {"variant": "original"}, name="media-original"),
+    path("media/<uuid:pk>/thumbnail/", FileView.as_view(), {"variant": "thumbnail"}, name="media-thumbnail"),
     path("system/", SystemView.as_view(), name="system"),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     path("", include(router.urls)),

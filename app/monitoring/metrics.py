@@ -29,6 +29,12 @@ AI_SECONDS = Histogram(
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60),
 )
 AI_JOBS = Counter("posthub_ai_jobs_total", "AI jobs that have finished", ("kind", "status"))
+QUOTA_REFUSALS = Counter(
+    "posthub_ai_quota_refusals_total",
+    "AI jobs that were refused because of the plan's daily quota",
+    ("kind",),
+)
+MEDIA_BYTES = Counter("posthub_media_stored_bytes_total", "Bytes written to the media store", ("kind",))
 POST_OUTCOMES = Counter(
     "posthub_publish_attempts_total",
     "Attempts to publish, by the resulting state of the post",
@@ -46,11 +52,14 @@ SIGN_IN_OUTCOMES = ("success", "failure", "throttled_address", "throttled_accoun
 
 for _reason in ("owner_limit", "circuit_open"):
     POSTPONED.labels(_reason)
+for _kind in ("caption", "image"):
+    QUOTA_REFUSALS.labels(_kind)
+MEDIA_BYTES.labels("image")
 for _outcome in SIGN_IN_OUTCOMES:
     SIGN_INS.labels(_outcome)
 for _provider, _outcome in product(PROVIDERS, AI_OUTCOMES):
     AI_REQUESTS.labels(_provider, _outcome)
-for _kind, _status in product(("caption", "embedding"), ("succeeded", "failed")):
+for _kind, _status in product(("caption", "embedding", "image"), ("succeeded", "failed")):
     AI_JOBS.labels(_kind, _status)
 for _publisher, _status in product(("webhook", "sandbox"), ("published", "scheduled", "failed")):
     POST_OUTCOMES.labels(_publisher, _status)

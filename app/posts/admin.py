@@ -28,7 +28,7 @@ class PostAdmin(admin.ModelAdmin):
     list_filter = ("status",)
     search_fields = ("text", "owner__username")
     date_hierarchy = "created_at"
-    raw_id_fields = ("owner", "channel")
+    raw_id_fields = ("owner", "channel", "media")
     # Only tasks change the state; a manual change would race with them.
     readonly_fields = (
         "status",

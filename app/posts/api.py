@@ -16,6 +16,8 @@ from rest_framework.response import Response
 from accounts.models import User
 from config.encryption import encrypt
 from config.errors import Conflict
+from media.api import AssetSerializer, OwnAssetField
+from media.models import Asset
 from posts import services
 from posts.models import Channel, Post
 
@@ -114,6 +116,8 @@ class OwnChannelField(serializers.PrimaryKeyRelatedField[Channel]):
 
 class PostSerializer(serializers.ModelSerializer[Post]):
     channel = OwnChannelField(queryset=Channel.objects.none())
+    media = OwnAssetField(queryset=Asset.objects.none(), required=False, allow_null=True)
+    file = AssetSerializer(source="media", read_only=True, allow_null=True, help_text="The attached file.")
 
     class Meta:
         model = Post
@@ -121,6 +125,8 @@ class PostSerializer(serializers.ModelSerializer[Post]):
             "id",
             "channel",
             "text",
+            "media",
+            "file",
             "status",
             "scheduled_at",
             "published_at",
@@ -171,7 +177,11 @@ class PostViewSet(viewsets.ModelViewSet[Post]):
     queryset = Post.objects.none()
 
     def get_queryset(self) -> QuerySet[Post]:
-        return Post.objects.filter(owner=cast("User", self.request.user)).defer("embedding")
+        return (
+            Post.objects.filter(owner=cast("User", self.request.user))
+            .select_related("media")
+            .defer("embedding")
+        )
 
     def filter_queryset(self, queryset: Any) -> Any:
         if self.action != "list":

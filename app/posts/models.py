@@ -47,6 +47,9 @@ class Post(ExportModelOperationsMixin("post"), models.Model):  # type: ignore[mi
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="posts")
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="posts")
     text = models.TextField(max_length=5000)
+    media = models.ForeignKey(
+        "media.Asset", on_delete=models.RESTRICT, null=True, blank=True, related_name="posts"
+    )
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.DRAFT)
     scheduled_at = models.DateTimeField(null=True, blank=True)
     # When a task for this post was last sent. If it is empty or long ago, beat sends another one.

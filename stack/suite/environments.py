@@ -14,6 +14,7 @@ from stack.servers import ObjectStore, Postgres, Redis
 # Variables of the machine that every program needs.
 MACHINE = ("PATH", "HOME", "LANG", "LC_ALL", "USER", "LD_LIBRARY_PATH")
 BUCKET = "posthub-backups"
+MEDIA_BUCKET = "posthub-media"
 DATABASE_NAME = "posthub"
 # Of the demo users, who exist only on this machine and only while the suite runs.
 DEMO_PASSWORD = "posthub-demo"  # noqa: S105
@@ -63,6 +64,13 @@ def app(sources: Sources) -> Mapping[str, str]:
         "HOUSEKEEPING_INTERVAL": str(2 * sources.pace),
         # Sandbox providers take as long as a fast real one, so that queues build up.
         "SANDBOX_LATENCY": "0.2",
+        "AI_DAILY_CAPTIONS_FREE": "100000",
+        "AI_DAILY_CAPTIONS_PAID": "100000",
+        "MEDIA_STORE_URL": f"s3://{MEDIA_BUCKET}/demo",
+        "MEDIA_S3_ENDPOINT_URL": sources.store.endpoint,
+        "MEDIA_S3_ACCESS_KEY_ID": sources.store.access_key,
+        "MEDIA_S3_SECRET_ACCESS_KEY": sources.store.secret_key,
+        "MEDIA_S3_REGION": "us-east-1",
         "DEMO_PASSWORD": DEMO_PASSWORD,
     }
 

@@ -157,6 +157,7 @@ class Suite:
             env=environments.machine(self.sources.scratch),
         )  # fmt: skip
         self.store.bucket(environments.BUCKET)
+        self.store.bucket(environments.MEDIA_BUCKET)
         first, second, third, last = self.waves
         self._start_wave(first, progress)
         with ThreadPoolExecutor(1) as pool:

@@ -28,7 +28,13 @@ def no_pause(monkeypatch):
 @pytest.fixture
 def gemini(outside):
     return Gemini(
-        "AIza-secret", base_url=outside.url, model="flash", embedding_model="embed-1", dimensions=3, timeout=2
+        "AIza-secret",
+        base_url=outside.url,
+        model="flash",
+        embedding_model="embed-1",
+        image_model="nano-banana",
+        dimensions=3,
+        timeout=2,
     )
 
 

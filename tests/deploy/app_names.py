@@ -6,7 +6,7 @@ from stack.paths import ROOT
 
 READ = re.compile(r"env\.\w+\(\s*\"([A-Z0-9_]+)\"")
 # Named in the seed's settings, for providers that come.
-PLANNED = {"DJANGO_SETTINGS_MODULE", "NANOBANA_API_KEY", "STRIPE_SECRET_KEY", "DEBUG"}
+PLANNED = {"DJANGO_SETTINGS_MODULE", "STRIPE_SECRET_KEY", "DEBUG"}
 
 
 def app_variables() -> set[str]:

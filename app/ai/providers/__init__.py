@@ -1,10 +1,25 @@
 """AI providers by name. A provider is available if its key is set; the sandbox, if the settings allow it."""
 
-from ai.providers.base import Embedder, ProviderError, RefusedError, TextProvider, TryLaterError
-from ai.providers.registry import NotConfiguredError, available, embedder, text_provider
+from ai.providers.base import (
+    Embedder,
+    ImageProvider,
+    ProviderError,
+    RefusedError,
+    TextProvider,
+    TryLaterError,
+)
+from ai.providers.registry import (
+    NotConfiguredError,
+    available,
+    embedder,
+    image_provider,
+    image_provider_name,
+    text_provider,
+)
 
 __all__ = [
     "Embedder",
+    "ImageProvider",
     "NotConfiguredError",
     "ProviderError",
     "RefusedError",
@@ -12,5 +27,7 @@ __all__ = [
     "TryLaterError",
     "available",
     "embedder",
+    "image_provider",
+    "image_provider_name",
     "text_provider",
 ]

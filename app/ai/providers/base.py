@@ -27,6 +27,13 @@ class TextProvider(Protocol):
     def write(self, instruction: str, prompt: str) -> str: ...
 
 
+class ImageProvider(Protocol):
+    name: str
+
+    def draw(self, prompt: str) -> bytes:
+        """An image file. The caller checks its type and size."""
+
+
 class Embedder(Protocol):
     name: str
 

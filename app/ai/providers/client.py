@@ -1,5 +1,6 @@
 """The HTTP client of all providers: time limits, one quick retry, a metric for every attempt."""
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,6 +15,9 @@ T = TypeVar("T")
 TRIES = 2
 PAUSE = 0.5
 LONGEST_PAUSE = 5.0
+CHUNK = 64 * 1024
+# An image of 20 MiB in base64, and some text.
+MOST_BYTES = 32 * 1024 * 1024
 
 
 class Client:
@@ -64,18 +68,30 @@ class Client:
                 headers=self._headers,
                 timeout=self._timeout,
                 allow_redirects=False,
+                stream=True,
             )
+            content = self._read(answer)
         except requests.Timeout as error:
             raise TryLaterError(f"{self._provider} did not answer in time", "timeout") from error
         except requests.RequestException as error:
             raise TryLaterError(f"no connection to {self._provider}", "connection_error") from error
         self._check(answer)
         try:
-            return answer.json()
-        except ValueError as error:
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
             raise TryLaterError(
                 f"the answer of {self._provider} is not valid JSON", "invalid_response"
             ) from error
+
+    def _read(self, answer: requests.Response) -> bytes:
+        """The body, up to a limit: an answer must not fill the worker's memory."""
+        content = bytearray()
+        with answer:
+            for chunk in answer.iter_content(CHUNK):
+                content += chunk
+                if len(content) > MOST_BYTES:
+                    raise RefusedError(f"the answer of {self._provider} is too large", "invalid_response")
+        return bytes(content)
 
     def _check(self, answer: requests.Response) -> None:
         code = answer.status_code

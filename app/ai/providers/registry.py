@@ -1,6 +1,6 @@
 from django.conf import settings
 
-from ai.providers.base import Embedder, TextProvider
+from ai.providers.base import Embedder, ImageProvider, TextProvider
 from ai.providers.gemini import Gemini
 from ai.providers.perplexity import Perplexity
 from ai.providers.sandbox import Sandbox
@@ -31,6 +31,19 @@ def text_provider(name: str) -> TextProvider:
     return _perplexity() if name == "perplexity" else _sandbox()
 
 
+def image_provider_name() -> str | None:
+    """The provider that draws images, if there is one."""
+    if settings.NANOBANA_API_KEY or settings.GEMINI_API_KEY:
+        return "gemini"
+    return "sandbox" if settings.SANDBOX_ALLOWED else None
+
+
+def image_provider(name: str) -> ImageProvider:
+    if name != image_provider_name():
+        raise NotConfiguredError(f"the AI provider {name!r} for images is not configured")
+    return _sandbox() if name == "sandbox" else _gemini(settings.NANOBANA_API_KEY)
+
+
 def embedder() -> Embedder:
     if "gemini" in available():
         return _gemini()
@@ -39,12 +52,13 @@ def embedder() -> Embedder:
     raise NotConfiguredError("no AI provider for embeddings is configured")
 
 
-def _gemini() -> Gemini:
+def _gemini(key: str = "") -> Gemini:
     return Gemini(
-        settings.GEMINI_API_KEY,
+        key or settings.GEMINI_API_KEY,
         base_url=settings.GEMINI_API_URL,
         model=settings.GEMINI_MODEL,
         embedding_model=settings.GEMINI_EMBEDDING_MODEL,
+        image_model=settings.GEMINI_IMAGE_MODEL,
         dimensions=EMBEDDING_DIMENSIONS,
         timeout=settings.AI_TIMEOUT,
     )

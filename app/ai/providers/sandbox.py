@@ -1,14 +1,18 @@
 """A provider without a network that returns the same text for the same prompt. For development and the demo."""
 
 import hashlib
+import io
 import math
 import random
 import time
+
+from PIL import Image, ImageOps
 
 from ai.providers.base import RefusedError, TryLaterError
 from monitoring.metrics import AI_REQUESTS, AI_SECONDS
 
 OPENINGS = ("Fresh today:", "Have you seen this?", "Made for you:", "Good news:", "Worth a look:")
+PICTURE = (640, 400)
 TAGS = ("#posthub", "#daily", "#new", "#team", "#behindthescenes", "#launch")
 
 
@@ -21,6 +25,16 @@ class Sandbox:
     def write(self, instruction: str, prompt: str) -> str:
         dice = self._answer(prompt)
         return f"{dice.choice(OPENINGS)} {prompt.strip()[:200]} {' '.join(dice.sample(TAGS, 2))}"
+
+    def draw(self, prompt: str) -> bytes:
+        """A small picture whose colours depend on the prompt."""
+        dice = self._answer(prompt)
+        first, second = ([dice.randrange(256) for _ in range(3)] for _ in range(2))
+        gradient = Image.linear_gradient("L").resize(PICTURE)
+        picture = ImageOps.colorize(gradient, tuple(first), tuple(second))
+        out = io.BytesIO()
+        picture.save(out, "PNG")
+        return out.getvalue()
 
     def embed(self, text: str) -> list[float]:
         """A vector that is close to those of texts with the same words."""

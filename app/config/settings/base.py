@@ -31,6 +31,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "rest_framework",
     "accounts",
+    "media",
     "posts",
     "ai",
     "monitoring",
@@ -253,6 +254,9 @@ GEMINI_API_KEY = env.text("GEMINI_API_KEY")
 GEMINI_API_URL = env.text("GEMINI_API_URL", "https://generativelanguage.googleapis.com")
 GEMINI_MODEL = env.text("GEMINI_MODEL", "gemini-flash-latest")
 GEMINI_EMBEDDING_MODEL = env.text("GEMINI_EMBEDDING_MODEL", "gemini-embedding-001")
+GEMINI_IMAGE_MODEL = env.text("GEMINI_IMAGE_MODEL", "gemini-2.5-flash-image")
+# A key of its own for images; by default that of Gemini.
+NANOBANA_API_KEY = env.text("NANOBANA_API_KEY")
 PERPLEXITY_API_KEY = env.text("PERPLEXITY_API_KEY")
 PERPLEXITY_API_URL = env.text("PERPLEXITY_API_URL", "https://api.perplexity.ai")
 PERPLEXITY_MODEL = env.text("PERPLEXITY_MODEL", "sonar")
@@ -262,7 +266,28 @@ AI_BACKOFF = env.seconds("AI_BACKOFF", 5)
 AI_STUCK_AFTER = env.seconds("AI_STUCK_AFTER", 600)
 # Seconds after which the message of a queued job counts as lost and is sent again.
 AI_RESEND_AFTER = env.seconds("AI_RESEND_AFTER", 3600)
+# Jobs that a customer may request in a day, by plan and kind.
+AI_DAILY_QUOTAS = {
+    "free": {
+        "caption": env.whole("AI_DAILY_CAPTIONS_FREE", 20),
+        "image": env.whole("AI_DAILY_IMAGES_FREE", 3),
+    },
+    "paid": {
+        "caption": env.whole("AI_DAILY_CAPTIONS_PAID", 500),
+        "image": env.whole("AI_DAILY_IMAGES_PAID", 50),
+    },
+}
 AI_JOB_RETENTION_DAYS = env.whole("AI_JOB_RETENTION_DAYS", 90, minimum=1)
+
+# Media
+
+MEDIA_STORE_URL = env.media_store("MEDIA_STORE_URL")
+MEDIA_S3_ENDPOINT_URL = env.text("MEDIA_S3_ENDPOINT_URL")
+MEDIA_S3_REGION = env.text("MEDIA_S3_REGION")
+MEDIA_S3_ACCESS_KEY_ID = env.text("MEDIA_S3_ACCESS_KEY_ID")
+MEDIA_S3_SECRET_ACCESS_KEY = env.text("MEDIA_S3_SECRET_ACCESS_KEY")
+# The address of this API, for links in webhooks.
+API_URL = env.text("API_URL", "http://127.0.0.1:8000").rstrip("/")
 
 # Metrics, logs, errors
 

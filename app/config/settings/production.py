@@ -3,7 +3,13 @@
 from config import env
 from config.settings import guard
 from config.settings.base import *  # noqa: F403
-from config.settings.base import FIELD_ENCRYPTION_KEYS, REST_FRAMEWORK, SECRET_KEY, SECRET_KEY_FALLBACKS
+from config.settings.base import (
+    ALLOWED_HOSTS,
+    FIELD_ENCRYPTION_KEYS,
+    REST_FRAMEWORK,
+    SECRET_KEY,
+    SECRET_KEY_FALLBACKS,
+)
 
 guard.require_safe(
     secret_key=env.text("SECRET_KEY"),
@@ -15,6 +21,7 @@ guard.require_safe(
 DEBUG = False
 FIELD_ENCRYPTION_KEYS = FIELD_ENCRYPTION_KEYS or [SECRET_KEY, *SECRET_KEY_FALLBACKS]
 SANDBOX_ALLOWED = False
+API_URL = env.text("API_URL", f"https://{ALLOWED_HOSTS[0].lstrip('.')}").rstrip("/")
 WEBHOOK_ALLOW_PRIVATE = env.flag("WEBHOOK_ALLOW_PRIVATE")
 WEBHOOK_ALLOW_HTTP = env.flag("WEBHOOK_ALLOW_HTTP")
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
+from media import links
 from monitoring.metrics import WEBHOOK_SECONDS
 from posts.models import Post
 from posts.publishers.addresses import Deadline, ForbiddenAddressError, GuardedAdapter
@@ -64,7 +65,7 @@ class WebhookPublisher:
         return session
 
     def _send(self, session: requests.Session, deadline: Deadline, post: Post) -> str:
-        body = json.dumps({"id": str(post.pk), "channel": post.channel.name, "text": post.text}).encode()
+        body = json.dumps(_content(post)).encode()
         try:
             with session.post(
                 self._url,
@@ -112,6 +113,20 @@ class WebhookPublisher:
         if isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
             return NoAnswerError("no connection to the webhook")
         return RejectedError(f"the webhook cannot be called ({type(error).__name__})")
+
+
+def _content(post: Post) -> dict[str, Any]:
+    content: dict[str, Any] = {"id": str(post.pk), "channel": post.channel.name, "text": post.text}
+    if post.media is not None:
+        content["media"] = {
+            "url": links.absolute(post.media, links.ORIGINAL),
+            "content_type": post.media.content_type,
+            "width": post.media.width,
+            "height": post.media.height,
+            "size": post.media.size,
+            "sha256": post.media.digest,
+        }
+    return content
 
 
 def _external_id(answer: requests.Response) -> str:

@@ -20,6 +20,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/ai/images/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["ai_images_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/ai/jobs/": {
         parameters: {
             query?: never;
@@ -199,6 +215,72 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/media/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["media_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/media/{id}/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["media_retrieve"];
+        put?: never;
+        post?: never;
+        delete: operations["media_destroy"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/media/{id}/original/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The bytes of a file. The signature in the link is the permission, so there is nothing to guess or throttle. */
+        get: operations["media_original_retrieve"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/media/{id}/thumbnail/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The bytes of a file. The signature in the link is the permission, so there is nothing to guess or throttle. */
+        get: operations["media_thumbnail_retrieve"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/posts/": {
         parameters: {
             query?: never;
@@ -332,6 +414,25 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        Asset: {
+            /** Format: uuid */
+            readonly id: string;
+            readonly kind: components["schemas"]["AssetKindEnum"];
+            readonly content_type: string;
+            readonly width: number;
+            readonly height: number;
+            readonly size: number;
+            /** @description The file itself; the link expires after a day. */
+            readonly url: string;
+            readonly thumbnail_url: string;
+            /** Format: date-time */
+            readonly created_at: string;
+        };
+        /**
+         * @description * `image` - Image
+         * @enum {string}
+         */
+        AssetKindEnum: "image";
         AuthTokenRequest: {
             username: string;
             password: string;
@@ -381,6 +482,11 @@ export interface components {
             /** @description Signs each post. */
             webhook_secret?: string;
         };
+        ImageRequestRequest: {
+            prompt: string;
+            /** Format: uuid */
+            post?: string | null;
+        };
         IssuedToken: {
             /** Format: uuid */
             readonly id: string;
@@ -406,6 +512,8 @@ export interface components {
             readonly post: string | null;
             readonly prompt: string;
             readonly result: string;
+            /** @description The file that the job has produced. */
+            readonly asset: components["schemas"]["Asset"] | null;
             readonly error: string;
             readonly attempts: number;
             /** Format: date-time */
@@ -418,9 +526,10 @@ export interface components {
         /**
          * @description * `caption` - Caption
          *     * `embedding` - Embedding
+         *     * `image` - Image
          * @enum {string}
          */
-        JobKind: "caption" | "embedding";
+        JobKind: "caption" | "embedding" | "image";
         /**
          * @description * `queued` - Queued
          *     * `running` - Running
@@ -430,6 +539,21 @@ export interface components {
          * @enum {string}
          */
         JobStatus: "queued" | "running" | "succeeded" | "failed" | "cancelled";
+        PaginatedAssetList: {
+            /** @example 123 */
+            count: number;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=4
+             */
+            next?: string | null;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=2
+             */
+            previous?: string | null;
+            results: components["schemas"]["Asset"][];
+        };
         PaginatedChannelList: {
             /** @example 123 */
             count: number;
@@ -501,6 +625,8 @@ export interface components {
             /** Format: uuid */
             channel?: string;
             text?: string;
+            /** Format: uuid */
+            media?: string | null;
         };
         /**
          * @description * `free` - Free
@@ -514,6 +640,10 @@ export interface components {
             /** Format: uuid */
             channel: string;
             text: string;
+            /** Format: uuid */
+            media?: string | null;
+            /** @description The attached file. */
+            readonly file: components["schemas"]["Asset"] | null;
             readonly status: components["schemas"]["PostStatus"];
             /** Format: date-time */
             readonly scheduled_at: string | null;
@@ -531,6 +661,8 @@ export interface components {
             /** Format: uuid */
             channel: string;
             text: string;
+            /** Format: uuid */
+            media?: string | null;
         };
         /**
          * @description * `draft` - Draft
@@ -554,6 +686,13 @@ export interface components {
             oldest_age_seconds: number | null;
             consumers: number | null;
         };
+        Quota: {
+            kind: string;
+            /** @description Jobs that the plan allows a day. */
+            limit: number;
+            /** @description Jobs of today. */
+            used: number;
+        };
         ScheduleRequest: {
             /** Format: date-time */
             scheduled_at: string;
@@ -575,6 +714,9 @@ export interface components {
             readonly csrf_token: string;
             readonly publishers: components["schemas"]["Publisher"][];
             readonly ai_providers: string[];
+            /** @description Whether images can be requested. */
+            readonly ai_images: boolean;
+            readonly quotas: components["schemas"]["Quota"][];
         };
         System: {
             queues: components["schemas"]["Queue"][];
@@ -623,6 +765,29 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["CaptionRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+        };
+    };
+    ai_images_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ImageRequestRequest"];
             };
         };
         responses: {
@@ -970,6 +1135,121 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Session"];
+                };
+            };
+        };
+    };
+    media_list: {
+        parameters: {
+            query?: {
+                /** @description A page number within the paginated result set. */
+                page?: number;
+                /** @description Number of results to return per page. */
+                page_size?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaginatedAssetList"];
+                };
+            };
+        };
+    };
+    media_retrieve: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description A UUID string identifying this asset. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Asset"];
+                };
+            };
+        };
+    };
+    media_destroy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description A UUID string identifying this asset. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No response body */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    media_original_retrieve: {
+        parameters: {
+            query?: {
+                expires?: number;
+                signature?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/*": string;
+                };
+            };
+        };
+    };
+    media_thumbnail_retrieve: {
+        parameters: {
+            query?: {
+                expires?: number;
+                signature?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/*": string;
                 };
             };
         };

@@ -6,7 +6,7 @@ import { hasEnded, seconds, stage } from './job-progress';
 function job(status: JobStatus, finished: string | null = null): Job {
   return {
     id: 'j', kind: 'caption', status, priority: false, provider: 'sandbox', post: null, prompt: 'p', result: '',
-    error: '', attempts: 1, created_at: '2026-11-23T12:00:00Z', started_at: null, finished_at: finished,
+    asset: null, error: '', attempts: 1, created_at: '2026-11-23T12:00:00Z', started_at: null, finished_at: finished,
   };
 }
 

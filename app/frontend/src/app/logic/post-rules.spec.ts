@@ -9,7 +9,7 @@ const NOW = Date.parse('2026-11-23T12:00:00Z');
 
 function post(id: string, status: PostStatus, scheduled: string | null = null): Post {
   return {
-    id, status, channel: 'c', text: id, scheduled_at: scheduled, published_at: null, attempts: 0, last_error: '',
+    id, status, channel: 'c', text: id, media: null, file: null, scheduled_at: scheduled, published_at: null, attempts: 0, last_error: '',
     external_id: '', created_at: '2026-11-01T00:00:00Z', updated_at: '2026-11-01T00:00:00Z',
   };
 }
