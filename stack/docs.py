@@ -8,7 +8,7 @@ from alerts.watch.settings import WatchSettings
 from backup.settings import BackupSettings
 from exporters.settings import ExporterSettings
 from sidecar.settings import Settings, env_example, markdown_table
-from stack import pages
+from stack import pages, wording
 from stack.paths import ROOT
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
@@ -55,13 +55,13 @@ def docs(*, check: bool) -> int:
     \b
     Examples:
       ./ops docs            after a setting has changed
-      ./ops docs --check    generated pages, links, the index, quoted messages, the map of the source
+      ./ops docs --check    generated pages, links, the index, quoted messages, the map, the wording
     """
     if not check:
         _write(CONFIGURATION, configuration())
         _write(EXAMPLE, example())
         return 0
-    problems = [*outdated(), *pages.problems()]
+    problems = [*outdated(), *pages.problems(), *wording.problems()]
     for problem in problems:
         click.echo(problem)
     return 1 if problems else 0

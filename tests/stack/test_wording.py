@@ -1,0 +1,85 @@
+"""The phrases that the style rules replace: found in texts and strings, not in docstrings and code."""
+
+from pathlib import Path
+
+import pytest
+
+from stack import wording
+
+
+def phrases(text: str) -> list[str]:
+    return [phrase for _, phrase, _ in wording.occurrences(text)]
+
+
+def test_no_text_of_this_checkout_has_a_replaced_phrase() -> None:
+    assert wording.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("`x` is no URL", ["is no URL"]),
+        ("They are no numbers.", ["are no numbers"]),
+        ("keep so many newest backups", ["so many"]),
+        ("the drill held, whoever ran it", ["whoever", "drill held"]),
+        ("nobody was told; it stands beside the live one", ["told", "beside"]),
+        ("the page «system»", ["«", "»"]),
+        ("the dead-man's switch", ["dead-man"]),
+    ],
+)
+def test_phrases_are_found(text: str, found: list[str]) -> None:
+    assert sorted(phrases(text)) == sorted(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "There is no backup, and there are no workers.",
+        "The worker is no longer down.",
+        "besides, the lock is held by another run",
+        "There are so many that the page is cut off.",
+        "nobody",
+    ],
+)
+def test_good_english_is_left_alone(text: str) -> None:
+    assert phrases(text) == []
+
+
+def test_the_line_is_counted_from_the_start_of_a_string() -> None:
+    assert list(wording.occurrences("fine\nbeside it", start=7)) == [(8, "beside", "next to")]
+
+
+def test_strings_and_help_texts_are_read_and_docstrings_are_not() -> None:
+    source = '''
+"""A module beside another one."""
+
+@click.command()
+def serve():
+    """Help text."""
+    """told"""
+    fail(f"{name} is no folder")
+
+def helper():
+    """Docstring, told as such."""
+'''
+    texts = [text for _, text in wording.strings(source)]
+    assert "Help text." in texts
+    assert " is no folder" in texts
+    assert not any("Docstring" in text or "A module" in text for text in texts)
+
+
+def test_a_checkout_is_searched(tmp_path: Path) -> None:
+    for name, text in {
+        "docs/page.md": "It is told.\n",
+        "runbooks/alerts/RedisDown.md": "fine\nbeside\n",
+        "backup/run.py": 'x = "anew"\n',
+        "CONTRIBUTING.md": "not: whoever\n",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert [problem.split(";")[0] for problem in wording.problems(tmp_path)] == [
+        "docs/page.md:1 has 'told'",
+        "runbooks/alerts/RedisDown.md:2 has 'beside'",
+        "backup/run.py:1 has 'anew'",
+    ]
