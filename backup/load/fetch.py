@@ -61,7 +61,7 @@ def fetch(
             problem = _decode(reader, _Plain(file, plain), stored.encryption, identities)
             reader.drain()
             if isinstance(problem, NoIdentityError) and reader.digest == stored.sha256:
-                raise problem  # a matter of keys, not of the backup
+                raise problem  # due to the keys, not to the backup
             return Fetched(reader.digest, reader.size, file.tell(), problem.message if problem else None)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

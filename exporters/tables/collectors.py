@@ -190,7 +190,7 @@ class WorkerCollector:
         self.prefetch_is_known = True
 
     def collect(self) -> Iterable[Family]:
-        """The families of workers. One that has shut down cleanly is in none of them."""
+        """The families of workers. A worker that has shut down cleanly is not included."""
         workers = self._roster.shown()
         now, liveness = self._roster.observed_at(), self._roster.liveness
         alive = {worker.node: worker.up(now, liveness) for worker in workers}
