@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 
+from backup.catalogue.signing import name_of
 from backup.confinement import strength
 from backup.errors import StoreError
 from backup.pipeline.encrypt import decrypt, encrypt
@@ -21,7 +22,7 @@ from backup.postgres import inventory
 from backup.postgres.preflight import preflight
 from backup.postgres.session import session
 from backup.run import SPOOL_MARGIN, engine_for
-from backup.store import RetryingStore, Store
+from backup.store import KeepingStore, RetryingStore, Store
 from backup.targets import PostgresTarget, Target
 from backup.wiring import Wiring
 from sidecar import OpsError
@@ -49,6 +50,9 @@ def examine(wiring: Wiring) -> Iterator[Check]:
     """Run all checks. Each yields exactly one result, whatever happens."""
     for store in wiring.stores:
         yield from _store_checks(store)
+    if wiring.offsite is not None:
+        yield _carried_out("store offsite: key", lambda: _own_key(wiring))
+    yield _carried_out("signatures", lambda: _signatures(wiring))
     yield _carried_out("encryption", lambda: _encryption(wiring))
     if any(isinstance(target, PostgresTarget) for target in wiring.targets):
         yield _carried_out("programs", lambda: _programs(wiring))
@@ -89,29 +93,75 @@ def _access(store: Store) -> str:
     return store.url
 
 
-def _probe_key() -> str:
-    return f".doctor/{secrets.token_hex(6)}"
+def _probe_key(store: RetryingStore) -> str:
+    """A key for a test object; always the same one where it has to stay."""
+    return f".doctor/{'probe' if isinstance(store.inner, KeepingStore) else secrets.token_hex(6)}"
 
 
-def _small_object(store: Store) -> str:
-    key, data = _probe_key(), secrets.token_bytes(64)
+def _forget(store: Store, key: str) -> None:
+    """Whether it may be deleted is another check's matter."""
+    with suppress(StoreError):
+        store.delete([key])
+
+
+def _small_object(store: RetryingStore) -> str | Check:
+    key, data = _probe_key(store), secrets.token_bytes(64)
     store.put(key, data)
     try:
         if store.get(key) != data:
             raise StoreError("it returned different bytes", hint="do not use this store", operation="get")
     finally:
-        refused = store.delete([key])
-    if refused:
+        kept = _why_kept(store, key)
+    if isinstance(store.inner, KeepingStore):
+        if kept:
+            return "put and get work; it cannot delete, as wanted"
+        fix = "give it a key without s3:DeleteObject: docs/two-keys.md"
+        return Check(
+            f"store {store.name}: put, get, delete", None, "BACKUP_DELETE=never, but this key can delete", fix
+        )
+    if kept:
         raise StoreError(
-            f"it did not delete the test object: {refused[0].reason}",
-            hint="allow s3:DeleteObject",
+            f"it did not delete the test object: {kept}",
+            hint="allow s3:DeleteObject, or set BACKUP_DELETE=never: docs/two-keys.md",
             operation="delete",
         )
     return "they work"
 
 
-def _multipart(store: Store) -> str:
-    key, part = _probe_key(), os.urandom(PROBE_BYTES)
+def _why_kept(store: RetryingStore, key: str) -> str | None:
+    """Why the key cannot delete, whatever this process is allowed to; None if it can."""
+    real = store.inner.inner if isinstance(store.inner, KeepingStore) else store
+    try:
+        refused = real.delete([key])
+    except StoreError as error:
+        return error.message
+    return refused[0].reason if refused else None
+
+
+def _own_key(wiring: Wiring) -> str | Check:
+    settings = wiring.settings
+    if settings.offsite_s3_access_key_id is not None or not (settings.offsite_store_url or "").startswith(
+        "s3:"
+    ):
+        return "of its own"
+    return Check(
+        "store offsite: key", None, "the main store's: a person who has that key can delete both copies",
+        "set BACKUP_OFFSITE_S3_ACCESS_KEY_ID and BACKUP_OFFSITE_S3_SECRET_ACCESS_KEY; see docs/two-keys.md",
+    )  # fmt: skip
+
+
+def _signatures(wiring: Wiring) -> str | Check:
+    if wiring.keys:
+        names = [name_of(key) for key in wiring.keys.keys]
+        return f"signs with key {names[0]}, trusts {len(names)}"
+    return Check(
+        "signatures", None, "backups are NOT signed: anyone who can write to the store can forge one",
+        "set BACKUP_MANIFEST_KEY_FILE; see docs/security.md",
+    )  # fmt: skip
+
+
+def _multipart(store: RetryingStore) -> str:
+    key, part = _probe_key(store), os.urandom(PROBE_BYTES)
     upload = store.begin(key)
     try:
         upload.part(1, 0, part)
@@ -121,18 +171,18 @@ def _multipart(store: Store) -> str:
     except BaseException:
         upload.abort()
         raise
-    store.delete([key])
+    _forget(store, key)
     if read != part + b"end":
         raise StoreError("it returned different bytes", hint="do not use this store", operation="complete")
     list(store.pending(".doctor/"))
     return f"two parts, {size(len(read))}"
 
 
-def _clock(store: Store) -> str | Check:
-    key = _probe_key()
+def _clock(store: RetryingStore) -> str | Check:
+    key = _probe_key(store)
     store.put(key, b"clock")
     info = store.head(key)
-    store.delete([key])
+    _forget(store, key)
     skew = abs(time.time() - info.modified.timestamp()) if info else 0.0
     if skew > MOST_SKEW_SECONDS:
         return Check(

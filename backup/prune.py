@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from backup.catalogue import layout
 from backup.catalogue.commit import discard
-from backup.catalogue.reader import Entry, History, Reader
+from backup.catalogue.reader import Entry, History
 from backup.errors import StoreError
-from backup.policy.retention import Held, Plan, State, plan
+from backup.policy.retention import JUMPED, Count, Held, Plan, State, bounded, jump, plan
 from backup.replication.merged import read
 from backup.store import Refusal, Store
+from backup.store.keeping import REASON
 from backup.targets import Target
 from backup.wiring import Wiring
 from sidecar.logs import fields
@@ -19,6 +20,10 @@ log = logging.getLogger(__name__)
 
 # Number of attempts of each kind that are kept.
 KEPT = 200
+
+
+# Number of deleted backups that are remembered, so that one which is put back is known.
+REMEMBERED = 2000
 
 
 @dataclass(frozen=True)
@@ -30,31 +35,69 @@ class Pruned:
     refused: tuple[Refusal, ...] = ()
 
 
-def plan_for(wiring: Wiring, history: History) -> Plan:
-    """The decisions of the retention policy for a database."""
+def plan_for(wiring: Wiring, history: History, *, agreed: bool = False) -> Plan:
+    """The decisions of the retention policy for a database.
+
+    Args:
+        agreed: a person has seen the plan, and agrees to delete much at once.
+    """
     held = [_held(entry) for entry in history.backups if entry.store == wiring.store.name]
-    return plan(held, wiring.policy, wiring.clock(), problems=problems(history))
+    found, now = problems(history), wiring.clock()
+    if agreed:
+        return plan(held, wiring.policy, now, problems=found)
+    if jumped := jump(_counts(history), len(held), now):
+        found.append(jumped)
+    return bounded(plan(held, wiring.policy, now, problems=found), held)
+
+
+def _counts(history: History) -> list[Count]:
+    """What earlier prunes found and left."""
+    done = [each for each in history.attempts if each.kind == "prune" and each.outcome == "success"]
+    return [
+        Count(
+            each.finished or each.started,
+            sum(each.decisions.values()),
+            each.decisions.get("keep", 0) + each.decisions.get("refused", 0),
+            any(reason.startswith(JUMPED) for reason in each.blocked),
+        )
+        for each in done
+        if each.decisions
+    ]
 
 
 def problems(history: History) -> list[str]:
     """Reasons to delete nothing that the backups themselves do not show."""
     found = [f"the manifest of {broken.id} is damaged" for broken in history.broken]
+    found += [f"{entry.id} is {entry.state}" for entry in strangers(history)]
     last = history.newest("backup", finished=True)
     if last is not None and last.outcome == "failure":
         found.append("the last run failed")
     return found
 
 
-def prune(wiring: Wiring, target: Target) -> Pruned:
+def strangers(history: History) -> list[Entry]:
+    """What somebody else has put next to our backups since there are signed ones; older ones may be from before the key."""
+    first = min((entry.id for entry in history.backups), default="")
+    return [entry for entry in history.others if first and entry.id > first]
+
+
+def prune(wiring: Wiring, target: Target, *, agreed: bool = False) -> Pruned:
     """Delete what no rule keeps, in the main store and off-site, and record the decisions.
+
+    Args:
+        agreed: see :func:`plan_for`.
 
     Raises:
         StoreError: the main store failed. What was deleted before is gone; the rest remains.
     """
+    if wiring.settings.delete == "never":
+        return Pruned(Plan((), (f"{REASON}: prune elsewhere, with a key that may delete",)))
     with wiring.journal(target.name).attempt("prune") as attempt:
         history = read(wiring, [target.name]).history(target.name)
-        decided = plan_for(wiring, history)
-        attempt.set(blocked=decided.blocked)
+        decided = plan_for(wiring, history, agreed=agreed)
+        before = history.newest("prune", finished=True)
+        gone = before.deleted if before else ()
+        attempt.set(deleted=gone, blocked=decided.blocked)
         refused = [
             refusal for backup in decided.deletions for refusal in _delete(wiring.store, target.name, backup)
         ]
@@ -63,6 +106,7 @@ def prune(wiring: Wiring, target: Target) -> Pruned:
         attempt.set(
             decisions={"keep": len(decided.decisions) - len(decided.deletions), "delete": len(deleted),
                        "refused": len(kept)},
+            deleted=(*gone, *deleted)[-REMEMBERED:],
         )  # fmt: skip
         if wiring.offsite is not None:
             refused += _prune_offsite(wiring, wiring.offsite, history, deleted)
@@ -111,7 +155,7 @@ def _prune_offsite(
     database = history.database
     refused: list[Refusal] = []
     try:
-        there = Reader(offsite).read(wiring.clock(), [database]).history(database)
+        there = wiring.reader(offsite).read(wiring.clock(), [database]).history(database)
         here = [entry for entry in history.backups if entry.id not in deleted]
         alone = [entry for entry in there.backups if entry.id not in {each.id for each in here}]
         proven = {entry.id for entry in (*history.backups, *alone) if entry.held_once}

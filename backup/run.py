@@ -10,7 +10,6 @@ from backup.catalogue import layout
 from backup.catalogue.commit import commit, confirm, discard
 from backup.catalogue.ids import new_id
 from backup.catalogue.manifest import Manifest
-from backup.catalogue.reader import Reader
 from backup.catalogue.sweep import sweep
 from backup.engine import DumpContext, DumpResult, Engine, Lock, PreflightResult
 from backup.errors import SpaceError, StoreAccessError, StoreError
@@ -169,7 +168,7 @@ class _Run:
         with self._timings.measure("commit"):
             confirm(self._store, self._folder, dumped.objects)
         manifest = self._judged(self._manifest(dumped))
-        commit(self._store, manifest, retain_until=retain)
+        commit(self._store, manifest, self._wiring.keys, retain_until=retain)
         return manifest
 
     def _clean_up(self) -> None:
@@ -199,7 +198,9 @@ class _Run:
     def _judged(self, manifest: Manifest) -> Manifest:
         """The manifest with its anomalies: differences from the backups before."""
         try:
-            before = Reader(self._store).recent_manifests(self._target.name, self._wiring.limits.window)
+            before = self._wiring.reader(self._store).recent_manifests(
+                self._target.name, self._wiring.limits.window
+            )
         except StoreError as error:
             log.warning("not compared with earlier backups: %s", error.message)
             return manifest
@@ -225,7 +226,7 @@ def check_room(wiring: Wiring, target: Target, ready: PreflightResult) -> None:
 def _expected_size(wiring: Wiring, target: Target, ready: PreflightResult) -> int:
     """The size of the last backup; if there is none, the size of the data, as if it could not be compressed."""
     assert wiring.spool is not None
-    latest = Reader(wiring.spool).recent_manifests(target.name, 1)
+    latest = wiring.reader(wiring.spool).recent_manifests(target.name, 1)
     return latest[0].stored_bytes if latest else ready.packed or ready.size
 
 

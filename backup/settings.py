@@ -81,6 +81,10 @@ class BackupSettings(Settings):
         le=10_000,
         description="Maximum number of parts of an object; some stores allow 1000",
     )
+    delete: Literal["yes", "never"] = Field(
+        "yes",
+        description="`never`: delete nothing from the stores, for a key that cannot; prune elsewhere, with another key",
+    )
     s3_object_lock_days: int = Field(
         0,
         ge=0,
@@ -155,6 +159,12 @@ class BackupSettings(Settings):
         None,
         description="Folder for the throwaway server of a verification; empty: the system's temporary folder",
     )
+    work_dir_floor: float = Field(
+        5.0,
+        ge=0,
+        le=90,
+        description="Percent of that folder's disk that stay free: a verification or restore that needs more is stopped; 0 does not look",
+    )
     restore_jobs: int = Field(
         0,
         ge=0,
@@ -206,6 +216,10 @@ class BackupSettings(Settings):
     age_identity: SecretStr | None = Field(
         None,
         description="age identity that decrypts backups for verification and restore: the output of `age-keygen`",
+    )
+    manifest_key: SecretStr | None = Field(
+        None,
+        description="Key that signs manifests, reports and records, at least 32 characters. Older keys that are still trusted may follow, separated by commas. Empty: nothing is signed",
     )
     keep_last: int = Field(
         3,

@@ -11,6 +11,8 @@ from pydantic import SecretStr
 
 from backup.cancellation import Stop
 from backup.catalogue.journal import Backlog, Journal
+from backup.catalogue.reader import Reader
+from backup.catalogue.signing import NO_KEYS, Keyring
 from backup.pipeline import Packing
 from backup.pipeline.encrypt import Identity, parse_identities, parse_recipients
 from backup.policy.anomaly import Limits
@@ -18,7 +20,7 @@ from backup.policy.retention import Policy
 from backup.postgres.dsn import Address, parse
 from backup.programs import Programs
 from backup.settings import BackupSettings
-from backup.store import LocalStore, PartSizes, RetryingStore, RetryPolicy, S3Options, Store
+from backup.store import KeepingStore, LocalStore, PartSizes, RetryingStore, RetryPolicy, S3Options, Store
 from backup.store.urls import HINT, open_store, refuse_login
 from backup.targets import PostgresTarget, Target, targets
 from sidecar import UsageError
@@ -48,13 +50,19 @@ class Wiring:
     stop: Stop = field(default_factory=Stop)
     backlog: Backlog = field(default_factory=Backlog)
     clock: Clock = utc_now
+    keys: Keyring = NO_KEYS
 
     @property
     def secrets(self) -> list[str]:
         """Secrets that must never be printed, in addition to the settings' own: the passwords in URLs."""
         urls = (self.settings.restore_url, self.settings.verify_url)
         given = [parse(url.get_secret_value()).password for url in urls if url is not None]
-        return [*(secret for target in self.targets for secret in target.secrets), *filter(None, given)]
+        keys = [key.decode() for key in self.keys.keys]
+        return [
+            *(secret for target in self.targets for secret in target.secrets),
+            *filter(None, given),
+            *keys,
+        ]
 
     @property
     def stores(self) -> list[RetryingStore]:
@@ -89,7 +97,13 @@ class Wiring:
         """The journal of one database, in the main store unless another one is given."""
         store = store or self.store
         backlog = self.backlog if store is self.store else None
-        return Journal(store, database, watched=self.stores, backlog=backlog, clock=self.clock)
+        return Journal(
+            store, database, keys=self.keys, watched=self.stores, backlog=backlog, clock=self.clock
+        )
+
+    def reader(self, store: Store | None = None) -> Reader:
+        """A reader of the catalogue, of the main store unless another one is given; it believes our keys."""
+        return Reader(store or self.store, self.keys)
 
     def retain_until(self, started: datetime) -> datetime | None:
         """Until when the store is asked to lock a backup; None: no lock."""
@@ -136,6 +150,7 @@ def wire(settings: BackupSettings) -> Wiring:
             upload_threads=settings.upload_threads,
         ),
         identities=_identities(settings),
+        keys=Keyring.parse(_plain(settings.manifest_key) or ""),
         limits=Limits(drop=settings.anomaly_drop, growth=settings.anomaly_growth),
         policy=settings.policy(),
         stop=stop,
@@ -146,7 +161,11 @@ def main_store(settings: BackupSettings) -> Store:
     """The store that backups go to."""
     if settings.store_url is None:
         raise UsageError("BACKUP_STORE_URL is not set", hint=HINT)
-    return open_store(settings.store_url, s3_options(settings))
+    return _kept(settings, open_store(settings.store_url, s3_options(settings)))
+
+
+def _kept(settings: BackupSettings, store: Store) -> Store:
+    return KeepingStore(store) if settings.delete == "never" else store
 
 
 def _spool(settings: BackupSettings, stop: Stop) -> RetryingStore | None:
@@ -162,7 +181,7 @@ def _offsite(settings: BackupSettings, retries: RetryPolicy, stop: Stop) -> Retr
     if settings.offsite_store_url is None:
         return None
     inner = open_store(settings.offsite_store_url, offsite_options(settings), "offsite")
-    return RetryingStore(inner, retries, stop.sleep)
+    return RetryingStore(_kept(settings, inner), retries, stop.sleep)
 
 
 def _identities(settings: BackupSettings) -> tuple[Identity, ...]:

@@ -75,6 +75,7 @@ SECRETS: dict[str, Callable[[], str]] = {
     "BACKUP_S3_ACCESS_KEY_ID": _nothing,
     "BACKUP_S3_SECRET_ACCESS_KEY": _nothing,
     "BACKUP_AGE_IDENTITY": _nothing,
+    "BACKUP_MANIFEST_KEY": _key,
     "BACKUP_OFFSITE_S3_ACCESS_KEY_ID": _nothing,
     "BACKUP_OFFSITE_S3_SECRET_ACCESS_KEY": _nothing,
     "BACKUP_RESTORE_URL": _nothing,
@@ -110,7 +111,15 @@ BACKUP_SECRETS = [
     name
     for name in SECRETS
     if name.startswith(
-        ("BACKUP_S3_", "BACKUP_OFFSITE_", "BACKUP_PING_", "BACKUP_AGE_", "BACKUP_RESTORE_", "BACKUP_VERIFY_")
+        (
+            "BACKUP_S3_",
+            "BACKUP_OFFSITE_",
+            "BACKUP_PING_",
+            "BACKUP_AGE_",
+            "BACKUP_MANIFEST_",
+            "BACKUP_RESTORE_",
+            "BACKUP_VERIFY_",
+        )
     )
 ]
 # Where the alert watch checks that its test messages arrived.

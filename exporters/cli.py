@@ -20,6 +20,7 @@ from exporters.settings import ExporterSettings, parse_option
 from exporters.version import __version__
 from sidecar import logs
 from sidecar.cli import print_json, stdout_console
+from sidecar.cli import row as table_row
 from sidecar.errors import OpsError, UsageError
 
 # Within which a broker that is up has answered.
@@ -303,13 +304,13 @@ def print_findings(findings: Findings) -> None:
         table = Table("worker", "up", "active", "processed", "pool", "queues")
         for worker in findings.workers:
             row = (
-                shown(worker.node),
+                plain(worker.node),
                 "yes" if worker.up else "no",
                 _shown(worker.active),
                 _shown(worker.processed),
                 _shown(worker.pool_size),
             )
-            table.add_row(*row, "?" if worker.queues is None else shown(",".join(worker.queues)))
+            table_row(table, *row, "?" if worker.queues is None else plain(",".join(worker.queues)))
         console.print(table)
     if findings.queues:
         console.print(queue_table([(findings.broker, findings.queues)]))
@@ -332,8 +333,8 @@ def queue_table(seen: Seen) -> Table:
     table = Table(*(["broker"] if several else []), "queue", "length", "unacked", "oldest", "consumers")
     for broker, facts in seen:
         for queue in facts:
-            cells = (shown(queue.queue), str(queue.length), _shown(queue.unacked), _age(queue.oldest_seconds))
-            table.add_row(*([shown(broker)] if several else []), *cells, _shown(queue.consumers))
+            cells = (plain(queue.queue), str(queue.length), _shown(queue.unacked), _age(queue.oldest_seconds))
+            table_row(table, *([plain(broker)] if several else []), *cells, _shown(queue.consumers))
     return table
 
 

@@ -7,7 +7,10 @@ from typing import Any, NoReturn
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
 from sidecar.errors import OpsError
 from sidecar.signals import Ended
@@ -53,6 +56,33 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str))
 
 
+def printable(text: str, *, lines: bool = False) -> str:
+    """The text with every control character escaped: data cannot forge a line, nor speak to the terminal.
+
+    Args:
+        lines: leave line feeds as they are.
+    """
+    return "".join(
+        char if char.isprintable() or (lines and char == "\n") else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def plain(text: str) -> str:
+    """The text for a place that reads markup, such as the description of a progress bar: it is shown as it is."""
+    return escape(printable(text))
+
+
+def echo(line: str, *, err: bool = False) -> None:
+    """Print one line, whatever it is made of."""
+    click.echo(printable(line), err=err)
+
+
+def row(table: Table, *cells: str | Text) -> None:
+    """Add a row to a table. A cell's text is never read as markup, whatever database or store it comes from."""
+    table.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in cells))
+
+
 def stderr_console() -> Console:
     """A console on stderr: stdout stays free for results."""
     return Console(stderr=True)
@@ -72,6 +102,6 @@ def progress(*columns: ProgressColumn) -> Progress:
 
 
 def _report(message: str, hint: str, code: int) -> int:
-    click.echo(f"Error: {message}", err=True)
-    click.echo(f"Try: {hint}", err=True)
+    click.echo(f"Error: {printable(message, lines=True)}", err=True)
+    click.echo(f"Try: {printable(hint, lines=True)}", err=True)
     return code

@@ -4,18 +4,29 @@ from datetime import datetime
 
 from backup.catalogue import layout
 from backup.catalogue.manifest import Manifest, StoredObject
+from backup.catalogue.signing import Keyring
 from backup.errors import DumpError
 from backup.store import Refusal, Store
 
 
-def commit(store: Store, manifest: Manifest, *, retain_until: datetime | None = None) -> None:
+def commit(
+    store: Store,
+    manifest: Manifest,
+    keys: Keyring,
+    *,
+    retain_until: datetime | None = None,
+    data: bytes | None = None,
+) -> None:
     """Write the manifest, and remove it again if an object has disappeared in the meantime.
+
+    Args:
+        data: the manifest as it was stored elsewhere; by default it is written anew and signed.
 
     Raises:
         DumpError: an object is missing or has another size. The manifest was removed.
     """
     folder, key = _places(manifest.database, manifest.id)
-    store.put(key, manifest.encode(), retain_until=retain_until)
+    store.put(key, data or manifest.encode(keys), retain_until=retain_until)
     try:
         # A run on another host may have swept the objects before they had a manifest.
         confirm(store, folder, manifest.objects)

@@ -99,12 +99,13 @@ def decode(kind: type[D], data: bytes, where: str, keys: Keyring = NO_KEYS) -> t
         value = json.loads(data, parse_constant=_no_constant)
         if not isinstance(value, dict):
             raise damaged(where, "it is not a JSON object")
-        known = _format(value, where)
+        known = _format(value.get("format", None if kind.always_sealed else 1), where)
         seal = {name: value.pop(name, "") for name in _SEAL}
         body = _json(value)
-        if known > 1 or kind.always_sealed:
+        if known > 1 or kind.always_sealed or any(seal.values()):
             _check(seal, value, body, data, where)
-        return kind.model_validate({**value, **seal}), keys.judge(kind.kind_of_document, body, seal["mac"])
+        document = kind.model_validate({**value, **seal, "format": known})
+        return document, keys.judge(kind.kind_of_document, body, seal["key"], seal["mac"])
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(each) for each in first["loc"])
@@ -125,8 +126,7 @@ def damaged(where: str, how: str) -> CatalogueError:
     )
 
 
-def _format(value: dict[str, Any], where: str) -> int:
-    known = value.get("format", 1)
+def _format(known: object, where: str) -> int:
     if type(known) is not int or known not in _KNOWN:
         raise CatalogueError(
             f"{where} has format {str(known)[:20]}, this version knows {' and '.join(map(str, _KNOWN))}",

@@ -2,15 +2,24 @@
 
 import re
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-PATTERN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+PATTERN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 _FORMAT = "%Y%m%dT%H%M%SZ"
 
 
 def new_id(now: datetime) -> str:
     """An ID for a backup that begins now."""
     return f"{stamp(now)}-{secrets.token_hex(3)}"
+
+
+def fits(backup_id: str, started: datetime) -> bool:
+    """Whether an ID names the moment that its run began."""
+    try:
+        named = datetime.strptime(backup_id.partition("-")[0], _FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return abs(named - started) < timedelta(days=1)
 
 
 def stamp(moment: datetime) -> str:

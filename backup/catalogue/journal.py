@@ -10,9 +10,11 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from backup.catalogue import layout
+from backup.catalogue.document import encode
 from backup.catalogue.ids import new_id
 from backup.catalogue.reader import Reader
-from backup.catalogue.records import Attempt, Kind, Outcome, added, continued, encode, errors_so_far
+from backup.catalogue.records import Attempt, Kind, Outcome, added, continued, errors_so_far
+from backup.catalogue.signing import NO_KEYS, Keyring
 from backup.store import RetryingStore, Store
 from sidecar import OpsError
 
@@ -75,6 +77,7 @@ class Journal:
     """Writes the attempts of one database.
 
     Args:
+        keys: sign the attempts, and tell those that are ours.
         watched: stores whose failed operations are counted in the attempts.
         backlog: keeps the attempts that the store does not take.
     """
@@ -84,11 +87,13 @@ class Journal:
         store: Store,
         database: str,
         *,
+        keys: Keyring = NO_KEYS,
         watched: Sequence[RetryingStore] = (),
         backlog: Backlog | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
+        self._keys = keys
         self._watched = watched
         self._backlog = backlog
         self._database = database
@@ -128,9 +133,11 @@ class Journal:
         if not waiting:
             return
         try:
-            known = Reader(self._store).read(self._clock(), [self._database]).history(self._database)
+            known = (
+                Reader(self._store, self._keys).read(self._clock(), [self._database]).history(self._database)
+            )
             for attempt in continued(known.attempts, waiting):
-                self._store.put(_key(attempt), encode(attempt))
+                self._store.put(_key(attempt), encode(attempt, self._keys))
         except OpsError as error:
             log.warning("attempts still wait for the store: %s", error.message)
             for attempt in waiting:
@@ -161,7 +168,7 @@ class Journal:
     def _before(self, kind: Kind) -> tuple[Attempt, ...]:
         self.deliver()
         try:
-            return Reader(self._store).recent_attempts(self._database, kind)
+            return Reader(self._store, self._keys).recent_attempts(self._database, kind)
         except OpsError as error:
             log.warning("the attempts so far cannot be read: %s", error.message)
             return ()
@@ -184,7 +191,7 @@ class Journal:
 
     def _write(self, attempt: Attempt) -> None:
         try:
-            self._store.put(_key(attempt), encode(attempt))
+            self._store.put(_key(attempt), encode(attempt, self._keys))
         except OpsError as error:
             log.warning("an attempt was not written: %s", error.message)
             if attempt.finished:

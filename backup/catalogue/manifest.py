@@ -3,31 +3,21 @@
 The format is documented in docs/backup-format.md. A reader rejects an unknown format.
 """
 
-import hashlib
-import json
-from datetime import datetime
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
-from backup.errors import CatalogueError
-
-FORMAT = 1
-
-
-class Part(BaseModel):
-    """Base of everything in a manifest: values are immutable, and unknown fields are ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+from backup.catalogue.document import Count, Document, Moment, Name, Part, Position, Seconds, decode, encode
+from backup.catalogue.signing import NO_KEYS, Keyring
 
 
 class StoredObject(Part):
     """One object of a backup, as stored."""
 
-    name: str
+    name: Name
     role: Literal["archive", "globals", "rdb"]
-    raw_bytes: int
-    stored_bytes: int
+    raw_bytes: Count
+    stored_bytes: Count
     sha256: str = Field(description="of the stored bytes")
     compression: Literal["zstd"] = "zstd"
     encryption: Literal["age"] | None = None
@@ -38,7 +28,7 @@ class Table(Part):
 
     schema_name: str = Field(alias="schema", serialization_alias="schema")
     name: str
-    rows: int
+    rows: Count
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, serialize_by_alias=True)
 
@@ -51,7 +41,7 @@ class Sequence(Part):
     """A sequence and its last value; None: never used. Sequences advance regardless of snapshots."""
 
     name: str
-    last_value: int | None
+    last_value: Position | None
 
 
 class Extension(Part):
@@ -63,7 +53,7 @@ class Server(Part):
     """The server that the data came from."""
 
     version: str
-    version_number: int
+    version_number: Count
     encoding: str = "UTF8"
     collate: str = "C"
     ctype: str = "C"
@@ -77,24 +67,27 @@ class Server(Part):
 class Keyspace(Part):
     """One database of a Redis server."""
 
-    number: int
-    keys: int
-    keys_after: int = Field(
+    number: Count
+    keys: Count
+    keys_after: Count = Field(
         description="at the end of the transfer, since a busy server changes in the meantime"
     )
-    expiring: int = Field(default=0, description="number of keys with an expiry")
+    expiring: Count = Field(default=0, description="number of keys with an expiry")
 
 
-class Manifest(Part):
+class Manifest(Document):
     """The description of one backup."""
 
-    format: int = FORMAT
+    kind_of_document: ClassVar[str] = "manifest"
+    most_bytes: ClassVar[int] = 64 << 20
+    always_sealed: ClassVar[bool] = True
+
     id: str
     database: str
     kind: Literal["postgres", "redis"]
-    taken: datetime = Field(description="the moment of the data")
-    started: datetime
-    finished: datetime
+    taken: Moment = Field(description="the moment of the data")
+    started: Moment
+    finished: Moment
     tool: str
     client: str = Field(description="version of the program that made the archive")
     server: Server
@@ -105,9 +98,8 @@ class Manifest(Part):
     extensions: tuple[Extension, ...] = ()
     roles: tuple[str, ...] = ()
     keyspaces: tuple[Keyspace, ...] = ()
-    stages: dict[str, float] = Field(default_factory=dict, description="seconds by stage")
+    stages: dict[str, Seconds] = Field(default_factory=dict, description="seconds by stage")
     anomalies: tuple[str, ...] = ()
-    digest: str = Field(default="", description="SHA-256 of this manifest without this field")
 
     @property
     def rows(self) -> int:
@@ -124,53 +116,21 @@ class Manifest(Part):
 
     @property
     def seconds(self) -> float:
-        return (self.finished - self.started).total_seconds()
+        return max(0.0, (self.finished - self.started).total_seconds())
 
     @property
     def encrypted(self) -> bool:
         return any(stored.encryption for stored in self.objects)
 
-    def encode(self) -> bytes:
-        """The bytes that are stored, with their own digest."""
-        value = self.model_dump(mode="json", by_alias=True, exclude={"digest"})
-        return _json({**value, "digest": _digest(value)})
+    def encode(self, keys: Keyring = NO_KEYS) -> bytes:
+        """The bytes that are stored, with their own digest and, if there is a key, signed."""
+        return encode(self, keys)
 
     @classmethod
-    def decode(cls, data: bytes, where: str) -> Self:
-        """Read stored bytes.
+    def decode(cls, data: bytes, where: str, keys: Keyring = NO_KEYS) -> Self:
+        """Read stored bytes, whoever signed them.
 
         Raises:
             CatalogueError: they are damaged, or this version does not know their format.
         """
-        try:
-            value = json.loads(data)
-            known = value.get("format")
-        except (ValueError, AttributeError):
-            raise damaged(where, "it is not a JSON object") from None
-        if known != FORMAT:
-            raise CatalogueError(
-                f"{where} has format {known}; this version knows {FORMAT}",
-                hint="use the version that wrote it",
-            )
-        digest = value.pop("digest", None)
-        if digest != _digest(value):
-            raise damaged(where, f"its digest is {_digest(value)}, but it states {digest}")
-        try:
-            return cls.model_validate({**value, "digest": digest})
-        except ValidationError as error:
-            raise damaged(where, str(error.errors()[0]["msg"])) from None
-
-
-def damaged(where: str, how: str) -> CatalogueError:
-    return CatalogueError(
-        f"{where} is damaged: {how}",
-        hint="restore from another backup; take a new one with: python -m backup run",
-    )
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(_json(value)).hexdigest()
+        return decode(cls, data, where, keys)[0]

@@ -4,12 +4,14 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
-from backup.catalogue import layout
+from backup.catalogue import ids, layout
+from backup.catalogue.document import D, Document, decode, too_large
 from backup.catalogue.manifest import Manifest
-from backup.catalogue.records import Attempt, Kind, Report, decode
+from backup.catalogue.records import Attempt, Kind, Report
+from backup.catalogue.signing import Keyring, Trust
 from backup.errors import CatalogueError, NotFoundError
 from backup.store import ObjectInfo, Store
 
@@ -17,6 +19,8 @@ log = logging.getLogger(__name__)
 
 # Number of attempts of each kind that are read. The newest contain the totals of all.
 RECENT = 50
+# How far two hosts' clocks may be apart.
+CLOCK_TOLERANCE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -26,16 +30,25 @@ class Entry:
     Attributes:
         reports: its verifications, oldest first.
         missing: objects that the manifest names but the store lacks.
+        trust: the verdict on its manifest's signature.
+        deleted_before: a prune deleted it, so someone has put it back.
     """
 
     manifest: Manifest
     reports: tuple[Report, ...] = ()
     missing: tuple[str, ...] = ()
     store: str = "main"
+    trust: Trust = "unchecked"
+    deleted_before: bool = False
 
     @property
     def id(self) -> str:
         return self.manifest.id
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it is one of ours. Any other counts for nothing: not in retention, not as a proof, not as the latest."""
+        return self.trust in ("unchecked", "signed") and not self.deleted_before
 
     @property
     def report(self) -> Report | None:
@@ -45,7 +58,7 @@ class Entry:
     @property
     def verified(self) -> bool:
         """Whether the newest verification passed."""
-        return self.report is not None and self.report.ok and not self.missing
+        return self.trusted and self.report is not None and self.report.ok and not self.missing
 
     @property
     def held_once(self) -> bool:
@@ -71,6 +84,10 @@ class Entry:
     @property
     def state(self) -> str:
         """The state in one word: verified, FAILED, unverified, …"""
+        if self.deleted_before:
+            return "REPLAYED"
+        if not self.trusted:
+            return "FORGED" if self.trust == "forged" else "unsigned"
         if self.missing:
             return "incomplete"
         if self.report is None:
@@ -88,16 +105,36 @@ class Broken:
 
 @dataclass(frozen=True)
 class History:
-    """All backups and attempts of one database, oldest first."""
+    """All backups and attempts of one database, oldest first.
+
+    Attributes:
+        others: backups in its folder that are not ours: unsigned, forged, or put back after a deletion.
+        read: when the store was read.
+    """
 
     database: str
     backups: tuple[Entry, ...] = ()
     broken: tuple[Broken, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    others: tuple[Entry, ...] = ()
+    read: datetime | None = None
 
     @property
     def latest(self) -> Entry | None:
-        return self.backups[-1] if self.backups else None
+        """The newest backup; one from the future is none, since no later one could ever replace it."""
+        return next((entry for entry in reversed(self.backups) if not self.is_ahead(entry)), None)
+
+    def is_ahead(self, entry: Entry) -> bool:
+        """Whether its data is from the future: its clock, or ours, is wrong."""
+        return self.read is not None and entry.manifest.taken > self.read + CLOCK_TOLERANCE
+
+    @property
+    def seconds_ahead(self) -> float:
+        """How far the newest backup lies ahead of our clock; 0 if none does."""
+        if self.read is None or not self.backups:
+            return 0.0
+        newest = max(entry.manifest.taken for entry in self.backups)
+        return max(0.0, (newest - self.read).total_seconds())
 
     def find(self, backup_id: str) -> Entry | None:
         return next((entry for entry in self.backups if entry.id == backup_id), None)
@@ -120,7 +157,8 @@ class History:
     @property
     def last_verified(self) -> Entry | None:
         """The newest verified backup."""
-        return next((entry for entry in reversed(self.backups) if entry.verified), None)
+        known = (entry for entry in reversed(self.backups) if entry.verified)
+        return next((entry for entry in known if not self.is_ahead(entry)), None)
 
 
 @dataclass(frozen=True)
@@ -135,11 +173,18 @@ class Catalogue:
 
 
 class Reader:
-    """Reads the catalogue of one store. Each unchanged object is read only once."""
+    """Reads the catalogue of one store. Each unchanged object is read only once.
 
-    def __init__(self, store: Store) -> None:
+    Nothing that lies in the store makes it raise: what is not within bounds is reported, and the rest is read.
+
+    Args:
+        keys: documents that none of them has signed count for nothing.
+    """
+
+    def __init__(self, store: Store, keys: Keyring) -> None:
         self._store = store
-        self._seen: dict[tuple[str, str], bytes] = {}
+        self._keys = keys
+        self._seen: dict[tuple[str, str], tuple[Document, Trust] | CatalogueError] = {}
 
     def read(self, now: datetime, databases: Iterable[str] | None = None) -> Catalogue:
         """The current catalogue, of some databases or of all."""
@@ -148,53 +193,75 @@ class Reader:
         else:
             found = [info for name in databases for info in self._store.walk(f"{name}/")]
         objects = {info.key: info for info in found}
-        histories = self._histories(objects)
-        # Forget attempts and reports that no longer exist.
+        histories = self._histories(objects, now)
+        # Forget documents that no longer exist.
         current = {(info.key, info.version) for info in objects.values()}
-        self._seen = {key: data for key, data in self._seen.items() if key in current}
+        self._seen = {key: known for key, known in self._seen.items() if key in current}
         return Catalogue(now, histories)
 
-    def _histories(self, objects: dict[str, ObjectInfo]) -> dict[str, History]:
-        backups: dict[str, list[Entry]] = defaultdict(list)
+    def _histories(self, objects: dict[str, ObjectInfo], now: datetime) -> dict[str, History]:
+        attempts = self._attempts(objects)
+        deleted = {name: _deleted(found) for name, found in attempts.items()}
+        entries: dict[str, list[Entry]] = defaultdict(list)
         broken: dict[str, list[Broken]] = defaultdict(list)
         for database, backup_id, names in _folders(objects):
             if layout.MANIFEST not in names:
                 continue
             try:
-                backups[database].append(self._entry(objects, database, backup_id, names))
+                entry = self._entry(objects, database, backup_id, names)
             except CatalogueError as error:
                 broken[database].append(Broken(backup_id, error))
             except NotFoundError:
                 continue  # deleted in the meantime
-        attempts = self._attempts(objects)
+            else:
+                back = bool(self._keys) and backup_id in deleted.get(database, ())
+                entries[database].append(replace(entry, deleted_before=back))
         return {
-            name: History(name, tuple(backups[name]), tuple(broken[name]), tuple(attempts.get(name, ())))
-            for name in sorted({*backups, *broken, *attempts})
+            name: History(
+                name,
+                tuple(entry for entry in entries[name] if entry.trusted),
+                tuple(broken[name]),
+                tuple(attempts.get(name, ())),
+                tuple(entry for entry in entries[name] if not entry.trusted),
+                now,
+            )
+            for name in sorted({*entries, *broken, *attempts})
         }
 
     def _entry(
         self, objects: dict[str, ObjectInfo], database: str, backup_id: str, names: list[str]
     ) -> Entry:
         key = layout.manifest(database, backup_id)
-        manifest = Manifest.decode(self._content(objects[key]), key)
+        manifest, trust = self._document(Manifest, objects[key])
         if (manifest.id, manifest.database) != (backup_id, database):
             raise CatalogueError(
                 f"{key} is the manifest of {manifest.database}/{manifest.id}",
                 hint="it was copied there; delete the folder",
             )
+        if not ids.fits(backup_id, manifest.started):
+            raise CatalogueError(
+                f"{key} says that it was begun at {manifest.started}, which its ID does not",
+                hint="no run writes such a manifest; delete the folder",
+            )
         folder = layout.folder(database, backup_id)
-        reports = [self._report(objects[f"{folder}/{name}"]) for name in names if layout.is_report(name)]
+        reports = [
+            self._report(objects[f"{folder}/{name}"], manifest) for name in names if layout.is_report(name)
+        ]
         missing = [stored.name for stored in manifest.objects if stored.name not in names]
-        return Entry(
-            manifest, tuple(report for report in reports if report), tuple(missing), self._store.name
-        )
+        found = tuple(report for report in reports if report)
+        return Entry(manifest, found, tuple(missing), self._store.name, trust)
 
-    def _report(self, info: ObjectInfo) -> Report | None:
-        try:
-            return decode(Report, self._content(info), info.key)
-        except (CatalogueError, NotFoundError) as error:
-            log.warning("a verification report is skipped: %s", error.message)
+    def _report(self, info: ObjectInfo, manifest: Manifest) -> Report | None:
+        """A report that is about this manifest, by somebody whom we believe."""
+        report = self._believed(Report, info)
+        if report is None:
             return None
+        # Format 1 named no manifest.
+        bound = report.manifest == manifest.digest or (report.format == 1 and not report.manifest)
+        if not bound or (report.backup, report.database) != (manifest.id, manifest.database):
+            log.warning("%s is skipped: it is the report of another backup", info.key)
+            return None
+        return report
 
     def _attempts(self, objects: dict[str, ObjectInfo]) -> dict[str, list[Attempt]]:
         groups: dict[tuple[str, str], list[ObjectInfo]] = defaultdict(list)
@@ -215,36 +282,71 @@ class Reader:
         return tuple(sorted(found, key=lambda attempt: attempt.started))
 
     def recent_manifests(self, database: str, count: int) -> tuple[Manifest, ...]:
-        """The newest manifests that can be read, oldest first."""
-        keys = [
-            info.key for info in self._store.walk(f"{database}/") if info.key.endswith(f"/{layout.MANIFEST}")
+        """The newest manifests that can be read and are ours, oldest first."""
+        infos = [
+            info for info in self._store.walk(f"{database}/") if info.key.endswith(f"/{layout.MANIFEST}")
         ]
-        found = []
-        for key in keys[-count:]:
+        found: list[Manifest] = []
+        for info in reversed(infos):
+            if len(found) == count:
+                break
             with suppress(CatalogueError, NotFoundError):
-                found.append(Manifest.decode(self._store.get(key), key))
-        return tuple(found)
+                manifest, trust = self._document(Manifest, info)
+                if trust in ("unchecked", "signed"):
+                    found.append(manifest)
+        return tuple(reversed(found))
 
     def _attempt_of(self, info: ObjectInfo) -> Attempt | None:
-        try:
-            return decode(Attempt, self._content(info), info.key)
-        except (CatalogueError, NotFoundError) as error:
-            log.warning("an attempt is skipped: %s", error.message)
+        attempt = self._believed(Attempt, info)
+        if attempt and info.key != layout.attempt(attempt.database, attempt.id, attempt.kind):
+            log.warning("%s is skipped: it is the record of another attempt", info.key)
             return None
+        return attempt
 
-    def _content(self, info: ObjectInfo) -> bytes:
-        seen = self._seen.get((info.key, info.version))
-        if seen is None:
-            seen = self._store.get(info.key)
-            self._seen[info.key, info.version] = seen
-        return seen
+    def _believed(self, kind: type[D], info: ObjectInfo) -> D | None:
+        """A document whose writer counts; None, and a warning, for any other."""
+        try:
+            document, trust = self._document(kind, info)
+        except (CatalogueError, NotFoundError) as error:
+            log.debug("%s is skipped: %s", info.key, error.message)
+            return None
+        return document if trust in ("unchecked", "signed") else None
+
+    def _document(self, kind: type[D], info: ObjectInfo) -> tuple[D, Trust]:
+        known = self._seen.get((info.key, info.version))
+        if known is None:
+            known = self._seen[info.key, info.version] = self._read(kind, info)
+        if isinstance(known, CatalogueError):
+            raise known
+        document, trust = known
+        assert isinstance(document, kind)
+        return document, trust
+
+    def _read(self, kind: type[D], info: ObjectInfo) -> tuple[D, Trust] | CatalogueError:
+        """A document or what is wrong with it; reported once, not at each look."""
+        try:
+            # An object of any size may lie there; what is too large is not even fetched.
+            if info.size > kind.most_bytes:
+                raise too_large(kind, info.size, info.key)
+            document, trust = decode(kind, self._store.get(info.key), info.key, self._keys)
+        except CatalogueError as error:
+            log.warning("%s", error.message)
+            return error
+        if trust in ("unsigned", "forged"):
+            log.warning("%s is %s and counts for nothing", info.key, trust)
+        return document, trust
+
+
+def _deleted(attempts: Iterable[Attempt]) -> frozenset[str]:
+    return frozenset(backup_id for attempt in attempts for backup_id in attempt.deleted)
 
 
 def _folders(objects: Iterable[str]) -> list[tuple[str, str, list[str]]]:
     """Backups with the names of their objects, oldest first."""
     folders: dict[tuple[str, str], list[str]] = defaultdict(list)
     for key in sorted(objects):
-        if parts := layout.split(key):
+        parts = layout.split(key)
+        if parts and layout.NAME.fullmatch(parts[0]):
             folders[parts[0], parts[1]].append(parts[2])
     return [(database, backup_id, names) for (database, backup_id), names in sorted(folders.items())]
 

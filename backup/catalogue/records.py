@@ -1,16 +1,14 @@
 """What is stored next to the backups: verification reports and attempts."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from backup.catalogue.manifest import Part, damaged
+from backup.catalogue.document import Count, Document, Moment, Part, Seconds
 
 Kind = Literal["backup", "verification", "prune", "copy", "restore", "drill"]
 Outcome = Literal["running", "success", "failure"]
-P = TypeVar("P", bound=Part)
 
 
 class Difference(Part):
@@ -25,19 +23,22 @@ class Difference(Part):
         return f"{self.kind} {self.object}: expected {self.expected}, found {self.found}"
 
 
-class Report(Part):
+class Report(Document):
     """The result of one verification, stored next to the backup."""
+
+    kind_of_document: ClassVar[str] = "report"
 
     backup: str
     database: str
-    started: datetime
-    finished: datetime
+    manifest: str = Field(default="", description="digest of the manifest that was verified")
+    started: Moment
+    finished: Moment
     ok: bool
     differences: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
-    tables: int = 0
-    rows: int = 0
-    stages: dict[str, float] = Field(default_factory=dict, description="seconds by stage")
+    tables: Count = 0
+    rows: Count = 0
+    stages: dict[str, Seconds] = Field(default_factory=dict, description="seconds by stage")
     server: str = Field(default="", description="version of the server that it was restored into")
     tool: str = ""
 
@@ -48,55 +49,43 @@ class Report(Part):
 
     @property
     def verify_seconds(self) -> float:
-        return (self.finished - self.started).total_seconds()
+        return max(0.0, (self.finished - self.started).total_seconds())
 
 
-class Attempt(Part):
+class Attempt(Document):
     """One attempt at a backup, verification, prune, … The newest of a kind contains the totals of all before it."""
+
+    kind_of_document: ClassVar[str] = "attempt"
 
     id: str
     kind: Kind
     database: str
     backup: str | None = None
     outcome: Outcome
-    started: datetime
-    finished: datetime | None = None
+    started: Moment
+    finished: Moment | None = None
     host: str = ""
-    pid: int = 0
+    pid: Count = 0
     error: str | None = None
     hint: str | None = None
-    totals: dict[str, int] = Field(
+    totals: dict[str, Count] = Field(
         default_factory=dict, description="number of attempts so far by outcome, including this one"
     )
-    store_errors: dict[str, int] = Field(
+    store_errors: dict[str, Count] = Field(
         default_factory=dict, description="number of failed store operations so far"
     )
-    new_errors: dict[str, int] = Field(default_factory=dict, description="number of them in this attempt")
+    new_errors: dict[str, Count] = Field(default_factory=dict, description="number of them in this attempt")
     problems: tuple[str, ...] = Field(default=(), description="problems that did not end the attempt")
-    decisions: dict[str, int] = Field(
+    decisions: dict[str, Count] = Field(
         default_factory=dict, description="of a prune: number of backups by decision"
     )
     blocked: tuple[str, ...] = Field(default=(), description="why a prune deleted nothing")
-    measures: dict[str, float] = Field(
-        default_factory=dict, description="of a restore or drill: seconds by measure"
+    deleted: tuple[str, ...] = Field(
+        default=(), description="IDs that prunes have deleted so far, newest last"
     )
-
-
-def encode(value: Part) -> bytes:
-    """The bytes that are stored."""
-    return value.model_dump_json(by_alias=True, indent=1).encode()
-
-
-def decode(kind: type[P], data: bytes, where: str) -> P:
-    """Read stored bytes.
-
-    Raises:
-        CatalogueError: they are damaged.
-    """
-    try:
-        return kind.model_validate_json(data)
-    except ValidationError as error:
-        raise damaged(where, str(error.errors()[0]["msg"])) from None
+    measures: dict[str, Seconds] = Field(
+        default_factory=dict, description="of a restore or drill: seconds by what"
+    )
 
 
 def added(so_far: dict[str, int], new: dict[str, int]) -> dict[str, int]:

@@ -57,19 +57,22 @@ class Keyring:
         """Sign a document with the first key; None without keys."""
         return Seal(name_of(self.keys[0]), _mac(self.keys[0], domain, body)) if self.keys else None
 
-    def judge(self, domain: str, body: bytes, mac: object) -> Trust:
+    def judge(self, domain: str, body: bytes, key: str, mac: str) -> Trust:
         """What a document's signature is worth.
 
         Args:
-            mac: the signature as it stands in the document; empty or None if it has none.
+            key: the name of the key, as it stands in the document.
+            mac: the signature; empty if it has none.
         """
         if not self.keys:
             return "unchecked"
         if not mac:
             return "unsigned"
-        given = str(mac).encode(errors="replace")
-        matches = [hmac.compare_digest(_mac(key, domain, body).encode(), given) for key in self.keys]
-        return "signed" if any(matches) else "forged"
+        known = {name_of(each): each for each in self.keys}
+        right = key in known and hmac.compare_digest(
+            _mac(known[key], domain, body).encode(), mac.encode(errors="replace")
+        )
+        return "signed" if right else "forged"
 
 
 NO_KEYS = Keyring()

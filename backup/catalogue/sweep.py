@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from backup.catalogue import layout
+from backup.errors import StoreError
 from backup.store import Store
 
 log = logging.getLogger(__name__)
@@ -23,10 +24,28 @@ def sweep(store: Store, database: str) -> Swept:
     for upload in uploads:
         store.abort(upload)
     orphans = uncommitted(store, database)
-    store.delete(orphans)
+    kept = _delete(store, orphans)
     if uploads or orphans:
-        log.info("removed leftovers of %s uploads=%d objects=%d", database, len(uploads), len(orphans))
-    return Swept(len(uploads), len(orphans))
+        log.info(
+            "removed leftovers of %s uploads=%d objects=%d kept=%d",
+            database,
+            len(uploads),
+            len(orphans) - kept,
+            kept,
+        )
+    return Swept(len(uploads), len(orphans) - kept)
+
+
+def _delete(store: Store, keys: list[str]) -> int:
+    """Delete leftovers and return how many remain. They are in no one's way, so a key that cannot delete stops no run."""
+    try:
+        refused = store.delete(keys)
+    except StoreError as error:
+        log.warning("leftovers remain: %s", error.message)
+        return len(keys)
+    if refused:
+        log.warning("leftovers remain: %s: %s", refused[0].key, refused[0].reason)
+    return len(refused)
 
 
 def uncommitted(store: Store, database: str) -> list[str]:

@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from backup.replication.merged import read
 from backup.settings import BackupSettings
 from backup.targets import PostgresTarget
 from backup.wiring import Wiring, wire
-from sidecar import UsageError, logs
+from sidecar import UsageError, cli, logs
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,11 +58,14 @@ def load(*, only_looks: bool = False) -> Wiring:
     return wiring
 
 
-def find(wiring: Wiring, database: str | None, backup_id: str, *, strict: bool = False) -> Entry:
+def find(
+    wiring: Wiring, database: str | None, backup_id: str, *, verified: bool = False, unsigned: bool = False
+) -> Entry:
     """Find a backup by its ID or ``latest``, in one database or in all.
 
     Args:
-        strict: refuse ``latest`` if a newer backup cannot be read; otherwise print a note.
+        verified: ``latest`` is the newest verified one, if any is; newer ones are named in a note.
+        unsigned: one that is not ours may be named by its ID.
 
     Raises:
         CatalogueError: the manifest of the backup is invalid.
@@ -73,10 +77,15 @@ def find(wiring: Wiring, database: str | None, backup_id: str, *, strict: bool =
         for broken in history.broken:
             if broken.id == backup_id:
                 raise broken.error
-        found = history.latest if backup_id == "latest" else history.find(backup_id)
+        if backup_id == "latest":
+            found = (history.last_verified if verified else None) or history.latest
+        else:
+            found = history.find(backup_id) or _stranger(history, backup_id, unsigned=unsigned)
+            # Asked for in so many words, it need not be what we would have made.
+            found = replace(found, trust="unsigned") if found and unsigned else found
         if found is not None:
             if backup_id == "latest":
-                _tell_of_later(history, found, strict=strict)
+                _tell_of_later(history, found)
             return found
     raise UsageError(f"backup {backup_id} does not exist", hint="list the backups: python -m backup list")
 
@@ -85,14 +94,35 @@ def _named(wiring: Wiring, database: str | None) -> str:
     return database if database and not wiring.targets else wiring.target(database).name
 
 
-def _tell_of_later(history: History, found: Entry, *, strict: bool) -> None:
-    for broken in history.broken:
-        if broken.id <= found.id:
-            continue
-        text = f"{broken.id} is newer than {found.id} and cannot be read: {broken.error.message}"
-        if strict:
-            raise UsageError(text, hint=f"name the backup that you want: {found.id}")
-        click.echo(f"note: {text}", err=True)
+def _stranger(history: History, backup_id: str, *, unsigned: bool) -> Entry | None:
+    """A backup that is not ours, for who asks for it by name and in as many words."""
+    found = next((entry for entry in history.others if entry.id == backup_id), None)
+    if found is None or unsigned:
+        return found
+    raise UsageError(
+        f"{backup_id} is {found.state}: {_WHY[found.state]}",
+        hint=f"if you know where it comes from: python -m backup restore --unsigned {backup_id}",
+    )
+
+
+_WHY = {
+    "unsigned": "it has no signature, and BACKUP_MANIFEST_KEY is set; anyone who can write to the store could have made it",
+    "FORGED": "no key in BACKUP_MANIFEST_KEY has signed it; add the key that did, or someone has changed it",
+    "REPLAYED": "it was deleted by a prune, and someone has put it back",
+}
+
+
+def _tell_of_later(history: History, found: Entry) -> None:
+    """Say what is newer than the one that was chosen, and why it was not."""
+    newer = [(each.id, f"cannot be read: {each.error.message}") for each in history.broken]
+    newer += [(each.id, f"is {each.state}") for each in history.others]
+    newer += [
+        (each.id, "is from the future" if history.is_ahead(each) else f"is {each.state}")
+        for each in history.backups
+    ]
+    for backup_id, why in sorted(newer):
+        if backup_id > found.id:
+            cli.echo(f"note: {backup_id} is newer than {found.id} and {why}", err=True)
 
 
 def postgres_target(wiring: Wiring, name: str | None) -> PostgresTarget:
@@ -125,7 +155,7 @@ def confirm(question: str, name: str, given: str | None) -> None:
                 "cannot ask for confirmation without a terminal; nothing was changed",
                 hint=f"confirm with --yes-i-mean {name}",
             )
-        click.echo(question, err=True)
+        click.echo(cli.printable(question, lines=True), err=True)
         given = click.prompt(f"Type {name} to continue", err=True, default="", show_default=False)
     if given != name:
         raise UsageError(f"{given!r} is not {name}; nothing was changed", hint=f"--yes-i-mean {name}")
@@ -133,4 +163,4 @@ def confirm(question: str, name: str, given: str | None) -> None:
 
 def tell_step(text: str) -> None:
     """Print a line of the timeline, for a post-mortem."""
-    click.echo(f"{datetime.now(UTC):%H:%M:%S}  {text}", err=True)
+    cli.echo(f"{datetime.now(UTC):%H:%M:%S}  {text}", err=True)

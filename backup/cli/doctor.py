@@ -4,10 +4,13 @@ from dataclasses import asdict
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from backup.cli.common import json_option, load
 from backup.doctor import Check, examine
 from sidecar import cli
+
+SIGNS = {True: Text("✔", "green"), False: Text("✖", "red"), None: Text("!", "yellow")}
 
 
 @click.command()
@@ -34,6 +37,6 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 def _show(checks: list[Check]) -> None:
     table = Table("", "what", "found", "try", box=None)
     for check in checks:
-        sign = "[green]✔[/]" if check.ok else "[red]✖[/]" if check.ok is False else "[yellow]![/]"
-        table.add_row(sign, check.name, check.detail, "" if check.ok else check.fix)
+        sign = SIGNS[check.ok]
+        cli.row(table, sign, check.name, check.detail, "" if check.ok else check.fix)
     cli.stdout_console().print(table)

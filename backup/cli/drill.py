@@ -30,7 +30,7 @@ def drill(ctx: click.Context, backup_id: str, dry_run: bool, database: str | Non
     entry = find(wiring, name, backup_id)
     if dry_run:
         for number, step in enumerate(drilling.STEPS, 1):
-            click.echo(f"  {number}. {step}")
+            cli.echo(f"  {number}. {step}")
         return
     done = drilling.drill(wiring, entry, Reporter(tell_step))
     if as_json:
@@ -57,12 +57,12 @@ def _facts(done: Drilled) -> dict[str, object]:
 
 def _show(done: Drilled) -> None:
     manifest = done.restored.manifest
-    click.echo(f"{manifest.id}  {manifest.database}: drill {'passed' if done.ok else 'FAILED'}")
-    click.echo(f"RTO {duration(done.rto)}: from the first byte to the verified database in production")
-    click.echo(
+    cli.echo(f"{manifest.id}  {manifest.database}: drill {'passed' if done.ok else 'FAILED'}")
+    cli.echo(f"RTO {duration(done.rto)}: from the first byte to the verified database in production")
+    cli.echo(
         f"RPO {duration(done.rpo)}: the data that would be lost if the server had died when the drill began"
     )
     for stage, seconds in {**done.restored.stages, **done.stages}.items():
-        click.echo(f"  {stage:<10}{duration(seconds):>14}")
+        cli.echo(f"  {stage:<10}{duration(seconds):>14}")
     for difference in done.differences:
-        click.echo(f"  ✖ {difference}")
+        cli.echo(f"  ✖ {difference}")

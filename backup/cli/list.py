@@ -34,7 +34,8 @@ def list_backups(database: str | None, as_json: bool) -> None:
 
 
 def _entries(catalogue: Catalogue) -> list[Entry]:
-    found = [entry for history in catalogue.databases.values() for entry in history.backups]
+    histories = catalogue.databases.values()
+    found = [entry for history in histories for entry in (*history.backups, *history.others)]
     return sorted(found, key=lambda entry: entry.id, reverse=True)
 
 
@@ -66,11 +67,11 @@ def _show(catalogue: Catalogue) -> None:
     for entry in _entries(catalogue):
         manifest = entry.manifest
         age = (catalogue.read - manifest.taken).total_seconds()
-        table.add_row(
+        cli.row(table,
             entry.id, manifest.database, moment(manifest.taken), duration(age), size(manifest.stored_bytes),
             f"{manifest.rows:,}", entry.state,
         )  # fmt: skip
     cli.stdout_console().print(table)
     for history in catalogue.databases.values():
         for broken in history.broken:
-            click.echo(f"{broken.id}  {history.database}: {broken.error.message}", err=True)
+            cli.echo(f"{broken.id}  {history.database}: {broken.error.message}", err=True)

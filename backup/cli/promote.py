@@ -37,7 +37,7 @@ def promote(
         swap = plan_promotion(server, target.name, restored, wiring.clock())
         there = server.connected(swap.production)
     if not swap.done:
-        click.echo(_intention(swap, there), err=True)
+        click.echo(cli.printable(_intention(swap, there), lines=True), err=True)
         if dry_run:
             return
         confirm(f"{swap.production} will be replaced.", swap.production, yes_i_mean)
@@ -70,6 +70,6 @@ def _show(swap: Swap, *, as_json: bool) -> None:
         })  # fmt: skip
         return
     said = "is already promoted; nothing was changed" if swap.done else "is in production"
-    click.echo(f"{swap.incoming} {said}; its name is {swap.production}")
+    cli.echo(f"{swap.incoming} {said}; its name is {swap.production}")
     if swap.kept:
-        click.echo(f"the old database is {swap.kept}; to undo: python -m backup rollback")
+        cli.echo(f"the old database is {swap.kept}; to undo: python -m backup rollback")

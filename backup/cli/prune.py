@@ -7,32 +7,42 @@ from backup.cli.common import database_option, json_option, load
 from backup.prune import Pruned, plan_for
 from backup.prune import prune as prune_backups
 from backup.replication.merged import read
-from sidecar import cli
+from sidecar import UsageError, cli
 
 
 @click.command()
 @click.option(
     "--dry-run", is_flag=True, help="Show every decision and its reasons without deleting anything."
 )
+@click.option(
+    "--yes-i-mean", metavar="NAME", help="The database's name: delete even if it is unusually much at once."
+)
 @database_option
 @json_option
-def prune(dry_run: bool, database: str | None, as_json: bool) -> None:
+def prune(dry_run: bool, yes_i_mean: str | None, database: str | None, as_json: bool) -> None:
     """Delete backups that no retention rule keeps.
 
-    Nothing is deleted while the newest backup is overdue, failed, anomalous, or unverified for too long.
+    Nothing is deleted while the newest backup is overdue, failed, anomalous, or unverified for too long, while unusually
+    many backups have appeared, or if more than half of the older ones would go at once.
 
     \b
-    Example:
+    Examples:
       python -m backup prune --dry-run
+      python -m backup prune --yes-i-mean posthub
     """
     wiring = load()
+    if yes_i_mean is not None:
+        database = wiring.target(yes_i_mean if database is None else database).name
+        if yes_i_mean != database:
+            raise UsageError(f"{yes_i_mean!r} is not {database}", hint=f"--yes-i-mean {database}")
+    agreed = yes_i_mean is not None
     results = {}
     for target in (wiring.target(database),) if database else wiring.targets:
         if dry_run:
             history = read(wiring, [target.name]).history(target.name)
-            results[target.name] = Pruned(plan_for(wiring, history))
+            results[target.name] = Pruned(plan_for(wiring, history, agreed=agreed))
         else:
-            results[target.name] = prune_backups(wiring, target)
+            results[target.name] = prune_backups(wiring, target, agreed=agreed)
     if as_json:
         cli.print_json({name: _facts(pruned) for name, pruned in results.items()})
     else:
@@ -58,9 +68,9 @@ def _show(name: str, pruned: Pruned, *, dry_run: bool) -> None:
         table.add_column(heading, no_wrap=heading != "why")
     for each in pruned.plan.decisions:
         verb = "keep" if each.keep else "would delete" if dry_run else "delete"
-        table.add_row(each.id, verb, "; ".join(each.reasons))
+        cli.row(table, each.id, verb, "; ".join(each.reasons))
     console.print(table)
     for reason in pruned.plan.blocked:
-        click.echo(f"pruning is blocked: {reason}")
+        cli.echo(f"pruning is blocked: {reason}")
     for refusal in pruned.refused:
-        click.echo(f"the store refused to delete {refusal.key}: {refusal.reason}")
+        cli.echo(f"the store refused to delete {refusal.key}: {refusal.reason}")

@@ -43,13 +43,14 @@ from sidecar.humanize import duration, moment, size
     help="For a Redis backup: write the RDB to this file.",
 )
 @click.option("--again", is_flag=True, help="Restore again, even if it was restored or promoted before.")
+@click.option("--unsigned", is_flag=True, help="Also if no key of ours has signed it; name it by its ID.")
 @click.option("--dry-run", is_flag=True, help="Show every step without doing it.")
 @database_option
 @json_option
 @click.pass_context
 def restore(
     ctx: click.Context, backup_id: str, into: str | None, wanted: tuple[str, ...], schema: str | None, to: Path | None,
-    again: bool, dry_run: bool, database: str | None, as_json: bool,
+    again: bool, unsigned: bool, dry_run: bool, database: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Restore a backup into a new database next to production's and verify it there.
 
@@ -64,10 +65,12 @@ def restore(
     """
     if (wanted and to) or (schema and not wanted) or (into and to):
         raise UsageError("these options cannot be combined", hint="--into, or --table with --schema, or --to")
+    if unsigned and backup_id == "latest":
+        raise UsageError("--unsigned needs the ID of a backup", hint="list them: python -m backup list")
     wiring = load()
     if to is None and backup_id == "latest":
         database = postgres_target(wiring, database).name
-    entry = find(wiring, database, backup_id, strict=True)
+    entry = find(wiring, database, backup_id, verified=True, unsigned=unsigned)
     if to is not None:
         status = _rdb(wiring, entry, to, dry_run=dry_run, as_json=as_json)
     elif wanted:
@@ -123,7 +126,7 @@ def _tables(
         cli.print_json({"ok": not differences, "id": entry.id, "schema": side.schema, "differences": found})
     else:
         rows = sum(table.rows for table in chosen)
-        click.echo(f"{labels}: {rows:,} rows in schema {side.schema} of {side.database.database}")
+        cli.echo(f"{labels}: {rows:,} rows in schema {side.schema} of {side.database.database}")
         _show_differences(differences)
     return 1 if differences else 0
 
@@ -142,7 +145,7 @@ def _rdb(wiring: Wiring, entry: Entry, to: Path, *, dry_run: bool, as_json: bool
     if as_json:
         cli.print_json({"ok": True, "id": entry.id, "file": str(to), "keys": entry.manifest.rows})
     else:
-        click.echo(f"{entry.id}: {entry.manifest.rows:,} keys in {to}")
+        cli.echo(f"{entry.id}: {entry.manifest.rows:,} keys in {to}")
     return 0
 
 
@@ -162,9 +165,9 @@ def _intended(entry: Entry, name: str, expected: float) -> str:
 
 
 def _say(what: str, steps: tuple[str, ...]) -> None:
-    click.echo(f"would restore {what}")
+    cli.echo(f"would restore {what}")
     for number, step in enumerate(steps, 1):
-        click.echo(f"  {number}. {step}")
+        cli.echo(f"  {number}. {step}")
 
 
 def _facts(restored: Restored) -> dict[str, Any]:
@@ -188,27 +191,27 @@ def _show(restored: Restored) -> None:
     manifest = restored.manifest
     if restored.found:
         where = "was already promoted" if restored.promoted else "exists and is verified"
-        click.echo(f"{manifest.id}: {restored.into} {where}; nothing was changed. To restore again: --again")
+        cli.echo(f"{manifest.id}: {restored.into} {where}; nothing was changed. To restore again: --again")
     else:
         verdict = (
             "restored and verified"
             if restored.ok
             else f"NOT VERIFIED, {len(restored.differences)} differences"
         )
-        click.echo(
+        cli.echo(
             f"{restored.into}: {verdict}; {len(manifest.tables)} tables, {manifest.rows:,} rows, data of"
             f" {moment(manifest.taken)}, in {duration(restored.seconds)}"
         )
     _show_differences(restored.differences)
     for note in restored.notes:
-        click.echo(f"  note: {note}")
+        cli.echo(f"  note: {note}")
     if restored.ok and not restored.promoted:
-        click.echo(f"next: python -m backup promote {restored.into}")
+        cli.echo(f"next: python -m backup promote {restored.into}")
 
 
 def _show_differences(differences: tuple[Difference, ...] | list[Difference]) -> None:
     for difference in differences:
-        click.echo(f"  ✖ {difference}")
+        cli.echo(f"  ✖ {difference}")
 
 
 @contextmanager
@@ -223,7 +226,9 @@ def _display(entry: Entry, expected: float) -> Iterator[Reporter]:
 
         def table(name: str) -> None:
             begun.append(name)
-            display.update(task, description=f"table {len(begun)} of {len(entry.manifest.tables)}: {name}")
+            display.update(
+                task, description=cli.plain(f"table {len(begun)} of {len(entry.manifest.tables)}: {name}")
+            )
 
         if expected:
             tell_step(f"about {duration(expected)} to a restored database, as last measured")

@@ -31,7 +31,7 @@ def rollback(yes_i_mean: str | None, dry_run: bool, database: str | None, as_jso
     with databases(production) as server:
         swap = plan_rollback(server, wiring.clock())
     if not swap.done:
-        click.echo(_intention(swap), err=True)
+        click.echo(cli.printable(_intention(swap), lines=True), err=True)
         if dry_run:
             return
         confirm(f"{swap.production} will be replaced.", swap.production, yes_i_mean)
@@ -55,10 +55,10 @@ def _show(swap: Swap, *, as_json: bool) -> None:
         })  # fmt: skip
         return
     if swap.done:
-        click.echo(
+        cli.echo(
             f"{swap.production} was already rolled back; nothing was changed; the promoted database is {swap.kept}"
         )
     else:
-        click.echo(
+        cli.echo(
             f"{swap.incoming} is in production again as {swap.production}; the promoted database is {swap.kept}"
         )

@@ -95,7 +95,7 @@ def _run_all(
             continue
         made.append(manifest)
         if not quiet:
-            click.echo(_sentence(manifest))
+            cli.echo(_sentence(manifest))
     return made, failures
 
 
@@ -129,7 +129,7 @@ def _place(wiring: Wiring, manifest: Manifest) -> str:
     key = layout.manifest(manifest.database, manifest.id)
     if wiring.spool is None or wiring.spool.head(key) is None:
         return wiring.store.name
-    click.echo(f"{manifest.id} is only in the spool: the store does not answer", err=True)
+    cli.echo(f"{manifest.id} is only in the spool: the store does not answer", err=True)
     return wiring.spool.name
 
 

@@ -31,31 +31,29 @@ def show(backup_id: str, database: str | None, as_json: bool) -> None:
 
 def _show(entry: Entry) -> None:
     manifest = entry.manifest
-    click.echo(
-        f"{entry.id}  {manifest.database} ({manifest.kind}): {entry.state}, in the {entry.store} store"
-    )
-    click.echo(f"taken      {moment(manifest.taken)} from {manifest.kind} {manifest.server.version}")
+    cli.echo(f"{entry.id}  {manifest.database} ({manifest.kind}): {entry.state}, in the {entry.store} store")
+    cli.echo(f"taken      {moment(manifest.taken)} from {manifest.kind} {manifest.server.version}")
     stages = ", ".join(f"{name} {duration(seconds)}" for name, seconds in manifest.stages.items())
-    click.echo(f"dumped     in {duration(manifest.seconds)} ({stages}) by {manifest.tool}, {manifest.client}")
-    click.echo(f"encrypted  {', '.join(manifest.recipients) if manifest.encrypted else 'NOT encrypted'}")
+    cli.echo(f"dumped     in {duration(manifest.seconds)} ({stages}) by {manifest.tool}, {manifest.client}")
+    cli.echo(f"encrypted  {', '.join(manifest.recipients) if manifest.encrypted else 'NOT encrypted'}")
     for stored in manifest.objects:
-        click.echo(
+        cli.echo(
             f"object     {stored.name}  {size(stored.raw_bytes)} → {size(stored.stored_bytes)}  {stored.sha256}"
         )
     for anomaly in manifest.anomalies:
-        click.echo(f"anomaly    {anomaly}")
+        cli.echo(f"anomaly    {anomaly}")
     for report in entry.reports:
         verdict = f"passed, restored in {duration(report.restore_seconds)}" if report.ok else "FAILED"
-        click.echo(f"verified   {moment(report.finished)}: {verdict}")
+        cli.echo(f"verified   {moment(report.finished)}: {verdict}")
         for difference in report.differences:
-            click.echo(f"           ✖ {difference}")
+            cli.echo(f"           ✖ {difference}")
     _show_rows(entry)
 
 
 def _show_rows(entry: Entry) -> None:
     table = Table("table", "rows", box=None)
     for each in sorted(entry.manifest.tables, key=lambda known: -known.rows):
-        table.add_row(each.label, f"{each.rows:,}")
+        cli.row(table, each.label, f"{each.rows:,}")
     for space in entry.manifest.keyspaces:
-        table.add_row(f"db{space.number}", f"{space.keys:,}")
+        cli.row(table, f"db{space.number}", f"{space.keys:,}")
     cli.stdout_console().print(table)

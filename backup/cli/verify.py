@@ -51,7 +51,7 @@ def verify(
     if as_json:
         cli.print_json([facts for facts, _ in tried])
     elif not tried:
-        click.echo("every backup is already verified")
+        cli.echo("every backup is already verified")
     ctx.exit(0 if all(ok for _, ok in tried) else 1)
 
 
@@ -71,7 +71,7 @@ def _tried(wiring: Wiring, entry: Entry, *, quiet: bool) -> tuple[dict[str, Any]
     except StoppedError:
         raise
     except OpsError as error:
-        click.echo(f"{entry.id}: not verified: {error.message}; try: {error.hint}", err=True)
+        cli.echo(f"{entry.id}: not verified: {error.message}; try: {error.hint}", err=True)
         return {
             "ok": None,
             "id": entry.id,
@@ -108,17 +108,17 @@ def facts_of(report: Report) -> dict[str, Any]:
 
 def _show(report: Report) -> None:
     verdict = "verified" if report.ok else f"FAILED, {len(report.differences)} differences"
-    click.echo(
+    cli.echo(
         f"{report.backup}  {report.database}: {verdict}; {report.tables} tables, {report.rows:,} rows, "
         f"restored in {duration(report.restore_seconds)}, whole verification {duration(report.verify_seconds)}"
     )
     if report.differences:
         table = Table("kind", "object", "expected", "found", box=None)
         for each in report.differences:
-            table.add_row(each.kind, each.object, each.expected, each.found)
+            cli.row(table, each.kind, each.object, each.expected, each.found)
         cli.stdout_console().print(table)
     for note in report.notes:
-        click.echo(f"  note: {note}")
+        cli.echo(f"  note: {note}")
 
 
 @contextmanager

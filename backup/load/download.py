@@ -1,6 +1,7 @@
 """Downloads the objects of a backup as plain files and compares each with the manifest."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from backup.catalogue import layout
@@ -9,10 +10,16 @@ from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
 from backup.errors import SpaceError
 from backup.load.fetch import Fetched, fetch
+from backup.load.space import floored
 from backup.postgres.archive import RowEnds, write_positions
 from backup.progress import Progress, silent
+from backup.store import Store
 from backup.wiring import Wiring
 from sidecar.humanize import size
+
+# Without a signature, what unpacks to more than this and to more than so many times its size is not unpacked.
+BELIEVED_BYTES = 64 << 20
+MOST_RATIO = 2000
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
@@ -34,25 +41,62 @@ def download(
 ) -> tuple[dict[str, Path], list[Difference]]:
     """Download all objects of a backup; returns the plain files by role, and the differences."""
 
+    check = floored(folder, wiring.settings.work_dir_floor, wiring.stop.check)
+
     def passed(count: int) -> None:
-        wiring.stop.check()
+        check()
         progress(count)
 
     files: dict[str, Path] = {}
-    differences: list[Difference] = []
     manifest, store = entry.manifest, wiring.store_named(entry.store)
+    differences = list(_incredible(wiring, entry))
+    if differences:
+        return files, differences
     for stored in manifest.objects:
         key = f"{layout.folder(manifest.database, manifest.id)}/{stored.name}"
+        if found := _wrong_size(store, key, stored):
+            differences.append(found)
+            continue
         files[stored.role] = folder / stored.role
         ends = RowEnds() if stored.role == "archive" else None
         got = fetch(
             store, key, stored, files[stored.role], wiring.identities, passed, ends.feed if ends else None
         )
-        found = object_differences(stored, got)
-        if ends and not found:
+        wrong = object_differences(stored, got)
+        if ends and not wrong:
             write_positions(files[stored.role], ends.found)
-        differences += found
+        differences += wrong
     return files, differences
+
+
+def _incredible(wiring: Wiring, entry: Entry) -> Iterator[Difference]:
+    """What speaks against a backup that no signature speaks for, before a byte of it is fetched."""
+    if entry.trust != "unchecked":
+        return
+    encrypts = bool(wiring.packing.recipients or wiring.identities)
+    for stored in entry.manifest.objects:
+        if encrypts and not stored.encryption:
+            yield Difference(
+                kind="encryption",
+                object=stored.name,
+                expected="encrypted, like all that is made here",
+                found="plain",
+            )
+        if stored.raw_bytes > max(BELIEVED_BYTES, MOST_RATIO * stored.stored_bytes):
+            yield Difference(
+                kind="size", object=stored.name, expected=f"at most {MOST_RATIO} times its stored bytes",
+                found=f"{stored.raw_bytes} bytes unpacked",
+            )  # fmt: skip
+
+
+def _wrong_size(store: Store, key: str, stored: StoredObject) -> Difference | None:
+    """An object of another size than its manifest says need not be fetched."""
+    info = store.head(key)
+    if info is None or info.size == stored.stored_bytes:
+        return None
+    return Difference(
+        kind="object", object=stored.name, expected=f"{stored.stored_bytes} bytes", found=f"{info.size} bytes"
+    )
 
 
 def object_differences(stored: StoredObject, got: Fetched) -> list[Difference]:
@@ -67,6 +111,10 @@ def object_differences(stored: StoredObject, got: Fetched) -> list[Difference]:
         return difference(f"{stored.stored_bytes} bytes", f"{got.stored_bytes} bytes, SHA-256 {got.sha256}")
     if got.sha256 != stored.sha256:
         return difference(f"SHA-256 {stored.sha256}", f"SHA-256 {got.sha256}")
+    if got.too_large:
+        return difference(
+            f"{stored.raw_bytes} bytes unpacked", f"more than {stored.raw_bytes} bytes unpacked"
+        )
     if got.problem:
         return difference("it can be decompressed", got.problem)
     if got.raw_bytes != stored.raw_bytes:

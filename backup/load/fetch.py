@@ -28,6 +28,7 @@ class Fetched:
     stored_bytes: int
     raw_bytes: int
     problem: str | None = None
+    too_large: bool = False
 
 
 def fetch(
@@ -58,11 +59,14 @@ def fetch(
         )
     try:
         with target.open("wb") as file, closing(_Hashed(store.stream(key), progress)) as reader:
-            problem = _decode(reader, _Plain(file, plain), stored.encryption, identities)
+            problem = _decode(reader, _Plain(file, plain, stored.raw_bytes), stored.encryption, identities)
             reader.drain()
             if isinstance(problem, NoIdentityError) and reader.digest == stored.sha256:
                 raise problem  # due to the keys, not to the backup
-            return Fetched(reader.digest, reader.size, file.tell(), problem.message if problem else None)
+            too_large = isinstance(problem, _TooLargeError)
+            return Fetched(
+                reader.digest, reader.size, file.tell(), problem.message if problem else None, too_large
+            )
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -101,12 +105,17 @@ def _problem(failure: BaseException) -> OpsError:
     raise failure
 
 
-class _Plain:
-    """The target file for the plain bytes."""
+class _TooLargeError(VerificationError):
+    """The object has more plain bytes than the manifest promises."""
 
-    def __init__(self, file: IO[bytes], seen: Seen | None) -> None:
+
+class _Plain:
+    """The target file for the plain bytes, at most as many as the manifest promises: a small object can fill a disk."""
+
+    def __init__(self, file: IO[bytes], seen: Seen | None, most: int) -> None:
         self._file = file
         self._seen = seen
+        self._left = most
 
     def decompress(self, source: Reader) -> None:
         """Write the file. Pieces remain small, however well they were compressed."""
@@ -119,6 +128,11 @@ class _Plain:
 
     def _write(self, source: Reader) -> None:
         while plain := source.read():
+            self._left -= len(plain)
+            if self._left < 0:
+                raise _TooLargeError(
+                    "it unpacks to more than its manifest says", hint="do not use this backup"
+                )
             if self._seen is not None:
                 self._seen(plain)
             self._file.write(plain)

@@ -7,11 +7,22 @@ blocked, never which backup is deleted, so a clock that jumps deletes nothing ex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
+from statistics import median
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 # Maximum difference between two hosts' clocks before the current time is not trusted.
 CLOCK_TOLERANCE = timedelta(minutes=10)
+# One run deletes at most so many backups that are not of the last two days, or this share of them if that is more.
+MOST_AT_ONCE = 5
+MOST_SHARE = 0.5
+THINNED = timedelta(days=2)
+# More than so many times the usual number of new backups, and a few, is a jump; judged from so many prunes on.
+MOST_TIMES = 3
+MOST_EXTRA = 3
+LEAST_PRUNES = 3
+JUMPED = "more backups appeared than usual"
 
 # Doubtful: the verification failed for reasons other than the backup. It does not count, but is kept like a verified one.
 State = Literal["verified", "unverified", "doubtful", "failed"]
@@ -86,6 +97,65 @@ def plan(backups: Iterable[Held], policy: Policy, now: datetime, *, problems: Se
     blocked = (*problems, *_blocks(newest_first, verified, policy, now))
     decisions = [_decide(held, kept, verified, blocked) for held in newest_first]
     return Plan(tuple(decisions), blocked if decisions else ())
+
+
+def bounded(decided: Plan, backups: Iterable[Held]) -> Plan:
+    """The plan, or one that deletes nothing where it would delete too much of what is old at once.
+
+    Backups of the last two days do not count: thinning these out is what retention does after each busy day.
+    """
+    verified = [held for held in backups if held.state in ("verified", "doubtful")]
+    newest = max((held.taken for held in verified), default=None)
+    old = {held.id for held in verified if newest is not None and newest - held.taken > THINNED}
+    going = old.intersection(decided.deletions)
+    if len(going) <= max(MOST_AT_ONCE, MOST_SHARE * len(old)):
+        return decided
+    reason = f"it would delete {len(going)} of {len(old)} backups older than two days at once"
+    decisions = [each if each.keep else _kept_back(each) for each in decided.decisions]
+    return Plan(tuple(decisions), (*decided.blocked, reason))
+
+
+def _kept_back(decision: Decision) -> Decision:
+    return Decision(decision.id, True, (f"pruning is blocked ({'; '.join(decision.reasons)})",))
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many backups a prune found, and how many it left."""
+
+    moment: datetime
+    found: int
+    left: int
+    jumped: bool = False
+
+
+def jump(before: Sequence[Count], found: int, now: datetime) -> str | None:
+    """Whether many more backups have appeared since the last prune than usually do; in words, None if not.
+
+    Once seen it stays until a person agrees to a prune. What appeared may claim any date, so only how many were seen
+    counts.
+
+    Args:
+        before: earlier prunes, oldest first.
+        found: backups that there are now.
+    """
+    if before and before[-1].jumped:
+        return f"{JUMPED} before an earlier prune"
+    rates = [
+        (later.found - earlier.left) / _days(earlier.moment, later.moment)
+        for earlier, later in pairwise(before)
+    ]
+    if len(rates) < LEAST_PRUNES:
+        return None
+    days, usual = _days(before[-1].moment, now), max(median(rates), 0.0)
+    new = found - before[-1].left
+    if new <= MOST_TIMES * usual * days + MOST_EXTRA:
+        return None
+    return f"{JUMPED}: {new} since the last prune, usually {usual:.1f} a day"
+
+
+def _days(begin: datetime, end: datetime) -> float:
+    return max((end - begin) / timedelta(days=1), 1.0)
 
 
 def _blocks(newest_first: list[Held], verified: list[Held], policy: Policy, now: datetime) -> Iterable[str]:

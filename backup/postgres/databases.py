@@ -14,7 +14,8 @@ from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 from pydantic import ValidationError
 
-from backup.catalogue.manifest import Part, Server
+from backup.catalogue.document import Part
+from backup.catalogue.manifest import Server
 from backup.errors import BusyError, PreflightError
 from backup.postgres.dsn import Address
 from backup.postgres.session import session

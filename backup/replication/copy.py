@@ -3,13 +3,17 @@
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from backup.cancellation import never
 from backup.catalogue import layout
 from backup.catalogue.commit import commit, confirm
+from backup.catalogue.manifest import Manifest
 from backup.catalogue.reader import Entry
+from backup.catalogue.records import Report
+from backup.catalogue.signing import Keyring
 from backup.errors import CatalogueError
 from backup.pipeline.sink import PartSink
 from backup.store import PartSizes, Store
@@ -25,6 +29,7 @@ class Route:
     source: Store
     target: Store
     sizes: PartSizes
+    keys: Keyring
     check: Callable[[], None] = never
 
 
@@ -45,16 +50,33 @@ def copy_backup(route: Route, entry: Entry, *, retain_until: datetime | None = N
                 hint=f"the object is damaged; take a new backup and check the disk of {route.source.url}",
             )
     confirm(route.target, folder, manifest.objects)
-    commit(route.target, manifest, retain_until=retain_until)
+    commit(
+        route.target,
+        manifest,
+        route.keys,
+        retain_until=retain_until,
+        data=_as_stored(route, folder, manifest),
+    )
     copy_reports(route, folder)
     log.info("copied %s", fields(id=entry.id, database=manifest.database, to=route.target.url))
+
+
+def _as_stored(route: Route, folder: str, manifest: Manifest) -> bytes | None:
+    """The manifest's own bytes, so that its reports still fit; None if it was changed on the way."""
+    key = f"{folder}/{layout.MANIFEST}"
+    data = route.source.get(key)
+    with suppress(CatalogueError):
+        if Manifest.decode(data, key) == manifest:
+            return data
+    return None
 
 
 def copy_reports(route: Route, folder: str) -> None:
     """Copy the verification reports that the target lacks."""
     there = {info.key for info in route.target.walk(f"{folder}/")}
     for info in route.source.walk(f"{folder}/"):
-        if layout.is_report(info.key.rpartition("/")[2]) and info.key not in there:
+        wanted = layout.is_report(info.key.rpartition("/")[2]) and info.size <= Report.most_bytes
+        if wanted and info.key not in there:
             route.target.put(info.key, route.source.get(info.key))
 
 

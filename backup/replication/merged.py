@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from backup.catalogue.reader import Catalogue, History, Reader
+from backup.catalogue.reader import Catalogue, History
 from backup.errors import StoreError
 from backup.replication.spool import merged
 from backup.wiring import Wiring
@@ -19,8 +19,8 @@ class Catalogues:
     def __init__(self, wiring: Wiring) -> None:
         self.problem: str | None = None
         self._wiring = wiring
-        self._main = Reader(wiring.store)
-        self._spool = Reader(wiring.spool) if wiring.spool else None
+        self._main = wiring.reader()
+        self._spool = wiring.reader(wiring.spool) if wiring.spool else None
         self._last = Catalogue(wiring.clock())
 
     def read(self, databases: Iterable[str] | None = None) -> Catalogue:
@@ -51,5 +51,5 @@ def read(wiring: Wiring, databases: Iterable[str] | None = None) -> Catalogue:
         StoreError: the main store does not answer.
     """
     names = list(databases) if databases is not None else None
-    main = Reader(wiring.store).read(wiring.clock(), names)
-    return merged(main, Reader(wiring.spool).read(wiring.clock(), names)) if wiring.spool else main
+    main = wiring.reader().read(wiring.clock(), names)
+    return merged(main, wiring.reader(wiring.spool).read(wiring.clock(), names)) if wiring.spool else main

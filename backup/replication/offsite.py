@@ -8,7 +8,6 @@ from backup.catalogue.reader import Entry, History, Reader
 from backup.catalogue.sweep import sweep
 from backup.hostlock import host_lock
 from backup.replication.copy import Route, copy_backup, copy_reports
-from backup.store import Store
 from backup.targets import Target
 from backup.wiring import Wiring
 
@@ -28,9 +27,10 @@ class Offsite:
         return max(0.0, (now - min(waiting)).total_seconds()) if waiting else 0.0
 
 
-def look(store: Store, names: list[str]) -> Offsite:
-    """Read which backups the off-site store has."""
-    return Offsite({name: _ids(store, name) for name in names})
+def look(reader: Reader, names: list[str], now: datetime) -> Offsite:
+    """Read which of our backups the off-site store has."""
+    catalogue = reader.read(now, names)
+    return Offsite({name: _ids(catalogue.history(name)) for name in names})
 
 
 def copy_missing(wiring: Wiring, target: Target) -> int:
@@ -40,11 +40,11 @@ def copy_missing(wiring: Wiring, target: Target) -> int:
         OpsError: a copy failed. The copies before it remain.
     """
     assert wiring.offsite is not None
-    route = Route(wiring.store, wiring.offsite, wiring.packing.sizes, wiring.stop.check)
-    history = Reader(wiring.store).read(wiring.clock(), [target.name]).history(target.name)
+    route = Route(wiring.store, wiring.offsite, wiring.packing.sizes, wiring.keys, wiring.stop.check)
+    history = wiring.reader().read(wiring.clock(), [target.name]).history(target.name)
     with host_lock(wiring.lock_folder, f"offsite-{target.name}"):
         sweep(wiring.offsite, target.name)
-        there = _ids(wiring.offsite, target.name)
+        there = look(wiring.reader(wiring.offsite), [target.name], wiring.clock()).ids[target.name]
         missing = [entry for entry in reversed(history.backups) if entry.id not in there and _is_sound(entry)]
         for entry in missing:
             copy_backup(route, entry, retain_until=wiring.retain_until(entry.manifest.started))
@@ -59,6 +59,5 @@ def _is_sound(entry: Entry) -> bool:
     return entry.state in {"verified", "unverified"}
 
 
-def _ids(store: Store, database: str) -> frozenset[str]:
-    parts = (layout.split(info.key) for info in store.walk(f"{database}/"))
-    return frozenset(found[1] for found in parts if found and found[2] == layout.MANIFEST)
+def _ids(history: History) -> frozenset[str]:
+    return frozenset(entry.id for entry in history.backups)

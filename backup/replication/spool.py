@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from backup.catalogue import layout
-from backup.catalogue.reader import Catalogue, History, Reader
-from backup.catalogue.records import continued, encode
+from backup.catalogue.document import encode
+from backup.catalogue.reader import Catalogue, History
+from backup.catalogue.records import continued
 from backup.hostlock import host_lock
 from backup.policy.anomaly import judged
 from backup.replication.copy import Route, copy_backup
@@ -21,7 +22,7 @@ def forward(wiring: Wiring) -> int:
     if wiring.spool is None:
         return 0
     brought = 0
-    for name, spooled in Reader(wiring.spool).read(wiring.clock()).databases.items():
+    for name, spooled in wiring.reader(wiring.spool).read(wiring.clock()).databases.items():
         with host_lock(wiring.lock_folder, name):
             brought += _forward(wiring, wiring.spool, spooled)
     return brought
@@ -44,13 +45,15 @@ def _merged(main: History, spool: History) -> History:
         tuple(sorted(entries, key=lambda entry: entry.id)),
         (*main.broken, *spool.broken),
         tuple(sorted(attempts.values(), key=lambda attempt: attempt.started)),
+        (*main.others, *spool.others),
+        main.read or spool.read,
     )
 
 
 def _forward(wiring: Wiring, spool: RetryingStore, spooled: History) -> int:
-    main = Reader(wiring.store).read(wiring.clock(), [spooled.database]).history(spooled.database)
+    main = wiring.reader().read(wiring.clock(), [spooled.database]).history(spooled.database)
     known = {entry.id for entry in main.backups}
-    route = Route(spool, wiring.store, wiring.packing.sizes, wiring.stop.check)
+    route = Route(spool, wiring.store, wiring.packing.sizes, wiring.keys, wiring.stop.check)
     before = [entry.manifest for entry in main.backups]
     for entry in spooled.backups:
         if entry.id not in known:
@@ -64,6 +67,6 @@ def _forward(wiring: Wiring, spool: RetryingStore, spooled: History) -> int:
     for attempt in continued(main.attempts, spooled.attempts):
         key = layout.attempt(attempt.database, attempt.id, attempt.kind)
         if attempt.finished:
-            wiring.store.put(key, encode(attempt))
+            wiring.store.put(key, encode(attempt, wiring.keys))
             spool.delete([key])
     return len(spooled.backups)

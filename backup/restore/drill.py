@@ -73,7 +73,7 @@ def drill(wiring: Wiring, entry: Entry, reporter: Reporter | None = None) -> Dri
             check_space(scratch.folder, int(manifest.raw_bytes * SPACE_FACTOR), "the drill")
             production = scratch.address.named("production")
             done = _practise(wiring, entry, production, reporter)
-        rpo = (began - manifest.taken).total_seconds()
+        rpo = max(0.0, (began - manifest.taken).total_seconds())
         attempt.set(measures={"rto": round(done.rto, 3), "rpo": round(rpo, 3)})
         if not done.ok:
             attempt.fail(

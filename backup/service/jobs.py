@@ -111,7 +111,10 @@ class Jobs:
                 log.error("%s: %s; try: %s", entry.id, error.message, error.hint)  # noqa: TRY400 - the message says it
 
     def _missed(self, target: Target) -> bool:
-        since = last_made(self._state.history(target.name))
+        history = self._state.history(target.name)
+        if history.others and not history.backups:
+            return True  # a key was set since the last run: nothing that is there counts any more
+        since = last_made(history)
         settings = self._wiring.settings
         return since is not None and missed(
             settings.schedule, ZoneInfo(settings.timezone), since, self._wiring.clock()

@@ -89,6 +89,7 @@ def _database(families: _Families, state: State, history: History, now: datetime
     _verifications(families, name, history)
     _rto(families, name, history)
     _held(families, state, name, history)
+    _strangers(families, history)
     _elsewhere(families, state, history, now)
     _drills(families, history)
     families.gauge(
@@ -233,6 +234,24 @@ def _held(families: _Families, state: State, name: str, history: History) -> Non
         )  # fmt: skip
     families.gauge(
         "backup_prune_blocked", "1 while pruning is blocked", float(bool(decided.blocked)), database=name
+    )
+
+
+def _strangers(families: _Families, history: History) -> None:
+    counts = Counter(entry.state.lower() for entry in history.others)
+    for reason in ("unsigned", "forged", "replayed"):
+        families.gauge(
+            "backup_untrusted",
+            "Backups in the store that count for nothing, by reason",
+            counts.get(reason, 0),
+            database=history.database,
+            reason=reason,
+        )
+    families.gauge(
+        "backup_clock_ahead_seconds",
+        "How far the newest backup lies ahead of this clock; 0 if it does not",
+        history.seconds_ahead,
+        database=history.database,
     )
 
 

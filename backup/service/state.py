@@ -45,6 +45,7 @@ class State:
 
     def __post_init__(self) -> None:
         self._catalogues = Catalogues(self.wiring)
+        self._offsite = self.wiring.reader(self.wiring.offsite) if self.wiring.offsite else None
         self._lock = threading.Lock()
         self.problems = {store.name: "not read yet" for store in self.wiring.stores}
 
@@ -56,7 +57,20 @@ class State:
         return self.catalogue.history(database)
 
     def refresh(self) -> None:
-        """Read the stores again. If one does not answer, its last known catalogue remains."""
+        """Read the stores again. If one does not answer, its last known catalogue remains.
+
+        It never raises: what cannot be read must not end the service that would report it.
+        """
+        try:
+            self._refresh()
+        except Exception as error:
+            log.exception("the catalogue cannot be read")
+            self.problems = {
+                **self.problems,
+                "main": f"{type(error).__name__} while it was read; see the log",
+            }
+
+    def _refresh(self) -> None:
         with self._lock:
             self.catalogue = self._catalogues.read(self.names)
             if self._catalogues.problem is None:
@@ -88,9 +102,9 @@ class State:
             self.wiring.journal(name).deliver()
 
     def _look_offsite(self) -> None:
-        assert self.wiring.offsite is not None
+        assert self._offsite is not None
         try:
-            self.offsite = look(self.wiring.offsite, self.names)
+            self.offsite = look(self._offsite, self.names, self.wiring.clock())
         except StoreError as error:
             self.problems["offsite"] = error.message
         else:

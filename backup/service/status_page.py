@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from html import escape
 
-from backup.catalogue.reader import Entry, History
+from backup.catalogue.reader import CLOCK_TOLERANCE, Entry, History
 from backup.confinement import strength
 from backup.prune import plan_for
 from backup.service.state import State
@@ -35,6 +35,7 @@ def render(state: State) -> str:
 def problems(state: State, history: History, now: datetime) -> list[str]:
     """The problems of a database's backups, in words."""
     found = [f"backup {broken.id}: {broken.error.message}" for broken in history.broken]
+    found += _strange(history)
     last = history.newest("backup", finished=True)
     if state.died(history) is not None:
         found.append("the last run was killed – try: see its log")
@@ -63,6 +64,15 @@ def problems(state: State, history: History, now: datetime) -> list[str]:
     found += [
         f"differs from the previous backups: {anomaly}" for anomaly in history.latest.manifest.anomalies
     ]
+    return found
+
+
+def _strange(history: History) -> list[str]:
+    """What is not ours, and what is not from the past."""
+    found = [f"backup {entry.id} is {entry.state} and counts for nothing" for entry in history.others]
+    if history.seconds_ahead > CLOCK_TOLERANCE.total_seconds():
+        ahead = duration(history.seconds_ahead)
+        found.append(f"the newest backup is {ahead} ahead of this clock: one of the clocks is wrong")
     return found
 
 

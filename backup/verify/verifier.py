@@ -1,17 +1,21 @@
 """Verifies a backup: download, restore into a throwaway server, compare, store the report."""
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from backup.catalogue import layout
+from backup.catalogue.document import encode
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.reader import Entry
-from backup.catalogue.records import Difference, Report, encode
+from backup.catalogue.records import Difference, Report
 from backup.errors import VerificationError
 from backup.load.download import check_space, download
 from backup.load.pg_restore import load_archive
+from backup.load.space import floored
 from backup.load.throwaway import private_folder, sweep_folders
 from backup.postgres.dsn import Address
 from backup.progress import Progress, Timings, silent
@@ -60,6 +64,7 @@ def verify(wiring: Wiring, entry: Entry, progress: Progress = silent) -> Report:
         report = Report(
             backup=manifest.id,
             database=manifest.database,
+            manifest=manifest.digest,
             started=started,
             finished=wiring.clock(),
             ok=not findings.differences,
@@ -71,11 +76,21 @@ def verify(wiring: Wiring, entry: Entry, progress: Progress = silent) -> Report:
             server=server,
             tool=TOOL,
         )
-        store.put(layout.report(report.database, report.backup, report.finished), encode(report))
+        store.put(
+            layout.report(report.database, report.backup, report.finished),
+            encode(report, wiring.keys),
+            retain_until=_retain(wiring, manifest),
+        )
         if not report.ok:
             attempt.fail(OpsError(_first(report), hint=f"python -m backup show {report.backup}"))
     _tell(report)
     return report
+
+
+def _retain(wiring: Wiring, manifest: Manifest) -> datetime | None:
+    """As long as the backup itself, so that both can go together."""
+    until = wiring.retain_until(manifest.started)
+    return until if until is not None and until > wiring.clock() else None
 
 
 def _verify(wiring: Wiring, entry: Entry, findings: Findings, progress: Progress) -> str:
@@ -118,7 +133,7 @@ def _load_and_compare(wiring: Wiring, manifest: Manifest, folder: Path, findings
 
     with ExitStack() as stack:
         with findings.stages.measure("restore"):
-            client = stack.enter_context(redis.server(wiring.redis_programs, folder, wiring.stop.check))
+            client = stack.enter_context(redis.server(wiring.redis_programs, folder, _check(wiring, folder)))
         with findings.stages.measure("compare"):
             findings.differences += redis.compare_keys(manifest, client)
 
@@ -144,10 +159,14 @@ def _restore_and_compare(
     with findings.stages.measure("restore"):
         note = place.create()
         findings.differences += load_archive(
-            wiring.programs, place.database, archive, wiring.restore_jobs, wiring.stop.check
+            wiring.programs, place.database, archive, wiring.restore_jobs, _check(wiring, archive.parent)
         )
     findings.notes += [note] if note else []
     prove(wiring, manifest, archive, place.database, findings)
+
+
+def _check(wiring: Wiring, folder: Path) -> Callable[[], None]:
+    return floored(folder, wiring.settings.work_dir_floor, wiring.stop.carried())
 
 
 def prove(wiring: Wiring, manifest: Manifest, archive: Path, database: Address, findings: Findings) -> None:
@@ -155,7 +174,7 @@ def prove(wiring: Wiring, manifest: Manifest, archive: Path, database: Address, 
     with findings.stages.measure("count"):
         findings.differences += compare_counts(manifest, database)
     with findings.stages.measure("compare"):
-        check = wiring.stop.carried()
+        check = _check(wiring, archive.parent)
         differences, notes = compare_dumps(manifest, wiring.programs, archive, database, check)
     findings.differences += differences
     findings.notes += notes

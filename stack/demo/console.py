@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
+from sidecar import cli
 from stack.demo.results import Step
 
 TOTAL_STEPS = 5
@@ -60,6 +61,6 @@ class Console:
     def table(self, title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
         """Print a table."""
         table = Table(*columns, title=title, title_justify="left")
-        for row in rows:
-            table.add_row(*(escape(cell) for cell in row))
+        for each in rows:
+            cli.row(table, *each)
         self._console.print(table)

@@ -5,8 +5,9 @@ from dataclasses import asdict
 
 import click
 from rich.table import Table
+from rich.text import Text
 
-from sidecar.cli import print_json, stdout_console
+from sidecar.cli import print_json, row, stdout_console
 from stack.doctor import envfile, machine, outside, secrets, services, settings
 from stack.doctor.check import Case, Check, Examiner
 from stack.doctor.host import Host
@@ -14,7 +15,7 @@ from stack.paths import ROOT
 
 BEFORE: tuple[Examiner, ...] = (settings.examine, secrets.examine, machine.examine, outside.examine)
 AFTER: tuple[Examiner, ...] = (services.examine,)
-SIGNS = {True: "[green]✔[/]", False: "[red]✖[/]", None: "[yellow]![/]"}
+SIGNS = {True: Text("✔", "green"), False: Text("✖", "red"), None: Text("!", "yellow")}
 
 
 @click.command()
@@ -54,5 +55,5 @@ def show(checks: list[Check]) -> None:
     """A table for people."""
     table = Table("", "what", "found", "fix", box=None)
     for check in checks:
-        table.add_row(SIGNS[check.ok], check.name, check.detail, "" if check.ok else check.fix)
+        row(table, SIGNS[check.ok], check.name, check.detail, "" if check.ok else check.fix)
     stdout_console().print(table)

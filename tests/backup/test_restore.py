@@ -443,11 +443,9 @@ def test_latest_is_not_silently_an_older_one(command: Command, shop: str, tmp_pa
     manifest = tmp_path / "store" / shop / newest / "manifest.json"
     manifest.write_bytes(manifest.read_bytes()[:-20])
     done = command("restore", "latest")
-    assert (done.status, newest in done.err, f"Try: name the backup that you want: {older}" in done.err) == (
-        2,
-        True,
-        True,
-    )
+    # One odd file does not keep on-call from restoring; which one it is, and why, is said.
+    assert done.status == 0, done
+    assert f"note: {newest} is newer than {older} and cannot be read" in done.err
     facts = command.held("restore", older, "--dry-run")
     assert (facts["id"], facts["found"], facts["server_bytes"] > 1_000_000) == (older, False, True)
     told = command("drill", "--dry-run")

@@ -184,8 +184,8 @@ def test_a_damaged_manifest_is_named(wired: Wire) -> None:
     assert "digest" in history.broken[0].error.message
     for wrong, said in (
         (b"{}", "format None"),
-        (b"no", "not a JSON"),
-        (data.replace(b'"format": 1', b'"format": 9'), "9"),
+        (b"no", "not JSON"),
+        (data.replace(b'"format": 2', b'"format": 9'), "9"),
     ):
         with pytest.raises(CatalogueError, match=said):
             Manifest.decode(wrong, key)

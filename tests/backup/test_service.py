@@ -20,10 +20,11 @@ import pytest
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
 
 from backup.catalogue import layout
+from backup.catalogue.document import encode
 from backup.catalogue.ids import new_id
 from backup.catalogue.manifest import Manifest
-from backup.catalogue.reader import History, Reader
-from backup.catalogue.records import Attempt, Difference, Outcome, Report, encode
+from backup.catalogue.reader import History
+from backup.catalogue.records import Attempt, Difference, Outcome, Report
 from backup.cli import backup
 from backup.policy.retention import Policy
 from backup.postgres.lock import advisory_lock
@@ -185,9 +186,11 @@ def test_pruning_deletes_in_every_store(wired: Wire, tmp_path: Path) -> None:
 def reported(wiring: Wiring, made: Manifest, hours: int, *found: Difference) -> None:
     """A verification that ended so many hours after the backup."""
     moment = made.finished + timedelta(hours=hours)
+    key = layout.manifest(made.database, made.id)
     report = Report(
         backup=made.id,
         database=made.database,
+        manifest=Manifest.decode(wiring.store.get(key), key).digest,
         started=moment,
         finished=moment,
         ok=not found,
@@ -219,7 +222,7 @@ def test_a_backup_that_passed_once_survives_an_unrelated_failure(
     reported(wiring, old, 2, *later)
     assert prune(wiring, target).deleted == ((old.id,) if deleted else ())
     assert wiring.offsite is not None
-    there = {entry.id for entry in Reader(wiring.offsite).read(NOON).history(target.name).backups}
+    there = {entry.id for entry in wiring.reader(wiring.offsite).read(NOON).history(target.name).backups}
     assert there == {new.id, old.id} if last > 1 else {new.id}
 
 

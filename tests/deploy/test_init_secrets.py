@@ -115,6 +115,7 @@ def test_no_container_gets_what_another_needs(init_secrets: Any) -> None:
             "POSTGRES_PASSWORD",
             "BACKUP_S3_SECRET_ACCESS_KEY",
             "BACKUP_AGE_IDENTITY",
+            "BACKUP_MANIFEST_KEY",
         ):
             assert f"<{secret}>" not in written[group], f"{secret} in {group}"
     assert "<BACKUP_S3_SECRET_ACCESS_KEY>" not in written["app"]

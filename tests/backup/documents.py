@@ -1,0 +1,81 @@
+"""Backups made of next to nothing, for tests of who wrote them and of what is read."""
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from backup.catalogue import ids, layout
+from backup.catalogue.document import encode
+from backup.catalogue.manifest import Manifest, Server, StoredObject
+from backup.catalogue.reader import History, Reader
+from backup.catalogue.records import Attempt, Report
+from backup.catalogue.signing import NO_KEYS, Keyring
+from backup.store import Store
+
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+KEYS = Keyring.parse("k" * 32)
+OTHERS = Keyring.parse("o" * 32)
+SERVER = Server(version="18.6", version_number=180006)
+
+
+def manifest(moment: datetime = NOW, *, size: int = 10, database: str = "shop", **more: Any) -> Manifest:
+    """A backup that was made at a moment."""
+    stored = StoredObject(
+        name="database.dump.zst", role="archive", raw_bytes=size, stored_bytes=size, sha256="0" * 64
+    )
+    values: dict[str, Any] = {
+        "id": ids.new_id(moment), "database": database, "kind": "postgres", "taken": moment, "started": moment,
+        "finished": moment + timedelta(seconds=5), "tool": "test", "client": "18.6", "server": SERVER,
+        "objects": (stored,), **more,
+    }  # fmt: skip
+    return Manifest(**values)
+
+
+def report(made: Manifest, keys: Keyring = NO_KEYS, **more: Any) -> Report:
+    """A verification of it that passed."""
+    moment = made.finished + timedelta(minutes=1)
+    values: dict[str, Any] = {
+        "backup": made.id, "database": made.database, "started": moment, "finished": moment, "ok": True,
+        "manifest": Manifest.decode(made.encode(keys), "").digest, **more,
+    }  # fmt: skip
+    return Report(**values)
+
+
+def put(store: Store, made: Manifest, keys: Keyring = NO_KEYS, *, proven: bool = True) -> str:
+    """Store a backup as a run and its verification would; returns its folder."""
+    folder = layout.folder(made.database, made.id)
+    for stored in made.objects:
+        store.put(f"{folder}/{stored.name}", b"0" * stored.stored_bytes)
+    store.put(f"{folder}/{layout.MANIFEST}", made.encode(keys))
+    if proven:
+        found = report(made, keys)
+        store.put(layout.report(made.database, made.id, found.finished), encode(found, keys))
+    return folder
+
+
+def attempt(moment: datetime = NOW, **more: Any) -> Attempt:
+    """A run that ended well."""
+    values: dict[str, Any] = {
+        "id": ids.new_id(moment), "kind": "backup", "database": "shop", "outcome": "success", "started": moment,
+        "finished": moment, "totals": {"success": 3}, **more,
+    }  # fmt: skip
+    return Attempt(**values)
+
+
+def put_attempt(store: Store, tried: Attempt, keys: Keyring = NO_KEYS) -> str:
+    key = layout.attempt(tried.database, tried.id, tried.kind)
+    store.put(key, encode(tried, keys))
+    return key
+
+
+def history(store: Store, keys: Keyring = NO_KEYS, now: datetime = NOW) -> History:
+    return Reader(store, keys).read(now).history("shop")
+
+
+def redigested(value: dict[str, Any]) -> bytes:
+    """What somebody without a key can make of a document: its digest fits, its signature is what it was."""
+    body = {name: each for name, each in value.items() if name not in ("digest", "key", "mac")}
+    text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False).encode()
+    whole = {**value, "digest": hashlib.sha256(text).hexdigest()}
+    return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False).encode()

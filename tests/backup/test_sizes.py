@@ -1,0 +1,74 @@
+"""A promise about size is checked while it is broken, not when the disk is full."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from backup.catalogue.manifest import StoredObject
+from backup.catalogue.reader import Entry
+from backup.errors import SpaceError
+from backup.load.download import download
+from backup.load.fetch import fetch
+from backup.load.space import floored
+from backup.store import MemoryStore
+from tests.backup.conftest import Wire
+from tests.backup.documents import NOW, manifest
+
+BOMB = zstandard.ZstdCompressor(level=3).compress(bytes(1 << 30))
+
+
+def bomb(raw: int = 5000) -> StoredObject:
+    return StoredObject(
+        name="database.dump.zst", role="archive", raw_bytes=raw, stored_bytes=len(BOMB),
+        sha256=hashlib.sha256(BOMB).hexdigest(),
+    )  # fmt: skip
+
+
+def test_a_bomb_is_stopped_where_it_breaks_its_promise(tmp_path: Path, wired: Wire) -> None:
+    assert len(BOMB) < 200_000
+    store = MemoryStore()
+    store.put("x", BOMB)
+    got = fetch(store, "x", bomb(), tmp_path / "plain")
+    assert got.too_large
+    assert got.sha256 == bomb().sha256
+    assert (tmp_path / "plain").stat().st_size < 2 << 20
+    wiring = wired()
+    made = manifest(NOW, objects=(bomb(),))
+    wiring.store.put(f"shop/{made.id}/database.dump.zst", BOMB)
+    work = tmp_path / "work"
+    work.mkdir()
+    _, [difference] = download(wiring, Entry(made), work)
+    assert (difference.expected, difference.found) == ("5000 bytes unpacked", "more than 5000 bytes unpacked")
+    assert sum(file.stat().st_size for file in work.iterdir()) < 2 << 20
+
+
+def test_a_promise_that_nobody_signed_is_not_believed_however_large(tmp_path: Path, wired: Wire) -> None:
+    wiring = wired()
+    made = manifest(NOW, objects=(bomb(1 << 30),))
+    wiring.store.put(f"shop/{made.id}/database.dump.zst", BOMB)
+    files, [difference] = download(wiring, Entry(made), tmp_path)
+    assert (files, difference.kind) == ({}, "size")
+    # A signature speaks for it.
+    files, differences = download(wiring, Entry(made, trust="signed"), tmp_path)
+    assert differences == []
+    files["archive"].unlink()
+
+
+def test_an_object_of_another_size_is_not_fetched(tmp_path: Path, wired: Wire) -> None:
+    wiring = wired()
+    made = manifest(NOW, size=10)
+    wiring.store.put(f"shop/{made.id}/database.dump.zst", bytes(1000))
+    files, [difference] = download(wiring, Entry(made), tmp_path)
+    assert (difference.expected, difference.found) == ("10 bytes", "1000 bytes")
+    assert files == {}
+
+
+def test_the_floor_of_a_disk(tmp_path: Path) -> None:
+    called: list[int] = []
+    floored(tmp_path, 0, lambda: called.append(1))()
+    # No disk has all of its bytes free.
+    with pytest.raises(SpaceError, match="less than 100 %"):
+        floored(tmp_path, 100, lambda: called.append(2))()
+    assert called == [1, 2]
