@@ -4,11 +4,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import requests
 
 from sidecar import OpsError
 from sidecar.http import session
+from stack.deploy.changes import Container, Fingerprints, definitions
 from stack.deploy.history import History
 from stack.deploy.runner import Runner
 
@@ -24,7 +26,15 @@ ROLLING = (
     "posthub_celery_exporter",
     "posthub_backup",
 )
-ONCE = ("run", "--rm", "--no-deps", "-T")
+DATA = ("posthub_postgres_prod", "posthub_redis_prod")
+# Customers reach everything through it, so it is the last one.
+EDGE = "posthub_caddy"
+# What runs to its end. It is run, never started: compose would recreate everything that depends on it.
+JOBS = ("posthub_init", "posthub_migrate", "posthub_db_roles", "posthub_alertmanager_config")
+# They read their mounted configuration again on SIGHUP.
+RELOADED = ("posthub_prometheus", "posthub_alertmanager")
+RUN = ("run", "--rm", "--no-deps", "-T")
+UP = ("up", "--detach", "--no-build", "--no-deps", "--wait", "--wait-timeout")
 WAIT_SECONDS = 240
 HEALTH_TRIES = 15
 
@@ -49,9 +59,12 @@ class Rollout:
     build: bool = False
     pause: float = 2.0
     history: History = field(init=False)
+    fingerprints: Fingerprints = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "history", History(self.root, dry=self.runner.dry))
+        kept = Fingerprints(self.root / ".ops" / "containers.json", dry=self.runner.dry)
+        object.__setattr__(self, "fingerprints", kept)
 
     def deploy(self) -> None:
         """Deploy; on failure, the previous tag is started again.
@@ -62,10 +75,13 @@ class Rollout:
         before = self._before()
         self._compose("config", "--quiet")
         self._fetch()
-        self._data()
+        self._prepare()
         self._save_before_migrating(before)
+        if before is not None and self.history.empty:
+            # Started by compose alone: the way back has to lead there.
+            self.history.add(*before)
         for what, service in (("migrations", "posthub_migrate"), ("roles", "posthub_db_roles")):
-            self._step(what, *ONCE, service)
+            self._step(what, *RUN, service)
         try:
             self._roll()
             self._check()
@@ -87,7 +103,14 @@ class Rollout:
             raise OpsError(f"{error}; no earlier tag is known", hint="./ops doctor") from None
         previous, images = before
         self.say(f"✖ {error}\n  returning to {previous}")
-        Rollout(self.root, self.runner, self.say, previous, self.url, images, pause=self.pause).roll_back()
+        back = Rollout(self.root, self.runner, self.say, previous, self.url, images, pause=self.pause)
+        try:
+            back.roll_back()
+        except OpsError as second:
+            raise OpsError(
+                f"{self.tag} failed: {error}; {previous} was started again, but: {second}",
+                hint="./ops doctor shows what is running and what is not",
+            ) from None
         raise OpsError(
             f"{self.tag} failed: {error}; {previous} runs again",
             hint="read the logs of what failed; the checkout still has the new files",
@@ -95,7 +118,7 @@ class Rollout:
 
     def roll_back(self) -> None:
         """Run this tag again. Migrations are not undone: they are written so that the previous tag still runs."""
-        self._data()
+        self._prepare()
         self._roll()
         self._check()
         self.history.add(self.tag, self.images, back=True)
@@ -112,31 +135,54 @@ class Rollout:
         Raises:
             OpsError: the backup failed; nothing was migrated.
         """
-        if self._try(*ONCE, "posthub_migrate", "python", "manage.py", "migrate", "--check") == 0:
+        if self._try(*RUN, "posthub_migrate", "python", "manage.py", "migrate", "--check") == 0:
             return
         what, backup = "backup before the migrations", ("run", "--database", "posthub")
         if self._try("exec", "-T", "posthub_backup", "true") == 0:
             self._step(what, "exec", "-T", "posthub_backup", "python", "-m", "backup", *backup)
         elif before is not None:
-            self._step(what, *ONCE, "posthub_backup", *backup)
+            self._step(what, *RUN, "posthub_backup", *backup)
         else:
             self.say("! no backup before the migrations: no service is running yet")
 
-    def _data(self) -> None:
-        """Start secrets, database and Redis, which do not run yet on a first deployment."""
-        data = ("posthub_postgres_prod", "posthub_redis_prod")
-        self._step("database and Redis", "up", "--detach", "--no-build", "--wait", *data)
+    def _prepare(self) -> None:
+        """Write the secrets; start PostgreSQL and Redis, which stay as they are unless their definition changed."""
+        self._step("secrets", *RUN, "posthub_init")
+        for service in DATA:
+            self._up(service)
 
     def _roll(self) -> None:
+        """Replace one service after the other: our images, then the rest, and Caddy last."""
         for service in ROLLING:
-            self._step(
-                service, "up", "--detach", "--no-build", "--no-deps", "--wait",
-                "--wait-timeout", str(WAIT_SECONDS), service,
-            )  # fmt: skip
-        # These do not use the tag, but the compose file may have changed them: Caddy, monitoring, data.
-        self._step(
-            "everything else", "up", "--detach", "--no-build", "--wait", "--wait-timeout", str(WAIT_SECONDS)
-        )
+            self._up(service)
+        self._step("Alertmanager's configuration", *RUN, "posthub_alertmanager_config")
+        for service in self._rest():
+            self._up(service)
+        self._up(EDGE)
+        for service in RELOADED:
+            self._try("kill", "--signal", "HUP", service)
+        self._note()
+
+    def _rest(self) -> list[str]:
+        placed = {*ROLLING, *DATA, *JOBS, EDGE}
+        return [service for service in self._definitions() if service not in placed]
+
+    def _up(self, service: str) -> None:
+        """Start a service. Its container is only replaced if the definition differs from the one that it runs."""
+        changed = self.fingerprints.changed(self._definitions().get(service, {}), self._container(service))
+        how = "--force-recreate" if changed else "--no-recreate"
+        self._step(service if changed else f"{service}, unchanged", *UP, str(WAIT_SECONDS), how, service)
+
+    def _note(self) -> None:
+        found = [(self._container(name), definition) for name, definition in self._definitions().items()]
+        self.fingerprints.note((container, known) for container, known in found if container is not None)
+
+    def _definitions(self) -> dict[str, dict[str, Any]]:
+        done = self.runner.ask(*COMPOSE, "config", "--format", "json", environment=self._environment())
+        return definitions(done.output)
+
+    def _container(self, service: str) -> Container | None:
+        return Container.parse(self.runner.ask("docker", "inspect", service).output)
 
     def _check(self) -> None:
         for _ in range(HEALTH_TRIES):

@@ -20,6 +20,11 @@ class History:
         self._env = root / ".env"
         self._log = root / ".ops" / "deployments.jsonl"
 
+    @property
+    def empty(self) -> bool:
+        """Whether no deployment was ever noted."""
+        return not self._entries()
+
     def current(self) -> str | None:
         """The current tag, if one was ever deployed."""
         return self._get(TAG) or None

@@ -103,7 +103,7 @@ def _proof(name: str, taken: float) -> Check:
             name,
             False,
             "none yet",
-            "docker compose -f docker-compose.prod.yml exec posthub_backup python -m backup run",
+            "docker compose -f docker-compose.prod.yml exec posthub_backup python -m backup run --verify",
         )
     hours = (time.time() - taken) / 3600
     well = hours * 3600 < LONGEST_SINCE_PROOF

@@ -87,7 +87,7 @@ def test_a_version_is_rolled_out_service_by_service(tmp_path: Path) -> None:
     rollout, said = _rollout(tmp_path, runner)
     rollout.deploy()
     order = [_position(runner.lines, part) for part in ("pull", "-T posthub_migrate", "-T posthub_db_roles")]
-    order += [_position(runner.lines, f"240 {service}") for service in ROLLING]
+    order += [_position(runner.lines, f"--force-recreate {service}") for service in ROLLING]
     assert order == sorted(order)
     assert all(line.startswith("new ") for line in runner.lines if "docker inspect" not in line)
     assert said[-1] == "✔ new is deployed"
@@ -139,7 +139,9 @@ def test_a_migration_that_fails_restarts_nothing(tmp_path: Path) -> None:
     assert History(tmp_path).current() == "old"
 
 
-@pytest.mark.parametrize("part", ["240 posthub_celery_worker_ai", "answers.py"], ids=["unhealthy", "edge"])
+@pytest.mark.parametrize(
+    "part", ["--force-recreate posthub_celery_worker_ai", "answers.py"], ids=["unhealthy", "edge"]
+)
 def test_an_unhealthy_version_is_rolled_back(tmp_path: Path, part: str) -> None:
     runner = FakeRunner(tmp_path, ("new", part))
     History(tmp_path).add("old", "ghcr.io/x")
@@ -147,7 +149,9 @@ def test_an_unhealthy_version_is_rolled_back(tmp_path: Path, part: str) -> None:
     with pytest.raises(OpsError, match="old runs again"):
         rollout.deploy()
     back = [line for line in runner.lines if line.startswith("old ")]
-    assert [service for service in ROLLING if any(f"240 {service}" in line for line in back)] == list(ROLLING)
+    assert [
+        service for service in ROLLING if any(f"--force-recreate {service}" in line for line in back)
+    ] == list(ROLLING)
     assert not [line for line in back if "migrate" in line]
     assert History(tmp_path).current() == "old"
     assert (tmp_path / ".env").read_text() == "POSTHUB_TAG=old\nPOSTHUB_IMAGES=ghcr.io/x\n"
@@ -356,3 +360,82 @@ def test_a_deployment_is_marked_from_within(
 
 def test_a_failed_annotation_is_reported(tmp_path: Path) -> None:
     assert annotate("http://127.0.0.1:9", "x") == "ConnectionError"
+
+
+def _config(**services: dict[str, object]) -> str:
+    return json.dumps({"services": services})
+
+
+def _inspected(identity: str, image: str, **environment: str) -> str:
+    pairs = [f"{name}={value}" for name, value in environment.items()]
+    return json.dumps([{"Id": identity, "Config": {"Image": image, "Env": ["PATH=/bin", *pairs]}}])
+
+
+def test_data_services_are_left_alone(tmp_path: Path) -> None:
+    """Their definition is the same, so neither a deployment nor the way back recreates them."""
+    runner = FakeRunner(tmp_path)
+    runner.answers = {
+        "config --format json": _config(
+            posthub_postgres_prod={"image": "pg:1", "depends_on": {"posthub_init": {}}}
+        ),
+        "docker inspect posthub_postgres_prod": _inspected("a", "pg:1"),
+    }
+    _rollout(tmp_path, runner)[0].deploy()
+    lines = [line for line in runner.lines if line.endswith("posthub_postgres_prod") and " up " in line]
+    assert lines
+    assert all("--no-recreate" in line for line in lines), lines
+
+
+def test_a_data_service_with_another_definition_is_replaced(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path)
+    runner.answers = {
+        "config --format json": _config(posthub_postgres_prod={"image": "pg:2"}),
+        "docker inspect posthub_postgres_prod": _inspected("a", "pg:1"),
+    }
+    _rollout(tmp_path, runner)[0].deploy()
+    assert [line for line in runner.lines if "--force-recreate posthub_postgres_prod" in line]
+
+
+def test_no_service_is_started_over_its_dependencies_and_caddy_is_the_last(tmp_path: Path) -> None:
+    """Up to compose 2.28, ``up`` without ``--no-deps`` recreates whatever depends on a recreated service."""
+    runner = FakeRunner(tmp_path)
+    runner.answers = {
+        "config --format json": _config(posthub_grafana={"image": "g:1"}, posthub_caddy={"image": "c:1"})
+    }
+    _rollout(tmp_path, runner)[0].deploy()
+    started = [line for line in runner.lines if " up " in line]
+    assert all("--no-deps" in line for line in started), started
+    assert started[-1].endswith("posthub_caddy")
+    assert [line for line in started if line.endswith("posthub_grafana")]
+
+
+def test_a_second_deployment_of_the_same_definition_replaces_nothing(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path)
+    runner.answers = {
+        "config --format json": _config(posthub_grafana={"image": "g:1", "command": ["a"]}),
+        "docker inspect posthub_grafana": _inspected("id-1", "g:1"),
+    }
+    _rollout(tmp_path, runner)[0].deploy()
+    runner.lines.clear()
+    _rollout(tmp_path, runner)[0].deploy()
+    assert [line for line in runner.lines if "--no-recreate posthub_grafana" in line]
+    runner.answers["config --format json"] = _config(posthub_grafana={"image": "g:1", "command": ["b"]})
+    _rollout(tmp_path, runner)[0].deploy()
+    assert [line for line in runner.lines if "--force-recreate posthub_grafana" in line]
+
+
+def test_the_first_deployment_can_be_rolled_back(tmp_path: Path) -> None:
+    """``up`` has started the first version, and no deployment has noted it."""
+    runner = FakeRunner(tmp_path)
+    runner.answers = {"docker inspect --format": "posthub/api:latest\n"}
+    _rollout(tmp_path, runner)[0].deploy()
+    assert History(tmp_path).previous() == "latest"
+
+
+def test_a_rollback_that_fails_reports_what_failed_and_what_was_started(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path, ("", "answers.py"))
+    History(tmp_path).add("old")
+    with pytest.raises(
+        OpsError, match="new failed: .*not healthy; old was started again, but: .*not healthy"
+    ):
+        _rollout(tmp_path, runner)[0].deploy()
