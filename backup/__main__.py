@@ -5,7 +5,7 @@ import sys
 from sidecar import signals
 
 if __name__ == "__main__":
-    # Before anything else: whoever ends us, at whatever moment, gets what is half done undone, and once is enough.
+    # Before anything else, so that a signal at any moment leads to a clean-up, which runs only once.
     signals.end_orderly()
     try:
         from backup.cli import main

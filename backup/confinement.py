@@ -44,7 +44,7 @@ class Confinement:
 
     Attributes:
         folder: the one folder that it may write.
-        readable: what it may read beside programs and libraries.
+        readable: what it may read in addition to programs and libraries.
         network: whether it may open TCP connections, to a server that was given.
     """
 
@@ -114,7 +114,7 @@ def hide_memory() -> None:
 
 @cache
 def _around(program: str) -> tuple[str, ...]:
-    """What a program needs beside the system's own: its folder, what lies next to it, its libraries.
+    """What a program needs in addition to the system's own: its folder, what lies next to it, its libraries.
 
     The folder may hold links to programs that are elsewhere, and a program may be a script that starts another one.
     """
@@ -124,8 +124,8 @@ def _around(program: str) -> tuple[str, ...]:
     links = {file.resolve() for file in folder.iterdir() if file.is_symlink()}
     programs, named = _with_named({Path(program), *links})
     folders = sorted({each.parent for each in programs} - {Path("/")})
-    beside = [each.parent / name for each in folders for name in _NEXT_TO_PROGRAMS]
-    found = [*folders, *beside, *sorted(named), *map(Path, _libraries_of(map(str, programs)))]
+    neighbours = [each.parent / name for each in folders for name in _NEXT_TO_PROGRAMS]
+    found = [*folders, *neighbours, *sorted(named), *map(Path, _libraries_of(map(str, programs)))]
     return tuple(str(path) for path in dict.fromkeys(found) if not _in_system(path))
 
 

@@ -12,7 +12,7 @@ from sidecar.rootless import rootless
 
 # A database may set its own output format for binary values, but its dump must equal the dump of its copy.
 PINNED = "-c bytea_output=hex"
-# Variables that child processes inherit, beside LC_*.
+# Variables that child processes inherit, in addition to LC_*.
 PASSED = frozenset(
     {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 )

@@ -239,7 +239,7 @@ Parts = dict[str, Any]
 
 
 def merge(found: dict[str, Parts], reply: Any) -> None:
-    """Add one reply, ``{node: value}``, where only the form of the value tells the method."""
+    """Add one reply, ``{node: value}``, where only the form of the value shows the method."""
     if not isinstance(reply, dict):
         return
     for node, value in reply.items():

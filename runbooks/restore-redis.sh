@@ -37,7 +37,7 @@ step "fetch and check the backup" stack_fetch_rdb "$work"
 step "ask" confirm
 step "silence alerts for $SILENCE" silence
 step "stop workers, beat and Redis" stop_services workers beat redis
-step "put the file beside Redis' own" stack_redis_load "$work/dump.rdb"
+step "put the file next to Redis' own" stack_redis_load "$work/dump.rdb"
 
 replace() {
   stack_redis_folder <<'SHELL'

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Bring the database back from a backup: restored beside the live one, proven, then put in its place.
+# Bring the database back from a backup: restored next to the live one, proven, then put in its place.
 #
 #   runbooks/restore.sh [ID|latest] [--database NAME] [--yes-i-mean NAME] [--again] [--dry-run]
 #
@@ -18,12 +18,12 @@ need_consent
 
 step "see that PostgreSQL answers" start_postgres
 if [ -n "$dry_run" ]; then sidecar restore "$backup_id" ${again:+"$again"} --dry-run; fi
-# Beside the live database: a full disk would stop that one too.
+# Next to the live database, which a full disk would stop too.
 look_for_room() {
   needed=$(sidecar restore "$backup_id" ${again:+"$again"} --dry-run --json | sed -n 's/^ *"server_bytes": \([0-9]*\),*$/\1/p')
   [ -n "$needed" ] || fail "it is not known how large the new database will be; nothing was done" "runbooks/restore.sh --dry-run says why"
   free=$(($(stack_postgres_free) * 1024))
-  [ "$free" -gt $((needed + needed / 10)) ] || fail "the new database needs about $((needed >> 20)) MiB beside the live one, the server's disk has $((free >> 20)) MiB; nothing was done" "make room: old databases NAME_before_… take some"
+  [ "$free" -gt $((needed + needed / 10)) ] || fail "the new database needs about $((needed >> 20)) MiB next to the live one, the server's disk has $((free >> 20)) MiB; nothing was done" "make room: old databases NAME_before_… take some"
 }
 step "see that the server's disk has room for a second database" look_for_room
 step "silence alerts for $SILENCE" silence
@@ -39,7 +39,7 @@ restore_and_prove() {
   taken=$(printf '%s\n' "$result" | sed -n 's/^ *"taken": "\(.*\)",$/\1/p')
   rows=$(printf '%s\n' "$result" | sed -n 's/^ *"rows": \(.*\),$/\1/p')
   case $result in
-    *'"promoted": true'*) say "an earlier run has put $restored into production's place: NOT restored anew, --again does it" ;;
+    *'"promoted": true'*) say "an earlier run has put $restored into production's place: NOT restored again; --again does it" ;;
     *) say "$restored is proven: $rows rows, data of $taken" ;;
   esac
 }

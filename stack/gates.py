@@ -22,6 +22,8 @@ PACKAGES = ("alerts", "backup", "bench", "dashboards", "exporters", "sidecar", "
 # After these exit codes of pytest, the temporary files are kept for inspection.
 LEAVES_SOMETHING = (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERNAL_ERROR)
 CODE = (*PACKAGES, "app", "tests")
+# The number of tests that the log of a whole run names with their durations.
+SLOWEST = 10
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def _passes(gate: Gate) -> bool:
 
 def _pytest(arguments: Sequence[str]) -> int:
     # One more than there are processors: the tests of the whole stack mostly wait.
-    chosen = arguments or ("-n", str((os.cpu_count() or 2) + 1), "--dist", "loadgroup")
+    whole = ("-n", str((os.cpu_count() or 2) + 1), "--dist", "loadgroup", f"--durations={SLOWEST}")
+    chosen = arguments or whole
     # Outside the checkout, whose path may be too long for Unix sockets.
     scratch = tempfile.mkdtemp(prefix="ops-")
     # The app's tests choose their own settings; pytest-django must not use those of the shell.

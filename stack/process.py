@@ -116,15 +116,15 @@ def attended(command: Sequence[str], **options: Any) -> int:
     except BaseException as reason:
         if child is not None:
             # It received a Ctrl-C itself; a second one would make it skip its clean-up.
-            told = isinstance(reason, KeyboardInterrupt) and sys.stdin.isatty()
-            _interrupt(child, told=told)
+            notified = isinstance(reason, KeyboardInterrupt) and sys.stdin.isatty()
+            _interrupt(child, notified=notified)
         raise
 
 
-def _interrupt(child: psutil.Popen, *, told: bool) -> None:
+def _interrupt(child: psutil.Popen, *, notified: bool) -> None:
     with suppress(psutil.NoSuchProcess):
         family = [child, *child.children(recursive=True)]
-        if not told:
+        if not notified:
             child.send_signal(signal.SIGINT)
         for process in psutil.wait_procs(family, timeout=STOP_SECONDS)[1]:
             with suppress(psutil.NoSuchProcess):

@@ -1,7 +1,7 @@
 """Phrases that the project's style rules replace. CONTRIBUTING.md has the rules; this check keeps the phrases out.
 
-It reads pages, notification templates, and the strings of Python code. Docstrings
-and comments follow the same rules, but are left to reviewers.
+It reads pages, rules, scripts, notification templates, and the strings of Python code. Docstrings
+and comments in Python follow the same rules, but are left to reviewers.
 """
 
 import ast
@@ -28,7 +28,10 @@ PHRASES = {
 }
 _PATTERNS = [(re.compile(phrase), instead) for phrase, instead in PHRASES.items()]
 CODE = ("alerts", "backup", "dashboards", "deploy", "exporters", "sidecar", "stack")
-TEXTS = ("*.md", "docs/**/*.md", "runbooks/**/*.md", "alerts/templates/*.tmpl")
+TEXTS = (
+    *("*.md", "docs/**/*.md", "runbooks/**/*.md", "alerts/templates/*.tmpl"),
+    *("alerts/**/*.yml", "runbooks/**/*.sh", "deploy/**/*.sh", "*.yml", "k8s/**/*.yaml", ".github/**/*.yml"),
+)
 # The rules of style and this module name the phrases.
 EXEMPT = ("CONTRIBUTING.md", "stack/wording.py")
 

@@ -1,4 +1,4 @@
-"""Signed URLs of media files: whoever has one can read one file until it expires."""
+"""Signed URLs of media files: anyone who has one can read one file until it expires."""
 
 import time
 from urllib.parse import urlencode

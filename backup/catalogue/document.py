@@ -21,7 +21,7 @@ _KNOWN = (1, 2)
 _MOST = 2**63 - 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SEAL = ("digest", "key", "mac")
-# What the standard library and pydantic raise for bytes that are no such document.
+# What the standard library and pydantic raise for bytes that are not such a document.
 _FAULTS = (ValueError, RecursionError, OverflowError, TypeError, MemoryError)
 _EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 

@@ -81,7 +81,7 @@ class _TooLongError(OpsError):
 
 
 def _readable(words: list[str]) -> tuple[Path, ...]:
-    """What a command needs beside programs and libraries: our own interpreter, where we work, and the files it names."""
+    """What a command needs in addition to programs and libraries: our own interpreter, where we work, and the files it names."""
     named = [Path(word).resolve() for word in words if "/" in word and Path(word).exists()]
     folders = [path.parent if path.is_file() else path for path in named]
     found = (Path(sys.prefix), Path(sys.base_prefix), Path.cwd(), *folders)

@@ -48,7 +48,7 @@ class AmqpReceiver:
         self._housekeeping = Housekeeping(state, self.health, self.backlog)
 
     def run(self, stop: threading.Event) -> None:
-        """Receive events until told to stop; raises only what is a fault in our code."""
+        """Receive events until stopped; raises only what is a fault in our code."""
         waits = delays()
         while not stop.is_set():
             try:

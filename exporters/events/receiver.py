@@ -66,7 +66,7 @@ class EventReceiver(Protocol):
     prefetch_is_global: bool
 
     def run(self, stop: threading.Event) -> None:
-        """Receive events until told to stop; raises when it cannot continue."""
+        """Receive events until stopped; raises when it cannot continue."""
 
 
 class Housekeeping:

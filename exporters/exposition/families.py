@@ -45,7 +45,7 @@ class Family:
     A counter's ``name`` has no ``_total``; its sample lines have it.
 
     Attributes:
-        created: for a counter, when each line's series began, in epoch seconds; empty when that is not told.
+        created: for a counter, when each line's series began, in epoch seconds; empty when that is not shown.
     """
 
     name: str

@@ -87,10 +87,10 @@ class QueueCollector:
 
     def _consumers(self, names: dict[str, str], known: "Consumers") -> Iterable[Family]:
         queues = self.snapshot.queues
-        told = {name: queue.consumers for name, queue in queues.items() if queue.consumers is not None}
+        reported = {name: queue.consumers for name, queue in queues.items() if queue.consumers is not None}
         counted = {name: count for name in names if (count := known.count(name)) is not None}
         # The broker's own count goes before the workers' word.
-        consumers = {**counted, **{name: told[name] for name in names if name in told}}
+        consumers = {**counted, **{name: reported[name] for name in names if name in reported}}
         processes = {
             name: known.processes.get(name, 0)
             for name, count in counted.items()

@@ -13,7 +13,7 @@ right at any backlog. The threshold doubles again once the table is nearly empty
 **Held tasks** are few. What never ends leaves by age: two generations, and the old one is dropped whole.
 
 The key is the ID's hash (60 bits). Among 100,000 tasks two share one once in a hundred million fillings, and a sender
-cannot aim at it, since the hash is keyed anew in each process.
+cannot aim at it, since each process has its own hash key.
 
 **An ID is not an execution.** ``self.replace`` starts another task under the same ID, a retry sends the ID again, and
 a message that is redelivered while it runs is executed twice at once. Such IDs are rare; what goes beyond one

@@ -208,7 +208,7 @@ class Ledger:
 class Cadence:
     """Whether the heartbeats under one node name can come from a single worker.
 
-    Containers with one node name and equal process IDs cannot be told apart by name or pid. Their heartbeats arrive
+    Containers with one node name and equal process IDs cannot be distinguished by name or pid. Their heartbeats arrive
     more often than a single worker sends them, and their counts jump back and forth.
     """
 

@@ -77,7 +77,7 @@ stack_backup() {
   if [ -t 0 ] && [ -t 1 ]; then terminal=''; fi
   BACKUP_RESTORE_URL=$(restore_url) || return
   export BACKUP_RESTORE_URL
-  # shellcheck disable=SC2086 # empty is no word
+  # shellcheck disable=SC2086 # empty must expand to nothing
   compose run --rm --no-deps $terminal ${mounts:-} -e BACKUP_RESTORE_URL -e BACKUP_RESTORE_URL_FILE= posthub_backup "$@"
 }
 

@@ -436,6 +436,6 @@ def test_a_rollback_that_fails_reports_what_failed_and_what_was_started(tmp_path
     runner = FakeRunner(tmp_path, ("", "answers.py"))
     History(tmp_path).add("old")
     with pytest.raises(
-        OpsError, match="new failed: .*not healthy; old was started again, but: .*not healthy"
+        OpsError, match=r"new failed: .*not healthy; old was started again, but: .*not healthy"
     ):
         _rollout(tmp_path, runner)[0].deploy()

@@ -15,5 +15,5 @@ WEBHOOK_ALLOW_HTTP = True
 
 SENTRY_ENVIRONMENT = env.text("SENTRY_ENVIRONMENT", "development")
 WHITENOISE_USE_FINDERS = True
-# Static files are served from their sources; a missing collected folder is no reason for a warning.
+# Static files are served from their sources; a missing collected folder needs no warning.
 WHITENOISE_AUTOREFRESH = True
