@@ -111,7 +111,9 @@ def thresholds_are_used() -> Iterator[str]:
     read = {name for expression in expressions for name in docs_table.READS.findall(expression)}
     yield from (f"{name}: no rule reads it" for name in sorted(set(thresholds()) - read))
     for alert in alerts():
-        if alert.name == "AlertThresholdsMissing" and not alert.expr.endswith(f"< {len(thresholds())}"):
+        if alert.name == "AlertThresholdsMissing" and not alert.expr.rstrip().endswith(
+            f"!= {len(thresholds())}"
+        ):
             yield f"AlertThresholdsMissing: there are {len(thresholds())} thresholds"
 
 

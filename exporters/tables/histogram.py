@@ -6,8 +6,8 @@ from itertools import accumulate
 
 from sidecar.errors import UsageError
 
-# The same ranges as celery-exporter's, so that quantiles stay comparable after a migration.
-RUNTIME_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+# As many as celery-exporter has, up to two hours: a quantile cannot exceed the largest finite bound.
+RUNTIME_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
 WAIT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 
 # Seconds. An observation beyond 30 years comes from a wrong clock or a forged event.

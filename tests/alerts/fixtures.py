@@ -5,13 +5,18 @@ from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
+from alerts.rules import alerts
+
 FOLDER = Path(__file__).resolve().parent.parent / "fixtures" / "metrics"
 # prometheus_client's parser would give counters other names than Prometheus does.
 SERIES = re.compile(r"(?m)^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? \S+$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 # Prometheus' own: at each scrape, and when rules are evaluated.
 OF_PROMETHEUS = {
-    "up": ({},), "scrape_duration_seconds": ({},), "ALERTS": ({},),
+    "up": ({},), "scrape_duration_seconds": ({},),
+    "ALERTS": tuple({"alertname": one.name, "alertstate": state} for one in alerts() for state in ("pending", "firing")),
+    # What convert_classic_histograms_to_nhcb makes of the histograms.
+    "celery_task_runtime_seconds": ({},), "django_http_requests_latency_seconds_by_view_method": ({},),
 }  # fmt: skip
 # Labels that the scrape adds, from prometheus.yml and targets/*.yml.
 FROM_SCRAPE = ("job", "instance", "environment", "host", "probe")

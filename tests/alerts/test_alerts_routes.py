@@ -1,4 +1,4 @@
-"""Who is told: every alert's route, by amtool; and what silences what, by a real Alertmanager."""
+"""Who is notified: the route of every alert by amtool, the receivers, and silences on a real Alertmanager."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +13,13 @@ from alerts.cli import main
 from alerts.example import labels_of
 from alerts.receivers import ReceiverSettings
 from alerts.render import configuration, write
-from alerts.rules import Alert, alert
+from alerts.rules import Alert
 from stack.servers import Alertmanager
 from tests.alerts.programs import PROGRAMS
+from tests.alerts.test_alerts_render import EVERYTHING
 
 BY_SEVERITY = {"critical": "pager", "warning": "chat", "info": "log"}
-SPECIAL = {"Watchdog": "heartbeat"}
+SPECIAL = {"Watchdog": "heartbeat", "RedisRecentlyDown": "nobody", "PostgresRecentlyDown": "nobody"}
 
 
 def receiver_of(labels: dict[str, str]) -> str:
@@ -55,6 +56,29 @@ def test_an_alert_without_severity_still_reaches_somebody() -> None:
     assert receiver_of({"alertname": "SomebodyElses"}) == "chat"
 
 
+# Receivers that no person reads.
+UNREAD = ("heartbeat", "nobody")
+
+
+def test_every_receiver_of_people_sends_the_end_of_an_alert() -> None:
+    for receiver in configuration(ReceiverSettings.load(EVERYTHING))["receivers"]:
+        if receiver["name"] in UNREAD:
+            continue
+        blocks = [block for key, blocks in receiver.items() if key != "name" for block in blocks]
+        assert blocks, receiver["name"]
+        assert all(block["send_resolved"] is True for block in blocks), receiver["name"]
+
+
+def test_every_page_is_repeated() -> None:
+    route = configuration(ReceiverSettings.load({}))["route"]
+    longest = {"critical": 2, "warning": 12}
+    for severity, hours in longest.items():
+        (own,) = (one for one in route["routes"] if one["matchers"] == [f'severity="{severity}"'])
+        repeat = own.get("repeat_interval", route["repeat_interval"])
+        assert repeat == f"{hours}h", severity
+        assert own["receiver"] not in UNREAD
+
+
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("alertmanager")
@@ -62,65 +86,6 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     write(config, configuration(ReceiverSettings.load({})))
     with Alertmanager(folder, config=config) as server:
         yield Api(server.url)
-
-
-# Cause, symptoms that it silences, and those near by that it must not silence.
-INHIBITIONS = [
-    ("RedisDown", ["CeleryBrokerUnreachable", "CeleryNoWorkers", "HighErrorRate", "ApiProbeFailed", "BackupFailed"],
-     ["BackupMissing", "HostDiskAlmostFull", "TargetDown", "BackupVerificationFailed"]),
-    ("PostgresDown", ["HighErrorRate", "DjangoDatabaseErrors", "CeleryBeatDown", "ApiAvailabilityBurnFast", "BackupFailed"],
-     ["BackupMissing", "CeleryNoWorkers", "TargetDown"]),
-    ("HostDown", ["TargetDown", "CeleryNoWorkers", "ApiProbeFailed", "RedisDown", "EdgeProbeFailed"],
-     ["BackupMissing", "BackupNeverReported", "BackupUnverified", "BackupVerificationFailed", "BackupScheduleStopped",
-      "Watchdog"]),
-    ("CeleryNoWorkers", ["CeleryWorkerDown", "CeleryQueueNoConsumers", "CeleryQueueBacklog", "CeleryQueueAgeCritical"],
-     ["CeleryBeatDown", "CeleryTaskFailureRatioCritical"]),
-    ("CeleryBeatDown", ["CeleryScheduledTaskMissed"], ["CeleryWorkerDown"]),
-    ("BackupStoreUnreachable", ["BackupFailed", "BackupSpoolInUse", "BackupStoreErrors"],
-     ["BackupMissing", "BackupUnverified"]),
-    ("HighErrorRate", ["ApiAvailabilityBurnFast", "ApiViewFailing", "EdgeHighErrorRate"], ["ApiLatencyBurnFast"]),
-    ("HostDiskAlmostFull", ["HostDiskFillingUp", "RedisPersistenceFailing"], ["HostMemoryLow"]),
-    ("RedisMemoryCritical", ["RedisMemoryHigh"], ["RedisEvictionPolicyUnsafe"]),
-    ("PostgresConnectionsExhausted", ["PostgresConnectionsHigh"], ["PostgresDeadlocks"]),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("cause", "silenced", "heard"), INHIBITIONS, ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_a_cause_silences_its_symptoms_only(
-    api: Api, cause: str, silenced: list[str], heard: list[str]
-) -> None:
-    # An environment of its own keeps the cases apart.
-    where = {"environment": f"case-{cause}", "host": "h", "mountpoint": "/", "instance": "i"}
-    for name in (cause, *silenced, *heard):
-        api.post_alert(labels_of(alert(name), where), {}, lasts=timedelta(minutes=5))
-    mine = [found for found in api.alerts() if found["labels"]["environment"] == where["environment"]]
-    quiet = {found["labels"]["alertname"] for found in mine if found["status"]["inhibitedBy"]}
-    assert quiet == set(silenced)
-    assert {found["labels"]["alertname"] for found in mine} - quiet == {cause, *heard}
-
-
-@pytest.mark.parametrize("cause", [cause for cause, _, _ in INHIBITIONS])
-def test_a_drill_silences_nothing_and_keeps_apart(api: Api, cause: str) -> None:
-    (silenced,) = (names for name, names, _ in INHIBITIONS if name == cause)
-    where = {"environment": f"drill-{cause}", "host": "h", "mountpoint": "/", "instance": "i"}
-    drill = labels_of(alert(cause), {**where, "drill": "true"})
-    for labels in (drill, *(labels_of(alert(name), where) for name in silenced)):
-        api.post_alert(labels, {}, lasts=timedelta(minutes=5))
-    mine = [found for found in api.alerts() if found["labels"]["environment"] == where["environment"]]
-    causes = [found["status"]["inhibitedBy"] for found in mine]
-    assert len(mine) == len(silenced) + 1
-    # Some of the symptoms are causes of others.
-    (fingerprint,) = (found["fingerprint"] for found in mine if found["labels"].get("drill"))
-    assert all(fingerprint not in found for found in causes)
-
-
-def test_another_environment_is_not_silenced(api: Api) -> None:
-    api.post_alert(labels_of(alert("RedisDown"), {"environment": "one"}), {}, lasts=timedelta(minutes=5))
-    api.post_alert(labels_of(alert("HighErrorRate"), {"environment": "two"}), {}, lasts=timedelta(minutes=5))
-    other = [found for found in api.alerts() if found["labels"]["environment"] == "two"]
-    assert [found["status"]["inhibitedBy"] for found in other] == [[]]
 
 
 def test_a_silence_is_set_listed_and_ended(api: Api) -> None:

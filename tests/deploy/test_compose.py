@@ -271,3 +271,14 @@ def test_exporters_give_up_before_prometheus_does(production: dict[str, Any]) ->
 
 def test_grafanas_cookie_is_only_sent_over_https(production: dict[str, Any]) -> None:
     assert production["services"]["posthub_grafana"]["environment"]["GF_SECURITY_COOKIE_SECURE"] == "true"
+
+
+def test_a_restart_of_alerting_notifies_nothing_false(production: dict[str, Any]) -> None:
+    """docs/alerts.md, "Restarts": pending alerts continue, and causes arrive before their symptoms are notified."""
+    flags = {
+        name: production["services"][name]["command"]
+        for name in ("posthub_prometheus", "posthub_alertmanager")
+    }
+    assert "--rules.alert.for-grace-period=1m" in flags["posthub_prometheus"]
+    # Prometheus sends each alert again once a minute.
+    assert "--dispatch.start-delay=90s" in flags["posthub_alertmanager"]

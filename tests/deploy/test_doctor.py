@@ -217,12 +217,12 @@ def test_a_secret_that_git_once_had_is_found(tmp_path: Path) -> None:
 
 def _running(host: FakeHost, **changed: Any) -> Case:
     """Two services, all well."""
-    services = {"posthub_init": "posthub/x:1", "posthub_prometheus": "prom/prometheus:v3.5.0"}
+    services = {"posthub_init": "posthub/x:1", "posthub_prometheus": "prom/prometheus:v3.16.0"}
     up = {"State": "running", "Health": "healthy", "Status": "Up 3 minutes (healthy)", "ExitCode": 0}
     once = {"State": "exited", "Health": "", "Status": "Exited (0)", "ExitCode": 0}
     containers = [
         {"Service": "posthub_init", "Image": "posthub/x:1", **once},
-        {"Service": "posthub_prometheus", "Image": "prom/prometheus:v3.5.0", **up, **changed},
+        {"Service": "posthub_prometheus", "Image": "prom/prometheus:v3.16.0", **up, **changed},
     ]
     config = json.dumps({"services": {name: {"image": image} for name, image in services.items()}})
     targets = [{"labels": {"job": "celery"}, "health": "up"}]

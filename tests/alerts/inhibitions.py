@@ -1,0 +1,171 @@
+"""The inhibition rules as data, and one case for each of them."""
+
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import yaml
+
+from alerts.paths import ALERTMANAGER
+from alerts.rules import Alert, alerts
+
+_MATCHER = re.compile(r'(?P<label>\w+)(?P<sign>=~|!~|!=|=)"?(?P<value>.*?)"?')
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An inhibition rule.
+
+    Args:
+        place: its position in alertmanager.yml, from 1.
+    """
+
+    place: int
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    equal: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.place}: {' '.join(self.source[:1])}"
+
+    def causes(self) -> list[Alert]:
+        """The alerts that can be its source."""
+        return [alert for alert in alerts() if _can_match(self.source, alert)]
+
+    def symptoms(self) -> list[Alert]:
+        """The alerts that can be its target."""
+        causes = {alert.name for alert in self.causes()}
+        return [alert for alert in alerts() if _can_match(self.target, alert) and alert.name not in causes]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cause and a symptom that it inhibits.
+
+    Args:
+        also: labels that both have, in addition to those of the rule's ``equal``.
+        heard: symptoms next to it that the rule must not inhibit: alert name and labels.
+    """
+
+    cause: str
+    symptom: str
+    cause_labels: dict[str, str] = field(default_factory=dict)
+    symptom_labels: dict[str, str] = field(default_factory=dict)
+    heard: tuple[tuple[str, dict[str, str]], ...] = ()
+
+
+@cache
+def inhibitions() -> tuple[Rule, ...]:
+    """The rules in alertmanager.yml."""
+    document = yaml.safe_load(ALERTMANAGER.read_text(encoding="utf-8"))
+    return tuple(_rule(place, rule) for place, rule in enumerate(document["inhibit_rules"], 1))
+
+
+def seconds(duration: str) -> int:
+    """The length of a rule's ``for``; 0 without one."""
+    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([smhd])", duration))
+
+
+def matches(matchers: tuple[str, ...], labels: dict[str, str]) -> bool:
+    """Whether labels match all matchers."""
+    return all(_matches(matcher, labels) for matcher in matchers)
+
+
+def _can_match(matchers: tuple[str, ...], alert: Alert) -> bool:
+    """Whether an alert matches as far as its rule sets the labels."""
+    labels = {**alert.labels, "alertname": alert.name}
+    static = ("alertname", "component", "severity", "subject")
+    return matches(tuple(one for one in matchers if _parts(one)[0] in static), labels)
+
+
+def _matches(matcher: str, labels: dict[str, str]) -> bool:
+    label, sign, value = _parts(matcher)
+    given = labels.get(label, "")
+    if sign in ("=", "!="):
+        return (given == value) == (sign == "=")
+    return bool(re.fullmatch(value, given)) == (sign == "=~")
+
+
+def _parts(matcher: str) -> tuple[str, str, str]:
+    found = _MATCHER.fullmatch(matcher)
+    assert found is not None, matcher
+    return found["label"], found["sign"], found["value"]
+
+
+def _rule(place: int, document: dict[str, Any]) -> Rule:
+    return Rule(
+        place,
+        tuple(document["source_matchers"]),
+        tuple(document["target_matchers"]),
+        tuple(document["equal"]),
+    )
+
+
+# One case per rule, in the order of alertmanager.yml.
+CASES = (
+    Case("HostDown", "HighMemoryUsage", heard=(("BackupMissing", {"host": "same"}), ("Watchdog", {}))),
+    Case(
+        "HostDown", "HighErrorRate", {"host": "a"},
+        heard=(("RedisDown", {"host": "b"}), ("TargetDown", {"host": "b"}), ("PostgresDown", {"host": "b"})),
+    ),
+    Case(
+        "RedisDown", "CeleryBrokerUnreachable",
+        heard=(("BackupMissing", {}), ("HostDiskAlmostFull", {}), ("TargetDown", {}), ("BackupVerificationFailed", {})),
+    ),
+    Case(
+        "RedisDown", "BackupFailed", {}, {"database": "redis"}, heard=(("BackupFailed", {"database": "posthub"}),),
+    ),
+    Case(
+        "RedisRecentlyDown", "HighErrorRate",
+        heard=(
+            ("CeleryWorkerDown", {}), ("CeleryNoWorkers", {}), ("ApiProbeFailed", {}), ("BackupFailed", {"database": "redis"}),
+            ("CeleryQueueNoConsumers", {}), ("CeleryBeatDown", {}), ("CeleryQueueBacklog", {}), ("EdgeProbeFailed", {}),
+        ),
+    ),
+    Case(
+        "PostgresDown", "DjangoDatabaseErrors",
+        heard=(("BackupMissing", {}), ("CeleryNoWorkers", {}), ("TargetDown", {}), ("CeleryWorkerDown", {})),
+    ),
+    Case(
+        "PostgresDown", "BackupFailed", {}, {"database": "posthub"}, heard=(("BackupFailed", {"database": "redis"}),),
+    ),
+    Case(
+        "PostgresRecentlyDown", "HighErrorRate",
+        heard=(
+            ("BackupFailed", {"database": "posthub"}), ("CeleryBeatDown", {}), ("ApiProbeFailed", {}),
+            ("CeleryQueueAgeCritical", {}), ("CeleryQueueStalled", {}), ("DjangoMigrationsUnapplied", {}),
+        ),
+    ),
+    Case("HostDiskAlmostFull", "RedisPersistenceFailing", heard=(("HostMemoryLow", {"host": "same"}),)),
+    Case(
+        "CeleryNoWorkers", "CeleryQueueNoConsumers",
+        heard=(("CeleryBeatDown", {"instance": "same"}), ("CeleryTaskFailureRatioCritical", {})),
+    ),
+    Case("CeleryQueueNoConsumers", "CeleryQueueBacklog", heard=(("CeleryUnackedHigh", {"instance": "same"}),)),
+    Case("CeleryBeatDown", "CeleryScheduledTaskMissed", heard=(("CeleryWorkerDown", {"instance": "same"}),)),
+    Case(
+        "BackupStoreUnreachable", "BackupFailed", {"store": "main"}, {"database": "posthub"},
+        heard=(("BackupMissing", {"instance": "same"}), ("BackupUnverified", {"instance": "same"})),
+    ),
+    Case(
+        "BackupStoreUnreachable", "BackupOffsiteLag", {"store": "offsite"},
+        heard=(("BackupFailed", {"instance": "same", "database": "posthub"}), ("BackupSpoolInUse", {"instance": "same"})),
+    ),
+    Case("BackupStoreUnreachable", "BackupStoreErrors", heard=(("BackupMissing", {"instance": "same", "store": "same"}),)),
+    Case("ApiProbeFailed", "EdgeHighErrorRate", heard=(("EdgeProbeFailed", {}), ("HighErrorRate", {}))),
+    Case(
+        "CaddyUpstreamUnhealthy", "EdgeHighErrorRate", {"upstream": "posthub_api_prod:8000"}, heard=(("EdgeProbeFailed", {}),),
+    ),
+    Case("HighErrorRate", "ApiViewFailing", heard=(("ApiLatencyBurnFast", {}),)),
+    Case("TargetDown", "TargetFlapping", heard=(("JobMissing", {"job": "same", "instance": "same"}),)),
+    Case("RedisMemoryCritical", "RedisMemoryHigh", heard=(("RedisEvictionPolicyUnsafe", {"instance": "same"}),)),
+)  # fmt: skip
+
+# Pairs in which the symptom may be notified first, with the reason.
+MAY_COME_FIRST = {
+    ("ApiAvailabilityBurnMedium", "ApiViewFailing"): "a slow burn takes longer to detect than a failing view",
+    ("HostDown", "RedisRecentlyDown"): "notifies nobody",
+    ("HostDown", "PostgresRecentlyDown"): "notifies nobody",
+}
