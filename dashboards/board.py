@@ -18,6 +18,8 @@ from dashboards.annotations import all_annotations
 
 SCREEN = 24
 TAG = "posthub"
+# The newest version that the Grafana in docker-compose.prod.yml knows; newer ones migrate the JSON when they load it.
+SCHEMA_VERSION = 41
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def assemble(board: Board) -> Dashboard:
     )
     built.panels = list(_place(board.rows))
     built.version = 1
+    built.schema_version = SCHEMA_VERSION
     return built
 
 

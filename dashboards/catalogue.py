@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
@@ -24,8 +25,16 @@ def file_name(board: Board) -> str:
 
 def render_json(board: Board) -> str:
     """Return the dashboard as JSON text. The output is deterministic."""
-    model = assemble(board)
-    return json.dumps(model, cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    document = json.loads(json.dumps(assemble(board), cls=JSONEncoder))
+    return json.dumps(visible(document), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def visible(value: Any) -> Any:
+    """Return JSON without the placement that the SDK sets: it hides links and annotation switches in a menu."""
+    if isinstance(value, dict):
+        kept = {key: one for key, one in value.items() if (key, one) != ("placement", "inControlsMenu")}
+        return {key: visible(one) for key, one in kept.items()}
+    return [visible(one) for one in value] if isinstance(value, list) else value
 
 
 def built() -> dict[str, str]:

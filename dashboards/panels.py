@@ -53,7 +53,8 @@ class Size:
     height: int
 
 
-SMALL = Size(4, 4)
+# A sparkline needs this height at 1440 pixels.
+SMALL = Size(4, 5)
 MEDIUM = Size(6, 8)
 THIRD = Size(8, 8)
 HALF = Size(12, 8)
@@ -61,6 +62,10 @@ WIDE = Size(24, 8)
 
 # Gaps of one missed scrape are bridged; longer gaps stay visible.
 GAP_MS = 60_000
+# Shown instead of an empty tile.
+NO_VALUE = "No data"
+# Grafana's default is 150: the last columns of a narrow table would be out of sight.
+COLUMN_MIN_WIDTH = 60
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,13 @@ def stat_panel(
     spark: bool = False,
     decimals: int | None = None,
     leads_to: str = "",
+    no_value: str = NO_VALUE,
 ) -> Panel:
     """Return a single number or word, coloured by thresholds or mappings.
 
     Args:
         leads_to: UID of the dashboard that a click opens.
+        no_value: the word for NaN and for no series, such as a ratio without traffic.
     """
     graph = BigValueGraphMode.AREA if spark else BigValueGraphMode.NONE
     builder = (
@@ -100,6 +107,7 @@ def stat_panel(
         .text_mode(BigValueTextMode.VALUE_AND_NAME if legend else BigValueTextMode.AUTO)
         .reduce_options(_last())
         .unit(unit)
+        .no_value(no_value)
         .thresholds(steps.build())
         .color_scheme(_by_thresholds())
     )
@@ -109,7 +117,7 @@ def stat_panel(
         builder = builder.mappings(mappings)
     if leads_to:
         builder = builder.data_links([_link(leads_to)])
-    return _finish(builder.build(), title, why, (Query(expr, legend, instant=not spark),), size)
+    return _finish(builder.build(), title, why, (Query(expr, legend or title, instant=not spark),), size)
 
 
 def series_panel(
@@ -122,8 +130,14 @@ def series_panel(
     stacked: bool = False,
     least: float | None = 0,
     most: float | None = None,
+    colors: dict[str, str] | None = None,
 ) -> Panel:
-    """Return a graph over time; `limits` draws alert thresholds as dashed lines."""
+    """Return a graph over time.
+
+    Args:
+        limits: alert thresholds, drawn as dashed lines.
+        colors: fixed colours by series name; the others follow the palette in order, so that no two are equal.
+    """
     builder = (
         timeseries.Panel()
         .unit(unit)
@@ -132,8 +146,8 @@ def series_panel(
         .draw_style(GraphDrawStyle.LINE)
         .show_points(VisibilityMode.NEVER)
         .span_nulls(GAP_MS)
-        .color_scheme(dashboard_builder.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
-        .legend(_legend())
+        .color_scheme(dashboard_builder.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC))
+        .legend(_legend(size))
         .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
     )
     if stacked:
@@ -145,7 +159,20 @@ def series_panel(
         builder = builder.min(least)
     if most is not None:
         builder = builder.max(most)
+    elif least is not None:
+        builder = builder.axis_soft_max(_soft_max(unit, limits))
+    for name, color in (colors or {}).items():
+        fixed = DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": color})
+        builder = builder.override_by_name(name, [fixed])
     return _finish(builder.build(), title, why, queries, size)
+
+
+def _soft_max(unit: str, limits: Steps | None) -> float:
+    """Return the top of the axis while all values are lower: Grafana's is 100, where limits lie on the zero line."""
+    highest = max((value for value, _ in limits.steps), default=0.0) if limits else 0.0
+    if highest > 0:
+        return 2 * highest
+    return 0.1 if unit in ("ops", "reqps") else 1.0
 
 
 def heat_panel(title: str, why: str, expr: str, *, unit: str = "s", size: Size = HALF) -> Panel:
@@ -181,6 +208,7 @@ def bars_panel(
         .reduce_options(_last())
         .unit(unit)
         .min(0)
+        .no_value(NO_VALUE)
         .thresholds(steps.build())
         .color_scheme(_by_thresholds())
     )
@@ -208,11 +236,12 @@ def gauge_panel(
         .unit(unit)
         .min(0)
         .max(most)
+        .no_value(NO_VALUE)
         .show_threshold_markers(True)
         .thresholds(steps.build())
         .color_scheme(_by_thresholds())
     )
-    return _finish(builder.build(), title, why, (Query(expr, legend, instant=True),), Size(6, 6))
+    return _finish(builder.build(), title, why, (Query(expr, legend or title, instant=True),), Size(6, 6))
 
 
 def timeline_panel(
@@ -249,7 +278,7 @@ def table_panel(
         values: (query, column) of each value column, in order.
     """
     queries = tuple(Query(expr, instant=True, table=True) for expr, _ in values.values())
-    builder = table.Panel().filterable(False)
+    builder = table.Panel().filterable(False).min_width(COLUMN_MIN_WIDTH)
     if sort:
         builder = builder.sort_by([common.TableSortByFieldState().display_name(sort).desc(descending)])
     for _, column in values.values():
@@ -292,21 +321,20 @@ def _link(uid: str) -> dashboard_builder.DashboardLink:
 
 
 def _last() -> common.ReduceDataOptions:
-    return common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields("")
+    # Not "lastNotNull": without traffic it shows the last value of busier times as if it were current.
+    return common.ReduceDataOptions().calcs(["last"]).values(False).fields("")
 
 
 def _by_thresholds() -> dashboard_builder.FieldColor:
     return dashboard_builder.FieldColor().mode(FieldColorModeId.THRESHOLDS)
 
 
-def _legend() -> common.VizLegendOptions:
-    return (
-        common.VizLegendOptions()
-        .display_mode(LegendDisplayMode.LIST)
-        .placement(LegendPlacement.BOTTOM)
-        .show_legend(True)
-        .calcs(["lastNotNull"])
-    )
+def _legend(size: Size) -> common.VizLegendOptions:
+    """Return a table at the right of wide graphs, and names only below narrow ones: a longer list would be cut off."""
+    legend = common.VizLegendOptions().show_legend(True)
+    if size.width >= HALF.width:
+        return legend.display_mode(LegendDisplayMode.TABLE).placement(LegendPlacement.RIGHT).calcs(["last"])
+    return legend.display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM).calcs([])
 
 
 def _column_properties(column: Column) -> list[DynamicConfigValue]:

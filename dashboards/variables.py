@@ -43,7 +43,9 @@ def common(jobs: str, *, hidden: bool = False) -> list[Variable]:
         _datasource(),
         _label_values("environment", "Environment", "up", "environment", ".*").hide(VariableHide.DONT_HIDE),
         _label_values("job", "Job", f'up{{{SCOPE[0]}, job=~"{jobs}"}}', "job", ".+").hide(hide),
-        _label_values("instance", "Instance", f"up{{{SCOPE[0]}, {SCOPE[1]}}}", "instance", ".+").hide(hide),
+        _label_values(
+            "instance", "Instance", f'up{{{SCOPE[0]}, {SCOPE[1]}, job=~"{jobs}"}}', "instance", ".+"
+        ).hide(hide),
     ]
 
 

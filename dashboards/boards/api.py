@@ -13,7 +13,7 @@ from dashboards.panels import (
     timeline_panel,
 )
 from dashboards.query import Query, increase, or_none, quantile, rate, recorded, select
-from dashboards.style import UP, high_is_bad, low_is_bad
+from dashboards.style import STATE_COLORS, UP, high_is_bad, low_is_bad
 from dashboards.thresholds import limit
 
 REQUESTS = "django_http_requests_total_by_method_total"
@@ -90,6 +90,7 @@ def _health() -> Row:
                 error_ratio(),
                 unit="percentunit",
                 steps=ERRORS,
+                no_value="No traffic",
                 spark=True,
             ),
             stat_panel(
@@ -98,6 +99,7 @@ def _health() -> Row:
                 slowest(),
                 unit="s",
                 steps=high_is_bad(OBJECTIVE_SECONDS),
+                no_value="No traffic",
                 spark=True,
             ),
             stat_panel(
@@ -105,6 +107,7 @@ def _health() -> Row:
                 "Remaining share of the errors that the objective allows in 30 days. Below zero it is missed.",
                 budget_left(),
                 unit="percentunit",
+                no_value="No traffic",
                 steps=BUDGET_LEFT,
                 decimals=1,
             ),
@@ -149,6 +152,7 @@ def _traffic() -> Row:
                 "Celery task events per second by state.",
                 Query(f"sum by (state) ({rate('celery_tasks_total')})", "{{state}}"),
                 unit="ops",
+                colors=STATE_COLORS,
                 size=THIRD,
             ),
             series_panel(

@@ -14,7 +14,7 @@ from dashboards.panels import (
     timeline_panel,
 )
 from dashboards.query import Query, increase, or_none, quantile, rate, select
-from dashboards.style import UP, YES_GOOD, high_is_bad, low_is_bad, never
+from dashboards.style import STATE_COLORS, UP, YES_GOOD, high_is_bad, low_is_bad, never
 from dashboards.thresholds import limit
 from dashboards.variables import HOST, QUEUE, TASK
 
@@ -222,7 +222,7 @@ def _queues() -> Row:
                     },
                 },
                 sort="Waiting",
-                size=Size(24, 7),
+                size=Size(24, 9),
             ),
         ),
     )
@@ -240,6 +240,7 @@ def _tasks() -> Row:
                 "Task events per second. Sent, received and started should move together; failed and retried should stay flat.",
                 Query(f"sum by (state) ({rate('celery_tasks_total', *chosen)})", "{{state}}"),
                 unit="ops",
+                colors=STATE_COLORS,
             ),
             series_panel(
                 "Finished by task",

@@ -15,7 +15,7 @@ from dashboards.panels import (
     timeline_panel,
 )
 from dashboards.query import Query, increase, or_none, rate, recorded, select
-from dashboards.style import BAD, GOOD, UP, YES_GOOD, high_is_bad, low_is_bad, words
+from dashboards.style import BAD, GOOD, SEVERITY_COLORS, UP, YES_GOOD, high_is_bad, low_is_bad, words
 from dashboards.thresholds import limit
 
 FIRING = 'alertstate="firing"'
@@ -123,6 +123,7 @@ def _alerts() -> Row:
                 "Alerts over time",
                 "Firing alerts by severity.",
                 Query(by_severity, "{{severity}}"),
+                colors=SEVERITY_COLORS,
                 size=THIRD,
             ),
             series_panel(

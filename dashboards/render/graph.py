@@ -20,7 +20,7 @@ Numbers = np.typing.NDArray[np.float64]
 def draw_graph(canvas: Canvas, box: Box, panel: Drawable) -> None:
     """Draw a time series panel."""
     named = panel.named_series
-    colors = series_colors([name for name, _ in named])
+    colors = series_colors([name for name, _ in named], _fixed_colors(panel))
     lines = _legend_lines(panel, named, box.width)
     axes = canvas.axes(box.inset(52, 4, 6, 20 + _LEGEND_LINE * len(lines)))
     _draw_series(axes, panel, named, colors)
@@ -30,6 +30,16 @@ def draw_graph(canvas: Canvas, box: Box, panel: Drawable) -> None:
     for at, color in panel.marks:
         axes.axvline(at, color=color, linewidth=0.9, linestyle=(0, (2, 2)), alpha=_MARK_ALPHA)
     _draw_legend(canvas, box, lines, dict(zip([name for name, _ in named], colors, strict=True)))
+
+
+def _fixed_colors(panel: Drawable) -> dict[str, str]:
+    """Return the colours that overrides set for series by name."""
+    found = {}
+    for override in panel.panel["fieldConfig"].get("overrides", []):
+        for one in override["properties"]:
+            if one["id"] == "color":
+                found[override["matcher"]["options"]] = panel.theme.color(one["value"]["fixedColor"])
+    return found
 
 
 def _draw_series(axes: Axes, panel: Drawable, named: list[tuple[str, Series]], colors: list[str]) -> None:
@@ -63,11 +73,15 @@ def _on_grid(series: Series, grid: Numbers, step: float) -> Numbers:
 def _scale(axes: Axes, panel: Drawable) -> None:
     low, high = axes.get_ylim()
     least, most = panel.defaults.get("min"), panel.defaults.get("max")
-    low = least if least is not None else low
-    high = most if most is not None else high
-    # A graph of nothing but zeros still needs a scale; whole numbers are the calmest.
+    soft = panel.defaults.get("custom", {}).get("axisSoftMax")
+    # The axis of a graph of nothing but zeros ends at 100 in Grafana, whatever the unit.
     flat = not any(value for _, series in panel.named_series for value in series.values)
-    axes.set_ylim(low if not flat else 0, 1 if flat or high <= low else high)
+    low = least if least is not None else 0 if flat else low
+    high = low + 100 if flat else high
+    if soft is not None:
+        high = soft if flat else max(high, soft)
+    high = most if most is not None else high
+    axes.set_ylim(low, high if high > low else low + 1)
     axes.set_yticks(marks := ticks(*axes.get_ylim(), panel.unit), [panel.format(mark) for mark in marks])
     axes.grid(axis="both", color=panel.theme.grid, linewidth=0.6)
     axes.set_axisbelow(True)

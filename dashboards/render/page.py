@@ -78,7 +78,13 @@ def _draw_panel(canvas: Canvas, panel: Drawable) -> None:
     inside = box.inset(0, TITLE, 0, 6)
     if panel.answers and all(answer.empty for answer in panel.answers):
         middle = (inside.x + inside.width / 2, inside.y + inside.height / 2)
-        canvas.text(*middle, "No data", size=11, color=canvas.theme.quiet, align="center")
+        canvas.text(
+            *middle,
+            panel.defaults.get("noValue", "No data"),
+            size=11,
+            color=canvas.theme.quiet,
+            align="center",
+        )
         return
     _DRAWERS[panel.panel["type"]](canvas, inside, panel)
 

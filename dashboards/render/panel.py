@@ -59,6 +59,8 @@ class Drawable:
 
 def judge(value: float, defaults: Json, theme: Theme) -> Verdict:
     """Return the text and colour of `value`: mappings take precedence over thresholds."""
+    if math.isnan(value):
+        return Verdict(defaults.get("noValue", "–"), theme.quiet)
     for mapping in defaults.get("mappings", []):
         option = _mapped(mapping, value)
         if option:

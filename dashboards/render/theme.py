@@ -1,6 +1,5 @@
 """Colours of the pictures, dark and light."""
 
-import zlib
 from dataclasses import dataclass
 
 
@@ -38,6 +37,8 @@ DARK = Theme(
         "blue": "#5a9bf6",
         "purple": "#b877d9",
         "yellow": "#fade2a",
+        "light-blue": "#8ab8ff",
+        "dark-red": "#c4162a",
     },
     heat=("#181b20", "#4a2c14", "#a3500f", "#f2841f", "#ffc36b", "#fff3d6"),
 )
@@ -56,6 +57,8 @@ LIGHT = Theme(
         "blue": "#2f6fd6",
         "purple": "#8f3bb8",
         "yellow": "#c9a400",
+        "light-blue": "#7fb2ff",
+        "dark-red": "#8f0e1e",
     },
     heat=("#ffffff", "#fde3c4", "#fdb462", "#f2841f", "#b34d05", "#5f2500"),
 )
@@ -68,16 +71,6 @@ _SERIES = (
 )
 
 
-def series_colors(names: list[str]) -> list[str]:
-    """Return a colour for each name: by the name, so that a queue has its colour in every panel."""
-    taken: set[int] = set()
-    return [_SERIES[_free(zlib.crc32(name.encode()) % len(_SERIES), taken)] for name in names]
-
-
-def _free(wanted: int, taken: set[int]) -> int:
-    for offset in range(len(_SERIES)):
-        slot = (wanted + offset) % len(_SERIES)
-        if slot not in taken:
-            taken.add(slot)
-            return slot
-    return wanted
+def series_colors(names: list[str], fixed: dict[str, str] | None = None) -> list[str]:
+    """Return a colour for each name: the fixed one, else that of its position in the palette, as in Grafana."""
+    return [(fixed or {}).get(name, _SERIES[index % len(_SERIES)]) for index, name in enumerate(names)]

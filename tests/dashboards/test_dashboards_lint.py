@@ -1,6 +1,9 @@
 """Every dashboard obeys the rules of grafana/dashboard-linter, and the suite's own."""
 
 import copy
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,3 +159,85 @@ def test_options_of_panels_name_no_variable(dashboard: Json) -> None:
 def test_deploys_alerts_backups_and_verifications_are_marked(dashboard: Json) -> None:
     names = {one["name"] for one in dashboard["annotations"]["list"]}
     assert {"Deploys", "Alerts", "Backups", "Verifications"} <= names
+
+
+def test_tiles_without_a_value_show_a_word(dashboard: Json) -> None:
+    for panel in panels(dashboard):
+        if panel["type"] in ("stat", "gauge", "bargauge"):
+            assert panel["fieldConfig"]["defaults"].get("noValue"), panel["title"]
+
+
+def test_tiles_show_the_newest_value_and_never_an_old_one(dashboard: Json) -> None:
+    for panel in panels(dashboard):
+        if panel["type"] in ("stat", "gauge", "bargauge"):
+            assert panel["options"]["reduceOptions"]["calcs"] == ["last"], panel["title"]
+            assert all(target["legendFormat"] != "__auto" for target in panel["targets"]), panel["title"]
+
+
+def test_limits_are_readable_while_everything_is_zero(dashboard: Json) -> None:
+    for panel in panels(dashboard):
+        defaults = panel.get("fieldConfig", {}).get("defaults", {})
+        if panel["type"] != "timeseries" or defaults.get("min") is None or defaults.get("max") is not None:
+            continue
+        top = defaults["custom"]["axisSoftMax"]
+        drawn = defaults["custom"].get("thresholdsStyle", {}).get("mode", "off") != "off"
+        limits = [step["value"] for step in defaults["thresholds"]["steps"] if step["value"]] if drawn else []
+        assert 0 < top <= max(1.0, 2 * max(limits, default=0)), panel["title"]
+        assert all(limit <= 0.9 * top for limit in limits), panel["title"]
+
+
+def test_no_two_series_share_a_colour(dashboard: Json) -> None:
+    """A palette by name gives `failed` and `succeeded` the same colour; by order, the colours differ."""
+    for panel in panels(dashboard):
+        if panel["type"] != "timeseries":
+            continue
+        assert panel["fieldConfig"]["defaults"]["color"]["mode"] == "palette-classic", panel["title"]
+        fixed = [
+            one["value"]["fixedColor"]
+            for override in panel["fieldConfig"].get("overrides", [])
+            for one in override["properties"]
+            if one["id"] == "color"
+        ]
+        assert len(set(fixed)) == len(fixed), panel["title"]
+    states = [panel for panel in panels(dashboard) if panel["title"] in ("Tasks by state", "Celery Tasks")]
+    for panel in states:
+        named = {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]}
+        assert named >= {
+            "sent",
+            "received",
+            "started",
+            "succeeded",
+            "failed",
+            "retried",
+            "revoked",
+            "rejected",
+        }
+
+
+def test_instances_are_those_of_the_dashboards_jobs(dashboard: Json) -> None:
+    """With All jobs, `$job` matches every job: another instance would empty the dashboard."""
+    (instance,) = (one for one in dashboard["templating"]["list"] if one["name"] == "instance")
+    (job,) = (one for one in dashboard["templating"]["list"] if one["name"] == "job")
+    (own,) = re.findall(r'job=~"([^$"]+)"', str(job["query"]))
+    assert f'job=~"{own}"' in str(instance["query"])
+
+
+def test_links_and_switches_are_visible(dashboard: Json) -> None:
+    assert "inControlsMenu" not in json.dumps(dashboard)
+
+
+def test_narrow_tables_show_all_columns(dashboard: Json) -> None:
+    """At 1440 pixels; Grafana's columns are at least 150 pixels wide unless told otherwise."""
+    for panel in panels(dashboard):
+        if panel["type"] == "table":
+            columns = len(panel["transformations"][-1]["options"]["renameByName"])
+            least = panel["fieldConfig"]["defaults"]["custom"]["minWidth"]
+            assert columns * least <= panel["gridPos"]["w"] * 1440 / 24 - 40, panel["title"]
+
+
+def test_the_schema_is_known_to_the_grafana_that_is_shipped(dashboard: Json) -> None:
+    """Grafana 12.1 knows schema version 41, 13.2 version 42: change both together."""
+    newest = {"12.1.1": 41, "13.2.3": 42}
+    compose = (Path(__file__).parents[2] / "docker-compose.prod.yml").read_text(encoding="utf-8")
+    (image,) = re.findall(r"image: grafana/grafana:(\S+)", compose)
+    assert dashboard["schemaVersion"] <= newest[image]
