@@ -1,5 +1,6 @@
 """What inhibits what, on a real Alertmanager: each rule inhibits its symptom and nothing next to it."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -113,6 +114,17 @@ def test_the_symptom_takes_longer_than_the_cause(rule: Rule) -> None:
         and (cause.name, symptom.name) not in MAY_COME_FIRST
     ]
     assert early == []
+
+
+@pytest.mark.parametrize("rule", inhibitions(), ids=str)
+def test_cause_and_symptom_keep_the_labels_that_must_be_equal(rule: Rule) -> None:
+    """A label that one of them drops in an aggregation is never equal, and the rule inhibits nothing."""
+    if any("subject" in matcher or "HostDown" in matcher for matcher in rule.source):
+        return  # both alerts on a subject have the same labels; HostDown also inhibits what has no host
+    for one in (*rule.causes(), *rule.symptoms()):
+        for kept in re.findall(r"^(?:sum|max|min|count) by \(([^)]*)\)", one.expr):
+            lost = set(rule.equal) - {"environment"} - set(kept.split(", "))
+            assert lost == set(), f"{one.name} drops {lost}"
 
 
 @pytest.mark.parametrize("rule", inhibitions(), ids=str)
