@@ -20,7 +20,10 @@ def test_the_committed_files_are_what_the_code_builds() -> None:
 
 def test_every_file_is_read_by_the_sdk_without_loss(dashboard: dict[str, object]) -> None:
     plugins.register_default_plugins()
-    assert catalogue.visible(json.loads(json.dumps(Dashboard.from_json(dashboard), cls=JSONEncoder))) == dashboard
+    assert (
+        catalogue.visible(json.loads(json.dumps(Dashboard.from_json(dashboard), cls=JSONEncoder)))
+        == dashboard
+    )
 
 
 def test_another_hash_seed_builds_the_same_bytes(checkout: Path, tmp_path: Path) -> None:
