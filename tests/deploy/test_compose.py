@@ -78,7 +78,7 @@ def test_every_container_is_hardened(production: dict[str, Any]) -> None:
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
-        assert service["pids_limit"] <= 1024, name
+        assert service["deploy"]["resources"]["limits"]["pids"] <= 1024, name
     added = {
         name: service["cap_add"] for name, service in production["services"].items() if "cap_add" in service
     }
