@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 Status = Post.Status
 
+# Hard time limit of a publishing task, in seconds. What was claimed longer ago is no longer in publication.
+TIME_LIMIT = 75
+
 # After this many calls of a host in a row without an answer, it is not called for a while. Seconds.
 FAILURES = 5
 OPEN_SECONDS = 30
@@ -33,13 +36,13 @@ def has_turn(post: Post) -> bool:
     """Whether the owner has fewer posts in publication than allowed. Call it in the transaction of the claim.
 
     Claims of one owner take turns until the end of their transactions, so that two of them cannot both take the last
-    place. A post whose worker died counts until its claim is released.
+    place. A post whose worker died counts until the time limit of its task.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"publishing:{post.owner_id}"]
         )
-    alive = timezone.now() - timedelta(seconds=settings.PUBLISH_STUCK_AFTER)
+    alive = timezone.now() - timedelta(seconds=TIME_LIMIT)
     active = Post.objects.filter(owner_id=post.owner_id, status=Status.PUBLISHING, claimed_at__gte=alive)
     return active.count() < settings.PUBLISH_PER_OWNER
 

@@ -5,12 +5,18 @@ from django.conf import settings
 from django.db.models import Count, Max
 
 from config.sending import SAFE, backoff, enqueue
-from posts import publishing
+from posts import fairness, publishing
 from posts.models import Channel, Post
 from posts.publishers import UnreachableError
 
 BATCH = 500
-PUBLISH: dict[str, Any] = {"bind": True, "max_retries": 20, "soft_time_limit": 60, "time_limit": 75, **SAFE}
+PUBLISH: dict[str, Any] = {
+    "bind": True,
+    "max_retries": 20,
+    "soft_time_limit": 60,
+    "time_limit": fairness.TIME_LIMIT,
+    **SAFE,
+}
 
 
 @shared_task(name="posts.tasks.publish_now", **PUBLISH)

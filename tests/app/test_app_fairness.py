@@ -73,9 +73,9 @@ class TestOwnerLimit:
         (post,) = in_publication(make_post)
         assert publishing.publish(str(post.pk), "task-0") == "published"
 
-    def test_a_dead_workers_post_frees_its_place_after_a_while(self, make_post, messages, settings):
+    def test_a_dead_workers_post_frees_its_place_after_the_time_limit(self, make_post, messages, settings):
         settings.PUBLISH_PER_OWNER = 1
-        long_ago = timezone.now() - timedelta(seconds=settings.PUBLISH_STUCK_AFTER + 1)
+        long_ago = timezone.now() - timedelta(seconds=fairness.TIME_LIMIT + 1)
         make_post(status="publishing", claimed_by="dead", claimed_at=long_ago)
         assert publishing.publish(str(make_post(status="scheduled").pk), "task-1") == "published"
 
