@@ -1,0 +1,65 @@
+"""The unit tests of the rules use only series that the real programs expose: metrics, labels and bucket bounds."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from alerts.paths import TESTS
+from alerts.rules import records, thresholds
+from exporters.tables.histogram import RUNTIME_BUCKETS
+from tests.alerts.fixtures import FROM_SCRAPE, LABEL, exposed
+
+# Bounds of histograms that the exporter sets itself: the captured page may be older.
+BOUNDS = {"celery_task_runtime_seconds_bucket": {*(f"{bound!r}" for bound in RUNTIME_BUCKETS), "+Inf"}}
+# Labels that a program adds only in a situation that was not captured.
+NOT_CAPTURED = {
+    "alertmanager_notifications_total": {"receiver_name"},
+    "alertmanager_notifications_failed_total": {"receiver_name"},
+    "celery_task_runtime_seconds": {"task", "queue"},
+}
+
+
+@cache
+def series(path: Path) -> tuple[str, ...]:
+    tests = yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]
+    return tuple(dict.fromkeys(one["series"] for test in tests for one in test.get("input_series", [])))
+
+
+def parsed(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    recorded = {record.name for record in records()}
+    for text in series(path):
+        metric = re.split(r"[{\s]", text, maxsplit=1)[0]
+        if metric not in recorded:
+            yield metric, dict(LABEL.findall(text))
+
+
+FILES = pytest.mark.parametrize("path", sorted(TESTS.glob("*.yml")), ids=lambda path: path.stem)
+
+
+@FILES
+def test_every_metric_is_exposed_with_these_labels(path: Path) -> None:
+    for metric, labels in parsed(path):
+        found = exposed().get(metric)
+        assert found, f"no captured program exposes {metric}"
+        known = {name for one in found for name in one} | NOT_CAPTURED.get(metric, set()) | set(FROM_SCRAPE)
+        # Prometheus keeps the label of its own name and renames the program's.
+        known |= {"exported_job"} if any("job" in one for one in found) else set()
+        assert set(labels) <= known, f"{metric} has no label {set(labels) - known}"
+
+
+@FILES
+def test_bucket_bounds_are_those_of_the_program(path: Path) -> None:
+    for metric, labels in parsed(path):
+        if "le" in labels:
+            captured = {one["le"] for one in exposed()[metric]}
+            assert labels["le"] in BOUNDS.get(metric, captured), f"{metric} has no bucket le={labels['le']}"
+
+
+def test_thresholds_are_below_the_largest_finite_bound() -> None:
+    """A quantile never exceeds it: an alert with a higher threshold cannot fire."""
+    assert thresholds()["threshold:celery_runtime_p95:seconds"] < max(RUNTIME_BUCKETS)
+    assert max(RUNTIME_BUCKETS) >= 3600, "tasks may run for hours"
