@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from backup.catalogue.manifest import Server, StoredObject
@@ -27,11 +27,15 @@ class PreflightResult:
         client: product and version of the program that dumps.
         size: approximate size of the data, in bytes.
         packed: stored bytes of the last backup; None if not known.
+        system_identifier: of the database's cluster; empty if not known.
+        clock: how far the database's clock is ahead of ours; None if not known.
     """
 
     client: str
     size: int
     packed: int | None = None
+    system_identifier: str = ""
+    clock: timedelta | None = None
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,65 @@
 """A lock between the processes of one host. The kernel releases it when its holder dies."""
 
 import fcntl
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sidecar import UsageError
+
+LOOK_SECONDS = 0.2
+
 
 @contextmanager
-def host_lock(folder: Path, name: str) -> Iterator[None]:
-    """Wait for the lock with a name, and hold it. Sweeping and copying exclude each other by it."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / f"{name}.lock").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def host_lock(folder: Path, name: str, sleep: Callable[[float], None]) -> Iterator[None]:
+    """Wait for the lock with a name, and hold it. Sweeping and copying exclude each other by it.
+
+    Args:
+        folder: a private folder; it is created if it does not exist.
+        sleep: waits, and raises when the work has to stop.
+
+    Raises:
+        UsageError: someone else has made the folder or the file, and could hold us up.
+    """
+    handle = _opened(folder, name)
+    try:
+        while not _taken(handle):
+            sleep(LOOK_SECONDS)
         yield
+    finally:
+        os.close(handle)
+
+
+def _opened(folder: Path, name: str) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise _not_ours(folder, error.strerror or "it cannot be opened") from None
+    try:
+        found = os.fstat(inside)
+        if found.st_uid != os.geteuid():
+            raise _not_ours(folder, f"it belongs to user {found.st_uid}")
+        return os.open(
+            f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=inside
+        )
+    except OSError as error:
+        raise _not_ours(folder / f"{name}.lock", error.strerror or "it cannot be opened") from None
+    finally:
+        os.close(inside)
+
+
+def _taken(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _not_ours(path: Path, why: str) -> UsageError:
+    return UsageError(
+        f"{path} cannot be used for locks: {why}",
+        hint="remove it, or set BACKUP_WORK_DIR to a folder of our own",
+    )

@@ -2,17 +2,20 @@
 
 import logging
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backup.catalogue import layout
 from backup.catalogue.commit import discard
 from backup.catalogue.reader import Entry, History
 from backup.errors import StoreError
+from backup.ownership import clusters, is_foreign
 from backup.policy.retention import JUMPED, Count, Held, Plan, State, bounded, jump, plan
+from backup.postgres import inventory
+from backup.postgres.session import session
 from backup.replication.merged import read
 from backup.store import Refusal, Store
 from backup.store.keeping import REASON
-from backup.targets import Target
+from backup.targets import PostgresTarget, Target
 from backup.wiring import Wiring
 from sidecar.logs import fields
 
@@ -35,19 +38,46 @@ class Pruned:
     refused: tuple[Refusal, ...] = ()
 
 
-def plan_for(wiring: Wiring, history: History, *, agreed: bool = False) -> Plan:
+def plan_for(
+    wiring: Wiring, history: History, *, identifier: str | None = None, agreed: bool = False
+) -> Plan:
     """The decisions of the retention policy for a database.
 
     Args:
+        identifier: of the cluster whose backups count; by default the one of the newest backup.
         agreed: a person has seen the plan, and agrees to delete much at once.
     """
-    held = [_held(entry) for entry in history.backups if entry.store == wiring.store.name]
+    held = [_held(entry) for entry in own(history, identifier) if entry.store == wiring.store.name]
     found, now = problems(history), wiring.clock()
+    if history.backups and not own(history, identifier):
+        return Plan((), ("the folder belongs to another server",))
     if agreed:
         return plan(held, wiring.policy, now, problems=found)
     if jumped := jump(_counts(history), len(held), now):
         found.append(jumped)
     return bounded(plan(held, wiring.policy, now, problems=found), held)
+
+
+def own(history: History, identifier: str | None = None) -> list[Entry]:
+    """The backups of one cluster and of those that it has adopted."""
+    if identifier is None:
+        newest = history.backups[-1].manifest.server.system_identifier if history.backups else ""
+        identifier = newest
+    known = clusters(history, identifier)
+    return [entry for entry in history.backups if not identifier or not is_foreign(entry, known)]
+
+
+def identifier_of(target: Target, history: History) -> str | None:
+    """The identifier of a database's cluster; None where no backup says whose it is, so that nobody has to be asked.
+
+    Raises:
+        OpsError: the server does not answer.
+    """
+    said = any(entry.manifest.server.system_identifier for entry in history.backups)
+    if not said or not isinstance(target, PostgresTarget):
+        return None
+    with session(target.address) as connection:
+        return inventory.system_identifier(connection) or None
 
 
 def _counts(history: History) -> list[Count]:
@@ -76,7 +106,7 @@ def problems(history: History) -> list[str]:
 
 
 def strangers(history: History) -> list[Entry]:
-    """What somebody else has put next to our backups since there are signed ones; older ones may be from before the key."""
+    """What someone else has put next to our backups since there are signed ones; older ones may be from before the key."""
     first = min((entry.id for entry in history.backups), default="")
     return [entry for entry in history.others if first and entry.id > first]
 
@@ -94,7 +124,8 @@ def prune(wiring: Wiring, target: Target, *, agreed: bool = False) -> Pruned:
         return Pruned(Plan((), (f"{REASON}: prune elsewhere, with a key that may delete",)))
     with wiring.journal(target.name).attempt("prune") as attempt:
         history = read(wiring, [target.name]).history(target.name)
-        decided = plan_for(wiring, history, agreed=agreed)
+        identifier = identifier_of(target, history)
+        decided = plan_for(wiring, history, identifier=identifier, agreed=agreed)
         before = history.newest("prune", finished=True)
         gone = before.deleted if before else ()
         attempt.set(deleted=gone, blocked=decided.blocked)
@@ -109,7 +140,7 @@ def prune(wiring: Wiring, target: Target, *, agreed: bool = False) -> Pruned:
             deleted=(*gone, *deleted)[-REMEMBERED:],
         )  # fmt: skip
         if wiring.offsite is not None:
-            refused += _prune_offsite(wiring, wiring.offsite, history, deleted)
+            refused += _prune_offsite(wiring, wiring.offsite, history, deleted, identifier)
         attempt.set(problems=tuple(f"{refusal.key}: {refusal.reason}" for refusal in refused))
         _prune_attempts(wiring.store, target.name)
     log.info(
@@ -146,7 +177,7 @@ def _delete(store: Store, database: str, backup_id: str) -> list[Refusal]:
 
 
 def _prune_offsite(
-    wiring: Wiring, offsite: Store, history: History, deleted: tuple[str, ...]
+    wiring: Wiring, offsite: Store, history: History, deleted: tuple[str, ...], identifier: str | None
 ) -> list[Refusal]:
     """Delete copies that no rule keeps and whose originals are gone: pruned now, or while the off-site store was unavailable.
 
@@ -156,11 +187,14 @@ def _prune_offsite(
     refused: list[Refusal] = []
     try:
         there = wiring.reader(offsite).read(wiring.clock(), [database]).history(database)
-        here = [entry for entry in history.backups if entry.id not in deleted]
-        alone = [entry for entry in there.backups if entry.id not in {each.id for each in here}]
+        ids = {entry.id for entry in history.backups} - set(deleted)
+        both = [*history.backups, *(entry for entry in there.backups if entry.id not in ids)]
+        ours = own(replace(history, backups=tuple(both)), identifier)
+        here = [entry for entry in ours if entry.id in ids and entry.store != offsite.name]
+        alone = [entry for entry in ours if entry.id not in ids and entry.store == offsite.name]
         proven = {entry.id for entry in (*history.backups, *alone) if entry.held_once}
         held = [*map(_held, here), *(_copy(entry, held_once=entry.id in proven) for entry in alone)]
-        decided = plan(held, wiring.policy, wiring.clock(), problems=problems(history))
+        decided = bounded(plan(held, wiring.policy, wiring.clock(), problems=problems(history)), held)
         for backup_id in {entry.id for entry in alone}.intersection(decided.deletions):
             refused += _delete(offsite, database, backup_id)
     except StoreError as error:

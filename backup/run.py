@@ -3,6 +3,7 @@
 import logging
 import shutil
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from backup import __version__
@@ -10,10 +11,13 @@ from backup.catalogue import layout
 from backup.catalogue.commit import commit, confirm, discard
 from backup.catalogue.ids import new_id
 from backup.catalogue.manifest import Manifest
+from backup.catalogue.reader import CLOCK_TOLERANCE
 from backup.catalogue.sweep import sweep
 from backup.engine import DumpContext, DumpResult, Engine, Lock, PreflightResult
-from backup.errors import SpaceError, StoreAccessError, StoreError
+from backup.errors import PreflightError, SpaceError, StoreAccessError, StoreError
 from backup.hostlock import host_lock
+from backup.ownership import lineage
+from backup.pipeline.encrypt import fingerprint
 from backup.policy.anomaly import judged
 from backup.postgres.engine import PostgresEngine
 from backup.progress import Progress, Timings, silent
@@ -21,7 +25,7 @@ from backup.store import RetryingStore
 from backup.targets import PostgresTarget, Target
 from backup.wiring import Wiring
 from sidecar import OpsError
-from sidecar.humanize import size
+from sidecar.humanize import duration, size
 from sidecar.logs import fields
 
 log = logging.getLogger(__name__)
@@ -38,6 +42,7 @@ def run(
     *,
     strict: bool = True,
     packed: int | None = None,
+    adopt: bool = False,
 ) -> Manifest:
     """Back up one database: into the main store, or into the spool if the main store fails.
 
@@ -45,6 +50,7 @@ def run(
         progress: called with the number of uncompressed bytes that the dump produced.
         strict: fail at once if the store rejects our credentials. The service uses the spool instead.
         packed: stored bytes of the last backup, if known; the spool must have room for as much.
+        adopt: the database's server replaces the one whose backups are in the folder.
 
     Raises:
         PreflightError, StoreAccessError: the backup cannot work. Nothing was changed.
@@ -52,21 +58,21 @@ def run(
         OpsError: the run failed. There is no manifest, and older backups are unchanged.
     """
     with wiring.stop.limit(wiring.settings.timeout):
-        store, engine, ready = _prepared(wiring, target, strict=strict)
+        store, engine, ready, adopted = _prepared(wiring, target, strict=strict, adopt=adopt)
         ready = replace(ready, packed=packed)
         with engine.lock() as lock:
             try:
-                return _Run(wiring, target, engine, lock, ready, store, progress).carry_out()
+                return _Run(wiring, target, engine, lock, ready, store, progress, adopted).carry_out()
             except StoreError as error:
                 if wiring.spool is None or store is wiring.spool:
                     raise
                 log.error("the store failed; the backup goes to the spool: %s", error.message)  # noqa: TRY400 - the message says it
-                return _Run(wiring, target, engine, lock, ready, wiring.spool, progress).carry_out()
+                return _Run(wiring, target, engine, lock, ready, wiring.spool, progress, adopted).carry_out()
 
 
 def _prepared(
-    wiring: Wiring, target: Target, *, strict: bool
-) -> tuple[RetryingStore, Engine, PreflightResult]:
+    wiring: Wiring, target: Target, *, strict: bool, adopt: bool
+) -> tuple[RetryingStore, Engine, PreflightResult, tuple[str, ...]]:
     """Check what can be checked before anything is changed. A failure is recorded, since nobody may read the output."""
     try:
         store = destination(wiring, strict=strict)
@@ -75,10 +81,33 @@ def _prepared(
         raise
     try:
         engine = engine_for(wiring, target)
-        return store, engine, engine.preflight()
+        ready = engine.preflight()
+        check_clock("the database", ready.clock)
+        newest = wiring.reader(store).recent_manifests(target.name, 1)
+        where = f"{target.name} in {store.url}"
+        adopted = lineage(newest[0] if newest else None, ready.system_identifier, where, adopt=adopt)
+        return store, engine, ready, adopted
     except OpsError as error:
         wiring.journal(target.name, store).failed("backup", error)
         raise
+
+
+def check_clock(whose: str, ahead: timedelta | None) -> None:
+    """See that another clock agrees with ours: IDs, ages and retention all come from ours.
+
+    Args:
+        ahead: how far the other clock is ahead of ours; None if not known.
+
+    Raises:
+        PreflightError: they disagree.
+    """
+    if ahead is None or abs(ahead) <= CLOCK_TOLERANCE:
+        return
+    behind = "behind" if ahead > timedelta(0) else "ahead of"
+    raise PreflightError(
+        f"this host's clock is {duration(abs(ahead).total_seconds())} {behind} the clock of {whose}",
+        hint="synchronise the clocks (NTP), and run it again",
+    )
 
 
 def destination(wiring: Wiring, *, strict: bool) -> RetryingStore:
@@ -119,6 +148,7 @@ class _Run:
         ready: PreflightResult,
         store: RetryingStore,
         progress: Progress,
+        adopted: tuple[str, ...],
     ) -> None:
         self._wiring = wiring
         self._target = target
@@ -127,6 +157,7 @@ class _Run:
         self._ready = ready
         self._store = store
         self._progress = progress
+        self._adopted = adopted
         self._started = wiring.clock()
         self._id = new_id(self._started)
         self._folder = layout.folder(target.name, self._id)
@@ -139,6 +170,7 @@ class _Run:
             log.info(
                 "backup begins %s", fields(id=self._id, database=self._target.name, bytes=self._ready.size)
             )
+            self._look_at_the_stores_clock()
             self._prepare()
             try:
                 manifest = self._make()
@@ -150,8 +182,19 @@ class _Run:
             )
             return manifest
 
+    def _look_at_the_stores_clock(self) -> None:
+        """The store has just written down that this run has begun, by its own clock."""
+        key = layout.attempt(self._target.name, self._id, "backup")
+        before = self._wiring.clock()
+        info = self._store.head(key)
+        if info is not None:
+            check_clock(f"the store {self._store.url}", info.modified - min(before, self._wiring.clock()))
+
     def _prepare(self) -> None:
-        with self._timings.measure("sweep"), host_lock(self._wiring.lock_folder, self._target.name):
+        with (
+            self._timings.measure("sweep"),
+            host_lock(self._wiring.lock_folder, self._target.name, self._wiring.stop.sleep),
+        ):
             sweep(self._store, self._target.name)
         if self._wiring.spool is not None and self._store is self._wiring.spool:
             check_room(self._wiring, self._target, self._ready)
@@ -190,8 +233,9 @@ class _Run:
             client=self._ready.client,
             server=dumped.server,
             objects=dumped.objects,
-            recipients=self._wiring.settings.age_recipients,
+            recipients=tuple(map(fingerprint, self._wiring.settings.age_recipients)),
             stages=self._timings.seconds,
+            adopted=self._adopted,
             **dumped.facts,
         )
 

@@ -44,5 +44,6 @@ step "restore $backup_id into a new database and compare it with the backup" res
 step "promote it: the empty database keeps another name" sidecar_asking promote "$restored"
 step "look for missing migrations" migrate_if_needed
 step "passwords of the sidecars' roles" stack_roles
+step "back up the new server, which continues the folder of the old one" sidecar run --adopt
 step "start everything" stack_start all
 step "wait until the API is healthy" wait_until_healthy

@@ -59,6 +59,11 @@ class Server(Part):
     ctype: str = "C"
     locale_provider: str = "c"
     locale: str | None = None
+    system_identifier: str = Field(
+        default="",
+        description="of the PostgreSQL cluster, in decimal digits; for Redis the replication ID, as a note",
+    )
+    database_oid: Count = 0
     superuser: str = Field(
         default="postgres", description="the bootstrap superuser, who is the grantor of default grants"
     )
@@ -100,6 +105,10 @@ class Manifest(Document):
     keyspaces: tuple[Keyspace, ...] = ()
     stages: dict[str, Seconds] = Field(default_factory=dict, description="seconds by stage")
     anomalies: tuple[str, ...] = ()
+    adopted: tuple[str, ...] = Field(
+        default=(),
+        description="system identifiers of earlier clusters whose backups are ours too, newest first",
+    )
 
     @property
     def rows(self) -> int:

@@ -4,7 +4,7 @@ import click
 from rich.table import Table
 
 from backup.cli.common import database_option, json_option, load
-from backup.prune import Pruned, plan_for
+from backup.prune import Pruned, identifier_of, plan_for
 from backup.prune import prune as prune_backups
 from backup.replication.merged import read
 from sidecar import UsageError, cli
@@ -40,7 +40,8 @@ def prune(dry_run: bool, yes_i_mean: str | None, database: str | None, as_json: 
     for target in (wiring.target(database),) if database else wiring.targets:
         if dry_run:
             history = read(wiring, [target.name]).history(target.name)
-            results[target.name] = Pruned(plan_for(wiring, history, agreed=agreed))
+            identifier = identifier_of(target, history)
+            results[target.name] = Pruned(plan_for(wiring, history, identifier=identifier, agreed=agreed))
         else:
             results[target.name] = prune_backups(wiring, target, agreed=agreed)
     if as_json:

@@ -10,8 +10,12 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColu
 
 from backup.catalogue.reader import Entry, projected
 from backup.catalogue.records import Difference
-from backup.cli.common import database_option, find, json_option, load, postgres_target, tell_step
+from backup.cli.common import confirm, database_option, find, json_option, load, postgres_target, tell_step
+from backup.ownership import clusters, is_foreign
+from backup.postgres import inventory
 from backup.postgres.databases import databases
+from backup.postgres.dsn import Address
+from backup.postgres.session import session
 from backup.progress import Reporter
 from backup.replication.merged import read
 from backup.restore import database as new_database
@@ -44,13 +48,18 @@ from sidecar.humanize import duration, moment, size
 )
 @click.option("--again", is_flag=True, help="Restore again, even if it was restored or promoted before.")
 @click.option("--unsigned", is_flag=True, help="Also if no key of ours has signed it; name it by its ID.")
+@click.option(
+    "--yes-i-mean",
+    metavar="NAME",
+    help="The live database's name: restore data of another server without asking.",
+)
 @click.option("--dry-run", is_flag=True, help="Show every step without doing it.")
 @database_option
 @json_option
 @click.pass_context
 def restore(
     ctx: click.Context, backup_id: str, into: str | None, wanted: tuple[str, ...], schema: str | None, to: Path | None,
-    again: bool, unsigned: bool, dry_run: bool, database: str | None, as_json: bool,
+    again: bool, unsigned: bool, yes_i_mean: str | None, dry_run: bool, database: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Restore a backup into a new database next to production's and verify it there.
 
@@ -76,15 +85,23 @@ def restore(
     elif wanted:
         status = _tables(wiring, entry, wanted, into, schema, dry_run=dry_run, as_json=as_json)
     else:
-        status = _database(wiring, entry, into, again=again, dry_run=dry_run, as_json=as_json)
+        status = _database(wiring, entry, into, yes_i_mean, again=again, dry_run=dry_run, as_json=as_json)
     ctx.exit(status)
 
 
 def _database(
-    wiring: Wiring, entry: Entry, into: str | None, *, again: bool, dry_run: bool, as_json: bool
+    wiring: Wiring,
+    entry: Entry,
+    into: str | None,
+    yes_i_mean: str | None,
+    *,
+    again: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> int:
     production = wiring.production(postgres_target(wiring, entry.manifest.database))
     name = into or names.restored(production.database, entry.id)
+    _see_whose(wiring, entry, production, yes_i_mean)
     expected = _expected(wiring, entry)
     if dry_run:
         with databases(production) as server:
@@ -105,6 +122,23 @@ def _database(
     else:
         _show(restored)
     return 0 if restored.ok else 1
+
+
+def _see_whose(wiring: Wiring, entry: Entry, production: Address, agreed: str | None) -> None:
+    """Say when the data is of another server; and ask, where this server has backups of its own to mistake it for.
+
+    Raises:
+        UsageError: nobody agrees.
+    """
+    history = read(wiring, [entry.manifest.database]).history(entry.manifest.database)
+    with databases(production) as server, session(server.maintenance) as connection:
+        known = clusters(history, inventory.system_identifier(connection))
+    if not is_foreign(entry, known):
+        return
+    whose = f"{entry.id} is data of another server (cluster {entry.manifest.server.system_identifier})"
+    cli.echo(f"note: {whose}", err=True)
+    if any(not is_foreign(each, known) for each in history.backups):
+        confirm("This server has backups of its own.", production.database, agreed)
 
 
 def _tables(

@@ -29,9 +29,14 @@ Failure = tuple[str, OpsError]
 
 @click.command()
 @click.option("--verify", "and_verify", is_flag=True, help="Verify each backup as soon as it is complete.")
+@click.option(
+    "--adopt",
+    is_flag=True,
+    help="This server replaces the one whose backups are in the folder: it was rebuilt or moved.",
+)
 @database_option
 @json_option
-def run(and_verify: bool, database: str | None, as_json: bool) -> None:
+def run(and_verify: bool, adopt: bool, database: str | None, as_json: bool) -> None:
     """Take a backup now, of one database or of all.
 
     With --verify this is a complete cron job: the dead man's switch is called, and the exit code is 1 unless every
@@ -47,7 +52,7 @@ def run(and_verify: bool, database: str | None, as_json: bool) -> None:
     pings = _pings(wiring) if and_verify else None
     if pings is not None:
         pings.started()
-    made, failures = _run_all(wiring, targets, pings, quiet=as_json)
+    made, failures = _run_all(wiring, targets, pings, quiet=as_json, adopt=adopt)
     if pings is not None and not failures:
         pings.proven()
     _empty_spool(wiring)
@@ -77,7 +82,7 @@ def facts_of(manifest: Manifest) -> dict[str, Any]:
 
 
 def _run_all(
-    wiring: Wiring, targets: Iterable[Target], pings: "Pings | None", *, quiet: bool
+    wiring: Wiring, targets: Iterable[Target], pings: "Pings | None", *, quiet: bool, adopt: bool
 ) -> tuple[list[Manifest], list[Failure]]:
     """Back up one database after the other, and verify each if the dead man's switch is used. A failure does not stop the
     others."""
@@ -85,7 +90,7 @@ def _run_all(
     for target in targets:
         try:
             with _progress(target.name) as progress:
-                manifest = run_backup(wiring, target, progress)
+                manifest = run_backup(wiring, target, progress, adopt=adopt)
             if pings is not None:
                 _prove(wiring, manifest)
         except OpsError as error:

@@ -1,5 +1,6 @@
 """Streaming age encryption: 64 KiB in memory at a time, in the format of the standard ``age`` program."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -21,6 +22,11 @@ class Writer(Protocol):
     def write(self, data: bytes, /) -> int: ...
 
     def flush(self) -> None: ...
+
+
+def fingerprint(recipient: str) -> str:
+    """A public key's name in a manifest: whoever reads the store must not learn whom to encrypt a forgery for."""
+    return hashlib.sha256(recipient.encode()).hexdigest()[:16]
 
 
 def parse_recipients(texts: Sequence[str]) -> list[Recipient]:

@@ -27,7 +27,12 @@ class PostgresEngine:
 
     def preflight(self) -> PreflightResult:
         checked = preflight(self.address, self.programs)
-        return PreflightResult(client=checked.client, size=checked.size)
+        return PreflightResult(
+            client=checked.client,
+            size=checked.size,
+            system_identifier=checked.server.system_identifier,
+            clock=checked.clock,
+        )
 
     def lock(self) -> AbstractContextManager[Lock]:
         return advisory_lock(self.address)

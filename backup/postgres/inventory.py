@@ -1,5 +1,7 @@
 """The inventory of a snapshot, read independently of pg_dump: tables and rows, sequences, extensions, roles."""
 
+from datetime import datetime
+
 from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
@@ -31,6 +33,12 @@ WHERE d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
 ORDER BY 1
 """
 
+# Every role may ask, unless somebody has taken that away.
+_IDENTIFIER = """
+CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
+THEN (SELECT system_identifier::text FROM pg_control_system()) ELSE '' END
+"""
+
 Name = tuple[str, str]
 
 
@@ -42,7 +50,8 @@ def server(connection: Connection[TupleRow]) -> Server:
     locale = "datlocale" if number >= 170000 else "daticulocale" if number >= 150000 else "NULL"
     row = connection.execute(
         f"SELECT current_setting('server_version'), pg_encoding_to_char(encoding), datcollate, datctype,"
-        f" {provider}, {locale}, (SELECT rolname FROM pg_roles WHERE oid = 10) FROM pg_database WHERE datname = current_database()"
+        f" {provider}, {locale}, (SELECT rolname FROM pg_roles WHERE oid = 10), oid::bigint, {_IDENTIFIER}"
+        " FROM pg_database WHERE datname = current_database()"
     ).fetchone()
     assert row is not None
     return Server(
@@ -54,7 +63,23 @@ def server(connection: Connection[TupleRow]) -> Server:
         locale_provider=row[4],
         locale=row[5],
         superuser=row[6],
+        database_oid=row[7],
+        system_identifier=row[8],
     )
+
+
+def system_identifier(connection: Connection[TupleRow]) -> str:
+    """What tells this cluster from all others; empty if the role may not ask."""
+    row = connection.execute(f"SELECT {_IDENTIFIER}").fetchone()
+    return str(row[0]) if row else ""
+
+
+def clock(connection: Connection[TupleRow]) -> datetime:
+    """The server's clock."""
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    moment: datetime = row[0]
+    return moment
 
 
 def tables(connection: Connection[TupleRow]) -> dict[Name, int]:

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from backup.catalogue.manifest import Server
 from backup.errors import PreflightError
@@ -22,6 +23,7 @@ class Preflight:
     server: Server
     client: str
     size: int
+    clock: timedelta
 
 
 def preflight(address: Address, programs: Programs) -> Preflight:
@@ -37,7 +39,8 @@ def preflight(address: Address, programs: Programs) -> Preflight:
         _check_versions(server, client, major)
         _check_rights(inventory.unreadable(connection), address)
         _look_for_extensions([extension.name for extension in inventory.extensions(connection)], programs)
-        return Preflight(server, client, inventory.size(connection))
+        ahead = inventory.clock(connection) - datetime.now(UTC)
+        return Preflight(server, client, inventory.size(connection), ahead)
 
 
 def _check_versions(server: Server, client: str, major: int) -> None:

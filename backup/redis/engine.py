@@ -25,7 +25,17 @@ class RedisEngine:
 
     def preflight(self) -> PreflightResult:
         info = self._info()
-        return PreflightResult(client=f"redis {info['redis_version']}", size=int(info["used_memory"]))
+        # The server's own time, as precise as is needed here.
+        clock = (
+            datetime.fromtimestamp(int(info["server_time_usec"]) / 1e6, UTC)
+            if "server_time_usec" in info
+            else None
+        )
+        return PreflightResult(
+            client=f"redis {info['redis_version']}",
+            size=int(info["used_memory"]),
+            clock=clock - datetime.now(UTC) if clock else None,
+        )
 
     def lock(self) -> AbstractContextManager[Lock]:
         return key_lock(self.address)
@@ -39,7 +49,11 @@ class RedisEngine:
             )  # fmt: skip
         return DumpResult(
             taken=taken,
-            server=Server(version=before["redis_version"], version_number=_number(before["redis_version"])),
+            server=Server(
+                version=before["redis_version"],
+                version_number=_number(before["redis_version"]),
+                system_identifier=str(before.get("master_replid", "")),
+            ),
             objects=(stored,),
             facts={"keyspaces": keyspaces(before, self._info())},
         )

@@ -1,0 +1,52 @@
+"""Whose data a folder of the store holds. The name is chosen by people; the cluster's system identifier is not.
+
+initdb gives each cluster an identifier, which its replicas share and no other cluster has. Two servers that use the same
+folder by mistake, such as staging with production's settings, are told apart by it.
+"""
+
+from collections.abc import Collection
+
+from backup.catalogue.manifest import Manifest
+from backup.catalogue.reader import Entry, History
+from backup.errors import PreflightError
+
+
+def lineage(newest: Manifest | None, identifier: str, where: str, *, adopt: bool) -> tuple[str, ...]:
+    """The earlier clusters whose backups belong to a database too, for the manifest of its next backup.
+
+    Args:
+        newest: the newest backup of ours in the folder.
+        identifier: of the cluster that is backed up; empty if it does not say.
+        where: the folder, for messages.
+        adopt: the operator says that this cluster continues the other one.
+
+    Raises:
+        PreflightError: the folder belongs to another cluster.
+    """
+    if newest is None or newest.kind != "postgres":
+        return ()
+    before = newest.server.system_identifier
+    if not identifier or not before or before == identifier:
+        return newest.adopted
+    if not adopt:
+        raise PreflightError(
+            f"{where} belongs to another server: its newest backup {newest.id} is of the cluster {before},"
+            f" this one is {identifier}",
+            hint="give this server a folder of its own (BACKUP_STORE_URL or the database's name), or, if it replaces the"
+            " other one after a rebuild: python -m backup run --adopt",
+        )
+    return tuple(dict.fromkeys((before, *newest.adopted)))
+
+
+def clusters(history: History, identifier: str) -> frozenset[str]:
+    """The identifiers whose backups count for a cluster: its own, and those that it has adopted."""
+    mine = [
+        entry.manifest for entry in history.backups if entry.manifest.server.system_identifier == identifier
+    ]
+    return frozenset({identifier, *(each for manifest in mine for each in manifest.adopted)})
+
+
+def is_foreign(entry: Entry, known: Collection[str]) -> bool:
+    """Whether a backup is of a cluster that is not among the known ones. Older formats do not say; they count."""
+    identifier = entry.manifest.server.system_identifier
+    return entry.manifest.kind == "postgres" and bool(identifier) and identifier not in known
