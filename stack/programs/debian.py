@@ -14,6 +14,8 @@ from stack.programs.kits import Kit
 
 LISTS_LAST_SECONDS = 24 * 3600
 APT_SECONDS = 600
+# Large or useless here: 200 MB of sources of time zones that the built file contains, and documentation.
+SURPLUS = ("usr/share/javascript/moment-timezone/data", "usr/share/doc", "usr/share/man", "usr/share/lintian")
 WRAPPER = """#!/bin/sh
 root=$(dirname "$(dirname "$(readlink -f "$0")")")/debian
 libraries=$root/usr/lib/$(ls "$root/usr/lib" | grep -m1 linux-gnu)
@@ -39,14 +41,20 @@ def install(kit: Kit, folder: Path) -> None:
     Safe to run twice at once. Raises OpsError when the packages cannot be fetched.
     """
     with _locked(folder):
-        if all((folder / "bin" / name).exists() for name in kit.programs):
+        if is_installed(kit, folder):
             return
         _update(folder, kit.packages)
-        _download([*kit.packages, *(name for name in kit.split_off if _is_known(name, folder))], folder)
+        _download([*kit.packages, *(name for name in kit.optional if _is_known(name, folder))], folder)
         for name, path in kit.programs.items():
             if kit.data is not None:
                 _relocate(folder / "debian" / path, kit.data)
             _wrap(folder, name, path, kit.data)
+
+
+def is_installed(kit: Kit, folder: Path) -> bool:
+    """Whether there is a wrapper of every program, which opens the kit's data folder if it has one."""
+    wrappers = [folder / "bin" / name for name in kit.programs]
+    return all(path.exists() and (kit.data or "") in path.read_text(encoding="utf-8") for path in wrappers)
 
 
 @contextmanager
@@ -75,6 +83,8 @@ def _download(packages: Sequence[str], folder: Path) -> None:
     for package in sorted(incoming.glob("*.deb")):
         subprocess.run(["dpkg", "-x", str(package), str(folder / "debian")], check=True)
     shutil.rmtree(incoming)
+    for path in SURPLUS:
+        shutil.rmtree(folder / "debian" / path, ignore_errors=True)
 
 
 def _is_known(package: str, folder: Path) -> bool:
@@ -117,14 +127,18 @@ def _apt(folder: Path, arguments: Sequence[str], wanted: Sequence[str], *, cwd: 
 def _relocate(program: Path, data: str) -> None:
     """Point a program to its data folder in the project instead of its place in an installed package."""
     old, new = data.encode(), DATA_PATH.ljust(len(data), "/").encode()
-    program.write_bytes(program.read_bytes().replace(old, new))
+    draft = program.with_name(f"{program.name}.new")
+    draft.write_bytes(program.read_bytes().replace(old, new))
+    draft.chmod(0o755)
+    # A program that runs cannot be written, but replaced.
+    draft.rename(program)
 
 
 def _wrap(folder: Path, name: str, path: str, data: str | None) -> None:
     wrapper = folder / "bin" / name
     wrapper.parent.mkdir(exist_ok=True)
     draft = wrapper.with_suffix(".new")
-    open_data = f'exec {DATA_DESCRIPTOR}<"$root{data}"\n' if data else ""
+    open_data = f'[ -d "$root{data}" ] && exec {DATA_DESCRIPTOR}<"$root{data}"\n' if data else ""
     draft.write_text(WRAPPER.format(path=path, open_data=open_data))
     draft.chmod(0o755)
     draft.rename(wrapper)

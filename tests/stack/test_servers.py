@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,9 +13,10 @@ import redis
 from botocore.config import Config
 
 from sidecar import OpsError
+from sidecar.http import session
 from stack import ports
 from stack.paths import ROOT
-from stack.servers import ObjectStore, Postgres, Redis
+from stack.servers import ObjectStore, Postgres, Prometheus, Redis
 from stack.waiting import wait_for
 
 
@@ -54,6 +56,19 @@ def test_the_object_store_speaks_s3(object_store: ObjectStore) -> None:
 def test_a_server_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
     with pytest.raises(OpsError, match="redis ended at once"):
         Redis(tmp_path / "r", port=ports.choose(), options={"no-such-option": "1"}).start()
+
+
+def test_prometheus_serves_its_own_pages(tmp_path: Path) -> None:
+    """With everything that they load; Debian's package expects it in folders that do not exist here."""
+    config = tmp_path / "prometheus.yml"
+    config.write_text("global: {}\n")
+    with Prometheus(tmp_path / "prometheus", config=config) as server, session() as client:
+        page = client.get(server.url, timeout=10)
+        assert page.status_code == 200, page.text
+        loaded = re.findall(r'(?:src|href)="(/[^"]+\.(?:js|css)\b[^"]*)"', page.text)
+        assert loaded, page.text
+        statuses = {path: client.get(f"{server.url}{path}", timeout=10).status_code for path in loaded}
+    assert {path: status for path, status in statuses.items() if status != 200} == {}
 
 
 def test_a_taken_port_is_avoided(redis_server: Redis) -> None:
