@@ -131,6 +131,44 @@ export const scenarios = {
     await page.locator('.post[data-status=draft]', { hasText: 'spring bulbs' }).waitFor();
   },
 
+  async 'an image is drawn, attached and published'({ page, customer, password }) {
+    await signIn(page, customer, password);
+    await write(page, 'The greenhouse opens on Saturday');
+    await page.getByLabel('What should the image show?').fill('a greenhouse at dawn');
+    await page.getByText(/^\s*Describe the motif.*0 of \d+ images used today\./).waitFor();
+    await page.getByRole('button', { name: 'Draw an image' }).click();
+    const result = page.locator('.result img');
+    await result.waitFor();
+    await eventually(async () => assert.ok(await result.evaluate((image) => image.complete && image.naturalWidth > 100)));
+    await page.getByText(/1 of \d+ images used today/).waitFor();
+    await page.getByRole('button', { name: 'Attach to the post' }).click();
+    await notice(page, 'The image is attached.');
+    await usable(page);
+    await readable(page);
+    await page.getByRole('button', { name: 'Remove the image' }).click();
+    await page.locator('.attachment').waitFor({ state: 'detached' });
+    await page.getByRole('button', { name: 'Attach to the post' }).click();
+    await page.getByRole('button', { name: 'Publish now' }).click();
+    await badge(page, 'Published');
+    const shown = page.getByRole('img', { name: 'Attached image' });
+    await eventually(async () => assert.ok(await shown.evaluate((image) => image.complete && image.naturalWidth > 100)));
+    await page.getByRole('link', { name: 'Posts', exact: true }).click();
+    await page.locator('.post', { hasText: 'The greenhouse opens' }).getByRole('img').waitFor();
+  },
+
+  async 'a used-up quota is reported'({ page, customer, password }) {
+    await signIn(page, customer, password);
+    await write(page, '');
+    await page.getByLabel('What should the image show?').fill('one image too many');
+    const body = JSON.stringify({ detail: 'The plan allows 3 image jobs a day.', code: 'quota_exceeded' });
+    await page.route('**/api/v1/ai/images/', (route) =>
+      route.fulfill({ status: 429, headers: { 'Retry-After': '3600', 'Content-Type': 'application/json' }, body }));
+    await page.getByRole('button', { name: 'Draw an image' }).click();
+    await page.getByText("You have used up today's quota of your plan.").waitFor();
+    await page.goto('/account');
+    await page.getByText('AI images today').waitFor();
+  },
+
   async 'a caption that takes long can be cancelled, and a refused one gives the reason'({ page, customer, password }) {
     await signIn(page, customer, password);
     await write(page, '');

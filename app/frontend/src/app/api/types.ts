@@ -8,6 +8,7 @@ export type PostStatus = Schemas['PostStatus'];
 export type Channel = Schemas['Channel'];
 export type ChannelRequest = Schemas['ChannelRequest'];
 export type Publisher = Schemas['Publisher'];
+export type Asset = Schemas['Asset'];
 export type Job = Schemas['Job'];
 export type JobStatus = Schemas['JobStatus'];
 export type Session = Schemas['Session'];

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 
 import { keepDraft, takeDraft } from './drafts';
 
-const draft = { text: 'half a thought', channel: 'c', when: '2026-12-24T18:00' };
+const draft = { text: 'half a thought', channel: 'c', when: '2026-12-24T18:00', file: null };
 
 beforeEach(() => {
   const kept = new Map<string, string>();

@@ -1,9 +1,12 @@
 /** Unsaved text at the end of a session: kept in this tab until its author has signed in again. */
 
+import type { Asset } from '../api/types';
+
 export interface Draft {
   readonly text: string;
   readonly channel: string;
   readonly when: string;
+  readonly file: Asset | null;
 }
 
 export function keepDraft(user: string, post: string | undefined, draft: Draft): void {

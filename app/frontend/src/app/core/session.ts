@@ -42,6 +42,15 @@ export class Session {
     return this.account();
   }
 
+  /** Loads the account again, for its quotas. A failure keeps the old values. */
+  async refresh(): Promise<void> {
+    try {
+      this.take(await this.api.send('get', '/api/v1/me/'));
+    } catch {
+      // The next page load shows the new values.
+    }
+  }
+
   async signIn(username: string, password: string): Promise<void> {
     this.take(await this.api.send('post', '/api/v1/auth/login/', { body: { username, password } }));
   }

@@ -10,6 +10,7 @@ it('prefers the text of a code to that of its kind', () => {
   expect(problemText(new Problem('conflict', 'posts_waiting'), czech)).toContain('čekají příspěvky');
   expect(problemText(new Problem('conflict', 'unheard_of'), czech)).toContain('Mezitím');
   expect(problemText(new Problem('throttled', 'throttled', '', {}, 12), czech)).toContain('12 s');
+  expect(problemText(new Problem('throttled', 'quota_exceeded', '', {}, 40_000), czech)).toContain('tarifu');
 });
 
 it('translates known field errors and keeps the others', () => {

@@ -15,7 +15,7 @@ const KNOWN: readonly (readonly [RegExp, Key])[] = [
 ];
 
 export function problemText(problem: Problem, phrases: Phrases): string {
-  if (problem.kind === 'throttled' && problem.retryAfter !== null) {
+  if (problem.kind === 'throttled' && problem.code !== 'quota_exceeded' && problem.retryAfter !== null) {
     return phrases.text('problem.throttledFor', { seconds: problem.retryAfter });
   }
   const coded = `problem.${problem.code}`;

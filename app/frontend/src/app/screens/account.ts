@@ -24,6 +24,10 @@ import { Loading, ProblemView } from '../ui/states';
           <dd>{{ account.email || t('account.none') }}</dd>
           <dt>{{ t('account.plan') }}</dt>
           <dd>{{ account.plan === 'paid' ? t('account.paid') : t('account.free') }}</dd>
+          @for (quota of account.quotas; track quota.kind) {
+            <dt>{{ t($any('account.quota.' + quota.kind)) }}</dt>
+            <dd>{{ t('account.quota.used', { used: quota.used, limit: quota.limit }) }}</dd>
+          }
         </dl>
         <div class="actions">
           <button type="button" class="button" [disabled]="busy()" (click)="signOut()">{{ t('account.signOut') }}</button>

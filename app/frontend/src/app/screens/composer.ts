@@ -2,7 +2,7 @@ import { Component, DestroyRef, computed, effect, inject, input, output, signal,
 import { Router, RouterLink } from '@angular/router';
 
 import { type Kind, type Problem, asProblem } from '../api/problem';
-import type { Channel, Post } from '../api/types';
+import type { Asset, Channel, Post } from '../api/types';
 import { Api } from '../core/api';
 import { ChannelBook } from '../core/channel-book';
 import { keepDraft, takeDraft } from '../core/drafts';
@@ -20,6 +20,7 @@ import { Heading } from '../ui/heading';
 import { NoticeBoard } from '../ui/notice-board';
 import { Empty, Loading, ProblemView, Stale } from '../ui/states';
 import { Caption } from './caption';
+import { ImageRequest } from './image';
 
 const LONGEST = 5000;
 const UNANSWERED: readonly Kind[] = ['offline', 'unsure', 'unavailable'];
@@ -27,12 +28,13 @@ const UNANSWERED: readonly Kind[] = ['offline', 'unsure', 'unavailable'];
 interface Content {
   readonly text: string;
   readonly channel: string;
+  readonly media: string | null;
 }
 
 /** The editor of one post: write, change, schedule, publish, and follow the progress. */
 @Component({
   selector: 'ph-composer',
-  imports: [RouterLink, Badge, Caption, Confirm, Heading, Empty, Loading, ProblemView, Stale],
+  imports: [RouterLink, Badge, Caption, Confirm, Heading, ImageRequest, Empty, Loading, ProblemView, Stale],
   templateUrl: './composer.html',
   host: { '(window:beforeunload)': 'unload($event)' },
 })
@@ -53,9 +55,10 @@ export class Composer {
   protected readonly similar = signal<readonly Post[]>([]);
   protected readonly text = signal('');
   protected readonly channel = signal('');
+  protected readonly file = signal<Asset | null>(null);
   protected readonly when = signal('');
   protected readonly busy = signal(false);
-  private readonly saved = signal<Content>({ text: '', channel: '' });
+  private readonly saved = signal<Content>({ text: '', channel: '', media: null });
   private readonly trouble = signal<Problem | null>(null);
   private readonly timeTrouble = signal<WrongTime | null>(null);
   private readonly textTrouble = signal(false);
@@ -79,12 +82,14 @@ export class Composer {
   protected readonly mayCancel = computed(() => canCancel(this.current()?.status ?? 'draft'));
   protected readonly mayDelete = computed(() => this.current() !== undefined && canDelete(this.current()!.status));
   protected readonly hasAi = computed(() => (this.session.account()?.ai_providers ?? []).length > 0);
+  protected readonly hasImages = computed(() => this.session.account()?.ai_images ?? false);
   protected readonly used = computed(() => [...this.text()].length);
   private readonly hasOwnText = computed(() => this.text() !== this.saved().text);
   private readonly hasOwnChannel = computed(
     () => this.current() !== undefined && this.editable() && this.channel() !== this.saved().channel,
   );
-  protected readonly dirty = computed(() => this.hasOwnText() || this.hasOwnChannel());
+  private readonly hasOwnFile = computed(() => this.editable() && (this.file()?.id ?? null) !== this.saved().media);
+  protected readonly dirty = computed(() => this.hasOwnText() || this.hasOwnChannel() || this.hasOwnFile());
   /** Whether the post is being or has been published without the latest text. */
   protected readonly tooLate = computed(() => this.hasOwnText() && !this.editable());
   protected readonly zone = new Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -127,7 +132,9 @@ export class Composer {
   async mayLeave(): Promise<boolean> {
     if (!this.dirty()) return true;
     if (this.session.hasEnded()) {
-      keepDraft(this.session.user(), this.id(), { text: this.text(), channel: this.channel(), when: this.when() });
+      keepDraft(this.session.user(), this.id(), {
+        text: this.text(), channel: this.channel(), when: this.when(), file: this.file(),
+      });
       return true;
     }
     return askToLeave(this.confirm(), this.t);
@@ -153,6 +160,15 @@ export class Composer {
   protected addCaption(text: string): void {
     this.text.update((own) => (own.trim() ? `${own.trimEnd()}\n\n${text}` : text));
     this.notices.say(this.t('ai.used'));
+  }
+
+  protected attach(file: Asset): void {
+    this.file.set(file);
+    this.notices.say(this.t('image.attached'));
+  }
+
+  protected detach(): void {
+    this.file.set(null);
   }
 
   protected async save(event: Event): Promise<void> {
@@ -203,6 +219,8 @@ export class Composer {
       await this.api.send('delete', '/api/v1/posts/{id}/', { path: { id: this.current()!.id } });
       this.text.set(this.saved().text);
       this.channel.set(this.saved().channel);
+      this.file.set(null);
+      this.saved.update((saved) => ({ ...saved, media: null }));
       this.notices.say(this.t('composer.deleted'));
       await this.router.navigateByUrl('/posts');
     });
@@ -221,6 +239,7 @@ export class Composer {
     this.text.set(draft.text);
     this.channel.set(draft.channel);
     this.when.set(draft.when);
+    this.file.set(draft.file ?? null);
     this.notices.say(this.t('composer.restored'));
   }
 
@@ -260,7 +279,7 @@ export class Composer {
   private async store(): Promise<string> {
     if (this.unanswered !== null) await this.find(this.unanswered);
     const post = this.current();
-    const body = { text: this.text(), channel: this.channel() };
+    const body = { text: this.text(), channel: this.channel(), media: this.file()?.id ?? null };
     if (post !== undefined && !this.dirty()) return post.id;
     const stored =
       post === undefined
@@ -296,7 +315,8 @@ export class Composer {
     const before = this.saved();
     if (this.text() === before.text) this.text.set(post.text);
     if (this.channel() === before.channel) this.channel.set(post.channel);
-    this.saved.set({ text: post.text, channel: post.channel });
+    if ((this.file()?.id ?? null) === before.media) this.file.set(post.file);
+    this.saved.set({ text: post.text, channel: post.channel, media: post.file?.id ?? null });
     this.post.set(post);
   }
 
