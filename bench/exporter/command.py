@@ -17,7 +17,7 @@ from rich.table import Table
 
 from bench.exporter import measure
 from bench.exporter.measure import Workshop
-from bench.exporter.subjects import NOT_ANSWERED, ROOT, Subject, ours, peer, raw_loop
+from bench.exporter.subjects import NOT_ANSWERED, ROOT, Subject, ours, peer, raw_loop, today
 from sidecar.cli import stderr_console
 from stack.ports import choose
 
@@ -27,6 +27,7 @@ USUAL_PEER_RATE = 6_000.0
 BURST = 150_000
 PEER_BURST = 15_000
 GOAL_RATE = 30_000.0
+UNLIMITED = {"CELERY_EXPORTER_BACKLOG_BYTES": str(1 << 30)}
 # 18 names on 4 workers make over 3,000 series.
 MANY = {"names": 18, "workers": 4}
 
@@ -52,6 +53,7 @@ class Bench:
     rows: list[Row] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     peer_rate: float = USUAL_PEER_RATE
+    today: str | None = None
 
     def add(self, what: str, who: str, found: str, goal: str = "", *, reached: bool | None = None) -> None:
         row = Row(what, who, found, goal, reached)
@@ -70,7 +72,7 @@ class Bench:
         events = BURST // 3 if self.quick else BURST
         raw = measure.drain(self.shop, raw_loop(), events)
         # The whole burst must be counted; Redis must not refuse any of it.
-        mine = measure.drain(self.shop, ours(CELERY_EXPORTER_BACKLOG_BYTES=str(1 << 30)), events)
+        mine = measure.drain(self.shop, ours(**UNLIMITED), events)
         self.add("drain", "raw loop", _drained(raw))
         theirs = [
             (subject.name, measure.drain(self.shop, subject, PEER_BURST)) for subject in self.peer_subjects()
@@ -86,7 +88,12 @@ class Bench:
             reached=mine.counted == mine.events,
         )
         share = mine.rate / raw.rate
-        self.add("drain / raw loop", "ours", f"{share:.0%}", "≥ 60 %", reached=share >= 0.6)
+        self.add("drain / raw loop", "ours", f"{share:.0%}", "≥ 100 %", reached=share >= 1)
+        if self.today:
+            before = measure.drain(self.shop, today(self.today, **UNLIMITED), events)
+            self.add("drain", "today", _drained(before))
+            times = mine.rate / before.rate
+            self.add("drain / today", "ours", f"{times:.2f} ×", "≥ 1.5 ×", reached=times >= 1.5)
         self.add(
             "CPU s per 100k events",
             "ours",
@@ -138,6 +145,13 @@ class Bench:
         for subject in self.peer_subjects():
             found = measure.scrapes_idle(self.shop, subject, 3, **MANY)
             self.add(f"scrape idle, {found.series:,} series", subject.name, f"median {found.median:,.0f} ms")
+        if self.today:
+            before = measure.scrapes_idle(self.shop, today(self.today), 20, **MANY)
+            self.add(
+                f"scrape idle, {before.series:,} series",
+                "today",
+                f"median {before.median:.1f} ms, p99 {before.p99:.1f} ms",
+            )
         found = measure.scrapes_idle(self.shop, ours(), 10 if self.quick else 20, **MANY)
         text = f"median {found.median:.1f} ms, p99 {found.p99:.1f} ms"
         self.add(
@@ -151,6 +165,11 @@ class Bench:
     def memory(self) -> None:
         goals = [20_000, 100_000] if self.quick else [100_000, 250_000, 1_000_000]
         found = measure.memory(self.shop, ours(), goals, 20_000)
+        if self.today:
+            before = measure.memory(self.shop, today(self.today), goals, 20_000)
+            self.add("RSS after tasks with unique ids", "today", f"{before[-1][1]:.0f} MB")
+            ratio = found[-1][1] / before[-1][1]
+            self.add("RSS / today", "ours", f"{ratio:.2f} ×", "≤ 1", reached=ratio <= 1)
         text = ", ".join(f"{tasks:,}: {rss:.0f} MB" for tasks, rss in found)
         last = found[-1][1]
         self.add("RSS after tasks with unique ids", "ours", text, "≤ 80 MB", reached=last <= 80)
@@ -225,37 +244,41 @@ def print_rows(rows: Sequence[Row]) -> None:
     table = Table("measured", "who", "found", "goal", "")
     for row in rows:
         table.add_row(
-            row.what, row.who, row.found, row.goal, {None: "", True: "reached", False: "MISSED"}[row.reached]
+            row.what, row.who, row.found, row.goal, {None: "", True: "passed", False: "MISSED"}[row.reached]
         )
     Console(width=150).print(table)
 
 
 @click.command()
-@click.option(
-    "--peer", "peers", multiple=True, metavar="celery-exporter=FOLDER", help="Run a peer next to it."
-)
-@click.option(
-    "--only", multiple=True, type=click.Choice(PARTS), help="Measure only this part; repeat for more."
-)
-@click.option("--quick", is_flag=True, help="Use smaller loads, for a first impression.")
+@click.option("--peer", "peers", multiple=True, metavar="celery-exporter=FOLDER", help="Also run a peer.")
+@click.option("--today", metavar="FOLDER", help="Also run the exporter of another checkout of this project.")
+@click.option("--only", multiple=True, type=click.Choice(PARTS), help="Only this part; again for each.")
+@click.option("--quick", is_flag=True, help="Smaller loads: an impression, not a proof.")
 @click.option(
     "--patience", type=float, default=0.0, help="Seconds to wait for a quiet machine before each part."
 )
 @click.option("--priority", is_flag=True, help="Give the measured processes a higher priority (needs root).")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 def exporter(
-    peers: tuple[str, ...], only: tuple[str, ...], quick: bool, patience: float, priority: bool, as_json: bool
+    peers: tuple[str, ...],
+    today: str | None,
+    only: tuple[str, ...],
+    quick: bool,
+    patience: float,
+    priority: bool,
+    as_json: bool,
 ) -> None:
-    """Compare the Celery exporter with peers and with a minimal Python loop.
+    """Measure the Celery exporter next to peers, to an older checkout, and to the least that Python can do.
 
     \b
     Examples:
       ./ops bench exporter --quick
+      ./ops bench exporter --today ../older-checkout --only drain --only memory
       ./ops bench exporter --peer celery-exporter=../celery-exporter --only drain --only loss
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-exporter-") as folder:
-        bench = Bench(Workshop(Path(folder), priority), list(peers), quick)
+        bench = Bench(Workshop(Path(folder), priority), list(peers), quick, today=today)
         bench.shop.prefer(os.getpid())
         try:
             for part in only or PARTS:

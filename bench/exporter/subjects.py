@@ -134,6 +134,21 @@ def ours(**environ: str) -> Subject:
     return Subject("posthub-ops", [*command, "--port", "{port}", "--log-level", "WARNING"], ROOT, environ)
 
 
+def today(folder: str, **environ: str) -> Subject:
+    """The exporter of another checkout of this project, run with its own .venv where it has one.
+
+    Raises:
+        OpsError: the folder is not a checkout.
+    """
+    path = Path(folder).expanduser().resolve()
+    if not (path / "exporters" / "__main__.py").is_file():
+        raise OpsError(f"--today {folder} is not a checkout of this project", hint="give its root folder")
+    python = path / ".venv" / "bin" / "python"
+    subject = ours(**environ)
+    command = [str(python) if python.exists() else sys.executable, *subject.command[1:]]
+    return Subject("today", command, path, environ)
+
+
 def raw_loop() -> Subject:
     return RawLoop("raw loop", [sys.executable, "-m", "bench.exporter.rawloop", "{broker_port}"], ROOT)
 

@@ -156,22 +156,19 @@ class Subscription:
 
     def _parse(self, backlog: Backlog) -> None:
         frames: list[bytes] = []
-        size = 0
-        gets = self._reader.gets
+        gets, append, reply = self._reader.gets, frames.append, None
         try:
             while (reply := gets()) is not False:
-                if isinstance(reply, hiredis.ReplyError):
-                    raise DisconnectedError(f"refused: {reply}")
                 if reply[0] == b"pmessage":
-                    frame = reply[MARKED_FRAME]
-                    frames.append(frame)
-                    size += len(frame)
+                    append(reply[MARKED_FRAME])
                 else:
                     self._confirmed += reply[0] == b"psubscribe"
         except (hiredis.ProtocolError, TypeError, IndexError, KeyError) as error:
+            if isinstance(reply, hiredis.ReplyError):
+                raise DisconnectedError(f"refused: {reply}") from None
             raise DisconnectedError(f"not the Redis protocol: {error}") from None
         if frames:
-            backlog.add(Batch(frames, size))
+            backlog.add(Batch(frames, sum(map(len, frames))))
 
     def _check_silence(self, now: float) -> None:
         if now - self._heard > DEAD_AFTER:

@@ -30,7 +30,16 @@ from exporters.tables.groups import (
     histogram_series,
 )
 from exporters.tables.histogram import LONGEST, Histogram
-from exporters.tables.inflight import BETWEEN, DUE_SHIFT, GROUP_MASK, KEY_MASK, RUNNING, TICKS, InFlight
+from exporters.tables.inflight import (
+    BETWEEN,
+    DUE_SHIFT,
+    GROUP_MASK,
+    KEY_MASK,
+    MOST_TICKS,
+    RUNNING,
+    TICKS,
+    InFlight,
+)
 from exporters.tables.roster import Roster
 from exporters.tables.workers import Worker
 
@@ -108,14 +117,19 @@ class TaskCounting:
             due = max(due, eta)
             if delayed:
                 self._wait_for_eta(uuid, group, eta)
-        self._remember_sent(uuid, group, due, event)
+        tasks, key = self.tasks, hash(uuid) & KEY_MASK
+        held = tasks.held.get(key)
+        if held is None and key < tasks.threshold and len(tasks.waiting) < tasks.limit:
+            ticks = int((due - tasks.origin) * TICKS)
+            tasks.waiting[key] = ticks << DUE_SHIFT | group.index if 0 < ticks < MOST_TICKS else group.index
+        else:
+            self._remember_sent(key, group, due, event, held)
         self._roster.client_host(event.hostname).track(group).counts[SENT] += 1
         if self.beat.names:
             self.beat.sent(event.hostname, name, event.timestamp or 0.0)
 
-    def _remember_sent(self, uuid: str, group: Group, due: float, event: Event) -> None:
-        tasks, key = self.tasks, hash(uuid) & KEY_MASK
-        held = tasks.held.get(key)
+    def _remember_sent(self, key: int, group: Group, due: float, event: Event, held: int | None) -> None:
+        tasks = self.tasks
         if (
             held is not None
             and not event.retries
@@ -138,14 +152,19 @@ class TaskCounting:
         if not uuid or len(uuid) > LONGEST_ID:
             raise ValueError("a task-received event needs an ID")
         tasks, key = self.tasks, hash(uuid) & KEY_MASK
-        entry, before = tasks.waiting.pop(key, 0), tasks.find(key)
+        entry, before = (
+            tasks.waiting.pop(key, 0),
+            tasks.held.get(key) or (tasks.find(key) if tasks.old else 0),
+        )
         group = self._at.get((entry or before) & GROUP_MASK)
         if name is not None and (group is None or group.name != name):
             if not entry and len(worker.queues) != 1 and self.groups.guess(name).queue_name is None:
                 self.early.await_sent(key, event, self.groups.now)
             # Not sent before our eyes, another task under this ID, or a name that had made room.
-            group = self._group_at(worker, name)
-            entry &= ~GROUP_MASK
+            if entry and group is not None:
+                # It belongs to the task that replaces this one, whose task-sent came first.
+                tasks.waiting[key] = entry
+            group, entry = self._group_at(worker, name), 0
         elif group is None:
             group = self.groups.unknown
         if before:
@@ -160,8 +179,8 @@ class TaskCounting:
     def started(self, event: Event) -> None:
         """Count task-started, and how long the task waited."""
         worker, timestamp, tasks = self._roster.worker(event.hostname), event.timestamp, self.tasks
-        key = _key(event)
-        entry = tasks.find(key) or tasks.waiting.pop(key, 0)
+        key = hash(event.uuid) & KEY_MASK if event.uuid else _refuse()
+        entry = tasks.held.get(key) or tasks.find(key) or tasks.waiting.pop(key, 0)
         if tasks.replaced and key in tasks.replaced:
             group = self._at.get(tasks.started_replaced(key), self._overflow)
             entry = 0
@@ -169,7 +188,9 @@ class TaskCounting:
             group = self._at.get(entry & GROUP_MASK, self._overflow)
             if (tasks.lives or entry & RUNNING) and tasks.started_again(key, entry):
                 group.duplicates += 1
-            tasks.hold(key, entry & GROUP_MASK | RUNNING)
+            if len(tasks.held) > tasks.limit:
+                tasks.age()
+            tasks.held[key] = entry & GROUP_MASK | RUNNING
         else:
             index = tasks.end_of(key)
             group = self._at.get(index, self._overflow) if index is not None else self.groups.unknown
@@ -187,7 +208,7 @@ class TaskCounting:
     def succeeded(self, event: Event) -> None:
         """Count task-succeeded, and how long the task ran."""
         worker, tasks, runtime = self._roster.worker(event.hostname), self.tasks, event.runtime
-        key = _key(event)
+        key = hash(event.uuid) & KEY_MASK if event.uuid else _refuse()
         entry = tasks.held.pop(key, 0) if not tasks.lives and not tasks.old else 0
         entry = entry or self._take_out(key)
         group = self._at.get(entry & GROUP_MASK, self._overflow) if entry else self._ended_group(key)
@@ -339,9 +360,11 @@ class TaskCounting:
 
 
 def _key(event: Event) -> int:
-    if not event.uuid:
-        raise ValueError("a task event needs an ID")
-    return hash(event.uuid) & KEY_MASK
+    return hash(event.uuid) & KEY_MASK if event.uuid else _refuse()
+
+
+def _refuse() -> int:
+    raise ValueError("a task event needs an ID")
 
 
 def exception_class(text: Any, traceback: Any = None) -> str:

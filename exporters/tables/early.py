@@ -21,18 +21,16 @@ class AwaitSent(Exception):  # noqa: N818 - a signal, not an error
 class EarlyEvents:
     """The events that wait, by the key of their task."""
 
-    __slots__ = ("_senders", "_silent", "_waiting", "impatient")
+    __slots__ = ("_senders", "_silent", "impatient", "waiting")
 
     def __init__(self) -> None:
-        self._waiting: dict[int, tuple[float, list[Event]]] = {}
+        # Key → (local monotonic time since which they wait, the events).
+        self.waiting: dict[int, tuple[float, list[Event]]] = {}
         # Whether any client sends task-sent events, and the tasks for which none came.
         self._senders = False
         self._silent: set[str] = set()
         # While it is set, nothing waits: the events that waited long enough are counted.
         self.impatient = False
-
-    def __len__(self) -> int:
-        return len(self._waiting)
 
     def sent(self, name: str) -> None:
         """Note that clients send task-sent events of this task."""
@@ -55,15 +53,15 @@ class EarlyEvents:
             self.impatient
             or not self._senders
             or event.name in self._silent
-            or len(self._waiting) >= MOST_TASKS
+            or len(self.waiting) >= MOST_TASKS
         ):
             return
-        self._waiting[key] = (now, [event])
+        self.waiting[key] = (now, [event])
         raise AwaitSent
 
     def keeps(self, key: int, event: Event) -> bool:
         """Let a further event of a task wait with the first one; False when its task does not wait."""
-        waiting = self._waiting.get(key)
+        waiting = self.waiting.get(key)
         if waiting is None:
             return False
         waiting[1].append(event)
@@ -71,12 +69,12 @@ class EarlyEvents:
 
     def released(self, key: int) -> list[Event]:
         """The events that waited for this task's task-sent."""
-        return self._waiting.pop(key, (0.0, []))[1]
+        return self.waiting.pop(key, (0.0, []))[1]
 
     def overdue(self, now: float) -> list[Event]:
         """The events that have waited long enough."""
-        late = [key for key, (since, _) in self._waiting.items() if now - since > PATIENCE]
-        events = [event for key in late for event in self._waiting.pop(key)[1]]
+        late = [key for key, (since, _) in self.waiting.items() if now - since > PATIENCE]
+        events = [event for key in late for event in self.waiting.pop(key)[1]]
         if len(self._silent) < MOST_NAMES:
             self._silent.update(event.name for event in events if event.name is not None)
         return events

@@ -10,6 +10,7 @@ from exporters.tables.workers import Host, HostTracks, Liveness, SharedHost, Wor
 
 # Clients send no heartbeats: one that sends rarely must not lose its series each time. Seconds.
 CLIENTS_STAY = 3600.0
+MOST_CLIENTS = 1_000
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Roster:
         self._most = most
         self._labels = labels
         self._shared = None if per_host else SharedHost()
+        # Hosts by the names of their clients, as they arrive.
+        self._clients: dict[str, Host] = {}
         self._lost_by_purged = 0
         self._hosts_purged_at = 0.0
 
@@ -94,8 +97,12 @@ class Roster:
         """The host of a sender. Its process ID (``gen1234@host``) must never become a series."""
         if self._shared is not None:
             return self._shared
-        label = "generic" if self._labels.client == "generic" else host_of(client)
-        host = self.hosts.get(label) or self._host(label)
+        host = self._clients.get(client)
+        if host is None:
+            label = "generic" if self._labels.client == "generic" else host_of(client)
+            if len(self._clients) >= MOST_CLIENTS:
+                self._clients.clear()
+            host = self._clients[client] = self.hosts.get(label) or self._host(label)
         host.heard = self.now
         return host
 
@@ -174,6 +181,7 @@ class Roster:
         return [worker.node for worker in gone]
 
     def _purge_hosts(self, since: float) -> None:
+        self._clients.clear()
         kept = {worker.host.label for worker in self.workers.values()} | {"generic", OVERFLOW}
         for label, host in list(self.hosts.items()):
             if host.label not in kept and host.heard < since:

@@ -95,10 +95,10 @@ class EventState:
         """
         self.groups.now = self.roster.now = received
         self.counting.epoch = self.roster.epoch = epoch
-        handlers, types, early = self._handlers, self.types, self.counting.early
+        handlers, types, waiting = self._handlers, self.types, self.counting.early.waiting
         for event in events:
             kind = event.type
-            if len(early) and self._waits(event):
+            if waiting and self._waits(event):
                 continue
             try:
                 handlers[kind](event)

@@ -85,7 +85,9 @@ class Running:
 class Worker:
     """A real Celery worker of tests/exporters/shop.py, up and consuming."""
 
-    def __init__(self, url: str, node: str, *, queues: str = "default,mail", events: bool = True) -> None:
+    def __init__(
+        self, url: str, node: str, *, queues: str = "default,mail", events: bool = True, pool: str = "prefork"
+    ) -> None:
         command = [
             sys.executable,
             "-m",
@@ -99,6 +101,8 @@ class Worker:
             queues,
             "-c",
             "2",
+            "-P",
+            pool,
         ]
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by tell()
         self.process = subprocess.Popen(

@@ -1,12 +1,15 @@
 """A small Celery application for the tests' real workers and clients."""
 
 import os
+import signal
 import time
 
 from celery import Celery
-from celery.exceptions import Reject
+from celery.exceptions import Ignore, Reject
 
-app = Celery("shop", broker=os.environ.get("SHOP_BROKER_URL", "memory://"))
+BROKER = os.environ.get("SHOP_BROKER_URL", "memory://")
+# Without a result backend nothing has to be encoded.
+app = Celery("shop", broker=BROKER, backend=BROKER if BROKER.startswith("redis") else None)
 app.conf.update(
     task_send_sent_event=bool(os.environ.get("SHOP_EVENTS")),
     worker_send_task_events=bool(os.environ.get("SHOP_EVENTS")),
@@ -44,3 +47,38 @@ def reject(self):
 @app.task(name="shop.slow")
 def slow():
     time.sleep(60)
+
+
+@app.task(name="shop.ignore")
+def ignore():
+    raise Ignore
+
+
+@app.task(name="shop.hard", time_limit=1)
+def hard():
+    time.sleep(3)
+
+
+@app.task(name="shop.soft", soft_time_limit=1)
+def soft():
+    time.sleep(3)
+
+
+@app.task(name="shop.killed")
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="shop.replace", bind=True)
+def replace(self):
+    raise self.replace(add.si())
+
+
+@app.task(name="shop.unencodable")
+def unencodable():
+    return object()
+
+
+@app.task(name="shop.nap")
+def nap():
+    time.sleep(3)

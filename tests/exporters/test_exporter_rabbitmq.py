@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 import requests
 from celery import Celery
-from exporterkit import send, until
+from exporterkit import HERE, send, until
 
 from exporters.broker import parse_broker
 from exporters.events import amqp as events_amqp
@@ -222,6 +222,23 @@ def test_a_queue_that_the_broker_refuses_to_show_is_an_error_and_not_missing(url
         assert "queue theirs" in running.exporter.pipelines[0].rounds.failing
         # The rest of it can be relied on.
         until(running.ready, seconds=30)
+
+
+def documented_rights():
+    """The rights in the documentation: configure, write, read."""
+    text = (HERE.parents[1] / "docs" / "exporter.md").read_text()
+    block = text.partition("rabbitmqctl set_permissions")[2].split("```")[1]
+    return dict(zip(("configure", "write", "read"), block.split(), strict=True))
+
+
+def test_the_documented_rights_are_enough(shared, url, vhost, start, worker):
+    shared.api("PUT", "users/monitor", password="word", tags="")
+    shared.api("PUT", f"permissions/{vhost}/monitor", **documented_rights())
+    worker(url)
+    running = start(url.replace("guest:guest", "monitor:word"), inspect_interval=0.5)
+    found = running.until(lambda s: s.get("celery_worker_pool_size") == 2)
+    assert found.get("celery_exporter_broker_up") == 1
+    assert found.get("celery_exporter_collect_errors_total", collector="inspect") == 0
 
 
 def test_the_management_api_names_queues_and_unacknowledged_messages(shared, url, vhost, start, worker):

@@ -66,7 +66,7 @@ def test_a_killed_worker_goes_down_while_its_twin_lives(broker, start, worker):
     worker(broker, "b@host-1")
     running.until(lambda s: s.get("celery_worker_up") == 2)
     first.kill()
-    gone = running.until(lambda s: s.get("celery_worker_up", hostname="a@host-1") == 0, seconds=10)
+    gone = running.until(lambda s: s.get("celery_worker_up", hostname="a@host-1") == 0, seconds=30)
     assert gone.get("celery_worker_up", hostname="b@host-1") == 1
 
 
