@@ -76,7 +76,7 @@ class Wiring:
     @property
     def lock_folder(self) -> Path:
         """The folder of this host's locks."""
-        own = self.settings.work_dir or os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+        own = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
         return Path(own) / f"posthub-backup-{os.getuid()}"
 
     @property

@@ -15,8 +15,11 @@ from sidecar import UsageError
 from tests.backup.conftest import Wire
 
 
-def test_a_run_does_not_wait_for_the_hosts_lock_for_ever(wired: Wire, tmp_path: Path) -> None:
-    wiring = wired(BACKUP_TIMEOUT="2", BACKUP_WORK_DIR=str(tmp_path))
+def test_a_run_does_not_wait_for_the_hosts_lock_for_ever(
+    wired: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    wiring = wired(BACKUP_TIMEOUT="2")
     wiring.lock_folder.mkdir()
     assert wiring.lock_folder.parent == tmp_path
     began = time.monotonic()
@@ -25,7 +28,7 @@ def test_a_run_does_not_wait_for_the_hosts_lock_for_ever(wired: Wire, tmp_path: 
         with pytest.raises(OutOfTimeError):
             run(wiring, wiring.targets[0])
     assert time.monotonic() - began < 30
-    assert run(wired(BACKUP_WORK_DIR=str(tmp_path)), wiring.targets[0])
+    assert run(wired(), wiring.targets[0])
 
 
 def test_a_request_to_stop_ends_the_wait(tmp_path: Path) -> None:
