@@ -42,7 +42,7 @@ from grafana_foundation_sdk.models.heatmap import HeatmapColorMode, HeatmapColor
 
 from dashboards.prebuilt import Prebuilt
 from dashboards.query import DATASOURCE, Query, ref_id, target
-from dashboards.style import PLAIN, Steps
+from dashboards.style import PLAIN, Steps, missing
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,7 @@ def stat_panel(
     )
     if decimals is not None:
         builder = builder.decimals(decimals)
-    if mappings:
-        builder = builder.mappings(mappings)
+    builder = builder.mappings([*(mappings or []), *missing(no_value)])
     if leads_to:
         builder = builder.data_links([_link(leads_to)])
     return _finish(builder.build(), title, why, (Query(expr, legend or title, instant=not spark),), size)
@@ -212,8 +211,7 @@ def bars_panel(
         .thresholds(steps.build())
         .color_scheme(_by_thresholds())
     )
-    if mappings:
-        builder = builder.mappings(mappings)
+    builder = builder.mappings([*(mappings or []), *missing(NO_VALUE)])
     if most is not None:
         builder = builder.max(most)
     return _finish(builder.build(), title, why, (replace(query, instant=True),), size)
@@ -237,6 +235,7 @@ def gauge_panel(
         .min(0)
         .max(most)
         .no_value(NO_VALUE)
+        .mappings(missing(NO_VALUE))
         .show_threshold_markers(True)
         .thresholds(steps.build())
         .color_scheme(_by_thresholds())

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from grafana_foundation_sdk.builders import dashboard as dashboard_builder
 from grafana_foundation_sdk.models.dashboard import (
     DashboardRangeMapOptions,
+    DashboardSpecialValueMapOptions,
     RangeMap,
+    SpecialValueMap,
+    SpecialValueMatch,
     Threshold,
     ThresholdsMode,
     ValueMap,
@@ -63,6 +66,13 @@ def words(**texts: tuple[str, str]) -> list[ValueMapping]:
         for index, (key, (text, color)) in enumerate(texts.items())
     }
     return [ValueMap(options=options)]
+
+
+def missing(text: str) -> list[ValueMapping]:
+    """Return the mapping of NaN and null, which Grafana shows as "NaN" or as an empty tile."""
+    result = ValueMappingResult(text=text, index=99)
+    options = DashboardSpecialValueMapOptions(match=SpecialValueMatch.NULL_AND_NAN, result=result)
+    return [SpecialValueMap(options=options)]
 
 
 UP = words(_0=("Down", BAD), _1=("Up", GOOD))
