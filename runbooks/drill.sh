@@ -1,9 +1,9 @@
 #!/bin/sh
-# Practise the restore, monthly: download, restore, proof, promotion and rollback in a throwaway server, with times.
+# Practise the restore, once a month: download, restore, verify, promote and roll back in a throwaway server, timed.
 #
 #   runbooks/drill.sh [ID|latest] [--database NAME] [--dry-run]
 #
-# Nothing of production is touched, not even its server. Prints RTO and RPO and records the drill, which ends the alert
+# Production is not touched, nor is its server. Prints RTO and RPO and records the drill, which resolves the alert
 # BackupDrillOverdue.
 
 set -eu

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Bring Redis back from a backup, whether it keeps an append-only file or not.
+# Restore Redis from a backup, with or without an append-only file.
 #
 #   runbooks/restore-redis.sh [ID|latest] --database NAME [--yes-i-mean NAME] [--dry-run]
 #
-# Redis ignores a dump.rdb while its append-only file is on. So the backup is loaded by a server without one, which then
-# writes a new append-only file, both in a folder of their own. Only when that is whole, the files change places; what was
-# there is kept in before-TIME in Redis' data folder. Whatever fails before leaves Redis' files as they were.
-# Tasks that were queued when the backup was made are queued again: think of those that have run since.
+# Redis ignores a dump.rdb while its append-only file is enabled. So a server without one loads the backup and then
+# writes a new append-only file, in a separate folder. The files are swapped only when it is complete; the previous
+# ones are kept in before-TIME in Redis' data folder. If anything fails earlier, Redis' files are unchanged.
+# Tasks that were queued when the backup was taken are queued again, even those that have run since.
 
 set -eu
 # shellcheck source=lib/common.sh
@@ -14,10 +14,10 @@ set -eu
 takes='id'
 parse "$@"
 stack_check
-[ -n "$database" ] || fail "which Redis?" "name it with --database: $backup_by_hand list shows the names" 2
+[ -n "$database" ] || fail "which Redis?" "add --database NAME; list the names: $backup_by_hand list" 2
 need_consent
 
-# The container writes as another user; nobody else gets as far as the inner folder.
+# The container writes as another user; the outer folder keeps everyone else out of the inner one.
 private=$(mktemp -d)
 work=$private/restore
 mkdir "$work"
@@ -26,18 +26,18 @@ at_end() { rm -rf "$private"; }
 
 confirm() {
   [ -n "$yes_i_mean" ] || {
-    printf 'All keys of %s will be replaced. Type %s to go on: ' "$database" "$database"
+    printf 'All keys of %s will be replaced. Type %s to continue: ' "$database" "$database"
     read -r yes_i_mean
   }
-  [ "$yes_i_mean" = "$database" ] || fail "$yes_i_mean is not $database; nothing was done" "--yes-i-mean $database" 2
+  [ "$yes_i_mean" = "$database" ] || fail "$yes_i_mean is not $database; nothing was changed" "--yes-i-mean $database" 2
 }
 
 if [ -n "$dry_run" ]; then sidecar restore "$backup_id" --to "$work/dump.rdb" --dry-run; fi
-step "fetch and check the backup" stack_fetch_rdb "$work"
-step "ask" confirm
+step "download and check the backup" stack_fetch_rdb "$work"
+step "ask for confirmation" confirm
 step "silence alerts for $SILENCE" silence
 step "stop workers, beat and Redis" stop_services workers beat redis
-step "put the file next to Redis' own" stack_redis_load "$work/dump.rdb"
+step "copy the file into Redis' data folder" stack_redis_load "$work/dump.rdb"
 
 replace() {
   stack_redis_folder <<'SHELL'
@@ -61,7 +61,7 @@ socket=$(mktemp -u /tmp/redis-restore-XXXXXX)
 loading=$!
 ask() { "$client" -s "$socket" "$@"; }
 until ask ping 2>/dev/null | grep -q PONG; do
-  kill -0 "$loading" 2>/dev/null || { echo "Redis did not load the backup; its own files are as they were" >&2; exit 1; }
+  kill -0 "$loading" 2>/dev/null || { echo "Redis did not load the backup; its own files are unchanged" >&2; exit 1; }
   sleep 0.2
 done
 echo "loaded: $(ask info keyspace | sed -n 's/^db[0-9]*:keys=\([0-9]*\).*/\1/p' | awk '{ sum += $1 } END { print sum + 0 }') keys"
@@ -79,7 +79,7 @@ done
 for name in dump.rdb appendonlydir appendonly.aof; do
   if [ -e "$new/$name" ]; then mv "$new/$name" .; fi
 done
-echo "what was there is in $kept"
+echo "the previous files are in $kept"
 SHELL
 }
 step "load it and write a new append-only file" replace

@@ -1,10 +1,11 @@
 #!/bin/sh
-# Take the last promotion back: the database that it replaced is in production again, as it was at that moment.
+# Undo the last promotion: the database that it replaced returns to production, as it was at that moment.
 #
 #   runbooks/rollback.sh [--database NAME] [--yes-i-mean NAME] [--dry-run]
 #
 # What was written since the promotion stays in the promoted database, which is kept under another name. Silences
-# alerts, stops workers and beat, asks, swaps, restarts, checks health. Interrupted anywhere, run it again.
+# alerts, stops workers and beat, asks for confirmation, swaps, restarts, and checks health. If it is interrupted, run
+# it again.
 
 set -eu
 # shellcheck source=lib/common.sh
@@ -16,8 +17,8 @@ need_consent
 if [ -n "$dry_run" ]; then sidecar rollback --dry-run; fi
 step "silence alerts for $SILENCE" silence
 step "stop workers and beat" stop_services workers beat
-step "swap the databases back" sidecar_asking rollback
-step "look for missing migrations" migrate_if_needed
+step "swap the databases back" sidecar_confirmed rollback
+step "run missing migrations" migrate_if_needed
 step "restart the API" stack_restart api
 step "start workers and beat" start_services workers beat
 step "wait until the API is healthy" wait_until_healthy

@@ -1,4 +1,4 @@
-"""The watch's state, kept over a restart in a small JSON file."""
+"""The watch's state, kept across restarts in a small JSON file."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ class StateFile:
         self._path = path
 
     def load(self) -> dict[str, Any]:
-        """The state saved last; empty if there is none or it cannot be read."""
+        """The last saved state; empty if there is none or it cannot be read."""
         if self._path is None:
             return {}
         try:

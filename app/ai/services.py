@@ -49,7 +49,7 @@ def request_image(owner: User, prompt: str, *, post: Post | None = None) -> AIJo
 
 
 def request_embedding(post: Post) -> AIJob | None:
-    """Request an embedding if a provider can make one. A post is published without it as well."""
+    """Request an embedding if a provider can make one. Posts are published without one too."""
     try:
         name = providers.embedder().name
     except providers.NotConfiguredError:
@@ -95,7 +95,7 @@ def cancel(job: AIJob) -> AIJob:
 
 
 def _revoke(task_id: str) -> None:
-    """Spare a worker the message. The row alone already prevents the job from running."""
+    """Make workers discard the message. The row alone already prevents the job from running."""
     try:
         current_app.control.revoke(task_id)
     except OperationalError:

@@ -1,14 +1,14 @@
-"""Checking images that come from outside, and making their thumbnails."""
+"""Checks uploaded and generated images, and makes their thumbnails."""
 
 import io
 from dataclasses import dataclass
 
 from PIL import Image
 
-# Formats that every browser shows. The format is read from the bytes; what the sender calls it does not matter.
+# Formats that every browser shows. The format is read from the bytes; the content type that the sender claims is ignored.
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
-MOST_BYTES = 20 * 1024 * 1024
-MOST_PIXELS = 40_000_000
+MAX_BYTES = 20 * 1024 * 1024
+MAX_PIXELS = 40_000_000
 THUMBNAIL = (480, 480)
 THUMBNAIL_TYPE = "image/jpeg"
 
@@ -19,7 +19,7 @@ class InvalidImageError(Exception):
 
 @dataclass(frozen=True)
 class Facts:
-    """What the bytes of an image say about it: type, and width and height in pixels."""
+    """Properties read from the bytes of an image: its type, and its width and height in pixels."""
 
     content_type: str
     width: int
@@ -32,8 +32,8 @@ def inspect(content: bytes) -> tuple[Facts, bytes]:
     Raises:
         InvalidImageError: it is too large, of another type, or damaged.
     """
-    if len(content) > MOST_BYTES:
-        raise InvalidImageError(f"the image has {len(content)} bytes, more than {MOST_BYTES}")
+    if len(content) > MAX_BYTES:
+        raise InvalidImageError(f"the image has {len(content)} bytes, more than {MAX_BYTES}")
     try:
         with Image.open(io.BytesIO(content), formats=list(FORMATS)) as image:
             _check_size(image)
@@ -46,9 +46,9 @@ def inspect(content: bytes) -> tuple[Facts, bytes]:
 
 def _check_size(image: Image.Image) -> None:
     """Before anything is decoded: a small file can contain a huge image."""
-    if image.width * image.height > MOST_PIXELS:
+    if image.width * image.height > MAX_PIXELS:
         raise InvalidImageError(
-            f"the image has {image.width} × {image.height} pixels, more than {MOST_PIXELS}"
+            f"the image has {image.width} × {image.height} pixels, more than {MAX_PIXELS}"
         )
 
 

@@ -5,7 +5,7 @@ import click
 from backup.cli.common import database_option, find, json_option, load, postgres_target, tell_step
 from backup.progress import Reporter
 from backup.restore import drill as drilling
-from backup.restore.drill import Drilled
+from backup.restore.drill import DrillResult
 from sidecar import cli
 from sidecar.humanize import duration
 
@@ -32,37 +32,37 @@ def drill(ctx: click.Context, backup_id: str, dry_run: bool, database: str | Non
         for number, step in enumerate(drilling.STEPS, 1):
             cli.echo(f"  {number}. {step}")
         return
-    done = drilling.drill(wiring, entry, Reporter(tell_step))
+    result = drilling.drill(wiring, entry, Reporter(tell_step))
     if as_json:
-        cli.print_json(_facts(done))
+        cli.print_json(_facts(result))
     else:
-        _show(done)
-    ctx.exit(0 if done.ok else 1)
+        _show(result)
+    ctx.exit(0 if result.ok else 1)
 
 
-def _facts(done: Drilled) -> dict[str, object]:
-    manifest = done.restored.manifest
+def _facts(result: DrillResult) -> dict[str, object]:
+    manifest = result.restored.manifest
     return {
-        "ok": done.ok,
+        "ok": result.ok,
         "id": manifest.id,
         "database": manifest.database,
-        "rto_seconds": round(done.rto, 3),
-        "rpo_seconds": round(done.rpo, 3),
+        "rto_seconds": round(result.rto, 3),
+        "rpo_seconds": round(result.rpo, 3),
         "rows": manifest.rows,
         "tables": len(manifest.tables),
-        "stages": {**done.restored.stages, **done.stages},
-        "differences": [difference.model_dump() for difference in done.differences],
+        "stages": {**result.restored.stages, **result.stages},
+        "differences": [difference.model_dump() for difference in result.differences],
     }
 
 
-def _show(done: Drilled) -> None:
-    manifest = done.restored.manifest
-    cli.echo(f"{manifest.id}  {manifest.database}: drill {'passed' if done.ok else 'FAILED'}")
-    cli.echo(f"RTO {duration(done.rto)}: from the first byte to the verified database in production")
+def _show(result: DrillResult) -> None:
+    manifest = result.restored.manifest
+    cli.echo(f"{manifest.id}  {manifest.database}: drill {'passed' if result.ok else 'FAILED'}")
+    cli.echo(f"RTO {duration(result.rto)}: from the first byte to the verified database in production")
     cli.echo(
-        f"RPO {duration(done.rpo)}: the data that would be lost if the server had died when the drill began"
+        f"RPO {duration(result.rpo)}: the data that would be lost if the server had died when the drill began"
     )
-    for stage, seconds in {**done.restored.stages, **done.stages}.items():
+    for stage, seconds in {**result.restored.stages, **result.stages}.items():
         cli.echo(f"  {stage:<10}{duration(seconds):>14}")
-    for difference in done.differences:
+    for difference in result.differences:
         cli.echo(f"  ✖ {difference}")

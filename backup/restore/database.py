@@ -56,8 +56,8 @@ class Restored:
     Attributes:
         into: the database with the restored data.
         differences: differences from the backup; empty if verified.
-        found: an earlier run restored it; nothing was changed.
-        promoted: it was promoted since.
+        found: an earlier run had already restored it; nothing was changed.
+        promoted: it has been promoted since.
     """
 
     into: str
@@ -114,7 +114,7 @@ def restore(
     Args:
         production: the live database, with a role that may create databases.
         into: name of the new database.
-        again: restore even if an earlier run has restored it, or it was promoted since.
+        again: restore even if an earlier run has restored it, or it has been promoted since.
 
     Raises:
         UsageError: the name is in use by something else.
@@ -152,11 +152,11 @@ def restore(
 def check(server: Databases, entry: Entry, production: str, into: str, *, again: bool = False) -> Mark | None:
     """Check that a database may be created; returns the mark of one that an earlier run has restored and verified.
 
-    It may be in production by now: a script that was interrupted after the promotion must not restore again and set
-    aside what was written since.
+    The restored database may be in production by now. A script that was interrupted after the promotion must not restore
+    again, because the next promotion would set aside what has been written since.
 
     Raises:
-        UsageError, PreflightError: it may not be created.
+        UsageError, PreflightError: the database may not be created.
     """
     if into == production:
         raise UsageError(
@@ -168,11 +168,11 @@ def check(server: Databases, entry: Entry, production: str, into: str, *, again:
     if not server.may_create():
         raise PreflightError(
             f"the role that connects to {production} may not create databases",
-            hint="set BACKUP_RESTORE_URL to the same database with a role that may, such as its superuser",
+            hint="set BACKUP_RESTORE_URL to the same database with a role that may create databases, such as its superuser",
         )
     marks = server.marks()
     live = marks.get(production)
-    found = _found(server, entry, marks.get(into), into)
+    found = _earlier(server, entry, marks.get(into), into)
     if (
         found is None
         and live is not None
@@ -189,7 +189,7 @@ def needed(server: Databases, entry: Entry, production: str) -> int:
     return max(live, entry.manifest.raw_bytes)
 
 
-def _found(server: Databases, entry: Entry, mark: Mark | None, into: str) -> Mark | None:
+def _earlier(server: Databases, entry: Entry, mark: Mark | None, into: str) -> Mark | None:
     if mark is None and server.exists(into):
         raise UsageError(
             f"the database {into} exists and was not created by a restore",
@@ -199,7 +199,7 @@ def _found(server: Databases, entry: Entry, mark: Mark | None, into: str) -> Mar
         return None
     if mark.state != "restored" or mark.backup != entry.id:
         raise UsageError(
-            f"{into} holds {mark.backup} and is {mark.state}", hint="choose another name with --into"
+            f"{into} contains {mark.backup} and is {mark.state}", hint="choose another name with --into"
         )
     return mark
 
@@ -221,10 +221,10 @@ def _fetch(work: _Restore, folder: Path) -> dict[str, Path]:
     with work.stages.measure("download"):
         files, differences = download(work.wiring, work.entry, folder, work.reporter.bytes)
     if differences or "archive" not in files:
-        damages = "; ".join(map(str, differences)) or "it has no archive"
+        damage = "; ".join(map(str, differences)) or "it has no archive"
         raise VerificationError(
-            f"{work.entry.id} is damaged; NOTHING was restored: {damages}",
-            hint="choose another backup: python -m backup list; those marked verified are proven",
+            f"{work.entry.id} is damaged; NOTHING was restored: {damage}",
+            hint="choose another backup: python -m backup list; those marked verified have been restored once",
         )
     return files
 
@@ -244,7 +244,7 @@ def _make_roles(work: _Restore, dumped: Path | None) -> None:
 
 @contextmanager
 def _database(work: _Restore) -> Iterator[None]:
-    """An empty database under its working name. It is renamed when all is done, and dropped otherwise."""
+    """An empty database under its working name. It is renamed if everything succeeds, and dropped otherwise."""
     work.reporter.step(STEPS[3])
     working = work.working.database
     with work.stages.measure("restore"):
@@ -296,7 +296,7 @@ def _name(work: _Restore, now: datetime) -> None:
         differences=len(work.findings.differences),
     )
     server = work.server
-    if server.exists(work.into):  # an earlier one that was not verified
+    if server.exists(work.into):  # an earlier restore that was not verified
         server.drop(work.into)
     server.disconnect(work.working.database)
     with server.at_once():

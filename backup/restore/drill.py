@@ -32,7 +32,7 @@ STEPS = (
 
 
 @dataclass(frozen=True)
-class Drilled:
+class DrillResult:
     """The result of a drill.
 
     Attributes:
@@ -51,7 +51,7 @@ class Drilled:
         return not self.differences
 
 
-def drill(wiring: Wiring, entry: Entry, reporter: Reporter | None = None) -> Drilled:
+def drill(wiring: Wiring, entry: Entry, reporter: Reporter | None = None) -> DrillResult:
     """Practise a restore. Production is not touched, and nothing is left behind.
 
     Raises:
@@ -69,50 +69,50 @@ def drill(wiring: Wiring, entry: Entry, reporter: Reporter | None = None) -> Dri
         with cluster(
             wiring.programs, superuser=manifest.server.superuser, parent=parent, check=wiring.stop.check
         ) as scratch:
-            # Its server is in our own folder, unlike that of a restore.
+            # Unlike in a restore, the server's data is in our own folder.
             check_space(scratch.folder, int(manifest.raw_bytes * SPACE_FACTOR), "the drill")
             production = scratch.address.named("production")
-            done = _practise(wiring, entry, production, reporter)
+            result = _practise(wiring, entry, production, reporter)
         rpo = max(0.0, (began - manifest.taken).total_seconds())
-        attempt.set(measures={"rto": round(done.rto, 3), "rpo": round(rpo, 3)})
-        if not done.ok:
+        attempt.set(measures={"rto": round(result.rto, 3), "rpo": round(rpo, 3)})
+        if not result.ok:
             attempt.fail(
-                VerificationError(f"the drill failed: {done.differences[0]}", hint="python -m backup drill")
+                VerificationError(f"the drill failed: {result.differences[0]}", hint="python -m backup drill")
             )
-    return Drilled(done.restored, done.rto, rpo, done.stages, done.differences)
+    return DrillResult(result.restored, result.rto, rpo, result.stages, result.differences)
 
 
-def _practise(wiring: Wiring, entry: Entry, production: Address, reporter: Reporter) -> Drilled:
+def _practise(wiring: Wiring, entry: Entry, production: Address, reporter: Reporter) -> DrillResult:
     stages, token = Timings(), secrets.token_hex(8)
     with databases(production) as server:
         server.create(production.database, entry.manifest.server)
     with session(production) as connection:
-        connection.execute("CREATE TABLE public.this_is_the_old_one AS SELECT %s::text AS token", [token])
+        connection.execute("CREATE TABLE public.old_production AS SELECT %s::text AS token", [token])
     reporter.step(STEPS[1])
     with stages.measure("restore"):
         restored = restore(wiring, entry, production, "drill", reporter)
     if not restored.ok:
-        return Drilled(restored, 0.0, 0.0, stages.seconds, restored.differences)
+        return DrillResult(restored, 0.0, 0.0, stages.seconds, restored.differences)
     reporter.step(STEPS[2])
     with stages.measure("promote"):
         promote(production, entry.manifest.database, "drill", wiring.clock())
     rto = stages.seconds["restore"] + stages.seconds["promote"]
     reporter.step(STEPS[3])
-    found = [*_expect(production, "after the promotion", lambda: _token(production) is None)]
+    differences = [*_expect(production, "after the promotion", lambda: _token(production) is None)]
     reporter.step(STEPS[4])
     with stages.measure("rollback"):
         rollback(production, wiring.clock())
     reporter.step(STEPS[5])
-    found += _expect(production, "after the rollback", lambda: _token(production) == token)
-    return Drilled(restored, rto, 0.0, stages.seconds, tuple(found))
+    differences += _expect(production, "after the rollback", lambda: _token(production) == token)
+    return DrillResult(restored, rto, 0.0, stages.seconds, tuple(differences))
 
 
-def _expect(production: Address, when: str, held: Callable[[], bool]) -> list[Difference]:
-    if held():
+def _expect(production: Address, when: str, passed: Callable[[], bool]) -> list[Difference]:
+    if passed():
         return []
     return [
         Difference(
-            kind="drill", object=production.database, expected=f"the right one {when}", found="the other"
+            kind="drill", object=production.database, expected=f"the right database {when}", found="the other"
         )
     ]
 
@@ -121,7 +121,7 @@ def _token(production: Address) -> str | None:
     """The token in the stand-in for the old database; None in any other database."""
     with session(production) as connection:
         try:
-            row = connection.execute("SELECT token FROM public.this_is_the_old_one").fetchone()
+            row = connection.execute("SELECT token FROM public.old_production").fetchone()
         except psycopg.errors.UndefinedTable:
             return None
     return str(row[0]) if row else None

@@ -1,6 +1,6 @@
 """The properties of a database itself: owner, grants, settings, comment, connection limit.
 
-``pg_restore`` omits them when it restores under another name, so they are read from the archive here.
+``pg_restore`` omits them when it restores under another name, so this module reads them from the archive.
 """
 
 import re
@@ -16,7 +16,7 @@ from backup.pipeline import ChildSource
 from backup.programs import Programs, clean_environment
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s";]+)'
-# Lines of an archive's list of contents, as `2814; 0 0 DATABASE PROPERTIES - shop owner`.
+# Lines of an archive's table of contents, such as `2814; 0 0 DATABASE PROPERTIES - shop owner`.
 _ENTRY = re.compile(
     r"\d+; \d+ \d+ (?:DATABASE |DATABASE PROPERTIES |(?:COMMENT|ACL|SECURITY LABEL) - DATABASE )"
 )
@@ -25,7 +25,7 @@ _SKIPPED = ("\\", "SET ", "SELECT pg_catalog.set_config(", "CREATE DATABASE ", "
 
 
 def properties(programs: Programs, archive: Path, name: str) -> list[str]:
-    """The statements that give the properties of the original to a database with another name."""
+    """The statements that apply the original's properties to a database with another name."""
     listed = _printed(programs, archive.parent, ["--create", "--list", str(archive)])
     chosen = [line for line in listed if _ENTRY.match(line)]
     with tempfile.NamedTemporaryFile("w", suffix=".list", dir=archive.parent) as wanted:

@@ -1,4 +1,4 @@
-"""Writes a Redis backup as an RDB file that a server loads at its start."""
+"""Writes a Redis backup as an RDB file that a server loads when it starts."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from sidecar import UsageError
 
 
 def write_rdb(wiring: Wiring, entry: Entry, target: Path, reporter: Reporter | None = None) -> None:
-    """Write the RDB of a backup after a check. The file appears complete or not at all.
+    """Check the RDB of a backup and write it. The file appears complete or not at all.
 
     Raises:
         UsageError: it is not a backup of Redis, or the folder does not exist.

@@ -1,8 +1,8 @@
-"""Swaps two databases, and swaps them back, in one transaction, so that nothing can stop between the two renames.
+"""Swaps two databases, and swaps them back, in one transaction, so that no failure can separate the two renames.
 
-The rename takes a lock on the database that new connections wait for. Meanwhile, a second connection of ours ends the
-existing ones. So a pool that reconnects at once cannot win the race, and connections need not be forbidden before and
-allowed again afterwards.
+The rename takes a lock on the database that new connections wait for. Meanwhile, a second connection of ours closes the
+existing ones. So a pool that reconnects at once cannot win the race, and there is no need to disallow connections before
+and allow them again afterwards.
 """
 
 import logging
@@ -25,7 +25,7 @@ from sidecar.logs import fields
 
 log = logging.getLogger(__name__)
 
-ENDING_SECONDS = 0.05
+DISCONNECT_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Swap:
     Attributes:
         incoming: the database that gets production's name.
         kept: the new name of the current production database; empty if there is none.
-        done: an earlier run has done it.
+        done: an earlier run has already made the swap.
     """
 
     production: str
@@ -50,10 +50,10 @@ def plan_promotion(server: Databases, database: str, restored: str | None, now: 
 
     Args:
         database: the database in production, by its name in the store.
-        restored: the database to promote; by default its newest that is restored and verified.
+        restored: the database to promote; by default the newest one that is restored and verified.
 
     Raises:
-        UsageError: there is none, it is not verified, or it contains another database's data.
+        UsageError: there is no such database, it is not verified, or it contains another database's data.
     """
     production, marks = server.address.database, server.marks()
     restored = restored or _newest(marks, database)
@@ -144,13 +144,13 @@ def _promotable(server: Databases, database: str, mark: Mark | None, name: str) 
         raise UsageError(f"{name} is not a configured database", hint="restore one: python -m backup restore")
     if mark is None or mark.state not in ("restored", "undone", "before"):
         raise UsageError(
-            f"{name} was not made by a restore" if mark is None else f"{name} is {mark.state}",
+            f"{name} was not created by a restore" if mark is None else f"{name} is {mark.state}",
             hint="restore into a new database: python -m backup restore",
         )
     if mark.database != database:
         raise UsageError(
             f"{name} contains {mark.database}, not {database}; nothing was changed",
-            hint=f"choose with --database {mark.database}, or restore {database}",
+            hint=f"use --database {mark.database}, or restore {database}",
         )
     if mark.differences:
         raise UsageError(
@@ -168,7 +168,7 @@ def _swap(server: Databases, swap: Swap, reporter: Reporter, *, incoming: Mark, 
         if there := server.connected(name):
             reporter.step(f"connections to {name} will be ended: {', '.join(there)}")
     reporter.step(f"swap: {swap.production} → {swap.kept or 'nothing'}, {swap.incoming} → {swap.production}")
-    with _ending(server.address, involved), _said(server, involved), server.at_once():
+    with _disconnecting(server.address, involved), _explained(server, involved), server.at_once():
         if swap.kept:
             server.rename(swap.production, swap.kept)
             server.mark(swap.kept, outgoing)
@@ -190,36 +190,38 @@ def _check_prepared(server: Databases, involved: list[str]) -> None:
 
 
 @contextmanager
-def _said(server: Databases, involved: list[str]) -> Iterator[None]:
-    """Turn a refusal of the server into an error. Nothing was changed then."""
+def _explained(server: Databases, involved: list[str]) -> Iterator[None]:
+    """Turn the server's refusal into an error that names the remaining connections. Nothing was changed."""
     try:
         yield
     except psycopg.Error as error:
-        there = [f"{name}: {', '.join(who)}" for name in involved if (who := server.connected(name))]
-        still = f"; still connected to {'; '.join(there)}" if there else ""
+        connected = [f"{name}: {', '.join(users)}" for name in involved if (users := server.connected(name))]
+        still = f"; still connected to {'; '.join(connected)}" if connected else ""
         raise DumpError(
             f"the databases were not renamed; nothing was changed: {error.diag.message_primary or error}{still}",
-            hint="stop what is connected and run it again",
+            hint="stop the connected programs, then run it again",
         ) from None
 
 
 @contextmanager
-def _ending(address: Address, involved: list[str]) -> Iterator[None]:
-    """Repeatedly ends the connections to databases while the block runs."""
-    over = threading.Event()
-    thread = threading.Thread(target=_end, args=(address, involved, over), name="ending", daemon=True)
+def _disconnecting(address: Address, involved: list[str]) -> Iterator[None]:
+    """Repeatedly closes the connections to databases while the block runs."""
+    finished = threading.Event()
+    thread = threading.Thread(
+        target=_disconnect, args=(address, involved, finished), name="disconnect", daemon=True
+    )
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        finished.set()
         thread.join()
 
 
-def _end(address: Address, involved: list[str], over: threading.Event) -> None:
-    # The rename itself reports connections that cannot be ended.
+def _disconnect(address: Address, involved: list[str], finished: threading.Event) -> None:
+    # The rename itself reports connections that cannot be closed.
     with suppress(OpsError), databases(address) as server:
-        while not over.wait(ENDING_SECONDS):
+        while not finished.wait(DISCONNECT_SECONDS):
             for name in involved:
                 with suppress(psycopg.Error):
                     server.disconnect(name)

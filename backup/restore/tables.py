@@ -1,4 +1,4 @@
-"""Restores single tables of a backup into a separate schema of the live database, to inspect and to copy rows from.
+"""Restores single tables of a backup into a separate schema of the live database, to inspect them and copy rows.
 
 Tables are restored with their columns and rows, without what ties them to others: no indexes, constraints, triggers or
 defaults from sequences. A table that inherits from another is refused. It is one transaction, so an interrupted restore
@@ -65,7 +65,7 @@ def chosen(manifest: Manifest, wanted: Sequence[str]) -> list[Table]:
     tables = [known[name] for name in dict.fromkeys(names)]
     if len({table.name for table in tables}) < len(tables):
         raise UsageError(
-            "two of the tables have the same name", hint="restore them one by one, into two schemas"
+            "two of the tables have the same name", hint="restore them one by one, into different schemas"
         )
     return tables
 
@@ -76,7 +76,7 @@ def restore_tables(
     """Restore tables into a separate schema; returns the differences from the backup.
 
     Raises:
-        UsageError: the schema exists and was not created by a restore.
+        UsageError: the schema exists, but was not created by a restore.
         VerificationError: the backup is damaged. Nothing was created.
     """
     wiring.stop.limit(wiring.settings.timeout)
@@ -87,10 +87,10 @@ def restore_tables(
     with private_folder(wiring.settings.work_dir) as folder:
         check_space(folder, entry.manifest.raw_bytes, "the restore")
         reporter.step(STEPS[1])
-        files, damages = download(wiring, entry, folder, reporter.bytes)
-        if damages:
+        files, damage = download(wiring, entry, folder, reporter.bytes)
+        if damage:
             raise VerificationError(
-                f"{entry.id} is damaged; NOTHING was restored: {damages[0]}",
+                f"{entry.id} is damaged; NOTHING was restored: {damage[0]}",
                 hint="choose another backup: python -m backup list",
             )
         reporter.step(STEPS[2])
@@ -130,21 +130,21 @@ class Rewriting:
         self._statements = [_statement(table, schema, quoted) for table in tables]
 
     def lines(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        """A dump as text. Rows pass unchanged."""
-        passing, in_rows = True, False
+        """Rewrite the lines of a plain-text dump. Rows pass unchanged."""
+        selected, in_rows = True, False
         for line in lines:
             if in_rows:
                 in_rows = line != b"\\.\n"
-                if passing:
+                if selected:
                     yield line
                 continue
             if header := HEADER.fullmatch(line):
-                passing = key_of(header) in self._wanted
-                if passing:
+                selected = key_of(header) in self._wanted
+                if selected:
                     yield self._moved(header)
                 continue
             in_rows = line.startswith(b"COPY ") and line.endswith(b" FROM stdin;\n")
-            if passing:
+            if selected:
                 yield self._statement(line)
 
     def _moved(self, header: re.Match[bytes]) -> bytes:
@@ -220,31 +220,31 @@ def _load(wiring: Wiring, entry: Entry, archive: Path, rewriting: Rewriting, sid
         assert psql.stdin is not None
         assert psql.stderr is not None
         try:
-            _feed(psql.stdin, _schema(side.schema, entry.id), rewriting.lines(_lines(source)))
+            _write(psql.stdin, _schema(side.schema, entry.id), rewriting.lines(_lines(source)))
         except BaseException:
             psql.kill()
             raise
-        said = psql.stderr.read().decode(errors="replace").strip()
+        errors = psql.stderr.read().decode(errors="replace").strip()
         if psql.wait() != 0:
             raise DumpError(
-                f"the tables were not restored; nothing was created: {said[-400:]}",
+                f"the tables were not restored; nothing was created: {errors[-400:]}",
                 hint="a table may need a type or function that the database lacks; restore the whole backup with --into",
             )
 
 
-def _feed(target: IO[bytes], first: bytes, lines: Iterator[bytes]) -> None:
+def _write(target: IO[bytes], first: bytes, lines: Iterator[bytes]) -> None:
     try:
         target.write(first)
         for line in lines:
             target.write(line)
-        # Commit only now: if we die before, the server rolls everything back.
+        # Commit last: if this process dies earlier, the server rolls everything back.
         target.write(b"COMMIT;\n")
         target.close()
     except BrokenPipeError:
-        pass  # psql ended with an error, which it has printed
+        pass  # psql failed and has printed its error
     finally:
         for _ in lines:
-            pass  # read to the end, so that the writer is not interrupted
+            pass  # read to the end, so that pg_restore is not interrupted
 
 
 def _schema(name: str, backup_id: str) -> bytes:
@@ -258,7 +258,7 @@ def _schema(name: str, backup_id: str) -> bytes:
 
 
 def _compare(wiring: Wiring, archive: Path, rewriting: Rewriting, side: Side) -> Iterator[Difference]:
-    expected, found = _expected(wiring, archive, rewriting), _found(wiring, side, archive.parent)
+    expected, found = _expected(wiring, archive, rewriting), _actual(wiring, side, archive.parent)
     rows = {table.name: table.rows for table in rewriting.tables}
     for key, wanted, got in compare(expected, found):
         yield Difference(kind=key[0].lower(), object=f"{key[1]}.{key[2]}", expected=wanted, found=got)
@@ -281,7 +281,7 @@ def _expected(wiring: Wiring, archive: Path, rewriting: Rewriting) -> dict[Key, 
         return digests(rewriting.lines(_lines(source)))
 
 
-def _found(wiring: Wiring, side: Side, folder: Path) -> dict[Key, Digest]:
+def _actual(wiring: Wiring, side: Side, folder: Path) -> dict[Key, Digest]:
     pattern = sql.Identifier(side.schema).as_string()
     command = [
         wiring.programs.path("pg_dump"), "--data-only", f"--schema={pattern}", "--no-owner", "--no-privileges",

@@ -30,7 +30,7 @@ def sql_checks(folder: Path, address: Address) -> Iterator[Difference]:
         VerificationError: the folder cannot be read.
     """
     for file in _files(folder):
-        found = _answer(address, file.read_text(encoding="utf-8"))
+        found = _first_value(address, file.read_text(encoding="utf-8"))
         if found != "true":
             yield Difference(kind="check", object=file.name, expected="true", found=found)
 
@@ -40,8 +40,8 @@ def command_check(
 ) -> Iterator[Difference]:
     """Run a command with ``DATABASE_URL`` set to the restored database. It must exit with 0.
 
-    It is confined: it reads programs, libraries, the working directory and what its own words name; it writes into
-    ``folder``, and reaches the network only if the database is there.
+    It is confined: it can read programs, libraries, the working directory and the files named in its arguments,
+    write to ``folder``, and reach the network only if the database is remote.
     """
     words = _words(command)
     deadline = time.monotonic() + SECONDS
@@ -50,16 +50,16 @@ def command_check(
     def stop() -> None:
         check()
         if time.monotonic() > deadline:
-            raise _TooLongError(f"it took longer than {SECONDS} s", hint="see what it waits for")
+            raise _TooLongError(f"it took longer than {SECONDS} s", hint="check what it waits for")
 
-    def unlike(found: str) -> Difference:
+    def difference(found: str) -> Difference:
         return Difference(kind="check", object=command, expected="exit code 0", found=found)
 
     with child_access(address) as (env, fds):
         environment = {**env, "DATABASE_URL": url(address)}
         try:
             program = shutil.which(words[0]) or words[0]
-            ended = run_child(
+            result = run_child(
                 [program, *words[1:]],
                 env=environment,
                 pass_fds=fds,
@@ -68,24 +68,24 @@ def command_check(
                 check=stop,
             )
         except (OSError, _TooLongError) as error:
-            yield unlike(_short(str(error)))
+            yield difference(_short(str(error)))
             return
-    if ended.status < 0:
-        raise VerificationError(f"{command} was killed by signal {-ended.status}", hint=OURS)
-    if ended.status != 0:
-        yield unlike(f"exit code {ended.status}: {_short(' '.join(ended.errors))}")
+    if result.status < 0:
+        raise VerificationError(f"{command} was killed by signal {-result.status}", hint=OURS)
+    if result.status != 0:
+        yield difference(f"exit code {result.status}: {_short(' '.join(result.errors))}")
 
 
 class _TooLongError(OpsError):
-    """The command had its time."""
+    """The command exceeded its time limit."""
 
 
 def _readable(words: list[str]) -> tuple[Path, ...]:
-    """What a command needs in addition to programs and libraries: our own interpreter, where we work, and the files it names."""
+    """What a command may read besides programs and libraries: our interpreter, the working directory and the files it names."""
     named = [Path(word).resolve() for word in words if "/" in word and Path(word).exists()]
     folders = [path.parent if path.is_file() else path for path in named]
-    found = (Path(sys.prefix), Path(sys.base_prefix), Path.cwd(), *folders)
-    return tuple(path for path in found if path != Path("/"))
+    readable = (Path(sys.prefix), Path(sys.base_prefix), Path.cwd(), *folders)
+    return tuple(path for path in readable if path != Path("/"))
 
 
 def _words(command: str) -> list[str]:
@@ -117,7 +117,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.sql"))
 
 
-def _answer(address: Address, query: str) -> str:
+def _first_value(address: Address, query: str) -> str:
     connection = connect(address, application="posthub-backup-check")
     try:
         connection.execute("SET search_path = DEFAULT")

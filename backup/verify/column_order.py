@@ -1,7 +1,7 @@
-"""Compares rows whose columns are in another order.
+"""Compares rows whose columns are in a different order.
 
 A column added to a parent table after its children were created comes last in the children; after a restore it comes
-among the parent's columns. So a healthy copy is dumped with its columns in another order than the original, and has to
+among the parent's columns. So a dump of a correct restore has its columns in a different order, and the rows have to
 be read again in the original's order.
 """
 
@@ -31,9 +31,9 @@ def equal_in_order(expected: Digest, found: Digest, database: Address) -> bool:
     return again.hexdigest() == expected.sha256
 
 
-def _same_columns(one: str, other: str) -> bool:
-    mine, theirs = _COPY.fullmatch(one), _COPY.fullmatch(other)
-    if mine is None or theirs is None or mine["table"] != theirs["table"]:
+def _same_columns(expected: str, found: str) -> bool:
+    one, other = _COPY.fullmatch(expected), _COPY.fullmatch(found)
+    if one is None or other is None or one["table"] != other["table"]:
         return False
-    first, second = (re.findall(_NAME, match["columns"]) for match in (mine, theirs))
+    first, second = (re.findall(_NAME, match["columns"]) for match in (one, other))
     return first != second and sorted(first) == sorted(second)

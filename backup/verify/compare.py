@@ -43,7 +43,7 @@ def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
 
 
 def _sequences_behind(manifest: Manifest, connection: Connection[TupleRow]) -> Iterator[Difference]:
-    """Sequences advance regardless of the snapshot. Only one that is behind it would return a value twice."""
+    """Sequences advance regardless of the snapshot. Only a sequence that is behind it would return a value twice."""
     advancing = inventory.only_advancing(connection)
     found = {each.name: each.last_value for each in inventory.sequences(connection) if each.name in advancing}
     for each in manifest.sequences:
@@ -58,16 +58,16 @@ def compare_dumps(
     manifest: Manifest, programs: Programs, archive: Path, address: Address, check: Check = never
 ) -> tuple[list[Difference], list[str]]:
     """Compare the archive with a new dump of the restored database: table by table, object by object."""
-    with _two_threads(check) as (pool, either):
-        mine = pool.submit(_archive_digests, programs, archive, either)
-        theirs = pool.submit(_database_digests, programs, address, archive.parent, either)
+    with _two_threads(check) as (pool, check_both):
+        original = pool.submit(_archive_digests, programs, archive, check_both)
+        restored = pool.submit(_database_digests, programs, address, archive.parent, check_both)
         try:
-            expected = mine.result()
+            expected = original.result()
         except DumpError as error:
             if error.killed:
                 raise
             return [_unreadable(error)], []
-        found = theirs.result()
+        found = restored.result()
     same = manifest.server.version_number // 10000 == programs.major("postgres")
     notes = (
         []
@@ -77,7 +77,7 @@ def compare_dumps(
     differences = []
     for key, wanted, got in compare(expected, found):
         if _only_reordered(key, expected, found, address):
-            notes.append(f"{_label(key)}: its columns are in another order, its rows are equal")
+            notes.append(f"{_label(key)}: its columns are in a different order, but its rows are equal")
         elif same or key[0] in _DATA:
             differences.append(
                 Difference(kind=key[0].lower(), object=_label(key), expected=wanted, found=got)
@@ -87,17 +87,17 @@ def compare_dumps(
 
 @contextmanager
 def _two_threads(check: Check) -> Iterator[tuple[ThreadPoolExecutor, Check]]:
-    """Threads, and a check for what they do that also stops them when the block is left, whatever ends it."""
+    """Two threads, and a check that also stops their work as soon as the block is left, for whatever reason."""
     left = threading.Event()
 
-    def either() -> None:
+    def check_both() -> None:
         check()
         if left.is_set():
-            raise StoppedError("the other dump could not be read, or a signal came", hint="run it again")
+            raise StoppedError("the other dump could not be read, or a signal arrived", hint="run it again")
 
     with ThreadPoolExecutor(2, thread_name_prefix="digest") as pool:
         try:
-            yield pool, either
+            yield pool, check_both
         finally:
             left.set()
 

@@ -1,6 +1,6 @@
 """Digests of a dump as text: one for each table's rows and one for each object's definition.
 
-Dumps of equal databases have equal digests. Where they differ, the object is known by name.
+Dumps of equal databases have equal digests. A digest that differs identifies the object by name.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ HEADER = re.compile(
     rb"-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>[^;]*); Owner: (?P<owner>.*)\n"
 )
 _COPY_END = b"\\.\n"
-# Session settings around an object, and tokens that differ each time. Within an object, the same text belongs to it.
+# Session settings around an object, and tokens that differ in each dump. The same text within an object is part of it.
 _NOISE = (
     b"\\restrict",
     b"\\unrestrict",
@@ -61,7 +61,7 @@ def key_of(header: re.Match[bytes]) -> Key:
 
 
 class _Parser:
-    """Reads definitions line by line, and rows in whole pieces, since they are most of a dump."""
+    """Reads definitions line by line, and rows in large pieces, because most of a dump is rows."""
 
     def __init__(self) -> None:
         self._found: dict[Key, Digest] = {}
@@ -172,18 +172,18 @@ def _without_noise_around(lines: list[bytes]) -> list[bytes]:
 def compare(expected: dict[Key, Digest], found: dict[Key, Digest]) -> Iterator[tuple[Key, str, str]]:
     """Each key whose digests differ, with descriptions of what was expected and found."""
     for key in sorted({*expected, *found}):
-        mine, theirs = expected.get(key), found.get(key)
-        if mine is None or theirs is None:
-            yield key, _there(mine), _there(theirs)
-        elif mine.sha256 != theirs.sha256:
-            yield key, *_words(mine, theirs)
+        one, other = expected.get(key), found.get(key)
+        if one is None or other is None:
+            yield key, _existence(one), _existence(other)
+        elif one.sha256 != other.sha256:
+            yield key, *_describe(one, other)
 
 
-def _there(digest: Digest | None) -> str:
+def _existence(digest: Digest | None) -> str:
     return "nothing" if digest is None else "it exists"
 
 
-def _words(expected: Digest, found: Digest) -> tuple[str, str]:
+def _describe(expected: Digest, found: Digest) -> tuple[str, str]:
     if expected.rows is not None and expected.rows != found.rows:
         return f"{expected.rows} rows", f"{found.rows} rows"
     if expected.rows is None and expected.text != found.text:

@@ -1,8 +1,8 @@
-"""One form for definitions that PostgreSQL prints in two ways.
+"""Normalizes definitions that PostgreSQL prints in two ways.
 
-``status IN ('a', 'b')`` on a varchar is printed as ``(ARRAY['a'::character varying, …])::text[]``. Read back and printed
-again it is ``ARRAY[('a'::character varying)::text, …]``, from then on unchanged: the cast has moved from the array to its
-elements. A healthy restore must not be reported as different for that.
+``status IN ('a', 'b')`` on a varchar is printed as ``(ARRAY['a'::character varying, …])::text[]``. Restored and printed
+again, it is ``ARRAY[('a'::character varying)::text, …]`` and no longer changes: the cast has moved from the array to its
+elements. A correct restore must not be reported as different because of that.
 """
 
 import re

@@ -29,16 +29,18 @@ LOAD_SECONDS = 1800.0
 def check_rdb(programs: Programs, rdb: Path, check: Check = never) -> list[Difference]:
     """Redis's own check of the file's structure and checksum."""
     command = [programs.path("redis-check-rdb"), str(rdb)]
-    ended = run_child(
+    result = run_child(
         command, env=clean_environment(), confinement=Confinement(rdb.parent), check=check, output=True
     )
-    if ended.status == 0:
+    if result.status == 0:
         return []
-    said = " ".join(ended.errors[-3:])
-    if ended.status < 0:
-        raise VerificationError(f"redis-check-rdb was killed by signal {-ended.status}", hint=OURS)
+    errors = " ".join(result.errors[-3:])
+    if result.status < 0:
+        raise VerificationError(f"redis-check-rdb was killed by signal {-result.status}", hint=OURS)
     return [
-        Difference(kind="object", object=layout.RDB, expected="redis-check-rdb reports no fault", found=said)
+        Difference(
+            kind="object", object=layout.RDB, expected="redis-check-rdb reports no error", found=errors
+        )
     ]
 
 
@@ -89,20 +91,20 @@ def compare_keys(manifest: Manifest, client: "redis.Redis") -> list[Difference]:
     return [
         difference
         for number in sorted({*loaded, *expected})
-        for difference in _judge(number, expected.get(number), loaded.get(number, 0))
+        for difference in _compare(number, expected.get(number), loaded.get(number, 0))
     ]
 
 
-def _judge(number: int, expected: Keyspace | None, loaded: int) -> list[Difference]:
+def _compare(number: int, expected: Keyspace | None, loaded: int) -> list[Difference]:
     if expected is None:
-        least = most = 0
+        minimum = maximum = 0
     else:
         # Keys with an expiry may be missing: a server does not load expired keys.
-        least = min(expected.keys, expected.keys_after) - expected.expiring
-        most = max(expected.keys, expected.keys_after)
-    if least <= loaded <= most:
+        minimum = min(expected.keys, expected.keys_after) - expected.expiring
+        maximum = max(expected.keys, expected.keys_after)
+    if minimum <= loaded <= maximum:
         return []
-    wanted = f"{most} keys" if least == most else f"{least} to {most} keys"
+    wanted = f"{maximum} keys" if minimum == maximum else f"{minimum} to {maximum} keys"
     return [Difference(kind="keys", object=f"db{number}", expected=wanted, found=f"{loaded} keys")]
 
 
@@ -117,7 +119,7 @@ def _wait(process: subprocess.Popen[bytes], client: "redis.Redis", folder: Path,
             time.sleep(0.1)
         except RedisError:
             time.sleep(0.05)
-    said = (folder / "server.log").read_text(errors="replace").strip()[-400:]
+    output = (folder / "server.log").read_text(errors="replace").strip()[-400:]
     raise VerificationError(
-        f"the throwaway Redis did not load the RDB: {said}", hint="run: python -m backup doctor"
+        f"the throwaway Redis did not load the RDB: {output}", hint="run: python -m backup doctor"
     )

@@ -29,9 +29,9 @@ class Scratch:
     """An empty database for one restore.
 
     Attributes:
-        folder: holds the downloaded files.
+        folder: contains the downloaded files.
         database: the database that is created and filled.
-        given: the server is configured, and has other databases too.
+        given: the server is a configured one that also has other databases.
     """
 
     wiring: Wiring
@@ -67,18 +67,18 @@ class Scratch:
                             sql.Identifier(name), sql.Literal(like.encoding)
                         )
                     )
-                return f"the original's locale is not available here, C is used instead: {error.message}"
+                return f"the original's locale is not available here; C is used instead: {error.message}"
         return None
 
 
 @contextmanager
 def scratch(wiring: Wiring, manifest: Manifest) -> Iterator[Scratch]:
-    """An empty database for one restore that leaves nothing behind."""
+    """An empty database for one restore. It is removed afterwards."""
     parent = wiring.settings.work_dir
     sweep_folders(parent)
     if wiring.settings.verify_url is not None:
         address = parse(wiring.settings.verify_url.get_secret_value(), "BACKUP_VERIFY_URL")
-        with private_folder(parent) as folder, _guest(address) as (name, version):
+        with private_folder(parent) as folder, _temporary(address) as (name, version):
             yield Scratch(wiring, manifest, folder, address.named(name), version, given=True)
         return
     superuser, check = manifest.server.superuser, wiring.stop.check
@@ -87,7 +87,7 @@ def scratch(wiring: Wiring, manifest: Manifest) -> Iterator[Scratch]:
 
 
 @contextmanager
-def _guest(address: Address) -> Iterator[tuple[str, str]]:
+def _temporary(address: Address) -> Iterator[tuple[str, str]]:
     """The name of a database on a configured server, and its version. The database and new roles are removed in every case."""
     name = f"{PREFIX}{secrets.token_hex(4)}"
     with databases(address) as server:
@@ -107,7 +107,7 @@ def _drop_roles(server: Databases, names: set[str]) -> None:
             try:
                 connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
             except psycopg.Error:
-                continue  # in use by something else in the meantime
+                continue  # something else has started to use it
 
 
 def _version(address: Address) -> str:

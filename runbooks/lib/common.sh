@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2034 # the scripts read what is parsed here
-# What the runbook scripts have in common: options, the timeline, the silence, and the two kinds of stack they work on.
+# Shared by the runbook scripts: options, the timeline, the silence, and the two kinds of stack that they work on.
 #
 # OPS_STACK=compose    (default) the containers of docker-compose.prod.yml
 # OPS_STACK=embedded   the processes of ./ops demo, whose folder OPS_FOLDER names (default .ops/demo)
@@ -33,25 +33,25 @@ usage() {
   sed -n '2,/^$/s/^# \{0,1\}//p' "$root/runbooks/$script"
 }
 
-# wants WHAT ARGUMENT: refuse what the script does not name in `takes`; half asleep, one types what another script takes.
-wants() {
+# accepts KIND ARGUMENT: reject an argument that the script does not list in `takes`, such as another script's option.
+accepts() {
   case " ${takes:-} " in
     *" $1 "*) ;;
     *) fail "$script does not take $2" "runbooks/$script --help" 2 ;;
   esac
 }
 
-# The options that all scripts have, and those of some.
+# Parse the options that all scripts have, and those that only some have.
 parse() {
   while [ $# -gt 0 ]; do
     case $1 in
       -h | --help) usage && exit 0 ;;
       --dry-run) dry_run=yes ;;
-      --yes-i-mean) [ $# -gt 1 ] || fail "$1 wants a name" "runbooks/$script --help" 2; yes_i_mean=$2 && shift ;;
-      -d | --database) [ $# -gt 1 ] || fail "$1 wants a name" "runbooks/$script --help" 2; database=$2 && shift ;;
-      --again) wants again "$1" && again=$1 ;;
+      --yes-i-mean) [ $# -gt 1 ] || fail "$1 needs a name" "runbooks/$script --help" 2; yes_i_mean=$2 && shift ;;
+      -d | --database) [ $# -gt 1 ] || fail "$1 needs a name" "runbooks/$script --help" 2; database=$2 && shift ;;
+      --again) accepts again "$1" && again=$1 ;;
       -*) fail "there is no option $1" "runbooks/$script --help" 2 ;;
-      *) wants id "$1" && backup_id=$1 ;;
+      *) accepts id "$1" && backup_id=$1 ;;
     esac
     shift
   done
@@ -64,11 +64,11 @@ parse() {
       # shellcheck source=runbooks/lib/embedded.sh
       . "$root/runbooks/lib/embedded.sh"
       ;;
-    *) fail "OPS_STACK=$OPS_STACK is neither compose nor embedded" "leave it unset for docker compose" 2 ;;
+    *) fail "OPS_STACK=$OPS_STACK is not compose or embedded" "unset it to use docker compose" 2 ;;
   esac
 }
 
-# Somebody must be there to say yes, before anything is touched.
+# Refuse before anything is changed if the confirmation cannot be asked for later.
 need_consent() {
   if [ -z "$yes_i_mean" ] && [ -z "$dry_run" ] && [ ! -t 0 ]; then
     fail "cannot ask for confirmation without a terminal; nothing was changed" "confirm with --yes-i-mean NAME" 2
@@ -104,7 +104,7 @@ start_services() {
   stopped=''
 }
 
-# Silences of an earlier run that died count as ours. Watchdog stays audible: its silence wakes people.
+# Silences left by an earlier run are treated as ours. Watchdog is not silenced, because its absence wakes people.
 silence() {
   if stack_alerts silence add 'alertname!=Watchdog' --for "$SILENCE" --by "$script" --comment "$script is at work" >/dev/null; then
     silenced=yes
@@ -120,13 +120,13 @@ lift_silence() {
   [ -z "$ids" ] || stack_alerts silence end $ids
 }
 
-# A server whose files are gone may run on and be of no use; a start makes an empty one of it.
+# A server whose files are gone may keep running without working; a restart initializes an empty one.
 start_postgres() {
   stack_start postgres
   stack_postgres_answers >/dev/null 2>&1 || {
-    say "PostgreSQL runs and does not answer: it is restarted"
+    say "PostgreSQL runs but does not answer: restarting it"
     stack_restart postgres
-    stack_postgres_answers >/dev/null || fail "PostgreSQL does not answer" "read its log; if its data folder is damaged, move it away, it is not needed for a restore"
+    stack_postgres_answers >/dev/null || fail "PostgreSQL does not answer" "read its log; if its data folder is damaged, move it elsewhere: a restore does not need it"
   }
 }
 
@@ -142,25 +142,25 @@ migrate_if_needed() {
 wait_until_healthy() {
   until_then=$(($(date +%s) + HEALTH_SECONDS))
   until stack_healthy; do
-    [ "$(date +%s)" -lt "$until_then" ] || fail "the API is not healthy after $HEALTH_SECONDS s" "read its log; runbooks/rollback.sh takes the promotion back"
+    [ "$(date +%s)" -lt "$until_then" ] || fail "the API is not healthy after $HEALTH_SECONDS s" "read its log; runbooks/rollback.sh undoes the promotion"
     sleep 1
   done
 }
 
-# What a script has to tidy up of its own.
+# Clean-up that a script may override.
 at_end() {
   :
 }
 
-# Whatever ends the script: what it stopped runs again, alerts are heard again, and the timeline is there.
+# However the script ends: restart what it stopped, lift the silence and print the timeline.
 finish() {
   status=$?
   trap - EXIT
   set +e
   if [ "$status" -ne 0 ] && [ -n "$stopped" ]; then
-    say "starting again what was stopped"
-    # In shells of their own: one that does not start must not keep alerts silent and the timeline unprinted.
-    for service in $stopped; do (stack_start "$service") || say "$service does NOT run"; done
+    say "starting the stopped services again"
+    # In subshells: a service that does not start must not leave alerts silenced or the timeline unprinted.
+    for service in $stopped; do (stack_start "$service") || say "$service is NOT running"; done
   fi
   [ -z "$silenced" ] || lift_silence
   at_end
@@ -174,7 +174,7 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# backup … for the database that was chosen, if one was.
+# Run a backup command, for the chosen database if there is one.
 sidecar() {
   verb=$1
   shift
@@ -182,8 +182,8 @@ sidecar() {
   stack_backup "$verb" "$@"
 }
 
-# The same with the typed confirmation, or the option that stands for it.
-sidecar_asking() {
+# The same for commands that ask for confirmation; --yes-i-mean answers in advance.
+sidecar_confirmed() {
   if [ -n "$yes_i_mean" ]; then set -- "$@" --yes-i-mean "$yes_i_mean"; fi
   sidecar "$@"
 }

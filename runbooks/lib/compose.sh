@@ -18,8 +18,8 @@ containers() {
 }
 
 stack_check() {
-  command -v docker >/dev/null || fail "docker is not on this machine" "run it on the server, as a user of docker" 2
-  compose config --quiet || fail "docker-compose.prod.yml cannot be read" "is .env.production there?" 2
+  command -v docker >/dev/null || fail "docker is not installed here" "run the script on the server, as a user who may use docker" 2
+  compose config --quiet || fail "docker-compose.prod.yml cannot be read" "check that .env.production exists" 2
 }
 
 stack_stop() {
@@ -47,13 +47,13 @@ stack_postgres_free() {
   compose exec -T posthub_postgres_prod sh -c 'df -Pk "$PGDATA"' | awk 'NR == 2 { print $4 }'
 }
 
-# Whether there are rows in production that no restore of ours has brought.
-stack_postgres_lived_in() {
+# Whether production contains tables that were not restored by us.
+stack_postgres_in_use() {
   [ "$(compose exec -T posthub_postgres_prod psql -U posthub -d template1 -Atc "SELECT count(*) FROM pg_database WHERE datname = 'posthub' AND coalesce(shobj_description(oid, 'pg_database'), '') NOT LIKE '%posthub-ops: %'")" != 0 ] &&
     [ "$(compose exec -T posthub_postgres_prod psql -U posthub -d posthub -Atc "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")" != 0 ]
 }
 
-# Our own images: from the registry that POSTHUB_IMAGES names, else made here.
+# Our own images: pulled from the registry in POSTHUB_IMAGES if it is set, otherwise built here.
 stack_images() {
   if grep -q '^POSTHUB_IMAGES=.' .env.production || [ -n "${POSTHUB_IMAGES:-}" ]; then
     compose pull --quiet
@@ -62,16 +62,16 @@ stack_images() {
   fi
 }
 
-# Production by the role that owns it. It goes through the environment, where no list of processes shows it.
+# Production's URL with the owner's role. Passed through the environment, so that it does not appear in process lists.
 restore_url() {
   compose run --rm --no-deps -T posthub_migrate cat /run/secrets/database_url
 }
 
-# The sidecar's commands as a person types them here.
-# shellcheck disable=SC2034 # some scripts say it
+# How to run the sidecar's commands by hand on this stack.
+# shellcheck disable=SC2034 # some scripts print it
 backup_by_hand='docker compose -f docker-compose.prod.yml run --rm --no-deps posthub_backup'
 
-# Not within the running service: it may be down, and it may have a verification on.
+# In a new container: the service may be down, or busy with a verification.
 stack_backup() {
   terminal=-T
   if [ -t 0 ] && [ -t 1 ]; then terminal=''; fi
@@ -97,7 +97,7 @@ stack_healthy() {
   compose exec -T posthub_api_prod python /srv/health/answers.py http://127.0.0.1:8000/health/ 2>/dev/null
 }
 
-# The RDB of a backup goes to a folder of this machine, and from there into the volume, which only Redis' user can write.
+# The RDB is restored to a folder on the host, and copied from there into the volume, which only Redis' user can write.
 stack_fetch_rdb() {
   mounts="-v $1:/restore"
   sidecar restore "$backup_id" --to /restore/dump.rdb

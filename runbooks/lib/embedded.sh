@@ -1,6 +1,7 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2154 # common.sh sets them
-# The processes of ./ops demo. Its supervisor stops what is named in control/hold and says in control/running what runs.
+# The processes of ./ops demo. Its supervisor stops the processes named in control/hold, and lists running ones in
+# control/running.
 
 control=$OPS_FOLDER/control
 
@@ -52,8 +53,8 @@ stack_postgres_free() {
   df -Pk "$OPS_FOLDER" | awk 'NR == 2 { print $4 }'
 }
 
-# It is a demo: its production is there to be replaced.
-stack_postgres_lived_in() {
+# The demo's production database may always be replaced.
+stack_postgres_in_use() {
   false
 }
 
@@ -61,8 +62,8 @@ stack_images() {
   :
 }
 
-# The sidecar's commands as a person types them here.
-# shellcheck disable=SC2034 # some scripts say it
+# How to run the sidecar's commands by hand on this stack.
+# shellcheck disable=SC2034 # some scripts print it
 backup_by_hand=". $control/environment && \"\$OPS_PYTHON\" -m backup"
 
 stack_backup() {

@@ -44,7 +44,7 @@ class TestLimits:
         assert attempt(door, RIGHT, "192.0.2.2").status_code in (200, 302)
         assert counter("posthub_sign_ins_total", outcome="throttled_address") == counted + 2
 
-    def test_all_doors_share_one_limit(self, user, settings):
+    def test_all_ways_to_sign_in_share_one_limit(self, user, settings):
         settings.SIGN_IN_PER_ADDRESS = "3/min"
         codes = [attempt(door, WRONG).status_code for door in (*DOORS, DOORS[2])]
         assert codes == [400, 400, 200, 429]
@@ -109,7 +109,7 @@ class TestLimits:
         assert answer.status_code == 503
         assert answer.json()["code"] == "sign_in_unavailable"
 
-    def test_a_limit_may_be_off(self, user, settings):
+    def test_a_limit_can_be_disabled(self, user, settings):
         settings.SIGN_IN_PER_ADDRESS = settings.SIGN_IN_PER_ACCOUNT = None
         assert {attempt(DOORS[0], WRONG).status_code for _ in range(50)} == {400}
 
@@ -210,7 +210,7 @@ class TestTokens:
         assert client.post(f"/admin/accounts/user/{user.pk}/password/", new).status_code == 302
         assert not works(program)
 
-    def test_a_stronger_digest_of_the_same_password_revokes_nothing(self, issue, user, settings):
+    def test_a_stronger_hash_of_the_same_password_revokes_nothing(self, issue, user, settings):
         _, client = issue()
         settings.PASSWORD_HASHERS = [
             "django.contrib.auth.hashers.PBKDF2PasswordHasher",
@@ -285,7 +285,7 @@ class TestMigration:
             cursor.execute("SELECT count(*) FROM authtoken_token")
             return cursor.fetchone()[0]
 
-    def test_they_keep_working_and_are_no_longer_readable(self, earlier, user):
+    def test_old_tokens_keep_working_and_are_no_longer_readable(self, earlier, user):
         from importlib import import_module
 
         with connection.schema_editor() as editor:

@@ -30,7 +30,7 @@ def test_a_caption_is_written_once(make_job):
     assert (job.attempts, job.finished_at is not None) == (1, True)
 
 
-def test_an_embedding_lands_in_the_post(make_job, make_post):
+def test_an_embedding_is_saved_on_the_post(make_job, make_post):
     post = make_post(status="published")
     assert running.run(str(make_job(kind="embedding", post=post, prompt=post.text).pk)) == "succeeded"
     post.refresh_from_db()

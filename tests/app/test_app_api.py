@@ -237,7 +237,7 @@ class TestIsolation:
             assert stranger.get(f"/api/v1/{path}/").json()["count"] == 0
 
     @pytest.mark.parametrize("verb", ["schedule", "publish", "retry", "cancel"])
-    def test_no_verb_reaches_a_post(self, stranger, make_post, verb):
+    def test_no_request_method_reaches_a_post(self, stranger, make_post, verb):
         post = make_post(status="failed")
         body = {"scheduled_at": soon(hours=1)}
         assert stranger.post(f"/api/v1/posts/{post.pk}/{verb}/", body, format="json").status_code == 404
@@ -313,7 +313,7 @@ def rates(monkeypatch):
     return change
 
 
-def test_throttling_one_customer_does_not_affect_others(api, rates, make_user, client_of):
+def test_throttling_a_customer_does_not_affect_others(api, rates, make_user, client_of):
     rates(user="2/min")
     answers = [api.get("/api/v1/me/") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]

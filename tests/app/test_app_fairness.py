@@ -179,7 +179,7 @@ class TestCircuit:
             with pytest.raises(UnreachableError):
                 breaker.publish(None)
 
-    def test_a_host_that_does_not_answer_is_left_alone_for_a_while(self, publisher, counter):
+    def test_a_host_that_does_not_answer_is_not_called_for_a_while(self, publisher, counter):
         breaker = fairness.CircuitBreaker(publisher, 1, "https://dead.example/a")
         publisher.outcome = NoAnswerError("late")
         counted = counter("posthub_publish_postponed_total", reason="circuit_open")
@@ -187,7 +187,7 @@ class TestCircuit:
         assert publisher.calls == fairness.FAILURES
         assert counter("posthub_publish_postponed_total", reason="circuit_open") == counted + 5
 
-    def test_after_the_pause_one_failure_opens_it_again_and_an_answer_closes_it(self, publisher, monkeypatch):
+    def test_after_the_pause_one_failure_reopens_it_and_a_response_closes_it(self, publisher, monkeypatch):
         breaker = fairness.CircuitBreaker(publisher, 1, "https://dead.example/a")
         publisher.outcome = NoAnswerError("late")
         self.fail(breaker, 5)
@@ -203,7 +203,7 @@ class TestCircuit:
         assert breaker.publish(None) == "id"
 
     @pytest.mark.parametrize("answer", [UnreachableError("503"), RejectedError("404")])
-    def test_an_answer_of_any_kind_keeps_it_closed(self, publisher, answer):
+    def test_any_response_keeps_it_closed(self, publisher, answer):
         breaker = fairness.CircuitBreaker(publisher, 1, "https://busy.example/")
         publisher.outcome = answer
         for _ in range(10):
@@ -221,7 +221,7 @@ class TestCircuit:
             (1, "https://alive.example/a", False),
         ],
     )
-    def test_a_circuit_belongs_to_one_owner_and_one_host(self, publisher, owner, url, same):
+    def test_a_circuit_breaker_covers_one_owner_and_one_host(self, publisher, owner, url, same):
         publisher.outcome = NoAnswerError("late")
         self.fail(fairness.CircuitBreaker(publisher, 1, "https://dead.example/a"), 5)
         publisher.outcome = "id"

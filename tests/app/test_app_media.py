@@ -82,7 +82,7 @@ class TestInspection:
     @pytest.mark.parametrize(
         ("kind", "content_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")]
     )
-    def test_facts_and_thumbnail(self, kind, content_type):
+    def test_properties_and_thumbnail(self, kind, content_type):
         facts, thumbnail = images.inspect(picture(kind, (1000, 500)))
         assert facts == images.Facts(content_type, 1000, 500)
         with Image.open(io.BytesIO(thumbnail)) as small:
@@ -154,7 +154,7 @@ class TestGemini:
         assert caught.value.outcome == outcome
 
     def test_an_answer_that_is_too_large_is_refused(self, gemini, outside, monkeypatch):
-        monkeypatch.setattr("ai.providers.client.MOST_BYTES", 1000)
+        monkeypatch.setattr("ai.providers.client.MAX_BYTES", 1000)
         outside.will_answer(200, b"x" * 5000)
         with pytest.raises(RefusedError, match="too large"):
             gemini.draw("x")
@@ -201,7 +201,9 @@ def draw(job, **options):
 
 
 class TestJob:
-    def test_an_image_lands_in_the_store_and_its_facts_in_the_database(self, make_job, any_store, counter):
+    def test_an_image_goes_to_the_store_and_its_properties_to_the_database(
+        self, make_job, any_store, counter
+    ):
         counted = counter("posthub_media_stored_bytes_total", kind="image")
         job = make_job()
         assert draw(job) == "succeeded"
@@ -312,13 +314,13 @@ class TestLinks:
         answer = APIClient().get(change(links.path(asset, "original")))
         assert (answer.status_code, answer.json()["code"]) == (403, "link_invalid")
 
-    def test_a_file_of_another_asset_is_not_reached(self, asset, make_job):
+    def test_a_file_of_another_asset_cannot_be_read(self, asset, make_job):
         other = make_job()
         assert draw(other) == "succeeded"
         path = links.path(asset, "original").replace(str(asset.pk), str(other.asset.pk))
         assert APIClient().get(path).status_code == 403
 
-    def test_a_missing_file_and_a_broken_store_are_told_apart(self, asset, folder, monkeypatch):
+    def test_a_missing_file_and_a_broken_store_are_distinguished(self, asset, folder, monkeypatch):
         path = links.path(asset, "original")
         with monkeypatch.context() as broken:
             broken.setattr(store.FolderStore, "get", lambda *_: (_ for _ in ()).throw(store.StoreError("x")))
@@ -430,7 +432,7 @@ class TestQuotas:
         AIJob.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=1))
         assert api.post("/api/v1/ai/images/", {"prompt": "x"}, format="json").status_code == 202
 
-    def test_a_job_that_was_cancelled_while_it_ran_counts(self, api, make_job):
+    def test_a_job_cancelled_while_it_ran_counts_toward_the_quota(self, api, make_job):
         make_job(status="cancelled", started_at=timezone.now())
         assert api.post("/api/v1/ai/images/", {"prompt": "x"}, format="json").status_code == 429
 

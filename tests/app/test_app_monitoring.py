@@ -207,7 +207,7 @@ class TestSchedule:
     def entry(self, name):
         return PeriodicTask.objects.select_related("interval").get(name=name)
 
-    def test_it_exists_after_migrate(self):
+    def test_the_schedules_exist_after_migrate(self):
         assert self.entry("publish-due").interval.every == 60
         assert self.entry("publish-due").task == "posts.tasks.publish_due"
         assert self.entry("housekeeping").enabled

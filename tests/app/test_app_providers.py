@@ -205,7 +205,7 @@ def test_no_server(counted):
     assert counted("perplexity") == {"connection_error": 2}
 
 
-def test_every_outcome_exists_before_it_happens():
+def test_every_outcome_has_a_series_before_it_happens():
     seen = {provider for provider, _ in _outcomes()}
     assert seen == {"gemini", "perplexity", "sandbox"}
     assert {outcome for _, outcome in _outcomes()} >= {"success", "timeout", "rate_limited", "server_error"}
@@ -224,7 +224,7 @@ class TestSandbox:
         assert math.dist(here, near) < math.dist(here, far)
         assert math.hypot(*here) == pytest.approx(1)
 
-    def test_failures_on_demand(self, counted):
+    def test_failures_requested_in_the_text(self, counted):
         sandbox = Sandbox(dimensions=8)
         with pytest.raises(RefusedError):
             sandbox.write("", "[sandbox:reject]")

@@ -233,7 +233,7 @@ class TestGuard:
         assert not is_public(address)
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::1]"])
-    def test_our_own_machine_is_never_called(self, outside, make_post, host):
+    def test_the_local_machine_is_never_called(self, outside, make_post, host):
         outside.will_answer(200)
         url = outside.url.replace("127.0.0.1", host)
         with pytest.raises(RejectedError, match="address is not public"):

@@ -59,7 +59,7 @@ def test_a_post_moved_into_the_future_waits(make_post, calls):
     assert publishing.publish(str(post.pk), "stale-message") == "nothing to do"
 
 
-def test_a_deleted_post_is_nothing_to_do(make_post):
+def test_a_deleted_post_needs_nothing(make_post):
     post = make_post()
     key = str(post.pk)
     post.delete()
@@ -271,12 +271,12 @@ class TestSweeper:
         post.refresh_from_db()
         assert (post.status, post.last_error) == ("failed", "worker lost during publishing")
 
-    def test_a_post_of_a_living_worker_is_left_alone(self, make_post):
+    def test_a_post_of_a_live_worker_is_not_touched(self, make_post):
         make_post(status="publishing", claimed_by="alive", claimed_at=timezone.now(), attempts=1)
         assert publishing.recover() == {"released": 0, "failed": 0}
 
 
-def test_the_totals_of_a_channel_are_recounted(make_post, channel):
+def test_a_channels_totals_are_recalculated(make_post, channel):
     newest = timezone.now()
     make_post(status="published", published_at=newest - timedelta(days=1))
     make_post(status="published", published_at=newest)

@@ -254,7 +254,7 @@ class TestEnvironment:
         monkeypatch.setenv("X", rate)
         assert env.rate("X", "1/s") == rate
 
-    def test_a_rate_may_be_off(self, monkeypatch):
+    def test_a_rate_can_be_disabled(self, monkeypatch):
         monkeypatch.setenv("X", "off")
         assert env.rate("X", "1/s") is None
 

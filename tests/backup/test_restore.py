@@ -132,7 +132,7 @@ def test_refusals(command: Command, postgres: Postgres, shop: str, new_database:
         "has no table public.no": ["restore", "--table", "no"],
         "no restored database": ["promote", "--yes-i-mean", shop],
         "nothing": ["promote", "nothing", "--yes-i-mean", shop],
-        "was not made by a restore": ["promote", other, "--yes-i-mean", shop],
+        "was not created by a restore": ["promote", other, "--yes-i-mean", shop],
         "was not promoted": ["rollback", "--yes-i-mean", shop],
         "backup 20200101T000000Z-000000 does not exist": ["restore", "20200101T000000Z-000000"],
         "backup of PostgreSQL": ["restore", "--to", "/tmp/x.rdb"],

@@ -116,7 +116,7 @@ def test_the_demo_leaves_nothing_outside_its_folder(demo: dict[str, Any], outsid
     assert list(outside.iterdir()) == []
 
 
-def test_every_part_has_a_log_of_its_own(demo: dict[str, Any], folder: Path) -> None:
+def test_every_component_has_its_own_log(demo: dict[str, Any], folder: Path) -> None:
     logs = {path.stem for path in (folder / "logs").glob("*.log")}
     assert logs >= {
         "postgres", "redis", "s3", "api", "worker", "worker-ai", "beat", "exporter", "backup", "prometheus",

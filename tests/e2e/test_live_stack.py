@@ -270,7 +270,7 @@ def test_the_dashboard_of_a_healthy_suite_is_drawn(live: Live, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_a_fault_is_reported_by_its_alert_and_so_is_its_end(live: Live, fault: Fault) -> None:
+def test_a_fault_fires_its_alert_and_its_end_resolves_it(live: Live, fault: Fault) -> None:
     known = {alert.name for alert in rules.alerts()}
     assert {fault.alert, *fault.silenced} <= known
     wait_until_quiet(live, fault.alert, *fault.silenced)

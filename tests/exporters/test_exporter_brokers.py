@@ -84,7 +84,7 @@ def documented_user():
 
 
 @pytest.mark.parametrize("db", ["0", "3"])
-def test_the_documented_user_may_do_all_that_is_needed(tmp_path, start, db):
+def test_the_documented_user_has_every_privilege_needed(tmp_path, start, db):
     with Redis(tmp_path / "redis") as server, redis.Redis(port=server.port) as client:
         client.execute_command(
             "ACL", "SETUSER", *(rule.replace("/0.", f"/{db}.") for rule in documented_user())
@@ -100,7 +100,7 @@ def test_the_documented_user_may_do_all_that_is_needed(tmp_path, start, db):
         assert [entry for entry in client.acl_log() if entry["object"] != "client|setinfo"] == []
 
 
-def test_a_refused_subscription_says_so(tmp_path, start):
+def test_a_refused_subscription_is_reported(tmp_path, start):
     with Redis(tmp_path / "redis") as server, redis.Redis(port=server.port) as client:
         client.execute_command("ACL", "SETUSER", "monitor", "on", ">word", "+@all", "~*", "resetchannels")
         running = start(f"redis://monitor:word@127.0.0.1:{server.port}/0")
@@ -161,7 +161,7 @@ def test_sentinel(tmp_path, start):
                 process.kill()
 
 
-def test_several_brokers_and_one_that_is_away(broker, start):
+def test_several_brokers_and_one_unreachable(broker, start):
     running = start(f"shop={broker} away=redis://127.0.0.1:1/0")
     send(broker, "shop.add")
     found = running.until(lambda s: s.get("celery_tasks_total", broker="shop", state="sent") == 1)
@@ -240,7 +240,7 @@ def test_a_password_that_is_not_escaped_is_refused_and_not_shown(scheme, passwor
     assert "hidden" not in f"{refusal.value} {refusal.value.hint}"
 
 
-def test_a_sockets_path_may_hold_an_at_sign():
+def test_a_socket_path_may_contain_an_at_sign():
     assert redis_settings(parse_broker("redis+socket:///run/a@b.sock")).connection["path"] == "/run/a@b.sock"
 
 

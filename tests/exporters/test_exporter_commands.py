@@ -26,7 +26,7 @@ def command(*words, environ=None):
     )
 
 
-def test_check_sees_what_is_to_be_done(broker, worker):
+def test_check_lists_what_to_fix(broker, worker):
     worker(broker, events=False, queues="default")
     send(broker, "shop.mail", "shop.mail")
     words = ["check", "--broker-url", broker, "--seconds", "14", "--json"]
@@ -56,7 +56,7 @@ def test_check_of_a_healthy_system_without_traffic(broker, worker):
     assert done.returncode == 0, done.stdout
 
 
-def test_check_of_a_broker_that_is_away():
+def test_check_with_an_unreachable_broker():
     done = command("check", "--broker-url", "redis://:hidden-word@127.0.0.1:1/0", "--seconds", "0.5")
     assert done.returncode == 1
     # A line each, in a pipe too.
@@ -74,7 +74,7 @@ def test_queues_table_and_json(broker):
     assert "mail" in command("queues", environ={"CE_BROKER_URL": broker}).stdout
 
 
-def test_an_age_that_one_look_cannot_tell_is_unknown(broker):
+def test_an_age_that_a_single_poll_cannot_determine_is_unknown(broker):
     with redis.Redis.from_url(broker) as client:
         for name, headers in (("undated", {}), ("dated", {"enqueued_at": time.time() - 60})):
             client.sadd(f"_kombu.binding.{name}", f"{name}\x06\x16\x06\x16{name}")
@@ -85,7 +85,7 @@ def test_an_age_that_one_look_cannot_tell_is_unknown(broker):
     assert ages["dated"] >= 60
 
 
-def test_names_off_the_wire_are_neither_markup_nor_control(broker):
+def test_names_from_events_are_neither_markup_nor_control_characters(broker):
     name = "q[/b]\x1b[31m"
     with redis.Redis.from_url(broker) as client:
         client.sadd("_kombu.binding.q", f"q\x06\x16\x06\x16{name}")
@@ -94,7 +94,7 @@ def test_names_off_the_wire_are_neither_markup_nor_control(broker):
     assert "q[/b]�[31m" in done.stdout
 
 
-def test_queues_of_a_broker_that_is_away():
+def test_queues_with_an_unreachable_broker():
     done = command("queues", "--broker-url", "redis://127.0.0.1:1/0")
     assert done.returncode == 1
     assert done.stderr.startswith("Error: broker redis://127.0.0.1:1/0 does not answer")
@@ -113,14 +113,14 @@ def test_events_are_followed(broker):
     assert {json.loads(line)["name"] for line in out.splitlines()} == {"shop.add"}
 
 
-def test_events_of_a_broker_that_is_away():
+def test_events_with_an_unreachable_broker():
     done = command("events", "--broker-url", "redis://127.0.0.1:1/0", "--seconds", "0.5")
     assert done.returncode == 1
     assert done.stderr.startswith("Error: broker redis://127.0.0.1:1/0: not subscribed")
     assert "Try:" in done.stderr
 
 
-def test_events_end_when_nobody_reads_them(broker):
+def test_events_stops_when_its_output_is_closed(broker):
     words = [sys.executable, "-m", "exporters", "events", "--broker-url", broker, "--json"]
     listening = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with redis.Redis.from_url(broker) as client:
@@ -144,7 +144,7 @@ def test_events_end_when_nobody_reads_them(broker):
         ("nonsense",),
     ],
 )
-def test_wrong_usage_exits_2_with_a_hint(capsys, monkeypatch, words):
+def test_usage_errors_exit_2_with_a_hint(capsys, monkeypatch, words):
     for name in ("CELERY_EXPORTER_BROKER_URL", "CE_BROKER_URL", "CELERY_BROKER_URL"):
         monkeypatch.delenv(name, raising=False)
     assert run(exporters, words) == 2

@@ -125,7 +125,7 @@ def test_numbers():
     ]  # fmt: skip
 
 
-def test_families_of_two_brokers_stand_together():
+def test_families_of_two_brokers_are_merged():
     def family():
         one = Family("x", "counter", "help")
         one.add(1)
@@ -175,7 +175,7 @@ def shape(event):
     return [(key, type(value).__name__ if key != "parent_id" else "any") for key, value in event.items()]
 
 
-def test_a_worker_that_never_beat_is_no_series():
+def test_a_worker_that_never_sent_a_heartbeat_has_no_series():
     state = EventState()
     state.roster.workers["w@h"] = Worker("w@h", state.roster.hosts.get("h"), "")
     assert all(not family.lines for family in WorkerCollector(state).collect())

@@ -188,7 +188,7 @@ def test_a_rejected_message_that_is_put_back_is_not_lost_work():
     assert page.get("celery_task_rejected_total", name="shop.add") == 4
 
 
-def test_a_cancelled_task_comes_again_under_its_name():
+def test_a_cancelled_task_is_redelivered_under_its_name():
     state = EventState()
     take(state, sent(), received(), started(), event("task-cancelled"), received(), started(), succeeded())
     assert counts(state, "shop.add") == {"sent": 1, "received": 2, "started": 2, "succeeded": 1}
@@ -197,7 +197,7 @@ def test_a_cancelled_task_comes_again_under_its_name():
 
 
 @pytest.mark.parametrize("missing", ["runtime", "timestamp", "pid", "exception", "eta", "queue"])
-def test_an_optional_field_is_no_condition_for_counting(missing):
+def test_a_missing_optional_field_does_not_prevent_counting(missing):
     state = EventState()
     events = [sent(), received(), started(pid=1), succeeded(), sent("b"), event("task-failed", "b")]
     take(state, *({key: value for key, value in one.items() if key != missing} for one in events))
@@ -233,7 +233,7 @@ def test_native_delayed_delivery_keeps_its_queue_and_shows_as_scheduled():
 
 @pytest.mark.parametrize("per_host", [True, False])
 @pytest.mark.parametrize(("hosts", "names"), [(20, 60), (150, 40)])
-def test_sums_lose_no_name_however_many_hosts_there_are(hosts, names, per_host):
+def test_sums_keep_every_name_whatever_the_number_of_hosts(hosts, names, per_host):
     state = EventState(per_host=per_host)
     for host in range(hosts):
         for name in range(names):
@@ -246,7 +246,7 @@ def test_sums_lose_no_name_however_many_hosts_there_are(hosts, names, per_host):
     assert wait == sum(sum(group.total().runtime.counts) for group in state.groups) == hosts * names
 
 
-def test_names_that_are_no_longer_used_make_room():
+def test_names_no_longer_used_are_evicted():
     state = EventState()
     for n in range(2_100):
         run(state, f"a{n}", "user.sync", f"user-{n}", "w@1")
@@ -258,7 +258,7 @@ def test_names_that_are_no_longer_used_make_room():
     assert len(state.groups) <= 2_000
 
 
-def test_every_event_of_a_name_that_made_room_is_shown_once():
+def test_every_event_of_an_evicted_name_is_shown_once():
     state, seen = EventState(limits=Limits(names=16)), {}
     for n in range(200):
         run(state, f"u{n}", f"task{n}", "default", "w@1")
@@ -270,7 +270,7 @@ def test_every_event_of_a_name_that_made_room_is_shown_once():
     assert sum(seen.values()) == 200
 
 
-def test_room_that_an_evicted_pair_had_on_hosts_is_given_back():
+def test_series_of_an_evicted_pair_on_hosts_are_freed():
     state = EventState(limits=Limits(names=16))
     for n in range(500):
         run(state, f"u{n}", f"task{n}", "default", "w@1")
@@ -352,7 +352,7 @@ def test_a_larger_backlog_is_sampled_and_its_quantiles_stay_right():
     assert state.counting.tasks.sampled == 1
 
 
-def test_tasks_that_later_ones_overtook_make_room_first():
+def test_tasks_overtaken_by_later_ones_are_evicted_first():
     state = EventState(limits=Limits(in_flight=1_000))
     for n in range(900):
         take(state, sent(f"lost{n}", timestamp=NOW - 5_000))
@@ -383,7 +383,7 @@ def test_a_worker_is_judged_by_its_own_interval():
     assert not up(state, 190.0)
 
 
-def test_a_reply_is_the_sign_of_life_of_a_worker_without_heartbeats():
+def test_a_reply_shows_that_a_worker_without_heartbeats_is_alive():
     state = EventState(liveness=Liveness(reply_timeout=75))
     worker = state.roster.answered("w@h", 0.0)
     assert worker in state.roster.shown()
@@ -412,7 +412,7 @@ def test_a_worker_that_shuts_down_finishes_its_tasks_and_disappears():
     assert state.roster.workers["w@h"] in state.roster.shown()
 
 
-def test_several_workers_under_one_name_are_found_and_nothing_is_booked_as_lost():
+def test_several_workers_under_one_name_are_detected_and_nothing_counts_as_lost():
     state = EventState()
     for step in range(40):
         for number in range(3):

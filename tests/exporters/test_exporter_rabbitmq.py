@@ -132,7 +132,7 @@ def test_heartbeats_are_sent_however_busy_the_connection_is(shared, url, start, 
     assert not shared.server.has_logged("missed heartbeats")
 
 
-def test_a_broker_that_stands_still_is_down_and_does_not_hold_up_the_end(tmp_path, start, monkeypatch):
+def test_a_frozen_broker_is_down_and_does_not_delay_shutdown(tmp_path, start, monkeypatch):
     monkeypatch.setattr(events_amqp, "HEARTBEAT_SECONDS", 2)
     monkeypatch.setattr("exporters.amqp.ANSWER_SECONDS", 2.0)
     try:
@@ -158,7 +158,7 @@ def test_a_broker_that_stands_still_is_down_and_does_not_hold_up_the_end(tmp_pat
         server.stop()
 
 
-def test_connection_lost_and_back(shared, url, vhost, start):
+def test_connection_lost_and_restored(shared, url, vhost, start):
     running = start(url)
     until(running.ready, seconds=30)
     link = until_found(shared, vhost)

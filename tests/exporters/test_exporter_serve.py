@@ -70,7 +70,7 @@ def test_a_killed_worker_goes_down_while_its_twin_lives(broker, start, worker):
     assert gone.get("celery_worker_up", hostname="b@host-1") == 1
 
 
-def test_forms_of_metrics_and_health(broker, start):
+def test_formats_of_metrics_and_health(broker, start):
     running = start(broker)
     send(broker, "shop.add")
     running.until(lambda s: s.get("celery_task_sent_total") and s.get("celery_queue_length"))
@@ -85,7 +85,7 @@ def test_forms_of_metrics_and_health(broker, start):
         assert requests.get(f"{running.url}{path}", timeout=5).status_code == 200
 
 
-def test_workers_without_events_are_told_what_to_do(broker, start, monkeypatch, caplog):
+def test_a_log_line_advises_when_workers_send_no_events(broker, start, monkeypatch, caplog):
     monkeypatch.setattr("exporters.service.GUIDE_SECONDS", 0.1)
     running = start(broker)
     until(running.ready, seconds=30)
@@ -132,7 +132,7 @@ class Clocked:
             self.page.renew()
 
 
-def test_a_page_is_rendered_once_shortly_before_each_scrape(monkeypatch):
+def test_a_page_is_rendered_once_just_before_each_scrape(monkeypatch):
     clocked = Clocked(monkeypatch)
     for _ in range(2):
         clocked.scrape()
@@ -168,7 +168,7 @@ def test_every_form_of_the_page_is_rendered_from_the_same_round(monkeypatch):
     assert clocked.scrape() == clocked.scrape(packed=True)
 
 
-def test_a_page_that_is_not_renewed_does_not_pass_for_new(monkeypatch):
+def test_a_page_that_is_not_renewed_is_not_served_as_fresh(monkeypatch):
     clocked = Clocked(monkeypatch)
     assert clocked.scrape() == 1
     clocked.now += 2
@@ -187,7 +187,7 @@ def test_nothing_is_rendered_when_nobody_scrapes(monkeypatch):
     assert clocked.rounds <= rounds + 1
 
 
-def test_the_page_is_renewed_in_the_background(broker, start):
+def test_the_page_is_rendered_in_the_background(broker, start):
     running = start(broker, render_interval=0.1)
     until(running.ready, seconds=30)
     send(broker, "shop.add")

@@ -73,7 +73,7 @@ def test_a_second_delivery_does_not_wait_again():
     assert sum(group.total().wait.counts) == 1
 
 
-def test_queue_is_learned_while_it_is_unambiguous():
+def test_the_queue_is_inferred_while_it_is_unambiguous():
     state = EventState()
     state.groups.learn("shop.add", "default")
     take(state, received("x"))
@@ -83,7 +83,7 @@ def test_queue_is_learned_while_it_is_unambiguous():
     assert counts(state, "shop.add", "unknown")["received"] == 1
 
 
-def test_a_sender_that_does_not_know_the_queue_teaches_none():
+def test_a_sender_that_does_not_know_the_queue_does_not_set_it():
     state = EventState()
     take(state, sent("a", queue=None), received("a"), received("b"))
     state.purge(time.monotonic() + 2)
@@ -94,7 +94,7 @@ def test_a_sender_that_does_not_know_the_queue_teaches_none():
     assert counts(state, "shop.add", "mail")["sent"] == 1
 
 
-def test_a_full_table_of_etas_costs_nothing_and_is_freed():
+def test_a_full_table_of_etas_stays_bounded_and_is_freed():
     state = EventState(limits=Limits(in_flight=1_000))
     later = datetime.fromtimestamp(NOW + 50, UTC).isoformat()
     for n in range(1_000):
@@ -108,7 +108,7 @@ def test_a_full_table_of_etas_costs_nothing_and_is_freed():
     assert not state.counting.eta
 
 
-def test_worker_of_one_queue_tells_the_queue():
+def test_a_worker_with_one_queue_identifies_the_queue():
     state = EventState()
     take(state, {"type": "worker-online", "hostname": "w@h", "processed": 0, "active": 0, "timestamp": NOW})
     state.roster.workers["w@h"].queues = ("ai_jobs",)
@@ -140,7 +140,7 @@ def test_a_million_names_end_in_the_overflow_series():
     assert sum(group.total().counts[0] for group in groups) == 5_000
 
 
-def test_series_budget_holds_and_nothing_goes_uncounted():
+def test_the_series_limit_is_kept_and_nothing_is_uncounted():
     state = EventState(limits=Limits(series=500))
     for n in range(2_000):
         take(
@@ -177,7 +177,7 @@ def test_tasks_that_never_end_are_forgotten_after_two_days():
     assert state.counting.tasks.evicted == 1
 
 
-def test_purge_keeps_sums_and_gives_series_back():
+def test_purge_keeps_sums_and_frees_series():
     state = EventState(liveness=Liveness(timeout=5, purge=60))
     take(
         state,
@@ -193,7 +193,7 @@ def test_purge_keeps_sums_and_gives_series_back():
     assert not state.roster.workers
 
 
-def test_short_lived_clients_use_up_no_room_and_workers_always_find_some():
+def test_short_lived_clients_never_crowd_out_workers():
     state = EventState(limits=Limits(series=5_000))
     for hour in range(200):
         for n in range(20):
@@ -350,7 +350,7 @@ def test_ledger_finds_exactly_what_is_missing():
     assert ledger.lost == 30
 
 
-def test_ledger_forgives_starts_that_are_told_after_the_heartbeat():
+def test_ledger_tolerates_starts_reported_after_the_heartbeat():
     ledger = Ledger()
     ledger.heartbeat(1, 0, 10.0)
     for beat in range(1, 50):
@@ -376,7 +376,7 @@ def told(ledger, count, after, pid=1):
         ledger.started(after + 0.05 + 1.9 * n / count, pid)
 
 
-def test_ledger_tells_the_starts_of_a_restarted_worker_from_the_old_ones():
+def test_ledger_distinguishes_a_restarted_workers_starts_from_earlier_ones():
     ledger = Ledger()
     heartbeats(ledger, (0, 10.0))
     told(ledger, 100, 10.0)
@@ -386,7 +386,7 @@ def test_ledger_tells_the_starts_of_a_restarted_worker_from_the_old_ones():
     assert ledger.lost == 53
 
 
-def test_ledger_settles_the_old_account_at_a_restart():
+def test_ledger_settles_the_earlier_count_at_a_restart():
     ledger = Ledger()
     heartbeats(ledger, (0, 10.0), (30, 12.0), (30, 14.0))
     heartbeats(ledger, (0, 20.0), (0, 22.0), (0, 24.0), pid=2)
@@ -394,7 +394,7 @@ def test_ledger_settles_the_old_account_at_a_restart():
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from([0, 0, 0, 3600, -3600, -5])), max_size=30))
-def test_no_step_of_a_workers_clock_makes_a_loss(intervals):
+def test_no_step_of_a_workers_clock_looks_like_a_loss(intervals):
     ledger, clock, processed = Ledger(), NOW, 0
     ledger.heartbeat(1, 0, clock)
     for count, step in intervals:

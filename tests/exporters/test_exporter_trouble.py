@@ -74,7 +74,7 @@ def test_workers_are_not_declared_dead_while_nobody_listens(tmp_path, start, wor
         assert running.scrape().get("celery_worker_up") == 1
 
 
-def test_foreign_frames_are_counted_and_harmless(broker, start):
+def test_malformed_frames_are_counted_and_harmless(broker, start):
     running = start(broker)
     until(lambda: requests.get(f"{running.url}/readyz", timeout=5).status_code == 200, seconds=10)
     frames = captured()
@@ -119,7 +119,7 @@ def test_foreign_json_in_the_usual_envelope_interrupts_nothing(broker, start):
     assert done.get("celery_exporter_collect_errors_total", collector="events") == 0
 
 
-def test_a_fault_of_the_counting_shows_and_is_survived(broker, start, monkeypatch):
+def test_an_error_in_counting_is_reported_and_survived(broker, start, monkeypatch):
     running = start(broker)
     until(running.ready, seconds=10)
     state = running.exporter.pipelines[0].state
@@ -181,7 +181,7 @@ def message(task_id="a", **headers):
     return json.dumps({"body": "e30=", "headers": {"id": task_id, "task": "shop.add", **headers}})
 
 
-def test_ages_from_stamp_join_and_first_sight(broker):
+def test_ages_from_header_event_and_first_poll(broker):
     state, base = EventState(), time.time()
     sent = Event("task-sent", uuid="sent", hostname="gen1@w", name="n", queue="q2", timestamp=base - 100)
     state.take([sent], 0.0, base)
@@ -199,7 +199,7 @@ def test_ages_from_stamp_join_and_first_sight(broker):
     assert ages == pytest.approx({"q1": 90, "q2": 130, "q3": 30}, abs=0.001)
 
 
-def test_the_applications_stamp_dates_its_messages(broker):
+def test_the_applications_header_gives_the_age_of_its_messages(broker):
     signal, before = celery.signals.before_task_publish, time.time()
     try:
         stamp_messages()
@@ -242,7 +242,7 @@ def bind(client, exchange, *queues):
     client.sadd(f"_kombu.binding.{exchange}", *(f"key\x06\x16\x06\x16{queue}" for queue in queues))
 
 
-def test_queues_of_events_and_broadcasts_are_none_and_deleted_ones_go(broker):
+def test_event_and_broadcast_queues_are_not_shown_and_deleted_ones_disappear(broker):
     with redis.Redis.from_url(broker) as client:
         bind(client, "shop-events", "any-name")
         bind(client, "celeryev", "celeryev.7d0c")
@@ -254,7 +254,7 @@ def test_queues_of_events_and_broadcasts_are_none_and_deleted_ones_go(broker):
         assert set(looking.poll().queues) == {"mail", "wanted"}
 
 
-def test_queues_beyond_the_bound_are_counted(broker, monkeypatch):
+def test_queues_beyond_the_limit_are_counted(broker, monkeypatch):
     monkeypatch.setattr("exporters.queues.redis.MOST_QUEUES", 3)
     found = poller(broker, configured=[f"q{n}" for n in range(5)]).poll()
     assert (len(found.queues), found.left_out) == (3, 2)
@@ -270,7 +270,7 @@ def test_separator_steps_and_prefix_are_settings(broker):
         assert poller(broker, **options).poll().queues["mail"].length == 3
 
 
-def test_keys_that_are_no_lists_and_messages_that_are_no_json(broker):
+def test_keys_that_are_not_lists_and_messages_that_are_not_json(broker):
     with redis.Redis.from_url(broker) as client:
         client.sadd("_kombu.binding.x", "x\x06\x16\x06\x16x", "y\x06\x16\x06\x16y", "nonsense")
         client.set("x", "a string")

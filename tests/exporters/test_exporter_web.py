@@ -87,13 +87,13 @@ def request(header):
 @pytest.mark.parametrize(
     "header", ["", "Bearer x", "Basic", "Basic !!!", "Basic /w==", "Basic cHJvbWV0aGV1cw=="]
 )
-def test_odd_credentials_are_refused(tmp_path, hashed, header):
+def test_malformed_credentials_are_refused(tmp_path, hashed, header):
     path = tmp_path / "web.yml"
     path.write_text(USERS.format(hash=hashed))
     assert WebConfig(path).guard(request(header)).status == 401
 
 
-def test_a_changed_file_counts_at_once_and_a_broken_one_does_not(tmp_path, hashed):
+def test_a_changed_file_takes_effect_at_once_and_a_broken_one_does_not(tmp_path, hashed):
     path = tmp_path / "web.yml"
     path.write_text("")
     config = WebConfig(path)

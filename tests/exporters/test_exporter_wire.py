@@ -51,7 +51,7 @@ def test_other_serializers_and_encodings(serializer, encoding):
 
 
 @pytest.mark.parametrize("content_type", ["application/x-yaml", "text/plain", "application/x-msgpack"])
-def test_what_is_slow_to_decode_is_not_decoded_when_it_is_long(content_type):
+def test_long_bodies_that_are_slow_to_decode_are_not_decoded(content_type):
     envelope = {"body": "- a: 1\n" * 50_000, "content-encoding": "utf-8", "content-type": content_type}
     with pytest.raises(UndecodableError, match="too long"):
         decode(json.dumps(envelope).encode())

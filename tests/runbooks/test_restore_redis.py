@@ -123,7 +123,7 @@ def test_a_backup_that_does_not_load_leaves_redis_as_it_was(
     Control(folder / "control").write("environment", {**env, "OPS_REDIS_SERVER": "/bin/false"})
     done = restore(folder)
     assert done.returncode != 0
-    assert "its own files are as they were" in done.stderr
+    assert "its own files are unchanged" in done.stderr
     assert len(keys(durable)) == 101
     left = {path.name for path in durable.folder.iterdir()}
     assert not {name for name in left if name.startswith(("before-", "restor"))}, left

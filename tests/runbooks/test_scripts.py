@@ -96,8 +96,8 @@ def test_every_script_explains_itself_and_has_a_page(script: Path) -> None:
     done = subprocess.run(
         [str(script), "--no-such"], capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
-    told = f"Error: there is no option --no-such\nTry: runbooks/{script.name} --help\n"
-    assert (done.returncode, done.stderr) == (2, told)
+    message = f"Error: there is no option --no-such\nTry: runbooks/{script.name} --help\n"
+    assert (done.returncode, done.stderr) == (2, message)
     page = (ROOT / "runbooks" / "README.md").read_text(encoding="utf-8")
     assert f"\n## {script.name}" in page
     assert script.stat().st_mode & 0o111
@@ -134,24 +134,24 @@ def test_a_restore_that_fails_leaves_everything_running(host: Host, fails: str) 
     order(calls, fails, "--wait-timeout 240 posthub_celery_beat")
     if "restore" in fails:
         assert not any("promote" in call for call in calls)
-        assert "the live database is as it was" in host.err
+        assert "the live database is unchanged" in host.err
     assert "FAILED" in host.out
 
 
-def test_what_does_not_start_again_keeps_no_alert_silent(host: Host) -> None:
+def test_a_service_that_does_not_start_does_not_keep_alerts_silenced(host: Host) -> None:
     calls = host.run("restore.sh", "--yes-i-mean", "posthub", fails="posthub_celery_beat")
     assert host.status != 0
     assert calls[-1].endswith("silence end id-1")
-    assert "beat does NOT run" in host.out
+    assert "beat is NOT running" in host.out
 
 
 def test_a_disk_without_room_for_a_second_database(host: Host) -> None:
     calls = host.run("restore.sh", "--yes-i-mean", "posthub", FREE_KIB="2000000")
-    assert (host.status, "nothing was done" in host.err) == (1, True)
+    assert (host.status, "nothing was changed" in host.err) == (1, True)
     assert not any(call.startswith("stop") or " silence " in call for call in calls)
 
 
-def test_what_another_script_takes_is_refused(host: Host) -> None:
+def test_arguments_of_other_scripts_are_refused(host: Host) -> None:
     assert host.run("rollback.sh", "20261123T020000Z-ab12cd", "--yes-i-mean", "posthub") == []
     assert (host.status, "does not take 20261123T020000Z-ab12cd" in host.err) == (2, True)
     assert host.run("drill.sh", "--again") == []
@@ -159,7 +159,7 @@ def test_what_another_script_takes_is_refused(host: Host) -> None:
     order(calls, "posthub_backup restore latest --again --json")
 
 
-def test_alerts_that_cannot_be_silenced_hold_nothing_up(host: Host) -> None:
+def test_alerts_that_cannot_be_silenced_delay_nothing(host: Host) -> None:
     host.run("restore.sh", "--yes-i-mean", "posthub", fails="silence add")
     assert host.status == 0
     assert "NOT silenced" in host.out
@@ -190,16 +190,16 @@ def test_a_new_server(host: Host) -> None:
     assert "build" not in calls
 
 
-def test_a_server_that_is_lived_in_is_no_new_one(host: Host) -> None:
+def test_a_server_with_data_is_refused(host: Host) -> None:
     calls = host.run("new-server.sh", "--yes-i-mean", "posthub", TABLES="12")
-    assert (host.status, "nothing was done" in host.err) == (1, True)
+    assert (host.status, "nothing was changed" in host.err) == (1, True)
     assert not any("restore" in call or "promote" in call for call in calls)
-    # But for the tables that an interrupted run of its own has brought.
+    # Tables restored by an interrupted run of this script are allowed.
     host.run("new-server.sh", "--yes-i-mean", "posthub", TABLES="12", NOT_OURS="0")
     assert host.status == 0, host.err
 
 
-def test_a_new_server_wants_the_bucket_and_the_key(host: Host) -> None:
+def test_a_new_server_needs_the_bucket_and_the_key(host: Host) -> None:
     host.settings.write_text("BACKUP_STORE_URL=s3://b\n")
     calls = host.run("new-server.sh", "--yes-i-mean", "posthub")
     assert (host.status, "BACKUP_AGE_IDENTITY is not in" in host.err, calls) == (2, True, ["config --quiet"])
@@ -233,7 +233,7 @@ def test_restore_redis(host: Host) -> None:
 
 
 @pytest.mark.parametrize("script", ["restore.sh", "rollback.sh", "new-server.sh"])
-def test_nobody_there_to_ask(host: Host, script: str) -> None:
+def test_confirmation_needs_a_terminal_or_an_option(host: Host, script: str) -> None:
     calls = host.run(script)
     assert (host.status, "cannot ask for confirmation" in host.err) == (2, True)
     assert calls == ["config --quiet"]

@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 TRIES = 2
 PAUSE = 0.5
-LONGEST_PAUSE = 5.0
+MAX_PAUSE = 5.0
 CHUNK = 64 * 1024
 # An image of 20 MiB in base64, and some text.
-MOST_BYTES = 32 * 1024 * 1024
+MAX_BYTES = 32 * 1024 * 1024
 
 
 class Client:
-    """Posts JSON and returns what `read` extracts from the JSON in the answer."""
+    """Posts JSON and returns what `read` extracts from the JSON of the response."""
 
     def __init__(
         self,
@@ -37,12 +37,12 @@ class Client:
         self._sleep = sleep
 
     def post(self, path: str, body: dict[str, Any], read: Callable[[Any], T]) -> T:
-        for left in reversed(range(TRIES)):
+        for tries_left in reversed(range(TRIES)):
             try:
                 return self._measured(path, body, read)
             except TryLaterError as error:
                 pause = PAUSE if error.after is None else error.after
-                if not left or pause > LONGEST_PAUSE:
+                if not tries_left or pause > MAX_PAUSE:
                     raise
                 self._sleep(pause)
         raise AssertionError("unreachable")
@@ -62,7 +62,7 @@ class Client:
 
     def _json(self, path: str, body: dict[str, Any]) -> Any:
         try:
-            answer = requests.post(
+            response = requests.post(
                 self._base_url + path,
                 json=body,
                 headers=self._headers,
@@ -70,57 +70,57 @@ class Client:
                 allow_redirects=False,
                 stream=True,
             )
-            content = self._read(answer)
+            content = self._read(response)
         except requests.Timeout as error:
             raise TryLaterError(f"{self._provider} did not answer in time", "timeout") from error
         except requests.RequestException as error:
             raise TryLaterError(f"no connection to {self._provider}", "connection_error") from error
-        self._check(answer)
+        self._check(response)
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as error:
             raise TryLaterError(
-                f"the answer of {self._provider} is not valid JSON", "invalid_response"
+                f"the response from {self._provider} is not valid JSON", "invalid_response"
             ) from error
 
-    def _read(self, answer: requests.Response) -> bytes:
-        """The body, up to a limit: an answer must not fill the worker's memory."""
+    def _read(self, response: requests.Response) -> bytes:
+        """The body, up to a limit, so that a response cannot fill the worker's memory."""
         content = bytearray()
-        with answer:
-            for chunk in answer.iter_content(CHUNK):
+        with response:
+            for chunk in response.iter_content(CHUNK):
                 content += chunk
-                if len(content) > MOST_BYTES:
-                    raise RefusedError(f"the answer of {self._provider} is too large", "invalid_response")
+                if len(content) > MAX_BYTES:
+                    raise RefusedError(f"the response from {self._provider} is too large", "invalid_response")
         return bytes(content)
 
-    def _check(self, answer: requests.Response) -> None:
-        code = answer.status_code
+    def _check(self, response: requests.Response) -> None:
+        code = response.status_code
         message = f"{self._provider} answered {code}"
         if code == 429:
-            raise TryLaterError(message, "rate_limited", _retry_after(answer))
+            raise TryLaterError(message, "rate_limited", _retry_after(response))
         if code >= 500 or code == 408:
-            raise TryLaterError(message, "server_error", _retry_after(answer))
+            raise TryLaterError(message, "server_error", _retry_after(response))
         if code in (401, 403):
             raise RefusedError(f"{message}: the API key is not accepted", "unauthorized")
         if code != 200:
             raise RefusedError(message, "rejected")
 
 
-def _retry_after(answer: requests.Response) -> float | None:
-    value = answer.headers.get("Retry-After", "")
+def _retry_after(response: requests.Response) -> float | None:
+    value = response.headers.get("Retry-After", "")
     return float(value) if value.isdigit() else None
 
 
 def dig(content: Any, *path: str | int) -> Any:
-    """A value deep inside an answer.
+    """A value deep inside a response.
 
     Raises:
-        RefusedError: the answer has no such value.
+        RefusedError: the response has no such value.
     """
     for step in path:
         try:
             content = content[step]
         except (KeyError, IndexError, TypeError):
             where = ".".join(map(str, path))
-            raise RefusedError(f"the answer has no {where}", "invalid_response") from None
+            raise RefusedError(f"the response has no {where}", "invalid_response") from None
     return content

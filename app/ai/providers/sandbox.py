@@ -37,7 +37,7 @@ class Sandbox:
         return out.getvalue()
 
     def embed(self, text: str) -> list[float]:
-        """A vector that is close to those of texts with the same words."""
+        """A vector close to those of other texts with the same words."""
         self._answer(text)
         total = [0.0] * self._dimensions
         for word in text.lower().split() or [""]:
