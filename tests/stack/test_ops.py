@@ -73,7 +73,7 @@ def test_it_is_found_through_a_link(tmp_path: Path) -> None:
 def test_arguments_that_pytest_does_not_accept_are_wrong_usage() -> None:
     done = ops("test", "--no-such-option")
     assert done.returncode == 2
-    assert "Error: pytest does not know these arguments" in done.stderr
+    assert "Error: pytest does not accept these arguments" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
