@@ -155,7 +155,7 @@ def test_an_interrupted_installation_ends_with_all_its_processes(
     child.send_signal(number)
     _, said = child.communicate(timeout=30)
     assert child.returncode == 128 + number
-    assert said.endswith("Interrupted; the next start does it again\n")
+    assert said.endswith("Interrupted; the next start resumes\n")
     assert not any(runs(int(pid)) for pid in pids.read_text().split())
     checkout.pip_does("exit 0")
     assert checkout.start().returncode == 0
