@@ -1,4 +1,4 @@
-"""Cron expressions with the semantics of cron(8), in a time zone, across changes of the clock.
+"""Cron expressions with the semantics of cron(8), in a time zone, across daylight-saving changes.
 
 Sunday is 0 or 7. If both day of month and day of week are given, either matches. A time that the clock skips in spring
 runs right after the gap. A time that occurs twice in autumn runs once, unless every hour is given.
@@ -22,7 +22,7 @@ _SHORT = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
-# Leap days come back after at most eight years.
+# A leap day recurs after at most eight years.
 HORIZON_DAYS = 366 * 9
 
 
@@ -40,18 +40,18 @@ class Cron:
     any_weekday: bool
 
     def next_after(self, moment: datetime, zone: ZoneInfo) -> datetime | None:
-        """The first matching time after a moment, in UTC; None if there is none in the next years (31 February)."""
+        """The first matching time after a moment, in UTC; None if there is none in the next nine years (31 February)."""
         # Start a day early: a time that was shifted out of a gap may belong to the previous day.
         day = moment.astimezone(zone).date() - timedelta(days=1)
         for _ in range(HORIZON_DAYS):
-            if self._on(day):
+            if self._matches(day):
                 later = [found for found in self._times(day, zone) if found > moment]
                 if later:
                     return min(later)
             day += timedelta(days=1)
         return None
 
-    def _on(self, day: date) -> bool:
+    def _matches(self, day: date) -> bool:
         in_month = day.day in self.days
         in_week = day.isoweekday() % 7 in self.weekdays
         either = not self.any_day and not self.any_weekday
@@ -96,23 +96,23 @@ def _numbered(field: str, names: tuple[str, ...], first: int) -> str:
     return field
 
 
-def _field(text: str, least: int, most: int, name: str) -> tuple[int, ...]:
+def _field(text: str, minimum: int, maximum: int, name: str) -> tuple[int, ...]:
     found: set[int] = set()
     for item in text.split(","):
-        found.update(_item(item, least, most, name))
+        found.update(_item(item, minimum, maximum, name))
     return tuple(sorted(found))
 
 
-def _item(item: str, least: int, most: int, name: str) -> range:
+def _item(item: str, minimum: int, maximum: int, name: str) -> range:
     parts = _ITEM.fullmatch(item)
     if parts is None:
         raise ValueError(f"{item!r} is not a valid {name} in cron")
     step = int(parts["step"] or 1)
     if parts["first"] == "*":
-        first, last = least, most
+        first, last = minimum, maximum
     else:
         first = int(parts["first"])
-        last = int(parts["last"] or (most if parts["step"] else first))
-    if not (least <= first <= last <= most) or step < 1:
-        raise ValueError(f"{item!r} is outside {name} {least}-{most}")
+        last = int(parts["last"] or (maximum if parts["step"] else first))
+    if not (minimum <= first <= last <= maximum) or step < 1:
+        raise ValueError(f"{item!r} is outside {name} {minimum}-{maximum}")
     return range(first, last + 1, step)

@@ -35,9 +35,9 @@ class Steps:
 
     def build(self) -> dashboard_builder.ThresholdsConfig:
         """Return Grafana's thresholds."""
-        found = [Threshold(value=None, color=self.base)]
-        found += [Threshold(value=float(value), color=color) for value, color in self.steps]
-        return dashboard_builder.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(found)
+        thresholds = [Threshold(value=None, color=self.base)]
+        thresholds += [Threshold(value=float(value), color=color) for value, color in self.steps]
+        return dashboard_builder.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(thresholds)
 
 
 PLAIN = Steps(NEUTRAL)

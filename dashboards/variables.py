@@ -52,8 +52,8 @@ def common(jobs: str, *, hidden: bool = False) -> list[Variable]:
 def choice(wanted: Choice) -> Variable:
     """Return the variable of `wanted`, restricted by the variables before it."""
     metric = select(wanted.metric, *wanted.matchers)
-    made = _label_values(wanted.name, wanted.label, metric, wanted.source_label, wanted.everything)
-    return made.description(wanted.help)
+    variable = _label_values(wanted.name, wanted.label, metric, wanted.source_label, wanted.everything)
+    return variable.description(wanted.help)
 
 
 def _datasource() -> builder.DatasourceVariable:

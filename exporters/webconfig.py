@@ -27,13 +27,13 @@ CLIENT_AUTH = {
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
 TLS_KEYS = {"cert_file", "key_file", "client_auth_type", "client_ca_file", "min_version", "max_version"}
-# Of the format, and bound to Go's TLS: to accept and not apply them would promise what is not kept.
+# Part of the format, but specific to Go's TLS. Rejected, because accepting them would have no effect.
 GO_KEYS = {"cipher_suites", "prefer_server_cipher_suites", "curve_preferences"}
 TOP_KEYS = {"tls_server_config", "http_server_config", "basic_auth_users"}
-# Checked where nobody of that name is known: the answer takes as long as for a wrong password.
-NOBODY = "$2b$10$1111111111111111111111111111111111111111111111111111u"
+# Checked if the user name is unknown, so that the response takes as long as for a wrong password.
+UNKNOWN_USER = "$2b$10$1111111111111111111111111111111111111111111111111111u"
 MOST_REMEMBERED = 100
-# Health checks of container platforms have no credentials, and learn nothing but "ok" or that a thread hangs.
+# Health checks of container platforms have no credentials. The page shows only "ok", or that a thread hangs.
 OPEN_PATHS = frozenset({"/healthz"})
 
 
@@ -41,7 +41,7 @@ class WebConfig:
     """A web-config file; read again when it changes.
 
     Args:
-        path: of the file; paths in it are relative to its folder.
+        path: path of the file; paths in it are relative to its folder.
 
     Raises:
         UsageError: the file is missing or wrong.
@@ -57,7 +57,7 @@ class WebConfig:
         self._seen = self._stamp()
 
     def guard(self, request: Request) -> Response | None:
-        """None when the request may pass, else the refusal."""
+        """None if the request is allowed, otherwise the response that refuses it."""
         self._reload()
         users: Mapping[str, str] = self._content.get("basic_auth_users") or {}
         if not users or request.path in OPEN_PATHS or self._authorised(users, request.headers):
@@ -68,15 +68,15 @@ class WebConfig:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers for every answer."""
+        """Headers for every response."""
         return dict((self._content.get("http_server_config") or {}).get("headers") or {})
 
     # Basic auth
 
     def _authorised(self, users: Mapping[str, str], headers: Mapping[str, str]) -> bool:
         name, password = _credentials(headers.get("authorization", ""))
-        known = str(users.get(name, NOBODY))
-        # bcrypt is slow on purpose; a scrape every 15 seconds need not pay each time.
+        known = str(users.get(name, UNKNOWN_USER))
+        # bcrypt is slow by design, so the result is cached: a scrape every 15 seconds is not slowed down each time.
         key = hashlib.sha256(b"\0".join((name.encode(), known.encode(), password))).digest()
         with self._lock:
             if key in self._remembered:
@@ -175,9 +175,9 @@ class WebConfig:
             if self.tls is not None:
                 self._load_certificate(self.tls, content["tls_server_config"])
             self._content = content
-            log.info("web-config file read again")
+            log.info("web-config file reloaded")
         except (OSError, UsageError, KeyError, TypeError) as error:
-            log.warning("web-config file not read again, the old one stays: %s", error)
+            log.warning("web-config file not reloaded, the previous one stays in use: %s", error)
 
 
 def _credentials(header: str) -> tuple[str, bytes]:
@@ -193,7 +193,7 @@ def _credentials(header: str) -> tuple[str, bytes]:
 
 def _matches(password: bytes, known: str) -> bool:
     try:
-        # bcrypt looks at 72 bytes; newer versions refuse more.
+        # bcrypt uses only 72 bytes; newer versions reject longer passwords.
         return bcrypt.checkpw(password[:72], known.encode())
     except ValueError:
         return False

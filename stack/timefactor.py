@@ -1,7 +1,7 @@
 """Divides the durations in Prometheus' and Alertmanager's configuration, so that a demo needs seconds instead of hours.
 
-Pure functions on parsed YAML. Thresholds in expressions are unchanged. Divided are scrape, evaluation and
-group intervals, ``for`` and ``keep_firing_for``, and the range selectors, offsets and subquery steps in expressions.
+Pure functions on parsed YAML. They divide scrape, evaluation and group intervals, ``for`` and
+``keep_firing_for``, and the range selectors, offsets and subquery steps in expressions. Thresholds are unchanged.
 """
 
 import re

@@ -27,9 +27,9 @@ from sidecar.web import Request, Response, WebServer
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 5.0
+POLL_SECONDS = 5.0
 # Interval between checks for a late message: providers limit the request rate.
-LATE_LOOK_SECONDS = 60.0
+LATE_POLL_SECONDS = 60.0
 # Interval between messages while one is missing, and before the next attempt if Alertmanager refused one.
 AGAIN_SECONDS = 3600.0
 RETRY_SECONDS = 60.0
@@ -195,7 +195,7 @@ class Watch:
             self._remember()
 
     def _pause(self) -> float:
-        longest = LOOK_SECONDS if self.canary.is_fresh else LATE_LOOK_SECONDS
+        longest = POLL_SECONDS if self.canary.is_fresh else LATE_POLL_SECONDS
         return min(longest, max(0.1, self._next() - self._clock()))
 
     def _next(self) -> float:

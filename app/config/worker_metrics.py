@@ -1,4 +1,4 @@
-"""The worker's own /metrics, for what happens in tasks (AI providers, publishing, queries).
+"""The worker's own /metrics, with metrics of its tasks (AI providers, publishing, queries).
 
 The pool's processes write to files in one folder (prometheus_client's multi-process mode), and the parent serves
 their sum on WORKER_METRICS_PORT. Without that variable, no port is opened.
@@ -26,11 +26,11 @@ def choose_folder() -> None:
     folder = tempfile.mkdtemp(prefix="posthub-worker-metrics-")
     os.environ[FOLDER] = folder
     _temporary.append(Path(folder))
-    _decide_again()
+    _choose_storage_again()
 
 
-def _decide_again() -> None:
-    """prometheus_client chooses its storage at import, and Flower's plug-in has imported it already."""
+def _choose_storage_again() -> None:
+    """Make prometheus_client choose its storage again: it did so at import, and Flower's plug-in has already imported it."""
     from prometheus_client import values
 
     values.ValueClass = values.get_value_class()

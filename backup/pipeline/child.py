@@ -1,4 +1,4 @@
-"""Runs a program to its end, and checks for a stop request meanwhile."""
+"""Runs a program to its end, and checks for a stop request while it runs."""
 
 import subprocess
 import threading
@@ -12,8 +12,8 @@ from backup.confinement import Confinement
 from sidecar.rootless import rootless
 from sidecar.signals import uninterrupted
 
-LOOK_SECONDS = 0.5
-# A program that was asked to end may have something to undo.
+POLL_SECONDS = 0.5
+# Time for a terminated program to clean up before it is killed.
 STOP_SECONDS = 10.0
 Consumer = Callable[[str], bool]
 """Called with each line of standard error; returns whether to discard it."""
@@ -35,7 +35,7 @@ def start(
     as_root: bool = True,
     **options: Any,
 ) -> "subprocess.Popen[bytes]":
-    """Start a program; a signal that comes meanwhile waits until the caller knows of it.
+    """Start a program. Call it within ``uninterrupted()``, so that no signal arrives before the caller has the process.
 
     Args:
         confinement: the limits of a program that touches restored content.
@@ -61,12 +61,12 @@ def run_child(
     check: Callable[[], None] = never,
     consumed: Consumer | None = None,
 ) -> Ended:
-    """Run a program; it is ended when ``check`` raises.
+    """Run a program. It is terminated if ``check`` raises.
 
     Args:
         given: its standard input.
-        output: take what it prints as if they were messages; otherwise it is thrown away.
-        confinement: see :func:`start`, as for ``as_root``.
+        output: collect its standard output like its standard error; otherwise it is discarded.
+        confinement, as_root: see :func:`start`.
     """
     lines: list[str] = []
     process = None
@@ -91,7 +91,7 @@ def run_child(
         for thread in threads:
             thread.start()
         while process.poll() is None:
-            threads[0].join(LOOK_SECONDS)
+            threads[0].join(POLL_SECONDS)
             if not threads[0].is_alive():
                 process.wait()
             check()
@@ -106,10 +106,10 @@ def end(
     threads: Sequence[threading.Thread] = (),
     seconds: float = STOP_SECONDS,
 ) -> None:
-    """See that a program has ended: ask, wait, insist.
+    """Terminate a program: send SIGTERM, wait, then kill it.
 
     Args:
-        threads: those that read from it; one of its own children may keep a pipe open, and is not waited for.
+        threads: the threads that read from it. If a child of the program keeps a pipe open, they are not waited for.
     """
     if process.poll() is None:
         process.terminate()
@@ -137,7 +137,7 @@ def _read(stream: IO[bytes], lines: list[str], consumed: Consumer | None) -> Non
 def _write(stream: IO[bytes] | None, given: bytes | None) -> None:
     if stream is None:
         return
-    # It may end without reading; its status and messages tell why.
+    # The program may exit without reading; its status and messages show why.
     with suppress(BrokenPipeError):
         stream.write(given or b"")
         stream.close()

@@ -1,4 +1,4 @@
-"""The limits of everything that grows with what arrives from the broker, and what was turned away by each."""
+"""Limits on everything that grows with data from the broker, and how often each limit was reached."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ CAPS = ("names", "hosts", "exceptions", "workers")
 
 @dataclass(frozen=True)
 class Limits:
-    """The bounds of the event state.
+    """The limits of the event state.
 
     Attributes:
         in_flight: tasks that are joined by ID.
-        series: lines with a ``hostname`` label of task metrics.
+        series: series of task metrics with a ``hostname`` label.
         names: pairs of task and queue.
         workers: workers with series of their own.
     """
@@ -32,7 +32,7 @@ class Budget:
         self.turned_away = dict.fromkeys(CAPS, 0)
 
     def take(self, series: int) -> bool:
-        """Reserve series; False, and counted, when there is no room."""
+        """Reserve series. Returns False, and counts it, if the limit is reached."""
         if self.used + series > self.limit:
             self.turned_away["hosts"] += 1
             return False
@@ -43,7 +43,7 @@ class Budget:
         self.used -= series
 
     def turn_away(self, limit: str) -> None:
-        """Count something that a limit kept from having series of its own."""
+        """Count something that got no series of its own because of a limit."""
         self.turned_away[limit] += 1
 
     @property

@@ -1,11 +1,11 @@
-"""Task name and queue: the pair that every task metric carries, and what is counted under it.
+"""Task name and queue, the labels of every task metric, and the counts for each pair.
 
 A :class:`Group` is one pair of name and queue. A :class:`Track` holds counts. Each group has one track for everything
 that has no series per host (``rest``), and one per host as long as the series budget allows. An event is counted in
-exactly one track, so what is shown without a host label is the sum of a group's tracks, whatever the budget refused.
+exactly one track, so the value without a host label is the sum of a group's tracks, even if the budget allows no series per host.
 
-Pairs are bounded. When a new pair needs room, those that were idle longest give theirs up: a name that is no longer
-used must not take the place of one that is.
+The number of pairs is limited. When a new pair needs room, those that were idle longest are evicted, so that unused
+names do not crowd out names in use.
 """
 
 import threading
@@ -24,16 +24,16 @@ REASONS = ("expired", "terminated", "revoked")
 
 # Distinct exception classes per track: a task that raises generated classes must not grow without bound.
 MOST_EXCEPTIONS = 50
-# Lines of a group without host: its states, the reasons of its revocations, its duplicate runs.
+# Series of a group without a host label: its states, the reasons of its revocations, its duplicate runs.
 GROUP_SERIES = len(STATES) + len(REASONS) + 1
 # celery-exporter has no state "requeued".
 TRACK_SERIES = len(STATES) - 1
-# The share of pairs that make room at once when the table is full.
+# When the table is full, one pair in EVICTED_SHARE is evicted at once.
 EVICTED_SHARE = 16
-# Names of queues longer than this are not kept to ask the broker about them; AMQP allows 255 bytes.
+# Queue names are truncated to this length before the broker is asked about them; AMQP allows 255 bytes.
 LONGEST_QUEUE = 1_000
 
-# Held while counts move from a track to the rest: a scrape in between would count them twice.
+# Locked while counts move from a track to the rest, because a scrape in between would count them twice.
 _moving = threading.Lock()
 
 
@@ -44,7 +44,7 @@ class Track:
 
     def __init__(self, group: "Group", labels: str, home: "dict[Group, Track] | None" = None) -> None:
         self.group = group
-        # The table of its host, which it leaves when its group makes room.
+        # The table of its host; the track is removed from it when its group is evicted.
         self.home = home
         self.labels = labels
         self.counts = [0] * len(STATES)
@@ -119,7 +119,7 @@ class Group:
 
     @property
     def is_evicted(self) -> bool:
-        """Whether it has made room for another pair."""
+        """Whether it was removed to make room for another pair."""
         return self.used == inf
 
     @property
@@ -128,7 +128,7 @@ class Group:
         return any(self.rest.counts) or any(any(track.counts) for track in list(self.tracks))
 
     def total(self) -> Track:
-        """The sum over all hosts; its histograms and counts are not to be changed."""
+        """The sum over all hosts. The caller must not change its counts and histograms."""
         if not self.tracks:
             return self.rest
         total = Track(self, "")
@@ -151,7 +151,7 @@ class Groups:
         self._budget = budget
         self._most_names = most_names
         self._by_pair: dict[tuple[str, str], Group] = {}
-        # The same by the names as they arrive, for the pairs whose queue is known.
+        # The same by the names as received, for the pairs whose queue is known.
         self._exact: dict[tuple[str, str], Group] = {}
         self._queues_of: dict[str, set[str]] = {}
         self._default: dict[str, Group] = {}
@@ -159,7 +159,7 @@ class Groups:
         self.unknown_queue = unknown_queue
         self.overflow = Group(0, OVERFLOW, OVERFLOW)
         self.unknown = Group(1, UNKNOWN, unknown_queue)
-        # Group by index. Pairs that made room are not in it: what is still in flight of them counts as overflow.
+        # Groups by index. Evicted pairs are not in it: their tasks that are still in flight count as overflow.
         self.by_index: dict[int, Group] = {0: self.overflow, 1: self.unknown}
         # Local monotonic time of the event that is being counted.
         self.now = 0.0
@@ -176,7 +176,7 @@ class Groups:
         return self._exact.get((name, queue)) or self._known(name, queue)
 
     def guess(self, name: str) -> Group:
-        """The group of a task whose queue no event named: its only queue so far, else the unknown one."""
+        """The group of a task whose queue no event named: its only queue so far, otherwise the unknown one."""
         return self._default.get(name) or self._guessed(name)
 
     def learn(self, name: str, queue: str) -> None:
@@ -194,7 +194,7 @@ class Groups:
         """Create the groups of a task that has not run yet, so that its counters start at 0, while there is room."""
         for queue in queues or ("",):
             if len(self._by_pair) < self._most_names // 2:
-                # Not learned: that a worker could take the task from a queue does not say that it ever is there.
+                # Not learned: a worker could take the task from this queue, but the task may never be sent to it.
                 group = self._group(name, queue) if queue else self.guess(name)
                 group.queue_name = group.queue_name or queue or None
 
@@ -238,7 +238,7 @@ class Groups:
         return group
 
     def _evict(self) -> None:
-        """Make room: the pairs that were idle longest go. What no scrape has shown yet is kept as overflow."""
+        """Evict the pairs that were idle longest. Counts that no scrape has shown yet are kept as overflow."""
         idle_longest = sorted(self._by_pair.items(), key=lambda item: item[1].used)
         for key, group in idle_longest[: max(1, len(idle_longest) // EVICTED_SHARE)]:
             self._budget.turn_away("names")

@@ -8,7 +8,7 @@ from exporters.exposition.families import OVERFLOW, clean
 from exporters.tables.budget import Budget
 from exporters.tables.workers import Host, HostTracks, Liveness, SharedHost, Worker, worker_labels
 
-# Clients send no heartbeats: one that sends rarely must not lose its series each time. Seconds.
+# Seconds. Clients send no heartbeats, and one that rarely sends tasks must not lose its series in between.
 CLIENTS_STAY = 3600.0
 MOST_CLIENTS = 1_000
 
@@ -20,7 +20,7 @@ class Labels:
     Attributes:
         worker: ``node`` (full node name), ``host`` (its machine) or ``generic``.
         client: ``host`` or ``generic``, for task-sent.
-        unknown_queue: the queue label where neither an event nor a message names the queue.
+        unknown_queue: the queue label if neither an event nor a message names the queue.
     """
 
     worker: str = "node"
@@ -29,7 +29,7 @@ class Labels:
 
 
 class Roster:
-    """Workers and hosts, created when they are first heard of, within a bound.
+    """Workers and hosts, created when the first event names them, up to a limit.
 
     Args:
         budget: of series per host.
@@ -48,7 +48,7 @@ class Roster:
         # Local monotonic and epoch time of the event that is being counted.
         self.now = 0.0
         self.epoch = 0.0
-        # Monotonic time since which events cannot reach us; None while they can.
+        # Monotonic time since which no events can arrive; None while they can.
         self.disconnected_at: float | None = None
         # Nodes that have answered an inspect request, up to the number of workers.
         self.replied = False
@@ -74,7 +74,7 @@ class Roster:
         self.worker(event.hostname).say_goodbye(event.active, self.now)
 
     def worker(self, node: str) -> Worker:
-        """The worker of this name, created when it is first heard of."""
+        """The worker of this name, created when the first event names it."""
         worker = self.workers.get(node) or self._new_worker(node)
         worker.heard = self.now
         return worker
@@ -82,7 +82,7 @@ class Roster:
     def answered(self, node: str, now: float) -> Worker | None:
         """The worker that replied to an inspect request; None when there is no room for it.
 
-        A reply is a sign of life. It arrives on another thread than the events.
+        A reply shows that the worker is alive. It arrives on a different thread from the events.
         """
         name = clean(node)
         worker = self.workers.get(name)
@@ -135,27 +135,27 @@ class Roster:
         return [worker for worker in list(self.workers.values()) if worker.up(now, self.liveness)]
 
     def shown(self) -> list[Worker]:
-        """The workers that have series: heard from by a heartbeat or an answer, and not gone after a clean shutdown."""
+        """The workers that have series: those that sent a heartbeat or a reply, and are not gone after a clean shutdown."""
         return [worker for worker in list(self.workers.values()) if worker.is_known and not worker.is_gone]
 
     @property
     def lost(self) -> int:
-        """Starts that workers reported and that no event announced."""
+        """Task starts that workers counted but for which no event arrived."""
         return self._lost_by_purged + sum(worker.ledger.lost for worker in list(self.workers.values()))
 
     def observed_at(self) -> float:
-        """The moment to judge workers by: now, or when events stopped reaching us."""
+        """The time for which the state of workers is evaluated: now, or when events stopped arriving."""
         return self.disconnected_at or time.monotonic()
 
     # The connection
 
     def disconnected(self) -> None:
-        """Events cannot reach us from here on."""
+        """Note that events cannot arrive from now on."""
         if self.disconnected_at is None:
             self.disconnected_at = time.monotonic()
 
     def connected(self) -> None:
-        """Events reach us again: the silence of every live worker starts now."""
+        """Note that events arrive again, and restart the timeout of every live worker."""
         self.disconnected_at, now = None, time.monotonic()
         for worker in list(self.workers.values()):
             worker.heard = max(worker.heard, now)
@@ -167,7 +167,7 @@ class Roster:
     # Forgetting
 
     def purge(self, now: float) -> list[str]:
-        """Forget workers and clients that were silent for long; the names of the workers."""
+        """Forget workers and clients that have been silent for too long; returns the names of the workers."""
         limit = self.liveness.purge
         if limit <= 0:
             return []

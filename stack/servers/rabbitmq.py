@@ -15,7 +15,7 @@ from stack.programs import find
 from stack.servers.base import Server
 
 USER = "guest"
-# Erlang's start script has its folder compiled in; this one finds it where the package was unpacked.
+# Erlang's own start script contains a fixed path; this one uses the folder that the package was unpacked to.
 ERL = """#!/bin/sh
 ROOTDIR={erlang} BINDIR=$(echo {erlang}/erts-*/bin) EMU=beam PROGNAME=erl
 export ROOTDIR BINDIR EMU PROGNAME
@@ -42,11 +42,11 @@ class RabbitMq(Server):
     """A broker on loopback with one user, ``guest``.
 
     Args:
-        settings: further lines of rabbitmq.conf.
+        settings: additional lines of rabbitmq.conf.
     """
 
     name = "rabbitmq"
-    # A clean shutdown takes seconds, and nothing in its folder is needed again.
+    # A clean shutdown takes seconds, and its data is not needed again.
     stop_signal: ClassVar[signal.Signals] = signal.SIGKILL
 
     def __init__(
@@ -70,7 +70,7 @@ class RabbitMq(Server):
         root = _root()
         homes = sorted(root.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*"))
         if not homes:
-            raise OpsError("RabbitMQ is not where Debian has it", hint="apt-get install rabbitmq-server")
+            raise OpsError("RabbitMQ is not in Debian's usual folder", hint="apt-get install rabbitmq-server")
         erlang = root / "usr/lib/erlang"
         self._script("erl", ERL.format(erlang=erlang))
         self._script("start", START.format(erlang=erlang, home=homes[-1], host=HOST))
@@ -98,7 +98,7 @@ class RabbitMq(Server):
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
             "RABBITMQ_MNESIA_BASE": str(folder / "data"),
             "RABBITMQ_LOG_BASE": str(folder / "log"),
-            # One scheduler: it serves tests, next to others on the same machine.
+            # One scheduler, because several test servers share the machine.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",
         }
 
@@ -111,11 +111,11 @@ class RabbitMq(Server):
             return False
 
     def freeze(self) -> None:
-        """Let it stand still without closing anything, as a paused machine does."""
+        """Suspend the server without closing its connections, like a paused machine."""
         os.killpg(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume the server."""
         os.killpg(self.pid, signal.SIGCONT)
 
     def _script(self, name: str, text: str) -> None:
@@ -126,5 +126,5 @@ class RabbitMq(Server):
 
 
 def _root() -> Path:
-    """The folder that the packages were unpacked to; the system's own where they are installed."""
+    """The folder that the packages were unpacked to; the root folder if they are installed."""
     return PROGRAMS / "debian" if PROGRAMS in find("rabbitmq-server").parents else Path("/")
