@@ -10,8 +10,9 @@ from pathlib import Path
 
 from backup.cancellation import never
 from backup.catalogue.records import Difference
-from backup.confinement import Confinement
+from backup.confinement import WRITES_NOTHING, Confinement
 from backup.errors import OURS, VerificationError
+from backup.load.restricted import REFUSED, is_restriction, restriction
 from backup.pipeline.child import Ended, run_child
 from backup.postgres import roles
 from backup.postgres.dsn import Address, child_access
@@ -84,9 +85,13 @@ def run_sql(
 ) -> list[Difference]:
     """Run a script with psql, to its end. A failure is a difference."""
     command = [programs.path("psql"), "-X", "-q", "-w", "-v", "ON_ERROR_STOP=0", "-d", address.conninfo]
-    given = ("\n".join(lines) + "\n").encode(errors="surrogateescape")
+    encoded = [line.encode(errors="surrogateescape") for line in lines]
+    given = restriction(programs) + b"\n".join(line for line in encoded if not is_restriction(line)) + b"\n"
     with child_access(address) as (env, fds):
-        ended = run_child(command, env=env, pass_fds=fds, given=given, check=check)
+        ended = run_child(
+            command, env=env, pass_fds=fds, given=given, confinement=WRITES_NOTHING.connecting(address.public),
+            check=check,
+        )  # fmt: skip
     return _differences(kind, "psql", ended)
 
 
@@ -140,4 +145,4 @@ def _differences(kind: str, program: str, ended: Ended) -> list[Difference]:
 
 
 def _is_error(line: str) -> bool:
-    return "ERROR:" in line or "error:" in line or line.startswith("Command was:")
+    return "ERROR:" in line or "error:" in line or line.startswith("Command was:") or REFUSED in line

@@ -20,8 +20,10 @@ from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import DumpError, VerificationError
 from backup.load.download import check_space, download
+from backup.load.restricted import is_restriction, restriction
 from backup.load.throwaway import private_folder, sweep_folders
 from backup.pipeline import ChildSource
+from backup.pipeline.child import start
 from backup.postgres.dsn import Address, child_access
 from backup.postgres.session import session
 from backup.programs import Programs, clean_environment
@@ -208,19 +210,22 @@ def _load(wiring: Wiring, entry: Entry, archive: Path, rewriting: Rewriting, sid
             confinement=Confinement(archive.parent),
             check=wiring.stop.check,
         ) as source,
-        subprocess.Popen(
+        start(
             command,
+            env=env,
+            confinement=Confinement(archive.parent).connecting(side.database.public),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=env,
             pass_fds=fds,
         ) as psql,
     ):
         assert psql.stdin is not None
         assert psql.stderr is not None
         try:
-            _write(psql.stdin, _schema(side.schema, entry.id), rewriting.lines(_lines(source)))
+            begin = restriction(programs) + _schema(side.schema, entry.id)
+            lines = (line for line in rewriting.lines(_lines(source)) if not is_restriction(line))
+            _write(psql.stdin, begin, lines)
         except BaseException:
             psql.kill()
             raise

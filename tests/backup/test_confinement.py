@@ -1,6 +1,8 @@
 """Restored content is somebody else's program: what it runs sees no key, no file of ours, no network."""
 
 import ctypes
+import hashlib
+import json
 import os
 import socket
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import zstandard
 
 from backup import landlock
 from backup.confinement import Confinement, strength
@@ -19,6 +22,7 @@ from backup.programs import PASSED, clean_environment
 from stack.paths import ROOT
 from stack.servers import Postgres
 from tests.backup.conftest import NewDatabase
+from tests.backup.documents import redigested
 from tests.backup.restorekit import Command
 
 SECRETS = {
@@ -285,3 +289,24 @@ def test_the_constants_are_the_kernels() -> None:
         if number is not None:
             assert getattr(landlock, f"_{name}") == 1 << int(number.rstrip("UL")), name
     assert ctypes.sizeof(landlock._PathBeneath) == 12
+
+
+def test_commands_of_psql_in_a_globals_dump_are_not_run(command: Command, tmp_path: Path, out: Path) -> None:
+    """They need no server and no superuser, only somewhere to be read from."""
+    made = command.held("run")
+    folder = tmp_path / "store" / made["database"] / made["id"]
+    stored = folder / "globals.sql.zst"
+    forged = f"\\! touch {out}/touched\nCREATE ROLE fresh;\n\\o {out}/written\nSELECT 1;\n".encode()
+    data = zstandard.ZstdCompressor().compress(forged)
+    stored.write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for each in manifest["objects"]:
+        if each["role"] == "globals":
+            each.update(
+                raw_bytes=len(forged), stored_bytes=len(data), sha256=hashlib.sha256(data).hexdigest()
+            )
+    (folder / "manifest.json").write_bytes(redigested(manifest))
+    done = command("verify", made["id"], "--json")
+    assert done.status == 1, done
+    assert "globals" in {each["kind"] for each in done.json["differences"]}
+    assert list(out.iterdir()) == []
