@@ -34,7 +34,7 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Wiring:
-    """Everything that runs, verifications and the service need."""
+    """The objects that backups, verifications and the service need."""
 
     settings: BackupSettings
     store: RetryingStore
@@ -103,16 +103,16 @@ class Wiring:
         )
 
     def reader(self, store: Store | None = None) -> Reader:
-        """A reader of the catalogue, of the main store unless another one is given; it believes our keys."""
+        """A reader of the catalogue, of the main store unless another one is given; it trusts our keys."""
         return Reader(store or self.store, self.keys)
 
     def retain_until(self, started: datetime) -> datetime | None:
-        """Until when the store is asked to lock a backup; None: no lock."""
+        """The time until which the store locks a backup; None: no lock."""
         days = self.settings.s3_object_lock_days
         return started + timedelta(days=days) if days else None
 
     def target(self, name: str | None) -> Target:
-        """The database with a name; without a name, the only one."""
+        """The database with this name; without a name, the only one."""
         if name is None and len(self.targets) == 1:
             return self.targets[0]
         for target in self.targets:

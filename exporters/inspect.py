@@ -1,7 +1,7 @@
-"""Celery's remote control (``inspect``): which queues workers consume, how large their pools are, which tasks they know.
+"""Celery's remote control (``inspect``): which queues workers consume, how large their pools are, which tasks they have registered.
 
-The same broadcast that ``celery inspect`` sends, without Celery. It waits for its whole time-out, since nobody knows
-how many workers will reply, so it runs at a slow pace on a thread of its own and never during a scrape.
+Sends the same broadcast as ``celery inspect``, without Celery. The number of workers that will reply is unknown, so it
+always waits for its whole time-out. It therefore runs rarely, on its own thread, and never during a scrape.
 """
 
 import contextlib
@@ -22,23 +22,23 @@ from exporters.tables.state import EventState
 if TYPE_CHECKING:
     from exporters.amqp import AmqpLink
 
-# Seconds; workers that are busy for longer need not reply any more.
+# Seconds; workers that are busy for longer do not reply.
 REPLY_TTL = 60
-# Seconds; a closing exporter need not wait for workers that do not reply.
+# Seconds; the longest time that closing the exporter waits for replies.
 STEP_SECONDS = 0.3
 METHODS = ("active_queues", "stats", "registered")
-# Names are kept of each worker up to this number.
+# Maximum number of task names kept for each worker.
 MOST_NAMES = 2_000
 
 
 @dataclass(frozen=True)
 class WorkerReply:
-    """What one worker replied; None where it did not.
+    """What one worker replied; None for requests that it did not answer.
 
     Attributes:
-        queues: that it consumes.
+        queues: the queues that it consumes.
         pool_size: processes or threads.
-        prefetch: messages that it may hold unacknowledged, by its own account.
+        prefetch: number of unacknowledged messages that it may have, as it reports.
         tasks: names of the tasks that it has registered, without Celery's own.
     """
 
@@ -52,7 +52,7 @@ class Inspector(Protocol):
     """Asks every worker of one broker."""
 
     def ask(self) -> dict[str, WorkerReply]:
-        """The replies by node name; raises when the broker cannot be reached."""
+        """The replies by node name; raises if the broker cannot be reached."""
 
     def close(self) -> None: ...
 
@@ -86,7 +86,7 @@ class RedisInspector:
         self._client = redis.Redis(connection_pool=redis_pool(settings, name="celery-exporter-control"))
 
     def close(self) -> None:
-        """Let a round that waits for replies end."""
+        """Stop waiting for replies."""
         self._closed = True
 
     def ask(self) -> dict[str, WorkerReply]:
@@ -127,7 +127,7 @@ class AmqpInspector:
     """Remote control over RabbitMQ.
 
     Args:
-        broker: which one.
+        broker: the broker to ask.
         patience: seconds to wait for replies.
         control: Celery's ``control_exchange``.
     """
@@ -139,7 +139,7 @@ class AmqpInspector:
         self._closed = False
 
     def close(self) -> None:
-        """Let a round that waits for replies end."""
+        """Stop waiting for replies."""
         self._closed = True
 
     def ask(self) -> dict[str, WorkerReply]:
@@ -148,7 +148,7 @@ class AmqpInspector:
         Raises:
             OSError: the broker cannot be reached.
         """
-        # RabbitMQ's client costs memory that a Redis broker need not pay.
+        # Imported only here, because RabbitMQ's client costs memory that Redis brokers do not need.
         from exporters.amqp import AmqpLink
 
         link = AmqpLink(self._broker)
@@ -186,7 +186,7 @@ class AmqpInspector:
         channel.queue_declare(queue, exclusive=True, durable=False, auto_delete=True)
         channel.queue_bind(queue, replies, routing_key=oid)
         channel.basic_consume(queue, no_ack=True, callback=take)
-        # As workers declare it: without one the exchange may not be there yet.
+        # Declared like workers declare it: before the first worker starts, the exchange may not exist.
         channel.exchange_declare(self._exchanges.requests, "fanout", durable=False, auto_delete=False)
         for method in METHODS:
             message = Message(
@@ -230,7 +230,7 @@ def envelope(method: str, oid: str, exchanges: Exchanges) -> dict[str, Any]:
 
 
 def bytes_of(value: bytes | str) -> bytes:
-    """A Redis reply as bytes, which it is with the connections made here; the types cannot say so."""
+    """A Redis reply as bytes. It always is bytes with our connections, but the type hints cannot express that."""
     return value if isinstance(value, bytes) else value.encode()
 
 
@@ -239,7 +239,7 @@ Parts = dict[str, Any]
 
 
 def merge(found: dict[str, Parts], reply: Any) -> None:
-    """Add one reply, ``{node: value}``, where only the form of the value shows the method."""
+    """Add one reply, ``{node: value}``, in which only the type of the value identifies the method."""
     if not isinstance(reply, dict):
         return
     for node, value in reply.items():
@@ -265,7 +265,7 @@ def reply_from(parts: Parts) -> WorkerReply:
         names,
         _pool_size(stats.get("pool")),
         _count(stats.get("prefetch_count")),
-        # A name may be followed by details in brackets.
+        # Details in brackets may follow a name.
         tuple(task.partition(" ")[0] for task in tasks[:MOST_NAMES]) if tasks else None,
     )
 
@@ -282,7 +282,7 @@ def _count(value: Any) -> int | None:
 
 
 def apply(replies: Mapping[str, WorkerReply], state: EventState) -> None:
-    """Put the replies where the collectors read them; silent workers keep what they replied before."""
+    """Store the replies for the collectors. Workers that did not reply keep their previous values."""
     roster, now = state.roster, time.monotonic()
     for node, reply in replies.items():
         worker = roster.answered(node, now)

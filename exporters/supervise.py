@@ -10,7 +10,7 @@ from sidecar.logs import fields
 
 log = logging.getLogger(__name__)
 
-LONGEST_PAUSE = 5.0
+MAX_PAUSE = 5.0
 
 
 class Supervised:
@@ -43,7 +43,7 @@ class Supervised:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        waits = delays(0.1, LONGEST_PAUSE)
+        waits = delays(0.1, MAX_PAUSE)
         while not self._stop.is_set():
             started = time.monotonic()
             try:
@@ -51,9 +51,9 @@ class Supervised:
             except Exception:
                 self.errors += 1
                 log.exception("thread failed and is restarted %s", fields(thread=self.name))
-            if time.monotonic() - started > LONGEST_PAUSE:
+            if time.monotonic() - started > MAX_PAUSE:
                 # It ran well for a while: a new streak of failures begins.
-                waits = delays(0.1, LONGEST_PAUSE)
+                waits = delays(0.1, MAX_PAUSE)
             self._stop.wait(next(waits))
 
 
@@ -67,7 +67,7 @@ class Periodic:
 
     Attributes:
         duration: seconds that the last round took; None before the first.
-        failing: why the last round failed; empty when it did not.
+        failing: why the last round failed; empty if it succeeded.
         started_at: monotonic time at which the round in progress began; None between rounds.
     """
 

@@ -1,4 +1,4 @@
-"""What every response needs in addition to Django's own middleware."""
+"""The project's middleware, in addition to Django's own."""
 
 from collections.abc import Callable
 
@@ -29,7 +29,7 @@ class AdminContentSecurityPolicyMiddleware:
 
 
 class ApiErrorMiddleware:
-    """Answers errors of the API's kind that are raised outside of its views, such as a limit on the admin's sign-in."""
+    """Handles API exceptions raised outside the API's views, such as the rate limit on the admin's sign-in."""
 
     def __init__(self, get_response: Next) -> None:
         self._next = get_response

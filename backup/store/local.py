@@ -14,15 +14,15 @@ from backup.store.base import PIECE, ObjectInfo, PendingUpload, Refusal, Store, 
 from backup.store.memory import not_found, upload_gone
 
 UPLOADS = ".uploads"
-# Errors that no retry can change.
-_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+# Errors that a retry cannot resolve.
+_PERMANENT = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 
 
 class LocalStore(Store):
     """Objects as files below one folder. A file appears complete, by a rename, after it was written to disk.
 
     Args:
-        made: create the folder. Any other folder must exist: an unmounted disk must not look like an empty store.
+        made: create the folder if it is missing. Otherwise it must exist: an unmounted disk must not look like an empty store.
     """
 
     def __init__(self, folder: Path, name: str = "main", *, made: bool = False) -> None:
@@ -71,7 +71,7 @@ class LocalStore(Store):
     def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
         if not self._made:
             self._expect("list")
-        # Walk only the deepest folder that the prefix names.
+        # Walk only the deepest folder in the prefix.
         start = self._path(prefix.rpartition("/")[0])
         found = []
         with _explained("list", start):
@@ -219,5 +219,5 @@ def _explained(operation: str, path: Path) -> Iterator[None]:
             f"{operation} of {path} failed: {error.strerror or error}",
             hint="check free space and permissions there",
             operation=operation,
-            transient=error.errno not in _LASTING,
+            transient=error.errno not in _PERMANENT,
         ) from error

@@ -40,7 +40,7 @@ def _is_in(process: psutil.Process, scratch: Path) -> bool:
 
 
 def _kill(process: psutil.Process) -> None:
-    with suppress(psutil.NoSuchProcess):  # it may have ended just now
+    with suppress(psutil.NoSuchProcess):  # it may have just ended
         group = [process, *process.children(recursive=True)]
         for one in group:
             one.kill()

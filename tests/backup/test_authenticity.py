@@ -197,7 +197,7 @@ def forged(command: Command, store: Path, other: str, **settings: str) -> tuple[
     return genuine["id"], theirs["id"]
 
 
-def test_a_forged_backup_is_neither_proven_nor_restored(
+def test_a_forged_backup_is_neither_verified_nor_restored(
     command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path
 ) -> None:
     other = postgres.url_for(new_database("CREATE TABLE theirs (i int)", "theirs"))

@@ -35,7 +35,7 @@ def test_what_is_from_the_future_is_not_the_latest() -> None:
     assert latest.id == near.id
 
 
-def test_everybody_is_told_of_the_future(wired: Wire) -> None:
+def test_metrics_and_status_page_show_a_backup_from_the_future(wired: Wire) -> None:
     wiring = wired(BACKUP_DATABASE_URLS="shop=postgresql://u@127.0.0.1:9/shop")
     now = datetime.now(UTC)
     put(wiring.store, manifest(now - HOUR))

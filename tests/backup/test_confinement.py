@@ -234,7 +234,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-def test_without_landlock_work_goes_on_and_it_is_said(environ: dict[str, str]) -> None:
+def test_without_landlock_programs_run_and_this_is_reported(environ: dict[str, str]) -> None:
     def python(*arguments: str) -> str:
         done = subprocess.run(
             [sys.executable, "-c", WITHOUT_LANDLOCK, *arguments], env={**os.environ, **environ}, cwd=ROOT,

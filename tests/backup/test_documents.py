@@ -92,7 +92,7 @@ def changes(value: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("what", DOCUMENTS)
-def test_no_field_can_be_changed_by_somebody_without_the_key(what: str) -> None:
+def test_no_field_can_be_changed_without_the_key(what: str) -> None:
     """However well the digest is made to fit."""
     store, places = stored(KEYS)
     value = json.loads(store.get(places[what]))

@@ -26,7 +26,7 @@ def bomb(raw: int = 5000) -> StoredObject:
     )  # fmt: skip
 
 
-def test_a_bomb_is_stopped_where_it_breaks_its_promise(tmp_path: Path, wired: Wire) -> None:
+def test_unpacking_stops_after_the_stated_size(tmp_path: Path, wired: Wire) -> None:
     assert len(BOMB) < 200_000
     store = MemoryStore()
     store.put("x", BOMB)

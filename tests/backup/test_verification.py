@@ -119,7 +119,7 @@ def test_a_full_disk_says_nothing_about_the_backup(encrypted: bool) -> None:
         fetch(store, "x", known, Path("/dev/full"), (identity,))
 
 
-def test_settings_that_lead_nowhere_are_said(command: Command) -> None:
+def test_settings_that_lead_nowhere_are_reported(command: Command) -> None:
     command.held("run")
     for verb in ("verify", "restore", "drill"):
         done = command(verb, BACKUP_WORK_DIR="/nonexistent/x")

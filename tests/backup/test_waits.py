@@ -41,7 +41,7 @@ def test_a_request_to_stop_ends_the_wait(tmp_path: Path) -> None:
     assert oct((folder / "a.lock").stat().st_mode)[-3:] == "600"
 
 
-def test_a_folder_that_somebody_else_made_is_not_used(tmp_path: Path) -> None:
+def test_a_folder_of_another_user_is_not_used(tmp_path: Path) -> None:
     stop = Stop()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
