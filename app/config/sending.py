@@ -1,6 +1,6 @@
-"""Sending tasks by name, so that an app needs no import from another one to give it work.
+"""Sending tasks by name, so that apps can send each other work without importing each other.
 
-The database is the truth and a message only a hint: a row whose message is lost is found by beat and sent again.
+The database is authoritative, and a message is only a hint: beat finds a row whose message was lost, and sends it again.
 """
 
 import logging
@@ -24,7 +24,7 @@ SAFE: dict[str, Any] = {"acks_late": True, "reject_on_worker_lost": True}
 def enqueue(
     task: str, *args: str, on_failure: Callable[[], object] | None = None, task_id: str | None = None
 ) -> bool:
-    """Send a task for work that the database already holds. Returns whether the broker took it.
+    """Send a task for work that is already in the database. Returns whether the broker accepted it.
 
     A broker failure is logged and counted, never raised: the customer's request stays valid, and beat sends the task
     later. `on_failure` marks the row as not sent.
@@ -47,6 +47,6 @@ def enqueue(
 def backoff(retries: int, first: float) -> float:
     """Seconds to wait before the next attempt: doubled for each retry, up to TASK_LONGEST_BACKOFF.
 
-    Up to a quarter is taken off at random, so that retries do not all come at once.
+    Up to a quarter is subtracted at random, so that retries do not all run at once.
     """
     return min(settings.TASK_LONGEST_BACKOFF, first * 2**retries) * random.uniform(0.75, 1)

@@ -23,7 +23,7 @@ def promote(
     """Swap a restored and verified database into production. The old one is kept as NAME_before_TIMESTAMP.
 
     Both are renamed in one transaction, so production is always either the old or the new database. All connections to
-    both are ended. Without NEWDB, the newest restored and verified database is promoted. A database that was replaced
+    both are closed. Without NEWDB, the newest restored and verified database is promoted. A database that was replaced
     or rolled back, NAME_before_… or NAME_undone_…, can be promoted again by its name.
 
     \b
@@ -57,7 +57,7 @@ def _intention(swap: Swap, there: list[str]) -> str:
         "one transaction:",
         f"  1. {kept}",
         f"  2. {swap.incoming} → {swap.production}, {holds}",
-        f"connections that are ended: {', '.join(there) or 'none'}",
+        f"connections that will be closed: {', '.join(there) or 'none'}",
     ]
     return "\n".join(lines)
 

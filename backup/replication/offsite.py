@@ -55,7 +55,7 @@ def copy_missing(wiring: Wiring, target: Target) -> int:
 
 
 def _is_sound(entry: Entry) -> bool:
-    """Whether no fault is known; a damaged backup is not copied."""
+    """Whether no damage is known; a damaged backup is not copied."""
     return entry.state in {"verified", "unverified"}
 
 

@@ -60,7 +60,7 @@ def _disk(case: Case) -> Check:
 def _clock(case: Case) -> Check:
     theirs = case.host.time_of(CLOCK)
     if theirs is None:
-        return Check("clock", None, "no server could be asked for the time", "timedatectl status")
+        return Check("clock", None, "no time server could be reached", "timedatectl status")
     skew = abs(time.time() - theirs)
     if skew > LARGEST_SKEW:
         return Check("clock", False, f"{skew:.0f} s off", "timedatectl set-ntp true")
