@@ -1,4 +1,4 @@
-"""Signals: every one of them leads to an orderly end, and none interrupts at a bad moment."""
+"""Signal handling: every signal leads to an orderly shutdown, and none interrupts a critical section."""
 
 import signal
 import threading
@@ -32,7 +32,7 @@ def orderly_end() -> Iterator[None]:
 
 
 def end_orderly() -> dict[signal.Signals, Any]:
-    """The same for the rest of the process, its last moments included; returns the handlers that were there before."""
+    """The same for the rest of the process, including its shutdown; returns the previous handlers."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         ignore()

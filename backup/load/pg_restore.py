@@ -1,7 +1,7 @@
-"""Roles and archive into a server with psql and pg_restore.
+"""Loads roles and an archive into a server with psql and pg_restore.
 
-Errors that can be ignored are listed here, and with their reasons in docs/restore.md. An error is not added because it is
-frequent, but only because it is known to leave the database equal, which the comparison then proves all the same.
+Errors that can be ignored are listed here, and with their reasons in docs/restore.md. An error is listed only if it is
+known to leave the database unchanged, never because it is frequent. The comparison checks the result in any case.
 """
 
 import re
@@ -37,7 +37,7 @@ def ignorable_reason(line: str) -> str | None:
 
 
 def only_ignorable(lines: Iterable[str]) -> bool:
-    """Whether a failed program printed only errors that can be ignored, and none of them was cut off."""
+    """Whether a failed program printed only errors that can be ignored, and all of them completely."""
     lines = list(lines)
     errors = [line for line in lines if _ERROR.match(line)]
     ignored = [int(found["count"]) for line in lines if (found := _IGNORED.search(line))]
@@ -58,7 +58,7 @@ _OURS = re.compile(
     r"|the database system is (?:shutting down|starting up|in recovery mode|not yet accepting))"
 )
 Tables = Callable[[str], object]
-"""Called with the name of each table whose rows begin to be restored."""
+"""Called with the name of each table when the restore of its rows begins."""
 
 
 def read_globals(dumped: Path) -> list[str]:
