@@ -115,8 +115,8 @@ class BackupSettings(Settings):
         description="Verify each backup that the service takes as soon as it is complete",
     )
     host: str = Field(
-        "0.0.0.0",  # noqa: S104 - Prometheus comes from another container
-        description="Address that the service listens on",
+        "127.0.0.1",
+        description="Address that the service listens on; the image sets 0.0.0.0. There is no password and no TLS",
     )
     port: int = Field(
         9809,

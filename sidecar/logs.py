@@ -1,6 +1,7 @@
 """Log records as plain lines on stderr, with registered secrets masked."""
 
 import logging
+import re
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -9,6 +10,8 @@ from typing import Any, TextIO
 MASK = "********"
 # Shorter values would mask ordinary words.
 SHORTEST_SECRET = 4
+# Control characters except tab: C0, DEL and C1, and the separators that some viewers break lines at.
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class LineFormatter(logging.Formatter):
@@ -24,6 +27,15 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return mask(super().format(record), self._secrets)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class names it
+        """One line, whatever the values in the message contain. Only a traceback has further lines."""
+        return escape(super().formatMessage(record))
+
+
+def escape(text: str) -> str:
+    """The text with visible escapes for control characters, so that a value can neither forge a line nor move the cursor."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:

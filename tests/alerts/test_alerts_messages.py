@@ -159,6 +159,17 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
+def test_a_label_notifies_nobody_in_slack_and_makes_no_link(api: Api, outside: Outside) -> None:
+    """Slack reads <!channel> and <url|text> in a message, and task names and host names are not ours to choose."""
+    fire(api, "CeleryWorkerDown", "mention", 1, hostname="<!channel> <https://bad.example|Dashboard> & co")
+    title, text = first("Slack's", lambda: slack(outside, "mention"))
+    assert "<" not in title, title
+    ours = [line for line in text.splitlines() if "|What to do>" in line]
+    rest = "\n".join(line for line in text.splitlines() if line not in ours)
+    assert "<" not in rest, rest
+    assert "&lt;!channel&gt;" in rest, rest
+
+
 def test_every_channel_says_what_where_since_when_how_much_and_what_to_do(api: Api, outside: Outside) -> None:
     fire(api, "RedisMemoryCritical", "one", 1)
     title = "🔥 CRITICAL RedisMemoryCritical: Redis uses 42 of its memory limit [one]"

@@ -75,6 +75,16 @@ def test_secrets_never_reach_the_log_even_in_a_traceback() -> None:
     assert "Z ERROR x failed url=redis://:********@r" in stream.getvalue()
 
 
+@pytest.mark.parametrize(
+    "bad", ["\n2026-01-01T00:00:00Z INFO x forged", "\r", "\x1b[2J", "\x00", "\x9b2J", "\u2028"]
+)
+def test_a_value_neither_forges_a_log_line_nor_moves_the_cursor(bad: str) -> None:
+    record = logging.LogRecord("x", logging.INFO, __file__, 1, "task %s", (f"a{bad}b",), None)
+    line = LineFormatter().format(record)
+    assert len(line.splitlines()) == 1, line
+    assert line.isprintable(), line
+
+
 @pytest.fixture
 def server() -> Iterator[WebServer]:
     routes = {
