@@ -27,7 +27,7 @@ class PreflightResult:
         client: product and version of the program that dumps.
         size: approximate size of the data, in bytes.
         packed: stored bytes of the last backup; None if not known.
-        system_identifier: of the database's cluster; empty if not known.
+        system_identifier: identifier of the database's cluster; empty if not known.
         clock: how far the database's clock is ahead of ours; None if not known.
     """
 
@@ -52,7 +52,7 @@ class DumpContext:
 
 @dataclass(frozen=True)
 class DumpResult:
-    """What was stored. ``facts`` are further fields of the manifest."""
+    """What was stored. ``facts`` are additional fields of the manifest."""
 
     taken: datetime
     server: Server
@@ -71,7 +71,7 @@ class Engine(Protocol):
         """
 
     def lock(self) -> AbstractContextManager[Lock]:
-        """Hold the lock of this database for the length of a context.
+        """Hold the lock of this database while the context is open.
 
         Raises:
             BusyError: another run holds the lock.

@@ -22,8 +22,8 @@ MASK = "********"
 class Settings(BaseModel):
     """Base of a sidecar's settings.
 
-    The variable of a field is :attr:`env_prefix` and the field's name in capitals. ``validation_alias`` is only given
-    where that is not all: a text replaces the variable's name, ``AliasChoices`` adds further names after it.
+    The variable of a field is :attr:`env_prefix` and the field's name in capitals. ``validation_alias`` is given
+    only for other names: a string replaces the variable's name, and ``AliasChoices`` adds names after it.
     """
 
     env_prefix: ClassVar[str] = ""
@@ -35,10 +35,10 @@ class Settings(BaseModel):
 
         Args:
             environ: the environment; the process's own by default.
-            overrides: values by field name that win over the environment (command-line options). None means not given.
+            overrides: values by field name that take precedence over the environment (command-line options). None: not given.
 
         Raises:
-            UsageError: a variable is missing or wrong; names each variable and, unless it is secret, its value.
+            UsageError: a variable is missing or invalid. The error names each variable and, unless it is secret, its value.
         """
         given = {name: value for name, value in overrides.items() if value is not None}
         values = dict(from_environment(cls, os.environ if environ is None else environ, skip=given))
@@ -100,7 +100,7 @@ def names_of(settings: type[Settings], name: str, field: FieldInfo) -> tuple[str
     if isinstance(alias, str):
         return (alias,)
     further = [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else []
-    # Without a prefix, the aliases are the whole name: a bare SLACK_URL is not ours to read.
+    # Without a prefix, the aliases are complete names: a bare SLACK_URL is not one of our variables.
     if further and not settings.env_prefix:
         return tuple(further)
     return (settings.env_prefix + name.upper(), *further)

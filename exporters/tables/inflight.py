@@ -1,23 +1,23 @@
-"""The join of a task's events: task ID → what is known of the task, in bounded memory.
+"""Joins the events of a task: maps task IDs to what is known about the task, in bounded memory.
 
 Only task-sent names a task's queue, and only task-sent and task-received name the task. A task waits from its
-task-sent to its task-received, and is held by a worker until it ends. Both tables map the ID's hash to one packed
+task-sent to its task-received, and then a worker holds it until it ends. Both tables map the ID's hash to one packed
 integer, which takes about half of the memory that an object per task would.
 
-**Waiting tasks** can be many: a queue that nobody consumes grows without end, and a queue starts its oldest task
+**Waiting tasks** can be many: a queue without consumers grows without limit, and a queue starts its oldest task
 first. Dropping the oldest would lose exactly those that start next. When the table is full, it drops tasks that a
 later task of the same pair has long overtaken (their events were lost). When that is not enough, it keeps only the
 IDs whose hash lies below a threshold, which it halves: a random sample, so that the quantiles of waiting times stay
 right at any backlog. The threshold doubles again once the table is nearly empty.
 
-**Held tasks** are few. What never ends leaves by age: two generations, and the old one is dropped whole.
+**Held tasks** are few. Those that never end expire: there are two generations, and the old one is dropped as a whole.
 
-The key is the ID's hash (60 bits). Among 100,000 tasks two share one once in a hundred million fillings, and a sender
-cannot aim at it, since each process has its own hash key.
+The key is the ID's hash (60 bits). With 100,000 tasks, the chance that two share one is about one in a hundred million, and
+a sender cannot provoke it, because each process has its own hash key.
 
 **An ID is not an execution.** ``self.replace`` starts another task under the same ID, a retry sends the ID again, and
-a message that is redelivered while it runs is executed twice at once. Such IDs are rare; what goes beyond one
-execution is kept in tables of their own (``lives``, ``replaced``).
+a message that is redelivered while it runs is executed twice at once. Such IDs are rare; additional
+executions are kept in separate tables (``lives``, ``replaced``).
 """
 
 from collections.abc import Mapping
@@ -125,7 +125,7 @@ class InFlight:
             self.threshold *= 2
 
     def forget_before(self, epoch: float) -> None:
-        """Forget tasks that wait since before then: their events were lost."""
+        """Forget tasks that have waited since before then: their events were lost."""
         since = max(0, int((epoch - self.origin) * TICKS)) << DUE_SHIFT
         before = len(self.waiting)
         self.waiting = {key: entry for key, entry in self.waiting.items() if entry >= since}
@@ -134,7 +134,7 @@ class InFlight:
     # Held
 
     def find(self, key: int) -> int:
-        """The entry of a task that a worker holds; 0 when there is none."""
+        """The entry of a task that a worker holds; 0 if there is none."""
         return self.held.get(key) or (self.old.get(key, 0) if self.old else 0)
 
     def hold(self, key: int, entry: int) -> None:
@@ -144,7 +144,7 @@ class InFlight:
         self.held[key] = entry
 
     def drop(self, key: int) -> int:
-        """Remove a held task; its entry, 0 when there was none."""
+        """Remove a held task; returns its entry, or 0 if there was none."""
         entry = self.held.pop(key, 0)
         stale = self.old.pop(key, 0) if self.old else 0
         return entry or stale
@@ -159,7 +159,7 @@ class InFlight:
     # More than one execution
 
     def received_again(self, key: int, entry: int, *, same_task: bool) -> None:
-        """Note that an ID that a worker holds already was received."""
+        """Note that an ID that a worker already holds was received again."""
         if entry & BETWEEN or len(self.lives) + len(self.replaced) >= MOST_SPECIAL:
             return
         if same_task:
@@ -177,7 +177,7 @@ class InFlight:
         return index
 
     def started_again(self, key: int, entry: int) -> bool:
-        """Note a start of an ID with several executions; whether another one of them was running."""
+        """Note a start of an ID with several executions; returns whether another one of them was running."""
         lives = self.lives.get(key)
         if lives is None:
             if not entry & RUNNING or len(self.lives) >= MOST_SPECIAL:
@@ -187,7 +187,7 @@ class InFlight:
         return lives[1] > 1
 
     def ended_one(self, key: int) -> int:
-        """Note the end of one of several executions; the entry of the ID, which stays while others are not over."""
+        """Note the end of one of several executions; returns the entry of the ID, which stays until all have ended."""
         lives = self.lives[key]
         lives[0] -= 1
         lives[1] = max(0, lives[1] - 1)
@@ -200,12 +200,12 @@ class InFlight:
     # Ended
 
     def remember_end(self, key: int, entry: int) -> None:
-        """Remember a task whose end another event may follow."""
+        """Remember a task that has ended, because another event may follow."""
         if len(self.ended) >= MOST_SPECIAL:
             self._old_ended, self.ended = self.ended, {}
         self.ended[key] = entry & GROUP_MASK
 
     def end_of(self, key: int) -> int | None:
-        """The group of a task that has ended lately; None when it has not."""
+        """The group of a task that has recently ended; None if it has not."""
         index = self.ended.get(key)
         return self._old_ended.get(key) if index is None else index
