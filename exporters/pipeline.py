@@ -1,4 +1,4 @@
-"""One broker from its wire to its metrics: receiver, event state, queue rounds, inspect rounds."""
+"""Everything between one broker and its metrics: receiver, event state, queue polls, inspect requests."""
 
 import time
 from collections.abc import Iterable
@@ -18,19 +18,19 @@ from exporters.tables.collectors import Collector, TaskCollector, WorkerCollecto
 from exporters.tables.state import EventState
 from sidecar.errors import OpsError
 
-# Seconds without progress after which a receiver, or a round that should be over, counts as hung.
+# Seconds without progress after which a receiver, or an overdue round, counts as hung.
 HUNG_AFTER = 60.0
-# Celery's default interval of heartbeats in seconds: after one of them every worker has been heard.
+# Celery's default interval of heartbeats in seconds: every live worker sends one within this time.
 HEARTBEAT_SECONDS = 2.0
 STOP_SECONDS = 3.0
 
 
 class Pipeline:
-    """Everything that watches one broker.
+    """The threads and state that monitor one broker.
 
     Args:
-        broker: which one.
-        settings: of the exporter.
+        broker: the broker to monitor.
+        settings: settings of the exporter.
     """
 
     def __init__(self, broker: Broker, settings: ExporterSettings) -> None:
@@ -54,7 +54,7 @@ class Pipeline:
         self.periodic = [self.rounds]
         if settings.inspect_interval > 0:
             self.periodic.append(Periodic("inspect", self._ask, settings.inspect_interval))
-        # Why the newest queue round reached nothing; empty when it did.
+        # Why the last queue round failed; empty if it succeeded.
         self._unreachable = "the first round is due"
         self.collectors: list[Collector] = [
             TaskCollector(self.state, per_host=settings.per_host_metrics),
@@ -95,7 +95,7 @@ class Pipeline:
         return health.last_incident is None or time.monotonic() - health.last_incident > self._window
 
     def ready(self) -> str:
-        """Empty when its figures can be relied on, else what is missing."""
+        """What is missing before its metrics can be relied on; empty if nothing is."""
         health, name = self.receiver.health, self.broker.name
         if not health.connected:
             return f"broker {name}: not subscribed: {health.error}"
@@ -111,7 +111,7 @@ class Pipeline:
         return ""
 
     def hung(self) -> str:
-        """Empty when its threads make progress, else which do not."""
+        """The threads that make no progress; empty if all do."""
         threads = [self.reader, *(periodic.thread for periodic in self.periodic)]
         dead = [thread.name for thread in threads if not thread.alive]
         silent = time.monotonic() - self.receiver.health.alive_at
@@ -123,7 +123,7 @@ class Pipeline:
         return f"broker {self.broker.name}: {late}" if late else ""
 
     def _late(self) -> str:
-        """Which round should be over by now; empty when none."""
+        """The round that should have finished by now; empty if there is none."""
         for periodic in self.periodic:
             started = periodic.started_at
             if started is not None and time.monotonic() - started > HUNG_AFTER:
@@ -138,11 +138,11 @@ class Pipeline:
         return now >= self._heard_enough_at
 
     def events_missing(self) -> list[str]:
-        """The workers that run tasks while we listen and send no task events."""
+        """The workers that run tasks while the exporter is subscribed, but send no task events."""
         return [worker.node for worker in self.state.roster.shown() if worker.sends_no_events]
 
     def shared_names(self) -> list[str]:
-        """The node names that several workers use."""
+        """Node names used by more than one worker."""
         return [worker.node for worker in self.state.roster.shown() if worker.cadence.is_shared]
 
     def _poll(self) -> None:
@@ -200,7 +200,7 @@ def _redis_sources(
 def _amqp_sources(
     broker: Broker, settings: ExporterSettings, state: EventState
 ) -> tuple[EventReceiver, Poller, Inspector]:
-    # kombu costs memory that a Redis broker need not pay.
+    # Imported only here, because kombu costs memory that Redis brokers do not need.
     from exporters.events.amqp import AmqpReceiver
     from exporters.queues.amqp import MOST_QUEUES, AmqpPoller
     from exporters.queues.rabbitmq_api import RabbitMqApi, vhost_of

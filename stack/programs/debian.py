@@ -14,7 +14,7 @@ from stack.programs.kits import Kit
 
 LISTS_LAST_SECONDS = 24 * 3600
 APT_SECONDS = 600
-# Large or useless here: 200 MB of sources of time zones that the built file contains, and documentation.
+# Large or not needed here: 200 MB of time zone sources that the built file already contains, and documentation.
 SURPLUS = ("usr/share/javascript/moment-timezone/data", "usr/share/doc", "usr/share/man", "usr/share/lintian")
 WRAPPER = """#!/bin/sh
 root=$(dirname "$(dirname "$(readlink -f "$0")")")/debian
@@ -130,7 +130,7 @@ def _relocate(program: Path, data: str) -> None:
     draft = program.with_name(f"{program.name}.new")
     draft.write_bytes(program.read_bytes().replace(old, new))
     draft.chmod(0o755)
-    # A program that runs cannot be written, but replaced.
+    # A running program cannot be overwritten, but its file can be replaced.
     draft.rename(program)
 
 
