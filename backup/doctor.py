@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,20 +17,22 @@ import psycopg
 
 from backup.catalogue.signing import name_of
 from backup.confinement import strength
-from backup.errors import StoreError
+from backup.errors import PreflightError, StoreError
 from backup.pipeline.encrypt import decrypt, encrypt
 from backup.postgres import inventory
 from backup.postgres.preflight import preflight
 from backup.postgres.session import session
 from backup.run import SPOOL_MARGIN, engine_for
 from backup.store import KeepingStore, RetryingStore, Store
-from backup.targets import PostgresTarget, Target
+from backup.targets import PostgresTarget, RedisTarget, Target
+from backup.verify.provable import missing_locales, suspicions
 from backup.wiring import Wiring
 from sidecar import OpsError
 from sidecar.humanize import size
 
 PROBE_BYTES = 6 << 20
 MOST_SKEW_SECONDS = 30.0
+LOCKED_SECONDS = 5
 SERVER_PROGRAMS = ("initdb", "postgres", "psql", "pg_restore", "pg_dump", "pg_dumpall")
 
 
@@ -49,7 +52,7 @@ Probe = Callable[[], str | Check]
 def examine(wiring: Wiring) -> Iterator[Check]:
     """Run all checks. Each yields exactly one result, whatever happens."""
     for store in wiring.stores:
-        yield from _store_checks(store)
+        yield from _store_checks(wiring, store)
     if wiring.offsite is not None:
         yield _carried_out("store offsite: key", lambda: _own_key(wiring))
     yield _carried_out("signatures", lambda: _signatures(wiring))
@@ -72,24 +75,31 @@ def _carried_out(name: str, probe: Probe) -> Check:
     try:
         found = probe()
     except OpsError as error:
-        return Check(name, False, error.message, error.hint)
+        # This is the doctor: to be sent to it would be a circle.
+        hint = "read the message, and the store's own log" if "backup doctor" in error.hint else error.hint
+        return Check(name, False, error.message, hint)
     except (OSError, psycopg.Error) as error:
         return Check(name, False, str(error), "check its permissions and free space")
     return found if isinstance(found, Check) else Check(name, True, found)
 
 
-def _store_checks(store: RetryingStore) -> Iterator[Check]:
+def _store_checks(wiring: Wiring, store: RetryingStore) -> Iterator[Check]:
     name = f"store {store.name}"
     access = _carried_out(f"{name}: access", lambda: _access(store))
     yield access
     if access.ok:
         yield _carried_out(f"{name}: put, get, delete", lambda: _small_object(store))
+        if wiring.settings.s3_object_lock_days and store.name != "spool":
+            yield _carried_out(f"{name}: lock", lambda: _lock(store))
         yield _carried_out(f"{name}: multipart", lambda: _multipart(store))
         yield _carried_out(f"{name}: clock", lambda: _clock(store))
 
 
 def _access(store: Store) -> str:
     store.check()
+    # Test objects that an earlier doctor could not delete, because they were locked.
+    with suppress(StoreError):
+        store.delete([info.key for info in store.walk(".doctor/")])
     return store.url
 
 
@@ -118,6 +128,13 @@ def _small_object(store: RetryingStore) -> str | Check:
         fix = "give it a key without s3:DeleteObject: docs/two-keys.md"
         return Check(
             f"store {store.name}: put, get, delete", None, "BACKUP_DELETE=never, but this key can delete", fix
+        )
+    if kept and (locked := store.default_retention()):
+        return Check(
+            f"store {store.name}: put, get, delete",
+            None,
+            f"they work; the bucket locks everything for {locked}, the test objects too",
+            "none needed",
         )
     if kept:
         raise StoreError(
@@ -158,6 +175,15 @@ def _signatures(wiring: Wiring) -> str | Check:
         "signatures", None, "backups are NOT signed: anyone who can write to the store can forge one",
         "set BACKUP_MANIFEST_KEY_FILE; see docs/security.md",
     )  # fmt: skip
+
+
+def _lock(store: RetryingStore) -> str:
+    """What a run asks for: an object that is locked. Its retention is short, so that the next doctor can remove it."""
+    soon = datetime.now(UTC) + timedelta(seconds=LOCKED_SECONDS)
+    store.put(_probe_key(store), b"lock", retain_until=soon)
+    upload = store.begin(_probe_key(store), retain_until=soon)
+    upload.abort()
+    return "objects are locked"
 
 
 def _multipart(store: RetryingStore) -> str:
@@ -233,14 +259,65 @@ def _target_checks(wiring: Wiring, target: Target) -> Iterator[Check]:
         if reached.ok:
             yield _carried_out(f"{name}: clock", lambda: _server_clock(target))
             yield _carried_out(f"{name}: extensions", lambda: _extensions(wiring, target))
-            yield _carried_out(f"{name}: direct connection", lambda: _direct(target))
+            yield _carried_out(f"{name}: verification", lambda: _verifiable(wiring, target))
+            yield _carried_out(f"{name}: left out", lambda: _left_out(target))
     else:
-        yield _carried_out(name, lambda: engine_for(wiring, target).preflight().client)
+        reached = _carried_out(name, lambda: engine_for(wiring, target).preflight().client)
+        yield reached
+        if reached.ok:
+            yield _carried_out(f"{name}: RDB", lambda: _rdb(wiring, target))
+
+
+def _rdb(wiring: Wiring, target: RedisTarget) -> str | Check:
+    """The first bytes of a real RDB, and whether the programs here load such a file."""
+    from backup.redis.engine import info_of, replica_of  # Redis's client library takes long to load
+    from backup.redis.product import product_here, product_of, refusal, signature
+    from backup.redis.rdb import RdbSource
+
+    name = f"redis {target.name}: RDB"
+    source = replica_of(target.address, info_of(target.address)) or target.address
+    with RdbSource(source, product_of(info_of(source))) as reader:
+        file = signature(reader.read())
+    if file is None:
+        return Check(name, False, "the reply is not an RDB", "check the server's log")
+    try:
+        reason = refusal(file, product_here(wiring.redis_programs, file.product))
+    except PreflightError as error:
+        return Check(name, None, f"{file}; nothing can be verified here: {error.message}", error.hint)
+    fix = "install the server's own product and version, or set BACKUP_REDIS_BIN to its programs"
+    return Check(name, False, f"{reason}: a backup could not be verified", fix) if reason else str(file)
 
 
 def _postgres(wiring: Wiring, target: PostgresTarget) -> str:
     found = preflight(target.address, wiring.programs)
-    return f"server {found.server.version}, pg_dump {found.client}, {size(found.size)}, everything readable"
+    return f"server {found.server.version}, pg_dump {found.client}, {size(found.size)}, everything readable, no pooler"
+
+
+def _verifiable(wiring: Wiring, target: PostgresTarget) -> str | Check:
+    """Whether this host is like the server: what it lacks, a verification would lack."""
+    if wiring.settings.verify_url is not None:
+        return "on the server of BACKUP_VERIFY_URL"
+    with session(target.address) as connection:
+        server = inventory.server(connection)
+    name = f"postgres {target.name}: verification"
+    if found := list(suspicions(server, wiring.programs)):
+        return Check(name, False, found[0], "update the sidecar's PostgreSQL programs")
+    if missing := missing_locales(server):
+        return Check(
+            name,
+            False,
+            f"the database's locale {', '.join(missing)} is missing here; C stands in, which compares texts otherwise",
+            "install it (Debian: locales), or set BACKUP_VERIFY_URL",
+        )
+    return "versions and locale are here"
+
+
+def _left_out(target: PostgresTarget) -> str | Check:
+    with session(target.address) as connection:
+        notes = inventory.left_out(connection)
+    if not notes:
+        return "nothing"
+    return Check(f"postgres {target.name}: left out", None, "; ".join(notes), "see docs/backup.md")
 
 
 def _server_clock(target: PostgresTarget) -> str | Check:
@@ -264,22 +341,6 @@ def _extensions(wiring: Wiring, target: PostgresTarget) -> str | Check:
             f"install them into {folder}",
         )  # fmt: skip
     return ", ".join(wanted)
-
-
-def _direct(target: PostgresTarget) -> str | Check:
-    """A pooler in transaction mode may use another server process for each transaction, which breaks snapshots."""
-    with session(target.address) as connection:
-        rows = [connection.execute("SELECT pg_backend_pid()").fetchone() for _ in range(5)]
-        greeted = connection.info.backend_pid
-    if len(set(rows)) > 1 or rows[0] != (greeted,):
-        name = f"postgres {target.name}: direct connection"
-        return Check(
-            name,
-            False,
-            "the connection goes through a pooler",
-            "set the address and port of the database itself",
-        )
-    return "no pooler"
 
 
 def _confinement() -> str | Check:

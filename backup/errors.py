@@ -63,6 +63,10 @@ class PreflightError(OpsError):
     exit_code = UsageError.exit_code
 
 
+class PromotedError(OpsError):
+    """A backup that was to be restored is in production already; nothing was restored."""
+
+
 class BusyError(OpsError):
     """Another run has the lock of this database."""
 

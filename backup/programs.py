@@ -4,18 +4,47 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from backup.errors import PreflightError
 from sidecar.rootless import rootless
 
-# A database may set its own output format for binary values, but its dump must equal the dump of its copy.
-PINNED = "-c bytea_output=hex"
 # Variables that child processes inherit, in addition to LC_*.
 PASSED = frozenset(
     {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 )
+
+# Every setting that pg_dump, ruleutils and the input and output functions of types read, and every one that ends or
+# refuses a statement: a database or a role may have values of its own, and a dump must read like one of its copy.
+PINNED = {
+    "bytea_output": "hex",
+    "quote_all_identifiers": "off",
+    "standard_conforming_strings": "on",
+    "escape_string_warning": "off",
+    "backslash_quote": "safe_encoding",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "3",
+    "xmlbinary": "base64",
+    "xmloption": "content",
+    "synchronize_seqscans": "off",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+
+
+def options(settings: Mapping[str, str]) -> str:
+    """Settings as the options of a connection; those of the connection outrank those of its database and role."""
+    escaped = {name: value.replace("\\", "\\\\").replace(" ", "\\ ") for name, value in settings.items()}
+    return " ".join(f"-c {name}={value}" for name, value in escaped.items())
 
 
 @dataclass(frozen=True)
@@ -45,6 +74,10 @@ class Programs:
                 hint=f"install {self.product}'s client and server programs, or set {self.variable} to their folder",
             )
         return found
+
+    def has(self, name: str) -> bool:
+        """Whether a program is there."""
+        return shutil.which(name, path=str(self.folder) if self.folder else None) is not None
 
     def version(self, name: str = "pg_dump") -> str:
         """The version that a program prints, such as ``18.1``."""
@@ -82,9 +115,8 @@ class Programs:
 def clean_environment() -> dict[str, str]:
     """The environment for child processes: what programs need, nothing else of ours, and messages that can be read.
 
-    What is not listed may be a secret. The time zone and the form of binary values are pinned, because a database may
-    have its own.
+    What is not listed may be a secret. Settings are pinned, because a database or role may have its own: see :data:`PINNED`.
     """
     kept = {name: value for name, value in os.environ.items() if name in PASSED or name.startswith("LC_")}
-    pinned = {"PGTZ": "UTC", "PGOPTIONS": PINNED}
+    pinned = {"PGTZ": "UTC", "PGOPTIONS": options(PINNED)}
     return {**kept, **pinned, "LC_ALL": "C", "TZ": "UTC", "PGCONNECT_TIMEOUT": "15"}

@@ -166,6 +166,8 @@ def _state(entry: Entry) -> State:
         return "failed"
     if entry.report is None:
         return "unverified"
+    if entry.unprovable:
+        return "unprovable"
     return "doubtful" if entry.doubtful else "failed"
 
 

@@ -10,6 +10,7 @@ from backup import __version__
 from backup.catalogue import layout
 from backup.catalogue.commit import commit, confirm, discard
 from backup.catalogue.ids import new_id
+from backup.catalogue.journal import OpenAttempt
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.reader import CLOCK_TOLERANCE
 from backup.catalogue.sweep import sweep
@@ -58,37 +59,22 @@ def run(
         OpsError: the run failed. There is no manifest, and older backups are unchanged.
     """
     with wiring.stop.limit(wiring.settings.timeout):
-        store, engine, ready, adopted = _prepared(wiring, target, strict=strict, adopt=adopt)
-        ready = replace(ready, packed=packed)
-        with engine.lock() as lock:
-            try:
-                return _Run(wiring, target, engine, lock, ready, store, progress, adopted).carry_out()
-            except StoreError as error:
-                if wiring.spool is None or store is wiring.spool:
-                    raise
-                log.error("the store failed; the backup goes to the spool: %s", error.message)  # noqa: TRY400 - the message says it
-                return _Run(wiring, target, engine, lock, ready, wiring.spool, progress, adopted).carry_out()
+        store = _destination(wiring, target, strict=strict)
+        try:
+            return _Run(wiring, target, store, progress, packed, adopt).carry_out()
+        except StoreError as error:
+            if wiring.spool is None or store is wiring.spool:
+                raise
+            log.error("the store failed, the spool takes over: %s", error.message)  # noqa: TRY400 - said in words
+            return _Run(wiring, target, wiring.spool, progress, packed, adopt).carry_out()
 
 
-def _prepared(
-    wiring: Wiring, target: Target, *, strict: bool, adopt: bool
-) -> tuple[RetryingStore, Engine, PreflightResult, tuple[str, ...]]:
-    """Check what can be checked before anything is changed. A failure is recorded, since nobody may read the output."""
+def _destination(wiring: Wiring, target: Target, *, strict: bool) -> RetryingStore:
+    """Where the backup goes. A failure is written down, because nobody may read the output."""
     try:
-        store = destination(wiring, strict=strict)
+        return destination(wiring, strict=strict)
     except OpsError as error:
         wiring.journal(target.name).failed_without_store("backup", error)
-        raise
-    try:
-        engine = engine_for(wiring, target)
-        ready = engine.preflight()
-        check_clock("the database", ready.clock)
-        newest = wiring.reader(store).recent_manifests(target.name, 1)
-        where = f"{target.name} in {store.url}"
-        adopted = lineage(newest[0] if newest else None, ready.system_identifier, where, adopt=adopt)
-        return store, engine, ready, adopted
-    except OpsError as error:
-        wiring.journal(target.name, store).failed("backup", error)
         raise
 
 
@@ -137,50 +123,59 @@ def engine_for(wiring: Wiring, target: Target) -> Engine:
 
 
 class _Run:
-    """One attempt to write one backup to one store, while we have the lock."""
+    """One attempt to write one backup to one store."""
 
     def __init__(
         self,
         wiring: Wiring,
         target: Target,
-        engine: Engine,
-        lock: Lock,
-        ready: PreflightResult,
         store: RetryingStore,
         progress: Progress,
-        adopted: tuple[str, ...],
+        packed: int | None,
+        adopt: bool,
     ) -> None:
         self._wiring = wiring
         self._target = target
-        self._engine = engine
-        self._lock = lock
-        self._ready = ready
         self._store = store
         self._progress = progress
-        self._adopted = adopted
+        self._packed = packed
+        self._adopt = adopt
+        self._adopted: tuple[str, ...] = ()
         self._started = wiring.clock()
         self._id = new_id(self._started)
         self._folder = layout.folder(target.name, self._id)
         self._timings = Timings()
 
     def carry_out(self) -> Manifest:
+        """From the first question to the database on, everything is recorded: an attempt that leaves no trace is a lie."""
         journal = self._wiring.journal(self._target.name, self._store)
-        journal.close_dead("backup")
-        with journal.attempt("backup", attempt_id=self._id, backup=self._id):
-            log.info(
-                "backup begins %s", fields(id=self._id, database=self._target.name, bytes=self._ready.size)
-            )
+        with journal.attempt("backup", attempt_id=self._id, backup=self._id) as attempt:
             self._look_at_the_stores_clock()
-            self._prepare()
-            try:
-                manifest = self._make()
-            except BaseException:
-                self._clean_up()
-                raise
-            log.info(
-                "backup committed %s", fields(id=self._id, rows=manifest.rows, stored=manifest.stored_bytes)
-            )
-            return manifest
+            engine = engine_for(self._wiring, self._target)
+            ready = replace(engine.preflight(), packed=self._packed)
+            check_clock("the database", ready.clock)
+            self._adopted = self._lineage(ready)
+            with engine.lock() as lock:
+                journal.close_dead("backup", but=self._id)
+                return self._dump(engine, ready, lock, attempt)
+
+    def _dump(self, engine: Engine, ready: PreflightResult, lock: Lock, attempt: OpenAttempt) -> Manifest:
+        log.info("backup begins %s", fields(id=self._id, database=self._target.name, bytes=ready.size))
+        self._prepare(ready, attempt)
+        try:
+            manifest = self._make(engine, ready, lock)
+        except BaseException:
+            self._clean_up()
+            raise
+        for note in manifest.notes:
+            log.warning("not in the backup: %s", note)
+        log.info("backup committed %s", fields(id=self._id, rows=manifest.rows, stored=manifest.stored_bytes))
+        return manifest
+
+    def _lineage(self, ready: PreflightResult) -> tuple[str, ...]:
+        newest = self._wiring.reader(self._store).recent_manifests(self._target.name, 1)
+        where = f"{self._target.name} in {self._store.url}"
+        return lineage(newest[0] if newest else None, ready.system_identifier, where, adopt=self._adopt)
 
     def _look_at_the_stores_clock(self) -> None:
         """The store has just written down that this run has begun, by its own clock."""
@@ -190,27 +185,27 @@ class _Run:
         if info is not None:
             check_clock(f"the store {self._store.url}", info.modified - min(before, self._wiring.clock()))
 
-    def _prepare(self) -> None:
+    def _prepare(self, ready: PreflightResult, attempt: OpenAttempt) -> None:
         with (
             self._timings.measure("sweep"),
             host_lock(self._wiring.lock_folder, self._target.name, self._wiring.stop.sleep),
         ):
-            sweep(self._store, self._target.name)
+            attempt.set(problems=sweep(self._store, self._target.name).problems)
         if self._wiring.spool is not None and self._store is self._wiring.spool:
-            check_room(self._wiring, self._target, self._ready)
+            check_room(self._wiring, self._target, ready)
 
-    def _make(self) -> Manifest:
+    def _make(self, engine: Engine, ready: PreflightResult, lock: Lock) -> Manifest:
         retain = self._wiring.retain_until(self._started)
         packing = replace(self._wiring.packing, retain_until=retain)
-        dumped = self._engine.dump(
+        dumped = engine.dump(
             DumpContext(
                 self._store, self._folder, packing, self._timings, self._progress, self._wiring.stop.check
             )
         )
-        self._lock.confirm()
+        lock.confirm()
         with self._timings.measure("commit"):
             confirm(self._store, self._folder, dumped.objects)
-        manifest = self._judged(self._manifest(dumped))
+        manifest = self._judged(self._manifest(dumped, ready.client))
         commit(self._store, manifest, self._wiring.keys, retain_until=retain)
         return manifest
 
@@ -221,7 +216,7 @@ class _Run:
         except Exception as error:
             log.warning("leftovers remain until the next run removes them: %s", error)
 
-    def _manifest(self, dumped: DumpResult) -> Manifest:
+    def _manifest(self, dumped: DumpResult, client: str) -> Manifest:
         return Manifest(
             id=self._id,
             database=self._target.name,
@@ -230,7 +225,7 @@ class _Run:
             started=self._started,
             finished=self._wiring.clock(),
             tool=TOOL,
-            client=self._ready.client,
+            client=client,
             server=dumped.server,
             objects=dumped.objects,
             recipients=tuple(map(fingerprint, self._wiring.settings.age_recipients)),

@@ -130,7 +130,11 @@ class BackupSettings(Settings):
     )
     redis_bin: Path | None = Field(
         None,
-        description="Folder of redis-server and redis-check-rdb for verification; empty: PATH",
+        description="Folder of Redis's or Valkey's server and check-rdb programs for verification; empty: PATH",
+    )
+    redis_modules: str = Field(
+        "",
+        description="Module files that the throwaway Redis loads, separated by blanks, such as `/usr/lib/redis/rejson.so`",
     )
     catalogue_refresh: float = Field(
         30.0,
@@ -178,6 +182,10 @@ class BackupSettings(Settings):
     verify_url: SecretStr | None = Field(
         None,
         description="Server to verify on, `postgresql://…`; empty: a throwaway server for each verification",
+    )
+    verify_options: str = Field(
+        "",
+        description="Settings of the throwaway server, `name=value; …`, such as `shared_preload_libraries=pgaudit`",
     )
     verify_checks_dir: Path | None = Field(
         None,

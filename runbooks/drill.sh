@@ -12,6 +12,7 @@ set -eu
 takes='id'
 parse "$@"
 stack_check
+take_lock
 
 if [ -n "$dry_run" ]; then sidecar drill "$backup_id" --dry-run; fi
 step "practise with $backup_id" sidecar drill "$backup_id"

@@ -15,6 +15,7 @@ set -eu
 takes='id'
 parse "$@"
 stack_check
+take_lock
 need_consent
 
 if [ "$OPS_STACK" = compose ]; then

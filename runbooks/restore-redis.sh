@@ -14,7 +14,8 @@ set -eu
 takes='id'
 parse "$@"
 stack_check
-[ -n "$database" ] || fail "which Redis?" "add --database NAME; list the names: $backup_by_hand list" 2
+take_lock
+[ -n "$database" ] || fail "which Redis?" "name it with --database: $backup_by_hand list shows the names" 2
 need_consent
 
 # The container writes as another user; the outer folder keeps everyone else out of the inner one.

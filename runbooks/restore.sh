@@ -3,10 +3,11 @@
 #
 #   runbooks/restore.sh [ID|latest] [--database NAME] [--yes-i-mean NAME] [--again] [--dry-run]
 #
-# Silences alerts, stops workers and beat, restores, verifies, asks for confirmation, promotes, migrates if needed,
-# restarts, checks health, lifts the silence, and prints a timeline. Until you type the database's name, the live
-# database is unchanged. It is kept afterwards; runbooks/rollback.sh undoes the promotion. If the script is
-# interrupted, run it again: a backup that is already in production is not restored again without --again.
+# Silences alerts, stops workers and beat, restores, verifies, shows what will be lost, asks, promotes, migrates if
+# needed, restarts, checks health, lifts the silence, prints a timeline. Until you have typed the database's name, the
+# live database is as it was. The old one is kept; runbooks/rollback.sh takes the promotion back. Interrupted anywhere,
+# run it again: it goes on where it was. A new restore of a backup that is in production already, after a second
+# accident, needs --again; without it the script ends before it stops anything.
 
 set -eu
 # shellcheck source=lib/common.sh
@@ -14,24 +15,50 @@ set -eu
 takes='id again'
 parse "$@"
 stack_check
+take_lock
 need_consent
 
-step "check that PostgreSQL answers" start_postgres
+unchanged="NOTHING was restored: the live database is as it was"
+step "see that PostgreSQL answers" start_postgres
 if [ -n "$dry_run" ]; then sidecar restore "$backup_id" ${again:+"$again"} --dry-run; fi
-# The new database is created next to the live one, which would stop too if the disk were full.
-check_disk_space() {
-  needed=$(sidecar restore "$backup_id" ${again:+"$again"} --dry-run --json | sed -n 's/^ *"server_bytes": \([0-9]*\),*$/\1/p')
-  [ -n "$needed" ] || fail "the size of the new database is unknown; nothing was changed" "runbooks/restore.sh --dry-run shows why"
+# The script leaves a mark while it works. So an interrupted restore goes on after its own promotion, and a restore that
+# was promoted by an earlier, finished run is not taken for this one's.
+mark=$(stack_lock).restore
+GOES_ON_SECONDS=${GOES_ON_SECONDS:-3600}
+goes_on() {
+  at=$(date -u -d "$1" +%s)
+  [ -r "$mark" ] && [ "$(sed -n 1p "$mark")" = "$backup_id $database" ] &&
+    [ "$(sed -n 2p "$mark")" -le "$at" ] && [ $((began - at)) -lt "$GOES_ON_SECONDS" ]
+}
+# What stands in the way of a restore is said before anything is stopped.
+look_for_room() {
+  planned=$(sidecar restore "$backup_id" ${again:+"$again"} --continue --dry-run --json) || {
+    fail "the restore cannot begin; nothing was changed" "runbooks/restore.sh --dry-run says why"
+  }
+  promoted=$(printf '%s\n' "$planned" | sed -n 's/^ *"promoted_at": "\(.*\)",*$/\1/p')
+  if [ -n "$promoted" ] && ! goes_on "$promoted"; then
+    fail "this backup was put into production's place at $promoted UTC; nothing was changed" "runbooks/restore.sh $backup_id --again restores it once more, without what was written since"
+  fi
+  production=$(printf '%s\n' "$planned" | sed -n 's/^ *"production": "\(.*\)",*$/\1/p')
+  if [ -n "$yes_i_mean" ] && [ "$yes_i_mean" != "$production" ]; then
+    fail "$yes_i_mean is not $production; nothing was changed" "--yes-i-mean $production" 2
+  fi
+  needed=$(printf '%s\n' "$planned" | sed -n 's/^ *"server_bytes": \([0-9]*\),*$/\1/p')
+  [ -n "$needed" ] || fail "it is not known how large the new database will be; nothing was changed" "runbooks/restore.sh --dry-run says why"
   free=$(($(stack_postgres_free) * 1024))
   [ "$free" -gt $((needed + needed / 10)) ] || fail "the new database needs about $((needed >> 20)) MiB next to the live one, but the server's disk has $((free >> 20)) MiB free; nothing was changed" "free disk space, for example by dropping databases NAME_before_… that are no longer needed"
 }
-step "check that the server's disk has room for a second database" check_disk_space
+step "see that the restore can begin, and that the server's disk has room for a second database" look_for_room
+leave_mark() {
+  [ -n "$promoted" ] || printf '%s\n' "$backup_id $database" "$began" >"$mark"
+}
+step "leave a mark, so that this restore can go on after an interruption" leave_mark
 step "silence alerts for $SILENCE" silence
 step "stop workers and beat" stop_services workers beat
 
 restored=''
-restore_and_verify() {
-  result=$(sidecar restore "$backup_id" ${again:+"$again"} --json) || {
+restore_and_prove() {
+  result=$(sidecar restore "$backup_id" ${again:+"$again"} --continue --json) || {
     echo "$result"
     fail "the backup was not restored, or the copy is not verified; the live database is unchanged" "choose an older verified backup: $backup_by_hand list"
   }
@@ -39,19 +66,33 @@ restore_and_verify() {
   taken=$(printf '%s\n' "$result" | sed -n 's/^ *"taken": "\(.*\)",$/\1/p')
   rows=$(printf '%s\n' "$result" | sed -n 's/^ *"rows": \(.*\),$/\1/p')
   case $result in
-    *'"promoted": true'*) say "an earlier run has promoted $restored: NOT restored again; to restore again: --again" ;;
-    *) say "$restored is verified: $rows rows, data of $taken" ;;
+    *'"promoted": true'*) say "this restore was interrupted after its promotion at $promoted: it goes on there. If rows were lost again since: --again" ;;
+    *) say "$restored is proven: $rows rows, data of $taken" ;;
   esac
 }
-step "restore $backup_id into a new database and compare it with the backup" restore_and_verify
-step "promote it: the live database is kept under another name" sidecar_confirmed promote "$restored"
-step "set the passwords of the sidecars' roles" stack_roles
-step "run missing migrations" migrate_if_needed
+step "restore $backup_id into a new database and compare it with the backup" restore_and_prove
+promote() {
+  sidecar_confirmed promote "$restored" || {
+    status=$?
+    echo "The restored and proven database $restored is kept. Run the script again, or: $backup_by_hand promote $restored" >&2
+    return "$status"
+  }
+}
+step "promote it: the live database keeps its rows under another name" promote
+unchanged=''
+step "passwords of the sidecars' roles" stack_roles
+step "look for missing migrations" migrate_if_needed
 step "restart the API" stack_restart api
 step "start workers and beat" start_services workers beat
 step "wait until the API is healthy" wait_until_healthy
 step "lift the silence" lift_silence
+[ -n "$dry_run" ] || rm -f "$mark"
 if [ -z "$dry_run" ]; then
   rpo=$((began - $(date -u -d "$taken" +%s)))
   say "RTO $(($(date +%s) - began)) s; RPO $rpo s: data written after $taken is missing"
 fi
+# A server whose data folder was made again is another cluster to the backups, until it says that it continues the old one.
+take_backup() {
+  sidecar run --adopt || say "the backup FAILED: run it by hand, $backup_by_hand run --adopt"
+}
+step "back up the restored database, which continues the folder of the old one" take_backup

@@ -12,6 +12,7 @@ set -eu
 . "$(dirname -- "$0")/lib/common.sh"
 parse "$@"
 stack_check
+take_lock
 need_consent
 
 if [ -n "$dry_run" ]; then sidecar rollback --dry-run; fi

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from backup.catalogue import layout
@@ -15,6 +15,7 @@ from backup.catalogue.ids import new_id
 from backup.catalogue.reader import Reader
 from backup.catalogue.records import Attempt, Kind, Outcome, added, continued, errors_so_far
 from backup.catalogue.signing import NO_KEYS, Keyring
+from backup.errors import BusyError
 from backup.store import RetryingStore, Store
 from sidecar import OpsError
 
@@ -111,15 +112,13 @@ class Journal:
         self._write(attempt.record)
         try:
             yield attempt
+        except BusyError as error:
+            self._end(attempt, "skipped", error)
+            raise
         except BaseException as error:
             self._end(attempt, "failure", error)
             raise
         self._end(attempt, "failure" if attempt.failure else "success", attempt.failure)
-
-    def failed(self, kind: Kind, error: OpsError) -> None:
-        """Record an attempt that failed before it could begin."""
-        with suppress(OpsError), self.attempt(kind):
-            raise error
 
     def failed_without_store(self, kind: Kind, error: OpsError) -> None:
         """Record an attempt that could not begin because the store does not answer. The store is not asked again."""
@@ -143,10 +142,14 @@ class Journal:
             for attempt in waiting:
                 self._keep(attempt)
 
-    def close_dead(self, kind: Kind) -> None:
-        """End the attempts of runs that died. Only the holder of the lock knows that none of them is alive."""
+    def close_dead(self, kind: Kind, *, but: str = "") -> None:
+        """End the attempts of runs that died. Only the holder of the lock knows that none of them is alive.
+
+        Args:
+            but: the holder's own attempt.
+        """
         for attempt in self._before(kind):
-            if attempt.kind == kind and attempt.outcome == "running":
+            if attempt.kind == kind and attempt.outcome == "running" and attempt.id != but:
                 error = OpsError("the process died in the middle", hint="see its log")
                 self._end(OpenAttempt(attempt), "failure", error)
 
@@ -179,7 +182,9 @@ class Journal:
 
     def _finish(self, attempt: OpenAttempt, outcome: Outcome, error: BaseException | None) -> None:
         record = attempt.record
-        totals = {**record.totals, outcome: record.totals.get(outcome, 0) + 1}
+        totals = dict(record.totals)
+        if outcome != "skipped":
+            totals[outcome] = totals.get(outcome, 0) + 1
         attempt.set(outcome=outcome, finished=self._clock(), totals=totals)
         if error is not None:
             attempt.set(

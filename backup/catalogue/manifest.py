@@ -52,6 +52,7 @@ class Extension(Part):
 class Server(Part):
     """The server that the data came from."""
 
+    product: str = Field(default="", description="of a Redis backup: redis or valkey")
     version: str
     version_number: Count
     encoding: str = "UTF8"
@@ -64,6 +65,7 @@ class Server(Part):
         description="of the PostgreSQL cluster, in decimal digits; for Redis the replication ID, as a note",
     )
     database_oid: Count = 0
+    standby: bool = Field(default=False, description="it was a standby, which has no rows of unlogged tables")
     superuser: str = Field(
         default="postgres", description="the bootstrap superuser, who is the grantor of default grants"
     )
@@ -78,6 +80,7 @@ class Keyspace(Part):
         description="at the end of the transfer, since a busy server changes in the meantime"
     )
     expiring: Count = Field(default=0, description="number of keys with an expiry")
+    fields_expiring: Count = Field(default=0, description="keys that have fields with an expiry of their own")
 
 
 class Manifest(Document):
@@ -105,6 +108,9 @@ class Manifest(Document):
     keyspaces: tuple[Keyspace, ...] = ()
     stages: dict[str, Seconds] = Field(default_factory=dict, description="seconds by stage")
     anomalies: tuple[str, ...] = ()
+    notes: tuple[str, ...] = Field(
+        default=(), description="what it does not hold, or a restore does not bring back"
+    )
     adopted: tuple[str, ...] = Field(
         default=(),
         description="system identifiers of earlier clusters whose backups are ours too, newest first",

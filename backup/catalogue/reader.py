@@ -52,8 +52,14 @@ class Entry:
 
     @property
     def report(self) -> Report | None:
-        """The newest verification."""
-        return self.reports[-1] if self.reports else None
+        """The newest verification that found something out; the newest of all if none did."""
+        conclusive = [report for report in self.reports if not report.unprovable]
+        return (conclusive or self.reports or (None,))[-1]
+
+    @property
+    def unprovable(self) -> bool:
+        """Whether it was tried to verify the backup, and the host lacked what that takes."""
+        return self.report is not None and bool(self.report.unprovable)
 
     @property
     def verified(self) -> bool:
@@ -74,10 +80,8 @@ class Entry:
 
     @property
     def doubtful(self) -> bool:
-        """Whether the last verification failed although the bytes are intact and an earlier one passed.
-
-        Then the keys, the check command or the PostgreSQL programs have changed since."""
-        if self.report is None or self.verified or self.damaged:
+        """Whether it failed, and yet is whole and held before: keys, commands or programs are others than then."""
+        if self.report is None or self.verified or self.damaged or self.unprovable:
             return False
         return self.held_once or all(each.kind == "check" for each in self.report.differences)
 
@@ -92,7 +96,19 @@ class Entry:
             return "incomplete"
         if self.report is None:
             return "unverified"
+        if self.unprovable:
+            return "unprovable"
         return "verified" if self.report.ok else "FAILED"
+
+    @property
+    def unlike(self) -> bool:
+        """Whether it is unlike the backups before it: proven means equal to the dump, and the dump may lack what was lost."""
+        return bool(self.manifest.anomalies)
+
+    @property
+    def label(self) -> str:
+        """The state, and whether the backup is unlike those before it."""
+        return f"{self.state}, unlike" if self.unlike else self.state
 
 
 @dataclass(frozen=True)
@@ -270,7 +286,8 @@ class Reader:
                 groups[parts].append(objects[key])
         attempts: dict[str, list[Attempt]] = defaultdict(list)
         for (database, _), infos in groups.items():
-            attempts[database] += filter(None, map(self._attempt_of, infos[-RECENT:]))
+            found = filter(None, map(self._attempt_of, infos[-RECENT:]))
+            attempts[database] += [attempt for attempt in found if attempt.outcome != "skipped"]
         return {name: sorted(found, key=lambda attempt: attempt.started) for name, found in attempts.items()}
 
     def recent_attempts(self, database: str, kind: Kind, count: int = 5) -> tuple[Attempt, ...]:

@@ -8,7 +8,8 @@ from pydantic import Field
 from backup.catalogue.document import Count, Document, Moment, Part, Seconds
 
 Kind = Literal["backup", "verification", "prune", "copy", "restore", "drill"]
-Outcome = Literal["running", "success", "failure"]
+Outcome = Literal["running", "success", "failure", "skipped"]
+"""``skipped``: another run was working on the database, so nothing was attempted."""
 
 
 class Difference(Part):
@@ -36,6 +37,10 @@ class Report(Document):
     ok: bool
     differences: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
+    unprovable: tuple[str, ...] = Field(
+        default=(),
+        description="why nothing could be found out here about the backup; what is missing on this host",
+    )
     tables: Count = 0
     rows: Count = 0
     stages: dict[str, Seconds] = Field(default_factory=dict, description="seconds by stage")

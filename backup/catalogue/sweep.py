@@ -1,51 +1,66 @@
 """Removes what dead runs left behind. Requires the lock, so that no other run is writing."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from backup.catalogue import layout
 from backup.errors import StoreError
 from backup.store import Store
 
+MOST_NAMED = 5
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Swept:
-    """Number of uploads and objects that were removed."""
+    """How much was removed.
+
+    Attributes:
+        problems: what could not be removed, and why. It is tidying: no backup fails for it.
+    """
 
     uploads: int = 0
     objects: int = 0
+    problems: tuple[str, ...] = ()
 
 
 def sweep(store: Store, database: str) -> Swept:
-    """Abort incomplete uploads, and delete the objects of backups that were never committed."""
-    uploads = list(store.pending(f"{database}/"))
-    for upload in uploads:
-        store.abort(upload)
-    orphans = uncommitted(store, database)
-    kept = _delete(store, orphans)
-    if uploads or orphans:
-        log.info(
-            "removed leftovers of %s uploads=%d objects=%d kept=%d",
-            database,
-            len(uploads),
-            len(orphans) - kept,
-            kept,
-        )
-    return Swept(len(uploads), len(orphans) - kept)
+    """Abort uploads that nobody completed, delete objects of backups that were never committed."""
+    problems: list[str] = []
+    uploads = _abort_all(store, database, problems)
+    objects = 0
+    with _noted("delete leftover objects", problems):
+        orphans = uncommitted(store, database)
+        refused = store.delete(orphans)
+        objects = len(orphans) - len(refused)
+        problems += [f"left over: {refusal.key}: {refusal.reason}" for refusal in refused[:MOST_NAMED]]
+    if uploads or objects:
+        log.info("removed leftovers of %s uploads=%d objects=%d", database, uploads, objects)
+    for problem in problems:
+        log.warning("leftovers remain: %s: %s", database, problem)
+    return Swept(uploads, objects, tuple(problems))
 
 
-def _delete(store: Store, keys: list[str]) -> int:
-    """Delete leftovers and return how many remain. They are in no one's way, so a key that cannot delete stops no run."""
+def _abort_all(store: Store, database: str, problems: list[str]) -> int:
+    """Each upload as it is listed: a listing that breaks off later has shrunk by then."""
+    aborted = 0
+    with _noted("list unfinished uploads", problems):
+        for upload in store.pending(f"{database}/"):
+            with _noted(f"abort the upload of {upload.key}", problems):
+                store.abort(upload)
+                aborted += 1
+    return aborted
+
+
+@contextmanager
+def _noted(what: str, problems: list[str]) -> Iterator[None]:
     try:
-        refused = store.delete(keys)
+        yield
     except StoreError as error:
-        log.warning("leftovers remain: %s", error.message)
-        return len(keys)
-    if refused:
-        log.warning("leftovers remain: %s: %s", refused[0].key, refused[0].reason)
-    return len(refused)
+        if len(problems) < MOST_NAMED:
+            problems.append(f"cannot {what}: {error.message}")
 
 
 def uncommitted(store: Store, database: str) -> list[str]:

@@ -16,6 +16,7 @@ from backup.targets import PostgresTarget
 from backup.wiring import Wiring, wire
 from sidecar import UsageError, cli, logs
 
+NAME_TRIES = 3
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -117,7 +118,7 @@ def _tell_of_later(history: History, found: Entry) -> None:
     newer = [(each.id, f"cannot be read: {each.error.message}") for each in history.broken]
     newer += [(each.id, f"is {each.state}") for each in history.others]
     newer += [
-        (each.id, "is from the future" if history.is_ahead(each) else f"is {each.state}")
+        (each.id, "is from the future" if history.is_ahead(each) else f"is {each.label}")
         for each in history.backups
     ]
     for backup_id, why in sorted(newer):
@@ -140,25 +141,42 @@ def postgres_target(wiring: Wiring, name: str | None) -> PostgresTarget:
     return target
 
 
-def confirm(question: str, name: str, given: str | None) -> None:
-    """Ask a person to type the name of the database that will be replaced.
+def confirm(question: str, name: str, given: str | None, otherwise: str = "nothing was changed") -> None:
+    """Ask a person to type the name of the database that will be replaced; three tries, because it is three in the morning.
 
     Args:
         given: the name, typed as an option.
+        otherwise: how things are if it is not confirmed.
 
     Raises:
         UsageError: another name was typed, or there is no terminal.
     """
-    if given is None:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "cannot ask for confirmation without a terminal; nothing was changed",
-                hint=f"confirm with --yes-i-mean {name}",
-            )
-        click.echo(cli.printable(question, lines=True), err=True)
-        given = click.prompt(f"Type {name} to continue", err=True, default="", show_default=False)
-    if given != name:
-        raise UsageError(f"{given!r} is not {name}; nothing was changed", hint=f"--yes-i-mean {name}")
+    hint = f"--yes-i-mean {name}"
+    if given is not None:
+        if given != name:
+            raise UsageError(f"{given!r} is not {name}; {otherwise}", hint=hint)
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"cannot ask for confirmation without a terminal; {otherwise}", hint=hint)
+    click.echo(cli.printable(question, lines=True), err=True)
+    for left in reversed(range(NAME_TRIES)):
+        typed = click.prompt(f"Type {name} to continue", err=True, default="", show_default=False)
+        if typed == name:
+            return
+        if left:
+            click.echo(f"{typed!r} is not {name}; {left} more {'tries' if left > 1 else 'try'}", err=True)
+    raise UsageError(f"{typed!r} is not {name}; {otherwise}", hint=hint)
+
+
+def confirm_name(name: str, given: str | None) -> None:
+    """A wrong name is wrong, even where nothing is left to be done."""
+    if given is not None:
+        confirm("", name, given)
+
+
+def agreed(question: str) -> bool:
+    """Ask a yes-or-no question, where somebody is there to answer it."""
+    return sys.stdin.isatty() and click.confirm(question, err=True, default=False)
 
 
 def tell_step(text: str) -> None:

@@ -54,6 +54,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "state": entry.state,
         "store": entry.store,
         "verified": entry.verified,
+        "unlike": entry.unlike,
         "anomalies": manifest.anomalies,
         "rto_seconds": entry.report.restore_seconds if entry.report and entry.report.ok else None,
     }
@@ -69,7 +70,7 @@ def _show(catalogue: Catalogue) -> None:
         age = (catalogue.read - manifest.taken).total_seconds()
         cli.row(table,
             entry.id, manifest.database, moment(manifest.taken), duration(age), size(manifest.stored_bytes),
-            f"{manifest.rows:,}", entry.state,
+            f"{manifest.rows:,}", entry.label,
         )  # fmt: skip
     cli.stdout_console().print(table)
     for history in catalogue.databases.values():

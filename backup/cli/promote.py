@@ -1,14 +1,27 @@
 """``python -m backup promote``."""
 
+from collections.abc import Sequence
+from datetime import datetime
+
 import click
 
-from backup.cli.common import confirm, database_option, json_option, load, postgres_target, tell_step
+from backup.cli.common import (
+    confirm,
+    confirm_name,
+    database_option,
+    json_option,
+    load,
+    postgres_target,
+    tell_step,
+)
 from backup.postgres.databases import databases
+from backup.postgres.dsn import Address
 from backup.progress import Reporter
+from backup.restore import loss
 from backup.restore.swap import Swap, plan_promotion
 from backup.restore.swap import promote as promote_database
 from sidecar import cli
-from sidecar.humanize import moment
+from sidecar.humanize import duration, moment
 
 
 @click.command()
@@ -36,19 +49,23 @@ def promote(
     with databases(production) as server:
         swap = plan_promotion(server, target.name, restored, wiring.clock())
         there = server.connected(swap.production)
-    if not swap.done:
-        click.echo(cli.printable(_intention(swap, there), lines=True), err=True)
+    if swap.done:
+        confirm_name(swap.production, yes_i_mean)
+    else:
+        click.echo(cli.printable(_intention(swap, there, wiring.clock()), lines=True), err=True)
+        click.echo(cli.printable("\n".join(_loss(production, swap)), lines=True), err=True)
         if dry_run:
             return
-        confirm(f"{swap.production} will be replaced.", swap.production, yes_i_mean)
+        kept = f"nothing was changed; {swap.incoming} is kept: python -m backup promote {swap.incoming}"
+        confirm(f"{swap.production} will be replaced.", swap.production, yes_i_mean, kept)
         swap = promote_database(production, target.name, swap.incoming, wiring.clock(), Reporter(tell_step))
     _show(swap, as_json=as_json)
 
 
-def _intention(swap: Swap, there: list[str]) -> str:
-    taken = moment(swap.mark.taken) if swap.mark.taken else ""
+def _intention(swap: Swap, there: list[str], now: datetime) -> str:
+    taken = swap.mark.taken
     holds = (
-        f"data of {taken} (backup {swap.mark.backup})"
+        f"data of {moment(taken)} (backup {swap.mark.backup})"
         if taken
         else f"as it was at {moment(swap.mark.moment)}"
     )
@@ -58,8 +75,18 @@ def _intention(swap: Swap, there: list[str]) -> str:
         f"  1. {kept}",
         f"  2. {swap.incoming} → {swap.production}, {holds}",
         f"connections that will be closed: {', '.join(there) or 'none'}",
+        *(f"WARNING: unlike the backups before it: {anomaly}" for anomaly in swap.mark.anomalies),
     ]
+    if taken and swap.kept:
+        age = duration((now - taken).total_seconds())
+        lines.append(f"lost to {swap.production}: what was written in the {age} since {moment(taken)}")
     return "\n".join(lines)
+
+
+def _loss(production: Address, swap: Swap) -> Sequence[str]:
+    if not swap.kept:
+        return ()
+    return loss.table(loss.compare(production, production.named(swap.incoming)))
 
 
 def _show(swap: Swap, *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,17 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColu
 
 from backup.catalogue.reader import Entry, projected
 from backup.catalogue.records import Difference
-from backup.cli.common import confirm, database_option, find, json_option, load, postgres_target, tell_step
+from backup.cli.common import (
+    agreed,
+    confirm,
+    database_option,
+    find,
+    json_option,
+    load,
+    postgres_target,
+    tell_step,
+)
+from backup.errors import PromotedError
 from backup.ownership import clusters, is_foreign
 from backup.postgres import inventory
 from backup.postgres.databases import databases
@@ -49,6 +60,12 @@ from sidecar.humanize import duration, moment, size
 @click.option("--again", is_flag=True, help="Restore again, even if it was restored or promoted before.")
 @click.option("--unsigned", is_flag=True, help="Also if no key of ours has signed it; name it by its ID.")
 @click.option(
+    "--continue",
+    "proceed",
+    is_flag=True,
+    help="Succeed if it is in production already; for scripts that were interrupted.",
+)
+@click.option(
     "--yes-i-mean",
     metavar="NAME",
     help="The live database's name: restore data of another server without asking.",
@@ -59,12 +76,13 @@ from sidecar.humanize import duration, moment, size
 @click.pass_context
 def restore(
     ctx: click.Context, backup_id: str, into: str | None, wanted: tuple[str, ...], schema: str | None, to: Path | None,
-    again: bool, unsigned: bool, yes_i_mean: str | None, dry_run: bool, database: str | None, as_json: bool,
+    again: bool, proceed: bool, unsigned: bool, yes_i_mean: str | None, dry_run: bool, database: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Restore a backup into a new database next to production's and verify it there.
 
-    Production is not touched; `python -m backup promote` swaps the new database in. Safe to re-run: a database that was
-    already verified is reused (even if promoted), and an unfinished one is rebuilt.
+    Production is not touched; `python -m backup promote` swaps the new database in. Safe to re-run after an interruption:
+    a database that was already verified is reused, and an unfinished one is rebuilt. A backup that is already in
+    production is restored once more only with --again.
 
     \b
     Examples:
@@ -80,43 +98,56 @@ def restore(
     if to is None and backup_id == "latest":
         database = postgres_target(wiring, database).name
     entry = find(wiring, database, backup_id, verified=True, unsigned=unsigned)
+    if backup_id == "latest":
+        _expect_usual(wiring, entry)
     if to is not None:
         status = _rdb(wiring, entry, to, dry_run=dry_run, as_json=as_json)
     elif wanted:
         status = _tables(wiring, entry, wanted, into, schema, dry_run=dry_run, as_json=as_json)
     else:
-        status = _database(wiring, entry, into, yes_i_mean, again=again, dry_run=dry_run, as_json=as_json)
+        asked = Asked(again=again, proceed=proceed, yes_i_mean=yes_i_mean)
+        status = _database(wiring, entry, into, asked, dry_run=dry_run, as_json=as_json)
     ctx.exit(status)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is to be done about a backup that was restored before; see :func:`backup.restore.database.restore`."""
+
+    again: bool = False
+    proceed: bool = False
+    yes_i_mean: str | None = None
+
+
+def _expect_usual(wiring: Wiring, entry: Entry) -> None:
+    """The newest backup may be the one that lacks what was lost: it is not taken unasked."""
+    if not entry.unlike:
+        return
+    for anomaly in entry.manifest.anomalies:
+        click.echo(f"note: {entry.id} is unlike the backups before it: {anomaly}", err=True)
+    if agreed(f"Restore {entry.id} all the same?"):
+        return
+    history = read(wiring, [entry.manifest.database]).history(entry.manifest.database)
+    usual = [each.id for each in reversed(history.backups) if each.verified and not each.unlike]
+    other = f"; the newest verified one that is like those before: {usual[0]}" if usual else ""
+    raise UsageError(
+        f"the newest backup {entry.id} is unlike the backups before it; nothing was restored",
+        hint=f"say which one you mean: {entry.id}{other}",
+    )
+
+
 def _database(
-    wiring: Wiring,
-    entry: Entry,
-    into: str | None,
-    yes_i_mean: str | None,
-    *,
-    again: bool,
-    dry_run: bool,
-    as_json: bool,
+    wiring: Wiring, entry: Entry, into: str | None, asked: Asked, *, dry_run: bool, as_json: bool
 ) -> int:
     production = wiring.production(postgres_target(wiring, entry.manifest.database))
     name = into or names.restored(production.database, entry.id)
-    _see_whose(wiring, entry, production, yes_i_mean)
+    _see_whose(wiring, entry, production, asked.yes_i_mean)
     expected = _expected(wiring, entry)
     if dry_run:
-        with databases(production) as server:
-            found = new_database.check(server, entry, production.database, name, again=again)
-            needed = new_database.needed(server, entry, production.database) if found is None else 0
-        if as_json:
-            cli.print_json({"id": entry.id, "into": name, "found": found is not None, "server_bytes": needed})
-            return 0
-        _say(
-            f"{_intended(entry, name, expected)}; about {size(needed)} on the server's disk",
-            new_database.STEPS if found is None else ("nothing: it is there",),
-        )
+        _plan(entry, production, name, asked, expected, as_json=as_json)
         return 0
     with _display(entry, expected) as reporter:
-        restored = new_database.restore(wiring, entry, production, name, reporter, again=again)
+        restored = _restored(wiring, entry, production, name, asked, reporter)
     if as_json:
         cli.print_json(_facts(restored))
     else:
@@ -124,7 +155,7 @@ def _database(
     return 0 if restored.ok else 1
 
 
-def _see_whose(wiring: Wiring, entry: Entry, production: Address, agreed: str | None) -> None:
+def _see_whose(wiring: Wiring, entry: Entry, production: Address, given: str | None) -> None:
     """Say when the data is of another server; and ask, where this server has backups of its own to mistake it for.
 
     Raises:
@@ -138,7 +169,44 @@ def _see_whose(wiring: Wiring, entry: Entry, production: Address, agreed: str | 
     whose = f"{entry.id} is data of another server (cluster {entry.manifest.server.system_identifier})"
     cli.echo(f"note: {whose}", err=True)
     if any(not is_foreign(each, known) for each in history.backups):
-        confirm("This server has backups of its own.", production.database, agreed)
+        confirm("This server has backups of its own.", production.database, given)
+
+
+def _restored(
+    wiring: Wiring, entry: Entry, production: Address, name: str, asked: Asked, reporter: Reporter
+) -> Restored:
+    try:
+        return new_database.restore(
+            wiring, entry, production, name, reporter, again=asked.again, proceed=asked.proceed
+        )
+    except PromotedError as error:
+        if not agreed(f"{error.message}. Restore it once more?"):
+            raise
+    return new_database.restore(wiring, entry, production, name, reporter, again=True)
+
+
+def _plan(
+    entry: Entry, production: Address, name: str, asked: Asked, expected: float, *, as_json: bool
+) -> None:
+    with databases(production) as server:
+        found = new_database.check(
+            server, entry, production.database, name, again=asked.again, proceed=asked.proceed
+        )
+        needed = new_database.needed(server, entry, production.database) if found is None else 0
+    if as_json:
+        cli.print_json({
+            "id": entry.id, "into": name, "production": production.database, "found": found is not None,
+            "promoted_at": found.moment if found and found.promoted else None, "anomalies": entry.manifest.anomalies,
+            "server_bytes": needed,
+        })  # fmt: skip
+        return
+    there = "it is in production" if found and found.promoted else "it is there"
+    _say(
+        f"{_intended(entry, name, expected)}; about {size(needed)} on the server's disk",
+        new_database.STEPS if found is None else (f"nothing: {there}",),
+    )
+    for anomaly in entry.manifest.anomalies:
+        click.echo(f"note: {entry.id} is unlike the backups before it: {anomaly}", err=True)
 
 
 def _tables(
@@ -193,7 +261,7 @@ def _intended(entry: Entry, name: str, expected: float) -> str:
     manifest = entry.manifest
     time = f"about {duration(expected)} as last measured" if expected else "its duration was never measured"
     return (
-        f"{entry.id} ({entry.state}, data of {moment(manifest.taken)}, {size(manifest.raw_bytes)}) into the new"
+        f"{entry.id} ({entry.label}, data of {moment(manifest.taken)}, {size(manifest.raw_bytes)}) into the new"
         f" database {name}; {time}, and its proof takes as long again"
     )
 
@@ -217,6 +285,7 @@ def _facts(restored: Restored) -> dict[str, Any]:
         "seconds": round(restored.seconds, 3),
         "stages": restored.stages,
         "differences": [difference.model_dump() for difference in restored.differences],
+        "anomalies": restored.manifest.anomalies,
         "notes": restored.notes,
     }
 
@@ -237,6 +306,8 @@ def _show(restored: Restored) -> None:
             f" {moment(manifest.taken)}, in {duration(restored.seconds)}"
         )
     _show_differences(restored.differences)
+    for anomaly in manifest.anomalies:
+        click.echo(f"  note: unlike the backups before it: {anomaly}")
     for note in restored.notes:
         cli.echo(f"  note: {note}")
     if restored.ok and not restored.promoted:

@@ -2,7 +2,15 @@
 
 import click
 
-from backup.cli.common import confirm, database_option, json_option, load, postgres_target, tell_step
+from backup.cli.common import (
+    confirm,
+    confirm_name,
+    database_option,
+    json_option,
+    load,
+    postgres_target,
+    tell_step,
+)
 from backup.postgres.databases import databases
 from backup.progress import Reporter
 from backup.restore.swap import Swap, plan_rollback
@@ -30,7 +38,9 @@ def rollback(yes_i_mean: str | None, dry_run: bool, database: str | None, as_jso
     production = wiring.production(postgres_target(wiring, database))
     with databases(production) as server:
         swap = plan_rollback(server, wiring.clock())
-    if not swap.done:
+    if swap.done:
+        confirm_name(swap.production, yes_i_mean)
+    else:
         click.echo(cli.printable(_intention(swap), lines=True), err=True)
         if dry_run:
             return

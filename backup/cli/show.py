@@ -24,14 +24,22 @@ def show(backup_id: str, database: str | None, as_json: bool) -> None:
     if as_json:
         manifest = entry.manifest.model_dump(mode="json", by_alias=True)
         reports = [report.model_dump(mode="json") for report in entry.reports]
-        cli.print_json({"state": entry.state, "store": entry.store, "manifest": manifest, "reports": reports})
+        cli.print_json(
+            {
+                "state": entry.state,
+                "unlike": entry.unlike,
+                "store": entry.store,
+                "manifest": manifest,
+                "reports": reports,
+            }
+        )
     else:
         _show(entry)
 
 
 def _show(entry: Entry) -> None:
     manifest = entry.manifest
-    cli.echo(f"{entry.id}  {manifest.database} ({manifest.kind}): {entry.state}, in the {entry.store} store")
+    cli.echo(f"{entry.id}  {manifest.database} ({manifest.kind}): {entry.label}, in the {entry.store} store")
     cli.echo(f"taken      {moment(manifest.taken)} from {manifest.kind} {manifest.server.version}")
     stages = ", ".join(f"{name} {duration(seconds)}" for name, seconds in manifest.stages.items())
     cli.echo(f"dumped     in {duration(manifest.seconds)} ({stages}) by {manifest.tool}, {manifest.client}")
@@ -41,9 +49,13 @@ def _show(entry: Entry) -> None:
             f"object     {stored.name}  {size(stored.raw_bytes)} → {size(stored.stored_bytes)}  {stored.sha256}"
         )
     for anomaly in manifest.anomalies:
-        cli.echo(f"anomaly    {anomaly}")
+        cli.echo(f"unlike     {anomaly}")
+    for note in manifest.notes:
+        cli.echo(f"left out   {note}")
     for report in entry.reports:
         verdict = f"passed, restored in {duration(report.restore_seconds)}" if report.ok else "FAILED"
+        if report.unprovable:
+            verdict = f"could not be verified here: {'; '.join(report.unprovable)}"
         cli.echo(f"verified   {moment(report.finished)}: {verdict}")
         for difference in report.differences:
             cli.echo(f"           ✖ {difference}")

@@ -59,7 +59,10 @@ def _unverified(wiring: Wiring, database: str | None) -> list[Entry]:
     targets = [wiring.target(database)] if database else wiring.targets
     catalogue = read(wiring, [target.name for target in targets])
     found = [
-        entry for history in catalogue.databases.values() for entry in history.backups if entry.report is None
+        entry
+        for history in catalogue.databases.values()
+        for entry in history.backups
+        if entry.report is None or entry.unprovable
     ]
     return sorted(found, key=lambda entry: entry.id)
 
@@ -99,6 +102,7 @@ def facts_of(report: Report) -> dict[str, Any]:
         "rows": report.rows,
         "differences": [difference.model_dump() for difference in report.differences],
         "notes": report.notes,
+        "unprovable": report.unprovable,
         "restore_seconds": round(report.restore_seconds, 3),
         "verify_seconds": round(report.verify_seconds, 3),
         "stages": report.stages,
@@ -108,6 +112,8 @@ def facts_of(report: Report) -> dict[str, Any]:
 
 def _show(report: Report) -> None:
     verdict = "verified" if report.ok else f"FAILED, {len(report.differences)} differences"
+    if report.unprovable:
+        verdict = "could not be verified here"
     cli.echo(
         f"{report.backup}  {report.database}: {verdict}; {report.tables} tables, {report.rows:,} rows, "
         f"restored in {duration(report.restore_seconds)}, whole verification {duration(report.verify_seconds)}"
@@ -117,6 +123,8 @@ def _show(report: Report) -> None:
         for each in report.differences:
             cli.row(table, each.kind, each.object, each.expected, each.found)
         cli.stdout_console().print(table)
+    for reason in report.unprovable:
+        click.echo(f"  why: {reason}")
     for note in report.notes:
         cli.echo(f"  note: {note}")
 

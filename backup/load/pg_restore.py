@@ -5,7 +5,7 @@ known to leave the database unchanged, never because it is frequent. The compari
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from backup.cancellation import never
@@ -14,8 +14,8 @@ from backup.confinement import WRITES_NOTHING, Confinement
 from backup.errors import OURS, VerificationError
 from backup.load.restricted import REFUSED, is_restriction, restriction
 from backup.pipeline.child import Ended, run_child
-from backup.postgres import roles
 from backup.postgres.dsn import Address, child_access
+from backup.postgres.statements import join, split
 from backup.programs import Programs
 
 IGNORABLE: dict[str, re.Pattern[str]] = {
@@ -27,8 +27,23 @@ IGNORABLE: dict[str, re.Pattern[str]] = {
         r'extension "plpgsql" already exists|must be owner of extension plpgsql'
     ),
 }
-_ERROR = re.compile(r"^pg_restore: error: |^psql:.*ERROR: |^ERROR: ")
+# A message begins with the name of the program, or with its level where psql reads from a pipe.
+_BEGINNING = re.compile(r"(?:pg_restore|psql): |(?:psql:.*)?(?:ERROR|FATAL|PANIC|WARNING|NOTICE|INFO): ")
+_ERROR = re.compile(r"(?:pg_restore|psql): error: |(?:psql:.*)?(?:ERROR|FATAL|PANIC): ")
 _IGNORED = re.compile(r"errors ignored on restore: (?P<count>\d+)")
+_COMMAND = "Command was: "
+MOST_OF_COMMAND = 200
+
+
+def messages(lines: Iterable[str]) -> list[list[str]]:
+    """Each message of a program with the lines that belong to it: details, and the command that failed."""
+    found: list[list[str]] = []
+    for line in lines:
+        if _BEGINNING.match(line) or REFUSED in line or not found:
+            found.append([line])
+        else:
+            found[-1].append(line)
+    return found
 
 
 def ignorable_reason(line: str) -> str | None:
@@ -36,12 +51,23 @@ def ignorable_reason(line: str) -> str | None:
     return next((why for why, pattern in IGNORABLE.items() if pattern.search(line)), None)
 
 
-def only_ignorable(lines: Iterable[str]) -> bool:
-    """Whether a failed program printed only errors that can be ignored, and all of them completely."""
-    lines = list(lines)
-    errors = [line for line in lines if _ERROR.match(line)]
-    ignored = [int(found["count"]) for line in lines if (found := _IGNORED.search(line))]
-    return bool(errors) and all(ignorable_reason(line) for line in errors) and ignored == [len(errors)]
+def errors(lines: Iterable[str]) -> list[list[str]]:
+    """The messages that are errors and cannot be ignored, each judged for itself."""
+    return [each for each in messages(lines) if _is_error(each[0]) and not ignorable_reason(each[0])]
+
+
+def _is_error(line: str) -> bool:
+    return _ERROR.match(line) is not None or REFUSED in line
+
+
+def only_ignorable(lines: Sequence[str]) -> bool:
+    """Whether a failed program printed only errors that can be ignored, and none of them was cut off.
+
+    Each process of a parallel restore prints what it met, and only those of the first are counted by it.
+    """
+    printed = sum(_ERROR.match(each[0]) is not None for each in messages(lines))
+    counted = sum(int(found["count"]) for line in lines if (found := _IGNORED.search(line)))
+    return not errors(lines) and 0 < counted <= printed
 
 
 Check = Callable[[], None]
@@ -61,32 +87,24 @@ Tables = Callable[[str], object]
 """Called with the name of each table when the restore of its rows begins."""
 
 
-def read_globals(dumped: Path) -> list[str]:
-    """The lines of a globals dump."""
-    return dumped.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-
-
-def load_globals(
-    programs: Programs, address: Address, dumped: Path, superuser: str, check: Check = never
-) -> list[Difference]:
-    """Create all roles of a globals dump on a throwaway server. A failure is a difference."""
-    return load_roles(programs, address, roles.for_throwaway(read_globals(dumped), superuser), check)
+def read_globals(dumped: Path) -> list[bytes]:
+    """The statements of a globals dump."""
+    return split(dumped.read_bytes())
 
 
 def load_roles(
-    programs: Programs, address: Address, lines: Iterable[str], check: Check = never
+    programs: Programs, address: Address, statements: Iterable[bytes], check: Check = never
 ) -> list[Difference]:
-    """Run statements about roles. A failure is a difference."""
-    return run_sql(programs, address, "globals", lines, check)
+    """Carry out statements about roles; what fails is a difference."""
+    return run_sql(programs, address, "globals", statements, check)
 
 
 def run_sql(
-    programs: Programs, address: Address, kind: str, lines: Iterable[str], check: Check = never
+    programs: Programs, address: Address, kind: str, statements: Iterable[bytes], check: Check = never
 ) -> list[Difference]:
-    """Run a script with psql, to its end. A failure is a difference."""
+    """Carry out statements with psql, to the last; what fails is a difference."""
     command = [programs.path("psql"), "-X", "-q", "-w", "-v", "ON_ERROR_STOP=0", "-d", address.conninfo]
-    encoded = [line.encode(errors="surrogateescape") for line in lines]
-    given = restriction(programs) + b"\n".join(line for line in encoded if not is_restriction(line)) + b"\n"
+    given = restriction(programs) + join(each for each in statements if not is_restriction(each))
     with child_access(address) as (env, fds):
         ended = run_child(
             command, env=env, pass_fds=fds, given=given, confinement=WRITES_NOTHING.connecting(address.public),
@@ -136,7 +154,7 @@ def _differences(kind: str, program: str, ended: Ended) -> list[Difference]:
         raise VerificationError(f"{program} was killed by signal {-ended.status}", hint=OURS)
     if failure := next(filter(_OURS.search, ended.errors), None):
         raise VerificationError(f"{program} could not continue: {failure.strip()}", hint=OURS)
-    said = [line.strip() for line in ended.errors if _is_error(line) and not ignorable_reason(line)]
+    said = [_told(each) for each in errors(ended.errors)]
     if ended.status != 0 and not said:
         said = [*ended.errors[-3:], f"{program} ended with exit status {ended.status}"]
     more = len(said) - MOST_NAMED
@@ -144,5 +162,8 @@ def _differences(kind: str, program: str, ended: Ended) -> list[Difference]:
     return [Difference(kind=kind, object="archive", expected="no error", found=line) for line in shown]
 
 
-def _is_error(line: str) -> bool:
-    return "ERROR:" in line or "error:" in line or line.startswith("Command was:") or REFUSED in line
+def _told(message: list[str]) -> str:
+    """An error with the beginning of the command that it is about: one error, whatever number of lines it has."""
+    command = next((line.removeprefix(_COMMAND) for line in message if line.startswith(_COMMAND)), "")
+    about = f" ({command[:MOST_OF_COMMAND].strip()})" if command else ""
+    return f"{message[0].strip()}{about}"

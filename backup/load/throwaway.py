@@ -4,13 +4,14 @@ import atexit
 import fcntl
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,11 @@ _OPTIONS = {
     "TimeZone": "UTC",
 }
 
+# What keeps the server private is not for others to set.
+_OURS_ALONE = frozenset(
+    {"listen_addresses", "unix_socket_directories", "hba_file", "ident_file", "data_directory", "config_file"}
+)
+NO_OPTIONS: Mapping[str, str] = {}
 
 # The folders of this process that are not removed yet.
 _ours: set[Path] = set()
@@ -70,7 +76,12 @@ class Cluster:
 
 @contextmanager
 def cluster(
-    programs: Programs, *, superuser: str, parent: Path | None = None, check: Callable[[], None] = never
+    programs: Programs,
+    *,
+    superuser: str,
+    parent: Path | None = None,
+    check: Callable[[], None] = never,
+    options: Mapping[str, str] = NO_OPTIONS,
 ) -> Iterator[Cluster]:
     """Create and start a server, and remove it in every case.
 
@@ -87,7 +98,7 @@ def cluster(
         process = None
         try:
             with uninterrupted():
-                process = _start(programs, folder)
+                process = _start(programs, folder, options)
             address = Address({"host": str(folder), "user": superuser, "dbname": "postgres"})
             _wait(process, folder, address, check)
             yield Cluster(folder, address, programs.version("postgres"))
@@ -203,8 +214,30 @@ def _initialise(programs: Programs, folder: Path, superuser: str, check: Callabl
         )
 
 
-def _start(programs: Programs, folder: Path) -> subprocess.Popen[bytes]:
-    options = {**_OPTIONS, "unix_socket_directories": str(folder)}
+def server_options(text: str) -> dict[str, str]:
+    """Settings of a throwaway server, as BACKUP_VERIFY_OPTIONS has them: ``name=value``, separated by semicolons.
+
+    Raises:
+        UsageError: one has no name or no value, or would open the server to others.
+    """
+    found = {}
+    for part in filter(None, map(str.strip, text.split(";"))):
+        name, equals, value = (each.strip() for each in part.partition("="))
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", name):
+            raise UsageError(
+                f"BACKUP_VERIFY_OPTIONS has {part!r}, which is not name=value",
+                hint="for example: shared_preload_libraries=pgaudit,pg_cron; cron.database_name=restored",
+            )
+        if name.lower() in _OURS_ALONE:
+            raise UsageError(
+                f"BACKUP_VERIFY_OPTIONS may not set {name}", hint="the throwaway server stays private"
+            )
+        found[name] = value
+    return found
+
+
+def _start(programs: Programs, folder: Path, given: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    options = {**_OPTIONS, **given, "unix_socket_directories": str(folder)}
     flags = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
     with (folder / "server.log").open("wb") as output:
         return start(

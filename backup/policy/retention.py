@@ -24,8 +24,15 @@ MOST_EXTRA = 3
 LEAST_PRUNES = 3
 JUMPED = "more backups appeared than usual"
 
-# Doubtful: the verification failed for reasons other than the backup. It does not count, but is kept like a verified one.
-State = Literal["verified", "unverified", "doubtful", "failed"]
+# Doubtful: its verification failed, but not by a fault of its own. It counts for nothing and is kept like a verified one.
+State = Literal["verified", "unverified", "unprovable", "doubtful", "failed"]
+
+
+_VERDICTS: dict[State, str] = {
+    "failed": "failed its verification",
+    "doubtful": "failed its verification",
+    "unprovable": "could not be verified here",
+}
 
 
 @dataclass(frozen=True)
@@ -168,8 +175,8 @@ def _blocks(newest_first: list[Held], verified: list[Held], policy: Policy, now:
         yield f"the newest backup {newest.id} is overdue"
     if newest.anomalous:
         yield f"the newest backup {newest.id} is anomalous"
-    if newest.state in {"failed", "doubtful"}:
-        yield f"the newest backup {newest.id} failed its verification"
+    if newest.state in _VERDICTS:
+        yield f"the newest backup {newest.id} {_VERDICTS[newest.state]}"
     if newest.state == "unverified" and age > policy.verify_within:
         yield f"the newest backup {newest.id} has been unverified for too long"
     if len(verified) < policy.floor:

@@ -4,8 +4,9 @@ A mark is a line of the database's own comment. So it follows the database throu
 transaction as the name, and the owner may set it, who on many servers is not a superuser.
 """
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Literal
 
@@ -19,6 +20,7 @@ from backup.catalogue.manifest import Server
 from backup.errors import BusyError, PreflightError
 from backup.postgres.dsn import Address
 from backup.postgres.session import session
+from sidecar import OpsError
 
 MARK = "posthub-ops: "
 # Unfinished databases. A copied comment says nothing about them.
@@ -30,6 +32,17 @@ _MARKS = """
 SELECT datname, line FROM pg_database, unnest(string_to_array(shobj_description(oid, 'pg_database'), E'\\n')) line
 WHERE starts_with(line, %s) AND NOT starts_with(datname, %s)
 """
+# Subscriptions are in a catalogue that all databases share. Without its slot one is dropped without its publisher.
+_SUBSCRIBED = "SELECT 1 FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid WHERE datname = %s"
+_SUBSCRIPTIONS = """
+SELECT subname FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+_UNSUBSCRIBE = (
+    "ALTER SUBSCRIPTION {} DISABLE",
+    "ALTER SUBSCRIPTION {} SET (slot_name = NONE)",
+    "DROP SUBSCRIPTION {}",
+)
+log = logging.getLogger(__name__)
 
 
 class Mark(Part):
@@ -42,7 +55,8 @@ class Mark(Part):
         backup: the backup it was restored from.
         partner: the database that it was swapped with.
         origin: the name it had before it was promoted.
-        differences: number of differences that the verification of the restored database found.
+        differences: how many the verification of the restored database found.
+        anomalies: in what its backup is unlike the backups before it.
     """
 
     state: Literal["restored", "promoted", "before", "returned", "undone"]
@@ -53,6 +67,7 @@ class Mark(Part):
     partner: str = ""
     origin: str = ""
     differences: int = 0
+    anomalies: tuple[str, ...] = ()
 
     @property
     def promoted(self) -> bool:
@@ -115,8 +130,22 @@ class Databases:
             ) from None
 
     def drop(self, name: str) -> None:
-        """Drop a database, and end all connections to it."""
+        """Remove a database, whoever is connected to it, and whatever in it holds it: a template's mark, subscriptions."""
+        if not self.exists(name):
+            return
+        self._release(name)
         self._connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(_name(name)))
+
+    def _release(self, name: str) -> None:
+        """Remove what would keep a database from being dropped. What cannot be removed, the drop itself reports."""
+        with suppress(psycopg.Error):
+            self._connection.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(_name(name)))
+        if not self._connection.execute(_SUBSCRIBED, [name]).fetchone():
+            return
+        with suppress(OpsError), session(self.address.named(name), application="posthub-restore") as inner:
+            for (subscription,) in inner.execute(_SUBSCRIPTIONS).fetchall():
+                for form in _UNSUBSCRIBE:
+                    inner.execute(sql.SQL(form).format(_name(subscription)))
 
     def rename(self, old: str, new: str) -> None:
         self._connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(_name(old), _name(new)))
@@ -159,19 +188,26 @@ class Databases:
     def disconnect(self, name: str) -> None:
         """End all connections to a database."""
         self._connection.execute(
-            # A connection that we may not end must not stop the others from being ended.
+            # Background workers of extensions too: they hold the name as clients do, and belong to nobody. One that we
+            # may not end must not keep the others from being ended.
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
-            " AND backend_type IN ('client backend', 'walsender') AND (pg_has_role(usesysid, 'USAGE')"
-            " OR pg_has_role('pg_signal_backend', 'USAGE')"
-            "    AND NOT (SELECT rolsuper FROM pg_roles WHERE oid = usesysid))",
+            " AND backend_type <> 'autovacuum worker' AND CASE WHEN usesysid IS NULL"
+            " THEN (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
+            " ELSE pg_has_role(usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')"
+            " AND NOT (SELECT rolsuper FROM pg_roles WHERE oid = usesysid) END",
             [name],
         )
 
     def sweep(self, prefix: str) -> None:
-        """Drop databases with a prefix whose lock is free, because their creator died."""
+        """Drop databases that begin so and whose lock nobody holds: who made them died. One that stays stops nothing."""
         for name in self.starting_with(prefix):
-            if self.try_lock(name):
+            if not self.try_lock(name):
+                continue
+            try:
                 self.drop(name)
+            except psycopg.Error as error:
+                log.warning("the left-over database %s cannot be dropped: %s", name, error)
+            finally:
                 self._unlock(name)
 
     @contextmanager

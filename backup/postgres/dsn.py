@@ -1,6 +1,7 @@
 """Connection parameters of a PostgreSQL database. The password is separate from everything that may be shown."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from backup.programs import clean_environment
+from backup.programs import PINNED, clean_environment, options
 from sidecar import UsageError
 
 # Schemes that Django settings use for PostgreSQL.
@@ -21,7 +22,8 @@ _SCHEMES = {
 }
 # Secrets other than the password, which a passfile cannot contain.
 _SECRET = frozenset({"sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"})
-HINT = "use postgresql://user:password@host:5432/database"
+_UNKNOWN_PARAMETER = re.compile(r'invalid URI query parameter: "([A-Za-z_][\w.-]{0,60})"')
+HINT = "give postgresql://user:password@host:5432/database"
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,16 @@ class Address:
 
     @property
     def conninfo(self) -> str:
-        """The parameters for a program's argument list, without the password."""
-        return make_conninfo("", **self.public)
+        """For a program's argument list: no password, and no options, which the environment has (see child_access)."""
+        return make_conninfo("", **{name: value for name, value in self.public.items() if name != "options"})
+
+    def options(self, settings: Mapping[str, str]) -> str:
+        """The options of a connection: what the address says, overruled by settings of ours."""
+        return f"{self.public.get('options', '')} {options(settings)}".strip()
+
+    def with_settings(self, settings: Mapping[str, str]) -> "Address":
+        """The same database, with settings for each connection to it."""
+        return Address({**self.public, "options": self.options(settings)}, self.password)
 
     def named(self, database: str) -> "Address":
         """The address of another database on the same server."""
@@ -55,14 +65,20 @@ def parse(url: str, variable: str = "DATABASE_URL") -> Address:
     Raises:
         UsageError: the scheme is wrong, or libpq rejects the URL. The password is never shown.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise UsageError(
+            f"{variable} is not a valid URL",
+            hint="percent-encode the password's special characters, such as [ as %5B",
+        ) from None
     scheme = _SCHEMES.get(parts.scheme.partition("+")[0])
     if scheme is None:
         raise UsageError(f"{variable} has the scheme {parts.scheme!r}, not postgresql", hint=HINT)
     try:
         values = conninfo_to_dict(urlunsplit(parts._replace(scheme=scheme)))
-    except psycopg.ProgrammingError:
-        raise UsageError(f"{variable} is not a valid PostgreSQL URL", hint=HINT) from None
+    except psycopg.ProgrammingError as error:
+        raise _refused(variable, str(error)) from None
     if found := sorted(_SECRET.intersection(values)):
         raise UsageError(
             f"{variable} has {found[0]}, which programs accept only on their command line",
@@ -74,13 +90,23 @@ def parse(url: str, variable: str = "DATABASE_URL") -> Address:
     return Address(public, str(values.get("password") or ""))
 
 
+def _refused(variable: str, reason: str) -> UsageError:
+    """Parameters are named; anything else in the message may be a part of the password."""
+    if found := _UNKNOWN_PARAMETER.search(reason):
+        return UsageError(
+            f"{variable} has the parameter {found[1]}, which PostgreSQL does not know",
+            hint=f"remove {found[1]} from the URL: it is meant for another program, such as Django or Prisma",
+        )
+    return UsageError(f"{variable} is not a valid PostgreSQL URL", hint=HINT)
+
+
 @contextmanager
 def child_access(address: Address) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
     """Environment and inherited descriptors that let a child process log in, with no password in either.
 
     The password is in a passfile that exists only in memory, and only as long as this process.
     """
-    environment = clean_environment()
+    environment = {**clean_environment(), "PGOPTIONS": address.options(PINNED)}
     if not address.password:
         yield environment, ()
         return

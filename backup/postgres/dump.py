@@ -14,11 +14,15 @@ _HINT = "read pg_dump's message; run: python -m backup doctor"
 
 @contextmanager
 def archive(
-    address: Address, programs: Programs, snapshot: str, check: Check = never
+    address: Address, programs: Programs, snapshot: str, encoding: str, check: Check = never
 ) -> Iterator[ChildSource]:
-    """``pg_dump -Fc`` of one snapshot, uncompressed: zstd after it is faster and compresses better."""
+    """``pg_dump -Fc`` of one snapshot, uncompressed: zstd behind it is quicker and packs better.
+
+    Args:
+        encoding: the database's own, whatever its settings ask for: no character is converted.
+    """
     command = [
-        programs.path("pg_dump"), "--format=custom", "--compress=0", f"--snapshot={snapshot}", "--no-password",
+        programs.path("pg_dump"), "--format=custom", "--compress=0", f"--snapshot={snapshot}", f"--encoding={encoding}", "--no-password",
         "--lock-wait-timeout=15s", f"--dbname={address.conninfo}",
     ]  # fmt: skip
     with (

@@ -1,18 +1,20 @@
 """Dumps a PostgreSQL database."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from backup.catalogue import layout
+from backup.catalogue.manifest import StoredObject
 from backup.engine import DumpContext, DumpResult, Lock, PreflightResult
+from backup.errors import DumpError
 from backup.pipeline import transfer
 from backup.postgres import dump
 from backup.postgres.dsn import Address
 from backup.postgres.lock import advisory_lock
 from backup.postgres.preflight import preflight
-from backup.postgres.snapshot import Contents, snapshot
+from backup.postgres.snapshot import Contents, Snapshot, snapshot
 from backup.programs import Programs
 
 LOOK_SECONDS = 1.0
@@ -45,16 +47,11 @@ class PostgresEngine:
                 source, context.store, context.folder, layout.GLOBALS, role="globals", packing=context.packing
             )
         with snapshot(address) as moment:
-            with (
-                context.timings.measure("dump"),
-                dump.archive(address, programs, moment.name, context.check) as source,
-            ):
-                archive = transfer(
-                    source, context.store, context.folder, layout.ARCHIVE,
-                    role="archive", packing=context.packing, progress=context.progress,
-                )  # fmt: skip
+            with context.timings.measure("dump"), _first_cause(moment.contents):
+                archive = self._archive(moment, context)
             with context.timings.measure("count"):
                 contents = _awaited(moment.contents, context.check)
+                moment.confirm()
         return DumpResult(
             taken=moment.taken,
             server=moment.server,
@@ -64,8 +61,28 @@ class PostgresEngine:
                 "sequences": contents.sequences,
                 "extensions": contents.extensions,
                 "roles": contents.roles,
+                "notes": contents.notes,
             },
         )
+
+    def _archive(self, moment: Snapshot, context: DumpContext) -> StoredObject:
+        encoding = moment.server.encoding
+        with dump.archive(self.address, self.programs, moment.name, encoding, context.check) as source:
+            return transfer(
+                source, context.store, context.folder, layout.ARCHIVE,
+                role="archive", packing=context.packing, progress=context.progress,
+            )  # fmt: skip
+
+
+@contextmanager
+def _first_cause(contents: Future[Contents]) -> Iterator[None]:
+    """A dump fails when its snapshot is gone: what made the other session lose it is told instead."""
+    try:
+        yield
+    except DumpError:
+        if contents.done() and (cause := contents.exception()) is not None:
+            raise cause from None
+        raise
 
 
 def _awaited(contents: Future[Contents], check: Callable[[], None]) -> Contents:

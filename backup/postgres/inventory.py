@@ -1,37 +1,102 @@
 """The inventory of a snapshot, read independently of pg_dump: tables and rows, sequences, extensions, roles."""
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
-from backup.catalogue.manifest import Extension, Sequence, Server, Table
+from backup.catalogue.manifest import Extension, Server, Table
+from backup.catalogue.manifest import Sequence as Position
 
-# The tables whose rows pg_dump writes: ordinary tables and partitions. Not those of an extension (pg_dump writes some rows
-# of its configuration tables), and not the temporary ones of other sessions.
+# The tables whose rows pg_dump writes: ordinary ones and partitions, not those of an extension (of the ones that it
+# marked as configuration pg_dump writes some rows), not those of other sessions, and no unlogged ones of a standby,
+# which has no rows of them.
 _DUMPED = """
 SELECT n.nspname, c.relname, c.oid
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND NOT (c.relpersistence = 'u' AND pg_is_in_recovery())
   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
                   AND d.deptype = 'e')
 ORDER BY 1, 2
 """
+# What pg_dump reads and may be refused: rows (also those that an extension marked as its configuration), positions of
+# sequences, large objects, which no role for reading covers, and rows that a policy hides, of which it fails.
 _UNREADABLE = """
-SELECT n.nspname || '.' || c.relname
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid = ANY(%s) AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'))
-ORDER BY 1
+SELECT 'table', n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE (c.oid = ANY(%(tables)s) OR c.oid IN (SELECT unnest(extconfig) FROM pg_extension) AND c.relkind = 'r')
+  AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'))
+UNION ALL
+SELECT 'sequence', n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND NOT (has_sequence_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'))
+UNION ALL
+SELECT 'rows', c.oid::regclass::text FROM pg_class c
+WHERE c.oid = ANY(%(tables)s) AND c.relrowsecurity AND row_security_active(c.oid)
+UNION ALL
+(SELECT 'large object', m.oid::text FROM pg_largeobject_metadata m
+ WHERE current_setting('lo_compat_privileges') = 'off' AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+   AND NOT pg_has_role(m.lomowner, 'USAGE')
+   AND NOT EXISTS (SELECT FROM aclexplode(m.lomacl) a WHERE a.privilege_type = 'SELECT'
+                   AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE')))
+ LIMIT 100)
+ORDER BY 1, 2
 """
+_CONNECTIONS = """
+SELECT rolname, rolconnlimit FROM pg_roles WHERE rolname = current_user AND NOT rolsuper AND rolconnlimit >= 0
+UNION ALL
+SELECT datname, datconnlimit FROM pg_database WHERE datname = current_database() AND datconnlimit >= 0
+  AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+"""
+# Connections that a run has open at once: its lock, its snapshot, and pg_dump.
+CONNECTIONS = 3
+# What a dump by this role leaves out, or a restore puts elsewhere, without an error.
+_LEFT_OUT = """
+SELECT 'the options of ' || count(*) || ' user mappings, with their passwords: only a superuser sees them'
+FROM pg_user_mappings WHERE umoptions IS NULL AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+HAVING count(*) > 0
+UNION ALL
+SELECT 'subscription ' || subname || ': only a superuser dumps it' FROM pg_subscription
+WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+UNION ALL
+SELECT count(*) || ' tables and indexes are in the tablespace ' || spcname || ': a restore puts them into the default one'
+FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace WHERE spcname <> 'pg_global' GROUP BY spcname
+UNION ALL
+SELECT 'the database is in the tablespace ' || spcname || ': a restore puts it into the default one'
+FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace
+WHERE datname = current_database() AND spcname <> 'pg_default'
+UNION ALL
+SELECT 'the rows of ' || count(*) || ' unlogged tables: a standby has none' FROM pg_class c
+WHERE relkind = 'r' AND relpersistence = 'u' AND pg_is_in_recovery() HAVING count(*) > 0
+UNION ALL
+SELECT 'the rows of ' || count(*) || ' foreign tables: they are on another server' FROM pg_class WHERE relkind = 'f'
+HAVING count(*) > 0
+"""
+# Roles that own something here, were granted something or have settings here; and, on both sides of every membership,
+# those that they get rights from or give them to: the application may log in as a member of the owner.
 _ROLES = """
-SELECT DISTINCT r.rolname FROM pg_shdepend d JOIN pg_roles r ON d.refclassid = 'pg_authid'::regclass
-  AND d.refobjid = r.oid
-WHERE d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-   OR d.classid = 'pg_database'::regclass
-      AND d.objid = (SELECT oid FROM pg_database WHERE datname = current_database())
-ORDER BY 1
+WITH RECURSIVE own AS (SELECT oid FROM pg_database WHERE datname = current_database()), needed AS (
+  SELECT refobjid AS role FROM pg_shdepend, own WHERE refclassid = 'pg_authid'::regclass
+    AND (dbid = own.oid OR classid = 'pg_database'::regclass AND objid = own.oid)
+  UNION SELECT setrole FROM pg_db_role_setting, own WHERE setdatabase = own.oid AND setrole <> 0
+  UNION SELECT CASE WHEN m.member = needed.role THEN m.roleid ELSE m.member END
+    FROM needed JOIN pg_auth_members m ON needed.role IN (m.member, m.roleid) AND m.roleid >= 16384)
+SELECT DISTINCT rolname FROM pg_roles JOIN needed ON role = oid ORDER BY 1
 """
+# Tables that were rewritten or emptied since the snapshot of the transaction: the catalogue's row is of the snapshot, the
+# function's answer is of now.
+_REWRITTEN = """
+SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = ANY(%s) AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode ORDER BY 1
+"""
+_LOCKS = """
+SELECT current_setting('max_locks_per_transaction')::bigint
+  * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint)
+"""
+BATCH = 25
 
 # Every role may ask, unless somebody has taken that away.
 _IDENTIFIER = """
@@ -50,7 +115,8 @@ def server(connection: Connection[TupleRow]) -> Server:
     locale = "datlocale" if number >= 170000 else "daticulocale" if number >= 150000 else "NULL"
     row = connection.execute(
         f"SELECT current_setting('server_version'), pg_encoding_to_char(encoding), datcollate, datctype,"
-        f" {provider}, {locale}, (SELECT rolname FROM pg_roles WHERE oid = 10), oid::bigint, {_IDENTIFIER}"
+        f" {provider}, {locale}, (SELECT rolname FROM pg_roles WHERE oid = 10), oid::bigint, {_IDENTIFIER},"
+        " pg_is_in_recovery()"
         " FROM pg_database WHERE datname = current_database()"
     ).fetchone()
     assert row is not None
@@ -65,6 +131,7 @@ def server(connection: Connection[TupleRow]) -> Server:
         superuser=row[6],
         database_oid=row[7],
         system_identifier=row[8],
+        standby=row[9],
     )
 
 
@@ -87,9 +154,20 @@ def tables(connection: Connection[TupleRow]) -> dict[Name, int]:
     return {(row[0], row[1]): row[2] for row in connection.execute(_DUMPED)}
 
 
-def unreadable(connection: Connection[TupleRow]) -> list[str]:
-    """Tables whose rows our role may not read."""
-    return [row[0] for row in connection.execute(_UNREADABLE, [list(tables(connection).values())])]
+def unreadable(connection: Connection[TupleRow]) -> list[tuple[str, str]]:
+    """What pg_dump would be refused, or refuse itself: kind and name."""
+    found = connection.execute(_UNREADABLE, {"tables": list(tables(connection).values())})
+    return [(row[0], row[1]) for row in found]
+
+
+def too_few_connections(connection: Connection[TupleRow]) -> list[tuple[str, int]]:
+    """Role or database whose connection limit is below what a run takes."""
+    return [(row[0], row[1]) for row in connection.execute(_CONNECTIONS) if row[1] < CONNECTIONS]
+
+
+def left_out(connection: Connection[TupleRow]) -> tuple[str, ...]:
+    """What a backup by this role does not hold, or a restore does not bring back as it was; one line each."""
+    return tuple(row[0] for row in connection.execute(_LEFT_OUT))
 
 
 def lock(connection: Connection[TupleRow], names: list[Name]) -> None:
@@ -99,20 +177,85 @@ def lock(connection: Connection[TupleRow], names: list[Name]) -> None:
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(batch))
 
 
-def count(connection: Connection[TupleRow], name: Name) -> Table:
-    """A table with its exact number of rows, without the rows of its child tables."""
-    query = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(*name))
-    row = connection.execute(query).fetchone()
+def lockable(connection: Connection[TupleRow], tables: int) -> bool:
+    """Whether the server's table of locks has room for two holders of each table, with half of it left for others."""
+    row = connection.execute(_LOCKS).fetchone()
+    return row is not None and tables <= row[0] // 4
+
+
+def rewritten(connection: Connection[TupleRow], tables: Iterable[int]) -> list[str]:
+    """Tables by their object ids that were rewritten, emptied or dropped since the snapshot of this transaction."""
+    return [row[0] for row in connection.execute(_REWRITTEN, [list(tables)])]
+
+
+def count(connection: Connection[TupleRow], names: Sequence[Name]) -> tuple[Table, ...]:
+    """Tables with their exact numbers of rows; children of inheritance count for themselves.
+
+    Within a transaction, of which a failed try is undone, so that it does not take a snapshot with it.
+    """
+    return tuple(
+        table
+        for start in range(0, len(names), BATCH)
+        for table in _counted(connection, names[start : start + BATCH])
+    )
+
+
+def _counted(connection: Connection[TupleRow], names: Sequence[Name]) -> list[Table]:
+    try:
+        rows = _rows(connection, names, "pg_catalog")
+    except psycopg.errors.QueryCanceled:
+        raise
+    except psycopg.Error:
+        if connection.broken:
+            raise
+        connection.execute("ROLLBACK TO SAVEPOINT counting")
+        rows = [_difficult(connection, name) for name in names]
+    return [Table(schema=name[0], name=name[1], rows=found) for name, found in zip(names, rows, strict=True)]
+
+
+def _difficult(connection: Connection[TupleRow], name: Name) -> int:
+    """A table that cannot be counted in the usual way: its indexes may name what only the search path finds.
+
+    COPY comes last: it plans nothing, and a dump reads the same way.
+    """
+    for path in ("pg_catalog", "DEFAULT"):
+        try:
+            return _rows(connection, [name], path)[0]
+        except psycopg.errors.QueryCanceled:
+            raise
+        except psycopg.Error:
+            if connection.broken:
+                raise
+            connection.execute("ROLLBACK TO SAVEPOINT counting")
+    with connection.cursor() as cursor, cursor.copy(_COPY.format(sql.Identifier(*name))) as rows:
+        return sum(bytes(piece).count(b"\n") for piece in rows)
+
+
+_COPY = sql.SQL("COPY {} TO STDOUT")
+
+
+def _rows(connection: Connection[TupleRow], names: Sequence[Name], path: str) -> list[int]:
+    """In one message; locks that are not held for the whole transaction end with it."""
+    counts = sql.SQL(", ").join(
+        sql.SQL("(SELECT count(*) FROM ONLY {})").format(sql.Identifier(*name)) for name in names
+    )
+    query = sql.SQL(
+        "SAVEPOINT counting; SET LOCAL search_path TO {}; SELECT ARRAY[{}]; ROLLBACK TO SAVEPOINT counting"
+    ).format(sql.SQL(path), counts)
+    cursor = connection.execute(query)
+    cursor.nextset()
+    cursor.nextset()
+    row = cursor.fetchone()
     assert row is not None
-    return Table(schema=name[0], name=name[1], rows=row[0])
+    return list(row[0])
 
 
-def sequences(connection: Connection[TupleRow]) -> tuple[Sequence, ...]:
-    """Every sequence and its last value."""
+def sequences(connection: Connection[TupleRow]) -> tuple[Position, ...]:
+    """Every sequence and the last value it gave out."""
     rows = connection.execute(
         "SELECT schemaname || '.' || sequencename, last_value FROM pg_sequences ORDER BY 1"
     ).fetchall()
-    return tuple(Sequence(name=row[0], last_value=row[1]) for row in rows)
+    return tuple(Position(name=row[0], last_value=row[1]) for row in rows)
 
 
 def only_advancing(connection: Connection[TupleRow]) -> set[str]:

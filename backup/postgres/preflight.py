@@ -24,6 +24,7 @@ class Preflight:
     client: str
     size: int
     clock: timedelta
+    notes: tuple[str, ...] = ()
 
 
 def preflight(address: Address, programs: Programs) -> Preflight:
@@ -37,10 +38,12 @@ def preflight(address: Address, programs: Programs) -> Preflight:
     with session(address) as connection:
         server = inventory.server(connection)
         _check_versions(server, client, major)
+        _check_connections(inventory.too_few_connections(connection))
         _check_rights(inventory.unreadable(connection), address)
+        notes = inventory.left_out(connection)
         _look_for_extensions([extension.name for extension in inventory.extensions(connection)], programs)
         ahead = inventory.clock(connection) - datetime.now(UTC)
-        return Preflight(server, client, inventory.size(connection), ahead)
+        return Preflight(server, client, inventory.size(connection), ahead, notes)
 
 
 def _check_versions(server: Server, client: str, major: int) -> None:
@@ -64,11 +67,33 @@ def _look_for_extensions(names: list[str], programs: Programs) -> None:
         )
 
 
-def _check_rights(unreadable: list[str], address: Address) -> None:
-    if unreadable:
-        more = f" and {len(unreadable) - MOST_NAMED} more" if len(unreadable) > MOST_NAMED else ""
-        user = address.public.get("user", "the backup's role")
+def _check_rights(unreadable: list[tuple[str, str]], address: Address) -> None:
+    """The first kind of thing that may not be read, with what grants it."""
+    if not unreadable:
+        return
+    user = address.public.get("user", "the backup's role")
+    kind = unreadable[0][0]
+    names = [name for each, name in unreadable if each == kind]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    what = {"rows": "all rows of ", "large object": "the large objects ", "sequence": "the sequences "}.get(
+        kind, ""
+    )
+    raise PreflightError(
+        f"{user} may not read {what}{', '.join(names[:MOST_NAMED])}{more}", hint=_HINTS[kind].format(user)
+    )
+
+
+def _check_connections(few: list[tuple[str, int]]) -> None:
+    for name, limit in few:
         raise PreflightError(
-            f"{user} may not read {', '.join(unreadable[:MOST_NAMED])}{more}",
-            hint=f"GRANT pg_read_all_data TO {user};",
+            f"{name} allows {limit} connections, a backup needs {inventory.CONNECTIONS} at once",
+            hint=f"raise its CONNECTION LIMIT to {inventory.CONNECTIONS + 2} or more",
         )
+
+
+_HINTS = {
+    "table": "GRANT pg_read_all_data TO {};",
+    "sequence": "GRANT pg_read_all_data TO {};",
+    "rows": "a policy hides rows from it: ALTER ROLE {} BYPASSRLS;",
+    "large object": "no role for reading covers them: GRANT SELECT ON LARGE OBJECT … TO {}, or use their owner",
+}

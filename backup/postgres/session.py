@@ -1,6 +1,11 @@
-"""Connections for the length of a backup: without the server's timeouts, and with pinned output formats."""
+"""Connections for the length of a backup: direct ones only, with settings that fix what is read as text.
 
-from collections.abc import Iterator
+A connection pooler in transaction mode would give each of our transactions another server process, and our settings to
+whoever comes next. So every connection is first asked for its own process, which changes nothing; settings come along as
+options of the connection, which a pooler refuses or drops, and no statement of ours sets anything for a session.
+"""
+
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import psycopg
@@ -10,81 +15,157 @@ from psycopg.rows import TupleRow, tuple_row
 
 from backup.errors import DumpError, PreflightError
 from backup.postgres.dsn import Address
+from backup.programs import PINNED, options
 
-# Values that are read as text must be the same on every server.
-_PINNED = {
+# Beside what is pinned for children: everything that is read as text must read the same on every server.
+_SESSION = {
+    **PINNED,
     "TimeZone": "UTC",
-    "DateStyle": "ISO, YMD",
-    "extra_float_digits": "3",
+    "DateStyle": "ISO,YMD",
     "search_path": "pg_catalog",
-    "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    # A row that a policy hides would be missing from the dump, so fail instead.
+    # A row that a policy hides would be missing from the dump: fail instead.
     "row_security": "off",
     # If our host dies, the server must not keep our locks for hours.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
-# Detects a network that drops everything silently.
-_KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
-# Not in every version: our locks must not outlive us while the server runs our statement.
-_WHERE_KNOWN = {
-    "client_connection_check_interval": "5s",
-    "idle_session_timeout": "0",
-    "transaction_timeout": "0",
+# By the version that has them first: a lock must not outlive us while the server works on our statement.
+_SINCE = {
+    "client_connection_check_interval": (140000, "5s"),
+    "idle_session_timeout": (140000, "0"),
+    "transaction_timeout": (170000, "0"),
 }
+# When the network swallows everything, nobody else would tell us.
+_KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
+CONNECT_SECONDS = 15
+TRIES = 10
+HINT = "check that the server is up, and check host, port, user and password"
+POOLER = "give the database's own address and port, not the pooler's"
+# What a pooler answers to parameters that it does not pass on.
+_NO_OPTIONS = "unsupported startup parameter"
+NO_CHANGES: Mapping[str, str | None] = {}
+# The database's own search path: for what must be read as its own users read it.
+OWN_PATH: Mapping[str, str | None] = {"search_path": None}
+# Servers by address, with their versions: what they know decides which settings they are given.
+_versions: dict[tuple[str, ...], int] = {}
 
 
 @contextmanager
-def session(address: Address, *, application: str = "posthub-backup") -> Iterator[Connection[TupleRow]]:
-    """A connection in autocommit mode.
+def session(
+    address: Address, *, application: str = "posthub-backup", changes: Mapping[str, str | None] = NO_CHANGES
+) -> Iterator[Connection[TupleRow]]:
+    """A direct connection in autocommit mode; see :func:`connect`.
 
     Raises:
-        PreflightError: the server cannot be reached, or rejects the login.
+        PreflightError: the server cannot be reached, does not let us in, or is behind a pooler.
         DumpError: the connection or a statement failed.
     """
-    connection = connect(address, application=application)
+    connection = connect(address, application=application, changes=changes)
     try:
         yield connection
     except psycopg.Error as error:
+        raise DumpError(f"{address}: {said(error)}", hint="check the PostgreSQL server's log") from error
+    except UnicodeDecodeError:
         raise DumpError(
-            f"{address}: {' '.join(str(error).split())}", hint="check the PostgreSQL server's log"
-        ) from error
+            f"{address}: a name or text in its catalogue is not valid UTF-8",
+            hint="the database's encoding is SQL_ASCII, which takes any bytes; rename what is not in UTF-8",
+        ) from None
     finally:
         connection.close()
 
 
-def connect(address: Address, *, application: str = "posthub-backup") -> Connection[TupleRow]:
-    """See :func:`session`; the caller closes it."""
+def connect(
+    address: Address, *, application: str = "posthub-backup", changes: Mapping[str, str | None] = NO_CHANGES
+) -> Connection[TupleRow]:
+    """See :func:`session`; the caller closes it.
+
+    Args:
+        changes: settings by name that differ from ours; None leaves one as the database has it.
+    """
+    known = _versions.get(_server(address))
+    if known is None:
+        with _direct(address, application, {}) as first:
+            known = _versions[_server(address)] = first.info.server_version
+    wanted = {**settings(known), **changes}
+    return _direct(address, application, {name: value for name, value in wanted.items() if value is not None})
+
+
+def settings(version: int) -> dict[str, str]:
+    """The settings of our sessions that a server of a version knows."""
+    return {**_SESSION, **{name: value for name, (since, value) in _SINCE.items() if version >= since}}
+
+
+def _server(address: Address) -> tuple[str, ...]:
+    return tuple(address.public.get(name, "") for name in ("host", "hostaddr", "port", "user", "service"))
+
+
+def _direct(address: Address, application: str, given: Mapping[str, str]) -> Connection[TupleRow]:
+    """A connection that was found to be direct, by a query that changes nothing."""
+    connection = _open(address, application, given)
     try:
-        connection = psycopg.connect(
-            make_conninfo("", **{**_KEEPALIVES, **address.public}),
-            password=address.password or None,
-            connect_timeout=15,
-            autocommit=True,
-            fallback_application_name=application,
-            row_factory=tuple_row,
-        )
-    except psycopg.OperationalError as error:
-        raise PreflightError(
-            f"cannot connect to {address}: {_first_line(error)}",
-            hint="check that the server is up, and check host, port, user and password",
-        ) from None
-    _pin(connection)
+        _check_direct(connection, address)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
-def _pin(connection: Connection[TupleRow]) -> None:
-    for name, value in _PINNED.items():
-        connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
-    connection.execute(
-        "SELECT pg_catalog.set_config(name, value, false) FROM pg_catalog.pg_settings"
-        " JOIN unnest(%s::text[], %s::text[]) AS wanted(setting_name, value) ON name = setting_name",
-        [list(_WHERE_KNOWN), list(_WHERE_KNOWN.values())],
+def _open(address: Address, application: str, given: Mapping[str, str]) -> Connection[TupleRow]:
+    ours = {**_KEEPALIVES, **address.public, "client_encoding": "UTF8"}
+    if given:
+        ours["options"] = f"{address.public.get('options', '')} {options(given)}".strip()
+    try:
+        return psycopg.connect(
+            make_conninfo("", **ours),
+            password=address.password or None,
+            connect_timeout=CONNECT_SECONDS,
+            autocommit=True,
+            # A prepared statement would be looked for in another process behind a pooler.
+            prepare_threshold=None,
+            fallback_application_name=application,
+            row_factory=tuple_row,
+        )
+    except psycopg.Error as error:
+        if _NO_OPTIONS in str(error):
+            raise _pooled(address) from None
+        raise PreflightError(f"cannot connect to {address}: {said(error)}", hint=HINT) from None
+
+
+def _check_direct(connection: Connection[TupleRow], address: Address) -> None:
+    """Compare the process that answers with the one that greeted us: behind a pooler they differ in every mode."""
+    try:
+        answering = _process(connection)
+    except psycopg.Error as error:
+        raise PreflightError(f"{address} does not answer: {said(error)}", hint=HINT) from None
+    if answering != connection.info.backend_pid:
+        raise _pooled(address)
+
+
+def _process(connection: Connection[TupleRow]) -> int:
+    """The server process behind a connection; a role's time limit of milliseconds may end the question, so it is repeated."""
+    for left in reversed(range(TRIES)):
+        try:
+            # One message is one transaction, and SET LOCAL ends with it.
+            cursor = connection.execute("SET LOCAL statement_timeout = 0; SELECT pg_catalog.pg_backend_pid()")
+            cursor.nextset()
+            row = cursor.fetchone()
+        except psycopg.errors.QueryCanceled:
+            if not left:
+                raise
+        else:
+            break
+    return int(row[0]) if row else 0
+
+
+def _pooled(address: Address) -> PreflightError:
+    return PreflightError(
+        f"a connection pooler is between us and {address}; nothing was changed: a backup through it would change the"
+        " settings of the application's connections",
+        hint=POOLER,
     )
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
+def said(error: Exception) -> str:
+    """All lines of an error as one; libpq puts the reason first and a question behind it."""
+    return " ".join(str(error).split()) or type(error).__name__

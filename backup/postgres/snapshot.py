@@ -1,6 +1,6 @@
 """One exported snapshot of a database. pg_dump reads it, and so do the exact row counts of the manifest."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from backup.catalogue.manifest import Extension, Sequence, Server, Table
 from backup.errors import DumpError
 from backup.postgres import inventory
 from backup.postgres.dsn import Address
-from backup.postgres.session import session
+from backup.postgres.session import OWN_PATH, session
 
 LOCK_TIMEOUT = "15s"
 TRIES = 5
@@ -28,6 +28,7 @@ class Contents:
     sequences: tuple[Sequence, ...]
     extensions: tuple[Extension, ...]
     roles: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ class Snapshot:
         name: for ``pg_dump --snapshot``.
         taken: the server's time at its beginning.
         contents: counted in the background while the dump runs.
+        confirm: called after the dump; raises if rows were lost to a TRUNCATE that no lock held off.
     """
 
     name: str
     taken: datetime
     server: Server
     contents: Future[Contents]
+    confirm: Callable[[], None]
 
 
 @contextmanager
@@ -54,33 +57,44 @@ def snapshot(address: Address) -> Iterator[Snapshot]:
         DumpError: a lock timed out, or the tables kept changing.
     """
     with (
-        session(address, application="posthub-backup-snapshot") as connection,
+        session(address, application="posthub-backup-snapshot", changes=OWN_PATH) as connection,
         ThreadPoolExecutor(1, thread_name_prefix="count") as pool,
     ):
         try:
-            names, name, taken = _open(connection)
+            tables, name, taken = _open(connection)
             found = inventory.server(connection)
-            yield Snapshot(name, taken, found, pool.submit(_contents, connection, names))
+            contents = pool.submit(_contents, connection, list(tables))
+            yield Snapshot(name, taken, found, contents, lambda: _confirm(connection, tables))
         finally:
             # Do not wait for the counts of an aborted run.
             _cancel(connection)
 
 
-def _open(connection: Connection[TupleRow]) -> tuple[list[inventory.Name], str, datetime]:
-    """Lock all tables, then take the snapshot, and check that no table was created in between."""
-    connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+def _open(connection: Connection[TupleRow]) -> tuple[dict[inventory.Name, int], str, datetime]:
+    """Lock all tables first, then take the snapshot, and see that no table came in between."""
     for _ in range(TRIES):
+        _begin(connection, "READ COMMITTED")
         before = inventory.tables(connection)
-        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        if _locked(connection, list(before)):
+        locking = inventory.lockable(connection, len(before))
+        connection.execute("ROLLBACK")
+        _begin(connection, "REPEATABLE READ")
+        if not locking or _locked(connection, list(before)):
             row = connection.execute("SELECT pg_export_snapshot(), now()").fetchone()
             assert row is not None
             if inventory.tables(connection) == before:
-                return list(before), row[0], row[1]
+                return before, row[0], row[1]
         connection.execute("ROLLBACK")
     raise DumpError(
         "tables were created and dropped faster than they could be locked",
         hint="run it again at a quieter time",
+    )
+
+
+def _begin(connection: Connection[TupleRow], isolation: str) -> None:
+    """What is set ends with the transaction. The dump must be quick, and production should not lend it more processes."""
+    connection.execute(
+        f"BEGIN ISOLATION LEVEL {isolation} READ ONLY; SET LOCAL search_path TO pg_catalog;"
+        f" SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SET LOCAL max_parallel_workers_per_gather = 0"
     )
 
 
@@ -103,14 +117,21 @@ def _locked(connection: Connection[TupleRow], names: list[inventory.Name]) -> bo
 
 
 def _contents(connection: Connection[TupleRow], names: list[inventory.Name]) -> Contents:
-    # Production should not provide more than this one process for the counts.
-    connection.execute("SET max_parallel_workers_per_gather = 0")
     return Contents(
         sequences=inventory.sequences(connection),
         extensions=inventory.extensions(connection),
         roles=inventory.roles(connection),
-        tables=tuple(inventory.count(connection, name) for name in names),
+        notes=inventory.left_out(connection),
+        tables=inventory.count(connection, names),
     )
+
+
+def _confirm(connection: Connection[TupleRow], tables: dict[inventory.Name, int]) -> None:
+    if found := inventory.rewritten(connection, tables.values()):
+        raise DumpError(
+            f"{found[0]} was emptied, rewritten or dropped while the backup ran: rows may be missing from it",
+            hint="run again; keep TRUNCATE and table rewrites out of the time of the backup",
+        )
 
 
 def _cancel(connection: Connection[TupleRow]) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from backup.errors import PreflightError
 from sidecar import UsageError
@@ -27,6 +27,15 @@ class RedisAddress:
     def __str__(self) -> str:
         parts = urlsplit(self.url)
         return f"{parts.hostname or parts.path}:{parts.port or 6379}" if parts.hostname else parts.path
+
+    def at(self, host: str, port: int) -> "RedisAddress | None":
+        """Another server with the same login; None for a socket, which has no others."""
+        parts = urlsplit(self.url)
+        if parts.scheme == "unix":
+            return None
+        login, at, _ = parts.netloc.rpartition("@")
+        there = f"[{host}]" if ":" in host else host
+        return RedisAddress(urlunsplit(parts._replace(netloc=f"{login}{at}{there}:{port}")))
 
     def client(self) -> "redis.Redis":
         """A client that has logged in.

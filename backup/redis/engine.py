@@ -1,5 +1,7 @@
 """Dumps a Redis server."""
 
+import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +16,11 @@ from backup.errors import DumpError
 from backup.pipeline import transfer
 from backup.redis.dsn import RedisAddress
 from backup.redis.lock import key_lock
+from backup.redis.product import product_of
 from backup.redis.rdb import RdbSource
+from sidecar import OpsError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class RedisEngine:
     address: RedisAddress
 
     def preflight(self) -> PreflightResult:
-        info = self._info()
+        info = info_of(self.address)
         # The server's own time, as precise as is needed here.
         clock = (
             datetime.fromtimestamp(int(info["server_time_usec"]) / 1e6, UTC)
@@ -32,7 +38,7 @@ class RedisEngine:
             else None
         )
         return PreflightResult(
-            client=f"redis {info['redis_version']}",
+            client=str(product_of(info)),
             size=int(info["used_memory"]),
             clock=clock - datetime.now(UTC) if clock else None,
         )
@@ -41,31 +47,59 @@ class RedisEngine:
         return key_lock(self.address)
 
     def dump(self, context: DumpContext) -> DumpResult:
-        taken, before = datetime.now(UTC), self._info()
+        """From a replica where one answers: a master's Sentinel would remember us as a replica that is gone."""
+        source = replica_of(self.address, info_of(self.address)) or self.address
+        taken, before = datetime.now(UTC), info_of(source)
+        product = product_of(before)
         with context.timings.measure("dump"):
             stored = transfer(
-                RdbSource(self.address, check=context.check), context.store, context.folder, layout.RDB,
+                RdbSource(source, product, check=context.check), context.store, context.folder, layout.RDB,
                 role="rdb", packing=context.packing, progress=context.progress,
             )  # fmt: skip
         return DumpResult(
             taken=taken,
             server=Server(
-                version=before["redis_version"],
-                version_number=_number(before["redis_version"]),
+                product=product.name,
+                version=product.version,
+                version_number=_number(product.version),
                 system_identifier=str(before.get("master_replid", "")),
             ),
             objects=(stored,),
-            facts={"keyspaces": keyspaces(before, self._info())},
+            facts={"keyspaces": keyspaces(before, info_of(source))},
         )
 
-    def _info(self) -> dict[str, Any]:
-        client = self.address.client()
+
+def info_of(address: RedisAddress) -> dict[str, Any]:
+    """What a server says about itself.
+
+    Raises:
+        PreflightError: it does not answer, or does not let us in.
+        DumpError: it does not let us ask.
+    """
+    client = address.client()
+    try:
+        return dict(client.info("everything"))
+    except RedisError as error:
+        raise DumpError(f"Redis {address}: {error}", hint="check the server's log") from error
+    finally:
+        client.close()
+
+
+def replica_of(address: RedisAddress, info: Mapping[str, Any]) -> RedisAddress | None:
+    """A replica of a master that is in step with it and answers us; None if there is none."""
+    for number in range(int(info.get("connected_slaves", 0)) if info.get("role") == "master" else 0):
+        slave = info.get(f"slave{number}", {})
+        if not isinstance(slave, dict) or slave.get("state") != "online" or not slave.get("port"):
+            continue
+        candidate = address.at(str(slave["ip"]), int(slave["port"]))
         try:
-            return dict(client.info("everything"))
-        except RedisError as error:
-            raise DumpError(f"Redis {self.address}: {error}", hint="check the server's log") from error
-        finally:
-            client.close()
+            there = info_of(candidate) if candidate else {}
+        except OpsError as error:
+            log.info("the replica %s:%s is not used: %s", slave["ip"], slave["port"], error.message)
+            continue
+        if there.get("role") == "slave" and there.get("master_link_status") == "up":
+            return candidate
+    return None
 
 
 def keyspaces(before: dict[str, Any], after: dict[str, Any]) -> tuple[Keyspace, ...]:
@@ -78,9 +112,17 @@ def keyspaces(before: dict[str, Any], after: dict[str, Any]) -> tuple[Keyspace, 
             keys=before.get(name, none)["keys"],
             keys_after=after.get(name, none)["keys"],
             expiring=max(before.get(name, none)["expires"], after.get(name, none)["expires"]),
+            fields_expiring=max(
+                _fields_expiring(before.get(name, none)), _fields_expiring(after.get(name, none))
+            ),
         )
         for name in sorted(names, key=lambda name: int(name[2:]))
     )
+
+
+def _fields_expiring(space: Mapping[str, int]) -> int:
+    """Keys that have fields with an expiry of their own: Redis and Valkey name that number differently."""
+    return max(int(space.get(name, 0)) for name in ("subexpiry", "keys_with_volatile_items"))
 
 
 def _number(version: str) -> int:

@@ -11,6 +11,7 @@ from backup.cancellation import never
 from backup.errors import DumpError
 from backup.pipeline import Source
 from backup.redis.dsn import RedisAddress
+from backup.redis.product import Product
 
 CHUNK = 1 << 20
 MARK = 40
@@ -23,7 +24,8 @@ class RdbSource(Source):
     The RDB arrives either with its length or (diskless) between two equal marks of 40 bytes. Any other end is an error.
     """
 
-    def __init__(self, address: RedisAddress, *, check: Callable[[], None] = never) -> None:
+    def __init__(self, address: RedisAddress, product: Product, *, check: Callable[[], None] = never) -> None:
+        self._product = product
         self._client = address.client()
         self._connection: Any = self._client.connection_pool.get_connection()
         self._pieces = _explained(self._receive())
@@ -40,7 +42,8 @@ class RdbSource(Source):
         connection = self._connection
         # The RDB from memory, without a file on the server, and without the stream of commands after it.
         # Servers that do not know these options answer with an error and continue.
-        for words in (("capa", "eof"), ("rdb-only", "1")):
+        # Without the version we count as an old replica, which a new kind of key may not be sent to.
+        for words in (("version", self._product.version), ("capa", "eof"), ("rdb-only", "1")):
             connection.send_command("REPLCONF", *words)
             with suppress(RedisError):
                 connection.read_response()

@@ -56,7 +56,7 @@ def copy_missing(wiring: Wiring, target: Target) -> int:
 
 def _is_sound(entry: Entry) -> bool:
     """Whether no damage is known; a damaged backup is not copied."""
-    return entry.state in {"verified", "unverified"}
+    return entry.state in {"verified", "unverified", "unprovable"}
 
 
 def _ids(history: History) -> frozenset[str]:

@@ -14,21 +14,22 @@ from pathlib import Path
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
-from backup.errors import PreflightError, VerificationError
+from backup.errors import DumpError, PreflightError, PromotedError, VerificationError
 from backup.load.download import check_space, download
 from backup.load.pg_restore import load_archive, load_roles, read_globals, run_sql
+from backup.load.properties import properties
 from backup.load.throwaway import private_folder, sweep_folders
 from backup.postgres import roles
 from backup.postgres.databases import WORKING, Databases, Mark, databases
 from backup.postgres.dsn import Address
 from backup.postgres.session import session
-from backup.programs import PINNED
 from backup.progress import Reporter, Timings
 from backup.restore import names
-from backup.restore.properties import properties
+from backup.verify import roles as compare_roles
 from backup.verify.verifier import Findings, prove
 from backup.wiring import Wiring
 from sidecar import UsageError
+from sidecar.humanize import moment
 from sidecar.logs import fields
 
 log = logging.getLogger(__name__)
@@ -39,13 +40,14 @@ STEPS = (
     "create the roles that the server lacks",
     "create an empty database",
     "restore the rows, indexes and constraints",
-    "compare with the backup: rows, objects, definitions",
-    "collect statistics and set the properties of the database",
+    "set the properties of the database",
+    "compare with the backup: rows, objects, definitions, settings, roles",
+    "collect statistics",
     "give it its final name",
 )
-# A crash of the server only loses an unfinished database.
-_OPTIONS = f"{PINNED} -c synchronous_commit=off -c maintenance_work_mem=256MB"
-# The uncompressed archive is in our folder while it is restored.
+# A crash of the server in the middle loses what is worth nothing yet.
+_OPTIONS = {"synchronous_commit": "off", "maintenance_work_mem": "256MB"}
+# The unpacked archive lies in our folder while it is restored.
 SPACE_FACTOR = 1.1
 
 
@@ -87,6 +89,7 @@ class _Restore:
     into: str
     reporter: Reporter
     findings: Findings = field(default_factory=Findings)
+    made: set[str] = field(default_factory=set)
 
     @property
     def stages(self) -> Timings:
@@ -94,10 +97,8 @@ class _Restore:
 
     @property
     def working(self) -> Address:
-        """The address of the unfinished database."""
-        options = f"{self.server.address.public.get('options', '')} {_OPTIONS}".strip()
-        public = {**self.server.address.public, "options": options}
-        return Address(public, self.server.address.password).named(names.working(self.into))
+        """The database while it is worth nothing."""
+        return self.server.address.with_settings(_OPTIONS).named(names.working(self.into))
 
 
 def restore(
@@ -108,24 +109,27 @@ def restore(
     reporter: Reporter | None = None,
     *,
     again: bool = False,
+    proceed: bool = False,
 ) -> Restored:
     """Restore a backup into a new database next to production's, and verify it.
 
     Args:
-        production: the live database, with a role that may create databases.
-        into: name of the new database.
-        again: restore even if an earlier run has restored it, or it has been promoted since.
+        production: the live database, by a role that may make databases.
+        into: the new one's name.
+        again: also if an earlier run has made it, or it was promoted since.
+        proceed: it may have been promoted by this same restore, which was interrupted: then nothing is done.
 
     Raises:
-        UsageError: the name is in use by something else.
-        PreflightError: the server does not allow it. Nothing was changed.
-        VerificationError: the backup is damaged. Nothing was created.
+        PromotedError: it was promoted since; nothing was restored.
+        UsageError: that name is taken by something else.
+        PreflightError: the server does not allow it; nothing was touched.
+        VerificationError: the backup itself is damaged; nothing was made.
     """
     wiring.stop.limit(wiring.settings.timeout)
     reporter = reporter or Reporter()
     with databases(production) as server, server.lock(into), server.lock(names.working(into)):
         reporter.step(STEPS[0])
-        found = check(server, entry, production.database, into, again=again)
+        found = check(server, entry, production.database, into, again=again, proceed=proceed)
         if found is not None:
             return Restored(into, entry.manifest, found=True, promoted=found.promoted)
         server.sweep(WORKING)
@@ -145,19 +149,38 @@ def restore(
         entry.manifest,
         tuple(work.findings.differences),
         work.stages.seconds,
-        tuple(work.findings.notes),
+        (*entry.manifest.notes, *work.findings.notes),
     )
 
 
-def check(server: Databases, entry: Entry, production: str, into: str, *, again: bool = False) -> Mark | None:
-    """Check that a database may be created; returns the mark of one that an earlier run has restored and verified.
+def check(
+    server: Databases, entry: Entry, production: str, into: str, *, again: bool = False, proceed: bool = False
+) -> Mark | None:
+    """See that a database may be made; returns the mark of one that an earlier run has made and proven.
 
-    The restored database may be in production by now. A script that was interrupted after the promotion must not restore
-    again, because the next promotion would set aside what has been written since.
+    That one may be in production meanwhile. Whether this is the same restore, interrupted after its promotion, or a new
+    one after a second accident, only the caller knows: see ``again`` and ``proceed`` of :func:`restore`.
 
     Raises:
-        UsageError, PreflightError: the database may not be created.
+        PromotedError: it is in production, and neither is said.
+        UsageError, PreflightError: it may not.
     """
+    _check_name(server, production, into)
+    marks = server.marks()
+    found = _earlier(server, entry, marks.get(into), into) or _in_production(
+        marks.get(production), entry, into
+    )
+    if again or found is None:
+        return None
+    if found.promoted and not proceed:
+        raise PromotedError(
+            f"{entry.id} was put into production's place at {moment(found.moment)}; NOTHING was restored",
+            hint="to restore it once more, without what was written since, add --again",
+        )
+    return found
+
+
+def _check_name(server: Databases, production: str, into: str) -> None:
     if into == production:
         raise UsageError(
             f"{into} is the live database",
@@ -170,17 +193,11 @@ def check(server: Databases, entry: Entry, production: str, into: str, *, again:
             f"the role that connects to {production} may not create databases",
             hint="set BACKUP_RESTORE_URL to the same database with a role that may create databases, such as its superuser",
         )
-    marks = server.marks()
-    live = marks.get(production)
-    found = _earlier(server, entry, marks.get(into), into)
-    if (
-        found is None
-        and live is not None
-        and live.promoted
-        and (live.origin, live.backup) == (into, entry.id)
-    ):
-        found = live
-    return None if again else found
+
+
+def _in_production(live: Mark | None, entry: Entry, into: str) -> Mark | None:
+    same = live is not None and live.promoted and (live.origin, live.backup) == (into, entry.id)
+    return live if same else None
 
 
 def needed(server: Databases, entry: Entry, production: str) -> int:
@@ -213,7 +230,8 @@ def _restore(work: _Restore) -> None:
         _make_roles(work, files.get("globals"))
         with _database(work):
             _fill(work, files["archive"])
-            _finish(work, files["archive"])
+            _prove(work, files)
+            _finish(work)
 
 
 def _fetch(work: _Restore, folder: Path) -> dict[str, Path]:
@@ -236,6 +254,7 @@ def _make_roles(work: _Restore, dumped: Path | None) -> None:
     with work.stages.measure("globals"):
         lines = list(roles.missing(read_globals(dumped), work.server.roles(), work.entry.manifest.roles))
         if made := roles.created(lines):
+            work.made.update(made)
             work.findings.notes.append(f"roles created without passwords: {', '.join(made)}")
             work.findings.differences += load_roles(
                 work.wiring.programs, work.server.maintenance, lines, work.wiring.stop.check
@@ -270,18 +289,42 @@ def _fill(work: _Restore, archive: Path) -> None:
             work.reporter.table,
         )
     work.reporter.step(STEPS[5])
-    prove(wiring, work.entry.manifest, archive, work.working, work.findings)
-
-
-def _finish(work: _Restore, archive: Path) -> None:
-    work.reporter.step(STEPS[6])
-    working, programs = work.working, work.wiring.programs
     with work.stages.measure("settle"):
-        with session(working) as connection:
-            connection.execute("ANALYZE")
-        lines = properties(programs, archive, working.database)
-        work.findings.differences += run_sql(programs, work.server.maintenance, "settings", lines)
+        statements = properties(wiring.programs, archive, work.working.database)
+        work.findings.differences += run_sql(
+            wiring.programs, work.server.maintenance, "settings", statements, wiring.stop.check
+        )
+
+
+def _prove(work: _Restore, files: dict[str, Path]) -> None:
+    work.reporter.step(STEPS[6])
+    prove(work.wiring, work.entry.manifest, files["archive"], work.working, work.findings)
+    if "globals" in files:
+        _compare_roles(work, read_globals(files["globals"]))
+
+
+def _compare_roles(work: _Restore, statements: list[bytes]) -> None:
+    """Roles that were made must be as they were; one that was there stays as it is, which is worth a note."""
+    manifest, programs = work.entry.manifest, work.wiring.programs
+    exact = manifest.server.version_number // 10000 == programs.major("pg_dumpall")
+    try:
+        there = compare_roles.dumped(programs, work.server.maintenance, work.wiring.stop.check)
+    except DumpError as error:
+        work.findings.notes.append(f"roles were not compared: {error.message}")
+        return
+    wanted, found = (compare_roles.by_role(each, exact=exact) for each in (statements, there))
+    work.findings.differences += compare_roles.compare(wanted, found, work.made)
+    for each in compare_roles.compare(wanted, found, set(manifest.roles) - work.made):
+        work.findings.notes.append(
+            f"role {each.object} was there and stays as it is: in the backup {each.expected}, here {each.found}"
+        )
+
+
+def _finish(work: _Restore) -> None:
     work.reporter.step(STEPS[7])
+    with work.stages.measure("settle"), session(work.working) as connection:
+        connection.execute("ANALYZE")
+    work.reporter.step(STEPS[8])
     _name(work, work.wiring.clock())
 
 
@@ -294,6 +337,7 @@ def _name(work: _Restore, now: datetime) -> None:
         backup=work.entry.id,
         taken=work.entry.manifest.taken,
         differences=len(work.findings.differences),
+        anomalies=work.entry.manifest.anomalies,
     )
     server = work.server
     if server.exists(work.into):  # an earlier restore that was not verified

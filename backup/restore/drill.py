@@ -10,7 +10,7 @@ from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
 from backup.errors import VerificationError
 from backup.load.download import check_space
-from backup.load.throwaway import cluster, sweep_folders
+from backup.load.throwaway import cluster, server_options, sweep_folders
 from backup.postgres.databases import databases
 from backup.postgres.dsn import Address
 from backup.postgres.session import session
@@ -67,7 +67,11 @@ def drill(wiring: Wiring, entry: Entry, reporter: Reporter | None = None) -> Dri
     with wiring.journal(manifest.database).attempt("drill", backup=entry.id) as attempt:
         reporter.step(STEPS[0])
         with cluster(
-            wiring.programs, superuser=manifest.server.superuser, parent=parent, check=wiring.stop.check
+            wiring.programs,
+            superuser=manifest.server.superuser,
+            parent=parent,
+            options=server_options(wiring.settings.verify_options),
+            check=wiring.stop.check,
         ) as scratch:
             # Unlike in a restore, the server's data is in our own folder.
             check_space(scratch.folder, int(manifest.raw_bytes * SPACE_FACTOR), "the drill")

@@ -96,7 +96,9 @@ class Jobs:
 
     def _verified(self, entry: Entry) -> bool:
         report = verify(self._wiring, entry)
-        if not report.ok:
+        if report.unprovable:
+            self._pings.failed(f"{entry.id} could not be verified here: {report.unprovable[0]}")
+        elif not report.ok:
             self._pings.failed(f"{entry.id} failed its verification: {report.differences[0]}")
         return report.ok
 

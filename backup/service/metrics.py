@@ -189,9 +189,15 @@ def _verifications(families: _Families, name: str, history: History) -> None:
             "backup_verification_duration_seconds", "Duration of the last verification by stage", stages.get(stage, 0.0),
             database=name, stage=stage,
         )  # fmt: skip
+    unprovable = report is not None and bool(report.unprovable)
+    if not unprovable:  # else it is not known whether the backup restores
+        families.gauge(
+            "backup_last_verification_success", "1 if the last verification passed (also before the first one)",
+            float(report is None or report.ok), database=name,
+        )  # fmt: skip
     values = [
-        ("backup_last_verification_success", "1 if the last verification passed (also before the first one)",
-         float(report is None or report.ok)),
+        ("backup_verification_unprovable", "1 if the last verification could not be carried out on this host",
+         float(unprovable)),
         ("backup_verification_differences", "Number of differences that the last verification found",
          len(report.differences) if report else 0),
         ("backup_last_verified_timestamp_seconds", "Time of the last verification that passed (0 = never)",

@@ -5,6 +5,7 @@ from datetime import datetime
 from html import escape
 
 from backup.catalogue.reader import CLOCK_TOLERANCE, Entry, History
+from backup.catalogue.records import Report
 from backup.confinement import strength
 from backup.prune import plan_for
 from backup.service.state import State
@@ -14,6 +15,7 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #1d2330 }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .8rem .3rem 0 }
 th { border-bottom: 1px solid #c8cdd6 } .good { color: #18794e } .bad { color: #b42318; font-weight: 600 }
+.warn { color: #8a5a00; font-weight: 600 }
 .dim { color: #667085 } h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 @media (prefers-color-scheme: dark) { body { background: #14171f; color: #e4e7ec } }
 """
@@ -48,11 +50,7 @@ def problems(state: State, history: History, now: datetime) -> list[str]:
         found.append(
             f"the newest backup is {duration(age)} old, the target is {duration(state.wiring.settings.rpo_target)}"
         )
-    report = history.last_report
-    if report is not None and not report.ok:
-        found += [
-            f"verification of {report.backup} failed: {difference}" for difference in report.differences
-        ]
+    found += _of_verification(history.last_report)
     if history.last_verified is None:
         found.append("no backup is verified yet")
     found += [f"pruning is blocked: {reason}" for reason in plan_for(state.wiring, history).blocked]
@@ -62,7 +60,9 @@ def problems(state: State, history: History, now: datetime) -> list[str]:
     ):
         found.append(f"the off-site copy is {duration(state.offsite.lag(history, now))} behind")
     found += [
-        f"differs from the previous backups: {anomaly}" for anomaly in history.latest.manifest.anomalies
+        f"{entry.id} differs from the backups before it: {anomaly}"
+        for entry in reversed(history.backups)
+        for anomaly in entry.manifest.anomalies
     ]
     return found
 
@@ -74,6 +74,14 @@ def _strange(history: History) -> list[str]:
         ahead = duration(history.seconds_ahead)
         found.append(f"the newest backup is {ahead} ahead of this clock: one of the clocks is wrong")
     return found
+
+
+def _of_verification(report: Report | None) -> list[str]:
+    if report is None or report.ok:
+        return []
+    if report.unprovable:
+        return [f"{report.backup} could not be verified here: {reason}" for reason in report.unprovable]
+    return [f"verification of {report.backup} failed: {difference}" for difference in report.differences]
 
 
 def _stores(state: State) -> str:
@@ -111,10 +119,18 @@ def _database(state: State, history: History, now: datetime) -> str:
 def _row(entry: Entry, now: datetime) -> str:
     manifest, report = entry.manifest, entry.report
     restored = duration(report.restore_seconds) if report and report.ok else "–"
-    kind = "good" if entry.verified else "bad" if entry.state in {"FAILED", "incomplete"} else "dim"
+    kind = (
+        "warn"
+        if entry.unlike
+        else "good"
+        if entry.verified
+        else "bad"
+        if entry.state in {"FAILED", "incomplete"}
+        else "dim"
+    )
     age = duration((now - manifest.taken).total_seconds())
     plain = _cells((entry.id, age, size(manifest.stored_bytes), f"{manifest.rows:,}"), "td")
-    return f'<tr>{plain}<td class="{kind}">{entry.state}</td><td>{restored}</td><td>{entry.store}</td></tr>'
+    return f'<tr>{plain}<td class="{kind}">{entry.label}</td><td>{restored}</td><td>{entry.store}</td></tr>'
 
 
 def _schedules(state: State) -> str:

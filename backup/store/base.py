@@ -114,5 +114,9 @@ class Store(ABC):
     def abort(self, upload: PendingUpload) -> None:
         """Drop the parts of an incomplete upload. A missing upload is not an error."""
 
+    def default_retention(self) -> str:
+        """For how long everything that is put there is locked, in words; empty where it is not."""
+        return ""
+
     def check(self) -> None:  # noqa: B027 - memory is always available
         """Fail early and clearly if the bucket or folder is missing or access is denied."""

@@ -63,6 +63,9 @@ class RetryingStore(Store):
             self._sleep(self._policy.wait(attempt))
             attempt += 1
 
+    def default_retention(self) -> str:
+        return self.inner.default_retention()
+
     def check(self) -> None:
         self.insist(self.inner.check)
 
@@ -102,7 +105,19 @@ class RetryingStore(Store):
         return RetryingUpload(self, self.insist(lambda: self.inner.begin(key, retain_until=retain_until)))
 
     def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
-        yield from self.insist(lambda: list(self.inner.pending(prefix)))
+        """As far as the inner store lists them: what was found before a failure is found."""
+        found: list[PendingUpload] = []
+
+        def collect() -> None:
+            found.clear()
+            found.extend(self.inner.pending(prefix))
+
+        try:
+            self.insist(collect)
+        except StoreError:
+            yield from found
+            raise
+        yield from found
 
     def abort(self, upload: PendingUpload) -> None:
         self.insist(lambda: self.inner.abort(upload))

@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import md5
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 DELETE_BATCH = 1000
+NO_LOCKS = "set BACKUP_S3_OBJECT_LOCK_DAYS=0, or use a bucket that was created with Object Lock on a store that has it"
 _MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchUpload"}
 _REFUSED = {
     "AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
@@ -31,6 +32,8 @@ _TRY_AGAIN = {
 }  # fmt: skip
 # Answers of a server without retention locks or upload listings.
 _UNSUPPORTED = {"NotImplemented", "MethodNotAllowed", "405", "501"}
+# Answers to a call that deletes many at once, which may be refused where one at a time is not.
+_NO_BULK = {*_UNSUPPORTED, "AccessDenied", "403", "MalformedXML", "InvalidArgument"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class S3Store(Store):
         self._client = _client(options)
         # Not known before the bucket is queried.
         self._locking: bool | None = None
+        self._versioning: bool | None = None
 
     def check(self) -> None:
         with self._explained("check", self._bucket):
@@ -77,14 +81,18 @@ class S3Store(Store):
                 Key=self._key(key),
                 Body=data,
                 **self._storing(retain_until),
-                **(_proof(data) if retain_until else {}),
+                **_proof(data),  # a bucket that locks by default refuses a body without it
             )
+        if retain_until:
+            self._confirm_lock(key)
 
     def get(self, key: str) -> bytes:
         return b"".join(self.stream(key))
 
     def stream(self, key: str, *, start: int = 0) -> Iterator[bytes]:
         rest: Any = {"Range": f"bytes={start}-"} if start else {}
+        if start and self._ends_at(key, start):
+            return  # no server answers a range that begins at the end
         with self._explained("get", key):
             body = self._client.get_object(Bucket=self._bucket, Key=self._key(key), **rest)["Body"]
             try:
@@ -105,9 +113,13 @@ class S3Store(Store):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._key(prefix)
             )
-            for page in pages:
-                for item in page.get("Contents", []):
-                    yield ObjectInfo(self._own(item["Key"]), item["Size"], item["LastModified"], item["ETag"])
+            found = [
+                ObjectInfo(self._own(item["Key"]), item["Size"], item["LastModified"], item["ETag"])
+                for page in pages
+                for item in page.get("Contents", [])
+            ]
+        # SeaweedFS lists folder by folder.
+        yield from sorted(found, key=lambda info: info.key)
 
     def delete(self, keys: Iterable[str]) -> list[Refusal]:
         waiting = list(keys)
@@ -122,9 +134,52 @@ class S3Store(Store):
         archived: dict[str, Any] = {"StorageClass": storage_class} if storage_class else {}
         with self._explained("begin", key):
             started = self._client.create_multipart_upload(
-                Bucket=self._bucket, Key=self._key(key), **self._storing(retain_until), **archived
+                Bucket=self._bucket,
+                Key=self._key(key),
+                **self._storing(retain_until),
+                **archived,
+                **self._summed(),
             )
-        return S3Upload(self, key, started["UploadId"], locked=retain_until is not None)
+            locking = retain_until is not None or self._locks()
+        return S3Upload(self, key, started["UploadId"], locking=locking, locked=retain_until is not None)
+
+    def _summed(self) -> dict[str, Any]:
+        """A server must know from the beginning which checksums the parts will have."""
+        return {"ChecksumAlgorithm": "CRC32"} if self._options.checksum == "when_supported" else {}
+
+    def _ends_at(self, key: str, offset: int) -> bool:
+        info = self.head(key)
+        return info is not None and info.size == offset
+
+    def _confirm_lock(self, key: str) -> None:
+        """See that an object is locked: there are servers that accept a lock and do not set it."""
+        with self._explained("retention", key):
+            try:
+                answer = self._client.get_object_retention(Bucket=self._bucket, Key=self._key(key))
+            except ClientError as error:
+                if _code(error) in _TRY_AGAIN - {"InternalError"}:
+                    raise
+                if _code(error) in _REFUSED:
+                    return  # a key that may write and not look
+                held = self._lock_in_head(key)  # each server without this question answers in its own way
+            else:
+                held = answer.get("Retention", {}).get("RetainUntilDate") is not None
+        if not held:
+            raise StoreError(
+                f"{key} in {self.url}: the store accepted a retention lock and did not set it",
+                hint=NO_LOCKS,
+                operation="lock",
+            )
+
+    def _lock_in_head(self, key: str) -> bool:
+        """Whether the bucket has locks, and an object says that it is locked; without the former it may say anything."""
+        try:
+            answer = self._client.get_object_lock_configuration(Bucket=self._bucket)
+            head = self._client.head_object(Bucket=self._bucket, Key=self._key(key))
+        except ClientError:
+            return False
+        enabled = answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
+        return enabled and head.get("ObjectLockRetainUntilDate") is not None
 
     def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
         try:
@@ -158,6 +213,8 @@ class S3Store(Store):
                 return self._delete_objects([{"Key": self._key(key)} for key in keys])
             # In such a bucket, a delete without a version only hides the object: nothing would be refused,
             # and nothing ever freed.
+            if not self._versioned():
+                return self._delete_objects([{"Key": self._key(key)} for key in keys])
             versions = [version for key in keys for version in self._versions(self._key(key))]
             batches = [versions[at : at + DELETE_BATCH] for at in range(0, len(versions), DELETE_BATCH)]
             return [refusal for batch in batches for refusal in self._delete_objects(batch)]
@@ -177,6 +234,20 @@ class S3Store(Store):
                 self._locking = found.get("ObjectLockEnabled") == "Enabled" or self._options.object_lock
         return self._locking
 
+    def _versioned(self) -> bool:
+        """Whether the bucket keeps versions. A lock does not mean that everywhere."""
+        if self._versioning is None:
+            try:
+                answer = self._client.get_bucket_versioning(Bucket=self._bucket)
+            except ClientError as error:
+                if _from_answer(error, "delete", self._bucket).transient:
+                    raise
+                # Nobody may ask: as Amazon has it, where a lock takes versions.
+                self._versioning = not _code(error).startswith(("Versioning", "NotImplemented"))
+            else:
+                self._versioning = answer.get("Status") in ("Enabled", "Suspended")
+        return self._versioning
+
     def _versions(self, key: str) -> Iterator[dict[str, str]]:
         """All versions of an object, and the delete markers that hide it."""
         pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=key)
@@ -187,12 +258,41 @@ class S3Store(Store):
 
     def _delete_objects(self, objects: list[dict[str, str]]) -> list[Refusal]:
         wanted: Any = {"Objects": objects, "Quiet": True}
-        answer = self._client.delete_objects(Bucket=self._bucket, Delete=wanted)
+        try:
+            answer = self._client.delete_objects(Bucket=self._bucket, Delete=wanted)
+        except ClientError as error:
+            if _code(error) not in _NO_BULK:
+                raise
+            return [refusal for each in objects for refusal in self._delete_one(each)]
         return [
             Refusal(self._own(error["Key"]), error.get("Message") or error.get("Code", "refused"))
             for error in answer.get("Errors", [])
             if error.get("Code") not in _MISSING
         ]
+
+    def _delete_one(self, wanted: dict[str, str]) -> list[Refusal]:
+        """For servers, and privileges, without the call for many."""
+        try:
+            self._client.delete_object(Bucket=self._bucket, **wanted)  # type: ignore[arg-type]
+        except ClientError as error:
+            if _code(error) in _MISSING:
+                return []
+            if _from_answer(error, "delete", self._bucket).transient:
+                raise
+            message = error.response.get("Error", {}).get("Message") or _code(error)
+            return [Refusal(self._own(wanted["Key"]), message)]
+        return []
+
+    def default_retention(self) -> str:
+        """For how long the bucket locks everything that is put into it, in words; empty if it does not, or is not known."""
+        with suppress(ClientError):
+            answer = self._client.get_object_lock_configuration(Bucket=self._bucket)
+            rule = answer.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention", {})
+            if days := rule.get("Days"):
+                return f"{days} days"
+            if years := rule.get("Years"):
+                return f"{years} years"
+        return ""
 
     def _storing(self, retain_until: datetime | None) -> dict[str, Any]:
         options = self._options
@@ -235,10 +335,12 @@ class S3Store(Store):
 class S3Upload(Upload):
     """A multipart upload. It remembers the ETag of each part, which the server requires at the end."""
 
-    def __init__(self, store: S3Store, key: str, upload_id: str, *, locked: bool) -> None:
+    def __init__(self, store: S3Store, key: str, upload_id: str, *, locking: bool, locked: bool) -> None:
         self._store = store
         self._key = key
         self._id = upload_id
+        # The bucket locks, so each body needs its digest; and whether this object is to be locked.
+        self._locking = locking
         self._locked = locked
         self._tags: dict[int, dict[str, Any]] = {}
         self._sizes: dict[int, int] = {}
@@ -253,7 +355,8 @@ class S3Upload(Upload):
                 UploadId=self._id,
                 PartNumber=number,
                 Body=body,
-                **(_proof(data) if self._locked else {}),
+                **(_proof(data) if self._locking else {}),
+                **store._summed(),
             )
         tags = {
             name: value for name, value in answer.items() if name == "ETag" or name.startswith("Checksum")
@@ -277,6 +380,8 @@ class S3Upload(Upload):
             found = store.head(self._key)
             if found is None or found.size != sum(self._sizes.values()):
                 raise
+        if self._locked:
+            store._confirm_lock(self._key)
 
     def abort(self) -> None:
         self._store.abort(PendingUpload(self._key, self._id))
@@ -294,7 +399,8 @@ def _client(options: S3Options) -> "S3Client":
         # One attempt: RetryingStore retries and counts failures for all stores.
         retries={"mode": "standard", "total_max_attempts": 1},
         request_checksum_calculation=options.checksum,
-        response_checksum_validation=options.checksum,
+        # Every byte is compared with the manifest's SHA-256. Some servers answer a range with the sum of the whole.
+        response_checksum_validation="when_required",
         s3={
             "addressing_style": "path" if options.path_style else "virtual",
             # Every byte is already hashed for the manifest, and TLS protects the transfer.
@@ -326,8 +432,12 @@ def _add_digest(params: dict[str, Any], **_: object) -> None:
     params["headers"].update({"Content-MD5": _proof(data)["ContentMD5"]})
 
 
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
 def _from_answer(error: ClientError, operation: str, where: str) -> StoreError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
+    code = _code(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     message = f"{where}: {code}: {error.response.get('Error', {}).get('Message', '')}".rstrip(": ")
     if code in _REFUSED:
@@ -336,6 +446,12 @@ def _from_answer(error: ClientError, operation: str, where: str) -> StoreError:
     if code in _MISSING:
         return NotFoundError(message, hint="list the backups: python -m backup list", operation=operation)
     hint = "check the log of the S3 server" if status >= 500 else "run: python -m backup doctor"
+    if (
+        "ObjectLock" in message
+        or "Object Lock" in message
+        or (code == "InvalidRequest" and operation in ("begin", "put"))
+    ):
+        hint = NO_LOCKS
     transient = status >= 500 or status == 429 or code in _TRY_AGAIN
     return StoreError(
         message, hint=hint, operation=operation, transient=transient and code not in _UNSUPPORTED

@@ -16,7 +16,7 @@ from backup.confinement import Confinement
 from backup.errors import OURS, VerificationError
 from backup.pipeline.child import run_child
 from backup.postgres.dsn import Address, child_access
-from backup.postgres.session import connect
+from backup.postgres.session import OWN_PATH, connect
 from sidecar import OpsError
 
 SECONDS = 600
@@ -118,11 +118,9 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _first_value(address: Address, query: str) -> str:
-    connection = connect(address, application="posthub-backup-check")
+    limits = {"statement_timeout": f"{SECONDS}s", "default_transaction_read_only": "on"}
+    connection = connect(address, application="posthub-backup-check", changes={**OWN_PATH, **limits})
     try:
-        connection.execute("SET search_path = DEFAULT")
-        connection.execute(f"SET statement_timeout = '{SECONDS}s'")
-        connection.execute("SET default_transaction_read_only = on")
         row = connection.execute(query.encode()).fetchone()
     except psycopg.Error as error:
         return _short(str(error))

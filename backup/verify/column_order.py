@@ -14,8 +14,6 @@ from backup.verify.digests import Digest
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s".(),]+)'
 _COPY = re.compile(rf"COPY (?P<table>{_NAME}\.{_NAME}) \((?P<columns>.*)\) FROM stdin;\n")
-# As pg_dump sets them, in addition to the settings that our sessions pin.
-_LIKE_PG_DUMP = "SET intervalstyle = postgres; SET bytea_output = hex; SET synchronize_seqscans = off"
 
 
 def equal_in_order(expected: Digest, found: Digest, database: Address) -> bool:
@@ -23,9 +21,12 @@ def equal_in_order(expected: Digest, found: Digest, database: Address) -> bool:
     if expected.rows != found.rows or not _same_columns(expected.text, found.text):
         return False
     again = hashlib.sha256(found.owner + expected.text.encode())
-    with session(database) as connection, connection.cursor() as cursor:
-        cursor.execute(_LIKE_PG_DUMP)
-        with cursor.copy(expected.text.replace(" FROM stdin;", " TO STDOUT").encode()) as rows:
+    statement = expected.text.replace(" FROM stdin;", " TO STDOUT").encode()
+    with session(database) as connection, connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config('client_encoding', getdatabaseencoding(), true)"
+        )  # as pg_dump writes them
+        with cursor.copy(statement) as rows:
             for piece in rows:
                 again.update(piece)
     return again.hexdigest() == expected.sha256

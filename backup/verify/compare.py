@@ -18,10 +18,10 @@ from backup.errors import DumpError
 from backup.pipeline import ChildSource
 from backup.postgres import inventory
 from backup.postgres.dsn import Address, child_access
-from backup.postgres.session import session
+from backup.postgres.session import OWN_PATH, session
 from backup.programs import Programs, clean_environment
 from backup.verify.column_order import equal_in_order
-from backup.verify.digests import Digest, Key, compare, digests
+from backup.verify.digests import CREATION, Digest, Key, compare, digests
 
 Check = Callable[[], None]
 _HINT = "read the message; run: python -m backup doctor"
@@ -30,13 +30,16 @@ _DATA = {"TABLE DATA", "BLOBS", "SEQUENCE SET"}
 
 
 def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
-    """Compare rows per table, extensions and sequences with the counts of the snapshot."""
-    with session(address) as connection:
-        names = inventory.tables(connection)
-        found = {table.label: table.rows for table in (inventory.count(connection, name) for name in names)}
+    """Rows per table, extensions and sequences against what was counted in the snapshot itself."""
+    with session(address, changes=OWN_PATH) as connection, connection.transaction():
+        connection.execute("SET LOCAL search_path TO pg_catalog")
+        names = list(inventory.tables(connection))
+        found = {table.label: table.rows for table in inventory.count(connection, names)}
         extensions = {extension.name: extension.version for extension in inventory.extensions(connection)}
         behind = list(_sequences_behind(manifest, connection))
     expected = {table.label: table.rows for table in manifest.tables}
+    if manifest.server.standby:
+        found = {label: rows for label, rows in found.items() if rows or label in expected}
     wanted = {extension.name: "present" for extension in manifest.extensions}
     present = dict.fromkeys(extensions, "present")
     return [*_unequal("rows", expected, found), *_unequal("extension", wanted, present), *behind]
@@ -55,19 +58,30 @@ def _sequences_behind(manifest: Manifest, connection: Connection[TupleRow]) -> I
 
 
 def compare_dumps(
-    manifest: Manifest, programs: Programs, archive: Path, address: Address, check: Check = never
+    manifest: Manifest,
+    programs: Programs,
+    archive: Path,
+    address: Address,
+    check: Check = never,
+    *,
+    locale: bool = True,
 ) -> tuple[list[Difference], list[str]]:
-    """Compare the archive with a new dump of the restored database: table by table, object by object."""
-    with _two_threads(check) as (pool, check_both):
-        original = pool.submit(_archive_digests, programs, archive, check_both)
-        restored = pool.submit(_database_digests, programs, address, archive.parent, check_both)
+    """The archive as text against a new dump of what was restored from it: table by table, object by object.
+
+    Args:
+        locale: compare the database's encoding and locale too.
+    """
+    with _two_threads(check) as (pool, either):
+        mine = pool.submit(_archive_digests, programs, archive, either)
+        encoding = manifest.server.encoding
+        theirs = pool.submit(_database_digests, programs, address, encoding, archive.parent, either)
         try:
-            expected = original.result()
+            expected = mine.result()
         except DumpError as error:
             if error.killed:
                 raise
             return [_unreadable(error)], []
-        found = restored.result()
+        found = theirs.result()
     same = manifest.server.version_number // 10000 == programs.major("postgres")
     notes = (
         []
@@ -76,6 +90,8 @@ def compare_dumps(
     )
     differences = []
     for key, wanted, got in compare(expected, found):
+        if (key == CREATION and not locale) or _left_out(key, manifest, expected, found):
+            continue
         if _only_reordered(key, expected, found, address):
             notes.append(f"{_label(key)}: its columns are in a different order, but its rows are equal")
         elif same or key[0] in _DATA:
@@ -83,6 +99,22 @@ def compare_dumps(
                 Difference(kind=key[0].lower(), object=_label(key), expected=wanted, found=got)
             )
     return differences, notes
+
+
+def notes_on_extensions(manifest: Manifest, address: Address) -> list[str]:
+    """Extensions that are there in another version than the original had: a restore installs the one that is here."""
+    with session(address) as connection:
+        found = {each.name: each.version for each in inventory.extensions(connection)}
+    return [
+        f"extension {each.name}: version {each.version} in the backup, {found[each.name]} after the restore"
+        for each in manifest.extensions
+        if found.get(each.name, each.version) != each.version
+    ]
+
+
+def _left_out(key: Key, manifest: Manifest, expected: dict[Key, Digest], found: dict[Key, Digest]) -> bool:
+    """Whether it is the rows of an unlogged table, which a standby's backup does not hold: none came back."""
+    return manifest.server.standby and key[0] == "TABLE DATA" and key not in expected and found[key].rows == 0
 
 
 @contextmanager
@@ -131,7 +163,7 @@ def _unequal(
 
 
 def _archive_digests(programs: Programs, archive: Path, check: Check) -> dict[Key, Digest]:
-    command = [programs.path("pg_restore"), "--no-tablespaces", "--file=-", str(archive)]
+    command = [programs.path("pg_restore"), "--create", "--no-tablespaces", "--file=-", str(archive)]
     confinement = Confinement(archive.parent)
     with ChildSource(
         command, env=clean_environment(), hint=_HINT, confinement=confinement, check=check
@@ -139,9 +171,12 @@ def _archive_digests(programs: Programs, archive: Path, check: Check) -> dict[Ke
         return digests(_pieces(source))
 
 
-def _database_digests(programs: Programs, address: Address, folder: Path, check: Check) -> dict[Key, Digest]:
+def _database_digests(
+    programs: Programs, address: Address, encoding: str, folder: Path, check: Check
+) -> dict[Key, Digest]:
     command = [
-        programs.path("pg_dump"), "--format=plain", "--no-tablespaces", "--no-password", f"--dbname={address.conninfo}",
+        programs.path("pg_dump"), "--format=plain", "--create", f"--encoding={encoding}", "--no-tablespaces", "--no-password",
+        f"--dbname={address.conninfo}",
     ]  # fmt: skip
     confinement = Confinement(folder).connecting(address.public)
     with (

@@ -8,23 +8,24 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from backup.load.properties import about_database, created
+from backup.postgres.statements import Splitter
 from backup.verify.normalize import canonical
 
 HEADER = re.compile(
     rb"-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>[^;]*); Owner: (?P<owner>.*)\n"
 )
 _COPY_END = b"\\.\n"
-# Session settings around an object, and tokens that differ in each dump. The same text within an object is part of it.
-_NOISE = (
-    b"\\restrict",
-    b"\\unrestrict",
-    b"SET default_tablespace",
-    b"SET default_table_access_method",
-    b"--",
-)
+# Statements around an object that set up the session for it.
+_SETUP = (b"SET default_tablespace = ", b"SET default_table_access_method = ")
 EXCERPT = 2000
+# A dump of a database begins with what belongs to it as a whole, by its name, which is another one after a restore.
+DATABASE = "database"
+_OF_DATABASE = re.compile(r"DATABASE(?: PROPERTIES)?")
+_ABOUT_DATABASE = re.compile(r"(?:ACL|COMMENT|SECURITY LABEL)")
 
 Key = tuple[str, str, str]
+CREATION: Key = ("DATABASE", "-", DATABASE)
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,16 @@ class Digest:
     """One object of a dump.
 
     Attributes:
-        rows: number of rows, for a table's data only.
-        text: the beginning of a definition; for a table's data, the COPY statement.
+        rows: only of a table's data.
+        text: the beginning of a definition; of a table's data the COPY statement.
+        lines: of the definition's lines, in whatever order they come.
     """
 
     sha256: str
     rows: int | None = None
     text: str = ""
     owner: bytes = b""
+    lines: str = ""
 
 
 def digests(pieces: Iterable[bytes]) -> dict[Key, Digest]:
@@ -67,6 +70,8 @@ class _Parser:
         self._found: dict[Key, Digest] = {}
         self._rest = b""
         self._object: _Object | None = None
+        # The name of the database, as statements quote it.
+        self._database = b""
 
     def feed(self, piece: bytes) -> None:
         data = self._rest + piece if self._rest else piece
@@ -95,21 +100,28 @@ class _Parser:
         return end
 
     def _line(self, line: bytes) -> None:
-        header = HEADER.fullmatch(line) if line.startswith(b"-- ") else None
+        header = HEADER.fullmatch(line) if self._may_begin(line) else None
         if header is not None:
             self._close()
             self._object = _Object(header)
         elif self._object is not None:
             self._object.line(line)
 
+    def _may_begin(self, line: bytes) -> bool:
+        """What looks like a header within a text is a part of that text."""
+        return line.startswith(b"-- ") and (self._object is None or self._object.between)
+
     def _close(self) -> None:
         if self._object is None:
             return
-        key, number = self._object.key, 2
-        # Overloaded functions differ in their names; any other duplicate gets a number.
+        one = self._object
+        if one.of_database:
+            self._database = one.forget_name(self._database)
+        key, number = one.key, 2
+        # Overloaded functions differ in their names; what else is there twice gets a number.
         while key in self._found:
-            key, number = (*self._object.key[:2], f"{self._object.key[2]} #{number}"), number + 1
-        self._found[key] = self._object.digest()
+            key, number = (*one.key[:2], f"{one.key[2]} #{number}"), number + 1
+        self._found[key] = one.digest()
         self._object = None
 
 
@@ -122,6 +134,36 @@ class _Object:
         self._hash = hashlib.sha256(self._owner)
         self._text = bytearray()
         self._definition: list[bytes] = []
+        self._splitter = Splitter()
+
+    @property
+    def between(self) -> bool:
+        """Whether no statement is open."""
+        return self._splitter.between
+
+    @property
+    def of_database(self) -> bool:
+        """Whether it belongs to the database as a whole."""
+        kind, _, name = self.key
+        about = _ABOUT_DATABASE.fullmatch(kind) and name.startswith("DATABASE ")
+        return bool(_OF_DATABASE.fullmatch(kind) or about)
+
+    def forget_name(self, database: bytes) -> bytes:
+        """Put one name for all databases into key and statements; returns the name that was there."""
+        database = next(filter(None, map(created, self._definition)), database)
+        kind, schema, name = self.key
+        about = about_database(database) if database else None
+        self.key = kind, schema, f"DATABASE {DATABASE}" if name.startswith("DATABASE ") else DATABASE
+        new = DATABASE.encode()
+        kept = []
+        for statement in self._definition:
+            if created(statement):
+                kept.append(statement.replace(database, new, 1))
+            elif about and (match := about.match(statement)):
+                kept.append(match[1] + new + statement[match.end() :])
+        # The rest sets up the session for what follows.
+        self._definition = kept
+        return database
 
     def line(self, line: bytes) -> None:
         kind = self.key[0]
@@ -129,9 +171,9 @@ class _Object:
             self._take(line)
             self.in_rows, self._rows = True, 0
         elif kind != "BLOBS":
-            self._definition.append(line)
-        elif not _is_noise(line):
-            self._take(line)  # large objects are not definitions, and may be larger than memory
+            self._definition += self._splitter.line(line)
+        elif not line.startswith((b"--", b"\\")) and line.strip():
+            self._take(line)  # large objects are no definition, and may be larger than memory
 
     def _take(self, text: bytes) -> None:
         self._hash.update(text)
@@ -154,19 +196,18 @@ class _Object:
         return end
 
     def digest(self) -> Digest:
-        self._take(canonical(b"".join(_without_noise_around(self._definition))))
+        own = [statement for statement in self._definition if not statement.startswith(_SETUP)]
+        rest = self._splitter.rest()
+        definition = canonical(b"\n".join([*own, rest] if rest.strip() else own))
+        self._take(definition)
+        lines = hashlib.sha256(b"\n".join(sorted(line.rstrip(b",") for line in definition.split(b"\n"))))
         return Digest(
-            self._hash.hexdigest(), self._rows, bytes(self._text).decode(errors="replace"), self._owner
+            self._hash.hexdigest(),
+            self._rows,
+            bytes(self._text).decode(errors="replace"),
+            self._owner,
+            lines.hexdigest(),
         )
-
-
-def _is_noise(line: bytes) -> bool:
-    return not line.strip() or line.startswith(_NOISE)
-
-
-def _without_noise_around(lines: list[bytes]) -> list[bytes]:
-    own = [number for number, line in enumerate(lines) if not _is_noise(line)]
-    return lines[own[0] : own[-1] + 1] if own else []
 
 
 def compare(expected: dict[Key, Digest], found: dict[Key, Digest]) -> Iterator[tuple[Key, str, str]]:
@@ -198,5 +239,5 @@ def _first_difference(expected: str, found: str) -> tuple[str, str]:
             shown = one.strip(), other.strip()
             return shown if shown[0] != shown[1] else (repr(one), repr(other))
     longer = mine[len(theirs) :] or theirs[len(mine) :]
-    line = longer[0].strip() or "an empty line"
+    line = next((line.strip() for line in longer if line.strip()), "an empty line")
     return (line, "nothing") if len(mine) > len(theirs) else ("nothing", line)

@@ -1,10 +1,11 @@
 """Verifies an RDB with a throwaway Redis server that loads it and counts its keys."""
 
 import os
+import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,44 +21,84 @@ from backup.errors import OURS, VerificationError
 from backup.pipeline.child import run_child, start
 from backup.programs import Programs, clean_environment
 from backup.redis.engine import keyspaces
+from backup.redis.product import head, product_here, program, refusal, signature
 from sidecar.signals import uninterrupted
 
 Check = Callable[[], None]
 LOAD_SECONDS = 1800.0
+_TOO_NEW = re.compile(
+    r"Can't handle RDB format version|Wrong signature|unsupported RDB|Unknown RDB (?:encoding|object) type"
+)
+_FAULT = re.compile(r"ERROR|error|Unexpected|checksum|corrupt", re.IGNORECASE)
+# What a server cannot load because a module is missing.
+_MODULE = re.compile(
+    r"module data I can't load|no matching module|Module .* (?:not found|missing)|MODULE_LOAD_INVALID_MAGIC"
+)
+
+
+class UnprovableError(VerificationError):
+    """This host cannot load the file, which says nothing about it."""
+
+
+def look(rdb: Path, manifest: Manifest, programs: Programs) -> list[str]:
+    """Why the programs here cannot load a file, by its signature; empty if they can, or if that is not known."""
+    file = signature(head(rdb))
+    if file is None:
+        return []  # no RDB: its check will say so
+    reason = refusal(file, product_here(programs, file.product))
+    return [f"{reason}: {_advice(manifest)}"] if reason else []
+
+
+def _advice(manifest: Manifest) -> str:
+    product, version = manifest.server.product or "redis", manifest.server.version
+    return f"install {product} {version} or newer, or set BACKUP_REDIS_BIN to its programs"
 
 
 def check_rdb(programs: Programs, rdb: Path, check: Check = never) -> list[Difference]:
-    """Redis's own check of the file's structure and checksum."""
-    command = [programs.path("redis-check-rdb"), str(rdb)]
-    result = run_child(
+    """The product's own check of the file's structure and checksum.
+
+    Raises:
+        UnprovableError: the program does not know this kind of file.
+    """
+    file = signature(head(rdb))
+    name = program(programs, "check-rdb", file.product if file else "redis")
+    if not programs.has(name) and programs.has(name.replace("check-rdb", "server")):
+        return []  # loading it proves as much
+    command = [programs.path(name), str(rdb)]
+    ended = run_child(
         command, env=clean_environment(), confinement=Confinement(rdb.parent), check=check, output=True
     )
-    if result.status == 0:
+    if ended.status == 0:
         return []
-    errors = " ".join(result.errors[-3:])
-    if result.status < 0:
-        raise VerificationError(f"redis-check-rdb was killed by signal {-result.status}", hint=OURS)
+    if ended.status < 0:
+        raise VerificationError(f"{name} was killed by signal {-ended.status}", hint=OURS)
+    reason = next(filter(_TOO_NEW.search, ended.errors), None)
+    if file and reason:
+        raise UnprovableError(f"{name}: {reason.strip()}", hint="set BACKUP_REDIS_BIN to newer programs")
+    said = next(filter(_FAULT.search, ended.errors), None) or " ".join(ended.errors[-3:])
     return [
-        Difference(
-            kind="object", object=layout.RDB, expected="redis-check-rdb reports no error", found=errors
-        )
+        Difference(kind="object", object=layout.RDB, expected=f"{name} reports no fault", found=said.strip())
     ]
 
 
 @contextmanager
-def server(programs: Programs, folder: Path, check: Check = never) -> Iterator["redis.Redis"]:
+def server(
+    programs: Programs, folder: Path, check: Check = never, modules: Sequence[str] = ()
+) -> Iterator["redis.Redis"]:
     """A server that has loaded the RDB of a folder, reachable only through a socket in that folder.
 
     Args:
         check: called while it loads; raises to stop.
+        modules: files that the server loads first.
 
     Raises:
         VerificationError: the server did not start or did not load the RDB.
     """
     socket = folder / "redis.sock"
     command = [
-        programs.path("redis-server"), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder),
+        programs.path(_server_program(programs, folder)), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder),
         "--dbfilename", layout.RDB, "--save", "", "--appendonly", "no", "--daemonize", "no",
+        *(word for module in modules for word in ("--loadmodule", module)),
     ]  # fmt: skip
     client = redis.Redis(unix_socket_path=str(socket))
     process = None
@@ -73,6 +114,11 @@ def server(programs: Programs, folder: Path, check: Check = never) -> Iterator["
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _server_program(programs: Programs, folder: Path) -> str:
+    file = signature(head(folder / layout.RDB))
+    return program(programs, "server", file.product if file else "redis")
 
 
 def _start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
@@ -119,7 +165,25 @@ def _wait(process: subprocess.Popen[bytes], client: "redis.Redis", folder: Path,
             time.sleep(0.1)
         except RedisError:
             time.sleep(0.05)
-    output = (folder / "server.log").read_text(errors="replace").strip()[-400:]
+    lines = (folder / "server.log").read_text(errors="replace").strip().splitlines()
+    if reason := next((line for line in lines if _MODULE.search(line) or _TOO_NEW.search(line)), None):
+        raise UnprovableError(
+            f"the RDB was not loaded: {reason.strip()}",
+            hint="set BACKUP_REDIS_MODULES, or BACKUP_REDIS_BIN to newer programs",
+        )
+    said = "\n".join(lines)[-400:]
     raise VerificationError(
-        f"the throwaway Redis did not load the RDB: {output}", hint="run: python -m backup doctor"
+        f"the throwaway server did not load the RDB: {said}", hint="run: python -m backup doctor"
     )
+
+
+def notes(manifest: Manifest, client: "redis.Redis") -> list[str]:
+    """Field expiries that did not come back. Some may be over by now, and no digest of the server covers them."""
+    info = dict(client.info("keyspace"))
+    loaded = {space.number: space.fields_expiring for space in keyspaces(info, info)}
+    return [
+        f"db{each.number}: {loaded.get(each.number, 0)} of {each.fields_expiring} keys have fields with an expiry;"
+        " the others' are over, or were lost"
+        for each in manifest.keyspaces
+        if loaded.get(each.number, 0) < each.fields_expiring
+    ]

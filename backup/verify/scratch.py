@@ -1,9 +1,10 @@
 """Where a verification restores to: a throwaway server, or a configured one."""
 
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -12,12 +13,14 @@ from psycopg import sql
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.records import Difference
 from backup.errors import PreflightError
-from backup.load.pg_restore import load_globals, load_roles, read_globals
-from backup.load.throwaway import cluster, private_folder, sweep_folders
+from backup.load.pg_restore import load_roles, read_globals
+from backup.load.throwaway import cluster, private_folder, server_options, sweep_folders
 from backup.postgres import roles
 from backup.postgres.databases import Databases, databases
 from backup.postgres.dsn import Address, parse
 from backup.postgres.session import session
+from backup.postgres.statements import settings_of
+from backup.verify import roles as compare_roles
 from backup.wiring import Wiring
 
 DATABASE = "restored"
@@ -29,9 +32,10 @@ class Scratch:
     """An empty database for one restore.
 
     Attributes:
-        folder: contains the downloaded files.
-        database: the database that is created and filled.
-        given: the server is a configured one that also has other databases.
+        folder: for the downloaded files.
+        database: to be made and filled.
+        given: a server that has other databases too.
+        made: roles that were made there.
     """
 
     wiring: Wiring
@@ -40,19 +44,42 @@ class Scratch:
     database: Address
     version: str
     given: bool
+    made: set[str] = field(default_factory=set)
+
+    @property
+    def maintenance(self) -> Address:
+        """Another database of the server."""
+        return self.database.named("postgres")
 
     def load_globals(self, dumped: Path) -> list[Difference]:
-        """Create the roles; on a configured server only those that the database needs."""
-        programs, check, superuser = (
-            self.wiring.programs,
-            self.wiring.stop.check,
-            self.manifest.server.superuser,
-        )
-        if not self.given:
-            return load_globals(programs, self.database.named("postgres"), dumped, superuser, check)
+        """Make the roles: first those that the database needs and the server lacks, as a restore for production makes them.
+
+        On a server of our own all others follow.
+        """
+        programs, check = self.wiring.programs, self.wiring.stop.check
+        statements = read_globals(dumped)
         with databases(self.database) as server:
-            lines = roles.missing(read_globals(dumped), server.roles(), self.manifest.roles)
-            return load_roles(programs, server.maintenance, lines, check)
+            needed = list(roles.missing(statements, server.roles(), self.manifest.roles))
+            found = load_roles(programs, server.maintenance, needed, check)
+            self.made.update(roles.created(needed))
+            if not self.given:
+                wanted = list(roles.for_throwaway(statements, self.manifest.server.superuser))
+                rest = list((Counter(wanted) - Counter(needed)).elements())
+                found += load_roles(programs, server.maintenance, [*settings_of(wanted), *rest], check)
+                self.made.update(name for name, _ in roles.about(wanted))
+        return found
+
+    def compare_globals(self, dumped: Path) -> list[Difference]:
+        """What of the roles that were made is not as it was."""
+        programs, superuser = self.wiring.programs, self.manifest.server.superuser
+        exact = self.manifest.server.version_number // 10000 == programs.major("pg_dumpall")
+        with databases(self.database) as server:
+            there = compare_roles.dumped(programs, server.maintenance, self.wiring.stop.check)
+        wanted, found = (
+            compare_roles.by_role(roles.for_throwaway(each, superuser), exact=exact)
+            for each in (read_globals(dumped), there)
+        )
+        return list(compare_roles.compare(wanted, found, self.made))
 
     def create(self) -> str | None:
         """Create the empty database; returns how it differs from the original, if it does."""
@@ -82,7 +109,8 @@ def scratch(wiring: Wiring, manifest: Manifest) -> Iterator[Scratch]:
             yield Scratch(wiring, manifest, folder, address.named(name), version, given=True)
         return
     superuser, check = manifest.server.superuser, wiring.stop.check
-    with cluster(wiring.programs, superuser=superuser, parent=parent, check=check) as own:
+    options = server_options(wiring.settings.verify_options)
+    with cluster(wiring.programs, superuser=superuser, parent=parent, check=check, options=options) as own:
         yield Scratch(wiring, manifest, own.folder, own.address.named(DATABASE), own.version, given=False)
 
 

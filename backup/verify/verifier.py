@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from backup.catalogue import layout
@@ -13,15 +13,18 @@ from backup.catalogue.manifest import Manifest
 from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference, Report
 from backup.errors import VerificationError
-from backup.load.download import check_space, download
-from backup.load.pg_restore import load_archive
+from backup.load.download import download
+from backup.load.pg_restore import load_archive, run_sql
+from backup.load.properties import properties
 from backup.load.space import floored
 from backup.load.throwaway import private_folder, sweep_folders
 from backup.postgres.dsn import Address
 from backup.progress import Progress, Timings, silent
 from backup.run import TOOL
+from backup.store import Store
+from backup.verify import provable
 from backup.verify.checks import command_check, sql_checks
-from backup.verify.compare import compare_counts, compare_dumps
+from backup.verify.compare import compare_counts, compare_dumps, notes_on_extensions
 from backup.verify.scratch import Scratch, scratch
 from backup.wiring import Wiring
 from sidecar import OpsError
@@ -29,8 +32,7 @@ from sidecar.logs import fields
 
 log = logging.getLogger(__name__)
 
-# Space for the archive and the restored database with its indexes.
-SPACE_FACTOR = 3.0
+SPACE_FACTOR = provable.SPACE_FACTOR
 
 
 @dataclass
@@ -40,6 +42,9 @@ class Findings:
     stages: Timings = field(default_factory=Timings)
     differences: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    # In what this host is unlike the original, and why it proves nothing.
+    suspicions: list[str] = field(default_factory=list)
+    unprovable: list[str] = field(default_factory=list)
 
 
 def verify(wiring: Wiring, entry: Entry, progress: Progress = silent) -> Report:
@@ -61,15 +66,17 @@ def verify(wiring: Wiring, entry: Entry, progress: Progress = silent) -> Report:
         started = wiring.clock()
         findings = Findings()
         server = _verify(wiring, entry, findings, progress)
+        findings.unprovable += provable.afterwards(findings.differences, findings.suspicions)
         report = Report(
             backup=manifest.id,
             database=manifest.database,
             manifest=manifest.digest,
             started=started,
             finished=wiring.clock(),
-            ok=not findings.differences,
+            ok=not findings.differences and not findings.unprovable,
             differences=tuple(findings.differences),
-            notes=tuple(findings.notes),
+            notes=(*manifest.notes, *findings.notes),
+            unprovable=tuple(findings.unprovable),
             tables=len(manifest.tables),
             rows=manifest.rows,
             stages=findings.stages.seconds,
@@ -77,7 +84,7 @@ def verify(wiring: Wiring, entry: Entry, progress: Progress = silent) -> Report:
             tool=TOOL,
         )
         store.put(
-            layout.report(report.database, report.backup, report.finished),
+            _report_key(store, report),
             encode(report, wiring.keys),
             retain_until=_retain(wiring, manifest),
         )
@@ -101,9 +108,13 @@ def _verify(wiring: Wiring, entry: Entry, findings: Findings, progress: Progress
 
 
 def _verify_postgres(wiring: Wiring, entry: Entry, findings: Findings, progress: Progress) -> str:
-    manifest = entry.manifest
+    manifest, settings, programs = entry.manifest, wiring.settings, wiring.programs
+    given = settings.verify_url is not None
+    findings.unprovable += provable.beforehand(manifest, programs, settings.work_dir, given=given)
+    if findings.unprovable:
+        return programs.version("pg_restore")
+    findings.suspicions += provable.suspicions(manifest.server, programs)
     with scratch(wiring, manifest) as place:
-        check_space(place.folder, int(manifest.raw_bytes * SPACE_FACTOR), "the verification")
         files = _download(wiring, entry, place.folder, findings, progress)
         # Restoring bytes that are known to be wrong would only report the same less clearly.
         if not findings.differences:
@@ -112,30 +123,46 @@ def _verify_postgres(wiring: Wiring, entry: Entry, findings: Findings, progress:
 
 
 def _verify_redis(wiring: Wiring, entry: Entry, findings: Findings, progress: Progress) -> str:
-    from backup.verify import redis  # the client library is slow to import, and most runs do not need it
-
-    programs = wiring.redis_programs
-    sweep_folders(wiring.settings.work_dir)
-    with private_folder(wiring.settings.work_dir) as folder:
-        check_space(folder, int(entry.manifest.raw_bytes * SPACE_FACTOR), "the verification")
-        files = _download(wiring, entry, folder, findings, progress)
-        if not findings.differences:
-            rdb = files["rdb"].rename(folder / layout.RDB)
-            with findings.stages.measure("check"):
-                findings.differences += redis.check_rdb(programs, rdb, wiring.stop.check)
-        if not findings.differences:
-            _load_and_compare(wiring, entry.manifest, folder, findings)
-    return programs.version("redis-server")
-
-
-def _load_and_compare(wiring: Wiring, manifest: Manifest, folder: Path, findings: Findings) -> None:
+    from backup.redis.product import product_here  # Redis's client library takes long to load
     from backup.verify import redis
 
+    programs, manifest = wiring.redis_programs, entry.manifest
+    findings.unprovable += provable.no_room(int(manifest.raw_bytes * SPACE_FACTOR), wiring.settings.work_dir)
+    here = str(product_here(programs, manifest.server.product or "redis"))
+    if findings.unprovable:
+        return here
+    sweep_folders(wiring.settings.work_dir)
+    with private_folder(wiring.settings.work_dir) as folder:
+        files = _download(wiring, entry, folder, findings, progress)
+        if findings.differences:
+            return here
+        rdb = files["rdb"].rename(folder / layout.RDB)
+        findings.unprovable += redis.look(rdb, manifest, programs)
+        if findings.unprovable:
+            return here
+        try:
+            _check_and_load(wiring, manifest, folder, rdb, findings)
+        except redis.UnprovableError as error:
+            findings.unprovable.append(f"{error.message}: {error.hint}")
+    return here
+
+
+def _check_and_load(wiring: Wiring, manifest: Manifest, folder: Path, rdb: Path, findings: Findings) -> None:
+    from backup.verify import redis
+
+    with findings.stages.measure("check"):
+        findings.differences += redis.check_rdb(wiring.redis_programs, rdb, wiring.stop.check)
+    if findings.differences:
+        return
     with ExitStack() as stack:
         with findings.stages.measure("restore"):
-            client = stack.enter_context(redis.server(wiring.redis_programs, folder, _check(wiring, folder)))
+            modules = wiring.settings.redis_modules.split()
+            client = stack.enter_context(
+                redis.server(wiring.redis_programs, folder, _check(wiring, folder), modules)
+            )
         with findings.stages.measure("compare"):
             findings.differences += redis.compare_keys(manifest, client)
+            findings.notes += redis.notes(manifest, client)
 
 
 def _download(
@@ -162,20 +189,42 @@ def _restore_and_compare(
             wiring.programs, place.database, archive, wiring.restore_jobs, _check(wiring, archive.parent)
         )
     findings.notes += [note] if note else []
-    prove(wiring, manifest, archive, place.database, findings)
+    findings.suspicions += [note] if note else []
+    with findings.stages.measure("settings"):
+        statements = properties(wiring.programs, archive, place.database.database)
+        findings.differences += run_sql(
+            wiring.programs, place.maintenance, "settings", statements, wiring.stop.check
+        )
+    prove(wiring, manifest, archive, place.database, findings, locale=not note)
+    if "globals" in files:
+        with findings.stages.measure("globals"):
+            findings.differences += place.compare_globals(files["globals"])
 
 
 def _check(wiring: Wiring, folder: Path) -> Callable[[], None]:
     return floored(folder, wiring.settings.work_dir_floor, wiring.stop.carried())
 
 
-def prove(wiring: Wiring, manifest: Manifest, archive: Path, database: Address, findings: Findings) -> None:
-    """Compare a restored database with its manifest and archive, and run the users' own checks."""
+def prove(
+    wiring: Wiring,
+    manifest: Manifest,
+    archive: Path,
+    database: Address,
+    findings: Findings,
+    *,
+    locale: bool = True,
+) -> None:
+    """Hold a restored database against manifest and archive, and ask the users' own questions.
+
+    Args:
+        locale: whether it was made with the original's locale, so that this is compared too.
+    """
     with findings.stages.measure("count"):
         findings.differences += compare_counts(manifest, database)
+        findings.notes += notes_on_extensions(manifest, database)
     with findings.stages.measure("compare"):
         check = _check(wiring, archive.parent)
-        differences, notes = compare_dumps(manifest, wiring.programs, archive, database, check)
+        differences, notes = compare_dumps(manifest, wiring.programs, archive, database, check, locale=locale)
     findings.differences += differences
     findings.notes += notes
     settings = wiring.settings
@@ -188,7 +237,17 @@ def prove(wiring: Wiring, manifest: Manifest, archive: Path, database: Address, 
             )
 
 
+def _report_key(store: Store, report: Report) -> str:
+    """Where a report goes; one of the same second is not overwritten."""
+    finished = report.finished
+    while store.head(key := layout.report(report.database, report.backup, finished)) is not None:
+        finished += timedelta(seconds=1)
+    return key
+
+
 def _first(report: Report) -> str:
+    if report.unprovable:
+        return f"could not be verified here: {'; '.join(report.unprovable)}"
     more = f" and {len(report.differences) - 1} more" if len(report.differences) > 1 else ""
     return f"{report.differences[0]}{more}"
 
@@ -201,6 +260,9 @@ def _tell(report: Report) -> None:
     if report.ok:
         log.info("verification passed %s", facts)
         return
-    log.error("verification FAILED %s", facts)
+    if report.unprovable:
+        log.warning("could not be verified here: %s %s", "; ".join(report.unprovable), facts)
+    else:
+        log.error("verification FAILED %s", facts)
     for difference in report.differences:
         log.error("difference %s", difference)

@@ -10,16 +10,21 @@ cd "$root" || exit 1
 script=$(basename -- "$0")
 OPS_STACK=${OPS_STACK:-compose}
 OPS_FOLDER=${OPS_FOLDER:-$root/.ops/demo}
-SILENCE=${SILENCE:-2h}
+# A silence ends by itself soon after a script that was killed; while a script works, it is renewed.
+SILENCE=${SILENCE:-5m}
+RENEW_SECONDS=${RENEW_SECONDS:-120}
 HEALTH_SECONDS=${HEALTH_SECONDS:-240}
 dry_run=''
 yes_i_mean=''
 database=''
 backup_id=latest
 again=''
+# The last line of a script that fails before it has changed anything.
+unchanged=''
 timeline=''
 stopped=''
 silenced=''
+renewing=''
 began=$(date +%s)
 
 fail() {
@@ -104,20 +109,60 @@ start_services() {
   stopped=''
 }
 
-# Silences left by an earlier run are treated as ours. Watchdog is not silenced, because its absence wakes people.
+# One script at a time: two that stop and start the same services undo each other's work. The lock ends with the script.
+take_lock() {
+  [ -z "$dry_run" ] || return 0
+  command -v flock >/dev/null || fail "flock is not on this machine" "install util-linux" 2
+  lock=$(stack_lock)
+  { mkdir -p "$(dirname -- "$lock")" && : >>"$lock"; } || fail "$lock cannot be written" "run it as the user that owns this checkout" 2
+  exec 9<"$lock"
+  flock -n 9 || fail "another script is at work: $(cat "$lock"); nothing was changed" "wait until it has ended; its lock ends with it"
+  echo "runbooks/$script, process $$, started at $(date -u +%H:%M:%S) UTC by $(id -un)" >"$lock"
+}
+
+add_silence() {
+  stack_alerts silence add 'alertname!=Watchdog' --for "$SILENCE" --by "$script" --comment "$script is at work" >/dev/null
+}
+
+# Watchdog stays audible: its silence wakes people. Silences of an earlier run that was killed count as ours.
 silence() {
-  if stack_alerts silence add 'alertname!=Watchdog' --for "$SILENCE" --by "$script" --comment "$script is at work" >/dev/null; then
-    silenced=yes
+  # Before the attempt: an interruption may come after Alertmanager has taken the silence.
+  silenced=yes
+  if add_silence; then
+    keep_silent 9<&- >/dev/null 2>&1 &
+    renewing=$!
   else
+    silenced=''
     say "alerts are NOT silenced: Alertmanager does not answer"
   fi
 }
 
+keep_silent() {
+  trap - EXIT
+  trap '' INT
+  trap 'kill "$sleeping" 2>/dev/null; exit 0' TERM HUP
+  while :; do
+    sleep "$RENEW_SECONDS" &
+    sleeping=$!
+    wait "$sleeping"
+    kill -0 $$ 2>/dev/null || exit 0
+    add_silence
+  done
+}
+
+stop_renewing() {
+  [ -n "$renewing" ] || return 0
+  kill "$renewing" 2>/dev/null || true
+  wait "$renewing" 2>/dev/null || true
+  renewing=''
+}
+
 lift_silence() {
-  silenced=''
+  stop_renewing
   ids=$(stack_alerts silence list | sed -n "s/^\([^ ]*\) .*$script: $script is at work\$/\1/p") || return 0
   # shellcheck disable=SC2086 # several ids are several words
-  [ -z "$ids" ] || stack_alerts silence end $ids
+  [ -z "$ids" ] || stack_alerts silence end $ids || return 0
+  silenced=''
 }
 
 # A server whose files are gone may keep running without working; a restart initializes an empty one.
@@ -152,22 +197,35 @@ at_end() {
   :
 }
 
-# However the script ends: restart what it stopped, lift the silence and print the timeline.
-finish() {
-  status=$?
-  trap - EXIT
-  set +e
+# What a script stopped runs again, and alerts are heard again. An impatient Ctrl-C reaches none of this: it works in a
+# process group of its own where there is a terminal, and ignores the signal.
+tidy() {
   if [ "$status" -ne 0 ] && [ -n "$stopped" ]; then
-    say "starting the stopped services again"
-    # In subshells: a service that does not start must not leave alerts silenced or the timeline unprinted.
-    for service in $stopped; do (stack_start "$service") || say "$service is NOT running"; done
+    echo "starting the stopped services again"
+    # In shells of their own: one that does not start must not keep alerts silent and the timeline unprinted.
+    for service in $stopped; do (stack_start "$service") || echo "$service is NOT running"; done
   fi
   [ -z "$silenced" ] || lift_silence
   at_end
+}
+
+# Whatever ends the script: first it is tidied up, then comes the timeline.
+finish() {
+  status=$?
+  trap '' INT TERM HUP
+  trap - EXIT
+  set +e
+  if [ "$status" -ne 0 ] && [ -n "$stopped$silenced" ]; then say "tidying up, please wait"; fi
+  stop_renewing
+  set -m 2>/dev/null
+  tidy </dev/null &
+  wait $!
+  set +m 2>/dev/null
   if [ -z "$dry_run" ] && [ -n "$timeline" ]; then
     printf '\nTimeline (UTC), for the post-mortem:\n%s' "$timeline"
     if [ "$status" -eq 0 ]; then echo "done in $(($(date +%s) - began)) s"; else echo "FAILED after $(($(date +%s) - began)) s, exit code $status"; fi
   fi
+  [ "$status" -eq 0 ] || [ -z "$unchanged" ] || echo "$unchanged"
   exit "$status"
 }
 trap finish EXIT

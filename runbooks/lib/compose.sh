@@ -17,6 +17,11 @@ containers() {
   esac
 }
 
+# The lock of the scripts: one for each checkout, which is one for each stack.
+stack_lock() {
+  echo "$root/.ops/runbook.lock"
+}
+
 stack_check() {
   command -v docker >/dev/null || fail "docker is not installed here" "run the script on the server, as a user who may use docker" 2
   compose config --quiet || fail "docker-compose.prod.yml cannot be read" "check that .env.production exists" 2

@@ -13,6 +13,11 @@ processes() {
   esac
 }
 
+# The lock of the scripts: one for each stack.
+stack_lock() {
+  echo "$control/runbook.lock"
+}
+
 stack_check() {
   [ -r "$control/environment" ] || fail "no embedded stack runs in $OPS_FOLDER" "start one: ./ops demo; or name its folder with OPS_FOLDER" 2
   # shellcheck disable=SC1091 # written by the stack when it starts

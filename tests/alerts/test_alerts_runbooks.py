@@ -23,7 +23,7 @@ OVER_ELSEWHERE = {"Watchdog"}
 
 # What an on-call engineer's shell on a Debian server has, or can install by that name.
 ON_THE_HOST = {
-    "apt-get", "chmod", "chronyc", "curl", "df", "dig", "dmesg", "docker", "du", "echo", "find", "findmnt",
+    "apt-get", "chmod", "chronyc", "curl", "date", "df", "dig", "dmesg", "docker", "du", "echo", "find", "findmnt",
     "free", "git", "grep", "head", "iotop", "journalctl", "last", "ls", "lsof", "mount", "openssl", "ping",
     "ps", "resolvectl", "sed", "smartctl", "sort", "ss", "ssh", "sysctl", "systemctl", "tail",
     "timedatectl", "top", "tr", "ufw", "umount", "uniq", "uptime", "vmstat", "wc",

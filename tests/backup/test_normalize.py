@@ -50,6 +50,8 @@ def _printed(connection: "psycopg.Connection[tuple[str]]", table: str) -> str:
     return row[0]
 
 
-@pytest.mark.parametrize("text", [b"SELECT (ARRAY['never ends", b"(ARRAY[a, b])::int[]"])
+@pytest.mark.parametrize(
+    "text", [b"SELECT (ARRAY['never ends", b"(ARRAY[a, b])::int", b"'(ARRAY[a])::int[]'"]
+)
 def test_other_casts_are_unchanged(text: bytes) -> None:
     assert canonical(text) == text

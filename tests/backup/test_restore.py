@@ -12,6 +12,7 @@ from backup.postgres.databases import databases
 from backup.postgres.dsn import parse
 from backup.restore import database, tables
 from backup.restore import names as naming
+from backup.service import status_page
 from backup.service.metrics import registry
 from backup.service.state import new_state
 from backup.settings import BackupSettings
@@ -86,7 +87,7 @@ def test_there_and_back(command: Command, postgres: Postgres, shop: str) -> None
     assert (restored["ok"], restored["differences"], restored["rows"]) == (True, [], made["rows"])
     assert (count(postgres, into), count(postgres, shop)) == (2000, 10)
     assert names(postgres, shop) == [into]
-    # Again: it is there, and nothing is done.
+    # Once more: it is there, and nothing is done.
     assert command.held("restore", "latest")["found"] is True
     promoted = command.held("promote", into, "--yes-i-mean", shop)
     kept = promoted["kept"]
@@ -142,9 +143,11 @@ def test_refusals(command: Command, postgres: Postgres, shop: str, new_database:
         assert (done.status, said in done.err, "Try: " in done.err) == (2, True, True), (arguments, done)
     into = command.held("restore")["into"]
     done = command("promote", into)
-    assert (done.status, "cannot ask for confirmation" in done.err) == (2, True)
+    assert done.status == 2, done.err
+    assert "cannot ask for confirmation without a terminal" in done.err
     done = command("promote", into, "--yes-i-mean", "posthub")
-    assert (done.status, "nothing was changed" in done.err) == (2, True)
+    assert done.status == 2, done.err
+    assert f"nothing was changed; {into} is kept: python -m backup promote {into}" in done.err
     assert command("promote", into, "--dry-run").status == 0
     assert names(postgres, shop) == [into]
     weak = postgres.url_for(shop).replace("posthub:posthub@", "weak_restorer:pw-of-weak@")
@@ -252,13 +255,76 @@ def test_a_pool_that_reconnects_at_once_does_not_block_a_promotion(
 def test_confirmation_by_typing_the_name(command: Command, postgres: Postgres, shop: str) -> None:
     command.held("run")
     command.held("restore", "--into", f"{shop}_new")
-    status, seen = command.typed("yes", "promote")
-    assert (status, f"Type {shop} to continue" in seen, "nothing was changed" in seen) == (2, True, True), (
-        seen
-    )
+    lose(postgres, shop)
+    status, seen = command.typed("yes\nno\nwhat", "promote")
+    assert status == 2, seen
+    assert seen.count(f"Type {shop} to continue") == 3
+    assert f"{shop}_new is kept: python -m backup promote {shop}_new" in seen
     assert names(postgres, shop) == [f"{shop}_new"]
-    status, seen = command.typed(shop, "promote")
-    assert (status, "is in production" in seen) == (0, True), seen
+    status, seen = command.typed(f"typo\n{shop}", "promote")
+    assert status == 0, seen
+    assert "is in production" in seen
+    # Before the question: the moment, and what differs.
+    asked = seen.partition("Type ")[0]
+    assert f"lost to {shop}: what was written in the " in asked
+    assert [line.split() for line in asked.splitlines() if "public.posts" in line] == [
+        ["public.posts", "10", "2,000"]
+    ], seen
+
+
+def test_a_second_accident(command: Command, postgres: Postgres, shop: str) -> None:
+    """The same words a second time: never a success that restored nothing."""
+    command.held("run")
+    into = command.held("restore")["into"]
+    command.held("promote", into, "--yes-i-mean", shop)
+    lose(postgres, shop)
+    done = command("restore", "latest")
+    assert done.status == 1, done
+    assert "was put into production's place at" in done.err
+    assert "NOTHING was restored" in done.err
+    assert "--again" in done.err
+    assert command("restore", "latest", "--dry-run").status == 1
+    assert command("promote", into, "--yes-i-mean", "wrong").status == 2
+    planned = command.held("restore", "latest", "--dry-run", "--continue")
+    assert planned["promoted_at"], planned
+    assert planned["production"] == shop
+    assert command.held("restore", "latest", "--continue")["promoted"] is True
+    assert count(postgres, shop) == 10
+    status, seen = command.typed("y", "restore", "latest")
+    assert status == 0, seen
+    assert "Restore it once more?" in seen
+    command.held("promote", into, "--yes-i-mean", shop)
+    assert count(postgres, shop) == 2000
+
+
+def test_unlike(command: Command, postgres: Postgres, shop: str) -> None:
+    """A proven backup without what was lost is named everywhere, and not taken unasked."""
+    usual = [command.held("run")["id"] for _ in range(3)]
+    command.held("verify", usual[-1])
+    lose(postgres, shop)
+    command.held("run")
+    unlike = command.held("run")["id"]
+    fell = "rows of public.posts fell to 10 from a median of 2000"
+    listed = {each["id"]: (each["unlike"], each["anomalies"]) for each in command.held("list")}
+    assert [listed[each][0] for each in usual] == [False] * 3
+    assert listed[unlike][0], listed
+    assert any(fell in each for each in listed[unlike][1])
+    assert "unverified, unlike" in command("list").out
+    assert fell in command("show", unlike).out
+    state = new_state(wire(BackupSettings.load(command.environ)))
+    state.refresh()
+    page = status_page.render(state)
+    assert f"{unlike} differs from the backups before it: {fell}" in page
+    assert "unverified, unlike" in page
+    command.held("verify", unlike)
+    done = command("restore", "latest")
+    assert done.status == 2, done
+    assert fell in done.err
+    assert usual[-1] in done.err
+    assert "nothing was restored" in done.err
+    assert fell in command("restore", unlike, "--dry-run").err
+    into = command.held("restore", unlike)["into"]
+    assert fell in command("promote", into, "--dry-run").err
 
 
 def test_a_failed_swap_changes_nothing(command: Command, postgres: Postgres, shop: str) -> None:
@@ -394,7 +460,7 @@ def test_run_again_after_the_promotion(command: Command, postgres: Postgres, sho
     into = command.held("restore")["into"]
     original = command.held("promote", into, "--yes-i-mean", shop)["kept"]
     write("since")
-    again = command.held("restore")
+    again = command.held("restore", "--continue")
     assert (again["found"], again["promoted"], again["into"]) == (True, True, into)
     assert command.held("promote", into, "--yes-i-mean", shop)["found"] is True
     assert written() == ["since"]
@@ -446,7 +512,8 @@ def test_latest_is_not_silently_an_older_one(command: Command, shop: str, tmp_pa
     # One odd file does not keep on-call from restoring; which one it is, and why, is said.
     assert done.status == 0, done
     assert f"note: {newest} is newer than {older} and cannot be read" in done.err
-    facts = command.held("restore", older, "--dry-run")
+    assert command.held("restore", older, "--dry-run")["found"] is True
+    facts = command.held("restore", older, "--dry-run", "--into", f"{shop}_other")
     assert (facts["id"], facts["found"], facts["server_bytes"] > 1_000_000) == (older, False, True)
     told = command("drill", "--dry-run")
     assert (told.status, newest in told.err) == (0, True)

@@ -302,6 +302,7 @@ def test_a_bucket_with_locks_is_asked_to_delete_versions_so_that_it_can_refuse()
         "Versions": [{"Key": "some/a", "VersionId": "v2"}, {"Key": "some/a.b", "VersionId": "v9"}],
         "DeleteMarkers": [{"Key": "some/a", "VersionId": "v3"}],
     }
+    stubber.add_response("get_bucket_versioning", {"Status": "Enabled"}, {"Bucket": "bucket"})
     stubber.add_response("list_object_versions", found, {"Bucket": "bucket", "Prefix": "some/a"})
     wanted = [{"Key": "some/a", "VersionId": "v2"}, {"Key": "some/a", "VersionId": "v3"}]
     refusal = {"Errors": [{"Key": "some/a", "VersionId": "v2", "Code": "AccessDenied", "Message": "locked"}]}
@@ -350,6 +351,8 @@ def test_how_objects_are_stored_is_asked_for() -> None:
     with Stubber(store._client) as stubber:
         proof = {"Body": b"1", "ContentMD5": "xMpCOKC5I4INzFCab3WEmw=="}
         stubber.add_response("put_object", {}, {**asked, "Key": "some/manifest.json", **proof})
+        held = {"Retention": {"Mode": "COMPLIANCE", "RetainUntilDate": until}}
+        stubber.add_response("get_object_retention", held, {"Bucket": "bucket", "Key": "some/manifest.json"})
         stubber.add_response(
             "create_multipart_upload",
             {"UploadId": "u"},

@@ -16,10 +16,11 @@ from backup.catalogue.reader import projected
 from backup.errors import SpaceError
 from backup.load import pg_restore
 from backup.load.fetch import fetch
+from backup.load.properties import renamed
 from backup.load.throwaway import running_in, sweep_folders
 from backup.postgres import roles
 from backup.postgres.dsn import Address
-from backup.restore.properties import renamed
+from backup.postgres.statements import split
 from backup.service.jobs import Jobs
 from backup.service.state import new_state
 from backup.settings import BackupSettings
@@ -231,52 +232,88 @@ def test_ignorable_errors() -> None:
     ignored = "pg_restore: warning: errors ignored on restore: 1"
     assert pg_restore.only_ignorable([newer, "Command was: SET transaction_timeout = 0;", ignored])
     assert not pg_restore.only_ignorable([newer, ignored.replace("1", "2")])
+    # Each process of a parallel restore prints it, and the first counts its own.
+    assert pg_restore.only_ignorable([newer, "Command was: SET transaction_timeout = 0;", newer, ignored])
+    other = "pg_restore: error: could not execute query: ERROR:  no such thing"
+    assert not pg_restore.only_ignorable([newer, newer, other, ignored.replace("1", "2")])
+    told = pg_restore.errors(
+        [newer, "Command was: SET x;", other, "DETAIL:  of it", "Command was: CREATE", "ERROR:  y"]
+    )
+    assert [each[0] for each in told] == [other, "ERROR:  y"]
     assert not pg_restore.only_ignorable(
         ["pg_restore: error: could not execute query: ERROR:  out of memory", ignored]
     )
     assert not pg_restore.only_ignorable([])
 
 
-GLOBALS = """
+GLOBALS = rb"""
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
 CREATE ROLE posthub;
 ALTER ROLE posthub WITH SUPERUSER;
+COMMENT ON ROLE posthub IS 'two
+lines; CREATE ROLE x;';
 CREATE ROLE "the app";
 ALTER ROLE "the app" WITH LOGIN NOSUPERUSER;
+COMMENT ON ROLE "the app" IS 'first
+-- second
+CREATE TABLESPACE third;';
+ALTER ROLE "the app" SET search_path TO '
+', 'b';
 CREATE ROLE stranger;
 ALTER ROLE stranger WITH LOGIN;
 GRANT pg_monitor TO "the app" WITH INHERIT TRUE GRANTED BY gone;
 GRANT stranger TO "the app" GRANTED BY posthub;
-CREATE TABLESPACE fast OWNER posthub LOCATION '/fast';
+GRANT SET ON PARAMETER work_mem TO "the app";
+CREATE TABLESPACE fast OWNER posthub LOCATION '/fast
+slow';
+GRANT ALL ON TABLESPACE fast TO stranger;
 """
 
 
 def test_roles_that_a_server_lacks() -> None:
-    lines = list(roles.missing(GLOBALS.splitlines(), {"posthub", "pg_monitor"}, {"posthub", "the app"}))
-    assert lines == [
-        'CREATE ROLE "the app";',
-        'ALTER ROLE "the app" WITH LOGIN NOSUPERUSER;',
-        'GRANT pg_monitor TO "the app" WITH INHERIT TRUE;',
+    statements = list(roles.missing(split(GLOBALS), {"posthub", "pg_monitor"}, {"posthub", "the app"}))
+    assert statements == [
+        b"SET client_encoding = 'UTF8';",
+        b"SET standard_conforming_strings = on;",
+        b'CREATE ROLE "the app";',
+        b'ALTER ROLE "the app" WITH LOGIN NOSUPERUSER;',
+        b"COMMENT ON ROLE \"the app\" IS 'first\n-- second\nCREATE TABLESPACE third;';",
+        b"ALTER ROLE \"the app\" SET search_path TO '\n', 'b';",
+        b'GRANT pg_monitor TO "the app" WITH INHERIT TRUE;',
+        b'GRANT SET ON PARAMETER work_mem TO "the app";',
     ]
-    assert roles.created(lines) == ["the app"]
-    throwaway = list(roles.for_throwaway(GLOBALS.splitlines(), "posthub"))
-    assert "CREATE ROLE posthub;" not in throwaway
-    assert "CREATE ROLE stranger;" in throwaway
-    assert not any("TABLESPACE" in line for line in throwaway)
+    assert roles.created(statements) == ["the app"]
+    throwaway = list(roles.for_throwaway(split(GLOBALS), "posthub"))
+    assert b"CREATE ROLE posthub;" not in throwaway
+    assert b"CREATE ROLE stranger;" in throwaway
+    assert not any(b" TABLESPACE fast" in statement for statement in throwaway)
 
 
 def test_properties_under_another_name() -> None:
-    text = r"""
+    script = rb"""
 CREATE DATABASE "The Shop" WITH TEMPLATE = template0 ENCODING = 'UTF8';
 \connect "The Shop"
 SET statement_timeout = 0;
+SET client_encoding = 'LATIN2';
 ALTER DATABASE "The Shop" OWNER TO app;
 ALTER ROLE "a b" IN DATABASE "The Shop" SET work_mem TO '8MB';
+COMMENT ON DATABASE "The Shop" IS 'shop
+-- owner: Jana
+ALTER DATABASE "The Shop" OWNER TO nobody;
+SET x';
+SET SESSION AUTHORIZATION giver;
 REVOKE CONNECT,TEMPORARY ON DATABASE "The Shop" FROM PUBLIC;
+RESET SESSION AUTHORIZATION;
 """.strip()
-    assert list(renamed(text.splitlines(), "new")) == [
-        'ALTER DATABASE "new" OWNER TO app;',
-        'ALTER ROLE "a b" IN DATABASE "new" SET work_mem TO \'8MB\';',
-        'REVOKE CONNECT,TEMPORARY ON DATABASE "new" FROM PUBLIC;',
+    assert list(renamed(split(script), "new")) == [
+        b"SET client_encoding = 'LATIN2';",
+        b'ALTER DATABASE "new" OWNER TO app;',
+        b'ALTER ROLE "a b" IN DATABASE "new" SET work_mem TO \'8MB\';',
+        b'COMMENT ON DATABASE "new" IS \'shop\n-- owner: Jana\nALTER DATABASE "The Shop" OWNER TO nobody;\nSET x\';',
+        b"SET SESSION AUTHORIZATION giver;",
+        b'REVOKE CONNECT,TEMPORARY ON DATABASE "new" FROM PUBLIC;',
+        b"RESET SESSION AUTHORIZATION;",
     ]
 
 

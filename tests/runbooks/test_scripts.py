@@ -1,13 +1,18 @@
 """The scripts against docker compose: which commands they give, in which order, and what they leave when one fails."""
 
+import fcntl
 import os
+import pty
 import shutil
 import subprocess
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from stack.paths import ROOT
+from stack.waiting import wait_for
 
 SCRIPTS = sorted((ROOT / "runbooks").glob("*.sh"))
 # A docker that writes down how it was called and answers as the real one would.
@@ -17,8 +22,12 @@ case "$*" in
   *"$DOCKER_FAILS"*) echo "it failed" >&2; exit 1 ;;
 esac
 case "$*" in
+  *"$DOCKER_HANGS"*) [ -e "$DOCKER_LOG.hangs" ] || { : > "$DOCKER_LOG.hangs"; sleep 60; exit 1; } ;;
+esac
+case "$*" in
   *"cat /run/secrets/database_url"*) printf 'postgresql://posthub:the-secret@db/posthub' ;;
-  *--dry-run*--json*) printf '{\n "server_bytes": 2000000000\n}\n' ;;
+  *--dry-run*--json*)
+    printf '{\n "production": "posthub",\n "promoted_at": %s,\n "server_bytes": 2000000000\n}\n' "${PROMOTED_AT:-null}" ;;
   *--dry-run*) ;;
   *"df -Pk"*) printf 'Filesystem blocks used free\n/dev/x 1 1 %s 1%% /\n' "${FREE_KIB:-9000000}" ;;
   *"FROM pg_database"*) echo "${NOT_OURS:-1}" ;;
@@ -40,6 +49,7 @@ class Host:
         self._log = folder / "docker.log"
         self._checkout = folder / "checkout"
         shutil.copytree(ROOT / "runbooks", self._checkout / "runbooks")
+        self.folder = self._checkout
         self.settings = self._checkout / ".env.production"
         self.settings.write_text("BACKUP_STORE_URL=s3://b\nBACKUP_AGE_IDENTITY=AGE-SECRET-KEY-1\n")
         (folder / "bin").mkdir()
@@ -49,6 +59,35 @@ class Host:
         self._path = f"{docker.parent}:{os.environ['PATH']}"
         self.status, self.out, self.err = 0, "", ""
 
+    def interrupted(self, script: str, *arguments: str, hangs: str) -> str:
+        """Run a script on a terminal until docker hangs, and press Ctrl-C five times; returns what was to be seen."""
+        self._log.write_text("")
+        hanging = Path(f"{self._log}.hangs")
+        hanging.unlink(missing_ok=True)
+        terminal, theirs = pty.openpty()
+        env = {
+            "PATH": self._path, "DOCKER_LOG": str(self._log), "DOCKER_FAILS": "no such thing", "DOCKER_HANGS": hangs,
+            "SCRIPT": script,
+        }  # fmt: skip
+        with subprocess.Popen(
+            ["setsid", "--ctty", str(self._checkout / "runbooks" / script), *arguments],
+            env=env, stdin=theirs, stdout=theirs, stderr=theirs,
+        ) as process:  # fmt: skip
+            os.close(theirs)
+            wait_for(
+                hanging.exists, timeout=30, what=f"a docker that hangs at {hangs}", hint="see the script"
+            )
+            for _ in range(5):
+                os.write(terminal, b"\x03")
+                time.sleep(0.05)  # as a person does
+            seen = _seen(terminal)
+            self.status = process.wait()
+        os.close(terminal)
+        return seen
+
+    def calls(self) -> list[str]:
+        return self._log.read_text().replace("compose -f docker-compose.prod.yml ", "").splitlines()
+
     def run(self, script: str, *arguments: str, fails: str = "no such thing", **more: str) -> list[str]:
         """Run a script; returns how docker was called."""
         self._log.write_text("")
@@ -56,6 +95,7 @@ class Host:
             "PATH": self._path,
             "DOCKER_LOG": str(self._log),
             "DOCKER_FAILS": fails,
+            "DOCKER_HANGS": "no such thing",
             "SCRIPT": script,
             **more,
         }
@@ -64,9 +104,22 @@ class Host:
             env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         self.status, self.out, self.err = done.returncode, done.stdout, done.stderr
-        calls = self._log.read_text().replace("compose -f docker-compose.prod.yml ", "").splitlines()
+        calls = self.calls()
         assert "the-secret" not in self._log.read_text() + self.out + self.err
         return calls
+
+
+def _seen(terminal: int) -> str:
+    """All that a terminal shows until its program has ended."""
+    shown = b""
+    while True:
+        try:
+            piece = os.read(terminal, 4096)
+        except OSError:
+            return shown.decode()
+        if not piece:
+            return shown.decode()
+        shown += piece
 
 
 @pytest.fixture
@@ -108,7 +161,7 @@ def test_restore(host: Host) -> None:
     assert host.status == 0, host.err
     order(
         calls, "posthub_postgres_prod", "silence add alertname!=Watchdog", "stop posthub_celery_worker posthub_celery_worker_ai",
-        "stop posthub_celery_beat", "posthub_backup restore latest --json",
+        "stop posthub_celery_beat", "posthub_backup restore latest --continue --json",
         "posthub_backup promote posthub_restored_x --yes-i-mean posthub", "posthub_db_roles", "migrate --check",
         "migrate --noinput", "restart posthub_api_prod", "--wait-timeout 240 posthub_celery_worker",
         "--wait-timeout 240 posthub_celery_beat", "answers.py", "silence end id-1",
@@ -119,7 +172,7 @@ def test_restore(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    "fails", ["posthub_backup restore latest --json", "posthub_backup promote", "posthub_db_roles"]
+    "fails", ["posthub_backup restore latest --continue --json", "posthub_backup promote", "posthub_db_roles"]
 )
 def test_a_restore_that_fails_leaves_everything_running(host: Host, fails: str) -> None:
     calls = host.run("restore.sh", "--yes-i-mean", "posthub", fails=fails)
@@ -138,7 +191,91 @@ def test_a_restore_that_fails_leaves_everything_running(host: Host, fails: str) 
     assert "FAILED" in host.out
 
 
-def test_a_service_that_does_not_start_does_not_keep_alerts_silenced(host: Host) -> None:
+@pytest.mark.parametrize(
+    "step",
+    [
+        "silence add", "stop posthub_celery_worker", "stop posthub_celery_beat", "restore latest --continue --json",
+        "posthub_backup promote", "posthub_db_roles", "migrate --check", "restart posthub_api_prod",
+        "--wait-timeout 240 posthub_celery_beat",
+    ],
+)  # fmt: skip
+def test_five_interruptions_at_any_step(host: Host, step: str) -> None:
+    """Everything runs, nothing is silent, the timeline is there; what hangs does not hang a second time."""
+    seen = host.interrupted("restore.sh", "--yes-i-mean", "posthub", hangs=step)
+    assert host.status == 130, seen
+    calls = host.calls()
+    if "silence add" not in step:
+        order(calls, step.split(" ", maxsplit=1)[0], "silence list", "silence end id-1")
+    if any("stop posthub_celery_worker" in call for call in calls) and "--wait-timeout" not in step:
+        order(calls, "stop posthub_celery_worker", "--wait-timeout 240 posthub_celery_worker")
+        order(calls, "stop posthub_celery_worker", "--wait-timeout 240 posthub_celery_beat")
+    assert "Timeline (UTC)" in seen, seen
+    assert "FAILED after" in seen, seen
+
+
+def test_a_second_script_touches_nothing(host: Host, tmp_path: Path) -> None:
+    lock = host.folder / ".ops" / "runbook.lock"
+    lock.parent.mkdir()
+    with lock.open("w+") as file:
+        file.write("runbooks/restore.sh, process 7, started at 03:00:00 UTC by jana\n")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for script, *more in (
+            ["restore.sh"],
+            ["rollback.sh"],
+            ["drill.sh"],
+            ["restore-redis.sh", "-d", "x"],
+            ["new-server.sh"],
+        ):
+            calls = host.run(script, *more, "--yes-i-mean", "posthub")
+            assert host.status == 1, host.err
+            assert (
+                "another script is at work: runbooks/restore.sh, process 7, started at 03:00:00 UTC by jana"
+                in host.err
+            )
+            assert calls == ["config --quiet"]
+    host.run("rollback.sh", "--yes-i-mean", "posthub")
+    assert host.status == 0, host.err
+
+
+def test_a_second_accident_is_no_success(host: Host) -> None:
+    """A backup that is in production already is not restored again by the same words, and nothing is stopped for it."""
+    promoted = datetime.now(UTC) - timedelta(minutes=5)
+    calls = host.run(
+        "restore.sh", "--yes-i-mean", "posthub", PROMOTED_AT=f'"{promoted:%Y-%m-%d %H:%M:%S}+00:00"'
+    )
+    assert host.status == 1, host.err
+    assert "was put into production's place at" in host.err
+    assert "restore.sh latest --again" in host.err
+    assert host.out.splitlines()[-1].startswith("NOTHING was restored"), host.out
+    assert not any(call.startswith("stop") or "silence add" in call or "promote" in call for call in calls)
+    # The same run goes on: it was interrupted after its promotion.
+    mark = host.folder / ".ops" / "runbook.lock.restore"
+    mark.write_text(f"latest \n{int((promoted - timedelta(minutes=1)).timestamp())}\n")
+    calls = host.run(
+        "restore.sh", "--yes-i-mean", "posthub", PROMOTED_AT=f'"{promoted:%Y-%m-%d %H:%M:%S}+00:00"'
+    )
+    assert host.status == 0, host.err
+    assert any("promote" in call for call in calls)
+    assert not mark.exists()
+
+
+def test_a_wrong_name_is_found_before_anything_stops(host: Host) -> None:
+    calls = host.run("restore.sh", "--yes-i-mean", "posthup")
+    assert host.status == 2, host.err
+    assert "posthup is not posthub; nothing was changed" in host.err
+    assert not any(call.startswith("stop") for call in calls)
+
+
+def test_silences_are_short_and_renewed(host: Host) -> None:
+    calls = host.run("restore.sh", "--yes-i-mean", "posthub", RENEW_SECONDS="0.01")
+    added = [call for call in calls if "silence add" in call]
+    assert len(added) > 1, calls
+    assert all("--for 5m" in call for call in added)
+    assert calls[-1].endswith("silence end id-1") or "silence" not in calls[-1]
+
+
+def test_what_does_not_start_again_keeps_no_alert_silent(host: Host) -> None:
     calls = host.run("restore.sh", "--yes-i-mean", "posthub", fails="posthub_celery_beat")
     assert host.status != 0
     assert calls[-1].endswith("silence end id-1")
@@ -156,7 +293,7 @@ def test_arguments_of_other_scripts_are_refused(host: Host) -> None:
     assert (host.status, "does not take 20261123T020000Z-ab12cd" in host.err) == (2, True)
     assert host.run("drill.sh", "--again") == []
     calls = host.run("restore.sh", "--again", "--yes-i-mean", "posthub")
-    order(calls, "posthub_backup restore latest --again --json")
+    order(calls, "posthub_backup restore latest --again --continue --json")
 
 
 def test_alerts_that_cannot_be_silenced_delay_nothing(host: Host) -> None:

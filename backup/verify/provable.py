@@ -1,0 +1,124 @@
+"""Can a backup be verified here? What this host lacks is written down as such, and not as damage to the backup.
+
+What the manifest tells is compared before anything is downloaded. What only a restore can tell, it tells by its errors: a
+library, a dictionary or a locale that is missing here is missing here.
+"""
+
+import ctypes
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from backup.catalogue.manifest import Manifest, Server
+from backup.catalogue.records import Difference
+from backup.errors import PreflightError
+from backup.programs import Programs
+from sidecar.humanize import size
+
+# Archive and restored database, with indexes, next to each other.
+SPACE_FACTOR = 3.0
+_MAJOR = re.compile(r"(\d+)")
+_VERSION = re.compile(r"(\d+)\.(\d+)")
+# Errors of a place that lacks something, by what it lacks.
+_PLACE: dict[str, re.Pattern[str]] = {
+    "an extension or library is missing here": re.compile(
+        r"could not open extension control file|extension \"[^\"]+\" is not available|has no installation script"
+        r"|could not (?:access|load) (?:file|library) \"|could not find function \"[^\"]+\" in file|incompatible library"
+    ),
+    "a library must be loaded when the server starts: set BACKUP_VERIFY_OPTIONS": re.compile(
+        r"must be loaded via|can only create extension in database|shared_preload_libraries"
+    ),
+    "a dictionary's file is missing here": re.compile(
+        r"could not open [\w -]*file \"[^\"]*(?:tsearch|\.(?:dict|affix|stop|syn|ths|rules))"
+    ),
+    "a locale or collation is missing here": re.compile(
+        r"could not create locale|collation \"[^\"]+\" for encoding|ICU is not supported|invalid (?:ICU )?locale|could not open collator"
+    ),
+    "the server's programs are newer than those here": re.compile(
+        r"unsupported version \(|unrecognized parameter \""
+    ),
+    "a tablespace is missing here": re.compile(r"tablespace \"[^\"]+\" does not exist"),
+}
+_RESTORING = frozenset({"restore", "globals", "settings"})
+
+
+def beforehand(manifest: Manifest, programs: Programs, folder: Path | None, *, given: bool) -> list[str]:
+    """Why a backup of PostgreSQL cannot be verified here, as far as that is known before anything is downloaded.
+
+    Args:
+        folder: where the restore would take room.
+        given: on a server that is given, whose extensions are not known here.
+    """
+    return [
+        *_programs(manifest, programs),
+        *([] if given else _extensions(manifest, programs)),
+        *no_room(int(manifest.raw_bytes * SPACE_FACTOR), folder),
+    ]
+
+
+def afterwards(differences: Sequence[Difference], suspicions: Iterable[str]) -> list[str]:
+    """Why differences prove nothing about the backup; empty if they do.
+
+    Args:
+        suspicions: in what this place is unlike the original: they count where the restore itself met errors.
+    """
+    if any(each.kind == "object" for each in differences):
+        return []
+    errors = [each.found for each in differences if each.kind in _RESTORING]
+    reasons = [why for why, pattern in _PLACE.items() if any(map(pattern.search, errors))]
+    return [*reasons, *(suspicions if errors else ())]
+
+
+def suspicions(server: Server, programs: Programs) -> Iterator[str]:
+    """In what the programs here are behind the original server."""
+    here = programs.version("postgres")
+    mine, theirs = _VERSION.match(here), _VERSION.match(server.version)
+    if mine and theirs and mine[1] == theirs[1] and int(mine[2]) < int(theirs[2]):
+        yield f"the server was PostgreSQL {server.version}, the programs here are {here}: update them"
+
+
+def no_room(needed: int, folder: Path | None) -> Iterator[str]:
+    """Whether a disk has too little room."""
+    place = folder or Path(tempfile.gettempdir())
+    free = shutil.disk_usage(place).free if place.is_dir() else needed
+    if free < needed:
+        yield f"it needs about {size(needed)} in {place}, and {size(free)} are free: set BACKUP_WORK_DIR"
+
+
+def missing_locales(server: Server) -> list[str]:
+    """Locales of the C library that a database needs and this host does not have."""
+    if server.locale_provider != "c":
+        return []
+    return [name for name in dict.fromkeys((server.collate, server.ctype)) if not _locale_exists(name)]
+
+
+def _locale_exists(name: str) -> bool:
+    library = ctypes.CDLL(None)
+    library.newlocale.restype = ctypes.c_void_p
+    library.freelocale.argtypes = [ctypes.c_void_p]
+    found = library.newlocale(1 << 3 | 1 << 0, name.encode(), None)  # LC_COLLATE and LC_CTYPE
+    if found:
+        library.freelocale(found)
+    return bool(found)
+
+
+def _programs(manifest: Manifest, programs: Programs) -> Iterator[str]:
+    wrote = _MAJOR.search(manifest.client)
+    here = programs.version("pg_restore")
+    if wrote and int(wrote[1]) > programs.major("pg_restore"):
+        yield (
+            f"the archive was written by pg_dump {manifest.client}, pg_restore here is {here}: install PostgreSQL"
+            f" {wrote[1]}'s programs, or set BACKUP_POSTGRES_BIN"
+        )
+
+
+def _extensions(manifest: Manifest, programs: Programs) -> Iterator[str]:
+    try:
+        folder = programs.extension_folder()
+    except PreflightError:
+        return  # the start of the server will tell
+    missing = [each.name for each in manifest.extensions if not (folder / f"{each.name}.control").exists()]
+    if missing:
+        yield f"extensions are missing here: {', '.join(missing)}: install them next to {folder}"

@@ -1,0 +1,46 @@
+"""Roles that were restored, compared with those of the backup: attributes, settings, comments, memberships."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator
+
+from backup.cancellation import never
+from backup.catalogue.records import Difference
+from backup.load.pg_restore import Check
+from backup.postgres import dump, roles
+from backup.postgres.dsn import Address
+from backup.postgres.statements import split
+from backup.programs import Programs
+
+MOST_SHOWN = 200
+Statements = dict[str, Counter[bytes]]
+
+
+def dumped(programs: Programs, server: Address, check: Check = never) -> list[bytes]:
+    """A server's roles as statements, as a backup holds them."""
+    with dump.globals_sql(server, programs, check) as source:
+        return split(b"".join(iter(source.read, b"")))
+
+
+def by_role(statements: Iterable[bytes], *, exact: bool) -> Statements:
+    """Statements by the role that they are about.
+
+    Args:
+        exact: the same major version wrote them; others print memberships with other options.
+    """
+    found: Statements = defaultdict(Counter)
+    for name, statement in roles.about(statements):
+        found[name][statement if exact else roles.without_options(statement)] += 1
+    return found
+
+
+def compare(expected: Statements, found: Statements, names: Collection[str]) -> Iterator[Difference]:
+    """What is not as it was, of some roles."""
+    for name in sorted(names):
+        missing, more = expected[name] - found[name], found[name] - expected[name]
+        if missing or more:
+            yield Difference(kind="role", object=name, expected=_shown(missing), found=_shown(more))
+
+
+def _shown(statements: Counter[bytes]) -> str:
+    text = " ".join(statement.decode(errors="replace") for statement in sorted(statements))
+    return (text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…") or "nothing"

@@ -1,0 +1,121 @@
+"""What this host lacks is written down as such: a state of its own, no damage, no pruning."""
+
+from pathlib import Path
+
+import pytest
+
+from backup.catalogue import layout
+from backup.catalogue.manifest import Manifest
+from backup.catalogue.records import Difference
+from backup.load.throwaway import server_options
+from backup.service import status_page
+from backup.service.state import new_state
+from backup.settings import BackupSettings
+from backup.verify import provable
+from backup.wiring import wire
+from sidecar import UsageError
+from tests.backup.conftest import samples
+from tests.backup.restorekit import Command
+
+
+@pytest.fixture
+def command(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    return Command(environ, monkeypatch, capsys)
+
+
+def changed(command: Command, made: dict[str, str], **changes: object) -> None:
+    """A manifest that says something else."""
+    folder = Path(command.environ["BACKUP_STORE_URL"].removeprefix("file://"))
+    path = folder / layout.manifest(made["database"], made["id"])
+    manifest = Manifest.decode(path.read_bytes(), str(path))
+    server = manifest.server.model_copy(update=changes.pop("server", {}))
+    path.write_bytes(manifest.model_copy(update={"server": server, **changes}).encode())
+
+
+def test_a_newer_client_is_no_damage(command: Command) -> None:
+    made = command.held("run")
+    changed(command, made, client="99.1")
+    done = command("verify", "--json")
+    assert done.status == 1, done
+    assert done.json["differences"] == []
+    assert "the archive was written by pg_dump 99.1" in done.json["unprovable"][0]
+    assert "could not be verified here" in command("verify").out
+    listed = command.held("list")[0]
+    assert (listed["state"], listed["verified"]) == ("unprovable", False)
+    state = new_state(wire(BackupSettings.load(command.environ)))
+    state.refresh()
+    found = {name.partition("{")[0]: value for name, value in samples(state).items()}
+    assert found["backup_verification_unprovable"] == 1
+    assert "backup_last_verification_success" not in found
+    assert found["backup_prune_blocked"] == 1
+    assert "could not be verified here: the archive was written by pg_dump 99.1" in status_page.render(state)
+    # Brought up to date, it is verified as if nothing had been.
+    changed(command, made, client="18.0")
+    assert [each["ok"] for each in command.held("verify", "--all-unverified")] == [True]
+    assert command.held("list")[0]["state"] == "verified"
+
+
+def test_one_that_was_proven_stays_so(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later verification that finds nothing out takes nothing back."""
+    made = command.held("run")
+    command.held("verify", made["id"])
+    monkeypatch.setattr(provable, "beforehand", lambda *_, **__: ["an extension is missing here"])
+    done = command("verify", made["id"], "--json")
+    assert done.json["unprovable"] == ["an extension is missing here"]
+    assert command.held("list")[0]["state"] == "verified"
+
+
+def test_what_only_a_restore_can_tell() -> None:
+    def error(text: str) -> list[Difference]:
+        return [
+            Difference(
+                kind="restore", object="archive", expected="no error", found=f"pg_restore: error: {text}"
+            )
+        ]
+
+    rows = Difference(kind="rows", object="public.t", expected="2", found="0")
+    for text in (
+        'could not execute query: ERROR:  extension "pg_cron" is not available',
+        'could not execute query: ERROR:  pgaudit must be loaded via "shared_preload_libraries"',
+        "could not execute query: ERROR:  can only create extension in database postgres",
+        'could not execute query: ERROR:  could not open synonym file "/usr/share/tsearch_data/bak.syn": No such file',
+        'could not execute query: ERROR:  could not create locale "cs_CZ.utf8": No such file or directory',
+        "could not execute query: ERROR:  ICU is not supported in this build",
+        'could not execute query: ERROR:  unrecognized parameter "pg_attver"',
+        "unsupported version (1.16) in file header",
+    ):
+        assert provable.afterwards([*error(text), rows], []), text
+    for text in (
+        'relation "t" does not exist',
+        "duplicate key value violates unique constraint",
+        'role "x" does not exist',
+    ):
+        assert provable.afterwards([*error(f"could not execute query: ERROR:  {text}"), rows], []) == [], text
+    # A place that is unlike the original explains errors, and nothing else.
+    assert provable.afterwards([*error("ERROR:  empty range bound"), rows], ["C stands in"]) == [
+        "C stands in"
+    ]
+    assert provable.afterwards([rows], ["C stands in"]) == []
+    damaged = Difference(kind="object", object="database.dump.zst", expected="SHA-256 a", found="SHA-256 b")
+    assert provable.afterwards([*error('extension "x" is not available'), damaged], []) == []
+
+
+def test_room_is_looked_for_before_anything_is_downloaded(tmp_path: Path) -> None:
+    assert list(provable.no_room(1 << 60, tmp_path))
+    assert list(provable.no_room(1, tmp_path)) == []
+
+
+def test_options_of_the_throwaway_server(command: Command) -> None:
+    assert server_options("shared_preload_libraries=a,b; cron.database_name = restored ;") == {
+        "shared_preload_libraries": "a,b",
+        "cron.database_name": "restored",
+    }
+    for wrong in ("nothing", "=x", "a b=c", "listen_addresses=*"):
+        with pytest.raises(UsageError, match="BACKUP_VERIFY_OPTIONS"):
+            server_options(wrong)
+    command.held("run")
+    assert command.held(
+        "verify", BACKUP_VERIFY_OPTIONS="shared_preload_libraries=auto_explain; work_mem=8MB"
+    )["ok"]

