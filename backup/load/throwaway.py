@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -171,20 +172,23 @@ def _remove(folder: Path) -> None:
         for pid in running_in(folder):
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(folder, onerror=_open_and_again)
+        shutil.rmtree(folder, onerror=partial(_open_and_again, folder))
         if time.monotonic() > deadline:
             log.warning("%s cannot be removed; it holds rows of a database", folder)
             return
         time.sleep(0.02 if folder.exists() else 0)
 
 
-def _open_and_again(function: Callable[..., object], path: str, _: object) -> None:
+def _open_and_again(folder: Path, function: Callable[..., object], path: str, _: object) -> None:
+    """Open a closed folder and try again. Only what is inside the removed folder is opened, never its parent."""
+    parent = Path(path).parent
     with suppress(OSError):
-        os.chmod(os.path.dirname(path), 0o700)  # noqa: PTH101, PTH120 - shutil gives text
+        if parent == folder or folder in parent.parents:
+            parent.chmod(0o700)
         if function in (os.unlink, os.rmdir):
             function(path)
         else:
-            os.chmod(path, 0o700)  # noqa: PTH101 - the same
+            Path(path).chmod(0o700)
 
 
 def running_in(folder: Path) -> list[int]:

@@ -1,8 +1,10 @@
 """Whatever ends a process, and whenever: its throwaway servers and their folders go with it."""
 
+import errno
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -140,3 +142,22 @@ runpy.run_module("backup", run_name="__main__", alter_sys=True)
     )
     assert done.returncode == 130, done
     assert "Traceback" not in done.stderr
+
+
+def test_the_folder_around_it_keeps_its_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default, that is /tmp: it must stay open to everybody when a removal does not succeed at once."""
+    tmp_path.chmod(0o1777)
+    remove, failed = os.rmdir, list[str]()
+
+    def rmdir(path: str, **more: Any) -> None:
+        if not failed and Path(path).parent == tmp_path:
+            failed.append(path)
+            raise OSError(errno.ENOTEMPTY, "a file appeared meanwhile")
+        remove(path, **more)
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    with private_folder(tmp_path) as folder:
+        (folder / "rows").write_text("of a database")
+    assert failed
+    assert not folder.exists()
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777
