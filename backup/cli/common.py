@@ -164,7 +164,7 @@ def confirm(question: str, name: str, given: str | None, otherwise: str = "nothi
         if typed == name:
             return
         if left:
-            click.echo(f"{typed!r} is not {name}; {left} more {'tries' if left > 1 else 'try'}", err=True)
+            cli.echo(f"{typed!r} is not {name}; {left} more {'tries' if left > 1 else 'try'}", err=True)
     raise UsageError(f"{typed!r} is not {name}; {otherwise}", hint=hint)
 
 

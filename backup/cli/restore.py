@@ -124,7 +124,7 @@ def _expect_usual(wiring: Wiring, entry: Entry) -> None:
     if not entry.unlike:
         return
     for anomaly in entry.manifest.anomalies:
-        click.echo(f"note: {entry.id} is unlike the backups before it: {anomaly}", err=True)
+        cli.echo(f"note: {entry.id} is unlike the backups before it: {anomaly}", err=True)
     if agreed(f"Restore {entry.id} all the same?"):
         return
     history = read(wiring, [entry.manifest.database]).history(entry.manifest.database)
@@ -206,7 +206,7 @@ def _plan(
         new_database.STEPS if found is None else (f"nothing: {there}",),
     )
     for anomaly in entry.manifest.anomalies:
-        click.echo(f"note: {entry.id} is unlike the backups before it: {anomaly}", err=True)
+        cli.echo(f"note: {entry.id} is unlike the backups before it: {anomaly}", err=True)
 
 
 def _tables(
@@ -307,7 +307,7 @@ def _show(restored: Restored) -> None:
         )
     _show_differences(restored.differences)
     for anomaly in manifest.anomalies:
-        click.echo(f"  note: unlike the backups before it: {anomaly}")
+        cli.echo(f"  note: unlike the backups before it: {anomaly}")
     for note in restored.notes:
         cli.echo(f"  note: {note}")
     if restored.ok and not restored.promoted:

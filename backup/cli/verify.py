@@ -124,7 +124,7 @@ def _show(report: Report) -> None:
             cli.row(table, each.kind, each.object, each.expected, each.found)
         cli.stdout_console().print(table)
     for reason in report.unprovable:
-        click.echo(f"  why: {reason}")
+        cli.echo(f"  why: {reason}")
     for note in report.notes:
         cli.echo(f"  note: {note}")
 

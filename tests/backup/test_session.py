@@ -4,7 +4,9 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -25,17 +27,15 @@ def pooler(
     request: pytest.FixtureRequest,
     postgres: Postgres,
     new_database: NewDatabase,
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[int, str]]:
     """The port of a real pgbouncer in one of its modes, and a database behind it."""
     program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
     if program is None:
         pytest.skip("no pgbouncer on this machine: apt-get install pgbouncer")
     name = new_database("CREATE TABLE posts (id int)", "pooled")
-    folder = tmp_path_factory.mktemp("pgbouncer")
+    # Not below pytest's folder, which is closed to the user that pgbouncer runs as.
+    folder = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir="/tmp"))
     folder.chmod(0o755)
-    for parent in list(folder.parents)[:3]:
-        parent.chmod(0o755)
     port = ports.choose()
     (folder / "users.txt").write_text('"posthub" "posthub"\n')
     (folder / "pgbouncer.ini").write_text(
@@ -56,6 +56,7 @@ def pooler(
     finally:
         process.kill()
         process.wait()
+        shutil.rmtree(folder)
 
 
 def _answers(port: int) -> bool:
