@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -165,19 +166,21 @@ class Rollout:
 
     def _rest(self) -> list[str]:
         placed = {*ROLLING, *DATA, *JOBS, EDGE}
-        return [service for service in self._definitions() if service not in placed]
+        return [service for service in self._definitions if service not in placed]
 
     def _up(self, service: str) -> None:
         """Start a service. Its container is only replaced if the definition differs from the one that it runs."""
-        changed = self.fingerprints.changed(self._definitions().get(service, {}), self._container(service))
+        changed = self.fingerprints.changed(self._definitions.get(service, {}), self._container(service))
         how = "--force-recreate" if changed else "--no-recreate"
         self._step(service if changed else f"{service}, unchanged", *UP, str(WAIT_SECONDS), how, service)
 
     def _note(self) -> None:
-        found = [(self._container(name), definition) for name, definition in self._definitions().items()]
+        found = [(self._container(name), definition) for name, definition in self._definitions.items()]
         self.fingerprints.note((container, known) for container, known in found if container is not None)
 
+    @cached_property
     def _definitions(self) -> dict[str, dict[str, Any]]:
+        """Read once: nothing changes them during a rollout."""
         done = self.runner.ask(*COMPOSE, "config", "--format", "json", environment=self._environment())
         return definitions(done.output)
 
