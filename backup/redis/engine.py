@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from backup.catalogue import layout
 from backup.catalogue.manifest import Keyspace, Server
 from backup.engine import DumpContext, DumpResult, Lock, PreflightResult
-from backup.errors import DumpError
+from backup.errors import DumpError, PreflightError
 from backup.pipeline import transfer
 from backup.redis.dsn import RedisAddress
 from backup.redis.lock import key_lock
@@ -65,7 +65,7 @@ class RedisEngine:
                 system_identifier=str(before.get("master_replid", "")),
             ),
             objects=(stored,),
-            facts={"keyspaces": keyspaces(before, info_of(source))},
+            facts={"keyspaces": keyspaces(before, _info_after(source))},
         )
 
 
@@ -83,6 +83,18 @@ def info_of(address: RedisAddress) -> dict[str, Any]:
         raise DumpError(f"Redis {address}: {error}", hint="check the server's log") from error
     finally:
         client.close()
+
+
+def _info_after(address: RedisAddress) -> dict[str, Any]:
+    """The same after the transfer: a server that is gone by then has failed the dump, not the preflight.
+
+    Raises:
+        DumpError: it does not answer.
+    """
+    try:
+        return info_of(address)
+    except PreflightError as error:
+        raise DumpError(error.message, hint=error.hint) from error
 
 
 def replica_of(address: RedisAddress, info: Mapping[str, Any]) -> RedisAddress | None:
