@@ -1,6 +1,5 @@
 """The backup sidecar's settings, each an environment variable (or its ``_FILE`` twin)."""
 
-import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -10,10 +9,8 @@ from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_vali
 
 from backup import cron
 from backup.policy.retention import Policy
+from backup.spans import SPANS, parse_span
 from sidecar.settings import Settings
-
-_SPAN = re.compile(r"(?P<count>\d+)(?P<unit>[hdw])")
-_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 def _split(value: Any) -> Any:
@@ -358,10 +355,12 @@ class BackupSettings(Settings):
     @field_validator("keep_within", mode="before")
     @classmethod
     def _within(cls, value: object) -> object:
-        found = _SPAN.fullmatch(value.strip()) if isinstance(value, str) else None
-        if isinstance(value, str) and found is None:
-            raise ValueError("use a number and h, d or w, such as 36h, 14d, 2w")
-        return timedelta(**{_UNITS[found["unit"]]: int(found["count"])}) if found else value
+        if not isinstance(value, str):
+            return value
+        found = parse_span(value)
+        if found is None:
+            raise ValueError(f"use {SPANS}")
+        return found
 
     @model_validator(mode="after")
     def _contradictions(self) -> Self:

@@ -2,8 +2,11 @@
 
 import re
 import secrets
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+# Fewer characters than these name no backup.
+SHORTEST = 4
 PATTERN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 _FORMAT = "%Y%m%dT%H%M%SZ"
 
@@ -11,6 +14,14 @@ _FORMAT = "%Y%m%dT%H%M%SZ"
 def new_id(now: datetime) -> str:
     """An ID for a backup that begins now."""
     return f"{stamp(now)}-{secrets.token_hex(3)}"
+
+
+def named(typed: str, known: Iterable[str]) -> list[str]:
+    """The IDs that somebody may mean: the very same one, or all that end in what was typed, such as ``ab12cd``."""
+    ids = sorted(set(known))
+    if typed in ids:
+        return [typed]
+    return [each for each in ids if len(typed) >= SHORTEST and each.endswith(typed)]
 
 
 def fits(backup_id: str, started: datetime) -> bool:

@@ -152,6 +152,16 @@ class History:
         newest = max(entry.manifest.taken for entry in self.backups)
         return max(0.0, (newest - self.read).total_seconds())
 
+    def until(self, moment: datetime) -> "History":
+        """What was there at a moment: backups whose data is not newer."""
+        last = ids.stamp(moment)
+        return replace(
+            self,
+            backups=tuple(entry for entry in self.backups if entry.manifest.taken <= moment),
+            broken=tuple(each for each in self.broken if each.id <= last),
+            others=tuple(entry for entry in self.others if entry.manifest.taken <= moment),
+        )
+
     def find(self, backup_id: str) -> Entry | None:
         return next((entry for entry in self.backups if entry.id == backup_id), None)
 

@@ -9,12 +9,15 @@ from typing import Any, TypeVar
 
 import click
 
-from backup.catalogue.reader import Entry, History
+from backup.catalogue import ids
+from backup.catalogue.reader import Catalogue, Entry, History
 from backup.replication.merged import read
 from backup.settings import BackupSettings
+from backup.spans import SPANS, parse_moment
 from backup.targets import PostgresTarget
 from backup.wiring import Wiring, wire
 from sidecar import UsageError, cli, logs
+from sidecar.humanize import moment
 
 NAME_TRIES = 3
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,6 +33,14 @@ def database_option(function: F) -> F:
     return click.option("--database", "-d", metavar="NAME", help="The database, if several are configured.")(
         function
     )
+
+
+def as_moment(_: click.Context, __: click.Parameter, text: str | None) -> datetime | None:
+    """The value of an option that is a moment; see :func:`backup.spans.parse_moment`."""
+    try:
+        return parse_moment(text, datetime.now(UTC)) if text is not None else None
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; use {SPANS}, or 2026-11-28T14:00 (in UTC)") from None
 
 
 def load(*, only_looks: bool = False) -> Wiring:
@@ -60,13 +71,15 @@ def load(*, only_looks: bool = False) -> Wiring:
 
 
 def find(
-    wiring: Wiring, database: str | None, backup_id: str, *, verified: bool = False, unsigned: bool = False
-) -> Entry:
-    """Find a backup by its ID or ``latest``, in one database or in all.
+    wiring: Wiring, database: str | None, backup_id: str, *,
+    verified: bool = False, unsigned: bool = False, before: datetime | None = None,
+) -> Entry:  # fmt: skip
+    """Find a backup by its ID, the end of its ID, or ``latest``, in one database or in all.
 
     Args:
         verified: ``latest`` is the newest verified one, if any is; newer ones are named in a note.
         unsigned: one that is not ours may be named by its ID.
+        before: ``latest`` is the latest whose data is not newer than this.
 
     Raises:
         CatalogueError: the manifest of the backup is invalid.
@@ -74,21 +87,53 @@ def find(
     """
     wanted = [_named(wiring, database)] if database or backup_id == "latest" else None
     catalogue = read(wiring, wanted)
+    if backup_id == "latest" and wanted:
+        return _latest(catalogue.history(wanted[0]), verified=verified, before=before)
+    backup_id = _whole(catalogue, backup_id)
     for history in catalogue.databases.values():
         for broken in history.broken:
             if broken.id == backup_id:
                 raise broken.error
-        if backup_id == "latest":
-            found = (history.last_verified if verified else None) or history.latest
-        else:
-            found = history.find(backup_id) or _stranger(history, backup_id, unsigned=unsigned)
-            # Asked for in so many words, it need not be what we would have made.
-            found = replace(found, trust="unsigned") if found and unsigned else found
+        found = history.find(backup_id) or _stranger(history, backup_id, unsigned=unsigned)
         if found is not None:
-            if backup_id == "latest":
-                _tell_of_later(history, found)
-            return found
-    raise UsageError(f"backup {backup_id} does not exist", hint="list the backups: python -m backup list")
+            # Asked for in so many words, it need not be what we would have made.
+            return replace(found, trust="unsigned") if unsigned else found
+    raise _missing(backup_id)
+
+
+def _latest(history: History, *, verified: bool, before: datetime | None) -> Entry:
+    if before is not None:
+        history = history.until(before)
+    found = (history.last_verified if verified else None) or history.latest
+    if found is not None:
+        _tell_of_later(history, found)
+        return found
+    if before is not None:
+        raise UsageError(
+            f"no backup of {history.database} has data from before {moment(before)}",
+            hint="list the backups: python -m backup list",
+        )
+    raise _missing("latest")
+
+
+def _whole(catalogue: Catalogue, typed: str) -> str:
+    """The ID that somebody typed the end of."""
+    known = [
+        each.id
+        for history in catalogue.databases.values()
+        for those in (history.backups, history.others, history.broken)
+        for each in those
+    ]
+    found = ids.named(typed, known)
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} backups end in {typed}", hint=f"type more of it: {', '.join(found)}")
+    if not found:
+        raise _missing(typed)
+    return found[0]
+
+
+def _missing(backup_id: str) -> UsageError:
+    return UsageError(f"backup {backup_id} does not exist", hint="list the backups: python -m backup list")
 
 
 def _named(wiring: Wiring, database: str | None) -> str:

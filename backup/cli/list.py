@@ -1,42 +1,88 @@
 """``python -m backup list``."""
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import click
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from backup.catalogue.reader import Catalogue, Entry
-from backup.cli.common import database_option, json_option, load
+from backup.catalogue.reader import Broken, Catalogue, Entry, History
+from backup.cli.common import as_moment, database_option, json_option, load
 from backup.replication.merged import read
-from sidecar import cli
-from sidecar.humanize import duration, moment, size
+from backup.wiring import Wiring
+from sidecar import UsageError, cli
+from sidecar.humanize import duration, size
 
 # An ID is copied into the next command, so it is never cut off, however narrow the terminal.
 ID_WIDTH = 23
+STATES = (
+    "verified", "unverified", "unprovable", "FAILED", "incomplete", "unlike", "unsigned", "FORGED", "REPLAYED",
+)  # fmt: skip
+_STYLES = {"verified": "green", "unverified": "", "unprovable": "yellow"}
 
 
 @click.command("list")
+@click.option(
+    "-n", "--limit", type=click.IntRange(1), metavar="N", help="Only the newest N of each database."
+)
+@click.option(
+    "--since",
+    metavar="TIME",
+    callback=as_moment,
+    help="Only those taken since TIME: 2d, 2026-11-28, 2026-11-28T14:00.",
+)
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice(STATES, case_sensitive=False),
+    metavar="STATE", help="Only those in this state, such as verified, FAILED or unlike; repeatable.",
+)  # fmt: skip
 @database_option
 @json_option
-def list_backups(database: str | None, as_json: bool) -> None:
+def list_backups(
+    limit: int | None, since: datetime | None, states: tuple[str, ...], database: str | None, as_json: bool
+) -> None:
     """List the backups in the store, newest first.
 
+    The beginning of an ID is the start of its run, in UTC. Other commands also accept the end of an ID, such as ab12cd.
+
     \b
-    Example:
-      python -m backup list --database posthub
+    Examples:
+      python -m backup list -n 10
+      python -m backup list --since 7d --state FAILED --state unlike
     """
     wiring = load(only_looks=True)
     catalogue = read(wiring, [database] if database else None)
+    if database and database not in catalogue.databases:
+        raise _unknown(wiring, database)
+    shown = {name: _chosen(history, since, states)[:limit] for name, history in catalogue.databases.items()}
     if as_json:
-        cli.print_json([_facts(entry) for entry in _entries(catalogue)])
+        entries = [entry for chosen in shown.values() for entry in chosen]
+        cli.print_json([_facts(entry) for entry in sorted(entries, key=lambda entry: entry.id, reverse=True)])
     else:
-        _show(catalogue)
+        _show(wiring, catalogue, shown)
 
 
-def _entries(catalogue: Catalogue) -> list[Entry]:
-    histories = catalogue.databases.values()
-    found = [entry for history in histories for entry in (*history.backups, *history.others)]
-    return sorted(found, key=lambda entry: entry.id, reverse=True)
+def _unknown(wiring: Wiring, database: str) -> UsageError:
+    known = ", ".join(read(wiring).databases) or "none"
+    return UsageError(
+        f"{wiring.store.url} has no backup of {database}", hint=f"databases that have backups there: {known}"
+    )
+
+
+def _chosen(history: History, since: datetime | None, states: tuple[str, ...]) -> list[Entry]:
+    """The backups of a database that were asked for, newest first."""
+    found = sorted((*history.backups, *history.others), key=lambda entry: entry.id, reverse=True)
+    return [
+        entry
+        for entry in found
+        if (since is None or entry.manifest.taken >= since) and (not states or _is_in(entry, states))
+    ]
+
+
+def _is_in(entry: Entry, states: tuple[str, ...]) -> bool:
+    return entry.state in states or ("unlike" in states and entry.unlike)
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
@@ -60,19 +106,54 @@ def _facts(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _show(catalogue: Catalogue) -> None:
-    table = Table(box=None)
-    table.add_column("id", no_wrap=True, min_width=ID_WIDTH)
-    for heading in ("database", "taken", "age", "size", "rows", "state"):
-        table.add_column(heading, no_wrap=True)
-    for entry in _entries(catalogue):
-        manifest = entry.manifest
-        age = (catalogue.read - manifest.taken).total_seconds()
-        cli.row(table,
-            entry.id, manifest.database, moment(manifest.taken), duration(age), size(manifest.stored_bytes),
-            f"{manifest.rows:,}", entry.label,
-        )  # fmt: skip
-    cli.stdout_console().print(table)
-    for history in catalogue.databases.values():
+def _show(wiring: Wiring, catalogue: Catalogue, shown: dict[str, list[Entry]]) -> None:
+    if not catalogue.databases:
+        cli.echo(f"there is no backup in {wiring.store.url}", err=True)
+    console = cli.stdout_console()
+    for number, (name, entries) in enumerate(shown.items()):
+        if number:
+            cli.echo("")
+        history = catalogue.history(name)
+        cli.echo(_summary(wiring, history, len(entries)))
+        _print_table(console, catalogue.read, entries)
         for broken in history.broken:
-            cli.echo(f"{broken.id}  {history.database}: {broken.error.message}", err=True)
+            _print_broken(broken, name)
+
+
+def _print_broken(broken: Broken, database: str) -> None:
+    cli.echo(f"{broken.id}  {database}: {broken.error.message}", err=True)
+
+
+def _summary(wiring: Wiring, history: History, shown: int) -> str:
+    """Totals of all backups of a database, whichever of them are shown."""
+    everything = (*history.backups, *history.others)
+    parts = [
+        f"{len(everything)} backup{'' if len(everything) == 1 else 's'}",
+        f"{sum(entry.verified for entry in everything)} verified",
+        f"{size(sum(entry.manifest.stored_bytes for entry in everything))} stored",
+    ]
+    if shown != len(everything):
+        parts.append(f"{shown} shown")
+    known = {target.name for target in wiring.targets}
+    here = "" if not known or history.database in known else " (not configured here)"
+    return f"{history.database}{here}: {', '.join(parts)}"
+
+
+def _print_table(console: Console, now: datetime, entries: Iterable[Entry]) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("id", no_wrap=True, min_width=ID_WIDTH)
+    for heading in ("age", "stored", "rows"):
+        table.add_column(heading, no_wrap=True, justify="right")
+    table.add_column("state", overflow="fold")
+    for entry in entries:
+        age = (now - entry.manifest.taken).total_seconds()
+        cli.row(table,
+            entry.id, duration(age), size(entry.manifest.stored_bytes), f"{entry.manifest.rows:,}", _coloured(entry),
+        )  # fmt: skip
+    if table.row_count:
+        console.print(table)
+
+
+def _coloured(entry: Entry) -> Text:
+    style = "yellow" if entry.unlike and entry.verified else _STYLES.get(entry.state, "bold red")
+    return Text(entry.label, style)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from backup.catalogue.reader import Entry, projected
 from backup.catalogue.records import Difference
 from backup.cli.common import (
     agreed,
+    as_moment,
     confirm,
     database_option,
     find,
@@ -57,6 +59,12 @@ from sidecar.humanize import duration, moment, size
     type=click.Path(path_type=Path, dir_okay=False),
     help="For a Redis backup: write the RDB to this file.",
 )
+@click.option(
+    "--before",
+    metavar="TIME",
+    callback=as_moment,
+    help="Instead of an ID: the latest verified backup whose data is not newer than TIME (in UTC, or 2h ago as 2h).",
+)
 @click.option("--again", is_flag=True, help="Restore again, even if it was restored or promoted before.")
 @click.option("--unsigned", is_flag=True, help="Also if no key of ours has signed it; name it by its ID.")
 @click.option(
@@ -76,7 +84,7 @@ from sidecar.humanize import duration, moment, size
 @click.pass_context
 def restore(
     ctx: click.Context, backup_id: str, into: str | None, wanted: tuple[str, ...], schema: str | None, to: Path | None,
-    again: bool, proceed: bool, unsigned: bool, yes_i_mean: str | None, dry_run: bool, database: str | None, as_json: bool,
+    before: datetime | None, again: bool, proceed: bool, unsigned: bool, yes_i_mean: str | None, dry_run: bool, database: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Restore a backup into a new database next to production's and verify it there.
 
@@ -87,19 +95,22 @@ def restore(
     \b
     Examples:
       python -m backup restore latest
-      python -m backup restore 20261123T050000Z-ab12cd --into posthub_yesterday
+      python -m backup restore ab12cd --into posthub_yesterday
+      python -m backup restore --before 2026-11-28T14:00
       python -m backup restore latest --table posts_post --table posts_channel
     """
     if (wanted and to) or (schema and not wanted) or (into and to):
         raise UsageError("these options cannot be combined", hint="--into, or --table with --schema, or --to")
+    if before is not None and backup_id != "latest":
+        raise UsageError("an ID and --before cannot be combined", hint="give one of the two")
     if unsigned and backup_id == "latest":
         raise UsageError("--unsigned needs the ID of a backup", hint="list them: python -m backup list")
     wiring = load()
     if to is None and backup_id == "latest":
         database = postgres_target(wiring, database).name
-    entry = find(wiring, database, backup_id, verified=True, unsigned=unsigned)
+    entry = find(wiring, database, backup_id, verified=True, unsigned=unsigned, before=before)
     if backup_id == "latest":
-        _expect_usual(wiring, entry)
+        _expect_usual(wiring, entry, before)
     if to is not None:
         status = _rdb(wiring, entry, to, dry_run=dry_run, as_json=as_json)
     elif wanted:
@@ -119,7 +130,7 @@ class Asked:
     yes_i_mean: str | None = None
 
 
-def _expect_usual(wiring: Wiring, entry: Entry) -> None:
+def _expect_usual(wiring: Wiring, entry: Entry, before: datetime | None) -> None:
     """The newest backup may be the one that lacks what was lost: it is not taken unasked."""
     if not entry.unlike:
         return
@@ -128,6 +139,7 @@ def _expect_usual(wiring: Wiring, entry: Entry) -> None:
     if agreed(f"Restore {entry.id} all the same?"):
         return
     history = read(wiring, [entry.manifest.database]).history(entry.manifest.database)
+    history = history.until(before) if before else history
     usual = [each.id for each in reversed(history.backups) if each.verified and not each.unlike]
     other = f"; the newest verified one that is like those before: {usual[0]}" if usual else ""
     raise UsageError(

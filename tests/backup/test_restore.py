@@ -327,6 +327,26 @@ def test_unlike(command: Command, postgres: Postgres, shop: str) -> None:
     assert fell in command("promote", into, "--dry-run").err
 
 
+def test_the_newest_before_a_moment(command: Command) -> None:
+    """A person knows when rows were lost, not which backup is older."""
+    early = command.held("run")["id"]
+    command.held("verify", early)
+    middle = command.held("run")
+    late = command.held("run")
+
+    def planned(*words: str) -> str:
+        return str(command.held("restore", "--dry-run", *words)["id"])
+
+    assert planned("--before", late["taken"]) == early
+    assert planned("--before", "2099-01-01") == early
+    command.held("verify", middle["id"])
+    assert planned("--before", late["taken"]) == middle["id"]
+    assert planned("--before", "2099-01-01") == middle["id"]
+    done = command("restore", "--before", "1h", "--dry-run")
+    assert (done.status, "has data from before" in done.err) == (2, True)
+    assert command("restore", middle["id"], "--before", "1h").status == 2
+
+
 def test_a_failed_swap_changes_nothing(command: Command, postgres: Postgres, shop: str) -> None:
     command.held("run")
     command.held("restore", "--into", f"{shop}_new")
