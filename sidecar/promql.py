@@ -13,7 +13,7 @@ _TOKEN = re.compile(
     (?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)
   | (?P<comment>\#[^\n]*)
   | (?P<variable>\$\{[^}]+\}|\$\w+)
-  | (?P<word>[A-Za-z_:][\w:]*)
+  | (?P<word>:?[A-Za-z_][\w:]*)
   | (?P<number>\d[\w.]*(?:(?<=[eE])[+-]\d+)?)
   | (?P<symbol>=~|!~|!=|==|<=|>=|[-+*/%^=<>(){}\[\],@:])
     """,
@@ -130,7 +130,7 @@ class _Reader:
 
 
 def _is_word(part: str) -> bool:
-    return part[0].isalpha() or part[0] in "_:"
+    return part[0].isalpha() or (part[0] in "_:" and part != ":")
 
 
 def _unquoted(text: str) -> str:

@@ -1,6 +1,8 @@
 """Celery: queues, tasks, workers and the beat schedule."""
 
+from dashboards import query
 from dashboards.board import Board, Row
+from dashboards.once import increase, least, quantile, rate, select
 from dashboards.panels import (
     HALF,
     THIRD,
@@ -13,7 +15,7 @@ from dashboards.panels import (
     table_panel,
     timeline_panel,
 )
-from dashboards.query import Query, increase, or_none, quantile, rate, select
+from dashboards.query import Query, or_none
 from dashboards.style import STATE_COLORS, UP, YES_GOOD, high_is_bad, low_is_bad, never
 from dashboards.thresholds import limit
 from dashboards.variables import HOST, QUEUE, TASK
@@ -79,6 +81,11 @@ def _by_queue_name(expr: str) -> str:
     return f'max by (queue_name) (label_replace({expr}, "queue_name", "$1", "queue", "(.*)"))'
 
 
+def _overdue() -> str:
+    """Return the seconds that each schedule is overdue; a run that any exporter has seen took place."""
+    return least(query.select(OVERDUE))
+
+
 def drain_seconds() -> str:
     """Return the time to drain each queue at its current rate without new messages; NEVER if none finishes."""
     length = waiting()
@@ -121,7 +128,7 @@ def _health() -> Row:
             stat_panel(
                 "Most overdue",
                 "Delay of the most overdue schedule. Orange is CeleryScheduledTaskMissed.",
-                f"max({select(OVERDUE)} and {select(ENABLED)} == 1)",
+                f"max({_overdue()} and {select(ENABLED)} == 1)",
                 unit="s",
                 steps=LATE,
             ),
@@ -394,7 +401,7 @@ def _beat() -> Row:
                 {"schedule": "Schedule", "task": "Task"},
                 {
                     "overdue": (
-                        by_schedule(OVERDUE),
+                        f"max by (schedule, task) ({_overdue()})",
                         Column("Overdue", "s", LATE),
                     ),
                     "last": (last, Column("Last run ago", "s")),
@@ -410,7 +417,7 @@ def _beat() -> Row:
             series_panel(
                 "Overdue schedules",
                 "Delay of each schedule. If all rise together, beat is down.",
-                Query(f"max by (schedule) ({select(OVERDUE)})", "{{schedule}}"),
+                Query(f"max by (schedule) ({_overdue()})", "{{schedule}}"),
                 unit="s",
                 limits=LATE,
                 size=THIRD,

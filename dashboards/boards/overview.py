@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from dashboards import once
 from dashboards.board import Board, Row
 from dashboards.boards import api, backup, celery, host, monitoring, postgres
 from dashboards.panels import Size, series_panel, stat_panel
@@ -107,21 +108,21 @@ def _work() -> Row:
             _number(
                 "Workers up",
                 "Workers that send heartbeats.",
-                f"sum({select('celery_worker_up')})",
+                f"sum({once.select('celery_worker_up')})",
                 steps=low_is_bad(critical=1),
                 leads_to="posthub-celery",
             ),
             _number(
                 "Longest queue",
                 "Messages in the longest queue. Orange is CeleryQueueBacklog.",
-                f"max(sum by (queue_name) ({select('celery_queue_length')}))",
+                f"max(sum by (queue_name) ({once.select('celery_queue_length')}))",
                 steps=high_is_bad(limit("celery_queue_length:max")),
                 leads_to="posthub-celery",
             ),
             _number(
                 "Oldest message",
                 "Longest time that a message has waited in a queue.",
-                f"max({select('celery_queue_oldest_message_age_seconds')})",
+                f"max({once.select('celery_queue_oldest_message_age_seconds')})",
                 unit="s",
                 steps=celery.AGE,
                 leads_to="posthub-celery",
@@ -129,8 +130,8 @@ def _work() -> Row:
             _number(
                 "Failed tasks",
                 "Share of finished tasks that failed.",
-                f"sum({rate('celery_tasks_total', celery.FAILED)})"
-                f" / clamp_min(sum({rate('celery_tasks_total', celery.DONE)}), 1e-9)",
+                f"sum({once.rate('celery_tasks_total', celery.FAILED)})"
+                f" / clamp_min(sum({once.rate('celery_tasks_total', celery.DONE)}), 1e-9)",
                 unit="percentunit",
                 steps=celery.RATIO,
                 leads_to="posthub-celery",
@@ -138,7 +139,7 @@ def _work() -> Row:
             _number(
                 "Beat",
                 "Whether beat sends scheduled tasks.",
-                f"min({select('celery_beat_up')})",
+                f"min({once.select('celery_beat_up')})",
                 mappings=UP,
                 leads_to="posthub-celery",
             ),
@@ -254,7 +255,7 @@ def _time() -> Row:
             series_panel(
                 "Queue length",
                 "Messages waiting in each queue. The dashed line is CeleryQueueBacklog.",
-                Query(f"sum by (queue_name) ({select('celery_queue_length')})", "{{queue_name}}"),
+                Query(f"sum by (queue_name) ({once.select('celery_queue_length')})", "{{queue_name}}"),
                 limits=high_is_bad(limit("celery_queue_length:max")),
                 size=size,
             ),

@@ -18,8 +18,8 @@ OF_PROMETHEUS = {
     # What convert_classic_histograms_to_nhcb makes of the histograms.
     "celery_task_runtime_seconds": ({},), "django_http_requests_latency_seconds_by_view_method": ({},),
 }  # fmt: skip
-# Labels that the scrape adds, from prometheus.yml and targets/*.yml.
-FROM_SCRAPE = ("job", "instance", "environment", "host", "probe")
+# Labels that the scrape adds, from prometheus.yml and targets/*.yml; `broker` where exporters watch different brokers.
+FROM_SCRAPE = ("job", "instance", "environment", "host", "probe", "broker")
 
 
 @cache

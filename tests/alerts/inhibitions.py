@@ -141,10 +141,10 @@ CASES = (
     Case("HostDiskAlmostFull", "RedisPersistenceFailing", heard=(("HostMemoryLow", {"host": "same"}),)),
     Case(
         "CeleryNoWorkers", "CeleryQueueNoConsumers",
-        heard=(("CeleryBeatDown", {"instance": "same"}), ("CeleryTaskFailureRatioCritical", {})),
+        heard=(("CeleryBeatDown", {"job": "same"}), ("CeleryTaskFailureRatioCritical", {})),
     ),
-    Case("CeleryQueueNoConsumers", "CeleryQueueBacklog", heard=(("CeleryUnackedHigh", {"instance": "same"}),)),
-    Case("CeleryBeatDown", "CeleryScheduledTaskMissed", heard=(("CeleryWorkerDown", {"instance": "same"}),)),
+    Case("CeleryQueueNoConsumers", "CeleryQueueBacklog", heard=(("CeleryUnackedHigh", {"job": "same"}),)),
+    Case("CeleryBeatDown", "CeleryScheduledTaskMissed", heard=(("CeleryWorkerDown", {"job": "same"}),)),
     Case(
         "BackupStoreUnreachable", "BackupFailed", {"store": "main"}, {"database": "posthub"},
         heard=(("BackupMissing", {"instance": "same"}), ("BackupUnverified", {"instance": "same"})),

@@ -20,6 +20,8 @@ from sidecar.promql import Matcher, Selector, selectors
         (r"a{b=~`c\d`}", [Selector("a", (Matcher("b", "=~", r"c\d"),))]),
         ("1-a", [Selector("a")]),
         ("1e-3+a AND (b)", [Selector("a"), Selector("b")]),
+        ("deriv((max by (x) (a))[30m:]) > 0", [Selector("a")]),
+        ("a[30m:1m]", [Selector("a", (), "30m:1m")]),
         ("vector(1)", []),
     ],
 )  # fmt: skip
