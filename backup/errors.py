@@ -11,7 +11,9 @@
     ├── BusyError                  another run has the lock of the database
     ├── CatalogueError             a manifest or an attempt in the store is invalid
     ├── VerificationError          the verification could not be carried out
-    │   └── NoIdentityError        no identity decrypts the backup
+    │   ├── NoIdentityError        no identity decrypts the backup
+    │   └── UnprovableError        this host lacks something that the proof needs
+    ├── RecoveryError              a recovery did not reach its target
     └── SpaceError                 a disk has too little room
 """
 
@@ -81,6 +83,14 @@ class VerificationError(OpsError):
 
 class NoIdentityError(VerificationError):
     """None of the configured identities decrypts the object."""
+
+
+class UnprovableError(VerificationError):
+    """This host lacks something that the proof needs, so it finds out nothing about the backup."""
+
+
+class RecoveryError(OpsError):
+    """A recovery from base backup and log did not reach its target. Nothing was promoted."""
 
 
 class SpaceError(OpsError):

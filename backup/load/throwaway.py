@@ -38,7 +38,6 @@ START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 # Nothing in the server must survive a crash, and nothing but the restore runs in it.
 _OPTIONS = {
-    "listen_addresses": "",
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
@@ -96,16 +95,40 @@ def cluster(
     """
     with private_folder(parent) as folder:
         _initialise(programs, folder, superuser, check)
-        process = None
-        try:
-            with uninterrupted():
-                process = _start(programs, folder, options)
-            address = Address({"host": str(folder), "user": superuser, "dbname": "postgres"})
+        address = address_in(folder, superuser)
+        with server(programs, folder, {**_OPTIONS, **options}) as process:
             _wait(process, folder, address, check)
             yield Cluster(folder, address, programs.version("postgres"))
-        finally:
-            if process is not None:
-                _stop(process)
+
+
+@contextmanager
+def server(
+    programs: Programs, folder: Path, options: Mapping[str, str], ending: signal.Signals = signal.SIGQUIT
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run a server on the data in a private folder, confined, reachable only through a socket there.
+
+    Args:
+        options: all settings that differ from those of its configuration file.
+        ending: the signal that stops it; SIGQUIT saves nothing.
+    """
+    process = None
+    try:
+        with uninterrupted():
+            process = _start(programs, folder, options)
+        yield process
+    finally:
+        if process is not None:
+            _stop(process, ending)
+
+
+def address_in(folder: Path, superuser: str) -> Address:
+    """The maintenance database of the server in a private folder."""
+    return Address({"host": str(folder), "user": superuser, "dbname": "postgres"})
+
+
+def log_of(folder: Path) -> Path:
+    """The log of the server in a private folder, of its last start."""
+    return folder / "server.log"
 
 
 def sweep_folders(parent: Path | None = None) -> int:
@@ -241,9 +264,9 @@ def server_options(text: str) -> dict[str, str]:
 
 
 def _start(programs: Programs, folder: Path, given: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    options = {**_OPTIONS, **given, "unix_socket_directories": str(folder)}
+    options = {**given, "listen_addresses": "", "unix_socket_directories": str(folder)}
     flags = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-    with (folder / "server.log").open("wb") as output:
+    with log_of(folder).open("wb") as output:
         return start(
             [programs.path("postgres"), "-D", str(folder / "data"), *flags], env=clean_environment(),
             confinement=Confinement(folder), as_root=False, stdin=subprocess.DEVNULL, stdout=output,
@@ -261,16 +284,15 @@ def _wait(
             psycopg.connect(address.conninfo, connect_timeout=2).close()
             return
         time.sleep(0.05)
-    said = (folder / "server.log").read_text(errors="replace").strip()[-400:]
+    said = log_of(folder).read_text(errors="replace").strip()[-400:]
     raise VerificationError(
         f"the throwaway server did not start: {said}", hint="run: python -m backup doctor"
     )
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Immediate shutdown: nothing needs to be saved."""
+def _stop(process: subprocess.Popen[bytes], ending: signal.Signals) -> None:
     if process.poll() is None:
-        process.send_signal(signal.SIGQUIT)
+        process.send_signal(ending)
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
-from backup.errors import VerificationError
+from backup.errors import UnprovableError, VerificationError
 from backup.load.download import check_space, download
 from backup.load.throwaway import private_folder, sweep_folders
 from backup.progress import Reporter
-from backup.verify.redis import UnprovableError, check_rdb, look
+from backup.verify.redis import check_rdb, look
 from backup.wiring import Wiring
 from sidecar import UsageError
 

@@ -17,7 +17,7 @@ from backup.catalogue import layout
 from backup.catalogue.manifest import Keyspace, Manifest
 from backup.catalogue.records import Difference
 from backup.confinement import Confinement
-from backup.errors import OURS, VerificationError
+from backup.errors import OURS, UnprovableError, VerificationError
 from backup.pipeline.child import run_child, start
 from backup.programs import Programs, clean_environment
 from backup.redis.engine import keyspaces
@@ -34,10 +34,6 @@ _FAULT = re.compile(r"ERROR|error|Unexpected|checksum|corrupt", re.IGNORECASE)
 _MODULE = re.compile(
     r"module data I can't load|no matching module|Module .* (?:not found|missing)|MODULE_LOAD_INVALID_MAGIC"
 )
-
-
-class UnprovableError(VerificationError):
-    """This host cannot load the file, which says nothing about it."""
 
 
 def look(rdb: Path, manifest: Manifest, programs: Programs) -> list[str]:

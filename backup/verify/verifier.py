@@ -12,7 +12,7 @@ from backup.catalogue.document import encode
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference, Report
-from backup.errors import VerificationError
+from backup.errors import UnprovableError, VerificationError
 from backup.load.download import download
 from backup.load.pg_restore import load_archive, run_sql
 from backup.load.properties import properties
@@ -142,7 +142,7 @@ def _verify_redis(wiring: Wiring, entry: Entry, findings: Findings, progress: Pr
             return here
         try:
             _check_and_load(wiring, manifest, folder, rdb, findings)
-        except redis.UnprovableError as error:
+        except UnprovableError as error:
             findings.unprovable.append(f"{error.message}: {error.hint}")
     return here
 

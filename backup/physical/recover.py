@@ -1,0 +1,240 @@
+"""Starts a server on an unpacked base backup, replays the log up to a target, and finds out what was really reached.
+
+The server waits at its target ("paused"). It never goes into production by itself: what it reached is judged first.
+"""
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import psycopg
+
+from backup.confinement import Confinement
+from backup.errors import RecoveryError, UnprovableError
+from backup.load.throwaway import address_in, log_of, server
+from backup.physical import conf, lsn
+from backup.physical.feed import Feed
+from backup.pipeline.child import run_child
+from backup.postgres.dsn import Address
+from backup.postgres.session import session
+from backup.programs import Programs, clean_environment
+
+Check = Callable[[], None]
+OpenFeed = Callable[[str], Feed]
+"""Makes the feed of one start, from the log file on with which replay begins."""
+
+DATA = "data"
+_ASIDE = "original-configuration"
+_LOOK_SECONDS = 0.05
+# Starts with settings that the log has raised.
+_TRIES = 3
+_OPTIONS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "archive_mode": "off",
+    "wal_level": "replica",
+    "hot_standby": "on",
+    "max_standby_archive_delay": "-1",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "1h",
+    "autovacuum": "off",
+    "synchronous_standby_names": "",
+    "dynamic_shared_memory_type": "mmap",
+    "jit": "off",
+    "log_timezone": "UTC",
+    "TimeZone": "UTC",
+}
+_STOPPED = re.compile(r"LOG: +(recovery stopping|pausing at the end of recovery)")
+_SEVERE = re.compile(r"(?:FATAL|PANIC): +(?P<text>.*)")
+_NOT_BUILT = re.compile(r"could not restore image at .*compressed with .* not supported by build.*")
+_STATE = """
+SELECT pg_is_in_recovery(), pg_get_wal_replay_pause_state(), pg_last_wal_replay_lsn()::text,
+       pg_last_xact_replay_timestamp()
+"""
+_HINT = "choose an earlier target, or another base backup: python -m backup wal status"
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a recovery has reached.
+
+    Attributes:
+        position: the end of the last record that was replayed.
+        moment: of the last commit that was replayed; None if there was none.
+    """
+
+    position: int
+    moment: datetime | None
+
+
+@dataclass(frozen=True)
+class Paused:
+    """A server that waits at its target, and answers read-only queries.
+
+    Attributes:
+        address: its maintenance database.
+    """
+
+    address: Address
+    reached: Reached
+    _process: "subprocess.Popen[bytes]"
+    _folder: Path
+    _check: Check
+
+    def promote(self) -> None:
+        """Let it leave recovery and take writes.
+
+        Raises:
+            RecoveryError: it does not.
+        """
+        with session(self.address) as connection:
+            connection.execute("SELECT pg_promote(wait => false)")
+        while True:
+            self._check()
+            if self._process.poll() is not None:
+                raise _ended(self._folder)
+            with session(self.address) as connection:
+                row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+            if row is not None and not row[0]:
+                return
+            time.sleep(_LOOK_SECONDS)
+
+
+def control(programs: Programs, folder: Path, check: Check) -> dict[str, str]:
+    """The control file of the data in a folder.
+
+    Raises:
+        RecoveryError: it cannot be read.
+    """
+    ended = run_child(
+        [programs.path("pg_controldata"), "-D", str(folder / DATA)],
+        env=clean_environment(), confinement=Confinement(folder), output=True, check=check,
+    )  # fmt: skip
+    if ended.status != 0:
+        raise RecoveryError(
+            f"the control file of the base backup cannot be read: {' '.join(ended.errors)[-300:]}",
+            hint="its version must be that of the programs here; the base backup may be damaged: choose another one",
+        )
+    return conf.control("\n".join(ended.errors))
+
+
+@contextmanager
+def paused(
+    programs: Programs,
+    folder: Path,
+    superuser: str,
+    feed: OpenFeed,
+    target: Mapping[str, str],
+    *,
+    options: Mapping[str, str],
+    check: Check,
+) -> Iterator[Paused]:
+    """Replay the log over the data in a private folder, up to a target, and hold the server there.
+
+    Afterwards it is shut down in an orderly way, so that a later call goes on from there.
+
+    Args:
+        superuser: a role that may log in.
+        target: settings of the target; see :func:`backup.physical.targets.settings`.
+        options: further settings of the server.
+
+    Raises:
+        RecoveryError: the target was not reached; the reason is named.
+        UnprovableError: the programs here lack something that the original had.
+        OpsError: a file of the log could not be had.
+    """
+    fields = control(programs, folder, check)
+    if not (folder / _ASIDE).exists():
+        conf.install(folder / DATA, folder / _ASIDE)
+    least = conf.needed(fields)
+    for left in reversed(range(_TRIES)):
+        (folder / DATA / "recovery.signal").touch()
+        with feed(fields["Latest checkpoint's REDO WAL file"]) as opened:
+            given = {**_OPTIONS, **least, **options, **target, "restore_command": opened.command}
+            with server(programs, folder, given, signal.SIGINT) as process:
+                reached = _await(process, folder, address_in(folder, superuser), opened, check)
+                if reached is not None:
+                    yield Paused(address_in(folder, superuser), reached, process, folder, check)
+                    return
+        more = conf.raised(_log(folder))
+        if not more or not left:
+            raise _ended(folder)
+        least |= more
+        fields = control(programs, folder, check)
+
+
+def _await(
+    process: "subprocess.Popen[bytes]", folder: Path, address: Address, feed: Feed, check: Check
+) -> Reached | None:
+    """What was reached; None if the server needs larger settings."""
+    while True:
+        check()
+        if feed.failure is not None:
+            raise feed.failure
+        if process.poll() is not None:
+            if conf.raised(_log(folder)):
+                return None
+            raise _ended(folder)
+        state = _state(address)
+        if state is None or state[1] != "paused":
+            time.sleep(_LOOK_SECONDS)
+            continue
+        # It also pauses where it cannot go on: that is not the target.
+        if not _STOPPED.search(_log(folder)):
+            return None
+        return Reached(lsn.parse(state[2]), state[3])
+
+
+def _state(address: Address) -> tuple[bool, str, str, datetime | None] | None:
+    """The state of recovery; None while the server does not answer."""
+    with suppress(psycopg.OperationalError):
+        with psycopg.connect(address.conninfo, connect_timeout=2, autocommit=True) as connection:
+            row = connection.execute(_STATE).fetchone()
+        assert row is not None
+        return row[0], row[1], row[2], row[3]
+    return None
+
+
+def _log(folder: Path) -> str:
+    return log_of(folder).read_text(errors="replace")
+
+
+def _ended(folder: Path) -> RecoveryError | UnprovableError:
+    """Why a server has ended, as its log says."""
+    text = _log(folder)
+    if found := _NOT_BUILT.search(text):
+        return UnprovableError(
+            f"the programs here cannot read the log: {found[0].strip()}",
+            hint="use programs that are built like the original's: set BACKUP_POSTGRES_BIN",
+        )
+    said = [each["text"].strip() for each in _SEVERE.finditer(text)]
+    why = said[-1] if said else text.strip()[-300:] or "it ended without a message"
+    if "before configured recovery target was reached" in why:
+        return RecoveryError("the log ends, or is damaged, before the target", hint=_HINT)
+    if "is before consistent recovery point" in why:
+        return RecoveryError("the target is before the end of the base backup", hint=_HINT)
+    return RecoveryError(f"the server could not recover: {why}", hint=_HINT)
+
+
+def settle(programs: Programs, folder: Path, check: Check) -> None:
+    """Make the data of a server that was promoted ready for production: its own configuration, and all of it on the disk.
+
+    Raises:
+        RecoveryError: it could not be written to the disk.
+    """
+    conf.put_back(folder / DATA, folder / _ASIDE)
+    ended = run_child(
+        [programs.path("initdb"), "--sync-only", "-D", str(folder / DATA)],
+        env=clean_environment(), confinement=Confinement(folder), as_root=False, check=check,
+    )  # fmt: skip
+    if ended.status != 0:
+        raise RecoveryError(
+            f"the data could not be written to the disk: {' '.join(ended.errors)[-300:]}",
+            hint="check the disk",
+        )

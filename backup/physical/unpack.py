@@ -1,0 +1,74 @@
+"""Unpacks the archives of a base backup into a data folder. Whoever can write to the store could have made them."""
+
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from backup.errors import VerificationError
+
+# Where a server looks for tablespaces, by the object id of each.
+TABLESPACES = "pg_tblspc"
+_HINT = "do not use this base backup; choose another one: python -m backup list"
+_PIECE = 1 << 20
+
+
+def unpack(stream: IO[bytes], folder: Path, check: Callable[[], None]) -> None:
+    """Unpack one archive, which arrives as a stream.
+
+    Args:
+        folder: created if it is missing.
+
+    Raises:
+        VerificationError: it is not an archive of plain files and folders below its own root, or it is damaged.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=tarfile.TarInfo) as archive:
+            for member in archive:
+                check()
+                _extract(archive, member, folder)
+                archive.members.clear()  # type: ignore[attr-defined]  # it would remember each of them
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise VerificationError(f"an archive of the base backup is damaged: {error}", hint=_HINT) from None
+
+
+def link_tablespaces(data: Path, tablespaces: dict[str, Path]) -> None:
+    """Let a data folder find its tablespaces, by their object ids, in other folders than the original's."""
+    (data / TABLESPACES).mkdir(mode=0o700, exist_ok=True)
+    for oid, place in tablespaces.items():
+        link = data / TABLESPACES / oid
+        # An empty folder may stand for it in the archive.
+        if link.is_dir() and not link.is_symlink():
+            link.rmdir()
+        link.symlink_to(place.resolve(), target_is_directory=True)
+
+
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    target = folder / _inside(member.name)
+    if member.isdir():
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return
+    if member.issym() and PurePosixPath(member.name).parent.name == TABLESPACES:
+        return  # it leads to a folder of the original host
+    if not member.isreg():
+        raise VerificationError(
+            f"the base backup holds {member.name[:200]!r}, which is neither a file nor a folder", hint=_HINT
+        )
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    source = archive.extractfile(member)
+    assert source is not None
+    handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with source, os.fdopen(handle, "wb") as file:
+        while piece := source.read(_PIECE):
+            file.write(piece)
+
+
+def _inside(name: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise VerificationError(
+            f"the base backup holds {name[:200]!r}, which leads out of its folder", hint=_HINT
+        )
+    return path

@@ -1,0 +1,58 @@
+"""Prints records of the log with ``pg_waldump``, confined: the log was written by whoever could write to the store."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from backup.confinement import Confinement
+from backup.errors import DumpError, VerificationError
+from backup.physical.records import Record, parse
+from backup.pipeline import ChildSource
+from backup.programs import Programs, clean_environment
+
+# How the log ends for pg_waldump: with what is not a record, or with a file that is not there.
+_END = re.compile(
+    r"error in WAL record at|could not (?:find|open|locate).*file|could not find a valid record"
+)
+MANAGERS = ("Transaction", "Database")
+
+
+def printed(
+    programs: Programs,
+    wal: Path,
+    first: str,
+    folder: Path,
+    check: Callable[[], None],
+    managers: Sequence[str] = MANAGERS,
+) -> Iterator[Record]:
+    """The records of some resource managers, from a file of the log to the log's end.
+
+    Args:
+        wal: the folder of the files.
+        first: name of the first file.
+        folder: a private folder; the program may write only there.
+
+    Raises:
+        VerificationError: the program cannot read the log.
+    """
+    command = [
+        programs.path("pg_waldump"), f"--path={wal}", *(f"--rmgr={name}" for name in managers), first,
+    ]  # fmt: skip
+    source = ChildSource(
+        command, env=clean_environment(), hint="run: python -m backup doctor",
+        confinement=Confinement(folder, (wal,)), check=check,
+    )  # fmt: skip
+    with source:
+        yield from parse(_lines(source))
+
+
+def _lines(source: ChildSource) -> Iterator[str]:
+    rest = b""
+    try:
+        while piece := source.read():
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from (line.decode(errors="replace") for line in whole)
+    except DumpError as error:
+        if error.killed or not _END.search(error.message):
+            raise VerificationError(f"the log cannot be printed: {error.message}", hint=error.hint) from None
+    yield rest.decode(errors="replace")

@@ -1,0 +1,123 @@
+"""A primary that keeps its log in a folder, base backups of it, and recoveries from both, for one version of PostgreSQL."""
+
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from backup.cancellation import never
+from backup.errors import VerificationError
+from backup.load.throwaway import private_folder
+from backup.physical import lsn, recover, unpack
+from backup.physical.feed import Feed
+from backup.programs import Programs, clean_environment
+from sidecar.rootless import rootless
+from stack.servers.postgres import Postgres
+
+SEGMENT = 1 << 24
+LEDGER = "CREATE TABLE ledger (n bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp())"
+
+
+class Primary(Postgres):
+    """A server of one version; every finished segment is copied to ``wal``."""
+
+    def __init__(self, folder: Path, programs: Path, options: Mapping[str, str] | None = None) -> None:
+        self.wal = folder / "wal"
+        keep = {
+            "archive_mode": "on",
+            "archive_command": f"cp %p {self.wal}/%f",
+            "max_prepared_transactions": "5",
+        }
+        super().__init__(folder, options={"unix_socket_directories": str(folder), **keep, **(options or {})})
+        self.programs = programs
+
+    def command(self) -> Sequence[str]:
+        command = super().command()
+        return [str(self.programs / "postgres") if word.endswith("/postgres") else word for word in command]
+
+    def prepare(self) -> None:
+        self.wal.mkdir(exist_ok=True)
+        super().prepare()
+
+    def _initialise(self) -> None:
+        command = [
+            str(self.programs / "initdb"), "-D", str(self.data), "-U", "posthub", "--auth=trust", "--no-sync",
+            "--encoding=UTF8", "--locale=C",
+        ]  # fmt: skip
+        subprocess.run(rootless(command), check=True, capture_output=True, env=self.environment())
+        with (self.data / "pg_hba.conf").open("a") as rules:
+            rules.write("host replication all all trust\n")
+
+    @contextmanager
+    def session(self, database: str = "posthub") -> Iterator[Connection[TupleRow]]:
+        with psycopg.connect(self.url_for(database), autocommit=True) as connection:
+            yield connection
+
+    def value(self, query: str, database: str = "posthub") -> object:
+        with self.session(database) as connection:
+            row = connection.execute(query.encode()).fetchone()
+        assert row is not None
+        return row[0]
+
+    def switch(self) -> int:
+        """Finish the segment, and wait until it is stored; the end of the log before."""
+        end = lsn.parse(str(self.value("SELECT pg_current_wal_insert_lsn()")))
+        name = self.value("SELECT pg_walfile_name(pg_switch_wal())")
+        while self.value("SELECT last_archived_wal FROM pg_stat_archiver") != name:
+            pass
+        return end
+
+    def base(self, folder: Path) -> Path:
+        """A base backup as archives, without the log."""
+        command = [
+            str(self.programs / "pg_basebackup"), "-D", str(folder), "-Ft", "-X", "none", "-c", "fast", "-U", "posthub",
+            "-h", str(self.folder), "-p", str(self.port),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean_environment())
+        assert done.returncode == 0, done.stderr
+        return folder
+
+
+@contextmanager
+def unpacked(base: Path, parent: Path) -> Iterator[Path]:
+    """A base backup in a private folder."""
+    with private_folder(parent) as folder:
+        with (base / "base.tar").open("rb") as archive:
+            unpack.unpack(archive, folder / recover.DATA, never)
+        yield folder
+
+
+def feed(folder: Path, wal: Path, *, without: Sequence[str] = ()) -> Callable[[str], Feed]:
+    """The stored log, from a segment on."""
+    names = sorted(path.name for path in wal.iterdir() if len(path.name) == 24)
+
+    def fetch(name: str, target: Path) -> None:
+        if name in without:
+            raise VerificationError(f"{name} is missing from the store", hint="choose another target")
+        target.write_bytes((wal / name).read_bytes())
+
+    return lambda first: Feed(folder, [name for name in names if name >= first], fetch)
+
+
+@contextmanager
+def recovered(
+    primary: Primary,
+    base: Path,
+    target: Mapping[str, str],
+    parent: Path,
+    *,
+    without: Sequence[str] = (),
+) -> Iterator[recover.Paused]:
+    """A server at a target."""
+    with (
+        unpacked(base, parent) as folder,
+        recover.paused(
+            Programs(primary.programs), folder, "posthub", feed(folder, primary.wal, without=without), target,
+            options={}, check=never,
+        ) as server,
+    ):  # fmt: skip
+        yield server

@@ -1,0 +1,214 @@
+"""Recovery to every kind of target with real servers, and everything that must not be promoted."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from backup.cancellation import never
+from backup.errors import RecoveryError, VerificationError
+from backup.load.throwaway import log_of
+from backup.physical import cut, lsn, records, recover, targets, waldump
+from backup.physical.targets import AtMark, AtPosition, AtTime
+from backup.programs import Programs
+from stack.programs import postgres_bin
+from tests.backup.pitrkit import LEDGER, SEGMENT, Primary, feed, recovered, unpacked
+
+VERSIONS = {
+    path.parent.name: path for path in (Path("/usr/lib/postgresql/15/bin"),) if (path / "postgres").exists()
+} | {"18": postgres_bin()}
+
+
+@pytest.fixture(scope="module", params=list(VERSIONS))
+def primary(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Primary]:
+    with Primary(tmp_path_factory.mktemp(f"pg{request.param}"), VERSIONS[request.param]) as server:
+        with server.session() as connection:
+            connection.execute(LEDGER)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def base(primary: Primary, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return primary.base(tmp_path_factory.mktemp("base") / "base")
+
+
+def rows(server: recover.Paused) -> int:
+    with psycopg.connect(server.address.named("posthub").conninfo) as connection:
+        row = connection.execute("SELECT count(*) FROM ledger").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def written(primary: Primary, count: int) -> tuple[int, datetime, int]:
+    """Commit rows one by one; the rows that there are, the time of the last, and the position after it."""
+    with primary.session() as connection:
+        for _ in range(count):
+            connection.execute("INSERT INTO ledger SELECT coalesce(max(n), 0) + 1 FROM ledger")
+        row = connection.execute(
+            "SELECT count(*), clock_timestamp(), pg_current_wal_insert_lsn()::text FROM ledger"
+        ).fetchone()
+    assert row is not None
+    return row[0], row[1], lsn.parse(row[2])
+
+
+@contextmanager
+def at(
+    primary: Primary, base: Path, goal: AtTime | AtPosition | AtMark, parent: Path
+) -> Iterator[recover.Paused]:
+    with recovered(primary, base, targets.settings(goal, 1), parent) as server:
+        yield server
+
+
+def test_each_kind_of_target_gives_exactly_its_rows(primary: Primary, base: Path, tmp_path: Path) -> None:
+    wanted, moment, position = written(primary, 20)
+    with primary.session() as connection:
+        connection.execute("SELECT pg_create_restore_point('before the mistake')")
+    written(primary, 20)
+    primary.switch()
+    for goal in (AtTime(moment), AtPosition(position), AtMark("before the mistake")):
+        with at(primary, base, goal, tmp_path) as server:
+            assert rows(server) == wanted, goal
+            assert server.reached.moment is not None
+            assert server.reached.moment <= moment
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_noted_position_replays_no_record_too_many(primary: Primary, base: Path, tmp_path: Path) -> None:
+    """With PostgreSQL's default, the record that starts there is replayed: here, a commit with its row."""
+    with primary.session() as connection:
+        connection.execute("BEGIN")
+        connection.execute("INSERT INTO ledger VALUES (1000000)")
+        row = connection.execute(
+            "SELECT pg_current_wal_insert_lsn()::text, count(*) - 1 FROM ledger"
+        ).fetchone()
+        connection.execute("COMMIT")
+    assert row is not None
+    primary.switch()
+    with at(primary, base, AtPosition(lsn.parse(row[0])), tmp_path) as server:
+        assert rows(server) == row[1]
+    with at(primary, base, AtPosition(lsn.parse(row[0]), inclusive=True), tmp_path) as server:
+        assert rows(server) == row[1] + 1
+    with primary.session() as connection:
+        connection.execute("DELETE FROM ledger WHERE n = 1000000")
+
+
+def test_a_paused_server_goes_on_to_the_end(primary: Primary, base: Path, tmp_path: Path) -> None:
+    """One unpacked base, two proofs: first at one place, then at the last commit of the log."""
+    early, _, position = written(primary, 5)
+    late, _, _ = written(primary, 5)
+    end = primary.switch()
+    programs = Programs(primary.programs)
+    with unpacked(base, tmp_path) as folder:
+        source = feed(folder, primary.wal)
+        for goal, count in ((AtPosition(position), early), (AtPosition(end), late)):
+            with recover.paused(
+                programs, folder, "posthub", source, targets.settings(goal, 1), options={}, check=never
+            ) as server:
+                assert rows(server) == count
+        server_position = server.reached.position
+    assert server_position <= end
+
+
+def test_a_missing_segment_is_named_and_nothing_is_promoted(
+    primary: Primary, base: Path, tmp_path: Path
+) -> None:
+    """The command's exit code 1 would have made the server take the hole for the end, and go into production."""
+    _, _, position = written(primary, 5)
+    name = lsn.segment_name(1, lsn.segment_of(position, SEGMENT), SEGMENT)
+    primary.switch()
+    written(primary, 5)
+    end = primary.switch()
+    assert position < end
+    with (
+        pytest.raises(VerificationError, match=f"{name} is missing from the store"),
+        recovered(primary, base, targets.settings(AtPosition(end), 1), tmp_path, without=[name]),
+    ):
+        raise AssertionError("it was promoted")
+
+
+def test_a_target_after_the_end_is_refused(primary: Primary, base: Path, tmp_path: Path) -> None:
+    written(primary, 1)
+    end = primary.switch()
+    with (
+        pytest.raises(RecoveryError, match="the log ends, or is damaged, before the target"),
+        at(primary, base, AtPosition(end + (1 << 30)), tmp_path),
+    ):
+        raise AssertionError("it was promoted")
+
+
+def test_a_damaged_segment_ends_the_recovery_and_nothing_is_promoted(
+    primary: Primary, base: Path, tmp_path: Path
+) -> None:
+    written(primary, 20)
+    begin = lsn.parse(str(primary.value("SELECT pg_current_wal_insert_lsn()")))
+    name = lsn.segment_name(1, lsn.segment_of(begin, SEGMENT), SEGMENT)
+    written(primary, 20)
+    end = primary.switch()
+    file = primary.wal / name
+    whole = file.read_bytes()
+    place = begin % SEGMENT + 30
+    file.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+    try:
+        with (
+            pytest.raises(RecoveryError, match="the log ends, or is damaged, before the target"),
+            at(primary, base, AtPosition(end), tmp_path),
+        ):
+            raise AssertionError("it was promoted")
+    finally:
+        file.write_bytes(whole)
+
+
+def test_a_server_that_lacks_settings_does_not_count_as_having_arrived(
+    primary: Primary, tmp_path: Path
+) -> None:
+    """It pauses in the middle of the log when production has raised a setting since the base backup."""
+    base = primary.base(tmp_path / "base")
+    before, _, _ = written(primary, 3)
+    with primary.session() as connection:
+        connection.execute("ALTER SYSTEM SET max_connections = 140")
+    primary.stop()
+    primary.start()
+    wanted, _, position = written(primary, 3)
+    assert wanted == before + 3
+    primary.switch()
+    with at(primary, base, AtPosition(position), tmp_path) as server:
+        assert rows(server) == wanted
+
+
+def test_the_mark_of_a_snapshot_is_found_in_the_printed_log(primary: Primary, tmp_path: Path) -> None:
+    """The last commit that a snapshot sees, by the programs of each version."""
+    written(primary, 5)
+    with primary.session() as connection:
+        row = connection.execute(
+            "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, count(*) FROM ledger"
+        ).fetchone()
+    assert row is not None
+    written(primary, 5)
+    name = lsn.segment_name(1, lsn.segment_of(lsn.parse(row[1]), SEGMENT), SEGMENT)
+    primary.switch()
+    printed = waldump.printed(Programs(primary.programs), primary.wal, name, tmp_path, never)
+    found = cut.place(cut.parse_snapshot(row[0]), records.endings(printed), lsn.parse(row[1]))
+    assert found is not None
+    assert found < lsn.parse(row[1])
+
+
+def test_originals_are_kept_aside(primary: Primary, base: Path, tmp_path: Path) -> None:
+    _, _, position = written(primary, 1)
+    primary.switch()
+    programs = Programs(primary.programs)
+    with unpacked(base, tmp_path) as folder:
+        before = (folder / "data" / "pg_hba.conf").read_bytes()
+        with recover.paused(
+            programs, folder, "posthub", feed(folder, primary.wal), targets.settings(AtPosition(position), 1),
+            options={}, check=never,
+        ) as server:  # fmt: skip
+            assert (folder / "data" / "pg_hba.conf").read_bytes() != before
+            server.promote()
+            with psycopg.connect(server.address.conninfo, autocommit=True) as connection:
+                connection.execute("CREATE TABLE writes (n int)")
+        assert "database system is shut down" in log_of(folder).read_text()
+        recover.settle(programs, folder, never)
+        assert (folder / "data" / "pg_hba.conf").read_bytes() == before
