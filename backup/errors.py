@@ -9,6 +9,7 @@
     ├── DumpError                  a dump failed; nothing was committed
     ├── PreflightError             a backup cannot be taken in this setup (exit code 2)
     ├── BusyError                  another run has the lock of the database
+    ├── ReplicationError           a server refused or ended a command of the replication protocol
     ├── CatalogueError             a manifest or an attempt in the store is invalid
     ├── VerificationError          the verification could not be carried out
     │   ├── NoIdentityError        no identity decrypts the backup
@@ -71,6 +72,18 @@ class PromotedError(OpsError):
 
 class BusyError(OpsError):
     """Another run has the lock of this database."""
+
+
+class ReplicationError(OpsError):
+    """A server refused or ended a command of the replication protocol, or the connection was lost.
+
+    Args:
+        sqlstate: PostgreSQL's error code; empty if the connection was lost.
+    """
+
+    def __init__(self, message: str, *, hint: str, sqlstate: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.sqlstate = sqlstate
 
 
 class CatalogueError(OpsError):

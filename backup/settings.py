@@ -39,6 +39,10 @@ class BackupSettings(Settings):
         None,
         description="Redis servers to back up: `name=url`, separated by commas",
     )
+    servers: SecretStr | None = Field(
+        None,
+        description="PostgreSQL servers (15 or newer) whose WAL is streamed to the store, for point-in-time recovery: `name=url`, separated by commas. The role needs REPLICATION. Encryption is required",
+    )
     store_url: str | None = Field(
         None,
         description="Where backups are kept: `s3://bucket/prefix` or `file:///folder`",

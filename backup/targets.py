@@ -1,4 +1,4 @@
-"""The databases that are backed up, with their names."""
+"""The databases and servers that are backed up, with their names."""
 
 import re
 from collections.abc import Iterable
@@ -15,6 +15,9 @@ from sidecar import UsageError
 
 # A comma begins the next database only if a name and an equals sign follow: passwords may contain commas.
 _NEXT = re.compile(r",\s*(?=[A-Za-z0-9][A-Za-z0-9._-]*=)|\s+(?=[A-Za-z0-9][A-Za-z0-9._-]*=)")
+
+# A single database is named by its own URL; to name it, it takes the other variable.
+_NAMED_BY = {"DATABASE_URL": "BACKUP_DATABASE_URLS"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,24 @@ class RedisTarget:
         return [password] if password else []
 
 
+@dataclass(frozen=True)
+class ServerTarget:
+    """A whole PostgreSQL server: its WAL and its base backups. Its name is its folder in the store and its label in metrics.
+
+    Attributes:
+        address: with a role that may replicate. The database in it does not matter to the replication protocol.
+    """
+
+    name: str
+    address: Address
+    kind: Literal["server"] = "server"
+
+    @property
+    def secrets(self) -> list[str]:
+        password = self.address.password
+        return [password] if password else []
+
+
 Target = PostgresTarget | RedisTarget
 
 
@@ -60,6 +81,31 @@ def targets(settings: BackupSettings) -> list[Target]:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"two databases are named {name}", hint="give each its own name: name=url")
+    return found
+
+
+def servers(settings: BackupSettings) -> list[ServerTarget]:
+    """The servers whose WAL is streamed.
+
+    Raises:
+        UsageError: a URL is invalid, a name belongs to a database or another server, or nothing would be encrypted.
+    """
+    if settings.servers is None:
+        return []
+    named = named_urls(settings.servers.get_secret_value(), "BACKUP_SERVERS")
+    names = [*(target.name for target in targets(settings)), *(name for name, _ in named)]
+    for name, _ in named:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"BACKUP_SERVERS: {name} is the name of a database or of another server",
+                hint="give each server a name of its own, such as main",
+            )
+    found = [ServerTarget(name, parse(url, "BACKUP_SERVERS")) for name, url in named]
+    if not settings.age_recipients:
+        raise UsageError(
+            "BACKUP_SERVERS is set, but BACKUP_AGE_RECIPIENTS is not: the WAL contains every row and every password hash",
+            hint="set BACKUP_AGE_RECIPIENTS; see docs/backup.md",
+        )
     return found
 
 
@@ -96,6 +142,6 @@ def _checked(name: str, variable: str) -> str:
     if not layout.NAME.fullmatch(name) or name == layout.ATTEMPTS:
         raise UsageError(
             f"{variable}: {name!r} is not a valid folder name",
-            hint="choose another with BACKUP_DATABASE_URLS=name=url: letters, digits, dot, dash, underscore",
+            hint=f"choose another with {_NAMED_BY.get(variable, variable)}=name=url: letters, digits, dot, dash, underscore",
         )
     return name

@@ -22,7 +22,7 @@ from backup.programs import Programs
 from backup.settings import BackupSettings
 from backup.store import KeepingStore, LocalStore, PartSizes, RetryingStore, RetryPolicy, S3Options, Store
 from backup.store.urls import HINT, open_store, refuse_login
-from backup.targets import PostgresTarget, Target, targets
+from backup.targets import PostgresTarget, ServerTarget, Target, servers, targets
 from sidecar import UsageError
 
 Clock = Callable[[], datetime]
@@ -34,7 +34,12 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Wiring:
-    """The objects that backups, verifications and the service need."""
+    """The objects that backups, verifications and the service need.
+
+    Attributes:
+        targets: the databases.
+        servers: the servers whose WAL is streamed; not among the targets.
+    """
 
     settings: BackupSettings
     store: RetryingStore
@@ -42,6 +47,7 @@ class Wiring:
     programs: Programs
     redis_programs: Programs
     packing: Packing
+    servers: tuple[ServerTarget, ...] = ()
     spool: RetryingStore | None = None
     offsite: RetryingStore | None = None
     identities: tuple[Identity, ...] = ()
@@ -59,7 +65,7 @@ class Wiring:
         given = [parse(url.get_secret_value()).password for url in urls if url is not None]
         keys = [key.decode() for key in self.keys.keys]
         return [
-            *(secret for target in self.targets for secret in target.secrets),
+            *(secret for target in (*self.targets, *self.servers) for secret in target.secrets),
             *filter(None, given),
             *keys,
         ]
@@ -126,6 +132,25 @@ class Wiring:
             hint=f"choose one with --database: {known}",
         )
 
+    def server(self, name: str | None) -> ServerTarget:
+        """The server with this name; without a name, the only one.
+
+        Raises:
+            UsageError: there is none, or there are several.
+        """
+        if name is None and len(self.servers) == 1:
+            return self.servers[0]
+        for server in self.servers:
+            if server.name == name:
+                return server
+        if not self.servers:
+            raise UsageError("no server is configured", hint="set BACKUP_SERVERS; see docs/configuration.md")
+        known = ", ".join(server.name for server in self.servers)
+        raise UsageError(
+            f"{name} is not a configured server" if name else f"{len(self.servers)} servers are configured",
+            hint=f"choose one: {known}",
+        )
+
 
 def wire(settings: BackupSettings) -> Wiring:
     """Build everything. Nothing is contacted yet.
@@ -141,6 +166,7 @@ def wire(settings: BackupSettings) -> Wiring:
         spool=_spool(settings, stop),
         offsite=_offsite(settings, retries, stop),
         targets=tuple(targets(settings)),
+        servers=tuple(servers(settings)),
         programs=Programs(settings.postgres_bin),
         redis_programs=Programs(settings.redis_bin, "BACKUP_REDIS_BIN", "Redis"),
         packing=Packing(

@@ -1,14 +1,18 @@
 """Real servers for every test, one of each a test run (a worker process), on free ports and temporary folders."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from sidecar import OpsError
+from stack.programs import server_bin
 from stack.servers import ObjectStore, Postgres, Redis
 
 POLITE = 10
+# All that a physical backup needs of a server: a limit to what a slot may keep.
+PHYSICAL = {"max_slot_wal_keep_size": "1GB"}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -38,3 +42,30 @@ def redis_server(servers_folder: Path) -> Iterator[Redis]:
 def object_store(servers_folder: Path) -> Iterator[ObjectStore]:
     with ObjectStore(servers_folder / "s3") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Postgres]]:
+    """Starts one shared server of each supported major version, once it is asked for; skips where it cannot be had."""
+    servers: dict[int, Postgres] = {}
+
+    def start(version: int) -> Postgres:
+        if version not in servers:
+            servers[version] = Postgres(
+                tmp_path_factory.mktemp(f"postgres{version}"),
+                programs=programs_of(version),
+                options=PHYSICAL,
+            ).start()
+        return servers[version]
+
+    yield start
+    for server in servers.values():
+        server.stop()
+
+
+def programs_of(version: int) -> Path:
+    """The folder of PostgreSQL's programs of a major version; the test is skipped where they cannot be had."""
+    try:
+        return server_bin(version)
+    except OpsError as error:
+        pytest.skip(f"{error.message}; {error.hint}")

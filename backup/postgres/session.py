@@ -37,7 +37,7 @@ _SINCE = {
     "transaction_timeout": (170000, "0"),
 }
 # When the network swallows everything, nobody else would tell us.
-_KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
+KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
 CONNECT_SECONDS = 15
 TRIES = 10
 HINT = "check that the server is up, and check host, port, user and password"
@@ -112,7 +112,7 @@ def _direct(address: Address, application: str, given: Mapping[str, str]) -> Con
 
 
 def _open(address: Address, application: str, given: Mapping[str, str]) -> Connection[TupleRow]:
-    ours = {**_KEEPALIVES, **address.public, "client_encoding": "UTF8"}
+    ours = {**KEEPALIVES, **address.public, "client_encoding": "UTF8"}
     if given:
         ours["options"] = f"{address.public.get('options', '')} {options(given)}".strip()
     try:

