@@ -184,7 +184,7 @@ def _stalled_by_eta(findings: Findings, pipeline: Pipeline) -> bool:
     """Whether workers hold as many waiting eta tasks as the broker gives them, and do nothing else."""
     alive = pipeline.state.roster.alive()
     slots = sum(worker.pool_size or 0 for worker in alive)
-    scheduled = len(pipeline.state.counting.eta)
+    scheduled = len(pipeline.state.eta.entries)
     idle = alive and all(worker.active == 0 for worker in alive)
     waiting = any(queue.length and queue.consumers for queue in findings.queues)
     return bool(idle and waiting and slots and scheduled >= PREFETCH_MULTIPLIER * slots)

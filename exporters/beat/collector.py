@@ -82,7 +82,7 @@ class BeatCollector:
         grace: float = 240.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._senders = [state.counting.beat for state in states]
+        self._senders = [state.beat for state in states]
         self._read = read
         self._names = frozenset(names)
         self._grace = grace

@@ -64,7 +64,7 @@ class StreamCollector:
         yield from self._single(prefix)
 
     def _single(self, prefix: str) -> Iterable[Family]:
-        state, tasks = self._state, self._state.counting.tasks
+        state, tasks = self._state, self._state.tasks
         counts = (
             (
                 "events_dropped",
@@ -76,7 +76,7 @@ class StreamCollector:
             (
                 "events_repeated",
                 "Ends of tasks that were reported a second time and counted once.",
-                state.counting.repeated,
+                state.ends.repeated,
             ),
             ("tasks_evicted", "Tasks in flight that were forgotten, by age or sampling.", tasks.evicted),
         )

@@ -80,7 +80,7 @@ class QueueCollector:
     def _scheduled(self, names: dict[str, str]) -> list[tuple[str, float]]:
         now = self._clock()
         waiting = dict.fromkeys(names, 0)
-        for group, due in list(self._state.counting.eta.values()):
+        for group, due in list(self._state.eta.entries.values()):
             if due > now and group.queue_name in waiting:
                 waiting[group.queue_name] += 1
         return [(names[queue], count) for queue, count in waiting.items()]

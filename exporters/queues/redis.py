@@ -176,7 +176,7 @@ class RedisPoller:
         stamp = _stamp_of(headers)
         if stamp is not None:
             return task_id, stamp
-        due = self._state.counting.tasks.due(task_id)
+        due = self._state.tasks.due(task_id)
         if due is not None:
             return task_id, due
         known = self._tails.get(key)
@@ -225,7 +225,7 @@ class RedisPoller:
         if isinstance(task, str):
             self._state.groups.learn(task, queue)
             # django-celery-beat adds a header to what it sends.
-            beat = self._state.counting.beat
+            beat = self._state.beat
             if BEAT_HEADER in headers and len(beat.names) < MOST_QUEUES:
                 beat.names |= {task}
 

@@ -209,3 +209,12 @@ class InFlight:
         """The group of a task that has recently ended; None if it has not."""
         index = self.ended.get(key)
         return self._old_ended.get(key) if index is None else index
+
+
+def refuse_anonymous() -> int:
+    """Refuse a task event without an ID.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError("a task event needs an ID")

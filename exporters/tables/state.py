@@ -6,12 +6,15 @@ from collections.abc import Callable, Collection, Sequence
 from exporters.decode import Event
 from exporters.exposition.families import OVERFLOW, clean
 from exporters.tables.budget import Budget, Limits
-from exporters.tables.counting import TaskCounting
 from exporters.tables.early import AwaitSent
+from exporters.tables.ends import TaskEnds
+from exporters.tables.eta import EtaTable
 from exporters.tables.groups import GROUP_SERIES, Groups, histogram_series
 from exporters.tables.histogram import RUNTIME_BUCKETS, WAIT_BUCKETS
-from exporters.tables.inflight import KEY_MASK
+from exporters.tables.host_series import HostSeries
+from exporters.tables.inflight import KEY_MASK, InFlight
 from exporters.tables.roster import Labels, Roster
+from exporters.tables.starts import TaskStarts
 from exporters.tables.workers import WORKER_SERIES, Liveness
 
 # Tasks whose end never arrives are forgotten after one to two of these.
@@ -32,6 +35,8 @@ class EventState:
         per_host: whether tasks are also counted per host.
 
     Attributes:
+        tasks: tasks that have not ended, by ID.
+        eta: tasks that wait for their eta.
         types: events by type.
         undecodable: events that are malformed, and frames that are not Celery events.
         lag: seconds from the newest event's own time to its decoding.
@@ -52,14 +57,14 @@ class EventState:
         self.roster = Roster(
             self.budget, most=limits.workers, labels=labels, liveness=liveness, per_host=per_host
         )
-        self.counting = TaskCounting(
-            self.roster,
-            self.groups,
-            self.budget,
-            limits=limits,
-            buckets=(runtime_buckets, wait_buckets),
-            epoch=time.time(),
-        )
+        epoch = time.time()
+        self.tasks = InFlight(limits.in_flight, epoch)
+        self.eta = EtaTable(limits.in_flight, epoch)
+        series = HostSeries(self.budget, runtime_buckets=runtime_buckets, wait_buckets=wait_buckets)
+        starts = TaskStarts(self.roster, self.groups, self.tasks, self.eta, series)
+        self.ends = ends = TaskEnds(self.roster, self.groups, self.tasks, self.eta, series)
+        self.beat = starts.beat
+        self.early = starts.early
         self.types: dict[str, int] = {}
         self.undecodable = 0
         self.lag = 0.0
@@ -69,17 +74,17 @@ class EventState:
         self._started = self._expected
         self._aged_at: float | None = None
         self._eta_aged_at = 0.0
-        counting, roster = self.counting, self.roster
+        roster = self.roster
         self._handlers: dict[str, Callable[[Event], None]] = {
-            "task-sent": counting.sent,
-            "task-received": counting.received,
-            "task-started": counting.started,
-            "task-succeeded": counting.succeeded,
-            "task-failed": counting.failed,
-            "task-retried": counting.retried,
-            "task-revoked": counting.revoked,
-            "task-rejected": counting.rejected,
-            "task-cancelled": counting.cancelled,
+            "task-sent": starts.sent,
+            "task-received": starts.received,
+            "task-started": starts.started,
+            "task-succeeded": ends.succeeded,
+            "task-failed": ends.failed,
+            "task-retried": ends.retried,
+            "task-revoked": ends.revoked,
+            "task-rejected": ends.rejected,
+            "task-cancelled": ends.cancelled,
             "worker-online": roster.heartbeat,
             "worker-heartbeat": roster.heartbeat,
             "worker-offline": roster.offline,
@@ -94,8 +99,8 @@ class EventState:
             epoch: the same moment in epoch seconds.
         """
         self.groups.now = self.roster.now = received
-        self.counting.epoch = self.roster.epoch = epoch
-        handlers, types, waiting = self._handlers, self.types, self.counting.early.waiting
+        self.eta.epoch = self.roster.epoch = epoch
+        handlers, types, waiting = self._handlers, self.types, self.early.waiting
         for event in events:
             kind = event.type
             if waiting and self._waits(event):
@@ -110,21 +115,21 @@ class EventState:
 
     def _waits(self, event: Event) -> bool:
         """Whether an event waits for its task's task-sent; a task-sent releases those that waited for it."""
-        early, key = self.counting.early, hash(event.uuid) & KEY_MASK
+        early, key = self.early, hash(event.uuid) & KEY_MASK
         if event.type != "task-sent":
             return early.keeps(key, event)
         waited = early.released(key)
         if waited:
-            self.take([event], self.groups.now, self.counting.epoch)
-            self.take(waited, self.groups.now, self.counting.epoch)
+            self.take([event], self.groups.now, self.eta.epoch)
+            self.take(waited, self.groups.now, self.eta.epoch)
         return bool(waited)
 
     def _count_overdue(self, now: float) -> None:
-        early = self.counting.early
+        early = self.early
         events = early.overdue(now)
         if events:
             early.impatient = True
-            self.take(events, self.groups.now, self.counting.epoch)
+            self.take(events, self.groups.now, self.eta.epoch)
             early.impatient = False
 
     def note_lag(self, events: list[Event], epoch: float) -> None:
@@ -157,17 +162,15 @@ class EventState:
 
     def purge(self, now: float) -> list[str]:
         """Forget workers and clients that were silent for long, and tasks that never ended; the workers' names."""
-        tasks = self.counting.tasks
-        epoch = self.counting.epoch + max(0.0, now - self.groups.now)
+        tasks = self.tasks
+        epoch = self.eta.epoch + max(0.0, now - self.groups.now)
         tasks.relax()
         self._count_overdue(now)
         if self._expected is not self._started:
             self._start_expected()
         if now - self._eta_aged_at > ETA_SECONDS:
             self._eta_aged_at = now
-            # Tasks whose start never arrived.
-            due = {known: entry for known, entry in self.counting.eta.items() if entry[1] > epoch}
-            self.counting.eta = due
+            self.eta.forget_due(epoch)
         if self._aged_at is None:
             self._aged_at = now
         elif now - self._aged_at > GENERATION_SECONDS:

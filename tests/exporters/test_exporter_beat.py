@@ -102,7 +102,7 @@ def test_a_client_that_also_sends_other_tasks_is_not_beat():
     sent(state, "posts.publish_due", 20, client="gen9@web")
     sent(state, "posts.publish_now", 10, client="gen9@web")
     sent(state, "posts.publish_due", 5, client="gen9@web")
-    assert state.counting.beat.last_sent() == {}
+    assert state.beat.last_sent() == {}
 
 
 @pytest.mark.parametrize("first", ["posts.new", "posts.publish_due"])
@@ -113,10 +113,10 @@ def test_beat_is_beat_again_once_a_new_schedule_is_read(first):
     # Added after the last look at the state, and sent before the next one.
     for name in (first, "posts.new", "posts.newer"):
         sent(state, name, 100)
-    assert state.counting.beat.last_sent() == {}
+    assert state.beat.last_sent() == {}
     schedules += [schedule(name, task=name, last_run_at=None) for name in ("posts.new", "posts.newer")]
     collector.update()
-    assert state.counting.beat.last_sent()["posts.new"] == NOW.timestamp() - 100
+    assert state.beat.last_sent()["posts.new"] == NOW.timestamp() - 100
     sent(state, "posts.newer", 10)
     found = Scraped(render(collector.collect()).decode())
     assert found.get("celery_beat_last_sent_timestamp_seconds") == NOW.timestamp() - 10
@@ -131,7 +131,7 @@ def test_removing_a_schedule_does_not_make_beat_another_client():
     collector.update()
     sent(state, "posts.old", 30)
     sent(state, "posts.publish_due", 20)
-    assert state.counting.beat.last_sent()["posts.publish_due"] == NOW.timestamp() - 20
+    assert state.beat.last_sent()["posts.publish_due"] == NOW.timestamp() - 20
 
 
 def test_many_clients_do_not_block_liveness():
@@ -140,12 +140,12 @@ def test_many_clients_do_not_block_liveness():
     for pid in range(3_000):
         sent(state, "posts.publish_due", 10_000 - pid, client=f"gen{pid}@cron")
         sent(state, "posts.other", 10_000 - pid, client=f"gen{pid}@web")
-    assert state.counting.beat.last_sent() == {"posts.publish_due": NOW.timestamp() - 7_001}
+    assert state.beat.last_sent() == {"posts.publish_due": NOW.timestamp() - 7_001}
     # Beat's last task outlives the memory of beat.
     sent(state, "posts.publish_due", 6_000)
     for pid in range(3_000):
         sent(state, "posts.other", 5_000 - pid, client=f"gen{pid}@shop")
-    assert state.counting.beat.last_sent() == {"posts.publish_due": NOW.timestamp() - 6_000}
+    assert state.beat.last_sent() == {"posts.publish_due": NOW.timestamp() - 6_000}
 
 
 def test_liveness_without_a_database():

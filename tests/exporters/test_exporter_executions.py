@@ -9,7 +9,7 @@ from exporters.decode import typed
 from exporters.exposition.page import render
 from exporters.tables.budget import Limits
 from exporters.tables.collectors import TaskCollector, WorkerCollector
-from exporters.tables.counting import exception_class
+from exporters.tables.exceptions import exception_class
 from exporters.tables.groups import STATES
 from exporters.tables.state import EventState
 from exporters.tables.workers import Liveness
@@ -86,7 +86,7 @@ def test_a_replaced_task_counts_under_its_own_name(with_sent):
     assert counts(state, "dispatch") == {**asked, "received": 5, "started": 5}
     assert counts(state, "charge") == {**asked, "received": 5, "started": 5, "failed": 5}
     assert exceptions(state, "charge") == {"KeyError": 5}
-    assert not len(state.counting.tasks)
+    assert not len(state.tasks)
 
 
 def test_the_start_of_a_replaced_task_may_come_late():
@@ -112,7 +112,7 @@ def test_a_task_that_is_redelivered_while_it_runs_keeps_its_name_and_shows():
     assert counts(state, "unknown") == {}
     page = Scraped(render(TaskCollector(state).collect()).decode())
     assert page.get("celery_task_duplicate_starts_total", task="shop.add") == 1
-    assert not len(state.counting.tasks)
+    assert not len(state.tasks)
 
 
 def test_endless_redelivery_never_loses_the_name():
@@ -140,7 +140,7 @@ def test_a_retry_is_not_a_duplicate():
     assert counts(state, "shop.add") == {"sent": 2, "received": 2, "started": 2, "failed": 1, "retried": 1}
     (group,) = list(state.groups)
     assert group.duplicates == 0
-    assert not len(state.counting.tasks)
+    assert not len(state.tasks)
 
 
 def test_a_retry_without_events_of_its_sender():
@@ -156,7 +156,7 @@ def test_a_failure_that_is_reported_twice_counts_once_under_its_class():
     take(state, sent(), received(), started(), failure, failure)
     assert counts(state, "shop.add") == {"sent": 1, "received": 1, "started": 1, "failed": 1}
     assert exceptions(state, "shop.add") == {"TimeLimitExceeded": 1}
-    assert state.counting.repeated == 1
+    assert state.ends.repeated == 1
 
 
 @pytest.mark.parametrize(
@@ -223,9 +223,9 @@ def test_native_delayed_delivery_keeps_its_queue_and_shows_as_scheduled():
     take(state, sent(queue=None, exchange="celery_delayed_27", routing_key=key, eta=eta))
     (group,) = list(state.groups)
     assert group.queue == "qq"
-    assert [entry[0] for entry in state.counting.eta.values()] == [group]
+    assert [entry[0] for entry in state.eta.entries.values()] == [group]
     take(state, received(eta="2020-01-01T00:00:00+00:00"))
-    assert not state.counting.eta
+    assert not state.eta.entries
 
 
 # Limits
@@ -336,7 +336,7 @@ def jam(state, size, wait):
 def test_waits_are_known_up_to_the_limit():
     state = EventState(limits=Limits(in_flight=5_000))
     assert sum(jam(state, 5_000, 60).counts) == 5_000
-    assert state.counting.tasks.sampled == 1
+    assert state.tasks.sampled == 1
 
 
 def test_a_larger_backlog_is_sampled_and_its_quantiles_stay_right():
@@ -349,7 +349,7 @@ def test_a_larger_backlog_is_sampled_and_its_quantiles_stay_right():
     state.purge(2.0)
     for n in range(4):
         state.purge(3.0 + n)
-    assert state.counting.tasks.sampled == 1
+    assert state.tasks.sampled == 1
 
 
 def test_tasks_overtaken_by_later_ones_are_evicted_first():
@@ -359,8 +359,8 @@ def test_tasks_overtaken_by_later_ones_are_evicted_first():
     take(state, sent("late", timestamp=NOW), received("late"), started("late"))
     for n in range(800):
         take(state, sent(f"new{n}", timestamp=NOW))
-    assert state.counting.tasks.sampled == 1
-    assert state.counting.tasks.due("new0") == pytest.approx(NOW, abs=0.001)
+    assert state.tasks.sampled == 1
+    assert state.tasks.due("new0") == pytest.approx(NOW, abs=0.001)
 
 
 # Workers

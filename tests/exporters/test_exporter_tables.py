@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exporters.decode import decode, decode_general, typed
 from exporters.tables.budget import Limits
-from exporters.tables.counting import exception_class
+from exporters.tables.exceptions import exception_class
 from exporters.tables.groups import STATES
 from exporters.tables.roster import Labels
 from exporters.tables.state import EventState
@@ -99,13 +99,13 @@ def test_a_full_table_of_etas_stays_bounded_and_is_freed():
     later = datetime.fromtimestamp(NOW + 50, UTC).isoformat()
     for n in range(1_000):
         take(state, received(f"u{n}", eta=later), received=1.0)
-    table = state.counting.eta
+    table = state.eta.entries
     take(state, received("more", eta=later), received=1.0)
-    assert state.counting.eta is table
+    assert state.eta.entries is table
     assert len(table) == 1_000
     state.take([typed(received("soon", eta=later))], 2.0, NOW + 60)
     state.purge(100.0)
-    assert not state.counting.eta
+    assert not state.eta.entries
 
 
 def test_a_worker_with_one_queue_identifies_the_queue():
@@ -164,8 +164,8 @@ def test_join_table_is_bounded():
     state = EventState(limits=Limits(in_flight=1_000))
     for n in range(10_000):
         take(state, sent(f"u{n}"))
-    assert len(state.counting.tasks) <= 1_000
-    assert state.counting.tasks.evicted >= 9_000
+    assert len(state.tasks) <= 1_000
+    assert state.tasks.evicted >= 9_000
 
 
 def test_tasks_that_never_end_are_forgotten_after_two_days():
@@ -173,8 +173,8 @@ def test_tasks_that_never_end_are_forgotten_after_two_days():
     take(state, sent())
     for day in range(3):
         state.purge(day * 90_000.0)
-    assert len(state.counting.tasks) == 0
-    assert state.counting.tasks.evicted == 1
+    assert len(state.tasks) == 0
+    assert state.tasks.evicted == 1
 
 
 def test_purge_keeps_sums_and_frees_series():

@@ -219,7 +219,7 @@ def test_a_message_that_beat_signed_names_its_task(broker):
         bind(client, "jobs", "jobs")
         client.lpush("jobs", message(periodic_task_name="every minute"))
         poller(broker, state).poll()
-    assert state.counting.beat.names == {"shop.add"}
+    assert state.beat.names == {"shop.add"}
 
 
 def test_unacked_per_queue_and_queues_without_consumers(broker):

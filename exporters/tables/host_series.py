@@ -1,0 +1,56 @@
+"""Series that a track gets with its first value, as long as the budget allows."""
+
+from exporters.exposition.families import OVERFLOW
+from exporters.tables.budget import Budget
+from exporters.tables.groups import MOST_EXCEPTIONS, Track, histogram_series
+from exporters.tables.histogram import Histogram
+
+
+class HostSeries:
+    """Histograms and exception counters per host.
+
+    Args:
+        budget: of series per host.
+        runtime_buckets: bounds of the run-time histogram.
+        wait_buckets: bounds of the waiting-time histogram.
+    """
+
+    def __init__(
+        self, budget: Budget, *, runtime_buckets: tuple[float, ...], wait_buckets: tuple[float, ...]
+    ) -> None:
+        self._budget = budget
+        self._runtime_buckets = runtime_buckets
+        self._wait_buckets = wait_buckets
+
+    def runtime_histogram(self, track: Track) -> Histogram:
+        """Start the run-time histogram of a track, or of its group's rest if the budget is used up."""
+        if not self._fits(track, histogram_series(self._runtime_buckets)):
+            # The host's share is not shown; the sum without a host misses nothing.
+            track = track.group.rest
+        track.runtime = track.runtime or Histogram(self._runtime_buckets)
+        return track.runtime
+
+    def wait_histogram(self, track: Track) -> Histogram:
+        """Start the waiting-time histogram of a track, or of its group's rest if the budget is used up."""
+        if not self._fits(track, histogram_series(self._wait_buckets)):
+            track = track.group.rest
+        track.wait = track.wait or Histogram(self._wait_buckets)
+        return track.wait
+
+    def _fits(self, track: Track, series: int) -> bool:
+        if track is track.group.rest:
+            return True
+        if not self._budget.take(series):
+            return False
+        track.series += series
+        return True
+
+    def count_exception(self, track: Track, name: str) -> None:
+        """Count an exception class; a track has at most MOST_EXCEPTIONS of them."""
+        if name not in track.exceptions:
+            if len(track.exceptions) >= MOST_EXCEPTIONS:
+                self._budget.turn_away("exceptions")
+                name = OVERFLOW
+            elif not self._fits(track, 1):
+                track = track.group.rest
+        track.exceptions[name] = track.exceptions.get(name, 0) + 1
