@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from backup.catalogue.reader import Broken, Catalogue, Entry, History
@@ -16,8 +15,6 @@ from backup.wiring import Wiring
 from sidecar import UsageError, cli
 from sidecar.humanize import duration, size
 
-# An ID is copied into the next command, so it is never cut off, however narrow the terminal.
-ID_WIDTH = 23
 STATES = (
     "verified", "unverified", "unprovable", "FAILED", "incomplete", "unlike", "unsigned", "FORGED", "REPLAYED",
 )  # fmt: skip
@@ -140,18 +137,24 @@ def _summary(wiring: Wiring, history: History, shown: int) -> str:
 
 
 def _print_table(console: Console, now: datetime, entries: Iterable[Entry]) -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("id", no_wrap=True, min_width=ID_WIDTH)
-    for heading in ("age", "stored", "rows"):
-        table.add_column(heading, no_wrap=True, justify="right")
-    table.add_column("state", overflow="fold")
-    for entry in entries:
-        age = (now - entry.manifest.taken).total_seconds()
-        cli.row(table,
-            entry.id, duration(age), size(entry.manifest.stored_bytes), f"{entry.manifest.rows:,}", _coloured(entry),
-        )  # fmt: skip
-    if table.row_count:
-        console.print(table)
+    """One line for each; a table of rich takes as much time as reading the store."""
+    cells = [("id", "age", "stored", "rows", Text("state"))]
+    cells += [
+        (
+            entry.id,
+            duration((now - entry.manifest.taken).total_seconds()),
+            size(entry.manifest.stored_bytes),
+            f"{entry.manifest.rows:,}",
+            _coloured(entry),
+        )
+        for entry in entries
+    ]
+    if len(cells) == 1:
+        return
+    widths = [max(len(row[column]) for row in cells) for column in range(4)]
+    for backup_id, *figures, label in cells:
+        shown = "  ".join(f"{cell:>{width}}" for cell, width in zip(figures, widths[1:], strict=True))
+        console.print(Text.assemble(f"{backup_id:<{widths[0]}}  {shown}  ", label), soft_wrap=True)
 
 
 def _coloured(entry: Entry) -> Text:
