@@ -150,13 +150,20 @@ def prune(wiring: Wiring, target: Target, *, agreed: bool = False) -> Pruned:
 
 
 def _held(entry: Entry) -> Held:
-    return Held(entry.id, entry.manifest.taken, _state(entry), anomalous=bool(entry.manifest.anomalies))
+    return Held(
+        entry.id,
+        entry.manifest.taken,
+        _state(entry),
+        anomalous=bool(entry.manifest.anomalies),
+        on_hold=entry.on_hold,
+    )
 
 
 def _copy(entry: Entry, *, held_once: bool) -> Held:
     """A copy was intact when it was made, whatever happened to its original."""
     state: State = "verified" if entry.verified else "doubtful" if held_once else "unverified"
-    return Held(entry.id, entry.manifest.taken, "failed" if entry.missing else state)
+    state = "failed" if entry.missing else state
+    return Held(entry.id, entry.manifest.taken, state, on_hold=entry.on_hold)
 
 
 def _state(entry: Entry) -> State:

@@ -5,6 +5,7 @@
     {database}/{id}/database.dump.zst[.age]
     {database}/{id}/globals.sql.zst[.age]
     {database}/{id}/verification-{moment}.json
+    {database}/{id}/hold.json                   only if it is, or was, on hold
     {database}/{id}/manifest.json               written last: the commit
     {database}/attempts/{id}-{kind}.json
 """
@@ -18,6 +19,7 @@ ARCHIVE = "database.dump"
 GLOBALS = "globals.sql"
 RDB = "dump.rdb"
 MANIFEST = "manifest.json"
+HOLD = "hold.json"
 ATTEMPTS = "attempts"
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -31,6 +33,10 @@ def folder(database: str, backup_id: str) -> str:
 
 def manifest(database: str, backup_id: str) -> str:
     return f"{folder(database, backup_id)}/{MANIFEST}"
+
+
+def hold(database: str, backup_id: str) -> str:
+    return f"{folder(database, backup_id)}/{HOLD}"
 
 
 def report(database: str, backup_id: str, moment: datetime) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from backup.catalogue import ids, layout
 from backup.catalogue.document import D, Document, decode, too_large
+from backup.catalogue.hold import Hold
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.records import Attempt, Kind, Report
 from backup.catalogue.signing import Keyring, Trust
@@ -31,6 +32,8 @@ class Entry:
         reports: its verifications, oldest first.
         missing: objects that the manifest names but the store lacks.
         trust: the verdict on its manifest's signature.
+        on_hold: no retention rule deletes it.
+        hold: since when and why it is on hold, if that could be read.
         deleted_before: a prune deleted it, so someone has put it back.
     """
 
@@ -40,6 +43,8 @@ class Entry:
     store: str = "main"
     trust: Trust = "unchecked"
     deleted_before: bool = False
+    on_hold: bool = False
+    hold: Hold | None = None
 
     @property
     def id(self) -> str:
@@ -107,8 +112,8 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """The state, and whether the backup is unlike those before it."""
-        return f"{self.state}, unlike" if self.unlike else self.state
+        """The state, whether the backup is unlike those before it, and whether it is on hold."""
+        return ", ".join([self.state, *(["unlike"] * self.unlike), *(["on hold"] * self.on_hold)])
 
 
 @dataclass(frozen=True)
@@ -275,7 +280,17 @@ class Reader:
         ]
         missing = [stored.name for stored in manifest.objects if stored.name not in names]
         found = tuple(report for report in reports if report)
-        return Entry(manifest, found, tuple(missing), self._store.name, trust)
+        entry = Entry(manifest, found, tuple(missing), self._store.name, trust)
+        if layout.HOLD not in names:
+            return entry
+        hold = self._hold(objects[layout.hold(database, backup_id)], manifest)
+        return replace(entry, on_hold=hold is None or hold.held, hold=hold if hold and hold.held else None)
+
+    def _hold(self, info: ObjectInfo, manifest: Manifest) -> Hold | None:
+        """What we have written about a hold of this backup; None if it cannot be believed."""
+        hold = self._believed(Hold, info)
+        fits = hold is not None and (hold.backup, hold.database) == (manifest.id, manifest.database)
+        return hold if fits else None
 
     def _report(self, info: ObjectInfo, manifest: Manifest) -> Report | None:
         """A report that is about this manifest, by somebody whom we believe."""

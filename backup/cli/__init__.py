@@ -12,6 +12,10 @@ COMMANDS = {
     "run": ("backup.cli.run:run", "Take a backup now."),
     "list": ("backup.cli.list:list_backups", "List the backups in the store, newest first."),
     "show": ("backup.cli.show:show", "Show the details of a backup."),
+    "diff": ("backup.cli.diff:diff", "Compare two backups by their manifests."),
+    "download": ("backup.cli.download:download", "Write a backup as plain files for pg_restore or Redis."),
+    "hold": ("backup.cli.hold:hold", "Keep a backup until it is released."),
+    "release": ("backup.cli.hold:release", "Leave a backup on hold to the retention rules again."),
     "verify": ("backup.cli.verify:verify", "Restore a backup into a throwaway server and compare it."),
     "restore": ("backup.cli.restore:restore", "Restore a backup into a new database and verify it."),
     "promote": (
@@ -22,9 +26,14 @@ COMMANDS = {
         "backup.cli.rollback:rollback",
         "Undo the last promotion.",
     ),
+    "databases": (
+        "backup.cli.databases:list_databases",
+        "List or drop the databases that restores and promotions left.",
+    ),
     "drill": ("backup.cli.drill:drill", "Practise the whole restore in a throwaway server."),
     "prune": ("backup.cli.prune:prune", "Delete backups that no retention rule keeps."),
     "doctor": ("backup.cli.doctor:doctor", "Check the whole setup end to end."),
+    "keygen": ("backup.cli.keygen:keygen", "Create a key for the encryption of backups."),
     "serve": ("backup.cli.serve:serve", "Run the schedules, the metrics and the status page."),
 }
 

@@ -16,7 +16,7 @@ from sidecar import UsageError, cli
 from sidecar.humanize import duration, size
 
 STATES = (
-    "verified", "unverified", "unprovable", "FAILED", "incomplete", "unlike", "unsigned", "FORGED", "REPLAYED",
+    "verified", "unverified", "unprovable", "FAILED", "incomplete", "unlike", "on hold", "unsigned", "FORGED", "REPLAYED",
 )  # fmt: skip
 _STYLES = {"verified": "green", "unverified": "", "unprovable": "yellow"}
 
@@ -79,7 +79,7 @@ def _chosen(history: History, since: datetime | None, states: tuple[str, ...]) -
 
 
 def _is_in(entry: Entry, states: tuple[str, ...]) -> bool:
-    return entry.state in states or ("unlike" in states and entry.unlike)
+    return any(state in entry.label.split(", ") for state in states)
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
@@ -99,6 +99,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "verified": entry.verified,
         "unlike": entry.unlike,
         "anomalies": manifest.anomalies,
+        "on_hold": entry.on_hold,
         "rto_seconds": entry.report.restore_seconds if entry.report and entry.report.ok else None,
     }
 

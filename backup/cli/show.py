@@ -29,6 +29,8 @@ def show(backup_id: str, database: str | None, as_json: bool) -> None:
                 "state": entry.state,
                 "unlike": entry.unlike,
                 "store": entry.store,
+                "on_hold": entry.on_hold,
+                "hold": entry.hold.model_dump(mode="json") if entry.hold else None,
                 "manifest": manifest,
                 "reports": reports,
             }
@@ -48,6 +50,8 @@ def _show(entry: Entry) -> None:
         cli.echo(
             f"object     {stored.name}  {size(stored.raw_bytes)} → {size(stored.stored_bytes)}  {stored.sha256}"
         )
+    if entry.on_hold:
+        cli.echo(f"on hold    {_why(entry)}")
     for anomaly in manifest.anomalies:
         cli.echo(f"unlike     {anomaly}")
     for note in manifest.notes:
@@ -60,6 +64,13 @@ def _show(entry: Entry) -> None:
         for difference in report.differences:
             cli.echo(f"           ✖ {difference}")
     _show_rows(entry)
+
+
+def _why(entry: Entry) -> str:
+    hold = entry.hold
+    if hold is None:
+        return "hold.json cannot be believed, and a doubt keeps a backup; release it"
+    return f"since {moment(hold.moment)}, from {hold.host}{f': {hold.reason}' if hold.reason else ''}"
 
 
 def _show_rows(entry: Entry) -> None:

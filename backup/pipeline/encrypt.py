@@ -48,7 +48,8 @@ def parse_identities(text: str) -> list[Identity]:
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys:
         raise UsageError(
-            "the age identity contains no secret key", hint="create one with: age-keygen -o identity.txt"
+            "the age identity contains no secret key",
+            hint="create one with: python -m backup keygen identity.txt",
         )
     return [_parse_identity(key, number) for number, key in enumerate(keys, 1)]
 

@@ -43,6 +43,7 @@ class Held:
     taken: datetime
     state: State = "verified"
     anomalous: bool = False
+    on_hold: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,8 @@ def _decide(
     tiers = tuple(reason.partition(" ")[0] for reason in reasons) if held.state == "verified" else ()
     if held.state != "verified" and (not verified or held.taken >= verified[0].taken):
         reasons.append("newer than any verified backup")
+    if held.on_hold:
+        reasons.append("on hold")
     if reasons:
         return Decision(held.id, True, tuple(reasons), tiers)
     unwanted = held.state in {"verified", "doubtful"}

@@ -10,6 +10,7 @@ from datetime import datetime
 from backup.cancellation import never
 from backup.catalogue import layout
 from backup.catalogue.commit import commit, confirm
+from backup.catalogue.hold import Hold
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.reader import Entry
 from backup.catalogue.records import Report
@@ -72,12 +73,17 @@ def _as_stored(route: Route, folder: str, manifest: Manifest) -> bytes | None:
 
 
 def copy_reports(route: Route, folder: str) -> None:
-    """Copy the verification reports that the target lacks."""
+    """Copy the verification reports that the target lacks, and a hold as it is now."""
     there = {info.key for info in route.target.walk(f"{folder}/")}
     for info in route.source.walk(f"{folder}/"):
-        wanted = layout.is_report(info.key.rpartition("/")[2]) and info.size <= Report.most_bytes
+        name = info.key.rpartition("/")[2]
+        wanted = layout.is_report(name) and info.size <= Report.most_bytes
         if wanted and info.key not in there:
             route.target.put(info.key, route.source.get(info.key))
+        if name == layout.HOLD and info.size <= Hold.most_bytes:
+            data = route.source.get(info.key)
+            if info.key not in there or route.target.get(info.key) != data:
+                route.target.put(info.key, data)
 
 
 def _copy_object(route: Route, key: str, retain_until: datetime | None) -> str:

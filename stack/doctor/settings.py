@@ -91,7 +91,12 @@ def _encryption(case: Case) -> Check:
         case.settings.get("BACKUP_AGE_IDENTITY"),
     )
     if not recipients:
-        return Check("encryption", None, "backups are not encrypted", "age-keygen; set BACKUP_AGE_RECIPIENTS")
+        return Check(
+            "encryption",
+            None,
+            "backups are not encrypted",
+            "python -m backup keygen identity.txt; set BACKUP_AGE_RECIPIENTS",
+        )
     if not identity:
         return Check("encryption", False, "backups cannot be verified", "set BACKUP_AGE_IDENTITY")
     return Check("encryption", True, "age; is a copy of the private key kept elsewhere?")
