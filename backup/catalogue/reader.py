@@ -219,16 +219,18 @@ class Reader:
 
     def read(self, now: datetime, databases: Iterable[str] | None = None) -> Catalogue:
         """The current catalogue, of some databases or of all."""
-        if databases is None:
-            found = list(self._store.walk())
-        else:
-            found = [info for name in databases for info in self._store.walk(f"{name}/")]
+        # What else lies in the store, such as WAL, may be many times as much.
+        names = self._named() if databases is None else databases
+        found = [info for name in names for info in self._store.walk(f"{name}/")]
         objects = {info.key: info for info in found}
         histories = self._histories(objects, now)
         # Forget documents that no longer exist.
         current = {(info.key, info.version) for info in objects.values()}
         self._seen = {key: known for key, known in self._seen.items() if key in current}
         return Catalogue(now, histories)
+
+    def _named(self) -> list[str]:
+        return [name for name in self._store.folders() if layout.NAME.fullmatch(name)]
 
     def _histories(self, objects: dict[str, ObjectInfo], now: datetime) -> dict[str, History]:
         attempts = self._attempts(objects)

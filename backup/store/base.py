@@ -99,6 +99,10 @@ class Store(ABC):
         """All objects whose key begins with a prefix, ordered by key."""
 
     @abstractmethod
+    def folders(self) -> list[str]:
+        """What the keys have before their first slash, each once and in order. Nothing below is listed for that."""
+
+    @abstractmethod
     def delete(self, keys: Iterable[str]) -> list[Refusal]:
         """Delete objects; returns those that the store refuses to delete. A missing object is not an error."""
 

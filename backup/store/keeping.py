@@ -34,6 +34,9 @@ class KeepingStore(Store):
     def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
         return self.inner.walk(prefix)
 
+    def folders(self) -> list[str]:
+        return self.inner.folders()
+
     def delete(self, keys: Iterable[str]) -> list[Refusal]:
         return [Refusal(key, REASON) for key in keys]
 

@@ -83,6 +83,16 @@ class LocalStore(Store):
             if key.startswith(prefix) and (info := self.head(key)):
                 yield info
 
+    def folders(self) -> list[str]:
+        if not self._made:
+            self._expect("list")
+        elif not self.folder.exists():
+            return []
+        with _explained("list", self.folder):
+            return sorted(
+                path.name for path in self.folder.iterdir() if path.name != UPLOADS and path.is_dir()
+            )
+
     def delete(self, keys: Iterable[str]) -> list[Refusal]:
         refused = []
         for key in keys:

@@ -69,6 +69,10 @@ class MemoryStore(Store):
         self.fault("list", prefix)
         yield from (self._info(key) for key in sorted(self.objects) if key.startswith(prefix))
 
+    def folders(self) -> list[str]:
+        self.fault("list", "")
+        return sorted({key.partition("/")[0] for key in self.objects if "/" in key})
+
     def delete(self, keys: Iterable[str]) -> list[Refusal]:
         refused = []
         for key in keys:

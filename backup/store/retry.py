@@ -97,6 +97,9 @@ class RetryingStore(Store):
     def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
         yield from self.insist(lambda: list(self.inner.walk(prefix)))
 
+    def folders(self) -> list[str]:
+        return self.insist(self.inner.folders)
+
     def delete(self, keys: Iterable[str]) -> list[Refusal]:
         wanted = list(keys)
         return self.insist(lambda: self.inner.delete(wanted))

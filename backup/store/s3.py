@@ -121,6 +121,14 @@ class S3Store(Store):
         # SeaweedFS lists folder by folder.
         yield from sorted(found, key=lambda info: info.key)
 
+    def folders(self) -> list[str]:
+        with self._explained("list", ""):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix, Delimiter="/"
+            )
+            found = [self._own(item["Prefix"]) for page in pages for item in page.get("CommonPrefixes", [])]
+        return sorted(name.removesuffix("/") for name in found)
+
     def delete(self, keys: Iterable[str]) -> list[Refusal]:
         waiting = list(keys)
         refused: list[Refusal] = []

@@ -274,3 +274,18 @@ def test_format_1_is_read() -> None:
     store.put(places["report"], json.dumps(proof).encode())
     assert [entry.state for entry in history(store).backups] == ["verified"]
     assert [entry.state for entry in history(store, KEYS).others] == ["unsigned"]
+
+
+def test_what_is_not_a_backup_is_not_listed() -> None:
+    """Days of WAL may be many thousand objects, and the catalogue is read every few seconds."""
+    listed: list[str] = []
+
+    def note(operation: str, key: str) -> None:
+        if operation == "list":
+            listed.append(key)
+
+    store = MemoryStore(fault=note)
+    store.put(".wal/main/1/00000001/x", b"x")
+    store.put("shop/attempts/x", b"x")
+    history(store)
+    assert listed == ["", "shop/"]

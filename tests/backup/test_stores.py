@@ -79,6 +79,13 @@ def test_walking(store: Store) -> None:
     assert list(store.walk("zzz/")) == []
 
 
+def test_folders(store: Store) -> None:
+    assert store.folders() == []
+    for key in ("b/one/two/three.json", "b/two.json", "a/one.json", ".hidden/one.json", "alone.json"):
+        store.put(key, b"x")
+    assert store.folders() == [".hidden", "a", "b"]
+
+
 def test_the_version_changes_with_the_content(store: Store) -> None:
     store.put("key", b"first")
     first = next(store.walk("key")).version
