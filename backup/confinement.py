@@ -81,10 +81,6 @@ class Confinement:
         ]  # fmt: skip
 
 
-# For a program that needs no folder.
-WRITES_NOTHING = Confinement(Path("/dev/null"))
-
-
 @dataclass(frozen=True)
 class Strength:
     """How far this kernel confines.

@@ -33,7 +33,7 @@ from sidecar.humanize import size
 PROBE_BYTES = 6 << 20
 MOST_SKEW_SECONDS = 30.0
 LOCKED_SECONDS = 5
-SERVER_PROGRAMS = ("initdb", "postgres", "psql", "pg_restore", "pg_dump", "pg_dumpall")
+SERVER_PROGRAMS = ("initdb", "postgres", "pg_restore", "pg_dump", "pg_dumpall")
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ def _facts(result: DrillResult) -> dict[str, object]:
         "tables": len(manifest.tables),
         "stages": {**result.restored.stages, **result.stages},
         "differences": [difference.model_dump() for difference in result.differences],
+        "notes": result.restored.notes,
     }
 
 
@@ -66,3 +67,5 @@ def _show(result: DrillResult) -> None:
         cli.echo(f"  {stage:<10}{duration(seconds):>14}")
     for difference in result.differences:
         cli.echo(f"  ✖ {difference}")
+    for note in result.restored.notes:
+        cli.echo(f"  note: {note}")

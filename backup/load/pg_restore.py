@@ -1,4 +1,4 @@
-"""Loads roles and an archive into a server with psql and pg_restore.
+"""Loads an archive into a server with pg_restore.
 
 Errors that can be ignored are listed here, and with their reasons in docs/restore.md. An error is listed only if it is
 known to leave the database unchanged, never because it is frequent. The comparison checks the result in any case.
@@ -10,12 +10,11 @@ from pathlib import Path
 
 from backup.cancellation import never
 from backup.catalogue.records import Difference
-from backup.confinement import WRITES_NOTHING, Confinement
+from backup.confinement import Confinement
 from backup.errors import OURS, VerificationError
-from backup.load.restricted import REFUSED, is_restriction, restriction
+from backup.load.execution import differences
 from backup.pipeline.child import Ended, run_child
 from backup.postgres.dsn import Address, child_access
-from backup.postgres.statements import join, split
 from backup.programs import Programs
 
 IGNORABLE: dict[str, re.Pattern[str]] = {
@@ -27,9 +26,8 @@ IGNORABLE: dict[str, re.Pattern[str]] = {
         r'extension "plpgsql" already exists|must be owner of extension plpgsql'
     ),
 }
-# A message begins with the name of the program, or with its level where psql reads from a pipe.
-_BEGINNING = re.compile(r"(?:pg_restore|psql): |(?:psql:.*)?(?:ERROR|FATAL|PANIC|WARNING|NOTICE|INFO): ")
-_ERROR = re.compile(r"(?:pg_restore|psql): error: |(?:psql:.*)?(?:ERROR|FATAL|PANIC): ")
+_BEGINNING = re.compile(r"pg_restore: |(?:ERROR|FATAL|PANIC|WARNING|NOTICE|INFO): ")
+_ERROR = re.compile(r"pg_restore: error: |(?:ERROR|FATAL|PANIC): ")
 _IGNORED = re.compile(r"errors ignored on restore: (?P<count>\d+)")
 _COMMAND = "Command was: "
 MOST_OF_COMMAND = 200
@@ -39,7 +37,7 @@ def messages(lines: Iterable[str]) -> list[list[str]]:
     """Each message of a program with the lines that belong to it: details, and the command that failed."""
     found: list[list[str]] = []
     for line in lines:
-        if _BEGINNING.match(line) or REFUSED in line or not found:
+        if _BEGINNING.match(line) or not found:
             found.append([line])
         else:
             found[-1].append(line)
@@ -53,11 +51,7 @@ def ignorable_reason(line: str) -> str | None:
 
 def errors(lines: Iterable[str]) -> list[list[str]]:
     """The messages that are errors and cannot be ignored, each judged for itself."""
-    return [each for each in messages(lines) if _is_error(each[0]) and not ignorable_reason(each[0])]
-
-
-def _is_error(line: str) -> bool:
-    return _ERROR.match(line) is not None or REFUSED in line
+    return [each for each in messages(lines) if _ERROR.match(each[0]) and not ignorable_reason(each[0])]
 
 
 def only_ignorable(lines: Sequence[str]) -> bool:
@@ -71,7 +65,6 @@ def only_ignorable(lines: Sequence[str]) -> bool:
 
 
 Check = Callable[[], None]
-MOST_NAMED = 20
 # pg_restore's --verbose messages, never errors or warnings.
 _TALK = re.compile(
     r"pg_restore: (?:connecting|executing|processing|creating|launching|finished|entering|skipping|restoring|restored)\b"
@@ -85,32 +78,6 @@ _OURS = re.compile(
 )
 Tables = Callable[[str], object]
 """Called with the name of each table when the restore of its rows begins."""
-
-
-def read_globals(dumped: Path) -> list[bytes]:
-    """The statements of a globals dump."""
-    return split(dumped.read_bytes())
-
-
-def load_roles(
-    programs: Programs, address: Address, statements: Iterable[bytes], check: Check = never
-) -> list[Difference]:
-    """Carry out statements about roles; what fails is a difference."""
-    return run_sql(programs, address, "globals", statements, check)
-
-
-def run_sql(
-    programs: Programs, address: Address, kind: str, statements: Iterable[bytes], check: Check = never
-) -> list[Difference]:
-    """Carry out statements with psql, to the last; what fails is a difference."""
-    command = [programs.path("psql"), "-X", "-q", "-w", "-v", "ON_ERROR_STOP=0", "-d", address.conninfo]
-    given = restriction(programs) + join(each for each in statements if not is_restriction(each))
-    with child_access(address) as (env, fds):
-        ended = run_child(
-            command, env=env, pass_fds=fds, given=given, confinement=WRITES_NOTHING.connecting(address.public),
-            check=check,
-        )  # fmt: skip
-    return _differences(kind, "psql", ended)
 
 
 def load_archive(
@@ -134,7 +101,7 @@ def load_archive(
         )  # fmt: skip
     if only_ignorable(ended.errors):
         return []
-    return _differences("restore", "pg_restore", ended)
+    return _differences(ended)
 
 
 class _Listener:
@@ -149,17 +116,15 @@ class _Listener:
         return _TALK.match(line) is not None
 
 
-def _differences(kind: str, program: str, ended: Ended) -> list[Difference]:
+def _differences(ended: Ended) -> list[Difference]:
     if ended.status < 0:
-        raise VerificationError(f"{program} was killed by signal {-ended.status}", hint=OURS)
+        raise VerificationError(f"pg_restore was killed by signal {-ended.status}", hint=OURS)
     if failure := next(filter(_OURS.search, ended.errors), None):
-        raise VerificationError(f"{program} could not continue: {failure.strip()}", hint=OURS)
+        raise VerificationError(f"pg_restore could not continue: {failure.strip()}", hint=OURS)
     said = [_told(each) for each in errors(ended.errors)]
     if ended.status != 0 and not said:
-        said = [*ended.errors[-3:], f"{program} ended with exit status {ended.status}"]
-    more = len(said) - MOST_NAMED
-    shown = [*said[:MOST_NAMED], f"{more} more errors"] if more > 0 else said
-    return [Difference(kind=kind, object="archive", expected="no error", found=line) for line in shown]
+        said = [*ended.errors[-3:], f"pg_restore ended with exit status {ended.status}"]
+    return differences("restore", said)
 
 
 def _told(message: list[str]) -> str:

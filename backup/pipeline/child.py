@@ -3,7 +3,6 @@
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -54,7 +53,6 @@ def run_child(
     *,
     env: Mapping[str, str],
     pass_fds: Sequence[int] = (),
-    given: bytes | None = None,
     confinement: Confinement | None = None,
     as_root: bool = True,
     output: bool = False,
@@ -64,7 +62,6 @@ def run_child(
     """Run a program. It is terminated if ``check`` raises.
 
     Args:
-        given: its standard input.
         output: collect its standard output like its standard error; otherwise it is discarded.
         confinement, as_root: see :func:`start`.
     """
@@ -75,24 +72,17 @@ def run_child(
         with uninterrupted():
             process = start(
                 command, env=env, confinement=confinement, as_root=as_root, pass_fds=tuple(pass_fds),
-                stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if output else subprocess.DEVNULL,
                 stderr=subprocess.STDOUT if output else subprocess.PIPE,
             )  # fmt: skip
-        threads = [
-            threading.Thread(
-                target=_read,
-                args=(process.stdout if output else process.stderr, lines, consumed),
-                name="messages",
-                daemon=True,
-            ),
-            threading.Thread(target=_write, args=(process.stdin, given), name="input", daemon=True),
-        ]
-        for thread in threads:
-            thread.start()
+        stream = process.stdout if output else process.stderr
+        reader = threading.Thread(target=_read, args=(stream, lines, consumed), name="messages", daemon=True)
+        threads.append(reader)
+        reader.start()
         while process.poll() is None:
-            threads[0].join(POLL_SECONDS)
-            if not threads[0].is_alive():
+            reader.join(POLL_SECONDS)
+            if not reader.is_alive():
                 process.wait()
             check()
     finally:
@@ -132,12 +122,3 @@ def _read(stream: IO[bytes], lines: list[str], consumed: Consumer | None) -> Non
         line = raw.decode(errors="replace").rstrip("\n")
         if consumed is None or not consumed(line):
             lines.append(line)
-
-
-def _write(stream: IO[bytes] | None, given: bytes | None) -> None:
-    if stream is None:
-        return
-    # The program may exit without reading; its status and messages show why.
-    with suppress(BrokenPipeError):
-        stream.write(given or b"")
-        stream.close()

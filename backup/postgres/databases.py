@@ -37,6 +37,10 @@ _SUBSCRIBED = "SELECT 1 FROM pg_subscription s JOIN pg_database d ON d.oid = sub
 _SUBSCRIPTIONS = """
 SELECT subname FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
+_POWERFUL = """
+SELECT rolname FROM pg_roles r WHERE EXISTS (SELECT FROM pg_roles s WHERE pg_has_role(r.oid, s.oid, 'MEMBER') AND (
+  s.rolsuper OR s.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')))
+"""
 _UNSUBSCRIBE = (
     "ALTER SUBSCRIPTION {} DISABLE",
     "ALTER SUBSCRIPTION {} SET (slot_name = NONE)",
@@ -113,6 +117,10 @@ class Databases:
 
     def roles(self) -> set[str]:
         return {row[0] for row in self._connection.execute("SELECT rolname FROM pg_roles")}
+
+    def powerful_roles(self) -> set[str]:
+        """Roles whose members can do anything on the server: superusers, and those that run programs or use files there."""
+        return {row[0] for row in self._connection.execute(_POWERFUL)}
 
     def create(self, name: str, like: Server) -> None:
         """Create an empty database with the encoding and locale of the original.

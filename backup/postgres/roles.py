@@ -1,28 +1,42 @@
-"""Selects the statements of a globals dump for the roles that a server lacks."""
+"""Selects the statements of a globals dump for the roles that a server lacks.
+
+A role that a restore makes may have been dropped from production since, with its owner's rights. So it comes back with
+its rights on objects only: what lets somebody log in or change the server is reported, and a person decides.
+"""
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from backup.postgres.statements import SETTINGS
 
 _NAME = rb'(?:"(?:[^"]|"")+"|[^\s";,]+)'
-_CREATE = re.compile(rb"CREATE ROLE (?P<role>" + _NAME + rb");")
+_ROLE = rb"(?P<role>" + _NAME + rb")"
+_CREATE = re.compile(rb"CREATE ROLE " + _ROLE + rb";")
 _ABOUT = re.compile(
-    rb"(?:ALTER ROLE|COMMENT ON ROLE|SECURITY LABEL (?:FOR "
-    + _NAME
-    + rb" )?ON ROLE) (?P<role>"
-    + _NAME
-    + rb") "
+    rb"(?:ALTER ROLE|COMMENT ON ROLE|SECURITY LABEL (?:FOR " + _NAME + rb" )?ON ROLE) " + _ROLE + rb" "
 )
-_ATTRIBUTES = re.compile(rb"ALTER ROLE (?P<role>" + _NAME + rb") WITH ")
+# Of those, the forms that describe a role and give it nothing.
+_DESCRIPTION = re.compile(
+    rb"(?:ALTER ROLE " + _ROLE + rb" SET |COMMENT ON ROLE |SECURITY LABEL (?:FOR " + _NAME + rb" )?ON ROLE )"
+)
+_WITH = re.compile(rb"ALTER ROLE " + _ROLE + rb" WITH ")
+_ATTRIBUTES = re.compile(
+    rb"ALTER ROLE "
+    + _ROLE
+    + rb" WITH(?P<words>(?: (?:NO)?(?:SUPERUSER|INHERIT|CREATEROLE|CREATEDB|LOGIN|REPLICATION"
+    rb"|BYPASSRLS))*)(?P<limits>(?: CONNECTION LIMIT -?\d+)?(?: VALID UNTIL '[^']*')?);"
+)
+_POWERS = frozenset({b"SUPERUSER", b"CREATEROLE", b"CREATEDB", b"LOGIN", b"REPLICATION", b"BYPASSRLS"})
 _PARAMETER = re.compile(
-    rb"GRANT (?:SET|ALTER SYSTEM|ALL)(?:,(?:SET|ALTER SYSTEM))? ON PARAMETER \S+ TO (?P<role>"
-    + _NAME
-    + rb")(?=[ ;]).*;",
+    rb"GRANT (?P<rights>(?:SET|ALTER SYSTEM|ALL)(?:,(?:SET|ALTER SYSTEM))?) ON PARAMETER \S+ TO "
+    + _ROLE
+    + rb"(?=[ ;]).*;",
     re.DOTALL,
 )
 _MEMBER = re.compile(
-    rb"GRANT (?P<group>" + _NAME + rb") TO (?P<role>" + _NAME + rb")(?P<rest>(?: WITH [^;]*?)?)"
+    rb"GRANT (?P<group>" + _NAME + rb") TO " + _ROLE + rb"(?P<rest>(?: WITH [^;]*?)?)"
     rb"(?: GRANTED BY (?P<by>" + _NAME + rb"))?;"
 )
 # Folders of the original machine, which another server neither has nor needs.
@@ -32,40 +46,131 @@ _TABLESPACE = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class Making:
+    """How the roles that a server lacks are made there.
+
+    Attributes:
+        names: the roles.
+        statements: to be carried out, in this order.
+        expected: what a dump of them says afterwards.
+        withheld: statements that would give a role what it had and does not get, by role.
+    """
+
+    names: tuple[str, ...]
+    statements: tuple[bytes, ...]
+    expected: tuple[bytes, ...]
+    withheld: Mapping[str, tuple[bytes, ...]]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person has to know about the roles."""
+        if not self.names:
+            return []
+        found = [f"roles created without passwords: {', '.join(self.names)}"]
+        for name, statements in self.withheld.items():
+            text = " ".join(statement.decode(errors="replace") for statement in statements)
+            found.append(f"role {name} is back without these rights, which it had: {text}")
+        return found
+
+
 def for_throwaway(statements: Iterable[bytes], superuser: str) -> Iterator[bytes]:
     """For a server of our own: everything but what cannot be there and the superuser that is.
 
     Its attributes stay as they are: a superuser that may not log in in production must log in there.
     """
     for statement in statements:
-        about = _CREATE.fullmatch(statement) or _ATTRIBUTES.match(statement)
+        about = _CREATE.fullmatch(statement) or _WITH.match(statement)
         if not _TABLESPACE.match(statement) and not (about and unquoted(about["role"]) == superuser):
             yield statement
 
 
 def missing(
-    statements: Iterable[bytes], existing: Collection[str], wanted: Collection[str]
-) -> Iterator[bytes]:
+    statements: Iterable[bytes],
+    existing: Collection[str],
+    wanted: Collection[str],
+    powerful: Collection[str] = (),
+) -> Making:
     """For a server that has a life of its own: the wanted roles that it lacks; no role that is there is touched.
 
     Args:
         wanted: roles that the database needs.
+        powerful: roles there whose members can change the server; membership in them is withheld.
     """
-    made = set(wanted) - set(existing)
-    known = made | set(existing)
+    making = _Making(set(wanted) - set(existing), set(existing), powerful)
     for statement in statements:
-        about = _CREATE.fullmatch(statement) or _ABOUT.match(statement) or _PARAMETER.match(statement)
-        if statement.startswith(SETTINGS) or (about and unquoted(about["role"]) in made):
-            yield statement
-        member = _MEMBER.fullmatch(statement)
-        pair = {unquoted(member["group"]), unquoted(member["role"])} if member else set()
-        if member and pair <= known and pair & made:
-            yield _without_unknown_giver(statement, member, known)
+        making.take(statement)
+    return making.made()
 
 
-def created(statements: Iterable[bytes]) -> list[str]:
-    """The roles that statements make."""
-    return [unquoted(made["role"]) for statement in statements if (made := _CREATE.fullmatch(statement))]
+class _Making:
+    """The statements so far."""
+
+    def __init__(self, names: set[str], existing: set[str], powerful: Collection[str]) -> None:
+        self._new = names
+        self._known = names | existing
+        self._powerful = powerful
+        self._names: list[str] = []
+        self._statements: list[bytes] = []
+        self._expected: list[bytes] = []
+        self._withheld: dict[str, list[bytes]] = defaultdict(list)
+
+    def made(self) -> Making:
+        withheld = {name: tuple(statements) for name, statements in self._withheld.items()}
+        return Making(tuple(self._names), tuple(self._statements), tuple(self._expected), withheld)
+
+    def take(self, statement: bytes) -> None:
+        if statement.startswith(SETTINGS):
+            self._statements.append(statement)
+        elif (found := _ATTRIBUTES.fullmatch(statement)) and self._is_new(found["role"]):
+            self._attributes(found)
+        elif found := _MEMBER.fullmatch(statement):
+            self._membership(statement, found)
+        elif (found := _PARAMETER.fullmatch(statement)) and self._is_new(found["role"]):
+            self._parameter(statement, found)
+        else:
+            self._expected.append(statement)
+            self._description(statement)
+
+    def _is_new(self, name: bytes) -> bool:
+        return unquoted(name) in self._new
+
+    def _description(self, statement: bytes) -> None:
+        made = _CREATE.fullmatch(statement)
+        about = made or (_ABOUT.match(statement) if _DESCRIPTION.match(statement) else None)
+        if about and self._is_new(about["role"]):
+            self._statements.append(statement)
+        if made and self._is_new(made["role"]):
+            self._names.append(unquoted(made["role"]))
+
+    def _attributes(self, found: re.Match[bytes]) -> None:
+        """Only what differs from a new role is said: of the rest, some may not even be named by others than a superuser."""
+        beginning, words = b"ALTER ROLE " + found["role"] + b" WITH", found["words"].split()
+        powers = [word for word in words if word in _POWERS]
+        kept = [b"NO" + word if word in _POWERS else word for word in words]
+        self._expected.append(b" ".join([beginning, *kept]) + found["limits"] + b";")
+        said = b"".join(b" " + word for word in words if word == b"NOINHERIT") + found["limits"]
+        if said:
+            self._statements.append(beginning + said + b";")
+        if powers:
+            self._withheld[unquoted(found["role"])].append(b" ".join([beginning, *powers]) + b";")
+
+    def _membership(self, statement: bytes, found: re.Match[bytes]) -> None:
+        group, role = unquoted(found["group"]), unquoted(found["role"])
+        if not {group, role} & self._new or not {group, role} <= self._known:
+            self._expected.append(statement)
+        elif group in self._powerful:
+            self._withheld[role].append(without_options(statement))
+        else:
+            self._expected.append(statement)
+            self._statements.append(_without_unknown_giver(statement, found, self._known))
+
+    def _parameter(self, statement: bytes, found: re.Match[bytes]) -> None:
+        if found["rights"] == b"SET":
+            self._expected.append(statement)
+            self._statements.append(statement)
+        else:
+            self._withheld[unquoted(found["role"])].append(statement)
 
 
 def about(statements: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:

@@ -45,7 +45,7 @@ class Splitter:
     def line(self, line: bytes) -> list[bytes]:
         """Read one line with its line feed; returns the statements that end on it, with their semicolons."""
         if self.between and line.startswith(b"\\"):
-            # Commands to psql: those of a dump are left out, and any other is passed on, for psql to refuse it.
+            # Commands to psql: those of a dump are left out, and any other is passed on, for the server to refuse it.
             return [] if _OF_A_DUMP.match(line) else [line.rstrip()]
         ended: list[bytes] = []
         self._start = 0 if self._parts else None

@@ -16,13 +16,16 @@ from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
 from backup.errors import DumpError, PreflightError, PromotedError, VerificationError
 from backup.load.download import check_space, download
-from backup.load.pg_restore import load_archive, load_roles, read_globals, run_sql
+from backup.load.execution import carry_out
+from backup.load.pg_restore import load_archive
 from backup.load.properties import properties
 from backup.load.throwaway import private_folder, sweep_folders
 from backup.postgres import roles
 from backup.postgres.databases import WORKING, Databases, Mark, databases
 from backup.postgres.dsn import Address
+from backup.postgres.roles import Making
 from backup.postgres.session import session
+from backup.postgres.statements import split
 from backup.progress import Reporter, Timings
 from backup.restore import names
 from backup.verify import roles as compare_roles
@@ -49,6 +52,7 @@ STEPS = (
 _OPTIONS = {"synchronous_commit": "off", "maintenance_work_mem": "256MB"}
 # The unpacked archive lies in our folder while it is restored.
 SPACE_FACTOR = 1.1
+NO_ROLES = Making((), (), (), {})
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class _Restore:
     into: str
     reporter: Reporter
     findings: Findings = field(default_factory=Findings)
-    made: set[str] = field(default_factory=set)
+    roles: Making = NO_ROLES
 
     @property
     def stages(self) -> Timings:
@@ -230,7 +234,7 @@ def _restore(work: _Restore) -> None:
         _make_roles(work, files.get("globals"))
         with _database(work):
             _fill(work, files["archive"])
-            _prove(work, files)
+            _prove(work, files["archive"])
             _finish(work)
 
 
@@ -252,12 +256,14 @@ def _make_roles(work: _Restore, dumped: Path | None) -> None:
     if dumped is None:
         return
     with work.stages.measure("globals"):
-        lines = list(roles.missing(read_globals(dumped), work.server.roles(), work.entry.manifest.roles))
-        if made := roles.created(lines):
-            work.made.update(made)
-            work.findings.notes.append(f"roles created without passwords: {', '.join(made)}")
-            work.findings.differences += load_roles(
-                work.wiring.programs, work.server.maintenance, lines, work.wiring.stop.check
+        server, check = work.server, work.wiring.stop.check
+        work.roles = roles.missing(
+            split(dumped.read_bytes()), server.roles(), work.entry.manifest.roles, server.powerful_roles()
+        )
+        if work.roles.names:
+            work.findings.notes += work.roles.notes
+            work.findings.differences += carry_out(
+                server.maintenance, "globals", work.roles.statements, check
             )
 
 
@@ -291,19 +297,19 @@ def _fill(work: _Restore, archive: Path) -> None:
     work.reporter.step(STEPS[5])
     with work.stages.measure("settle"):
         statements = properties(wiring.programs, archive, work.working.database)
-        work.findings.differences += run_sql(
-            wiring.programs, work.server.maintenance, "settings", statements, wiring.stop.check
+        work.findings.differences += carry_out(
+            work.server.maintenance, "settings", statements, wiring.stop.check
         )
 
 
-def _prove(work: _Restore, files: dict[str, Path]) -> None:
+def _prove(work: _Restore, archive: Path) -> None:
     work.reporter.step(STEPS[6])
-    prove(work.wiring, work.entry.manifest, files["archive"], work.working, work.findings)
-    if "globals" in files:
-        _compare_roles(work, read_globals(files["globals"]))
+    prove(work.wiring, work.entry.manifest, archive, work.working, work.findings)
+    if work.roles.expected:
+        _compare_roles(work)
 
 
-def _compare_roles(work: _Restore, statements: list[bytes]) -> None:
+def _compare_roles(work: _Restore) -> None:
     """Roles that were made must be as they were; one that was there stays as it is, which is worth a note."""
     manifest, programs = work.entry.manifest, work.wiring.programs
     exact = manifest.server.version_number // 10000 == programs.major("pg_dumpall")
@@ -312,9 +318,10 @@ def _compare_roles(work: _Restore, statements: list[bytes]) -> None:
     except DumpError as error:
         work.findings.notes.append(f"roles were not compared: {error.message}")
         return
-    wanted, found = (compare_roles.by_role(each, exact=exact) for each in (statements, there))
-    work.findings.differences += compare_roles.compare(wanted, found, work.made)
-    for each in compare_roles.compare(wanted, found, set(manifest.roles) - work.made):
+    wanted, found = (compare_roles.by_role(each, exact=exact) for each in (work.roles.expected, there))
+    made = set(work.roles.names)
+    work.findings.differences += compare_roles.compare(wanted, found, made)
+    for each in compare_roles.compare(wanted, found, set(manifest.roles) - made):
         work.findings.notes.append(
             f"role {each.object} was there and stays as it is: in the backup {each.expected}, here {each.found}"
         )

@@ -6,12 +6,13 @@ leaves nothing behind.
 """
 
 import re
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import Literal
 
+import psycopg
 from psycopg import sql
 
 from backup.catalogue.manifest import Manifest, Table
@@ -20,12 +21,13 @@ from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import DumpError, VerificationError
 from backup.load.download import check_space, download
-from backup.load.restricted import is_restriction, restriction
+from backup.load.execution import Runner, runner
 from backup.load.throwaway import private_folder, sweep_folders
 from backup.pipeline import ChildSource
-from backup.pipeline.child import start
+from backup.pipeline.source import CHUNK
 from backup.postgres.dsn import Address, child_access
-from backup.postgres.session import session
+from backup.postgres.session import said, session
+from backup.postgres.statements import SETTINGS, Splitter
 from backup.programs import Programs, clean_environment
 from backup.progress import Reporter
 from backup.verify.digests import HEADER, Digest, Key, compare, digests, key_of
@@ -39,8 +41,13 @@ STEPS = (
     "restore the tables",
     "compare their rows with the backup",
 )
+MOST_SHOWN = 400
 _VERBS = rb"(?:CREATE (?:UNLOGGED )?TABLE|ALTER TABLE(?: ONLY)?|COPY) "
-_ABOUT_A_TABLE = re.compile(rb"^(?:CREATE |ALTER |COPY )")
+_COPY = re.compile(rb"COPY .* FROM stdin;", re.DOTALL)
+_INHERITS = re.compile(rb"^INHERITS \(", re.MULTILINE)
+# Of the statements that set up a dump's session: what decides how the rest is read, and what differs from a new session.
+_CARRIED = (*SETTINGS, b"SET default_table_access_method ")
+_NOT_NEEDED = (b"SET ", b"SELECT pg_catalog.set_config('search_path', '', false);")
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,17 @@ def check(side: Side) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a plain-text dump: a header, a statement, many lines of rows, or the mark that ends them."""
+
+    kind: Literal["header", "statement", "rows", "end"]
+    text: bytes
+
+
+END = Piece("end", b"\\.\n")
+
+
 class Rewriting:
     """Rewrite statements about tables into statements about tables in another schema.
 
@@ -131,43 +149,69 @@ class Rewriting:
         }
         self._statements = [_statement(table, schema, quoted) for table in tables]
 
-    def lines(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        """Rewrite the lines of a plain-text dump. Rows pass unchanged."""
-        selected, in_rows = True, False
+    def text(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """The rewritten dump as text. Rows pass unchanged."""
+        for piece in self.pieces(lines):
+            yield piece.text + (b"\n" if piece.kind == "statement" else b"")
+
+    def pieces(self, lines: Iterable[bytes]) -> Iterator[Piece]:
+        """The rewritten dump, piece by piece.
+
+        Raises:
+            UsageError, VerificationError: a statement is not about one of the tables alone.
+        """
+        lines, splitter, selected = iter(lines), Splitter(), True
         for line in lines:
-            if in_rows:
-                in_rows = line != b"\\.\n"
-                if selected:
-                    yield line
-                continue
-            if header := HEADER.fullmatch(line):
+            if splitter.between and (header := HEADER.fullmatch(line)):
                 selected = key_of(header) in self._wanted
                 if selected:
-                    yield self._moved(header)
+                    yield Piece("header", self._moved(header))
                 continue
-            in_rows = line.startswith(b"COPY ") and line.endswith(b" FROM stdin;\n")
-            if selected:
-                yield self._statement(line)
+            for statement in splitter.line(line):
+                if selected and (rewritten := self._rewritten(statement)):
+                    yield Piece("statement", rewritten)
+                if _COPY.fullmatch(statement):
+                    yield from (piece for piece in _rows(lines) if selected)
 
     def _moved(self, header: re.Match[bytes]) -> bytes:
         begin, end = header.span("schema")
         return header[0][:begin] + self._new + header[0][end:]
 
-    def _statement(self, line: bytes) -> bytes:
-        for pattern, name in self._statements:
-            if match := pattern.match(line):
-                return match[1] + name + line[match.end(1) + len(match[2]) :]
-        if line.startswith(b"INHERITS ("):
+    def _rewritten(self, statement: bytes) -> bytes | None:
+        """The statement as it is carried out; None if it is not needed."""
+        if statement.startswith(_CARRIED):
+            return statement
+        if statement.startswith(_NOT_NEEDED):
+            return None
+        if _INHERITS.search(statement):
             raise UsageError(
                 "one of the tables inherits its columns from another table",
                 hint="restore the whole backup with --into, and copy the rows from there",
             )
-        if _ABOUT_A_TABLE.match(line):
-            raise VerificationError(
-                f"NOTHING was restored: this statement does not name its table clearly: {line.decode(errors='replace').strip()}",
-                hint="restore the whole backup with --into, and copy the rows from there",
-            )
-        return line
+        for pattern, name in self._statements:
+            if match := pattern.match(statement):
+                return match[1] + name + statement[match.end(1) + len(match[2]) :]
+        raise VerificationError(
+            "NOTHING was restored: this statement does not name its table clearly:"
+            f" {statement[:MOST_SHOWN].decode(errors='replace').strip()}",
+            hint="restore the whole backup with --into, and copy the rows from there",
+        )
+
+
+def _rows(lines: Iterator[bytes]) -> Iterator[Piece]:
+    """The rows that follow a COPY statement, up to their end mark, in pieces that are worth a call."""
+    batch: list[bytes] = []
+    size = 0
+    for line in lines:
+        if line == END.text:
+            break
+        batch.append(line)
+        size += len(line)
+        if size >= CHUNK:
+            yield Piece("rows", b"".join(batch))
+            batch, size = [], 0
+    yield Piece("rows", b"".join(batch))
+    yield END
 
 
 def _statement(table: Table, schema: str, quoted: Mapping[str, str]) -> tuple[re.Pattern[bytes], bytes]:
@@ -196,70 +240,48 @@ def _selected(programs: Programs, archive: Path, tables: Sequence[Table], *optio
 
 
 def _load(wiring: Wiring, entry: Entry, archive: Path, rewriting: Rewriting, side: Side) -> None:
-    programs = wiring.programs
-    command = [
-        programs.path("psql"), "-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-d", side.database.conninfo,
-    ]  # fmt: skip
-    source_command = _selected(programs, archive, rewriting.tables)
+    """Carry out the rewritten dump in one transaction: if this process dies, the server rolls everything back."""
+    check = wiring.stop.check
     with (
-        child_access(side.database) as (env, fds),
         ChildSource(
-            source_command,
+            _selected(wiring.programs, archive, rewriting.tables),
             env=clean_environment(),
             hint="python -m backup doctor",
             confinement=Confinement(archive.parent),
-            check=wiring.stop.check,
+            check=check,
         ) as source,
-        start(
-            command,
-            env=env,
-            confinement=Confinement(archive.parent).connecting(side.database.public),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=fds,
-        ) as psql,
+        runner(side.database, check) as running,
     ):
-        assert psql.stdin is not None
-        assert psql.stderr is not None
         try:
-            begin = restriction(programs) + _schema(side.schema, entry.id)
-            lines = (line for line in rewriting.lines(_lines(source)) if not is_restriction(line))
-            _write(psql.stdin, begin, lines)
-        except BaseException:
-            psql.kill()
-            raise
-        errors = psql.stderr.read().decode(errors="replace").strip()
-        if psql.wait() != 0:
+            with running.connection.transaction():
+                for statement in _schema(side.schema, entry.id):
+                    running.execute(statement)
+                _carry_out(running, rewriting.pieces(_lines(source)))
+        except psycopg.Error as error:
             raise DumpError(
-                f"the tables were not restored; nothing was created: {errors[-400:]}",
+                f"the tables were not restored; nothing was created: {said(error)[:MOST_SHOWN]}",
                 hint="a table may need a type or function that the database lacks; restore the whole backup with --into",
-            )
+            ) from None
 
 
-def _write(target: IO[bytes], first: bytes, lines: Iterator[bytes]) -> None:
-    try:
-        target.write(first)
-        for line in lines:
-            target.write(line)
-        # Commit last: if this process dies earlier, the server rolls everything back.
-        target.write(b"COMMIT;\n")
-        target.close()
-    except BrokenPipeError:
-        pass  # psql failed and has printed its error
-    finally:
-        for _ in lines:
-            pass  # read to the end, so that pg_restore is not interrupted
+def _carry_out(running: Runner, pieces: Iterator[Piece]) -> None:
+    for piece in pieces:
+        if piece.kind != "statement":
+            continue
+        if not _COPY.fullmatch(piece.text):
+            running.execute(piece.text)
+            continue
+        with running.connection.cursor().copy(piece.text) as copy:
+            for rows in iter(partial(next, pieces, END), END):
+                running.wait(partial(copy.write, rows.text))
 
 
-def _schema(name: str, backup_id: str) -> bytes:
+def _schema(name: str, backup_id: str) -> Iterator[bytes]:
     schema = sql.Identifier(name)
-    return (
-        sql.SQL("BEGIN; DROP SCHEMA IF EXISTS {} CASCADE; CREATE SCHEMA {}; COMMENT ON SCHEMA {} IS {};\n")
-        .format(schema, schema, schema, sql.Literal(COMMENT + backup_id))
-        .as_string()
-        .encode()
-    )
+    for form in ("DROP SCHEMA IF EXISTS {} CASCADE", "CREATE SCHEMA {}"):
+        yield sql.SQL(form).format(schema).as_string().encode()
+    comment = sql.Literal(COMMENT + backup_id)
+    yield sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, comment).as_string().encode()
 
 
 def _compare(wiring: Wiring, archive: Path, rewriting: Rewriting, side: Side) -> Iterator[Difference]:
@@ -283,7 +305,7 @@ def _expected(wiring: Wiring, archive: Path, rewriting: Rewriting) -> dict[Key, 
         command, env=clean_environment(), hint="python -m backup doctor", confinement=Confinement(archive.parent),
         check=wiring.stop.check,
     ) as source:  # fmt: skip
-        return digests(rewriting.lines(_lines(source)))
+        return digests(rewriting.text(_lines(source)))
 
 
 def _actual(wiring: Wiring, side: Side, folder: Path) -> dict[Key, Digest]:

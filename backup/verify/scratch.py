@@ -13,13 +13,13 @@ from psycopg import sql
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.records import Difference
 from backup.errors import PreflightError
-from backup.load.pg_restore import load_roles, read_globals
+from backup.load.execution import carry_out
 from backup.load.throwaway import cluster, private_folder, server_options, sweep_folders
 from backup.postgres import roles
 from backup.postgres.databases import Databases, databases
 from backup.postgres.dsn import Address, parse
 from backup.postgres.session import session
-from backup.postgres.statements import settings_of
+from backup.postgres.statements import settings_of, split
 from backup.verify import roles as compare_roles
 from backup.wiring import Wiring
 
@@ -36,6 +36,7 @@ class Scratch:
         database: to be made and filled.
         given: a server that has other databases too.
         made: roles that were made there.
+        expected: statements that a dump of them should print.
     """
 
     wiring: Wiring
@@ -45,6 +46,7 @@ class Scratch:
     version: str
     given: bool
     made: set[str] = field(default_factory=set)
+    expected: list[bytes] = field(default_factory=list)
 
     @property
     def maintenance(self) -> Address:
@@ -54,32 +56,31 @@ class Scratch:
     def load_globals(self, dumped: Path) -> list[Difference]:
         """Make the roles: first those that the database needs and the server lacks, as a restore for production makes them.
 
-        On a server of our own all others follow.
+        On a server of our own all others follow, and what a restore for production withholds.
         """
-        programs, check = self.wiring.programs, self.wiring.stop.check
-        statements = read_globals(dumped)
+        check, statements = self.wiring.stop.check, split(dumped.read_bytes())
         with databases(self.database) as server:
-            needed = list(roles.missing(statements, server.roles(), self.manifest.roles))
-            found = load_roles(programs, server.maintenance, needed, check)
-            self.made.update(roles.created(needed))
-            if not self.given:
-                wanted = list(roles.for_throwaway(statements, self.manifest.server.superuser))
-                rest = list((Counter(wanted) - Counter(needed)).elements())
-                found += load_roles(programs, server.maintenance, [*settings_of(wanted), *rest], check)
-                self.made.update(name for name, _ in roles.about(wanted))
+            making = roles.missing(statements, server.roles(), self.manifest.roles, server.powerful_roles())
+            found = carry_out(server.maintenance, "globals", making.statements, check)
+            self.made.update(making.names)
+            if self.given:
+                self.expected.extend(making.expected)
+                return found
+            self.expected.extend(roles.for_throwaway(statements, self.manifest.server.superuser))
+            rest = list((Counter(self.expected) - Counter(making.statements)).elements())
+            found += carry_out(server.maintenance, "globals", [*settings_of(statements), *rest], check)
+            self.made.update(name for name, _ in roles.about(self.expected))
         return found
 
-    def compare_globals(self, dumped: Path) -> list[Difference]:
+    def compare_globals(self) -> list[Difference]:
         """What of the roles that were made is not as it was."""
         programs, superuser = self.wiring.programs, self.manifest.server.superuser
         exact = self.manifest.server.version_number // 10000 == programs.major("pg_dumpall")
         with databases(self.database) as server:
             there = compare_roles.dumped(programs, server.maintenance, self.wiring.stop.check)
-        wanted, found = (
-            compare_roles.by_role(roles.for_throwaway(each, superuser), exact=exact)
-            for each in (read_globals(dumped), there)
-        )
-        return list(compare_roles.compare(wanted, found, self.made))
+        found = roles.for_throwaway(there, superuser)
+        wanted, there_now = (compare_roles.by_role(each, exact=exact) for each in (self.expected, found))
+        return list(compare_roles.compare(wanted, there_now, self.made))
 
     def create(self) -> str | None:
         """Create the empty database; returns how it differs from the original, if it does."""

@@ -14,7 +14,8 @@ from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference, Report
 from backup.errors import UnprovableError, VerificationError
 from backup.load.download import download
-from backup.load.pg_restore import load_archive, run_sql
+from backup.load.execution import carry_out
+from backup.load.pg_restore import load_archive
 from backup.load.properties import properties
 from backup.load.space import floored
 from backup.load.throwaway import private_folder, sweep_folders
@@ -192,13 +193,11 @@ def _restore_and_compare(
     findings.suspicions += [note] if note else []
     with findings.stages.measure("settings"):
         statements = properties(wiring.programs, archive, place.database.database)
-        findings.differences += run_sql(
-            wiring.programs, place.maintenance, "settings", statements, wiring.stop.check
-        )
+        findings.differences += carry_out(place.maintenance, "settings", statements, wiring.stop.check)
     prove(wiring, manifest, archive, place.database, findings, locale=not note)
     if "globals" in files:
         with findings.stages.measure("globals"):
-            findings.differences += place.compare_globals(files["globals"])
+            findings.differences += place.compare_globals()
 
 
 def _check(wiring: Wiring, folder: Path) -> Callable[[], None]:

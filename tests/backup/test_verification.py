@@ -254,7 +254,7 @@ ALTER ROLE posthub WITH SUPERUSER;
 COMMENT ON ROLE posthub IS 'two
 lines; CREATE ROLE x;';
 CREATE ROLE "the app";
-ALTER ROLE "the app" WITH LOGIN NOSUPERUSER;
+ALTER ROLE "the app" WITH SUPERUSER NOINHERIT NOCREATEROLE CREATEDB LOGIN NOREPLICATION BYPASSRLS CONNECTION LIMIT 7 VALID UNTIL '2030-01-01';
 COMMENT ON ROLE "the app" IS 'first
 -- second
 CREATE TABLESPACE third;';
@@ -264,7 +264,12 @@ CREATE ROLE stranger;
 ALTER ROLE stranger WITH LOGIN;
 GRANT pg_monitor TO "the app" WITH INHERIT TRUE GRANTED BY gone;
 GRANT stranger TO "the app" GRANTED BY posthub;
+GRANT pg_execute_server_program TO "the app" WITH INHERIT TRUE GRANTED BY posthub;
+GRANT posthub TO "the app";
+GRANT "the app" TO posthub;
 GRANT SET ON PARAMETER work_mem TO "the app";
+GRANT SET,ALTER SYSTEM ON PARAMETER archive_command TO "the app";
+ALTER ROLE "the app" RENAME TO other;
 CREATE TABLESPACE fast OWNER posthub LOCATION '/fast
 slow';
 GRANT ALL ON TABLESPACE fast TO stranger;
@@ -272,18 +277,34 @@ GRANT ALL ON TABLESPACE fast TO stranger;
 
 
 def test_roles_that_a_server_lacks() -> None:
-    statements = list(roles.missing(split(GLOBALS), {"posthub", "pg_monitor"}, {"posthub", "the app"}))
-    assert statements == [
+    there = {"posthub", "pg_monitor", "pg_execute_server_program"}
+    making = roles.missing(
+        split(GLOBALS), there, {"posthub", "the app"}, {"posthub", "pg_execute_server_program"}
+    )
+    assert making.statements == (
         b"SET client_encoding = 'UTF8';",
         b"SET standard_conforming_strings = on;",
         b'CREATE ROLE "the app";',
-        b'ALTER ROLE "the app" WITH LOGIN NOSUPERUSER;',
+        b"ALTER ROLE \"the app\" WITH NOINHERIT CONNECTION LIMIT 7 VALID UNTIL '2030-01-01';",
         b"COMMENT ON ROLE \"the app\" IS 'first\n-- second\nCREATE TABLESPACE third;';",
         b"ALTER ROLE \"the app\" SET search_path TO '\n', 'b';",
         b'GRANT pg_monitor TO "the app" WITH INHERIT TRUE;',
+        b'GRANT "the app" TO posthub;',
         b'GRANT SET ON PARAMETER work_mem TO "the app";',
-    ]
-    assert roles.created(statements) == ["the app"]
+    )
+    assert making.names == ("the app",)
+    assert making.withheld == {
+        "the app": (
+            b'ALTER ROLE "the app" WITH SUPERUSER CREATEDB LOGIN BYPASSRLS;',
+            b'GRANT pg_execute_server_program TO "the app";',
+            b'GRANT posthub TO "the app";',
+            b'GRANT SET,ALTER SYSTEM ON PARAMETER archive_command TO "the app";',
+        )
+    }
+    assert (
+        b'ALTER ROLE "the app" WITH NOSUPERUSER NOINHERIT NOCREATEROLE NOCREATEDB NOLOGIN NOREPLICATION NOBYPASSRLS'
+        b" CONNECTION LIMIT 7 VALID UNTIL '2030-01-01';"
+    ) in making.expected
     throwaway = list(roles.for_throwaway(split(GLOBALS), "posthub"))
     assert b"CREATE ROLE posthub;" not in throwaway
     assert b"CREATE ROLE stranger;" in throwaway

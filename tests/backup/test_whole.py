@@ -10,6 +10,7 @@ import pytest
 from psycopg import sql
 
 from stack.servers import Postgres
+from tests.backup.conftest import NewDatabase
 from tests.backup.restorekit import Command
 
 COMMENT = "PostHub production\n-- owner: Jana\nSET by ops\nALTER DATABASE x is never allowed; \"'\\\nlast\u2028\u0085line"
@@ -126,7 +127,48 @@ def test_on_a_server_that_lacks_it_all(
     assert restored.json["differences"] == [], restored.err
     into = restored.json["into"]
     command.held("promote", into, "--yes-i-mean", name, **there)
+    [note] = [each for each in restored.json["notes"] if "without these rights" in each]
+    assert f'ALTER ROLE "{prefix} login" WITH LOGIN;' in note
+    assert facts(bare, name, prefix)[1] != facts(postgres, name, prefix)[1]
+    with psycopg.connect(bare.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("ALTER ROLE {} LOGIN").format(sql.Identifier(f"{prefix} login")))
     mine, theirs = facts(postgres, name, prefix), facts(bare, name, prefix)
     assert theirs[0][0].rpartition("\n")[0] == mine[0][0]  # the last line is our mark
     assert theirs[0][1:] == mine[0][1:]
     assert theirs[1:] == mine[1:]
+
+
+def test_old_superusers_do_not_come_back(
+    command: Command, postgres: Postgres, bare: Postgres, new_database: NewDatabase
+) -> None:
+    """Neither by a right of their own, nor by a membership. The proof knows both roles, and the drill takes the same path."""
+    gone = f"gone_{secrets.token_hex(3)}"
+    name = new_database(
+        f"CREATE ROLE {gone} SUPERUSER LOGIN CREATEROLE PASSWORD 'x'; CREATE ROLE {gone}_too;"
+        f" GRANT pg_execute_server_program, {gone} TO {gone}_too; COMMENT ON ROLE {gone} IS E'two\\nlines; it''s \\\\ \"odd\"';"
+        f" ALTER ROLE {gone} SET application_name TO E'a\\n;''\\\\';"
+        f" CREATE TABLE t (id int); ALTER TABLE t OWNER TO {gone}; GRANT SELECT ON t TO {gone}_too"
+    )
+    with psycopg.connect(bare.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    there = {"DATABASE_URL": postgres.url_for(name), "BACKUP_RESTORE_URL": bare.url_for(name)}
+    command.held("run", **there)
+    assert command.held("verify", **there)["differences"] == []
+    restored = command.held("restore", **there)
+    assert restored["differences"] == []
+    notes = [each for each in restored["notes"] if "without these rights" in each]
+    assert [f"ALTER ROLE {gone} WITH SUPERUSER CREATEROLE LOGIN;" in each for each in notes] == [True, False]
+    assert f"GRANT pg_execute_server_program TO {gone}_too;" in notes[1]
+    with psycopg.connect(bare.url) as connection:
+        found = connection.execute(
+            "SELECT rolname, rolcanlogin, rolsuper, rolcreaterole, shobj_description(oid, 'pg_authid'), rolconfig,"
+            " (SELECT array_agg(pg_get_userbyid(roleid)::text) FROM pg_auth_members WHERE member = r.oid)"
+            " FROM pg_roles r WHERE rolname LIKE %s ORDER BY 1",
+            [f"{gone}%"],
+        ).fetchall()
+    assert found == [
+        (gone, False, False, False, 'two\nlines; it\'s \\ "odd"', ["application_name=a\n;'\\"], None),
+        (f"{gone}_too", False, False, False, None, None, [gone]),
+    ]
+    drilled = command.held("drill", **there)
+    assert [each for each in drilled["notes"] if "without these rights" in each] == notes

@@ -1,0 +1,125 @@
+"""Carries out SQL that comes from a store, statement by statement, over the server's own protocol.
+
+No program reads it on the way: psql has commands of its own, which run programs and write files here. The protocol takes
+one statement at a time, so what is split wrongly is refused, not carried out.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+import psycopg
+from psycopg import Connection
+from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow
+
+from backup.cancellation import never
+from backup.catalogue.records import Difference
+from backup.errors import OURS, VerificationError
+from backup.postgres.dsn import Address
+from backup.postgres.session import said, session
+
+LOOK_SECONDS = 0.5
+STOP_SECONDS = 10.0
+MOST_NAMED = 20
+MOST_OF_STATEMENT = 200
+# Classes of SQLSTATE that are about the server: connection, resources, shutdown, its disk and files.
+_OURS = ("08", "53", "57", "58", "XX")
+T = TypeVar("T")
+Check = Callable[[], None]
+
+
+class Runner:
+    """A connection whose work ends when a check raises."""
+
+    def __init__(self, connection: Connection[TupleRow], pool: ThreadPoolExecutor, check: Check) -> None:
+        self.connection = connection
+        self._pool = pool
+        self._check = check
+
+    def execute(self, statement: bytes) -> None:
+        """Carry out exactly one statement.
+
+        Raises:
+            psycopg.Error: the server refuses it.
+        """
+        # Only the simple protocol takes several at once; a binary result asks for the other one.
+        self.wait(lambda: self.connection.execute(statement, binary=True))
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the last statement waits for rows: no definition of ours does that."""
+        return self.connection.info.transaction_status == TransactionStatus.ACTIVE
+
+    def wait(self, work: Callable[[], T]) -> T:
+        """Wait for work with the connection; it is cancelled when the check raises, or a signal arrives."""
+        future = self._pool.submit(work)
+        try:
+            while True:
+                self._check()
+                try:
+                    return future.result(timeout=LOOK_SECONDS)
+                except TimeoutError:
+                    if future.done():
+                        raise
+        except BaseException:
+            if not future.done():
+                with suppress(psycopg.Error):
+                    self.connection.cancel_safe(timeout=STOP_SECONDS)
+                wait([future], STOP_SECONDS)
+            raise
+
+
+@contextmanager
+def runner(address: Address, check: Check = never) -> Iterator[Runner]:
+    """A connection for SQL from a store.
+
+    Raises:
+        PreflightError: the server cannot be reached.
+    """
+    with (
+        session(address, application="posthub-restore") as connection,
+        ThreadPoolExecutor(1, thread_name_prefix="statements") as pool,
+    ):
+        yield Runner(connection, pool, check)
+
+
+def carry_out(
+    address: Address, kind: str, statements: Iterable[bytes], check: Check = never
+) -> list[Difference]:
+    """Carry out statements, to the last; what the server refuses is a difference.
+
+    Args:
+        kind: of the differences.
+
+    Raises:
+        VerificationError: the server failed, which says nothing about the statements.
+    """
+    refused: list[str] = []
+    with runner(address, check) as running:
+        for statement in statements:
+            try:
+                running.execute(statement)
+            except psycopg.Error as error:
+                refused.append(_refusal(error, statement))
+            if running.stuck:
+                refused.append("the statements after it were not carried out")
+                break
+    return differences(kind, refused)
+
+
+def differences(kind: str, errors: Sequence[str]) -> list[Difference]:
+    """Errors as differences: the first ones, and how many there are besides."""
+    more = len(errors) - MOST_NAMED
+    shown = [*errors[:MOST_NAMED], f"{more} more errors"] if more > 0 else errors
+    return [Difference(kind=kind, object="archive", expected="no error", found=each) for each in shown]
+
+
+def _refusal(error: psycopg.Error, statement: bytes) -> str:
+    """What the server said, with the beginning of the statement."""
+    broken = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+    if broken or (error.sqlstate or "").startswith(_OURS):
+        raise VerificationError(f"the server could not continue: {said(error)}", hint=OURS) from None
+    about = " ".join(statement[:MOST_OF_STATEMENT].decode(errors="replace").split())
+    return f"ERROR: {error.diag.message_primary or said(error)} ({about})"
