@@ -6,6 +6,7 @@ that is gone.
 """
 
 import contextlib
+import socket
 import ssl
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -81,6 +82,16 @@ class AmqpLink:
         """What RabbitMQ closes a channel with."""
         errors: tuple[type[Exception], ...] = self.connection.channel_errors
         return errors
+
+    @property
+    def socket(self) -> socket.socket:
+        """The connected socket, for a reader that replaces py-amqp's; after that the link can only be dropped."""
+        connected: socket.socket = self.connection.transport.sock
+        return connected
+
+    def read_ahead(self) -> bytes:
+        """What py-amqp has read from the socket and not used."""
+        return bytes(self.connection.transport._read_buffer)
 
     def wait_at_most(self, seconds: float) -> None:
         """Let every read and write fail with a TimeoutError after that time."""

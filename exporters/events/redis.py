@@ -6,9 +6,6 @@ batch is decoded. The backlog is bounded, and what does not fit is counted.
 """
 
 import contextlib
-import select
-import socket
-import ssl
 import time
 from collections import deque
 from typing import Any
@@ -16,17 +13,14 @@ from typing import Any
 import hiredis
 import redis
 
-CHUNK = 1 << 18
+from exporters.events.sockets import BareSocket, DisconnectedError
+
 # Reading continues while there is more, up to this number: what was read must be decoded.
 MOST_CHUNKS = 16
 # Seconds of silence after which the server is asked, and after which the connection counts as dead.
 PING_AFTER = 5.0
 DEAD_AFTER = 15.0
 MARKED_FRAME = 3
-
-
-class DisconnectedError(ConnectionError):
-    """The broker closed the connection, or does not answer."""
 
 
 def glob_escaped(text: str) -> str:
@@ -97,12 +91,11 @@ class Subscription:
         self._connection: Any = pool.connection_class(**pool.connection_kwargs)
         self._connection.connect()
         self.client_id = self._client_id()
-        self._socket: socket.socket = self._connection._sock
+        self._socket = BareSocket(self._connection._sock)
         self._reader = hiredis.Reader()
         self._heard = time.monotonic()
         self._asked = self._heard
-        self._socket.sendall(_packed("PSUBSCRIBE", *wanted))
-        self._socket.setblocking(False)
+        self._socket.send(_packed("PSUBSCRIBE", *wanted))
         self._confirmed = 0
         self._wanted = len(wanted)
 
@@ -121,8 +114,7 @@ class Subscription:
         Raises:
             DisconnectedError: the server has been silent for too long and answers no ping.
         """
-        ready = self._pending_tls() or select.select([self._socket], [], [], seconds)[0]
-        if not ready:
+        if not self._socket.wait(seconds):
             self._check_silence(time.monotonic())
 
     def drain(self, backlog: Backlog) -> int:
@@ -133,7 +125,7 @@ class Subscription:
         """
         total = 0
         for _ in range(MOST_CHUNKS):
-            data = self._receive()
+            data = self._socket.receive()
             if data is None:
                 break
             total += len(data)
@@ -142,17 +134,6 @@ class Subscription:
         if total:
             self._heard = time.monotonic()
         return total
-
-    def _receive(self) -> bytes | None:
-        try:
-            data = self._socket.recv(CHUNK)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return None
-        except OSError as error:
-            raise DisconnectedError(str(error)) from None
-        if not data:
-            raise DisconnectedError("closed by the broker")
-        return data
 
     def _parse(self, backlog: Backlog) -> None:
         frames: list[bytes] = []
@@ -175,13 +156,7 @@ class Subscription:
             raise DisconnectedError(f"silent for {DEAD_AFTER:.0f} s")
         if now - self._heard > PING_AFTER and now - self._asked > PING_AFTER:
             self._asked = now
-            try:
-                self._socket.sendall(_packed("PING"))
-            except OSError as error:
-                raise DisconnectedError(str(error)) from None
-
-    def _pending_tls(self) -> bool:
-        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+            self._socket.send(_packed("PING"))
 
     def _client_id(self) -> int | None:
         self._connection.send_command("CLIENT", "ID")

@@ -1,7 +1,9 @@
 """Frames: captured ones, other serializers, and whatever else may arrive on the channel."""
 
 import contextlib
+import itertools
 import json
+import struct
 from base64 import b64encode
 
 import orjson
@@ -14,8 +16,10 @@ from kombu import serialization
 from bench.exporter.frames import frame as enveloped
 from exporters.broker import parse_broker, redis_settings
 from exporters.decode import UndecodableError, decode, decode_general, typed
+from exporters.events.deliveries import HEARTBEAT, Deliveries
 from exporters.events.receiver import RedisReceiver
 from exporters.events.redis import Batch
+from exporters.events.sockets import DisconnectedError
 from exporters.tables.groups import SUCCEEDED
 from exporters.tables.state import EventState
 
@@ -122,3 +126,72 @@ def test_any_json_is_an_event_list_or_undecodable(value):
         return
     with contextlib.suppress(UndecodableError):
         assert isinstance(decode(frame), list)
+
+
+# AMQP
+
+
+def amqp_frame(kind, payload, channel=1):
+    return struct.pack(">BHI", kind, channel, len(payload)) + payload + b"\xce"
+
+
+def delivered(body, *, kind="application/json", encoding="utf-8", part=1 << 17):
+    """A message as RabbitMQ delivers it to a consumer."""
+    short = [(flag, text.encode()) for flag, text in ((0x8000, kind), (0x4000, encoding)) if text is not None]
+    flags = sum(flag for flag, _ in short) | 0x1000
+    properties = b"".join(bytes([len(text)]) + text for _, text in short) + b"\x01"
+    header = struct.pack(">HHQH", 60, 0, len(body), flags) + properties
+    parts = [body[at : at + part] for at in range(0, len(body), part)]
+    frames = [amqp_frame(1, struct.pack(">HH", 60, 60) + b"\x04ctag"), amqp_frame(2, header)]
+    return b"".join([*frames, *(amqp_frame(3, one) for one in parts)])
+
+
+@given(st.lists(st.binary(max_size=300), max_size=6), st.data())
+def test_deliveries_are_whole_however_their_bytes_arrive(bodies, data):
+    stream = HEARTBEAT.join(delivered(body, part=data.draw(st.integers(1, 400))) for body in bodies)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=10)))
+    deliveries, found = Deliveries(), []
+    for start, end in itertools.pairwise([0, *cuts, len(stream)]):
+        found += deliveries.feed(stream[start:end])
+    assert found == [("application/json", "utf-8", body) for body in bodies]
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "x" * 255])
+@pytest.mark.parametrize("encoding", [None, "binary", ""])
+def test_the_content_of_deliveries_is_read(kind, encoding):
+    assert Deliveries().feed(delivered(b"x", kind=kind, encoding=encoding)) == [
+        (kind or "", encoding or "utf-8", b"x")
+    ]
+
+
+def test_a_body_that_is_too_long_is_not_kept(monkeypatch):
+    monkeypatch.setattr("exporters.events.deliveries.LONGEST_BODY", 100)
+    stream = delivered(b"x" * 1000, part=50) + delivered(b"y")
+    assert Deliveries().feed(stream) == [
+        ("application/json", "utf-8", b""),
+        ("application/json", "utf-8", b"y"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (amqp_frame(1, struct.pack(">HHH", 10, 50, 320) + b"\x04gone"), "320 gone"),
+        (amqp_frame(1, struct.pack(">HHH", 20, 40, 404) + b"\x02no"), "404 no"),
+        (amqp_frame(1, struct.pack(">HH", 60, 30)), "cancelled"),
+        (amqp_frame(1, b"x"), "malformed"),
+        (amqp_frame(2, b"x"), "malformed"),
+        (amqp_frame(3, b"a body without a header"), "longer"),
+        (b"HTTP/1.1 400 Bad Request", "not the AMQP protocol"),
+        (amqp_frame(8, b"")[:-1] + b"x", "not the AMQP protocol"),
+    ],
+)
+def test_the_end_of_a_consumer_is_an_error(frames, message):
+    with pytest.raises(DisconnectedError, match=message):
+        Deliveries().feed(frames)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_parser_of_deliveries(data):
+    with contextlib.suppress(DisconnectedError):
+        Deliveries().feed(data)
