@@ -17,14 +17,15 @@ from rich.table import Table
 
 from bench.exporter import measure
 from bench.exporter.measure import Workshop
-from bench.exporter.subjects import NOT_ANSWERED, ROOT, Subject, ours, peer, raw_loop, today
+from bench.exporter.subjects import NOT_ANSWERED, ROOT, Subject, on_rabbitmq, ours, peer, raw_loop, today
 from sidecar.cli import stderr_console
 from stack.ports import choose
 
-PARTS = ("drain", "loss", "scrape", "memory", "week", "recovery", "forced", "queues")
+PARTS = ("drain", "amqp", "loss", "scrape", "memory", "week", "recovery", "forced", "queues")
 # The drain rate of celery-exporter, used when no peer is given to measure it.
 USUAL_PEER_RATE = 6_000.0
 BURST = 150_000
+AMQP_BURST = 60_000
 PEER_BURST = 15_000
 GOAL_RATE = 30_000.0
 UNLIMITED = {"CELERY_EXPORTER_BACKLOG_BYTES": str(1 << 30)}
@@ -104,6 +105,16 @@ class Bench:
         if theirs:
             times = mine.rate / self.peer_rate
             self.add("drain / peer", "ours", f"{times:.1f} ×", "≥ 10 ×", reached=times >= 10)
+
+    def amqp(self) -> None:
+        events = AMQP_BURST // 3 if self.quick else AMQP_BURST
+        mine = measure.drain_amqp(self.shop, on_rabbitmq(ours()), events)
+        self.add("drain, RabbitMQ", "ours", _drained(mine), "all", reached=mine.counted == mine.events)
+        if self.today:
+            before = measure.drain_amqp(self.shop, on_rabbitmq(today(self.today)), events)
+            self.add("drain, RabbitMQ", "today", _drained(before))
+            times = mine.rate / before.rate
+            self.add("drain / today, RabbitMQ", "ours", f"{times:.2f} ×", "≥ 2 ×", reached=times >= 2)
 
     def loss(self) -> None:
         seconds = 10.0

@@ -4,8 +4,10 @@ Each template is what Celery 5 with kombu publishes over Redis, member for membe
 to frames captured from a real worker.
 """
 
+import json
+import time
 import uuid
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -140,3 +142,13 @@ class Traffic:
 
 def _multi(bodies: Sequence[str], node: str) -> bytes:
     return publish(frame(f"[{', '.join(bodies)}]", node, "task.multi"), "task.multi")
+
+
+def event_bodies(traffic: Traffic) -> Iterator[tuple[str, str]]:
+    """The task events one by one as AMQP carries them: routing key and body, without an end."""
+    while True:
+        for command, _ in traffic.task(time.time()):
+            body = b64decode(json.loads(command.split(b"\r\n", 6)[6].removesuffix(b"\r\n"))["body"])
+            events = json.loads(body)
+            for event in events if isinstance(events, list) else [events]:
+                yield event["type"].replace("-", "."), json.dumps(event)

@@ -10,18 +10,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import psutil
 import redis
+from amqp import Message
 
+from bench.exporter.frames import Shape, Traffic, event_bodies
 from bench.exporter.subjects import NOT_ANSWERED, ROOT, ScrapeError, Subject
+from exporters.amqp import AmqpLink
 from exporters.broker import parse_broker, redis_settings
 from exporters.queues.redis import RedisPoller
 from exporters.tables.state import EventState
 from sidecar.errors import OpsError
-from stack.servers import Redis
+from stack.servers import RabbitMq, Redis
+from stack.servers.base import Server
 
 SAMPLE = 0.05
 # A process that uses less than this share of a core has nothing left to count.
@@ -33,6 +38,8 @@ TASKS_A_STEP = 50_000
 QUIET_PERCENT = 40.0
 QUIET_SECONDS = 3.0
 PREFERRED = -10
+# How Celery sends an event over AMQP.
+CONTENT = {"content_type": "application/json", "content_encoding": "utf-8", "delivery_mode": 1}
 UNLIMITED = {"client-output-buffer-limit": "pubsub 0 0 0"}
 
 
@@ -51,6 +58,12 @@ class Workshop:
             self.prefer(int(server.pid or 0))
             yield server
 
+    @contextmanager
+    def rabbitmq(self) -> Iterator[RabbitMq]:
+        self.made += 1
+        with RabbitMq(self.folder / f"rabbitmq-{self.made}") as server:
+            yield server
+
     def prefer(self, pid: int, value: int = PREFERRED) -> None:
         """Put a measured process before the machine's other work, which would be measured with it otherwise."""
         if self.priority:
@@ -61,7 +74,7 @@ class Workshop:
                 group.write_text(str(value))
 
     @contextmanager
-    def running(self, subject: Subject, server: Redis) -> Iterator[Subject]:
+    def running(self, subject: Subject, server: Server) -> Iterator[Subject]:
         subject.start(int(server.port), self.folder / f"{subject.name.replace(' ', '-')}.log")
         try:
             self.prefer(subject.running.pid)
@@ -156,6 +169,23 @@ def drain(shop: Workshop, subject: Subject, events: int) -> Drain:
         used = subject.cpu() - cpu
         counted = subject.events()
     return Drain(counted / used, counted / (ended - started), used / counted * 100_000, counted, total)
+
+
+def drain_amqp(shop: Workshop, subject: Subject, events: int) -> Drain:
+    """The same over RabbitMQ, whose queue holds the burst until the exporter reads it."""
+    with shop.rabbitmq() as server, shop.running(subject, server):
+        link = AmqpLink(parse_broker(server.url))
+        channel = link.connection.channel()
+        bodies = islice(event_bodies(Traffic(Shape())), events)
+        messages = [(key, Message(body, **CONTENT)) for key, body in bodies]
+        cpu, started = subject.cpu(), time.monotonic()
+        for key, message in messages:
+            channel.basic_publish(message, exchange="celeryev", routing_key=key)
+        ended = until_idle(subject, 300)
+        link.close()
+        used = subject.cpu() - cpu
+        counted = subject.events()
+    return Drain(counted / used, counted / (ended - started), used / counted * 100_000, counted, events)
 
 
 @dataclass

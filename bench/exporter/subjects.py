@@ -25,6 +25,8 @@ COUNTED = re.compile(
     r"^celery_task_(?:sent|received|started|succeeded)_total(?:\{[^}]*\})? (\S+)$", re.MULTILINE
 )
 
+SUBSCRIBED = re.compile(r"^celery_exporter_broker_up\{[^}]*\} 1", re.MULTILINE)
+
 
 class ScrapeError(HTTPException):
     """A scrape was answered with another status than 200."""
@@ -46,13 +48,16 @@ class Subject:
     folder: Path
     environ: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=choose)
+    broker: str = "redis://127.0.0.1:{broker_port}/0"
     broker_port: int = 0
     process: psutil.Popen | None = None
 
     def start(self, broker_port: int, log: Path) -> None:
         self.broker_port = broker_port
         words = [
-            word.format(port=self.port, broker=f"redis://127.0.0.1:{broker_port}/0", broker_port=broker_port)
+            word.format(
+                port=self.port, broker=self.broker.format(broker_port=broker_port), broker_port=broker_port
+            )
             for word in self.command
         ]
         with log.open("ab") as out:
@@ -119,6 +124,16 @@ class Subject:
         time.sleep(1.0)
 
 
+class AmqpSubject(Subject):
+    """An exporter of RabbitMQ."""
+
+    def subscribed(self) -> bool:
+        try:
+            return bool(SUBSCRIBED.search(self.scrape()[1]))
+        except NOT_ANSWERED:
+            return False
+
+
 class RawLoop(Subject):
     """The raw loop; its count is in Redis."""
 
@@ -147,6 +162,17 @@ def today(folder: str, **environ: str) -> Subject:
     subject = ours(**environ)
     command = [str(python) if python.exists() else sys.executable, *subject.command[1:]]
     return Subject("today", command, path, environ)
+
+
+def on_rabbitmq(subject: Subject) -> Subject:
+    """The same exporter on RabbitMQ."""
+    return AmqpSubject(
+        subject.name,
+        subject.command,
+        subject.folder,
+        subject.environ,
+        broker="amqp://guest:guest@127.0.0.1:{broker_port}//",
+    )
 
 
 def raw_loop() -> Subject:
