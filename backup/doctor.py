@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psycopg
 
-from backup.catalogue.signing import name_of
+from backup.catalogue.signatures import name_of
 from backup.confinement import strength
 from backup.errors import PreflightError, StoreError
 from backup.pipeline.encrypt import decrypt, encrypt
@@ -23,7 +23,7 @@ from backup.postgres import inventory
 from backup.postgres.preflight import preflight
 from backup.postgres.session import session
 from backup.run import SPOOL_MARGIN, engine_for
-from backup.store import KeepingStore, RetryingStore, Store
+from backup.store import NoDeleteStore, RetryingStore, Store
 from backup.targets import PostgresTarget, RedisTarget, Target
 from backup.verify.provable import missing_locales, suspicions
 from backup.wiring import Wiring
@@ -105,7 +105,7 @@ def _access(store: Store) -> str:
 
 def _probe_key(store: RetryingStore) -> str:
     """A key for a test object; always the same one where it has to stay."""
-    return f".doctor/{'probe' if isinstance(store.inner, KeepingStore) else secrets.token_hex(6)}"
+    return f".doctor/{'probe' if isinstance(store.inner, NoDeleteStore) else secrets.token_hex(6)}"
 
 
 def _forget(store: Store, key: str) -> None:
@@ -122,7 +122,7 @@ def _small_object(store: RetryingStore) -> str | Check:
             raise StoreError("it returned different bytes", hint="do not use this store", operation="get")
     finally:
         kept = _why_kept(store, key)
-    if isinstance(store.inner, KeepingStore):
+    if isinstance(store.inner, NoDeleteStore):
         if kept:
             return "put and get work; it cannot delete, as wanted"
         fix = "give it a key without s3:DeleteObject: docs/two-keys.md"
@@ -147,7 +147,7 @@ def _small_object(store: RetryingStore) -> str | Check:
 
 def _why_kept(store: RetryingStore, key: str) -> str | None:
     """Why the key cannot delete, whatever this process is allowed to; None if it can."""
-    real = store.inner.inner if isinstance(store.inner, KeepingStore) else store
+    real = store.inner.inner if isinstance(store.inner, NoDeleteStore) else store
     try:
         refused = real.delete([key])
     except StoreError as error:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from backup.catalogue.manifest import Server, StoredObject
-from backup.pipeline import Packing
+from backup.pipeline import PackingOptions
 from backup.progress import Progress, Timings
 from backup.store import Store
 
@@ -44,7 +44,7 @@ class DumpContext:
 
     store: Store
     folder: str
-    packing: Packing
+    packing: PackingOptions
     timings: Timings
     progress: Progress
     check: Callable[[], None]

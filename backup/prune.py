@@ -14,7 +14,7 @@ from backup.postgres import inventory
 from backup.postgres.session import session
 from backup.replication.merged import read
 from backup.store import Refusal, Store
-from backup.store.keeping import REASON
+from backup.store.nodelete import REASON
 from backup.targets import PostgresTarget, Target
 from backup.wiring import Wiring
 from sidecar.logs import fields

@@ -12,15 +12,15 @@ from pydantic import SecretStr
 from backup.cancellation import Stop
 from backup.catalogue.journal import Backlog, Journal
 from backup.catalogue.reader import Reader
-from backup.catalogue.signing import NO_KEYS, Keyring
-from backup.pipeline import Packing
+from backup.catalogue.signatures import NO_KEYS, Keyring
+from backup.pipeline import PackingOptions
 from backup.pipeline.encrypt import Identity, parse_identities, parse_recipients
 from backup.policy.anomaly import Limits
 from backup.policy.retention import Policy
 from backup.postgres.dsn import Address, parse
 from backup.programs import Programs
 from backup.settings import BackupSettings
-from backup.store import KeepingStore, LocalStore, PartSizes, RetryingStore, RetryPolicy, S3Options, Store
+from backup.store import LocalStore, NoDeleteStore, PartSizes, RetryingStore, RetryPolicy, S3Options, Store
 from backup.store.urls import HINT, open_store, refuse_login
 from backup.targets import PostgresTarget, ServerTarget, Target, servers, targets
 from sidecar import UsageError
@@ -46,7 +46,7 @@ class Wiring:
     targets: tuple[Target, ...]
     programs: Programs
     redis_programs: Programs
-    packing: Packing
+    packing: PackingOptions
     servers: tuple[ServerTarget, ...] = ()
     spool: RetryingStore | None = None
     offsite: RetryingStore | None = None
@@ -169,7 +169,7 @@ def wire(settings: BackupSettings) -> Wiring:
         servers=tuple(servers(settings)),
         programs=Programs(settings.postgres_bin),
         redis_programs=Programs(settings.redis_bin, "BACKUP_REDIS_BIN", "Redis"),
-        packing=Packing(
+        packing=PackingOptions(
             level=settings.zstd_level,
             threads=settings.threads,
             recipients=tuple(parse_recipients(settings.age_recipients)),
@@ -192,7 +192,7 @@ def main_store(settings: BackupSettings) -> Store:
 
 
 def _kept(settings: BackupSettings, store: Store) -> Store:
-    return KeepingStore(store) if settings.delete == "never" else store
+    return NoDeleteStore(store) if settings.delete == "never" else store
 
 
 def _spool(settings: BackupSettings, stop: Stop) -> RetryingStore | None:

@@ -3,7 +3,7 @@ from typing import Any
 from django.contrib.auth.backends import ModelBackend
 from django.http import HttpRequest
 
-from accounts import throttling
+from accounts import sign_in_limits
 from accounts.models import User
 from monitoring.metrics import SIGN_INS
 
@@ -26,9 +26,9 @@ class ThrottledBackend(ModelBackend):
         """
         if not username or password is None:
             return None
-        throttling.begin(request, username)
+        sign_in_limits.begin(request, username)
         user = super().authenticate(request, username, password, **kwargs)
         if user is not None:
-            throttling.succeeded(username)
+            sign_in_limits.succeeded(username)
         SIGN_INS.labels("failure" if user is None else "success").inc()
         return user

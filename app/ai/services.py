@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 from accounts.models import User
 from ai import providers, quotas
 from ai.models import AIJob
-from ai.running import give_up
+from ai.runner import give_up
 from config.errors import Conflict, Unavailable
 from config.sending import enqueue
 from media import store

@@ -7,7 +7,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from accounts import tokens
 from ai import services as ai
 from config.sending import SAFE
-from posts import publishing, signing
+from posts import publication, signing_secrets
 
 log = logging.getLogger(__name__)
 
@@ -16,11 +16,11 @@ log = logging.getLogger(__name__)
 def housekeeping() -> dict[str, Any]:
     """Recover what dead workers and lost messages left behind, and delete what is too old to keep."""
     done = {
-        "posts": publishing.recover(),
+        "posts": publication.recover(),
         "ai_jobs": ai.recover(),
         "ai_jobs_deleted": ai.forget(),
         "tokens_deleted": tokens.forget(),
-        "secrets": signing.reencrypt(),
+        "secrets": signing_secrets.reencrypt(),
     }
     SessionStore.clear_expired()
     log.info("housekeeping done", extra=done)

@@ -10,7 +10,7 @@ from django.utils import timezone
 from config.errors import Conflict
 from config.sending import enqueue
 from posts.models import Post
-from posts.publishing import not_sent
+from posts.publication import not_sent
 
 Status = Post.Status
 EDITABLE = (Status.DRAFT, Status.SCHEDULED, Status.FAILED)

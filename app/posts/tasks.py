@@ -5,7 +5,7 @@ from django.conf import settings
 from django.db.models import Count, Max
 
 from config.sending import SAFE, backoff, enqueue
-from posts import fairness, publishing
+from posts import fairness, publication
 from posts.models import Channel, Post
 from posts.publishers import UnreachableError
 
@@ -31,7 +31,7 @@ def publish_scheduled(self: "Task[..., Any]", pk: str) -> str:
 
 def _publish(task: "Task[..., Any]", pk: str) -> str:
     try:
-        return publishing.publish(pk, claimant=str(task.request.id))
+        return publication.publish(pk, claimant=str(task.request.id))
     except UnreachableError as error:
         raise task.retry(
             exc=error, countdown=backoff(task.request.retries, settings.PUBLISH_BACKOFF)
@@ -41,10 +41,10 @@ def _publish(task: "Task[..., Any]", pk: str) -> str:
 @shared_task(name="posts.tasks.publish_due", soft_time_limit=50, time_limit=60, **SAFE)
 def publish_due() -> int:
     """Send a task for each due post. Returns the number of tasks that the broker took."""
-    keys = publishing.due(BATCH)
+    keys = publication.due(BATCH)
     for position, key in enumerate(keys):
         if not enqueue("posts.tasks.publish_scheduled", key):
-            publishing.not_sent(keys[position:])
+            publication.not_sent(keys[position:])
             return position
     return len(keys)
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from backup.catalogue import layout
 from backup.catalogue.manifest import Manifest, StoredObject
-from backup.catalogue.signing import Keyring
+from backup.catalogue.signatures import Keyring
 from backup.errors import DumpError
 from backup.store import Refusal, Store
 

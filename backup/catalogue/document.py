@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from backup.catalogue.signing import NO_KEYS, Keyring, Trust
+from backup.catalogue.signatures import NO_KEYS, Keyring, Trust
 from backup.errors import CatalogueError
 
 FORMAT = 2

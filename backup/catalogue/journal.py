@@ -14,7 +14,7 @@ from backup.catalogue.document import encode
 from backup.catalogue.ids import new_id
 from backup.catalogue.reader import Reader
 from backup.catalogue.records import Attempt, Kind, Outcome, added, continued, errors_so_far
-from backup.catalogue.signing import NO_KEYS, Keyring
+from backup.catalogue.signatures import NO_KEYS, Keyring
 from backup.errors import BusyError
 from backup.store import RetryingStore, Store
 from sidecar import OpsError

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import ConfigDict, Field
 
 from backup.catalogue.document import Count, Document, Moment, Name, Part, Position, Seconds, decode, encode
-from backup.catalogue.signing import NO_KEYS, Keyring
+from backup.catalogue.signatures import NO_KEYS, Keyring
 
 
 class StoredObject(Part):

@@ -12,7 +12,7 @@ from backup.catalogue.document import D, Document, decode, too_large
 from backup.catalogue.hold import Hold
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.records import Attempt, Kind, Report
-from backup.catalogue.signing import Keyring, Trust
+from backup.catalogue.signatures import Keyring, Trust
 from backup.errors import CatalogueError, NotFoundError
 from backup.store import ObjectInfo, Store
 

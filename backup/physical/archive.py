@@ -26,7 +26,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from backup.catalogue.document import Count, Document, Moment
-from backup.catalogue.signing import NO_KEYS, Keyring
+from backup.catalogue.signatures import NO_KEYS, Keyring
 from backup.errors import CatalogueError
 from backup.physical import lsn
 

@@ -1,6 +1,6 @@
 """Dump → zstd → age → parts → store, one streaming pass."""
 
 from backup.pipeline.source import ChildSource, Source
-from backup.pipeline.upload import Packing, transfer
+from backup.pipeline.upload import PackingOptions, transfer
 
-__all__ = ["ChildSource", "Packing", "Source", "transfer"]
+__all__ = ["ChildSource", "PackingOptions", "Source", "transfer"]

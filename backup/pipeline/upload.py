@@ -16,7 +16,7 @@ from backup.store import PartSizes, Store
 
 
 @dataclass(frozen=True)
-class Packing:
+class PackingOptions:
     """How bytes are compressed, encrypted and uploaded.
 
     Attributes:
@@ -43,7 +43,7 @@ def transfer(
     name: str,
     *,
     role: Literal["archive", "globals", "rdb"],
-    packing: Packing,
+    packing: PackingOptions,
     progress: Progress = silent,
 ) -> StoredObject:
     """Send a source to the store as ``folder/name`` plus the suffixes of its packing.
@@ -73,7 +73,7 @@ def transfer(
     )
 
 
-def _pump(reader: CompressedReader, sink: PartSink, packing: Packing) -> None:
+def _pump(reader: CompressedReader, sink: PartSink, packing: PackingOptions) -> None:
     try:
         encrypt(reader, sink, packing.recipients)
     except BaseException:
@@ -85,7 +85,7 @@ def _pump(reader: CompressedReader, sink: PartSink, packing: Packing) -> None:
 
 
 @contextmanager
-def _sink(store: Store, key: str, packing: Packing) -> Iterator[PartSink]:
+def _sink(store: Store, key: str, packing: PackingOptions) -> Iterator[PartSink]:
     upload = store.begin(key, retain_until=packing.retain_until)
     sink = PartSink(upload, packing.sizes, threads=packing.upload_threads)
     try:

@@ -14,7 +14,7 @@ from backup.catalogue.hold import Hold
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.reader import Entry
 from backup.catalogue.records import Report
-from backup.catalogue.signing import Keyring
+from backup.catalogue.signatures import Keyring
 from backup.errors import CatalogueError
 from backup.pipeline.sink import PartSink
 from backup.store import PartSizes, Store

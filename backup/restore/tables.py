@@ -103,10 +103,10 @@ def restore_tables(
                 hint="choose another backup: python -m backup list",
             )
         reporter.step(STEPS[2])
-        rewriting = Rewriting(tables, side.schema, _quoted(side, tables))
-        _load(wiring, entry, files["archive"], rewriting, side)
+        rewriter = StatementRewriter(tables, side.schema, _quoted(side, tables))
+        _load(wiring, entry, files["archive"], rewriter, side)
         reporter.step(STEPS[3])
-        return list(_compare(wiring, files["archive"], rewriting, side))
+        return list(_compare(wiring, files["archive"], rewriter, side))
 
 
 def check(side: Side) -> None:
@@ -134,7 +134,7 @@ class Piece:
 END = Piece("end", b"\\.\n")
 
 
-class Rewriting:
+class StatementRewriter:
     """Rewrite statements about tables into statements about tables in another schema.
 
     Statements about anything else are dropped: pg_restore selects names and schemas separately, so ``a.t`` and ``b.u``
@@ -239,12 +239,12 @@ def _selected(programs: Programs, archive: Path, tables: Sequence[Table], *optio
     ]  # fmt: skip
 
 
-def _load(wiring: Wiring, entry: Entry, archive: Path, rewriting: Rewriting, side: Side) -> None:
+def _load(wiring: Wiring, entry: Entry, archive: Path, rewriter: StatementRewriter, side: Side) -> None:
     """Carry out the rewritten dump in one transaction: if this process dies, the server rolls everything back."""
     check = wiring.stop.check
     with (
         ChildSource(
-            _selected(wiring.programs, archive, rewriting.tables),
+            _selected(wiring.programs, archive, rewriter.tables),
             env=clean_environment(),
             hint="python -m backup doctor",
             confinement=Confinement(archive.parent),
@@ -256,7 +256,7 @@ def _load(wiring: Wiring, entry: Entry, archive: Path, rewriting: Rewriting, sid
             with running.connection.transaction():
                 for statement in _schema(side.schema, entry.id):
                     running.execute(statement)
-                _carry_out(running, rewriting.pieces(_lines(source)))
+                _carry_out(running, rewriter.pieces(_lines(source)))
         except psycopg.Error as error:
             raise DumpError(
                 f"the tables were not restored; nothing was created: {said(error)[:MOST_SHOWN]}",
@@ -284,9 +284,9 @@ def _schema(name: str, backup_id: str) -> Iterator[bytes]:
     yield sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, comment).as_string().encode()
 
 
-def _compare(wiring: Wiring, archive: Path, rewriting: Rewriting, side: Side) -> Iterator[Difference]:
-    expected, found = _expected(wiring, archive, rewriting), _actual(wiring, side, archive.parent)
-    rows = {table.name: table.rows for table in rewriting.tables}
+def _compare(wiring: Wiring, archive: Path, rewriter: StatementRewriter, side: Side) -> Iterator[Difference]:
+    expected, found = _expected(wiring, archive, rewriter), _actual(wiring, side, archive.parent)
+    rows = {table.name: table.rows for table in rewriter.tables}
     for key, wanted, got in compare(expected, found):
         yield Difference(kind=key[0].lower(), object=f"{key[1]}.{key[2]}", expected=wanted, found=got)
     for (_, schema, name), digest in found.items():
@@ -299,13 +299,13 @@ def _compare(wiring: Wiring, archive: Path, rewriting: Rewriting, side: Side) ->
             )
 
 
-def _expected(wiring: Wiring, archive: Path, rewriting: Rewriting) -> dict[Key, Digest]:
-    command = _selected(wiring.programs, archive, rewriting.tables, "--data-only")
+def _expected(wiring: Wiring, archive: Path, rewriter: StatementRewriter) -> dict[Key, Digest]:
+    command = _selected(wiring.programs, archive, rewriter.tables, "--data-only")
     with ChildSource(
         command, env=clean_environment(), hint="python -m backup doctor", confinement=Confinement(archive.parent),
         check=wiring.stop.check,
     ) as source:  # fmt: skip
-        return digests(rewriting.text(_lines(source)))
+        return digests(rewriter.text(_lines(source)))
 
 
 def _actual(wiring: Wiring, side: Side, folder: Path) -> dict[Key, Digest]:

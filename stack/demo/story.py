@@ -11,7 +11,7 @@ from stack.demo.backups import Backups
 from stack.demo.results import Outcome, Step
 from stack.demo.traffic import Traffic
 from stack.suite import Suite
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 QUEUES = ("default", "quick", "scheduled", "ai_jobs", "ai_priority")
 SUCCEEDED = 'celery_tasks_total{state="succeeded"}'

@@ -11,7 +11,7 @@ from sidecar import OpsError
 from stack import ports
 from stack.paths import ROOT
 from stack.process import Process
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 START_SECONDS = 60.0
 START_TRIES = 3

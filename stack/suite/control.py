@@ -25,11 +25,11 @@ class Control:
         with os.fdopen(target, "w") as file:
             file.write("\n".join(lines) + "\n")
 
-    def held(self, name: str) -> bool:
+    def stop_requested(self, name: str) -> bool:
         """Whether a script wants this part to be down."""
         return (self._folder / "hold" / name).exists()
 
-    def tell(self, name: str, *, running: bool) -> None:
+    def report(self, name: str, *, running: bool) -> None:
         """Publish whether it runs."""
         file = self._folder / "running" / name
         if running and file.parent.is_dir():

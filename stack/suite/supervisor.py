@@ -49,11 +49,11 @@ class Supervisor:
                     self._look_after(server)
 
     def _look_after(self, server: Server) -> None:
-        if self._control.held(server.name):
+        if self._control.stop_requested(server.name):
             server.stop()
         elif not server.running:
             self._restart(server)
-        self._control.tell(server.name, running=server.running)
+        self._control.report(server.name, running=server.running)
 
     def _restart(self, server: Server) -> None:
         try:

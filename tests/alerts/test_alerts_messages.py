@@ -22,7 +22,7 @@ from alerts.render import configuration, write
 from alerts.rules import alert
 from stack.servers import Alertmanager
 from stack.timefactor import compress
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 Found = TypeVar("Found")
 # Telegram refuses more; what Alertmanager cuts there ends inside of a tag.

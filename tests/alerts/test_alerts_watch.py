@@ -26,7 +26,7 @@ from alerts.watch.service import Watch, seconds_until_next
 from alerts.watch.settings import WatchSettings
 from sidecar import OpsError, UsageError
 from stack.servers import Alertmanager
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 
 class Double:

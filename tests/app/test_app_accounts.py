@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from accounts import throttling, tokens
+from accounts import sign_in_limits, tokens
 from accounts.models import ApiToken, User
 
 pytestmark = pytest.mark.django_db
@@ -23,7 +23,7 @@ DOORS = ("/api/v1/auth/token/", "/api/v1/auth/login/", "/admin/login/")
 @pytest.fixture(autouse=True)
 def _start_of_a_window(messages, monkeypatch):
     """No window ends during a test."""
-    monkeypatch.setattr(throttling.time, "time", lambda: 1_800_000_000.0)
+    monkeypatch.setattr(sign_in_limits.time, "time", lambda: 1_800_000_000.0)
 
 
 def attempt(door, body, address="192.0.2.1"):
@@ -81,7 +81,7 @@ class TestLimits:
     def test_subjects(self, address, subject):
         request = HttpRequest()
         request.META["REMOTE_ADDR"] = address
-        assert throttling.client_address(request) == subject
+        assert sign_in_limits.client_address(request) == subject
 
     @pytest.mark.parametrize("door", DOORS)
     @pytest.mark.parametrize("body", [RIGHT, WRONG], ids=["right", "wrong"])
@@ -89,7 +89,7 @@ class TestLimits:
         from django.core.cache import caches
 
         broken = {**settings.CACHES["sign_in"], "LOCATION": "redis://127.0.0.1:1/0"}
-        monkeypatch.setattr(throttling, "caches", type(caches)({"sign_in": broken}))
+        monkeypatch.setattr(sign_in_limits, "caches", type(caches)({"sign_in": broken}))
         answer = attempt(door, body)
         assert answer.status_code == 503
         assert b"temporarily unavailable" in answer.content

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from ai import running, services
+from ai import runner, services
 from ai.models import AIJob
 from ai.providers import TryLaterError
 
@@ -23,8 +23,8 @@ def make_job(user):
 
 def test_a_caption_is_written_once(make_job):
     job = make_job()
-    assert running.run(str(job.pk)) == "succeeded"
-    assert running.run(str(job.pk)) == running.run(str(job.pk), again=True) == "nothing to do"
+    assert runner.run(str(job.pk)) == "succeeded"
+    assert runner.run(str(job.pk)) == runner.run(str(job.pk), again=True) == "nothing to do"
     job.refresh_from_db()
     assert "Coffee" in job.result
     assert (job.attempts, job.finished_at is not None) == (1, True)
@@ -32,21 +32,21 @@ def test_a_caption_is_written_once(make_job):
 
 def test_an_embedding_is_saved_on_the_post(make_job, make_post):
     post = make_post(status="published")
-    assert running.run(str(make_job(kind="embedding", post=post, prompt=post.text).pk)) == "succeeded"
+    assert runner.run(str(make_job(kind="embedding", post=post, prompt=post.text).pk)) == "succeeded"
     post.refresh_from_db()
     assert len(post.embedding) == 768
 
 
 def test_a_running_job_is_taken_over_only_from_a_dead_worker(make_job):
     job = make_job(status="running", attempts=1, started_at=timezone.now())
-    assert running.run(str(job.pk)) == "nothing to do"
-    assert running.run(str(job.pk), again=True) == "succeeded"
+    assert runner.run(str(job.pk)) == "nothing to do"
+    assert runner.run(str(job.pk), again=True) == "succeeded"
 
 
 def test_a_job_that_kills_every_worker_ends_as_failed(make_job, settings, counter):
     job = make_job(status="running", attempts=settings.AI_MAX_ATTEMPTS)
     counted = counter("posthub_ai_jobs_total", kind="caption", status="failed")
-    assert running.run(str(job.pk), again=True) == "nothing to do"
+    assert runner.run(str(job.pk), again=True) == "nothing to do"
     assert counter("posthub_ai_jobs_total", kind="caption", status="failed") == counted + 1
     job.refresh_from_db()
     assert (job.status, job.error) == ("failed", "worker lost during every attempt")
@@ -60,31 +60,31 @@ def test_a_cancelled_job_stays_cancelled_when_the_answer_arrives(make_job, monke
         return "too late"
 
     monkeypatch.setattr("ai.providers.sandbox.Sandbox.write", meanwhile)
-    assert running.run(str(job.pk)) == "cancelled in the meantime"
+    assert runner.run(str(job.pk)) == "cancelled in the meantime"
     job.refresh_from_db()
     assert (job.status, job.result) == ("cancelled", "")
 
 
 def test_a_refusal_fails_the_job_but_not_the_task(make_job):
     job = make_job(prompt="[sandbox:reject]")
-    assert running.run(str(job.pk)) == "failed"
+    assert runner.run(str(job.pk)) == "failed"
     job.refresh_from_db()
     assert "refuse" in job.error
 
 
 def test_a_provider_that_lost_its_key_fails_the_job(make_job):
-    assert running.run(str(make_job(provider="gemini").pk)) == "failed"
+    assert runner.run(str(make_job(provider="gemini").pk)) == "failed"
 
 
 def test_a_temporary_failure_is_retried_and_then_given_up(make_job, settings):
     settings.AI_MAX_ATTEMPTS = 2
     job = make_job(prompt="[sandbox:unreachable]")
     with pytest.raises(TryLaterError):
-        running.run(str(job.pk))
+        runner.run(str(job.pk))
     job.refresh_from_db()
     assert job.status == "queued"
-    with pytest.raises(running.GaveUpError):
-        running.run(str(job.pk))
+    with pytest.raises(runner.GaveUpError):
+        runner.run(str(job.pk))
     job.refresh_from_db()
     assert (job.status, job.attempts) == ("failed", 2)
 

@@ -6,7 +6,7 @@ from django.db import connection
 
 from config.encryption import UndecryptableError, decrypt, encrypt
 from config.settings.base import env
-from posts import publishing, signing
+from posts import publication, signing_secrets
 from posts.models import Channel
 from posts.publishers import UnreachableError
 
@@ -72,7 +72,7 @@ def test_the_signature_is_made_with_the_secret(hook, make_post, outside, message
     import hmac
 
     post = make_post(channel=hook, status="scheduled")
-    assert publishing.publish(str(post.pk), "task-1") == "published"
+    assert publication.publish(str(post.pk), "task-1") == "published"
     (request,) = outside.requests
     expected = hmac.new(b"hush", request.body, hashlib.sha256).hexdigest()
     assert request.headers["X-PostHub-Signature"] == f"sha256={expected}"
@@ -81,8 +81,8 @@ def test_the_signature_is_made_with_the_secret(hook, make_post, outside, message
 def test_a_key_is_replaced_in_three_steps(hook, keys):
     keys(NEW, OLD)
     assert decrypt(hook.webhook_secret) == "hush"
-    assert signing.reencrypt() == {"encrypted": 1, "undecryptable": 0}
-    assert signing.reencrypt() == {"encrypted": 0, "undecryptable": 0}
+    assert signing_secrets.reencrypt() == {"encrypted": 1, "undecryptable": 0}
+    assert signing_secrets.reencrypt() == {"encrypted": 0, "undecryptable": 0}
     hook.refresh_from_db()
     keys(NEW)
     assert decrypt(hook.webhook_secret) == "hush"
@@ -92,7 +92,7 @@ def test_plain_text_of_an_earlier_version_works_and_is_encrypted_by_housekeeping
     from monitoring.tasks import housekeeping
 
     Channel.objects.filter(pk=hook.pk).update(webhook_secret="hush")
-    assert publishing.publish(str(make_post(channel=hook, status="scheduled").pk), "task-1") == "published"
+    assert publication.publish(str(make_post(channel=hook, status="scheduled").pk), "task-1") == "published"
     assert housekeeping()["secrets"] == {"encrypted": 1, "undecryptable": 0}
     hook.refresh_from_db()
     assert "hush" not in stored(hook)
@@ -113,7 +113,7 @@ def test_a_secret_that_cannot_be_decrypted_is_never_sent_lost_or_shown(
         decrypt(hook.webhook_secret)
     post = make_post(channel=hook, status="scheduled")
     with pytest.raises(UnreachableError, match="cannot be decrypted"):
-        publishing.publish(str(post.pk), "task-1")
+        publication.publish(str(post.pk), "task-1")
     post.refresh_from_db()
     assert (post.status, outside.requests) == ("scheduled", [])
     if damage == "key":

@@ -10,11 +10,11 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from posts import fairness, publishing
+from posts import fairness, publication
 from posts.models import Post
 from posts.publishers import NoAnswerError, RejectedError, UnreachableError
 from posts.publishers.sandbox import SandboxPublisher
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 pytestmark = pytest.mark.django_db
 
@@ -40,13 +40,13 @@ class TestOwnerLimit:
         in_publication(make_post, settings.PUBLISH_PER_OWNER)
         post = make_post(status="scheduled", sent_at=timezone.now())
         counted = counter("posthub_publish_postponed_total", reason="owner_limit")
-        assert publishing.publish(str(post.pk), "task-x") == "nothing to do"
+        assert publication.publish(str(post.pk), "task-x") == "nothing to do"
         post.refresh_from_db()
         assert (post.status, post.sent_at, post.attempts) == ("scheduled", None, 0)
         assert counter("posthub_publish_postponed_total", reason="owner_limit") == counted + 1
         # Another customer's post is published meanwhile.
         theirs = make_post(status="scheduled", channel=other_channel)
-        assert publishing.publish(str(theirs.pk), "task-y") == "published"
+        assert publication.publish(str(theirs.pk), "task-y") == "published"
 
     def test_the_end_of_a_publication_sends_the_post_that_waits_longest(self, make_post, messages, settings):
         settings.PUBLISH_PER_OWNER = 1
@@ -55,9 +55,9 @@ class TestOwnerLimit:
         first = make_post(status="scheduled", scheduled_at=now - timedelta(minutes=2))
         make_post(status="scheduled", scheduled_at=now + timedelta(minutes=2))
         post = make_post(status="scheduled", sent_at=now)
-        assert publishing.publish(str(post.pk), "task-1") == "published"
+        assert publication.publish(str(post.pk), "task-1") == "published"
         assert [message.args for message in messages("scheduled")] == [(str(first.pk),)]
-        assert publishing.publish(str(first.pk), "task-2") == "published"
+        assert publication.publish(str(first.pk), "task-2") == "published"
         assert [message.args[0] for message in messages("scheduled")] == [str(first.pk), str(later.pk)]
 
     @pytest.mark.parametrize("text", ["[sandbox:reject]", "[sandbox:unreachable]"])
@@ -65,25 +65,25 @@ class TestOwnerLimit:
         waiting = make_post(status="scheduled")
         post = make_post(status="scheduled", text=text, sent_at=timezone.now())
         with contextlib.suppress(UnreachableError):
-            publishing.publish(str(post.pk), "task-1")
+            publication.publish(str(post.pk), "task-1")
         assert [message.args for message in messages("scheduled")] == [(str(waiting.pk),)]
 
     def test_a_message_delivered_again_continues_within_its_place(self, make_post, messages, settings):
         settings.PUBLISH_PER_OWNER = 1
         (post,) = in_publication(make_post)
-        assert publishing.publish(str(post.pk), "task-0") == "published"
+        assert publication.publish(str(post.pk), "task-0") == "published"
 
     def test_a_dead_workers_post_frees_its_place_after_the_time_limit(self, make_post, messages, settings):
         settings.PUBLISH_PER_OWNER = 1
         long_ago = timezone.now() - timedelta(seconds=fairness.TIME_LIMIT + 1)
         make_post(status="publishing", claimed_by="dead", claimed_at=long_ago)
-        assert publishing.publish(str(make_post(status="scheduled").pk), "task-1") == "published"
+        assert publication.publish(str(make_post(status="scheduled").pk), "task-1") == "published"
 
     def test_due_posts_of_one_customer_leave_room_for_others(self, make_post, other_channel, settings):
         old = timezone.now() - timedelta(hours=1)
         mine = [make_post(status="scheduled", scheduled_at=old) for _ in range(30)]
         theirs = make_post(status="scheduled", channel=other_channel)
-        chosen = publishing.due(10)
+        chosen = publication.due(10)
         assert len(chosen) == settings.PUBLISH_PER_OWNER + 1
         assert str(theirs.pk) in chosen
         assert set(chosen) - {str(theirs.pk)} <= {str(post.pk) for post in mine}
@@ -131,7 +131,7 @@ def test_many_tarpit_posts_of_one_customer_take_two_workers_of_four(
                     if not queue:
                         return
                     key = queue.pop(0)
-                publishing.publish(key, f"task-{number}-{key}")
+                publication.publish(key, f"task-{number}-{key}")
         finally:
             connection.close()
 
@@ -249,7 +249,7 @@ class TestCircuit:
         for number in range(6):
             post = make_post(status="scheduled", channel=channel)
             with pytest.raises(UnreachableError):
-                publishing.publish(str(post.pk), f"task-{number}")
+                publication.publish(str(post.pk), f"task-{number}")
         post.refresh_from_db()
         assert (post.status, post.attempts) == ("scheduled", 1)
         assert "called again later" in post.last_error

@@ -15,7 +15,7 @@ import requests
 
 from stack.ports import choose
 from stack.servers.service import Service
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from django.utils import timezone
 from PIL import Image
 from rest_framework.test import APIClient
 
-from ai import running, services
+from ai import runner, services
 from ai.models import AIJob
 from ai.providers import RefusedError, TryLaterError
 from ai.providers.gemini import Gemini
@@ -195,7 +195,7 @@ def make_job(user):
 
 
 def draw(job, **options):
-    outcome = running.run(str(job.pk), **options)
+    outcome = runner.run(str(job.pk), **options)
     job.refresh_from_db()
     return outcome
 
@@ -216,9 +216,9 @@ class TestJob:
     def test_an_attempt_after_a_crash_uses_the_stored_image(self, make_job, folder, drawings, monkeypatch):
         job = make_job()
         with monkeypatch.context() as crash:
-            crash.setattr(running, "_succeed", lambda *args: 1 / 0)
+            crash.setattr(runner, "_succeed", lambda *args: 1 / 0)
             with pytest.raises(ZeroDivisionError):
-                running.run(str(job.pk))
+                runner.run(str(job.pk))
         AIJob.objects.filter(pk=job.pk).update(status="running")
         assert draw(job, again=True) == "succeeded"
         assert drawings == ["A greenhouse"]
@@ -257,7 +257,7 @@ class TestJob:
                 store.FolderStore, "put", lambda *_: (_ for _ in ()).throw(store.StoreError("full"))
             )
             with pytest.raises(TryLaterError, match="full"):
-                running.run(str(job.pk))
+                runner.run(str(job.pk))
         job.refresh_from_db()
         assert (job.status, job.error) == ("queued", "full")
         assert draw(job) == "succeeded"
@@ -341,7 +341,7 @@ class TestApi:
             answer = api.post("/api/v1/ai/images/", {"prompt": "A greenhouse"}, format="json")
         assert (answer.status_code, answer.json()["asset"]) == (202, None)
         (message,) = messages("ai_jobs")
-        running.run(message.args[0])
+        runner.run(message.args[0])
         job = api.get(f"/api/v1/ai/jobs/{message.args[0]}/").json()
         assert (job["status"], job["asset"]["width"]) == ("succeeded", 640)
         assert APIClient().get(job["asset"]["thumbnail_url"]).status_code == 200
@@ -394,10 +394,10 @@ class TestApi:
         settings.API_URL = "https://api.example.com"
         outside.will_answer(200)
         channel = user.channels.create(name="Hook", webhook_url=outside.url)
-        from posts import publishing
+        from posts import publication
 
         post = make_post(channel=channel, status="scheduled", media=asset)
-        assert publishing.publish(str(post.pk), "task-1") == "published"
+        assert publication.publish(str(post.pk), "task-1") == "published"
         sent = json.loads(outside.requests[0].body)["media"]
         assert (sent["content_type"], sent["sha256"]) == ("image/png", asset.digest)
         assert sent["url"].startswith("https://api.example.com/api/v1/media/")

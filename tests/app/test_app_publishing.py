@@ -11,11 +11,11 @@ from django.db.utils import IntegrityError
 from django.utils import timezone
 
 from config.sending import backoff, enqueue
-from posts import publishing, services, tasks
+from posts import publication, services, tasks
 from posts.models import Post
 from posts.publishers import UnreachableError
 from posts.publishers.sandbox import SandboxPublisher
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 pytestmark = pytest.mark.django_db
 
@@ -37,9 +37,9 @@ def calls(monkeypatch):
 def test_a_post_is_published_once_even_if_its_task_runs_again(make_post, calls, messages, run_on_commit):
     post = make_post(status="scheduled")
     with run_on_commit():
-        assert publishing.publish(str(post.pk), "task-1") == "published"
-        assert publishing.publish(str(post.pk), "task-1") == "nothing to do"
-        assert publishing.publish(str(post.pk), "task-2") == "nothing to do"
+        assert publication.publish(str(post.pk), "task-1") == "published"
+        assert publication.publish(str(post.pk), "task-1") == "nothing to do"
+        assert publication.publish(str(post.pk), "task-2") == "nothing to do"
     post.refresh_from_db()
     assert (post.status, post.attempts, post.claimed_by) == ("published", 1, "")
     assert post.external_id.startswith("sandbox-")
@@ -50,26 +50,26 @@ def test_a_post_is_published_once_even_if_its_task_runs_again(make_post, calls, 
 
 @pytest.mark.parametrize("status", ["draft", "publishing", "published", "failed"])
 def test_only_a_scheduled_post_is_published(make_post, calls, status):
-    assert publishing.publish(str(make_post(status=status).pk), "task-1") == "nothing to do"
+    assert publication.publish(str(make_post(status=status).pk), "task-1") == "nothing to do"
     assert calls == []
 
 
 def test_a_post_moved_into_the_future_waits(make_post, calls):
     post = make_post(status="scheduled", scheduled_at=timezone.now() + timedelta(hours=1))
-    assert publishing.publish(str(post.pk), "stale-message") == "nothing to do"
+    assert publication.publish(str(post.pk), "stale-message") == "nothing to do"
 
 
 def test_a_deleted_post_needs_nothing(make_post):
     post = make_post()
     key = str(post.pk)
     post.delete()
-    assert publishing.publish(key, "task-1") == "nothing to do"
+    assert publication.publish(key, "task-1") == "nothing to do"
 
 
 def test_the_same_message_delivered_again_continues(make_post, calls):
     post = make_post(status="publishing", claimed_by="task-1", claimed_at=timezone.now(), attempts=1)
-    assert publishing.publish(str(post.pk), "task-2") == "nothing to do"
-    assert publishing.publish(str(post.pk), "task-1") == "published"
+    assert publication.publish(str(post.pk), "task-2") == "nothing to do"
+    assert publication.publish(str(post.pk), "task-1") == "published"
 
 
 def test_a_message_that_kills_every_worker_ends_as_failed(make_post, calls, settings):
@@ -79,14 +79,14 @@ def test_a_message_that_kills_every_worker_ends_as_failed(make_post, calls, sett
         claimed_at=timezone.now(),
         attempts=settings.PUBLISH_MAX_ATTEMPTS,
     )
-    assert publishing.publish(str(post.pk), "task-1") == "nothing to do"
+    assert publication.publish(str(post.pk), "task-1") == "nothing to do"
     post.refresh_from_db()
     assert (post.status, post.last_error, calls) == ("failed", "worker lost during every attempt", [])
 
 
 def test_a_rejected_post_fails_at_once(make_post):
     post = make_post(status="scheduled", text="[sandbox:reject]")
-    assert publishing.publish(str(post.pk), "task-1") == "failed"
+    assert publication.publish(str(post.pk), "task-1") == "failed"
     post.refresh_from_db()
     assert (post.status, post.attempts) == ("failed", 1)
     assert "reject" in post.last_error
@@ -97,11 +97,11 @@ def test_an_unreachable_receiver_is_retried_and_then_given_up(make_post, setting
     post = make_post(status="scheduled", text="[sandbox:unreachable]")
     for attempt in (1, 2):
         with pytest.raises(UnreachableError):
-            publishing.publish(str(post.pk), "task-1")
+            publication.publish(str(post.pk), "task-1")
         post.refresh_from_db()
         assert (post.status, post.attempts) == ("scheduled", attempt)
-    with pytest.raises(publishing.GaveUpError, match="3 attempts"):
-        publishing.publish(str(post.pk), "task-1")
+    with pytest.raises(publication.GaveUpError, match="3 attempts"):
+        publication.publish(str(post.pk), "task-1")
     post.refresh_from_db()
     assert post.status == "failed"
 
@@ -113,7 +113,7 @@ def test_running_out_of_time_counts_as_unreachable(make_post, monkeypatch):
     monkeypatch.setattr(SandboxPublisher, "publish", too_long)
     post = make_post(status="scheduled")
     with pytest.raises(UnreachableError, match="too long"):
-        publishing.publish(str(post.pk), "task-1")
+        publication.publish(str(post.pk), "task-1")
     post.refresh_from_db()
     assert (post.status, post.last_error) == ("scheduled", "took too long")
 
@@ -122,7 +122,7 @@ def test_a_programming_error_fails_the_post_and_the_task(make_post, monkeypatch)
     monkeypatch.setattr(SandboxPublisher, "publish", lambda self, post: 1 / 0)
     post = make_post(status="scheduled")
     with pytest.raises(ZeroDivisionError):
-        publishing.publish(str(post.pk), "task-1")
+        publication.publish(str(post.pk), "task-1")
     post.refresh_from_db()
     assert (post.status, post.last_error) == ("failed", "internal error (ZeroDivisionError)")
 
@@ -136,7 +136,7 @@ def test_a_task_that_lost_its_claim_records_no_outcome(make_post, monkeypatch):
 
     monkeypatch.setattr(SandboxPublisher, "publish", meanwhile)
     post = make_post(status="scheduled")
-    publishing.publish(str(post.pk), "task-1")
+    publication.publish(str(post.pk), "task-1")
     post.refresh_from_db()
     assert (post.status, post.claimed_by, post.external_id) == ("publishing", "somebody-else", "")
 
@@ -144,7 +144,7 @@ def test_a_task_that_lost_its_claim_records_no_outcome(make_post, monkeypatch):
 def test_in_production_the_sandbox_does_not_publish(make_post, calls, settings):
     settings.SANDBOX_ALLOWED = False
     post = make_post(status="scheduled")
-    assert publishing.publish(str(post.pk), "task-1") == "failed"
+    assert publication.publish(str(post.pk), "task-1") == "failed"
     post.refresh_from_db()
     assert post.last_error == "the sandbox publisher is only available in development"
     assert calls == []
@@ -160,7 +160,7 @@ def test_a_receiver_that_fails_does_not_fail_the_task(make_post, messages, run_o
     post_published.connect(broken)
     try:
         with run_on_commit():
-            assert publishing.publish(str(post.pk), "task-1") == "published"
+            assert publication.publish(str(post.pk), "task-1") == "published"
     finally:
         post_published.disconnect(broken)
     assert "ZeroDivisionError" in caplog.text
@@ -231,7 +231,7 @@ class TestDue:
         with run_on_commit():
             assert api.post(f"/api/v1/posts/{post.pk}/publish/").status_code == 202
         assert counter.get() == before + 1
-        assert publishing.due(10) == [str(post.pk)]
+        assert publication.due(10) == [str(post.pk)]
 
 
 @pytest.fixture
@@ -259,21 +259,21 @@ class TestSweeper:
 
     def test_a_stuck_post_is_released_and_sent_by_the_next_tick(self, make_post, settings, messages):
         post = self.stuck(make_post, settings, attempts=1)
-        assert publishing.recover() == {"released": 1, "failed": 0}
-        assert publishing.recover() == {"released": 0, "failed": 0}
-        assert publishing.due(10) == [str(post.pk)]
+        assert publication.recover() == {"released": 1, "failed": 0}
+        assert publication.recover() == {"released": 0, "failed": 0}
+        assert publication.due(10) == [str(post.pk)]
 
     def test_after_the_last_attempt_it_fails_and_is_counted(self, make_post, settings, counter):
         post = self.stuck(make_post, settings, attempts=settings.PUBLISH_MAX_ATTEMPTS)
         counted = counter("posthub_publish_attempts_total", publisher="sandbox", status="failed")
-        assert publishing.recover() == {"released": 0, "failed": 1}
+        assert publication.recover() == {"released": 0, "failed": 1}
         assert counter("posthub_publish_attempts_total", publisher="sandbox", status="failed") == counted + 1
         post.refresh_from_db()
         assert (post.status, post.last_error) == ("failed", "worker lost during publishing")
 
     def test_a_post_of_a_live_worker_is_not_touched(self, make_post):
         make_post(status="publishing", claimed_by="alive", claimed_at=timezone.now(), attempts=1)
-        assert publishing.recover() == {"released": 0, "failed": 0}
+        assert publication.recover() == {"released": 0, "failed": 0}
 
 
 def test_a_channels_totals_are_recalculated(make_post, channel):
@@ -302,7 +302,7 @@ def test_two_workers_at_once_publish_once(make_post, calls, messages):
     def work(number):
         start.wait()
         try:
-            results.append(publishing.publish(str(post.pk), f"task-{number}"))
+            results.append(publication.publish(str(post.pk), f"task-{number}"))
         finally:
             connection.close()
 
@@ -333,7 +333,7 @@ def test_cancelling_races_with_publishing_and_one_wins(make_post, calls, message
 
     threads = [
         threading.Thread(target=run, args=("cancel", lambda: services.cancel(post).status)),
-        threading.Thread(target=run, args=("publish", lambda: publishing.publish(str(post.pk), "task-1"))),
+        threading.Thread(target=run, args=("publish", lambda: publication.publish(str(post.pk), "task-1"))),
     ]
     for thread in threads:
         thread.start()
@@ -381,12 +381,12 @@ def test_a_post_that_is_being_edited_is_published_after_the_edit(make_post, call
 
 @pytest.mark.django_db(transaction=True)
 def test_a_post_that_stays_locked_is_tried_again_later(make_post, calls, messages, other, monkeypatch):
-    monkeypatch.setattr(publishing, "LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr(publication, "LOCK_TIMEOUT", "50ms")
     post = make_post(status="scheduled")
     with transaction.atomic():
         services.edit(post, {"text": "better"})
         with pytest.raises(UnreachableError, match="LockNotAvailable"):
-            other.submit(publishing.publish, str(post.pk), "task-1").result(10)
+            other.submit(publication.publish, str(post.pk), "task-1").result(10)
     post.refresh_from_db()
     assert (post.status, post.attempts, calls) == ("scheduled", 0, [])
-    assert publishing.publish(str(post.pk), "task-1") == "published"
+    assert publication.publish(str(post.pk), "task-1") == "published"

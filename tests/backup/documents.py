@@ -10,7 +10,7 @@ from backup.catalogue.document import encode
 from backup.catalogue.manifest import Manifest, Server, StoredObject
 from backup.catalogue.reader import History, Reader
 from backup.catalogue.records import Attempt, Report
-from backup.catalogue.signing import NO_KEYS, Keyring
+from backup.catalogue.signatures import NO_KEYS, Keyring
 from backup.store import Store
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)

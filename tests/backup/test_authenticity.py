@@ -10,7 +10,7 @@ import pytest
 from backup.catalogue import layout
 from backup.catalogue.document import encode
 from backup.catalogue.manifest import Manifest
-from backup.catalogue.signing import NO_KEYS
+from backup.catalogue.signatures import NO_KEYS
 from backup.prune import plan_for, prune
 from backup.replication.merged import read
 from backup.service.jobs import Jobs

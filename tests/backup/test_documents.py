@@ -15,7 +15,7 @@ from backup.catalogue import layout
 from backup.catalogue.document import decode, encode
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.records import Attempt, Report
-from backup.catalogue.signing import NO_KEYS, Keyring
+from backup.catalogue.signatures import NO_KEYS, Keyring
 from backup.errors import CatalogueError
 from backup.service import status_page
 from backup.service.metrics import registry

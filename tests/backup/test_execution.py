@@ -10,7 +10,7 @@ from backup.catalogue.manifest import Table
 from backup.errors import VerificationError
 from backup.load.execution import carry_out
 from backup.postgres.dsn import Address, parse
-from backup.restore.tables import Rewriting
+from backup.restore.tables import StatementRewriter
 from stack.servers import Postgres
 
 
@@ -94,9 +94,9 @@ DROP TABLE live;
 
 def rewritten(hostile: bytes = b"") -> list[tuple[str, bytes]]:
     names = {name: name for name in ("a", "t", "side")}
-    rewriting = Rewriting([Table(schema_name="a", name="t", rows=1)], "side", names)
+    rewriter = StatementRewriter([Table(schema_name="a", name="t", rows=1)], "side", names)
     lines = (DUMP % hostile).splitlines(keepends=True)
-    return [(piece.kind, piece.text) for piece in rewriting.pieces(lines)]
+    return [(piece.kind, piece.text) for piece in rewriter.pieces(lines)]
 
 
 def test_only_statements_about_the_tables_are_carried_out() -> None:

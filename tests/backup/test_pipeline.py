@@ -12,7 +12,7 @@ import zstandard
 
 from backup.errors import DumpError, StoreError, VerificationError
 from backup.load.fetch import fetch
-from backup.pipeline import ChildSource, Packing, Source, transfer
+from backup.pipeline import ChildSource, PackingOptions, Source, transfer
 from backup.pipeline.encrypt import decrypt, parse_identities, parse_recipients
 from backup.store import MemoryStore, PartSizes
 from sidecar import UsageError
@@ -26,8 +26,8 @@ def child(code: str) -> ChildSource:
     return ChildSource([sys.executable, "-c", code], env=dict(os.environ), hint="read it")
 
 
-def send(source: Source, store: MemoryStore, packing: Packing | None = None) -> object:
-    return transfer(source, store, "db/id", "x", role="archive", packing=packing or Packing(threads=1))
+def send(source: Source, store: MemoryStore, packing: PackingOptions | None = None) -> object:
+    return transfer(source, store, "db/id", "x", role="archive", packing=packing or PackingOptions(threads=1))
 
 
 def nothing_is_left(store: MemoryStore) -> bool:
@@ -42,7 +42,7 @@ def test_the_description_matches_what_was_sent() -> None:
         "db/id",
         "x",
         role="archive",
-        packing=Packing(threads=1),
+        packing=PackingOptions(threads=1),
     )
     data = store.get("db/id/x.zst")
     assert stored.raw_bytes == 60000
@@ -66,7 +66,7 @@ def test_a_dump_that_fails_leaves_nothing(code: str, said: str, encrypted: bool)
     store = MemoryStore()
     recipients = (pyrage.x25519.Identity.generate().to_public(),) if encrypted else ()
     with pytest.raises(DumpError, match=said):
-        send(child(code), store, Packing(threads=1, recipients=recipients))
+        send(child(code), store, PackingOptions(threads=1, recipients=recipients))
     assert nothing_is_left(store)
 
 
@@ -79,7 +79,7 @@ def test_a_store_that_fails_leaves_nothing(operation: str, encrypted: bool) -> N
 
     store = MemoryStore(fault=fault)
     recipients = (pyrage.x25519.Identity.generate().to_public(),) if encrypted else ()
-    packing = Packing(threads=1, recipients=recipients, sizes=PartSizes(first=100_000))
+    packing = PackingOptions(threads=1, recipients=recipients, sizes=PartSizes(first=100_000))
     with pytest.raises(StoreError, match="the disk is full"):
         send(child("import os,sys; sys.stdout.buffer.write(os.urandom(3000000))"), store, packing)
     assert nothing_is_left(store)
@@ -89,7 +89,7 @@ def test_any_recipient_can_read_it() -> None:
     identities = [pyrage.x25519.Identity.generate() for _ in range(3)]
     recipients = tuple(parse_recipients([str(identity.to_public()) for identity in identities[:2]]))
     store = MemoryStore()
-    send(child("print('secret', end='')"), store, Packing(threads=2, recipients=recipients))
+    send(child("print('secret', end='')"), store, PackingOptions(threads=2, recipients=recipients))
     data = store.get("db/id/x.zst.age")
     assert b"secret" not in data
     for identity in identities[:2]:
@@ -120,7 +120,7 @@ def test_keys_that_are_none_are_refused_without_repeating_them() -> None:
 def test_a_fetch_reports_what_is_wrong(tmp_path: Path, encrypted: bool, damage: str) -> None:
     identity = pyrage.x25519.Identity.generate()
     store = MemoryStore()
-    packing = Packing(threads=1, recipients=(identity.to_public(),) if encrypted else ())
+    packing = PackingOptions(threads=1, recipients=(identity.to_public(),) if encrypted else ())
     code = "import random,sys; sys.stdout.buffer.write(random.Random(1).randbytes(300000))"
     stored = transfer(child(code), store, "db/id", "x", role="archive", packing=packing)
     key = f"db/id/{stored.name}"
@@ -149,7 +149,7 @@ ENDLESS = """
 import secrets, sys
 from pathlib import Path
 import pyrage
-from backup.pipeline import Packing, Source, transfer
+from backup.pipeline import PackingOptions, Source, transfer
 from backup.store import LocalStore
 
 class Endless(Source):
@@ -163,7 +163,7 @@ class Endless(Source):
     def close(self):
         pass
 
-packing = Packing(threads=2, recipients=(pyrage.x25519.Identity.generate().to_public(),))
+packing = PackingOptions(threads=2, recipients=(pyrage.x25519.Identity.generate().to_public(),))
 transfer(Endless(), LocalStore(Path(sys.argv[1])), "db/id", "x", role="archive", packing=packing)
 print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 """

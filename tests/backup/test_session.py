@@ -17,7 +17,7 @@ from backup.postgres.session import connect, session, settings
 from sidecar import UsageError
 from stack import ports
 from stack.servers import Postgres
-from stack.waiting import wait_for
+from stack.wait import wait_for
 from tests.backup.conftest import NewDatabase
 from tests.backup.restorekit import Command
 

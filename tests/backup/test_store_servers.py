@@ -20,7 +20,7 @@ from backup.pipeline.sink import PartSink
 from backup.store import PartSizes, S3Options, S3Store
 from stack import ports
 from stack.servers import ObjectStore
-from stack.waiting import wait_for
+from stack.wait import wait_for
 from tests.backup.restorekit import Command
 
 MIB = 1 << 20

@@ -12,12 +12,12 @@ from backup.errors import StoreAccessError
 from backup.prune import prune
 from backup.replication.merged import read
 from backup.run import run
-from backup.store import KeepingStore, LocalStore, Refusal, RetryingStore, RetryPolicy
+from backup.store import LocalStore, NoDeleteStore, Refusal, RetryingStore, RetryPolicy
 from backup.verify import verify
 from tests.backup.conftest import Wire
 
 
-class WithoutDeleting(LocalStore):
+class RefusedObjects(LocalStore):
     """A folder whose key may not delete: as S3 says it for each object, or for the whole request."""
 
     whole = False
@@ -28,18 +28,18 @@ class WithoutDeleting(LocalStore):
         return [Refusal(key, "AccessDenied") for key in keys]
 
 
-class WithoutAnyDeleting(WithoutDeleting):
+class RefusedRequests(RefusedObjects):
     whole = True
 
 
-@pytest.mark.parametrize("kind", [WithoutDeleting, WithoutAnyDeleting])
+@pytest.mark.parametrize("kind", [RefusedObjects, RefusedRequests])
 @pytest.mark.parametrize("said", ["yes", "never"])
 def test_a_whole_life_without_deleting(
-    wired: Wire, tmp_path: Path, kind: type[WithoutDeleting], said: str, caplog: pytest.LogCaptureFixture
+    wired: Wire, tmp_path: Path, kind: type[RefusedObjects], said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     wiring = wired(BACKUP_DELETE=said)
     inner = kind(tmp_path / "store", "main")
-    store = RetryingStore(KeepingStore(inner) if said == "never" else inner, RetryPolicy(attempts=1))
+    store = RetryingStore(NoDeleteStore(inner) if said == "never" else inner, RetryPolicy(attempts=1))
     wiring = replace(wiring, store=store)
     name = wiring.targets[0].name
     left_over = tmp_path / "store" / name / "20261101T000000Z-abcdef" / "database.dump.zst"

@@ -13,7 +13,7 @@ from backup.redis.engine import info_of, replica_of
 from backup.redis.product import Product, Signature, product_of, refusal, signature
 from stack import ports
 from stack.servers import Redis
-from stack.waiting import wait_for
+from stack.wait import wait_for
 from tests.backup.restorekit import Command
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.catalogue.signing import Keyring
+from backup.catalogue.signatures import Keyring
 from backup.errors import CatalogueError
 from backup.physical import archive as names
 from backup.physical import lsn

@@ -16,7 +16,7 @@ from backup.physical.walsender import Alive, TimelineEnd, Wal, WalSender, WalStr
 from backup.postgres.dsn import Address, parse
 from stack.programs import SUPPORTED
 from stack.servers import Postgres
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 PostgresOf = Callable[[int], Postgres]
 

@@ -12,7 +12,7 @@ import pytest
 from stack import web
 from stack.demo.story import QUEUES
 from stack.paths import ROOT
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("whole-stack")]
 

@@ -34,7 +34,7 @@ from stack.demo.story import QUEUES
 from stack.demo.traffic import Traffic, customers_of
 from stack.programs import find
 from stack.suite import Suite
-from stack.waiting import wait_for
+from stack.wait import wait_for
 from tests.alerts.capture import version
 from tests.alerts.fixtures import FOLDER, exposed
 from tests.e2e import livestack

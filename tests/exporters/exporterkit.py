@@ -16,7 +16,7 @@ from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporters.service import Exporter
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 DATA = Path(__file__).parent / "data"
 HERE = Path(__file__).parent

@@ -18,7 +18,7 @@ from stack.demo.backups import Backups
 from stack.demo.traffic import Traffic, customers_of
 from stack.paths import ROOT
 from stack.suite import Suite
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 # In the process of the frontend's suite, after it: three suites at once slow one another down, and a queue of all is long.
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("frontend")]

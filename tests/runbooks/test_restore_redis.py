@@ -59,7 +59,7 @@ def env(durable: Redis, folder: Path, tmp_path: Path) -> Iterator[dict[str, str]
     def obey() -> None:
         while not over.wait(0.1):
             for name in ("worker", "worker-ai", "beat"):
-                control.tell(name, running=not control.held(name))
+                control.report(name, running=not control.stop_requested(name))
 
     others = threading.Thread(target=obey)
     others.start()

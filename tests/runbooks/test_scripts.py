@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stack.paths import ROOT
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 SCRIPTS = sorted((ROOT / "runbooks").glob("*.sh"))
 # A docker that writes down how it was called and answers as the real one would.

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from stack import bootstrap
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 VENV = """
 import shutil, sys

@@ -11,7 +11,7 @@ import pytest
 
 from stack.cli import VERBS
 from stack.paths import ROOT
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 LONG = """
 import os, time

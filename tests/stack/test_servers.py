@@ -17,7 +17,7 @@ from sidecar.http import session
 from stack import ports
 from stack.paths import ROOT
 from stack.servers import ObjectStore, Postgres, Prometheus, Redis
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 
 def test_postgres_has_pgvector_and_survives_a_kill(tmp_path: Path) -> None:

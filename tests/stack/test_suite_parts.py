@@ -23,7 +23,7 @@ from stack.servers import Postgres, Redis
 from stack.suite import Suite, addresses, environments, monitoring, scratch
 from stack.suite.control import Control
 from stack.suite.supervisor import Supervisor
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 COMMAND = """
 import os, sys

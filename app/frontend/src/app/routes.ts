@@ -1,7 +1,7 @@
 import type { ResolveFn, Routes } from '@angular/router';
 
 import { Problem } from './api/problem';
-import { askBeforeLeaving } from './core/leaving';
+import { askBeforeLeaving } from './core/leave-guard';
 import { signedIn, signedOut, staff } from './core/guards';
 import type { Key } from './core/texts-en';
 

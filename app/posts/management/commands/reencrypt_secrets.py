@@ -4,14 +4,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from posts import signing
+from posts import signing_secrets
 
 
 class Command(BaseCommand):
     help = "Encrypt all signing secrets with the first key of FIELD_ENCRYPTION_KEYS. Safe to run again."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        totals = signing.reencrypt()
+        totals = signing_secrets.reencrypt()
         self.stdout.write(f"{totals['encrypted']} secrets encrypted with the first key")
         if totals["undecryptable"]:
             self.stderr.write(

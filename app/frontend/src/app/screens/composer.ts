@@ -15,7 +15,7 @@ import { canCancel, canDelete, canEdit, canRetry, excerpt, interval } from '../l
 import { type WrongTime, fromInput, suggest, toInput, wrongTime } from '../logic/schedule';
 import { Badge } from '../ui/badge';
 import { Confirm, askToLeave } from '../ui/confirm';
-import { firstWrong, focusing } from '../ui/focusing';
+import { firstWrong, focusing } from '../ui/focus';
 import { Heading } from '../ui/heading';
 import { NoticeBoard } from '../ui/notice-board';
 import { Empty, Loading, ProblemView, Stale } from '../ui/states';

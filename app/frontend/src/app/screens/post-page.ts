@@ -1,7 +1,7 @@
 import { Component, computed, inject, input, linkedSignal, viewChild } from '@angular/core';
 import { Router } from '@angular/router';
 
-import type { MayHold } from '../core/leaving';
+import type { MayHold } from '../core/leave-guard';
 import { Composer } from './composer';
 
 const NEW = 'new';

@@ -8,7 +8,7 @@ from backup.store.base import ObjectInfo, PendingUpload, Refusal, Store, Upload
 REASON = "BACKUP_DELETE=never"
 
 
-class KeepingStore(Store):
+class NoDeleteStore(Store):
     """Another store, without deletions: each is refused before the store is asked.
 
     Parts of an upload that was broken off are not objects, and are still dropped.
