@@ -125,7 +125,8 @@ def _around(program: str) -> tuple[str, ...]:
     programs, named = _with_named({Path(program), *links})
     folders = sorted({each.parent for each in programs} - {Path("/")})
     neighbours = [each.parent / name for each in folders for name in _NEXT_TO_PROGRAMS]
-    found = [*folders, *neighbours, *sorted(named), *map(Path, _libraries_of(map(str, programs)))]
+    libraries = {*_libraries_of(frozenset(map(str, programs))), *_libraries_of(_modules(neighbours))}
+    found = [*folders, *neighbours, *sorted(named), *map(Path, sorted(libraries))]
     return tuple(str(path) for path in dict.fromkeys(found) if not _in_system(path))
 
 
@@ -161,13 +162,19 @@ def _named_by(program: Path) -> set[Path]:
     }
 
 
-def _libraries_of(programs: Iterable[str]) -> list[str]:
-    """Folders of the shared libraries of programs that bring their own."""
+def _modules(folders: Iterable[Path]) -> frozenset[str]:
+    """What a server loads while it runs; such modules have libraries that the server's program does not have."""
+    return frozenset(str(module) for folder in folders for module in folder.glob("*.so"))
+
+
+@cache
+def _libraries_of(files: frozenset[str]) -> tuple[str, ...]:
+    """Folders of the shared libraries of programs and modules that bring their own."""
     ldd = shutil.which("ldd")
-    if ldd is None:
-        return []
-    done = subprocess.run([ldd, *sorted(programs)], capture_output=True, text=True, check=False)
-    return sorted({os.path.dirname(path) for path in re.findall(r"=> (/\S+)", done.stdout)})  # noqa: PTH120 - text
+    if ldd is None or not files:
+        return ()
+    done = subprocess.run([ldd, *sorted(files)], capture_output=True, text=True, check=False)
+    return tuple(sorted({os.path.dirname(path) for path in re.findall(r"=> (/\S+)", done.stdout)}))  # noqa: PTH120 - text
 
 
 def _library_path(environ: Mapping[str, str]) -> list[str]:

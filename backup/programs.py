@@ -29,6 +29,7 @@ PINNED = {
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
     "extra_float_digits": "3",
+    "lc_monetary": "C",
     "xmlbinary": "base64",
     "xmloption": "content",
     "synchronize_seqscans": "off",
@@ -38,7 +39,19 @@ PINNED = {
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "client_min_messages": "notice",
 }
+# The same by the version that has them first. A lock must not outlive us while the server works on our statement.
+_SINCE = {
+    "client_connection_check_interval": (140000, "5s"),
+    "idle_session_timeout": (140000, "0"),
+    "transaction_timeout": (170000, "0"),
+}
+
+
+def pinned(version: int) -> dict[str, str]:
+    """The settings that a server of a version (as in ``server_version_num``) knows."""
+    return {**PINNED, **{name: value for name, (since, value) in _SINCE.items() if version >= since}}
 
 
 def options(settings: Mapping[str, str]) -> str:

@@ -14,7 +14,8 @@ from backup.confinement import Confinement
 from backup.errors import OURS, VerificationError
 from backup.load.execution import differences
 from backup.pipeline.child import Ended, run_child
-from backup.postgres.dsn import Address, child_access
+from backup.postgres.children import child_access
+from backup.postgres.dsn import Address
 from backup.programs import Programs
 
 IGNORABLE: dict[str, re.Pattern[str]] = {

@@ -13,15 +13,15 @@ from psycopg import sql
 from backup.confinement import Confinement
 from backup.errors import DumpError, VerificationError
 from backup.pipeline import ChildSource
+from backup.postgres.identifiers import NAME
 from backup.postgres.statements import SETTINGS, split
 from backup.programs import Programs, clean_environment
 
-_NAME = rb'(?:"(?:[^"]|"")+"|[^\s";]+)'
 # Lines of an archive's list of contents, as `2814; 0 0 DATABASE PROPERTIES - shop owner`.
 _ENTRY = re.compile(
     rb"\d+; \d+ \d+ (?:DATABASE |DATABASE PROPERTIES |(?:COMMENT|ACL|SECURITY LABEL) - DATABASE )"
 )
-_CREATE = re.compile(rb"CREATE DATABASE (?P<name>" + _NAME + rb") WITH ")
+_CREATE = re.compile(rb"CREATE DATABASE (?P<name>" + NAME + rb") WITH ")
 # Besides statements about the database: how they are read, and in whose name grants are given.
 _PASSED = (*SETTINGS, b"SET SESSION AUTHORIZATION ", b"RESET SESSION AUTHORIZATION")
 
@@ -60,9 +60,9 @@ def about_database(original: bytes) -> re.Pattern[bytes]:
     """What begins a statement about a database; the first group is all before its name."""
     return re.compile(
         rb"((?:ALTER|COMMENT ON) DATABASE |(?:GRANT|REVOKE) [A-Z, ]+ ON DATABASE |ALTER ROLE "
-        + _NAME
+        + NAME
         + rb" IN DATABASE "
-        rb"|SECURITY LABEL (?:FOR " + _NAME + rb" )?ON DATABASE )" + re.escape(original) + rb"(?= |;)"
+        rb"|SECURITY LABEL (?:FOR " + NAME + rb" )?ON DATABASE )" + re.escape(original) + rb"(?= |;)"
     )
 
 

@@ -1,16 +1,14 @@
 """Connection parameters of a PostgreSQL database. The password is separate from everything that may be shown."""
 
-import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from backup.programs import PINNED, clean_environment, options
+from backup.programs import options
 from sidecar import UsageError
 
 # Schemes that Django settings use for PostgreSQL.
@@ -39,7 +37,7 @@ class Address:
 
     @property
     def conninfo(self) -> str:
-        """For a program's argument list: no password, and no options, which the environment has (see child_access)."""
+        """For a program's argument list: no password, and no options, which the environment has."""
         return make_conninfo("", **{name: value for name, value in self.public.items() if name != "options"})
 
     def options(self, settings: Mapping[str, str]) -> str:
@@ -98,26 +96,3 @@ def _refused(variable: str, reason: str) -> UsageError:
             hint=f"remove {found[1]} from the URL: it is meant for another program, such as Django or Prisma",
         )
     return UsageError(f"{variable} is not a valid PostgreSQL URL", hint=HINT)
-
-
-@contextmanager
-def child_access(address: Address) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
-    """Environment and inherited descriptors that let a child process log in, with no password in either.
-
-    The password is in a passfile that exists only in memory, and only as long as this process.
-    """
-    environment = {**clean_environment(), "PGOPTIONS": address.options(PINNED)}
-    if not address.password:
-        yield environment, ()
-        return
-    handle = os.memfd_create("passfile", 0)
-    try:
-        os.fchmod(handle, 0o600)  # libpq rejects a passfile that others may read
-        os.write(handle, f"*:*:*:*:{_escaped(address.password)}\n".encode())
-        yield {**environment, "PGPASSFILE": f"/proc/self/fd/{handle}"}, (handle,)
-    finally:
-        os.close(handle)
-
-
-def _escaped(password: str) -> str:
-    return password.replace("\\", "\\\\").replace(":", "\\:")

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 from backup.cancellation import never
 from backup.pipeline import ChildSource
-from backup.postgres.dsn import Address, child_access
+from backup.postgres.children import child_access
+from backup.postgres.dsn import Address
 from backup.programs import Programs
 
 Check = Callable[[], None]

@@ -9,17 +9,17 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from backup.postgres.identifiers import NAME, unquoted
 from backup.postgres.statements import SETTINGS
 
-_NAME = rb'(?:"(?:[^"]|"")+"|[^\s";,]+)'
-_ROLE = rb"(?P<role>" + _NAME + rb")"
+_ROLE = rb"(?P<role>" + NAME + rb")"
 _CREATE = re.compile(rb"CREATE ROLE " + _ROLE + rb";")
 _ABOUT = re.compile(
-    rb"(?:ALTER ROLE|COMMENT ON ROLE|SECURITY LABEL (?:FOR " + _NAME + rb" )?ON ROLE) " + _ROLE + rb" "
+    rb"(?:ALTER ROLE|COMMENT ON ROLE|SECURITY LABEL (?:FOR " + NAME + rb" )?ON ROLE) " + _ROLE + rb" "
 )
 # Of those, the forms that describe a role and give it nothing.
 _DESCRIPTION = re.compile(
-    rb"(?:ALTER ROLE " + _ROLE + rb" SET |COMMENT ON ROLE |SECURITY LABEL (?:FOR " + _NAME + rb" )?ON ROLE )"
+    rb"(?:ALTER ROLE " + _ROLE + rb" SET |COMMENT ON ROLE |SECURITY LABEL (?:FOR " + NAME + rb" )?ON ROLE )"
 )
 _WITH = re.compile(rb"ALTER ROLE " + _ROLE + rb" WITH ")
 _ATTRIBUTES = re.compile(
@@ -36,8 +36,8 @@ _PARAMETER = re.compile(
     re.DOTALL,
 )
 _MEMBER = re.compile(
-    rb"GRANT (?P<group>" + _NAME + rb") TO " + _ROLE + rb"(?P<rest>(?: WITH [^;]*?)?)"
-    rb"(?: GRANTED BY (?P<by>" + _NAME + rb"))?;"
+    rb"GRANT (?P<group>" + NAME + rb") TO " + _ROLE + rb"(?P<rest>(?: WITH [^;]*?)?)"
+    rb"(?: GRANTED BY (?P<by>" + NAME + rb"))?;"
 )
 # Folders of the original machine, which another server neither has nor needs.
 _TABLESPACE = re.compile(
@@ -190,12 +190,6 @@ def without_options(statement: bytes) -> bytes:
     """A membership as all versions print it: later ones have more options, and a giver."""
     found = _MEMBER.fullmatch(statement)
     return b"GRANT " + found["group"] + b" TO " + found["role"] + b";" if found else statement
-
-
-def unquoted(name: bytes) -> str:
-    """An identifier as it stands in the catalogue."""
-    text = name.decode(errors="surrogateescape")
-    return text[1:-1].replace('""', '"') if text.startswith('"') else text
 
 
 def _without_unknown_giver(statement: bytes, member: re.Match[bytes], known: Collection[str]) -> bytes:

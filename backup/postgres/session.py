@@ -15,11 +15,10 @@ from psycopg.rows import TupleRow, tuple_row
 
 from backup.errors import DumpError, PreflightError
 from backup.postgres.dsn import Address
-from backup.programs import PINNED, options
+from backup.programs import options, pinned
 
 # Beside what is pinned for children: everything that is read as text must read the same on every server.
 _SESSION = {
-    **PINNED,
     "TimeZone": "UTC",
     "DateStyle": "ISO,YMD",
     "search_path": "pg_catalog",
@@ -29,12 +28,6 @@ _SESSION = {
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
-}
-# By the version that has them first: a lock must not outlive us while the server works on our statement.
-_SINCE = {
-    "client_connection_check_interval": (140000, "5s"),
-    "idle_session_timeout": (140000, "0"),
-    "transaction_timeout": (170000, "0"),
 }
 # When the network swallows everything, nobody else would tell us.
 KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
@@ -83,17 +76,26 @@ def connect(
     Args:
         changes: settings by name that differ from ours; None leaves one as the database has it.
     """
+    wanted = {**settings(server_version(address, application)), **changes}
+    return _direct(address, application, {name: value for name, value in wanted.items() if value is not None})
+
+
+def server_version(address: Address, application: str = "posthub-backup") -> int:
+    """A server's version as ``server_version_num``; asked once.
+
+    Raises:
+        PreflightError: see :func:`session`.
+    """
     known = _versions.get(_server(address))
     if known is None:
         with _direct(address, application, {}) as first:
             known = _versions[_server(address)] = first.info.server_version
-    wanted = {**settings(known), **changes}
-    return _direct(address, application, {name: value for name, value in wanted.items() if value is not None})
+    return known
 
 
 def settings(version: int) -> dict[str, str]:
     """The settings of our sessions that a server of a version knows."""
-    return {**_SESSION, **{name: value for name, (since, value) in _SINCE.items() if version >= since}}
+    return {**pinned(version), **_SESSION}
 
 
 def _server(address: Address) -> tuple[str, ...]:

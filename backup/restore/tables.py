@@ -25,7 +25,8 @@ from backup.load.execution import Runner, runner
 from backup.load.throwaway import private_folder, sweep_folders
 from backup.pipeline import ChildSource
 from backup.pipeline.source import CHUNK
-from backup.postgres.dsn import Address, child_access
+from backup.postgres.children import child_access
+from backup.postgres.dsn import Address
 from backup.postgres.session import said, session
 from backup.postgres.statements import SETTINGS, Splitter
 from backup.programs import Programs, clean_environment

@@ -15,7 +15,8 @@ from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import OURS, VerificationError
 from backup.pipeline.child import run_child
-from backup.postgres.dsn import Address, child_access
+from backup.postgres.children import child_access
+from backup.postgres.dsn import Address
 from backup.postgres.session import OWN_PATH, connect
 from sidecar import OpsError
 

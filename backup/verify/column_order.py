@@ -1,27 +1,36 @@
-"""Compares rows whose columns are in a different order.
+"""Compares tables whose columns are in a different order.
 
-A column added to a parent table after its children were created comes last in the children; after a restore it comes
-among the parent's columns. So a dump of a correct restore has its columns in a different order, and the rows have to
-be read again in the original's order.
+A column that was added to a parent table after its children were created comes last in the children; after a restore it
+comes among the parent's columns. So does every column of a table that became a child later. A dump of a correct restore
+then has the columns in a different order, in the definition and in the rows.
 """
 
 import hashlib
 import re
 
 from backup.postgres.dsn import Address
+from backup.postgres.identifiers import NAME
 from backup.postgres.session import session
 from backup.verify.digests import Digest
 
-_NAME = r'(?:"(?:[^"]|"")+"|[^\s".(),]+)'
-_COPY = re.compile(rf"COPY (?P<table>{_NAME}\.{_NAME}) \((?P<columns>.*)\) FROM stdin;\n")
+_NAME = re.compile(NAME)
+_COPY = re.compile(
+    rb"COPY (?P<table>" + NAME + rb"\." + NAME + rb") \((?P<columns>.*)\) FROM stdin;\n", re.DOTALL
+)
+_END = " FROM stdin;\n"
+
+
+def same_columns(expected: Digest, found: Digest) -> bool:
+    """Whether definitions of an heir that differ have the same columns and constraints."""
+    return bool(expected.columns) and expected.columns == found.columns
 
 
 def equal_in_order(expected: Digest, found: Digest, database: Address) -> bool:
     """Whether rows that differ are equal when their columns are read in the expected order."""
-    if expected.rows != found.rows or not _same_columns(expected.text, found.text):
+    if expected.rows != found.rows or not _same_columns(expected.text.encode(), found.text.encode()):
         return False
     again = hashlib.sha256(found.owner + expected.text.encode())
-    statement = expected.text.replace(" FROM stdin;", " TO STDOUT").encode()
+    statement = f"{expected.text.removesuffix(_END)} TO STDOUT".encode()
     with session(database) as connection, connection.transaction(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT set_config('client_encoding', getdatabaseencoding(), true)"
@@ -32,9 +41,9 @@ def equal_in_order(expected: Digest, found: Digest, database: Address) -> bool:
     return again.hexdigest() == expected.sha256
 
 
-def _same_columns(expected: str, found: str) -> bool:
+def _same_columns(expected: bytes, found: bytes) -> bool:
     one, other = _COPY.fullmatch(expected), _COPY.fullmatch(found)
     if one is None or other is None or one["table"] != other["table"]:
         return False
-    first, second = (re.findall(_NAME, match["columns"]) for match in (one, other))
+    first, second = (_NAME.findall(match["columns"]) for match in (one, other))
     return first != second and sorted(first) == sorted(second)

@@ -1,9 +1,10 @@
 """Compares a restored database with the dump it came from."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from psycopg import Connection
@@ -17,16 +18,35 @@ from backup.confinement import Confinement
 from backup.errors import DumpError
 from backup.pipeline import ChildSource
 from backup.postgres import inventory
-from backup.postgres.dsn import Address, child_access
+from backup.postgres.children import child_access
+from backup.postgres.dsn import Address
 from backup.postgres.session import OWN_PATH, session
 from backup.programs import Programs, clean_environment
-from backup.verify.column_order import equal_in_order
+from backup.verify.column_order import equal_in_order, same_columns
 from backup.verify.digests import CREATION, Digest, Key, compare, digests
+from backup.verify.routing import Part, only_moved
 
 Check = Callable[[], None]
 _HINT = "read the message; run: python -m backup doctor"
 # Only the same major version prints definitions identically.
 _DATA = {"TABLE DATA", "BLOBS", "SEQUENCE SET"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison of two dumps found.
+
+    Attributes:
+        moved: tables that have other rows than before, because a restore routes rows to partitions by itself.
+    """
+
+    differences: list[Difference] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    moved: frozenset[str] = frozenset()
+
+    def without_moved(self, counted: Iterable[Difference]) -> list[Difference]:
+        """Differences in numbers of rows, without those of partitions whose rows are there in another one."""
+        return [each for each in counted if each.kind != "rows" or each.object not in self.moved]
 
 
 def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
@@ -65,7 +85,7 @@ def compare_dumps(
     check: Check = never,
     *,
     locale: bool = True,
-) -> tuple[list[Difference], list[str]]:
+) -> Comparison:
     """The archive as text against a new dump of what was restored from it: table by table, object by object.
 
     Args:
@@ -80,7 +100,7 @@ def compare_dumps(
         except DumpError as error:
             if error.killed:
                 raise
-            return [_unreadable(error)], []
+            return Comparison([_unreadable(error)])
         found = theirs.result()
     same = manifest.server.version_number // 10000 == programs.major("postgres")
     notes = (
@@ -89,16 +109,19 @@ def compare_dumps(
         else ["the major version differs from the original: rows were compared, definitions were not"]
     )
     differences = []
+    moved = only_moved(_parts(expected), _parts(found))
     for key, wanted, got in compare(expected, found):
         if (key == CREATION and not locale) or _left_out(key, manifest, expected, found):
             continue
-        if _only_reordered(key, expected, found, address):
-            notes.append(f"{_label(key)}: its columns are in a different order, but its rows are equal")
+        if key[0] == "TABLE DATA" and key[1:] in moved:
+            notes.append(f"{_label(key)}: rows are in other partitions of {moved[key[1:]]}, all are there")
+        elif _only_reordered(key, expected, found, address):
+            notes.append(f"{_label(key)}: its columns are in a different order, but it is equal")
         elif same or key[0] in _DATA:
             differences.append(
                 Difference(kind=key[0].lower(), object=_label(key), expected=wanted, found=got)
             )
-    return differences, notes
+    return Comparison(differences, notes, frozenset(".".join(table) for table in moved))
 
 
 def notes_on_extensions(manifest: Manifest, address: Address) -> list[str]:
@@ -137,8 +160,19 @@ def _two_threads(check: Check) -> Iterator[tuple[ThreadPoolExecutor, Check]]:
 def _only_reordered(
     key: Key, expected: dict[Key, Digest], found: dict[Key, Digest], address: Address
 ) -> bool:
-    both = key in expected and key in found
-    return both and key[0] == "TABLE DATA" and equal_in_order(expected[key], found[key], address)
+    if key not in expected or key not in found:
+        return False
+    if key[0] == "TABLE":
+        return same_columns(expected[key], found[key])
+    return key[0] == "TABLE DATA" and equal_in_order(expected[key], found[key], address)
+
+
+def _parts(digests: dict[Key, Digest]) -> dict[tuple[str, str], Part]:
+    return {
+        key[1:]: Part(each.root, each.rows or 0, each.bag)
+        for key, each in digests.items()
+        if key[0] == "TABLE DATA" and each.root
+    }
 
 
 def _unreadable(error: DumpError) -> Difference:

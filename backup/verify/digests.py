@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 from backup.load.properties import about_database, created
 from backup.postgres.statements import Splitter
+from backup.verify.heirs import unordered
 from backup.verify.normalize import canonical
+from backup.verify.routing import Routed
 
 HEADER = re.compile(
     rb"-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>[^;]*); Owner: (?P<owner>.*)\n"
 )
 _COPY_END = b"\\.\n"
+_ROWS_FOLLOW = b" FROM stdin;"
 # Statements around an object that set up the session for it.
 _SETUP = (b"SET default_tablespace = ", b"SET default_table_access_method = ")
 EXCERPT = 2000
@@ -35,14 +38,18 @@ class Digest:
     Attributes:
         rows: only of a table's data.
         text: the beginning of a definition; of a table's data the COPY statement.
-        lines: of the definition's lines, in whatever order they come.
+        columns: of the definition of an heir of another table, whose columns may come in another order.
+        root: of a partition's data, the table that routes its rows when they are restored.
+        bag: of such rows, in whatever order they come and whatever partition they are in.
     """
 
     sha256: str
     rows: int | None = None
     text: str = ""
     owner: bytes = b""
-    lines: str = ""
+    columns: str = ""
+    root: bytes = b""
+    bag: int = 0
 
 
 def digests(pieces: Iterable[bytes]) -> dict[Key, Digest]:
@@ -133,6 +140,7 @@ class _Object:
         self._owner = header["owner"]
         self._hash = hashlib.sha256(self._owner)
         self._text = bytearray()
+        self._routed: Routed | None = None
         self._definition: list[bytes] = []
         self._splitter = Splitter()
 
@@ -167,13 +175,19 @@ class _Object:
 
     def line(self, line: bytes) -> None:
         kind = self.key[0]
-        if kind == "TABLE DATA" and line.startswith(b"COPY ") and line.endswith(b" FROM stdin;\n"):
-            self._take(line)
-            self.in_rows, self._rows = True, 0
-        elif kind != "BLOBS":
-            self._definition += self._splitter.line(line)
+        if kind != "BLOBS":
+            ended = self._splitter.line(line)
+            if kind == "TABLE DATA" and ended and ended[-1].endswith(_ROWS_FOLLOW):
+                self._begin_rows(ended[-1] + b"\n")
+            else:
+                self._definition += ended
         elif not line.startswith((b"--", b"\\")) and line.strip():
             self._take(line)  # large objects are no definition, and may be larger than memory
+
+    def _begin_rows(self, copy: bytes) -> None:
+        self._take(copy)
+        self.in_rows, self._rows = True, 0
+        self._routed = Routed.of(copy, *self.key[1:])
 
     def _take(self, text: bytes) -> None:
         self._hash.update(text)
@@ -193,6 +207,8 @@ class _Object:
         rows = memoryview(data)[position:end]
         self._hash.update(rows)
         self._rows += data.count(b"\n", position, end)
+        if self._routed:
+            self._routed.add(bytes(rows))
         return end
 
     def digest(self) -> Digest:
@@ -200,13 +216,14 @@ class _Object:
         rest = self._splitter.rest()
         definition = canonical(b"\n".join([*own, rest] if rest.strip() else own))
         self._take(definition)
-        lines = hashlib.sha256(b"\n".join(sorted(line.rstrip(b",") for line in definition.split(b"\n"))))
         return Digest(
             self._hash.hexdigest(),
             self._rows,
             bytes(self._text).decode(errors="replace"),
             self._owner,
-            lines.hexdigest(),
+            unordered(self._owner, definition) if self.key[0] == "TABLE" else "",
+            self._routed.root if self._routed else b"",
+            self._routed.bag if self._routed else 0,
         )
 
 

@@ -61,8 +61,9 @@ class _Frame:
     array: _Array = field(default_factory=_Array)
 
     def end_element(self) -> None:
-        if len(self.parts) == 1 and isinstance(self.parts[0], _Array):
-            self.array.elements.append(self.parts[0])
+        parts = [part for part in self.parts if isinstance(part, _Array) or part.strip()]
+        if len(parts) == 1 and isinstance(parts[0], _Array):
+            self.array.elements.append(parts[0])
         elif text := b"".join(map(_text, self.parts)).strip():
             self.array.elements.append(text)
         self.parts = []

@@ -219,13 +219,13 @@ def prove(
         locale: whether it was made with the original's locale, so that this is compared too.
     """
     with findings.stages.measure("count"):
-        findings.differences += compare_counts(manifest, database)
+        counted = compare_counts(manifest, database)
         findings.notes += notes_on_extensions(manifest, database)
     with findings.stages.measure("compare"):
         check = _check(wiring, archive.parent)
-        differences, notes = compare_dumps(manifest, wiring.programs, archive, database, check, locale=locale)
-    findings.differences += differences
-    findings.notes += notes
+        compared = compare_dumps(manifest, wiring.programs, archive, database, check, locale=locale)
+    findings.differences += [*compared.without_moved(counted), *compared.differences]
+    findings.notes += compared.notes
     settings = wiring.settings
     with findings.stages.measure("checks"):
         if settings.verify_checks_dir is not None:

@@ -216,9 +216,9 @@ def original(
 
 
 def compared(original: Original, address: Address) -> list[Difference]:
-    differences, notes = compare_dumps(original.manifest, original.wiring.programs, original.archive, address)
-    assert notes == []
-    return [*compare_counts(original.manifest, address), *differences]
+    compared = compare_dumps(original.manifest, original.wiring.programs, original.archive, address)
+    assert compared.notes == []
+    return [*compare_counts(original.manifest, address), *compared.differences]
 
 
 def test_a_healthy_restore_has_no_differences(original: Original, postgres: Postgres) -> None:

@@ -1,0 +1,9 @@
+"""Identifiers as PostgreSQL's programs print them."""
+
+NAME = rb'(?:"(?:[^"]|"")+"|[^\s".(),;]+)'
+
+
+def unquoted(name: bytes) -> str:
+    """An identifier as it stands in the catalogue."""
+    text = name.decode(errors="surrogateescape")
+    return text[1:-1].replace('""', '"') if text.startswith('"') else text

@@ -1,0 +1,49 @@
+-- * comments of many lines, that look like a dump, on everything
+CREATE TABLE t (a int PRIMARY KEY, b text, CONSTRAINT c CHECK (a > 0)); COMMENT ON TABLE t IS E'customers\n-- owner: Jana\nSET default_tablespace = '''';\n\\restrict x\n-- Name: t; Type: TABLE; Schema: public; Owner: x\n'; COMMENT ON COLUMN t.b IS E'\\'; COMMENT ON CONSTRAINT c ON t IS 'it''s'; CREATE SEQUENCE s; COMMENT ON SEQUENCE s IS E'\u2028;\r\n'; CREATE TYPE e AS ENUM ('a'); COMMENT ON TYPE e IS '--'; CREATE DOMAIN d AS int CONSTRAINT k CHECK (VALUE > 0); COMMENT ON DOMAIN d IS '/*'; COMMENT ON CONSTRAINT k ON DOMAIN d IS '*/'; CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; COMMENT ON FUNCTION f() IS '$$'; CREATE VIEW v AS SELECT 1 AS x; COMMENT ON VIEW v IS ' '; COMMENT ON COLUMN v.x IS ';';
+-- * sequences of all kinds
+CREATE SEQUENCE down INCREMENT -1 MINVALUE -10 MAXVALUE -1 START -1 CYCLE; SELECT nextval('down') FROM generate_series(1, 13); CREATE SEQUENCE small AS smallint CACHE 5; CREATE SEQUENCE never; CREATE SEQUENCE used; SELECT setval('used', 9223372036854775807); CREATE SEQUENCE fresh START 7; SELECT setval('fresh', 7, false); CREATE UNLOGGED SEQUENCE fast; SELECT nextval('fast'); CREATE TABLE t (a int); CREATE SEQUENCE owned OWNED BY t.a;
+-- * large objects of several sizes, with comments and grants
+SELECT lo_from_bytea(0, convert_to(repeat(i::text, 5000), 'UTF8')) FROM generate_series(1, 5) i; DO $$ DECLARE o oid := lo_create(0); BEGIN EXECUTE format('COMMENT ON LARGE OBJECT %s IS %L', o, E'a\nb'); EXECUTE format('GRANT SELECT ON LARGE OBJECT %s TO PUBLIC', o); PERFORM lo_put(o, 100000, '\x00'); END $$;
+-- * two thousand and five hundred large objects
+SELECT lo_from_bytea(0, '\x00') FROM generate_series(1, 2500);
+-- * grants of all kinds, with options, and taken from their owner
+CREATE TABLE t (a int, b int); GRANT SELECT (a), UPDATE (b) ON t TO PUBLIC; GRANT ALL ON t TO pg_monitor WITH GRANT OPTION; REVOKE DELETE ON t FROM CURRENT_USER; CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; REVOKE EXECUTE ON FUNCTION f() FROM PUBLIC; CREATE TYPE e AS ENUM ('a'); REVOKE USAGE ON TYPE e FROM PUBLIC; CREATE SEQUENCE s; GRANT USAGE ON SEQUENCE s TO pg_monitor; CREATE DOMAIN d AS int; GRANT USAGE ON DOMAIN d TO pg_monitor; CREATE PROCEDURE p() LANGUAGE sql AS ''; GRANT EXECUTE ON PROCEDURE p() TO pg_monitor; CREATE TABLE none (a int); REVOKE ALL ON none FROM CURRENT_USER;
+-- * grants on schemas, languages, and on what belongs to the system
+CREATE SCHEMA g; GRANT USAGE ON SCHEMA g TO PUBLIC; GRANT CREATE ON SCHEMA g TO pg_monitor WITH GRANT OPTION; REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC; REVOKE EXECUTE ON FUNCTION pg_catalog.pg_sleep(float8) FROM PUBLIC; GRANT SELECT ON pg_catalog.pg_statistic TO pg_monitor;
+-- * default privileges, in one schema and everywhere
+CREATE SCHEMA dp; ALTER DEFAULT PRIVILEGES IN SCHEMA dp GRANT SELECT ON TABLES TO pg_monitor; ALTER DEFAULT PRIVILEGES IN SCHEMA dp GRANT EXECUTE ON FUNCTIONS TO pg_monitor WITH GRANT OPTION; ALTER DEFAULT PRIVILEGES GRANT USAGE ON TYPES TO pg_monitor; ALTER DEFAULT PRIVILEGES GRANT CREATE ON SCHEMAS TO pg_monitor;
+-- * text search: configurations, dictionaries, parsers, templates
+CREATE TEXT SEARCH DICTIONARY d (TEMPLATE = simple, ACCEPT = false); CREATE TEXT SEARCH DICTIONARY e (TEMPLATE = snowball, LANGUAGE = english); CREATE TEXT SEARCH CONFIGURATION c (COPY = english); ALTER TEXT SEARCH CONFIGURATION c ALTER MAPPING FOR asciiword WITH d, e, simple; CREATE TEXT SEARCH PARSER p (START = prsd_start, GETTOKEN = prsd_nexttoken, END = prsd_end, LEXTYPES = prsd_lextype); CREATE TEXT SEARCH TEMPLATE tt (INIT = dsimple_init, LEXIZE = dsimple_lexize); COMMENT ON TEXT SEARCH CONFIGURATION c IS 'x'; CREATE TABLE t (a text); CREATE INDEX ON t USING gin (to_tsvector('c', a));
+-- * operators, with commutators, negators and in families
+CREATE FUNCTION eq(int, text) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1::text = $2'; CREATE FUNCTION qe(text, int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $2::text = $1'; CREATE FUNCTION ne(int, text) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1::text <> $2'; CREATE OPERATOR === (FUNCTION = eq, LEFTARG = int, RIGHTARG = text, COMMUTATOR = ===, NEGATOR = !==, RESTRICT = eqsel, JOIN = eqjoinsel); CREATE OPERATOR === (FUNCTION = qe, LEFTARG = text, RIGHTARG = int, COMMUTATOR = ===); CREATE OPERATOR !== (FUNCTION = ne, LEFTARG = int, RIGHTARG = text, NEGATOR = ===); CREATE VIEW v AS SELECT 1 === 'x'::text AS a; CREATE FUNCTION neg(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1'; CREATE OPERATOR @@@@ (FUNCTION = neg, RIGHTARG = text); COMMENT ON OPERATOR @@@@ (NONE, text) IS 'x';
+-- * operator families and classes
+CREATE FUNCTION cmp(text, text) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT bttextcmp($1, $2)'; CREATE OPERATOR FAMILY fam USING btree; CREATE OPERATOR CLASS cls FOR TYPE text USING btree FAMILY fam AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 cmp(text, text); CREATE TABLE t (a text); CREATE INDEX ON t (a cls); COMMENT ON OPERATOR CLASS cls USING btree IS 'x';
+-- * casts with functions and through text
+CREATE TYPE a1 AS (x int); CREATE FUNCTION to_a1(int) RETURNS a1 LANGUAGE sql IMMUTABLE AS 'SELECT ROW($1)::a1'; CREATE CAST (int AS a1) WITH FUNCTION to_a1(int) AS ASSIGNMENT; CREATE TYPE e1 AS ENUM ('a'); CREATE CAST (varchar AS e1) WITH INOUT AS IMPLICIT; COMMENT ON CAST (int AS a1) IS 'x'; CREATE TABLE t (a e1 DEFAULT 'a'::varchar);
+-- * conversions and transforms
+CREATE CONVERSION conv FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8; COMMENT ON CONVERSION conv IS 'x';
+-- * collations of its own
+CREATE COLLATION own (LOCALE = 'C'); CREATE COLLATION "Own Two" FROM "POSIX"; CREATE TABLE t (a text COLLATE own, b text COLLATE "Own Two", c text COLLATE "ucs_basic"); INSERT INTO t VALUES ('a', 'B', 'ä'); CREATE INDEX ON t (a COLLATE "POSIX" DESC NULLS LAST); CREATE VIEW v AS SELECT a COLLATE "C" FROM t ORDER BY b COLLATE own;
+-- * foreign data that lead nowhere
+CREATE FOREIGN DATA WRAPPER nothing OPTIONS (a 'it''s', "B c" 'x'); CREATE SERVER far TYPE 'x' VERSION '1' FOREIGN DATA WRAPPER nothing OPTIONS (host 'far'); CREATE FOREIGN TABLE there (id int OPTIONS (n 'x') NOT NULL CHECK (id > 0), b text DEFAULT 'x') SERVER far OPTIONS (t 'two
+lines'); CREATE USER MAPPING FOR PUBLIC SERVER far OPTIONS (user 'u', password 's'); GRANT USAGE ON FOREIGN SERVER far TO PUBLIC; GRANT USAGE ON FOREIGN DATA WRAPPER nothing TO pg_monitor; COMMENT ON SERVER far IS 'x'; CREATE TABLE p (a int) PARTITION BY LIST (a); CREATE FOREIGN TABLE fp PARTITION OF p FOR VALUES IN (1) SERVER far; CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2); INSERT INTO p VALUES (2);
+-- * publications of all kinds
+CREATE TABLE a (x int PRIMARY KEY, y text); CREATE SCHEMA pubs; CREATE PUBLICATION p1 FOR TABLE a (x) WHERE (x IN (1, 2)) WITH (publish = 'insert, update', publish_via_partition_root); CREATE PUBLICATION p2 FOR TABLES IN SCHEMA pubs; CREATE PUBLICATION p3 FOR ALL TABLES; CREATE PUBLICATION p4; COMMENT ON PUBLICATION p1 IS 'x';
+-- * a subscription that leads nowhere
+CREATE SUBSCRIPTION sub CONNECTION 'host=127.0.0.1 port=1 dbname=it''s' PUBLICATION "p 1", p2 WITH (connect = false, slot_name = NONE, binary = true);
+-- * event triggers
+CREATE FUNCTION told() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN NULL; END $$; CREATE EVENT TRIGGER tell ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'DROP TABLE') EXECUTE FUNCTION told(); CREATE EVENT TRIGGER off ON sql_drop EXECUTE FUNCTION told(); ALTER EVENT TRIGGER off DISABLE; COMMENT ON EVENT TRIGGER tell IS 'x';
+-- * languages
+CREATE FUNCTION handler() RETURNS language_handler LANGUAGE c AS '$libdir/plpgsql', 'plpgsql_call_handler'; CREATE FUNCTION inline(internal) RETURNS void LANGUAGE c STRICT AS '$libdir/plpgsql', 'plpgsql_inline_handler'; CREATE FUNCTION valid(oid) RETURNS void LANGUAGE c STRICT AS '$libdir/plpgsql', 'plpgsql_validator'; CREATE TRUSTED LANGUAGE own HANDLER handler INLINE inline VALIDATOR valid; CREATE FUNCTION f() RETURNS int LANGUAGE own AS 'BEGIN RETURN 1; END'; COMMENT ON LANGUAGE own IS 'x';
+-- * access methods of its own
+CREATE ACCESS METHOD own TYPE TABLE HANDLER heap_tableam_handler; CREATE TABLE t (a int) USING own; INSERT INTO t VALUES (1); CREATE ACCESS METHOD owni TYPE INDEX HANDLER bthandler; COMMENT ON ACCESS METHOD own IS 'x';
+-- * schemas that are empty, nested in name, with comments
+CREATE SCHEMA "a.b"; CREATE TABLE "a.b"."c.d" (x int); CREATE SCHEMA a; CREATE TABLE a."b.c" (x int); INSERT INTO "a.b"."c.d" VALUES (1); COMMENT ON SCHEMA a IS E'x\n;';
+-- * the schema public, with another comment
+COMMENT ON SCHEMA public IS 'ours'; REVOKE ALL ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO pg_monitor;
+-- * owners of everything
+DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'odd Owner') THEN CREATE ROLE "odd Owner"; END IF; END $$; CREATE SCHEMA owned AUTHORIZATION "odd Owner"; CREATE TABLE owned.t (a serial, b text); ALTER TABLE owned.t OWNER TO "odd Owner"; CREATE VIEW owned.v AS SELECT * FROM owned.t; ALTER VIEW owned.v OWNER TO "odd Owner"; CREATE FUNCTION owned.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION owned.f() OWNER TO "odd Owner"; CREATE TYPE owned.e AS ENUM ('a'); ALTER TYPE owned.e OWNER TO "odd Owner"; GRANT SELECT ON owned.t TO "odd Owner" WITH GRANT OPTION; SET ROLE "odd Owner"; GRANT SELECT ON owned.t TO pg_monitor; RESET ROLE;
+-- * an extension in a schema of its own, with objects of ours in it
+CREATE SCHEMA ext; GRANT USAGE ON SCHEMA ext TO PUBLIC; CREATE TABLE ext.own (a int);
+-- * a function of an extension that somebody may no longer call
+CREATE EXTENSION IF NOT EXISTS vector SCHEMA public; REVOKE EXECUTE ON FUNCTION public.l2_distance(public.vector, public.vector) FROM PUBLIC; COMMENT ON FUNCTION public.l2_distance(public.halfvec, public.halfvec) IS 'ours';

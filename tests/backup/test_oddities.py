@@ -1,0 +1,68 @@
+"""Healthy oddities, none of which a verification may report.
+
+Each file of ``oddities/`` becomes one database: of each oddity in it a schema of its own, so that one dump, one restore and
+one comparison cover all. An oddity begins with a line ``-- * what it is``.
+"""
+
+import re
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from backup.replication.merged import read
+from backup.run import run
+from backup.verify import verify
+from stack.servers import Postgres
+from tests.backup.conftest import NewDatabase, Wire
+
+FOLDER = Path(__file__).parent / "oddities"
+FILES = sorted(FOLDER.glob("*.sql"))
+LEAST = 200
+# What a server of another version or build does not know is left out there.
+HELPER = """
+CREATE FUNCTION pg_temp.set(name text, value text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+  EXECUTE format('ALTER DATABASE %I SET %I = %L', current_database(), name, value);
+EXCEPTION WHEN undefined_object OR cant_change_runtime_param OR invalid_parameter_value THEN NULL; END $$
+"""
+
+
+def oddities(path: Path) -> dict[str, str]:
+    """Title → SQL."""
+    parts = re.split(r"(?m)^-- \* (.+)\n", path.read_text())
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def made(new_database: NewDatabase, postgres: Postgres, path: Path) -> str:
+    name = new_database("SELECT 1", f"odd_{path.stem}")
+    # What an oddity sets for the database takes effect in the next session.
+    with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
+        connection.execute(HELPER)
+        for number, (title, script) in enumerate(oddities(path).items()):
+            schema = sql.Identifier(f"{number:03} {title[:50]}")
+            connection.execute(sql.SQL("CREATE SCHEMA {0}; SET search_path TO {0}, public").format(schema))
+            try:
+                connection.execute(script.encode())
+            except psycopg.Error as error:
+                pytest.fail(f"{path.name}, {title}: {error}")
+    return name
+
+
+def test_there_are_enough() -> None:
+    titles = [title for path in FILES for title in oddities(path)]
+    assert len(titles) == len(set(titles)) >= LEAST
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_healthy_oddities_are_no_differences(
+    path: Path, wired: Wire, new_database: NewDatabase, postgres: Postgres
+) -> None:
+    name = made(new_database, postgres, path)
+    wiring = wired(DATABASE_URL=postgres.url_for(name))
+    run(wiring, wiring.targets[0])
+    entry = read(wiring).history(name).latest
+    assert entry is not None
+    report = verify(wiring, entry)
+    assert report.unprovable == ()
+    assert [str(each) for each in report.differences] == []
