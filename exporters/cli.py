@@ -17,11 +17,11 @@ from exporters.pipeline import Pipeline
 from exporters.report import Findings, QueueFacts, examine, look, queue_facts
 from exporters.service import Exporter
 from exporters.settings import ExporterSettings, parse_option
-from exporters.version import __version__
 from sidecar import logs
 from sidecar.cli import print_json, stdout_console
 from sidecar.cli import row as table_row
 from sidecar.errors import OpsError, UsageError
+from sidecar.version import __version__
 
 # Within which a broker that is up has answered.
 SUBSCRIBE_SECONDS = 5.0

@@ -20,8 +20,8 @@ from exporters.pipeline import Pipeline
 from exporters.settings import ExporterSettings
 from exporters.supervise import Periodic, Supervised
 from exporters.tables.state import EventState
-from exporters.version import __version__
 from sidecar.logs import fields
+from sidecar.version import __version__
 from sidecar.web import HTML, Request, Response, Route, WebServer
 
 if TYPE_CHECKING:

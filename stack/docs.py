@@ -8,7 +8,7 @@ from alerts.watch.settings import WatchSettings
 from backup.settings import BackupSettings
 from exporters.settings import ExporterSettings
 from sidecar.settings import Settings, env_example, markdown_table
-from stack import pages, wording
+from stack import manuals, pages, wording
 from stack.paths import ROOT
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
@@ -58,8 +58,8 @@ def docs(*, check: bool) -> int:
       ./ops docs --check    generated pages, links, the index, quoted messages, the map, the wording
     """
     if not check:
-        _write(CONFIGURATION, configuration())
-        _write(EXAMPLE, example())
+        for path, text in generated().items():
+            _write(path, text)
         return 0
     problems = [*outdated(), *pages.problems(), *wording.problems()]
     for problem in problems:
@@ -69,12 +69,17 @@ def docs(*, check: bool) -> int:
 
 def outdated() -> list[str]:
     """Generated pages that differ from what the code would generate now."""
-    generated = {CONFIGURATION: configuration(), EXAMPLE: example()}
     return [
         f"{path.relative_to(ROOT)} is out of date: run ./ops docs"
-        for path, text in generated.items()
-        if path.read_text(encoding="utf-8") != text
+        for path, text in generated().items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
     ]
+
+
+def generated() -> dict[Path, str]:
+    """Every generated file with its text."""
+    made = {CONFIGURATION: configuration(), EXAMPLE: example()}
+    return {**made, **{manuals.FOLDER / name: text for name, text in manuals.generated().items()}}
 
 
 def _write(path: Path, text: str) -> None:

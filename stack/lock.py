@@ -9,7 +9,7 @@ from stack.paths import ROOT, VENV_BIN
 
 OLDEST_PYTHON = "3.11"
 # Lock file → extra: the images install only what they run.
-LOCKS = {"dev": "dev", "app": "app", "exporters": "exporters", "backup": "backup"}
+LOCKS = {"dev": "dev", "demo": "demo", "app": "app", "exporters": "exporter", "backup": "backup"}
 
 
 @click.command()

@@ -16,7 +16,8 @@ ALLOWED = {
     "backup": {"sidecar"},
     "alerts": {"sidecar"},
     "dashboards": {"sidecar"},
-    "stack": {"sidecar", "exporters", "backup", "alerts", "dashboards"},
+    "posthub_ops": set(),
+    "stack": {"posthub_ops", "sidecar", "exporters", "backup", "alerts", "dashboards"},
     "bench": {"sidecar", "exporters", "backup", "stack"},
 }
 

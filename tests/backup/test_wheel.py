@@ -1,0 +1,172 @@
+"""The wheel, in an environment that has nothing else: its commands work, and its names are nobody else's."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import requests
+from stack.waiting import wait_for
+
+from sidecar.version import __version__
+from stack.paths import ROOT, VENV_BIN
+from stack.ports import choose
+from stack.process import Process
+from stack.servers import Redis
+
+# What bash asks for after "ops-backup re" and the tabulator.
+# The checkout must not be found.
+ENVIRON = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+ASKED = {"COMP_WORDS": "ops-backup re", "COMP_CWORD": "1"}
+
+
+def run(*command: str | Path, folder: Path | None = None, **more: str) -> str:
+    done = subprocess.run(
+        [str(each) for each in command], cwd=folder, env={**ENVIRON, **more}, capture_output=True, text=True
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a tagged commit of the files that git knows."""
+    source = tmp_path_factory.mktemp("source")
+    for name in run("git", "ls-files", "-z", folder=ROOT).split("\0"):
+        if name and not name.startswith("app/") and (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, source / name)
+    run("git", "init", "-q", folder=source)
+    run("git", "add", "-A", folder=source)
+    who = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
+    run("git", *who, "commit", "-qm", "Everything", folder=source)
+    run("git", *who, "tag", "-a", "-m", "9.8.7", "v9.8.7", folder=source)
+    run(
+        VENV_BIN / "uv", "build", "--wheel", "--no-build-isolation", "--python", VENV_BIN / "python",
+        "-o", source / "dist", source,
+    )  # fmt: skip
+    (found,) = (source / "dist").glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the commands, of an environment with the wheel and what its extra "backup" needs."""
+    environment = tmp_path_factory.mktemp("empty") / "venv"
+    run(VENV_BIN / "uv", "venv", "-q", "--python", sys.executable, environment)
+    add(environment, "--require-hashes", "-r", ROOT / "locks" / "backup.txt")
+    add(environment, wheel)
+    return environment / "bin"
+
+
+def add(environment: Path, *what: str | Path) -> None:
+    run(
+        VENV_BIN / "uv",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--python",
+        environment / "bin" / "python",
+        *what,
+    )
+
+
+def packages(commands: Path) -> Path:
+    (found,) = (commands.parent / "lib").glob("python*/site-packages")
+    return found
+
+
+def test_the_version_is_the_tag(wheel: Path, installed: Path) -> None:
+    assert wheel.name == "posthub_ops-9.8.7-py3-none-any.whl"
+    assert "9.8.7" in run(installed / "ops-backup", "--version")
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    assert f'fallback_version = "{__version__}"' in pyproject
+
+
+def test_no_name_is_somebody_elses(wheel: Path, installed: Path, tmp_path: Path) -> None:
+    ours = [
+        name
+        for name in run(installed / "python", "-m", "zipfile", "-l", wheel).split()
+        if "/" in name and not name.startswith("posthub_ops")
+    ]
+    assert ours == []
+    # Others' packages of the same names, and a folder of scripts to be in.
+    for name in ("backup", "sidecar", "alerts"):
+        (packages(installed) / f"{name}.py").write_text("OTHERS = True\n")
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is a script of somebody else')\n")
+    assert "release" in run(installed / "ops-backup", "--help", folder=tmp_path)
+    other = run(installed / "python", "-c", "import backup; print(backup.OTHERS)", folder=packages(installed))
+    assert other.strip() == "True"
+
+
+def test_it_says_what_its_commands_are_called(installed: Path) -> None:
+    assert "ops-backup verify latest" in run(installed / "ops-backup", "verify", "--help")
+    library = packages(installed) / "posthub_ops" / "lib"
+    texts = {path: path.read_text() for path in library.rglob("*.py")}
+    wrong = [
+        str(path) for path, text in texts.items() if re.search(r"python -m (backup|exporters|alerts)\b", text)
+    ]
+    assert wrong == []
+    done = subprocess.run(
+        [installed / "ops-backup", "list"], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True
+    )
+    assert (done.returncode, "BACKUP_STORE_URL is not set" in done.stderr) == (2, True)
+
+
+def test_a_backup_is_proven_from_the_wheel(
+    installed: Path, environ: Mapping[str, str], database: str
+) -> None:
+    command = installed / "ops-backup"
+    assert "tables" in run(command, "run", "--verify", **environ)
+    assert f"{database}: 1 backup, 1 verified" in run(command, "list", **environ)
+    assert "✖" not in run(command, "doctor", **environ)
+    assert "1 backup" in run(installed / "python", "-m", "posthub_ops", "backup", "list", **environ)
+
+
+def test_a_missing_extra_is_named_and_then_works(installed: Path, busy_redis: Redis, tmp_path: Path) -> None:
+    done = subprocess.run([installed / "ops-exporter", "--help"], env=ENVIRON, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Try: pip install 'posthub-ops[exporter]'" in done.stderr
+    add(installed.parent, "--require-hashes", "-r", ROOT / "locks" / "exporters.txt")
+    port = choose()
+    broker = {"CELERY_EXPORTER_BROKER_URL": busy_redis.url}
+    exporter = Process(
+        "exporter", [str(installed / "ops-exporter"), "serve", "--port", str(port)],
+        log=tmp_path / "log", env={**ENVIRON, **broker}, cwd=tmp_path,
+    )  # fmt: skip
+    try:
+        page = wait_for(lambda: metrics(port), timeout=60, what="a scrape", hint=str(tmp_path / "log"))
+    finally:
+        exporter.stop()
+    assert 'celery_exporter_build_info{version="9.8.7"}' in page
+
+
+def metrics(port: int) -> str | None:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+    except requests.ConnectionError:
+        return None
+
+
+def test_rules_dashboards_and_runbooks_are_in_it(installed: Path) -> None:
+    library = packages(installed) / "posthub_ops" / "lib"
+    assert "RedisDown" in run(installed / "ops-alerts", "list", "RedisDown")
+    assert "RedisDown" in run(installed / "ops-alerts", "show", "RedisDown")
+    for name in ("alerts/prometheus.yml", "alerts/rules/thresholds.yml", "dashboards/json/posthub-celery.json",
+                 "runbooks/restore.sh", "deploy/systemd/ops-backup.service"):  # fmt: skip
+        assert (library / name).is_file(), name
+
+
+def test_completion_and_manual_pages(installed: Path) -> None:
+    found = run(installed / "ops-backup", _OPS_BACKUP_COMPLETE="bash_complete", **ASKED)
+    assert {line.partition(",")[2] for line in found.splitlines()} == {"release", "restore"}
+    share = installed.parent / "share"
+    assert "ops\\-backup restore" in (share / "man/man1/ops-backup.1").read_text()
+    for name in ("bash-completion/completions/ops-backup.bash", "zsh/site-functions/_ops-backup",
+                 "fish/vendor_completions.d/ops-backup.fish"):  # fmt: skip
+        assert "ops-backup" in (share / name).read_text()
