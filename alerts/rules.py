@@ -19,11 +19,13 @@ class Alert:
     Args:
         file: stem of its rule file.
         duration: the rule's ``for``, empty if it fires at once.
+        kept: the rule's ``keep_firing_for``, empty if it ends with its condition.
     """
 
     name: str
     expr: str
     duration: str
+    kept: str
     labels: dict[str, str]
     annotations: dict[str, str]
     file: str
@@ -96,6 +98,7 @@ def _alert(rule: dict[str, Any], path: Path) -> Alert:
         name=rule["alert"],
         expr=str(rule["expr"]),
         duration=str(rule.get("for", "")),
+        kept=str(rule.get("keep_firing_for", "")),
         labels=rule.get("labels", {}),
         annotations=rule.get("annotations", {}),
         file=path.stem,

@@ -11,7 +11,6 @@ from alerts.paths import ALERTMANAGER
 from alerts.rules import Alert, alerts
 
 _MATCHER = re.compile(r'(?P<label>\w+)(?P<sign>=~|!~|!=|=)"?(?P<value>.*?)"?')
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,6 @@ def inhibitions() -> tuple[Rule, ...]:
     """The rules in alertmanager.yml."""
     document = yaml.safe_load(ALERTMANAGER.read_text(encoding="utf-8"))
     return tuple(_rule(place, rule) for place, rule in enumerate(document["inhibit_rules"], 1))
-
-
-def seconds(duration: str) -> int:
-    """The length of a rule's ``for``; 0 without one."""
-    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([smhd])", duration))
 
 
 def matches(matchers: tuple[str, ...], labels: dict[str, str]) -> bool:
@@ -163,9 +157,54 @@ CASES = (
     Case("RedisMemoryCritical", "RedisMemoryHigh", heard=(("RedisEvictionPolicyUnsafe", {"instance": "same"}),)),
 )  # fmt: skip
 
-# Pairs in which the symptom may be notified first, with the reason.
+# Symptoms that may be notified first, with the reason.
 MAY_COME_FIRST = {
-    ("ApiAvailabilityBurnMedium", "ApiViewFailing"): "a slow burn takes longer to detect than a failing view",
     ("HostDown", "RedisRecentlyDown"): "notifies nobody",
     ("HostDown", "PostgresRecentlyDown"): "notifies nobody",
+    ("HostDown", "HeartbeatFailing"): "reads a time of the last 10 minutes",
+    ("HostDown", "CanaryMissing"): "reads a time of the last 10 minutes",
+    **{
+        ("HostDown", one): "a host that is down reports nothing new"
+        for one in ("ContainerRestarting", "ContainerOomKilled", "HostOomKill")
+    },
+}
+
+# Symptoms that may be notified after the cause's end, with the reason.
+_BUDGET = "the spent budget is a fact, and the runbook asks what spent it"
+_QUEUE = "a queue that is not empty when it is served again is a fact"
+_FIRST = "ends with the first request"
+_LOST = "work that was rejected is lost, also after the outage"
+MAY_OUTLAST = {
+    **{
+        (cause, burn): _BUDGET
+        for cause in ("RedisDown", "PostgresDown", "HighErrorRate")
+        for burn in ("ApiAvailabilityBurnMedium", "ApiAvailabilityBurnSlow", "ApiAvailabilityBurnTrickle")
+    },
+    **{
+        (cause, burn): _BUDGET
+        for cause in ("RedisDown", "PostgresDown")
+        for burn in ("ApiLatencyBurnMedium", "ApiLatencyBurnSlow")
+    },
+    **{(cause, "CeleryQueueGrowing"): _QUEUE for cause in ("RedisDown", "PostgresDown", "CeleryNoWorkers")},
+    ("CeleryNoWorkers", "CeleryQueueStalled"): _QUEUE,
+    **{
+        ("CeleryQueueNoConsumers", queue): _QUEUE
+        for queue in (
+            "CeleryQueueBacklog",
+            "CeleryQueueGrowing",
+            "CeleryQueueAgeHigh",
+            "CeleryQueueAgeCritical",
+            "CeleryQueueStalled",
+        )
+    },
+    **{
+        (cause, "ApiTrafficVanished"): _FIRST
+        for cause in ("RedisDown", "PostgresDown", "ApiProbeFailed", "CaddyUpstreamUnhealthy")
+    },
+    ("RedisDown", "CeleryTasksRejected"): _LOST,
+    ("PostgresDown", "CeleryTasksRejected"): _LOST,
+    ("RedisDown", "CelerySeriesCapped"): "an outage creates no series",
+    ("HighErrorRate", "ApiViewFailing"): "a warning about one view's last ten minutes, read during the day",
+    ("BackupStoreUnreachable", "BackupStoreErrors"): "its rule leaves out the hour after an outage",
+    ("TargetDown", "TargetFlapping"): "a target that keeps going down is reported when it is up again",
 }

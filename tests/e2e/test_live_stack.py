@@ -295,7 +295,26 @@ def test_a_fault_fires_its_alert_and_its_end_resolves_it(live: Live, fault: Faul
         fault.repair(live)
     inbox.wait_for(fault.alert, "resolved", since=repaired, timeout=LONGEST_WAIT)
     reported = {one.alert for one in inbox.notifications if one.received >= began and one.status == "firing"}
-    assert not reported & set(fault.silenced), f"reported next to {fault.alert}: {sorted(reported)}"
+    wrong = sorted(reported & set(fault.silenced))
+    assert not wrong, f"reported next to {fault.alert}: {wrong}\n{timeline(live, fault, began, repaired)}"
+
+
+def timeline(live: Live, fault: Fault, began: float, repaired: float) -> str:
+    """When the fault's alerts fired, and when people were notified: seconds since the fault."""
+    names = {fault.alert, *fault.silenced}
+    lines = [f"{repaired - began:7.1f}  repaired"]
+    pattern = "|".join(names)
+    for one in live.suite.prom.range(f'ALERTS{{alertname=~"{pattern}"}}', began, time.time(), 0.5):
+        name, state = one.labels["alertname"], one.labels["alertstate"]
+        lines.append(
+            f"{one.times[0] - began:7.1f}  {name} {state} until {one.times[-1] - began:.1f} {one.labels.get('instance', '')}"
+        )
+    lines += [
+        f"{one.received - began:7.1f}  notified: {one.alert} {one.status}"
+        for one in live.suite.inbox.notifications
+        if one.received >= began and one.alert in names
+    ]
+    return "\n".join(sorted(lines, key=lambda line: float(line.split()[0])))
 
 
 def test_every_panel_of_every_dashboard_has_data(live: Live) -> None:

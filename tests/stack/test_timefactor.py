@@ -33,3 +33,11 @@ def test_a_rule_file_keeps_its_shape() -> None:
 def test_durations_never_grow_and_never_fall_below_the_floor(length: int, factor: int) -> None:
     compressed = seconds(compress_duration(f"{length}s", factor))
     assert compressed == 0 if length == 0 else 1 <= compressed <= max(1, length)
+
+
+def test_what_keeps_an_alert_firing_is_divided_by_half_the_factor() -> None:
+    """It must still outlast a reconnect, which takes as long as ever."""
+    assert compress({"rules": [{"alert": "A", "for": "2m", "keep_firing_for": "3m"}]}, 30) == {
+        "rules": [{"alert": "A", "for": "4s", "keep_firing_for": "12s"}]
+    }
+    assert compress({"keep_firing_for": "3m"}, 1) == {"keep_firing_for": "180s"}
