@@ -78,9 +78,12 @@ class Scratch:
         exact = self.manifest.server.version_number // 10000 == programs.major("pg_dumpall")
         with databases(self.database) as server:
             there = compare_roles.dumped(programs, server.maintenance, self.wiring.stop.check)
-        found = roles.for_throwaway(there, superuser)
-        wanted, there_now = (compare_roles.by_role(each, exact=exact) for each in (self.expected, found))
-        return list(compare_roles.compare(wanted, there_now, self.made))
+        wanted, found = (
+            compare_roles.by_role(each, exact=exact)
+            for each in (self.expected, roles.for_throwaway(there, superuser))
+        )
+        # On a server of our own, a role that the backup does not have is a difference too.
+        return list(compare_roles.compare(wanted, found, self.made if self.given else {*self.made, *found}))
 
     def create(self) -> str | None:
         """Create the empty database; returns how it differs from the original, if it does."""

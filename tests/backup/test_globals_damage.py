@@ -1,0 +1,211 @@
+"""Damages to roles, and to what belongs to the database as a whole: each must be named.
+
+The backup is restored once, as a verification does it. Each damage is done there, and undone.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from backup.catalogue.records import Difference
+from backup.load.download import download
+from backup.load.execution import carry_out
+from backup.load.pg_restore import load_archive
+from backup.load.properties import properties
+from backup.replication.merged import read
+from backup.run import run
+from backup.settings import BackupSettings
+from backup.verify.compare import compare_dumps
+from backup.verify.scratch import Scratch, scratch
+from backup.wiring import wire
+from stack.programs import postgres_bin
+from stack.servers import Postgres
+from tests.backup.conftest import NewDatabase
+
+ROLES = r"""
+CREATE ROLE dmg_owner NOLOGIN CONNECTION LIMIT 7;
+CREATE ROLE dmg_app LOGIN VALID UNTIL '2031-01-01';
+CREATE ROLE dmg_reader NOINHERIT;
+COMMENT ON ROLE dmg_app IS E'the application\n-- ask Jana first\nSET by ops';
+ALTER ROLE dmg_app SET work_mem TO '7MB';
+ALTER ROLE dmg_app SET app.note TO E'one\n-- two\nthree';
+GRANT dmg_owner TO dmg_app WITH ADMIN OPTION;
+GRANT dmg_reader TO dmg_app WITH INHERIT FALSE;
+GRANT SET ON PARAMETER log_statement TO dmg_app;
+"""
+DATABASE = r"""
+DO $do$ DECLARE db text := quote_ident(current_database()); BEGIN
+  EXECUTE 'ALTER DATABASE ' || db || ' OWNER TO dmg_owner';
+  EXECUTE 'COMMENT ON DATABASE ' || db || E' IS E''production\\n-- owner: Jana\\nSET by ops''';
+  EXECUTE 'ALTER DATABASE ' || db || ' SET work_mem TO ''9MB''';
+  EXECUTE 'ALTER DATABASE ' || db || E' SET app.note TO E''one\\n-- two\\nthree''';
+  EXECUTE 'ALTER ROLE dmg_app IN DATABASE ' || db || ' SET app.note TO ''mine''';
+  EXECUTE 'ALTER DATABASE ' || db || ' CONNECTION LIMIT 77';
+  EXECUTE 'REVOKE CONNECT ON DATABASE ' || db || ' FROM PUBLIC';
+  EXECUTE 'GRANT CONNECT ON DATABASE ' || db || ' TO dmg_reader';
+  EXECUTE 'GRANT CREATE ON DATABASE ' || db || ' TO dmg_app WITH GRANT OPTION';
+END $do$;
+CREATE TABLE t (a int);
+"""
+# What is done, and what undoes it. {0} is the database.
+OF_ROLES = {
+    "may log in": ("ALTER ROLE dmg_owner LOGIN", "ALTER ROLE dmg_owner NOLOGIN", "dmg_owner"),
+    "may not log in": ("ALTER ROLE dmg_app NOLOGIN", "ALTER ROLE dmg_app LOGIN", "dmg_app"),
+    "superuser": ("ALTER ROLE dmg_owner SUPERUSER", "ALTER ROLE dmg_owner NOSUPERUSER", "dmg_owner"),
+    "createdb": ("ALTER ROLE dmg_owner CREATEDB", "ALTER ROLE dmg_owner NOCREATEDB", "dmg_owner"),
+    "createrole": ("ALTER ROLE dmg_owner CREATEROLE", "ALTER ROLE dmg_owner NOCREATEROLE", "dmg_owner"),
+    "replication": ("ALTER ROLE dmg_owner REPLICATION", "ALTER ROLE dmg_owner NOREPLICATION", "dmg_owner"),
+    "bypassrls": ("ALTER ROLE dmg_owner BYPASSRLS", "ALTER ROLE dmg_owner NOBYPASSRLS", "dmg_owner"),
+    "inherit": ("ALTER ROLE dmg_reader INHERIT", "ALTER ROLE dmg_reader NOINHERIT", "dmg_reader"),
+    "another connection limit": (
+        "ALTER ROLE dmg_owner CONNECTION LIMIT 8", "ALTER ROLE dmg_owner CONNECTION LIMIT 7", "dmg_owner",
+    ),
+    "another end": (
+        "ALTER ROLE dmg_app VALID UNTIL '2032-01-01'", "ALTER ROLE dmg_app VALID UNTIL '2031-01-01'", "dmg_app",
+    ),
+    "no end": ("ALTER ROLE dmg_app VALID UNTIL 'infinity'", "ALTER ROLE dmg_app VALID UNTIL '2031-01-01'", "dmg_app"),
+    "a comment is gone": (
+        "COMMENT ON ROLE dmg_app IS NULL",
+        r"COMMENT ON ROLE dmg_app IS E'the application\n-- ask Jana first\nSET by ops'", "dmg_app",
+    ),
+    "a line in the middle of a comment": (
+        r"COMMENT ON ROLE dmg_app IS E'the application\nSET by ops'",
+        r"COMMENT ON ROLE dmg_app IS E'the application\n-- ask Jana first\nSET by ops'", "dmg_app",
+    ),
+    "the last line of a comment": (
+        r"COMMENT ON ROLE dmg_app IS E'the application\n-- ask Jana first'",
+        r"COMMENT ON ROLE dmg_app IS E'the application\n-- ask Jana first\nSET by ops'", "dmg_app",
+    ),
+    "a comment too many": ("COMMENT ON ROLE dmg_owner IS 'x'", "COMMENT ON ROLE dmg_owner IS NULL", "dmg_owner"),
+    "another setting": ("ALTER ROLE dmg_app SET work_mem TO '8MB'", "ALTER ROLE dmg_app SET work_mem TO '7MB'", "dmg_app"),
+    "a setting is gone": ("ALTER ROLE dmg_app RESET work_mem", "ALTER ROLE dmg_app SET work_mem TO '7MB'", "dmg_app"),
+    "a line of a setting": (
+        r"ALTER ROLE dmg_app SET app.note TO E'one\nthree'",
+        r"ALTER ROLE dmg_app SET app.note TO E'one\n-- two\nthree'", "dmg_app",
+    ),
+    "a setting too many": ("ALTER ROLE dmg_owner SET jit TO off", "ALTER ROLE dmg_owner RESET jit", "dmg_owner"),
+    "a membership is gone": ("REVOKE dmg_owner FROM dmg_app", "GRANT dmg_owner TO dmg_app WITH ADMIN OPTION", "dmg_app"),
+    "a membership too many": ("GRANT dmg_owner TO dmg_reader", "REVOKE dmg_owner FROM dmg_reader", "dmg_reader"),
+    "a membership without its option": (
+        "REVOKE ADMIN OPTION FOR dmg_owner FROM dmg_app", "GRANT dmg_owner TO dmg_app WITH ADMIN OPTION", "dmg_app",
+    ),
+    "a membership that is inherited": (
+        "GRANT dmg_reader TO dmg_app WITH INHERIT TRUE", "GRANT dmg_reader TO dmg_app WITH INHERIT FALSE", "dmg_app",
+    ),
+    "a parameter": (
+        "REVOKE SET ON PARAMETER log_statement FROM dmg_app", "GRANT SET ON PARAMETER log_statement TO dmg_app", "dmg_app",
+    ),
+    "another name": ("ALTER ROLE dmg_reader RENAME TO dmg_other", "ALTER ROLE dmg_other RENAME TO dmg_reader", "dmg_reader"),
+    "a role too many": ("CREATE ROLE dmg_intruder SUPERUSER", "DROP ROLE dmg_intruder", "dmg_intruder"),
+}  # fmt: skip
+OF_DATABASE = {
+    "an owner": ("ALTER DATABASE {0} OWNER TO dmg_app", "ALTER DATABASE {0} OWNER TO dmg_owner"),
+    "a comment is gone": (
+        "COMMENT ON DATABASE {0} IS NULL", r"COMMENT ON DATABASE {0} IS E'production\n-- owner: Jana\nSET by ops'",
+    ),
+    "a line in the middle of the comment": (
+        r"COMMENT ON DATABASE {0} IS E'production\n-- owner: Eve\nSET by ops'",
+        r"COMMENT ON DATABASE {0} IS E'production\n-- owner: Jana\nSET by ops'",
+    ),
+    "the last line of the comment": (
+        r"COMMENT ON DATABASE {0} IS E'production\n-- owner: Jana'",
+        r"COMMENT ON DATABASE {0} IS E'production\n-- owner: Jana\nSET by ops'",
+    ),
+    "another setting": ("ALTER DATABASE {0} SET work_mem TO '8MB'", "ALTER DATABASE {0} SET work_mem TO '9MB'"),
+    "a setting is gone": ("ALTER DATABASE {0} RESET work_mem", "ALTER DATABASE {0} SET work_mem TO '9MB'"),
+    "a line of a setting": (
+        r"ALTER DATABASE {0} SET app.note TO E'one\nthree'", r"ALTER DATABASE {0} SET app.note TO E'one\n-- two\nthree'",
+    ),
+    "a setting too many": ("ALTER DATABASE {0} SET jit TO off", "ALTER DATABASE {0} RESET jit"),
+    "a setting of a role in it": (
+        "ALTER ROLE dmg_app IN DATABASE {0} SET app.note TO 'yours'", "ALTER ROLE dmg_app IN DATABASE {0} SET app.note TO 'mine'",
+    ),
+    "no setting of a role in it": (
+        "ALTER ROLE dmg_app IN DATABASE {0} RESET app.note", "ALTER ROLE dmg_app IN DATABASE {0} SET app.note TO 'mine'",
+    ),
+    "a connection limit": ("ALTER DATABASE {0} CONNECTION LIMIT 78", "ALTER DATABASE {0} CONNECTION LIMIT 77"),
+    "no connection limit": ("ALTER DATABASE {0} CONNECTION LIMIT -1", "ALTER DATABASE {0} CONNECTION LIMIT 77"),
+    "it is a template": ("ALTER DATABASE {0} IS_TEMPLATE true", "ALTER DATABASE {0} IS_TEMPLATE false"),
+    "a grant is gone": ("REVOKE CONNECT ON DATABASE {0} FROM dmg_reader", "GRANT CONNECT ON DATABASE {0} TO dmg_reader"),
+    "a grant too many": ("GRANT TEMPORARY ON DATABASE {0} TO dmg_reader", "REVOKE TEMPORARY ON DATABASE {0} FROM dmg_reader"),
+    "a grant without its option": (
+        "REVOKE GRANT OPTION FOR CREATE ON DATABASE {0} FROM dmg_app", "GRANT CREATE ON DATABASE {0} TO dmg_app WITH GRANT OPTION",
+    ),
+    "everybody may connect": ("GRANT CONNECT ON DATABASE {0} TO PUBLIC", "REVOKE CONNECT ON DATABASE {0} FROM PUBLIC"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Restored:
+    place: Scratch
+    archive: Path
+
+    def do(self, statement: str) -> None:
+        with psycopg.connect(self.place.maintenance.conninfo, autocommit=True) as connection:
+            connection.execute(statement.format(self.place.database.database).encode())
+
+    def of_roles(self) -> list[Difference]:
+        return self.place.compare_globals()
+
+    def of_database(self) -> list[Difference]:
+        place = self.place
+        return compare_dumps(place.manifest, place.wiring.programs, self.archive, place.database).differences
+
+
+@pytest.fixture(scope="module")
+def restored(
+    postgres: Postgres, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Restored]:
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(ROLES.encode())
+    name, folder = new_database(DATABASE, "dmg"), tmp_path_factory.mktemp("globals")
+    (folder / "store").mkdir()
+    settings = {
+        "DATABASE_URL": postgres.url_for(name),
+        "BACKUP_STORE_URL": f"file://{folder / 'store'}",
+        "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+    }
+    wiring = wire(BackupSettings.load(settings))
+    manifest = run(wiring, wiring.targets[0])
+    entry = read(wiring).history(name).latest
+    assert entry is not None
+    with scratch(wiring, manifest) as place:
+        files, differences = download(wiring, entry, place.folder)
+        differences += place.load_globals(files["globals"])
+        assert place.create() is None
+        differences += load_archive(wiring.programs, place.database, files["archive"], 2)
+        statements = properties(wiring.programs, files["archive"], place.database.database)
+        differences += carry_out(place.maintenance, "settings", statements)
+        assert differences == []
+        yield Restored(place, files["archive"])
+
+
+def test_nothing_is_reported_of_a_whole_restore(restored: Restored) -> None:
+    assert [*restored.of_roles(), *restored.of_database()] == []
+
+
+@pytest.mark.parametrize("damage", OF_ROLES)
+def test_a_damage_to_a_role_is_named(damage: str, restored: Restored) -> None:
+    harm, cure, named = OF_ROLES[damage]
+    restored.do(harm)
+    try:
+        found = restored.of_roles()
+    finally:
+        restored.do(cure)
+    assert ("role", named) in [(each.kind, each.object) for each in found], found
+    assert {each.object for each in found} <= {named, "dmg_app", "dmg_other"}, found
+
+
+@pytest.mark.parametrize("damage", OF_DATABASE)
+def test_a_damage_to_the_database_is_named(damage: str, restored: Restored) -> None:
+    harm, cure = OF_DATABASE[damage]
+    restored.do(harm)
+    try:
+        found = restored.of_database()
+    finally:
+        restored.do(cure)
+    assert found, damage
+    assert {each.object for each in found} <= {"database", "DATABASE database"}, found
