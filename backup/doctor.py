@@ -20,6 +20,7 @@ from backup.confinement import strength
 from backup.errors import PreflightError, StoreError
 from backup.pipeline.encrypt import decrypt, encrypt
 from backup.postgres import inventory
+from backup.postgres.exclusion import resolve
 from backup.postgres.preflight import preflight
 from backup.postgres.session import session
 from backup.run import SPOOL_MARGIN, engine_for
@@ -260,7 +261,7 @@ def _target_checks(wiring: Wiring, target: Target) -> Iterator[Check]:
             yield _carried_out(f"{name}: clock", lambda: _server_clock(target))
             yield _carried_out(f"{name}: extensions", lambda: _extensions(wiring, target))
             yield _carried_out(f"{name}: verification", lambda: _verifiable(wiring, target))
-            yield _carried_out(f"{name}: left out", lambda: _left_out(target))
+            yield _carried_out(f"{name}: left out", lambda: _left_out(wiring, target))
     else:
         reached = _carried_out(name, lambda: engine_for(wiring, target).preflight().client)
         yield reached
@@ -289,7 +290,7 @@ def _rdb(wiring: Wiring, target: RedisTarget) -> str | Check:
 
 
 def _postgres(wiring: Wiring, target: PostgresTarget) -> str:
-    found = preflight(target.address, wiring.programs)
+    found = preflight(target.address, wiring.programs, wiring.exclusion)
     return f"server {found.server.version}, pg_dump {found.client}, {size(found.size)}, everything readable, no pooler"
 
 
@@ -312,9 +313,11 @@ def _verifiable(wiring: Wiring, target: PostgresTarget) -> str | Check:
     return "versions and locale are here"
 
 
-def _left_out(target: PostgresTarget) -> str | Check:
+def _left_out(wiring: Wiring, target: PostgresTarget) -> str | Check:
     with session(target.address) as connection:
-        notes = inventory.left_out(connection)
+        excluded = resolve(connection, wiring.exclusion)
+        notes = [*excluded.notes(), *inventory.left_out(connection)]
+    notes += [f"no table matches {pattern}" for pattern in excluded.unmatched]
     if not notes:
         return "nothing"
     return Check(f"postgres {target.name}: left out", None, "; ".join(notes), "see docs/backup.md")

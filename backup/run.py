@@ -116,7 +116,7 @@ def destination(wiring: Wiring, *, strict: bool) -> RetryingStore:
 def engine_for(wiring: Wiring, target: Target) -> Engine:
     """The engine of a target's kind."""
     if isinstance(target, PostgresTarget):
-        return PostgresEngine(target.address, wiring.programs)
+        return PostgresEngine(target.address, wiring.programs, wiring.exclusion)
     from backup.redis.engine import RedisEngine
 
     return RedisEngine(target.address)

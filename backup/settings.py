@@ -35,6 +35,14 @@ class BackupSettings(Settings):
         description="The database to back up. Its name in the store is the name of the database",
         validation_alias="DATABASE_URL",
     )
+    exclude_tables: Words = Field(
+        (),
+        description="Tables to leave out of backups: `schema.table`, where `*` and `?` match any characters. Partitions and children are left out too",
+    )
+    exclude_rows: Words = Field(
+        (),
+        description="Tables whose rows are left out, but not their definitions; written like BACKUP_EXCLUDE_TABLES",
+    )
     redis_urls: SecretStr | None = Field(
         None,
         description="Redis servers to back up: `name=url`, separated by commas",

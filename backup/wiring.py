@@ -18,6 +18,7 @@ from backup.pipeline.encrypt import Identity, parse_identities, parse_recipients
 from backup.policy.anomaly import Limits
 from backup.policy.retention import Policy
 from backup.postgres.dsn import Address, parse
+from backup.postgres.exclusion import Exclusion
 from backup.programs import Programs
 from backup.settings import BackupSettings
 from backup.store import LocalStore, NoDeleteStore, PartSizes, RetryingStore, RetryPolicy, S3Options, Store
@@ -69,6 +70,11 @@ class Wiring:
             *filter(None, given),
             *keys,
         ]
+
+    @property
+    def exclusion(self) -> Exclusion:
+        """What backups leave out on purpose."""
+        return Exclusion(self.settings.exclude_tables, self.settings.exclude_rows)
 
     @property
     def stores(self) -> list[RetryingStore]:

@@ -111,6 +111,8 @@ class Manifest(Document):
     notes: tuple[str, ...] = Field(
         default=(), description="what it does not hold, or a restore does not bring back"
     )
+    excluded_tables: tuple[str, ...] = Field(default=(), description="left out on purpose, as schema.table")
+    excluded_rows: tuple[str, ...] = Field(default=(), description="tables without their rows, on purpose")
     adopted: tuple[str, ...] = Field(
         default=(),
         description="system identifiers of earlier clusters whose backups are ours too, newest first",

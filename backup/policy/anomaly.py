@@ -40,7 +40,7 @@ def judged(manifest: Manifest, before: Sequence[Manifest], limits: Limits) -> Ma
 
 def anomalies(new: Manifest, before: Sequence[Manifest], limits: Limits) -> tuple[str, ...]:
     """Describe the anomalies of a backup; ``before`` is oldest first and may be long."""
-    recent = [manifest for manifest in before if manifest.kind == new.kind][-limits.window :]
+    recent = [manifest for manifest in before if _comparable(manifest, new)][-limits.window :]
     if len(recent) < limits.least_history:
         return ()
     found = list(_judge("size in bytes", new.raw_bytes, median(m.raw_bytes for m in recent), limits))
@@ -51,6 +51,15 @@ def anomalies(new: Manifest, before: Sequence[Manifest], limits: Limits) -> tupl
         if middle >= limits.least_rows:
             found += _judge(f"rows of {table}", rows.get(table, 0), middle, limits)
     return tuple(found)
+
+
+def _comparable(before: Manifest, new: Manifest) -> bool:
+    """Whether two backups are of the same kind, and leave out the same."""
+    return (before.kind, before.excluded_tables, before.excluded_rows) == (
+        new.kind,
+        new.excluded_tables,
+        new.excluded_rows,
+    )
 
 
 def rows_by_table(manifest: Manifest) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """The two dumps of a backup: the database, and the roles that it needs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from backup.cancellation import never
@@ -15,16 +15,22 @@ _HINT = "read pg_dump's message; run: python -m backup doctor"
 
 @contextmanager
 def archive(
-    address: Address, programs: Programs, snapshot: str, encoding: str, check: Check = never
+    address: Address,
+    programs: Programs,
+    snapshot: str,
+    encoding: str,
+    check: Check = never,
+    left_out: Sequence[str] = (),
 ) -> Iterator[ChildSource]:
     """``pg_dump -Fc`` of one snapshot, uncompressed: zstd behind it is quicker and packs better.
 
     Args:
         encoding: the database's own, whatever its settings ask for: no character is converted.
+        left_out: options that leave out tables or rows.
     """
     command = [
         programs.path("pg_dump"), "--format=custom", "--compress=0", f"--snapshot={snapshot}", f"--encoding={encoding}", "--no-password",
-        "--lock-wait-timeout=15s", f"--dbname={address.conninfo}",
+        "--lock-wait-timeout=15s", *left_out, f"--dbname={address.conninfo}",
     ]  # fmt: skip
     with (
         child_access(address) as (env, fds),

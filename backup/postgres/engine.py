@@ -12,6 +12,7 @@ from backup.errors import DumpError
 from backup.pipeline import transfer
 from backup.postgres import dump
 from backup.postgres.dsn import Address
+from backup.postgres.exclusion import NOTHING, Exclusion
 from backup.postgres.lock import advisory_lock
 from backup.postgres.preflight import preflight
 from backup.postgres.snapshot import Contents, Snapshot, snapshot
@@ -26,9 +27,10 @@ class PostgresEngine:
 
     address: Address
     programs: Programs
+    exclusion: Exclusion = NOTHING
 
     def preflight(self) -> PreflightResult:
-        checked = preflight(self.address, self.programs)
+        checked = preflight(self.address, self.programs, self.exclusion)
         return PreflightResult(
             client=checked.client,
             size=checked.size,
@@ -46,7 +48,7 @@ class PostgresEngine:
             roles = transfer(
                 source, context.store, context.folder, layout.GLOBALS, role="globals", packing=context.packing
             )
-        with snapshot(address) as moment:
+        with snapshot(address, self.exclusion) as moment:
             with context.timings.measure("dump"), _first_cause(moment.contents):
                 archive = self._archive(moment, context)
             with context.timings.measure("count"):
@@ -62,12 +64,17 @@ class PostgresEngine:
                 "extensions": contents.extensions,
                 "roles": contents.roles,
                 "notes": contents.notes,
+                "excluded_tables": tuple(".".join(name) for name in moment.excluded.tables.values()),
+                "excluded_rows": tuple(".".join(name) for name in moment.excluded.rows.values()),
             },
         )
 
     def _archive(self, moment: Snapshot, context: DumpContext) -> StoredObject:
         encoding = moment.server.encoding
-        with dump.archive(self.address, self.programs, moment.name, encoding, context.check) as source:
+        left_out = moment.excluded.arguments()
+        with dump.archive(
+            self.address, self.programs, moment.name, encoding, context.check, left_out
+        ) as source:
             return transfer(
                 source, context.store, context.folder, layout.ARCHIVE,
                 role="archive", packing=context.packing, progress=context.progress,

@@ -1,6 +1,6 @@
 """The inventory of a snapshot, read independently of pg_dump: tables and rows, sequences, extensions, roles."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 import psycopg
@@ -22,11 +22,12 @@ WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND NOT (c.relpersistence = 'u
                   AND d.deptype = 'e')
 ORDER BY 1, 2
 """
-# What pg_dump reads and may be refused: rows (also those that an extension marked as its configuration), positions of
-# sequences, large objects, which no role for reading covers, and rows that a policy hides, of which it fails.
+# What pg_dump reads or locks and may be refused: rows (also those that an extension marked as its configuration),
+# partitioned tables, positions of sequences, large objects, which no role for reading covers, and rows that a policy hides, of which it fails.
 _UNREADABLE = """
 SELECT 'table', n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE (c.oid = ANY(%(tables)s) OR c.oid IN (SELECT unnest(extconfig) FROM pg_extension) AND c.relkind = 'r')
+WHERE (c.oid = ANY(%(tables)s) OR c.oid IN (SELECT unnest(extconfig) FROM pg_extension) AND c.relkind = 'r'
+       OR c.relkind = 'p' AND c.oid <> ALL(%(left_out)s))
   AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'))
 UNION ALL
 SELECT 'sequence', n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -154,9 +155,14 @@ def tables(connection: Connection[TupleRow]) -> dict[Name, int]:
     return {(row[0], row[1]): row[2] for row in connection.execute(_DUMPED)}
 
 
-def unreadable(connection: Connection[TupleRow]) -> list[tuple[str, str]]:
-    """What pg_dump would be refused, or refuse itself: kind and name."""
-    found = connection.execute(_UNREADABLE, {"tables": list(tables(connection).values())})
+def unreadable(connection: Connection[TupleRow], left_out: Collection[int] = ()) -> list[tuple[str, str]]:
+    """What pg_dump would be refused, or refuse itself: kind and name.
+
+    Args:
+        left_out: object IDs of tables that are not dumped.
+    """
+    wanted = [oid for oid in tables(connection).values() if oid not in left_out]
+    found = connection.execute(_UNREADABLE, {"tables": wanted, "left_out": list(left_out)})
     return [(row[0], row[1]) for row in found]
 
 

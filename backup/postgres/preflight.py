@@ -8,6 +8,7 @@ from backup.catalogue.manifest import Server
 from backup.errors import PreflightError
 from backup.postgres import inventory
 from backup.postgres.dsn import Address
+from backup.postgres.exclusion import NOTHING, Exclusion, needed, resolve
 from backup.postgres.session import session
 from backup.programs import Programs
 
@@ -27,8 +28,11 @@ class Preflight:
     notes: tuple[str, ...] = ()
 
 
-def preflight(address: Address, programs: Programs) -> Preflight:
+def preflight(address: Address, programs: Programs, exclusion: Exclusion = NOTHING) -> Preflight:
     """Check the server, the versions and the privileges.
+
+    Args:
+        exclusion: what is left out, tables need not be readable then; what remains must be restorable without it.
 
     Raises:
         PreflightError: a backup cannot be taken.
@@ -39,8 +43,12 @@ def preflight(address: Address, programs: Programs) -> Preflight:
         server = inventory.server(connection)
         _check_versions(server, client, major)
         _check_connections(inventory.too_few_connections(connection))
-        _check_rights(inventory.unreadable(connection), address)
-        notes = inventory.left_out(connection)
+        excluded = resolve(connection, exclusion)
+        _check_needed(needed(connection, excluded))
+        _check_rights(inventory.unreadable(connection, excluded.tables), address)
+        notes = (*excluded.notes(), *inventory.left_out(connection))
+        for pattern in excluded.unmatched:
+            log.warning("no table matches %s, which is to be left out", pattern)
         _look_for_extensions([extension.name for extension in inventory.extensions(connection)], programs)
         ahead = inventory.clock(connection) - datetime.now(UTC)
         return Preflight(server, client, inventory.size(connection), ahead, notes)
@@ -81,6 +89,15 @@ def _check_rights(unreadable: list[tuple[str, str]], address: Address) -> None:
     raise PreflightError(
         f"{user} may not read {what}{', '.join(names[:MOST_NAMED])}{more}", hint=_HINTS[kind].format(user)
     )
+
+
+def _check_needed(reasons: list[str]) -> None:
+    if reasons:
+        more = f" and {len(reasons) - MOST_NAMED} more" if len(reasons) > MOST_NAMED else ""
+        raise PreflightError(
+            f"a backup without the excluded tables or rows could not be restored: {'; '.join(reasons[:MOST_NAMED])}{more}",
+            hint="change BACKUP_EXCLUDE_TABLES and BACKUP_EXCLUDE_ROWS: leave out both sides, or neither",
+        )
 
 
 def _check_connections(few: list[tuple[str, int]]) -> None:

@@ -14,6 +14,7 @@ from backup.catalogue.manifest import Extension, Sequence, Server, Table
 from backup.errors import DumpError
 from backup.postgres import inventory
 from backup.postgres.dsn import Address
+from backup.postgres.exclusion import NOTHING, Excluded, Exclusion, resolve
 from backup.postgres.session import OWN_PATH, session
 
 LOCK_TIMEOUT = "15s"
@@ -39,6 +40,7 @@ class Snapshot:
         name: for ``pg_dump --snapshot``.
         taken: the server's time at its beginning.
         contents: counted in the background while the dump runs.
+        excluded: what the dump must leave out.
         confirm: called after the dump; raises if rows were lost to a TRUNCATE that no lock held off.
     """
 
@@ -47,11 +49,15 @@ class Snapshot:
     server: Server
     contents: Future[Contents]
     confirm: Callable[[], None]
+    excluded: Excluded
 
 
 @contextmanager
-def snapshot(address: Address) -> Iterator[Snapshot]:
+def snapshot(address: Address, exclusion: Exclusion = NOTHING) -> Iterator[Snapshot]:
     """Open a snapshot for a block, and begin to count its rows.
+
+    Args:
+        exclusion: what the dump leaves out: it is neither locked nor counted.
 
     Raises:
         DumpError: a lock timed out, or the tables kept changing.
@@ -61,33 +67,45 @@ def snapshot(address: Address) -> Iterator[Snapshot]:
         ThreadPoolExecutor(1, thread_name_prefix="count") as pool,
     ):
         try:
-            tables, name, taken = _open(connection)
+            tables, name, taken, excluded = _open(connection, exclusion)
             found = inventory.server(connection)
-            contents = pool.submit(_contents, connection, list(tables))
-            yield Snapshot(name, taken, found, contents, lambda: _confirm(connection, tables))
+            contents = pool.submit(_contents, connection, list(tables), excluded)
+            yield Snapshot(name, taken, found, contents, lambda: _confirm(connection, tables), excluded)
         finally:
             # Do not wait for the counts of an aborted run.
             _cancel(connection)
 
 
-def _open(connection: Connection[TupleRow]) -> tuple[dict[inventory.Name, int], str, datetime]:
+def _open(
+    connection: Connection[TupleRow], exclusion: Exclusion
+) -> tuple[dict[inventory.Name, int], str, datetime, Excluded]:
     """Lock all tables first, then take the snapshot, and see that no table came in between."""
     for _ in range(TRIES):
         _begin(connection, "READ COMMITTED")
-        before = inventory.tables(connection)
+        before, excluded = _wanted(connection, exclusion)
         locking = inventory.lockable(connection, len(before))
         connection.execute("ROLLBACK")
         _begin(connection, "REPEATABLE READ")
         if not locking or _locked(connection, list(before)):
             row = connection.execute("SELECT pg_export_snapshot(), now()").fetchone()
             assert row is not None
-            if inventory.tables(connection) == before:
-                return before, row[0], row[1]
+            if _wanted(connection, exclusion) == (before, excluded):
+                return before, row[0], row[1], excluded
         connection.execute("ROLLBACK")
     raise DumpError(
         "tables were created and dropped faster than they could be locked",
         hint="run it again at a quieter time",
     )
+
+
+def _wanted(
+    connection: Connection[TupleRow], exclusion: Exclusion
+) -> tuple[dict[inventory.Name, int], Excluded]:
+    """The tables whose rows are dumped, and what is left out on purpose."""
+    excluded = resolve(connection, exclusion)
+    left_out = excluded.all
+    tables = inventory.tables(connection)
+    return {name: oid for name, oid in tables.items() if oid not in left_out}, excluded
 
 
 def _begin(connection: Connection[TupleRow], isolation: str) -> None:
@@ -116,12 +134,12 @@ def _locked(connection: Connection[TupleRow], names: list[inventory.Name]) -> bo
     return True
 
 
-def _contents(connection: Connection[TupleRow], names: list[inventory.Name]) -> Contents:
+def _contents(connection: Connection[TupleRow], names: list[inventory.Name], excluded: Excluded) -> Contents:
     return Contents(
         sequences=inventory.sequences(connection),
         extensions=inventory.extensions(connection),
         roles=inventory.roles(connection),
-        notes=inventory.left_out(connection),
+        notes=(*excluded.notes(), *inventory.left_out(connection)),
         tables=inventory.count(connection, names),
     )
 

@@ -58,8 +58,7 @@ def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
         extensions = {extension.name: extension.version for extension in inventory.extensions(connection)}
         behind = list(_sequences_behind(manifest, connection))
     expected = {table.label: table.rows for table in manifest.tables}
-    if manifest.server.standby:
-        found = {label: rows for label, rows in found.items() if rows or label in expected}
+    found = {label: rows for label, rows in found.items() if rows or not _rows_left_out(manifest, label)}
     wanted = {extension.name: "present" for extension in manifest.extensions}
     present = dict.fromkeys(extensions, "present")
     return [*_unequal("rows", expected, found), *_unequal("extension", wanted, present), *behind]
@@ -136,8 +135,15 @@ def notes_on_extensions(manifest: Manifest, address: Address) -> list[str]:
 
 
 def _left_out(key: Key, manifest: Manifest, expected: dict[Key, Digest], found: dict[Key, Digest]) -> bool:
-    """Whether it is the rows of an unlogged table, which a standby's backup does not hold: none came back."""
-    return manifest.server.standby and key[0] == "TABLE DATA" and key not in expected and found[key].rows == 0
+    """Whether it is rows that the backup does not hold, and none came back."""
+    missing = key[0] == "TABLE DATA" and key not in expected and found[key].rows == 0
+    return missing and _rows_left_out(manifest, _label(key))
+
+
+def _rows_left_out(manifest: Manifest, label: str) -> bool:
+    """Whether a backup does not hold a table's rows: they are excluded, or unlogged, which a standby has none of."""
+    possible = manifest.server.standby or label in manifest.excluded_rows
+    return possible and all(table.label != label for table in manifest.tables)
 
 
 @contextmanager
