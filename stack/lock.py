@@ -9,7 +9,15 @@ from stack.paths import ROOT, VENV_BIN
 
 OLDEST_PYTHON = "3.11"
 # Lock file → extra: the images install only what they run.
-LOCKS = {"dev": "dev", "demo": "demo", "app": "app", "exporters": "exporter", "backup": "backup"}
+LOCKS = {
+    "dev": "dev",
+    "demo": "demo",
+    "node": "node",
+    "uv": "installer",
+    "app": "app",
+    "exporters": "exporter",
+    "backup": "backup",
+}
 
 
 @click.command()

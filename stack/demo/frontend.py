@@ -12,15 +12,8 @@ SIGN_IN = f"sign in as demo1, or as demo-staff for the page “System”; the pa
 
 def files(say: Callable[[str], None]) -> Path | None:
     """The build of the frontend, built now if necessary; None where it cannot be built."""
-    found = web.built()
-    if found is not None:
-        return found
-    reason = web.why_not()
-    if reason is not None:
-        say(f"without the web frontend: {reason}")
-        return None
     try:
-        return web.build(say)
+        return web.build(say, tidy=True)
     except OpsError as error:
         say(f"without the web frontend: {error.message.splitlines()[0]} ({error.hint})")
         return None

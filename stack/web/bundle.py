@@ -11,7 +11,8 @@ from pathlib import Path
 
 from sidecar import OpsError
 from stack.paths import STATE
-from stack.web.node import FRONTEND, why_not
+from stack.web.node import FOLDER as NODE
+from stack.web.node import FRONTEND, provide, search_path, why_not
 
 CACHE = STATE / "web"
 SECONDS = 600.0
@@ -27,8 +28,11 @@ def built() -> Path | None:
     return folder if (folder / "index.html").exists() else None
 
 
-def build(say: Say = lambda _: None) -> Path:
+def build(say: Say = lambda _: None, *, tidy: bool = False) -> Path:
     """The folder with the build of the current sources, built now if necessary.
+
+    Args:
+        tidy: remove the packages that were installed for it; they take three times the room of everything else.
 
     Raises:
         OpsError: Node.js is missing, or a step of the build failed.
@@ -36,13 +40,20 @@ def build(say: Say = lambda _: None) -> Path:
     found = built()
     if found is not None:
         return found
-    modules(say)
-    with _locked("build"):
-        return built() or _build(say)
+    provide(say)
+    new = modules(say)
+    try:
+        with _locked("build"):
+            return built() or _build(say)
+    finally:
+        if tidy and new:
+            shutil.rmtree(FRONTEND / "node_modules", ignore_errors=True)
+            shutil.rmtree(NODE, ignore_errors=True)
+            why_not.cache_clear()
 
 
-def modules(say: Say = lambda _: None) -> None:
-    """Install the locked packages into the frontend's folder, unless they are installed.
+def modules(say: Say = lambda _: None) -> bool:
+    """Install the locked packages into the frontend's folder, unless they are installed; whether it was done now.
 
     Raises:
         OpsError: Node.js is missing, or npm failed.
@@ -58,11 +69,13 @@ def modules(say: Say = lambda _: None) -> None:
         if not stamp.exists() or stamp.read_text() != wanted:
             say("installing the web frontend's packages (half a minute, only this time)")
             _run(
-                ["npm", "ci", "--no-audit", "--no-fund"],
+                ["nice", "npm", "ci", "--no-audit", "--no-fund"],
                 "npm ci",
                 "check the network and the registry that npm is configured for",
             )
             stamp.write_text(wanted)
+            return True
+    return False
 
 
 def fingerprint(names: Sequence[str]) -> str:
@@ -86,7 +99,11 @@ def _build(say: Say) -> Path:
     folder = CACHE / fingerprint(SOURCES)
     draft = CACHE / f"draft-{os.getpid()}"
     try:
-        _run(["node_modules/.bin/ng", "build", "--output-path", str(draft)], "ng build", "read its output")
+        _run(
+            ["nice", "node_modules/.bin/ng", "build", "--output-path", str(draft)],
+            "ng build",
+            "read its output",
+        )
         _run(["node", "scripts/compress.mjs", str(draft / "browser")], "compressing", "read its output")
         shutil.rmtree(folder, ignore_errors=True)
         (draft / "browser").rename(folder)
@@ -105,7 +122,13 @@ def _forget_old() -> None:
 def _run(command: Sequence[str], name: str, hint: str) -> None:
     # One log per step: npm may run for one process while another one builds.
     log = CACHE / f"{name.replace(' ', '-')}.log"
-    environment = {**os.environ, "NG_CLI_ANALYTICS": "false", "NO_COLOR": "1", "CI": "1"}
+    environment = {
+        **os.environ,
+        "PATH": search_path(),
+        "NG_CLI_ANALYTICS": "false",
+        "NO_COLOR": "1",
+        "CI": "1",
+    }
     with log.open("w") as output:
         try:
             done = subprocess.run(

@@ -1,6 +1,8 @@
 """Checks of the frontend without a build, and whether this machine can build and display it."""
 
 import json
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,20 +51,48 @@ def test_versions_of_node(version: tuple[int, ...], serves: bool) -> None:
     assert nodes.serves(version, "^20.19.0 || ^22.12.0 || >=24.0.0") is serves
 
 
-def test_without_node_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from stack.demo import frontend
-
+@pytest.fixture
+def without_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A machine that has none; the folder where one may be put."""
     nodes.why_not.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(bundles, "CACHE", tmp_path)
+    monkeypatch.setattr(nodes, "STATE", tmp_path)
+    monkeypatch.setattr(nodes, "FOLDER", tmp_path / "node")
+    yield tmp_path
+    monkeypatch.undo()
+    nodes.why_not.cache_clear()
+
+
+def test_node_comes_from_pypi_where_there_is_none(without_node: Path) -> None:
+    reason = nodes.why_not()
+    assert reason is not None
+    assert reason.startswith("node and npm not found; install Node.js")
     said: list[str] = []
-    try:
-        assert frontend.files(said.append) is None
-    finally:
-        monkeypatch.undo()
-        nodes.why_not.cache_clear()
+    nodes.provide(said.append)
+    assert said == ["fetching Node.js for the web frontend (only this time)"]
+    assert nodes.why_not() is None
+    done = subprocess.run(
+        [without_node / "node/bin/npm", "--version"], env={"PATH": f"{nodes.search_path()}:/usr/bin"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    nodes.provide(said.append)
     assert len(said) == 1
-    assert said[0].startswith("without the web frontend: node and npm not found; install Node.js")
+
+
+def test_without_node_and_a_network_one_line_says_so(
+    without_node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stack.demo import frontend
+
+    for name in ("UV_OFFLINE", "UV_NO_CONFIG"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("UV_FIND_LINKS", "")
+    said: list[str] = []
+    assert frontend.files(said.append) is None
+    assert said[-1].startswith("without the web frontend: Node.js cannot be fetched")
+    assert not list(without_node.glob("node*"))
 
 
 def test_a_change_of_the_sources_is_another_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

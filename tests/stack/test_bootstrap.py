@@ -21,6 +21,7 @@ from pathlib import Path
 program = Path(sys.argv[1]) / "bin" / "python"
 program.parent.mkdir(parents=True)
 shutil.copy("{program}", program)
+shutil.copy("{program}", program.parent / "uv")
 """
 PROGRAM = """#!/bin/sh
 echo "$*" >>{log}
@@ -45,7 +46,8 @@ class Checkout:
         self.pip_does("exit 0")
 
     def lock(self, text: str) -> None:
-        (self.folder / "locks" / "dev.txt").write_text(text)
+        for name in ("dev", "demo", "uv"):
+            (self.folder / "locks" / f"{name}.txt").write_text(f"{name} {text}")
 
     def pip_does(self, script: str) -> None:
         program = self.modules / "program"
@@ -53,10 +55,10 @@ class Checkout:
         program.chmod(0o755)
         (self.modules / "venv.py").write_text(VENV.format(program=program))
 
-    def begin(self) -> "subprocess.Popen[str]":
+    def begin(self, *words: str) -> "subprocess.Popen[str]":
         self.log.write_text("")
         return subprocess.Popen(
-            [sys.executable, str(self.folder / "stack" / "bootstrap.py"), "help", "demo"],
+            [sys.executable, str(self.folder / "stack" / "bootstrap.py"), *(words or ("help", "demo"))],
             # Without compiled files: a stand-in is written anew within a second, and is no longer than before.
             env={
                 "PATH": os.environ["PATH"], "PYTHONPATH": str(self.modules), "PYTHONDONTWRITEBYTECODE": "1",
@@ -65,15 +67,19 @@ class Checkout:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def start(self) -> "subprocess.CompletedProcess[str]":
-        child = self.begin()
+    def start(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        child = self.begin(*words)
         out, errors = child.communicate(timeout=60)
         return subprocess.CompletedProcess(child.args, child.returncode, out, errors)
 
     @property
     def asked(self) -> list[str]:
         """What the environment's Python was called with at the last start, up to the first argument that tells it."""
-        return ["install" if "pip" in line else line for line in self.log.read_text().splitlines()]
+        return [
+            f"install {Path(line.split()[-1]).stem}" if " install " in line else line
+            for line in self.log.read_text().splitlines()
+            if "config" not in line
+        ]
 
 
 def runs(pid: int) -> bool:
@@ -92,7 +98,7 @@ def checkout(tmp_path: Path) -> Checkout:
 def test_the_first_start_installs_and_the_second_does_not(checkout: Checkout) -> None:
     first = checkout.start()
     assert first.returncode == 0, first.stderr
-    assert checkout.asked == ["install", "-m stack help demo"]
+    assert checkout.asked == ["install uv", "install dev", "-m stack help demo"]
     second = checkout.start()
     assert checkout.asked == ["-m stack help demo"]
     assert second.stderr == ""
@@ -104,7 +110,7 @@ def test_a_changed_lock_is_installed_into_the_same_environment(checkout: Checkou
     mark.touch()
     checkout.lock("two")
     checkout.start()
-    assert checkout.asked == ["install", "-m stack help demo"]
+    assert checkout.asked == ["install uv", "install dev", "-m stack help demo"]
     assert mark.exists()
 
 
@@ -126,7 +132,7 @@ def test_without_a_network_it_fails_and_retries_at_the_next_start(checkout: Chec
     assert "Try: check the network" in done.stderr
     checkout.pip_does("exit 0")
     assert checkout.start().returncode == 0
-    assert checkout.asked == ["install", "-m stack help demo"]
+    assert checkout.asked == ["install uv", "install dev", "-m stack help demo"]
 
 
 def test_the_callers_database_variables_are_removed(checkout: Checkout) -> None:
@@ -159,4 +165,30 @@ def test_an_interrupted_installation_ends_with_all_its_processes(
     assert not any(runs(int(pid)) for pid in pids.read_text().split())
     checkout.pip_does("exit 0")
     assert checkout.start().returncode == 0
-    assert checkout.asked == ["install", "-m stack help demo"]
+    assert checkout.asked == ["install uv", "install dev", "-m stack help demo"]
+
+
+def test_the_demo_gets_no_tools_and_the_tools_are_enough_for_the_demo(checkout: Checkout) -> None:
+    checkout.start("demo")
+    assert checkout.asked == ["install uv", "install demo", "-m stack demo"]
+    checkout.start("demo")
+    assert checkout.asked == ["-m stack demo"]
+    checkout.start("test")
+    assert checkout.asked == ["install uv", "install dev", "-m stack test"]
+    checkout.start("demo")
+    assert checkout.asked == ["-m stack demo"]
+
+
+def test_where_uv_fails_pip_installs(checkout: Checkout) -> None:
+    checkout.pip_does('case "$0" in *uv) exit 1 ;; esac')
+    assert checkout.start().returncode == 0
+    assert checkout.asked == ["install uv", "install dev", "install dev", "-m stack help demo"]
+
+
+def test_uv_gets_what_pip_is_configured_for(checkout: Checkout) -> None:
+    checkout.pip_does(
+        """case "$*" in *config*) echo "global.index-url='https://index.example/simple'" ;; esac
+        case "$0" in *uv) echo "index $UV_DEFAULT_INDEX" >>"$PWD/asked.log" ;; esac"""
+    )
+    checkout.start()
+    assert "index https://index.example/simple" in checkout.asked
