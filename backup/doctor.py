@@ -25,7 +25,7 @@ from backup.postgres.preflight import preflight
 from backup.postgres.session import session
 from backup.run import SPOOL_MARGIN, engine_for
 from backup.store import NoDeleteStore, RetryingStore, Store
-from backup.targets import PostgresTarget, RedisTarget, Target
+from backup.targets import Database, PostgresTarget, RedisTarget
 from backup.verify.provable import missing_locales, suspicions
 from backup.wiring import Wiring
 from sidecar import OpsError
@@ -252,7 +252,7 @@ def _programs(wiring: Wiring) -> str | Check:
     return f"PostgreSQL {versions['pg_dump']}, client and server"
 
 
-def _target_checks(wiring: Wiring, target: Target) -> Iterator[Check]:
+def _target_checks(wiring: Wiring, target: Database) -> Iterator[Check]:
     name = f"{target.kind} {target.name}"
     if isinstance(target, PostgresTarget):
         reached = _carried_out(name, lambda: _postgres(wiring, target))

@@ -23,7 +23,7 @@ def lineage(newest: Manifest | None, identifier: str, where: str, *, adopt: bool
     Raises:
         PreflightError: the folder belongs to another cluster.
     """
-    if newest is None or newest.kind != "postgres":
+    if newest is None or newest.kind == "redis":
         return ()
     before = newest.server.system_identifier
     if not identifier or not before or before == identifier:
@@ -49,4 +49,4 @@ def clusters(history: History, identifier: str) -> frozenset[str]:
 def is_foreign(entry: Entry, known: Collection[str]) -> bool:
     """Whether a backup is of a cluster that is not among the known ones. Older formats do not say; they count."""
     identifier = entry.manifest.server.system_identifier
-    return entry.manifest.kind == "postgres" and bool(identifier) and identifier not in known
+    return entry.manifest.kind != "redis" and bool(identifier) and identifier not in known

@@ -15,7 +15,7 @@ from backup.postgres.session import session
 from backup.replication.merged import read
 from backup.store import Refusal, Store
 from backup.store.nodelete import REASON
-from backup.targets import PostgresTarget, Target
+from backup.targets import RedisTarget, Target
 from backup.wiring import Wiring
 from sidecar.logs import fields
 
@@ -74,7 +74,7 @@ def identifier_of(target: Target, history: History) -> str | None:
         OpsError: the server does not answer.
     """
     said = any(entry.manifest.server.system_identifier for entry in history.backups)
-    if not said or not isinstance(target, PostgresTarget):
+    if not said or isinstance(target, RedisTarget):
         return None
     with session(target.address) as connection:
         return inventory.system_identifier(connection) or None

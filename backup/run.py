@@ -18,12 +18,13 @@ from backup.engine import DumpContext, DumpResult, Engine, Lock, PreflightResult
 from backup.errors import PreflightError, SpaceError, StoreAccessError, StoreError
 from backup.hostlock import host_lock
 from backup.ownership import lineage
+from backup.physical.base import ServerEngine
 from backup.pipeline.encrypt import fingerprint
 from backup.policy.anomaly import judged
 from backup.postgres.engine import PostgresEngine
 from backup.progress import Progress, Timings, silent
 from backup.store import RetryingStore
-from backup.targets import PostgresTarget, Target
+from backup.targets import PostgresTarget, ServerTarget, Target
 from backup.wiring import Wiring
 from sidecar import OpsError
 from sidecar.humanize import duration, size
@@ -63,8 +64,9 @@ def run(
         try:
             return _Run(wiring, target, store, progress, packed, adopt).carry_out()
         except StoreError as error:
-            if wiring.spool is None or store is wiring.spool:
+            if not _spools(wiring, target) or store is wiring.spool:
                 raise
+            assert wiring.spool is not None
             log.error("the store failed, the spool takes over: %s", error.message)  # noqa: TRY400 - said in words
             return _Run(wiring, target, wiring.spool, progress, packed, adopt).carry_out()
 
@@ -72,10 +74,15 @@ def run(
 def _destination(wiring: Wiring, target: Target, *, strict: bool) -> RetryingStore:
     """Where the backup goes. A failure is written down, because nobody may read the output."""
     try:
-        return destination(wiring, strict=strict)
+        return destination(wiring, strict=strict or not _spools(wiring, target))
     except OpsError as error:
         wiring.journal(target.name).failed_without_store("backup", error)
         raise
+
+
+def _spools(wiring: Wiring, target: Target) -> bool:
+    """Whether the spool takes over if the store fails. A base backup is worth nothing away from its server's log."""
+    return wiring.spool is not None and not isinstance(target, ServerTarget)
 
 
 def check_clock(whose: str, ahead: timedelta | None) -> None:
@@ -117,6 +124,8 @@ def engine_for(wiring: Wiring, target: Target) -> Engine:
     """The engine of a target's kind."""
     if isinstance(target, PostgresTarget):
         return PostgresEngine(target.address, wiring.programs, wiring.exclusion)
+    if isinstance(target, ServerTarget):
+        return ServerEngine(target.name, target.address, wiring.keys)
     from backup.redis.engine import RedisEngine
 
     return RedisEngine(target.address)

@@ -54,7 +54,8 @@ class ServerTarget:
     """A whole PostgreSQL server: its WAL and its base backups. Its name is its folder in the store and its label in metrics.
 
     Attributes:
-        address: with a role that may replicate. The database in it does not matter to the replication protocol.
+        address: of the database ``postgres``, with a role that may replicate. A session in production's own database
+            would keep a promotion from renaming that.
     """
 
     name: str
@@ -67,16 +68,17 @@ class ServerTarget:
         return [password] if password else []
 
 
-Target = PostgresTarget | RedisTarget
+Database = PostgresTarget | RedisTarget
+Target = Database | ServerTarget
 
 
-def targets(settings: BackupSettings) -> list[Target]:
+def targets(settings: BackupSettings) -> list[Database]:
     """All configured databases.
 
     Raises:
         UsageError: a URL is invalid, or two databases have the same name.
     """
-    found: list[Target] = [*_postgres(settings), *_redis(settings)]
+    found: list[Database] = [*_postgres(settings), *_redis(settings)]
     names = [target.name for target in found]
     for name in names:
         if names.count(name) > 1:
@@ -100,7 +102,7 @@ def servers(settings: BackupSettings) -> list[ServerTarget]:
                 f"BACKUP_SERVERS: {name} is the name of a database or of another server",
                 hint="give each server a name of its own, such as main",
             )
-    found = [ServerTarget(name, parse(url, "BACKUP_SERVERS")) for name, url in named]
+    found = [ServerTarget(name, parse(url, "BACKUP_SERVERS").named("postgres")) for name, url in named]
     if not settings.age_recipients:
         raise UsageError(
             "BACKUP_SERVERS is set, but BACKUP_AGE_RECIPIENTS is not: the WAL contains every row and every password hash",

@@ -23,7 +23,7 @@ from backup.programs import Programs
 from backup.settings import BackupSettings
 from backup.store import LocalStore, NoDeleteStore, PartSizes, RetryingStore, RetryPolicy, S3Options, Store
 from backup.store.urls import HINT, open_store, refuse_login
-from backup.targets import PostgresTarget, ServerTarget, Target, servers, targets
+from backup.targets import Database, PostgresTarget, ServerTarget, Target, servers, targets
 from sidecar import UsageError
 
 Clock = Callable[[], datetime]
@@ -39,12 +39,12 @@ class Wiring:
 
     Attributes:
         targets: the databases.
-        servers: the servers whose WAL is streamed; not among the targets.
+        servers: the servers whose WAL is streamed, and that base backups are made of; not among the targets.
     """
 
     settings: BackupSettings
     store: RetryingStore
-    targets: tuple[Target, ...]
+    targets: tuple[Database, ...]
     programs: Programs
     redis_programs: Programs
     packing: PackingOptions
@@ -123,14 +123,19 @@ class Wiring:
         days = self.settings.s3_object_lock_days
         return started + timedelta(days=days) if days else None
 
+    @property
+    def everything(self) -> tuple[Target, ...]:
+        """All that has backups: servers first, so that a dump of the same night is within what their base covers."""
+        return (*self.servers, *self.targets)
+
     def target(self, name: str | None) -> Target:
-        """The database with this name; without a name, the only one."""
+        """The database or server with this name; without a name, the only database."""
         if name is None and len(self.targets) == 1:
             return self.targets[0]
-        for target in self.targets:
+        for target in self.everything:
             if target.name == name:
                 return target
-        known = ", ".join(target.name for target in self.targets)
+        known = ", ".join(target.name for target in self.everything)
         raise UsageError(
             f"{name} is not a configured database"
             if name

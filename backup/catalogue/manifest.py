@@ -10,12 +10,15 @@ from pydantic import ConfigDict, Field
 from backup.catalogue.document import Count, Document, Moment, Name, Part, Position, Seconds, decode, encode
 from backup.catalogue.signatures import NO_KEYS, Keyring
 
+Role = Literal["archive", "globals", "rdb", "base", "tablespace", "base-manifest"]
+"""What an object holds; the last three are those of a base backup."""
+
 
 class StoredObject(Part):
     """One object of a backup, as stored."""
 
     name: Name
-    role: Literal["archive", "globals", "rdb"]
+    role: Role
     raw_bytes: Count
     stored_bytes: Count
     sha256: str = Field(description="of the stored bytes")
@@ -71,6 +74,37 @@ class Server(Part):
     )
 
 
+class Tablespace(Part):
+    """A tablespace of a base backup; its object is called ``{oid}.tar``."""
+
+    oid: Count
+    location: str = Field(description="the folder on the original host")
+
+
+class ServerDatabase(Part):
+    """A database of a base backup."""
+
+    name: str
+    oid: Count
+    collation_version: str = Field(
+        default="", description="of the library that sorted its indexes; empty: it has none"
+    )
+
+
+class Physical(Part):
+    """What the recovery of a base backup needs to know. Positions are in bytes of the log."""
+
+    timeline: Count
+    start: Count = Field(description="the position from which its recovery reads the log")
+    end: Count = Field(description="the position from which on it is consistent: the earliest target")
+    segment_size: Count
+    tablespaces: tuple[Tablespace, ...] = ()
+    settings: dict[str, str] = Field(
+        default_factory=dict, description="settings of the server that matter to a recovery"
+    )
+    databases: tuple[ServerDatabase, ...] = ()
+
+
 class Keyspace(Part):
     """One database of a Redis server."""
 
@@ -92,7 +126,7 @@ class Manifest(Document):
 
     id: str
     database: str
-    kind: Literal["postgres", "redis"]
+    kind: Literal["postgres", "redis", "server"]
     taken: Moment = Field(description="the moment of the data")
     started: Moment
     finished: Moment
@@ -106,6 +140,7 @@ class Manifest(Document):
     extensions: tuple[Extension, ...] = ()
     roles: tuple[str, ...] = ()
     keyspaces: tuple[Keyspace, ...] = ()
+    physical: Physical | None = Field(default=None, description="of a base backup")
     stages: dict[str, Seconds] = Field(default_factory=dict, description="seconds by stage")
     anomalies: tuple[str, ...] = ()
     notes: tuple[str, ...] = Field(

@@ -54,7 +54,7 @@ def load(*, only_looks: bool = False) -> Wiring:
     """
     settings = BackupSettings.load()
     wiring = wire(settings)
-    if not wiring.targets and not only_looks:
+    if not wiring.everything and not only_looks:
         raise UsageError(
             "no database is configured", hint="set DATABASE_URL, BACKUP_DATABASE_URLS or BACKUP_REDIS_URLS"
         )
@@ -137,7 +137,7 @@ def _missing(backup_id: str) -> UsageError:
 
 
 def _named(wiring: Wiring, database: str | None) -> str:
-    return database if database and not wiring.targets else wiring.target(database).name
+    return database if database and not wiring.everything else wiring.target(database).name
 
 
 def _stranger(history: History, backup_id: str, *, unsigned: bool) -> Entry | None:

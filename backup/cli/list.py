@@ -132,7 +132,7 @@ def _summary(wiring: Wiring, history: History, shown: int) -> str:
     ]
     if shown != len(everything):
         parts.append(f"{shown} shown")
-    known = {target.name for target in wiring.targets}
+    known = {target.name for target in wiring.everything}
     here = "" if not known or history.database in known else " (not configured here)"
     return f"{history.database}{here}: {', '.join(parts)}"
 

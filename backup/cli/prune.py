@@ -37,7 +37,7 @@ def prune(dry_run: bool, yes_i_mean: str | None, database: str | None, as_json: 
             raise UsageError(f"{yes_i_mean!r} is not {database}", hint=f"--yes-i-mean {database}")
     agreed = yes_i_mean is not None
     results = {}
-    for target in (wiring.target(database),) if database else wiring.targets:
+    for target in (wiring.target(database),) if database else wiring.everything:
         if dry_run:
             history = read(wiring, [target.name]).history(target.name)
             identifier = identifier_of(target, history)

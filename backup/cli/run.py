@@ -48,7 +48,7 @@ def run(and_verify: bool, adopt: bool, database: str | None, as_json: bool) -> N
       python -m backup run --verify
     """
     wiring = load()
-    targets = (wiring.target(database),) if database else wiring.targets
+    targets = (wiring.target(database),) if database else wiring.everything
     pings = _pings(wiring) if and_verify else None
     if pings is not None:
         pings.started()

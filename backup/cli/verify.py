@@ -56,7 +56,7 @@ def verify(
 
 
 def _unverified(wiring: Wiring, database: str | None) -> list[Entry]:
-    targets = [wiring.target(database)] if database else wiring.targets
+    targets = [wiring.target(database)] if database else wiring.everything
     catalogue = read(wiring, [target.name for target in targets])
     found = [
         entry

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
 
-from backup.catalogue.manifest import StoredObject
+from backup.catalogue.manifest import Role, StoredObject
 from backup.pipeline.compress import CompressedReader, thread_count
 from backup.pipeline.encrypt import Recipient, encrypt
 from backup.pipeline.sink import PartSink
@@ -42,7 +41,7 @@ def transfer(
     folder: str,
     name: str,
     *,
-    role: Literal["archive", "globals", "rdb"],
+    role: Role,
     packing: PackingOptions,
     progress: Progress = silent,
 ) -> StoredObject:

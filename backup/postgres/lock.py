@@ -33,29 +33,32 @@ class AdvisoryLock:
 
 
 @contextmanager
-def advisory_lock(address: Address) -> Iterator[AdvisoryLock]:
+def advisory_lock(address: Address, key: int = KEY) -> Iterator[AdvisoryLock]:
     """Hold the lock of one database.
+
+    Args:
+        key: what is locked there; by default its dumps.
 
     Raises:
         BusyError: another run has it.
     """
     with session(address, application="posthub-backup-lock") as connection:
-        taken = connection.execute("SELECT pg_try_advisory_lock(%s)", [KEY]).fetchone()
+        taken = connection.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone()
         if not taken or not taken[0]:
             raise BusyError(
-                f"another backup of {address.database} is in progress{_holder(connection)}",
+                f"another backup of {address.database} is in progress{_holder(connection, key)}",
                 hint="wait until it ends; the lock ends with its holder's connection",
             )
         yield AdvisoryLock(connection)
 
 
-def _holder(connection: Connection[TupleRow]) -> str:
+def _holder(connection: Connection[TupleRow], key: int) -> str:
     row = connection.execute(
         "SELECT a.pid, coalesce(host(a.client_addr), 'a local socket'),"
         " to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')"
         " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
         " WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32 | l.objid::bigint) = %s"
         " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        [KEY],
+        [key],
     ).fetchone()
     return f": server process {row[0]} from {row[1]} since {row[2]} UTC" if row else ""

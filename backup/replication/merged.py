@@ -37,7 +37,7 @@ class Catalogues:
 
     def _waiting(self, now: datetime) -> Catalogue:
         """Attempts that the main store does not have yet."""
-        names = [target.name for target in self._wiring.targets]
+        names = [target.name for target in self._wiring.everything]
         waiting = {name: self._wiring.backlog.of(name) for name in names}
         return Catalogue(
             now, {name: History(name, attempts=found) for name, found in waiting.items() if found}

@@ -4,6 +4,8 @@ import logging
 import random
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from backup import cron
@@ -16,11 +18,13 @@ from backup.replication.offsite import copy_missing
 from backup.replication.spool import forward
 from backup.run import run
 from backup.service.state import State
-from backup.targets import Target
+from backup.targets import ServerTarget, Target
 from backup.verify import verify
 from sidecar import OpsError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Jobs:
@@ -33,11 +37,11 @@ class Jobs:
 
     def back_up(self) -> None:
         """Back up all databases, verify each, and report to the dead man's switch."""
-        self._back_up(self._wiring.targets)
+        self._back_up(self._wiring.everything)
 
     def catch_up(self) -> None:
         """Back up the databases whose run was missed while the service was down, or failed: once per start."""
-        missed = [target for target in self._wiring.targets if self._missed(target)]
+        missed = [target for target in self._wiring.everything if self._missed(target)]
         if missed:
             log.info("catching up on missed runs of %s", ", ".join(target.name for target in missed))
             self._back_up(missed)
@@ -65,32 +69,49 @@ class Jobs:
 
     def _back_up(self, targets: Iterable[Target]) -> None:
         self._pings.started()
-        results = [self._back_up_one(target) for target in targets]
+        results: list[bool] = []
+        bases: list[tuple[Target, str]] = []
+        for target in targets:
+            made = self._guarded(target, partial(self._taken, target))
+            if made and isinstance(target, ServerTarget):
+                bases.append((target, made))
+            else:
+                results.append(self._proven(target, made))
+        # The dumps that were taken after a base backup are what it is compared with.
+        results += [self._proven(target, made) for target, made in bases]
         if results and all(results):
             self._pings.proven()
 
-    def _back_up_one(self, target: Target) -> bool:
-        """Whether the backup was taken and verified."""
+    def _taken(self, target: Target) -> str:
+        """Take a backup; returns its ID."""
+        last = self._state.history(target.name).latest
+        packed = last.manifest.stored_bytes if last else None
+        return run(self._wiring, target, strict=False, packed=packed).id
+
+    def _proven(self, target: Target, backup_id: str | None) -> bool:
+        """Whether there is a new backup and it is verified, if that is configured."""
+        entry = self._state.history(target.name).find(backup_id) if backup_id else None
+        if entry is None or not self._wiring.settings.verify_after_backup:
+            return False
+        return bool(self._guarded(target, partial(self._verified, entry)))
+
+    def _guarded(self, target: Target, work: Callable[[], T]) -> T | None:
+        """The result of a job; None if it failed, which is reported and does not stop the others."""
         try:
-            last = self._state.history(target.name).latest
-            packed = last.manifest.stored_bytes if last else None
-            made = run(self._wiring, target, strict=False, packed=packed)
-            self._state.refresh()
-            entry = self._state.history(target.name).find(made.id)
-            return self._wiring.settings.verify_after_backup and entry is not None and self._verified(entry)
+            return work()
         except BusyError as error:
             log.info("%s: %s", target.name, error.message)
-            return False
+            return None
         except StoppedError:
             raise
         except OpsError as error:
             log.error("%s: %s; try: %s", target.name, error.message, error.hint)  # noqa: TRY400 - the message says it
             self._pings.failed(f"{target.name}: {error.message}")
-            return False
+            return None
         except Exception as error:
             log.exception("%s failed", target.name)
             self._pings.failed(f"{target.name}: {type(error).__name__}")
-            return False
+            return None
         finally:
             self._state.refresh()
 
@@ -123,7 +144,7 @@ class Jobs:
         )
 
     def _for_each(self, action: Callable[[Target], object]) -> None:
-        for target in self._wiring.targets:
+        for target in self._wiring.everything:
             try:
                 action(target)
             except StoppedError:

@@ -44,7 +44,7 @@ class CatalogueCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         families = _Families()
         now = self._state.wiring.clock()
-        for target in self._state.wiring.targets:
+        for target in self._state.wiring.everything:
             _database(families, self._state, self._state.history(target.name), now)
         _service(families, self._state)
         yield from families.all()
@@ -325,7 +325,7 @@ def _service(families: _Families, state: State) -> None:
 
 def _spool(families: _Families, state: State) -> None:
     waiting = [
-        entry for target in state.wiring.targets for entry in state.history(target.name).backups
+        entry for target in state.wiring.everything for entry in state.history(target.name).backups
         if entry.store == "spool"
     ]  # fmt: skip
     stored = sum(entry.manifest.stored_bytes for entry in waiting)
@@ -352,7 +352,7 @@ def _jobs(families: _Families, state: State) -> None:
 def _store_errors(state: State) -> dict[tuple[str, str], int]:
     """Sums over the newest attempt of each database. The retries of an attempt in progress are added when it ends."""
     sums = {(store.name, operation): 0 for store in state.wiring.stores for operation in OPERATIONS}
-    for target in state.wiring.targets:
+    for target in state.wiring.everything:
         attempts = [attempt for attempt in state.history(target.name).attempts if attempt.finished]
         for key, count in (attempts[-1].store_errors if attempts else {}).items():
             store, _, operation = key.partition(":")

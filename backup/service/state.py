@@ -51,7 +51,7 @@ class State:
 
     @property
     def names(self) -> list[str]:
-        return [target.name for target in self.wiring.targets]
+        return [target.name for target in self.wiring.everything]
 
     def history(self, database: str) -> History:
         return self.catalogue.history(database)

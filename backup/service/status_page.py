@@ -25,7 +25,7 @@ SHOWN = 30
 def render(state: State) -> str:
     """The page as HTML."""
     now = state.wiring.clock()
-    sections = [_database(state, state.history(target.name), now) for target in state.wiring.targets]
+    sections = [_database(state, state.history(target.name), now) for target in state.wiring.everything]
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="30">'
         f"<title>Backups</title><style>{_STYLE}</style><h1>Backups</h1>"

@@ -1,11 +1,17 @@
 """A primary that keeps its log in a folder, base backups of it, and recoveries from both, for one version of PostgreSQL."""
 
+import hashlib
+import secrets
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import Self
 
 import psycopg
+import zstandard
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
@@ -13,10 +19,16 @@ from backup.cancellation import never
 from backup.errors import VerificationError
 from backup.load.throwaway import private_folder
 from backup.physical import lsn, recover, unpack
+from backup.physical.archive import Archive
 from backup.physical.feed import Feed
+from backup.physical.walsender import Wal, WalSender
+from backup.pipeline.encrypt import encrypt
 from backup.programs import Programs, clean_environment
+from backup.targets import ServerTarget
+from backup.wiring import Wiring
 from sidecar.rootless import rootless
 from stack.servers.postgres import Postgres
+from stack.waiting import wait_for
 
 SEGMENT = 1 << 24
 LEDGER = "CREATE TABLE ledger (n bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp())"
@@ -121,3 +133,61 @@ def recovered(
         ) as server,
     ):  # fmt: skip
         yield server
+
+
+class Archiver(threading.Thread):
+    """Stores the log of a server as it arrives, in the store's own format: what ``wal serve`` does, without its care."""
+
+    def __init__(self, wiring: Wiring, server: ServerTarget) -> None:
+        super().__init__(name="archiver", daemon=True)
+        self._wiring = wiring
+        self._server = server
+        self._closing = threading.Event()
+        self.stored = 0
+        self._slot = f"archiver_{secrets.token_hex(4)}"
+        with WalSender.connect(server.address) as sender:
+            sender.create_slot(self._slot)
+            system, size = sender.identify(), sender.segment_size()
+        self.archive = Archive(server.name, system.identifier, size, wiring.keys)
+        self._timeline, self._position = system.timeline, lsn.segment_start(system.position, size)
+
+    def run(self) -> None:
+        size = self.archive.segment_size
+        with WalSender.connect(self._server.address) as sender:
+            stream = sender.stream(self._position, self._timeline, slot=self._slot)
+            data, start = bytearray(), self._position
+            while not self._closing.is_set():
+                message = stream.read(0.1)
+                if isinstance(message, Wal):
+                    data += message.data
+                    if len(data) < size - start % size and len(data) < 1 << 18:
+                        continue
+                while data:
+                    end = min(start + len(data), lsn.segment_end(start, size))
+                    self._store(start, bytes(data[: end - start]))
+                    del data[: end - start]
+                    start = self.stored = end
+                stream.confirm(start, start)
+
+    def _store(self, start: int, plain: bytes) -> None:
+        digest = hashlib.sha256(plain).hexdigest()
+        key = self.archive.wal_key(self._timeline, start, start + len(plain), digest)
+        packed = BytesIO()
+        encrypt(BytesIO(zstandard.compress(plain)), packed, self._wiring.packing.recipients)
+        self._wiring.store.put(key, packed.getvalue())
+
+    def wait_for(self, position: int) -> None:
+        """Until the store has the log up to a position."""
+        wait_for(
+            lambda: self.stored >= position, timeout=60, what="the log is stored", hint="see the archiver"
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._closing.set()
+        self.join()
+        with WalSender.connect(self._server.address) as sender:
+            sender.drop_slot(self._slot)

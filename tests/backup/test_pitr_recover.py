@@ -14,17 +14,14 @@ from backup.load.throwaway import log_of
 from backup.physical import cut, lsn, records, recover, targets, waldump
 from backup.physical.targets import AtMark, AtPosition, AtTime
 from backup.programs import Programs
-from stack.programs import postgres_bin
+from stack.programs import SUPPORTED
 from tests.backup.pitrkit import LEDGER, SEGMENT, Primary, feed, recovered, unpacked
-
-VERSIONS = {
-    path.parent.name: path for path in (Path("/usr/lib/postgresql/15/bin"),) if (path / "postgres").exists()
-} | {"18": postgres_bin()}
+from tests.conftest import programs_of
 
 
-@pytest.fixture(scope="module", params=list(VERSIONS))
+@pytest.fixture(scope="module", params=SUPPORTED, ids=lambda version: f"postgres{version}")
 def primary(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Primary]:
-    with Primary(tmp_path_factory.mktemp(f"pg{request.param}"), VERSIONS[request.param]) as server:
+    with Primary(tmp_path_factory.mktemp(f"pg{request.param}"), programs_of(request.param)) as server:
         with server.session() as connection:
             connection.execute(LEDGER)
         yield server

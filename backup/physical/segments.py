@@ -1,0 +1,146 @@
+"""Turns what the store has of the log into the files that a server replays: whole segments, and histories of timelines.
+
+An object's name promises the SHA-256 of its plain bytes, so nothing else than what was streamed is handed over.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import zstandard
+
+from backup.errors import NoIdentityError, VerificationError
+from backup.physical import lsn
+from backup.physical.archive import (
+    MOST_HISTORY_BYTES,
+    Archive,
+    HistoryObject,
+    Listing,
+    Span,
+    Stored,
+    WalObject,
+    cover,
+)
+from backup.pipeline.encrypt import Identity, decrypt
+from backup.store import Store
+
+# What encryption and compression may add to bytes that do not become smaller.
+_MOST_OVERHEAD = 1 << 16
+_HINT = "choose a target before it, or another base backup: python -m backup wal status"
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The stored log of one cluster, as files by PostgreSQL's names.
+
+    Attributes:
+        path: the stretches to replay, in order; see :class:`backup.physical.archive.Window`.
+        timeline: the one that recovery follows.
+    """
+
+    store: Store
+    archive: Archive
+    listing: Listing
+    path: tuple[Span, ...]
+    timeline: int
+    identities: Sequence[Identity] = field(default=(), repr=False)
+
+    def promised(self, first: str = "") -> list[str]:
+        """The names of the files that replay needs, in their order: the histories, then each segment of the path.
+
+        Args:
+            first: the segment to begin with, on whatever timeline.
+        """
+        size = self.archive.segment_size
+        segments = [
+            lsn.segment_name(span.timeline, number, size)
+            for span in self.path
+            for number in range(span.start // size, -(-span.end // size))
+        ]
+        known = {each.timeline for each in self.listing.histories}
+        ancestors = {span.timeline for span in self.path} | {self.timeline}
+        histories = [lsn.history_name(each) for each in sorted(ancestors & known)]
+        return [*histories, *(name for name in segments if name[8:] >= first[8:])]
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Write one of them into a new file. The last segment is filled up with zeros, as on the original's disk.
+
+        Raises:
+            VerificationError: it is missing, damaged, or not what was stored.
+            StoreError: the store does not answer.
+        """
+        if name.endswith(".history"):
+            target.write_bytes(self._history(int(name[:8], 16)))
+            return
+        timeline, number = lsn.parse_segment(name, self.archive.segment_size)
+        self._segment(timeline, number * self.archive.segment_size, target)
+
+    def _segment(self, timeline: int, start: int, target: Path) -> None:
+        size = self.archive.segment_size
+        # The path may leave a timeline in the middle of a segment; what is stored of it is handed over.
+        ends = [
+            min(span.end, start + size)
+            for span in self.path
+            if span.timeline == timeline and span.end > start
+        ]
+        end = max(ends, default=start)
+        pieces = cover(self.listing.wal, timeline, start, end)
+        if not pieces or pieces[-1].end < end:
+            reached = pieces[-1].end if pieces else start
+            name = lsn.segment_name(timeline, start // size, size)
+            raise VerificationError(
+                f"{name} is missing from the store from {lsn.text(reached)} on", hint=_HINT
+            )
+        with target.open("xb") as file:
+            file.truncate(size)
+            for piece in pieces:
+                file.seek(piece.start - start)
+                file.write(self._plain(piece, piece.end - piece.start))
+
+    def _history(self, timeline: int) -> bytes:
+        found = next(each for each in self.listing.histories if each.timeline == timeline)
+        return self._plain(found, None)
+
+    def _plain(self, stored: WalObject | HistoryObject, size: int | None) -> bytes:
+        most = MOST_HISTORY_BYTES if size is None else size
+        data = unpacked(self.store, stored.stored, most, self.identities)
+        if size is not None and len(data) != size:
+            raise _damaged(stored.stored, f"it has {len(data)} bytes, not {size}")
+        if not hashlib.sha256(data).hexdigest().startswith(stored.sha):
+            raise _damaged(stored.stored, "its bytes are not those that were stored")
+        return data
+
+
+def unpacked(store: Store, stored: Stored, most: int, identities: Sequence[Identity]) -> bytes:
+    """The plain bytes of an object of the log.
+
+    Args:
+        most: maximum number of plain bytes.
+
+    Raises:
+        VerificationError: it is missing, damaged, too large, or no identity decrypts it.
+        StoreError: the store does not answer.
+    """
+    if not identities:
+        raise NoIdentityError(
+            "the log is encrypted, and no identity is set",
+            hint="set BACKUP_AGE_IDENTITY to the secret key, or BACKUP_AGE_IDENTITY_FILE to the output file of age-keygen",
+        )
+    if stored.size > most + _MOST_OVERHEAD:
+        raise _damaged(stored, f"it has {stored.size} bytes, at most {most + _MOST_OVERHEAD} are read")
+    packed = BytesIO()
+    decrypt(BytesIO(store.get(stored.key)), packed, identities)
+    try:
+        reader = zstandard.ZstdDecompressor().stream_reader(BytesIO(packed.getvalue()))
+        data = reader.read(most + 1)
+    except zstandard.ZstdError as error:
+        raise _damaged(stored, f"decompression failed: {error}") from None
+    if len(data) > most:
+        raise _damaged(stored, f"it unpacks to more than {most} bytes")
+    return data
+
+
+def _damaged(stored: Stored, how: str) -> VerificationError:
+    return VerificationError(f"{stored.key} is damaged: {how}", hint=_HINT)

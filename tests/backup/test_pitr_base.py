@@ -1,0 +1,191 @@
+"""Base backups of a whole server through today's run, catalogue and store, on every supported version."""
+
+import io
+import secrets
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pyrage
+import pytest
+
+from backup.errors import DumpError, PreflightError
+from backup.load.fetch import fetch
+from backup.physical import base, lsn
+from backup.run import run
+from backup.settings import BackupSettings
+from backup.targets import ServerTarget
+from backup.wiring import Wiring, wire
+from sidecar import OpsError
+from stack.programs import SUPPORTED
+from stack.servers import Postgres
+from tests.backup.pitrkit import Archiver
+from tests.backup.restorekit import Command
+
+PostgresOf = Callable[[int], Postgres]
+IDENTITY = pyrage.x25519.Identity.generate()
+
+
+@pytest.fixture(params=SUPPORTED, ids=lambda version: f"postgres{version}")
+def server(request: pytest.FixtureRequest, postgres_of: PostgresOf) -> Postgres:
+    return postgres_of(request.param)
+
+
+@pytest.fixture
+def environ(server: Postgres, store_url: str, tmp_path: Path) -> dict[str, str]:
+    work = tmp_path / "work"
+    work.mkdir()
+    return {
+        "BACKUP_SERVERS": f"main={server.url}",
+        "BACKUP_STORE_URL": store_url,
+        "BACKUP_POSTGRES_BIN": str(server.programs),
+        "BACKUP_AGE_RECIPIENTS": str(IDENTITY.to_public()),
+        "BACKUP_AGE_IDENTITY": str(IDENTITY),
+        "BACKUP_MANIFEST_KEY": "k" * 32,
+        "BACKUP_WORK_DIR": str(work),
+        "BACKUP_STORE_ATTEMPTS": "2",
+    }
+
+
+@pytest.fixture
+def wiring(environ: dict[str, str]) -> Wiring:
+    return wire(BackupSettings.load(environ))
+
+
+@pytest.fixture
+def target(wiring: Wiring) -> ServerTarget:
+    return wiring.server("main")
+
+
+@pytest.fixture
+def archiver(wiring: Wiring, target: ServerTarget) -> Iterator[Archiver]:
+    with Archiver(wiring, target) as running:
+        yield running
+
+
+@pytest.mark.usefixtures("archiver")
+def test_a_base_backup_is_a_backup_like_any_other(
+    environ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    server: Postgres,
+) -> None:
+    command = Command(environ, monkeypatch, capsys)
+    made = command.held("run", "-d", "main")
+    assert made["kind"] == "server"
+    assert made["encrypted"] is True
+    [listed] = command.held("list", "-d", "main")
+    assert (listed["id"], listed["state"]) == (made["id"], "unverified")
+    shown = command.held("show", made["id"])
+    physical = shown["manifest"]["physical"]
+    assert physical["start"] < physical["end"]
+    assert physical["settings"]["max_connections"] == "100"
+    assert "posthub" in {each["name"] for each in physical["databases"]}
+    assert shown["manifest"]["server"]["version_number"] // 10000 == int(server.folder.name[8:10])
+    assert [each["role"] for each in shown["manifest"]["objects"]] == ["base", "base-manifest"]
+    assert [each["name"] for each in shown["manifest"]["objects"]] == [
+        "base.tar.zst.age", "backup_manifest.zst.age",
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("archiver")
+def test_tablespaces_are_objects_of_their_own(
+    wiring: Wiring, target: ServerTarget, server: Postgres, tmp_path: Path
+) -> None:
+    place, name = tmp_path / "space", f"space_{secrets.token_hex(3)}"
+    place.mkdir()
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"CREATE TABLESPACE {name} LOCATION '{place}'")
+        connection.execute(f"CREATE TABLE in_{name} TABLESPACE {name} AS SELECT 1 AS n")
+    try:
+        manifest = run(wiring, target)
+    finally:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(f"DROP TABLE in_{name}")
+            connection.execute(f"DROP TABLESPACE {name}")
+    assert manifest.physical is not None
+    [space] = manifest.physical.tablespaces
+    assert space.location == str(place)
+    [stored] = [each for each in manifest.objects if each.role == "tablespace"]
+    assert stored.name == f"{space.oid}.tar.zst.age"
+    unpacked = tmp_path / "unpacked"
+    fetch(wiring.store, f"main/{manifest.id}/{stored.name}", stored, unpacked, wiring.identities)
+    with tarfile.open(fileobj=io.BytesIO(unpacked.read_bytes())) as archive:
+        assert any(member.isreg() for member in archive)
+
+
+def test_without_the_log_there_is_no_backup(
+    wiring: Wiring, target: ServerTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base.await_log, "__defaults__", (0.5,))
+    with pytest.raises(DumpError, match="the base backup needs the WAL up to"):
+        run(wiring, target)
+    history = wiring.reader().read(wiring.clock(), ["main"]).history("main")
+    assert history.backups == ()
+    assert [attempt.outcome for attempt in history.attempts] == ["failure"]
+    assert not [info.key for info in wiring.store.walk("main/") if "/attempts/" not in info.key]
+
+
+def test_a_hole_in_the_log_is_waited_for(wiring: Wiring, target: ServerTarget, archiver: Archiver) -> None:
+    manifest = run(wiring, target)
+    physical = manifest.physical
+    assert physical is not None
+    archiver.wait_for(physical.end)
+    name = lsn.segment_name(1, physical.start // physical.segment_size, physical.segment_size)
+    [hole, *_] = [info for info in wiring.store.walk(archiver.archive.prefix) if name in info.key]
+    wiring.store.delete([hole.key])
+    with pytest.raises(DumpError, match="the base backup needs the WAL"):
+        base.await_log(wiring.store, archiver.archive, physical, lambda: None, seconds=0)
+
+
+@pytest.mark.usefixtures("archiver")
+def test_a_database_that_is_made_meanwhile_ends_the_backup(
+    wiring: Wiring, target: ServerTarget, server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copied file by file, it would come back with rows that it never had."""
+    name, kept = f"copied_{secrets.token_hex(3)}", base._store
+
+    def store(*arguments: object) -> object:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {name}")
+            connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
+        return kept(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(base, "_store", store)
+    try:
+        with pytest.raises(DumpError, match="a database was created or moved while the base backup ran"):
+            run(wiring, target)
+    finally:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name}")
+
+
+def test_a_base_backup_never_goes_to_the_spool(
+    environ: dict[str, str], tmp_path: Path, server: Postgres
+) -> None:
+    """Away from the log of its server it is worth nothing."""
+    assert server.running
+    wiring = wire(
+        BackupSettings.load(
+            {
+                **environ,
+                "BACKUP_STORE_URL": f"file://{tmp_path}/gone",
+                "BACKUP_SPOOL_DIR": str(tmp_path / "spool"),
+            }
+        )
+    )
+    with pytest.raises(OpsError, match="does not exist"):
+        run(wiring, wiring.server("main"), strict=False)
+    assert not (tmp_path / "spool").exists()
+
+
+@pytest.mark.usefixtures("archiver")
+def test_the_folder_of_another_cluster_is_refused(
+    wiring: Wiring, target: ServerTarget, environ: dict[str, str], tmp_path: Path, server: Postgres
+) -> None:
+    run(wiring, target)
+    with Postgres(tmp_path / "other", programs=server.programs) as other:
+        foreign = wire(BackupSettings.load({**environ, "BACKUP_SERVERS": f"main={other.url}"}))
+        with pytest.raises(PreflightError, match="belongs to another server"):
+            run(foreign, foreign.server("main"))
