@@ -15,7 +15,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from backup.catalogue.manifest import Physical, Server, ServerDatabase, StoredObject, Tablespace
-from backup.catalogue.signing import NO_KEYS, Keyring
+from backup.catalogue.signatures import NO_KEYS, Keyring
 from backup.engine import DumpContext, DumpResult, Lock, PreflightResult
 from backup.errors import DumpError, PreflightError
 from backup.physical import lsn

@@ -14,7 +14,7 @@ import psycopg
 import zstandard
 from psycopg import Connection
 from psycopg.rows import TupleRow
-from stack.waiting import wait_for
+from stack.wait import wait_for
 
 from backup.cancellation import never
 from backup.errors import VerificationError
