@@ -14,7 +14,6 @@ import psycopg
 import zstandard
 from psycopg import Connection
 from psycopg.rows import TupleRow
-from stack.wait import wait_for
 
 from backup.cancellation import never
 from backup.errors import VerificationError
@@ -29,6 +28,7 @@ from backup.targets import ServerTarget
 from backup.wiring import Wiring
 from sidecar.rootless import rootless
 from stack.servers.postgres import Postgres
+from stack.wait import wait_for
 
 SEGMENT = 1 << 24
 LEDGER = "CREATE TABLE ledger (n bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp())"
