@@ -2,6 +2,7 @@
 
 import io
 import os
+import pwd
 import secrets
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ import psycopg
 from backup.catalogue.signatures import name_of
 from backup.confinement import strength
 from backup.errors import PreflightError, StoreError
+from backup.exposure import short_secrets, unencrypted
 from backup.pipeline.encrypt import decrypt, encrypt
 from backup.postgres import inventory
 from backup.postgres.exclusion import resolve
@@ -30,6 +32,8 @@ from backup.verify.provable import missing_locales, suspicions
 from backup.wiring import Wiring
 from sidecar import OpsError
 from sidecar.humanize import size
+from sidecar.logs import SHORTEST_SECRET
+from sidecar.rootless import SEEMING_ID
 
 PROBE_BYTES = 6 << 20
 MOST_SKEW_SECONDS = 30.0
@@ -60,8 +64,11 @@ def examine(wiring: Wiring) -> Iterator[Check]:
     yield _carried_out("encryption", lambda: _encryption(wiring))
     if any(isinstance(target, PostgresTarget) for target in wiring.targets):
         yield _carried_out("programs", lambda: _programs(wiring))
+        yield _carried_out("user", _user)
     for target in wiring.targets:
         yield from _target_checks(wiring, target)
+    yield _carried_out("connections", lambda: _connections(wiring))
+    yield _carried_out("secrets", lambda: _secrets(wiring))
     yield _carried_out("confinement", _confinement)
     yield _carried_out("work folder", lambda: _work_folder(wiring))
     if wiring.settings.spool_dir:
@@ -252,6 +259,18 @@ def _programs(wiring: Wiring) -> str | Check:
     return f"PostgreSQL {versions['pg_dump']}, client and server"
 
 
+def _user() -> str | Check:
+    """Whether this process's user has a name: initdb refuses one that has none."""
+    number = os.geteuid() or SEEMING_ID
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return Check(
+            "user", False, f"the user ID {number} has no name in /etc/passwd: nothing can be verified here",
+            "run as a user that exists; see docs/kubernetes.md",
+        )  # fmt: skip
+
+
 def _target_checks(wiring: Wiring, target: Database) -> Iterator[Check]:
     name = f"{target.kind} {target.name}"
     if isinstance(target, PostgresTarget):
@@ -344,6 +363,21 @@ def _extensions(wiring: Wiring, target: PostgresTarget) -> str | Check:
             f"install them into {folder}",
         )  # fmt: skip
     return ", ".join(wanted)
+
+
+def _connections(wiring: Wiring) -> str | Check:
+    if found := list(unencrypted(wiring)):
+        return Check("connections", None, "; ".join(found), "use TLS outside of a private network")
+    return "encrypted, or within this host"
+
+
+def _secrets(wiring: Wiring) -> str | Check:
+    if short := short_secrets(wiring):
+        return Check(
+            "secrets", False, f"{short} have fewer than {SHORTEST_SECRET} characters, and are not masked in logs",
+            "use longer passwords",
+        )  # fmt: skip
+    return "long enough to be masked in logs"
 
 
 def _confinement() -> str | Check:

@@ -125,13 +125,17 @@ class BackupSettings(Settings):
     )
     host: str = Field(
         "127.0.0.1",
-        description="Address that the service listens on; the image sets 0.0.0.0. There is no password and no TLS",
+        description="Address that the service listens on; the image sets 0.0.0.0",
     )
     port: int = Field(
         9809,
         ge=0,
         le=65535,
         description="Port of the metrics and the status page",
+    )
+    web_config_file_path: str | None = Field(
+        None,
+        description="Prometheus web-config file (TLS, basic auth) for the metrics and the status page; empty: no password and no TLS",
     )
     postgres_bin: Path | None = Field(
         None,

@@ -5,12 +5,10 @@ import html
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from exporters.beat.collector import BeatCollector
 from exporters.beat.schedules import Schedule
@@ -21,11 +19,9 @@ from exporters.settings import ExporterSettings
 from exporters.supervise import Periodic, Supervised
 from exporters.tables.state import EventState
 from sidecar.logs import fields
+from sidecar.page_server import configured
 from sidecar.version import __version__
-from sidecar.web import HTML, Request, Response, Route, WebServer
-
-if TYPE_CHECKING:
-    from exporters.webconfig import WebConfig
+from sidecar.web import HTML, Request, Response, Route
 
 log = logging.getLogger(__name__)
 
@@ -66,14 +62,7 @@ class Exporter:
         self._rendered_in: float | None = None
         self._beat = _beat(settings, [pipeline.state for pipeline in self.pipelines])
         self._beat_round = Periodic("beat", self._beat.update, settings.beat_interval)
-        web = _web_config(settings)
-        self._server = WebServer(
-            settings.host,
-            settings.port,
-            _with_headers(self._routes(), web.headers if web else {}),
-            guard=web.guard if web else None,
-            tls=web.tls if web else None,
-        )
+        self._server = configured(settings.host, settings.port, self._routes(), settings.web_config_file_path)
 
     @property
     def port(self) -> int:
@@ -233,29 +222,10 @@ def _schedules_reader(settings: ExporterSettings) -> Callable[[], list[Schedule]
     url = settings.schedules_url()
     if url is None:
         return None
-    # Loaded only where it is used, as is the web-config below: both cost memory.
+    # Loaded only where it is used: it costs memory.
     from exporters.beat.database import read_schedules
 
     return partial(read_schedules, url)
-
-
-def _web_config(settings: ExporterSettings) -> "WebConfig | None":
-    if settings.web_config_file_path is None:
-        return None
-    from exporters.webconfig import WebConfig
-
-    return WebConfig(Path(settings.web_config_file_path))
-
-
-def _with_headers(routes: dict[str, Route], headers: Mapping[str, str]) -> dict[str, Route]:
-    return (
-        {path: partial(_decorated, route, headers) for path, route in routes.items()} if headers else routes
-    )
-
-
-def _decorated(route: Route, headers: Mapping[str, str], request: Request) -> Response:
-    response = route(request)
-    return replace(response, headers={**headers, **response.headers})
 
 
 def _verdict(problems: list[str]) -> Response:

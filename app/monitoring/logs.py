@@ -1,6 +1,7 @@
-"""Logs as JSON. Each line names the request and the task that it belongs to."""
+"""Logs as JSON, or as text for people. Each record names the request and the task that it belongs to."""
 
 import logging
+import re
 from contextvars import ContextVar
 from typing import Any
 
@@ -25,6 +26,23 @@ def json_formatter() -> logging.Formatter:
         rename_fields={"levelname": "level", "name": "logger"},
         timestamp="time",
     )
+
+
+class TextFormatter(logging.Formatter):
+    """One line for each record, whatever its values contain: none can forge a line or move the cursor. Tracebacks follow."""
+
+    # Control characters except tab, and the separators at which some viewers break lines.
+    _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+
+    def __init__(self) -> None:
+        super().__init__(
+            "%(asctime)s %(levelname)s %(name)s %(message)s [request=%(request_id)s task=%(task_id)s]"
+        )
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class names it
+        return self._CONTROL.sub(
+            lambda found: found[0].encode("unicode_escape").decode(), super().formatMessage(record)
+        )
 
 
 def connect() -> None:

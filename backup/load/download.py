@@ -10,7 +10,7 @@ from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
 from backup.errors import SpaceError
 from backup.load.fetch import Fetched, fetch
-from backup.load.space import floored
+from backup.load.space import guarded
 from backup.postgres.archive import RowEnds, write_positions
 from backup.progress import Progress, silent
 from backup.store import Store
@@ -41,12 +41,7 @@ def download(
 ) -> tuple[dict[str, Path], list[Difference]]:
     """Download all objects of a backup; returns the plain files by role, and the differences."""
 
-    check = floored(folder, wiring.settings.work_dir_floor, wiring.stop.check)
-
-    def passed(count: int) -> None:
-        check()
-        progress(count)
-
+    check = guarded(wiring, folder)
     files: dict[str, Path] = {}
     manifest, store = entry.manifest, wiring.store_named(entry.store)
     differences = list(_incredible(wiring, entry))
@@ -60,7 +55,14 @@ def download(
         files[stored.role] = folder / stored.role
         ends = RowEnds() if stored.role == "archive" else None
         got = fetch(
-            store, key, stored, files[stored.role], wiring.identities, passed, ends.feed if ends else None
+            store,
+            key,
+            stored,
+            files[stored.role],
+            wiring.identities,
+            progress,
+            ends.feed if ends else None,
+            check,
         )
         wrong = object_differences(stored, got)
         if ends and not wrong:

@@ -2,7 +2,7 @@
 
 import errno
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import zstandard
 
+from backup.cancellation import never
 from backup.catalogue.manifest import StoredObject
 from backup.errors import NoIdentityError, NotFoundError, SpaceError, VerificationError
 from backup.pipeline.encrypt import Identity, Reader, decrypt
@@ -39,6 +40,7 @@ def fetch(
     identities: tuple[Identity, ...] = (),
     progress: Progress = silent,
     plain: Seen | None = None,
+    check: Callable[[], None] = never,
 ) -> Fetched:
     """Write the object's plain bytes to a file.
 
@@ -46,6 +48,7 @@ def fetch(
 
     Args:
         plain: called with the plain bytes as they pass, in a thread.
+        check: called with each piece that arrives or is written, in several threads; raises to stop.
 
     Raises:
         VerificationError: the object is encrypted, and no identity is set, or none decrypts an intact object.
@@ -58,8 +61,9 @@ def fetch(
             hint="set BACKUP_AGE_IDENTITY to the secret key, or BACKUP_AGE_IDENTITY_FILE to the output file of age-keygen",
         )
     try:
-        with target.open("wb") as file, closing(_Hashed(store.stream(key), progress)) as reader:
-            problem = _decode(reader, _Plain(file, plain, stored.raw_bytes), stored.encryption, identities)
+        with target.open("wb") as file, closing(_Hashed(store.stream(key), progress, check)) as reader:
+            target_file = _Plain(file, plain, stored.raw_bytes, check)
+            problem = _decode(reader, target_file, stored.encryption, identities)
             reader.drain()
             if isinstance(problem, NoIdentityError) and reader.digest == stored.sha256:
                 raise problem  # due to the keys, not to the backup
@@ -112,8 +116,9 @@ class _TooLargeError(VerificationError):
 class _Plain:
     """The target file for the plain bytes, at most as many as the manifest promises: a small object can fill a disk."""
 
-    def __init__(self, file: IO[bytes], seen: Seen | None, most: int) -> None:
+    def __init__(self, file: IO[bytes], seen: Seen | None, most: int, check: Callable[[], None]) -> None:
         self._file = file
+        self._check = check
         self._seen = seen
         self._left = most
 
@@ -128,6 +133,8 @@ class _Plain:
 
     def _write(self, source: Reader) -> None:
         while plain := source.read():
+            # A small object becomes a large file between two pieces of it that arrive.
+            self._check()
             self._left -= len(plain)
             if self._left < 0:
                 raise _TooLargeError(
@@ -141,7 +148,8 @@ class _Plain:
 class _Hashed:
     """A file-like reader over pieces that hashes what passes."""
 
-    def __init__(self, pieces: Iterator[bytes], progress: Progress) -> None:
+    def __init__(self, pieces: Iterator[bytes], progress: Progress, check: Callable[[], None]) -> None:
+        self._check = check
         self.size = 0
         self.failure: OpsError | None = None
         self._hash = hashlib.sha256()
@@ -174,6 +182,7 @@ class _Hashed:
         except OpsError as error:
             self.failure = error
             raise
+        self._check()
         self.size += len(piece)
         self._progress(len(piece))
         self._rest = memoryview(piece)

@@ -4,6 +4,7 @@ Errors that can be ignored are listed here, and with their reasons in docs/resto
 known to leave the database unchanged, never because it is frequent. The comparison checks the result in any case.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ IGNORABLE: dict[str, re.Pattern[str]] = {
 }
 _BEGINNING = re.compile(r"pg_restore: |(?:ERROR|FATAL|PANIC|WARNING|NOTICE|INFO): ")
 _ERROR = re.compile(r"pg_restore: error: |(?:ERROR|FATAL|PANIC): ")
+# Where the server quotes a value that it cannot read: at the end of a message, or as a value out of range.
+_VALUE = re.compile(r'(?<=: )".*"$|(?<=\bvalue )".*"(?= is out of range)', re.DOTALL)
 _IGNORED = re.compile(r"errors ignored on restore: (?P<count>\d+)")
 _COMMAND = "Command was: "
 MOST_OF_COMMAND = 200
@@ -132,4 +135,9 @@ def _told(message: list[str]) -> str:
     """An error with the beginning of the command that it is about: one error, whatever number of lines it has."""
     command = next((line.removeprefix(_COMMAND) for line in message if line.startswith(_COMMAND)), "")
     about = f" ({command[:MOST_OF_COMMAND].strip()})" if command else ""
-    return f"{message[0].strip()}{about}"
+    return f"{without_values(message[0].strip())}{about}"
+
+
+def without_values(message: str) -> str:
+    """A server's message with the values of rows replaced by the beginning of their SHA-256: reports are not encrypted."""
+    return _VALUE.sub(lambda found: f"SHA-256 {hashlib.sha256(found[0].encode()).hexdigest()[:16]}…", message)

@@ -1,15 +1,19 @@
 """Room on a disk: what is restored may be larger than it says, and production may live on the same disk."""
 
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from backup.errors import SpaceError
+from backup.wiring import Wiring
 from sidecar.humanize import size
 
 Check = Callable[[], None]
-LOOK_SECONDS = 0.25
+
+
+def guarded(wiring: Wiring, folder: Path) -> Check:
+    """A check for work in a folder, in whatever thread: whether it must end, and whether the disk has room left."""
+    return floored(folder, wiring.settings.work_dir_floor, wiring.stop.carried())
 
 
 def floored(folder: Path, percent: float, check: Check) -> Check:
@@ -19,15 +23,9 @@ def floored(folder: Path, percent: float, check: Check) -> Check:
         percent: of the disk that must stay free; 0 does not look.
         check: what is checked besides.
     """
-    looked = 0.0
 
     def both() -> None:
-        nonlocal looked
         check()
-        now = time.monotonic()
-        if not percent or now - looked < LOOK_SECONDS:
-            return
-        looked = now
         usage = shutil.disk_usage(folder)
         if usage.free < usage.total * percent / 100:
             raise SpaceError(

@@ -19,6 +19,7 @@ from backup.load.download import check_space, download
 from backup.load.execution import carry_out
 from backup.load.pg_restore import load_archive
 from backup.load.properties import properties
+from backup.load.space import guarded
 from backup.load.throwaway import private_folder, sweep_folders
 from backup.postgres import roles
 from backup.postgres.databases import WORKING, Databases, Mark, databases
@@ -291,7 +292,7 @@ def _fill(work: _Restore, archive: Path) -> None:
             work.working,
             archive,
             wiring.restore_jobs,
-            wiring.stop.check,
+            guarded(wiring, archive.parent),
             work.reporter.table,
         )
     work.reporter.step(STEPS[5])

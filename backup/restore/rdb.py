@@ -26,7 +26,7 @@ def _checked(wiring: Wiring, entry: Entry, rdb: Path, reporter: Reporter) -> lis
 
 
 def write_rdb(wiring: Wiring, entry: Entry, target: Path, reporter: Reporter | None = None) -> None:
-    """Check the RDB of a backup and write it. The file appears complete or not at all.
+    """Check the RDB of a backup and write it, for this user alone. The file appears complete or not at all.
 
     Raises:
         UsageError: it is not a backup of Redis, or the folder does not exist.
@@ -50,4 +50,6 @@ def write_rdb(wiring: Wiring, entry: Entry, target: Path, reporter: Reporter | N
                 f"{entry.id} is damaged; NOTHING was written: {differences[0]}",
                 hint="choose another backup: python -m backup list",
             )
+        # Only this user may read it, whatever the umask says.
+        files["rdb"].chmod(0o600)
         files["rdb"].replace(target)

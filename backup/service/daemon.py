@@ -13,7 +13,8 @@ from backup.service.scheduler import Scheduler
 from backup.service.state import State, new_state
 from backup.wiring import Wiring
 from sidecar.logs import fields
-from sidecar.web import HTML, Request, Response, Route, WebServer
+from sidecar.page_server import configured
+from sidecar.web import HTML, Request, Response, Route
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +25,11 @@ def serve(wiring: Wiring) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: wiring.stop.request())
     schedules = scheduled(state, Jobs(state))
-    with WebServer(wiring.settings.host, wiring.settings.port, routes(state)) as server:
+    settings = wiring.settings
+    with configured(settings.host, settings.port, routes(state), settings.web_config_file_path) as server:
         state.refresh()
         schedules.start()
-        log.info(
-            "serving %s", fields(port=server.port, store=wiring.store.url, schedule=wiring.settings.schedule)
-        )
+        log.info("serving %s", fields(port=server.port, store=wiring.store.url, schedule=settings.schedule))
         if not wiring.packing.recipients:
             log.warning("backups are NOT encrypted: BACKUP_AGE_RECIPIENTS is not set")
         wiring.stop.wait_for_request()

@@ -182,7 +182,8 @@ class _Object:
             else:
                 self._definition += ended
         elif not line.startswith((b"--", b"\\")) and line.strip():
-            self._take(line)  # large objects are no definition, and may be larger than memory
+            # Large objects are data: no part of them is shown in a report, and they may be larger than memory.
+            self._hash.update(line)
 
     def _begin_rows(self, copy: bytes) -> None:
         self._take(copy)

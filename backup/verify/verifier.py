@@ -1,7 +1,6 @@
 """Verifies a backup: download, restore into a throwaway server, compare, store the report."""
 
 import logging
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,7 +16,7 @@ from backup.load.download import download
 from backup.load.execution import carry_out
 from backup.load.pg_restore import load_archive
 from backup.load.properties import properties
-from backup.load.space import floored
+from backup.load.space import guarded
 from backup.load.throwaway import private_folder, sweep_folders
 from backup.postgres.dsn import Address
 from backup.progress import Progress, Timings, silent
@@ -159,7 +158,7 @@ def _check_and_load(wiring: Wiring, manifest: Manifest, folder: Path, rdb: Path,
         with findings.stages.measure("restore"):
             modules = wiring.settings.redis_modules.split()
             client = stack.enter_context(
-                redis.server(wiring.redis_programs, folder, _check(wiring, folder), modules)
+                redis.server(wiring.redis_programs, folder, guarded(wiring, folder), modules)
             )
         with findings.stages.measure("compare"):
             findings.differences += redis.compare_keys(manifest, client)
@@ -187,7 +186,7 @@ def _restore_and_compare(
     with findings.stages.measure("restore"):
         note = place.create()
         findings.differences += load_archive(
-            wiring.programs, place.database, archive, wiring.restore_jobs, _check(wiring, archive.parent)
+            wiring.programs, place.database, archive, wiring.restore_jobs, guarded(wiring, archive.parent)
         )
     findings.notes += [note] if note else []
     findings.suspicions += [note] if note else []
@@ -198,10 +197,6 @@ def _restore_and_compare(
     if "globals" in files:
         with findings.stages.measure("globals"):
             findings.differences += place.compare_globals()
-
-
-def _check(wiring: Wiring, folder: Path) -> Callable[[], None]:
-    return floored(folder, wiring.settings.work_dir_floor, wiring.stop.carried())
 
 
 def prove(
@@ -222,7 +217,7 @@ def prove(
         counted = compare_counts(manifest, database)
         findings.notes += notes_on_extensions(manifest, database)
     with findings.stages.measure("compare"):
-        check = _check(wiring, archive.parent)
+        check = guarded(wiring, archive.parent)
         compared = compare_dumps(manifest, wiring.programs, archive, database, check, locale=locale)
     findings.differences += [*compared.without_moved(counted), *compared.differences]
     findings.notes += compared.notes

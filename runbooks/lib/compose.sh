@@ -106,6 +106,8 @@ stack_healthy() {
 stack_fetch_rdb() {
   mounts="-v $1:/restore"
   sidecar restore "$backup_id" --to /restore/dump.rdb
+  # The sidecar's user wrote it for itself alone. This user reads it next, and nobody else reaches the folder.
+  compose run --rm --no-deps -T -v "$1:/restore" --entrypoint chmod posthub_backup 644 /restore/dump.rdb
   mounts=''
 }
 

@@ -249,6 +249,17 @@ class TestLogs:
         assert (written["request_id"], written["post"]) == ("abc-12345678", "17")
         assert written["time"].endswith("+00:00")
 
+    def test_text_for_people_is_one_line(self):
+        record = logging.LogRecord(
+            "posts", logging.INFO, __file__, 1, "from %s", ("a\nERROR x\r\x1b[2J\u2028é",), None
+        )
+        logs.ContextFilter().filter(record)
+        written = logs.TextFormatter().format(record)
+        assert r"INFO posts from a\nERROR x\r\x1b[2J\u2028é [request= task=]" in written
+        assert len(written.splitlines()) == 1
+        record.exc_info = (ValueError, ValueError("x"), None)
+        assert len(logs.TextFormatter().format(record).splitlines()) == 2
+
     def test_a_line_in_a_task_names_task_and_request(self, line):
         from posts.tasks import refresh_channel
 

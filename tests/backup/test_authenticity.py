@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -146,6 +147,33 @@ def test_add_only_rights_delete_nothing(wired: Wire) -> None:
         assert done.plan.blocked, key
         wanted = "is unsigned" if key else "at once"
         assert any(wanted in reason for reason in done.plan.blocked), done.plan.blocked
+
+
+def test_a_jump_in_the_number_of_backups_blocks_until_a_person_agrees(wired: Wire) -> None:
+    """Without a key too: as many as usual are pruned each day, and on the day of the flood nothing is."""
+    wiring = wired(
+        BACKUP_DATABASE_URLS="shop=postgresql://u@127.0.0.1:9/shop", BACKUP_KEEP_LAST="3", BACKUP_KEEP_DAILY="0",
+        BACKUP_KEEP_WEEKLY="0", BACKUP_KEEP_MONTHLY="0",
+    )  # fmt: skip
+    target, begun = wiring.targets[0], datetime.now(UTC) - 10 * DAY
+    for number in range(2):
+        put(wiring.store, manifest(begun - number * DAY))
+    for day in range(1, 8):
+        now = begun + day * DAY
+        put(wiring.store, manifest(now - HOUR))
+        done = prune(replace(wiring, clock=lambda now=now: now), target)
+        assert (done.plan.blocked, len(done.deleted)) == ((), int(day > 1)), day
+    for number in range(8):  # dated as somebody likes
+        put(wiring.store, manifest(now - number * HOUR))
+    later = replace(wiring, clock=lambda: now + HOUR)
+    for _ in range(2):  # the jump is not forgotten by the next prune
+        done = prune(later, target)
+        assert done.deleted == ()
+        assert any("more backups appeared than usual" in reason for reason in done.plan.blocked)
+    state = new_state(later)
+    state.refresh()
+    assert samples(state)['backup_prune_blocked{database="shop"}'] == 1
+    assert prune(later, target, agreed=True).deleted
 
 
 def test_what_everybody_is_told(wired: Wire) -> None:

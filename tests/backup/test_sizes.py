@@ -1,6 +1,9 @@
 """A promise about size is checked while it is broken, not when the disk is full."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from backup.load.download import download
 from backup.load.fetch import fetch
 from backup.load.space import floored
 from backup.store import MemoryStore
+from stack.paths import ROOT
 from tests.backup.conftest import Wire
 from tests.backup.documents import NOW, manifest
 
@@ -63,6 +67,50 @@ def test_an_object_of_another_size_is_not_fetched(tmp_path: Path, wired: Wire) -
     files, [difference] = download(wiring, Entry(made), tmp_path)
     assert (difference.expected, difference.found) == ("10 bytes", "1000 bytes")
     assert files == {}
+
+
+SMALL_DISK = """
+import sys
+from pathlib import Path
+from backup.catalogue.reader import Entry
+from backup.errors import SpaceError
+from backup.load.download import download
+from backup.settings import BackupSettings
+from backup.wiring import wire
+from tests.backup.documents import NOW, manifest
+from tests.backup.test_sizes import BOMB, bomb
+
+work = Path(sys.argv[1])
+wiring = wire(BackupSettings.load())
+def written():
+    return sum(file.stat().st_size for file in work.iterdir())
+made = manifest(NOW, objects=(bomb(),))
+wiring.store.put(f"shop/{made.id}/database.dump.zst", BOMB)
+_, [difference] = download(wiring, Entry(made), work)
+print(difference.found, written() < 2 << 20)
+made = manifest(NOW, objects=(bomb(1 << 30),))
+wiring.store.put(f"shop/{made.id}/database.dump.zst", BOMB)
+try:
+    download(wiring, Entry(made, trust="signed"), work)
+except SpaceError as error:
+    print(error.message, written() < 60 << 20)
+"""
+
+
+def test_a_small_disk_is_not_filled(tmp_path: Path, environ: dict[str, str]) -> None:
+    """64 MiB, of which a quarter has to stay free: neither a lie about the size fills it, nor the truth."""
+    work = tmp_path / "work"
+    work.mkdir()
+    mount = f'mount -t tmpfs -o size=64m none {work} && exec "$0" -c "$1" {work}'
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, sys.executable, SMALL_DISK],
+        env={**os.environ, **environ, "BACKUP_WORK_DIR": str(work), "BACKUP_WORK_DIR_FLOOR": "25"},
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lie, truth = done.stdout.splitlines()
+    assert lie == "more than 5000 bytes unpacked True"
+    assert "less than 25 % of the disk" in truth
+    assert truth.endswith(" True")
 
 
 def test_the_floor_of_a_disk(tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ def test_a_field_with_an_expiry(command: Command, valkey: tuple[str, Path], tmp_
     done = command("restore", made["id"], "-d", "cache", "--to", str(target), BACKUP_REDIS_BIN=redis_bin)
     assert done.status == 0, done
     assert target.read_bytes().startswith(b"VALKEY080")
+    assert target.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_replica_is_read_where_there_is_one(busy_redis: Redis, tmp_path: Path, command: Command) -> None:

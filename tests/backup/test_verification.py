@@ -246,6 +246,31 @@ def test_ignorable_errors() -> None:
     assert not pg_restore.only_ignorable([])
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            'COPY failed for table "t": ERROR:  invalid input syntax for type integer: "a "b" c"',
+            "integer: SHA-256 ",
+        ),
+        (
+            'COPY failed for table "t": ERROR:  value "99999" is out of range for type smallint',
+            "value SHA-256 ",
+        ),
+        ('could not execute query: ERROR:  invalid input value for enum state: "secret"', "state: SHA-256 "),
+        (
+            'could not execute query: ERROR:  relation "public.t" already exists',
+            'relation "public.t" already exists',
+        ),
+    ],
+)
+def test_values_of_rows_are_hashed_in_reports(said: str, shown: str) -> None:
+    found = pg_restore.without_values(f"pg_restore: error: {said}")
+    assert shown in found
+    assert not any(value in found for value in ('a "b" c', "99999", "secret"))
+    assert found == pg_restore.without_values(f"pg_restore: error: {said}")
+
+
 GLOBALS = rb"""
 SET client_encoding = 'UTF8';
 SET standard_conforming_strings = on;

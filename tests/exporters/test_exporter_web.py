@@ -6,9 +6,9 @@ import bcrypt
 import pytest
 import requests
 
-from exporters.webconfig import WebConfig
 from sidecar.errors import UsageError
 from sidecar.web import Request
+from sidecar.webconfig import WebConfig
 
 USERS = "basic_auth_users:\n  prometheus: {hash}\n"
 

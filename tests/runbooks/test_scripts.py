@@ -358,7 +358,7 @@ def test_restore_redis(host: Host) -> None:
     assert host.status == 0, host.err
     order(
         calls, "posthub_backup restore latest --to /restore/dump.rdb --database posthub_redis",
-        "stop posthub_celery_worker", "stop posthub_redis_prod", "cat > /data/restored.rdb", "sh posthub_redis_prod -eu -s -- /data",
+        "--entrypoint chmod posthub_backup 644 /restore/dump.rdb", "stop posthub_celery_worker", "stop posthub_redis_prod", "cat > /data/restored.rdb", "sh posthub_redis_prod -eu -s -- /data",
         "--wait-timeout 240 posthub_redis_prod", "--wait-timeout 240 posthub_celery_worker",
     )  # fmt: skip
     calls = host.run("restore-redis.sh", "--database", "posthub_redis", "--yes-i-mean", "posthub")

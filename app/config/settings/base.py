@@ -302,9 +302,7 @@ LOGGING = {
     "filters": {"context": {"()": "monitoring.logs.ContextFilter"}},
     "formatters": {
         "json": {"()": "monitoring.logs.json_formatter"},
-        "text": {
-            "format": "%(asctime)s %(levelname)s %(name)s %(message)s [request=%(request_id)s task=%(task_id)s]"
-        },
+        "text": {"()": "monitoring.logs.TextFormatter"},
     },
     "handlers": {
         "console": {

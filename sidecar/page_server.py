@@ -1,0 +1,32 @@
+"""The web server of a sidecar, open or closed as its settings say."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from sidecar.web import Request, Response, Route, WebServer
+
+
+def configured(host: str, port: int, routes: Mapping[str, Route], config: str | None) -> WebServer:
+    """A server with TLS, basic auth and headers from a Prometheus web-config file.
+
+    Args:
+        config: path of the file; None: HTTP, open to everybody who reaches it.
+
+    Raises:
+        UsageError: the file is missing or wrong.
+        OpsError: the port cannot be bound.
+    """
+    if config is None:
+        return WebServer(host, port, routes)
+    from sidecar.webconfig import WebConfig  # loaded only where it is used: its libraries cost memory
+
+    web = WebConfig(Path(config))
+    decorated = {path: partial(_decorated, route, web.headers) for path, route in routes.items()}
+    return WebServer(host, port, decorated, guard=web.guard, tls=web.tls)
+
+
+def _decorated(route: Route, headers: Mapping[str, str], request: Request) -> Response:
+    response = route(request)
+    return replace(response, headers={**headers, **response.headers})

@@ -1,0 +1,121 @@
+"""What the settings send or show more openly than need be: the doctor names it, and our own pages can be closed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import bcrypt
+import pytest
+import requests
+
+from backup.doctor import Check, examine
+from backup.exposure import short_secrets, unencrypted
+from stack import ports
+from stack.paths import ROOT
+from stack.wait import wait_for
+from tests.backup.conftest import Wire
+
+
+@pytest.mark.parametrize(
+    ("query", "remarked"),
+    [
+        ("", "prefer"),
+        ("?sslmode=disable", "disable"),
+        ("?sslmode=allow", "allow"),
+        ("?sslmode=require", ""),
+        ("?sslmode=verify-full", ""),
+    ],
+)
+def test_a_database_elsewhere(wired: Wire, query: str, remarked: str) -> None:
+    found = list(unencrypted(wired(DATABASE_URL=f"postgresql://u:long-password@db.example.com/shop{query}")))
+    assert found == (
+        [f"shop is reached with sslmode={remarked}; sslmode=verify-full is safe"] if remarked else []
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u@/shop", "postgresql://u@127.0.0.1/shop", "postgresql://u@[::1]/shop", "postgresql://u@localhost/shop",
+        "postgresql://u@%2Frun%2Fpostgresql/shop", "postgresql://u@x/shop?hostaddr=127.0.0.1",
+    ],
+)  # fmt: skip
+def test_a_database_here(wired: Wire, url: str) -> None:
+    assert list(unencrypted(wired(DATABASE_URL=url))) == []
+
+
+def test_stores_and_redis(wired: Wire) -> None:
+    wiring = wired(
+        DATABASE_URL="", BACKUP_STORE_URL="s3://bucket/prefix", BACKUP_S3_ENDPOINT_URL="http://s3.example.com",
+        BACKUP_OFFSITE_STORE_URL="s3://other", BACKUP_OFFSITE_S3_ENDPOINT_URL="https://s3.example.com",
+        BACKUP_REDIS_URLS="a=redis://r.example.com:6379, b=rediss://r.example.com:6379, c=redis://127.0.0.1:6379",
+    )  # fmt: skip
+    assert [line.partition(";")[0] for line in unencrypted(wiring)] == [
+        "a is reached with redis://",
+        "BACKUP_S3_ENDPOINT_URL begins with http://",
+    ]
+    [check] = [each for each in examine(wired(BACKUP_REDIS_URLS="")) if each.name == "connections"]
+    assert check.ok
+
+
+def test_secrets_that_are_too_short_to_be_masked(wired: Wire) -> None:
+    assert short_secrets(wired(DATABASE_URL="postgresql://u:abc@127.0.0.1/shop")) == 1
+    assert short_secrets(wired(DATABASE_URL="postgresql://u:abcd@127.0.0.1/shop")) == 0
+    [check] = [
+        each
+        for each in examine(wired(BACKUP_RESTORE_URL="postgresql://u:abc@127.0.0.1/shop"))
+        if each.name == "secrets"
+    ]
+    assert (check.ok, "abc" in f"{check.detail}{check.fix}") == (False, False)
+
+
+def test_a_user_without_a_name(wired: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random user IDs of OpenShift: initdb would refuse in the night."""
+
+    def user() -> Check:
+        return next(each for each in examine(wired()) if each.name == "user")
+
+    assert user().ok
+    monkeypatch.setattr(os, "geteuid", lambda: 1_000_660_000)
+    assert user().ok is False
+
+
+def test_the_service_behind_tls_and_a_password(environ: dict[str, str], tmp_path: Path) -> None:
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    hashed = bcrypt.hashpw(b"correct horse", bcrypt.gensalt(4)).decode()
+    (tmp_path / "web.yml").write_text(
+        "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"
+        f"http_server_config:\n  headers:\n    X-Frame-Options: deny\nbasic_auth_users:\n  prometheus: {hashed}\n"
+    )
+    port = ports.choose()
+    more = {
+        "BACKUP_PORT": str(port), "BACKUP_WEB_CONFIG_FILE_PATH": str(tmp_path / "web.yml"), "BACKUP_CATCH_UP": "false",
+    }  # fmt: skip
+    url, ca = f"https://localhost:{port}", str(tmp_path / "cert.pem")
+    with (tmp_path / "log").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "backup", "serve"], env={**os.environ, **environ, **more}, cwd=ROOT, stdout=output,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        wait_for(lambda: _answers(f"{url}/healthz", ca), timeout=60, what="the service", hint="")
+        for path in ("/", "/metrics", "/readyz"):
+            assert requests.get(f"{url}{path}", verify=ca, timeout=5).status_code == 401, path
+        answer = requests.get(f"{url}/metrics", auth=("prometheus", "correct horse"), verify=ca, timeout=5)
+        assert (answer.status_code, answer.headers["X-Frame-Options"]) == (200, "deny")
+        assert "backup_verify_confined" in answer.text
+    finally:
+        process.terminate()
+    assert process.wait(60) == 0, (tmp_path / "log").read_text()
+
+
+def _answers(url: str, ca: str) -> bool:
+    try:
+        return requests.get(url, verify=ca, timeout=5).status_code == 200
+    except requests.ConnectionError:
+        return False
