@@ -227,22 +227,33 @@ def _tables(
 ) -> int:  # fmt: skip
     live = wiring.production(postgres_target(wiring, entry.manifest.database))
     side = tables.Side(live.named(into) if into else live, schema or names.restored("", entry.id).lstrip("_"))
-    chosen = tables.chosen(entry.manifest, wanted)
-    labels = ", ".join(table.label for table in chosen)
+    tables.chosen(entry.manifest, wanted)
+    labels = ", ".join(wanted)
     if dry_run:
         tables.check(side)
         _say(f"{labels} of {entry.id} into schema {side.schema} of {side.database.database}", tables.STEPS)
         return 0
     with _display(entry, 0.0) as reporter:
-        differences = tables.restore_tables(wiring, entry, chosen, side, reporter)
+        restored = tables.restore_tables(wiring, entry, wanted, side, reporter)
     if as_json:
-        found = [difference.model_dump() for difference in differences]
-        cli.print_json({"ok": not differences, "id": entry.id, "schema": side.schema, "differences": found})
+        found = [difference.model_dump() for difference in restored.differences]
+        cli.print_json(
+            {
+                "ok": not restored.differences,
+                "id": entry.id,
+                "schema": side.schema,
+                "tables": [table.label for table in restored.tables],
+                "rows": restored.rows,
+                "differences": found,
+            }
+        )
     else:
-        rows = sum(table.rows for table in chosen)
-        cli.echo(f"{labels}: {rows:,} rows in schema {side.schema} of {side.database.database}")
-        _show_differences(differences)
-    return 1 if differences else 0
+        cli.echo(
+            f"{labels}: {len(restored.tables)} tables, {restored.rows:,} rows in schema {side.schema} of"
+            f" {side.database.database}"
+        )
+        _show_differences(restored.differences)
+    return 1 if restored.differences else 0
 
 
 def _rdb(wiring: Wiring, entry: Entry, to: Path, *, dry_run: bool, as_json: bool) -> int:

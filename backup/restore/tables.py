@@ -31,6 +31,7 @@ from backup.postgres.session import said, session
 from backup.postgres.statements import SETTINGS, Splitter
 from backup.programs import Programs, clean_environment
 from backup.progress import Reporter
+from backup.restore.partitions import Attachment, attachments, with_partitions
 from backup.verify.digests import HEADER, Digest, Key, compare, digests, key_of
 from backup.wiring import Wiring
 from sidecar import UsageError
@@ -59,20 +60,33 @@ class Side:
     schema: str
 
 
-def chosen(manifest: Manifest, wanted: Sequence[str]) -> list[Table]:
-    """The tables of a backup by their names, ``schema.table`` or ``table`` alone for public.
+def chosen(
+    manifest: Manifest, wanted: Sequence[str], attached: Sequence[Attachment] | None = None
+) -> list[Table]:
+    """The tables of a backup by their names: ``schema.table``, ``table`` alone for public, or ``schema.*``.
+
+    A partitioned table comes with all partitions. A manifest lists only tables with rows, so these are known by the archive.
+
+    Args:
+        attached: of the archive; None before it is read: then names that the manifest lacks are left out.
 
     Raises:
         UsageError: a table is not in the backup.
     """
     known = {table.label: table for table in manifest.tables}
-    names = [name if name in known else f"public.{name}" for name in wanted]
-    if unknown := [name for name in names if name not in known]:
-        raise UsageError(
-            f"{manifest.id} has no table {', '.join(unknown)}",
-            hint=f"list its tables: python -m backup show {manifest.id}",
-        )
-    tables = [known[name] for name in dict.fromkeys(names)]
+    parents = {".".join(each.parent): each.parent for each in attached or ()}
+    found: dict[str, Table] = {}
+    above: set[tuple[str, str]] = set()
+    for name in wanted:
+        labels = [*_matching(known, name), *_matching(parents, name)]
+        if not labels and (attached is not None or name.endswith(".*")):
+            raise UsageError(
+                f"{manifest.id} has no table {name if '.' in name else f'public.{name}'}",
+                hint=f"list its tables: python -m backup show {manifest.id}",
+            )
+        found.update({label: known[label] for label in labels if label in known})
+        above.update(parents[label] for label in labels if label in parents)
+    tables = with_partitions(found.values(), above, manifest.tables, attached or ())
     if len({table.name for table in tables}) < len(tables):
         raise UsageError(
             "two of the tables have the same name", hint="restore them one by one, into different schemas"
@@ -80,13 +94,36 @@ def chosen(manifest: Manifest, wanted: Sequence[str]) -> list[Table]:
     return tables
 
 
+def _matching(labels: Iterable[str], name: str) -> list[str]:
+    exact = [label for label in labels if label in (name, f"public.{name}")]
+    if name in exact:
+        return [name]
+    schema = name.removesuffix("*") if name.endswith(".*") else None
+    return exact or [label for label in labels if schema and label.startswith(schema)]
+
+
+@dataclass(frozen=True)
+class RestoredTables:
+    """What was restored, and how it differs from the backup."""
+
+    tables: tuple[Table, ...]
+    differences: tuple[Difference, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(table.rows for table in self.tables)
+
+
 def restore_tables(
-    wiring: Wiring, entry: Entry, tables: Sequence[Table], side: Side, reporter: Reporter | None = None
-) -> list[Difference]:
-    """Restore tables into a separate schema; returns the differences from the backup.
+    wiring: Wiring, entry: Entry, wanted: Sequence[str], side: Side, reporter: Reporter | None = None
+) -> RestoredTables:
+    """Restore tables into a separate schema.
+
+    Args:
+        wanted: names of tables; see :func:`chosen`.
 
     Raises:
-        UsageError: the schema exists, but was not created by a restore.
+        UsageError: the schema exists, but was not created by a restore, or a table is not in the backup.
         VerificationError: the backup is damaged. Nothing was created.
     """
     wiring.stop.limit(wiring.settings.timeout)
@@ -103,11 +140,20 @@ def restore_tables(
                 f"{entry.id} is damaged; NOTHING was restored: {damage[0]}",
                 hint="choose another backup: python -m backup list",
             )
+        attached = attachments(wiring.programs, files["archive"])
+        tables = chosen(entry.manifest, wanted, attached)
         reporter.step(STEPS[2])
-        rewriter = StatementRewriter(tables, side.schema, _quoted(side, tables))
-        _load(wiring, entry, files["archive"], rewriter, side)
+        quoted = _quoted(side, tables)
+        rewriter = StatementRewriter(tables, side.schema, quoted)
+        among = {(table.schema_name, table.name) for table in tables}
+        attaching = [
+            each.within(quoted[side.schema].encode())
+            for each in attached
+            if {each.parent, each.child} <= among
+        ]
+        _load(wiring, entry, files["archive"], rewriter, side, attaching)
         reporter.step(STEPS[3])
-        return list(_compare(wiring, files["archive"], rewriter, side))
+        return RestoredTables(tuple(tables), tuple(_compare(wiring, files["archive"], rewriter, side)))
 
 
 def check(side: Side) -> None:
@@ -240,7 +286,14 @@ def _selected(programs: Programs, archive: Path, tables: Sequence[Table], *optio
     ]  # fmt: skip
 
 
-def _load(wiring: Wiring, entry: Entry, archive: Path, rewriter: StatementRewriter, side: Side) -> None:
+def _load(
+    wiring: Wiring,
+    entry: Entry,
+    archive: Path,
+    rewriter: StatementRewriter,
+    side: Side,
+    attaching: Sequence[bytes],
+) -> None:
     """Carry out the rewritten dump in one transaction: if this process dies, the server rolls everything back."""
     check = wiring.stop.check
     with (
@@ -258,6 +311,8 @@ def _load(wiring: Wiring, entry: Entry, archive: Path, rewriter: StatementRewrit
                 for statement in _schema(side.schema, entry.id):
                     running.execute(statement)
                 _carry_out(running, rewriter.pieces(_lines(source)))
+                for statement in attaching:
+                    running.execute(statement)
         except psycopg.Error as error:
             raise DumpError(
                 f"the tables were not restored; nothing was created: {said(error)[:MOST_SHOWN]}",

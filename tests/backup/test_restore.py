@@ -416,6 +416,36 @@ def test_single_tables_do_not_touch_the_live_ones(
     assert value(postgres, name, "SELECT to_regnamespace('other') IS NULL") is True
 
 
+def test_partitioned_tables_and_whole_schemas(
+    command: Command, postgres: Postgres, new_database: NewDatabase
+) -> None:
+    name = new_database(
+        'CREATE SCHEMA shop; CREATE TABLE shop."Big One" (at date, k int, x text) PARTITION BY RANGE (at);'
+        "CREATE TABLE shop.p1 PARTITION OF shop.\"Big One\" FOR VALUES FROM ('2026-01-01') TO ('2026-02-01') PARTITION BY LIST (k);"
+        'CREATE TABLE shop.p1a PARTITION OF shop.p1 FOR VALUES IN (1); CREATE TABLE shop."p1; rest" PARTITION OF shop.p1 DEFAULT;'
+        "CREATE TABLE shop.p2 (x text, k int, at date); ALTER TABLE shop.\"Big One\" ATTACH PARTITION shop.p2 FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');"
+        'CREATE TABLE shop.other (i int); CREATE TABLE "Big One" (i int); INSERT INTO shop.other VALUES (7);'
+        "INSERT INTO shop.\"Big One\" SELECT date '2026-01-10' + i, i % 3, 'x' FROM generate_series(0, 40) i",
+        "parts",
+    )
+    there = {"DATABASE_URL": postgres.url_for(name)}
+    command.held("run", **there)
+    done = command.held("restore", "--table", "shop.Big One", "--schema", "side", **there)
+    assert done["differences"] == []
+    assert sorted(done["tables"]) == ["shop.Big One", "shop.p1", "shop.p1; rest", "shop.p1a", "shop.p2"]
+    rows = "SELECT count(*) || ' ' || sum(k) FROM {}.\"Big One\""
+    assert value(postgres, name, rows.format("side")) == value(postgres, name, rows.format("shop")) == "41 40"
+    done = command.held("restore", "--table", "shop.p1", "--schema", "side", **there)
+    assert value(postgres, name, "SELECT count(*) FROM side.p1") == done["rows"] == 22
+    done = command.held("restore", "--table", "shop.*", "--schema", "whole", **there)
+    assert (len(done["tables"]), done["rows"], done["differences"]) == (6, 42, [])
+    assert value(postgres, name, "SELECT i FROM whole.other") == 7
+    for unknown in ("shop.nothing", "nowhere.*"):
+        done_wrong = command("restore", "--table", unknown, "--schema", "side", **there)
+        assert (done_wrong.status, f"has no table {unknown}" in done_wrong.err) == (2, True), done_wrong
+    assert value(postgres, name, 'SELECT count(*) FROM shop."Big One"') == 41
+
+
 def test_a_drill(command: Command, postgres: Postgres, shop: str) -> None:
     command.held("run")
     done = command.held("drill")
