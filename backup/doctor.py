@@ -4,6 +4,7 @@ import io
 import os
 import pwd
 import secrets
+import shlex
 import shutil
 import tempfile
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from backup.catalogue.signatures import name_of
 from backup.confinement import strength
 from backup.errors import PreflightError, StoreError
 from backup.exposure import short_secrets, unencrypted
+from backup.hooks import AFTER, BEFORE
 from backup.pipeline.encrypt import decrypt, encrypt
 from backup.postgres import inventory
 from backup.postgres.exclusion import resolve
@@ -69,6 +72,12 @@ def examine(wiring: Wiring) -> Iterator[Check]:
         yield from _target_checks(wiring, target)
     yield _carried_out("connections", lambda: _connections(wiring))
     yield _carried_out("secrets", lambda: _secrets(wiring))
+    for variable, command in {
+        BEFORE: wiring.settings.before_command,
+        AFTER: wiring.settings.after_command,
+    }.items():
+        if command:
+            yield _carried_out(variable, partial(_hook, variable, command))
     yield _carried_out("confinement", _confinement)
     yield _carried_out("work folder", lambda: _work_folder(wiring))
     if wiring.settings.spool_dir:
@@ -378,6 +387,12 @@ def _secrets(wiring: Wiring) -> str | Check:
             "use longer passwords",
         )  # fmt: skip
     return "long enough to be masked in logs"
+
+
+def _hook(variable: str, command: str) -> str | Check:
+    program = shlex.split(command)[0]
+    found = shutil.which(program)
+    return found or Check(variable, False, f"{program} is not an executable program", "check its path")
 
 
 def _confinement() -> str | Check:

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from backup.catalogue.reader import CLOCK_TOLERANCE
 from backup.catalogue.sweep import sweep
 from backup.engine import DumpContext, DumpResult, Engine, Lock, PreflightResult
 from backup.errors import PreflightError, SpaceError, StoreAccessError, StoreError
+from backup.hooks import around
 from backup.hostlock import host_lock
 from backup.ownership import lineage
 from backup.physical.base import ServerEngine
@@ -166,7 +168,14 @@ class _Run:
             self._adopted = self._lineage(ready)
             with engine.lock() as lock:
                 journal.close_dead("backup", but=self._id)
-                return self._dump(engine, ready, lock, attempt)
+                with self._hooks(attempt):
+                    return self._dump(engine, ready, lock, attempt)
+
+    def _hooks(self, attempt: OpenAttempt) -> AbstractContextManager[None]:
+        settings, target = self._wiring.settings, self._target
+        facts = {"HOOK_DATABASE": target.name, "HOOK_KIND": target.kind, "HOOK_BACKUP": self._id}
+        before, after = settings.before_command, settings.after_command
+        return around(before, after, facts, attempt, self._wiring.stop.check)
 
     def _dump(self, engine: Engine, ready: PreflightResult, lock: Lock, attempt: OpenAttempt) -> Manifest:
         log.info("backup begins %s", fields(id=self._id, database=self._target.name, bytes=ready.size))

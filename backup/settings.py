@@ -1,5 +1,6 @@
 """The backup sidecar's settings, each an environment variable (or its ``_FILE`` twin)."""
 
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -42,6 +43,14 @@ class BackupSettings(Settings):
     exclude_rows: Words = Field(
         (),
         description="Tables whose rows are left out, but not their definitions; written like BACKUP_EXCLUDE_TABLES",
+    )
+    before_command: str | None = Field(
+        None,
+        description="Command to run before each backup; if it does not exit with 0, no backup is taken. It is not run by a shell",
+    )
+    after_command: str | None = Field(
+        None,
+        description="Command to run after each backup, also after a failed one: `HOOK_OUTCOME` is `success` or `failure`",
     )
     redis_urls: SecretStr | None = Field(
         None,
@@ -367,6 +376,15 @@ class BackupSettings(Settings):
         if value and not value.get_secret_value().startswith(("http://", "https://")):
             raise ValueError("use an address that begins with https://")
         return value
+
+    @field_validator("before_command", "after_command")
+    @classmethod
+    def _command(cls, value: str | None) -> str | None:
+        try:
+            words = shlex.split(value or "")
+        except ValueError as error:
+            raise ValueError(f"not a valid command: {error}") from None
+        return value if words else None
 
     @field_validator("keep_within", mode="before")
     @classmethod

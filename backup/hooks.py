@@ -1,0 +1,96 @@
+"""The owner's own commands before and after each backup.
+
+They are configuration, like the paths of programs, and not restored content: they are not confined. They get no secrets of
+ours. What the command before the backup has begun, the command after it ends, whatever happens in between.
+"""
+
+import logging
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from backup.catalogue.journal import OpenAttempt
+from backup.errors import DumpError
+from backup.pipeline.child import run_child
+from backup.programs import clean_environment
+from sidecar import OpsError
+
+log = logging.getLogger(__name__)
+
+SECONDS = 600.0
+# After a failure or a signal: a service must end within its grace period.
+HURRIED_SECONDS = 30.0
+MOST_SHOWN = 400
+BEFORE, AFTER = "BACKUP_BEFORE_COMMAND", "BACKUP_AFTER_COMMAND"
+Check = Callable[[], None]
+
+
+@contextmanager
+def around(
+    before: str | None, after: str | None, facts: Mapping[str, str], attempt: OpenAttempt, check: Check
+) -> Iterator[None]:
+    """Run a command before a block and one after it.
+
+    Args:
+        facts: what the commands get as variables, such as ``HOOK_DATABASE``.
+        attempt: is marked as failed if the command after a successful block fails.
+        check: raises to stop.
+
+    Raises:
+        DumpError: the command before the block failed; the block was not entered.
+    """
+    outcome, reason, hurried = "failure", "", True
+    try:
+        if before:
+            run_command(BEFORE, before, facts, check, SECONDS)
+        yield
+        outcome, hurried = "success", False
+    except BaseException as error:
+        reason = error.message if isinstance(error, OpsError) else type(error).__name__
+        raise
+    finally:
+        if after:
+            ended = {**facts, "HOOK_OUTCOME": outcome, "HOOK_ERROR": reason}
+            _afterwards(after, ended, attempt, HURRIED_SECONDS if hurried else SECONDS)
+
+
+def _afterwards(command: str, facts: Mapping[str, str], attempt: OpenAttempt, seconds: float) -> None:
+    try:
+        run_command(AFTER, command, facts, lambda: None, seconds)
+    except OpsError as error:
+        log.error("%s", error.message)  # noqa: TRY400 - said in words
+        if facts["HOOK_OUTCOME"] == "success":
+            attempt.fail(error)
+
+
+def run_command(variable: str, command: str, facts: Mapping[str, str], check: Check, seconds: float) -> None:
+    """Run a command to its end.
+
+    Raises:
+        DumpError: it cannot be started, took too long, or did not exit with 0.
+    """
+    words = shlex.split(command)
+    deadline = time.monotonic() + seconds
+
+    def stop() -> None:
+        check()
+        if time.monotonic() > deadline:
+            raise _failed(variable, f"took longer than {seconds:.0f} s", "check what it waits for")
+
+    log.info("%s begins: %s", variable, words[0])
+    program = shutil.which(words[0]) or words[0]
+    try:
+        ended = run_child(
+            [program, *words[1:]], env={**clean_environment(), **facts}, output=True, check=stop
+        )
+    except OSError as error:
+        raise _failed(variable, f"cannot be started: {error}", "check its path") from None
+    if ended.status != 0:
+        said = " ".join(" ".join(ended.errors).split())[-MOST_SHOWN:]
+        raise _failed(variable, f"ended with exit code {ended.status}: {said}", "run it by hand")
+
+
+def _failed(variable: str, what: str, hint: str) -> DumpError:
+    return DumpError(f"{variable} {what}", hint=hint)

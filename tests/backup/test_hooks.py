@@ -1,0 +1,95 @@
+"""The owner's commands before and after a backup."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backup.settings import BackupSettings
+from sidecar import UsageError
+from stack.wait import wait_for
+from tests.backup.restorekit import Command
+
+SCRIPT = """#!/bin/sh
+echo "$1 $HOOK_DATABASE $HOOK_KIND $HOOK_OUTCOME $HOOK_ERROR" >> {log}
+env >> {log}.env
+{then}
+"""
+
+
+@pytest.fixture
+def command(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    return Command(environ, monkeypatch, capsys)
+
+
+def script(folder: Path, name: str, then: str = "exit 0") -> str:
+    path = folder / f"{name} hook.sh"
+    path.write_text(SCRIPT.format(log=folder / "log", then=then))
+    path.chmod(0o755)
+    return f"'{path}' {name}"
+
+
+def lines(folder: Path) -> list[str]:
+    return [line.rstrip() for line in (folder / "log").read_text().splitlines()]
+
+
+def test_both_run_and_get_no_secrets(command: Command, database: str, tmp_path: Path) -> None:
+    command.held(
+        "run",
+        BACKUP_BEFORE_COMMAND=script(tmp_path, "before"),
+        BACKUP_AFTER_COMMAND=script(tmp_path, "after"),
+        AWS_SECRET_ACCESS_KEY="sesame",
+    )
+    assert lines(tmp_path) == [f"before {database} postgres", f"after {database} postgres success"]
+    seen = (tmp_path / "log.env").read_text()
+    assert "sesame" not in seen
+    assert "DATABASE_URL" not in seen
+
+
+def test_no_backup_after_a_command_that_failed(command: Command, database: str, tmp_path: Path) -> None:
+    done = command(
+        "run",
+        BACKUP_BEFORE_COMMAND=script(tmp_path, "before", "echo the queue does not stop; exit 3"),
+        BACKUP_AFTER_COMMAND=script(tmp_path, "after"),
+    )
+    reason = "BACKUP_BEFORE_COMMAND ended with exit code 3: the queue does not stop"
+    assert (done.status, reason in done.err) == (1, True), done
+    assert lines(tmp_path) == [f"before {database} postgres", f"after {database} postgres failure {reason}"]
+    assert command("list", "--json").json == []
+
+
+def test_a_backup_whose_command_after_it_failed_counts(command: Command, tmp_path: Path) -> None:
+    command.held("run", BACKUP_AFTER_COMMAND=script(tmp_path, "after", "exit 4"))
+    (entry,) = command("list", "--json").json
+    assert entry["state"] == "unverified"
+    attempts = list((tmp_path / "store").rglob("attempts/*"))
+    assert any(b"BACKUP_AFTER_COMMAND ended with exit code 4" in path.read_bytes() for path in attempts)
+
+
+def test_the_command_after_it_also_runs_when_the_run_is_ended(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    more = {
+        "BACKUP_BEFORE_COMMAND": script(tmp_path, "before", "exec sleep 60"),
+        "BACKUP_AFTER_COMMAND": script(tmp_path, "after"),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "backup", "run"], env={**os.environ, **environ, **more}, stderr=subprocess.PIPE
+    ) as process:
+        wait_for((tmp_path / "log").exists, timeout=60, what="the command before", hint="its log")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 143
+    assert lines(tmp_path)[-1].endswith("failure Ended")
+
+
+def test_what_cannot_be_run_is_found_beforehand(command: Command, environ: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="BACKUP_AFTER_COMMAND"):
+        BackupSettings.load({**environ, "BACKUP_AFTER_COMMAND": "echo 'x"})
+    checks = command("doctor", "--json", BACKUP_BEFORE_COMMAND="/nowhere/stop-the-queue now").json
+    (found,) = [each for each in checks if each["name"] == "BACKUP_BEFORE_COMMAND"]
+    assert (found["ok"], found["detail"]) == (False, "/nowhere/stop-the-queue is not an executable program")
