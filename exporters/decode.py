@@ -1,4 +1,4 @@
-"""Decodes one event frame: what a worker or a client publishes, as it arrives from the broker.
+"""Decodes event frames: what a worker or a client publishes, as it arrives from the broker.
 
 A frame is kombu's JSON envelope around the event body. Nearly all frames have the shape that Celery's defaults
 produce (a base64 body of JSON as the first member). For these the body is sliced out without parsing the envelope,
@@ -6,6 +6,7 @@ and decoded straight into :class:`Event`. Every other frame takes the general pa
 the body by its declared content type.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -24,37 +25,38 @@ LONGEST_OTHER = 1 << 14
 _LIST = ord("[")
 
 
-class Event(msgspec.Struct, gc=False):
+class Event(msgspec.Struct, gc=False, kw_only=True):
     """The fields that are read of an event, as Celery names them. Times are epoch seconds by the sender's clock.
 
     Only ``type`` is required: a missing optional field must not keep an event from being counted. An empty ``type``
-    stands for an event that is malformed.
+    stands for an event that is malformed. The fields are in the order in which Celery writes them, which the decoder
+    expects: another order costs a search for each.
     """
 
-    type: str
-    uuid: str = ""
     hostname: str = ""
-    timestamp: float | None = None
+    pid: int | None = None
+    uuid: str = ""
     name: str | None = None
-    queue: str | None = None
-    eta: str | None = None
     retries: int | None = 0
+    eta: str | None = None
+    queue: str | None = None
     exchange: str | None = None
     routing_key: str | None = None
-    runtime: float | None = None
-    pid: int | None = None
     exception: Any = None
     traceback: Any = None
-    expired: Any = None
     terminated: Any = None
+    expired: Any = None
     requeue: Any = None
+    runtime: float | None = None
+    freq: float | None = None
     active: int | None = None
     processed: int | None = None
-    freq: float | None = None
     loadavg: Any = None
+    timestamp: float | None = None
+    type: str
 
 
-MALFORMED = Event("")
+MALFORMED = Event(type="")
 _one = msgspec.json.Decoder(Event).decode
 _many = msgspec.json.Decoder(list[Event]).decode
 _b64decode = pybase64.b64decode
@@ -64,21 +66,31 @@ class UndecodableError(ValueError):
     """A frame is not a Celery event in a format that is safe to decode."""
 
 
-def decode(frame: bytes) -> list[Event]:
-    """The events in one frame; malformed members of a list are returned as :data:`MALFORMED`.
+def decode_all(frames: Iterable[bytes]) -> tuple[list[Event], int]:
+    """The events in frames, in order, and the number of frames that are not Celery events.
 
-    Raises:
-        UndecodableError: the frame is not a Celery event.
+    Malformed members of a frame with several events are returned as :data:`MALFORMED`.
     """
-    if frame.startswith(BODY_START):
-        end = frame.find(b'"', _BODY_AT)
-        if frame.startswith(USUAL_REST, end):
-            try:
-                body = _b64decode(frame[_BODY_AT:end])
-                return _many(body) if body[0] == _LIST else [_one(body)]
-            except (ValueError, IndexError):
-                pass
-    return [typed(event) for event in decode_general(frame)]
+    events, refused = list[Event](), 0
+    add, extend = events.append, events.extend
+    for frame in frames:
+        if frame.startswith(BODY_START):
+            end = frame.find(b'"', _BODY_AT)
+            if frame.startswith(USUAL_REST, end):
+                try:
+                    body = _b64decode(frame[_BODY_AT:end])
+                    if body[0] == _LIST:
+                        extend(_many(body))
+                    else:
+                        add(_one(body))
+                    continue
+                except (ValueError, IndexError):
+                    pass
+        try:
+            extend([typed(event) for event in decode_general(frame)])
+        except UndecodableError:
+            refused += 1
+    return events, refused
 
 
 def typed(event: Any) -> Event:
@@ -88,7 +100,7 @@ def typed(event: Any) -> Event:
     except msgspec.ValidationError:
         kind = event.get("type") if isinstance(event, dict) else None
         # Without the fields that Celery's own types need; an application's event needs none.
-        return Event(kind) if isinstance(kind, str) else MALFORMED
+        return Event(type=kind) if isinstance(kind, str) else MALFORMED
 
 
 def decode_general(frame: bytes) -> list[Any]:

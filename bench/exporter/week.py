@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from bench.exporter.frames import Shape, Traffic
-from exporters.decode import decode
+from exporters.decode import decode_all
 from exporters.exposition.page import render
 from exporters.tables.collectors import TaskCollector, WorkerCollector
 from exporters.tables.state import EventState
@@ -40,9 +40,9 @@ def live(state: EventState, number: int) -> None:
         now = start + step * STEP
         for _ in range(TASKS_AN_HOUR // 60):
             for command, _ in traffic.task(EPOCH + now):
-                state.take(decode(payload(command)), now, EPOCH + now)
+                state.take(decode_all([payload(command)])[0], now, EPOCH + now)
         for command in traffic.heartbeats(EPOCH + now).split(b"*3\r\n")[1:]:
-            state.take(decode(payload(b"*3\r\n" + command)), now, EPOCH + now)
+            state.take(decode_all([payload(b"*3\r\n" + command)])[0], now, EPOCH + now)
         state.purge(now)
         render([*TaskCollector(state).collect(), *WorkerCollector(state).collect()])
 

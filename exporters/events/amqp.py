@@ -122,15 +122,14 @@ class AmqpReceiver:
         return size
 
     def _count(self, messages: Iterable[Message]) -> None:
-        state, take, watch = self._state, self._state.take, self.watch
-        received, now, events = time.monotonic(), time.time(), list[Event]()
+        state, now, events = self._state, time.time(), list[Event]()
         for kind, encoding, body in messages:
             try:
-                events = decode_body(body, kind, encoding)
+                events += decode_body(body, kind, encoding)
             except UndecodableError:
                 state.undecodable += 1
                 continue
-            take(events, received, now)
-            if watch is not None:
-                watch(objects(body, kind, encoding))
+            if self.watch is not None:
+                self.watch(objects(body, kind, encoding))
+        state.take(events, time.monotonic(), now)
         state.note_lag(events, now)

@@ -1,5 +1,6 @@
 """The event receiver of one broker: connect, drain, decode, count, and reconnect when the broker is back."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -11,7 +12,7 @@ import redis
 
 from exporters.backoff import delays
 from exporters.broker import RedisSettings, redis_pool
-from exporters.decode import Event, UndecodableError, decode, decode_general
+from exporters.decode import UndecodableError, decode_all, decode_general
 from exporters.events.redis import Backlog, Batch, Subscription, patterns
 from exporters.malloc import trim
 from exporters.tables.state import EventState
@@ -185,18 +186,15 @@ class RedisReceiver:
 
     def count(self, batch: Batch) -> None:
         """Decode the frames of a batch and count their events."""
-        take, state, watch = self._state.take, self._state, self.watch
-        events: list[Event] = []
-        for frame in batch.frames:
-            try:
-                events = decode(frame)
-            except UndecodableError:
-                state.undecodable += 1
-                continue
-            take(events, batch.received, batch.epoch)
-            if watch is not None:
-                watch(decode_general(frame))
+        state, watch = self._state, self.watch
+        events, refused = decode_all(batch.frames)
+        state.undecodable += refused
+        state.take(events, batch.received, batch.epoch)
         state.note_lag(events, time.time())
+        if watch is not None:
+            for frame in batch.frames:
+                with contextlib.suppress(UndecodableError):
+                    watch(decode_general(frame))
 
     def _finish_backlog(self) -> None:
         while len(self.backlog):

@@ -15,6 +15,7 @@ import requests
 from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporters.decode import Event, decode_all
 from exporters.service import Exporter
 from stack.wait import wait_for
 
@@ -26,6 +27,11 @@ def captured() -> list[bytes]:
     """Frames as one real worker and its clients published them."""
     lines = (DATA / "frames.jsonl").read_text().splitlines()
     return [json.loads(line)["payload"].encode() for line in lines]
+
+
+def decoded(frame: bytes) -> list[Event]:
+    """The events in a frame; empty for one that is refused."""
+    return decode_all([frame])[0]
 
 
 def until(holds: Callable[[], Any], *, seconds: float, pause: float = 0.05) -> None:

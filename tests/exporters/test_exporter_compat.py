@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from exporterkit import DATA, Scraped
+from exporterkit import DATA, Scraped, decoded
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 from bench.exporter.frames import Shape, Traffic, frame
-from exporters.decode import decode
 from exporters.exposition.families import Family, clean, label_text, number
 from exporters.exposition.page import merged, render, with_label
 from exporters.tables.collectors import TaskCollector, WorkerCollector
@@ -40,7 +39,7 @@ def exposed(frames):
     state = EventState()
     for one in frames:
         # Without the farewell: a worker that has left has no series.
-        state.take([event for event in decode(one) if event.type != "worker-offline"], 1.0, NOW)
+        state.take([event for event in decoded(one) if event.type != "worker-offline"], 1.0, NOW)
     return [*TaskCollector(state).collect(), *WorkerCollector(state).collect()]
 
 

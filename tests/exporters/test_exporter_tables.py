@@ -4,11 +4,11 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from exporterkit import captured
+from exporterkit import captured, decoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporters.decode import decode, decode_general, typed
+from exporters.decode import decode_general, typed
 from exporters.tables.budget import Limits
 from exporters.tables.exceptions import exception_class
 from exporters.tables.groups import STATES
@@ -43,7 +43,7 @@ def counts(state, name, queue):
 def test_captured_life_cycles(frames):
     state = EventState()
     for frame in frames:
-        state.take(decode(frame), 1.0, NOW)
+        state.take(decoded(frame), 1.0, NOW)
     assert counts(state, "shop.add", "default") == {
         "sent": 8, "received": 7, "started": 7, "succeeded": 7, "failed": 0, "retried": 0, "revoked": 1, "rejected": 0,
         "requeued": 0,

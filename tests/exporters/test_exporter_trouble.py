@@ -183,7 +183,7 @@ def message(task_id="a", **headers):
 
 def test_ages_from_header_event_and_first_poll(broker):
     state, base = EventState(), time.time()
-    sent = Event("task-sent", uuid="sent", hostname="gen1@w", name="n", queue="q2", timestamp=base - 100)
+    sent = Event(type="task-sent", uuid="sent", hostname="gen1@w", name="n", queue="q2", timestamp=base - 100)
     state.take([sent], 0.0, base)
     now = [base]
     with redis.Redis.from_url(broker) as client:
