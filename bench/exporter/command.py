@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.exporter import measure
-from bench.exporter.measure import Workshop
+from bench.exporter.measure import Drain, Workshop
 from bench.exporter.subjects import NOT_ANSWERED, ROOT, Subject, on_rabbitmq, ours, peer, raw_loop, today
+from bench.rounds import measure as measure_rounds
 from sidecar.cli import stderr_console
 from stack.ports import choose
 
@@ -25,6 +26,7 @@ PARTS = ("drain", "amqp", "loss", "scrape", "memory", "week", "recovery", "force
 # The drain rate of celery-exporter, used when no peer is given to measure it.
 USUAL_PEER_RATE = 6_000.0
 BURST = 150_000
+DRAIN_ROUNDS = 3
 AMQP_BURST = 60_000
 PEER_BURST = 15_000
 GOAL_RATE = 30_000.0
@@ -71,30 +73,20 @@ class Bench:
 
     def drain(self) -> None:
         events = BURST // 3 if self.quick else BURST
-        raw = measure.drain(self.shop, raw_loop(), events)
         # The whole burst must be counted; Redis must not refuse any of it.
-        mine = measure.drain(self.shop, ours(**UNLIMITED), events)
-        self.add("drain", "raw loop", _drained(raw))
-        theirs = [
-            (subject.name, measure.drain(self.shop, subject, PEER_BURST)) for subject in self.peer_subjects()
-        ]
-        for name, found in theirs:
-            self.add("drain", name, _drained(found))
-            self.peer_rate = found.rate
-        self.add(
-            "drain",
-            "ours",
-            _drained(mine),
-            "all",
-            reached=mine.counted == mine.events,
-        )
-        share = mine.rate / raw.rate
+        subjects = {
+            "raw loop": lambda: measure.drain(self.shop, raw_loop(), events),
+            "ours": lambda: measure.drain(self.shop, ours(**UNLIMITED), events),
+        }
+        if self.today:
+            older = self.today
+            subjects["today"] = lambda: measure.drain(self.shop, today(older, **UNLIMITED), events)
+        best = self._best("drain", subjects)
+        mine = best["ours"]
+        share = mine.rate / best["raw loop"].rate
         self.add("drain / raw loop", "ours", f"{share:.0%}", "≥ 100 %", reached=share >= 1)
         if self.today:
-            before = measure.drain(self.shop, today(self.today, **UNLIMITED), events)
-            self.add("drain", "today", _drained(before))
-            times = mine.rate / before.rate
-            self.add("drain / today", "ours", f"{times:.2f} ×", "≥ 1.5 ×", reached=times >= 1.5)
+            self._against_today("drain / today", best, 1.5)
         self.add(
             "CPU s per 100k events",
             "ours",
@@ -102,19 +94,36 @@ class Bench:
             "≤ 2.0",
             reached=mine.cpu_per_100k <= 2,
         )
-        if theirs:
+        for subject in self.peer_subjects():
+            found = measure.drain(self.shop, subject, PEER_BURST)
+            self.add("drain", subject.name, _drained(found))
+            self.peer_rate = found.rate
             times = mine.rate / self.peer_rate
             self.add("drain / peer", "ours", f"{times:.1f} ×", "≥ 10 ×", reached=times >= 10)
 
     def amqp(self) -> None:
         events = AMQP_BURST // 3 if self.quick else AMQP_BURST
-        mine = measure.drain_amqp(self.shop, on_rabbitmq(ours()), events)
-        self.add("drain, RabbitMQ", "ours", _drained(mine), "all", reached=mine.counted == mine.events)
+        subjects = {"ours": lambda: measure.drain_amqp(self.shop, on_rabbitmq(ours()), events)}
         if self.today:
-            before = measure.drain_amqp(self.shop, on_rabbitmq(today(self.today)), events)
-            self.add("drain, RabbitMQ", "today", _drained(before))
-            times = mine.rate / before.rate
-            self.add("drain / today, RabbitMQ", "ours", f"{times:.2f} ×", "≥ 2 ×", reached=times >= 2)
+            older = self.today
+            subjects["today"] = lambda: measure.drain_amqp(self.shop, on_rabbitmq(today(older)), events)
+        best = self._best("drain, RabbitMQ", subjects)
+        if self.today:
+            self._against_today("drain / today, RabbitMQ", best, 2)
+
+    def _best(self, what: str, subjects: Mapping[str, Callable[[], Drain]]) -> dict[str, Drain]:
+        """The best of several rounds of each: what else runs on the machine only ever makes one slower."""
+        rounds = measure_rounds(subjects, 1 if self.quick else DRAIN_ROUNDS)
+        best = {name: max(found, key=lambda one: one.rate) for name, found in rounds.items()}
+        for name, found in best.items():
+            mine = name == "ours"
+            whole = all(one.counted == one.events for one in rounds[name])
+            self.add(what, name, _drained(found), "all" if mine else "", reached=whole if mine else None)
+        return best
+
+    def _against_today(self, what: str, best: Mapping[str, Drain], goal: float) -> None:
+        times = best["ours"].rate / best["today"].rate
+        self.add(what, "ours", f"{times:.2f} ×", f"≥ {goal:g} ×", reached=times >= goal)
 
     def loss(self) -> None:
         seconds = 10.0
@@ -239,7 +248,7 @@ class Bench:
             )
 
 
-def _drained(found: measure.Drain) -> str:
+def _drained(found: Drain) -> str:
     return (
         f"{found.rate:,.0f} events per CPU s ({found.wall_rate:,.0f}/s wall), {found.cpu_per_100k:.2f} CPU s per 100k; "
         f"{found.counted:,} of {found.events:,}"

@@ -149,13 +149,28 @@ class Drain:
 
     ``rate`` is per second of the subject's own CPU: what it reaches with a core to itself. All subjects do this work
     on one thread, so on a quiet machine it is the wall-clock rate too; on a busy one only it can be compared.
+
+    Attributes:
+        seconds: of CPU.
+        wall_seconds: until it was idle.
     """
 
-    rate: float
-    wall_rate: float
-    cpu_per_100k: float
+    seconds: float
+    wall_seconds: float
     counted: int
     events: int
+
+    @property
+    def rate(self) -> float:
+        return self.counted / self.seconds
+
+    @property
+    def wall_rate(self) -> float:
+        return self.counted / self.wall_seconds
+
+    @property
+    def cpu_per_100k(self) -> float:
+        return self.seconds / self.counted * 100_000
 
 
 def drain(shop: Workshop, subject: Subject, events: int) -> Drain:
@@ -168,7 +183,7 @@ def drain(shop: Workshop, subject: Subject, events: int) -> Drain:
         ended = until_idle(subject, 300)
         used = subject.cpu() - cpu
         counted = subject.events()
-    return Drain(counted / used, counted / (ended - started), used / counted * 100_000, counted, total)
+    return Drain(used, ended - started, counted, total)
 
 
 def drain_amqp(shop: Workshop, subject: Subject, events: int) -> Drain:
@@ -185,7 +200,7 @@ def drain_amqp(shop: Workshop, subject: Subject, events: int) -> Drain:
         link.close()
         used = subject.cpu() - cpu
         counted = subject.events()
-    return Drain(counted / used, counted / (ended - started), used / counted * 100_000, counted, events)
+    return Drain(used, ended - started, counted, events)
 
 
 @dataclass

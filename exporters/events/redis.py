@@ -17,6 +17,8 @@ from exporters.events.sockets import BareSocket, DisconnectedError
 
 # Reading continues while there is more, up to this number: what was read must be decoded.
 MOST_CHUNKS = 16
+# hiredis moves the rest of what it was fed each time that it has parsed another 1 kB, so it is fed small pieces.
+PIECE = 1 << 14
 # Seconds of silence after which the server is asked, and after which the connection counts as dead.
 PING_AFTER = 5.0
 DEAD_AFTER = 15.0
@@ -129,27 +131,30 @@ class Subscription:
             if data is None:
                 break
             total += len(data)
-            self._reader.feed(data)
-            self._parse(backlog)
+            frames = self._frames(data)
+            if frames:
+                backlog.add(Batch(frames, sum(map(len, frames))))
         if total:
             self._heard = time.monotonic()
         return total
 
-    def _parse(self, backlog: Backlog) -> None:
+    def _frames(self, data: bytes) -> list[bytes]:
+        """The frames that are complete with this data."""
         frames: list[bytes] = []
-        gets, append, reply = self._reader.gets, frames.append, None
+        reader, gets, append, reply = self._reader, self._reader.gets, frames.append, None
         try:
-            while (reply := gets()) is not False:
-                if reply[0] == b"pmessage":
-                    append(reply[MARKED_FRAME])
-                else:
-                    self._confirmed += reply[0] == b"psubscribe"
+            for at in range(0, len(data), PIECE):
+                reader.feed(data, at, min(PIECE, len(data) - at))
+                while (reply := gets()) is not False:
+                    if reply[0] == b"pmessage":
+                        append(reply[MARKED_FRAME])
+                    else:
+                        self._confirmed += reply[0] == b"psubscribe"
         except (hiredis.ProtocolError, TypeError, IndexError, KeyError) as error:
             if isinstance(reply, hiredis.ReplyError):
                 raise DisconnectedError(f"refused: {reply}") from None
             raise DisconnectedError(f"not the Redis protocol: {error}") from None
-        if frames:
-            backlog.add(Batch(frames, sum(map(len, frames))))
+        return frames
 
     def _check_silence(self, now: float) -> None:
         if now - self._heard > DEAD_AFTER:

@@ -21,7 +21,7 @@ class AwaitSent(Exception):  # noqa: N818 - a signal, not an error
 class EarlyEvents:
     """The events that wait, by the key of their task."""
 
-    __slots__ = ("_senders", "_silent", "impatient", "waiting")
+    __slots__ = ("_senders", "_silent", "expects_all", "impatient", "waiting")
 
     def __init__(self) -> None:
         # Key → (local monotonic time since which they wait, the events).
@@ -29,14 +29,16 @@ class EarlyEvents:
         # Whether any client sends task-sent events, and the tasks for which none came.
         self._senders = False
         self._silent: set[str] = set()
+        # Whether clients send task-sent events, of every task: a further one is no news.
+        self.expects_all = False
         # While it is set, nothing waits: the events that waited long enough are counted.
         self.impatient = False
 
     def sent(self, name: str) -> None:
         """Note that clients send task-sent events of this task."""
         self._senders = True
-        if self._silent:
-            self._silent.discard(name)
+        self._silent.discard(name)
+        self.expects_all = not self._silent
 
     def await_sent(self, key: int, event: Event, now: float) -> None:
         """Let a task-received event wait, where that is promising.
@@ -77,4 +79,5 @@ class EarlyEvents:
         events = [event for key in late for event in self.waiting.pop(key)[1]]
         if len(self._silent) < MOST_NAMES:
             self._silent.update(event.name for event in events if event.name is not None)
+            self.expects_all = self._senders and not self._silent
         return events

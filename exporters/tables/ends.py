@@ -44,6 +44,7 @@ class TaskEnds:
     ) -> None:
         self.repeated = 0
         self._roster = roster
+        self._workers = roster.workers
         self._groups = groups
         self._tasks = tasks
         self._eta = eta
@@ -53,7 +54,9 @@ class TaskEnds:
 
     def succeeded(self, event: Event) -> None:
         """Count task-succeeded, and how long the task ran."""
-        worker, tasks, runtime = self._roster.worker(event.hostname), self._tasks, event.runtime
+        tasks, runtime = self._tasks, event.runtime
+        worker = self._workers.get(event.hostname) or self._roster.worker(event.hostname)
+        worker.heard = self._groups.now
         key = hash(event.uuid) & KEY_MASK if event.uuid else refuse_anonymous()
         entry = tasks.held.pop(key, 0) if not tasks.lives and not tasks.old else 0
         entry = entry or self._take_out(key)

@@ -5,6 +5,7 @@ once per series.
 """
 
 import re
+from bisect import bisect_left
 from datetime import UTC, datetime
 
 from exporters.decode import Event
@@ -56,6 +57,7 @@ class TaskStarts:
         self.beat = BeatSenders()
         self.early = EarlyEvents()
         self._roster = roster
+        self._workers = roster.workers
         self._groups = groups
         self._tasks = tasks
         self._eta = eta
@@ -68,7 +70,9 @@ class TaskStarts:
         uuid, name = event.uuid, event.name
         if not uuid or len(uuid) > LONGEST_ID or name is None:
             raise ValueError("a task-sent event needs an ID and a name")
-        self.early.sent(name)
+        early = self.early
+        if not early.expects_all:
+            early.sent(name)
         queue, delayed = event.queue, False
         if queue is None:
             queue = delayed_queue(event)
@@ -113,7 +117,9 @@ class TaskStarts:
 
     def received(self, event: Event) -> None:
         """Count task-received: a worker holds the task from here on."""
-        uuid, name, worker = event.uuid, event.name, self._roster.worker(event.hostname)
+        uuid, name = event.uuid, event.name
+        worker = self._workers.get(event.hostname) or self._roster.worker(event.hostname)
+        worker.heard = self._groups.now
         if not uuid or len(uuid) > LONGEST_ID:
             raise ValueError("a task-received event needs an ID")
         tasks, key = self._tasks, hash(uuid) & KEY_MASK
@@ -143,7 +149,9 @@ class TaskStarts:
 
     def started(self, event: Event) -> None:
         """Count task-started, and how long the task waited."""
-        worker, timestamp, tasks = self._roster.worker(event.hostname), event.timestamp, self._tasks
+        timestamp, tasks = event.timestamp, self._tasks
+        worker = self._workers.get(event.hostname) or self._roster.worker(event.hostname)
+        worker.heard = self._groups.now
         key = hash(event.uuid) & KEY_MASK if event.uuid else refuse_anonymous()
         entry = tasks.held.get(key) or tasks.find(key) or tasks.waiting.pop(key, 0)
         if tasks.replaced and key in tasks.replaced:
@@ -178,8 +186,12 @@ class TaskStarts:
 
     def _observe_wait(self, track: Track, waited: float) -> None:
         if waited < LONGEST:
-            # Negative when the sender's clock is ahead of the worker's.
-            (track.wait or self._series.wait_histogram(track)).observe(waited if waited > 0 else 0.0)
+            if waited < 0:
+                # The sender's clock is ahead of the worker's.
+                waited = 0.0
+            histogram = track.wait or self._series.wait_histogram(track)
+            histogram.counts[bisect_left(histogram.bounds, waited)] += 1
+            histogram.total += waited
 
 
 def delayed_queue(event: Event) -> str | None:
