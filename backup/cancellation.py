@@ -38,6 +38,15 @@ class Stop:
         """Request that all work ends."""
         self._asked.set()
 
+    @property
+    def requested(self) -> bool:
+        """Whether all work is asked to end."""
+        return self._asked.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, or end early on a stop request, without raising."""
+        self._asked.wait(seconds)
+
     def carried(self) -> Callable[[], None]:
         """:meth:`check` for threads that do part of this thread's work, with the deadline of this thread."""
         deadline = getattr(self._local, "deadline", float("inf"))

@@ -63,15 +63,19 @@ class MemoryStore(Store):
 
     def head(self, key: str) -> ObjectInfo | None:
         self.fault("head", key)
-        return self._info(key) if key in self.objects else None
+        found = self.objects.get(key)
+        return _info(key, *found) if found else None
 
     def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
         self.fault("list", prefix)
-        yield from (self._info(key) for key in sorted(self.objects) if key.startswith(prefix))
+        # As it was at one moment: other threads put and delete meanwhile.
+        for key, (data, modified) in sorted(self.objects.copy().items()):
+            if key.startswith(prefix):
+                yield _info(key, data, modified)
 
     def folders(self) -> list[str]:
         self.fault("list", "")
-        return sorted({key.partition("/")[0] for key in self.objects if "/" in key})
+        return sorted({key.partition("/")[0] for key in self.objects.copy() if "/" in key})
 
     def delete(self, keys: Iterable[str]) -> list[Refusal]:
         refused = []
@@ -97,10 +101,6 @@ class MemoryStore(Store):
 
     def abort(self, upload: PendingUpload) -> None:
         self.uploads.pop(upload.upload_id, None)
-
-    def _info(self, key: str) -> ObjectInfo:
-        data, modified = self.objects[key]
-        return ObjectInfo(key, len(data), modified, hashlib.sha256(data).hexdigest())
 
 
 class MemoryUpload(Upload):
@@ -130,6 +130,10 @@ class MemoryUpload(Upload):
 
     def abort(self) -> None:
         self._store.abort(PendingUpload(self.key, self.upload_id))
+
+
+def _info(key: str, data: bytes, modified: datetime) -> ObjectInfo:
+    return ObjectInfo(key, len(data), modified, hashlib.sha256(data).hexdigest())
 
 
 def not_found(key: str, url: str, operation: str) -> NotFoundError:

@@ -1,0 +1,26 @@
+"""Small pieces of WAL as they are stored: compressed, encrypted, and named by what they contain."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+
+import zstandard
+
+from backup.pipeline import PackingOptions
+from backup.pipeline.encrypt import encrypt
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Stored bytes, and the SHA-256 of the plain ones in hexadecimal digits."""
+
+    data: bytes
+    sha256: str
+
+
+def pack(data: bytes | bytearray, packing: PackingOptions) -> Packed:
+    """Compress and encrypt bytes that are in memory as a whole."""
+    compressed = zstandard.ZstdCompressor(level=packing.level, write_checksum=True).compress(data)
+    sealed = io.BytesIO()
+    encrypt(io.BytesIO(compressed), sealed, packing.recipients)
+    return Packed(sealed.getvalue(), hashlib.sha256(data).hexdigest())

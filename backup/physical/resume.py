@@ -1,0 +1,66 @@
+"""Where the stream goes on after whatever happened: decided by positions alone. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backup.physical import lsn
+from backup.physical.archive import Fork, Span
+
+# Two uploads may be in transit when a process dies, and only the later one may arrive: such a hole is shorter than this.
+# Retention never makes a hole as short.
+SHORT_SEGMENTS = 4
+
+
+@dataclass(frozen=True)
+class Place:
+    """The first position of a timeline that the store lacks. The stream begins at the start of its segment."""
+
+    timeline: int
+    position: int
+
+
+def place(
+    forks: Sequence[Fork], timeline: int, stretches: Sequence[Span], anchor: int | None, *, segment_size: int
+) -> Place | None:
+    """Where to go on; None if nothing is stored that the server's timeline descends from.
+
+    Args:
+        forks: the ancestors of the server's timeline, oldest first.
+        timeline: the server's own.
+        stretches: the contiguous WAL that is stored.
+        anchor: what the slot was last told to be stored; None without a slot.
+    """
+    ends = [*((fork.timeline, fork.position) for fork in forks), (timeline, None)]
+    begins = [0, *(lsn.segment_start(fork.position, segment_size) for fork in forks)]
+    for index in reversed(range(len(ends))):
+        own, limit = ends[index]
+        known = [span for span in stretches if span.timeline == own and (limit is None or span.start < limit)]
+        end = _end(known, anchor, begins[index], segment_size)
+        if end is None:
+            continue
+        if limit is None or end < limit:
+            return Place(own, end)
+        # The next timeline repeats the segment in which this one ends.
+        return Place(ends[index + 1][0], begins[index + 1])
+    return None
+
+
+def timeline_at(forks: Sequence[Fork], timeline: int, position: int, segment_size: int) -> int:
+    """The timeline whose files have the segment that begins at a position."""
+    for fork in forks:
+        if position < lsn.segment_start(fork.position, segment_size):
+            return fork.timeline
+    return timeline
+
+
+def _end(known: Sequence[Span], anchor: int | None, begin: int, segment_size: int) -> int | None:
+    """The end of the stretch that was being written, without what arrived after a hole."""
+    if anchor is not None:
+        fitting = [span for span in known if span.start <= max(anchor, begin)]
+        return fitting[-1].end if fitting else None
+    chosen = None
+    for span in reversed(known):
+        if chosen is not None and chosen.start - span.end >= SHORT_SEGMENTS * segment_size:
+            break
+        chosen = span
+    return chosen.end if chosen else None

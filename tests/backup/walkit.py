@@ -1,0 +1,181 @@
+"""What tests of the WAL stream share: a streamer in a thread, a ledger that counts its commits, and a look at the store."""
+
+import hashlib
+import io
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Self
+
+import psycopg
+import pyrage
+import zstandard
+
+from backup.cancellation import Stop
+from backup.catalogue.signatures import NO_KEYS, Keyring
+from backup.physical import archive as names
+from backup.physical import lsn
+from backup.physical.archive import Archive, Listing, Stored
+from backup.physical.measures import Measures
+from backup.physical.slot import NAME
+from backup.physical.stream import Outlet, Streamer
+from backup.pipeline import PackingOptions
+from backup.pipeline.encrypt import decrypt, parse_identities, parse_recipients
+from backup.postgres.dsn import parse
+from backup.store import Store
+from backup.targets import ServerTarget
+from stack.servers import Postgres
+from stack.wait import wait_for
+
+SEGMENT = 16 << 20
+IDENTITY = pyrage.x25519.Identity.generate()
+SECRET, PUBLIC = str(IDENTITY), str(IDENTITY.to_public())
+
+
+def until(condition: Callable[[], object], what: str, timeout: float = 90) -> None:
+    wait_for(condition, timeout=timeout, what=what, hint="look at the server's log", interval=0.05)
+
+
+class Stream:
+    """A streamer in a thread."""
+
+    def __init__(
+        self,
+        server: Postgres,
+        store: Store,
+        *,
+        keys: Keyring = NO_KEYS,
+        interval: float = 0.2,
+        name: str = "main",
+    ) -> None:
+        self.store, self.keys, self.name = store, keys, name
+        self.stop, self.measures = Stop(), Measures()
+        packing = PackingOptions(recipients=tuple(parse_recipients([PUBLIC])))
+        outlet = Outlet(store, keys, packing, interval, lambda: datetime.now(UTC), lambda _: None)
+        target = ServerTarget(name, parse(server.url))
+        self.streamer = Streamer(target, outlet, self.stop, self.measures)
+        self._thread = threading.Thread(target=self.streamer.run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop.request()
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+
+    def stores(self, position: int) -> None:
+        """Wait until everything up to a position is stored."""
+        until(
+            lambda: (self.measures.stored or 0) >= position, f"the WAL up to {lsn.text(position)} is stored"
+        )
+
+
+def write(server: Postgres, kilobytes: int = 10) -> int:
+    """Write WAL of random bytes; returns the position after it."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        for _ in range(kilobytes // 1000):
+            _emit(connection, 1000)
+        _emit(connection, kilobytes % 1000)
+        row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
+        assert row is not None
+        return lsn.parse(row[0])
+
+
+def _emit(connection: "psycopg.Connection[tuple[object, ...]]", kilobytes: int) -> None:
+    if kilobytes:
+        connection.execute(
+            "SELECT pg_logical_emit_message(true, 'test', %s::bytea)", [secrets.token_bytes(kilobytes << 10)]
+        )
+
+
+def archive_of(server: Postgres, keys: Keyring = NO_KEYS, name: str = "main") -> Archive:
+    with psycopg.connect(server.url) as connection:
+        row = connection.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
+        assert row is not None
+        return Archive(name, row[0], SEGMENT, keys)
+
+
+def listing(store: Store, archive: Archive) -> Listing:
+    return archive.listing(Stored(info.key, info.size, info.modified) for info in store.walk(archive.prefix))
+
+
+def plain(store: Store, key: str) -> bytes:
+    opened = io.BytesIO()
+    decrypt(io.BytesIO(store.get(key)), opened, parse_identities(SECRET))
+    return zstandard.ZstdDecompressor().decompressobj().decompress(opened.getvalue())
+
+
+def content(store: Store, archive: Archive, timeline: int, start: int, end: int) -> bytes:
+    """The stored bytes between two positions; every object contains what its name says."""
+    data = bytearray()
+    for each in names.cover(listing(store, archive).wal, timeline, start, end):
+        bytes_of = plain(store, each.stored.key)
+        assert len(bytes_of) == each.end - each.start
+        assert hashlib.sha256(bytes_of).hexdigest()[:32] == each.sha
+        data += bytes_of[start + len(data) - each.start :]
+    assert len(data) >= end - start, f"stored up to {lsn.text(start + len(data))} of {lsn.text(end)}"
+    return bytes(data[: end - start])
+
+
+def same_as_server(server: Postgres, store: Store, archive: Archive, end: int, timeline: int = 1) -> int:
+    """Compare all that is stored, and that the server still has, byte by byte; returns the number of bytes."""
+    spans = [span for span in names.spans(listing(store, archive).wal) if span.timeline == timeline]
+    assert len(spans) == 1, f"there are holes: {spans}"
+    compared = 0
+    for start in range(spans[0].start, end, SEGMENT):
+        file = server.data / "pg_wal" / lsn.segment_name(timeline, start // SEGMENT, SEGMENT)
+        with suppress(FileNotFoundError):  # recycled meanwhile
+            upto = min(start + SEGMENT, end)
+            assert content(store, archive, timeline, start, upto) == file.read_bytes()[: upto - start]
+            compared += upto - start
+    return compared
+
+
+class Ledger:
+    """Commits numbers one after the other, and knows which of them were acknowledged."""
+
+    def __init__(self, server: Postgres) -> None:
+        self.url = server.url
+        self.acknowledged = 0
+        self.moments: list[float] = []
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS ledger (n bigint PRIMARY KEY, at timestamptz DEFAULT clock_timestamp())"
+            )
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._ending.set()
+        self._thread.join(30)
+
+    def _run(self) -> None:
+        with suppress(psycopg.Error), psycopg.connect(self.url, autocommit=True) as connection:
+            while not self._ending.wait(0.005):
+                connection.execute("INSERT INTO ledger (n) VALUES (%s)", [self.acknowledged + 1])
+                self.acknowledged += 1
+
+
+@contextmanager
+def without_slot(server: Postgres) -> Iterator[None]:
+    """Drop the slot afterwards, so that the shared server keeps nothing."""
+    yield
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        until(
+            lambda: connection.execute(
+                "SELECT NOT active FROM pg_replication_slots WHERE slot_name = %s", [NAME]
+            ).fetchone() in ((True,), None),
+            "the slot is free",
+        )  # fmt: skip
+        connection.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s",
+            [NAME],
+        )
