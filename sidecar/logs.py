@@ -10,8 +10,9 @@ from typing import Any, TextIO
 MASK = "********"
 # Shorter values would mask ordinary words.
 SHORTEST_SECRET = 4
-# Control characters except tab: C0, DEL and C1, and the separators that some viewers break lines at.
-_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+# Control characters except tab: C0, DEL and C1, the separators that some viewers break lines at, and halves of
+# characters, which no encoding can write.
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class LineFormatter(logging.Formatter):

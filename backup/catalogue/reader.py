@@ -281,7 +281,8 @@ class Reader:
             self._report(objects[f"{folder}/{name}"], manifest) for name in names if layout.is_report(name)
         ]
         missing = [stored.name for stored in manifest.objects if stored.name not in names]
-        found = tuple(report for report in reports if report)
+        # By the time that is signed: anyone may give a report a newer name.
+        found = tuple(sorted(filter(None, reports), key=lambda report: report.finished))
         entry = Entry(manifest, found, tuple(missing), self._store.name, trust)
         if layout.HOLD not in names:
             return entry

@@ -356,5 +356,7 @@ def _store_errors(state: State) -> dict[tuple[str, str], int]:
         attempts = [attempt for attempt in state.history(target.name).attempts if attempt.finished]
         for key, count in (attempts[-1].store_errors if attempts else {}).items():
             store, _, operation = key.partition(":")
-            sums[store, operation] = sums.get((store, operation), 0) + count
+            # A record can name anything, and invents no series.
+            if (store, operation) in sums:
+                sums[store, operation] += count
     return sums

@@ -14,6 +14,11 @@ from backup.store.base import PIECE, ObjectInfo, PendingUpload, Refusal, Store, 
 from backup.store.memory import not_found, upload_gone
 
 UPLOADS = ".uploads"
+LONGEST_KEY = 4096
+# There is no file by this name: nothing at all, or a link that leads to nothing or to itself.
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+# Files may be from any year, and moments only from some.
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 # Errors that a retry cannot resolve.
 _PERMANENT = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 
@@ -117,10 +122,15 @@ class LocalStore(Store):
 
     def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
         for named in sorted(self._uploads.glob("*.key")):
-            with _explained("pending", named), suppress(FileNotFoundError):  # ended in the meantime
-                key = named.read_text(encoding="utf-8")
-                if key.startswith(prefix):
-                    yield PendingUpload(key, named.stem)
+            with _explained("pending", named):
+                info = _info("", named)
+                # Ended in the meantime, or nothing that we have put there.
+                if info is None or info.size > LONGEST_KEY:
+                    continue
+                with suppress(FileNotFoundError):
+                    key = named.read_text(encoding="utf-8", errors="replace")
+                    if key.startswith(prefix):
+                        yield PendingUpload(key, named.stem)
 
     def abort(self, upload: PendingUpload) -> None:
         path = self._uploads / upload.upload_id
@@ -202,11 +212,13 @@ def _unless_gone(error: OSError) -> None:
 def _info(key: str, path: Path) -> ObjectInfo | None:
     try:
         status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return None
+        raise
     if not stat.S_ISREG(status.st_mode):
         return None
-    modified = datetime.fromtimestamp(status.st_mtime, UTC)
+    modified = datetime.fromtimestamp(min(max(status.st_mtime, 0), _LATEST), UTC)
     return ObjectInfo(key, status.st_size, modified, f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}")
 
 

@@ -15,19 +15,20 @@ from rich.table import Table
 from bench.backup.data import fill_once
 from bench.restore.subjects import Bench, Measured, environment
 from bench.rounds import measure, workshop
-from stack.paths import ROOT
 from stack.programs import postgres_bin
 from stack.servers import ObjectStore, Postgres
 
 LIMIT_FACTOR = 1.25
 SEED_FACTOR = 1.5
 WHOLE_FACTOR = 1.6
+TODAY_FACTOR = 1.05
 MOST_RSS = 200 * 10**6
 Goal = tuple[str, str, bool]
 TITLES = {
     "limit": "limit: pg_restore -j2 from a local plain archive",
     "ours": "ours: download, decrypt, unpack, restore",
     "verification": "ours, in a throwaway server: the verification's restore",
+    "today": "the verification of another checkout",
     "seed": "seed: download, gunzip | psql",
 }
 
@@ -36,21 +37,33 @@ TITLES = {
 @click.option("--size", default=2000, show_default=True, metavar="MB", help="Megabytes of the plain dump.")
 @click.option("--rounds", default=1, show_default=True, help="Runs of each subject; the median counts.")
 @click.option(
-    "--only", multiple=True, metavar="NAME", help="Measure only these: limit, ours, verification, seed."
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    help="Measure only these: limit, ours, verification, today, seed.",
+)
+@click.option(
+    "--today",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="FOLDER",
+    help="Also measure the verification of another checkout of this project.",
 )
 @click.option(
     "--folder", type=click.Path(path_type=Path), help="Folder for everything; temporary by default."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-def restore(size: int, rounds: int, only: tuple[str, ...], folder: Path | None, as_json: bool) -> None:
+def restore(
+    size: int, rounds: int, only: tuple[str, ...], today: Path | None, folder: Path | None, as_json: bool
+) -> None:
     """Compare restore and verification with the limit and the app's earlier script, all in one run.
 
     \b
     Examples:
       ./ops bench restore --size 300
       ./ops bench restore --size 2000 --rounds 3
+      ./ops bench restore --today ../older-checkout --only verification --only today --rounds 3
     """
-    with workshop(folder, "bench-restore-") as place, _bench(place, size) as bench:
+    with workshop(folder, "bench-restore-") as place, _bench(place, size, today) as bench:
         subjects = _subjects(bench)
         results = measure({name: subjects[name] for name in only or subjects}, rounds)
     goals = list(_goals(results))
@@ -62,17 +75,19 @@ def restore(size: int, rounds: int, only: tuple[str, ...], folder: Path | None, 
 
 
 def _subjects(bench: Bench) -> dict[str, Callable[[], Measured]]:
-    return {"limit": bench.limit, "ours": bench.ours, "verification": bench.verification, "seed": bench.seed}
+    older = {"today": bench.today} if bench.older else {}
+    return {
+        "limit": bench.limit, "ours": bench.ours, "verification": bench.verification, **older, "seed": bench.seed,
+    }  # fmt: skip
 
 
 @contextmanager
-def _bench(place: Path, size: int) -> Iterator[Bench]:
+def _bench(place: Path, size: int, today: Path | None) -> Iterator[Bench]:
     identity = pyrage.x25519.Identity.generate()
     with Postgres(place / "postgres") as postgres, ObjectStore(place / "s3") as store:
         store.bucket("bench")
         (place / "work").mkdir(exist_ok=True)
         env = environment({
-            "PYTHONPATH": str(ROOT),
             "DATABASE_URL": postgres.url,
             "BACKUP_STORE_URL": "s3://bench/ours",
             "BACKUP_S3_ENDPOINT_URL": store.endpoint,
@@ -83,7 +98,7 @@ def _bench(place: Path, size: int) -> Iterator[Bench]:
             "BACKUP_AGE_RECIPIENTS": str(identity.to_public()),
             "BACKUP_AGE_IDENTITY": str(identity),
         })  # fmt: skip
-        bench = Bench(postgres.url, postgres_bin(), place, env, store)
+        bench = Bench(postgres.url, postgres_bin(), place, env, store, today and today.resolve())
         fill_once(place, postgres.url, size)
         bench.prepare()
         yield bench
@@ -99,6 +114,9 @@ def _goals(results: dict[str, list[Measured]]) -> Iterator[Goal]:
     if "verification" in results:
         ratio = _whole(results["verification"]) / _seconds(results["verification"])
         yield f"whole verification ≤ {WHOLE_FACTOR} × its restore", f"{ratio:.2f} ×", ratio <= WHOLE_FACTOR
+    if "verification" in results and "today" in results:
+        ratio = _whole(results["verification"]) / _whole(results["today"])
+        yield f"verification ≤ {TODAY_FACTOR} × the other checkout's", f"{ratio:.3f} ×", ratio <= TODAY_FACTOR
     peaks = [run.rss for runs in results.values() for run in runs if run.rss]
     if peaks:
         yield f"peak RSS ≤ {MOST_RSS / 1e6:.0f} MB", f"{max(peaks) / 1e6:.0f} MB", max(peaks) <= MOST_RSS

@@ -14,6 +14,7 @@ import psycopg
 
 from bench.peak import Peak
 from sidecar import OpsError
+from stack.paths import ROOT
 from stack.servers import ObjectStore
 
 JOBS = 2
@@ -40,17 +41,24 @@ class Measured:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where everything is. ``env`` leads to database and store; ``folder`` holds the dumps of the others."""
+    """Where everything is. ``env`` leads to database and store; ``folder`` holds the dumps of the others.
+
+    Attributes:
+        older: another checkout of this project, whose verification is measured too, of a backup of its own.
+    """
 
     url: str
     bin: Path
     folder: Path
     env: Mapping[str, str]
     store: ObjectStore
+    older: Path | None = None
 
     def prepare(self) -> None:
         """The backup that is restored, and the same data as the others keep it."""
         self._backup("run")
+        if self.older is not None:
+            self._backup("run", older=True)
         self._must(
             [str(self.bin / "pg_dump"), "-Fc", "-Z0", f"--file={self._archive}", f"--dbname={self.url}"]
         )
@@ -100,8 +108,15 @@ class Bench:
 
     def verification(self) -> Measured:
         """``backup verify``: the same into a throwaway server, which is created and removed in that time."""
+        return self._verification()
+
+    def today(self) -> Measured:
+        """The same by the older checkout."""
+        return self._verification(older=True)
+
+    def _verification(self, *, older: bool = False) -> Measured:
         begin = time.monotonic()
-        facts, rss = self._backup("verify", "latest")
+        facts, rss = self._backup("verify", "latest", older=older)
         if not facts["ok"]:
             raise OpsError(
                 f"the verification found {facts['differences'][0]}", hint="python -m backup verify"
@@ -123,10 +138,14 @@ class Bench:
         if subprocess.run(list(command), env={**self.env, **(more or {})}, check=False).returncode:
             raise OpsError(f"{Path(command[0]).name} failed", hint="read what it printed")
 
-    def _backup(self, *arguments: str) -> tuple[dict[str, Any], int]:
+    def _backup(self, *arguments: str, older: bool = False) -> tuple[dict[str, Any], int]:
+        root = self.older if older and self.older is not None else ROOT
+        env = {**self.env, "PYTHONPATH": str(root)}
+        if older:
+            env["BACKUP_STORE_URL"] += "-today"
         process = subprocess.Popen(
             [sys.executable, "-m", "backup", *arguments, "--json"],
-            env=dict(self.env), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env=env, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         peak = Peak(process.pid)
         assert process.stdout is not None
