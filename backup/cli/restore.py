@@ -23,6 +23,7 @@ from backup.cli.common import (
     postgres_target,
     tell_step,
 )
+from backup.cli.point import When, restore_at
 from backup.errors import PromotedError
 from backup.ownership import clusters, is_foreign
 from backup.postgres import inventory
@@ -65,6 +66,26 @@ from sidecar.humanize import duration, moment, size
     callback=as_moment,
     help="Instead of an ID: the latest verified backup whose data is not newer than TIME (in UTC, or 2h ago as 2h).",
 )
+@click.option(
+    "--at",
+    metavar="TIME|latest",
+    help="As of a point in time, with its zone (2026-11-28 14:03:00+01); the argument is then the SERVER.",
+)
+@click.option("--at-mark", metavar="NAME", help="As of a mark that `python -m backup mark` has set.")
+@click.option(
+    "--at-lsn", metavar="LSN", help="As of a position in the WAL; the record that starts there is left out."
+)
+@click.option(
+    "--timeline",
+    type=click.IntRange(1, 2**32 - 1),
+    metavar="N",
+    help="With --at…: the timeline to follow; default: the newest.",
+)
+@click.option(
+    "--to-folder",
+    type=click.Path(path_type=Path, file_okay=False, resolve_path=True),
+    help="With --at…: recover the whole server into this new folder.",
+)
 @click.option("--again", is_flag=True, help="Restore again, even if it was restored or promoted before.")
 @click.option("--unsigned", is_flag=True, help="Also if no key of ours has signed it; name it by its ID.")
 @click.option(
@@ -84,7 +105,8 @@ from sidecar.humanize import duration, moment, size
 @click.pass_context
 def restore(
     ctx: click.Context, backup_id: str, into: str | None, wanted: tuple[str, ...], schema: str | None, to: Path | None,
-    before: datetime | None, again: bool, proceed: bool, unsigned: bool, yes_i_mean: str | None, dry_run: bool, database: str | None, as_json: bool,
+    before: datetime | None, at: str | None, at_mark: str | None, at_lsn: str | None, timeline: int | None,
+    to_folder: Path | None, again: bool, proceed: bool, unsigned: bool, yes_i_mean: str | None, dry_run: bool, database: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Restore a backup into a new database next to production's and verify it there.
 
@@ -98,13 +120,18 @@ def restore(
       python -m backup restore ab12cd --into posthub_yesterday
       python -m backup restore --before 2026-11-28T14:00
       python -m backup restore latest --table posts_post --table posts_channel
+      python -m backup restore main --at "2026-11-28 14:03:00+01" -d posthub
+      python -m backup restore main --at latest --to-folder /mnt/new/pgdata
     """
-    if (wanted and to) or (schema and not wanted) or (into and to):
-        raise UsageError("these options cannot be combined", hint="--into, or --table with --schema, or --to")
-    if before is not None and backup_id != "latest":
-        raise UsageError("an ID and --before cannot be combined", hint="give one of the two")
-    if unsigned and backup_id == "latest":
-        raise UsageError("--unsigned needs the ID of a backup", hint="list them: python -m backup list")
+    when = When(at, at_mark, at_lsn, timeline, to_folder)
+    if when:
+        others = (wanted, schema, to, before, unsigned, proceed, yes_i_mean)
+        name = None if backup_id == "latest" else backup_id
+        when.check_combined(others, into, database)
+        ctx.exit(
+            restore_at(load(), name, when, database, into, again=again, dry_run=dry_run, as_json=as_json)
+        )
+    _check_combined(backup_id, bool(wanted), to, into, schema, before, unsigned=unsigned)
     wiring = load()
     if to is None and backup_id == "latest":
         database = postgres_target(wiring, database).name
@@ -119,6 +146,19 @@ def restore(
         asked = Asked(again=again, proceed=proceed, yes_i_mean=yes_i_mean)
         status = _database(wiring, entry, into, asked, dry_run=dry_run, as_json=as_json)
     ctx.exit(status)
+
+
+def _check_combined(
+    backup_id: str, tables: bool, to: Path | None, into: str | None, schema: str | None, before: datetime | None,
+    *, unsigned: bool,
+) -> None:  # fmt: skip
+    """See that the options have a meaning together."""
+    if (tables and to) or (schema and not tables) or (into and to):
+        raise UsageError("these options cannot be combined", hint="--into, or --table with --schema, or --to")
+    if before is not None and backup_id != "latest":
+        raise UsageError("an ID and --before cannot be combined", hint="give one of the two")
+    if unsigned and backup_id == "latest":
+        raise UsageError("--unsigned needs the ID of a backup", hint="list them: python -m backup list")
 
 
 @dataclass(frozen=True)

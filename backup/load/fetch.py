@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -36,13 +37,13 @@ def fetch(
     store: Store,
     key: str,
     stored: StoredObject,
-    target: Path,
+    target: Path | None,
     identities: tuple[Identity, ...] = (),
     progress: Progress = silent,
     plain: Seen | None = None,
     check: Callable[[], None] = never,
 ) -> Fetched:
-    """Write the object's plain bytes to a file.
+    """Write the object's plain bytes to a file, if one is given.
 
     The whole object is read and hashed even if decoding fails, because the digest then shows the cause.
 
@@ -61,7 +62,10 @@ def fetch(
             hint="set BACKUP_AGE_IDENTITY to the secret key, or BACKUP_AGE_IDENTITY_FILE to the output file of age-keygen",
         )
     try:
-        with target.open("wb") as file, closing(_Hashed(store.stream(key), progress, check)) as reader:
+        with (
+            (target or Path(os.devnull)).open("wb") as file,
+            closing(_Hashed(store.stream(key), progress, check)) as reader,
+        ):
             target_file = _Plain(file, plain, stored.raw_bytes, check)
             problem = _decode(reader, target_file, stored.encryption, identities)
             reader.drain()
@@ -69,13 +73,14 @@ def fetch(
                 raise problem  # due to the keys, not to the backup
             too_large = isinstance(problem, _TooLargeError)
             return Fetched(
-                reader.digest, reader.size, file.tell(), problem.message if problem else None, too_large
+                reader.digest, reader.size, target_file.size, problem.message if problem else None, too_large
             )
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise SpaceError(
-            f"{target.parent.parent}: {error.strerror}", hint="set BACKUP_WORK_DIR to a folder with more room"
+            f"{target.parent.parent if target else 'the disk'}: {error.strerror}",
+            hint="set BACKUP_WORK_DIR to a folder with more room",
         ) from None
     except NotFoundError:
         return Fetched(None, 0, 0, "it is missing from the store")
@@ -120,7 +125,8 @@ class _Plain:
         self._file = file
         self._check = check
         self._seen = seen
-        self._left = most
+        self._most = most
+        self.size = 0
 
     def decompress(self, source: Reader) -> None:
         """Write the file. Pieces remain small, however well they were compressed."""
@@ -135,8 +141,8 @@ class _Plain:
         while plain := source.read():
             # A small object becomes a large file between two pieces of it that arrive.
             self._check()
-            self._left -= len(plain)
-            if self._left < 0:
+            self.size += len(plain)
+            if self.size > self._most:
                 raise _TooLargeError(
                     "it unpacks to more than its manifest says", hint="do not use this backup"
                 )

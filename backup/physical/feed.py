@@ -6,6 +6,7 @@ does promise is waited for, and if it cannot be had, the command ends with 255, 
 """
 
 import logging
+import secrets
 import shlex
 import shutil
 import threading
@@ -49,7 +50,7 @@ class Feed:
         self, folder: Path, promised: Sequence[str], fetch: Fetch, *, ahead: int | None = AHEAD
     ) -> None:
         self.failure: BaseException | None = None
-        self._folder = folder / "feed"
+        self._folder = folder / f"feed-{secrets.token_hex(4)}"
         self._promised = list(promised)
         self._fetch = fetch
         self._ahead = ahead

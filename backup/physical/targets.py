@@ -172,6 +172,15 @@ def settings(goal: AtTime | AtPosition | AtMark, timeline: int) -> Mapping[str, 
     return {**target, "recovery_target_lsn": lsn.text(goal.position), "recovery_target_inclusive": inclusive}
 
 
+def consistent(timeline: int) -> Mapping[str, str]:
+    """The settings with which PostgreSQL recovers to the end of the base backup, and then waits."""
+    return {
+        "recovery_target": "immediate",
+        "recovery_target_action": "pause",
+        "recovery_target_timeline": str(timeline),
+    }
+
+
 @dataclass(frozen=True)
 class Base:
     """What choosing needs to know about a base backup.
@@ -210,13 +219,24 @@ def choose(bases: Sequence[Base], goal: Goal, position: int | None = None) -> Ba
         )
     ordered = sorted(bases, key=lambda base: (base.finished, base.id))
     if isinstance(goal, Latest):
-        return ordered[-1]
+        return _newest(ordered[-1])
     where = goal.position if isinstance(goal, AtPosition) else position
     if where is not None:
         return _by_position(ordered, goal, where)
     if isinstance(goal, AtTime):
         return _by_time(ordered, goal)
     raise UsageError(f"{goal} is not known", hint="list the marks: python -m backup wal status")
+
+
+def _newest(last: Base) -> Base:
+    """The newest base, if the log after it has no hole: what is stored after one would be lost without a word."""
+    if not last.open:
+        raise UsageError(
+            f"WAL is missing after {lsn.text(last.until)} ({shown(last.stored)}), and later WAL is stored: the latest"
+            " state cannot be recovered",
+            hint=f"take a base backup; to recover up to the gap: --at-lsn {lsn.text(last.until)}",
+        )
+    return last
 
 
 def _by_position(ordered: list[Base], goal: Goal, where: int) -> Base:

@@ -20,23 +20,24 @@ MANAGERS = ("Transaction", "Database")
 def printed(
     programs: Programs,
     wal: Path,
-    first: str,
+    files: Sequence[str],
     folder: Path,
     check: Callable[[], None],
     managers: Sequence[str] = MANAGERS,
 ) -> Iterator[Record]:
-    """The records of some resource managers, from a file of the log to the log's end.
+    """The records of some resource managers in files of the log that follow each other.
 
     Args:
         wal: the folder of the files.
-        first: name of the first file.
+        files: their names, in order.
         folder: a private folder; the program may write only there.
 
     Raises:
         VerificationError: the program cannot read the log.
     """
     command = [
-        programs.path("pg_waldump"), f"--path={wal}", *(f"--rmgr={name}" for name in managers), first,
+        programs.path("pg_waldump"), f"--path={wal}", *(f"--rmgr={name}" for name in managers),
+        files[0], files[-1],
     ]  # fmt: skip
     source = ChildSource(
         command, env=clean_environment(), hint="run: python -m backup doctor",

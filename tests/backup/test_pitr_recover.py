@@ -186,7 +186,7 @@ def test_the_mark_of_a_snapshot_is_found_in_the_printed_log(primary: Primary, tm
     written(primary, 5)
     name = lsn.segment_name(1, lsn.segment_of(lsn.parse(row[1]), SEGMENT), SEGMENT)
     primary.switch()
-    printed = waldump.printed(Programs(primary.programs), primary.wal, name, tmp_path, never)
+    printed = waldump.printed(Programs(primary.programs), primary.wal, [name], tmp_path, never)
     found = cut.place(cut.parse_snapshot(row[0]), records.endings(printed), lsn.parse(row[1]))
     assert found is not None
     assert found < lsn.parse(row[1])

@@ -1,0 +1,203 @@
+"""``python -m backup restore SERVER --at …``: one database, or the whole server, as it was at a point in time."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn
+
+from backup.cli.common import postgres_target, tell_step
+from backup.physical import coverage as stored
+from backup.physical import lsn, marks, targets
+from backup.physical.archive import Archive
+from backup.physical.coverage import Candidate, Coverage
+from backup.physical.replica import SPACE_EXTRA, SPACE_FACTOR
+from backup.physical.targets import AtMark, Goal
+from backup.progress import Reporter
+from backup.replication.merged import read
+from backup.restore.folder import restore_folder
+from backup.restore.point import Point, planned, restore_point
+from backup.targets import ServerTarget
+from backup.wiring import Wiring
+from sidecar import UsageError, cli
+from sidecar.humanize import duration, moment, size
+
+
+@dataclass(frozen=True)
+class When:
+    """What was asked for: one of the first three, and how."""
+
+    at: str | None = None
+    at_mark: str | None = None
+    at_lsn: str | None = None
+    timeline: int | None = None
+    to_folder: Path | None = None
+
+    def __bool__(self) -> bool:
+        return any(
+            each is not None for each in (self.at, self.at_mark, self.at_lsn, self.timeline, self.to_folder)
+        )
+
+    def check_combined(self, others: Sequence[object], into: str | None, database: str | None) -> None:
+        """See that nothing else was asked for that has no meaning here.
+
+        Raises:
+            UsageError: it was.
+        """
+        if any(others) or (self.to_folder and (into or database)):
+            raise UsageError(
+                "these options cannot be combined", hint="with --at…: -d, --into and --again, or --to-folder"
+            )
+
+    @property
+    def goal(self) -> Goal:
+        """The target.
+
+        Raises:
+            UsageError: it cannot be read, or there are several.
+        """
+        given = [each for each in (self.at, self.at_mark, self.at_lsn) if each is not None]
+        if len(given) > 1:
+            raise UsageError("--at, --at-mark and --at-lsn cannot be combined", hint="give one of them")
+        if self.at_mark is not None:
+            return targets.parse_mark(self.at_mark)
+        if self.at_lsn is not None:
+            return targets.parse_position(self.at_lsn)
+        if self.at is None:
+            raise UsageError(
+                "--timeline and --to-folder need --at, --at-mark or --at-lsn",
+                hint="for the newest state: --at latest",
+            )
+        return targets.parse_goal(self.at)
+
+
+def coverage_of(wiring: Wiring, server: ServerTarget, timeline: int | None = None) -> Coverage:
+    """What can be recovered of a server."""
+    history = read(wiring, [server.name]).history(server.name)
+    entries = [entry for entry in history.backups if entry.store == wiring.store.name]
+
+    def archive(system: str, segment_size: int) -> Archive:
+        return Archive(server.name, system, segment_size, wiring.keys)
+
+    return stored.read(wiring.store, server.name, entries, archive, wiring.identities, timeline)
+
+
+def restore_at(
+    wiring: Wiring,
+    name: str | None,
+    when: When,
+    database: str | None,
+    into: str | None,
+    *,
+    again: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Restore, and print what was done; returns the exit code."""
+    goal = when.goal
+    server = wiring.server(name)
+    known = marks.find(wiring.store, server.name, goal, wiring.keys) if isinstance(goal, AtMark) else None
+    coverage = coverage_of(wiring, server, when.timeline)
+    if known is not None and known.system_identifier != coverage.archive.system:
+        raise UsageError(
+            f"{goal} is a mark of another cluster, {known.system_identifier}", hint="use --at TIME instead"
+        )
+    candidate = coverage.choose(goal, known.position if known else None)
+    if dry_run:
+        _tell_plan(coverage, candidate, goal, when.to_folder)
+        return 0
+    if when.to_folder is not None:
+        return _whole(wiring, coverage, candidate, goal, when.to_folder, as_json=as_json)
+    target = postgres_target(wiring, database)
+    point = planned(wiring, server, target, goal, candidate, into)
+    return _one(wiring, coverage, candidate, point, again=again, as_json=as_json)
+
+
+def _tell_plan(coverage: Coverage, candidate: Candidate, goal: Goal, to_folder: Path | None) -> None:
+    manifest, window = candidate.entry.manifest, candidate.window
+    needed = sum(
+        each.stored.size
+        for span in window.path
+        for each in coverage.listing.wal
+        if each.timeline == span.timeline and span.start <= each.start < span.end
+    )
+    cli.echo(f"would recover to {goal}{f' in {to_folder}' if to_folder else ''}")
+    cli.echo(f"  base backup  {candidate.entry.id} of {moment(manifest.taken)}, {candidate.entry.label}")
+    cli.echo(
+        f"  WAL          at most {size(needed)} stored, from {lsn.text(window.path[0].start)} on timeline"
+        f" {manifest.physical.timeline if manifest.physical else window.timeline}"
+        f" to {lsn.text(window.end)} on timeline {window.timeline}"
+    )
+    cli.echo(f"  room         {size(manifest.raw_bytes * SPACE_FACTOR + SPACE_EXTRA)}")
+
+
+def _one(
+    wiring: Wiring, coverage: Coverage, candidate: Candidate, point: Point, *, again: bool, as_json: bool
+) -> int:
+    with _display(candidate) as reporter:
+        done = restore_point(wiring, coverage, candidate, point, reporter, again=again)
+    restored = done.restored
+    reached = done.reached.moment if done.reached else None
+    if as_json:
+        cli.print_json({
+            "ok": restored.ok, "into": restored.into, "base": done.base, "goal": str(point.goal),
+            "lsn": lsn.text(done.reached.position) if done.reached else None, "last_commit": reached,
+            "rows": restored.manifest.rows, "tables": len(restored.manifest.tables), "found": restored.found,
+            "seconds": round(restored.seconds, 3), "notes": restored.notes,
+            "differences": [each.model_dump() for each in restored.differences],
+        })  # fmt: skip
+        return 0 if restored.ok else 1
+    if restored.found:
+        cli.echo(f"{restored.into} exists and is verified; nothing was changed. To restore again: --again")
+    else:
+        verdict = (
+            "restored and verified"
+            if restored.ok
+            else f"NOT VERIFIED, {len(restored.differences)} differences"
+        )
+        last = f"last commit {moment(reached)}" if reached else "no commit after the base backup"
+        cli.echo(
+            f"{restored.into}: {verdict}; {len(restored.manifest.tables)} tables, {restored.manifest.rows:,} rows,"
+            f" as of {point.goal} ({last}), in {duration(restored.seconds)}"
+        )
+    for difference in restored.differences:
+        cli.echo(f"  ✖ {difference}")
+    for note in restored.notes:
+        cli.echo(f"  note: {note}")
+    if restored.ok:
+        cli.echo(f"next: python -m backup promote {restored.into}")
+    return 0 if restored.ok else 1
+
+
+def _whole(
+    wiring: Wiring, coverage: Coverage, candidate: Candidate, goal: Goal, folder: Path, *, as_json: bool
+) -> int:
+    with _display(candidate) as reporter:
+        done = restore_folder(wiring, coverage, candidate, goal, folder, reporter)
+    if as_json:
+        cli.print_json({
+            "ok": True, "folder": str(folder), "base": candidate.entry.id, "goal": str(goal),
+            "lsn": lsn.text(done.reached.position), "last_commit": done.reached.moment, "slot": done.slot,
+            "timeline": done.timeline, "notes": done.notes,
+        })  # fmt: skip
+        return 0
+    last = (
+        f"last commit {moment(done.reached.moment)}"
+        if done.reached.moment
+        else "no commit after the base backup"
+    )
+    cli.echo(f"{folder}: the whole server as of {goal} ({last}), on timeline {done.timeline}")
+    for note in done.notes:
+        cli.echo(f"  note: {note}")
+    cli.echo("next: give the folder to the user that runs PostgreSQL, and start it there; see docs/pitr.md")
+    return 0
+
+
+@contextmanager
+def _display(candidate: Candidate) -> Iterator[Reporter]:
+    """Report steps as lines; on a terminal, report the bytes of the base backup as a bar."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    with cli.progress(*columns) as display:
+        task = display.add_task("base backup", total=candidate.entry.manifest.stored_bytes)
+        yield Reporter(tell_step, lambda count: display.advance(task, count))

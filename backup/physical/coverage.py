@@ -1,0 +1,171 @@
+"""What can be recovered of a server: its base backups and the log in the store, read together."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from backup.catalogue.reader import Entry
+from backup.errors import CatalogueError, VerificationError
+from backup.physical import archive as names
+from backup.physical import targets
+from backup.physical.archive import Archive, Fork, HistoryObject, Listing, Stored, Window
+from backup.physical.segments import Segments, unpacked
+from backup.pipeline.encrypt import Identity
+from backup.store import Store
+from sidecar import UsageError
+
+# States of base backups from which nothing is recovered.
+_UNFIT = frozenset({"FAILED", "incomplete"})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A base backup, and how far the log leads on from it.
+
+    Attributes:
+        stored: when the newest of that log was stored.
+        open: whether nothing later is stored, so that the window still grows.
+    """
+
+    entry: Entry
+    window: Window
+    stored: datetime
+    open: bool
+
+    @property
+    def choice(self) -> targets.Base:
+        """What choosing needs to know."""
+        physical = self.entry.manifest.physical
+        assert physical is not None
+        return targets.Base(
+            id=self.entry.id,
+            timeline=self.window.timeline,
+            start=physical.start,
+            end=physical.end,
+            finished=self.entry.manifest.taken,
+            until=self.window.end,
+            stored=max(self.stored, self.entry.manifest.taken),
+            open=self.open,
+        )
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """All that can be recovered of the newest cluster of a server.
+
+    Attributes:
+        candidates: by the age of the base backup, oldest first; one for each base and the newest timeline it leads to.
+        unusable: base backups without one, with the reason.
+    """
+
+    archive: Archive
+    listing: Listing
+    candidates: tuple[Candidate, ...]
+    unusable: tuple[tuple[str, str], ...] = ()
+    identities: Sequence[Identity] = field(default=(), repr=False)
+
+    def choose(self, goal: targets.Goal, position: int | None = None) -> Candidate:
+        """The base backup from which a goal is reached; see :func:`backup.physical.targets.choose`."""
+        chosen = targets.choose([each.choice for each in self.candidates], goal, position)
+        return next(each for each in self.candidates if each.entry.id == chosen.id)
+
+    def segments(self, store: Store, candidate: Candidate) -> Segments:
+        """The log that leads on from a base backup."""
+        window = candidate.window
+        return Segments(store, self.archive, self.listing, window.path, window.timeline, self.identities)
+
+
+def read(
+    store: Store,
+    server: str,
+    entries: Sequence[Entry],
+    archive: Callable[[str, int], Archive],
+    identities: Sequence[Identity],
+    timeline: int | None = None,
+) -> Coverage:
+    """Read what a store has of a server's log, next to its base backups.
+
+    Args:
+        entries: the base backups that count, oldest first.
+        archive: makes the names of the log of a cluster, by its identifier and the size of its segments.
+        identities: decrypt the histories of timelines; without any, only a base's own timeline is followed.
+        timeline: follow this one; by default the newest that a base leads to.
+
+    Raises:
+        UsageError: there is no base backup.
+        StoreError: the store does not answer.
+    """
+    bases = [entry for entry in entries if entry.manifest.physical is not None]
+    if not bases:
+        raise UsageError(f"{server} has no base backup", hint=f"make one: python -m backup run -d {server}")
+    newest = bases[-1].manifest
+    assert newest.physical is not None
+    system = newest.server.system_identifier
+    made = archive(system, newest.physical.segment_size)
+    found = store.walk(made.prefix)
+    listing = made.listing(Stored(info.key, info.size, info.modified) for info in found)
+    forks = _forks(store, listing, identities)
+    own = [entry for entry in bases if entry.manifest.server.system_identifier == system]
+    windows = names.windows(
+        [_base(entry) for entry in own if entry.state not in _UNFIT],
+        listing.wal,
+        forks,
+        listing_gaps(listing),
+        segment_size=made.segment_size,
+    )
+    candidates = []
+    unusable = []
+    for entry in own:
+        fitting = [
+            window
+            for window in windows
+            if window.base == entry.id and (timeline is None or window.timeline == timeline)
+        ]
+        if fitting:
+            candidates.append(_candidate(entry, max(fitting, key=lambda window: window.timeline), listing))
+        elif entry.state in _UNFIT:
+            unusable.append((entry.id, entry.state))
+        else:
+            unusable.append((entry.id, "the store lacks WAL that it needs"))
+    return Coverage(made, listing, tuple(candidates), tuple(unusable), identities)
+
+
+def listing_gaps(listing: Listing) -> list[names.Span]:
+    """The recorded gaps, as stretches of the log."""
+    return [names.Span(gap.timeline, gap.start, gap.end) for gap in listing.gaps]
+
+
+def _base(entry: Entry) -> names.Base:
+    physical = entry.manifest.physical
+    assert physical is not None
+    return names.Base(entry.id, physical.timeline, physical.start, physical.end)
+
+
+def _candidate(entry: Entry, window: Window, listing: Listing) -> Candidate:
+    on_it = [each for each in listing.wal if each.timeline == window.timeline]
+    stored = [each.stored.modified for each in on_it if window.end - 1 in range(each.start, each.end)]
+    gaps = [gap.start for gap in listing.gaps if gap.timeline == window.timeline]
+    return Candidate(
+        entry,
+        window,
+        max(stored, default=entry.manifest.taken),
+        open=not any(start >= window.end for start in (*(each.start for each in on_it), *gaps)),
+    )
+
+
+def _forks(store: Store, listing: Listing, identities: Sequence[Identity]) -> dict[int, tuple[Fork, ...]]:
+    forks = {}
+    for each in listing.histories if identities else ():
+        # A history that cannot be read leads nowhere; what it would have led to is not promised.
+        with suppress(VerificationError, CatalogueError):
+            forks[each.timeline] = _history(store, each, identities)
+    return forks
+
+
+def _history(store: Store, each: HistoryObject, identities: Sequence[Identity]) -> tuple[Fork, ...]:
+    data = unpacked(store, each.stored, names.MOST_HISTORY_BYTES, identities)
+    if not hashlib.sha256(data).hexdigest().startswith(each.sha):
+        raise CatalogueError(f"{each.stored.key} is damaged", hint="use an older base with --timeline")
+    return names.parse_history(data, each.timeline, each.stored.key)

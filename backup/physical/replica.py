@@ -1,0 +1,184 @@
+"""A base backup as a server in a private folder, which replays the stored log up to any target."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from backup.catalogue import layout
+from backup.catalogue.manifest import StoredObject
+from backup.catalogue.reader import Entry
+from backup.catalogue.records import Difference
+from backup.confinement import Confinement
+from backup.errors import VerificationError
+from backup.load.download import check_space, object_differences
+from backup.load.fetch import Fetched, fetch
+from backup.load.space import floored
+from backup.load.throwaway import private_folder, server_options, sweep_folders
+from backup.physical import cut, records, recover, waldump
+from backup.physical.feed import Feed
+from backup.physical.records import Ending, Record
+from backup.physical.recover import DATA, Paused
+from backup.physical.segments import Segments
+from backup.physical.unpack import link_tablespaces, unpack
+from backup.pipeline.child import run_child
+from backup.pipeline.readahead import BackgroundWriter
+from backup.programs import clean_environment
+from backup.progress import Progress, silent
+from backup.wiring import Wiring
+
+# The data, the log that replay keeps, and what a dump of one database takes.
+SPACE_FACTOR = 1.5
+SPACE_EXTRA = 1 << 30
+
+
+@dataclass(frozen=True)
+class Replica:
+    """An unpacked base backup and the log that leads on from it.
+
+    Attributes:
+        folder: private; the data is in its folder :data:`backup.physical.recover.DATA`.
+    """
+
+    wiring: Wiring
+    entry: Entry
+    segments: Segments
+    folder: Path
+
+    def at(self, target: Mapping[str, str]) -> AbstractContextManager[Paused]:
+        """The server, waiting at a target. Each further target must be later than the one before."""
+        # It would lead to the folders of the original host.
+        (self.folder / DATA / "tablespace_map").unlink(missing_ok=True)
+        return recover.paused(
+            self.wiring.programs,
+            self.folder,
+            self.entry.manifest.server.superuser,
+            self._feed,
+            target,
+            options=server_options(self.wiring.settings.verify_options),
+            check=self.wiring.stop.check,
+        )
+
+    def log(self, first: str, last: str) -> list[Record]:
+        """The records of transactions and databases in some files of the log.
+
+        Args:
+            first, last: their names.
+        """
+        chosen = [
+            name for name in self.segments.promised(first) if len(name) == len(first) and name[8:] <= last[8:]
+        ]
+        with Feed(self.folder, chosen, self.segments.fetch, ahead=None) as feed:
+            feed.wait_for_all(self.wiring.stop.check)
+            return list(
+                waldump.printed(self.wiring.programs, feed.ready, chosen, self.folder, self.wiring.stop.check)
+            )
+
+    def last_ending(self) -> Ending | None:
+        """The last record of the stored log with which a transaction ends; None if there is none after the base."""
+        names = [name for name in self.segments.promised() if len(name) == _SEGMENT_NAME]
+        for name in reversed(names):
+            found = cut.last_ending(records.endings(self.log(name, names[-1])))
+            if found is not None:
+                return found
+        return None
+
+    def verify_files(self) -> list[Difference]:
+        """Compare all files with PostgreSQL's own list of them. Only before the first start."""
+        command = [
+            self.wiring.programs.path("pg_verifybackup"), "--no-parse-wal", "--quiet",
+            f"--manifest-path={self.folder / _FILES}", str(self.folder / DATA),
+        ]  # fmt: skip
+        ended = run_child(
+            command, env=clean_environment(), confinement=Confinement(self.folder), output=True,
+            check=self.wiring.stop.check,
+        )  # fmt: skip
+        if ended.status == 0:
+            return []
+        said = [line for line in ended.errors if line.strip()] or ["it ended without a message"]
+        return [
+            Difference(kind="object", object=_FILES, expected="the files that are listed", found=line[:300])
+            for line in said[:20]
+        ]
+
+    def _feed(self, first: str) -> Feed:
+        return Feed(self.folder, self.segments.promised(first), self.segments.fetch)
+
+
+_SEGMENT_NAME = 24
+_FILES = "backup_manifest"
+
+
+@contextmanager
+def replica(
+    wiring: Wiring, entry: Entry, segments: Segments, parent: Path | None, progress: Progress = silent
+) -> Iterator[Replica]:
+    """Unpack a base backup into a private folder, which is removed afterwards.
+
+    Args:
+        parent: where the folder is created.
+        progress: called with the number of stored bytes that were read.
+
+    Raises:
+        VerificationError: the base backup is damaged.
+        SpaceError: there is too little room.
+    """
+    sweep_folders(parent)
+    manifest = entry.manifest
+    with private_folder(parent) as folder:
+        check_space(folder, int(manifest.raw_bytes * SPACE_FACTOR) + SPACE_EXTRA, "the recovery")
+        made = Replica(wiring, entry, segments, folder)
+        differences = _unpack_all(made, progress)
+        if differences:
+            raise VerificationError(
+                f"{entry.id} is damaged: {'; '.join(map(str, differences))}",
+                hint="choose another base backup: python -m backup list",
+            )
+        yield made
+
+
+def _unpack_all(made: Replica, progress: Progress) -> list[Difference]:
+    manifest, wiring, folder = made.entry.manifest, made.wiring, made.folder
+    check = floored(folder, wiring.settings.work_dir_floor, wiring.stop.carried())
+    differences: list[Difference] = []
+    spaces: dict[str, Path] = {}
+    for stored in manifest.objects:
+        if stored.role == "base":
+            differences += _unpacked(made, stored, folder / DATA, check, progress)
+        elif stored.role == "tablespace":
+            oid = stored.name.partition(".")[0]
+            spaces[oid] = folder / f"tablespace-{oid}"
+            differences += _unpacked(made, stored, spaces[oid], check, progress)
+        elif stored.role == "base-manifest":
+            differences += object_differences(
+                stored, _fetched(made, stored, folder / _FILES, check, progress)
+            )
+    if not differences:
+        link_tablespaces(folder / DATA, spaces)
+    return differences
+
+
+def _unpacked(
+    made: Replica, stored: StoredObject, target: Path, check: Callable[[], None], progress: Progress
+) -> list[Difference]:
+    with BackgroundWriter(partial(unpack, folder=target, check=check)) as writer:
+        got = _fetched(made, stored, None, check, progress, writer.write)
+        differences = object_differences(stored, got)
+        if not differences:
+            writer.finish()
+    return differences
+
+
+def _fetched(
+    made: Replica,
+    stored: StoredObject,
+    target: Path | None,
+    check: Callable[[], None],
+    progress: Progress,
+    plain: Callable[[bytes], object] | None = None,
+) -> Fetched:
+    manifest = made.entry.manifest
+    key = f"{layout.folder(manifest.database, manifest.id)}/{stored.name}"
+    store = made.wiring.store_named(made.entry.store)
+    return fetch(store, key, stored, target, made.wiring.identities, progress, plain, check)

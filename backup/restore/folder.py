@@ -1,0 +1,135 @@
+"""Recovers a whole server into a folder, ready to be started: for a host that was lost.
+
+The slot of ``wal serve`` is made before the server leaves recovery, so that nothing which it writes afterwards is missing
+from the store.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from backup.catalogue.manifest import Tablespace
+from backup.physical import recover
+from backup.physical.coverage import Candidate, Coverage
+from backup.physical.recover import DATA, Reached
+from backup.physical.replica import replica
+from backup.physical.slot import NAME as SLOT
+from backup.physical.targets import Goal
+from backup.physical.unpack import TABLESPACES
+from backup.postgres.session import session
+from backup.progress import Reporter
+from backup.restore.point import target_of
+from backup.wiring import Wiring
+from sidecar import UsageError
+from sidecar.logs import fields
+
+log = logging.getLogger(__name__)
+
+STEPS = (
+    "unpack the base backup",
+    "replay the WAL up to the target",
+    "make the slot for the WAL, then leave recovery",
+    "put the original configuration back, and write everything to the disk",
+)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A data folder that is ready to be started.
+
+    Attributes:
+        slot: the replication slot that was made in it.
+        timeline: the one that it goes on with.
+        notes: what the operator has to know.
+    """
+
+    reached: Reached
+    slot: str
+    timeline: int
+    notes: tuple[str, ...]
+
+
+def restore_folder(
+    wiring: Wiring, coverage: Coverage, candidate: Candidate, goal: Goal, folder: Path, reporter: Reporter
+) -> Whole:
+    """Recover all databases of a server into a new folder.
+
+    Raises:
+        UsageError: the folder exists and is not empty, or its parent does not exist.
+        RecoveryError: the target was not reached. Nothing is left.
+    """
+    _check_folder(folder)
+    segments = coverage.segments(wiring.store, candidate)
+    with (
+        wiring.stop.limit(wiring.settings.timeout),
+        wiring.journal(candidate.entry.manifest.database).attempt("restore", backup=candidate.entry.id),
+    ):
+        reporter.step(STEPS[0])
+        # In the same file system, so that the data only has to be renamed.
+        with replica(wiring, candidate.entry, segments, folder.parent, reporter.bytes) as made:
+            reporter.step(STEPS[1])
+            with made.at(target_of(made, goal)) as paused:
+                notes = _notes(paused)
+                notes += [
+                    f"the tablespace of {space.location} is in {folder.name}.tablespaces/{space.oid}, next to the folder"
+                    for space in _tablespaces(candidate)
+                ]
+                reporter.step(STEPS[2])
+                with session(paused.address) as connection:
+                    connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [SLOT])
+                paused.promote()
+                with session(paused.address) as connection:
+                    connection.execute("CHECKPOINT")
+                    row = connection.execute("SELECT timeline_id FROM pg_control_checkpoint()").fetchone()
+                assert row is not None
+            reporter.step(STEPS[3])
+            recover.settle(wiring.programs, made.folder, wiring.stop.check)
+            _place(made.folder, candidate, folder)
+    log.info("recovered %s", fields(base=candidate.entry.id, folder=folder, goal=goal))
+    return Whole(paused.reached, SLOT, int(row[0]), tuple(notes))
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.parent.is_dir():
+        raise UsageError(f"{folder.parent} does not exist", hint="mount the disk for the data there")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is not empty; nothing was changed", hint="give a new or empty folder")
+
+
+def _place(made: Path, candidate: Candidate, folder: Path) -> None:
+    """Move the data and its tablespaces to where they stay."""
+    spaces = folder.with_name(f"{folder.name}.tablespaces")
+    for space in _tablespaces(candidate):
+        spaces.mkdir(mode=0o700, exist_ok=True)
+        (made / f"tablespace-{space.oid}").rename(spaces / str(space.oid))
+        link = made / DATA / TABLESPACES / str(space.oid)
+        link.unlink()
+        link.symlink_to(spaces / str(space.oid))
+    if folder.exists():
+        folder.rmdir()
+    (made / DATA).rename(folder)
+
+
+def _tablespaces(candidate: Candidate) -> tuple[Tablespace, ...]:
+    physical = candidate.entry.manifest.physical
+    return physical.tablespaces if physical else ()
+
+
+def _notes(paused: recover.Paused) -> list[str]:
+    with session(paused.address) as connection:
+        prepared = connection.execute("SELECT gid, database FROM pg_prepared_xacts ORDER BY 1").fetchall()
+        invalid = connection.execute(
+            "SELECT datname FROM pg_database WHERE datconnlimit = -2 ORDER BY 1"
+        ).fetchall()
+    return [
+        *(
+            f"the prepared transaction {gid} of {database} is open and holds its locks: COMMIT PREPARED or ROLLBACK"
+            " PREPARED it"
+            for gid, database in prepared
+        ),
+        *(
+            f"the database {name} was just being dropped and has no files any more: DROP DATABASE it; to have it back,"
+            " restore it alone with -d"
+            for (name,) in invalid
+        ),
+    ]

@@ -1,0 +1,234 @@
+"""Restoring one database as of a point in time next to production, and a whole server into a folder."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pyrage
+import pytest
+
+from backup.cancellation import never
+from backup.physical import lsn, records, waldump
+from backup.programs import Programs
+from backup.settings import BackupSettings
+from backup.wiring import Wiring, wire
+from stack.programs import SUPPORTED
+from stack.servers import Postgres
+from tests.backup.pitrkit import LEDGER, Archiver
+from tests.backup.restorekit import Command, names
+
+PostgresOf = Callable[[int], Postgres]
+IDENTITY = pyrage.x25519.Identity.generate()
+
+
+@pytest.fixture(params=SUPPORTED, ids=lambda version: f"postgres{version}")
+def server(request: pytest.FixtureRequest, postgres_of: PostgresOf) -> Postgres:
+    return postgres_of(request.param)
+
+
+@pytest.fixture
+def shop(server: Postgres) -> str:
+    name = f"shop_{secrets.token_hex(3)}"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    with psycopg.connect(server.url_for(name), autocommit=True) as connection:
+        connection.execute(LEDGER)
+        connection.execute("CREATE UNLOGGED TABLE cached AS SELECT 1 AS n")
+    return name
+
+
+@pytest.fixture
+def environ(server: Postgres, shop: str, store_url: str, tmp_path: Path) -> dict[str, str]:
+    work = tmp_path / "work"
+    work.mkdir()
+    return {
+        "BACKUP_SERVERS": f"main={server.url}",
+        "BACKUP_DATABASE_URLS": f"shop={server.url_for(shop)}",
+        "BACKUP_STORE_URL": store_url,
+        "BACKUP_POSTGRES_BIN": str(server.programs),
+        "BACKUP_AGE_RECIPIENTS": str(IDENTITY.to_public()),
+        "BACKUP_AGE_IDENTITY": str(IDENTITY),
+        "BACKUP_MANIFEST_KEY": "k" * 32,
+        "BACKUP_WORK_DIR": str(work),
+        "BACKUP_STORE_ATTEMPTS": "2",
+    }
+
+
+@pytest.fixture
+def wiring(environ: dict[str, str]) -> Wiring:
+    return wire(BackupSettings.load(environ))
+
+
+@pytest.fixture
+def archiver(wiring: Wiring) -> Iterator[Archiver]:
+    with Archiver(wiring, wiring.server("main")) as running:
+        yield running
+
+
+@pytest.fixture
+def command(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    return Command(environ, monkeypatch, capsys)
+
+
+class Ledger:
+    """Rows that are committed one by one, and what the log has of them."""
+
+    def __init__(self, server: Postgres, database: str, archiver: Archiver) -> None:
+        self._server, self._database, self._archiver = server, database, archiver
+
+    def grow(self, count: int = 5) -> tuple[int, datetime, str]:
+        """Commit rows; the rows there are, a moment after the last, and the position after it."""
+        with psycopg.connect(self._server.url_for(self._database), autocommit=True) as connection:
+            for _ in range(count):
+                connection.execute("INSERT INTO ledger SELECT coalesce(max(n), 0) + 1 FROM ledger")
+            row = connection.execute(
+                "SELECT count(*), clock_timestamp(), pg_current_wal_insert_lsn()::text FROM ledger"
+            ).fetchone()
+        assert row is not None
+        time.sleep(0.002)  # a commit of the same microsecond would belong to it
+        return row
+
+    def stored(self) -> None:
+        """One more commit, so that every time before it can be reached, and all of it in the store."""
+        with psycopg.connect(self._server.url, autocommit=True) as connection:
+            row = connection.execute(
+                "SELECT pg_logical_emit_message(true, 'test', 'heartbeat')::text"
+            ).fetchone()
+            assert row is not None
+            row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
+        assert row is not None
+        self._archiver.wait_for(lsn.parse(row[0]))
+
+    def rows(self, database: str) -> int:
+        with psycopg.connect(self._server.url_for(database)) as connection:
+            row = connection.execute("SELECT count(*) FROM ledger").fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+@pytest.fixture
+def ledger(server: Postgres, shop: str, archiver: Archiver) -> Ledger:
+    return Ledger(server, shop, archiver)
+
+
+def test_a_table_that_was_emptied_comes_back_by_a_rename(
+    command: Command, ledger: Ledger, server: Postgres, shop: str
+) -> None:
+    command.held("run", "-d", "main")
+    wanted, moment, _ = ledger.grow()
+    with psycopg.connect(server.url_for(shop), autocommit=True) as connection:
+        connection.execute("TRUNCATE ledger")
+    ledger.stored()
+    plan = command("restore", "main", "--at", moment.isoformat(" "), "-d", "shop", "--dry-run")
+    assert plan.status == 0, plan
+    assert "would recover to" in plan.out
+    done = command.held("restore", "main", "--at", moment.isoformat(" "), "-d", "shop")
+    assert done["ok"] is True
+    assert ledger.rows(done["into"]) == wanted
+    assert any("unlogged tables are empty" in note for note in done["notes"]), done["notes"]
+    again = command.held("restore", "main", "--at", moment.isoformat(" "), "-d", "shop")
+    assert again["found"] is True
+    promoted = command.held("promote", "-d", "shop", "--yes-i-mean", shop)
+    assert promoted["from"] == done["into"]
+    assert ledger.rows(shop) == wanted
+    command.held("rollback", "-d", "shop", "--yes-i-mean", shop)
+    assert ledger.rows(shop) == 0
+    assert names(server, shop)
+
+
+def test_marks_positions_and_the_latest_state(command: Command, ledger: Ledger) -> None:
+    command.held("run", "-d", "main")
+    first, _, position = ledger.grow()
+    marked, _, _ = ledger.grow()
+    name = f"before {secrets.token_hex(4)}"
+    made = command.held("mark", name)
+    assert made["name"] == name
+    assert command("mark", name).status == 2
+    last, _, _ = ledger.grow()
+    ledger.stored()
+    for arguments, count in (
+        (("--at-lsn", position), first), (("--at-mark", name), marked), (("--at", "latest"), last),
+    ):  # fmt: skip
+        done = command.held(
+            "restore", "main", *arguments, "-d", "shop", "--into", f"into_{secrets.token_hex(3)}"
+        )
+        assert ledger.rows(done["into"]) == count, arguments
+
+
+def test_a_database_that_was_dropped_comes_back_whole(
+    command: Command, ledger: Ledger, server: Postgres, shop: str
+) -> None:
+    """Recovery to a time stops before the commit of DROP DATABASE, when the files are already gone."""
+    command.held("run", "-d", "main")
+    wanted, _, _ = ledger.grow()
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {shop} WITH (FORCE)")
+    ledger.stored()
+    printed = _drop_commit(server)
+    done = command.held(
+        "restore", "main", "--at", printed, "-d", "shop", "--into", f"back_{secrets.token_hex(3)}"
+    )
+    assert ledger.rows(done["into"]) == wanted
+
+
+def _drop_commit(server: Postgres) -> str:
+    """A moment just before the commit of the last DROP DATABASE, after its files were removed."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        row = connection.execute("SELECT pg_walfile_name(pg_current_wal_lsn())").fetchone()
+    assert row is not None
+    wal = server.data / "pg_wal"
+    log = list(waldump.printed(Programs(server.programs), wal, [row[0]], server.folder, never))
+    [*_, (dropped, _)] = records.drops(log)
+    commit = next(each for each in records.endings(log) if each.xid == dropped.xid)
+    return (commit.moment - timedelta(microseconds=1)).isoformat(" ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--at", "2026-11-28 14:03:00"), "no time zone"),
+        (("--at", "2001-01-01 00:00:00+00"), "before the end of the first base backup"),
+        (("--at", "2999-01-01 00:00:00+00"), "after the end of what is stored"),
+        (("--at-lsn", "0/1"), "before the end of the first base backup"),
+        (("--at-lsn", "FFFF/0"), "after the end of what is stored"),
+        (("--at-mark", "never made"), "is not known"),
+        (("--at", "latest", "--at-lsn", "0/1"), "cannot be combined"),
+        (("--at", "latest", "--to-folder", "/tmp/x", "--into", "y"), "cannot be combined"),
+    ],
+)
+@pytest.mark.parametrize("server", [18], indirect=True, ids=["postgres18"])
+def test_what_cannot_be_recovered_is_refused_with_words(
+    command: Command, ledger: Ledger, arguments: tuple[str, ...], why: str
+) -> None:
+    command.held("run", "-d", "main")
+    ledger.stored()
+    done = command("restore", "main", *arguments)
+    assert done.status == 2, done
+    assert why in done.err
+
+
+def test_a_whole_server_is_recovered_into_a_folder_and_starts(
+    command: Command, ledger: Ledger, shop: str, server: Postgres, tmp_path: Path
+) -> None:
+    command.held("run", "-d", "main")
+    wanted, _, _ = ledger.grow()
+    ledger.stored()
+    folder = tmp_path / "whole" / "data"
+    folder.parent.mkdir()
+    done = command.held("restore", "main", "--at", "latest", "--to-folder", str(folder))
+    assert done["timeline"] == 2
+    refused = command("restore", "main", "--at", "latest", "--to-folder", str(folder))
+    assert refused.status == 2
+    assert "is not empty" in refused.err
+    with Postgres(folder.parent, programs=server.programs) as restored:
+        assert Ledger(restored, shop, None).rows(shop) == wanted  # type: ignore[arg-type]
+        with psycopg.connect(restored.url) as connection:
+            slots = connection.execute(
+                "SELECT slot_name, restart_lsn IS NOT NULL FROM pg_replication_slots"
+            ).fetchall()
+    assert slots == [("posthub_wal", True)]
