@@ -1,4 +1,4 @@
-"""Celery's remote control (``inspect``): which queues workers consume, how large their pools are, which tasks they have registered.
+"""Celery's remote control (``inspect``): the queues that workers consume, their pools, and their tasks.
 
 Sends the same broadcast as ``celery inspect``, without Celery. The number of workers that will reply is unknown, so it
 always waits for its whole time-out. It therefore runs rarely, on its own thread, and never during a scrape.
@@ -8,7 +8,7 @@ import contextlib
 import time
 import uuid
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +17,7 @@ import redis
 
 from exporters.broker import Broker, RedisSettings, redis_pool
 from exporters.decode import UndecodableError, decode_general, objects
+from exporters.tables.held import HeldTask
 from exporters.tables.state import EventState
 
 if TYPE_CHECKING:
@@ -27,8 +28,11 @@ REPLY_TTL = 60
 # Seconds; the longest time that closing the exporter waits for replies.
 STEP_SECONDS = 0.3
 METHODS = ("active_queues", "stats", "registered")
-# Maximum number of task names kept for each worker.
+# What a worker holds: it runs, it waits for a free process, it waits for its eta.
+TASK_METHODS = ("active", "reserved", "scheduled")
+# Maximum number of task names kept for each worker, and of tasks that it holds.
 MOST_NAMES = 2_000
+MOST_HELD = 20_000
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,15 @@ class WorkerReply:
     tasks: tuple[str, ...] | None = None
 
 
+# What one worker replied to one request: node name and value.
+Reply = tuple[str, Any]
+
+
 class Inspector(Protocol):
     """Asks every worker of one broker."""
 
-    def ask(self) -> dict[str, WorkerReply]:
-        """The replies by node name; raises if the broker cannot be reached."""
+    def replies(self, methods: Sequence[str]) -> Iterator[Reply]:
+        """The replies as they arrive, for some seconds; raises if the broker cannot be reached."""
 
     def close(self) -> None: ...
 
@@ -89,8 +97,8 @@ class RedisInspector:
         """Stop waiting for replies."""
         self._closed = True
 
-    def ask(self) -> dict[str, WorkerReply]:
-        """The replies by node name.
+    def replies(self, methods: Sequence[str]) -> Iterator[Reply]:
+        """The replies as they arrive.
 
         Raises:
             redis.RedisError: the broker cannot be reached.
@@ -101,9 +109,9 @@ class RedisInspector:
         member = self._settings.separator.join((oid, "", f"{oid}.{replies}"))
         self._client.sadd(binding, member)
         try:
-            for method in METHODS:
+            for method in methods:
                 self._client.publish(self._channel(), orjson.dumps(envelope(method, oid, self._exchanges)))
-            return self._replies(queue)
+            yield from self._received(queue)
         finally:
             self._client.srem(binding, member)
             self._client.delete(queue)
@@ -111,16 +119,13 @@ class RedisInspector:
     def _channel(self) -> str:
         return f"{self._settings.global_prefix}{self._settings.fanout_prefix}{self._exchanges.requests}"
 
-    def _replies(self, queue: str) -> dict[str, WorkerReply]:
-        found: dict[str, Parts] = {}
+    def _received(self, queue: str) -> Iterator[Reply]:
         end = time.monotonic() + self._patience
         while not self._closed and (left := end - time.monotonic()) > 0:
             popped = self._client.brpop([queue], timeout=min(max(left, 0.1), STEP_SECONDS))
             if popped is not None:
                 with contextlib.suppress(UndecodableError):
-                    for reply in decode_general(bytes_of(popped[1])):
-                        merge(found, reply)
-        return {node: reply_from(parts) for node, parts in found.items()}
+                    yield from _replies_in(decode_general(bytes_of(popped[1])))
 
 
 class AmqpInspector:
@@ -142,8 +147,8 @@ class AmqpInspector:
         """Stop waiting for replies."""
         self._closed = True
 
-    def ask(self) -> dict[str, WorkerReply]:
-        """The replies by node name.
+    def replies(self, methods: Sequence[str]) -> Iterator[Reply]:
+        """The replies as they arrive.
 
         Raises:
             OSError: the broker cannot be reached.
@@ -153,32 +158,31 @@ class AmqpInspector:
 
         link = AmqpLink(self._broker)
         try:
-            replies = self._replies(link)
+            yield from self._received(link, methods)
         except Exception:
             link.drop()
             raise
         link.close()
-        return replies
 
-    def _replies(self, link: "AmqpLink") -> dict[str, WorkerReply]:
-        found: dict[str, Parts] = {}
-        self._ask(link.connection.channel(), found)
+    def _received(self, link: "AmqpLink", methods: Sequence[str]) -> Iterator[Reply]:
+        arrived: list[Reply] = []
+        self._ask(link.connection.channel(), methods, arrived)
         end = time.monotonic() + self._patience
         link.wait_at_most(STEP_SECONDS)
         while not self._closed and time.monotonic() < end:
             with contextlib.suppress(TimeoutError):
                 link.connection.drain_events()
-        return {node: reply_from(parts) for node, parts in found.items()}
+            yield from arrived
+            arrived.clear()
 
-    def _ask(self, channel: Any, found: "dict[str, Parts]") -> None:
+    def _ask(self, channel: Any, methods: Sequence[str], arrived: list[Reply]) -> None:
         from amqp import Message
 
         def take(message: Any) -> None:
             body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
             content = message.properties.get("content_type", ""), "utf-8"
             with contextlib.suppress(UndecodableError):
-                for reply in objects(body, *content):
-                    merge(found, reply)
+                arrived.extend(_replies_in(objects(body, *content)))
 
         oid, replies = str(uuid.uuid4()), self._exchanges.replies
         queue = f"{oid}.{replies}"
@@ -188,7 +192,7 @@ class AmqpInspector:
         channel.basic_consume(queue, no_ack=True, callback=take)
         # Declared like workers declare it: before the first worker starts, the exchange may not exist.
         channel.exchange_declare(self._exchanges.requests, "fanout", durable=False, auto_delete=False)
-        for method in METHODS:
+        for method in methods:
             message = Message(
                 orjson.dumps(request(method, oid, self._exchanges)),
                 content_type="application/json",
@@ -234,16 +238,56 @@ def bytes_of(value: bytes | str) -> bytes:
     return value if isinstance(value, bytes) else value.encode()
 
 
+def _replies_in(objects_: Iterable[Any]) -> Iterator[Reply]:
+    """The replies in a message: ``{node: value}``."""
+    for item in objects_:
+        if isinstance(item, dict):
+            yield from ((str(node), value) for node, value in item.items())
+
+
 # What one worker replied, by method.
 Parts = dict[str, Any]
 
 
-def merge(found: dict[str, Parts], reply: Any) -> None:
-    """Add one reply, ``{node: value}``, in which only the type of the value identifies the method."""
-    if not isinstance(reply, dict):
-        return
-    for node, value in reply.items():
-        found.setdefault(str(node), {})[_method_of(value)] = value
+def ask(inspector: Inspector) -> dict[str, WorkerReply]:
+    """What workers reply about their queues, pools and tasks, by node name; only the type of a value identifies the
+    method.
+
+    Raises:
+        OSError, redis.RedisError: the broker cannot be reached.
+    """
+    found: dict[str, Parts] = {}
+    for node, value in inspector.replies(METHODS):
+        found.setdefault(node, {})[_method_of(value)] = value
+    return {node: reply_from(parts) for node, parts in found.items()}
+
+
+def adopt_held(inspector: Inspector, state: EventState) -> None:
+    """Give the tasks that workers hold to the event state, reply by reply: their events came before ours began.
+
+    Raises:
+        OSError, redis.RedisError: the broker cannot be reached.
+    """
+    for _, value in inspector.replies(TASK_METHODS):
+        if isinstance(value, list):
+            state.adopt([task for item in value[:MOST_HELD] if (task := held_task(item)) is not None])
+
+
+def held_task(item: Any) -> HeldTask | None:
+    """A task in a reply to active, reserved or scheduled; None if it is not one."""
+    if not isinstance(item, dict):
+        return None
+    eta, task = item.get("eta"), item.get("request", item)
+    if not isinstance(task, dict):
+        return None
+    uuid_, name, info = task.get("id"), task.get("name"), task.get("delivery_info")
+    if not isinstance(uuid_, str) or not isinstance(name, str):
+        return None
+    info = info if isinstance(info, dict) else {}
+    exchange, key = info.get("exchange"), info.get("routing_key")
+    # The default exchange, and Celery's own direct ones, route by the name of the queue.
+    queue = key if isinstance(key, str) and key and exchange in ("", key) else None
+    return HeldTask(uuid_, name, queue, eta if isinstance(eta, str) else None)
 
 
 def _method_of(value: Any) -> str:

@@ -1,7 +1,7 @@
 """Everything between one broker and its metrics: receiver, event state, queue polls, inspect requests."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from exporters import inspect
 from exporters.broker import Broker, RedisSettings, redis_settings
@@ -23,6 +23,9 @@ HUNG_AFTER = 60.0
 # Celery's default interval of heartbeats in seconds: every live worker sends one within this time.
 HEARTBEAT_SECONDS = 2.0
 STOP_SECONDS = 3.0
+# The first question to workers waits this long for the subscription.
+SUBSCRIBE_SECONDS = 2.0
+LOOK_SECONDS = 0.02
 
 
 class Pipeline:
@@ -46,6 +49,8 @@ class Pipeline:
         )
         self._window = settings.complete_window
         self._heard_enough_at: float | None = None
+        # The connection for which workers were asked about the tasks that they hold.
+        self._adopted_at: float | None = None
         self.receiver, self.poller, self.inspector = _sources(broker, settings, self.state)
         self.queues = QueueCollector(self.state)
         self.workers = WorkerCollector(self.state)
@@ -160,7 +165,12 @@ class Pipeline:
             )
 
     def _ask(self) -> None:
-        inspect.apply(self.inspector.ask(), self.state)
+        health = self.receiver.health
+        if wait_until(lambda: health.connected, SUBSCRIBE_SECONDS) and health.changed_at != self._adopted_at:
+            # Only now: what starts after the reply is announced by events.
+            self._adopted_at = health.changed_at
+            inspect.adopt_held(self.inspector, self.state)
+        inspect.apply(inspect.ask(self.inspector), self.state)
 
     def _stream_collector(self) -> StreamCollector:
         return StreamCollector(
@@ -171,6 +181,14 @@ class Pipeline:
             output_buffer=lambda: self.queues.snapshot.output_buffer,
             complete=self.complete,
         )
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
+    """Wait until something holds, at most that long; whether it does."""
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(LOOK_SECONDS)
+    return holds()
 
 
 def _sources(

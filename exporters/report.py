@@ -4,7 +4,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from exporters.inspect import apply
+from exporters.inspect import apply, ask
 from exporters.pipeline import Pipeline
 from exporters.queues.collector import Consumers
 from exporters.service import advices
@@ -84,7 +84,7 @@ def look(pipeline: Pipeline) -> list[str]:
         OpsError: the broker cannot be asked.
     """
     try:
-        apply(pipeline.inspector.ask(), pipeline.state)
+        apply(ask(pipeline.inspector), pipeline.state)
         snapshot = pipeline.poller.poll()
     except OpsError:
         raise

@@ -88,7 +88,7 @@ class Housekeeping:
 
     def connected(self, client_id: int | None) -> None:
         self._health.up(client_id)
-        self._state.roster.connected()
+        self._state.connected()
 
     def disconnected(self, error: Exception) -> None:
         text = str(error) or type(error).__name__

@@ -26,13 +26,17 @@ class EarlyEvents:
     def __init__(self) -> None:
         # Key → (local monotonic time since which they wait, the events).
         self.waiting: dict[int, tuple[float, list[Event]]] = {}
-        # Whether any client sends task-sent events, and the tasks for which none came.
+        # Whether any client may send task-sent events, and the tasks for which none came.
         self._senders = False
         self._silent: set[str] = set()
         # Whether clients send task-sent events, of every task: a further one is no news.
         self.expects_all = False
         # While it is set, nothing waits: the events that waited long enough are counted.
         self.impatient = False
+
+    def listen(self) -> None:
+        """Note that task-sent events may come: the first task of all must not be counted too early either."""
+        self._senders = True
 
     def sent(self, name: str) -> None:
         """Note that clients send task-sent events of this task."""
@@ -55,6 +59,7 @@ class EarlyEvents:
             self.impatient
             or not self._senders
             or event.name in self._silent
+            or len(self._silent) >= MOST_NAMES
             or len(self.waiting) >= MOST_TASKS
         ):
             return

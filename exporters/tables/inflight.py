@@ -25,7 +25,8 @@ from collections.abc import Mapping
 # A packed entry: group index, two flags, and when the task was due (0: not known), in ticks since the origin.
 GROUP_MASK = (1 << 24) - 1
 RUNNING = 1 << 24
-# The execution ended in a retry: the next task-received of this ID is the same task's next attempt.
+# The next task-received of this ID is not another execution: the last one ended in a retry, or the worker itself said
+# that it holds the task.
 BETWEEN = 1 << 25
 DUE_SHIFT = 26
 TICKS = 65536.0

@@ -13,6 +13,7 @@ from exporters.tables.beat_senders import BeatSenders
 from exporters.tables.early import EarlyEvents
 from exporters.tables.eta import EtaTable
 from exporters.tables.groups import RECEIVED, SENT, STARTED, Group, Groups, Track
+from exporters.tables.held import LONGEST_ID
 from exporters.tables.histogram import LONGEST
 from exporters.tables.host_series import HostSeries
 from exporters.tables.inflight import (
@@ -28,8 +29,6 @@ from exporters.tables.inflight import (
 from exporters.tables.roster import Roster
 from exporters.tables.workers import Worker
 
-# Celery allows any string as a task ID; a longer one is refused.
-LONGEST_ID = 255
 # The exchanges of RabbitMQ's native delayed delivery: celery_delayed_0 to celery_delayed_27. A routing key there is
 # one binary digit per level, and the queue.
 DELAYED = re.compile(r"celery_delayed_\d+$")
@@ -82,7 +81,7 @@ class TaskStarts:
         group.used = self._groups.now
         due = event.timestamp or 0.0
         if event.eta is not None:
-            eta = _epoch_of(event.eta)
+            eta = epoch_of(event.eta)
             due = max(due, eta)
             if delayed:
                 self._eta.wait(uuid, group, eta)
@@ -144,7 +143,7 @@ class TaskStarts:
         group.used = self._groups.now
         tasks.hold(key, entry | group.index)
         if event.eta is not None:
-            self._eta.wait(uuid, group, _epoch_of(event.eta))
+            self._eta.wait(uuid, group, epoch_of(event.eta))
         worker.host.track(group).counts[RECEIVED] += 1
 
     def started(self, event: Event) -> None:
@@ -201,6 +200,11 @@ def delayed_queue(event: Event) -> str | None:
     return DELAY_KEY.sub("", event.routing_key, count=1) or None
 
 
-def _epoch_of(eta: str) -> float:
+def epoch_of(eta: str) -> float:
+    """An eta as Celery writes it, in epoch seconds; without a time zone it is UTC.
+
+    Raises:
+        ValueError: it is malformed.
+    """
     moment = datetime.fromisoformat(eta)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,7 +1,9 @@
 """The event state of one broker: every decoded event is counted here, on one thread, in constant work."""
 
+import contextlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from exporters.decode import Event
 from exporters.exposition.families import OVERFLOW, clean
@@ -10,11 +12,12 @@ from exporters.tables.early import AwaitSent
 from exporters.tables.ends import TaskEnds
 from exporters.tables.eta import EtaTable
 from exporters.tables.groups import GROUP_SERIES, Groups, histogram_series
+from exporters.tables.held import Adoption, HeldTask
 from exporters.tables.histogram import RUNTIME_BUCKETS, WAIT_BUCKETS
 from exporters.tables.host_series import HostSeries
 from exporters.tables.inflight import KEY_MASK, InFlight
 from exporters.tables.roster import Labels, Roster
-from exporters.tables.starts import TaskStarts
+from exporters.tables.starts import TaskStarts, epoch_of
 from exporters.tables.workers import WORKER_SERIES, Liveness
 
 # Tasks whose end never arrives are forgotten after one to two of these.
@@ -72,6 +75,8 @@ class EventState:
         # Replies arrive on another thread; groups are created on the one that counts events.
         self._expected: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
         self._started = self._expected
+        self._held: deque[HeldTask] = deque()
+        self._adoption = Adoption(self.groups, self.tasks, self.eta, epoch_of)
         self._aged_at: float | None = None
         self._eta_aged_at = 0.0
         roster = self.roster
@@ -91,7 +96,7 @@ class EventState:
         }
 
     def take(self, events: list[Event], received: float, epoch: float) -> None:
-        """Count the events of one frame.
+        """Count events that were read together.
 
         Args:
             events: decoded events, of any content.
@@ -100,6 +105,8 @@ class EventState:
         """
         self.groups.now = self.roster.now = received
         self.eta.epoch = self.roster.epoch = epoch
+        if self._held:
+            self._adopt()
         handlers, types, waiting = self._handlers, self.types, self.early.waiting
         for event in events:
             kind = event.type
@@ -155,6 +162,20 @@ class EventState:
         """
         self._expected = frozenset((name, tuple(queues)) for name, queues in tasks)
 
+    def adopt(self, held: Iterable[HeldTask]) -> None:
+        """Remember tasks that workers hold, and that were sent and received before the exporter listened."""
+        self._held.extend(held)
+
+    def _adopt(self) -> None:
+        while self._held:
+            with contextlib.suppress(ValueError, OverflowError):
+                self._adoption.add(self._held.popleft())
+
+    def connected(self) -> None:
+        """Note that events arrive from now on: any task may send a task-sent event."""
+        self.roster.connected()
+        self.early.listen()
+
     def _start_expected(self) -> None:
         for name, queues in sorted(self._expected - self._started):
             self.groups.add_known(name, queues)
@@ -165,6 +186,7 @@ class EventState:
         tasks = self.tasks
         epoch = self.eta.epoch + max(0.0, now - self.groups.now)
         tasks.relax()
+        self._adopt()
         self._count_overdue(now)
         if self._expected is not self._started:
             self._start_expected()

@@ -7,6 +7,7 @@ from exporterkit import Scraped
 
 from exporters.decode import typed
 from exporters.exposition.page import render
+from exporters.inspect import held_task
 from exporters.tables.budget import Limits
 from exporters.tables.collectors import TaskCollector, WorkerCollector
 from exporters.tables.exceptions import exception_class
@@ -216,6 +217,20 @@ def test_events_wait_for_the_task_sent_that_they_overtook():
     assert counts(state, "shop.add") == {"sent": 3, "received": 2, "started": 2, "succeeded": 1}
 
 
+def test_the_first_task_of_all_waits_for_its_task_sent_too():
+    state = EventState()
+    state.connected()
+    take(state, received("a"), started("a"))
+    assert counts(state, "shop.add") == {}
+    take(state, sent("a", queue="mail"), succeeded("a"))
+    assert named(state, "shop.add", "mail") == 1
+    # Without any task-sent event, only the first task of a name waits.
+    take(state, received("b", name="x"))
+    state.purge(time.monotonic() + 2)
+    take(state, received("c", name="x"))
+    assert counts(state, "x") == {"received": 2}
+
+
 def test_native_delayed_delivery_keeps_its_queue_and_shows_as_scheduled():
     state = EventState()
     key = ".".join("0" * 27 + "1") + ".qq"
@@ -226,6 +241,76 @@ def test_native_delayed_delivery_keeps_its_queue_and_shows_as_scheduled():
     assert [entry[0] for entry in state.eta.entries.values()] == [group]
     take(state, received(eta="2020-01-01T00:00:00+00:00"))
     assert not state.eta.entries
+
+
+# Tasks from before the exporter listened
+
+
+def reply(uuid="u1", name="shop.add", **fields):
+    """A task in a worker's reply to active or reserved."""
+    return {"id": uuid, "name": name, "delivery_info": {"exchange": "", "routing_key": "mail"}, **fields}
+
+
+def test_a_task_that_a_worker_holds_keeps_its_name_and_queue():
+    state = EventState()
+    state.adopt([held_task(reply()), held_task(reply("u2", time_start=1.0)), held_task(reply("u3"))])
+    # Events of the first ones were still on their way.
+    take(
+        state,
+        received(),
+        started(),
+        started("u2"),
+        succeeded(),
+        succeeded("u2"),
+        started("u3"),
+        succeeded("u3"),
+    )
+    assert named(state, "shop.add", "mail") == 3
+    assert counts(state, "unknown") == {}
+    (group,) = list(state.groups)
+    assert group.duplicates == 0
+    assert not len(state.tasks)
+
+
+def test_a_worker_s_word_about_a_task_that_is_known_or_over_changes_nothing():
+    state = EventState()
+    take(
+        state,
+        sent(queue="default"),
+        sent("u2"),
+        received("u2"),
+        sent("u3"),
+        received("u3"),
+        event("task-failed", "u3"),
+    )
+    state.adopt(held_task(reply(uuid)) for uuid in ("u1", "u2", "u3"))
+    take(state, received(), started(), succeeded(), started("u2"), succeeded("u2"))
+    assert named(state, "shop.add", "default") == 2
+    assert not len(state.tasks)
+
+
+def test_a_task_that_waits_for_its_eta_in_a_worker_is_scheduled():
+    state = EventState()
+    state.adopt([held_task({"eta": "2099-01-01T00:00:00+00:00", "request": reply()})])
+    state.adopt([held_task({"eta": "nonsense", "request": reply("u2")})])
+    state.purge(time.monotonic())
+    assert list(state.eta.entries) == ["u1"]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        None, 5, "shop.add", [], {}, {"id": 5, "name": "x"}, {"id": "u1", "name": None}, {"eta": "x", "request": 5},
+        {"id": "u1", "name": "x", "delivery_info": 5, "eta": []}, {"id": "", "name": "x"},
+        {"id": "u" * 300, "name": "x"}, {"id": "u1", "name": "x", "delivery_info": {"exchange": 1, "routing_key": {}}},
+    ],
+)  # fmt: skip
+def test_any_reply_about_held_tasks_is_harmless(item):
+    state = EventState()
+    task = held_task(item)
+    state.adopt([task] if task else [])
+    take(state, received("u9"))
+    assert len(state.tasks) <= 2
 
 
 # Limits

@@ -115,6 +115,15 @@ def test_tasks_workers_and_queues_of_a_real_worker(url, start, worker):
     until(running.ready, seconds=30)
 
 
+def test_tasks_in_flight_at_a_restart_keep_their_names(url, start, worker):
+    worker(url)
+    send(url, *["shop.nap"] * 4)
+    running = start(url, inspect_interval=5)
+    done = running.until(lambda s: (s.get("celery_tasks_total", state="succeeded") or 0) >= 4)
+    assert done.get("celery_tasks_total", task="shop.nap", queue="default", state="succeeded") == 4
+    assert done.get("celery_tasks_total", task="unknown") is None
+
+
 def test_heartbeats_are_sent_however_busy_the_connection_is(shared, url, start, monkeypatch):
     monkeypatch.setattr(events_amqp, "HEARTBEAT_SECONDS", 2)
     running = start(url, queue_interval=4)

@@ -70,6 +70,21 @@ def test_a_killed_worker_goes_down_while_its_twin_lives(broker, start, worker):
     assert gone.get("celery_worker_up", hostname="b@host-1") == 1
 
 
+def test_tasks_in_flight_at_a_restart_keep_their_names(broker, start, worker):
+    worker(broker)
+    send(broker, *["shop.nap"] * 6)
+    send(broker, "shop.add", countdown=60)
+    with redis.Redis.from_url(broker) as client:
+        # All are in the worker: two run, the others wait there.
+        until(lambda: not client.llen("default"), seconds=30)
+    running = start(broker, inspect_interval=5)
+    done = running.until(lambda s: s.get("celery_tasks_total", state="succeeded") == 6)
+    assert done.get("celery_tasks_total", task="shop.nap", queue="default", state="succeeded") == 6
+    assert done.get("celery_tasks_total", task="unknown") is None
+    assert done.get("celery_task_duplicate_starts_total") == 0
+    assert done.get("celery_queue_eta_scheduled", queue_name="default") == 1
+
+
 def test_formats_of_metrics_and_health(broker, start):
     running = start(broker)
     send(broker, "shop.add")

@@ -1,0 +1,62 @@
+"""Tasks that workers held when the exporter began to listen: the events that name them came before."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from exporters.tables.eta import EtaTable
+from exporters.tables.groups import Groups
+from exporters.tables.inflight import BETWEEN, KEY_MASK, InFlight
+
+# Celery allows any string as a task ID; a longer one is refused.
+LONGEST_ID = 255
+
+
+@dataclass(frozen=True)
+class HeldTask:
+    """A task that a worker holds, by its own word.
+
+    Attributes:
+        queue: None when the message does not show it.
+        eta: as Celery writes it; None without one.
+    """
+
+    uuid: str
+    name: str
+    queue: str | None
+    eta: str | None = None
+
+
+class Adoption:
+    """Adds such tasks to the join by ID. A task that is known, or has ended meanwhile, stays as it is.
+
+    Args:
+        groups: the pairs of task and queue.
+        tasks: the join by ID.
+        eta: tasks that wait for their eta.
+        epoch_of: turns an eta into epoch seconds.
+    """
+
+    def __init__(
+        self, groups: Groups, tasks: InFlight, eta: EtaTable, epoch_of: Callable[[str], float]
+    ) -> None:
+        self._groups = groups
+        self._tasks = tasks
+        self._eta = eta
+        self._epoch_of = epoch_of
+
+    def add(self, task: HeldTask) -> None:
+        """Remember one task.
+
+        Raises:
+            ValueError: its eta is malformed.
+        """
+        tasks, key = self._tasks, hash(task.uuid) & KEY_MASK
+        is_known = tasks.find(key) or key in tasks.waiting or tasks.end_of(key) is not None
+        if is_known or not 0 < len(task.uuid) <= LONGEST_ID:
+            return
+        group = self._groups.get(task.name, task.queue) if task.queue else self._groups.guess(task.name)
+        group.used = self._groups.now
+        # Its task-received and task-started may still be on their way, and are not another execution.
+        tasks.hold(key, group.index | BETWEEN)
+        if task.eta is not None:
+            self._eta.wait(task.uuid, group, self._epoch_of(task.eta))
