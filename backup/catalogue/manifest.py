@@ -52,6 +52,16 @@ class Extension(Part):
     version: str
 
 
+class Expression(Part):
+    """An object whose expressions use operators of an extension or of the database's own.
+
+    ``CASE a WHEN 'x'`` does not print its operator, so another one may be found when the text is read again.
+    """
+
+    object: str
+    operators: tuple[str, ...]
+
+
 class Server(Part):
     """The server that the data came from."""
 
@@ -138,6 +148,7 @@ class Manifest(Document):
     tables: tuple[Table, ...] = ()
     sequences: tuple[Sequence, ...] = ()
     extensions: tuple[Extension, ...] = ()
+    expressions: tuple[Expression, ...] = ()
     roles: tuple[str, ...] = ()
     keyspaces: tuple[Keyspace, ...] = ()
     physical: Physical | None = Field(default=None, description="of a base backup")

@@ -284,6 +284,7 @@ def _tables(
                 "schema": side.schema,
                 "tables": [table.label for table in restored.tables],
                 "rows": restored.rows,
+                "copy": dict(restored.copy),
                 "differences": found,
             }
         )
@@ -293,6 +294,8 @@ def _tables(
             f" {side.database.database}"
         )
         _show_differences(restored.differences)
+        for statement in restored.copy.values():
+            cli.echo(f"to copy back the rows that are missing: {statement}")
     return 1 if restored.differences else 0
 
 

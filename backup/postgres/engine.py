@@ -62,6 +62,7 @@ class PostgresEngine:
                 "tables": contents.tables,
                 "sequences": contents.sequences,
                 "extensions": contents.extensions,
+                "expressions": contents.expressions,
                 "roles": contents.roles,
                 "notes": contents.notes,
                 "excluded_tables": tuple(".".join(name) for name in moment.excluded.tables.values()),

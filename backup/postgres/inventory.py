@@ -7,7 +7,7 @@ import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
-from backup.catalogue.manifest import Extension, Server, Table
+from backup.catalogue.manifest import Expression, Extension, Server, Table
 from backup.catalogue.manifest import Sequence as Position
 
 # The tables whose rows pg_dump writes: ordinary ones and partitions, not those of an extension (of the ones that it
@@ -92,6 +92,18 @@ SELECT DISTINCT rolname FROM pg_roles JOIN needed ON role = oid ORDER BY 1
 _REWRITTEN = """
 SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = ANY(%s) AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode ORDER BY 1
+"""
+# Operators that are not built in, by the object whose expressions use them. Functions and types are printed with their
+# schema, and are compared as text; some forms (CASE, NULLIF, IS DISTINCT FROM, IN) do not print their operator.
+_EXPRESSIONS = """
+SELECT o.type || ' ' || o.identity, array_agg(DISTINCT r.identity ORDER BY r.identity) FROM pg_depend d
+  LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid,
+  pg_identify_object(d.classid, d.objid, 0) o, pg_identify_object(d.refclassid, d.refobjid, 0) r
+WHERE d.refclassid = 'pg_operator'::regclass AND d.refobjid >= 16384 AND d.deptype IN ('n', 'a')
+  AND d.classid NOT IN ('pg_operator'::regclass, 'pg_amop'::regclass, 'pg_opclass'::regclass, 'pg_opfamily'::regclass)
+  AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.deptype = 'e' AND e.objid = coalesce(w.ev_class, d.objid)
+                  AND e.classid = CASE WHEN w.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END)
+GROUP BY 1 ORDER BY 1
 """
 _LOCKS = """
 SELECT current_setting('max_locks_per_transaction')::bigint
@@ -275,6 +287,11 @@ def only_advancing(connection: Connection[TupleRow]) -> set[str]:
 def extensions(connection: Connection[TupleRow]) -> tuple[Extension, ...]:
     rows = connection.execute("SELECT extname, extversion FROM pg_extension ORDER BY 1").fetchall()
     return tuple(Extension(name=row[0], version=row[1]) for row in rows)
+
+
+def expressions(connection: Connection[TupleRow]) -> tuple[Expression, ...]:
+    """Objects whose expressions use operators that are not built in."""
+    return tuple(Expression(object=row[0], operators=row[1]) for row in connection.execute(_EXPRESSIONS))
 
 
 def roles(connection: Connection[TupleRow]) -> tuple[str, ...]:

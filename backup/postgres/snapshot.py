@@ -10,7 +10,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from backup.catalogue.manifest import Extension, Sequence, Server, Table
+from backup.catalogue.manifest import Expression, Extension, Sequence, Server, Table
 from backup.errors import DumpError
 from backup.postgres import inventory
 from backup.postgres.dsn import Address
@@ -28,6 +28,7 @@ class Contents:
     tables: tuple[Table, ...]
     sequences: tuple[Sequence, ...]
     extensions: tuple[Extension, ...]
+    expressions: tuple[Expression, ...]
     roles: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
@@ -138,6 +139,7 @@ def _contents(connection: Connection[TupleRow], names: list[inventory.Name], exc
     return Contents(
         sequences=inventory.sequences(connection),
         extensions=inventory.extensions(connection),
+        expressions=inventory.expressions(connection),
         roles=inventory.roles(connection),
         notes=(*excluded.notes(), *inventory.left_out(connection)),
         tables=inventory.count(connection, names),

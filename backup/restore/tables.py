@@ -7,7 +7,7 @@ leaves nothing behind.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -104,10 +104,15 @@ def _matching(labels: Iterable[str], name: str) -> list[str]:
 
 @dataclass(frozen=True)
 class RestoredTables:
-    """What was restored, and how it differs from the backup."""
+    """What was restored, and how it differs from the backup.
+
+    Attributes:
+        copy: for each table that exists in the live database, a statement that copies the rows back that it lacks.
+    """
 
     tables: tuple[Table, ...]
     differences: tuple[Difference, ...]
+    copy: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -153,7 +158,10 @@ def restore_tables(
         ]
         _load(wiring, entry, files["archive"], rewriter, side, attaching)
         reporter.step(STEPS[3])
-        return RestoredTables(tuple(tables), tuple(_compare(wiring, files["archive"], rewriter, side)))
+        differences = tuple(_compare(wiring, files["archive"], rewriter, side))
+        below = {each.child for each in attached if {each.parent, each.child} <= among}
+        top = [table for table in tables if (table.schema_name, table.name) not in below]
+        return RestoredTables(tuple(tables), differences, dict(_copying(side, top)))
 
 
 def check(side: Side) -> None:
@@ -338,6 +346,31 @@ def _schema(name: str, backup_id: str) -> Iterator[bytes]:
         yield sql.SQL(form).format(schema).as_string().encode()
     comment = sql.Literal(COMMENT + backup_id)
     yield sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, comment).as_string().encode()
+
+
+# Columns of both tables, without those whose values are computed.
+_COLUMNS = """
+SELECT string_agg(quote_ident(l.attname), ', ' ORDER BY l.attnum), l.attrelid::regclass, r.attrelid::regclass
+FROM pg_attribute l JOIN pg_attribute r ON r.attname = l.attname AND r.attnum > 0 AND NOT r.attisdropped
+WHERE l.attrelid = to_regclass(format('%%I.%%I', %s::text, %s::text))
+  AND r.attrelid = to_regclass(format('%%I.%%I', %s::text, %s::text))
+  AND l.attnum > 0 AND NOT l.attisdropped AND l.attgenerated = '' GROUP BY 2, 3
+"""
+
+
+def _copying(side: Side, tables: Iterable[Table]) -> Iterator[tuple[str, str]]:
+    with session(side.database) as connection:
+        for table in tables:
+            names = (table.schema_name, table.name, side.schema, table.name)
+            if row := connection.execute(_COLUMNS, names).fetchone():
+                columns, live, restored = row
+                yield (
+                    table.label,
+                    (
+                        f"INSERT INTO {live} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {restored}"
+                        " ON CONFLICT DO NOTHING;"
+                    ),
+                )
 
 
 def _compare(wiring: Wiring, archive: Path, rewriter: StatementRewriter, side: Side) -> Iterator[Difference]:

@@ -50,18 +50,26 @@ class Comparison:
 
 
 def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
-    """Rows per table, extensions and sequences against what was counted in the snapshot itself."""
+    """Rows per table, extensions, operators and sequences against what was counted in the snapshot itself."""
     with session(address, changes=OWN_PATH) as connection, connection.transaction():
         connection.execute("SET LOCAL search_path TO pg_catalog")
         names = list(inventory.tables(connection))
         found = {table.label: table.rows for table in inventory.count(connection, names)}
         extensions = {extension.name: extension.version for extension in inventory.extensions(connection)}
         behind = list(_sequences_behind(manifest, connection))
+        operators = {each.object: ", ".join(each.operators) for each in inventory.expressions(connection)}
     expected = {table.label: table.rows for table in manifest.tables}
     found = {label: rows for label, rows in found.items() if rows or not _rows_left_out(manifest, label)}
     wanted = {extension.name: "present" for extension in manifest.extensions}
     present = dict.fromkeys(extensions, "present")
-    return [*_unequal("rows", expected, found), *_unequal("extension", wanted, present), *behind]
+    meant = {each.object: ", ".join(each.operators) for each in manifest.expressions}
+    operators = {name: each for name, each in operators.items() if name in meant}
+    return [
+        *_unequal("rows", expected, found),
+        *_unequal("extension", wanted, present),
+        *_unequal("operators", meant, operators),
+        *behind,
+    ]
 
 
 def _sequences_behind(manifest: Manifest, connection: Connection[TupleRow]) -> Iterator[Difference]:

@@ -1,0 +1,239 @@
+"""Cases that others have met: what ``doctor`` predicts, what ``run`` does, and what a verification says."""
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from stack.servers import Postgres
+from tests.backup.conftest import NewDatabase
+from tests.backup.restorekit import Command, Done, value
+
+
+@pytest.fixture
+def command(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    return Command(environ, monkeypatch, capsys)
+
+
+@pytest.fixture
+def reader(postgres: Postgres) -> str:
+    """The role that the documentation asks for."""
+    name = f"bk_{secrets.token_hex(3)}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'long enough 7'")
+        connection.execute(f"GRANT pg_read_all_data TO {name}")
+    return name
+
+
+def as_reader(postgres: Postgres, reader: str, database: str) -> dict[str, str]:
+    return {"DATABASE_URL": f"postgresql://{reader}:long%20enough%207@127.0.0.1:{postgres.port}/{database}"}
+
+
+def checks(done: Done) -> dict[str, Any]:
+    return {each["name"]: each for each in done.json}
+
+
+def proven(command: Command, **there: str) -> Any:
+    """A backup that succeeds and is verified, as the doctor says; the report."""
+    assert [each for each in command("doctor", "--json", **there).json if each["ok"] is False] == []
+    command.held("run", **there)
+    report = command("verify", "--json", **there).json
+    assert (report["differences"], report["unprovable"]) == ([], [])
+    return report
+
+
+def refused(command: Command, check: str, **there: str) -> tuple[str, str]:
+    """What the doctor says is what the run says, and no backup is begun; message and advice."""
+    found = checks(command("doctor", "--json", **there))[check]
+    assert found["ok"] is False
+    done = command("run", **there)
+    assert (done.status, f"Error: {found['detail']}" in done.err) == (2, True), (found, done)
+    return found["detail"], found["fix"]
+
+
+# --- Healthy databases of which there was no backup ------------------------------------------------------------------------
+
+
+def test_an_index_on_a_function_that_needs_the_search_path(
+    command: Command, postgres: Postgres, new_database: NewDatabase
+) -> None:
+    # Since PostgreSQL 17 such an index cannot be made, but it is there after an upgrade.
+    name = new_database(
+        "CREATE EXTENSION unaccent; CREATE FUNCTION iu(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT public.unaccent($1)';"
+        "CREATE TABLE u (name text); INSERT INTO u VALUES ('ž'); CREATE INDEX named ON u (iu(name));"
+        "CREATE OR REPLACE FUNCTION iu(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT unaccent($1)'",
+        "a1",
+    )
+    there = {"DATABASE_URL": postgres.url_for(name)}
+    command.held("run", **there)
+    report = command("verify", "--json", **there).json
+    # The index does not restore, as pg_restore itself would say; the rows do.
+    assert {each["kind"] for each in report["differences"]} <= {"restore", "index"}
+    assert "named" in str(report["differences"])
+
+
+def test_rows_that_a_policy_hides(
+    command: Command, postgres: Postgres, new_database: NewDatabase, reader: str
+) -> None:
+    name = new_database(
+        "CREATE TABLE t (a int); ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (a > 5)",
+        "a2",
+    )
+    message, advice = refused(command, f"postgres {name}", **as_reader(postgres, reader, name))
+    assert ("public.t" in message, f"ALTER ROLE {reader} BYPASSRLS;" in advice) == (True, True)
+
+
+def test_large_objects_of_another_owner(
+    command: Command, postgres: Postgres, new_database: NewDatabase, reader: str
+) -> None:
+    name = new_database("SELECT lo_from_bytea(4712, 'x')", "a3")
+    message, advice = refused(command, f"postgres {name}", **as_reader(postgres, reader, name))
+    assert ("large objects 4712" in message, "GRANT SELECT ON LARGE OBJECT" in advice) == (True, True)
+
+
+def test_a_partitioned_table_that_may_not_be_locked(
+    command: Command, postgres: Postgres, new_database: NewDatabase, reader: str
+) -> None:
+    name = new_database(
+        "CREATE TABLE m (a int) PARTITION BY RANGE (a); CREATE TABLE m1 PARTITION OF m FOR VALUES FROM (0) TO (9)",
+        "a3b",
+    )
+    with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
+        connection.execute(f"REVOKE pg_read_all_data FROM {reader}; GRANT SELECT ON m1 TO {reader}")
+    message, _ = refused(command, f"postgres {name}", **as_reader(postgres, reader, name))
+    assert "public.m" in message
+
+
+def test_bytes_without_an_encoding(command: Command, postgres: Postgres) -> None:
+    name = f"a6_{secrets.token_hex(3)}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE t (a text); INSERT INTO t VALUES (convert_from('\\xc5be', 'SQL_ASCII'))"
+        )
+    assert proven(command, DATABASE_URL=postgres.url_for(name))["rows"] == 1
+
+
+def test_more_tables_than_locks_for_two(command: Command, tmp_path: Path) -> None:
+    """pg_dump holds a lock of each table, and so does nobody else when there is no room for two."""
+    options = {"max_locks_per_transaction": "10", "max_connections": "20"}
+    with Postgres(tmp_path / "few", options=options) as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE many")
+        with psycopg.connect(server.url_for("many"), autocommit=True) as connection:
+            for number in range(150):
+                connection.execute(f"CREATE TABLE t{number} (a int)".encode())
+        command.held("run", DATABASE_URL=server.url_for("many"))
+
+
+# --- What a restore does not bring back ------------------------------------------------------------------------------------
+
+
+def test_a_view_that_means_something_else_after_a_restore(
+    command: Command, postgres: Postgres, new_database: NewDatabase
+) -> None:
+    name = new_database(
+        "CREATE SCHEMA ext; CREATE EXTENSION citext SCHEMA ext; CREATE TABLE ct (ci ext.citext); INSERT INTO ct VALUES ('A');",
+        "d3",
+    )
+    with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
+        connection.execute("SET search_path TO public, ext")
+        connection.execute("CREATE VIEW w AS SELECT CASE ci WHEN 'a' THEN 'yes' ELSE 'no' END AS x FROM ct")
+        connection.execute("CREATE VIEW plain AS SELECT ci = 'a'::ext.citext AS x FROM ct")
+    there = {"DATABASE_URL": postgres.url_for(name)}
+    command.held("run", **there)
+    report = command("verify", "--json", **there).json
+    (found,) = report["differences"]
+    assert (found["kind"], found["found"]) == ("operators", "nothing")
+    assert "public.w" in found["object"]
+    assert "citext" in found["expected"]
+
+
+LOST = {
+    "the passwords of user mappings": (
+        (
+            "CREATE EXTENSION postgres_fdw; CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw;"
+            "CREATE USER MAPPING FOR CURRENT_USER SERVER far OPTIONS (user 'u', password 'sesame')"
+        ),
+        "the options of 1 user mappings, with their passwords",
+    ),
+    "subscriptions": (
+        "CREATE SUBSCRIPTION lost_{0} CONNECTION 'host=127.0.0.1 port=1 dbname=x' PUBLICATION p WITH (connect = false, slot_name = NONE)",
+        "subscription lost_{0}",
+    ),
+    "rows of foreign tables": (
+        "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w; CREATE FOREIGN TABLE f (a int) SERVER s",
+        "the rows of 1 foreign tables",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", LOST)
+def test_what_the_dump_leaves_out_is_said_everywhere(
+    what: str, command: Command, postgres: Postgres, new_database: NewDatabase, reader: str
+) -> None:
+    script, said = (text.format(reader) for text in LOST[what])
+    name = new_database(script, "lost")
+    there = as_reader(postgres, reader, name)
+    assert said in checks(command("doctor", "--json", **there))[f"postgres {name}: left out"]["detail"]
+    done = command("run", **there)
+    assert (done.status, said in done.err) == (0, True), done
+    assert said in command("show", "latest", **there).out
+    assert said in " ".join(command("verify", "--json", **there).json["notes"])
+
+
+def test_tablespaces(command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path) -> None:
+    name = new_database("SELECT 1", "d4")
+    folder = tmp_path / "space"
+    folder.mkdir()
+    with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
+        connection.execute(f"CREATE TABLESPACE fast_{name} LOCATION '{folder}'".encode())
+        connection.execute(f"CREATE TABLE t (a int) TABLESPACE fast_{name}".encode())
+        try:
+            report = proven(command, DATABASE_URL=postgres.url_for(name))
+        finally:
+            connection.execute("DROP TABLE t")
+            connection.execute(f"DROP TABLESPACE fast_{name}".encode())
+    assert f"are in the tablespace fast_{name}" in " ".join(report["notes"])
+
+
+def test_versions_of_extensions(command: Command, postgres: Postgres, new_database: NewDatabase) -> None:
+    name = new_database("CREATE EXTENSION pg_trgm VERSION '1.3'", "d5")
+    report = proven(command, DATABASE_URL=postgres.url_for(name))
+    assert "extension pg_trgm: version 1.3 in the backup, 1.6 after the restore" in report["notes"]
+
+
+# --- Small things ----------------------------------------------------------------------------------------------------------
+
+
+def test_too_few_connections(
+    command: Command, postgres: Postgres, new_database: NewDatabase, reader: str
+) -> None:
+    name = new_database("CREATE TABLE t (a int)", "e5")
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"ALTER ROLE {reader} CONNECTION LIMIT 2")
+    message, advice = refused(command, f"postgres {name}", **as_reader(postgres, reader, name))
+    assert (f"{reader} allows 2 connections" in message, "CONNECTION LIMIT" in advice) == (True, True)
+
+
+def test_rows_of_generated_columns_and_identities_are_copied_back(
+    command: Command, postgres: Postgres, new_database: NewDatabase
+) -> None:
+    """The statement of docs/restore.md."""
+    name = new_database(
+        "CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a int, b int GENERATED ALWAYS AS (a * 2) STORED);"
+        "INSERT INTO t (a) VALUES (1), (2), (3)",
+        "e6",
+    )
+    there = {"DATABASE_URL": postgres.url_for(name)}
+    command.held("run", **there)
+    with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
+        connection.execute("DELETE FROM t WHERE id = 2")
+        done = command.held("restore", "--table", "t", "--schema", "rescue", **there)
+        connection.execute(done["copy"]["public.t"].encode())
+    assert value(postgres, name, "SELECT string_agg(id || ' ' || b, ',' ORDER BY id) FROM t") == "1 2,2 4,3 6"
