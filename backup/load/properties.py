@@ -21,6 +21,8 @@ from backup.programs import Programs, clean_environment
 _ENTRY = re.compile(
     rb"\d+; \d+ \d+ (?:DATABASE |DATABASE PROPERTIES |(?:COMMENT|ACL|SECURITY LABEL) - DATABASE )"
 )
+# Far more than the list of contents of a hundred thousand tables.
+MOST_BYTES = 256 << 20
 _CREATE = re.compile(rb"CREATE DATABASE (?P<name>" + NAME + rb") WITH ")
 # Besides statements about the database: how they are read, and in whose name grants are given.
 _PASSED = (*SETTINGS, b"SET SESSION AUTHORIZATION ", b"RESET SESSION AUTHORIZATION")
@@ -66,6 +68,18 @@ def about_database(original: bytes) -> re.Pattern[bytes]:
     )
 
 
+def _bounded(source: ChildSource) -> Iterator[bytes]:
+    size = 0
+    while piece := source.read():
+        size += len(piece)
+        if size > MOST_BYTES:
+            raise VerificationError(
+                f"the properties of the database have more than {MOST_BYTES} bytes",
+                hint="do not use this backup",
+            )
+        yield piece
+
+
 def _printed(programs: Programs, folder: Path, arguments: list[str]) -> bytes:
     command = [programs.path("pg_restore"), *arguments]
     hint = "its version must be at least that of the pg_dump that the manifest names"
@@ -73,6 +87,6 @@ def _printed(programs: Programs, folder: Path, arguments: list[str]) -> bytes:
         with ChildSource(
             command, env=clean_environment(), hint=hint, confinement=Confinement(folder)
         ) as source:
-            return b"".join(iter(source.read, b""))
+            return b"".join(_bounded(source))
     except DumpError as error:
         raise VerificationError(f"pg_restore cannot read the archive: {error.message}", hint=hint) from None

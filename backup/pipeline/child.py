@@ -2,7 +2,8 @@
 
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -12,6 +13,9 @@ from sidecar.rootless import rootless
 from sidecar.signals import uninterrupted
 
 POLL_SECONDS = 0.5
+# A restored database can make programs print messages without end.
+MOST_LINES = 2000
+MOST_OF_LINE = 8192
 # Time for a terminated program to clean up before it is killed.
 STOP_SECONDS = 10.0
 Consumer = Callable[[str], bool]
@@ -20,10 +24,40 @@ Consumer = Callable[[str], bool]
 
 @dataclass(frozen=True)
 class Ended:
-    """The exit status of a program, and its standard error."""
+    """The exit status of a program, and its standard error: its beginning and its end, if there is very much of it."""
 
     status: int
     errors: tuple[str, ...]
+
+
+class Lines:
+    """Lines of a program that may print without end: the first and the last ones, each up to a length."""
+
+    def __init__(self) -> None:
+        self._first: list[str] = []
+        self._last: deque[str] = deque(maxlen=MOST_LINES)
+        self._left_out = 0
+
+    def append(self, line: str) -> None:
+        if len(self._first) < MOST_LINES:
+            self._first.append(line)
+            return
+        self._left_out += len(self._last) == MOST_LINES
+        self._last.append(line)
+
+    def all(self) -> tuple[str, ...]:
+        """What is left of them, in their order."""
+        gap = [f"({self._left_out} lines are left out)"] if self._left_out else []
+        return (*self._first, *gap, *self._last)
+
+
+def lines_of(stream: IO[bytes]) -> Iterator[str]:
+    """The lines of a stream, without their ends; what is too long is cut."""
+    whole = True
+    while raw := stream.readline(MOST_OF_LINE):
+        if whole:
+            yield raw.decode(errors="replace").rstrip("\n")
+        whole = raw.endswith(b"\n")
 
 
 def start(
@@ -65,7 +99,7 @@ def run_child(
         output: collect its standard output like its standard error; otherwise it is discarded.
         confinement, as_root: see :func:`start`.
     """
-    lines: list[str] = []
+    lines = Lines()
     process = None
     threads: list[threading.Thread] = []
     try:
@@ -88,7 +122,7 @@ def run_child(
     finally:
         if process is not None:
             end(process, threads)
-    return Ended(process.returncode, tuple(lines))
+    return Ended(process.returncode, lines.all())
 
 
 def end(
@@ -117,8 +151,7 @@ def end(
                 pipe.close()
 
 
-def _read(stream: IO[bytes], lines: list[str], consumed: Consumer | None) -> None:
-    for raw in stream:
-        line = raw.decode(errors="replace").rstrip("\n")
+def _read(stream: IO[bytes], lines: Lines, consumed: Consumer | None) -> None:
+    for line in lines_of(stream):
         if consumed is None or not consumed(line):
             lines.append(line)

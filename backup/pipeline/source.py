@@ -14,7 +14,7 @@ from typing import Self
 from backup.cancellation import never
 from backup.confinement import Confinement
 from backup.errors import DumpError
-from backup.pipeline.child import end, start
+from backup.pipeline.child import end, lines_of, start
 
 CHUNK = 1 << 20
 _STDERR_LINES = 40
@@ -109,6 +109,6 @@ class ChildSource(Source):
 
     def _listen(self) -> None:
         assert self._process.stderr is not None
-        for line in iter(self._process.stderr.readline, b""):
-            if text := line.decode(errors="replace").strip():
+        for line in lines_of(self._process.stderr):
+            if text := line.strip():
                 self._errors.append(text)

@@ -8,9 +8,11 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from backup.errors import VerificationError
 from backup.postgres.identifiers import NAME, unquoted
-from backup.postgres.statements import SETTINGS
+from backup.postgres.statements import SETTINGS, split
 
 _ROLE = rb"(?P<role>" + NAME + rb")"
 _CREATE = re.compile(rb"CREATE ROLE " + _ROLE + rb";")
@@ -28,6 +30,8 @@ _ATTRIBUTES = re.compile(
     + rb" WITH(?P<words>(?: (?:NO)?(?:SUPERUSER|INHERIT|CREATEROLE|CREATEDB|LOGIN|REPLICATION"
     rb"|BYPASSRLS))*)(?P<limits>(?: CONNECTION LIMIT -?\d+)?(?: VALID UNTIL '[^']*')?);"
 )
+# Those of half a million roles.
+MOST_BYTES = 64 << 20
 _POWERS = frozenset({b"SUPERUSER", b"CREATEROLE", b"CREATEDB", b"LOGIN", b"REPLICATION", b"BYPASSRLS"})
 _PARAMETER = re.compile(
     rb"GRANT (?P<rights>(?:SET|ALTER SYSTEM|ALL)(?:,(?:SET|ALTER SYSTEM))?) ON PARAMETER \S+ TO "
@@ -72,6 +76,19 @@ class Making:
             text = " ".join(statement.decode(errors="replace") for statement in statements)
             found.append(f"role {name} is back without these rights, which it had: {text}")
         return found
+
+
+def read(dumped: Path) -> list[bytes]:
+    """The statements of a globals dump.
+
+    Raises:
+        VerificationError: it is far larger than any.
+    """
+    if (size := dumped.stat().st_size) > MOST_BYTES:
+        raise VerificationError(
+            f"the roles have {size} bytes, at most {MOST_BYTES} are read", hint="do not use this backup"
+        )
+    return split(dumped.read_bytes())
 
 
 def for_throwaway(statements: Iterable[bytes], superuser: str) -> Iterator[bytes]:

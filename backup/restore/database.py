@@ -26,7 +26,6 @@ from backup.postgres.databases import WORKING, Databases, Mark, databases
 from backup.postgres.dsn import Address
 from backup.postgres.roles import Making
 from backup.postgres.session import session
-from backup.postgres.statements import split
 from backup.progress import Reporter, Timings
 from backup.restore import names
 from backup.verify import roles as compare_roles
@@ -259,7 +258,7 @@ def _make_roles(work: _Restore, dumped: Path | None) -> None:
     with work.stages.measure("globals"):
         server, check = work.server, work.wiring.stop.check
         work.roles = roles.missing(
-            split(dumped.read_bytes()), server.roles(), work.entry.manifest.roles, server.powerful_roles()
+            roles.read(dumped), server.roles(), work.entry.manifest.roles, server.powerful_roles()
         )
         if work.roles.names:
             work.findings.notes += work.roles.notes

@@ -129,7 +129,7 @@ def _first_value(address: Address, query: str) -> str:
         connection.close()
     if row is None:
         return "no row"
-    return "true" if row[0] is True else str(row[0])
+    return "true" if row[0] is True else _short(str(row[0]))
 
 
 def _short(text: str) -> str:

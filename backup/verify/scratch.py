@@ -19,7 +19,7 @@ from backup.postgres import roles
 from backup.postgres.databases import Databases, databases
 from backup.postgres.dsn import Address, parse
 from backup.postgres.session import session
-from backup.postgres.statements import settings_of, split
+from backup.postgres.statements import settings_of
 from backup.verify import roles as compare_roles
 from backup.wiring import Wiring
 
@@ -58,7 +58,7 @@ class Scratch:
 
         On a server of our own all others follow, and what a restore for production withholds.
         """
-        check, statements = self.wiring.stop.check, split(dumped.read_bytes())
+        check, statements = self.wiring.stop.check, roles.read(dumped)
         with databases(self.database) as server:
             making = roles.missing(statements, server.roles(), self.manifest.roles, server.powerful_roles())
             found = carry_out(server.maintenance, "globals", making.statements, check)

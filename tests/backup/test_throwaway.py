@@ -13,8 +13,12 @@ from typing import Any
 
 import pytest
 
+from backup.errors import DumpError, VerificationError
 from backup.load import throwaway
 from backup.load.throwaway import PREFIX, private_folder, running_in, sweep_folders
+from backup.pipeline import ChildSource
+from backup.pipeline.child import run_child
+from backup.postgres import roles
 from stack.paths import ROOT
 
 
@@ -67,6 +71,7 @@ def test_a_signal_between_the_work_and_its_end(tmp_path: Path) -> None:
     script = f"""
 import signal, sys
 from pathlib import Path
+from backup.errors import DumpError, VerificationError
 from backup.load import throwaway
 def lost():
     signal.raise_signal(signal.SIGINT)
@@ -161,3 +166,29 @@ def test_the_folder_around_it_keeps_its_mode(tmp_path: Path, monkeypatch: pytest
     assert failed
     assert not folder.exists()
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777
+
+
+def test_a_program_that_prints_without_end() -> None:
+    """Restored content can raise notices in a loop, and lines of any length."""
+    script = (
+        "import sys\n"
+        "sys.stderr.write('begin\\n' + 'x' * (50 << 20) + '\\n')\n"
+        "for number in range(200_000): sys.stderr.write(f'NOTICE: {number}\\n')\n"
+        "sys.stderr.write('end')\n"
+    )
+    ended = run_child([sys.executable, "-c", script], env={})
+    assert (ended.status, ended.errors[0], ended.errors[-1]) == (0, "begin", "end")
+    assert len(ended.errors) == 4001
+    assert ended.errors[2000] == "(196003 lines are left out)"
+    assert max(map(len, ended.errors)) == 8192
+    with ChildSource([sys.executable, "-c", script + "sys.exit(3)"], env={}, hint="") as source:
+        with pytest.raises(DumpError) as raised:
+            source.read()
+        assert len(raised.value.message) < 400_000
+
+
+def test_far_too_many_roles_are_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "globals").open("wb") as file:
+        file.truncate(roles.MOST_BYTES + 1)
+    with pytest.raises(VerificationError, match="at most 67108864 are read"):
+        roles.read(tmp_path / "globals")
