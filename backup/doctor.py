@@ -68,16 +68,13 @@ def examine(wiring: Wiring) -> Iterator[Check]:
     if any(isinstance(target, PostgresTarget) for target in wiring.targets):
         yield _carried_out("programs", lambda: _programs(wiring))
         yield _carried_out("user", _user)
+    if wiring.discovery is not None:
+        yield _carried_out("databases", lambda: _discovered(wiring))
     for target in wiring.targets:
         yield from _target_checks(wiring, target)
     yield _carried_out("connections", lambda: _connections(wiring))
     yield _carried_out("secrets", lambda: _secrets(wiring))
-    for variable, command in {
-        BEFORE: wiring.settings.before_command,
-        AFTER: wiring.settings.after_command,
-    }.items():
-        if command:
-            yield _carried_out(variable, partial(_hook, variable, command))
+    yield from _hooks(wiring)
     yield _carried_out("confinement", _confinement)
     yield _carried_out("work folder", lambda: _work_folder(wiring))
     if wiring.settings.spool_dir:
@@ -280,6 +277,14 @@ def _user() -> str | Check:
         )  # fmt: skip
 
 
+def _discovered(wiring: Wiring) -> str | Check:
+    wiring.discover()
+    names = [target.name for target in wiring.targets]
+    if not names:
+        return Check("databases", False, "there is none to back up", "see BACKUP_DISCOVER_SKIP")
+    return ", ".join(names)
+
+
 def _target_checks(wiring: Wiring, target: Database) -> Iterator[Check]:
     name = f"{target.kind} {target.name}"
     if isinstance(target, PostgresTarget):
@@ -387,6 +392,13 @@ def _secrets(wiring: Wiring) -> str | Check:
             "use longer passwords",
         )  # fmt: skip
     return "long enough to be masked in logs"
+
+
+def _hooks(wiring: Wiring) -> Iterator[Check]:
+    settings = wiring.settings
+    for variable, command in ((BEFORE, settings.before_command), (AFTER, settings.after_command)):
+        if command:
+            yield _carried_out(variable, partial(_hook, variable, command))
 
 
 def _hook(variable: str, command: str) -> str | Check:

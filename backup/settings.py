@@ -52,6 +52,14 @@ class BackupSettings(Settings):
         None,
         description="Command to run after each backup, also after a failed one: `HOOK_OUTCOME` is `success` or `failure`",
     )
+    discover_url: SecretStr | None = Field(
+        None,
+        description="A PostgreSQL server, all of whose databases are backed up, also those that are created later: `postgresql://…/postgres`",
+    )
+    discover_skip: Words = Field(
+        ("postgres",),
+        description="Databases of that server to leave out; `*` and `?` match any characters",
+    )
     redis_urls: SecretStr | None = Field(
         None,
         description="Redis servers to back up: `name=url`, separated by commas",

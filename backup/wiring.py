@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from backup.cancellation import Stop
 from backup.catalogue.journal import Backlog, Journal
 from backup.catalogue.reader import Reader
 from backup.catalogue.signatures import NO_KEYS, Keyring
+from backup.discovery import Discovery
 from backup.pipeline import PackingOptions
 from backup.pipeline.encrypt import Identity, parse_identities, parse_recipients
 from backup.policy.anomaly import Limits
@@ -38,13 +39,14 @@ class Wiring:
     """The objects that backups, verifications and the service need.
 
     Attributes:
-        targets: the databases.
+        configured: the databases that are named one by one.
+        discovery: finds all databases of a server; None if that is not wanted.
         servers: the servers whose WAL is streamed, and that base backups are made of; not among the targets.
     """
 
     settings: BackupSettings
     store: RetryingStore
-    targets: tuple[Database, ...]
+    configured: tuple[Database, ...]
     programs: Programs
     redis_programs: Programs
     packing: PackingOptions
@@ -58,12 +60,31 @@ class Wiring:
     backlog: Backlog = field(default_factory=Backlog)
     clock: Clock = utc_now
     keys: Keyring = NO_KEYS
+    discovery: Discovery | None = None
+
+    @property
+    def targets(self) -> tuple[Database, ...]:
+        """The databases, as far as they are known by now: see :meth:`discover`."""
+        return (*self.configured, *(self.discovery.targets if self.discovery else ()))
+
+    def discover(self) -> None:
+        """Look for databases that are new on the server, if that is configured.
+
+        Raises:
+            PreflightError, StoreError: the server or the store cannot be reached; what is known remains.
+        """
+        if self.discovery is not None:
+            reader = self.reader()
+            self.discovery.refresh(
+                reader.named(), lambda name: next(iter(reader.recent_manifests(name, 1)), None)
+            )
 
     @property
     def secrets(self) -> list[str]:
         """Secrets that must never be printed, in addition to the settings' own: the passwords in URLs."""
         urls = (self.settings.restore_url, self.settings.verify_url)
         given = [parse(url.get_secret_value()).password for url in urls if url is not None]
+        given += [self.discovery.address.password] if self.discovery else []
         keys = [key.decode() for key in self.keys.keys]
         return [
             *(secret for target in (*self.targets, *self.servers) for secret in target.secrets),
@@ -102,7 +123,7 @@ class Wiring:
         if given is None:
             return target.address
         address = parse(given.get_secret_value(), "BACKUP_RESTORE_URL")
-        several = sum(isinstance(each, PostgresTarget) for each in self.targets) > 1
+        several = self.discovery or sum(isinstance(each, PostgresTarget) for each in self.targets) > 1
         # One URL cannot name several databases, and a database must not be replaced by another one's data.
         return address.named(target.address.database) if several else address
 
@@ -169,14 +190,15 @@ def wire(settings: BackupSettings) -> Wiring:
     Raises:
         UsageError: the settings contradict each other.
     """
-    stop = Stop()
+    stop, configured = Stop(), targets(settings)
     retries = RetryPolicy(attempts=settings.store_attempts)
     return Wiring(
         settings=settings,
         store=RetryingStore(main_store(settings), retries, stop.sleep),
         spool=_spool(settings, stop),
         offsite=_offsite(settings, retries, stop),
-        targets=tuple(targets(settings)),
+        configured=tuple(configured),
+        discovery=_discovery(settings, [*configured, *servers(settings)]),
         servers=tuple(servers(settings)),
         programs=Programs(settings.postgres_bin),
         redis_programs=Programs(settings.redis_bin, "BACKUP_REDIS_BIN", "Redis"),
@@ -193,6 +215,13 @@ def wire(settings: BackupSettings) -> Wiring:
         policy=settings.policy(),
         stop=stop,
     )
+
+
+def _discovery(settings: BackupSettings, named: Iterable[Target]) -> Discovery | None:
+    if settings.discover_url is None:
+        return None
+    address = parse(settings.discover_url.get_secret_value(), "BACKUP_DISCOVER_URL")
+    return Discovery(address, settings.discover_skip, {target.name for target in named})
 
 
 def main_store(settings: BackupSettings) -> Store:

@@ -220,7 +220,7 @@ class Reader:
     def read(self, now: datetime, databases: Iterable[str] | None = None) -> Catalogue:
         """The current catalogue, of some databases or of all."""
         # What else lies in the store, such as WAL, may be many times as much.
-        names = self._named() if databases is None else databases
+        names = self.named() if databases is None else databases
         found = [info for name in names for info in self._store.walk(f"{name}/")]
         objects = {info.key: info for info in found}
         histories = self._histories(objects, now)
@@ -229,7 +229,7 @@ class Reader:
         self._seen = {key: known for key, known in self._seen.items() if key in current}
         return Catalogue(now, histories)
 
-    def _named(self) -> list[str]:
+    def named(self) -> list[str]:
         return [name for name in self._store.folders() if layout.NAME.fullmatch(name)]
 
     def _histories(self, objects: dict[str, ObjectInfo], now: datetime) -> dict[str, History]:

@@ -43,20 +43,23 @@ def as_moment(_: click.Context, __: click.Parameter, text: str | None) -> dateti
         raise click.BadParameter(f"{error}; use {SPANS}, or 2026-11-28T14:00 (in UTC)") from None
 
 
-def load(*, only_looks: bool = False) -> Wiring:
-    """Read the settings, set up logging and build everything. Nothing is contacted yet.
+def load(*, only_looks: bool = False, discover: bool = True) -> Wiring:
+    """Read the settings, set up logging and build everything. Nothing is contacted but a server whose databases are wanted.
 
     Args:
         only_looks: a store is enough, so that a host without a database can look at backups.
+        discover: look for databases now; otherwise the caller does.
 
     Raises:
         UsageError: the settings are invalid, or no database is configured.
+        PreflightError: the server whose databases are to be found cannot be reached.
     """
     settings = BackupSettings.load()
     wiring = wire(settings)
-    if not wiring.everything and not only_looks:
+    if not wiring.everything and wiring.discovery is None and not only_looks:
         raise UsageError(
-            "no database is configured", hint="set DATABASE_URL, BACKUP_DATABASE_URLS or BACKUP_REDIS_URLS"
+            "no database is configured",
+            hint="set DATABASE_URL, BACKUP_DATABASE_URLS, BACKUP_DISCOVER_URL or BACKUP_REDIS_URLS",
         )
     logs.configure(settings.log_level, secrets=[*settings.secrets(), *wiring.secrets])
     # The service logs itself that a job is still in progress when it is due again.
@@ -67,6 +70,8 @@ def load(*, only_looks: bool = False) -> Wiring:
         "apscheduler": "ERROR",
     }.items():
         logging.getLogger(name).setLevel(level)
+    if discover and not only_looks:
+        wiring.discover()
     return wiring
 
 

@@ -25,7 +25,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     Example:
       python -m backup doctor
     """
-    wiring = load()
+    wiring = load(discover=False)
     checks = list(examine(wiring))
     if as_json:
         cli.print_json([asdict(check) for check in checks])

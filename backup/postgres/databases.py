@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from backup.catalogue.document import Part
 from backup.catalogue.manifest import Server
 from backup.errors import BusyError, PreflightError
+from backup.postgres import inventory
 from backup.postgres.dsn import Address
 from backup.postgres.session import session
 from sidecar import OpsError
@@ -94,6 +95,17 @@ class Databases:
     def exists(self, name: str) -> bool:
         found = self._connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
         return found.fetchone() is not None
+
+    def names(self) -> list[str]:
+        """Databases that can be connected to, without templates."""
+        found = self._connection.execute(
+            "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
+        )
+        return [row[0] for row in found]
+
+    def identifier(self) -> str:
+        """The system identifier of the cluster; empty if the role may not ask."""
+        return inventory.system_identifier(self._connection)
 
     def starting_with(self, prefix: str) -> list[str]:
         """Names of databases with a prefix."""

@@ -37,6 +37,11 @@ class Jobs:
 
     def back_up(self) -> None:
         """Back up all databases, verify each, and report to the dead man's switch."""
+        try:
+            self._wiring.discover()
+        except OpsError as error:
+            log.error("databases cannot be looked for: %s; try: %s", error.message, error.hint)  # noqa: TRY400 - said in words
+            self._pings.failed(f"databases cannot be looked for: {error.message}")
         self._back_up(self._wiring.everything)
 
     def catch_up(self) -> None:

@@ -1,0 +1,92 @@
+"""Finds all databases of a server, so that nobody has to remember to configure a new one.
+
+A database that disappears stays on the list, because its backups are there: its next run fails and is reported, until a
+person says that it is gone (``BACKUP_DISCOVER_SKIP``). What a restore has made or put aside is not a database of its own.
+"""
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Collection, Iterable
+from fnmatch import fnmatchcase
+
+from backup.catalogue import layout
+from backup.catalogue.manifest import Manifest
+from backup.postgres.databases import Mark, databases
+from backup.postgres.dsn import Address
+from backup.targets import PostgresTarget
+
+log = logging.getLogger(__name__)
+
+# What restores and verifications make begins so.
+OURS = "posthub_ops_"
+_PUT_ASIDE = frozenset({"restored", "before", "undone"})
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
+Newest = Callable[[str], Manifest | None]
+
+
+class Discovery:
+    """The databases of one server.
+
+    Args:
+        address: of any of its databases.
+        skip: patterns of names, in which ``*`` and ``?`` stand for any characters.
+        taken: names of targets that are configured one by one; a database of such a name is that target.
+
+    Attributes:
+        targets: what was found last.
+    """
+
+    def __init__(self, address: Address, skip: Collection[str], taken: Collection[str]) -> None:
+        self.address = address
+        self.targets: tuple[PostgresTarget, ...] = ()
+        self._skip = skip
+        self._taken = taken
+
+    def refresh(self, stored: Iterable[str], newest: Newest) -> None:
+        """Look at the server again.
+
+        Args:
+            stored: names of databases that have backups in the store.
+            newest: the newest manifest of such a database.
+
+        Raises:
+            PreflightError: the server cannot be reached. What was found before remains.
+        """
+        with databases(self.address) as server:
+            marks, there, identifier = server.marks(), server.names(), server.identifier()
+        wanted = [name for name in there if self._is_wanted(name, marks.get(name))]
+        found = {target_name(name): name for name in wanted}
+        for name in self._gone(stored, found, identifier, newest):
+            log.warning("%s is no longer on the server, and has backups; see BACKUP_DISCOVER_SKIP", name)
+            found[name] = name
+        self.targets = tuple(
+            PostgresTarget(name, self.address.named(database)) for name, database in sorted(found.items())
+        )
+
+    def _is_wanted(self, name: str, mark: Mark | None) -> bool:
+        put_aside = mark is not None and mark.state in _PUT_ASIDE
+        known = target_name(name) in self._taken or self._is_skipped(name)
+        return not (put_aside or known or name.startswith(OURS))
+
+    def _is_skipped(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self._skip)
+
+    def _gone(
+        self, stored: Iterable[str], found: Collection[str], identifier: str, newest: Newest
+    ) -> Iterable[str]:
+        """Databases of this server that have backups and are not there any more."""
+        for name in stored:
+            if name in found or name in self._taken or self._is_skipped(name) or not identifier:
+                continue
+            manifest = newest(name)
+            if manifest is not None and manifest.server.system_identifier == identifier:
+                yield name
+
+
+def target_name(database: str) -> str:
+    """The name of a database in the store: its own, or one like it if that cannot be the name of a folder."""
+    if layout.NAME.fullmatch(database) and database != layout.ATTEMPTS:
+        return database
+    digest = hashlib.sha256(database.encode()).hexdigest()[:6]
+    return f"{_NOT_IN_NAMES.sub('_', database).strip('._-') or 'database'}-{digest}"

@@ -1,0 +1,90 @@
+"""All databases of a server, also those that are created later."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from backup.discovery import target_name
+from backup.service.jobs import Jobs
+from backup.service.state import new_state
+from backup.settings import BackupSettings
+from backup.wiring import wire
+from stack.servers import Postgres
+from tests.backup.restorekit import Command
+
+NAMES = ("shop", "crm", "Účto 2026;")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Postgres]:
+    with Postgres(tmp_path / "all") as server:
+        for name in (*NAMES, "skipped_1", "skipped_2"):
+            create(server, name)
+        yield server
+
+
+@pytest.fixture
+def command(
+    server: Postgres,
+    environ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Command:
+    del environ["DATABASE_URL"]
+    more = {
+        "BACKUP_DISCOVER_URL": server.url_for("postgres"),
+        "BACKUP_DISCOVER_SKIP": "postgres skipped_* posthub",
+    }
+    return Command({**environ, **more}, monkeypatch, capsys)
+
+
+def create(server: Postgres, name: str) -> None:
+    with psycopg.connect(server.url_for("postgres"), autocommit=True) as connection:
+        connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
+
+
+def backed_up(command: Command) -> set[str]:
+    listed: list[dict[str, Any]] = command("list", "--json").json
+    return {each["database"] for each in listed}
+
+
+def test_new_ones_are_found_and_lost_ones_are_reported(command: Command, server: Postgres) -> None:
+    odd = target_name(NAMES[2])
+    assert odd.endswith("to_2026-" + odd[-6:])
+    command.held("run")
+    assert backed_up(command) == {"shop", "crm", odd}
+    report = command("verify", "--all-unverified", "--json").json
+    assert [each["ok"] for each in report] == [True] * 3
+    into = command.held("restore", "latest", "-d", odd)["into"]
+    create(server, "new")
+    command.held("run")
+    assert backed_up(command) == {"shop", "crm", odd, "new"}
+    with psycopg.connect(server.url_for("postgres"), autocommit=True) as connection:
+        connection.execute("DROP DATABASE crm")
+        assert connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [into]).fetchone()
+    done = command("run")
+    assert (done.status, 'database "crm" does not exist' in done.err) == (2, True), done
+    skip = f"{command.environ['BACKUP_DISCOVER_SKIP']} crm"
+    command.held("run", BACKUP_DISCOVER_SKIP=skip)
+    checks = {each["name"]: each for each in command("doctor", "--json", BACKUP_DISCOVER_SKIP=skip).json}
+    assert checks["databases"]["detail"] == ", ".join(sorted(("shop", odd, "new")))
+
+
+def test_the_service_looks_before_each_run(command: Command, server: Postgres) -> None:
+    more = {"BACKUP_VERIFY_AFTER_BACKUP": "false"}
+    state = new_state(wire(BackupSettings.load({**command.environ, **more})))
+    create(server, "new")
+    Jobs(state).back_up()
+    assert set(state.names) == {"shop", "crm", target_name(NAMES[2]), "new"}
+    assert backed_up(command) == set(state.names)
+
+
+def test_a_server_that_is_away(command: Command, server: Postgres) -> None:
+    server.kill()
+    done = command("run")
+    assert (done.status, "Connection refused" in done.err) == (2, True), done
+    checks = {each["name"]: each for each in command("doctor", "--json").json}
+    assert checks["databases"]["ok"] is False
