@@ -107,6 +107,11 @@ def strength() -> Strength:
     return Strength(version, tuple(what for what, since in newer.items() if version < since))
 
 
+def was_refused(status: int, errors: Iterable[str]) -> bool:
+    """Whether a program was not run, because the kernel has Landlock and refused these limits."""
+    return status == landlock.NOT_CONFINED and any(line.startswith(landlock.REFUSED) for line in errors)
+
+
 def hide_memory() -> None:
     """Close this process to others of the same user: no debugger, no core dump, no look at its environment in /proc."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

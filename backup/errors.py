@@ -52,7 +52,7 @@ class DumpError(OpsError):
     """A dump or a later stage of the pipeline failed. Nothing was committed.
 
     Args:
-        killed: another process ended the program, so its input may be intact.
+        killed: another process ended the program, or the kernel did not let it run, so its input may be intact.
     """
 
     def __init__(self, message: str, *, hint: str, killed: bool = False) -> None:

@@ -34,6 +34,8 @@ _SIGNALS_AND_SOCKETS = 1 << 0 | 1 << 1
 TCP_VERSION, SCOPE_VERSION = 4, 6
 # The exit code of a program that could not be confined; it was not run.
 NOT_CONFINED = 125
+# What it says if the kernel refused. Then its exit says nothing about what the program was to read.
+REFUSED = "error: it cannot be confined"
 
 
 class _Ruleset(ctypes.Structure):
@@ -87,15 +89,15 @@ def main(arguments: list[str]) -> None:
     try:
         restrict(read, write, tcp="tcp" in rules)
     except OSError as error:
-        sys.exit(_failed(f"it cannot be confined: {error}"))
+        sys.exit(_failed(f"{REFUSED}: {error}"))
     try:
         os.execv(command[0], command)
     except OSError as error:
-        sys.exit(_failed(f"{command[0]}: {error.strerror}"))
+        sys.exit(_failed(f"error: {command[0]}: {error.strerror}"))
 
 
 def _failed(text: str) -> int:
-    sys.stderr.write(f"error: {text}\n")
+    sys.stderr.write(f"{text}\n")
     return NOT_CONFINED
 
 

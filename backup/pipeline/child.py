@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from backup.cancellation import never
-from backup.confinement import Confinement
+from backup.confinement import Confinement, was_refused
+from backup.errors import OURS, VerificationError
 from sidecar.rootless import rootless
 from sidecar.signals import uninterrupted
 
@@ -98,6 +99,9 @@ def run_child(
     Args:
         output: collect its standard output like its standard error; otherwise it is discarded.
         confinement, as_root: see :func:`start`.
+
+    Raises:
+        VerificationError: the kernel refused to confine it.
     """
     lines = Lines()
     process = None
@@ -122,7 +126,10 @@ def run_child(
     finally:
         if process is not None:
             end(process, threads)
-    return Ended(process.returncode, lines.all())
+    ended = Ended(process.returncode, lines.all())
+    if confinement is not None and was_refused(ended.status, ended.errors):
+        raise VerificationError(f"{command[0]} was not run: {ended.errors[0]}", hint=OURS)
+    return ended
 
 
 def end(

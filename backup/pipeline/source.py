@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Self
 
 from backup.cancellation import never
-from backup.confinement import Confinement
+from backup.confinement import Confinement, was_refused
 from backup.errors import DumpError
 from backup.pipeline.child import end, lines_of, start
 
@@ -105,7 +105,8 @@ class ChildSource(Source):
         if status != 0:
             ending = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
             said = " | ".join(self._errors) or "it printed no message"
-            raise DumpError(f"{self.name} {ending}: {said}", hint=self._hint, killed=status < 0)
+            ours = status < 0 or was_refused(status, self._errors)
+            raise DumpError(f"{self.name} {ending}: {said}", hint=self._hint, killed=ours)
 
     def _listen(self) -> None:
         assert self._process.stderr is not None

@@ -17,6 +17,8 @@ import zstandard
 
 from backup import landlock
 from backup.confinement import Confinement, strength
+from backup.errors import DumpError, VerificationError
+from backup.pipeline import ChildSource
 from backup.pipeline.child import run_child
 from backup.programs import PASSED, clean_environment
 from stack.paths import ROOT
@@ -219,10 +221,10 @@ def test_the_sidecar_hides_its_memory(environ: dict[str, str]) -> None:
     assert done.stdout == "0\n", done
 
 
-# A program for the kernel's packet filter: the system call that makes Landlock's rules does not exist.
-WITHOUT_LANDLOCK = f"""
+# A program for the kernel's packet filter: one of Landlock's system calls does not exist.
+WITHOUT = """
 import ctypes, os, struct, sys
-steps = [(0x20, 0, 0, 0), (0x15, 0, 1, {landlock.__dict__["_CREATE_RULESET"]}), (0x06, 0, 0, 0x00050026), (0x06, 0, 0, 0x7fff0000)]
+steps = [(0x20, 0, 0, 0), (0x15, 0, 1, NUMBER), (0x06, 0, 0, 0x00050026), (0x06, 0, 0, 0x7fff0000)]
 program = b"".join(struct.pack("HBBI", *step) for step in steps)
 held = ctypes.create_string_buffer(program)
 class Filter(ctypes.Structure):
@@ -232,6 +234,41 @@ assert libc.prctl(38, 1, 0, 0, 0) == 0
 assert libc.prctl(22, 2, ctypes.byref(Filter(len(steps), ctypes.addressof(held)))) == 0
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
+WITHOUT_LANDLOCK = WITHOUT.replace("NUMBER", str(landlock.__dict__["_CREATE_RULESET"]))
+REFUSING_LANDLOCK = WITHOUT.replace("NUMBER", str(landlock.__dict__["_RESTRICT_SELF"]))
+
+
+@needs_landlock
+def test_where_landlock_is_refused_nothing_is_found_out(environ: dict[str, str], command: Command) -> None:
+    """The limits exist and cannot be set: no program of a verification runs, and no backup is called damaged."""
+    made = command.held("run")
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSING_LANDLOCK, "-m", "backup", "verify", "--json"],
+        env={**os.environ, **environ}, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "was not run: error: it cannot be confined" in done.stderr
+    assert command.held("show", made["id"])["state"] == "unverified"
+    refusing = [sys.executable, "-c", REFUSING_LANDLOCK, "-c"]
+    ask = "from tests.backup.test_confinement import refused; refused()"
+    done = subprocess.run(
+        [*refusing, ask], env=dict(os.environ), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "not run, killed\n", done
+
+
+def refused() -> None:
+    """Print what becomes of a confined program and of a confined source, where Landlock is refused."""
+    mine = Confinement(Path("/tmp"))
+    try:
+        run_child(["/bin/true"], env={}, confinement=mine)
+    except VerificationError as error:
+        print("not run" if "was not run" in error.message else error.message, end=", ")
+    try:
+        with ChildSource(["/bin/true"], env={}, hint="", confinement=mine) as source:
+            source.read()
+    except DumpError as error:
+        print("killed" if error.killed else error.message)
 
 
 def test_without_landlock_programs_run_and_this_is_reported(environ: dict[str, str]) -> None:
