@@ -15,6 +15,7 @@ app.conf.update(
     worker_send_task_events=bool(os.environ.get("SHOP_EVENTS")),
     task_default_queue="default",
     task_routes={"shop.mail": {"queue": "mail"}},
+    control_exchange=os.environ.get("SHOP_CONTROL_EXCHANGE", "celery"),
     broker_connection_retry_on_startup=True,
 )
 
@@ -81,4 +82,9 @@ def unencodable():
 
 @app.task(name="shop.nap")
 def nap():
+    time.sleep(3)
+
+
+@app.task(name="shop.late", acks_late=True)
+def late():
     time.sleep(3)

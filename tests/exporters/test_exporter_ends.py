@@ -3,13 +3,14 @@
 The table of docs/exporter-ends.md is compared with what the workers of the installed Celery send.
 """
 
+import signal
 import time
 
 import celery
 import pytest
 import redis
 from celery import Celery
-from exporterkit import HERE, until
+from exporterkit import HERE, send, until
 
 PAGE = HERE.parents[1] / "docs" / "exporter-ends.md"
 SENT_EVENTS = {"task_send_sent_event": True, "task_default_queue": "default"}
@@ -99,3 +100,21 @@ def test_a_clean_shutdown_loses_no_worker(broker, start, worker):
     assert gone.get("celery_tasks_total", task="shop.nap", state="succeeded") == 1
     with redis.Redis.from_url(broker) as client:
         assert client.llen("default") == 0
+
+
+def test_a_cold_shutdown_returns_its_tasks_under_their_names(broker, start, worker):
+    running = start(broker)
+    busy = worker(broker)
+    send(broker, "shop.late")
+    running.until(lambda s: s.get("celery_tasks_total", task="shop.late", state="started") == 1)
+    busy.process.send_signal(signal.SIGQUIT)
+    running.until(lambda s: s.get("celery_exporter_events_total", type="task-cancelled") == 1)
+    worker(broker, "worker-b@host-1")
+    done = running.until(lambda s: s.get("celery_tasks_total", state="succeeded") == 1)
+    states = {
+        state: done.get("celery_tasks_total", task="shop.late", state=state)
+        for state in ("started", "succeeded")
+    }
+    assert states == {"started": 2, "succeeded": 1}
+    assert done.get("celery_tasks_total", task="unknown") is None
+    assert done.get("celery_task_duplicate_starts_total") == 0

@@ -8,6 +8,12 @@ import pytest
 import requests
 from celery import Celery
 from exporterkit import HERE, send, until
+from kombu import Exchange
+from kombu import Queue as KombuQueue
+from kombu.transport.native_delayed_delivery import (
+    bind_queue_to_native_delayed_delivery_exchange,
+    declare_native_delayed_delivery_exchanges_and_queues,
+)
 
 from exporters.broker import parse_broker
 from exporters.events import amqp as events_amqp
@@ -300,6 +306,52 @@ def test_a_certificate_of_an_unknown_authority_is_refused(shared, vhost, start):
         seconds=20,
     )
     assert running.scrape().get("celery_exporter_broker_up") == 0
+
+
+def test_remote_control_under_the_name_of_the_application(url, start, worker, monkeypatch):
+    monkeypatch.setenv("SHOP_CONTROL_EXCHANGE", "shop")
+    running = start(url, inspect_interval=0.5, control_exchange="shop")
+    worker(url)
+    found = running.until(lambda s: s.get("celery_worker_pool_size") == 2)
+    assert found.get("celery_exporter_collect_errors_total", collector="inspect") == 0
+
+
+def test_a_countdown_on_a_quorum_queue_shows_in_its_queue(url, start):
+    """RabbitMQ delays it natively, in queues of its own."""
+    running = start(url, queues="qq")
+    until(running.ready, seconds=30)
+    with Celery("client", broker=url, set_as_current=False) as client:
+        client.conf.update(
+            task_send_sent_event=True,
+            task_queues=[
+                KombuQueue("qq", Exchange("qq", "topic"), "qq", queue_arguments={"x-queue-type": "quorum"})
+            ],
+            task_default_queue="qq",
+            worker_detect_quorum_queues=True,
+        )
+        with client.connection_for_write() as link:
+            # What the first worker of a virtual host does when it starts.
+            declare_native_delayed_delivery_exchanges_and_queues(link, "quorum")
+            queue = client.amqp.queues["qq"](link.default_channel)
+            queue.declare()
+            bind_queue_to_native_delayed_delivery_exchange(link, queue)
+        client.send_task("shop.add", countdown=4)
+    waiting = running.until(lambda s: s.get("celery_queue_eta_scheduled", queue_name="qq") == 1)
+    assert waiting.get("celery_tasks_total", task="shop.add", queue="qq", state="sent") == 1
+    assert waiting.get("celery_tasks_total", queue="unknown") is None
+    assert waiting.get("celery_queue_length", queue_name="qq") == 0
+    running.until(lambda s: s.get("celery_queue_length", queue_name="qq") == 1)
+    running.until(lambda s: s.get("celery_queue_eta_scheduled", queue_name="qq") == 0)
+
+
+def test_queues_with_reserved_names_are_asked_about(url, start):
+    running = start(url)
+    until(running.ready, seconds=30)
+    for name in ("unknown", "other"):
+        with Celery("client", broker=url, set_as_current=False) as client:
+            client.conf.task_send_sent_event = True
+            client.send_task("shop.add", queue=name)
+        running.until(lambda s, name=name: s.get("celery_queue_length", queue_name=name) == 1)
 
 
 def test_remote_control_under_another_name(url, start, worker):

@@ -1,0 +1,70 @@
+"""The command: measure the curves, print them next to those of an older checkout."""
+
+import json
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bench.exporter import subjects as contestants
+from bench.exporter.measure import Workshop
+from bench.growth.curve import Curve
+from bench.growth.exporter import CURVES, Maker, measured
+from sidecar.cli import stderr_console
+
+
+@click.command()
+@click.option("--today", metavar="FOLDER", help="Also measure another checkout of this project.")
+@click.option(
+    "--only", multiple=True, type=click.Choice(list(CURVES)), help="Only this curve; again for each."
+)
+@click.option("--quick", is_flag=True, help="Without the largest size of each curve.")
+@click.option("--json", "as_json", is_flag=True, help="Print the curves as JSON.")
+def growth(today: str | None, only: tuple[str, ...], quick: bool, as_json: bool) -> None:
+    """Measure how cost grows with the size of an installation, next to an older checkout.
+
+    An exponent of 0 is flat, 1 linear, 2 quadratic.
+
+    \b
+    Examples:
+      ./ops bench growth --quick
+      ./ops bench growth --today ../older-checkout --only names --only waits
+    """
+    subjects: dict[str, Maker] = {"ours": contestants.ours}
+    if today is not None:
+        subjects["today"] = partial(contestants.today, today)
+    curves: list[Curve] = []
+    with tempfile.TemporaryDirectory(prefix="bench-growth-") as folder:
+        shop = Workshop(Path(folder))
+        for name in only or CURVES:
+            curves += _curves(shop, name, subjects, quick=quick)
+    if as_json:
+        click.echo(json.dumps([curve.__dict__ | {"exponent": curve.exponent} for curve in curves], indent=2))
+    else:
+        _print(curves)
+
+
+def _curves(shop: Workshop, name: str, subjects: dict[str, Maker], *, quick: bool) -> list[Curve]:
+    of, sizes, _ = CURVES[name]
+    found: dict[tuple[str, str], Curve] = {}
+    for size in sizes[:-1] if quick else sizes:
+        for who, make in subjects.items():
+            for cost in measured(shop, name, size, make):
+                curve = found.setdefault((cost.what, who), Curve(cost.what, of, who))
+                curve.points[size] = cost.value
+                stderr_console().print(
+                    f"{of} {size:,} · {who}: {cost.what}: {cost.value:,.4g}", soft_wrap=True
+                )
+    return sorted(found.values(), key=lambda curve: curve.what)
+
+
+def _print(curves: list[Curve]) -> None:
+    table = Table("measured", "of", "who", "size: cost", "exponent")
+    for curve in curves:
+        points = "\n".join(f"{size:,}: {cost:,.4g}" for size, cost in curve.points.items())
+        exponent = "" if curve.exponent is None else f"{curve.exponent:.2f}"
+        table.add_row(curve.what, curve.of, curve.who, points, exponent)
+    Console(width=150).print(table)
