@@ -23,6 +23,8 @@ from backup.confinement import strength
 from backup.errors import PreflightError, StoreError
 from backup.exposure import short_secrets, unencrypted
 from backup.hooks import AFTER, BEFORE
+from backup.physical.fitness import Finding, findings
+from backup.physical.walsender import WalSender
 from backup.pipeline.encrypt import decrypt, encrypt
 from backup.postgres import inventory
 from backup.postgres.exclusion import resolve
@@ -30,7 +32,7 @@ from backup.postgres.preflight import preflight
 from backup.postgres.session import session
 from backup.run import SPOOL_MARGIN, engine_for
 from backup.store import NoDeleteStore, RetryingStore, Store
-from backup.targets import Database, PostgresTarget, RedisTarget
+from backup.targets import Database, PostgresTarget, RedisTarget, ServerTarget
 from backup.verify.provable import missing_locales, suspicions
 from backup.wiring import Wiring
 from sidecar import OpsError
@@ -75,6 +77,7 @@ def examine(wiring: Wiring) -> Iterator[Check]:
     yield _carried_out("connections", lambda: _connections(wiring))
     yield _carried_out("secrets", lambda: _secrets(wiring))
     yield from _hooks(wiring)
+    yield from (check for server in wiring.servers for check in _server_checks(server))
     yield _carried_out("confinement", _confinement)
     yield _carried_out("work folder", lambda: _work_folder(wiring))
     if wiring.settings.spool_dir:
@@ -300,6 +303,21 @@ def _target_checks(wiring: Wiring, target: Database) -> Iterator[Check]:
         yield reached
         if reached.ok:
             yield _carried_out(f"{name}: RDB", lambda: _rdb(wiring, target))
+
+
+def _server_checks(server: ServerTarget) -> Iterator[Check]:
+    """What streaming a server takes, and what keeps it out of production's way."""
+    name = f"server {server.name}"
+    found: list[Finding] = []
+
+    def look() -> str:
+        with WalSender.connect(server.address) as sender:
+            found.extend(findings(sender))
+            return f"version {sender.version // 10000}, replication is allowed"
+
+    yield _carried_out(name, look)
+    for each in found:
+        yield Check(f"{name}: {each.what}", each.ok, each.detail, each.fix)
 
 
 def _rdb(wiring: Wiring, target: RedisTarget) -> str | Check:

@@ -237,6 +237,22 @@ class BackupSettings(Settings):
         "*/15 * * * *",
         description="When backups are copied off-site",
     )
+    wal_interval: float = Field(
+        1.0,
+        ge=0.1,
+        le=300,
+        description="Seconds between two uploads of WAL that does not fill a segment: what a loss of the whole host loses at most, about",
+    )
+    wal_keep: timedelta = Field(
+        timedelta(days=7),
+        description="How far back each moment of a server can be recovered: `36h`, `14d`, `2w`",
+    )
+    wal_port: int = Field(
+        9811,
+        ge=0,
+        le=65535,
+        description="Port of the metrics of `wal serve`",
+    )
     verify_sample: int = Field(
         1,
         ge=0,
@@ -394,7 +410,7 @@ class BackupSettings(Settings):
             raise ValueError(f"not a valid command: {error}") from None
         return value if words else None
 
-    @field_validator("keep_within", mode="before")
+    @field_validator("keep_within", "wal_keep", mode="before")
     @classmethod
     def _within(cls, value: object) -> object:
         if not isinstance(value, str):

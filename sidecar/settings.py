@@ -7,6 +7,7 @@ and Kubernetes mount secrets. Documentation and the example environment file are
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -151,6 +152,8 @@ def _variable(settings: type[Settings], name: str, field: FieldInfo) -> Variable
         text = None
     elif isinstance(default, bool):
         text = str(default).lower()
+    elif isinstance(default, timedelta):
+        text = _span(default)
     elif isinstance(default, tuple | list):
         text = ",".join(str(item) for item in default)
     else:
@@ -162,6 +165,12 @@ def _variable(settings: type[Settings], name: str, field: FieldInfo) -> Variable
         required=field.is_required(),
         secret=_is_secret(field),
     )
+
+
+def _span(value: timedelta) -> str:
+    """A time as a variable gives it: ``7d``, ``36h``."""
+    hours = value // timedelta(hours=1)
+    return f"{hours // 24}d" if hours and hours % 24 == 0 else f"{hours}h"
 
 
 def _default_text(variable: Variable) -> str:

@@ -35,6 +35,7 @@ COMMANDS = {
     "prune": ("backup.cli.prune:prune", "Delete backups that no retention rule keeps."),
     "doctor": ("backup.cli.doctor:doctor", "Check the whole setup end to end."),
     "keygen": ("backup.cli.keygen:keygen", "Create a key for the encryption of backups."),
+    "wal": ("backup.cli.wal:wal", "Stream the write-ahead log of servers, and show what can be recovered."),
     "serve": ("backup.cli.serve:serve", "Run the schedules, the metrics and the status page."),
 }
 

@@ -35,7 +35,10 @@ class Measures:
         cap: bytes that the slot may keep; None if there is no limit or it is not known.
         uncapped: whether the server has no limit; None if not known.
         clock_skew: seconds that the server's clock is ahead of ours; None if not known.
-        gap_noticed: when the last gap was found; None if never since the start.
+        segment_size: bytes of a WAL segment; None until the server was reached.
+        gap_noticed: when the last gap was found; None if there is none.
+        base_taken: of the newest base backup; None if there is none.
+        base_proven: of the newest one that was proven; None if there is none.
     """
 
     streaming: bool = False
@@ -54,6 +57,10 @@ class Measures:
     objects: int = 0
     gaps: int = 0
     beat_stored: Beat | None = None
+    segment_size: int | None = None
+    gap_noticed: datetime | None = None
+    base_taken: datetime | None = None
+    base_proven: datetime | None = None
     _beats: deque[Beat] = field(default_factory=lambda: deque(maxlen=1000))
     _samples: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     _safe_at: float | None = None

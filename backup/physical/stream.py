@@ -114,6 +114,7 @@ class Streamer:
         ) as sender:
             limit = refuse_unsafe(sender)
             system, size = sender.identify(), sender.segment_size()
+            self._measures.segment_size = size
             archive = Archive(self._server.name, system.identifier, size, self._outlet.keys)
             listing = self._listing(archive)
             forks = self._lineage(sender, archive, system, listing)
@@ -206,6 +207,7 @@ class Streamer:
         key = past.archive.gap_key(begin.timeline, start, begin.position)
         self._outlet.store.put(key, encode(gap, self._outlet.keys))
         self._measures.gaps += 1
+        self._measures.gap_noticed = gap.noticed
         log.error(
             "WAL of %s is lost for ever, a base backup is needed at once: %s",
             past.archive.server, fields(start=lsn.text(start), end=lsn.text(begin.position), reason=reason),

@@ -1,0 +1,77 @@
+"""Whether a server can be streamed without ever getting into production's way."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from backup.physical import slot
+from backup.physical.walsender import WalSender
+from sidecar.humanize import size
+
+# Base backup, stream, and the stream that takes over from a dead one.
+SENDERS = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One look at a server. ``ok`` is None for a remark."""
+
+    what: str
+    ok: bool | None
+    detail: str
+    fix: str = ""
+
+
+def findings(sender: WalSender) -> Iterator[Finding]:
+    """Look at the settings of a server.
+
+    Raises:
+        ReplicationError: it does not answer.
+    """
+    yield _cap(sender)
+    yield _synchronous(sender)
+    yield _enough(sender)
+    yield _idle(sender)
+
+
+def _cap(sender: WalSender) -> Finding:
+    found = slot.cap(sender.query)
+    if found is None:
+        return Finding(
+            "limit", False, "max_slot_wal_keep_size is -1: WAL that is kept for a stopped sidecar would fill the disk",
+            "set max_slot_wal_keep_size, such as 10GB, and reload the server",
+        )  # fmt: skip
+    return Finding("limit", True, f"a slot keeps at most {size(found)}")
+
+
+def _synchronous(sender: WalSender) -> Finding:
+    names = slot.setting(sender.query, "synchronous_standby_names")
+    if slot.is_synchronous(names):
+        return Finding(
+            "commits", False, f"synchronous_standby_names is {names!r}: commits would wait for the sidecar",
+            f"name the real standbys; neither * nor {slot.APPLICATION} may be there",
+        )  # fmt: skip
+    return Finding("commits", True, "do not wait for the sidecar")
+
+
+def _enough(sender: WalSender) -> Finding:
+    level = slot.setting(sender.query, "wal_level")
+    senders = int(slot.setting(sender.query, "max_wal_senders") or 0)
+    slots = int(slot.setting(sender.query, "max_replication_slots") or 0)
+    found = f"wal_level {level}, {senders} senders, {slots} slots"
+    if level == "minimal" or senders < SENDERS or slots < 1:
+        return Finding(
+            "replication", False, found,
+            f"set wal_level=replica, max_wal_senders of at least {SENDERS} and max_replication_slots, and restart the server",
+        )  # fmt: skip
+    return Finding("replication", True, found)
+
+
+def _idle(sender: WalSender) -> Finding:
+    """Since version 18, a slot may also be lost by time."""
+    seconds = int(slot.setting(sender.query, "idle_replication_slot_timeout") or 0)
+    if seconds:
+        return Finding(
+            "idle slots", None, f"idle_replication_slot_timeout is {seconds} s: a sidecar that stops for longer leaves a gap",
+            "set idle_replication_slot_timeout=0; max_slot_wal_keep_size is the limit that protects the disk",
+        )  # fmt: skip
+    return Finding("idle slots", True, "are kept")

@@ -1,0 +1,93 @@
+"""A sign of life through the WAL, and what the server says about our slot.
+
+The message is a commit like any other: it makes moments reachable on an idle server, and that it is stored shows that the
+whole chain works.
+"""
+
+import logging
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+
+import psycopg
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from backup.cancellation import Stop
+from backup.errors import ReplicationError
+from backup.physical import lsn, slot
+from backup.physical.measures import Beat, Measures
+from backup.physical.walsender import DATABASE
+from backup.postgres.session import connect
+from backup.targets import ServerTarget
+from sidecar import OpsError
+
+log = logging.getLogger(__name__)
+
+PREFIX = "posthub-ops"
+BEAT_SECONDS = 30.0
+LOOK_SECONDS = 5.0
+# Were we a synchronous standby, the beat itself would wait for us; and nothing here may wait for long.
+CHANGES = {"synchronous_commit": "local", "statement_timeout": "10s"}
+_SYNCHRONOUS = f"""
+SELECT coalesce(bool_or(sync_state <> 'async'), false)::text FROM pg_catalog.pg_stat_replication
+WHERE application_name = '{slot.APPLICATION}'
+"""
+
+
+class Pulse:
+    """Writes the heartbeats of one server and looks at its slot. :meth:`run` ends only when it is asked to."""
+
+    def __init__(self, server: ServerTarget, stop: Stop, measures: Measures) -> None:
+        self._server = server
+        self._stop = stop
+        self._measures = measures
+
+    def run(self) -> None:
+        """Beat and look until a stop is requested. A server that is not there is the streamer's matter to report."""
+        while not self._stop.requested:
+            try:
+                with closing(connect(self._server.address.named(DATABASE), changes=CHANGES)) as connection:
+                    self._watch(connection)
+            except (psycopg.Error, OpsError) as error:
+                log.debug("%s: %s", self._server.name, error)
+            self._forget()
+            self._stop.pause(LOOK_SECONDS)
+
+    def _watch(self, connection: Connection[TupleRow]) -> None:
+        due = 0.0
+        while not self._stop.requested:
+            if time.monotonic() >= due:
+                self._measures.beat(beat(connection))
+                due = time.monotonic() + BEAT_SECONDS
+            self._look(connection)
+            self._stop.pause(LOOK_SECONDS)
+
+    def _look(self, connection: Connection[TupleRow]) -> None:
+        def ask(sql: str) -> list[tuple[str | None, ...]]:
+            return connection.execute(sql).fetchall()
+
+        self._measures.slot = slot.status(ask)
+        cap = slot.cap(ask)
+        self._measures.cap, self._measures.uncapped = cap, cap is None
+        self._measures.synchronous = ask(_SYNCHRONOUS)[0][0] == "true"
+
+    def _forget(self) -> None:
+        """What nobody can ask for is not known."""
+        self._measures.slot = self._measures.cap = self._measures.uncapped = self._measures.synchronous = None
+
+
+def beat(connection: Connection[TupleRow]) -> Beat:
+    """Write one heartbeat.
+
+    Raises:
+        psycopg.Error: the server refuses it, for example because it is a standby.
+    """
+    moment = datetime.now(UTC)
+    connection.execute(
+        "SELECT pg_catalog.pg_logical_emit_message(true, %s, %s)", [PREFIX, moment.isoformat()]
+    )
+    row = connection.execute("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").fetchone()
+    if row is None:
+        raise ReplicationError("the server did not say where it is", hint="check the PostgreSQL server's log")
+    return Beat(moment, lsn.parse(row[0]))

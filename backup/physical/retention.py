@@ -1,0 +1,110 @@
+"""Which stored WAL may be deleted. Pure: no plan ever deletes WAL that a kept base backup or the window needs."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from backup.physical import lsn
+from backup.physical.archive import Base, WalObject
+from backup.physical.resume import SHORT_SEGMENTS
+
+
+@dataclass(frozen=True)
+class HeldBase:
+    """A base backup that exists.
+
+    Attributes:
+        proven: its newest verification passed.
+        system: the identifier of its cluster.
+    """
+
+    base: Base
+    taken: datetime
+    proven: bool
+    system: str = ""
+
+
+@dataclass(frozen=True)
+class WalPlan:
+    """What may be deleted, and why nothing may.
+
+    Attributes:
+        deletions: objects that nothing needs.
+        since: the base backup from which on everything is kept; None if there is none.
+    """
+
+    deletions: tuple[WalObject, ...] = ()
+    blocked: tuple[str, ...] = ()
+    since: str | None = None
+
+
+def plan(
+    bases: Sequence[HeldBase],
+    wal: Sequence[WalObject],
+    keep: timedelta,
+    now: datetime,
+    *,
+    segment_size: int,
+    last_gap: datetime | None = None,
+    problems: Sequence[str] = (),
+) -> WalPlan:
+    """Decide what may go: all before the newest proven base backup that is older than the window, except what older base
+    backups need to become consistent.
+
+    Args:
+        bases: every base backup in the store; the rules of BACKUP_KEEP_* delete those.
+        keep: how far back each moment must be recoverable.
+        last_gap: when the last gap was noticed; None if there is none.
+        problems: further reasons to delete nothing.
+    """
+    proven = [held for held in bases if held.proven]
+    fitting = [held for held in proven if held.taken <= now - keep]
+    blocked = [*problems]
+    if not fitting:
+        blocked.append("no proven base backup is older than the window")
+    if last_gap is not None and not any(held.taken > last_gap for held in proven):
+        blocked.append("no base backup has been proven since the last gap")
+    if blocked:
+        return WalPlan(blocked=tuple(blocked))
+    anchor = max(fitting, key=lambda held: (held.taken, held.base.id))
+    needs = _Needs(anchor, bases, segment_size)
+    unneeded = [each for each in wal if each.stored.modified <= now - keep and not needs.include(each)]
+    return WalPlan(tuple(_without_short_runs(unneeded, segment_size)), (), anchor.base.id)
+
+
+@dataclass(frozen=True)
+class _Needs:
+    anchor: HeldBase
+    bases: Sequence[HeldBase]
+    segment_size: int
+
+    def include(self, wal: WalObject) -> bool:
+        """Whether any base backup needs an object. Whole segments are needed, with the header at their beginning."""
+        return wal.timeline > self.anchor.base.timeline or any(self._needs(held, wal) for held in self.bases)
+
+    def _needs(self, held: HeldBase, wal: WalObject) -> bool:
+        base = held.base
+        if wal.timeline != base.timeline or wal.end <= lsn.segment_start(base.start, self.segment_size):
+            return False
+        return held.taken >= self.anchor.taken or wal.start < lsn.segment_end(base.end, self.segment_size)
+
+
+def _without_short_runs(wal: Iterable[WalObject], segment_size: int) -> list[WalObject]:
+    """Leave what would be a short hole: only a lost upload makes one."""
+    runs: list[list[WalObject]] = []
+    for each in sorted(wal, key=lambda each: (each.timeline, each.start, each.end)):
+        last = runs[-1][-1] if runs else None
+        if (
+            last is not None
+            and last.timeline == each.timeline
+            and each.start <= max(one.end for one in runs[-1])
+        ):
+            runs[-1].append(each)
+        else:
+            runs.append([each])
+    return [
+        each
+        for run in runs
+        if max(one.end for one in run) - run[0].start >= SHORT_SEGMENTS * segment_size
+        for each in run
+    ]

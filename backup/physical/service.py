@@ -1,0 +1,156 @@
+"""``wal serve``: streams every server until it is stopped, and shows how that goes."""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from backup.catalogue.reader import History, Reader
+from backup.physical.measures import Measures
+from backup.physical.metrics import registry
+from backup.physical.pulse import Pulse
+from backup.physical.retention import HeldBase
+from backup.physical.stream import Outlet, Streamer
+from backup.physical.upkeep import apply, clusters, copy_missing, decide, held_bases
+from backup.targets import ServerTarget
+from backup.wiring import Wiring
+from sidecar import OpsError, UsageError
+from sidecar.logs import fields
+from sidecar.web import Request, Response, Route, WebServer
+
+log = logging.getLogger(__name__)
+
+UPKEEP_SECONDS = 60.0
+# Deletions, every so many rounds of the upkeep.
+PRUNE_ROUNDS = 60
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A server, and what its streamer knows of itself."""
+
+    target: ServerTarget
+    measures: Measures
+
+
+def serve(wiring: Wiring) -> None:
+    """Stream until SIGTERM or SIGINT; what was received is stored before it ends.
+
+    Raises:
+        UsageError: no server is configured.
+    """
+    if not wiring.servers:
+        raise UsageError("no server is configured", hint="set BACKUP_SERVERS; see docs/pitr.md")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: wiring.stop.request())
+    watched = [Watched(target, Measures()) for target in wiring.servers]
+    threads = [
+        threading.Thread(target=work, name=f"{name} {each.target.name}", daemon=True)
+        for each in watched
+        for name, work in _work(wiring, each)
+    ]
+    with WebServer(wiring.settings.host, wiring.settings.wal_port, routes(watched)) as web:
+        log.info("serving %s", fields(port=web.port, store=wiring.store.url, servers=len(watched)))
+        for thread in threads:
+            thread.start()
+        wiring.stop.wait_for_request()
+        log.info("stopping")
+        for thread in threads:
+            thread.join()
+
+
+def _work(wiring: Wiring, each: Watched) -> list[tuple[str, Callable[[], None]]]:
+    settings = wiring.settings
+    outlet = Outlet(
+        wiring.store, wiring.keys, wiring.packing, settings.wal_interval, wiring.clock, wiring.retain_until
+    )
+    return [
+        ("stream", Streamer(each.target, outlet, wiring.stop, each.measures).run),
+        ("pulse", Pulse(each.target, wiring.stop, each.measures).run),
+        ("upkeep", Upkeep(wiring, each).run),
+    ]
+
+
+def routes(watched: list[Watched]) -> Mapping[str, Route]:
+    """The handler of each path."""
+    known = registry({each.target.name: each.measures for each in watched})
+
+    def show_metrics(_: Request) -> Response:
+        return Response(generate_latest(known), CONTENT_TYPE_LATEST)
+
+    def healthz(_: Request) -> Response:
+        return Response(b"ok\n")
+
+    def readyz(_: Request) -> Response:
+        problems = [
+            f"{each.target.name}: {each.measures.problem or 'no WAL arrives'}"
+            for each in watched
+            if each.measures.problem or not each.measures.streaming
+        ]
+        if not problems:
+            return Response(b"ok\n")
+        return Response(f"not ready: {'; '.join(problems)}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
+
+    return {"/metrics": show_metrics, "/healthz": healthz, "/readyz": readyz}
+
+
+class Upkeep:
+    """Looks at the base backups, copies the WAL off-site and deletes what nothing needs. Nothing of it stops the stream."""
+
+    def __init__(self, wiring: Wiring, watched: Watched) -> None:
+        self._wiring = wiring
+        self._server = watched.target.name
+        self._measures = watched.measures
+        self._reader: Reader = wiring.reader()
+        self._round = 0
+
+    def run(self) -> None:
+        """Until a stop is requested."""
+        while not self._wiring.stop.requested:
+            try:
+                self.once(prune=self._round % PRUNE_ROUNDS == 0)
+            except OpsError as error:
+                log.warning("%s: %s", self._server, error.message)
+            except Exception:
+                log.exception("the upkeep of the WAL of %s failed", self._server)
+            self._round += 1
+            self._wiring.stop.pause(UPKEEP_SECONDS)
+
+    def once(self, *, prune: bool) -> None:
+        """One round.
+
+        Args:
+            prune: delete what nothing needs.
+
+        Raises:
+            StoreError: a store does not answer.
+        """
+        wiring = self._wiring
+        history = self._reader.read(wiring.clock(), [self._server]).history(self._server)
+        bases = held_bases(history.backups)
+        self._measures.base_taken = max((held.taken for held in bases), default=None)
+        self._measures.base_proven = max((held.taken for held in bases if held.proven), default=None)
+        if self._measures.segment_size is None:
+            return  # the server was not reached yet, so nobody knows what the names mean
+        for cluster in clusters(wiring, wiring.store, self._server, self._measures.segment_size):
+            self._measures.gap_noticed = cluster.last_gap or self._measures.gap_noticed
+            if wiring.offsite is not None:
+                copied = copy_missing(wiring.store, wiring.offsite, cluster.archive)
+                log.debug("%s: %d objects were copied off-site", self._server, copied)
+        if prune and wiring.settings.delete != "never":
+            self._prune(history, bases)
+
+    def _prune(self, history: History, bases: list[HeldBase]) -> None:
+        problems = [f"the manifest of {broken.id} is damaged" for broken in history.broken]
+        assert self._measures.segment_size is not None
+        for store in (self._wiring.store, self._wiring.offsite):
+            if store is None:
+                continue
+            for cluster in clusters(self._wiring, store, self._server, self._measures.segment_size):
+                own = [held for held in bases if held.system == cluster.archive.system]
+                for refusal in apply(store, decide(self._wiring, cluster, own, problems))[:1]:
+                    log.warning("WAL was not deleted: %s: %s", refusal.key, refusal.reason)

@@ -1,0 +1,195 @@
+"""What is done with the stored WAL besides storing it: what it is worth, copies of it, and its deletion."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from backup.catalogue.document import decode
+from backup.catalogue.reader import Entry
+from backup.errors import CatalogueError, NotFoundError, VerificationError
+from backup.physical import archive as names
+from backup.physical import lsn
+from backup.physical.archive import (
+    Archive,
+    Base,
+    Fork,
+    Gap,
+    GapObject,
+    HistoryObject,
+    Listing,
+    Stored,
+    WalObject,
+    Window,
+    windows,
+)  # fmt: skip
+from backup.physical.retention import HeldBase, WalPlan, plan
+from backup.physical.segments import unpacked
+from backup.store import Refusal, Store
+from backup.wiring import Wiring
+from sidecar.logs import fields
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The stored WAL of one cluster of a server."""
+
+    archive: Archive
+    listing: Listing
+    gaps: tuple[Gap, ...]
+
+    @property
+    def last_gap(self) -> datetime | None:
+        return max((gap.noticed for gap in self.gaps), default=None)
+
+
+def stored(store: Store, server: str) -> list[Stored]:
+    """Every object of a server's WAL."""
+    return [Stored(info.key, info.size, info.modified) for info in store.walk(names.server_prefix(server))]
+
+
+def clusters(wiring: Wiring, store: Store, server: str, segment_size: int) -> list[Cluster]:
+    """The stored WAL of each cluster that was ever streamed under a server's name.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    objects = stored(store, server)
+    prefix = names.server_prefix(server)
+    found = []
+    for system in sorted({each.key.removeprefix(prefix).partition("/")[0] for each in objects}):
+        archive = Archive(server, system, segment_size, wiring.keys)
+        listing = archive.listing(objects)
+        found.append(Cluster(archive, listing, tuple(_gaps(wiring, store, listing.gaps))))
+    return found
+
+
+def _gaps(wiring: Wiring, store: Store, objects: Iterable[GapObject]) -> Iterable[Gap]:
+    """The records of gaps that are ours."""
+    for each in objects:
+        try:
+            gap, trust = decode(Gap, store.get(each.stored.key), each.stored.key, wiring.keys)
+        except (CatalogueError, NotFoundError) as error:
+            log.warning("%s", error.message)
+            continue
+        if trust in ("unchecked", "signed") and (gap.timeline, gap.start, gap.end) == (
+            each.timeline,
+            each.start,
+            each.end,
+        ):
+            yield gap
+        else:
+            log.warning("%s is not a record of ours", each.stored.key)
+
+
+def copy_missing(source: Store, target: Store, archive: Archive) -> int:
+    """Copy the WAL of a cluster that another store lacks, as it is stored; returns the number of objects.
+
+    A piece there is deleted once its whole segment is there too.
+
+    Raises:
+        StoreError: a store does not answer. What was copied before remains.
+    """
+    here, there = (
+        archive.listing(stored(source, archive.server)),
+        archive.listing(stored(target, archive.server)),
+    )
+    known = {each.stored.key for each in _everything(there)}
+    copied = 0
+    for each in _everything(here):
+        if each.stored.key in known:
+            continue
+        try:
+            target.put(each.stored.key, source.get(each.stored.key))
+        except NotFoundError:
+            continue  # a whole segment has replaced it meanwhile
+        copied += 1
+    whole = {(each.timeline, each.start) for each in there.wal if _is_whole(each, archive)}
+    target.delete([
+        each.stored.key
+        for each in there.wal
+        if not _is_whole(each, archive)
+        and (each.timeline, lsn.segment_start(each.start, archive.segment_size)) in whole
+    ])  # fmt: skip
+    return copied
+
+
+def _everything(listing: Listing) -> Sequence[WalObject | HistoryObject | GapObject]:
+    return (*listing.histories, *listing.wal, *listing.gaps)
+
+
+def _is_whole(wal: WalObject, archive: Archive) -> bool:
+    return wal.end - wal.start == archive.segment_size
+
+
+def held_bases(entries: Iterable[Entry]) -> list[HeldBase]:
+    """The base backups among the entries of a catalogue, oldest first."""
+    found = []
+    for entry in entries:
+        if (physical := entry.manifest.physical) is not None:
+            base = Base(entry.id, physical.timeline, physical.start, physical.end)
+            system = entry.manifest.server.system_identifier
+            found.append(HeldBase(base, entry.manifest.taken, entry.verified, system))
+    return found
+
+
+def forks(wiring: Wiring, cluster: Cluster) -> dict[int, tuple[Fork, ...]]:
+    """The ancestors of each timeline whose history can be decrypted here."""
+    found: dict[int, tuple[Fork, ...]] = {}
+    for each in cluster.listing.histories if wiring.identities else ():
+        try:
+            data = unpacked(wiring.store, each.stored, names.MOST_HISTORY_BYTES, wiring.identities)
+            found[each.timeline] = names.parse_history(data, each.timeline, each.stored.key)
+        except (CatalogueError, VerificationError, NotFoundError) as error:
+            log.warning("%s", error.message)
+    return found
+
+
+def recoverable(wiring: Wiring, cluster: Cluster, bases: Iterable[HeldBase]) -> list[tuple[Window, datetime]]:
+    """What can be recovered, each window with the time when its end was stored.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    own = [held.base for held in bases if held.system == cluster.archive.system]
+    found = windows(
+        own,
+        cluster.listing.wal,
+        forks(wiring, cluster),
+        cluster.gaps,
+        segment_size=cluster.archive.segment_size,
+    )
+    return [(window, _stored_at(cluster.listing, window)) for window in found]
+
+
+def _stored_at(listing: Listing, window: Window) -> datetime:
+    """When the last WAL of a window was stored. A whole segment is stored after the pieces that it replaces."""
+    return min(
+        each.stored.modified
+        for each in listing.wal
+        if each.timeline == window.timeline and each.start < window.end <= each.end
+    )
+
+
+def decide(
+    wiring: Wiring, cluster: Cluster, bases: Iterable[HeldBase], problems: Iterable[str] = ()
+) -> WalPlan:
+    """The plan of retention for the WAL of a cluster."""
+    return plan(
+        list(bases), cluster.listing.wal, wiring.settings.wal_keep, wiring.clock(),
+        segment_size=cluster.archive.segment_size, last_gap=cluster.last_gap, problems=tuple(problems),
+    )  # fmt: skip
+
+
+def apply(store: Store, decided: WalPlan) -> list[Refusal]:
+    """Delete what a plan allows to delete; returns what the store refused.
+
+    Raises:
+        StoreError: the store failed. What was deleted before is gone, and nobody needed it.
+    """
+    refused = store.delete([each.stored.key for each in decided.deletions])
+    if decided.deletions:
+        log.info("pruned WAL %s", fields(objects=len(decided.deletions) - len(refused), since=decided.since))
+    return refused

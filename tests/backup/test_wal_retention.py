@@ -1,0 +1,163 @@
+"""Which WAL may go: no plan ever deletes WAL that a kept base backup or the window needs."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backup.physical import archive as names
+from backup.physical.archive import Base, Fork, Span, Stored, WalObject
+from backup.physical.resume import SHORT_SEGMENTS, Place, place
+from backup.physical.retention import HeldBase, plan
+
+SEGMENT = 4
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
+DAY = timedelta(days=1)
+KEEP = timedelta(days=7)
+
+
+def objects(spans: list[Span]) -> list[WalObject]:
+    """Whole segments, each as old as its position says: a day for each segment, the newest of today."""
+    found = []
+    last = max((span.end for span in spans), default=0)
+    for span in spans:
+        for start in range(span.start, span.end, SEGMENT):
+            age = (last - start) // SEGMENT
+            end = min(start + SEGMENT, span.end)
+            found.append(
+                WalObject(
+                    span.timeline,
+                    start,
+                    end,
+                    "0" * 32,
+                    Stored(f"{span.timeline}/{start}", 1, NOW - age * DAY),
+                )
+            )
+    return found
+
+
+def held(
+    base_id: str, start: int, end: int, days: int, *, timeline: int = 1, proven: bool = True
+) -> HeldBase:
+    return HeldBase(Base(base_id, timeline, start, end), NOW - days * DAY, proven)
+
+
+def test_everything_from_the_newest_proven_base_before_the_window_is_kept() -> None:
+    wal = objects([Span(1, 0, 40 * SEGMENT)])
+    bases = [
+        held("old", 2, 6, 39),
+        held("anchor", 29 * SEGMENT + 1, 30 * SEGMENT, 10),
+        held("new", 150, 156, 2),
+    ]
+    decided = plan(bases, wal, KEEP, NOW, segment_size=SEGMENT)
+    assert decided.since == "anchor"
+    gone = {each.start for each in decided.deletions}
+    # The old base keeps what makes it consistent.
+    assert gone == {start for start in range(0, 29 * SEGMENT, SEGMENT) if start not in (0, 4)}
+
+
+def test_nothing_goes_without_a_proven_base_before_the_window() -> None:
+    wal = objects([Span(1, 0, 40 * SEGMENT)])
+    for bases in ([], [held("b", 100, 104, 10, proven=False)], [held("b", 150, 156, 2)]):
+        decided = plan(bases, wal, KEEP, NOW, segment_size=SEGMENT)
+        assert (decided.deletions, decided.blocked) == (
+            (),
+            ("no proven base backup is older than the window",),
+        )
+
+
+def test_nothing_goes_after_a_gap_before_a_base_is_proven() -> None:
+    wal = objects([Span(1, 0, 40 * SEGMENT)])
+    bases = [held("b", 100, 104, 10)]
+    assert plan(bases, wal, KEEP, NOW, segment_size=SEGMENT, last_gap=NOW - DAY).blocked
+    bases.append(held("c", 156, 158, 0))
+    assert not plan(bases, wal, KEEP, NOW, segment_size=SEGMENT, last_gap=NOW - DAY).blocked
+
+
+def test_a_damaged_manifest_blocks() -> None:
+    wal = objects([Span(1, 0, 40 * SEGMENT)])
+    decided = plan([held("b", 100, 104, 10)], wal, KEEP, NOW, segment_size=SEGMENT, problems=["damaged"])
+    assert (decided.deletions, decided.blocked) == ((), ("damaged",))
+
+
+BASES = st.lists(
+    st.builds(
+        lambda number, segment, length, proven, timeline: held(
+            str(number), segment * SEGMENT + 1, segment * SEGMENT + 1 + length, 40 - segment, timeline=timeline, proven=proven
+        ),
+        st.integers(), st.integers(0, 38), st.integers(1, 9), st.booleans(), st.integers(1, 2),
+    ),
+    max_size=6, unique_by=lambda held: held.base.id,
+)  # fmt: skip
+
+
+@given(BASES, st.integers(0, 39), st.lists(st.integers(0, 39), max_size=3))
+def test_no_plan_deletes_what_a_base_or_the_window_needs(
+    bases: list[HeldBase], forked: int, holes: list[int]
+) -> None:
+    """Two timelines, the second forks from the first, with holes in both."""
+    fork = forked * SEGMENT + 2
+    wal = [
+        each
+        for each in objects([Span(1, 0, 40 * SEGMENT), Span(2, forked * SEGMENT, 40 * SEGMENT)])
+        if each.start // SEGMENT not in holes
+    ]
+    decided = plan(bases, wal, KEEP, NOW, segment_size=SEGMENT)
+    left = [each for each in wal if each not in decided.deletions]
+    histories = {2: [Fork(1, fork)]}
+    every = [one.base for one in bases]
+    before = names.windows(every, wal, histories, segment_size=SEGMENT)
+    after = {
+        (one.base, one.timeline): one for one in names.windows(every, left, histories, segment_size=SEGMENT)
+    }
+    taken = {one.base.id: one.taken for one in bases}
+    since = taken.get(decided.since or "")
+    timelines = {one.base.id: one.base.timeline for one in bases}
+    for window in before:
+        if since is None or taken[window.base] >= since:
+            # From the anchor on, each moment stays.
+            assert after[window.base, window.timeline] == window
+        elif window.timeline == timelines[window.base]:
+            # An older base still becomes consistent.
+            assert after[window.base, window.timeline].end >= window.start
+    assert all(each.stored.modified <= NOW - KEEP for each in decided.deletions)
+
+
+@given(BASES)
+def test_no_plan_makes_a_hole_that_looks_like_a_lost_upload(bases: list[HeldBase]) -> None:
+    wal = objects([Span(1, 0, 40 * SEGMENT)])
+    decided = plan(bases, wal, KEEP, NOW, segment_size=SEGMENT)
+    left = names.spans(each for each in wal if each not in decided.deletions)
+    for one, two in pairwise(left):
+        assert two.start - one.end >= SHORT_SEGMENTS * SEGMENT
+    # So the stream goes on at the end, with or without a slot.
+    for anchor in (None, 160 - 2):
+        assert place((), 1, left, anchor, segment_size=SEGMENT) == Place(1, 40 * SEGMENT)
+
+
+# --- where the stream goes on
+
+
+def test_nothing_stored_begins_anywhere() -> None:
+    assert place((), 1, [], 100, segment_size=SEGMENT) is None
+
+
+def test_a_lost_upload_is_filled_with_or_without_a_slot() -> None:
+    stretches = [Span(1, 0, 41), Span(1, 44, 47)]
+    assert place((), 1, stretches, 41, segment_size=SEGMENT) == Place(1, 41)
+    assert place((), 1, stretches, None, segment_size=SEGMENT) == Place(1, 41)
+
+
+def test_a_promotion_continues_on_the_next_timeline() -> None:
+    forks = [Fork(1, 42)]
+    assert place(forks, 2, [Span(1, 0, 42)], 42, segment_size=SEGMENT) == Place(2, 40)
+    # What the old primary wrote after the fork does not count.
+    assert place(forks, 2, [Span(1, 0, 60)], 60, segment_size=SEGMENT) == Place(2, 40)
+    # The old timeline is completed first.
+    assert place(forks, 2, [Span(1, 0, 39)], 39, segment_size=SEGMENT) == Place(1, 39)
+    assert place(forks, 2, [Span(1, 0, 42), Span(2, 40, 47)], 46, segment_size=SEGMENT) == Place(2, 47)
+
+
+def test_an_unrelated_timeline_is_no_place_to_go_on() -> None:
+    assert place([Fork(1, 42)], 3, [Span(2, 0, 60)], 60, segment_size=SEGMENT) is None

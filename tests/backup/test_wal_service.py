@@ -1,0 +1,283 @@
+"""``python -m backup wal``: the service as a process, what it shows, and what a person asks it."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+import requests
+from click.testing import CliRunner
+from prometheus_client import generate_latest
+
+from backup.cli import backup
+from backup.doctor import examine
+from backup.errors import StoreError
+from backup.physical import lsn, slot
+from backup.physical.measures import Beat, Measures
+from backup.physical.metrics import registry
+from backup.physical.pulse import CHANGES, PREFIX, beat
+from backup.physical.upkeep import copy_missing
+from backup.postgres.dsn import parse
+from backup.postgres.session import connect
+from backup.settings import BackupSettings
+from backup.store import LocalStore, MemoryStore
+from backup.wiring import wire
+from stack.paths import ROOT
+from stack.ports import HOST, choose
+from stack.programs import SUPPORTED
+from stack.servers import Postgres
+from tests.backup.walkit import (
+    PUBLIC,
+    SECRET,
+    SEGMENT,
+    Ledger,
+    Stream,
+    archive_of,
+    listing,
+    same_as_server,
+    until,
+    without_slot,
+    write,
+)
+
+KILLS = 30
+
+
+@pytest.fixture
+def server(postgres_of: Callable[[int], Postgres]) -> Iterator[Postgres]:
+    found = postgres_of(SUPPORTED[-1])
+    with without_slot(found):
+        yield found
+
+
+@pytest.fixture
+def environment(server: Postgres, tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "store").mkdir()
+    return {
+        "BACKUP_SERVERS": f"main={server.url_for('postgres')}",
+        "BACKUP_STORE_URL": f"file://{tmp_path}/store",
+        "BACKUP_AGE_RECIPIENTS": PUBLIC,
+        "BACKUP_AGE_IDENTITY": SECRET,
+        "BACKUP_MANIFEST_KEY": "k" * 32,
+        "BACKUP_WAL_INTERVAL": "0.2",
+        "BACKUP_WAL_PORT": str(choose()),
+        "LOG_LEVEL": "WARNING",
+    }
+
+
+@contextmanager
+def serving(environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "backup", "wal", "serve"], cwd=ROOT, env={**os.environ, **environment}
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def page(environment: dict[str, str], path: str) -> requests.Response:
+    return requests.get(f"http://{HOST}:{environment['BACKUP_WAL_PORT']}{path}", timeout=5)
+
+
+def samples(environment: dict[str, str]) -> dict[str, float]:
+    lines = page(environment, "/metrics").text.splitlines()
+    return {
+        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")
+    }
+
+
+def is_ready(environment: dict[str, str]) -> bool:
+    with suppress(requests.ConnectionError):
+        return page(environment, "/readyz").status_code == 200
+    return False
+
+
+def test_the_service_shows_that_the_chain_works(server: Postgres, environment: dict[str, str]) -> None:
+    with serving(environment) as process:
+        until(lambda: is_ready(environment), "it is ready")
+        last = 'backup_wal_last_heartbeat_stored_timestamp_seconds{server="main"}'
+        until(lambda: last in samples(environment), "a heartbeat is stored")
+        found = samples(environment)
+        assert abs(found[last] - time.time()) < 60
+        assert found['backup_wal_streaming{server="main"}'] == 1
+        assert found['backup_wal_slot_status{server="main",status="reserved"}'] == 1
+        assert found['backup_wal_slot_uncapped{server="main"}'] == 0
+        assert found['backup_wal_slot_cap_bytes{server="main"}'] == 1 << 30
+        assert found['backup_wal_synchronous{server="main"}'] == 0
+        assert found['backup_wal_gaps_total{server="main"}'] == 0
+        assert found['backup_wal_unstored_seconds{server="main"}'] < 60
+        # Nobody has looked for a gap or found one, so there is no such series.
+        assert not any("gap_timestamp" in name or "base" in name for name in found)
+        assert page(environment, "/healthz").text == "ok\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
+def test_the_service_is_not_ready_while_the_server_is_away(environment: dict[str, str]) -> None:
+    environment["BACKUP_SERVERS"] = f"main=postgresql://u:hush-hush@{HOST}:{choose()}/postgres"
+    with serving(environment):
+        until(lambda: "cannot connect" in _text(environment), "the problem is shown")
+        assert page(environment, "/readyz").status_code == 503
+        assert "hush" not in page(environment, "/readyz").text
+        found = samples(environment)
+        assert found['backup_wal_streaming{server="main"}'] == 0
+        # What nobody can know is absent.
+        assert not any(
+            name.startswith(("backup_wal_unstored", "backup_wal_slot", "backup_wal_lag")) for name in found
+        )
+
+
+def _text(environment: dict[str, str]) -> str:
+    with suppress(requests.ConnectionError):
+        return page(environment, "/readyz").text
+    return ""
+
+
+@pytest.mark.timeout(900)
+def test_thirty_kills_leave_no_hole(server: Postgres, environment: dict[str, str], tmp_path: Path) -> None:
+    """Each at a random moment, while the server writes: nothing is missing, and nothing else than it wrote is stored."""
+    store = LocalStore(tmp_path / "store")
+    archive = archive_of(server, wire(BackupSettings.load(environment)).keys)
+    with Ledger(server) as ledger:
+        for number in range(KILLS):
+            before = ledger.acknowledged
+            with serving(environment) as process:
+                until(lambda: is_ready(environment), "it streams")
+                write(server, random.choice([10, 1_000, 5_000]))
+                time.sleep(random.random())  # the moment is what is tested
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+            assert ledger.acknowledged > before, f"the server waits after {number} kills"
+    end = write(server)
+    with serving(environment):
+        until(lambda: is_ready(environment), "it streams")
+        until(lambda: kept(server) >= end, "everything is stored")
+    assert same_as_server(server, store, archive, end) > SEGMENT
+    found = listing(store, archive)
+    assert (found.gaps, found.strangers) == ((), ())
+
+
+def kept(server: Postgres) -> int:
+    with psycopg.connect(server.url) as connection:
+        row = connection.execute(
+            "SELECT restart_lsn::text FROM pg_replication_slots WHERE slot_name = %s", [slot.NAME]
+        ).fetchone()
+    return lsn.parse(row[0]) if row else 0
+
+
+def test_the_status_shows_what_is_stored_and_the_slot(
+    server: Postgres, environment: dict[str, str], tmp_path: Path
+) -> None:
+    wiring = wire(BackupSettings.load(environment))
+    with Stream(server, LocalStore(tmp_path / "store"), keys=wiring.keys) as stream:
+        end = write(server, 100)
+        stream.stores(end)
+        # In use, the slot is not dropped under the stream.
+        done = CliRunner().invoke(backup, ["wal", "release"], env=environment)
+        assert "is active for PID" in str(done.exception)
+    done = CliRunner().invoke(backup, ["wal", "status", "--json"], env=environment)
+    assert done.exit_code == 1, done.output  # nothing can be recovered without a base backup
+    found = json.loads(done.stdout)[0]
+    assert (found["server"], found["windows"], found["gaps"]) == ("main", [], [])
+    assert found["stored_bytes"] > 0
+    assert lsn.parse(found["stretches"][0]["end"]) >= end
+    assert found["slot"]["state"] == "reserved"
+    text = CliRunner().invoke(backup, ["wal", "status"], env=environment).output
+    assert "nothing can be recovered; take a base backup: python -m backup run -d main" in text
+    for said in ("was dropped", "does not exist"):
+        assert said in CliRunner().invoke(backup, ["wal", "release"], env=environment).output
+
+
+def test_the_status_without_the_server_shows_the_store(environment: dict[str, str]) -> None:
+    environment["BACKUP_SERVERS"] = f"main=postgresql://u:p@{HOST}:{choose()}/postgres"
+    done = CliRunner().invoke(backup, ["wal", "status"], env=environment)
+    assert "the server does not answer" in done.output
+
+
+def test_the_doctor_looks_at_the_server(
+    server: Postgres, environment: dict[str, str], tmp_path: Path
+) -> None:
+    found = {check.name: check for check in examine(wire(BackupSettings.load(environment)))}
+    for what in ("", ": limit", ": commits", ": replication", ": idle slots"):
+        assert found[f"server main{what}"].ok, found[f"server main{what}"]
+    bad = {
+        "synchronous_standby_names": "*", "idle_replication_slot_timeout": "60", "max_replication_slots": "0",
+        "wal_level": "minimal", "max_wal_senders": "0",
+    }  # fmt: skip
+    with Postgres(tmp_path / "bad", options={key: bad[key] for key in list(bad)[:3]}) as other:
+        environment["BACKUP_SERVERS"] = f"main={other.url_for('postgres')}"
+        found = {check.name: check for check in examine(wire(BackupSettings.load(environment)))}
+        verdicts = {
+            name.rpartition(": ")[2]: check.ok
+            for name, check in found.items()
+            if name.startswith("server main:")
+        }
+        assert verdicts == {"limit": False, "commits": False, "replication": False, "idle slots": None}
+
+
+def test_a_heartbeat_is_a_commit_in_the_wal(server: Postgres) -> None:
+    with closing(connect(parse(server.url), changes=CHANGES)) as connection:
+        written = beat(connection)
+        assert abs(written.moment - datetime.now(UTC)) < timedelta(seconds=30)
+        row = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
+        assert row is not None
+        assert lsn.parse(row[0]) >= written.position
+    assert PREFIX == "posthub-ops"
+
+
+def test_what_would_be_lost_now() -> None:
+    measures = Measures()
+    assert measures.unstored_seconds(0.0) is None
+    measures.streaming = True
+    measures.kept(100, now=10.0)
+    assert measures.unstored_seconds(11.0) == 0.0
+    measures.arrived(50, 150, 150, now=12.0)
+    measures.arrived(50, 200, 200, now=13.0)
+    measures.beat(Beat(datetime(2026, 11, 29, tzinfo=UTC), 150))
+    assert measures.unstored_seconds(14.0) == 2.0
+    assert measures.beat_stored is None
+    measures.kept(150, now=15.0)
+    assert measures.beat_stored is not None
+    assert measures.unstored_seconds(16.0) == 3.0
+    measures.kept(200, now=17.0)
+    assert measures.unstored_seconds(18.0) == 0.0
+    # When nothing arrives, nobody knows what is written.
+    measures.streaming = False
+    assert measures.unstored_seconds(28.0) == 10.0
+    assert b"backup_wal_lag_bytes" in generate_latest(registry({"main": measures}))
+
+
+def test_copies_off_site_are_those_of_the_store(server: Postgres) -> None:
+    store, offsite = MemoryStore(), MemoryStore("offsite")
+    archive = archive_of(server)
+    with Stream(server, store) as stream:
+        stream.stores(write(server, 1_000))
+        assert copy_missing(store, offsite, archive) > 0
+        stream.stores(write(server, 40_000))
+    store.objects[f"{archive.prefix}00000001/nonsense"] = store.objects[next(iter(store.objects))]
+    copy_missing(store, offsite, archive)
+    copy_missing(store, offsite, archive)  # now the whole segments are there, and their pieces may go
+    assert {key for key in store.objects if "nonsense" not in key} == set(offsite.objects)
+    # A store that was emptied empties no other.
+    store.objects.clear()
+    assert copy_missing(store, offsite, archive) == 0
+    assert offsite.objects
+
+
+def test_an_off_site_store_that_fails_is_an_error(server: Postgres) -> None:
+    def fault(operation: str, key: str) -> None:
+        raise StoreError(f"{operation} of {key} failed", hint="", operation=operation, transient=True)
+
+    with pytest.raises(StoreError):
+        copy_missing(MemoryStore(), MemoryStore("offsite", fault=fault), archive_of(server))
