@@ -84,6 +84,13 @@ class Server(Part):
     )
 
 
+class Place(Part):
+    """Where a dump's snapshot is in the log of its server."""
+
+    snapshot: str = Field(description="as pg_current_snapshot() prints it")
+    position: Count = Field(description="a position of the log that was read after the snapshot was taken")
+
+
 class Tablespace(Part):
     """A tablespace of a base backup; its object is called ``{oid}.tar``."""
 
@@ -152,6 +159,9 @@ class Manifest(Document):
     roles: tuple[str, ...] = ()
     keyspaces: tuple[Keyspace, ...] = ()
     physical: Physical | None = Field(default=None, description="of a base backup")
+    place: Place | None = Field(
+        default=None, description="of a dump: where its snapshot is in the server's log"
+    )
     stages: dict[str, Seconds] = Field(default_factory=dict, description="seconds by stage")
     anomalies: tuple[str, ...] = ()
     notes: tuple[str, ...] = Field(

@@ -8,17 +8,13 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn
 
 from backup.cli.common import postgres_target, tell_step
-from backup.physical import coverage as stored
 from backup.physical import lsn, marks, targets
-from backup.physical.archive import Archive
-from backup.physical.coverage import Candidate, Coverage
+from backup.physical.coverage import Candidate, Coverage, coverage_of
 from backup.physical.replica import SPACE_EXTRA, SPACE_FACTOR
 from backup.physical.targets import AtMark, Goal
 from backup.progress import Reporter
-from backup.replication.merged import read
 from backup.restore.folder import restore_folder
 from backup.restore.point import Point, planned, restore_point
-from backup.targets import ServerTarget
 from backup.wiring import Wiring
 from sidecar import UsageError, cli
 from sidecar.humanize import duration, moment, size
@@ -72,17 +68,6 @@ class When:
         return targets.parse_goal(self.at)
 
 
-def coverage_of(wiring: Wiring, server: ServerTarget, timeline: int | None = None) -> Coverage:
-    """What can be recovered of a server."""
-    history = read(wiring, [server.name]).history(server.name)
-    entries = [entry for entry in history.backups if entry.store == wiring.store.name]
-
-    def archive(system: str, segment_size: int) -> Archive:
-        return Archive(server.name, system, segment_size, wiring.keys)
-
-    return stored.read(wiring.store, server.name, entries, archive, wiring.identities, timeline)
-
-
 def restore_at(
     wiring: Wiring,
     name: str | None,
@@ -98,7 +83,7 @@ def restore_at(
     goal = when.goal
     server = wiring.server(name)
     known = marks.find(wiring.store, server.name, goal, wiring.keys) if isinstance(goal, AtMark) else None
-    coverage = coverage_of(wiring, server, when.timeline)
+    coverage = coverage_of(wiring, server.name, when.timeline)
     if known is not None and known.system_identifier != coverage.archive.system:
         raise UsageError(
             f"{goal} is a mark of another cluster, {known.system_identifier}", hint="use --at TIME instead"

@@ -1,7 +1,7 @@
 """What can be recovered of a server: its base backups and the log in the store, read together."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,10 +14,8 @@ from backup.physical.archive import Archive, Fork, HistoryObject, Listing, Store
 from backup.physical.segments import Segments, unpacked
 from backup.pipeline.encrypt import Identity
 from backup.store import Store
+from backup.wiring import Wiring
 from sidecar import UsageError
-
-# States of base backups from which nothing is recovered.
-_UNFIT = frozenset({"FAILED", "incomplete"})
 
 
 @dataclass(frozen=True)
@@ -77,39 +75,32 @@ class Coverage:
         return Segments(store, self.archive, self.listing, window.path, window.timeline, self.identities)
 
 
-def read(
-    store: Store,
-    server: str,
-    entries: Sequence[Entry],
-    archive: Callable[[str, int], Archive],
-    identities: Sequence[Identity],
-    timeline: int | None = None,
-) -> Coverage:
-    """Read what a store has of a server's log, next to its base backups.
+def coverage_of(wiring: Wiring, server: str, timeline: int | None = None) -> Coverage:
+    """Read what the main store has of a server's log, next to its base backups. Without an identity, which decrypts the
+    histories of timelines, only a base's own timeline is followed.
 
     Args:
-        entries: the base backups that count, oldest first.
-        archive: makes the names of the log of a cluster, by its identifier and the size of its segments.
-        identities: decrypt the histories of timelines; without any, only a base's own timeline is followed.
         timeline: follow this one; by default the newest that a base leads to.
 
     Raises:
         UsageError: there is no base backup.
         StoreError: the store does not answer.
     """
-    bases = [entry for entry in entries if entry.manifest.physical is not None]
+    store, identities = wiring.store, wiring.identities
+    history = wiring.reader().read(wiring.clock(), [server]).history(server)
+    bases = [entry for entry in history.backups if entry.manifest.physical is not None]
     if not bases:
         raise UsageError(f"{server} has no base backup", hint=f"make one: python -m backup run -d {server}")
     newest = bases[-1].manifest
     assert newest.physical is not None
     system = newest.server.system_identifier
-    made = archive(system, newest.physical.segment_size)
+    made = Archive(server, system, newest.physical.segment_size, wiring.keys)
     found = store.walk(made.prefix)
     listing = made.listing(Stored(info.key, info.size, info.modified) for info in found)
     forks = _forks(store, listing, identities)
     own = [entry for entry in bases if entry.manifest.server.system_identifier == system]
     windows = names.windows(
-        [_base(entry) for entry in own if entry.state not in _UNFIT],
+        [_base(entry) for entry in own if not entry.damaged],
         listing.wal,
         forks,
         listing_gaps(listing),
@@ -125,8 +116,8 @@ def read(
         ]
         if fitting:
             candidates.append(_candidate(entry, max(fitting, key=lambda window: window.timeline), listing))
-        elif entry.state in _UNFIT:
-            unusable.append((entry.id, entry.state))
+        elif entry.damaged:
+            unusable.append((entry.id, "objects of it are damaged or missing"))
         else:
             unusable.append((entry.id, "the store lacks WAL that it needs"))
     return Coverage(made, listing, tuple(candidates), tuple(unusable), identities)

@@ -16,11 +16,12 @@ from backup.load.download import check_space, object_differences
 from backup.load.fetch import Fetched, fetch
 from backup.load.space import floored
 from backup.load.throwaway import private_folder, server_options, sweep_folders
-from backup.physical import cut, records, recover, waldump
+from backup.physical import cut, records, recover, targets, waldump
 from backup.physical.feed import Feed
 from backup.physical.records import Ending, Record
 from backup.physical.recover import DATA, Paused
 from backup.physical.segments import Segments
+from backup.physical.targets import AtPosition, Goal, Latest
 from backup.physical.unpack import link_tablespaces, unpack
 from backup.pipeline.child import run_child
 from backup.pipeline.readahead import BackgroundWriter
@@ -31,6 +32,17 @@ from backup.wiring import Wiring
 # The data, the log that replay keeps, and what a dump of one database takes.
 SPACE_FACTOR = 1.5
 SPACE_EXTRA = 1 << 30
+
+
+class DamagedError(VerificationError):
+    """The objects of a base backup are not those that were stored."""
+
+    def __init__(self, backup_id: str, differences: list[Difference]) -> None:
+        super().__init__(
+            f"{backup_id} is damaged: {'; '.join(map(str, differences))}",
+            hint="choose another base backup: python -m backup list",
+        )
+        self.differences = differences
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,13 @@ class Replica:
     segments: Segments
     folder: Path
 
+    @property
+    def end(self) -> int:
+        """The first position that can be a target."""
+        physical = self.entry.manifest.physical
+        assert physical is not None
+        return physical.end
+
     def at(self, target: Mapping[str, str]) -> AbstractContextManager[Paused]:
         """The server, waiting at a target. Each further target must be later than the one before."""
         # It would lead to the folders of the original host.
@@ -59,6 +78,18 @@ class Replica:
             options=server_options(self.wiring.settings.verify_options),
             check=self.wiring.stop.check,
         )
+
+    def target(self, goal: Goal) -> Mapping[str, str]:
+        """The settings of a goal. The latest state has a target too: the last record that ends a transaction.
+
+        Without one, the server would take a hole in the log for its end, and go into production.
+        """
+        if not isinstance(goal, Latest):
+            return targets.settings(goal, self.segments.timeline)
+        last = self.last_ending()
+        if last is None:
+            return targets.consistent(self.segments.timeline)
+        return targets.settings(AtPosition(last.lsn, inclusive=True), self.segments.timeline)
 
     def log(self, first: str, last: str) -> list[Record]:
         """The records of transactions and databases in some files of the log.
@@ -97,8 +128,9 @@ class Replica:
         if ended.status == 0:
             return []
         said = [line for line in ended.errors if line.strip()] or ["it ended without a message"]
+        name = next(stored.name for stored in self.entry.manifest.objects if stored.role == "base")
         return [
-            Difference(kind="object", object=_FILES, expected="the files that are listed", found=line[:300])
+            Difference(kind="object", object=name, expected="the files that are listed", found=line[:300])
             for line in said[:20]
         ]
 
@@ -121,7 +153,7 @@ def replica(
         progress: called with the number of stored bytes that were read.
 
     Raises:
-        VerificationError: the base backup is damaged.
+        DamagedError: the base backup is damaged.
         SpaceError: there is too little room.
     """
     sweep_folders(parent)
@@ -131,10 +163,7 @@ def replica(
         made = Replica(wiring, entry, segments, folder)
         differences = _unpack_all(made, progress)
         if differences:
-            raise VerificationError(
-                f"{entry.id} is damaged: {'; '.join(map(str, differences))}",
-                hint="choose another base backup: python -m backup list",
-            )
+            raise DamagedError(entry.id, differences)
         yield made
 
 

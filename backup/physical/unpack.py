@@ -63,6 +63,8 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) ->
     with source, os.fdopen(handle, "wb") as file:
         while piece := source.read(_PIECE):
             file.write(piece)
+        if file.tell() != member.size:
+            raise EOFError(f"{member.name[:200]!r} ends early")
 
 
 def _inside(name: str) -> PurePosixPath:

@@ -65,6 +65,7 @@ class PostgresEngine:
                 "expressions": contents.expressions,
                 "roles": contents.roles,
                 "notes": contents.notes,
+                "place": moment.place,
                 "excluded_tables": tuple(".".join(name) for name in moment.excluded.tables.values()),
                 "excluded_rows": tuple(".".join(name) for name in moment.excluded.rows.values()),
             },

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from backup.catalogue.manifest import Expression, Extension, Sequence, Server, Table
+from backup.catalogue.manifest import Expression, Extension, Place, Sequence, Server, Table
 from backup.errors import DumpError
 from backup.postgres import inventory
 from backup.postgres.dsn import Address
@@ -19,6 +19,11 @@ from backup.postgres.session import OWN_PATH, session
 
 LOCK_TIMEOUT = "15s"
 TRIES = 5
+# The position is read after the snapshot was taken, so all that the snapshot sees is before it.
+_EXPORT = """
+SELECT pg_export_snapshot(), now(), pg_current_snapshot()::text,
+       CASE WHEN NOT pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint END
+"""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Snapshot:
         taken: the server's time at its beginning.
         contents: counted in the background while the dump runs.
         excluded: what the dump must leave out.
+        place: where the snapshot is in the server's log; None on a standby.
         confirm: called after the dump; raises if rows were lost to a TRUNCATE that no lock held off.
     """
 
@@ -51,6 +57,7 @@ class Snapshot:
     contents: Future[Contents]
     confirm: Callable[[], None]
     excluded: Excluded
+    place: Place | None
 
 
 @contextmanager
@@ -68,10 +75,12 @@ def snapshot(address: Address, exclusion: Exclusion = NOTHING) -> Iterator[Snaps
         ThreadPoolExecutor(1, thread_name_prefix="count") as pool,
     ):
         try:
-            tables, name, taken, excluded = _open(connection, exclusion)
+            tables, name, taken, excluded, place = _open(connection, exclusion)
             found = inventory.server(connection)
             contents = pool.submit(_contents, connection, list(tables), excluded)
-            yield Snapshot(name, taken, found, contents, lambda: _confirm(connection, tables), excluded)
+            yield Snapshot(
+                name, taken, found, contents, lambda: _confirm(connection, tables), excluded, place
+            )
         finally:
             # Do not wait for the counts of an aborted run.
             _cancel(connection)
@@ -79,7 +88,7 @@ def snapshot(address: Address, exclusion: Exclusion = NOTHING) -> Iterator[Snaps
 
 def _open(
     connection: Connection[TupleRow], exclusion: Exclusion
-) -> tuple[dict[inventory.Name, int], str, datetime, Excluded]:
+) -> tuple[dict[inventory.Name, int], str, datetime, Excluded, Place | None]:
     """Lock all tables first, then take the snapshot, and see that no table came in between."""
     for _ in range(TRIES):
         _begin(connection, "READ COMMITTED")
@@ -88,10 +97,11 @@ def _open(
         connection.execute("ROLLBACK")
         _begin(connection, "REPEATABLE READ")
         if not locking or _locked(connection, list(before)):
-            row = connection.execute("SELECT pg_export_snapshot(), now()").fetchone()
+            row = connection.execute(_EXPORT).fetchone()
             assert row is not None
+            place = Place(snapshot=row[2], position=row[3]) if row[3] is not None else None
             if _wanted(connection, exclusion) == (before, excluded):
-                return before, row[0], row[1], excluded
+                return before, row[0], row[1], excluded, place
         connection.execute("ROLLBACK")
     raise DumpError(
         "tables were created and dropped faster than they could be locked",

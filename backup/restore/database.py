@@ -29,7 +29,8 @@ from backup.postgres.session import session
 from backup.progress import Reporter, Timings
 from backup.restore import names
 from backup.verify import roles as compare_roles
-from backup.verify.verifier import Findings, prove
+from backup.verify.findings import Findings
+from backup.verify.verifier import prove
 from backup.wiring import Wiring
 from sidecar import UsageError
 from sidecar.humanize import moment

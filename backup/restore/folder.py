@@ -18,7 +18,6 @@ from backup.physical.targets import Goal
 from backup.physical.unpack import TABLESPACES
 from backup.postgres.session import session
 from backup.progress import Reporter
-from backup.restore.point import target_of
 from backup.wiring import Wiring
 from sidecar import UsageError
 from sidecar.logs import fields
@@ -68,16 +67,16 @@ def restore_folder(
         # In the same file system, so that the data only has to be renamed.
         with replica(wiring, candidate.entry, segments, folder.parent, reporter.bytes) as made:
             reporter.step(STEPS[1])
-            with made.at(target_of(made, goal)) as paused:
+            with made.at(made.target(goal)) as paused:
+                reporter.step(STEPS[2])
+                with session(paused.address) as connection:
+                    connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [SLOT])
+                paused.promote()
                 notes = _notes(paused)
                 notes += [
                     f"the tablespace of {space.location} is in {folder.name}.tablespaces/{space.oid}, next to the folder"
                     for space in _tablespaces(candidate)
                 ]
-                reporter.step(STEPS[2])
-                with session(paused.address) as connection:
-                    connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [SLOT])
-                paused.promote()
                 with session(paused.address) as connection:
                     connection.execute("CHECKPOINT")
                     row = connection.execute("SELECT timeline_id FROM pg_control_checkpoint()").fetchone()

@@ -6,7 +6,6 @@ holds is then restored, compared and promoted like any other backup.
 
 import hashlib
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -16,7 +15,7 @@ from backup.catalogue import layout
 from backup.catalogue.ids import stamp
 from backup.catalogue.reader import Entry
 from backup.errors import RecoveryError
-from backup.physical import cut, lsn, records, targets
+from backup.physical import cut, lsn, records
 from backup.physical.coverage import Candidate, Coverage
 from backup.physical.recover import Paused, Reached
 from backup.physical.replica import Replica, replica
@@ -150,7 +149,7 @@ def _restored(work: _Work, instead: AtPosition | None = None) -> Recovered:
     work.reporter.step(STEPS[0])
     with replica(wiring, entry, segments, wiring.settings.work_dir, work.reporter.bytes) as made:
         work.reporter.step(STEPS[1])
-        with made.at(target_of(made, instead or work.point.goal)) as paused:
+        with made.at(made.target(instead or work.point.goal)) as paused:
             earlier = None if instead else _before_removal(made, paused, work.database)
             if earlier is None:
                 return _carried_over(work, made, paused)
@@ -158,20 +157,6 @@ def _restored(work: _Work, instead: AtPosition | None = None) -> Recovered:
         f"{work.database} was just being dropped: recover again, to the last commit before, {earlier}"
     )
     return _restored(work, earlier)
-
-
-def target_of(made: Replica, goal: Goal) -> Mapping[str, str]:
-    """The settings of a goal. The latest state has a target too: the last record that ends a transaction.
-
-    Without one, the server would take a hole in the log for its end, and go into production.
-    """
-    timeline = made.segments.timeline
-    if not isinstance(goal, Latest):
-        return targets.settings(goal, timeline)
-    last = made.last_ending()
-    if last is None:
-        return targets.consistent(timeline)
-    return targets.settings(AtPosition(last.lsn, inclusive=True), timeline)
 
 
 def _before_removal(made: Replica, paused: Paused, database: str) -> AtPosition | None:

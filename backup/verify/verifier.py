@@ -2,7 +2,6 @@
 
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from backup.catalogue import layout
 from backup.catalogue.document import encode
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.reader import Entry
-from backup.catalogue.records import Difference, Report
+from backup.catalogue.records import Report
 from backup.errors import UnprovableError, VerificationError
 from backup.load.download import download
 from backup.load.execution import carry_out
@@ -19,13 +18,15 @@ from backup.load.properties import properties
 from backup.load.space import guarded
 from backup.load.throwaway import private_folder, sweep_folders
 from backup.postgres.dsn import Address
-from backup.progress import Progress, Timings, silent
+from backup.progress import Progress, silent
 from backup.run import TOOL
 from backup.store import Store
 from backup.verify import provable
 from backup.verify.checks import command_check, sql_checks
 from backup.verify.compare import compare_counts, compare_dumps, notes_on_extensions
+from backup.verify.findings import Findings
 from backup.verify.scratch import Scratch, scratch
+from backup.verify.server import verify_server
 from backup.wiring import Wiring
 from sidecar import OpsError
 from sidecar.logs import fields
@@ -33,18 +34,6 @@ from sidecar.logs import fields
 log = logging.getLogger(__name__)
 
 SPACE_FACTOR = provable.SPACE_FACTOR
-
-
-@dataclass
-class Findings:
-    """What a verification has found so far."""
-
-    stages: Timings = field(default_factory=Timings)
-    differences: list[Difference] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    # In what this host is unlike the original, and why it proves nothing.
-    suspicions: list[str] = field(default_factory=list)
-    unprovable: list[str] = field(default_factory=list)
 
 
 def verify(wiring: Wiring, entry: Entry, progress: Progress = silent) -> Report:
@@ -104,6 +93,8 @@ def _verify(wiring: Wiring, entry: Entry, findings: Findings, progress: Progress
     """Restore and compare; returns the version of the throwaway server."""
     if entry.manifest.kind == "redis":
         return _verify_redis(wiring, entry, findings, progress)
+    if entry.manifest.kind == "server":
+        return verify_server(wiring, entry, findings, progress)
     return _verify_postgres(wiring, entry, findings, progress)
 
 

@@ -1,0 +1,18 @@
+"""What a verification has found so far."""
+
+from dataclasses import dataclass, field
+
+from backup.catalogue.records import Difference
+from backup.progress import Timings
+
+
+@dataclass
+class Findings:
+    """What a verification has found so far."""
+
+    stages: Timings = field(default_factory=Timings)
+    differences: list[Difference] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    # In what this host is unlike the original, and why it proves nothing.
+    suspicions: list[str] = field(default_factory=list)
+    unprovable: list[str] = field(default_factory=list)

@@ -1,0 +1,333 @@
+"""Verifies a base backup of a server together with the log that leads on from it, at four levels.
+
+0 *contiguous*: the store has all of the log that recovery needs. 1 *whole*: every file is the one that PostgreSQL listed, and
+nothing was copied file by file meanwhile. 2 *recovers*: replay reaches the last transaction of the stored log, and indexes
+fit their tables. 3 *equal*: recovered to the snapshot of a dump, the rows are those of the dump.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from backup.catalogue.manifest import Place
+from backup.catalogue.reader import Entry
+from backup.catalogue.records import Difference
+from backup.confinement import Confinement
+from backup.errors import NoIdentityError, RecoveryError, UnprovableError, VerificationError
+from backup.load.download import download
+from backup.physical import cut, lsn, records, targets
+from backup.physical.coverage import Candidate, Coverage, coverage_of
+from backup.physical.recover import DATA, Paused
+from backup.physical.replica import DamagedError, Replica, replica
+from backup.physical.targets import AtPosition, Latest
+from backup.pipeline.child import Ended, run_child
+from backup.postgres.children import child_access
+from backup.postgres.session import session
+from backup.programs import clean_environment
+from backup.progress import Progress
+from backup.targets import PostgresTarget
+from backup.verify import provable
+from backup.verify.compare import compare_dumps
+from backup.verify.findings import Findings
+from backup.wiring import Wiring
+from sidecar import UsageError
+from sidecar.humanize import duration, moment
+
+PROGRAMS = ("postgres", "pg_controldata", "pg_verifybackup", "pg_waldump", "initdb")
+# What cannot be proven, whatever is done here.
+LIMITS = (
+    "not provable: rows of UNLOGGED tables, which are empty after any physical recovery",
+    "not provable: sequences to the digit, which may be up to 32 values ahead",
+    "not provable: indexes that amcheck does not know, such as HNSW and GiST; their tables are read",
+)
+_LOCKED = """
+SELECT DISTINCT coalesce(c.relname, l.relation::text) FROM pg_locks l
+LEFT JOIN pg_class c ON c.oid = l.relation AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+WHERE mode = 'AccessExclusiveLock' AND locktype = 'relation' AND granted
+  AND pid = (SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup')
+"""
+_UNLOGGED = "SELECT c.oid::regclass::text FROM pg_class c WHERE relkind = 'r' AND relpersistence = 'u'"
+_AMCHECK = "SELECT 1 FROM pg_available_extensions WHERE name = 'amcheck'"
+
+
+@dataclass(frozen=True)
+class Dump:
+    """A dump to compare with.
+
+    Attributes:
+        database: its name on the server.
+    """
+
+    entry: Entry
+    place: Place
+    database: str
+
+
+def verify_server(wiring: Wiring, entry: Entry, findings: Findings, progress: Progress) -> str:
+    """Verify at all levels; returns the version of the programs here. Differences and notes are added to the findings."""
+    programs, manifest = wiring.programs, entry.manifest
+    findings.unprovable += _beforehand(wiring, entry)
+    here = programs.version("postgres")
+    if findings.unprovable:
+        return here
+    findings.notes += LIMITS
+    coverage, candidate = _contiguous(wiring, entry, findings)
+    if coverage is None or candidate is None:
+        return here
+    findings.differences += _holes(wiring, candidate)
+    try:
+        _recover(wiring, coverage, candidate, findings, progress)
+    except DamagedError as error:
+        findings.differences += error.differences
+    except UnprovableError as error:
+        findings.unprovable.append(f"{error.message}: {error.hint}")
+    except NoIdentityError:
+        raise
+    except (RecoveryError, VerificationError) as error:
+        findings.differences.append(
+            Difference(
+                kind="recovery", object=manifest.id, expected="the target is reached", found=error.message
+            )
+        )
+    return here
+
+
+def _beforehand(wiring: Wiring, entry: Entry) -> Iterator[str]:
+    programs, server = wiring.programs, entry.manifest.server
+    missing = [name for name in PROGRAMS if not programs.has(name)]
+    if missing:
+        yield f"programs are missing here: {', '.join(missing)}: set BACKUP_POSTGRES_BIN"
+        return
+    if programs.major("postgres") != server.version_number // 10000:
+        yield (
+            f"the server was PostgreSQL {server.version}, the programs here are {programs.version('postgres')}:"
+            " a base backup needs the same major version"
+        )
+    yield from provable.suspicions(server, programs)
+    yield from provable.no_room(
+        int(entry.manifest.raw_bytes * provable.SPACE_FACTOR), wiring.settings.work_dir
+    )
+
+
+def _contiguous(wiring: Wiring, entry: Entry, findings: Findings) -> tuple[Coverage | None, Candidate | None]:
+    """Level 0."""
+    with findings.stages.measure("list"):
+        try:
+            coverage = coverage_of(wiring, entry.manifest.database)
+        except UsageError:
+            coverage = None
+    known = coverage.candidates if coverage else ()
+    candidate = next((each for each in known if each.entry.id == entry.id), None)
+    if candidate is None:
+        reasons = dict(coverage.unusable) if coverage else {}
+        findings.differences.append(
+            Difference(
+                kind="wal", object=entry.id, expected="all WAL from its start to its end is stored",
+                found=reasons.get(entry.id, "it is of another cluster than the newest base backup"),
+            )
+        )  # fmt: skip
+    return coverage, candidate
+
+
+def _holes(wiring: Wiring, candidate: Candidate) -> Iterator[Difference]:
+    """Level 0, after the base backup: a hole in the log, or an end of it that is known to be too early."""
+    window = candidate.window
+    if not candidate.open:
+        yield Difference(
+            kind="wal", object=lsn.text(window.end), expected="WAL without a gap",
+            found="WAL is missing from here on, and later WAL or the record of a gap is stored",
+        )  # fmt: skip
+    for dump in _dumps(wiring, candidate):
+        if dump.place.position > window.end:
+            yield Difference(
+                kind="wal", object=lsn.text(window.end), expected=f"WAL up to the dump {dump.entry.id},"
+                f" {lsn.text(dump.place.position)}", found="the stored WAL ends here",
+            )  # fmt: skip
+
+
+def _recover(
+    wiring: Wiring, coverage: Coverage, candidate: Candidate, findings: Findings, progress: Progress
+) -> None:
+    segments = coverage.segments(wiring.store, candidate)
+    with ExitStack() as stack:
+        with findings.stages.measure("download"):
+            made = stack.enter_context(
+                replica(wiring, candidate.entry, segments, wiring.settings.work_dir, progress)
+            )
+        with findings.stages.measure("check"):
+            findings.differences += [*made.verify_files(), *_copied(made)]
+        # What is wrong with the log after the base is known; the base is proven as far as the log goes.
+        if any(each.kind != "wal" for each in findings.differences):
+            return
+        with findings.stages.measure("compare"):
+            _equal(made, candidate, findings)
+        with findings.stages.measure("restore"):
+            _to_the_end(made, candidate, findings)
+
+
+def _copied(made: Replica) -> Iterator[Difference]:
+    """Databases that were copied file by file while the base backup ran: they would have rows that they never had."""
+    physical = made.entry.manifest.physical
+    assert physical is not None
+    first, last = (
+        lsn.segment_name(physical.timeline, position // physical.segment_size, physical.segment_size)
+        for position in (physical.start, physical.end)
+    )
+    for record in records.copied_databases(made.log(first, last)):
+        if physical.start <= record.lsn < physical.end:
+            yield Difference(
+                kind="wal", object=lsn.text(record.lsn), expected="no database is copied during the base backup",
+                found=record.text[:200],
+            )  # fmt: skip
+
+
+def _equal(made: Replica, candidate: Candidate, findings: Findings) -> None:
+    """Level 3: compare with the newest dump of each database, each at the place of its snapshot."""
+    end = candidate.window.end
+    dumps = [dump for dump in _dumps(made.wiring, candidate) if dump.place.position <= end]
+    if not dumps:
+        findings.notes.append("not compared with a dump: none was taken since the base backup")
+        return
+    for position, dump in sorted(_placed(made, dumps, findings), key=lambda pair: pair[0]):
+        with made.at(
+            targets.settings(AtPosition(position, inclusive=True), made.segments.timeline)
+        ) as paused:
+            _compare(made, paused, dump, findings)
+
+
+def _dumps(wiring: Wiring, candidate: Candidate) -> Iterator[Dump]:
+    """The newest dump of each database that was taken within what the log covers."""
+    base = candidate.entry.manifest
+    assert base.physical is not None
+    for target in wiring.targets:
+        if not isinstance(target, PostgresTarget):
+            continue
+        history = wiring.reader().read(wiring.clock(), [target.name]).history(target.name)
+        for entry in reversed(history.backups):
+            place, system = entry.manifest.place, entry.manifest.server.system_identifier
+            if place is None or system != base.server.system_identifier or entry.damaged:
+                continue
+            if base.physical.end <= place.position:
+                yield Dump(entry, place, target.address.database)
+            break
+
+
+def _placed(made: Replica, dumps: Sequence[Dump], findings: Findings) -> Iterator[tuple[int, Dump]]:
+    size = made.segments.archive.segment_size
+    until = max(dump.place.position for dump in dumps)
+    first = made.segments.promised()
+    last = lsn.segment_name(made.segments.timeline, until // size, size)
+    ended = list(records.endings(made.log(next(name for name in first if len(name) == len(last)), last)))
+    for dump in dumps:
+        found = cut.place(cut.parse_snapshot(dump.place.snapshot), ended, dump.place.position)
+        if found is not None and found >= made.end:
+            yield found, dump
+        else:
+            findings.notes.append(
+                f"not compared with {dump.entry.id}: its snapshot has no exact place in the WAL, because commits became"
+                " visible in another order"
+            )
+
+
+def _compare(made: Replica, paused: Paused, dump: Dump, findings: Findings) -> None:
+    wiring, manifest = made.wiring, dump.entry.manifest
+    address = paused.address.named(dump.database)
+    with session(address) as connection:
+        locked = [str(row[0]) for row in connection.execute(_LOCKED)]
+        unlogged = {str(row[0]) for row in connection.execute(_UNLOGGED)}
+    if locked:
+        # A dump would wait for ever: no time limit of the server ends that.
+        findings.notes.append(
+            f"not compared with {dump.entry.id}: {', '.join(locked)} was locked by a transaction in progress"
+        )
+        return
+    folder = made.folder / f"dump-{dump.entry.id}"
+    folder.mkdir()
+    files, differences = download(wiring, dump.entry, folder)
+    if differences:
+        findings.notes.append(f"not compared with {dump.entry.id}: it is damaged: {differences[0]}")
+        return
+    compared = compare_dumps(manifest, wiring.programs, files["archive"], address, wiring.stop.carried())
+    findings.differences += [
+        each
+        for each in compared.differences
+        if each.kind != "sequence set" and not (each.kind == "table data" and each.object in unlogged)
+    ]
+    findings.notes += [
+        *compared.notes,
+        (
+            f"compared with {dump.entry.id} at its snapshot of {moment(manifest.taken)}: {manifest.rows:,} rows in"
+            f" {len(manifest.tables)} tables"
+        ),
+    ]
+
+
+def _to_the_end(made: Replica, candidate: Candidate, findings: Findings) -> None:
+    """Level 2."""
+    with made.at(made.target(Latest())) as paused:
+        reached = paused.reached
+        behind = (candidate.stored - reached.moment).total_seconds() if reached.moment else None
+        last = (
+            f"the last commit is of {moment(reached.moment)}"
+            if reached.moment
+            else "no commit follows the base"
+        )
+        findings.notes.append(
+            f"recovered to {lsn.text(reached.position)}: {last}"
+            + (
+                f", {duration(max(behind, 0.0))} before the newest WAL was stored"
+                if behind is not None
+                else ""
+            )
+        )
+        paused.promote()
+        # In recovery, the server does not list them.
+        with session(paused.address) as connection:
+            prepared = connection.execute("SELECT gid, database FROM pg_prepared_xacts ORDER BY 1").fetchall()
+        findings.notes += [f"the prepared transaction {gid} of {name} is open" for gid, name in prepared]
+        findings.differences += _amcheck(made, paused, findings)
+    findings.differences += _checksums(made)
+
+
+def _amcheck(made: Replica, paused: Paused, findings: Findings) -> list[Difference]:
+    """Whether each index that amcheck knows has exactly the rows of its table. The extension can be made only now."""
+    programs = made.wiring.programs
+    with session(paused.address) as connection:
+        available = connection.execute(_AMCHECK).fetchone()
+    if not programs.has("pg_amcheck") or available is None:
+        findings.notes.append("indexes were not compared with their tables: amcheck is missing here")
+        return []
+    command = [
+        programs.path("pg_amcheck"), "--all", "--install-missing", "--heapallindexed", "--no-password",
+        f"--maintenance-db={paused.address.conninfo}", f"--host={made.folder}",
+        f"--username={paused.address.public['user']}",
+    ]  # fmt: skip
+    with child_access(paused.address) as (env, fds):
+        ended = run_child(
+            command, env=env, pass_fds=fds, confinement=Confinement(made.folder), output=True,
+            check=made.wiring.stop.check,
+        )  # fmt: skip
+    return _said("amcheck", ended)
+
+
+def _checksums(made: Replica) -> list[Difference]:
+    """Whether every page of the stopped server has the right checksum, if it has any."""
+    programs, physical = made.wiring.programs, made.entry.manifest.physical
+    assert physical is not None
+    if physical.settings.get("data_checksums") != "on" or not programs.has("pg_checksums"):
+        return []
+    ended = run_child(
+        [programs.path("pg_checksums"), "--check", "-D", str(made.folder / DATA)],
+        env=clean_environment(), confinement=Confinement(made.folder), as_root=False, output=True,
+        check=made.wiring.stop.check,
+    )  # fmt: skip
+    return _said("checksums", ended)
+
+
+def _said(kind: str, ended: Ended) -> list[Difference]:
+    if ended.status == 0:
+        return []
+    said = [line for line in ended.errors if line.strip()][-20:] or [
+        f"it ended with exit status {ended.status}"
+    ]
+    return [Difference(kind=kind, object="server", expected="no error", found=line[:300]) for line in said]
