@@ -10,6 +10,7 @@ from alerts.rules import alerts
 FOLDER = Path(__file__).resolve().parent.parent / "fixtures" / "metrics"
 # prometheus_client's parser would give counters other names than Prometheus does.
 SERIES = re.compile(r"(?m)^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? \S+$")
+TYPE = re.compile(r"(?m)^# TYPE (\S+) (\S+)$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 # Prometheus' own: at each scrape, and when rules are evaluated.
 OF_PROMETHEUS = {
@@ -32,3 +33,15 @@ def exposed() -> dict[str, list[dict[str, str]]]:
     for name, labels in OF_PROMETHEUS.items():
         found[name].extend(labels)
     return dict(found)
+
+
+@cache
+def types() -> dict[str, str]:
+    """The type of each metric in the captured outputs; OpenMetrics names a counter without ``_total``."""
+    found: dict[str, str] = {}
+    for path in sorted(FOLDER.glob("*.prom")):
+        for name, kind in TYPE.findall(path.read_text(encoding="utf-8")):
+            found[name] = kind
+            if kind == "counter":
+                found[name.removesuffix("_total") + "_total"] = kind
+    return found

@@ -172,7 +172,6 @@ MAY_COME_FIRST = {
 # Symptoms that may be notified after the cause's end, with the reason.
 _BUDGET = "the spent budget is a fact, and the runbook asks what spent it"
 _QUEUE = "a queue that is not empty when it is served again is a fact"
-_FIRST = "ends with the first request"
 _LOST = "work that was rejected is lost, also after the outage"
 MAY_OUTLAST = {
     **{
@@ -196,10 +195,6 @@ MAY_OUTLAST = {
             "CeleryQueueAgeCritical",
             "CeleryQueueStalled",
         )
-    },
-    **{
-        (cause, "ApiTrafficVanished"): _FIRST
-        for cause in ("RedisDown", "PostgresDown", "ApiProbeFailed", "CaddyUpstreamUnhealthy")
     },
     ("RedisDown", "CeleryTasksRejected"): _LOST,
     ("PostgresDown", "CeleryTasksRejected"): _LOST,

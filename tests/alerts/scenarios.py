@@ -1,0 +1,246 @@
+"""Variants of the promtool tests: the same situation with a missed scrape, or with a restart of every exporter.
+
+They are made from the tests in alerts/tests/, so that a new alert has them as soon as it has its own tests. The samples
+are spread to the scrape interval of production first, because a window of a minute needs more than one sample.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from alerts.rules import Record, alert, alerts, records
+from sidecar.promql import selectors
+from stack.timefactor import seconds
+from tests.alerts.fixtures import types
+
+# Sample of a scrape that failed.
+STALE = "stale"
+MISSING = "_"
+SCRAPE = 15.0
+# Longer tests would need a hundred thousand samples; they read windows of hours.
+SPREAD_UP_TO = 3 * 3600.0
+
+_NUMBER = r"[\d.]+(?:e[-+]?\d+)?"
+_REPEATED = re.compile(
+    rf"(?P<first>_|stale|[-+]?{_NUMBER}|NaN|[-+]?Inf)(?P<by>[-+]{_NUMBER})?(?:x(?P<times>\d+))?"
+)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One moment of one promtool test.
+
+    Args:
+        place: the name of its test, for messages.
+        alert: the alert that is asked for.
+        firing: how many alerts of that name must fire.
+    """
+
+    place: str
+    alert: str
+    firing: int
+    at: float
+    interval: float
+    series: tuple[tuple[str, tuple[str, ...]], ...]
+    labels: tuple[tuple[str, str], ...]
+
+
+def scenarios(path: Path) -> list[Scenario]:
+    """Every moment that the tests in this file look at."""
+    return [
+        Scenario(
+            test["name"],
+            moment["alertname"],
+            len(moment.get("exp_alerts") or []),
+            seconds(moment["eval_time"]),
+            seconds(test["interval"]),
+            tuple((one["series"], expand(str(one["values"]))) for one in test["input_series"]),
+            tuple(test.get("external_labels", {}).items()),
+        )
+        for test in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]
+        for moment in test.get("alert_rule_test", [])
+    ]
+
+
+@cache
+def expand(values: str) -> tuple[str, ...]:
+    """The samples of promtool's notation, one by one: ``1+2x3 _ 5x2`` → 1 3 5 7 _ 5 5 5."""
+    samples: list[str] = []
+    for token in values.split():
+        found = _REPEATED.fullmatch(token)
+        assert found is not None, token
+        first, by, times = found["first"], found["by"], found["times"]
+        if times is None:
+            samples.append(first)
+        elif first == MISSING:
+            samples += [MISSING] * int(times)
+        elif by is None:
+            samples += [first] * (int(times) + 1)
+        else:
+            samples += [repr(float(first) + float(by) * step) for step in range(int(times) + 1)]
+    return tuple(samples)
+
+
+def spread(scenario: Scenario) -> Scenario:
+    """The same situation, scraped every 15 s: a counter grows evenly between two samples, a gauge stays."""
+    parts = int(scenario.interval / SCRAPE)
+    if parts <= 1 or scenario.at > SPREAD_UP_TO:
+        return scenario
+    series = tuple((name, _spread(name, samples, parts)) for name, samples in scenario.series)
+    return Scenario(
+        scenario.place, scenario.alert, scenario.firing, scenario.at, SCRAPE, series, scenario.labels
+    )
+
+
+def _spread(name: str, samples: tuple[str, ...], parts: int) -> tuple[str, ...]:
+    found: list[str] = []
+    for now, then in zip(samples, [*samples[1:], samples[-1]], strict=True):
+        if is_counter(name) and _is_number(now) and _is_number(then) and float(then) >= float(now):
+            pace = (float(then) - float(now)) / parts
+            found += [repr(float(now) + pace * part) for part in range(parts)]
+        elif now == STALE:
+            found += [STALE, *[MISSING] * (parts - 1)]
+        else:
+            found += [now] * parts
+    return tuple(found)
+
+
+def with_missed_scrape(scenario: Scenario) -> Scenario:
+    """The scrape right at the evaluation fails: every scraped series is gone, and `up` is 0.
+
+    A situation of many hours is not spread to single scrapes, so none of them can fail.
+    """
+    if scenario.interval > SCRAPE:
+        return scenario
+    at = int(scenario.at / scenario.interval)
+    return _changed(scenario, lambda name, samples: _missed(name, samples, at))
+
+
+def _missed(name: str, samples: list[str], at: int) -> list[str]:
+    if at >= len(samples) or not _is_number(samples[at]):
+        return samples
+    missed = "0" if selectors(name)[0].metric == "up" else STALE
+    return [*samples[:at], missed, *samples[at + 1 :]]
+
+
+def with_restart(scenario: Scenario) -> Scenario:
+    """Every exporter restarts after two thirds of the time: its counters begin at 0 again."""
+    at = int(scenario.at * 2 / 3 / scenario.interval)
+    return _changed(scenario, lambda name, samples: _restarted(name, samples, at))
+
+
+def _restarted(name: str, samples: list[str], at: int) -> list[str]:
+    if not is_counter(name) or at >= len(samples) or not _is_number(samples[at]):
+        return samples
+    base = float(samples[at])
+    after = [repr(float(one) - base) if _is_number(one) else one for one in samples[at:]]
+    return [*samples[:at], *after]
+
+
+def _changed(scenario: Scenario, change: Any) -> Scenario:
+    series = tuple(
+        (name, tuple(change(name, list(samples)))) if is_scraped(name) else (name, samples)
+        for name, samples in scenario.series
+    )
+    return Scenario(
+        scenario.place,
+        scenario.alert,
+        scenario.firing,
+        scenario.at,
+        scenario.interval,
+        series,
+        scenario.labels,
+    )
+
+
+def is_scraped(name: str) -> bool:
+    """Whether a series comes from a target; rules make the others, and Prometheus measures scrapes itself."""
+    metric = selectors(name)[0].metric
+    return ":" not in metric and metric not in ("ALERTS", "scrape_duration_seconds")
+
+
+def is_counter(name: str) -> bool:
+    """Whether its value only grows: a counter, or a part of a histogram, in the captured pages."""
+    metric = selectors(name)[0].metric
+    family = re.sub(r"_(?:bucket|count|sum)$", "", metric)
+    return types().get(metric) == "counter" or types().get(family) in ("histogram", "summary")
+
+
+def _is_number(sample: str) -> bool:
+    return sample not in (STALE, MISSING)
+
+
+def documents(scenarios: list[Scenario], folder: Path) -> list[Path]:
+    """Write a promtool file for each alert, which counts its alerts in each of its scenarios.
+
+    It reads only the rules that the alert needs: promtool evaluates all rules of a file in every test.
+    """
+    written = []
+    for name in dict.fromkeys(one.alert for one in scenarios):
+        rules = folder / f"{name}.rules.yml"
+        rules.write_text(yaml.safe_dump({"groups": _groups(name)}), encoding="utf-8")
+        for long in (False, True):
+            tests = [_test(one) for one in scenarios if one.alert == name and (one.at > SPREAD_UP_TO) == long]
+            content = {
+                "rule_files": [rules.name],
+                "evaluation_interval": "5m" if long else "30s",
+                "group_eval_order": ["records", "alerts"],
+                "tests": tests,
+            }
+            if tests:
+                test = folder / f"{name}.{'long' if long else 'short'}.yml"
+                test.write_text(yaml.safe_dump(content), encoding="utf-8")
+                written.append(test)
+    return written
+
+
+def _test(scenario: Scenario) -> dict[str, Any]:
+    asked = f'count(ALERTS{{alertname="{scenario.alert}", alertstate="firing"}}) or vector(0)'
+    return {
+        "name": scenario.place,
+        "interval": f"{scenario.interval:g}s",
+        "external_labels": dict(scenario.labels),
+        "input_series": [{"series": name, "values": " ".join(samples)} for name, samples in scenario.series],
+        "promql_expr_test": [
+            {
+                "expr": asked,
+                "eval_time": f"{scenario.at:g}s",
+                "exp_samples": [{"labels": "{}", "value": scenario.firing}],
+            }
+        ],
+    }
+
+
+def _groups(name: str) -> list[dict[str, Any]]:
+    wanted = [one for one in alerts() if one.name == name or f'"{one.name}"' in alert(name).expr]
+    recorded: list[Record] = []
+    _collect(" ".join(one.expr for one in wanted), recorded)
+    return [
+        {
+            "name": "records",
+            "rules": [{"record": one.name, "expr": one.expr, "labels": one.labels} for one in recorded],
+        },
+        {
+            "name": "alerts",
+            "rules": [
+                {
+                    "alert": one.name, "expr": one.expr,
+                    **({"for": one.duration} if one.duration else {}),
+                    **({"keep_firing_for": one.kept} if one.kept else {}),
+                }
+                for one in sorted(wanted, key=lambda one: one.name == name)
+            ],
+        },
+    ]  # fmt: skip
+
+
+def _collect(expr: str, recorded: list[Record]) -> None:
+    """The recording rules that an expression reads, each after those that it reads itself."""
+    for record in records():
+        if record not in recorded and (record.name in expr or 'threshold:.+"' in expr):
+            _collect(record.expr, recorded)
+            recorded.append(record)

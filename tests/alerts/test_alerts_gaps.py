@@ -1,0 +1,86 @@
+"""Every rule survives a missed scrape and a restart of its exporter: each promtool test again, with both."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from alerts.programs import rule_test_files
+from alerts.rules import alerts
+from tests.alerts.programs import PROGRAMS
+from tests.alerts.scenarios import (
+    Scenario,
+    documents,
+    expand,
+    scenarios,
+    spread,
+    with_missed_scrape,
+    with_restart,
+)
+
+VARIANTS: dict[str, Callable[[Scenario], Scenario]] = {
+    "missed scrape": with_missed_scrape,
+    "restart": with_restart,
+}
+
+
+COMPONENTS = sorted({path.stem.partition("_")[0] for path in rule_test_files()})
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_missed_scrape_and_a_restart_end_no_alert(component: str, tmp_path: Path) -> None:
+    varied = [
+        Scenario(
+            f"{name}: {one.place}",
+            one.alert,
+            one.firing,
+            one.at,
+            one.interval,
+            change(one).series,
+            one.labels,
+        )
+        for path in rule_test_files()
+        if path.stem.partition("_")[0] == component
+        for one in map(spread, scenarios(path))
+        for name, change in VARIANTS.items()
+        if one.firing and change(one).series != one.series
+    ]
+    files = documents([one for one in varied if one.alert not in OF_THE_SCRAPE], tmp_path)
+    outcome = PROGRAMS.promtool("test", "rules", *(one.name for one in files), folder=tmp_path)
+    assert outcome.ok, outcome.output
+
+
+# What they report is the scrape itself, so a scrape more or less changes their value.
+OF_THE_SCRAPE = {"TargetFlapping"}
+
+
+def test_every_alert_takes_part() -> None:
+    firing = {one.alert for path in rule_test_files() for one in scenarios(path) if one.firing}
+    assert {one.name for one in alerts()} - firing == set()
+
+
+@pytest.mark.parametrize(
+    ("values", "samples"),
+    [
+        ("1+2x3 _ 5x2", "1.0 3.0 5.0 7.0 _ 5 5 5"),
+        ("_x2 -1 stale 2-1x2", "_ _ -1 stale 2.0 1.0 0.0"),
+        ("1e3x1 NaN", "1e3 1e3 NaN"),
+    ],
+)
+def test_the_notation_of_promtool_is_read(values: str, samples: str) -> None:
+    assert " ".join(expand(values)) == samples
+
+
+def test_a_situation_is_changed_as_it_says() -> None:
+    series = (
+        ('up{job="celery"}', ("1",) * 3),
+        ("celery_tasks_total", ("0", "10", "20")),
+        ("redis_up", ("1",) * 3),
+    )
+    plain = spread(Scenario("a", "A", 1, 60.0, 60.0, series, ()))
+    counted = plain.series[1][1]
+    assert [float(one) for one in counted] == [0, 2.5, 5, 7.5, 10, 12.5, 15, 17.5, 20, 20, 20, 20]
+    assert [samples[4] for _, samples in with_missed_scrape(plain).series] == ["0", "stale", "stale"]
+    later = Scenario("a", "A", 1, 120.0, 60.0, series, ())
+    assert [float(one) for one in with_restart(later).series[1][1]] == [0, 0, 10]
+    assert with_restart(later).series[2] == series[2]
