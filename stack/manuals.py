@@ -8,8 +8,8 @@ from inspect import cleandoc
 import click
 from click.shell_completion import get_completion_class
 
-from posthub_ops.building import installed
 from posthub_ops.commands import COMMANDS
+from posthub_ops.wheel import installed
 from sidecar.version import __version__
 from stack.paths import ROOT
 

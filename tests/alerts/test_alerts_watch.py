@@ -386,7 +386,7 @@ def test_while_one_is_missing_messages_come_more_often(alertmanager: Api, outsid
         assert running.canary.is_missing
 
 
-def ask(alertmanager: Api, outside: Double, seconds: int, **receiver: str) -> Result:
+def ask(alertmanager: Api, outside: Double, seconds: int, **receiver: Any) -> Result:
     with watch(outside, ALERTMANAGER_URL=alertmanager.url, **receiver) as running:
         sent_after(running, 0)
         url = f"http://127.0.0.1:{running.port}"
@@ -438,7 +438,7 @@ def test_each_receiver_that_is_on_is_watched_with_the_best_evidence(outside: Dou
 
 
 def test_test_messages_go_out_on_schedule(alertmanager: Api, outside: Double) -> None:
-    environ = {
+    environ: dict[str, Any] = {
         "ALERTMANAGER_URL": alertmanager.url, "ALERTS_CANARY_EVERY": "0.2",
         "ALERTMANAGER_WEBHOOK_URL": f"{outside.url}/chat", "ALERTS_READBACK_WEBHOOK_URL": f"{outside.url}/chat",
     }  # fmt: skip

@@ -79,7 +79,7 @@ def django_db_modify_db_settings(postgres: Any, broker_url: str) -> None:
     settings.REDIS_URL = settings.CELERY_BROKER_URL = broker_url
     for cache in settings.CACHES.values():
         cache["LOCATION"] = broker_url
-    celery_app.conf.broker_url = broker_url
+    celery_app.conf.update(broker_url=broker_url)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def messages(db: None, broker_url: str) -> Iterator[Callable[[str], list[Message
     """The messages in a queue of the real broker, oldest first."""
     import redis
 
-    client = redis.Redis.from_url(broker_url)
+    client: Any = redis.Redis.from_url(broker_url)
     client.flushdb()
     yield lambda queue: [_message(raw) for raw in reversed(client.lrange(queue, 0, -1))]
     client.flushdb()

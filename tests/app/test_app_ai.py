@@ -1,6 +1,8 @@
 """AI jobs: run once, cancelled, retried, recovered when lost."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -13,15 +15,15 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def make_job(user):
-    def make(**values):
+def make_job(user: Any) -> Callable[..., Any]:
+    def make(**values: Any) -> Any:
         defaults = {"kind": "caption", "provider": "sandbox", "prompt": "Coffee", "sent_at": timezone.now()}
         return AIJob.objects.create(owner=user, **defaults | values)
 
     return make
 
 
-def test_a_caption_is_written_once(make_job):
+def test_a_caption_is_written_once(make_job: Callable[..., Any]) -> None:
     job = make_job()
     assert runner.run(str(job.pk)) == "succeeded"
     assert runner.run(str(job.pk)) == runner.run(str(job.pk), again=True) == "nothing to do"
@@ -30,20 +32,24 @@ def test_a_caption_is_written_once(make_job):
     assert (job.attempts, job.finished_at is not None) == (1, True)
 
 
-def test_an_embedding_is_saved_on_the_post(make_job, make_post):
+def test_an_embedding_is_saved_on_the_post(
+    make_job: Callable[..., Any], make_post: Callable[..., Any]
+) -> None:
     post = make_post(status="published")
     assert runner.run(str(make_job(kind="embedding", post=post, prompt=post.text).pk)) == "succeeded"
     post.refresh_from_db()
     assert len(post.embedding) == 768
 
 
-def test_a_running_job_is_taken_over_only_from_a_dead_worker(make_job):
+def test_a_running_job_is_taken_over_only_from_a_dead_worker(make_job: Callable[..., Any]) -> None:
     job = make_job(status="running", attempts=1, started_at=timezone.now())
     assert runner.run(str(job.pk)) == "nothing to do"
     assert runner.run(str(job.pk), again=True) == "succeeded"
 
 
-def test_a_job_that_kills_every_worker_ends_as_failed(make_job, settings, counter):
+def test_a_job_that_kills_every_worker_ends_as_failed(
+    make_job: Callable[..., Any], settings: Any, counter: Callable[..., Any]
+) -> None:
     job = make_job(status="running", attempts=settings.AI_MAX_ATTEMPTS)
     counted = counter("posthub_ai_jobs_total", kind="caption", status="failed")
     assert runner.run(str(job.pk), again=True) == "nothing to do"
@@ -52,10 +58,12 @@ def test_a_job_that_kills_every_worker_ends_as_failed(make_job, settings, counte
     assert (job.status, job.error) == ("failed", "worker lost during every attempt")
 
 
-def test_a_cancelled_job_stays_cancelled_when_the_answer_arrives(make_job, monkeypatch):
+def test_a_cancelled_job_stays_cancelled_when_the_answer_arrives(
+    make_job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = make_job()
 
-    def meanwhile(self, instruction, prompt):
+    def meanwhile(self: Any, instruction: Any, prompt: Any) -> Any:
         services.cancel(job)
         return "too late"
 
@@ -65,18 +73,20 @@ def test_a_cancelled_job_stays_cancelled_when_the_answer_arrives(make_job, monke
     assert (job.status, job.result) == ("cancelled", "")
 
 
-def test_a_refusal_fails_the_job_but_not_the_task(make_job):
+def test_a_refusal_fails_the_job_but_not_the_task(make_job: Callable[..., Any]) -> None:
     job = make_job(prompt="[sandbox:reject]")
     assert runner.run(str(job.pk)) == "failed"
     job.refresh_from_db()
     assert "refuse" in job.error
 
 
-def test_a_provider_that_lost_its_key_fails_the_job(make_job):
+def test_a_provider_that_lost_its_key_fails_the_job(make_job: Callable[..., Any]) -> None:
     assert runner.run(str(make_job(provider="gemini").pk)) == "failed"
 
 
-def test_a_temporary_failure_is_retried_and_then_given_up(make_job, settings):
+def test_a_temporary_failure_is_retried_and_then_given_up(
+    make_job: Callable[..., Any], settings: Any
+) -> None:
     settings.AI_MAX_ATTEMPTS = 2
     job = make_job(prompt="[sandbox:unreachable]")
     with pytest.raises(TryLaterError):
@@ -89,13 +99,20 @@ def test_a_temporary_failure_is_retried_and_then_given_up(make_job, settings):
     assert (job.status, job.attempts) == ("failed", 2)
 
 
-def test_an_embedding_is_requested_only_if_a_provider_makes_them(make_post, settings, messages):
+def test_an_embedding_is_requested_only_if_a_provider_makes_them(
+    make_post: Callable[..., Any], settings: Any, messages: Callable[[str], list[Any]]
+) -> None:
     assert services.request_embedding(make_post()) is not None
     settings.SANDBOX_ALLOWED = False
     assert services.request_embedding(make_post()) is None
 
 
-def test_lost_and_stuck_jobs_are_recovered(make_job, settings, messages, counter):
+def test_lost_and_stuck_jobs_are_recovered(
+    make_job: Callable[..., Any],
+    settings: Any,
+    messages: Callable[[str], list[Any]],
+    counter: Callable[..., Any],
+) -> None:
     stuck = timezone.now() - timedelta(seconds=settings.AI_STUCK_AFTER + 1)
     lost = timezone.now() - timedelta(seconds=settings.AI_RESEND_AFTER + 1)
     resent = {
@@ -115,7 +132,7 @@ def test_lost_and_stuck_jobs_are_recovered(make_job, settings, messages, counter
     assert services.recover() == {"failed": 0, "resent": 0}
 
 
-def test_old_jobs_are_deleted(make_job, settings):
+def test_old_jobs_are_deleted(make_job: Callable[..., Any], settings: Any) -> None:
     make_job(
         status="succeeded", finished_at=timezone.now() - timedelta(days=settings.AI_JOB_RETENTION_DAYS + 1)
     )
@@ -124,7 +141,7 @@ def test_old_jobs_are_deleted(make_job, settings):
     assert AIJob.objects.get() == kept
 
 
-def test_housekeeping_runs_when_there_is_nothing_to_do(messages):
+def test_housekeeping_runs_when_there_is_nothing_to_do(messages: Callable[[str], list[Any]]) -> None:
     from monitoring.tasks import housekeeping
 
     assert housekeeping()["posts"] == {"released": 0, "failed": 0}

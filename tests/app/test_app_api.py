@@ -1,17 +1,20 @@
 """The REST API as a customer's program uses it."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 
-def soon(**delta):
+def soon(**delta: Any) -> str:
     return (timezone.now() + timedelta(**delta)).isoformat()
 
 
-def test_a_post_is_created_listed_and_read(api, channel):
+def test_a_post_is_created_listed_and_read(api: APIClient, channel: Any) -> None:
     made = api.post("/api/v1/posts/", {"channel": str(channel.pk), "text": "Hello"}, format="json")
     assert made.status_code == 201
     assert made.json()["status"] == "draft"
@@ -31,14 +34,16 @@ def test_a_post_is_created_listed_and_read(api, channel):
         ({"channel": "nonsense", "text": "Hello"}, "channel"),
     ],
 )
-def test_an_invalid_post_is_answered_with_the_invalid_field(api, channel, body, field):
+def test_an_invalid_post_is_answered_with_the_invalid_field(
+    api: APIClient, channel: Any, body: Any, field: str
+) -> None:
     body = {name: str(channel.pk) if value == "CHANNEL" else value for name, value in body.items()}
     answer = api.post("/api/v1/posts/", body, format="json")
     assert answer.status_code == 400
     assert list(answer.json()) == [field]
 
 
-def test_fields_of_the_state_cannot_be_written(api, channel):
+def test_fields_of_the_state_cannot_be_written(api: APIClient, channel: Any) -> None:
     body = {
         "channel": str(channel.pk),
         "text": "Hello",
@@ -50,7 +55,7 @@ def test_fields_of_the_state_cannot_be_written(api, channel):
     assert (made["status"], made["published_at"], made["attempts"]) == ("draft", None, 0)
 
 
-def test_the_list_is_paginated_and_filtered(api, make_post):
+def test_the_list_is_paginated_and_filtered(api: APIClient, make_post: Callable[..., Any]) -> None:
     for _ in range(25):
         make_post()
     make_post(status="published")
@@ -64,7 +69,9 @@ def test_the_list_is_paginated_and_filtered(api, make_post):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_publish_sends_to_quick_and_names_the_request(api, make_post, messages):
+def test_publish_sends_to_quick_and_names_the_request(
+    api: APIClient, make_post: Callable[..., Any], messages: Callable[[str], list[Any]]
+) -> None:
     post = make_post()
     answer = api.post(f"/api/v1/posts/{post.pk}/publish/", HTTP_X_REQUEST_ID="abc-12345678")
     assert answer.status_code == 202
@@ -75,7 +82,12 @@ def test_publish_sends_to_quick_and_names_the_request(api, make_post, messages):
     assert message.headers["request_id"] == "abc-12345678"
 
 
-def test_scheduling_sends_nothing_before_its_time(api, make_post, messages, run_on_commit):
+def test_scheduling_sends_nothing_before_its_time(
+    api: APIClient,
+    make_post: Callable[..., Any],
+    messages: Callable[[str], list[Any]],
+    run_on_commit: Callable[[], Any],
+) -> None:
     post = make_post()
     with run_on_commit():
         answer = api.post(
@@ -90,14 +102,16 @@ def test_scheduling_sends_nothing_before_its_time(api, make_post, messages, run_
     ("when", "code"),
     [({"hours": -2}, "past"), ({"days": 400}, "too_far"), (None, "required"), ("never", "invalid")],
 )
-def test_invalid_times_are_refused(api, make_post, when, code):
+def test_invalid_times_are_refused(
+    api: APIClient, make_post: Callable[..., Any], when: dict[str, Any] | str | None, code: str
+) -> None:
     body = {} if when is None else {"scheduled_at": when if isinstance(when, str) else soon(**when)}
     answer = api.post(f"/api/v1/posts/{make_post().pk}/schedule/", body, format="json")
     assert answer.status_code == 400, code
     assert list(answer.json()) == ["scheduled_at"]
 
 
-def test_a_time_just_past_means_at_once(api, make_post):
+def test_a_time_just_past_means_at_once(api: APIClient, make_post: Callable[..., Any]) -> None:
     answer = api.post(
         f"/api/v1/posts/{make_post().pk}/schedule/", {"scheduled_at": soon(minutes=-1)}, format="json"
     )
@@ -115,7 +129,9 @@ def test_a_time_just_past_means_at_once(api, make_post):
         ("publishing", "cancel"),
     ],
 )
-def test_what_the_state_does_not_allow_is_a_conflict(api, make_post, status, verb):
+def test_what_the_state_does_not_allow_is_a_conflict(
+    api: APIClient, make_post: Callable[..., Any], status: str, verb: str
+) -> None:
     post = make_post(status=status)
     answer = api.post(f"/api/v1/posts/{post.pk}/{verb}/")
     assert answer.status_code == 409
@@ -125,7 +141,12 @@ def test_what_the_state_does_not_allow_is_a_conflict(api, make_post, status, ver
     assert post.status == status
 
 
-def test_a_failed_post_is_retried_from_the_start(api, make_post, messages, run_on_commit):
+def test_a_failed_post_is_retried_from_the_start(
+    api: APIClient,
+    make_post: Callable[..., Any],
+    messages: Callable[[str], list[Any]],
+    run_on_commit: Callable[[], Any],
+) -> None:
     post = make_post(status="failed", attempts=5, last_error="the webhook answered 404")
     with run_on_commit():
         answer = api.post(f"/api/v1/posts/{post.pk}/retry/").json()
@@ -133,7 +154,7 @@ def test_a_failed_post_is_retried_from_the_start(api, make_post, messages, run_o
     assert len(messages("quick")) == 1
 
 
-def test_a_scheduled_post_is_cancelled_and_edited(api, make_post):
+def test_a_scheduled_post_is_cancelled_and_edited(api: APIClient, make_post: Callable[..., Any]) -> None:
     post = make_post(status="scheduled")
     assert (
         api.patch(f"/api/v1/posts/{post.pk}/", {"text": "Better"}, format="json").json()["text"] == "Better"
@@ -141,13 +162,17 @@ def test_a_scheduled_post_is_cancelled_and_edited(api, make_post):
     assert api.post(f"/api/v1/posts/{post.pk}/cancel/").json()["status"] == "draft"
 
 
-def test_a_post_that_is_being_published_is_neither_edited_nor_deleted(api, make_post):
+def test_a_post_that_is_being_published_is_neither_edited_nor_deleted(
+    api: APIClient, make_post: Callable[..., Any]
+) -> None:
     post = make_post(status="publishing")
     assert api.patch(f"/api/v1/posts/{post.pk}/", {"text": "Late"}, format="json").status_code == 409
     assert api.delete(f"/api/v1/posts/{post.pk}/").status_code == 409
 
 
-def test_similar_posts_are_the_nearest_ones_of_the_same_customer(api, make_post, make_user):
+def test_similar_posts_are_the_nearest_ones_of_the_same_customer(
+    api: APIClient, make_post: Callable[..., Any], make_user: Callable[..., Any]
+) -> None:
     from ai.providers.sandbox import Sandbox
 
     sandbox = Sandbox(dimensions=768)
@@ -160,20 +185,22 @@ def test_similar_posts_are_the_nearest_ones_of_the_same_customer(api, make_post,
 
 
 @pytest.mark.parametrize("path", ["auth/token/", "auth/login/", "posts/"])
-def test_a_deeply_nested_body_is_a_client_error(api, path):
+def test_a_deeply_nested_body_is_a_client_error(api: APIClient, path: str) -> None:
     answer = api.post(f"/api/v1/{path}", "[" * 200_000, content_type="application/json")
     assert answer.status_code == 400
     assert answer.json()["code"] == "parse_error"
 
 
 @pytest.mark.parametrize("path", ["posts/00000000-0000-0000-0000-000000000000/", "nothing/here/"])
-def test_a_missing_object_or_path_is_a_404_in_json(api, path):
+def test_a_missing_object_or_path_is_a_404_in_json(api: APIClient, path: str) -> None:
     answer = api.get(f"/api/v1/{path}")
     assert answer.status_code == 404
     assert answer.json()["code"] == "not_found"
 
 
-def test_an_internal_error_is_json_without_its_reason(api, monkeypatch):
+def test_an_internal_error_is_json_without_its_reason(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("posts.api.PostViewSet.get_queryset", lambda self: 1 / 0)
     api.raise_request_exception = False
     answer = api.get("/api/v1/posts/")
@@ -182,23 +209,31 @@ def test_an_internal_error_is_json_without_its_reason(api, monkeypatch):
 
 
 class TestChannels:
-    def test_a_webhook_channel_needs_an_address(self, api):
+    def test_a_webhook_channel_needs_an_address(self, api: APIClient) -> None:
         answer = api.post("/api/v1/channels/", {"name": "Shop"}, format="json")
         assert answer.json() == {"webhook_url": ["A webhook channel needs an address."]}
 
-    def test_the_secret_is_never_shown(self, api):
+    def test_the_secret_is_never_shown(self, api: APIClient) -> None:
         body = {"name": "Shop", "webhook_url": "https://example.com/hook", "webhook_secret": "hush-hush"}
         made = api.post("/api/v1/channels/", body, format="json")
         assert made.status_code == 201
         assert "hush-hush" not in made.content.decode()
         assert "hush-hush" not in api.get(f"/api/v1/channels/{made.json()['id']}/").content.decode()
 
-    def test_names_are_unique_for_a_customer_only(self, api, channel, make_user, client_of):
+    def test_names_are_unique_for_a_customer_only(
+        self,
+        api: APIClient,
+        channel: Any,
+        make_user: Callable[..., Any],
+        client_of: Callable[[Any], APIClient],
+    ) -> None:
         body = {"name": channel.name, "publisher": "sandbox"}
         assert list(api.post("/api/v1/channels/", body, format="json").json()) == ["name"]
         assert client_of(make_user("bob")).post("/api/v1/channels/", body, format="json").status_code == 201
 
-    def test_a_name_taken_at_the_same_moment_is_refused(self, api, channel, make_user, monkeypatch):
+    def test_a_name_taken_at_the_same_moment_is_refused(
+        self, api: APIClient, channel: Any, make_user: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         other = api.post("/api/v1/channels/", {"name": "B", "publisher": "sandbox"}, format="json").json()
         # The other request inserts its row between the check and the insert.
         monkeypatch.setattr("django.db.models.query.QuerySet.exists", lambda self: False)
@@ -209,7 +244,7 @@ class TestChannels:
             assert answer.status_code == 400
             assert answer.json() == {"name": ["You already have a channel with this name."]}
 
-    def test_production_refuses_the_sandbox_and_plain_http(self, api, settings):
+    def test_production_refuses_the_sandbox_and_plain_http(self, api: APIClient, settings: Any) -> None:
         settings.SANDBOX_ALLOWED = settings.WEBHOOK_ALLOW_HTTP = False
         sandbox = api.post("/api/v1/channels/", {"name": "S", "publisher": "sandbox"}, format="json")
         assert list(sandbox.json()) == ["publisher"]
@@ -218,7 +253,9 @@ class TestChannels:
         )
         assert list(plain.json()) == ["webhook_url"]
 
-    def test_a_channel_with_waiting_posts_is_not_deleted(self, api, channel, make_post):
+    def test_a_channel_with_waiting_posts_is_not_deleted(
+        self, api: APIClient, channel: Any, make_post: Callable[..., Any]
+    ) -> None:
         make_post(status="scheduled")
         assert api.delete(f"/api/v1/channels/{channel.pk}/").json()["code"] == "posts_waiting"
 
@@ -227,22 +264,31 @@ class TestIsolation:
     """The objects of another customer do not exist."""
 
     @pytest.fixture
-    def stranger(self, make_user, client_of, messages):
+    def stranger(
+        self,
+        make_user: Callable[..., Any],
+        client_of: Callable[[Any], APIClient],
+        messages: Callable[[str], list[Any]],
+    ) -> APIClient:
         return client_of(make_user("mallory"))
 
-    def test_lists_are_empty(self, stranger, make_post, user):
+    def test_lists_are_empty(self, stranger: Any, make_post: Callable[..., Any], user: Any) -> None:
         make_post()
         user.ai_jobs.create(kind="caption", provider="sandbox", prompt="x")
         for path in ("posts", "channels", "ai/jobs"):
             assert stranger.get(f"/api/v1/{path}/").json()["count"] == 0
 
     @pytest.mark.parametrize("verb", ["schedule", "publish", "retry", "cancel"])
-    def test_no_request_method_reaches_a_post(self, stranger, make_post, verb):
+    def test_no_request_method_reaches_a_post(
+        self, stranger: Any, make_post: Callable[..., Any], verb: str
+    ) -> None:
         post = make_post(status="failed")
         body = {"scheduled_at": soon(hours=1)}
         assert stranger.post(f"/api/v1/posts/{post.pk}/{verb}/", body, format="json").status_code == 404
 
-    def test_nothing_is_read_changed_or_deleted(self, stranger, make_post, channel, user):
+    def test_nothing_is_read_changed_or_deleted(
+        self, stranger: Any, make_post: Callable[..., Any], channel: Any, user: Any
+    ) -> None:
         post, job = make_post(), user.ai_jobs.create(kind="caption", provider="sandbox", prompt="x")
         for path in (
             f"posts/{post.pk}/",
@@ -259,7 +305,9 @@ class TestIsolation:
             assert stranger.delete(f"/api/v1/{path}").status_code == 404
         assert stranger.post(f"/api/v1/ai/jobs/{job.pk}/cancel/").status_code == 404
 
-    def test_a_foreign_channel_or_post_cannot_be_named(self, stranger, channel, make_post):
+    def test_a_foreign_channel_or_post_cannot_be_named(
+        self, stranger: Any, channel: Any, make_post: Callable[..., Any]
+    ) -> None:
         mine = stranger.post(
             "/api/v1/channels/", {"name": "Mine", "publisher": "sandbox"}, format="json"
         ).json()
@@ -275,23 +323,25 @@ WHO = {"username": "ann", "password": "rain-on-7-roofs"}
 
 
 class TestSigningIn:
-    def test_anonymous_requests_are_refused(self, db, messages):
+    def test_anonymous_requests_are_refused(self, db: None, messages: Callable[[str], list[Any]]) -> None:
         for path in ("posts", "channels", "ai/jobs", "me"):
             answer = APIClient().get(f"/api/v1/{path}/")
             assert answer.status_code == 401
             assert answer.json()["code"] == "not_authenticated"
 
-    def test_a_token_for_a_password(self, user, messages):
+    def test_a_token_for_a_password(self, user: Any, messages: Callable[[str], list[Any]]) -> None:
         client = APIClient()
         token = client.post("/api/v1/auth/token/", WHO, format="json").json()["token"]
         client.credentials(HTTP_AUTHORIZATION=f"Token {token}")
         assert client.get("/api/v1/me/").json()["username"] == "ann"
 
-    def test_a_wrong_password(self, user, messages):
+    def test_a_wrong_password(self, user: Any, messages: Callable[[str], list[Any]]) -> None:
         wrong = WHO | {"password": "sunshine"}
         assert APIClient().post("/api/v1/auth/token/", wrong, format="json").status_code == 400
 
-    def test_a_session_needs_the_csrf_token_to_write(self, user, messages):
+    def test_a_session_needs_the_csrf_token_to_write(
+        self, user: Any, messages: Callable[[str], list[Any]]
+    ) -> None:
         client = APIClient(enforce_csrf_checks=True)
         signed_in = client.post("/api/v1/auth/login/", WHO, format="json")
         assert signed_in.status_code == 200
@@ -304,16 +354,18 @@ class TestSigningIn:
 
 
 @pytest.fixture
-def rates(monkeypatch):
+def rates(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     from rest_framework.throttling import SimpleRateThrottle
 
-    def change(**rates):
+    def change(**rates: Any) -> None:
         monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", SimpleRateThrottle.THROTTLE_RATES | rates)
 
     return change
 
 
-def test_throttling_a_customer_does_not_affect_others(api, rates, make_user, client_of):
+def test_throttling_a_customer_does_not_affect_others(
+    api: APIClient, rates: Any, make_user: Callable[..., Any], client_of: Callable[[Any], APIClient]
+) -> None:
     rates(user="2/min")
     answers = [api.get("/api/v1/me/") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
@@ -323,7 +375,13 @@ def test_throttling_a_customer_does_not_affect_others(api, rates, make_user, cli
 
 
 class TestCaptions:
-    def test_the_plan_decides_the_queue(self, make_user, client_of, messages, run_on_commit):
+    def test_the_plan_decides_the_queue(
+        self,
+        make_user: Callable[..., Any],
+        client_of: Callable[[Any], APIClient],
+        messages: Callable[[str], list[Any]],
+        run_on_commit: Callable[[], Any],
+    ) -> None:
         for plan, queue in (("free", "ai_jobs"), ("paid", "ai_priority")):
             client = client_of(make_user(plan, plan=plan))
             with run_on_commit():
@@ -332,25 +390,25 @@ class TestCaptions:
             (message,) = messages(queue)
             assert message.id == message.args[0] == answer.json()["id"]
 
-    def test_errors_name_the_field(self, api):
+    def test_errors_name_the_field(self, api: APIClient) -> None:
         assert list(api.post("/api/v1/ai/captions/", {}, format="json").json()) == ["prompt"]
         unknown = {"prompt": "Coffee", "provider": "gemini"}
         assert api.post("/api/v1/ai/captions/", unknown, format="json").json() == {
             "provider": ["Available: sandbox."]
         }
 
-    def test_a_missing_provider_is_reported(self, api, settings):
+    def test_a_missing_provider_is_reported(self, api: APIClient, settings: Any) -> None:
         settings.SANDBOX_ALLOWED = False
         answer = api.post("/api/v1/ai/captions/", {"prompt": "Coffee"}, format="json")
         assert (answer.status_code, answer.json()["code"]) == (503, "no_provider")
 
-    def test_cancel(self, api, user):
+    def test_cancel(self, api: APIClient, user: Any) -> None:
         job = user.ai_jobs.create(kind="caption", provider="sandbox", prompt="x")
         assert api.post(f"/api/v1/ai/jobs/{job.pk}/cancel/").json()["status"] == "cancelled"
         assert api.post(f"/api/v1/ai/jobs/{job.pk}/cancel/").status_code == 409
 
 
-def test_the_schema_is_complete(db, capsys):
+def test_the_schema_is_complete(db: None, capsys: pytest.CaptureFixture[str]) -> None:
     from drf_spectacular.drainage import GENERATOR_STATS
     from drf_spectacular.generators import SchemaGenerator
 
@@ -360,18 +418,23 @@ def test_the_schema_is_complete(db, capsys):
     assert "/api/v1/posts/{id}/publish/" in schema["paths"]
 
 
-def test_the_schema_needs_an_account(api, messages):
+def test_the_schema_needs_an_account(api: APIClient, messages: Callable[[str], list[Any]]) -> None:
     assert APIClient().get("/api/v1/schema/").status_code == 401
     assert api.get("/api/v1/schema/").status_code == 200
 
 
-def test_pages_of_the_admin_load_only_their_own_files(client, db):
+def test_pages_of_the_admin_load_only_their_own_files(client: Client, db: None) -> None:
     policy = client.get("/admin/login/").headers["Content-Security-Policy"]
     assert "default-src 'self'" in policy
     assert "unsafe-inline" not in policy
 
 
-def test_staff_see_the_admin_and_customers_do_not(client, make_user, make_post, messages):
+def test_staff_see_the_admin_and_customers_do_not(
+    client: Client,
+    make_user: Callable[..., Any],
+    make_post: Callable[..., Any],
+    messages: Callable[[str], list[Any]],
+) -> None:
     make_post()
     client.force_login(make_user("boss", is_staff=True, is_superuser=True))
     for name in (
@@ -386,12 +449,12 @@ def test_staff_see_the_admin_and_customers_do_not(client, make_user, make_post, 
     assert client.get("/admin/posts/post/").status_code == 302
 
 
-def test_the_list_is_filtered_by_time_for_a_calendar(api, make_post):
+def test_the_list_is_filtered_by_time_for_a_calendar(api: APIClient, make_post: Callable[..., Any]) -> None:
     make_post(text="draft")
     make_post(text="due", status="scheduled", scheduled_at=timezone.now() + timedelta(days=1))
     make_post(text="done", status="published", published_at=timezone.now() - timedelta(days=1))
 
-    def texts(**range_):
+    def texts(**range_: Any) -> list[str]:
         return [post["text"] for post in api.get("/api/v1/posts/", range_).json()["results"]]
 
     assert sorted(texts(since=soon(days=-2), until=soon(days=2))) == ["done", "due"]
@@ -400,7 +463,7 @@ def test_the_list_is_filtered_by_time_for_a_calendar(api, make_post):
     assert api.get("/api/v1/posts/?since=yesterday").status_code == 400
 
 
-def test_the_session_lists_available_publishers_and_providers(api, settings):
+def test_the_session_lists_available_publishers_and_providers(api: APIClient, settings: Any) -> None:
     assert api.get("/api/v1/me/").json()["publishers"] == ["webhook", "sandbox"]
     settings.SANDBOX_ALLOWED = False
     answer = api.get("/api/v1/me/").json()

@@ -1,8 +1,12 @@
 """Signing secrets are encrypted in the database, and their keys can be replaced."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from django.core.management import call_command
 from django.db import connection
+from rest_framework.test import APIClient
 
 from config.encryption import UndecryptableError, decrypt, encrypt
 from config.settings.base import env
@@ -16,36 +20,36 @@ OLD, NEW = ("old-key-of-the-tests-0123456789abcdef", "new-key-of-the-tests-01234
 
 
 @pytest.fixture(autouse=True)
-def keys(settings):
+def keys(settings: Any) -> Callable[..., None]:
     """Sets the keys that the settings have."""
 
-    def use(*keys):
+    def use(*keys: Any) -> None:
         settings.FIELD_ENCRYPTION_KEYS = list(keys)
 
     use(OLD)
     return use
 
 
-def stored(channel):
+def stored(channel: Any) -> str:
     with connection.cursor() as cursor:
         cursor.execute("SELECT posts_channel::text FROM posts_channel WHERE id = %s", [channel.pk])
         return cursor.fetchone()[0]
 
 
 @pytest.fixture
-def hook(outside, user):
+def hook(outside: Any, user: Any) -> Any:
     outside.will_answer(200)
     return user.channels.create(name="Hook", webhook_url=outside.url, webhook_secret=encrypt("hush"))
 
 
-def test_a_value_is_encrypted_differently_each_time_and_decrypted():
+def test_a_value_is_encrypted_differently_each_time_and_decrypted() -> None:
     first, second = encrypt("hush ž"), encrypt("hush ž")
     assert first != second
     assert decrypt(first) == decrypt(second) == "hush ž"
     assert "hush" not in first
 
 
-def test_what_the_api_stores_is_not_readable(api):
+def test_what_the_api_stores_is_not_readable(api: APIClient) -> None:
     body = {"name": "Hook", "webhook_url": "https://example.com/", "webhook_secret": "hush-hush"}
     made = api.post("/api/v1/channels/", body, format="json").json()
     channel = Channel.objects.get(pk=made["id"])
@@ -60,14 +64,16 @@ def test_what_the_api_stores_is_not_readable(api):
     assert channel.webhook_secret == ""
 
 
-def test_text_of_a_customer_that_looks_encrypted_is_encrypted_as_well(api):
+def test_text_of_a_customer_that_looks_encrypted_is_encrypted_as_well(api: APIClient) -> None:
     secret = encrypt("other")
     body = {"name": "Hook", "webhook_url": "https://example.com/", "webhook_secret": secret}
     made = api.post("/api/v1/channels/", body, format="json").json()
     assert decrypt(Channel.objects.get(pk=made["id"]).webhook_secret) == secret
 
 
-def test_the_signature_is_made_with_the_secret(hook, make_post, outside, messages):
+def test_the_signature_is_made_with_the_secret(
+    hook: Any, make_post: Callable[..., Any], outside: Any, messages: Callable[[str], list[Any]]
+) -> None:
     import hashlib
     import hmac
 
@@ -78,7 +84,7 @@ def test_the_signature_is_made_with_the_secret(hook, make_post, outside, message
     assert request.headers["X-PostHub-Signature"] == f"sha256={expected}"
 
 
-def test_a_key_is_replaced_in_three_steps(hook, keys):
+def test_a_key_is_replaced_in_three_steps(hook: Any, keys: Any) -> None:
     keys(NEW, OLD)
     assert decrypt(hook.webhook_secret) == "hush"
     assert signing_secrets.reencrypt() == {"encrypted": 1, "undecryptable": 0}
@@ -88,7 +94,9 @@ def test_a_key_is_replaced_in_three_steps(hook, keys):
     assert decrypt(hook.webhook_secret) == "hush"
 
 
-def test_plain_text_of_an_earlier_version_works_and_is_encrypted_by_housekeeping(hook, make_post, messages):
+def test_plain_text_of_an_earlier_version_works_and_is_encrypted_by_housekeeping(
+    hook: Any, make_post: Callable[..., Any], messages: Callable[[str], list[Any]]
+) -> None:
     from monitoring.tasks import housekeeping
 
     Channel.objects.filter(pk=hook.pk).update(webhook_secret="hush")
@@ -101,8 +109,13 @@ def test_plain_text_of_an_earlier_version_works_and_is_encrypted_by_housekeeping
 
 @pytest.mark.parametrize("damage", ["key", "value"])
 def test_a_secret_that_cannot_be_decrypted_is_never_sent_lost_or_shown(
-    hook, make_post, keys, damage, outside, capsys
-):
+    hook: Any,
+    make_post: Callable[..., Any],
+    keys: Any,
+    damage: str,
+    outside: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     if damage == "key":
         keys(NEW)
     else:
@@ -123,14 +136,14 @@ def test_a_secret_that_cannot_be_decrypted_is_never_sent_lost_or_shown(
         assert stored(hook) == before
 
 
-def test_the_command_reports_what_it_did(hook, keys, capsys):
+def test_the_command_reports_what_it_did(hook: Any, keys: Any, capsys: pytest.CaptureFixture[str]) -> None:
     keys(NEW, OLD)
     call_command("reencrypt_secrets")
     assert capsys.readouterr().out == "1 secrets encrypted with the first key\n"
 
 
 @pytest.mark.parametrize("value", ["short", "a" * 40, f"{OLD},short"])
-def test_a_weak_key_is_refused_without_being_shown(monkeypatch, value):
+def test_a_weak_key_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
     from config.env import ConfigError
 
     monkeypatch.setenv("MY_KEYS", value)

@@ -4,7 +4,9 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -20,11 +22,11 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def other_channel(make_user):
+def other_channel(make_user: Callable[..., Any]) -> Any:
     return make_user("bob").channels.create(name="Other", publisher="sandbox")
 
 
-def in_publication(make_post, number=1, **values):
+def in_publication(make_post: Callable[..., Any], number: int = 1, **values: Any) -> Any:
     return [
         make_post(
             status="publishing", claimed_by=f"task-{n}", claimed_at=timezone.now(), attempts=1, **values
@@ -35,8 +37,13 @@ def in_publication(make_post, number=1, **values):
 
 class TestOwnerLimit:
     def test_a_post_beyond_the_limit_waits_in_the_database(
-        self, make_post, other_channel, messages, settings, counter
-    ):
+        self,
+        make_post: Callable[..., Any],
+        other_channel: Any,
+        messages: Callable[[str], list[Any]],
+        settings: Any,
+        counter: Callable[..., Any],
+    ) -> None:
         in_publication(make_post, settings.PUBLISH_PER_OWNER)
         post = make_post(status="scheduled", sent_at=timezone.now())
         counted = counter("posthub_publish_postponed_total", reason="owner_limit")
@@ -48,7 +55,9 @@ class TestOwnerLimit:
         theirs = make_post(status="scheduled", channel=other_channel)
         assert publication.publish(str(theirs.pk), "task-y") == "published"
 
-    def test_the_end_of_a_publication_sends_the_post_that_waits_longest(self, make_post, messages, settings):
+    def test_the_end_of_a_publication_sends_the_post_that_waits_longest(
+        self, make_post: Callable[..., Any], messages: Callable[[str], list[Any]], settings: Any
+    ) -> None:
         settings.PUBLISH_PER_OWNER = 1
         now = timezone.now()
         later = make_post(status="scheduled", scheduled_at=now - timedelta(minutes=1))
@@ -61,25 +70,33 @@ class TestOwnerLimit:
         assert [message.args[0] for message in messages("scheduled")] == [str(first.pk), str(later.pk)]
 
     @pytest.mark.parametrize("text", ["[sandbox:reject]", "[sandbox:unreachable]"])
-    def test_a_failed_publication_sends_the_next_one_as_well(self, make_post, messages, text):
+    def test_a_failed_publication_sends_the_next_one_as_well(
+        self, make_post: Callable[..., Any], messages: Callable[[str], list[Any]], text: str
+    ) -> None:
         waiting = make_post(status="scheduled")
         post = make_post(status="scheduled", text=text, sent_at=timezone.now())
         with contextlib.suppress(UnreachableError):
             publication.publish(str(post.pk), "task-1")
         assert [message.args for message in messages("scheduled")] == [(str(waiting.pk),)]
 
-    def test_a_message_delivered_again_continues_within_its_place(self, make_post, messages, settings):
+    def test_a_message_delivered_again_continues_within_its_place(
+        self, make_post: Callable[..., Any], messages: Callable[[str], list[Any]], settings: Any
+    ) -> None:
         settings.PUBLISH_PER_OWNER = 1
         (post,) = in_publication(make_post)
         assert publication.publish(str(post.pk), "task-0") == "published"
 
-    def test_a_dead_workers_post_frees_its_place_after_the_time_limit(self, make_post, messages, settings):
+    def test_a_dead_workers_post_frees_its_place_after_the_time_limit(
+        self, make_post: Callable[..., Any], messages: Callable[[str], list[Any]], settings: Any
+    ) -> None:
         settings.PUBLISH_PER_OWNER = 1
         long_ago = timezone.now() - timedelta(seconds=fairness.TIME_LIMIT + 1)
         make_post(status="publishing", claimed_by="dead", claimed_at=long_ago)
         assert publication.publish(str(make_post(status="scheduled").pk), "task-1") == "published"
 
-    def test_due_posts_of_one_customer_leave_room_for_others(self, make_post, other_channel, settings):
+    def test_due_posts_of_one_customer_leave_room_for_others(
+        self, make_post: Callable[..., Any], other_channel: Any, settings: Any
+    ) -> None:
         old = timezone.now() - timedelta(hours=1)
         mine = [make_post(status="scheduled", scheduled_at=old) for _ in range(30)]
         theirs = make_post(status="scheduled", channel=other_channel)
@@ -88,10 +105,15 @@ class TestOwnerLimit:
         assert str(theirs.pk) in chosen
         assert set(chosen) - {str(theirs.pk)} <= {str(post.pk) for post in mine}
 
-    def test_without_a_broker_the_next_post_is_left_to_beat(self, make_post, messages, monkeypatch):
+    def test_without_a_broker_the_next_post_is_left_to_beat(
+        self,
+        make_post: Callable[..., Any],
+        messages: Callable[[str], list[Any]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
         from kombu.exceptions import OperationalError
 
-        def broken(*_, **__):
+        def broken(*_: Any, **__: Any) -> None:
             raise OperationalError
 
         waiting = make_post(status="scheduled")
@@ -103,13 +125,16 @@ class TestOwnerLimit:
 
 @pytest.mark.django_db(transaction=True)
 def test_many_tarpit_posts_of_one_customer_take_two_workers_of_four(
-    make_post, other_channel, messages, monkeypatch
-):
+    make_post: Callable[..., Any],
+    other_channel: Any,
+    messages: Callable[[str], list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Four threads are the worker's processes; each takes the next message, as a worker does."""
     release, most, lock = threading.Event(), [0], threading.Lock()
     active = [0]
 
-    def tarpit(self, post):
+    def tarpit(self: Any, post: Any) -> Any:
         if post.text == "tar":
             with lock:
                 active[0] += 1
@@ -124,7 +149,7 @@ def test_many_tarpit_posts_of_one_customer_take_two_workers_of_four(
     theirs = make_post(status="scheduled", channel=other_channel, sent_at=timezone.now())
     queue = [*(str(post.pk) for post in tar), str(theirs.pk)]
 
-    def work(number):
+    def work(number: Any) -> None:
         try:
             while True:
                 with lock:
@@ -154,18 +179,18 @@ def test_many_tarpit_posts_of_one_customer_take_two_workers_of_four(
 
 class TestCircuit:
     @pytest.fixture(autouse=True)
-    def _empty_cache(self, messages):
+    def _empty_cache(self, messages: Callable[[str], list[Any]]) -> None:
         fairness.cache.clear()
 
     @pytest.fixture
-    def publisher(self):
+    def publisher(self) -> Any:
         class Scripted:
             """Raises or returns what the test says, and counts its calls."""
 
             outcome: object = "id"
             calls = 0
 
-            def publish(self, post):
+            def publish(self, post: Any) -> Any:
                 self.calls += 1
                 if isinstance(self.outcome, Exception):
                     raise self.outcome
@@ -174,21 +199,25 @@ class TestCircuit:
         return Scripted()
 
     @staticmethod
-    def fail(breaker, times):
+    def fail(breaker: Any, times: Any) -> None:
         for _ in range(times):
             with pytest.raises(UnreachableError):
                 breaker.publish(None)
 
-    def test_a_host_that_does_not_answer_is_not_called_for_a_while(self, publisher, counter):
-        breaker = fairness.CircuitBreaker(publisher, 1, "https://dead.example/a")
+    def test_a_host_that_does_not_answer_is_not_called_for_a_while(
+        self, publisher: Any, counter: Callable[..., Any]
+    ) -> None:
+        breaker: Any = fairness.CircuitBreaker(publisher, 1, "https://dead.example/a")
         publisher.outcome = NoAnswerError("late")
         counted = counter("posthub_publish_postponed_total", reason="circuit_open")
         self.fail(breaker, 10)
         assert publisher.calls == fairness.FAILURES
         assert counter("posthub_publish_postponed_total", reason="circuit_open") == counted + 5
 
-    def test_after_the_pause_one_failure_reopens_it_and_a_response_closes_it(self, publisher, monkeypatch):
-        breaker = fairness.CircuitBreaker(publisher, 1, "https://dead.example/a")
+    def test_after_the_pause_one_failure_reopens_it_and_a_response_closes_it(
+        self, publisher: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        breaker: Any = fairness.CircuitBreaker(publisher, 1, "https://dead.example/a")
         publisher.outcome = NoAnswerError("late")
         self.fail(breaker, 5)
         fairness.cache.delete(breaker._open)
@@ -203,8 +232,8 @@ class TestCircuit:
         assert breaker.publish(None) == "id"
 
     @pytest.mark.parametrize("answer", [UnreachableError("503"), RejectedError("404")])
-    def test_any_response_keeps_it_closed(self, publisher, answer):
-        breaker = fairness.CircuitBreaker(publisher, 1, "https://busy.example/")
+    def test_any_response_keeps_it_closed(self, publisher: Any, answer: Any) -> None:
+        breaker: Any = fairness.CircuitBreaker(publisher, 1, "https://busy.example/")
         publisher.outcome = answer
         for _ in range(10):
             with pytest.raises(type(answer)):
@@ -221,27 +250,31 @@ class TestCircuit:
             (1, "https://alive.example/a", False),
         ],
     )
-    def test_a_circuit_breaker_covers_one_owner_and_one_host(self, publisher, owner, url, same):
+    def test_a_circuit_breaker_covers_one_owner_and_one_host(
+        self, publisher: Any, owner: int, url: str, same: bool
+    ) -> None:
         publisher.outcome = NoAnswerError("late")
         self.fail(fairness.CircuitBreaker(publisher, 1, "https://dead.example/a"), 5)
         publisher.outcome = "id"
-        second = fairness.CircuitBreaker(publisher, owner, url)
+        second: Any = fairness.CircuitBreaker(publisher, owner, url)
         if same:
             self.fail(second, 1)
         else:
             assert second.publish(None) == "id"
 
-    def test_without_redis_every_host_is_called(self, publisher, settings, monkeypatch):
+    def test_without_redis_every_host_is_called(
+        self, publisher: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         from django.core.cache import caches
 
         broken = {**settings.CACHES["default"], "LOCATION": "redis://127.0.0.1:1/0"}
         monkeypatch.setattr(fairness, "cache", type(caches)({"default": broken})["default"])
-        breaker = fairness.CircuitBreaker(publisher, 1, "https://dead.example/a")
+        breaker: Any = fairness.CircuitBreaker(publisher, 1, "https://dead.example/a")
         publisher.outcome = NoAnswerError("late")
         self.fail(breaker, 7)
         assert publisher.calls == 7
 
-    def test_posts_use_it(self, user, make_post):
+    def test_posts_use_it(self, user: Any, make_post: Callable[..., Any]) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{free.getsockname()[1]}/"

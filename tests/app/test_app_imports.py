@@ -3,6 +3,7 @@
 import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,11 +49,11 @@ def graph() -> dict[str, set[str]]:
     return {name: imported(path, set(known), deferred=False) - {name} for name, path in known.items()}
 
 
-def test_there_is_no_import_cycle(graph):
+def test_there_is_no_import_cycle(graph: Any) -> None:
     list(TopologicalSorter(graph).static_order())
 
 
-def test_no_app_imports_a_later_one(graph):
+def test_no_app_imports_a_later_one(graph: Any) -> None:
     wrong = [
         f"{name} imports {target}"
         for name, targets in graph.items()
@@ -67,7 +68,7 @@ def _later(name: str, target: str) -> bool:
     return here in ORDER and there in ORDER and ORDER.index(there) > ORDER.index(here)
 
 
-def test_apps_import_each_other_at_the_top_of_the_file_only():
+def test_apps_import_each_other_at_the_top_of_the_file_only() -> None:
     known = modules()
     wrong = [
         f"{name} imports {target} within a function"
@@ -79,7 +80,7 @@ def test_apps_import_each_other_at_the_top_of_the_file_only():
     assert wrong == []
 
 
-def test_every_routed_task_exists():
+def test_every_routed_task_exists() -> None:
     from config import celery_app
     from config.queues import TASK_ROUTES
 
@@ -87,7 +88,7 @@ def test_every_routed_task_exists():
     assert set(TASK_ROUTES) == {name for name in celery_app.tasks if not name.startswith("celery.")}
 
 
-def test_every_task_that_is_sent_by_name_has_a_route():
+def test_every_task_that_is_sent_by_name_has_a_route() -> None:
     from config.queues import TASK_ROUTES
 
     sent = {

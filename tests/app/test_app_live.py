@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Event
+from typing import Any
 
 import psutil
 import psycopg
@@ -14,12 +17,15 @@ import pytest
 import requests
 
 from stack.ports import choose
+from stack.servers import Postgres, Redis
 from stack.servers.service import Service
 from stack.wait import wait_for
 
 
 @pytest.fixture(scope="module")
-def live(postgres, redis_server, app_folder, tmp_path_factory):
+def live(
+    postgres: Postgres, redis_server: Redis, app_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     """The whole app with its own database and Redis database."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("DROP DATABASE IF EXISTS app_live WITH (FORCE)")
@@ -38,7 +44,7 @@ def live(postgres, redis_server, app_folder, tmp_path_factory):
 
 
 class Live:
-    def __init__(self, *, folder, app, database, broker):
+    def __init__(self, *, folder: Path, app: Any, database: Any, broker: Any) -> None:
         self.app = app
         self.env = {
             "PATH": os.environ["PATH"],
@@ -56,7 +62,7 @@ class Live:
         api_port, self.metrics_port = choose(), choose()
         celery = (sys.executable, "-m", "celery", "-A", "config")
 
-        def part(name, *arguments, more=None, **how):
+        def part(name: str, *arguments: Any, more: Any = None, **how: Any) -> Any:
             return Service(name, arguments, folder=folder, cwd=app, env=self.env | (more or {}), **how)
 
         self.api = part(
@@ -86,54 +92,54 @@ class Live:
         )
         self.parts = (self.api, self.general, self.ai, self.beat)
 
-    def manage(self, *arguments):
+    def manage(self, *arguments: Any) -> str:
         command = [sys.executable, "manage.py", *arguments]
         done = subprocess.run(command, cwd=self.app, env=self.env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def start(self):
+    def start(self) -> None:
         self.manage("migrate", "-v0")
         accounts = json.loads(self.manage("seed_demo", "--users", "2", "--json"))["users"]
         with ThreadPoolExecutor() as pool:
             list(pool.map(Service.start, self.parts))
         self.paying, self.free = (Customer(self.api.url, account) for account in accounts)
 
-    def kill(self):
+    def kill(self) -> None:
         for part in self.parts:
             part.kill()
 
 
-def until(condition, what, timeout=30):
+def until(condition: Any, what: Any, timeout: int = 30) -> None:
     wait_for(condition, timeout=timeout, what=what, hint="read the logs of the parts")
 
 
 class Customer:
-    def __init__(self, base, account):
+    def __init__(self, base: Any, account: Any) -> None:
         self.base, self.channel = base, account["channel"]
         self.headers = {"Authorization": f"Token {account['token']}"}
 
-    def post(self, path, **body):
+    def post(self, path: str, **body: Any) -> Any:
         answer = requests.post(f"{self.base}/api/v1/{path}", json=body, headers=self.headers, timeout=10)
         assert answer.ok, answer.text
         return answer.json()
 
-    def get(self, path):
+    def get(self, path: str) -> Any:
         return requests.get(f"{self.base}/api/v1/{path}", headers=self.headers, timeout=10).json()
 
-    def new_post(self, channel=None):
+    def new_post(self, channel: Any = None) -> str:
         return self.post("posts/", channel=channel or self.channel, text="Hello")["id"]
 
-    def status(self, path):
+    def status(self, path: str) -> str:
         return self.get(path)["status"]
 
 
-def sample(base, start):
+def sample(base: Any, start: Any) -> float:
     lines = requests.get(f"{base}/metrics", timeout=10).text.splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(start))
 
 
-def test_requests_become_tasks_on_all_five_queues(live):
+def test_requests_become_tasks_on_all_five_queues(live: Any) -> None:
     now, soon = live.free.new_post(), live.free.new_post()
     live.free.post(f"posts/{now}/publish/")
     live.free.post(
@@ -161,7 +167,7 @@ def test_requests_become_tasks_on_all_five_queues(live):
     assert sample(f"http://127.0.0.1:{live.metrics_port}", provider) >= 2
 
 
-def test_metrics_add_up_over_processes_that_come_and_go(live):
+def test_metrics_add_up_over_processes_that_come_and_go(live: Any) -> None:
     url = live.api.url
     counter = (
         'django_http_responses_total_by_status_view_method_total{method="GET",status="200",view="api:me"}'
@@ -180,13 +186,13 @@ def test_metrics_add_up_over_processes_that_come_and_go(live):
     assert sample(url, counter) == 0
 
 
-def test_a_post_survives_the_death_of_its_process_and_of_its_worker(live, outside):
+def test_a_post_survives_the_death_of_its_process_and_of_its_worker(live: Any, outside: Any) -> None:
     """The customer's webhook stays open while the process that calls it is killed."""
     outside.will_answer(200, {"id": "theirs"})
     customer = live.free
     hook = customer.post("channels/", name="Hook", webhook_url=outside.url)["id"]
 
-    def publish_and(kill):
+    def publish_and(kill: Any) -> Any:
         outside.hold, called = Event(), len(outside.requests)
         post = customer.new_post(channel=hook)
         customer.post(f"posts/{post}/publish/")
@@ -196,11 +202,11 @@ def test_a_post_survives_the_death_of_its_process_and_of_its_worker(live, outsid
         outside.hold = None
         return post
 
-    def kill_the_pool():
+    def kill_the_pool() -> None:
         for child in psutil.Process(live.general.pid).children(recursive=True):
             child.kill()
 
-    def kill_the_worker():
+    def kill_the_worker() -> None:
         live.general.kill()
         live.general.start()
 

@@ -5,7 +5,10 @@ import io
 import json
 import time
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -24,21 +27,21 @@ from media.models import Asset
 pytestmark = pytest.mark.django_db
 
 
-def picture(kind="PNG", size=(60, 40), mode="RGB"):
+def picture(kind: str = "PNG", size: tuple[int, int] = (60, 40), mode: str = "RGB") -> bytes:
     out = io.BytesIO()
     Image.new(mode, size).save(out, kind)
     return out.getvalue()
 
 
 @pytest.fixture
-def folder(tmp_path, settings):
+def folder(tmp_path: Path, settings: Any) -> Path:
     """A media store in a folder."""
     settings.MEDIA_STORE_URL = f"file://{tmp_path}/media"
     return tmp_path / "media"
 
 
 @pytest.fixture(params=["folder", "s3"])
-def any_store(request, settings, tmp_path):
+def any_store(request: pytest.FixtureRequest, settings: Any, tmp_path: Path) -> Any:
     if request.param == "folder":
         settings.MEDIA_STORE_URL = f"file://{tmp_path}/media"
         return store.current()
@@ -52,7 +55,7 @@ def any_store(request, settings, tmp_path):
 
 
 class TestStore:
-    def test_an_object_is_stored_replaced_read_and_deleted(self, any_store):
+    def test_an_object_is_stored_replaced_read_and_deleted(self, any_store: Any) -> None:
         any_store.put("1/a/original", b"first", "image/png")
         any_store.put("1/a/original", b"second", "image/png")
         assert any_store.get("1/a/original") == b"second"
@@ -61,7 +64,9 @@ class TestStore:
         with pytest.raises(store.MissingObjectError):
             any_store.get("1/a/original")
 
-    def test_a_store_that_does_not_answer_is_an_error_of_its_own(self, settings, monkeypatch):
+    def test_a_store_that_does_not_answer_is_an_error_of_its_own(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(store, "TIMEOUT", 0.2)
         settings.MEDIA_STORE_URL, settings.MEDIA_S3_ENDPOINT_URL = "s3://gone", "http://127.0.0.1:1"
         settings.MEDIA_S3_REGION = "us-east-1"
@@ -71,7 +76,7 @@ class TestStore:
                 act(store.current())
             assert "hunter" not in str(caught.value)
 
-    def test_a_folder_in_the_way_is_an_error(self, folder):
+    def test_a_folder_in_the_way_is_an_error(self, folder: Path) -> None:
         folder.mkdir()
         (folder / "1").write_text("a file")
         with pytest.raises(store.StoreError):
@@ -82,7 +87,7 @@ class TestInspection:
     @pytest.mark.parametrize(
         ("kind", "content_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")]
     )
-    def test_properties_and_thumbnail(self, kind, content_type):
+    def test_properties_and_thumbnail(self, kind: str, content_type: str) -> None:
         facts, thumbnail = images.inspect(picture(kind, (1000, 500)))
         assert facts == images.Facts(content_type, 1000, 500)
         with Image.open(io.BytesIO(thumbnail)) as small:
@@ -102,7 +107,7 @@ class TestInspection:
         ],
         ids=["empty", "svg", "gif", "cut", "cut jpeg", "noise", "50 MB", "pixels"],
     )
-    def test_what_is_not_accepted(self, content, words):
+    def test_what_is_not_accepted(self, content: Any, words: str) -> None:
         with pytest.raises(images.InvalidImageError, match=words):
             images.inspect(content)
 
@@ -111,17 +116,17 @@ class TestGemini:
     """The wire format of generateContent with image parts, as Google's API reference describes it (November 2026)."""
 
     @pytest.fixture
-    def gemini(self, outside):
+    def gemini(self, outside: Any) -> Gemini:
         return Gemini(
             "AIza-secret", base_url=outside.url, model="m", embedding_model="e", image_model="nano-banana",
             dimensions=3, timeout=2,
         )  # fmt: skip
 
     @staticmethod
-    def answer(*parts, **more):
+    def answer(*parts: Any, **more: Any) -> Any:
         return {"candidates": [{"content": {"parts": list(parts)}, "finishReason": "STOP"}], **more}
 
-    def test_the_image_is_the_first_part_with_data(self, gemini, outside):
+    def test_the_image_is_the_first_part_with_data(self, gemini: Gemini, outside: Any) -> None:
         data = base64.b64encode(b"bytes of an image").decode()
         outside.will_answer(
             200, self.answer({"text": "Here it is"}, {"inlineData": {"mimeType": "image/png", "data": data}})
@@ -147,19 +152,23 @@ class TestGemini:
             ([], "invalid_response"),
         ],
     )
-    def test_answers_without_an_image(self, gemini, outside, content, outcome):
+    def test_answers_without_an_image(
+        self, gemini: Gemini, outside: Any, content: dict[str, Any] | list[Any], outcome: str
+    ) -> None:
         outside.will_answer(200, content)
         with pytest.raises(RefusedError) as caught:
             gemini.draw("x")
         assert caught.value.outcome == outcome
 
-    def test_an_answer_that_is_too_large_is_refused(self, gemini, outside, monkeypatch):
+    def test_an_answer_that_is_too_large_is_refused(
+        self, gemini: Gemini, outside: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("ai.providers.client.MAX_BYTES", 1000)
         outside.will_answer(200, b"x" * 5000)
         with pytest.raises(RefusedError, match="too large"):
             gemini.draw("x")
 
-    def test_a_limit_of_the_provider_is_temporary(self, gemini, outside):
+    def test_a_limit_of_the_provider_is_temporary(self, gemini: Gemini, outside: Any) -> None:
         outside.will_answer(429, {}, Retry_After="30")
         with pytest.raises(TryLaterError) as caught:
             gemini.draw("x")
@@ -167,12 +176,12 @@ class TestGemini:
 
 
 @pytest.fixture
-def drawings(monkeypatch):
+def drawings(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The prompts that the provider was paid for."""
     seen = []
     original = Sandbox.draw
 
-    def draw(self, prompt):
+    def draw(self: Any, prompt: Any) -> Any:
         seen.append(prompt)
         return original(self, prompt)
 
@@ -181,8 +190,8 @@ def drawings(monkeypatch):
 
 
 @pytest.fixture
-def make_job(user):
-    def make(**values):
+def make_job(user: Any) -> Callable[..., Any]:
+    def make(**values: Any) -> Any:
         defaults = {
             "kind": "image",
             "provider": "sandbox",
@@ -194,7 +203,7 @@ def make_job(user):
     return make
 
 
-def draw(job, **options):
+def draw(job: Any, **options: Any) -> Any:
     outcome = runner.run(str(job.pk), **options)
     job.refresh_from_db()
     return outcome
@@ -202,8 +211,8 @@ def draw(job, **options):
 
 class TestJob:
     def test_an_image_goes_to_the_store_and_its_properties_to_the_database(
-        self, make_job, any_store, counter
-    ):
+        self, make_job: Callable[..., Any], any_store: Any, counter: Callable[..., Any]
+    ) -> None:
         counted = counter("posthub_media_stored_bytes_total", kind="image")
         job = make_job()
         assert draw(job) == "succeeded"
@@ -213,7 +222,9 @@ class TestJob:
         assert media.read(asset, "thumbnail").startswith(b"\xff\xd8")
         assert counter("posthub_media_stored_bytes_total", kind="image") > counted + asset.size
 
-    def test_an_attempt_after_a_crash_uses_the_stored_image(self, make_job, folder, drawings, monkeypatch):
+    def test_an_attempt_after_a_crash_uses_the_stored_image(
+        self, make_job: Callable[..., Any], folder: Path, drawings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         job = make_job()
         with monkeypatch.context() as crash:
             crash.setattr(runner, "_succeed", lambda *args: 1 / 0)
@@ -224,11 +235,13 @@ class TestJob:
         assert drawings == ["A greenhouse"]
         assert Asset.objects.count() == 1
 
-    def test_an_image_that_comes_after_the_cancellation_is_deleted(self, make_job, folder, monkeypatch):
+    def test_an_image_that_comes_after_the_cancellation_is_deleted(
+        self, make_job: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         job = make_job()
         original = Sandbox.draw
 
-        def meanwhile(self, prompt):
+        def meanwhile(self: Any, prompt: Any) -> Any:
             services.cancel(job)
             return original(self, prompt)
 
@@ -241,8 +254,8 @@ class TestJob:
         "content", [b"<html>", picture()[:-30], b"x" * (21 * 1024 * 1024)], ids=["html", "cut", "21 MB"]
     )
     def test_what_is_not_an_image_fails_the_job_and_stores_nothing(
-        self, make_job, folder, monkeypatch, content
-    ):
+        self, make_job: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch, content: Any
+    ) -> None:
         monkeypatch.setattr(Sandbox, "draw", lambda self, prompt: content)
         job = make_job()
         assert draw(job) == "failed"
@@ -250,7 +263,9 @@ class TestJob:
         assert Asset.objects.count() == 0
         assert not folder.exists()
 
-    def test_a_store_that_fails_is_tried_again(self, make_job, folder, monkeypatch):
+    def test_a_store_that_fails_is_tried_again(
+        self, make_job: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         job = make_job()
         with monkeypatch.context() as broken:
             broken.setattr(
@@ -262,7 +277,7 @@ class TestJob:
         assert (job.status, job.error) == ("queued", "full")
         assert draw(job) == "succeeded"
 
-    def test_without_a_store_the_job_fails(self, make_job, settings):
+    def test_without_a_store_the_job_fails(self, make_job: Callable[..., Any], settings: Any) -> None:
         settings.MEDIA_STORE_URL = ""
         job = make_job()
         assert draw(job) == "failed"
@@ -270,14 +285,14 @@ class TestJob:
 
 
 @pytest.fixture
-def asset(make_job, folder):
+def asset(make_job: Callable[..., Any], folder: Path) -> Any:
     job = make_job()
     assert draw(job) == "succeeded"
     return job.asset
 
 
 class TestLinks:
-    def test_a_link_is_enough_to_read_the_file(self, asset):
+    def test_a_link_is_enough_to_read_the_file(self, asset: Any) -> None:
         for variant, content_type in (("original", "image/png"), ("thumbnail", "image/jpeg")):
             answer = APIClient().get(links.path(asset, variant))
             assert (answer.status_code, answer.headers["Content-Type"]) == (200, content_type)
@@ -286,7 +301,9 @@ class TestLinks:
             assert "sandbox" in answer.headers["Content-Security-Policy"]
             assert "immutable" in answer.headers["Cache-Control"]
 
-    def test_a_link_stays_the_same_for_an_hour_and_works_for_a_day(self, asset, monkeypatch):
+    def test_a_link_stays_the_same_for_an_hour_and_works_for_a_day(
+        self, asset: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         start = 1_800_000_000 // 3600 * 3600
         monkeypatch.setattr(links.time, "time", lambda: start)
         path = links.path(asset, "original")
@@ -310,17 +327,19 @@ class TestLinks:
         ],
         ids=["none", "longer", "other", "variant", "later", "nonsense"],
     )
-    def test_a_changed_link_does_not_work(self, asset, change):
+    def test_a_changed_link_does_not_work(self, asset: Any, change: Any) -> None:
         answer = APIClient().get(change(links.path(asset, "original")))
         assert (answer.status_code, answer.json()["code"]) == (403, "link_invalid")
 
-    def test_a_file_of_another_asset_cannot_be_read(self, asset, make_job):
+    def test_a_file_of_another_asset_cannot_be_read(self, asset: Any, make_job: Callable[..., Any]) -> None:
         other = make_job()
         assert draw(other) == "succeeded"
         path = links.path(asset, "original").replace(str(asset.pk), str(other.asset.pk))
         assert APIClient().get(path).status_code == 403
 
-    def test_a_missing_file_and_a_broken_store_are_distinguished(self, asset, folder, monkeypatch):
+    def test_a_missing_file_and_a_broken_store_are_distinguished(
+        self, asset: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         path = links.path(asset, "original")
         with monkeypatch.context() as broken:
             broken.setattr(store.FolderStore, "get", lambda *_: (_ for _ in ()).throw(store.StoreError("x")))
@@ -335,8 +354,13 @@ class TestLinks:
 
 class TestApi:
     def test_an_image_is_requested_watched_and_attached(
-        self, api, make_post, folder, messages, run_on_commit
-    ):
+        self,
+        api: APIClient,
+        make_post: Callable[..., Any],
+        folder: Path,
+        messages: Callable[[str], list[Any]],
+        run_on_commit: Callable[[], Any],
+    ) -> None:
         with run_on_commit():
             answer = api.post("/api/v1/ai/images/", {"prompt": "A greenhouse"}, format="json")
         assert (answer.status_code, answer.json()["asset"]) == (202, None)
@@ -352,7 +376,13 @@ class TestApi:
         assert [one["id"] for one in api.get("/api/v1/media/").json()["results"]] == [job["asset"]["id"]]
         assert api.patch(f"/api/v1/posts/{post.pk}/", {"media": None}, format="json").json()["file"] is None
 
-    def test_a_strangers_file_does_not_exist(self, asset, make_user, client_of, messages):
+    def test_a_strangers_file_does_not_exist(
+        self,
+        asset: Any,
+        make_user: Callable[..., Any],
+        client_of: Callable[[Any], APIClient],
+        messages: Callable[[str], list[Any]],
+    ) -> None:
         stranger = client_of(make_user("mallory"))
         channel = stranger.post(
             "/api/v1/channels/", {"name": "M", "publisher": "sandbox"}, format="json"
@@ -365,8 +395,13 @@ class TestApi:
             assert verb(f"/api/v1/media/{asset.pk}/").status_code == 404
 
     def test_a_file_in_use_is_not_deleted_and_another_one_is(
-        self, api, asset, make_post, folder, run_on_commit
-    ):
+        self,
+        api: APIClient,
+        asset: Any,
+        make_post: Callable[..., Any],
+        folder: Path,
+        run_on_commit: Callable[[], Any],
+    ) -> None:
         post = make_post(media=asset)
         answer = api.delete(f"/api/v1/media/{asset.pk}/")
         assert (answer.status_code, answer.json()["code"]) == (409, "media_in_use")
@@ -375,13 +410,20 @@ class TestApi:
             assert api.delete(f"/api/v1/media/{asset.pk}/").status_code == 204
         assert [path for path in folder.rglob("*") if path.is_file()] == []
 
-    def test_files_go_with_their_owner(self, user, asset, make_post, folder, run_on_commit):
+    def test_files_go_with_their_owner(
+        self,
+        user: Any,
+        asset: Any,
+        make_post: Callable[..., Any],
+        folder: Path,
+        run_on_commit: Callable[[], Any],
+    ) -> None:
         make_post(media=asset)
         with run_on_commit():
             user.delete()
         assert [path for path in folder.rglob("*") if path.is_file()] == []
 
-    def test_what_is_missing_is_reported(self, api, settings):
+    def test_what_is_missing_is_reported(self, api: APIClient, settings: Any) -> None:
         settings.MEDIA_STORE_URL = ""
         answer = api.post("/api/v1/ai/images/", {"prompt": "x"}, format="json")
         assert (answer.status_code, answer.json()["code"]) == (503, "no_media_store")
@@ -390,7 +432,15 @@ class TestApi:
         answer = api.post("/api/v1/ai/images/", {"prompt": "x"}, format="json")
         assert (answer.status_code, answer.json()["code"]) == (503, "no_image_provider")
 
-    def test_a_webhook_gets_a_link_that_works(self, asset, make_post, outside, user, settings, messages):
+    def test_a_webhook_gets_a_link_that_works(
+        self,
+        asset: Any,
+        make_post: Callable[..., Any],
+        outside: Any,
+        user: Any,
+        settings: Any,
+        messages: Callable[[str], list[Any]],
+    ) -> None:
         settings.API_URL = "https://api.example.com"
         outside.will_answer(200)
         channel = user.channels.create(name="Hook", webhook_url=outside.url)
@@ -407,11 +457,19 @@ class TestApi:
 
 class TestQuotas:
     @pytest.fixture(autouse=True)
-    def _small(self, settings, folder):
+    def _small(self, settings: Any, folder: Path) -> None:
         settings.AI_DAILY_QUOTAS = {"free": {"caption": 2, "image": 1}, "paid": {"caption": 3, "image": 2}}
 
     @pytest.mark.parametrize(("path", "kind", "limit"), [("captions", "caption", 2), ("images", "image", 1)])
-    def test_the_plan_limits_the_jobs_of_a_day(self, api, user, path, kind, limit, counter):
+    def test_the_plan_limits_the_jobs_of_a_day(
+        self,
+        api: APIClient,
+        user: Any,
+        path: str,
+        kind: str,
+        limit: int,
+        counter: Callable[..., Any],
+    ) -> None:
         counted = counter("posthub_ai_quota_refusals_total", kind=kind)
         answers = [api.post(f"/api/v1/ai/{path}/", {"prompt": "x"}, format="json") for _ in range(limit + 1)]
         assert [answer.status_code for answer in answers] == [202] * limit + [429]
@@ -424,7 +482,9 @@ class TestQuotas:
         user.save()
         assert api.post(f"/api/v1/ai/{path}/", {"prompt": "x"}, format="json").status_code == 202
 
-    def test_yesterday_failures_and_embeddings_do_not_count(self, api, make_job):
+    def test_yesterday_failures_and_embeddings_do_not_count(
+        self, api: APIClient, make_job: Callable[..., Any]
+    ) -> None:
         make_job(status="failed")
         make_job(status="cancelled")
         make_job(kind="embedding")
@@ -432,19 +492,23 @@ class TestQuotas:
         AIJob.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=1))
         assert api.post("/api/v1/ai/images/", {"prompt": "x"}, format="json").status_code == 202
 
-    def test_a_job_cancelled_while_it_ran_counts_toward_the_quota(self, api, make_job):
+    def test_a_job_cancelled_while_it_ran_counts_toward_the_quota(
+        self, api: APIClient, make_job: Callable[..., Any]
+    ) -> None:
         make_job(status="cancelled", started_at=timezone.now())
         assert api.post("/api/v1/ai/images/", {"prompt": "x"}, format="json").status_code == 429
 
     @pytest.mark.django_db(transaction=True)
-    def test_requests_at_the_same_moment_share_the_quota(self, user, messages):
+    def test_requests_at_the_same_moment_share_the_quota(
+        self, user: Any, messages: Callable[[str], list[Any]]
+    ) -> None:
         import threading
 
         from django.db import connection
 
         outcomes, start = [], threading.Barrier(5)
 
-        def ask():
+        def ask() -> None:
             start.wait()
             try:
                 services.request_image(user, "x")
@@ -463,7 +527,7 @@ class TestQuotas:
 
 
 @pytest.mark.parametrize("value", ["media", "s3://", "file://", "file://host/x", "http://x/y", "s3://a:b@c/"])
-def test_an_invalid_address_of_the_store_is_refused(monkeypatch, value):
+def test_an_invalid_address_of_the_store_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     from config import env
     from config.env import ConfigError
 

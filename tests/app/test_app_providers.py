@@ -2,6 +2,8 @@
 
 import math
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -21,12 +23,12 @@ from monitoring.metrics import AI_REQUESTS
 
 
 @pytest.fixture(autouse=True)
-def no_pause(monkeypatch):
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "PAUSE", 0.0)
 
 
 @pytest.fixture
-def gemini(outside):
+def gemini(outside: Any) -> Gemini:
     return Gemini(
         "AIza-secret",
         base_url=outside.url,
@@ -39,12 +41,12 @@ def gemini(outside):
 
 
 @pytest.fixture
-def perplexity(outside):
+def perplexity(outside: Any) -> Perplexity:
     return Perplexity("pplx-secret", base_url=outside.url + "/", model="sonar", timeout=2)
 
 
 @pytest.fixture
-def counted():
+def counted() -> Any:
     """The increase of each outcome of a provider since the start of the test."""
     before = _outcomes()
     return lambda provider: {
@@ -54,7 +56,7 @@ def counted():
     }
 
 
-def _outcomes():
+def _outcomes() -> Any:
     (family,) = AI_REQUESTS.collect()
     return {
         (sample.labels["provider"], sample.labels["outcome"]): sample.value
@@ -63,7 +65,7 @@ def _outcomes():
     }
 
 
-def gemini_says(*parts, reason="STOP"):
+def gemini_says(*parts: Any, reason: str = "STOP") -> Any:
     return {
         "candidates": [
             {"content": {"role": "model", "parts": list(parts)}, "finishReason": reason, "index": 0},
@@ -73,7 +75,7 @@ def gemini_says(*parts, reason="STOP"):
     }
 
 
-def perplexity_says(text):
+def perplexity_says(text: Any) -> Any:
     return {
         "id": "1",
         "model": "sonar",
@@ -84,7 +86,7 @@ def perplexity_says(text):
     }
 
 
-def test_gemini_writes(gemini, outside, counted):
+def test_gemini_writes(gemini: Gemini, outside: Any, counted: Callable[..., dict[str, float]]) -> None:
     outside.will_answer(
         200, gemini_says({"text": "thinking…", "thought": True}, {"text": "Fresh "}, {"text": "coffee\n"})
     )
@@ -97,7 +99,7 @@ def test_gemini_writes(gemini, outside, counted):
     assert counted("gemini") == {"success": 1}
 
 
-def test_gemini_embeds_and_the_vector_has_length_one(gemini, outside):
+def test_gemini_embeds_and_the_vector_has_length_one(gemini: Gemini, outside: Any) -> None:
     outside.will_answer(200, {"embedding": {"values": [3.0, 0.0, 4.0]}})
     vector = gemini.embed("Coffee")
     assert vector == pytest.approx([0.6, 0, 0.8])
@@ -108,14 +110,18 @@ def test_gemini_embeds_and_the_vector_has_length_one(gemini, outside):
 
 
 @pytest.mark.parametrize("values", [[1.0], [0.0, 0.0, 0.0]])
-def test_a_vector_that_cannot_be_stored_is_refused(gemini, outside, values, counted):
+def test_a_vector_that_cannot_be_stored_is_refused(
+    gemini: Gemini, outside: Any, values: list[float], counted: Callable[..., dict[str, float]]
+) -> None:
     outside.will_answer(200, {"embedding": {"values": values}})
     with pytest.raises(RefusedError):
         gemini.embed("Coffee")
     assert counted("gemini") == {"invalid_response": 1}
 
 
-def test_perplexity_writes(perplexity, outside, counted):
+def test_perplexity_writes(
+    perplexity: Perplexity, outside: Any, counted: Callable[..., dict[str, float]]
+) -> None:
     outside.will_answer(200, perplexity_says(" Fresh coffee "))
     assert perplexity.write("Be brief.", "Coffee") == "Fresh coffee"
     (request,) = outside.requests
@@ -139,7 +145,9 @@ def test_perplexity_writes(perplexity, outside, counted):
         ([], "invalid_response"),
     ],
 )
-def test_gemini_answers_without_text(gemini, outside, counted, answer, outcome):
+def test_gemini_answers_without_text(
+    gemini: Gemini, outside: Any, counted: Callable[..., dict[str, float]], answer: Any, outcome: str
+) -> None:
     outside.will_answer(200, answer)
     with pytest.raises(RefusedError):
         gemini.write("", "Coffee")
@@ -151,7 +159,9 @@ def test_gemini_answers_without_text(gemini, outside, counted, answer, outcome):
     ("status", "outcome"),
     [(400, "rejected"), (401, "unauthorized"), (403, "unauthorized"), (404, "rejected"), (302, "rejected")],
 )
-def test_a_refusal_is_not_repeated(perplexity, outside, counted, status, outcome):
+def test_a_refusal_is_not_repeated(
+    perplexity: Perplexity, outside: Any, counted: Callable[..., dict[str, float]], status: int, outcome: str
+) -> None:
     outside.will_answer(status, {"error": {"message": "no"}})
     with pytest.raises(RefusedError) as caught:
         perplexity.write("", "Coffee")
@@ -162,21 +172,27 @@ def test_a_refusal_is_not_repeated(perplexity, outside, counted, status, outcome
 @pytest.mark.parametrize(
     ("status", "outcome"), [(429, "rate_limited"), (500, "server_error"), (503, "server_error")]
 )
-def test_a_temporary_failure_is_tried_twice(perplexity, outside, counted, status, outcome):
+def test_a_temporary_failure_is_tried_twice(
+    perplexity: Perplexity, outside: Any, counted: Callable[..., dict[str, float]], status: int, outcome: str
+) -> None:
     outside.will_answer(status)
     with pytest.raises(TryLaterError):
         perplexity.write("", "Coffee")
     assert counted("perplexity") == {outcome: 2}
 
 
-def test_the_second_attempt_may_succeed(gemini, outside, counted):
+def test_the_second_attempt_may_succeed(
+    gemini: Gemini, outside: Any, counted: Callable[..., dict[str, float]]
+) -> None:
     outside.will_answer(503)
     outside.will_answer(200, gemini_says({"text": "Fresh coffee"}))
     assert gemini.write("", "Coffee") == "Fresh coffee"
     assert counted("gemini") == {"server_error": 1, "success": 1}
 
 
-def test_a_long_retry_after_is_left_to_the_task(perplexity, outside, counted):
+def test_a_long_retry_after_is_left_to_the_task(
+    perplexity: Perplexity, outside: Any, counted: Callable[..., dict[str, float]]
+) -> None:
     outside.will_answer(429, None, Retry_After="40")
     with pytest.raises(TryLaterError) as caught:
         perplexity.write("", "Coffee")
@@ -184,14 +200,16 @@ def test_a_long_retry_after_is_left_to_the_task(perplexity, outside, counted):
     assert counted("perplexity") == {"rate_limited": 1}
 
 
-def test_an_answer_that_is_not_json(perplexity, outside, counted):
+def test_an_answer_that_is_not_json(
+    perplexity: Perplexity, outside: Any, counted: Callable[..., dict[str, float]]
+) -> None:
     outside.will_answer(200, b"<html>")
     with pytest.raises(TryLaterError):
         perplexity.write("", "Coffee")
     assert counted("perplexity") == {"invalid_response": 2}
 
 
-def test_no_answer_in_time(outside, counted):
+def test_no_answer_in_time(outside: Any, counted: Callable[..., dict[str, float]]) -> None:
     outside.hold = threading.Event()
     outside.will_answer(200)
     with pytest.raises(TryLaterError, match="in time"):
@@ -199,32 +217,32 @@ def test_no_answer_in_time(outside, counted):
     assert counted("perplexity") == {"timeout": 2}
 
 
-def test_no_server(counted):
+def test_no_server(counted: Callable[..., dict[str, float]]) -> None:
     with pytest.raises(TryLaterError, match="no connection"):
         Perplexity("key", base_url="http://127.0.0.1:1", model="sonar", timeout=1).write("", "Coffee")
     assert counted("perplexity") == {"connection_error": 2}
 
 
-def test_every_outcome_has_a_series_before_it_happens():
+def test_every_outcome_has_a_series_before_it_happens() -> None:
     seen = {provider for provider, _ in _outcomes()}
     assert seen == {"gemini", "perplexity", "sandbox"}
     assert {outcome for _, outcome in _outcomes()} >= {"success", "timeout", "rate_limited", "server_error"}
 
 
 class TestSandbox:
-    def test_it_is_deterministic(self):
+    def test_it_is_deterministic(self) -> None:
         one, two = Sandbox(dimensions=8), Sandbox(dimensions=8)
         assert one.write("", "Coffee") == two.write("", "Coffee")
         assert one.write("", "Coffee") != one.write("", "Tea")
         assert one.embed("Coffee") == two.embed("Coffee")
 
-    def test_texts_with_shared_words_are_close(self):
+    def test_texts_with_shared_words_are_close(self) -> None:
         sandbox = Sandbox(dimensions=256)
         here, near, far = map(sandbox.embed, ("fresh coffee daily", "coffee daily", "winter tyres"))
         assert math.dist(here, near) < math.dist(here, far)
         assert math.hypot(*here) == pytest.approx(1)
 
-    def test_failures_requested_in_the_text(self, counted):
+    def test_failures_requested_in_the_text(self, counted: Callable[..., dict[str, float]]) -> None:
         sandbox = Sandbox(dimensions=8)
         with pytest.raises(RefusedError):
             sandbox.write("", "[sandbox:reject]")
@@ -234,13 +252,13 @@ class TestSandbox:
 
 
 class TestChoice:
-    def test_keys_come_before_the_sandbox(self, settings):
+    def test_keys_come_before_the_sandbox(self, settings: Any) -> None:
         settings.GEMINI_API_KEY = settings.PERPLEXITY_API_KEY = "key"
         assert available() == ["gemini", "perplexity", "sandbox"]
         assert text_provider("perplexity").name == "perplexity"
         assert embedder().name == "gemini"
 
-    def test_without_keys_production_has_no_provider(self, settings):
+    def test_without_keys_production_has_no_provider(self, settings: Any) -> None:
         settings.SANDBOX_ALLOWED = False
         assert available() == []
         for ask in (lambda: text_provider("sandbox"), lambda: text_provider("gemini"), embedder):

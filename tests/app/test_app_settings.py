@@ -5,6 +5,9 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,8 +27,8 @@ GOOD = {
 
 
 @pytest.fixture
-def run(app_folder):
-    def run(*command, **changes):
+def run(app_folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*command: Any, **changes: Any) -> subprocess.CompletedProcess[str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         environment = {
             name: value for name, value in {**kept, **GOOD, **changes}.items() if value is not None
@@ -42,15 +45,19 @@ def run(app_folder):
     return run
 
 
-def broker(name):
+def broker(name: str) -> Any:
     return env.address(name, "", queues.BROKERS)
 
 
-SAFE = {"secret_key": GOOD["SECRET_KEY"], "debug": False, "hosts": ["api.posthub.work", ".posthub.work"]}
+SAFE: dict[str, Any] = {
+    "secret_key": GOOD["SECRET_KEY"],
+    "debug": False,
+    "hosts": ["api.posthub.work", ".posthub.work"],
+}
 
 
 class TestGuard:
-    def test_good(self):
+    def test_good(self) -> None:
         assert problems(**SAFE) == []
 
     @pytest.mark.parametrize(
@@ -70,18 +77,18 @@ class TestGuard:
             ({"missing": ["REDIS_URL"]}, "REDIS_URL is not set"),
         ],
     )
-    def test_bad(self, change, words):
+    def test_bad(self, change: Any, words: str) -> None:
         (problem,) = problems(**SAFE | change)
         assert words in problem
 
-    def test_a_key_is_never_repeated(self):
+    def test_a_key_is_never_repeated(self) -> None:
         assert "hunter2" not in str(problems(**SAFE | {"secret_key": "hunter2"}))
 
 
 class TestProduction:
     """The real programs, started with the settings of production."""
 
-    def test_it_passes_djangos_own_deployment_checks(self, run):
+    def test_it_passes_djangos_own_deployment_checks(self, run: Any) -> None:
         done = run("manage.py", "check", "--deploy", "--fail-level", "WARNING")
         assert done.returncode == 0, done.stderr
 
@@ -95,7 +102,11 @@ class TestProduction:
         ],
         ids=["manage", "gunicorn", "worker", "beat"],
     )
-    def test_it_refuses_to_start_and_reports_every_problem(self, run, program):
+    def test_it_refuses_to_start_and_reports_every_problem(
+        self,
+        run: Any,
+        program: tuple[str, str, str, str, str, str, str] | tuple[str, str, str, str, str] | tuple[str, str],
+    ) -> None:
         done = run(*program, SECRET_KEY="django-insecure-x", DEBUG="True", ALLOWED_HOSTS="*", REDIS_URL=None)
         assert done.returncode == 2, done.stderr
         assert "Error: production settings refuse to start: " in done.stderr
@@ -117,7 +128,7 @@ class TestProduction:
             ("CELERY_BROKER_URL", "hunter7", "CELERY_BROKER_URL must begin with one of redis://, "),
         ],
     )
-    def test_an_invalid_value_prevents_the_start(self, run, name, value, words):
+    def test_an_invalid_value_prevents_the_start(self, run: Any, name: str, value: str, words: str) -> None:
         done = run("manage.py", "check", **{name: value})
         assert done.returncode == 2
         problem, hint = done.stderr.splitlines()
@@ -126,7 +137,7 @@ class TestProduction:
         assert hint.startswith(f"Try: {name}=")
         assert "hunter7" not in done.stdout + done.stderr
 
-    def test_a_password_that_breaks_the_address_is_not_shown(self, run):
+    def test_a_password_that_breaks_the_address_is_not_shown(self, run: Any) -> None:
         done = run("manage.py", "check", DATABASE_URL="postgres://posthub:hunter7/Qx42@db/posthub")
         assert done.returncode == 2
         assert done.stderr.startswith(
@@ -135,11 +146,12 @@ class TestProduction:
         for part in ("hunter7", "Qx42", "Traceback"):
             assert part not in done.stdout + done.stderr
 
-    def test_the_image_is_built_with_valid_settings_and_a_generated_key(self, app_folder):
+    def test_the_image_is_built_with_valid_settings_and_a_generated_key(self, app_folder: Path) -> None:
         dockerfile = (app_folder / "Dockerfile").read_text()
         build = re.search(
             r"^RUN (DJANGO_SETTINGS_MODULE=.*? collectstatic --noinput)", dockerfile, re.MULTILINE | re.DOTALL
         )
+        assert build is not None
         command = build[1].replace("/opt/venv/bin/python", shlex.quote(sys.executable)) + " --dry-run"
         environment = {"PATH": os.environ["PATH"]}
         done = subprocess.run(
@@ -159,7 +171,9 @@ class TestProduction:
             ),
         ],
     )
-    def test_browsers_keep_subdomains_and_preload_only_on_request(self, run, changes, header):
+    def test_browsers_keep_subdomains_and_preload_only_on_request(
+        self, run: Any, changes: dict[str, Any], header: str
+    ) -> None:
         code = (
             "import django; django.setup()\n"
             "from django.test import Client\n"
@@ -169,16 +183,16 @@ class TestProduction:
         done = run("-c", code, **changes)
         assert done.stdout.splitlines()[-1:] == [header], done.stderr
 
-    def test_the_demo_data_is_refused(self, run):
+    def test_the_demo_data_is_refused(self, run: Any) -> None:
         done = run("manage.py", "seed_demo", "--json")
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("Error: demo data is refused by these settings\nTry: ")
 
-    def test_the_sandbox_cannot_be_switched_on(self, run):
+    def test_the_sandbox_cannot_be_switched_on(self, run: Any) -> None:
         code = "from django.conf import settings as s; print(s.SANDBOX_ALLOWED, s.WEBHOOK_ALLOW_PRIVATE, s.DEBUG)"
         assert run("-c", code, SANDBOX_ALLOWED="true").stdout == "False False False\n"
 
-    def test_secrets_may_be_files(self, run, tmp_path):
+    def test_secrets_may_be_files(self, run: Any, tmp_path: Path) -> None:
         (tmp_path / "key").write_text(GOOD["SECRET_KEY"] + "\n")
         (tmp_path / "url").write_text("postgres://posthub:from-file@db:5432/posthub\n")
         code = (
@@ -191,21 +205,21 @@ class TestProduction:
 
 class TestEnvironment:
     @pytest.mark.parametrize(("value", "meant"), [("True", True), ("1", True), ("no", False), ("off", False)])
-    def test_flags(self, monkeypatch, value, meant):
+    def test_flags(self, monkeypatch: pytest.MonkeyPatch, value: str, meant: bool) -> None:
         monkeypatch.setenv("X", value)
         assert env.flag("X") is meant
 
-    def test_lists(self, monkeypatch):
+    def test_lists(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("X", " a, b ,,c")
         assert env.names("X") == ["a", "b", "c"]
         assert env.names("Y", ["d"]) == ["d"]
 
-    def test_files_are_stripped(self, monkeypatch, tmp_path):
+    def test_files_are_stripped(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "x").write_text("secret\n")
         monkeypatch.setenv("X_FILE", str(tmp_path / "x"))
         assert env.text("X") == "secret"
 
-    def test_the_password_of_the_database_is_decoded(self, monkeypatch):
+    def test_the_password_of_the_database_is_decoded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("X", "postgresql://me:p%40ss%2Fword@db:5433/posthub?sslmode=require")
         config = env.database("X")
         assert (config["PASSWORD"], config["HOST"], config["PORT"]) == ("p@ss/word", "db", 5433)
@@ -222,7 +236,7 @@ class TestEnvironment:
             "postgres://db/posthub?user=me@db",
         ],
     )
-    def test_addresses_of_the_database(self, monkeypatch, url):
+    def test_addresses_of_the_database(self, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
         monkeypatch.setenv("X", url)
         assert env.database("X")["NAME"] == "posthub"
 
@@ -239,22 +253,22 @@ class TestEnvironment:
             "memory://",
         ],
     )
-    def test_addresses_of_the_broker(self, monkeypatch, url):
+    def test_addresses_of_the_broker(self, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
         monkeypatch.setenv("X", url)
         assert env.address("X", "", queues.BROKERS) == url
 
-    def test_levels_and_origins(self, monkeypatch):
+    def test_levels_and_origins(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("X", "debug")
         assert env.level("X", "INFO") == "DEBUG"
         monkeypatch.setenv("X", "https://posthub.work, http://localhost:4200,capacitor://localhost")
         assert env.origins("X") == ["https://posthub.work", "http://localhost:4200", "capacitor://localhost"]
 
     @pytest.mark.parametrize("rate", ["10/min", "600/m", "5/hour", "1/s"])
-    def test_rates(self, monkeypatch, rate):
+    def test_rates(self, monkeypatch: pytest.MonkeyPatch, rate: str) -> None:
         monkeypatch.setenv("X", rate)
         assert env.rate("X", "1/s") == rate
 
-    def test_a_rate_can_be_disabled(self, monkeypatch):
+    def test_a_rate_can_be_disabled(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("X", "off")
         assert env.rate("X", "1/s") is None
 
@@ -287,7 +301,9 @@ class TestEnvironment:
             (env.dsn, "https://key@sentry.example/project", "not a valid DSN"),
         ],
     )
-    def test_errors_name_the_variable_and_a_remedy(self, monkeypatch, read, value, words):
+    def test_errors_name_the_variable_and_a_remedy(
+        self, monkeypatch: pytest.MonkeyPatch, read: Any, value: str, words: str
+    ) -> None:
         monkeypatch.setenv("MY_NAME", value)
         with pytest.raises(ConfigError) as caught:
             read("MY_NAME")
@@ -296,19 +312,19 @@ class TestEnvironment:
         assert words in problem
         assert hint.startswith("Try: MY_NAME=")
 
-    def test_a_value_and_a_file_together_are_refused(self, monkeypatch):
+    def test_a_value_and_a_file_together_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("X", "a")
         monkeypatch.setenv("X_FILE", "b")
         with pytest.raises(ConfigError, match="both set"):
             env.text("X")
 
-    def test_a_missing_file_is_reported(self, monkeypatch, tmp_path):
+    def test_a_missing_file_is_reported(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("X_FILE", str(tmp_path / "nothing"))
         with pytest.raises(ConfigError, match="cannot be read: No such file"):
             env.text("X")
 
 
-def test_every_task_has_a_route_to_a_queue_that_exists():
+def test_every_task_has_a_route_to_a_queue_that_exists() -> None:
     from config import celery_app
 
     celery_app.loader.import_default_modules()
@@ -319,24 +335,24 @@ def test_every_task_has_a_route_to_a_queue_that_exists():
         assert celery_app.amqp.router.route({}, name)["queue"].name == route["queue"]
 
 
-def test_every_task_is_bounded_and_survives_its_worker():
+def test_every_task_is_bounded_and_survives_its_worker() -> None:
     from config import celery_app
 
     limit = celery_app.conf.broker_transport_options["visibility_timeout"]
     for name in queues.TASK_ROUTES:
-        task = celery_app.tasks[name]
+        task: Any = celery_app.tasks[name]
         assert task.acks_late
         assert task.reject_on_worker_lost
         assert task.soft_time_limit < task.time_limit <= celery_app.conf.task_time_limit < limit
 
 
-def test_no_migration_is_missing(db):
+def test_no_migration_is_missing(db: None) -> None:
     from django.core.management import call_command
 
     call_command("makemigrations", "--check", "--dry-run", verbosity=0)
 
 
-def test_every_variable_is_documented(app_folder):
+def test_every_variable_is_documented(app_folder: Path) -> None:
     settings = "".join(path.read_text() for path in (app_folder / "config").rglob("*.py"))
     names = set(re.findall(r"\benv\.[a-z]+\(\s*\"([A-Z_]+)\"", settings))
     page = (app_folder.parent / "docs" / "app.md").read_text()

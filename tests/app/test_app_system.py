@@ -2,10 +2,14 @@
 
 import json
 import threading
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from django.test import Client
+from rest_framework.test import APIClient
 
 PATH = "/api/v1/system/"
 SERIES = {
@@ -20,12 +24,12 @@ SERIES = {
 
 
 @pytest.fixture
-def prometheus(settings):
+def prometheus(settings: Any) -> Iterator[Any]:
     """A mock of Prometheus that answers the queries of this page."""
     answers = {"status": "success"}
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
+        def do_GET(self) -> None:
             query = parse_qs(urlsplit(self.path).query)["query"][0]
             label = query.split("(")[1].split(")")[0]
             series = SERIES[query.split("(")[-1].rstrip(")")]
@@ -38,7 +42,7 @@ def prometheus(settings):
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *args):
+        def log_message(self, *args: Any) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -51,11 +55,11 @@ def prometheus(settings):
 
 
 @pytest.fixture
-def boss(make_user, client_of):
+def boss(make_user: Callable[..., Any], client_of: Callable[[Any], APIClient]) -> APIClient:
     return client_of(make_user("boss", is_staff=True))
 
 
-def test_staff_see_queues_and_the_verified_backup(boss, prometheus):
+def test_staff_see_queues_and_the_verified_backup(boss: Any, prometheus: Any) -> None:
     document = boss.get(PATH).json()
     assert document["queues"] == [
         {"name": "default", "length": 0, "oldest_age_seconds": None, "consumers": None},
@@ -71,24 +75,26 @@ def test_staff_see_queues_and_the_verified_backup(boss, prometheus):
     assert document["grafana_url"] == "https://api.posthub.work/grafana/"
 
 
-def test_a_database_without_a_verified_backup_is_shown(boss, prometheus):
+def test_a_database_without_a_verified_backup_is_shown(boss: Any, prometheus: Any) -> None:
     unproven = boss.get(PATH).json()["backups"][1]
     assert (unproven["database"], unproven["verified_at"], unproven["rto_seconds"]) == ("shop", None, None)
 
 
-def test_customers_and_anonymous_users_are_refused(api, client, prometheus):
+def test_customers_and_anonymous_users_are_refused(api: APIClient, client: Client, prometheus: Any) -> None:
     assert api.get(PATH).status_code == 403
     assert client.get(PATH).status_code == 401
 
 
-def test_a_missing_prometheus_address_is_reported(boss, settings):
+def test_a_missing_prometheus_address_is_reported(boss: Any, settings: Any) -> None:
     settings.PROMETHEUS_URL = ""
     answer = boss.get(PATH)
     assert (answer.status_code, answer.json()["code"]) == (503, "no_prometheus")
 
 
 @pytest.mark.parametrize("broken", ["nobody", "refuses"])
-def test_an_unreachable_prometheus_is_reported_without_its_address(boss, settings, prometheus, broken):
+def test_an_unreachable_prometheus_is_reported_without_its_address(
+    boss: Any, settings: Any, prometheus: Any, broken: str
+) -> None:
     if broken == "nobody":
         settings.PROMETHEUS_URL = "http://127.0.0.1:1"
     prometheus["status"] = "error"

@@ -94,7 +94,7 @@ DROP TABLE live;
 
 def rewritten(hostile: bytes = b"") -> list[tuple[str, bytes]]:
     names = {name: name for name in ("a", "t", "side")}
-    rewriter = StatementRewriter([Table(schema_name="a", name="t", rows=1)], "side", names)
+    rewriter = StatementRewriter([Table(schema="a", name="t", rows=1)], "side", names)
     lines = (DUMP % hostile).splitlines(keepends=True)
     return [(piece.kind, piece.text) for piece in rewriter.pieces(lines)]
 

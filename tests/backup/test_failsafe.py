@@ -9,7 +9,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from backup import run as running
 from backup.cancellation import OutOfTimeError, StoppedError
 from backup.catalogue.journal import Backlog
 from backup.errors import DumpError, SpaceError, StoreAccessError, StoreError
@@ -51,7 +50,7 @@ def faults() -> Faults:
     return Faults()
 
 
-def with_store(wiring: Wiring, faults: Faults, **more: object) -> Wiring:
+def with_store(wiring: Wiring, faults: Faults, **more: Any) -> Wiring:
     store = RetryingStore(MemoryStore(fault=faults), RetryPolicy(attempts=2, first=0.001))
     return dataclasses.replace(wiring, store=store, **more)
 
@@ -167,7 +166,7 @@ def test_a_spool_without_room_is_seen_before(
 ) -> None:
     wiring = with_store(wired(BACKUP_SPOOL_DIR=str(tmp_path / "spool")), faults)
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(running.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     faults.arm("all")
     with pytest.raises(SpaceError, match="the spool is too small"):
         run(wiring, wiring.targets[0])
@@ -182,7 +181,7 @@ def test_the_spool_needs_room_for_a_backup_of_the_last_size(
     made, state = run(wiring, wiring.targets[0]), new_state(wiring)
     state.refresh()
     usage = shutil.disk_usage(tmp_path)._replace(free=made.stored_bytes * 2)
-    monkeypatch.setattr(running.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     faults.arm("all")
     Jobs(state).back_up()
     assert sorted(entry.store for entry in state.history(made.database).backups) == ["main", "spool"]

@@ -8,6 +8,7 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def command(
     return Command({"BACKUP_STORE_URL": f"file://{tmp_path}/store"}, monkeypatch, capsys)
 
 
-def take(store: LocalStore, hours: float, *, proven: bool = True, **more: object) -> Manifest:
+def take(store: LocalStore, hours: float, *, proven: bool = True, **more: Any) -> Manifest:
     made = manifest(NOW - timedelta(hours=hours), **more)
     put(store, made, proven=proven)
     return made

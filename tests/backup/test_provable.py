@@ -1,6 +1,7 @@
 """What this host lacks is written down as such: a state of its own, no damage, no pruning."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def command(
     return Command(environ, monkeypatch, capsys)
 
 
-def changed(command: Command, made: dict[str, str], **changes: object) -> None:
+def changed(command: Command, made: dict[str, str], **changes: Any) -> None:
     """A manifest that says something else."""
     folder = Path(command.environ["BACKUP_STORE_URL"].removeprefix("file://"))
     path = folder / layout.manifest(made["database"], made["id"])

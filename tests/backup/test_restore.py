@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from backup.postgres.databases import databases
+from backup.postgres.databases import WORKING, databases
 from backup.postgres.dsn import parse
 from backup.restore import database, tables
 from backup.restore import names as naming
@@ -54,7 +54,7 @@ def command(
     }
     yield Command(settings, monkeypatch, capsys)
     assert list((tmp_path / "work").iterdir()) == []
-    assert names(postgres, naming.WORKING) == []
+    assert names(postgres, WORKING) == []
     with databases(parse(postgres.url)) as server:
         for name in server.starting_with(shop):
             server.drop(name)
@@ -528,9 +528,9 @@ def test_leftovers_of_a_killed_restore_are_removed_by_the_next(
     command.held("run")
     assert command.killed_at(database.STEPS[5], "restore", "--into", f"{shop}_one")
     deadline = time.monotonic() + 60
-    while names(postgres, naming.WORKING) and time.monotonic() < deadline:
+    while names(postgres, WORKING) and time.monotonic() < deadline:
         command.held("restore", "--into", f"{shop}_two", "--again")
-    assert names(postgres, naming.WORKING) == []
+    assert names(postgres, WORKING) == []
 
 
 def test_an_owner_with_createdb_is_enough(

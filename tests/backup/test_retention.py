@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.policy.retention import Held, Plan, Policy, plan
+from backup.policy.retention import Held, Plan, Policy, State, plan
 
 NOW = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
 GOLDEN = Path(__file__).parent / "golden"
@@ -21,6 +21,10 @@ def daily(count: int, *, hour: int = 2, step: timedelta = timedelta(days=1)) -> 
     newest = NOW.replace(hour=hour)
     moments = [newest - step * number for number in range(count)]
     return [Held(f"{moment:%Y%m%dT%H%M%SZ}-{number:06x}", moment) for number, moment in enumerate(moments)]
+
+
+def in_states(backups: list[Held], *states: State) -> list[Held]:
+    return [replace(each, state=state) for each, state in zip(backups, states, strict=True)]
 
 
 def as_text(found: Plan) -> str:
@@ -44,34 +48,21 @@ CASES = {
         Policy(last=0, daily=3, weekly=0, monthly=0, zone=ZoneInfo("Europe/Berlin")),
     ),
     "unverified-and-failed": (
-        [
-            Held(held.id, held.taken, state)
-            for held, state in zip(
-                daily(8),
-                (
-                    "unverified",
-                    "failed",
-                    "verified",
-                    "failed",
-                    "unverified",
-                    "verified",
-                    "verified",
-                    "verified",
-                ),
-                strict=True,
-            )
-        ],
+        in_states(
+            daily(8),
+            "unverified",
+            "failed",
+            "verified",
+            "failed",
+            "unverified",
+            "verified",
+            "verified",
+            "verified",
+        ),
         Policy(last=2, daily=0, weekly=0, monthly=0),
     ),
     "doubtful": (
-        [
-            Held(held.id, held.taken, state)
-            for held, state in zip(
-                daily(6),
-                ("verified", "doubtful", "verified", "verified", "doubtful", "failed"),
-                strict=True,
-            )
-        ],
+        in_states(daily(6), "verified", "doubtful", "verified", "verified", "doubtful", "failed"),
         Policy(last=2, daily=0, weekly=1, monthly=0),
     ),
     "floor": (daily(6), Policy(last=0, daily=0, weekly=0, monthly=0, floor=4)),

@@ -16,6 +16,7 @@ from backup.catalogue.manifest import Manifest, StoredObject
 from backup.catalogue.reader import Entry
 from backup.doctor import examine
 from backup.errors import BusyError, CatalogueError, PreflightError, VerificationError
+from backup.postgres.dsn import Address
 from backup.postgres.lock import advisory_lock
 from backup.replication.merged import read
 from backup.run import run
@@ -194,6 +195,7 @@ def test_a_damaged_manifest_is_named(wired: Wire) -> None:
 def test_one_run_at_a_time(wired: Wire) -> None:
     wiring = wired()
     target = wiring.targets[0]
+    assert isinstance(target.address, Address)
     with (
         advisory_lock(target.address),
         pytest.raises(BusyError, match=r"another backup of shop_.* server process"),

@@ -26,6 +26,7 @@ from backup.catalogue.manifest import Manifest
 from backup.catalogue.records import Attempt, Difference, Outcome, Report
 from backup.cli import backup
 from backup.policy.retention import Policy
+from backup.postgres.dsn import Address
 from backup.postgres.lock import advisory_lock
 from backup.prune import prune
 from backup.replication.merged import read
@@ -345,7 +346,9 @@ def test_a_skipped_job_is_logged(wired: Wire, caplog: pytest.LogCaptureFixture) 
 def test_two_services_do_not_run_at_once(wired: Wire) -> None:
     wiring = wired()
     state = new_state(wiring)
-    with advisory_lock(wiring.targets[0].address):
+    address = wiring.targets[0].address
+    assert isinstance(address, Address)
+    with advisory_lock(address):
         Jobs(state).back_up()
     history = state.history(wiring.targets[0].name)
     assert (history.backups, history.attempts) == ((), ())

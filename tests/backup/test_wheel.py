@@ -7,16 +7,17 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
-from stack.waiting import wait_for
 
 from sidecar.version import __version__
 from stack.paths import ROOT, VENV_BIN
 from stack.ports import choose
 from stack.process import Process
 from stack.servers import Redis
+from stack.wait import wait_for
 
 # What bash asks for after "ops-backup re" and the tabulator.
 # The checkout must not be found.
@@ -24,7 +25,7 @@ ENVIRON = {name: value for name, value in os.environ.items() if name not in ("PY
 ASKED = {"COMP_WORDS": "ops-backup re", "COMP_CWORD": "1"}
 
 
-def run(*command: str | Path, folder: Path | None = None, **more: str) -> str:
+def run(*command: str | Path, folder: Path | None = None, **more: Any) -> str:
     done = subprocess.run(
         [str(each) for each in command], cwd=folder, env={**ENVIRON, **more}, capture_output=True, text=True
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """Pushing to a Grafana (its double): everything arrives, once, and every refusal says what to do."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -75,8 +75,11 @@ def test_a_token_file_that_holds_none_is_refused(push, tmp_path: Path, capsys) -
 
 @pytest.mark.parametrize("page", [(200, "<html>Log in</html>"), (200, "[]"), (302, ""), (200, "null")])
 def test_something_else_at_the_address_is_no_success(
-    grafana: GrafanaDouble, push, capsys, page: tuple[int, str]
-) -> None:  # type: ignore[no-untyped-def]
+    grafana: GrafanaDouble,
+    push: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    page: tuple[int, str],
+) -> None:
     grafana.page = page
     assert push() == 1
     said = capsys.readouterr()

@@ -87,7 +87,7 @@ def test_both_themes(tmp_path: Path, theme: str) -> None:
 def test_an_alert_is_marked_each_time_it_comes(tmp_path: Path) -> None:
     celery = next(one for one in committed() if one["uid"] == "posthub-celery")
     graph = [panel for panel in celery["panels"] if panel["title"] == "Consumers"]
-    pictures = []
+    pictures: list[bytes] = []
     with PrometheusDouble() as double:
         for double.fired in ((0.2, 0.3),), ((0.2, 0.3), (0.6, 0.7)), ((0.2, 0.3), (0.6, 0.8)):
             path = tmp_path / f"{len(pictures)}.png"

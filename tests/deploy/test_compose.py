@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from app_names import app_variables
-from envexample import example_variables
 
 from stack.paths import ROOT
+from tests.deploy.app_names import app_variables
+from tests.deploy.envexample import example_variables
 
 SEED = [
     "posthub_api_prod",

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from envexample import example_variables
-from hostkit import FakeHost, as_json
 
 from sidecar import UsageError
 from stack.doctor import cli, envfile, machine, outside, secrets, services, settings
 from stack.doctor.check import Case, Check
 from stack.doctor.host import Done, Host
 from stack.paths import ROOT
+from tests.deploy.envexample import example_variables
+from tests.deploy.hostkit import FakeHost, as_json
 
 GOOD = {
     "ALERTMANAGER_SLACK_URL": "https://hooks.slack.com/services/x",

@@ -7,11 +7,11 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from kubekit import BUILDABLE, Document, builder, built, plain, pod_specs
 
 from stack.deploy.kubernetes import JOB_SECONDS, MIGRATE, OVERLAY, ROLLED
 from stack.deploy.manifests import manifests
 from stack.paths import ROOT
+from tests.deploy.kubekit import BUILDABLE, Document, builder, built, plain, pod_specs
 
 SCHEMAS = yaml.safe_load((Path(__file__).parent / "schemas" / "operators.yml").read_text(encoding="utf-8"))
 KUBERNETES = "1.37"

@@ -18,7 +18,8 @@ from stack.deploy.annotate import annotate, annotate_own
 from stack.deploy.compose import ROLLING, Rollout
 from stack.deploy.history import History
 from stack.deploy.kubernetes import KubeRollout
-from stack.deploy.runner import Done, Runner
+from stack.deploy.runner import Runner
+from stack.doctor.host import Done
 from stack.paths import ROOT
 
 

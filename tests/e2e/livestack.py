@@ -76,12 +76,16 @@ class HostDouble:
         """What a scrape gets. Counters that stood still would be a machine without a moment of idleness."""
         text, passed = self.text, time.monotonic() - self._since
         for pace, series in _MOVING.items():
-            text = series.sub(lambda found, by=pace * passed: f"{found[1]} {float(found[2]) + by}", text)
+            text = _raised(series, text, by=pace * passed)
         return text
 
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def _raised(series: re.Pattern[str], text: str, *, by: float) -> str:
+    return series.sub(lambda found: f"{found[1]} {float(found[2]) + by}", text)
 
 
 def _handler(double: HostDouble) -> type[BaseHTTPRequestHandler]:

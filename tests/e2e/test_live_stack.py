@@ -33,6 +33,7 @@ from stack.demo.backups import Backups
 from stack.demo.story import QUEUES
 from stack.demo.traffic import Traffic, customers_of
 from stack.programs import find
+from stack.servers import Service
 from stack.suite import Suite
 from stack.wait import wait_for
 from tests.alerts.capture import version
@@ -96,10 +97,10 @@ class Fault:
 def crashed(part: str) -> tuple[Callable[[Live], object], Callable[[Live], object]]:
     """Kill one part of the suite; start it again."""
 
-    def server(live: Live) -> livestack.Service:
+    def server(live: Live) -> Service:
         found = live.suite.workers.get(part) or getattr(live.suite, part)
         assert found is not None
-        return found  # type: ignore[no-any-return]
+        return found
 
     return lambda live: live.suite.crash(server(live)), lambda live: live.suite.revive(server(live))
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import redis
-from exporterkit import Running, Worker, captured
 from hypothesis import settings
 from kombu import pools
 
 from exporters.service import Exporter
 from exporters.settings import ExporterSettings
 from stack.servers import Redis
+from tests.exporters.exporterkit import Running, Worker, captured
 
 # How long an example takes says more of the machine than of what is tested.
 settings.register_profile("patient", deadline=None)

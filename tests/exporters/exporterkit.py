@@ -56,11 +56,16 @@ class Scraped:
 
 
 class Running:
-    """An exporter and its scrapes; ``exporter`` is None when it runs in another process."""
+    """An exporter and its scrapes; without ``exporter`` when it runs in another process."""
 
     def __init__(self, exporter: Exporter | None, url: str = "") -> None:
-        self.exporter = exporter
-        self.url = url or f"http://127.0.0.1:{exporter.port}"
+        self._exporter = exporter
+        self.url = url or f"http://127.0.0.1:{self.exporter.port}"
+
+    @property
+    def exporter(self) -> Exporter:
+        assert self._exporter is not None, "it runs in another process"
+        return self._exporter
 
     @classmethod
     def at(cls, url: str) -> "Running":
@@ -137,7 +142,7 @@ class Worker:
 
     def tell(self) -> None:
         """Print the log, which pytest shows when a test fails: only it knows why a worker did not come up."""
-        print(f"{self.process.args} ended with {self.process.returncode}:\n{self._said()}")
+        print(f"{self.process.args!r} ended with {self.process.returncode}:\n{self._said()}")
         self.log.close()
 
     def _says(self, text: str, seconds: float) -> bool:

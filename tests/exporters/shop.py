@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from typing import Any
 
 from celery import Celery
 from celery.exceptions import Ignore, Reject
@@ -21,70 +22,70 @@ app.conf.update(
 
 
 @app.task(name="shop.add")
-def add():
+def add() -> int:
     return 3
 
 
 @app.task(name="shop.mail")
-def mail():
+def mail() -> None:
     time.sleep(0.05)
 
 
 @app.task(name="shop.fail")
-def fail():
+def fail() -> None:
     raise ValueError("no such order")
 
 
 @app.task(name="shop.retry", bind=True, max_retries=1)
-def retry(self):
+def retry(self: Any) -> None:
     raise self.retry(exc=ConnectionError("later"), countdown=0.1)
 
 
 @app.task(name="shop.reject", bind=True, acks_late=True)
-def reject(self):
+def reject(self: Any) -> None:
     raise Reject("no", requeue=False)
 
 
 @app.task(name="shop.slow")
-def slow():
+def slow() -> None:
     time.sleep(60)
 
 
 @app.task(name="shop.ignore")
-def ignore():
+def ignore() -> None:
     raise Ignore
 
 
 @app.task(name="shop.hard", time_limit=1)
-def hard():
+def hard() -> None:
     time.sleep(3)
 
 
 @app.task(name="shop.soft", soft_time_limit=1)
-def soft():
+def soft() -> None:
     time.sleep(3)
 
 
 @app.task(name="shop.killed")
-def killed():
+def killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @app.task(name="shop.replace", bind=True)
-def replace(self):
+def replace(self: Any) -> None:
     raise self.replace(add.si())
 
 
 @app.task(name="shop.unencodable")
-def unencodable():
+def unencodable() -> object:
     return object()
 
 
 @app.task(name="shop.nap")
-def nap():
+def nap() -> None:
     time.sleep(3)
 
 
 @app.task(name="shop.late", acks_late=True)
-def late():
+def late() -> None:
     time.sleep(3)

@@ -3,10 +3,12 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from exporterkit import HERE, send, until
 
 from alerts import rules
 from alerts.paths import RULES
@@ -18,11 +20,12 @@ from sidecar.prometheus import Prometheus as Api
 from sidecar.promql import selectors
 from stack.ports import choose
 from stack.servers import Prometheus
+from tests.exporters.exporterkit import HERE, Worker, send, until
 
 CONFIG = RULES.parent / "prometheus.yml"
 
 
-def impatient_rules(folder):
+def impatient_rules(folder: Path) -> None:
     """The rules of Celery as they are, without their waiting times, and with one finished task as enough."""
     for name in ("thresholds", "celery"):
         document = yaml.safe_load((RULES / f"{name}.yml").read_text())
@@ -35,13 +38,13 @@ def impatient_rules(folder):
         (folder / f"{name}.yml").write_text(yaml.safe_dump(document))
 
 
-def celery_job():
+def celery_job() -> dict[str, Any]:
     jobs = yaml.safe_load(CONFIG.read_text())["scrape_configs"]
     return next(job for job in jobs if job["job_name"] == "celery")
 
 
 @pytest.fixture
-def prometheus(tmp_path):
+def prometheus(tmp_path: Path) -> Iterator[Any]:
     """A Prometheus with our configuration of the job that scrapes one exporter often; with the exporter's port."""
     impatient_rules(tmp_path)
     port = choose()
@@ -57,11 +60,11 @@ def prometheus(tmp_path):
 
 
 @pytest.fixture
-def serve():
+def serve() -> Iterator[Any]:
     """Starts exporters as processes of their own: a restart ends every connection."""
     running = []
 
-    def begin(url, port):
+    def begin(url: str, port: int) -> Any:
         words = ["serve", "--broker-url", url, "--host", "127.0.0.1", "--port", str(port)]
         running.append(
             subprocess.Popen(
@@ -78,13 +81,15 @@ def serve():
         process.wait(10)
 
 
-def test_the_first_failure_after_a_restart_raises_the_alert(broker, serve, worker, prometheus):
+def test_the_first_failure_after_a_restart_raises_the_alert(
+    broker: str, serve: Callable[..., Any], worker: Callable[..., Worker], prometheus: Any
+) -> None:
     api, port = prometheus
     worker(broker)
     failed = 'celery_tasks_total{task="shop.fail", queue="default", state="failed"}'
     firing = 'ALERTS{alertname="CeleryTaskFailureRatioHigh", task="shop.fail", alertstate="firing"}'
 
-    def value():
+    def value() -> Any:
         return [series.last for series in api.instant(failed)]
 
     first = serve(broker, port)
@@ -103,11 +108,11 @@ def test_the_first_failure_after_a_restart_raises_the_alert(broker, serve, worke
     assert api.instant('{__name__=~"celery_task_(sent|failed)_total|celery_.+_created"}') == []
 
 
-def test_only_what_nothing_reads_is_dropped():
+def test_only_what_nothing_reads_is_dropped() -> None:
     (drop,) = celery_job()["metric_relabel_configs"]
     assert (drop["action"], drop["source_labels"]) == ("drop", ["__name__"])
     dropped = re.compile(drop["regex"])
-    expressions = [rule.expr for rule in (*rules.alerts(), *rules.records())]
+    expressions = [*(rule.expr for rule in rules.alerts()), *(rule.expr for rule in rules.records())]
     expressions += [query for dashboard in committed() for _, _, query in queries(dashboard)]
     read = {selector.metric for text in expressions for selector in selectors(text)}
     assert not {metric for metric in read if dropped.fullmatch(metric)}

@@ -1,10 +1,11 @@
 """Beat: when schedules are due, and whether beat lives."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
-from exporterkit import Scraped
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,11 +15,13 @@ from exporters.beat.schedules import Schedule, crontab_after
 from exporters.decode import typed
 from exporters.exposition.page import render
 from exporters.tables.state import EventState
+from stack.servers import Postgres
+from tests.exporters.exporterkit import Scraped
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
-def schedule(name="due posts", **fields):
+def schedule(name: str = "due posts", **fields: Any) -> Schedule:
     base = {
         "task": "posts.publish_due",
         "enabled": True,
@@ -28,13 +31,13 @@ def schedule(name="due posts", **fields):
     return Schedule(name=name, **{**base, "every": 60, "period": "seconds", **fields})
 
 
-def collected(schedules, state=(), **options):
+def collected(schedules: list[Schedule], state: Iterable[EventState] = (), **options: Any) -> Scraped:
     collector = BeatCollector(list(state), read=lambda: schedules, clock=NOW.timestamp, **options)
     collector.update()
     return Scraped(render(collector.collect()).decode())
 
 
-def test_interval_due_and_overdue():
+def test_interval_due_and_overdue() -> None:
     found = collected([schedule(), schedule("late", last_run_at=NOW - timedelta(seconds=100))])
     name = "celery_beat_schedule_overdue_seconds"
     assert found.get(name, schedule="due posts") == 0
@@ -57,26 +60,26 @@ def test_interval_due_and_overdue():
         {"every": None, "crontab": ("*", "*", "*", "*", "*", "Not/AZone")},
     ],
 )
-def test_schedules_without_a_next_run_are_never_overdue(fields):
+def test_schedules_without_a_next_run_are_never_overdue(fields: Any) -> None:
     found = collected([schedule(last_run_at=NOW - timedelta(days=9), **fields)])
     assert found.get("celery_beat_schedule_overdue_seconds") == 0
     assert found.get("celery_beat_schedule_next_due_timestamp_seconds") is None
     assert found.get("celery_beat_schedule_enabled") == int(fields.get("enabled", True))
 
 
-def test_a_later_start_time_is_waited_for():
+def test_a_later_start_time_is_waited_for() -> None:
     start = NOW + timedelta(hours=1)
     assert schedule(start_time=start).next_due(now=NOW) == start
 
 
-def test_beat_is_down_when_nothing_was_sent_after_a_due_time():
+def test_beat_is_down_when_nothing_was_sent_after_a_due_time() -> None:
     long_ago = NOW - timedelta(seconds=900)
     assert collected([schedule(last_run_at=long_ago)]).get("celery_beat_up") == 0
     stuck_beside_living = [schedule(last_run_at=long_ago), schedule("alive", task="posts.other")]
     assert collected(stuck_beside_living).get("celery_beat_up") == 1
 
 
-def sent(state, name, seconds_ago, client="gen1@beat"):
+def sent(state: EventState, name: str, seconds_ago: Any, client: str = "gen1@beat") -> None:
     event = {
         "type": "task-sent", "uuid": "u", "hostname": client, "name": name, "queue": "default", "eta": None,
         "timestamp": NOW.timestamp() - seconds_ago,
@@ -84,7 +87,7 @@ def sent(state, name, seconds_ago, client="gen1@beat"):
     state.take([typed(event)], 1.0, NOW.timestamp())
 
 
-def test_events_of_beat_are_newer_than_its_database():
+def test_events_of_beat_are_newer_than_its_database() -> None:
     state = EventState()
     collector = BeatCollector(
         [state], read=lambda: [schedule(last_run_at=NOW - timedelta(seconds=170))], clock=NOW.timestamp
@@ -96,7 +99,7 @@ def test_events_of_beat_are_newer_than_its_database():
     assert found.get("celery_beat_last_sent_timestamp_seconds") == NOW.timestamp() - 20
 
 
-def test_a_client_that_also_sends_other_tasks_is_not_beat():
+def test_a_client_that_also_sends_other_tasks_is_not_beat() -> None:
     state = EventState()
     BeatCollector([state], read=None, names=["posts.publish_due"])
     sent(state, "posts.publish_due", 20, client="gen9@web")
@@ -106,7 +109,7 @@ def test_a_client_that_also_sends_other_tasks_is_not_beat():
 
 
 @pytest.mark.parametrize("first", ["posts.new", "posts.publish_due"])
-def test_beat_is_beat_again_once_a_new_schedule_is_read(first):
+def test_beat_is_beat_again_once_a_new_schedule_is_read(first: str) -> None:
     state, schedules = EventState(), [schedule(last_run_at=NOW - timedelta(seconds=170))]
     collector = BeatCollector([state], read=lambda: schedules, clock=NOW.timestamp)
     collector.update()
@@ -122,7 +125,7 @@ def test_beat_is_beat_again_once_a_new_schedule_is_read(first):
     assert found.get("celery_beat_last_sent_timestamp_seconds") == NOW.timestamp() - 10
 
 
-def test_removing_a_schedule_does_not_make_beat_another_client():
+def test_removing_a_schedule_does_not_make_beat_another_client() -> None:
     state, schedules = EventState(), [schedule(), schedule("old", task="posts.old")]
     collector = BeatCollector([state], read=lambda: schedules, clock=NOW.timestamp)
     collector.update()
@@ -134,7 +137,7 @@ def test_removing_a_schedule_does_not_make_beat_another_client():
     assert state.beat.last_sent()["posts.publish_due"] == NOW.timestamp() - 20
 
 
-def test_many_clients_do_not_block_liveness():
+def test_many_clients_do_not_block_liveness() -> None:
     state = EventState()
     BeatCollector([state], read=None, names=["posts.publish_due"])
     for pid in range(3_000):
@@ -148,7 +151,7 @@ def test_many_clients_do_not_block_liveness():
     assert state.beat.last_sent() == {"posts.publish_due": NOW.timestamp() - 6_000}
 
 
-def test_liveness_without_a_database():
+def test_liveness_without_a_database() -> None:
     state = EventState()
     collector = BeatCollector([state], read=None, names=["posts.publish_due"], grace=100, clock=NOW.timestamp)
     assert Scraped(render(collector.collect()).decode()).get("celery_beat_up") is None
@@ -162,7 +165,7 @@ def test_liveness_without_a_database():
     st.integers(0, 59), st.sampled_from(["*", "*/2", "3", "0,12"]), st.sampled_from(["*", "1-5", "sunday"]),
     st.integers(0, 700 * 86_400),
 )  # fmt: skip
-def test_crontab_names_a_later_minute_that_matches(minute, hour, weekday, base):
+def test_crontab_names_a_later_minute_that_matches(minute: Any, hour: Any, weekday: Any, base: Any) -> None:
     base = NOW + timedelta(seconds=base)
     due = crontab_after((str(minute), hour, weekday, "*", "*", "UTC"), base)
     assert due > base
@@ -186,14 +189,15 @@ insert into django_celery_beat_periodictask values
 """
 
 
-def test_schedules_are_read_from_a_real_database(postgres):
+def test_schedules_are_read_from_a_real_database(postgres: Postgres) -> None:
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("create database beat_schedules")
     url = postgres.url_for("beat_schedules")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(TABLES)
     due, nightly = read_schedules(url)
+    assert due.last_run_at is not None
     assert due.next_due() == due.last_run_at + timedelta(seconds=60)
     at = nightly.next_due()
-    assert (at.hour, at.minute) == (4, 0)
-    assert at.tzinfo.key == "Europe/Berlin"
+    assert at is not None
+    assert (at.hour, at.minute, str(at.tzinfo)) == (4, 0, "Europe/Berlin")

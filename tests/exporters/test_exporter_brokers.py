@@ -4,11 +4,13 @@ import json
 import subprocess
 import time
 from base64 import b64encode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 import requests
-from exporterkit import HERE, send, until
 
 from exporters.broker import parse_broker, redis_settings
 from exporters.events.redis import glob_escaped, patterns
@@ -16,9 +18,10 @@ from sidecar.errors import UsageError
 from stack.ports import choose
 from stack.programs import find
 from stack.servers import Redis
+from tests.exporters.exporterkit import HERE, Running, send, until
 
 
-def emit(client, channel, kind="task-sent", **fields):
+def emit(client: redis.Redis, channel: str, kind: str = "task-sent", **fields: Any) -> Any:
     """Publish one event as kombu does."""
     event = {
         "type": kind, "uuid": "u1", "hostname": "gen1@web", "name": "shop.add", "queue": "default", "eta": None,
@@ -34,7 +37,7 @@ def emit(client, channel, kind="task-sent", **fields):
     return client.publish(channel, json.dumps(frame))
 
 
-def counts_event_on(running, client, channel):
+def counts_event_on(running: Running, client: redis.Redis, channel: str) -> bool:
     """Whether an event on this channel is counted."""
     until(lambda: requests.get(f"{running.url}/readyz", timeout=5).status_code == 200, seconds=10)
     before = running.scrape().get("celery_tasks_total", state="sent") or 0
@@ -53,20 +56,22 @@ def counts_event_on(running, client, channel):
         ({"global_keyprefix": "shop:*:"}, "shop:*:/0.celeryev/task.sent"),
     ],
 )
-def test_channel_variants(broker, start, options, channel):
+def test_channel_variants(
+    broker: str, start: Callable[..., Running], options: dict[str, Any], channel: str
+) -> None:
     running = start(broker, broker_transport_options=options)
     with redis.Redis.from_url(broker) as client:
         assert counts_event_on(running, client, channel)
 
 
-def test_other_databases_are_not_mixed_in(broker, start):
+def test_other_databases_are_not_mixed_in(broker: str, start: Callable[..., Running]) -> None:
     running = start(broker.removesuffix("/0") + "/3")
     with redis.Redis.from_url(broker) as client:
         assert counts_event_on(running, client, "/3.celeryev/task.sent")
         assert emit(client, "/0.celeryev/task.sent") == 0
 
 
-def test_unix_socket_and_password(tmp_path, start):
+def test_unix_socket_and_password(tmp_path: Path, start: Callable[..., Running]) -> None:
     socket = tmp_path / "r.sock"
     options = {"unixsocket": str(socket), "unixsocketperm": "700"}
     with Redis(tmp_path / "redis", options=options) as server, redis.Redis(port=server.port) as client:
@@ -76,7 +81,7 @@ def test_unix_socket_and_password(tmp_path, start):
         assert counts_event_on(running, client, "/2.celeryev/task.sent")
 
 
-def documented_user():
+def documented_user() -> list[str]:
     """The words of the ACL SETUSER command in the documentation."""
     text = (HERE.parents[1] / "docs" / "exporter.md").read_text()
     command = text.partition("ACL SETUSER ")[2].partition("```")[0]
@@ -84,7 +89,9 @@ def documented_user():
 
 
 @pytest.mark.parametrize("db", ["0", "3"])
-def test_the_documented_user_has_every_privilege_needed(tmp_path, start, db):
+def test_the_documented_user_has_every_privilege_needed(
+    tmp_path: Path, start: Callable[..., Running], db: str
+) -> None:
     with Redis(tmp_path / "redis") as server, redis.Redis(port=server.port) as client:
         client.execute_command(
             "ACL", "SETUSER", *(rule.replace("/0.", f"/{db}.") for rule in documented_user())
@@ -100,7 +107,7 @@ def test_the_documented_user_has_every_privilege_needed(tmp_path, start, db):
         assert [entry for entry in client.acl_log() if entry["object"] != "client|setinfo"] == []
 
 
-def test_a_refused_subscription_is_reported(tmp_path, start):
+def test_a_refused_subscription_is_reported(tmp_path: Path, start: Callable[..., Running]) -> None:
     with Redis(tmp_path / "redis") as server, redis.Redis(port=server.port) as client:
         client.execute_command("ACL", "SETUSER", "monitor", "on", ">word", "+@all", "~*", "resetchannels")
         running = start(f"redis://monitor:word@127.0.0.1:{server.port}/0")
@@ -108,7 +115,7 @@ def test_a_refused_subscription_is_reported(tmp_path, start):
 
 
 @pytest.fixture(scope="module")
-def tls_redis(tmp_path_factory):
+def tls_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("tls-redis")
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2",
@@ -124,7 +131,7 @@ def tls_redis(tmp_path_factory):
         yield server, port, cert
 
 
-def test_tls(tls_redis, start):
+def test_tls(tls_redis: Any, start: Callable[..., Running]) -> None:
     server, port, cert = tls_redis
     running = start(f"rediss://localhost:{port}/0?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={cert}")
     with redis.Redis(port=server.port) as client:
@@ -135,14 +142,14 @@ def test_tls(tls_redis, start):
     running.until(lambda s: s.get("celery_tasks_total", state="sent") == 3_001)
 
 
-def test_an_unknown_certificate_is_refused(tls_redis, start):
+def test_an_unknown_certificate_is_refused(tls_redis: Any, start: Callable[..., Running]) -> None:
     _, port, _ = tls_redis
     running = start(f"rediss://localhost:{port}/0")
     time.sleep(1)
     assert running.scrape().get("celery_exporter_broker_up") == 0
 
 
-def test_sentinel(tmp_path, start):
+def test_sentinel(tmp_path: Path, start: Callable[..., Running]) -> None:
     with Redis(tmp_path / "redis") as server:
         port = choose()
         config = tmp_path / "sentinel.conf"
@@ -161,7 +168,7 @@ def test_sentinel(tmp_path, start):
                 process.kill()
 
 
-def test_several_brokers_and_one_unreachable(broker, start):
+def test_several_brokers_and_one_unreachable(broker: str, start: Callable[..., Running]) -> None:
     running = start(f"shop={broker} away=redis://127.0.0.1:1/0")
     send(broker, "shop.add")
     found = running.until(lambda s: s.get("celery_tasks_total", broker="shop", state="sent") == 1)
@@ -184,7 +191,7 @@ def test_several_brokers_and_one_unreachable(broker, start):
         ("rediss://h?ssl_cert_reqs=CERT_NONE", {"host": "h", "port": 6379, "db": 0, "ssl_cert_reqs": "none"}),
     ],
 )
-def test_urls(url, expected):
+def test_urls(url: str, expected: dict[str, Any]) -> None:
     assert dict(redis_settings(parse_broker(url)).connection) == expected
 
 
@@ -197,7 +204,9 @@ def test_urls(url, expected):
         ({"ssl_check_hostname": True}, {"ssl_check_hostname": True}),
     ],
 )
-def test_tls_options_mean_the_same_wherever_they_are_given(option, expected):
+def test_tls_options_mean_the_same_wherever_they_are_given(
+    option: dict[str, Any], expected: dict[str, Any]
+) -> None:
     query = "&".join(f"{name}={value}" for name, value in option.items())
     given = redis_settings(parse_broker("rediss://h/0", option)).connection
     in_url = redis_settings(parse_broker(f"rediss://h/0?{query}")).connection
@@ -205,7 +214,7 @@ def test_tls_options_mean_the_same_wherever_they_are_given(option, expected):
         assert {name: connection[name] for name in expected} == expected
 
 
-def test_a_list_of_redis_servers_is_tried_in_order(tmp_path, start):
+def test_a_list_of_redis_servers_is_tried_in_order(tmp_path: Path, start: Callable[..., Running]) -> None:
     first = Redis(tmp_path / "first")
     with Redis(tmp_path / "second") as second, redis.Redis(port=second.port) as client:
         running = start(f"redis://127.0.0.1:{first.port}/0;redis://127.0.0.1:{second.port}/0")
@@ -218,12 +227,12 @@ def test_a_list_of_redis_servers_is_tried_in_order(tmp_path, start):
 
 
 @pytest.mark.parametrize("url", ["redis://a/0;unix:///run/r.sock", "redis://a/0;amqp://b"])
-def test_a_list_of_different_kinds_of_servers_is_refused(url):
+def test_a_list_of_different_kinds_of_servers_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="list of servers"):
         parse_broker(url)
 
 
-def test_a_password_is_never_shown():
+def test_a_password_is_never_shown() -> None:
     broker = parse_broker("redis://u:hidden%40word@h:1/2")
     assert broker.shown == "redis://h:1/2"
     assert "hidden" not in repr(broker)
@@ -234,22 +243,22 @@ def test_a_password_is_never_shown():
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp", "name=rediss"])
 @pytest.mark.parametrize("password", ["hidden/word", "hidden?word", "hidden#word", "hidden[word", "/hidden"])
-def test_a_password_that_is_not_escaped_is_refused_and_not_shown(scheme, password):
+def test_a_password_that_is_not_escaped_is_refused_and_not_shown(scheme: str, password: str) -> None:
     with pytest.raises(UsageError) as refusal:
         parse_broker(f"{scheme}://user:{password}@h:1/0")
     assert "hidden" not in f"{refusal.value} {refusal.value.hint}"
 
 
-def test_a_socket_path_may_contain_an_at_sign():
+def test_a_socket_path_may_contain_an_at_sign() -> None:
     assert redis_settings(parse_broker("redis+socket:///run/a@b.sock")).connection["path"] == "/run/a@b.sock"
 
 
 @pytest.mark.parametrize("url", ["", "x", "ftp://h", "redis://h/zero", "sentinel://h", "redis://h:port/0"])
-def test_wrong_urls(url):
+def test_wrong_urls(url: str) -> None:
     with pytest.raises(UsageError):
         parse_broker(url)
 
 
-def test_patterns_are_taken_literally():
+def test_patterns_are_taken_literally() -> None:
     assert glob_escaped("a*b[c]?") == "a\\*b\\[c\\]\\?"
     assert patterns("", "/0.") == ["/0.celeryev/*", "/0.celeryev"]

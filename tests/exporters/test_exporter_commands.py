@@ -4,18 +4,19 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 import redis
-from exporterkit import HERE, send, until
 
 from exporters.cli import event_line, exporters
 from sidecar.cli import run
+from tests.exporters.exporterkit import HERE, Worker, send, until
 
 ROOT = HERE.parents[1]
 
 
-def command(*words, environ=None):
+def command(*words: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "exporters", *words],
         cwd=ROOT,
@@ -26,7 +27,7 @@ def command(*words, environ=None):
     )
 
 
-def test_check_lists_what_to_fix(broker, worker):
+def test_check_lists_what_to_fix(broker: str, worker: Callable[..., Worker]) -> None:
     worker(broker, events=False, queues="default")
     send(broker, "shop.mail", "shop.mail")
     words = ["check", "--broker-url", broker, "--seconds", "14", "--json"]
@@ -47,7 +48,7 @@ def test_check_lists_what_to_fix(broker, worker):
     assert "queue mail has 2 messages and no consumer" in problems
 
 
-def test_check_of_a_healthy_system_without_traffic(broker, worker):
+def test_check_of_a_healthy_system_without_traffic(broker: str, worker: Callable[..., Worker]) -> None:
     worker(broker)
     send(broker, "shop.add")
     with redis.Redis.from_url(broker) as client:
@@ -56,7 +57,7 @@ def test_check_of_a_healthy_system_without_traffic(broker, worker):
     assert done.returncode == 0, done.stdout
 
 
-def test_check_with_an_unreachable_broker():
+def test_check_with_an_unreachable_broker() -> None:
     done = command("check", "--broker-url", "redis://:hidden-word@127.0.0.1:1/0", "--seconds", "0.5")
     assert done.returncode == 1
     # A line each, in a pipe too.
@@ -67,14 +68,14 @@ def test_check_with_an_unreachable_broker():
     assert "Traceback" not in done.stderr
 
 
-def test_queues_table_and_json(broker):
+def test_queues_table_and_json(broker: str) -> None:
     send(broker, "shop.add", "shop.mail", "shop.mail")
     done = command("queues", "--broker-url", broker, "--json")
     assert {q["queue"]: q["length"] for q in json.loads(done.stdout)} == {"default": 1, "mail": 2}
     assert "mail" in command("queues", environ={"CE_BROKER_URL": broker}).stdout
 
 
-def test_an_age_that_a_single_poll_cannot_determine_is_unknown(broker):
+def test_an_age_that_a_single_poll_cannot_determine_is_unknown(broker: str) -> None:
     with redis.Redis.from_url(broker) as client:
         for name, headers in (("undated", {}), ("dated", {"enqueued_at": time.time() - 60})):
             client.sadd(f"_kombu.binding.{name}", f"{name}\x06\x16\x06\x16{name}")
@@ -85,7 +86,7 @@ def test_an_age_that_a_single_poll_cannot_determine_is_unknown(broker):
     assert ages["dated"] >= 60
 
 
-def test_names_from_events_are_neither_markup_nor_control_characters(broker):
+def test_names_from_events_are_neither_markup_nor_control_characters(broker: str) -> None:
     name = "q[/b]\x1b[31m"
     with redis.Redis.from_url(broker) as client:
         client.sadd("_kombu.binding.q", f"q\x06\x16\x06\x16{name}")
@@ -94,14 +95,14 @@ def test_names_from_events_are_neither_markup_nor_control_characters(broker):
     assert "q[/b]�[31m" in done.stdout
 
 
-def test_queues_with_an_unreachable_broker():
+def test_queues_with_an_unreachable_broker() -> None:
     done = command("queues", "--broker-url", "redis://127.0.0.1:1/0")
     assert done.returncode == 1
     assert done.stderr.startswith("Error: broker redis://127.0.0.1:1/0 does not answer")
     assert "Try:" in done.stderr
 
 
-def test_events_are_followed(broker):
+def test_events_are_followed(broker: str) -> None:
     words = ["events", "--broker-url", broker, "--type", "task-sent", "--seconds", "5", "--json"]
     listening = subprocess.Popen(
         [sys.executable, "-m", "exporters", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -113,18 +114,19 @@ def test_events_are_followed(broker):
     assert {json.loads(line)["name"] for line in out.splitlines()} == {"shop.add"}
 
 
-def test_events_with_an_unreachable_broker():
+def test_events_with_an_unreachable_broker() -> None:
     done = command("events", "--broker-url", "redis://127.0.0.1:1/0", "--seconds", "0.5")
     assert done.returncode == 1
     assert done.stderr.startswith("Error: broker redis://127.0.0.1:1/0: not subscribed")
     assert "Try:" in done.stderr
 
 
-def test_events_stops_when_its_output_is_closed(broker):
+def test_events_stops_when_its_output_is_closed(broker: str) -> None:
     words = [sys.executable, "-m", "exporters", "events", "--broker-url", broker, "--json"]
     listening = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with redis.Redis.from_url(broker) as client:
         until(lambda: client.pubsub_numpat() > 0, seconds=30)
+    assert listening.stdout and listening.stderr  # noqa: PT018
     listening.stdout.close()
     until(lambda: send(broker, "shop.add") and listening.poll() is not None, seconds=30)
     assert "Traceback" not in listening.stderr.read()
@@ -144,7 +146,11 @@ def test_events_stops_when_its_output_is_closed(broker):
         ("nonsense",),
     ],
 )
-def test_usage_errors_exit_2_with_a_hint(capsys, monkeypatch, words):
+def test_usage_errors_exit_2_with_a_hint(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, str, str, str, str] | tuple[str, str, str] | tuple[str],
+) -> None:
     for name in ("CELERY_EXPORTER_BROKER_URL", "CE_BROKER_URL", "CELERY_BROKER_URL"):
         monkeypatch.delenv(name, raising=False)
     assert run(exporters, words) == 2
@@ -153,7 +159,7 @@ def test_usage_errors_exit_2_with_a_hint(capsys, monkeypatch, words):
     assert "Try: " in error
 
 
-def test_event_line_is_readable():
+def test_event_line_is_readable() -> None:
     line = event_line(
         {"type": "task-failed", "timestamp": 1.5, "uuid": "u", "hostname": "w@h", "exception": "E()"}
     )

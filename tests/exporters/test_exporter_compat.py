@@ -4,12 +4,12 @@ import json
 import os
 import re
 from base64 import b64decode
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from exporterkit import DATA, Scraped, decoded
-from historykit import END, STEP, history
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 from bench.exporter.frames import Shape, Traffic, frame
@@ -17,10 +17,13 @@ from exporters.exposition.families import Family, clean, label_text, number
 from exporters.exposition.page import merged, render, with_label
 from exporters.queues.collector import QueueCollector
 from exporters.queues.model import Queue, Snapshot
+from exporters.tables import workers
+from exporters.tables.budget import Budget
 from exporters.tables.collectors import TaskCollector, WorkerCollector
 from exporters.tables.state import EventState
-from exporters.tables.workers import Worker
 from sidecar.promql import selectors
+from tests.exporters.exporterkit import DATA, Running, Scraped, Worker, decoded
+from tests.exporters.historykit import END, STEP, history
 
 NOW = 1_795_000_000.0
 HOST = {"name", "hostname", "queue_name"}
@@ -39,7 +42,7 @@ PUBLIC = {
 }  # fmt: skip
 
 
-def exposed(frames):
+def exposed(frames: list[bytes]) -> Any:
     state = EventState()
     for one in frames:
         # Without the farewell: a worker that has left has no series.
@@ -47,7 +50,7 @@ def exposed(frames):
     return [*TaskCollector(state).collect(), *WorkerCollector(state).collect()]
 
 
-def test_public_names_have_exactly_the_public_labels(frames):
+def test_public_names_have_exactly_the_public_labels(frames: list[bytes]) -> None:
     scraped = Scraped(render(exposed(frames)).decode())
     for name, labels in PUBLIC.items():
         found = {frozenset(sample.labels) for sample in scraped.samples if sample.name == name}
@@ -80,7 +83,7 @@ needs_mixin = pytest.mark.skipif(
 )
 
 
-def expressions(folder):
+def expressions(folder: Path) -> Iterator[Any]:
     """Every expression of a mixin's dashboards and rules."""
     for path in folder.glob("dashboards_out/*.json"):
         found = re.findall(r'"expr": ("(?:[^"\\]|\\.)*")', path.read_text())
@@ -89,7 +92,7 @@ def expressions(folder):
     yield from (rule["expr"] for group in rules["groups"] for rule in group["rules"])
 
 
-def test_every_series_of_the_public_mixin_is_exposed(frames):
+def test_every_series_of_the_public_mixin_is_exposed(frames: list[bytes]) -> None:
     state = EventState()
     queues = QueueCollector(state)
     queues.update(Snapshot({"default": Queue()}))
@@ -101,7 +104,7 @@ def test_every_series_of_the_public_mixin_is_exposed(frames):
 
 
 @needs_mixin
-def test_the_list_of_the_mixins_series_is_complete():
+def test_the_list_of_the_mixins_series_is_complete() -> None:
     queries = list(expressions(Path(os.environ["CELERY_MIXIN"])))
     assert len(queries) > 30
     for query in queries:
@@ -117,7 +120,7 @@ def test_the_list_of_the_mixins_series_is_complete():
 
 
 @needs_mixin
-def test_the_public_mixin_runs_unchanged(tmp_path):
+def test_the_public_mixin_runs_unchanged(tmp_path: Path) -> None:
     values = {"__rate_interval": "5m", "__range": "30m", "__interval": "1m"}
     answered = 0
     with history(tmp_path / "one", "a") as prometheus:
@@ -129,7 +132,9 @@ def test_the_public_mixin_runs_unchanged(tmp_path):
     assert answered > 60
 
 
-def test_queue_metrics_have_the_public_labels(broker, start, worker):
+def test_queue_metrics_have_the_public_labels(
+    broker: str, start: Callable[..., Running], worker: Callable[..., Worker]
+) -> None:
     running = start(broker, inspect_interval=1)
     worker(broker)
     running.until(lambda s: s.get("celery_active_consumer_count"))
@@ -139,7 +144,7 @@ def test_queue_metrics_have_the_public_labels(broker, start, worker):
         }
 
 
-def test_both_formats_parse_and_say_the_same(frames):
+def test_both_formats_parse_and_say_the_same(frames: list[bytes]) -> None:
     families = exposed(frames)
     text = Scraped(render(families).decode())
     strict = {
@@ -151,7 +156,7 @@ def test_both_formats_parse_and_say_the_same(frames):
     assert strict == {(s.name, tuple(sorted(s.labels.items()))): s.value for s in text.samples}
 
 
-def test_labels_are_escaped_and_encodable():
+def test_labels_are_escaped_and_encodable() -> None:
     text = label_text(name=clean('a"b\\c\nd\ud800'))
     family = Family("x", "gauge", "help")
     family.add(1, text)
@@ -159,14 +164,14 @@ def test_labels_are_escaped_and_encodable():
     assert sample.labels["name"] == 'a"b\\c\nd�'
 
 
-def test_numbers():
+def test_numbers() -> None:
     assert [number(v) for v in (1, True, 0.5, float("inf"), float("-inf"), float("nan"))] == [
         "1", "1", "0.5", "+Inf", "-Inf", "NaN",
     ]  # fmt: skip
 
 
-def test_families_of_two_brokers_are_merged():
-    def family():
+def test_families_of_two_brokers_are_merged() -> None:
+    def family() -> Any:
         one = Family("x", "counter", "help")
         one.add(1)
         one.add(2, 'a="b c"')
@@ -178,21 +183,21 @@ def test_families_of_two_brokers_are_merged():
     ]  # fmt: skip
 
 
-def captured_envelopes():
+def captured_envelopes() -> Iterator[Any]:
     for line in (DATA / "frames.jsonl").read_text().splitlines():
         one = json.loads(line)
         yield one["channel"].partition("/0.celeryev/")[2], one["payload"], json.loads(one["payload"])
 
 
-def test_bench_envelope_equals_the_captured_one():
+def test_bench_envelope_equals_the_captured_one() -> None:
     for key, payload, envelope in captured_envelopes():
         body = b64decode(envelope["body"]).decode()
         made = frame(body, envelope["headers"]["hostname"], key, envelope["properties"]["delivery_tag"])
         assert made.decode() == payload
 
 
-def test_bench_events_have_the_captured_shape():
-    real = {}
+def test_bench_events_have_the_captured_shape() -> None:
+    real: dict[str, Any] = {}
     for key, _, envelope in captured_envelopes():
         body = json.loads(b64decode(envelope["body"]))
         for event in body if isinstance(body, list) else [body]:
@@ -210,12 +215,12 @@ def test_bench_events_have_the_captured_shape():
     assert seen == {"task-sent", "task-received", "task-started", "task-succeeded", "worker-heartbeat"}
 
 
-def shape(event):
+def shape(event: dict[str, Any]) -> list[tuple[str, str]]:
     """Names in order with the type of each value; a parent id may be missing."""
     return [(key, type(value).__name__ if key != "parent_id" else "any") for key, value in event.items()]
 
 
-def test_a_worker_that_never_sent_a_heartbeat_has_no_series():
+def test_a_worker_that_never_sent_a_heartbeat_has_no_series() -> None:
     state = EventState()
-    state.roster.workers["w@h"] = Worker("w@h", state.roster.hosts.get("h"), "")
+    state.roster.workers["w@h"] = workers.Worker("w@h", workers.Host("h", Budget(1_000)), "")
     assert all(not family.lines for family in WorkerCollector(state).collect())

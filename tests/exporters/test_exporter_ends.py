@@ -5,12 +5,15 @@ The table of docs/exporter-ends.md is compared with what the workers of the inst
 
 import signal
 import time
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import celery
 import pytest
 import redis
 from celery import Celery
-from exporterkit import HERE, send, until
+
+from tests.exporters.exporterkit import HERE, Running, Scraped, Worker, send, until
 
 PAGE = HERE.parents[1] / "docs" / "exporter-ends.md"
 SENT_EVENTS = {"task_send_sent_event": True, "task_default_queue": "default"}
@@ -18,7 +21,7 @@ SENT_EVENTS = {"task_send_sent_event": True, "task_default_queue": "default"}
 FIRST = ("sent", "received", "started")
 
 
-def documented(pool):
+def documented(pool: str) -> Any:
     """The rows of a pool's table: how the task ends → (the events, what is counted)."""
     text = PAGE.read_text().partition(f"## {pool}\n")[2].partition("\n## ")[0]
     rows = [
@@ -28,12 +31,12 @@ def documented(pool):
     return {row[0].strip("`"): (row[2 + newer].split(), row[4 + newer].split()) for row in rows}
 
 
-def ordered(kinds):
+def ordered(kinds: Iterable[str]) -> list[str]:
     """The events with those of one kind together: their order over processes is left to chance."""
     return sorted(kinds, key=lambda kind: (kind not in FIRST, FIRST.index(kind) if kind in FIRST else 0))
 
 
-def counted(page, task):
+def counted(page: Scraped, task: str) -> list[str]:
     """The states of a task that are not 0, and its exception classes."""
     states = {
         s.labels["state"]: int(s.value)
@@ -49,10 +52,13 @@ def counted(page, task):
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_the_documented_ends_of_tasks(broker, start, worker, pool):
+def test_the_documented_ends_of_tasks(
+    broker: str, start: Callable[..., Running], worker: Callable[..., Worker], pool: str
+) -> None:
     rows = documented(pool)
     assert rows, f"{PAGE} has no table for {pool}"
-    running, seen = start(broker), []
+    running = start(broker)
+    seen: list[dict[str, Any]] = []
     running.exporter.pipelines[0].receiver.watch = seen.extend
     until(running.ready, seconds=30)
     worker(broker, pool=pool)
@@ -60,10 +66,10 @@ def test_the_documented_ends_of_tasks(broker, start, worker, pool):
         client.conf.update(SENT_EVENTS)
         ids = {name: client.send_task(name).id for name in rows}
 
-    def events(name):
+    def events(name: str) -> list[str]:
         return [event["type"].removeprefix("task-") for event in seen if event.get("uuid") == ids[name]]
 
-    def all_there():
+    def all_there() -> bool:
         return all(len(events(name)) >= len(expected) for name, (expected, _) in rows.items())
 
     try:
@@ -81,7 +87,9 @@ def test_the_documented_ends_of_tasks(broker, start, worker, pool):
     assert page.get("celery_exporter_events_undecodable_total") == 0
 
 
-def test_a_clean_shutdown_loses_no_worker(broker, start, worker):
+def test_a_clean_shutdown_loses_no_worker(
+    broker: str, start: Callable[..., Running], worker: Callable[..., Worker]
+) -> None:
     running = start(broker, worker_timeout=4)
     busy = worker(broker)
     with Celery("client", broker=broker, set_as_current=False) as client:
@@ -102,7 +110,9 @@ def test_a_clean_shutdown_loses_no_worker(broker, start, worker):
         assert client.llen("default") == 0
 
 
-def test_a_cold_shutdown_returns_its_tasks_under_their_names(broker, start, worker):
+def test_a_cold_shutdown_returns_its_tasks_under_their_names(
+    broker: str, start: Callable[..., Running], worker: Callable[..., Worker]
+) -> None:
     running = start(broker)
     busy = worker(broker)
     send(broker, "shop.late")

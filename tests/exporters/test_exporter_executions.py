@@ -1,61 +1,64 @@
 """One ID is not one execution: replaced, retried, redelivered and repeated ends, and sums that no limit touches."""
 
 import time
+from typing import Any
 
 import pytest
-from exporterkit import Scraped
 
 from exporters.decode import typed
 from exporters.exposition.page import render
-from exporters.inspect import held_task
+from exporters.inspect import HeldTask, held_task
 from exporters.tables.budget import Limits
 from exporters.tables.collectors import TaskCollector, WorkerCollector
 from exporters.tables.exceptions import exception_class
 from exporters.tables.groups import STATES
 from exporters.tables.state import EventState
 from exporters.tables.workers import Liveness
+from tests.exporters.exporterkit import Scraped
 
 NOW = 1_795_000_000.0
 
 
-def event(kind, uuid="u1", **fields):
+def event(kind: str, uuid: str = "u1", **fields: Any) -> dict[str, Any]:
     return {"type": kind, "uuid": uuid, "hostname": "w@h", "timestamp": NOW, **fields}
 
 
-def sent(uuid="u1", name="shop.add", queue="default", **fields):
+def sent(
+    uuid: str = "u1", name: str = "shop.add", queue: str | None = "default", **fields: Any
+) -> dict[str, Any]:
     return event("task-sent", uuid, name=name, queue=queue, **{"hostname": "gen7@web", "eta": None, **fields})
 
 
-def received(uuid="u1", name="shop.add", **fields):
+def received(uuid: str = "u1", name: str = "shop.add", **fields: Any) -> dict[str, Any]:
     return event("task-received", uuid, name=name, **{"eta": None, **fields})
 
 
-def started(uuid="u1", **fields):
+def started(uuid: str = "u1", **fields: Any) -> dict[str, Any]:
     return event("task-started", uuid, **fields)
 
 
-def succeeded(uuid="u1", **fields):
+def succeeded(uuid: str = "u1", **fields: Any) -> dict[str, Any]:
     return event("task-succeeded", uuid, runtime=0.1, **fields)
 
 
-def take(state, *events, at=None):
+def take(state: EventState, *events: Any, at: float | None = None) -> None:
     state.take([typed(one) for one in events], time.monotonic() if at is None else at, NOW)
 
 
-def counts(state, name):
+def counts(state: EventState, name: str) -> dict[str, int]:
     """The states of a task that are not 0, over all queues."""
     totals = [group.total().counts for group in state.groups if group.name == name]
     sums = [sum(column) for column in zip(*totals, strict=True)] if totals else [0] * len(STATES)
     return {key: count for key, count in zip(STATES, sums, strict=True) if count}
 
 
-def exceptions(state, name):
+def exceptions(state: EventState, name: str) -> dict[str, int]:
     return {
         key: n for group in state.groups if group.name == name for key, n in group.total().exceptions.items()
     }
 
 
-def named(state, name, queue=None):
+def named(state: EventState, name: str, queue: str | None = None) -> float:
     """Successes that are exposed under names that begin like this."""
     page = Scraped(render(TaskCollector(state, per_host=False).collect()).decode())
     return sum(
@@ -68,14 +71,14 @@ def named(state, name, queue=None):
     )
 
 
-def run(state, uuid, name, queue, host):
+def run(state: EventState, uuid: str, name: str, queue: str | None, host: str) -> None:
     take(state, sent(uuid, name, queue), *(dict(one, hostname=host) for one in (
         received(uuid, name), started(uuid), succeeded(uuid)
     )))  # fmt: skip
 
 
 @pytest.mark.parametrize("with_sent", [True, False])
-def test_a_replaced_task_counts_under_its_own_name(with_sent):
+def test_a_replaced_task_counts_under_its_own_name(with_sent: bool) -> None:
     state = EventState()
     for n in range(5):
         events = [
@@ -90,7 +93,7 @@ def test_a_replaced_task_counts_under_its_own_name(with_sent):
     assert not len(state.tasks)
 
 
-def test_the_start_of_a_replaced_task_may_come_late():
+def test_the_start_of_a_replaced_task_may_come_late() -> None:
     state = EventState()
     take(
         state,
@@ -106,7 +109,7 @@ def test_the_start_of_a_replaced_task_may_come_late():
     assert counts(state, "charge") == {"sent": 1, "received": 1, "started": 1, "succeeded": 1}
 
 
-def test_a_task_that_is_redelivered_while_it_runs_keeps_its_name_and_shows():
+def test_a_task_that_is_redelivered_while_it_runs_keeps_its_name_and_shows() -> None:
     state = EventState()
     take(state, sent(), received(), started(), received(), started(), succeeded(), succeeded())
     assert counts(state, "shop.add") == {"sent": 1, "received": 2, "started": 2, "succeeded": 2}
@@ -116,7 +119,7 @@ def test_a_task_that_is_redelivered_while_it_runs_keeps_its_name_and_shows():
     assert not len(state.tasks)
 
 
-def test_endless_redelivery_never_loses_the_name():
+def test_endless_redelivery_never_loses_the_name() -> None:
     state = EventState()
     take(state, sent(), received(), started())
     for _ in range(30):
@@ -125,7 +128,7 @@ def test_endless_redelivery_never_loses_the_name():
     assert counts(state, "unknown") == {}
 
 
-def test_a_retry_is_not_a_duplicate():
+def test_a_retry_is_not_a_duplicate() -> None:
     state = EventState()
     take(
         state,
@@ -144,13 +147,13 @@ def test_a_retry_is_not_a_duplicate():
     assert not len(state.tasks)
 
 
-def test_a_retry_without_events_of_its_sender():
+def test_a_retry_without_events_of_its_sender() -> None:
     state = EventState()
     take(state, received(), started(), event("task-retried"), received(), started(), succeeded())
     assert counts(state, "shop.add") == {"received": 2, "started": 2, "retried": 1, "succeeded": 1}
 
 
-def test_a_failure_that_is_reported_twice_counts_once_under_its_class():
+def test_a_failure_that_is_reported_twice_counts_once_under_its_class() -> None:
     state = EventState()
     traceback = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\nbilliard.exceptions.TimeLimitExceeded: 1\n'
     failure = event("task-failed", exception="ExceptionWithTraceback()", traceback=traceback)
@@ -175,11 +178,13 @@ def test_a_failure_that_is_reported_twice_counts_once_under_its_class():
         ("", 5, "UnknownException"),
     ],
 )
-def test_the_class_comes_from_the_traceback_where_the_exception_is_wrapped(text, traceback, name):
+def test_the_class_comes_from_the_traceback_where_the_exception_is_wrapped(
+    text: str, traceback: int | str | None, name: str
+) -> None:
     assert exception_class(text, traceback) == name
 
 
-def test_a_rejected_message_that_is_put_back_is_not_lost_work():
+def test_a_rejected_message_that_is_put_back_is_not_lost_work() -> None:
     state = EventState()
     for _ in range(3):
         take(state, received(), started(), event("task-rejected", requeue=True))
@@ -189,7 +194,7 @@ def test_a_rejected_message_that_is_put_back_is_not_lost_work():
     assert page.get("celery_task_rejected_total", name="shop.add") == 4
 
 
-def test_a_cancelled_task_is_redelivered_under_its_name():
+def test_a_cancelled_task_is_redelivered_under_its_name() -> None:
     state = EventState()
     take(state, sent(), received(), started(), event("task-cancelled"), received(), started(), succeeded())
     assert counts(state, "shop.add") == {"sent": 1, "received": 2, "started": 2, "succeeded": 1}
@@ -198,7 +203,7 @@ def test_a_cancelled_task_is_redelivered_under_its_name():
 
 
 @pytest.mark.parametrize("missing", ["runtime", "timestamp", "pid", "exception", "eta", "queue"])
-def test_a_missing_optional_field_does_not_prevent_counting(missing):
+def test_a_missing_optional_field_does_not_prevent_counting(missing: str) -> None:
     state = EventState()
     events = [sent(), received(), started(pid=1), succeeded(), sent("b"), event("task-failed", "b")]
     take(state, *({key: value for key, value in one.items() if key != missing} for one in events))
@@ -206,7 +211,7 @@ def test_a_missing_optional_field_does_not_prevent_counting(missing):
     assert counts(state, "shop.add") == {"sent": 2, "received": 1, "started": 1, "succeeded": 1, "failed": 1}
 
 
-def test_events_wait_for_the_task_sent_that_they_overtook():
+def test_events_wait_for_the_task_sent_that_they_overtook() -> None:
     state = EventState()
     take(state, sent("a", queue="mail"), sent("b"), received("c"), started("c"))
     assert counts(state, "shop.add") == {"sent": 2}
@@ -217,7 +222,7 @@ def test_events_wait_for_the_task_sent_that_they_overtook():
     assert counts(state, "shop.add") == {"sent": 3, "received": 2, "started": 2, "succeeded": 1}
 
 
-def test_the_first_task_of_all_waits_for_its_task_sent_too():
+def test_the_first_task_of_all_waits_for_its_task_sent_too() -> None:
     state = EventState()
     state.connected()
     take(state, received("a"), started("a"))
@@ -231,7 +236,7 @@ def test_the_first_task_of_all_waits_for_its_task_sent_too():
     assert counts(state, "x") == {"received": 2}
 
 
-def test_native_delayed_delivery_keeps_its_queue_and_shows_as_scheduled():
+def test_native_delayed_delivery_keeps_its_queue_and_shows_as_scheduled() -> None:
     state = EventState()
     key = ".".join("0" * 27 + "1") + ".qq"
     eta = "2026-11-18T12:00:00+00:00"
@@ -246,14 +251,20 @@ def test_native_delayed_delivery_keeps_its_queue_and_shows_as_scheduled():
 # Tasks from before the exporter listened
 
 
-def reply(uuid="u1", name="shop.add", **fields):
+def reply(uuid: str = "u1", name: str = "shop.add", **fields: Any) -> Any:
     """A task in a worker's reply to active or reserved."""
     return {"id": uuid, "name": name, "delivery_info": {"exchange": "", "routing_key": "mail"}, **fields}
 
 
-def test_a_task_that_a_worker_holds_keeps_its_name_and_queue():
+def of_worker(reply: Any) -> HeldTask:
+    task = held_task(reply)
+    assert task is not None
+    return task
+
+
+def test_a_task_that_a_worker_holds_keeps_its_name_and_queue() -> None:
     state = EventState()
-    state.adopt([held_task(reply()), held_task(reply("u2", time_start=1.0)), held_task(reply("u3"))])
+    state.adopt([of_worker(reply()), of_worker(reply("u2", time_start=1.0)), of_worker(reply("u3"))])
     # Events of the first ones were still on their way.
     take(
         state,
@@ -272,7 +283,7 @@ def test_a_task_that_a_worker_holds_keeps_its_name_and_queue():
     assert not len(state.tasks)
 
 
-def test_a_worker_s_word_about_a_task_that_is_known_or_over_changes_nothing():
+def test_a_worker_s_word_about_a_task_that_is_known_or_over_changes_nothing() -> None:
     state = EventState()
     take(
         state,
@@ -283,16 +294,16 @@ def test_a_worker_s_word_about_a_task_that_is_known_or_over_changes_nothing():
         received("u3"),
         event("task-failed", "u3"),
     )
-    state.adopt(held_task(reply(uuid)) for uuid in ("u1", "u2", "u3"))
+    state.adopt(of_worker(reply(uuid)) for uuid in ("u1", "u2", "u3"))
     take(state, received(), started(), succeeded(), started("u2"), succeeded("u2"))
     assert named(state, "shop.add", "default") == 2
     assert not len(state.tasks)
 
 
-def test_a_task_that_waits_for_its_eta_in_a_worker_is_scheduled():
+def test_a_task_that_waits_for_its_eta_in_a_worker_is_scheduled() -> None:
     state = EventState()
-    state.adopt([held_task({"eta": "2099-01-01T00:00:00+00:00", "request": reply()})])
-    state.adopt([held_task({"eta": "nonsense", "request": reply("u2")})])
+    state.adopt([of_worker({"eta": "2099-01-01T00:00:00+00:00", "request": reply()})])
+    state.adopt([of_worker({"eta": "nonsense", "request": reply("u2")})])
     state.purge(time.monotonic())
     assert list(state.eta.entries) == ["u1"]
 
@@ -305,9 +316,9 @@ def test_a_task_that_waits_for_its_eta_in_a_worker_is_scheduled():
         {"id": "u" * 300, "name": "x"}, {"id": "u1", "name": "x", "delivery_info": {"exchange": 1, "routing_key": {}}},
     ],
 )  # fmt: skip
-def test_any_reply_about_held_tasks_is_harmless(item):
+def test_any_reply_about_held_tasks_is_harmless(item: Any) -> None:
     state = EventState()
-    task = held_task(item)
+    task = of_worker(item)
     state.adopt([task] if task else [])
     take(state, received("u9"))
     assert len(state.tasks) <= 2
@@ -318,7 +329,7 @@ def test_any_reply_about_held_tasks_is_harmless(item):
 
 @pytest.mark.parametrize("per_host", [True, False])
 @pytest.mark.parametrize(("hosts", "names"), [(20, 60), (150, 40)])
-def test_sums_keep_every_name_whatever_the_number_of_hosts(hosts, names, per_host):
+def test_sums_keep_every_name_whatever_the_number_of_hosts(hosts: int, names: int, per_host: bool) -> None:
     state = EventState(per_host=per_host)
     for host in range(hosts):
         for name in range(names):
@@ -327,11 +338,13 @@ def test_sums_keep_every_name_whatever_the_number_of_hosts(hosts, names, per_hos
     assert named(state, "other") == 0
     assert per_host or state.series < 5_000
     assert (state.budget.turned_away["hosts"] > 0) == per_host
-    wait = sum(sum(group.total().wait.counts) for group in state.groups)
-    assert wait == sum(sum(group.total().runtime.counts) for group in state.groups) == hosts * names
+    totals = [group.total() for group in state.groups]
+    waits = sum(sum(total.wait.counts) for total in totals if total.wait is not None)
+    runtimes = sum(sum(total.runtime.counts) for total in totals if total.runtime is not None)
+    assert waits == runtimes == hosts * names
 
 
-def test_names_no_longer_used_are_evicted():
+def test_names_no_longer_used_are_evicted() -> None:
     state = EventState()
     for n in range(2_100):
         run(state, f"a{n}", "user.sync", f"user-{n}", "w@1")
@@ -343,8 +356,9 @@ def test_names_no_longer_used_are_evicted():
     assert len(state.groups) <= 2_000
 
 
-def test_every_event_of_an_evicted_name_is_shown_once():
-    state, seen = EventState(limits=Limits(names=16)), {}
+def test_every_event_of_an_evicted_name_is_shown_once() -> None:
+    state = EventState(limits=Limits(names=16))
+    seen: dict[Any, float] = {}
     for n in range(200):
         run(state, f"u{n}", f"task{n}", "default", "w@1")
         if n % 50 == 0 or n == 199:
@@ -355,7 +369,7 @@ def test_every_event_of_an_evicted_name_is_shown_once():
     assert sum(seen.values()) == 200
 
 
-def test_series_of_an_evicted_pair_on_hosts_are_freed():
+def test_series_of_an_evicted_pair_on_hosts_are_freed() -> None:
     state = EventState(limits=Limits(names=16))
     for n in range(500):
         run(state, f"u{n}", f"task{n}", "default", "w@1")
@@ -363,7 +377,7 @@ def test_series_of_an_evicted_pair_on_hosts_are_freed():
     assert state.budget.used <= 2 * 16 * 42
 
 
-def test_workers_beyond_the_limit_are_counted():
+def test_workers_beyond_the_limit_are_counted() -> None:
     state = EventState(limits=Limits(workers=3))
     for n in range(5):
         take(
@@ -380,7 +394,7 @@ def test_workers_beyond_the_limit_are_counted():
     assert state.budget.turned_away["workers"] == 2
 
 
-def test_long_names_stay_apart():
+def test_long_names_stay_apart() -> None:
     state = EventState()
     for n in range(3):
         run(state, f"u{n}", "x" * 300 + str(n), "q" * 300 + str(n), "w@1")
@@ -391,7 +405,7 @@ def test_long_names_stay_apart():
 
 
 @pytest.mark.parametrize("pair", [("other", "other"), ("unknown", "unknown"), ("x", "unknown")])
-def test_tasks_and_queues_with_reserved_names_have_one_series(pair):
+def test_tasks_and_queues_with_reserved_names_have_one_series(pair: tuple[str, str]) -> None:
     state = EventState(limits=Limits(names=10))
     take(state, received("a", name=pair[0]), received("b", name="x"))
     run(state, "c", *pair, "w@1")
@@ -403,7 +417,7 @@ def test_tasks_and_queues_with_reserved_names_have_one_series(pair):
 # Waiting times in a backlog
 
 
-def jam(state, size, wait):
+def jam(state: EventState, size: Any, wait: Any) -> Any:
     """A queue of which nothing starts until all was sent; how many waits were observed."""
     for n in range(size):
         state.take([typed(sent(f"u{n}", timestamp=NOW + n / 1000))], 1.0, NOW)
@@ -418,13 +432,13 @@ def jam(state, size, wait):
     return group.total().wait
 
 
-def test_waits_are_known_up_to_the_limit():
+def test_waits_are_known_up_to_the_limit() -> None:
     state = EventState(limits=Limits(in_flight=5_000))
     assert sum(jam(state, 5_000, 60).counts) == 5_000
     assert state.tasks.sampled == 1
 
 
-def test_a_larger_backlog_is_sampled_and_its_quantiles_stay_right():
+def test_a_larger_backlog_is_sampled_and_its_quantiles_stay_right() -> None:
     state = EventState(limits=Limits(in_flight=5_000))
     wait = jam(state, 40_000, 200)
     known = sum(wait.counts)
@@ -437,7 +451,7 @@ def test_a_larger_backlog_is_sampled_and_its_quantiles_stay_right():
     assert state.tasks.sampled == 1
 
 
-def test_tasks_overtaken_by_later_ones_are_evicted_first():
+def test_tasks_overtaken_by_later_ones_are_evicted_first() -> None:
     state = EventState(limits=Limits(in_flight=1_000))
     for n in range(900):
         take(state, sent(f"lost{n}", timestamp=NOW - 5_000))
@@ -451,24 +465,24 @@ def test_tasks_overtaken_by_later_ones_are_evicted_first():
 # Workers
 
 
-def beat(host="w@h", at=NOW, **fields):
+def beat(host: str = "w@h", at: float = NOW, **fields: Any) -> dict[str, Any]:
     return {"type": "worker-heartbeat", "hostname": host, "timestamp": at, "processed": 0, "active": 0, "freq": 2.0,
             "pid": 1, **fields}  # fmt: skip
 
 
-def up(state, now):
+def up(state: EventState, now: float) -> bool:
     worker = state.roster.workers["w@h"]
     return worker.up(now, state.roster.liveness)
 
 
-def test_a_worker_is_judged_by_its_own_interval():
+def test_a_worker_is_judged_by_its_own_interval() -> None:
     state = EventState()
     take(state, beat(freq=60.0), at=0.0)
     assert up(state, 170.0)
     assert not up(state, 190.0)
 
 
-def test_a_reply_shows_that_a_worker_without_heartbeats_is_alive():
+def test_a_reply_shows_that_a_worker_without_heartbeats_is_alive() -> None:
     state = EventState(liveness=Liveness(reply_timeout=75))
     worker = state.roster.answered("w@h", 0.0)
     assert worker in state.roster.shown()
@@ -479,7 +493,7 @@ def test_a_reply_shows_that_a_worker_without_heartbeats_is_alive():
     assert page.get("celery_worker_processed_total", hostname="w@h") is None
 
 
-def test_a_worker_that_shuts_down_finishes_its_tasks_and_disappears():
+def test_a_worker_that_shuts_down_finishes_its_tasks_and_disappears() -> None:
     state = EventState()
     take(state, received("a"), started("a"), received("b"), started("b"), beat(active=2))
     take(state, {"type": "worker-offline", "hostname": "w@h", "timestamp": NOW, "active": 2, "processed": 2})
@@ -497,7 +511,7 @@ def test_a_worker_that_shuts_down_finishes_its_tasks_and_disappears():
     assert state.roster.workers["w@h"] in state.roster.shown()
 
 
-def test_several_workers_under_one_name_are_detected_and_nothing_counts_as_lost():
+def test_several_workers_under_one_name_are_detected_and_nothing_counts_as_lost() -> None:
     state = EventState()
     for step in range(40):
         for number in range(3):
@@ -508,7 +522,7 @@ def test_several_workers_under_one_name_are_detected_and_nothing_counts_as_lost(
     assert state.roster.lost == 0
 
 
-def test_a_restart_is_not_a_shared_name():
+def test_a_restart_is_not_a_shared_name() -> None:
     state = EventState()
     for step in range(10):
         take(state, beat(at=NOW + 2 * step, processed=step))
@@ -517,7 +531,7 @@ def test_a_restart_is_not_a_shared_name():
     assert not state.roster.workers["w@h"].cadence.is_shared
 
 
-def test_events_are_missing_only_when_tasks_start_while_we_listen():
+def test_events_are_missing_only_when_tasks_start_while_we_listen() -> None:
     state = EventState()
     worker = lambda: state.roster.workers["w@h"]  # noqa: E731
     for step in range(5):

@@ -1,6 +1,7 @@
 """What the growth of an installation costs: the exponent of a curve, and queues among a million other keys."""
 
 import json
+from pathlib import Path
 
 import pytest
 import redis
@@ -23,11 +24,11 @@ from stack.servers import Redis
         ({}, None),
     ],
 )
-def test_the_exponent_of_a_curve(points, exponent):
+def test_the_exponent_of_a_curve(points: dict[int, float], exponent: int | None) -> None:
     assert Curve("cost", "size", "ours", points).exponent == pytest.approx(exponent)
 
 
-def test_a_queue_among_a_million_other_keys_is_found_in_short_steps(tmp_path):
+def test_a_queue_among_a_million_other_keys_is_found_in_short_steps(tmp_path: Path) -> None:
     options = {"enable-debug-command": "local"}
     with Redis(tmp_path, options=options) as server, redis.Redis(port=server.port) as client:
         client.execute_command("DEBUG", "POPULATE", 1_000_000, "cache", 10)

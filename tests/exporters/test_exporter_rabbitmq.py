@@ -2,12 +2,15 @@
 
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 import requests
 from celery import Celery
-from exporterkit import HERE, send, until
 from kombu import Exchange
 from kombu import Queue as KombuQueue
 from kombu.transport.native_delayed_delivery import (
@@ -23,6 +26,7 @@ from exporters.tables.state import EventState
 from sidecar.errors import OpsError, UsageError
 from stack.ports import choose
 from stack.servers import RabbitMq
+from tests.exporters.exporterkit import HERE, Running, Scraped, Worker, send, until
 
 # One server for all of them.
 pytestmark = pytest.mark.xdist_group("rabbitmq")
@@ -31,18 +35,18 @@ pytestmark = pytest.mark.xdist_group("rabbitmq")
 class Shared:
     """A running RabbitMQ with a TLS listener; each test has a virtual host of its own."""
 
-    def __init__(self, server, tls_port, certificate):
+    def __init__(self, server: Any, tls_port: int, certificate: Path) -> None:
         self.server = server
         self.tls_port = tls_port
         self.certificate = certificate
         self.made = 0
 
-    def api(self, method, path, **body):
+    def api(self, method: str, path: str, **body: Any) -> Any:
         answer = requests.request(method, f"{self.server.api_url}/api/{path}", json=body or None, timeout=10)
         assert answer.ok, answer.text
         return answer.json() if answer.content else None
 
-    def vhost(self):
+    def vhost(self) -> str:
         self.made += 1
         name = f"v{self.made}"
         self.api("PUT", f"vhosts/{name}")
@@ -51,7 +55,7 @@ class Shared:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     folder, port = tmp_path_factory.mktemp("rabbitmq"), choose()
     subprocess.run(
         [
@@ -80,20 +84,22 @@ def shared(tmp_path_factory):
 
 
 @pytest.fixture
-def vhost(shared):
+def vhost(shared: Shared) -> str:
     return shared.vhost()
 
 
 @pytest.fixture
-def url(shared, vhost):
+def url(shared: Shared, vhost: str) -> str:
     return f"amqp://guest:guest@127.0.0.1:{shared.server.port}/{vhost}"
 
 
-def api_of(shared, vhost, **options):
+def api_of(shared: Shared, vhost: str, **options: Any) -> RabbitMqApi:
     return RabbitMqApi(shared.server.api_url, vhost, most=5_000, **options)
 
 
-def test_tasks_workers_and_queues_of_a_real_worker(url, start, worker):
+def test_tasks_workers_and_queues_of_a_real_worker(
+    url: str, start: Callable[..., Running], worker: Callable[..., Worker]
+) -> None:
     running = start(url, inspect_interval=0.5, queues="default,missing")
     running.until(lambda s: s.get("celery_exporter_broker_up") == 1)
     send(url, "shop.add", "shop.add", "shop.mail", "shop.fail")
@@ -121,7 +127,9 @@ def test_tasks_workers_and_queues_of_a_real_worker(url, start, worker):
     until(running.ready, seconds=30)
 
 
-def test_tasks_in_flight_at_a_restart_keep_their_names(url, start, worker):
+def test_tasks_in_flight_at_a_restart_keep_their_names(
+    url: str, start: Callable[..., Running], worker: Callable[..., Worker]
+) -> None:
     worker(url)
     send(url, *["shop.nap"] * 4)
     running = start(url, inspect_interval=5)
@@ -130,7 +138,9 @@ def test_tasks_in_flight_at_a_restart_keep_their_names(url, start, worker):
     assert done.get("celery_tasks_total", task="unknown") is None
 
 
-def test_heartbeats_are_sent_however_busy_the_connection_is(shared, url, start, monkeypatch):
+def test_heartbeats_are_sent_however_busy_the_connection_is(
+    shared: Shared, url: str, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(events_amqp, "HEARTBEAT_SECONDS", 2)
     running = start(url, queue_interval=4)
     until(running.ready, seconds=30)
@@ -147,7 +157,9 @@ def test_heartbeats_are_sent_however_busy_the_connection_is(shared, url, start, 
     assert not shared.server.has_logged("missed heartbeats")
 
 
-def test_a_frozen_broker_is_down_and_does_not_delay_shutdown(tmp_path, start, monkeypatch):
+def test_a_frozen_broker_is_down_and_does_not_delay_shutdown(
+    tmp_path: Path, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(events_amqp, "HEARTBEAT_SECONDS", 2)
     monkeypatch.setattr("exporters.amqp.ANSWER_SECONDS", 2.0)
     try:
@@ -173,7 +185,9 @@ def test_a_frozen_broker_is_down_and_does_not_delay_shutdown(tmp_path, start, mo
         server.stop()
 
 
-def test_connection_lost_and_restored(shared, url, vhost, start):
+def test_connection_lost_and_restored(
+    shared: Shared, url: str, vhost: str, start: Callable[..., Running]
+) -> None:
     running = start(url)
     until(running.ready, seconds=30)
     link = until_found(shared, vhost)
@@ -185,10 +199,10 @@ def test_connection_lost_and_restored(shared, url, vhost, start):
     assert running.until(lambda s: s.get("celery_tasks_total", state="sent") == 1)
 
 
-def until_found(shared, vhost):
+def until_found(shared: Shared, vhost: str) -> Any:
     """The name of the connection that has the exporter's queue."""
 
-    def consumers():
+    def consumers() -> Any:
         return [
             c
             for c in shared.api("GET", f"consumers/{vhost}")
@@ -199,7 +213,9 @@ def until_found(shared, vhost):
     return consumers()[0]["channel_details"]["connection_name"]
 
 
-def test_queues_that_are_missing_are_not_shown_and_leave_no_channel(shared, url, vhost):
+def test_queues_that_are_missing_are_not_shown_and_leave_no_channel(
+    shared: Shared, url: str, vhost: str
+) -> None:
     declare(url, "there")
     send_to(url, "there")
     poller = AmqpPoller(parse_broker(url), EventState(), configured=["there", "missing", "other"])
@@ -213,22 +229,25 @@ def test_queues_that_are_missing_are_not_shown_and_leave_no_channel(shared, url,
         poller.close()
 
 
-def declare(url, queue, **arguments):
+def declare(url: str, queue: str | None, **arguments: Any) -> None:
     with Celery("client", broker=url, set_as_current=False) as client, client.connection_for_write() as link:
-        channel = link.channel()
+        channel: Any = link.channel()
         channel.queue_declare(queue, durable=True, auto_delete=False, arguments=arguments)
 
 
-def send_to(url, queue, count=1):
+def send_to(url: str, queue: str | None, count: int = 1) -> None:
     with Celery("client", broker=url, set_as_current=False) as client:
         client.conf.task_create_missing_queues = True
         for _ in range(count):
             client.send_task("shop.add", queue=queue)
 
 
-def test_a_queue_that_the_broker_refuses_to_show_is_an_error_and_not_missing(url, start):
+def test_a_queue_that_the_broker_refuses_to_show_is_an_error_and_not_missing(
+    url: str, start: Callable[..., Running]
+) -> None:
     with Celery("client", broker=url, set_as_current=False) as client, client.connection_for_write() as link:
-        link.channel().queue_declare("theirs", exclusive=True)
+        channel: Any = link.channel()
+        channel.queue_declare("theirs", exclusive=True)
         declare(url, "ours")
         running = start(url, queues="theirs,ours")
         found = running.until(lambda s: s.get("celery_exporter_collect_errors_total", collector="queues"))
@@ -239,14 +258,16 @@ def test_a_queue_that_the_broker_refuses_to_show_is_an_error_and_not_missing(url
         until(running.ready, seconds=30)
 
 
-def documented_rights():
+def documented_rights() -> dict[str, str]:
     """The rights in the documentation: configure, write, read."""
     text = (HERE.parents[1] / "docs" / "exporter.md").read_text()
     block = text.partition("rabbitmqctl set_permissions")[2].split("```")[1]
     return dict(zip(("configure", "write", "read"), block.split(), strict=True))
 
 
-def test_the_documented_rights_are_enough(shared, url, vhost, start, worker):
+def test_the_documented_rights_are_enough(
+    shared: Shared, url: str, vhost: str, start: Callable[..., Running], worker: Callable[..., Worker]
+) -> None:
     shared.api("PUT", "users/monitor", password="word", tags="")
     shared.api("PUT", f"permissions/{vhost}/monitor", **documented_rights())
     worker(url)
@@ -256,7 +277,9 @@ def test_the_documented_rights_are_enough(shared, url, vhost, start, worker):
     assert found.get("celery_exporter_collect_errors_total", collector="inspect") == 0
 
 
-def test_the_management_api_names_queues_and_unacknowledged_messages(shared, url, vhost, start, worker):
+def test_the_management_api_names_queues_and_unacknowledged_messages(
+    shared: Shared, url: str, vhost: str, start: Callable[..., Running], worker: Callable[..., Worker]
+) -> None:
     for name, count in (("one", 4), ("two", 5), ("three", 2)):
         send_to(url, name, count)
     running = start(url, rabbitmq_api_url=shared.server.api_url)
@@ -272,7 +295,7 @@ def test_the_management_api_names_queues_and_unacknowledged_messages(shared, url
     assert not any(name.startswith("celeryev") for name in busy.values("celery_queue_length", "queue_name"))
 
 
-def test_an_api_that_refuses_the_user_says_so(shared, vhost):
+def test_an_api_that_refuses_the_user_says_so(shared: Shared, vhost: str) -> None:
     wrong = RabbitMqApi(shared.server.api_url.replace("guest:guest", "guest:wrong"), vhost, most=10)
     with pytest.raises(OpsError, match="status 401") as refusal:
         wrong.queues()
@@ -280,13 +303,15 @@ def test_an_api_that_refuses_the_user_says_so(shared, vhost):
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "rabbitmq:15672", "http://"])
-def test_a_wrong_api_url_is_refused(url):
+def test_a_wrong_api_url_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="RABBITMQ_API_URL"):
         RabbitMqApi(url, "/", most=1)
 
 
 @pytest.mark.parametrize("spelling", ["options", "json", "url"])
-def test_tls_with_an_own_certificate_authority(shared, vhost, start, spelling):
+def test_tls_with_an_own_certificate_authority(
+    shared: Shared, vhost: str, start: Callable[..., Running], spelling: str
+) -> None:
     url = f"amqps://guest:guest@localhost:{shared.tls_port}/{vhost}"
     overrides = {
         "options": {"broker_ssl_options": f"ca_certs={shared.certificate},cert_reqs=CERT_REQUIRED"},
@@ -299,7 +324,9 @@ def test_tls_with_an_own_certificate_authority(shared, vhost, start, spelling):
     until(lambda: requests.get(f"{running.url}/readyz", timeout=5).text == "ok\n", seconds=30)
 
 
-def test_a_certificate_of_an_unknown_authority_is_refused(shared, vhost, start):
+def test_a_certificate_of_an_unknown_authority_is_refused(
+    shared: Shared, vhost: str, start: Callable[..., Running]
+) -> None:
     running = start(f"amqps://guest:guest@localhost:{shared.tls_port}/{vhost}")
     until(
         lambda: "certificate verify failed" in requests.get(f"{running.url}/readyz", timeout=5).text,
@@ -308,7 +335,9 @@ def test_a_certificate_of_an_unknown_authority_is_refused(shared, vhost, start):
     assert running.scrape().get("celery_exporter_broker_up") == 0
 
 
-def test_remote_control_under_the_name_of_the_application(url, start, worker, monkeypatch):
+def test_remote_control_under_the_name_of_the_application(
+    url: str, start: Callable[..., Running], worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SHOP_CONTROL_EXCHANGE", "shop")
     running = start(url, inspect_interval=0.5, control_exchange="shop")
     worker(url)
@@ -316,7 +345,7 @@ def test_remote_control_under_the_name_of_the_application(url, start, worker, mo
     assert found.get("celery_exporter_collect_errors_total", collector="inspect") == 0
 
 
-def test_a_countdown_on_a_quorum_queue_shows_in_its_queue(url, start):
+def test_a_countdown_on_a_quorum_queue_shows_in_its_queue(url: str, start: Callable[..., Running]) -> None:
     """RabbitMQ delays it natively, in queues of its own."""
     running = start(url, queues="qq")
     until(running.ready, seconds=30)
@@ -344,17 +373,23 @@ def test_a_countdown_on_a_quorum_queue_shows_in_its_queue(url, start):
     running.until(lambda s: s.get("celery_queue_eta_scheduled", queue_name="qq") == 0)
 
 
-def test_queues_with_reserved_names_are_asked_about(url, start):
+def waits_in(queue: str, scraped: Scraped) -> bool:
+    return scraped.get("celery_queue_length", queue_name=queue) == 1
+
+
+def test_queues_with_reserved_names_are_asked_about(url: str, start: Callable[..., Running]) -> None:
     running = start(url)
     until(running.ready, seconds=30)
     for name in ("unknown", "other"):
         with Celery("client", broker=url, set_as_current=False) as client:
             client.conf.task_send_sent_event = True
             client.send_task("shop.add", queue=name)
-        running.until(lambda s, name=name: s.get("celery_queue_length", queue_name=name) == 1)
+        running.until(partial(waits_in, name))
 
 
-def test_remote_control_under_another_name(url, start, worker):
+def test_remote_control_under_another_name(
+    url: str, start: Callable[..., Running], worker: Callable[..., Worker]
+) -> None:
     running = start(url, inspect_interval=0.5, control_exchange="shop")
     worker(url)
     running.until(lambda s: s.get("celery_worker_up") == 1)

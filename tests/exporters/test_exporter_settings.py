@@ -1,5 +1,7 @@
 """Settings by our names and by celery-exporter's."""
 
+from typing import Any
+
 import pytest
 
 from exporters.settings import ExporterSettings
@@ -8,11 +10,11 @@ from sidecar.errors import UsageError
 URL = {"CE_BROKER_URL": "redis://:hidden-word@h/1"}
 
 
-def load(**environ):
+def load(**environ: str) -> ExporterSettings:
     return ExporterSettings.load({**URL, **environ})
 
 
-def test_names_of_celery_exporter():
+def test_names_of_celery_exporter() -> None:
     settings = load(
         CE_PORT="9999",
         CE_QUEUES="default, mail",
@@ -33,19 +35,19 @@ def test_names_of_celery_exporter():
     assert broker.options == {"global_keyprefix": "shop:", "fanout_prefix": False, "ssl_ca_certs": "/ca.pem"}
 
 
-def test_transport_options_as_json():
+def test_transport_options_as_json() -> None:
     options = load(
         CELERY_EXPORTER_BROKER_TRANSPORT_OPTIONS='{"priority_steps": [0, 5]}'
     ).broker_transport_options
     assert options == {"priority_steps": [0, 5]}
 
 
-def test_secrets_are_the_passwords():
+def test_secrets_are_the_passwords() -> None:
     settings = load(DATABASE_URL="postgresql://u:other-word@h/db?application_name=a@b")
     assert set(settings.secrets()) == {"hidden-word", "other-word"}
 
 
-def test_a_database_password_that_is_not_escaped_is_refused_and_not_shown():
+def test_a_database_password_that_is_not_escaped_is_refused_and_not_shown() -> None:
     with pytest.raises(UsageError, match="DATABASE_URL") as refusal:
         load(DATABASE_URL="postgresql://u:other/word@h/db").secrets()
     assert "other" not in str(refusal.value)
@@ -59,12 +61,12 @@ def test_a_database_password_that_is_not_escaped_is_refused_and_not_shown():
         ({"CELERY_EXPORTER_WORKER_LABEL": "colour"}, "CELERY_EXPORTER_WORKER_LABEL=colour"),
     ],
 )
-def test_wrong_values_are_named(environ, message):
+def test_wrong_values_are_named(environ: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load(**environ)
 
 
 @pytest.mark.parametrize("buckets", ["x", "2,1", "0,1", "", "1,1"])
-def test_wrong_buckets(buckets):
+def test_wrong_buckets(buckets: str) -> None:
     with pytest.raises(UsageError, match="buckets"):
         load(CELERY_EXPORTER_RUNTIME_BUCKETS=buckets or ",").buckets()

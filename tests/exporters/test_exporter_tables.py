@@ -2,9 +2,9 @@
 
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-from exporterkit import captured, decoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,32 +15,34 @@ from exporters.tables.groups import STATES
 from exporters.tables.roster import Labels
 from exporters.tables.state import EventState
 from exporters.tables.workers import Ledger, Liveness
+from tests.exporters.exporterkit import captured, decoded
 
 NOW = 1_795_000_000.0
 
 
-def take(state, *events, received=None):
+def take(state: EventState, *events: Any, received: Any = None) -> None:
     state.take([typed(one) for one in events], time.monotonic() if received is None else received, NOW)
 
 
-def event(kind, uuid="u1", **fields):
+def event(kind: str, uuid: str = "u1", **fields: Any) -> dict[str, Any]:
     return {"type": kind, "uuid": uuid, "hostname": "w@h", "timestamp": NOW, **fields}
 
 
-def sent(uuid="u1", name="shop.add", queue="default", **fields):
+def sent(uuid: Any = "u1", name: Any = "shop.add", queue: Any = "default", **fields: Any) -> dict[str, Any]:
     return event("task-sent", uuid, name=name, queue=queue, **{"hostname": "gen7@web", "eta": None, **fields})
 
 
-def received(uuid="u1", name="shop.add", **fields):
+def received(uuid: Any = "u1", name: str = "shop.add", **fields: Any) -> dict[str, Any]:
     return event("task-received", uuid, name=name, **{"eta": None, **fields})
 
 
-def counts(state, name, queue):
+def counts(state: EventState, name: str, queue: str | None) -> dict[str, int]:
+    """The counts of a pair by state; empty when there is no such pair."""
     found = [group.total().counts for group in state.groups if (group.name, group.queue) == (name, queue)]
-    return dict(zip(STATES, found[0], strict=True)) if found else None
+    return dict(zip(STATES, found[0], strict=True)) if found else {}
 
 
-def test_captured_life_cycles(frames):
+def test_captured_life_cycles(frames: list[bytes]) -> None:
     state = EventState()
     for frame in frames:
         state.take(decoded(frame), 1.0, NOW)
@@ -55,25 +57,28 @@ def test_captured_life_cycles(frames):
     assert all(group.queue in ("default", "mail") for group in state.groups)
 
 
-def test_wait_leaves_eta_out_and_is_never_negative():
+def test_wait_leaves_eta_out_and_is_never_negative() -> None:
     state = EventState()
     eta = datetime.fromtimestamp(NOW - 30, UTC).isoformat()
     take(state, sent("a", timestamp=NOW - 9_000, eta=eta), sent("b", timestamp=NOW + 50))
     take(state, event("task-started", "a"), event("task-started", "b"))
     (group,) = list(state.groups)
     wait = group.total().wait
+    assert wait is not None
     assert sum(wait.counts) == 2
     assert wait.total == pytest.approx(30)
 
 
-def test_a_second_delivery_does_not_wait_again():
+def test_a_second_delivery_does_not_wait_again() -> None:
     state = EventState()
     take(state, sent(), event("task-started"), event("task-started", timestamp=NOW + 100))
     (group,) = list(state.groups)
-    assert sum(group.total().wait.counts) == 1
+    wait = group.total().wait
+    assert wait is not None
+    assert sum(wait.counts) == 1
 
 
-def test_the_queue_is_inferred_while_it_is_unambiguous():
+def test_the_queue_is_inferred_while_it_is_unambiguous() -> None:
     state = EventState()
     state.groups.learn("shop.add", "default")
     take(state, received("x"))
@@ -83,7 +88,7 @@ def test_the_queue_is_inferred_while_it_is_unambiguous():
     assert counts(state, "shop.add", "unknown")["received"] == 1
 
 
-def test_a_sender_that_does_not_know_the_queue_does_not_set_it():
+def test_a_sender_that_does_not_know_the_queue_does_not_set_it() -> None:
     state = EventState()
     take(state, sent("a", queue=None), received("a"), received("b"))
     state.purge(time.monotonic() + 2)
@@ -94,7 +99,7 @@ def test_a_sender_that_does_not_know_the_queue_does_not_set_it():
     assert counts(state, "shop.add", "mail")["sent"] == 1
 
 
-def test_a_full_table_of_etas_stays_bounded_and_is_freed():
+def test_a_full_table_of_etas_stays_bounded_and_is_freed() -> None:
     state = EventState(limits=Limits(in_flight=1_000))
     later = datetime.fromtimestamp(NOW + 50, UTC).isoformat()
     for n in range(1_000):
@@ -108,7 +113,7 @@ def test_a_full_table_of_etas_stays_bounded_and_is_freed():
     assert not state.eta.entries
 
 
-def test_a_worker_with_one_queue_identifies_the_queue():
+def test_a_worker_with_one_queue_identifies_the_queue() -> None:
     state = EventState()
     take(state, {"type": "worker-online", "hostname": "w@h", "processed": 0, "active": 0, "timestamp": NOW})
     state.roster.workers["w@h"].queues = ("ai_jobs",)
@@ -116,7 +121,7 @@ def test_a_worker_with_one_queue_identifies_the_queue():
     assert counts(state, "ai.caption", "ai_jobs")["received"] == 1
 
 
-def test_client_ids_never_become_series():
+def test_client_ids_never_become_series() -> None:
     state = EventState()
     for pid in range(500):
         take(state, sent(f"u{pid}", hostname=f"gen{pid}@web-1"))
@@ -124,13 +129,13 @@ def test_client_ids_never_become_series():
 
 
 @pytest.mark.parametrize(("label", "expected"), [("node", "w@h"), ("host", "h"), ("generic", "generic")])
-def test_worker_label_switch(label, expected):
+def test_worker_label_switch(label: str, expected: str) -> None:
     state = EventState(labels=Labels(worker=label))
     take(state, received())
     assert f'hostname="{expected}"' in next(iter(state.groups)).tracks[0].labels
 
 
-def test_a_million_names_end_in_the_overflow_series():
+def test_a_million_names_end_in_the_overflow_series() -> None:
     state = EventState(limits=Limits(names=50))
     for n in range(5_000):
         take(state, sent(f"u{n}", name=f"task-{n}"))
@@ -140,7 +145,7 @@ def test_a_million_names_end_in_the_overflow_series():
     assert sum(group.total().counts[0] for group in groups) == 5_000
 
 
-def test_the_series_limit_is_kept_and_nothing_is_uncounted():
+def test_the_series_limit_is_kept_and_nothing_is_uncounted() -> None:
     state = EventState(limits=Limits(series=500))
     for n in range(2_000):
         take(
@@ -154,13 +159,13 @@ def test_the_series_limit_is_kept_and_nothing_is_uncounted():
     assert sum(c[0] for c in totals) == sum(c[1] for c in totals) == sum(c[3] for c in totals) == 2_000
 
 
-def test_long_names_are_cut():
+def test_long_names_are_cut() -> None:
     state = EventState()
     take(state, sent(name="x" * 10_000))
     assert max(len(group.name) for group in state.groups) <= 200
 
 
-def test_join_table_is_bounded():
+def test_join_table_is_bounded() -> None:
     state = EventState(limits=Limits(in_flight=1_000))
     for n in range(10_000):
         take(state, sent(f"u{n}"))
@@ -168,7 +173,7 @@ def test_join_table_is_bounded():
     assert state.tasks.evicted >= 9_000
 
 
-def test_tasks_that_never_end_are_forgotten_after_two_days():
+def test_tasks_that_never_end_are_forgotten_after_two_days() -> None:
     state = EventState()
     take(state, sent())
     for day in range(3):
@@ -177,7 +182,7 @@ def test_tasks_that_never_end_are_forgotten_after_two_days():
     assert state.tasks.evicted == 1
 
 
-def test_purge_keeps_sums_and_frees_series():
+def test_purge_keeps_sums_and_frees_series() -> None:
     state = EventState(liveness=Liveness(timeout=5, purge=60))
     take(
         state,
@@ -193,7 +198,7 @@ def test_purge_keeps_sums_and_frees_series():
     assert not state.roster.workers
 
 
-def test_short_lived_clients_never_crowd_out_workers():
+def test_short_lived_clients_never_crowd_out_workers() -> None:
     state = EventState(limits=Limits(series=5_000))
     for hour in range(200):
         for n in range(20):
@@ -213,7 +218,7 @@ def test_short_lived_clients_never_crowd_out_workers():
     assert list(state.roster.workers) == ["w@h"]
 
 
-def test_a_client_that_sends_rarely_keeps_its_series():
+def test_a_client_that_sends_rarely_keeps_its_series() -> None:
     state = EventState(liveness=Liveness(purge=60))
     take(state, sent(), received=0.0)
     state.purge(3_000.0)
@@ -222,7 +227,7 @@ def test_a_client_that_sends_rarely_keeps_its_series():
     assert not state.roster.hosts
 
 
-def test_workers_without_heartbeats_are_forgotten_too():
+def test_workers_without_heartbeats_are_forgotten_too() -> None:
     state = EventState(liveness=Liveness(purge=60))
     take(state, received(), received=0.0)
     assert state.purge(59.0) == []
@@ -230,7 +235,7 @@ def test_workers_without_heartbeats_are_forgotten_too():
     assert not state.roster.hosts
 
 
-def test_purge_spares_a_twin_under_the_same_label():
+def test_purge_spares_a_twin_under_the_same_label() -> None:
     state = EventState(labels=Labels(worker="host"), liveness=Liveness(purge=60))
     for node, at in (("a@h", 0.0), ("b@h", 90.0)):
         take(
@@ -255,7 +260,7 @@ def test_purge_spares_a_twin_under_the_same_label():
         "text", None, 5,
     ],
 )  # fmt: skip
-def test_malformed_events_are_counted_and_harmless(odd):
+def test_malformed_events_are_counted_and_harmless(odd: Any) -> None:
     state = EventState()
     take(state, odd, sent("fine"))
     assert state.undecodable == 1
@@ -263,7 +268,7 @@ def test_malformed_events_are_counted_and_harmless(odd):
     assert sum(sum(group.total().counts) for group in state.groups) == 1
 
 
-def test_events_of_applications_are_counted_as_other():
+def test_events_of_applications_are_counted_as_other() -> None:
     state = EventState()
     take(state, {"type": "task-progress", "uuid": "u", "percent": 5})
     assert state.types == {"other": 1}
@@ -282,7 +287,7 @@ VALUES = st.one_of(
 
 @settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.text(max_size=8), VALUES), max_size=8))
-def test_no_field_value_breaks_the_tables(changes):
+def test_no_field_value_breaks_the_tables(changes: Any) -> None:
     events = [dict(event) for frame in SEEDS for event in decode_general(frame)]
     fields = (
         "uuid",
@@ -312,7 +317,7 @@ SEEDS = captured()
 
 
 @given(st.permutations(range(30)))
-def test_events_in_any_order_are_all_counted(order):
+def test_events_in_any_order_are_all_counted(order: Any) -> None:
     events = [one for frame in SEEDS for one in decode_general(frame)][:30]
     state = EventState()
     take(state, *(events[n] for n in order))
@@ -331,16 +336,16 @@ def test_events_in_any_order_are_all_counted(order):
         (None, "UnknownException"),
     ],
 )
-def test_exception_class(text, name):
+def test_exception_class(text: str | None, name: str) -> None:
     assert exception_class(text) == name
 
 
-def heartbeats(ledger, *pairs, pid=1):
+def heartbeats(ledger: Any, *pairs: Any, pid: int = 1) -> None:
     for processed, at in pairs:
         ledger.heartbeat(pid, processed, at)
 
 
-def test_ledger_finds_exactly_what_is_missing():
+def test_ledger_finds_exactly_what_is_missing() -> None:
     ledger = Ledger()
     ledger.heartbeat(1, 100, 10.0)
     for n in range(50):
@@ -350,7 +355,7 @@ def test_ledger_finds_exactly_what_is_missing():
     assert ledger.lost == 30
 
 
-def test_ledger_tolerates_starts_reported_after_the_heartbeat():
+def test_ledger_tolerates_starts_reported_after_the_heartbeat() -> None:
     ledger = Ledger()
     ledger.heartbeat(1, 0, 10.0)
     for beat in range(1, 50):
@@ -360,7 +365,7 @@ def test_ledger_tolerates_starts_reported_after_the_heartbeat():
     assert ledger.lost == 0
 
 
-def test_ledger_survives_a_restart_of_the_worker():
+def test_ledger_survives_a_restart_of_the_worker() -> None:
     ledger = Ledger()
     heartbeats(ledger, (500, 10.0), (500, 12.0))
     heartbeats(ledger, (0, 20.0), (0, 22.0), pid=2)
@@ -370,13 +375,13 @@ def test_ledger_survives_a_restart_of_the_worker():
     assert ledger.lost == 0
 
 
-def told(ledger, count, after, pid=1):
+def told(ledger: Any, count: Any, after: Any, pid: int = 1) -> None:
     """Starts between a heartbeat at this time and the next one."""
     for n in range(count):
         ledger.started(after + 0.05 + 1.9 * n / count, pid)
 
 
-def test_ledger_distinguishes_a_restarted_workers_starts_from_earlier_ones():
+def test_ledger_distinguishes_a_restarted_workers_starts_from_earlier_ones() -> None:
     ledger = Ledger()
     heartbeats(ledger, (0, 10.0))
     told(ledger, 100, 10.0)
@@ -386,7 +391,7 @@ def test_ledger_distinguishes_a_restarted_workers_starts_from_earlier_ones():
     assert ledger.lost == 53
 
 
-def test_ledger_settles_the_earlier_count_at_a_restart():
+def test_ledger_settles_the_earlier_count_at_a_restart() -> None:
     ledger = Ledger()
     heartbeats(ledger, (0, 10.0), (30, 12.0), (30, 14.0))
     heartbeats(ledger, (0, 20.0), (0, 22.0), (0, 24.0), pid=2)
@@ -394,7 +399,7 @@ def test_ledger_settles_the_earlier_count_at_a_restart():
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from([0, 0, 0, 3600, -3600, -5])), max_size=30))
-def test_no_step_of_a_workers_clock_looks_like_a_loss(intervals):
+def test_no_step_of_a_workers_clock_looks_like_a_loss(intervals: Any) -> None:
     ledger, clock, processed = Ledger(), NOW, 0
     ledger.heartbeat(1, 0, clock)
     for count, step in intervals:
@@ -405,7 +410,7 @@ def test_no_step_of_a_workers_clock_looks_like_a_loss(intervals):
     assert ledger.lost == 0
 
 
-def test_a_loss_after_a_step_of_the_clock_is_found():
+def test_a_loss_after_a_step_of_the_clock_is_found() -> None:
     ledger = Ledger()
     heartbeats(ledger, (0, NOW + 3600), (0, NOW))
     told(ledger, 15, NOW)
@@ -413,7 +418,7 @@ def test_a_loss_after_a_step_of_the_clock_is_found():
     assert ledger.lost == 5
 
 
-def test_a_heartbeat_from_the_future_does_not_upset_liveness():
+def test_a_heartbeat_from_the_future_does_not_upset_liveness() -> None:
     state = EventState()
     beat = {
         "type": "worker-heartbeat",

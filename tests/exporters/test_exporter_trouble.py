@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import celery.signals
 import pytest
 import redis
 import requests
-from exporterkit import HERE, Running, captured, send, until
 
 from bench.exporter.frames import frame
 from bench.exporter.measure import generator, published
@@ -23,11 +25,12 @@ from exporters.queues.redis import RedisPoller
 from exporters.tables.state import EventState
 from stack.ports import choose
 from stack.servers import Redis
+from tests.exporters.exporterkit import HERE, Running, Worker, captured, send, until
 
 ROOT = HERE.parents[1]
 
 
-def test_broker_killed_and_restarted(tmp_path, start):
+def test_broker_killed_and_restarted(tmp_path: Path, start: Callable[..., Running]) -> None:
     with Redis(tmp_path / "redis") as server:
         running = start(server.url)
         send(server.url, "shop.add", "shop.add")
@@ -49,7 +52,9 @@ def test_broker_killed_and_restarted(tmp_path, start):
         assert again.get("celery_exporter_disconnects_total") == 1
 
 
-def test_a_long_outage_ends_like_a_short_one(tmp_path, start, monkeypatch):
+def test_a_long_outage_ends_like_a_short_one(
+    tmp_path: Path, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
     attempts = itertools.count()
     monkeypatch.setattr("exporters.events.receiver.delays", lambda: (0.001 for _ in attempts))
     with Redis(tmp_path / "redis") as server:
@@ -63,7 +68,9 @@ def test_a_long_outage_ends_like_a_short_one(tmp_path, start, monkeypatch):
         until(running.ready, seconds=10)
 
 
-def test_workers_are_not_declared_dead_while_nobody_listens(tmp_path, start, worker):
+def test_workers_are_not_declared_dead_while_nobody_listens(
+    tmp_path: Path, start: Callable[..., Running], worker: Callable[..., Worker]
+) -> None:
     with Redis(tmp_path / "redis") as server:
         running = start(server.url, worker_timeout=4)
         worker(server.url)
@@ -74,7 +81,7 @@ def test_workers_are_not_declared_dead_while_nobody_listens(tmp_path, start, wor
         assert running.scrape().get("celery_worker_up") == 1
 
 
-def test_malformed_frames_are_counted_and_harmless(broker, start):
+def test_malformed_frames_are_counted_and_harmless(broker: str, start: Callable[..., Running]) -> None:
     running = start(broker)
     until(lambda: requests.get(f"{running.url}/readyz", timeout=5).status_code == 200, seconds=10)
     frames = captured()
@@ -96,17 +103,20 @@ def test_malformed_frames_are_counted_and_harmless(broker, start):
     assert done.get("celery_exporter_broker_up") == 1
 
 
-def enveloped(body):
+def enveloped(body: Any) -> bytes:
     """A frame of the usual shape around any JSON."""
     return frame(json.dumps(body), "w@h", "task.multi")
 
 
-def test_foreign_json_in_the_usual_envelope_interrupts_nothing(broker, start):
+def test_foreign_json_in_the_usual_envelope_interrupts_nothing(
+    broker: str, start: Callable[..., Running]
+) -> None:
     running = start(broker)
     until(running.ready, seconds=10)
     frames = captured()
     with redis.Redis.from_url(broker) as client:
-        for body in ([1], [None], [[]], [], 5, "text", [{"type": "task-sent"}, "x"]):
+        bodies: tuple[Any, ...] = ([1], [None], [[]], [], 5, "text", [{"type": "task-sent"}, "x"])
+        for body in bodies:
             for one in frames:
                 client.publish("/0.celeryev/task.multi", one)
             client.publish("/0.celeryev/task.multi", enveloped(body))
@@ -119,13 +129,15 @@ def test_foreign_json_in_the_usual_envelope_interrupts_nothing(broker, start):
     assert done.get("celery_exporter_collect_errors_total", collector="events") == 0
 
 
-def test_an_error_in_counting_is_reported_and_survived(broker, start, monkeypatch):
+def test_an_error_in_counting_is_reported_and_survived(
+    broker: str, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
     running = start(broker)
     until(running.ready, seconds=10)
     state = running.exporter.pipelines[0].state
     take, faults = state.take, iter([RuntimeError("a fault")])
 
-    def faulty(*words):
+    def faulty(*words: Any) -> None:
         for fault in faults:
             raise fault
         take(*words)
@@ -140,7 +152,7 @@ def test_an_error_in_counting_is_reported_and_survived(broker, start, monkeypatc
     assert after.get("celery_exporter_collect_errors_total", collector="events") == 1
 
 
-def test_forced_loss_is_reported(tmp_path):
+def test_forced_loss_is_reported(tmp_path: Path) -> None:
     # A small buffer at Redis stands for a long stop.
     options = {"client-output-buffer-limit": "pubsub 1mb 1mb 1"}
     port = choose()
@@ -170,18 +182,25 @@ def test_forced_loss_is_reported(tmp_path):
             exporter.wait()
 
 
-def poller(broker, state=None, clock=time.time, configured=(), event_exchange="celeryev", **options):
+def poller(
+    broker: str,
+    state: EventState | None = None,
+    clock: Callable[[], float] = time.time,
+    configured: Sequence[str] = (),
+    event_exchange: str = "celeryev",
+    **options: Any,
+) -> RedisPoller:
     settings = redis_settings(parse_broker(broker, options))
     return RedisPoller(
         settings, state or EventState(), clock=clock, configured=configured, event_exchange=event_exchange
     )
 
 
-def message(task_id="a", **headers):
+def message(task_id: str = "a", **headers: Any) -> str:
     return json.dumps({"body": "e30=", "headers": {"id": task_id, "task": "shop.add", **headers}})
 
 
-def test_ages_from_header_event_and_first_poll(broker):
+def test_ages_from_header_event_and_first_poll(broker: str) -> None:
     state, base = EventState(), time.time()
     sent = Event(type="task-sent", uuid="sent", hostname="gen1@w", name="n", queue="q2", timestamp=base - 100)
     state.take([sent], 0.0, base)
@@ -199,7 +218,7 @@ def test_ages_from_header_event_and_first_poll(broker):
     assert ages == pytest.approx({"q1": 90, "q2": 130, "q3": 30}, abs=0.001)
 
 
-def test_the_applications_header_gives_the_age_of_its_messages(broker):
+def test_the_applications_header_gives_the_age_of_its_messages(broker: str) -> None:
     signal, before = celery.signals.before_task_publish, time.time()
     try:
         stamp_messages()
@@ -210,10 +229,11 @@ def test_the_applications_header_gives_the_age_of_its_messages(broker):
     later = before + 3_600
     found = poller(broker, clock=lambda: later).poll().queues["default"]
     assert found.age_is_known
+    assert found.oldest_age is not None
     assert 3_590 < found.oldest_age <= 3_600
 
 
-def test_a_message_that_beat_signed_names_its_task(broker):
+def test_a_message_that_beat_signed_names_its_task(broker: str) -> None:
     state = EventState()
     with redis.Redis.from_url(broker) as client:
         bind(client, "jobs", "jobs")
@@ -222,7 +242,7 @@ def test_a_message_that_beat_signed_names_its_task(broker):
     assert state.beat.names == {"shop.add"}
 
 
-def test_unacked_per_queue_and_queues_without_consumers(broker):
+def test_unacked_per_queue_and_queues_without_consumers(broker: str) -> None:
     with redis.Redis.from_url(broker) as client:
         client.sadd("_kombu.binding.shop", "mail.#\x06\x16\x06\x16mail")
         for n in range(3):
@@ -238,11 +258,11 @@ def test_unacked_per_queue_and_queues_without_consumers(broker):
         assert looking.poll().queues["mail"].unacked == 0
 
 
-def bind(client, exchange, *queues):
+def bind(client: redis.Redis, exchange: Any, *queues: Any) -> None:
     client.sadd(f"_kombu.binding.{exchange}", *(f"key\x06\x16\x06\x16{queue}" for queue in queues))
 
 
-def test_event_and_broadcast_queues_are_not_shown_and_deleted_ones_disappear(broker):
+def test_event_and_broadcast_queues_are_not_shown_and_deleted_ones_disappear(broker: str) -> None:
     with redis.Redis.from_url(broker) as client:
         bind(client, "shop-events", "any-name")
         bind(client, "celeryev", "celeryev.7d0c")
@@ -254,14 +274,14 @@ def test_event_and_broadcast_queues_are_not_shown_and_deleted_ones_disappear(bro
         assert set(looking.poll().queues) == {"mail", "wanted"}
 
 
-def test_queues_beyond_the_limit_are_counted(broker, monkeypatch):
+def test_queues_beyond_the_limit_are_counted(broker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exporters.queues.redis.MOST_QUEUES", 3)
     found = poller(broker, configured=[f"q{n}" for n in range(5)]).poll()
     assert (len(found.queues), found.left_out) == (3, 2)
 
 
-def test_separator_steps_and_prefix_are_settings(broker):
-    options = {"sep": ":", "priority_steps": [0, 5], "global_keyprefix": "shop/"}
+def test_separator_steps_and_prefix_are_settings(broker: str) -> None:
+    options: dict[str, Any] = {"sep": ":", "priority_steps": [0, 5], "global_keyprefix": "shop/"}
     with redis.Redis.from_url(broker) as client:
         client.sadd("shop/_kombu.binding.mail", "mail:" + ":mail")
         client.lpush("shop/mail", message())
@@ -270,7 +290,7 @@ def test_separator_steps_and_prefix_are_settings(broker):
         assert poller(broker, **options).poll().queues["mail"].length == 3
 
 
-def test_keys_that_are_not_lists_and_messages_that_are_not_json(broker):
+def test_keys_that_are_not_lists_and_messages_that_are_not_json(broker: str) -> None:
     with redis.Redis.from_url(broker) as client:
         client.sadd("_kombu.binding.x", "x\x06\x16\x06\x16x", "y\x06\x16\x06\x16y", "nonsense")
         client.set("x", "a string")
@@ -280,7 +300,9 @@ def test_keys_that_are_not_lists_and_messages_that_are_not_json(broker):
     assert queues["y"].length == 1
 
 
-def test_remote_control_leaves_nothing_behind(broker, start, worker):
+def test_remote_control_leaves_nothing_behind(
+    broker: str, start: Callable[..., Running], worker: Callable[..., Worker]
+) -> None:
     running = start(broker, inspect_interval=1)
     worker(broker)
     running.until(lambda s: s.get("celery_worker_pool_size") == 2)

@@ -1,6 +1,8 @@
 """The exporter's own pages behind TLS and basic auth, from a Prometheus web-config file."""
 
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import bcrypt
 import pytest
@@ -9,17 +11,18 @@ import requests
 from sidecar.errors import UsageError
 from sidecar.web import Request
 from sidecar.webconfig import WebConfig
+from tests.exporters.exporterkit import Running
 
 USERS = "basic_auth_users:\n  prometheus: {hash}\n"
 
 
 @pytest.fixture(scope="module")
-def hashed():
+def hashed() -> str:
     return bcrypt.hashpw(b"correct horse", bcrypt.gensalt(4)).decode()
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2",
@@ -29,7 +32,9 @@ def certificate(tmp_path_factory):
     return folder
 
 
-def test_tls_and_basic_auth(broker, start, certificate, hashed):
+def test_tls_and_basic_auth(
+    broker: str, start: Callable[..., Running], certificate: Path, hashed: str
+) -> None:
     config = certificate / "web.yml"
     config.write_text(
         "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"
@@ -68,46 +73,54 @@ def test_tls_and_basic_auth(broker, start, certificate, hashed):
         ("tls_server_config: {cipher_suites: [x]}", "not supported here: cipher_suites"),
     ],
 )
-def test_wrong_files_are_named(tmp_path, text, message):
+def test_wrong_files_are_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "web.yml"
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
         WebConfig(path)
 
 
-def test_missing_file(tmp_path):
+def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         WebConfig(tmp_path / "web.yml")
 
 
-def request(header):
+def request(header: str) -> Request:
     return Request("/metrics", {}, {"authorization": header} if header else {})
+
+
+def refused(config: WebConfig, header: str = "") -> int | None:
+    """The status with which a request is refused; None when it is not."""
+    response = config.guard(request(header))
+    return response.status if response else None
 
 
 @pytest.mark.parametrize(
     "header", ["", "Bearer x", "Basic", "Basic !!!", "Basic /w==", "Basic cHJvbWV0aGV1cw=="]
 )
-def test_malformed_credentials_are_refused(tmp_path, hashed, header):
+def test_malformed_credentials_are_refused(tmp_path: Path, hashed: str, header: str) -> None:
     path = tmp_path / "web.yml"
     path.write_text(USERS.format(hash=hashed))
-    assert WebConfig(path).guard(request(header)).status == 401
+    assert refused(WebConfig(path), header) == 401
 
 
-def test_a_changed_file_takes_effect_at_once_and_a_broken_one_does_not(tmp_path, hashed):
+def test_a_changed_file_takes_effect_at_once_and_a_broken_one_does_not(tmp_path: Path, hashed: str) -> None:
     path = tmp_path / "web.yml"
     path.write_text("")
     config = WebConfig(path)
-    assert config.guard(request("")) is None
+    assert refused(config) is None
     path.write_text(USERS.format(hash=hashed))
-    assert config.guard(request("")).status == 401
+    assert refused(config) == 401
     path.write_text("nonsense: [")
-    assert config.guard(request("")).status == 401
+    assert refused(config) == 401
 
 
-def test_a_new_certificate_that_cannot_be_loaded_changes_nothing(tmp_path, certificate, hashed):
+def test_a_new_certificate_that_cannot_be_loaded_changes_nothing(
+    tmp_path: Path, certificate: Path, hashed: str
+) -> None:
     path = tmp_path / "web.yml"
     tls = f"tls_server_config:\n  cert_file: {certificate}/cert.pem\n  key_file: {certificate}/key.pem\n"
     path.write_text(tls + USERS.format(hash=hashed))
     config = WebConfig(path)
     path.write_text(tls.replace("/cert.pem", "/gone.pem"))
-    assert config.guard(request("")).status == 401
+    assert refused(config) == 401

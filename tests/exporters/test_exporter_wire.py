@@ -5,10 +5,10 @@ import itertools
 import json
 import struct
 from base64 import b64encode
+from typing import Any
 
 import orjson
 import pytest
-from exporterkit import captured, decoded
 from hypothesis import given
 from hypothesis import strategies as st
 from kombu import serialization
@@ -22,16 +22,17 @@ from exporters.events.redis import Batch
 from exporters.events.sockets import DisconnectedError
 from exporters.tables.groups import SUCCEEDED
 from exporters.tables.state import EventState
+from tests.exporters.exporterkit import captured, decoded
 
 SEEDS = captured()
 
 
-def test_captured_frames_decode_alike_on_both_paths(frames):
+def test_captured_frames_decode_alike_on_both_paths(frames: list[bytes]) -> None:
     for frame in frames:
         assert decoded(frame) == [typed(event) for event in decode_general(frame)]
 
 
-def test_captured_frames_hold_every_kind_of_event(frames):
+def test_captured_frames_contain_every_kind_of_event(frames: list[bytes]) -> None:
     kinds = {event.type for frame in frames for event in decoded(frame)}
     assert kinds >= {
         "task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "task-retried",
@@ -41,10 +42,10 @@ def test_captured_frames_hold_every_kind_of_event(frames):
 
 @pytest.mark.parametrize("serializer", ["json", "yaml"])
 @pytest.mark.parametrize("encoding", ["base64", None])
-def test_other_serializers_and_encodings(serializer, encoding):
+def test_other_serializers_and_encodings(serializer: str, encoding: str | None) -> None:
     event = {"type": "worker-heartbeat", "hostname": "a@b", "active": 1}
     content_type, content_encoding, body = serialization.dumps(event, serializer=serializer)
-    raw = body if isinstance(body, bytes) else body.encode()
+    raw: bytes = body if isinstance(body, bytes) else body.encode()
     envelope = {
         "properties": {"body_encoding": encoding} if encoding else {},
         "content-type": content_type,
@@ -57,7 +58,7 @@ def test_other_serializers_and_encodings(serializer, encoding):
 
 
 @pytest.mark.parametrize("content_type", ["application/x-yaml", "text/plain", "application/x-msgpack"])
-def test_long_bodies_that_are_slow_to_decode_are_not_decoded(content_type):
+def test_long_bodies_that_are_slow_to_decode_are_not_decoded(content_type: str) -> None:
     envelope = {"body": "- a: 1\n" * 50_000, "content-encoding": "utf-8", "content-type": content_type}
     frame = json.dumps(envelope).encode()
     with pytest.raises(UndecodableError, match="too long"):
@@ -65,7 +66,7 @@ def test_long_bodies_that_are_slow_to_decode_are_not_decoded(content_type):
     assert decode_all([frame]) == ([], 1)
 
 
-def test_pickle_is_never_loaded():
+def test_pickle_is_never_loaded() -> None:
     body = b64encode(b"cos\nsystem\n(S'true'\ntR.").decode()
     envelope = {
         "body": body,
@@ -89,12 +90,12 @@ def test_pickle_is_never_loaded():
         b"[" * 100_000,
     ],
 )  # fmt: skip
-def test_foreign_frames_are_refused_or_empty(frame):
+def test_foreign_frames_are_refused_or_empty(frame: bytes) -> None:
     assert decode_all([frame, SEEDS[0]]) in [(decoded(SEEDS[0]), refused) for refused in (0, 1)]
 
 
 @given(st.sampled_from(SEEDS), st.data())
-def test_damaged_frames_never_raise_anything_else(frame, data):
+def test_damaged_frames_never_raise_anything_else(frame: Any, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(frame) - 1))
     cut = data.draw(st.integers(0, 40))
     noise = data.draw(st.binary(max_size=20))
@@ -111,7 +112,7 @@ JSON = st.recursive(
 
 
 @given(st.lists(JSON, max_size=4) | JSON)
-def test_any_json_in_the_usual_envelope_is_counted(value):
+def test_any_json_in_the_usual_envelope_is_counted(value: Any) -> None:
     state = EventState()
     receiver = RedisReceiver(redis_settings(parse_broker("redis://127.0.0.1:1/0")), state)
     receiver.count(Batch([enveloped(json.dumps(value), "w@h", "task.multi"), *SEEDS], 0))
@@ -119,7 +120,7 @@ def test_any_json_in_the_usual_envelope_is_counted(value):
 
 
 @given(JSON)
-def test_any_json_is_an_event_list_or_undecodable(value):
+def test_any_json_is_an_event_list_or_undecodable(value: Any) -> None:
     try:
         frame = orjson.dumps(value)
     except (TypeError, ValueError):
@@ -131,11 +132,13 @@ def test_any_json_is_an_event_list_or_undecodable(value):
 # AMQP
 
 
-def amqp_frame(kind, payload, channel=1):
+def amqp_frame(kind: int, payload: bytes, channel: int = 1) -> bytes:
     return struct.pack(">BHI", kind, channel, len(payload)) + payload + b"\xce"
 
 
-def delivered(body, *, kind="application/json", encoding="utf-8", part=1 << 17):
+def delivered(
+    body: Any, *, kind: str = "application/json", encoding: str | None = "utf-8", part: int = 1 << 17
+) -> bytes:
     """A message as RabbitMQ delivers it to a consumer."""
     short = [(flag, text.encode()) for flag, text in ((0x8000, kind), (0x4000, encoding)) if text is not None]
     flags = sum(flag for flag, _ in short) | 0x1000
@@ -147,7 +150,7 @@ def delivered(body, *, kind="application/json", encoding="utf-8", part=1 << 17):
 
 
 @given(st.lists(st.binary(max_size=300), max_size=6), st.data())
-def test_deliveries_are_whole_however_their_bytes_arrive(bodies, data):
+def test_deliveries_are_whole_however_their_bytes_arrive(bodies: Any, data: st.DataObject) -> None:
     stream = HEARTBEAT.join(delivered(body, part=data.draw(st.integers(1, 400))) for body in bodies)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=10)))
     deliveries, found = Deliveries(), []
@@ -158,13 +161,13 @@ def test_deliveries_are_whole_however_their_bytes_arrive(bodies, data):
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "x" * 255])
 @pytest.mark.parametrize("encoding", [None, "binary", ""])
-def test_the_content_of_deliveries_is_read(kind, encoding):
+def test_the_content_of_deliveries_is_read(kind: Any, encoding: str | None) -> None:
     assert Deliveries().feed(delivered(b"x", kind=kind, encoding=encoding)) == [
         (kind or "", encoding or "utf-8", b"x")
     ]
 
 
-def test_a_body_that_is_too_long_is_not_kept(monkeypatch):
+def test_a_body_that_is_too_long_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exporters.events.deliveries.LONGEST_BODY", 100)
     stream = delivered(b"x" * 1000, part=50) + delivered(b"y")
     assert Deliveries().feed(stream) == [
@@ -186,12 +189,12 @@ def test_a_body_that_is_too_long_is_not_kept(monkeypatch):
         (amqp_frame(8, b"")[:-1] + b"x", "not the AMQP protocol"),
     ],
 )
-def test_the_end_of_a_consumer_is_an_error(frames, message):
+def test_the_end_of_a_consumer_is_an_error(frames: Any, message: str) -> None:
     with pytest.raises(DisconnectedError, match=message):
         Deliveries().feed(frames)
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_break_the_parser_of_deliveries(data):
+def test_no_bytes_break_the_parser_of_deliveries(data: bytes) -> None:
     with contextlib.suppress(DisconnectedError):
         Deliveries().feed(data)

@@ -63,7 +63,11 @@ def suite(bundle: Path, browser: Path, tmp_path_factory: pytest.TempPathFactory)
     """The whole stack, with a verified backup and the demo's users."""
     folder = tmp_path_factory.mktemp("suite")
     suite = Suite(folder, factor=60.0, web=bundle)
-    suite.start(after_migrations=lambda: suite.manage("seed_demo", "--users", "2", "--paid", "1"))
+
+    def seed() -> None:
+        suite.manage("seed_demo", "--users", "2", "--paid", "1")
+
+    suite.start(after_migrations=seed)
     try:
         backups = Backups(suite)
         backups.verify(backups.run()["id"])

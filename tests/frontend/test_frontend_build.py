@@ -2,6 +2,7 @@
 
 import gzip
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_every_large_text_is_there_compressed(bundle: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Service:
+def served(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     from stack import ports
 
     folder = tmp_path_factory.mktemp("web")

@@ -129,7 +129,7 @@ def host(tmp_path: Path) -> Host:
 
 def order(calls: list[str], *parts: str) -> None:
     """Each part stands in a call, one after the other."""
-    places = []
+    places: list[int] = []
     for part in parts:
         found = [
             number

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -150,4 +151,5 @@ def test_pictures_are_drawn_behind_a_proxy(closed_proxy: str, tmp_path: Path) ->
 )
 def test_a_near_store_is_never_reached_through_a_proxy(endpoint: str, proxies: object) -> None:
     options = S3Options(endpoint_url=endpoint, region="x", access_key_id="a", secret_access_key="b")
-    assert _client(options).meta.config.proxies == proxies
+    config: Any = _client(options).meta.config
+    assert config.proxies == proxies

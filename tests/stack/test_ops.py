@@ -86,7 +86,9 @@ def test_whatever_ends_the_tests_leaves_nothing(tmp_path: Path, number: signal.S
         env={**os.environ, "TMPDIR": str(outside), "PYTHONPATH": str(ROOT)}, cwd=ROOT, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    pid = wait_for(lambda: started.exists() and started.read_text(), timeout=60, what="the test", hint="")
+    pid = wait_for(
+        lambda: started.read_text() if started.exists() else None, timeout=60, what="the test", hint=""
+    )
     child.send_signal(number)
     assert child.wait(30) == 128 + number
     assert not psutil.pid_exists(int(pid))

@@ -39,7 +39,7 @@ class BuildPy(build_py):
         if self.editable_mode:
             return
         package = Path(self.build_lib) / "posthub_ops"
-        (package / "building.py").unlink(missing_ok=True)
+        (package / "wheel.py").unlink(missing_ok=True)
         library = package / "lib"
         shutil.rmtree(library, ignore_errors=True)
         for source in files():
