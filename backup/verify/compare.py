@@ -24,7 +24,7 @@ from backup.postgres.session import OWN_PATH, session
 from backup.programs import Programs, clean_environment
 from backup.verify.column_order import equal_in_order, same_columns
 from backup.verify.digests import CREATION, Digest, Key, compare, digests
-from backup.verify.routing import Part, only_moved
+from backup.verify.moved_rows import Part, only_moved
 
 Check = Callable[[], None]
 _HINT = "read the message; run: python -m backup doctor"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from backup.load.properties import about_database, created
 from backup.postgres.statements import Splitter
 from backup.verify.heirs import unordered
+from backup.verify.moved_rows import Routed
 from backup.verify.normalize import canonical
-from backup.verify.routing import Routed
 
 HEADER = re.compile(
     rb"-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>[^;]*); Owner: (?P<owner>.*)\n"

@@ -12,8 +12,8 @@ from alerts.receivers import ReceiverSettings
 from alerts.render import configuration, write
 from alerts.rules import Alert, alert, alerts
 from stack.servers import Alertmanager
+from tests.alerts.durations import LEAD, PROMPT, earliest, end, latest, length
 from tests.alerts.inhibitions import CASES, MAY_COME_FIRST, MAY_OUTLAST, Case, Rule, inhibitions, matches
-from tests.alerts.timing import LEAD, PROMPT, earliest, end, latest, length
 
 PAIRS = list(zip(inhibitions(), CASES, strict=False))
 

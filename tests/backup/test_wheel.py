@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -25,7 +24,7 @@ ENVIRON = {name: value for name, value in os.environ.items() if name not in ("PY
 ASKED = {"COMP_WORDS": "ops-backup re", "COMP_CWORD": "1"}
 
 
-def run(*command: str | Path, folder: Path | None = None, **more: Any) -> str:
+def run(*command: str | Path, folder: Path | str | None = None, **more: str) -> str:
     done = subprocess.run(
         [str(each) for each in command], cwd=folder, env={**ENVIRON, **more}, capture_output=True, text=True
     )  # fmt: skip
