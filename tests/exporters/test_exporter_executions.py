@@ -7,11 +7,12 @@ import pytest
 
 from exporters.decode import typed
 from exporters.exposition.page import render
-from exporters.inspect import HeldTask, held_task
+from exporters.inspect import held_task
 from exporters.tables.budget import Limits
 from exporters.tables.collectors import TaskCollector, WorkerCollector
 from exporters.tables.exceptions import exception_class
 from exporters.tables.groups import STATES
+from exporters.tables.held import HeldTask
 from exporters.tables.state import EventState
 from exporters.tables.workers import Liveness
 from tests.exporters.exporterkit import Scraped
