@@ -319,7 +319,7 @@ def test_a_task_that_waits_for_its_eta_in_a_worker_is_scheduled() -> None:
 )  # fmt: skip
 def test_any_reply_about_held_tasks_is_harmless(item: Any) -> None:
     state = EventState()
-    task = of_worker(item)
+    task = held_task(item)
     state.adopt([task] if task else [])
     take(state, received("u9"))
     assert len(state.tasks) <= 2
