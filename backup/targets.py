@@ -117,7 +117,7 @@ def _postgres(settings: BackupSettings) -> Iterable[PostgresTarget]:
             yield PostgresTarget(name, parse(url, "BACKUP_DATABASE_URLS"))
     elif settings.database_url:
         address = parse(settings.database_url.get_secret_value())
-        yield PostgresTarget(_checked(address.database, "DATABASE_URL"), address)
+        yield PostgresTarget(folder_name(address.database, "DATABASE_URL"), address)
 
 
 def _redis(settings: BackupSettings) -> Iterable[RedisTarget]:
@@ -136,11 +136,16 @@ def named_urls(text: str, variable: str) -> list[tuple[str, str]]:
                 f"{variable} contains an entry that is not name=url",
                 hint="for example posthub=postgresql://…",
             )
-        pairs.append((_checked(name.strip(), variable), url.strip()))
+        pairs.append((folder_name(name.strip(), variable), url.strip()))
     return pairs
 
 
-def _checked(name: str, variable: str) -> str:
+def folder_name(name: str, variable: str) -> str:
+    """A name, if it can be that of a folder in the store.
+
+    Raises:
+        UsageError: it cannot.
+    """
     if not layout.NAME.fullmatch(name) or name == layout.ATTEMPTS:
         raise UsageError(
             f"{variable}: {name!r} is not a valid folder name",

@@ -18,6 +18,7 @@ COMMANDS = {
     "release": ("backup.cli.hold:release", "Leave a backup on hold to the retention rules again."),
     "verify": ("backup.cli.verify:verify", "Restore a backup into a throwaway server and compare it."),
     "restore": ("backup.cli.restore:restore", "Restore a backup into a new database and verify it."),
+    "import": ("backup.cli.take_in:take_in", "Store an archive of another pg_dump as a backup."),
     "mark": ("backup.cli.mark:mark", "Set a mark in the WAL of a server, to recover to it later."),
     "promote": (
         "backup.cli.promote:promote",

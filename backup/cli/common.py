@@ -11,6 +11,7 @@ import click
 
 from backup.catalogue import ids
 from backup.catalogue.reader import Catalogue, Entry, History
+from backup.postgres.dsn import parse
 from backup.replication.merged import read
 from backup.settings import BackupSettings
 from backup.spans import SPANS, parse_moment
@@ -142,7 +143,11 @@ def _missing(backup_id: str) -> UsageError:
 
 
 def _named(wiring: Wiring, database: str | None) -> str:
-    return database if database and not wiring.everything else wiring.target(database).name
+    """The name of a database that is configured, or has backups in the store, such as one that was taken in from a file."""
+    configured = {target.name for target in wiring.everything}
+    if database and database not in configured and (not configured or database in wiring.reader().named()):
+        return database
+    return wiring.target(database).name
 
 
 def _stranger(history: History, backup_id: str, *, unsigned: bool) -> Entry | None:
@@ -185,6 +190,11 @@ def postgres_target(wiring: Wiring, name: str | None) -> PostgresTarget:
     chosen = [target for target in wiring.targets if isinstance(target, PostgresTarget)]
     if name is None and len(chosen) == 1:
         return chosen[0]
+    if name and wiring.settings.restore_url and name not in {target.name for target in wiring.everything}:
+        # Of a database that is not configured, such as one that was taken in from a file.
+        return PostgresTarget(
+            name, parse(wiring.settings.restore_url.get_secret_value(), "BACKUP_RESTORE_URL")
+        )
     target = wiring.target(name)
     if not isinstance(target, PostgresTarget):
         raise UsageError(f"{target.name} is a Redis server", hint="runbooks/restore-redis.sh restores Redis")

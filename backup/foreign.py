@@ -1,0 +1,237 @@
+"""Takes in an archive that another ``pg_dump`` made, as a backup like our own.
+
+From then on it is verified, restored, kept and copied like all others. What the archive does not say is stated in the
+manifest's notes: nobody counted its rows when it was made, and it has no roles, so those that it names are made without
+rights.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from backup.catalogue import layout
+from backup.catalogue.commit import commit, confirm, discard
+from backup.catalogue.ids import new_id
+from backup.catalogue.manifest import Extension, Manifest, Server, Table
+from backup.confinement import Confinement
+from backup.errors import DumpError
+from backup.pipeline import ChildSource, transfer
+from backup.pipeline.source import CHUNK, Source
+from backup.postgres.identifiers import NAME, unquoted
+from backup.postgres.statements import Splitter
+from backup.programs import Programs, clean_environment
+from backup.progress import Progress, silent
+from backup.run import TOOL
+from backup.verify.digests import digests
+from backup.wiring import Wiring
+from sidecar import UsageError
+from sidecar.logs import fields
+
+log = logging.getLogger(__name__)
+
+_MAGIC = b"PGDMP"
+_VERSION = re.compile(
+    r"^;\s+Dumped from database version: (?P<version>(?P<major>\d+)(?:\.(?P<minor>\d+))?)", re.MULTILINE
+)
+_CLIENT = re.compile(r"^;\s+Dumped by pg_dump version: (?P<version>\S+)", re.MULTILINE)
+_EXTENSION = re.compile(rb"CREATE EXTENSION IF NOT EXISTS (?P<name>" + NAME + rb") ")
+_CREATION = re.compile(rb"CREATE DATABASE .*? ENCODING = '(?P<encoding>[^']+)'(?P<rest>.*);", re.DOTALL)
+_OPTION = re.compile(
+    rb"(?P<name>LOCALE_PROVIDER|LOCALE|LC_COLLATE|LC_CTYPE|ICU_LOCALE|BUILTIN_LOCALE) = '?(?P<value>[^' ]+)'?"
+)
+_PROVIDERS = {b"icu": "i", b"builtin": "b"}
+# Where statements name roles: owners, grantees and givers, default privileges, policies.
+_ROLES = re.compile(
+    rb"(?: OWNER TO | FOR ROLE | GRANTED BY |^SET SESSION AUTHORIZATION )(?P<one>" + NAME + rb")"
+    rb"|^(?:GRANT|REVOKE|ALTER DEFAULT PRIVILEGES) .* (?:TO|FROM) (?P<grantee>" + NAME + rb")"
+    rb"|^CREATE POLICY .*? TO (?P<many>" + NAME + rb"(?:, " + NAME + rb")*)(?: USING| WITH CHECK|;)",
+    re.DOTALL,
+)
+_PUBLIC = frozenset({"public", "current_user", "session_user", "default"})
+_MADE = (
+    "CREATE ROLE {0};\nALTER ROLE {0} WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB NOLOGIN NOREPLICATION"
+    " NOBYPASSRLS;\n"
+)
+_NOTES = (
+    "taken in from a file: its rows were counted in the file, not in the database",
+    "the file has no roles: those that it names are made without rights and memberships",
+)
+
+
+def take_in(wiring: Wiring, name: str, file: Path, progress: Progress = silent) -> Manifest:
+    """Store an archive as a backup of a database of a name that is not configured.
+
+    Raises:
+        UsageError: the file is no archive in the custom format, or the name is taken by a configured database.
+        DumpError: the archive cannot be read to its end.
+    """
+    if any(target.name == name for target in wiring.everything):
+        raise UsageError(
+            f"{name} is a configured database, whose backups are its own",
+            hint="choose another name with --as",
+        )
+    _check_format(file)
+    described, roles = _describe(wiring.programs, file, wiring.stop.check)
+    started = wiring.clock()
+    backup_id = new_id(started)
+    folder = layout.folder(name, backup_id)
+    with wiring.journal(name).attempt("backup", attempt_id=backup_id, backup=backup_id):
+        try:
+            objects = (
+                transfer(
+                    FileSource(file), wiring.store, folder, layout.ARCHIVE, role="archive", packing=wiring.packing,
+                    progress=progress,
+                ),
+                transfer(
+                    TextSource(_globals(roles)), wiring.store, folder, layout.GLOBALS, role="globals",
+                    packing=wiring.packing,
+                ),
+            )  # fmt: skip
+            confirm(wiring.store, folder, objects)
+            manifest = Manifest(
+                id=backup_id, database=name, kind="postgres", started=started, finished=wiring.clock(), tool=TOOL,
+                taken=datetime.fromtimestamp(file.stat().st_mtime, UTC), objects=objects, notes=_NOTES, **described,
+            )  # fmt: skip
+            commit(wiring.store, manifest, wiring.keys)
+        except BaseException:
+            discard(wiring.store, name, backup_id)
+            raise
+    log.info("taken in %s", fields(id=backup_id, database=name, rows=manifest.rows))
+    return manifest
+
+
+class FileSource(Source):
+    """A file's bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+
+    def read(self) -> bytes:
+        return self._file.read(CHUNK)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TextSource(Source):
+    """Bytes that are already here."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = data
+
+    def read(self) -> bytes:
+        data, self._left = self._left, b""
+        return data
+
+    def close(self) -> None:
+        self._left = b""
+
+
+def _check_format(file: Path) -> None:
+    try:
+        with file.open("rb") as opened:
+            found = opened.read(len(_MAGIC))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}", hint="check its path") from None
+    if found != _MAGIC:
+        raise UsageError(
+            f"{file} is not an archive of pg_dump in the custom format",
+            hint="dump with pg_dump -Fc; SQL: load it into an empty database, and back that up with run",
+        )
+
+
+def _describe(programs: Programs, file: Path, check: Callable[[], None]) -> tuple[dict[str, Any], list[str]]:
+    """What the archive says of its origin and contents, as fields of a manifest; and the roles that it names, quoted."""
+    listed = _printed(programs, file, check, "--list").decode(errors="replace")
+    version, client = _VERSION.search(listed), _CLIENT.search(listed)
+    if version is None or client is None:
+        raise DumpError(f"{file} does not say which version it is from", hint="run: pg_restore --list FILE")
+    statements = list(_statements(programs, file, check))
+    roles = _roles(statements)
+    fields_of_manifest = {
+        "client": client["version"],
+        "server": _server(version, statements),
+        "extensions": tuple(_extensions(statements)),
+        "roles": tuple(roles),
+        "tables": tuple(_tables(programs, file, check)),
+    }
+    return fields_of_manifest, list(roles.values())
+
+
+def _extensions(statements: Iterable[bytes]) -> Iterator[Extension]:
+    """Every new database has plpgsql, so a dump does not name it."""
+    for name in (
+        "plpgsql",
+        *(unquoted(found["name"]) for found in map(_EXTENSION.match, statements) if found),
+    ):
+        yield Extension(name=name, version="not known")
+
+
+def _tables(programs: Programs, file: Path, check: Callable[[], None]) -> Iterator[Table]:
+    with _reading(programs, file, check, "--data-only", "--file=-") as source:
+        found = digests(iter(source.read, b""))
+    for (kind, schema, name), digest in found.items():
+        if kind == "TABLE DATA":
+            yield Table(schema=schema, name=name, rows=digest.rows or 0)
+
+
+def _statements(programs: Programs, file: Path, check: Callable[[], None]) -> Iterator[bytes]:
+    splitter = Splitter()
+    script = _printed(programs, file, check, "--schema-only", "--create", "--file=-")
+    for line in script.splitlines(keepends=True):
+        yield from splitter.line(line)
+
+
+def _server(version: re.Match[str], statements: Iterable[bytes]) -> Server:
+    major, minor = int(version["major"]), int(version["minor"] or 0)
+    found = {"version": version["version"], "version_number": major * 10_000 + minor}
+    creation = next(filter(None, map(_CREATION.match, statements)), None)
+    if creation is None:
+        return Server.model_validate(found)
+    options = {match["name"]: match["value"] for match in _OPTION.finditer(creation["rest"])}
+    plain = options.get(b"LOCALE", b"C")
+    provider = _PROVIDERS.get(options.get(b"LOCALE_PROVIDER", b"libc"), "c")
+    of_provider = options.get(b"ICU_LOCALE") or options.get(b"BUILTIN_LOCALE")
+    return Server.model_validate(
+        {
+            **found,
+            "encoding": creation["encoding"].decode(),
+            "collate": options.get(b"LC_COLLATE", plain).decode(),
+            "ctype": options.get(b"LC_CTYPE", plain).decode(),
+            "locale_provider": provider,
+            "locale": of_provider.decode() if of_provider else None,
+        }
+    )
+
+
+def _roles(statements: Iterable[bytes]) -> dict[str, str]:
+    """Roles that statements name, as they quote them, which is as a dump of roles does."""
+    found: dict[str, str] = {}
+    for statement in statements:
+        for match in _ROLES.finditer(statement):
+            names = re.findall(NAME, match["many"]) if match["many"] else [match["one"] or match["grantee"]]
+            found.update({unquoted(name): name.decode(errors="surrogateescape") for name in names})
+    return {
+        name: quoted
+        for name, quoted in sorted(found.items())
+        if name.lower() not in _PUBLIC and not name.startswith("pg_")
+    }
+
+
+def _globals(roles: Iterable[str]) -> bytes:
+    return "".join(_MADE.format(quoted) for quoted in roles).encode(errors="surrogateescape")
+
+
+def _reading(programs: Programs, file: Path, check: Callable[[], None], *arguments: str) -> ChildSource:
+    command = [programs.path("pg_restore"), "--no-tablespaces", *arguments, str(file)]
+    confinement = Confinement(Path("/dev/null"), (file.resolve(),))
+    hint = "its version must be at least that of the pg_dump that made the file"
+    return ChildSource(command, env=clean_environment(), hint=hint, confinement=confinement, check=check)
+
+
+def _printed(programs: Programs, file: Path, check: Callable[[], None], *arguments: str) -> bytes:
+    with _reading(programs, file, check, *arguments) as source:
+        return b"".join(iter(source.read, b""))
