@@ -121,7 +121,7 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
 
 
 HOSTILE = """
-CREATE FUNCTION {owner}.evil(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $evil$
+CREATE FUNCTION {owner}.deed() RETURNS boolean LANGUAGE plpgsql VOLATILE AS $evil$
 DECLARE step text;
 BEGIN
   FOREACH step IN ARRAY ARRAY[
@@ -137,6 +137,9 @@ BEGIN
   END LOOP;
   RETURN true;
 END $evil$;
+-- It says that it changes nothing, as an index asks for, and calls the one that does.
+CREATE FUNCTION {owner}.evil(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $evil$
+BEGIN RETURN {owner}.deed(); END $evil$;
 CREATE DOMAIN {owner}.sly AS text CHECK ({owner}.evil(VALUE));
 CREATE TABLE {owner}.t (
   id int CHECK ({owner}.evil(id::text)), word {owner}.sly,
@@ -158,11 +161,15 @@ def out(tmp_path: Path) -> Path:
 
 
 @needs_landlock
+@pytest.mark.parametrize("confined", [True, False])
 def test_code_in_a_database_touches_nothing_of_ours(
-    command: Command, new_database: NewDatabase, postgres: Postgres, tmp_path: Path, out: Path,
+    confined: bool, command: Command, new_database: NewDatabase, postgres: Postgres, tmp_path: Path, out: Path,
     listener: tuple[int, list[str]], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Made by an ordinary owner, run by the superuser of the throwaway server while rows and indexes are restored."""
+    """Made by an ordinary owner, run by the superuser of the throwaway server while rows and indexes are restored.
+
+    Without Landlock the same code reads, writes and runs what it wants: so it was carried out, and was kept from all of it.
+    """
     key = tmp_path / "identity.txt"
     key.write_text("canary")
     name = new_database("SELECT 1", "hostile")
@@ -177,9 +184,18 @@ def test_code_in_a_database_touches_nothing_of_ours(
         monkeypatch.setenv(variable, value)
     settings = {"DATABASE_URL": postgres.url_for(name), "BACKUP_AGE_IDENTITY_FILE": ""}
     made = command.held("run", **settings)
+    if not confined:
+        monkeypatch.setattr(landlock, "version", lambda: 0)
     assert command.held("verify", made["id"], **settings)["differences"] == []
-    assert {file.name: file.read_text() for file in out.iterdir()} == {}
-    assert listener[1] == []
+    touched = {file.name: file.read_text() for file in out.iterdir()}
+    if confined:
+        assert (touched, listener[1]) == ({}, [])
+    else:
+        assert {"key", "environment", "environ", "read", "written"} <= set(touched)
+        assert touched["key"].startswith("canary")
+        assert listener[1]
+    # Not even then are our variables among those that are passed on.
+    assert "canary-" not in touched.get("environment", "")
 
 
 @needs_landlock
