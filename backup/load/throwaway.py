@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 PREFIX = "posthub-verify-"
 # Locked for as long as the folder is in use.
 OWNER = "owner"
+# The server's own folder in the private one.
+SERVER = "pg"
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 # Nothing in the server must survive a crash, and nothing but the restore runs in it.
@@ -67,7 +69,7 @@ _ours: set[Path] = set()
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running server. ``address`` is its maintenance database."""
+    """A running server. ``address`` is its maintenance database; it writes only to its own part of ``folder``."""
 
     folder: Path
     address: Address
@@ -94,10 +96,13 @@ def cluster(
         VerificationError: the server could not be created or started.
     """
     with private_folder(parent) as folder:
-        _initialise(programs, folder, superuser, check)
-        address = address_in(folder, superuser)
-        with server(programs, folder, {**_OPTIONS, **options}) as process:
-            _wait(process, folder, address, check)
+        # Next to the files that are restored and compared: code in the server must not change these.
+        own = folder / SERVER
+        own.mkdir(mode=0o700)
+        _initialise(programs, own, superuser, check)
+        address = address_in(own, superuser)
+        with server(programs, own, {**_OPTIONS, **options}) as process:
+            _wait(process, own, address, check)
             yield Cluster(folder, address, programs.version("postgres"))
 
 

@@ -131,7 +131,8 @@ BEGIN
     'COPY (SELECT 1) TO PROGRAM ''exec 3<>/dev/tcp/127.0.0.1/{port}''',
     'COPY (SELECT 1) TO PROGRAM ''bash -c "exec 3<>/dev/tcp/127.0.0.1/{port}"''',
     'COPY (SELECT pg_read_file(''{key}'')) TO ''{out}/read''',
-    'COPY (SELECT 1) TO ''{out}/written'''
+    'COPY (SELECT 1) TO ''{out}/written''',
+    'COPY (SELECT 1) TO PROGRAM ''for each in ../archive ../../archive; do test ! -e $each || {tamper} $each; done'''
   ] LOOP
     BEGIN EXECUTE step; EXCEPTION WHEN OTHERS THEN NULL; END;
   END LOOP;
@@ -173,7 +174,14 @@ def test_code_in_a_database_touches_nothing_of_ours(
     key = tmp_path / "identity.txt"
     key.write_text("canary")
     name = new_database("SELECT 1", "hostile")
-    script = HOSTILE.format(owner=name, key=key, out=out, port=listener[0], pid=os.getpid())
+    script = HOSTILE.format(
+        owner=name,
+        key=key,
+        out=out,
+        port=listener[0],
+        pid=os.getpid(),
+        tamper="truncate -s 0" if confined else "ls",
+    )
     with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {name} LOGIN")
         connection.execute(f"CREATE SCHEMA {name} AUTHORIZATION {name}")
