@@ -1,5 +1,6 @@
 """Unpacks the archives of a base backup into a data folder. Whoever can write to the store could have made them."""
 
+import errno
 import os
 import tarfile
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from backup.errors import VerificationError
 TABLESPACES = "pg_tblspc"
 _HINT = "do not use this base backup; choose another one: python -m backup list"
 _PIECE = 1 << 20
+# What the file system says of names that contradict each other, or that it cannot have.
+_NAMES = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ}
 
 
 def unpack(stream: IO[bytes], folder: Path, check: Callable[[], None]) -> None:
@@ -32,6 +35,12 @@ def unpack(stream: IO[bytes], folder: Path, check: Callable[[], None]) -> None:
                 archive.members.clear()  # type: ignore[attr-defined]  # it would remember each of them
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise VerificationError(f"an archive of the base backup is damaged: {error}", hint=_HINT) from None
+    except OSError as error:
+        if error.errno not in _NAMES:
+            raise
+        raise VerificationError(
+            f"the base backup holds a name that no data folder has: {error.strerror}", hint=_HINT
+        ) from None
 
 
 def link_tablespaces(data: Path, tablespaces: dict[str, Path]) -> None:

@@ -1,7 +1,9 @@
 """Anything may lie in a folder: whatever it is, the genuine backups are listed, taken, verified and restored."""
 
+import io
 import json
 import os
+import tarfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -12,6 +14,8 @@ from prometheus_client import generate_latest
 
 from backup.catalogue import layout
 from backup.catalogue.document import encode
+from backup.errors import VerificationError
+from backup.physical.unpack import unpack
 from backup.service import status_page
 from backup.service.metrics import registry
 from backup.service.state import new_state
@@ -154,3 +158,24 @@ def test_pending_uploads_of_somebody_else(tmp_path: Path) -> None:
     store.begin("shop/x")
     assert [upload.key for upload in store.pending("shop/")] == ["shop/x"]
     assert json.dumps([info.key for info in store.walk()]) == "[]"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("a", b"0"), ("a/b", b"0")], [("a", b"0"), ("a", b"5")], [("a", b"5"), ("a", b"0")], [("a" * 300, b"0")], [("", b"0")],
+        [(".", b"0")], [("../a", b"0")], [("/a", b"0")], [("a", b"1")], [("a", b"2")], [("a", b"3")], [("a", b"6")],
+    ],
+)  # fmt: skip
+def test_odd_members_of_a_base_backup(members: list[tuple[str, bytes]], tmp_path: Path) -> None:
+    """Files below files, folders in place of files, links, devices and pipes."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, kind in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            archive.addfile(member)
+    packed.seek(0)
+    with pytest.raises(VerificationError):
+        unpack(packed, tmp_path / "data", lambda: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
