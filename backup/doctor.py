@@ -33,7 +33,7 @@ from backup.postgres.session import session
 from backup.run import SPOOL_MARGIN, engine_for
 from backup.store import NoDeleteStore, RetryingStore, Store
 from backup.targets import Database, PostgresTarget, RedisTarget, ServerTarget
-from backup.verify.provable import missing_locales, suspicions
+from backup.verify.provable import missing_locales, suspicions, too_long
 from backup.wiring import Wiring
 from sidecar import OpsError
 from sidecar.humanize import size
@@ -438,6 +438,8 @@ def _work_folder(wiring: Wiring) -> str | Check:
     folder = wiring.settings.work_dir or Path(tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=folder):
         pass
+    if wiring.settings.verify_url is None and (found := next(too_long(folder), "")):
+        return Check("work folder", False, found, "set BACKUP_WORK_DIR to a folder with a shorter path")
     # The uncompressed archive, and the database that is restored from it.
     return _room(wiring, "work folder", folder, 2.0, "set BACKUP_WORK_DIR to a folder with more room")
 

@@ -5,6 +5,7 @@ library, a dictionary or a locale that is missing here is missing here.
 """
 
 import ctypes
+import os
 import re
 import shutil
 import tempfile
@@ -41,6 +42,9 @@ _PLACE: dict[str, re.Pattern[str]] = {
     ),
     "a tablespace is missing here": re.compile(r"tablespace \"[^\"]+\" does not exist"),
 }
+# What a throwaway server adds to the folder's path, and the longest path of a socket on Linux.
+_SOCKET = "/posthub-verify-12345678/.s.PGSQL.5432"
+MOST_OF_SOCKET = 107
 _RESTORING = frozenset({"restore", "globals", "settings"})
 
 
@@ -54,6 +58,7 @@ def beforehand(manifest: Manifest, programs: Programs, folder: Path | None, *, g
     return [
         *_programs(manifest, programs),
         *([] if given else _extensions(manifest, programs)),
+        *([] if given else too_long(folder)),
         *no_room(int(manifest.raw_bytes * SPACE_FACTOR), folder),
     ]
 
@@ -85,6 +90,14 @@ def no_room(needed: int, folder: Path | None) -> Iterator[str]:
     free = shutil.disk_usage(place).free if place.is_dir() else needed
     if free < needed:
         yield f"it needs about {size(needed)} in {place}, and {size(free)} are free: set BACKUP_WORK_DIR"
+
+
+def too_long(folder: Path | None) -> Iterator[str]:
+    """Whether a folder's name leaves no room for the path of the throwaway server's socket."""
+    place = folder or Path(tempfile.gettempdir())
+    over = len(os.fsencode(place.absolute())) + len(_SOCKET) - MOST_OF_SOCKET
+    if over > 0:
+        yield f"the path {place} is {over} bytes too long for the socket of a server: set BACKUP_WORK_DIR"
 
 
 def missing_locales(server: Server) -> list[str]:

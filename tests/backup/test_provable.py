@@ -120,3 +120,15 @@ def test_options_of_the_throwaway_server(command: Command) -> None:
     assert command.held(
         "verify", BACKUP_VERIFY_OPTIONS="shared_preload_libraries=auto_explain; work_mem=8MB"
     )["ok"]
+
+
+def test_a_folder_whose_path_is_too_long_for_a_socket(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    checks = {each["name"]: each for each in command("doctor", "--json", BACKUP_WORK_DIR=str(folder)).json}
+    assert checks["work folder"]["ok"] is False
+    command.held("run")
+    report = command("verify", "--json", BACKUP_WORK_DIR=str(folder)).json
+    assert report["differences"] == []
+    assert "too long for the socket" in report["unprovable"][0]
+    assert command("verify", "--json").json["ok"] is True
