@@ -1,17 +1,15 @@
 """What can be recovered of a server: its base backups and the log in the store, read together."""
 
-import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from backup.catalogue.reader import Entry
-from backup.errors import CatalogueError, VerificationError
 from backup.physical import archive as names
 from backup.physical import targets
-from backup.physical.archive import Archive, Fork, HistoryObject, Listing, Stored, Window
-from backup.physical.segments import Segments, unpacked
+from backup.physical.archive import Archive, Listing, Window
+from backup.physical.segments import Segments
+from backup.physical.upkeep import Cluster, clusters, forks
 from backup.pipeline.encrypt import Identity
 from backup.store import Store
 from backup.wiring import Wiring
@@ -86,7 +84,6 @@ def coverage_of(wiring: Wiring, server: str, timeline: int | None = None) -> Cov
         UsageError: there is no base backup.
         StoreError: the store does not answer.
     """
-    store, identities = wiring.store, wiring.identities
     history = wiring.reader().read(wiring.clock(), [server]).history(server)
     bases = [entry for entry in history.backups if entry.manifest.physical is not None]
     if not bases:
@@ -94,17 +91,19 @@ def coverage_of(wiring: Wiring, server: str, timeline: int | None = None) -> Cov
     newest = bases[-1].manifest
     assert newest.physical is not None
     system = newest.server.system_identifier
-    made = Archive(server, system, newest.physical.segment_size, wiring.keys)
-    found = store.walk(made.prefix)
-    listing = made.listing(Stored(info.key, info.size, info.modified) for info in found)
-    forks = _forks(store, listing, identities)
+    size = newest.physical.segment_size
+    empty = Cluster(Archive(server, system, size, wiring.keys), Listing(), ())
+    cluster = next(
+        (each for each in clusters(wiring, wiring.store, server, size) if each.archive.system == system),
+        empty,
+    )
     own = [entry for entry in bases if entry.manifest.server.system_identifier == system]
     windows = names.windows(
         [_base(entry) for entry in own if not entry.damaged],
-        listing.wal,
-        forks,
-        listing_gaps(listing),
-        segment_size=made.segment_size,
+        cluster.listing.wal,
+        forks(wiring, cluster),
+        cluster.gaps,
+        segment_size=size,
     )
     candidates = []
     unusable = []
@@ -115,17 +114,12 @@ def coverage_of(wiring: Wiring, server: str, timeline: int | None = None) -> Cov
             if window.base == entry.id and (timeline is None or window.timeline == timeline)
         ]
         if fitting:
-            candidates.append(_candidate(entry, max(fitting, key=lambda window: window.timeline), listing))
+            candidates.append(_candidate(entry, max(fitting, key=lambda window: window.timeline), cluster))
         elif entry.damaged:
             unusable.append((entry.id, "objects of it are damaged or missing"))
         else:
             unusable.append((entry.id, "the store lacks WAL that it needs"))
-    return Coverage(made, listing, tuple(candidates), tuple(unusable), identities)
-
-
-def listing_gaps(listing: Listing) -> list[names.Span]:
-    """The recorded gaps, as stretches of the log."""
-    return [names.Span(gap.timeline, gap.start, gap.end) for gap in listing.gaps]
+    return Coverage(cluster.archive, cluster.listing, tuple(candidates), tuple(unusable), wiring.identities)
 
 
 def _base(entry: Entry) -> names.Base:
@@ -134,29 +128,13 @@ def _base(entry: Entry) -> names.Base:
     return names.Base(entry.id, physical.timeline, physical.start, physical.end)
 
 
-def _candidate(entry: Entry, window: Window, listing: Listing) -> Candidate:
-    on_it = [each for each in listing.wal if each.timeline == window.timeline]
+def _candidate(entry: Entry, window: Window, cluster: Cluster) -> Candidate:
+    on_it = [each for each in cluster.listing.wal if each.timeline == window.timeline]
     stored = [each.stored.modified for each in on_it if window.end - 1 in range(each.start, each.end)]
-    gaps = [gap.start for gap in listing.gaps if gap.timeline == window.timeline]
+    gaps = [gap.start for gap in cluster.gaps if gap.timeline == window.timeline]
     return Candidate(
         entry,
         window,
         max(stored, default=entry.manifest.taken),
         open=not any(start >= window.end for start in (*(each.start for each in on_it), *gaps)),
     )
-
-
-def _forks(store: Store, listing: Listing, identities: Sequence[Identity]) -> dict[int, tuple[Fork, ...]]:
-    forks = {}
-    for each in listing.histories if identities else ():
-        # A history that cannot be read leads nowhere; what it would have led to is not promised.
-        with suppress(VerificationError, CatalogueError):
-            forks[each.timeline] = _history(store, each, identities)
-    return forks
-
-
-def _history(store: Store, each: HistoryObject, identities: Sequence[Identity]) -> tuple[Fork, ...]:
-    data = unpacked(store, each.stored, names.MOST_HISTORY_BYTES, identities)
-    if not hashlib.sha256(data).hexdigest().startswith(each.sha):
-        raise CatalogueError(f"{each.stored.key} is damaged", hint="use an older base with --timeline")
-    return names.parse_history(data, each.timeline, each.stored.key)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import zstandard
 
-from backup.errors import NoIdentityError, VerificationError
+from backup.errors import NoIdentityError, NotFoundError, VerificationError
 from backup.physical import lsn
 from backup.physical.archive import (
     MOST_HISTORY_BYTES,
@@ -28,6 +28,8 @@ from backup.store import Store
 
 # What encryption and compression may add to bytes that do not become smaller.
 _MOST_OVERHEAD = 1 << 16
+# Listings of a segment whose objects are being replaced.
+_TRIES = 3
 _HINT = "choose a target before it, or another base backup: python -m backup wal status"
 
 
@@ -86,18 +88,38 @@ class Segments:
             if span.timeline == timeline and span.end > start
         ]
         end = max(ends, default=start)
-        pieces = cover(self.listing.wal, timeline, start, end)
+        wal = self.listing.wal
+        for left in reversed(range(_TRIES)):
+            try:
+                self._write(wal, timeline, start, end, target)
+            except NotFoundError:
+                if not left:
+                    raise
+                # The stream replaces the pieces of a segment by the whole of it, once that is stored.
+                wal = self._listed(timeline, start)
+            else:
+                return
+
+    def _write(self, wal: Sequence[WalObject], timeline: int, start: int, end: int, target: Path) -> None:
+        size = self.archive.segment_size
+        pieces = cover(wal, timeline, start, end)
         if not pieces or pieces[-1].end < end:
             reached = pieces[-1].end if pieces else start
             name = lsn.segment_name(timeline, start // size, size)
             raise VerificationError(
                 f"{name} is missing from the store from {lsn.text(reached)} on", hint=_HINT
             )
-        with target.open("xb") as file:
+        with target.open("wb") as file:
             file.truncate(size)
             for piece in pieces:
                 file.seek(piece.start - start)
                 file.write(self._plain(piece, piece.end - piece.start))
+
+    def _listed(self, timeline: int, start: int) -> tuple[WalObject, ...]:
+        """What the store has of one segment now."""
+        name = lsn.segment_name(timeline, start // self.archive.segment_size, self.archive.segment_size)
+        found = self.store.walk(f"{self.archive.prefix}{timeline:08X}/{name}")
+        return self.archive.listing(Stored(info.key, info.size, info.modified) for info in found).wal
 
     def _history(self, timeline: int) -> bytes:
         found = next(each for each in self.listing.histories if each.timeline == timeline)

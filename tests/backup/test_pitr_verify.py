@@ -7,6 +7,7 @@ import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -14,13 +15,19 @@ import pyrage
 import pytest
 import zstandard
 
+from backup.catalogue.document import encode
 from backup.catalogue.records import Report
+from backup.catalogue.signatures import Keyring
 from backup.errors import StoreError, VerificationError
 from backup.physical import lsn
-from backup.physical.archive import SUFFIX
+from backup.physical.archive import SUFFIX, Archive, Gap, Span, Stored
+from backup.physical.pack import pack
+from backup.physical.segments import Segments
 from backup.physical.unpack import unpack
+from backup.pipeline import PackingOptions
 from backup.run import run
 from backup.settings import BackupSettings
+from backup.store import MemoryStore
 from backup.verify import verify
 from backup.wiring import Wiring, wire
 from sidecar import OpsError
@@ -154,12 +161,16 @@ def sealed(path: Path, plain: bytes, recipient: object = IDENTITY.to_public()) -
 
 
 def gap(store: Path) -> None:
-    """Somebody says that the log after the dump is lost."""
+    """The log after the dump is recorded as lost."""
     [folder] = objects(store, ".wal/main/*/00000001")
-    last = log(store)[-1]
-    segment = int(last.name[16:24], 16)
+    start = int(log(store)[-1].name[16:24], 16) << 24
+    lost = Gap(
+        server="main", system_identifier=folder.parent.name, timeline=1, start=start, end=start + (1 << 24),
+        noticed=datetime.now(UTC), reason="a test",
+    )  # fmt: skip
     (folder / "gaps").mkdir()
-    (folder / "gaps" / f"{segment << 24:016X}-{(segment + 1) << 24:016X}.json").write_text("{}")
+    path = folder / "gaps" / f"{start:016X}-{start + (1 << 24):016X}.json"
+    path.write_bytes(encode(lost, Keyring.parse("k" * 32)))
 
 
 BASE, LIST = "main/2*/base.tar.zst.age", "main/2*/backup_manifest.zst.age"
@@ -318,3 +329,30 @@ def test_an_archive_that_ends_early_is_damaged(tmp_path: Path) -> None:
     data = archive(member("base/1"), member("base/2")).getvalue()
     with pytest.raises(VerificationError, match="is damaged"):
         unpack(io.BytesIO(data[:515]), tmp_path / "data", lambda: None)
+
+
+def test_pieces_that_become_a_segment_meanwhile_are_found(tmp_path: Path) -> None:
+    """A recovery of the latest state reads what the stream is just replacing."""
+    size, store = 1 << 24, MemoryStore()
+    archive = Archive("main", "1234567890", size)
+    packing = PackingOptions(recipients=(IDENTITY.to_public(),))
+    plain = bytes(range(256)) * (size // 256)
+
+    def put(start: int, end: int) -> str:
+        packed = pack(plain[start:end], packing)
+        key = archive.wal_key(1, size + start, size + end, packed.sha256)
+        store.put(key, packed.data)
+        return key
+
+    pieces = [put(0, 5000), put(5000, 9000), put(9000, size)]
+    listing = archive.listing(Stored(info.key, info.size, info.modified) for info in store.walk())
+    segments = Segments(store, archive, listing, (Span(1, size, 2 * size),), 1, (IDENTITY,))
+    put(0, size)
+    store.delete(pieces)
+    segments.fetch("000000010000000000000001", tmp_path / "whole")
+    assert (tmp_path / "whole").read_bytes() == plain
+    store.delete([info.key for info in store.walk()])
+    with pytest.raises(
+        VerificationError, match="000000010000000000000001 is missing from the store from 0/1000000"
+    ):
+        segments.fetch("000000010000000000000001", tmp_path / "gone")
