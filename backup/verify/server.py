@@ -42,9 +42,9 @@ LIMITS = (
 )
 _LOCKED = """
 SELECT DISTINCT coalesce(c.relname, l.relation::text) FROM pg_locks l
-LEFT JOIN pg_class c ON c.oid = l.relation AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-WHERE mode = 'AccessExclusiveLock' AND locktype = 'relation' AND granted
-  AND pid = (SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup')
+JOIN pg_database d ON d.datname = current_database() LEFT JOIN pg_class c ON c.oid = l.relation
+WHERE mode = 'AccessExclusiveLock' AND locktype = 'relation' AND granted AND l.database IN (0, d.oid)
+  AND l.pid = (SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup')
 """
 _UNLOGGED = "SELECT c.oid::regclass::text FROM pg_class c WHERE relkind = 'r' AND relpersistence = 'u'"
 _AMCHECK = "SELECT 1 FROM pg_available_extensions WHERE name = 'amcheck'"

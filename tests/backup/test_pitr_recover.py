@@ -1,5 +1,6 @@
 """Recovery to every kind of target with real servers, and everything that must not be promoted."""
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -209,3 +210,28 @@ def test_originals_are_kept_aside(primary: Primary, base: Path, tmp_path: Path) 
         assert "database system is shut down" in log_of(folder).read_text()
         recover.settle(programs, folder, never)
         assert (folder / "data" / "pg_hba.conf").read_bytes() == before
+
+
+@pytest.mark.parametrize("primary", [SUPPORTED[-1]], indirect=True, ids=["newest"])
+def test_fifty_random_targets_give_exactly_their_rows(primary: Primary, tmp_path: Path) -> None:
+    """Times, positions and marks at random, one after the other over the same data."""
+    chance = random.Random(29)
+    base = primary.base(tmp_path / "base")
+    wanted: list[tuple[AtTime | AtPosition | AtMark, int]] = []
+    for number in range(50):
+        count, moment, position = written(primary, chance.randint(1, 4))
+        name = f"random {number}"
+        with primary.session() as connection:
+            connection.execute("SELECT pg_create_restore_point(%s)", [name])
+        goals: list[AtTime | AtPosition | AtMark] = [AtTime(moment), AtPosition(position), AtMark(name)]
+        wanted.append((chance.choice(goals), count))
+    written(primary, 1)
+    primary.switch()
+    source = Programs(primary.programs)
+    with unpacked(base, tmp_path) as folder:
+        opened = feed(folder, primary.wal)
+        for goal, count in wanted:
+            with recover.paused(
+                source, folder, "posthub", opened, targets.settings(goal, 1), options={}, check=never
+            ) as server:
+                assert rows(server) == count, goal

@@ -6,6 +6,7 @@ import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,7 @@ from backup.wiring import Wiring, wire
 from sidecar import OpsError
 from stack.programs import SUPPORTED
 from stack.servers import Postgres
+from stack.wait import wait_for
 from tests.backup.pitrkit import LEDGER, Archiver
 from tests.conftest import PHYSICAL, programs_of
 
@@ -356,3 +358,42 @@ def test_pieces_that_become_a_segment_meanwhile_are_found(tmp_path: Path) -> Non
         VerificationError, match="000000010000000000000001 is missing from the store from 0/1000000"
     ):
         segments.fetch("000000010000000000000001", tmp_path / "gone")
+
+
+def test_a_lock_of_a_transaction_in_progress_does_not_hold_up_the_proof(
+    newest: Proven, tmp_path: Path
+) -> None:
+    """A server that waits at its target keeps such locks, and a dump of it would wait for them for ever."""
+    store, server = tmp_path / "store", newest.server
+    store.mkdir()
+    wiring = newest.wired(store, tmp_path / "work")
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("CREATE MATERIALIZED VIEW total AS SELECT count(*) FROM ledger")
+    with Archiver(wiring, wiring.server("main")) as archiver:
+        base = run(wiring, wiring.server("main"))
+        with psycopg.connect(server.url) as refreshing, ThreadPoolExecutor(1) as pool:
+            refreshing.execute("REFRESH MATERIALIZED VIEW total")
+            with psycopg.connect(server.url, autocommit=True) as connection:
+                connection.execute("SELECT pg_logical_emit_message(true, 'test', 'a commit after the lock')")
+            dump = pool.submit(run, wiring, wiring.target("shop"))
+            wait_for(lambda: _waits(server), timeout=60, what="the dump waits", hint="look at its locks")
+            refreshing.commit()
+            dump.result()
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
+            connection.execute("DROP MATERIALIZED VIEW total")
+        assert row is not None
+        archiver.wait_for(lsn.parse(row[0]))
+    entry = wiring.reader().read(wiring.clock(), ["main"]).history("main").find(base.id)
+    assert entry is not None
+    report = verify(wiring, entry)
+    assert report.ok, report.differences
+    assert any("total was locked by a transaction in progress" in note for note in report.notes), report.notes
+
+
+def _waits(server: Postgres) -> bool:
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = to_regclass('total')"
+        ).fetchone()
+    return row is not None
