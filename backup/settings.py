@@ -344,6 +344,11 @@ class BackupSettings(Settings):
     offsite_s3_secret_access_key: SecretStr | None = Field(
         None, description="S3 secret key of the off-site store"
     )
+    notify_urls: SecretStr | None = Field(
+        None,
+        description="Who is notified of a backup that failed, is late, or differs, without Prometheus: addresses of Apprise, "
+        "separated by white space, such as mailtos://… or slack://…",
+    )
     ping_url: SecretStr | None = Field(
         None,
         description="Requested after a backup was taken and verified: an external dead man's switch",
@@ -393,6 +398,11 @@ class BackupSettings(Settings):
         if cron.parse(value).next_after(datetime(2000, 1, 1, tzinfo=UTC), ZoneInfo("UTC")) is None:
             raise ValueError("this day does not exist, so the schedule would never run")
         return value
+
+    @property
+    def notify_addresses(self) -> tuple[str, ...]:
+        """The addresses in BACKUP_NOTIFY_URLS; each is a secret."""
+        return tuple(self.notify_urls.get_secret_value().split()) if self.notify_urls else ()
 
     @field_validator("ping_url", "ping_start_url", "ping_failure_url")
     @classmethod

@@ -90,6 +90,7 @@ class Wiring:
             *(secret for target in (*self.targets, *self.servers) for secret in target.secrets),
             *filter(None, given),
             *keys,
+            *self.settings.notify_addresses,
         ]
 
     @property

@@ -8,6 +8,7 @@
     {database}/{id}/hold.json                   only if it is, or was, on hold
     {database}/{id}/manifest.json               written last: the commit
     {database}/attempts/{id}-{kind}.json
+    {database}/notified.json                    the faults that a person was notified of
 """
 
 import re
@@ -45,6 +46,10 @@ def report(database: str, backup_id: str, moment: datetime) -> str:
 
 def attempt(database: str, record_id: str, kind: str) -> str:
     return f"{database}/{ATTEMPTS}/{record_id}-{kind}.json"
+
+
+def notified(database: str) -> str:
+    return f"{database}/notified.json"
 
 
 def split(key: str) -> tuple[str, str, str] | None:

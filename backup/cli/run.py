@@ -11,7 +11,9 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColu
 from backup.catalogue import layout
 from backup.catalogue.manifest import Manifest
 from backup.cli.common import database_option, find, json_option, load
+from backup.notify import notifier_for
 from backup.progress import Progress
+from backup.replication.merged import Catalogues
 from backup.replication.spool import forward
 from backup.run import run as run_backup
 from backup.targets import Target
@@ -50,12 +52,18 @@ def run(and_verify: bool, adopt: bool, database: str | None, as_json: bool) -> N
     wiring = load()
     targets = (wiring.target(database),) if database else wiring.everything
     pings = _pings(wiring) if and_verify else None
+    notifier = notifier_for(wiring)
     if pings is not None:
         pings.started()
     made, failures = _run_all(wiring, targets, pings, quiet=as_json, adopt=adopt)
     if pings is not None and not failures:
         pings.proven()
     _empty_spool(wiring)
+    if notifier is not None:
+        # Of a store that does not answer, the failure itself is known.
+        catalogue = Catalogues(wiring).read([target.name for target in targets])
+        for target in targets:
+            notifier.look(catalogue.history(target.name))
     facts = [{**facts_of(manifest), "store": _place(wiring, manifest)} for manifest in made]
     if as_json and facts:
         cli.print_json(facts[0] if len(targets) == 1 else facts)

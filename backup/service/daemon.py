@@ -69,6 +69,8 @@ def scheduled(state: State, work: Jobs) -> Scheduler:
     if state.wiring.offsite is not None:
         schedules.add("offsite", settings.offsite_schedule, work.copy_offsite)
     schedules.every(settings.catalogue_refresh, state.refresh)
+    if settings.notify_addresses:
+        schedules.every(settings.catalogue_refresh, work.notify)
     if state.wiring.spool is not None:
         schedules.every(settings.catalogue_refresh, work.forward_spool, queued=True)
     if settings.catch_up:

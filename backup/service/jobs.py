@@ -13,6 +13,7 @@ from backup.cancellation import StoppedError
 from backup.catalogue.reader import Entry, History
 from backup.errors import BusyError
 from backup.heartbeat import Pings
+from backup.notify import notifier_for
 from backup.prune import prune
 from backup.replication.offsite import copy_missing
 from backup.replication.spool import forward
@@ -34,6 +35,7 @@ class Jobs:
         self._state = state
         self._wiring = state.wiring
         self._pings = Pings(state.wiring.settings)
+        self._notifier = notifier_for(state.wiring)
 
     def back_up(self) -> None:
         """Back up all databases, verify each, and report to the dead man's switch."""
@@ -63,6 +65,14 @@ class Jobs:
         """Copy the backups that the off-site store lacks."""
         if self._wiring.offsite is not None:
             self._for_each(lambda target: copy_missing(self._wiring, target))
+
+    def notify(self) -> None:
+        """Notify people of faults that began or ended."""
+        if self._notifier is None:
+            return
+        for target in self._wiring.targets:
+            history = self._state.history(target.name)
+            self._notifier.look(history, died=self._state.died(history) is not None)
 
     def forward_spool(self) -> None:
         """Move spooled backups to the store, once the store is available again."""

@@ -1,0 +1,156 @@
+"""Notifications without Prometheus: one for each fault, one when it is over, none twice."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from backup.catalogue import layout
+from backup.catalogue.reader import History
+from backup.catalogue.records import Difference
+from backup.notify import Notifier
+from backup.policy.notices import Message, faults, messages
+from backup.service.jobs import Jobs
+from backup.service.state import new_state
+from backup.store import MemoryStore, Store
+from tests.backup.conftest import NewDatabase, Wire
+from tests.backup.documents import NOW, attempt, history, manifest, put, put_attempt, report
+from tests.backup.restorekit import Command
+
+RPO = 26 * 3600.0
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[str, list[dict[str, str]], list[int]]]:
+    """A webhook: its address, what it received, and the statuses of its next answers."""
+    received: list[dict[str, str]] = []
+    statuses: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status = statuses.pop(0) if statuses else 200
+            if status == 200:
+                received.append(body)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"json://user:s3cret-word@127.0.0.1:{server.server_port}/hook", received, statuses
+    server.shutdown()
+    server.server_close()
+
+
+def look(store: Store, hours: float = 0) -> History:
+    return history(store, now=NOW + timedelta(hours=hours))
+
+
+def test_which_faults_there_are() -> None:
+    store = MemoryStore()
+    assert faults(look(store), RPO, NOW) == {}
+    put_attempt(store, attempt(NOW, outcome="failure", error="no space", hint="free some"))
+    assert faults(look(store), RPO, NOW) == {
+        "failed": "no space. Try: free some",
+        "late": "there is no backup yet",
+    }
+    made = manifest(NOW)
+    put(store, made, proven=False)
+    put_attempt(store, attempt(NOW + timedelta(minutes=1)))
+    assert faults(look(store), RPO, NOW) == {}
+    assert "is 1 d 6 h old" in faults(look(store, 30), RPO, NOW + timedelta(hours=30))["late"]
+    assert faults(look(store), RPO, NOW, died=True)["failed"].startswith("the run was killed")
+
+
+def test_a_difference_and_an_anomaly_are_named() -> None:
+    store = MemoryStore()
+    made = manifest(NOW, anomalies=("rows of posts fell to 10",))
+    put(store, made, proven=False)
+    lost = Difference(kind="rows", object="posts", expected="3", found="2")
+    found = report(made, ok=False, differences=(lost,))
+    from backup.catalogue.document import encode
+
+    store.put(layout.report("shop", made.id, found.finished), encode(found))
+    now = faults(look(store), RPO, NOW)
+    assert now["differs"] == f"{made.id}: rows posts: expected 3, found 2"
+    assert now["unlike"] == f"{made.id}: rows of posts fell to 10"
+
+
+def test_one_message_for_each_fault_and_one_when_it_is_over() -> None:
+    assert [each.title for each in messages("shop", {}, {"late": "x", "failed": "y"})] == [
+        "the backup of shop failed",
+        "the backup of shop is late",
+    ]
+    assert list(messages("shop", {"late": "x"}, {"late": "still"})) == []
+    (over,) = messages("shop", {"late": "x"}, {})
+    assert (over.title, over.text, over.over) == ("over: the backup of shop is late", "It was: x", True)
+
+
+def test_a_restart_says_nothing_twice_and_a_failed_message_is_sent_again(wired: Wire) -> None:
+    wiring = wired()
+    wiring.store.put("shop/x", b"")
+    sent: list[Message] = []
+    reached = [False]
+
+    def send(message: Message) -> bool:
+        if reached[0]:
+            sent.append(message)
+        return reached[0]
+
+    put_attempt(wiring.store, attempt(NOW, outcome="failure", error="no space", hint="free some"))
+    Notifier(wiring, send).look(history(wiring.store))
+    assert sent == []
+    reached[0] = True
+    for _ in range(3):
+        Notifier(wiring, send).look(history(wiring.store))
+    assert [each.kind for each in sent] == ["failed", "late"]
+    put(wiring.store, manifest(wiring.clock()))
+    put_attempt(wiring.store, attempt(wiring.clock()))
+    for _ in range(2):
+        Notifier(wiring, send).look(history(wiring.store, now=wiring.clock()))
+    assert [(each.kind, each.over) for each in sent[2:]] == [("failed", True), ("late", True)]
+
+
+def test_a_webhook_is_told_by_run_and_by_the_service(
+    hook: tuple[str, list[dict[str, str]], list[int]], wired: Wire, environ: dict[str, str], new_database: NewDatabase,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    url, received, statuses = hook
+    command = Command({**environ, "BACKUP_NOTIFY_URLS": url}, monkeypatch, capsys)
+    assert command("run").status == 0
+    assert received == []
+    statuses.append(503)
+    done = command("run", BACKUP_ZSTD_LEVEL="1", BACKUP_DUMP_OPTIONS="", BACKUP_POSTGRES_BIN="/nonexistent")
+    assert done.status != 0
+    assert received == []  # the webhook was down
+    assert "s3cret-word" not in done.err
+    assert command("run", BACKUP_POSTGRES_BIN="/nonexistent").status != 0
+    (message,) = received
+    assert message["title"].startswith("the backup of shop_")
+    assert message["title"].endswith("failed")
+    assert message["type"] == "failure"
+    wiring = wired(BACKUP_NOTIFY_URLS=url)
+    state = new_state(wiring)
+    work = Jobs(state)
+    state.refresh()
+    work.notify()
+    assert len(received) == 1
+    work.back_up()
+    work.notify()
+    assert received[1]["title"].startswith("over: ")
+    assert received[1]["type"] == "success"
+
+
+def test_a_wrong_address_is_refused_at_the_start_and_not_shown(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = Command(environ, monkeypatch, capsys)
+    done = command("run", BACKUP_NOTIFY_URLS="json://example.org nonsense://s3cret-word")
+    assert (done.status, "address 2 is not one that Apprise knows" in done.err) == (2, True)
+    assert "s3cret-word" not in done.err
+    assert command.held("list") == []
