@@ -14,6 +14,7 @@ COMMANDS = {
     "ops-exporter": ("exporters.cli", "exporters", "exporter"),
     "ops-alerts": ("alerts.cli", "main", "alerts"),
     "ops-dashboards": ("dashboards.__main__", "main", "dashboards"),
+    "ops-init": ("adopt.cli", "init", "alerts"),
 }
 
 
@@ -56,6 +57,11 @@ def exporter() -> NoReturn:
 def alerts() -> NoReturn:
     """``ops-alerts``."""
     run("ops-alerts")
+
+
+def init() -> NoReturn:
+    """``ops-init``."""
+    run("ops-init")
 
 
 def dashboards() -> NoReturn:

@@ -16,6 +16,7 @@ CONTENTS = {
     "exporters": ("**/*.py",),
     "backup": ("**/*.py",),
     "alerts": ("**/*.py", "*.yml", "rules/*.yml", "tests/*.yml", "targets/*.yml", "templates/*"),
+    "adopt": ("**/*.py",),
     "dashboards": ("**/*.py", "json/*.json", "json/.lint", "provisioning/**/*.yml"),
     "runbooks": ("*.md", "*.sh", "alerts/*.md", "lib/*.sh"),
     "deploy": ("systemd/*", "completions/*"),
@@ -25,6 +26,7 @@ NAMES = {
     "python -m exporters": "ops-exporter",
     "python -m alerts": "ops-alerts",
     "python -m dashboards": "ops-dashboards",
+    "python -m adopt": "ops-init",
     "./ops alerts": "ops-alerts",
     "./ops dashboards": "ops-dashboards",
 }

@@ -28,26 +28,26 @@ def generated() -> dict[str, str]:
     return found
 
 
-def _groups() -> Iterator[tuple[str, click.Group]]:
+def _groups() -> Iterator[tuple[str, click.Command]]:
     for name, (module, attribute, _) in COMMANDS.items():
         yield name, getattr(importlib.import_module(module), attribute)
 
 
-def completion(name: str, group: click.Group, shell: str) -> str:
+def completion(name: str, group: click.Command, shell: str) -> str:
     """The script that a shell loads; it asks the command itself, so that it never goes out of date."""
     kind = get_completion_class(shell)
     assert kind is not None
     return kind(group, {}, name, f"_{name.upper().replace('-', '_')}_COMPLETE").source() + "\n"
 
 
-def manual(name: str, group: click.Group) -> str:
+def manual(name: str, group: click.Command) -> str:
     """A manual page in roff: the command, then each of its subcommands with its options."""
     context = click.Context(group, info_name=name)
     lines = [
         f'.TH "{name.upper()}" "1" "" "{_release()}" "Ops sidecars"',
         ".SH NAME", f"{_roff(name)} \\- {_roff(_first(group))}",
-        ".SH SYNOPSIS", f".B {_roff(name)}", "COMMAND [OPTIONS] [ARGUMENTS]",
-        ".SH DESCRIPTION", *_text(group), ".SH COMMANDS", *_commands(group, context, name),
+        ".SH SYNOPSIS", f".B {_roff(name)}", " ".join(group.collect_usage_pieces(context)),
+        ".SH DESCRIPTION", *_text(group), ".SH OPTIONS AND COMMANDS", *_commands(group, context, name),
         ".SH EXIT STATUS", "0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.",
         ".SH ENVIRONMENT", "Settings are environment variables, each also as NAME_FILE; see docs/configuration.md.",
     ]  # fmt: skip
@@ -58,19 +58,25 @@ def _release() -> str:
     return ".".join(__version__.split(".")[:2])
 
 
-def _commands(group: click.Group, context: click.Context, path: str) -> Iterator[str]:
+def _commands(group: click.Command, context: click.Context, path: str) -> Iterator[str]:
+    """The options of a command, and its subcommands."""
+    yield from _options(group, context)
+    if not isinstance(group, click.Group):
+        return
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
         inner = click.Context(command, parent=context, info_name=name)
         yield f'.SS "{_roff(f"{path} {name}")} {_roff(" ".join(command.collect_usage_pieces(inner)))}"'
         yield from _text(command)
-        for parameter in command.get_params(inner):
-            record = parameter.get_help_record(inner)
-            if record is not None:
-                yield from (".TP", f".B {_roff(record[0])}", _roff(" ".join(record[1].split())))
-        if isinstance(command, click.Group):
-            yield from _commands(command, inner, f"{path} {name}")
+        yield from _commands(command, inner, f"{path} {name}")
+
+
+def _options(command: click.Command, context: click.Context) -> Iterator[str]:
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None:
+            yield from (".TP", f".B {_roff(record[0])}", _roff(" ".join(record[1].split())))
 
 
 def _first(command: click.Command) -> str:

@@ -15,6 +15,7 @@ from dashboards.render.panel import Drawable
 from dashboards.render.single import draw_bars, draw_gauge, draw_stat
 from dashboards.render.theme import Theme
 from dashboards.resolve import Scope, resolve
+from sidecar.grid import rearranged
 from sidecar.prometheus import Prometheus
 
 Json = dict[str, Any]
@@ -23,6 +24,7 @@ WIDTH = 1440
 MARGIN, HEADER, FOOTER = 12, 54, 34
 # Grafana's grid: rows of 30 pixels with 8 between them.
 ROW, GAP, COLUMNS = 30, 8, 24
+NO_DATA = "No data"
 TITLE = 30
 
 _DRAWERS: dict[str, Callable[[Canvas, Box, Drawable], None]] = {
@@ -37,18 +39,53 @@ _DRAWERS: dict[str, Callable[[Canvas, Box, Drawable], None]] = {
 }
 
 
-def draw_page(prometheus: Prometheus, dashboard: Json, scope: Scope, theme: Theme, path: Path) -> None:
-    """Query Prometheus for every panel of `dashboard` and write the picture to `path`."""
-    bottom = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"])
+def draw_page(
+    prometheus: Prometheus,
+    dashboard: Json,
+    scope: Scope,
+    theme: Theme,
+    path: Path,
+    *,
+    only_with_data: bool = False,
+) -> bool:
+    """Query Prometheus for every panel of `dashboard` and write the picture to `path`.
+
+    Args:
+        only_with_data: leave out panels without data.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    panels = [(panel, _answers(prometheus, dashboard, panel, scope)) for panel in dashboard["panels"]]
+    if only_with_data:
+        panels = _with_data(panels)
+    if not panels:
+        return False
+    bottom = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel, _ in panels)
     height = HEADER + bottom * (ROW + GAP) + FOOTER
     canvas = Canvas(WIDTH, height, theme)
     _draw_header(canvas, dashboard, scope)
     marks = _marks(prometheus, dashboard, scope, theme)
-    for panel in dashboard["panels"]:
-        found = _answers(prometheus, dashboard, panel, scope)
+    for panel, found in panels:
         _draw_panel(canvas, Drawable(panel, found, scope, theme, marks))
     _draw_footer(canvas, dashboard, prometheus)
     canvas.save(str(path))
+    return True
+
+
+def _with_data(panels: list[tuple[Json, list[Answer]]]) -> list[tuple[Json, list[Answer]]]:
+    """The panels that have data, and the rows above them; none if none has."""
+    if not any(not answer.empty for _, found in panels for answer in found):
+        return []
+    answers_of = {panel["id"]: found for panel, found in panels}
+    kept = rearranged([panel for panel, found in panels if panel["type"] == "row" or _has_data(panel, found)])
+    return [(panel, answers_of[panel["id"]]) for panel in kept]
+
+
+def _has_data(panel: Json, found: list[Answer]) -> bool:
+    # A panel that says what its emptiness means is not empty.
+    says = panel.get("fieldConfig", {}).get("defaults", {}).get("noValue", NO_DATA) != NO_DATA
+    return says or not found or not all(answer.empty for answer in found)
 
 
 def _answers(prometheus: Prometheus, dashboard: Json, panel: Json, scope: Scope) -> list[Answer]:
@@ -80,7 +117,7 @@ def _draw_panel(canvas: Canvas, panel: Drawable) -> None:
         middle = (inside.x + inside.width / 2, inside.y + inside.height / 2)
         canvas.text(
             *middle,
-            panel.defaults.get("noValue", "No data"),
+            panel.defaults.get("noValue", NO_DATA),
             size=11,
             color=canvas.theme.quiet,
             align="center",

@@ -27,8 +27,12 @@ def render_all(
     *,
     end: float | None = None,
     scrape_interval: float = SCRAPE_INTERVAL,
+    only_with_data: bool = False,
 ) -> Iterator[Path]:
     """Draw the named dashboards (default: all) and yield the files.
+
+    Args:
+        only_with_data: leave out panels without data, and a dashboard that has no others.
 
     Raises:
         UsageError: a name or the time range is invalid.
@@ -39,8 +43,11 @@ def render_all(
     for dashboard in _choose(committed(), wanted):
         path = out / f"{dashboard['uid']}.png"
         with _writing(path):
-            draw_page(prometheus, dashboard, scope, THEMES[theme], path)
-        yield path
+            drawn = draw_page(
+                prometheus, dashboard, scope, THEMES[theme], path, only_with_data=only_with_data
+            )
+        if drawn:
+            yield path
 
 
 @contextmanager

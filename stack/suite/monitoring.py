@@ -20,6 +20,7 @@ from stack.timefactor import compress
 
 ALERTS = ROOT / "alerts"
 ENVIRONMENT = "demo"
+STARTING_SECONDS = 30
 # The part of the suite that each job in prometheus.yml scrapes.
 JOBS = {
     "django": "api",
@@ -41,11 +42,20 @@ def write(
     for name in ("rules", "targets"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for rules in sorted((ALERTS / "rules").glob("*.yml")):
-        _dump(folder / "rules" / rules.name, compress(_load(rules), factor))
+        _dump(folder / "rules" / rules.name, patient(compress(_load(rules), factor)))
     _dump(folder / "prometheus.yml", prometheus(_load(ALERTS / "prometheus.yml"), ports, factor))
     for job, part in JOBS.items():
         _dump(folder / "targets" / f"{job}.yml", [_target(ports[part])])
     _alertmanager(folder, webhook, factor, env)
+
+
+def patient(document: dict[str, Any]) -> dict[str, Any]:
+    """Rules that wait for the first scrapes: starting programs takes as long as ever, however much time is compressed."""
+    for group in document.get("groups", ()):
+        for rule in group["rules"]:
+            if "absent(up" in str(rule["expr"]) and "for" in rule:
+                rule["for"] = f"{STARTING_SECONDS}s"
+    return document
 
 
 def prometheus(document: dict[str, Any], ports: Mapping[str, int], factor: float) -> dict[str, Any]:

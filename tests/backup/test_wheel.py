@@ -170,3 +170,11 @@ def test_completion_and_manual_pages(installed: Path) -> None:
     for name in ("bash-completion/completions/ops-backup.bash", "zsh/site-functions/_ops-backup",
                  "fish/vendor_completions.d/ops-backup.fish"):  # fmt: skip
         assert "ops-backup" in (share / name).read_text()
+
+
+def test_another_project_is_set_up_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    add(installed.parent, "pyyaml")
+    said = run(installed / "ops-init", tmp_path / "out", "--app", "shop", "--part", "celery=localhost:9808")
+    assert "ops-alerts render" in said
+    assert (tmp_path / "out" / "dashboards" / "celery.json").is_file()
+    assert (tmp_path / "out" / "runbooks" / "CeleryEventsLost.md").is_file()

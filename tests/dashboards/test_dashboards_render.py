@@ -16,6 +16,7 @@ from dashboards.render.ticks import ticks
 from dashboards.render.values import text
 from dashboards.resolve import Scope
 from sidecar.cli import run
+from sidecar.grid import compacted
 from sidecar.prometheus import Prometheus
 from tests.dashboards.prometheus_double import PrometheusDouble
 
@@ -211,3 +212,19 @@ def test_a_name_keeps_its_color_and_neighbours_differ() -> None:
     names = [f"queue {index}" for index in range(10)]
     assert len(set(series_colors(names))) == 10
     assert series_colors(["quick"]) == series_colors(["quick", "default"])[:1]
+
+
+def test_positions_move_up_to_where_there_is_room() -> None:
+    def place(x: int, y: int, w: int, h: int) -> dict[str, int]:
+        return {"x": x, "y": y, "w": w, "h": h}
+
+    found = compacted([place(0, 5, 24, 1), place(0, 9, 12, 4), place(12, 20, 12, 6), place(0, 30, 24, 1)])
+    assert [each["y"] for each in found] == [0, 1, 1, 7]
+
+
+def test_a_dashboard_without_data_is_not_drawn(tmp_path: Path) -> None:
+    with PrometheusDouble(mode="empty") as double:
+        drawn = render_all(double.url, ("redis",), "1h", "dark", tmp_path, end=NOON, only_with_data=True)
+        assert list(drawn) == []
+        assert list(tmp_path.iterdir()) == []
+        assert len(_draw(double, tmp_path, "redis")) == 1

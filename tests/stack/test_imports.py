@@ -16,8 +16,9 @@ ALLOWED = {
     "backup": {"sidecar"},
     "alerts": {"sidecar"},
     "dashboards": {"sidecar"},
+    "adopt": {"sidecar"},
     "posthub_ops": set(),
-    "stack": {"posthub_ops", "sidecar", "exporters", "backup", "alerts", "dashboards"},
+    "stack": {"adopt", "posthub_ops", "sidecar", "exporters", "backup", "alerts", "dashboards"},
     "bench": {"sidecar", "exporters", "backup", "stack"},
 }
 

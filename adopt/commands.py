@@ -1,0 +1,59 @@
+"""The commands on the pages of alerts, by the stack that runs the project: one table. Pure."""
+
+import re
+from collections.abc import Callable
+
+STACKS = ("compose", "systemd", "kubernetes")
+_COMPOSE = re.compile(
+    r"docker compose -f docker-compose\.prod\.yml (?P<verb>exec(?: -T)?|logs|restart|stop|start|up -d|ps(?: -a)?|run --rm|cp|rm -sf|kill -s \w+)"
+    r"(?P<options>(?: --?[a-z][\w-]*(?:[ =][0-9]+[a-z]*)?)*)(?: posthub_(?P<service>\w+))?"
+)
+Form = Callable[[str, str], str]
+# Verb → how each stack writes it, of a service and the options.
+TABLE: dict[str, dict[str, Form]] = {
+    "systemd": {
+        "exec": lambda service, _: f"env $(cat /etc/ops/{service}.env)",
+        "logs": lambda service, _: f"journalctl -u {service}",
+        "restart": lambda service, _: f"systemctl restart {service}",
+        "stop": lambda service, _: f"systemctl stop {service}",
+        "start": lambda service, _: f"systemctl start {service}",
+        "up -d": lambda service, _: f"systemctl restart {service}",
+        "ps": lambda service, _: f"systemctl status {service}",
+        "run --rm": lambda service, _: f"env $(cat /etc/ops/{service}.env)",
+        "cp": lambda service, _: f"cp -a  # on the host of {service}:",
+        "rm -sf": lambda service, _: f"systemctl stop {service}",
+        "kill": lambda service, _: f"systemctl kill {service}",
+    },
+    "kubernetes": {
+        "exec": lambda service, _: f"kubectl exec deploy/{service} --",
+        "logs": lambda service, _: f"kubectl logs deploy/{service}",
+        "restart": lambda service, _: f"kubectl rollout restart deploy/{service}",
+        "stop": lambda service, _: f"kubectl scale --replicas=0 deploy/{service}",
+        "start": lambda service, _: f"kubectl scale --replicas=1 deploy/{service}",
+        "up -d": lambda service, _: f"kubectl rollout restart deploy/{service}",
+        "ps": lambda service, _: f"kubectl get pods -l app={service}",
+        "run --rm": lambda service, _: f"kubectl exec deploy/{service} --",
+        "cp": lambda service, _: f"kubectl cp deploy/{service}",
+        "rm -sf": lambda service, _: f"kubectl delete pod -l app={service}",
+        "kill": lambda service, _: f"kubectl exec deploy/{service} -- kill 1",
+    },
+}
+
+
+def for_stack(text: str, stack: str, app: str) -> str:
+    """A page with the commands of a stack.
+
+    Args:
+        stack: one of :data:`STACKS`.
+        app: the project's name, with which its services begin.
+    """
+
+    def written(found: re.Match[str]) -> str:
+        verb, options, service = found["verb"], found["options"], found["service"]
+        if stack == "compose":
+            return f"docker compose {verb}{options}{f' {app}_{service}' if service else ''}"
+        named = f"{app}-{service.replace('_', '-')}" if service else f"{app}-api"
+        word = "kill" if verb.startswith("kill") else verb.removesuffix(" -T").removesuffix(" -a")
+        return TABLE[stack][word](named, options)
+
+    return _COMPOSE.sub(written, text)
