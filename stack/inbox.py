@@ -11,7 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Self
 
-from sidecar import OpsError
+from sidecar import OpsError, html
 from sidecar.web import HTML, Request, Response, WebServer
 from stack import ports
 from stack.ports import HOST
@@ -129,7 +129,7 @@ class Inbox:
         return Response(b"received\n")
 
     def _show(self, _request: Request) -> Response:
-        return Response(_page(self.notifications).encode(), HTML)
+        return Response(_page(self.notifications), HTML)
 
 
 def _notification(alert: dict[str, dict[str, str]], received: float) -> Notification:
@@ -143,9 +143,7 @@ def _clock(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%H:%M:%S")
 
 
-def _page(notifications: Sequence[Notification]) -> str:
+def _page(notifications: Sequence[Notification]) -> bytes:
     items = "".join(f"<li>{_clock(n.received)} {escape(n.text)}</li>" for n in reversed(notifications))
-    return (
-        "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=5><title>Notification inbox</title>"
-        f"<h1>Notification inbox</h1><p>Newest first, times in UTC.</p><ol reversed>{items or 'none yet'}</ol>"
-    )
+    body = f"<p>Newest first, times in UTC.</p><ol reversed>{items or 'none yet'}</ol>"
+    return html.page("Notification inbox", body, refresh=5)

@@ -16,14 +16,16 @@ from stack.demo import folder as demo_folder
 from stack.demo import frontend, pictures, seed_posts
 from stack.demo.console import Console
 from stack.demo.results import Results
+from stack.demo.start_page import StartPage
 from stack.demo.story import Story
 from stack.demo.traffic import Customer, Traffic, customers_of
 from stack.paths import STATE
-from stack.programs import find, missing
+from stack.programs import fetch, missing
 from stack.suite import Suite
 
 TIME_FACTOR = 60.0
 CUSTOMERS = 3
+PROGRAMS = ("redis-server", "prometheus", "alertmanager")
 FAILED = 1
 
 
@@ -70,12 +72,10 @@ def demo(*, once: bool, as_json: bool, folder: Path, random_ports: bool) -> int:
 
 
 def _suite(place: Path, output: Console, *, usual_ports: bool) -> Suite:
-    for program in ("redis-server", "prometheus", "alertmanager"):
-        if missing(program):
-            output.busy(f"fetching {program} (only this time)")
-            find(program)
-    web = frontend.files(output.line)
-    return Suite(place, factor=TIME_FACTOR, usual_ports=usual_ports, on_restart=output.line, web=web)
+    if any(map(missing, PROGRAMS)):
+        output.busy(f"fetching {', '.join(PROGRAMS)} (only this time)")
+        fetch(PROGRAMS)
+    return Suite(place, factor=TIME_FACTOR, usual_ports=usual_ports, on_restart=output.line)
 
 
 def _stop(suite: Suite, output: Console) -> None:
@@ -126,11 +126,17 @@ def _run(suite: Suite, results: Results, output: Console, meanwhile: ExitStack) 
     output.line(
         f"everything is up after {results.start_seconds:.1f} s; {len(customers)} customers, {seed_posts.ROWS:,} older posts"
     )
+    pages = meanwhile.enter_context(StartPage(suite, suite.folder / "dashboards", port=suite.ports["start"]))
+    output.line(f"start page: {pages.url}")
+    building = frontend.Building(output.line)
     traffic = meanwhile.enter_context(Traffic(suite.api.url, customers))
     for step in Story(suite, traffic, output.busy).run():
         results.steps.append(step)
         output.step(step)
-    results.urls = _urls(suite)
+    output.busy("building the web frontend")
+    if files := building.result():
+        suite.serve_web(files)
+    results.urls = _urls(pages)
     output.busy("drawing dashboards")
     try:
         drawn = pictures.draw(suite.prometheus.url, suite.folder / "dashboards")
@@ -138,26 +144,17 @@ def _run(suite: Suite, results: Results, output: Console, meanwhile: ExitStack) 
     except OpsError as error:
         # The steps have their result; it must not depend on pictures.
         output.line(f"dashboards are not drawn: {error.message}")
-    _show(suite, results, output)
+    _show(suite, results, pages, output)
 
 
-def _urls(suite: Suite) -> dict[str, str]:
-    return {
-        **({"PostHub": suite.web.url} if suite.web else {}),
-        "PostHub API": f"{suite.api.url}/api/v1/health/",
-        "Prometheus": suite.prometheus.url,
-        "Alertmanager": suite.alertmanager.url,
-        "Notification inbox": suite.inbox.url,
-        "Backup status": suite.backup.url,
-        "Celery exporter": f"{suite.exporter.url}/metrics",
-        "S3 server": suite.store.url,
-        "PostgreSQL": f"127.0.0.1:{suite.postgres.port}",
-        "Redis": f"127.0.0.1:{suite.redis.port}",
-    }
+def _urls(pages: StartPage) -> dict[str, str]:
+    return {"Start page": pages.url, **{place.name: place.url for place in pages.places()}}
 
 
-def _show(suite: Suite, results: Results, output: Console) -> None:
+def _show(suite: Suite, results: Results, pages: StartPage, output: Console) -> None:
     output.table("Addresses", ("part", "address"), list(results.urls.items()))
+    for login in pages.logins():
+        output.line(f"{login.name}: {login.command}")
     if suite.web:
         output.line(frontend.SIGN_IN)
     output.line(f"logs: {suite.logs}")

@@ -1,5 +1,6 @@
 """The web frontend in the demo: built where possible; elsewhere, a line says why it is missing."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,27 @@ from sidecar import OpsError
 from stack import web
 from stack.suite.environments import DEMO_PASSWORD
 
+WAIT_SECONDS = 0.2
 SIGN_IN = f"sign in as demo1, or as demo-staff for the page “System”; the password is {DEMO_PASSWORD}"
+
+
+class Building:
+    """A build in the background, with whatever the steps leave of the processors."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._files: Path | None = None
+        self._say = say
+        self._thread = threading.Thread(target=self._build, name="frontend", daemon=True)
+        self._thread.start()
+
+    def result(self) -> Path | None:
+        """Wait for it; None where it cannot be built."""
+        while self._thread.is_alive():
+            self._thread.join(WAIT_SECONDS)  # in pieces, so that Ctrl-C ends it
+        return self._files
+
+    def _build(self) -> None:
+        self._files = files(self._say)
 
 
 def files(say: Callable[[str], None]) -> Path | None:

@@ -35,20 +35,23 @@ def available() -> bool:
     return all(shutil.which(tool) for tool in ("apt-get", "dpkg"))
 
 
-def install(kit: Kit, folder: Path) -> None:
-    """Fetch a kit's packages, unpack them below ``folder/debian`` and put a wrapper per program into ``folder/bin``.
+def install(kits: Sequence[Kit], folder: Path) -> None:
+    """Fetch the packages of kits, unpack them below ``folder/debian`` and put a wrapper per program into ``folder/bin``.
 
     Safe to run twice at once. Raises OpsError when the packages cannot be fetched.
     """
     with _locked(folder):
-        if is_installed(kit, folder):
+        absent = [kit for kit in kits if not is_installed(kit, folder)]
+        if not absent:
             return
-        _update(folder, kit.packages)
-        _download([*kit.packages, *(name for name in kit.optional if _is_known(name, folder))], folder)
-        for name, path in kit.programs.items():
-            if kit.data is not None:
-                _relocate(folder / "debian" / path, kit.data)
-            _wrap(folder, name, path, kit.data)
+        packages = [name for kit in absent for name in kit.packages]
+        _update(folder, packages)
+        _download([*packages, *_known([name for kit in absent for name in kit.optional], folder)], folder)
+        for kit in absent:
+            for name, path in kit.programs.items():
+                if kit.data is not None:
+                    _relocate(folder / "debian" / path, kit.data)
+                _wrap(folder, name, path, kit.data)
 
 
 def is_installed(kit: Kit, folder: Path) -> bool:
@@ -87,10 +90,19 @@ def _download(packages: Sequence[str], folder: Path) -> None:
         shutil.rmtree(folder / "debian" / path, ignore_errors=True)
 
 
-def _is_known(package: str, folder: Path) -> bool:
-    """Whether this release of Debian has the package."""
-    done = subprocess.run(["apt-cache", *_options(folder), "show", package], capture_output=True, check=False)
-    return done.returncode == 0
+def _known(packages: Sequence[str], folder: Path) -> list[str]:
+    """Those of the packages that this release of Debian has."""
+    if not packages:
+        return []
+    # One call: each of them reads the whole list.
+    show = ["apt-cache", *_options(folder), "show", "--no-all-versions", *packages]
+    done = subprocess.run(
+        show, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
+    )
+    found = {
+        line.removeprefix("Package: ") for line in done.stdout.splitlines() if line.startswith("Package: ")
+    }
+    return [name for name in packages if name in found]
 
 
 def _options(folder: Path) -> list[str]:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +39,17 @@ def find(name: str) -> Path:
 def missing(name: str) -> bool:
     """Whether :func:`find` would have to fetch a program first."""
     return _here(name) is None and kit_for(name) is not None and not _cached(name).exists()
+
+
+def fetch(names: Sequence[str]) -> None:
+    """Fetch several programs at once, which takes a fraction of the time of one after the other.
+
+    Raises:
+        OpsError: they cannot be fetched.
+    """
+    kits = [kit for kit in map(kit_for, filter(missing, names)) if kit is not None]
+    if kits and debian.available():
+        debian.install(kits, PROGRAMS)
 
 
 @cache
@@ -90,7 +102,7 @@ def _in_debian(name: str) -> Path | None:
     path = _cached(name)
     if not debian.is_installed(kit, PROGRAMS) and debian.available():
         try:
-            debian.install(kit, PROGRAMS)
+            debian.install([kit], PROGRAMS)
         except OpsError:
             # An older installation lacks only data; without a network it is better than nothing.
             if not path.exists():

@@ -13,6 +13,7 @@ USUAL = {
     "prometheus": 9090,
     "alertmanager": 9093,
     "inbox": 9099,
+    "start": 8090,
 }
 
 

@@ -32,7 +32,6 @@ class Suite:
         factor: divides all durations in the configuration of the monitoring.
         usual_ports: prefer the usual ports to random ones.
         on_restart: called with a line when a program ended by itself and was restarted.
-        web: a build of the web frontend; None to run without it.
     """
 
     def __init__(
@@ -42,7 +41,6 @@ class Suite:
         factor: float = 1.0,
         usual_ports: bool = False,
         on_restart: Progress | None = None,
-        web: Path | None = None,
     ) -> None:
         self.folder = folder
         self.logs = folder / "logs"
@@ -69,7 +67,7 @@ class Suite:
             log=self._log("alertmanager"),
         )
         self.api = self._api()
-        self.web = self._web(web) if web is not None else None
+        self.web: Service | None = None
         self.workers = {name: self._worker(name) for name in WORKERS}
         self.beat = self._beat()
         self.exporter = self._exporter()
@@ -84,9 +82,9 @@ class Suite:
         return (
             (self.postgres, self.redis, self.store),
             (self.exporter, self.alertmanager, self.backup),
-            (self.api, self.beat, *self.workers.values(), *([self.web] if self.web else [])),
+            (self.api, self.beat, *self.workers.values()),
             # Last, because rules would fire for parts that are still starting.
-            (self.prometheus,),
+            (self.prometheus, *([self.web] if self.web else [])),
         )
 
     @property
@@ -111,6 +109,12 @@ class Suite:
             self.stop()
             raise
         return self
+
+    def serve_web(self, files: Path) -> None:
+        """Serve a build of the web frontend, once there is one."""
+        self.web = self._web(files)
+        self.web.start()
+        self._supervisor.watch(self.web)
 
     def stop(self) -> None:
         """Stop everything, last started first. May be called at any time, and more than once."""

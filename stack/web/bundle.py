@@ -4,13 +4,14 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from sidecar import OpsError
 from stack.paths import STATE
+from stack.process import Process
+from stack.wait import wait_for
 from stack.web.node import FOLDER as NODE
 from stack.web.node import FRONTEND, provide, search_path, why_not
 
@@ -47,6 +48,7 @@ def build(say: Say = lambda _: None, *, tidy: bool = False) -> Path:
             return built() or _build(say)
     finally:
         if tidy and new:
+            _stamp().unlink(missing_ok=True)  # first: half of the packages must not look like all of them
             shutil.rmtree(FRONTEND / "node_modules", ignore_errors=True)
             shutil.rmtree(NODE, ignore_errors=True)
             why_not.cache_clear()
@@ -63,7 +65,7 @@ def modules(say: Say = lambda _: None) -> bool:
         message, _, hint = reason.partition("; ")
         raise OpsError(f"the web frontend needs {message}", hint=hint)
     # In the folder that it describes, so that both are removed together.
-    stamp = FRONTEND / "node_modules" / ".posthub-ops"
+    stamp = _stamp()
     wanted = fingerprint(PACKAGES)
     with _locked("modules"):
         if not stamp.exists() or stamp.read_text() != wanted:
@@ -76,6 +78,11 @@ def modules(say: Say = lambda _: None) -> bool:
             stamp.write_text(wanted)
             return True
     return False
+
+
+def _stamp() -> Path:
+    """Says which packages are installed."""
+    return FRONTEND / "node_modules" / ".posthub-ops"
 
 
 def fingerprint(names: Sequence[str]) -> str:
@@ -129,15 +136,13 @@ def _run(command: Sequence[str], name: str, hint: str) -> None:
         "NO_COLOR": "1",
         "CI": "1",
     }
-    with log.open("w") as output:
-        try:
-            done = subprocess.run(
-                list(command), cwd=FRONTEND, env=environment, stdout=output, stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL, timeout=SECONDS, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise OpsError(f"{name} took longer than {SECONDS:g} s", hint=f"read {log}") from None
-    if done.returncode != 0:
+    log.unlink(missing_ok=True)
+    child = Process(name, command, log=log, env=environment, cwd=FRONTEND)
+    try:
+        wait_for(lambda: not child.running, timeout=SECONDS, what=f"the end of {name}", hint=f"read {log}")
+    finally:
+        child.stop()
+    if child.exit_code != 0:
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
         raise OpsError(f"{name} failed:\n{tail}", hint=f"{hint}; the whole output is in {log}")
 

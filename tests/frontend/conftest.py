@@ -62,13 +62,14 @@ def browser() -> Path:
 def suite(bundle: Path, browser: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     """The whole stack, with a verified backup and the demo's users."""
     folder = tmp_path_factory.mktemp("suite")
-    suite = Suite(folder, factor=60.0, web=bundle)
+    suite = Suite(folder, factor=60.0)
 
     def seed() -> None:
         suite.manage("seed_demo", "--users", "2", "--paid", "1")
 
     suite.start(after_migrations=seed)
     try:
+        suite.serve_web(bundle)
         backups = Backups(suite)
         backups.verify(backups.run()["id"])
         yield suite

@@ -1,0 +1,182 @@
+"""The demo's start page: what runs where, what to look at, how to sign in; and what Alertmanager knows."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Self
+
+from alerts.alertmanager import Alertmanager
+from sidecar import OpsError, html
+from sidecar.web import HTML, Request, Response, WebServer
+from stack.demo import frontend
+from stack.ports import HOST
+from stack.programs import find
+from stack.suite import Suite
+from stack.suite.environments import BUCKET
+
+REFRESH_SECONDS = 10
+SEVERITIES = {"critical": "bad", "warning": "warn"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """An address that a browser can open, and what there is to see."""
+
+    name: str
+    url: str
+    look: str
+
+
+@dataclass(frozen=True)
+class Login:
+    """A server without pages: its address, and a command that talks to it."""
+
+    name: str
+    address: str
+    command: str
+
+
+class StartPage:
+    """Serves the page, the pictures of dashboards, and a page about alerts.
+
+    Args:
+        pictures: the folder where pictures of dashboards appear.
+    """
+
+    def __init__(self, suite: Suite, pictures: Path, *, port: int) -> None:
+        self._suite = suite
+        self._pictures = pictures
+        self._server = WebServer(
+            HOST, port, {"/": self._start, "/alerts": self._alerts, "/dashboard": self._dashboard}
+        )
+        self.url = f"http://{HOST}:{self._server.port}"
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.stop()
+
+    def places(self) -> list[Place]:
+        """Everything that a browser can open."""
+        suite = self._suite
+        found = [Place("PostHub", suite.web.url, frontend.SIGN_IN)] if suite.web else []
+        return [
+            *found,
+            Place(
+                "Backup status",
+                suite.backup.url,
+                "each backup, whether it is proven, how long a restore takes",
+            ),
+            Place("Celery exporter", suite.exporter.url, "queues, workers and tasks, from memory"),
+            Place("Alerts", f"{self.url}/alerts", "what fires, what is silenced; from Alertmanager"),
+            Place("Notification inbox", suite.inbox.url, "what the person on call would have received"),
+            Place(
+                "Prometheus",
+                f"{suite.prometheus.url}/graph",
+                "try celery_queue_length; /targets shows what is scraped, /alerts the rules",
+            ),
+            Place("PostHub API", f"{suite.api.url}/api/v1/health/", "the health of the app's parts, as JSON"),
+        ]
+
+    def logins(self) -> list[Login]:
+        """The servers that have no pages, with the credentials that exist only for this demo."""
+        suite = self._suite
+        keys = f"AWS_ACCESS_KEY_ID={suite.store.access_key} AWS_SECRET_ACCESS_KEY={suite.store.secret_key}"
+        return [
+            Login("PostgreSQL", f"{HOST}:{suite.postgres.port}", f"psql {shlex.quote(suite.postgres.url)}"),
+            Login(
+                "Redis",
+                f"{HOST}:{suite.redis.port}",
+                f"{find('redis-cli')} -u {suite.redis.url} info clients",
+            ),
+            Login(
+                "S3 server",
+                suite.store.url,
+                f"{keys} aws --endpoint-url {suite.store.url} s3 ls --recursive s3://{BUCKET}/",
+            ),
+        ]
+
+    def _start(self, _: Request) -> Response:
+        cards = "".join(
+            f'<div class="card"><h2>{html.link(place.url, place.name)}</h2><p>{escape(place.look)}</p></div>'
+            for place in self.places()
+        )
+        logins = html.table(
+            ("server", "address", "a command that talks to it"),
+            [
+                (escape(one.name), escape(one.address), f"<code>{escape(one.command)}</code>")
+                for one in self.logins()
+            ],
+        )
+        pictures = "".join(
+            f'<div class="card"><h2>{html.link(f"/dashboard?name={path.stem}", _title(path))}</h2>'
+            f'<a href="/dashboard?name={path.stem}"><img alt="" src="/dashboard?name={path.stem}"></a></div>'
+            for path in self._drawn()
+        )
+        wait = '<p class="dim">They are drawn after the five steps, from this demo\'s own Prometheus.</p>'
+        body = (
+            "<p>The suite at work on this machine: real servers, real traffic. Ctrl-C in the terminal ends everything.</p>"
+            f'<div class="cards">{cards}</div><h2>Servers without pages</h2>{logins}'
+            f'<h2>Dashboards</h2><div class="cards">{pictures}</div>{"" if pictures else wait}'
+            f'<p class="dim">Logs: <code>{escape(str(self._suite.logs))}</code></p>'
+        )
+        return Response(html.page("The demo", body, refresh=REFRESH_SECONDS), HTML)
+
+    def _drawn(self) -> Sequence[Path]:
+        return sorted(self._pictures.glob("*.png"))
+
+    def _dashboard(self, request: Request) -> Response:
+        wanted = request.query.get("name")
+        found = next((path for path in self._drawn() if path.stem == wanted), None)
+        if found is None:
+            return Response(b"there is no such picture\n", status=404)
+        return Response(found.read_bytes(), "image/png")
+
+    def _alerts(self, _: Request) -> Response:
+        client = Alertmanager(self._suite.alertmanager.url)
+        try:
+            body = _alert_table(client) + _silence_table(client)
+        except OpsError as error:
+            body = f"<p>{html.marked(error.message, 'bad')}</p>"
+        return Response(html.page("Alerts", body, refresh=REFRESH_SECONDS), HTML)
+
+
+def _title(picture: Path) -> str:
+    return picture.stem.rpartition("-")[2].capitalize()
+
+
+def _alert_table(client: Alertmanager) -> str:
+    rows = []
+    for alert in sorted(client.alerts(), key=lambda each: str(each["startsAt"]), reverse=True):
+        labels, status = alert["labels"], alert["status"]
+        severity = str(labels.get("severity", "none"))
+        muted = bool(status["silencedBy"] or status["inhibitedBy"])
+        rows.append(
+            (
+                escape(str(labels["alertname"])),
+                html.marked(severity, SEVERITIES.get(severity, "dim")),
+                "silenced or inhibited" if muted else "notified",
+                _clock(str(alert["startsAt"])),
+                escape(str(alert["annotations"].get("summary", ""))),
+            )
+        )
+    told = "<p>Watchdog always fires: its absence would mean that alerting is broken.</p>"
+    return told + html.table(("alert", "severity", "state", "since (UTC)", "what"), rows)
+
+
+def _silence_table(client: Alertmanager) -> str:
+    rows = [
+        (escape(" ".join(one.matchers)), _clock(one.ends), escape(one.by), escape(one.comment))
+        for one in client.silences()
+    ]
+    none = '<p class="dim">There are none.</p>'
+    return "<h2>Silences</h2>" + (html.table(("alerts", "until (UTC)", "by", "why"), rows) if rows else none)
+
+
+def _clock(text: str) -> str:
+    return f"{datetime.fromisoformat(text).astimezone(UTC):%H:%M:%S}"
