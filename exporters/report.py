@@ -110,16 +110,22 @@ def examine(pipeline: Pipeline, seconds: float) -> Findings:
         findings.hints.append("check the URL, the password and that the broker runs")
         return findings
     refused = look(pipeline)
-    _fill(findings, pipeline)
+    fill(findings, pipeline)
     for reason in refused:
         findings.problems.append(f"the broker refuses to answer about {reason}")
         findings.hints.append("give the exporter's user any right on the queue")
-    _judge_workers(findings, pipeline)
-    _judge_queues(findings, pipeline)
+    judge(findings, pipeline)
     return findings
 
 
-def _fill(findings: Findings, pipeline: Pipeline) -> None:
+def judge(findings: Findings, pipeline: Pipeline) -> None:
+    """Add what the facts show to be wrong, and what to do."""
+    _judge_workers(findings, pipeline)
+    _judge_queues(findings, pipeline)
+
+
+def fill(findings: Findings, pipeline: Pipeline) -> None:
+    """Add the facts."""
     state = pipeline.state
     findings.events = dict(state.types)
     findings.undecodable = state.undecodable

@@ -32,14 +32,24 @@ class Schedule:
             last_run: a later run than the database knows of.
             now: the present.
         """
-        if not self.enabled or self.is_over(now or datetime.now(UTC)):
+        moment = now or datetime.now(UTC)
+        if not self.enabled or self.is_over(moment):
             return None
-        if self.start_time is not None and self.last_run_at is None and last_run is None:
-            # django-celery-beat sends a schedule with a start time at that time, whatever its interval.
+        start = self._first_run(moment)
+        if start is not None and self.last_run_at is None and last_run is None:
+            return start
+        due = self._after(max(filter(None, (self.last_run_at or self.date_changed, last_run))))
+        return max(due, start) if due and start else due
+
+    def _first_run(self, now: datetime) -> datetime | None:
+        """When django-celery-beat sends a schedule with a start time first, whatever its interval.
+
+        Beat waits for the first moment of a crontab after the start. Once the start is over, it sends at once what
+        never ran.
+        """
+        if self.start_time is None or self.crontab is None or now >= self.start_time:
             return self.start_time
-        base = max(filter(None, (self.last_run_at or self.date_changed, last_run)))
-        due = self._after(base)
-        return max(due, self.start_time) if due and self.start_time else due
+        return crontab_after(self.crontab, self.start_time)
 
     def is_over(self, now: datetime) -> bool:
         """Whether it will never run again: expired, or run once and meant for that only."""

@@ -4,12 +4,21 @@ import json
 import subprocess
 import sys
 import time
+<<<<<<< HEAD
 from collections.abc import Callable
+=======
+from datetime import UTC, datetime
+>>>>>>> af8ca19 (Take a crontab's first run after its start time from beat's rule)
 
 import pytest
 import redis
 
 from exporters.cli import event_line, exporters
+from exporters.decode import typed
+from exporters.pipeline import Pipeline
+from exporters.queues.model import Queue, Snapshot
+from exporters.report import Findings, fill, judge
+from exporters.settings import ExporterSettings
 from sidecar.cli import run
 from tests.exporters.exporterkit import HERE, Worker, send, until
 
@@ -169,3 +178,52 @@ def test_event_line_is_readable() -> None:
     odd = {"type": None, "timestamp": 1e20, "hostname": ["w"], "name": "a\x1b[31m\nb"}
     assert event_line(odd).startswith("? None")
     assert event_line(odd).isprintable()
+
+
+def stalled(**changes):
+    """A pipeline whose worker holds tasks that wait for their eta, while others wait in the queue."""
+    shape = {"active": 0, "scheduled": 8, "length": 17} | changes
+    settings = ExporterSettings.load({}, broker_url="amqp://h//")
+    pipeline = Pipeline(settings.brokers()[0], settings)
+    state, now = pipeline.state, time.time()
+    beat = {
+        "type": "worker-heartbeat",
+        "hostname": "w@h",
+        "timestamp": now,
+        "processed": 0,
+        "active": shape["active"],
+    }
+    later = datetime.fromtimestamp(now + 50, UTC).isoformat()
+    held = [{"id": str(n), "name": "shop.add", "eta": later} for n in range(shape["scheduled"])]
+    received = [{"type": "task-received", "uuid": one["id"], "hostname": "w@h", **one} for one in held]
+    state.take([typed(event) for event in [beat, *received]], time.monotonic(), now)
+    worker = state.roster.workers["w@h"]
+    worker.pool_size, worker.queues, worker.queues_known = 2, ("default",), True
+    pipeline.queues.update(Snapshot({"default": Queue(length=shape["length"], consumers=1)}))
+    return pipeline
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_stalled"),
+    [({}, True), ({"active": 1}, False), ({"scheduled": 7}, False), ({"length": 0}, False)],
+)
+def test_check_names_a_prefetch_that_is_full_of_later_tasks(changes, is_stalled):
+    """RabbitMQ 4 with a classic queue: workers are idle, and nothing behind their eta tasks is delivered."""
+    pipeline, found = stalled(**changes), Findings("b", "amqp://h//", True, "", 5)
+    fill(found, pipeline)
+    judge(found, pipeline)
+    assert any("wait for their eta" in problem for problem in found.problems) == is_stalled
+    assert any("quorum queues" in hint for hint in found.hints) == is_stalled
+
+
+def test_a_prefetch_count_that_the_broker_does_not_apply_is_not_shown():
+    pipeline = stalled()
+    pipeline.state.roster.workers["w@h"].prefetch = 16
+    for is_global in (True, False):
+        pipeline.receiver.prefetch_is_global = is_global
+        shown = any(
+            line.startswith("celery_worker_prefetch_count")
+            for family in pipeline.families()
+            for line in family.lines
+        )
+        assert shown == is_global

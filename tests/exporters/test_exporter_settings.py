@@ -70,3 +70,18 @@ def test_wrong_values_are_named(environ: dict[str, Any], message: str) -> None:
 def test_wrong_buckets(buckets: str) -> None:
     with pytest.raises(UsageError, match="buckets"):
         load(CELERY_EXPORTER_RUNTIME_BUCKETS=buckets or ",").buckets()
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://u@h/db", "postgresql://u@h/db"),
+        ("postgis://u@h/db", "postgresql://u@h/db"),
+        ("postgresql+psycopg://u@h/db", "postgresql://u@h/db"),
+        ("mysql://u@h/db", None),
+        ("sqlite:////tmp/db.sqlite3", None),
+    ],
+)
+def test_only_postgresql_is_read_for_schedules(url, expected, caplog):
+    assert load(DATABASE_URL=url).schedules_url() == expected
+    assert ("read from PostgreSQL only" in caplog.text) == (expected is None)
