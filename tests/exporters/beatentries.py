@@ -5,7 +5,8 @@ A case names ``every`` (seconds) or ``crontab`` (five fields), ``start`` and ``l
 
 import json
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import django
 from celery import Celery
@@ -21,15 +22,15 @@ settings.configure(
 django.setup()
 
 from django.utils.timezone import now  # noqa: E402
-from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask  # noqa: E402
-from django_celery_beat.schedulers import ModelEntry  # noqa: E402
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask  # type: ignore[import-untyped]  # noqa: E402
+from django_celery_beat.schedulers import ModelEntry  # type: ignore[import-untyped]  # noqa: E402
 
 
-def moment(offset):
+def moment(offset: float | None) -> datetime | None:
     return None if offset is None else now() + timedelta(seconds=offset)
 
 
-def seconds(case):
+def seconds(case: dict[str, Any]) -> float:
     """Seconds until beat sends it; 0 if it does so at once."""
     task = PeriodicTask(
         name="case",
@@ -44,9 +45,9 @@ def seconds(case):
         fields = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
         task.crontab = CrontabSchedule(timezone="UTC", **dict(zip(fields, case["crontab"], strict=True)))
     app = Celery("case", broker="memory://", set_as_current=False)
-    app.conf.timezone = "UTC"
+    app.conf.update(timezone="UTC")
     state = ModelEntry(task, app=app).is_due()
-    return 0 if state.is_due else state.next
+    return 0.0 if state.is_due else float(state.next)
 
 
 print(json.dumps([seconds(case) for case in json.load(sys.stdin)]))

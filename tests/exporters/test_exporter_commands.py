@@ -4,11 +4,8 @@ import json
 import subprocess
 import sys
 import time
-<<<<<<< HEAD
 from collections.abc import Callable
-=======
 from datetime import UTC, datetime
->>>>>>> af8ca19 (Take a crontab's first run after its start time from beat's rule)
 
 import pytest
 import redis
@@ -180,7 +177,7 @@ def test_event_line_is_readable() -> None:
     assert event_line(odd).isprintable()
 
 
-def stalled(**changes):
+def stalled(**changes: int) -> Pipeline:
     """A pipeline whose worker holds tasks that wait for their eta, while others wait in the queue."""
     shape = {"active": 0, "scheduled": 8, "length": 17} | changes
     settings = ExporterSettings.load({}, broker_url="amqp://h//")
@@ -207,7 +204,9 @@ def stalled(**changes):
     ("changes", "is_stalled"),
     [({}, True), ({"active": 1}, False), ({"scheduled": 7}, False), ({"length": 0}, False)],
 )
-def test_check_names_a_prefetch_that_is_full_of_later_tasks(changes, is_stalled):
+def test_check_names_a_prefetch_that_is_full_of_later_tasks(
+    changes: dict[str, int], is_stalled: bool
+) -> None:
     """RabbitMQ 4 with a classic queue: workers are idle, and nothing behind their eta tasks is delivered."""
     pipeline, found = stalled(**changes), Findings("b", "amqp://h//", True, "", 5)
     fill(found, pipeline)
@@ -216,7 +215,7 @@ def test_check_names_a_prefetch_that_is_full_of_later_tasks(changes, is_stalled)
     assert any("quorum queues" in hint for hint in found.hints) == is_stalled
 
 
-def test_a_prefetch_count_that_the_broker_does_not_apply_is_not_shown():
+def test_a_prefetch_count_that_the_broker_does_not_apply_is_not_shown() -> None:
     pipeline = stalled()
     pipeline.state.roster.workers["w@h"].prefetch = 16
     for is_global in (True, False):

@@ -82,6 +82,8 @@ def test_wrong_buckets(buckets: str) -> None:
         ("sqlite:////tmp/db.sqlite3", None),
     ],
 )
-def test_only_postgresql_is_read_for_schedules(url, expected, caplog):
+def test_only_postgresql_is_read_for_schedules(
+    url: str, expected: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
     assert load(DATABASE_URL=url).schedules_url() == expected
     assert ("read from PostgreSQL only" in caplog.text) == (expected is None)
