@@ -14,6 +14,7 @@ import click
 import pytest
 
 from sidecar import UsageError, signals
+from stack import mutation
 from stack.paths import ROOT, VENV_BIN
 from stack.process import attended
 from stack.programs import find
@@ -79,8 +80,9 @@ def gates() -> list[Gate]:
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--gates-only", is_flag=True, help="Skip the tests.")
+@click.option("--mutate", is_flag=True, help="Break the code in known ways, and report what no test notices.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
-def test(*, gates_only: bool, pytest_arguments: Sequence[str]) -> int:
+def test(*, gates_only: bool, mutate: bool, pytest_arguments: Sequence[str]) -> int:
     """Run all quality gates and tests.
 
     Other arguments go to pytest, which then runs without the gates.
@@ -90,7 +92,10 @@ def test(*, gates_only: bool, pytest_arguments: Sequence[str]) -> int:
       ./ops test
       ./ops test --gates-only
       ./ops test tests/backup -k retention
+      ./ops test --mutate retention
     """
+    if mutate:
+        return mutation.run(tuple(pytest_arguments))
     with signals.orderly_end():
         failed = [] if pytest_arguments else [gate.name for gate in gates() if not _passes(gate)]
         code = 0 if gates_only else _pytest(pytest_arguments)

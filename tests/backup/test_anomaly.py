@@ -51,3 +51,14 @@ def test_a_new_normal_becomes_normal() -> None:
 def test_a_table_that_is_new_is_not_judged() -> None:
     before = [manifest(posts=1000)] * 3
     assert anomalies(manifest(posts=1000, events=10**6), before, Limits()) == ()
+
+
+def test_one_unusual_backup_does_not_move_what_is_usual() -> None:
+    before = [manifest(1000), manifest(1000), manifest(10), manifest(1000)]
+    assert anomalies(manifest(300), before, Limits()) == ("size in bytes fell to 300 from a median of 1000",)
+
+
+def test_backups_that_leave_out_something_else_are_no_measure() -> None:
+    before = [manifest(1000)] * 3
+    for left_out in ({"excluded_tables": ("log",)}, {"excluded_rows": ("log",)}, {"kind": "redis"}):
+        assert anomalies(manifest(1).model_copy(update=left_out), before, Limits()) == ()
