@@ -23,6 +23,7 @@ OWNERS = {
     "app": (10001, 10001),
     "exporter": (10002, 10002),
     "backup": (10003, 10003),
+    "backup_wal": (10003, 10003),
     "postgres": (999, 999),
     "redis": (999, 1000),
     "caddy": (1000, 1000),
@@ -39,7 +40,7 @@ VOLUMES = {
     "alert_watch_data": "alertmanager",
 }
 
-POSTGRES = "posthub_postgres_prod:5432/posthub"
+POSTGRES = "posthub_postgres_prod:5432"
 REDIS = "posthub_redis_prod:6379"
 
 
@@ -63,6 +64,7 @@ SECRETS: dict[str, Callable[[], str]] = {
     "REDIS_PASSWORD": _password,
     "BACKUP_DB_PASSWORD": _password,
     "EXPORTER_DB_PASSWORD": _password,
+    "WAL_DB_PASSWORD": _password,
     "GRAFANA_ADMIN_PASSWORD": _password,
     "OPS_PASSWORD": _password,
     "SECRET_KEY_FALLBACKS": _nothing,
@@ -72,6 +74,7 @@ SECRETS: dict[str, Callable[[], str]] = {
     "CELERY_BROKER_URL": _nothing,
     "BACKUP_DATABASE_URLS": _nothing,
     "BACKUP_REDIS_URLS": _nothing,
+    "BACKUP_SERVERS": _nothing,
     "BACKUP_S3_ACCESS_KEY_ID": _nothing,
     "BACKUP_S3_SECRET_ACCESS_KEY": _nothing,
     "BACKUP_AGE_IDENTITY": _nothing,
@@ -121,6 +124,10 @@ BACKUP_SECRETS = [
             "BACKUP_VERIFY_",
         )
     )
+]
+# Of them, those of the WAL stream.
+WAL_SECRETS = [
+    name for name in BACKUP_SECRETS if name.startswith(("BACKUP_S3_", "BACKUP_OFFSITE_", "BACKUP_MANIFEST_"))
 ]
 # Where the alert watch checks that its test messages arrived.
 READBACK_SECRETS = [name for name in SECRETS if name.startswith("ALERTS_READBACK_")]
@@ -211,6 +218,7 @@ def files(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
             "postgres_password": postgres,
             "backup_db_password": values["BACKUP_DB_PASSWORD"],
             "exporter_db_password": values["EXPORTER_DB_PASSWORD"],
+            "wal_db_password": values["WAL_DB_PASSWORD"],
         },
         "redis": {"redis_password": redis, "redis.conf": f"requirepass {_quoted(redis)}\n"},
         "app": {
@@ -231,7 +239,13 @@ def files(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
             "database_urls": values["BACKUP_DATABASE_URLS"]
             or "posthub=" + _database("posthub_backup", values["BACKUP_DB_PASSWORD"]),
             "redis_urls": values["BACKUP_REDIS_URLS"] or f"posthub_redis={redis_url}",
+            "servers": _servers(values),
             **{name.removeprefix("BACKUP_").lower(): values[name] for name in BACKUP_SECRETS},
+        },
+        # It streams, so it encrypts, and cannot decrypt.
+        "backup_wal": {
+            "servers": _servers(values),
+            **{name.removeprefix("BACKUP_").lower(): values[name] for name in WAL_SECRETS},
         },
         "caddy": {"operators": operators(values["OPS_PASSWORD"])},
         "grafana": _named(values, "GRAFANA_ADMIN_PASSWORD"),
@@ -249,6 +263,14 @@ def files(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
     }
 
 
+def _servers(values: Mapping[str, str]) -> str:
+    """Servers to stream; a name alone is the database of this stack."""
+    given = values["BACKUP_SERVERS"]
+    if not given or "=" in given:
+        return given
+    return f"{given}=" + _database("posthub_wal", values["WAL_DB_PASSWORD"], "postgres")
+
+
 def operators(password: str) -> str:
     """Caddy's basic authentication for the user ``ops``."""
     digest = bcrypt.hashpw(password.encode(), bcrypt.gensalt(10)).decode()
@@ -259,8 +281,8 @@ def _named(values: Mapping[str, str], *names: str) -> dict[str, str]:
     return {name.lower(): values[name] for name in names}
 
 
-def _database(user: str, password: str) -> str:
-    return f"postgresql://{user}:{quote(password, safe='')}@{POSTGRES}"
+def _database(user: str, password: str, name: str = "posthub") -> str:
+    return f"postgresql://{user}:{quote(password, safe='')}@{POSTGRES}/{name}"
 
 
 def _quoted(text: str) -> str:

@@ -4,11 +4,12 @@
 set -eu
 secrets=${SECRETS:-/run/secrets}
 here=$(dirname "$0")
-export PGPASSWORD BACKUP_PASSWORD EXPORTER_PASSWORD
+export PGPASSWORD BACKUP_PASSWORD EXPORTER_PASSWORD WAL_PASSWORD
 PGPASSWORD=$(cat "$secrets/postgres_password")
 # psql reads them from its environment, which the list of processes does not show.
 BACKUP_PASSWORD=$(cat "$secrets/backup_db_password")
 EXPORTER_PASSWORD=$(cat "$secrets/exporter_db_password")
+WAL_PASSWORD=$(cat "$secrets/wal_db_password")
 # After a restart of the engine, the database may still be starting, and its name may not resolve yet.
 tries=${TRIES:-60}
 until pg_isready --quiet; do

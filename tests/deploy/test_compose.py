@@ -32,7 +32,7 @@ INTERNAL = {"app", "data", "monitoring"}
 def test_production_has_the_services_of_the_seed_and_the_sidecars(production: dict[str, Any]) -> None:
     services = production["services"]
     sidecars = (
-        "celery_exporter backup prometheus alertmanager grafana redis_exporter postgres_exporter node_exporter "
+        "celery_exporter backup backup_wal prometheus alertmanager grafana redis_exporter postgres_exporter node_exporter "
         "cadvisor blackbox_exporter alert_watch"
     )
     assert {*SEED, *(f"posthub_{name}" for name in sidecars.split())} <= set(services)

@@ -7,6 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from backup.errors import ReplicationError
+from backup.physical.walsender import WalSender
+from backup.postgres.dsn import parse
 from stack.paths import ROOT
 from stack.ports import HOST, choose
 from stack.programs import postgres_bin
@@ -24,6 +27,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     (secrets / "postgres_password").write_text(PASSWORD)
     (secrets / "backup_db_password").write_text("of-the-backup")
     (secrets / "exporter_db_password").write_text("of-the-exporter")
+    (secrets / "wal_db_password").write_text("of-the-stream")
     path = f"{postgres_bin()}:{os.environ['PATH']}"
     return {"PATH": path, "SECRETS": str(secrets), "PGHOST": HOST, "PGUSER": USER, "PGDATABASE": "postgres"}
 
@@ -55,4 +59,14 @@ def test_a_database_that_is_still_starting_is_awaited(environ: dict[str, str], t
             roles = connection.execute(
                 "SELECT rolname, rolsuper, rolcanlogin FROM pg_roles WHERE rolname LIKE 'posthub\\_%' ORDER BY 1"
             ).fetchall()
-    assert roles == [("posthub_backup", False, True), ("posthub_exporter", False, True)]
+            assert [name for name, superuser, login in roles if login and not superuser] == [
+                "posthub_backup", "posthub_exporter", "posthub_wal",
+            ]  # fmt: skip
+        address = parse(f"postgresql://posthub_wal:of-the-stream@{HOST}:{port}/postgres")
+        with WalSender.connect(address) as sender:
+            sender.create_slot("test")
+            sender.query("SELECT pg_create_restore_point('before a migration')")
+            assert sender.query("SELECT wal_status FROM pg_replication_slots") == [("reserved",)]
+            # It may not read a table by SQL, nor write one.
+            with pytest.raises(ReplicationError, match="permission denied"):
+                sender.query("CREATE TABLE x (i int)")
