@@ -9,7 +9,7 @@ from backup.catalogue.commit import discard
 from backup.catalogue.reader import Entry, History
 from backup.errors import StoreError
 from backup.ownership import clusters, is_foreign
-from backup.policy.retention import JUMPED, Count, Held, Plan, State, bounded, jump, plan
+from backup.policy.retention import JUMPED, Count, Plan, State, StoredBackup, bounded, jump, plan
 from backup.postgres import inventory
 from backup.postgres.session import session
 from backup.replication.merged import read
@@ -47,15 +47,15 @@ def plan_for(
         identifier: of the cluster whose backups count; by default the one of the newest backup.
         agreed: a person has seen the plan, and agrees to delete much at once.
     """
-    held = [_held(entry) for entry in own(history, identifier) if entry.store == wiring.store.name]
+    stored = [_stored(entry) for entry in own(history, identifier) if entry.store == wiring.store.name]
     found, now = problems(history), wiring.clock()
     if history.backups and not own(history, identifier):
         return Plan((), ("the folder belongs to another server",))
     if agreed:
-        return plan(held, wiring.policy, now, problems=found)
-    if jumped := jump(_counts(history), len(held), now):
+        return plan(stored, wiring.policy, now, problems=found)
+    if jumped := jump(_counts(history), len(stored), now):
         found.append(jumped)
-    return bounded(plan(held, wiring.policy, now, problems=found), held)
+    return bounded(plan(stored, wiring.policy, now, problems=found), stored)
 
 
 def own(history: History, identifier: str | None = None) -> list[Entry]:
@@ -149,8 +149,8 @@ def prune(wiring: Wiring, target: Target, *, agreed: bool = False) -> Pruned:
     return Pruned(decided, deleted, tuple(refused))
 
 
-def _held(entry: Entry) -> Held:
-    return Held(
+def _stored(entry: Entry) -> StoredBackup:
+    return StoredBackup(
         entry.id,
         entry.manifest.taken,
         _state(entry),
@@ -159,11 +159,11 @@ def _held(entry: Entry) -> Held:
     )
 
 
-def _copy(entry: Entry, *, held_once: bool) -> Held:
+def _copy(entry: Entry, *, passed_once: bool) -> StoredBackup:
     """A copy was intact when it was made, whatever happened to its original."""
-    state: State = "verified" if entry.verified else "doubtful" if held_once else "unverified"
+    state: State = "verified" if entry.verified else "doubtful" if passed_once else "unverified"
     state = "failed" if entry.missing else state
-    return Held(entry.id, entry.manifest.taken, state, on_hold=entry.on_hold)
+    return StoredBackup(entry.id, entry.manifest.taken, state, on_hold=entry.on_hold)
 
 
 def _state(entry: Entry) -> State:
@@ -201,9 +201,9 @@ def _prune_offsite(
         ours = own(replace(history, backups=tuple(both)), identifier)
         here = [entry for entry in ours if entry.id in ids and entry.store != offsite.name]
         alone = [entry for entry in ours if entry.id not in ids and entry.store == offsite.name]
-        proven = {entry.id for entry in (*history.backups, *alone) if entry.held_once}
-        held = [*map(_held, here), *(_copy(entry, held_once=entry.id in proven) for entry in alone)]
-        decided = bounded(plan(held, wiring.policy, wiring.clock(), problems=problems(history)), held)
+        proven = {entry.id for entry in (*history.backups, *alone) if entry.passed_once}
+        stored = [*map(_stored, here), *(_copy(entry, passed_once=entry.id in proven) for entry in alone)]
+        decided = bounded(plan(stored, wiring.policy, wiring.clock(), problems=problems(history)), stored)
         for backup_id in {entry.id for entry in alone}.intersection(decided.deletions):
             refused += _delete(offsite, database, backup_id)
     except StoreError as error:

@@ -72,7 +72,7 @@ class Entry:
         return self.trusted and self.report is not None and self.report.ok and not self.missing
 
     @property
-    def held_once(self) -> bool:
+    def passed_once(self) -> bool:
         """Whether any verification passed, regardless of later ones."""
         return any(report.ok for report in self.reports)
 
@@ -88,7 +88,7 @@ class Entry:
         """Whether it failed, and yet is whole and held before: keys, commands or programs are others than then."""
         if self.report is None or self.verified or self.damaged or self.unprovable:
             return False
-        return self.held_once or all(each.kind == "check" for each in self.report.differences)
+        return self.passed_once or all(each.kind == "check" for each in self.report.differences)
 
     @property
     def state(self) -> str:

@@ -36,7 +36,7 @@ _VERDICTS: dict[State, str] = {
 
 
 @dataclass(frozen=True)
-class Held:
+class StoredBackup:
     """What retention needs to know about a backup."""
 
     id: str
@@ -93,28 +93,30 @@ class Plan:
         return [decision.id for decision in self.decisions if not decision.keep]
 
 
-def plan(backups: Iterable[Held], policy: Policy, now: datetime, *, problems: Sequence[str] = ()) -> Plan:
+def plan(
+    backups: Iterable[StoredBackup], policy: Policy, now: datetime, *, problems: Sequence[str] = ()
+) -> Plan:
     """Decide about each backup.
 
     Args:
         problems: further reasons to delete nothing, such as a failed run.
     """
-    newest_first = sorted(backups, key=lambda held: (held.taken, held.id), reverse=True)
-    verified = [held for held in newest_first if held.state == "verified"]
+    newest_first = sorted(backups, key=lambda backup: (backup.taken, backup.id), reverse=True)
+    verified = [backup for backup in newest_first if backup.state == "verified"]
     kept = {**_doubtful(newest_first, policy), **_kept(verified, policy)}
     blocked = (*problems, *_blocks(newest_first, verified, policy, now))
-    decisions = [_decide(held, kept, verified, blocked) for held in newest_first]
+    decisions = [_decide(backup, kept, verified, blocked) for backup in newest_first]
     return Plan(tuple(decisions), blocked if decisions else ())
 
 
-def bounded(decided: Plan, backups: Iterable[Held]) -> Plan:
+def bounded(decided: Plan, backups: Iterable[StoredBackup]) -> Plan:
     """The plan, or one that deletes nothing where it would delete too much of what is old at once.
 
     Backups of the last two days do not count: thinning these out is what retention does after each busy day.
     """
-    verified = [held for held in backups if held.state in ("verified", "doubtful")]
-    newest = max((held.taken for held in verified), default=None)
-    old = {held.id for held in verified if newest is not None and newest - held.taken > THINNED}
+    verified = [backup for backup in backups if backup.state in ("verified", "doubtful")]
+    newest = max((backup.taken for backup in verified), default=None)
+    old = {backup.id for backup in verified if newest is not None and newest - backup.taken > THINNED}
     going = old.intersection(decided.deletions)
     if len(going) <= max(MOST_AT_ONCE, MOST_SHARE * len(old)):
         return decided
@@ -166,7 +168,9 @@ def _days(begin: datetime, end: datetime) -> float:
     return max((end - begin) / timedelta(days=1), 1.0)
 
 
-def _blocks(newest_first: list[Held], verified: list[Held], policy: Policy, now: datetime) -> Iterable[str]:
+def _blocks(
+    newest_first: list[StoredBackup], verified: list[StoredBackup], policy: Policy, now: datetime
+) -> Iterable[str]:
     if not newest_first:
         return
     newest, age = newest_first[0], now - newest_first[0].taken
@@ -185,54 +189,54 @@ def _blocks(newest_first: list[Held], verified: list[Held], policy: Policy, now:
 
 
 def _decide(
-    held: Held, kept: dict[str, list[str]], verified: list[Held], blocked: tuple[str, ...]
+    backup: StoredBackup, kept: dict[str, list[str]], verified: list[StoredBackup], blocked: tuple[str, ...]
 ) -> Decision:
-    reasons = list(kept.get(held.id, ()))
-    tiers = tuple(reason.partition(" ")[0] for reason in reasons) if held.state == "verified" else ()
-    if held.state != "verified" and (not verified or held.taken >= verified[0].taken):
+    reasons = list(kept.get(backup.id, ()))
+    tiers = tuple(reason.partition(" ")[0] for reason in reasons) if backup.state == "verified" else ()
+    if backup.state != "verified" and (not verified or backup.taken >= verified[0].taken):
         reasons.append("newer than any verified backup")
-    if held.on_hold:
+    if backup.on_hold:
         reasons.append("on hold")
     if reasons:
-        return Decision(held.id, True, tuple(reasons), tiers)
-    unwanted = held.state in {"verified", "doubtful"}
-    why = "no rule keeps it" if unwanted else f"{held.state}, and a newer one is verified"
+        return Decision(backup.id, True, tuple(reasons), tiers)
+    unwanted = backup.state in {"verified", "doubtful"}
+    why = "no rule keeps it" if unwanted else f"{backup.state}, and a newer one is verified"
     if blocked:
-        return Decision(held.id, True, (f"pruning is blocked ({why})",))
-    return Decision(held.id, False, (why,))
+        return Decision(backup.id, True, (f"pruning is blocked ({why})",))
+    return Decision(backup.id, False, (why,))
 
 
-def _kept(verified: list[Held], policy: Policy) -> dict[str, list[str]]:
+def _kept(verified: list[StoredBackup], policy: Policy) -> dict[str, list[str]]:
     """Reasons to keep, by ID; each begins with its tier."""
     kept: dict[str, list[str]] = {}
-    for held, reason in _wanted(verified, policy):
-        kept.setdefault(held.id, []).append(reason)
+    for backup, reason in _wanted(verified, policy):
+        kept.setdefault(backup.id, []).append(reason)
     missing = policy.floor - len(kept)
-    spare = [held for held in verified if held.id not in kept]
-    for held in spare[: max(missing, 0)]:
-        kept[held.id] = [f"floor {policy.floor}"]
+    spare = [backup for backup in verified if backup.id not in kept]
+    for backup in spare[: max(missing, 0)]:
+        kept[backup.id] = [f"floor {policy.floor}"]
     return kept
 
 
-def _doubtful(newest_first: list[Held], policy: Policy) -> dict[str, list[str]]:
+def _doubtful(newest_first: list[StoredBackup], policy: Policy) -> dict[str, list[str]]:
     """Doubtful backups that would be kept if they were verified. They do not change what is kept of the others."""
-    whole = [held for held in newest_first if held.state in {"verified", "doubtful"}]
+    whole = [backup for backup in newest_first if backup.state in {"verified", "doubtful"}]
     kept: dict[str, list[str]] = {}
-    for held, reason in _wanted(whole, policy):
-        if held.state == "doubtful":
-            kept.setdefault(held.id, []).append(f"{reason}, if it is verified again")
+    for backup, reason in _wanted(whole, policy):
+        if backup.state == "doubtful":
+            kept.setdefault(backup.id, []).append(f"{reason}, if it is verified again")
     return kept
 
 
-def _wanted(verified: list[Held], policy: Policy) -> Iterable[tuple[Held, str]]:
-    yield from ((held, "newest verified") for held in verified[:1])
-    yield from ((held, f"last {policy.last}") for held in verified[: policy.last])
-    for held in verified:
-        if policy.within and verified[0].taken - held.taken <= policy.within:
-            yield held, f"within {policy.within}"
+def _wanted(verified: list[StoredBackup], policy: Policy) -> Iterable[tuple[StoredBackup, str]]:
+    yield from ((backup, "newest verified") for backup in verified[:1])
+    yield from ((backup, f"last {policy.last}") for backup in verified[: policy.last])
+    for backup in verified:
+        if policy.within and verified[0].taken - backup.taken <= policy.within:
+            yield backup, f"within {policy.within}"
     for tier, count, period in _tiers(policy):
-        for held, name in _newest_of_each(verified, count, period):
-            yield held, f"{tier} {name}"
+        for backup, name in _newest_of_each(verified, count, period):
+            yield backup, f"{tier} {name}"
 
 
 Period = Callable[[datetime], str]
@@ -249,13 +253,15 @@ def _tiers(policy: Policy) -> Iterable[tuple[str, int, Period]]:
     yield "yearly", policy.yearly, local("%Y")
 
 
-def _newest_of_each(verified: list[Held], count: int, period: Period) -> Iterable[tuple[Held, str]]:
+def _newest_of_each(
+    verified: list[StoredBackup], count: int, period: Period
+) -> Iterable[tuple[StoredBackup, str]]:
     seen: set[str] = set()
-    for held in verified:
-        name = period(held.taken)
+    for backup in verified:
+        name = period(backup.taken)
         if name in seen:
             continue
         if len(seen) == count:
             return
         seen.add(name)
-        yield held, name
+        yield backup, name

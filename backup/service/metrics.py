@@ -88,7 +88,7 @@ def _database(families: _Families, state: State, history: History, now: datetime
     _latest(families, name, history.latest, now)
     _verifications(families, name, history)
     _rto(families, name, history)
-    _held(families, state, name, history)
+    _stored(families, state, name, history)
     _strangers(families, history)
     _elsewhere(families, state, history, now)
     _drills(families, history)
@@ -221,7 +221,7 @@ def _rto(families: _Families, name: str, history: History) -> None:
     )  # fmt: skip
 
 
-def _held(families: _Families, state: State, name: str, history: History) -> None:
+def _stored(families: _Families, state: State, name: str, history: History) -> None:
     decided = plan_for(state.wiring, history)
     tiers = Counter(tier for decision in decided.decisions for tier in set(decision.tiers))
     counts = {"total": len(history.backups), "verified": sum(entry.verified for entry in history.backups)}

@@ -16,6 +16,7 @@ import pytest
 from backup.cli import backup
 from sidecar import cli
 from stack.servers import Postgres
+from tests.ended import ended
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,14 @@ class Done:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+    def passes(self, *texts: str) -> None:
+        """Assert that it succeeded and says this."""
+        ended(self, 0, *texts)
+
+    def fails(self, status: int, *texts: str) -> None:
+        """Assert that it ended with this exit code and says this."""
+        ended(self, status, *texts)
 
 
 class Command:
@@ -47,10 +56,10 @@ class Command:
             status = cli.run(backup, arguments)
         return Done(status, *self._capsys.readouterr())
 
-    def held(self, *arguments: str, **more: str) -> Any:
-        """A command that must succeed; its JSON."""
+    def passed(self, *arguments: str, **more: str) -> Any:
+        """Run a command that must succeed; its JSON."""
         done = self(*arguments, "--json", **more)
-        assert done.status == 0, done
+        done.passes()
         return done.json
 
     def typed(self, text: str, *arguments: str) -> tuple[int, str]:

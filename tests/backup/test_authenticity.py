@@ -207,12 +207,12 @@ def test_the_first_run_with_a_key_is_made_up_for_at_once(wired: Wire) -> None:
 
 def forged(command: Command, store: Path, other: str, **settings: str) -> tuple[str, str]:
     """A backup of ours, and the copy of one of somebody else's under its name, digests and report made to fit."""
-    genuine = command.held("run", **settings)
-    assert command.held("verify", genuine["id"], **settings)["ok"]
+    genuine = command.passed("run", **settings)
+    assert command.passed("verify", genuine["id"], **settings)["ok"]
     away = store.parent / "away"
     away.mkdir(exist_ok=True)
-    theirs = command.held("run", DATABASE_URL=other, BACKUP_STORE_URL=f"file://{away}")
-    assert command.held("verify", theirs["id"], DATABASE_URL=other, BACKUP_STORE_URL=f"file://{away}")["ok"]
+    theirs = command.passed("run", DATABASE_URL=other, BACKUP_STORE_URL=f"file://{away}")
+    assert command.passed("verify", theirs["id"], DATABASE_URL=other, BACKUP_STORE_URL=f"file://{away}")["ok"]
     folder = store / genuine["database"] / theirs["id"]
     shutil.copytree(away / theirs["database"] / theirs["id"], folder)
     for file in folder.glob("*.json"):
@@ -232,11 +232,11 @@ def test_a_forged_backup_is_neither_verified_nor_restored(
     other = postgres.url_for(new_database("CREATE TABLE theirs (i int)", "theirs"))
     settings = {"BACKUP_MANIFEST_KEY": KEY}
     genuine, fake = forged(command, tmp_path / "store", other, **settings)
-    assert {each["id"]: each["state"] for each in command.held("list", **settings)} == {
+    assert {each["id"]: each["state"] for each in command.passed("list", **settings)} == {
         genuine: "verified", fake: "unsigned",
     }  # fmt: skip
-    assert command.held("verify", "latest", **settings)["id"] == genuine
-    restored = command.held("restore", "latest", **settings)
+    assert command.passed("verify", "latest", **settings)["id"] == genuine
+    restored = command.passed("restore", "latest", **settings)
     assert restored["id"] == genuine
     for arguments in (("verify", fake), ("restore", fake), ("drill", fake), ("show", fake)):
         done = command(*arguments, **settings)
@@ -245,7 +245,7 @@ def test_a_forged_backup_is_neither_verified_nor_restored(
         assert f"restore --unsigned {fake}" in done.err
     assert command("restore", "--unsigned", "latest", **settings).status == 2
     # Whoever asks for it by its name gets it.
-    assert command.held("restore", "--unsigned", fake, **settings)["id"] == fake
+    assert command.passed("restore", "--unsigned", fake, **settings)["id"] == fake
 
 
 def test_without_a_key_a_plain_backup_among_encrypted_ones_is_not_restored(
@@ -261,7 +261,7 @@ def test_without_a_key_a_plain_backup_among_encrypted_ones_is_not_restored(
     done = command("restore", fake, **settings)
     assert done.status == 1, done
     assert "encrypted" in done.err
-    assert command.held("restore", "latest", **settings)["id"] == genuine
+    assert command.passed("restore", "latest", **settings)["id"] == genuine
 
 
 def test_the_plan_looks_only_at_our_own(wired: Wire) -> None:

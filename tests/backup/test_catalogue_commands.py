@@ -62,31 +62,31 @@ def looking(
 def test_a_backup_on_hold_outlives_the_rules(command: Command) -> None:
     keeps = {"BACKUP_KEEP_LAST": "1", "BACKUP_KEEP_FLOOR": "1", "BACKUP_KEEP_DAILY": "0",
              "BACKUP_KEEP_WEEKLY": "0", "BACKUP_KEEP_MONTHLY": "0"}  # fmt: skip
-    ids = [command.held("run", "--verify")["id"] for _ in range(3)]
+    ids = [command.passed("run", "--verify")["id"] for _ in range(3)]
     done = command("hold", ids[0][-6:], "--reason", "before the migration")
-    assert (done.status, f"{ids[0]} is on hold" in done.out) == (0, True), done
-    assert [each["on_hold"] for each in command.held("list")] == [False, False, True]
+    done.passes(f"{ids[0]} is on hold")
+    assert [each["on_hold"] for each in command.passed("list")] == [False, False, True]
     assert "verified, on hold" in command("list").out
-    assert [each["id"] for each in command.held("list", "--state", "on hold")] == [ids[0]]
+    assert [each["id"] for each in command.passed("list", "--state", "on hold")] == [ids[0]]
     assert "before the migration" in command("show", ids[0]).out
-    assert command.held("show", ids[0])["hold"]["reason"] == "before the migration"
-    (pruned,) = command.held("prune", **keeps).values()
+    assert command.passed("show", ids[0])["hold"]["reason"] == "before the migration"
+    (pruned,) = command.passed("prune", **keeps).values()
     assert pruned["deleted"] == [ids[1]]
     assert next(each for each in pruned["decisions"] if each["id"] == ids[0])["reasons"] == ["on hold"]
     assert command("release", ids[1]).status == 2  # it is gone
     assert command("release", ids[2]).status == 2  # it is not on hold
     # A key that cannot delete can release.
-    assert command.held("release", ids[0], BACKUP_DELETE="never")["held"] is False
-    (pruned,) = command.held("prune", **keeps).values()
+    assert command.passed("release", ids[0], BACKUP_DELETE="never")["held"] is False
+    (pruned,) = command.passed("prune", **keeps).values()
     assert pruned["deleted"] == [ids[0]]
-    assert [each["id"] for each in command.held("list")] == [ids[2]]
+    assert [each["id"] for each in command.passed("list")] == [ids[2]]
 
 
 def test_a_hold_follows_the_copy(command: Command, tmp_path: Path) -> None:
     (tmp_path / "offsite").mkdir()
     more = {"BACKUP_OFFSITE_STORE_URL": f"file://{tmp_path}/offsite"}
     wiring = wire(BackupSettings.load({**command.environ, **more}))
-    made = command.held("run")["id"]
+    made = command.passed("run")["id"]
 
     def copied() -> bool:
         copy_missing(wiring, wiring.targets[0])
@@ -96,9 +96,9 @@ def test_a_hold_follows_the_copy(command: Command, tmp_path: Path) -> None:
         return found.on_hold
 
     assert copied() is False
-    command.held("hold", made)
+    command.passed("hold", made)
     assert copied() is True
-    command.held("release", made)
+    command.passed("release", made)
     assert copied() is False
 
 
@@ -113,10 +113,10 @@ def test_a_doubt_about_a_hold_keeps_the_backup(store: LocalStore, looking: Comma
     data = b"{" if content == "not JSON" else encode(document, OTHERS if content.endswith("others") else KEYS)
     store.put(layout.hold("shop", made.id), data)
     key = {"BACKUP_MANIFEST_KEY": "k" * 32}
-    assert looking.held("list", **key)[0]["on_hold"] is True
+    assert looking.passed("list", **key)[0]["on_hold"] is True
     assert "cannot be believed" in looking("show", made.id, **key).out
-    looking.held("release", made.id, **key)
-    assert looking.held("list", **key)[0]["on_hold"] is False
+    looking.passed("release", made.id, **key)
+    assert looking.passed("list", **key)[0]["on_hold"] is False
 
 
 def tables(**rows: int) -> tuple[Table, ...]:
@@ -134,7 +134,7 @@ def test_two_backups_compared(store: LocalStore, looking: Command) -> None:
     )  # fmt: skip
     for made in (before, after):
         put(store, made)
-    facts = looking.held("diff", before.id[-6:], "-d", "shop")
+    facts = looking.passed("diff", before.id[-6:], "-d", "shop")
     assert [(each["name"], each["before"], each["after"]) for each in facts["counts"]] == [
         ("public.posts", 42_801, 40_198),
         ("public.new", None, 7),
@@ -151,18 +151,18 @@ def test_two_backups_compared(store: LocalStore, looking: Command) -> None:
     )
     put(store, redis)
     assert looking("diff", before.id, redis.id).status == 2
-    assert looking.held("diff", redis.id, redis.id)["counts"] == []
+    assert looking.passed("diff", redis.id, redis.id)["counts"] == []
 
 
 def test_a_plain_archive_for_pg_restore(command: Command, tmp_path: Path) -> None:
     identity = pyrage.x25519.Identity.generate()
-    made = command.held("run", BACKUP_AGE_RECIPIENTS=str(identity.to_public()))
+    made = command.passed("run", BACKUP_AGE_RECIPIENTS=str(identity.to_public()))
     (tmp_path / "here").mkdir()
     words = ("download", made["id"][-6:], "--to", str(tmp_path / "here"))
     done = command(*words)
-    assert (done.status, "no identity is set" in done.err) == (1, True)
+    done.fails(1, "no identity is set")
     assert list((tmp_path / "here").iterdir()) == []
-    files = command.held(*words, BACKUP_AGE_IDENTITY=str(identity))["files"]
+    files = command.passed(*words, BACKUP_AGE_IDENTITY=str(identity))["files"]
     archive, roles = Path(files["archive"]), Path(files["globals"])
     assert archive.name == f"{made['database']}-{made['id']}.dump"
     assert {stat.S_IMODE(path.stat().st_mode) for path in (archive, roles)} == {0o600}
@@ -173,28 +173,28 @@ def test_a_plain_archive_for_pg_restore(command: Command, tmp_path: Path) -> Non
     assert "CREATE ROLE" in roles.read_text()
     assert sorted((tmp_path / "here").iterdir()) == sorted([archive, roles])
     done = command(*words, BACKUP_AGE_IDENTITY=str(identity))
-    assert (done.status, "exists already" in done.err) == (2, True)
+    done.fails(2, "exists already")
     assert command("download", made["id"], "--to", "/nonexistent").status == 2
 
 
 def test_a_damaged_backup_is_not_written(command: Command, store: LocalStore, tmp_path: Path) -> None:
-    made = command.held("run")
+    made = command.passed("run")
     key = f"{made['database']}/{made['id']}/database.dump.zst"
     store.put(key, store.get(key)[:-1] + b"?")
     done = command("download", made["id"], "--to", str(tmp_path))
-    assert (done.status, "NOTHING was written" in done.err) == (1, True)
+    done.fails(1, "NOTHING was written")
     assert not list(tmp_path.glob("*.dump"))
 
 
 def test_what_promotions_left_is_listed_and_dropped(command: Command, postgres: Postgres, shop: str) -> None:
-    made = command.held("run")["id"]
-    into = command.held("restore", made)["into"]
-    assert [(each["name"], each["state"]) for each in command.held("databases")] == [
+    made = command.passed("run")["id"]
+    into = command.passed("restore", made)["into"]
+    assert [(each["name"], each["state"]) for each in command.passed("databases")] == [
         (shop, "production"),
         (into, "restored"),
     ]
-    old = command.held("promote", into, "--yes-i-mean", shop)["kept"]
-    listed = {each["name"]: each for each in command.held("databases")}
+    old = command.passed("promote", into, "--yes-i-mean", shop)["kept"]
+    listed = {each["name"]: each for each in command.passed("databases")}
     assert {name: each["state"] for name, each in listed.items()} == {shop: "production", old: "before"}
     assert listed[old]["size_bytes"] > 5_000_000
     done = command("databases")
@@ -206,15 +206,15 @@ def test_what_promotions_left_is_listed_and_dropped(command: Command, postgres: 
         ("nonsense", "was not left by a restore"),
     ):
         done = command("databases", "--drop", name, "--yes-i-mean", name)
-        assert (done.status, why in done.err, "nothing was dropped" in done.err) == (2, True, True), done
+        done.fails(2, why, "nothing was dropped")
     done = command("databases", "--drop", old, "--dry-run")
-    assert (done.status, "can no longer be rolled back" in done.err) == (0, True)
+    done.passes("can no longer be rolled back")
     assert command("databases", "--drop", old).status == 2  # nobody is there to confirm it
     assert command("databases", "--drop", old, "--yes-i-mean", shop).status == 2
     assert old in names(postgres, shop)
     # Somebody is connected to it.
     with psycopg.connect(postgres.url_for(old)):
-        assert old not in json.dumps(command.held("databases", "--drop", old, "--yes-i-mean", old))
+        assert old not in json.dumps(command.passed("databases", "--drop", old, "--yes-i-mean", old))
     assert names(postgres, shop) == []
 
 
@@ -235,7 +235,8 @@ def test_a_key_is_created_once_and_never_shown(looking: Command, tmp_path: Path)
     )
     assert plain == b"x"
     done = looking("keygen", str(file))
-    assert (done.status, "exists already" in done.err, file.read_text()) == (2, True, text)
+    done.fails(2, "exists already")
+    assert file.read_text() == text
     assert looking("keygen", "/nonexistent/identity.txt").status == 2
     settings = {"BACKUP_AGE_RECIPIENTS": public, "BACKUP_AGE_IDENTITY_FILE": str(file)}
     assert wire(BackupSettings.load({**looking.environ, **settings})).identities

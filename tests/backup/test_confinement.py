@@ -191,10 +191,10 @@ def test_code_in_a_database_touches_nothing_of_ours(
     for variable, value in SECRETS.items():
         monkeypatch.setenv(variable, value)
     settings = {"DATABASE_URL": postgres.url_for(name), "BACKUP_AGE_IDENTITY_FILE": ""}
-    made = command.held("run", **settings)
+    made = command.passed("run", **settings)
     if not confined:
         monkeypatch.setattr(landlock, "version", lambda: 0)
-    assert command.held("verify", made["id"], **settings)["differences"] == []
+    assert command.passed("verify", made["id"], **settings)["differences"] == []
     touched = {file.name: file.read_text() for file in out.iterdir()}
     if confined:
         assert (touched, listener[1]) == ({}, [])
@@ -219,7 +219,7 @@ def test_the_command_of_the_users_is_confined_too(
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.environ['BACKUP_POSTGRES_BIN']}:{os.environ['PATH']}")
     monkeypatch.setenv("STRIPE_KEY", "canary")
-    made = command.held("run")
+    made = command.passed("run")
     [difference] = command("verify", made["id"], "--json", BACKUP_VERIFY_COMMAND=str(script)).json[
         "differences"
     ]
@@ -265,14 +265,14 @@ REFUSING_LANDLOCK = WITHOUT.replace("NUMBER", str(landlock.__dict__["_RESTRICT_S
 @needs_landlock
 def test_where_landlock_is_refused_nothing_is_found_out(environ: dict[str, str], command: Command) -> None:
     """The limits exist and cannot be set: no program of a verification runs, and no backup is called damaged."""
-    made = command.held("run")
+    made = command.passed("run")
     done = subprocess.run(
         [sys.executable, "-c", REFUSING_LANDLOCK, "-m", "backup", "verify", "--json"],
         env={**os.environ, **environ}, cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert "was not run: error: it cannot be confined" in done.stderr
-    assert command.held("show", made["id"])["state"] == "unverified"
+    assert command.passed("show", made["id"])["state"] == "unverified"
     refusing = [sys.executable, "-c", REFUSING_LANDLOCK, "-c"]
     ask = "from tests.backup.test_confinement import refused; refused()"
     done = subprocess.run(
@@ -354,7 +354,7 @@ def test_the_constants_are_the_kernels() -> None:
 
 def test_commands_of_psql_in_a_globals_dump_are_not_run(command: Command, tmp_path: Path, out: Path) -> None:
     """They need no server and no superuser, only somewhere to be read from."""
-    made = command.held("run")
+    made = command.passed("run")
     folder = tmp_path / "store" / made["database"] / made["id"]
     stored = folder / "globals.sql.zst"
     forged = f"\\! touch {out}/touched\nCREATE ROLE fresh;\n\\o {out}/written\nSELECT 1;\n".encode()

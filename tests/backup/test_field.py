@@ -40,7 +40,7 @@ def checks(done: Done) -> dict[str, Any]:
 def proven(command: Command, **there: str) -> Any:
     """A backup that succeeds and is verified, as the doctor says; the report."""
     assert [each for each in command("doctor", "--json", **there).json if each["ok"] is False] == []
-    command.held("run", **there)
+    command.passed("run", **there)
     report = command("verify", "--json", **there).json
     assert (report["differences"], report["unprovable"]) == ([], [])
     return report
@@ -51,7 +51,7 @@ def refused(command: Command, check: str, **there: str) -> tuple[str, str]:
     found = checks(command("doctor", "--json", **there))[check]
     assert found["ok"] is False
     done = command("run", **there)
-    assert (done.status, f"Error: {found['detail']}" in done.err) == (2, True), (found, done)
+    done.fails(2, f"Error: {found['detail']}")
     return found["detail"], found["fix"]
 
 
@@ -69,7 +69,7 @@ def test_an_index_on_a_function_that_needs_the_search_path(
         "a1",
     )
     there = {"DATABASE_URL": postgres.url_for(name)}
-    command.held("run", **there)
+    command.passed("run", **there)
     report = command("verify", "--json", **there).json
     # The index does not restore, as pg_restore itself would say; the rows do.
     assert {each["kind"] for each in report["differences"]} <= {"restore", "index"}
@@ -128,7 +128,7 @@ def test_more_tables_than_locks_for_two(command: Command, tmp_path: Path) -> Non
         with psycopg.connect(server.url_for("many"), autocommit=True) as connection:
             for number in range(150):
                 connection.execute(f"CREATE TABLE t{number} (a int)".encode())
-        command.held("run", DATABASE_URL=server.url_for("many"))
+        command.passed("run", DATABASE_URL=server.url_for("many"))
 
 
 # --- What a restore does not bring back ------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_a_view_that_means_something_else_after_a_restore(
         connection.execute("CREATE VIEW w AS SELECT CASE ci WHEN 'a' THEN 'yes' ELSE 'no' END AS x FROM ct")
         connection.execute("CREATE VIEW plain AS SELECT ci = 'a'::ext.citext AS x FROM ct")
     there = {"DATABASE_URL": postgres.url_for(name)}
-    command.held("run", **there)
+    command.passed("run", **there)
     report = command("verify", "--json", **there).json
     (found,) = report["differences"]
     assert (found["kind"], found["found"]) == ("operators", "nothing")
@@ -182,7 +182,7 @@ def test_what_the_dump_leaves_out_is_said_everywhere(
     there = as_reader(postgres, reader, name)
     assert said in checks(command("doctor", "--json", **there))[f"postgres {name}: left out"]["detail"]
     done = command("run", **there)
-    assert (done.status, said in done.err) == (0, True), done
+    done.passes(said)
     assert said in command("show", "latest", **there).out
     assert said in " ".join(command("verify", "--json", **there).json["notes"])
 
@@ -231,9 +231,9 @@ def test_rows_of_generated_columns_and_identities_are_copied_back(
         "e6",
     )
     there = {"DATABASE_URL": postgres.url_for(name)}
-    command.held("run", **there)
+    command.passed("run", **there)
     with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
         connection.execute("DELETE FROM t WHERE id = 2")
-        done = command.held("restore", "--table", "t", "--schema", "rescue", **there)
+        done = command.passed("restore", "--table", "t", "--schema", "rescue", **there)
         connection.execute(done["copy"]["public.t"].encode())
     assert value(postgres, name, "SELECT string_agg(id || ' ' || b, ',' ORDER BY id) FROM t") == "1 2,2 4,3 6"

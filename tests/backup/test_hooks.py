@@ -39,7 +39,7 @@ def lines(folder: Path) -> list[str]:
 
 
 def test_both_run_and_get_no_secrets(command: Command, database: str, tmp_path: Path) -> None:
-    command.held(
+    command.passed(
         "run",
         BACKUP_BEFORE_COMMAND=script(tmp_path, "before"),
         BACKUP_AFTER_COMMAND=script(tmp_path, "after"),
@@ -58,13 +58,13 @@ def test_no_backup_after_a_command_that_failed(command: Command, database: str, 
         BACKUP_AFTER_COMMAND=script(tmp_path, "after"),
     )
     reason = "BACKUP_BEFORE_COMMAND ended with exit code 3: the queue does not stop"
-    assert (done.status, reason in done.err) == (1, True), done
+    done.fails(1, reason)
     assert lines(tmp_path) == [f"before {database} postgres", f"after {database} postgres failure {reason}"]
     assert command("list", "--json").json == []
 
 
 def test_a_backup_whose_command_after_it_failed_counts(command: Command, tmp_path: Path) -> None:
-    command.held("run", BACKUP_AFTER_COMMAND=script(tmp_path, "after", "exit 4"))
+    command.passed("run", BACKUP_AFTER_COMMAND=script(tmp_path, "after", "exit 4"))
     (entry,) = command("list", "--json").json
     assert entry["state"] == "unverified"
     attempts = list((tmp_path / "store").rglob("attempts/*"))

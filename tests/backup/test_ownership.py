@@ -36,7 +36,7 @@ def command(
 def test_a_server_with_copied_settings_does_no_harm(
     command: Command, staging: str, database: str, tmp_path: Path
 ) -> None:
-    mine = command.held("run", "--verify")["id"]
+    mine = command.passed("run", "--verify")["id"]
     theirs = {"DATABASE_URL": staging, "BACKUP_KEEP_LAST": "1", "BACKUP_KEEP_FLOOR": "1"}
     done = command("run", **theirs)
     assert done.status == 2, done
@@ -45,27 +45,27 @@ def test_a_server_with_copied_settings_does_no_harm(
     assert [path.name for path in (tmp_path / "store" / database).iterdir() if path.name != "attempts"] == [
         mine
     ]
-    pruned = command.held("prune", **theirs)[database]
+    pruned = command.passed("prune", **theirs)[database]
     assert (pruned["deleted"], pruned["decisions"]) == ([], [])
     assert "the folder belongs to another server" in pruned["blocked"]
     # Whoever insists is believed, and says so in the manifest.
-    adopted = command.held("run", "--adopt", "--verify", **theirs)["id"]
+    adopted = command.passed("run", "--adopt", "--verify", **theirs)["id"]
     written = Manifest.decode((tmp_path / "store" / database / adopted / "manifest.json").read_bytes(), "")
     first = Manifest.decode((tmp_path / "store" / database / mine / "manifest.json").read_bytes(), "")
     assert written.adopted == (first.server.system_identifier,)
-    assert command.held("run", **theirs)
+    assert command.passed("run", **theirs)
     # Now it is production that asks before it takes the other's rows.
     done = command("restore", adopted)
     assert done.status == 2, done
     assert "data of another server" in done.err
-    assert command.held("restore", mine)["id"] == mine
-    assert command.held("restore", adopted, "--yes-i-mean", database)["id"] == adopted
+    assert command.passed("restore", mine)["id"] == mine
+    assert command.passed("restore", adopted, "--yes-i-mean", database)["id"] == adopted
 
 
 def test_the_identifier_is_the_servers(
     command: Command, postgres: Postgres, database: str, tmp_path: Path
 ) -> None:
-    made = command.held("run")["id"]
+    made = command.passed("run")["id"]
     value = json.loads((tmp_path / "store" / database / made / "manifest.json").read_text())
     with psycopg.connect(postgres.url_for(database)) as connection:
         row = connection.execute(

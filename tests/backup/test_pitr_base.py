@@ -72,12 +72,12 @@ def test_a_base_backup_is_a_backup_like_any_other(
     server: Postgres,
 ) -> None:
     command = Command(environ, monkeypatch, capsys)
-    made = command.held("run", "-d", "main")
+    made = command.passed("run", "-d", "main")
     assert made["kind"] == "server"
     assert made["encrypted"] is True
-    [listed] = command.held("list", "-d", "main")
+    [listed] = command.passed("list", "-d", "main")
     assert (listed["id"], listed["state"]) == (made["id"], "unverified")
-    shown = command.held("show", made["id"])
+    shown = command.passed("show", made["id"])
     physical = shown["manifest"]["physical"]
     assert physical["start"] < physical["end"]
     assert physical["settings"]["max_connections"] == "100"

@@ -119,7 +119,7 @@ def ledger(server: Postgres, shop: str, archiver: Archiver) -> Ledger:
 def test_a_table_that_was_emptied_comes_back_by_a_rename(
     command: Command, ledger: Ledger, server: Postgres, shop: str
 ) -> None:
-    command.held("run", "-d", "main")
+    command.passed("run", "-d", "main")
     wanted, moment, _ = ledger.grow()
     with psycopg.connect(server.url_for(shop), autocommit=True) as connection:
         connection.execute("TRUNCATE ledger")
@@ -127,26 +127,26 @@ def test_a_table_that_was_emptied_comes_back_by_a_rename(
     plan = command("restore", "main", "--at", moment.isoformat(" "), "-d", "shop", "--dry-run")
     assert plan.status == 0, plan
     assert "would recover to" in plan.out
-    done = command.held("restore", "main", "--at", moment.isoformat(" "), "-d", "shop")
+    done = command.passed("restore", "main", "--at", moment.isoformat(" "), "-d", "shop")
     assert done["ok"] is True
     assert ledger.rows(done["into"]) == wanted
     assert any("unlogged tables are empty" in note for note in done["notes"]), done["notes"]
-    again = command.held("restore", "main", "--at", moment.isoformat(" "), "-d", "shop")
+    again = command.passed("restore", "main", "--at", moment.isoformat(" "), "-d", "shop")
     assert again["found"] is True
-    promoted = command.held("promote", "-d", "shop", "--yes-i-mean", shop)
+    promoted = command.passed("promote", "-d", "shop", "--yes-i-mean", shop)
     assert promoted["from"] == done["into"]
     assert ledger.rows(shop) == wanted
-    command.held("rollback", "-d", "shop", "--yes-i-mean", shop)
+    command.passed("rollback", "-d", "shop", "--yes-i-mean", shop)
     assert ledger.rows(shop) == 0
     assert names(server, shop)
 
 
 def test_marks_positions_and_the_latest_state(command: Command, ledger: Ledger) -> None:
-    command.held("run", "-d", "main")
+    command.passed("run", "-d", "main")
     first, _, position = ledger.grow()
     marked, _, _ = ledger.grow()
     name = f"before {secrets.token_hex(4)}"
-    made = command.held("mark", name)
+    made = command.passed("mark", name)
     assert made["name"] == name
     assert command("mark", name).status == 2
     last, _, _ = ledger.grow()
@@ -154,7 +154,7 @@ def test_marks_positions_and_the_latest_state(command: Command, ledger: Ledger) 
     for arguments, count in (
         (("--at-lsn", position), first), (("--at-mark", name), marked), (("--at", "latest"), last),
     ):  # fmt: skip
-        done = command.held(
+        done = command.passed(
             "restore", "main", *arguments, "-d", "shop", "--into", f"into_{secrets.token_hex(3)}"
         )
         assert ledger.rows(done["into"]) == count, arguments
@@ -164,13 +164,13 @@ def test_a_database_that_was_dropped_comes_back_whole(
     command: Command, ledger: Ledger, server: Postgres, shop: str
 ) -> None:
     """Recovery to a time stops before the commit of DROP DATABASE, when the files are already gone."""
-    command.held("run", "-d", "main")
+    command.passed("run", "-d", "main")
     wanted, _, _ = ledger.grow()
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {shop} WITH (FORCE)")
     ledger.stored()
     printed = _drop_commit(server)
-    done = command.held(
+    done = command.passed(
         "restore", "main", "--at", printed, "-d", "shop", "--into", f"back_{secrets.token_hex(3)}"
     )
     assert ledger.rows(done["into"]) == wanted
@@ -205,7 +205,7 @@ def _drop_commit(server: Postgres) -> str:
 def test_what_cannot_be_recovered_is_refused_with_words(
     command: Command, ledger: Ledger, arguments: tuple[str, ...], why: str
 ) -> None:
-    command.held("run", "-d", "main")
+    command.passed("run", "-d", "main")
     ledger.stored()
     done = command("restore", "main", *arguments)
     assert done.status == 2, done
@@ -215,12 +215,12 @@ def test_what_cannot_be_recovered_is_refused_with_words(
 def test_a_whole_server_is_recovered_into_a_folder_and_starts(
     command: Command, ledger: Ledger, shop: str, server: Postgres, tmp_path: Path
 ) -> None:
-    command.held("run", "-d", "main")
+    command.passed("run", "-d", "main")
     wanted, _, _ = ledger.grow()
     ledger.stored()
     folder = tmp_path / "whole" / "data"
     folder.parent.mkdir()
-    done = command.held("restore", "main", "--at", "latest", "--to-folder", str(folder))
+    done = command.passed("restore", "main", "--at", "latest", "--to-folder", str(folder))
     assert done["timeline"] == 2
     refused = command("restore", "main", "--at", "latest", "--to-folder", str(folder))
     assert refused.status == 2

@@ -36,14 +36,14 @@ def changed(command: Command, made: dict[str, str], **changes: Any) -> None:
 
 
 def test_a_newer_client_is_no_damage(command: Command) -> None:
-    made = command.held("run")
+    made = command.passed("run")
     changed(command, made, client="99.1")
     done = command("verify", "--json")
     assert done.status == 1, done
     assert done.json["differences"] == []
     assert "the archive was written by pg_dump 99.1" in done.json["unprovable"][0]
     assert "could not be verified here" in command("verify").out
-    listed = command.held("list")[0]
+    listed = command.passed("list")[0]
     assert (listed["state"], listed["verified"]) == ("unprovable", False)
     state = new_state(wire(BackupSettings.load(command.environ)))
     state.refresh()
@@ -54,18 +54,18 @@ def test_a_newer_client_is_no_damage(command: Command) -> None:
     assert "could not be verified here: the archive was written by pg_dump 99.1" in status_page.render(state)
     # Brought up to date, it is verified as if nothing had been.
     changed(command, made, client="18.0")
-    assert [each["ok"] for each in command.held("verify", "--all-unverified")] == [True]
-    assert command.held("list")[0]["state"] == "verified"
+    assert [each["ok"] for each in command.passed("verify", "--all-unverified")] == [True]
+    assert command.passed("list")[0]["state"] == "verified"
 
 
 def test_one_that_was_proven_stays_so(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """A later verification that finds nothing out takes nothing back."""
-    made = command.held("run")
-    command.held("verify", made["id"])
+    made = command.passed("run")
+    command.passed("verify", made["id"])
     monkeypatch.setattr(provable, "beforehand", lambda *_, **__: ["an extension is missing here"])
     done = command("verify", made["id"], "--json")
     assert done.json["unprovable"] == ["an extension is missing here"]
-    assert command.held("list")[0]["state"] == "verified"
+    assert command.passed("list")[0]["state"] == "verified"
 
 
 def test_what_only_a_restore_can_tell() -> None:
@@ -116,8 +116,8 @@ def test_options_of_the_throwaway_server(command: Command) -> None:
     for wrong in ("nothing", "=x", "a b=c", "listen_addresses=*"):
         with pytest.raises(UsageError, match="BACKUP_VERIFY_OPTIONS"):
             server_options(wrong)
-    command.held("run")
-    assert command.held(
+    command.passed("run")
+    assert command.passed(
         "verify", BACKUP_VERIFY_OPTIONS="shared_preload_libraries=auto_explain; work_mem=8MB"
     )["ok"]
 

@@ -11,19 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.policy.retention import Held, Plan, Policy, State, plan
+from backup.policy.retention import Plan, Policy, State, StoredBackup, plan
 
 NOW = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def daily(count: int, *, hour: int = 2, step: timedelta = timedelta(days=1)) -> list[Held]:
+def daily(count: int, *, hour: int = 2, step: timedelta = timedelta(days=1)) -> list[StoredBackup]:
     newest = NOW.replace(hour=hour)
     moments = [newest - step * number for number in range(count)]
-    return [Held(f"{moment:%Y%m%dT%H%M%SZ}-{number:06x}", moment) for number, moment in enumerate(moments)]
+    return [
+        StoredBackup(f"{moment:%Y%m%dT%H%M%SZ}-{number:06x}", moment) for number, moment in enumerate(moments)
+    ]
 
 
-def in_states(backups: list[Held], *states: State) -> list[Held]:
+def in_states(backups: list[StoredBackup], *states: State) -> list[StoredBackup]:
     return [replace(each, state=state) for each, state in zip(backups, states, strict=True)]
 
 
@@ -88,15 +90,15 @@ def test_nothing_is_deleted_while_the_caller_has_a_problem() -> None:
 @pytest.mark.parametrize(
     ("newest", "reason"),
     [
-        (Held("n", NOW - timedelta(days=3)), "overdue"),
-        (Held("n", NOW, "failed"), "failed its verification"),
-        (Held("n", NOW - timedelta(hours=25), "unverified"), "unverified for too long"),
-        (Held("n", NOW, anomalous=True), "anomalous"),
-        (Held("n", NOW + timedelta(days=2)), "clock"),
+        (StoredBackup("n", NOW - timedelta(days=3)), "overdue"),
+        (StoredBackup("n", NOW, "failed"), "failed its verification"),
+        (StoredBackup("n", NOW - timedelta(hours=25), "unverified"), "unverified for too long"),
+        (StoredBackup("n", NOW, anomalous=True), "anomalous"),
+        (StoredBackup("n", NOW + timedelta(days=2)), "clock"),
     ],
 )
-def test_pruning_is_blocked(newest: Held, reason: str) -> None:
-    older = [Held(f"o{days}", NOW - timedelta(days=days)) for days in range(4, 30)]
+def test_pruning_is_blocked(newest: StoredBackup, reason: str) -> None:
+    older = [StoredBackup(f"o{days}", NOW - timedelta(days=days)) for days in range(4, 30)]
     policy = Policy(last=1, daily=1, weekly=0, monthly=0, verify_within=timedelta(hours=24))
     found = plan([newest, *older], policy, NOW)
     assert found.deletions == []
@@ -109,7 +111,7 @@ def test_no_backups_no_plan() -> None:
 
 histories = st.lists(
     st.builds(
-        lambda minutes, state, anomalous, number: Held(
+        lambda minutes, state, anomalous, number: StoredBackup(
             f"b{number}", NOW - timedelta(minutes=minutes), state, anomalous
         ),
         st.integers(-60 * 24 * 3, 60 * 24 * 800),
@@ -118,7 +120,7 @@ histories = st.lists(
         st.integers(0, 10**6),
     ),
     max_size=60,
-    unique_by=lambda held: held.id,
+    unique_by=lambda backup: backup.id,
 )
 small = st.integers(0, 6)
 policies = st.builds(
@@ -137,17 +139,17 @@ jumps = st.integers(-60 * 24 * 4000, 60 * 24 * 4000).map(lambda minutes: timedel
 
 @settings(max_examples=150, deadline=None)
 @given(histories, policies, jumps)
-def test_for_any_history(backups: list[Held], policy: Policy, jump: timedelta) -> None:
+def test_for_any_history(backups: list[StoredBackup], policy: Policy, jump: timedelta) -> None:
     found = plan(backups, policy, NOW)
     gone = set(found.deletions)
     verified = sorted((h for h in backups if h.state == "verified"), key=lambda h: (h.taken, h.id))
-    left = [held for held in verified if held.id not in gone]
+    left = [backup for backup in verified if backup.id not in gone]
     # Never fewer verified than the floor, or than there were.
     assert len(left) >= min(policy.floor, len(verified))
     # The newest verified stays, and whatever is newer than it.
     if verified:
         assert verified[-1] in left
-        assert all(held.id not in gone for held in backups if held.taken > verified[-1].taken)
+        assert all(backup.id not in gone for backup in backups if backup.taken > verified[-1].taken)
     else:
         assert not gone
     # What is in doubt is kept where it would be kept if it were verified.
@@ -155,9 +157,9 @@ def test_for_any_history(backups: list[Held], policy: Policy, jump: timedelta) -
         [replace(h, state="verified") if h.state == "doubtful" else h for h in backups], policy, NOW
     )
     wanted = {decision.id for decision in surely.decisions if set(decision.tiers) - {"floor"}}
-    assert not {held.id for held in backups if held.state == "doubtful" and held.id in wanted} & gone
+    assert not {backup.id for backup in backups if backup.state == "doubtful" and backup.id in wanted} & gone
     # Carrying it out and asking again deletes nothing more.
-    remaining = [held for held in backups if held.id not in gone]
+    remaining = [backup for backup in backups if backup.id not in gone]
     assert plan(remaining, policy, NOW).deletions == []
     # Order does not matter.
     shuffled = backups[:]

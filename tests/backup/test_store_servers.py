@@ -156,9 +156,9 @@ def test_a_bucket_that_locks_everything(
     command = Command({**environ, **_settings(server, bucket)}, monkeypatch, capsys)
     doctor = command("doctor")
     assert doctor.status == 0, doctor.out
-    made = command.held("run")
-    assert command.held("verify", made["id"])["ok"]
-    assert command.held("list")[0]["state"] == "verified"
+    made = command.passed("run")
+    assert command.passed("verify", made["id"])["ok"]
+    assert command.passed("list")[0]["state"] == "verified"
     assert "was not written" not in command("run").err
 
 

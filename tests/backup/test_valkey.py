@@ -91,18 +91,18 @@ def test_a_field_with_an_expiry(command: Command, valkey: tuple[str, Path], tmp_
     redis_bin = command.environ["BACKUP_REDIS_BIN"]
     command.environ.update(DATABASE_URL="", BACKUP_REDIS_URLS=f"cache={url}", BACKUP_REDIS_BIN=str(folder))
     assert "VALKEY080" in command("doctor").out
-    made = command.held("run")
-    manifest = command.held("show", made["id"])["manifest"]
+    made = command.passed("run")
+    manifest = command.passed("show", made["id"])["manifest"]
     assert manifest["client"] == "valkey 9.1.2"
     assert manifest["server"]["product"] == "valkey"
     assert manifest["server"]["version_number"] == 90102
     assert [space["fields_expiring"] for space in manifest["keyspaces"]] == [1]
-    report = command.held("verify")
+    report = command.passed("verify")
     assert (report["differences"], report["notes"]) == ([], [])
     report = command("verify", "--json", BACKUP_REDIS_BIN=redis_bin).json
     assert report["differences"] == []
     assert "the RDB is VALKEY080" in report["unprovable"][0]
-    assert command.held("list")[0]["state"] == "verified"
+    assert command.passed("list")[0]["state"] == "verified"
     done = command("doctor", BACKUP_REDIS_BIN=redis_bin)
     assert done.status == 1, done
     assert "VALKEY080" in done.out
@@ -128,7 +128,7 @@ def test_a_replica_is_read_where_there_is_one(busy_redis: Redis, tmp_path: Path,
         assert found.url == f"redis://127.0.0.1:{replica.port}/0"
         command.environ.update(DATABASE_URL="", BACKUP_REDIS_URLS=f"cache={busy_redis.url}")
         full = master.info("stats")["sync_full"]
-        command.held("run")
+        command.passed("run")
         assert master.info("stats")["sync_full"] == full
         master.close()
     assert replica_of(parse(busy_redis.url), {"role": "master", "connected_slaves": 0}) is None

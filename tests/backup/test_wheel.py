@@ -17,6 +17,7 @@ from stack.ports import choose
 from stack.process import Process
 from stack.servers import Redis
 from stack.wait import wait_for
+from tests.ended import ended
 
 # What bash asks for after "ops-backup re" and the tabulator.
 # The checkout must not be found.
@@ -115,7 +116,7 @@ def test_it_says_what_its_commands_are_called(installed: Path) -> None:
     done = subprocess.run(
         [installed / "ops-backup", "list"], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True
     )
-    assert (done.returncode, "BACKUP_STORE_URL is not set" in done.stderr) == (2, True)
+    ended(done, 2, "BACKUP_STORE_URL is not set")
 
 
 def test_a_backup_is_proven_from_the_wheel(

@@ -120,13 +120,13 @@ def test_on_a_server_that_lacks_it_all(
     with psycopg.connect(bare.url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     there = {"DATABASE_URL": postgres.url_for(name), "BACKUP_RESTORE_URL": bare.url_for(name)}
-    command.held("run", **there)
+    command.passed("run", **there)
     report = command("verify", "--json", **there).json
     assert report["differences"] == []
     restored = command("restore", "--json", **there)
     assert restored.json["differences"] == [], restored.err
     into = restored.json["into"]
-    command.held("promote", into, "--yes-i-mean", name, **there)
+    command.passed("promote", into, "--yes-i-mean", name, **there)
     [note] = [each for each in restored.json["notes"] if "without these rights" in each]
     assert f'ALTER ROLE "{prefix} login" WITH LOGIN;' in note
     assert facts(bare, name, prefix)[1] != facts(postgres, name, prefix)[1]
@@ -152,9 +152,9 @@ def test_old_superusers_do_not_come_back(
     with psycopg.connect(bare.url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     there = {"DATABASE_URL": postgres.url_for(name), "BACKUP_RESTORE_URL": bare.url_for(name)}
-    command.held("run", **there)
-    assert command.held("verify", **there)["differences"] == []
-    restored = command.held("restore", **there)
+    command.passed("run", **there)
+    assert command.passed("verify", **there)["differences"] == []
+    restored = command.passed("restore", **there)
     assert restored["differences"] == []
     notes = [each for each in restored["notes"] if "without these rights" in each]
     assert [f"ALTER ROLE {gone} WITH SUPERUSER CREATEROLE LOGIN;" in each for each in notes] == [True, False]
@@ -170,5 +170,5 @@ def test_old_superusers_do_not_come_back(
         (gone, False, False, False, 'two\nlines; it\'s \\ "odd"', ["application_name=a\n;'\\"], None),
         (f"{gone}_too", False, False, False, None, None, [gone]),
     ]
-    drilled = command.held("drill", **there)
+    drilled = command.passed("drill", **there)
     assert [each for each in drilled["notes"] if "without these rights" in each] == notes

@@ -19,6 +19,7 @@ from stack.demo.traffic import Traffic, customers_of
 from stack.paths import ROOT
 from stack.suite import Suite
 from stack.wait import wait_for
+from tests.ended import ended
 
 # In the process of the frontend's suite, after it: three suites at once slow one another down, and a queue of all is long.
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("frontend")]
@@ -98,7 +99,7 @@ def test_the_app_comes_back(customers: Customers) -> None:
     wait_for(lambda: posts(suite) - committed, timeout=60, what="posts after the backup", hint="see the logs")
 
     refused = script(suite, "restore.sh")
-    assert (refused.returncode, "cannot ask for confirmation" in refused.stderr) == (2, True)
+    ended(refused, 2, "cannot ask for confirmation")
 
     began = datetime.now(UTC)
     destroy(suite)

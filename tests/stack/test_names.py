@@ -35,3 +35,37 @@ def test_no_module_name_is_a_bare_gerund() -> None:
     modules = _tracked("*.py", "*.ts", "*.js")
     assert len(modules) > 300
     assert [str(path) for path in modules if bare_gerund(path)] == []
+
+
+# Their topics exist in several parts, so the name of the part comes first.
+PARTS = {
+    "alerts": "alerts", "app": "app", "dashboards": "dashboards", "exporters": "exporter", "frontend": "frontend",
+}  # fmt: skip
+
+
+def misnamed(paths: list[PurePosixPath]) -> list[str]:
+    """Test files that break the rule: ``test_TOPIC.py``, unique, after the part's name in the folders of PARTS."""
+    names = [path.name for path in paths]
+    wrong = [
+        path
+        for path in paths
+        if names.count(path.name) > 1
+        or not path.name.startswith(f"test_{PARTS[path.parts[1]]}_" if path.parts[1] in PARTS else "test_")
+    ]
+    return [str(path) for path in wrong]
+
+
+def test_names_of_test_files_follow_one_rule() -> None:
+    files = _tracked("tests/**/test_*.py", "tests/**/*_test.py")
+    assert len(files) > 100
+    assert misnamed(files) == []
+
+
+def test_a_test_file_without_its_part_or_with_a_second_name_is_found() -> None:
+    names = [
+        "tests/app/test_api.py",
+        "tests/backup/test_run.py",
+        "tests/stack/test_run.py",
+        "tests/app/test_app_x.py",
+    ]
+    assert misnamed([PurePosixPath(name) for name in names]) == names[:3]
