@@ -35,14 +35,14 @@ def test_it_is_a_backup_like_others(
         "foreign",
     )
     file = dumped(postgres, name, tmp_path / "old.dump", "-Fc")
-    made = command.held("import", str(file), "--as", "old-shop")
+    made = command.passed("import", str(file), "--as", "old-shop")
     assert made["rows"] == ROWS
     report = command("verify", "latest", "-d", "old-shop", "--json").json
     assert report["differences"] == []
     assert "taken in from a file" in " ".join(report["notes"])
     there = {"BACKUP_RESTORE_URL": postgres.url_for(name)}
     into = f"old_{name}"
-    done = command.held("restore", "latest", "-d", "old-shop", "--into", into, **there)
+    done = command.passed("restore", "latest", "-d", "old-shop", "--into", into, **there)
     assert done["differences"] == []
     assert value(postgres, into, "SELECT count(*) FROM posts") == 2000
     assert value(postgres, into, "SELECT tableowner FROM pg_tables WHERE tablename = 'Mixed Case'") == owner
