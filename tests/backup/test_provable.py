@@ -127,7 +127,7 @@ def test_a_folder_whose_path_is_too_long_for_a_socket(command: Command, tmp_path
     folder.mkdir()
     checks = {each["name"]: each for each in command("doctor", "--json", BACKUP_WORK_DIR=str(folder)).json}
     assert checks["work folder"]["ok"] is False
-    command.held("run")
+    command.passed("run")
     report = command("verify", "--json", BACKUP_WORK_DIR=str(folder)).json
     assert report["differences"] == []
     assert "too long for the socket" in report["unprovable"][0]
