@@ -73,6 +73,7 @@ SECRETS: dict[str, Callable[[], str]] = {
     "REDIS_URL": _nothing,
     "CELERY_BROKER_URL": _nothing,
     "BACKUP_DATABASE_URLS": _nothing,
+    "BACKUP_DISCOVER_URL": _nothing,
     "BACKUP_REDIS_URLS": _nothing,
     "BACKUP_SERVERS": _nothing,
     "BACKUP_S3_ACCESS_KEY_ID": _nothing,
@@ -86,6 +87,7 @@ SECRETS: dict[str, Callable[[], str]] = {
     "BACKUP_PING_URL": _nothing,
     "BACKUP_PING_START_URL": _nothing,
     "BACKUP_PING_FAILURE_URL": _nothing,
+    "BACKUP_NOTIFY_URLS": _nothing,
     "GEMINI_API_KEY": _nothing,
     "PERPLEXITY_API_KEY": _nothing,
     "NANOBANA_API_KEY": _nothing,
@@ -117,6 +119,8 @@ BACKUP_SECRETS = [
         (
             "BACKUP_S3_",
             "BACKUP_OFFSITE_",
+            "BACKUP_DISCOVER_",
+            "BACKUP_NOTIFY_",
             "BACKUP_PING_",
             "BACKUP_AGE_",
             "BACKUP_MANIFEST_",
@@ -236,8 +240,7 @@ def files(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
             "database_url": _database("posthub_exporter", values["EXPORTER_DB_PASSWORD"]),
         },
         "backup": {
-            "database_urls": values["BACKUP_DATABASE_URLS"]
-            or "posthub=" + _database("posthub_backup", values["BACKUP_DB_PASSWORD"]),
+            "database_urls": _databases(values),
             "redis_urls": values["BACKUP_REDIS_URLS"] or f"posthub_redis={redis_url}",
             "servers": _servers(values),
             **{name.removeprefix("BACKUP_").lower(): values[name] for name in BACKUP_SECRETS},
@@ -261,6 +264,13 @@ def files(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
         "postgres_exporter": _named(values, "EXPORTER_DB_PASSWORD"),
         "redis_exporter": {"redis_passwords.json": json.dumps({f"redis://{REDIS}": redis})},
     }
+
+
+def _databases(values: Mapping[str, str]) -> str:
+    """Databases to back up by name: this stack's own, unless others are named or all of a server are looked for."""
+    if values["BACKUP_DATABASE_URLS"] or values["BACKUP_DISCOVER_URL"]:
+        return values["BACKUP_DATABASE_URLS"]
+    return "posthub=" + _database("posthub_backup", values["BACKUP_DB_PASSWORD"])
 
 
 def _servers(values: Mapping[str, str]) -> str:

@@ -47,6 +47,14 @@ def test_a_given_one_wins_and_reaches_every_place(tmp_path: Path) -> None:
     assert _read(tmp_path, "exporter/broker_url") == "redis://:q%22uote@posthub_redis_prod:6379/0"
 
 
+def test_databases_that_are_discovered_replace_the_default(tmp_path: Path) -> None:
+    assert _run(tmp_path).returncode == 0
+    assert _read(tmp_path, "backup/database_urls").startswith("posthub=postgresql://posthub_backup:")
+    assert _run(tmp_path, BACKUP_DISCOVER_URL="postgresql://all@db/postgres").returncode == 0
+    assert _read(tmp_path, "backup/discover_url") == "postgresql://all@db/postgres"
+    assert _read(tmp_path, "backup/database_urls") == ""
+
+
 def test_only_the_owner_can_read(tmp_path: Path) -> None:
     _run(tmp_path)
     for path in (tmp_path / "secrets").rglob("*"):
