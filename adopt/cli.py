@@ -7,8 +7,8 @@ import click
 
 from adopt.commands import STACKS
 from adopt.files import Project, files
+from adopt.output import Written, write
 from adopt.parts import Used
-from adopt.writing import Written, write
 from sidecar import UsageError, cli
 
 # Part → what its address is asked for.

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from adopt.cli import init
 from adopt.commands import STACKS, TABLE, for_stack
+from adopt.output import write
 from adopt.parts import Used, origin
-from adopt.writing import write
 from sidecar import UsageError
 from sidecar.prometheus import Prometheus as Client
 from sidecar.promql import selectors
