@@ -1,0 +1,90 @@
+"""A verification, a restore and a drill, interrupted at random moments from the first millisecond on.
+
+``INTERRUPTIONS=300 ./ops test tests/backup/test_interruptions.py`` interrupts 300 times; a usual run, three times.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from backup.postgres.databases import WORKING
+from stack.paths import ROOT
+from stack.servers import Postgres
+from tests.backup.restorekit import Command, names
+
+COUNT = int(os.environ.get("INTERRUPTIONS", "3"))
+# The signals with which people, systemd and a lost terminal end a command.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+COMMANDS = (("verify", "latest"), ("restore", "latest", "--again"), ("drill",))
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """What runs in the background of a shell ignores SIGINT from its birth on."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def interrupted(
+    environ: dict[str, str], arguments: tuple[str, ...], after: float, number: signal.Signals
+) -> int:
+    """Start a command, send a signal after some seconds; the exit code."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "backup", *arguments],
+        cwd=ROOT, env={**os.environ, **environ}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(after)
+    process.send_signal(number)
+    process.communicate(timeout=120)
+    return process.returncode
+
+
+def leftovers(work: Path, postgres: Postgres) -> list[str]:
+    """What an interrupted command has left: folders, processes in them, and unfinished databases."""
+    found = [str(path) for path in work.rglob("*") if path.name != "host.lock" and path.suffix != ".lock"]
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        told = " ".join(process.info["cmdline"] or []) + str(process.info["cwd"] or "")
+        if str(work) in told:
+            found.append(f"{process.pid} {told[:200]}")
+    return found + names(postgres, WORKING)
+
+
+@pytest.mark.timeout(3600)
+def test_nothing_is_left_behind(environ: dict[str, str], postgres: Postgres, tmp_path: Path,
+                                monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    work = tmp_path / "work"
+    work.mkdir()
+    environ = {**environ, "BACKUP_WORK_DIR": str(work), "TMPDIR": str(work)}
+    command = Command(environ, monkeypatch, capsys)
+    command.passed("run")
+    lengths = []
+    for arguments in COMMANDS:
+        began = time.monotonic()
+        command(*arguments).passes()
+        lengths.append(time.monotonic() - began + 1)
+    seed = random.randrange(1 << 32)
+    dice = random.Random(seed)
+    codes: dict[int, int] = {}
+    end = time.monotonic() + float(os.environ.get("INTERRUPTIONS_SECONDS", "3000"))
+    for number in range(COUNT):
+        which = number % len(COMMANDS)
+        after, sent = dice.uniform(0.001, lengths[which]), dice.choice(SIGNALS)
+        code = interrupted(environ, COMMANDS[which], after, sent)
+        codes[code] = codes.get(code, 0) + 1
+        assert leftovers(work, postgres) == [], (seed, number, COMMANDS[which], after, sent, code)
+        with capsys.disabled():
+            print(number, COMMANDS[which][0], f"{after:.3f}", sent.name, code, flush=True)
+        if time.monotonic() > end:
+            break
+    with capsys.disabled():
+        print("codes", codes, flush=True)
