@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from backup.catalogue.document import decode
-from backup.catalogue.reader import Entry
+from backup.catalogue.reader import Entry, History
 from backup.errors import CatalogueError, NotFoundError, VerificationError
 from backup.physical import archive as names
 from backup.physical import lsn
@@ -82,6 +82,22 @@ def _gaps(wiring: Wiring, store: Store, objects: Iterable[GapObject]) -> Iterabl
             yield gap
         else:
             log.warning("%s is not a record of ours", each.stored.key)
+
+
+def recorded_gaps(wiring: Wiring, history: History) -> tuple[Gap, ...]:
+    """The gaps in the stored WAL of a server, of the cluster that its newest base backup is of; none without one.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    manifests = (entry.manifest for entry in reversed(history.backups))
+    newest = next((each for each in manifests if each.physical is not None), None)
+    if newest is None or newest.physical is None:
+        return ()
+    system = newest.server.system_identifier
+    archive = Archive(history.database, system, newest.physical.segment_size, wiring.keys)
+    listing = archive.listing(stored(wiring.store, history.database))
+    return tuple(_gaps(wiring, wiring.store, listing.gaps))
 
 
 def copy_missing(source: Store, target: Store, archive: Archive) -> int:

@@ -7,10 +7,12 @@ from http import HTTPStatus
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from backup.physical.service import UPKEEP_SECONDS
 from backup.service import metrics, status_page
 from backup.service.jobs import Jobs
 from backup.service.scheduler import Scheduler
 from backup.service.state import State, new_state
+from backup.targets import ServerTarget
 from backup.wiring import Wiring
 from sidecar.logs import fields
 from sidecar.page_server import configured
@@ -69,6 +71,8 @@ def scheduled(state: State, work: Jobs) -> Scheduler:
     if state.wiring.offsite is not None:
         schedules.add("offsite", settings.offsite_schedule, work.copy_offsite)
     schedules.every(settings.catalogue_refresh, state.refresh)
+    if any(isinstance(target, ServerTarget) for target in state.wiring.everything):
+        schedules.every(UPKEEP_SECONDS, work.renew_bases, queued=True)
     if settings.notify_addresses:
         schedules.every(settings.catalogue_refresh, work.notify)
     if state.wiring.spool is not None:

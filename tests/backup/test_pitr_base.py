@@ -1,19 +1,26 @@
 """Base backups of a whole server through today's run, catalogue and store, on every supported version."""
 
+import dataclasses
 import io
 import secrets
 import tarfile
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pyrage
 import pytest
 
+from backup.catalogue.document import encode
 from backup.errors import DumpError, PreflightError
 from backup.load.fetch import fetch
+from backup.physical import archive as names
 from backup.physical import base, lsn
+from backup.physical.due import RETRY
 from backup.run import run
+from backup.service.jobs import Jobs
+from backup.service.state import new_state
 from backup.settings import BackupSettings
 from backup.targets import ServerTarget
 from backup.wiring import Wiring, wire
@@ -137,6 +144,44 @@ def test_a_hole_in_the_log_is_waited_for(wiring: Wiring, target: ServerTarget, a
     wiring.store.delete([hole.key])
     with pytest.raises(DumpError, match="the base backup needs the WAL"):
         base.await_log(wiring.store, archiver.archive, physical, lambda: None, seconds=0)
+
+
+@pytest.mark.usefixtures("archiver")
+def test_after_a_gap_the_service_takes_a_base_backup_by_itself(
+    environ: dict[str, str], target: ServerTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wiring = wire(BackupSettings.load(environ | {"BACKUP_VERIFY_AFTER_BACKUP": "false"}))
+    state = new_state(wiring)
+    jobs = Jobs(state)
+    first = run(wiring, target)
+    assert first.physical is not None
+    state.refresh()
+    jobs.renew_bases()
+    assert [entry.id for entry in state.history("main").backups] == [first.id]
+    system = first.server.system_identifier
+    archive = names.Archive("main", system, first.physical.segment_size, wiring.keys)
+    # It ends before where the server is by now; only the first base backup is before its start.
+    start, end = first.physical.start + 1, first.physical.start + 2
+    gap = names.Gap(
+        server="main", system_identifier=system, timeline=1, start=start, end=end, noticed=wiring.clock(),
+        reason="the server no longer has it",
+    )  # fmt: skip
+    wiring.store.put(archive.gap_key(1, start, end), encode(gap, wiring.keys))
+    with monkeypatch.context() as patched:
+        patched.setattr(base, "_databases", lambda _: 1 / 0)
+        jobs.renew_bases()
+        jobs.renew_bases()
+    failed = state.history("main")
+    assert [entry.id for entry in failed.backups] == [first.id]
+    assert [attempt.outcome for attempt in failed.attempts] == ["success", "failure"]
+    later = dataclasses.replace(wiring, clock=lambda: datetime.now(UTC) + RETRY)
+    state.wiring = later
+    monkeypatch.setattr("backup.run.check_clock", lambda *_: None)
+    Jobs(state).renew_bases()
+    assert [entry.id for entry in state.history("main").backups][:1] == [first.id]
+    assert len(state.history("main").backups) == 2
+    Jobs(state).renew_bases()
+    assert len(state.history("main").backups) == 2
 
 
 @pytest.mark.usefixtures("archiver")
