@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 STACKS = ("compose", "systemd", "kubernetes")
 _COMPOSE = re.compile(
-    r"docker compose -f docker-compose\.prod\.yml (?P<verb>exec(?: -T)?|logs|restart|stop|start|up -d|ps(?: -a)?|run --rm|cp|rm -sf|kill -s \w+)"
+    # A command that names a service needs no profile.
+    r"docker compose -f docker-compose\.prod\.yml(?: --profile \w+)? (?P<verb>exec(?: -T)?|logs|restart|stop|start|up -d|ps(?: -a)?|run --rm|cp|rm -sf|kill -s \w+)"
     r"(?P<options>(?: --?[a-z][\w-]*(?:[ =][0-9]+[a-z]*)?)*)(?: posthub_(?P<service>\w+))?"
 )
 Form = Callable[[str, str], str]

@@ -21,7 +21,7 @@ ORIGINS = {
     "django_": "django", "api:": "django", "celery_": "celery", "celery:": "celery", "backup_": "backup",
     "backup:": "backup", "redis_": "redis", "redis:": "redis", "pg_": "postgres", "postgres:": "postgres",
     "node_": "node", "host:": "node", "container_": "cadvisor", "container:": "cadvisor", "caddy_": "caddy",
-    "edge:": "caddy", "probe_": "blackbox", "alerts_": "watch", "slo:api": "django", "machine_": "cadvisor",
+    "edge:": "caddy", "probe_": "blackbox", "alerts_": "watch", "slo:api": "django", "wal:": "backup", "machine_": "cadvisor",
     "posthub_": "none",
 }  # fmt: skip
 BEAT = "celery_beat_"
