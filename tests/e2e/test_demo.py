@@ -144,12 +144,9 @@ def test_every_address_opens(demo: dict[str, Any]) -> None:
 
 def test_no_alert_but_the_staged_ones(demo: dict[str, Any]) -> None:
     fired = re.findall(r"FIRING \[\w+\] (\w+)", demo["opened"]["Notification inbox"][1])
-    assert set(fired) <= {
-        "BackupVerificationFailed",
-        "CeleryWorkerDown",
-        "CeleryQueueNoConsumers",
-        "BackupPruneBlocked",
-    }, fired
+    # The queues of the killed worker have no consumer, and on a busy machine they keep growing for a while afterwards.
+    killed = {"CeleryWorkerDown", "CeleryQueueNoConsumers", "CeleryQueueGrowing"}
+    assert set(fired) <= {"BackupVerificationFailed", "BackupPruneBlocked"} | killed, fired
     assert "Watchdog" in demo["pages"]["/alerts"][1]
 
 
