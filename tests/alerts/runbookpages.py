@@ -150,7 +150,8 @@ def _program(words: list[str]) -> list[str]:
     ]
     while _ASSIGNMENT.match(found[0]) or found[0] in ("sudo", "export"):
         found = found[1:]
-    return found
+    # A profile only adds services to those that may be named.
+    return [*COMPOSE, *found[6:]] if found[:5] == [*COMPOSE, "--profile"] else found
 
 
 def _is_target(words: list[str], index: int) -> bool:
