@@ -2,6 +2,10 @@
 # Restore the database from a backup next to the live one, verify it, then swap it into production.
 #
 #   runbooks/restore.sh [ID|latest] [--database NAME] [--yes-i-mean NAME] [--again] [--dry-run]
+#   runbooks/restore.sh [SERVER] --at TIME|latest [--database NAME] [--yes-i-mean NAME] [--again] [--dry-run]
+#
+# With --at, the database as it was at that time, from the base backups and the WAL of SERVER. TIME has a zone, such as
+# "2026-11-28 14:03:00+01:00".
 #
 # Silences alerts, stops workers and beat, restores, verifies, shows what will be lost, asks, promotes, migrates if
 # needed, restarts, checks health, lifts the silence, prints a timeline. Until you have typed the database's name, the
@@ -12,32 +16,44 @@
 set -eu
 # shellcheck source=lib/common.sh
 . "$(dirname -- "$0")/lib/common.sh"
-takes='id again'
+takes='id again at'
 parse "$@"
 stack_check
 take_lock
 need_consent
 
+# One backup, or one point in time; only for a backup can the command itself go on after its promotion.
+what=$backup_id
+proceed=--continue
+if [ -n "$at" ]; then
+  what="$backup_id --at \"$at\""
+  proceed=''
+fi
+restore_it() {
+  if [ -n "$at" ]; then set -- --at "$at" ${again:+"$again"} "$@"; else set -- ${again:+"$again"} "$@"; fi
+  sidecar restore "$backup_id" "$@"
+}
+
 unchanged="NOTHING was restored: the live database is as it was"
 step "see that PostgreSQL answers" start_postgres
-if [ -n "$dry_run" ]; then sidecar restore "$backup_id" ${again:+"$again"} --dry-run; fi
+if [ -n "$dry_run" ]; then restore_it --dry-run; fi
 # The script leaves a mark while it works. So an interrupted restore goes on after its own promotion, and a restore that
 # was promoted by an earlier, finished run is not taken for this one's.
 mark=$(stack_lock).restore
 GOES_ON_SECONDS=${GOES_ON_SECONDS:-3600}
 goes_on() {
-  at=$(date -u -d "$1" +%s)
-  [ -r "$mark" ] && [ "$(sed -n 1p "$mark")" = "$backup_id $database" ] &&
-    [ "$(sed -n 2p "$mark")" -le "$at" ] && [ $((began - at)) -lt "$GOES_ON_SECONDS" ]
+  since=$(date -u -d "$1" +%s)
+  [ -r "$mark" ] && [ "$(sed -n 1p "$mark")" = "$backup_id $database${at:+ $at}" ] &&
+    [ "$(sed -n 2p "$mark")" -le "$since" ] && [ $((began - since)) -lt "$GOES_ON_SECONDS" ]
 }
 # What stands in the way of a restore is said before anything is stopped.
 look_for_room() {
-  planned=$(sidecar restore "$backup_id" ${again:+"$again"} --continue --dry-run --json) || {
+  planned=$(restore_it ${proceed:+"$proceed"} --dry-run --json) || {
     fail "the restore cannot begin; nothing was changed" "runbooks/restore.sh --dry-run says why"
   }
   promoted=$(printf '%s\n' "$planned" | sed -n 's/^ *"promoted_at": "\(.*\)",*$/\1/p')
   if [ -n "$promoted" ] && ! goes_on "$promoted"; then
-    fail "this backup was put into production's place at $promoted UTC; nothing was changed" "runbooks/restore.sh $backup_id --again restores it once more, without what was written since"
+    fail "this backup was put into production's place at $promoted UTC; nothing was changed" "runbooks/restore.sh $what --again restores it once more, without what was written since"
   fi
   production=$(printf '%s\n' "$planned" | sed -n 's/^ *"production": "\(.*\)",*$/\1/p')
   if [ -n "$yes_i_mean" ] && [ "$yes_i_mean" != "$production" ]; then
@@ -50,7 +66,7 @@ look_for_room() {
 }
 step "see that the restore can begin, and that the server's disk has room for a second database" look_for_room
 leave_mark() {
-  [ -n "$promoted" ] || printf '%s\n' "$backup_id $database" "$began" >"$mark"
+  [ -n "$promoted" ] || printf '%s\n' "$backup_id $database${at:+ $at}" "$began" >"$mark"
 }
 step "leave a mark, so that this restore can go on after an interruption" leave_mark
 step "silence alerts for $SILENCE" silence
@@ -58,9 +74,16 @@ step "stop workers and beat" stop_services workers beat
 
 restored=''
 restore_and_prove() {
-  result=$(sidecar restore "$backup_id" ${again:+"$again"} --continue --json) || {
+  if [ -n "$at" ] && [ -n "$promoted" ] && [ -z "$again" ]; then
+    restored=$(printf '%s\n' "$planned" | sed -n 's/^ *"into": "\(.*\)",$/\1/p')
+    taken=$promoted
+    say "this restore was interrupted after its promotion at $promoted: it goes on there. If rows were lost again since: --again"
+    return 0
+  fi
+  result=$(restore_it ${proceed:+"$proceed"} --json) || {
     echo "$result"
-    fail "the backup was not restored, or the copy is not verified; the live database is unchanged" "choose an older verified backup: $backup_by_hand list"
+    if [ -n "$at" ]; then other="choose another time; what can be recovered: $backup_by_hand wal status"; else other="choose an older verified backup: $backup_by_hand list"; fi
+    fail "the backup was not restored, or the copy is not verified; the live database is unchanged" "$other"
   }
   restored=$(printf '%s\n' "$result" | sed -n 's/^ *"into": "\(.*\)",$/\1/p')
   taken=$(printf '%s\n' "$result" | sed -n 's/^ *"taken": "\(.*\)",$/\1/p')
@@ -70,7 +93,7 @@ restore_and_prove() {
     *) say "$restored is proven: $rows rows, data of $taken" ;;
   esac
 }
-step "restore $backup_id into a new database and compare it with the backup" restore_and_prove
+step "restore $what into a new database and compare it with the backup" restore_and_prove
 promote() {
   sidecar_confirmed promote "$restored" || {
     status=$?

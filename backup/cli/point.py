@@ -12,6 +12,8 @@ from backup.physical import lsn, marks, targets
 from backup.physical.coverage import Candidate, Coverage, coverage_of
 from backup.physical.replica import SPACE_EXTRA, SPACE_FACTOR
 from backup.physical.targets import AtMark, Goal
+from backup.postgres.databases import databases
+from backup.postgres.dsn import Address
 from backup.progress import Reporter
 from backup.restore.folder import restore_folder
 from backup.restore.point import Point, planned, restore_point
@@ -89,13 +91,16 @@ def restore_at(
             f"{goal} is a mark of another cluster, {known.system_identifier}", hint="use --at TIME instead"
         )
     candidate = coverage.choose(goal, known.position if known else None)
-    if dry_run:
+    if dry_run and (when.to_folder is not None or not as_json):
         _tell_plan(coverage, candidate, goal, when.to_folder)
         return 0
     if when.to_folder is not None:
         return _whole(wiring, coverage, candidate, goal, when.to_folder, as_json=as_json)
     target = postgres_target(wiring, database)
     point = planned(wiring, server, target, goal, candidate, into)
+    if dry_run:
+        _print_plan(wiring.production(target), candidate, point)
+        return 0
     return _one(wiring, coverage, candidate, point, again=again, as_json=as_json)
 
 
@@ -117,6 +122,19 @@ def _tell_plan(coverage: Coverage, candidate: Candidate, goal: Goal, to_folder: 
     cli.echo(f"  room         {size(manifest.raw_bytes * SPACE_FACTOR + SPACE_EXTRA)}")
 
 
+def _print_plan(production: Address, candidate: Candidate, point: Point) -> None:
+    """The plan for scripts, with the names that the plan of a backup has."""
+    with databases(production) as server:
+        live = server.marks().get(production.database)
+        size_now = server.size(production.database) if server.exists(production.database) else 0
+    again = live is not None and live.promoted and live.backup == point.backup_id
+    cli.print_json({
+        "base": candidate.entry.id, "goal": str(point.goal), "into": point.into, "production": production.database,
+        "promoted_at": live.moment if live and again else None,
+        "server_bytes": size_now or candidate.entry.manifest.raw_bytes,
+    })  # fmt: skip
+
+
 def _one(
     wiring: Wiring, coverage: Coverage, candidate: Candidate, point: Point, *, again: bool, as_json: bool
 ) -> int:
@@ -128,6 +146,7 @@ def _one(
         cli.print_json({
             "ok": restored.ok, "into": restored.into, "base": done.base, "goal": str(point.goal),
             "lsn": lsn.text(done.reached.position) if done.reached else None, "last_commit": reached,
+            "taken": restored.manifest.taken,
             "rows": restored.manifest.rows, "tables": len(restored.manifest.tables), "found": restored.found,
             "seconds": round(restored.seconds, 3), "notes": restored.notes,
             "differences": [each.model_dump() for each in restored.differences],

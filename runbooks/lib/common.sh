@@ -19,6 +19,7 @@ yes_i_mean=''
 database=''
 backup_id=latest
 again=''
+at=''
 # The last line of a script that fails before it has changed anything.
 unchanged=''
 timeline=''
@@ -55,6 +56,7 @@ parse() {
       --yes-i-mean) [ $# -gt 1 ] || fail "$1 needs a name" "runbooks/$script --help" 2; yes_i_mean=$2 && shift ;;
       -d | --database) [ $# -gt 1 ] || fail "$1 needs a name" "runbooks/$script --help" 2; database=$2 && shift ;;
       --again) accepts again "$1" && again=$1 ;;
+      --at) accepts at "$1" && { [ $# -gt 1 ] || fail "$1 needs a time" "runbooks/$script --help" 2; } && at=$2 && shift ;;
       -*) fail "there is no option $1" "runbooks/$script --help" 2 ;;
       *) accepts id "$1" && backup_id=$1 ;;
     esac

@@ -127,6 +127,10 @@ def test_a_table_that_was_emptied_comes_back_by_a_rename(
     plan = command("restore", "main", "--at", moment.isoformat(" "), "-d", "shop", "--dry-run")
     assert plan.status == 0, plan
     assert "would recover to" in plan.out
+    arguments = ("restore", "main", "--at", moment.isoformat(" "), "-d", "shop", "--dry-run")
+    planned = command.passed(*arguments)
+    assert (planned["production"], planned["promoted_at"]) == (shop, None)
+    assert planned["server_bytes"] > 0
     done = command.passed("restore", "main", "--at", moment.isoformat(" "), "-d", "shop")
     assert done["ok"] is True
     assert ledger.rows(done["into"]) == wanted
@@ -134,8 +138,9 @@ def test_a_table_that_was_emptied_comes_back_by_a_rename(
     again = command.passed("restore", "main", "--at", moment.isoformat(" "), "-d", "shop")
     assert again["found"] is True
     promoted = command.passed("promote", "-d", "shop", "--yes-i-mean", shop)
-    assert promoted["from"] == done["into"]
+    assert promoted["from"] == done["into"] == planned["into"]
     assert ledger.rows(shop) == wanted
+    assert command.passed(*arguments)["promoted_at"] is not None
     command.passed("rollback", "-d", "shop", "--yes-i-mean", shop)
     assert ledger.rows(shop) == 0
     assert names(server, shop)

@@ -28,7 +28,7 @@ esac
 case "$*" in
   *"cat /run/secrets/database_url"*) printf 'postgresql://posthub:the-secret@db/posthub' ;;
   *--dry-run*--json*)
-    printf '{\n "production": "posthub",\n "promoted_at": %s,\n "server_bytes": 2000000000\n}\n' "${PROMOTED_AT:-null}" ;;
+    printf '{\n "into": "posthub_restored_planned",\n "production": "posthub",\n "promoted_at": %s,\n "server_bytes": 2000000000\n}\n' "${PROMOTED_AT:-null}" ;;
   *--dry-run*) ;;
   *"df -Pk"*) printf 'Filesystem blocks used free\n/dev/x 1 1 %s 1%% /\n' "${FREE_KIB:-9000000}" ;;
   *"FROM pg_database"*) echo "${NOT_OURS:-1}" ;;
@@ -170,6 +170,54 @@ def test_restore(host: Host) -> None:
     assert "-e BACKUP_RESTORE_URL " in "\n".join(calls)
     assert "Timeline (UTC)" in host.out
     assert "RPO" in host.out
+
+
+def test_restore_as_of_a_time(host: Host) -> None:
+    """A time has spaces; it is one argument all the way."""
+    at = "2026-11-28 14:03:00+01:00"
+    words = f"posthub_backup restore main --at {at}"
+    calls = host.run("restore.sh", "main", "--at", at, "-d", "posthub", "--yes-i-mean", "posthub")
+    assert host.status == 0, host.err
+    order(
+        calls, f"{words} --dry-run --json --database posthub", "silence add", "stop posthub_celery_beat",
+        f"{words} --json --database posthub", "promote posthub_restored_x", "answers.py", "silence end id-1",
+    )  # fmt: skip
+    assert not any("--continue" in call for call in calls)
+    assert f'restore main --at "{at}" into a new database' in host.out
+    calls = host.run("restore.sh", "--at", at, "--again", "--yes-i-mean", "posthub")
+    order(calls, f"posthub_backup restore latest --at {at} --again --json")
+    calls = host.run("restore.sh", "main", "--at", at, "--dry-run")
+    assert next(call for call in calls if "posthub_backup" in call).endswith(f"main --at {at} --dry-run")
+
+
+def test_a_time_that_cannot_be_reached_stops_nothing(host: Host) -> None:
+    calls = host.run("restore.sh", "--at", "latest", "--yes-i-mean", "posthub", fails="--dry-run --json")
+    ended(host, 1, "nothing was changed")
+    assert not any(call.startswith("stop") or "silence add" in call for call in calls)
+    calls = host.run("restore.sh", "--at", "latest", "--yes-i-mean", "posthub", fails="--at latest --json")
+    assert host.status == 1
+    assert "wal status" in host.err
+    order(calls, "stop posthub_celery_beat", "--wait-timeout 240 posthub_celery_worker", "silence end id-1")
+    host.run("restore.sh", "--at")
+    ended(host, 2, "--at needs a time")
+    host.run("drill.sh", "--at", "latest")
+    ended(host, 2, "drill.sh does not take --at")
+
+
+def test_an_interrupted_restore_as_of_a_time_goes_on_after_its_promotion(host: Host) -> None:
+    at = "2026-11-28 14:03:00+01:00"
+    promoted = datetime.now(UTC) - timedelta(minutes=5)
+    arguments = ("restore.sh", "main", "--at", at, "--yes-i-mean", "posthub")
+    stamp = f'"{promoted:%Y-%m-%d %H:%M:%S}+00:00"'
+    host.run(*arguments, PROMOTED_AT=stamp)
+    ended(host, 1, "nothing was changed")
+    assert f'restore.sh main --at "{at}" --again' in host.err
+    mark = host.folder / ".ops" / "runbook.lock.restore"
+    mark.write_text(f"main  {at}\n{int((promoted - timedelta(minutes=1)).timestamp())}\n")
+    calls = host.run(*arguments, PROMOTED_AT=stamp)
+    assert host.status == 0, host.err
+    order(calls, "promote posthub_restored_planned", "posthub_db_roles", "answers.py")
+    assert not any(call.endswith(f"--at {at} --json") for call in calls)
 
 
 @pytest.mark.parametrize(
