@@ -22,17 +22,10 @@ stack_check
 take_lock
 need_consent
 
-# One backup, or one point in time; only for a backup can the command itself go on after its promotion.
-what=$backup_id
+# Only for a backup can the command itself go on after its promotion.
 proceed=--continue
-if [ -n "$at" ]; then
-  what="$backup_id --at \"$at\""
-  proceed=''
-fi
-restore_it() {
-  if [ -n "$at" ]; then set -- --at "$at" ${again:+"$again"} "$@"; else set -- ${again:+"$again"} "$@"; fi
-  sidecar restore "$backup_id" "$@"
-}
+if [ -n "$at" ]; then proceed=''; fi
+what=$(what_is_restored)
 
 unchanged="NOTHING was restored: the live database is as it was"
 step "see that PostgreSQL answers" start_postgres
@@ -82,8 +75,7 @@ restore_and_prove() {
   fi
   result=$(restore_it ${proceed:+"$proceed"} --json) || {
     echo "$result"
-    if [ -n "$at" ]; then other="choose another time; what can be recovered: $backup_by_hand wal status"; else other="choose an older verified backup: $backup_by_hand list"; fi
-    fail "the backup was not restored, or the copy is not verified; the live database is unchanged" "$other"
+    fail "the backup was not restored, or the copy is not verified; the live database is unchanged" "$(other_choice)"
   }
   restored=$(printf '%s\n' "$result" | sed -n 's/^ *"into": "\(.*\)",$/\1/p')
   taken=$(printf '%s\n' "$result" | sed -n 's/^ *"taken": "\(.*\)",$/\1/p')
@@ -114,8 +106,4 @@ if [ -z "$dry_run" ]; then
   rpo=$((began - $(date -u -d "$taken" +%s)))
   say "RTO $(($(date +%s) - began)) s; RPO $rpo s: data written after $taken is missing"
 fi
-# A server whose data folder was made again is another cluster to the backups, until it says that it continues the old one.
-take_backup() {
-  sidecar run --adopt || say "the backup FAILED: run it by hand, $backup_by_hand run --adopt"
-}
 step "back up the restored database, which continues the folder of the old one" take_backup

@@ -247,3 +247,28 @@ sidecar_confirmed() {
   if [ -n "$yes_i_mean" ]; then set -- "$@" --yes-i-mean "$yes_i_mean"; fi
   sidecar "$@"
 }
+
+# What is restored, in the words of the command line: a backup, or with --at a server as of a time.
+what_is_restored() {
+  printf '%s' "$backup_id${at:+ --at \"$at\"}"
+}
+
+# Run a restore of that, with further options.
+restore_it() {
+  if [ -n "$at" ]; then set -- --at "$at" ${again:+"$again"} "$@"; else set -- ${again:+"$again"} "$@"; fi
+  sidecar restore "$backup_id" "$@"
+}
+
+other_choice() {
+  if [ -n "$at" ]; then
+    echo "choose another time; what can be recovered: $backup_by_hand wal status"
+  else
+    echo "choose an older verified backup: $backup_by_hand list"
+  fi
+}
+
+# A server whose data folder was made again is another cluster to the backups, until it says that it continues the old one.
+# A backup that fails, such as a base backup without a WAL stream, must not keep the app down.
+take_backup() {
+  sidecar run --adopt || say "a backup FAILED: run it by hand, $backup_by_hand run --adopt"
+}

@@ -376,6 +376,28 @@ def test_a_new_server(host: Host) -> None:
     assert "build" not in calls
 
 
+def test_a_new_server_from_the_wal(host: Host) -> None:
+    calls = host.run("new-server.sh", "main", "--at", "latest", "-d", "posthub", "--yes-i-mean", "posthub")
+    ended(host, 2, "BACKUP_SERVERS is not in .env.production")
+    assert calls == ["config --quiet"]
+    host.settings.write_text(host.settings.read_text() + "BACKUP_SERVERS=main\n")
+    calls = host.run("new-server.sh", "main", "--at", "latest", "-d", "posthub", "--yes-i-mean", "posthub")
+    assert host.status == 0, host.err
+    order(
+        calls, "--wait-timeout 240 posthub_postgres_prod", "posthub_backup restore main --at latest --json --database posthub",
+        "promote posthub_restored_x", "posthub_db_roles", "run --adopt", "answers.py",
+    )  # fmt: skip
+    assert "needs a name of its own" in host.out
+
+
+def test_a_backup_that_fails_does_not_keep_a_new_server_down(host: Host) -> None:
+    """Such as the base backup of a server whose WAL is not streamed yet."""
+    calls = host.run("new-server.sh", "--yes-i-mean", "posthub", fails="run --adopt")
+    assert host.status == 0, host.err
+    order(calls, "run --adopt", "up --detach --no-build --wait --wait-timeout 240", "answers.py")
+    assert "a backup FAILED" in host.out
+
+
 def test_a_server_with_data_is_refused(host: Host) -> None:
     calls = host.run("new-server.sh", "--yes-i-mean", "posthub", TABLES="12")
     ended(host, 1, "nothing was changed")
