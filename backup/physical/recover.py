@@ -52,6 +52,8 @@ _OPTIONS = {
 }
 _STOPPED = re.compile(r"LOG: +(recovery stopping|pausing at the end of recovery)")
 _SEVERE = re.compile(r"(?:FATAL|PANIC): +(?P<text>.*)")
+# Such as: the database system is starting up.
+_REFUSED = "the database system is "
 _NOT_BUILT = re.compile(r"could not restore image at .*compressed with .* not supported by build.*")
 _STATE = """
 SELECT pg_is_in_recovery(), pg_get_wal_replay_pause_state(), pg_last_wal_replay_lsn()::text,
@@ -214,11 +216,13 @@ def _ended(folder: Path) -> RecoveryError | UnprovableError:
             hint="use programs that are built like the original's: set BACKUP_POSTGRES_BIN",
         )
     said = [each["text"].strip() for each in _SEVERE.finditer(text)]
-    why = said[-1] if said else text.strip()[-300:] or "it ended without a message"
-    if "before configured recovery target was reached" in why:
+    # A connection that comes too early, or too late, is refused with a FATAL of its own.
+    said = [each for each in said if not each.startswith(_REFUSED)]
+    if any("before configured recovery target was reached" in each for each in said):
         return RecoveryError("the log ends, or is damaged, before the target", hint=_HINT)
-    if "is before consistent recovery point" in why:
+    if any("is before consistent recovery point" in each for each in said):
         return RecoveryError("the target is before the end of the base backup", hint=_HINT)
+    why = said[-1] if said else text.strip()[-300:] or "it ended without a message"
     return RecoveryError(f"the server could not recover: {why}", hint=_HINT)
 
 

@@ -96,6 +96,8 @@ class Ledger:
     def stored(self) -> None:
         """One more commit, so that every time before it can be reached, and all of it in the store."""
         with psycopg.connect(self._server.url, autocommit=True) as connection:
+            # The tests' server does not wait for the disk; this commit does, and with it all before it.
+            connection.execute("SET synchronous_commit = on")
             row = connection.execute(
                 "SELECT pg_logical_emit_message(true, 'test', 'heartbeat')::text"
             ).fetchone()

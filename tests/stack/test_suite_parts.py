@@ -62,7 +62,7 @@ def test_an_interrupted_verification_stops_its_server(
         [sys.executable, "-c", COMMAND, str(tmp_path / "log"), "verify"], env=env, cwd=ROOT, stderr=subprocess.DEVNULL
     )  # fmt: skip
     wait_for(
-        lambda: list(short.glob("posthub-verify-*/server.log")),
+        lambda: list(short.glob("posthub-verify-*/**/server.log")),
         timeout=60,
         what="the throwaway server",
         hint="run backup verify by hand",
