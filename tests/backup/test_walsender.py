@@ -50,6 +50,8 @@ def until(condition: Callable[[], bool], what: str) -> None:
 def written(server: Postgres, kilobytes: int = 1) -> int:
     """Write WAL; returns the position after it."""
     with psycopg.connect(server.url, autocommit=True) as connection:
+        # As in walkit.write: the position could be in the middle of a record.
+        connection.execute("SET synchronous_commit = on")
         connection.execute(
             "SELECT pg_logical_emit_message(true, 'test', repeat(md5(i::text), 32)) FROM generate_series(1, %s) i",
             [kilobytes],
