@@ -3,8 +3,6 @@
 import functools
 import getpass
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -21,6 +19,7 @@ from alerts.paths import ROOT, TABLE
 from alerts.programs import Outcome, Programs, on_path, rule_test_files
 from alerts.receivers import SECRETS_FOLDER, ReceiverSettings, with_folder
 from sidecar import OpsError, UsageError, logs
+from sidecar.signals import request_on_end
 
 OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False)
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -244,9 +243,7 @@ def watch() -> None:
     environ = with_folder(os.environ)
     settings, receivers = WatchSettings.load(environ), ReceiverSettings.load(environ)
     logs.configure(settings.log_level, secrets=[*settings.secrets(), *receivers.secrets()])
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    stopped = request_on_end()
     with Watch(settings, receivers) as running:
         click.echo(f"listening on {settings.host}:{running.port}", err=True)
         stopped.wait()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Self
 
 from sidecar import OpsError
+from sidecar.signals import Request
 
 FOREVER = float("inf")
 
@@ -22,7 +23,7 @@ class Stop:
     """A stop request that long work checks between two pieces, and that ends its waits."""
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
+        self._asked = Request()
         self._local = threading.local()
 
     @property
@@ -35,13 +36,13 @@ class Stop:
         self._local.deadline = moment
 
     def request(self) -> None:
-        """Request that all work ends."""
-        self._asked.set()
+        """Request that all work ends. A signal handler may do that."""
+        self._asked.make()
 
     @property
     def requested(self) -> bool:
         """Whether all work is asked to end."""
-        return self._asked.is_set()
+        return self._asked.made
 
     def pause(self, seconds: float) -> None:
         """Wait, or end early on a stop request, without raising."""
@@ -72,7 +73,7 @@ class Stop:
             StoppedError: a stop was requested.
             OutOfTimeError: the deadline of this thread has passed.
         """
-        if self._asked.is_set():
+        if self._asked.made:
             raise StoppedError("stopped on request", hint="run it again")
         if time.monotonic() > self.deadline:
             raise OutOfTimeError(

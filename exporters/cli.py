@@ -1,6 +1,5 @@
 """``python -m exporters``: the commands."""
 
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from sidecar import logs
 from sidecar.cli import print_json, stdout_console
 from sidecar.cli import row as table_row
 from sidecar.errors import OpsError, UsageError
+from sidecar.signals import request_on_end
 from sidecar.version import __version__
 
 # Within which a broker that is up has answered.
@@ -92,9 +92,7 @@ def serve(broker_urls: tuple[str, ...], transport_option: tuple[str, ...], **opt
     """
     settings = load(broker_urls, transport_option, **options)
     logs.configure(settings.log_level, secrets=settings.secrets())
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = request_on_end()
     with Exporter(settings) as exporter:
         click.echo(f"serving on port {exporter.port}", err=True)
         stop.wait()

@@ -1,13 +1,19 @@
 """Signal handling: every signal leads to an orderly shutdown, and none interrupts a critical section."""
 
+import os
+import select
 import signal
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Python runs the handler of a signal that arrives just before poll(2) only after it, so no single poll is long.
+LONGEST_POLL = 0.5
 
 
 class Ended(SystemExit):
@@ -66,3 +72,49 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
     for late in came:
         signal.raise_signal(late)
+
+
+class Request:
+    """A request that a signal handler may make, and that any number of threads may wait for.
+
+    The handler of a signal must not set a ``threading.Event``: the interrupted thread may be in its ``wait`` and own
+    the lock that ``set`` takes, and then neither ever continues.
+    """
+
+    def __init__(self) -> None:
+        self._made = False
+        # What is written stays unread, so that every wait ends, now and later.
+        self._reader, self._writer = os.pipe()
+        weakref.finalize(self, _close, self._reader, self._writer)
+
+    def make(self) -> None:
+        """Make the request. Making it again changes nothing."""
+        if not self._made:
+            self._made = True
+            os.write(self._writer, b"\0")
+
+    @property
+    def made(self) -> bool:
+        """Whether the request was made."""
+        return self._made
+
+    def wait(self, seconds: float = float("inf")) -> bool:
+        """Wait until the request is made, or for a number of seconds; whether it was made."""
+        poll, end = select.poll(), time.monotonic() + seconds
+        poll.register(self._reader, select.POLLIN)
+        while not self._made and (left := end - time.monotonic()) > 0:
+            poll.poll(min(left, LONGEST_POLL) * 1000)
+        return self._made
+
+
+def request_on_end() -> Request:
+    """A request that SIGTERM and SIGINT make, for a service that runs until then."""
+    request = Request()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: request.make())
+    return request
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,8 +1,8 @@
 """Events that overtake the task-sent event of their task.
 
-Client and worker publish on connections of their own, so a fast worker's task-received may arrive before the client's
-task-sent, which alone names the queue. Where the queue cannot be known otherwise, the events of that task wait for it
-for a moment.
+Client and worker publish on connections of their own, so a fast worker's first event of a task may arrive before the
+client's task-sent. That alone names the queue, and of a task that the worker refuses unread (unregistered, expired,
+revoked) also the task. Where they cannot be known otherwise, the events of that task wait for it for a moment.
 """
 
 from exporters.decode import Event
@@ -45,11 +45,11 @@ class EarlyEvents:
         self.expects_all = not self._silent
 
     def await_sent(self, key: int, event: Event, now: float) -> None:
-        """Let a task-received event wait, where that is promising.
+        """Let the first event of a task wait, where that is promising.
 
         Args:
             key: of the task.
-            event: with a name.
+            event: a task-received event, or an end without one, which names no task.
             now: local monotonic time.
 
         Raises:

@@ -6,6 +6,7 @@ This is part of the hot path, like ``starts``.
 from bisect import bisect_left
 
 from exporters.decode import Event
+from exporters.tables.early import EarlyEvents
 from exporters.tables.eta import EtaTable
 from exporters.tables.exceptions import exception_class
 from exporters.tables.groups import (
@@ -34,15 +35,23 @@ class TaskEnds:
         tasks: the join by ID.
         eta: tasks that wait for their eta.
         series: of each host.
+        early: events that wait for the task-sent event of their task.
 
     Attributes:
         repeated: ends that were reported a second time, and not counted again.
     """
 
     def __init__(
-        self, roster: Roster, groups: Groups, tasks: InFlight, eta: EtaTable, series: HostSeries
+        self,
+        roster: Roster,
+        groups: Groups,
+        tasks: InFlight,
+        eta: EtaTable,
+        series: HostSeries,
+        early: EarlyEvents,
     ) -> None:
         self.repeated = 0
+        self._early = early
         self._roster = roster
         self._workers = roster.workers
         self._groups = groups
@@ -123,7 +132,11 @@ class TaskEnds:
         return self._at.get(entry & GROUP_MASK, self._overflow) if entry else None
 
     def _end(self, event: Event) -> Track | None:
-        """The track of a task that ends with this event; None when its end was counted before."""
+        """The track of a task that ends with this event; None when its end was counted before.
+
+        Raises:
+            AwaitSent: no event of the task has come yet; this one must not be counted now.
+        """
         worker, key = self._roster.worker(event.hostname), _key(event)
         self._eta.entries.pop(event.uuid, None)
         group = self._leave(key)
@@ -131,6 +144,8 @@ class TaskEnds:
             if self._tasks.end_of(key) is not None:
                 self.repeated += 1
                 return None
+            # A worker refuses an unregistered, expired or revoked task without a task-received event.
+            self._early.await_sent(key, event, self._groups.now)
             group = self._groups.unknown
         self._tasks.remember_end(key, group.index)
         if worker.offline:

@@ -65,7 +65,7 @@ class EventState:
         self.eta = EtaTable(limits.in_flight, epoch)
         series = HostSeries(self.budget, runtime_buckets=runtime_buckets, wait_buckets=wait_buckets)
         starts = TaskStarts(self.roster, self.groups, self.tasks, self.eta, series)
-        self.ends = ends = TaskEnds(self.roster, self.groups, self.tasks, self.eta, series)
+        self.ends = ends = TaskEnds(self.roster, self.groups, self.tasks, self.eta, series, starts.early)
         self.beat = starts.beat
         self.early = starts.early
         self.types: dict[str, int] = {}

@@ -507,7 +507,7 @@ def test_a_throwaway_server_does_not_report_them_either(
     wired: Wire, new_database: NewDatabase, postgres: Postgres
 ) -> None:
     """One database with what can stand together, proven as production's is: in a server of its own."""
-    name = new_database(SCHEMA, "healthy")
+    name = new_database(ROLES + SCHEMA, "healthy")
     wiring = wired(DATABASE_URL=postgres.url_for(name))
     run(wiring, wiring.targets[0])
     entry = read(wiring).history(name).latest

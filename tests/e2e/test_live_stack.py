@@ -135,12 +135,10 @@ def flood(live: Live) -> None:
     """Send more messages than the workers can process: copies of a real one."""
     queue = "default"
     with redis.Redis.from_url(live.suite.redis.url) as client:
-        message = wait_for(
-            lambda: client.lindex(queue, 0),
-            timeout=60,
-            what=f"a message in queue {queue}",
-            hint="is there traffic?",
-        )
+        # Idle workers empty the queue before anybody can look at it: wait in line with them.
+        popped = client.brpop(queue, timeout=120)
+        assert popped, f"no message came to queue {queue} within 120 s: is there traffic?"
+        message = popped[1]
         for _ in range(FLOOD // 1000):
             client.lpush(queue, *[message] * 1000)
 

@@ -237,6 +237,34 @@ def test_the_first_task_of_all_waits_for_its_task_sent_too() -> None:
     assert counts(state, "x") == {"received": 2}
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields", "expected"),
+    [
+        ("task-failed", {"exception": "NotRegistered('shop.gone')"}, {"sent": 1, "failed": 1}),
+        ("task-revoked", {"expired": True, "terminated": False}, {"sent": 1, "revoked": 1}),
+    ],
+)
+def test_a_task_that_is_refused_unread_may_end_before_its_task_sent(
+    kind: str, fields: dict[str, Any], expected: dict[str, int]
+) -> None:
+    """Such an end names no task: only the task-sent event that it overtook does."""
+    state = EventState()
+    state.connected()
+    take(state, event(kind, "u1", **fields))
+    take(state, sent("u1", "shop.gone"))
+    assert counts(state, "shop.gone") == expected
+    assert counts(state, "unknown") == {}
+
+
+def test_an_end_whose_task_sent_never_comes_is_counted_without_a_name() -> None:
+    state = EventState()
+    state.connected()
+    now = time.monotonic()
+    take(state, event("task-failed", "u1", exception="KeyError('a')"), at=now)
+    state.purge(now + 5)
+    assert counts(state, "unknown") == {"failed": 1}
+
+
 def test_native_delayed_delivery_keeps_its_queue_and_shows_as_scheduled() -> None:
     state = EventState()
     key = ".".join("0" * 27 + "1") + ".qq"
