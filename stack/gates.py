@@ -1,4 +1,4 @@
-"""``./ops test``: the quality gates one after the other, then the tests."""
+"""``./ops test``: the quality gates, then the tests."""
 
 import os
 import shutil
@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,21 @@ class Gate:
     name: str
     command: Sequence[str]
     folder: Path = ROOT
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a gate ended.
+
+    Attributes:
+        seconds: its wall time.
+        output: all that the command printed.
+    """
+
+    name: str
+    passed: bool
+    seconds: float
+    output: str
 
 
 def _tool(name: str, *arguments: str) -> tuple[str, ...]:
@@ -97,7 +113,7 @@ def test(*, gates_only: bool, mutate: bool, pytest_arguments: Sequence[str]) -> 
     if mutate:
         return mutation.run(tuple(pytest_arguments))
     with signals.orderly_end():
-        failed = [] if pytest_arguments else [gate.name for gate in gates() if not _passes(gate)]
+        failed = [] if pytest_arguments else _failed_gates()
         code = 0 if gates_only else _pytest(pytest_arguments)
     if code == pytest.ExitCode.USAGE_ERROR:
         raise UsageError(
@@ -111,14 +127,22 @@ def test(*, gates_only: bool, mutate: bool, pytest_arguments: Sequence[str]) -> 
     return 1 if failed else 0
 
 
-def _passes(gate: Gate) -> bool:
+def _failed_gates() -> list[str]:
+    """The names of the gates that do not pass. As many run at once as there are processors."""
+    failed = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for outcome in pool.map(_run, gates()):
+            click.echo(f"{'✔' if outcome.passed else '✖'} {outcome.name} ({outcome.seconds:.1f} s)")
+            if not outcome.passed:
+                failed.append(outcome.name)
+                click.echo(outcome.output)
+    return failed
+
+
+def _run(gate: Gate) -> Outcome:
     began = time.monotonic()
     done = subprocess.run(gate.command, cwd=gate.folder, capture_output=True, text=True, check=False)
-    seconds = time.monotonic() - began
-    click.echo(f"{'✔' if done.returncode == 0 else '✖'} {gate.name} ({seconds:.1f} s)")
-    if done.returncode != 0:
-        click.echo(done.stdout + done.stderr)
-    return done.returncode == 0
+    return Outcome(gate.name, done.returncode == 0, time.monotonic() - began, done.stdout + done.stderr)
 
 
 def _pytest(arguments: Sequence[str]) -> int:
