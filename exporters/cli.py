@@ -1,31 +1,24 @@
 """``python -m exporters``: the commands."""
 
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable
 from typing import Any
 
 import click
 import orjson
-from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
 
 from exporters.pipeline import Pipeline
 from exporters.report import Findings, QueueFacts, examine, look, queue_facts
 from exporters.service import Exporter
 from exporters.settings import ExporterSettings, parse_option
 from sidecar import logs
-from sidecar.cli import print_json, stdout_console
-from sidecar.cli import row as table_row
+from sidecar.cli import print_json
 from sidecar.errors import OpsError, UsageError
 from sidecar.signals import request_on_end
 from sidecar.version import __version__
 
 # Within which a broker that is up has answered.
 SUBSCRIBE_SECONDS = 5.0
-SHOWN = ("name", "queue", "runtime", "exception", "retries", "eta", "active", "processed")
 
 
 def broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,6 +112,8 @@ def check(
       python -m exporters check --broker-url redis://127.0.0.1:6379/0
       python -m exporters check --seconds 30 --json
     """
+    from exporters.terminal import print_findings
+
     found = [
         _with(pipeline, lambda p: examine(p, seconds))
         for pipeline in pipelines(broker_urls, transport_option)
@@ -152,12 +147,18 @@ def queues(
       python -m exporters queues --broker-url redis://127.0.0.1:6379/0
       python -m exporters queues --watch --interval 5
     """
+    from exporters.terminal import print_queues, watch_queues
+
     watched = pipelines(broker_urls, transport_option)
     try:
         if watch:
-            _watch_queues(watched, interval)
+            watch_queues(lambda: _look_all(watched), interval)
+        elif as_json:
+            print_json(
+                [{"broker": name, **queue.__dict__} for name, facts in _look_all(watched) for queue in facts]
+            )
         else:
-            _print_queues(_look_all(watched), as_json=as_json)
+            print_queues(_look_all(watched))
     finally:
         for pipeline in watched:
             pipeline.stop()
@@ -188,6 +189,8 @@ def events(
       python -m exporters events --type task-failed --type task-retried
       python -m exporters events --json --seconds 60 > events.jsonl
     """
+
+    from exporters.terminal import event_line
 
     over = threading.Event()
 
@@ -262,105 +265,7 @@ def _with(pipeline: Pipeline, work: Callable[[Pipeline], Findings]) -> Findings:
         pipeline.stop()
 
 
-# Output
-
-
-def event_line(event: Mapping[str, Any]) -> str:
-    """One event as a line for people."""
-    parts = [f"{key}={event[key]}" for key in SHOWN if event.get(key) not in (None, 0, "")]
-    heads = [str(event.get(key, "?")) for key in ("type", "hostname")]
-    return plain(
-        f"{_time(event.get('timestamp'))} {heads[0]:<17} {heads[1]} {event.get('uuid', '')} {' '.join(parts)}"
-    )
-
-
-def _time(stamp: Any) -> str:
-    try:
-        return datetime.fromtimestamp(stamp).strftime("%H:%M:%S.%f")[:-3]  # noqa: DTZ006 - the reader's own zone
-    except (TypeError, ValueError, OverflowError, OSError):
-        return "?"
-
-
-def plain(text: str) -> str:
-    """Untrusted text without control characters."""
-    return "".join(char if char.isprintable() else "�" for char in text)
-
-
-def shown(text: str) -> str:
-    """Untrusted text for a console: no control characters, no markup."""
-    return escape(plain(text))
-
-
-def print_findings(findings: Findings) -> None:
-    """Print what a check found."""
-    console = stdout_console()
-    state = "subscribed" if findings.subscribed else "not subscribed"
-    console.print(
-        f"[bold]{shown(findings.broker)}[/bold] {shown(findings.address)}: {state}, listened {findings.seconds:g} s"
-    )
-    if findings.workers:
-        table = Table("worker", "up", "active", "processed", "pool", "queues")
-        for worker in findings.workers:
-            row = (
-                plain(worker.node),
-                "yes" if worker.up else "no",
-                _shown(worker.active),
-                _shown(worker.processed),
-                _shown(worker.pool_size),
-            )
-            table_row(table, *row, "?" if worker.queues is None else plain(",".join(worker.queues)))
-        console.print(table)
-    if findings.queues:
-        console.print(queue_table([(findings.broker, findings.queues)]))
-    counted = ", ".join(f"{kind} {count}" for kind, count in sorted(findings.events.items())) or "none"
-    console.print(f"events: {shown(counted)}; undecodable {findings.undecodable}", highlight=False)
-    for problem in findings.problems:
-        console.print(f"[red]Error:[/red] {shown(problem)}", highlight=False)
-    for hint in findings.hints:
-        console.print(f"[yellow]Try:[/yellow] {shown(hint)}", highlight=False)
-    if findings.ok:
-        console.print("[green]ok[/green]")
-
-
-Seen = Sequence[tuple[str, list[QueueFacts]]]
-
-
-def queue_table(seen: Seen) -> Table:
-    """Queues as a table; the broker is named when there are several."""
-    several = len(seen) > 1
-    table = Table(*(["broker"] if several else []), "queue", "length", "unacked", "oldest", "consumers")
-    for broker, facts in seen:
-        for queue in facts:
-            cells = (plain(queue.queue), str(queue.length), _shown(queue.unacked), _age(queue.oldest_seconds))
-            table_row(table, *([plain(broker)] if several else []), *cells, _shown(queue.consumers))
-    return table
-
-
-def _shown(value: int | None) -> str:
-    return "?" if value is None else str(value)
-
-
-def _age(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def _look_all(watched: list[Pipeline]) -> Seen:
+def _look_all(watched: list[Pipeline]) -> list[tuple[str, list[QueueFacts]]]:
     for pipeline in watched:
         look(pipeline)
     return [(pipeline.broker.name, queue_facts(pipeline)) for pipeline in watched]
-
-
-def _print_queues(seen: Seen, *, as_json: bool) -> None:
-    if as_json:
-        print_json([{"broker": name, **queue.__dict__} for name, facts in seen for queue in facts])
-    else:
-        stdout_console().print(queue_table(seen))
-
-
-def _watch_queues(watched: list[Pipeline], interval: float) -> None:
-    with Live(queue_table([]), console=stdout_console(), auto_refresh=False) as live:
-        while True:
-            live.update(queue_table(_look_all(watched)), refresh=True)
-            time.sleep(interval)

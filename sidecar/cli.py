@@ -3,17 +3,19 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
 from sidecar.errors import OpsError
 from sidecar.signals import Ended
+
+# Rich takes 8 MB, which services that print no table do without.
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
+    from rich.table import Table
+    from rich.text import Text
 
 INTERRUPTED = 130
 # Minimum width, in columns, of output into a pipe or a log.
@@ -70,6 +72,8 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 def plain(text: str) -> str:
     """The text for a place that reads markup, such as the description of a progress bar: it is shown as it is."""
+    from rich.markup import escape
+
     return escape(printable(text))
 
 
@@ -78,24 +82,32 @@ def echo(line: str, *, err: bool = False) -> None:
     click.echo(printable(line), err=err)
 
 
-def row(table: Table, *cells: str | Text) -> None:
+def row(table: "Table", *cells: "str | Text") -> None:
     """Add a row to a table. A cell's text is never read as markup, whatever database or store it comes from."""
+    from rich.text import Text
+
     table.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in cells))
 
 
-def stderr_console() -> Console:
+def stderr_console() -> "Console":
     """A console on stderr: stdout stays free for results."""
+    from rich.console import Console
+
     return Console(stderr=True)
 
 
-def stdout_console() -> Console:
+def stdout_console() -> "Console":
     """A console on stdout. It is wide in a pipe or a log, so that no text is cut off there."""
+    from rich.console import Console
+
     console = Console()
     return console if console.is_terminal else Console(width=max(WIDE, console.width))
 
 
-def progress(*columns: ProgressColumn) -> Progress:
+def progress(*columns: "ProgressColumn") -> "Progress":
     """A progress display on a terminal; silent elsewhere, where log lines report the same."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     console = stderr_console()
     shown = columns or (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     return Progress(*shown, console=console, disable=not console.is_terminal, transient=True)

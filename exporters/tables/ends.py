@@ -126,7 +126,7 @@ class TaskEnds:
         if key in tasks.lives:
             entry = tasks.ended_one(key)
         else:
-            entry = tasks.find(key) or tasks.waiting.get(key, 0)
+            entry = tasks.find(key) or tasks.waiting.find(key)
             if entry:
                 tasks.hold(key, entry & GROUP_MASK | BETWEEN)
         return self._at.get(entry & GROUP_MASK, self._overflow) if entry else None
@@ -165,7 +165,7 @@ class TaskEnds:
         tasks = self._tasks
         if key in tasks.lives:
             return tasks.ended_one(key)
-        return tasks.drop(key) or tasks.waiting.pop(key, 0)
+        return tasks.drop(key) or tasks.waiting.pop(key)
 
     def _ended_group(self, key: int) -> Group:
         index = self._tasks.end_of(key)

@@ -51,7 +51,7 @@ class Adoption:
             ValueError: its eta is malformed.
         """
         tasks, key = self._tasks, hash(task.uuid) & KEY_MASK
-        is_known = tasks.find(key) or key in tasks.waiting or tasks.end_of(key) is not None
+        is_known = tasks.find(key) or tasks.waiting.find(key) or tasks.end_of(key) is not None
         if is_known or not 0 < len(task.uuid) <= LONGEST_ID:
             return
         group = self._groups.get(task.name, task.queue) if task.queue else self._groups.guess(task.name)

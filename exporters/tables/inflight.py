@@ -20,7 +20,9 @@ a message that is redelivered while it runs is executed twice at once. Such IDs 
 executions are kept in separate tables (``lives``, ``replaced``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from exporters.tables.waiting import SHIFT, Waiting
 
 # A packed entry: group index, two flags, and when the task was due (0: not known), in ticks since the origin.
 GROUP_MASK = (1 << 24) - 1
@@ -28,7 +30,7 @@ RUNNING = 1 << 24
 # The next task-received of this ID is not another execution: the last one ended in a retry, or the worker itself said
 # that it holds the task.
 BETWEEN = 1 << 25
-DUE_SHIFT = 26
+DUE_SHIFT = SHIFT
 TICKS = 65536.0
 MOST_TICKS = 1 << 44
 # Tasks that were sent up to this long before the exporter started have a known due time.
@@ -67,7 +69,7 @@ class InFlight:
     def __init__(self, limit: int, epoch: float) -> None:
         self.limit = limit
         self.origin = epoch - BEFORE_START
-        self.waiting: dict[int, int] = {}
+        self.waiting = Waiting(limit)
         self.threshold = WHOLE
         self.held: dict[int, int] = {}
         self.old: dict[int, int] = {}
@@ -96,29 +98,33 @@ class InFlight:
     def due(self, uuid: str) -> float | None:
         """Since when a task waits or waited, in epoch seconds; None when that is not known."""
         key = hash(uuid) & KEY_MASK
-        entry = self.waiting.get(key) or self.held.get(key) or self.old.get(key) or 0
+        entry = self.waiting.find(key) or self.held.get(key) or self.old.get(key) or 0
         ticks = entry >> DUE_SHIFT
         return self.origin + ticks / TICKS if ticks else None
 
     # Waiting
 
-    def thin(self, newest_starts: Mapping[int, int]) -> None:
-        """Make room among the waiting tasks.
+    def wait(self, key: int, entry: int, newest_starts: Callable[[], Mapping[int, int]]) -> None:
+        """Note a task as waiting, and make room for the next ones.
 
         Args:
-            newest_starts: group index → ticks at which the newest task that has started was due.
+            newest_starts: returns group index → ticks at which the newest task that has started was due.
         """
-        before = len(self.waiting)
-        self.waiting = {
-            key: entry
-            for key, entry in self.waiting.items()
-            if entry >> DUE_SHIFT > newest_starts.get(entry & GROUP_MASK, 0) - OVERTAKEN
-        }
-        if len(self.waiting) > self.limit * 3 // 4:
-            self.threshold //= 2
-            kept = self.threshold
-            self.waiting = {key: entry for key, entry in self.waiting.items() if key < kept}
-        self.evicted += before - len(self.waiting)
+        self.waiting.newest[key] = entry
+        if len(self.waiting.newest) > self.waiting.room:
+            if len(self.waiting) > self.limit:
+                self._thin(newest_starts())
+            self.waiting.settle()
+
+    def _thin(self, newest_starts: Mapping[int, int]) -> None:
+        waiting, before = self.waiting, len(self.waiting)
+        waiting.keep(
+            lambda _, entry: entry >> DUE_SHIFT > newest_starts.get(entry & GROUP_MASK, 0) - OVERTAKEN
+        )
+        if len(waiting) > self.limit * 3 // 4:
+            self.threshold = kept = self.threshold // 2
+            waiting.keep(lambda key, _: key < kept)
+        self.evicted += before - len(waiting)
 
     def relax(self) -> None:
         """Sample less once there is room again."""
@@ -129,7 +135,7 @@ class InFlight:
         """Forget tasks that have waited since before then: their events were lost."""
         since = max(0, int((epoch - self.origin) * TICKS)) << DUE_SHIFT
         before = len(self.waiting)
-        self.waiting = {key: entry for key, entry in self.waiting.items() if entry >= since}
+        self.waiting.keep(lambda _, entry: entry >= since)
         self.evicted += before - len(self.waiting)
 
     # Held

@@ -87,9 +87,10 @@ class TaskStarts:
                 self._eta.wait(uuid, group, eta)
         tasks, key = self._tasks, hash(uuid) & KEY_MASK
         held = tasks.held.get(key)
-        if held is None and key < tasks.threshold and len(tasks.waiting) < tasks.limit:
+        waiting = tasks.waiting
+        if held is None and key < tasks.threshold and len(waiting.newest) < waiting.room:
             ticks = int((due - tasks.origin) * TICKS)
-            tasks.waiting[key] = ticks << DUE_SHIFT | group.index if 0 < ticks < MOST_TICKS else group.index
+            waiting.newest[key] = ticks << DUE_SHIFT | group.index if 0 < ticks < MOST_TICKS else group.index
         else:
             self._remember_sent(key, group, due, event, held)
         self._roster.client_host(event.hostname).track(group).counts[SENT] += 1
@@ -108,11 +109,12 @@ class TaskStarts:
                 group.index if held & RUNNING else tasks.pack(group.index, due)
             )
         elif key < tasks.threshold:
-            tasks.waiting[key] = tasks.pack(group.index, due)
-            if len(tasks.waiting) > tasks.limit:
-                tasks.thin({index: known.newest_start for index, known in self._at.items()})
+            tasks.wait(key, tasks.pack(group.index, due), self._newest_starts)
         else:
             tasks.evicted += 1
+
+    def _newest_starts(self) -> dict[int, int]:
+        return {index: known.newest_start for index, known in self._at.items()}
 
     def received(self, event: Event) -> None:
         """Count task-received: a worker holds the task from here on."""
@@ -123,7 +125,7 @@ class TaskStarts:
             raise ValueError("a task-received event needs an ID")
         tasks, key = self._tasks, hash(uuid) & KEY_MASK
         entry, before = (
-            tasks.waiting.pop(key, 0),
+            tasks.waiting.pop(key),
             tasks.held.get(key) or (tasks.find(key) if tasks.old else 0),
         )
         group = self._at.get((entry or before) & GROUP_MASK)
@@ -133,7 +135,7 @@ class TaskStarts:
             # Not sent before our eyes, another task under this ID, or a name that had made room.
             if entry and group is not None:
                 # It belongs to the task that replaces this one, whose task-sent came first.
-                tasks.waiting[key] = entry
+                tasks.wait(key, entry, self._newest_starts)
             group, entry = self._group_at(worker, name), 0
         elif group is None:
             group = self._groups.unknown
@@ -152,7 +154,7 @@ class TaskStarts:
         worker = self._workers.get(event.hostname) or self._roster.worker(event.hostname)
         worker.heard = self._groups.now
         key = hash(event.uuid) & KEY_MASK if event.uuid else refuse_anonymous()
-        entry = tasks.held.get(key) or tasks.find(key) or tasks.waiting.pop(key, 0)
+        entry = tasks.held.get(key) or tasks.find(key) or tasks.waiting.pop(key)
         if tasks.replaced and key in tasks.replaced:
             group = self._at.get(tasks.started_replaced(key), self._overflow)
             entry = 0

@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 import pytest
 import redis
 
-from exporters.cli import event_line, exporters
+from exporters.cli import exporters
 from exporters.decode import typed
 from exporters.pipeline import Pipeline
 from exporters.queues.model import Queue, Snapshot
 from exporters.report import Findings, fill, judge
 from exporters.settings import ExporterSettings
+from exporters.terminal import event_line
 from sidecar.cli import run
 from tests.exporters.exporterkit import HERE, Worker, send, until
 
