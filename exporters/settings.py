@@ -193,7 +193,7 @@ class ExporterSettings(Settings):
     max_in_flight: int = Field(
         120_000,
         ge=100,
-        description="Waiting tasks that are joined by ID, about 130 bytes each; of more, a random sample is kept.",
+        description="Waiting tasks that are joined by ID, about 25 bytes each; of more, a random sample is kept.",
     )
     max_names: int = Field(
         2_000,
