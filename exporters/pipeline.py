@@ -54,6 +54,7 @@ class Pipeline:
         self.receiver, self.poller, self.inspector = _sources(broker, settings, self.state)
         self.queues = QueueCollector(self.state)
         self.workers = WorkerCollector(self.state)
+        self.tasks = TaskCollector(self.state, per_host=settings.per_host_metrics)
         self.reader = Supervised(f"events {broker.name}", self.receiver.run)
         self.rounds = Periodic("queues", self._poll, settings.queue_interval)
         self.periodic = [self.rounds]
@@ -62,7 +63,7 @@ class Pipeline:
         # Why the last queue round failed; empty if it succeeded.
         self._unreachable = "the first round is due"
         self.collectors: list[Collector] = [
-            TaskCollector(self.state, per_host=settings.per_host_metrics),
+            self.tasks,
             self.workers,
             self.queues,
             self._stream_collector(),

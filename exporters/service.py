@@ -1,7 +1,6 @@
 """The exporter as a service: pipelines, their pages, and the web server in front."""
 
 import gc
-import html
 import logging
 import sys
 import time
@@ -10,6 +9,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Self
 
+from exporters import overview
 from exporters.beat.collector import BeatCollector
 from exporters.beat.schedules import Schedule
 from exporters.exposition.families import Family, counter, gauge, label_text
@@ -18,10 +18,11 @@ from exporters.pipeline import Pipeline
 from exporters.settings import ExporterSettings
 from exporters.supervise import Periodic, Supervised
 from exporters.tables.state import EventState
+from sidecar import html
 from sidecar.logs import fields
 from sidecar.page_server import configured
 from sidecar.version import __version__
-from sidecar.web import HTML, Request, Response, Route
+from sidecar.web import Request, Response, Route
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ SWITCH_SECONDS = 0.002
 # Tasks in flight are many small objects without cycles: collecting garbage often finds nothing.
 COLLECT_AFTER = (50_000, 20, 100)
 GUIDE_SECONDS = 10.0
+# The page that people read loads itself again.
+REFRESH_SECONDS = 10
 # Node names that an advice lists.
 MOST_NAMED = 5
 # Seconds between two looks at whether a scrape is due.
@@ -190,13 +193,9 @@ class Exporter:
         return _verdict([pipeline.ready() for pipeline in self.pipelines])
 
     def _index(self, _: Request) -> Response:
-        rows = "".join(_row(pipeline) for pipeline in self.pipelines)
-        guides = "".join(
-            f"<p><strong>Broker {html.escape(pipeline.broker.name)}:</strong> {html.escape(advice)}.</p>"
-            for pipeline in self.pipelines
-            for advice in advices(pipeline)
-        )
-        return Response(_INDEX.format(version=__version__, rows=rows, guides=guides).encode(), HTML)
+        found = [(pipeline, advices(pipeline)) for pipeline in self.pipelines]
+        body = overview.render(found, self._beat.look(), time.time())
+        return html.respond(f"Celery exporter {__version__}", body, refresh=REFRESH_SECONDS)
 
 
 def advices(pipeline: Pipeline) -> list[str]:
@@ -233,33 +232,3 @@ def _verdict(problems: list[str]) -> Response:
     if found:
         return Response(("\n".join(found) + "\n").encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
     return Response(b"ok\n")
-
-
-def _row(pipeline: Pipeline) -> str:
-    state, health = pipeline.state, pipeline.receiver.health
-    workers, up = state.roster.shown(), len(state.roster.alive())
-    connection = "connected" if health.connected else f"disconnected: {health.error}"
-    since = time.monotonic() - health.changed_at
-    cells = (
-        pipeline.broker.name,
-        pipeline.broker.shown,
-        f"{connection} for {since:.0f} s",
-        f"{up} of {len(workers)}",
-        str(len(pipeline.queues.snapshot.queues)),
-        str(sum(state.types.values())),
-        "yes" if pipeline.complete() else "no",
-    )
-    return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-
-
-_INDEX = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Celery exporter</title>
-<style>body{{font:16px/1.5 system-ui,sans-serif;margin:2rem;max-width:70rem}}
-table{{border-collapse:collapse}}td,th{{padding:.3rem .8rem;border:1px solid #999;text-align:left}}</style></head>
-<body><h1>Celery exporter {version}</h1>
-<table><tr><th>broker</th><th>address</th><th>events</th><th>workers up</th><th>queues</th><th>events counted</th>
-<th>complete</th></tr>{rows}</table>
-{guides}
-<p><a href="/metrics">/metrics</a> · <a href="/healthz">/healthz</a> · <a href="/readyz">/readyz</a></p>
-</body></html>
-"""

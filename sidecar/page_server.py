@@ -29,4 +29,4 @@ def configured(host: str, port: int, routes: Mapping[str, Route], config: str | 
 
 def _decorated(route: Route, headers: Mapping[str, str], request: Request) -> Response:
     response = route(request)
-    return replace(response, headers={**headers, **response.headers})
+    return replace(response, headers={**response.headers, **headers})

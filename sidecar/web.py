@@ -62,7 +62,8 @@ class WebServer:
     Args:
         host: address to bind.
         port: port to bind; 0 takes a free one, see :attr:`port`.
-        routes: exact path → handler of GET and HEAD. A handler that raises is logged, and the response is 500.
+        routes: path → handler of GET and HEAD. A handler that raises is logged, and the response is 500. A path is
+            exact; one that ends with ``/*`` has any single name in its place.
         posts: exact path → handler of POST. A body over 4 MiB, or without a length, is refused without being read.
         guard: may refuse a request before its route is looked up.
         tls: serves HTTPS with it.
@@ -224,9 +225,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _route(routes: Routes, method: str, path: str) -> Route | Response:
     """The handler of a request, or the response when there is none."""
-    if path in routes[method]:
-        return routes[method][path]
-    allowed = [known for known in routes if path in routes[known]]
+    folder, _, name = path.rpartition("/")
+    known_as = (path, f"{folder}/*") if name else (path,)
+    for each in known_as:
+        if each in routes[method]:
+            return routes[method][each]
+    allowed = [known for known in routes if any(each in routes[known] for each in known_as)]
     if allowed:
         text = f"405 {method} is not allowed here\n".encode()
         headers = {"Allow": ", ".join(allowed)}

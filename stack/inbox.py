@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from sidecar import OpsError, html
-from sidecar.web import HTML, Request, Response, WebServer
+from sidecar.web import Request, Response, WebServer
 from stack import ports
 from stack.ports import HOST
 
@@ -129,7 +129,7 @@ class Inbox:
         return Response(b"received\n")
 
     def _show(self, _request: Request) -> Response:
-        return Response(_page(self.notifications), HTML)
+        return _page(self.notifications)
 
 
 def _notification(alert: dict[str, dict[str, str]], received: float) -> Notification:
@@ -143,7 +143,7 @@ def _clock(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%H:%M:%S")
 
 
-def _page(notifications: Sequence[Notification]) -> bytes:
+def _page(notifications: Sequence[Notification]) -> Response:
     items = "".join(f"<li>{_clock(n.received)} {escape(n.text)}</li>" for n in reversed(notifications))
     body = f"<p>Newest first, times in UTC.</p><ol reversed>{items or 'none yet'}</ol>"
-    return html.page("Notification inbox", body, refresh=5)
+    return html.respond("Notification inbox", body, refresh=5)

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from backup.physical.service import UPKEEP_SECONDS
-from backup.service import metrics, status_page
+from backup.service import metrics, pages
 from backup.service.jobs import Jobs
 from backup.service.scheduler import Scheduler
 from backup.service.state import State, new_state
@@ -16,7 +16,7 @@ from backup.targets import ServerTarget
 from backup.wiring import Wiring
 from sidecar.logs import fields
 from sidecar.page_server import configured
-from sidecar.web import HTML, Request, Response, Route
+from sidecar.web import Request, Response, Route
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +46,6 @@ def routes(state: State) -> Mapping[str, Route]:
     def show_metrics(_: Request) -> Response:
         return Response(generate_latest(registry), CONTENT_TYPE_LATEST)
 
-    def show_page(_: Request) -> Response:
-        return Response(status_page.render(state).encode(), HTML)
-
     def healthz(_: Request) -> Response:
         return Response(b"ok\n")
 
@@ -58,7 +55,7 @@ def routes(state: State) -> Mapping[str, Route]:
             return Response(b"ok\n")
         return Response(f"not ready: {problem}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
 
-    return {"/": show_page, "/metrics": show_metrics, "/healthz": healthz, "/readyz": readyz}
+    return {**pages.routes(state), "/metrics": show_metrics, "/healthz": healthz, "/readyz": readyz}
 
 
 def scheduled(state: State, work: Jobs) -> Scheduler:

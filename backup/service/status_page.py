@@ -1,149 +1,232 @@
-"""The status page: what a person wants to know first."""
+"""The status pages: what a person wants to know first, then each database and its history."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 
-from backup.catalogue.reader import CLOCK_TOLERANCE, Entry, History
-from backup.catalogue.records import Report
-from backup.confinement import strength
-from backup.prune import plan_for
+from backup.catalogue.reader import Entry
 from backup.service.state import State
+from backup.service.summary import Summary, general_problems, summaries
+from backup.targets import ServerTarget
+from sidecar import html, svg
+from sidecar.html import text
 from sidecar.humanize import duration, moment, size
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #1d2330 }
-table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .8rem .3rem 0 }
-th { border-bottom: 1px solid #c8cdd6 } .good { color: #18794e } .bad { color: #b42318; font-weight: 600 }
-.warn { color: #8a5a00; font-weight: 600 }
-.dim { color: #667085 } h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-@media (prefers-color-scheme: dark) { body { background: #14171f; color: #e4e7ec } }
-"""
-SHOWN = 30
+# Backups in a database's table on the first page, bars in its charts, and backups on its own page.
+SHOWN = 10
+CHARTED = 60
+MOST_LISTED = 1000
+# Sentences about one database on the first page.
+MOST_PROBLEMS = 8
+KINDS = {"bad": "needs attention", "warn": "look at it", "good": "well"}
 
 
 def render(state: State) -> str:
-    """The page as HTML."""
-    now = state.wiring.clock()
-    sections = [_database(state, state.history(target.name), now) for target in state.wiring.everything]
+    """The content of the first page."""
+    found = summaries(state)
+    return "".join(
+        (
+            _headline(found),
+            "".join(html.notice("bad", problem) for problem in general_problems(state)),
+            _overview(found, state.wiring.clock()),
+            *(_database(state, each) for each in found),
+            _schedules(state),
+            _footer(state),
+        )
+    )
+
+
+def render_database(state: State, name: str) -> str | None:
+    """The content of the page that lists all backups of a database; None: there is no such database."""
+    each = next((one for one in summaries(state) if one.name == name), None)
+    if each is None:
+        return None
+    entries = list(reversed((*each.history.backups, *each.history.others)))[:MOST_LISTED]
+    total = len(each.history.backups) + len(each.history.others)
+    more = f'<p class="dim">and {total - len(entries):,} older ones</p>' if total > len(entries) else ""
+    back = f"<nav>{html.link('/', 'all databases')}</nav>"
+    return f"{back}{_problems(each, len(each.problems))}{_charts(each)}{_table(entries, state.wiring.clock())}{more}"
+
+
+def kind_of(entry: Entry) -> str:
+    """The class of a backup's state in the style sheet."""
+    if entry.unlike and entry.verified:
+        return "warn"
+    if entry.verified:
+        return "good"
+    return "dim" if entry.state in {"unverified", "unprovable"} else "bad"
+
+
+def address_of(entry: Entry) -> str:
+    """The page of a backup."""
+    return f"/backup/{entry.id}"
+
+
+def _headline(found: Sequence[Summary]) -> str:
+    wrong = [each.name for each in found if each.verdict == "bad"]
+    if wrong:
+        return html.notice("bad", f"{len(wrong)} of {len(found)} need attention: {', '.join(wrong)}")
+    doubtful = [each.name for each in found if each.verdict == "warn"]
+    if doubtful:
+        return html.notice("warn", f"Every database has a proven backup. Look at: {', '.join(doubtful)}")
+    if not found:
+        return html.notice("warn", "No database is configured")
+    return html.notice("good", f"All is well: {len(found)} with a proven backup, 0 problems")
+
+
+def _overview(found: Sequence[Summary], now: datetime) -> str:
+    heads = (
+        "database",
+        "state",
+        "last backup",
+        "proven",
+        "size",
+        "restore takes",
+        "could be lost",
+        "next backup",
+    )
+    return html.table(heads, [_line(each, now) for each in found], stack=True)
+
+
+def _line(each: Summary, now: datetime) -> Sequence[str]:
+    latest, proven = each.history.latest, each.history.last_verified
+    state = html.marked(KINDS[each.verdict], each.verdict)
+    if each.running:
+        state += f" {html.marked('running', 'dim')}"
     return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="30">'
-        f"<title>Backups</title><style>{_STYLE}</style><h1>Backups</h1>"
-        f"{_stores(state)}{''.join(sections)}{_schedules(state)}"
-        f'<p class="dim">Store read {moment(state.catalogue.read)} · <a href="/metrics">metrics</a></p></html>\n'
+        html.link(f"/database/{each.name}", each.name),
+        state,
+        f"{_ago(latest, now)}" if latest else html.marked("none", "bad"),
+        _ago(proven, now) if proven else html.marked("never", "bad"),
+        text(size(latest.manifest.stored_bytes)) if latest else "–",
+        _seconds(each.restore_seconds),
+        _at_risk(each),
+        text(_until(each.next_run, now)),
     )
 
 
-def problems(state: State, history: History, now: datetime) -> list[str]:
-    """The problems of a database's backups, in words."""
-    found = [f"backup {broken.id}: {broken.error.message}" for broken in history.broken]
-    found += _strange(history)
-    last = history.newest("backup", finished=True)
-    if state.died(history) is not None:
-        found.append("the last run was killed – try: see its log")
-    elif last is not None and last.outcome == "failure":
-        found.append(f"the last run failed: {last.error} – try: {last.hint}")
-    if history.latest is None:
-        return [*found, "there is no backup yet"]
-    age = (now - history.latest.manifest.taken).total_seconds()
-    if age > state.wiring.settings.rpo_target:
-        found.append(
-            f"the newest backup is {duration(age)} old, the target is {duration(state.wiring.settings.rpo_target)}"
-        )
-    found += _of_verification(history.last_report)
-    if history.last_verified is None:
-        found.append("no backup is verified yet")
-    found += [f"pruning is blocked: {reason}" for reason in plan_for(state.wiring, history).blocked]
-    if (
-        state.wiring.offsite is not None
-        and state.offsite.lag(history, now) > state.wiring.settings.rpo_target
-    ):
-        found.append(f"the off-site copy is {duration(state.offsite.lag(history, now))} behind")
-    found += [
-        f"{entry.id} differs from the backups before it: {anomaly}"
-        for entry in reversed(history.backups)
-        for anomaly in entry.manifest.anomalies
-    ]
-    return found
+def _at_risk(each: Summary) -> str:
+    if isinstance(each.target, ServerTarget):
+        return html.marked("see the WAL stream", "dim")
+    return text(duration(each.at_risk)) if each.at_risk is not None else html.marked("everything", "bad")
 
 
-def _strange(history: History) -> list[str]:
-    """What is not ours, and what is not from the past."""
-    found = [f"backup {entry.id} is {entry.state} and counts for nothing" for entry in history.others]
-    if history.seconds_ahead > CLOCK_TOLERANCE.total_seconds():
-        ahead = duration(history.seconds_ahead)
-        found.append(f"the newest backup is {ahead} ahead of this clock: one of the clocks is wrong")
-    return found
+def _ago(entry: Entry, now: datetime) -> str:
+    age = (now - entry.manifest.taken).total_seconds()
+    return f'<a href="{address_of(entry)}" title="{text(moment(entry.manifest.taken))}">{text(duration(age))} ago</a>'
 
 
-def _of_verification(report: Report | None) -> list[str]:
-    if report is None or report.ok:
-        return []
-    if report.unprovable:
-        return [f"{report.backup} could not be verified here: {reason}" for reason in report.unprovable]
-    return [f"verification of {report.backup} failed: {difference}" for difference in report.differences]
+def _until(value: datetime | None, now: datetime) -> str:
+    if value is None:
+        return "–"
+    left = (value - now).total_seconds()
+    return f"in {duration(left)}" if left > 0 else "now"
 
 
-def _stores(state: State) -> str:
-    lines = [
-        f"<li>{escape(store.name)}: {escape(store.url)}{_trouble(state, store.name)}</li>"
-        for store in state.wiring.stores
-    ]
-    if not state.wiring.packing.recipients:
-        lines.append('<li class="bad">Backups are NOT encrypted: BACKUP_AGE_RECIPIENTS is not set.</li>')
-    if not strength().confined:
-        lines.append(
-            '<li class="bad">Restored content is NOT confined: this kernel has no Landlock.'
-            " What runs in a restored database could read the keys of this service.</li>"
-        )
-    return f"<ul>{''.join(lines)}</ul>"
-
-
-def _trouble(state: State, store: str) -> str:
-    problem = state.problems.get(store)
-    return f' – <span class="bad">{escape(problem)}</span>' if problem else ""
-
-
-def _database(state: State, history: History, now: datetime) -> str:
-    wrong = problems(state, history, now)
-    running = state.running(history)
-    since = f"<p>Running since {moment(running.started)}.</p>" if running else ""
-    verdict = "".join(f'<li class="bad">{escape(text)}</li>' for text in wrong)
-    verdict = f"<ul>{verdict}</ul>" if wrong else '<p class="good">All is well.</p>'
+def _database(state: State, each: Summary) -> str:
+    history, now = each.history, state.wiring.clock()
+    running = f"<p>Running since {moment(each.running.started)}.</p>" if each.running else ""
+    well = "" if each.problems else '<p class="good">All is well.</p>'
     entries = list(reversed(history.backups))[:SHOWN]
-    rows = "".join(_row(entry, now) for entry in entries)
-    head = _cells(("backup", "age", "stored", "rows", "state", "restore took", "where"), "th")
-    return f"<h2>{escape(history.database)}</h2>{since}{verdict}<table><tr>{head}</tr>{rows}</table>"
-
-
-def _row(entry: Entry, now: datetime) -> str:
-    manifest, report = entry.manifest, entry.report
-    restored = duration(report.restore_seconds) if report and report.ok else "–"
-    kind = (
-        "warn"
-        if entry.unlike
-        else "good"
-        if entry.verified
-        else "bad"
-        if entry.state in {"FAILED", "incomplete"}
-        else "dim"
+    total = len(history.backups)
+    sums = f"{total:,} backup{'' if total == 1 else 's'}, {each.verified:,} verified, {size(each.stored_bytes)} stored"
+    more = f" · {html.link(f'/database/{each.name}', f'all {total:,}')}" if total > len(entries) else ""
+    return (
+        f'<h2 id="{escape(each.name)}">{text(each.name)}</h2>{running}{well}{_problems(each, MOST_PROBLEMS)}'
+        f'{_charts(each)}{_table(entries, now)}<p class="dim">{sums}{more}</p>'
     )
-    age = duration((now - manifest.taken).total_seconds())
-    plain = _cells((entry.id, age, size(manifest.stored_bytes), f"{manifest.rows:,}"), "td")
-    return f'<tr>{plain}<td class="{kind}">{entry.label}</td><td>{restored}</td><td>{entry.store}</td></tr>'
+
+
+def _problems(each: Summary, most: int) -> str:
+    parts = []
+    for kind, head in (("bad", "Needs attention"), ("warn", "Look at this")):
+        found = [problem.text for problem in each.problems if problem.kind == kind]
+        if found:
+            more = [f"and {len(found) - most} more"] if len(found) > most else []
+            parts.append(html.notice(kind, head, [*found[:most], *more]))
+    return "".join(parts)
+
+
+def _charts(each: Summary) -> str:
+    """The history of sizes, proofs and restore times; nothing before the second backup."""
+    entries = each.history.backups[-CHARTED:]
+    if len(entries) < 2:
+        return ""
+    newest = entries[-1].manifest
+    sizes = svg.bars(
+        [
+            svg.Bar(entry.manifest.stored_bytes, kind_of(entry), _tip(entry), address_of(entry))
+            for entry in entries
+        ],
+        f"Size of the last {len(entries)} backups, coloured by their state: {size(newest.stored_bytes)} now, "
+        f"{size(entries[0].manifest.stored_bytes)} then",
+    )
+    runs = svg.bars(
+        [
+            svg.Bar(entry.manifest.seconds, "plain", f"{entry.id}: {duration(entry.manifest.seconds)}")
+            for entry in entries
+        ],
+        f"Duration of each backup: {duration(newest.seconds)} now",
+    )
+    restored = [(entry, _restored(entry)) for entry in entries]
+    known = [seconds for _, seconds in restored if seconds is not None]
+    restores = (
+        svg.bars(
+            [
+                svg.Bar(seconds, "plain", f"{entry.id}: restored in {duration(seconds or 0)}")
+                for entry, seconds in restored
+            ],
+            f"Duration of each restore that was proven: {duration(known[-1])} for the last one",
+        )
+        if known
+        else ""
+    )
+    return f'<div class="charts">{sizes}{runs}{restores}</div>'
+
+
+def _tip(entry: Entry) -> str:
+    return f"{entry.id}: {size(entry.manifest.stored_bytes)}, {entry.manifest.rows:,} rows, {entry.label}"
+
+
+def _restored(entry: Entry) -> float | None:
+    """Seconds of the newest restore of a backup that was proven."""
+    return next((report.restore_seconds for report in reversed(entry.reports) if report.ok), None)
+
+
+def _table(entries: Sequence[Entry], now: datetime) -> str:
+    heads = ("backup", "age", "stored", "rows", "state", "restore took", "where")
+    rows = [
+        (
+            html.link(address_of(entry), entry.id),
+            text(duration((now - entry.manifest.taken).total_seconds())),
+            text(size(entry.manifest.stored_bytes)),
+            f"{entry.manifest.rows:,}",
+            html.marked(entry.label, kind_of(entry)),
+            _seconds(_restored(entry)),
+            text(entry.store),
+        )
+        for entry in entries
+    ]
+    return html.table(heads, rows, stack=True)
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else text(duration(value))
 
 
 def _schedules(state: State) -> str:
-    rows = "".join(
-        f"<tr>{_cells((job.name, _time(job.next_run), _time(job.last_run)), 'td')}</tr>"
-        for job in state.jobs.values()
+    rows = [(text(job.name), _time(job.next_run), _time(job.last_run)) for job in state.jobs.values()]
+    return f"<h2>Schedules</h2>{html.table(('what', 'next', 'last'), rows, stack=True)}" if rows else ""
+
+
+def _footer(state: State) -> str:
+    stores = "".join(f"<li>{text(store.name)}: {text(store.url)}</li>" for store in state.wiring.stores)
+    return (
+        f"<h2>Stores</h2><ul>{stores}</ul>"
+        f'<p class="dim">Store read {moment(state.catalogue.read)} · {html.link("/metrics", "metrics")} · '
+        f"{html.link('/api/status', 'JSON')}</p>"
     )
-    return f"<h2>Schedules</h2><table><tr>{_cells(('what', 'next', 'last'), 'th')}</tr>{rows}</table>"
 
 
 def _time(value: datetime | None) -> str:
-    return value.strftime("%Y-%m-%d %H:%M %Z") if value else "–"
-
-
-def _cells(texts: Iterable[str], tag: str) -> str:
-    return "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)
+    return text(value.strftime("%Y-%m-%d %H:%M %Z")) if value else "–"

@@ -4,6 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from exporters.beat.schedules import Schedule
@@ -60,6 +61,21 @@ class Entry:
         return due.timestamp() if due else None
 
 
+@dataclass(frozen=True)
+class Beat:
+    """Beat at one moment. Times are in epoch seconds.
+
+    Attributes:
+        up: whether it sends what is due; None where that is not known.
+        last_sent: when it last sent a task; None where no event showed it.
+        entries: its schedules; empty without a database.
+    """
+
+    up: bool | None
+    last_sent: float | None
+    entries: tuple[Entry, ...]
+
+
 class BeatCollector:
     """Schedules from the database; liveness from them and from the tasks that beat sends.
 
@@ -110,8 +126,8 @@ class BeatCollector:
         self._entries = entries
         self._watch(self._names | {entry.schedule.task for entry in entries})
 
-    def collect(self) -> Iterable[Family]:
-        """The families of beat."""
+    def look(self) -> Beat:
+        """Beat now, from what is in memory."""
         now, sent, entries = self._clock(), self._last_sent(), self._entries
         for task, at in sent.items():
             entry = self._by_task.get(task)
@@ -120,22 +136,27 @@ class BeatCollector:
         for entry in entries:
             entry.expire(now)
         newest = max(sent.values(), default=None)
+        return Beat(self._up(entries, newest, now), newest, tuple(entries))
+
+    def collect(self) -> Iterable[Family]:
+        """The families of beat."""
+        beat = self.look()
         yield gauge(
             "celery_beat_up",
             "Whether beat sends what is due.",
-            [] if (up := self._up(entries, newest, now)) is None else [("", int(up))],
+            [] if beat.up is None else [("", int(beat.up))],
         )
         yield gauge(
             "celery_beat_last_sent_timestamp_seconds",
             "When beat last sent a scheduled task.",
-            [] if newest is None else [("", newest)],
+            [] if beat.last_sent is None else [("", beat.last_sent)],
         )
         yield gauge(
             "celery_exporter_schedules_left_out",
             "Schedules that are not shown because there are too many.",
             [("", self._left_out)] if self._read is not None else [],
         )
-        yield from _schedule_families(entries, now)
+        yield from _schedule_families(beat.entries, self._clock())
 
     def _watch(self, names: frozenset[str] | set[str]) -> None:
         for senders in self._senders:
@@ -160,7 +181,7 @@ class BeatCollector:
         return now - max(min(dues), newest) <= grace
 
 
-def _schedule_families(entries: list[Entry], now: float) -> Iterable[Family]:
+def _schedule_families(entries: Sequence[Entry], now: float) -> Iterable[Family]:
     prefix = "celery_beat_schedule"
     yield gauge(
         f"{prefix}_last_run_timestamp_seconds",

@@ -1,11 +1,13 @@
 """Metrics of tasks and workers, read from the event state."""
 
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Protocol
 
 from exporters.exposition.families import Family, counter, gauge, label_text
 from exporters.tables.groups import FAILED, REASONS, REJECTED, REQUEUED, SENT, STATES, Group, Track
 from exporters.tables.histogram import Histogram
+from exporters.tables.recent import Rates
 from exporters.tables.state import EventState
 from exporters.tables.workers import Worker
 
@@ -36,6 +38,9 @@ class TaskCollector:
     Args:
         state: where events are counted.
         per_host: whether the series with a host label are exposed.
+
+    Attributes:
+        rates: what the scrapes of the last minute counted.
     """
 
     name = "tasks"
@@ -43,12 +48,14 @@ class TaskCollector:
     def __init__(self, state: EventState, *, per_host: bool = True) -> None:
         self._state = state
         self._per_host = per_host
+        self.rates = Rates()
 
     def collect(self) -> Iterable[Family]:
         """The families of tasks."""
         groups = list(self._state.groups)
         totals = [(group, group.total()) for group in groups]
         yield _state_totals(totals)
+        self.rates.note(monotonic(), [(group, group.shown) for group in groups if group.shown is not None])
         yield _failures(totals)
         yield _revocations(groups)
         yield _duplicates(groups)

@@ -23,6 +23,7 @@ from exporters.tables.groups import (
 from exporters.tables.histogram import LONGEST
 from exporters.tables.host_series import HostSeries
 from exporters.tables.inflight import BETWEEN, GROUP_MASK, KEY_MASK, InFlight, refuse_anonymous
+from exporters.tables.recent import Failures
 from exporters.tables.roster import Roster
 
 
@@ -39,6 +40,7 @@ class TaskEnds:
 
     Attributes:
         repeated: ends that were reported a second time, and not counted again.
+        failures: the newest failed tasks.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class TaskEnds:
         early: EarlyEvents,
     ) -> None:
         self.repeated = 0
+        self.failures = Failures()
         self._early = early
         self._roster = roster
         self._workers = roster.workers
@@ -86,7 +89,9 @@ class TaskEnds:
         track = self._end(event)
         if track is not None:
             track.counts[FAILED] += 1
-            self._series.count_exception(track, exception_class(event.exception, event.traceback))
+            exception = exception_class(event.exception, event.traceback)
+            self._series.count_exception(track, exception)
+            self.failures.add(self._eta.epoch, track.group, exception, event.hostname, event.uuid)
 
     def revoked(self, event: Event) -> None:
         """Count task-revoked and its reason."""

@@ -10,7 +10,7 @@ from typing import Self
 
 from alerts.alertmanager import Alertmanager
 from sidecar import OpsError, html
-from sidecar.web import HTML, Request, Response, WebServer
+from sidecar.web import Request, Response, WebServer
 from stack.demo import frontend
 from stack.ports import HOST
 from stack.programs import find
@@ -125,7 +125,7 @@ class StartPage:
             f'<h2>Dashboards</h2><div class="cards">{pictures}</div>{"" if pictures else wait}'
             f'<p class="dim">Logs: <code>{escape(str(self._suite.logs))}</code></p>'
         )
-        return Response(html.page("The demo", body, refresh=REFRESH_SECONDS), HTML)
+        return html.respond("The demo", body, refresh=REFRESH_SECONDS)
 
     def _drawn(self) -> Sequence[Path]:
         return sorted(self._pictures.glob("*.png"))
@@ -143,7 +143,7 @@ class StartPage:
             body = _alert_table(client) + _silence_table(client)
         except OpsError as error:
             body = f"<p>{html.marked(error.message, 'bad')}</p>"
-        return Response(html.page("Alerts", body, refresh=REFRESH_SECONDS), HTML)
+        return html.respond("Alerts", body, refresh=REFRESH_SECONDS)
 
 
 def _title(picture: Path) -> str:

@@ -160,3 +160,25 @@ def test_gzip_only_where_it_is_accepted(server: WebServer) -> None:
 def test_the_error_for_a_used_port_names_it(server: WebServer) -> None:
     with pytest.raises(OpsError, match=f"cannot listen on 127.0.0.1:{server.port}"):
         WebServer("127.0.0.1", server.port, {})
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/backup/20261129", 200),
+        ("/backup/", 404),
+        ("/backup", 404),
+        ("/backup/a/b", 404),
+        ("/backup/known", 201),
+        ("/other/x", 404),
+    ],
+)
+def test_a_route_has_any_single_name_in_the_place_of_its_star(path: str, status: int) -> None:
+    routes = {
+        "/backup/*": lambda request: Response(request.path.encode()),
+        "/backup/known": lambda _: Response(b"", status=201),
+    }
+    with WebServer("127.0.0.1", 0, routes) as server:
+        answer = requests.get(f"http://127.0.0.1:{server.port}{path}", timeout=30)
+        assert answer.status_code == status
+        assert requests.post(f"http://127.0.0.1:{server.port}/backup/x", timeout=30).status_code == 405

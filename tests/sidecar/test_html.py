@@ -1,10 +1,13 @@
 """The style of our pages."""
 
+import base64
+import hashlib
 import re
 
 import pytest
 
-from sidecar import html
+from sidecar import html, svg
+from tests.sidecar.markup import HOSTILE, Page
 
 
 def luminance(colour: str) -> float:
@@ -26,7 +29,7 @@ def test_contrast(mode: dict[str, str], name: str, ground: str) -> None:
 
 def test_what_comes_from_outside_is_text() -> None:
     page = html.page(
-        "<b>", html.table(["<i>"], [[html.marked("<u>", "bad"), html.link('"><s>', "<q>")]])
+        "<b>", html.table(["<i>", "two"], [[html.marked("<u>", "bad"), html.link('"><s>', "<q>")]])
     ).decode()
     for tag in ("<b>", "<i>", "<u>", "<s>", "<q>"):
         assert tag not in page
@@ -38,3 +41,56 @@ def test_a_page_needs_no_script_and_asks_for_nothing_else() -> None:
     assert not re.search(r'(?:src|href)="(?!data:,)', page)
     assert page.count("<h1>Title</h1>") == 1
     assert 'http-equiv="refresh" content="5"' in page
+
+
+def test_a_hostile_text_is_shown_wherever_it_stands() -> None:
+    body = "".join(
+        (
+            html.table([HOSTILE], [[html.text(HOSTILE)]], stack=True),
+            html.definitions([(HOSTILE, html.text(HOSTILE))]),
+            html.card(HOSTILE, HOSTILE, HOSTILE),
+            html.notice("bad", HOSTILE, [HOSTILE]),
+            html.marked(HOSTILE, "bad"),
+            svg.bars([svg.Bar(1, "good", HOSTILE), svg.Bar(None, "bad", HOSTILE)], HOSTILE),
+            svg.spans([svg.Span(0, 1, "good", HOSTILE)], HOSTILE, begin=0, end=2),
+        )
+    )
+    page = Page(html.page(HOSTILE, body))
+    assert "<script>alert(1)" in page.text
+    # It could hide or turn around what follows it.
+    assert not re.search("[\u202e\x00\ud800]", page.text)
+
+
+def test_a_long_text_is_cut_and_says_so() -> None:
+    assert html.text("x" * 10_000).endswith("… (10,000 characters)")
+
+
+def test_the_policy_allows_the_style_sheet_and_no_script() -> None:
+    response = html.respond("Title", "")
+    (sheet,) = re.findall(r"<style>(.*?)</style>", response.body.decode(), re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
+    policy = response.headers["Content-Security-Policy"]
+    assert f"style-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert "script" not in policy
+
+
+def test_bars_are_as_high_as_their_values_say() -> None:
+    drawn = svg.bars([svg.Bar(value, "good", f"{value}") for value in (0.0, 5.0, 10.0)], "three", limit=20)
+    assert re.findall(r' height="([\d.]+)"', drawn) == ["2", "15", "30"]
+    assert 'y1="0"' in drawn
+
+
+def test_a_limit_far_above_does_not_press_the_bars_flat() -> None:
+    drawn = svg.bars([svg.Bar(1.0, "good", "one")], "one", limit=3600)
+    assert "<line" not in drawn
+    assert 'height="60"' in drawn
+
+
+def test_nothing_known_is_an_empty_chart() -> None:
+    assert "<rect" not in svg.bars([svg.Bar(None, "good", "")], "nothing")
+
+
+def test_spans_stay_inside() -> None:
+    drawn = svg.spans([svg.Span(-10, 5, "good", "a"), svg.Span(9, 99, "bad", "b")], "two", begin=0, end=10)
+    assert re.findall(r' x="([\d.]+)" y="8" width="([\d.]+)"', drawn) == [("0", "500"), ("900", "100")]
