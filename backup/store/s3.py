@@ -3,10 +3,9 @@
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import md5
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import botocore.session
 from botocore.config import Config
@@ -14,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoC
 
 from backup.errors import NotFoundError, StoreAccessError, StoreError
 from backup.store.base import PIECE, ObjectInfo, PendingUpload, Refusal, Store, Upload
+from backup.store.options import S3Options
 from sidecar.address import is_near
 
 if TYPE_CHECKING:
@@ -34,26 +34,6 @@ _TRY_AGAIN = {
 _UNSUPPORTED = {"NotImplemented", "MethodNotAllowed", "405", "501"}
 # Answers to a call that deletes many at once, which may be refused where one at a time is not.
 _NO_BULK = {*_UNSUPPORTED, "AccessDenied", "403", "MalformedXML", "InvalidArgument"}
-
-
-@dataclass(frozen=True)
-class S3Options:
-    """How to reach a bucket and how to store in it. Without credentials, boto3 finds them (roles, profiles)."""
-
-    endpoint_url: str | None = None
-    region: str | None = None
-    access_key_id: str | None = None
-    secret_access_key: str | None = None
-    session_token: str | None = None
-    checksum: Literal["when_required", "when_supported"] = "when_required"
-    path_style: bool = True
-    storage_class: str | None = None
-    sse: str | None = None
-    sse_kms_key_id: str | None = None
-    object_lock: bool = False
-    object_lock_mode: Literal["GOVERNANCE", "COMPLIANCE"] = "GOVERNANCE"
-    connect_timeout: float = 10.0
-    read_timeout: float = 60.0
 
 
 class S3Store(Store):

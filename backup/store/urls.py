@@ -5,7 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 from backup.store.base import Store
 from backup.store.local import LocalStore
-from backup.store.s3 import S3Options, S3Store
+from backup.store.options import S3Options
 from sidecar import UsageError
 
 HINT = "use s3://bucket/prefix or file:///folder"
@@ -24,6 +24,9 @@ def open_store(url: str, options: S3Options, name: str = "main") -> Store:
     if parts.scheme == "s3":
         if not parts.netloc:
             raise UsageError(f"the store URL {url} does not name a bucket", hint=HINT)
+        # It takes half of a command's start, which needs it only here.
+        from backup.store.s3 import S3Store
+
         return S3Store(parts.netloc, unquote(parts.path).strip("/"), options, name)
     raise UsageError(f"the store URL {url} has an unknown scheme {parts.scheme!r}", hint=HINT)
 

@@ -17,7 +17,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from backup.catalogue.sweep import sweep
 from backup.errors import NotFoundError, StoreError
 from backup.pipeline.sink import PartSink
-from backup.store import PartSizes, S3Options, S3Store
+from backup.store import PartSizes, S3Options
+from backup.store.s3 import S3Store
 from stack import ports
 from stack.servers import ObjectStore
 from stack.wait import wait_for

@@ -22,9 +22,9 @@ from backup.store import (
     RetryingStore,
     RetryPolicy,
     S3Options,
-    S3Store,
     Store,
 )
+from backup.store.s3 import S3Store
 from stack.servers import ObjectStore
 
 MIB = 1 << 20

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from backup.store.s3 import S3Options, _client
+from backup.store.options import S3Options
+from backup.store.s3 import _client
 from dashboards.push import Grafana
 from sidecar import deadman, http
 from sidecar.address import is_near
