@@ -22,7 +22,7 @@ executions are kept in separate tables (``lives``, ``replaced``).
 
 from collections.abc import Callable, Mapping
 
-from exporters.tables.waiting import SHIFT, Waiting
+from exporters.tables.backlog import SHIFT, Backlog
 
 # A packed entry: group index, two flags, and when the task was due (0: not known), in ticks since the origin.
 GROUP_MASK = (1 << 24) - 1
@@ -69,7 +69,7 @@ class InFlight:
     def __init__(self, limit: int, epoch: float) -> None:
         self.limit = limit
         self.origin = epoch - BEFORE_START
-        self.waiting = Waiting(limit)
+        self.waiting = Backlog(limit)
         self.threshold = WHOLE
         self.held: dict[int, int] = {}
         self.old: dict[int, int] = {}

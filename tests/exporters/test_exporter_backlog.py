@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.tables import waiting
+from exporters.tables import backlog
+from exporters.tables.backlog import Backlog, Run
 from exporters.tables.inflight import DUE_SHIFT, KEY_MASK, RUNNING
-from exporters.tables.waiting import Run, Waiting
 
 KEYS = st.integers(0, 40) | st.integers(0, KEY_MASK)
 ENTRIES = st.integers(1, (1 << DUE_SHIFT + 44) - 1)
@@ -22,7 +22,7 @@ STEPS = st.lists(
 @pytest.fixture(autouse=True, scope="module")
 def few_in_the_dict() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(waiting, "LEAST_NEWEST", 4)
+        patch.setattr(backlog, "LEAST_NEWEST", 4)
         yield
 
 
@@ -32,7 +32,7 @@ def from_key(least: int) -> Callable[[int, int], bool]:
 
 @given(STEPS)
 def test_it_answers_like_a_dict(steps: list[tuple[str, int, int]]) -> None:
-    table, model = Waiting(1_000), dict[int, int]()
+    table, model = Backlog(1_000), dict[int, int]()
     for step, key, entry in steps:
         match step:
             case "add":
@@ -57,7 +57,7 @@ def test_it_answers_like_a_dict(steps: list[tuple[str, int, int]]) -> None:
 
 def test_a_backlog_stays_in_few_arrays() -> None:
     """Half of the tasks never leave: what little is left of each array is merged."""
-    table = Waiting(800)
+    table = Backlog(800)
     for number in range(3_000):
         table.newest[number * 7919] = number + 1
         if len(table.newest) > table.room:
@@ -69,7 +69,7 @@ def test_a_backlog_stays_in_few_arrays() -> None:
 
 
 def test_the_dict_has_no_room_beyond_the_limit() -> None:
-    table = Waiting(10)
+    table = Backlog(10)
     for number in range(10):
         table.newest[number] = 1
     table.settle()

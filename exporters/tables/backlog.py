@@ -58,7 +58,7 @@ class Run:
         }
 
 
-class Waiting:
+class Backlog:
     """The table.
 
     Args:
