@@ -1,0 +1,357 @@
+"""Every check of ``backup doctor`` fails when it should: one case each, and a check without a case fails here."""
+
+import ast
+import inspect
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pyrage import x25519
+
+from backup import doctor
+from backup.doctor import Check
+from backup.errors import PreflightError, StoreError
+from backup.physical.walsender import WalSender
+from backup.pipeline.encrypt import parse_identities, parse_recipients
+from backup.postgres import inventory
+from backup.redis import engine, product, rdb
+from backup.store import RetryingStore, RetryPolicy
+from backup.store.base import Refusal
+from backup.store.memory import MemoryStore
+
+Patch = pytest.MonkeyPatch
+# What is done to the world, and then asked.
+Case = Callable[[Patch, Path], Iterator[Check]]
+CASES: dict[str, list[Case]] = {}
+# Checks that only remark on something, with what they say.
+REMARKS = {
+    "_own_key": "two copies under one key are allowed",
+    "_signatures": "signatures are a choice",
+    "_left_out": "what is left out was left out on purpose",
+    "_connections": "a private network may do without TLS",
+    "_confinement": "a kernel without Landlock is allowed",
+}
+
+
+def fails(name: str) -> Callable[[Case], Case]:
+    """This case makes the check of this name fail."""
+
+    def register(case: Case) -> Case:
+        CASES.setdefault(name, []).append(case)
+        return case
+
+    return register
+
+
+def around(store: MemoryStore) -> RetryingStore:
+    return RetryingStore(store, RetryPolicy(attempts=1), sleep=lambda _: None)
+
+
+def in_a(store: MemoryStore) -> Any:
+    """As much of the wiring as the checks of a store need."""
+    return SimpleNamespace(stores=[around(store)], settings=SimpleNamespace(s3_object_lock_days=1))
+
+
+def of_store(store: MemoryStore, check: str) -> Iterator[Check]:
+    yield from (
+        one for one in doctor._store_checks(in_a(store), around(store)) if one.name == f"store main: {check}"
+    )
+
+
+def refusing(*operations: str) -> MemoryStore:
+    def fault(operation: str, key: str) -> None:
+        if operation in operations:
+            raise StoreError(f"it refuses {operation} of {key}", hint="allow it", operation=operation)
+
+    return MemoryStore(fault=fault)
+
+
+@fails("_access")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    yield from of_store(refusing("check"), "access")
+
+
+@fails("_small_object")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    class Other(MemoryStore):
+        def get(self, key: str) -> bytes:
+            return bytes(len(super().get(key)))
+
+    yield from of_store(Other(), "put, get, delete")
+
+
+@fails("_small_object")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    class Keeps(MemoryStore):
+        def delete(self, keys: Any) -> list[Refusal]:
+            return [Refusal(key, "not allowed") for key in keys]
+
+    yield from of_store(Keeps(), "put, get, delete")
+
+
+@fails("_lock")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    yield from of_store(refusing("begin"), "lock")
+
+
+@fails("_lock")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    class Locks(MemoryStore):
+        def put(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
+            if retain_until:
+                raise StoreError("the bucket has no Object Lock", hint="set it to 0", operation="put")
+            super().put(key, data)
+
+    yield from of_store(Locks(), "lock")
+
+
+@fails("_multipart")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    class Shortens(MemoryStore):
+        def stream(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+            pieces = list(super().stream(key, start=start))
+            yield from pieces[:-1]
+
+    yield from of_store(Shortens(), "multipart")
+
+
+@fails("_multipart")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    yield from of_store(refusing("complete"), "multipart")
+
+
+@fails("_clock")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    yield from of_store(MemoryStore(clock=lambda: datetime.now(UTC) - timedelta(minutes=1)), "clock")
+
+
+@fails("_clock")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    yield from of_store(MemoryStore(clock=lambda: datetime.now(UTC) + timedelta(minutes=1)), "clock")
+
+
+def asked(name: str, probe: Callable[[], str | Check]) -> Iterator[Check]:
+    yield doctor._carried_out(name, probe)
+
+
+@fails("_encryption")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    """Backups for one key, and the identity of another."""
+    ours, theirs = x25519.Identity.generate(), x25519.Identity.generate()
+    wiring: Any = SimpleNamespace(
+        packing=SimpleNamespace(recipients=parse_recipients([str(theirs.to_public())])),
+        identities=parse_identities(str(ours)),
+    )
+    yield from asked("encryption", lambda: doctor._encryption(wiring))
+
+
+@fails("_programs")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    versions = {
+        "initdb": "16.4",
+        "postgres": "16.4",
+        "pg_restore": "18.1",
+        "pg_dump": "18.1",
+        "pg_dumpall": "18.1",
+    }
+    wiring: Any = SimpleNamespace(programs=SimpleNamespace(version=versions.__getitem__))
+    yield from asked("programs", lambda: doctor._programs(wiring))
+
+
+@fails("_user")
+def _(patch: Patch, _: Path) -> Iterator[Check]:
+    patch.setattr(os, "geteuid", lambda: 1_000_660_000)
+    yield from asked("user", doctor._user)
+
+
+@fails("_discovered")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    wiring: Any = SimpleNamespace(discover=lambda: None, targets=())
+    yield from asked("databases", lambda: doctor._discovered(wiring))
+
+
+TARGET: Any = SimpleNamespace(name="shop", kind="postgres", address=None)
+REDIS: Any = SimpleNamespace(name="broker", kind="redis", address=None)
+
+
+def connected_to(patch: Patch, answer: Any = None) -> None:
+    """Connections answer every statement with one row of one value."""
+
+    @contextmanager
+    def session(_: Any) -> Iterator[Any]:
+        yield SimpleNamespace(execute=lambda _: SimpleNamespace(fetchone=lambda: (answer,)))
+
+    patch.setattr(doctor, "session", session)
+
+
+@fails("_postgres")
+def _(patch: Patch, _: Path) -> Iterator[Check]:
+    def preflight(*_: Any) -> None:
+        raise PreflightError("a connection pooler is between us and the database", hint="connect directly")
+
+    patch.setattr(doctor, "preflight", preflight)
+    wiring: Any = SimpleNamespace(programs=None, exclusion=None)
+    yield from asked("postgres shop", lambda: doctor._postgres(wiring, TARGET))
+
+
+@fails("_server_clock")
+def _(patch: Patch, _: Path) -> Iterator[Check]:
+    for behind in (60, -60):
+        connected_to(patch, time.time() - behind)
+        yield from asked("postgres shop: clock", lambda: doctor._server_clock(TARGET))
+
+
+@fails("_extensions")
+def _(patch: Patch, folder: Path) -> Iterator[Check]:
+    """One is here, the other is not."""
+    (folder / "vector.control").touch()
+    connected_to(patch)
+    wanted = [SimpleNamespace(name="vector"), SimpleNamespace(name="postgis")]
+    patch.setattr(inventory, "extensions", lambda _: wanted)
+    wiring: Any = SimpleNamespace(programs=SimpleNamespace(extension_folder=lambda: folder))
+    for check in asked("postgres shop: extensions", lambda: doctor._extensions(wiring, TARGET)):
+        assert "vector" not in check.detail
+        yield check
+
+
+@fails("_verifiable")
+def _(patch: Patch, _: Path) -> Iterator[Check]:
+    """The programs are older than the server; then a locale is missing."""
+    connected_to(patch)
+    patch.setattr(inventory, "server", lambda _: None)
+    wiring: Any = SimpleNamespace(settings=SimpleNamespace(verify_url=None), programs=None)
+    for older, missing in ((["the programs are older"], []), ([], ["cs_CZ.UTF-8"])):
+        patch.setattr(doctor, "suspicions", lambda *_, older=older: iter(older))
+        patch.setattr(doctor, "missing_locales", lambda _, missing=missing: missing)
+        yield from asked("postgres shop: verification", lambda: doctor._verifiable(wiring, TARGET))
+
+
+@fails("_rdb")
+def _(patch: Patch, _: Path) -> Iterator[Check]:
+    """The server sends something else; then a version that the programs here cannot read."""
+    patch.setattr(engine, "info_of", lambda _: {})
+    patch.setattr(engine, "replica_of", lambda *_: None)
+    patch.setattr(product, "product_of", lambda _: "redis")
+    patch.setattr(product, "product_here", lambda *_: "redis")
+    patch.setattr(product, "refusal", lambda *_: "it is newer than the programs here")
+    wiring: Any = SimpleNamespace(redis_programs=None)
+    for first, said in ((b"<html>", "not an RDB"), (b"REDIS0012", "it is newer")):
+
+        @contextmanager
+        def source(*_: Any, first: bytes = first) -> Iterator[Any]:
+            yield SimpleNamespace(read=lambda: first)
+
+        patch.setattr(rdb, "RdbSource", source)
+        for check in asked("redis broker: RDB", lambda: doctor._rdb(wiring, REDIS)):
+            assert said in check.detail
+            yield check
+
+
+@fails("engine_for")
+def _(patch: Patch, _: Path) -> Iterator[Check]:
+    def preflight() -> None:
+        raise PreflightError("cannot connect to Redis", hint="start it")
+
+    patch.setattr(doctor, "engine_for", lambda *_: SimpleNamespace(preflight=preflight))
+    yield from doctor._target_checks(SimpleNamespace(), REDIS)  # type: ignore[arg-type]
+
+
+@fails("look")
+def _(patch: Patch, _: Path) -> Iterator[Check]:
+    def connect(_: Any) -> None:
+        raise PreflightError("replication is not allowed", hint="GRANT it")
+
+    patch.setattr(WalSender, "connect", connect)
+    yield from doctor._server_checks(SimpleNamespace(name="main", address=None))  # type: ignore[arg-type]
+
+
+@fails("_secrets")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    wiring: Any = SimpleNamespace(
+        settings=SimpleNamespace(secrets=lambda: ["abc", "long enough"]), secrets=()
+    )
+    yield from asked("secrets", lambda: doctor._secrets(wiring))
+
+
+@fails("_hook")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    yield from asked(
+        "BACKUP_AFTER_COMMAND", lambda: doctor._hook("BACKUP_AFTER_COMMAND", "/nowhere/tell now")
+    )
+
+
+def with_little_room(patch: Patch, folder: Path) -> Any:
+    """The database would fit once, and not with what is needed next to it."""
+    usage = shutil.disk_usage(folder)
+    patch.setattr(doctor, "_biggest", lambda _: 1000)
+    patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1100))
+    return SimpleNamespace(settings=SimpleNamespace(work_dir=folder, spool_dir=folder, verify_url=None))
+
+
+@fails("_work_folder")
+def _(patch: Patch, folder: Path) -> Iterator[Check]:
+    patch.setattr(doctor, "too_long", lambda _: iter(()))
+    wiring = with_little_room(patch, folder)
+    yield from asked("work folder", lambda: doctor._work_folder(wiring))
+
+
+@fails("_work_folder")
+def _(patch: Patch, folder: Path) -> Iterator[Check]:
+    long = folder / ("x" * 100)
+    long.mkdir()
+    patch.setattr(doctor, "_biggest", lambda _: 0)
+    wiring: Any = SimpleNamespace(settings=SimpleNamespace(work_dir=long, verify_url=None))
+    yield from asked("work folder", lambda: doctor._work_folder(wiring))
+
+
+@fails("_spool")
+def _(patch: Patch, folder: Path) -> Iterator[Check]:
+    wiring = with_little_room(patch, folder)
+    yield from asked("spool", lambda: doctor._spool(wiring))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=f"{name}-{at}") for name, cases in CASES.items() for at, case in enumerate(cases)],
+)
+def test_a_check_fails_and_says_what_to_do(case: Case, monkeypatch: Patch, tmp_path: Path) -> None:
+    found = list(case(monkeypatch, tmp_path))
+    assert found
+    for check in found:
+        assert check.ok is False, check
+        assert check.fix
+        assert check.detail
+
+
+def test_every_check_has_a_case_in_which_it_fails() -> None:
+    assert probes() == CASES.keys() | REMARKS.keys()
+    assert not CASES.keys() & REMARKS.keys()
+
+
+@pytest.mark.parametrize("name", REMARKS)
+def test_a_check_that_only_remarks_never_fails(name: str) -> None:
+    tree = ast.parse(inspect.getsource(getattr(doctor, name)))
+    assert not any(isinstance(node, ast.Constant) and node.value is False for node in ast.walk(tree))
+
+
+def probes() -> set[str]:
+    """The functions that ``examine`` carries out."""
+    return {
+        _called(node.args[1])
+        for node in ast.walk(ast.parse(inspect.getsource(doctor)))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_carried_out"
+    }
+
+
+def _called(probe: ast.expr) -> str:
+    """The first function in a probe: ``f``, ``lambda: f(…)``, ``partial(f, …)``."""
+    names = [node.id for node in ast.walk(probe) if isinstance(node, ast.Name) and node.id != "partial"]
+    called = [name for name in names if hasattr(doctor, name) or name == "look"]
+    return called[0]

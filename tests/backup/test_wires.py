@@ -1,0 +1,357 @@
+"""The wires between parts that are tested alone: settings that must reach the store, findings that must stop a prune.
+
+The database is made up: what is tested is what a run does around its dump.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from pyrage import x25519
+
+from backup import run as running
+from backup.catalogue import layout
+from backup.catalogue.manifest import Manifest, Role
+from backup.engine import DumpContext, DumpResult, PreflightResult
+from backup.errors import DumpError, StoreError
+from backup.pipeline import transfer
+from backup.pipeline.source import Source
+from backup.postgres.lock import AdvisoryLock
+from backup.programs import clean_environment
+from backup.prune import plan_for, prune
+from backup.replication.merged import read
+from backup.replication.spool import forward
+from backup.run import run
+from backup.service import jobs
+from backup.service.jobs import Jobs
+from backup.service.state import new_state
+from backup.settings import BackupSettings
+from backup.store import MemoryStore, RetryingStore, RetryPolicy
+from backup.store.base import ObjectInfo
+from backup.verify import scratch
+from backup.wiring import Wiring, wire
+from tests.backup.documents import SERVER, attempt, manifest, put, put_attempt
+
+NOW = datetime.now(UTC)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+AGE = b"age-encryption.org/v1"
+
+
+class Bytes(Source):
+    """A dump of a few bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read(self) -> bytes:
+        data, self._data = self._data, b""
+        return data
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Held:
+    """A lock; it can be lost."""
+
+    def __init__(self) -> None:
+        self.lost = False
+
+    def confirm(self) -> None:
+        if self.lost:
+            raise DumpError("the lock was lost", hint="run it again")
+
+
+ROLES: dict[str, Role] = {"globals.sql": "globals", "database.dump": "archive"}
+
+
+class MadeUp:
+    """An engine whose database is two objects."""
+
+    def __init__(self, lock: Held) -> None:
+        self._lock = lock
+
+    def preflight(self) -> PreflightResult:
+        return PreflightResult("18.6", 100)
+
+    @contextmanager
+    def lock(self) -> Iterator[Held]:
+        yield self._lock
+
+    def dump(self, context: DumpContext) -> DumpResult:
+        objects = tuple(
+            transfer(Bytes(name.encode() * 100), context.store, context.folder, name, role=role, packing=context.packing)
+            for name, role in ROLES.items()
+        )  # fmt: skip
+        return DumpResult(datetime.now(UTC), SERVER, objects)
+
+
+@pytest.fixture
+def lock(monkeypatch: pytest.MonkeyPatch) -> Held:
+    held = Held()
+    monkeypatch.setattr(running, "engine_for", lambda *_: MadeUp(held))
+    return held
+
+
+def wired(folder: Path, store: MemoryStore, *names: str, **settings: str) -> Wiring:
+    urls = ",".join(f"{name}=postgresql://u@127.0.0.1:9/{name}" for name in names or ("shop",))
+    given = {"BACKUP_DATABASE_URLS": urls, "BACKUP_STORE_URL": f"file://{folder}", **settings}
+    retrying = RetryingStore(store, RetryPolicy(attempts=1), sleep=lambda _: None)
+    return replace(wire(BackupSettings.load(given)), store=retrying)
+
+
+def objects(store: MemoryStore) -> dict[str, bytes]:
+    """What a run stores besides its records."""
+    return {key: data for key, (data, _) in store.objects.items() if layout.ATTEMPTS not in key}
+
+
+def test_the_spool_is_encrypted_like_the_store(lock: Held, tmp_path: Path) -> None:
+    away = True
+
+    def fault(operation: str, key: str) -> None:
+        if away:
+            raise StoreError("it is down", hint="", operation=operation)
+
+    store, spool = MemoryStore(fault=fault), tmp_path / "spool"
+    recipient = str(x25519.Identity.generate().to_public())
+    wiring = wired(tmp_path, store, BACKUP_SPOOL_DIR=str(spool), BACKUP_AGE_RECIPIENTS=recipient)
+    made = run(wiring, wiring.targets[0])
+    names = {stored.name for stored in made.objects}
+    spooled = [path for path in spool.rglob("*") if path.name in names]
+    assert len(spooled) == 2
+    assert all(path.read_bytes().startswith(AGE) for path in spooled)
+    assert {stored.encryption for stored in made.objects} == {"age"}
+    away = False
+    assert forward(wiring) == 1
+    brought = {key: data for key, data in objects(store).items() if key.rpartition("/")[2] in names}
+    assert len(brought) == 2
+    assert all(data.startswith(AGE) for data in brought.values())
+
+
+def test_every_object_of_a_backup_is_locked(lock: Held, tmp_path: Path) -> None:
+    store = MemoryStore()
+    wiring = wired(tmp_path, store, BACKUP_S3_OBJECT_LOCK_DAYS="7")
+    made = run(wiring, wiring.targets[0])
+    folder = layout.folder("shop", made.id)
+    assert {key for key in objects(store) if key.startswith(folder)} == store.locked.keys()
+    assert len(store.locked) == 3
+    assert {until - made.started for until in store.locked.values()} == {timedelta(days=7)}
+    assert store.delete([layout.manifest("shop", made.id)]) != []
+
+
+def test_what_is_brought_from_the_spool_is_locked_too(lock: Held, tmp_path: Path) -> None:
+    store = MemoryStore(fault=down)
+    settings = {"BACKUP_SPOOL_DIR": str(tmp_path / "spool"), "BACKUP_S3_OBJECT_LOCK_DAYS": "7"}
+    wiring = wired(tmp_path, store, **settings)
+    run(wiring, wiring.targets[0])
+    store.fault = lambda *_: None
+    forward(wiring)
+    assert len(objects(store)) == 3
+    assert objects(store).keys() == store.locked.keys()
+
+
+def down(operation: str, _: str) -> None:
+    raise StoreError("it is down", hint="", operation=operation)
+
+
+def test_a_store_that_loses_bytes_never_gets_a_manifest(lock: Held, tmp_path: Path) -> None:
+    """Under Object Lock a manifest could not be taken back."""
+    put_keys: list[str] = []
+
+    class Loses(MemoryStore):
+        def put(self, key: str, data: bytes, **more: Any) -> None:
+            put_keys.append(key)
+            super().put(key, data, **more)
+
+        def head(self, key: str) -> ObjectInfo | None:
+            found = super().head(key)
+            return replace(found, size=found.size - 1) if found and "dump" in key else found
+
+    wiring = wired(tmp_path, Loses())
+    with pytest.raises(DumpError, match="the store accepted"):
+        run(wiring, wiring.targets[0])
+    assert [key for key in put_keys if key.endswith(layout.MANIFEST)] == []
+
+
+def test_a_lost_lock_fails_the_run(lock: Held, tmp_path: Path) -> None:
+    store = MemoryStore()
+    wiring = wired(tmp_path, store)
+    lock.lost = True
+    with pytest.raises(DumpError, match="lock"):
+        run(wiring, wiring.targets[0])
+    assert objects(store) == {}
+
+
+def test_the_lock_of_postgresql_is_lost_with_its_connection() -> None:
+    class Gone:
+        def execute(self, _: str) -> None:
+            raise psycopg.OperationalError("terminating connection")
+
+    with pytest.raises(DumpError, match="the connection that holds the backup lock was lost"):
+        AdvisoryLock(Gone()).confirm()  # type: ignore[arg-type]
+
+
+def month(store: MemoryStore, newest: Manifest | None = None) -> None:
+    """A verified backup a day, and perhaps another newest one."""
+    for days in range(1, 31):
+        put(store, manifest(NOW - days * DAY))
+    put(store, newest or manifest(NOW - HOUR))
+
+
+def test_a_prune_of_a_good_month_deletes(tmp_path: Path) -> None:
+    store = MemoryStore()
+    month(store)
+    wiring = wired(tmp_path, store)
+    assert len(prune(wiring, wiring.targets[0], agreed=True).deleted) > 10
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+def test_an_anomaly_stops_the_prune(tmp_path: Path, agreed: bool) -> None:
+    store = MemoryStore()
+    month(store, manifest(NOW - HOUR, anomalies=("rows of posts fell to 0",)))
+    wiring = wired(tmp_path, store)
+    done = prune(wiring, wiring.targets[0], agreed=agreed)
+    assert done.deleted == ()
+    assert any("is anomalous" in reason for reason in done.plan.blocked)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "{}"])
+def test_a_damaged_manifest_stops_the_prune(tmp_path: Path, damage: str) -> None:
+    store = MemoryStore()
+    month(store)
+    oldest = min(key for key in store.objects if key.endswith(layout.MANIFEST))
+    store.objects[oldest] = (damage.encode(), NOW)
+    wiring = wired(tmp_path, store)
+    done = prune(wiring, wiring.targets[0], agreed=True)
+    assert done.deleted == ()
+    assert any("is damaged" in reason for reason in done.plan.blocked)
+
+
+def test_a_failed_run_stops_the_prune(tmp_path: Path) -> None:
+    store = MemoryStore()
+    month(store)
+    put_attempt(store, attempt(NOW, outcome="failure"))
+    wiring = wired(tmp_path, store)
+    done = prune(wiring, wiring.targets[0], agreed=True)
+    assert (done.deleted, "the last run failed" in done.plan.blocked) == ((), True)
+
+
+def test_a_backup_on_hold_is_not_pruned(tmp_path: Path) -> None:
+    store = MemoryStore()
+    month(store)
+    wiring = wired(tmp_path, store)
+    history = read(wiring).history("shop")
+    doomed = plan_for(wiring, history, agreed=True).deletions[0]
+    held = replace(history, backups=tuple(replace(one, on_hold=one.id == doomed) for one in history.backups))
+    assert doomed not in plan_for(wiring, held, agreed=True).deletions
+
+
+class Pings:
+    """What the dead man's switch was told."""
+
+    def __init__(self, *_: Any) -> None:
+        self.told: list[str] = []
+
+    def started(self) -> None:
+        self.told.append("started")
+
+    def proven(self) -> None:
+        self.told.append("proven")
+
+    def failed(self, why: str) -> None:
+        self.told.append(f"failed {why.partition(':')[0]}")
+
+
+@pytest.mark.parametrize("wrong", ["", "a", "b"])
+def test_one_database_that_fails_is_no_success(
+    lock: Held, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    """Of two databases, whichever comes first."""
+    pings = Pings()
+    monkeypatch.setattr(jobs, "Pings", lambda _: pings)
+    wiring = wired(tmp_path, MemoryStore(), "a", "b")
+
+    class Report:
+        unprovable: tuple[str, ...] = ()
+
+        def __init__(self, ok: bool) -> None:
+            self.ok, self.differences = ok, ("a row is missing",)
+
+    monkeypatch.setattr(jobs, "verify", lambda _, entry: Report(entry.manifest.database != wrong))
+    Jobs(new_state(wiring)).back_up()
+    assert ("proven" in pings.told) == (not wrong)
+    assert sum(one.startswith("failed") for one in pings.told) == bool(wrong)
+
+
+def test_a_database_that_cannot_be_dumped_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pings = Pings()
+    monkeypatch.setattr(jobs, "Pings", lambda _: pings)
+    locks = {"a": Held(), "b": Held()}
+    locks["a"].lost = True
+    monkeypatch.setattr(running, "engine_for", lambda _, target: MadeUp(locks[target.name]))
+
+    class Report:
+        ok, unprovable, differences = True, (), ()
+
+    monkeypatch.setattr(jobs, "verify", lambda *_: Report())
+    Jobs(new_state(wired(tmp_path, MemoryStore(), "a", "b"))).back_up()
+    assert pings.told == ["started", "failed a"]
+
+
+def test_children_get_no_other_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "AWS_SECRET_ACCESS_KEY",
+        "SECRET_KEY",
+        "CELERY_BROKER_URL",
+        "BACKUP_AGE_IDENTITY",
+        "PGPASSWORD",
+    ):
+        monkeypatch.setenv(name, "hunter2")
+    assert "hunter2" not in clean_environment().values()
+    assert clean_environment()["PATH"] == os.environ["PATH"]
+
+
+def test_new_roles_on_a_given_server_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the verification fails; roles that were there before stay."""
+    dropped: list[set[str]] = []
+
+    class Server:
+        def __init__(self) -> None:
+            self.names = {"postgres", "app"}
+
+        def sweep(self, _: str) -> None: ...
+
+        def roles(self) -> set[str]:
+            return set(self.names)
+
+        @contextmanager
+        def lock(self, _: str) -> Iterator[None]:
+            yield
+
+        def drop(self, _: str) -> None: ...
+
+    @contextmanager
+    def databases(_: Any) -> Iterator[Server]:
+        yield server
+
+    server = Server()
+    monkeypatch.setattr(scratch, "databases", databases)
+    monkeypatch.setattr(scratch, "_version", lambda _: "18.6")
+    monkeypatch.setattr(scratch, "_drop_roles", lambda _, names: dropped.append(names))
+
+    def verification() -> None:
+        with scratch._temporary(None):  # type: ignore[arg-type]
+            server.names = {*server.names, "reader"}
+            raise DumpError("it failed", hint="")
+
+    with pytest.raises(DumpError):
+        verification()
+    assert dropped == [{"reader"}]

@@ -1,0 +1,247 @@
+"""Every ✖ that ``./ops doctor`` can give has a case here; one that is added to the code without a case fails."""
+
+import ast
+import inspect
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from stack.doctor import machine, outside, secrets, services, settings
+from stack.doctor.check import Case, Check
+from stack.doctor.cli import AFTER, BEFORE
+from stack.doctor.host import Done
+from tests.deploy.envexample import example_variables
+from tests.deploy.hostkit import FakeHost, as_json
+
+MODULES = (machine, outside, secrets, services, settings)
+ASK = "exec -T posthub_prometheus wget -qO- http://127.0.0.1:9090/api/v1/"
+SIDECAR = "exec -T posthub_backup python -m backup doctor"
+CONFIG = json.dumps({"services": {"posthub_init": {"image": "x:1"}, "posthub_redis": {"image": "redis:7"}}})
+INIT = {
+    "Service": "posthub_init",
+    "Image": "x:1",
+    "State": "exited",
+    "Health": "",
+    "Status": "",
+    "ExitCode": 0,
+}
+REDIS = {
+    "Service": "posthub_redis",
+    "Image": "redis:7",
+    "State": "running",
+    "Health": "healthy",
+    "Status": "",
+}
+
+
+def proof(taken: float) -> Done:
+    return as_json({"data": {"result": [{"metric": {"database": "posthub"}, "value": [0, str(taken)]}]}})
+
+
+# What the host answers, and the check that then fails.
+HOSTS: dict[str, dict[str, Any]] = {
+    "Docker engine": {"docker version": Done(1, "", "no daemon")},
+    "Docker compose": {"docker compose version": Done(1, "", "no plug-in")},
+    "Docker compose, old": {"docker compose version": Done(0, "2.3.9")},
+    "secrets in git": {"git ls-files": Done(0, "secrets/key\n")},
+    "secrets in git, once": {"git log": Done(0, "abc1234\n")},
+    "secrets in git, soon": {"git check-ignore": Done(1, "")},
+}
+# What is running, and the check that then fails.
+SERVICES: dict[str, dict[str, Any]] = {
+    "compose file": {"config": Done(15, "", "no such file")},
+    "posthub_redis": {"ps --all": as_json(INIT)},
+    "posthub_redis, ended": {"ps --all": [INIT, {**REDIS, "State": "exited"}]},
+    "posthub_redis, unhealthy": {"ps --all": [INIT, {**REDIS, "Health": "unhealthy"}]},
+    "posthub_init": {"ps --all": [{**INIT, "ExitCode": 2}, REDIS]},
+    "posthub_init, runs": {"ps --all": [{**INIT, "State": "running"}, REDIS]},
+    "image versions": {"ps --all": [INIT, {**REDIS, "Image": "redis:6"}]},
+    "targets": {f"{ASK}targets": Done(1, "")},
+    "targets, one of two": {
+        f"{ASK}targets": as_json(
+            {"data": {"activeTargets": [{"labels": {"job": job}, "health": health} for job, health in (("a", "up"), ("b", "down"))]}}
+        )
+    },
+    "targets, none": {f"{ASK}targets": as_json({"data": {"activeTargets": []}})},
+    "last verified backup": {f"{ASK}query": as_json({"data": {"result": []}})},
+    "last verified backup of posthub": {f"{ASK}query": proof(0)},
+    "last verified backup of posthub, old": {f"{ASK}query": proof(time.time() - 37 * 3600)},
+    "backup sidecar": {SIDECAR: Done(1, "", "no such container")},
+    "backup sidecar, nothing": {SIDECAR: as_json([])},
+    "backup sidecar, one": {SIDECAR: as_json([{"name": "store", "ok": True}, {"name": "clock", "ok": False}])},
+}  # fmt: skip
+SETTINGS: dict[str, dict[str, str]] = {
+    "settings": {"ACME_EMAIL": ""},
+    "settings, placeholder": {"SECRET_KEY": f"<{'x' * 50}>"},
+    "ALLOWED_HOSTS": {"ALLOWED_HOSTS": "*.posthub.work"},
+    "ALLOWED_HOSTS, one of two": {"ALLOWED_HOSTS": "posthub.work"},
+    "DEBUG": {"DEBUG": "True"},
+    "SECRET_KEY": {"SECRET_KEY": "x" * 49},
+    "CORS_ALLOWED_ORIGINS": {"CORS_ALLOWED_ORIGINS": "https://elsewhere.example"},
+    "GF_SERVER_ROOT_URL": {"GF_SERVER_ROOT_URL": "https://elsewhere.example/grafana/"},
+    "backup settings": {"BACKUP_SCHEDULE": "at noon"},
+    "encryption": {"BACKUP_AGE_RECIPIENTS": "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"},
+    "receivers": {"ALERTMANAGER_SMTP_SMARTHOST": "mail.example:587"},
+    "receivers, none": {"ALERTMANAGER_SLACK_URL": ""},
+}  # fmt: skip
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FakeHost:
+    """One on which everything is well."""
+    return FakeHost(
+        tmp_path,
+        {
+            "docker compose version": Done(0, "2.40.0"),
+            "ps --all": _listed([INIT, REDIS]),
+            "config": Done(0, CONFIG),
+            f"{ASK}targets": as_json({"data": {"activeTargets": [{"labels": {"job": "a"}, "health": "up"}]}}),
+            f"{ASK}query": proof(time.time() - 3600),
+            SIDECAR: as_json([{"name": "store", "ok": True}]),
+        },
+    )
+
+
+def _listed(containers: list[dict[str, Any]]) -> Done:
+    return Done(0, "\n".join(json.dumps(one) for one in containers))
+
+
+def case(host: FakeHost, **changed: str) -> Case:
+    well = {**example_variables(), "ALERTMANAGER_SLACK_URL": "https://hooks.slack.com/services/x"}
+    return Case(host.root, host, {**well, **changed})
+
+
+class Sites:
+    """The places in the code that gave a ✖."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[str, int]] = set()
+
+    def watch(self, module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+        def made(name: str, ok: bool | None, *more: str) -> Check:
+            if ok is False:
+                self.seen.add((module.__name__, sys._getframe(1).f_lineno))
+            return Check(name, ok, *more)
+
+        patch.setattr(module, "Check", made)
+
+
+def failing_sites(module: ModuleType) -> set[tuple[str, int]]:
+    """Where a check is made that is not always well or a remark."""
+    return {
+        (module.__name__, node.lineno)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Check"
+        if not (isinstance(node.args[1], ast.Constant) and node.args[1].value is not False)
+    }
+
+
+def failed(name: str, checks: Iterator[Check]) -> Check:
+    """The one check of this name that fails; nothing else may."""
+    wrong = [check for check in checks if check.ok is False]
+    assert {check.name for check in wrong} == {name.partition(",")[0]}, wrong
+    return wrong[0]
+
+
+def test_every_failure_has_a_case(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    sites = Sites()
+    for module in MODULES:
+        sites.watch(module, monkeypatch)
+    found = [
+        *_of_hosts(host), *_of_machines(host), *_of_services(host), *_of_settings(host, monkeypatch),
+        *_of_what_is_outside(host, monkeypatch),
+    ]  # fmt: skip
+    assert [check for check in found if not check.fix] == []
+    wanted = set().union(*(failing_sites(module) for module in MODULES))
+    assert sites.seen == wanted, "a ✖ without a case in this file"
+
+
+def test_every_examiner_takes_part() -> None:
+    assert {examiner.__module__ for examiner in (*BEFORE, *AFTER)} == {module.__name__ for module in MODULES}
+
+
+def _of_hosts(host: FakeHost) -> Iterator[Check]:
+    for name, answers in HOSTS.items():
+        before = dict(host.answers)
+        host.answers |= answers
+        examiner = secrets.examine if "git" in name else machine.examine
+        yield failed(name, examiner(case(host)))
+        host.answers = before
+    (host.root / ".env.production").touch(mode=0o644)
+    yield failed(".env.production", secrets.examine(case(host)))
+    (host.root / ".env.production").chmod(0o600)
+    (host.root / "secrets").mkdir(mode=0o750)
+    yield failed("secrets", secrets.examine(case(host)))
+
+
+def _of_machines(host: FakeHost) -> Iterator[Check]:
+    host.room = machine.ENOUGH_BYTES - 1
+    yield failed("disk", machine.examine(case(host)))
+    host.room = machine.ENOUGH_BYTES
+    for off in (10, -10):
+        host.clock = time.time() + off
+        yield failed("clock", machine.examine(case(host)))
+    host.clock = None
+    for port in machine.PORTS:
+        host.free = {port: False}
+        yield failed(f"port {port}", machine.examine(case(host)))
+    host.free = {}
+    host.names = {"api.posthub.work": []}
+    yield failed("DNS api.posthub.work", machine.examine(case(host)))
+    host.names = {}
+
+
+def _of_services(host: FakeHost) -> Iterator[Check]:
+    assert [check for check in services.examine(case(host)) if check.ok is False] == []
+    for name, answers in SERVICES.items():
+        before = dict(host.answers)
+        host.answers |= {
+            key: _listed(answer) if isinstance(answer, list) else answer for key, answer in answers.items()
+        }
+        yield failed(name, services.examine(case(host)))
+        host.answers = before
+
+
+def _of_settings(host: FakeHost, patch: pytest.MonkeyPatch) -> Iterator[Check]:
+    patch.setattr(
+        settings,
+        "_text",
+        lambda path: "https://posthub.work/ https://api.posthub.work/grafana https://api.posthub.work/",
+    )
+    assert [check for check in settings.examine(case(host)) if check.ok is False] == []
+    for name, changed in SETTINGS.items():
+        yield failed(name, settings.examine(case(host, **changed)))
+    patch.setattr(
+        settings,
+        "_text",
+        lambda path: "https://posthub.work/ https://api.posthub.work/" * (path.name == "blackbox.yml"),
+    )
+    yield failed("alerts/prometheus.yml", settings.examine(case(host)))
+
+
+def _of_what_is_outside(host: FakeHost, patch: pytest.MonkeyPatch) -> Iterator[Check]:
+    errors = (
+        ClientError({"Error": {"Code": "403"}}, "HeadBucket"),
+        EndpointConnectionError(endpoint_url="https://s3.example"),
+    )
+    for error in errors:
+
+        class Client:
+            def head_bucket(self, error: Exception = error, **_: str) -> None:
+                raise error
+
+        patch.setattr(outside, "_client", lambda _: Client())
+        yield failed("bucket", outside.examine(case(host, BACKUP_STORE_URL="s3://elsewhere/x")))
+    here = {"BACKUP_STORE_URL": "file:///backups", "ALERTMANAGER_SLACK_URL": ""}
+    yield failed("BACKUP_PING_URL", outside.examine(case(host, **here, BACKUP_PING_URL="nowhere")))
+    host.reachable = False
+    for variable, (name, port) in outside.FIXED.items():
+        yield failed(f"{name}:{port}", outside.examine(case(host, **here, **{variable: "x"})))
+    host.reachable = True
