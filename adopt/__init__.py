@@ -1,1 +1,1 @@
-"""Writes the monitoring of somebody else's project: scrape configuration, rules, dashboards and pages under its own name."""
+"""Writes the monitoring of another project: scrape configuration, rules, dashboards and pages under that project's name."""

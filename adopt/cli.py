@@ -11,7 +11,7 @@ from adopt.output import Written, write
 from adopt.parts import Used
 from sidecar import UsageError, cli
 
-# Part → what its address is asked for.
+# Part → the description of its address in the question.
 PARTS = {
     "celery": "the Celery exporter", "backup": "the backup sidecar", "django": "the app's /metrics (django-prometheus)",
     "redis": "redis_exporter", "postgres": "postgres_exporter", "node": "node_exporter", "cadvisor": "cAdvisor",

@@ -1,4 +1,4 @@
-"""The commands on the pages of alerts, by the stack that runs the project: one table. Pure."""
+"""The commands on the alert pages, in one table by the stack that runs the project. Pure."""
 
 import re
 from collections.abc import Callable
@@ -10,7 +10,7 @@ _COMPOSE = re.compile(
     r"(?P<options>(?: --?[a-z][\w-]*(?:[ =][0-9]+[a-z]*)?)*)(?: posthub_(?P<service>\w+))?"
 )
 Form = Callable[[str, str], str]
-# Verb → how each stack writes it, of a service and the options.
+# Verb → the command of each stack, from a service and the options.
 TABLE: dict[str, dict[str, Form]] = {
     "systemd": {
         "exec": lambda service, _: f"env $(cat /etc/ops/{service}.env)",
@@ -42,11 +42,11 @@ TABLE: dict[str, dict[str, Form]] = {
 
 
 def for_stack(text: str, stack: str, app: str) -> str:
-    """A page with the commands of a stack.
+    """Rewrite a page with the commands of a stack.
 
     Args:
         stack: one of :data:`STACKS`.
-        app: the project's name, with which its services begin.
+        app: the project's name, which begins the names of its services.
     """
 
     def written(found: re.Match[str]) -> str:

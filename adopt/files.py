@@ -21,11 +21,11 @@ ESSENTIAL = ("django", "celery", "backup", *BASE)
 
 @dataclass(frozen=True)
 class Project:
-    """What somebody wants to have written.
+    """The project to write files for.
 
     Attributes:
-        app: its name: lower-case letters, digits and dashes.
-        grafana, runbooks: where links in notifications point to.
+        app: its name, of lower-case letters, digits and dashes.
+        grafana, runbooks: addresses for the links in notifications.
         stack: how it runs: compose, systemd or kubernetes.
     """
 
@@ -39,7 +39,7 @@ class Project:
 
     @property
     def name(self) -> str:
-        """The name for people."""
+        """The name as shown to people."""
         return self.app.replace("-", " ").title()
 
 
@@ -121,7 +121,7 @@ def _has_data(panel: Json, used: Used) -> bool:
 
 
 def _pages(project: Project) -> Iterator[tuple[str, str]]:
-    """The page of each alert that is written."""
+    """The page of each alert whose rule is written."""
     alerts = {
         rule["alert"]
         for path, text in _rules(project)
@@ -154,7 +154,7 @@ def _yaml(document: Any) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as a person would."""
+    """Dumps multi-line strings as block scalars, as a person would write them."""
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:

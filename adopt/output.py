@@ -1,4 +1,4 @@
-"""Writes files again and again without ever changing what a person has changed."""
+"""Writes files repeatedly without overwriting a person's changes."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ MEMORY = ".ops-init.json"
 
 @dataclass(frozen=True)
 class Written:
-    """What happened to each file, by path.
+    """The outcome for each file, by path.
 
     Attributes:
         kept: a person has changed it; the new text is next to it, as ``.new``.

@@ -1,4 +1,4 @@
-"""The parts that a project may use, and what follows from it: jobs, rules, dashboards. Pure."""
+"""The parts that a project may use, and the jobs, rules and dashboards for them. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from functools import cache
 
 from sidecar.promql import selectors
 
-# Always there: Prometheus watches itself and Alertmanager.
+# Always present: Prometheus watches itself and Alertmanager.
 BASE = ("prometheus", "alertmanager")
 # Job → its rule file and its dashboard.
 RULES = {
@@ -16,7 +16,7 @@ RULES = {
 BOARDS = {
     "django": "api", "celery": "celery", "backup": "backup", "redis": "redis", "postgres": "postgres", "node": "host",
 }  # fmt: skip
-# The beginning of a metric's name → the job that it comes from. The longest one that fits counts.
+# Prefix of a metric's name → its job. The longest match counts.
 ORIGINS = {
     "django_": "django", "api:": "django", "celery_": "celery", "celery:": "celery", "backup_": "backup",
     "backup:": "backup", "redis_": "redis", "redis:": "redis", "pg_": "postgres", "postgres:": "postgres",
@@ -29,7 +29,7 @@ BEAT = "celery_beat_"
 
 @dataclass(frozen=True)
 class Used:
-    """What a project uses.
+    """The parts that a project uses.
 
     Attributes:
         jobs: address by job.

@@ -1,9 +1,9 @@
-"""What a program may do that touches restored content. Such content is somebody else's program.
+"""Limits for programs that touch restored content. Such content is code that others wrote.
 
 PostgreSQL evaluates constraints, generated columns and indexes while it restores, as the superuser of the server that it
 restores into, and that superuser may run programs and read files. So everything that touches restored content is confined
 by the kernel (:mod:`backup.landlock`): it reads programs and libraries, writes into one private folder, and has no network.
-Where the kernel cannot do that, work goes on, and :func:`strength` says so.
+If the kernel cannot do that, work continues, and :func:`strength` reports it.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ from pathlib import Path
 from backup import landlock
 
 _PR_SET_DUMPABLE = 4
-# Where systems keep programs, libraries and what these read at their start.
+# Where systems keep programs, libraries and the files that these read when they start.
 _SYSTEM = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/alternatives", "/etc/group", "/etc/host.conf",
     "/etc/hosts", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload", "/etc/locale.alias",
@@ -29,7 +29,7 @@ _SYSTEM = (
     "/etc/resolv.conf", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/timezone", "/dev/random", "/dev/urandom",
     "/dev/zero",
 )  # fmt: skip
-# Next to a folder of programs, what belongs to them. Not all that lies there: it may be somebody's home.
+# Folders next to a folder of programs that belong to them. Not its whole parent, which may be a home directory.
 _NEXT_TO_PROGRAMS = ("lib", "lib64", "libexec", "share")
 _DEVICES = ("/dev/null",)
 _MOST_OF_A_SCRIPT = 1 << 16
@@ -45,7 +45,7 @@ class Confinement:
     Attributes:
         folder: the one folder that it may write.
         readable: what it may read in addition to programs and libraries.
-        network: whether it may open TCP connections, to a server that was given.
+        network: whether it may open TCP connections, to reach a configured server.
     """
 
     folder: Path
@@ -53,7 +53,7 @@ class Confinement:
     network: bool = False
 
     def connecting(self, public: Mapping[str, str]) -> "Confinement":
-        """The same for a client: with the network if its server is not reached by a socket here.
+        """The same for a client: with the network unless its server is reached through a local socket.
 
         Args:
             public: connection parameters by libpq's names.
@@ -83,11 +83,11 @@ class Confinement:
 
 @dataclass(frozen=True)
 class Strength:
-    """How far this kernel confines.
+    """What this kernel can restrict.
 
     Attributes:
         version: its version of Landlock; 0 has none.
-        lacking: what it cannot restrict, in words.
+        lacking: descriptions of what it cannot restrict.
     """
 
     version: int
@@ -99,7 +99,7 @@ class Strength:
 
 
 def strength() -> Strength:
-    """How far programs that touch restored content are confined here."""
+    """How strictly programs that touch restored content are confined here."""
     version = landlock.version()
     if not version:
         return Strength(0, ("files, TCP, signals",))
@@ -113,13 +113,13 @@ def was_refused(status: int, errors: Iterable[str]) -> bool:
 
 
 def hide_memory() -> None:
-    """Close this process to others of the same user: no debugger, no core dump, no look at its environment in /proc."""
+    """Close this process to others of the same user: no debugger, no core dump, no access to its environment in /proc."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 @cache
 def _around(program: str) -> tuple[str, ...]:
-    """What a program needs in addition to the system's own: its folder, what lies next to it, its libraries.
+    """What a program needs in addition to the system's folders: its own folder, those next to it, its libraries.
 
     The folder may hold links to programs that are elsewhere, and a program may be a script that starts another one.
     """
@@ -136,7 +136,7 @@ def _around(program: str) -> tuple[str, ...]:
 
 
 def _with_named(programs: set[Path]) -> tuple[set[Path], set[Path]]:
-    """Programs with those that they start if they are scripts, and all that these scripts name."""
+    """The programs, those that they start if they are scripts, and all paths that these scripts name."""
     found: set[Path] = set()
     named: set[Path] = set()
     while programs:
@@ -153,7 +153,7 @@ def _in_system(path: Path) -> bool:
 
 
 def _named_by(program: Path) -> set[Path]:
-    """What a script names: absolute paths, and folders next to its own."""
+    """The paths that a script names: absolute ones, and folders next to its own."""
     text = ""
     with suppress(OSError), program.open("rb") as file:
         text = file.read(_MOST_OF_A_SCRIPT).decode(errors="replace")
@@ -168,7 +168,7 @@ def _named_by(program: Path) -> set[Path]:
 
 
 def _modules(folders: Iterable[Path]) -> frozenset[str]:
-    """What a server loads while it runs; such modules have libraries that the server's program does not have."""
+    """The modules that a server loads while it runs; they may need libraries that the server's program does not."""
     return frozenset(str(module) for folder in folders for module in folder.glob("*.so"))
 
 

@@ -1,7 +1,7 @@
-"""Finds all databases of a server, so that nobody has to remember to configure a new one.
+"""Finds all databases of a server, so that a new one need not be configured.
 
 A database that disappears stays on the list, because its backups are there: its next run fails and is reported, until a
-person says that it is gone (``BACKUP_DISCOVER_SKIP``). What a restore has made or put aside is not a database of its own.
+person says that it is gone (``BACKUP_DISCOVER_SKIP``). Databases that a restore has created or set aside do not count.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from backup.targets import PostgresTarget
 
 log = logging.getLogger(__name__)
 
-# What restores and verifications make begins so.
+# Prefixes of the databases that restores and verifications create.
 OURS = "posthub_ops_"
 _PUT_ASIDE = frozenset({"restored", "before", "undone"})
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
@@ -29,12 +29,12 @@ class Discovery:
     """The databases of one server.
 
     Args:
-        address: of any of its databases.
+        address: the address of any of its databases.
         skip: patterns of names, in which ``*`` and ``?`` stand for any characters.
-        taken: names of targets that are configured one by one; a database of such a name is that target.
+        taken: names of targets that are configured one by one; a database with such a name is that target.
 
     Attributes:
-        targets: what was found last.
+        targets: the databases that were found last.
     """
 
     def __init__(self, address: Address, skip: Collection[str], taken: Collection[str]) -> None:
@@ -44,7 +44,7 @@ class Discovery:
         self._taken = taken
 
     def refresh(self, stored: Iterable[str], newest: Newest) -> None:
-        """Look at the server again.
+        """Query the server again.
 
         Args:
             stored: names of databases that have backups in the store.
@@ -75,7 +75,7 @@ class Discovery:
     def _gone(
         self, stored: Iterable[str], found: Collection[str], identifier: str, newest: Newest
     ) -> Iterable[str]:
-        """Databases of this server that have backups and are not there any more."""
+        """Databases of this server that have backups and no longer exist."""
         for name in stored:
             if name in found or name in self._taken or self._is_skipped(name) or not identifier:
                 continue
@@ -85,7 +85,7 @@ class Discovery:
 
 
 def target_name(database: str) -> str:
-    """The name of a database in the store: its own, or one like it if that cannot be the name of a folder."""
+    """The name of a database in the store: its own, or a similar one if its own cannot be a folder name."""
     if layout.NAME.fullmatch(database) and database != layout.ATTEMPTS:
         return database
     digest = hashlib.sha256(database.encode()).hexdigest()[:6]

@@ -92,7 +92,7 @@ def _carried_out(name: str, probe: Probe) -> Check:
     try:
         found = probe()
     except OpsError as error:
-        # This is the doctor: to be sent to it would be a circle.
+        # Hints to run the doctor are dropped: this is the doctor.
         hint = "read the message, and the store's own log" if "backup doctor" in error.hint else error.hint
         return Check(name, False, error.message, hint)
     except (OSError, psycopg.Error) as error:
@@ -126,7 +126,7 @@ def _probe_key(store: RetryingStore) -> str:
 
 
 def _forget(store: Store, key: str) -> None:
-    """Whether it may be deleted is another check's matter."""
+    """Another check covers whether it may be deleted."""
     with suppress(StoreError):
         store.delete([key])
 
@@ -163,7 +163,7 @@ def _small_object(store: RetryingStore) -> str | Check:
 
 
 def _why_kept(store: RetryingStore, key: str) -> str | None:
-    """Why the key cannot delete, whatever this process is allowed to; None if it can."""
+    """Why the key cannot delete, regardless of this process's own limits; None if it can."""
     real = store.inner.inner if isinstance(store.inner, NoDeleteStore) else store
     try:
         refused = real.delete([key])
@@ -195,7 +195,7 @@ def _signatures(wiring: Wiring) -> str | Check:
 
 
 def _lock(store: RetryingStore) -> str:
-    """What a run asks for: an object that is locked. Its retention is short, so that the next doctor can remove it."""
+    """Store a locked object, as a run does. Its retention is short, so that the next doctor can remove it."""
     soon = datetime.now(UTC) + timedelta(seconds=LOCKED_SECONDS)
     store.put(_probe_key(store), b"lock", retain_until=soon)
     upload = store.begin(_probe_key(store), retain_until=soon)
@@ -306,7 +306,7 @@ def _target_checks(wiring: Wiring, target: Database) -> Iterator[Check]:
 
 
 def _server_checks(server: ServerTarget) -> Iterator[Check]:
-    """What streaming a server takes, and what keeps it out of production's way."""
+    """The conditions for streaming a server without getting into production's way."""
     name = f"server {server.name}"
     found: list[Finding] = []
 
@@ -346,7 +346,7 @@ def _postgres(wiring: Wiring, target: PostgresTarget) -> str:
 
 
 def _verifiable(wiring: Wiring, target: PostgresTarget) -> str | Check:
-    """Whether this host is like the server: what it lacks, a verification would lack."""
+    """Whether this host matches the server: whatever it lacks, a verification lacks too."""
     if wiring.settings.verify_url is not None:
         return "on the server of BACKUP_VERIFY_URL"
     with session(target.address) as connection:

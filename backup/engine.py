@@ -1,4 +1,4 @@
-"""What a run needs from each kind of database. PostgreSQL and Redis each provide an engine."""
+"""The interface that each kind of database implements: PostgreSQL and Redis each provide an engine."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,7 +21,7 @@ class Lock(Protocol):
 
 @dataclass(frozen=True)
 class PreflightResult:
-    """What a preflight found.
+    """The result of a preflight.
 
     Attributes:
         client: product and version of the program that dumps.
@@ -52,7 +52,7 @@ class DumpContext:
 
 @dataclass(frozen=True)
 class DumpResult:
-    """What was stored. ``facts`` are additional fields of the manifest."""
+    """The stored objects. ``facts`` are additional fields of the manifest."""
 
     taken: datetime
     server: Server

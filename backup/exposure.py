@@ -1,4 +1,4 @@
-"""What the settings send or show more openly than need be. Each finding is one line for a person."""
+"""Finds what the settings expose unnecessarily. Each finding is one line for a person."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _WITHOUT_TLS = frozenset({"disable", "allow", "prefer"})
 
 
 def unencrypted(wiring: Wiring) -> Iterator[str]:
-    """Connections to other hosts that are not certain to be encrypted."""
+    """Connections to other hosts that may not be encrypted."""
     for target in (*wiring.targets, *wiring.servers):
         if isinstance(target, RedisTarget):
             parts = urlsplit(target.address.url)

@@ -1,8 +1,8 @@
-"""Takes in an archive that another ``pg_dump`` made, as a backup like our own.
+"""Imports an archive that another ``pg_dump`` made, as a backup like our own.
 
-From then on it is verified, restored, kept and copied like all others. What the archive does not say is stated in the
-manifest's notes: nobody counted its rows when it was made, and it has no roles, so those that it names are made without
-rights.
+From then on it is verified, restored, kept and copied like all others. The manifest's
+notes state what the archive does not contain: no row counts were taken when it was made, and it has no roles, so the roles
+that it names are created without rights.
 """
 
 import logging
@@ -62,10 +62,10 @@ _NOTES = (
 
 
 def take_in(wiring: Wiring, name: str, file: Path, progress: Progress = silent) -> Manifest:
-    """Store an archive as a backup of a database of a name that is not configured.
+    """Store an archive as a backup of a database whose name is not configured.
 
     Raises:
-        UsageError: the file is no archive in the custom format, or the name is taken by a configured database.
+        UsageError: the file is not an archive in the custom format, or the name belongs to a configured database.
         DumpError: the archive cannot be read to its end.
     """
     if any(target.name == name for target in wiring.everything):
@@ -104,7 +104,7 @@ def take_in(wiring: Wiring, name: str, file: Path, progress: Progress = silent) 
 
 
 class FileSource(Source):
-    """A file's bytes."""
+    """The bytes of a file."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
@@ -117,7 +117,7 @@ class FileSource(Source):
 
 
 class TextSource(Source):
-    """Bytes that are already here."""
+    """Bytes in memory."""
 
     def __init__(self, data: bytes) -> None:
         self._left = data
@@ -144,7 +144,7 @@ def _check_format(file: Path) -> None:
 
 
 def _describe(programs: Programs, file: Path, check: Callable[[], None]) -> tuple[dict[str, Any], list[str]]:
-    """What the archive says of its origin and contents, as fields of a manifest; and the roles that it names, quoted."""
+    """What the archive says about its origin and contents, as fields of a manifest; and the roles that it names, quoted."""
     listed = _printed(programs, file, check, "--list").decode(errors="replace")
     version, client = _VERSION.search(listed), _CLIENT.search(listed)
     if version is None or client is None:
@@ -208,7 +208,7 @@ def _server(version: re.Match[str], statements: Iterable[bytes]) -> Server:
 
 
 def _roles(statements: Iterable[bytes]) -> dict[str, str]:
-    """Roles that statements name, as they quote them, which is as a dump of roles does."""
+    """Roles that statements name, quoted as in the statements. A dump of roles quotes them in the same way."""
     found: dict[str, str] = {}
     for statement in statements:
         for match in _ROLES.finditer(statement):

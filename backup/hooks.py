@@ -1,7 +1,7 @@
 """The owner's own commands before and after each backup.
 
-They are configuration, like the paths of programs, and not restored content: they are not confined. They get no secrets of
-ours. What the command before the backup has begun, the command after it ends, whatever happens in between.
+They are configuration, like the paths of programs, and not restored content, so they are not confined. They get none of
+our secrets. The command after the backup ends what the command before it began, whatever happens in between.
 """
 
 import logging
@@ -34,7 +34,7 @@ def around(
     """Run a command before a block and one after it.
 
     Args:
-        facts: what the commands get as variables, such as ``HOOK_DATABASE``.
+        facts: variables for the commands, such as ``HOOK_DATABASE``.
         attempt: is marked as failed if the command after a successful block fails.
         check: raises to stop.
 
@@ -60,13 +60,13 @@ def _afterwards(command: str, facts: Mapping[str, str], attempt: OpenAttempt, se
     try:
         run_command(AFTER, command, facts, lambda: None, seconds)
     except OpsError as error:
-        log.error("%s", error.message)  # noqa: TRY400 - said in words
+        log.error("%s", error.message)  # noqa: TRY400 - the message says it
         if facts["HOOK_OUTCOME"] == "success":
             attempt.fail(error)
 
 
 def run_command(variable: str, command: str, facts: Mapping[str, str], check: Check, seconds: float) -> None:
-    """Run a command to its end.
+    """Run a command and wait for its end.
 
     Raises:
         DumpError: it cannot be started, took too long, or did not exit with 0.
@@ -88,8 +88,8 @@ def run_command(variable: str, command: str, facts: Mapping[str, str], check: Ch
     except OSError as error:
         raise _failed(variable, f"cannot be started: {error}", "check its path") from None
     if ended.status != 0:
-        said = " ".join(" ".join(ended.errors).split())[-MOST_SHOWN:]
-        raise _failed(variable, f"ended with exit code {ended.status}: {said}", "run it by hand")
+        output = " ".join(" ".join(ended.errors).split())[-MOST_SHOWN:]
+        raise _failed(variable, f"ended with exit code {ended.status}: {output}", "run it by hand")
 
 
 def _failed(variable: str, what: str, hint: str) -> DumpError:

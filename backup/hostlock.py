@@ -13,14 +13,14 @@ LOOK_SECONDS = 0.2
 
 @contextmanager
 def host_lock(folder: Path, name: str, sleep: Callable[[float], None]) -> Iterator[None]:
-    """Wait for the lock with a name, and hold it. Sweeping and copying exclude each other by it.
+    """Wait for the lock with a name, and hold it. Sweeping and copying use it to exclude each other.
 
     Args:
         folder: a private folder; it is created if it does not exist.
         sleep: waits, and raises when the work has to stop.
 
     Raises:
-        UsageError: someone else has made the folder or the file, and could hold us up.
+        UsageError: the folder or the file belongs to someone else, who could block us.
     """
     handle = _opened(folder, name)
     try:

@@ -7,7 +7,7 @@ This file is started as a script, restricts its own process and becomes the prog
 It imports as little as possible, so that starting it takes about 15 ms, and it needs no privilege.
 
 The system calls and constants are those of the kernel's ``Documentation/userspace-api/landlock.rst`` and
-``include/uapi/linux/landlock.h``. What an older kernel does not know is left out of the request: version 1 restricts
+``include/uapi/linux/landlock.h``. Restrictions that an older kernel does not know are left out of the request: version 1 restricts
 files, 4 adds TCP, 6 adds signals and abstract sockets.
 """
 
@@ -23,10 +23,10 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
-# What version 1 knows: the four above, removing, and making each kind of file.
+# The rights in version 1: the four above, removing, and creating each kind of file.
 _FIRST = (1 << 13) - 1
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
-# Rights that a file has; the kernel refuses the others for it.
+# Rights that apply to a file; the kernel rejects the others for it.
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _TCP = 1 << 0 | 1 << 1
 _SIGNALS_AND_SOCKETS = 1 << 0 | 1 << 1
@@ -34,7 +34,7 @@ _SIGNALS_AND_SOCKETS = 1 << 0 | 1 << 1
 TCP_VERSION, SCOPE_VERSION = 4, 6
 # The exit code of a program that could not be confined; it was not run.
 NOT_CONFINED = 125
-# What it says if the kernel refused. Then its exit says nothing about what the program was to read.
+# The message if the kernel refused. The exit code then says nothing about the program's input.
 REFUSED = "error: it cannot be confined"
 
 
@@ -49,12 +49,12 @@ class _PathBeneath(ctypes.Structure):
 
 
 def version() -> int:
-    """The kernel's version of Landlock; 0 where it has none or it is switched off."""
+    """The kernel's version of Landlock; 0 if it has none or it is switched off."""
     return max(_syscall(_CREATE_RULESET, None, 0, _VERSION), 0)
 
 
 def restrict(read: list[str], write: list[str], *, tcp: bool = False) -> None:
-    """Restrict this thread, and all that it starts, for ever.
+    """Restrict this thread, and everything that it starts, for good.
 
     Args:
         read: files and folders that may be read and run; those that do not exist are left out.
@@ -110,7 +110,7 @@ def _ruleset(known: int, *, tcp: bool) -> int:
     net = _TCP if known >= TCP_VERSION and not tcp else 0
     scoped = _SIGNALS_AND_SOCKETS if known >= SCOPE_VERSION else 0
     attributes = _Ruleset(_files(known), net, scoped)
-    # A kernel takes as many fields as its version has.
+    # A kernel accepts only the fields that its version knows.
     size = 24 if known >= SCOPE_VERSION else 16 if known >= TCP_VERSION else 8
     return _checked(_syscall(_CREATE_RULESET, ctypes.byref(attributes), size, 0))
 
@@ -119,7 +119,7 @@ def _allow(ruleset: int, path: str, wanted: int) -> None:
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        return  # what is not there cannot be read either
+        return  # a missing path cannot be read anyway
     try:
         allowed = wanted if os.path.isdir(path) else wanted & _OF_FILES  # noqa: PTH112 - pathlib takes long to load
         rule = _PathBeneath(allowed, handle)

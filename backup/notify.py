@@ -19,7 +19,7 @@ HINT = "docs/backup.md has examples; https://github.com/caronc/apprise lists all
 
 
 def notifier_for(wiring: Wiring) -> "Notifier | None":
-    """The notifier that the settings ask for.
+    """The notifier that the settings configure.
 
     Raises:
         UsageError: an address is not valid.
@@ -29,49 +29,49 @@ def notifier_for(wiring: Wiring) -> "Notifier | None":
 
 
 class Notifier:
-    """Tells about each fault once, and once more when it is over. What could not be sent is tried again at the next look.
+    """Reports each fault once, and once more when it is over. A message that could not be sent is retried at the next check.
 
     Args:
-        send: sends one message, and says whether everybody has got it.
+        send: sends one message; returns whether it reached all addresses.
     """
 
     def __init__(self, wiring: Wiring, send: Send) -> None:
         self._wiring = wiring
         self._send = send
-        self._told: dict[str, dict[str, str]] = {}
+        self._reported: dict[str, dict[str, str]] = {}
 
     def look(self, history: History, *, died: bool = False) -> None:
-        """Send what has changed for one database. It never raises: a backup must not fail because of it."""
+        """Send the changes of one database. It never raises: a backup must not fail because of it."""
         database = history.database
         now = faults(history, self._wiring.settings.rpo_target, self._wiring.clock(), died=died)
-        told = self._known(database)
-        before = dict(told)
+        reported = self._known(database)
+        before = dict(reported)
         for message in messages(database, before, now):
             if not self._send(message):
                 log.warning("a notification was not sent: %s", message.title)
             elif message.over:
-                del told[message.kind]
+                del reported[message.kind]
             else:
-                told[message.kind] = now[message.kind]
-        if told != before:
-            self._remember(database, told)
+                reported[message.kind] = now[message.kind]
+        if reported != before:
+            self._remember(database, reported)
 
     def _known(self, database: str) -> dict[str, str]:
-        if database not in self._told:
+        if database not in self._reported:
             key = layout.notified(database)
             try:
                 if self._wiring.store.head(key) is None:
-                    return self._told.setdefault(database, {})
+                    return self._reported.setdefault(database, {})
                 found, trust = decode(Notified, self._wiring.store.get(key), key, self._wiring.keys)
             except OpsError as error:
                 log.warning("what was notified before is not known: %s", error.message)
-                return self._told.setdefault(database, {})
+                return self._reported.setdefault(database, {})
             ours = trust in ("unchecked", "signed") and found.database == database
-            self._told[database] = dict(found.faults) if ours else {}
-        return self._told[database]
+            self._reported[database] = dict(found.faults) if ours else {}
+        return self._reported[database]
 
-    def _remember(self, database: str, told: dict[str, str]) -> None:
-        document = Notified(database=database, faults=told)
+    def _remember(self, database: str, reported: dict[str, str]) -> None:
+        document = Notified(database=database, faults=reported)
         try:
             self._wiring.store.put(layout.notified(database), encode(document, self._wiring.keys))
         except OpsError as error:
@@ -82,11 +82,11 @@ def sender(addresses: tuple[str, ...]) -> Send:
     """Sends to all addresses.
 
     Raises:
-        UsageError: one of them is not one that Apprise knows. It is not shown, because it contains a secret.
+        UsageError: Apprise does not know one of them. It is not shown, because it contains a secret.
     """
-    import apprise  # it knows a hundred services, and takes as long to load as everything else
+    import apprise  # Apprise supports a hundred services, and takes as long to load as everything else
 
-    # Its own lines contain addresses, which are secrets.
+    # Its own log lines contain addresses, which are secrets.
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     service: Any = apprise.Apprise()
     for number, address in enumerate(addresses, 1):

@@ -1,7 +1,7 @@
 """Whose data a folder of the store holds. The name is chosen by people; the cluster's system identifier is not.
 
-initdb gives each cluster an identifier, which its replicas share and no other cluster has. Two servers that use the same
-folder by mistake, such as staging with production's settings, are told apart by it.
+initdb gives each cluster an identifier, which its replicas share and no other cluster has. It distinguishes
+two servers that use the same folder by mistake, such as staging with production's settings.
 """
 
 from collections.abc import Collection
@@ -12,13 +12,13 @@ from backup.errors import PreflightError
 
 
 def lineage(newest: Manifest | None, identifier: str, where: str, *, adopt: bool) -> tuple[str, ...]:
-    """The earlier clusters whose backups belong to a database too, for the manifest of its next backup.
+    """The earlier clusters whose backups also belong to a database, for the manifest of its next backup.
 
     Args:
         newest: the newest backup of ours in the folder.
-        identifier: of the cluster that is backed up; empty if it does not say.
+        identifier: the identifier of the cluster that is backed up; empty if it is not known.
         where: the folder, for messages.
-        adopt: the operator says that this cluster continues the other one.
+        adopt: the operator states that this cluster continues the other one.
 
     Raises:
         PreflightError: the folder belongs to another cluster.
@@ -47,6 +47,6 @@ def clusters(history: History, identifier: str) -> frozenset[str]:
 
 
 def is_foreign(entry: Entry, known: Collection[str]) -> bool:
-    """Whether a backup is of a cluster that is not among the known ones. Older formats do not say; they count."""
+    """Whether a backup is of a cluster that is not among the known ones. Older formats do not say so; they count."""
     identifier = entry.manifest.server.system_identifier
     return entry.manifest.kind != "redis" and bool(identifier) and identifier not in known

@@ -41,7 +41,7 @@ PINNED = {
     "idle_in_transaction_session_timeout": "0",
     "client_min_messages": "notice",
 }
-# The same by the version that has them first. A lock must not outlive us while the server works on our statement.
+# The same by the version that has them first. A lock must not outlive this process while the server works on our statement.
 _SINCE = {
     "client_connection_check_interval": (140000, "5s"),
     "idle_session_timeout": (140000, "0"),
@@ -126,7 +126,7 @@ class Programs:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment for child processes: what programs need, nothing else of ours, and messages that can be read.
+    """The environment for child processes: only what programs need, and messages in English.
 
     What is not listed may be a secret. Settings are pinned, because a database or role may have its own: see :data:`PINNED`.
     """

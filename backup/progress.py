@@ -34,7 +34,7 @@ class Reporter:
 
 
 class Timings:
-    """A stopwatch: seconds by stage. A stage that is entered twice adds up."""
+    """A stopwatch: seconds by stage. The times of a stage that is entered twice add up."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 KEPT = 200
 
 
-# Number of deleted backups that are remembered, so that one which is put back is known.
+# Number of deleted backups that are remembered, so that one that is put back is recognised.
 REMEMBERED = 2000
 
 
@@ -45,7 +45,7 @@ def plan_for(
 
     Args:
         identifier: of the cluster whose backups count; by default the one of the newest backup.
-        agreed: a person has seen the plan, and agrees to delete much at once.
+        agreed: a person has seen the plan and agrees to many deletions at once.
     """
     stored = [_stored(entry) for entry in own(history, identifier) if entry.store == wiring.store.name]
     found, now = problems(history), wiring.clock()
@@ -68,20 +68,20 @@ def own(history: History, identifier: str | None = None) -> list[Entry]:
 
 
 def identifier_of(target: Target, history: History) -> str | None:
-    """The identifier of a database's cluster; None where no backup says whose it is, so that nobody has to be asked.
+    """The identifier of a database's cluster; None if no backup names its cluster, so that the server need not be asked.
 
     Raises:
         OpsError: the server does not answer.
     """
-    said = any(entry.manifest.server.system_identifier for entry in history.backups)
-    if not said or isinstance(target, RedisTarget):
+    identified = any(entry.manifest.server.system_identifier for entry in history.backups)
+    if not identified or isinstance(target, RedisTarget):
         return None
     with session(target.address) as connection:
         return inventory.system_identifier(connection) or None
 
 
 def _counts(history: History) -> list[Count]:
-    """What earlier prunes found and left."""
+    """The numbers of backups that earlier prunes found and left."""
     done = [each for each in history.attempts if each.kind == "prune" and each.outcome == "success"]
     return [
         Count(
@@ -106,7 +106,7 @@ def problems(history: History) -> list[str]:
 
 
 def strangers(history: History) -> list[Entry]:
-    """What someone else has put next to our backups since there are signed ones; older ones may be from before the key."""
+    """Backups that someone else has put next to our signed ones; those older than the first signed one may predate the key."""
     first = min((entry.id for entry in history.backups), default="")
     return [entry for entry in history.others if first and entry.id > first]
 

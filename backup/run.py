@@ -69,12 +69,12 @@ def run(
             if not _spools(wiring, target) or store is wiring.spool:
                 raise
             assert wiring.spool is not None
-            log.error("the store failed, the spool takes over: %s", error.message)  # noqa: TRY400 - said in words
+            log.error("the store failed, the spool takes over: %s", error.message)  # noqa: TRY400 - the message says it
             return _Run(wiring, target, wiring.spool, progress, packed, adopt).carry_out()
 
 
 def _destination(wiring: Wiring, target: Target, *, strict: bool) -> RetryingStore:
-    """Where the backup goes. A failure is written down, because nobody may read the output."""
+    """Where the backup goes. A failure is recorded, because the output may go unread."""
     try:
         return destination(wiring, strict=strict or not _spools(wiring, target))
     except OpsError as error:
@@ -83,12 +83,12 @@ def _destination(wiring: Wiring, target: Target, *, strict: bool) -> RetryingSto
 
 
 def _spools(wiring: Wiring, target: Target) -> bool:
-    """Whether the spool takes over if the store fails. A base backup is worth nothing away from its server's log."""
+    """Whether the spool takes over if the store fails. A base backup is worthless without its server's log."""
     return wiring.spool is not None and not isinstance(target, ServerTarget)
 
 
 def check_clock(whose: str, ahead: timedelta | None) -> None:
-    """See that another clock agrees with ours: IDs, ages and retention all come from ours.
+    """Check that another clock agrees with ours: IDs, ages and retention are based on ours.
 
     Args:
         ahead: how far the other clock is ahead of ours; None if not known.
@@ -158,7 +158,7 @@ class _Run:
         self._timings = Timings()
 
     def carry_out(self) -> Manifest:
-        """From the first question to the database on, everything is recorded: an attempt that leaves no trace is a lie."""
+        """Record everything from the first query on: an attempt must not go unrecorded."""
         journal = self._wiring.journal(self._target.name, self._store)
         with journal.attempt("backup", attempt_id=self._id, backup=self._id) as attempt:
             self._look_at_the_stores_clock()
@@ -196,7 +196,7 @@ class _Run:
         return lineage(newest[0] if newest else None, ready.system_identifier, where, adopt=self._adopt)
 
     def _look_at_the_stores_clock(self) -> None:
-        """The store has just written down that this run has begun, by its own clock."""
+        """Read the store's clock from the record of this run's start that it has just stored."""
         key = layout.attempt(self._target.name, self._id, "backup")
         before = self._wiring.clock()
         info = self._store.head(key)

@@ -9,7 +9,7 @@ _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 def parse_span(text: str) -> timedelta | None:
-    """Read a span of hours, days or weeks; None if it is none."""
+    """Read a span of hours, days or weeks; None if the text is not one."""
     found = _SPAN.fullmatch(text.strip())
     return timedelta(**{_UNITS[found["unit"]]: int(found["count"])}) if found else None
 

@@ -16,7 +16,7 @@ from sidecar import UsageError
 # A comma begins the next database only if a name and an equals sign follow: passwords may contain commas.
 _NEXT = re.compile(r",\s*(?=[A-Za-z0-9][A-Za-z0-9._-]*=)|\s+(?=[A-Za-z0-9][A-Za-z0-9._-]*=)")
 
-# A single database is named by its own URL; to name it, it takes the other variable.
+# The URL of a single database names it; another name requires the other variable.
 _NAMED_BY = {"DATABASE_URL": "BACKUP_DATABASE_URLS"}
 
 
@@ -30,7 +30,7 @@ class PostgresTarget:
 
     @property
     def secrets(self) -> list[str]:
-        """The password. A password that equals a public name is not secret, and masking it would mask the name."""
+        """The password. One that equals a public name is not secret, and masking it would mask the name."""
         password = self.address.password
         return [password] if password and password not in {*self.address.public.values(), self.name} else []
 
@@ -141,10 +141,10 @@ def named_urls(text: str, variable: str) -> list[tuple[str, str]]:
 
 
 def folder_name(name: str, variable: str) -> str:
-    """A name, if it can be that of a folder in the store.
+    """A name, checked to be usable as a folder in the store.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: it is not usable.
     """
     if not layout.NAME.fullmatch(name) or name == layout.ATTEMPTS:
         raise UsageError(

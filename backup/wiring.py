@@ -40,7 +40,7 @@ class Wiring:
 
     Attributes:
         configured: the databases that are named one by one.
-        discovery: finds all databases of a server; None if that is not wanted.
+        discovery: finds all databases of a server; None if that is not configured.
         servers: the servers whose WAL is streamed, and that base backups are made of; not among the targets.
     """
 
@@ -64,14 +64,14 @@ class Wiring:
 
     @property
     def targets(self) -> tuple[Database, ...]:
-        """The databases, as far as they are known by now: see :meth:`discover`."""
+        """The databases that are known so far; see :meth:`discover`."""
         return (*self.configured, *(self.discovery.targets if self.discovery else ()))
 
     def discover(self) -> None:
         """Look for databases that are new on the server, if that is configured.
 
         Raises:
-            PreflightError, StoreError: the server or the store cannot be reached; what is known remains.
+            PreflightError, StoreError: the server or the store cannot be reached; the known databases remain.
         """
         if self.discovery is not None:
             reader = self.reader()
@@ -95,7 +95,7 @@ class Wiring:
 
     @property
     def exclusion(self) -> Exclusion:
-        """What backups leave out on purpose."""
+        """The tables that backups exclude."""
         return Exclusion(self.settings.exclude_tables, self.settings.exclude_rows)
 
     @property
@@ -147,7 +147,7 @@ class Wiring:
 
     @property
     def everything(self) -> tuple[Target, ...]:
-        """All that has backups: servers first, so that a dump of the same night is within what their base covers."""
+        """Everything that is backed up: servers first, so that their base backups cover the dumps of the same night."""
         return (*self.servers, *self.targets)
 
     def target(self, name: str | None) -> Target:
@@ -239,7 +239,7 @@ def _kept(settings: BackupSettings, store: Store) -> Store:
 def _spool(settings: BackupSettings, stop: Stop) -> RetryingStore | None:
     if settings.spool_dir is None:
         return None
-    # Retries do not empty a full disk.
+    # Retries do not help with a full disk.
     return RetryingStore(
         LocalStore(settings.spool_dir, "spool", made=True), RetryPolicy(attempts=1), stop.sleep
     )

@@ -9,7 +9,7 @@ def once(expr: str) -> str:
 
 
 def least(expr: str) -> str:
-    """Return the lowest value of all exporters: of what grows with what an exporter has missed."""
+    """Return the lowest value of all exporters, for values that grow with what an exporter has missed."""
     return f"min without (instance, pod) ({expr})"
 
 

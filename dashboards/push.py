@@ -1,4 +1,4 @@
-"""Sends the dashboards to a Grafana through its HTTP API. Doing it again changes nothing."""
+"""Sends the dashboards to a Grafana through its HTTP API. Repeating it changes nothing."""
 
 import os
 import re

@@ -1,8 +1,8 @@
-"""Connections to RabbitMQ that never wait for ever.
+"""Connections to RabbitMQ with a time limit on every operation.
 
 kombu reads the URL, chooses among several brokers and connects; after that py-amqp's connection is used directly.
-Every read and write has a time-out, so a broker that stands still (a paused machine, a full disk) is noticed like one
-that is gone.
+Every read and write has a timeout, so a broker that hangs (a paused machine, a full disk) is detected like one that is
+gone.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from sidecar.errors import UsageError
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
-# RabbitMQ gets this long to confirm that a connection is closed.
+# Seconds for RabbitMQ to confirm that a connection is closed.
 CLOSE_SECONDS = 1.0
 REQUIREMENTS = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
-# Options of kombu's Redis transport, which many applications set for every broker, and of our own.
+# Options of kombu's Redis transport, which many applications set for every broker, and our own options.
 NOT_FOR_AMQP = frozenset(
     {
         "fanout_patterns",
@@ -46,7 +46,7 @@ class AmqpLink:
     """One connection to RabbitMQ.
 
     Args:
-        broker: which one.
+        broker: the broker to connect to.
         heartbeat: seconds between heartbeats; 0: RabbitMQ neither expects nor sends any.
 
     Raises:
@@ -73,39 +73,39 @@ class AmqpLink:
 
     @property
     def server_version(self) -> tuple[int, ...]:
-        """RabbitMQ's version, e.g. ``(4, 0, 5)``; empty when it does not say."""
+        """RabbitMQ's version, e.g. ``(4, 0, 5)``; empty if it does not report one."""
         text = str(self.connection.server_properties.get("version", ""))
         return tuple(int(part) for part in text.split(".") if part.isdigit())
 
     @property
     def channel_errors(self) -> tuple[type[Exception], ...]:
-        """What RabbitMQ closes a channel with."""
+        """The exceptions for a channel that RabbitMQ has closed."""
         errors: tuple[type[Exception], ...] = self.connection.channel_errors
         return errors
 
     @property
     def socket(self) -> socket.socket:
-        """The connected socket, for a reader that replaces py-amqp's; after that the link can only be dropped."""
+        """The connected socket, for a reader that replaces py-amqp's; afterwards the connection can only be dropped."""
         connected: socket.socket = self.connection.transport.sock
         return connected
 
     def read_ahead(self) -> bytes:
-        """What py-amqp has read from the socket and not used."""
+        """The bytes that py-amqp has read from the socket but not used."""
         return bytes(self.connection.transport._read_buffer)
 
     def wait_at_most(self, seconds: float) -> None:
-        """Let every read and write fail with a TimeoutError after that time."""
+        """Make every read and write fail with a TimeoutError after this time."""
         self.connection.transport.sock.settimeout(seconds)
 
     def close(self) -> None:
-        """Close the connection, politely as long as the broker answers at once."""
+        """Close the connection, properly if the broker answers at once."""
         with contextlib.suppress(Exception):
             self.wait_at_most(CLOSE_SECONDS)
             self.connection.close()
         self.drop()
 
     def drop(self) -> None:
-        """Close the socket without asking the broker."""
+        """Close the socket without notifying the broker."""
         with contextlib.suppress(Exception):
             self._kombu.connection.transport.sock.close()
         with contextlib.suppress(Exception):
@@ -113,7 +113,7 @@ class AmqpLink:
 
 
 def is_connection_error(error: Exception) -> bool:
-    """Whether an error is one of the connection or the broker, not a fault in our code."""
+    """Whether an error comes from the connection or the broker, rather than from our code."""
     from amqp.exceptions import AMQPError
     from kombu.exceptions import KombuError
 
@@ -121,7 +121,7 @@ def is_connection_error(error: Exception) -> bool:
 
 
 def tls_options(broker: Broker) -> dict[str, Any]:
-    """Celery's ``broker_use_ssl`` as py-amqp takes it; empty without TLS.
+    """Celery's ``broker_use_ssl`` in the form of py-amqp; empty without TLS.
 
     Raises:
         UsageError: ``cert_reqs`` is not one of the known values.
@@ -145,7 +145,7 @@ def _plain_url(broker: Broker) -> str:
     for url in broker.url.split(";"):
         split = urlsplit(url)
         query = "&".join(option for option in split.query.split("&") if not option.startswith("ssl_"))
-        # Not librabbitmq, which kombu prefers where it is installed.
+        # Not librabbitmq, which kombu prefers if it is installed.
         scheme = "pyamqp" if split.scheme == "amqp" else split.scheme
         parts.append(urlunsplit((scheme, split.netloc, split.path, query, "")))
     return ";".join(parts)

@@ -1,4 +1,4 @@
-"""Broker URLs as Celery writes them, and Redis connections made from them."""
+"""Broker URLs in Celery's format, and Redis connections for them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ AMQP_SCHEMES = frozenset({"amqp", "amqps", "pyamqp"})
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 SENTINEL_PORT = 26379
-# Celery takes the names and the numbers of the ssl module, the URL its own words.
+# Celery accepts the names and numbers of the ssl module; a URL has words of its own.
 _CERTIFICATES = {
     "cert_required": "required", "cert_optional": "optional", "cert_none": "none",
     "2": "required", "1": "optional", "0": "none",
@@ -31,9 +31,9 @@ _BOOLEANS = {
     "no": False,
     "off": False,
 }
-# TLS options that are true or false; as text in a URL "false" must not count as true.
+# Boolean TLS options: the text "false" in a URL must not count as true.
 _SWITCHES = frozenset({"ssl_check_hostname", "ssl_validate_ocsp", "ssl_validate_ocsp_stapled"})
-# kombu's default steps are 0, 3, 6 and 9. An application may use others without telling the exporter, and asking about
+# kombu's default steps are 0, 3, 6 and 9. An application may use others that the exporter does not know, and polling
 # all of them costs little.
 ALL_STEPS = range(10)
 
@@ -44,7 +44,7 @@ class Broker:
 
     Attributes:
         name: the value of the ``broker`` label.
-        url: as Celery's ``broker_url``; may hold a password, never to be printed.
+        url: as Celery's ``broker_url``. It may contain a password, so it is never printed.
         options: as Celery's ``broker_transport_options``.
     """
 
@@ -74,7 +74,7 @@ class Broker:
 
     @property
     def secrets(self) -> list[str]:
-        """Passwords in the URL, as written and decoded, and in the options."""
+        """The passwords in the URL, as written and decoded, and in the options."""
         return [*url_secrets(self.url), *_option_secrets(self.options)]
 
 
@@ -88,7 +88,7 @@ def _tls_value(name: str, value: Any) -> Any:
 
 
 def url_secrets(url: str) -> list[str]:
-    """Passwords in a URL or several, as written and decoded."""
+    """The passwords in one or several URLs, as written and decoded."""
     found = [urlsplit(part).password for part in url.split(";")]
     return [form for secret in found if secret for form in (secret, unquote(secret))]
 
@@ -110,7 +110,7 @@ def parse_broker(text: str, options: Mapping[str, Any] | None = None) -> Broker:
     """A broker from ``[NAME=]URL``.
 
     Raises:
-        UsageError: Celery events do not travel on brokers of this scheme.
+        UsageError: brokers with this scheme do not carry Celery events.
     """
     name, separator, url = text.partition("=")
     if not separator or "://" in name:
@@ -128,7 +128,7 @@ def parse_broker(text: str, options: Mapping[str, Any] | None = None) -> Broker:
 
 
 def check_credentials(url: str, what: str) -> None:
-    """Refuse a URL whose password cannot be separated from the rest: it would be shown and logged with the address.
+    """Reject a URL whose password cannot be separated from the rest: it would be shown and logged with the address.
 
     Raises:
         UsageError: the URL is ambiguous; the message does not show it.
@@ -145,7 +145,7 @@ def _is_clear(url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:  # a stray bracket
         return False
-    # A socket's path may hold an @ where no user precedes it, and an option's value where one does.
+    # A socket's path may contain an @ if no user precedes it, and an option's value if one does.
     path = "" if _is_socket(parts.scheme) and not parts.netloc else parts.path
     rest = "" if "@" in parts.netloc else f"{parts.query}{parts.fragment}"
     return "@" not in path + rest
@@ -158,7 +158,7 @@ def _default_name(url: str) -> str:
 
 @dataclass(frozen=True)
 class RedisSettings:
-    """How to reach a Redis broker and how kombu names things in it.
+    """How to reach a Redis broker, and which names kombu uses in it.
 
     Attributes:
         connection: arguments of redis-py's connection, for the first server.
@@ -234,7 +234,7 @@ def _server(url: str, broker: Broker) -> dict[str, Any]:
 
 
 def fanout_prefix(option: Any, db: int) -> str:
-    """The prefix of the event channels, as kombu makes it."""
+    """The prefix of the event channels, as kombu builds it."""
     if not option:
         return ""
     return (option if isinstance(option, str) else "/{db}.").replace("{db}", str(db))
@@ -300,7 +300,7 @@ def redis_pool(settings: RedisSettings, *, name: str) -> redis.ConnectionPool:
 
 
 class Failover:
-    """Several Redis servers of which one is used, as in Celery's ``redis://a;redis://b``.
+    """Several Redis servers, one of which is used, as in Celery's ``redis://a;redis://b``.
 
     Args:
         servers: redis-py's connection arguments for each, in order.
@@ -308,7 +308,7 @@ class Failover:
 
     def __init__(self, servers: tuple[Mapping[str, Any], ...]) -> None:
         self.servers = servers
-        # The one that all connections of this process use; the next one takes over when it cannot be reached.
+        # The server that all connections of this process use; the next one takes over if it cannot be reached.
         self.current = 0
 
     def order(self) -> list[int]:

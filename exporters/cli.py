@@ -17,7 +17,7 @@ from sidecar.errors import OpsError, UsageError
 from sidecar.signals import request_on_end
 from sidecar.version import __version__
 
-# Within which a broker that is up has answered.
+# Seconds within which a running broker has answered.
 SUBSCRIBE_SECONDS = 5.0
 
 
@@ -215,7 +215,7 @@ def events(
 
 
 def _follow(watched: list[Pipeline], over: threading.Event, seconds: float | None) -> None:
-    """Wait until it is over; a broker that is not reached in time is an error.
+    """Wait until the time is over; a broker that is not reached in time is an error.
 
     Raises:
         OpsError: names the broker.
@@ -252,7 +252,7 @@ def load(broker_urls: tuple[str, ...], transport_option: tuple[str, ...], **opti
 
 
 def pipelines(broker_urls: tuple[str, ...], transport_option: tuple[str, ...]) -> list[Pipeline]:
-    """A pipeline for each broker, not started. Only errors are logged: the command itself reports the rest."""
+    """A pipeline for each broker, not started. Only errors are logged, because the command itself reports the rest."""
     settings = load(broker_urls, transport_option)
     logs.configure("ERROR", secrets=settings.secrets())
     return [Pipeline(broker, settings) for broker in settings.brokers()]

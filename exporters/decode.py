@@ -26,11 +26,11 @@ _LIST = ord("[")
 
 
 class Event(msgspec.Struct, gc=False, kw_only=True):
-    """The fields that are read of an event, as Celery names them. Times are epoch seconds by the sender's clock.
+    """The fields of an event that the exporter reads, under Celery's names. Times are epoch seconds by the sender's clock.
 
     Only ``type`` is required: a missing optional field must not keep an event from being counted. An empty ``type``
-    stands for an event that is malformed. The fields are in the order in which Celery writes them, which the decoder
-    expects: another order costs a search for each.
+    marks a malformed event. The fields are in the order in which Celery writes them, which the decoder expects: another
+    order costs a search for each field.
     """
 
     hostname: str = ""
@@ -99,7 +99,7 @@ def typed(event: Any) -> Event:
         return msgspec.convert(event, Event)
     except msgspec.ValidationError:
         kind = event.get("type") if isinstance(event, dict) else None
-        # Without the fields that Celery's own types need; an application's event needs none.
+        # Fields that Celery's own types require are missing; an application's event requires none.
         return Event(type=kind) if isinstance(kind, str) else MALFORMED
 
 

@@ -28,7 +28,7 @@ REPLY_TTL = 60
 # Seconds; the longest time that closing the exporter waits for replies.
 STEP_SECONDS = 0.3
 METHODS = ("active_queues", "stats", "registered")
-# What a worker holds: it runs, it waits for a free process, it waits for its eta.
+# The tasks that a worker holds: running, waiting for a free process, waiting for their eta.
 TASK_METHODS = ("active", "reserved", "scheduled")
 # Maximum number of task names kept for each worker, and of tasks that it holds.
 MOST_NAMES = 2_000
@@ -37,7 +37,7 @@ MOST_HELD = 20_000
 
 @dataclass(frozen=True)
 class WorkerReply:
-    """What one worker replied; None for requests that it did not answer.
+    """The replies of one worker; None for requests that it did not answer.
 
     Attributes:
         queues: the queues that it consumes.
@@ -52,7 +52,7 @@ class WorkerReply:
     tasks: tuple[str, ...] | None = None
 
 
-# What one worker replied to one request: node name and value.
+# One worker's reply to one request: node name and value.
 Reply = tuple[str, Any]
 
 
@@ -190,7 +190,7 @@ class AmqpInspector:
         channel.queue_declare(queue, exclusive=True, durable=False, auto_delete=True)
         channel.queue_bind(queue, replies, routing_key=oid)
         channel.basic_consume(queue, no_ack=True, callback=take)
-        # Declared like workers declare it: before the first worker starts, the exchange may not exist.
+        # Declared as workers do, because before the first worker starts, the exchange may not exist.
         channel.exchange_declare(self._exchanges.requests, "fanout", durable=False, auto_delete=False)
         for method in methods:
             message = Message(
@@ -234,7 +234,7 @@ def envelope(method: str, oid: str, exchanges: Exchanges) -> dict[str, Any]:
 
 
 def bytes_of(value: bytes | str) -> bytes:
-    """A Redis reply as bytes. It always is bytes with our connections, but the type hints cannot express that."""
+    """A Redis reply as bytes. Our connections always return bytes, but the type hints cannot express that."""
     return value if isinstance(value, bytes) else value.encode()
 
 
@@ -245,7 +245,7 @@ def _replies_in(objects_: Iterable[Any]) -> Iterator[Reply]:
             yield from ((str(node), value) for node, value in item.items())
 
 
-# What one worker replied, by method.
+# One worker's replies, by method.
 Parts = dict[str, Any]
 
 
@@ -263,7 +263,7 @@ def ask(inspector: Inspector) -> dict[str, WorkerReply]:
 
 
 def adopt_held(inspector: Inspector, state: EventState) -> None:
-    """Give the tasks that workers hold to the event state, reply by reply: their events came before ours began.
+    """Add the tasks that workers hold to the event state, reply by reply: their events preceded the subscription.
 
     Raises:
         OSError, redis.RedisError: the broker cannot be reached.
@@ -298,7 +298,7 @@ def _method_of(value: Any) -> str:
 
 
 def reply_from(parts: Parts) -> WorkerReply:
-    """One worker's reply from what its methods returned."""
+    """One worker's replies, combined."""
     queues, stats = parts.get("active_queues"), parts.get("stats")
     names = None
     if isinstance(queues, list):
@@ -309,7 +309,7 @@ def reply_from(parts: Parts) -> WorkerReply:
         names,
         _pool_size(stats.get("pool")),
         _count(stats.get("prefetch_count")),
-        # Details in brackets may follow a name.
+        # Details in brackets may follow the name.
         tuple(task.partition(" ")[0] for task in tasks[:MOST_NAMES]) if tasks else None,
     )
 

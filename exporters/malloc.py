@@ -7,7 +7,7 @@ log = logging.getLogger(__name__)
 
 
 def trim() -> None:
-    """Return the memory that the C library keeps after a burst; does nothing where that is not supported."""
+    """Return the memory that the C library keeps after a burst; does nothing if that is not supported."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError):

@@ -23,7 +23,7 @@ HUNG_AFTER = 60.0
 # Celery's default interval of heartbeats in seconds: every live worker sends one within this time.
 HEARTBEAT_SECONDS = 2.0
 STOP_SECONDS = 3.0
-# The first question to workers waits this long for the subscription.
+# Seconds that the first inspect request waits for the subscription.
 SUBSCRIBE_SECONDS = 2.0
 LOOK_SECONDS = 0.02
 
@@ -49,7 +49,7 @@ class Pipeline:
         )
         self._window = settings.complete_window
         self._heard_enough_at: float | None = None
-        # The connection for which workers were asked about the tasks that they hold.
+        # The connection after whose start workers were asked about the tasks that they hold.
         self._adopted_at: float | None = None
         self.receiver, self.poller, self.inspector = _sources(broker, settings, self.state)
         self.queues = QueueCollector(self.state)
@@ -76,7 +76,7 @@ class Pipeline:
             periodic.thread.start()
 
     def stop(self) -> None:
-        """Stop the threads, within a few seconds whatever the broker does."""
+        """Stop the threads within a few seconds, whatever the broker does."""
         threads = [self.reader, *(periodic.thread for periodic in self.periodic)]
         for thread in threads:
             thread.stop()
@@ -94,14 +94,14 @@ class Pipeline:
             yield from collector.collect()
 
     def complete(self) -> bool:
-        """Whether every event of the last window is known to have been counted."""
+        """Whether it is known that every event of the last window was counted."""
         health = self.receiver.health
         if not health.connected:
             return False
         return health.last_incident is None or time.monotonic() - health.last_incident > self._window
 
     def ready(self) -> str:
-        """What is missing before its metrics can be relied on; empty if nothing is."""
+        """What is missing before its metrics are reliable; empty if nothing is."""
         health, name = self.receiver.health, self.broker.name
         if not health.connected:
             return f"broker {name}: not subscribed: {health.error}"
@@ -168,7 +168,7 @@ class Pipeline:
     def _ask(self) -> None:
         health = self.receiver.health
         if wait_until(lambda: health.connected, SUBSCRIBE_SECONDS) and health.changed_at != self._adopted_at:
-            # Only now: what starts after the reply is announced by events.
+            # Only now: events announce the tasks that start after the reply.
             self._adopted_at = health.changed_at
             inspect.adopt_held(self.inspector, self.state)
         inspect.apply(inspect.ask(self.inspector), self.state)
@@ -185,7 +185,7 @@ class Pipeline:
 
 
 def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
-    """Wait until something holds, at most that long; whether it does."""
+    """Wait for a condition, up to a time limit; returns whether it is met."""
     end = time.monotonic() + seconds
     while not holds() and time.monotonic() < end:
         time.sleep(LOOK_SECONDS)

@@ -1,4 +1,4 @@
-"""What ``check`` and ``queues`` report: facts first, then text and JSON from the same facts."""
+"""The reports of ``check`` and ``queues``: text and JSON from the same facts."""
 
 import time
 from dataclasses import asdict, dataclass, field
@@ -40,7 +40,7 @@ class WorkerFacts:
 
 @dataclass
 class Findings:
-    """What listening to one broker for a short time shows."""
+    """The result of listening to one broker for a short time."""
 
     broker: str
     address: str
@@ -63,7 +63,7 @@ class Findings:
 
 
 def queue_facts(pipeline: Pipeline) -> list[QueueFacts]:
-    """The queues as the newest round saw them."""
+    """The queues in the newest round."""
     known = Consumers(pipeline.state)
     return [
         QueueFacts(
@@ -78,10 +78,10 @@ def queue_facts(pipeline: Pipeline) -> list[QueueFacts]:
 
 
 def look(pipeline: Pipeline) -> list[str]:
-    """One inspect round and one round of queues; why the broker refused to answer about a queue.
+    """Run one inspect round and one round of queues; returns why the broker refused to answer about a queue.
 
     Raises:
-        OpsError: the broker cannot be asked.
+        OpsError: the broker cannot be polled.
     """
     try:
         apply(ask(pipeline.inspector), pipeline.state)
@@ -119,7 +119,7 @@ def examine(pipeline: Pipeline, seconds: float) -> Findings:
 
 
 def judge(findings: Findings, pipeline: Pipeline) -> None:
-    """Add what the facts show to be wrong, and what to do."""
+    """Add the problems that the facts show, and what to do about them."""
     _judge_workers(findings, pipeline)
     _judge_queues(findings, pipeline)
 
@@ -187,7 +187,7 @@ def _judge_queues(findings: Findings, pipeline: Pipeline) -> None:
 
 
 def _stalled_by_eta(findings: Findings, pipeline: Pipeline) -> bool:
-    """Whether workers hold as many waiting eta tasks as the broker gives them, and do nothing else."""
+    """Whether workers have their whole prefetch filled with waiting eta tasks, and run nothing."""
     alive = pipeline.state.roster.alive()
     slots = sum(worker.pool_size or 0 for worker in alive)
     scheduled = len(pipeline.state.eta.entries)

@@ -26,16 +26,16 @@ from sidecar.web import Request, Response, Route
 
 log = logging.getLogger(__name__)
 
-# A scrape may have to wait for the event thread; shorter turns keep it short at a small price.
+# A scrape may have to wait for the event thread; a shorter switch interval keeps the wait short at a small cost.
 SWITCH_SECONDS = 0.002
-# Tasks in flight are many small objects without cycles: collecting garbage often finds nothing.
+# Tasks in flight are many small objects without cycles, so frequent garbage collection is wasted.
 COLLECT_AFTER = (50_000, 20, 100)
 GUIDE_SECONDS = 10.0
 # The page that people read loads itself again.
 REFRESH_SECONDS = 10
-# Node names that an advice lists.
+# Maximum number of node names in a piece of advice.
 MOST_NAMED = 5
-# Seconds between two looks at whether a scrape is due.
+# Seconds between two checks whether a scrape is due.
 RENDER_TICK = 0.25
 GUIDE = (
     "workers run tasks but send no task events: start them with -E, or set worker_send_task_events = True "
@@ -73,7 +73,7 @@ class Exporter:
 
     def start(self) -> Self:
         sys.setswitchinterval(SWITCH_SECONDS)
-        # What is loaded by now stays: the garbage collector need not examine it again and again.
+        # What is loaded by now stays, so the garbage collector need not examine it repeatedly.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECT_AFTER)
@@ -102,7 +102,7 @@ class Exporter:
         self.stop()
 
     def families(self) -> list[Family]:
-        """All families; with a ``broker`` label when there are several brokers."""
+        """All families, with a ``broker`` label if there are several brokers."""
         if len(self.pipelines) == 1:
             return self._listed(self.pipelines[0])
         parts = [
@@ -199,7 +199,7 @@ class Exporter:
 
 
 def advices(pipeline: Pipeline) -> list[str]:
-    """What is wrong with the set-up of a broker's workers, and what to do, for people."""
+    """Problems of a broker's workers and advice about them, for people."""
     found = [GUIDE] if pipeline.events_missing() else []
     shared = pipeline.shared_names()
     if shared:

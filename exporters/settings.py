@@ -42,7 +42,7 @@ def _ssl_options(value: Any) -> Any:
 
 
 def _generic_or(otherwise: str) -> Callable[[Any], Any]:
-    """Accept celery-exporter's switch (true or false) where this setting is a choice."""
+    """Accept celery-exporter's boolean for a setting that is a choice here."""
     switch = {"true": "generic", "1": "generic", "false": otherwise, "0": otherwise}
     return lambda value: switch.get(str(value).lower(), value)
 
@@ -67,7 +67,7 @@ log = logging.getLogger(__name__)
 OTHER_DATABASE_HINT = "set CELERY_EXPORTER_BEAT_TASKS to watch beat without a database"
 # Rounds of inspect that a worker without heartbeats may miss before it counts as down.
 REPLIES_MISSED = 2.5
-# What Django and its packages call PostgreSQL in a URL.
+# The schemes for PostgreSQL in the URLs of Django and its packages.
 POSTGRES_SCHEMES = frozenset(
     {"postgres", "postgresql", "postgis", "pgsql", "timescale", "timescalegis", "psql"}
 )
@@ -80,7 +80,7 @@ ClientLabel = Annotated[Literal["host", "generic"], BeforeValidator(_generic_or(
 
 
 class ExporterSettings(Settings):
-    """Everything that can be set."""
+    """All settings of the exporter."""
 
     env_prefix = "CELERY_EXPORTER_"
 
@@ -283,9 +283,9 @@ class ExporterSettings(Settings):
         return parse_buckets(self.runtime_buckets), parse_buckets(self.wait_buckets)
 
     def schedules_url(self) -> str | None:
-        """The database of beat's schedules, as PostgreSQL's client takes it; None when there is none.
+        """The database of beat's schedules, as a URL for libpq; None if there is none.
 
-        ``DATABASE_URL`` is often the application's own: one that is not PostgreSQL's is not an error.
+        ``DATABASE_URL`` is often the application's own, so another kind of database is not an error.
         """
         if self.database_url is None:
             return None
@@ -298,7 +298,7 @@ class ExporterSettings(Settings):
         return f"postgresql://{rest}" if separator else scheme
 
     def secrets(self) -> list[str]:
-        """Passwords only: an address in the log is useful."""
+        """Only the passwords: the rest of an address is useful in the log."""
         urls = [broker.secrets for broker in self.brokers()]
         if self.database_url is not None:
             url = self.database_url.get_secret_value()

@@ -14,11 +14,11 @@ MAX_PAUSE = 5.0
 
 
 class Supervised:
-    """Runs a body on a daemon thread until stopped; restarts it when it raises or returns.
+    """Runs a body on a daemon thread until stopped; restarts it if it raises or returns.
 
     Args:
-        name: of the thread, and of its errors.
-        body: runs until the event that it is given is set.
+        name: the name of the thread, and of its errors.
+        body: runs until the event that it receives is set.
     """
 
     def __init__(self, name: str, body: Callable[[threading.Event], None]) -> None:
@@ -52,7 +52,7 @@ class Supervised:
                 self.errors += 1
                 log.exception("thread failed and is restarted %s", fields(thread=self.name))
             if time.monotonic() - started > MAX_PAUSE:
-                # It ran well for a while: a new streak of failures begins.
+                # It ran well for a while, so a new streak of failures begins.
                 waits = delays(0.1, MAX_PAUSE)
             self._stop.wait(next(waits))
 
@@ -61,7 +61,7 @@ class Periodic:
     """A job that runs at a steady interval; its failures are counted, and logged once per streak.
 
     Args:
-        name: of the thread, and of its errors.
+        name: the name of the thread, and of its errors.
         job: what to do.
         interval: seconds from one start to the next.
 

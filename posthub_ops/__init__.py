@@ -1,5 +1,5 @@
-"""The installed package: one importable name, which nobody else has.
+"""The installed package, under one unique importable name.
 
-Our own packages are called ``backup``, ``alerts``, … , as others' are. In the wheel they lie below this one, and only the
+Our packages have common names such as ``backup`` and ``alerts``. In the wheel they are below this one, and only the
 processes of our commands can import them.
 """

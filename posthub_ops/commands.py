@@ -21,7 +21,7 @@ COMMANDS = {
 def run(name: str) -> NoReturn:
     """Run a command with the process's arguments, and exit with its code."""
     module, attribute, extra = COMMANDS[name]
-    # First, so that nobody else's package of the same name is taken for ours.
+    # First, so that another package of the same name is not imported instead.
     sys.path.insert(0, str(LIBRARY))
     try:
         group = getattr(importlib.import_module(module), attribute)
@@ -39,7 +39,7 @@ def run(name: str) -> NoReturn:
 
 
 def _harden(name: str) -> None:
-    """What ``python -m backup`` does before anything else: no other process may read its memory."""
+    """Do what ``python -m backup`` does first: protect its memory from other processes."""
     if name == "ops-backup":
         importlib.import_module("backup.confinement").hide_memory()
 

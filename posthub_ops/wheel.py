@@ -1,6 +1,6 @@
 """The wheel's build step: our packages and their files, below one name. It runs in the build's own environment.
 
-Texts that name a command say what the installed one is called.
+Texts that name a command are changed to the installed command's name.
 """
 
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent.parent
-# What the wheel has of each folder.
+# The files of each folder that the wheel contains.
 CONTENTS = {
     "sidecar": ("**/*.py",),
     "exporters": ("**/*.py",),
@@ -58,7 +58,7 @@ class BuildPy(build_py):
 
 
 def files() -> list[Path]:
-    """Everything that the wheel has below its one name."""
+    """Everything that the wheel contains."""
     found = {
         path
         for folder, patterns in CONTENTS.items()

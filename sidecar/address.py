@@ -1,4 +1,4 @@
-"""Addresses of servers: which text is one, which part of it may be shown, and whether the host is near."""
+"""Addresses of servers: validation, masking for display, and whether the host is near."""
 
 import ipaddress
 from urllib.parse import urlsplit
@@ -10,8 +10,8 @@ def checked(url: str, server: str, hint: str) -> str:
     """Return `url` without a slash at its end.
 
     Args:
-        server: its name for the message.
-        hint: how the user names it correctly.
+        server: the server's name, for the message.
+        hint: how to write it correctly.
 
     Raises:
         UsageError: it is not an `http://` or `https://` address with a host.
@@ -28,7 +28,7 @@ def shown(url: str) -> str:
 
 
 def is_near(url: str) -> bool:
-    """Whether the host of a URL is this machine or one of its network: a private address, or a name without a dot."""
+    """Whether the host of a URL is this machine or in its network: a private address, or a name without a dot."""
     host = _host(url).rstrip(".")
     try:
         return ipaddress.ip_address(host).is_private

@@ -44,7 +44,7 @@ def run(command: click.Command, argv: Sequence[str] | None = None, *, prog: str 
     except Ended as ended:
         click.echo("Interrupted", err=True)
         return int(ended.code or INTERRUPTED)
-    # With standalone_mode off click hands an exit code (--help, ctx.exit) back as the result.
+    # With standalone_mode off, click returns an exit code (--help, ctx.exit) as the result.
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
 
 
@@ -59,7 +59,7 @@ def print_json(value: Any) -> None:
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """The text with every control character escaped: data cannot forge a line, nor speak to the terminal.
+    """The text with every control character escaped, so that data can neither forge a line nor control the terminal.
 
     Args:
         lines: leave line feeds as they are.
@@ -71,14 +71,14 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def plain(text: str) -> str:
-    """The text for a place that reads markup, such as the description of a progress bar: it is shown as it is."""
+    """The text escaped for a place that interprets markup, such as the description of a progress bar."""
     from rich.markup import escape
 
     return escape(printable(text))
 
 
 def echo(line: str, *, err: bool = False) -> None:
-    """Print one line, whatever it is made of."""
+    """Print one line, whatever the text contains."""
     click.echo(printable(line), err=err)
 
 

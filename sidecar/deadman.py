@@ -22,10 +22,10 @@ def call(
     """Call a switch in the style of healthchecks, up to three times; returns whether it accepted the call.
 
     Nothing is raised: the work that reports to the switch must not fail because of it. Failures are logged without
-    the URL, a secret with which anyone can keep the switch quiet.
+    the URL, a secret with which anyone could keep the switch quiet.
 
     Args:
-        url: GET it; with a text, POST the text to it.
+        url: called with GET, or with POST if there is a text.
         text: the reason of a failure; cut at 2,000 characters.
         name: what the call reports, for the log: ``start``, ``success`` or ``failure``.
         sleep: pauses between two attempts, for the given number of seconds.

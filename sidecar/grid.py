@@ -1,4 +1,4 @@
-"""Positions of panels in Grafana's grid, after some were taken out. Pure."""
+"""Positions of panels in Grafana's grid, after some were removed. Pure."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ Json = dict[str, Any]
 
 
 def compacted(places: list[Json]) -> list[Json]:
-    """Positions, each as high as what is above it allows."""
+    """Move each panel up as far as the panels above it allow."""
     placed: list[Json] = []
     for place in places:
         above = [
@@ -19,7 +19,7 @@ def compacted(places: list[Json]) -> list[Json]:
 
 
 def without_empty_rows(panels: list[Json]) -> list[Json]:
-    """Panels from top to bottom, without the rows that have none below them."""
+    """Panels from top to bottom, without empty rows."""
     kept: list[Json] = []
     for panel in sorted(panels, key=lambda each: (each["gridPos"]["y"], each["gridPos"]["x"])):
         if panel["type"] == "row" and kept and kept[-1]["type"] == "row":
@@ -31,7 +31,7 @@ def without_empty_rows(panels: list[Json]) -> list[Json]:
 
 
 def rearranged(panels: list[Json]) -> list[Json]:
-    """What is left of a dashboard's panels, moved up to where there is room."""
+    """The remaining panels of a dashboard, moved up to fill the gaps."""
     kept = without_empty_rows(panels)
     places = compacted([panel["gridPos"] for panel in kept])
     return [{**panel, "gridPos": place} for panel, place in zip(kept, places, strict=True)]

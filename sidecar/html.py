@@ -64,8 +64,8 @@ def respond(title: str, body: str, *, refresh: int | None = None, status: int = 
     """A whole page as a response. Its browser is forbidden to run scripts and to load anything from elsewhere.
 
     Args:
-        body: HTML; what comes from outside must be escaped in it.
-        refresh: seconds after which a browser loads it again.
+        body: HTML, in which outside data must be escaped.
+        refresh: seconds after which a browser reloads it.
     """
     return Response(page(title, body, refresh=refresh), HTML, status, HEADERS)
 
@@ -76,7 +76,7 @@ def page(title: str, body: str, *, refresh: int | None = None) -> bytes:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        # Without one, each visit asks for /favicon.ico and logs an error.
+        # Without an icon, each visit requests /favicon.ico and logs an error.
         f'<link rel="icon" href="data:,">{again}<title>{text(title)}</title><style>{_SHEET}</style></head>'
         f"<body><h1>{text(title)}</h1>{body}</body></html>\n"
     ).encode(errors="replace")
@@ -94,10 +94,10 @@ def text(value: object) -> str:
 def table(
     heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[int] = (), stack: bool = False
 ) -> str:
-    """A table that scrolls inside itself where it is too wide.
+    """A table that scrolls within itself if it is too wide.
 
     Args:
-        rows: cells of HTML; what comes from outside must be escaped in them.
+        rows: cells of HTML, in which outside data must be escaped.
         numbers: positions of the columns that are aligned to the right.
         stack: on a narrow screen, show each row as a list of its cells instead.
     """

@@ -1,6 +1,6 @@
 """HTTP sessions: the only module that creates one.
 
-Two kinds of servers are called, and a proxy of the environment is right for one of them only:
+Two kinds of servers are called, and the environment's proxy is right for only one of them:
 
 * our own servers (Prometheus, Alertmanager, the app) on this machine or in its network: :func:`session`;
 * services on the internet (a dead man's switch, Slack, a hosted Grafana): :func:`outside_session`.
@@ -15,7 +15,7 @@ from requests.utils import get_auth_from_url
 
 from sidecar.address import is_near
 
-# The variables that requests itself reads for a certificate authority of one's own.
+# The variables that requests reads for a private certificate authority.
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 

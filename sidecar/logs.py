@@ -16,7 +16,7 @@ _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class LineFormatter(logging.Formatter):
-    """``2026-11-23T05:00:00Z INFO exporters.tasks message``; secrets are masked, in tracebacks too."""
+    """``2026-11-23T05:00:00Z INFO exporters.tasks message``; secrets are masked, even in tracebacks."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")

@@ -1,4 +1,4 @@
-"""The web server of a sidecar, open or closed as its settings say."""
+"""The web server of a sidecar, protected as configured."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +12,7 @@ def configured(host: str, port: int, routes: Mapping[str, Route], config: str | 
     """A server with TLS, basic auth and headers from a Prometheus web-config file.
 
     Args:
-        config: path of the file; None: HTTP, open to everybody who reaches it.
+        config: path of the file; None: plain HTTP without authentication.
 
     Raises:
         UsageError: the file is missing or wrong.
@@ -20,7 +20,7 @@ def configured(host: str, port: int, routes: Mapping[str, Route], config: str | 
     """
     if config is None:
         return WebServer(host, port, routes)
-    from sidecar.webconfig import WebConfig  # loaded only where it is used: its libraries cost memory
+    from sidecar.webconfig import WebConfig  # imported only if used, because its libraries cost memory
 
     web = WebConfig(Path(config))
     decorated = {path: partial(_decorated, route, web.headers) for path, route in routes.items()}

@@ -32,7 +32,7 @@ class Series:
 
 
 class NoReplyError(OpsError):
-    """The server does not reply, or not as Prometheus does. A later call may succeed."""
+    """The server does not reply, or its reply is not Prometheus's. A later call may succeed."""
 
 
 class Prometheus:
@@ -76,7 +76,7 @@ class Prometheus:
         return [_series(one["metric"], one["values"]) for one in found]
 
     def value(self, expr: str) -> float | None:
-        """Return the single value of an expression, or None when there is no series."""
+        """Return the single value of an expression, or None if there is no series."""
         found = self.instant(expr)
         return found[0].last if found else None
 
@@ -87,7 +87,7 @@ class Prometheus:
     def targets(self) -> dict[str, str]:
         """Return the health of the active targets (``up``, ``down``, ``unknown``) by job.
 
-        A job of several targets is as healthy as the worst of them.
+        A job with several targets is as healthy as the worst of them.
         """
         worst = ("down", "unknown", "up")
         health: dict[str, str] = {}

@@ -1,6 +1,6 @@
 """Finds the selectors of a PromQL query: metric, label matchers, range and the function around each.
 
-It does not validate the query: that is what Prometheus' own parser (promtool) is for.
+It does not validate the query; Prometheus' own parser (promtool) does that.
 """
 
 import re
@@ -36,7 +36,7 @@ class Matcher:
     value: str
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether a series with these labels passes; a missing label counts as an empty one."""
+        """Whether a series with these labels matches; a missing label counts as an empty one."""
         given = labels.get(self.label, "")
         if self.operator in ("=", "!="):
             return (given == self.value) == (self.operator == "=")
@@ -48,7 +48,7 @@ class Selector:
     """One selector.
 
     Attributes:
-        metric: its name; empty when only `__name__` is matched.
+        metric: its name; empty if only `__name__` is matched.
         matchers: its conditions on labels.
         span: the text in its brackets, for instance `5m`; empty for an instant selector.
         call: the function directly around it, or empty.
@@ -60,7 +60,7 @@ class Selector:
     call: str = ""
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether a series of this metric with these labels passes."""
+        """Whether a series of this metric with these labels matches."""
         return all(matcher.matches(labels) for matcher in self.matchers)
 
 

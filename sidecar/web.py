@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
-# A client that sends nothing must not occupy a thread for ever.
+# A client that sends nothing must not occupy a thread forever.
 IDLE_SECONDS = 15.0
 SMALLEST_GZIP = 1024
-# A webhook of Alertmanager is some kilobytes; a body far larger is not one.
+# Alertmanager's webhooks have a few kilobytes; a far larger body is not one of them.
 LARGEST_BODY = 4 * 1024 * 1024
 
 
@@ -30,7 +30,7 @@ LARGEST_BODY = 4 * 1024 * 1024
 class Request:
     """One request; header names are lower case, ``query`` has the last value of each parameter.
 
-    ``body`` is that of a POST; it is empty for GET and HEAD, and when the guard sees the request.
+    ``body`` is the body of a POST. It is empty for GET and HEAD, and while the guard runs.
     """
 
     path: str
@@ -50,7 +50,7 @@ class Response:
 
 
 Route = Callable[[Request], Response]
-# Decides about every request before its route and before a body is read: None lets it pass.
+# Called for every request before routing and before a body is read; None allows it.
 Guard = Callable[[Request], Response | None]
 # By method, then by path.
 Routes = Mapping[str, Mapping[str, Route]]
@@ -66,7 +66,7 @@ class WebServer:
             exact; one that ends with ``/*`` has any single name in its place.
         posts: exact path → handler of POST. A body over 4 MiB, or without a length, is refused without being read.
         guard: may refuse a request before its route is looked up.
-        tls: serves HTTPS with it.
+        tls: serve HTTPS with this context.
 
     Raises:
         OpsError: the port cannot be bound.
@@ -148,7 +148,7 @@ def _bind(host: str, port: int, routes: Routes) -> _Server:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = IDLE_SECONDS
-    # Headers and body leave together: apart, the body may wait 40 ms for the client's acknowledgement.
+    # Headers and body are sent together; sent separately, the body may wait 40 ms for the client's acknowledgement.
     wbufsize = -1
     disable_nagle_algorithm = True
     server: _Server
@@ -181,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         return _handled(found, replace(request, body=body))
 
     def _unread(self, response: Response) -> Response:
-        """Close the connection after this response if a body is left on it: it would be taken for a request."""
+        """Close the connection after this response if an unread body is left on it, which would be parsed as a request."""
         length, encoding = self.headers.get("Content-Length", "0"), self.headers.get("Transfer-Encoding")
         if self.command == "POST" or length != "0" or encoding:
             self.close_connection = True
@@ -193,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         return Request(url.path, query, {name.lower(): value for name, value in self.headers.items()})
 
     def _body(self) -> bytes | Response:
-        """The body of a POST, or why it is not read."""
+        """The body of a POST, or the reason why it is not read."""
         given = self.headers.get("Content-Length", "")
         if "Transfer-Encoding" in self.headers or not given.isascii() or not given.isdecimal():
             return Response(b"411 a Content-Length is needed\n", status=HTTPStatus.LENGTH_REQUIRED)
@@ -224,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _route(routes: Routes, method: str, path: str) -> Route | Response:
-    """The handler of a request, or the response when there is none."""
+    """The handler of a request, or the response if there is none."""
     folder, _, name = path.rpartition("/")
     known_as = (path, f"{folder}/*") if name else (path,)
     for each in known_as:

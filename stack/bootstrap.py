@@ -70,11 +70,11 @@ def _ensure() -> None:
 
 def _wait_for_others(handle: IO[str]) -> None:
     """Take the lock; if another start is installing, wait for it."""
-    said = False
+    announced = False
     while not _is_ours(handle):
-        if not said:
+        if not announced:
             _say("another start is installing into .venv; waiting for it")
-        said = True
+        announced = True
         time.sleep(TICK_SECONDS)
         _leave_if_asked()
 

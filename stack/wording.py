@@ -1,11 +1,14 @@
 """Phrases that the project's style rules replace. CONTRIBUTING.md has the rules; this check keeps the phrases out.
 
-It reads pages, rules, scripts, notification templates, and the strings of Python code. Docstrings
-and comments in Python follow the same rules, but are left to reviewers.
+It reads pages, rules, scripts, notification templates, and Python code: strings, docstrings, comments and names, those of
+the tests included.
 """
 
 import ast
+import io
+import os
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from stack.paths import ROOT
 PHRASES = {
     r"[«»]": '"straight quotes"',
     # "There is no backup" is fine, "it is no backup" is not.
-    r"(?<![Tt]here )\b(?:is|are) no (?!longer\b|more\b|better\b|way\b)\w+": "is not a …, is not a valid …",
+    r"(?<![Tt]here )\b(?:is|are) no (?!longer\b|more\b|better\b|way\b|one\b)\w+": "is not a …, is not a valid …",
     r"\bso many\b(?! that\b)": "the number of …",
     r"\bwhoever\b": "anyone who …, the person who …",
     r"\b(?:told|tells)\b": "reported, reports, shows",
@@ -24,24 +27,35 @@ PHRASES = {
     r"\bdead-man\b": "dead man's switch",
     r"\bin the place of\b": "instead of",
     r"\banew\b": "again",
+    r"\bfor ever\b": "forever",
     r"\b(?:some|every|any)body\b": "someone, everyone, anyone, the person on call",
 }
 _PATTERNS = [(re.compile(phrase), instead) for phrase, instead in PHRASES.items()]
-CODE = ("alerts", "backup", "dashboards", "deploy", "exporters", "sidecar", "stack")
+# Words that a name in the code must not contain, with the word to use instead.
+WORDS = {
+    **dict.fromkeys(("told", "tells", "said"), "reported, message, output"),
+    **dict.fromkeys(("somebody", "everybody", "anybody", "whoever"), "someone, everyone, anyone"),
+    "anew": "again",
+    "beside": "next_to",
+}
+CODE = (
+    *("adopt", "alerts", "app", "backup", "bench", "dashboards", "deploy", "exporters", "posthub_ops"),
+    *("sidecar", "stack", "tests"),
+)
 TEXTS = (
     *("*.md", "docs/**/*.md", "runbooks/**/*.md", "alerts/templates/*.tmpl"),
     *("alerts/**/*.yml", "runbooks/**/*.sh", "deploy/**/*.sh", "*.yml", "k8s/**/*.yaml", ".github/**/*.yml"),
 )
-# The rules of style and this module name the phrases.
-EXEMPT = ("CONTRIBUTING.md", "stack/wording.py")
+# The rules of style, this module and its tests name the phrases.
+EXEMPT = ("CONTRIBUTING.md", "stack/wording.py", "tests/stack/test_wording.py")
 
 
 def problems(root: Path = ROOT) -> list[str]:
-    """Every place where a phrase occurs, as a sentence."""
+    """Every place where a phrase or a word occurs, as a sentence."""
     return [
         f"{path.relative_to(root)}:{line} has {phrase!r}; write: {instead}"
-        for path, start, text in _texts(root)
-        for line, phrase, instead in occurrences(text, start)
+        for path in _files(root)
+        for line, phrase, instead in _found(path)
     ]
 
 
@@ -53,40 +67,48 @@ def occurrences(text: str, start: int = 1) -> Iterator[tuple[int, str, str]]:
                 yield number, match[0], instead
 
 
-def _texts(root: Path) -> Iterator[tuple[Path, int, str]]:
-    for pattern in TEXTS:
-        for path in sorted(root.glob(pattern)):
-            if path.relative_to(root).as_posix() not in EXEMPT:
-                yield path, 1, path.read_text(encoding="utf-8")
-    for folder in CODE:
-        for path in sorted((root / folder).rglob("*.py")):
-            if path.relative_to(root).as_posix() not in EXEMPT:
-                yield from ((path, line, text) for line, text in strings(path.read_text(encoding="utf-8")))
-
-
-def strings(source: str) -> Iterator[tuple[int, str]]:
-    """Line number and text of every string of a module that is not a docstring, except those of commands.
-
-    The docstring of a command is its help text.
-    """
-    tree = ast.parse(source)
-    skipped = {id(text) for scope in ast.walk(tree) if (text := _docstring(scope)) and not _is_command(scope)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
+def prose(source: str) -> Iterator[tuple[int, str]]:
+    """Line number and text of every string, docstring and comment of a module."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, node.value
+    for token in _tokens(source):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
 
 
-def _docstring(scope: ast.AST) -> ast.Constant | None:
-    if (
-        not isinstance(scope, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        or not scope.body
-    ):
-        return None
-    first = scope.body[0]
-    return first.value if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) else None
+def names(source: str) -> Iterator[tuple[int, str, str]]:
+    """Line number, name and replacement of each name in a module that contains one of :data:`WORDS`."""
+    for token in _tokens(source):
+        if token.type == tokenize.NAME:
+            for word in token.string.lower().split("_"):
+                if word in WORDS:
+                    yield token.start[0], token.string, WORDS[word]
 
 
-def _is_command(scope: ast.AST) -> bool:
-    return isinstance(scope, ast.FunctionDef) and any(
-        re.search(r"\b(command|group)\b", ast.unparse(decorator)) for decorator in scope.decorator_list
-    )
+def _tokens(source: str) -> Iterator[tokenize.TokenInfo]:
+    return tokenize.generate_tokens(io.StringIO(source).readline)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    texts = (path for pattern in TEXTS for path in sorted(root.glob(pattern)))
+    modules = (path for folder in CODE for path in sorted(_modules(root / folder)))
+    for path in (*texts, *modules):
+        if path.relative_to(root).as_posix() not in EXEMPT:
+            yield path
+
+
+def _modules(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name != "node_modules" and not name.startswith(".")]
+        yield from (Path(parent, name) for name in files if name.endswith(".py"))
+
+
+def _found(path: Path) -> Iterator[tuple[int, str, str]]:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        yield from occurrences(text)
+        return
+    for line, words in prose(text):
+        yield from occurrences(words, line)
+    yield from names(text)

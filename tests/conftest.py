@@ -11,12 +11,12 @@ from stack.programs import server_bin
 from stack.servers import ObjectStore, Postgres, Redis
 
 POLITE = 10
-# All that a physical backup needs of a server: a limit to what a slot may keep.
+# The only setting that a physical backup needs: a limit to what a slot may keep.
 PHYSICAL = {"max_slot_wal_keep_size": "1GB"}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """The whole stack keeps its times while other tests run beside it: those step back, once in each process."""
+    """Lower the priority of other tests, once in each process, so that the whole stack keeps its times next to them."""
     if item.get_closest_marker("xdist_group") is None and os.environ.get("PYTEST_XDIST_WORKER"):
         os.setpriority(os.PRIO_PROCESS, 0, max(POLITE, os.getpriority(os.PRIO_PROCESS, 0)))
 
@@ -46,7 +46,7 @@ def object_store(servers_folder: Path) -> Iterator[ObjectStore]:
 
 @pytest.fixture(scope="session")
 def postgres_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Postgres]]:
-    """Starts one shared server of each supported major version, once it is asked for; skips where it cannot be had."""
+    """Starts one shared server of each supported major version, once it is asked for; skips the test if its programs are not available."""
     servers: dict[int, Postgres] = {}
 
     def start(version: int) -> Postgres:
@@ -64,7 +64,7 @@ def postgres_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
 
 
 def programs_of(version: int) -> Path:
-    """The folder of PostgreSQL's programs of a major version; the test is skipped where they cannot be had."""
+    """The folder of PostgreSQL's programs of a major version; the test is skipped if they are not available."""
     try:
         return server_bin(version)
     except OpsError as error:

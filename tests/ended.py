@@ -1,4 +1,4 @@
-"""Assertions about a command that has ended. When one fails, it shows all that the command printed."""
+"""Assertions about a command that has ended. When one fails, it shows everything that the command printed."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ def ended(done: Any, status: int, *texts: str) -> None:
     Args:
         done: a ``subprocess.CompletedProcess`` of text, or an object with ``status``, ``out`` and ``err``.
         status: the expected exit code.
-        texts: what is expected in its output or its messages.
+        texts: texts that its output or its messages must contain.
     """
     if hasattr(done, "returncode"):
         code, printed = done.returncode, f"{done.stdout or ''}{done.stderr or ''}"

@@ -135,7 +135,7 @@ class AccountView(APIView):
 
 
 def _account(request: Request, user: User) -> dict[str, Any]:
-    """With the CSRF token, whose cookie a frontend on another host cannot read, and with what can be used here."""
+    """The account with the CSRF token, whose cookie a frontend on another host cannot read, and the available features."""
     publishers = [str(one) for one in Channel.Publisher if one != "sandbox" or settings.SANDBOX_ALLOWED]
     return {
         **AccountSerializer(user).data,

@@ -1,7 +1,7 @@
 """Limits on attempts to sign in: per client address and per account, for every way of signing in.
 
-The counters are in Redis, because all processes share them. Without Redis nobody can sign in: an attacker who can stop
-Redis, or fill it, must not get unlimited attempts. Sessions and tokens that exist keep working.
+The counters are in Redis, because all processes share them. Without Redis no one can sign in: an attacker who can stop
+Redis, or fill it, must not get unlimited attempts. Existing sessions and tokens keep working.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Commits and deletes backups. A backup exists exactly as long as its manifest does."""
+"""Commits and deletes backups. A backup exists for exactly as long as its manifest."""
 
 from datetime import datetime
 
@@ -20,7 +20,7 @@ def commit(
     """Write the manifest, and remove it again if an object has disappeared in the meantime.
 
     Args:
-        data: the manifest as it was stored elsewhere; by default it is written anew and signed.
+        data: the manifest as it was stored elsewhere; by default it is serialised and signed again.
 
     Raises:
         DumpError: an object is missing or has another size. The manifest was removed.

@@ -1,4 +1,4 @@
-"""The one parser of what lies in a store. Anybody may have written those bytes, so nothing about them is believed.
+"""The only parser of what is stored. Anyone may have written those bytes, so nothing about them is trusted.
 
 Whatever the bytes are, :func:`decode` returns a document within bounds or raises
 :class:`~backup.errors.CatalogueError`; no other exception, whatever the nesting, numbers, dates or characters.
@@ -17,7 +17,7 @@ from backup.errors import CatalogueError
 
 FORMAT = 2
 _KNOWN = (1, 2)
-# Of SQL's bigint, which counts of rows and bytes come from.
+# The limits of SQL's bigint, from which counts of rows and bytes come.
 _MOST = 2**63 - 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SEAL = ("digest", "key", "mac")
@@ -47,7 +47,7 @@ Name = Annotated[str, AfterValidator(_plain)]
 
 
 class Part(BaseModel):
-    """Base of everything in a document: values never change, unknown fields are kept out."""
+    """Base of everything in a document: values are immutable, and unknown fields are dropped."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -56,7 +56,7 @@ class Document(Part):
     """Base of what is stored as one object: a manifest, a report, an attempt.
 
     Attributes:
-        kind_of_document: what signatures are bound to.
+        kind_of_document: the kind that signatures are bound to.
         most_bytes: larger objects are not read.
         always_sealed: whether format 1 had a digest too.
     """
@@ -88,7 +88,7 @@ def decode(kind: type[D], data: bytes, where: str, keys: Keyring = NO_KEYS) -> t
     """Read stored bytes.
 
     Returns:
-        The document, and what its signature is worth.
+        The document, and the verdict on its signature.
 
     Raises:
         CatalogueError: they are damaged, out of bounds or of a format that this version does not know.
@@ -139,7 +139,7 @@ def _check(seal: dict[str, Any], value: dict[str, Any], body: bytes, data: bytes
     digest = hashlib.sha256(body).hexdigest()
     if seal["digest"] != digest:
         raise damaged(where, f"its digest is {digest}, it says {str(seal['digest'])[:64]}")
-    # Other bytes of the same meaning, such as a key twice, are nothing that we have written.
+    # We never write other bytes of the same meaning, such as a repeated key.
     if data != _json({**value, **{name: text for name, text in seal.items() if text != ""}}):
         raise damaged(where, "it is not in canonical form")
 

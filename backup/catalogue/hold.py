@@ -1,7 +1,7 @@
 """A hold keeps a backup whatever the retention rules say. It is an object next to the manifest.
 
-Releasing writes the object again instead of deleting it, so that a key that cannot delete can release. Whatever lies
-there and is not a release that we have written counts as a hold: a doubt keeps a backup, and never deletes one.
+Releasing writes the object again instead of deleting it, so that a key that cannot delete can release. Anything
+there other than a release that we have written counts as a hold: when in doubt, the backup is kept.
 """
 
 from typing import ClassVar

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-# Fewer characters than these name no backup.
+# Fewer characters than this do not identify a backup.
 SHORTEST = 4
 PATTERN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 _FORMAT = "%Y%m%dT%H%M%SZ"
@@ -17,7 +17,7 @@ def new_id(now: datetime) -> str:
 
 
 def named(typed: str, known: Iterable[str]) -> list[str]:
-    """The IDs that somebody may mean: the very same one, or all that end in what was typed, such as ``ab12cd``."""
+    """The IDs that a person may mean: an exact match, or all that end in what was typed, such as ``ab12cd``."""
     ids = sorted(set(known))
     if typed in ids:
         return [typed]
@@ -25,7 +25,7 @@ def named(typed: str, known: Iterable[str]) -> list[str]:
 
 
 def fits(backup_id: str, started: datetime) -> bool:
-    """Whether an ID names the moment that its run began."""
+    """Whether an ID contains a valid start time."""
     try:
         named = datetime.strptime(backup_id.partition("-")[0], _FORMAT).replace(tzinfo=UTC)
     except ValueError:

@@ -21,12 +21,12 @@ from sidecar import OpsError
 
 log = logging.getLogger(__name__)
 
-# Attempts that wait for the store, of all databases.
+# Limit of the attempts that wait for the store, for all databases together.
 MOST = 500
 
 
 class Backlog:
-    """Attempts that the main store could not take, for all databases. They are written when it answers again.
+    """Attempts that could not be written to the main store, for all databases. They are written when it answers again.
 
     The backlog lives in memory: it ends with the process.
     """
@@ -78,9 +78,9 @@ class Journal:
     """Writes the attempts of one database.
 
     Args:
-        keys: sign the attempts, and tell those that are ours.
+        keys: sign the attempts, and identify those that are ours.
         watched: stores whose failed operations are counted in the attempts.
-        backlog: keeps the attempts that the store does not take.
+        backlog: keeps the attempts that could not be written.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Journal:
     def attempt(
         self, kind: Kind, *, attempt_id: str | None = None, backup: str | None = None
     ) -> Iterator[OpenAttempt]:
-        """Record that something begins, and how it ends. A store that takes no attempts does not stop the work."""
+        """Record that something begins, and how it ends. A store that cannot be written to does not stop the work."""
         before = self._before(kind)
         last = next((each for each in reversed(before) if each.kind == kind and each.totals), None)
         attempt = self._open(kind, attempt_id, backup)
@@ -127,7 +127,7 @@ class Journal:
         self._keep(attempt.record)
 
     def deliver(self) -> None:
-        """Write the attempts that the store did not take before."""
+        """Write the attempts that could not be written before."""
         waiting = self._backlog.take(self._database) if self._backlog else ()
         if not waiting:
             return

@@ -85,7 +85,7 @@ class Server(Part):
 
 
 class Place(Part):
-    """Where a dump's snapshot is in the log of its server."""
+    """The position of a dump's snapshot in the log of its server."""
 
     snapshot: str = Field(description="as pg_current_snapshot() prints it")
     position: Count = Field(description="a position of the log that was read after the snapshot was taken")
@@ -201,7 +201,7 @@ class Manifest(Document):
 
     @classmethod
     def decode(cls, data: bytes, where: str, keys: Keyring = NO_KEYS) -> Self:
-        """Read stored bytes, whoever signed them.
+        """Read stored bytes, without judging who signed them.
 
         Raises:
             CatalogueError: they are damaged, or this version does not know their format.

@@ -1,4 +1,4 @@
-"""What a person was notified of and is not over yet, so that a restart says nothing twice."""
+"""Faults that a person was notified of and that are not over yet, so that a restart does not repeat them."""
 
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from backup.catalogue.document import Document
 
 
 class Notified(Document):
-    """The faults of one database by kind, as they were told."""
+    """The faults of one database by kind, in the words of the notification."""
 
     kind_of_document: ClassVar[str] = "notified"
 

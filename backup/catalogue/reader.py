@@ -52,18 +52,18 @@ class Entry:
 
     @property
     def trusted(self) -> bool:
-        """Whether it is one of ours. Any other counts for nothing: not in retention, not as a proof, not as the latest."""
+        """Whether it is one of ours. Any other is ignored: in retention, as a proof, and as the latest backup."""
         return self.trust in ("unchecked", "signed") and not self.deleted_before
 
     @property
     def report(self) -> Report | None:
-        """The newest verification that found something out; the newest of all if none did."""
+        """The newest conclusive verification; the newest of all if none was conclusive."""
         conclusive = [report for report in self.reports if not report.unprovable]
         return (conclusive or self.reports or (None,))[-1]
 
     @property
     def unprovable(self) -> bool:
-        """Whether it was tried to verify the backup, and the host lacked what that takes."""
+        """Whether a verification was attempted on a host that lacks what it needs."""
         return self.report is not None and bool(self.report.unprovable)
 
     @property
@@ -85,7 +85,7 @@ class Entry:
 
     @property
     def doubtful(self) -> bool:
-        """Whether it failed, and yet is whole and held before: keys, commands or programs are others than then."""
+        """Whether it failed although its bytes are intact and it passed before: keys, commands or programs have changed."""
         if self.report is None or self.verified or self.damaged or self.unprovable:
             return False
         return self.passed_once or all(each.kind == "check" for each in self.report.differences)
@@ -107,7 +107,7 @@ class Entry:
 
     @property
     def unlike(self) -> bool:
-        """Whether it is unlike the backups before it: proven means equal to the dump, and the dump may lack what was lost."""
+        """Whether it is unlike the backups before it. Proven means equal to the dump; the dump itself may lack lost data."""
         return bool(self.manifest.anomalies)
 
     @property
@@ -142,7 +142,7 @@ class History:
 
     @property
     def latest(self) -> Entry | None:
-        """The newest backup; one from the future is none, since no later one could ever replace it."""
+        """The newest backup. One from the future does not count, because no later one could ever replace it."""
         return next((entry for entry in reversed(self.backups) if not self.is_ahead(entry)), None)
 
     def is_ahead(self, entry: Entry) -> bool:
@@ -206,10 +206,10 @@ class Catalogue:
 class Reader:
     """Reads the catalogue of one store. Each unchanged object is read only once.
 
-    Nothing that lies in the store makes it raise: what is not within bounds is reported, and the rest is read.
+    No content of the store makes it raise: what is out of bounds is reported, and the rest is read.
 
     Args:
-        keys: documents that none of them has signed count for nothing.
+        keys: documents that none of them has signed are ignored.
     """
 
     def __init__(self, store: Store, keys: Keyring) -> None:
@@ -219,7 +219,7 @@ class Reader:
 
     def read(self, now: datetime, databases: Iterable[str] | None = None) -> Catalogue:
         """The current catalogue, of some databases or of all."""
-        # What else lies in the store, such as WAL, may be many times as much.
+        # The other objects in the store, such as WAL, may be far more numerous.
         names = self.named() if databases is None else databases
         found = [info for name in names for info in self._store.walk(f"{name}/")]
         objects = {info.key: info for info in found}
@@ -281,7 +281,7 @@ class Reader:
             self._report(objects[f"{folder}/{name}"], manifest) for name in names if layout.is_report(name)
         ]
         missing = [stored.name for stored in manifest.objects if stored.name not in names]
-        # By the time that is signed: anyone may give a report a newer name.
+        # By the signed time: anyone could give a report a newer name.
         found = tuple(sorted(filter(None, reports), key=lambda report: report.finished))
         entry = Entry(manifest, found, tuple(missing), self._store.name, trust)
         if layout.HOLD not in names:
@@ -296,7 +296,7 @@ class Reader:
         return hold if fits else None
 
     def _report(self, info: ObjectInfo, manifest: Manifest) -> Report | None:
-        """A report that is about this manifest, by somebody whom we believe."""
+        """A report about this manifest that one of our keys has signed."""
         report = self._believed(Report, info)
         if report is None:
             return None
@@ -349,7 +349,7 @@ class Reader:
         return attempt
 
     def _believed(self, kind: type[D], info: ObjectInfo) -> D | None:
-        """A document whose writer counts; None, and a warning, for any other."""
+        """A document that can be trusted; None, and a warning, for any other."""
         try:
             document, trust = self._document(kind, info)
         except (CatalogueError, NotFoundError) as error:
@@ -368,9 +368,9 @@ class Reader:
         return document, trust
 
     def _read(self, kind: type[D], info: ObjectInfo) -> tuple[D, Trust] | CatalogueError:
-        """A document or what is wrong with it; reported once, not at each look."""
+        """A document, or what is wrong with it; a problem is reported once, not at every read."""
         try:
-            # An object of any size may lie there; what is too large is not even fetched.
+            # The object may have any size; one that is too large is not even fetched.
             if info.size > kind.most_bytes:
                 raise too_large(kind, info.size, info.key)
             document, trust = decode(kind, self._store.get(info.key), info.key, self._keys)
@@ -396,16 +396,16 @@ def _folders(objects: Iterable[str]) -> list[tuple[str, str, list[str]]]:
     return [(database, backup_id, names) for (database, backup_id), names in sorted(folders.items())]
 
 
-def projected_rto(history: History, held: list[Report]) -> float:
+def projected_rto(history: History, passed: list[Report]) -> float:
     """Duration of the last measured restore, scaled to the size of the newest backup; 0 if not known."""
-    return projected(history, held, history.latest)
+    return projected(history, passed, history.latest)
 
 
-def projected(history: History, held: list[Report], entry: Entry | None) -> float:
+def projected(history: History, passed: list[Report], entry: Entry | None) -> float:
     """Duration of the last measured restore, scaled to the size of a backup; 0 if not known."""
-    if not held or entry is None:
+    if not passed or entry is None:
         return 0.0
-    restored = history.find(held[-1].backup)
+    restored = history.find(passed[-1].backup)
     if restored is None or not restored.manifest.raw_bytes:
-        return held[-1].restore_seconds
-    return held[-1].restore_seconds * entry.manifest.raw_bytes / restored.manifest.raw_bytes
+        return passed[-1].restore_seconds
+    return passed[-1].restore_seconds * entry.manifest.raw_bytes / restored.manifest.raw_bytes

@@ -1,7 +1,7 @@
-"""Who wrote what lies in the store: a key that the store does not have, and what a signature by it says.
+"""Who wrote the objects in the store: documents are signed with a key that the store does not have.
 
 A signature is HMAC-SHA256 over the kind of document, a zero byte and the document's canonical JSON. The kind keeps one
-sort of document from standing for another. Only who has the key can sign; who may merely write to the store cannot.
+sort of document from passing for another. Only the holder of the key can sign; write access to the store is not enough.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ class Seal:
 
 @dataclass(frozen=True)
 class Keyring:
-    """The keys of this deployment: the first one signs, and each of them is believed.
+    """The keys of this deployment: the first one signs, and all of them are accepted.
 
-    So a key is replaced by putting the new one in front; what the old one signed still counts until that is taken out.
+    To replace a key, put the new one in front; what the old one signed remains valid until the old one is removed.
     """
 
     keys: tuple[bytes, ...] = field(default=(), repr=False)
@@ -58,10 +58,10 @@ class Keyring:
         return Seal(name_of(self.keys[0]), _mac(self.keys[0], domain, body)) if self.keys else None
 
     def judge(self, domain: str, body: bytes, key: str, mac: str) -> Trust:
-        """What a document's signature is worth.
+        """The verdict on a document's signature.
 
         Args:
-            key: the name of the key, as it stands in the document.
+            key: the name of the key, as given in the document.
             mac: the signature; empty if it has none.
         """
         if not self.keys:
@@ -79,7 +79,7 @@ NO_KEYS = Keyring()
 
 
 def name_of(key: bytes) -> str:
-    """A name for a key that says nothing about it: 12 hex digits."""
+    """A name for a key that reveals nothing about it: 12 hex digits."""
     return hashlib.sha256(b"posthub-ops key name\0" + key).hexdigest()[:12]
 
 

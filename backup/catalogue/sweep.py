@@ -18,7 +18,7 @@ class Swept:
     """How much was removed.
 
     Attributes:
-        problems: what could not be removed, and why. It is tidying: no backup fails for it.
+        problems: what could not be removed, and why. This is housekeeping, so it never fails a backup.
     """
 
     uploads: int = 0
@@ -27,7 +27,7 @@ class Swept:
 
 
 def sweep(store: Store, database: str) -> Swept:
-    """Abort uploads that nobody completed, delete objects of backups that were never committed."""
+    """Abort unfinished uploads, and delete objects of backups that were never committed."""
     problems: list[str] = []
     uploads = _abort_all(store, database, problems)
     objects = 0
@@ -44,7 +44,7 @@ def sweep(store: Store, database: str) -> Swept:
 
 
 def _abort_all(store: Store, database: str, problems: list[str]) -> int:
-    """Each upload as it is listed: a listing that breaks off later has shrunk by then."""
+    """Yield each upload as it is listed, so that a listing that breaks off has still made progress."""
     aborted = 0
     with _noted("list unfinished uploads", problems):
         for upload in store.pending(f"{database}/"):

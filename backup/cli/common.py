@@ -45,10 +45,10 @@ def as_moment(_: click.Context, __: click.Parameter, text: str | None) -> dateti
 
 
 def load(*, only_looks: bool = False, discover: bool = True) -> Wiring:
-    """Read the settings, set up logging and build everything. Nothing is contacted but a server whose databases are wanted.
+    """Read the settings, set up logging and build everything. Only a server whose databases are to be discovered is contacted.
 
     Args:
-        only_looks: a store is enough, so that a host without a database can look at backups.
+        only_looks: a store is enough, so that a host without a database can inspect backups.
         discover: look for databases now; otherwise the caller does.
 
     Raises:
@@ -84,7 +84,7 @@ def find(
 
     Args:
         verified: ``latest`` is the newest verified one, if any is; newer ones are named in a note.
-        unsigned: one that is not ours may be named by its ID.
+        unsigned: a backup that is not ours can be chosen by its ID.
         before: ``latest`` is the latest whose data is not newer than this.
 
     Raises:
@@ -102,7 +102,7 @@ def find(
                 raise broken.error
         found = history.find(backup_id) or _stranger(history, backup_id, unsigned=unsigned)
         if found is not None:
-            # Asked for in so many words, it need not be what we would have made.
+            # It was named explicitly, so it need not be a backup of ours.
             return replace(found, trust="unsigned") if unsigned else found
     raise _missing(backup_id)
 
@@ -123,7 +123,7 @@ def _latest(history: History, *, verified: bool, before: datetime | None) -> Ent
 
 
 def _whole(catalogue: Catalogue, typed: str) -> str:
-    """The ID that somebody typed the end of."""
+    """The ID that ends in what was typed."""
     known = [
         each.id
         for history in catalogue.databases.values()
@@ -143,7 +143,7 @@ def _missing(backup_id: str) -> UsageError:
 
 
 def _named(wiring: Wiring, database: str | None) -> str:
-    """The name of a database that is configured, or has backups in the store, such as one that was taken in from a file."""
+    """The name of a database that is configured, or has backups in the store, such as one that was imported from a file."""
     configured = {target.name for target in wiring.everything}
     if database and database not in configured and (not configured or database in wiring.reader().named()):
         return database
@@ -151,7 +151,7 @@ def _named(wiring: Wiring, database: str | None) -> str:
 
 
 def _stranger(history: History, backup_id: str, *, unsigned: bool) -> Entry | None:
-    """A backup that is not ours, for who asks for it by name and in as many words."""
+    """A backup that is not ours, for a caller that asks for it explicitly and by name."""
     found = next((entry for entry in history.others if entry.id == backup_id), None)
     if found is None or unsigned:
         return found
@@ -169,7 +169,7 @@ _WHY = {
 
 
 def _tell_of_later(history: History, found: Entry) -> None:
-    """Say what is newer than the one that was chosen, and why it was not."""
+    """Report the backups that are newer than the chosen one, and why they were not chosen."""
     newer = [(each.id, f"cannot be read: {each.error.message}") for each in history.broken]
     newer += [(each.id, f"is {each.state}") for each in history.others]
     newer += [
@@ -191,7 +191,7 @@ def postgres_target(wiring: Wiring, name: str | None) -> PostgresTarget:
     if name is None and len(chosen) == 1:
         return chosen[0]
     if name and wiring.settings.restore_url and name not in {target.name for target in wiring.everything}:
-        # Of a database that is not configured, such as one that was taken in from a file.
+        # A backup of a database that is not configured, such as one that was imported from a file.
         return PostgresTarget(
             name, parse(wiring.settings.restore_url.get_secret_value(), "BACKUP_RESTORE_URL")
         )
@@ -202,11 +202,11 @@ def postgres_target(wiring: Wiring, name: str | None) -> PostgresTarget:
 
 
 def confirm(question: str, name: str, given: str | None, otherwise: str = "nothing was changed") -> None:
-    """Ask a person to type the name of the database that will be replaced; three tries, because it is three in the morning.
+    """Ask a person to type the name of the database that will be replaced; with three tries, because it is three in the morning.
 
     Args:
         given: the name, typed as an option.
-        otherwise: how things are if it is not confirmed.
+        otherwise: the state that remains if it is not confirmed.
 
     Raises:
         UsageError: another name was typed, or there is no terminal.
@@ -229,13 +229,13 @@ def confirm(question: str, name: str, given: str | None, otherwise: str = "nothi
 
 
 def confirm_name(name: str, given: str | None) -> None:
-    """A wrong name is wrong, even where nothing is left to be done."""
+    """Reject a wrong name, even if nothing is left to be done."""
     if given is not None:
         confirm("", name, given)
 
 
 def agreed(question: str) -> bool:
-    """Ask a yes-or-no question, where somebody is there to answer it."""
+    """Ask a yes-or-no question if there is a terminal to answer it."""
     return sys.stdin.isatty() and click.confirm(question, err=True, default=False)
 
 

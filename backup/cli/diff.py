@@ -30,7 +30,7 @@ def diff(before: str, after: str, database: str | None, as_json: bool) -> None:
     """
     wiring = load(only_looks=True)
     old = find(wiring, database, before)
-    # What the first one belongs to is meant by "latest", too.
+    # "latest" also refers to the database of the first one.
     new = find(wiring, old.manifest.database if after == "latest" else database, after)
     if old.manifest.kind != new.manifest.kind:
         raise UsageError(

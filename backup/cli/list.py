@@ -123,7 +123,7 @@ def _print_broken(broken: Broken, database: str) -> None:
 
 
 def _summary(wiring: Wiring, history: History, shown: int) -> str:
-    """Totals of all backups of a database, whichever of them are shown."""
+    """Totals of all backups of a database, whether or not they are shown."""
     everything = (*history.backups, *history.others)
     parts = [
         f"{len(everything)} backup{'' if len(everything) == 1 else 's'}",
@@ -138,7 +138,7 @@ def _summary(wiring: Wiring, history: History, shown: int) -> str:
 
 
 def _print_table(console: Console, now: datetime, entries: Iterable[Entry]) -> None:
-    """One line for each; a table of rich takes as much time as reading the store."""
+    """Print one line for each; a table by rich takes as much time as reading the store."""
     cells = [("id", "age", "stored", "rows", Text("state"))]
     cells += [
         (

@@ -24,7 +24,7 @@ from sidecar.humanize import duration, moment, size
 
 @dataclass(frozen=True)
 class When:
-    """What was asked for: one of the first three, and how."""
+    """The request: exactly one of the first three fields, and how to carry it out."""
 
     at: str | None = None
     at_mark: str | None = None
@@ -38,10 +38,10 @@ class When:
         )
 
     def check_combined(self, others: Sequence[object], into: str | None, database: str | None) -> None:
-        """See that nothing else was asked for that has no meaning here.
+        """Check that no option was given that has no meaning here.
 
         Raises:
-            UsageError: it was.
+            UsageError: one was given.
         """
         if any(others) or (self.to_folder and (into or database)):
             raise UsageError(

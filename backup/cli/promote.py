@@ -96,7 +96,7 @@ def _show(swap: Swap, *, as_json: bool) -> None:
             "taken": swap.mark.taken, "found": swap.done,
         })  # fmt: skip
         return
-    said = "is already promoted; nothing was changed" if swap.done else "is in production"
-    cli.echo(f"{swap.incoming} {said}; its name is {swap.production}")
+    state = "is already promoted; nothing was changed" if swap.done else "is in production"
+    cli.echo(f"{swap.incoming} {state}; its name is {swap.production}")
     if swap.kept:
         cli.echo(f"the old database is {swap.kept}; to undo: python -m backup rollback")

@@ -152,7 +152,7 @@ def _check_combined(
     backup_id: str, tables: bool, to: Path | None, into: str | None, schema: str | None, before: datetime | None,
     *, unsigned: bool,
 ) -> None:  # fmt: skip
-    """See that the options have a meaning together."""
+    """Check that the options can be combined."""
     if (tables and to) or (schema and not tables) or (into and to):
         raise UsageError("these options cannot be combined", hint="--into, or --table with --schema, or --to")
     if before is not None and backup_id != "latest":
@@ -163,7 +163,7 @@ def _check_combined(
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be done about a backup that was restored before; see :func:`backup.restore.database.restore`."""
+    """How to treat a backup that was restored before; see :func:`backup.restore.database.restore`."""
 
     again: bool = False
     proceed: bool = False
@@ -171,7 +171,7 @@ class Asked:
 
 
 def _expect_usual(wiring: Wiring, entry: Entry, before: datetime | None) -> None:
-    """The newest backup may be the one that lacks what was lost: it is not taken unasked."""
+    """Ask before taking an unlike backup: the newest one may be the one that lacks the lost data."""
     if not entry.unlike:
         return
     for anomaly in entry.manifest.anomalies:
@@ -208,10 +208,10 @@ def _database(
 
 
 def _see_whose(wiring: Wiring, entry: Entry, production: Address, given: str | None) -> None:
-    """Say when the data is of another server; and ask, where this server has backups of its own to mistake it for.
+    """Warn if the data is from another server, and ask if this server has backups of its own that it could be mistaken for.
 
     Raises:
-        UsageError: nobody agrees.
+        UsageError: the answer is no, or there is no terminal to ask on.
     """
     history = read(wiring, [entry.manifest.database]).history(entry.manifest.database)
     with databases(production) as server, session(server.maintenance) as connection:

@@ -60,7 +60,7 @@ def run(and_verify: bool, adopt: bool, database: str | None, as_json: bool) -> N
         pings.proven()
     _empty_spool(wiring)
     if notifier is not None:
-        # Of a store that does not answer, the failure itself is known.
+        # If the store does not answer, the failure itself says so.
         catalogue = Catalogues(wiring).read([target.name for target in targets])
         for target in targets:
             notifier.look(catalogue.history(target.name))
@@ -130,7 +130,7 @@ def _prove(wiring: Wiring, manifest: Manifest) -> None:
 
 
 def _empty_spool(wiring: Wiring) -> None:
-    """Move spooled backups to the store. Without the service, nothing but a one-shot run does so."""
+    """Move spooled backups to the store. Without the service, only a one-shot run does so."""
     try:
         forward(wiring)
     except OpsError as error:
@@ -138,7 +138,7 @@ def _empty_spool(wiring: Wiring) -> None:
 
 
 def _place(wiring: Wiring, manifest: Manifest) -> str:
-    """The store of a new backup; one in the spool waits there for the main store."""
+    """The store of a new backup. A backup in the spool waits there for the main store."""
     key = layout.manifest(manifest.database, manifest.id)
     if wiring.spool is None or wiring.spool.head(key) is None:
         return wiring.store.name

@@ -13,7 +13,7 @@ from backup.physical import lsn, slot
 from backup.physical.archive import Span, conflicts, spans
 from backup.physical.service import serve as run_service
 from backup.physical.slot import SlotStatus
-from backup.physical.upkeep import clusters, held_bases, recoverable
+from backup.physical.upkeep import clusters, recoverable, retained_bases
 from backup.physical.walsender import WalSender
 from backup.targets import ServerTarget
 from backup.wiring import Wiring
@@ -174,7 +174,7 @@ class Examined:
 
 
 def examine(wiring: Wiring, target: ServerTarget) -> Examined:
-    """Look at the store, and ask the server.
+    """Read the store, and query the server.
 
     Raises:
         StoreError: the store does not answer.
@@ -186,14 +186,14 @@ def examine(wiring: Wiring, target: ServerTarget) -> Examined:
     except (PreflightError, ReplicationError) as error:
         problem = error.message
     history = wiring.reader().read(wiring.clock(), [target.name]).history(target.name)
-    bases = held_bases(history.backups)
+    bases = retained_bases(history.backups)
     sizes = {entry.manifest.physical.segment_size for entry in history.backups if entry.manifest.physical}
     found = [
         cluster
         for each in sorted(sizes | ({segment_size} if segment_size else set()))
         for cluster in clusters(wiring, wiring.store, target.name, each)
     ]
-    taken = {held.base.id: held.taken for held in bases}
+    taken = {each.base.id: each.taken for each in bases}
     return Examined(
         target.name,
         [

@@ -17,7 +17,7 @@ from backup.store import Store
 from backup.wiring import Wiring
 from sidecar.humanize import size
 
-# Without a signature, what unpacks to more than this and to more than so many times its size is not unpacked.
+# An unsigned object is not unpacked if it would become larger than this and than this multiple of its size.
 BELIEVED_BYTES = 64 << 20
 MOST_RATIO = 2000
 
@@ -72,7 +72,7 @@ def download(
 
 
 def _incredible(wiring: Wiring, entry: Entry) -> Iterator[Difference]:
-    """What speaks against a backup that no signature speaks for, before a byte of it is fetched."""
+    """The objections to an unsigned backup that are known before a byte of it is fetched."""
     if entry.trust != "unchecked":
         return
     encrypts = bool(wiring.packing.recipients or wiring.identities)
@@ -92,7 +92,7 @@ def _incredible(wiring: Wiring, entry: Entry) -> Iterator[Difference]:
 
 
 def _wrong_size(store: Store, key: str, stored: StoredObject) -> Difference | None:
-    """An object of another size than its manifest says need not be fetched."""
+    """An object whose size differs from its manifest's need not be fetched."""
     info = store.head(key)
     if info is None or info.size == stored.stored_bytes:
         return None

@@ -1,7 +1,7 @@
 """Carries out SQL that comes from a store, statement by statement, over the server's own protocol.
 
-No program reads it on the way: psql has commands of its own, which run programs and write files here. The protocol takes
-one statement at a time, so what is split wrongly is refused, not carried out.
+No program reads it on the way, because psql has commands of its own, which run programs and write files here. The
+protocol accepts one statement at a time, so a script that is split wrongly is refused, not carried out.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,20 +18,20 @@ from backup.cancellation import never
 from backup.catalogue.records import Difference
 from backup.errors import OURS, VerificationError
 from backup.postgres.dsn import Address
-from backup.postgres.session import said, session
+from backup.postgres.session import session, text_of
 
 LOOK_SECONDS = 0.5
 STOP_SECONDS = 10.0
 MOST_NAMED = 20
 MOST_OF_STATEMENT = 200
-# Classes of SQLSTATE that are about the server: connection, resources, shutdown, its disk and files.
+# Classes of SQLSTATE that concern the server: connection, resources, shutdown, its disk and files.
 _OURS = ("08", "53", "57", "58", "XX")
 T = TypeVar("T")
 Check = Callable[[], None]
 
 
 class Runner:
-    """A connection whose work ends when a check raises."""
+    """A connection whose statements are cancelled when a check raises."""
 
     def __init__(self, connection: Connection[TupleRow], pool: ThreadPoolExecutor, check: Check) -> None:
         self.connection = connection
@@ -44,16 +44,16 @@ class Runner:
         Raises:
             psycopg.Error: the server refuses it.
         """
-        # Only the simple protocol takes several at once; a binary result asks for the other one.
+        # Only the simple protocol accepts several at once; asking for a binary result selects the other one.
         self.wait(lambda: self.connection.execute(statement, binary=True))
 
     @property
     def stuck(self) -> bool:
-        """Whether the last statement waits for rows: no definition of ours does that."""
+        """Whether the last statement waits for rows, which none of our definitions does."""
         return self.connection.info.transaction_status == TransactionStatus.ACTIVE
 
     def wait(self, work: Callable[[], T]) -> T:
-        """Wait for work with the connection; it is cancelled when the check raises, or a signal arrives."""
+        """Wait for the connection's work, and cancel it when the check raises or a signal arrives."""
         future = self._pool.submit(work)
         try:
             while True:
@@ -73,7 +73,7 @@ class Runner:
 
 @contextmanager
 def runner(address: Address, check: Check = never) -> Iterator[Runner]:
-    """A connection for SQL from a store.
+    """A connection for SQL that comes from a store.
 
     Raises:
         PreflightError: the server cannot be reached.
@@ -88,10 +88,10 @@ def runner(address: Address, check: Check = never) -> Iterator[Runner]:
 def carry_out(
     address: Address, kind: str, statements: Iterable[bytes], check: Check = never
 ) -> list[Difference]:
-    """Carry out statements, to the last; what the server refuses is a difference.
+    """Carry out all statements; each one that the server refuses is a difference.
 
     Args:
-        kind: of the differences.
+        kind: the kind of the differences.
 
     Raises:
         VerificationError: the server failed, which says nothing about the statements.
@@ -110,16 +110,16 @@ def carry_out(
 
 
 def differences(kind: str, errors: Sequence[str]) -> list[Difference]:
-    """Errors as differences: the first ones, and how many there are besides."""
+    """Errors as differences: the first ones, and the number of the others."""
     more = len(errors) - MOST_NAMED
     shown = [*errors[:MOST_NAMED], f"{more} more errors"] if more > 0 else errors
     return [Difference(kind=kind, object="archive", expected="no error", found=each) for each in shown]
 
 
 def _refusal(error: psycopg.Error, statement: bytes) -> str:
-    """What the server said, with the beginning of the statement."""
+    """The server's message, with the beginning of the statement."""
     broken = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
     if broken or (error.sqlstate or "").startswith(_OURS):
-        raise VerificationError(f"the server could not continue: {said(error)}", hint=OURS) from None
+        raise VerificationError(f"the server could not continue: {text_of(error)}", hint=OURS) from None
     about = " ".join(statement[:MOST_OF_STATEMENT].decode(errors="replace").split())
-    return f"ERROR: {error.diag.message_primary or said(error)} ({about})"
+    return f"ERROR: {error.diag.message_primary or text_of(error)} ({about})"

@@ -48,7 +48,7 @@ def fetch(
     The whole object is read and hashed even if decoding fails, because the digest then shows the cause.
 
     Args:
-        plain: called with the plain bytes as they pass, in a thread.
+        plain: called with the plain bytes as they are decoded, in a thread.
         check: called with each piece that arrives or is written, in several threads; raises to stop.
 
     Raises:
@@ -70,7 +70,7 @@ def fetch(
             problem = _decode(reader, target_file, stored.encryption, identities)
             reader.drain()
             if isinstance(problem, NoIdentityError) and reader.digest == stored.sha256:
-                raise problem  # due to the keys, not to the backup
+                raise problem  # the keys are at fault, not the backup
             too_large = isinstance(problem, _TooLargeError)
             return Fetched(
                 reader.digest, reader.size, target_file.size, problem.message if problem else None, too_large
@@ -104,7 +104,7 @@ def _decode(
 
 
 def _problem(failure: BaseException) -> OpsError:
-    """The differences of the backup; failures for other reasons are raised."""
+    """The differences of the backup; failures with other causes are raised."""
     if isinstance(failure, zstandard.ZstdError):
         return VerificationError(
             f"decompression failed: {failure}", hint="restore from another backup: python -m backup list"
@@ -119,7 +119,7 @@ class _TooLargeError(VerificationError):
 
 
 class _Plain:
-    """The target file for the plain bytes, at most as many as the manifest promises: a small object can fill a disk."""
+    """The target file for the plain bytes, limited to the size in the manifest: a small object could fill a disk."""
 
     def __init__(self, file: IO[bytes], seen: Seen | None, most: int, check: Callable[[], None]) -> None:
         self._file = file
@@ -139,7 +139,7 @@ class _Plain:
 
     def _write(self, source: Reader) -> None:
         while plain := source.read():
-            # A small object becomes a large file between two pieces of it that arrive.
+            # A small object can grow into a large file between two of its pieces.
             self._check()
             self.size += len(plain)
             if self.size > self._most:
@@ -152,7 +152,7 @@ class _Plain:
 
 
 class _Hashed:
-    """A file-like reader over pieces that hashes what passes."""
+    """A file-like reader over pieces that hashes them."""
 
     def __init__(self, pieces: Iterator[bytes], progress: Progress, check: Callable[[], None]) -> None:
         self._check = check

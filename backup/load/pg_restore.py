@@ -1,6 +1,6 @@
 """Loads an archive into a server with pg_restore.
 
-Errors that can be ignored are listed here, and with their reasons in docs/restore.md. An error is listed only if it is
+This module lists the errors that can be ignored; docs/restore.md gives the reasons. An error is listed only if it is
 known to leave the database unchanged, never because it is frequent. The comparison checks the result in any case.
 """
 
@@ -38,7 +38,7 @@ MOST_OF_COMMAND = 200
 
 
 def messages(lines: Iterable[str]) -> list[list[str]]:
-    """Each message of a program with the lines that belong to it: details, and the command that failed."""
+    """Each message of a program, with its further lines: details, and the command that failed."""
     found: list[list[str]] = []
     for line in lines:
         if _BEGINNING.match(line) or not found:
@@ -54,14 +54,14 @@ def ignorable_reason(line: str) -> str | None:
 
 
 def errors(lines: Iterable[str]) -> list[list[str]]:
-    """The messages that are errors and cannot be ignored, each judged for itself."""
+    """The messages that are errors and cannot be ignored, each judged by itself."""
     return [each for each in messages(lines) if _ERROR.match(each[0]) and not ignorable_reason(each[0])]
 
 
 def only_ignorable(lines: Sequence[str]) -> bool:
     """Whether a failed program printed only errors that can be ignored, and none of them was cut off.
 
-    Each process of a parallel restore prints what it met, and only those of the first are counted by it.
+    Each process of a parallel restore prints its errors, but the program counts only those of the first.
     """
     printed = sum(_ERROR.match(each[0]) is not None for each in messages(lines))
     counted = sum(int(found["count"]) for line in lines if (found := _IGNORED.search(line)))
@@ -125,14 +125,14 @@ def _differences(ended: Ended) -> list[Difference]:
         raise VerificationError(f"pg_restore was killed by signal {-ended.status}", hint=OURS)
     if failure := next(filter(_OURS.search, ended.errors), None):
         raise VerificationError(f"pg_restore could not continue: {failure.strip()}", hint=OURS)
-    said = [_told(each) for each in errors(ended.errors)]
-    if ended.status != 0 and not said:
-        said = [*ended.errors[-3:], f"pg_restore ended with exit status {ended.status}"]
-    return differences("restore", said)
+    messages = [_described(each) for each in errors(ended.errors)]
+    if ended.status != 0 and not messages:
+        messages = [*ended.errors[-3:], f"pg_restore ended with exit status {ended.status}"]
+    return differences("restore", messages)
 
 
-def _told(message: list[str]) -> str:
-    """An error with the beginning of the command that it is about: one error, whatever number of lines it has."""
+def _described(message: list[str]) -> str:
+    """An error with the beginning of the command that it refers to, as one text, even if it has many lines."""
     command = next((line.removeprefix(_COMMAND) for line in message if line.startswith(_COMMAND)), "")
     about = f" ({command[:MOST_OF_COMMAND].strip()})" if command else ""
     return f"{without_values(message[0].strip())}{about}"

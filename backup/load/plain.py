@@ -1,4 +1,4 @@
-"""Writes a backup as plain files, for programs that know nothing of this project."""
+"""Writes a backup as plain files, for programs outside this project."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ _ENDINGS = {"archive": "dump", "globals": "roles.sql", "rdb": "rdb"}
 def write_plain(
     wiring: Wiring, entry: Entry, folder: Path, reporter: Reporter | None = None
 ) -> dict[str, Path]:
-    """Download, check, decrypt and decompress a backup; returns the files by role. None appears before all are checked.
+    """Download, check, decrypt and decompress a backup; returns the files by role. No file appears before all are checked.
 
     Raises:
         UsageError: the folder does not exist, or has such a file already.

@@ -1,4 +1,4 @@
-"""What belongs to a database and not to anything in it: owner, grants, settings, comment, connection limit.
+"""The properties of a database as a whole: owner, grants, settings, comment, connection limit.
 
 ``pg_restore`` leaves all of that out when it restores under another name, so it is read from the archive here.
 """
@@ -21,15 +21,15 @@ from backup.programs import Programs, clean_environment
 _ENTRY = re.compile(
     rb"\d+; \d+ \d+ (?:DATABASE |DATABASE PROPERTIES |(?:COMMENT|ACL|SECURITY LABEL) - DATABASE )"
 )
-# Far more than the list of contents of a hundred thousand tables.
+# Far larger than the list of contents of a hundred thousand tables.
 MOST_BYTES = 256 << 20
 _CREATE = re.compile(rb"CREATE DATABASE (?P<name>" + NAME + rb") WITH ")
-# Besides statements about the database: how they are read, and in whose name grants are given.
+# Statements other than those about the database: how these are read, and who grants.
 _PASSED = (*SETTINGS, b"SET SESSION AUTHORIZATION ", b"RESET SESSION AUTHORIZATION")
 
 
 def properties(programs: Programs, archive: Path, name: str) -> list[bytes]:
-    """The statements that give a database of another name what the original had as a whole."""
+    """The statements that give a database with another name the properties of the original."""
     listed = _printed(programs, archive.parent, ["--create", "--list", str(archive)])
     chosen = [line for line in listed.split(b"\n") if _ENTRY.match(line)]
     with tempfile.NamedTemporaryFile("wb", suffix=".list", dir=archive.parent) as wanted:
@@ -41,7 +41,7 @@ def properties(programs: Programs, archive: Path, name: str) -> list[bytes]:
 
 
 def renamed(statements: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """Statements about one database turned into the same about another."""
+    """Statements about one database, rewritten for another."""
     quoted, about = sql.Identifier(name).as_string().encode(errors="surrogateescape"), None
     for statement in statements:
         if original := created(statement):
@@ -53,13 +53,13 @@ def renamed(statements: Iterable[bytes], name: str) -> Iterator[bytes]:
 
 
 def created(statement: bytes) -> bytes:
-    """The name of the database that a statement makes, as it is quoted there; empty if it makes none."""
+    """The quoted name of the database that a statement creates; empty if it creates none."""
     found = _CREATE.match(statement)
     return found["name"] if found else b""
 
 
 def about_database(original: bytes) -> re.Pattern[bytes]:
-    """What begins a statement about a database; the first group is all before its name."""
+    """The pattern of a statement about a database; the first group is everything before its name."""
     return re.compile(
         rb"((?:ALTER|COMMENT ON) DATABASE |(?:GRANT|REVOKE) [A-Z, ]+ ON DATABASE |ALTER ROLE "
         + NAME

@@ -1,4 +1,4 @@
-"""Room on a disk: what is restored may be larger than it says, and production may live on the same disk."""
+"""Room on a disk: restored data may be larger than it claims, and production may use the same disk."""
 
 import shutil
 from collections.abc import Callable
@@ -12,7 +12,7 @@ Check = Callable[[], None]
 
 
 def guarded(wiring: Wiring, folder: Path) -> Check:
-    """A check for work in a folder, in whatever thread: whether it must end, and whether the disk has room left."""
+    """A check for work in a folder, in any thread: whether the work must end, and whether the disk has room left."""
     return floored(folder, wiring.settings.work_dir_floor, wiring.stop.carried())
 
 
@@ -20,8 +20,8 @@ def floored(folder: Path, percent: float, check: Check) -> Check:
     """A check that also raises when the disk of a folder is all but full.
 
     Args:
-        percent: of the disk that must stay free; 0 does not look.
-        check: what is checked besides.
+        percent: the share of the disk that must stay free; 0 disables the check.
+        check: an additional check.
     """
 
     def both() -> None:

@@ -49,7 +49,7 @@ _OPTIONS = {
     "checkpoint_timeout": "1h",
     "autovacuum": "off",
     "maintenance_work_mem": "256MB",
-    # In the data folder: a container has 64 MB of /dev/shm, less than a parallel index build needs.
+    # Shared memory in the data folder: a container has 64 MB of /dev/shm, too little for a parallel index build.
     "dynamic_shared_memory_type": "mmap",
     "max_locks_per_transaction": "1024",
     "jit": "off",
@@ -57,13 +57,13 @@ _OPTIONS = {
     "TimeZone": "UTC",
 }
 
-# What keeps the server private is not for others to set.
+# Settings that keep the server private cannot be overridden.
 _OURS_ALONE = frozenset(
     {"listen_addresses", "unix_socket_directories", "hba_file", "ident_file", "data_directory", "config_file"}
 )
 NO_OPTIONS: Mapping[str, str] = {}
 
-# The folders of this process that are not removed yet.
+# The folders of this process that have not been removed yet.
 _ours: set[Path] = set()
 
 
@@ -88,15 +88,15 @@ def cluster(
     """Create and start a server, and remove it in every case.
 
     Args:
-        superuser: name of the original's bootstrap superuser, which grants name as their grantor.
+        superuser: name of the original's bootstrap superuser, which the dump names as grantor.
         parent: where its folder is created; by default the system's temporary folder.
-        check: called while the server is made; raises to stop.
+        check: called while the server is created; raises to stop.
 
     Raises:
         VerificationError: the server could not be created or started.
     """
     with private_folder(parent) as folder:
-        # Next to the files that are restored and compared: code in the server must not change these.
+        # Apart from the files that are restored and compared, which code in the server must not change.
         own = folder / SERVER
         own.mkdir(mode=0o700)
         _initialise(programs, own, superuser, check)
@@ -113,7 +113,7 @@ def server(
     """Run a server on the data in a private folder, confined, reachable only through a socket there.
 
     Args:
-        options: all settings that differ from those of its configuration file.
+        options: the settings that override those of its configuration file.
         ending: the signal that stops it; SIGQUIT saves nothing.
     """
     process = None
@@ -154,8 +154,8 @@ def sweep_folders(parent: Path | None = None) -> int:
 def private_folder(parent: Path | None) -> Iterator[Path]:
     """A private folder, locked as long as its owner lives, so that a sweep leaves it alone.
 
-    Nothing of it is left, at whatever moment a signal comes: its name is known before it is made, its removal is not
-    interrupted, and what a signal kept from being removed goes when the process ends.
+    Nothing of it is left behind, whenever a signal arrives: its name is known before it is created, its removal is not
+    interrupted, and a folder whose removal a signal prevented is removed when the process ends.
 
     Raises:
         UsageError: the folder cannot be created.
@@ -166,7 +166,7 @@ def private_folder(parent: Path | None) -> Iterator[Path]:
     try:
         with _made(begun) as owner:
             fcntl.flock(owner, fcntl.LOCK_EX)
-            begun.rename(folder)  # only now do sweepers see it
+            begun.rename(folder)  # sweepers see it only from now on
             yield folder
     finally:
         with uninterrupted():
@@ -188,13 +188,13 @@ def _made(folder: Path) -> IO[bytes]:
 
 @atexit.register
 def _remove_ours() -> None:
-    """What an exception in the wrong place left; here nothing interrupts."""
+    """Remove what an exception at a bad moment left; nothing interrupts here."""
     for folder in list(_ours):
         _remove(folder)
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder with all that runs in it; restored content may have started programs, and closed folders."""
+    """Remove a folder and end everything that runs in it; restored content may have started programs and closed folders."""
     deadline = time.monotonic() + STOP_SECONDS
     while folder.exists():
         for pid in running_in(folder):
@@ -220,7 +220,7 @@ def _open_and_again(folder: Path, function: Callable[..., object], path: str, _:
 
 
 def running_in(folder: Path) -> list[int]:
-    """Processes that work in a folder: servers, and whatever these have started."""
+    """Processes that work in a folder: servers, and the programs that they have started."""
     inside = f"{folder.resolve()}/"
     found = []
     for process in Path("/proc").glob("[0-9]*"):
@@ -250,7 +250,7 @@ def server_options(text: str) -> dict[str, str]:
     """Settings of a throwaway server, as BACKUP_VERIFY_OPTIONS has them: ``name=value``, separated by semicolons.
 
     Raises:
-        UsageError: one has no name or no value, or would open the server to others.
+        UsageError: a setting has no name or no value, or would open the server to others.
     """
     found = {}
     for part in filter(None, map(str.strip, text.split(";"))):
@@ -289,9 +289,9 @@ def _wait(
             psycopg.connect(address.conninfo, connect_timeout=2).close()
             return
         time.sleep(0.05)
-    said = log_of(folder).read_text(errors="replace").strip()[-400:]
+    last_lines = log_of(folder).read_text(errors="replace").strip()[-400:]
     raise VerificationError(
-        f"the throwaway server did not start: {said}", hint="run: python -m backup doctor"
+        f"the throwaway server did not start: {last_lines}", hint="run: python -m backup doctor"
     )
 
 

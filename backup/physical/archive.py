@@ -1,4 +1,4 @@
-"""What the stored WAL is called, what of it is contiguous, and what can be recovered from it. Pure.
+"""The names of stored WAL, its contiguous stretches, and the windows that can be recovered from it. Pure.
 
 ::
 
@@ -13,9 +13,9 @@ the first position that is no longer included.
 
 ``seal`` is ``{sha}`` without a manifest key, and ``{sha}-{key}-{mac}`` with one. ``sha`` begins the SHA-256 of the plain
 bytes, so no object ever replaces another one, and two servers that both believe to be production show up as two objects
-of one name. ``mac`` signs the whole key up to there: who can only write to the store cannot invent WAL.
+of one name. ``mac`` signs the whole key up to there: write access to the store is not enough to forge WAL.
 
-Everything that is read from a store is untrusted: what has no valid name, or no signature of ours, counts for nothing.
+Everything that is read from a store is untrusted: an object without a valid name or our signature is ignored.
 """
 
 import re
@@ -32,9 +32,9 @@ from backup.physical import lsn
 
 ROOT = ".wal"
 SUFFIX = ".zst.age"
-# Hexadecimal digits of a SHA-256 in a name: nobody finds other bytes for them.
+# Hexadecimal digits of a SHA-256 in a name: enough that no one can find other bytes for them.
 SHA_DIGITS = 32
-# A timeline forks from another one at most once in a segment; nobody has promoted this often.
+# A timeline forks from another one at most once in a segment; no server is promoted this often.
 MOST_FORKS = 100_000
 MOST_HISTORY_BYTES = 8 << 20
 _DOMAIN = "wal"
@@ -52,7 +52,7 @@ _FORK = re.compile(
 
 @dataclass(frozen=True)
 class Stored:
-    """What the store says about one object."""
+    """The store's metadata of one object."""
 
     key: str
     size: int
@@ -113,7 +113,7 @@ class Listing:
     """The WAL of one cluster in a store.
 
     Attributes:
-        strangers: keys that are not ours: unsigned, signed by somebody else, or not a name of anything.
+        strangers: keys that are not ours: unsigned, signed by someone else, or without a valid name.
     """
 
     wal: tuple[WalObject, ...] = ()
@@ -135,7 +135,7 @@ class Archive:
         server: the name of the server in our settings.
         system: the identifier of its cluster, in decimal digits.
         segment_size: bytes of a WAL segment.
-        keys: sign the names, and decide whose count.
+        keys: sign the names, and decide whose names are accepted.
     """
 
     server: str
@@ -145,7 +145,7 @@ class Archive:
 
     @property
     def prefix(self) -> str:
-        """What all its keys begin with."""
+        """The prefix of all its keys."""
         return system_prefix(self.server, self.system)
 
     def wal_key(self, timeline: int, start: int, end: int, sha256: str) -> str:
@@ -174,7 +174,7 @@ class Archive:
         return f"{self.prefix}{timeline:08X}/gaps/{start:016X}-{end:016X}.json"
 
     def listing(self, objects: Iterable[Stored]) -> Listing:
-        """What the objects below :attr:`prefix` are, in order of their positions. Other keys are left out."""
+        """The objects below :attr:`prefix`, in order of their positions. Other keys are left out."""
         wal: list[WalObject] = []
         histories: list[HistoryObject] = []
         gaps: list[GapObject] = []
@@ -199,7 +199,7 @@ class Archive:
         )
 
     def parse(self, stored: Stored) -> WalObject | HistoryObject | GapObject | None:
-        """What an object is, by its name; None if that is not one of ours."""
+        """The object that a name denotes; None if the name is not one of ours."""
         if not stored.key.startswith(self.prefix):
             return None
         name = stored.key.removeprefix(self.prefix)
@@ -248,12 +248,12 @@ class Archive:
 
 
 def server_prefix(server: str) -> str:
-    """What the keys of all clusters of a server begin with."""
+    """The prefix of the keys of all clusters of a server."""
     return f"{ROOT}/{server}/"
 
 
 def system_prefix(server: str, system: str) -> str:
-    """What the keys of one cluster begin with."""
+    """The prefix of the keys of one cluster."""
     return f"{server_prefix(server)}{system}/"
 
 
@@ -304,7 +304,7 @@ class Span:
 
 
 def spans(wal: Iterable[WalObject | Span], gaps: Iterable[Gap | Span] = ()) -> list[Span]:
-    """The contiguous stretches of each timeline, in order. Overlaps count once; what is in a gap counts for nothing."""
+    """The contiguous stretches of each timeline, in order. Overlaps count once; WAL inside a gap is ignored."""
     by_timeline: dict[int, list[Span]] = defaultdict(list)
     for each in sorted(wal, key=lambda each: (each.timeline, each.start)):
         known = by_timeline[each.timeline]
@@ -360,7 +360,7 @@ def conflicts(wal: Iterable[WalObject]) -> list[tuple[WalObject, WalObject]]:
 
 @dataclass(frozen=True)
 class Base:
-    """What must be known of a base backup to see what can be recovered from it.
+    """The facts about a base backup that decide what can be recovered from it.
 
     Attributes:
         start: the position from which its recovery replays WAL; it reads from the beginning of that segment.
@@ -378,7 +378,7 @@ class Window:
     """Each position from ``start`` to ``end`` can be recovered from a base backup, following a timeline.
 
     Attributes:
-        path: the WAL that this takes, in the order of its use.
+        path: the WAL that this requires, in the order of its use.
     """
 
     base: str
@@ -396,7 +396,7 @@ def windows(
     *,
     segment_size: int,
 ) -> list[Window]:
-    """What can be recovered: one window for each base backup and timeline that its WAL leads to, in order of the bases.
+    """The recoverable windows: one for each base backup and timeline that its WAL leads to, in order of the bases.
 
     A base backup whose WAL does not reach its own end is not recoverable, and has no window.
 

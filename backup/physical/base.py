@@ -1,6 +1,6 @@
 """Base backups: each archive that the server sends is a source for the same pipeline that dumps go through.
 
-A base backup is worth nothing without the log that was written meanwhile. So it is complete only when the store has all
+A base backup is worthless without the log that was written meanwhile. So it is complete only when the store has all
 of that log, which ``wal serve`` puts there.
 """
 
@@ -28,9 +28,9 @@ from backup.postgres.lock import advisory_lock
 from backup.postgres.session import session
 from backup.store import Store
 
-# "base" as a number, next to the key of dumps: both may run at the same time.
+# "base" as a number. It differs from the key of dumps, so that both can run at the same time.
 LOCK_KEY = 0x706F7374_62617365
-# For how long the log of the backup may be missing from the store.
+# Maximum time for the log of the backup to arrive in the store.
 LOG_SECONDS = 120.0
 _LOOK_SECONDS = 0.5
 _SETTINGS = (
@@ -52,8 +52,8 @@ class ServerEngine:
     Attributes:
         name: the server's name in our settings.
         address: of its database ``postgres``.
-        keys: sign the names of the log's objects, and tell which are ours.
-        fast: have the server write a checkpoint at once; a scheduled backup leaves it the time.
+        keys: sign the names of the log's objects, and identify those that are ours.
+        fast: have the server write a checkpoint at once; a scheduled backup lets it take its time.
     """
 
     name: str
@@ -112,7 +112,7 @@ def await_log(
     """Wait until a store has the log from a base backup's start to its end without a gap.
 
     Raises:
-        DumpError: it does not get it in time.
+        DumpError: the log does not arrive in time.
     """
     deadline = time.monotonic() + seconds
     reached = lsn.segment_start(physical.start, physical.segment_size)
@@ -149,7 +149,7 @@ class _ArchiveSource(Source):
         return self._archive.read()
 
     def close(self) -> None:
-        """Nothing: the connection is closed by whoever has opened it."""
+        """Do nothing: the opener of the connection closes it."""
 
 
 def _store(archive: BaseArchive, context: DumpContext) -> StoredObject:
@@ -214,9 +214,9 @@ def _places(connection: Connection[TupleRow]) -> Mapping[int, int]:
 
 
 def _check_databases(before: Mapping[int, int], after: Mapping[int, int]) -> None:
-    """A database that is copied file by file while the backup runs may come back with rows that it never had.
+    """Warn of databases that are copied file by file during the backup: they may come back with rows that they never had.
 
-    CREATE DATABASE does so with STRATEGY FILE_COPY, which only the log tells from its default; moving a database to another
+    CREATE DATABASE does so with STRATEGY FILE_COPY, which only the log distinguishes from the default; moving a database to another
     tablespace always does.
     """
     if any(before.get(oid) != place for oid, place in after.items()):

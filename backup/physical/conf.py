@@ -1,8 +1,8 @@
 """The settings of a server that recovers: ours, not those in the base backup.
 
-What the base holds was written for production's host: an archive command, synchronous standbys, preloaded libraries, rules
-for logins. ``postgresql.auto.conf`` is always read, so it is replaced too. A few settings must be at least those of the
-original, which the control file names, and the log where they were raised later.
+The settings in the base were written for production's host: an archive command, synchronous standbys, preloaded libraries,
+rules for logins. ``postgresql.auto.conf`` is always read, so it is replaced too. A few settings must be at least as large as on the
+original; the control file has their values, and the log has those that were raised later.
 """
 
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from backup.errors import VerificationError
 
-# pg_controldata's names of settings that recovery needs at least as large as they were.
+# pg_controldata's names of the settings that recovery requires to be at least as large as on the original.
 _AT_LEAST = {
     "max_connections": "max_connections setting",
     "max_worker_processes": "max_worker_processes setting",
@@ -19,9 +19,9 @@ _AT_LEAST = {
     "max_prepared_transactions": "max_prepared_xacts setting",
     "max_locks_per_transaction": "max_locks_per_xact setting",
 }
-# Locks of tables for a dump that reads all of them at once.
+# Enough table locks for a dump that reads all tables at once.
 LEAST_LOCKS = 1024
-# Files of the base that are ours instead; the originals are kept.
+# Files of the base that are replaced by ours; the originals are kept.
 REPLACED = ("postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf")
 HBA = "local all all trust\n"
 
@@ -33,7 +33,7 @@ def control(text: str) -> dict[str, str]:
 
 
 def needed(fields: Mapping[str, str]) -> dict[str, str]:
-    """The settings that recovery refuses to be smaller than they were.
+    """The settings that recovery does not accept below their original values.
 
     Raises:
         VerificationError: the control file does not name them.
@@ -51,14 +51,14 @@ def needed(fields: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-# As of the server's log, when the log that is replayed raises one of these settings.
+# What the server's log prints when the replayed WAL raises one of these settings.
 _LOWER = re.compile(
     r"(max_\w+) = \d+ is a lower setting than on the primary server, where its value was (\d+)\."
 )
 
 
 def raised(log: str) -> dict[str, str]:
-    """The settings that a server's log says were larger on the original."""
+    """The settings that were larger on the original, according to a server's log."""
     return {name: value for name, value in _LOWER.findall(log) if name in _AT_LEAST}
 
 

@@ -1,4 +1,4 @@
-"""What can be recovered of a server: its base backups and the log in the store, read together."""
+"""What can be recovered of a server, from its base backups and the stored log together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ from sidecar import UsageError
 
 @dataclass(frozen=True)
 class Candidate:
-    """A base backup, and how far the log leads on from it.
+    """A base backup, and how far the stored log leads from it.
 
     Attributes:
-        stored: when the newest of that log was stored.
-        open: whether nothing later is stored, so that the window still grows.
+        stored: when the newest part of that log was stored.
+        open: whether this is the end of the stored log, so that the window still grows.
     """
 
     entry: Entry
@@ -32,7 +32,7 @@ class Candidate:
 
     @property
     def choice(self) -> targets.Base:
-        """What choosing needs to know."""
+        """The facts that the choice of a base backup needs."""
         physical = self.entry.manifest.physical
         assert physical is not None
         return targets.Base(
@@ -49,11 +49,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Coverage:
-    """All that can be recovered of the newest cluster of a server.
+    """Everything that can be recovered of the newest cluster of a server.
 
     Attributes:
         candidates: by the age of the base backup, oldest first; one for each base and the newest timeline it leads to.
-        unusable: base backups without one, with the reason.
+        unusable: base backups without a candidate, with the reason.
     """
 
     archive: Archive
@@ -68,17 +68,17 @@ class Coverage:
         return next(each for each in self.candidates if each.entry.id == chosen.id)
 
     def segments(self, store: Store, candidate: Candidate) -> Segments:
-        """The log that leads on from a base backup."""
+        """The log that follows a base backup."""
         window = candidate.window
         return Segments(store, self.archive, self.listing, window.path, window.timeline, self.identities)
 
 
 def coverage_of(wiring: Wiring, server: str, timeline: int | None = None) -> Coverage:
-    """Read what the main store has of a server's log, next to its base backups. Without an identity, which decrypts the
+    """Read the stored log of a server from the main store, and its base backups. Without an identity, which decrypts the
     histories of timelines, only a base's own timeline is followed.
 
     Args:
-        timeline: follow this one; by default the newest that a base leads to.
+        timeline: the timeline to follow; by default the newest that a base leads to.
 
     Raises:
         UsageError: there is no base backup.

@@ -1,7 +1,7 @@
-"""The place of a snapshot in the write-ahead log: after the last commit that it sees, before the first that it does not.
+"""The position of a snapshot in the write-ahead log: after the last commit that it sees, before the first that it does not.
 
-A commit is written to the log first and becomes visible a moment later, and under load in another order. Then a snapshot
-has no place: no position of the log has exactly its rows. Pure.
+A commit is written to the log first and becomes visible a moment later, under load in a different order. Then a snapshot
+has no position: no position in the log has exactly its rows. Pure.
 """
 
 import re
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from backup.physical.records import Ending, Record, drops
 
 _SNAPSHOT = re.compile(r"(\d+):(\d+):((?:\d+(?:,\d+)*)?)", re.ASCII)
-# The log has the lower 32 bits of a transaction's number.
+# The log contains the lower 32 bits of a transaction's number.
 _CYCLE = 1 << 32
 _HALF = 1 << 31
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What ``pg_current_snapshot()`` says: 64-bit numbers of transactions.
+    """The result of ``pg_current_snapshot()``: 64-bit numbers of transactions.
 
     Attributes:
         end: transactions from this one on had not begun.
@@ -32,7 +32,7 @@ class Snapshot:
 
     def sees(self, xid: int) -> bool:
         """Whether the rows of a committed transaction, by its 32-bit number, are visible."""
-        # The transaction is within 2^31 of the snapshot, so that its upper bits follow.
+        # The transaction is within 2^31 of the snapshot, which determines its upper bits.
         distance = (xid - self.end + _HALF) % _CYCLE - _HALF
         full = self.end + distance
         return full < self.end and full not in self.running
@@ -55,8 +55,8 @@ def place(snapshot: Snapshot, ended: Iterable[Ending], until: int) -> int | None
     """The start of the last commit that a snapshot sees; recovery up to and including it has the snapshot's rows.
 
     Args:
-        ended: the endings from the recovery's beginning to ``until`` or further, in the order of the log.
-        until: a position of the log that was read after the snapshot was taken: what starts later is not visible.
+        ended: the ends of transactions from the start of recovery up to ``until`` or beyond, in the order of the log.
+        until: a position that was read after the snapshot was taken: records that start later are not visible.
 
     Returns:
         None if there is no such position: commits became visible in another order, or no visible one is in the log.
@@ -76,7 +76,7 @@ def place(snapshot: Snapshot, ended: Iterable[Ending], until: int) -> int | None
 
 
 def last_ending(ended: Iterable[Ending]) -> Ending | None:
-    """The last record of the log with which a transaction ends; nothing after it is visible to anybody."""
+    """The last record with which a transaction ends; nothing after it is ever visible."""
     last = deque(ended, maxlen=1)
     return last[0] if last else None
 
@@ -96,6 +96,6 @@ def before_drop(records: Iterable[Record], ended: Iterable[Ending], database: in
     removed = [record.lsn for record, ids in drops(records) if database in ids]
     if not removed:
         return None
-    # Of several, an earlier one was of a database that existed again afterwards under the same id; ids are not reused.
+    # Take the last of several: after the earlier ones, the database existed again under the same id.
     commits = [each.lsn for each in ended if each.kind == "commit" and each.lsn < removed[0]]
     return commits[-1] if commits else None

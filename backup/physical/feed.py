@@ -1,8 +1,8 @@
-"""Hands the stored log to a server that recovers: segments are fetched ahead, and its restore_command takes them.
+"""Feeds the stored log to a recovering server: segments are fetched ahead, and its restore_command takes them.
 
-PostgreSQL takes every exit code of that command from 1 to 125 for "the log ends here", and may then go into production
-without the rest. So the command ends with 1 only for files that the store's listing does not promise: everything that it
-does promise is waited for, and if it cannot be had, the command ends with 255, which stops the server.
+PostgreSQL treats every exit code of that command from 1 to 125 as "the log ends here", and may then go into production
+without the rest. So the command exits with 1 only for files that are not in the store's listing. It waits for every file
+in the listing, and if one cannot be fetched, it exits with 255, which stops the server.
 """
 
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 # Number of files that are fetched at the same time, and that wait to be taken.
 FETCHERS = 2
 AHEAD = 8
-# A file that was taken is asked for again after a look ahead; then the server finds it in its own pg_wal.
+# The server may ask again for a file that it took while looking ahead; it then finds the file in its own pg_wal.
 _SCRIPT = """\
 grep -qxF -- "$1" {folder}/taken && exit 1
 until mv -- {folder}/ready/"$1" "$2" 2>/dev/null; do
@@ -37,13 +37,13 @@ class Feed:
     """The files of the log for one start of a server. Use as a context manager: it fetches while it is open.
 
     Args:
-        folder: an existing folder that server and command may write; the files are in one inside it while it is open.
+        folder: an existing folder that server and command may write; while the feed is open, the files are in a subfolder.
         promised: names of the files that the store has, or would have without a gap, in the order in which they are needed.
         fetch: called from several threads.
-        ahead: maximum number of files that wait to be taken; None: all of them, for whoever reads them first.
+        ahead: maximum number of files that wait to be taken; None: fetch all of them first.
 
     Attributes:
-        failure: why a promised file could not be had; None while all is well.
+        failure: why a promised file could not be fetched; None if there was no failure.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Feed:
         """Wait until every file is there; only without a limit ahead.
 
         Raises:
-            OpsError: one cannot be had.
+            OpsError: one cannot be fetched.
         """
         assert self._ahead is None
         while any(thread.is_alive() for thread in self._threads):

@@ -7,13 +7,13 @@ from backup.physical import slot
 from backup.physical.walsender import WalSender
 from sidecar.humanize import size
 
-# Base backup, stream, and the stream that takes over from a dead one.
+# Connections for a base backup, the stream, and the stream that takes over from a dead one.
 SENDERS = 3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One look at a server. ``ok`` is None for a remark."""
+    """One finding about a server. ``ok`` is None for a remark."""
 
     what: str
     ok: bool | None
@@ -22,7 +22,7 @@ class Finding:
 
 
 def findings(sender: WalSender) -> Iterator[Finding]:
-    """Look at the settings of a server.
+    """Check the settings of a server.
 
     Raises:
         ReplicationError: it does not answer.
@@ -67,7 +67,7 @@ def _enough(sender: WalSender) -> Finding:
 
 
 def _idle(sender: WalSender) -> Finding:
-    """Since version 18, a slot may also be lost by time."""
+    """Since version 18, a slot can also expire."""
     seconds = int(slot.setting(sender.query, "idle_replication_slot_timeout") or 0)
     if seconds:
         return Finding(

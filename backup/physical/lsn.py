@@ -2,7 +2,7 @@
 
 A position is an ``int``: the number of bytes since the beginning of the log. A segment is a file of
 ``wal_segment_size`` bytes; segment ``n`` contains the positions from ``n * size`` on. A timeline is a positive ``int``
-below 2^32: a branch of the log, which a promotion begins. Names and texts are PostgreSQL's own.
+below 2^32: a branch of the log, which a promotion begins. Names and texts are in PostgreSQL's formats.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Restore points with a name, and where they are: recorded in the store, so that a recovery finds its base backup."""
+"""Named restore points and their positions, recorded in the store so that a recovery finds its base backup."""
 
 import hashlib
 import logging
@@ -38,9 +38,9 @@ def make(store: Store, server: ServerTarget, mark: AtMark, keys: Keyring) -> Res
     """Write a restore point into the server's log, and record it.
 
     Raises:
-        UsageError: the name is taken: recovery stops at the first restore point of a name.
-        DumpError: the role may not make restore points.
-        StoreError: it was made, and could not be recorded.
+        UsageError: the name is taken. Recovery stops at the first restore point with a name.
+        DumpError: the role may not create restore points.
+        StoreError: it was created, but could not be recorded.
     """
     key = _key(server.name, mark.name)
     if store.head(key) is not None:
@@ -69,7 +69,7 @@ def find(store: Store, server: str, mark: AtMark, keys: Keyring) -> RestorePoint
     """The record of a restore point.
 
     Raises:
-        UsageError: there is none, or it is not one of ours.
+        UsageError: there is no such restore point, or it is not one of ours.
     """
     key = _key(server, mark.name)
     try:

@@ -1,4 +1,4 @@
-"""What the streamer of one server knows about itself, for the metrics, the health check and the log."""
+"""The state of one server's streamer, for the metrics, the health check and the log."""
 
 import threading
 from collections import deque
@@ -7,7 +7,7 @@ from datetime import datetime
 
 from backup.physical.slot import SlotStatus
 
-# Samples of the server's position, at most so often and so many.
+# Minimum seconds between samples of the server's position, and their maximum number.
 SAMPLE_SECONDS = 0.2
 SAMPLES = 4096
 
@@ -26,19 +26,19 @@ class Measures:
 
     Attributes:
         streaming: whether WAL arrives.
-        problem: why none does, or why the store takes none; None if all is well.
+        problem: why none arrives, or why the store does not accept it; None if there is no problem.
         received: the position up to which the WAL was received; None if not known.
         stored: the position up to which the WAL is stored; None if not known.
-        latest: the server's position, as far as it was seen; None if not known.
-        slot: what the server said last; None if not known.
+        latest: the server's last known position; None if not known.
+        slot: the last status from the server; None if not known.
         synchronous: whether commits wait for us; None if not known.
         cap: bytes that the slot may keep; None if there is no limit or it is not known.
         uncapped: whether the server has no limit; None if not known.
         clock_skew: seconds that the server's clock is ahead of ours; None if not known.
         segment_size: bytes of a WAL segment; None until the server was reached.
         gap_noticed: when the last gap was found; None if there is none.
-        base_taken: of the newest base backup; None if there is none.
-        base_proven: of the newest one that was proven; None if there is none.
+        base_taken: when the newest base backup was taken; None if there is none.
+        base_proven: when the newest proven base backup was taken; None if there is none.
     """
 
     streaming: bool = False
@@ -67,7 +67,7 @@ class Measures:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def arrived(self, size: int, received: int, latest: int, now: float) -> None:
-        """Bytes came, up to a position, and with them the server's own position."""
+        """Bytes arrived up to a position, together with the server's own position."""
         with self._lock:
             self.received_bytes += size
             self.received = received
@@ -91,9 +91,9 @@ class Measures:
             self._beats.append(beat)
 
     def unstored_seconds(self, now: float) -> float | None:
-        """How much would be lost now: seconds since the oldest WAL was seen that is not stored; None if not known.
+        """How much would be lost now: seconds since the oldest WAL that is not stored was seen; None if not known.
 
-        While nothing arrives, nobody knows what the server writes: then it is the time since all was safe.
+        While nothing arrives, it is not known what the server writes; then it is the time since everything was stored.
         """
         with self._lock:
             self._drop(now)
@@ -118,7 +118,7 @@ class Measures:
             latest > self._samples[-1][1] and now - self._samples[-1][0] >= SAMPLE_SECONDS
         ):
             if len(self._samples) == SAMPLES:
-                return  # the oldest counts; the newest is only less precise
+                return  # keep the oldest sample; without the newest, the value is only less precise
             self._samples.append((now, latest))
         elif latest > self._samples[-1][1] and len(self._samples) > 1:
             self._samples[-1] = (self._samples[-1][0], latest)

@@ -1,4 +1,4 @@
-"""The metrics of the WAL stream. What is not known is absent."""
+"""The metrics of the WAL stream. Values that are not known are absent."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -61,7 +61,7 @@ COUNTERS: dict[str, tuple[str, Value]] = {
     "backup_wal_received_bytes": ("Bytes of WAL received", lambda m: m.received_bytes),
     "backup_wal_stored_bytes": ("Bytes stored, compressed and encrypted", lambda m: m.stored_bytes),
     "backup_wal_objects": ("Objects stored", lambda m: m.objects),
-    "backup_wal_gaps": ("Gaps recorded: WAL that is lost for ever", lambda m: m.gaps),
+    "backup_wal_gaps": ("Gaps recorded: WAL that is lost forever", lambda m: m.gaps),
 }
 STATUS = "backup_wal_slot_status"
 

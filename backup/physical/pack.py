@@ -19,7 +19,7 @@ class Packed:
 
 
 def pack(data: bytes | bytearray, packing: PackingOptions) -> Packed:
-    """Compress and encrypt bytes that are in memory as a whole."""
+    """Compress and encrypt bytes that are completely in memory."""
     compressed = zstandard.ZstdCompressor(level=packing.level, write_checksum=True).compress(data)
     sealed = io.BytesIO()
     encrypt(io.BytesIO(compressed), sealed, packing.recipients)

@@ -1,7 +1,7 @@
-"""A sign of life through the WAL, and what the server says about our slot.
+"""Writes heartbeats into the WAL, and reads the status of our slot from the server.
 
-The message is a commit like any other: it makes moments reachable on an idle server, and that it is stored shows that the
-whole chain works.
+A heartbeat is a commit like any other. It makes points in time reachable on an idle server, and once it is stored, the
+whole chain is known to work.
 """
 
 import logging
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 PREFIX = "posthub-ops"
 BEAT_SECONDS = 30.0
 LOOK_SECONDS = 5.0
-# Were we a synchronous standby, the beat itself would wait for us; and nothing here may wait for long.
+# If we were a synchronous standby, the heartbeat would wait for us; and nothing here may wait for long.
 CHANGES = {"synchronous_commit": "local", "statement_timeout": "10s"}
 _SYNCHRONOUS = f"""
 SELECT coalesce(bool_or(sync_state <> 'async'), false)::text FROM pg_catalog.pg_stat_replication
@@ -36,7 +36,7 @@ WHERE application_name = '{slot.APPLICATION}'
 
 
 class Pulse:
-    """Writes the heartbeats of one server and looks at its slot. :meth:`run` ends only when it is asked to."""
+    """Writes the heartbeats of one server and checks its slot. :meth:`run` ends only on request."""
 
     def __init__(self, server: ServerTarget, stop: Stop, measures: Measures) -> None:
         self._server = server
@@ -44,7 +44,7 @@ class Pulse:
         self._measures = measures
 
     def run(self) -> None:
-        """Beat and look until a stop is requested. A server that is not there is the streamer's matter to report."""
+        """Write and check until a stop is requested. The streamer reports an unreachable server."""
         while not self._stop.requested:
             try:
                 with closing(connect(self._server.address.named(DATABASE), changes=CHANGES)) as connection:
@@ -73,7 +73,7 @@ class Pulse:
         self._measures.synchronous = ask(_SYNCHRONOUS)[0][0] == "true"
 
     def _forget(self) -> None:
-        """What nobody can ask for is not known."""
+        """Forget the values that cannot be read."""
         self._measures.slot = self._measures.cap = self._measures.uncapped = self._measures.synchronous = None
 
 

@@ -1,4 +1,4 @@
-"""Starts a server on an unpacked base backup, replays the log up to a target, and finds out what was really reached.
+"""Starts a server on an unpacked base backup, replays the log up to a target, and checks what was really reached.
 
 The server waits at its target ("paused"). It never goes into production by itself: what it reached is judged first.
 """
@@ -32,7 +32,7 @@ OpenFeed = Callable[[str], Feed]
 DATA = "data"
 _ASIDE = "original-configuration"
 _LOOK_SECONDS = 0.05
-# Starts with settings that the log has raised.
+# Number of starts with settings that the log has raised.
 _TRIES = 3
 _OPTIONS = {
     "fsync": "off",
@@ -64,11 +64,11 @@ _HINT = "choose an earlier target, or another base backup: python -m backup wal 
 
 @dataclass(frozen=True)
 class Reached:
-    """What a recovery has reached.
+    """The point that a recovery has reached.
 
     Attributes:
         position: the end of the last record that was replayed.
-        moment: of the last commit that was replayed; None if there was none.
+        moment: the time of the last commit that was replayed; None if there was none.
     """
 
     position: int
@@ -90,10 +90,10 @@ class Paused:
     _check: Check
 
     def promote(self) -> None:
-        """Let it leave recovery and take writes.
+        """End recovery, so that the server accepts writes.
 
         Raises:
-            RecoveryError: it does not.
+            RecoveryError: the server does not leave recovery.
         """
         with session(self.address) as connection:
             connection.execute("SELECT pg_promote(wait => false)")
@@ -112,7 +112,7 @@ def control(programs: Programs, folder: Path, check: Check) -> dict[str, str]:
     """The control file of the data in a folder.
 
     Raises:
-        RecoveryError: it cannot be read.
+        RecoveryError: the control file cannot be read.
     """
     ended = run_child(
         [programs.path("pg_controldata"), "-D", str(folder / DATA)],
@@ -137,9 +137,9 @@ def paused(
     options: Mapping[str, str],
     check: Check,
 ) -> Iterator[Paused]:
-    """Replay the log over the data in a private folder, up to a target, and hold the server there.
+    """Replay the log over the data in a private folder, up to a target, and keep the server there.
 
-    Afterwards it is shut down in an orderly way, so that a later call goes on from there.
+    Afterwards it is shut down cleanly, so that a later call continues from there.
 
     Args:
         superuser: a role that may log in.
@@ -149,7 +149,7 @@ def paused(
     Raises:
         RecoveryError: the target was not reached; the reason is named.
         UnprovableError: the programs here lack something that the original had.
-        OpsError: a file of the log could not be had.
+        OpsError: a file of the log could not be fetched.
     """
     fields = control(programs, folder, check)
     if not (folder / _ASIDE).exists():
@@ -174,7 +174,7 @@ def paused(
 def _await(
     process: "subprocess.Popen[bytes]", folder: Path, address: Address, feed: Feed, check: Check
 ) -> Reached | None:
-    """What was reached; None if the server needs larger settings."""
+    """The point that was reached; None if the server needs larger settings."""
     while True:
         check()
         if feed.failure is not None:
@@ -187,7 +187,7 @@ def _await(
         if state is None or state[1] != "paused":
             time.sleep(_LOOK_SECONDS)
             continue
-        # It also pauses where it cannot go on: that is not the target.
+        # It also pauses where it cannot continue, which is not the target.
         if not _STOPPED.search(_log(folder)):
             return None
         return Reached(lsn.parse(state[2]), state[3])
@@ -208,26 +208,26 @@ def _log(folder: Path) -> str:
 
 
 def _ended(folder: Path) -> RecoveryError | UnprovableError:
-    """Why a server has ended, as its log says."""
+    """Why a server has ended, according to its log."""
     text = _log(folder)
     if found := _NOT_BUILT.search(text):
         return UnprovableError(
             f"the programs here cannot read the log: {found[0].strip()}",
             hint="use programs that are built like the original's: set BACKUP_POSTGRES_BIN",
         )
-    said = [each["text"].strip() for each in _SEVERE.finditer(text)]
-    # A connection that comes too early, or too late, is refused with a FATAL of its own.
-    said = [each for each in said if not each.startswith(_REFUSED)]
-    if any("before configured recovery target was reached" in each for each in said):
+    messages = [each["text"].strip() for each in _SEVERE.finditer(text)]
+    # A connection that comes too early or too late is refused with its own FATAL message.
+    messages = [each for each in messages if not each.startswith(_REFUSED)]
+    if any("before configured recovery target was reached" in each for each in messages):
         return RecoveryError("the log ends, or is damaged, before the target", hint=_HINT)
-    if any("is before consistent recovery point" in each for each in said):
+    if any("is before consistent recovery point" in each for each in messages):
         return RecoveryError("the target is before the end of the base backup", hint=_HINT)
-    why = said[-1] if said else text.strip()[-300:] or "it ended without a message"
+    why = messages[-1] if messages else text.strip()[-300:] or "it ended without a message"
     return RecoveryError(f"the server could not recover: {why}", hint=_HINT)
 
 
 def settle(programs: Programs, folder: Path, check: Check) -> None:
-    """Make the data of a server that was promoted ready for production: its own configuration, and all of it on the disk.
+    """Prepare the data of a promoted server for production: restore its own configuration, and sync it to the disk.
 
     Raises:
         RecoveryError: it could not be written to the disk.

@@ -1,4 +1,4 @@
-"""A base backup as a server in a private folder, which replays the stored log up to any target."""
+"""Runs a base backup as a server in a private folder, which replays the stored log up to any target."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -29,7 +29,7 @@ from backup.programs import clean_environment
 from backup.progress import Progress, silent
 from backup.wiring import Wiring
 
-# The data, the log that replay keeps, and what a dump of one database takes.
+# Room for the data, the log that replay keeps, and a dump of one database.
 SPACE_FACTOR = 1.5
 SPACE_EXTRA = 1 << 30
 
@@ -47,7 +47,7 @@ class DamagedError(VerificationError):
 
 @dataclass(frozen=True)
 class Replica:
-    """An unpacked base backup and the log that leads on from it.
+    """An unpacked base backup and the log that follows it.
 
     Attributes:
         folder: private; the data is in its folder :data:`backup.physical.recover.DATA`.
@@ -67,7 +67,7 @@ class Replica:
 
     def at(self, target: Mapping[str, str]) -> AbstractContextManager[Paused]:
         """The server, waiting at a target. Each further target must be later than the one before."""
-        # It would lead to the folders of the original host.
+        # The map would point to the folders of the original host.
         (self.folder / DATA / "tablespace_map").unlink(missing_ok=True)
         return recover.paused(
             self.wiring.programs,
@@ -82,7 +82,7 @@ class Replica:
     def target(self, goal: Goal) -> Mapping[str, str]:
         """The settings of a goal. The latest state has a target too: the last record that ends a transaction.
 
-        Without one, the server would take a hole in the log for its end, and go into production.
+        Without a target, the server would mistake a hole in the log for its end, and go into production.
         """
         if not isinstance(goal, Latest):
             return targets.settings(goal, self.segments.timeline)
@@ -116,7 +116,7 @@ class Replica:
         return None
 
     def verify_files(self) -> list[Difference]:
-        """Compare all files with PostgreSQL's own list of them. Only before the first start."""
+        """Compare all files with PostgreSQL's own list of them. Call it only before the first start."""
         command = [
             self.wiring.programs.path("pg_verifybackup"), "--no-parse-wal", "--quiet",
             f"--manifest-path={self.folder / _FILES}", str(self.folder / DATA),
@@ -127,11 +127,11 @@ class Replica:
         )  # fmt: skip
         if ended.status == 0:
             return []
-        said = [line for line in ended.errors if line.strip()] or ["it ended without a message"]
+        messages = [line for line in ended.errors if line.strip()] or ["it ended without a message"]
         name = next(stored.name for stored in self.entry.manifest.objects if stored.role == "base")
         return [
             Difference(kind="object", object=name, expected="the files that are listed", found=line[:300])
-            for line in said[:20]
+            for line in messages[:20]
         ]
 
     def _feed(self, first: str) -> Feed:

@@ -1,4 +1,4 @@
-"""Where the stream goes on after whatever happened: decided by positions alone. Pure."""
+"""Where the stream resumes after any interruption, decided by positions alone. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from backup.physical import lsn
 from backup.physical.archive import Fork, Span
 
-# Two uploads may be in transit when a process dies, and only the later one may arrive: such a hole is shorter than this.
-# Retention never makes a hole as short.
+# If a process dies with two uploads in transit, only the later one may arrive. Such a hole is shorter than this.
+# Retention never leaves such a short hole.
 SHORT_SEGMENTS = 4
 
 
@@ -22,13 +22,13 @@ class Place:
 def place(
     forks: Sequence[Fork], timeline: int, stretches: Sequence[Span], anchor: int | None, *, segment_size: int
 ) -> Place | None:
-    """Where to go on; None if nothing is stored that the server's timeline descends from.
+    """Where to resume; None if the stored WAL has no ancestor of the server's timeline.
 
     Args:
         forks: the ancestors of the server's timeline, oldest first.
         timeline: the server's own.
         stretches: the contiguous WAL that is stored.
-        anchor: what the slot was last told to be stored; None without a slot.
+        anchor: the position that was last confirmed to the slot; None without a slot.
     """
     ends = [*((fork.timeline, fork.position) for fork in forks), (timeline, None)]
     begins = [0, *(lsn.segment_start(fork.position, segment_size) for fork in forks)]

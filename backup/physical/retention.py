@@ -10,7 +10,7 @@ from backup.physical.resume import SHORT_SEGMENTS
 
 
 @dataclass(frozen=True)
-class HeldBase:
+class RetainedBase:
     """A base backup that exists.
 
     Attributes:
@@ -26,11 +26,11 @@ class HeldBase:
 
 @dataclass(frozen=True)
 class WalPlan:
-    """What may be deleted, and why nothing may.
+    """What may be deleted, or why nothing may.
 
     Attributes:
         deletions: objects that nothing needs.
-        since: the base backup from which on everything is kept; None if there is none.
+        since: the base backup from which everything is kept; None if there is none.
     """
 
     deletions: tuple[WalObject, ...] = ()
@@ -39,7 +39,7 @@ class WalPlan:
 
 
 def plan(
-    bases: Sequence[HeldBase],
+    bases: Sequence[RetainedBase],
     wal: Sequence[WalObject],
     keep: timedelta,
     now: datetime,
@@ -48,25 +48,25 @@ def plan(
     last_gap: datetime | None = None,
     problems: Sequence[str] = (),
 ) -> WalPlan:
-    """Decide what may go: all before the newest proven base backup that is older than the window, except what older base
+    """Decide what may be deleted: everything before the newest proven base backup older than the window, except what older base
     backups need to become consistent.
 
     Args:
-        bases: every base backup in the store; the rules of BACKUP_KEEP_* delete those.
+        bases: every base backup in the store; BACKUP_KEEP_* decides about the base backups themselves.
         keep: how far back each moment must be recoverable.
         last_gap: when the last gap was noticed; None if there is none.
         problems: further reasons to delete nothing.
     """
-    proven = [held for held in bases if held.proven]
-    fitting = [held for held in proven if held.taken <= now - keep]
+    proven = [retained for retained in bases if retained.proven]
+    fitting = [retained for retained in proven if retained.taken <= now - keep]
     blocked = [*problems]
     if not fitting:
         blocked.append("no proven base backup is older than the window")
-    if last_gap is not None and not any(held.taken > last_gap for held in proven):
+    if last_gap is not None and not any(retained.taken > last_gap for retained in proven):
         blocked.append("no base backup has been proven since the last gap")
     if blocked:
         return WalPlan(blocked=tuple(blocked))
-    anchor = max(fitting, key=lambda held: (held.taken, held.base.id))
+    anchor = max(fitting, key=lambda retained: (retained.taken, retained.base.id))
     needs = _Needs(anchor, bases, segment_size)
     unneeded = [each for each in wal if each.stored.modified <= now - keep and not needs.include(each)]
     return WalPlan(tuple(_without_short_runs(unneeded, segment_size)), (), anchor.base.id)
@@ -74,23 +74,25 @@ def plan(
 
 @dataclass(frozen=True)
 class _Needs:
-    anchor: HeldBase
-    bases: Sequence[HeldBase]
+    anchor: RetainedBase
+    bases: Sequence[RetainedBase]
     segment_size: int
 
     def include(self, wal: WalObject) -> bool:
         """Whether any base backup needs an object. Whole segments are needed, with the header at their beginning."""
-        return wal.timeline > self.anchor.base.timeline or any(self._needs(held, wal) for held in self.bases)
+        return wal.timeline > self.anchor.base.timeline or any(
+            self._needs(retained, wal) for retained in self.bases
+        )
 
-    def _needs(self, held: HeldBase, wal: WalObject) -> bool:
-        base = held.base
+    def _needs(self, retained: RetainedBase, wal: WalObject) -> bool:
+        base = retained.base
         if wal.timeline != base.timeline or wal.end <= lsn.segment_start(base.start, self.segment_size):
             return False
-        return held.taken >= self.anchor.taken or wal.start < lsn.segment_end(base.end, self.segment_size)
+        return retained.taken >= self.anchor.taken or wal.start < lsn.segment_end(base.end, self.segment_size)
 
 
 def _without_short_runs(wal: Iterable[WalObject], segment_size: int) -> list[WalObject]:
-    """Leave what would be a short hole: only a lost upload makes one."""
+    """Keep what would leave a short hole: such holes are taken for lost uploads."""
     runs: list[list[WalObject]] = []
     for each in sorted(wal, key=lambda each: (each.timeline, each.start, each.end)):
         last = runs[-1][-1] if runs else None

@@ -1,6 +1,6 @@
-"""Turns what the store has of the log into the files that a server replays: whole segments, and histories of timelines.
+"""Turns the stored log into the files that a server replays: whole segments, and histories of timelines.
 
-An object's name promises the SHA-256 of its plain bytes, so nothing else than what was streamed is handed over.
+An object's name contains the SHA-256 of its plain bytes, so only what was streamed is handed over.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ from backup.physical.archive import (
 from backup.pipeline.encrypt import Identity, decrypt
 from backup.store import Store
 
-# What encryption and compression may add to bytes that do not become smaller.
+# The most that encryption and compression add to incompressible bytes.
 _MOST_OVERHEAD = 1 << 16
-# Listings of a segment whose objects are being replaced.
+# Number of times that a segment whose objects are being replaced is listed.
 _TRIES = 3
 _HINT = "choose a target before it, or another base backup: python -m backup wal status"
 
@@ -53,7 +53,7 @@ class Segments:
         """The names of the files that replay needs, in their order: the histories, then each segment of the path.
 
         Args:
-            first: the segment to begin with, on whatever timeline.
+            first: the segment to begin with, on any timeline.
         """
         size = self.archive.segment_size
         segments = [
@@ -67,7 +67,7 @@ class Segments:
         return [*histories, *(name for name in segments if name[8:] >= first[8:])]
 
     def fetch(self, name: str, target: Path) -> None:
-        """Write one of them into a new file. The last segment is filled up with zeros, as on the original's disk.
+        """Write one of these files. The last segment is filled with zeros, as on the original's disk.
 
         Raises:
             VerificationError: it is missing, damaged, or not what was stored.
@@ -81,7 +81,7 @@ class Segments:
 
     def _segment(self, timeline: int, start: int, target: Path) -> None:
         size = self.archive.segment_size
-        # The path may leave a timeline in the middle of a segment; what is stored of it is handed over.
+        # The path may leave a timeline in the middle of a segment; everything that is stored of the segment is handed over.
         ends = [
             min(span.end, start + size)
             for span in self.path
@@ -95,7 +95,7 @@ class Segments:
             except NotFoundError:
                 if not left:
                     raise
-                # The stream replaces the pieces of a segment by the whole of it, once that is stored.
+                # The stream replaces the pieces of a segment once the whole segment is stored.
                 wal = self._listed(timeline, start)
             else:
                 return

@@ -1,4 +1,4 @@
-"""``wal serve``: streams every server until it is stopped, and shows how that goes."""
+"""``wal serve``: streams every server until it is stopped, with metrics and a health check."""
 
 import logging
 import signal
@@ -13,9 +13,9 @@ from backup.catalogue.reader import History, Reader
 from backup.physical.measures import Measures
 from backup.physical.metrics import registry
 from backup.physical.pulse import Pulse
-from backup.physical.retention import HeldBase
+from backup.physical.retention import RetainedBase
 from backup.physical.stream import Outlet, Streamer
-from backup.physical.upkeep import apply, clusters, copy_missing, decide, held_bases
+from backup.physical.upkeep import apply, clusters, copy_missing, decide, retained_bases
 from backup.targets import ServerTarget
 from backup.wiring import Wiring
 from sidecar import OpsError, UsageError
@@ -25,13 +25,13 @@ from sidecar.web import Request, Response, Route, WebServer
 log = logging.getLogger(__name__)
 
 UPKEEP_SECONDS = 60.0
-# Deletions, every so many rounds of the upkeep.
+# Delete in each n-th round of the upkeep.
 PRUNE_ROUNDS = 60
 
 
 @dataclass(frozen=True)
 class Watched:
-    """A server, and what its streamer knows of itself."""
+    """A server, and the state of its streamer."""
 
     target: ServerTarget
     measures: Measures
@@ -99,7 +99,7 @@ def routes(watched: list[Watched]) -> Mapping[str, Route]:
 
 
 class Upkeep:
-    """Looks at the base backups, copies the WAL off-site and deletes what nothing needs. Nothing of it stops the stream."""
+    """Checks the base backups, copies the WAL off-site and deletes what is not needed. Its failures never stop the stream."""
 
     def __init__(self, wiring: Wiring, watched: Watched) -> None:
         self._wiring = wiring
@@ -109,7 +109,7 @@ class Upkeep:
         self._round = 0
 
     def run(self) -> None:
-        """Until a stop is requested."""
+        """Repeat the round until a stop is requested."""
         while not self._wiring.stop.requested:
             try:
                 self.once(prune=self._round % PRUNE_ROUNDS == 0)
@@ -121,7 +121,7 @@ class Upkeep:
             self._wiring.stop.pause(UPKEEP_SECONDS)
 
     def once(self, *, prune: bool) -> None:
-        """One round.
+        """Do one round.
 
         Args:
             prune: delete what nothing needs.
@@ -131,11 +131,13 @@ class Upkeep:
         """
         wiring = self._wiring
         history = self._reader.read(wiring.clock(), [self._server]).history(self._server)
-        bases = held_bases(history.backups)
-        self._measures.base_taken = max((held.taken for held in bases), default=None)
-        self._measures.base_proven = max((held.taken for held in bases if held.proven), default=None)
+        bases = retained_bases(history.backups)
+        self._measures.base_taken = max((retained.taken for retained in bases), default=None)
+        self._measures.base_proven = max(
+            (retained.taken for retained in bases if retained.proven), default=None
+        )
         if self._measures.segment_size is None:
-            return  # the server was not reached yet, so nobody knows what the names mean
+            return  # the server was not reached yet, so the names cannot be interpreted
         for cluster in clusters(wiring, wiring.store, self._server, self._measures.segment_size):
             self._measures.gap_noticed = cluster.last_gap or self._measures.gap_noticed
             if wiring.offsite is not None:
@@ -144,13 +146,13 @@ class Upkeep:
         if prune and wiring.settings.delete != "never":
             self._prune(history, bases)
 
-    def _prune(self, history: History, bases: list[HeldBase]) -> None:
+    def _prune(self, history: History, bases: list[RetainedBase]) -> None:
         problems = [f"the manifest of {broken.id} is damaged" for broken in history.broken]
         assert self._measures.segment_size is not None
         for store in (self._wiring.store, self._wiring.offsite):
             if store is None:
                 continue
             for cluster in clusters(self._wiring, store, self._server, self._measures.segment_size):
-                own = [held for held in bases if held.system == cluster.archive.system]
+                own = [retained for retained in bases if retained.system == cluster.archive.system]
                 for refusal in apply(store, decide(self._wiring, cluster, own, problems))[:1]:
                     log.warning("WAL was not deleted: %s: %s", refusal.key, refusal.reason)

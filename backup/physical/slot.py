@@ -10,7 +10,7 @@ from backup.errors import PreflightError, ReplicationError
 from backup.physical import lsn
 from backup.physical.walsender import SERVER_LOG, WalSender
 
-# One for each server: it is also the lock that keeps a second sidecar out.
+# One slot for each server. It is also the lock that keeps a second sidecar out.
 NAME = "posthub_wal"
 APPLICATION = "posthub-wal"
 Ask = Callable[[str], list[tuple[str | None, ...]]]
@@ -30,7 +30,7 @@ State = Literal["none", "reserved", "extended", "unreserved", "lost"]
 
 @dataclass(frozen=True)
 class SlotStatus:
-    """What the server says about our slot.
+    """The server's status of our slot.
 
     Attributes:
         state: ``none`` if there is no slot; the others are PostgreSQL's words.
@@ -59,7 +59,7 @@ class SlotStatus:
         return self.position
 
     def is_dead(self, cap: int) -> bool:
-        """Whether it keeps nothing, whatever it promises: 16 and 17 accept a lost slot again and call it unreserved.
+        """Whether it keeps nothing, regardless of its state: 16 and 17 accept a lost slot again and call it unreserved.
 
         Args:
             cap: bytes that the server lets a slot keep. A slot that lags by less has no other reason to be unreserved.
@@ -102,14 +102,14 @@ def setting(ask: Ask, name: str) -> str:
 
 
 def refuse_unsafe(sender: WalSender) -> int:
-    """See that we can never stop production; returns the cap in bytes. Without a cap, a slot of ours is dropped.
+    """Ensure that we can never stop production; returns the cap in bytes. Without a cap, our slot is dropped.
 
     Raises:
         PreflightError: a slot could fill the server's disk, or commits would wait for us.
     """
     limit = cap(sender.query)
     if limit is None:
-        with suppress(ReplicationError):  # in use: then somebody else streams, and sees the same
+        with suppress(ReplicationError):  # in use: another process streams, and finds the same
             release(sender)
         raise PreflightError(
             "max_slot_wal_keep_size is -1: if this sidecar stops, the WAL that is kept for it fills the server's disk",
@@ -131,7 +131,7 @@ def is_synchronous(names: str) -> bool:
 
 
 def provide(sender: WalSender, limit: int) -> tuple[SlotStatus, bool]:
-    """Our slot, made if there is none and made again if it keeps nothing; and whether it was made.
+    """Our slot, created if it is missing and recreated if it keeps nothing; and whether it was created.
 
     Args:
         limit: see :meth:`SlotStatus.is_dead`.
@@ -146,14 +146,14 @@ def provide(sender: WalSender, limit: int) -> tuple[SlotStatus, bool]:
 
 
 def renew(sender: WalSender) -> SlotStatus:
-    """Make our slot again: it kept less than it should."""
+    """Recreate our slot, which kept less than it should."""
     release(sender)
     sender.create_slot(NAME)
     return status(sender.query)
 
 
 def release(sender: WalSender) -> bool:
-    """Drop our slot, if there is one: what it keeps is freed. Whether there was one.
+    """Drop our slot, which frees what it keeps; returns whether there was one.
 
     Raises:
         ReplicationError: it is in use.

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 REMOVED = "58P01"
 IN_USE = "55006"
 STATUS_SECONDS = 1.0
-# Waits while uploads are in transit, and while all is stored.
+# Seconds to wait while uploads are in transit, and while everything is stored.
 BUSY_SECONDS = 0.05
 IDLE_SECONDS = 0.5
 FIRST_PAUSE_SECONDS = 1.0
@@ -46,16 +46,16 @@ UNLIMITED_SECONDS = 10.0 * 365 * 86400
 
 
 class DivergenceError(OpsError):
-    """The server's WAL is not what is stored of it: it is another server, or one that was set back."""
+    """The server's WAL differs from its stored WAL: it is another server, or one that was set back."""
 
 
 @dataclass(frozen=True)
 class Outlet:
-    """Where the WAL goes, and how.
+    """Where the WAL is stored, and how.
 
     Attributes:
         interval: seconds between two pieces of a segment that is not full.
-        retain_until: until when the store is asked to lock a whole segment that is stored now.
+        retain_until: the end of the lock that the store is asked to set on a segment that is stored now.
     """
 
     store: Store
@@ -67,18 +67,18 @@ class Outlet:
 
 
 class Streamer:
-    """The stream of one server. :meth:`run` ends only when it is asked to."""
+    """The stream of one server. :meth:`run` ends only on request."""
 
     def __init__(self, server: ServerTarget, outlet: Outlet, stop: Stop, measures: Measures) -> None:
         self._server = server
         self._outlet = outlet
         self._stop = stop
         self._measures = measures
-        # The server has said that it no longer has the place where the stored WAL ends.
+        # Whether the server has reported that it no longer has the place where the stored WAL ends.
         self._lost = False
 
     def run(self) -> None:
-        """Stream until a stop is requested; then what was received is stored first."""
+        """Stream until a stop is requested; what was received is stored before it ends."""
         pause = FIRST_PAUSE_SECONDS
         while not self._stop.requested:
             began = time.monotonic()
@@ -126,7 +126,7 @@ class Streamer:
             )
 
     def _listing(self, archive: Archive) -> Listing:
-        """What is stored of this cluster.
+        """The stored WAL of this cluster.
 
         Raises:
             DivergenceError: the folder belongs to another cluster.
@@ -144,7 +144,7 @@ class Streamer:
     def _lineage(
         self, sender: WalSender, archive: Archive, system: System, listing: Listing
     ) -> Sequence[Fork]:
-        """The ancestors of the server's timeline, oldest first. Their histories are stored before anything of them."""
+        """The ancestors of the server's timeline, oldest first. Their histories are stored before any of their WAL."""
         if system.timeline == 1:
             return ()
         data = sender.history(system.timeline)
@@ -174,7 +174,7 @@ class Streamer:
             self._measures.put(len(packed.data))
 
     def _begin(self, sender: WalSender, past: "_Past", slot: SlotStatus) -> Place:
-        """Where the stream begins. What can no longer be had is recorded as a gap first."""
+        """Where the stream begins. WAL that no longer exists is recorded as a gap first."""
         size = past.archive.segment_size
         stretches = names.spans(
             past.listing.wal, [Span(gap.timeline, gap.start, gap.end) for gap in past.listing.gaps]
@@ -184,7 +184,7 @@ class Streamer:
             return before
         start = lsn.segment_start(slot.kept, size)
         if before is not None and start <= before.position:
-            start = lsn.segment_start(renew(sender).kept, size)  # the slot kept less than it said
+            start = lsn.segment_start(renew(sender).kept, size)  # the slot kept less than it promised
         begin = Place(timeline_at(past.forks, past.system.timeline, start, size), start)
         if past.listing.wal:
             self._record_gap(past, before, begin)
@@ -209,7 +209,7 @@ class Streamer:
         self._measures.gaps += 1
         self._measures.gap_noticed = gap.noticed
         log.error(
-            "WAL of %s is lost for ever, a base backup is needed at once: %s",
+            "WAL of %s is lost forever, a base backup is needed at once: %s",
             past.archive.server, fields(start=lsn.text(start), end=lsn.text(begin.position), reason=reason),
         )  # fmt: skip
 
@@ -236,7 +236,7 @@ class _Segment:
         return self.start + len(self.data)
 
     def fill(self, data: memoryview) -> int:
-        """Take what fits; returns how much."""
+        """Take as many bytes as fit; returns their number."""
         at = self.received - self.start
         count = min(len(data), len(self.data) - at)
         self.data[at : at + count] = data[:count]
@@ -249,7 +249,7 @@ class _Segment:
 
 @dataclass
 class _Session:
-    """One stream: one timeline, from a place on."""
+    """The stream of one timeline, from a given position."""
 
     server: str
     archive: Archive
@@ -264,7 +264,7 @@ class _Session:
         """Stream until the end of the timeline.
 
         Raises:
-            ReplicationError: the connection was lost. What was received is stored by then.
+            ReplicationError: the connection was lost. What was received has been stored.
             DivergenceError: the server sends something other than what is stored.
         """
         size = self.archive.segment_size
@@ -289,7 +289,7 @@ class _Session:
             try:
                 ended = self._receive(stream)
             except (ReplicationError, PreflightError):
-                # Only the connection is gone; what has come is all that there may ever be.
+                # Only the connection is gone. What was received may be all that will ever exist.
                 self._flush(UNLIMITED_SECONDS)
                 raise
             self._flush(UNLIMITED_SECONDS if ended else LAST_FLUSH_SECONDS)
@@ -309,7 +309,7 @@ class _Session:
         self._remove([key for segment in self._whole for key in self._pieces.pop(segment, [])])
 
     def _receive(self, stream: WalStream) -> bool:
-        """Until the end of the timeline, or until a stop is requested. Whether it was the former."""
+        """Receive until the end of the timeline or a stop request; returns whether it was the former."""
         while not self.stop.requested:
             message = self._next(stream)
             now = time.monotonic()
@@ -329,7 +329,7 @@ class _Session:
     def _next(self, stream: WalStream) -> Message | None:
         if self._uploads.outstanding < MOST:
             return stream.read(self._wait())
-        # The server waits for us and keeps what it has; it must only hear from us.
+        # The server waits for us and keeps its WAL; it only needs signs of life.
         self.measures.problem = self._uploads.problem
         self.stop.pause(BUSY_SECONDS)
         return None
@@ -373,7 +373,7 @@ class _Session:
         self.measures.arrived(len(message.data), self._segment.received, message.latest, now)
 
     def _compare(self) -> None:
-        """What comes again must be what is stored."""
+        """Compare what is received again with what is stored."""
         while self._known and self._known[0].end <= self._segment.received:
             known = self._known.pop(0)
             sha256 = hashlib.sha256(self._segment.between(known.start, known.end)).hexdigest()
@@ -392,7 +392,7 @@ class _Session:
         self._segment = _Segment(segment.end, bytearray(len(segment.data)), segment.end, segment.end)
 
     def _cut(self) -> None:
-        """Hand over the new bytes of the segment, if there are any that are not stored already."""
+        """Hand over the bytes of the segment that are not stored yet, if any."""
         segment = self._segment
         if segment.received > segment.cut:
             data = segment.between(segment.cut, segment.received)
@@ -402,7 +402,7 @@ class _Session:
     def _progress(self, now: float) -> bool:
         """Whether more is stored than was reported."""
         if self._known:
-            return False  # not before all that is stored was compared
+            return False  # not before everything that is stored was compared
         stored = max(self._uploads.stored, self._begin)
         if stored <= self._confirmed:
             return False
@@ -420,7 +420,7 @@ class _Session:
         self._progress(time.monotonic())
 
     def _unless_stopped(self) -> None:
-        """A stop request ends a wait without end; the server keeps what is not stored."""
+        """End an endless wait on a stop request; the server keeps what is not stored."""
         self.stop.check()
 
     def _put(self, parcel: Parcel) -> None:
@@ -437,7 +437,7 @@ class _Session:
             )
 
     def _after(self, parcel: Parcel) -> None:
-        """A whole segment replaces its pieces, those too that arrive after it."""
+        """Delete the pieces that a whole segment replaces, including those that arrive after it."""
         segment = lsn.segment_start(parcel.start, self.archive.segment_size)
         if self._is_whole(parcel):
             self._whole.add(segment)
@@ -455,4 +455,4 @@ class _Session:
 
 
 def _never() -> None:
-    """Nothing ends this wait but its time."""
+    """Only its time limit ends this wait."""

@@ -1,4 +1,4 @@
-"""What a recovery is asked to reach, as a person writes it, and the base backup and position that lead there. Pure."""
+"""Parses the goals of a recovery, and chooses the base backup and position that lead there. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ _TIME = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)[ T](?P<time>\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?) ?(?P<zone>\S.*)?", re.ASCII
 )
 _OFFSET = re.compile(r"(?P<sign>[+-])(?P<hours>\d\d)(?::?(?P<minutes>\d\d))?", re.ASCII)
-# Of the tz database, a name with its area; abbreviations and POSIX zones have several meanings.
+# A name from the tz database with its area; abbreviations and POSIX zones are ambiguous.
 _AREA = re.compile(r"[A-Z][A-Za-z_]+(?:/[A-Z][A-Za-z0-9_+-]+){1,2}", re.ASCII)
 _MARK = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,61}[\x21-\x7e])?")
 _EXAMPLE = 'write it with a numeric offset or an area: --at "2026-11-28 14:03:00+01:00", "2026-11-28 14:03 Europe/Prague"'
@@ -41,7 +41,7 @@ class AtTime:
 
 @dataclass(frozen=True)
 class AtPosition:
-    """A position as a person has noted it.
+    """A position that a person has noted.
 
     Attributes:
         inclusive: whether the record that starts there is replayed. A noted position is the start of the *next* record,
@@ -72,7 +72,7 @@ def parse_moment(text: str) -> datetime:
     """A moment with its zone, in UTC.
 
     Raises:
-        UsageError: it is not a time, has no zone, a zone that can mean two things, or an hour that is not unique there.
+        UsageError: it is not a time, has no zone or an ambiguous one, or its hour is not unique in the zone.
     """
     found = _TIME.fullmatch(text.strip())
     if found is None:
@@ -90,12 +90,12 @@ def parse_moment(text: str) -> datetime:
 
 
 def parse_goal(text: str) -> Latest | AtTime:
-    """What ``--at`` says: ``latest``, or a time."""
+    """The goal that ``--at`` describes: ``latest``, or a time."""
     return Latest() if text.strip() == LATEST else AtTime(parse_moment(text))
 
 
 def parse_position(text: str) -> AtPosition:
-    """What ``--at-lsn`` says.
+    """The goal that ``--at-lsn`` describes.
 
     Raises:
         UsageError: it is not a position.
@@ -109,10 +109,10 @@ def parse_position(text: str) -> AtPosition:
 
 
 def parse_mark(text: str) -> AtMark:
-    """What ``--at-mark`` and ``mark`` say.
+    """The name that ``--at-mark`` and ``mark`` give.
 
     Raises:
-        UsageError: it is not a name for a mark.
+        UsageError: it is not a valid name of a mark.
     """
     if not _MARK.fullmatch(text):
         raise UsageError(
@@ -144,7 +144,7 @@ def _in_zone(local: datetime, zone: str, text: str) -> datetime:
 
 
 def _only_one(local: datetime, area: ZoneInfo, text: str) -> datetime:
-    """A local time that exists once; the hour of a change of clocks is there twice, or not at all."""
+    """Check that a local time exists exactly once; an hour around a clock change exists twice or not at all."""
     first, second = (local.replace(tzinfo=area, fold=fold) for fold in (0, 1))
     if first.utcoffset() == second.utcoffset():
         return first
@@ -164,7 +164,7 @@ def settings(goal: AtTime | AtPosition | AtMark, timeline: int) -> Mapping[str, 
     """
     target = {"recovery_target_timeline": str(timeline), "recovery_target_action": "pause"}
     if isinstance(goal, AtTime):
-        # PostgreSQL would read a zone of its own configuration otherwise.
+        # Otherwise PostgreSQL would use the zone of its own configuration.
         return {**target, "recovery_target_time": f"{goal.moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00"}
     if isinstance(goal, AtMark):
         return {**target, "recovery_target_name": goal.name}
@@ -183,13 +183,13 @@ def consistent(timeline: int) -> Mapping[str, str]:
 
 @dataclass(frozen=True)
 class Base:
-    """What choosing needs to know about a base backup.
+    """The facts about a base backup that the choice needs.
 
     Attributes:
-        start, end: positions; a recovery needs the log from the one, and is consistent from the other on.
-        finished: when it was complete: the first moment that can be recovered.
+        start, end: positions; a recovery needs the log from ``start`` on, and is consistent from ``end`` on.
+        finished: when it was complete, which is the first moment that can be recovered.
         until: the position up to which the log after it is stored without a gap.
-        stored: the newest moment of that log that is known.
+        stored: the newest known moment in that log.
         open: whether nothing is stored after that, so that ``until`` still grows.
     """
 
@@ -229,7 +229,7 @@ def choose(bases: Sequence[Base], goal: Goal, position: int | None = None) -> Ba
 
 
 def _newest(last: Base) -> Base:
-    """The newest base, if the log after it has no hole: what is stored after one would be lost without a word."""
+    """The newest base, if the log after it has no hole; WAL after a hole would be lost silently."""
     if not last.open:
         raise UsageError(
             f"WAL is missing after {lsn.text(last.until)} ({shown(last.stored)}), and later WAL is stored: the latest"

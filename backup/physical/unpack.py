@@ -1,4 +1,4 @@
-"""Unpacks the archives of a base backup into a data folder. Whoever can write to the store could have made them."""
+"""Unpacks the archives of a base backup into a data folder. Anyone who can write to the store may have made them."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from backup.errors import VerificationError
 TABLESPACES = "pg_tblspc"
 _HINT = "do not use this base backup; choose another one: python -m backup list"
 _PIECE = 1 << 20
-# What the file system says of names that contradict each other, or that it cannot have.
+# Errors of the file system for names that contradict each other, or that are not allowed.
 _NAMES = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ}
 
 
@@ -44,7 +44,7 @@ def unpack(stream: IO[bytes], folder: Path, check: Callable[[], None]) -> None:
 
 
 def link_tablespaces(data: Path, tablespaces: dict[str, Path]) -> None:
-    """Let a data folder find its tablespaces, by their object ids, in other folders than the original's."""
+    """Link a data folder to its tablespaces, by their object ids, in other folders than the original's."""
     (data / TABLESPACES).mkdir(mode=0o700, exist_ok=True)
     for oid, place in tablespaces.items():
         link = data / TABLESPACES / oid
@@ -60,7 +60,7 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) ->
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         return
     if member.issym() and PurePosixPath(member.name).parent.name == TABLESPACES:
-        return  # it leads to a folder of the original host
+        return  # it points to a folder of the original host
     if not member.isreg():
         raise VerificationError(
             f"the base backup holds {member.name[:200]!r}, which is neither a file nor a folder", hint=_HINT

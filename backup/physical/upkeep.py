@@ -1,4 +1,4 @@
-"""What is done with the stored WAL besides storing it: what it is worth, copies of it, and its deletion."""
+"""Maintains the stored WAL: what can be recovered from it, its off-site copy, and its deletion."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ from backup.physical.archive import (
     Window,
     windows,
 )  # fmt: skip
-from backup.physical.retention import HeldBase, WalPlan, plan
+from backup.physical.retention import RetainedBase, WalPlan, plan
 from backup.physical.segments import unpacked
 from backup.store import Refusal, Store
 from backup.wiring import Wiring
@@ -85,7 +85,7 @@ def _gaps(wiring: Wiring, store: Store, objects: Iterable[GapObject]) -> Iterabl
 
 
 def recorded_gaps(wiring: Wiring, history: History) -> tuple[Gap, ...]:
-    """The gaps in the stored WAL of a server, of the cluster that its newest base backup is of; none without one.
+    """The gaps in the stored WAL of a server's newest cluster; none without a base backup.
 
     Raises:
         StoreError: the store does not answer.
@@ -140,14 +140,14 @@ def _is_whole(wal: WalObject, archive: Archive) -> bool:
     return wal.end - wal.start == archive.segment_size
 
 
-def held_bases(entries: Iterable[Entry]) -> list[HeldBase]:
+def retained_bases(entries: Iterable[Entry]) -> list[RetainedBase]:
     """The base backups among the entries of a catalogue, oldest first."""
     found = []
     for entry in entries:
         if (physical := entry.manifest.physical) is not None:
             base = Base(entry.id, physical.timeline, physical.start, physical.end)
             system = entry.manifest.server.system_identifier
-            found.append(HeldBase(base, entry.manifest.taken, entry.verified, system))
+            found.append(RetainedBase(base, entry.manifest.taken, entry.verified, system))
     return found
 
 
@@ -163,13 +163,15 @@ def forks(wiring: Wiring, cluster: Cluster) -> dict[int, tuple[Fork, ...]]:
     return found
 
 
-def recoverable(wiring: Wiring, cluster: Cluster, bases: Iterable[HeldBase]) -> list[tuple[Window, datetime]]:
+def recoverable(
+    wiring: Wiring, cluster: Cluster, bases: Iterable[RetainedBase]
+) -> list[tuple[Window, datetime]]:
     """What can be recovered, each window with the time when its end was stored.
 
     Raises:
         StoreError: the store does not answer.
     """
-    own = [held.base for held in bases if held.system == cluster.archive.system]
+    own = [retained.base for retained in bases if retained.system == cluster.archive.system]
     found = windows(
         own,
         cluster.listing.wal,
@@ -181,7 +183,7 @@ def recoverable(wiring: Wiring, cluster: Cluster, bases: Iterable[HeldBase]) -> 
 
 
 def _stored_at(listing: Listing, window: Window) -> datetime:
-    """When the last WAL of a window was stored. A whole segment is stored after the pieces that it replaces."""
+    """When the last WAL of a window was stored. A whole segment is stored later than the pieces that it replaces."""
     return min(
         each.stored.modified
         for each in listing.wal
@@ -190,7 +192,7 @@ def _stored_at(listing: Listing, window: Window) -> datetime:
 
 
 def decide(
-    wiring: Wiring, cluster: Cluster, bases: Iterable[HeldBase], problems: Iterable[str] = ()
+    wiring: Wiring, cluster: Cluster, bases: Iterable[RetainedBase], problems: Iterable[str] = ()
 ) -> WalPlan:
     """The plan of retention for the WAL of a cluster."""
     return plan(
@@ -203,7 +205,7 @@ def apply(store: Store, decided: WalPlan) -> list[Refusal]:
     """Delete what a plan allows to delete; returns what the store refused.
 
     Raises:
-        StoreError: the store failed. What was deleted before is gone, and nobody needed it.
+        StoreError: the store failed. What was deleted before is gone, and was not needed.
     """
     refused = store.delete([each.stored.key for each in decided.deletions])
     if decided.deletions:

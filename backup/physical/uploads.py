@@ -1,4 +1,4 @@
-"""Stores what the stream hands over: two uploads at a time, in order, and as often as it takes."""
+"""Stores what the stream hands over: two uploads at a time, confirmed in order, repeated until they succeed."""
 
 import logging
 import threading
@@ -13,7 +13,7 @@ from backup.errors import StoreError
 log = logging.getLogger(__name__)
 
 THREADS = 2
-# Uploads in transit and one that waits, each at most a segment: the stream stops reading beyond that.
+# The uploads in transit and one that waits, each at most a segment. Beyond that, the stream stops reading.
 MOST = THREADS + 1
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 10.0
@@ -39,7 +39,7 @@ class Uploads:
         after: called in the same thread once a parcel is stored.
 
     Attributes:
-        problem: why the store does not take the oldest parcel; None while it does.
+        problem: why the oldest parcel cannot be stored; None if there is no problem.
     """
 
     def __init__(self, put: Callable[[Parcel], None], after: Callable[[Parcel], None]) -> None:
@@ -70,7 +70,7 @@ class Uploads:
 
     @property
     def outstanding(self) -> int:
-        """Parcels that are not yet stored, or wait for one before them."""
+        """The number of parcels that are not yet stored, or wait for an earlier one."""
         with self._changed:
             return len(self._parcels)
 
@@ -79,7 +79,7 @@ class Uploads:
         """The position up to which everything that was handed over is stored; 0 if nothing was.
 
         Raises:
-            BaseException: what a parcel failed with, other than the store's own failures.
+            BaseException: a parcel failed for a reason other than the store's own failures.
         """
         with self._changed:
             if self._failure is not None:
@@ -87,13 +87,13 @@ class Uploads:
             return self._stored
 
     def hand_over(self, parcel: Parcel) -> None:
-        """Take a parcel; parcels come in the order of their ends. It does not wait: see :data:`MOST`."""
+        """Queue a parcel; parcels must come in the order of their ends. It does not wait: see :data:`MOST`."""
         with self._changed:
             self._parcels.append(parcel)
             self._changed.notify_all()
 
     def flush(self, seconds: float, check: Callable[[], None]) -> bool:
-        """Wait until everything is stored, at most for a time. Whether it is.
+        """Wait until everything is stored, up to a time limit; returns whether it is.
 
         Args:
             check: called while it waits; raises to end the wait.
@@ -138,7 +138,7 @@ class Uploads:
                 if self.problem != error.message:
                     log.warning("the WAL waits for the store: %s", error.message)
                 self.problem = error.message
-            except StoppedError:  # asked to end between two attempts
+            except StoppedError:  # a stop was requested between two attempts
                 return False
             else:
                 self.problem = None

@@ -1,4 +1,4 @@
-"""Prints records of the log with ``pg_waldump``, confined: the log was written by whoever could write to the store."""
+"""Prints records of the log with ``pg_waldump``, which is confined: anyone who can write to the store may have written the log."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ from backup.physical.records import Record, parse
 from backup.pipeline import ChildSource
 from backup.programs import Programs, clean_environment
 
-# How the log ends for pg_waldump: with what is not a record, or with a file that is not there.
+# How the log ends for pg_waldump: with something that is not a record, or with a missing file.
 _END = re.compile(
     r"error in WAL record at|could not (?:find|open|locate).*file|could not find a valid record"
 )

@@ -1,4 +1,4 @@
-"""PostgreSQL's streaming replication protocol, spoken through libpq: what a standby says to its primary.
+"""PostgreSQL's streaming replication protocol, through libpq: the part of a standby that talks to its primary.
 
 Source of the format: the chapter "Streaming Replication Protocol" of PostgreSQL's documentation, versions 15 to 18.
 
@@ -6,8 +6,8 @@ A connection with ``replication=database`` instead of ``true`` is authorised by 
 ``pg_hba.conf``. It also takes SQL. It counts as a session of its database, so it is always one of ``postgres``: in
 production's database it would keep a promotion from renaming that.
 
-A connection does one thing at a time. After a failed ``START_REPLICATION`` or a copy that was broken off it is of no more
-use: close it, and connect again. No object here may be used by two threads at the same time.
+A connection does one thing at a time. After a failed ``START_REPLICATION`` or an interrupted copy it cannot be
+used any more: close it, and connect again. No object here may be used by two threads at the same time.
 """
 
 import select
@@ -31,7 +31,7 @@ from backup.postgres.session import CONNECT_SECONDS, HINT, KEEPALIVES
 
 DATABASE = "postgres"
 LEAST_VERSION = 150000
-# A server that has not heard of us for as long frees the slot for our successor.
+# A server that has not heard from us for this long frees the slot for our successor.
 TIMEOUT_SECONDS = 15
 SERVER_LOG = "check the PostgreSQL server's log"
 MANIFEST = "backup_manifest"
@@ -39,14 +39,14 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _DATA = struct.Struct("!QQq")
 _ALIVE = struct.Struct("!QqB")
 _STATUS = struct.Struct("!cQQQqB")
-# How often a wait asks whether it must end.
+# Seconds between two checks of a wait.
 _LOOK_SECONDS = 0.5
 _ENDED_WELL = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 
 
 @dataclass(frozen=True)
 class System:
-    """Who the server is.
+    """The identity of a server.
 
     Attributes:
         identifier: of the cluster, in decimal digits.
@@ -61,7 +61,7 @@ class System:
 
 @dataclass(frozen=True)
 class SlotPosition:
-    """Where a physical slot stands. Both are None for a slot that reserves nothing, and for one that is lost."""
+    """The position of a physical slot. Both are None for a slot that reserves nothing, and for a lost one."""
 
     position: int | None
     timeline: int | None
@@ -89,7 +89,7 @@ class Wal:
 
 @dataclass(frozen=True)
 class Alive:
-    """A sign of life. ``wanted``: the server asks for one too, or it ends the connection."""
+    """A sign of life. ``wanted``: the server requires one in return, or it ends the connection."""
 
     latest: int
     sent: datetime
@@ -139,8 +139,8 @@ class WalSender:
 
         Args:
             address: the server; its database is ignored.
-            application: the name in ``pg_stat_replication``.
-            timeout_seconds: the server ends the connection if it hears nothing for as long.
+            application: the name shown in ``pg_stat_replication``.
+            timeout_seconds: the server ends the connection if it hears nothing for this long.
             check: called while the server is silent; raises to stop the wait.
 
         Raises:
@@ -184,11 +184,11 @@ class WalSender:
         return self._link.connection.server_version
 
     def close(self) -> None:
-        """End the connection, in whatever state it is. To call it again does nothing."""
+        """End the connection, whatever its state. Calling it again does nothing."""
         self._link.connection.finish()
 
     def identify(self) -> System:
-        """Ask the server who it is."""
+        """Query the server's identity."""
         row = self._one_row("IDENTIFY_SYSTEM")
         return System(_given(row[0]), int(_given(row[1])), lsn.parse(_given(row[2])))
 
@@ -202,7 +202,7 @@ class WalSender:
         return lsn.checked_size(int(_given(row[0])))
 
     def read_slot(self, slot: str) -> SlotPosition | None:
-        """Where a physical slot stands; None if there is none of that name.
+        """The position of a physical slot; None if there is none with that name.
 
         Raises:
             ReplicationError: the slot is a logical one.
@@ -215,7 +215,7 @@ class WalSender:
         )
 
     def create_slot(self, slot: str) -> None:
-        """Make a physical slot that keeps the WAL from now on.
+        """Create a physical slot that keeps the WAL from now on.
 
         Raises:
             ReplicationError: it exists (``sqlstate`` 42710), or the server has no slot left (53400).
@@ -223,7 +223,7 @@ class WalSender:
         self._link.run(f"CREATE_REPLICATION_SLOT {_quoted(slot)} PHYSICAL RESERVE_WAL")
 
     def drop_slot(self, slot: str) -> None:
-        """Remove a slot, and with it what it keeps.
+        """Drop a slot, and with it what it keeps.
 
         Raises:
             ReplicationError: it does not exist (``sqlstate`` 42704), or it is in use (55006).
@@ -253,7 +253,7 @@ class WalSender:
         """Begin to receive the WAL of a timeline from a position on. The connection then does nothing else.
 
         Args:
-            slot: keeps what was not yet confirmed as stored.
+            slot: the slot, which keeps what was not yet confirmed as stored.
 
         Raises:
             ReplicationError: the slot is in use (``sqlstate`` 55006) or lost (55000), … That the server no longer has
@@ -263,7 +263,7 @@ class WalSender:
         result = self._link.ask(f"START_REPLICATION {through}PHYSICAL {lsn.text(start)} TIMELINE {timeline}")
         if result is not None and result.status == pq.ExecStatus.COPY_BOTH:
             return WalStream(self._link)
-        # The timeline ends exactly where we begin: there is nothing to receive.
+        # The timeline ends exactly where we begin, so there is nothing to receive.
         end = _end_of_timeline(self._link.well(result))
         self._link.drain()
         return WalStream(self._link, end)
@@ -274,8 +274,8 @@ class WalSender:
         """Begin a base backup without WAL. The connection then does nothing else until the backup has ended.
 
         Args:
-            label: stands in ``backup_label``.
-            fast: make the server write a checkpoint at once, which costs it I/O; otherwise it takes minutes to begin.
+            label: the label in ``backup_label``.
+            fast: have the server write a checkpoint at once, which costs I/O; otherwise it takes minutes to begin.
             max_rate_kib: limit in KiB per second, from 32 to 1,048,576; None: no limit.
             estimate: have the server estimate the sizes of the tablespaces first.
 
@@ -312,10 +312,10 @@ class WalSender:
 
 
 class WalStream:
-    """The WAL as it arrives. Poll it with :meth:`read`, and report with :meth:`confirm` what is safe.
+    """The WAL as it arrives. Poll it with :meth:`read`, and report stored positions with :meth:`confirm`.
 
     Attributes:
-        end: the end of the timeline, once it was reached.
+        end: the end of the timeline, once it is reached.
     """
 
     def __init__(self, link: "_Link", end: TimelineEnd | None = None) -> None:
@@ -323,7 +323,7 @@ class WalStream:
         self._link = link
 
     def fileno(self) -> int:
-        """The socket, to wait for it together with others."""
+        """The socket, for waiting on it together with others."""
         return self._link.connection.socket
 
     def read(self, timeout: float = 0.0) -> Message | None:
@@ -353,7 +353,7 @@ class WalStream:
         """Report the positions up to which the WAL was received and is safely stored. The slot moves to the latter.
 
         Args:
-            now: our clock, which the server shows; the current time by default.
+            now: the time of our clock, which the server shows; by default the current time.
             answer: ask the server for a sign of life.
 
         Raises:
@@ -381,8 +381,8 @@ class WalStream:
         return None
 
     def _finish(self) -> TimelineEnd:
-        """The server has ended the copy: at the end of the timeline, or with an error."""
-        with suppress(Error):  # a server that ended it with an error takes nothing more
+        """Handle the server's end of the copy: the end of the timeline, or an error."""
+        with suppress(Error):  # a server that ended it with an error accepts nothing more
             self._link.connection.put_copy_end()
         end = _end_of_timeline(self._link.well(self._link.next_result()))
         self._link.drain()
@@ -394,10 +394,10 @@ class BaseBackup:
 
     Attributes:
         start: the position from which WAL is needed.
-        timeline: of the start.
+        timeline: the timeline of the start.
         tablespaces: what is coming.
-        end: the position up to which WAL is needed before the backup is consistent; None until all was read.
-        end_timeline: of the end; None likewise.
+        end: the position up to which WAL is needed before the backup is consistent; None until everything was read.
+        end_timeline: the timeline of the end; None until everything was read.
     """
 
     def __init__(
@@ -412,7 +412,7 @@ class BaseBackup:
         self._ahead: str | None = None
 
     def archives(self) -> Iterator["BaseArchive"]:
-        """The archives, in the server's order; the backup's own manifest comes last. What is left unread is skipped.
+        """The archives, in the server's order; the backup's own manifest comes last. Unread parts are skipped.
 
         Raises:
             ReplicationError: the server ended the backup, or the connection was lost.
@@ -462,7 +462,7 @@ class BaseBackup:
     def _finish(self) -> None:
         result = self._link.well(self._link.next_result())
         end, timeline = _given(_text(result, 0, 0)), _given(_text(result, 0, 1))
-        # An error may still follow, such as a checksum that is not right: then it is not a backup.
+        # An error may still follow, such as a wrong checksum; then it is not a backup.
         while (rest := self._link.next_result()) is not None:
             self._link.well(rest)
         self.end, self.end_timeline = lsn.parse(end), int(timeline)
@@ -489,14 +489,14 @@ class BaseArchive:
 
 @dataclass(frozen=True)
 class _Link:
-    """A connection whose waits can be stopped, and whose failures become errors with the server's own words."""
+    """A connection whose waits can be stopped, and whose failures become errors with the server's messages."""
 
     connection: PGconn
     where: str
     check: Callable[[], None]
 
     def run(self, command: str) -> PGresult:
-        """The result of a command that ends at once. After one that fails, the next one can be sent."""
+        """The result of a command that ends at once. After a failure, the next command can be sent."""
         result = self.ask(command)
         try:
             return self.well(result)
@@ -533,7 +533,7 @@ class _Link:
         self.wait(_LOOK_SECONDS)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the server to send something. Whether it may have."""
+        """Wait for the server to send something; returns whether it may have."""
         if self.connection.status != pq.ConnStatus.OK:
             raise self.failure(None)
         if not select.select([self.connection.socket], [], [], max(0.0, seconds))[0]:
@@ -543,22 +543,22 @@ class _Link:
         return True
 
     def drain(self) -> None:
-        """Read what is left of a command, so that the next one can be sent."""
+        """Read the remaining results of a command, so that the next one can be sent."""
         while self.next_result() is not None:
             pass
 
     def failure(self, result: PGresult | None) -> ReplicationError:
-        """What the server said, after reading what is left."""
+        """The server's error, after the remaining results were read."""
         state = ""
         if result is None or result.status in _ENDED_WELL:
-            said = _one_line(self.connection.get_error_message())
+            message = _one_line(self.connection.get_error_message())
         else:
             state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode(errors="replace")
-            said = _one_line(result.get_error_message())
-        return self.error(said or "the command ended without its result", state)
+            message = _one_line(result.get_error_message())
+        return self.error(message or "the command ended without its result", state)
 
-    def error(self, said: str, sqlstate: str = "") -> ReplicationError:
-        return ReplicationError(f"{self.where}: {said}", hint=SERVER_LOG, sqlstate=sqlstate)
+    def error(self, message: str, sqlstate: str = "") -> ReplicationError:
+        return ReplicationError(f"{self.where}: {message}", hint=SERVER_LOG, sqlstate=sqlstate)
 
     @contextmanager
     def unbroken(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from sidecar.rootless import rootless
 from sidecar.signals import uninterrupted
 
 POLL_SECONDS = 0.5
-# A restored database can make programs print messages without end.
+# A restored database can make programs print endless messages.
 MOST_LINES = 2000
 MOST_OF_LINE = 8192
 # Time for a terminated program to clean up before it is killed.
@@ -25,14 +25,14 @@ Consumer = Callable[[str], bool]
 
 @dataclass(frozen=True)
 class Ended:
-    """The exit status of a program, and its standard error: its beginning and its end, if there is very much of it."""
+    """The exit status of a program, and its standard error, shortened to its beginning and end if it is very long."""
 
     status: int
     errors: tuple[str, ...]
 
 
 class Lines:
-    """Lines of a program that may print without end: the first and the last ones, each up to a length."""
+    """Lines of a program that may print endlessly: the first and the last ones, each up to a length."""
 
     def __init__(self) -> None:
         self._first: list[str] = []
@@ -47,13 +47,13 @@ class Lines:
         self._last.append(line)
 
     def all(self) -> tuple[str, ...]:
-        """What is left of them, in their order."""
+        """The lines that were kept, in their order."""
         gap = [f"({self._left_out} lines are left out)"] if self._left_out else []
         return (*self._first, *gap, *self._last)
 
 
 def lines_of(stream: IO[bytes]) -> Iterator[str]:
-    """The lines of a stream, without their ends; what is too long is cut."""
+    """The lines of a stream, without line ends; long lines are cut."""
     whole = True
     while raw := stream.readline(MOST_OF_LINE):
         if whole:

@@ -25,7 +25,7 @@ class Writer(Protocol):
 
 
 def fingerprint(recipient: str) -> str:
-    """A public key's name in a manifest: whoever reads the store must not learn whom to encrypt a forgery for."""
+    """A public key's name in a manifest. Readers of the store must not learn the key itself, for which they could encrypt a forgery."""
     return hashlib.sha256(recipient.encode()).hexdigest()[:16]
 
 

@@ -16,7 +16,7 @@ Seen = Callable[[bytes], object]
 
 
 def read_ahead(pieces: Iterator[bytes], *, seen: Seen, limit: int = PIECES) -> Generator[bytes, None, None]:
-    """Yield the same pieces, read ahead by a thread. An exception while reading is raised in its turn.
+    """Yield the same pieces, read ahead by a thread. An exception while reading is raised after the pieces before it.
 
     Args:
         seen: called in the thread with each piece, in order.

@@ -76,7 +76,7 @@ class PartSink:
         self._upload.complete()
 
     def abort(self) -> None:
-        """Drop everything that was sent. If the store does not answer, the next run's sweep drops it."""
+        """Drop everything that was sent. If the store does not answer, the next run's sweep drops the parts."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         with suppress(StoreError):
             self._upload.abort()

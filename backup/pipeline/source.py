@@ -20,7 +20,7 @@ CHUNK = 1 << 20
 _STDERR_LINES = 40
 _STOP_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
-# Linux: fewer context switches between the dump and us.
+# Linux: fewer context switches between the dump and this process.
 _F_SETPIPE_SZ = 1031
 
 
@@ -104,9 +104,9 @@ class ChildSource(Source):
         self._listener.join(_STOP_SECONDS)
         if status != 0:
             ending = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
-            said = " | ".join(self._errors) or "it printed no message"
+            messages = " | ".join(self._errors) or "it printed no message"
             ours = status < 0 or was_refused(status, self._errors)
-            raise DumpError(f"{self.name} {ending}: {said}", hint=self._hint, killed=ours)
+            raise DumpError(f"{self.name} {ending}: {messages}", hint=self._hint, killed=ours)
 
     def _listen(self) -> None:
         assert self._process.stderr is not None

@@ -20,7 +20,7 @@ class PackingOptions:
 
     Attributes:
         recipients: parsed age recipients; none means no encryption.
-        retain_until: until when the store is asked to lock objects.
+        retain_until: the end of the lock that the store is asked to set on objects.
     """
 
     level: int = 2
@@ -45,7 +45,7 @@ def transfer(
     packing: PackingOptions,
     progress: Progress = silent,
 ) -> StoredObject:
-    """Send a source to the store as ``folder/name`` plus the suffixes of its packing.
+    """Send a source to the store as ``folder/name`` plus suffixes for compression and encryption.
 
     Returns:
         The stored object, after the source has succeeded and the store has the whole object.

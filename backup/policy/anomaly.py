@@ -18,7 +18,7 @@ class Limits:
     Attributes:
         drop: a value below this share of the median.
         growth: a value above this multiple of the median.
-        least_rows: tables with fewer rows vary too much to be judged.
+        least_rows: minimum number of rows of a table that is judged; smaller ones vary too much.
         least_history: number of earlier backups that a judgement needs.
         window: number of recent backups that the median is taken of.
     """
@@ -46,7 +46,7 @@ def anomalies(new: Manifest, before: Sequence[Manifest], limits: Limits) -> tupl
     found = list(_judge("size in bytes", new.raw_bytes, median(m.raw_bytes for m in recent), limits))
     rows, usual = rows_by_table(new), [rows_by_table(manifest) for manifest in recent]
     for table in sorted({name for known in usual for name in known}):
-        # A table that is newer than half of the window has a median of 0 and is not judged.
+        # A table that is newer than half the window has a median of 0 and is not judged.
         middle = median(known.get(table, 0) for known in usual)
         if middle >= limits.least_rows:
             found += _judge(f"rows of {table}", rows.get(table, 0), middle, limits)
@@ -54,7 +54,7 @@ def anomalies(new: Manifest, before: Sequence[Manifest], limits: Limits) -> tupl
 
 
 def _comparable(before: Manifest, new: Manifest) -> bool:
-    """Whether two backups are of the same kind, and leave out the same."""
+    """Whether two backups are of the same kind and exclude the same tables."""
     return (before.kind, before.excluded_tables, before.excluded_rows) == (
         new.kind,
         new.excluded_tables,

@@ -1,4 +1,4 @@
-"""Which faults a person is notified of, and which messages that takes. Pure.
+"""Which faults a person is notified of, and the messages for that. Pure.
 
 A fault is notified once, however long it lasts, and once more when it is over.
 """
@@ -63,10 +63,10 @@ def faults(history: History, rpo: float, now: datetime, *, died: bool = False) -
     return found
 
 
-def messages(database: str, told: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Message]:
-    """What to say about the difference between what was said and what is."""
+def messages(database: str, reported: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Message]:
+    """The messages that the change since the last report requires."""
     for kind, title in TITLES.items():
-        if kind in now and kind not in told:
+        if kind in now and kind not in reported:
             yield Message(kind, title.format(database), now[kind])
-        elif kind in told and kind not in now:
-            yield Message(kind, f"over: {title.format(database)}", f"It was: {told[kind]}", over=True)
+        elif kind in reported and kind not in now:
+            yield Message(kind, f"over: {title.format(database)}", f"It was: {reported[kind]}", over=True)

@@ -14,17 +14,17 @@ from zoneinfo import ZoneInfo
 
 # Maximum difference between two hosts' clocks before the current time is not trusted.
 CLOCK_TOLERANCE = timedelta(minutes=10)
-# One run deletes at most so many backups that are not of the last two days, or this share of them if that is more.
+# One run deletes at most this number of backups older than two days, or this share of them if that is more.
 MOST_AT_ONCE = 5
 MOST_SHARE = 0.5
 THINNED = timedelta(days=2)
-# More than so many times the usual number of new backups, and a few, is a jump; judged from so many prunes on.
+# A jump: new backups above this multiple of the usual number, plus a few. It takes this number of earlier prunes to judge.
 MOST_TIMES = 3
 MOST_EXTRA = 3
 LEAST_PRUNES = 3
 JUMPED = "more backups appeared than usual"
 
-# Doubtful: its verification failed, but not by a fault of its own. It counts for nothing and is kept like a verified one.
+# Doubtful: its verification failed for reasons other than its bytes. It fills no tier, but is kept like a verified one.
 State = Literal["verified", "unverified", "unprovable", "doubtful", "failed"]
 
 
@@ -110,9 +110,9 @@ def plan(
 
 
 def bounded(decided: Plan, backups: Iterable[StoredBackup]) -> Plan:
-    """The plan, or one that deletes nothing where it would delete too much of what is old at once.
+    """The plan, or one that deletes nothing if it would delete too many old backups at once.
 
-    Backups of the last two days do not count: thinning these out is what retention does after each busy day.
+    Backups of the last two days do not count: retention thins these out after each busy day.
     """
     verified = [backup for backup in backups if backup.state in ("verified", "doubtful")]
     newest = max((backup.taken for backup in verified), default=None)
@@ -131,7 +131,7 @@ def _kept_back(decision: Decision) -> Decision:
 
 @dataclass(frozen=True)
 class Count:
-    """How many backups a prune found, and how many it left."""
+    """The number of backups that a prune found, and the number that it left."""
 
     moment: datetime
     found: int
@@ -140,14 +140,14 @@ class Count:
 
 
 def jump(before: Sequence[Count], found: int, now: datetime) -> str | None:
-    """Whether many more backups have appeared since the last prune than usually do; in words, None if not.
+    """A description if many more backups than usual have appeared since the last prune; None otherwise.
 
-    Once seen it stays until a person agrees to a prune. What appeared may claim any date, so only how many were seen
+    It remains until a person agrees to a prune. New backups may claim any date, so only their number
     counts.
 
     Args:
         before: earlier prunes, oldest first.
-        found: backups that there are now.
+        found: the current number of backups.
     """
     if before and before[-1].jumped:
         return f"{JUMPED} before an earlier prune"

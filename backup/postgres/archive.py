@@ -169,7 +169,7 @@ def _entry(reader: _Reader, version: int) -> Entry | None:
 
 
 def _blocks(reader: _Reader, known: set[int], ends: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Each entry's id and the position of its data; all of the rest must be made of such blocks."""
+    """Each entry's id and the position of its data; the rest of the archive must consist of such blocks."""
     while (position := reader.position) < reader.size:
         kind, identity = reader.byte(), reader.number()
         if identity not in known:

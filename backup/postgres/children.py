@@ -1,4 +1,4 @@
-"""How the programs of PostgreSQL log in, and with which settings."""
+"""The login and settings of PostgreSQL's programs."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from backup.programs import clean_environment, pinned
 def child_access(address: Address) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
     """Environment and inherited descriptors that let a child process log in, with no password in either.
 
-    The password is in a passfile that exists only in memory, and only as long as this process.
+    The password is in a passfile that exists only in memory, and no longer than this process.
     """
     environment = {**clean_environment(), "PGOPTIONS": address.options(pinned(server_version(address)))}
     if not address.password:

@@ -1,7 +1,7 @@
 """Creates, drops, renames and marks the databases of a server.
 
 A mark is a line of the database's own comment. So it follows the database through every rename, it changes in the same
-transaction as the name, and the owner may set it, who on many servers is not a superuser.
+transaction as the name, and the owner may set it, without being a superuser.
 """
 
 import logging
@@ -24,7 +24,7 @@ from backup.postgres.session import session
 from sidecar import OpsError
 
 MARK = "posthub-ops: "
-# Unfinished databases. A copied comment says nothing about them.
+# Unfinished databases. They may carry a copied comment, which does not apply to them.
 WORKING = "posthub_ops_restoring_"
 # "post" as a number: the first half of the key of our locks on names.
 LOCK = 0x706F7374
@@ -33,7 +33,7 @@ _MARKS = """
 SELECT datname, line FROM pg_database, unnest(string_to_array(shobj_description(oid, 'pg_database'), E'\\n')) line
 WHERE starts_with(line, %s) AND NOT starts_with(datname, %s)
 """
-# Subscriptions are in a catalogue that all databases share. Without its slot one is dropped without its publisher.
+# Subscriptions are in a catalogue that all databases share. One without a slot can be dropped without its publisher.
 _SUBSCRIBED = "SELECT 1 FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid WHERE datname = %s"
 _SUBSCRIPTIONS = """
 SELECT subname FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -60,8 +60,8 @@ class Mark(Part):
         backup: the backup it was restored from.
         partner: the database that it was swapped with.
         origin: the name it had before it was promoted.
-        differences: how many the verification of the restored database found.
-        anomalies: in what its backup is unlike the backups before it.
+        differences: number of differences that the verification of the restored database found.
+        anomalies: how its backup differs from those before it.
     """
 
     state: Literal["restored", "promoted", "before", "returned", "undone"]
@@ -80,11 +80,11 @@ class Mark(Part):
 
 
 class Databases:
-    """The databases of one server, through a connection to another database than those that are changed.
+    """The databases of one server, through a connection to a database that is not changed.
 
     Attributes:
-        address: the database that a restore is about.
-        maintenance: the database of the connection.
+        address: the address of the database that is restored.
+        maintenance: the address of the database of the connection.
     """
 
     def __init__(self, connection: Connection[TupleRow], address: Address) -> None:
@@ -97,7 +97,7 @@ class Databases:
         return found.fetchone() is not None
 
     def names(self) -> list[str]:
-        """Databases that can be connected to, without templates."""
+        """Databases that accept connections, without templates."""
         found = self._connection.execute(
             "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
         )
@@ -150,14 +150,14 @@ class Databases:
             ) from None
 
     def drop(self, name: str) -> None:
-        """Remove a database, whoever is connected to it, and whatever in it holds it: a template's mark, subscriptions."""
+        """Drop a database despite connections to it, and despite a template flag or subscriptions."""
         if not self.exists(name):
             return
         self._release(name)
         self._connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(_name(name)))
 
     def _release(self, name: str) -> None:
-        """Remove what would keep a database from being dropped. What cannot be removed, the drop itself reports."""
+        """Remove what would keep a database from being dropped. If that fails, the drop itself reports it."""
         with suppress(psycopg.Error):
             self._connection.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(_name(name)))
         if not self._connection.execute(_SUBSCRIBED, [name]).fetchone():
@@ -208,7 +208,7 @@ class Databases:
     def disconnect(self, name: str) -> None:
         """End all connections to a database."""
         self._connection.execute(
-            # Background workers of extensions too: they hold the name as clients do, and belong to nobody. One that we
+            # Background workers of extensions too: they block the rename as clients do, and have no owner. One that we
             # may not end must not keep the others from being ended.
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
             " AND backend_type <> 'autovacuum worker' AND CASE WHEN usesysid IS NULL"
@@ -219,7 +219,7 @@ class Databases:
         )
 
     def sweep(self, prefix: str) -> None:
-        """Drop databases that begin so and whose lock nobody holds: who made them died. One that stays stops nothing."""
+        """Drop databases with this prefix and no locked name: their creator has died. A failure to drop one is ignored."""
         for name in self.starting_with(prefix):
             if not self.try_lock(name):
                 continue
@@ -239,7 +239,7 @@ class Databases:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold the lock on a name.
+        """Take the lock on a name for the block.
 
         Raises:
             BusyError: another process has the lock.

@@ -37,11 +37,11 @@ class Address:
 
     @property
     def conninfo(self) -> str:
-        """For a program's argument list: no password, and no options, which the environment has."""
+        """The parameters for a program's argument list: no password, and no options, which are in the environment."""
         return make_conninfo("", **{name: value for name, value in self.public.items() if name != "options"})
 
     def options(self, settings: Mapping[str, str]) -> str:
-        """The options of a connection: what the address says, overruled by settings of ours."""
+        """The options of a connection: those of the address, overridden by our settings."""
         return f"{self.public.get('options', '')} {options(settings)}".strip()
 
     def with_settings(self, settings: Mapping[str, str]) -> "Address":
@@ -89,7 +89,7 @@ def parse(url: str, variable: str = "DATABASE_URL") -> Address:
 
 
 def _refused(variable: str, reason: str) -> UsageError:
-    """Parameters are named; anything else in the message may be a part of the password."""
+    """Name only parameters: anything else in the message may be part of the password."""
     if found := _UNKNOWN_PARAMETER.search(reason):
         return UsageError(
             f"{variable} has the parameter {found[1]}, which PostgreSQL does not know",

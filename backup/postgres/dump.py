@@ -25,7 +25,7 @@ def archive(
     """``pg_dump -Fc`` of one snapshot, uncompressed: zstd behind it is quicker and packs better.
 
     Args:
-        encoding: the database's own, whatever its settings ask for: no character is converted.
+        encoding: the database's own encoding, so that no character is converted whatever its settings say.
         left_out: options that leave out tables or rows.
     """
     command = [

@@ -85,7 +85,7 @@ class PostgresEngine:
 
 @contextmanager
 def _first_cause(contents: Future[Contents]) -> Iterator[None]:
-    """A dump fails when its snapshot is gone: what made the other session lose it is told instead."""
+    """If a dump failed because its snapshot is gone, report why the other session lost it."""
     try:
         yield
     except DumpError:

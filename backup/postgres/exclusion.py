@@ -1,4 +1,4 @@
-"""Tables, or only their rows, that are left out of backups on purpose.
+"""Tables, or only their rows, that are deliberately excluded from backups.
 
 Patterns are matched here and not by ``pg_dump``, so that the dump, the counts and the manifest agree on what is left out.
 """
@@ -17,13 +17,13 @@ SELECT n.nspname, c.relname, c.oid FROM pg_class c JOIN pg_namespace n ON n.oid 
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 ORDER BY 1, 2
 """
-# A table with its partitions and heirs, and theirs.
+# A table with its partitions and children, and theirs.
 _DESCENDANTS = """
 WITH RECURSIVE below AS (SELECT unnest(%s::oid[]) AS oid UNION SELECT inhrelid FROM pg_inherits JOIN below ON inhparent = oid)
 SELECT n.nspname, c.relname, c.oid FROM below JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
 ORDER BY 1, 2
 """
-# What would not restore: references to rows that are not there, and views, heirs and functions of tables that are not there.
+# What could not be restored: references to excluded rows, and views, children and functions of excluded tables.
 _NEEDED = """
 SELECT format('%%s refers to rows of %%s', conrelid::regclass, confrelid::regclass) FROM pg_constraint
 WHERE contype = 'f' AND confrelid = ANY(%(all)s) AND conrelid <> ALL(%(all)s)
@@ -46,8 +46,8 @@ class Exclusion:
     """Patterns ``schema.table``, in which ``*`` and ``?`` stand for any characters; without a schema, public is meant.
 
     Attributes:
-        tables: are left out altogether.
-        rows: of these only the definitions are in a backup.
+        tables: patterns of tables that are excluded completely.
+        rows: patterns of tables of which only the definitions are in a backup.
     """
 
     tables: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class Excluded:
-    """What patterns select in one database, with partitions and heirs; by object ID."""
+    """The tables that patterns select in one database, with partitions and children, by object ID."""
 
     tables: dict[int, Name] = field(default_factory=dict)
     rows: dict[int, Name] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Excluded:
         ]
 
     def notes(self) -> tuple[str, ...]:
-        """What is left out, in words."""
+        """A description of what is excluded."""
         found = []
         if self.tables:
             found.append(f"left out by BACKUP_EXCLUDE_TABLES: {_listed(self.tables.values())}")
@@ -90,7 +90,7 @@ NOTHING = Exclusion()
 
 
 def resolve(connection: Connection[TupleRow], exclusion: Exclusion) -> Excluded:
-    """What the patterns select in a database now."""
+    """The tables that the patterns select in a database now."""
     if not exclusion:
         return Excluded()
     known = {row[2]: (row[0], row[1]) for row in connection.execute(_RELATIONS)}

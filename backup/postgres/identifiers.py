@@ -4,6 +4,6 @@ NAME = rb'(?:"(?:[^"]|"")+"|[^\s".(),;]+)'
 
 
 def unquoted(name: bytes) -> str:
-    """An identifier as it stands in the catalogue."""
+    """An identifier as the catalogue has it."""
     text = name.decode(errors="surrogateescape")
     return text[1:-1].replace('""', '"') if text.startswith('"') else text

@@ -22,8 +22,8 @@ WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND NOT (c.relpersistence = 'u
                   AND d.deptype = 'e')
 ORDER BY 1, 2
 """
-# What pg_dump reads or locks and may be refused: rows (also those that an extension marked as its configuration),
-# partitioned tables, positions of sequences, large objects, which no role for reading covers, and rows that a policy hides, of which it fails.
+# What pg_dump reads or locks, and may lack the right to: rows (also those that an extension marked as its configuration),
+# partitioned tables, positions of sequences, large objects, which no read-only role covers, and rows hidden by a policy.
 _UNREADABLE = """
 SELECT 'table', n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE (c.oid = ANY(%(tables)s) OR c.oid IN (SELECT unnest(extconfig) FROM pg_extension) AND c.relkind = 'r'
@@ -51,7 +51,7 @@ UNION ALL
 SELECT datname, datconnlimit FROM pg_database WHERE datname = current_database() AND datconnlimit >= 0
   AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
 """
-# Connections that a run has open at once: its lock, its snapshot, and pg_dump.
+# Number of connections that a run has open at once: its lock, its snapshot, and pg_dump.
 CONNECTIONS = 3
 # What a dump by this role leaves out, or a restore puts elsewhere, without an error.
 _LEFT_OUT = """
@@ -87,8 +87,8 @@ WITH RECURSIVE own AS (SELECT oid FROM pg_database WHERE datname = current_datab
     FROM needed JOIN pg_auth_members m ON needed.role IN (m.member, m.roleid) AND m.roleid >= 16384)
 SELECT DISTINCT rolname FROM pg_roles JOIN needed ON role = oid ORDER BY 1
 """
-# Tables that were rewritten or emptied since the snapshot of the transaction: the catalogue's row is of the snapshot, the
-# function's answer is of now.
+# Tables that were rewritten or emptied since the snapshot of the transaction: the catalogue's row is as of the snapshot, the
+# function's result is as of now.
 _REWRITTEN = """
 SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = ANY(%s) AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode ORDER BY 1
@@ -111,7 +111,7 @@ SELECT current_setting('max_locks_per_transaction')::bigint
 """
 BATCH = 25
 
-# Every role may ask, unless somebody has taken that away.
+# Every role may call it, unless that right was revoked.
 _IDENTIFIER = """
 CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
 THEN (SELECT system_identifier::text FROM pg_control_system()) ELSE '' END
@@ -149,7 +149,7 @@ def server(connection: Connection[TupleRow]) -> Server:
 
 
 def system_identifier(connection: Connection[TupleRow]) -> str:
-    """What tells this cluster from all others; empty if the role may not ask."""
+    """The identifier of this cluster; empty if the role may not read it."""
     row = connection.execute(f"SELECT {_IDENTIFIER}").fetchone()
     return str(row[0]) if row else ""
 
@@ -168,7 +168,7 @@ def tables(connection: Connection[TupleRow]) -> dict[Name, int]:
 
 
 def unreadable(connection: Connection[TupleRow], left_out: Collection[int] = ()) -> list[tuple[str, str]]:
-    """What pg_dump would be refused, or refuse itself: kind and name.
+    """The objects that pg_dump may not read, or would refuse to dump: kind and name.
 
     Args:
         left_out: object IDs of tables that are not dumped.
@@ -179,12 +179,12 @@ def unreadable(connection: Connection[TupleRow], left_out: Collection[int] = ())
 
 
 def too_few_connections(connection: Connection[TupleRow]) -> list[tuple[str, int]]:
-    """Role or database whose connection limit is below what a run takes."""
+    """The role or database whose connection limit is below what a run needs."""
     return [(row[0], row[1]) for row in connection.execute(_CONNECTIONS) if row[1] < CONNECTIONS]
 
 
 def left_out(connection: Connection[TupleRow]) -> tuple[str, ...]:
-    """What a backup by this role does not hold, or a restore does not bring back as it was; one line each."""
+    """What a backup by this role leaves out, or a restore does not bring back unchanged; one line each."""
     return tuple(row[0] for row in connection.execute(_LEFT_OUT))
 
 
@@ -207,9 +207,9 @@ def rewritten(connection: Connection[TupleRow], tables: Iterable[int]) -> list[s
 
 
 def count(connection: Connection[TupleRow], names: Sequence[Name]) -> tuple[Table, ...]:
-    """Tables with their exact numbers of rows; children of inheritance count for themselves.
+    """Tables with their exact numbers of rows; inheritance children count separately.
 
-    Within a transaction, of which a failed try is undone, so that it does not take a snapshot with it.
+    Within a transaction, a failed attempt is rolled back to a savepoint, so that the snapshot survives.
     """
     return tuple(
         table
@@ -232,9 +232,9 @@ def _counted(connection: Connection[TupleRow], names: Sequence[Name]) -> list[Ta
 
 
 def _difficult(connection: Connection[TupleRow], name: Name) -> int:
-    """A table that cannot be counted in the usual way: its indexes may name what only the search path finds.
+    """Count a table that cannot be counted in the usual way: its indexes may name objects that only the search path finds.
 
-    COPY comes last: it plans nothing, and a dump reads the same way.
+    COPY comes last: it involves no planner, and a dump reads in the same way.
     """
     for path in ("pg_catalog", "DEFAULT"):
         try:
@@ -253,7 +253,7 @@ _COPY = sql.SQL("COPY {} TO STDOUT")
 
 
 def _rows(connection: Connection[TupleRow], names: Sequence[Name], path: str) -> list[int]:
-    """In one message; locks that are not held for the whole transaction end with it."""
+    """Lock in one message: locks that are not kept for the whole transaction end with it."""
     counts = sql.SQL(", ").join(
         sql.SQL("(SELECT count(*) FROM ONLY {})").format(sql.Identifier(*name)) for name in names
     )

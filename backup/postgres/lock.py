@@ -22,7 +22,7 @@ class AdvisoryLock:
         self._connection = connection
 
     def confirm(self) -> None:
-        """Fail if the connection was lost in the meantime, and the lock with it: another run may have begun."""
+        """Fail if the connection, and with it the lock, was lost in the meantime: another run may have begun."""
         try:
             self._connection.execute("SELECT 1")
         except psycopg.Error:
@@ -34,10 +34,10 @@ class AdvisoryLock:
 
 @contextmanager
 def advisory_lock(address: Address, key: int = KEY) -> Iterator[AdvisoryLock]:
-    """Hold the lock of one database.
+    """Take the lock of one database for the block.
 
     Args:
-        key: what is locked there; by default its dumps.
+        key: the kind of work that is locked; by default dumps.
 
     Raises:
         BusyError: another run has it.

@@ -32,7 +32,7 @@ def preflight(address: Address, programs: Programs, exclusion: Exclusion = NOTHI
     """Check the server, the versions and the privileges.
 
     Args:
-        exclusion: what is left out, tables need not be readable then; what remains must be restorable without it.
+        exclusion: excluded tables need not be readable, but the rest must be restorable without them.
 
     Raises:
         PreflightError: a backup cannot be taken.
@@ -76,7 +76,7 @@ def _look_for_extensions(names: list[str], programs: Programs) -> None:
 
 
 def _check_rights(unreadable: list[tuple[str, str]], address: Address) -> None:
-    """The first kind of thing that may not be read, with what grants it."""
+    """The first kind of object that may not be read, with the statement that grants it."""
     if not unreadable:
         return
     user = address.public.get("user", "the backup's role")

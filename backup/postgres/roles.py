@@ -1,7 +1,7 @@
 """Selects the statements of a globals dump for the roles that a server lacks.
 
-A role that a restore makes may have been dropped from production since, with its owner's rights. So it comes back with
-its rights on objects only: what lets somebody log in or change the server is reported, and a person decides.
+A role that a restore creates may have been dropped from production deliberately. So it comes back with its rights on
+objects only. Rights to log in or to change the server are withheld and reported, and a person decides.
 """
 
 import re
@@ -19,7 +19,7 @@ _CREATE = re.compile(rb"CREATE ROLE " + _ROLE + rb";")
 _ABOUT = re.compile(
     rb"(?:ALTER ROLE|COMMENT ON ROLE|SECURITY LABEL (?:FOR " + NAME + rb" )?ON ROLE) " + _ROLE + rb" "
 )
-# Of those, the forms that describe a role and give it nothing.
+# Of those, the forms that describe a role without granting it anything.
 _DESCRIPTION = re.compile(
     rb"(?:ALTER ROLE " + _ROLE + rb" SET |COMMENT ON ROLE |SECURITY LABEL (?:FOR " + NAME + rb" )?ON ROLE )"
 )
@@ -30,7 +30,7 @@ _ATTRIBUTES = re.compile(
     + rb" WITH(?P<words>(?: (?:NO)?(?:SUPERUSER|INHERIT|CREATEROLE|CREATEDB|LOGIN|REPLICATION"
     rb"|BYPASSRLS))*)(?P<limits>(?: CONNECTION LIMIT -?\d+)?(?: VALID UNTIL '[^']*')?);"
 )
-# Those of half a million roles.
+# The size of a dump of half a million roles.
 MOST_BYTES = 64 << 20
 _POWERS = frozenset({b"SUPERUSER", b"CREATEROLE", b"CREATEDB", b"LOGIN", b"REPLICATION", b"BYPASSRLS"})
 _PARAMETER = re.compile(
@@ -52,13 +52,13 @@ _TABLESPACE = re.compile(
 
 @dataclass(frozen=True)
 class Making:
-    """How the roles that a server lacks are made there.
+    """How to create the roles that a server lacks.
 
     Attributes:
         names: the roles.
         statements: to be carried out, in this order.
-        expected: what a dump of them says afterwards.
-        withheld: statements that would give a role what it had and does not get, by role.
+        expected: what a dump of them contains afterwards.
+        withheld: statements that would restore the rights that a role does not get back, by role.
     """
 
     names: tuple[str, ...]
@@ -68,7 +68,7 @@ class Making:
 
     @property
     def notes(self) -> list[str]:
-        """What a person has to know about the roles."""
+        """Notes about the roles for a person."""
         if not self.names:
             return []
         found = [f"roles created without passwords: {', '.join(self.names)}"]
@@ -82,7 +82,7 @@ def read(dumped: Path) -> list[bytes]:
     """The statements of a globals dump.
 
     Raises:
-        VerificationError: it is far larger than any.
+        VerificationError: it is far too large to be one.
     """
     if (size := dumped.stat().st_size) > MOST_BYTES:
         raise VerificationError(
@@ -92,9 +92,9 @@ def read(dumped: Path) -> list[bytes]:
 
 
 def for_throwaway(statements: Iterable[bytes], superuser: str) -> Iterator[bytes]:
-    """For a server of our own: everything but what cannot be there and the superuser that is.
+    """For a throwaway server: everything except what cannot exist there, and the superuser, which exists already.
 
-    Its attributes stay as they are: a superuser that may not log in in production must log in there.
+    The superuser's attributes stay as they are: one that may not log in to production must log in here.
     """
     for statement in statements:
         about = _CREATE.fullmatch(statement) or _WITH.match(statement)
@@ -108,11 +108,11 @@ def missing(
     wanted: Collection[str],
     powerful: Collection[str] = (),
 ) -> Making:
-    """For a server that has a life of its own: the wanted roles that it lacks; no role that is there is touched.
+    """For a live server: the wanted roles that it lacks. Existing roles are not touched.
 
     Args:
         wanted: roles that the database needs.
-        powerful: roles there whose members can change the server; membership in them is withheld.
+        powerful: its roles whose members can change the server; membership in them is withheld.
     """
     making = _Making(set(wanted) - set(existing), set(existing), powerful)
     for statement in statements:
@@ -161,14 +161,14 @@ class _Making:
             self._names.append(unquoted(made["role"]))
 
     def _attributes(self, found: re.Match[bytes]) -> None:
-        """Only what differs from a new role is said: of the rest, some may not even be named by others than a superuser."""
+        """State only what differs from a new role: only a superuser may even name some of the other attributes."""
         beginning, words = b"ALTER ROLE " + found["role"] + b" WITH", found["words"].split()
         powers = [word for word in words if word in _POWERS]
         kept = [b"NO" + word if word in _POWERS else word for word in words]
         self._expected.append(b" ".join([beginning, *kept]) + found["limits"] + b";")
-        said = b"".join(b" " + word for word in words if word == b"NOINHERIT") + found["limits"]
-        if said:
-            self._statements.append(beginning + said + b";")
+        differing = b"".join(b" " + word for word in words if word == b"NOINHERIT") + found["limits"]
+        if differing:
+            self._statements.append(beginning + differing + b";")
         if powers:
             self._withheld[unquoted(found["role"])].append(b" ".join([beginning, *powers]) + b";")
 
@@ -204,7 +204,7 @@ def about(statements: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 def without_options(statement: bytes) -> bytes:
-    """A membership as all versions print it: later ones have more options, and a giver."""
+    """A membership in the form that all versions print: later ones add options and a grantor."""
     found = _MEMBER.fullmatch(statement)
     return b"GRANT " + found["group"] + b" TO " + found["role"] + b";" if found else statement
 

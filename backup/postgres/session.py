@@ -1,8 +1,8 @@
 """Connections for the length of a backup: direct ones only, with settings that fix what is read as text.
 
-A connection pooler in transaction mode would give each of our transactions another server process, and our settings to
-whoever comes next. So every connection is first asked for its own process, which changes nothing; settings come along as
-options of the connection, which a pooler refuses or drops, and no statement of ours sets anything for a session.
+A connection pooler in transaction mode would run each of our transactions in another server process, and leave our
+settings to the next client. So every connection is first queried for its server process, which changes nothing. Settings
+are sent as options of the connection, which a pooler refuses or drops, and no statement of ours changes the session.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,30 +17,30 @@ from backup.errors import DumpError, PreflightError
 from backup.postgres.dsn import Address
 from backup.programs import options, pinned
 
-# Beside what is pinned for children: everything that is read as text must read the same on every server.
+# In addition to what is pinned for children: everything that is read as text must read the same on every server.
 _SESSION = {
     "TimeZone": "UTC",
     "DateStyle": "ISO,YMD",
     "search_path": "pg_catalog",
-    # A row that a policy hides would be missing from the dump: fail instead.
+    # A row that a policy hides would be missing from the dump, so fail instead.
     "row_security": "off",
     # If our host dies, the server must not keep our locks for hours.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
-# When the network swallows everything, nobody else would tell us.
+# When the network drops everything silently, only keepalives notice.
 KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
 CONNECT_SECONDS = 15
 TRIES = 10
 HINT = "check that the server is up, and check host, port, user and password"
 POOLER = "give the database's own address and port, not the pooler's"
-# What a pooler answers to parameters that it does not pass on.
+# A pooler's error for parameters that it does not pass on.
 _NO_OPTIONS = "unsupported startup parameter"
 NO_CHANGES: Mapping[str, str | None] = {}
-# The database's own search path: for what must be read as its own users read it.
+# The database's own search path, for what must be read as its own users read it.
 OWN_PATH: Mapping[str, str | None] = {"search_path": None}
-# Servers by address, with their versions: what they know decides which settings they are given.
+# Server versions by address: the version decides which settings are sent.
 _versions: dict[tuple[str, ...], int] = {}
 
 
@@ -58,7 +58,7 @@ def session(
     try:
         yield connection
     except psycopg.Error as error:
-        raise DumpError(f"{address}: {said(error)}", hint="check the PostgreSQL server's log") from error
+        raise DumpError(f"{address}: {text_of(error)}", hint="check the PostgreSQL server's log") from error
     except UnicodeDecodeError:
         raise DumpError(
             f"{address}: a name or text in its catalogue is not valid UTF-8",
@@ -94,7 +94,7 @@ def server_version(address: Address, application: str = "posthub-backup") -> int
 
 
 def settings(version: int) -> dict[str, str]:
-    """The settings of our sessions that a server of a version knows."""
+    """The settings of our sessions that a server of this version knows."""
     return {**pinned(version), **_SESSION}
 
 
@@ -123,7 +123,7 @@ def _open(address: Address, application: str, given: Mapping[str, str]) -> Conne
             password=address.password or None,
             connect_timeout=CONNECT_SECONDS,
             autocommit=True,
-            # A prepared statement would be looked for in another process behind a pooler.
+            # Behind a pooler, a prepared statement might be executed in another process.
             prepare_threshold=None,
             fallback_application_name=application,
             row_factory=tuple_row,
@@ -131,21 +131,21 @@ def _open(address: Address, application: str, given: Mapping[str, str]) -> Conne
     except psycopg.Error as error:
         if _NO_OPTIONS in str(error):
             raise _pooled(address) from None
-        raise PreflightError(f"cannot connect to {address}: {said(error)}", hint=HINT) from None
+        raise PreflightError(f"cannot connect to {address}: {text_of(error)}", hint=HINT) from None
 
 
 def _check_direct(connection: Connection[TupleRow], address: Address) -> None:
-    """Compare the process that answers with the one that greeted us: behind a pooler they differ in every mode."""
+    """Compare the process that answers with the one that accepted the login: behind a pooler they differ in every mode."""
     try:
         answering = _process(connection)
     except psycopg.Error as error:
-        raise PreflightError(f"{address} does not answer: {said(error)}", hint=HINT) from None
+        raise PreflightError(f"{address} does not answer: {text_of(error)}", hint=HINT) from None
     if answering != connection.info.backend_pid:
         raise _pooled(address)
 
 
 def _process(connection: Connection[TupleRow]) -> int:
-    """The server process behind a connection; a role's time limit of milliseconds may end the question, so it is repeated."""
+    """The server process of a connection. A role's time limit of milliseconds may end the query, so it is repeated."""
     for left in reversed(range(TRIES)):
         try:
             # One message is one transaction, and SET LOCAL ends with it.
@@ -168,6 +168,6 @@ def _pooled(address: Address) -> PreflightError:
     )
 
 
-def said(error: Exception) -> str:
-    """All lines of an error as one; libpq puts the reason first and a question behind it."""
+def text_of(error: Exception) -> str:
+    """All lines of an error as one; libpq puts the reason first and a question after it."""
     return " ".join(str(error).split()) or type(error).__name__

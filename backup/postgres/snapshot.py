@@ -19,7 +19,7 @@ from backup.postgres.session import OWN_PATH, session
 
 LOCK_TIMEOUT = "15s"
 TRIES = 5
-# The position is read after the snapshot was taken, so all that the snapshot sees is before it.
+# The position is read after the snapshot was taken, so everything that the snapshot sees is before it.
 _EXPORT = """
 SELECT pg_export_snapshot(), now(), pg_current_snapshot()::text,
        CASE WHEN NOT pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint END
@@ -46,9 +46,9 @@ class Snapshot:
         name: for ``pg_dump --snapshot``.
         taken: the server's time at its beginning.
         contents: counted in the background while the dump runs.
-        excluded: what the dump must leave out.
-        place: where the snapshot is in the server's log; None on a standby.
-        confirm: called after the dump; raises if rows were lost to a TRUNCATE that no lock held off.
+        excluded: the tables that the dump must exclude.
+        place: the position of the snapshot in the server's log; None on a standby.
+        confirm: called after the dump; raises if a TRUNCATE that no lock prevented removed rows.
     """
 
     name: str
@@ -65,7 +65,7 @@ def snapshot(address: Address, exclusion: Exclusion = NOTHING) -> Iterator[Snaps
     """Open a snapshot for a block, and begin to count its rows.
 
     Args:
-        exclusion: what the dump leaves out: it is neither locked nor counted.
+        exclusion: the tables that the dump excludes; they are neither locked nor counted.
 
     Raises:
         DumpError: a lock timed out, or the tables kept changing.
@@ -89,7 +89,7 @@ def snapshot(address: Address, exclusion: Exclusion = NOTHING) -> Iterator[Snaps
 def _open(
     connection: Connection[TupleRow], exclusion: Exclusion
 ) -> tuple[dict[inventory.Name, int], str, datetime, Excluded, Place | None]:
-    """Lock all tables first, then take the snapshot, and see that no table came in between."""
+    """Lock all tables first, then take the snapshot, and check that no table was created in between."""
     for _ in range(TRIES):
         _begin(connection, "READ COMMITTED")
         before, excluded = _wanted(connection, exclusion)
@@ -112,7 +112,7 @@ def _open(
 def _wanted(
     connection: Connection[TupleRow], exclusion: Exclusion
 ) -> tuple[dict[inventory.Name, int], Excluded]:
-    """The tables whose rows are dumped, and what is left out on purpose."""
+    """The tables whose rows are dumped, and those that are excluded."""
     excluded = resolve(connection, exclusion)
     left_out = excluded.all
     tables = inventory.tables(connection)
@@ -120,7 +120,7 @@ def _wanted(
 
 
 def _begin(connection: Connection[TupleRow], isolation: str) -> None:
-    """What is set ends with the transaction. The dump must be quick, and production should not lend it more processes."""
+    """Set limits that end with the transaction. The dump must be quick, without taking more of production's processes."""
     connection.execute(
         f"BEGIN ISOLATION LEVEL {isolation} READ ONLY; SET LOCAL search_path TO pg_catalog;"
         f" SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SET LOCAL max_parallel_workers_per_gather = 0"

@@ -7,7 +7,7 @@ a string, a quoted identifier, dollar quotes, a comment, parentheses or the body
 import re
 from collections.abc import Iterable, Iterator
 
-# What has a meaning outside of quotes. ``e'`` begins a string with backslash escapes only where no word precedes it.
+# Tokens that matter outside quotes. ``e'`` begins a string with backslash escapes only if no word precedes it.
 _SPECIAL = re.compile(
     rb"--|/\*|(?<![\w$\x80-\xff])[eE]'|'|\"|(?<![\w$\x80-\xff])\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*)?\$|[;()]"
 )
@@ -18,7 +18,7 @@ _COMMENT = re.compile(rb"/\*|\*/")
 _ESCAPED_END = re.compile(rb"(?:[^\\']|\\.)*(')", re.DOTALL)
 _SCANS_STRINGS = re.compile(rb"SET standard_conforming_strings = '?(on|off)'?;")
 _OF_A_DUMP = re.compile(rb"\\(?:connect|restrict|unrestrict)\b")
-# Statements that decide how the rest of a script is read.
+# Statements that change how the rest of a script is read.
 SETTINGS = (b"SET client_encoding ", b"SET standard_conforming_strings ")
 
 
@@ -34,7 +34,7 @@ class Splitter:
         self._depth = 0
         self._blocks = 0
         self._function = False
-        # Whether a backslash in a plain string hides the next character; a script says so itself.
+        # Whether a backslash in a plain string escapes the next character; the script sets this itself.
         self._backslashes = False
 
     @property
@@ -45,7 +45,7 @@ class Splitter:
     def line(self, line: bytes) -> list[bytes]:
         """Read one line with its line feed; returns the statements that end on it, with their semicolons."""
         if self.between and line.startswith(b"\\"):
-            # Commands to psql: those of a dump are left out, and any other is passed on, for the server to refuse it.
+            # Commands to psql: those of a dump are left out; any other is passed on, so that the server refuses it.
             return [] if _OF_A_DUMP.match(line) else [line.rstrip()]
         ended: list[bytes] = []
         self._start = 0 if self._parts else None
@@ -61,7 +61,7 @@ class Splitter:
         return b"".join(self._parts)
 
     def _advance(self, line: bytes, position: int, ended: list[bytes]) -> int | None:
-        """Read on to the next thing of interest; None at the end of the line."""
+        """Skip to the next relevant token; None at the end of the line."""
         if self._quote:
             return self._leave_quote(line, position)
         if self._comments:
@@ -100,7 +100,7 @@ class Splitter:
         return found.end()
 
     def _word(self, word: bytes) -> None:
-        """As psql counts: BEGIN opens a body, and within one CASE … END is no end of it."""
+        """Count as psql does: BEGIN opens a body, and CASE … END inside does not close it."""
         if word == b"end":
             self._blocks = max(0, self._blocks - 1)
         elif word == b"begin" or self._blocks:
@@ -119,7 +119,7 @@ class Splitter:
             end += len(self._quote) if end >= 0 else 0
         if end < 0:
             return None
-        # A doubled quote ends one string and begins the next, which comes to the same.
+        # A doubled quote ends one string and begins the next, which is equivalent.
         escaped_on = self._escaped and line[end : end + 1] == b"'"
         self._quote = b"'" if escaped_on else b""
         return end + 1 if escaped_on else end
@@ -153,7 +153,7 @@ def split(script: bytes) -> list[bytes]:
 
 
 def lines(script: bytes) -> Iterator[bytes]:
-    """Lines with their line feeds; nothing else ends a line."""
+    """Lines with their line feeds; no other character ends a line."""
     position = 0
     while position < len(script):
         end = script.find(b"\n", position) + 1 or len(script)

@@ -31,7 +31,7 @@ class RedisEngine:
 
     def preflight(self) -> PreflightResult:
         info = info_of(self.address)
-        # The server's own time, as precise as is needed here.
+        # The server's own time, with sufficient precision.
         clock = (
             datetime.fromtimestamp(int(info["server_time_usec"]) / 1e6, UTC)
             if "server_time_usec" in info
@@ -47,7 +47,7 @@ class RedisEngine:
         return key_lock(self.address)
 
     def dump(self, context: DumpContext) -> DumpResult:
-        """From a replica where one answers: a master's Sentinel would remember us as a replica that is gone."""
+        """Dump from a replica if one answers: a master's Sentinel would remember us as a lost replica."""
         source = replica_of(self.address, info_of(self.address)) or self.address
         taken, before = datetime.now(UTC), info_of(source)
         product = product_of(before)
@@ -70,11 +70,11 @@ class RedisEngine:
 
 
 def info_of(address: RedisAddress) -> dict[str, Any]:
-    """What a server says about itself.
+    """A server's INFO.
 
     Raises:
         PreflightError: it does not answer, or does not let us in.
-        DumpError: it does not let us ask.
+        DumpError: the user may not run INFO.
     """
     client = address.client()
     try:
@@ -86,7 +86,7 @@ def info_of(address: RedisAddress) -> dict[str, Any]:
 
 
 def _info_after(address: RedisAddress) -> dict[str, Any]:
-    """The same after the transfer: a server that is gone by then has failed the dump, not the preflight.
+    """The server's INFO after the transfer. A server that does not answer then fails the dump, not the preflight.
 
     Raises:
         DumpError: it does not answer.
@@ -98,7 +98,7 @@ def _info_after(address: RedisAddress) -> dict[str, Any]:
 
 
 def replica_of(address: RedisAddress, info: Mapping[str, Any]) -> RedisAddress | None:
-    """A replica of a master that is in step with it and answers us; None if there is none."""
+    """A replica that answers and is in sync with its master; None if there is none."""
     for number in range(int(info.get("connected_slaves", 0)) if info.get("role") == "master" else 0):
         slave = info.get(f"slave{number}", {})
         if not isinstance(slave, dict) or slave.get("state") != "online" or not slave.get("port"):
@@ -133,7 +133,7 @@ def keyspaces(before: dict[str, Any], after: dict[str, Any]) -> tuple[Keyspace, 
 
 
 def _fields_expiring(space: Mapping[str, int]) -> int:
-    """Keys that have fields with an expiry of their own: Redis and Valkey name that number differently."""
+    """Number of keys with expiring fields; Redis and Valkey report it under different names."""
     return max(int(space.get(name, 0)) for name in ("subexpiry", "keys_with_volatile_items"))
 
 

@@ -30,10 +30,10 @@ class KeyLock:
 
     def confirm(self) -> None:
         try:
-            held = self._client.get(KEY) == self._token.encode()
+            is_ours = self._client.get(KEY) == self._token.encode()
         except RedisError:
-            held = False
-        if not held:
+            is_ours = False
+        if not is_ours:
             raise DumpError("the backup lock in Redis was lost during the run", hint="run again")
 
     def release(self) -> None:
@@ -62,7 +62,7 @@ class NoLock:
 
 @contextmanager
 def key_lock(address: RedisAddress) -> Iterator[KeyLock | NoLock]:
-    """Hold the lock of one server.
+    """Take the lock of one server for the block.
 
     Raises:
         BusyError: another run has it.

@@ -1,6 +1,6 @@
-"""Redis and Valkey: which of the two a server is, which RDB a file is, and which program loads what.
+"""Tells Redis and Valkey apart: servers, RDB files, and the programs that can load a file.
 
-A Valkey says ``redis_version:7.2.4`` for the sake of old clients; ``valkey_version`` is its own. The signature of an RDB is
+Valkey reports ``redis_version:7.2.4`` for the sake of old clients; ``valkey_version`` is its own version. The signature of an RDB is
 ``REDIS`` and four digits, or from Valkey 9 on ``VALKEY`` and three (``src/rdb.h`` of each).
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from backup.programs import Programs
 
 _SIGNATURE = re.compile(rb"(?P<product>REDIS|VALKEY)(?P<version>\d{3,4})")
-# The newest RDB that a version of Redis loads; later ones than the last are not known here, and are simply tried.
+# The newest RDB version that each version of Redis loads. For versions newer than the last, loading is simply tried.
 _REDIS = (((7, 4), 12), ((7, 2), 11), ((7, 0), 10), ((0, 0), 9))
 _KNOWN_REDIS = (8, 2)
 # Valkey loads Redis' files up to this version, and its own from 9 on.
@@ -39,7 +39,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Signature:
-    """What the first bytes of an RDB say."""
+    """The kind of an RDB, from its first bytes."""
 
     product: str
     version: int
@@ -49,7 +49,7 @@ class Signature:
 
 
 def product_of(info: Mapping[str, Any]) -> Product:
-    """What a server says that it is."""
+    """The product that a server reports."""
     if "valkey_version" in info:
         return Product("valkey", str(info["valkey_version"]))
     return Product("redis", str(info["redis_version"]))
@@ -62,13 +62,13 @@ def signature(data: bytes) -> Signature | None:
 
 
 def program(programs: Programs, part: str, preferred: str = "redis") -> str:
-    """The name of a program that is there, such as ``redis-server`` or ``valkey-server``.
+    """The name of an available program, such as ``redis-server`` or ``valkey-server``.
 
     Args:
         part: ``server`` or ``check-rdb``.
 
     Raises:
-        PreflightError: neither product has it here.
+        PreflightError: neither product's program is installed here.
     """
     other = "redis" if preferred == "valkey" else "valkey"
     names = (f"{preferred}-{part}", f"{other}-{part}")
@@ -76,7 +76,7 @@ def program(programs: Programs, part: str, preferred: str = "redis") -> str:
 
 
 def product_here(programs: Programs, preferred: str = "redis") -> Product:
-    """Whose server program is here.
+    """The product whose server program is installed here.
 
     Raises:
         PreflightError: there is none.

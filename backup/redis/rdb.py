@@ -42,7 +42,7 @@ class RdbSource(Source):
         connection = self._connection
         # The RDB from memory, without a file on the server, and without the stream of commands after it.
         # Servers that do not know these options answer with an error and continue.
-        # Without the version we count as an old replica, which a new kind of key may not be sent to.
+        # Without the version we would count as an old replica, which may not be sent new kinds of keys.
         for words in (("version", self._product.version), ("capa", "eof"), ("rdb-only", "1")):
             connection.send_command("REPLCONF", *words)
             with suppress(RedisError):
@@ -84,17 +84,17 @@ class _Wire:
 
     def until(self, mark: bytes) -> Iterator[bytes]:
         """Everything before the mark."""
-        held = b""
+        buffered = b""
         while True:
             data, self._rest = self._rest or self._more(), b""
-            held += data
-            end = held.find(mark)
+            buffered += data
+            end = buffered.find(mark)
             if end >= 0:
-                yield held[:end]
+                yield buffered[:end]
                 return
             # Only release bytes that cannot be part of the mark.
-            yield held[:-MARK]
-            held = held[-MARK:]
+            yield buffered[:-MARK]
+            buffered = buffered[-MARK:]
 
     def _more(self) -> bytes:
         self._check()

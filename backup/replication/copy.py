@@ -63,7 +63,7 @@ def copy_backup(route: Route, entry: Entry, *, retain_until: datetime | None = N
 
 
 def _as_stored(route: Route, folder: str, manifest: Manifest) -> bytes | None:
-    """The manifest's own bytes, so that its reports still fit; None if it was changed on the way."""
+    """The manifest's own bytes, so that its reports still match; None if it was changed in transit."""
     key = f"{folder}/{layout.MANIFEST}"
     data = route.source.get(key)
     with suppress(CatalogueError):

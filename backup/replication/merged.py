@@ -36,7 +36,7 @@ class Catalogues:
         return merged(known, self._waiting(now))
 
     def _waiting(self, now: datetime) -> Catalogue:
-        """Attempts that the main store does not have yet."""
+        """Attempts that are not in the main store yet."""
         names = [target.name for target in self._wiring.everything]
         waiting = {name: self._wiring.backlog.of(name) for name in names}
         return Catalogue(

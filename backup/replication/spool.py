@@ -29,7 +29,7 @@ def forward(wiring: Wiring) -> int:
 
 
 def merged(main: Catalogue, spool: Catalogue) -> Catalogue:
-    """Merge two catalogues. What is in both counts once."""
+    """Merge two catalogues. Duplicates count once."""
     names = sorted({*main.databases, *spool.databases})
     return Catalogue(main.read, {name: _merged(main.history(name), spool.history(name)) for name in names})
 
@@ -57,7 +57,7 @@ def _forward(wiring: Wiring, spool: RetryingStore, spooled: History) -> int:
     before = [entry.manifest for entry in main.backups]
     for entry in spooled.backups:
         if entry.id not in known:
-            # In the spool there was nothing to compare it with.
+            # The spool had nothing to compare it with.
             manifest = judged(entry.manifest, before, wiring.limits)
             retain = wiring.retain_until(manifest.started)
             copy_backup(route, replace(entry, manifest=manifest), retain_until=retain)

@@ -49,9 +49,9 @@ STEPS = (
     "collect statistics",
     "give it its final name",
 )
-# A crash of the server in the middle loses what is worth nothing yet.
+# A crash of the server meanwhile loses only an unfinished database.
 _OPTIONS = {"synchronous_commit": "off", "maintenance_work_mem": "256MB"}
-# The unpacked archive lies in our folder while it is restored.
+# The unpacked archive is in our folder while it is restored.
 SPACE_FACTOR = 1.1
 NO_ROLES = Making((), (), (), {})
 
@@ -63,7 +63,7 @@ class Restored:
     Attributes:
         into: the database with the restored data.
         differences: differences from the backup; empty if verified.
-        found: an earlier run had already restored it; nothing was changed.
+        found: an earlier run had already restored it, so nothing was changed.
         promoted: it has been promoted since.
     """
 
@@ -102,7 +102,7 @@ class _Restore:
 
     @property
     def working(self) -> Address:
-        """The database while it is worth nothing."""
+        """The unfinished database."""
         return self.server.address.with_settings(_OPTIONS).named(names.working(self.into))
 
 
@@ -119,16 +119,16 @@ def restore(
     """Restore a backup into a new database next to production's, and verify it.
 
     Args:
-        production: the live database, by a role that may make databases.
-        into: the new one's name.
-        again: also if an earlier run has made it, or it was promoted since.
-        proceed: it may have been promoted by this same restore, which was interrupted: then nothing is done.
+        production: the live database, with a role that may create databases.
+        into: the name of the new database.
+        again: restore even if an earlier run has done so, or the result was promoted since.
+        proceed: if this same restore was interrupted after its promotion, do nothing.
 
     Raises:
         PromotedError: it was promoted since; nothing was restored.
-        UsageError: that name is taken by something else.
-        PreflightError: the server does not allow it; nothing was touched.
-        VerificationError: the backup itself is damaged; nothing was made.
+        UsageError: the name belongs to another database.
+        PreflightError: the server does not allow it; nothing was changed.
+        VerificationError: the backup itself is damaged; nothing was created.
     """
     wiring.stop.limit(wiring.settings.timeout)
     reporter = reporter or Reporter()
@@ -161,14 +161,14 @@ def restore(
 def check(
     server: Databases, entry: Entry, production: str, into: str, *, again: bool = False, proceed: bool = False
 ) -> Mark | None:
-    """See that a database may be made; returns the mark of one that an earlier run has made and proven.
+    """Check that a database may be created; returns the mark of one that an earlier run created and verified.
 
     That one may be in production meanwhile. Whether this is the same restore, interrupted after its promotion, or a new
     one after a second accident, only the caller knows: see ``again`` and ``proceed`` of :func:`restore`.
 
     Raises:
-        PromotedError: it is in production, and neither is said.
-        UsageError, PreflightError: it may not.
+        PromotedError: it is in production, and neither is set.
+        UsageError, PreflightError: the database may not be created.
     """
     _check_name(server, production, into)
     marks = server.marks()
@@ -311,7 +311,7 @@ def _prove(work: _Restore, archive: Path) -> None:
 
 
 def _compare_roles(work: _Restore) -> None:
-    """Roles that were made must be as they were; one that was there stays as it is, which is worth a note."""
+    """Compare the created roles with the originals. An existing role stays as it is, which is noted."""
     manifest, programs = work.entry.manifest, work.wiring.programs
     exact = manifest.server.version_number // 10000 == programs.major("pg_dumpall")
     try:
@@ -348,7 +348,7 @@ def _name(work: _Restore, now: datetime) -> None:
         anomalies=work.entry.manifest.anomalies,
     )
     server = work.server
-    if server.exists(work.into):  # an earlier restore that was not verified
+    if server.exists(work.into):  # left by an earlier restore that was not verified
         server.drop(work.into)
     server.disconnect(work.working.database)
     with server.at_once():

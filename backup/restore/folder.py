@@ -1,7 +1,7 @@
-"""Recovers a whole server into a folder, ready to be started: for a host that was lost.
+"""Recovers a whole server into a folder, ready to start, to replace a lost host.
 
-The slot of ``wal serve`` is made before the server leaves recovery, so that nothing which it writes afterwards is missing
-from the store.
+The slot of ``wal serve`` is created before the server leaves recovery, so that everything that it writes afterwards
+reaches the store.
 """
 
 import logging
@@ -37,9 +37,9 @@ class Whole:
     """A data folder that is ready to be started.
 
     Attributes:
-        slot: the replication slot that was made in it.
-        timeline: the one that it goes on with.
-        notes: what the operator has to know.
+        slot: the replication slot that was created in it.
+        timeline: the timeline that it continues on.
+        notes: notes for the operator.
     """
 
     reached: Reached
@@ -55,7 +55,7 @@ def restore_folder(
 
     Raises:
         UsageError: the folder exists and is not empty, or its parent does not exist.
-        RecoveryError: the target was not reached. Nothing is left.
+        RecoveryError: the target was not reached. Nothing is left behind.
     """
     _check_folder(folder)
     segments = coverage.segments(wiring.store, candidate)
@@ -96,7 +96,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _place(made: Path, candidate: Candidate, folder: Path) -> None:
-    """Move the data and its tablespaces to where they stay."""
+    """Move the data and its tablespaces to their final place."""
     spaces = folder.with_name(f"{folder.name}.tablespaces")
     for space in _tablespaces(candidate):
         spaces.mkdir(mode=0o700, exist_ok=True)

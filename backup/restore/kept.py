@@ -18,7 +18,7 @@ class Kept:
 
     Attributes:
         size: bytes on the server's disk.
-        mark: what is known of it; None if a restore never touched it.
+        mark: its mark; None if a restore never touched it.
         connected: its connections by application.
     """
 
@@ -34,7 +34,7 @@ class Kept:
 
 
 def look(server: Databases) -> list[Kept]:
-    """Production first, then what is kept, by name."""
+    """Production first, then the kept databases by name."""
     production, marks = server.address.database, server.marks()
     unfinished = server.starting_with(WORKING)
     others = sorted(name for name in marks if name != production)
@@ -47,7 +47,7 @@ def _kept(server: Databases, name: str, mark: Mark | None) -> Kept:
     if name.startswith(WORKING):
         state = "unfinished"
     elif name != server.address.database and mark is not None:
-        # A copy of production, or one in production under another name, keeps a mark that is not of what it is here.
+        # A copy of production, or one that is in production under another name, keeps a mark that does not apply here.
         state = mark.state if mark.state in ("restored", "before", "undone") else "production"
     return Kept(name, state, server.size(name), mark, tuple(server.connected(name)))
 
@@ -72,7 +72,7 @@ def choose(server: Databases, name: str) -> Kept:
 
 
 def is_way_back(server: Databases, name: str) -> bool:
-    """Whether a rollback of production would need it."""
+    """Whether a rollback of production would need this database."""
     mark = server.marks().get(server.address.database)
     return mark is not None and mark.state == "promoted" and mark.partner == name
 

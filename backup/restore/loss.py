@@ -1,4 +1,4 @@
-"""What a promotion takes away: rows by table in the live database against the restored one, before anybody says yes."""
+"""What a promotion takes away: rows by table in the live and the restored database, shown before the confirmation."""
 
 import time
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY(
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one table. A number that is not exact is the server's own estimate: there was no time to count."""
+    """Rows of one table. A number that is not exact is the server's estimate, because there was no time to count."""
 
     count: int
     exact: bool = True
@@ -35,7 +35,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Change:
-    """One table whose numbers of rows differ; None is a table that is not there."""
+    """One table whose numbers of rows differ; None means that the table does not exist."""
 
     table: str
     live: Rows | None
@@ -43,16 +43,16 @@ class Change:
 
     @property
     def size(self) -> int:
-        """By how many rows."""
+        """The difference in rows."""
         return abs((self.live.count if self.live else 0) - (self.restored.count if self.restored else 0))
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What differs most, the largest difference first.
+    """The tables that differ most, the largest difference first.
 
     Attributes:
-        others: tables that differ too and are not listed.
+        others: number of tables that differ too and are not listed.
         problem: why the two could not be compared; empty if they were.
     """
 
@@ -106,7 +106,7 @@ def _counted(connection: Connection[TupleRow], name: inventory.Name, deadline: f
 
 
 def table(loss: Loss) -> Sequence[str]:
-    """Lines for a person who is about to say yes."""
+    """Lines for the person who is about to confirm."""
     if loss.problem:
         return [f"the two could not be compared: {loss.problem}"]
     if not loss.changes:

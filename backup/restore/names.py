@@ -26,7 +26,7 @@ def undone(production: str, now: datetime) -> str:
 
 
 def working(into: str) -> str:
-    """The name of a database until its restore is complete. Any database with such a name is unfinished and ours."""
+    """The name of a database until its restore is complete. Any database with such a name is unfinished and belongs to us."""
     return f"{WORKING}{hashlib.sha256(into.encode()).hexdigest()[:16]}"
 
 

@@ -1,4 +1,4 @@
-"""Which partitions belong to which table, as an archive says it."""
+"""The partitions of each table, according to an archive."""
 
 import re
 import tempfile
@@ -35,7 +35,7 @@ class Attachment:
     statement: re.Match[bytes]
 
     def within(self, schema: bytes) -> bytes:
-        """The statement for tables that are all in one schema, whose name is quoted."""
+        """The statement for tables in one schema, whose name is quoted."""
         found = self.statement
         return b"ALTER TABLE ONLY %b.%b ATTACH PARTITION %b.%b %b" % (
             schema, found["parent"], schema, found["child"], found["bounds"],
@@ -43,7 +43,7 @@ class Attachment:
 
 
 def attachments(programs: Programs, archive: Path) -> list[Attachment]:
-    """All of an archive."""
+    """All partitions in an archive."""
     entries = [line for line in _printed(programs, archive, "--list").split(b"\n") if _ENTRY.match(line)]
     if not entries:
         return []
@@ -68,7 +68,7 @@ def with_partitions(
     known: Iterable[Table],
     attached: Sequence[Attachment],
 ) -> list[Table]:
-    """Tables, and partitioned ones with all that is below them. A partitioned table has no rows of its own."""
+    """Tables, and partitioned ones with all their partitions. A partitioned table has no rows of its own."""
     wanted = {(table.schema_name, table.name): table for table in tables}
     rows = {(table.schema_name, table.name): table for table in known}
     left = list(parents)

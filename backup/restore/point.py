@@ -1,7 +1,7 @@
 """Restores one database as it was at a point in time: recovered in a throwaway server, then restored next to production's.
 
-Production is not touched. The throwaway server leaves recovery only after it has reached its target; what a dump of it
-holds is then restored, compared and promoted like any other backup.
+Production is not touched. The throwaway server leaves recovery only after it has reached its target. A dump of it is
+then restored, compared and promoted like any other backup.
 """
 
 import hashlib
@@ -46,13 +46,13 @@ WHERE relkind = 'r' AND relpersistence = 'u' AND nspname !~ '^pg_' ORDER BY 1
 
 @dataclass(frozen=True)
 class Point:
-    """What is to be restored.
+    """The request for a restore.
 
     Attributes:
-        server: whose base backups and WAL are used.
-        target: the database, as it is configured.
+        server: the server whose base backups and WAL are used.
+        target: the database, as configured.
         into: name of the new database.
-        backup_id: stands for the recovered state in marks; the same each time, so that a second run finds the first.
+        backup_id: identifies the recovered state in marks; the same each time, so that a second run finds the first.
     """
 
     server: ServerTarget
@@ -84,9 +84,9 @@ def planned(
     candidate: Candidate,
     into: str | None,
 ) -> Point:
-    """The names of what will be made."""
+    """The names of what will be created."""
     moment = goal.moment if isinstance(goal, AtTime) else candidate.stored
-    # The latest state is another one whenever more is stored.
+    # The latest state changes whenever more WAL is stored.
     where = lsn.text(candidate.window.end) if isinstance(goal, Latest) else str(goal)
     digest = hashlib.sha256(f"{server.name} {target.name} {where}".encode()).hexdigest()
     backup_id = f"{stamp(moment)}-{digest[:6]}"
@@ -106,7 +106,7 @@ def restore_point(
     """Recover, dump, restore next to production, and prove.
 
     Raises:
-        RecoveryError: the target was not reached, or the database did not exist then. Nothing was made.
+        RecoveryError: the target was not reached, or the database did not exist then. Nothing was created.
         UsageError: the new database's name is taken.
     """
     timings = Timings()
@@ -160,7 +160,7 @@ def _restored(work: _Work, instead: AtPosition | None = None) -> Recovered:
 
 
 def _before_removal(made: Replica, paused: Paused, database: str) -> AtPosition | None:
-    """Where a database was still whole, if its removal had begun at the target: its files go before DROP DATABASE commits.
+    """Where a database was still whole, if its removal had begun at the target: its files are deleted before DROP DATABASE commits.
 
     Raises:
         RecoveryError: it did not exist then.
@@ -224,7 +224,7 @@ def _carried_over(work: _Work, made: Replica, paused: Paused) -> Recovered:
 
 
 def _renamed(local: Wiring, dumped: str, work: _Work, reached: datetime | None) -> Entry:
-    """The dump as a backup of the moment that was recovered."""
+    """The dump as a backup of the recovered moment."""
     point = work.point
     database = point.target.name
     history = local.reader().read(local.clock(), [database]).history(database)
@@ -242,7 +242,7 @@ def _renamed(local: Wiring, dumped: str, work: _Work, reached: datetime | None) 
 
 
 def _rolled_back(paused: Paused) -> list[str]:
-    """Roll back prepared transactions in the throwaway server: their locks would outlast everything here."""
+    """Roll back prepared transactions in the throwaway server: their locks would never be released."""
     notes = []
     with session(paused.address) as connection:
         found = connection.execute("SELECT gid, database FROM pg_prepared_xacts ORDER BY 1, 2").fetchall()

@@ -14,7 +14,7 @@ from sidecar import UsageError
 
 
 def _checked(wiring: Wiring, entry: Entry, rdb: Path, reporter: Reporter) -> list[Difference]:
-    """What is wrong with a file. Its digest was right, so one that the programs here do not know is written unchecked."""
+    """What is wrong with a file. Its digest matched, so a version that the programs here do not know is written unchecked."""
     reasons = look(rdb, entry.manifest, wiring.redis_programs)
     try:
         if not reasons:
@@ -50,6 +50,6 @@ def write_rdb(wiring: Wiring, entry: Entry, target: Path, reporter: Reporter | N
                 f"{entry.id} is damaged; NOTHING was written: {differences[0]}",
                 hint="choose another backup: python -m backup list",
             )
-        # Only this user may read it, whatever the umask says.
+        # Only this user may read it, regardless of the umask.
         files["rdb"].chmod(0o600)
         files["rdb"].replace(target)

@@ -1,7 +1,7 @@
 """Restores single tables of a backup into a separate schema of the live database, to inspect them and copy rows.
 
-Tables are restored with their columns and rows, without what ties them to others: no indexes, constraints, triggers or
-defaults from sequences. A table that inherits from another is refused. It is one transaction, so an interrupted restore
+Tables are restored with their columns and rows, but without what connects them to others: indexes, constraints, triggers
+and defaults from sequences. A table that inherits from another is refused. It is one transaction, so an interrupted restore
 leaves nothing behind.
 """
 
@@ -27,7 +27,7 @@ from backup.pipeline import ChildSource
 from backup.pipeline.source import CHUNK
 from backup.postgres.children import child_access
 from backup.postgres.dsn import Address
-from backup.postgres.session import said, session
+from backup.postgres.session import session, text_of
 from backup.postgres.statements import SETTINGS, Splitter
 from backup.programs import Programs, clean_environment
 from backup.progress import Reporter
@@ -47,7 +47,7 @@ MOST_SHOWN = 400
 _VERBS = rb"(?:CREATE (?:UNLOGGED )?TABLE|ALTER TABLE(?: ONLY)?|COPY) "
 _COPY = re.compile(rb"COPY .* FROM stdin;", re.DOTALL)
 _INHERITS = re.compile(rb"^INHERITS \(", re.MULTILINE)
-# Of the statements that set up a dump's session: what decides how the rest is read, and what differs from a new session.
+# Session statements of a dump that are kept: those that affect how the rest is read, or differ from a new session.
 _CARRIED = (*SETTINGS, b"SET default_table_access_method ")
 _NOT_NEEDED = (b"SET ", b"SELECT pg_catalog.set_config('search_path', '', false);")
 
@@ -65,10 +65,10 @@ def chosen(
 ) -> list[Table]:
     """The tables of a backup by their names: ``schema.table``, ``table`` alone for public, or ``schema.*``.
 
-    A partitioned table comes with all partitions. A manifest lists only tables with rows, so these are known by the archive.
+    A partitioned table comes with all partitions. A manifest lists only tables with rows, so the archive names the partitioned ones.
 
     Args:
-        attached: of the archive; None before it is read: then names that the manifest lacks are left out.
+        attached: the partitions in the archive; None before it is read: then names that the manifest lacks are skipped.
 
     Raises:
         UsageError: a table is not in the backup.
@@ -104,10 +104,10 @@ def _matching(labels: Iterable[str], name: str) -> list[str]:
 
 @dataclass(frozen=True)
 class RestoredTables:
-    """What was restored, and how it differs from the backup.
+    """The restored tables, and how they differ from the backup.
 
     Attributes:
-        copy: for each table that exists in the live database, a statement that copies the rows back that it lacks.
+        copy: for each table that exists in the live database, a statement that copies back the rows that it lacks.
     """
 
     tables: tuple[Table, ...]
@@ -233,7 +233,7 @@ class StatementRewriter:
         return header[0][:begin] + self._new + header[0][end:]
 
     def _rewritten(self, statement: bytes) -> bytes | None:
-        """The statement as it is carried out; None if it is not needed."""
+        """The statement to carry out; None if it is not needed."""
         if statement.startswith(_CARRIED):
             return statement
         if statement.startswith(_NOT_NEEDED):
@@ -254,7 +254,7 @@ class StatementRewriter:
 
 
 def _rows(lines: Iterator[bytes]) -> Iterator[Piece]:
-    """The rows that follow a COPY statement, up to their end mark, in pieces that are worth a call."""
+    """The rows that follow a COPY statement, up to their end mark, in pieces of a reasonable size."""
     batch: list[bytes] = []
     size = 0
     for line in lines:
@@ -323,7 +323,7 @@ def _load(
                     running.execute(statement)
         except psycopg.Error as error:
             raise DumpError(
-                f"the tables were not restored; nothing was created: {said(error)[:MOST_SHOWN]}",
+                f"the tables were not restored; nothing was created: {text_of(error)[:MOST_SHOWN]}",
                 hint="a table may need a type or function that the database lacks; restore the whole backup with --into",
             ) from None
 

@@ -16,7 +16,7 @@ from backup.heartbeat import Pings
 from backup.notify import notifier_for
 from backup.physical import lsn
 from backup.physical.due import base_due
-from backup.physical.upkeep import held_bases, recorded_gaps
+from backup.physical.upkeep import recorded_gaps, retained_bases
 from backup.prune import prune
 from backup.replication.offsite import copy_missing
 from backup.replication.spool import forward
@@ -46,7 +46,7 @@ class Jobs:
         try:
             self._wiring.discover()
         except OpsError as error:
-            log.error("databases cannot be looked for: %s; try: %s", error.message, error.hint)  # noqa: TRY400 - said in words
+            log.error("databases cannot be looked for: %s; try: %s", error.message, error.hint)  # noqa: TRY400 - the message says it
             self._pings.failed(f"databases cannot be looked for: {error.message}")
         self._back_up(self._wiring.everything)
 
@@ -103,7 +103,7 @@ class Jobs:
                 bases.append((target, made))
             else:
                 results.append(self._proven(target, made))
-        # The dumps that were taken after a base backup are what it is compared with.
+        # A base backup is compared with dumps that were taken after it.
         results += [self._proven(target, made) for target, made in bases]
         if results and all(results):
             self._pings.proven()
@@ -111,11 +111,11 @@ class Jobs:
     def _renew_base(self, target: Target) -> None:
         wiring, history = self._wiring, self._state.history(target.name)
         gaps = recorded_gaps(wiring, history)
-        bases = held_bases(entry for entry in history.backups if not entry.damaged)
+        bases = retained_bases(entry for entry in history.backups if not entry.damaged)
         gap = base_due(bases, gaps, history.newest("backup"), wiring.clock())
         if gap is not None:
             log.warning("base backup after a gap %s", fields(server=target.name, until=lsn.text(gap.end)))
-            # The nightly run alone reports success to the dead man's switch.
+            # Only the nightly run reports success to the dead man's switch.
             self._proven(target, self._guarded(target, partial(self._taken, target)))
 
     def _taken(self, target: Target) -> str:
@@ -172,7 +172,7 @@ class Jobs:
     def _missed(self, target: Target) -> bool:
         history = self._state.history(target.name)
         if history.others and not history.backups:
-            return True  # a key was set since the last run: nothing that is there counts any more
+            return True  # a key was set since the last run, so nothing unsigned counts any more
         since = last_made(history)
         settings = self._wiring.settings
         return since is not None and missed(
@@ -194,10 +194,10 @@ class Jobs:
 
 
 def last_made(history: History) -> datetime | None:
-    """Start time of the last run that succeeded; if none has, of the first one. A run that failed or died does not count."""
+    """Start time of the last run that succeeded; if none has, of the first one. A run that failed or was killed does not count."""
     runs = [attempt for attempt in history.attempts if attempt.kind == "backup"]
-    held = [attempt for attempt in runs if attempt.outcome == "success"]
-    return held[-1].started if held else runs[0].started if runs else None
+    passed = [attempt for attempt in runs if attempt.outcome == "success"]
+    return passed[-1].started if passed else runs[0].started if runs else None
 
 
 def missed(expression: str, zone: ZoneInfo, last: datetime, now: datetime) -> bool:

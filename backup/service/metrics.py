@@ -181,7 +181,7 @@ def _latest(families: _Families, name: str, entry: Entry | None, now: datetime) 
 
 def _verifications(families: _Families, name: str, history: History) -> None:
     report = history.last_report
-    held = [found for found in history.reports if found.ok]
+    passed = [found for found in history.reports if found.ok]
     proven = history.last_verified
     stages = report.stages if report else {}
     for stage in VERIFY_STAGES:
@@ -190,7 +190,7 @@ def _verifications(families: _Families, name: str, history: History) -> None:
             database=name, stage=stage,
         )  # fmt: skip
     unprovable = report is not None and bool(report.unprovable)
-    if not unprovable:  # else it is not known whether the backup restores
+    if not unprovable:  # otherwise it is not known whether the backup can be restored
         families.gauge(
             "backup_last_verification_success", "1 if the last verification passed (also before the first one)",
             float(report is None or report.ok), database=name,
@@ -201,7 +201,7 @@ def _verifications(families: _Families, name: str, history: History) -> None:
         ("backup_verification_differences", "Number of differences that the last verification found",
          len(report.differences) if report else 0),
         ("backup_last_verified_timestamp_seconds", "Time of the last verification that passed (0 = never)",
-         held[-1].finished.timestamp() if held else 0.0),
+         passed[-1].finished.timestamp() if passed else 0.0),
         ("backup_last_verified_backup_timestamp_seconds", "Time at which the newest verified backup was taken (0 = none)",
          proven.manifest.taken.timestamp() if proven else 0.0),
     ]  # fmt: skip
@@ -210,13 +210,13 @@ def _verifications(families: _Families, name: str, history: History) -> None:
 
 
 def _rto(families: _Families, name: str, history: History) -> None:
-    held = [report for report in history.reports if report.ok]
-    measured = held[-1].restore_seconds if held else 0.0
+    passed = [report for report in history.reports if report.ok]
+    measured = passed[-1].restore_seconds if passed else 0.0
     families.gauge(
         "backup_rto_seconds", "Duration of the last verified restore (0 = not known)", measured, database=name
     )
     families.gauge(
-        "backup_rto_projected_seconds", "Duration of the last verified restore, scaled to the size of the newest backup (0 = not known)", projected_rto(history, held),
+        "backup_rto_projected_seconds", "Duration of the last verified restore, scaled to the size of the newest backup (0 = not known)", projected_rto(history, passed),
         database=name,
     )  # fmt: skip
 
@@ -272,13 +272,13 @@ def _elsewhere(families: _Families, state: State, history: History, now: datetim
 
 def _drills(families: _Families, history: History) -> None:
     last = history.newest("drill", finished=True)
-    held = [
+    passed = [
         attempt for attempt in history.attempts if attempt.kind == "drill" and attempt.outcome == "success"
     ]
-    measures = held[-1].measures if held else {}
+    measures = passed[-1].measures if passed else {}
     values = [
         ("backup_last_drill_timestamp_seconds", "Time of the last drill that passed (0 = never)",
-         held[-1].started.timestamp() if held else 0.0),
+         passed[-1].started.timestamp() if passed else 0.0),
         ("backup_last_drill_success", "1 if the last drill passed (also before the first one)",
          float(last is None or last.outcome == "success")),
         ("backup_drill_rto_seconds", "Recovery time of the last drill that passed, up to the promotion (0 = never)",
@@ -356,7 +356,7 @@ def _store_errors(state: State) -> dict[tuple[str, str], int]:
         attempts = [attempt for attempt in state.history(target.name).attempts if attempt.finished]
         for key, count in (attempts[-1].store_errors if attempts else {}).items():
             store, _, operation = key.partition(":")
-            # A record can name anything, and invents no series.
+            # A record can contain any name, and must not create series.
             if (store, operation) in sums:
                 sums[store, operation] += count
     return sums

@@ -28,7 +28,7 @@ class Trigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
         self._zone = zone
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        """The next time for APScheduler. After downtime it gets one time, not all that were missed."""
+        """The next time for APScheduler. After downtime it gets one run, not all that were missed."""
         found = self._cron.next_after(max(filter(None, (previous_fire_time, now))), self._zone)
         return found.astimezone(self._zone) if found else None
 

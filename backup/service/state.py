@@ -59,7 +59,7 @@ class State:
     def refresh(self) -> None:
         """Read the stores again. If one does not answer, its last known catalogue remains.
 
-        It never raises: what cannot be read must not end the service that would report it.
+        It never raises: an unreadable store must not end the service that reports it.
         """
         try:
             self._refresh()
@@ -112,7 +112,7 @@ class State:
 
 
 def _may_live(attempt: Attempt, now: datetime, limit: float) -> bool:
-    """A process of this host can be looked up; for one of another host only its time limit is known."""
+    """A process on this host can be looked up; for one on another host, only its time limit is known."""
     if attempt.host == socket.gethostname():
         if attempt.pid == os.getpid():
             # In a container, every process has the same PID.

@@ -100,7 +100,7 @@ class Store(ABC):
 
     @abstractmethod
     def folders(self) -> list[str]:
-        """What the keys have before their first slash, each once and in order. Nothing below is listed for that."""
+        """The parts of the keys before the first slash, each once and in order. The keys below are not listed."""
 
     @abstractmethod
     def delete(self, keys: Iterable[str]) -> list[Refusal]:
@@ -119,7 +119,7 @@ class Store(ABC):
         """Drop the parts of an incomplete upload. A missing upload is not an error."""
 
     def default_retention(self) -> str:
-        """For how long everything that is put there is locked, in words; empty where it is not."""
+        """A description of how long every stored object is locked; empty if none is."""
         return ""
 
     def check(self) -> None:  # noqa: B027 - memory is always available

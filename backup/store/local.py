@@ -15,9 +15,9 @@ from backup.store.memory import not_found, upload_gone
 
 UPLOADS = ".uploads"
 LONGEST_KEY = 4096
-# There is no file by this name: nothing at all, or a link that leads to nothing or to itself.
+# Errors for a name without a file: nothing exists, or a link points to nothing or to itself.
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
-# Files may be from any year, and moments only from some.
+# A file's year may be outside the range of datetime.
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 # Errors that a retry cannot resolve.
 _PERMANENT = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
@@ -124,7 +124,7 @@ class LocalStore(Store):
         for named in sorted(self._uploads.glob("*.key")):
             with _explained("pending", named):
                 info = _info("", named)
-                # Ended in the meantime, or nothing that we have put there.
+                # It has ended in the meantime, or is not ours.
                 if info is None or info.size > LONGEST_KEY:
                     continue
                 with suppress(FileNotFoundError):

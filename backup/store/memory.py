@@ -68,7 +68,7 @@ class MemoryStore(Store):
 
     def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
         self.fault("list", prefix)
-        # As it was at one moment: other threads put and delete meanwhile.
+        # A copy: other threads put and delete meanwhile.
         for key, (data, modified) in sorted(self.objects.copy().items()):
             if key.startswith(prefix):
                 yield _info(key, data, modified)

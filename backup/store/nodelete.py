@@ -1,4 +1,4 @@
-"""A store that this process never deletes from, whatever its key may do."""
+"""A store that this process never deletes from, even if its key may."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -9,9 +9,9 @@ REASON = "BACKUP_DELETE=never"
 
 
 class NoDeleteStore(Store):
-    """Another store, without deletions: each is refused before the store is asked.
+    """A wrapper that refuses deletions without asking the store.
 
-    Parts of an upload that was broken off are not objects, and are still dropped.
+    Parts of an interrupted upload are not objects, and are still dropped.
     """
 
     def __init__(self, inner: Store) -> None:

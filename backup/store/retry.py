@@ -108,7 +108,7 @@ class RetryingStore(Store):
         return RetryingUpload(self, self.insist(lambda: self.inner.begin(key, retain_until=retain_until)))
 
     def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
-        """As far as the inner store lists them: what was found before a failure is found."""
+        """Yield objects as the inner store lists them, so that those before a failure are not lost."""
         found: list[PendingUpload] = []
 
         def collect() -> None:

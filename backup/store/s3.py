@@ -32,7 +32,7 @@ _TRY_AGAIN = {
 }  # fmt: skip
 # Answers of a server without retention locks or upload listings.
 _UNSUPPORTED = {"NotImplemented", "MethodNotAllowed", "405", "501"}
-# Answers to a call that deletes many at once, which may be refused where one at a time is not.
+# Answers to a bulk delete that may be refused where single deletes are not.
 _NO_BULK = {*_UNSUPPORTED, "AccessDenied", "403", "MalformedXML", "InvalidArgument"}
 
 
@@ -61,7 +61,7 @@ class S3Store(Store):
                 Key=self._key(key),
                 Body=data,
                 **self._storing(retain_until),
-                **_proof(data),  # a bucket that locks by default refuses a body without it
+                **_proof(data),  # a bucket with a default lock refuses a body without it
             )
         if retain_until:
             self._confirm_lock(key)
@@ -132,7 +132,7 @@ class S3Store(Store):
         return S3Upload(self, key, started["UploadId"], locking=locking, locked=retain_until is not None)
 
     def _summed(self) -> dict[str, Any]:
-        """A server must know from the beginning which checksums the parts will have."""
+        """A server must know from the start which checksums the parts will have."""
         return {"ChecksumAlgorithm": "CRC32"} if self._options.checksum == "when_supported" else {}
 
     def _ends_at(self, key: str, offset: int) -> bool:
@@ -140,7 +140,7 @@ class S3Store(Store):
         return info is not None and info.size == offset
 
     def _confirm_lock(self, key: str) -> None:
-        """See that an object is locked: there are servers that accept a lock and do not set it."""
+        """Check that an object is locked: some servers accept a lock and do not set it."""
         with self._explained("retention", key):
             try:
                 answer = self._client.get_object_retention(Bucket=self._bucket, Key=self._key(key))
@@ -148,11 +148,11 @@ class S3Store(Store):
                 if _code(error) in _TRY_AGAIN - {"InternalError"}:
                     raise
                 if _code(error) in _REFUSED:
-                    return  # a key that may write and not look
-                held = self._lock_in_head(key)  # each server without this question answers in its own way
+                    return  # a key with write access only
+                locked = self._lock_in_head(key)  # servers without this call answer in different ways
             else:
-                held = answer.get("Retention", {}).get("RetainUntilDate") is not None
-        if not held:
+                locked = answer.get("Retention", {}).get("RetainUntilDate") is not None
+        if not locked:
             raise StoreError(
                 f"{key} in {self.url}: the store accepted a retention lock and did not set it",
                 hint=NO_LOCKS,
@@ -160,7 +160,7 @@ class S3Store(Store):
             )
 
     def _lock_in_head(self, key: str) -> bool:
-        """Whether the bucket has locks, and an object says that it is locked; without the former it may say anything."""
+        """Whether the bucket has locks and an object reports one; without the former, the object's answer means nothing."""
         try:
             answer = self._client.get_object_lock_configuration(Bucket=self._bucket)
             head = self._client.head_object(Bucket=self._bucket, Key=self._key(key))
@@ -173,7 +173,7 @@ class S3Store(Store):
         try:
             yield from self._pending(prefix)
         except NotFoundError:
-            return  # the answer of some servers if there are none
+            return  # some servers answer like this if there are none
 
     def _pending(self, prefix: str) -> Iterator[PendingUpload]:
         with self._explained("pending", prefix):
@@ -230,7 +230,7 @@ class S3Store(Store):
             except ClientError as error:
                 if _from_answer(error, "delete", self._bucket).transient:
                     raise
-                # Nobody may ask: as Amazon has it, where a lock takes versions.
+                # The key may not ask. Assume Amazon's rule, where a lock requires versions.
                 self._versioning = not _code(error).startswith(("Versioning", "NotImplemented"))
             else:
                 self._versioning = answer.get("Status") in ("Enabled", "Suspended")
@@ -259,7 +259,7 @@ class S3Store(Store):
         ]
 
     def _delete_one(self, wanted: dict[str, str]) -> list[Refusal]:
-        """For servers, and privileges, without the call for many."""
+        """Delete one at a time, for servers and privileges without the bulk call."""
         try:
             self._client.delete_object(Bucket=self._bucket, **wanted)  # type: ignore[arg-type]
         except ClientError as error:
@@ -272,7 +272,7 @@ class S3Store(Store):
         return []
 
     def default_retention(self) -> str:
-        """For how long the bucket locks everything that is put into it, in words; empty if it does not, or is not known."""
+        """A description of the bucket's default lock; empty if there is none, or it is not known."""
         with suppress(ClientError):
             answer = self._client.get_object_lock_configuration(Bucket=self._bucket)
             rule = answer.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention", {})
@@ -327,7 +327,7 @@ class S3Upload(Upload):
         self._store = store
         self._key = key
         self._id = upload_id
-        # The bucket locks, so each body needs its digest; and whether this object is to be locked.
+        # Whether each body needs its digest because the bucket locks, and whether this object is to be locked.
         self._locking = locking
         self._locked = locked
         self._tags: dict[int, dict[str, Any]] = {}
@@ -350,7 +350,7 @@ class S3Upload(Upload):
             name: value for name, value in answer.items() if name == "ETag" or name.startswith("Checksum")
         }
         tags.pop("ChecksumType", None)
-        # Single assignments; threads write different numbers.
+        # Each thread assigns a different number.
         self._tags[number] = tags
         self._sizes[number] = len(data)
 
@@ -414,7 +414,7 @@ def _client(options: S3Options) -> "S3Client":
 
 
 def _add_digest(params: dict[str, Any], **_: object) -> None:
-    """The digest that older servers require with a list of deletions, and that newer SDKs no longer send."""
+    """The digest that older servers require with a bulk delete, and that newer SDKs no longer send."""
     body = params["body"]
     data = body if isinstance(body, bytes) else body.encode()
     params["headers"].update({"Content-MD5": _proof(data)["ContentMD5"]})

@@ -82,7 +82,7 @@ class _TooLongError(OpsError):
 
 
 def _readable(words: list[str]) -> tuple[Path, ...]:
-    """What a command may read besides programs and libraries: our interpreter, the working directory and the files it names."""
+    """What a command may read in addition to programs and libraries: our interpreter, the working directory and its files."""
     named = [Path(word).resolve() for word in words if "/" in word and Path(word).exists()]
     folders = [path.parent if path.is_file() else path for path in named]
     readable = (Path(sys.prefix), Path(sys.base_prefix), Path.cwd(), *folders)

@@ -21,7 +21,7 @@ _END = " FROM stdin;\n"
 
 
 def same_columns(expected: Digest, found: Digest) -> bool:
-    """Whether definitions of an heir that differ have the same columns and constraints."""
+    """Whether two differing definitions of an inherited table have the same columns and constraints."""
     return bool(expected.columns) and expected.columns == found.columns
 
 

@@ -37,7 +37,7 @@ class Comparison:
     """What a comparison of two dumps found.
 
     Attributes:
-        moved: tables that have other rows than before, because a restore routes rows to partitions by itself.
+        moved: tables whose rows changed, because a restore routes rows to partitions again.
     """
 
     differences: list[Difference] = field(default_factory=list)
@@ -45,12 +45,12 @@ class Comparison:
     moved: frozenset[str] = frozenset()
 
     def without_moved(self, counted: Iterable[Difference]) -> list[Difference]:
-        """Differences in numbers of rows, without those of partitions whose rows are there in another one."""
+        """Differences in numbers of rows, except in partitions whose rows moved to another one."""
         return [each for each in counted if each.kind != "rows" or each.object not in self.moved]
 
 
 def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
-    """Rows per table, extensions, operators and sequences against what was counted in the snapshot itself."""
+    """Compare rows per table, extensions, operators and sequences with what was counted in the snapshot itself."""
     with session(address, changes=OWN_PATH) as connection, connection.transaction():
         connection.execute("SET LOCAL search_path TO pg_catalog")
         names = list(inventory.tables(connection))
@@ -93,7 +93,7 @@ def compare_dumps(
     *,
     locale: bool = True,
 ) -> Comparison:
-    """The archive as text against a new dump of what was restored from it: table by table, object by object.
+    """Compare the archive as text with a new dump of the restored database: table by table, object by object.
 
     Args:
         locale: compare the database's encoding and locale too.
@@ -132,7 +132,7 @@ def compare_dumps(
 
 
 def notes_on_extensions(manifest: Manifest, address: Address) -> list[str]:
-    """Extensions that are there in another version than the original had: a restore installs the one that is here."""
+    """Extensions whose version differs from the original's: a restore installs the version of this host."""
     with session(address) as connection:
         found = {each.name: each.version for each in inventory.extensions(connection)}
     return [
@@ -143,20 +143,20 @@ def notes_on_extensions(manifest: Manifest, address: Address) -> list[str]:
 
 
 def _left_out(key: Key, manifest: Manifest, expected: dict[Key, Digest], found: dict[Key, Digest]) -> bool:
-    """Whether it is rows that the backup does not hold, and none came back."""
+    """Whether the difference is only rows that the backup does not contain, and none came back."""
     missing = key[0] == "TABLE DATA" and key not in expected and found[key].rows == 0
     return missing and _rows_left_out(manifest, _label(key))
 
 
 def _rows_left_out(manifest: Manifest, label: str) -> bool:
-    """Whether a backup does not hold a table's rows: they are excluded, or unlogged, which a standby has none of."""
+    """Whether a backup lacks a table's rows: they are excluded, or the table is unlogged and was dumped from a standby."""
     possible = manifest.server.standby or label in manifest.excluded_rows
     return possible and all(table.label != label for table in manifest.tables)
 
 
 @contextmanager
 def _two_threads(check: Check) -> Iterator[tuple[ThreadPoolExecutor, Check]]:
-    """Two threads, and a check that also stops their work as soon as the block is left, for whatever reason."""
+    """Two threads, and a check that also stops their work as soon as the block is left, for any reason."""
     left = threading.Event()
 
     def check_both() -> None:

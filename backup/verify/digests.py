@@ -22,7 +22,7 @@ _ROWS_FOLLOW = b" FROM stdin;"
 # Statements around an object that set up the session for it.
 _SETUP = (b"SET default_tablespace = ", b"SET default_table_access_method = ")
 EXCERPT = 2000
-# A dump of a database begins with what belongs to it as a whole, by its name, which is another one after a restore.
+# A dump begins with the properties of the database, under its name, which differs after a restore.
 DATABASE = "database"
 _OF_DATABASE = re.compile(r"DATABASE(?: PROPERTIES)?")
 _ABOUT_DATABASE = re.compile(r"(?:ACL|COMMENT|SECURITY LABEL)")
@@ -36,11 +36,11 @@ class Digest:
     """One object of a dump.
 
     Attributes:
-        rows: only of a table's data.
-        text: the beginning of a definition; of a table's data the COPY statement.
-        columns: of the definition of an heir of another table, whose columns may come in another order.
-        root: of a partition's data, the table that routes its rows when they are restored.
-        bag: of such rows, in whatever order they come and whatever partition they are in.
+        rows: number of rows, only for a table's data.
+        text: the beginning of a definition, or the COPY statement of a table's data.
+        columns: digest regardless of order, for the definition of an inherited table, whose columns may be reordered.
+        root: for a partition's data, the table that routes its rows when they are restored.
+        bag: digest of such rows regardless of their order and partition.
     """
 
     sha256: str
@@ -115,7 +115,7 @@ class _Parser:
             self._object.line(line)
 
     def _may_begin(self, line: bytes) -> bool:
-        """What looks like a header within a text is a part of that text."""
+        """A line that looks like a header inside a string belongs to that string."""
         return line.startswith(b"-- ") and (self._object is None or self._object.between)
 
     def _close(self) -> None:
@@ -125,7 +125,7 @@ class _Parser:
         if one.of_database:
             self._database = one.forget_name(self._database)
         key, number = one.key, 2
-        # Overloaded functions differ in their names; what else is there twice gets a number.
+        # Overloaded functions differ in their names; other duplicates are numbered.
         while key in self._found:
             key, number = (*one.key[:2], f"{one.key[2]} #{number}"), number + 1
         self._found[key] = one.digest()
@@ -151,13 +151,13 @@ class _Object:
 
     @property
     def of_database(self) -> bool:
-        """Whether it belongs to the database as a whole."""
+        """Whether the object belongs to the database as a whole."""
         kind, _, name = self.key
         about = _ABOUT_DATABASE.fullmatch(kind) and name.startswith("DATABASE ")
         return bool(_OF_DATABASE.fullmatch(kind) or about)
 
     def forget_name(self, database: bytes) -> bytes:
-        """Put one name for all databases into key and statements; returns the name that was there."""
+        """Replace the database's name in key and statements with a fixed one; returns the original name."""
         database = next(filter(None, map(created, self._definition)), database)
         kind, schema, name = self.key
         about = about_database(database) if database else None
@@ -169,7 +169,7 @@ class _Object:
                 kept.append(statement.replace(database, new, 1))
             elif about and (match := about.match(statement)):
                 kept.append(match[1] + new + statement[match.end() :])
-        # The rest sets up the session for what follows.
+        # The rest sets up the session for the next objects.
         self._definition = kept
         return database
 
@@ -182,7 +182,7 @@ class _Object:
             else:
                 self._definition += ended
         elif not line.startswith((b"--", b"\\")) and line.strip():
-            # Large objects are data: no part of them is shown in a report, and they may be larger than memory.
+            # Large objects are data: a report shows no part of them, and they may exceed the memory.
             self._hash.update(line)
 
     def _begin_rows(self, copy: bytes) -> None:

@@ -13,6 +13,6 @@ class Findings:
     stages: Timings = field(default_factory=Timings)
     differences: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    # In what this host is unlike the original, and why it proves nothing.
+    # How this host differs from the original, and why it therefore proves nothing.
     suspicions: list[str] = field(default_factory=list)
     unprovable: list[str] = field(default_factory=list)

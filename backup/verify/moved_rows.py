@@ -1,8 +1,8 @@
-"""Rows that a restore may put into another partition.
+"""Compares rows that a restore may put into another partition.
 
-The hash of an enumeration's value depends on object identifiers, which a restore gives anew. ``pg_dump`` knows that: it
+The hash of an enum value depends on object identifiers, which change in a restore. ``pg_dump`` accounts for that: it
 writes the rows of such partitions with a COPY into the topmost table that routes them (``forcePartitionRootLoad`` in its
-source). So of these partitions the rows of all together are compared, in whatever order and partition they are.
+source). So the rows of these partitions are compared as a whole, regardless of order and partition.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ _MODULUS = 1 << 256
 
 @dataclass
 class Routed:
-    """The rows of one partition, as a sum, which is the same for every order.
+    """The rows of one partition, as a sum that does not depend on their order.
 
     Attributes:
         root: the table that routes them, as the COPY statement quotes it.
-        order: where each column is, in the order of their names, which may differ from one partition to the next.
+        order: the position of each column, sorted by name; positions may differ between partitions.
     """
 
     root: bytes
@@ -52,7 +52,7 @@ class Routed:
 
 @dataclass(frozen=True)
 class Part:
-    """What a digest says of the rows of one partition."""
+    """The part of a digest that describes the rows of one partition."""
 
     root: bytes
     rows: int
@@ -82,6 +82,6 @@ def _sums(parts: Mapping[Table, Part]) -> dict[bytes, tuple[int, int]]:
 
 
 def _shown(name: bytes) -> str:
-    """As the heading of an object shows a name: on one line."""
+    """A name as an object's heading shows it: on one line."""
     text = unquoted(name).encode(errors="surrogateescape").decode(errors="replace")
     return text.replace("\n", " ").replace("\r", " ")

@@ -21,7 +21,7 @@ _MORE = (
 )
 # The type of an array's elements in a cast that follows the array.
 _CAST = re.compile(rb"::(" + _WORD + rb"(?:\." + _WORD + rb")*" + _MODIFIER + _MORE + rb")\[\](?!\[)")
-# What needs no parentheses under a cast in the short form: constants, columns, calls, and casts of these.
+# Expressions without parentheses under a cast in the short form: constants, columns, calls, and casts of these.
 _SIMPLE = re.compile(
     rb"(?:"
     + _QUOTED
@@ -32,12 +32,12 @@ _SIMPLE = re.compile(
 
 @dataclass
 class _Array:
-    """``ARRAY[…]`` with its elements; each is a text, or an array again."""
+    """``ARRAY[…]`` with its elements; each is a text or another array."""
 
     elements: "list[_Part]" = field(default_factory=list)
 
     def cast(self, type_name: bytes, *, short: bool) -> None:
-        """Move a cast of the whole to the elements."""
+        """Move a cast of the whole array to its elements."""
         for number, element in enumerate(self.elements):
             if isinstance(element, _Array):
                 element.cast(type_name, short=short)
@@ -54,7 +54,7 @@ _Part = bytes | _Array
 
 @dataclass
 class _Frame:
-    """What is open: parentheses, a subscript, or an array with its elements so far."""
+    """An open bracket: parentheses, a subscript, or an array with its elements so far."""
 
     opening: bytes
     parts: "list[_Part]" = field(default_factory=list)
@@ -117,7 +117,7 @@ class _Normalizer:
         return True
 
     def _is_cast_array(self, frame: _Frame) -> bool:
-        """Whether parentheses hold nothing but an array, and a cast follows."""
+        """Whether parentheses contain only an array and are followed by a cast."""
         alone = frame.opening == b"(" and len(frame.parts) == 1 and isinstance(frame.parts[0], _Array)
         return alone and _CAST.match(self._text, self._position) is not None
 

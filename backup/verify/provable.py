@@ -1,7 +1,7 @@
-"""Can a backup be verified here? What this host lacks is written down as such, and not as damage to the backup.
+"""Decides whether a backup can be verified here. What this host lacks is reported as such, and not as damage to the backup.
 
-What the manifest tells is compared before anything is downloaded. What only a restore can tell, it tells by its errors: a
-library, a dictionary or a locale that is missing here is missing here.
+The manifest is compared before anything is downloaded. The rest shows only in the errors of a restore, such as a missing
+library, dictionary or locale.
 """
 
 import ctypes
@@ -18,11 +18,11 @@ from backup.errors import PreflightError
 from backup.programs import Programs
 from sidecar.humanize import size
 
-# Archive and restored database, with indexes, next to each other.
+# Room for the archive and the restored database with its indexes together.
 SPACE_FACTOR = 3.0
 _MAJOR = re.compile(r"(\d+)")
 _VERSION = re.compile(r"(\d+)\.(\d+)")
-# Errors of a place that lacks something, by what it lacks.
+# Errors of a host that lacks something, by what it lacks.
 _PLACE: dict[str, re.Pattern[str]] = {
     "an extension or library is missing here": re.compile(
         r"could not open extension control file|extension \"[^\"]+\" is not available|has no installation script"
@@ -42,18 +42,18 @@ _PLACE: dict[str, re.Pattern[str]] = {
     ),
     "a tablespace is missing here": re.compile(r"tablespace \"[^\"]+\" does not exist"),
 }
-# What a throwaway server adds to the folder's path, and the longest path of a socket on Linux.
+# The part that a throwaway server adds to the folder's path, and the longest socket path on Linux.
 _SOCKET = "/posthub-verify-12345678/.s.PGSQL.5432"
 MOST_OF_SOCKET = 107
 _RESTORING = frozenset({"restore", "globals", "settings"})
 
 
 def beforehand(manifest: Manifest, programs: Programs, folder: Path | None, *, given: bool) -> list[str]:
-    """Why a backup of PostgreSQL cannot be verified here, as far as that is known before anything is downloaded.
+    """Why a backup of PostgreSQL cannot be verified here, as far as is known before anything is downloaded.
 
     Args:
-        folder: where the restore would take room.
-        given: on a server that is given, whose extensions are not known here.
+        folder: the folder in which the restore would use space.
+        given: whether the server is a configured one, whose extensions are not known here.
     """
     return [
         *_programs(manifest, programs),
@@ -67,7 +67,7 @@ def afterwards(differences: Sequence[Difference], suspicions: Iterable[str]) -> 
     """Why differences prove nothing about the backup; empty if they do.
 
     Args:
-        suspicions: in what this place is unlike the original: they count where the restore itself met errors.
+        suspicions: how this host differs from the original; they count if the restore itself had errors.
     """
     if any(each.kind == "object" for each in differences):
         return []
@@ -77,7 +77,7 @@ def afterwards(differences: Sequence[Difference], suspicions: Iterable[str]) -> 
 
 
 def suspicions(server: Server, programs: Programs) -> Iterator[str]:
-    """In what the programs here are behind the original server."""
+    """How the programs here are older than the original server."""
     here = programs.version("postgres")
     mine, theirs = _VERSION.match(here), _VERSION.match(server.version)
     if mine and theirs and mine[1] == theirs[1] and int(mine[2]) < int(theirs[2]):
@@ -131,7 +131,7 @@ def _extensions(manifest: Manifest, programs: Programs) -> Iterator[str]:
     try:
         folder = programs.extension_folder()
     except PreflightError:
-        return  # the start of the server will tell
+        return  # the server's start will show it
     missing = [each.name for each in manifest.extensions if not (folder / f"{each.name}.control").exists()]
     if missing:
         yield f"extensions are missing here: {', '.join(missing)}: install them next to {folder}"

@@ -30,7 +30,7 @@ _TOO_NEW = re.compile(
     r"Can't handle RDB format version|Wrong signature|unsupported RDB|Unknown RDB (?:encoding|object) type"
 )
 _FAULT = re.compile(r"ERROR|error|Unexpected|checksum|corrupt", re.IGNORECASE)
-# What a server cannot load because a module is missing.
+# Errors of a server that lacks a module.
 _MODULE = re.compile(
     r"module data I can't load|no matching module|Module .* (?:not found|missing)|MODULE_LOAD_INVALID_MAGIC"
 )
@@ -40,7 +40,7 @@ def look(rdb: Path, manifest: Manifest, programs: Programs) -> list[str]:
     """Why the programs here cannot load a file, by its signature; empty if they can, or if that is not known."""
     file = signature(head(rdb))
     if file is None:
-        return []  # no RDB: its check will say so
+        return []  # not an RDB; its check reports that
     reason = refusal(file, product_here(programs, file.product))
     return [f"{reason}: {_advice(manifest)}"] if reason else []
 
@@ -59,7 +59,7 @@ def check_rdb(programs: Programs, rdb: Path, check: Check = never) -> list[Diffe
     file = signature(head(rdb))
     name = program(programs, "check-rdb", file.product if file else "redis")
     if not programs.has(name) and programs.has(name.replace("check-rdb", "server")):
-        return []  # loading it proves as much
+        return []  # loading it proves the same
     command = [programs.path(name), str(rdb)]
     ended = run_child(
         command, env=clean_environment(), confinement=Confinement(rdb.parent), check=check, output=True
@@ -71,9 +71,9 @@ def check_rdb(programs: Programs, rdb: Path, check: Check = never) -> list[Diffe
     reason = next(filter(_TOO_NEW.search, ended.errors), None)
     if file and reason:
         raise UnprovableError(f"{name}: {reason.strip()}", hint="set BACKUP_REDIS_BIN to newer programs")
-    said = next(filter(_FAULT.search, ended.errors), None) or " ".join(ended.errors[-3:])
+    fault = next(filter(_FAULT.search, ended.errors), None) or " ".join(ended.errors[-3:])
     return [
-        Difference(kind="object", object=layout.RDB, expected=f"{name} reports no fault", found=said.strip())
+        Difference(kind="object", object=layout.RDB, expected=f"{name} reports no fault", found=fault.strip())
     ]
 
 
@@ -167,14 +167,14 @@ def _wait(process: subprocess.Popen[bytes], client: "redis.Redis", folder: Path,
             f"the RDB was not loaded: {reason.strip()}",
             hint="set BACKUP_REDIS_MODULES, or BACKUP_REDIS_BIN to newer programs",
         )
-    said = "\n".join(lines)[-400:]
+    last_lines = "\n".join(lines)[-400:]
     raise VerificationError(
-        f"the throwaway server did not load the RDB: {said}", hint="run: python -m backup doctor"
+        f"the throwaway server did not load the RDB: {last_lines}", hint="run: python -m backup doctor"
     )
 
 
 def notes(manifest: Manifest, client: "redis.Redis") -> list[str]:
-    """Field expiries that did not come back. Some may be over by now, and no digest of the server covers them."""
+    """Missing field expiries. Some may have expired by now, and no digest of the server covers them."""
     info = dict(client.info("keyspace"))
     loaded = {space.number: space.fields_expiring for space in keyspaces(info, info)}
     return [

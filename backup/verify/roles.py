@@ -16,16 +16,16 @@ Statements = dict[str, Counter[bytes]]
 
 
 def dumped(programs: Programs, server: Address, check: Check = never) -> list[bytes]:
-    """A server's roles as statements, as a backup holds them."""
+    """A server's roles as statements, in the form of a backup."""
     with dump.globals_sql(server, programs, check) as source:
         return split(b"".join(iter(source.read, b"")))
 
 
 def by_role(statements: Iterable[bytes], *, exact: bool) -> Statements:
-    """Statements by the role that they are about.
+    """Statements by the role that they concern.
 
     Args:
-        exact: the same major version wrote them; others print memberships with other options.
+        exact: the same major version wrote them; other versions print memberships with different options.
     """
     found: Statements = defaultdict(Counter)
     for name, statement in roles.about(statements):
@@ -34,7 +34,7 @@ def by_role(statements: Iterable[bytes], *, exact: bool) -> Statements:
 
 
 def compare(expected: Statements, found: Statements, names: Collection[str]) -> Iterator[Difference]:
-    """What is not as it was, of some roles."""
+    """The differences in some roles."""
     for name in sorted(names):
         missing, more = expected[name] - found[name], found[name] - expected[name]
         if missing or more:

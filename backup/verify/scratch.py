@@ -1,4 +1,4 @@
-"""Where a verification restores to: a throwaway server, or a configured one."""
+"""The place that a verification restores to: a throwaway server, or a configured one."""
 
 import secrets
 from collections import Counter
@@ -33,10 +33,10 @@ class Scratch:
 
     Attributes:
         folder: for the downloaded files.
-        database: to be made and filled.
-        given: a server that has other databases too.
-        made: roles that were made there.
-        expected: statements that a dump of them should print.
+        database: the database that will be created and filled.
+        given: whether the server is a configured one, with other databases.
+        made: roles that were created there.
+        expected: statements that a dump of these roles should contain.
     """
 
     wiring: Wiring
@@ -54,9 +54,9 @@ class Scratch:
         return self.database.named("postgres")
 
     def load_globals(self, dumped: Path) -> list[Difference]:
-        """Make the roles: first those that the database needs and the server lacks, as a restore for production makes them.
+        """Create the roles: first those that the database needs and the server lacks, as a restore into production does.
 
-        On a server of our own all others follow, and what a restore for production withholds.
+        On a throwaway server all others follow, and the rights that a restore into production withholds.
         """
         check, statements = self.wiring.stop.check, roles.read(dumped)
         with databases(self.database) as server:
@@ -73,7 +73,7 @@ class Scratch:
         return found
 
     def compare_globals(self) -> list[Difference]:
-        """What of the roles that were made is not as it was."""
+        """Differences between the created roles and the originals."""
         programs, superuser = self.wiring.programs, self.manifest.server.superuser
         exact = self.manifest.server.version_number // 10000 == programs.major("pg_dumpall")
         with databases(self.database) as server:
@@ -82,7 +82,7 @@ class Scratch:
             compare_roles.by_role(each, exact=exact)
             for each in (self.expected, roles.for_throwaway(there, superuser))
         )
-        # On a server of our own, a role that the backup does not have is a difference too.
+        # On a throwaway server, a role that the backup does not have is a difference too.
         return list(compare_roles.compare(wanted, found, self.made if self.given else {*self.made, *found}))
 
     def create(self) -> str | None:
@@ -120,7 +120,7 @@ def scratch(wiring: Wiring, manifest: Manifest) -> Iterator[Scratch]:
 
 @contextmanager
 def _temporary(address: Address) -> Iterator[tuple[str, str]]:
-    """The name of a database on a configured server, and its version. The database and new roles are removed in every case."""
+    """A database name on a configured server, and the server's version. The database and new roles are removed in every case."""
     name = f"{PREFIX}{secrets.token_hex(4)}"
     with databases(address) as server:
         server.sweep(PREFIX)

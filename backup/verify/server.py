@@ -1,8 +1,8 @@
-"""Verifies a base backup of a server together with the log that leads on from it, at four levels.
+"""Verifies a base backup of a server together with the log that follows it, at four levels.
 
-0 *contiguous*: the store has all of the log that recovery needs. 1 *whole*: every file is the one that PostgreSQL listed, and
+0 *contiguous*: the store has all of the log that recovery needs. 1 *whole*: every file matches PostgreSQL's own list, and
 nothing was copied file by file meanwhile. 2 *recovers*: replay reaches the last transaction of the stored log, and indexes
-fit their tables. 3 *equal*: recovered to the snapshot of a dump, the rows are those of the dump.
+match their tables. 3 *equal*: recovered to the snapshot of a dump, the rows are those of the dump.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ from sidecar import UsageError
 from sidecar.humanize import duration, moment
 
 PROGRAMS = ("postgres", "pg_controldata", "pg_verifybackup", "pg_waldump", "initdb")
-# What cannot be proven, whatever is done here.
+# What no verification can prove.
 LIMITS = (
     "not provable: rows of UNLOGGED tables, which are empty after any physical recovery",
     "not provable: sequences to the digit, which may be up to 32 values ahead",
@@ -130,7 +130,7 @@ def _contiguous(wiring: Wiring, entry: Entry, findings: Findings) -> tuple[Cover
 
 
 def _holes(wiring: Wiring, candidate: Candidate) -> Iterator[Difference]:
-    """Level 0, after the base backup: a hole in the log, or an end of it that is known to be too early."""
+    """Level 0, after the base backup: a hole in the log, or a log that is known to end too early."""
     window = candidate.window
     if not candidate.open:
         yield Difference(
@@ -156,7 +156,7 @@ def _recover(
             )
         with findings.stages.measure("check"):
             findings.differences += [*made.verify_files(), *_copied(made)]
-        # What is wrong with the log after the base is known; the base is proven as far as the log goes.
+        # The problem with the later log is reported above; the base is proven as far as the log goes.
         if any(each.kind != "wal" for each in findings.differences):
             return
         with findings.stages.measure("compare"):
@@ -196,7 +196,7 @@ def _equal(made: Replica, candidate: Candidate, findings: Findings) -> None:
 
 
 def _dumps(wiring: Wiring, candidate: Candidate) -> Iterator[Dump]:
-    """The newest dump of each database that was taken within what the log covers."""
+    """The newest dump of each database that was taken within the span of the log."""
     base = candidate.entry.manifest
     assert base.physical is not None
     for target in wiring.targets:
@@ -236,7 +236,7 @@ def _compare(made: Replica, paused: Paused, dump: Dump, findings: Findings) -> N
         locked = [str(row[0]) for row in connection.execute(_LOCKED)]
         unlogged = {str(row[0]) for row in connection.execute(_UNLOGGED)}
     if locked:
-        # A dump would wait for ever: no time limit of the server ends that.
+        # A dump would wait forever: no time limit of the server applies.
         findings.notes.append(
             f"not compared with {dump.entry.id}: {', '.join(locked)} was locked by a transaction in progress"
         )
@@ -281,7 +281,7 @@ def _to_the_end(made: Replica, candidate: Candidate, findings: Findings) -> None
             )
         )
         paused.promote()
-        # In recovery, the server does not list them.
+        # A server in recovery does not list them.
         with session(paused.address) as connection:
             prepared = connection.execute("SELECT gid, database FROM pg_prepared_xacts ORDER BY 1").fetchall()
         findings.notes += [f"the prepared transaction {gid} of {name} is open" for gid, name in prepared]
@@ -290,7 +290,7 @@ def _to_the_end(made: Replica, candidate: Candidate, findings: Findings) -> None
 
 
 def _amcheck(made: Replica, paused: Paused, findings: Findings) -> list[Difference]:
-    """Whether each index that amcheck knows has exactly the rows of its table. The extension can be made only now."""
+    """Whether each index that amcheck supports has exactly the rows of its table. Only now can the extension be created."""
     programs = made.wiring.programs
     with session(paused.address) as connection:
         available = connection.execute(_AMCHECK).fetchone()
@@ -307,11 +307,11 @@ def _amcheck(made: Replica, paused: Paused, findings: Findings) -> list[Differen
             command, env=env, pass_fds=fds, confinement=Confinement(made.folder), output=True,
             check=made.wiring.stop.check,
         )  # fmt: skip
-    return _said("amcheck", ended)
+    return _reported("amcheck", ended)
 
 
 def _checksums(made: Replica) -> list[Difference]:
-    """Whether every page of the stopped server has the right checksum, if it has any."""
+    """Whether every page of the stopped server has the right checksum, if checksums are enabled."""
     programs, physical = made.wiring.programs, made.entry.manifest.physical
     assert physical is not None
     if physical.settings.get("data_checksums") != "on" or not programs.has("pg_checksums"):
@@ -321,13 +321,13 @@ def _checksums(made: Replica) -> list[Difference]:
         env=clean_environment(), confinement=Confinement(made.folder), as_root=False, output=True,
         check=made.wiring.stop.check,
     )  # fmt: skip
-    return _said("checksums", ended)
+    return _reported("checksums", ended)
 
 
-def _said(kind: str, ended: Ended) -> list[Difference]:
+def _reported(kind: str, ended: Ended) -> list[Difference]:
     if ended.status == 0:
         return []
-    said = [line for line in ended.errors if line.strip()][-20:] or [
+    lines = [line for line in ended.errors if line.strip()][-20:] or [
         f"it ended with exit status {ended.status}"
     ]
-    return [Difference(kind=kind, object="server", expected="no error", found=line[:300]) for line in said]
+    return [Difference(kind=kind, object="server", expected="no error", found=line[:300]) for line in lines]

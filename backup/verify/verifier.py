@@ -84,7 +84,7 @@ def verify(wiring: Wiring, entry: Entry, progress: Progress = silent) -> Report:
 
 
 def _retain(wiring: Wiring, manifest: Manifest) -> datetime | None:
-    """As long as the backup itself, so that both can go together."""
+    """Lock it for as long as the backup itself, so that both can be deleted together."""
     until = wiring.retain_until(manifest.started)
     return until if until is not None and until > wiring.clock() else None
 
@@ -107,7 +107,7 @@ def _verify_postgres(wiring: Wiring, entry: Entry, findings: Findings, progress:
     findings.suspicions += provable.suspicions(manifest.server, programs)
     with scratch(wiring, manifest) as place:
         files = _download(wiring, entry, place.folder, findings, progress)
-        # Restoring bytes that are known to be wrong would only report the same less clearly.
+        # Restoring bytes that are known to be wrong would only report the same fault less clearly.
         if not findings.differences:
             _restore_and_compare(wiring, manifest, place, files, findings)
         return place.version
@@ -199,7 +199,7 @@ def prove(
     *,
     locale: bool = True,
 ) -> None:
-    """Hold a restored database against manifest and archive, and ask the users' own questions.
+    """Compare a restored database with manifest and archive, and run the users' own checks.
 
     Args:
         locale: whether it was made with the original's locale, so that this is compared too.
@@ -223,7 +223,7 @@ def prove(
 
 
 def _report_key(store: Store, report: Report) -> str:
-    """Where a report goes; one of the same second is not overwritten."""
+    """The key of a report; one from the same second is not overwritten."""
     finished = report.finished
     while store.head(key := layout.report(report.database, report.backup, finished)) is not None:
         finished += timedelta(seconds=1)

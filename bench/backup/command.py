@@ -84,8 +84,8 @@ def _bench(place: Path, size: int) -> Iterator[Bench]:
 
 
 def _identity(place: Path) -> str:
-    """A recipient; nobody needs to read these backups."""
-    import pyrage  # what the backup uses, and only here
+    """A recipient whose key is discarded, because no one needs to read these backups."""
+    import pyrage  # the library of the backup, imported only here
 
     public = place / "recipient"
     if not public.exists():

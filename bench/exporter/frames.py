@@ -1,7 +1,7 @@
 """Event frames in the wire format of real Celery workers, made fast.
 
-Each template is what Celery 5 with kombu publishes over Redis, member for member; tests/exporters holds them equal
-to frames captured from a real worker.
+Each template is what Celery 5 with kombu publishes over Redis, member for member; tests/exporters compares them
+with frames captured from a real worker.
 """
 
 import json
@@ -62,7 +62,7 @@ def publish(payload: bytes, routing_key: str) -> bytes:
 
 @dataclass(frozen=True)
 class Shape:
-    """What the made-up traffic looks like.
+    """The shape of the simulated traffic.
 
     Attributes:
         names: distinct task names.

@@ -1,6 +1,6 @@
 """The load generator, a process of its own: ``python -m bench.exporter.load``.
 
-Publishes task life cycles at a steady rate (or as fast as Redis takes them) and prints what it published as JSON.
+Publishes task life cycles at a steady rate (or as fast as Redis accepts them) and prints its totals as JSON.
 """
 
 import json
@@ -29,7 +29,7 @@ class Publisher:
         self._forget_answers()
 
     def finish(self) -> None:
-        """Until Redis has taken everything."""
+        """Wait until Redis has accepted everything."""
         self._socket.sendall(b"*2\r\n$4\r\nECHO\r\n$4\r\ndone\r\n")
         tail = b""
         while not tail.endswith(b"done\r\n"):
@@ -47,8 +47,8 @@ class Publisher:
 
 
 def planned(traffic: Traffic, rate: float, seconds: float) -> list[bytes]:
-    """What to publish in each tick, heartbeats included; made beforehand, so that the making takes no processor
-    from what is measured. Events bear the time at which they are due, counted from now."""
+    """What to publish in each tick, heartbeats included. It is generated beforehand, so that generation uses no
+    processor time during the measurement. Events have the time at which they are due, counted from now."""
     start, ticks = time.time(), []
     for number in range(int(seconds / TICK)):
         at = number * TICK
@@ -84,7 +84,7 @@ def blocks(traffic: Traffic, events: int) -> list[bytes]:
 
 
 def burst(publisher: Publisher, pieces: list[bytes]) -> None:
-    """Publish as fast as Redis takes it."""
+    """Publish as fast as Redis accepts it."""
     for data in pieces:
         publisher.send(data)
     publisher.finish()

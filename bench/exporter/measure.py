@@ -33,7 +33,7 @@ SAMPLE = 0.05
 IDLE_SHARE = 0.15
 QUIET_SAMPLES = 8
 SCRAPE_PAUSE = 0.2
-# The generator holds what it has made: not all of a million tasks at once.
+# The generator keeps what it has generated in memory, so not all of a million tasks at once.
 TASKS_A_STEP = 50_000
 QUIET_PERCENT = 40.0
 QUIET_SECONDS = 3.0
@@ -65,7 +65,7 @@ class Workshop:
             yield server
 
     def prefer(self, pid: int, value: int = PREFERRED) -> None:
-        """Put a measured process before the machine's other work, which would be measured with it otherwise."""
+        """Give a measured process priority over the machine's other work, which would distort the result."""
         if self.priority:
             psutil.Process(pid).nice(value)
             # Where sessions are scheduling groups, the group's priority counts.
@@ -98,7 +98,7 @@ def generator(server: Redis, **options: float) -> "subprocess.Popen[str]":
 
 
 def prepared(server: Redis, **options: float) -> "subprocess.Popen[str]":
-    """A load generator that has made its events and waits."""
+    """A load generator that has generated its events and waits."""
     words = [f"--{name}={value}" for name, value in options.items()]
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.exporter.load", f"--port={server.port}", *words],
@@ -114,7 +114,7 @@ def prepared(server: Redis, **options: float) -> "subprocess.Popen[str]":
 
 
 def go(process: "subprocess.Popen[str]") -> "subprocess.Popen[str]":
-    """Tell a load generator to go."""
+    """Start a waiting load generator."""
     assert process.stdin is not None
     process.stdin.write("go\n")
     process.stdin.flush()
@@ -300,7 +300,7 @@ def memory(shop: Workshop, subject: Subject, goals: list[int], rate: float) -> l
 
 @dataclass
 class Recovery:
-    """What a crash of the broker does."""
+    """The effects of a crash of the broker."""
 
     back_after: float
     answers: dict[int, int]
@@ -402,14 +402,14 @@ def value(text: str, name: str) -> float:
 
 @dataclass
 class Rounds:
-    """What a look at many queues costs Redis, in milliseconds."""
+    """The cost of polling many queues for Redis, in milliseconds."""
 
     redis_ms: float
     wall_ms: float
 
 
 def queue_rounds(shop: Workshop, queues: int, filled: int) -> Rounds:
-    """The time that Redis itself says it spent on one round."""
+    """The time that Redis reports for one round."""
     with shop.redis() as server, redis.Redis(port=server.port) as client:
         message = json.dumps({"headers": {"id": "x", "task": "shop.add"}, "body": "e30="})
         pipeline: Any = client.pipeline(transaction=False)

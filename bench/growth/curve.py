@@ -1,4 +1,4 @@
-"""A curve: what something costs at several sizes, and with which power of the size it grows."""
+"""A curve: the cost of something at several sizes, and the power of the size with which it grows."""
 
 from dataclasses import dataclass, field
 from math import log

@@ -1,4 +1,4 @@
-"""The subjects: ours, the limit that no restore with pg_restore can beat, and the script that the app had before."""
+"""The subjects: ours, the limit that no restore with pg_restore can beat, and the app's earlier script."""
 
 import json
 import os
@@ -85,7 +85,7 @@ class Bench:
             return Measured(time.monotonic() - begin)
 
     def seed(self) -> Measured:
-        """The seed's script for restores: the file from the store, then ``gunzip | psql``."""
+        """The app's earlier script for restores: the file from the store, then ``gunzip | psql``."""
         with self._empty("seed") as target:
             begin = time.monotonic()
             self._gzipped.unlink(missing_ok=True)

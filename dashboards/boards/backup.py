@@ -126,7 +126,7 @@ def _proof() -> Row:
             ),
             _number(
                 "Verified backup age",
-                "Age of the newest backup that is known to restore.",
+                "Age of the newest verified backup.",
                 f"time() - min({select('backup_last_verified_backup_timestamp_seconds', OF_DATABASE)})",
                 unit="s",
                 steps=high_is_bad(critical=limit("backup_verified_age:seconds")),
@@ -163,7 +163,7 @@ def _promises() -> Row:
             ),
             series_panel(
                 "Restore time against its target",
-                "Restore time as measured by the last verification, as projected to the current size, and as targeted.",
+                "Restore time measured by the last verification, projected to the current size, and its target.",
                 Query(of_database("backup_rto_seconds"), "{{database}} measured"),
                 Query(of_database("backup_rto_projected_seconds"), "{{database}} projected"),
                 Query(of_database("backup_rto_target_seconds"), "{{database}} target"),

@@ -134,11 +134,11 @@ def _draw_header(canvas: Canvas, dashboard: Json, scope: Scope) -> None:
 
 
 def _draw_footer(canvas: Canvas, dashboard: Json, prometheus: Prometheus) -> None:
-    said = (
+    footer = (
         f"A rendering of the dashboard {dashboard['uid']} from the Prometheus at {prometheus.shown}. "
         "Drawn by ./ops dashboards render, not by Grafana."
     )
-    canvas.text(MARGIN + 4, canvas.height - 17, said, size=8, color=canvas.theme.quiet)
+    canvas.text(MARGIN + 4, canvas.height - 17, footer, size=8, color=canvas.theme.quiet)
 
 
 def _marks(

@@ -20,6 +20,6 @@ def main(url: str) -> int:
 
 
 if __name__ == "__main__":
-    # The timeout above is for each read. A server that sends byte by byte must not block the check for ever.
+    # The timeout above is for each read. A server that sends byte by byte must not block the check forever.
     signal.alarm(SECONDS + 1)
     sys.exit(main(sys.argv[1]))

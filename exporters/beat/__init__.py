@@ -1,1 +1,1 @@
-"""Beat's schedules and whether beat sends what is due."""
+"""Beat's schedules, and whether beat sends the tasks that are due."""

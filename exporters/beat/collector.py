@@ -1,4 +1,4 @@
-"""Beat metrics: what django-celery-beat's tables and the tasks that beat sends say about it."""
+"""Beat metrics, from django-celery-beat's tables and the tasks that beat sends."""
 
 import logging
 import time
@@ -13,18 +13,18 @@ from exporters.tables.state import EventState
 
 log = logging.getLogger(__name__)
 
-# Seconds. Where beat's own events are seen, its delayed database writes do not matter.
+# Seconds. If beat's own events are seen, its delayed database writes do not matter.
 SEEN_GRACE = 60.0
-# Schedules that are shown; each has four series.
+# Maximum number of schedules that are exposed; each has four series.
 MOST_SCHEDULES = 20_000
 
 
 class Entry:
-    """One schedule with what is computed once per change: its label text and its next run.
+    """One schedule, with the values that are computed once per change: its label text and its next run.
 
     Attributes:
-        last_run: in epoch seconds; None when it never ran.
-        due: in epoch seconds; None when there is no next run or it is not known.
+        last_run: in epoch seconds; None if it never ran.
+        due: in epoch seconds; None if there is no next run or it is not known.
     """
 
     __slots__ = ("due", "labels", "last_run", "schedule")
@@ -36,17 +36,17 @@ class Entry:
         self.due = self._next(now)
 
     def sent(self, at: float, now: float) -> None:
-        """Take a run that the database does not know of yet."""
+        """Note a run that is not in the database yet."""
         if self.last_run is None or at > self.last_run:
             self.last_run = at
             self.due = self._next(now)
 
     def overdue(self, now: float) -> float:
-        """Seconds that the next run has been due."""
+        """Seconds since the next run was due."""
         return max(0.0, now - self.due) if self.due is not None else 0.0
 
     def expire(self, now: float) -> None:
-        """Forget the next run of a schedule that is over."""
+        """Forget the next run of a schedule that has ended."""
         expires = self.schedule.expires
         if self.due is not None and expires is not None and expires.timestamp() <= now:
             self.due = None
@@ -77,13 +77,13 @@ class Beat:
 
 
 class BeatCollector:
-    """Schedules from the database; liveness from them and from the tasks that beat sends.
+    """Reports schedules from the database, and liveness from them and from the tasks that beat sends.
 
     Args:
-        states: of every broker that beat may send to.
+        states: the event state of every broker that beat may send to.
         read: reads the schedules; None without a database.
         names: tasks that only beat sends.
-        grace: seconds that everything may be overdue before beat counts as down.
+        grace: seconds for which everything may be overdue before beat counts as down.
         clock: epoch seconds.
     """
 
@@ -103,7 +103,7 @@ class BeatCollector:
         self._names = frozenset(names)
         self._grace = grace
         self._clock = clock
-        # Replaced whole by each reading. Schedules by the task that they alone send.
+        # Replaced as a whole by each refresh. Schedules by the task that only they send.
         self._entries: list[Entry] = []
         self._by_task: dict[str, Entry] = {}
         self._left_out = 0
@@ -111,7 +111,7 @@ class BeatCollector:
         self._watch(self._names)
 
     def update(self) -> None:
-        """Read the schedules again. Raises when that fails; what was read before stays."""
+        """Read the schedules again. If that fails, it raises, and the earlier schedules remain."""
         if self._read is None:
             return
         schedules = self._read()
@@ -121,7 +121,7 @@ class BeatCollector:
         entries = [self._cache.get(one) or Entry(one, now) for one in schedules[:MOST_SCHEDULES]]
         self._cache = {entry.schedule: entry for entry in entries}
         users = Counter(entry.schedule.task for entry in entries if entry.schedule.enabled)
-        # A task of several schedules does not say which of them sent it.
+        # A task of several schedules does not show which of them sent it.
         self._by_task = {entry.schedule.task: entry for entry in entries if users[entry.schedule.task] == 1}
         self._entries = entries
         self._watch(self._names | {entry.schedule.task for entry in entries})
@@ -139,7 +139,7 @@ class BeatCollector:
         return Beat(self._up(entries, newest, now), newest, tuple(entries))
 
     def collect(self) -> Iterable[Family]:
-        """The families of beat."""
+        """The metric families of beat."""
         beat = self.look()
         yield gauge(
             "celery_beat_up",
@@ -171,7 +171,7 @@ class BeatCollector:
         return newest
 
     def _up(self, entries: list[Entry], newest_sent: float | None, now: float) -> bool | None:
-        """Down when something is long due and nothing at all was sent since."""
+        """Whether something is long overdue and nothing at all was sent since then."""
         dues = [entry.due for entry in entries if entry.due is not None]
         if not dues:
             return None if newest_sent is None else now - newest_sent <= self._grace

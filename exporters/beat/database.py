@@ -1,4 +1,4 @@
-"""django-celery-beat's schedules, read from PostgreSQL. Loaded only when there is a database: psycopg costs memory."""
+"""django-celery-beat's schedules, read from PostgreSQL. Loaded only if there is a database, because psycopg costs memory."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -47,7 +47,7 @@ def read_schedules(url: str) -> list[Schedule]:
         autocommit=True,
         options=options,
         application_name="celery-exporter",
-        # Behind a pooler a prepared statement may reach another connection.
+        # Behind a pooler, a prepared statement may be executed on another connection.
         prepare_threshold=None,
     ) as connection:
         return [_schedule(row) for row in connection.execute(QUERY).fetchall()]

@@ -1,4 +1,4 @@
-"""When a schedule of django-celery-beat is due next, by Celery's own rules."""
+"""Computes when a schedule of django-celery-beat is due next, by Celery's own rules."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,11 +26,11 @@ class Schedule:
     clocked_time: datetime | None = None
 
     def next_due(self, *, last_run: datetime | None = None, now: datetime | None = None) -> datetime | None:
-        """The first run after the last one; None when there is none or it is not known (solar).
+        """The first run after the last one; None if there is none or it is not known (solar).
 
         Args:
-            last_run: a later run than the database knows of.
-            now: the present.
+            last_run: a run that is later than the last one in the database.
+            now: the current time.
         """
         moment = now or datetime.now(UTC)
         if not self.enabled or self.is_over(moment):
@@ -42,17 +42,17 @@ class Schedule:
         return max(due, start) if due and start else due
 
     def _first_run(self, now: datetime) -> datetime | None:
-        """When django-celery-beat sends a schedule with a start time first, whatever its interval.
+        """When django-celery-beat first sends a schedule with a start time.
 
-        Beat waits for the first moment of a crontab after the start. Once the start is over, it sends at once what
-        never ran.
+        Beat waits for the first moment of a crontab after the start. Once the start has passed, it immediately sends what
+        has never run.
         """
         if self.start_time is None or self.crontab is None or now >= self.start_time:
             return self.start_time
         return crontab_after(self.crontab, self.start_time)
 
     def is_over(self, now: datetime) -> bool:
-        """Whether it will never run again: expired, or run once and meant for that only."""
+        """Whether it will never run again: it has expired, or it was a one-off and has run."""
         expired = self.expires is not None and self.expires <= now
         return expired or (self.one_off and self.last_run_at is not None)
 
@@ -65,7 +65,7 @@ class Schedule:
 
 
 def crontab_after(fields: tuple[str, ...], base: datetime) -> datetime:
-    """The first moment after ``base`` that a crontab names.
+    """The first moment after ``base`` that matches a crontab.
 
     Raises:
         ValueError: the crontab is malformed.
@@ -78,7 +78,7 @@ def crontab_after(fields: tuple[str, ...], base: datetime) -> datetime:
 
 @lru_cache(maxsize=4_096)
 def _crontab(fields: tuple[str, ...]) -> Any:
-    # Celery is needed here only, and its own reading of a crontab is the one that counts.
+    # Imported here because only this needs Celery, whose own interpretation of a crontab counts.
     from celery.schedules import crontab
 
     minute, hour, day_of_week, day_of_month, month_of_year, zone = fields

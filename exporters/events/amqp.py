@@ -1,6 +1,6 @@
 """The event receiver for RabbitMQ.
 
-RabbitMQ keeps what has not been read yet in a queue of the exporter. kombu and py-amqp connect and subscribe; after that
+RabbitMQ keeps unread events in a queue of the exporter. kombu and py-amqp connect and subscribe; after that
 the bare socket is read with a parser of our own, as on Redis.
 """
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 0.5
 HEARTBEAT_SECONDS = 10
-# RabbitMQ closes a connection without heartbeats, however busy it is: a consumer sends nothing else.
+# RabbitMQ closes a connection without heartbeats, even a busy one, because a consumer sends nothing else.
 TICK_SECONDS = 1.0
 # RabbitMQ sends something at least once in each interval.
 SILENT_HEARTBEATS = 2
@@ -36,14 +36,14 @@ class AmqpReceiver:
     """Events from RabbitMQ.
 
     Args:
-        broker: which one.
-        state: where events are counted.
+        broker: the broker to receive from.
+        state: the state that counts the events.
         exchange: Celery's ``event_exchange``.
     """
 
     def __init__(self, broker: Broker, state: EventState, *, exchange: str = "celeryev") -> None:
         self.health = Health()
-        # Nothing waits on our side: the broker keeps it.
+        # No backlog on our side: the broker keeps it.
         self.backlog = Backlog(0)
         self.watch: Watch | None = None
         self.prefetch_is_global = True
@@ -53,7 +53,7 @@ class AmqpReceiver:
         self._housekeeping = Housekeeping(state, self.health, self.backlog)
 
     def run(self, stop: threading.Event) -> None:
-        """Receive events until stopped; raises only what is a fault in our code."""
+        """Receive events until stopped; only faults in our code are raised."""
         waits = delays()
         while not stop.is_set():
             lost = self.health.disconnects
@@ -74,7 +74,7 @@ class AmqpReceiver:
             self._subscribe(link)
             self._consume(link, stop)
         except Exception as error:
-            # Said before the connection is given up, whatever that takes.
+            # Reported before the connection is closed, which may take a while.
             self._housekeeping.disconnected(error)
             raise
         finally:
@@ -111,7 +111,7 @@ class AmqpReceiver:
         bare.send(CLOSE)
 
     def _drain(self, bare: BareSocket, deliveries: Deliveries) -> int:
-        """Count what the socket holds; the number of bytes read."""
+        """Read and count what the socket has; returns the number of bytes read."""
         size = 0
         for _ in range(MOST_CHUNKS):
             data = bare.receive()

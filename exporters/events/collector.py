@@ -9,15 +9,15 @@ from exporters.tables.state import EventState
 
 
 class StreamCollector:
-    """How complete the event stream is.
+    """Reports how complete the event stream is.
 
     Args:
-        state: where events are counted.
-        health: of the connection.
-        backlog: what waits undecoded.
-        broker: its name.
-        output_buffer: bytes that Redis holds for the connection; None when that is not known.
-        complete: whether no loss is known of late.
+        state: the state that counts the events.
+        health: the health of the connection.
+        backlog: the frames that wait to be decoded.
+        broker: the name of the broker.
+        output_buffer: bytes that Redis buffers for the connection; None if not known.
+        complete: whether no recent loss is known.
     """
 
     name = "stream"

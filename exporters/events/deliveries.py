@@ -1,6 +1,6 @@
-"""Splits what RabbitMQ sends on a connection with one consumer into messages.
+"""Splits the byte stream of a RabbitMQ connection with one consumer into messages.
 
-py-amqp makes several objects of each message, which costs more than counting the event in it. Here only the content
+py-amqp creates several objects for each message, which costs more than counting its event. Here only the content
 type, the encoding and the body are read. The layouts are those of AMQP 0-9-1: frames in section 2.3.5, content in
 4.2.6, method numbers in its reference.
 """
@@ -23,7 +23,7 @@ TYPE_FLAG, ENCODING_FLAG = 0x80, 0x40
 # The first two properties of nearly every event.
 USUAL = b"\x10application/json\x05utf-8"
 USUAL_CONTENT = ("application/json", "utf-8")
-# What ends the consumer: Connection.Close, Channel.Close, Basic.Cancel. The first two name their reason.
+# Methods that end the consumer: Connection.Close, Channel.Close, Basic.Cancel. The first two contain a reason.
 CLOSING = {(10, 50), (20, 40)}
 CANCEL = (60, 30)
 # Bytes. RabbitMQ's largest frame is 128 kB by default, and no event comes near the longest body.
@@ -39,14 +39,14 @@ class Deliveries:
 
     def __init__(self) -> None:
         self._rest = b""
-        # Of the message whose body is arriving: its content, the bytes that are missing, the parts so far.
+        # The message whose body is arriving: its content, the number of missing bytes, the parts so far.
         self._content = ("", "")
         self._missing = 0
         self._parts: list[bytes] = []
         self._is_too_long = False
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that are complete with this data. One that is too long comes without its body.
+        """The messages that this data completes. One that is too long comes without its body.
 
         Raises:
             DisconnectedError: RabbitMQ has ended the connection or the consumer, or this is not AMQP.
@@ -99,7 +99,7 @@ class Deliveries:
 
 
 def _content(header: bytes) -> tuple[str, str]:
-    """Content type and encoding, which come first among the properties."""
+    """Content type and encoding, the first of the properties."""
     flags = header[FLAGS_AT]
     if flags & TYPE_FLAG and flags & ENCODING_FLAG and header.startswith(USUAL, PROPERTIES_AT):
         return USUAL_CONTENT

@@ -1,4 +1,4 @@
-"""The event receiver of one broker: connect, drain, decode, count, and reconnect when the broker is back."""
+"""The event receiver of one broker: connect, drain, decode, count, and reconnect once the broker is back."""
 
 import contextlib
 import logging
@@ -20,13 +20,13 @@ from sidecar.logs import fields
 
 log = logging.getLogger(__name__)
 
-# Bytes. After a read smaller than this a short pause lets more arrive: a wake-up costs more than an event.
+# Bytes. After a smaller read, a short pause lets more arrive, because a wake-up costs more than an event.
 SMALL_READ = 1 << 16
 REST_SECONDS = 0.004
 IDLE_SECONDS = 0.5
 # Seconds between two rounds of housekeeping.
 TIDY_SECONDS = 1.0
-# Bytes. A backlog that leaves enough free memory behind to be worth returning to the system.
+# Bytes. After a backlog of this size, freed memory is worth returning to the system.
 LARGE_BACKLOG = 4 << 20
 
 
@@ -53,12 +53,12 @@ class Health:
         self.connected, self.client_id, self.error = False, None, error
 
 
-# Is shown the JSON objects of each frame.
+# Called with the JSON objects of each frame.
 Watch = Callable[[list[Any]], None]
 
 
 class EventReceiver(Protocol):
-    """Where events come from; ``watch`` is shown each frame's events after they were counted."""
+    """The source of events; ``watch`` is called with each frame's events after they were counted."""
 
     watch: Watch | None
     health: Health
@@ -71,12 +71,12 @@ class EventReceiver(Protocol):
 
 
 class Housekeeping:
-    """What every receiver does besides counting events: note losses, forget workers, track its own health.
+    """The common tasks of receivers besides counting: note losses, forget workers, track their own health.
 
     Args:
-        state: where events are counted.
-        health: of the connection.
-        backlog: what may have dropped frames.
+        state: the state that counts the events.
+        health: the health of the connection.
+        backlog: the backlog, which may have dropped frames.
     """
 
     def __init__(self, state: EventState, health: Health, backlog: Backlog) -> None:
@@ -99,7 +99,7 @@ class Housekeeping:
         self.tidy()
 
     def tidy(self) -> None:
-        """Cheap when called often."""
+        """Do what is due; cheap to call often."""
         now = time.monotonic()
         self._health.alive_at = now
         if now - self._tidied < TIDY_SECONDS:
@@ -125,7 +125,7 @@ class RedisReceiver:
 
     Args:
         settings: how to reach the broker.
-        state: where events are counted.
+        state: the state that counts the events.
         exchange: Celery's ``event_exchange``.
         backlog_bytes: bytes that may wait undecoded.
     """
@@ -159,7 +159,7 @@ class RedisReceiver:
                 self._finish_backlog()
                 stop.wait(next(waits))
             except Exception as error:
-                # A fault in our code: from here on events are missed, and that must show.
+                # A fault in our code: from now on events are missed, which must be visible.
                 self._housekeeping.disconnected(error)
                 raise
 

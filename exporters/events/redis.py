@@ -1,8 +1,8 @@
 """The Redis side of the event receiver: subscribe, drain the socket, return whole frames.
 
 Redis disconnects a subscriber whose output buffer grows too large (32 MB by default), and everything sent until it
-reconnects is lost. So the socket comes first: everything that it holds is read, without blocking, before one more
-batch is decoded. The backlog is bounded, and what does not fit is counted.
+reconnects is lost. So the socket comes first: everything in it is read, without blocking, before another batch is
+decoded. The backlog is bounded, and dropped frames are counted.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ import redis
 
 from exporters.events.sockets import BareSocket, DisconnectedError
 
-# Reading continues while there is more, up to this number: what was read must be decoded.
+# Maximum number of reads before what was read is decoded.
 MOST_CHUNKS = 16
-# hiredis moves the rest of what it was fed each time that it has parsed another 1 kB, so it is fed small pieces.
+# hiredis moves the rest of its input each time it has parsed another 1 kB, so its input comes in small pieces.
 PIECE = 1 << 14
-# Seconds of silence after which the server is asked, and after which the connection counts as dead.
+# Seconds of silence after which the server is pinged, and after which the connection counts as dead.
 PING_AFTER = 5.0
 DEAD_AFTER = 15.0
 MARKED_FRAME = 3
@@ -31,7 +31,7 @@ def glob_escaped(text: str) -> str:
 
 
 def patterns(global_prefix: str, fanout_prefix: str, exchange: str = "celeryev") -> list[str]:
-    """What to subscribe to: with ``fanout_patterns`` kombu appends the routing key to the channel, without not."""
+    """The channels to subscribe to. kombu appends the routing key to the channel only with ``fanout_patterns``."""
     channel = glob_escaped(f"{global_prefix}{fanout_prefix}{exchange}")
     return [f"{channel}/*", channel]
 
@@ -49,16 +49,16 @@ class Batch:
 
 
 class Backlog:
-    """Frames that were read and not yet decoded: bounded in bytes, oldest first; what does not fit is counted.
+    """Frames that were read but not yet decoded, oldest first. The size is bounded; dropped frames are counted.
 
     Args:
-        limit: in bytes.
+        limit: maximum size in bytes.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.bytes = 0
-        # The most that has waited since the peak was last set to 0.
+        # The largest size since the peak was last reset to 0.
         self.peak = 0
         self.dropped = 0
         self._batches: deque[Batch] = deque()
@@ -88,8 +88,8 @@ class Subscription:
     """
 
     def __init__(self, pool: redis.ConnectionPool, wanted: list[str]) -> None:
-        # Any: the bare socket is taken from it, which its public types do not show.
-        # Not by the pool's make_connection: that counts every attempt and refuses after 100, for ever.
+        # Any: its public types do not expose the bare socket that is taken from it.
+        # Not with the pool's make_connection, which counts every attempt and refuses all after 100.
         self._connection: Any = pool.connection_class(**pool.connection_kwargs)
         self._connection.connect()
         self.client_id = self._client_id()
@@ -111,16 +111,16 @@ class Subscription:
             self._connection.disconnect()
 
     def wait(self, seconds: float) -> None:
-        """Wait until there is something to read, at most that long.
+        """Wait until there is something to read, up to a time limit.
 
         Raises:
-            DisconnectedError: the server has been silent for too long and answers no ping.
+            DisconnectedError: the server has been silent for too long and does not answer a ping.
         """
         if not self._socket.wait(seconds):
             self._check_silence(time.monotonic())
 
     def drain(self, backlog: Backlog) -> int:
-        """Read everything that the socket holds into the backlog; the number of bytes read.
+        """Read everything in the socket into the backlog; returns the number of bytes read.
 
         Raises:
             DisconnectedError: the connection is closed.
@@ -139,7 +139,7 @@ class Subscription:
         return total
 
     def _frames(self, data: bytes) -> list[bytes]:
-        """The frames that are complete with this data."""
+        """The frames that this data completes."""
         frames: list[bytes] = []
         reader, gets, append, reply = self._reader, self._reader.gets, frames.append, None
         try:

@@ -1,4 +1,4 @@
-"""A connected socket of which everything is read that it holds, without blocking."""
+"""A connected socket that is drained without blocking."""
 
 import select
 import socket
@@ -23,12 +23,12 @@ class BareSocket:
         self._socket = connected
 
     def wait(self, seconds: float) -> bool:
-        """Wait until there is something to read, at most that long; whether there is."""
+        """Wait until there is something to read, up to a time limit; returns whether there is."""
         pending = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
         return pending or bool(select.select([self._socket], [], [], seconds)[0])
 
     def receive(self) -> bytes | None:
-        """What can be read at once, at most a chunk; None when there is nothing.
+        """The bytes that can be read at once, at most one chunk; None if there are none.
 
         Raises:
             DisconnectedError: the connection is closed.
@@ -44,7 +44,7 @@ class BareSocket:
         return data
 
     def send(self, data: bytes) -> None:
-        """Send some bytes. A peer that reads nothing will not get them: its silence shows that, not an error here.
+        """Send some bytes. If the peer reads nothing, they are lost without an error; its silence reveals that.
 
         Raises:
             DisconnectedError: the connection is closed.

@@ -10,12 +10,12 @@ UNKNOWN = "unknown"
 LONGEST_LABEL = 200
 
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
-# A lone surrogate is legal in JSON and cannot be written as UTF-8.
+# A lone surrogate is legal in JSON but cannot be encoded as UTF-8.
 _SURROGATES = dict.fromkeys(range(55296, 57344), "�")
 
 
 def clean(value: str) -> str:
-    """A label value that is safe to expose: bounded in length, encodable, and different for different values."""
+    """A label value that is safe to expose: bounded in length, encodable, and unique for each value."""
     if len(value) > LONGEST_LABEL:
         digest = blake2s(value.encode(errors="surrogatepass"), digest_size=4).hexdigest()
         value = f"{value[: LONGEST_LABEL - len(digest) - 1]}…{digest}"
@@ -28,7 +28,7 @@ def label_text(**labels: str) -> str:
 
 
 def number(value: float) -> str:
-    """A sample value as the text formats write it."""
+    """A sample value in the text formats."""
     if isinstance(value, int):
         return str(int(value))
     if isnan(value):
@@ -45,7 +45,7 @@ class Family:
     A counter's ``name`` has no ``_total``; its sample lines have it.
 
     Attributes:
-        created: for a counter, when each line's series began, in epoch seconds; empty when that is not shown.
+        created: for a counter, when each line's series began, in epoch seconds; empty if that is not exposed.
     """
 
     name: str
@@ -77,6 +77,6 @@ def counter(name: str, help_: str, samples: Iterable[tuple[str, float]]) -> Fami
 
 
 def created_line(line: str, name: str, created: float) -> str:
-    """The OpenMetrics sample that says when a counter's series began, from its own sample line."""
+    """The OpenMetrics sample with the time at which a counter's series began, from its own sample line."""
     labels = line[len(name) + len("_total") :].rpartition(" ")[0]
     return f"{name}_created{labels} {created!r}"

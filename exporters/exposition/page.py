@@ -13,15 +13,15 @@ from sidecar.web import Request, Response
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text"
-# A page counts as old after this multiple of the age that it may have, and at the earliest after these seconds.
+# A page counts as stale after this multiple of its maximum age, and at the earliest after these seconds.
 PATIENCE = 3
 LEAST_PATIENCE = 2.0
-# Seconds before an expected scrape at which rendering begins, at least.
+# Minimum number of seconds between the start of rendering and an expected scrape.
 LEAST_LEAD = 0.75
 
 
 def merged(families: Iterable[Family]) -> list[Family]:
-    """Families of one name merged into one: all lines of a metric must be adjacent."""
+    """Merge families with the same name, because all lines of a metric must be adjacent."""
     by_name: dict[str, Family] = {}
     for family in families:
         known = by_name.get(family.name)
@@ -34,7 +34,7 @@ def merged(families: Iterable[Family]) -> list[Family]:
 
 
 def with_label(families: Iterable[Family], label: str) -> Iterable[Family]:
-    """The same families with another label in every sample that does not have it yet."""
+    """The same families with a label added to every sample that lacks it."""
     for family in families:
         lines = [_labelled(line, label) for line in family.lines]
         yield replace(family, lines=lines)
@@ -80,9 +80,9 @@ Form = tuple[bool, bool]
 
 
 class Asked:
-    """When one form of the page was asked for, and when it will be asked for next.
+    """When one form of the page was last requested, and when the next request is expected.
 
-    Two Prometheus servers ask at two alternating distances, so the last two are remembered.
+    With two Prometheus servers, two intervals alternate, so the last two are remembered.
     """
 
     __slots__ = ("gaps", "last")
@@ -104,12 +104,12 @@ class Asked:
 class Page:
     """The response to a scrape, rendered in the background shortly before the scrape is due.
 
-    Only the forms that were requested recently are rendered. A form that nobody has requested yet, and one that the
-    background did not renew in time, is rendered on the requesting thread: an old page must not pass for a new one.
+    Only the forms that were requested recently are rendered. A form that was never requested, or that the background
+    did not renew in time, is rendered on the requesting thread, so that a stale page is never served.
 
     Args:
         collect: produces the families.
-        oldest: seconds that a page may be old, about; 0: every scrape renders.
+        oldest: approximate maximum age of a page in seconds; 0: every scrape renders.
     """
 
     def __init__(self, collect: Callable[[], list[Family]], *, oldest: float) -> None:
@@ -117,7 +117,7 @@ class Page:
         self._oldest = oldest
         self._patience = max(PATIENCE * oldest, LEAST_PATIENCE) if oldest else 0.0
         self._lock = threading.Lock()
-        # Replaced whole: when it was made, and its bodies by form.
+        # Replaced as a whole: the time of rendering, and the bodies by form.
         self._made: tuple[float, dict[Form, bytes]] = (float("-inf"), {})
         self._took = 0.0
         self._asked: dict[Form, Asked] = {}
@@ -140,7 +140,7 @@ class Page:
         return self._fresh(form, now) or self._rendered(form)
 
     def renew(self) -> bool:
-        """Render the forms for which a scrape is due, together; whether there were any."""
+        """Render the forms for which a scrape is due; returns whether there were any."""
         now = monotonic()
         if now - self._made[0] < self._oldest:
             return False
@@ -158,7 +158,7 @@ class Page:
     def _rendered(self, form: Form) -> bytes:
         asked_at = monotonic()
         with self._lock:
-            # While this thread waited another one may have rendered it.
+            # While this thread waited, another one may have rendered it.
             if self._made[0] < asked_at or form not in self._made[1]:
                 self._render([form])
             return self._made[1][form]

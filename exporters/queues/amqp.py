@@ -1,7 +1,7 @@
 """Queues on RabbitMQ: a passive declaration returns length and consumers and changes nothing.
 
-AMQP cannot list queues. They are named by task events, by workers and in the settings, or, where it is given, by
-RabbitMQ's management API.
+AMQP cannot list queues. Their names come from task events, workers and the settings, or from RabbitMQ's management API if
+it is configured.
 """
 
 import logging
@@ -21,13 +21,13 @@ NOT_FOUND = 404
 
 
 class AmqpPoller:
-    """Asks RabbitMQ about queues.
+    """Polls the queues of RabbitMQ.
 
     Args:
-        broker: which one.
-        state: what task events and workers say about queues.
-        configured: queues that are asked about even when nothing else names them.
-        api: the management API; None to do without it.
+        broker: the broker to poll.
+        state: the event state, with the queues named by task events and workers.
+        configured: queues that are polled even if nothing else names them.
+        api: the management API; None if it is not used.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class AmqpPoller:
         self._channel: Any = None
 
     def poll(self) -> Snapshot:
-        """One round.
+        """Poll once.
 
         Raises:
-            OSError: the broker cannot be asked.
+            OSError: the broker cannot be polled.
         """
         if self._api is not None:
             return self._with_api(self._api)
@@ -80,7 +80,7 @@ class AmqpPoller:
             self._drop()
             if is_new:
                 raise
-        # The connection may have been closed since the last round, with the broker still there.
+        # The connection may have been closed since the last round although the broker is up.
         try:
             return self._ask_all(names)
         except Exception:
@@ -89,7 +89,7 @@ class AmqpPoller:
 
     def _ask_all(self, names: list[str]) -> Snapshot:
         if self._link is None:
-            # Without heartbeats: between two rounds nobody would send any.
+            # Without heartbeats, because nothing would send any between two rounds.
             self._link = AmqpLink(self._broker)
         snapshot = Snapshot()
         for name in names:
@@ -99,7 +99,7 @@ class AmqpPoller:
         return snapshot
 
     def _ask(self, link: AmqpLink, name: str, snapshot: Snapshot) -> Queue | None:
-        """None when there is no such queue, or the broker refuses to answer: neither is an empty queue."""
+        """None if there is no such queue, or the broker refuses to answer: neither means an empty queue."""
         if self._channel is None:
             self._channel = link.connection.channel()
         try:

@@ -1,4 +1,4 @@
-"""Queue metrics from the newest round, and consumers from what workers reply."""
+"""Queue metrics from the newest round, and consumers from workers' replies."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -7,7 +7,7 @@ from exporters.exposition.families import Family, clean, gauge, label_text
 from exporters.queues.model import Snapshot
 from exporters.tables.state import EventState
 
-# Label texts are made once per name, up to this number.
+# Maximum number of cached label texts.
 MOST_LABELS = 20_000
 
 
@@ -15,7 +15,7 @@ class QueueCollector:
     """Queue metrics of one broker.
 
     Args:
-        state: what workers reply about queues, and tasks that wait for their eta.
+        state: the event state, with workers' replies about queues and tasks that wait for their eta.
         clock: epoch seconds.
     """
 
@@ -27,17 +27,17 @@ class QueueCollector:
         self._labels: dict[str, str] = {}
         self.snapshot = Snapshot()
         self.rounds = 0
-        # Whether a round has searched everything that names queues.
+        # Whether a round has searched every source of queue names.
         self.is_whole = False
 
     def update(self, snapshot: Snapshot) -> None:
-        """Take the result of a round."""
+        """Store the result of a round."""
         self.snapshot = snapshot
         self.rounds += 1
         self.is_whole = self.is_whole or snapshot.is_whole
 
     def collect(self) -> Iterable[Family]:
-        """The families of queues. What is not known of a queue is absent."""
+        """The metric families of queues. Unknown values are absent."""
         queues = self.snapshot.queues
         consumers = Consumers(self._state)
         names = {name: self._label(name) for name in sorted(set(queues) | consumers.queues)}
@@ -89,7 +89,7 @@ class QueueCollector:
         queues = self.snapshot.queues
         reported = {name: queue.consumers for name, queue in queues.items() if queue.consumers is not None}
         counted = {name: count for name in names if (count := known.count(name)) is not None}
-        # The broker's own count goes before the workers' word.
+        # The broker's own count takes precedence over the workers' replies.
         consumers = {**counted, **{name: reported[name] for name in names if name in reported}}
         processes = {
             name: known.processes.get(name, 0)
@@ -106,10 +106,10 @@ class QueueCollector:
 
 
 class Consumers:
-    """Which queues live workers consume, counted in one pass over the workers.
+    """The queues that live workers consume, counted in one pass over the workers.
 
     Args:
-        state: of the broker.
+        state: the event state of the broker.
     """
 
     def __init__(self, state: EventState) -> None:
@@ -119,7 +119,7 @@ class Consumers:
         self.workers: dict[str, int] = {}
         self.processes: dict[str, int] = {}
         unsized: set[str] = set()
-        # A queue that no reply names has no consumer only if every live worker has replied.
+        # A queue that no reply names is known to have no consumer only if every live worker has replied.
         self.is_complete = roster.replied and all(worker.queues_known for worker in alive)
         for worker in alive:
             for queue in worker.queues:
@@ -133,6 +133,6 @@ class Consumers:
             self.queues.update(worker.queues)
 
     def count(self, queue: str) -> int | None:
-        """The number of live workers that consume a queue; None when that is not known."""
+        """The number of live workers that consume a queue; None if not known."""
         found = self.workers.get(queue)
         return 0 if found is None and self.is_complete else found

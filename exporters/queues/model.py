@@ -1,4 +1,4 @@
-"""What is known of each queue, whichever broker it is on."""
+"""The state of queues, for every kind of broker."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -8,14 +8,14 @@ from exporters.tables.state import EventState
 
 @dataclass
 class Queue:
-    """One queue as the last round saw it.
+    """One queue in the last round.
 
     Attributes:
-        length: waiting messages.
-        unacked: delivered and not acknowledged; None where the broker does not say.
-        oldest_age: seconds that the oldest message has waited; None where that is not known.
-        age_is_known: False when the age is 0 only because nobody looked before: no answer for a single look.
-        consumers: by the broker's own count (RabbitMQ); None where only workers know.
+        length: number of waiting messages.
+        unacked: number of delivered, unacknowledged messages; None if the broker does not report it.
+        oldest_age: seconds that the oldest message has waited; None if not known.
+        age_is_known: False if the age is 0 only because this is the first poll; then it is useless for a one-off query.
+        consumers: the broker's own count (RabbitMQ); None if only workers know.
     """
 
     length: int = 0
@@ -31,10 +31,10 @@ class Snapshot:
 
     Attributes:
         queues: by name.
-        output_buffer: of the exporter's event connection at Redis, in bytes.
-        left_out: queues beyond the number that is shown.
-        refused: why the broker did not answer about a queue, one text per queue.
-        is_whole: whether every place that names queues has been searched once.
+        output_buffer: size of Redis's output buffer for the exporter's event connection, in bytes.
+        left_out: number of queues beyond the limit.
+        refused: the broker's reasons for not answering about a queue, one per queue.
+        is_whole: whether every source of queue names has been searched once.
     """
 
     queues: dict[str, Queue] = field(default_factory=dict)
@@ -45,10 +45,10 @@ class Snapshot:
 
 
 class Poller(Protocol):
-    """Asks one broker about its queues."""
+    """Polls the queues of one broker."""
 
     def poll(self) -> Snapshot:
-        """One round; raises when the broker cannot be asked."""
+        """Poll once; raises if the broker cannot be polled."""
 
     def close(self) -> None: ...
 

@@ -15,7 +15,7 @@ from sidecar.http import session
 ANSWER_SECONDS = 10.0
 PAGE = 500
 COLUMNS = "name,exclusive,messages_ready,messages_unacknowledged,consumers,head_message_timestamp"
-# Not of the application: event receivers, remote control and its replies, broadcasts, native delayed delivery.
+# Queues that do not carry tasks: event receivers, remote control and its replies, broadcasts, native delayed delivery.
 INTERNAL_STARTS = ("celeryev.", "bcast.", "celery_delayed_", "amq.")
 INTERNAL_ENDS = (".pidbox",)
 HINT = "check CELERY_EXPORTER_RABBITMQ_API_URL and that its user has the tag monitoring"
@@ -25,9 +25,9 @@ class RabbitMqApi:
     """The queues of one virtual host.
 
     Args:
-        url: of the API with its user, for example ``http://monitor:word@rabbitmq:15672``.
+        url: the address of the API with its user, for example ``http://monitor:word@rabbitmq:15672``.
         vhost: the virtual host.
-        most: queues that are read at most.
+        most: maximum number of queues that are read.
         clock: epoch seconds.
     """
 
@@ -93,7 +93,7 @@ class RabbitMqApi:
 
 
 def vhost_of(broker: Broker) -> str:
-    """The virtual host in an AMQP URL."""
+    """The virtual host of an AMQP URL."""
     path = urlsplit(broker.url.partition(";")[0]).path
     return unquote(path[1:]) or "/"
 

@@ -1,4 +1,4 @@
-"""Queues on Redis: asked in pipelines, at the same cost for a full queue as for an empty one."""
+"""Queues on Redis, polled in pipelines. A full queue costs as much as an empty one."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -19,13 +19,13 @@ BINDING = "_kombu.binding."
 INTERNAL_ENDS = (".pidbox", ".celeryev")
 # Queues of event receivers and of broadcasts: each process has its own, under a new name each time.
 INTERNAL_STARTS = ("celeryev.", "bcast.")
-# Keys that Redis looks at in one step: less than 2 ms of its time.
+# Number of keys that Redis scans in one step: less than 2 ms of its time.
 SCAN_COUNT = 500
-# Seconds of a round that may be spent on looking for bindings: until all keys were seen once, and after that. The
-# broker may share its database with a large cache.
+# Seconds of a round for the scan for bindings: until all keys were seen once, and afterwards. The broker may share its
+# database with a large cache.
 FIRST_SCAN_SECONDS = 4.0
 LATER_SCAN_SECONDS = 0.05
-# Delivery tags that are looked at in one round; the rest is counted under `unknown`.
+# Number of delivery tags that are read in one round; the rest is counted under `unknown`.
 MOST_TAGS = 10_000
 NEW_TAGS_A_ROUND = 500
 MOST_QUEUES = 5_000
@@ -34,14 +34,14 @@ UNKNOWN = "unknown"
 
 
 class RedisPoller:
-    """Asks a Redis broker about its queues.
+    """Polls the queues of a Redis broker.
 
     Args:
-        settings: how to reach the broker and how kombu names things in it.
-        state: the join table (for the ages of messages) and what task events say about queues.
-        configured: queues that are shown even when nothing else names them.
+        settings: how to reach the broker, and which names kombu uses in it.
+        state: the event state, with the join table for the ages of messages, and the queues named by events.
+        configured: queues that are exposed even if nothing else names them.
         own_client: the client ID of the event subscription, to read its output buffer.
-        event_exchange: Celery's setting; queues bound to it carry events.
+        event_exchange: Celery's setting of that name; queues bound to it carry events.
     """
 
     def __init__(
@@ -69,17 +69,17 @@ class RedisPoller:
         self._tags: dict[bytes, str] = {}
         # Redis list → (ID at its tail, epoch seconds at which it was first seen there).
         self._tails: dict[str, tuple[str, float]] = {}
-        # Queues with a message that nothing dates and that appeared in this round.
+        # Queues with an undated message that appeared in this round.
         self._unsure: set[str] = set()
 
     def close(self) -> None:
         self._client.close()
 
     def poll(self) -> Snapshot:
-        """One round.
+        """Poll once.
 
         Raises:
-            redis.RedisError: the broker cannot be asked.
+            redis.RedisError: the broker cannot be polled.
         """
         known = sorted(self._discovered())
         names = known[:MOST_QUEUES]
@@ -110,7 +110,7 @@ class RedisPoller:
         return self._configured.union(names_from(self._state), *self._routes.values())
 
     def _scan(self, prefix: str) -> None:
-        """Look for bindings among the database's keys, in short steps, for a bounded time."""
+        """Scan the database's keys for bindings, in short steps, for a limited time."""
         end = time.monotonic() + (LATER_SCAN_SECONDS if self._scanned else FIRST_SCAN_SECONDS)
         while True:
             self._cursor, keys = self._client.scan(
@@ -145,7 +145,7 @@ class RedisPoller:
     def _lists(self, queue: str) -> list[str]:
         settings = self._settings
         base = settings.global_prefix + queue
-        # kombu gives step 0 the plain name; other brokers' tools push there too.
+        # kombu uses the plain name for step 0; tools of other brokers push there too.
         others = [f"{base}{settings.separator}{step}" for step in settings.priority_steps if step]
         return [base, *others]
 
@@ -153,7 +153,7 @@ class RedisPoller:
         lists = {name: self._lists(name) for name in names}
         asked = [key for keys in lists.values() for key in keys]
         found = dict(zip(asked, self._pipeline(("LLEN", key) for key in asked), strict=True))
-        # A key of another type is not a queue: its answer is an error.
+        # A key of another type is not a queue; the reply is an error.
         return {name: {key: found[key] or 0 for key in keys} for name, keys in lists.items()}
 
     def _ages(self, lengths: dict[str, dict[str, int]]) -> dict[str, float]:
@@ -212,7 +212,7 @@ class RedisPoller:
         try:
             message, exchange, routing_key = orjson.loads(value)[:3]
             routed = self._routes.get((exchange, routing_key), set())
-            # Several queues may have the same binding: then the message does not say which one it was in.
+            # If several queues have the same binding, the message does not show which one it was in.
             queue = next(iter(routed)) if len(routed) == 1 else UNKNOWN if exchange else routing_key
             if queue != UNKNOWN:
                 self._learn(message.get("headers") or {}, queue)
@@ -242,7 +242,7 @@ class RedisPoller:
         return None
 
     def _pipeline(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
-        """Answers of many commands in one round trip; None where the broker answered with an error."""
+        """The replies to many commands in one round trip; None for each error."""
         pipeline: Any = self._client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
@@ -260,6 +260,6 @@ def _headers(raw: bytes) -> dict[str, Any]:
 
 
 def _stamp_of(headers: Mapping[str, Any]) -> float | None:
-    """When the message began to wait, by the application's own stamp."""
+    """When the message began to wait, according to the application's stamp."""
     stamp = headers.get(STAMP)
     return float(stamp) if isinstance(stamp, float | int) else None

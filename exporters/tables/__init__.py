@@ -1,1 +1,1 @@
-"""The event state: what task and worker events say, counted in bounded memory."""
+"""The event state: task and worker events, counted in bounded memory."""

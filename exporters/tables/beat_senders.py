@@ -1,8 +1,8 @@
-"""Which clients behave like beat: they send scheduled tasks and nothing else."""
+"""Detects clients that behave like beat: they send scheduled tasks and nothing else."""
 
 MOST_CLIENTS = 1_000
-# Tasks that are remembered of what a client sends besides scheduled ones. One shows that it is not beat. Some more are
-# kept because a new schedule is not known at once, and its sender counts as beat again once it is.
+# Number of unscheduled tasks of a client that are remembered. One shows that it is not beat. A few more are kept because
+# a new schedule is not known at once, and its sender counts as beat again once it is.
 MOST_STRANGERS = 8
 
 
@@ -17,7 +17,7 @@ class Client:
         self.newest = 0.0
 
     def as_beat(self, names: frozenset[str]) -> dict[str, float]:
-        """When it sent each task, if it is beat; empty when it also sent other tasks."""
+        """When it sent each task, if it is beat; empty if it also sent other tasks."""
         strangers = dict(self.strangers)
         return {} if strangers.keys() - names else {**strangers, **self.scheduled}
 
@@ -29,7 +29,7 @@ class BeatSenders:
         # Names are only added: a task whose schedule was removed was sent by beat all the same.
         self.names: frozenset[str] = frozenset()
         self._clients: dict[str, Client] = {}
-        # What forgotten clients sent as beat.
+        # The tasks that forgotten clients sent as beat.
         self._kept: dict[str, float] = {}
 
     def sent(self, client: str, name: str, at: float) -> None:

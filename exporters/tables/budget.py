@@ -24,7 +24,7 @@ class Limits:
 
 
 class Budget:
-    """How many series with a host label may exist, and how often each limit turned something away."""
+    """The number of series with a host label that may exist, and how often each limit was reached."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -48,5 +48,5 @@ class Budget:
 
     @property
     def capped(self) -> int:
-        """How often any limit turned something away."""
+        """How often any limit was reached."""
         return sum(self.turned_away.values())

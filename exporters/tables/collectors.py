@@ -90,7 +90,7 @@ class TaskCollector:
 def _state_totals(totals: list[tuple[Group, Track]]) -> Family:
     family = Family("celery_tasks", "counter", "Task events by task, queue and state.")
     for group, total in totals:
-        # What a scrape has shown is not counted again when the group makes room for another one.
+        # Counts that a scrape has shown are not counted again when the group is evicted.
         group.shown = counts = list(total.counts)
         family.lines += [
             f'celery_tasks_total{{{group.labels},state="{state}"}} {count}'
@@ -153,7 +153,7 @@ def _state_by_host(index: int, state: str, tracks: list[Track]) -> Family:
     if index == FAILED:
         family.lines = [line for track in tracks for line in _failed_lines(name, track)]
     elif index == SENT:
-        # Senders are not workers: a series of zeros for every pair of them would say nothing.
+        # Senders are not workers: a series of zeros for each pair would be useless.
         family.lines = [
             f"{name}{{{track.labels}}} {track.counts[SENT]}" for track in tracks if track.counts[SENT]
         ]
@@ -171,7 +171,7 @@ def _state_by_host(index: int, state: str, tracks: list[Track]) -> Family:
 def _failed_lines(name: str, track: Track) -> list[str]:
     if not _ran(track):
         return []
-    # The empty class at 0, as in celery-exporter: a task that never failed has a series too.
+    # The empty class at 0, as in celery-exporter, so that a task that never failed has a series too.
     lines = [f'{name}{{{track.labels},exception=""}} 0']
     for exception, count in list(track.exceptions.items()):
         lines.append(f"{name}{{{track.labels},{label_text(exception=exception)}}} {count}")
@@ -183,7 +183,7 @@ def _ran(track: Track) -> bool:
 
 
 class WorkerCollector:
-    """Workers as their heartbeats and answers describe them.
+    """Workers, from their heartbeats and replies.
 
     Args:
         state: where events are counted.

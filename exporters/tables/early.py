@@ -1,16 +1,16 @@
 """Events that overtake the task-sent event of their task.
 
-Client and worker publish on connections of their own, so a fast worker's first event of a task may arrive before the
-client's task-sent. That alone names the queue, and of a task that the worker refuses unread (unregistered, expired,
-revoked) also the task. Where they cannot be known otherwise, the events of that task wait for it for a moment.
+Client and worker publish on separate connections, so a fast worker's first event of a task may arrive before the
+client's task-sent. Only task-sent names the queue and, if the worker refuses the task unread (unregistered, expired,
+revoked), the task. If they cannot be known otherwise, the events of that task wait briefly for it.
 """
 
 from exporters.decode import Event
 
-# Seconds that events wait.
+# Maximum number of seconds that events wait.
 PATIENCE = 1.0
 MOST_TASKS = 1_000
-# Names of tasks whose task-sent never comes.
+# Maximum number of names of tasks whose task-sent never comes.
 MOST_NAMES = 10_000
 
 
@@ -29,13 +29,13 @@ class EarlyEvents:
         # Whether any client may send task-sent events, and the tasks for which none came.
         self._senders = False
         self._silent: set[str] = set()
-        # Whether clients send task-sent events, of every task: a further one is no news.
+        # Whether clients send task-sent events, for every task; then later ones need not be noted.
         self.expects_all = False
-        # While it is set, nothing waits: the events that waited long enough are counted.
+        # While it is set, nothing waits, because the events that waited long enough are being counted.
         self.impatient = False
 
     def listen(self) -> None:
-        """Note that task-sent events may come: the first task of all must not be counted too early either."""
+        """Note that task-sent events may come, so that even the very first task is not counted too early."""
         self._senders = True
 
     def sent(self, name: str) -> None:
@@ -45,15 +45,15 @@ class EarlyEvents:
         self.expects_all = not self._silent
 
     def await_sent(self, key: int, event: Event, now: float) -> None:
-        """Let the first event of a task wait, where that is promising.
+        """Let the first event of a task wait, if a task-sent may come.
 
         Args:
-            key: of the task.
-            event: a task-received event, or an end without one, which names no task.
+            key: the key of the task.
+            event: a task-received event, or an end without one, which does not name the task.
             now: local monotonic time.
 
         Raises:
-            AwaitSent: it waits, and must not be counted now.
+            AwaitSent: the event waits, and must not be counted now.
         """
         if (
             self.impatient
@@ -67,7 +67,7 @@ class EarlyEvents:
         raise AwaitSent
 
     def keeps(self, key: int, event: Event) -> bool:
-        """Let a further event of a task wait with the first one; False when its task does not wait."""
+        """Let a further event of a task wait with the first one; returns False if its task does not wait."""
         waiting = self.waiting.get(key)
         if waiting is None:
             return False

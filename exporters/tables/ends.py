@@ -35,11 +35,11 @@ class TaskEnds:
         groups: the pairs of task and queue.
         tasks: the join by ID.
         eta: tasks that wait for their eta.
-        series: of each host.
+        series: the series of each host.
         early: events that wait for the task-sent event of their task.
 
     Attributes:
-        repeated: ends that were reported a second time, and not counted again.
+        repeated: number of ends that were reported again, and not counted again.
         failures: the newest failed tasks.
     """
 
@@ -137,10 +137,10 @@ class TaskEnds:
         return self._at.get(entry & GROUP_MASK, self._overflow) if entry else None
 
     def _end(self, event: Event) -> Track | None:
-        """The track of a task that ends with this event; None when its end was counted before.
+        """The track of a task that ends with this event; None if its end was counted before.
 
         Raises:
-            AwaitSent: no event of the task has come yet; this one must not be counted now.
+            AwaitSent: no event of the task has arrived yet, so this one must not be counted now.
         """
         worker, key = self._roster.worker(event.hostname), _key(event)
         self._eta.entries.pop(event.uuid, None)
@@ -158,7 +158,7 @@ class TaskEnds:
         return worker.host.track(group)
 
     def _leave(self, key: int) -> Group | None:
-        """The group of a task, of which one execution leaves the join table; None when the ID is not in it."""
+        """The group of a task, one execution of which leaves the join table; None if the ID is not in it."""
         tasks = self._tasks
         entry = self._take_out(key)
         if not entry:

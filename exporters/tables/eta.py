@@ -7,8 +7,8 @@ class EtaTable:
     """The tasks that are not due yet.
 
     Args:
-        limit: tasks that are remembered at most.
-        epoch: the present, in epoch seconds.
+        limit: maximum number of tasks that are remembered.
+        epoch: the current time, in epoch seconds.
 
     Attributes:
         entries: ID → (group, epoch seconds).
@@ -30,5 +30,5 @@ class EtaTable:
             self.entries[uuid] = (group, due)
 
     def forget_due(self, epoch: float) -> None:
-        """Forget tasks that were due before then: their start never arrived."""
+        """Forget tasks that were due before this time and never started."""
         self.entries = {uuid: entry for uuid, entry in self.entries.items() if entry[1] > epoch}

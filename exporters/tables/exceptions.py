@@ -10,12 +10,12 @@ EXCEPTION = re.compile(r"<?((?:[A-Za-z_]\w*\.)*)([A-Za-z_]\w*)\s*[(:\[]")
 RAISED = re.compile(r"((?:[A-Za-z_]\w*\.)*)([A-Za-z_]\w*)\s*(?:[(:\[]|$)")
 REJECT = re.compile(r"reject requeue=")
 UNNAMED_EXCEPTION = "UnknownException"
-# Classes that only carry the exception that is meant.
+# Classes that only wrap the real exception.
 WRAPPERS = frozenset({"ExceptionWithTraceback", "ExceptionInfo", "RemoteTraceback"})
 
 
 def exception_class(text: Any, traceback: Any = None) -> str:
-    """The class in an exception's repr; from the traceback's last line where the repr names a wrapper only."""
+    """The class in an exception's repr, or in the traceback's last line if the repr names only a wrapper."""
     match = EXCEPTION.match(text) if isinstance(text, str) else None
     if match and match[2] not in WRAPPERS:
         return clean(match[2])

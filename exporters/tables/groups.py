@@ -22,7 +22,7 @@ SENT, RECEIVED, STARTED, SUCCEEDED, FAILED, RETRIED, REVOKED, REJECTED, REQUEUED
 
 REASONS = ("expired", "terminated", "revoked")
 
-# Distinct exception classes per track: a task that raises generated classes must not grow without bound.
+# Maximum number of exception classes per track: a task that raises generated classes must not grow without bound.
 MOST_EXCEPTIONS = 50
 # Series of a group without a host label: its states, the reasons of its revocations, its duplicate runs.
 GROUP_SERIES = len(STATES) + len(REASONS) + 1
@@ -33,7 +33,7 @@ EVICTED_SHARE = 16
 # Queue names are truncated to this length before the broker is asked about them; AMQP allows 255 bytes.
 LONGEST_QUEUE = 1_000
 
-# Locked while counts move from a track to the rest, because a scrape in between would count them twice.
+# Locked while counts move from a track to the rest: a scrape in between would count them twice.
 _moving = threading.Lock()
 
 
@@ -79,10 +79,10 @@ class Group:
     Attributes:
         index: its number in :class:`Groups`; never reused.
         queue: the queue label.
-        queue_name: the queue's full name; None when the queue is not known.
+        queue_name: the queue's full name; None if the queue is not known.
         created: epoch seconds.
         used: local monotonic time of the last event that named it.
-        newest_start: when the newest task that started was due, in the units of the join table; 0 until then.
+        newest_start: when the newest task that started was due, in the units of the join table; 0 before the first start.
         shown: its counts at the last scrape; None before the first.
     """
 
@@ -194,7 +194,7 @@ class Groups:
         """Create the groups of a task that has not run yet, so that its counters start at 0, while there is room."""
         for queue in queues or ("",):
             if len(self._by_pair) < self._most_names // 2:
-                # Not learned: a worker could take the task from this queue, but the task may never be sent to it.
+                # Not learned: a worker could take the task from this queue, but it may never be sent there.
                 group = self._group(name, queue) if queue else self.guess(name)
                 group.queue_name = group.queue_name or queue or None
 

@@ -1,4 +1,4 @@
-"""Tasks that workers held when the exporter began to listen: the events that name them came before."""
+"""Tasks that workers held when the exporter subscribed: the events that name them came before."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ LONGEST_ID = 255
 
 @dataclass(frozen=True)
 class HeldTask:
-    """A task that a worker holds, by its own word.
+    """A task that a worker reports to hold.
 
     Attributes:
-        queue: None when the message does not show it.
-        eta: as Celery writes it; None without one.
+        queue: the queue; None if the message does not show it.
+        eta: the eta in Celery's format; None without one.
     """
 
     uuid: str
@@ -27,13 +27,13 @@ class HeldTask:
 
 
 class Adoption:
-    """Adds such tasks to the join by ID. A task that is known, or has ended meanwhile, stays as it is.
+    """Adds such tasks to the join by ID. A task that is known, or has ended meanwhile, is left as it is.
 
     Args:
         groups: the pairs of task and queue.
         tasks: the join by ID.
         eta: tasks that wait for their eta.
-        epoch_of: turns an eta into epoch seconds.
+        epoch_of: converts an eta to epoch seconds.
     """
 
     def __init__(

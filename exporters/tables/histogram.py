@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from sidecar.errors import UsageError
 
-# As many as celery-exporter has, up to two hours: a quantile cannot exceed the largest finite bound.
+# As many buckets as celery-exporter has, up to two hours: a quantile cannot exceed the largest finite bound.
 RUNTIME_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
 WAIT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 
@@ -50,7 +50,7 @@ _heads: dict[tuple[float, ...], list[str]] = {}
 
 
 def bucket_heads(bounds: tuple[float, ...]) -> list[str]:
-    """The ``le`` label of each bucket with its closing brace, made once per set of bounds."""
+    """The ``le`` label of each bucket with its closing brace, built once per set of bounds."""
     if bounds not in _heads:
         _heads[bounds] = [f'le="{float(bound)!r}"}}' for bound in bounds] + ['le="+Inf"}']
     return _heads[bounds]

@@ -1,4 +1,4 @@
-"""Series that a track gets with its first value, as long as the budget allows."""
+"""Creates a track's series with its first value, as long as the budget allows."""
 
 from exporters.exposition.families import OVERFLOW
 from exporters.tables.budget import Budget
@@ -10,7 +10,7 @@ class HostSeries:
     """Histograms and exception counters per host.
 
     Args:
-        budget: of series per host.
+        budget: the budget of series per host.
         runtime_buckets: bounds of the run-time histogram.
         wait_buckets: bounds of the waiting-time histogram.
     """
@@ -25,7 +25,7 @@ class HostSeries:
     def runtime_histogram(self, track: Track) -> Histogram:
         """Start the run-time histogram of a track, or of its group's rest if the budget is used up."""
         if not self._fits(track, histogram_series(self._runtime_buckets)):
-            # The host's share is not shown; the sum without a host misses nothing.
+            # The host's share is not exposed; the sum without a host is still complete.
             track = track.group.rest
         track.runtime = track.runtime or Histogram(self._runtime_buckets)
         return track.runtime

@@ -48,8 +48,8 @@ class InFlight:
     """The bounded join table.
 
     Args:
-        limit: waiting tasks, and held tasks, that are kept.
-        epoch: the present, in epoch seconds.
+        limit: maximum number of waiting tasks, and of held tasks.
+        epoch: the current time, in epoch seconds.
     """
 
     __slots__ = (
@@ -75,7 +75,7 @@ class InFlight:
         self.old: dict[int, int] = {}
         # Executions of an ID that was received more than once: [not ended, of these started].
         self.lives: dict[int, list[int]] = {}
-        # Groups of executions whose task-started has not come yet although another task has the ID by now.
+        # Groups of executions whose task-started has not arrived yet although another task has the ID by now.
         self.replaced: dict[int, list[int]] = {}
         # Tasks that ended with an event that may be followed by another one.
         self.ended: dict[int, int] = {}
@@ -87,7 +87,7 @@ class InFlight:
 
     @property
     def sampled(self) -> float:
-        """The share of waiting tasks that is kept, 1 while all of them are."""
+        """The share of waiting tasks that is kept; 1 while all are kept."""
         return self.threshold / WHOLE
 
     def pack(self, index: int, due: float) -> int:
@@ -96,7 +96,7 @@ class InFlight:
         return ticks << DUE_SHIFT | index if 0 < ticks < MOST_TICKS else index
 
     def due(self, uuid: str) -> float | None:
-        """Since when a task waits or waited, in epoch seconds; None when that is not known."""
+        """When a task began to wait, in epoch seconds; None if not known."""
         key = hash(uuid) & KEY_MASK
         entry = self.waiting.find(key) or self.held.get(key) or self.old.get(key) or 0
         ticks = entry >> DUE_SHIFT
@@ -127,12 +127,12 @@ class InFlight:
         self.evicted += before - len(waiting)
 
     def relax(self) -> None:
-        """Sample less once there is room again."""
+        """Keep a larger share once there is room again."""
         if self.threshold < WHOLE and len(self.waiting) < self.limit // 4:
             self.threshold *= 2
 
     def forget_before(self, epoch: float) -> None:
-        """Forget tasks that have waited since before then: their events were lost."""
+        """Forget tasks that have waited since before this time: their events were lost."""
         since = max(0, int((epoch - self.origin) * TICKS)) << DUE_SHIFT
         before = len(self.waiting)
         self.waiting.keep(lambda _, entry: entry >= since)
@@ -219,7 +219,7 @@ class InFlight:
 
 
 def refuse_anonymous() -> int:
-    """Refuse a task event without an ID.
+    """Reject a task event without an ID.
 
     Raises:
         ValueError: always.

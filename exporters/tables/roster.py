@@ -8,14 +8,14 @@ from exporters.exposition.families import OVERFLOW, clean
 from exporters.tables.budget import Budget
 from exporters.tables.workers import Host, HostTracks, Liveness, SharedHost, Worker, worker_labels
 
-# Seconds. Clients send no heartbeats, and one that rarely sends tasks must not lose its series in between.
+# Seconds. Clients send no heartbeats, and a client that rarely sends tasks must keep its series in between.
 CLIENTS_STAY = 3600.0
 MOST_CLIENTS = 1_000
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What the ``hostname`` label of task metrics contains.
+    """The content of the ``hostname`` label of task metrics.
 
     Attributes:
         worker: ``node`` (full node name), ``host`` (its machine) or ``generic``.
@@ -32,9 +32,9 @@ class Roster:
     """Workers and hosts, created when the first event names them, up to a limit.
 
     Args:
-        budget: of series per host.
-        most: workers that have series of their own.
-        labels: what the host label contains.
+        budget: the budget of series per host.
+        most: maximum number of workers with series of their own.
+        labels: the content of the host label.
         liveness: when a worker is down and when it is forgotten.
         per_host: whether tasks are counted per host at all.
     """
@@ -56,7 +56,7 @@ class Roster:
         self._most = most
         self._labels = labels
         self._shared = None if per_host else SharedHost()
-        # Hosts by the names of their clients, as they arrive.
+        # Hosts by the names of their clients.
         self._clients: dict[str, Host] = {}
         self._lost_by_purged = 0
         self._hosts_purged_at = 0.0
@@ -64,12 +64,12 @@ class Roster:
     # Events
 
     def heartbeat(self, event: Event) -> None:
-        """Take a worker-online or worker-heartbeat event."""
+        """Handle a worker-online or worker-heartbeat event."""
         _check_named(event)
         self.worker(event.hostname).heartbeat(event, self.now, self.epoch)
 
     def offline(self, event: Event) -> None:
-        """Take a worker-offline event: a warm shutdown, in which the worker finishes its tasks."""
+        """Handle a worker-offline event: a warm shutdown, in which the worker finishes its tasks."""
         _check_named(event)
         self.worker(event.hostname).say_goodbye(event.active, self.now)
 
@@ -80,7 +80,7 @@ class Roster:
         return worker
 
     def answered(self, node: str, now: float) -> Worker | None:
-        """The worker that replied to an inspect request; None when there is no room for it.
+        """The worker that replied to an inspect request; None if there is no room for it.
 
         A reply shows that the worker is alive. It arrives on a different thread from the events.
         """
@@ -135,7 +135,7 @@ class Roster:
         return [worker for worker in list(self.workers.values()) if worker.up(now, self.liveness)]
 
     def shown(self) -> list[Worker]:
-        """The workers that have series: those that sent a heartbeat or a reply, and are not gone after a clean shutdown."""
+        """The workers that have series: those that sent a heartbeat or a reply, and have not shut down cleanly."""
         return [worker for worker in list(self.workers.values()) if worker.is_known and not worker.is_gone]
 
     @property
@@ -144,13 +144,13 @@ class Roster:
         return self._lost_by_purged + sum(worker.ledger.lost for worker in list(self.workers.values()))
 
     def observed_at(self) -> float:
-        """The time for which the state of workers is evaluated: now, or when events stopped arriving."""
+        """The time for which the state of workers is evaluated: now, or the time at which events stopped arriving."""
         return self.disconnected_at or time.monotonic()
 
     # The connection
 
     def disconnected(self) -> None:
-        """Note that events cannot arrive from now on."""
+        """Note that no events can arrive from now on."""
         if self.disconnected_at is None:
             self.disconnected_at = time.monotonic()
 

@@ -1,6 +1,6 @@
 """Counts the events of a task until it starts: sent, received and started.
 
-This is part of the hot path, like ``ends``. Handlers are plain methods on plain dicts and lists; label text is made
+This is part of the hot path, like ``ends``. Handlers are plain methods on plain dicts and lists; label text is built
 once per series.
 """
 
@@ -36,17 +36,17 @@ DELAY_KEY = re.compile(r"(?:[01]\.)+")
 
 
 class TaskStarts:
-    """Which task an event belongs to, and how long it waited.
+    """Starts of tasks: which task an event belongs to, and how long it waited.
 
     Args:
         roster: the workers and hosts that tasks run on.
         groups: the pairs of task and queue.
         tasks: the join by ID.
         eta: tasks that wait for their eta.
-        series: of each host.
+        series: the series of each host.
 
     Attributes:
-        beat: when beat and other clients sent a task last.
+        beat: when beat and other clients last sent each task.
         early: events that wait for the task-sent event of their task.
     """
 
@@ -76,7 +76,7 @@ class TaskStarts:
         if queue is None:
             queue = delayed_queue(event)
             delayed = queue is not None
-        # An explicit exchange: the sender does not know the queue either.
+        # With an explicit exchange, the sender does not know the queue either.
         group = self._groups.get(name, queue) if queue is not None else self._groups.guess(name)
         group.used = self._groups.now
         due = event.timestamp or 0.0
@@ -117,7 +117,7 @@ class TaskStarts:
         return {index: known.newest_start for index, known in self._at.items()}
 
     def received(self, event: Event) -> None:
-        """Count task-received: a worker holds the task from here on."""
+        """Count task-received: from now on a worker holds the task."""
         uuid, name = event.uuid, event.name
         worker = self._workers.get(event.hostname) or self._roster.worker(event.hostname)
         worker.heard = self._groups.now
@@ -132,7 +132,7 @@ class TaskStarts:
         if name is not None and (group is None or group.name != name):
             if not entry and len(worker.queues) != 1 and self._groups.guess(name).queue_name is None:
                 self.early.await_sent(key, event, self._groups.now)
-            # Not sent before our eyes, another task under this ID, or a name that had made room.
+            # It was sent before the subscription, another task has this ID, or its pair was evicted.
             if entry and group is not None:
                 # It belongs to the task that replaces this one, whose task-sent came first.
                 tasks.wait(key, entry, self._newest_starts)
@@ -180,7 +180,7 @@ class TaskStarts:
             self._eta.entries.pop(event.uuid, None)
 
     def _group_at(self, worker: Worker, name: str) -> Group:
-        # A worker that consumes a single queue has every task from it.
+        # A worker that consumes a single queue gets every task from it.
         if len(worker.queues) == 1:
             return self._groups.get(name, worker.queues[0])
         return self._groups.guess(name)
@@ -203,7 +203,7 @@ def delayed_queue(event: Event) -> str | None:
 
 
 def epoch_of(eta: str) -> float:
-    """An eta as Celery writes it, in epoch seconds; without a time zone it is UTC.
+    """An eta in Celery's format, as epoch seconds; without a time zone it is UTC.
 
     Raises:
         ValueError: it is malformed.

@@ -27,11 +27,11 @@ ETA_SECONDS = 60.0
 
 
 class EventState:
-    """Everything that events say about one broker's tasks and workers.
+    """The state of one broker's tasks and workers, from their events.
 
     Args:
-        limits: bounds of everything that grows with what arrives.
-        labels: what the host label contains.
+        limits: bounds of everything that grows with incoming data.
+        labels: the content of the host label.
         liveness: when a worker is down and when it is forgotten.
         runtime_buckets: bounds of the run-time histogram.
         wait_buckets: bounds of the waiting-time histogram.
@@ -40,8 +40,8 @@ class EventState:
     Attributes:
         tasks: tasks that have not ended, by ID.
         eta: tasks that wait for their eta.
-        types: events by type.
-        undecodable: events that are malformed, and frames that are not Celery events.
+        types: number of events by type.
+        undecodable: number of malformed events, and of frames that are not Celery events.
         lag: seconds from the newest event's own time to its decoding.
     """
 
@@ -140,14 +140,14 @@ class EventState:
             early.impatient = False
 
     def note_lag(self, events: list[Event], epoch: float) -> None:
-        """Measure how far behind the newest events are; by the sender's clock, never below 0."""
+        """Measure how late the newest events are, by the sender's clock; never below 0."""
         timestamp = events[-1].timestamp if events else None
         if timestamp is not None:
             self.lag = max(0.0, epoch - timestamp)
 
     @property
     def series(self) -> int:
-        """The number of lines that tasks and workers take up, at most."""
+        """The maximum number of lines for tasks and workers."""
         return (
             self.budget.used
             + len(self.groups) * self._group_series
@@ -155,7 +155,7 @@ class EventState:
         )
 
     def expect(self, tasks: Collection[tuple[str, Sequence[str]]]) -> None:
-        """Start the counters of tasks that workers have registered, so that the first event is seen as a rise.
+        """Start the counters of tasks that workers have registered, so that the first event shows as an increase.
 
         Args:
             tasks: pairs of a task's name and the queues that its worker consumes.
@@ -163,7 +163,7 @@ class EventState:
         self._expected = frozenset((name, tuple(queues)) for name, queues in tasks)
 
     def adopt(self, held: Iterable[HeldTask]) -> None:
-        """Remember tasks that workers hold, and that were sent and received before the exporter listened."""
+        """Remember tasks that workers hold, and that were sent and received before the exporter subscribed."""
         self._held.extend(held)
 
     def _adopt(self) -> None:
@@ -182,7 +182,7 @@ class EventState:
         self._started = self._expected
 
     def purge(self, now: float) -> list[str]:
-        """Forget workers and clients that were silent for long, and tasks that never ended; the workers' names."""
+        """Forget workers and clients that were silent for long, and tasks that never ended; returns the workers' names."""
         tasks = self.tasks
         epoch = self.eta.epoch + max(0.0, now - self.groups.now)
         tasks.relax()
@@ -203,7 +203,7 @@ class EventState:
 
     def _odd(self, kind: str) -> None:
         if kind and kind not in self._handlers:
-            # Applications may publish events of their own.
+            # Applications may publish their own events.
             self.types[OVERFLOW] = self.types.get(OVERFLOW, 0) + 1
         else:
             self.undecodable += 1

@@ -1,4 +1,4 @@
-"""Workers as their heartbeats describe them, and what their heartbeats prove about lost events."""
+"""Workers, from their heartbeats, and the lost events that heartbeats reveal."""
 
 from dataclasses import dataclass, field
 from math import inf
@@ -9,13 +9,13 @@ from exporters.exposition.families import OVERFLOW, clean, label_text
 from exporters.tables.budget import Budget
 from exporters.tables.groups import TRACK_SERIES, Group, Track
 
-# Series that one worker has of its own.
+# Number of series of one worker.
 WORKER_SERIES = 10
-# A worker cannot have started more tasks than this; more is a broken or forged heartbeat.
+# No worker can have started more tasks than this; a larger number comes from a broken or forged heartbeat.
 MOST_PROCESSED = 2**53
 # Seconds; no worker sends heartbeats less often than once a day.
 MOST_FREQ = 86_400.0
-# A worker is down when it has missed this number of heartbeats, or for the time-out if that is longer.
+# A worker is down after missing this number of heartbeats, or after the timeout if that is longer.
 MISSED_HEARTBEATS = 3
 # Heartbeats in a row with starts that no event announced, after which a worker counts as one without events.
 SILENT_HEARTBEATS = 2
@@ -33,9 +33,9 @@ class Liveness:
     """When a worker counts as down, and when it is forgotten. Seconds.
 
     Attributes:
-        timeout: without a heartbeat, at least; 0: a worker is never down by time.
-        purge: of silence until a worker is forgotten; 0: never.
-        reply_timeout: without an answer to an inspect request, for workers that send no heartbeats.
+        timeout: minimum time without a heartbeat until it is down; 0: it never counts as down.
+        purge: silence until a worker is forgotten; 0: never.
+        reply_timeout: time without an inspect reply until it is down, for workers without heartbeats.
     """
 
     timeout: float = 15.0
@@ -53,7 +53,7 @@ class HostTracks(Protocol):
 
 
 class SharedHost:
-    """All hosts together: without metrics per host, tasks are counted in their group only."""
+    """All hosts together: without metrics per host, tasks are counted only in their group."""
 
     __slots__ = ("label",)
 
@@ -66,7 +66,7 @@ class SharedHost:
 
 
 class Host:
-    """What tasks are counted under in the ``hostname`` label: a node, a machine, or all of them together."""
+    """One value of the ``hostname`` label of tasks: a node, a machine, or all of them together."""
 
     __slots__ = ("_budget", "heard", "label", "tracks")
 
@@ -78,11 +78,11 @@ class Host:
         self._budget = budget
 
     def track(self, group: Group) -> Track:
-        """This host's counts of a group, created on first use; the group's own when there is no room for series."""
+        """This host's counts of a group, created on first use; the group's own counts if there is no room for series."""
         return self.tracks.get(group) or self._create(group)
 
     def purge(self) -> None:
-        """Give the series back; the counts stay in the groups' sums."""
+        """Release the series; the counts stay in the groups' sums."""
         for track in self.tracks.values():
             track.group.purge(track)
             self._budget.give_back(track.series)
@@ -123,7 +123,7 @@ class Ledger:
     )
 
     def __init__(self) -> None:
-        # Starts up to this worker time are not counted: they are in the first heartbeat's number.
+        # Starts up to this worker time are not counted, because the first heartbeat includes them.
         self._since = inf
         # The worker time of the newest heartbeat.
         self._mark = inf
@@ -146,7 +146,7 @@ class Ledger:
         return self._closed + self._open
 
     def is_other(self, pid: Any) -> bool:
-        """Whether a pid is not that of the last heartbeat."""
+        """Whether a pid differs from that of the last heartbeat."""
         return self._since != inf and pid != self._pid
 
     @property
@@ -168,10 +168,10 @@ class Ledger:
         """Settle the last heartbeat and remember this one.
 
         Args:
-            pid: of the worker's main process.
-            processed: tasks that it has started since it came up.
+            pid: the pid of the worker's main process.
+            processed: number of tasks that it has started so far.
             timestamp: epoch seconds by the worker's clock.
-            settle: False while the heartbeats are not those of a single worker: then nothing is booked as lost.
+            settle: False while several workers share the name; then nothing counts as lost.
         """
         self._announced = 0
         if not settle:
@@ -182,7 +182,7 @@ class Ledger:
             self._reopen(processed, timestamp, 0)
         elif pid != self._pid:
             self._settle()
-            # The new process counts from 0, and its events carry its pid.
+            # The new process counts from 0, and its events contain its pid.
             self._reopen(0, -inf, self._next[1] if pid == self._next[0] else 0)
         elif processed < self._processed:
             # The same pid again, as in containers: starts since the last heartbeat count as the new process's.
@@ -200,7 +200,7 @@ class Ledger:
 
     def _settle(self) -> None:
         gap = (self._processed - self._base) - (self._counted - self._after)
-        # A threaded pool may count a start just before its event gets its timestamp: only a gap that stays is a loss.
+        # A threaded pool may count a start just before its event gets its timestamp, so only a lasting gap is a loss.
         self._open = max(self._open, min(gap, self._gap))
         self._gap = gap
 
@@ -216,7 +216,7 @@ class Cadence:
 
     def __init__(self) -> None:
         self._last = -inf
-        # One bit per heartbeat, the newest lowest: it came early; its count or pid belongs to another process.
+        # One bit per heartbeat, the newest lowest: whether it came early, and whether its count or pid is another process's.
         self._early = 0
         self._jumps = 0
 
@@ -227,7 +227,7 @@ class Cadence:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether one of the newest heartbeats came early: nothing can be concluded from their counts."""
+        """Whether one of the newest heartbeats came early, so that their counts are inconclusive."""
         return bool(self._early & DOUBTFUL_MASK)
 
     def heartbeat(self, timestamp: float, freq: float, *, jumped: bool) -> None:
@@ -236,7 +236,7 @@ class Cadence:
         Args:
             timestamp: epoch seconds by the worker's clock.
             freq: seconds between two of its heartbeats.
-            jumped: whether its count is lower than the last one, or its pid another.
+            jumped: whether its count is lower than the last one, or its pid differs.
         """
         early = 0 <= timestamp - self._last < EARLY_SHARE * freq
         self._last = timestamp
@@ -257,9 +257,9 @@ class Worker:
     heard: float = -inf
     seen: float | None = None
     replied: float | None = None
-    # The last heartbeat in epoch seconds, by our clock.
+    # The time of the last heartbeat in epoch seconds, by our clock.
     heartbeat_at: float = 0.0
-    # Seconds between two heartbeats, as the worker itself says.
+    # Seconds between two heartbeats, as the worker reports.
     freq: float = 0.0
     # It has announced its shutdown, and may still be finishing tasks.
     offline: bool = False
@@ -276,7 +276,7 @@ class Worker:
     queues_known: bool = False
 
     def heartbeat(self, event: Event, received: float, epoch: float) -> None:
-        """Take a worker-online or worker-heartbeat event.
+        """Handle a worker-online or worker-heartbeat event.
 
         Args:
             event: the event.
@@ -309,7 +309,7 @@ class Worker:
         self.ledger.heartbeat(pid, processed, timestamp, settle=not self.cadence.is_doubtful)
 
     def say_goodbye(self, active: int | None, received: float) -> None:
-        """Take a worker-offline event; the worker finishes ``active`` tasks, without further heartbeats."""
+        """Handle a worker-offline event; the worker finishes ``active`` tasks, without further heartbeats."""
         self.offline, self.active = True, active or 0
         if self.seen is None:
             self.seen = received
@@ -320,12 +320,12 @@ class Worker:
 
     @property
     def sends_no_events(self) -> bool:
-        """Whether it starts tasks and sends no event about them; two heartbeats in a row have shown that."""
+        """Whether it starts tasks without sending events, as two consecutive heartbeats have shown."""
         return self.unannounced >= SILENT_HEARTBEATS
 
     @property
     def is_known(self) -> bool:
-        """Whether it was ever heard of by a heartbeat or an answer, not only by task events."""
+        """Whether a heartbeat or a reply was ever received from it, not only task events."""
         return self.seen is not None or self.replied is not None
 
     @property
@@ -338,7 +338,7 @@ class Worker:
         if self.offline:
             return not self.is_gone
         if self.seen is None:
-            # It sends no heartbeats: its answers are the only sign of life.
+            # It sends no heartbeats, so its replies are the only sign of life.
             return self.replied is not None and now - self.replied <= liveness.reply_timeout
         timeout = liveness.timeout
         return timeout <= 0 or now - self.seen <= max(timeout, MISSED_HEARTBEATS * self.freq)

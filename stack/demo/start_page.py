@@ -165,8 +165,8 @@ def _alert_table(client: Alertmanager) -> str:
                 escape(str(alert["annotations"].get("summary", ""))),
             )
         )
-    told = "<p>Watchdog always fires: its absence would mean that alerting is broken.</p>"
-    return told + html.table(("alert", "severity", "state", "since (UTC)", "what"), rows)
+    note = "<p>Watchdog always fires: its absence would mean that alerting is broken.</p>"
+    return note + html.table(("alert", "severity", "state", "since (UTC)", "what"), rows)
 
 
 def _silence_table(client: Alertmanager) -> str:

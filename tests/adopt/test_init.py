@@ -101,7 +101,7 @@ def test_only_the_parts_that_are_used_under_the_projects_name(tmp_path: Path, st
 
 
 def test_every_metric_of_the_rules_has_a_known_origin() -> None:
-    """An unknown one would keep its alert where its part is not used."""
+    """An alert with an unknown metric would be kept even if its part is not used."""
     free = {"up", "ALERTS", "scrape_duration_seconds", "scrape_samples_scraped"}
     unknown = set()
     for path in (ROOT / "alerts" / "rules").glob("*.yml"):
@@ -127,8 +127,8 @@ def test_running_it_again_keeps_what_a_person_has_edited(tmp_path: Path) -> None
     edited = folder / "rules" / "celery.yml"
     edited.write_text(edited.read_text() + "# mine\n")
     (folder / "mine.yml").write_text("mine")
-    said = adopted(folder, "--app", "shop", "--part", "celery=otherhost:9808", "--no-beat")
-    assert f"changed: {folder}/targets/celery.yml" in said
+    printed = adopted(folder, "--app", "shop", "--part", "celery=otherhost:9808", "--no-beat")
+    assert f"changed: {folder}/targets/celery.yml" in printed
     assert edited.read_text().endswith("# mine\n")
     assert not (folder / "rules/backup.yml").exists()
     assert (folder / "mine.yml").read_text() == "mine"
@@ -175,7 +175,7 @@ def test_the_table_of_commands_is_complete() -> None:
 def shop(
     tmp_path: Path, postgres: Postgres, redis_server: Redis
 ) -> Iterator[tuple[Client, Alertmanager]]:  # fmt: skip
-    """A worker, the two sidecars, and Prometheus and Alertmanager on what was written; a minute takes a second."""
+    """A worker, the two sidecars, and Prometheus and Alertmanager with the written files; a minute takes a second."""
     names = ("exporter", "backup", "prometheus", "alertmanager")
     port = {name: ports.choose() for name in names}
     with psycopg.connect(postgres.url, autocommit=True) as connection:

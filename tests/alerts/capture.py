@@ -1,6 +1,6 @@
 """Captures what the real programs expose, for tests/fixtures/metrics: ``python -m tests.alerts.capture FOLDER``.
 
-Put the pinned versions of the exporters first on PATH; their versions are written down beside the outputs.
+Put the pinned versions of the exporters first on PATH; their versions are recorded next to the outputs.
 """
 
 import json
@@ -80,7 +80,7 @@ def main(target: Path) -> None:
 
 
 def slot(suite: Suite) -> None:
-    """What an abandoned replica leaves behind."""
+    """Create what an abandoned replica leaves behind."""
     with psycopg.connect(suite.postgres.url, autocommit=True) as connection:
         connection.execute("SELECT pg_create_physical_replication_slot('standby')")
 
@@ -102,7 +102,7 @@ def write(target: Path, suite: Suite, name: str, page: str) -> None:
 
 
 def write_all(target: Path, suite: Suite, others: dict[str, Service]) -> None:
-    """Fetch the other pages, and write the versions down."""
+    """Fetch the other pages, and record the versions."""
     blackbox = others["blackbox"].url
     pages = {
         "django": f"{suite.api.url}/metrics",
@@ -133,7 +133,7 @@ def write_all(target: Path, suite: Suite, others: dict[str, Service]) -> None:
 
 
 def kept(text: str, place: str) -> str:
-    """The output without explanations, with some series of each metric only, and without this machine's names."""
+    """The output without comments, with a few series of each metric, and without this machine's names."""
     host = socket.gethostname()
     counts: Counter[str] = Counter()
     seen: set[str] = set()
@@ -154,7 +154,7 @@ def kept(text: str, place: str) -> str:
 
 
 def version(program: Path) -> str:
-    """What a program says of its version."""
+    """The version that a program prints."""
     for argument in ("--version", "version"):
         done = subprocess.run([program, argument], capture_output=True, text=True, check=False)
         found = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
@@ -170,7 +170,7 @@ def caddy(suite: Suite) -> Service:
     config.write_text(CADDYFILE.format(host=HOST, port=port, tls=TLS_PORT, api=suite.api.port))
     arguments = [str(find("caddy")), "run", "--config", str(config), "--adapter", "caddyfile"]
     folder = suite.folder / "caddy"
-    # Its certificates go to its home.
+    # It stores its certificates in its home folder.
     return Service("caddy", arguments, folder=folder, env={"HOME": str(folder)}, port=port, ready="/metrics")
 
 

@@ -1,4 +1,4 @@
-"""How long an alert takes to fire after its fault, and to end after the fault's end, as far as its rule says so.
+"""How long an alert takes to fire after its fault, and to end after the fault's end, according to its rule.
 
 All durations are in seconds. The pauses between a sample, its evaluation and Alertmanager are in LEAD and PROMPT.
 """
@@ -12,7 +12,7 @@ from stack.timefactor import seconds
 
 # A cause's sample may come one scrape (15 s) and one evaluation (15 s) later than the symptom's.
 LEAD = 30.0
-# After a cause's end: a Celery worker's longest pause between two tries to connect (30 s), a scrape (15 s) that may take
+# After a cause's end: a Celery worker's longest pause between two attempts to connect (30 s), a scrape (15 s) that may take
 # its whole timeout (10 s), and an evaluation (15 s).
 PROMPT = 70.0
 
@@ -37,7 +37,7 @@ def earliest(symptom: Alert) -> float:
 
 
 def latest(cause: Alert) -> float:
-    """The longest time from a complete fault until it fires, by whichever of its conditions."""
+    """The longest time from a complete fault until it fires, by any of its conditions."""
     return max(_filled(branch) for branch in branches(cause.expr)) + length(cause.duration)
 
 

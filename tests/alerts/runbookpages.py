@@ -124,7 +124,7 @@ _VALUED = {"-e", "-s", "--user", "--cap-add", "--since", "--tail"}
 
 
 def arguments(words: list[str]) -> list[str]:
-    """What is left from the first word that is no option."""
+    """The words from the first one that is not an option."""
     position = 0
     while position < len(words) and words[position].startswith("-"):
         position += 2 if words[position] in _VALUED else 1
@@ -144,13 +144,13 @@ def _segments(line: str) -> Iterator[list[str]]:
 
 
 def _program(words: list[str]) -> list[str]:
-    """Without what stands before a program, and without redirections."""
+    """A command without its prefixes and redirections."""
     found = [
         word for index, word in enumerate(words) if word not in _REDIRECTS and not _is_target(words, index)
     ]
     while _ASSIGNMENT.match(found[0]) or found[0] in ("sudo", "export"):
         found = found[1:]
-    # A profile only adds services to those that may be named.
+    # A profile only adds services to those that can be named.
     return [*COMPOSE, *found[6:]] if found[:5] == [*COMPOSE, "--profile"] else found
 
 

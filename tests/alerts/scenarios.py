@@ -36,8 +36,8 @@ class Scenario:
 
     Args:
         place: the name of its test, for messages.
-        alert: the alert that is asked for.
-        firing: how many alerts of that name must fire.
+        alert: the alert that is queried.
+        firing: number of alerts of that name that must fire.
     """
 
     place: str
@@ -50,7 +50,7 @@ class Scenario:
 
 
 def scenarios(path: Path) -> list[Scenario]:
-    """Every moment that the tests in this file look at."""
+    """Every moment that the tests in this file evaluate."""
     return [
         Scenario(
             test["name"],

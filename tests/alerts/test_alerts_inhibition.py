@@ -103,7 +103,7 @@ def test_a_drill_inhibits_nothing(api: Api, rule: Rule, case: Case) -> None:
 
 
 def of_other_alerts(rule: Rule) -> bool:
-    """Whether cause and symptom are different faults; else they are two thresholds of the same measurement."""
+    """Whether cause and symptom are different faults, rather than two thresholds of the same measurement."""
     return not any("subject" in matcher for matcher in rule.source)
 
 
@@ -112,7 +112,7 @@ RULES_OF_CAUSES = [rule for rule in inhibitions() if of_other_alerts(rule)]
 
 @pytest.mark.parametrize("rule", RULES_OF_CAUSES, ids=str)
 def test_the_cause_fires_before_the_symptom(rule: Rule) -> None:
-    """Else both are notified: inhibition only helps if the cause is there first."""
+    """Otherwise both are notified: inhibition only works if the cause fires first."""
     early = [
         f"{symptom.name} ({earliest(symptom):g} s) less than {LEAD:g} s after {cause.name} ({latest(cause):g} s)"
         for cause in rule.causes()
@@ -137,14 +137,14 @@ def test_of_two_thresholds_the_higher_one_fires_first(rule: Rule) -> None:
 
 @pytest.mark.parametrize("rule", RULES_OF_CAUSES, ids=str)
 def test_the_cause_ends_after_the_symptom(rule: Rule) -> None:
-    """Else the symptom of a fault that is over is notified."""
+    """Otherwise the symptom of a fault that is over is notified."""
     late = [
         f"{symptom.name} ({end(symptom):g} s) outlasts {cause.name} ({tail(cause, symptom):g} s)"
         for cause in rule.causes()
         for symptom in rule.symptoms()
         if end(symptom) > tail(cause, symptom)
         and (cause.name, symptom.name) not in MAY_OUTLAST
-        # A host that was down counted nothing: rates start anew when it is up.
+        # A host that was down counted nothing, so rates start from zero when it is up.
         and not (cause.name == "HostDown" and end(symptom) > PROMPT)
     ]
     assert late == []
@@ -165,12 +165,12 @@ def tail(cause: Alert, symptom: Alert) -> float:
 
 @pytest.mark.parametrize("rule", RULES_OF_CAUSES, ids=str)
 def test_no_fault_that_begins_after_the_cause_is_muted(rule: Rule) -> None:
-    """What is reported earlier than the cause's tail lasts would be delayed."""
+    """A symptom that fires before the cause's tail has passed would be delayed."""
     delayed = [
         f"{symptom.name} after {earliest(symptom):g} s, {cause.name} kept for {cause.kept}"
         for cause in rule.causes()
         for symptom in rule.symptoms()
-        # HighErrorRate reads windows, and they end later than the errors. A host needs minutes to start everything.
+        # HighErrorRate reads windows, which end later than the errors. A host needs minutes to start everything.
         if earliest(symptom) < length(cause.kept) - LEAD and cause.name not in ("HighErrorRate", "HostDown")
     ]
     assert delayed == []

@@ -94,6 +94,6 @@ def test_a_mailbox_that_refuses_is_an_error_and_no_answer(port: int) -> None:
         Mailbox(f"imaps://reader%40posthub.test:wrong@127.0.0.1:{port}/").found("cafecafecafe")
 
 
-def test_a_server_with_a_certificate_of_nobody_gets_no_password(port: int) -> None:
+def test_a_server_with_an_untrusted_certificate_gets_no_password(port: int) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
         Mailbox(f"imaps://reader%40posthub.test:pass%2Fword@127.0.0.1:{port}/").found("cafecafecafe")

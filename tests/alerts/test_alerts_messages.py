@@ -49,14 +49,14 @@ def http_double(outside: Outside) -> ThreadingHTTPServer:
         def do_POST(self) -> None:
             outside.post(self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(202 if "pagerduty" in self.path else 200)
-            # Each in its own words: newer Alertmanagers read them.
+            # Each fault in its own format, which newer Alertmanagers parse.
             answer = b"ok" if "slack" in self.path else TELEGRAM_ANSWER
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     return ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 
@@ -159,7 +159,7 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_a_label_notifies_nobody_in_slack_and_makes_no_link(api: Api, outside: Outside) -> None:
+def test_a_label_mentions_no_one_in_slack_and_makes_no_link(api: Api, outside: Outside) -> None:
     """Slack reads <!channel> and <url|text> in a message, and task names and host names are not ours to choose."""
     fire(api, "CeleryWorkerDown", "mention", 1, hostname="<!channel> <https://bad.example|Dashboard> & co")
     title, text = first("Slack's", lambda: slack(outside, "mention"))
@@ -200,7 +200,7 @@ def test_a_large_group_is_whole_for_telegram_and_says_how_many(api: Api, outside
     for number in range(30):
         fire(api, name, f"many-{name}", number, name=long, mountpoint=long, device=long)
     group = f"many-{name}"
-    # The first message may have left before all were in.
+    # The first message may have been sent before all alerts had arrived.
     chat = first(
         "30 at Telegram", lambda: [t for t in telegram(outside, group) if "×30" in t.splitlines()[0]]
     )
@@ -226,7 +226,7 @@ def test_half_resolved_speaks_of_what_still_fires(api: Api, outside: Outside) ->
     assert "• Worker worker-2 is gone" in chat
     Tags(chat)
     fire(api, "CeleryWorkerDown", "half", 2, ends=True)
-    # One or both: what a flush could not tell everybody stays in the group.
+    # One or both: an alert that a flush could not send to every receiver stays in the group.
     first("the end", lambda: [m for m in slack(outside, "half") if m[0].startswith("✅ RESOLVED")])
     Tags(first("its end", lambda: [t for t in telegram(outside, "half") if t.startswith("<b>✅ RESOLVED")]))
 

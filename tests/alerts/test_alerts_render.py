@@ -62,7 +62,7 @@ def test_without_secrets_every_channel_is_off_and_the_routes_stay() -> None:
     assert document["route"]["routes"][0]["receiver"] == "heartbeat"
 
 
-def test_what_is_off_is_said_with_its_switch() -> None:
+def test_what_is_off_is_reported_with_its_switch() -> None:
     on, off = on_and_off(ReceiverSettings.load({"ALERTMANAGER_SLACK_URL": "https://hooks.slack.test/x"}))
     assert on == ["Slack"]
     assert ("PagerDuty", "ALERTMANAGER_PAGERDUTY_ROUTING_KEY") in off
@@ -102,7 +102,7 @@ def test_only_the_owner_reads_the_result_and_nothing_secret_is_printed(
     assert (target.parent / "templates" / "posthub.tmpl").is_file()
 
 
-def test_no_receiver_at_all_is_said_loudly(tmp_path: Path) -> None:
+def test_no_receiver_at_all_is_reported_loudly(tmp_path: Path) -> None:
     done = CliRunner().invoke(
         main, ["render", "--output", str(tmp_path / "a.yml"), "--secrets", str(tmp_path)]
     )

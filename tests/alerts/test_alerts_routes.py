@@ -52,7 +52,7 @@ def test_the_dead_mans_switch_is_called_every_minute() -> None:
     assert route["repeat_interval"] == "30s"
 
 
-def test_an_alert_without_severity_still_reaches_somebody() -> None:
+def test_an_alert_without_severity_still_reaches_someone() -> None:
     assert receiver_of({"alertname": "SomebodyElses"}) == "chat"
 
 

@@ -1,4 +1,4 @@
-"""Every alert is complete, tested both ways, and its tests hold."""
+"""Every alert is complete and tested both ways, and its tests pass."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from alerts.programs import rule_test_files
 from alerts.rules import Record
 from tests.alerts.programs import PROGRAMS
 
-# A number that something is compared with; a burn rate's factor stands before its threshold.
+# A number in a comparison; a burn rate's factor precedes its threshold.
 COMPARED = re.compile(r"[<>=]=?\s*(\d[\d.]*)(?![\d.]*\s*\*)")
 
 
@@ -50,8 +50,8 @@ def test_the_seeds_alerts_exist_by_their_names() -> None:
     assert names >= {"HighErrorRate", "CeleryQueueBacklog", "HighMemoryUsage"}
 
 
-def test_numbers_stand_only_among_the_thresholds() -> None:
-    """None and one are no opinions; 16 s is the kernel's own word for a clock that nobody sets."""
+def test_numbers_occur_only_among_the_thresholds() -> None:
+    """Zero and one are not arbitrary; 16 s is the kernel's own value for an unsynchronised clock."""
     accepted = {"0", "1", "16", str(len(rules.thresholds()))}
     for alert in rules.alerts():
         assert set(COMPARED.findall(alert.expr)) <= accepted, alert.name

@@ -1,4 +1,4 @@
-"""The queries on the runbook pages, asked of real servers: a wrong column is found here, not at 03:00."""
+"""The queries on the runbook pages, run on real servers: a wrong column is found here, not at 03:00."""
 
 import os
 import secrets

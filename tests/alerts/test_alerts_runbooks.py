@@ -18,10 +18,10 @@ from tests.alerts import runbookpages as book
 COMPOSE_FILE = book.ROOT / "docker-compose.prod.yml"
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")
 MOST_LINES = 50
-# The switch outside says it, on its own page.
+# The external switch reports it, on its own page.
 OVER_ELSEWHERE = {"Watchdog"}
 
-# What an on-call engineer's shell on a Debian server has, or can install by that name.
+# Programs that an on-call engineer has on a Debian server, or can install under that name.
 ON_THE_HOST = {
     "apt-get", "chmod", "chronyc", "curl", "date", "df", "dig", "dmesg", "docker", "du", "echo", "find", "findmnt",
     "free", "git", "grep", "head", "iotop", "journalctl", "last", "ls", "lsof", "mount", "openssl", "ping",
@@ -49,7 +49,7 @@ IN_SERVICE = {
     "posthub_alert_watch": {"python"},
     "posthub_celery_exporter": {"date", "python"},
     "posthub_backup": {"pg_dump", "python"},
-    # `run` names a command of the backups, which is what its entry point takes.
+    # `run` names a command of the backup sidecar, which its entry point expects.
     "posthub_backup_wal": {"python", "wal"},
 }
 MODULES = {
@@ -63,7 +63,7 @@ SUBCOMMANDS = {
     "caddy": {"reload", "validate"},
 }  # fmt: skip
 
-# What rules read in place of a threshold that a queue may have for itself.
+# What rules read instead of a threshold that a queue may override.
 BY_QUEUE = {
     "celery:queue_length:limit": "threshold:celery_queue_length:max",
     "celery:queue_age:limit": "threshold:celery_queue_age:seconds",

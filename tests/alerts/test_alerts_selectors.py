@@ -8,7 +8,7 @@ from alerts.rule_tests import FIRES, Case, cases
 from sidecar.promql import Selector, selectors
 from tests.alerts.fixtures import FROM_SCRAPE, exposed
 
-# What the captured programs did not show, each with the place that says they can: metric and label of a matcher.
+# Metrics and labels that the captured programs did not expose, each with the source that documents it.
 NOT_CAPTURED = {
     (
         "caddy_http_request_duration_seconds_count",
@@ -66,9 +66,9 @@ def test_what_was_not_captured_is_still_asked_for() -> None:
 
 @pytest.mark.parametrize("case", [case for case in cases() if case.kind == FIRES], ids=lambda case: case.text)
 def test_messages_name_only_labels_that_the_alert_has(case: Case) -> None:
-    """A template with a misspelt label gives an empty place in a message, and no error."""
+    """A template with a misspelt label leaves a gap in a message, without an error."""
     named = {name for text in rules.alert(case.alert).annotations.values() for name in LABEL.findall(text)}
-    # What the scrape adds is not written down in every unit test; an aggregation would drop it.
+    # Not every unit test has the labels that the scrape adds; an aggregation would drop them.
     added = set() if " by (" in rules.alert(case.alert).expr else set(FROM_SCRAPE)
     assert case.labels
     for labels in case.labels:

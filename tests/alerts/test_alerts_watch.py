@@ -64,7 +64,7 @@ class Double:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Nothing."""
+                """Log nothing."""
 
         return Handler
 
@@ -88,7 +88,7 @@ def alertmanager(tmp_path_factory: pytest.TempPathFactory, world: Double) -> Ite
     config = folder / "alertmanager.yml"
     environ = {
         "ALERTMANAGER_WEBHOOK_URL": f"{world.url}/chat", "ALERTMANAGER_SLACK_URL": f"{world.url}/slack",
-        # Nothing listens there.
+        # Nothing listens on this port.
         "ALERTMANAGER_SMTP_SMARTHOST": "127.0.0.1:1", "ALERTMANAGER_EMAIL_TO": "oncall@posthub.test",
         "ALERTMANAGER_EMAIL_FROM": "alerts@posthub.test",
     }  # fmt: skip
@@ -129,7 +129,7 @@ def test_watchdog_feeds_the_dead_mans_switch(outside: Double) -> None:
         assert metrics(running)["alerts_heartbeat_last_success_timestamp_seconds"] > 1e9
 
 
-def test_a_switch_that_refuses_is_counted_and_alertmanager_told(outside: Double) -> None:
+def test_a_switch_that_refuses_is_counted_and_reported_to_alertmanager(outside: Double) -> None:
     outside.status = 500
     with watch(outside) as running:
         assert watchdog(running, FIRING) == 503
@@ -204,7 +204,7 @@ def test_what_cannot_be_read_back_is_taken_from_alertmanagers_counters(
 
 
 @pytest.mark.parametrize("integration", ["email", "slack"])
-def test_what_is_refused_or_answers_nobody_is_not_taken_for_arrived(
+def test_a_refused_or_unanswered_message_is_not_taken_for_arrived(
     alertmanager: Api, outside: Double, integration: str
 ) -> None:
     """While Alertmanager still tries, its count of notifications has risen and that of failures has not."""
@@ -222,7 +222,7 @@ def test_what_is_refused_or_answers_nobody_is_not_taken_for_arrived(
 
 
 def counters(*calls: tuple[str, int, int]) -> str:
-    """Alertmanager's page where it names receivers: receiver, calls tried, calls failed."""
+    """Alertmanager's metrics page with receivers: receiver, attempted calls, failed calls."""
     return "".join(
         f'{TRIED}{{integration="webhook",receiver_name="{name}"}} {tried}\n'
         f'{FAILED}{{integration="webhook",receiver_name="{name}"}} {failed}\n'
@@ -272,7 +272,7 @@ def test_a_lost_test_message_shows_since_when(alertmanager: Api, outside: Double
 
 
 class Slow:
-    """A receiver's other end that shows one message."""
+    """A receiver's destination that shows one message."""
 
     kind = "read-back"
 
@@ -281,7 +281,7 @@ class Slow:
         self.shows = ""
 
     def begin(self) -> None:
-        """Nothing."""
+        """Log nothing."""
 
     def found(self, nonce: str) -> bool:
         self.asked.append(nonce)
@@ -300,7 +300,7 @@ def test_a_message_that_comes_late_ends_it(alertmanager: Api, outside: Double) -
     mailbox.shows, now[0] = mailbox.asked[0], 1100.0
     canary.look()
     assert (canary.arrivals["email"].missing_since, canary.arrivals["email"].seconds) == (0, 100)
-    # An old message is no proof of the next.
+    # An old message does not prove that the next one arrived.
     canary.send()
     canary.look()
     assert canary.arrivals["email"].at == 1100.0
@@ -335,7 +335,7 @@ def test_a_restart_forgets_nothing(outside: Double, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"canary": {}}'])
-def test_a_memory_that_cannot_be_read_is_begun_anew(outside: Double, tmp_path: Path, text: str) -> None:
+def test_an_unreadable_state_is_started_again(outside: Double, tmp_path: Path, text: str) -> None:
     (tmp_path / "watch.json").write_text(text)
     with watch(outside, ALERTS_WATCH_STATE=str(tmp_path / "watch.json")) as running:
         assert watchdog(running, FIRING) == 200
@@ -372,7 +372,7 @@ def test_a_message_that_was_not_taken_is_not_called_sent(outside: Double) -> Non
 
 
 def test_while_one_is_missing_messages_come_more_often(alertmanager: Api, outside: Double) -> None:
-    """The hour passes by the clock, not in the test."""
+    """Only the clock advances by an hour; the test does not wait."""
     now = [1_800_000_000.0]
     environ = {
         "ALERTMANAGER_URL": alertmanager.url, "ALERTS_CANARY_PATIENCE": "0.1",

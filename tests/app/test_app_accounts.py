@@ -92,7 +92,7 @@ class TestLimits:
 
     @pytest.mark.parametrize("door", DOORS)
     @pytest.mark.parametrize("body", [RIGHT, WRONG], ids=["right", "wrong"])
-    def test_without_redis_nobody_signs_in(
+    def test_without_redis_no_one_signs_in(
         self, user: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, door: Any, body: Any
     ) -> None:
         from django.core.cache import caches

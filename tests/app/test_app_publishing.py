@@ -151,14 +151,14 @@ def test_a_task_that_lost_its_claim_records_no_outcome(
     """The sweeper released the post while its first worker, believed dead, was still publishing it."""
 
     def meanwhile(self: Any, post: Any) -> Any:
-        Post.objects.filter(pk=post.pk).update(claimed_by="somebody-else")
+        Post.objects.filter(pk=post.pk).update(claimed_by="someone-else")
         return "late"
 
     monkeypatch.setattr(SandboxPublisher, "publish", meanwhile)
     post = make_post(status="scheduled")
     publication.publish(str(post.pk), "task-1")
     post.refresh_from_db()
-    assert (post.status, post.claimed_by, post.external_id) == ("publishing", "somebody-else", "")
+    assert (post.status, post.claimed_by, post.external_id) == ("publishing", "someone-else", "")
 
 
 def test_in_production_the_sandbox_does_not_publish(

@@ -1,4 +1,4 @@
-"""A small database with everything a real one has, and settings that lead to the embedded servers."""
+"""A small database with everything that a real one has, and settings for the embedded servers."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -61,7 +61,7 @@ def samples(state: State) -> dict[str, float]:
 
 @pytest.fixture(scope="session")
 def new_database(postgres: Postgres) -> NewDatabase:
-    """Makes a database from SQL and returns its name."""
+    """Creates a database from SQL and returns its name."""
 
     def make(sql: str = SCHEMA, prefix: str = "shop") -> str:
         name = f"{prefix}_{secrets.token_hex(3)}"
@@ -89,7 +89,7 @@ def store_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def environ(postgres: Postgres, database: str, store_url: str) -> dict[str, str]:
-    """The least that the sidecar needs."""
+    """The minimal settings of the sidecar."""
     return {
         "DATABASE_URL": postgres.url_for(database),
         "BACKUP_STORE_URL": store_url,
@@ -111,7 +111,7 @@ def wired(environ: dict[str, str]) -> Wire:
 
 @pytest.fixture(scope="session")
 def bucket(object_store: ObjectStore) -> dict[str, str]:
-    """Settings that lead to a bucket of the embedded S3 server."""
+    """Settings with a bucket of the embedded S3 server."""
     name = f"backups-{secrets.token_hex(3)}"
     object_store.bucket(name)
     return {

@@ -1,4 +1,4 @@
-"""Backups made of next to nothing, for tests of who wrote them and of what is read."""
+"""Minimal backups, for tests of signatures and of reading."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ SERVER = Server(version="18.6", version_number=180006)
 
 
 def manifest(moment: datetime = NOW, *, size: int = 10, database: str = "shop", **more: Any) -> Manifest:
-    """A backup that was made at a moment."""
+    """A backup that was taken at a moment."""
     stored = StoredObject(
         name="database.dump.zst", role="archive", raw_bytes=size, stored_bytes=size, sha256="0" * 64
     )
@@ -55,7 +55,7 @@ def put(store: Store, made: Manifest, keys: Keyring = NO_KEYS, *, proven: bool =
 
 
 def attempt(moment: datetime = NOW, **more: Any) -> Attempt:
-    """A run that ended well."""
+    """A successful run."""
     values: dict[str, Any] = {
         "id": ids.new_id(moment), "kind": "backup", "database": "shop", "outcome": "success", "started": moment,
         "finished": moment, "totals": {"success": 3}, **more,
@@ -74,7 +74,7 @@ def history(store: Store, keys: Keyring = NO_KEYS, now: datetime = NOW) -> Histo
 
 
 def redigested(value: dict[str, Any]) -> bytes:
-    """What somebody without a key can make of a document: its digest fits, its signature is what it was."""
+    """What an attacker without a key can forge: the digest matches, the signature is the old one."""
     body = {name: each for name, each in value.items() if name not in ("digest", "key", "mac")}
     text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False).encode()
     whole = {**value, "digest": hashlib.sha256(text).hexdigest()}

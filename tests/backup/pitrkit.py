@@ -76,7 +76,7 @@ class Primary(Postgres):
         return row[0]
 
     def switch(self) -> int:
-        """Finish the segment, and wait until it is stored; the end of the log before."""
+        """Finish the segment, and wait until it is stored; returns the previous end of the log."""
         end = lsn.parse(str(self.value("SELECT pg_current_wal_insert_lsn()")))
         name = self.value("SELECT pg_walfile_name(pg_switch_wal())")
         while self.value("SELECT last_archived_wal FROM pg_stat_archiver") != name:
@@ -136,7 +136,7 @@ def recovered(
 
 
 class Archiver(threading.Thread):
-    """Stores the log of a server as it arrives, in the store's own format: what ``wal serve`` does, without its care."""
+    """Stores the log of a server as it arrives, in the store's own format: a minimal ``wal serve``."""
 
     def __init__(self, wiring: Wiring, server: ServerTarget) -> None:
         super().__init__(name="archiver", daemon=True)
@@ -177,7 +177,7 @@ class Archiver(threading.Thread):
         self._wiring.store.put(key, packed.getvalue())
 
     def wait_for(self, position: int) -> None:
-        """Until the store has the log up to a position."""
+        """Wait until the store has the log up to a position."""
         wait_for(
             lambda: self.stored >= position, timeout=60, what="the log is stored", hint="see the archiver"
         )

@@ -1,4 +1,4 @@
-"""The commands around a restore, run as on-call runs them, in this process or in one that can be killed."""
+"""The commands around a restore, run as a person on call runs them, in this process or in one that can be killed."""
 
 import json
 import os
@@ -30,11 +30,11 @@ class Done:
         return json.loads(self.out)
 
     def passes(self, *texts: str) -> None:
-        """Assert that it succeeded and says this."""
+        """Assert that it succeeded and printed this."""
         ended(self, 0, *texts)
 
     def fails(self, status: int, *texts: str) -> None:
-        """Assert that it ended with this exit code and says this."""
+        """Assert that it ended with this exit code and printed this."""
         ended(self, status, *texts)
 
 
@@ -57,13 +57,13 @@ class Command:
         return Done(status, *self._capsys.readouterr())
 
     def passed(self, *arguments: str, **more: str) -> Any:
-        """Run a command that must succeed; its JSON."""
+        """Run a command that must succeed; returns its JSON."""
         done = self(*arguments, "--json", **more)
         done.passes()
         return done.json
 
     def typed(self, text: str, *arguments: str) -> tuple[int, str]:
-        """Run on a terminal where somebody types; exit code, and all that was to be seen."""
+        """Run on a terminal with typed input; returns the exit code and everything that was shown."""
         terminal, ours = pty.openpty()
         with subprocess.Popen(
             [sys.executable, "-m", "backup", *arguments],
@@ -77,7 +77,7 @@ class Command:
         return process.returncode, seen
 
     def killed_at(self, text: str, *arguments: str, then: Callable[[], object] = lambda: None) -> bool:
-        """Run until it says something, then kill -9; whether it came so far."""
+        """Run until it prints something, then kill -9; returns whether it got that far."""
         with subprocess.Popen(
             [sys.executable, "-m", "backup", *arguments],
             env={**os.environ, **self.environ}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -94,7 +94,7 @@ class Command:
 
 
 def names(postgres: Postgres, part: str) -> list[str]:
-    """Databases with a part in their name, but for the one that is called just so."""
+    """Databases whose names contain a text, except the one with exactly this name."""
     with psycopg.connect(postgres.url_for("postgres")) as connection:
         found = connection.execute(
             "SELECT datname FROM pg_database WHERE strpos(datname, %s) > 0 AND datname <> %s ORDER BY 1",

@@ -1,4 +1,4 @@
-"""Positions in an archive that came through a pipe: as pg_dump itself writes them when it can seek."""
+"""Positions in an archive that came through a pipe equal those that pg_dump writes if it can seek."""
 
 import random
 import re
@@ -15,7 +15,7 @@ from stack.programs import postgres_bin
 from stack.servers import Postgres
 from tests.backup.conftest import SCHEMA, NewDatabase
 
-# Magic word, versions, sizes, format and compression; then seven numbers tell when it was made.
+# Magic word, versions, sizes, format and compression; then seven numbers give the time of the dump.
 HEADER = 12
 MOMENT = 7 * 5
 
@@ -37,7 +37,7 @@ def without_moment(archive: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def url(postgres: Postgres, new_database: NewDatabase) -> str:
-    # A large object may hold anything, such as what ends a table's rows.
+    # A large object may contain anything, such as the end mark of a table's rows.
     trap = (
         f"SELECT lo_from_bytea(0, decode('{LAST.hex()}', 'hex') || convert_to(repeat('x', 100000), 'UTF8'));"
     )
@@ -56,7 +56,7 @@ def test_they_are_those_that_pg_dump_writes_into_a_file(tmp_path: Path, url: str
     assert without_moment(piped) != without_moment(seekable.read_bytes())
     assert positioned(target)
     assert without_moment(target.read_bytes()) == without_moment(seekable.read_bytes())
-    # Once more is once too often, and harmless.
+    # A second time is unnecessary, but harmless.
     assert not positioned(target)
 
 
@@ -86,7 +86,7 @@ def test_damage_anywhere_is_survived(tmp_path: Path, piped: bytes) -> None:
     target, dice = tmp_path / "archive", random.Random(1)
     for _ in range(300):
         damaged = bytearray(piped)
-        # The list of contents, where numbers and lengths are, is most worth it.
+        # Damage to the list of contents, with its numbers and lengths, matters most.
         damaged[dice.randrange(min(len(piped), 30_000))] ^= 1 << dice.randrange(8)
         target.write_bytes(damaged)
         if not positioned(target):

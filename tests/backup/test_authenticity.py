@@ -1,4 +1,4 @@
-"""Who may write to the store may not thereby decide what is restored, what is deleted and what counts as proven."""
+"""Write access to the store does not let anyone decide what is restored, what is deleted and what counts as proven."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def states(store: MemoryStore) -> dict[str, str]:
     return {entry.id: entry.state for entry in (*found.backups, *found.others)}
 
 
-def test_what_nobody_of_us_has_signed_counts_for_nothing() -> None:
+def test_what_none_of_our_keys_has_signed_is_ignored() -> None:
     store = MemoryStore()
     mine, plain, theirs = (manifest(NOW - hours * HOUR) for hours in (5, 3, 1))
     for made, keys in ((mine, KEYS), (theirs, OTHERS)):
@@ -62,12 +62,12 @@ def test_what_nobody_of_us_has_signed_counts_for_nothing() -> None:
     assert found.latest is not None
     assert found.latest.id == mine.id
     assert [each.backup for each in found.reports] == [mine.id]
-    # Without a key there is nothing to tell them by.
+    # Without a key they cannot be distinguished.
     assert [entry.verified for entry in history(store).backups] == [True, True, True]
 
 
 def test_a_report_is_about_one_manifest() -> None:
-    """Neither the report of another backup, nor one from before its manifest was replaced, proves anything."""
+    """Neither the report of another backup nor one from before its manifest was replaced proves anything."""
     store = MemoryStore()
     old, new = manifest(NOW - 2 * HOUR), manifest(NOW - HOUR)
     for made in (old, new):
@@ -76,7 +76,7 @@ def test_a_report_is_about_one_manifest() -> None:
     for made in (old, new):
         store.put(layout.report("shop", made.id, NOW), encode(proof, KEYS))
     assert states(store) == {old.id: "verified", new.id: "unverified"}
-    # What it proved is replaced, by ourselves even.
+    # What it proved has been replaced, even if by ourselves.
     store.put(layout.manifest("shop", old.id), old.model_copy(update={"tool": "other"}).encode(KEYS))
     assert states(store)[old.id] == "unverified"
 
@@ -100,7 +100,7 @@ def test_attempts_of_strangers_are_not_read() -> None:
     for keys in (OTHERS, NO_KEYS):
         put_attempt(store, attempt(NOW, totals={"success": 1000}), keys)
     assert [each.totals for each in history(store, KEYS).attempts] == [{"success": 3}]
-    # Nor is one of ours under another name.
+    # Nor does one of ours under another name.
     ours = put_attempt(store, attempt(NOW - 2 * HOUR), KEYS)
     store.put(layout.attempt("shop", "20261127T110000Z-abcdef", "prune"), store.get(ours))
     assert len(history(store, KEYS).attempts) == 2
@@ -151,7 +151,7 @@ def test_add_only_rights_delete_nothing(wired: Wire) -> None:
 
 
 def test_a_jump_in_the_number_of_backups_blocks_until_a_person_agrees(wired: Wire) -> None:
-    """Without a key too: as many as usual are pruned each day, and on the day of the flood nothing is."""
+    """Even without a key, the usual number is pruned each day, and nothing on the day of the flood."""
     wiring = wired(
         BACKUP_DATABASE_URLS="shop=postgresql://u@127.0.0.1:9/shop", BACKUP_KEEP_LAST="3", BACKUP_KEEP_DAILY="0",
         BACKUP_KEEP_WEEKLY="0", BACKUP_KEEP_MONTHLY="0",
@@ -164,10 +164,10 @@ def test_a_jump_in_the_number_of_backups_blocks_until_a_person_agrees(wired: Wir
         put(wiring.store, manifest(now - HOUR))
         done = prune(replace(wiring, clock=partial(datetime.fromtimestamp, now.timestamp(), UTC)), target)
         assert (done.plan.blocked, len(done.deleted)) == ((), int(day > 1)), day
-    for number in range(8):  # dated as somebody likes
+    for number in range(8):  # with arbitrary dates
         put(wiring.store, manifest(now - number * HOUR))
     later = replace(wiring, clock=lambda: now + HOUR)
-    for _ in range(2):  # the jump is not forgotten by the next prune
+    for _ in range(2):  # the next prune remembers the jump
         done = prune(later, target)
         assert done.deleted == ()
         assert any("more backups appeared than usual" in reason for reason in done.plan.blocked)
@@ -177,7 +177,7 @@ def test_a_jump_in_the_number_of_backups_blocks_until_a_person_agrees(wired: Wir
     assert prune(later, target, agreed=True).deleted
 
 
-def test_what_everybody_is_told(wired: Wire) -> None:
+def test_what_everyone_is_notified_of(wired: Wire) -> None:
     wiring = wired(BACKUP_DATABASE_URLS="shop=postgresql://u@127.0.0.1:9/shop", BACKUP_MANIFEST_KEY=KEY)
     now = datetime.now(UTC)
     put(wiring.store, manifest(now - 5 * HOUR), wiring.keys)
@@ -194,7 +194,7 @@ def test_what_everybody_is_told(wired: Wire) -> None:
 
 
 def test_the_first_run_with_a_key_is_made_up_for_at_once(wired: Wire) -> None:
-    """Until then nothing that is there counts."""
+    """Until then no existing backup counts."""
     wiring = wired(BACKUP_DATABASE_URLS="shop=postgresql://u@127.0.0.1:9/shop", BACKUP_MANIFEST_KEY=KEY)
     put(wiring.store, manifest(datetime.now(UTC) - HOUR))
     state = new_state(wiring)
@@ -206,7 +206,7 @@ def test_the_first_run_with_a_key_is_made_up_for_at_once(wired: Wire) -> None:
 
 
 def forged(command: Command, store: Path, other: str, **settings: str) -> tuple[str, str]:
-    """A backup of ours, and the copy of one of somebody else's under its name, digests and report made to fit."""
+    """A backup of ours, and under its name a copy of someone else's, with forged digests and report."""
     genuine = command.passed("run", **settings)
     assert command.passed("verify", genuine["id"], **settings)["ok"]
     away = store.parent / "away"
@@ -244,7 +244,7 @@ def test_a_forged_backup_is_neither_verified_nor_restored(
         assert f"{fake} is unsigned" in done.err
         assert f"restore --unsigned {fake}" in done.err
     assert command("restore", "--unsigned", "latest", **settings).status == 2
-    # Whoever asks for it by its name gets it.
+    # A person who asks for it by name gets it.
     assert command.passed("restore", "--unsigned", fake, **settings)["id"] == fake
 
 

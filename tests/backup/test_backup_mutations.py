@@ -1,6 +1,6 @@
-"""Damages of every kind, each of which a verification must name; and healthy oddities, none of which it may report.
+"""Damage of every kind, which a verification must name; and healthy oddities, which it must not report.
 
-The database is dumped and restored once; each damage is done to a copy of what was restored.
+The database is dumped and restored once; each damage is done to a copy of the restored database.
 """
 
 import json
@@ -89,7 +89,7 @@ CREATE MATERIALIZED VIEW totals AS SELECT channel_id, count(*) FROM posts GROUP 
 SELECT lo_from_bytea(4711, 'a large object');
 """
 
-# What is done to the restored database: SQL, and what must be named.
+# Damage to the restored database: the SQL, and what must be named.
 DAMAGES = {
     "a row is lost": ("DELETE FROM posts WHERE id = 7", "public.posts"),
     "a row is there twice": (
@@ -156,7 +156,7 @@ DAMAGES = {
     "a comment": ("COMMENT ON TABLE posts IS NULL", "TABLE posts"),
     "a comment on a column": ("COMMENT ON COLUMN posts.body IS 'as they meant it'", "COLUMN posts.body"),
     "an extension": ("DROP EXTENSION vector CASCADE", "vector"),
-    "a sequence begins anew": ("SELECT setval('tickets', 1)", "public.tickets"),
+    "a sequence restarts": ("SELECT setval('tickets', 1)", "public.tickets"),
     "a sequence steps otherwise": ("ALTER SEQUENCE tickets INCREMENT 2", "public.tickets"),
     "a type of a column": ("ALTER TABLE audit.log ALTER id TYPE bigint", "audit.log"),
     "a length of a column": ("ALTER TABLE channels ALTER name TYPE varchar(101)", "public.channels"),
@@ -238,7 +238,7 @@ def test_a_damage_is_named(damage: str, original: Original, postgres: Postgres) 
         finally:
             connection.execute(f"DROP DATABASE {copy} WITH (FORCE)")
     assert named in " | ".join(each.object for each in found), found
-    # Nothing else is accused of a change of rows.
+    # No other object is reported to have changed rows.
     assert len(found) <= 12, found
 
 
@@ -272,7 +272,7 @@ def _flip(path: Path, share: float = 0.5) -> None:
 
 
 def _reseal(path: Path, **changes: object) -> None:
-    """A manifest that says something else and is whole all the same."""
+    """Change a manifest and seal it again."""
     manifest = Manifest.decode(path.read_bytes(), "")
     path.write_bytes(manifest.model_copy(update=changes).encode())
 
@@ -347,7 +347,7 @@ def test_damaged_objects_are_named(stored: Wiring) -> None:
 
 
 def test_damaged_manifests_are_named(stored: Wiring) -> None:
-    """A backup whose manifest cannot be believed is none; it is listed as broken, by its id."""
+    """A backup with an untrustworthy manifest does not count; it is listed as broken, by its id."""
     older, newer = _files(stored)
     path, data = newer["manifest"], newer["manifest"].read_bytes()
     value = json.loads(data)
@@ -368,7 +368,7 @@ def test_damaged_manifests_are_named(stored: Wiring) -> None:
 
 
 def test_a_whole_object_with_half_an_archive_in_it(wired: Wire, postgres: Postgres) -> None:
-    """What a dump that died would leave, if somebody had sealed it: digests fit, the archive ends in the middle."""
+    """A dump that died, but was sealed: the digests match, and the archive ends in the middle."""
     import hashlib
 
     wiring = wired(BACKUP_VERIFY_URL=postgres.url)
@@ -472,8 +472,8 @@ HEALTHY = {
         CREATE FUNCTION plus(a text, b text) RETURNS text LANGUAGE sql IMMUTABLE RETURN a || b;
         CREATE OPERATOR @+ (FUNCTION = plus, LEFTARG = int, RIGHTARG = int);
         CREATE AGGREGATE total(int) (SFUNC = plus, STYPE = int, INITCOND = '0');
-        CREATE FUNCTION told() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN NULL; END $$;
-        CREATE EVENT TRIGGER tell ON ddl_command_end EXECUTE FUNCTION told();
+        CREATE FUNCTION report() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN NULL; END $$;
+        CREATE EVENT TRIGGER tell ON ddl_command_end EXECUTE FUNCTION report();
         CREATE PROCEDURE nothing() LANGUAGE plpgsql AS $$ BEGIN NULL; END $$""",
     "settings of the database that change how values look": """
         CREATE TABLE t (at timestamptz, raw bytea, i interval, d date);
@@ -506,7 +506,7 @@ def test_healthy_oddities_are_not_reported(
 def test_a_throwaway_server_does_not_report_them_either(
     wired: Wire, new_database: NewDatabase, postgres: Postgres
 ) -> None:
-    """One database with what can stand together, proven as production's is: in a server of its own."""
+    """One database with all oddities that are compatible, verified as production's is, in a throwaway server."""
     name = new_database(ROLES + SCHEMA, "healthy")
     wiring = wired(DATABASE_URL=postgres.url_for(name))
     run(wiring, wiring.targets[0])

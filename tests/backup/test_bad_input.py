@@ -1,4 +1,4 @@
-"""What a user gets wrong is named with what to try, exit code 2, and nothing is touched."""
+"""A user's mistake is named with what to try, the exit code is 2, and nothing is touched."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ CASES = {
         {"BACKUP_DATABASE_URLS": "a=postgresql://h/x, a=postgresql://h/y"},
         "two databases are named a",
     ),
-    "a name that is no folder": (
+    "a name that cannot be a folder": (
         {"BACKUP_DATABASE_URLS": "a=postgresql://h/x,attempts=postgresql://h/y"},
         "attempts",
     ),
@@ -49,7 +49,10 @@ CASES = {
         {"BACKUP_SERVERS": "main=postgresql://h/postgres,main=postgresql://i/postgres"},
         "or of another server",
     ),
-    "a server's name that is no folder": ({"BACKUP_SERVERS": "attempts=postgresql://h/postgres"}, "attempts"),
+    "a server's name that cannot be a folder": (
+        {"BACKUP_SERVERS": "attempts=postgresql://h/postgres"},
+        "attempts",
+    ),
     "a server that is not postgres": (
         {"BACKUP_SERVERS": "main=mysql://h/postgres"},
         "'mysql', not postgresql",
@@ -94,7 +97,7 @@ def test_bad_input(
     name: str, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    changes, said = CASES[name]
+    changes, message = CASES[name]
     settings = {**environ, **changes}
     if settings.get("BACKUP_OFFSITE_STORE_URL") == "same":
         settings["BACKUP_OFFSITE_STORE_URL"] = settings["BACKUP_STORE_URL"]
@@ -102,11 +105,11 @@ def test_bad_input(
         monkeypatch.setenv(variable, value)
     assert run_cli(backup, ["run"], prog="python -m backup") == 2
     err = capsys.readouterr().err
-    assert said in err
+    assert message in err
     assert err.startswith("Error: ")
     assert "\nTry: " in err
     assert "hush-hush" not in err
-    # What can be known only by asking is written down as a failed run, for who does not see this output.
+    # A mistake that only the server reveals is recorded as a failed run, because this output may go unread.
     written = {path.parent.name for path in (tmp_path / "store").rglob("*") if path.is_file()}
     assert written == ({"attempts"} if name in {"programs", "unreachable"} else set())
 

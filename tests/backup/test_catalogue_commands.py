@@ -1,4 +1,4 @@
-"""Commands about single backups: keep one, compare two, take one home; and what promotions leave behind."""
+"""Commands about single backups: hold one, compare two, download one; and what promotions leave behind."""
 
 import json
 import stat
@@ -55,7 +55,7 @@ def store(environ: dict[str, str]) -> LocalStore:
 def looking(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
-    """On a host that has only the store."""
+    """On a host that can reach only the store."""
     return Command({"BACKUP_STORE_URL": environ["BACKUP_STORE_URL"]}, monkeypatch, capsys)
 
 
@@ -73,7 +73,7 @@ def test_a_backup_on_hold_outlives_the_rules(command: Command) -> None:
     (pruned,) = command.passed("prune", **keeps).values()
     assert pruned["deleted"] == [ids[1]]
     assert next(each for each in pruned["decisions"] if each["id"] == ids[0])["reasons"] == ["on hold"]
-    assert command("release", ids[1]).status == 2  # it is gone
+    assert command("release", ids[1]).status == 2  # it was deleted
     assert command("release", ids[2]).status == 2  # it is not on hold
     # A key that cannot delete can release.
     assert command.passed("release", ids[0], BACKUP_DELETE="never")["held"] is False
@@ -208,10 +208,10 @@ def test_what_promotions_left_is_listed_and_dropped(command: Command, postgres: 
         done.fails(2, why, "nothing was dropped")
     done = command("databases", "--drop", old, "--dry-run")
     done.passes("can no longer be rolled back")
-    assert command("databases", "--drop", old).status == 2  # nobody is there to confirm it
+    assert command("databases", "--drop", old).status == 2  # there is no terminal to confirm it
     assert command("databases", "--drop", old, "--yes-i-mean", shop).status == 2
     assert old in names(postgres, shop)
-    # Somebody is connected to it.
+    # A client is connected to it.
     with psycopg.connect(postgres.url_for(old)):
         assert old not in json.dumps(command.passed("databases", "--drop", old, "--yes-i-mean", old))
     assert names(postgres, shop) == []

@@ -1,4 +1,4 @@
-"""One clock is not the truth: the database's and the store's are asked, and what is from the future is not the latest."""
+"""One clock is not trusted alone: those of the database and the store are read, and a backup from the future is not the latest."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

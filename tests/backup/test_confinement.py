@@ -1,4 +1,4 @@
-"""Restored content is somebody else's program: what it runs sees no key, no file of ours, no network."""
+"""Restored content is foreign code: what it runs sees none of our keys, none of our files and no network."""
 
 import ctypes
 import hashlib
@@ -48,7 +48,7 @@ def command(
 
 @pytest.fixture
 def listener() -> Iterator[tuple[int, list[str]]]:
-    """A TCP port of this machine, and who came."""
+    """A TCP port of this machine, and the connections to it."""
     came: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -58,7 +58,7 @@ def listener() -> Iterator[tuple[int, list[str]]]:
                     connection, _ = server.accept()
                 except OSError:
                     return
-                came.append("somebody")
+                came.append("someone")
                 connection.close()
 
         threading.Thread(target=accept, daemon=True).start()
@@ -67,7 +67,7 @@ def listener() -> Iterator[tuple[int, list[str]]]:
 
 
 def shell(script: str, confinement: Confinement) -> tuple[int, str]:
-    """Run a script within limits; its exit code and all that it printed."""
+    """Run a script within limits; returns its exit code and everything that it printed."""
     ended = run_child(
         ["/bin/bash", "-c", script], env=clean_environment(), confinement=confinement, output=True
     )
@@ -102,14 +102,14 @@ def test_what_a_confined_program_may_do(tmp_path: Path, listener: tuple[int, lis
         f"exec 3<>/dev/tcp/127.0.0.1/{port}", f"cp /bin/true {inside}/program && {inside}/program",
     ]  # fmt: skip
     for script in forbidden:
-        status, said = shell(script, mine)
+        status, printed = shell(script, mine)
         assert status != 0, script
-        assert any(word in said for word in ("denied", "not permitted", "cross-device")), (script, said)
+        assert any(word in printed for word in ("denied", "not permitted", "cross-device")), (script, printed)
     assert (outside / "key").read_text() == "canary"
     assert sorted(file.name for file in outside.iterdir()) == ["key"]
     assert came == []
-    status, said = shell(f"exec 3<>/dev/tcp/127.0.0.1/{port}", mine.connecting({"host": "127.0.0.1"}))
-    assert (status, said) == (0, "")
+    status, printed = shell(f"exec 3<>/dev/tcp/127.0.0.1/{port}", mine.connecting({"host": "127.0.0.1"}))
+    assert (status, printed) == (0, "")
     assert shell("trap '' PIPE; true; kill -l PIPE; kill -PIPE $$; echo alive", mine)[1].endswith("alive")
     assert shell("kill -PIPE $$; echo alive", mine) == (-13, "")
 
@@ -153,7 +153,7 @@ INSERT INTO {owner}.t (id, word) VALUES (1, 'a');
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """Where what should not happen would be seen; everybody may write there."""
+    """A world-writable folder in which forbidden effects would show."""
     folder = tmp_path / "out"
     folder.mkdir()
     for each in (folder, *list(folder.parents)[:3]):
@@ -169,7 +169,7 @@ def test_code_in_a_database_touches_nothing_of_ours(
 ) -> None:  # fmt: skip
     """Made by an ordinary owner, run by the superuser of the throwaway server while rows and indexes are restored.
 
-    Without Landlock the same code reads, writes and runs what it wants: so it was carried out, and was kept from all of it.
+    Without Landlock the same code reads, writes and runs what it wants, so it was carried out, and confined.
     """
     key = tmp_path / "identity.txt"
     key.write_text("canary")
@@ -202,7 +202,7 @@ def test_code_in_a_database_touches_nothing_of_ours(
         assert {"key", "environment", "environ", "read", "written"} <= set(touched)
         assert touched["key"].startswith("canary")
         assert listener[1]
-    # Not even then are our variables among those that are passed on.
+    # Even then our variables are not passed on.
     assert "canary-" not in touched.get("environment", "")
 
 
@@ -250,12 +250,12 @@ WITHOUT = """
 import ctypes, os, struct, sys
 steps = [(0x20, 0, 0, 0), (0x15, 0, 1, NUMBER), (0x06, 0, 0, 0x00050026), (0x06, 0, 0, 0x7fff0000)]
 program = b"".join(struct.pack("HBBI", *step) for step in steps)
-held = ctypes.create_string_buffer(program)
+buffer = ctypes.create_string_buffer(program)
 class Filter(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("steps", ctypes.c_void_p)]
 libc = ctypes.CDLL(None, use_errno=True)
 assert libc.prctl(38, 1, 0, 0, 0) == 0
-assert libc.prctl(22, 2, ctypes.byref(Filter(len(steps), ctypes.addressof(held)))) == 0
+assert libc.prctl(22, 2, ctypes.byref(Filter(len(steps), ctypes.addressof(buffer)))) == 0
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 WITHOUT_LANDLOCK = WITHOUT.replace("NUMBER", str(landlock.__dict__["_CREATE_RULESET"]))
@@ -264,7 +264,7 @@ REFUSING_LANDLOCK = WITHOUT.replace("NUMBER", str(landlock.__dict__["_RESTRICT_S
 
 @needs_landlock
 def test_where_landlock_is_refused_nothing_is_found_out(environ: dict[str, str], command: Command) -> None:
-    """The limits exist and cannot be set: no program of a verification runs, and no backup is called damaged."""
+    """The limits exist but cannot be set: no program of a verification runs, and no backup is reported as damaged."""
     made = command.passed("run")
     done = subprocess.run(
         [sys.executable, "-c", REFUSING_LANDLOCK, "-m", "backup", "verify", "--json"],
@@ -282,7 +282,7 @@ def test_where_landlock_is_refused_nothing_is_found_out(environ: dict[str, str],
 
 
 def refused() -> None:
-    """Print what becomes of a confined program and of a confined source, where Landlock is refused."""
+    """Print the outcome of a confined program and of a confined source if Landlock is refused."""
     mine = Confinement(Path("/tmp"))
     try:
         run_child(["/bin/true"], env={}, confinement=mine)
@@ -333,7 +333,7 @@ def test_how_far_a_kernel_confines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_constants_are_the_kernels() -> None:
-    """Where the kernel's headers are installed, they say the same."""
+    """The kernel's headers, if installed, have the same numbers."""
     header = Path("/usr/include/linux/landlock.h")
     if not header.exists():
         pytest.skip("no kernel headers: apt-get install linux-libc-dev")
@@ -353,7 +353,7 @@ def test_the_constants_are_the_kernels() -> None:
 
 
 def test_commands_of_psql_in_a_globals_dump_are_not_run(command: Command, tmp_path: Path, out: Path) -> None:
-    """They need no server and no superuser, only somewhere to be read from."""
+    """They need neither a server nor a superuser, only readable files."""
     made = command.passed("run")
     folder = tmp_path / "store" / made["database"] / made["id"]
     stored = folder / "globals.sql.zst"

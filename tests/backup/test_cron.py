@@ -1,4 +1,4 @@
-"""Cron, as cron means it, in time zones whose clocks change."""
+"""Cron expressions with cron's semantics, in time zones whose clocks change."""
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo

@@ -16,10 +16,10 @@ from tests.backup.restorekit import Command
 
 
 class Proxy:
-    """Passes everything on, until a client's message with a number is about to go out: then both sides are closed.
+    """Forwards everything until the client's n-th message, and then closes both sides.
 
     Attributes:
-        seen: the statements that passed, in their order.
+        seen: the forwarded statements, in order.
     """
 
     def __init__(self, port: int) -> None:
@@ -57,7 +57,7 @@ class Proxy:
                 each.shutdown(socket.SHUT_RDWR)
 
     def _cuts(self, data: bytes) -> bool:
-        """Whether this message, a query or a parsed one, is the one to cut at."""
+        """Whether to cut at this message, a query or a parsed one."""
         if data[:1] not in b"QP":
             return False
         with self._lock:
@@ -79,11 +79,11 @@ def test_cut_at_every_statement(
     name = new_database("CREATE TABLE t (a serial, b text); INSERT INTO t VALUES (1, 'x')", "cut")
     url = postgres.url_for(name).replace(f":{postgres.port}/", f":{proxy.port}/")
     command = Command({**environ, "DATABASE_URL": url}, monkeypatch, capsys)
-    command("run")  # what is asked once in a process is asked here
+    command("run")  # queries that are cached per process are made here
     proxy.begin(-1)
     assert command("run").status == 0
     statements = [each for each in proxy.seen if "pg_backend_pid" not in each or "SELECT" in each]
-    # pg_dump's own statements are many and alike: each of ours is tried, and some of its.
+    # pg_dump's own statements are many and similar, so each of ours is tried, and some of its.
     ours = [number for number, text in enumerate(statements) if not _of_pg_dump(text)]
     theirs = [number for number, text in enumerate(statements) if _of_pg_dump(text)]
     assert len(ours) > 15, statements

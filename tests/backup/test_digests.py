@@ -1,4 +1,4 @@
-"""Dumps as text, digested table by table and object by object."""
+"""Digests of dumps as text, by table and by object."""
 
 import random
 
@@ -110,7 +110,7 @@ def test_differences_are_named(
     ],
 )
 def test_headers_inside_a_function_body_are_text(before: bytes, after: bytes) -> None:
-    """Comments, settings, empty lines and line ends within a definition are no noise of the dump."""
+    """Comments, settings, empty lines and line ends within a definition are part of it."""
     body = b"AS $$\n-- the tax is 19\nSET default_tablespace = x;\n\nRETURN 1;\r\n"
     dump = DUMP.replace(b"AS $$\n", body)
     ((key, expected, found),) = compare(digests([dump]), digests([dump.replace(before, after)]))

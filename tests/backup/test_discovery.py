@@ -82,7 +82,7 @@ def test_the_service_looks_before_each_run(command: Command, server: Postgres) -
     assert backed_up(command) == set(state.names)
 
 
-def test_a_server_that_is_away(command: Command, server: Postgres) -> None:
+def test_a_server_that_is_down(command: Command, server: Postgres) -> None:
     server.kill()
     done = command("run")
     done.fails(2, "Connection refused")

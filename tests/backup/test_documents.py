@@ -1,4 +1,4 @@
-"""Anything may lie in a store. It is read within bounds, what is changed is never verified, and the rest is read."""
+"""A store may contain anything. It is read within bounds, changed documents never count as verified, and the rest is read."""
 
 import copy
 import json
@@ -93,21 +93,21 @@ def changes(value: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("what", DOCUMENTS)
 def test_no_field_can_be_changed_without_the_key(what: str) -> None:
-    """However well the digest is made to fit."""
+    """Even with a matching digest."""
     store, places = stored(KEYS)
     value = json.loads(store.get(places[what]))
     tried = 0
     for changed in changes(value):
         if {**changed, "digest": ""} == {**value, "digest": ""}:
-            continue  # it is made anew
+            continue  # it is recomputed
         store.put(places[what], redigested(changed))
         assert not believed(store, KEYS, what), changed
         tried += 1
     assert tried > 10
 
 
-def test_one_sort_of_document_does_not_stand_for_another() -> None:
-    """The same fields, signed as a report, are no manifest's signature."""
+def test_one_kind_of_document_does_not_pass_for_another() -> None:
+    """The same fields, signed as a report, do not sign a manifest."""
     store, places = stored(KEYS)
     value = json.loads(store.get(places["report"]))
     body = json.dumps(
@@ -130,7 +130,7 @@ ODD = {
     "not text": b"\xff\xfe\x00",
     "a list": b"[]",
     "null": b"null",
-    "a format that is no number": b'{"format": {"a": 1}}',
+    "a format that is not a number": b'{"format": {"a": 1}}',
     "true as a format": b'{"format": true}',
 }
 
@@ -241,7 +241,7 @@ def altered(data: st.DataObject, value: Any) -> Any:
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_whatever_is_changed_is_never_verified(data: st.DataObject) -> None:
-    """Any field or byte of a manifest, a report or a record, whoever makes the digest fit."""
+    """Any field or byte of a manifest, a report or a record, even with a matching digest."""
     what = data.draw(st.sampled_from(sorted(DOCUMENTS)))
     keys = data.draw(st.sampled_from([KEYS, NO_KEYS]))
     store, places = stored(keys)
@@ -293,14 +293,14 @@ def test_a_key_is_replaced_without_losing_a_backup() -> None:
     newer = manifest(NOW - timedelta(hours=1))
     put(store, newer, rotated)
     assert [entry.state for entry in history(store, rotated).backups] == ["verified", "verified"]
-    # When the old key is taken out, only what the new one has signed counts.
+    # Once the old key is removed, only what the new one has signed counts.
     found = history(store, KEYS)
     assert [entry.id for entry in found.backups] == [newer.id]
     assert [(entry.id, entry.state) for entry in found.others] == [(MADE.id, "FORGED")]
 
 
 def test_format_1_is_read() -> None:
-    """As it was written before there were signatures: it counts where there is no key, and is unsigned where there is."""
+    """As written before signatures existed: it counts without a key, and is unsigned with one."""
     store, places = stored(NO_KEYS)
     old = json.loads(MADE.encode())
     old["format"] = 1
@@ -314,7 +314,7 @@ def test_format_1_is_read() -> None:
 
 
 def test_what_is_not_a_backup_is_not_listed() -> None:
-    """Days of WAL may be many thousand objects, and the catalogue is read every few seconds."""
+    """Days of WAL may be thousands of objects, and the catalogue is read every few seconds."""
     listed: list[str] = []
 
     def note(operation: str, key: str) -> None:

@@ -1,4 +1,4 @@
-"""Tables, or their rows, that are left out on purpose: stated everywhere, and no difference."""
+"""Tables, or their rows, that are excluded on purpose: stated everywhere, and not a difference."""
 
 import psycopg
 import pytest
@@ -48,7 +48,7 @@ def test_what_is_left_out_is_stated_and_no_difference(
         connection.execute(f"DROP ROLE IF EXISTS reads_{name}")
         connection.execute(f"CREATE ROLE reads_{name} LOGIN PASSWORD 'x'")
     with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
-        # A role need not be able to read what is left out altogether.
+        # A role need not be able to read excluded tables.
         connection.execute(
             f"GRANT SELECT ON users, posts, sessions, events, events_1, events_2, audit.kept, counted TO reads_{name}; GRANT USAGE ON SCHEMA audit TO reads_{name};"
             f" GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO reads_{name}"

@@ -1,4 +1,4 @@
-"""What the settings send or show more openly than need be: the doctor names it, and our own pages can be closed."""
+"""The doctor names what the settings expose unnecessarily, and our own pages can be protected."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Whatever fails, no manifest claims a backup that is not there, and older ones stay."""
+"""Whatever fails, no manifest claims a backup that does not exist, and older ones remain."""
 
 import dataclasses
 import shutil
@@ -109,10 +109,10 @@ def test_the_spool_takes_over_and_is_brought_home(wired: Wire, faults: Faults, t
     faults.arm("part")
     in_the_middle = run(wiring, target)
     faults.arm("all")
-    # While the store is away, what was known of it and what is in the spool are both seen.
+    # While the store is unreachable, its last known content and the spool are both visible.
     history = catalogues.read([target.name]).history(target.name)
     assert catalogues.problem is not None
-    # Made in the same second, their ids are in no order.
+    # Taken in the same second, their ids have no order.
     assert {(entry.id, entry.store) for entry in history.backups} == {
         (before.id, "main"), (away.id, "spool"), (in_the_middle.id, "spool"),
     }  # fmt: skip
@@ -202,7 +202,7 @@ def test_refused_credentials_are_an_error_by_hand_and_spooled_by_the_service(
 
 
 def test_a_full_disk(wired: Wire, faults: Faults) -> None:
-    """The store's own last words come through, and nothing is left."""
+    """The store's own message is shown, and nothing is left behind."""
     wiring = with_store(wired(), faults)
     faults.error = StoreError("No space left on device", hint="", operation="part")
     faults.arm("part")
@@ -212,7 +212,7 @@ def test_a_full_disk(wired: Wire, faults: Faults) -> None:
 
 
 def test_a_manifest_whose_answer_is_lost_claims_nothing(wired: Wire) -> None:
-    """It landed, nobody was told, and the run is killed while it tidies up."""
+    """It was stored, the confirmation was lost, and the run is killed while it cleans up."""
     store = MemoryStore()
     wiring = dataclasses.replace(wired(), store=RetryingStore(store, RetryPolicy(attempts=1)))
     put, delete = store.put, store.delete
@@ -279,7 +279,7 @@ def test_a_failure_is_recorded_once_the_store_answers_again(wired: Wire, faults:
     name, state = wiring.targets[0].name, new_state(wiring)
     run(wiring, wiring.targets[0])
 
-    def told(outcome: str) -> tuple[float, float]:
+    def totals(outcome: str) -> tuple[float, float]:
         value = samples(state)
         return (
             value[f'backup_last_attempt_success{{database="{name}"}}'],
@@ -288,10 +288,10 @@ def test_a_failure_is_recorded_once_the_store_answers_again(wired: Wire, faults:
 
     faults.arm("all")
     Jobs(state).back_up()
-    assert told("failure") == (0, 1)
+    assert totals("failure") == (0, 1)
     faults.arm("")
     state.refresh()
-    assert told("failure") == (0, 1)
+    assert totals("failure") == (0, 1)
     other = new_state(dataclasses.replace(wiring, backlog=Backlog()))
     other.refresh()
     assert [record.outcome for record in other.history(name).attempts] == ["success", "failure"]
@@ -316,7 +316,7 @@ def test_out_of_time(wired: Wire) -> None:
     wiring = wired(BACKUP_TIMEOUT="0.001")
     with pytest.raises(OutOfTimeError, match="BACKUP_TIMEOUT"):
         run(wiring, wiring.targets[0])
-    # What the same thread does next, copies and the spool's way home, has its own time.
+    # The thread's next work, copying and forwarding the spool, has its own time limit.
     wiring.stop.check()
     assert [info.key for info in wiring.store.walk() if "attempts" not in info.key] == []
 

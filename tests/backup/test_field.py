@@ -1,4 +1,4 @@
-"""Cases that others have met: what ``doctor`` predicts, what ``run`` does, and what a verification says."""
+"""Cases from field reports: what ``doctor`` predicts, what ``run`` does, and what a verification reports."""
 
 import secrets
 from pathlib import Path
@@ -21,7 +21,7 @@ def command(
 
 @pytest.fixture
 def reader(postgres: Postgres) -> str:
-    """The role that the documentation asks for."""
+    """The role that the documentation describes."""
     name = f"bk_{secrets.token_hex(3)}"
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'long enough 7'")
@@ -38,7 +38,7 @@ def checks(done: Done) -> dict[str, Any]:
 
 
 def proven(command: Command, **there: str) -> Any:
-    """A backup that succeeds and is verified, as the doctor says; the report."""
+    """Take a backup that succeeds and is verified, as the doctor predicts; returns the report."""
     assert [each for each in command("doctor", "--json", **there).json if each["ok"] is False] == []
     command.passed("run", **there)
     report = command("verify", "--json", **there).json
@@ -47,7 +47,7 @@ def proven(command: Command, **there: str) -> Any:
 
 
 def refused(command: Command, check: str, **there: str) -> tuple[str, str]:
-    """What the doctor says is what the run says, and no backup is begun; message and advice."""
+    """Check that doctor and run report the same, and that no backup is begun; returns message and advice."""
     found = checks(command("doctor", "--json", **there))[check]
     assert found["ok"] is False
     done = command("run", **there)
@@ -120,7 +120,7 @@ def test_bytes_without_an_encoding(command: Command, postgres: Postgres) -> None
 
 
 def test_more_tables_than_locks_for_two(command: Command, tmp_path: Path) -> None:
-    """pg_dump holds a lock of each table, and so does nobody else when there is no room for two."""
+    """pg_dump locks each table, and there is no room for a second lock on each."""
     options = {"max_locks_per_transaction": "10", "max_connections": "20"}
     with Postgres(tmp_path / "few", options=options) as server:
         with psycopg.connect(server.url, autocommit=True) as connection:
@@ -174,17 +174,17 @@ LOST = {
 
 
 @pytest.mark.parametrize("what", LOST)
-def test_what_the_dump_leaves_out_is_said_everywhere(
+def test_what_the_dump_leaves_out_is_stated_everywhere(
     what: str, command: Command, postgres: Postgres, new_database: NewDatabase, reader: str
 ) -> None:
-    script, said = (text.format(reader) for text in LOST[what])
+    script, remark = (text.format(reader) for text in LOST[what])
     name = new_database(script, "lost")
     there = as_reader(postgres, reader, name)
-    assert said in checks(command("doctor", "--json", **there))[f"postgres {name}: left out"]["detail"]
+    assert remark in checks(command("doctor", "--json", **there))[f"postgres {name}: left out"]["detail"]
     done = command("run", **there)
-    done.passes(said)
-    assert said in command("show", "latest", **there).out
-    assert said in " ".join(command("verify", "--json", **there).json["notes"])
+    done.passes(remark)
+    assert remark in command("show", "latest", **there).out
+    assert remark in " ".join(command("verify", "--json", **there).json["notes"])
 
 
 def test_tablespaces(command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path) -> None:

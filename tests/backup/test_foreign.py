@@ -1,4 +1,4 @@
-"""An archive that another pg_dump made: taken in, verified, restored."""
+"""An archive that another pg_dump made is imported, verified and restored."""
 
 import secrets
 import subprocess

@@ -1,6 +1,6 @@
-"""Damages to roles, and to what belongs to the database as a whole: each must be named.
+"""Damage to roles, and to properties of the database as a whole, must be named.
 
-The backup is restored once, as a verification does it. Each damage is done there, and undone.
+The backup is restored once, as in a verification. Each damage is done there, and undone.
 """
 
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ DO $do$ DECLARE db text := quote_ident(current_database()); BEGIN
 END $do$;
 CREATE TABLE t (a int);
 """
-# What is done, and what undoes it. {0} is the database.
+# The damage, and the statement that undoes it. {0} is the database.
 OF_ROLES = {
     "may log in": ("ALTER ROLE dmg_owner LOGIN", "ALTER ROLE dmg_owner NOLOGIN", "dmg_owner"),
     "may not log in": ("ALTER ROLE dmg_app NOLOGIN", "ALTER ROLE dmg_app LOGIN", "dmg_app"),
@@ -134,7 +134,7 @@ OF_DATABASE = {
     "a grant without its option": (
         "REVOKE GRANT OPTION FOR CREATE ON DATABASE {0} FROM dmg_app", "GRANT CREATE ON DATABASE {0} TO dmg_app WITH GRANT OPTION",
     ),
-    "everybody may connect": ("GRANT CONNECT ON DATABASE {0} TO PUBLIC", "REVOKE CONNECT ON DATABASE {0} FROM PUBLIC"),
+    "everyone may connect": ("GRANT CONNECT ON DATABASE {0} TO PUBLIC", "REVOKE CONNECT ON DATABASE {0} FROM PUBLIC"),
 }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ COMMANDS = (("verify", "latest"), ("restore", "latest", "--again"), ("drill",))
 
 @pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
-    """What runs in the background of a shell ignores SIGINT from its birth on."""
+    """A background process of a shell ignores SIGINT from its start."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -37,7 +37,7 @@ def interruptible() -> Iterator[None]:
 def interrupted(
     environ: dict[str, str], arguments: tuple[str, ...], after: float, number: signal.Signals
 ) -> int:
-    """Start a command, send a signal after some seconds; the exit code."""
+    """Start a command and send a signal after some seconds; returns the exit code."""
     process = subprocess.Popen(
         [sys.executable, "-m", "backup", *arguments],
         cwd=ROOT, env={**os.environ, **environ}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -53,9 +53,9 @@ def leftovers(work: Path, postgres: Postgres) -> list[str]:
     """What an interrupted command has left: folders, processes in them, and unfinished databases."""
     found = [str(path) for path in work.rglob("*") if path.name != "host.lock" and path.suffix != ".lock"]
     for process in psutil.process_iter(["cmdline", "cwd"]):
-        told = " ".join(process.info["cmdline"] or []) + str(process.info["cwd"] or "")
-        if str(work) in told:
-            found.append(f"{process.pid} {told[:200]}")
+        command = " ".join(process.info["cmdline"] or []) + str(process.info["cwd"] or "")
+        if str(work) in command:
+            found.append(f"{process.pid} {command[:200]}")
     return found + names(postgres, WORKING)
 
 

@@ -1,4 +1,4 @@
-"""kill -9 of the dump, of ourselves and of the store, at random moments: never a false claim, never a leftover."""
+"""kill -9 of the dump, of our process and of the store, at random moments, leaves no false manifest and no leftovers."""
 
 import dataclasses
 import os
@@ -56,14 +56,14 @@ def wiring(wired: Wire, mortal_store: ObjectStore, postgres: Postgres, noisy: st
         BACKUP_S3_ACCESS_KEY_ID=mortal_store.access_key,
         BACKUP_S3_SECRET_ACCESS_KEY=mortal_store.secret_key,
     )
-    # Patience is measured in the hints of the error, not here.
+    # Other tests cover the retries.
     store = RetryingStore(wiring.store.inner, RetryPolicy(attempts=1))
     packing = dataclasses.replace(wiring.packing, sizes=PartSizes(first=1 << 20), threads=1)
     return dataclasses.replace(wiring, store=store, packing=packing)
 
 
 def check_store(store: Store, database: str) -> set[str]:
-    """Every manifest's objects are there, whole; returns the ids."""
+    """Check that every manifest's objects are complete; returns the ids."""
     committed = set()
     for info in store.walk(f"{database}/"):
         if info.key.endswith(f"/{layout.MANIFEST}"):
@@ -82,7 +82,7 @@ def check_clean(store: Store, database: str) -> None:
 
 
 def attempt(wiring: Wiring) -> str | None:
-    """One run; the id of its backup, or None if it failed."""
+    """Run once; returns the id of the backup, or None if it failed."""
     try:
         return run(wiring, wiring.targets[0]).id
     except OpsError:
@@ -198,7 +198,7 @@ def _kill_a_run(nursery: subprocess.Popen[str], moment: float) -> None:
     nursery.stdin.write("another\n")
     nursery.stdin.flush()
     victim = int(nursery.stdout.readline())
-    # The clock starts when the run does.
+    # The time starts with the run.
     while "backup begins" not in nursery.stderr.readline():
         pass
     time.sleep(moment)

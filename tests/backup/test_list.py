@@ -1,4 +1,4 @@
-"""What a person sees of the backups in a store, and how they name one of them."""
+"""How the backups in a store are listed, and how a person can name one."""
 
 import os
 import pty
@@ -44,7 +44,7 @@ def take(store: LocalStore, hours: float, *, proven: bool = True, **more: Any) -
 
 
 def on_terminal(environ: dict[str, str], *arguments: str, columns: int = 80) -> str:
-    """What a terminal of a width shows."""
+    """The output on a terminal of a given width."""
     terminal, ours = pty.openpty()
     more = {"COLUMNS": str(columns), "TERM": "xterm-256color"}
     with subprocess.Popen(
@@ -82,7 +82,7 @@ def test_all_of_it_fits_into_80_columns(store: LocalStore, command: Command) -> 
     assert "shop: 2 backups, 0 verified, 876.6 kB stored" in lines
     assert "crm: 1 backup, 1 verified, 10 B stored" in lines
     assert "\x1b[32mverified" in seen
-    # In a pipe there is neither colour nor an end of the line.
+    # A pipe gets neither colours nor truncated lines.
     assert "\x1b" not in command("list").out
 
 
@@ -156,5 +156,5 @@ def test_500_backups_are_read_within_seconds(store: LocalStore, command: Command
         take(store, number, tables=tables)
     began = time.process_time()
     assert len(command.passed("list")) == 500
-    # About half a second; a busy machine is not a fault, reading a manifest many times is.
+    # About half a second. The limit tolerates a busy machine, but not repeated reading of manifests.
     assert time.process_time() - began < 10

@@ -1,4 +1,4 @@
-"""Notifications without Prometheus: one for each fault, one when it is over, none twice."""
+"""Notifications without Prometheus: one for each fault, one when it is over, no repetition."""
 
 import json
 import threading
@@ -116,7 +116,7 @@ def test_a_restart_says_nothing_twice_and_a_failed_message_is_sent_again(wired: 
     assert [(each.kind, each.over) for each in sent[2:]] == [("failed", True), ("late", True)]
 
 
-def test_a_webhook_is_told_by_run_and_by_the_service(
+def test_run_and_the_service_notify_a_webhook(
     hook: tuple[str, list[dict[str, str]], list[int]], wired: Wire, environ: dict[str, str], new_database: NewDatabase,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip

@@ -1,4 +1,4 @@
-"""Anything may lie in a folder: whatever it is, the genuine backups are listed, taken, verified and restored."""
+"""A folder may contain anything: genuine backups are still listed, taken, verified and restored."""
 
 import io
 import json
@@ -122,7 +122,7 @@ def test_the_service_among_odd_objects(odd: str, wired: Wire, tmp_path: Path) ->
 
 
 def test_an_old_report_under_a_newer_name_is_an_old_report() -> None:
-    """Ours, signed, and about this very backup: only the time in it counts, not the name that somebody has given it."""
+    """A signed report about this backup: only the time in it counts, not its name, which anyone can change."""
     store = MemoryStore()
     made = manifest(NOW - 5 * HOUR)
     put(store, made, KEYS)
@@ -151,7 +151,7 @@ def test_a_record_invents_no_series(wired: Wire) -> None:
     assert "other" not in page
 
 
-def test_pending_uploads_of_somebody_else(tmp_path: Path) -> None:
+def test_pending_uploads_of_another_user(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     store.check()
     for number, make in enumerate(ODD.values()):

@@ -1,6 +1,6 @@
 """Healthy oddities, none of which a verification may report.
 
-Each file of ``oddities/`` becomes one database: of each oddity in it a schema of its own, so that one dump, one restore and
+Each file of ``oddities/`` becomes one database with a schema for each oddity, so that one dump, one restore and
 one comparison cover all. An oddity begins with a line ``-- * what it is``.
 """
 
@@ -20,7 +20,7 @@ from tests.backup.conftest import NewDatabase, Wire
 FOLDER = Path(__file__).parent / "oddities"
 FILES = sorted(FOLDER.glob("*.sql"))
 LEAST = 200
-# What a server of another version or build does not know is left out there.
+# Features that a version or build of the server lacks are skipped there.
 HELPER = """
 CREATE FUNCTION pg_temp.set(name text, value text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
   EXECUTE format('ALTER DATABASE %I SET %I = %L', current_database(), name, value);

@@ -1,4 +1,4 @@
-"""Two servers that use one folder by mistake are told apart by their clusters' identifiers, not by names."""
+"""The identifiers of clusters, not names, distinguish two servers that use one folder by mistake."""
 
 import json
 from collections.abc import Iterator
@@ -48,13 +48,13 @@ def test_a_server_with_copied_settings_does_no_harm(
     pruned = command.passed("prune", **theirs)[database]
     assert (pruned["deleted"], pruned["decisions"]) == ([], [])
     assert "the folder belongs to another server" in pruned["blocked"]
-    # Whoever insists is believed, and says so in the manifest.
+    # --adopt is accepted, and recorded in the manifest.
     adopted = command.passed("run", "--adopt", "--verify", **theirs)["id"]
     written = Manifest.decode((tmp_path / "store" / database / adopted / "manifest.json").read_bytes(), "")
     first = Manifest.decode((tmp_path / "store" / database / mine / "manifest.json").read_bytes(), "")
     assert written.adopted == (first.server.system_identifier,)
     assert command.passed("run", **theirs)
-    # Now it is production that asks before it takes the other's rows.
+    # Now production asks before it restores the other server's rows.
     done = command("restore", adopted)
     assert done.status == 2, done
     assert "data of another server" in done.err
@@ -85,7 +85,7 @@ def test_lineage() -> None:
     assert lineage(of("1"), "1", "shop", adopt=False) == ()
     assert lineage(of("1", "0"), "1", "shop", adopt=False) == ("0",)
     assert lineage(of("1", "0"), "2", "shop", adopt=True) == ("1", "0")
-    # Nobody is stopped by what is not known.
+    # An unknown identifier does not block.
     assert lineage(of(""), "2", "shop", adopt=False) == ()
     assert lineage(of("1"), "", "shop", adopt=False) == ()
     with pytest.raises(PreflightError, match="belongs to another server"):

@@ -1,4 +1,4 @@
-"""From a child's output to a stored object: all or nothing, and readable without us."""
+"""From a child's output to a stored object: all or nothing, and readable with standard programs."""
 
 import hashlib
 import io
@@ -51,7 +51,7 @@ def test_the_description_matches_what_was_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         (
             "import sys; print('x' * 5000000); sys.stderr.write('no such table'); sys.exit(3)",
@@ -62,10 +62,10 @@ def test_the_description_matches_what_was_sent() -> None:
     ],
 )
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_a_dump_that_fails_leaves_nothing(code: str, said: str, encrypted: bool) -> None:
+def test_a_dump_that_fails_leaves_nothing(code: str, message: str, encrypted: bool) -> None:
     store = MemoryStore()
     recipients = (pyrage.x25519.Identity.generate().to_public(),) if encrypted else ()
-    with pytest.raises(DumpError, match=said):
+    with pytest.raises(DumpError, match=message):
         send(child(code), store, PackingOptions(threads=1, recipients=recipients))
     assert nothing_is_left(store)
 
@@ -171,7 +171,7 @@ MOST_RSS = 200 * 10**6
 
 
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
-    """Measured in a process of its own, and by itself: what wait() tells includes the peak of the parent."""
+    """Measured by a separate process itself, because the result of wait() includes the parent's peak."""
 
     def peak_of(size: int) -> int:
         command = [sys.executable, "-c", ENDLESS, str(tmp_path), str(size)]

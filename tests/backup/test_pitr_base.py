@@ -1,4 +1,4 @@
-"""Base backups of a whole server through today's run, catalogue and store, on every supported version."""
+"""Base backups of a whole server through run, catalogue and store, on every supported version."""
 
 import dataclasses
 import io
@@ -160,7 +160,7 @@ def test_after_a_gap_the_service_takes_a_base_backup_by_itself(
     assert [entry.id for entry in state.history("main").backups] == [first.id]
     system = first.server.system_identifier
     archive = names.Archive("main", system, first.physical.segment_size, wiring.keys)
-    # It ends before where the server is by now; only the first base backup is before its start.
+    # It ends before the server's current position; only the first base backup precedes its start.
     start, end = first.physical.start + 1, first.physical.start + 2
     gap = names.Gap(
         server="main", system_identifier=system, timeline=1, start=start, end=end, noticed=wiring.clock(),
@@ -209,7 +209,7 @@ def test_a_database_that_is_made_meanwhile_ends_the_backup(
 def test_a_base_backup_never_goes_to_the_spool(
     environ: dict[str, str], tmp_path: Path, server: Postgres
 ) -> None:
-    """Away from the log of its server it is worth nothing."""
+    """Without the log of its server it is worthless."""
     assert server.running
     wiring = wire(
         BackupSettings.load(

@@ -88,7 +88,7 @@ def test_a_snapshot_that_does_not_see_an_earlier_commit_has_no_place() -> None:
 
 
 def test_commits_in_any_order_have_a_place_exactly_if_a_cut_exists() -> None:
-    """A property: the place, where there is one, parts the visible from the invisible; and none is overlooked."""
+    """A property: the position, if there is one, separates visible from invisible commits, and none is missed."""
     chance = random.Random(17)
     for _ in range(2000):
         xids = chance.sample(range(100, 112), 8)

@@ -7,14 +7,16 @@ import pytest
 from backup.catalogue.records import Attempt, Outcome
 from backup.physical.archive import Base, Gap
 from backup.physical.due import RETRY, base_due
-from backup.physical.retention import HeldBase
+from backup.physical.retention import RetainedBase
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def held(start: int, hours: int, *, timeline: int = 1, system: str = "7") -> HeldBase:
-    return HeldBase(Base("b", timeline, start, start + 1), NOW - hours * HOUR, proven=False, system=system)
+def base(start: int, hours: int, *, timeline: int = 1, system: str = "7") -> RetainedBase:
+    return RetainedBase(
+        Base("b", timeline, start, start + 1), NOW - hours * HOUR, proven=False, system=system
+    )
 
 
 def gap(end: int, hours: int, *, timeline: int = 1) -> Gap:
@@ -29,27 +31,27 @@ def attempt(outcome: Outcome, ago: timedelta) -> Attempt:
 
 
 def test_a_gap_after_the_newest_base_makes_one_due() -> None:
-    assert base_due([held(20, 10)], [gap(100, 2), gap(200, 1)], None, NOW) == gap(200, 1)
-    assert base_due([held(20, 10)], [], None, NOW) is None
+    assert base_due([base(20, 10)], [gap(100, 2), gap(200, 1)], None, NOW) == gap(200, 1)
+    assert base_due([base(20, 10)], [], None, NOW) is None
 
 
 def test_a_gap_that_a_base_is_past_needs_none() -> None:
-    assert base_due([held(20, 10), held(100, 1)], [gap(100, 2)], None, NOW) is None
+    assert base_due([base(20, 10), base(100, 1)], [gap(100, 2)], None, NOW) is None
 
 
 def test_a_server_that_was_set_back_begins_before_the_gap() -> None:
     """Otherwise a base backup would follow another one until its positions are past the gap."""
-    assert base_due([held(20, 1, timeline=2)], [gap(100, 2)], None, NOW) is None
+    assert base_due([base(20, 1, timeline=2)], [gap(100, 2)], None, NOW) is None
 
 
 def test_a_server_whose_clock_is_behind_gets_one_base_backup() -> None:
-    assert base_due([held(100, 3)], [gap(100, 2)], None, NOW) is None
+    assert base_due([base(100, 3)], [gap(100, 2)], None, NOW) is None
 
 
 @pytest.mark.parametrize(("timeline", "system"), [(1, "8"), (1, "7")])
 def test_positions_of_another_cluster_or_timeline_say_nothing(timeline: int, system: str) -> None:
     missing = gap(100, 2, timeline=2)
-    assert base_due([held(500, 3, timeline=timeline, system=system)], [missing], None, NOW) == missing
+    assert base_due([base(500, 3, timeline=timeline, system=system)], [missing], None, NOW) == missing
 
 
 def test_the_first_base_backup_is_left_to_the_schedule() -> None:
@@ -57,7 +59,7 @@ def test_the_first_base_backup_is_left_to_the_schedule() -> None:
 
 
 def test_a_failed_attempt_is_repeated_later() -> None:
-    bases, gaps = [held(20, 10)], [gap(100, 2)]
+    bases, gaps = [base(20, 10)], [gap(100, 2)]
     soon = RETRY - timedelta(seconds=1)
     assert base_due(bases, gaps, attempt("failure", soon), NOW) is None
     assert base_due(bases, gaps, attempt("running", soon), NOW) is None

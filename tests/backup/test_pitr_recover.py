@@ -41,7 +41,7 @@ def rows(server: recover.Paused) -> int:
 
 
 def written(primary: Primary, count: int) -> tuple[int, datetime, int]:
-    """Commit rows one by one; the rows that there are, the time of the last, and the position after it."""
+    """Commit rows one by one; returns the rows so far, the time of the last one, and the position after it."""
     with primary.session() as connection:
         for _ in range(count):
             connection.execute("INSERT INTO ledger SELECT coalesce(max(n), 0) + 1 FROM ledger")
@@ -75,7 +75,7 @@ def test_each_kind_of_target_gives_exactly_its_rows(primary: Primary, base: Path
 
 
 def test_a_noted_position_replays_no_record_too_many(primary: Primary, base: Path, tmp_path: Path) -> None:
-    """With PostgreSQL's default, the record that starts there is replayed: here, a commit with its row."""
+    """By default, PostgreSQL would replay the record that starts there: here, a commit with its row."""
     with primary.session() as connection:
         connection.execute("BEGIN")
         connection.execute("INSERT INTO ledger VALUES (1000000)")
@@ -93,7 +93,7 @@ def test_a_noted_position_replays_no_record_too_many(primary: Primary, base: Pat
         connection.execute("DELETE FROM ledger WHERE n = 1000000")
 
 
-def test_a_paused_server_goes_on_to_the_end(primary: Primary, base: Path, tmp_path: Path) -> None:
+def test_a_paused_server_continues_to_the_end(primary: Primary, base: Path, tmp_path: Path) -> None:
     """One unpacked base, two proofs: first at one place, then at the last commit of the log."""
     early, _, position = written(primary, 5)
     late, _, _ = written(primary, 5)

@@ -76,13 +76,13 @@ def command(
 
 
 class Ledger:
-    """Rows that are committed one by one, and what the log has of them."""
+    """Rows that are committed one by one, and their positions in the log."""
 
     def __init__(self, server: Postgres, database: str, archiver: Archiver) -> None:
         self._server, self._database, self._archiver = server, database, archiver
 
     def grow(self, count: int = 5) -> tuple[int, datetime, str]:
-        """Commit rows; the rows there are, a moment after the last, and the position after it."""
+        """Commit rows; returns the rows so far, a moment after the last one, and the position after it."""
         with psycopg.connect(self._server.url_for(self._database), autocommit=True) as connection:
             for _ in range(count):
                 connection.execute("INSERT INTO ledger SELECT coalesce(max(n), 0) + 1 FROM ledger")
@@ -90,7 +90,7 @@ class Ledger:
                 "SELECT count(*), clock_timestamp(), pg_current_wal_insert_lsn()::text FROM ledger"
             ).fetchone()
         assert row is not None
-        time.sleep(0.002)  # a commit of the same microsecond would belong to it
+        time.sleep(0.002)  # a commit in the same microsecond would be included
         return row
 
     def stored(self) -> None:
@@ -158,7 +158,7 @@ def test_marks_positions_and_the_latest_state(command: Command, ledger: Ledger) 
     assert command("mark", name).status == 2
     last, _, _ = ledger.grow()
     ledger.stored()
-    # A restore reads the store alone: the server may be out of reach, or gone.
+    # A restore reads only the store: the server may be unreachable or lost.
     away = "main=postgresql://nobody@127.0.0.1:1/postgres"
     for arguments, count in (
         (("--at-lsn", position), first), (("--at-mark", name), marked), (("--at", "latest"), last),

@@ -158,7 +158,7 @@ def swap(one: Path, other: Path) -> None:
 
 
 def sealed(path: Path, plain: bytes, recipient: object = IDENTITY.to_public()) -> None:
-    """Put other bytes into an object, packed like ours."""
+    """Replace an object's bytes, packed like ours."""
     path.write_bytes(pyrage.encrypt(zstandard.compress(plain), [recipient]))
 
 
@@ -177,7 +177,7 @@ def gap(store: Path) -> None:
 
 BASE, LIST = "main/2*/base.tar.zst.age", "main/2*/backup_manifest.zst.age"
 Damage = Callable[[Path], object]
-# What is done to the store, and what the report or the error says of it.
+# The damage to the store, and the expected report or error.
 DAMAGES: dict[str, tuple[Damage, str]] = {
     "a bit in the base": (lambda store: flip(objects(store, BASE)[0]), "SHA-256"),
     "a bit in its first bytes": (lambda store: flip(objects(store, BASE)[0], 0), "SHA-256"),
@@ -262,11 +262,11 @@ def test_every_damage_is_named(newest: Proven, tmp_path: Path, damage: str) -> N
     try:
         report = newest.verified(store, tmp_path / "work")
     except OpsError as error:
-        said = error.message
+        reported = error.message
     else:
         assert not report.ok
-        said = "; ".join(map(str, report.differences))
-    assert re.search(named, said), said
+        reported = "; ".join(map(str, report.differences))
+    assert re.search(named, reported), reported
     assert list((tmp_path / "work").iterdir()) == []
 
 
@@ -363,7 +363,7 @@ def test_pieces_that_become_a_segment_meanwhile_are_found(tmp_path: Path) -> Non
 def test_a_lock_of_a_transaction_in_progress_does_not_hold_up_the_proof(
     newest: Proven, tmp_path: Path
 ) -> None:
-    """A server that waits at its target keeps such locks, and a dump of it would wait for them for ever."""
+    """A server that waits at its target keeps such locks, and a dump of it would wait for them forever."""
     store, server = tmp_path / "store", newest.server
     store.mkdir()
     wiring = newest.wired(store, tmp_path / "work")

@@ -1,4 +1,4 @@
-"""What this host lacks is written down as such: a state of its own, no damage, no pruning."""
+"""What this host lacks is reported as such: a separate state, not damage, and no pruning."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def command(
 
 
 def changed(command: Command, made: dict[str, str], **changes: Any) -> None:
-    """A manifest that says something else."""
+    """Change a manifest."""
     folder = Path(command.environ["BACKUP_STORE_URL"].removeprefix("file://"))
     path = folder / layout.manifest(made["database"], made["id"])
     manifest = Manifest.decode(path.read_bytes(), str(path))
@@ -52,14 +52,14 @@ def test_a_newer_client_is_no_damage(command: Command) -> None:
     assert "backup_last_verification_success" not in found
     assert found["backup_prune_blocked"] == 1
     assert "could not be verified here: the archive was written by pg_dump 99.1" in status_page.render(state)
-    # Brought up to date, it is verified as if nothing had been.
+    # Once the host is up to date, the backup is verified as usual.
     changed(command, made, client="18.0")
     assert [each["ok"] for each in command.passed("verify", "--all-unverified")] == [True]
     assert command.passed("list")[0]["state"] == "verified"
 
 
 def test_one_that_was_proven_stays_so(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A later verification that finds nothing out takes nothing back."""
+    """A later inconclusive verification does not revoke an earlier proof."""
     made = command.passed("run")
     command.passed("verify", made["id"])
     monkeypatch.setattr(provable, "beforehand", lambda *_, **__: ["an extension is missing here"])
@@ -94,7 +94,7 @@ def test_what_only_a_restore_can_tell() -> None:
         'role "x" does not exist',
     ):
         assert provable.afterwards([*error(f"could not execute query: ERROR:  {text}"), rows], []) == [], text
-    # A place that is unlike the original explains errors, and nothing else.
+    # A difference between the host and the original explains errors, and nothing else.
     assert provable.afterwards([*error("ERROR:  empty range bound"), rows], ["C stands in"]) == [
         "C stands in"
     ]

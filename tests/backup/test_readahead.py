@@ -1,4 +1,4 @@
-"""Reading read_ahead and working behind: the same pieces, the same errors, no thread left over."""
+"""Read-ahead and write-behind: the same pieces, the same errors, no thread left over."""
 
 import hashlib
 import threading
@@ -57,7 +57,7 @@ def test_written_bytes_arrive_complete_and_in_order(pieces: list[bytes], limit: 
     assert threads() == []
 
 
-def test_unread_pieces_block_nobody() -> None:
+def test_unread_pieces_do_not_block() -> None:
     with BackgroundWriter(lambda source: source.read(), limit=1) as writer:
         for _ in range(10):
             writer.write(bytes(GATHERED))

@@ -1,4 +1,4 @@
-"""Redis: the RDB as a replica gets it, proven by loading it."""
+"""Redis: the RDB as a replica receives it, proven by loading it."""
 
 import dataclasses
 import threading
@@ -49,7 +49,7 @@ def proven(wiring: Wiring, made: Manifest) -> None:
     assert report.differences == ()
 
 
-def test_a_backup_holds(wiring: Wiring, client: "redis.Redis") -> None:
+def test_a_backup_passes(wiring: Wiring, client: "redis.Redis") -> None:
     made = run(wiring, wiring.targets[0])
     assert made.kind == "redis"
     # The lock is a key of its own.

@@ -1,7 +1,7 @@
 """The real server prints each definition, reads it, and prints it again: for each type and each kind of object.
 
-An implicit cast of a whole array is what PostgreSQL prints in two ways. So the catalogue of the server under test gives
-every pair of types that it casts by itself, and each pair is put into every kind of object that holds an expression.
+PostgreSQL prints an implicit cast of a whole array in two ways. So the catalogue of the server under test gives
+every pair of types that it casts implicitly, and each pair is put into every kind of object with an expression.
 """
 
 import psycopg
@@ -23,7 +23,7 @@ CREATE TABLE pairs AS
     JOIN pg_type s ON s.oid = source JOIN pg_type t ON t.oid = target
   WHERE s.typarray <> 0 AND t.typarray <> 0 AND source <> target
 """
-# What each pair is put into; {0}: its number, {1}: the source, {2}: the target, {e}: an expression.
+# The objects that each pair is put into; {0}: its number, {1}: the source, {2}: the target, {e}: an expression.
 KINDS = {
     "a check": "CREATE TABLE t{0} (a {1}, b {1}, CONSTRAINT c{0} CHECK ({e}))",
     "a default": "CREATE TABLE d{0} (a bool DEFAULT f{0}(ARRAY[NULL::{1}, NULL]))",
@@ -40,7 +40,7 @@ KINDS = {
     "a partitioned key": "CREATE TABLE k{0} (a {1}, b {1}) PARTITION BY LIST (({e}))",
     "a publication": "CREATE PUBLICATION u{0} FOR TABLE t{0} WHERE (b IS NULL OR (a IN (NULL, NULL)))",
 }
-# Expressions of two kinds: a call, and a comparison, which decides by itself what to cast.
+# Expressions of two kinds: a call, and a comparison, in which PostgreSQL chooses the cast.
 CALL = "f{0}(ARRAY[a, b])"
 BEFORE = """
 CREATE DOMAIN own AS varchar(9); CREATE DOMAIN own_text AS text;
@@ -88,7 +88,7 @@ def test_every_kind_of_object_with_every_implicit_cast(
 def test_lists_of_every_type(
     operator: str, wired: Wire, new_database: NewDatabase, postgres: Postgres
 ) -> None:
-    """``a IN (…)`` on a column of every type, with elements of that type and of every type that becomes it by itself."""
+    """``a IN (…)`` on a column of every type, with elements of that type and of every type with an implicit cast to it."""
     name = new_database("SELECT 1", "lists")
     made = 0
     with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:

@@ -26,7 +26,7 @@ pytest.importorskip("pyrage")
 WHOLE = """
 ALTER DATABASE {name} SET timezone = 'Asia/Tokyo';
 ALTER DATABASE {name} CONNECTION LIMIT 77;
-COMMENT ON DATABASE {name} IS E'the shop;\nALTER DATABASE is no statement here';
+COMMENT ON DATABASE {name} IS E'the shop;\nALTER DATABASE is not a statement here';
 REVOKE CONNECT ON DATABASE {name} FROM PUBLIC;
 """
 
@@ -61,7 +61,7 @@ def command(
 
 
 def lose(postgres: Postgres, database: str) -> None:
-    """What makes somebody want the backup."""
+    """Delete rows by accident, so that the backup is needed."""
     value(
         postgres,
         database,
@@ -76,7 +76,7 @@ def count(postgres: Postgres, database: str) -> int:
 def test_there_and_back(command: Command, postgres: Postgres, shop: str) -> None:
     made = command.passed("run")
     lose(postgres, shop)
-    # The only PostgreSQL is meant, whatever Redis servers there are.
+    # The only PostgreSQL database is meant, even with several Redis servers.
     done = command("restore", "--dry-run", BACKUP_REDIS_URLS="broker=redis://127.0.0.1:9/0")
     assert done.status == 0
     assert [line for line in database.STEPS if line not in done.out] == []
@@ -87,7 +87,7 @@ def test_there_and_back(command: Command, postgres: Postgres, shop: str) -> None
     assert (restored["ok"], restored["differences"], restored["rows"]) == (True, [], made["rows"])
     assert (count(postgres, into), count(postgres, shop)) == (2000, 10)
     assert names(postgres, shop) == [into]
-    # Once more: it is there, and nothing is done.
+    # A second time: it exists, and nothing is done.
     assert command.passed("restore", "latest")["found"] is True
     promoted = command.passed("promote", into, "--yes-i-mean", shop)
     kept = promoted["kept"]
@@ -95,7 +95,7 @@ def test_there_and_back(command: Command, postgres: Postgres, shop: str) -> None
     assert (count(postgres, shop), count(postgres, kept)) == (2000, 10)
     assert command.passed("promote", into, "--yes-i-mean", shop)["found"] is True
     assert names(postgres, shop) == [kept]
-    # What belongs to the database as a whole came along.
+    # The properties of the database were restored.
     assert value(postgres, shop, "SHOW timezone") == "Asia/Tokyo"
     about = "FROM pg_database WHERE datname = current_database()"
     assert value(postgres, shop, f"SELECT datconnlimit {about}") == 77
@@ -104,7 +104,7 @@ def test_there_and_back(command: Command, postgres: Postgres, shop: str) -> None
     )
     assert " =T/" in value(postgres, shop, f"SELECT array_to_string(datacl, ' ') {about}")
     assert value(postgres, shop, "SELECT count(*) FROM pg_stats WHERE tablename = 'posts'") > 0
-    # And back, with what was written meanwhile kept; and forth again.
+    # Roll back, keeping what was written meanwhile, and promote again.
     value(
         postgres,
         shop,
@@ -116,7 +116,7 @@ def test_there_and_back(command: Command, postgres: Postgres, shop: str) -> None
     assert value(postgres, back["kept"], "SELECT count(*) FROM channels") == 21
     command.passed("promote", back["kept"], "--yes-i-mean", shop)
     assert count(postgres, shop) == 2000
-    # A later backup of what was promoted does not carry our marks along.
+    # A later backup of the promoted database does not contain our marks.
     command.passed("run")
     later = command.passed("restore", "latest", "--into", f"{shop}_later")
     assert later["ok"]
@@ -138,9 +138,9 @@ def test_refusals(command: Command, postgres: Postgres, shop: str, new_database:
         "backup 20200101T000000Z-000000 does not exist": ["restore", "20200101T000000Z-000000"],
         "backup of PostgreSQL": ["restore", "--to", "/tmp/x.rdb"],
     }
-    for said, arguments in refused.items():
+    for message, arguments in refused.items():
         done = command(*arguments)
-        done.fails(2, said, "Try: ")
+        done.fails(2, message, "Try: ")
     into = command.passed("restore")["into"]
     done = command("promote", into)
     assert done.status == 2, done.err
@@ -173,13 +173,13 @@ def test_a_restore_that_is_not_proven_is_not_promoted(
     into = names(postgres, shop)[0]
     done = command("promote", into, "--yes-i-mean", shop)
     done.fails(2, "is not verified")
-    # The next run makes it anew.
+    # The next run creates it again.
     restored = command.passed("restore")
     assert (restored["into"], restored["found"], restored["ok"]) == (into, False, True)
 
 
 def test_killed_at_each_step(command: Command, postgres: Postgres, shop: str) -> None:
-    """Nothing of production changes before the promotion; run again, it begins anew and goes to its end."""
+    """Production does not change before the promotion; a second run starts from scratch and completes."""
     command.passed("run")
     lose(postgres, shop)
     into = f"{shop}_new"
@@ -201,7 +201,7 @@ def test_killed_at_each_step(command: Command, postgres: Postgres, shop: str) ->
 
 
 def _check_whole(postgres: Postgres, shop: str, into: str) -> None:
-    """Either all of the swap has happened or nothing."""
+    """The swap has happened completely or not at all."""
     there = names(postgres, shop)
     rows = count(postgres, shop)
     assert (rows, there == [into]) == (10, True) or (rows, into in there, len(there)) == (2000, False, 1)
@@ -265,7 +265,7 @@ def test_confirmation_by_typing_the_name(command: Command, postgres: Postgres, s
     status, seen = command.typed(f"typo\n{shop}", "promote")
     assert status == 0, seen
     assert "is in production" in seen
-    # Before the question: the moment, and what differs.
+    # Before the question: the moment, and the differences.
     asked = seen.partition("Type ")[0]
     assert f"lost to {shop}: what was written in the " in asked
     assert [line.split() for line in asked.splitlines() if "public.posts" in line] == [
@@ -274,7 +274,7 @@ def test_confirmation_by_typing_the_name(command: Command, postgres: Postgres, s
 
 
 def test_a_second_accident(command: Command, postgres: Postgres, shop: str) -> None:
-    """The same words a second time: never a success that restored nothing."""
+    """The same command again never succeeds without restoring anything."""
     command.passed("run")
     into = command.passed("restore")["into"]
     command.passed("promote", into, "--yes-i-mean", shop)
@@ -299,7 +299,7 @@ def test_a_second_accident(command: Command, postgres: Postgres, shop: str) -> N
 
 
 def test_unlike(command: Command, postgres: Postgres, shop: str) -> None:
-    """A proven backup without what was lost is named everywhere, and not taken unasked."""
+    """A proven backup without the lost data is named everywhere, and not restored without asking."""
     usual = [command.passed("run")["id"] for _ in range(3)]
     command.passed("verify", usual[-1])
     lose(postgres, shop)
@@ -379,7 +379,7 @@ def test_single_tables(command: Command, postgres: Postgres, shop: str) -> None:
         "Side Show",
     ]
     assert command("restore", *wanted, "--dry-run").status == 0
-    for _ in range(2):  # a second time it is made anew
+    for _ in range(2):  # a second time it is created again
         restored = command.passed("restore", *wanted)
         assert (restored["ok"], restored["differences"]) == (True, [])
     assert value(postgres, shop, 'SELECT count(*) FROM "Side Show".posts') == 2000
@@ -463,7 +463,7 @@ def test_a_drill(command: Command, postgres: Postgres, shop: str) -> None:
 
 
 def _metrics(command: Command) -> dict[str, float]:
-    """What the service would show now, by name."""
+    """The metrics that the service would expose now, by name."""
     state = new_state(wire(BackupSettings.load(command.environ)))
     state.refresh()
     return {sample.name: sample.value for family in registry(state).collect() for sample in family.samples}
@@ -476,7 +476,7 @@ def test_data_of_another_database_is_never_promoted(
     both = {
         "DATABASE_URL": "",
         "BACKUP_DATABASE_URLS": f"{shop}={postgres.url_for(shop)},{other}={postgres.url_for(other)}",
-        # Its role counts, not its database: there is one such setting for all.
+        # Only its role matters, not its database: one setting serves all databases.
         "BACKUP_RESTORE_URL": postgres.url_for(shop),
     }
     assert command("run", **both).status == 0
@@ -496,7 +496,7 @@ def test_data_of_another_database_is_never_promoted(
 
 
 def test_run_again_after_the_promotion(command: Command, postgres: Postgres, shop: str) -> None:
-    """Nothing that was written since is put aside, unless it is asked for; and every earlier state can be had back."""
+    """Later writes are set aside only on request, and every earlier state can be restored."""
 
     def write(name: str) -> None:
         with psycopg.connect(postgres.url_for(shop)) as connection:
@@ -516,8 +516,8 @@ def test_run_again_after_the_promotion(command: Command, postgres: Postgres, sho
     assert (again["found"], again["promoted"], again["into"]) == (True, True, into)
     assert command.passed("promote", into, "--yes-i-mean", shop)["found"] is True
     assert written() == ["since"]
-    anew = command.passed("restore", "--again")
-    assert (anew["found"], anew["promoted"], anew["into"]) == (False, False, into)
+    again = command.passed("restore", "--again")
+    assert (again["found"], again["promoted"], again["into"]) == (False, False, into)
     second = _insisted(command, "promote", into, "--yes-i-mean", shop)["kept"]
     assert (written(), second != original) == ([], True)
     _insisted(command, "promote", original, "--yes-i-mean", shop)
@@ -561,14 +561,14 @@ def test_latest_is_not_silently_an_older_one(command: Command, shop: str, tmp_pa
     manifest = tmp_path / "store" / shop / newest / "manifest.json"
     manifest.write_bytes(manifest.read_bytes()[:-20])
     done = command("restore", "latest")
-    # One odd file does not keep on-call from restoring; which one it is, and why, is said.
+    # One invalid file does not prevent a restore; the file and the reason are reported.
     assert done.status == 0, done
     assert f"note: {newest} is newer than {older} and cannot be read" in done.err
     assert command.passed("restore", older, "--dry-run")["found"] is True
     facts = command.passed("restore", older, "--dry-run", "--into", f"{shop}_other")
     assert (facts["id"], facts["found"], facts["server_bytes"] > 1_000_000) == (older, False, True)
-    told = command("drill", "--dry-run")
-    told.passes(newest)
+    done = command("drill", "--dry-run")
+    done.passes(newest)
 
 
 def test_names() -> None:

@@ -144,28 +144,28 @@ def test_for_any_history(backups: list[StoredBackup], policy: Policy, jump: time
     gone = set(found.deletions)
     verified = sorted((h for h in backups if h.state == "verified"), key=lambda h: (h.taken, h.id))
     left = [backup for backup in verified if backup.id not in gone]
-    # Never fewer verified than the floor, or than there were.
+    # Never fewer verified backups than the floor, if there were as many.
     assert len(left) >= min(policy.floor, len(verified))
-    # The newest verified stays, and whatever is newer than it.
+    # The newest verified one and everything newer stays.
     if verified:
         assert verified[-1] in left
         assert all(backup.id not in gone for backup in backups if backup.taken > verified[-1].taken)
     else:
         assert not gone
-    # What is in doubt is kept where it would be kept if it were verified.
+    # A doubtful backup is kept if it would be kept when verified.
     surely = plan(
         [replace(h, state="verified") if h.state == "doubtful" else h for h in backups], policy, NOW
     )
     wanted = {decision.id for decision in surely.decisions if set(decision.tiers) - {"floor"}}
     assert not {backup.id for backup in backups if backup.state == "doubtful" and backup.id in wanted} & gone
-    # Carrying it out and asking again deletes nothing more.
+    # A second plan after the first one deletes nothing more.
     remaining = [backup for backup in backups if backup.id not in gone]
     assert plan(remaining, policy, NOW).deletions == []
     # Order does not matter.
     shuffled = backups[:]
     random.Random(1).shuffle(shuffled)
     assert plan(shuffled, policy, NOW) == found
-    # A clock that jumps, deletes nothing extra (what it blocks, an honest clock may delete).
+    # A clock that jumps deletes nothing extra (it may block what a correct clock deletes).
     honest = plan(backups, policy, max((h.taken for h in backups), default=NOW))
     assert set(plan(backups, policy, NOW + jump).deletions) <= set(honest.deletions)
     # Every decision has its reason.

@@ -1,4 +1,4 @@
-"""A backup of a real database into real stores, restored, compared, and read without us."""
+"""A backup of a real database into real stores, restored, compared, and read with standard programs."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def archive_key(manifest: Manifest) -> str:
     return f"{layout.folder(manifest.database, manifest.id)}/{archive(manifest).name}"
 
 
-def test_a_backup_in_s3_holds(wired: Wire, bucket: dict[str, str], database: str) -> None:
+def test_a_backup_in_s3_passes(wired: Wire, bucket: dict[str, str], database: str) -> None:
     identity = pyrage.x25519.Identity.generate()
     wiring = wired(
         **bucket, BACKUP_AGE_RECIPIENTS=str(identity.to_public()), BACKUP_AGE_IDENTITY=str(identity)
@@ -76,7 +76,7 @@ def test_the_manifest_is_the_last_thing_written(wired: Wire) -> None:
 def test_stock_programs_read_it(
     wired: Wire, tmp_path: Path, new_database: NewDatabase, postgres: Postgres
 ) -> None:
-    """``age -d | zstd -d | pg_restore`` with the programs as they are."""
+    """``age -d | zstd -d | pg_restore`` with the standard programs."""
     from stack.programs import find
 
     identity = pyrage.x25519.Identity.generate()
@@ -107,8 +107,8 @@ def test_roles_and_grants_come_along(wired: Wire, new_database: NewDatabase, pos
     assert verify(wiring, latest(wiring)).differences == ()
 
 
-def test_a_key_that_does_not_fit_says_nothing_about_the_backup(wired: Wire) -> None:
-    """After a rotation of keys older backups cannot be checked; they did not fail for that."""
+def test_a_wrong_key_says_nothing_about_the_backup(wired: Wire) -> None:
+    """After a key rotation, older backups cannot be checked, which is not a failure."""
     old, new = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
     wiring = wired(BACKUP_AGE_RECIPIENTS=str(old.to_public()), BACKUP_AGE_IDENTITY=str(old))
     made = run(wiring, wiring.targets[0])
@@ -117,7 +117,7 @@ def test_a_key_that_does_not_fit_says_nothing_about_the_backup(wired: Wire) -> N
     with pytest.raises(VerificationError, match="decryption failed"):
         verify(rotated, latest(wiring))
     assert latest(wiring).verified
-    # With what was changed in the store it is another matter, even where that looks like a wrong key.
+    # A change in the store is a failure, even if it looks like a wrong key.
     key, data = archive_key(made), bytearray(wiring.store.get(archive_key(made)))
     data[60] ^= 1
     wiring.store.put(key, bytes(data))
@@ -154,7 +154,7 @@ def test_a_damaged_object_is_named(wired: Wire, damage: str) -> None:
 def test_another_database_s_archive_is_found_out(
     wired: Wire, new_database: NewDatabase, postgres: Postgres
 ) -> None:
-    """Right digest, wrong contents: the counts of the snapshot do not lie."""
+    """Right digest, wrong contents: the counts of the snapshot reveal it."""
     wiring = wired()
     made = run(wiring, wiring.targets[0])
     other = new_database("CREATE TABLE channels (id int, name text); INSERT INTO channels VALUES (1, 'x')")
@@ -183,12 +183,12 @@ def test_a_damaged_manifest_is_named(wired: Wire) -> None:
     assert history.backups == ()
     assert [broken.id for broken in history.broken] == [made.id]
     assert "digest" in history.broken[0].error.message
-    for wrong, said in (
+    for wrong, message in (
         (b"{}", "format None"),
         (b"no", "not JSON"),
         (data.replace(b'"format": 2', b'"format": 9'), "9"),
     ):
-        with pytest.raises(CatalogueError, match=said):
+        with pytest.raises(CatalogueError, match=message):
             Manifest.decode(wrong, key)
 
 
@@ -221,7 +221,7 @@ def test_rows_that_may_not_be_read_are_found_before_the_dump(
 
 
 def test_the_snapshot_is_of_one_moment(wired: Wire, new_database: NewDatabase, postgres: Postgres) -> None:
-    """Rows that come and go during the dump are neither half in it nor half counted."""
+    """Rows that are inserted and deleted during the dump are both dumped and counted, or neither."""
     name = new_database(
         "CREATE TABLE t (id int, body text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 50000) i"
     )
@@ -239,7 +239,7 @@ def test_the_snapshot_is_of_one_moment(wired: Wire, new_database: NewDatabase, p
 
 
 def test_the_command_line(environ: dict[str, str], bucket: dict[str, str], tmp_path: Path) -> None:
-    """What the demo and operators call, as they call it."""
+    """The commands of the demo and of operators."""
     env = {**os.environ, **environ, **bucket}
 
     def backup(*arguments: str) -> tuple[int, str, str]:

@@ -1,4 +1,4 @@
-"""No secret ever appears where somebody else could read it: process list, logs, errors, metrics, status page."""
+"""No secret ever appears where others could read it: process list, logs, errors, metrics, status page."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ exec '{program}' "$@"
 
 
 class Watcher:
-    """Collects argument lists and environments of every process below one, again and again."""
+    """Repeatedly collects the argument lists and environments of all descendants of a process."""
 
     def __init__(self, pid: int) -> None:
         self.seen: set[str] = set()
@@ -61,13 +61,13 @@ class Watcher:
 
 @pytest.fixture
 def telltale(tmp_path: Path) -> Path:
-    """A folder of PostgreSQL's programs; the clients write down how they were started, however short they live."""
+    """A folder of PostgreSQL's programs; the clients record how they were started, even if they live only briefly."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for program in postgres_bin().iterdir():
         if program.name in CLIENTS:
             shim = folder / program.name
-            shim.write_text(TELLTALE.format(log=tmp_path / "told", program=program))
+            shim.write_text(TELLTALE.format(log=tmp_path / "recorded", program=program))
             shim.chmod(0o755)
         else:
             (folder / program.name).symlink_to(program)
@@ -105,7 +105,7 @@ def secretive(
 
 
 def watched(env: dict[str, str], *arguments: str) -> tuple[int, str]:
-    """Run a command; its exit code, and everything that could be seen of it."""
+    """Run a command; returns its exit code and everything that was visible of it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "backup", *arguments], env=env, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -120,10 +120,10 @@ def test_a_run_and_its_verification(secretive: tuple[dict[str, str], list[str]],
     for arguments, child in (("run", "pg_dump --"), ("verify", "pg_restore --"), ("doctor", "")):
         status, seen = watched(env, arguments)
         assert status == 0, seen
-        told = (tmp_path / "told").read_text()
+        recorded = (tmp_path / "recorded").read_text()
         # What touches restored content is confined, and cannot write into that file: there the watcher looks.
-        assert child in told + seen
-        assert [secret for secret in secrets if secret in seen + told] == []
+        assert child in recorded + seen
+        assert [secret for secret in secrets if secret in seen + recorded] == []
 
 
 def test_errors(secretive: tuple[dict[str, str], list[str]], tmp_path: Path) -> None:
@@ -151,17 +151,17 @@ def test_redis_and_pings(
     with redis.Redis.from_url(busy_redis.url) as client:
         client.acl_setuser("keeper", enabled=True, passwords=["+hush-redis"], keys=["*"], commands=["+@all"])
     file, ping = tmp_path / "redis", tmp_path / "ping"
-    # Nobody answers there, and that is said. From a file: until it becomes a program, a child shows our environment.
+    # Nothing answers there, which is reported. From a file, because before exec a child shows our environment.
     ping.write_text("http://127.0.0.1:9/hush-ping-token")
     more = {"BACKUP_REDIS_URLS_FILE": str(file), "BACKUP_PING_START_URL_FILE": str(ping)}
     settings = {name: value for name, value in {**env, **more}.items() if name != "DATABASE_URL_FILE"}
-    for password, expected, said in (
+    for password, expected, message in (
         ("hush-redis", 0, "not reached call=start"),
         ("hush-wrong", 2, "rejects the password"),
     ):
         file.write_text(f"cache={busy_redis.url.replace('redis://', f'redis://keeper:{password}@')}")
         status, seen = watched(settings, "run", "--verify")
-        assert (status, said in seen) == (expected, True), seen
+        assert (status, message in seen) == (expected, True), seen
         assert [secret for secret in (*secrets, "hush-redis", "hush-wrong") if secret in seen] == []
 
 

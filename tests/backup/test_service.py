@@ -130,7 +130,7 @@ def test_a_run_its_verification_and_its_metrics(wired: Wire, tmp_path: Path, dat
     assert value("backup_offsite_lag_seconds") > 0
     assert value("backup_verification_duration_seconds", stage="restore") > 0
     assert time.time() - value("backup_last_verified_timestamp_seconds") < 60
-    # Another process sees the same: nothing lives in this one.
+    # Another process exposes the same, because nothing is kept in memory.
     other = new_state(wiring)
     other.refresh()
     stable = re.compile(r"backup_(age|catalogue_refresh|schedule|offsite_lag)")
@@ -147,7 +147,7 @@ def test_a_run_its_verification_and_its_metrics(wired: Wire, tmp_path: Path, dat
     assert "All is well" in status_page.render(state)
 
 
-def test_off_site_is_a_copy_that_holds(wired: Wire, tmp_path: Path) -> None:
+def test_the_off_site_copy_is_verified(wired: Wire, tmp_path: Path) -> None:
     wiring = with_offsite(wired, tmp_path)
     target = wiring.targets[0]
     made = [run(wiring, target).id for _ in range(2)]
@@ -185,7 +185,7 @@ def test_pruning_deletes_in_every_store(wired: Wire, tmp_path: Path) -> None:
 
 
 def reported(wiring: Wiring, made: Manifest, hours: int, *found: Difference) -> None:
-    """A verification that ended so many hours after the backup."""
+    """A verification that ended this number of hours after the backup."""
     moment = made.finished + timedelta(hours=hours)
     key = layout.manifest(made.database, made.id)
     report = Report(
@@ -212,7 +212,7 @@ ROT = Difference(kind="object", object="database.dump.zst", expected="SHA-256 a"
 def test_a_backup_that_passed_once_survives_an_unrelated_failure(
     wired: Wire, tmp_path: Path, last: int, later: tuple[Difference, ...], deleted: bool
 ) -> None:
-    """And off-site stays what was good when it was copied."""
+    """The off-site copy of a backup that was good when copied stays."""
     policy = Policy(last=last, daily=0, weekly=0, monthly=0, floor=1)
     wiring = dataclasses.replace(with_offsite(wired, tmp_path), policy=policy)
     target = wiring.targets[0]
@@ -310,7 +310,7 @@ NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
         ({}, 0),  # nothing was ever due
         ({"success": NOON - timedelta(hours=2)}, 0),
         ({"success": NOON - timedelta(days=2)}, 1),
-        # What began at its time and came to nothing is not made.
+        # A run that began on time and failed did not make a backup.
         ({"success": NOON - timedelta(days=1, hours=9), "running": NOON - timedelta(hours=10)}, 1),
         ({"success": NOON - timedelta(days=1, hours=9), "failure": NOON - timedelta(hours=10)}, 1),
         ({"failure": NOON - timedelta(days=2)}, 1),
@@ -367,17 +367,17 @@ def test_one_ping_for_a_whole_job(
         "BACKUP_PING_START_URL": f"{url}/start",
         "BACKUP_PING_FAILURE_URL": f"{url}/fail",
     }
-    for urls, said in ((f"a={postgres.url_for('nobody')},b={whole}", "/fail a"), (f"a={whole}", "/ok")):
+    for urls, expected in ((f"a={postgres.url_for('nobody')},b={whole}", "/fail a"), (f"a={whole}", "/ok")):
         for variable, value in {**settings, "BACKUP_DATABASE_URLS": urls}.items():
             monkeypatch.setenv(variable, value)
         run_cli(backup, ["run", "--verify"], prog="python -m backup")
-        assert [call.partition(":")[0] for call in calls] == ["/start", said]
+        assert [call.partition(":")[0] for call in calls] == ["/start", expected]
         calls.clear()
 
 
 @pytest.fixture
 def inbox() -> Iterator[tuple[str, list[str]]]:
-    """An address that remembers what it was asked."""
+    """A server that records its requests."""
     calls: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -390,7 +390,7 @@ def inbox() -> Iterator[tuple[str, list[str]]]:
         do_POST = do_GET  # noqa: N815 - the base class names it
 
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """Log nothing."""
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -412,7 +412,7 @@ def test_pings(wired: Wire, inbox: tuple[str, list[str]], tmp_path: Path) -> Non
     Jobs(new_state(wiring)).back_up()
     assert calls == ["/start", "/ok"]
     calls.clear()
-    # Made but not verified is no success.
+    # A backup that is not verified is not a success.
     Jobs(new_state(wired(**urls, BACKUP_VERIFY_AFTER_BACKUP="false"))).back_up()
     assert calls == ["/start"]
     calls.clear()
@@ -424,7 +424,7 @@ def test_pings(wired: Wire, inbox: tuple[str, list[str]], tmp_path: Path) -> Non
 
 
 def test_stopped_in_the_middle_of_a_run(environ: dict[str, str], tmp_path: Path) -> None:
-    """SIGTERM during a run: it ends at once, cleanly, and nothing of it is left."""
+    """SIGTERM ends a run at once and cleanly, and nothing of it is left."""
     port, log = ports.choose(), tmp_path / "log"
     settings = {
         **os.environ,

@@ -1,4 +1,4 @@
-"""Connections: direct ones only, with settings of their own, and with the whole reason when there is none."""
+"""Connections are direct, have their own settings, and report the whole reason if they fail."""
 
 import os
 import shutil
@@ -126,7 +126,7 @@ def test_options_of_the_address_stay(postgres: Postgres) -> None:
         connection.close()
 
 
-def test_the_whole_reason_is_told() -> None:
+def test_the_whole_reason_is_reported() -> None:
     with pytest.raises(PreflightError, match=r"Connection refused.*Is the server running"):
         connect(parse("postgresql://me@127.0.0.1:1/shop"))
 
@@ -135,7 +135,7 @@ def test_what_is_wrong_with_a_url_is_named() -> None:
     for parameter in ("schema=public", "conn_max_age=600", "pgbouncer=true"):
         with pytest.raises(UsageError, match=f"has the parameter {parameter.partition('=')[0]}"):
             parse(f"postgresql://me:secret@db/shop?{parameter}")
-    with pytest.raises(UsageError, match="is not a valid URL") as told:
+    with pytest.raises(UsageError, match="is not a valid URL") as raised:
         parse("postgresql://me:se[cret@db/shop")
-    assert "%5B" in told.value.hint
-    assert "cret" not in str(told.value)
+    assert "%5B" in raised.value.hint
+    assert "cret" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""A promise about size is checked while it is broken, not when the disk is full."""
+"""A wrong size is noticed while data arrives, not when the disk is full."""
 
 import hashlib
 import os
@@ -48,13 +48,13 @@ def test_unpacking_stops_after_the_stated_size(tmp_path: Path, wired: Wire) -> N
     assert sum(file.stat().st_size for file in work.iterdir()) < 2 << 20
 
 
-def test_a_promise_that_nobody_signed_is_not_believed_however_large(tmp_path: Path, wired: Wire) -> None:
+def test_an_unsigned_promise_is_not_believed_however_large(tmp_path: Path, wired: Wire) -> None:
     wiring = wired()
     made = manifest(NOW, objects=(bomb(1 << 30),))
     wiring.store.put(f"shop/{made.id}/database.dump.zst", BOMB)
     files, [difference] = download(wiring, Entry(made), tmp_path)
     assert (files, difference.kind) == ({}, "size")
-    # A signature speaks for it.
+    # A signature vouches for it.
     files, differences = download(wiring, Entry(made, trust="signed"), tmp_path)
     assert differences == []
     files["archive"].unlink()
@@ -98,7 +98,7 @@ except SpaceError as error:
 
 
 def test_a_small_disk_is_not_filled(tmp_path: Path, environ: dict[str, str]) -> None:
-    """64 MiB, of which a quarter has to stay free: neither a lie about the size fills it, nor the truth."""
+    """A disk of 64 MiB with a quarter reserved: neither a wrong size nor a correct one fills it."""
     work = tmp_path / "work"
     work.mkdir()
     mount = f'mount -t tmpfs -o size=64m none {work} && exec "$0" -c "$1" {work}'
@@ -116,7 +116,7 @@ def test_a_small_disk_is_not_filled(tmp_path: Path, environ: dict[str, str]) -> 
 def test_the_floor_of_a_disk(tmp_path: Path) -> None:
     called: list[int] = []
     floored(tmp_path, 0, lambda: called.append(1))()
-    # No disk has all of its bytes free.
+    # No disk is completely free.
     with pytest.raises(SpaceError, match="less than 100 %"):
         floored(tmp_path, 100, lambda: called.append(2))()
     assert called == [1, 2]

@@ -1,4 +1,4 @@
-"""SQL scripts are split by PostgreSQL's quoting rules; the real server says whether a piece is a statement."""
+"""SQL scripts are split by PostgreSQL's quoting rules; the real server decides whether a piece is a statement."""
 
 import psycopg
 import pytest

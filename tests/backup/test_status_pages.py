@@ -92,7 +92,7 @@ def test_the_first_page_has_a_line_for_each_database_and_the_worst_is_first(serv
     assert {"/database/crm", "/api/status", "/metrics"} <= page.links
 
 
-def test_all_is_well_is_said_only_then(tmp_path: Path) -> None:
+def test_all_is_well_appears_only_then(tmp_path: Path) -> None:
     service = Service(tmp_path / "store", "crm")
     assert "All is well" not in service.page("/").text
     well(service, "crm")

@@ -1,4 +1,4 @@
-"""The store against S3 servers that are not Amazon's: what each ignores or refuses may cost no backup."""
+"""S3 servers other than Amazon's: nothing that they ignore or refuse may prevent a backup."""
 
 import os
 import secrets
@@ -148,7 +148,7 @@ def test_a_bucket_that_locks_everything(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A default retention asks for a digest with each body; runs, reports and records are stored; a lock is no missing right."""
+    """A default retention asks for a digest with each body; runs, reports and records are stored; a lock is not a missing privilege."""
     if server.name == "rclone":
         return  # it has no locks
     bucket = server.bucket(ObjectLockEnabledForBucket=True)
@@ -167,9 +167,9 @@ def test_a_lock_that_is_accepted_and_not_set(server: Server) -> None:
     until = datetime.now(UTC) + timedelta(days=1)
     if server.name == "rclone":
         store = server.store(server.bucket(), object_lock=True)
-        with pytest.raises(StoreError, match="accepted a retention lock and did not set it") as told:
+        with pytest.raises(StoreError, match="accepted a retention lock and did not set it") as raised:
             store.put("k", b"1", retain_until=until)
-        assert "BACKUP_S3_OBJECT_LOCK_DAYS=0" in told.value.hint
+        assert "BACKUP_S3_OBJECT_LOCK_DAYS=0" in raised.value.hint
         return
     bucket = server.bucket(ObjectLockEnabledForBucket=True)
     store = server.store(bucket, object_lock=True)
@@ -185,7 +185,7 @@ def test_doctor_tries_what_a_run_uses(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Locks are configured, and the bucket has none: doctor and run say so, and neither sends to the other."""
+    """Locks are configured, and the bucket has none: doctor and run report it, and neither refers to the other."""
     settings = {**_settings(server, server.bucket()), "BACKUP_S3_OBJECT_LOCK_DAYS": "1"}
     command = Command({**environ, **settings}, monkeypatch, capsys)
     for verb in ("doctor", "run"):

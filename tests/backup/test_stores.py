@@ -180,7 +180,7 @@ def test_a_thousand_parts_are_never_exceeded() -> None:
 
 
 class Flaky:
-    """Fails the first so many times of each operation."""
+    """Fails the first attempts of each operation, a given number of times."""
 
     def __init__(self, times: int, *, transient: bool = True) -> None:
         self.left: dict[str, int] = {}
@@ -229,7 +229,7 @@ def test_a_permanent_failure_is_not_retried() -> None:
     assert waits == []
 
 
-def test_reading_goes_on_where_it_was_cut() -> None:
+def test_reading_resumes_where_it_was_cut() -> None:
     cuts = iter([0, 0, 1, 0, 1, 1, 0, 0, 0, 0])
 
     def cut(operation: str, key: str) -> None:
@@ -242,7 +242,7 @@ def test_reading_goes_on_where_it_was_cut() -> None:
     assert b"".join(store.stream("key")) == data
 
 
-def test_a_retention_lock_is_reported_and_holds() -> None:
+def test_a_retention_lock_is_reported_and_effective() -> None:
     store = MemoryStore()
     store.put("locked", b"x", retain_until=datetime.now(UTC) + timedelta(days=1))
     store.put("free", b"x")
@@ -340,7 +340,7 @@ def test_a_bucket_without_locks_is_asked_once(object_store: ObjectStore) -> None
         store.put("k", b"1")
         assert store.delete(["k"]) == []
     assert seen == ["PutObject", "GetObjectLockConfiguration", "DeleteObjects", "PutObject", "DeleteObjects"]
-    # Older compatible servers refuse a list of deletions without it.
+    # Older compatible servers refuse a bulk delete without it.
     assert "Content-MD5" in headers
 
 
@@ -358,8 +358,10 @@ def test_how_objects_are_stored_is_asked_for() -> None:
     with Stubber(store._client) as stubber:
         proof = {"Body": b"1", "ContentMD5": "xMpCOKC5I4INzFCab3WEmw=="}
         stubber.add_response("put_object", {}, {**asked, "Key": "some/manifest.json", **proof})
-        held = {"Retention": {"Mode": "COMPLIANCE", "RetainUntilDate": until}}
-        stubber.add_response("get_object_retention", held, {"Bucket": "bucket", "Key": "some/manifest.json"})
+        answer = {"Retention": {"Mode": "COMPLIANCE", "RetainUntilDate": until}}
+        stubber.add_response(
+            "get_object_retention", answer, {"Bucket": "bucket", "Key": "some/manifest.json"}
+        )
         stubber.add_response(
             "create_multipart_upload",
             {"UploadId": "u"},

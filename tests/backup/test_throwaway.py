@@ -1,4 +1,4 @@
-"""Whatever ends a process, and whenever: its throwaway servers and their folders go with it."""
+"""However and whenever a process ends, its throwaway servers and their folders are removed."""
 
 import errno
 import os
@@ -24,14 +24,14 @@ from stack.paths import ROOT
 
 @pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
-    """What runs in the background of a shell ignores SIGINT from its birth on."""
+    """A background process of a shell ignores SIGINT from its start."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 def interrupting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, with a signal before it and another one after it."""
+    """Wrap a function with a signal before and after it."""
 
     def interrupted(*arguments: Any, **more: Any) -> Any:
         signal.raise_signal(signal.SIGINT)
@@ -54,7 +54,7 @@ def test_a_signal_while_the_folder_is_created(
 
 
 def test_a_signal_while_the_folder_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the end of a verification that went well, too: there most of the files are."""
+    """Also at the end of a successful verification, when most files exist."""
 
     def use() -> None:
         with private_folder(tmp_path) as folder:
@@ -67,7 +67,7 @@ def test_a_signal_while_the_folder_is_removed(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_signal_between_the_work_and_its_end(tmp_path: Path) -> None:
-    """Where nothing can put it off, the folder goes when the process ends."""
+    """If nothing delays the signal, the folder is removed when the process ends."""
     script = f"""
 import signal, sys
 from pathlib import Path
@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_go_is_reported(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_the_command_is_loaded(number: signal.Signals) -> None:
-    """No traceback, from the moment on that Python runs our own code."""
+    """No traceback from the moment at which Python runs our own code."""
     script = f"""
 import os, sys, runpy
 class Loader:
@@ -150,7 +150,7 @@ runpy.run_module("backup", run_name="__main__", alter_sys=True)
 
 
 def test_the_folder_around_it_keeps_its_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By default, that is /tmp: it must stay open to everybody when a removal does not succeed at once."""
+    """The default is /tmp, whose mode must not change if a removal does not succeed at once."""
     tmp_path.chmod(0o1777)
     remove, failed = os.rmdir, list[str]()
 

@@ -18,7 +18,7 @@ from tests.backup.conftest import Wire
 
 
 class RefusedObjects(LocalStore):
-    """A folder whose key may not delete: as S3 says it for each object, or for the whole request."""
+    """A folder whose key may not delete: refused for each object, or for the whole request, as S3 does."""
 
     whole = False
 
@@ -33,13 +33,13 @@ class RefusedRequests(RefusedObjects):
 
 
 @pytest.mark.parametrize("kind", [RefusedObjects, RefusedRequests])
-@pytest.mark.parametrize("said", ["yes", "never"])
+@pytest.mark.parametrize("setting", ["yes", "never"])
 def test_a_whole_life_without_deleting(
-    wired: Wire, tmp_path: Path, kind: type[RefusedObjects], said: str, caplog: pytest.LogCaptureFixture
+    wired: Wire, tmp_path: Path, kind: type[RefusedObjects], setting: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wiring = wired(BACKUP_DELETE=said)
+    wiring = wired(BACKUP_DELETE=setting)
     inner = kind(tmp_path / "store", "main")
-    store = RetryingStore(NoDeleteStore(inner) if said == "never" else inner, RetryPolicy(attempts=1))
+    store = RetryingStore(NoDeleteStore(inner) if setting == "never" else inner, RetryPolicy(attempts=1))
     wiring = replace(wiring, store=store)
     name = wiring.targets[0].name
     left_over = tmp_path / "store" / name / "20261101T000000Z-abcdef" / "database.dump.zst"
@@ -55,7 +55,7 @@ def test_a_whole_life_without_deleting(
     assert left_over.exists()
     found = {check.name: check for check in examine(wiring)}
     deletes = found["store main: put, get, delete"]
-    if said == "never":
+    if setting == "never":
         assert deletes.ok, deletes
         assert "cannot delete, as wanted" in deletes.detail
         assert "BACKUP_DELETE=never" in prune(wiring, wiring.targets[0]).plan.blocked[0]

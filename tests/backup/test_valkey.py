@@ -86,7 +86,7 @@ def command(
 
 
 def test_a_field_with_an_expiry(command: Command, valkey: tuple[str, Path], tmp_path: Path) -> None:
-    """It ends no backup; the manifest says what the server was; only its own programs load the file, which is told first."""
+    """The backup succeeds, and the manifest names the product; only Valkey's programs load the file, which is checked first."""
     url, folder = valkey
     redis_bin = command.environ["BACKUP_REDIS_BIN"]
     command.environ.update(DATABASE_URL="", BACKUP_REDIS_URLS=f"cache={url}", BACKUP_REDIS_BIN=str(folder))

@@ -1,4 +1,4 @@
-"""What a verification can be given: a server, questions, a command; and which errors it passes over."""
+"""Options of a verification (a server, SQL checks, a command), and the errors that it ignores."""
 
 import os
 import subprocess
@@ -57,7 +57,7 @@ def test_a_host_that_has_only_the_store(command: Command) -> None:
     assert command("show", "latest", DATABASE_URL="").status == 2
 
 
-def test_one_that_cannot_be_verified_holds_up_no_other(command: Command) -> None:
+def test_one_that_cannot_be_verified_does_not_delay_others(command: Command) -> None:
     first = command.passed("run")["id"]
     identity = pyrage.x25519.Identity.generate()
     locked = command("run", "--json", BACKUP_AGE_RECIPIENTS=str(identity.to_public())).json["id"]
@@ -132,7 +132,7 @@ def test_settings_that_lead_nowhere_are_reported(command: Command) -> None:
 def test_a_killed_verification_of_redis_leaves_nothing(
     environ: dict[str, str], busy_redis: Redis, tmp_path: Path
 ) -> None:
-    """Sessions in clear, and a server that holds them, go with the next run."""
+    """The next run removes plain-text sessions and the server with them."""
     work = tmp_path / "work"
     work.mkdir()
     settings = {**environ, "DATABASE_URL": "", "BACKUP_REDIS_URLS": f"cache={busy_redis.url}"}
@@ -140,12 +140,12 @@ def test_a_killed_verification_of_redis_leaves_nothing(
     with redis.Redis.from_url(busy_redis.url) as client:
         client.mset({f"session:{i}": "secret" for i in range(1000)})
     subprocess.run([sys.executable, "-m", "backup", "run"], env=env, check=True, capture_output=True)
-    held = tmp_path / "bin"
-    held.mkdir()
+    wrapped = tmp_path / "bin"
+    wrapped.mkdir()
     for file in Path(environ["BACKUP_REDIS_BIN"]).iterdir():
-        (held / file.name).symlink_to(file)
-    # It reports that it runs, and is busy for ever.
-    server = held / "redis-server"
+        (wrapped / file.name).symlink_to(file)
+    # It reports that it runs, and is busy forever.
+    server = wrapped / "redis-server"
     server.unlink()
     real = Path(environ["BACKUP_REDIS_BIN"], "redis-server")
     server.write_text(
@@ -153,7 +153,7 @@ def test_a_killed_verification_of_redis_leaves_nothing(
     )
     server.chmod(0o755)
     verifying = subprocess.Popen(
-        [sys.executable, "-m", "backup", "verify"], env={**env, "BACKUP_REDIS_BIN": str(held)},
+        [sys.executable, "-m", "backup", "verify"], env={**env, "BACKUP_REDIS_BIN": str(wrapped)},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     while not (pids := [pid for folder in work.glob("*") for pid in running_in(folder)]):
@@ -211,7 +211,7 @@ def test_a_command_of_the_users(command: Command, tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_given(command: Command, postgres: Postgres, new_database: NewDatabase) -> None:
-    """Another database of it is not touched, and nothing of ours stays: no database, no role."""
+    """Its other databases are not touched, and nothing of ours stays: no database, no role."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("CREATE ROLE only_here")
         connection.execute("CREATE DATABASE posthub_ops_verify_dead")
@@ -232,10 +232,10 @@ def test_ignorable_errors() -> None:
     assert pg_restore.only_ignorable([newer, "Command was: SET transaction_timeout = 0;", newer, ignored])
     other = "pg_restore: error: could not execute query: ERROR:  no such thing"
     assert not pg_restore.only_ignorable([newer, newer, other, ignored.replace("1", "2")])
-    told = pg_restore.errors(
+    messages = pg_restore.errors(
         [newer, "Command was: SET x;", other, "DETAIL:  of it", "Command was: CREATE", "ERROR:  y"]
     )
-    assert [each[0] for each in told] == [other, "ERROR:  y"]
+    assert [each[0] for each in messages] == [other, "ERROR:  y"]
     assert not pg_restore.only_ignorable(
         ["pg_restore: error: could not execute query: ERROR:  out of memory", ignored]
     )
@@ -243,7 +243,7 @@ def test_ignorable_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("message", "shown"),
     [
         (
             'COPY failed for table "t": ERROR:  invalid input syntax for type integer: "a "b" c"',
@@ -260,11 +260,11 @@ def test_ignorable_errors() -> None:
         ),
     ],
 )
-def test_values_of_rows_are_hashed_in_reports(said: str, shown: str) -> None:
-    found = pg_restore.without_values(f"pg_restore: error: {said}")
+def test_values_of_rows_are_hashed_in_reports(message: str, shown: str) -> None:
+    found = pg_restore.without_values(f"pg_restore: error: {message}")
     assert shown in found
     assert not any(value in found for value in ('a "b" c', "99999", "secret"))
-    assert found == pg_restore.without_values(f"pg_restore: error: {said}")
+    assert found == pg_restore.without_values(f"pg_restore: error: {message}")
 
 
 GLOBALS = rb"""

@@ -1,4 +1,4 @@
-"""No wait ignores a request to stop, nor the time that a run may take."""
+"""Every wait obeys a stop request and the time limit of a run."""
 
 import fcntl
 import os
@@ -15,7 +15,7 @@ from sidecar import UsageError
 from tests.backup.conftest import Wire
 
 
-def test_a_run_does_not_wait_for_the_hosts_lock_for_ever(
+def test_a_run_does_not_wait_forever_for_the_hosts_lock(
     wired: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
@@ -23,8 +23,8 @@ def test_a_run_does_not_wait_for_the_hosts_lock_for_ever(
     wiring.lock_folder.mkdir()
     assert wiring.lock_folder.parent == tmp_path
     began = time.monotonic()
-    with (wiring.lock_folder / f"{wiring.targets[0].name}.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with (wiring.lock_folder / f"{wiring.targets[0].name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(OutOfTimeError):
             run(wiring, wiring.targets[0])
     assert time.monotonic() - began < 30
@@ -37,7 +37,7 @@ def test_a_request_to_stop_ends_the_wait(tmp_path: Path) -> None:
     with host_lock(folder, "a", stop.sleep):
         threading.Timer(0.3, stop.request).start()
         with pytest.raises(StoppedError), host_lock(folder, "a", stop.sleep):
-            raise AssertionError("it was held")
+            raise AssertionError("the lock was acquired twice")
     assert oct((folder / "a.lock").stat().st_mode)[-3:] == "600"
 
 
@@ -57,7 +57,7 @@ def test_a_folder_of_another_user_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be used for locks"), host_lock(ours, "a", stop.sleep):
         pass
     if os.geteuid() != 0:
-        pytest.skip("whose folder it is can be tested as root only: sudo ./ops test")
+        pytest.skip("the owner of a folder can be tested only as root: sudo ./ops test")
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     os.chown(theirs, 12345, 12345)

@@ -1,4 +1,4 @@
-"""Names of stored WAL, what of it is contiguous, and what can be recovered."""
+"""Names of stored WAL, contiguous stretches, and recoverable windows."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -82,7 +82,7 @@ def test_wal_of_two_segments_or_none_has_no_name(between: tuple[int, int]) -> No
 
 @given(ranges(), st.data())
 def test_a_name_that_was_changed_counts_for_nothing(between: tuple[int, int], data: st.DataObject) -> None:
-    """With a key, whatever character of a name is changed: of the folder, the segment, the positions, the seal."""
+    """With a key, a change of any character of a name is noticed: folder, segment, positions, seal."""
     key = SIGNED.wal_key(1, *between, SHA)
     at = data.draw(st.integers(0, len(key) - 1))
     other = data.draw(st.sampled_from("0123456789abcdefABCDEF./-").filter(lambda char: char != key[at]))
@@ -177,7 +177,7 @@ def test_any_bytes_are_a_history_or_an_error(data: bytes, timeline: int) -> None
     assert all(1 <= fork.timeline < timeline for fork in forks)
 
 
-# --- contiguity, against a model that looks at each position by itself
+# --- contiguity, against a model that checks each position by itself
 
 SMALL = st.builds(
     lambda timeline, start, length: Span(timeline, start, start + length),
@@ -231,13 +231,13 @@ def test_a_base_reaches_as_far_as_its_wal() -> None:
     window = Window("b", 1, base.end, 9 * MIB, (Span(1, 5 * MIB, 9 * MIB),))
     assert names.windows([base], whole, {}, segment_size=MIB) == [window]
     assert names.windows([base], [], {}, segment_size=MIB) == []
-    # Short of its own end it is not recoverable.
+    # Without WAL up to its own end it is not recoverable.
     assert names.windows([base], [Span(1, 5 * MIB, base.end - 1)], {}, segment_size=MIB) == []
     # Recovery reads the header at the beginning of the segment.
     assert names.windows([base], [Span(1, 5 * MIB + 1, 9 * MIB)], {}, segment_size=MIB) == []
 
 
-def test_nothing_goes_past_a_gap() -> None:
+def test_nothing_recovers_past_a_gap() -> None:
     before, after = Base("1", 1, 0, 10), Base("2", 1, 7 * MIB, 7 * MIB + 10)
     wal, gaps = [Span(1, 0, 9 * MIB)], [Span(1, 3 * MIB, 4 * MIB)]
     found = names.windows([before, after], wal, {}, gaps, segment_size=MIB)
@@ -257,7 +257,7 @@ def test_a_base_is_followed_over_a_promotion() -> None:
         (2, 10, 5 * MIB),
     ]
     assert found[1].path == (Span(1, 0, 3 * MIB), Span(2, 3 * MIB, 5 * MIB))
-    # Without its history nobody knows where the timeline came from.
+    # Without its history, the timeline's origin is unknown.
     assert [window.timeline for window in names.windows([base], wal, {}, segment_size=MIB)] == [1]
 
 

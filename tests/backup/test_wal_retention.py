@@ -1,4 +1,4 @@
-"""Which WAL may go: no plan ever deletes WAL that a kept base backup or the window needs."""
+"""Which WAL may be deleted: no plan deletes WAL that a kept base backup or the window needs."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from backup.physical import archive as names
 from backup.physical.archive import Base, Fork, Span, Stored, WalObject
 from backup.physical.resume import SHORT_SEGMENTS, Place, place
-from backup.physical.retention import HeldBase, plan
+from backup.physical.retention import RetainedBase, plan
 
 SEGMENT = 4
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
@@ -18,7 +18,7 @@ KEEP = timedelta(days=7)
 
 
 def objects(spans: list[Span]) -> list[WalObject]:
-    """Whole segments, each as old as its position says: a day for each segment, the newest of today."""
+    """Whole segments, one for each day, the newest from today."""
     found = []
     last = max((span.end for span in spans), default=0)
     for span in spans:
@@ -37,29 +37,29 @@ def objects(spans: list[Span]) -> list[WalObject]:
     return found
 
 
-def held(
+def base(
     base_id: str, start: int, end: int, days: int, *, timeline: int = 1, proven: bool = True
-) -> HeldBase:
-    return HeldBase(Base(base_id, timeline, start, end), NOW - days * DAY, proven)
+) -> RetainedBase:
+    return RetainedBase(Base(base_id, timeline, start, end), NOW - days * DAY, proven)
 
 
 def test_everything_from_the_newest_proven_base_before_the_window_is_kept() -> None:
     wal = objects([Span(1, 0, 40 * SEGMENT)])
     bases = [
-        held("old", 2, 6, 39),
-        held("anchor", 29 * SEGMENT + 1, 30 * SEGMENT, 10),
-        held("new", 150, 156, 2),
+        base("old", 2, 6, 39),
+        base("anchor", 29 * SEGMENT + 1, 30 * SEGMENT, 10),
+        base("new", 150, 156, 2),
     ]
     decided = plan(bases, wal, KEEP, NOW, segment_size=SEGMENT)
     assert decided.since == "anchor"
     gone = {each.start for each in decided.deletions}
-    # The old base keeps what makes it consistent.
+    # The old base keeps the WAL that makes it consistent.
     assert gone == {start for start in range(0, 29 * SEGMENT, SEGMENT) if start not in (0, 4)}
 
 
-def test_nothing_goes_without_a_proven_base_before_the_window() -> None:
+def test_nothing_is_deleted_without_a_proven_base_before_the_window() -> None:
     wal = objects([Span(1, 0, 40 * SEGMENT)])
-    for bases in ([], [held("b", 100, 104, 10, proven=False)], [held("b", 150, 156, 2)]):
+    for bases in ([], [base("b", 100, 104, 10, proven=False)], [base("b", 150, 156, 2)]):
         decided = plan(bases, wal, KEEP, NOW, segment_size=SEGMENT)
         assert (decided.deletions, decided.blocked) == (
             (),
@@ -67,34 +67,34 @@ def test_nothing_goes_without_a_proven_base_before_the_window() -> None:
         )
 
 
-def test_nothing_goes_after_a_gap_before_a_base_is_proven() -> None:
+def test_nothing_is_deleted_after_a_gap_before_a_base_is_proven() -> None:
     wal = objects([Span(1, 0, 40 * SEGMENT)])
-    bases = [held("b", 100, 104, 10)]
+    bases = [base("b", 100, 104, 10)]
     assert plan(bases, wal, KEEP, NOW, segment_size=SEGMENT, last_gap=NOW - DAY).blocked
-    bases.append(held("c", 156, 158, 0))
+    bases.append(base("c", 156, 158, 0))
     assert not plan(bases, wal, KEEP, NOW, segment_size=SEGMENT, last_gap=NOW - DAY).blocked
 
 
 def test_a_damaged_manifest_blocks() -> None:
     wal = objects([Span(1, 0, 40 * SEGMENT)])
-    decided = plan([held("b", 100, 104, 10)], wal, KEEP, NOW, segment_size=SEGMENT, problems=["damaged"])
+    decided = plan([base("b", 100, 104, 10)], wal, KEEP, NOW, segment_size=SEGMENT, problems=["damaged"])
     assert (decided.deletions, decided.blocked) == ((), ("damaged",))
 
 
 BASES = st.lists(
     st.builds(
-        lambda number, segment, length, proven, timeline: held(
+        lambda number, segment, length, proven, timeline: base(
             str(number), segment * SEGMENT + 1, segment * SEGMENT + 1 + length, 40 - segment, timeline=timeline, proven=proven
         ),
         st.integers(), st.integers(0, 38), st.integers(1, 9), st.booleans(), st.integers(1, 2),
     ),
-    max_size=6, unique_by=lambda held: held.base.id,
+    max_size=6, unique_by=lambda each: each.base.id,
 )  # fmt: skip
 
 
 @given(BASES, st.integers(0, 39), st.lists(st.integers(0, 39), max_size=3))
 def test_no_plan_deletes_what_a_base_or_the_window_needs(
-    bases: list[HeldBase], forked: int, holes: list[int]
+    bases: list[RetainedBase], forked: int, holes: list[int]
 ) -> None:
     """Two timelines, the second forks from the first, with holes in both."""
     fork = forked * SEGMENT + 2
@@ -116,7 +116,7 @@ def test_no_plan_deletes_what_a_base_or_the_window_needs(
     timelines = {one.base.id: one.base.timeline for one in bases}
     for window in before:
         if since is None or taken[window.base] >= since:
-            # From the anchor on, each moment stays.
+            # From the anchor on, each moment stays recoverable.
             assert after[window.base, window.timeline] == window
         elif window.timeline == timelines[window.base]:
             # An older base still becomes consistent.
@@ -125,18 +125,18 @@ def test_no_plan_deletes_what_a_base_or_the_window_needs(
 
 
 @given(BASES)
-def test_no_plan_makes_a_hole_that_looks_like_a_lost_upload(bases: list[HeldBase]) -> None:
+def test_no_plan_makes_a_hole_that_looks_like_a_lost_upload(bases: list[RetainedBase]) -> None:
     wal = objects([Span(1, 0, 40 * SEGMENT)])
     decided = plan(bases, wal, KEEP, NOW, segment_size=SEGMENT)
     left = names.spans(each for each in wal if each not in decided.deletions)
     for one, two in pairwise(left):
         assert two.start - one.end >= SHORT_SEGMENTS * SEGMENT
-    # So the stream goes on at the end, with or without a slot.
+    # So the stream resumes at the end, with or without a slot.
     for anchor in (None, 160 - 2):
         assert place((), 1, left, anchor, segment_size=SEGMENT) == Place(1, 40 * SEGMENT)
 
 
-# --- where the stream goes on
+# --- where the stream resumes
 
 
 def test_nothing_stored_begins_anywhere() -> None:

@@ -1,4 +1,4 @@
-"""``python -m backup wal``: the service as a process, what it shows, and what a person asks it."""
+"""``python -m backup wal``: the service as a process, its pages, and its commands."""
 
 import json
 import os
@@ -117,14 +117,14 @@ def test_the_service_shows_that_the_chain_works(server: Postgres, environment: d
         assert found['backup_wal_synchronous{server="main"}'] == 0
         assert found['backup_wal_gaps_total{server="main"}'] == 0
         assert found['backup_wal_unstored_seconds{server="main"}'] < 60
-        # Nobody has looked for a gap or found one, so there is no such series.
+        # No gap was looked for or found, so there is no such series.
         assert not any("gap_timestamp" in name or "base" in name for name in found)
         assert page(environment, "/healthz").text == "ok\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
 
 
-def test_the_service_is_not_ready_while_the_server_is_away(environment: dict[str, str]) -> None:
+def test_the_service_is_not_ready_while_the_server_is_down(environment: dict[str, str]) -> None:
     environment["BACKUP_SERVERS"] = f"main=postgresql://u:hush-hush@{HOST}:{choose()}/postgres"
     with serving(environment):
         until(lambda: "cannot connect" in _text(environment), "the problem is shown")
@@ -132,7 +132,7 @@ def test_the_service_is_not_ready_while_the_server_is_away(environment: dict[str
         assert "hush" not in page(environment, "/readyz").text
         found = samples(environment)
         assert found['backup_wal_streaming{server="main"}'] == 0
-        # What nobody can know is absent.
+        # Unknown values are absent.
         assert not any(
             name.startswith(("backup_wal_unstored", "backup_wal_slot", "backup_wal_lag")) for name in found
         )
@@ -146,7 +146,7 @@ def _text(environment: dict[str, str]) -> str:
 
 @pytest.mark.timeout(900)
 def test_thirty_kills_leave_no_hole(server: Postgres, environment: dict[str, str], tmp_path: Path) -> None:
-    """Each at a random moment, while the server writes: nothing is missing, and nothing else than it wrote is stored."""
+    """Each at a random moment, while the server writes: exactly what it wrote is stored."""
     store = LocalStore(tmp_path / "store")
     archive = archive_of(server, wire(BackupSettings.load(environment)).keys)
     with Ledger(server) as ledger:
@@ -183,7 +183,7 @@ def test_the_status_shows_what_is_stored_and_the_slot(
     with Stream(server, LocalStore(tmp_path / "store"), keys=wiring.keys) as stream:
         end = write(server, 100)
         stream.stores(end)
-        # In use, the slot is not dropped under the stream.
+        # A slot in use is not dropped.
         done = CliRunner().invoke(backup, ["wal", "release"], env=environment)
         assert "is active for PID" in str(done.exception)
     done = CliRunner().invoke(backup, ["wal", "status", "--json"], env=environment)
@@ -195,8 +195,8 @@ def test_the_status_shows_what_is_stored_and_the_slot(
     assert found["slot"]["state"] == "reserved"
     text = CliRunner().invoke(backup, ["wal", "status"], env=environment).output
     assert "nothing can be recovered; take a base backup: python -m backup run -d main" in text
-    for said in ("was dropped", "does not exist"):
-        assert said in CliRunner().invoke(backup, ["wal", "release"], env=environment).output
+    for message in ("was dropped", "does not exist"):
+        assert message in CliRunner().invoke(backup, ["wal", "release"], env=environment).output
 
 
 def test_the_status_without_the_server_shows_the_store(environment: dict[str, str]) -> None:
@@ -252,7 +252,7 @@ def test_what_would_be_lost_now() -> None:
     assert measures.unstored_seconds(16.0) == 3.0
     measures.kept(200, now=17.0)
     assert measures.unstored_seconds(18.0) == 0.0
-    # When nothing arrives, nobody knows what is written.
+    # While nothing arrives, it is not known what the server writes.
     measures.streaming = False
     assert measures.unstored_seconds(28.0) == 10.0
     assert b"backup_wal_lag_bytes" in generate_latest(registry({"main": measures}))
@@ -267,9 +267,11 @@ def test_copies_off_site_are_those_of_the_store(server: Postgres) -> None:
         stream.stores(write(server, 40_000))
     store.objects[f"{archive.prefix}00000001/nonsense"] = store.objects[next(iter(store.objects))]
     copy_missing(store, offsite, archive)
-    copy_missing(store, offsite, archive)  # now the whole segments are there, and their pieces may go
+    copy_missing(
+        store, offsite, archive
+    )  # now the whole segments are stored, and their pieces may be deleted
     assert {key for key in store.objects if "nonsense" not in key} == set(offsite.objects)
-    # A store that was emptied empties no other.
+    # Emptying one store does not empty the other.
     store.objects.clear()
     assert copy_missing(store, offsite, archive) == 0
     assert offsite.objects

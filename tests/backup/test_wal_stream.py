@@ -69,7 +69,7 @@ def test_what_is_stored_is_what_the_server_wrote(server: Postgres, store: Memory
     with Stream(server, store, keys=KEYS) as stream:
         end = write(server, 40_000)
         stream.stores(end)
-        until(lambda: (slot_state(server).position or 0) >= end, "the slot is told")
+        until(lambda: (slot_state(server).position or 0) >= end, "the slot is confirmed")
         assert stream.measures.problem is None
         until(lambda: stream.measures.lag_bytes() == 0, "all is stored")
     assert same_as_server(server, store, archive, end) >= 2 * SEGMENT
@@ -116,13 +116,13 @@ def test_a_lost_connection_stores_what_was_received(newest: Postgres, store: Mem
                 "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active"
             )
         stream.stores(end)
-        # And it goes on by itself.
+        # And it continues by itself.
         end = write(newest, 20_000)
         until(lambda: (stream.measures.stored or 0) >= end - SEGMENT, "it goes on")
     assert same_as_server(newest, store, archive_of(newest), end) > 0
 
 
-def test_it_goes_on_where_the_store_ends(newest: Postgres, store: MemoryStore) -> None:
+def test_it_resumes_where_the_store_ends(newest: Postgres, store: MemoryStore) -> None:
     archive = archive_of(newest)
     for kilobytes in (100, 5_000, 20_000):
         with Stream(newest, store) as stream:
@@ -155,11 +155,11 @@ def test_what_two_uploads_left_behind_is_filled(newest: Postgres, store: MemoryS
 
 
 def rewind(server: Postgres, position: int) -> None:
-    """Have the slot stand where it would if nothing later had been confirmed."""
+    """Set the slot back to where it would be if nothing later had been confirmed."""
     with WalSender.connect(parse(server.url)) as sender:
         stream = sender.stream(lsn.segment_start(position, SEGMENT), 1, slot=slot.NAME)
         stream.confirm(position, position)
-        until(lambda: slot_state(server).position == position, "the slot is told")
+        until(lambda: slot_state(server).position == position, "the slot is confirmed")
 
 
 def test_other_bytes_than_those_stored_are_refused(newest: Postgres, store: MemoryStore) -> None:
@@ -198,7 +198,7 @@ def test_a_second_sidecar_is_refused(newest: Postgres, store: MemoryStore) -> No
         first.stores(write(newest))
 
 
-def test_a_store_that_fails_holds_everything_up_and_loses_nothing(newest: Postgres) -> None:
+def test_a_failing_store_delays_everything_and_loses_nothing(newest: Postgres) -> None:
     failing = False
 
     def fault(operation: str, key: str) -> None:
@@ -212,7 +212,7 @@ def test_a_store_that_fails_holds_everything_up_and_loses_nothing(newest: Postgr
         failing = True
         end = write(newest, 100_000)
         until(lambda: stream.measures.problem == "put failed", "the problem is known")
-        # It goes on hearing from us, although we read nothing.
+        # It still gets signs of life, although we read nothing.
         time.sleep(16)
         assert slot_state(newest).active
         assert (stream.measures.unstored_seconds(time.monotonic()) or 0) > 10
@@ -252,7 +252,7 @@ def test_a_server_without_a_cap_is_refused_and_keeps_no_slot(tmp_path: Path, sto
 
 
 @pytest.mark.parametrize("version", SUPPORTED)
-def test_a_slot_past_its_cap_is_a_gap_and_then_it_goes_on(
+def test_a_slot_past_its_cap_is_a_gap_and_then_it_resumes(
     version: int, tmp_path: Path, store: MemoryStore
 ) -> None:
     """16 and 17 accept a lost slot again, say that it is unreserved, and keep nothing."""
@@ -290,9 +290,7 @@ def test_a_slot_past_its_cap_is_a_gap_and_then_it_goes_on(
         assert content(store, archive, 1, gap.end, end)
 
 
-def test_a_slot_that_somebody_dropped_is_made_again_without_a_gap(
-    newest: Postgres, store: MemoryStore
-) -> None:
+def test_a_dropped_slot_is_recreated_without_a_gap(newest: Postgres, store: MemoryStore) -> None:
     archive = archive_of(newest)
     with Stream(newest, store) as stream:
         stream.stores(write(newest, 100))
@@ -326,14 +324,14 @@ def test_a_promotion_is_followed(newest: Postgres, store: MemoryStore) -> None:
         assert spans[1].start == lsn.segment_start(forks[0].position, SEGMENT)
         assert same_as_server(copy, store, archive, end, timeline=2) > 0
         assert found.gaps == ()
-        # And so it is after a restart.
+        # The same after a restart.
         with Stream(copy, store) as stream:
             end = write(copy, 1_000)
             stream.stores(end)
         assert listing(store, archive).gaps == ()
 
 
-def test_a_promotion_while_nobody_streams_is_followed(newest: Postgres, store: MemoryStore) -> None:
+def test_a_promotion_while_no_one_streams_is_followed(newest: Postgres, store: MemoryStore) -> None:
     with standby(newest) as copy, without_slot(copy):
         archive = archive_of(copy)
         with Stream(copy, store) as stream:

@@ -33,7 +33,7 @@ def address(server: Postgres) -> Address:
 
 @pytest.fixture
 def slot(address: Address) -> Iterator[str]:
-    """A slot that nobody reads."""
+    """A slot without a reader."""
     name = f"test_{secrets.token_hex(4)}"
     with WalSender.connect(address) as sender:
         sender.create_slot(name)
@@ -43,7 +43,7 @@ def slot(address: Address) -> Iterator[str]:
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """The conditions here wait themselves, or are quick."""
+    """Wait in a tight loop, because the conditions here wait themselves or are quick."""
     wait_for(condition, timeout=60, what=what, hint="look at the server's log", interval=0.001)
 
 
@@ -62,7 +62,7 @@ def written(server: Postgres, kilobytes: int = 1) -> int:
 
 
 def received(stream: WalStream, start: int, end: int) -> bytes:
-    """The bytes between two positions, which arrive without a hole."""
+    """Read the bytes between two positions, which arrive without a hole."""
     data = bytearray()
 
     def complete() -> bool:
@@ -261,7 +261,7 @@ def test_a_wait_for_a_silent_server_can_be_stopped(address: Address) -> None:
 
 
 def test_the_end_of_a_timeline_names_the_next(server: Postgres, address: Address) -> None:
-    """A standby is promoted while somebody reads from it."""
+    """A standby is promoted while a client reads from it."""
     with WalSender.connect(address) as sender:
         backup = sender.base_backup("test", fast=True)
         folder = server.folder.with_name(f"standby{secrets.token_hex(3)}")

@@ -89,7 +89,7 @@ def test_the_version_is_the_tag(wheel: Path, installed: Path) -> None:
     assert f'fallback_version = "{__version__}"' in pyproject
 
 
-def test_no_name_is_somebody_elses(wheel: Path, installed: Path, tmp_path: Path) -> None:
+def test_no_name_belongs_to_another_project(wheel: Path, installed: Path, tmp_path: Path) -> None:
     ours = [
         name
         for name in run(installed / "python", "-m", "zipfile", "-l", wheel).split()
@@ -99,7 +99,7 @@ def test_no_name_is_somebody_elses(wheel: Path, installed: Path, tmp_path: Path)
     # Others' packages of the same names, and a folder of scripts to be in.
     for name in ("backup", "sidecar", "alerts"):
         (packages(installed) / f"{name}.py").write_text("OTHERS = True\n")
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is a script of somebody else')\n")
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is a script of another project')\n")
     assert "release" in run(installed / "ops-backup", "--help", folder=tmp_path)
     other = run(installed / "python", "-c", "import backup; print(backup.OTHERS)", folder=packages(installed))
     assert other.strip() == "True"
@@ -175,7 +175,9 @@ def test_completion_and_manual_pages(installed: Path) -> None:
 
 def test_another_project_is_set_up_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     add(installed.parent, "pyyaml")
-    said = run(installed / "ops-init", tmp_path / "out", "--app", "shop", "--part", "celery=localhost:9808")
-    assert "ops-alerts render" in said
+    printed = run(
+        installed / "ops-init", tmp_path / "out", "--app", "shop", "--part", "celery=localhost:9808"
+    )
+    assert "ops-alerts render" in printed
     assert (tmp_path / "out" / "dashboards" / "celery.json").is_file()
     assert (tmp_path / "out" / "runbooks" / "CeleryEventsLost.md").is_file()

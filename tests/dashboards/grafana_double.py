@@ -1,6 +1,6 @@
 """GrafanaDouble: an HTTP server that answers as Grafana's API does, as far as folders and dashboards go.
 
-Grafana itself cannot be had here. Behaviour taken from its HTTP API reference: status codes, bodies, versions,
+Grafana itself is not available to the tests. Behaviour taken from its HTTP API reference: status codes, bodies, versions,
 `overwrite`, refusal of unknown folders, of tokens without rights, and of provisioned dashboards.
 """
 
@@ -13,7 +13,7 @@ EDITOR, VIEWER = "glsa_editor", "glsa_viewer"
 
 
 class GrafanaDouble:
-    """State and server; use as a context manager. `page` is what something else in its place answers to everything."""
+    """State and server; use as a context manager. `page` replaces every response, as from another server at this address."""
 
     def __init__(self) -> None:
         self.folders: dict[str, dict[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""Every row of every dashboard is explained, and nothing is explained that is not there."""
+"""Every row of every dashboard is explained, and nothing that does not exist is explained."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What Grafana's own library makes of every panel, in the version that production runs and in the newest."""
+"""How Grafana's own library renders every panel, in production's version and in the newest."""
 
 import json
 import shutil

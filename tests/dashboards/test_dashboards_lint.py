@@ -151,7 +151,7 @@ def test_a_click_takes_along_where_one_looks(all_dashboards: list[Json]) -> None
 
 
 def test_options_of_panels_name_no_variable(dashboard: Json) -> None:
-    """Grafana compares most options as they stand: a filter of `$datasource` matches nothing, for ever."""
+    """Grafana compares most options as they stand: a filter of `$datasource` never matches anything."""
     for panel in panels(dashboard):
         assert "$" not in str(panel.get("options", {})), panel["title"]
 
@@ -227,7 +227,7 @@ def test_links_and_switches_are_visible(dashboard: Json) -> None:
 
 
 def test_narrow_tables_show_all_columns(dashboard: Json) -> None:
-    """At 1440 pixels; Grafana's columns are at least 150 pixels wide unless told otherwise."""
+    """At 1440 pixels; Grafana's columns are at least 150 pixels wide unless configured otherwise."""
     for panel in panels(dashboard):
         if panel["type"] == "table":
             columns = len(panel["transformations"][-1]["options"]["renameByName"])

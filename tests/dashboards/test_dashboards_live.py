@@ -1,4 +1,4 @@
-"""How empty panels are found; tests/e2e looks for them in the live stack."""
+"""Detection of empty panels; tests/e2e applies it to the live stack."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What Grafana is started with: data sources, folder, and no way in without the secret."""
+"""Grafana's provisioning: data sources, folder, and no access without the secret."""
 
 import configparser
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_dashboards_are_loaded_into_one_folder_and_changed_in_code_only(provisio
     assert provider["allowUiUpdates"] is False
 
 
-def test_nobody_enters_without_the_secret(settings: configparser.ConfigParser) -> None:
+def test_no_one_signs_in_without_the_secret(settings: configparser.ConfigParser) -> None:
     assert not settings.getboolean("auth.anonymous", "enabled")
     assert not settings.getboolean("users", "allow_sign_up")
     assert settings["security"]["admin_password"].startswith("$__file{")
@@ -52,7 +52,7 @@ def test_nobody_enters_without_the_secret(settings: configparser.ConfigParser) -
 def test_grafana_on_kubernetes_has_the_same_settings(
     settings: configparser.ConfigParser, chart: dict[str, Any]
 ) -> None:
-    """But for the password, which is the chart's to take from its secret, and the folder of the home page."""
+    """Except the password, which the chart takes from its secret, and the folder of the home page."""
     asked = {name: dict(settings[name]) for name in settings.sections()}
     del asked["security"]["admin_user"], asked["security"]["admin_password"]
     given = {

@@ -1,4 +1,4 @@
-"""Pushing to a Grafana (its double): everything arrives, once, and every refusal says what to do."""
+"""Pushing to a Grafana (its double): everything arrives once, and every refusal says what to do."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_the_folder_gets_the_title_that_is_asked_for(grafana: GrafanaDouble, pus
     assert "folder Other: there" in capsys.readouterr().out
 
 
-def test_a_token_file_that_holds_none_is_refused(push, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_an_empty_token_file_is_refused(push, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "token").write_bytes(b"\xff\xfe")
     assert push("", "--token-file", str(tmp_path / "token")) == 2
     assert "characters that no token has" in capsys.readouterr().err
@@ -82,13 +82,13 @@ def test_something_else_at_the_address_is_no_success(
 ) -> None:
     grafana.page = page
     assert push() == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "a log-in page or a proxy" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "a log-in page or a proxy" in printed.err
 
 
 @pytest.mark.parametrize(
-    ("token", "code", "said"),
+    ("token", "code", "message"),
     [
         ("", 2, "no Grafana token"),
         ("glsa_\u017elu\u0165", 2, "characters that no token has"),
@@ -97,12 +97,12 @@ def test_something_else_at_the_address_is_no_success(
         (VIEWER, 1, "role Editor"),
     ],
 )
-def test_a_refusal_says_what_to_do(push, capsys, token: str, code: int, said: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_refusal_says_what_to_do(push, capsys, token: str, code: int, message: str) -> None:  # type: ignore[no-untyped-def]
     assert push(token) == code
     err = capsys.readouterr().err
     assert "Error: " in err
     assert "Try: " in err
-    assert said in err
+    assert message in err
     assert not token or token not in err
 
 
@@ -125,6 +125,6 @@ def test_a_broken_grafana_is_named(grafana: GrafanaDouble, push, capsys) -> None
 def test_an_address_without_grafana(monkeypatch: pytest.MonkeyPatch, capsys, url: str, code: int) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("GRAFANA_TOKEN", EDITOR)
     assert run(main, ["push", "--url", url], prog="python -m dashboards") == code
-    said = capsys.readouterr().err
-    assert "Try: " in said
-    assert "hidden" not in said
+    message = capsys.readouterr().err
+    assert "Try: " in message
+    assert "hidden" not in message

@@ -101,16 +101,16 @@ def test_an_alert_is_marked_each_time_it_comes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("named", ["option", "variable"])
-def test_a_password_in_the_address_is_not_told(
+def test_a_password_in_the_address_is_not_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
     url = "http://admin:hidden@127.0.0.1:9"
     monkeypatch.setenv("PROMETHEUS_URL", url)
     argv = ["render", *(["--prometheus-url", url] if named == "option" else []), "--out", str(tmp_path)]
     assert run(main, argv, prog="python -m dashboards") == 1
-    said = capsys.readouterr().err
-    assert "Prometheus at http://127.0.0.1:9 does not answer" in said
-    assert "hidden" not in said
+    message = capsys.readouterr().err
+    assert "Prometheus at http://127.0.0.1:9 does not answer" in message
+    assert "hidden" not in message
 
 
 def test_a_password_in_the_address_is_not_drawn(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    ("more", "mode", "code", "said"),
+    ("more", "mode", "code", "message"),
     [
         (("--dashboard", "nothing"), "data", 2, "choose from posthub-overview"),
         (("--range", "an hour"), "data", 2, "is not a time range"),
@@ -161,12 +161,17 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     ],
 )
 def test_errors_say_what_to_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], mode: str, code: int, said: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
+    mode: str,
+    code: int,
+    message: str,
 ) -> None:
     with PrometheusDouble(mode) as double:
         argv = ["render", "--prometheus-url", double.url, "--out", str(tmp_path), *more]
         assert run(main, argv, prog="python -m dashboards") == code
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_no_prometheus_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,7 @@ def test_an_unknown_variable_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(("step", "expected"), [(15, 60), (1, 60), (60, 75), (300, 315)])
-def test_the_rate_interval_holds_four_scrapes_at_least(step: float, expected: float) -> None:
+def test_the_rate_interval_has_at_least_four_scrapes(step: float, expected: float) -> None:
     assert Scope(0, 3600, step).rate_interval == expected
 
 

@@ -1,4 +1,4 @@
-"""What panels show for given series, as Prometheus itself works it out (promtool's unit tests)."""
+"""What panels show for given series, as evaluated by Prometheus itself (promtool's unit tests)."""
 
 import subprocess
 from collections.abc import Callable
@@ -19,7 +19,7 @@ MINUTES = 10
 
 @pytest.fixture
 def shows(tmp_path: Path) -> Shows:
-    """Hold that a panel's query gives `expected` (labels to value) ten minutes after `series` began."""
+    """Assert that a panel's query returns `expected` (labels to value) ten minutes after `series` began."""
 
     def shows(
         uid: str, title: str, series: dict[str, str], expected: dict[str, float], query: int = 0
@@ -47,7 +47,7 @@ def _scoped(series: str) -> str:
     return f"{name}{{{', '.join(part for part in (SCOPE, labels) if part)}}}"
 
 
-def test_a_queue_that_stands_never_drains(shows: Shows) -> None:
+def test_a_stalled_queue_never_drains(shows: Shows) -> None:
     tasks = 'celery_tasks_total{task="t", state="succeeded", queue='
     shows(
         "celery",
@@ -71,7 +71,7 @@ def test_a_queue_that_stands_never_drains(shows: Shows) -> None:
     )
 
 
-def test_waits_are_told_per_queue(shows: Shows) -> None:
+def test_waits_are_shown_per_queue(shows: Shows) -> None:
     bucket = 'celery_task_queue_wait_seconds_bucket{task="t", queue='
     shows(
         "celery",
@@ -87,7 +87,7 @@ def test_waits_are_told_per_queue(shows: Shows) -> None:
     )
 
 
-def test_states_are_told_per_task(shows: Shows) -> None:
+def test_states_are_shown_per_task(shows: Shows) -> None:
     shows(
         "celery",
         "Tasks",
@@ -167,7 +167,7 @@ def test_the_fullest_redis_is_measured_by_its_own_limit(shows: Shows) -> None:
 def test_targets_of_backups_are_those_of_the_alerts(
     shows: Shows, title: str, age: int, promise: int, restore: int, kept: int
 ) -> None:
-    """Without a promise the general threshold of 26 hours holds; a restore is promised in 1800 s."""
+    """Without a target the general threshold of 26 hours applies; the target of a restore is 1800 s."""
     series = {"age": age, "rpo_target": promise, "rto": restore, "rto_target": 1800}
     shows(
         "overview" if title == "Backup targets" else "backup",

@@ -5,7 +5,7 @@ import re
 from stack.paths import ROOT
 
 READ = re.compile(r"env\.\w+\(\s*\"([A-Z0-9_]+)\"")
-# Named in the seed's settings, for providers that come.
+# Reserved in the settings for future providers.
 PLANNED = {"DJANGO_SETTINGS_MODULE", "STRIPE_SECRET_KEY", "DEBUG"}
 
 

@@ -27,7 +27,7 @@ def development() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def init_secrets() -> ModuleType:
-    """deploy/init_secrets.py: it runs in a container, so it is no part of a package."""
+    """deploy/init_secrets.py: it runs in a container, so it does not belong to a package."""
     spec = importlib.util.spec_from_file_location("init_secrets", ROOT / "deploy" / "init_secrets.py")
     assert spec is not None
     assert spec.loader is not None

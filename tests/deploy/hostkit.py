@@ -1,4 +1,4 @@
-"""A host that is not real: it answers what a test tells it to."""
+"""A fake host, which answers as a test configures it."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from stack.doctor.host import COMPOSE, Done, Host
 
 
 class FakeHost(Host):
-    """Well in every respect, unless told otherwise.
+    """Healthy in every respect, unless configured otherwise.
 
     Args:
         answers: beginning of a command line → what it does.

@@ -1,4 +1,4 @@
-"""The manifests as a cluster would get them: overlays built, or the plain files where no kustomize is at hand."""
+"""The manifests as a cluster would get them: overlays built, or the plain files if kustomize is not available."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ from stack.paths import ROOT
 
 K8S = ROOT / "k8s"
 BUILDABLE = ("base", "overlays/production", "overlays/staging", "migrate", "data", "move")
-# Patches and kustomizations are no objects of their own.
+# Patches and kustomizations are not objects.
 PARTS = {"names.yaml", "small.yaml", "probe.yaml", "ingress.yaml", "ingress-flower.yaml", "environment.yaml"}
 Document = dict[str, Any]
 

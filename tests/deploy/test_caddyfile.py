@@ -1,4 +1,4 @@
-"""The way in, tried on the real Caddy: what is open, what is closed, what is asked for a password."""
+"""The entry point, on a real Caddy: what is public, what is closed, what requires a password."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ UPSTREAMS = (
 
 
 class _Echo(BaseHTTPRequestHandler):
-    """Answers with its own name and what it was asked."""
+    """Answers with its own name and the request."""
 
     def do_GET(self) -> None:
         body = f"{self.server.name} {self.path} {self.headers.get('Authorization', '-')}".encode()  # type: ignore[attr-defined]
@@ -134,7 +134,7 @@ def test_tools_ask_for_the_operators_password(edge: int, path: str) -> None:
     assert _get(edge, "api.test", path, auth=("ops", "wrong")).status_code == 401
     answer = _get(edge, "api.test", path, auth=("ops", "open sesame"))
     assert answer.status_code == 200
-    # The whole path, and not the password of this door.
+    # The whole path, and without this proxy's password.
     assert answer.text == f"posthub_{path.split('/')[1]} {path} -"
 
 

@@ -1,4 +1,4 @@
-"""The compose files as they stand: what is open, who may do what, what is pinned, who sees which secret."""
+"""The compose files: open ports, privileges, pinned versions, and who sees which secret."""
 
 import re
 import shutil
@@ -210,10 +210,10 @@ def test_git_ignores_what_is_secret(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["production", "development"])
 def test_what_a_service_names_is_there(name: str, request: pytest.FixtureRequest) -> None:
     compose = request.getfixturevalue(name)
-    for service, told in compose["services"].items():
-        assert set(told.get("depends_on") or {}) <= set(compose["services"]), service
-        assert set(told.get("networks") or []) <= set(compose.get("networks") or {}), service
-        sources = {volume.split(":")[0] for volume in told.get("volumes", [])}
+    for service, definition in compose["services"].items():
+        assert set(definition.get("depends_on") or {}) <= set(compose["services"]), service
+        assert set(definition.get("networks") or []) <= set(compose.get("networks") or {}), service
+        sources = {volume.split(":")[0] for volume in definition.get("volumes", [])}
         named = {source for source in sources if not source.startswith((".", "/"))}
         assert named <= set(compose["volumes"]), service
 

@@ -1,4 +1,4 @@
-"""The doctor: what it finds wrong, and that it finds nothing wrong with what is well."""
+"""The doctor finds faults, and reports none on a healthy host."""
 
 import json
 import shutil
@@ -134,7 +134,7 @@ def test_the_oldest_compose_is_the_documented_one() -> None:
     assert f"compose {'.'.join(map(str, machine.OLDEST_COMPOSE))} or newer" in page
 
 
-def test_a_name_of_another_machine_is_told(host: FakeHost) -> None:
+def test_a_name_of_another_machine_is_reported(host: FakeHost) -> None:
     host.names = {"posthub.work": ["198.51.100.7"]}
     found = {check.name: check for check in machine.examine(_case(host))}
     assert found["DNS posthub.work"].ok is None
@@ -216,7 +216,7 @@ def test_a_secret_that_git_once_had_is_found(tmp_path: Path) -> None:
 
 
 def _running(host: FakeHost, **changed: Any) -> Case:
-    """Two services, all well."""
+    """Two healthy services."""
     services = {"posthub_init": "posthub/x:1", "posthub_prometheus": "prom/prometheus:v3.16.0"}
     up = {"State": "running", "Health": "healthy", "Status": "Up 3 minutes (healthy)", "ExitCode": 0}
     once = {"State": "exited", "Health": "", "Status": "Exited (0)", "ExitCode": 0}
@@ -269,7 +269,7 @@ def test_without_a_readable_compose_file_nothing_is_called_right(host: FakeHost)
     assert "image versions" not in found
 
 
-def test_a_proof_that_nobody_knows_of_is_missing(host: FakeHost) -> None:
+def test_an_unknown_proof_is_missing(host: FakeHost) -> None:
     case = _running(host)
     ask = "exec -T posthub_prometheus wget -qO- http://127.0.0.1:9090/api/v1/"
     host.answers[f"{ask}query"] = as_json({"data": {"result": []}})

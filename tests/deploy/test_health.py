@@ -42,7 +42,7 @@ def test_beats_check_costs_less_than_beat() -> None:
 
 @pytest.fixture
 def silent_server() -> Iterator[int]:
-    """Takes connections, sends a character of a status line now and then until the end of the test."""
+    """A server that sends one character of a status line now and then until the end of the test."""
     over = Event()
 
     class Silent(BaseRequestHandler):
@@ -60,6 +60,6 @@ def silent_server() -> Iterator[int]:
 
 
 def test_a_check_ends_by_itself(silent_server: int) -> None:
-    """Docker would start the next one beside it, and the next, until their memory is the container's."""
+    """Otherwise Docker would start the next check next to it, until the checks use up the container's memory."""
     done = _check("answers.py", f"http://127.0.0.1:{silent_server}/")
     assert done.returncode != 0

@@ -62,7 +62,7 @@ def test_only_the_owner_can_read(tmp_path: Path) -> None:
         assert mode == (0o700 if path.is_dir() else 0o400), path
 
 
-def test_what_no_longer_belongs_goes(tmp_path: Path) -> None:
+def test_what_is_no_longer_needed_is_removed(tmp_path: Path) -> None:
     _run(tmp_path, ALERTMANAGER_WEBHOOK_URL="http://inbox/")
     assert _read(tmp_path, "alertmanager/alertmanager_webhook_url") == "http://inbox/"
     (tmp_path / "secrets" / "app" / "old").write_text("x")

@@ -231,7 +231,7 @@ def test_every_job_label_is_one_of_prometheus() -> None:
 
 
 def test_rules_find_the_jobs_of_the_chart() -> None:
-    """JobMissing would fire for ever by the chart's own names."""
+    """JobMissing would fire forever with the chart's own names."""
     values = yaml.safe_load((ROOT / "k8s" / "kube-prometheus-stack.yml").read_text(encoding="utf-8"))
     for job in ("prometheus", "alertmanager"):
         assert {"targetLabel": "job", "replacement": job} in values[job]["serviceMonitor"]["relabelings"]

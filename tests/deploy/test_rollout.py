@@ -24,7 +24,7 @@ from stack.paths import ROOT
 
 
 class FakeRunner(Runner):
-    """Writes down what it is asked to run; some of it fails.
+    """Records what it is asked to run; some of it fails.
 
     Args:
         failing: (tag or "", part of a command line) that ends with exit code 1.
@@ -75,8 +75,8 @@ def _manifests(folder: str) -> list[dict[str, object]]:
 
 
 def _rollout(root: Path, runner: FakeRunner, tag: str = "new") -> tuple[Rollout, list[str]]:
-    said: list[str] = []
-    return Rollout(root, runner, said.append, tag, pause=0), said
+    lines: list[str] = []
+    return Rollout(root, runner, lines.append, tag, pause=0), lines
 
 
 def _position(lines: list[str], part: str) -> int:
@@ -85,13 +85,13 @@ def _position(lines: list[str], part: str) -> int:
 
 def test_a_version_is_rolled_out_service_by_service(tmp_path: Path) -> None:
     runner = FakeRunner(tmp_path)
-    rollout, said = _rollout(tmp_path, runner)
+    rollout, lines = _rollout(tmp_path, runner)
     rollout.deploy()
     order = [_position(runner.lines, part) for part in ("pull", "-T posthub_migrate", "-T posthub_db_roles")]
     order += [_position(runner.lines, f"--force-recreate {service}") for service in ROLLING]
     assert order == sorted(order)
     assert all(line.startswith("new ") for line in runner.lines if "docker inspect" not in line)
-    assert said[-1] == "✔ new is deployed"
+    assert lines[-1] == "✔ new is deployed"
     assert (tmp_path / ".env").read_text() == "POSTHUB_TAG=new\n"
 
 
@@ -120,9 +120,9 @@ def test_a_backup_that_fails_stops_the_migrations(tmp_path: Path) -> None:
 
 def test_an_empty_host_has_nothing_to_back_up(tmp_path: Path) -> None:
     runner = FakeRunner(tmp_path, ("new", "migrate --check"), ("new", "exec -T posthub_backup"))
-    rollout, said = _rollout(tmp_path, runner)
+    rollout, lines = _rollout(tmp_path, runner)
     rollout.deploy()
-    assert "! no backup before the migrations: no service is running yet" in said
+    assert "! no backup before the migrations: no service is running yet" in lines
 
 
 def test_without_migrations_there_is_no_backup(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_migration_that_fails_restarts_nothing(tmp_path: Path) -> None:
 def test_an_unhealthy_version_is_rolled_back(tmp_path: Path, part: str) -> None:
     runner = FakeRunner(tmp_path, ("new", part))
     History(tmp_path).add("old", "ghcr.io/x")
-    rollout, said = _rollout(tmp_path, runner)
+    rollout, lines = _rollout(tmp_path, runner)
     with pytest.raises(OpsError, match="old runs again"):
         rollout.deploy()
     back = [line for line in runner.lines if line.startswith("old ")]
@@ -156,7 +156,7 @@ def test_an_unhealthy_version_is_rolled_back(tmp_path: Path, part: str) -> None:
     assert not [line for line in back if "migrate" in line]
     assert History(tmp_path).current() == "old"
     assert (tmp_path / ".env").read_text() == "POSTHUB_TAG=old\nPOSTHUB_IMAGES=ghcr.io/x\n"
-    assert any(line.startswith("✖") for line in said)
+    assert any(line.startswith("✖") for line in lines)
 
 
 def test_what_compose_alone_started_comes_back(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_dry_run_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     assert list(tmp_path.iterdir()) == []
 
 
-# Port 9 is closed: whoever asks it anything fails.
+# Port 9 is closed, so every request to it fails.
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
@@ -225,8 +225,8 @@ def test_a_dry_run_only_says_what_it_would_do(
 
 
 def _kube(runner: FakeRunner) -> tuple[KubeRollout, list[str]]:
-    said: list[str] = []
-    return KubeRollout(ROOT, runner, said.append, "abc", "ghcr.io/acme", "production", pause=0), said
+    lines: list[str] = []
+    return KubeRollout(ROOT, runner, lines.append, "abc", "ghcr.io/acme", "production", pause=0), lines
 
 
 CHECK, MIGRATE, BACKUP = (
@@ -276,10 +276,10 @@ def test_kubernetes_without_migrations_needs_no_backup(tmp_path: Path) -> None:
 
 def test_a_new_cluster_has_nothing_to_back_up(tmp_path: Path) -> None:
     runner = _pending(tmp_path, **{"get cronjob": ""})
-    rollout, said = _kube(runner)
+    rollout, lines = _kube(runner)
     rollout.deploy()
     assert not [line for line in runner.lines if kubernetes.BACKUP in line]
-    assert "! no backup before the migrations: this is the first deployment here" in said
+    assert "! no backup before the migrations: this is the first deployment here" in lines
 
 
 @pytest.mark.parametrize("job", [BACKUP, MIGRATE], ids=["backup", "migrations"])
@@ -298,7 +298,7 @@ def test_staging_is_never_applied_over_production(tmp_path: Path) -> None:
     assert not [line for line in runner.lines if " apply " in line]
 
 
-def test_kubernetes_goes_back_when_something_is_not_ready(tmp_path: Path) -> None:
+def test_kubernetes_rolls_back_when_something_is_not_ready(tmp_path: Path) -> None:
     runner = _pending(tmp_path)
     runner.failing_once = "rollout status deployment/posthub-flower"
     with pytest.raises(OpsError, match=r"it broke; the previous revision runs again$"):

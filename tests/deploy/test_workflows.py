@@ -1,4 +1,4 @@
-"""The workflows: their schema is a gate; here is what it cannot say."""
+"""The workflows: rules that their schema, checked by a gate, cannot express."""
 
 import re
 import shutil

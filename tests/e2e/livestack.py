@@ -33,13 +33,13 @@ BLACKBOX = {
 }  # fmt: skip
 
 
-# What the machine of the capture was too busy for.
+# Values that were off because the captured machine was busy.
 WELL = {
     "node_load5": 0.3, "node_timex_sync_status": 1, "node_timex_maxerror_seconds": 0.1, "node_timex_offset_seconds": 0,
 }  # fmt: skip
 
 
-# What the machine does meanwhile, per second: one that is well, and has little to do.
+# Increases per second of a healthy, mostly idle machine.
 PACE = {
     r'node_cpu_seconds_total\{.*mode="idle"': 0.85,
     r'node_cpu_seconds_total\{.*mode="user"': 0.1,
@@ -62,7 +62,7 @@ class HostDouble:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def reset(self) -> None:
-        """As captured, with the numbers of a machine that is well."""
+        """Reset to the captured values, with those of a healthy machine."""
         self.text = (FOLDER / "node_exporter.prom").read_text(encoding="utf-8")
         for series, value in WELL.items():
             self.set(series, value)
@@ -99,13 +99,13 @@ def _handler(double: HostDouble) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     return Handler
 
 
 def exporters(suite: Suite) -> dict[str, Service]:
-    """The exporters of others, by job."""
+    """Third-party exporters, by job."""
 
     def service(name: str, program: str, *arguments: str, env: Mapping[str, str] | None = None) -> Service:
         port = choose()
@@ -161,7 +161,7 @@ def watch_also(suite: Suite, ports: Mapping[str, int]) -> None:
 
 @contextmanager
 def running(suite: Suite) -> Iterator[tuple[dict[str, Service], HostDouble]]:
-    """Start the exporters beside a started suite, and have Prometheus watch them."""
+    """Start the exporters next to a running suite, and have Prometheus scrape them."""
     found = exporters(suite)
     host = HostDouble()
     try:

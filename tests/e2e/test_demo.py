@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The user's home folder and the system's temporary one, as far as the demo sees them."""
+    """The user's home folder and the system's temporary one, as the demo sees them."""
     return tmp_path_factory.mktemp("outside")
 
 

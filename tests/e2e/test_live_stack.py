@@ -80,7 +80,7 @@ class Fault:
         silenced: whose messages must not.
         shows: whether at least one of those must be seen firing and inhibited; others are too slow for that.
         happen: breaks it.
-        repair: puts it right.
+        repair: repairs it.
     """
 
     name: str
@@ -135,7 +135,7 @@ def flood(live: Live) -> None:
     """Send more messages than the workers can process: copies of a real one."""
     queue = "default"
     with redis.Redis.from_url(live.suite.redis.url) as client:
-        # Idle workers empty the queue before anybody can look at it: wait in line with them.
+        # Idle workers empty the queue before it can be read, so compete with them.
         popped = client.brpop(queue, timeout=120)
         assert popped, f"no message came to queue {queue} within 120 s: is there traffic?"
         message = popped[1]
@@ -209,7 +209,7 @@ def vacuum_eagerly(suite: Suite) -> None:
 
 
 def wait_for_consumers(suite: Suite) -> None:
-    """Queues without consumers are told within seconds at this pace; the workers' first answer may take longer."""
+    """Queues without consumers are reported within seconds at this pace; the workers' first reply may take longer."""
     wait_for(
         lambda: len(suite.prom.instant("celery_active_consumer_count > 0")) == len(QUEUES), timeout=LONGEST_WAIT,
         what="consumers of every queue in Prometheus", hint=f"read {suite.logs}",
@@ -255,7 +255,7 @@ def test_nothing_of_the_suite_listens_beyond_this_machine(live: Live) -> None:
 
 
 def test_the_dashboard_of_a_healthy_suite_is_drawn(live: Live, tmp_path: Path) -> None:
-    """Into DASHBOARD_PICTURES, if it is set: so the picture in README.md is made."""
+    """Draw into DASHBOARD_PICTURES, if it is set; the picture in README.md comes from here."""
     prometheus = live.suite.prometheus.url
     busy = wait_for(
         lambda: Prometheus(prometheus).instant(BUSY, time.time()), timeout=LONGEST_WAIT,
@@ -280,7 +280,7 @@ def test_a_fault_fires_its_alert_and_its_end_resolves_it(live: Live, fault: Faul
         arrived = inbox.wait_for(fault.alert, since=began, timeout=LONGEST_WAIT)
         live.seconds[fault.name] = arrived.received - began
         print(f"{fault.name}: {arrived.text}, {arrived.received - began:.1f} s after the fault")
-        # Time for the symptoms to show up, had they not been silenced.
+        # Time in which the symptoms would have been reported, had they not been inhibited.
         time.sleep(SETTLE_SECONDS)
         if fault.shows:
             inhibited = wait_for(

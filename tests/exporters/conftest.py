@@ -13,7 +13,7 @@ from exporters.settings import ExporterSettings
 from stack.servers import Redis
 from tests.exporters.exporterkit import Running, Worker, captured
 
-# How long an example takes says more of the machine than of what is tested.
+# The duration of an example depends more on the machine than on the code under test.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
@@ -58,7 +58,7 @@ def worker() -> Iterator[Callable[..., Worker]]:
     yield begin
     for started in running:
         started.kill()
-        started.tell()
+        started.show_log()
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def broker(redis_server: Redis) -> Iterator[str]:
     """The URL of an empty broker."""
     client = redis.Redis.from_url(redis_server.url)
     client.flushall()
-    # kombu's pools remember which queues they have declared; the flush took the declarations away.
+    # kombu's pools remember the queues that they have declared; the flush removed the declarations.
     pools.reset()
     yield redis_server.url
     client.close()

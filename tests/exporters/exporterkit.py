@@ -1,4 +1,4 @@
-"""What the exporter's tests share: captured frames, scrapes, real workers and clients."""
+"""Shared by the exporter's tests: captured frames, scrapes, real workers and clients."""
 
 import json
 import os
@@ -30,13 +30,13 @@ def captured() -> list[bytes]:
 
 
 def decoded(frame: bytes) -> list[Event]:
-    """The events in a frame; empty for one that is refused."""
+    """The events in a frame; empty for a rejected frame."""
     return decode_all([frame])[0]
 
 
-def until(holds: Callable[[], Any], *, seconds: float, pause: float = 0.05) -> None:
-    """Wait until it holds."""
-    wait_for(holds, timeout=seconds, what="the awaited state", hint="see the test", interval=pause)
+def until(condition: Callable[[], Any], *, seconds: float, pause: float = 0.05) -> None:
+    """Wait until a condition is met."""
+    wait_for(condition, timeout=seconds, what="the awaited state", hint="see the test", interval=pause)
 
 
 class Scraped:
@@ -47,7 +47,7 @@ class Scraped:
         self.samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
 
     def get(self, name: str, /, **labels: str) -> float | None:
-        """The sum of the samples that have these labels; None when there is none."""
+        """The sum of the samples with these labels; None if there is none."""
         found = [s.value for s in self.samples if s.name == name and labels.items() <= s.labels.items()]
         return sum(found) if found else None
 
@@ -82,12 +82,12 @@ class Running:
         assert response.status_code == 200
         return Scraped(response.text)
 
-    def until(self, holds: Callable[[Scraped], Any], seconds: float = 60, pause: float = 0.1) -> Scraped:
-        """Scrape until it holds; the scrape that did."""
+    def until(self, condition: Callable[[Scraped], Any], seconds: float = 60, pause: float = 0.1) -> Scraped:
+        """Scrape until a condition is met; returns that scrape."""
         end = time.monotonic() + seconds
         while True:
             scraped = self.scrape()
-            if holds(scraped):
+            if condition(scraped):
                 return scraped
             assert time.monotonic() < end, scraped.text
             time.sleep(pause)
@@ -115,7 +115,7 @@ class Worker:
             "-P",
             pool,
         ]
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by tell()
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by show_log()
         self.process = subprocess.Popen(
             [*command, "-l", "INFO", *(["-E"] if events else [])],
             cwd=HERE,
@@ -126,40 +126,40 @@ class Worker:
         )
 
     def ready(self, seconds: float) -> bool:
-        """Whether it came up in that time; a worker that hangs is asked for its stacks, which go to its log."""
-        if self._says(" ready.", seconds):
+        """Whether it started in time; a worker that hangs writes its stacks to its log."""
+        if self._logs(" ready.", seconds):
             return True
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGUSR1)
-            self._says("LOCAL VARIABLES", 2)
+            self._logs("LOCAL VARIABLES", 2)
         return False
 
     def kill(self) -> None:
-        """Like a crash: the whole process group."""
+        """Kill the whole process group, as a crash would."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
 
-    def tell(self) -> None:
-        """Print the log, which pytest shows when a test fails: only it knows why a worker did not come up."""
-        print(f"{self.process.args!r} ended with {self.process.returncode}:\n{self._said()}")
+    def show_log(self) -> None:
+        """Print the log, which pytest shows when a test fails: it shows why a worker did not start."""
+        print(f"{self.process.args!r} ended with {self.process.returncode}:\n{self._log_text()}")
         self.log.close()
 
-    def _says(self, text: str, seconds: float) -> bool:
-        """Whether its log has the text in that time."""
+    def _logs(self, text: str, seconds: float) -> bool:
+        """Whether its log contains the text in time."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.process.poll() is None:
-            if text in self._said():
+            if text in self._log_text():
                 return True
             time.sleep(0.1)
         return False
 
-    def _said(self) -> str:
+    def _log_text(self) -> str:
         return os.pread(self.log.fileno(), 1 << 20, 0).decode(errors="replace")
 
 
 def shop_environment(url: str, *, events: bool = True) -> dict[str, str]:
-    # Celery would set Django up where this name is given.
+    # Celery would set up Django if this variable is set.
     inherited = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
     return {**inherited, "SHOP_BROKER_URL": url, "SHOP_EVENTS": "1" if events else ""}
 

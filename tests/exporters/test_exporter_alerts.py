@@ -1,4 +1,4 @@
-"""What a real Prometheus makes of the exporter's page: the first failure, and what is worth storing."""
+"""The exporter's page in a real Prometheus: the first failure counts, and only useful series are stored."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Beat: when schedules are due, and whether beat lives."""
+"""Beat: when schedules are due, and whether beat is alive."""
 
 import json
 import os
@@ -79,8 +79,8 @@ def test_a_later_start_time_is_waited_for() -> None:
 def test_beat_is_down_when_nothing_was_sent_after_a_due_time() -> None:
     long_ago = NOW - timedelta(seconds=900)
     assert collected([schedule(last_run_at=long_ago)]).get("celery_beat_up") == 0
-    stuck_beside_living = [schedule(last_run_at=long_ago), schedule("alive", task="posts.other")]
-    assert collected(stuck_beside_living).get("celery_beat_up") == 1
+    stuck_next_to_living = [schedule(last_run_at=long_ago), schedule("alive", task="posts.other")]
+    assert collected(stuck_next_to_living).get("celery_beat_up") == 1
 
 
 def sent(state: EventState, name: str, seconds_ago: Any, client: str = "gen1@beat") -> None:
@@ -117,7 +117,7 @@ def test_beat_is_beat_again_once_a_new_schedule_is_read(first: str) -> None:
     state, schedules = EventState(), [schedule(last_run_at=NOW - timedelta(seconds=170))]
     collector = BeatCollector([state], read=lambda: schedules, clock=NOW.timestamp)
     collector.update()
-    # Added after the last look at the state, and sent before the next one.
+    # Added after the last refresh, and sent before the next one.
     for name in (first, "posts.new", "posts.newer"):
         sent(state, name, 100)
     assert state.beat.last_sent() == {}
@@ -237,5 +237,5 @@ def test_schedules_are_due_when_django_celery_beat_itself_would_send_them() -> N
         due = one.next_due(now=now)
         assert due is not None
         found = max(0.0, (due - now).total_seconds())
-        # Beat looks again after five seconds at the latest, and both clocks ran on meanwhile.
+        # Beat checks again after at most five seconds, and both clocks have advanced meanwhile.
         assert found == pytest.approx(expected, abs=10), case

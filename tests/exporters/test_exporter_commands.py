@@ -1,4 +1,4 @@
-"""check, queues, events, and what wrong usage says."""
+"""The commands check, queues and events, and the errors of wrong usage."""
 
 import json
 import subprocess
@@ -67,7 +67,7 @@ def test_check_of_a_healthy_system_without_traffic(broker: str, worker: Callable
 def test_check_with_an_unreachable_broker() -> None:
     done = command("check", "--broker-url", "redis://:hidden-word@127.0.0.1:1/0", "--seconds", "0.5")
     assert done.returncode == 1
-    # A line each, in a pipe too.
+    # One line each, in a pipe too.
     *_, problem, hint = done.stdout.splitlines()
     assert problem.startswith("Error: not subscribed to task events: Error 111 connecting to 127.0.0.1:1.")
     assert hint == "Try: check the URL, the password and that the broker runs"

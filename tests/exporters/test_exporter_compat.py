@@ -1,4 +1,4 @@
-"""What others rely on: the metric names and labels of celery-exporter, valid formats, the bench's wire format."""
+"""Compatibility: the metric names and labels of celery-exporter, valid formats, the benchmark's wire format."""
 
 import json
 import os
@@ -45,7 +45,7 @@ PUBLIC = {
 def exposed(frames: list[bytes]) -> Any:
     state = EventState()
     for one in frames:
-        # Without the farewell: a worker that has left has no series.
+        # Without the shutdown events: a worker that has shut down has no series.
         state.take([event for event in decoded(one) if event.type != "worker-offline"], 1.0, NOW)
     return [*TaskCollector(state).collect(), *WorkerCollector(state).collect()]
 
@@ -71,7 +71,7 @@ MIXIN = {
     "celery_worker_up": set(),
     "celery_worker_tasks_active": set(),
 }  # fmt: skip
-# Added by Prometheus or by who scrapes.
+# Labels that the scrape adds.
 OUTSIDE = {"job", "namespace", "cluster", "instance"}
 GROUPED = re.compile(r"by\s*\(([^)]*)\)")
 VARIABLE = re.compile(r"\$\{?(\w+)\}?")

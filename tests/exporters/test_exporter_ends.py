@@ -1,4 +1,4 @@
-"""Every way in which a task ends, on real workers: the events that come, and what is counted.
+"""Every way in which a task ends, on real workers: the events, and what is counted.
 
 The table of docs/exporter-ends.md is compared with what the workers of the installed Celery send.
 """
@@ -32,7 +32,7 @@ def documented(pool: str) -> Any:
 
 
 def ordered(kinds: Iterable[str]) -> list[str]:
-    """The events with those of one kind together: their order over processes is left to chance."""
+    """The events with those of one kind together: their order across processes is random."""
     return sorted(kinds, key=lambda kind: (kind not in FIRST, FIRST.index(kind) if kind in FIRST else 0))
 
 

@@ -60,7 +60,7 @@ def exceptions(state: EventState, name: str) -> dict[str, int]:
 
 
 def named(state: EventState, name: str, queue: str | None = None) -> float:
-    """Successes that are exposed under names that begin like this."""
+    """Successes that are exposed under names with this prefix."""
     page = Scraped(render(TaskCollector(state, per_host=False).collect()).decode())
     return sum(
         sample.value
@@ -247,7 +247,7 @@ def test_the_first_task_of_all_waits_for_its_task_sent_too() -> None:
 def test_a_task_that_is_refused_unread_may_end_before_its_task_sent(
     kind: str, fields: dict[str, Any], expected: dict[str, int]
 ) -> None:
-    """Such an end names no task: only the task-sent event that it overtook does."""
+    """Such an end does not name the task; only the task-sent event that it overtook does."""
     state = EventState()
     state.connected()
     take(state, event(kind, "u1", **fields))
@@ -294,7 +294,7 @@ def of_worker(reply: Any) -> HeldTask:
 def test_a_task_that_a_worker_holds_keeps_its_name_and_queue() -> None:
     state = EventState()
     state.adopt([of_worker(reply()), of_worker(reply("u2", time_start=1.0)), of_worker(reply("u3"))])
-    # Events of the first ones were still on their way.
+    # Events of the first ones were still in transit.
     take(
         state,
         received(),
@@ -447,7 +447,7 @@ def test_tasks_and_queues_with_reserved_names_have_one_series(pair: tuple[str, s
 
 
 def jam(state: EventState, size: Any, wait: Any) -> Any:
-    """A queue of which nothing starts until all was sent; how many waits were observed."""
+    """A queue whose tasks start only after all were sent; returns the number of observed waits."""
     for n in range(size):
         state.take([typed(sent(f"u{n}", timestamp=NOW + n / 1000))], 1.0, NOW)
     for n in range(size):

@@ -79,7 +79,7 @@ def test_a_page_before_anything_has_arrived(pipeline: Pipeline) -> None:
     assert "secret" not in page.text
 
 
-def test_a_broken_connection_is_said_first(pipeline: Pipeline) -> None:
+def test_a_broken_connection_is_reported_first(pipeline: Pipeline) -> None:
     pipeline.receiver.health.connected = False
     pipeline.receiver.health.error = "connection refused"
     start = "Celery exporter Celery exporter Disconnected from redis://broker.example:6379/0"

@@ -118,11 +118,11 @@ def test_tasks_workers_and_queues_of_a_real_worker(
             s.get("celery_queue_consumers", queue_name="mail") == 1 and s.get("celery_worker_pool_size") == 2
         )
     )
-    # The broker says so of itself; of a queue that does not exist nothing is said.
+    # The broker reports it; a queue that does not exist has no value.
     assert asked.get("celery_queue_length", queue_name="default") == 0
     assert asked.get("celery_queue_length", queue_name="missing") is None
     assert asked.get("celery_exporter_collect_errors_total") == 0
-    # What the worker has registered starts at 0, before anybody sends it.
+    # Registered tasks start at 0, before any is sent.
     running.until(lambda s: s.get("celery_tasks_total", task="shop.retry", queue="mail", state="failed") == 0)
     until(running.ready, seconds=30)
 
@@ -254,7 +254,7 @@ def test_a_queue_that_the_broker_refuses_to_show_is_an_error_and_not_missing(
         assert found.get("celery_queue_length", queue_name="theirs") is None
         assert found.get("celery_queue_length", queue_name="ours") == 0
         assert "queue theirs" in running.exporter.pipelines[0].rounds.failing
-        # The rest of it can be relied on.
+        # The rest is reliable.
         until(running.ready, seconds=30)
 
 
@@ -394,7 +394,7 @@ def test_remote_control_under_another_name(
     worker(url)
     running.until(lambda s: s.get("celery_worker_up") == 1)
     running.until(lambda s: (s.get("celery_exporter_collect_duration_seconds", collector="inspect") or 0) > 0)
-    # Nobody replied: nothing is known of pools, and no worker's word about queues is shown as 0.
+    # No worker replied: pools are unknown, and missing replies about queues are not shown as 0.
     silent = running.scrape()
     assert silent.get("celery_worker_pool_size") is None
     assert silent.get("celery_active_worker_count") is None

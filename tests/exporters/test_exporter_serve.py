@@ -21,7 +21,7 @@ def test_tasks_workers_and_queues_of_a_real_worker(
     broker: str, start: Callable[..., Running], worker: Callable[..., Worker]
 ) -> None:
     running = start(broker, inspect_interval=1)
-    # Before there is a worker: of one that starts a task before its sender has told of it no wait is known.
+    # Before there is a worker: if a task starts before its task-sent event, its wait is unknown.
     send(broker, "shop.add", "shop.add", "shop.mail", "shop.fail", "shop.retry", "shop.reject")
     worker(broker)
     running.until(lambda s: s.get("celery_worker_up", hostname="worker-a@host-1") == 1)
@@ -84,7 +84,7 @@ def test_tasks_in_flight_at_a_restart_keep_their_names(
     send(broker, *["shop.nap"] * 6)
     send(broker, "shop.add", countdown=60)
     with redis.Redis.from_url(broker) as client:
-        # All are in the worker: two run, the others wait there.
+        # The worker has all tasks: two run, the others wait.
         until(lambda: not client.llen("default"), seconds=30)
     running = start(broker, inspect_interval=5)
     done = running.until(lambda s: s.get("celery_tasks_total", state="succeeded") == 6)
@@ -206,7 +206,7 @@ def test_a_page_that_is_not_renewed_is_not_served_as_fresh(monkeypatch: pytest.M
     assert clocked.scrape() == 2
 
 
-def test_nothing_is_rendered_when_nobody_scrapes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_rendered_without_scrapes(monkeypatch: pytest.MonkeyPatch) -> None:
     clocked = Clocked(monkeypatch)
     clocked.scrape()
     clocked.pass_time(15)
@@ -220,7 +220,7 @@ def test_the_page_is_rendered_in_the_background(broker: str, start: Callable[...
     running = start(broker, render_interval=0.1)
     until(running.ready, seconds=30)
     send(broker, "shop.add")
-    # At a steady pace, which the exporter learns.
+    # At a steady interval, which the exporter learns.
     assert running.until(lambda s: s.get("celery_task_sent_total") == 1, pause=0.5)
     assert running.until(
         lambda s: s.get("celery_exporter_collect_duration_seconds", collector="render"), pause=0.5

@@ -1,4 +1,4 @@
-"""Counting: captured life cycles, the join, caps, and events that lie."""
+"""Counting: captured life cycles, the join, limits, and forged events."""
 
 import time
 from datetime import UTC, datetime
@@ -350,7 +350,7 @@ def test_ledger_finds_exactly_what_is_missing() -> None:
     ledger.heartbeat(1, 100, 10.0)
     for n in range(50):
         ledger.started(10.5 + n / 100)
-    # The worker says 80 were started; 50 of them were told.
+    # The worker reports 80 starts; events announced 50 of them.
     heartbeats(ledger, (180, 12.0), (180, 14.0), (180, 16.0))
     assert ledger.lost == 30
 
@@ -375,7 +375,7 @@ def test_ledger_survives_a_restart_of_the_worker() -> None:
     assert ledger.lost == 0
 
 
-def told(ledger: Any, count: Any, after: Any, pid: int = 1) -> None:
+def announce(ledger: Any, count: Any, after: Any, pid: int = 1) -> None:
     """Starts between a heartbeat at this time and the next one."""
     for n in range(count):
         ledger.started(after + 0.05 + 1.9 * n / count, pid)
@@ -384,9 +384,9 @@ def told(ledger: Any, count: Any, after: Any, pid: int = 1) -> None:
 def test_ledger_distinguishes_a_restarted_workers_starts_from_earlier_ones() -> None:
     ledger = Ledger()
     heartbeats(ledger, (0, 10.0))
-    told(ledger, 100, 10.0)
-    told(ledger, 7, 19.0, pid=2)
-    # Of 60 starts of the new process only 7 are told; the old one's make up for none of them.
+    announce(ledger, 100, 10.0)
+    announce(ledger, 7, 19.0, pid=2)
+    # Events announce only 7 of the new process's 60 starts; the old one's events do not offset any.
     heartbeats(ledger, (60, 20.0), (60, 22.0), (60, 24.0), (60, 26.0), pid=2)
     assert ledger.lost == 53
 
@@ -404,7 +404,7 @@ def test_no_step_of_a_workers_clock_looks_like_a_loss(intervals: Any) -> None:
     ledger.heartbeat(1, 0, clock)
     for count, step in intervals:
         clock += step
-        told(ledger, count, clock)
+        announce(ledger, count, clock)
         clock, processed = clock + 2, processed + count
         ledger.heartbeat(1, processed, clock)
     assert ledger.lost == 0
@@ -413,7 +413,7 @@ def test_no_step_of_a_workers_clock_looks_like_a_loss(intervals: Any) -> None:
 def test_a_loss_after_a_step_of_the_clock_is_found() -> None:
     ledger = Ledger()
     heartbeats(ledger, (0, NOW + 3600), (0, NOW))
-    told(ledger, 15, NOW)
+    announce(ledger, 15, NOW)
     heartbeats(ledger, (20, NOW + 2), (20, NOW + 4), (20, NOW + 6))
     assert ledger.lost == 5
 

@@ -61,14 +61,14 @@ def test_a_long_outage_ends_like_a_short_one(
         running = start(server.url)
         running.until(lambda s: s.get("celery_exporter_broker_up") == 1)
         server.kill()
-        # As many as two minutes of pauses hold.
+        # The number of attempts in two minutes.
         until(lambda: next(attempts) > 150, seconds=60)
         server.start()
         running.until(lambda s: s.get("celery_exporter_broker_up") == 1)
         until(running.ready, seconds=10)
 
 
-def test_workers_are_not_declared_dead_while_nobody_listens(
+def test_workers_are_not_declared_dead_while_disconnected(
     tmp_path: Path, start: Callable[..., Running], worker: Callable[..., Worker]
 ) -> None:
     with Redis(tmp_path / "redis") as server:
@@ -153,7 +153,7 @@ def test_an_error_in_counting_is_reported_and_survived(
 
 
 def test_forced_loss_is_reported(tmp_path: Path) -> None:
-    # A small buffer at Redis stands for a long stop.
+    # A small buffer in Redis simulates a long pause.
     options = {"client-output-buffer-limit": "pubsub 1mb 1mb 1"}
     port = choose()
     with Redis(tmp_path / "redis", options=options) as server:

@@ -54,7 +54,7 @@ def test_tls_and_basic_auth(
     assert requests.get(f"{url}/healthz", verify=ca, timeout=5).status_code == 200
     with pytest.raises(requests.RequestException):
         requests.get(f"http://localhost:{running.exporter.port}/metrics", timeout=5)
-    # Plain HTTP on the port has not hurt it.
+    # Plain HTTP on the port did no harm.
     assert requests.get(f"{url}/healthz", verify=ca, timeout=5).status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""Frames: captured ones, other serializers, and whatever else may arrive on the channel."""
+"""Frames: captured ones, other serializers, and everything else that may arrive on the channel."""
 
 import contextlib
 import itertools

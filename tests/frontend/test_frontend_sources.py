@@ -68,17 +68,17 @@ def test_node_comes_from_pypi_where_there_is_none(without_node: Path) -> None:
     reason = nodes.why_not()
     assert reason is not None
     assert reason.startswith("node and npm not found; install Node.js")
-    said: list[str] = []
-    nodes.provide(said.append)
-    assert said == ["fetching Node.js for the web frontend (only this time)"]
+    messages: list[str] = []
+    nodes.provide(messages.append)
+    assert messages == ["fetching Node.js for the web frontend (only this time)"]
     assert nodes.why_not() is None
     done = subprocess.run(
         [without_node / "node/bin/npm", "--version"], env={"PATH": f"{nodes.search_path()}:/usr/bin"},
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    nodes.provide(said.append)
-    assert len(said) == 1
+    nodes.provide(messages.append)
+    assert len(messages) == 1
 
 
 def test_without_node_and_a_network_one_line_says_so(
@@ -89,9 +89,9 @@ def test_without_node_and_a_network_one_line_says_so(
     for name in ("UV_OFFLINE", "UV_NO_CONFIG"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("UV_FIND_LINKS", "")
-    said: list[str] = []
-    assert frontend.files(said.append) is None
-    assert said[-1].startswith("without the web frontend: Node.js cannot be fetched")
+    messages: list[str] = []
+    assert frontend.files(messages.append) is None
+    assert messages[-1].startswith("without the web frontend: Node.js cannot be fetched")
     assert not list(without_node.glob("node*"))
 
 

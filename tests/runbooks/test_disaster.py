@@ -1,4 +1,4 @@
-"""The data folder of PostgreSQL is destroyed under load; the script brings the app back with all that was backed up."""
+"""The data folder of PostgreSQL is destroyed under load; the script brings the app back with everything that was backed up."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def script(suite: Suite, name: str, *arguments: str) -> "subprocess.CompletedPro
 
 
 def destroy(suite: Suite) -> None:
-    """Remove the data folder under the running server, which is still there afterwards and can do nothing."""
+    """Remove the data folder of the running server, which keeps running but cannot work."""
     while suite.postgres.data.exists():
         shutil.rmtree(suite.postgres.data, ignore_errors=True)
 
@@ -93,7 +93,7 @@ def test_the_app_comes_back(customers: Customers) -> None:
     certain = posts(suite)
     made = Backups(suite).run()
     taken = datetime.fromisoformat(made["taken"])
-    # A row carries the time of its insertion, a little before its commit: the second of the snapshot is left out.
+    # A row's time is that of its insertion, shortly before its commit, so the second of the snapshot is left out.
     committed = certain | posts(suite, taken.replace(microsecond=0))
     assert len(committed) > ROWS
     wait_for(lambda: posts(suite) - committed, timeout=60, what="posts after the backup", hint="see the logs")
@@ -115,7 +115,7 @@ def test_the_app_comes_back(customers: Customers) -> None:
     assert "Timeline (UTC)" in done.stdout
     assert active_silences(suite) == []
     assert list((suite.folder / "control" / "hold").iterdir()) == []
-    # And it is the app that lives, not only its database: customers write, workers publish.
+    # The app works too, not only its database: customers write, workers publish.
     there = posts(suite)
     wait_for(
         lambda: posts(suite) - there, timeout=60, what="new posts after the restore", hint="see the logs"
@@ -125,7 +125,7 @@ def test_the_app_comes_back(customers: Customers) -> None:
 
 
 def test_and_back_again(customers: Customers) -> None:
-    """After the disaster: a restore that was a mistake is taken back by one command."""
+    """After the disaster, one command undoes a mistaken restore."""
     suite = customers.suite
     Backups(suite).run()
     wrong = script(suite, "restore.sh", "latest", "--yes-i-mean", "another")
@@ -137,7 +137,7 @@ def test_and_back_again(customers: Customers) -> None:
     there = posts(suite)
     assert script(suite, "restore.sh", "latest", "--dry-run").returncode == 0
     assert script(suite, "rollback.sh", "--dry-run").returncode == 0
-    # The restore that was refused has left a proven database, which is found.
+    # The refused restore has left a verified database, which is found.
     done = script(suite, "restore.sh", "latest", "--yes-i-mean", "posthub")
     assert done.returncode == 0, done.stderr[-3000:]
     done = script(suite, "rollback.sh", "--yes-i-mean", "posthub")
@@ -149,7 +149,7 @@ def test_and_back_again(customers: Customers) -> None:
 
 
 def test_a_new_server(customers: Customers) -> None:
-    """Nothing runs, PostgreSQL has nothing; the bucket has everything."""
+    """Nothing runs and PostgreSQL is empty; the bucket has everything."""
     suite = customers.suite
     there = posts(suite)
     Backups(suite).run()

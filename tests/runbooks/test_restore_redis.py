@@ -1,4 +1,4 @@
-"""restore-redis.sh on a real server with an append-only file, which would hide the restored keys if nobody saw to it."""
+"""restore-redis.sh on a real server with an append-only file, which would hide the restored keys if the script ignored it."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def durable(folder: Path) -> Iterator[Redis]:
 
 @pytest.fixture
 def env(durable: Redis, folder: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of commands, and a supervisor that does what the script wants. Workers are names only."""
+    """The environment of commands, and a supervisor that follows the script's requests. Workers are only names."""
     control = Control(folder / "control")
     (tmp_path / "store").mkdir()
     env = {
@@ -77,7 +77,7 @@ def backup(env: dict[str, str], *arguments: str) -> None:
 
 
 def keys(server: Redis) -> set[bytes]:
-    """All but the lock that the backup itself held; it ends by itself."""
+    """All keys except the backup's own lock, which expires."""
     with redis.Redis.from_url(server.url) as client:
         return {key for key in client.scan_iter() if not key.startswith(b"posthub-ops:")}
 
@@ -107,7 +107,7 @@ def test_keys_come_back_and_stay(durable: Redis, folder: Path, env: dict[str, st
     assert b"new" not in keys(durable)
     kept = next(durable.folder.glob("before-*"))
     assert (kept / "appendonlydir").exists()
-    # Through a restart too: the append-only file holds them, not only the file that was loaded.
+    # Even after a restart: the append-only file has them, not only the loaded file.
     durable.stop()
     durable.start()
     assert len(keys(durable)) == 100

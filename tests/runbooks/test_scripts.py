@@ -1,4 +1,4 @@
-"""The scripts against docker compose: which commands they give, in which order, and what they leave when one fails."""
+"""The scripts and docker compose: the commands, their order, and the state after a failure."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ from stack.wait import wait_for
 from tests.ended import ended
 
 SCRIPTS = sorted((ROOT / "runbooks").glob("*.sh"))
-# A docker that writes down how it was called and answers as the real one would.
+# A fake docker that records its calls and answers like the real one.
 DOCKER = r"""#!/bin/sh
 echo "$*" >> "$DOCKER_LOG"
 case "$*" in
@@ -44,7 +44,7 @@ exit 0
 
 
 class Host:
-    """A machine whose docker is not real."""
+    """A machine with a fake docker."""
 
     def __init__(self, folder: Path) -> None:
         self._log = folder / "docker.log"
@@ -61,7 +61,7 @@ class Host:
         self.status, self.out, self.err = 0, "", ""
 
     def interrupted(self, script: str, *arguments: str, hangs: str) -> str:
-        """Run a script on a terminal until docker hangs, and press Ctrl-C five times; returns what was to be seen."""
+        """Run a script on a terminal until docker hangs, and press Ctrl-C five times; returns everything that was shown."""
         self._log.write_text("")
         hanging = Path(f"{self._log}.hangs")
         hanging.unlink(missing_ok=True)
@@ -129,7 +129,7 @@ def host(tmp_path: Path) -> Host:
 
 
 def order(calls: list[str], *parts: str) -> None:
-    """Each part stands in a call, one after the other."""
+    """The parts occur in the calls, in this order."""
     places: list[int] = []
     for part in parts:
         found = [
@@ -173,7 +173,7 @@ def test_restore(host: Host) -> None:
 
 
 def test_restore_as_of_a_time(host: Host) -> None:
-    """A time has spaces; it is one argument all the way."""
+    """A time contains spaces, but stays one argument."""
     at = "2026-11-28 14:03:00+01:00"
     words = f"posthub_backup restore main --at {at}"
     calls = host.run("restore.sh", "main", "--at", at, "-d", "posthub", "--yes-i-mean", "posthub")
@@ -204,7 +204,7 @@ def test_a_time_that_cannot_be_reached_stops_nothing(host: Host) -> None:
     ended(host, 2, "drill.sh does not take --at")
 
 
-def test_an_interrupted_restore_as_of_a_time_goes_on_after_its_promotion(host: Host) -> None:
+def test_an_interrupted_restore_as_of_a_time_continues_after_its_promotion(host: Host) -> None:
     at = "2026-11-28 14:03:00+01:00"
     promoted = datetime.now(UTC) - timedelta(minutes=5)
     arguments = ("restore.sh", "main", "--at", at, "--yes-i-mean", "posthub")
@@ -249,7 +249,7 @@ def test_a_restore_that_fails_leaves_everything_running(host: Host, fails: str) 
     ],
 )  # fmt: skip
 def test_five_interruptions_at_any_step(host: Host, step: str) -> None:
-    """Everything runs, nothing is silent, the timeline is there; what hangs does not hang a second time."""
+    """Everything runs, nothing is silent, and the timeline is printed; a command that hung is not run again."""
     seen = host.interrupted("restore.sh", "--yes-i-mean", "posthub", hangs=step)
     assert host.status == 130, seen
     calls = host.calls()
@@ -298,7 +298,7 @@ def test_a_second_accident_is_no_success(host: Host) -> None:
     assert "restore.sh latest --again" in host.err
     assert host.out.splitlines()[-1].startswith("NOTHING was restored"), host.out
     assert not any(call.startswith("stop") or "silence add" in call or "promote" in call for call in calls)
-    # The same run goes on: it was interrupted after its promotion.
+    # The same run continues after an interruption that followed its promotion.
     mark = host.folder / ".ops" / "runbook.lock.restore"
     mark.write_text(f"latest \n{int((promoted - timedelta(minutes=1)).timestamp())}\n")
     calls = host.run(

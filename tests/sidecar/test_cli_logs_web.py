@@ -33,7 +33,7 @@ def work(how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "code", "told"),
+    ("argv", "code", "message"),
     [
         (["work"], 0, ""),
         (["--help"], 0, ""),
@@ -44,10 +44,10 @@ def work(how: str) -> None:
     ],
 )
 def test_exit_codes_and_messages(
-    argv: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
+    argv: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(group, argv, prog="ops") == code
-    assert capsys.readouterr().err.startswith(told)
+    assert capsys.readouterr().err.startswith(message)
 
 
 @pytest.mark.parametrize("package", ["alerts", "backup", "bench", "dashboards", "exporters"])
@@ -57,8 +57,8 @@ def test_help_shows_each_command_as_it_is_typed(package: str) -> None:
         for word in ("-h", "wrok")
     )
     assert (helped.returncode, helped.stdout.startswith(f"Usage: python -m {package} ")) == (0, True)
-    told = f"Error: No such command 'wrok'.\nTry: python -m {package} --help\n"
-    assert (refused.returncode, refused.stderr) == (2, told)
+    message = f"Error: No such command 'wrok'.\nTry: python -m {package} --help\n"
+    assert (refused.returncode, refused.stderr) == (2, message)
 
 
 def test_secrets_never_reach_the_log_even_in_a_traceback() -> None:

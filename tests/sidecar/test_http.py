@@ -22,7 +22,7 @@ from tests.dashboards.prometheus_double import PrometheusDouble
 
 SIDECARS = ("alerts", "backup", "bench", "dashboards", "exporters", "sidecar", "stack")
 SESSIONS = ROOT / "sidecar" / "http.py"
-# Calls that open a connection with whatever proxy the environment has.
+# Calls that open a connection through the environment's proxy.
 CLIENTS = {
     *(f"requests.{name}" for name in ("Session", "session", "get", "post", "put", "patch", "delete", "head", "request")),
     *("urllib.request.urlopen", "urllib.request.build_opener", "urlopen", "httpx.Client", "httpx.get", "httpx.post"),
@@ -40,7 +40,7 @@ def closed_proxy(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 class Seen:
-    """A web server that notes the requests it got."""
+    """A web server that records its requests."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -117,7 +117,7 @@ def test_near_hosts(url: str, near: bool) -> None:
 def test_netrc_does_not_replace_our_token(
     seen: Seen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     Grafana(seen.url, "our-token").dashboard("x")
     assert seen.requests[0].headers["authorization"] == "Bearer our-token"

@@ -14,7 +14,7 @@ from sidecar.signals import Request, uninterrupted
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """What runs in the background of a shell ignores SIGINT from its birth on."""
+    """A background process of a shell ignores SIGINT from its start."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -60,7 +60,7 @@ for _ in range(5_000):
 
 
 def test_a_signal_in_the_middle_of_a_wait_ends_it() -> None:
-    """With a threading.Event, the handler waits for ever for the lock that the interrupted wait owns."""
+    """With a threading.Event, the handler waits forever for the lock that the interrupted wait owns."""
     subprocess.run([sys.executable, "-c", INTERRUPTED], check=True, timeout=120)
 
 

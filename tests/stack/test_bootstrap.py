@@ -1,6 +1,6 @@
-"""The first start, in a checkout of its own: what is made, what is made again, and what is said when it cannot be.
+"""The first start, in a separate checkout: what is created, what is recreated, and the errors if that fails.
 
-The module ``venv`` is stood in for by one that makes a folder with a program that says what pip would be asked to do.
+A fake module ``venv`` makes a folder with a program that prints what pip would be called with.
 """
 
 import os
@@ -33,7 +33,7 @@ esac
 
 
 class Checkout:
-    """As much of one as the first start needs."""
+    """The parts of a checkout that the first start needs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -59,7 +59,7 @@ class Checkout:
         self.log.write_text("")
         return subprocess.Popen(
             [sys.executable, str(self.folder / "stack" / "bootstrap.py"), *(words or ("help", "demo"))],
-            # Without compiled files: a stand-in is written anew within a second, and is no longer than before.
+            # Without compiled files, because a fake is rewritten within a second with the same size.
             env={
                 "PATH": os.environ["PATH"], "PYTHONPATH": str(self.modules), "PYTHONDONTWRITEBYTECODE": "1",
                 "PGHOST": "elsewhere",
@@ -74,7 +74,7 @@ class Checkout:
 
     @property
     def asked(self) -> list[str]:
-        """What the environment's Python was called with at the last start, up to the first argument that tells it."""
+        """How the environment's Python was called at the last start, up to the first distinguishing argument."""
         return [
             f"install {Path(line.split()[-1]).stem}" if " install " in line else line
             for line in self.log.read_text().splitlines()
@@ -159,9 +159,9 @@ def test_an_interrupted_installation_ends_with_all_its_processes(
     assert other.stderr.readline() == "another start is installing into .venv; waiting for it\n"
     other.kill()
     child.send_signal(number)
-    _, said = child.communicate(timeout=30)
+    _, errors = child.communicate(timeout=30)
     assert child.returncode == 128 + number
-    assert said.endswith("Interrupted; the next start resumes\n")
+    assert errors.endswith("Interrupted; the next start resumes\n")
     assert not any(runs(int(pid)) for pid in pids.read_text().split())
     checkout.pip_does("exit 0")
     assert checkout.start().returncode == 0

@@ -43,7 +43,7 @@ def modules(package: str) -> dict[str, Path]:
 
 
 def module_graph(package: str) -> dict[str, set[str]]:
-    """What each module of a package imports from the same package."""
+    """The imports of each module of a package from the same package."""
     known = modules(package)
     return {
         name: {target for text in imported(path) if (target := _owner(text, known)) and target != name}
@@ -58,7 +58,7 @@ def folder_graph(package: str) -> dict[str, set[str]]:
         part = _part(name)
         graph.setdefault(part, set()).update(_part(target) for target in targets)
         graph[part].discard(part)
-    # What a package exports in its __init__ is for others; its own parts import each other directly.
+    # The exports in a package's __init__ are for others; its own parts import each other directly.
     graph.pop(package, None)
     return {part: targets - {package} for part, targets in graph.items()}
 

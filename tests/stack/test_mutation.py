@@ -10,8 +10,8 @@ from stack.paths import ROOT
 
 
 @pytest.mark.parametrize("mutation", mutations(), ids=str)
-def test_a_mutation_names_a_file_and_tests_that_exist(mutation: Mutation) -> None:
-    assert (ROOT / mutation.file).is_file()
+def test_a_mutation_applies_and_its_tests_exist(mutation: Mutation) -> None:
+    assert mutation.change in (ROOT / mutation.file).read_text(encoding="utf-8")
     paths = [one for one in mutation.tests if one.startswith("tests/")]
     assert paths
     assert all((ROOT / path).is_file() for path in paths)

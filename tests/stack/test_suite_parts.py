@@ -41,7 +41,7 @@ def running_in(folder: Path) -> list[str]:
 
 @pytest.fixture
 def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that has room for a socket's path, wherever the tests' own folders are."""
+    """A folder whose path is short enough for a socket, wherever the tests' own folders are."""
     folder = scratch.choose(tmp_path_factory.mktemp("s"))
     scratch.make(folder)
     yield folder
@@ -125,32 +125,32 @@ def test_a_usual_port_that_is_taken_is_avoided(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_part_that_died_is_restarted(tmp_path: Path) -> None:
-    told: list[str] = []
+    lines: list[str] = []
     with Redis(tmp_path / "redis") as server:
-        supervisor = Supervisor(told.append, Control(tmp_path / "control"))
+        supervisor = Supervisor(lines.append, Control(tmp_path / "control"))
         supervisor.watch(server)
         supervisor.start()
         first = server.pid
         os.kill(first, signal.SIGKILL)
-        wait_for(lambda: told, timeout=30, what="the restart", hint="see the supervisor")
+        wait_for(lambda: lines, timeout=30, what="the restart", hint="see the supervisor")
         supervisor.stop()
         assert server.running
         assert server.pid != first
-    assert told == [f"redis ended and was restarted; its log is {server.log}"]
+    assert lines == [f"redis ended and was restarted; its log is {server.log}"]
 
 
 def test_a_part_that_cannot_start_does_not_end_the_supervision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
+    lines: list[str] = []
     server = Redis(tmp_path / "redis")
     monkeypatch.setattr(server, "prepare", (tmp_path / "missing").read_text)
-    supervisor = Supervisor(told.append, Control(tmp_path / "control"))
+    supervisor = Supervisor(lines.append, Control(tmp_path / "control"))
     supervisor.watch(server)
     supervisor.start()
-    wait_for(lambda: len(told) > 1, timeout=30, what="a second attempt", hint="see the supervisor")
+    wait_for(lambda: len(lines) > 1, timeout=30, what="a second attempt", hint="see the supervisor")
     supervisor.stop()
-    assert "cannot be restarted: [Errno 2] No such file" in told[0]
+    assert "cannot be restarted: [Errno 2] No such file" in lines[0]
 
 
 def test_an_unfinished_step_is_reported_before_its_error(
@@ -159,7 +159,7 @@ def test_an_unfinished_step_is_reported_before_its_error(
     monkeypatch.setattr(story, "LONGEST_WAIT", 0.3)
     results = Results(factor=1)
     with Traffic("http://127.0.0.1:9", []) as traffic:
-        # Prometheus of a suite that was never started answers nothing: that alone is waited for.
+        # Prometheus of a suite that was never started does not answer; only that is awaited.
         steps = Story(Suite(tmp_path), traffic, lambda _: None).run()
         results.steps.append(next(steps))
         with pytest.raises(OpsError, match="a report of Prometheus did not happen"):

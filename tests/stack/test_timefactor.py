@@ -36,7 +36,7 @@ def test_durations_never_grow_and_never_fall_below_the_floor(length: int, factor
 
 
 def test_what_keeps_an_alert_firing_is_divided_by_half_the_factor() -> None:
-    """It must still outlast a reconnect, which takes as long as ever."""
+    """It must still outlast a reconnect, whose duration is not divided."""
     assert compress({"rules": [{"alert": "A", "for": "2m", "keep_firing_for": "3m"}]}, 30) == {
         "rules": [{"alert": "A", "for": "4s", "keep_firing_for": "12s"}]
     }

@@ -1,4 +1,4 @@
-"""The phrases that the style rules replace: found in texts and strings, not in docstrings and code."""
+"""The phrases that the style rules replace: found in pages, strings, docstrings, comments and names."""
 
 from pathlib import Path
 
@@ -49,23 +49,28 @@ def test_the_line_is_counted_from_the_start_of_a_string() -> None:
     assert list(wording.occurrences("fine\nbeside it", start=7)) == [(8, "beside", "next to")]
 
 
-def test_strings_and_help_texts_are_read_and_docstrings_are_not() -> None:
+def test_strings_docstrings_and_comments_are_read() -> None:
     source = '''
 """A module beside another one."""
 
-@click.command()
-def serve():
-    """Help text."""
-    """told"""
-    fail(f"{name} is no folder")
-
 def helper():
-    """Docstring, told as such."""
+    """Docstring,
+
+    on several lines: told as such.
+    """
+    fail(f"{name} is no folder")  # for ever
 '''
-    texts = [text for _, text in wording.strings(source)]
-    assert "Help text." in texts
-    assert " is no folder" in texts
-    assert not any("Docstring" in text or "A module" in text for text in texts)
+    found = [
+        (line, phrase)
+        for start, text in wording.prose(source)
+        for line, phrase, _ in wording.occurrences(text, start)
+    ]
+    assert sorted(found) == [(2, "beside"), (7, "told"), (9, "for ever"), (9, "is no folder")]
+
+
+def test_names_are_read_word_by_word() -> None:
+    source = "def _said(withheld):\n    told_twice = retold = foretold\n"
+    assert [(line, name) for line, name, _ in wording.names(source)] == [(1, "_said"), (2, "told_twice")]
 
 
 def test_a_checkout_is_searched(tmp_path: Path) -> None:
@@ -73,6 +78,8 @@ def test_a_checkout_is_searched(tmp_path: Path) -> None:
         "docs/page.md": "It is told.\n",
         "runbooks/alerts/RedisDown.md": "fine\nbeside\n",
         "backup/run.py": 'x = "anew"\n',
+        "tests/backup/test_run.py": "# beside\nsaid = 1\n",
+        "app/frontend/node_modules/x/setup.py": "# beside\n",
         "CONTRIBUTING.md": "not: whoever\n",
     }.items():
         path = tmp_path / name
@@ -82,4 +89,6 @@ def test_a_checkout_is_searched(tmp_path: Path) -> None:
         "docs/page.md:1 has 'told'",
         "runbooks/alerts/RedisDown.md:2 has 'beside'",
         "backup/run.py:1 has 'anew'",
+        "tests/backup/test_run.py:1 has 'beside'",
+        "tests/backup/test_run.py:2 has 'said'",
     ]
