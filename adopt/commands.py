@@ -9,18 +9,29 @@ _COMPOSE = re.compile(
     r"docker compose -f docker-compose\.prod\.yml(?: --profile \w+)? (?P<verb>exec(?: -T)?|logs|restart|stop|start|up -d|ps(?: -a)?|run --rm|cp|rm -sf|kill -s \w+)"
     r"(?P<options>(?: --?[a-z][\w-]*(?:[ =][0-9]+[a-z]*)?)*)(?: posthub_(?P<service>\w+))?"
 )
+# Where nothing runs in a container, the commands have the names of the installed ones.
+PROGRAMS = {"backup": "backup", "exporters": "exporter", "alerts": "alerts", "dashboards": "dashboards"}
+_INSTALLED = re.compile(rf"python3? -m ({'|'.join(PROGRAMS)})\b")
+_SIDECAR = re.compile(r"-(backup|backup-wal|celery-exporter)$")
 Form = Callable[[str, str], str]
+
+
+def _with_settings(service: str, _: str) -> str:
+    """In front of a command that needs what a sidecar's settings say; other services' commands need nothing."""
+    return f"set -a; . /etc/ops/{service}.env;" if _SIDECAR.search(service) else "env"
+
+
 # Verb → the command of each stack, from a service and the options.
 TABLE: dict[str, dict[str, Form]] = {
     "systemd": {
-        "exec": lambda service, _: f"env $(cat /etc/ops/{service}.env)",
+        "exec": _with_settings,
         "logs": lambda service, _: f"journalctl -u {service}",
         "restart": lambda service, _: f"systemctl restart {service}",
         "stop": lambda service, _: f"systemctl stop {service}",
         "start": lambda service, _: f"systemctl start {service}",
         "up -d": lambda service, _: f"systemctl restart {service}",
         "ps": lambda service, _: f"systemctl status {service}",
-        "run --rm": lambda service, _: f"env $(cat /etc/ops/{service}.env)",
+        "run --rm": _with_settings,
         "cp": lambda service, _: f"cp -a  # on the host of {service}:",
         "rm -sf": lambda service, _: f"systemctl stop {service}",
         "kill": lambda service, _: f"systemctl kill {service}",
@@ -57,4 +68,5 @@ def for_stack(text: str, stack: str, app: str) -> str:
         word = "kill" if verb.startswith("kill") else verb.removesuffix(" -T").removesuffix(" -a")
         return TABLE[stack][word](named, options)
 
-    return _COMPOSE.sub(written, text)
+    text = _COMPOSE.sub(written, text)
+    return _INSTALLED.sub(lambda found: f"ops-{PROGRAMS[found[1]]}", text) if stack == "systemd" else text

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from adopt.commands import for_stack
+from adopt.deploy import deployment, rules_object
 from adopt.parts import BASE, Used, absent_jobs
 from sidecar.grid import rearranged
 
@@ -36,6 +37,7 @@ class Project:
     stack: str = "compose"
     environment: str = "production"
     alertmanager: str = "localhost:9093"
+    prometheus: str = "localhost:9090"
 
     @property
     def name(self) -> str:
@@ -57,8 +59,17 @@ def files(project: Project) -> dict[str, str]:
             "dashboards/provisioning/datasources/prometheus.yml"
         ),
         **dict(_pages(project)),
+        **deployment(project.app, project.used.jobs, project.stack),
     }
+    if any(path.startswith("kubernetes/") for path in found):
+        found["kubernetes/operator/prometheus-rules.yaml"] = rules_object(project.app, _groups(found))
     return {path: _renamed(text, project) for path, text in found.items()}
+
+
+def _groups(found: Mapping[str, str]) -> list[Json]:
+    """The groups of all rule files."""
+    texts = [text for path, text in sorted(found.items()) if path.startswith("rules/")]
+    return [group for text in texts for group in yaml.safe_load(text)["groups"]]
 
 
 def _jobs(project: Project) -> list[str]:
@@ -77,7 +88,9 @@ def _prometheus(project: Project) -> Json:
 
 
 def _target(project: Project, job: str) -> list[Json]:
-    address = {"prometheus": "localhost:9090", "alertmanager": project.alertmanager, **project.used.jobs}[job]
+    address = {"prometheus": project.prometheus, "alertmanager": project.alertmanager, **project.used.jobs}[
+        job
+    ]
     labels = {"environment": project.environment}
     if job not in BASE:
         labels["host"] = project.app

@@ -10,6 +10,8 @@ from pathlib import Path
 from sidecar import UsageError
 
 MEMORY = ".ops-init.json"
+# Of files that people write passwords into.
+SECRET_MODE = 0o600
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def _memory(folder: Path) -> dict[str, str]:
 
 def _put(target: Path, text: str) -> None:
     draft = target.with_name(f".{target.name}.{os.getpid()}")
+    draft.touch(mode=SECRET_MODE if target.name.partition(".new")[0].endswith(".env") else 0o666)
     draft.write_text(text, encoding="utf-8")
     draft.replace(target)
 
