@@ -44,7 +44,7 @@ class Setting:
 
 
 def settings(part: str, app: str) -> list[Setting]:
-    """What somebody has to fill in, in upper-case words, and what is most often wanted besides."""
+    """What someone has to fill in, in upper-case words, and what is most often wanted besides."""
     if part == "celery":
         return [
             Setting(

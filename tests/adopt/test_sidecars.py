@@ -195,7 +195,7 @@ def test_on_a_terminal_it_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(cli, "_on_terminal", lambda: True)
     # App, stack; Celery and its address; no backup, no Django; Redis; nothing else; no beat.
     replies = ["shop", "systemd", "y", "", "n", "n", "y", "cache:9121", "n", "n", "n", "n"]
-    said = answered(tmp_path / "out", replies)
+    output = answered(tmp_path / "out", replies)
     found = texts(tmp_path / "out")
     jobs = [job["job_name"] for job in yaml.safe_load(found["prometheus.yml"])["scrape_configs"]]
     assert jobs == ["prometheus", "alertmanager", "celery", "redis"]
@@ -203,7 +203,7 @@ def test_on_a_terminal_it_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "localhost:9808" in found["targets/celery.yml"]
     assert "systemd/shop-celery-exporter.service" in found
     assert "CeleryBeat" not in found["rules/celery.yml"]
-    assert "1. fill in env/celery-exporter.env" in said
+    assert "1. fill in env/celery-exporter.env" in output
 
 
 def test_a_wrong_reply_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
