@@ -141,6 +141,18 @@ def _restarted(name: str, samples: list[str], at: int) -> list[str]:
     return [*samples[:at], *after]
 
 
+def with_first_appearance(scenario: Scenario) -> Scenario:
+    """The exporter has just started: a counter that is flat until its fault is there from the scrape before it on."""
+    return _changed(scenario, _appeared)
+
+
+def _appeared(name: str, samples: list[str]) -> list[str]:
+    if not is_counter(name):
+        return samples
+    grows = next((at for at, one in enumerate(samples) if _is_number(one) and one != samples[0]), 0)
+    return [MISSING] * (grows - 1) + samples[max(grows - 1, 0) :]
+
+
 def _changed(scenario: Scenario, change: Any) -> Scenario:
     series = tuple(
         (name, tuple(change(name, list(samples)))) if is_scraped(name) else (name, samples)
@@ -172,6 +184,12 @@ def is_counter(name: str) -> bool:
 
 def _is_number(sample: str) -> bool:
     return sample not in (STALE, MISSING)
+
+
+def reads_counter(name: str) -> bool:
+    """Whether an alert depends on a counter, by its own expression or by the recorded series that it reads."""
+    read = (one for group in _groups(name) for rule in group["rules"] for one in selectors(rule["expr"]))
+    return any(":" not in one.metric and is_counter(one.metric) for one in read if one.metric)
 
 
 def documents(scenarios: list[Scenario], folder: Path) -> list[Path]:

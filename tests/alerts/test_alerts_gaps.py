@@ -12,8 +12,10 @@ from tests.alerts.scenarios import (
     Scenario,
     documents,
     expand,
+    reads_counter,
     scenarios,
     spread,
+    with_first_appearance,
     with_missed_scrape,
     with_restart,
 )
@@ -21,6 +23,7 @@ from tests.alerts.scenarios import (
 VARIANTS: dict[str, Callable[[Scenario], Scenario]] = {
     "missed scrape": with_missed_scrape,
     "restart": with_restart,
+    "first appearance": with_first_appearance,
 }
 
 
@@ -54,9 +57,25 @@ def test_a_missed_scrape_and_a_restart_end_no_alert(component: str, tmp_path: Pa
 OF_THE_SCRAPE = {"TargetFlapping"}
 
 
+# Their tests last for many hours, so no single scrape is in them.
+LONG = {
+    "ApiAvailabilityBurnMedium", "ApiAvailabilityBurnSlow", "ApiAvailabilityBurnTrickle", "ApiLatencyBurnMedium",
+    "ApiLatencyBurnSlow", "ApiTrafficVanished", "BackupMissing", "BackupPruneBlocked", "HostDiskFillingUp", "HostDiskFullSoon",
+    "PitrUnproven", "PostgresTableBloat",
+}  # fmt: skip
+# They read no scraped series.
+OF_NO_SERIES = {"AlertThresholdsMissing", "Watchdog"}
+
+
 def test_every_alert_takes_part() -> None:
-    firing = {one.alert for path in rule_test_files() for one in scenarios(path) if one.firing}
-    assert {one.name for one in alerts()} - firing == set()
+    """A new alert has the cases that apply to it, or it fails here."""
+    firing = [one for path in rule_test_files() for one in map(spread, scenarios(path)) if one.firing]
+    names = {one.name for one in alerts()}
+    assert names - {one.alert for one in firing} == set()
+    missed = {one.alert for one in firing if with_missed_scrape(one).series != one.series}
+    assert names - missed == LONG | OF_NO_SERIES
+    restarted = {one.alert for one in firing if with_restart(one).series != one.series}
+    assert {name for name in names - OF_NO_SERIES if reads_counter(name)} - restarted == set()
 
 
 @pytest.mark.parametrize(
