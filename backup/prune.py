@@ -9,7 +9,7 @@ from backup.catalogue.commit import discard
 from backup.catalogue.reader import Entry, History
 from backup.errors import StoreError
 from backup.ownership import clusters, is_foreign
-from backup.policy.retention import JUMPED, Count, Plan, State, StoredBackup, bounded, jump, plan
+from backup.policy.retention import JUMPED, Count, Plan, State, StoredBackup, bounded, jump, late, plan
 from backup.postgres import inventory
 from backup.postgres.session import session
 from backup.replication.merged import read
@@ -53,9 +53,15 @@ def plan_for(
         return Plan((), ("the folder belongs to another server",))
     if agreed:
         return plan(stored, wiring.policy, now, problems=found)
-    if jumped := jump(_counts(history), len(stored), now):
+    counts = _counts(history)
+    if jumped := jump(counts, len(stored), now) or _late(wiring, counts, stored):
         found.append(jumped)
     return bounded(plan(stored, wiring.policy, now, problems=found), stored)
+
+
+def _late(wiring: Wiring, counts: list[Count], stored: list[StoredBackup]) -> str | None:
+    """Only a signature shows who wrote a backup. Without one, none may appear among older ones; the spool may bring such."""
+    return None if wiring.keys or wiring.spool is not None else late(counts, stored)
 
 
 def own(history: History, identifier: str | None = None) -> list[Entry]:
@@ -142,7 +148,7 @@ def prune(wiring: Wiring, target: Target, *, agreed: bool = False) -> Pruned:
         if wiring.offsite is not None:
             refused += _prune_offsite(wiring, wiring.offsite, history, deleted, identifier)
         attempt.set(problems=tuple(f"{refusal.key}: {refusal.reason}" for refusal in refused))
-        _prune_attempts(wiring.store, target.name)
+        _prune_attempts(wiring.store, history)
     log.info(
         "pruned %s", fields(database=target.name, deleted=len(deleted), blocked="; ".join(decided.blocked))
     )
@@ -211,10 +217,12 @@ def _prune_offsite(
     return refused
 
 
-def _prune_attempts(store: Store, database: str) -> None:
-    """Delete old attempts. The newest ones contain all totals."""
+def _prune_attempts(store: Store, history: History) -> None:
+    """Delete old attempts. The newest ones of ours contain all totals, whatever else has a newer name."""
+    needed = {layout.attempt(each.database, each.id, each.kind) for each in history.attempts}
     groups: dict[str, list[str]] = defaultdict(list)
-    for info in store.walk(f"{database}/{layout.ATTEMPTS}/"):
+    for info in store.walk(f"{history.database}/{layout.ATTEMPTS}/"):
         if parts := layout.split_attempt(info.key):
             groups[parts[1]].append(info.key)
-    store.delete([key for keys in groups.values() for key in keys[:-KEPT]])
+    old = {key for keys in groups.values() for key in keys[:-KEPT]}
+    store.delete(sorted(old - needed))

@@ -20,6 +20,8 @@ _KNOWN = (1, 2)
 # The limits of SQL's bigint, from which counts of rows and bytes come.
 _MOST = 2**63 - 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# More values than any catalogue of a server has. Each takes many times the memory of its text.
+_MOST_VALUES = 3_000_000
 _SEAL = ("digest", "key", "mac")
 # What the standard library and pydantic raise for bytes that are not such a document.
 _FAULTS = (ValueError, RecursionError, OverflowError, TypeError, MemoryError)
@@ -95,6 +97,8 @@ def decode(kind: type[D], data: bytes, where: str, keys: Keyring = NO_KEYS) -> t
     """
     if len(data) > kind.most_bytes:
         raise too_large(kind, len(data), where)
+    if sum(data.count(each) for each in (b",", b"[", b"{")) > _MOST_VALUES:
+        raise damaged(where, f"it has more than {_MOST_VALUES} values")
     try:
         value = json.loads(data, parse_constant=_no_constant)
         if not isinstance(value, dict):

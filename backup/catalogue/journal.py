@@ -171,7 +171,7 @@ class Journal:
     def _before(self, kind: Kind) -> tuple[Attempt, ...]:
         self.deliver()
         try:
-            return Reader(self._store, self._keys).recent_attempts(self._database, kind)
+            return Reader(self._store, self._keys).recent_attempts(self._database, kind, self._clock())
         except OpsError as error:
             log.warning("the attempts so far cannot be read: %s", error.message)
             return ()

@@ -3,15 +3,32 @@
 The format is documented in docs/backup-format.md. A reader rejects an unknown format.
 """
 
-from typing import ClassVar, Literal, Self
+from collections import Counter
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from backup.catalogue.document import Count, Document, Moment, Name, Part, Position, Seconds, decode, encode
 from backup.catalogue.signatures import NO_KEYS, Keyring
 
 Role = Literal["archive", "globals", "rdb", "base", "tablespace", "base-manifest"]
 """What an object holds; the last three are those of a base backup."""
+# By kind: how often each role occurs, at least and at most.
+_ROLES: dict[str, dict[Role, tuple[int, int]]] = {
+    "postgres": {"archive": (1, 1), "globals": (0, 1)},
+    "redis": {"rdb": (1, 1)},
+    "server": {"base": (1, 1), "base-manifest": (1, 1), "tablespace": (0, 1 << 16)},
+}
+
+
+def _segment_size(size: int) -> int:
+    if not 1 << 20 <= size <= 1 << 30 or size & (size - 1):
+        raise ValueError("not a size of WAL segments")
+    return size
+
+
+SegmentSize = Annotated[int, AfterValidator(_segment_size)]
+Timeline = Annotated[int, Field(ge=1, le=2**32 - 1)]
 
 
 class StoredObject(Part):
@@ -111,10 +128,10 @@ class ServerDatabase(Part):
 class Physical(Part):
     """What the recovery of a base backup needs to know. Positions are in bytes of the log."""
 
-    timeline: Count
+    timeline: Timeline
     start: Count = Field(description="the position from which its recovery reads the log")
     end: Count = Field(description="the position from which on it is consistent: the earliest target")
-    segment_size: Count
+    segment_size: SegmentSize
     tablespaces: tuple[Tablespace, ...] = ()
     settings: dict[str, str] = Field(
         default_factory=dict, description="settings of the server that matter to a recovery"
@@ -193,7 +210,27 @@ class Manifest(Document):
 
     @property
     def encrypted(self) -> bool:
-        return any(stored.encryption for stored in self.objects)
+        return bool(self.objects) and all(stored.encryption for stored in self.objects)
+
+    @property
+    def oddity(self) -> str | None:
+        """What no run has ever written, in words: whoever reads the objects relies on their kinds and names."""
+        found = Counter(stored.role for stored in self.objects)
+        wanted = _ROLES[self.kind]
+        for role in sorted({*found, *wanted}):
+            least, most = wanted.get(role, (0, 0))
+            if not least <= found[role] <= most:
+                return f"a backup of kind {self.kind} with {found[role]} objects of role {role}"
+        if len({stored.name for stored in self.objects}) < len(self.objects):
+            return "two objects of one name"
+        if (self.physical is not None) != (self.kind == "server"):
+            return f"a backup of kind {self.kind} {'with' if self.physical else 'without'} positions"
+        if self.physical is not None and not self.physical.start <= self.physical.end:
+            return "a base backup that ends before it starts"
+        spaces = {f"{each.oid}.tar" for each in self.physical.tablespaces} if self.physical else set()
+        if {_plain_name(each) for each in self.objects if each.role == "tablespace"} != spaces:
+            return "tablespaces without their objects, or objects without their tablespaces"
+        return None
 
     def encode(self, keys: Keyring = NO_KEYS) -> bytes:
         """The bytes that are stored, with their own digest and, if there is a key, signed."""
@@ -207,3 +244,8 @@ class Manifest(Document):
             CatalogueError: they are damaged, or this version does not know their format.
         """
         return decode(cls, data, where, keys)[0]
+
+
+def _plain_name(stored: StoredObject) -> str:
+    """The name of an object without what packing has added."""
+    return stored.name.removesuffix(".age").removesuffix(".zst")

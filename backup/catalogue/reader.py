@@ -2,13 +2,13 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from backup.catalogue import ids, layout
-from backup.catalogue.document import D, Document, decode, too_large
+from backup.catalogue.document import D, Document, damaged, decode, too_large
 from backup.catalogue.hold import Hold
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.records import Attempt, Kind, Report
@@ -30,7 +30,7 @@ class Entry:
 
     Attributes:
         reports: its verifications, oldest first.
-        missing: objects that the manifest names but the store lacks.
+        missing: objects that the manifest names but the store lacks, or has in another size.
         trust: the verdict on its manifest's signature.
         on_hold: no retention rule deletes it.
         hold: since when and why it is on hold, if that could be read.
@@ -171,9 +171,10 @@ class History:
         return next((entry for entry in self.backups if entry.id == backup_id), None)
 
     def newest(self, kind: Kind, *, finished: bool = False) -> Attempt | None:
-        """The newest attempt of a kind."""
+        """The newest attempt of a kind; one from the future is none, since no later one could ever replace it."""
+        last = self.read + CLOCK_TOLERANCE if self.read is not None else None
         wanted = (r for r in reversed(self.attempts) if r.kind == kind and (r.finished or not finished))
-        return next(wanted, None)
+        return next((attempt for attempt in wanted if last is None or attempt.started <= last), None)
 
     @property
     def reports(self) -> list[Report]:
@@ -233,7 +234,7 @@ class Reader:
         return [name for name in self._store.folders() if layout.NAME.fullmatch(name)]
 
     def _histories(self, objects: dict[str, ObjectInfo], now: datetime) -> dict[str, History]:
-        attempts = self._attempts(objects)
+        attempts = self._attempts(objects, now)
         deleted = {name: _deleted(found) for name, found in attempts.items()}
         entries: dict[str, list[Entry]] = defaultdict(list)
         broken: dict[str, list[Broken]] = defaultdict(list)
@@ -276,11 +277,14 @@ class Reader:
                 f"{key} says that it was begun at {manifest.started}, which its ID does not",
                 hint="no run writes such a manifest; delete the folder",
             )
+        if odd := manifest.oddity:
+            raise damaged(key, f"no run writes {odd}")
         folder = layout.folder(database, backup_id)
         reports = [
             self._report(objects[f"{folder}/{name}"], manifest) for name in names if layout.is_report(name)
         ]
-        missing = [stored.name for stored in manifest.objects if stored.name not in names]
+        there = {name: objects[f"{folder}/{name}"].size for name in names}
+        missing = [each.name for each in manifest.objects if there.get(each.name) != each.stored_bytes]
         # By the signed time: anyone could give a report a newer name.
         found = tuple(sorted(filter(None, reports), key=lambda report: report.finished))
         entry = Entry(manifest, found, tuple(missing), self._store.name, trust)
@@ -300,31 +304,54 @@ class Reader:
         report = self._believed(Report, info)
         if report is None:
             return None
-        # Format 1 named no manifest.
-        bound = report.manifest == manifest.digest or (report.format == 1 and not report.manifest)
+        # Format 1 named no manifest; and no version that writes it has ever verified a backup of format 2.
+        older = report.format == manifest.format == 1 and not report.manifest
+        bound = report.manifest == manifest.digest or older
         if not bound or (report.backup, report.database) != (manifest.id, manifest.database):
             log.warning("%s is skipped: it is the report of another backup", info.key)
             return None
         return report
 
-    def _attempts(self, objects: dict[str, ObjectInfo]) -> dict[str, list[Attempt]]:
+    def _attempts(self, objects: dict[str, ObjectInfo], now: datetime) -> dict[str, list[Attempt]]:
         groups: dict[tuple[str, str], list[ObjectInfo]] = defaultdict(list)
         for key in sorted(objects):
             if parts := layout.split_attempt(key):
                 groups[parts].append(objects[key])
         attempts: dict[str, list[Attempt]] = defaultdict(list)
         for (database, _), infos in groups.items():
-            found = filter(None, map(self._attempt_of, infos[-RECENT:]))
+            found = self._newest_attempts(infos, RECENT, now)
             attempts[database] += [attempt for attempt in found if attempt.outcome != "skipped"]
         return {name: sorted(found, key=lambda attempt: attempt.started) for name, found in attempts.items()}
 
-    def recent_attempts(self, database: str, kind: Kind, count: int = 5) -> tuple[Attempt, ...]:
+    def recent_attempts(
+        self, database: str, kind: Kind, now: datetime, count: int = 5
+    ) -> tuple[Attempt, ...]:
         """The newest attempts of a kind, and the newest of all, oldest first."""
         infos = list(self._store.walk(f"{database}/{layout.ATTEMPTS}/"))
         same = [info for info in infos if layout.split_attempt(info.key) == (database, kind)]
-        chosen = {info.key: info for info in (*same[-count:], *infos[-count:])}
-        found = filter(None, map(self._attempt_of, chosen.values()))
-        return tuple(sorted(found, key=lambda attempt: attempt.started))
+        chosen = {
+            (attempt.kind, attempt.id): attempt
+            for each in (same, infos)
+            for attempt in self._newest_attempts(each, count, now)
+        }
+        return tuple(sorted(chosen.values(), key=lambda attempt: attempt.started))
+
+    def _newest_attempts(self, infos: Sequence[ObjectInfo], count: int, now: datetime) -> Iterator[Attempt]:
+        """The newest attempts that are ours: any number of others may lie between them.
+
+        Without a key, those from the future are not: nobody could tell them from ours.
+
+        Args:
+            infos: in the order of their names.
+        """
+        last = ids.stamp(now + CLOCK_TOLERANCE)
+        for info in reversed(infos):
+            if not count:
+                return
+            fits = bool(self._keys) or info.key.rpartition("/")[2] <= last
+            if fits and (attempt := self._attempt_of(info)):
+                count -= 1
+                yield attempt
 
     def recent_manifests(self, database: str, count: int) -> tuple[Manifest, ...]:
         """The newest manifests that can be read and are ours, oldest first."""

@@ -257,6 +257,13 @@ def system_prefix(server: str, system: str) -> str:
     return f"{server_prefix(server)}{system}/"
 
 
+def systems(server: str, keys: Iterable[str]) -> list[str]:
+    """The identifiers of the clusters that have anything below a server's prefix. Marks lie there too."""
+    prefix = server_prefix(server)
+    named = {key.removeprefix(prefix).partition("/")[0] for key in keys if key.startswith(prefix)}
+    return sorted(each for each in named if each.isascii() and each.isdigit())
+
+
 @dataclass(frozen=True)
 class Fork:
     """Where a timeline ends and the next one of a history begins."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from backup.catalogue.document import Count, Document, Moment, decode, encode
+from backup.catalogue.document import Count, Document, Moment, decode, encode, too_large
 from backup.catalogue.signatures import Keyring
 from backup.errors import CatalogueError, NotFoundError
 from backup.physical import lsn
@@ -73,6 +73,9 @@ def find(store: Store, server: str, mark: AtMark, keys: Keyring) -> RestorePoint
     """
     key = _key(server, mark.name)
     try:
+        info = store.head(key)
+        if info is not None and info.size > RestorePoint.most_bytes:
+            raise too_large(RestorePoint, info.size, key)
         found, trust = decode(RestorePoint, store.get(key), key, keys)
     except NotFoundError:
         found, trust = None, "unsigned"

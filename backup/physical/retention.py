@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from backup.physical import lsn
-from backup.physical.archive import Base, WalObject
+from backup.physical.archive import Base, Span, WalObject, contiguous_end, spans
 from backup.physical.resume import SHORT_SEGMENTS
 
 
@@ -57,7 +57,9 @@ def plan(
         last_gap: when the last gap was noticed; None if there is none.
         problems: further reasons to delete nothing.
     """
-    proven = [retained for retained in bases if retained.proven]
+    # What a base backup says of itself is not enough: its own WAL must be stored.
+    stretches = spans(wal)
+    proven = [each for each in bases if each.proven and _is_covered(each.base, stretches, segment_size)]
     fitting = [retained for retained in proven if retained.taken <= now - keep]
     blocked = [*problems]
     if not fitting:
@@ -70,6 +72,11 @@ def plan(
     needs = _Needs(anchor, bases, segment_size)
     unneeded = [each for each in wal if each.stored.modified <= now - keep and not needs.include(each)]
     return WalPlan(tuple(_without_short_runs(unneeded, segment_size)), (), anchor.base.id)
+
+
+def _is_covered(base: Base, stretches: Sequence[Span], segment_size: int) -> bool:
+    start = lsn.segment_start(base.start, segment_size)
+    return contiguous_end(stretches, base.timeline, start) >= base.end
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from backup.pipeline.encrypt import Identity, decrypt
 from backup.store import Store
 
 # The most that encryption and compression add to incompressible bytes.
-_MOST_OVERHEAD = 1 << 16
+MOST_OVERHEAD = 1 << 16
 # Number of times that a segment whose objects are being replaced is listed.
 _TRIES = 3
 _HINT = "choose a target before it, or another base backup: python -m backup wal status"
@@ -150,8 +150,8 @@ def unpacked(store: Store, stored: Stored, most: int, identities: Sequence[Ident
             "the log is encrypted, and no identity is set",
             hint="set BACKUP_AGE_IDENTITY to the secret key, or BACKUP_AGE_IDENTITY_FILE to the output file of age-keygen",
         )
-    if stored.size > most + _MOST_OVERHEAD:
-        raise _damaged(stored, f"it has {stored.size} bytes, at most {most + _MOST_OVERHEAD} are read")
+    if stored.size > most + MOST_OVERHEAD:
+        raise _damaged(stored, f"it has {stored.size} bytes, at most {most + MOST_OVERHEAD} are read")
     packed = BytesIO()
     decrypt(BytesIO(store.get(stored.key)), packed, identities)
     try:

@@ -133,7 +133,7 @@ class Streamer:
         """
         prefix = names.server_prefix(archive.server)
         found = [Stored(info.key, info.size, info.modified) for info in self._outlet.store.walk(prefix)]
-        systems = sorted({each.key.removeprefix(prefix).partition("/")[0] for each in found})
+        systems = names.systems(archive.server, (each.key for each in found))
         if systems and archive.system not in systems:
             raise DivergenceError(
                 f"{archive.server} has the WAL of cluster {', '.join(systems)}, and the server is {archive.system}",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from backup.catalogue.document import decode
+from backup.catalogue.document import decode, too_large
 from backup.catalogue.reader import Entry, History
 from backup.errors import CatalogueError, NotFoundError, VerificationError
 from backup.physical import archive as names
@@ -24,7 +24,7 @@ from backup.physical.archive import (
     windows,
 )  # fmt: skip
 from backup.physical.retention import RetainedBase, WalPlan, plan
-from backup.physical.segments import unpacked
+from backup.physical.segments import MOST_OVERHEAD, unpacked
 from backup.store import Refusal, Store
 from backup.wiring import Wiring
 from sidecar.logs import fields
@@ -57,28 +57,28 @@ def clusters(wiring: Wiring, store: Store, server: str, segment_size: int) -> li
         StoreError: the store does not answer.
     """
     objects = stored(store, server)
-    prefix = names.server_prefix(server)
     found = []
-    for system in sorted({each.key.removeprefix(prefix).partition("/")[0] for each in objects}):
+    for system in names.systems(server, (each.key for each in objects)):
         archive = Archive(server, system, segment_size, wiring.keys)
         listing = archive.listing(objects)
-        found.append(Cluster(archive, listing, tuple(_gaps(wiring, store, listing.gaps))))
+        found.append(Cluster(archive, listing, tuple(_gaps(wiring, store, archive, listing.gaps))))
     return found
 
 
-def _gaps(wiring: Wiring, store: Store, objects: Iterable[GapObject]) -> Iterable[Gap]:
+def _gaps(wiring: Wiring, store: Store, archive: Archive, objects: Iterable[GapObject]) -> Iterable[Gap]:
     """The records of gaps that are ours."""
     for each in objects:
         try:
+            if each.stored.size > Gap.most_bytes:
+                raise too_large(Gap, each.stored.size, each.stored.key)
             gap, trust = decode(Gap, store.get(each.stored.key), each.stored.key, wiring.keys)
         except (CatalogueError, NotFoundError) as error:
             log.warning("%s", error.message)
             continue
-        if trust in ("unchecked", "signed") and (gap.timeline, gap.start, gap.end) == (
-            each.timeline,
-            each.start,
-            each.end,
-        ):
+        # Anyone may copy the record of another cluster's gap here.
+        said = (gap.server, gap.system_identifier, gap.timeline, gap.start, gap.end)
+        fits = said == (archive.server, archive.system, each.timeline, each.start, each.end)
+        if fits and trust in ("unchecked", "signed"):
             yield gap
         else:
             log.warning("%s is not a record of ours", each.stored.key)
@@ -97,7 +97,7 @@ def recorded_gaps(wiring: Wiring, history: History) -> tuple[Gap, ...]:
     system = newest.server.system_identifier
     archive = Archive(history.database, system, newest.physical.segment_size, wiring.keys)
     listing = archive.listing(stored(wiring.store, history.database))
-    return tuple(_gaps(wiring, wiring.store, listing.gaps))
+    return tuple(_gaps(wiring, wiring.store, archive, listing.gaps))
 
 
 def copy_missing(source: Store, target: Store, archive: Archive) -> int:
@@ -117,6 +117,9 @@ def copy_missing(source: Store, target: Store, archive: Archive) -> int:
     for each in _everything(here):
         if each.stored.key in known:
             continue
+        if each.stored.size > _most_bytes(each, archive):
+            log.warning("%s is not copied: it has %d bytes", each.stored.key, each.stored.size)
+            continue
         try:
             target.put(each.stored.key, source.get(each.stored.key))
         except NotFoundError:
@@ -134,6 +137,14 @@ def copy_missing(source: Store, target: Store, archive: Archive) -> int:
 
 def _everything(listing: Listing) -> Sequence[WalObject | HistoryObject | GapObject]:
     return (*listing.histories, *listing.wal, *listing.gaps)
+
+
+def _most_bytes(each: WalObject | HistoryObject | GapObject, archive: Archive) -> int:
+    """How large an object of ours can be; a larger one may not even fit into memory."""
+    if isinstance(each, GapObject):
+        return Gap.most_bytes
+    plain = archive.segment_size if isinstance(each, WalObject) else names.MOST_HISTORY_BYTES
+    return plain + MOST_OVERHEAD
 
 
 def _is_whole(wal: WalObject, archive: Archive) -> bool:

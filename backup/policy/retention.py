@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 # Maximum difference between two hosts' clocks before the current time is not trusted.
 CLOCK_TOLERANCE = timedelta(minutes=10)
-# One run deletes at most this number of backups older than two days, or this share of them if that is more.
-MOST_AT_ONCE = 5
+# One run deletes at most this number of backups older than two days, or less than this share of them.
+MOST_AT_ONCE = 2
 MOST_SHARE = 0.5
 THINNED = timedelta(days=2)
 # A jump: new backups above this multiple of the usual number, plus a few. It takes this number of earlier prunes to judge.
@@ -118,7 +118,7 @@ def bounded(decided: Plan, backups: Iterable[StoredBackup]) -> Plan:
     newest = max((backup.taken for backup in verified), default=None)
     old = {backup.id for backup in verified if newest is not None and newest - backup.taken > THINNED}
     going = old.intersection(decided.deletions)
-    if len(going) <= max(MOST_AT_ONCE, MOST_SHARE * len(old)):
+    if len(going) <= MOST_AT_ONCE or len(going) < MOST_SHARE * len(old):
         return decided
     reason = f"it would delete {len(going)} of {len(old)} backups older than two days at once"
     decisions = [each if each.keep else _kept_back(each) for each in decided.decisions]
@@ -162,6 +162,18 @@ def jump(before: Sequence[Count], found: int, now: datetime) -> str | None:
     if new <= MOST_TIMES * usual * days + MOST_EXTRA:
         return None
     return f"{JUMPED}: {new} since the last prune, usually {usual:.1f} a day"
+
+
+def late(before: Sequence[Count], backups: Iterable[StoredBackup]) -> str | None:
+    """Whether backups have appeared since the last prune that say they are older than it; in words, None if not.
+
+    A run that was in progress then is one.
+    """
+    if not before:
+        return None
+    last = before[-1]
+    appeared = sum(backup.taken < last.moment - CLOCK_TOLERANCE for backup in backups) - last.left
+    return f"{JUMPED}: {appeared} that are older than the last prune" if appeared > 1 else None
 
 
 def _days(begin: datetime, end: datetime) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from backup.catalogue import ids, layout
 from backup.catalogue.document import encode
-from backup.catalogue.manifest import Manifest, Server, StoredObject
+from backup.catalogue.manifest import Manifest, Role, Server, StoredObject
 from backup.catalogue.reader import History, Reader
 from backup.catalogue.records import Attempt, Report
 from backup.catalogue.signatures import NO_KEYS, Keyring
@@ -19,11 +19,17 @@ OTHERS = Keyring.parse("o" * 32)
 SERVER = Server(version="18.6", version_number=180006)
 
 
+# The objects of a base backup without tablespaces.
+BASE_ROLES: dict[str, Role] = {"base.tar": "base", "backup_manifest": "base-manifest"}
+_OBJECTS: dict[str, tuple[str, Role]] = {
+    "postgres": ("database.dump.zst", "archive"), "redis": ("dump.rdb.zst", "rdb"), "server": ("base.tar.zst", "base"),
+}  # fmt: skip
+
+
 def manifest(moment: datetime = NOW, *, size: int = 10, database: str = "shop", **more: Any) -> Manifest:
     """A backup that was taken at a moment."""
-    stored = StoredObject(
-        name="database.dump.zst", role="archive", raw_bytes=size, stored_bytes=size, sha256="0" * 64
-    )
+    name, role = _OBJECTS[more.get("kind", "postgres")]
+    stored = StoredObject(name=name, role=role, raw_bytes=size, stored_bytes=size, sha256="0" * 64)
     values: dict[str, Any] = {
         "id": ids.new_id(moment), "database": database, "kind": "postgres", "taken": moment, "started": moment,
         "finished": moment + timedelta(seconds=5), "tool": "test", "client": "18.6", "server": SERVER,

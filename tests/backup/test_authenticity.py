@@ -13,7 +13,7 @@ from backup.catalogue import layout
 from backup.catalogue.document import encode
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.signatures import NO_KEYS
-from backup.prune import plan_for, prune
+from backup.prune import KEPT, plan_for, prune
 from backup.replication.merged import read
 from backup.service.jobs import Jobs
 from backup.service.state import new_state
@@ -115,6 +115,36 @@ def test_a_deleted_backup_that_is_put_back_counts_for_nothing() -> None:
     assert history(store, KEYS).latest is None
 
 
+def test_records_of_others_do_not_crowd_out_ours(wired: Wire) -> None:
+    """Who may only add objects must not make us forget what we have done, nor have our own prune delete its records."""
+    wiring = wired(BACKUP_DATABASE_URLS="shop=postgresql://u@127.0.0.1:9/shop", BACKUP_MANIFEST_KEY=KEY)
+    now, old = datetime.now(UTC), manifest(datetime.now(UTC) - 9 * DAY)
+    put(wiring.store, old, wiring.keys)
+    done = attempt(now - 2 * HOUR, kind="prune", deleted=(old.id,), totals={"success": 7})
+    ours = put_attempt(wiring.store, done, wiring.keys)
+    for number in range(KEPT + 10):
+        moment = now + (number * DAY if number % 2 else -HOUR)
+        put_attempt(wiring.store, attempt(moment, kind="prune", totals={"success": 1}))
+    for _ in range(2):
+        found = read(wiring).history("shop")
+        assert [each.totals for each in found.attempts][:1] == [{"success": 7}]
+        assert [entry.state for entry in found.others] == ["REPLAYED"]
+        prune(wiring, wiring.targets[0])
+        assert wiring.store.head(ours) is not None
+    newest = read(wiring).history("shop").newest("prune", finished=True)
+    assert newest is not None
+    assert newest.totals == {"success": 9}
+    assert old.id in newest.deleted
+
+
+def test_without_a_key_records_from_the_future_do_not_count() -> None:
+    store = MemoryStore()
+    put_attempt(store, attempt(NOW - HOUR))
+    for days in range(1, 61):
+        put_attempt(store, attempt(NOW + days * DAY, totals={"success": 1}))
+    assert [each.totals for each in history(store).attempts] == [{"success": 3}]
+
+
 def test_a_prune_writes_down_what_it_has_deleted(wired: Wire) -> None:
     wiring = wired(BACKUP_DATABASE_URLS="shop=postgresql://u@127.0.0.1:9/shop", BACKUP_MANIFEST_KEY=KEY)
     now = datetime.now(UTC)
@@ -148,6 +178,36 @@ def test_add_only_rights_delete_nothing(wired: Wire) -> None:
         assert done.plan.blocked, key
         wanted = "is unsigned" if key else "at once"
         assert any(wanted in reason for reason in done.plan.blocked), done.plan.blocked
+
+
+@pytest.mark.parametrize("days", [5, 6, 8, 20])
+def test_however_many_there_are_half_of_them_never_go_at_once(wired: Wire, days: int) -> None:
+    wiring = wired(BACKUP_DATABASE_URLS="shop=postgresql://u@127.0.0.1:9/shop")
+    now = datetime.now(UTC)
+    for day in range(days):
+        put(wiring.store, manifest(now - day * DAY - 2 * HOUR))
+        put(wiring.store, manifest(now - day * DAY - HOUR))
+    done = prune(wiring, wiring.targets[0])
+    assert done.deleted == ()
+    assert any("at once" in reason for reason in done.plan.blocked), done.plan.blocked
+
+
+def test_without_a_key_nothing_may_appear_among_older_backups(wired: Wire) -> None:
+    """A few each day, each a little later than a genuine one, would replace them all in time."""
+    wiring = wired(BACKUP_DATABASE_URLS="shop=postgresql://u@127.0.0.1:9/shop")
+    target, now = wiring.targets[0], datetime.now(UTC)
+    for day in range(8):
+        put(wiring.store, manifest(now - day * DAY - 2 * HOUR))
+    assert prune(replace(wiring, clock=lambda: now - HOUR), target).plan.blocked == ()
+    for day in (5, 6):
+        put(wiring.store, manifest(now - day * DAY - HOUR))
+    for _ in range(2):
+        done = prune(wiring, target)
+        assert done.deleted == ()
+        assert any("2 that are older than the last prune" in each for each in done.plan.blocked) or any(
+            "before an earlier prune" in each for each in done.plan.blocked
+        )
+    assert prune(wiring, target, agreed=True).plan.blocked == ()
 
 
 def test_a_jump_in_the_number_of_backups_blocks_until_a_person_agrees(wired: Wire) -> None:

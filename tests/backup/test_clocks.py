@@ -56,9 +56,12 @@ def test_a_run_by_a_wrong_clock_is_refused_before_the_dump(wired: Wire, off: tim
     wrong = replace(wiring, clock=lambda: datetime.now(UTC) + off)
     with pytest.raises(PreflightError, match=r"this host's clock is .* the clock of the store"):
         run(wrong, wrong.targets[0])
-    found = read(wiring).history(wiring.targets[0].name)
+    found = read(wrong).history(wiring.targets[0].name)
     assert found.backups == ()
     assert [attempt.outcome for attempt in found.attempts] == ["failure"]
+    # By the right clock, a run of the future is not the newest one: no other could ever replace it.
+    newest = read(wiring).history(wiring.targets[0].name).newest("backup")
+    assert (newest is None) == (off > timedelta(0))
 
 
 def test_clocks_that_agree_well_enough() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import tracemalloc
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from prometheus_client import generate_latest
 
 from backup.catalogue import layout
 from backup.catalogue.document import decode, encode
-from backup.catalogue.manifest import Manifest
+from backup.catalogue.manifest import Manifest, Physical, StoredObject
 from backup.catalogue.records import Attempt, Report
 from backup.catalogue.signatures import NO_KEYS, Keyring
 from backup.errors import CatalogueError
@@ -24,6 +25,7 @@ from backup.store import MemoryStore
 from sidecar import UsageError
 from tests.backup.conftest import Wire
 from tests.backup.documents import (
+    BASE_ROLES,
     KEYS,
     NOW,
     OTHERS,
@@ -73,6 +75,43 @@ def test_no_byte_can_be_changed(what: str, keys: Keyring) -> None:
     for changed_bytes in (data[:-1], data + b"\n", b" " + data, data.replace(b"\n", b"\r\n"), b"", b"{}"):
         store.put(places[what], changed_bytes)
         assert not believed(store, keys, what)
+
+
+def of_format_1(value: dict[str, Any], *, sealed: bool) -> bytes:
+    """A document as the first version wrote it: only manifests had a digest, and nothing was signed."""
+    body = {name: each for name, each in value.items() if name not in ("digest", "key", "mac", "manifest")}
+    body["format"] = 1
+    return redigested(body) if sealed else json.dumps(body, indent=1, sort_keys=True).encode()
+
+
+@pytest.mark.parametrize("what", DOCUMENTS)
+def test_format_1_is_read_without_a_key_and_counts_for_nothing_with_one(what: str) -> None:
+    for keys, counts in ((NO_KEYS, True), (KEYS, False)):
+        store, places = stored(keys)
+        for each in ("manifest", what):
+            data = of_format_1(json.loads(store.get(places[each])), sealed=each == "manifest")
+            store.put(places[each], data)
+        if what != "attempt":
+            proof = of_format_1(json.loads(store.get(places["report"])), sealed=False)
+            store.put(places["report"], proof)
+        assert believed(store, keys, what) == counts, what
+
+
+def test_no_byte_of_a_manifest_of_format_1_can_be_changed() -> None:
+    store, places = stored(NO_KEYS)
+    data = of_format_1(json.loads(store.get(places["manifest"])), sealed=True)
+    for position in range(len(data)):
+        changed = bytearray(data)
+        changed[position] ^= 0x01
+        store.put(places["manifest"], bytes(changed))
+        assert not believed(store, NO_KEYS, "manifest"), bytes(changed[max(0, position - 30) : position + 30])
+
+
+def test_a_report_of_format_1_proves_no_backup_of_format_2() -> None:
+    """It names no manifest, so it would prove whatever takes the manifest's place."""
+    store, places = stored(NO_KEYS)
+    store.put(places["report"], of_format_1(json.loads(store.get(places["report"])), sealed=False))
+    assert not believed(store, NO_KEYS, "report")
 
 
 def changes(value: Any) -> Iterator[Any]:
@@ -277,6 +316,65 @@ def test_what_is_too_large_is_not_fetched() -> None:
     for kind, most in ((Manifest, 64 << 20), (Report, 1 << 20), (Attempt, 1 << 20)):
         with pytest.raises(CatalogueError, match="bytes"):
             decode(kind, b" " * (most + 1), "x")
+
+
+def test_what_would_take_much_more_memory_than_bytes_is_not_parsed() -> None:
+    """A list of two characters takes 64 bytes: 64 MiB of them ended a service that has a limit."""
+    data = b'{"format": 2, "x": [' + b"[]," * 4_000_000 + b"[]]}"
+    tracemalloc.start()
+    with pytest.raises(CatalogueError, match="values"):
+        decode(Manifest, data, "x")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(data)
+
+
+PLACE = Physical(timeline=1, start=1 << 24, end=(1 << 24) + 100, segment_size=1 << 24)
+BASE = tuple(
+    StoredObject(name=f"{name}.zst", role=role, raw_bytes=10, stored_bytes=10, sha256="0" * 64)
+    for name, role in BASE_ROLES.items()
+)
+SPACE = StoredObject(name="5.tar.zst", role="tablespace", raw_bytes=1, stored_bytes=1, sha256="0" * 64)
+UNLIKE_ANY: dict[str, dict[str, Any]] = {
+    "no objects": {"objects": ()},
+    "an archive twice": {"objects": MADE.objects * 2},
+    "an archive of another kind": {"objects": BASE},
+    "a dump with positions": {"physical": PLACE},
+    "Redis without its file": {"kind": "redis", "objects": MADE.objects},
+    "a server without positions": {"kind": "server", "objects": BASE},
+    "a server without its files": {"kind": "server", "objects": BASE[:1], "physical": PLACE},
+    "a tablespace that is not named": {"kind": "server", "objects": (*BASE, SPACE), "physical": PLACE},
+    "an end before the start": {
+        "kind": "server", "objects": BASE, "physical": PLACE.model_copy(update={"end": 5}),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNLIKE_ANY)
+def test_a_manifest_that_no_run_writes_is_broken(case: str) -> None:
+    store = MemoryStore()
+    put(store, MADE)
+    odd = manifest(NOW - timedelta(hours=1), **UNLIKE_ANY[case])
+    put(store, odd)
+    found = history(store)
+    assert [broken.id for broken in found.broken] == [odd.id]
+    assert found.latest is not None
+    assert found.latest.id == MADE.id
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"segment_size": 0}, {"segment_size": 3 << 20}, {"segment_size": 1 << 40}, {"timeline": 0}]
+)
+def test_positions_are_within_bounds(wrong: dict[str, int]) -> None:
+    """A segment of no bytes would be a division by zero wherever the WAL is looked at."""
+    store = MemoryStore()
+    made = manifest(NOW - timedelta(hours=1), kind="server", objects=BASE, physical=PLACE)
+    put(store, made)
+    assert history(store).find(made.id) is not None
+    value = json.loads(made.encode())
+    value["physical"] |= wrong
+    store.put(layout.manifest("shop", made.id), redigested(value))
+    assert [broken.id for broken in history(store).broken] == [made.id]
 
 
 def test_keys_that_are_none() -> None:

@@ -1,6 +1,8 @@
 """Names of stored WAL, contiguous stretches, and recoverable windows."""
 
 import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -8,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.catalogue.signatures import Keyring
+from backup.catalogue.document import encode
+from backup.catalogue.signatures import NO_KEYS, Keyring
 from backup.errors import CatalogueError
 from backup.physical import archive as names
-from backup.physical import lsn
+from backup.physical import lsn, marks
 from backup.physical.archive import (
     Archive,
     Base,
     Fork,
+    Gap,
     GapObject,
     HistoryObject,
     Span,
@@ -23,6 +27,11 @@ from backup.physical.archive import (
     WalObject,
     Window,
 )
+from backup.physical.targets import AtMark
+from backup.physical.upkeep import clusters, copy_missing
+from backup.store import MemoryStore, ObjectInfo
+from sidecar import UsageError
+from tests.backup.conftest import Wire
 
 MIB = 1 << 20
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
@@ -305,3 +314,47 @@ def test_all_of_a_window_is_stored(
         assert window.start == base.end <= window.end == window.path[-1].end
         assert window.path[-1].timeline == window.timeline
         assert all(one.end == two.start for one, two in pairwise(window.path))
+
+
+def gap(**more: object) -> Gap:
+    said = {"server": "main", "system_identifier": "77", "timeline": 1, "start": 0, "end": MIB, **more}
+    return Gap.model_validate({**said, "noticed": datetime(2026, 11, 27, tzinfo=UTC), "reason": "gone"})
+
+
+@pytest.mark.parametrize(
+    "more", [{"server": "other"}, {"system_identifier": "78"}, {"timeline": 2}, {"end": 5}]
+)
+def test_the_record_of_another_gap_is_not_believed(wired: Wire, more: dict[str, object]) -> None:
+    """Signed by us, and copied from another cluster's folder: it would make WAL that is there count as lost."""
+    wiring = wired(BACKUP_MANIFEST_KEY="k" * 40)
+    archive = Archive("main", "77", MIB, wiring.keys)
+    for each, count in ((gap(), 1), (gap(**more), 0)):
+        wiring.store.put(archive.gap_key(1, 0, MIB), encode(each, wiring.keys))
+        [cluster] = clusters(wiring, wiring.store, "main", MIB)
+        assert len(cluster.gaps) == count
+
+
+class Huge(MemoryStore):
+    """Lists objects that would not fit into memory."""
+
+    def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        return (replace(info, size=5 << 30) for info in super().walk(prefix))
+
+    def head(self, key: str) -> ObjectInfo | None:
+        info = super().head(key)
+        return replace(info, size=5 << 30) if info else None
+
+    def get(self, key: str) -> bytes:
+        raise AssertionError("it must not be fetched")
+
+
+def test_what_is_too_large_is_not_fetched(wired: Wire) -> None:
+    store, archive = Huge(), Archive("main", "77", MIB)
+    store.put(archive.gap_key(1, 0, MIB), encode(gap()))
+    store.put(archive.wal_key(1, 0, MIB, "0" * 64), b"0")
+    store.put(f".wal/main/marks/{hashlib.sha256(b'now').hexdigest()[:32]}.json", b"0")
+    [cluster] = clusters(wired(), store, "main", MIB)  # marks are no cluster
+    assert cluster.gaps == ()
+    assert copy_missing(store, MemoryStore("offsite"), archive) == 0
+    with pytest.raises(UsageError, match="5368709120 bytes"):
+        marks.find(store, "main", AtMark("now"), NO_KEYS)

@@ -75,6 +75,18 @@ def test_nothing_is_deleted_after_a_gap_before_a_base_is_proven() -> None:
     assert not plan(bases, wal, KEEP, NOW, segment_size=SEGMENT, last_gap=NOW - DAY).blocked
 
 
+def test_a_base_backup_whose_own_wal_is_not_stored_is_no_reason_to_delete() -> None:
+    """Without a key anyone can write the manifest and the report of one, at whatever positions."""
+    wal = objects([Span(1, 0, 40 * SEGMENT)])
+    genuine, forged = (
+        held("a", 10 * SEGMENT, 10 * SEGMENT + 2, 30),
+        held("f", 900 * SEGMENT, 901 * SEGMENT, 8),
+    )
+    decided = plan([genuine, forged], wal, KEEP, NOW, segment_size=SEGMENT)
+    assert decided.since == "a"
+    assert plan([forged], wal, KEEP, NOW, segment_size=SEGMENT).blocked
+
+
 def test_a_damaged_manifest_blocks() -> None:
     wal = objects([Span(1, 0, 40 * SEGMENT)])
     decided = plan([base("b", 100, 104, 10)], wal, KEEP, NOW, segment_size=SEGMENT, problems=["damaged"])
