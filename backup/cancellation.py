@@ -2,13 +2,16 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Self
 
 from sidecar import OpsError
 from sidecar.signals import Request
 
 FOREVER = float("inf")
+_current: ContextVar["Stop | None"] = ContextVar("stop", default=None)
 
 
 class StoppedError(OpsError):
@@ -48,6 +51,15 @@ class Stop:
         """Wait, or end early on a stop request, without raising."""
         self._asked.wait(seconds)
 
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Within the block, connections that are opened in this thread end their waits on a request; see :func:`current`."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
     def carried(self) -> Callable[[], None]:
         """:meth:`check` for threads that do part of this thread's work, with the deadline of this thread."""
         deadline = getattr(self._local, "deadline", float("inf"))
@@ -73,9 +85,17 @@ class Stop:
             StoppedError: a stop was requested.
             OutOfTimeError: the deadline of this thread has passed.
         """
+        self.check_until(self.deadline)
+
+    def check_until(self, deadline: float) -> None:
+        """The same with a deadline that was this thread's, or another's.
+
+        Raises:
+            StoppedError, OutOfTimeError: as :meth:`check`.
+        """
         if self._asked.made:
             raise StoppedError("stopped on request", hint="run it again")
-        if time.monotonic() > self.deadline:
+        if time.monotonic() > deadline:
             raise OutOfTimeError(
                 "the work took longer than BACKUP_TIMEOUT",
                 hint="check which stage is slow, or increase BACKUP_TIMEOUT",
@@ -94,12 +114,23 @@ class Limit:
         self._stop = stop
         self._before = stop.deadline
         stop.deadline = min(self._before, time.monotonic() + seconds)
+        self._token = _current.set(stop)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._stop.deadline = self._before
+        _current.reset(self._token)
+
+
+def current() -> Callable[[], None]:
+    """The check of the work that this thread does now, with its deadline; for whoever waits in its name."""
+    stop = _current.get()
+    if stop is None:
+        return never
+    deadline = stop.deadline
+    return lambda: stop.check_until(deadline)
 
 
 def never() -> None:

@@ -158,9 +158,9 @@ class WalSender:
         }
         if server.password:
             given["password"] = server.password
-        connection = pq.PGconn.connect(make_conninfo("", **given).encode())
+        connection = _connected(make_conninfo("", **given).encode(), given.get("host", ""), check)
         if connection.status != pq.ConnStatus.OK:
-            message = _one_line(connection.get_error_message())
+            message = _one_line(connection.get_error_message()) or "it does not answer"
             connection.finish()
             raise PreflightError(f"cannot connect to {server} for replication: {message}", hint=HINT)
         if connection.server_version < LEAST_VERSION:
@@ -567,6 +567,25 @@ class _Link:
             yield
         except Error as error:
             raise ReplicationError(f"{self.where}: {_one_line(str(error))}", hint=HINT) from None
+
+
+def _connected(conninfo: bytes, hosts: str, check: Callable[[], None]) -> PGconn:
+    """A connection that was made, or has failed. libpq's own wait would hear no request to stop."""
+    until = time.monotonic() + CONNECT_SECONDS * (hosts.count(",") + 1)
+    connection = pq.PGconn.connect_start(conninfo)
+    try:
+        while connection.status != pq.ConnStatus.BAD and time.monotonic() < until:
+            check()
+            polled = connection.connect_poll()
+            if polled in (pq.PollingStatus.OK, pq.PollingStatus.FAILED):
+                return connection
+            wait = [connection.socket]
+            reading = polled == pq.PollingStatus.READING
+            select.select(wait if reading else [], [] if reading else wait, [], _LOOK_SECONDS)
+    except BaseException:
+        connection.finish()
+        raise
+    return connection
 
 
 def _moment(clock: int) -> datetime:

@@ -4,6 +4,7 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -121,7 +122,9 @@ def run_child(
         while process.poll() is None:
             reader.join(POLL_SECONDS)
             if not reader.is_alive():
-                process.wait()
+                # A program may close its messages long before it ends.
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_SECONDS)
             check()
     finally:
         if process is not None:

@@ -100,7 +100,12 @@ class ChildSource(Source):
         end(self._process, (self._listener,), _STOP_SECONDS)
 
     def _finish(self) -> None:
-        status = self._process.wait()
+        while self._process.poll() is None:
+            # It has closed its output, and may go on for ever.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LOOK_SECONDS)
+            self._check()
+        status = self._process.returncode
         self._listener.join(_STOP_SECONDS)
         if status != 0:
             ending = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"

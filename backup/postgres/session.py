@@ -5,14 +5,19 @@ settings to the next client. So every connection is first queried for its server
 are sent as options of the connection, which a pooler refuses or drops, and no statement of ours changes the session.
 """
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import Connection
+from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
-from psycopg.rows import TupleRow, tuple_row
+from psycopg.pq.abc import PGconn
+from psycopg.rows import RowFactory, TupleRow, tuple_row
 
+from backup.cancellation import current
 from backup.errors import DumpError, PreflightError
 from backup.postgres.dsn import Address
 from backup.programs import options, pinned
@@ -32,16 +37,48 @@ _SESSION = {
 # When the network drops everything silently, only keepalives notice.
 KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
 CONNECT_SECONDS = 15
+CLEAN_UP_SECONDS = 5.0
 TRIES = 10
 HINT = "check that the server is up, and check host, port, user and password"
 POOLER = "give the database's own address and port, not the pooler's"
 # A pooler's error for parameters that it does not pass on.
 _NO_OPTIONS = "unsupported startup parameter"
+T = TypeVar("T")
 NO_CHANGES: Mapping[str, str | None] = {}
 # The database's own search path, for what must be read as its own users read it.
 OWN_PATH: Mapping[str, str | None] = {"search_path": None}
 # Server versions by address: the version decides which settings are sent.
 _versions: dict[tuple[str, ...], int] = {}
+
+
+class HeedingConnection(Connection[TupleRow]):
+    """A connection that does not wait for ever: a server may stop in the middle of an answer, and be kept up by its kernel.
+
+    Once the work that it was opened for must end, each wait ends after some seconds. They are for the statements that
+    clean up.
+    """
+
+    def __init__(self, pgconn: PGconn, row_factory: RowFactory[TupleRow] = tuple_row) -> None:
+        super().__init__(pgconn, row_factory)
+        self._check = current()
+
+    def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
+        return super().wait(_heeded(gen, self._check), *args, **options)
+
+
+def _heeded(waiting: PQGen[T], check: Callable[[], None]) -> PQGen[T]:
+    """The same wait, with a check at each look."""
+    patience = time.monotonic() + CLEAN_UP_SECONDS
+    try:
+        wanted = next(waiting)
+        while True:
+            ready = yield wanted
+            if time.monotonic() > patience:
+                check()
+            wanted = waiting.send(ready)
+    except StopIteration as end:
+        value: T = end.value
+        return value
 
 
 @contextmanager
@@ -118,7 +155,7 @@ def _open(address: Address, application: str, given: Mapping[str, str]) -> Conne
     if given:
         ours["options"] = f"{address.public.get('options', '')} {options(given)}".strip()
     try:
-        return psycopg.connect(
+        return HeedingConnection.connect(
             make_conninfo("", **ours),
             password=address.password or None,
             connect_timeout=CONNECT_SECONDS,

@@ -1,8 +1,10 @@
 """Reads the RDB of a server over the replication protocol: a background snapshot, without a blocking command."""
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from select import select
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -10,11 +12,12 @@ from redis.exceptions import RedisError
 from backup.cancellation import never
 from backup.errors import DumpError
 from backup.pipeline import Source
-from backup.redis.dsn import RedisAddress
+from backup.redis.dsn import SECONDS, RedisAddress
 from backup.redis.product import Product
 
 CHUNK = 1 << 20
 MARK = 40
+LOOK_SECONDS = 0.5
 HINT = "read the Redis server's log; its user needs the commands SYNC and REPLCONF"
 
 
@@ -96,8 +99,18 @@ class _Wire:
             yield buffered[:-MARK]
             buffered = buffered[-MARK:]
 
+    def _answers(self) -> bool:
+        """Whether something has come, after a short wait."""
+        pending = getattr(self._sock, "pending", None)  # TLS may have more than the socket shows
+        return bool(pending and pending()) or bool(select([self._sock], [], [], LOOK_SECONDS)[0])
+
     def _more(self) -> bytes:
+        silent_since = time.monotonic()
         self._check()
+        while not self._answers():
+            self._check()
+            if time.monotonic() - silent_since > SECONDS:
+                raise DumpError(f"Redis sent nothing for {SECONDS:.0f} s", hint=HINT)
         data = self._sock.recv(CHUNK)
         if not data:
             raise DumpError("Redis closed the connection before the RDB was complete", hint=HINT)

@@ -93,7 +93,8 @@ class Scheduler:
         def guarded() -> None:
             begin = self._state.wiring.clock()
             try:
-                work()
+                with self._state.wiring.stop.heeded():
+                    work()
             except StoppedError as error:
                 log.info("%s: %s", name, error.message)
             except OpsError as error:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -10,8 +11,16 @@ import pytest
 
 from backup.cancellation import OutOfTimeError, Stop, StoppedError
 from backup.hostlock import host_lock
+from backup.physical.walsender import WalSender
+from backup.pipeline import ChildSource
+from backup.pipeline.child import run_child
+from backup.postgres.dsn import parse
+from backup.postgres.session import session
+from backup.programs import clean_environment
+from backup.redis.rdb import _Wire
 from backup.run import run
 from sidecar import UsageError
+from stack.servers import Postgres
 from tests.backup.conftest import Wire
 
 
@@ -39,6 +48,74 @@ def test_a_request_to_stop_ends_the_wait(tmp_path: Path) -> None:
         with pytest.raises(StoppedError), host_lock(folder, "a", stop.sleep):
             raise AssertionError("the lock was acquired twice")
     assert oct((folder / "a.lock").stat().st_mode)[-3:] == "600"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backup.postgres.session.CLEAN_UP_SECONDS", 0.2)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_does_not_answer_does_not_hold_up_a_stop(postgres: Postgres) -> None:
+    """A process that was stopped is kept up by its kernel, so no time limit of a connection ends the wait."""
+    stop, address = Stop(), parse(postgres.url)
+    with stop.heeded(), session(address) as connection:
+        threading.Timer(0.3, stop.request).start()
+        began = time.monotonic()
+        with pytest.raises(StoppedError):
+            connection.execute("SELECT pg_sleep(600)")
+        # What cleans up still has its time.
+        with session(address) as another:
+            assert another.execute("SELECT 1").fetchone() == (1,)
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_does_not_answer_does_not_hold_up_the_deadline(postgres: Postgres) -> None:
+    stop = Stop()
+    with stop.limit(0.5), session(parse(postgres.url)) as connection, pytest.raises(OutOfTimeError):
+        connection.execute("SELECT pg_sleep(600)")
+    # Nobody else's connections are concerned.
+    with session(parse(postgres.url)) as connection:
+        assert connection.execute("SELECT pg_sleep(0.5), 1").fetchone() is not None
+
+
+def stopping(seconds: float = 0.3) -> Stop:
+    stop = Stop()
+    threading.Timer(seconds, stop.request).start()
+    return stop
+
+
+def test_a_connection_for_the_wal_that_nobody_accepts() -> None:
+    """The kernel takes the connection, and nobody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = parse(f"postgresql://posthub@127.0.0.1:{silent.getsockname()[1]}/postgres")
+        with pytest.raises(StoppedError):
+            WalSender.connect(address, check=stopping().check)
+
+
+@pytest.mark.parametrize("closed", ["exec >&-", "exec 2>&-", "exec >&- 2>&-"])
+def test_a_program_that_closes_its_output_and_goes_on(closed: str) -> None:
+    command = ["/bin/sh", "-c", f"{closed}; exec sleep 600"]
+    with pytest.raises(StoppedError):
+        run_child(command, env=clean_environment(), check=stopping().check)
+    with (
+        pytest.raises(StoppedError),
+        ChildSource(command, env=clean_environment(), hint="none", check=stopping().check) as source,
+    ):
+        source.read()
+
+
+def test_a_redis_that_falls_silent() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"$100\r\nREDIS")
+        wire = _Wire(ours, stopping().check)
+        assert wire.announcement() == b"$100"
+        pieces = wire.exactly(100)
+        assert next(pieces) == b"REDIS"
+        with pytest.raises(StoppedError):
+            next(pieces)
 
 
 def test_a_folder_of_another_user_is_not_used(tmp_path: Path) -> None:
