@@ -44,12 +44,12 @@ def download(
     check = guarded(wiring, folder)
     files: dict[str, Path] = {}
     manifest, store = entry.manifest, wiring.store_named(entry.store)
-    differences = list(_incredible(wiring, entry))
+    differences = list(incredible(wiring, entry))
     if differences:
         return files, differences
     for stored in manifest.objects:
         key = f"{layout.folder(manifest.database, manifest.id)}/{stored.name}"
-        if found := _wrong_size(store, key, stored):
+        if found := wrong_size(store, key, stored):
             differences.append(found)
             continue
         files[stored.role] = folder / stored.role
@@ -71,7 +71,7 @@ def download(
     return files, differences
 
 
-def _incredible(wiring: Wiring, entry: Entry) -> Iterator[Difference]:
+def incredible(wiring: Wiring, entry: Entry) -> Iterator[Difference]:
     """The objections to an unsigned backup that are known before a byte of it is fetched."""
     if entry.trust != "unchecked":
         return
@@ -91,7 +91,7 @@ def _incredible(wiring: Wiring, entry: Entry) -> Iterator[Difference]:
             )  # fmt: skip
 
 
-def _wrong_size(store: Store, key: str, stored: StoredObject) -> Difference | None:
+def wrong_size(store: Store, key: str, stored: StoredObject) -> Difference | None:
     """An object whose size differs from its manifest's need not be fetched."""
     info = store.head(key)
     if info is None or info.size == stored.stored_bytes:

@@ -57,6 +57,9 @@ _OPTIONS = {
     "TimeZone": "UTC",
 }
 
+# Such a server may print without end.
+MOST_OF_LOG = 1 << 20
+_NOT_READY = re.compile(r"FATAL: +the database system is ")
 # Settings that keep the server private cannot be overridden.
 _OURS_ALONE = frozenset(
     {"listen_addresses", "unix_socket_directories", "hba_file", "ident_file", "data_directory", "config_file"}
@@ -108,18 +111,23 @@ def cluster(
 
 @contextmanager
 def server(
-    programs: Programs, folder: Path, options: Mapping[str, str], ending: signal.Signals = signal.SIGQUIT
+    programs: Programs,
+    folder: Path,
+    options: Mapping[str, str],
+    ending: signal.Signals = signal.SIGQUIT,
+    readable: tuple[Path, ...] = (),
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    """Run a server on the data in a private folder, confined, reachable only through a socket there.
+    """Run a server on the data in its own folder, confined, reachable only through a socket there.
 
     Args:
         options: the settings that override those of its configuration file.
         ending: the signal that stops it; SIGQUIT saves nothing.
+        readable: what it may read besides.
     """
     process = None
     try:
         with uninterrupted():
-            process = _start(programs, folder, options)
+            process = _start(programs, folder, options, readable)
         yield process
     finally:
         if process is not None:
@@ -127,13 +135,30 @@ def server(
 
 
 def address_in(folder: Path, superuser: str) -> Address:
-    """The maintenance database of the server in a private folder."""
+    """The maintenance database of the server in a folder."""
     return Address({"host": str(folder), "user": superuser, "dbname": "postgres"})
 
 
 def log_of(folder: Path) -> Path:
-    """The log of the server in a private folder, of its last start."""
-    return folder / "server.log"
+    """The log of the server in a folder, of its last start: next to the folder, where the server cannot replace it."""
+    return folder.with_name("server.log")
+
+
+def end_of_log(folder: Path) -> str:
+    """The end of that log, without the answers to connections that came too early or too late: they are no cause."""
+    with log_of(folder).open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - MOST_OF_LOG))
+        lines = file.read(MOST_OF_LOG).decode(errors="replace").splitlines()
+    return "\n".join(line for line in lines if not _NOT_READY.search(line))
+
+
+def end_all(folder: Path) -> None:
+    """Kill whatever still runs in a folder: a server that has ended may leave programs behind."""
+    while running := running_in(folder):
+        for pid in running:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 def sweep_folders(parent: Path | None = None) -> int:
@@ -268,13 +293,15 @@ def server_options(text: str) -> dict[str, str]:
     return found
 
 
-def _start(programs: Programs, folder: Path, given: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(
+    programs: Programs, folder: Path, given: Mapping[str, str], readable: tuple[Path, ...]
+) -> subprocess.Popen[bytes]:
     options = {**given, "listen_addresses": "", "unix_socket_directories": str(folder)}
     flags = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
     with log_of(folder).open("wb") as output:
         return start(
             [programs.path("postgres"), "-D", str(folder / "data"), *flags], env=clean_environment(),
-            confinement=Confinement(folder), as_root=False, stdin=subprocess.DEVNULL, stdout=output,
+            confinement=Confinement(folder, readable), as_root=False, stdin=subprocess.DEVNULL, stdout=output,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
@@ -289,7 +316,7 @@ def _wait(
             psycopg.connect(address.conninfo, connect_timeout=2).close()
             return
         time.sleep(0.05)
-    last_lines = log_of(folder).read_text(errors="replace").strip()[-400:]
+    last_lines = end_of_log(folder).strip()[-400:]
     raise VerificationError(
         f"the throwaway server did not start: {last_lines}", hint="run: python -m backup doctor"
     )

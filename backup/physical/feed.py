@@ -6,11 +6,13 @@ in the listing, and if one cannot be fetched, it exits with 255, which stops the
 """
 
 import logging
+import os
 import secrets
 import shlex
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -21,14 +23,17 @@ FETCHERS = 2
 AHEAD = 8
 # The server may ask again for a file that it took while looking ahead; it then finds the file in its own pg_wal.
 _SCRIPT = """\
-grep -qxF -- "$1" {folder}/taken && exit 1
-until mv -- {folder}/ready/"$1" "$2" 2>/dev/null; do
+grep -qxF -- "$1" {taken} && exit 1
+until test -e {folder}/ready/"$1"; do
   grep -qxF -- "$1" {folder}/promised || exit 1
   test ! -e {folder}/failed || exit 255
   sleep 0.02
 done
-echo "$1" >> {folder}/taken
+cp -- {folder}/ready/"$1" "$2" || exit 255
+echo "$1" >> {taken}
 """
+# Of the list of what was taken, read at a time.
+_PIECE = 1 << 16
 Fetch = Callable[[str, Path], None]
 """Writes the plain bytes of a file of the log, by its name, into a new file; raises if it cannot be had."""
 
@@ -36,21 +41,36 @@ Fetch = Callable[[str, Path], None]
 class Feed:
     """The files of the log for one start of a server. Use as a context manager: it fetches while it is open.
 
+    The server can run code of the base backup's. It copies the files and writes only the list of what it has taken,
+    which we read through a descriptor of our own: by a link in place of a file it could write wherever we can.
+
     Args:
-        folder: an existing folder that server and command may write; while the feed is open, the files are in a subfolder.
+        folder: an existing folder that the server cannot write; while the feed is open, the files are in a subfolder.
+        server: an existing folder that the server can write; None if the reader of the files does not take them.
         promised: names of the files that the store has, or would have without a gap, in the order in which they are needed.
         fetch: called from several threads.
         ahead: maximum number of files that wait to be taken; None: fetch all of them first.
 
     Attributes:
+        folder: the subfolder, which the server must be able to read.
         failure: why a promised file could not be fetched; None if there was no failure.
     """
 
     def __init__(
-        self, folder: Path, promised: Sequence[str], fetch: Fetch, *, ahead: int | None = AHEAD
+        self,
+        folder: Path,
+        promised: Sequence[str],
+        fetch: Fetch,
+        *,
+        server: Path | None = None,
+        ahead: int | None = AHEAD,
     ) -> None:
         self.failure: BaseException | None = None
-        self._folder = folder / f"feed-{secrets.token_hex(4)}"
+        self.folder = folder / f"feed-{secrets.token_hex(4)}"
+        self._list = (server or self.folder) / f"taken-{secrets.token_hex(4)}"
+        self._descriptor = -1
+        self._read = 0
+        self._taken: set[str] = set()
         self._promised = list(promised)
         self._fetch = fetch
         self._ahead = ahead
@@ -64,13 +84,13 @@ class Feed:
     @property
     def command(self) -> str:
         """The restore_command for ``postgresql.conf``."""
-        script = shlex.quote(str(self._folder / "take.sh")).replace("%", "%%")
+        script = shlex.quote(str(self.folder / "take.sh")).replace("%", "%%")
         return f'sh {script} "%f" "%p"'
 
     @property
     def ready(self) -> Path:
         """The folder of the files that wait to be taken."""
-        return self._folder / "ready"
+        return self.folder / "ready"
 
     def wait_for_all(self, check: Callable[[], None]) -> None:
         """Wait until every file is there; only without a limit ahead.
@@ -88,9 +108,13 @@ class Feed:
 
     def __enter__(self) -> Self:
         self.ready.mkdir(parents=True)
-        (self._folder / "taken").touch()
-        (self._folder / "promised").write_text("".join(f"{name}\n" for name in self._promised))
-        (self._folder / "take.sh").write_text(_SCRIPT.format(folder=shlex.quote(str(self._folder))))
+        self._descriptor = os.open(
+            self._list, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        (self.folder / "promised").write_text("".join(f"{name}\n" for name in self._promised))
+        (self.folder / "take.sh").write_text(
+            _SCRIPT.format(folder=shlex.quote(str(self.folder)), taken=shlex.quote(str(self._list)))
+        )
         for thread in self._threads:
             thread.start()
         return self
@@ -99,11 +123,14 @@ class Feed:
         self._closing.set()
         for thread in self._threads:
             thread.join()
-        shutil.rmtree(self._folder)
+        os.close(self._descriptor)
+        with suppress(OSError):  # the server may have made anything of it
+            self._list.unlink(missing_ok=True)
+        shutil.rmtree(self.folder)
 
     def _work(self) -> None:
         while (name := self._take_turn()) is not None:
-            fetched = self._folder / f"{name}.part"
+            fetched = self.folder / f"{name}.part"
             try:
                 self._fetch(name, fetched)
             except BaseException as error:
@@ -125,11 +152,21 @@ class Feed:
     def _room(self) -> bool:
         if self._ahead is None:
             return True
-        taken = (self._folder / "taken").read_text().count("\n")
-        return self._next - taken < self._ahead
+        self._look()
+        return self._next - len(self._taken) < self._ahead
+
+    def _look(self) -> None:
+        """Remove what was taken."""
+        data = os.pread(self._descriptor, _PIECE, self._read)
+        whole = data.rpartition(b"\n")[0]
+        self._read += len(whole) + 1 if whole else 0
+        new = {line.decode(errors="replace") for line in whole.split(b"\n")} - self._taken
+        for name in new.intersection(self._promised):
+            self._taken.add(name)
+            (self.ready / name).unlink(missing_ok=True)
 
     def _fail(self, name: str, error: BaseException) -> None:
         log.error("recovery stops at %s, which cannot be had: %s", name, error)
         if self.failure is None:
             self.failure = error
-        (self._folder / "failed").touch()
+        (self.folder / "failed").touch()

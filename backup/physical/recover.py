@@ -17,19 +17,20 @@ import psycopg
 
 from backup.confinement import Confinement
 from backup.errors import RecoveryError, UnprovableError
-from backup.load.throwaway import address_in, log_of, server
+from backup.load.throwaway import SERVER, address_in, end_all, end_of_log, server
 from backup.physical import conf, lsn
 from backup.physical.feed import Feed
 from backup.pipeline.child import run_child
 from backup.postgres.dsn import Address
-from backup.postgres.session import session
+from backup.postgres.session import HeedingConnection, session
 from backup.programs import Programs, clean_environment
 
 Check = Callable[[], None]
 OpenFeed = Callable[[str], Feed]
 """Makes the feed of one start, from the log file on with which replay begins."""
 
-DATA = "data"
+# In the private folder. The server's own part of it is all that the server can write.
+DATA = f"{SERVER}/data"
 _ASIDE = "original-configuration"
 _LOOK_SECONDS = 0.05
 # Number of starts with settings that the log has raised.
@@ -52,8 +53,6 @@ _OPTIONS = {
 }
 _STOPPED = re.compile(r"LOG: +(recovery stopping|pausing at the end of recovery)")
 _SEVERE = re.compile(r"(?:FATAL|PANIC): +(?P<text>.*)")
-# Such as: the database system is starting up.
-_REFUSED = "the database system is "
 _NOT_BUILT = re.compile(r"could not restore image at .*compressed with .* not supported by build.*")
 _STATE = """
 SELECT pg_is_in_recovery(), pg_get_wal_replay_pause_state(), pg_last_wal_replay_lsn()::text,
@@ -116,7 +115,7 @@ def control(programs: Programs, folder: Path, check: Check) -> dict[str, str]:
     """
     ended = run_child(
         [programs.path("pg_controldata"), "-D", str(folder / DATA)],
-        env=clean_environment(), confinement=Confinement(folder), output=True, check=check,
+        env=clean_environment(), confinement=Confinement(folder / SERVER), output=True, check=check,
     )  # fmt: skip
     if ended.status != 0:
         raise RecoveryError(
@@ -142,6 +141,7 @@ def paused(
     Afterwards it is shut down cleanly, so that a later call continues from there.
 
     Args:
+        folder: its part :data:`backup.load.throwaway.SERVER` is the server's own, with the data.
         superuser: a role that may log in.
         target: settings of the target; see :func:`backup.physical.targets.settings`.
         options: further settings of the server.
@@ -151,7 +151,7 @@ def paused(
         UnprovableError: the programs here lack something that the original had.
         OpsError: a file of the log could not be fetched.
     """
-    fields = control(programs, folder, check)
+    fields, own = control(programs, folder, check), folder / SERVER
     if not (folder / _ASIDE).exists():
         conf.install(folder / DATA, folder / _ASIDE)
     least = conf.needed(fields)
@@ -159,14 +159,14 @@ def paused(
         (folder / DATA / "recovery.signal").touch()
         with feed(fields["Latest checkpoint's REDO WAL file"]) as opened:
             given = {**_OPTIONS, **least, **options, **target, "restore_command": opened.command}
-            with server(programs, folder, given, signal.SIGINT) as process:
-                reached = _await(process, folder, address_in(folder, superuser), opened, check)
+            with server(programs, own, given, signal.SIGINT, (opened.folder,)) as process:
+                reached = _await(process, own, address_in(own, superuser), opened, check)
                 if reached is not None:
-                    yield Paused(address_in(folder, superuser), reached, process, folder, check)
+                    yield Paused(address_in(own, superuser), reached, process, own, check)
                     return
-        more = conf.raised(_log(folder))
+        more = conf.raised(end_of_log(own))
         if not more or not left:
-            raise _ended(folder)
+            raise _ended(own)
         least |= more
         fields = control(programs, folder, check)
 
@@ -180,7 +180,7 @@ def _await(
         if feed.failure is not None:
             raise feed.failure
         if process.poll() is not None:
-            if conf.raised(_log(folder)):
+            if conf.raised(end_of_log(folder)):
                 return None
             raise _ended(folder)
         state = _state(address)
@@ -188,7 +188,7 @@ def _await(
             time.sleep(_LOOK_SECONDS)
             continue
         # It also pauses where it cannot continue, which is not the target.
-        if not _STOPPED.search(_log(folder)):
+        if not _STOPPED.search(end_of_log(folder)):
             return None
         return Reached(lsn.parse(state[2]), state[3])
 
@@ -196,28 +196,22 @@ def _await(
 def _state(address: Address) -> tuple[bool, str, str, datetime | None] | None:
     """The state of recovery; None while the server does not answer."""
     with suppress(psycopg.OperationalError):
-        with psycopg.connect(address.conninfo, connect_timeout=2, autocommit=True) as connection:
+        with HeedingConnection.connect(address.conninfo, connect_timeout=2, autocommit=True) as connection:
             row = connection.execute(_STATE).fetchone()
         assert row is not None
         return row[0], row[1], row[2], row[3]
     return None
 
 
-def _log(folder: Path) -> str:
-    return log_of(folder).read_text(errors="replace")
-
-
 def _ended(folder: Path) -> RecoveryError | UnprovableError:
     """Why a server has ended, according to its log."""
-    text = _log(folder)
+    text = end_of_log(folder)
     if found := _NOT_BUILT.search(text):
         return UnprovableError(
             f"the programs here cannot read the log: {found[0].strip()}",
             hint="use programs that are built like the original's: set BACKUP_POSTGRES_BIN",
         )
     messages = [each["text"].strip() for each in _SEVERE.finditer(text)]
-    # A connection that comes too early or too late is refused with its own FATAL message.
-    messages = [each for each in messages if not each.startswith(_REFUSED)]
     if any("before configured recovery target was reached" in each for each in messages):
         return RecoveryError("the log ends, or is damaged, before the target", hint=_HINT)
     if any("is before consistent recovery point" in each for each in messages):
@@ -232,10 +226,17 @@ def settle(programs: Programs, folder: Path, check: Check) -> None:
     Raises:
         RecoveryError: it could not be written to the disk.
     """
+    own = folder / SERVER
+    end_all(own)
+    if (folder / DATA).is_symlink() or any((folder / DATA / name).is_dir() for name in conf.REPLACED):
+        raise RecoveryError(
+            "the server has replaced its own data folder, or its configuration, by something else",
+            hint="do not use this base backup: code in it has run",
+        )
     conf.put_back(folder / DATA, folder / _ASIDE)
     ended = run_child(
         [programs.path("initdb"), "--sync-only", "-D", str(folder / DATA)],
-        env=clean_environment(), confinement=Confinement(folder), as_root=False, check=check,
+        env=clean_environment(), confinement=Confinement(own), as_root=False, check=check,
     )  # fmt: skip
     if ended.status != 0:
         raise RecoveryError(

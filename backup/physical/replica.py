@@ -12,10 +12,10 @@ from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import VerificationError
-from backup.load.download import check_space, object_differences
+from backup.load.download import check_space, incredible, object_differences, wrong_size
 from backup.load.fetch import Fetched, fetch
-from backup.load.space import floored
-from backup.load.throwaway import private_folder, server_options, sweep_folders
+from backup.load.space import guarded
+from backup.load.throwaway import SERVER, private_folder, server_options, sweep_folders
 from backup.physical import cut, records, recover, targets, waldump
 from backup.physical.feed import Feed
 from backup.physical.records import Ending, Record
@@ -27,6 +27,7 @@ from backup.pipeline.child import run_child
 from backup.pipeline.readahead import BackgroundWriter
 from backup.programs import clean_environment
 from backup.progress import Progress, silent
+from backup.store import Store
 from backup.wiring import Wiring
 
 # Room for the data, the log that replay keeps, and a dump of one database.
@@ -50,13 +51,19 @@ class Replica:
     """An unpacked base backup and the log that follows it.
 
     Attributes:
-        folder: private; the data is in its folder :data:`backup.physical.recover.DATA`.
+        folder: private; the data is in its folder :data:`backup.physical.recover.DATA`. What is compared with the server is
+            next to the server's own part, where code in the server cannot reach it.
     """
 
     wiring: Wiring
     entry: Entry
     segments: Segments
     folder: Path
+
+    @property
+    def own(self) -> Path:
+        """The part of the folder that the server, and programs that read its data, may write."""
+        return self.folder / SERVER
 
     @property
     def end(self) -> int:
@@ -103,7 +110,7 @@ class Replica:
         with Feed(self.folder, chosen, self.segments.fetch, ahead=None) as feed:
             feed.wait_for_all(self.wiring.stop.check)
             return list(
-                waldump.printed(self.wiring.programs, feed.ready, chosen, self.folder, self.wiring.stop.check)
+                waldump.printed(self.wiring.programs, feed.ready, chosen, self.own, self.wiring.stop.check)
             )
 
     def last_ending(self) -> Ending | None:
@@ -122,7 +129,7 @@ class Replica:
             f"--manifest-path={self.folder / _FILES}", str(self.folder / DATA),
         ]  # fmt: skip
         ended = run_child(
-            command, env=clean_environment(), confinement=Confinement(self.folder), output=True,
+            command, env=clean_environment(), confinement=Confinement(self.own, (self.folder / _FILES,)), output=True,
             check=self.wiring.stop.check,
         )  # fmt: skip
         if ended.status == 0:
@@ -135,7 +142,7 @@ class Replica:
         ]
 
     def _feed(self, first: str) -> Feed:
-        return Feed(self.folder, self.segments.promised(first), self.segments.fetch)
+        return Feed(self.folder, self.segments.promised(first), self.segments.fetch, server=self.own)
 
 
 _SEGMENT_NAME = 24
@@ -161,6 +168,7 @@ def replica(
     with private_folder(parent) as folder:
         check_space(folder, int(manifest.raw_bytes * SPACE_FACTOR) + SPACE_EXTRA, "the recovery")
         made = Replica(wiring, entry, segments, folder)
+        made.own.mkdir(mode=0o700)
         differences = _unpack_all(made, progress)
         if differences:
             raise DamagedError(entry.id, differences)
@@ -169,15 +177,20 @@ def replica(
 
 def _unpack_all(made: Replica, progress: Progress) -> list[Difference]:
     manifest, wiring, folder = made.entry.manifest, made.wiring, made.folder
-    check = floored(folder, wiring.settings.work_dir_floor, wiring.stop.carried())
-    differences: list[Difference] = []
+    check = guarded(wiring, folder)
+    differences = list(incredible(wiring, made.entry))
+    if differences:
+        return differences
     spaces: dict[str, Path] = {}
     for stored in manifest.objects:
+        if found := wrong_size(*_place(made, stored), stored):
+            differences.append(found)
+            continue
         if stored.role == "base":
             differences += _unpacked(made, stored, folder / DATA, check, progress)
         elif stored.role == "tablespace":
             oid = stored.name.partition(".")[0]
-            spaces[oid] = folder / f"tablespace-{oid}"
+            spaces[oid] = made.own / f"tablespace-{oid}"
             differences += _unpacked(made, stored, spaces[oid], check, progress)
         elif stored.role == "base-manifest":
             differences += object_differences(
@@ -207,7 +220,14 @@ def _fetched(
     progress: Progress,
     plain: Callable[[bytes], object] | None = None,
 ) -> Fetched:
-    manifest = made.entry.manifest
-    key = f"{layout.folder(manifest.database, manifest.id)}/{stored.name}"
-    store = made.wiring.store_named(made.entry.store)
+    store, key = _place(made, stored)
     return fetch(store, key, stored, target, made.wiring.identities, progress, plain, check)
+
+
+def _place(made: Replica, stored: StoredObject) -> tuple[Store, str]:
+    """Where an object of the base backup is stored."""
+    manifest = made.entry.manifest
+    return (
+        made.wiring.store_named(made.entry.store),
+        f"{layout.folder(manifest.database, manifest.id)}/{stored.name}",
+    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backup.catalogue.manifest import Tablespace
+from backup.load.throwaway import SERVER
 from backup.physical import recover
 from backup.physical.coverage import Candidate, Coverage
 from backup.physical.recover import DATA, Reached
@@ -100,7 +101,7 @@ def _place(made: Path, candidate: Candidate, folder: Path) -> None:
     spaces = folder.with_name(f"{folder.name}.tablespaces")
     for space in _tablespaces(candidate):
         spaces.mkdir(mode=0o700, exist_ok=True)
-        (made / f"tablespace-{space.oid}").rename(spaces / str(space.oid))
+        (made / SERVER / f"tablespace-{space.oid}").rename(spaces / str(space.oid))
         link = made / DATA / TABLESPACES / str(space.oid)
         link.unlink()
         link.symlink_to(spaces / str(space.oid))

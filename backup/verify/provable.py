@@ -43,7 +43,7 @@ _PLACE: dict[str, re.Pattern[str]] = {
     "a tablespace is missing here": re.compile(r"tablespace \"[^\"]+\" does not exist"),
 }
 # The part that a throwaway server adds to the folder's path, and the longest socket path on Linux.
-_SOCKET = "/posthub-verify-12345678/.s.PGSQL.5432"
+_SOCKET = "/posthub-verify-12345678/pg/.s.PGSQL.5432"
 MOST_OF_SOCKET = 107
 _RESTORING = frozenset({"restore", "globals", "settings"})
 

@@ -4,10 +4,12 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import redis
 from redis.exceptions import BusyLoadingError, RedisError
@@ -18,6 +20,7 @@ from backup.catalogue.manifest import Keyspace, Manifest
 from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import OURS, UnprovableError, VerificationError
+from backup.load.throwaway import MOST_OF_LOG
 from backup.pipeline.child import run_child, start
 from backup.programs import Programs, clean_environment
 from backup.redis.engine import keyspaces
@@ -26,6 +29,8 @@ from sidecar.signals import uninterrupted
 
 Check = Callable[[], None]
 LOAD_SECONDS = 1800.0
+# A server that says nothing for as long is asked again while it loads, and has failed after that.
+ANSWER_SECONDS = 10.0
 _TOO_NEW = re.compile(
     r"Can't handle RDB format version|Wrong signature|unsupported RDB|Unknown RDB (?:encoding|object) type"
 )
@@ -61,9 +66,9 @@ def check_rdb(programs: Programs, rdb: Path, check: Check = never) -> list[Diffe
     if not programs.has(name) and programs.has(name.replace("check-rdb", "server")):
         return []  # loading it proves the same
     command = [programs.path(name), str(rdb)]
-    ended = run_child(
-        command, env=clean_environment(), confinement=Confinement(rdb.parent), check=check, output=True
-    )
+    # It writes nothing, and what is checked must stay what it was.
+    confinement = Confinement(Path(os.devnull), (rdb,))
+    ended = run_child(command, env=clean_environment(), confinement=confinement, check=check, output=True)
     if ended.status == 0:
         return []
     if ended.status < 0:
@@ -96,20 +101,24 @@ def server(
         "--dbfilename", layout.RDB, "--save", "", "--appendonly", "no", "--daemonize", "no",
         *(word for module in modules for word in ("--loadmodule", module)),
     ]  # fmt: skip
-    client = redis.Redis(unix_socket_path=str(socket))
+    client = redis.Redis(unix_socket_path=str(socket), socket_timeout=ANSWER_SECONDS)
     process = None
-    try:
-        with uninterrupted():
-            process = _start(command, folder)
-        _wait(process, client, folder, check)
-        yield client
-    finally:
-        client.close()
-        if process is not None:
-            # The whole group: the program may have been started by a script.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    # The file has no name: what runs in the folder could put something else in its place.
+    with tempfile.TemporaryFile(dir=folder) as log:
+        try:
+            with uninterrupted():
+                process = _start(command, folder, log)
+            _wait(process, client, log, check)
+            yield client
+        except RedisError as error:
+            raise VerificationError(f"the throwaway server does not answer: {error}", hint=OURS) from None
+        finally:
+            client.close()
+            if process is not None:
+                # The whole group: the program may have been started by a script.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def _server_program(programs: Programs, folder: Path) -> str:
@@ -117,12 +126,11 @@ def _server_program(programs: Programs, folder: Path) -> str:
     return program(programs, "server", file.product if file else "redis")
 
 
-def _start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
-    with (folder / "server.log").open("wb") as output:
-        return start(
-            command, env=clean_environment(), confinement=Confinement(folder), stdin=subprocess.DEVNULL, stdout=output,
-            stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+def _start(command: list[str], folder: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
+    return start(
+        command, env=clean_environment(), confinement=Confinement(folder), stdin=subprocess.DEVNULL, stdout=log,
+        stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
 
 
 def compare_keys(manifest: Manifest, client: "redis.Redis") -> list[Difference]:
@@ -150,7 +158,7 @@ def _compare(number: int, expected: Keyspace | None, loaded: int) -> list[Differ
     return [Difference(kind="keys", object=f"db{number}", expected=wanted, found=f"{loaded} keys")]
 
 
-def _wait(process: subprocess.Popen[bytes], client: "redis.Redis", folder: Path, check: Check) -> None:
+def _wait(process: subprocess.Popen[bytes], client: "redis.Redis", log: IO[bytes], check: Check) -> None:
     deadline = time.monotonic() + LOAD_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         check()
@@ -161,7 +169,8 @@ def _wait(process: subprocess.Popen[bytes], client: "redis.Redis", folder: Path,
             time.sleep(0.1)
         except RedisError:
             time.sleep(0.05)
-    lines = (folder / "server.log").read_text(errors="replace").strip().splitlines()
+    log.seek(max(0, os.fstat(log.fileno()).st_size - MOST_OF_LOG))
+    lines = log.read(MOST_OF_LOG).decode(errors="replace").strip().splitlines()
     if reason := next((line for line in lines if _MODULE.search(line) or _TOO_NEW.search(line)), None):
         raise UnprovableError(
             f"the RDB was not loaded: {reason.strip()}",

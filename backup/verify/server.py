@@ -299,12 +299,12 @@ def _amcheck(made: Replica, paused: Paused, findings: Findings) -> list[Differen
         return []
     command = [
         programs.path("pg_amcheck"), "--all", "--install-missing", "--heapallindexed", "--no-password",
-        f"--maintenance-db={paused.address.conninfo}", f"--host={made.folder}",
+        f"--maintenance-db={paused.address.conninfo}", f"--host={made.own}",
         f"--username={paused.address.public['user']}",
     ]  # fmt: skip
     with child_access(paused.address) as (env, fds):
         ended = run_child(
-            command, env=env, pass_fds=fds, confinement=Confinement(made.folder), output=True,
+            command, env=env, pass_fds=fds, confinement=Confinement(made.own), output=True,
             check=made.wiring.stop.check,
         )  # fmt: skip
     return _reported("amcheck", ended)
@@ -318,7 +318,7 @@ def _checksums(made: Replica) -> list[Difference]:
         return []
     ended = run_child(
         [programs.path("pg_checksums"), "--check", "-D", str(made.folder / DATA)],
-        env=clean_environment(), confinement=Confinement(made.folder), as_root=False, output=True,
+        env=clean_environment(), confinement=Confinement(made.own), as_root=False, output=True,
         check=made.wiring.stop.check,
     )  # fmt: skip
     return _reported("checksums", ended)

@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow
 
 from backup.cancellation import never
 from backup.errors import VerificationError
-from backup.load.throwaway import private_folder
+from backup.load.throwaway import SERVER, private_folder
 from backup.physical import lsn, recover, unpack
 from backup.physical.archive import Archive
 from backup.physical.feed import Feed
@@ -98,6 +98,7 @@ class Primary(Postgres):
 def unpacked(base: Path, parent: Path) -> Iterator[Path]:
     """A base backup in a private folder."""
     with private_folder(parent) as folder:
+        (folder / SERVER).mkdir()
         with (base / "base.tar").open("rb") as archive:
             unpack.unpack(archive, folder / recover.DATA, never)
         yield folder
@@ -112,7 +113,9 @@ def feed(folder: Path, wal: Path, *, without: Sequence[str] = ()) -> Callable[[s
             raise VerificationError(f"{name} is missing from the store", hint="choose another target")
         target.write_bytes((wal / name).read_bytes())
 
-    return lambda first: Feed(folder, [name for name in names if name >= first], fetch)
+    return lambda first: Feed(
+        folder, [name for name in names if name >= first], fetch, server=folder / SERVER
+    )
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from backup import landlock
 from backup.cancellation import never
 from backup.errors import RecoveryError, VerificationError
-from backup.load.throwaway import log_of
+from backup.load.throwaway import SERVER, log_of
 from backup.physical import cut, lsn, records, recover, targets, waldump
 from backup.physical.targets import AtMark, AtPosition, AtTime
 from backup.programs import Programs
@@ -193,23 +194,67 @@ def test_the_mark_of_a_snapshot_is_found_in_the_printed_log(primary: Primary, tm
     assert found < lsn.parse(row[1])
 
 
+@pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")
+def test_code_in_a_base_backup_reaches_only_the_servers_own_folder(
+    primary: Primary, base: Path, tmp_path: Path
+) -> None:
+    """What is compared with the server, the log that is handed to it and its messages are next to its folder, not in it."""
+    _, _, position = written(primary, 1)
+    primary.switch()
+    outside = tmp_path / "outside"
+    outside.write_text("as it was")
+    with unpacked(base, tmp_path) as folder:
+        (folder / "dump").write_text("as it was")
+        with recover.paused(
+            Programs(primary.programs), folder, "posthub", feed(folder, primary.wal),
+            targets.settings(AtPosition(position), 1), options={}, check=never,
+        ) as server:  # fmt: skip
+            [given] = folder.glob("feed-*")
+            with psycopg.connect(server.address.conninfo, autocommit=True) as connection:
+                for path in (
+                    outside,
+                    folder / "dump",
+                    given / "take.sh",
+                    given / "new",
+                    log_of(folder / SERVER),
+                ):
+                    with pytest.raises(psycopg.Error):
+                        connection.execute(f"COPY (SELECT 'changed') TO PROGRAM 'cat > {path}'")
+                connection.execute(f"COPY (SELECT 1) TO PROGRAM 'ln -s {outside} {folder / SERVER}/link'")
+        assert "database system is ready" in log_of(folder / SERVER).read_text()
+        assert (folder / "dump").read_text() == outside.read_text() == "as it was"
+
+
+def test_a_data_folder_that_was_replaced_is_not_put_into_place(
+    primary: Primary, base: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with unpacked(base, tmp_path) as folder:
+        (folder / recover.DATA).rename(folder / "data")
+        (folder / recover.DATA).symlink_to(elsewhere)
+        with pytest.raises(RecoveryError, match="has replaced its own data folder"):
+            recover.settle(Programs(primary.programs), folder, never)
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_originals_are_kept_aside(primary: Primary, base: Path, tmp_path: Path) -> None:
     _, _, position = written(primary, 1)
     primary.switch()
     programs = Programs(primary.programs)
     with unpacked(base, tmp_path) as folder:
-        before = (folder / "data" / "pg_hba.conf").read_bytes()
+        before = (folder / recover.DATA / "pg_hba.conf").read_bytes()
         with recover.paused(
             programs, folder, "posthub", feed(folder, primary.wal), targets.settings(AtPosition(position), 1),
             options={}, check=never,
         ) as server:  # fmt: skip
-            assert (folder / "data" / "pg_hba.conf").read_bytes() != before
+            assert (folder / recover.DATA / "pg_hba.conf").read_bytes() != before
             server.promote()
             with psycopg.connect(server.address.conninfo, autocommit=True) as connection:
                 connection.execute("CREATE TABLE writes (n int)")
-        assert "database system is shut down" in log_of(folder).read_text()
+        assert "database system is shut down" in log_of(folder / SERVER).read_text()
         recover.settle(programs, folder, never)
-        assert (folder / "data" / "pg_hba.conf").read_bytes() == before
+        assert (folder / recover.DATA / "pg_hba.conf").read_bytes() == before
 
 
 @pytest.mark.parametrize("primary", [SUPPORTED[-1]], indirect=True, ids=["newest"])

@@ -7,15 +7,20 @@ import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pyrage
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from backup.cancellation import StoppedError
 from backup.catalogue.document import encode
 from backup.catalogue.records import Report
 from backup.catalogue.signatures import Keyring
@@ -325,6 +330,54 @@ def test_an_archive_leads_nowhere_else(bad: tarfile.TarInfo, tmp_path: Path) -> 
     with pytest.raises(VerificationError, match=re.escape(bad.name)):
         unpack(archive(member("base/1"), bad), tmp_path / "data", lambda: None)
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
+
+
+def test_a_sparse_file_is_refused(tmp_path: Path) -> None:
+    """512 bytes of an archive would become as large as its header says."""
+    sparse = tarfile.TarInfo("base/1")
+    sparse.size = 0
+    sparse.pax_headers = {
+        "GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "0,0", "GNU.sparse.numblocks": "1",
+        "GNU.sparse.size": str(1 << 40), "GNU.sparse.realsize": str(1 << 40),
+    }  # fmt: skip
+    with pytest.raises(VerificationError, match="neither a plain file nor a folder"):
+        unpack(archive(sparse), tmp_path / "data", lambda: None)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME], ids=["pax", "gnu"])
+def test_names_without_end_are_not_read(kind: bytes, tmp_path: Path) -> None:
+    header = tarfile.TarInfo("long")
+    header.type, header.size = kind, 1 << 30
+    data = header.tobuf(tarfile.USTAR_FORMAT) + bytes(1 << 20)
+    with pytest.raises(VerificationError, match="is damaged"):
+        unpack(io.BytesIO(data), tmp_path / "data", lambda: None)
+
+
+def test_a_check_ends_the_unpacking_of_one_large_file(tmp_path: Path) -> None:
+    large = tarfile.TarInfo("base/1")
+    large.size = 8 << 20
+    calls: list[int] = []
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) > 3:
+            raise StoppedError("stopped", hint="again")
+
+    with pytest.raises(StoppedError):
+        unpack(archive(large), tmp_path / "data", check)
+    assert (tmp_path / "data" / "base" / "1").stat().st_size < large.size
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_any_bytes_are_an_archive_or_damaged(data: st.DataObject) -> None:
+    whole = archive(
+        member("base/1"), member("base/2", tarfile.DIRTYPE), member("global/pg_control")
+    ).getvalue()[:4096]
+    begin = data.draw(st.integers(0, len(whole)))
+    odd = whole[:begin] + data.draw(st.binary(max_size=60)) + whole[begin + data.draw(st.integers(0, 60)) :]
+    with TemporaryDirectory() as folder, suppress(VerificationError):
+        unpack(io.BytesIO(odd), Path(folder) / "data", lambda: None)
 
 
 def test_an_archive_that_ends_early_is_damaged(tmp_path: Path) -> None:

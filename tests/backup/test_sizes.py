@@ -5,20 +5,24 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
+import pyrage
 import pytest
 import zstandard
 
-from backup.catalogue.manifest import StoredObject
+from backup.catalogue.manifest import Physical, StoredObject
 from backup.catalogue.reader import Entry
 from backup.errors import SpaceError
 from backup.load.download import download
 from backup.load.fetch import fetch
 from backup.load.space import floored
+from backup.physical.replica import DamagedError, replica
+from backup.physical.segments import Segments
 from backup.store import MemoryStore
 from stack.paths import ROOT
 from tests.backup.conftest import Wire
-from tests.backup.documents import NOW, manifest
+from tests.backup.documents import BASE_ROLES, NOW, manifest
 
 BOMB = zstandard.ZstdCompressor(level=3).compress(bytes(1 << 30))
 
@@ -46,6 +50,37 @@ def test_unpacking_stops_after_the_stated_size(tmp_path: Path, wired: Wire) -> N
     _, [difference] = download(wiring, Entry(made), work)
     assert (difference.expected, difference.found) == ("5000 bytes unpacked", "more than 5000 bytes unpacked")
     assert sum(file.stat().st_size for file in work.iterdir()) < 2 << 20
+
+
+def a_base(**more: Any) -> Entry:
+    """A base backup that nobody has signed."""
+    objects = tuple(
+        StoredObject(name=f"{name}.zst", role=role, raw_bytes=10, stored_bytes=10, sha256="0" * 64)
+        for name, role in BASE_ROLES.items()
+    )
+    place = Physical(timeline=1, start=1 << 24, end=1 << 24, segment_size=1 << 24)
+    return Entry(manifest(NOW, kind="server", physical=place, **{"objects": objects, **more}))
+
+
+def test_a_base_backup_is_believed_no_more_than_a_dump(tmp_path: Path, wired: Wire) -> None:
+    """Plain where everything is encrypted, or as large as nobody has signed: not a byte of it is fetched."""
+    identity = pyrage.x25519.Identity.generate()
+    plain = a_base()
+    large = a_base(
+        objects=tuple(each.model_copy(update={"raw_bytes": 1 << 30}) for each in plain.manifest.objects)
+    )
+    segments = cast("Segments", None)
+    for entry, settings, kind in (
+        (plain, {"BACKUP_AGE_IDENTITY": str(identity)}, "encryption"), (large, {}, "size"),
+    ):  # fmt: skip
+        wiring = wired(**settings)
+        with (
+            pytest.raises(DamagedError) as raised,
+            replica(wiring, entry, segments, tmp_path),
+        ):
+            raise AssertionError("it was unpacked")
+        assert {each.kind for each in raised.value.differences} == {kind}
+    assert list(tmp_path.glob("posthub-*")) == []
 
 
 def test_an_unsigned_promise_is_not_believed_however_large(tmp_path: Path, wired: Wire) -> None:
@@ -77,7 +112,7 @@ from backup.errors import SpaceError
 from backup.load.download import download
 from backup.settings import BackupSettings
 from backup.wiring import wire
-from tests.backup.documents import NOW, manifest
+from tests.backup.documents import BASE_ROLES, NOW, manifest
 from tests.backup.test_sizes import BOMB, bomb
 
 work = Path(sys.argv[1])
