@@ -1,20 +1,22 @@
 """Sends notifications without Prometheus: to a webhook, by mail, to Slack, Telegram, … through Apprise."""
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
 from backup.catalogue import layout
-from backup.catalogue.document import decode, encode
+from backup.catalogue.document import decode, encode, too_large
 from backup.catalogue.notified import Notified
 from backup.catalogue.reader import History
 from backup.policy.notices import Message, faults, messages
 from backup.wiring import Wiring
-from sidecar import OpsError, UsageError
+from sidecar import OpsError, UsageError, cli
 
 log = logging.getLogger(__name__)
 
 Send = Callable[[Message], bool]
+_CALLS = re.compile(r"[<@]")
 HINT = "docs/backup.md has examples; https://github.com/caronc/apprise lists all services"
 
 
@@ -60,8 +62,11 @@ class Notifier:
         if database not in self._reported:
             key = layout.notified(database)
             try:
-                if self._wiring.store.head(key) is None:
+                info = self._wiring.store.head(key)
+                if info is None:
                     return self._reported.setdefault(database, {})
+                if info.size > Notified.most_bytes:
+                    raise too_large(Notified, info.size, key)
                 found, trust = decode(Notified, self._wiring.store.get(key), key, self._wiring.keys)
             except OpsError as error:
                 log.warning("what was notified before is not known: %s", error.message)
@@ -76,6 +81,11 @@ class Notifier:
             self._wiring.store.put(layout.notified(database), encode(document, self._wiring.keys))
         except OpsError as error:
             log.warning("a restart may notify again: %s", error.message)
+
+
+def inert(text: str) -> str:
+    """The text without mentions: a table may be named ``<!channel>`` or ``@everyone``, which a chat would notify."""
+    return _CALLS.sub(lambda found: f"{found[0]}\N{WORD JOINER}", cli.printable(text))
 
 
 def sender(addresses: tuple[str, ...]) -> Send:
@@ -95,6 +105,11 @@ def sender(addresses: tuple[str, ...]) -> Send:
 
     def send(message: Message) -> bool:
         kind = apprise.NotifyType.SUCCESS if message.over else apprise.NotifyType.FAILURE
-        return bool(service.notify(title=message.title, body=message.text, notify_type=kind))
+        return bool(
+            service.notify(
+                title=inert(message.title), body=inert(message.text), notify_type=kind,
+                body_format=apprise.NotifyFormat.TEXT,
+            )
+        )  # fmt: skip
 
     return send

@@ -11,7 +11,11 @@ import click
 
 from backup.catalogue import ids
 from backup.catalogue.reader import Catalogue, Entry, History
-from backup.postgres.dsn import parse
+from backup.ownership import clusters, is_foreign
+from backup.postgres import inventory
+from backup.postgres.databases import databases
+from backup.postgres.dsn import Address, parse
+from backup.postgres.session import session
 from backup.replication.merged import read
 from backup.settings import BackupSettings
 from backup.spans import SPANS, parse_moment
@@ -226,6 +230,29 @@ def confirm(question: str, name: str, given: str | None, otherwise: str = "nothi
         if left:
             cli.echo(f"{typed!r} is not {name}; {left} more {'tries' if left > 1 else 'try'}", err=True)
     raise UsageError(f"{typed!r} is not {name}; {otherwise}", hint=hint)
+
+
+def see_whose(wiring: Wiring, entry: Entry, production: Address, given: str | None, *also: str) -> None:
+    """Warn if the data is from another server, and ask if this server has backups of its own that it could be mistaken for.
+
+    Args:
+        also: names of others in the store that may have backups of this server.
+
+    Raises:
+        UsageError: the answer is no, or there is no terminal to ask on.
+    """
+    names = dict.fromkeys((entry.manifest.database, *also))
+    catalogue = read(wiring, names)
+    histories = [catalogue.history(name) for name in names]
+    with databases(production) as server, session(server.maintenance) as connection:
+        identifier = inventory.system_identifier(connection)
+    known = frozenset[str]().union(*(clusters(history, identifier) for history in histories))
+    if not is_foreign(entry, known):
+        return
+    whose = f"{entry.id} is data of another server (cluster {entry.manifest.server.system_identifier})"
+    cli.echo(f"note: {whose}", err=True)
+    if any(not is_foreign(each, known) for history in histories for each in history.backups):
+        confirm("This server has backups of its own.", production.database, given)
 
 
 def confirm_name(name: str, given: str | None) -> None:

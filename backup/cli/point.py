@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn
 
-from backup.cli.common import postgres_target, tell_step
+from backup.cli.common import postgres_target, see_whose, tell_step
 from backup.physical import lsn, marks, targets
 from backup.physical.coverage import Candidate, Coverage, coverage_of
 from backup.physical.replica import SPACE_EXTRA, SPACE_FACTOR
@@ -45,7 +45,8 @@ class When:
         """
         if any(others) or (self.to_folder and (into or database)):
             raise UsageError(
-                "these options cannot be combined", hint="with --at…: -d, --into and --again, or --to-folder"
+                "these options cannot be combined",
+                hint="with --at…: -d, --into, --again and --yes-i-mean, or --to-folder",
             )
 
     @property
@@ -78,6 +79,7 @@ def restore_at(
     into: str | None,
     *,
     again: bool,
+    yes_i_mean: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -101,6 +103,7 @@ def restore_at(
     if dry_run:
         _print_plan(wiring.production(target), candidate, point)
         return 0
+    see_whose(wiring, candidate.entry, wiring.production(target), yes_i_mean, target.name)
     return _one(wiring, coverage, candidate, point, again=again, as_json=as_json)
 
 

@@ -15,21 +15,18 @@ from backup.catalogue.records import Difference
 from backup.cli.common import (
     agreed,
     as_moment,
-    confirm,
     database_option,
     find,
     json_option,
     load,
     postgres_target,
+    see_whose,
     tell_step,
 )
 from backup.cli.point import When, restore_at
 from backup.errors import PromotedError
-from backup.ownership import clusters, is_foreign
-from backup.postgres import inventory
 from backup.postgres.databases import databases
 from backup.postgres.dsn import Address
-from backup.postgres.session import session
 from backup.progress import Reporter
 from backup.replication.merged import read
 from backup.restore import database as new_database
@@ -125,11 +122,21 @@ def restore(
     """
     when = When(at, at_mark, at_lsn, timeline, to_folder)
     if when:
-        others = (wanted, schema, to, before, unsigned, proceed, yes_i_mean)
+        others = (wanted, schema, to, before, unsigned, proceed)
         name = None if backup_id == "latest" else backup_id
         when.check_combined(others, into, database)
         ctx.exit(
-            restore_at(load(), name, when, database, into, again=again, dry_run=dry_run, as_json=as_json)
+            restore_at(
+                load(),
+                name,
+                when,
+                database,
+                into,
+                again=again,
+                yes_i_mean=yes_i_mean,
+                dry_run=dry_run,
+                as_json=as_json,
+            )
         )
     _check_combined(backup_id, bool(wanted), to, into, schema, before, unsigned=unsigned)
     wiring = load()
@@ -141,7 +148,7 @@ def restore(
     if to is not None:
         status = _rdb(wiring, entry, to, dry_run=dry_run, as_json=as_json)
     elif wanted:
-        status = _tables(wiring, entry, wanted, into, schema, dry_run=dry_run, as_json=as_json)
+        status = _tables(wiring, entry, wanted, into, schema, yes_i_mean, dry_run=dry_run, as_json=as_json)
     else:
         asked = Asked(again=again, proceed=proceed, yes_i_mean=yes_i_mean)
         status = _database(wiring, entry, into, asked, dry_run=dry_run, as_json=as_json)
@@ -193,7 +200,7 @@ def _database(
 ) -> int:
     production = wiring.production(postgres_target(wiring, entry.manifest.database))
     name = into or names.restored(production.database, entry.id)
-    _see_whose(wiring, entry, production, asked.yes_i_mean)
+    see_whose(wiring, entry, production, asked.yes_i_mean)
     expected = _expected(wiring, entry)
     if dry_run:
         _plan(entry, production, name, asked, expected, as_json=as_json)
@@ -205,23 +212,6 @@ def _database(
     else:
         _show(restored)
     return 0 if restored.ok else 1
-
-
-def _see_whose(wiring: Wiring, entry: Entry, production: Address, given: str | None) -> None:
-    """Warn if the data is from another server, and ask if this server has backups of its own that it could be mistaken for.
-
-    Raises:
-        UsageError: the answer is no, or there is no terminal to ask on.
-    """
-    history = read(wiring, [entry.manifest.database]).history(entry.manifest.database)
-    with databases(production) as server, session(server.maintenance) as connection:
-        known = clusters(history, inventory.system_identifier(connection))
-    if not is_foreign(entry, known):
-        return
-    whose = f"{entry.id} is data of another server (cluster {entry.manifest.server.system_identifier})"
-    cli.echo(f"note: {whose}", err=True)
-    if any(not is_foreign(each, known) for each in history.backups):
-        confirm("This server has backups of its own.", production.database, given)
 
 
 def _restored(
@@ -262,8 +252,8 @@ def _plan(
 
 
 def _tables(
-    wiring: Wiring, entry: Entry, wanted: tuple[str, ...], into: str | None, schema: str | None, *,
-    dry_run: bool, as_json: bool,
+    wiring: Wiring, entry: Entry, wanted: tuple[str, ...], into: str | None, schema: str | None,
+    yes_i_mean: str | None, *, dry_run: bool, as_json: bool,
 ) -> int:  # fmt: skip
     live = wiring.production(postgres_target(wiring, entry.manifest.database))
     side = tables.Side(live.named(into) if into else live, schema or names.restored("", entry.id).lstrip("_"))
@@ -273,6 +263,7 @@ def _tables(
         tables.check(side)
         _say(f"{labels} of {entry.id} into schema {side.schema} of {side.database.database}", tables.STEPS)
         return 0
+    see_whose(wiring, entry, live, yes_i_mean)
     with _display(entry, 0.0) as reporter:
         restored = tables.restore_tables(wiring, entry, wanted, side, reporter)
     if as_json:

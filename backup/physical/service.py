@@ -20,7 +20,8 @@ from backup.targets import ServerTarget
 from backup.wiring import Wiring
 from sidecar import OpsError, UsageError
 from sidecar.logs import fields
-from sidecar.web import Request, Response, Route, WebServer
+from sidecar.page_server import configured
+from sidecar.web import Request, Response, Route
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ def serve(wiring: Wiring) -> None:
         for each in watched
         for name, work in _work(wiring, each)
     ]
-    with WebServer(wiring.settings.host, wiring.settings.wal_port, routes(watched)) as web:
+    settings = wiring.settings
+    with configured(settings.host, settings.wal_port, routes(watched), settings.web_config_file_path) as web:
         log.info("serving %s", fields(port=web.port, store=wiring.store.url, servers=len(watched)))
         for thread in threads:
             thread.start()

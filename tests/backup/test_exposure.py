@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import bcrypt
+import pyrage
 import pytest
 import requests
 
@@ -55,6 +56,18 @@ def test_stores_and_redis(wired: Wire) -> None:
         "a is reached with redis://",
         "BACKUP_S3_ENDPOINT_URL begins with http://",
     ]
+    more = wired(
+        DATABASE_URL="", BACKUP_DISCOVER_URL="postgresql://u@db.example.com/postgres",
+        BACKUP_RESTORE_URL="postgresql://u@db.example.com/shop", BACKUP_VERIFY_URL="postgresql://u@127.0.0.1/postgres",
+        BACKUP_PING_URL="http://ping.example.com/token", BACKUP_NOTIFY_URLS="json://hook.example.com jsons://hook.example.com",
+        BACKUP_SERVERS="main=postgresql://u@db.example.com/postgres",
+        BACKUP_AGE_RECIPIENTS=str(pyrage.x25519.Identity.generate().to_public()),
+    )  # fmt: skip
+    assert [line.partition(";")[0] for line in unencrypted(more)] == [
+        "main is reached with sslmode=prefer", "BACKUP_DISCOVER_URL is reached with sslmode=prefer",
+        "BACKUP_RESTORE_URL is reached with sslmode=prefer", "BACKUP_PING_URL begins with http://",
+        "BACKUP_NOTIFY_URLS: address 1 begins with json://",
+    ]  # fmt: skip
     [check] = [each for each in examine(wired(BACKUP_REDIS_URLS="")) if each.name == "connections"]
     assert check.ok
 
@@ -81,7 +94,14 @@ def test_a_user_without_a_name(wired: Wire, monkeypatch: pytest.MonkeyPatch) -> 
     assert user().ok is False
 
 
-def test_the_service_behind_tls_and_a_password(environ: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "variable", "metric"),
+    [(("serve",), "BACKUP_PORT", "backup_verify_confined"), (("wal", "serve"), "BACKUP_WAL_PORT", "backup_wal_streaming")],
+    ids=["backups", "wal"],
+)  # fmt: skip
+def test_the_service_behind_tls_and_a_password(
+    environ: dict[str, str], tmp_path: Path, command: tuple[str, ...], variable: str, metric: str
+) -> None:
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2",
          "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
@@ -94,12 +114,14 @@ def test_the_service_behind_tls_and_a_password(environ: dict[str, str], tmp_path
     )
     port = ports.choose()
     more = {
-        "BACKUP_PORT": str(port), "BACKUP_WEB_CONFIG_FILE_PATH": str(tmp_path / "web.yml"), "BACKUP_CATCH_UP": "false",
+        variable: str(port), "BACKUP_WEB_CONFIG_FILE_PATH": str(tmp_path / "web.yml"), "BACKUP_CATCH_UP": "false",
+        "BACKUP_AGE_RECIPIENTS": str(pyrage.x25519.Identity.generate().to_public()),
+        "BACKUP_SERVERS": "main=postgresql://nobody@127.0.0.1:9/postgres",
     }  # fmt: skip
     url, ca = f"https://localhost:{port}", str(tmp_path / "cert.pem")
     with (tmp_path / "log").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "backup", "serve"], env={**os.environ, **environ, **more}, cwd=ROOT, stdout=output,
+            [sys.executable, "-m", "backup", *command], env={**os.environ, **environ, **more}, cwd=ROOT, stdout=output,
             stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
@@ -108,7 +130,7 @@ def test_the_service_behind_tls_and_a_password(environ: dict[str, str], tmp_path
             assert requests.get(f"{url}{path}", verify=ca, timeout=5).status_code == 401, path
         answer = requests.get(f"{url}/metrics", auth=("prometheus", "correct horse"), verify=ca, timeout=5)
         assert (answer.status_code, answer.headers["X-Frame-Options"]) == (200, "deny")
-        assert "backup_verify_confined" in answer.text
+        assert metric in answer.text
     finally:
         process.terminate()
     assert process.wait(60) == 0, (tmp_path / "log").read_text()

@@ -7,11 +7,12 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+import requests
 
 from backup.catalogue import layout
 from backup.catalogue.reader import History
 from backup.catalogue.records import Difference
-from backup.notify import Notifier
+from backup.notify import Notifier, inert, sender
 from backup.policy.notices import Message, faults, messages
 from backup.service.jobs import Jobs
 from backup.service.state import new_state
@@ -154,3 +155,26 @@ def test_a_wrong_address_is_refused_at_the_start_and_not_shown(
     assert (done.status, "address 2 is not one that Apprise knows" in done.err) == (2, True)
     assert "s3cret-word" not in done.err
     assert command.passed("list") == []
+
+
+@pytest.mark.parametrize("text", ["<!channel>", "<!here|x>", "<@U12345>", "@everyone", "@all", "<script>"])
+def test_a_name_in_the_data_calls_nobody(text: str) -> None:
+    sent = inert(f"rows of {text} fell\n")
+    assert text not in sent
+    assert sent.isprintable() or "\N{WORD JOINER}" in sent
+    assert "\n" not in sent
+    assert sent.replace("\N{WORD JOINER}", "") == f"rows of {text} fell\\n"
+
+
+def test_slack_is_sent_no_mention(monkeypatch: pytest.MonkeyPatch) -> None:
+    posted: list[str] = []
+
+    def send(_: requests.Session, request: requests.PreparedRequest, **__: object) -> requests.Response:
+        posted.append(str(request.body))
+        raise requests.ConnectionError
+
+    monkeypatch.setattr(requests.Session, "send", send)
+    message = Message("failed", "the backup of shop failed", "rows of <!channel> and <!here> fell")
+    assert not sender((f"slack://T1JJ3T3L2/A1BRTD4JD/{'a' * 24}/#general",))(message)
+    assert "rows of" in posted[0]
+    assert not any(mention in posted[0] for mention in ("<!channel", "<!here"))
