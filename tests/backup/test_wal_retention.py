@@ -79,8 +79,8 @@ def test_a_base_backup_whose_own_wal_is_not_stored_is_no_reason_to_delete() -> N
     """Without a key anyone can write the manifest and the report of one, at whatever positions."""
     wal = objects([Span(1, 0, 40 * SEGMENT)])
     genuine, forged = (
-        held("a", 10 * SEGMENT, 10 * SEGMENT + 2, 30),
-        held("f", 900 * SEGMENT, 901 * SEGMENT, 8),
+        base("a", 10 * SEGMENT, 10 * SEGMENT + 2, 30),
+        base("f", 900 * SEGMENT, 901 * SEGMENT, 8),
     )
     decided = plan([genuine, forged], wal, KEEP, NOW, segment_size=SEGMENT)
     assert decided.since == "a"
