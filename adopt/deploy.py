@@ -26,6 +26,7 @@ PROMETHEUS, ALERTMANAGER, GRAFANA = (
     "prom/alertmanager:v0.35.0",
     "grafana/grafana:12.1.1",
 )
+RENDER = "python -m alerts render --from alertmanager.yml --output alertmanager.rendered.yml"
 UNITS = {"celery": "ops-exporter", "backup": "ops-backup"}
 
 
@@ -103,10 +104,10 @@ def next_steps(app: str, parts: Mapping[str, str], stack: str) -> list[str]:
     names = [_service(part, app, stack) for part in sidecars]
     if stack == "compose":
         steps += [f"docker compose up -d {' '.join(names)}"] if names else []
-        render = "python -m alerts render --output alertmanager.rendered.yml"
         return [
             *steps,
-            f"{render}   # with the receivers whose secrets are set",
+            f"{RENDER}   # with the receivers whose secrets are set",
+            "sudo chown 65534 alertmanager.rendered.yml   # the user of Alertmanager's image; it has secrets",
             "docker compose --profile monitoring up -d",
         ]
     if stack == "kubernetes":
@@ -122,7 +123,8 @@ def next_steps(app: str, parts: Mapping[str, str], stack: str) -> list[str]:
         )
     return [
         *steps,
-        "prometheus --config.file=prometheus.yml, and Alertmanager with what `python -m alerts render` writes",
+        f"{RENDER}   # with the receivers whose secrets are set",
+        "prometheus --config.file=prometheus.yml & alertmanager --config.file=alertmanager.rendered.yml",
     ]
 
 
@@ -208,7 +210,7 @@ def _servers(app: str) -> Json:
         },
         f"{app}_alertmanager": {
             "image": ALERTMANAGER,
-            # Made by `python -m alerts render`, with the receivers whose secrets are set.
+            # Made by `python -m alerts render --from`, with the receivers whose secrets are set.
             "command": ["--config.file=/etc/alertmanager/alertmanager.yml", "--storage.path=/alertmanager"],
             "volumes": [
                 "./alertmanager.rendered.yml:/etc/alertmanager/alertmanager.yml:ro",

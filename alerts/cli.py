@@ -15,7 +15,7 @@ from alerts import alertmanager, checks, docs_table, rules
 from alerts import render as rendering
 from alerts.durations import Duration
 from alerts.example import annotations_of, labels_of
-from alerts.paths import ROOT, TABLE
+from alerts.paths import ALERTMANAGER, ROOT, TABLE
 from alerts.programs import Outcome, Programs, on_path, rule_test_files
 from alerts.receivers import SECRETS_FOLDER, ReceiverSettings, with_folder
 from sidecar import OpsError, UsageError, logs
@@ -214,15 +214,19 @@ def test(programs: Programs, component: tuple[str, ...]) -> None:
     type=click.Path(path_type=Path),
     help="Folder with secret files, named after the variables in lower case.",
 )
-def render(output: Path, secrets: Path) -> None:
+@click.option(
+    "--from", "source", default=ALERTMANAGER, show_default="this project's", type=click.Path(path_type=Path),
+    help="The configuration with all receivers, such as the one that ops-init wrote.",
+)  # fmt: skip
+def render(output: Path, secrets: Path, source: Path) -> None:
     """Render Alertmanager's configuration.
 
     A receiver is included if its secret is set.
     """
     environ = with_folder(os.environ, secrets)
     settings = ReceiverSettings.load(environ)
-    document = rendering.configuration(settings, rendering.read_by_alertmanager(environ))
-    rendering.write(output, document)
+    document = rendering.configuration(settings, rendering.read_by_alertmanager(environ), source)
+    rendering.write(output, document, source.parent / "templates")
     on, off = rendering.on_and_off(settings)
     click.echo(f"on: {', '.join(on) or 'nothing'}")
     for name, switch in off:

@@ -126,18 +126,21 @@ def read_by_alertmanager(environ: Mapping[str, str]) -> dict[str, str]:
     return {option: path for option, path in paths.items() if path}
 
 
-def configuration(settings: ReceiverSettings, files: Mapping[str, str] | None = None) -> Block:
+def configuration(
+    settings: ReceiverSettings, files: Mapping[str, str] | None = None, source: Path = ALERTMANAGER
+) -> Block:
     """Alertmanager's configuration.
 
     Args:
         settings: the receivers.
         files: option without ``_file`` → path, see :func:`read_by_alertmanager`.
+        source: the configuration with all receivers.
 
     Raises:
-        UsageError: settings contradict each other, or the time zone is unknown.
+        UsageError: settings contradict each other, the time zone is unknown, or the source is not what it should be.
     """
     _check(settings)
-    document: Block = yaml.safe_load(ALERTMANAGER.read_text(encoding="utf-8"))
+    document = _source(source)
     document["receivers"] = [_receiver(receiver, settings) for receiver in document["receivers"]]
     # Each receiver has its own addresses.
     for name in ("smtp_smarthost", "smtp_from"):
@@ -147,13 +150,33 @@ def configuration(settings: ReceiverSettings, files: Mapping[str, str] | None = 
     return finished
 
 
-def write(target: Path, document: Block) -> None:
+def _source(path: Path) -> Block:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"{path}: {error.strerror}", hint="name the alertmanager.yml that ops-init wrote"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        document = None
+    if not isinstance(document, dict) or not document.keys() >= {"global", "route", "receivers"}:
+        raise UsageError(
+            f"{path} is not a configuration of Alertmanager",
+            hint="name the alertmanager.yml that ops-init wrote",
+        )
+    return document
+
+
+def write(target: Path, document: Block, templates: Path = TEMPLATES) -> None:
     """Write a configuration that only its owner can read, and the templates next to it.
+
+    Args:
+        templates: the folder in which its templates are.
 
     Raises:
         OpsError: the folder is not writable.
     """
-    text = "# Rendered by `python -m alerts render`; change alerts/alertmanager.yml or the environment instead.\n"
+    text = "# Rendered by `python -m alerts render`; change its source or the environment instead.\n"
     text += yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +185,9 @@ def write(target: Path, document: Block) -> None:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
             stream.write(text)
         temporary.replace(target)
-        shutil.copytree(TEMPLATES, target.parent / TEMPLATES.name, dirs_exist_ok=True)
+        copy = target.parent / TEMPLATES.name
+        if templates.is_dir() and templates.resolve() != copy.resolve():
+            shutil.copytree(templates, copy, dirs_exist_ok=True)
     except OSError as error:
         raise OpsError(f"cannot write {target}: {error.strerror}", hint="choose a writable folder") from None
 

@@ -1,5 +1,6 @@
 """What ops-init writes to run the sidecars: Compose, systemd and Kubernetes, each read as its own programs would."""
 
+import re
 import shlex
 import stat
 import subprocess
@@ -12,6 +13,8 @@ import yaml
 from adopt import cli
 from adopt.commands import STACKS, for_stack
 from adopt.deploy import IMAGES, PORTS, SIDECARS, USERS
+from alerts.receivers import ReceiverSettings
+from alerts.render import configuration, write
 from backup.settings import BackupSettings
 from exporters.settings import ExporterSettings
 from sidecar import UsageError
@@ -213,3 +216,38 @@ def test_a_wrong_reply_writes_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(UsageError, match="no part is given"):
         answered(tmp_path / "out", ["shop", "compose", *"nnnnnnn"])
     assert not (tmp_path / "out").exists()
+
+
+def test_the_rendered_configuration_uses_the_templates_that_were_written(tmp_path: Path) -> None:
+    """Alertmanager reports an unknown template only when it sends a message."""
+    out = tmp_path / "out"
+    adopted(out, "--app", "shop", *PARTS)
+    environ = {
+        "ALERTMANAGER_SLACK_URL": "https://hooks.slack.test/x",
+        "ALERTMANAGER_WEBHOOK_URL": "https://hook.test/x",
+    }
+    source = out / "alertmanager.yml"
+    before = texts(out / "templates")
+    document = configuration(ReceiverSettings.load(environ), source=source)
+    for target in (out / "alertmanager.rendered.yml", tmp_path / "elsewhere" / "alertmanager.yml"):
+        write(target, document, source.parent / "templates")
+        text = target.read_text()
+        found = texts(target.parent / "templates")
+        assert found == before
+        used = set(re.findall(r'template "([\w.]+)"', text))
+        assert used
+        assert used <= set(re.findall(r'define "([\w.]+)"', "".join(found.values())))
+        assert "posthub" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [(None, "No such file"), ("[", "is not a conf"), ("a: 1", "is not a conf")]
+)
+def test_a_source_that_is_not_a_configuration_is_named(
+    tmp_path: Path, text: str | None, message: str
+) -> None:
+    source = tmp_path / "alertmanager.yml"
+    if text is not None:
+        source.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        configuration(ReceiverSettings.load({}), source=source)
