@@ -1,17 +1,32 @@
-"""Stops a run in progress: on request, or at its deadline."""
+"""Ends work in progress: on request, at its deadline, or when nothing has answered for too long.
+
+The limits belong to a thread: :meth:`Stop.limit` sets them, and whatever waits below, for a database, a store or a
+program, asks :func:`look` or :func:`waiting`. :func:`carry` takes them into another thread.
+"""
 
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Self
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from queue import SimpleQueue
+from typing import Any, ParamSpec, TypeVar
 
 from sidecar import OpsError
+from sidecar.humanize import duration
 from sidecar.signals import Request
 
 FOREVER = float("inf")
-_current: ContextVar["Stop | None"] = ContextVar("stop", default=None)
+# How long each wait may last that begins when its work has to end already: what is cleaned up then must not hang either.
+GRACE_SECONDS = 3.0
+# How often a wait asks whether it must end.
+LOOK_SECONDS = 0.2
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Check = Callable[[], None]
 
 
 class StoppedError(OpsError):
@@ -22,21 +37,88 @@ class OutOfTimeError(OpsError):
     """The work exceeded its deadline: a failure like any other."""
 
 
+class Pulse:
+    """When a piece of work last heard from anything that it waits for."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def beat(self) -> None:
+        """Something has answered."""
+        self._last = time.monotonic()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since then."""
+        return time.monotonic() - self._last
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The limits of a thread's work.
+
+    Attributes:
+        stop: whose request ends it.
+        deadline: on the monotonic clock.
+        what: the error at the deadline, with its hint.
+        silence: seconds without an answer after which it ends.
+        over: whether its result is no longer wanted.
+    """
+
+    stop: "Stop | None" = None
+    deadline: float = FOREVER
+    what: tuple[str, str] = ("", "")
+    silence: float = FOREVER
+    pulse: Pulse = field(default_factory=Pulse)
+    over: Callable[[], bool] = _never
+
+    def check(self) -> None:
+        if self.stop is not None and self.stop.requested:
+            raise StoppedError("stopped on request", hint="run it again")
+        if self.over():
+            raise StoppedError("its result is no longer wanted", hint="see the failure of the whole")
+        if time.monotonic() > self.deadline:
+            raise OutOfTimeError(self.what[0], hint=self.what[1])
+        if self.pulse.silence > self.silence:
+            raise OutOfTimeError(
+                f"nothing has answered for {duration(self.silence)}",
+                hint="look for a frozen server, a stalled disk or a network that drops packets; see BACKUP_STALL_TIMEOUT",
+            )
+
+
+_NO_LIMITS = _Work()
+_here = threading.local()
+
+
+def _work() -> _Work:
+    work: _Work = getattr(_here, "work", _NO_LIMITS)
+    return work
+
+
+@contextmanager
+def _within(work: _Work) -> Iterator[None]:
+    before = _work()
+    _here.work = work
+    try:
+        yield
+    finally:
+        _here.work = before
+
+
 class Stop:
-    """A stop request that long work checks between two pieces, and that ends its waits."""
+    """A stop request that long work checks between two pieces, and that ends its waits.
+
+    Attributes:
+        pulses: those of the work in progress that is silent at a fault only, by its name.
+    """
 
     def __init__(self) -> None:
         self._asked = Request()
-        self._local = threading.local()
-
-    @property
-    def deadline(self) -> float:
-        """The deadline of this thread's work, on the monotonic clock."""
-        return getattr(self._local, "deadline", FOREVER)
-
-    @deadline.setter
-    def deadline(self, moment: float) -> None:
-        self._local.deadline = moment
+        self.pulses: dict[str, Pulse] = {}
 
     def request(self) -> None:
         """Request that all work ends. A signal handler may do that."""
@@ -53,20 +135,17 @@ class Stop:
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
-        """Within the block, connections that are opened in this thread end their waits on a request; see :func:`current`."""
-        token = _current.set(self)
-        try:
+        """Within the block, the waits of this thread end on a request."""
+        with _within(replace(_work(), stop=self)):
             yield
-        finally:
-            _current.reset(token)
 
-    def carried(self) -> Callable[[], None]:
+    def carried(self) -> Check:
         """:meth:`check` for threads that do part of this thread's work, with the deadline of this thread."""
-        deadline = getattr(self._local, "deadline", float("inf"))
+        work = _work()
 
         def check() -> None:
-            self._local.deadline = deadline
-            self.check()
+            with _within(work):
+                self.check()
 
         return check
 
@@ -74,9 +153,32 @@ class Stop:
         """Wait for a stop request."""
         self._asked.wait()
 
-    def limit(self, seconds: float) -> "Limit":
-        """Limit the work of this thread to a number of seconds from now. As a context manager, limit only the block."""
-        return Limit(self, seconds)
+    @contextmanager
+    def limit(self, seconds: float, *, silence: float = FOREVER, name: str = "") -> Iterator[None]:
+        """Limit the work of this thread within a block.
+
+        Args:
+            seconds: after which it ends.
+            silence: seconds without any answer after which it ends.
+            name: shows its pulse to others, see :attr:`pulses`.
+        """
+        outer = _work()
+        deadline = time.monotonic() + seconds
+        what = (
+            "the work took longer than BACKUP_TIMEOUT",
+            "check which stage is slow, or increase BACKUP_TIMEOUT",
+        )
+        work = _Work(self, deadline, what, silence)
+        if outer.deadline < deadline:
+            work = replace(work, deadline=outer.deadline, what=outer.what)
+        if name:
+            self.pulses[name] = work.pulse
+        try:
+            with _within(work):
+                yield
+        finally:
+            if name:
+                self.pulses.pop(name, None)
 
     def check(self) -> None:
         """Raise if the work must end.
@@ -85,21 +187,7 @@ class Stop:
             StoppedError: a stop was requested.
             OutOfTimeError: the deadline of this thread has passed.
         """
-        self.check_until(self.deadline)
-
-    def check_until(self, deadline: float) -> None:
-        """The same with a deadline that was this thread's, or another's.
-
-        Raises:
-            StoppedError, OutOfTimeError: as :meth:`check`.
-        """
-        if self._asked.made:
-            raise StoppedError("stopped on request", hint="run it again")
-        if time.monotonic() > deadline:
-            raise OutOfTimeError(
-                "the work took longer than BACKUP_TIMEOUT",
-                hint="check which stage is slow, or increase BACKUP_TIMEOUT",
-            )
+        replace(_work(), stop=self).check()
 
     def sleep(self, seconds: float) -> None:
         """Sleep, or end early on a stop request."""
@@ -107,30 +195,129 @@ class Stop:
         self.check()
 
 
-class Limit:
-    """A deadline for a thread's work. After the block, the previous deadline applies again."""
+@contextmanager
+def limited(seconds: float, message: str, hint: str) -> Iterator[None]:
+    """Limit a part of this thread's work further.
 
-    def __init__(self, stop: Stop, seconds: float) -> None:
-        self._stop = stop
-        self._before = stop.deadline
-        stop.deadline = min(self._before, time.monotonic() + seconds)
-        self._token = _current.set(stop)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.deadline = self._before
-        _current.reset(self._token)
+    Args:
+        message, hint: the error when it takes longer.
+    """
+    work, deadline = _work(), time.monotonic() + seconds
+    with _within(
+        replace(work, deadline=deadline, what=(message, hint)) if deadline < work.deadline else work
+    ):
+        yield
 
 
-def current() -> Callable[[], None]:
-    """The check of the work that this thread does now, with its deadline; for whoever waits in its name."""
-    stop = _current.get()
-    if stop is None:
-        return never
-    deadline = stop.deadline
-    return lambda: stop.check_until(deadline)
+def look() -> None:
+    """Raise if the work of this thread must end; see :meth:`Stop.check`."""
+    _work().check()
+
+
+def heard() -> None:
+    """Note that something has answered."""
+    _work().pulse.beat()
+
+
+def waiting() -> Check:
+    """A check for one wait of this thread.
+
+    It is :func:`look`, but a wait that begins when the work has to end already is part of its clean-up: it gets a few
+    seconds.
+    """
+    work = _work()
+    try:
+        work.check()
+    except (StoppedError, OutOfTimeError) as error:
+        over, end = error, time.monotonic() + GRACE_SECONDS
+    else:
+        return work.check
+
+    def check() -> None:
+        if time.monotonic() > end:
+            raise over
+
+    return check
+
+
+def carry(function: Callable[P, T], *, over: Callable[[], bool] = _never) -> Callable[P, T]:
+    """The same function for another thread, within the limits of this one.
+
+    Args:
+        over: whether its result is no longer wanted; then its waits end.
+    """
+    work = _work()
+    if over is not _never:
+        work = replace(work, over=over)
+
+    @wraps(function)
+    def carried(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _within(work):
+            return function(*args, **kwargs)
+
+    return carried
+
+
+def answered(action: Callable[[], T]) -> T:
+    """The result of an action that has no deadline of its own, such as a request.
+
+    If this thread's work has to end, the action is left alone: a thread that ends with the process may still carry it out.
+    """
+    if _work() is _NO_LIMITS:
+        return action()
+    check = waiting()
+    helper = _Helper.take()
+    future: Future[Any] = Future()
+    helper.give(future, action)
+    try:
+        while not future.done():
+            try:
+                future.exception(LOOK_SECONDS)
+            except TimeoutError:
+                check()
+    finally:
+        helper.put_back(reusable=future.done())
+    heard()
+    result: T = future.result()
+    return result
+
+
+class _Helper:
+    """A thread that carries out actions, one at a time."""
+
+    _idle: "list[_Helper]" = []  # noqa: RUF012 - shared on purpose
+    _lock = threading.Lock()
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        threading.Thread(target=self._run, name="helper", daemon=True).start()
+
+    @classmethod
+    def take(cls) -> "_Helper":
+        with cls._lock:
+            if cls._idle:
+                return cls._idle.pop()
+        return cls()
+
+    def give(self, future: "Future[Any]", action: Callable[[], Any]) -> None:
+        self._work.put((future, action))
+
+    def put_back(self, *, reusable: bool) -> None:
+        """Keep it for the next action, or end it with the one that it is still in."""
+        if not reusable:
+            self._work.put(None)
+            return
+        with self._lock:
+            self._idle.append(self)
+
+    def _run(self) -> None:
+        while (task := self._work.get()) is not None:
+            future, action = task
+            try:
+                future.set_result(action())
+            except BaseException as error:
+                future.set_exception(error)
+            del task, future, action
 
 
 def never() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psycopg
 
+from backup.cancellation import limited
 from backup.catalogue.signatures import name_of
 from backup.confinement import strength
 from backup.errors import PreflightError, StoreError
@@ -42,6 +43,7 @@ from sidecar.rootless import SEEMING_ID
 
 PROBE_BYTES = 6 << 20
 MOST_SKEW_SECONDS = 30.0
+CHECK_SECONDS = 60.0
 LOCKED_SECONDS = 5
 SERVER_PROGRAMS = ("initdb", "postgres", "pg_restore", "pg_dump", "pg_dumpall")
 
@@ -90,7 +92,12 @@ def examine(wiring: Wiring) -> Iterator[Check]:
 
 def _carried_out(name: str, probe: Probe) -> Check:
     try:
-        found = probe()
+        with limited(
+            CHECK_SECONDS,
+            "no answer came within a minute",
+            "look at what it asks: it does not refuse, it is silent",
+        ):
+            found = probe()
     except OpsError as error:
         # Hints to run the doctor are dropped: this is the doctor.
         hint = "read the message, and the store's own log" if "backup doctor" in error.hint else error.hint

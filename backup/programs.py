@@ -4,13 +4,15 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from backup.errors import PreflightError
 from sidecar.rootless import rootless
 
+# For a program to print its version: from a network drive that is gone, it never does.
+_SECONDS = 60.0
 # Variables that child processes inherit, in addition to LC_*.
 PASSED = frozenset(
     {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
@@ -94,13 +96,7 @@ class Programs:
 
     def version(self, name: str = "pg_dump") -> str:
         """The version that a program prints, such as ``18.1``."""
-        done = subprocess.run(
-            [self.path(name), "--version"],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=clean_environment(),
-        )
+        done = _ran([self.path(name), "--version"])
         found = re.search(r"\d+(\.\d+)?\S*", done.stdout)
         if done.returncode != 0 or found is None:
             raise PreflightError(
@@ -116,13 +112,24 @@ class Programs:
     def extension_folder(self) -> Path:
         """The folder with the control files of PostgreSQL's extensions."""
         command = rootless([self.path("initdb"), "--show", "--pgdata=/nonexistent"])
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean_environment())
+        done = _ran(command)
         found = re.search(r"^share_path=(.+)$", done.stdout + done.stderr, re.MULTILINE)
         if found is None:
             raise PreflightError(
                 f"initdb --show failed: {done.stderr.strip()[-300:]}", hint=f"run {command[-3]} --show"
             )
         return Path(found[1]) / "extension"
+
+
+def _ran(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env=clean_environment(), timeout=_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise PreflightError(
+            f"{command[0]} printed nothing within {_SECONDS:.0f} s", hint="check the disk that it is on"
+        ) from None
 
 
 def clean_environment() -> dict[str, str]:

@@ -128,7 +128,8 @@ def prune(wiring: Wiring, target: Target, *, agreed: bool = False) -> Pruned:
     """
     if wiring.settings.delete == "never":
         return Pruned(Plan((), (f"{REASON}: prune elsewhere, with a key that may delete",)))
-    with wiring.journal(target.name).attempt("prune") as attempt:
+    limit = wiring.stop.limit(wiring.settings.timeout)
+    with limit, wiring.journal(target.name).attempt("prune") as attempt:
         history = read(wiring, [target.name]).history(target.name)
         identifier = identifier_of(target, history)
         decided = plan_for(wiring, history, identifier=identifier, agreed=agreed)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from backup import __version__
+from backup.cancellation import limited
 from backup.catalogue import layout
 from backup.catalogue.commit import commit, confirm, discard
 from backup.catalogue.ids import new_id
@@ -35,6 +36,9 @@ from sidecar.logs import fields
 log = logging.getLogger(__name__)
 
 TOOL = f"posthub-ops backup {__version__}"
+# For the first questions to a database: none of them takes long where one is answered at all.
+ANSWER_SECONDS = 60.0
+ANSWER_HINT = "look at the server: it accepts connections, and answers no query"
 # The spool must have room for a backup that is this much larger than the last one.
 SPOOL_MARGIN = 1.25
 
@@ -61,7 +65,8 @@ def run(
         BusyError: another run is in progress.
         OpsError: the run failed. There is no manifest, and older backups are unchanged.
     """
-    with wiring.stop.limit(wiring.settings.timeout):
+    settings = wiring.settings
+    with wiring.stop.limit(settings.timeout, silence=settings.stall_timeout, name=target.name):
         store = _destination(wiring, target, strict=strict)
         try:
             return _Run(wiring, target, store, progress, packed, adopt).carry_out()
@@ -163,7 +168,8 @@ class _Run:
         with journal.attempt("backup", attempt_id=self._id, backup=self._id) as attempt:
             self._look_at_the_stores_clock()
             engine = engine_for(self._wiring, self._target)
-            ready = replace(engine.preflight(), packed=self._packed)
+            with limited(ANSWER_SECONDS, f"{self._target.name} did not answer within a minute", ANSWER_HINT):
+                ready = replace(engine.preflight(), packed=self._packed)
             check_clock("the database", ready.clock)
             self._adopted = self._lineage(ready)
             with engine.lock() as lock:

@@ -263,6 +263,11 @@ class BackupSettings(Settings):
         gt=0,
         description="Maximum duration of a run in seconds; an open snapshot delays vacuum",
     )
+    stall_timeout: float = Field(
+        1800,
+        gt=0,
+        description="Seconds without a byte or an answer of the database and of the store, after which a run has failed. Raise it if a dump is silent for longer, as in a large table of deleted rows",
+    )
     age_recipients: Words = Field(
         (),
         description="age public keys (`age1…`) that backups are encrypted to; empty: NOT encrypted",

@@ -28,6 +28,7 @@ from backup.targets import Database, PostgresTarget, ServerTarget, Target, serve
 from sidecar import UsageError
 
 Clock = Callable[[], datetime]
+DISCOVERY_SECONDS = 300.0
 
 
 def utc_now() -> datetime:
@@ -75,9 +76,10 @@ class Wiring:
         """
         if self.discovery is not None:
             reader = self.reader()
-            self.discovery.refresh(
-                reader.named(), lambda name: next(iter(reader.recent_manifests(name, 1)), None)
-            )
+            with self.stop.limit(DISCOVERY_SECONDS):
+                self.discovery.refresh(
+                    reader.named(), lambda name: next(iter(reader.recent_manifests(name, 1)), None)
+                )
 
     @property
     def secrets(self) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from backup.cancellation import OutOfTimeError, StoppedError
 from backup.catalogue import layout
 from backup.catalogue.document import encode
 from backup.catalogue.ids import new_id
@@ -105,9 +106,14 @@ class Journal:
         self, kind: Kind, *, attempt_id: str | None = None, backup: str | None = None
     ) -> Iterator[OpenAttempt]:
         """Record that something begins, and how it ends. A store that cannot be written to does not stop the work."""
-        before = self._before(kind)
-        last = next((each for each in reversed(before) if each.kind == kind and each.totals), None)
         attempt = self._open(kind, attempt_id, backup)
+        try:
+            before = self._before(kind)
+        except (StoppedError, OutOfTimeError) as error:
+            self._finish(attempt, "failure", error)
+            self._keep(attempt.record)
+            raise
+        last = next((each for each in reversed(before) if each.kind == kind and each.totals), None)
         attempt.set(totals=last.totals if last else {}, store_errors=errors_so_far(before))
         self._write(attempt.record)
         try:
@@ -172,6 +178,8 @@ class Journal:
         self.deliver()
         try:
             return Reader(self._store, self._keys).recent_attempts(self._database, kind, self._clock())
+        except (StoppedError, OutOfTimeError):
+            raise
         except OpsError as error:
             log.warning("the attempts so far cannot be read: %s", error.message)
             return ()

@@ -23,7 +23,7 @@ from psycopg import Error, pq
 from psycopg.conninfo import make_conninfo
 from psycopg.pq.abc import PGconn, PGresult
 
-from backup.cancellation import never
+from backup.cancellation import look
 from backup.errors import PreflightError, ReplicationError
 from backup.physical import lsn
 from backup.postgres.dsn import Address
@@ -133,7 +133,7 @@ class WalSender:
         *,
         application: str = "posthub-wal",
         timeout_seconds: int = TIMEOUT_SECONDS,
-        check: Callable[[], None] = never,
+        check: Callable[[], None] = look,
     ) -> Self:
         """Connect to the database ``postgres`` of a server, for replication.
 

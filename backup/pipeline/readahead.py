@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Self
 
+from backup.cancellation import carry
 from backup.pipeline.encrypt import Reader
 
 PIECES = 8
@@ -23,7 +24,7 @@ def read_ahead(pieces: Iterator[bytes], *, seen: Seen, limit: int = PIECES) -> G
         limit: maximum number of pieces that wait.
     """
     belt = _Belt(limit)
-    thread = threading.Thread(target=_read, args=(pieces, seen, belt), name="read ahead", daemon=True)
+    thread = threading.Thread(target=carry(_read), args=(pieces, seen, belt), name="read ahead", daemon=True)
     thread.start()
     try:
         while (piece := belt.take()) is not None:
@@ -61,7 +62,7 @@ class BackgroundWriter:
         self._work = work
         self._belt = _Belt(limit)
         self._gathered = bytearray()
-        self._thread = threading.Thread(target=self._run, name="work behind", daemon=True)
+        self._thread = threading.Thread(target=carry(self._run), name="work behind", daemon=True)
         self._thread.start()
 
     def write(self, data: bytes) -> int:

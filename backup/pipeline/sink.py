@@ -5,9 +5,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from backup.cancellation import carry
 from backup.errors import StoreError
 from backup.progress import Progress, silent
 from backup.store import PartSizes, Upload
+from sidecar import OpsError
 
 # Maximum memory of all parts together, the one that fills and those in transit. One part is always allowed.
 BUDGET = 40 << 20
@@ -78,7 +80,7 @@ class PartSink:
     def abort(self) -> None:
         """Drop everything that was sent. If the store does not answer, the next run's sweep drops the parts."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        with suppress(StoreError):
+        with suppress(OpsError):
             self._upload.abort()
 
     def _fill(self, data: memoryview) -> int:
@@ -103,7 +105,7 @@ class PartSink:
                 hint="allow more parts with BACKUP_S3_MAX_PARTS",
                 operation="part",
             )
-        self._pool.submit(self._store, self._number, self._offset, self._buffer)
+        self._pool.submit(carry(self._store), self._number, self._offset, self._buffer)
 
     def _store(self, number: int, offset: int, part: bytearray) -> None:
         try:

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Self
 
-from backup.cancellation import never
+from backup.cancellation import heard, never
 from backup.confinement import Confinement, was_refused
 from backup.errors import DumpError
 from backup.pipeline.child import end, lines_of, start
 
 CHUNK = 1 << 20
 _STDERR_LINES = 40
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 3.0
 _LOOK_SECONDS = 1.0
 # Linux: fewer context switches between the dump and this process.
 _F_SETPIPE_SZ = 1031
@@ -91,6 +91,7 @@ class ChildSource(Source):
         self._check()
         while not select.select([self._out], [], [], _LOOK_SECONDS)[0]:
             self._check()
+        heard()
         data = os.read(self._out, CHUNK)
         if not data:
             self._finish()
@@ -101,7 +102,7 @@ class ChildSource(Source):
 
     def _finish(self) -> None:
         while self._process.poll() is None:
-            # It has closed its output, and may go on for ever.
+            # It has closed its output, and may go on forever.
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_LOOK_SECONDS)
             self._check()

@@ -7,6 +7,7 @@ import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
+from backup.cancellation import look
 from backup.catalogue.manifest import Expression, Extension, Server, Table
 from backup.catalogue.manifest import Sequence as Position
 
@@ -191,6 +192,7 @@ def left_out(connection: Connection[TupleRow]) -> tuple[str, ...]:
 def lock(connection: Connection[TupleRow], names: list[Name]) -> None:
     """Take the weakest lock on tables. It blocks TRUNCATE and ALTER, which a snapshot does not cover."""
     for start in range(0, len(names), 200):
+        look()
         batch = sql.SQL(", ").join(sql.Identifier(*name) for name in names[start : start + 200])
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(batch))
 
@@ -219,6 +221,7 @@ def count(connection: Connection[TupleRow], names: Sequence[Name]) -> tuple[Tabl
 
 
 def _counted(connection: Connection[TupleRow], names: Sequence[Name]) -> list[Table]:
+    look()
     try:
         rows = _rows(connection, names, "pg_catalog")
     except psycopg.errors.QueryCanceled:

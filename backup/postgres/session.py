@@ -5,19 +5,18 @@ settings to the next client. So every connection is first queried for its server
 are sent as options of the connection, which a pooler refuses or drops, and no statement of ours changes the session.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from threading import Thread
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import Connection
 from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
-from psycopg.pq.abc import PGconn
-from psycopg.rows import RowFactory, TupleRow, tuple_row
+from psycopg.rows import TupleRow, tuple_row
 
-from backup.cancellation import current
+from backup.cancellation import Check, answered, heard, waiting
 from backup.errors import DumpError, PreflightError
 from backup.postgres.dsn import Address
 from backup.programs import options, pinned
@@ -34,51 +33,50 @@ _SESSION = {
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
-# When the network drops everything silently, only keepalives notice.
-KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
+# When the network drops everything silently, only keepalives notice, and the time-out of what was sent.
+KEEPALIVES = {
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "6",
+    "tcp_user_timeout": "90000",
+}
 CONNECT_SECONDS = 15
-CLEAN_UP_SECONDS = 5.0
+CANCEL_SECONDS = 3.0
 TRIES = 10
 HINT = "check that the server is up, and check host, port, user and password"
 POOLER = "give the database's own address and port, not the pooler's"
 # A pooler's error for parameters that it does not pass on.
 _NO_OPTIONS = "unsupported startup parameter"
-T = TypeVar("T")
 NO_CHANGES: Mapping[str, str | None] = {}
 # The database's own search path, for what must be read as its own users read it.
 OWN_PATH: Mapping[str, str | None] = {"search_path": None}
 # Server versions by address: the version decides which settings are sent.
 _versions: dict[tuple[str, ...], int] = {}
 
+T = TypeVar("T")
+
 
 class HeedingConnection(Connection[TupleRow]):
-    """A connection that does not wait for ever: a server may stop in the middle of an answer, and be kept up by its kernel.
-
-    Once the work that it was opened for must end, each wait ends after some seconds. They are for the statements that
-    clean up.
-    """
-
-    def __init__(self, pgconn: PGconn, row_factory: RowFactory[TupleRow] = tuple_row) -> None:
-        super().__init__(pgconn, row_factory)
-        self._check = current()
+    """A connection whose waits end with the work of their thread: libpq itself waits for an answer without end."""
 
     def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
-        return super().wait(_heeded(gen, self._check), *args, **options)
+        return super().wait(_watched(gen, waiting()), *args, **options)
 
 
-def _heeded(waiting: PQGen[T], check: Callable[[], None]) -> PQGen[T]:
-    """The same wait, with a check at each look."""
-    patience = time.monotonic() + CLEAN_UP_SECONDS
+def _watched(gen: PQGen[T], check: Check) -> PQGen[T]:
+    """The same steps; between two of them it is looked whether the wait must end."""
     try:
-        wanted = next(waiting)
+        wanted = next(gen)
         while True:
             ready = yield wanted
-            if time.monotonic() > patience:
+            if ready:
+                heard()
+            else:
                 check()
-            wanted = waiting.send(ready)
+            wanted = gen.send(ready)
     except StopIteration as end:
-        value: T = end.value
-        return value
+        result: T = end.value
+        return result
 
 
 @contextmanager
@@ -155,20 +153,37 @@ def _open(address: Address, application: str, given: Mapping[str, str]) -> Conne
     if given:
         ours["options"] = f"{address.public.get('options', '')} {options(given)}".strip()
     try:
-        return HeedingConnection.connect(
-            make_conninfo("", **ours),
-            password=address.password or None,
-            connect_timeout=CONNECT_SECONDS,
-            autocommit=True,
-            # Behind a pooler, a prepared statement might be executed in another process.
-            prepare_threshold=None,
-            fallback_application_name=application,
-            row_factory=tuple_row,
+        return answered(
+            lambda: HeedingConnection.connect(
+                make_conninfo("", **ours),
+                password=address.password or None,
+                connect_timeout=CONNECT_SECONDS,
+                autocommit=True,
+                # Behind a pooler, a prepared statement might be executed in another process.
+                prepare_threshold=None,
+                fallback_application_name=application,
+                row_factory=tuple_row,
+            )
         )
     except psycopg.Error as error:
         if _NO_OPTIONS in str(error):
             raise _pooled(address) from None
         raise PreflightError(f"cannot connect to {address}: {text_of(error)}", hint=HINT) from None
+
+
+def cancel(connection: Connection[TupleRow]) -> None:
+    """Ask the server to end the statement in progress, if it answers at all."""
+    if connection.info.transaction_status != psycopg.pq.TransactionStatus.ACTIVE:
+        return
+
+    def ask() -> None:
+        with suppress(psycopg.Error):
+            connection.cancel_safe(timeout=CANCEL_SECONDS)
+
+    # Before libpq 17, the request waits without a limit.
+    asking = Thread(target=ask, name="cancel", daemon=True)
+    asking.start()
+    asking.join(CANCEL_SECONDS)
 
 
 def _check_direct(connection: Connection[TupleRow], address: Address) -> None:

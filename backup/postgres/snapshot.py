@@ -5,17 +5,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from threading import Event
 
 import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
+from backup.cancellation import carry
 from backup.catalogue.manifest import Expression, Extension, Place, Sequence, Server, Table
 from backup.errors import DumpError
 from backup.postgres import inventory
 from backup.postgres.dsn import Address
 from backup.postgres.exclusion import NOTHING, Excluded, Exclusion, resolve
-from backup.postgres.session import OWN_PATH, session
+from backup.postgres.session import OWN_PATH, cancel, session
 
 LOCK_TIMEOUT = "15s"
 TRIES = 5
@@ -74,16 +76,19 @@ def snapshot(address: Address, exclusion: Exclusion = NOTHING) -> Iterator[Snaps
         session(address, application="posthub-backup-snapshot", changes=OWN_PATH) as connection,
         ThreadPoolExecutor(1, thread_name_prefix="count") as pool,
     ):
+        unwanted = Event()
         try:
             tables, name, taken, excluded, place = _open(connection, exclusion)
             found = inventory.server(connection)
-            contents = pool.submit(_contents, connection, list(tables), excluded)
+            counting = carry(_contents, over=unwanted.is_set)
+            contents = pool.submit(counting, connection, list(tables), excluded)
             yield Snapshot(
                 name, taken, found, contents, lambda: _confirm(connection, tables), excluded, place
             )
         finally:
-            # Do not wait for the counts of an aborted run.
-            _cancel(connection)
+            # Do not wait for the counts of an aborted run, nor for a server that does not answer.
+            cancel(connection)
+            unwanted.set()
 
 
 def _open(
@@ -162,8 +167,3 @@ def _confirm(connection: Connection[TupleRow], tables: dict[inventory.Name, int]
             f"{found[0]} was emptied, rewritten or dropped while the backup ran: rows may be missing from it",
             hint="run again; keep TRUNCATE and table rewrites out of the time of the backup",
         )
-
-
-def _cancel(connection: Connection[TupleRow]) -> None:
-    if connection.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
-        connection.cancel_safe(timeout=5)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from backup.cancellation import answered
 from backup.errors import PreflightError
 from sidecar import UsageError
 
@@ -48,7 +49,7 @@ class RedisAddress:
 
         client = redis.Redis.from_url(self.url, socket_timeout=SECONDS, socket_connect_timeout=10.0)
         try:
-            client.ping()
+            answered(client.ping)
         except AuthenticationError:
             raise PreflightError(
                 f"Redis {self} rejects the password", hint="check the user and the password"

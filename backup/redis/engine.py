@@ -9,6 +9,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from backup.cancellation import answered
 from backup.catalogue import layout
 from backup.catalogue.manifest import Keyspace, Server
 from backup.engine import DumpContext, DumpResult, Lock, PreflightResult
@@ -78,7 +79,7 @@ def info_of(address: RedisAddress) -> dict[str, Any]:
     """
     client = address.client()
     try:
-        return dict(client.info("everything"))
+        return dict(answered(lambda: client.info("everything")))
     except RedisError as error:
         raise DumpError(f"Redis {address}: {error}", hint="check the server's log") from error
     finally:

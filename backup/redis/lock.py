@@ -9,13 +9,17 @@ from contextlib import contextmanager
 from redis import Redis
 from redis.exceptions import RedisError
 
+from backup.cancellation import answered
 from backup.errors import BusyError, DumpError
 from backup.redis.dsn import RedisAddress
+from sidecar import OpsError
 
 log = logging.getLogger(__name__)
 
 KEY = "posthub-ops:backup:lock"
 LIFE_SECONDS = 60
+# If the server does not answer, the lock expires by itself.
+RELEASE_SECONDS = 2.0
 
 
 class KeyLock:
@@ -30,7 +34,7 @@ class KeyLock:
 
     def confirm(self) -> None:
         try:
-            is_ours = self._client.get(KEY) == self._token.encode()
+            is_ours = answered(lambda: self._client.get(KEY)) == self._token.encode()
         except RedisError:
             is_ours = False
         if not is_ours:
@@ -38,11 +42,11 @@ class KeyLock:
 
     def release(self) -> None:
         self._done.set()
-        self._thread.join()
+        self._thread.join(RELEASE_SECONDS)
         try:
-            if self._client.get(KEY) == self._token.encode():
-                self._client.delete(KEY)
-        except RedisError:
+            if answered(lambda: self._client.get(KEY)) == self._token.encode():
+                answered(lambda: self._client.delete(KEY))
+        except (RedisError, OpsError):
             log.info("the lock in Redis remains until it expires seconds=%d", LIFE_SECONDS)
 
     def _renew(self) -> None:
@@ -70,7 +74,7 @@ def key_lock(address: RedisAddress) -> Iterator[KeyLock | NoLock]:
     client = address.client()
     token = secrets.token_hex(8)
     try:
-        taken = client.set(KEY, token, nx=True, ex=LIFE_SECONDS)
+        taken = answered(lambda: client.set(KEY, token, nx=True, ex=LIFE_SECONDS))
     except RedisError as error:
         log.info("Redis %s rejects the lock, so the run has none: %s", address, error)
         yield NoLock()

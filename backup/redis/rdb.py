@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from backup.cancellation import never
+from backup.cancellation import answered, never
 from backup.errors import DumpError
 from backup.pipeline import Source
 from backup.redis.dsn import SECONDS, RedisAddress
@@ -35,7 +35,7 @@ class RdbSource(Source):
         self._check = check
 
     def read(self) -> bytes:
-        return next(self._pieces, b"")
+        return answered(lambda: next(self._pieces, b""))
 
     def close(self) -> None:
         self._connection.disconnect()

@@ -42,7 +42,8 @@ def copy_missing(wiring: Wiring, target: Target) -> int:
     assert wiring.offsite is not None
     route = Route(wiring.store, wiring.offsite, wiring.packing.sizes, wiring.keys, wiring.stop.check)
     history = wiring.reader().read(wiring.clock(), [target.name]).history(target.name)
-    with host_lock(wiring.lock_folder, f"offsite-{target.name}", wiring.stop.sleep):
+    limit = wiring.stop.limit(wiring.settings.timeout)
+    with limit, host_lock(wiring.lock_folder, f"offsite-{target.name}", wiring.stop.sleep):
         sweep(wiring.offsite, target.name)
         there = look(wiring.reader(wiring.offsite), [target.name], wiring.clock()).ids[target.name]
         missing = [entry for entry in reversed(history.backups) if entry.id not in there and _is_sound(entry)]

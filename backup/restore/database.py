@@ -130,9 +130,13 @@ def restore(
         PreflightError: the server does not allow it; nothing was changed.
         VerificationError: the backup itself is damaged; nothing was created.
     """
-    wiring.stop.limit(wiring.settings.timeout)
     reporter = reporter or Reporter()
-    with databases(production) as server, server.lock(into), server.lock(names.working(into)):
+    with (
+        wiring.stop.limit(wiring.settings.timeout),
+        databases(production) as server,
+        server.lock(into),
+        server.lock(names.working(into)),
+    ):
         reporter.step(STEPS[0])
         found = check(server, entry, production.database, into, again=again, proceed=proceed)
         if found is not None:

@@ -131,12 +131,11 @@ def restore_tables(
         UsageError: the schema exists, but was not created by a restore, or a table is not in the backup.
         VerificationError: the backup is damaged. Nothing was created.
     """
-    wiring.stop.limit(wiring.settings.timeout)
     reporter = reporter or Reporter()
     reporter.step(STEPS[0])
     check(side)
     sweep_folders(wiring.settings.work_dir)
-    with private_folder(wiring.settings.work_dir) as folder:
+    with wiring.stop.limit(wiring.settings.timeout), private_folder(wiring.settings.work_dir) as folder:
         check_space(folder, entry.manifest.raw_bytes, "the restore")
         reporter.step(STEPS[1])
         files, damage = download(wiring, entry, folder, reporter.bytes)

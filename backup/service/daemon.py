@@ -50,7 +50,7 @@ def routes(state: State) -> Mapping[str, Route]:
         return Response(b"ok\n")
 
     def readyz(_: Request) -> Response:
-        problem = state.problems["main"]
+        problem = state.trouble
         if problem is None:
             return Response(b"ok\n")
         return Response(f"not ready: {problem}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)

@@ -127,6 +127,12 @@ def _attempts(families: _Families, state: State, name: str, history: History) ->
         "backup_running_since_timestamp_seconds", "Start time of the run in progress (0 = none)",
         running.started.timestamp() if running else 0.0, database=name,
     )  # fmt: skip
+    families.gauge(
+        "backup_silent_seconds",
+        "For how long the run in progress has had no answer from its database and its store (0 = no run)",
+        state.silence(name),
+        database=name,
+    )
     _totals(families, "backup_runs", "Number of runs by outcome", name, last)
     _totals(
         families, "backup_verifications", "Number of verifications by outcome", name,

@@ -8,16 +8,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from backup.cancellation import StoppedError
 from backup.catalogue.reader import Catalogue, History
 from backup.catalogue.records import Attempt
 from backup.errors import StoreError
 from backup.replication.merged import Catalogues
 from backup.replication.offsite import Offsite, look
 from backup.wiring import Wiring
+from sidecar.humanize import duration
 
 log = logging.getLogger(__name__)
 
 _BORN = datetime.now(UTC)
+# A run that is silent for longer is not well, although it may still end well.
+SILENT_SECONDS = 300.0
+REFRESH_SECONDS = 900.0
+STALE_SECONDS = 900.0
 
 
 @dataclass
@@ -62,7 +68,10 @@ class State:
         It never raises: an unreadable store must not end the service that reports it.
         """
         try:
-            self._refresh()
+            with self.wiring.stop.limit(REFRESH_SECONDS):
+                self._refresh()
+        except StoppedError:
+            return
         except Exception as error:
             log.exception("the catalogue cannot be read")
             self.problems = {
@@ -83,6 +92,24 @@ class State:
         for name, problem in self.problems.items():
             if problem:
                 log.warning("the %s store cannot be read: %s", name, problem)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the service does not do its work at the moment, although it runs; None if it does."""
+        if problem := self.problems["main"]:
+            return problem
+        for name in self.names:
+            if (silence := self.silence(name)) > SILENT_SECONDS:
+                return f"the backup of {name} has had no answer for {duration(silence)}"
+        age = (self.wiring.clock() - self.catalogue.read).total_seconds()
+        if age > max(STALE_SECONDS, 10 * self.wiring.settings.catalogue_refresh):
+            return f"the catalogue was last read {duration(age)} ago"
+        return None
+
+    def silence(self, database: str) -> float:
+        """For how many seconds the run in progress has heard nothing from its database and its store; 0 without a run."""
+        pulse = self.wiring.stop.pulses.get(database)
+        return pulse.silence if pulse else 0.0
 
     def died(self, history: History) -> Attempt | None:
         """The attempt of the newest run, if it was killed."""

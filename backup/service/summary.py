@@ -10,7 +10,7 @@ from backup.catalogue.reader import CLOCK_TOLERANCE, Entry, History, projected_r
 from backup.catalogue.records import Attempt, Report
 from backup.confinement import strength
 from backup.prune import plan_for
-from backup.service.state import Job, State
+from backup.service.state import SILENT_SECONDS, Job, State
 from backup.targets import ServerTarget, Target
 from sidecar.humanize import duration
 
@@ -97,6 +97,10 @@ def problems(state: State, history: History, now: datetime) -> list[Problem]:
     """The problems of a database's backups, in words."""
     bad = [f"backup {broken.id}: {broken.error.message}" for broken in history.broken]
     bad += _strange(history)
+    if (silence := state.silence(history.database)) > SILENT_SECONDS:
+        bad.append(
+            f"the run in progress has had no answer for {duration(silence)} – try: look at the server and the store"
+        )
     last = history.newest("backup", finished=True)
     if state.died(history) is not None:
         bad.append("the last run was killed – try: see its log")

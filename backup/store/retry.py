@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+from backup.cancellation import answered
 from backup.errors import NotFoundError, StoreError
 from backup.store.base import ObjectInfo, PendingUpload, Refusal, Store, Upload
 
@@ -55,7 +56,7 @@ class RetryingStore(Store):
         attempt = 1
         while True:
             try:
-                return action()
+                return answered(action)
             except StoreError as error:
                 self._failed(error, attempt)
                 if not error.transient or attempt >= self._policy.attempts:
@@ -80,7 +81,8 @@ class RetryingStore(Store):
         attempt = 1
         while True:
             try:
-                for piece in self.inner.stream(key, start=start):
+                pieces = self.inner.stream(key, start=start)
+                while (piece := answered(lambda: next(pieces, None))) is not None:  # noqa: B023 - called at once
                     yield piece
                     start, attempt = start + len(piece), 1
                 return

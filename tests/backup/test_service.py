@@ -70,6 +70,7 @@ CONTRACT = [
     "backup_verifications_total",
     "backup_in_progress",
     "backup_running_since_timestamp_seconds",
+    "backup_silent_seconds",
     "backup_spool_bytes",
     "backup_spool_backups",
     "backup_offsite_lag_seconds",

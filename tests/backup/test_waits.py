@@ -50,12 +50,6 @@ def test_a_request_to_stop_ends_the_wait(tmp_path: Path) -> None:
     assert oct((folder / "a.lock").stat().st_mode)[-3:] == "600"
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backup.postgres.session.CLEAN_UP_SECONDS", 0.2)
-
-
-@pytest.mark.usefixtures("impatient")
 def test_a_server_that_does_not_answer_does_not_hold_up_a_stop(postgres: Postgres) -> None:
     """A process that was stopped is kept up by its kernel, so no time limit of a connection ends the wait."""
     stop, address = Stop(), parse(postgres.url)
@@ -70,7 +64,6 @@ def test_a_server_that_does_not_answer_does_not_hold_up_a_stop(postgres: Postgre
     assert time.monotonic() - began < 60
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_server_that_does_not_answer_does_not_hold_up_the_deadline(postgres: Postgres) -> None:
     stop = Stop()
     with stop.limit(0.5), session(parse(postgres.url)) as connection, pytest.raises(OutOfTimeError):
