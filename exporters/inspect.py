@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 REPLY_TTL = 60
 # Seconds; the longest time that closing the exporter waits for replies.
 STEP_SECONDS = 0.3
+BLOCKED = "RabbitMQ takes no messages: it is short of memory or disk space"
 METHODS = ("active_queues", "stats", "registered")
 # The tasks that a worker holds: running, waiting for a free process, waiting for their eta.
 TASK_METHODS = ("active", "reserved", "scheduled")
@@ -57,7 +58,12 @@ Reply = tuple[str, Any]
 
 
 class Inspector(Protocol):
-    """Asks every worker of one broker."""
+    """Asks every worker of one broker.
+
+    ``blocked`` says why the broker took no messages when workers were last asked; empty if it did.
+    """
+
+    blocked: str
 
     def replies(self, methods: Sequence[str]) -> Iterator[Reply]:
         """The replies as they arrive, for some seconds; raises if the broker cannot be reached."""
@@ -91,6 +97,7 @@ class RedisInspector:
         self._patience = patience
         self._exchanges = Exchanges(control)
         self._closed = False
+        self.blocked = ""
         self._client = redis.Redis(connection_pool=redis_pool(settings, name="celery-exporter-control"))
 
     def close(self) -> None:
@@ -142,6 +149,7 @@ class AmqpInspector:
         self._patience = patience
         self._exchanges = Exchanges(control)
         self._closed = False
+        self.blocked = ""
 
     def close(self) -> None:
         """Stop waiting for replies."""
@@ -166,6 +174,9 @@ class AmqpInspector:
 
     def _received(self, link: "AmqpLink", methods: Sequence[str]) -> Iterator[Reply]:
         arrived: list[Reply] = []
+        reasons: list[str] = []
+        # RabbitMQ tells a connection only when it publishes something.
+        link.connection.on_blocked = reasons.append
         self._ask(link.connection.channel(), methods, arrived)
         end = time.monotonic() + self._patience
         link.wait_at_most(STEP_SECONDS)
@@ -174,6 +185,7 @@ class AmqpInspector:
                 link.connection.drain_events()
             yield from arrived
             arrived.clear()
+        self.blocked = BLOCKED if reasons else ""
 
     def _ask(self, channel: Any, methods: Sequence[str], arrived: list[Reply]) -> None:
         from amqp import Message

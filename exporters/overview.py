@@ -102,6 +102,8 @@ def _state(view: View) -> str:
     since = duration(time.monotonic() - health.changed_at)
     if not health.connected:
         return html.notice("bad", f"Disconnected from {address} for {since}: {health.error}")
+    if health.blocked:
+        return html.notice("bad", health.blocked)
     down = [worker.node for worker in view.workers if worker.node not in view.alive]
     if down:
         more = f" and {len(down) - MOST_NAMES} more" if len(down) > MOST_NAMES else ""
@@ -133,7 +135,7 @@ def _cards(view: View) -> str:
         html.card("tasks running", f"{active:,}", f"of {size:,} processes" if size else ""),
         html.card(
             "waiting in queues",
-            f"{sum(queue.length for queue in queues):,}",
+            f"{sum(queue.length or 0 for queue in queues):,}",
             f"the oldest for {duration(oldest)}" if oldest else "",
         ),
         html.card("tasks started", _rate(view.rate_of_all(STARTED)), "in the last minute"),
@@ -158,7 +160,7 @@ def _queues(view: View) -> str:
 
 
 def _length(queue: Queue | None) -> int:
-    return queue.length if queue else 0
+    return (queue.length or 0) if queue else 0
 
 
 def _queue(

@@ -1,5 +1,6 @@
 """Everything between one broker and its metrics: receiver, event state, queue polls, inspect requests."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 
@@ -17,6 +18,8 @@ from exporters.supervise import Periodic, Supervised
 from exporters.tables.collectors import Collector, TaskCollector, WorkerCollector
 from exporters.tables.state import EventState
 from sidecar.errors import OpsError
+
+log = logging.getLogger(__name__)
 
 # Seconds without progress after which a receiver, or an overdue round, counts as hung.
 HUNG_AFTER = 60.0
@@ -105,6 +108,8 @@ class Pipeline:
         health, name = self.receiver.health, self.broker.name
         if not health.connected:
             return f"broker {name}: not subscribed: {health.error}"
+        if health.blocked:
+            return f"broker {name}: {health.blocked}"
         if self._unreachable:
             return f"broker {name}: queues not polled: {self._unreachable}"
         late = self._late()
@@ -159,19 +164,37 @@ class Pipeline:
             raise
         self._unreachable = ""
         self.queues.update(snapshot)
+        self._note_blocked()
         if snapshot.refused:
             raise OpsError(
                 "; ".join(snapshot.refused),
-                hint="give the exporter's user any right on the queue, or leave it out of CELERY_EXPORTER_QUEUES",
+                hint="give the exporter's user the right to read it, or leave it out of CELERY_EXPORTER_QUEUES",
             )
 
     def _ask(self) -> None:
         health = self.receiver.health
         if wait_until(lambda: health.connected, SUBSCRIBE_SECONDS) and health.changed_at != self._adopted_at:
             # Only now: events announce the tasks that start after the reply.
-            self._adopted_at = health.changed_at
             inspect.adopt_held(self.inspector, self.state)
+            self._adopted_at = None if self.inspector.blocked else health.changed_at
         inspect.apply(inspect.ask(self.inspector), self.state)
+        self._note_blocked()
+
+    def blocked(self) -> str:
+        """Why the broker takes no messages; empty if it does, as far as that is known."""
+        by_api = self.queues.snapshot.blocked
+        return self.inspector.blocked if by_api is None else by_api
+
+    def _note_blocked(self) -> None:
+        """Keep the workers' state while the broker takes no messages, not even theirs."""
+        health, roster, reason = self.receiver.health, self.state.roster, self.blocked()
+        if reason != health.blocked:
+            log.warning("broker %s: %s", self.broker.name, reason or "RabbitMQ takes messages again")
+        if health.blocked and not reason and health.connected:
+            roster.connected()
+        health.blocked = reason
+        if reason:
+            roster.blocked()
 
     def _stream_collector(self) -> StreamCollector:
         return StreamCollector(
@@ -224,8 +247,8 @@ def _amqp_sources(
     from exporters.queues.amqp import MOST_QUEUES, AmqpPoller
     from exporters.queues.rabbitmq_api import RabbitMqApi, vhost_of
 
-    url = settings.rabbitmq_api_url
-    api = RabbitMqApi(url.get_secret_value(), vhost_of(broker), most=MOST_QUEUES) if url else None
+    url = settings.rabbitmq_apis().get(broker.name)
+    api = RabbitMqApi(url, vhost_of(broker), most=MOST_QUEUES) if url else None
     receiver = AmqpReceiver(broker, state, exchange=settings.event_exchange)
     poller = AmqpPoller(broker, state, configured=settings.queues, api=api)
     return receiver, poller, AmqpInspector(broker, control=settings.control_exchange)

@@ -20,7 +20,7 @@ class QueueFacts:
     """One queue."""
 
     queue: str
-    length: int
+    length: int | None
     unacked: int | None
     oldest_seconds: float | None
     consumers: int | None
@@ -111,9 +111,14 @@ def examine(pipeline: Pipeline, seconds: float) -> Findings:
         return findings
     refused = look(pipeline)
     fill(findings, pipeline)
+    if pipeline.blocked():
+        findings.problems.append(pipeline.blocked())
+        findings.hints.append(
+            "free memory or disk space of RabbitMQ; `rabbitmq-diagnostics alarms` names the node"
+        )
     for reason in refused:
         findings.problems.append(f"the broker refuses to answer about {reason}")
-        findings.hints.append("give the exporter's user any right on the queue")
+        findings.hints.append("give the exporter's user the right to read it")
     judge(findings, pipeline)
     return findings
 
@@ -156,7 +161,8 @@ def _judge_workers(findings: Findings, pipeline: Pipeline) -> None:
     elif not any(worker.queues is not None for worker in findings.workers):
         findings.hints.append(
             "no worker replied to inspect, so their queues and pools are not known: set "
-            "CELERY_EXPORTER_CONTROL_EXCHANGE to Celery's control_exchange, or try again when they are less busy"
+            "CELERY_EXPORTER_CONTROL_EXCHANGE to Celery's control_exchange, switch Celery's "
+            "worker_enable_remote_control on, or try again when they are less busy"
         )
     for advice in advices(pipeline):
         findings.problems.append(advice.partition(": ")[0])

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
 
@@ -77,6 +78,11 @@ Options = Annotated[dict[str, Any], BeforeValidator(_options)]
 SslOptions = Annotated[dict[str, Any], BeforeValidator(_ssl_options)]
 WorkerLabel = Annotated[Literal["node", "host", "generic"], BeforeValidator(_generic_or("node"))]
 ClientLabel = Annotated[Literal["host", "generic"], BeforeValidator(_generic_or("host"))]
+
+
+def _servers(broker: Broker) -> frozenset[str]:
+    """The hosts and ports of a broker; virtual hosts of one server have the same."""
+    return frozenset(urlsplit(url).netloc.rpartition("@")[2] for url in broker.url.split(";"))
 
 
 class ExporterSettings(Settings):
@@ -226,7 +232,8 @@ class ExporterSettings(Settings):
     rabbitmq_api_url: SecretStr | None = Field(
         None,
         description="RabbitMQ's management API with its user, http://USER:PASSWORD@HOST:15672: names of queues that "
-        "nothing else names, and unacknowledged messages. Optional.",
+        "nothing else names, unacknowledged messages, and alarms. Of several servers, each as NAME=URL with the broker's "
+        "name, separated by spaces. Optional.",
     )
     database_url: SecretStr | None = Field(
         None,
@@ -262,6 +269,34 @@ class ExporterSettings(Settings):
             raise UsageError(
                 f"two brokers have the same name: {', '.join(names)}", hint="give each as NAME=URL"
             )
+        return found
+
+    def rabbitmq_apis(self) -> dict[str, str]:
+        """The URL of RabbitMQ's management API for each broker that has one, by the broker's name.
+
+        Raises:
+            UsageError: it is not clear which broker a URL belongs to.
+        """
+        if self.rabbitmq_api_url is None:
+            return {}
+        servers = {broker.name: _servers(broker) for broker in self.brokers() if not broker.is_redis}
+        found: dict[str, str] = {}
+        for word in self.rabbitmq_api_url.get_secret_value().split():
+            name, separator, url = word.partition("=")
+            if separator and "://" not in name:
+                if name not in servers:
+                    raise UsageError(
+                        f"CELERY_EXPORTER_RABBITMQ_API_URL names {name!r}, which is not a RabbitMQ broker",
+                        hint=f"the names are {', '.join(sorted(servers)) or 'those of amqp:// brokers'}",
+                    )
+                found[name] = url
+            elif len(set(servers.values())) > 1 or found:
+                raise UsageError(
+                    "CELERY_EXPORTER_RABBITMQ_API_URL does not name its broker, and there are several servers",
+                    hint="give each as NAME=URL, with the broker's name",
+                )
+            else:
+                found = dict.fromkeys(servers, word)
         return found
 
     def limits(self) -> Limits:
@@ -300,6 +335,7 @@ class ExporterSettings(Settings):
     def secrets(self) -> list[str]:
         """Only the passwords: the rest of an address is useful in the log."""
         urls = [broker.secrets for broker in self.brokers()]
+        urls += [url_secrets(url) for url in self.rabbitmq_apis().values()]
         if self.database_url is not None:
             url = self.database_url.get_secret_value()
             check_credentials(url, "DATABASE_URL")

@@ -84,7 +84,12 @@ def queue_table(seen: Seen) -> Table:
     table = Table(*(["broker"] if several else []), "queue", "length", "unacked", "oldest", "consumers")
     for broker, facts in seen:
         for queue in facts:
-            cells = (plain(queue.queue), str(queue.length), _shown(queue.unacked), _age(queue.oldest_seconds))
+            cells = (
+                plain(queue.queue),
+                _shown(queue.length),
+                _shown(queue.unacked),
+                _age(queue.oldest_seconds),
+            )
             table_row(table, *([plain(broker)] if several else []), *cells, _shown(queue.consumers))
     return table
 

@@ -43,8 +43,8 @@ class StreamCollector:
         state, prefix = self._state, "celery_exporter"
         yield gauge(
             f"{prefix}_broker_up",
-            "Whether the exporter is subscribed to the broker's events.",
-            [(self._broker, int(self._health.connected))],
+            "Whether the exporter is subscribed to the broker's events, and the broker takes messages.",
+            [(self._broker, int(self._health.hears))],
         )
         yield gauge(
             f"{prefix}_events_complete",

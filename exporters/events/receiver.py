@@ -41,6 +41,13 @@ class Health:
     alive_at: float = field(default_factory=time.monotonic)
     changed_at: float = field(default_factory=time.monotonic)
     last_incident: float | None = None
+    # Why the broker takes no messages from anybody, although the connection is there; empty if it does.
+    blocked: str = ""
+
+    @property
+    def hears(self) -> bool:
+        """Whether events can arrive."""
+        return self.connected and not self.blocked
 
     def up(self, client_id: int | None) -> None:
         self.connected, self.client_id, self.error = True, client_id, ""

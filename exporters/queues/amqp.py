@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 MOST_QUEUES = 5_000
 NOT_FOUND = 404
+# The text of the 404 for a queue that does not exist; one on a node that is down has a 404 with another text.
+NO_QUEUE = "no queue"
 
 
 class AmqpPoller:
@@ -67,10 +69,18 @@ class AmqpPoller:
             self._api.close()
 
     def _with_api(self, api: RabbitMqApi) -> Snapshot:
-        queues = api.queues()
-        return Snapshot(
-            dict(sorted(queues.items())[:MOST_QUEUES]), left_out=max(0, len(queues) - MOST_QUEUES)
-        )
+        listing = api.queues()
+        names = sorted({*listing.queues, *listing.uncounted})
+        shown = names[:MOST_QUEUES]
+        # New queues, and all queues of a server that collects no statistics.
+        uncounted = [name for name in shown if name in listing.uncounted]
+        snapshot = self._declared(uncounted) if uncounted else Snapshot()
+        snapshot.queues.update((name, listing.queues[name]) for name in shown if name in listing.queues)
+        snapshot.queues = dict(sorted(snapshot.queues.items()))
+        snapshot.refused += listing.refused
+        snapshot.blocked = listing.blocked
+        snapshot.left_out = len(names) - len(shown) + listing.unread
+        return snapshot
 
     def _declared(self, names: list[str]) -> Snapshot:
         is_new = self._link is None
@@ -107,8 +117,9 @@ class AmqpPoller:
         except link.channel_errors as error:
             # The broker has closed the channel.
             self._channel = None
-            if getattr(error, "reply_code", 0) != NOT_FOUND:
-                snapshot.refused.append(f"queue {name}: {getattr(error, 'reply_text', error)}")
+            text = str(getattr(error, "reply_text", "") or error)
+            if getattr(error, "reply_code", 0) != NOT_FOUND or NO_QUEUE not in text:
+                snapshot.refused.append(f"queue {name}: {text}")
             return None
         return Queue(length=answer.message_count, consumers=answer.consumer_count)
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from exporters.exposition.families import Family, clean, gauge, label_text
-from exporters.queues.model import Snapshot
+from exporters.queues.model import OF_ONE_PROCESS, Snapshot
 from exporters.tables.state import EventState
 
 # Maximum number of cached label texts.
@@ -45,7 +45,7 @@ class QueueCollector:
         yield gauge(
             "celery_queue_length",
             "Messages that wait in the queue, over all its priority lists.",
-            [(labels, queue.length) for labels, queue in polled],
+            [(labels, queue.length) for labels, queue in polled if queue.length is not None],
         )
         yield gauge(
             "celery_queue_unacked",
@@ -130,7 +130,7 @@ class Consumers:
         for queue in unsized:
             del self.processes[queue]
         for worker in list(roster.workers.values()):
-            self.queues.update(worker.queues)
+            self.queues.update(name for name in worker.queues if not name.startswith(OF_ONE_PROCESS))
 
     def count(self, queue: str) -> int | None:
         """The number of live workers that consume a queue; None if not known."""

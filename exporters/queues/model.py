@@ -11,14 +11,14 @@ class Queue:
     """One queue in the last round.
 
     Attributes:
-        length: number of waiting messages.
+        length: number of waiting messages; None if not known.
         unacked: number of delivered, unacknowledged messages; None if the broker does not report it.
         oldest_age: seconds that the oldest message has waited; None if not known.
         age_is_known: False if the age is 0 only because this is the first poll; then it is useless for a one-off query.
         consumers: the broker's own count (RabbitMQ); None if only workers know.
     """
 
-    length: int = 0
+    length: int | None = 0
     unacked: int | None = None
     oldest_age: float | None = None
     age_is_known: bool = True
@@ -34,6 +34,7 @@ class Snapshot:
         output_buffer: size of Redis's output buffer for the exporter's event connection, in bytes.
         left_out: number of queues beyond the limit.
         refused: the broker's reasons for not answering about a queue, one per queue.
+        blocked: why the broker accepts no messages; None if the poller does not know.
         is_whole: whether every source of queue names has been searched once.
     """
 
@@ -41,6 +42,7 @@ class Snapshot:
     output_buffer: int | None = None
     left_out: int = 0
     refused: list[str] = field(default_factory=list)
+    blocked: str | None = None
     is_whole: bool = True
 
 
@@ -53,8 +55,13 @@ class Poller(Protocol):
     def close(self) -> None: ...
 
 
+# Queues of event receivers and of broadcasts: each process has its own, under a new name each time.
+OF_ONE_PROCESS = ("celeryev.", "bcast.")
+
+
 def names_from(state: EventState) -> set[str]:
     """Queues that task events and workers name."""
     groups = state.groups
     named = {group.queue_name for group in (*groups, groups.overflow, groups.unknown) if group.queue_name}
-    return named | {queue for worker in list(state.roster.workers.values()) for queue in worker.queues}
+    consumed = {queue for worker in list(state.roster.workers.values()) for queue in worker.queues}
+    return named | {queue for queue in consumed if not queue.startswith(OF_ONE_PROCESS)}

@@ -2,23 +2,49 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
 
 from exporters.broker import Broker
-from exporters.queues.model import Queue
+from exporters.queues.model import OF_ONE_PROCESS, Queue
 from sidecar.errors import OpsError, UsageError
 from sidecar.http import session
 
 ANSWER_SECONDS = 10.0
 PAGE = 500
-COLUMNS = "name,exclusive,messages_ready,messages_unacknowledged,consumers,head_message_timestamp"
-# Queues that do not carry tasks: event receivers, remote control and its replies, broadcasts, native delayed delivery.
-INTERNAL_STARTS = ("celeryev.", "bcast.", "celery_delayed_", "amq.")
+COLUMNS = (
+    "name,exclusive,auto_delete,arguments,type,state,"
+    "messages_ready,messages_unacknowledged,consumers,head_message_timestamp"
+)
+# States of queues whose node or leader is gone: their counts are old, or 0.
+UNAVAILABLE = frozenset({"down", "minority", "stopped", "crashed", "terminated"})
+# Queues that do not carry tasks: also those of remote control, its replies, and native delayed delivery.
+INTERNAL_STARTS = (*OF_ONE_PROCESS, "celery_delayed_", "amq.")
 INTERNAL_ENDS = (".pidbox",)
 HINT = "check CELERY_EXPORTER_RABBITMQ_API_URL and that its user has the tag monitoring"
+
+
+@dataclass
+class Listing:
+    """What the API says about the application's queues.
+
+    Attributes:
+        queues: by name.
+        blocked: why the server takes no messages; empty if it does.
+        uncounted: queues without statistics: they are new, or the server collects none.
+        refused: queues that are not available, with their state.
+        unread: queues on pages that were not read because there are too many.
+    """
+
+    queues: dict[str, Queue] = field(default_factory=dict)
+    blocked: str = ""
+    uncounted: set[str] = field(default_factory=set)
+    refused: list[str] = field(default_factory=list)
+    unread: int = 0
 
 
 class RabbitMqApi:
@@ -39,37 +65,57 @@ class RabbitMqApi:
                 hint="for example http://monitor:password@rabbitmq:15672",
             )
         host = parts.netloc.rpartition("@")[2]
-        self._base = f"{parts.scheme}://{host}{parts.path.rstrip('/')}/api/queues/{quote(vhost, safe='')}"
+        self._base = f"{parts.scheme}://{host}{parts.path.rstrip('/')}/api"
+        self._queues = f"{self._base}/queues/{quote(vhost, safe='')}"
         self._auth = (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
         self._most = most
         self._clock = clock
         self._session = session()
 
-    def queues(self) -> dict[str, Queue]:
-        """Every queue of the application, by name.
+    def queues(self) -> Listing:
+        """Every queue of the application.
 
         Raises:
             OpsError: the API does not answer, or refuses the user.
         """
-        found: dict[str, Queue] = {}
+        listing = Listing(blocked=self._alarms())
         page, pages = 1, 1
-        while page <= pages and len(found) < self._most:
+        seen, total = 0, 0
+        while page <= pages and len(listing.queues) + len(listing.uncounted) < self._most:
             answer = self._page(page)
-            pages = int(answer.get("page_count", 1))
-            for item in answer.get("items", ()):
+            pages, total = int(answer.get("page_count", 1)), int(answer.get("filtered_count", 0))
+            items = answer.get("items", ())
+            seen += len(items)
+            for item in items:
                 if not _is_internal(item):
-                    found[str(item["name"])] = self._queue(item)
+                    self._add(item, listing)
             page += 1
-        return found
+        listing.unread = max(0, total - seen)
+        return listing
 
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
 
+    def _get(self, url: str, query: Mapping[str, str]) -> requests.Response:
+        return self._session.get(url, params=query, auth=self._auth, timeout=ANSWER_SECONDS)
+
+    def _alarms(self) -> str:
+        """Why the server takes no messages; empty if it does, or does not say."""
+        try:
+            answer = self._get(f"{self._base}/health/checks/alarms", {})
+            if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+                return ""
+            alarms = answer.json()["alarms"]
+            found = sorted(f"{alarm['resource']} alarm of {alarm['node']}" for alarm in alarms)
+        except (requests.RequestException, ValueError, KeyError, TypeError):
+            return ""
+        return f"RabbitMQ takes no messages: {', '.join(found)}" if found else ""
+
     def _page(self, page: int) -> Mapping[str, Any]:
         query = {"page": str(page), "page_size": str(PAGE), "columns": COLUMNS}
         try:
-            answer = self._session.get(self._base, params=query, auth=self._auth, timeout=ANSWER_SECONDS)
+            answer = self._get(self._queues, query)
             answer.raise_for_status()
             body = answer.json()
         except (requests.RequestException, ValueError) as error:
@@ -80,12 +126,21 @@ class RabbitMqApi:
             raise OpsError("RabbitMQ's management API sent no list of queues", hint=HINT)
         return body
 
-    def _queue(self, item: Mapping[str, Any]) -> Queue:
+    def _add(self, item: Mapping[str, Any], listing: Listing) -> None:
+        name, state = str(item["name"]), item.get("state")
         length = _count(item.get("messages_ready"))
+        if state in UNAVAILABLE:
+            listing.refused.append(f"queue {name}: its state is {state}")
+        elif length is None:
+            listing.uncounted.add(name)
+        else:
+            listing.queues[name] = self._queue(item, length)
+
+    def _queue(self, item: Mapping[str, Any], length: int) -> Queue:
         oldest = item.get("head_message_timestamp")
         age = max(0.0, self._clock() - float(oldest)) if isinstance(oldest, int | float) and oldest else None
         return Queue(
-            length=length or 0,
+            length=length,
             unacked=_count(item.get("messages_unacknowledged")),
             oldest_age=0.0 if length == 0 else age,
             consumers=_count(item.get("consumers")),
@@ -104,4 +159,8 @@ def _count(value: Any) -> int | None:
 
 def _is_internal(item: Mapping[str, Any]) -> bool:
     name = str(item.get("name", ""))
-    return bool(item.get("exclusive")) or name.startswith(INTERNAL_STARTS) or name.endswith(INTERNAL_ENDS)
+    # An event receiver's queue under another event_queue_prefix: it disappears with its consumer, or without one.
+    is_receiver = item.get("auto_delete") and "x-expires" in (item.get("arguments") or {})
+    # Nothing leaves a stream when it is read: the number of its messages is no backlog.
+    is_other = bool(item.get("exclusive")) or item.get("type") == "stream" or bool(is_receiver)
+    return is_other or name.startswith(INTERNAL_STARTS) or name.endswith(INTERNAL_ENDS)

@@ -11,14 +11,12 @@ from exporters.broker import RedisSettings, redis_pool
 from exporters.events.redis import glob_escaped
 from exporters.inspect import bytes_of
 from exporters.instrument import HEADER as STAMP
-from exporters.queues.model import Queue, Snapshot, names_from
+from exporters.queues.model import OF_ONE_PROCESS, Queue, Snapshot, names_from
 from exporters.tables.state import EventState
 
 BINDING = "_kombu.binding."
 # kombu's own exchanges: their queues carry remote control and events, not tasks.
 INTERNAL_ENDS = (".pidbox", ".celeryev")
-# Queues of event receivers and of broadcasts: each process has its own, under a new name each time.
-INTERNAL_STARTS = ("celeryev.", "bcast.")
 # Number of keys that Redis scans in one step: less than 2 ms of its time.
 SCAN_COUNT = 500
 # Seconds of a round for the scan for bindings: until all keys were seen once, and afterwards. The broker may share its
@@ -69,6 +67,8 @@ class RedisPoller:
         self._tags: dict[bytes, str] = {}
         # Redis list → (ID at its tail, epoch seconds at which it was first seen there).
         self._tails: dict[str, tuple[str, float]] = {}
+        # Redis's reasons for not answering, in this round.
+        self._refused: list[str] = []
         # Queues with an undated message that appeared in this round.
         self._unsure: set[str] = set()
 
@@ -81,6 +81,7 @@ class RedisPoller:
         Raises:
             redis.RedisError: the broker cannot be polled.
         """
+        self._refused = []
         known = sorted(self._discovered())
         names = known[:MOST_QUEUES]
         lengths = self._lengths(names)
@@ -88,17 +89,21 @@ class RedisPoller:
         unacked = self._unacked()
         queues = {
             name: Queue(
-                sum(lengths[name].values()),
-                unacked.pop(name, 0),
+                sum(lists.values()),
+                None if unacked is None else unacked.pop(name, 0),
                 ages.get(name, 0.0),
                 age_is_known=name not in self._unsure,
             )
-            for name in names
+            for name, lists in lengths.items()
         }
-        for name, count in unacked.items():
-            queues.setdefault(name, Queue()).unacked = count
+        for name, count in (unacked or {}).items():
+            queues.setdefault(name, Queue(None)).unacked = count
         return Snapshot(
-            queues, self._output_buffer(), left_out=len(known) - len(names), is_whole=self._scanned
+            queues,
+            self._output_buffer(),
+            left_out=len(known) - len(names),
+            refused=self._refused,
+            is_whole=self._scanned,
         )
 
     # Discovery
@@ -129,15 +134,18 @@ class RedisPoller:
         self._routes = {}
         members = self._pipeline(("SMEMBERS", key) for key in keys)
         for key, found in zip(keys, members, strict=True):
+            if isinstance(found, Exception):
+                self._refused.append(f"key {key}: {found}")
+                continue
             if not found:
                 self._bindings.discard(key)
-            for member in found or ():
+            for member in found:
                 self._bind(key.removeprefix(prefix), member.decode(errors="replace"))
 
     def _bind(self, exchange: str, member: str) -> None:
         routing_key, _, rest = member.partition(self._settings.separator)
         queue = rest.rpartition(self._settings.separator)[2]
-        if queue and not queue.endswith(INTERNAL_ENDS) and not queue.startswith(INTERNAL_STARTS):
+        if queue and not queue.endswith(INTERNAL_ENDS) and not queue.startswith(OF_ONE_PROCESS):
             self._routes.setdefault((exchange, routing_key), set()).add(queue)
 
     # Lengths and ages
@@ -153,8 +161,15 @@ class RedisPoller:
         lists = {name: self._lists(name) for name in names}
         asked = [key for keys in lists.values() for key in keys]
         found = dict(zip(asked, self._pipeline(("LLEN", key) for key in asked), strict=True))
-        # A key of another type is not a queue; the reply is an error.
-        return {name: {key: found[key] or 0 for key in keys} for name, keys in lists.items()}
+        lengths = {}
+        for name, keys in lists.items():
+            # A key that this user may not read, or that is not a list: neither is an empty queue.
+            errors = [found[key] for key in keys if isinstance(found[key], Exception)]
+            if errors:
+                self._refused.append(f"queue {name}: {errors[0]}")
+            else:
+                lengths[name] = {key: found[key] for key in keys}
+        return lengths
 
     def _ages(self, lengths: dict[str, dict[str, int]]) -> dict[str, float]:
         filled = [(name, key) for name, lists in lengths.items() for key, length in lists.items() if length]
@@ -162,7 +177,7 @@ class RedisPoller:
         now, ages, seen = self._clock(), dict[str, float](), dict[str, tuple[str, float]]()
         self._unsure.clear()
         for (name, key), raw in zip(filled, tails, strict=True):
-            if raw is not None:
+            if isinstance(raw, bytes):
                 task_id, since = self._since(name, key, raw, now)
                 seen[key] = (task_id, since)
                 ages[name] = max(ages.get(name, 0.0), now - since, 0.0)
@@ -170,8 +185,7 @@ class RedisPoller:
         return ages
 
     def _since(self, queue: str, key: str, raw: bytes, now: float) -> tuple[str, float]:
-        headers = _headers(raw)
-        task_id = str(headers.get("id", ""))
+        headers, task_id = _identified(raw)
         self._learn(headers, queue)
         stamp = _stamp_of(headers)
         if stamp is not None:
@@ -187,25 +201,32 @@ class RedisPoller:
 
     # Delivered, not acknowledged
 
-    def _unacked(self) -> dict[str, int]:
+    def _unacked(self) -> dict[str, int] | None:
+        """Unacknowledged messages by queue; None when Redis does not say."""
         settings = self._settings
         index, values = (
             settings.global_prefix + settings.unacked_index,
             settings.global_prefix + settings.unacked,
         )
         total, tags = self._pipeline([("ZCARD", index), ("ZRANGE", index, 0, MOST_TAGS - 1)])
-        tags = tags or []
+        for answer in (total, tags):
+            if isinstance(answer, Exception):
+                self._refused.append(f"key {index}: {answer}")
+                return None
         fresh = [tag for tag in tags if tag not in self._tags][:NEW_TAGS_A_ROUND]
         if fresh:
             (found,) = self._pipeline([("HMGET", values, *fresh)])
+            if isinstance(found, Exception):
+                self._refused.append(f"key {values}: {found}")
+                found = ()
             self._tags.update(
-                (tag, self._queue_of(value)) for tag, value in zip(fresh, found or (), strict=False) if value
+                (tag, self._queue_of(value)) for tag, value in zip(fresh, found, strict=False) if value
             )
         self._tags = {tag: self._tags[tag] for tag in tags if tag in self._tags}
         counts: dict[str, int] = {}
         for queue in self._tags.values():
             counts[queue] = counts.get(queue, 0) + 1
-        rest = (total or 0) - len(self._tags)
+        rest = total - len(self._tags)
         return {**counts, UNKNOWN: counts.get(UNKNOWN, 0) + rest} if rest > 0 else counts
 
     def _queue_of(self, value: bytes) -> str:
@@ -236,27 +257,32 @@ class RedisPoller:
         if client is None:
             return None
         (answer,) = self._pipeline([("CLIENT", "LIST", "ID", client)])
-        for part in (answer or b"").split():
+        for part in (answer if isinstance(answer, bytes) else b"").split():
             if part.startswith(b"omem="):
                 return int(part[5:])
         return None
 
     def _pipeline(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
-        """The replies to many commands in one round trip; None for each error."""
+        """The replies to many commands in one round trip; an exception for each error."""
         pipeline: Any = self._client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
         if not len(pipeline):
             return []
-        return [None if isinstance(a, Exception) else a for a in pipeline.execute(raise_on_error=False)]
+        return list(pipeline.execute(raise_on_error=False))
 
 
-def _headers(raw: bytes) -> dict[str, Any]:
+def _identified(raw: bytes) -> tuple[dict[str, Any], str]:
+    """A message's headers, and what distinguishes it from others: its task's ID where it has one."""
     try:
-        headers = orjson.loads(raw).get("headers")
+        message = orjson.loads(raw)
+        headers, properties = message.get("headers"), message.get("properties")
     except (ValueError, AttributeError):
-        return {}
-    return headers if isinstance(headers, dict) else {}
+        headers = properties = None
+    headers = headers if isinstance(headers, dict) else {}
+    properties = properties if isinstance(properties, dict) else {}
+    # Celery's protocol 1 has the ID in the properties only, and other senders may have none.
+    return headers, str(headers.get("id") or properties.get("correlation_id") or hash(raw))
 
 
 def _stamp_of(headers: Mapping[str, Any]) -> float | None:

@@ -72,7 +72,14 @@ class TaskEnds:
         key = hash(event.uuid) & KEY_MASK if event.uuid else refuse_anonymous()
         entry = tasks.held.pop(key, 0) if not tasks.lives and not tasks.old else 0
         entry = entry or self._take_out(key)
-        group = self._at.get(entry & GROUP_MASK, self._overflow) if entry else self._ended_group(key)
+        if entry:
+            group = self._at.get(entry & GROUP_MASK, self._overflow)
+        elif tasks.end_of(key) is not None:
+            # gevent reports a task that was terminated as revoked, and then as succeeded.
+            self.repeated += 1
+            return
+        else:
+            group = self._groups.unknown
         if worker.offline:
             worker.ended_one()
         track = worker.host.track(group)

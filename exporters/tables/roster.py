@@ -154,6 +154,12 @@ class Roster:
         if self.disconnected_at is None:
             self.disconnected_at = time.monotonic()
 
+    def blocked(self) -> None:
+        """Note that no worker can publish since the last heartbeat of all: their silence means nothing."""
+        if self.disconnected_at is None:
+            heartbeats = [worker.seen for worker in list(self.workers.values()) if worker.seen is not None]
+            self.disconnected_at = max(heartbeats, default=time.monotonic())
+
     def connected(self) -> None:
         """Note that events arrive again, and restart the timeout of every live worker."""
         self.disconnected_at, now = None, time.monotonic()

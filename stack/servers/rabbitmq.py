@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -68,12 +69,10 @@ class RabbitMq(Server):
 
     def prepare(self) -> None:
         root = _root()
-        homes = sorted(root.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*"))
-        if not homes:
-            raise OpsError("RabbitMQ is not in Debian's usual folder", hint="apt-get install rabbitmq-server")
+        home = _home(root)
         erlang = root / "usr/lib/erlang"
         self._script("erl", ERL.format(erlang=erlang))
-        self._script("start", START.format(erlang=erlang, home=homes[-1], host=HOST))
+        self._script("start", START.format(erlang=erlang, home=home, host=HOST))
         config = CONFIG.format(
             host=HOST, port=self.port, api_port=self.api_port, extra="\n".join(self._settings)
         )
@@ -110,6 +109,24 @@ class RabbitMq(Server):
         except OSError:
             return False
 
+    def control(self, *words: str) -> None:
+        """Run rabbitmqctl.
+
+        Raises:
+            OpsError: it failed.
+        """
+        program = _home(_root()) / "sbin" / "rabbitmqctl"
+        done = subprocess.run(
+            [str(program), *words],
+            env=dict(self.environment()),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        if done.returncode != 0:
+            raise OpsError(f"rabbitmqctl {' '.join(words)}: {done.stderr.strip()[-600:]}", hint="see its log")
+
     def freeze(self) -> None:
         """Suspend the server without closing its connections, like a paused machine."""
         os.killpg(self.pid, signal.SIGSTOP)
@@ -123,6 +140,18 @@ class RabbitMq(Server):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(0o755)
+
+
+def _home(root: Path) -> Path:
+    """The folder of the newest RabbitMQ under the root.
+
+    Raises:
+        OpsError: there is none.
+    """
+    homes = sorted(root.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*"))
+    if not homes:
+        raise OpsError("RabbitMQ is not in Debian's usual folder", hint="apt-get install rabbitmq-server")
+    return homes[-1]
 
 
 def _root() -> Path:

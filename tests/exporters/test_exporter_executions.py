@@ -185,6 +185,14 @@ def test_the_class_comes_from_the_traceback_where_the_exception_is_wrapped(
     assert exception_class(text, traceback) == name
 
 
+def test_a_terminated_task_does_not_succeed_too() -> None:
+    """With gevent: its greenlet ends like one whose task returned nothing."""
+    state = EventState()
+    take(state, sent(), received(), started(), event("task-revoked", terminated=True, signum=15), succeeded())
+    assert counts(state, "shop.add") == {"sent": 1, "received": 1, "started": 1, "revoked": 1}
+    assert state.ends.repeated == 1
+
+
 def test_a_rejected_message_that_is_put_back_is_not_lost_work() -> None:
     state = EventState()
     for _ in range(3):

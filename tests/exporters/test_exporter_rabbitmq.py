@@ -1,15 +1,18 @@
 """The exporter against a real RabbitMQ and real workers."""
 
+import contextlib
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import quote
 
 import pytest
 import requests
+from amqp.exceptions import NotFound
 from celery import Celery
 from kombu import Exchange
 from kombu import Queue as KombuQueue
@@ -21,6 +24,7 @@ from kombu.transport.native_delayed_delivery import (
 from exporters.broker import parse_broker
 from exporters.events import amqp as events_amqp
 from exporters.queues.amqp import AmqpPoller
+from exporters.queues.model import Snapshot
 from exporters.queues.rabbitmq_api import RabbitMqApi
 from exporters.tables.state import EventState
 from sidecar.errors import OpsError, UsageError
@@ -229,10 +233,10 @@ def test_queues_that_are_missing_are_not_shown_and_leave_no_channel(
         poller.close()
 
 
-def declare(url: str, queue: str | None, **arguments: Any) -> None:
+def declare(url: str, queue: str | None, arguments: Any = None, *, auto_delete: bool = False) -> None:
     with Celery("client", broker=url, set_as_current=False) as client, client.connection_for_write() as link:
         channel: Any = link.channel()
-        channel.queue_declare(queue, durable=True, auto_delete=False, arguments=arguments)
+        channel.queue_declare(queue, durable=True, auto_delete=auto_delete, arguments=arguments)
 
 
 def send_to(url: str, queue: str | None, count: int = 1) -> None:
@@ -293,6 +297,80 @@ def test_the_management_api_names_queues_and_unacknowledged_messages(
     busy = running.until(lambda s: s.get("celery_queue_unacked", queue_name="default") == 1)
     assert busy.get("celery_queue_consumers", queue_name="one") == 0
     assert not any(name.startswith("celeryev") for name in busy.values("celery_queue_length", "queue_name"))
+
+
+def test_the_management_api_leaves_out_what_is_no_backlog(shared: Shared, url: str, vhost: str) -> None:
+    declare(url, "jobs")
+    # What Flower of Celery 5.6 declares under another event_queue_prefix.
+    declare(url, "flower.7d0c", {"x-expires": 60_000}, auto_delete=True)
+    declare(url, "log", {"x-queue-type": "stream"})
+    with contextlib.closing(api_of(shared, vhost)) as api:
+        until(lambda: set(api.queues().queues) == {"jobs"}, seconds=30)
+
+
+def test_a_queue_without_statistics_is_asked_about(
+    url: str, shared: Shared, vhost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is new, or the server collects no statistics: neither is an empty queue."""
+    declare(url, "jobs")
+    send_to(url, "jobs", 3)
+    monkeypatch.setattr("exporters.queues.rabbitmq_api.COLUMNS", "name,state")
+    poller = AmqpPoller(parse_broker(url), EventState(), api=api_of(shared, vhost))
+    try:
+        assert {name: queue.length for name, queue in poller.poll().queues.items()} == {"jobs": 3}
+    finally:
+        poller.close()
+
+
+def test_a_queue_whose_node_is_down_is_an_error_and_not_empty(
+    url: str, shared: Shared, vhost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(url, "jobs")
+    items = [{"name": "jobs", "messages_ready": 0}, {"name": "far", "messages_ready": 0, "state": "minority"}]
+    monkeypatch.setattr(RabbitMqApi, "_page", lambda api, page: {"items": items})
+    poller = AmqpPoller(parse_broker(url), EventState(), api=api_of(shared, vhost))
+    try:
+        found = poller.poll()
+    finally:
+        poller.close()
+    assert (set(found.queues), found.refused) == ({"jobs"}, ["queue far: its state is minority"])
+
+
+def test_a_queue_on_a_node_that_is_down_does_not_pass_for_missing() -> None:
+    """Without the API; RabbitMQ answers 404 for it as well."""
+    text = "NOT_FOUND - home node 'rabbit@b' of durable queue 'far' in vhost '/' is down or inaccessible"
+    link = Mock(channel_errors=(NotFound,))
+    link.connection.channel().queue_declare.side_effect = [
+        NotFound(text),
+        NotFound("NOT_FOUND - no queue 'x'"),
+    ]
+    poller, snapshot = AmqpPoller(parse_broker("amqp://127.0.0.1:1//"), EventState()), Snapshot()
+    for name in ("far", "x"):
+        assert poller._ask(link, name, snapshot) is None
+    assert snapshot.refused == [f"queue far: {text}"]
+
+
+@pytest.mark.parametrize("with_api", [True, False])
+def test_an_alarm_of_the_broker_is_no_silence_of_workers(
+    shared: Shared, url: str, start: Callable[..., Running], worker: Callable[..., Worker], with_api: bool
+) -> None:
+    """RabbitMQ stops all who publish, and so the workers' heartbeats."""
+    api = {"rabbitmq_api_url": shared.server.api_url} if with_api else {}
+    running = start(url, inspect_interval=1, worker_timeout=3, **api)
+    worker(url)
+    running.until(lambda s: s.get("celery_worker_up") == 1)
+    until(running.ready, seconds=30)
+    shared.server.control("set_disk_free_limit", "1000000GB")
+    try:
+        running.until(lambda s: s.get("celery_exporter_broker_up") == 0)
+        assert "RabbitMQ takes no messages" in requests.get(f"{running.url}/readyz", timeout=5).text
+        (silent,) = running.exporter.pipelines[0].state.roster.workers.values()
+        until(lambda: time.monotonic() - (silent.seen or 0) > 8, seconds=30)
+        assert running.scrape().get("celery_worker_up") == 1
+    finally:
+        shared.server.control("set_disk_free_limit", "10MB")
+    until(running.ready, seconds=30)
+    running.until(lambda s: s.get("celery_exporter_broker_up") == 1 and s.get("celery_worker_up") == 1)
 
 
 def test_an_api_that_refuses_the_user_says_so(shared: Shared, vhost: str) -> None:

@@ -47,6 +47,47 @@ def test_secrets_are_the_passwords() -> None:
     assert set(settings.secrets()) == {"hidden-word", "other-word"}
 
 
+def with_apis(brokers: str, apis: str) -> ExporterSettings:
+    return load(CE_BROKER_URL=brokers, CELERY_EXPORTER_RABBITMQ_API_URL=apis)
+
+
+@pytest.mark.parametrize(
+    ("brokers", "apis", "expected"),
+    [
+        ("amqp://h/shop", "http://u:word@h:15672", {"h/shop": "http://u:word@h:15672"}),
+        (
+            "a=amqp://u@h/shop b=amqp://h/blog c=redis://r/0",
+            "http://h:1",
+            {"a": "http://h:1", "b": "http://h:1"},
+        ),
+        ("a=amqp://h/ b=amqp://i/", "b=http://i:1 a=http://h:1", {"a": "http://h:1", "b": "http://i:1"}),
+        ("a=amqp://h/ b=amqp://i/", "b=http://i:1", {"b": "http://i:1"}),
+        ("redis://r/0", "http://h:1", {}),
+    ],
+)
+def test_each_broker_has_its_own_management_api(brokers: str, apis: str, expected: dict[str, str]) -> None:
+    assert with_apis(brokers, apis).rabbitmq_apis() == expected
+
+
+@pytest.mark.parametrize(
+    ("brokers", "apis"),
+    [
+        ("a=amqp://h/ b=amqp://i/", "http://h:1"),
+        ("a=amqp://h/ b=amqp://i/", "a=http://h:1 http://i:1"),
+        ("a=amqp://h/", "shop=http://h:1"),
+        ("a=amqp://h/", "http://h:1 http://i:1"),
+    ],
+)
+def test_one_servers_api_is_never_used_for_another_server(brokers: str, apis: str) -> None:
+    """Both may have a queue of the same name."""
+    with pytest.raises(UsageError, match="RABBITMQ_API_URL"):
+        with_apis(brokers, apis).rabbitmq_apis()
+
+
+def test_the_password_of_the_management_api_is_a_secret() -> None:
+    assert with_apis("amqp://h/", "http://u:api-word@h:15672").secrets() == ["api-word", "api-word"]
+
+
 def test_a_database_password_that_is_not_escaped_is_refused_and_not_shown() -> None:
     with pytest.raises(UsageError, match="DATABASE_URL") as refusal:
         load(DATABASE_URL="postgresql://u:other/word@h/db").secrets()

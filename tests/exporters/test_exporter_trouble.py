@@ -218,6 +218,23 @@ def test_ages_from_header_event_and_first_poll(broker: str) -> None:
     assert ages == pytest.approx({"q1": 90, "q2": 130, "q3": 30}, abs=0.001)
 
 
+def test_messages_without_an_id_are_not_taken_for_one_message(broker: str) -> None:
+    """Celery's protocol 1 has no headers: a queue that moves must not look as if its oldest message stayed."""
+    now = [time.time()]
+    with redis.Redis.from_url(broker) as client:
+        bind(client, "jobs", "jobs")
+        looking = poller(broker, clock=lambda: now[0])
+        ages = []
+        for task_id, count in (("a", 1), ("b", 1), ("b", 0)):
+            protocol_1 = {"body": "e30=", "headers": {}, "properties": {"correlation_id": task_id}}
+            if count:
+                client.delete("jobs")
+                client.lpush("jobs", json.dumps(protocol_1))
+            ages.append(looking.poll().queues["jobs"].oldest_age)
+            now[0] += 30
+    assert ages == [0, 0, 30]
+
+
 def test_the_applications_header_gives_the_age_of_its_messages(broker: str) -> None:
     signal, before = celery.signals.before_task_publish, time.time()
     try:
@@ -295,9 +312,28 @@ def test_keys_that_are_not_lists_and_messages_that_are_not_json(broker: str) -> 
         client.sadd("_kombu.binding.x", "x\x06\x16\x06\x16x", "y\x06\x16\x06\x16y", "nonsense")
         client.set("x", "a string")
         client.lpush("y", b"\xff\xfe")
-        queues = poller(broker).poll().queues
-    assert queues["x"].length == 0
-    assert queues["y"].length == 1
+        found = poller(broker).poll()
+    assert found.queues["y"].length == 1
+    assert "x" not in found.queues
+    (refused,) = found.refused
+    assert refused.startswith("queue x: WRONGTYPE")
+
+
+def test_what_the_user_may_not_read_is_an_error_and_not_empty(broker: str) -> None:
+    """A user with rights on some queues only."""
+    with redis.Redis.from_url(broker) as client:
+        bind(client, "jobs", "ours", "theirs")
+        client.lpush("ours", message())
+        client.lpush("theirs", message())
+        user, rules = "reads-ours", ["on", ">word", "+@all", "~_kombu.binding.*", "~ours*"]
+        client.execute_command("ACL", "SETUSER", user, *rules)
+        try:
+            found = poller(broker.replace("//", f"//{user}:word@")).poll()
+        finally:
+            client.acl_deluser(user)
+    assert {name: queue.length for name, queue in found.queues.items()} == {"ours": 1}
+    assert found.queues["ours"].unacked is None
+    assert [reason.split(":")[0] for reason in found.refused] == ["queue theirs", "key unacked_index"]
 
 
 def test_remote_control_leaves_nothing_behind(

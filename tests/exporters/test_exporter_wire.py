@@ -7,6 +7,7 @@ import struct
 from base64 import b64encode
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import given
@@ -57,7 +58,19 @@ def test_other_serializers_and_encodings(serializer: str, encoding: str | None) 
     assert decoded(frame) == [typed(event)]
 
 
-@pytest.mark.parametrize("content_type", ["application/x-yaml", "text/plain", "application/x-msgpack"])
+def test_msgpack_needs_no_further_package() -> None:
+    """kombu cannot decode it where msgpack is not installed."""
+    event = {"type": "worker-heartbeat", "hostname": "a@b", "active": 1}
+    envelope = {
+        "properties": {"body_encoding": "base64"},
+        "content-type": "application/x-msgpack",
+        "content-encoding": "binary",
+        "body": b64encode(msgspec.msgpack.encode(event)).decode(),
+    }
+    assert decoded(json.dumps(envelope).encode()) == [typed(event)]
+
+
+@pytest.mark.parametrize("content_type", ["application/x-yaml", "text/plain"])
 def test_long_bodies_that_are_slow_to_decode_are_not_decoded(content_type: str) -> None:
     envelope = {"body": "- a: 1\n" * 50_000, "content-encoding": "utf-8", "content-type": content_type}
     frame = json.dumps(envelope).encode()
