@@ -83,7 +83,12 @@ def _prometheus(project: Project) -> Json:
     }  # fmt: skip
     document["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [project.alertmanager]}]}]
     wanted = _jobs(project)
-    document["scrape_configs"] = [job for job in document["scrape_configs"] if job["job_name"] in wanted]
+    # The adopted project has no password of ours.
+    document["scrape_configs"] = [
+        {key: value for key, value in job.items() if key != "basic_auth"}
+        for job in document["scrape_configs"]
+        if job["job_name"] in wanted
+    ]
     return document
 
 

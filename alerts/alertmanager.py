@@ -1,5 +1,6 @@
 """Client of Alertmanager's HTTP API: post and list alerts, add, list and end silences."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from typing import Any
 import requests
 
 from alerts.discovery import find_url
+from alerts.login import Login, login
 from sidecar import OpsError
 from sidecar.http import session
 
@@ -35,11 +37,13 @@ class Alertmanager:
 
     Args:
         url: its address, such as ``http://127.0.0.1:9093``.
+        login: user and password, if it asks for them.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, login: Login | None = None) -> None:
         self.url = url.rstrip("/")
         self._session = session()
+        self._session.auth = login
 
     def post_alert(
         self, labels: Mapping[str, str], annotations: Mapping[str, str], *, lasts: timedelta
@@ -130,7 +134,7 @@ def matcher(text: str) -> dict[str, Any]:
 
 def find(given: str | None) -> Alertmanager:
     """The Alertmanager at the given address; by default the one on this machine or in the compose project."""
-    return Alertmanager(find_url(given, port=PORT, container=CONTAINER, page="/-/ready"))
+    return Alertmanager(find_url(given, port=PORT, container=CONTAINER, page="/-/ready"), login(os.environ))
 
 
 def _silence(document: Mapping[str, Any]) -> Silence:

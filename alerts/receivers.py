@@ -75,6 +75,16 @@ class ReceiverSettings(Settings):
         validation_alias="ALERTS_WATCH_URL",
         description="Address of `python -m alerts watch`, which then pings the dead man's switch.",
     )
+    watch_username: str = Field(
+        "alerts",
+        validation_alias="ALERTS_USERNAME",
+        description="User with which Alertmanager signs in to the watch.",
+    )
+    watch_password: SecretStr | None = Field(
+        None,
+        validation_alias="ALERTS_PASSWORD",
+        description="Password of that user, if the watch asks for one.",
+    )
     quiet_hours: str = Field(
         "22:00-07:00",
         description="Hours in which warnings are held back; `off` sends them at any hour.",

@@ -26,6 +26,8 @@ FILE_OPTIONS = {
     "api_url": "ALERTMANAGER_SLACK_URL",
     "routing_key": "ALERTMANAGER_PAGERDUTY_ROUTING_KEY",
     "auth_password": "ALERTMANAGER_SMTP_PASSWORD",
+    # Of the watch.
+    "password": "ALERTS_PASSWORD",
 }
 
 
@@ -210,8 +212,15 @@ def _heartbeat(receiver: Block, settings: ReceiverSettings) -> Block:
         if settings.watch_url
         else _reveal(settings.heartbeat_url)
     )
-    blocks = [{**block, "url": url} for block in receiver["webhook_configs"]]
+    blocks = [{**block, "url": url, **_login(settings)} for block in receiver["webhook_configs"]]
     return {**receiver, "webhook_configs": blocks}
+
+
+def _login(settings: ReceiverSettings) -> Block:
+    if not settings.watch_url or not settings.watch_password:
+        return {}
+    login = {"username": settings.watch_username, "password": _reveal(settings.watch_password)}
+    return {"http_config": {"basic_auth": login}}
 
 
 def _set_quiet_hours(document: Block, settings: ReceiverSettings) -> None:

@@ -6,9 +6,13 @@ generated and stored. ``values/`` in the folder has every secret, for the operat
 container mounts; its user owns them, and nobody else can read them. Usage: ``init_secrets.py [FOLDER] [VOLUMES]``.
 """
 
+import base64
+import hashlib
+import hmac
 import json
 import os
 import secrets
+import shutil
 import stat
 import sys
 from collections.abc import Callable, Mapping
@@ -18,30 +22,50 @@ from urllib.parse import quote
 
 import bcrypt
 
-# The user and group that each image runs as; see `user:` in docker-compose.prod.yml.
+# The folder of each container's secrets, and the user and group that the container runs as: its `user:` in
+# docker-compose.prod.yml. No two containers share a user, so none can read another's secrets.
 OWNERS = {
-    "app": (10001, 10001),
+    "api": (10001, 10001),
+    "worker": (10011, 10001),
+    "worker_ai": (10012, 10001),
+    "beat": (10013, 10001),
+    "flower": (10014, 10001),
+    "migrate": (10015, 10001),
     "exporter": (10002, 10002),
     "backup": (10003, 10003),
-    "backup_wal": (10003, 10003),
+    "backup_wal": (10004, 10003),
     "postgres": (999, 999),
-    "redis": (999, 1000),
+    "db_roles": (59101, 59101),
+    "redis": (59102, 1000),
     "caddy": (1000, 1000),
     "grafana": (472, 0),
-    "alertmanager": (65534, 65534),
-    "postgres_exporter": (65534, 65534),
+    "prometheus": (59103, 65534),
+    "alertmanager": (59104, 65534),
+    "alert_watch": (59105, 65534),
+    "postgres_exporter": (59106, 59106),
     "redis_exporter": (59000, 59000),
 }
-# Volumes of earlier installations may belong to root.
+# The container that owns each volume. In earlier installations, some belong to root or to another user.
 VOLUMES = {
     "caddy_data": "caddy",
     "caddy_config": "caddy",
     "alertmanager_config": "alertmanager",
-    "alert_watch_data": "alertmanager",
+    "alert_watch_data": "alert_watch",
+}
+# These are in use by the earlier container while its successor is prepared. They keep their owner, and the successor
+# writes as a member of the same group.
+SHARED_VOLUMES = {
+    "prometheus_data": "prometheus",
+    "alertmanager_data": "alertmanager",
+    "redis_data": "redis",
 }
 
 POSTGRES = "posthub_postgres_prod:5432"
 REDIS = "posthub_redis_prod:6379"
+# The owner of the server and of every role. The app's role `posthub` owns only the app's database.
+ADMIN = "posthub_admin"
+# The user with which Prometheus, Alertmanager and the alert watch sign in to each other.
+ALERTS = "alerts"
 
 
 def _password() -> str:
@@ -61,7 +85,14 @@ def _nothing() -> str:
 SECRETS: dict[str, Callable[[], str]] = {
     "SECRET_KEY": _key,
     "POSTGRES_PASSWORD": _password,
+    "POSTGRES_ADMIN_PASSWORD": _password,
     "REDIS_PASSWORD": _password,
+    "REDIS_APP_PASSWORD": _password,
+    "REDIS_EXPORTER_PASSWORD": _password,
+    "REDIS_BACKUP_PASSWORD": _password,
+    "REDIS_METRICS_PASSWORD": _password,
+    "ALERTS_PASSWORD": _password,
+    "FLOWER_PASSWORD": _password,
     "BACKUP_DB_PASSWORD": _password,
     "EXPORTER_DB_PASSWORD": _password,
     "WAL_DB_PASSWORD": _password,
@@ -111,6 +142,8 @@ SECRETS: dict[str, Callable[[], str]] = {
 }
 
 
+# The keys of AI providers.
+AI_KEYS = ("GEMINI_API_KEY", "PERPLEXITY_API_KEY", "NANOBANA_API_KEY")
 # The backup sidecar's own, whose files have names without the prefix.
 BACKUP_SECRETS = [
     name
@@ -135,6 +168,35 @@ WAL_SECRETS = [
 ]
 # Where the alert watch checks that its test messages arrived.
 READBACK_SECRETS = [name for name in SECRETS if name.startswith("ALERTS_READBACK_")]
+
+# Redis's users: the secret with each one's password, and what it may do. docs/exporter.md and docs/backup.md explain the
+# sidecars' rights. The default user is the operator's, and the health check's.
+REDIS_USERS = {
+    "default": ("REDIS_PASSWORD", "~* &* +@all"),
+    "app": ("REDIS_APP_PASSWORD", "~* &* +@all -@admin -@dangerous +info"),
+    "exporter": (
+        "REDIS_EXPORTER_PASSWORD",
+        (
+            "%R~* ~*reply.celery.pidbox* &/0.celeryev/* &/0.celeryev &/0.celery.pidbox -@all +psubscribe +ping +select"
+            " +client|id +client|list +client|setname +client|setinfo +scan +smembers +llen +lindex +zcard +zrange +hmget"
+            " +publish +sadd +srem +brpop +del"
+        ),
+    ),
+    "backup": (
+        "REDIS_BACKUP_PASSWORD",
+        (
+            "~posthub-ops:backup:lock resetchannels -@all +sync +psync +replconf +info +ping +select +client|setname"
+            " +client|setinfo +set +get +del +expire"
+        ),
+    ),
+    "metrics": (
+        "REDIS_METRICS_PASSWORD",
+        (
+            "resetkeys resetchannels -@all +ping +info +select +config|get +client|setname +slowlog|len +slowlog|get"
+            " +latency|latest +latency|histogram"
+        ),
+    ),
+}
 
 
 class SetupError(Exception):
@@ -172,6 +234,12 @@ class Place:
         for file in (self.folder / group).iterdir():
             if file.name not in keep:
                 file.unlink()
+
+    def remove_other_folders(self, keep: set[str]) -> None:
+        """Remove the secrets of containers that earlier versions had."""
+        for folder in self.folder.iterdir():
+            if folder.is_dir() and not folder.is_symlink() and folder.name not in keep:
+                shutil.rmtree(folder)
 
     def _owner(self, path: Path, group: str) -> None:
         if self.own and group in OWNERS:
@@ -213,35 +281,68 @@ def require_known_password(environ: Mapping[str, str], values: Path, data: Path)
 
 def files(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """The files in each container's folder."""
-    postgres, redis = values["POSTGRES_PASSWORD"], values["REDIS_PASSWORD"]
-    database = values["DATABASE_URL"] or _database("posthub", postgres)
-    redis_url = values["REDIS_URL"] or f"redis://:{quote(redis, safe='')}@{REDIS}/0"
-    broker = values["CELERY_BROKER_URL"] or redis_url
     return {
-        "postgres": {
-            "postgres_password": postgres,
-            "backup_db_password": values["BACKUP_DB_PASSWORD"],
-            "exporter_db_password": values["EXPORTER_DB_PASSWORD"],
-            "wal_db_password": values["WAL_DB_PASSWORD"],
+        **_app(values),
+        **_data(values),
+        **_sidecars(values),
+        **_monitoring(values),
+        "caddy": {
+            "operators": operators(values["OPS_PASSWORD"]),
+            "flower": base64.b64encode(_flower(values).encode()).decode(),
         },
-        "redis": {"redis_password": redis, "redis.conf": f"requirepass {_quoted(redis)}\n"},
-        "app": {
-            "database_url": database,
-            "redis_url": redis_url,
-            "celery_broker_url": broker,
-            **_named(values, "SECRET_KEY", "GEMINI_API_KEY", "PERPLEXITY_API_KEY", "NANOBANA_API_KEY"),
+        "grafana": _named(values, "GRAFANA_ADMIN_PASSWORD"),
+    }
+
+
+def _app(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The app's containers have one image, but each gets only what its own code needs."""
+    database = values["DATABASE_URL"] or _database("posthub", values["POSTGRES_PASSWORD"])
+    addresses = {"database_url": database, "redis_url": _redis_app(values), **_broker(values)}
+    errors = _named(values, "SENTRY_DSN")
+    keys = _named(values, "SECRET_KEY", "SECRET_KEY_FALLBACKS", "FIELD_ENCRYPTION_KEYS")
+    media = _named(values, "MEDIA_S3_ACCESS_KEY_ID", "MEDIA_S3_SECRET_ACCESS_KEY")
+    # Whether a provider can be used; only the AI worker calls one.
+    configured = {name.lower(): "configured" if values[name] else "" for name in AI_KEYS}
+    return {
+        "api": {**addresses, **errors, **keys, **media, **configured, **_named(values, "STRIPE_SECRET_KEY")},
+        "worker": {**addresses, **errors, **keys, **media, **configured},
+        "worker_ai": {
+            **addresses, **errors, **media, **_own_key(values, "worker_ai"), **_named(values, *AI_KEYS),
+        },
+        "beat": {**addresses, **errors, **_own_key(values, "beat")},
+        "migrate": {**addresses, **keys},
+        "flower": {**_broker(values), "flower_login": _flower(values)},
+    }  # fmt: skip
+
+
+def _data(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    admin = _named(values, "POSTGRES_ADMIN_PASSWORD")
+    return {
+        # The app's password is for the first start, which creates its role.
+        "postgres": {**admin, **_named(values, "POSTGRES_PASSWORD")},
+        "db_roles": {
+            **admin,
             **_named(
-                values, "STRIPE_SECRET_KEY", "SENTRY_DSN", "SECRET_KEY_FALLBACKS", "FIELD_ENCRYPTION_KEYS"
+                values, "POSTGRES_PASSWORD", "BACKUP_DB_PASSWORD", "EXPORTER_DB_PASSWORD", "WAL_DB_PASSWORD"
             ),
-            **_named(values, "MEDIA_S3_ACCESS_KEY_ID", "MEDIA_S3_SECRET_ACCESS_KEY"),
+            # For restores, which create databases.
+            "restore_url": _database(ADMIN, values["POSTGRES_ADMIN_PASSWORD"]),
         },
+        "redis": {**_named(values, "REDIS_PASSWORD"), "users.acl": redis_users(values)},
+    }
+
+
+def _sidecars(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    broker = values["CELERY_BROKER_URL"] or values["REDIS_URL"]
+    redis = values["REDIS_URL"] or _redis("backup", values["REDIS_BACKUP_PASSWORD"])
+    return {
         "exporter": {
-            "broker_url": broker,
+            "broker_url": broker or _redis("exporter", values["REDIS_EXPORTER_PASSWORD"]),
             "database_url": _database("posthub_exporter", values["EXPORTER_DB_PASSWORD"]),
         },
         "backup": {
             "database_urls": _databases(values),
-            "redis_urls": values["BACKUP_REDIS_URLS"] or f"posthub_redis={redis_url}",
+            "redis_urls": values["BACKUP_REDIS_URLS"] or f"posthub_redis={redis}",
             "servers": _servers(values),
             **{name.removeprefix("BACKUP_").lower(): values[name] for name in BACKUP_SECRETS},
         },
@@ -250,20 +351,61 @@ def files(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
             "servers": _servers(values),
             **{name.removeprefix("BACKUP_").lower(): values[name] for name in WAL_SECRETS},
         },
-        "caddy": {"operators": operators(values["OPS_PASSWORD"])},
-        "grafana": _named(values, "GRAFANA_ADMIN_PASSWORD"),
-        # A receiver is switched on by its file.
-        "alertmanager": {
-            **{
-                name.lower(): text
-                for name, text in values.items()
-                if name.startswith("ALERTMANAGER_") and text
-            },
-            **_named(values, *READBACK_SECRETS),
-        },
-        "postgres_exporter": _named(values, "EXPORTER_DB_PASSWORD"),
-        "redis_exporter": {"redis_passwords.json": json.dumps({f"redis://{REDIS}": redis})},
     }
+
+
+def _monitoring(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    password = _named(values, "ALERTS_PASSWORD")
+    users = web_config(values["ALERTS_PASSWORD"])
+    # A receiver is switched on by its file.
+    receivers = {
+        name.lower(): text for name, text in values.items() if name.startswith("ALERTMANAGER_") and text
+    }
+    return {
+        "prometheus": password,
+        "alertmanager": {**password, **receivers, "web.yml": users},
+        "alert_watch": {**password, **receivers, **_named(values, *READBACK_SECRETS), "web.yml": users},
+        "postgres_exporter": _named(values, "EXPORTER_DB_PASSWORD"),
+        "redis_exporter": {
+            "redis_passwords.json": json.dumps({f"redis://metrics@{REDIS}": values["REDIS_METRICS_PASSWORD"]})
+        },
+    }
+
+
+def _broker(values: Mapping[str, str]) -> dict[str, str]:
+    return {"celery_broker_url": values["CELERY_BROKER_URL"] or _redis_app(values)}
+
+
+def _redis_app(values: Mapping[str, str]) -> str:
+    return values["REDIS_URL"] or _redis("app", values["REDIS_APP_PASSWORD"])
+
+
+def _redis(user: str, password: str) -> str:
+    return f"redis://{user}:{quote(password, safe='')}@{REDIS}/0"
+
+
+def _flower(values: Mapping[str, str]) -> str:
+    """Flower's own user and password, which Caddy sends."""
+    return f"caddy:{values['FLOWER_PASSWORD']}"
+
+
+def _own_key(values: Mapping[str, str], service: str) -> dict[str, str]:
+    """A SECRET_KEY for a service that signs and decrypts nothing: the same at each start, and no use to anybody else."""
+    key = hmac.digest(values["SECRET_KEY"].encode(), f"posthub: key of {service}".encode(), hashlib.sha512)
+    return {"secret_key": key.hex()}
+
+
+def redis_users(values: Mapping[str, str]) -> str:
+    """Redis's file of users, with digests instead of passwords."""
+    return "".join(
+        f"user {user} on #{hashlib.sha256(values[password].encode()).hexdigest()} {rights}\n"
+        for user, (password, rights) in REDIS_USERS.items()
+    )
+
+
+def web_config(password: str) -> str:
+    """The users of Alertmanager's and the alert watch's pages, as Prometheus's programs read them."""
+    return f"basic_auth_users:\n  {ALERTS}: {_digest(password)}\n"
 
 
 def _databases(values: Mapping[str, str]) -> str:
@@ -283,8 +425,11 @@ def _servers(values: Mapping[str, str]) -> str:
 
 def operators(password: str) -> str:
     """Caddy's basic authentication for the user ``ops``."""
-    digest = bcrypt.hashpw(password.encode(), bcrypt.gensalt(10)).decode()
-    return f"basic_auth {{\n\tops {digest}\n}}\n"
+    return f"basic_auth {{\n\tops {_digest(password)}\n}}\n"
+
+
+def _digest(password: str) -> str:
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(10)).decode()
 
 
 def _named(values: Mapping[str, str], *names: str) -> dict[str, str]:
@@ -293,11 +438,6 @@ def _named(values: Mapping[str, str], *names: str) -> dict[str, str]:
 
 def _database(user: str, password: str, name: str = "posthub") -> str:
     return f"postgresql://{user}:{quote(password, safe='')}@{POSTGRES}/{name}"
-
-
-def _quoted(text: str) -> str:
-    """A quoted argument of redis.conf."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def write(place: Place, values: Mapping[str, str]) -> None:
@@ -309,15 +449,44 @@ def write(place: Place, values: Mapping[str, str]) -> None:
         for name, text in contents.items():
             place.write(group, name, text)
         place.remove_others(group, set(contents))
+    place.remove_other_folders({"values", *OWNERS})
 
 
 def hand_over(volumes: Path) -> None:
-    """Give data folders to the user that their container runs as."""
+    """Let each container write to its volumes."""
     for volume, group in VOLUMES.items():
-        root = volumes / volume
-        for path in (root, *root.rglob("*")) if root.is_dir() else ():
-            if path.lstat().st_uid != OWNERS[group][0] and not stat.S_ISLNK(path.lstat().st_mode):
-                os.chown(path, *OWNERS[group], follow_symlinks=False)
+        for path in _inside(volumes / volume):
+            _give(path, *OWNERS[group])
+    for volume, group in SHARED_VOLUMES.items():
+        for path in _inside(volumes / volume):
+            _share(path, *OWNERS[group])
+
+
+def _inside(folder: Path) -> list[Path]:
+    """The folder and everything in it, without links."""
+    found = (folder, *folder.rglob("*")) if folder.is_dir() else ()
+    return [path for path in found if not stat.S_ISLNK(path.lstat().st_mode)]
+
+
+def _give(path: Path, user: int, group: int) -> None:
+    if path.lstat().st_uid != user:
+        os.chown(path, user, group, follow_symlinks=False)
+
+
+def _share(path: Path, user: int, group: int) -> None:
+    """Let this user write as a member of the group. Only what belongs to root, as a new volume does, changes its owner."""
+    try:
+        found = path.lstat()
+        if found.st_uid == user:
+            return
+        owner = user if found.st_uid == 0 else -1
+        if owner == user or found.st_gid != group:
+            os.chown(path, owner, group, follow_symlinks=False)
+        wanted = found.st_mode | (0o070 if path.is_dir() else 0o060)
+        if wanted != found.st_mode:
+            path.chmod(stat.S_IMODE(wanted))
+    except FileNotFoundError:  # the container that is still running has removed it
+        return
 
 
 def main(arguments: list[str]) -> int:

@@ -51,8 +51,8 @@ restore_and_verify() {
 restored=''
 step "restore $(what_is_restored) into a new database and compare it with the backup" restore_and_verify
 step "promote it: the empty database is kept under another name" sidecar_confirmed promote "$restored"
+step "set the owner and the passwords of the roles" stack_roles
 step "run missing migrations" migrate_if_needed
-step "set the passwords of the sidecars' roles" stack_roles
 step "take a backup that adopts the old server's folder" take_backup
 step "start everything" stack_start all
 step "wait until the API is healthy" wait_until_healthy

@@ -1,5 +1,6 @@
 """Client of the watch: requests a test message and follows where it arrives."""
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 import requests
 
 from alerts.discovery import find_url
+from alerts.login import Login, login
 from sidecar import OpsError
 from sidecar.http import session
 
@@ -41,9 +43,10 @@ class TestMessage:
     # pytest must not collect this class.
     __test__ = False
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, login: Login | None = None) -> None:
         self._url = url.rstrip("/")
         self._session = session()
+        self._session.auth = login
         self._before = float(self._state()["sent"])
         self._ask("POST")
 
@@ -87,7 +90,8 @@ class TestMessage:
 
 def send(url: str | None) -> TestMessage:
     """Request a test message from the watch at the given address, on this machine or in the compose project."""
-    return TestMessage(find_url(url, port=PORT, container=CONTAINER, page="/healthz"))
+    found = find_url(url, port=PORT, container=CONTAINER, page="/healthz")
+    return TestMessage(found, login(os.environ))
 
 
 def _seen(state: Any, receiver: str) -> Seen:

@@ -23,7 +23,8 @@ from alerts.watch.heartbeat import Heartbeat
 from alerts.watch.settings import WatchSettings
 from alerts.watch.state_file import StateFile
 from sidecar import OpsError
-from sidecar.web import Request, Response, WebServer
+from sidecar.page_server import configured
+from sidecar.web import Request, Response
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Watch:
         self._settings = settings
         self._clock = clock
         self.started = clock()
-        alertmanager = Alertmanager(settings.alertmanager_url)
+        alertmanager = Alertmanager(settings.alertmanager_url, settings.login)
         url = settings.heartbeat_url.get_secret_value() if settings.heartbeat_url else None
         self._state_file = StateFile(settings.state)
         known = self._state_file.load()
@@ -107,7 +108,9 @@ class Watch:
         self._saving = threading.Lock()
         pages = {"/metrics": self._metrics_page, "/healthz": self._health_page, "/canary": self._canary_page}
         posts = {"/watchdog": self._take_watchdog, "/canary": self._take_request}
-        self._server = WebServer(settings.host, settings.port, pages, posts=posts)
+        self._server = configured(
+            settings.host, settings.port, pages, settings.web_config_file_path, posts=posts
+        )
         self.port = self._server.port
         self._follower = threading.Thread(target=self._follow, name="canary", daemon=True)
 

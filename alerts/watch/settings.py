@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr
 
-from sidecar.settings import Settings
+from alerts.login import LoginSettings
 
 
 def _clock(value: object) -> object:
@@ -16,7 +16,7 @@ def _clock(value: object) -> object:
         raise ValueError("must be a time such as 09:30") from None
 
 
-class WatchSettings(Settings):
+class WatchSettings(LoginSettings):
     """How the delivery of notifications is checked."""
 
     host: str = Field(
@@ -30,6 +30,11 @@ class WatchSettings(Settings):
         le=65535,
         validation_alias="ALERTS_WATCH_PORT",
         description="Port to listen on.",
+    )
+    web_config_file_path: str | None = Field(
+        None,
+        validation_alias="ALERTS_WATCH_WEB_CONFIG_FILE_PATH",
+        description="Prometheus web-config file (TLS, basic auth) for the watch's pages; empty: no password and no TLS.",
     )
     alertmanager_url: str = Field(
         "http://posthub_alertmanager:9093",

@@ -1,4 +1,6 @@
--- The roles of the backup sidecar, of the exporters and of the WAL stream. They can read, and cannot change anything.
+-- The role of the app, which owns the app's database and nothing else, and the roles of the backup sidecar, of the
+-- exporters and of the WAL stream. Those can read, and cannot change anything. posthub_admin runs it.
+\getenv app_password APP_PASSWORD
 \getenv backup_password BACKUP_PASSWORD
 \getenv exporter_password EXPORTER_PASSWORD
 \getenv wal_password WAL_PASSWORD
@@ -6,13 +8,22 @@
 SET log_statement = 'none';
 SET log_min_duration_statement = -1;
 SET log_min_error_statement = 'panic';
+-- Nor is what exists already news.
+SET client_min_messages = 'warning';
 
+SELECT 'CREATE ROLE posthub' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'posthub')
+\gexec
 SELECT 'CREATE ROLE posthub_backup' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'posthub_backup')
 \gexec
 SELECT 'CREATE ROLE posthub_exporter' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'posthub_exporter')
 \gexec
 SELECT 'CREATE ROLE posthub_wal' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'posthub_wal')
 \gexec
+
+ALTER ROLE posthub LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD :'app_password';
+DROP ROLE IF EXISTS posthub_takeover;
+-- Only a superuser can create it; the app's migrations find it.
+CREATE EXTENSION IF NOT EXISTS vector;
 
 -- BYPASSRLS: a backup from which row security had removed rows would look complete.
 ALTER ROLE posthub_backup LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION BYPASSRLS

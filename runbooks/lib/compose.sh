@@ -43,7 +43,7 @@ stack_restart() {
 }
 
 stack_postgres_answers() {
-  compose exec -T posthub_postgres_prod psql -U posthub -d template1 -Atc 'SELECT 1'
+  compose exec -T posthub_postgres_prod psql -U posthub_admin -d template1 -Atc 'SELECT 1'
 }
 
 # KiB that are free where PostgreSQL keeps its data.
@@ -54,8 +54,8 @@ stack_postgres_free() {
 
 # Whether production contains tables that were not restored by us.
 stack_postgres_in_use() {
-  [ "$(compose exec -T posthub_postgres_prod psql -U posthub -d template1 -Atc "SELECT count(*) FROM pg_database WHERE datname = 'posthub' AND coalesce(shobj_description(oid, 'pg_database'), '') NOT LIKE '%posthub-ops: %'")" != 0 ] &&
-    [ "$(compose exec -T posthub_postgres_prod psql -U posthub -d posthub -Atc "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")" != 0 ]
+  [ "$(compose exec -T posthub_postgres_prod psql -U posthub_admin -d template1 -Atc "SELECT count(*) FROM pg_database WHERE datname = 'posthub' AND coalesce(shobj_description(oid, 'pg_database'), '') NOT LIKE '%posthub-ops: %'")" != 0 ] &&
+    [ "$(compose exec -T posthub_postgres_prod psql -U posthub_admin -d posthub -Atc "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")" != 0 ]
 }
 
 # Our own images: pulled from the registry in POSTHUB_IMAGES if it is set, otherwise built here.
@@ -67,9 +67,10 @@ stack_images() {
   fi
 }
 
-# Production's URL with the owner's role. Passed through the environment, so that it does not appear in process lists.
+# Production's URL with the role of the server's owner, which may create databases. Passed through the environment, so that
+# it does not appear in process lists.
 restore_url() {
-  compose run --rm --no-deps -T posthub_migrate cat /run/secrets/database_url
+  compose run --rm --no-deps -T --entrypoint cat posthub_db_roles /run/secrets/restore_url
 }
 
 # How to run the sidecar's commands by hand on this stack.

@@ -1,5 +1,6 @@
 """Alertmanager."""
 
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,15 +11,25 @@ from stack.servers.base import Server
 
 
 class Alertmanager(Server):
-    """Alertmanager on a configuration file, alone (no cluster)."""
+    """Alertmanager on a configuration file, alone (no cluster).
+
+    Args:
+        web_config: a Prometheus web-config file with the users of its pages.
+    """
 
     name = "alertmanager"
 
     def __init__(
-        self, folder: Path, *, config: Path, port: int | None = None, log: Path | None = None
+        self,
+        folder: Path,
+        *,
+        config: Path,
+        port: int | None = None,
+        log: Path | None = None,
+        web_config: Path | None = None,
     ) -> None:
         super().__init__(folder, port=port, log=log)
-        self.config = config
+        self.config, self.web_config = config, web_config
 
     @property
     def url(self) -> str:
@@ -28,8 +39,12 @@ class Alertmanager(Server):
         return [
             str(find("alertmanager")), f"--config.file={self.config}", f"--storage.path={self.folder / 'data'}",
             f"--web.listen-address={HOST}:{self.port}", f"--web.external-url={self.url}",
-            "--cluster.listen-address=",
+            "--cluster.listen-address=", *([f"--web.config.file={self.web_config}"] if self.web_config else []),
         ]  # fmt: skip
 
     def is_ready(self) -> bool:
-        return answers(f"{self.url}/-/ready")
+        if self.web_config is None:
+            return answers(f"{self.url}/-/ready")
+        # Behind a password, it refuses every request, from the moment at which it listens.
+        with socket.socket() as probe:
+            return probe.connect_ex((HOST, self.port)) == 0

@@ -65,8 +65,15 @@ def prometheus(document: dict[str, Any], ports: Mapping[str, int], factor: float
     adapted["alerting"]["alertmanagers"] = [
         {"static_configs": [{"targets": [f"{HOST}:{ports['alertmanager']}"]}]}
     ]
-    adapted["scrape_configs"] = [job for job in adapted["scrape_configs"] if job["job_name"] in JOBS]
+    adapted["scrape_configs"] = [
+        without_login(job) for job in adapted["scrape_configs"] if job["job_name"] in JOBS
+    ]
     return adapted
+
+
+def without_login(job: dict[str, Any]) -> dict[str, Any]:
+    """A scrape job for a server that asks for no password, as all do here."""
+    return {key: value for key, value in job.items() if key != "basic_auth"}
 
 
 def _target(port: int) -> dict[str, Any]:

@@ -169,3 +169,25 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_a_hint(
     (tmp_path / "file").write_text("")
     assert run(main, ["render", "--output", str(tmp_path / "file" / "a.yml")]) == 1
     assert "Try:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_alertmanager_signs_in_to_the_watch(tmp_path: Path, *, as_file: bool) -> None:
+    (tmp_path / "alerts_password").write_text("open sesame")
+    name, value = (
+        ("ALERTS_PASSWORD_FILE", str(tmp_path / "alerts_password"))
+        if as_file
+        else ("ALERTS_PASSWORD", "open sesame")
+    )
+    environ = {
+        "ALERTS_WATCH_URL": "http://watch:9810", "ALERTMANAGER_HEARTBEAT_URL": "https://hc-ping.com/x", name: value,
+    }  # fmt: skip
+    document = configuration(ReceiverSettings.load(environ), read_by_alertmanager(environ))
+    (heartbeat,) = (one for one in document["receivers"] if one["name"] == "heartbeat")
+    login = heartbeat["webhook_configs"][0]["http_config"]["basic_auth"]
+    secret = {"password_file": value} if as_file else {"password": value}
+    assert login == {"username": "alerts", **secret}
+    # And to nobody else.
+    assert str(document).count("basic_auth") == 1
+    write(tmp_path / "alertmanager.yml", document)
+    assert PROGRAMS.amtool("check-config", "alertmanager.yml", folder=tmp_path).ok

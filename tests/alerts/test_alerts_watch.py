@@ -10,12 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 import requests
 from click.testing import CliRunner, Result
 from prometheus_client.parser import text_string_to_metric_families
 
 from alerts.alertmanager import Alertmanager as Api
+from alerts.alertmanager import find
 from alerts.cli import main
 from alerts.receivers import ReceiverSettings
 from alerts.render import configuration, write
@@ -119,6 +121,48 @@ def watchdog(running: Watch, body: Any) -> int:
 
 
 FIRING = {"alerts": [{"status": "firing", "labels": {"alertname": "Watchdog"}}]}
+
+
+@pytest.fixture
+def web_config(tmp_path: Path) -> Path:
+    """Users of the pages, as posthub_init writes them."""
+    digest = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()
+    (tmp_path / "web.yml").write_text(f"basic_auth_users:\n  alerts: {digest}\n")
+    return tmp_path / "web.yml"
+
+
+def test_only_who_has_the_password_satisfies_the_dead_mans_switch(outside: Double, web_config: Path) -> None:
+    with watch(outside, ALERTS_WATCH_WEB_CONFIG_FILE_PATH=str(web_config)) as running:
+        here = f"http://127.0.0.1:{running.port}"
+        for login in (None, ("alerts", "wrong"), ("somebody", "open sesame")):
+            assert requests.post(f"{here}/watchdog", json=FIRING, auth=login, timeout=30).status_code == 401
+            assert requests.post(f"{here}/canary", auth=login, timeout=30).status_code == 401
+            assert requests.get(f"{here}/metrics", auth=login, timeout=30).status_code == 401
+        assert outside.pings == 0
+        known = ("alerts", "open sesame")
+        assert requests.post(f"{here}/watchdog", json=FIRING, auth=known, timeout=30).status_code == 200
+        assert outside.pings == 1
+        # Docker's health check has no password.
+        assert requests.get(f"{here}/healthz", timeout=30).ok
+
+
+def test_the_watch_and_its_client_sign_in(
+    outside: Double, web_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "alertmanager.yml"
+    write(config, configuration(ReceiverSettings.load({})))
+    with Alertmanager(tmp_path / "server", config=config, web_config=web_config) as server:
+        with pytest.raises(OpsError, match="401"):
+            Api(server.url).alerts()
+        monkeypatch.setenv("ALERTS_PASSWORD", "open sesame")
+        found = find(server.url)
+        assert found.alerts() == []
+        with watch(
+            outside, ALERTS_WATCH_WEB_CONFIG_FILE_PATH=str(web_config), ALERTMANAGER_URL=server.url,
+            ALERTS_PASSWORD="open sesame", ALERTS_CANARY_EVERY="3600",
+        ) as running:  # fmt: skip
+            result = CliRunner().invoke(main, ["canary", "--url", f"http://127.0.0.1:{running.port}"])
+        assert result.exit_code == 0, result.output
 
 
 def test_watchdog_feeds_the_dead_mans_switch(outside: Double) -> None:

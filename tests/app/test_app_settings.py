@@ -183,6 +183,18 @@ class TestProduction:
         done = run("-c", code, **changes)
         assert done.stdout.splitlines()[-1:] == [header], done.stderr
 
+    def test_flower_needs_neither_a_key_nor_a_database(self, run: Any) -> None:
+        code = (
+            "import django; django.setup(); from config import celery_app as app; from django.conf import settings;"
+            " print(app.conf.broker_url, settings.DATABASES['default']['ENGINE'], len(settings.SECRET_KEY) > 50,"
+            " len(app.tasks) > 5)"
+        )
+        missing = dict.fromkeys(("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "ALLOWED_HOSTS"))
+        flower = {"DJANGO_SETTINGS_MODULE": "config.settings.flower", "CELERY_BROKER_URL": "redis://broker/0"}
+        done = run("-c", code, **missing, **flower)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split("\n")[0] == "redis://broker/0 django.db.backends.dummy True True"
+
     def test_the_demo_data_is_refused(self, run: Any) -> None:
         done = run("manage.py", "seed_demo", "--json")
         assert (done.returncode, done.stdout) == (2, "")

@@ -34,7 +34,8 @@ def test_prometheus_is_the_default_source_and_its_alerts_are_listed(provisioning
     sources = {one["uid"]: one for one in _load(provisioning / "datasources/prometheus.yml")["datasources"]}
     assert sources["prometheus"]["isDefault"]
     assert sources["prometheus"]["jsonData"]["manageAlerts"]
-    assert sources["prometheus"]["jsonData"]["alertmanagerUid"] in sources
+    # Grafana does not reach Alertmanager.
+    assert set(sources) == {"prometheus"}
 
 
 def test_dashboards_are_loaded_into_one_folder_and_changed_in_code_only(provisioning: Path) -> None:
@@ -91,7 +92,7 @@ def test_data_sources_on_kubernetes_are_ours(
 ) -> None:
     asked = {one["uid"]: one for one in _load(provisioning / "datasources/prometheus.yml")["datasources"]}
     given = chart["grafana"]["sidecar"]["datasources"]
-    assert {given["uid"], given["alertmanager"]["uid"]} == asked.keys()
+    assert {given["uid"]} == asked.keys()
     assert given["httpMethod"] == asked["prometheus"]["jsonData"]["httpMethod"]
     scraped = chart["prometheus"]["prometheusSpec"]["scrapeInterval"]
     assert scraped == asked["prometheus"]["jsonData"]["timeInterval"]

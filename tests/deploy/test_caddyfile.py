@@ -1,5 +1,6 @@
 """The entry point, on a real Caddy: what is public, what is closed, what requires a password."""
 
+import base64
 import os
 import subprocess
 import threading
@@ -77,11 +78,13 @@ def edge(tmp_path_factory: pytest.TempPathFactory, init_secrets: Any) -> Iterato
 
 def _adapted(folder: Path, upstreams: dict[str, int], metrics: int, init_secrets: Any) -> Path:
     """The Caddyfile itself, with other addresses only."""
+    written = init_secrets.files(dict.fromkeys(init_secrets.SECRETS, "") | {"FLOWER_PASSWORD": "of flower"})
     (folder / "operators").write_text(init_secrets.operators("open sesame"))
+    (folder / "flower").write_text(written["caddy"]["flower"])
     text = (ROOT / "deploy" / "Caddyfile").read_text(encoding="utf-8")
     changes = {f"{name}": f"127.0.0.1:{port}" for name, port in upstreams.items()}
     changes |= {
-        "/run/secrets/operators": str(folder / "operators"),
+        "/run/secrets/": f"{folder}/",
         "unix//tmp/caddy.sock": f"unix/{folder / 'admin.sock'}",
         "http://:2019": f"http://:{metrics}",
     }
@@ -134,8 +137,10 @@ def test_tools_ask_for_the_operators_password(edge: int, path: str) -> None:
     assert _get(edge, "api.test", path, auth=("ops", "wrong")).status_code == 401
     answer = _get(edge, "api.test", path, auth=("ops", "open sesame"))
     assert answer.status_code == 200
-    # The whole path, and without this proxy's password.
-    assert answer.text == f"posthub_{path.split('/')[1]} {path} -"
+    tool = path.split("/")[1]
+    # The whole path, and without this proxy's password: Flower's own instead, and Grafana asks for one itself.
+    login = {"flower": f"Basic {base64.b64encode(b'caddy:of flower').decode()}", "grafana": "-"}[tool]
+    assert answer.text == f"posthub_{tool} {path} {login}"
 
 
 @pytest.mark.parametrize(

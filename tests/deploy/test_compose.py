@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 import yaml
 
@@ -26,7 +27,14 @@ SEED = [
 ]
 ONCE = {"posthub_init", "posthub_migrate", "posthub_db_roles", "posthub_alertmanager_config"}
 OWN = ("${POSTHUB_IMAGES:-posthub}/",)
-INTERNAL = {"app", "data", "monitoring"}
+# With a way to the Internet: one for each group of containers, because containers on one network reach each other.
+OUTSIDE = {
+    "edge": {"posthub_caddy"},
+    "app_out": {"posthub_api_prod", "posthub_celery_worker", "posthub_celery_worker_ai"},
+    "backup_out": {"posthub_backup", "posthub_backup_wal"},
+    "alerting_out": {"posthub_alertmanager", "posthub_alert_watch"},
+    "probes_out": {"posthub_blackbox_exporter"},
+}
 
 
 def test_production_has_the_services_of_the_seed_and_the_sidecars(production: dict[str, Any]) -> None:
@@ -55,12 +63,100 @@ def test_only_the_web_is_published(production: dict[str, Any]) -> None:
     assert published == {"posthub_caddy": ["80:80", "443:443", "443:443/udp"]}
 
 
-def test_data_and_monitoring_have_no_way_to_the_internet(production: dict[str, Any]) -> None:
-    assert {
-        name for name, network in production["networks"].items() if (network or {}).get("internal")
-    } == INTERNAL
+def _members(compose: dict[str, Any], network: str) -> set[str]:
+    return {name for name, service in compose["services"].items() if network in service.get("networks", [])}
+
+
+def _neighbours(compose: dict[str, Any], name: str) -> set[str]:
+    """The containers that share a network with this one."""
+    networks = compose["services"][name].get("networks", [])
+    return set().union(*(_members(compose, network) for network in networks)) - {name}
+
+
+def test_only_those_that_call_outside_services_have_a_way_to_the_internet(production: dict[str, Any]) -> None:
+    open_ones = {
+        name for name, network in production["networks"].items() if not (network or {}).get("internal")
+    }
+    assert {name: _members(production, name) for name in open_ones} == OUTSIDE
     for name in ("posthub_postgres_prod", "posthub_redis_prod"):
         assert production["services"][name]["networks"] == ["data"]
+
+
+def test_only_prometheus_reaches_alertmanager_and_the_alert_watch(production: dict[str, Any]) -> None:
+    """Who reaches them could silence every alert, or keep the dead man's switch satisfied."""
+    pair = {"posthub_alertmanager", "posthub_alert_watch"}
+    for name in pair:
+        assert _neighbours(production, name) - pair == {"posthub_prometheus"}, name
+
+
+def test_alertmanager_and_the_alert_watch_require_a_password(
+    production: dict[str, Any], init_secrets: Any
+) -> None:
+    values = dict.fromkeys(init_secrets.SECRETS, "") | {"ALERTS_PASSWORD": "open sesame"}
+    written = init_secrets.files(values)
+    services = production["services"]
+    assert "--web.config.file=/run/secrets/web.yml" in services["posthub_alertmanager"]["command"]
+    watch = services["posthub_alert_watch"]["environment"]
+    assert watch["ALERTS_WATCH_WEB_CONFIG_FILE_PATH"] == "/run/secrets/web.yml"
+    for group in ("alertmanager", "alert_watch"):
+        users = yaml.safe_load(written[group]["web.yml"])["basic_auth_users"]
+        assert bcrypt.checkpw(b"open sesame", users["alerts"].encode())
+    # Those that sign in: Prometheus to send alerts and to scrape both, amtool, and the two to each other.
+    config = yaml.safe_load((ROOT / "alerts" / "prometheus.yml").read_text(encoding="utf-8"))
+    login = {"username": "alerts", "password_file": "/run/secrets/alerts_password"}
+    assert config["alerting"]["alertmanagers"][0]["basic_auth"] == login
+    asked = {job["job_name"]: job.get("basic_auth") for job in config["scrape_configs"]}
+    assert {name for name, found in asked.items() if found == login} == {"alertmanager", "watch"}
+    for name in ("posthub_alert_watch", "posthub_alertmanager_config"):
+        environment = services[name]["environment"]
+        assert environment["ALERTS_USERNAME"] == "alerts"
+        assert environment["ALERTS_PASSWORD_FILE"] == "/run/secrets/alerts_password"
+    assert yaml.safe_load((ROOT / "deploy/amtool/http.yml").read_text())["basic_auth"] == login
+
+
+def test_a_tool_is_reached_by_caddy_alone(production: dict[str, Any]) -> None:
+    assert _members(production, "flower") == {"posthub_caddy", "posthub_flower"}
+    assert _members(production, "grafana") == {"posthub_caddy", "posthub_grafana"}
+    assert _members(production, "grafana_data") == {"posthub_prometheus", "posthub_grafana"}
+    assert _members(production, "app") == {"posthub_caddy", "posthub_api_prod", "posthub_frontend_prod"}
+
+
+def test_nothing_of_the_app_reaches_an_exporter(production: dict[str, Any]) -> None:
+    app = {
+        "posthub_api_prod",
+        "posthub_frontend_prod",
+        "posthub_celery_worker",
+        "posthub_celery_worker_ai",
+        "posthub_caddy",
+    }
+    assert not app & _members(production, "monitoring")
+    assert _members(production, "edge_metrics") == {"posthub_caddy", "posthub_prometheus"}
+    assert _members(production, "app_metrics") == app - {"posthub_frontend_prod", "posthub_caddy"} | {
+        "posthub_prometheus"
+    }
+
+
+def test_only_the_proxy_has_the_engines_socket(production: dict[str, Any]) -> None:
+    """Whoever may send any request to the engine is root on the host."""
+    sources = {
+        name: [volume.split(":")[0] for volume in service.get("volumes", [])]
+        for name, service in production["services"].items()
+    }
+    run = ("/var/run", "/run")
+    assert {name for name, found in sources.items() if any(path.startswith(run) for path in found)} == {
+        "posthub_docker_proxy"
+    }
+    assert _neighbours(production, "posthub_docker_proxy") == {"posthub_cadvisor"}
+    # And only node_exporter, with a user of its own, sees the host's files.
+    assert {name for name, found in sources.items() if "/" in found} == {"posthub_node_exporter"}
+
+
+def test_cadvisor_sees_control_groups_and_nothing_of_the_containers_files(production: dict[str, Any]) -> None:
+    cadvisor = production["services"]["posthub_cadvisor"]
+    layers = "/var/lib/docker/image/overlay2/layerdb/mounts"
+    assert cadvisor["volumes"] == ["/sys:/sys:ro", f"{layers}:{layers}:ro"]
+    assert "--docker=tcp://posthub_docker_proxy:2375" in cadvisor["command"]
+    assert _neighbours(production, "posthub_cadvisor") == {"posthub_docker_proxy", "posthub_prometheus"}
 
 
 def test_everything_that_stays_up_is_watched_limited_and_restarted(production: dict[str, Any]) -> None:
@@ -89,14 +185,17 @@ def test_every_container_is_hardened(production: dict[str, Any]) -> None:
     }
 
 
-def test_no_container_but_two_runs_as_root(production: dict[str, Any]) -> None:
-    def is_root(service: dict[str, Any]) -> bool:
-        if service["image"].startswith(OWN):
-            return service.get("user") == "0:0"
-        return service.get("user", "0").startswith("0")
-
-    roots = {name for name, service in production["services"].items() if is_root(service)}
-    assert roots == {"posthub_init", "posthub_cadvisor"}
+def test_each_container_has_a_user_of_its_own(production: dict[str, Any]) -> None:
+    """Containers with the same user read each other's secrets as soon as one sees the other's processes."""
+    users: dict[str, set[str]] = {}
+    for name, service in production["services"].items():
+        users.setdefault(service["user"].partition(":")[0], set()).add(name)
+    # Root, where nothing else will do: to set owners, to ask the engine, and for the kernel's log. None of them has secrets of
+    # another container, and the first has no network.
+    assert users.pop("0") == {"posthub_init", "posthub_docker_proxy", "posthub_cadvisor"}
+    shared = {user: names for user, names in users.items() if len(names) > 1}
+    # The second one prepares the first one's configuration.
+    assert shared == {"59104": {"posthub_alertmanager", "posthub_alertmanager_config"}}
 
 
 # In development our own are built here and never pulled.

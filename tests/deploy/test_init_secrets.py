@@ -1,5 +1,6 @@
 """Each container's secrets, as posthub_init writes them."""
 
+import hashlib
 import stat
 import subprocess
 import sys
@@ -42,9 +43,18 @@ def test_a_given_one_wins_and_reaches_every_place(tmp_path: Path) -> None:
     _run(tmp_path)
     assert _run(tmp_path, POSTGRES_PASSWORD="p@ss/w:rd", REDIS_PASSWORD='q"uote').returncode == 0
     assert _read(tmp_path, "postgres/postgres_password") == "p@ss/w:rd"
-    assert "posthub:p%40ss%2Fw%3Ard@posthub_postgres_prod:5432/posthub" in _read(tmp_path, "app/database_url")
-    assert _read(tmp_path, "redis/redis.conf") == 'requirepass "q\\"uote"\n'
-    assert _read(tmp_path, "exporter/broker_url") == "redis://:q%22uote@posthub_redis_prod:6379/0"
+    assert "posthub:p%40ss%2Fw%3Ard@posthub_postgres_prod:5432/posthub" in _read(tmp_path, "api/database_url")
+    digest = hashlib.sha256(b'q"uote').hexdigest()
+    assert f"user default on #{digest} " in _read(tmp_path, "redis/users.acl")
+    _run(tmp_path, REDIS_APP_PASSWORD='q"uote')
+    assert _read(tmp_path, "worker/celery_broker_url") == "redis://app:q%22uote@posthub_redis_prod:6379/0"
+
+
+def test_a_redis_elsewhere_is_used_as_given(tmp_path: Path) -> None:
+    _run(tmp_path, REDIS_URL="redis://elsewhere/1")
+    for name in ("api/redis_url", "beat/celery_broker_url", "exporter/broker_url"):
+        assert _read(tmp_path, name) == "redis://elsewhere/1", name
+    assert _read(tmp_path, "backup/redis_urls") == "posthub_redis=redis://elsewhere/1"
 
 
 def test_databases_that_are_discovered_replace_the_default(tmp_path: Path) -> None:
@@ -65,17 +75,24 @@ def test_only_the_owner_can_read(tmp_path: Path) -> None:
 def test_what_is_no_longer_needed_is_removed(tmp_path: Path) -> None:
     _run(tmp_path, ALERTMANAGER_WEBHOOK_URL="http://inbox/")
     assert _read(tmp_path, "alertmanager/alertmanager_webhook_url") == "http://inbox/"
-    (tmp_path / "secrets" / "app" / "old").write_text("x")
+    (tmp_path / "secrets" / "api" / "old").write_text("x")
     _run(tmp_path)
-    assert not (tmp_path / "secrets" / "app" / "old").exists()
+    assert not (tmp_path / "secrets" / "api" / "old").exists()
+
+
+def test_the_folder_of_a_container_that_no_longer_is_goes(tmp_path: Path) -> None:
+    (tmp_path / "secrets" / "app").mkdir(parents=True)
+    (tmp_path / "secrets" / "app" / "stripe_secret_key").write_text("x")
+    _run(tmp_path)
+    assert not (tmp_path / "secrets" / "app").exists()
 
 
 @pytest.mark.parametrize(
     ("variable", "file"),
     [
         ("BACKUP_S3_ACCESS_KEY_ID", "backup/s3_access_key_id"),
-        ("STRIPE_SECRET_KEY", "app/stripe_secret_key"),
-        ("ALERTS_READBACK_SLACK_AUTHORIZATION", "alertmanager/alerts_readback_slack_authorization"),
+        ("STRIPE_SECRET_KEY", "api/stripe_secret_key"),
+        ("ALERTS_READBACK_SLACK_AUTHORIZATION", "alert_watch/alerts_readback_slack_authorization"),
     ],
 )
 def test_a_secret_that_is_emptied_is_gone(tmp_path: Path, variable: str, file: str) -> None:
@@ -114,22 +131,103 @@ def test_operators_can_sign_in_with_the_password(init_secrets: Any) -> None:
     assert not bcrypt.checkpw(b"wrong", digest.encode())
 
 
-def test_no_container_gets_what_another_needs(init_secrets: Any) -> None:
-    values = {name: f"<{name}>" for name in init_secrets.SECRETS}
-    written = {group: " ".join(files.values()) for group, files in init_secrets.files(values).items()}
-    for group in ("caddy", "grafana", "redis_exporter", "postgres_exporter", "exporter", "alertmanager"):
-        for secret in (
-            "SECRET_KEY",
-            "POSTGRES_PASSWORD",
-            "BACKUP_S3_SECRET_ACCESS_KEY",
-            "BACKUP_AGE_IDENTITY",
-            "BACKUP_MANIFEST_KEY",
-        ):
-            assert f"<{secret}>" not in written[group], f"{secret} in {group}"
-    assert "<BACKUP_S3_SECRET_ACCESS_KEY>" not in written["app"]
+# The folders that may have each secret, as it is.
+WHO = {
+    "SECRET_KEY": {"api", "worker", "migrate"},
+    "FIELD_ENCRYPTION_KEYS": {"api", "worker", "migrate"},
+    "POSTGRES_PASSWORD": {"api", "worker", "worker_ai", "beat", "migrate", "postgres", "db_roles"},
+    "POSTGRES_ADMIN_PASSWORD": {"postgres", "db_roles"},
+    "BACKUP_DB_PASSWORD": {"backup", "db_roles"},
+    "EXPORTER_DB_PASSWORD": {"exporter", "postgres_exporter", "db_roles"},
+    "WAL_DB_PASSWORD": {"db_roles"},
+    "REDIS_PASSWORD": {"redis"},
+    "REDIS_APP_PASSWORD": {"api", "worker", "worker_ai", "beat", "migrate", "flower"},
+    "REDIS_EXPORTER_PASSWORD": {"exporter"},
+    "REDIS_BACKUP_PASSWORD": {"backup"},
+    "REDIS_METRICS_PASSWORD": {"redis_exporter"},
+    "GEMINI_API_KEY": {"worker_ai"},
+    "PERPLEXITY_API_KEY": {"worker_ai"},
+    "NANOBANA_API_KEY": {"worker_ai"},
+    "STRIPE_SECRET_KEY": {"api"},
+    "MEDIA_S3_SECRET_ACCESS_KEY": {"api", "worker", "worker_ai"},
+    "SENTRY_DSN": {"api", "worker", "worker_ai", "beat"},
+    "BACKUP_S3_SECRET_ACCESS_KEY": {"backup", "backup_wal"},
+    "BACKUP_AGE_IDENTITY": {"backup"},
+    "BACKUP_MANIFEST_KEY": {"backup", "backup_wal"},
+    "ALERTS_PASSWORD": {"prometheus", "alertmanager", "alert_watch"},
+    "ALERTMANAGER_SLACK_URL": {"alertmanager", "alert_watch"},
+    "ALERTS_READBACK_SLACK_URL": {"alert_watch"},
+    "FLOWER_PASSWORD": {"flower"},
+    "GRAFANA_ADMIN_PASSWORD": {"grafana"},
+    "OPS_PASSWORD": set(),
+}
 
 
-@pytest.mark.parametrize("folder", ["postgres", "app", "backup"])
-def test_every_folder_is_one_that_a_container_mounts(folder: str, production: dict[str, Any]) -> None:
-    mounts = [v for s in production["services"].values() for v in s.get("volumes", [])]
-    assert f"./secrets/{folder}:/run/secrets:ro" in mounts
+@pytest.mark.parametrize("secret", WHO)
+def test_only_containers_that_need_a_secret_get_it(init_secrets: Any, secret: str) -> None:
+    # Without the addresses that an operator may give, which replace ours.
+    values = {
+        name: "" if name.endswith(("_URL", "_URLS", "_SERVERS")) else f"0{name}0"
+        for name in init_secrets.SECRETS
+    }
+    values[secret] = f"0{secret}0"
+    written = init_secrets.files(values)
+    assert {group for group, files in written.items() if f"0{secret}0" in " ".join(files.values())} == WHO[
+        secret
+    ]
+
+
+def test_a_key_of_its_own_is_stable_and_good_enough(init_secrets: Any) -> None:
+    values = dict.fromkeys(init_secrets.SECRETS, "") | {"SECRET_KEY": "x" * 50}
+    first, second = (init_secrets.files(values) for _ in range(2))
+    keys = {group: first[group]["secret_key"] for group in ("api", "worker_ai", "beat")}
+    assert len(set(keys.values())) == 3
+    assert len(keys["beat"]) >= 50
+    assert first["beat"]["secret_key"] == second["beat"]["secret_key"]
+
+
+def test_a_volume_goes_to_its_container(
+    init_secrets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier container still uses keeps its owner, and the new one shares its group."""
+    changed: list[tuple[str, int, int]] = []
+
+    def chown(path: Path, user: int, group: int, *, follow_symlinks: bool) -> None:
+        assert follow_symlinks is False
+        changed.append((str(path.relative_to(tmp_path)), user, group))
+
+    monkeypatch.setattr(init_secrets.os, "chown", chown)
+    for name in ("alert_watch_data", "prometheus_data"):
+        (tmp_path / name).mkdir()
+    # Of neither root nor the new user.
+    mine = tmp_path / "prometheus_data" / "wal"
+    mine.write_text("x")
+    mine.chmod(0o644)
+    monkeypatch.setattr(init_secrets, "SHARED_VOLUMES", {"prometheus_data": "prometheus"})
+    init_secrets.hand_over(tmp_path)
+    user, group = init_secrets.OWNERS["prometheus"]
+    assert ("alert_watch_data", *init_secrets.OWNERS["alert_watch"]) in changed
+    # The tests run as root or as another user: only what belongs to root changes its owner.
+    owner = user if mine.stat().st_uid == 0 else -1
+    assert ("prometheus_data/wal", owner, group) in changed
+    assert stat.S_IMODE(mine.stat().st_mode) == 0o664
+
+
+def test_every_folder_is_one_that_a_container_mounts_as_its_owner(
+    init_secrets: Any, production: dict[str, Any]
+) -> None:
+    mounted = {
+        volume.split(":")[0].removeprefix("./secrets/"): service["user"]
+        for service in production["services"].values()
+        for volume in service.get("volumes", [])
+        if volume.startswith("./secrets/")
+    }
+    owners = {group: f"{user}:{members}" for group, (user, members) in init_secrets.OWNERS.items()}
+    assert mounted == owners
+    values = dict.fromkeys(init_secrets.SECRETS, "x")
+    assert set(init_secrets.files(values)) == set(owners)
+
+
+def test_no_two_containers_share_a_user(init_secrets: Any) -> None:
+    users = [user for user, _ in init_secrets.OWNERS.values()]
+    assert len(set(users)) == len(users)

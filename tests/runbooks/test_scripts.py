@@ -26,7 +26,7 @@ case "$*" in
   *"$DOCKER_HANGS"*) [ -e "$DOCKER_LOG.hangs" ] || { : > "$DOCKER_LOG.hangs"; sleep 60; exit 1; } ;;
 esac
 case "$*" in
-  *"cat /run/secrets/database_url"*) printf 'postgresql://posthub:the-secret@db/posthub' ;;
+  *"cat posthub_db_roles /run/secrets/restore_url"*) printf 'postgresql://posthub:the-secret@db/posthub' ;;
   *--dry-run*--json*)
     printf '{\n "into": "posthub_restored_planned",\n "production": "posthub",\n "promoted_at": %s,\n "server_bytes": 2000000000\n}\n' "${PROMOTED_AT:-null}" ;;
   *--dry-run*) ;;
@@ -163,7 +163,7 @@ def test_restore(host: Host) -> None:
     order(
         calls, "posthub_postgres_prod", "silence add alertname!=Watchdog", "stop posthub_celery_worker posthub_celery_worker_ai",
         "stop posthub_celery_beat", "posthub_backup restore latest --continue --json",
-        "posthub_backup promote posthub_restored_x --yes-i-mean posthub", "posthub_db_roles", "migrate --check",
+        "posthub_backup promote posthub_restored_x --yes-i-mean posthub", "-T posthub_db_roles", "migrate --check",
         "migrate --noinput", "restart posthub_api_prod", "--wait-timeout 240 posthub_celery_worker",
         "--wait-timeout 240 posthub_celery_beat", "answers.py", "silence end id-1",
     )  # fmt: skip
@@ -216,12 +216,13 @@ def test_an_interrupted_restore_as_of_a_time_continues_after_its_promotion(host:
     mark.write_text(f"main  {at}\n{int((promoted - timedelta(minutes=1)).timestamp())}\n")
     calls = host.run(*arguments, PROMOTED_AT=stamp)
     assert host.status == 0, host.err
-    order(calls, "promote posthub_restored_planned", "posthub_db_roles", "answers.py")
+    order(calls, "promote posthub_restored_planned", "-T posthub_db_roles", "answers.py")
     assert not any(call.endswith(f"--at {at} --json") for call in calls)
 
 
 @pytest.mark.parametrize(
-    "fails", ["posthub_backup restore latest --continue --json", "posthub_backup promote", "posthub_db_roles"]
+    "fails",
+    ["posthub_backup restore latest --continue --json", "posthub_backup promote", "-T posthub_db_roles"],
 )
 def test_a_restore_that_fails_leaves_everything_running(host: Host, fails: str) -> None:
     calls = host.run("restore.sh", "--yes-i-mean", "posthub", fails=fails)
@@ -244,7 +245,7 @@ def test_a_restore_that_fails_leaves_everything_running(host: Host, fails: str) 
     "step",
     [
         "silence add", "stop posthub_celery_worker", "stop posthub_celery_beat", "restore latest --continue --json",
-        "posthub_backup promote", "posthub_db_roles", "migrate --check", "restart posthub_api_prod",
+        "posthub_backup promote", "-T posthub_db_roles", "migrate --check", "restart posthub_api_prod",
         "--wait-timeout 240 posthub_celery_beat",
     ],
 )  # fmt: skip
@@ -367,8 +368,8 @@ def test_a_new_server(host: Host) -> None:
     assert host.status == 0, host.err
     order(
         calls, "build", "--wait-timeout 240 posthub_redis_prod", "--wait-timeout 240 posthub_postgres_prod",
-        "posthub_backup list", "posthub_backup restore latest --json", "promote posthub_restored_x", "migrate --check",
-        "posthub_db_roles", "up --detach --no-build --wait --wait-timeout 240", "answers.py",
+        "posthub_backup list", "posthub_backup restore latest --json", "promote posthub_restored_x",
+        "-T posthub_db_roles", "migrate --check", "up --detach --no-build --wait --wait-timeout 240", "answers.py",
     )  # fmt: skip
     host.settings.write_text(host.settings.read_text() + "POSTHUB_IMAGES=registry.example/posthub\n")
     calls = host.run("new-server.sh", "--yes-i-mean", "posthub")
@@ -385,7 +386,7 @@ def test_a_new_server_from_the_wal(host: Host) -> None:
     assert host.status == 0, host.err
     order(
         calls, "--wait-timeout 240 posthub_postgres_prod", "posthub_backup restore main --at latest --json --database posthub",
-        "promote posthub_restored_x", "posthub_db_roles", "run --adopt", "answers.py",
+        "promote posthub_restored_x", "-T posthub_db_roles", "run --adopt", "answers.py",
     )  # fmt: skip
     assert "needs a name of its own" in host.out
 

@@ -1,0 +1,9 @@
+"""For Flower in production. It talks to the broker and to nobody else, so it gets neither a key nor a database."""
+
+import secrets
+
+from config.settings.base import *  # noqa: F403
+
+DEBUG = False
+SECRET_KEY = secrets.token_urlsafe(50)
+DATABASES = {}
