@@ -134,7 +134,7 @@ def web_config(tmp_path: Path) -> Path:
 def test_only_who_has_the_password_satisfies_the_dead_mans_switch(outside: Double, web_config: Path) -> None:
     with watch(outside, ALERTS_WATCH_WEB_CONFIG_FILE_PATH=str(web_config)) as running:
         here = f"http://127.0.0.1:{running.port}"
-        for login in (None, ("alerts", "wrong"), ("somebody", "open sesame")):
+        for login in (None, ("alerts", "wrong"), ("someone", "open sesame")):
             assert requests.post(f"{here}/watchdog", json=FIRING, auth=login, timeout=30).status_code == 401
             assert requests.post(f"{here}/canary", auth=login, timeout=30).status_code == 401
             assert requests.get(f"{here}/metrics", auth=login, timeout=30).status_code == 401

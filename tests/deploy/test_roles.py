@@ -156,7 +156,7 @@ def test_an_earlier_installation_is_taken_over_while_the_app_works(
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             app.execute("COPY (SELECT 1) TO PROGRAM 'true'")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            app.execute("CREATE ROLE somebody")
+            app.execute("CREATE ROLE someone_else")
         assert app.execute("SHOW statement_timeout").fetchone() == ("70s",)
         assert app.execute("SHOW search_path").fetchone() == ("public, reports",)
 
