@@ -64,6 +64,18 @@ class TestLimits:
         assert attempt(door, RIGHT, "192.0.2.99").status_code == 429
         assert attempt(door, RIGHT | {"username": " ANN "}, "192.0.2.98").status_code == 429
 
+    def test_a_client_cannot_choose_its_address(self, user: Any, settings: Any) -> None:
+        """Behind one proxy, as in production: the proxy appends the real address to what the client claims."""
+        settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": 1}
+        settings.SIGN_IN_PER_ADDRESS = "3/min"
+        codes = [
+            APIClient(REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR=f"198.51.100.{number}, 192.0.2.1")
+            .post(DOORS[0], {**WRONG, "username": f"user{number}"}, format="json")
+            .status_code
+            for number in range(4)
+        ]
+        assert codes == [400, 400, 400, 429]
+
     def test_success_clears_the_failures_of_an_account(self, user: Any, settings: Any) -> None:
         settings.SIGN_IN_PER_ACCOUNT = "3/hour"
         for _ in range(3):

@@ -92,6 +92,13 @@ class TestProduction:
         done = run("manage.py", "check", "--deploy", "--fail-level", "WARNING")
         assert done.returncode == 0, done.stderr
 
+    def test_addresses_of_clients_are_what_the_one_proxy_says(self, run: Any) -> None:
+        """None would believe the client, so that nobody would ever reach a limit."""
+        code = "from django.conf import settings; print(settings.REST_FRAMEWORK['NUM_PROXIES'])"
+        for changes, number in (({}, "1"), ({"API_NUM_PROXIES": "2"}, "2")):
+            done = run("manage.py", "shell", "--verbosity", "0", "--command", code, **changes)
+            assert done.stdout.split() == [number], done.stderr
+
     @pytest.mark.parametrize(
         "program",
         [

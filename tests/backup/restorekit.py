@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -38,6 +39,23 @@ class Done:
         ended(self, status, *texts)
 
 
+# What anybody on the host could read in the list of processes.
+_SECRET = re.compile(r"\bpassword=|://[^/@\s]*:[^/@\s]*@")
+
+
+def _watched(patch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The arguments of every program that is started from now on."""
+    started: list[list[str]] = []
+
+    class Watched(subprocess.Popen[Any]):
+        def __init__(self, args: Any, *more: Any, **options: Any) -> None:
+            started.append([args] if isinstance(args, str) else [str(word) for word in args])
+            super().__init__(args, *more, **options)
+
+    patch.setattr(subprocess, "Popen", Watched)
+    return started
+
+
 class Command:
     """``python -m backup`` with the settings of one test."""
 
@@ -53,7 +71,11 @@ class Command:
         with self._monkeypatch.context() as patch:
             for name, value in {**self.environ, **more}.items():
                 patch.setenv(name, value)
+            started = _watched(patch)
             status = cli.run(backup, arguments)
+        assert [words for words in started if _SECRET.search(" ".join(words))] == [], (
+            "a password among arguments"
+        )
         return Done(status, *self._capsys.readouterr())
 
     def passed(self, *arguments: str, **more: str) -> Any:

@@ -14,6 +14,7 @@ import pytest
 from backup.errors import PreflightError
 from backup.postgres.dsn import parse
 from backup.postgres.session import connect, session, settings
+from backup.postgres.snapshot import snapshot
 from sidecar import UsageError
 from stack import ports
 from stack.servers import Postgres
@@ -114,6 +115,23 @@ def test_settings_of_the_role_do_not_reach_us(postgres: Postgres, new_database: 
             shown = {"0": "0", "30": "30"}.get(row[0], row[0])
             assert shown.replace(" ", "") == wanted.replace(" ", ""), setting
         assert connection.execute("SHOW client_encoding").fetchone() == ("UTF8",)
+
+
+def test_rows_that_a_policy_hides_are_an_error(postgres: Postgres) -> None:
+    with session(parse(postgres.url)) as connection:
+        assert connection.execute("SHOW row_security").fetchone() == ("off",)
+
+
+def test_a_table_cannot_be_emptied_between_the_snapshot_and_the_dump(
+    postgres: Postgres, new_database: NewDatabase
+) -> None:
+    address = parse(postgres.url_for(new_database("CREATE TABLE t AS SELECT 1 AS i", "locked")))
+    with snapshot(address) as taken:
+        with psycopg.connect(address.conninfo, password=address.password, autocommit=True) as other:
+            other.execute("SET lock_timeout = '100ms'")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                other.execute("TRUNCATE t")
+        assert [table.rows for table in taken.contents.result(60).tables] == [1]
 
 
 def test_options_of_the_address_stay(postgres: Postgres) -> None:

@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,17 @@ def test_a_redis_that_falls_silent() -> None:
         assert next(pieces) == b"REDIS"
         with pytest.raises(StoppedError):
             next(pieces)
+
+
+def test_a_lock_ends_with_its_block_also_after_an_error(tmp_path: Path) -> None:
+    def refuse(_: float) -> None:
+        raise AssertionError("the lock is still held")
+
+    for name in ("a", "a", "b"):
+        with suppress(ValueError), host_lock(tmp_path / "locks", name, refuse):
+            raise ValueError
+    with host_lock(tmp_path / "locks", "a", refuse), host_lock(tmp_path / "locks", "b", refuse):
+        pass
 
 
 def test_a_folder_of_another_user_is_not_used(tmp_path: Path) -> None:

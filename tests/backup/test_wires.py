@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -20,6 +21,7 @@ from backup.catalogue import layout
 from backup.catalogue.manifest import Manifest, Role
 from backup.engine import DumpContext, DumpResult, PreflightResult
 from backup.errors import DumpError, StoreError
+from backup.load import throwaway
 from backup.pipeline import transfer
 from backup.pipeline.source import Source
 from backup.postgres.lock import AdvisoryLock
@@ -317,6 +319,18 @@ def test_children_get_no_other_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "hunter2")
     assert "hunter2" not in clean_environment().values()
     assert clean_environment()["PATH"] == os.environ["PATH"]
+
+
+def test_the_throwaway_server_listens_on_no_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the user's options say."""
+    started: list[list[str]] = []
+    monkeypatch.setattr(throwaway, "start", lambda words, **_: started.append(words))
+    programs: Any = SimpleNamespace(path=lambda name: name)
+    throwaway._start(programs, tmp_path, {"listen_addresses": "*", "work_mem": "8MB"})
+    [words] = started
+    assert [word for word in words if word.startswith("listen_addresses")] == ["listen_addresses="]
+    assert f"unix_socket_directories={tmp_path}" in words
+    assert "work_mem=8MB" in words
 
 
 def test_new_roles_on_a_given_server_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:

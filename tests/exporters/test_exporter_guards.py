@@ -1,0 +1,130 @@
+"""Guards of the exporter that need two of something, or a time that no test waits for."""
+
+import json
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from exporters.events.redis import DEAD_AFTER, PING_AFTER, Backlog, Batch, Subscription
+from exporters.events.sockets import DisconnectedError
+from exporters.queues.redis import MOST_TAGS, NEW_TAGS_A_ROUND, RedisPoller
+from exporters.tables.budget import Limits
+from exporters.tables.state import EventState
+from exporters.tables.workers import Liveness
+from tests.exporters.test_exporter_tables import event, received, take
+
+
+def test_each_frame_that_is_turned_away_is_counted() -> None:
+    backlog = Backlog(100)
+    backlog.add(Batch([b"x" * 50, b"x" * 50], 100))
+    backlog.add(Batch([b"x"] * 5, 5))
+    backlog.add(Batch([b"x"] * 3, 3))
+    assert (backlog.dropped, len(backlog), backlog.bytes, backlog.peak) == (8, 1, 100, 100)
+    backlog.take()
+    backlog.add(Batch([b"x"] * 5, 5))
+    assert (backlog.dropped, backlog.bytes) == (8, 5)
+
+
+class Socket:
+    """A connection that swallows everything."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def wait(self, _: float) -> bool:
+        return False
+
+    def send(self, data: bytes) -> None:
+        self.sent.append(data)
+
+
+def test_a_silent_connection_is_asked_and_then_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    silent = Subscription.__new__(Subscription)
+    silent._socket = socket = Socket()  # type: ignore[assignment]
+    silent._heard = silent._asked = now[0]
+    for passed, asked in ((1.0, 0), (PING_AFTER + 0.1, 1), (PING_AFTER + 1, 1), (DEAD_AFTER, 2)):
+        now[0] = 1_000.0 + passed
+        silent.wait(0.1)
+        assert len(socket.sent) == asked, passed
+    assert b"PING" in socket.sent[0]
+    now[0] = 1_000.0 + DEAD_AFTER + 0.1
+    with pytest.raises(DisconnectedError, match="silent for 15 s"):
+        silent.wait(0.1)
+
+
+def test_unacknowledged_messages_beyond_the_tags_are_counted_under_unknown() -> None:
+    message = json.dumps([{"headers": {"task": "shop.add"}}, "", "mail"]).encode()
+    total, tags = MOST_TAGS + 500, [b"tag%d" % number for number in range(MOST_TAGS)]
+    looking = RedisPoller.__new__(RedisPoller)
+    looking._settings = SimpleNamespace(global_prefix="", unacked_index="unacked_index", unacked="unacked")  # type: ignore[assignment]
+    looking._state, looking._tags, looking._routes = EventState(), {}, {}
+
+    def pipeline(commands: Any) -> list[Any]:
+        answers: dict[str, Any] = {"ZCARD": total, "ZRANGE": tags}
+        return [answers.get(one[0], [message] * (len(one) - 2)) for one in commands]
+
+    looking._pipeline = pipeline  # type: ignore[method-assign]
+    found = looking._unacked()
+    assert found == {"mail": NEW_TAGS_A_ROUND, "unknown": total - NEW_TAGS_A_ROUND}
+    for _ in range(MOST_TAGS // NEW_TAGS_A_ROUND):
+        found = looking._unacked()
+    assert found == {"mail": MOST_TAGS, "unknown": 500}
+
+
+def heartbeat(node: str, **fields: Any) -> dict[str, Any]:
+    return event("worker-heartbeat", hostname=node, processed=0, active=0, **fields)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [50_000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_workers_get_their_whole_timeout_after_a_reconnection(clock: list[float]) -> None:
+    state = EventState(liveness=Liveness(timeout=5, purge=600))
+    take(state, heartbeat("live@h"), heartbeat("gone@h"), received=clock[0])
+    take(state, event("worker-offline", hostname="gone@h", active=0), received=clock[0])
+    state.roster.disconnected()
+    clock[0] += 60
+    assert [worker.node for worker in state.roster.alive()] == ["live@h"]
+    state.roster.connected()
+    clock[0] += 4
+    assert [worker.node for worker in state.roster.alive()] == ["live@h"]
+    clock[0] += 2
+    assert state.roster.alive() == []
+
+
+def test_the_series_of_workers_that_come_and_go_are_given_back() -> None:
+    """Kubernetes gives each pod a new name."""
+    state = EventState(limits=Limits(series=100, workers=9), liveness=Liveness(timeout=5, purge=60))
+    for hour in range(50):
+        node, at = f"pod-{hour}@h", hour * 3600.0
+        take(state, heartbeat(node), received(str(hour), hostname=node), received=at)
+        assert state.roster.workers[node].host.label == node, hour
+        state.purge(at + 3_599.0)
+        assert not state.roster.workers
+    assert (state.budget.used, state.budget.capped) == (0, 0)
+    assert sum(sum(group.total().counts) for group in state.groups) == 50
+
+
+def test_lost_starts_of_forgotten_workers_stay_counted() -> None:
+    state = EventState(liveness=Liveness(timeout=5, purge=60))
+    for at, processed in ((0.0, 0), (2.0, 7), (4.0, 7), (6.0, 7)):
+        one = {
+            "type": "worker-heartbeat",
+            "hostname": "w@h",
+            "processed": processed,
+            "active": 0,
+            "timestamp": 1e9 + at,
+        }
+        take(state, one, received=at)
+    assert state.roster.lost == 7
+    state.purge(time.monotonic() + 1e6)
+    assert not state.roster.workers
+    assert state.roster.lost == 7
