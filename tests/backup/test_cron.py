@@ -39,6 +39,15 @@ def test_a_time_that_the_clock_skips_runs_after_the_gap() -> None:
     assert following("30 2 * * *", "2026-03-28T03:00+01:00", 2) == ["Sun 29 Mar 03:30", "Mon 30 Mar 02:30"]
 
 
+def test_a_time_of_a_day_that_the_clock_skips_runs_on_the_next() -> None:
+    """Samoa had no 30 December 2011: it moved across the date line."""
+    apia = ZoneInfo("Pacific/Apia")
+    assert following("0 2 30 12 *", "2011-12-31T00:30+14:00", 2, apia) == [
+        "Sat 31 Dec 02:00",
+        "Sun 30 Dec 02:00",
+    ]
+
+
 def test_a_time_that_occurs_twice_runs_once() -> None:
     assert following("30 2 * * *", "2026-10-24T03:00+02:00", 2) == ["Sun 25 Oct 02:30", "Mon 26 Oct 02:30"]
 

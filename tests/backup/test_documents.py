@@ -84,6 +84,21 @@ def of_format_1(value: dict[str, Any], *, sealed: bool) -> bytes:
     return redigested(body) if sealed else json.dumps(body, indent=1, sort_keys=True).encode()
 
 
+def test_a_format_of_a_later_version_is_not_guessed_at() -> None:
+    later = json.loads(manifest().encode(KEYS)) | {"format": 3}
+    with pytest.raises(CatalogueError, match="has format 3, this version knows 1 and 2"):
+        Manifest.decode(redigested(later), "", KEYS)
+
+
+@pytest.mark.parametrize("length", [31, 32])
+def test_a_short_key_is_refused(length: int) -> None:
+    if length >= 32:
+        assert Keyring.parse("k" * length)
+        return
+    with pytest.raises(UsageError, match=f"key 1 has {length} characters, at least 32 are needed"):
+        Keyring.parse("k" * length)
+
+
 @pytest.mark.parametrize("what", DOCUMENTS)
 def test_format_1_is_read_without_a_key_and_counts_for_nothing_with_one(what: str) -> None:
     for keys, counts in ((NO_KEYS, True), (KEYS, False)):

@@ -105,6 +105,32 @@ def test_pruning_is_blocked(newest: StoredBackup, reason: str) -> None:
     assert any(reason in text for text in found.blocked)
 
 
+@pytest.mark.parametrize(
+    ("ago", "blocked"),
+    [
+        (timedelta(0), False),
+        (timedelta(minutes=1), False),
+        (timedelta(hours=26), False),
+        (timedelta(hours=26, seconds=1), True),
+        (-timedelta(minutes=10), False),
+        (-timedelta(minutes=10, seconds=1), True),
+    ],
+)
+def test_the_age_of_the_newest_backup_blocks_only_out_of_bounds(ago: timedelta, blocked: bool) -> None:
+    older = [StoredBackup(f"o{days}", NOW - timedelta(days=days)) for days in range(4, 30)]
+    found = plan([StoredBackup("n", NOW - ago), *older], Policy(last=1, daily=1, weekly=0, monthly=0), NOW)
+    assert (found.blocked == (), found.deletions == []) == (not blocked, blocked), found.blocked
+
+
+def test_the_floor_blocks_only_below_it() -> None:
+    for verified, blocked in ((1, True), (2, False)):
+        backups = [StoredBackup(str(days), NOW - timedelta(days=days)) for days in range(verified)]
+        unverified = StoredBackup("u", NOW - timedelta(days=9), "unverified")
+        found = plan([*backups, unverified], Policy(floor=2), NOW)
+        assert bool(found.blocked) == blocked
+        assert found.deletions == ([] if blocked else ["u"])
+
+
 def test_no_backups_no_plan() -> None:
     assert plan([], Policy(), NOW) == Plan(())
 

@@ -235,6 +235,19 @@ def test_a_damaged_manifest_stops_the_prune(tmp_path: Path, damage: str) -> None
     assert any("is damaged" in reason for reason in done.plan.blocked)
 
 
+def test_a_backup_that_lacks_an_object_is_not_verified(tmp_path: Path) -> None:
+    """Whatever its verification found, when the object was still there."""
+    store = MemoryStore()
+    month(store)
+    del store.objects[max(key for key in store.objects if key.endswith("dump.zst"))]
+    wiring = wired(tmp_path, store)
+    newest = read(wiring).history("shop").backups[-1]
+    assert (newest.verified, newest.damaged, newest.state) == (False, True, "incomplete")
+    assert any(
+        "failed its verification" in why for why in prune(wiring, wiring.targets[0], agreed=True).plan.blocked
+    )
+
+
 def test_a_failed_run_stops_the_prune(tmp_path: Path) -> None:
     store = MemoryStore()
     month(store)

@@ -12,9 +12,11 @@ from exporters.decode import decode_general, typed
 from exporters.tables.budget import Limits
 from exporters.tables.exceptions import exception_class
 from exporters.tables.groups import STATES
+from exporters.tables.histogram import Histogram, parse_buckets
 from exporters.tables.roster import Labels
 from exporters.tables.state import EventState
 from exporters.tables.workers import Ledger, Liveness
+from sidecar import UsageError
 from tests.exporters.exporterkit import captured, decoded
 
 NOW = 1_795_000_000.0
@@ -40,6 +42,28 @@ def counts(state: EventState, name: str, queue: str | None) -> dict[str, int]:
     """The counts of a pair by state; empty when there is no such pair."""
     found = [group.total().counts for group in state.groups if (group.name, group.queue) == (name, queue)]
     return dict(zip(STATES, found[0], strict=True)) if found else {}
+
+
+def test_a_histogram_counts_sums_and_adds() -> None:
+    one, other = Histogram((0.1, 1.0)), Histogram((0.1, 1.0))
+    for seconds in (0.1, 0.2, 5.0):
+        one.observe(seconds)
+    for seconds in (0.05, 1.0, 1.0, 7.0):
+        other.observe(seconds)
+    assert (one.counts, one.total) == ([1, 1, 1], pytest.approx(5.3))
+    one.add(other)
+    assert one.lines("x", 'a="b"') == [
+        'x_bucket{a="b",le="0.1"} 2', 'x_bucket{a="b",le="1.0"} 5', 'x_bucket{a="b",le="+Inf"} 7',
+        f'x_sum{{a="b"}} {one.total!r}', 'x_count{a="b"} 7',
+    ]  # fmt: skip
+    assert one.total == pytest.approx(14.35)
+
+
+@pytest.mark.parametrize("text", ["", "a", "1,1", "2,1", "0,1", "-1,1", "inf"])
+def test_bounds_that_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_buckets(text)
+    assert parse_buckets("0.5, 1,inf") == (0.5, 1.0)
 
 
 def test_captured_life_cycles(frames: list[bytes]) -> None:
