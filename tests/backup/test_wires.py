@@ -339,7 +339,7 @@ def test_the_throwaway_server_listens_on_no_port(tmp_path: Path, monkeypatch: py
     started: list[list[str]] = []
     monkeypatch.setattr(throwaway, "start", lambda words, **_: started.append(words))
     programs: Any = SimpleNamespace(path=lambda name: name)
-    throwaway._start(programs, tmp_path, {"listen_addresses": "*", "work_mem": "8MB"})
+    throwaway._start(programs, tmp_path, {"listen_addresses": "*", "work_mem": "8MB"}, ())
     [words] = started
     assert [word for word in words if word.startswith("listen_addresses")] == ["listen_addresses="]
     assert f"unix_socket_directories={tmp_path}" in words

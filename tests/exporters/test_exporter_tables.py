@@ -50,7 +50,8 @@ def test_a_histogram_counts_sums_and_adds() -> None:
         one.observe(seconds)
     for seconds in (0.05, 1.0, 1.0, 7.0):
         other.observe(seconds)
-    assert (one.counts, one.total) == ([1, 1, 1], pytest.approx(5.3))
+    assert one.counts == [1, 1, 1]
+    assert one.total == pytest.approx(5.3)
     one.add(other)
     assert one.lines("x", 'a="b"') == [
         'x_bucket{a="b",le="0.1"} 2', 'x_bucket{a="b",le="1.0"} 5', 'x_bucket{a="b",le="+Inf"} 7',
