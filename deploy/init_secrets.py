@@ -390,7 +390,7 @@ def _flower(values: Mapping[str, str]) -> str:
 
 
 def _own_key(values: Mapping[str, str], service: str) -> dict[str, str]:
-    """A SECRET_KEY for a service that signs and decrypts nothing: the same at each start, and no use to anybody else."""
+    """A SECRET_KEY for a service that signs and decrypts nothing: the same at each start, and no use to anyone else."""
     key = hmac.digest(values["SECRET_KEY"].encode(), f"posthub: key of {service}".encode(), hashlib.sha512)
     return {"secret_key": key.hex()}
 

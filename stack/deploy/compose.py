@@ -128,7 +128,7 @@ class Rollout:
         if self.build:
             self._step("images built", "build")
         else:
-            self._step("images pulled", "pull", "--quiet", "posthub_init", *ROLLING)
+            self._step("images pulled", "pull", "--quiet", "posthub_init", "posthub_postgres_prod", *ROLLING)
 
     def _save_before_migrating(self, before: tuple[str, str] | None) -> None:
         """A migration can destroy data, so the database is backed up first.

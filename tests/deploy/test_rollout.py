@@ -62,7 +62,7 @@ class FakeRunner(Runner):
 
 
 def _manifests(folder: str) -> list[dict[str, object]]:
-    pod = {"spec": {"containers": [{"image": "ghcr.io/x/api:latest"}, {"image": "redis:7.4.6-alpine"}]}}
+    pod = {"spec": {"containers": [{"image": "ghcr.io/x/api:latest"}, {"image": "redis:7.4.10-alpine"}]}}
     if folder == "k8s/migrate":
         job = {"template": pod}
         return [{"kind": "Job", "metadata": {"name": "posthub-migrate"}, "spec": job}]
@@ -265,7 +265,7 @@ def test_kubernetes_brings_data_up_backs_up_migrates_and_waits_for_everything(tm
     assert "migrate --check" in applied[1]
     assert "name: posthub-migrate\n" in applied[2]
     assert "ghcr.io/acme/api:abc" in applied[-1]
-    assert "redis:7.4.6-alpine" in applied[-1]
+    assert "redis:7.4.10-alpine" in applied[-1]
 
 
 def test_kubernetes_without_migrations_needs_no_backup(tmp_path: Path) -> None:

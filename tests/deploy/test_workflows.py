@@ -93,3 +93,27 @@ def test_every_image_of_compose_is_built(production: dict[str, Any]) -> None:
     assert built == wanted
     for dockerfile in built.values():
         assert (ROOT / dockerfile).exists()
+
+
+def test_everything_that_ages_is_scanned_every_week() -> None:
+    scan = yaml.safe_load((ROOT / ".github" / "workflows" / "scan.yml").read_text(encoding="utf-8"))
+    # YAML 1.1 reads the key `on` as true.
+    assert scan[True]["schedule"]
+    runs = [step["run"] for job in scan["jobs"].values() for step in job["steps"] if "run" in step]
+    # Every image of the stack, with those of profiles; not a list kept by hand.
+    assert any("--profile '*' config --images" in run for run in runs)
+    assert any("locks/*.txt" in run for run in runs)
+
+
+def test_dependabot_knows_every_kind_of_dependency() -> None:
+    config = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text(encoding="utf-8"))
+    found = {one["package-ecosystem"]: one for one in config["updates"]}
+    assert {"github-actions", "docker", "docker-compose", "npm", "pip"} <= set(found)
+    dockerfiles = {
+        f"/{path.parent.relative_to(ROOT)}"
+        for path in ROOT.glob("*/**/Dockerfile")
+        if "node_modules" not in path.parts
+    }
+    tracked = {one for one in dockerfiles if not one.startswith(("/.", "/tests"))}
+    assert tracked <= set(found["docker"]["directories"])
+    assert all(one["cooldown"]["default-days"] >= 3 for one in config["updates"])
