@@ -147,7 +147,14 @@ def _run(gate: Gate) -> Outcome:
 
 def _pytest(arguments: Sequence[str]) -> int:
     # One more than there are processors: the tests of the whole stack mostly wait.
-    whole = ("-n", str((os.cpu_count() or 2) + 1), "--dist", "loadgroup", f"--durations={SLOWEST}")
+    whole = (
+        "-n",
+        str((os.cpu_count() or 2) + 1),
+        "--dist",
+        "loadgroup",
+        "--no-loadscope-reorder",
+        f"--durations={SLOWEST}",
+    )
     chosen = arguments or whole
     # Outside the checkout, whose path may be too long for Unix sockets.
     scratch = tempfile.mkdtemp(prefix="ops-")

@@ -15,9 +15,42 @@ POLITE = 10
 PHYSICAL = {"max_slot_wal_keep_size": "1GB"}
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Run the tests that share a fixture of their module in one process, so that the fixture is made only once.
+
+    The longest groups, those of the whole stack, begin first.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None and (shared := shared_fixtures(item)):
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}: {', '.join(shared)}"))
+    yield
+    items.sort(key=is_ordinary)
+
+
+def shared_fixtures(item: pytest.Item) -> list[str]:
+    """The fixtures of its module that a test uses: those with parameters and their numbers, or else just "all"."""
+    if not isinstance(item, pytest.Function):
+        return []
+    numbers = item.callspec.indices if hasattr(item, "callspec") else {}
+    used = [
+        (name, found[-1])
+        for name, found in item._fixtureinfo.name2fixturedefs.items()
+        if found and found[-1].scope == "module"
+    ]
+    varied = [f"{name} {numbers[name]}" for name, found in used if found.params and name in numbers]
+    return varied or (["all"] if used else [])
+
+
+def is_ordinary(item: pytest.Item) -> bool:
+    """Whether a test is in none of the groups that are named in the tests themselves."""
+    group = item.get_closest_marker("xdist_group")
+    return group is None or ": " in group.args[0]
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Lower the priority of other tests, once in each process, so that the whole stack keeps its times next to them."""
-    if item.get_closest_marker("xdist_group") is None and os.environ.get("PYTEST_XDIST_WORKER"):
+    """Lower the priority of ordinary tests, once in each process, so that the whole stack keeps its times next to them."""
+    if is_ordinary(item) and os.environ.get("PYTEST_XDIST_WORKER"):
         os.setpriority(os.PRIO_PROCESS, 0, max(POLITE, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
