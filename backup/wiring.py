@@ -62,6 +62,9 @@ class Wiring:
     clock: Clock = utc_now
     keys: Keyring = NO_KEYS
     discovery: Discovery | None = None
+    readers: dict[tuple[int, tuple[bytes, ...]], Reader] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def targets(self) -> tuple[Database, ...]:
@@ -135,12 +138,22 @@ class Wiring:
         store = store or self.store
         backlog = self.backlog if store is self.store else None
         return Journal(
-            store, database, keys=self.keys, watched=self.stores, backlog=backlog, clock=self.clock
+            store,
+            database,
+            keys=self.keys,
+            watched=self.stores,
+            backlog=backlog,
+            clock=self.clock,
+            reader=self.reader(store),
         )
 
     def reader(self, store: Store | None = None) -> Reader:
-        """A reader of the catalogue, of the main store unless another one is given; it trusts our keys."""
-        return Reader(store or self.store, self.keys)
+        """The reader of the catalogue, of the main store unless another one is given; it trusts our keys.
+
+        There is one for each store, which reads each unchanged object once.
+        """
+        wanted = store or self.store
+        return self.readers.setdefault((id(wanted), self.keys.keys), Reader(wanted, self.keys))
 
     def retain_until(self, started: datetime) -> datetime | None:
         """The time until which the store locks a backup; None: no lock."""

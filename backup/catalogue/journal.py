@@ -93,7 +93,9 @@ class Journal:
         watched: Sequence[RetryingStore] = (),
         backlog: Backlog | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        reader: Reader | None = None,
     ) -> None:
+        self._reader = reader or Reader(store, keys)
         self._store = store
         self._keys = keys
         self._watched = watched
@@ -138,9 +140,7 @@ class Journal:
         if not waiting:
             return
         try:
-            known = (
-                Reader(self._store, self._keys).read(self._clock(), [self._database]).history(self._database)
-            )
+            known = self._reader.read(self._clock(), [self._database]).history(self._database)
             for attempt in continued(known.attempts, waiting):
                 self._store.put(_key(attempt), encode(attempt, self._keys))
         except OpsError as error:
@@ -177,7 +177,7 @@ class Journal:
     def _before(self, kind: Kind) -> tuple[Attempt, ...]:
         self.deliver()
         try:
-            return Reader(self._store, self._keys).recent_attempts(self._database, kind, self._clock())
+            return self._reader.recent_attempts(self._database, kind, self._clock())
         except (StoppedError, OutOfTimeError):
             raise
         except OpsError as error:

@@ -2,15 +2,19 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TypeAlias, TypeVar
 
+from backup.cancellation import carry
 from backup.catalogue import ids, layout
-from backup.catalogue.document import D, Document, damaged, decode, too_large
+from backup.catalogue.document import D, Document, Part, damaged, decode, too_large
 from backup.catalogue.hold import Hold
-from backup.catalogue.manifest import Manifest
+from backup.catalogue.manifest import Manifest, Table
+from backup.catalogue.manifest import Sequence as Sequence_
 from backup.catalogue.records import Attempt, Kind, Report
 from backup.catalogue.signatures import Keyring, Trust
 from backup.errors import CatalogueError, NotFoundError
@@ -22,6 +26,9 @@ log = logging.getLogger(__name__)
 RECENT = 50
 # How far two hosts' clocks may be apart.
 CLOCK_TOLERANCE = timedelta(minutes=10)
+Choice: TypeAlias = Callable[[list[str]], Iterable[str]]
+_Version: TypeAlias = tuple[str, str]
+_Known: TypeAlias = tuple[Document, Trust] | CatalogueError
 
 
 @dataclass(frozen=True)
@@ -216,31 +223,53 @@ class Reader:
     def __init__(self, store: Store, keys: Keyring) -> None:
         self._store = store
         self._keys = keys
-        self._seen: dict[tuple[str, str], tuple[Document, Trust] | CatalogueError] = {}
+        # Documents by database, key and version.
+        self._seen: dict[str, dict[_Version, _Known]] = defaultdict(dict)
+        self._parts: dict[str, _SharedParts] = defaultdict(_SharedParts)
 
-    def read(self, now: datetime, databases: Iterable[str] | None = None) -> Catalogue:
-        """The current catalogue, of some databases or of all."""
+    def read(
+        self, now: datetime, databases: Iterable[str] | None = None, chosen: Choice | None = None
+    ) -> Catalogue:
+        """The current catalogue, of some databases or of all.
+
+        Args:
+            chosen: which of a database's backups to read, given the IDs of all, oldest first; by default all of them.
+                Then no attempts are read but those that say which backups were deleted.
+        """
         # The other objects in the store, such as WAL, may be far more numerous.
         names = self.named() if databases is None else databases
-        found = [info for name in names for info in self._store.walk(f"{name}/")]
-        objects = {info.key: info for info in found}
-        histories = self._histories(objects, now)
-        # Forget documents that no longer exist.
-        current = {(info.key, info.version) for info in objects.values()}
-        self._seen = {key: known for key, known in self._seen.items() if key in current}
-        return Catalogue(now, histories)
+        histories: dict[str, History] = {}
+        for name in names:
+            histories |= self._histories(self._listed(name), now, chosen)
+        return Catalogue(now, {name: histories[name] for name in sorted(histories)})
+
+    def read_listed(self, now: datetime, database: str) -> tuple[History, Mapping[str, ObjectInfo]]:
+        """One database, and the objects that it was read from, by key."""
+        objects = self._listed(database)
+        found = self._histories(objects, now, None)
+        return found.get(database) or History(database), objects
 
     def named(self) -> list[str]:
         return [name for name in self._store.folders() if layout.NAME.fullmatch(name)]
 
-    def _histories(self, objects: dict[str, ObjectInfo], now: datetime) -> dict[str, History]:
-        attempts = self._attempts(objects, now)
+    def _listed(self, database: str) -> dict[str, ObjectInfo]:
+        objects = {info.key: info for info in self._store.walk(f"{database}/")}
+        # Forget documents that no longer exist.
+        seen = self._seen[database]
+        current = {(info.key, info.version) for info in objects.values()}
+        self._seen[database] = {key: known for key, known in list(seen.items()) if key in current}
+        return objects
+
+    def _histories(
+        self, objects: dict[str, ObjectInfo], now: datetime, chosen: Choice | None
+    ) -> dict[str, History]:
+        folders = _chosen_folders(objects, chosen)
+        self._fetch(folders, objects, attempts=chosen is None)
+        attempts = self._attempts(objects, now) if chosen is None else self._prunes(objects, now)
         deleted = {name: _deleted(found) for name, found in attempts.items()}
         entries: dict[str, list[Entry]] = defaultdict(list)
         broken: dict[str, list[Broken]] = defaultdict(list)
-        for database, backup_id, names in _folders(objects):
-            if layout.MANIFEST not in names:
-                continue
+        for database, backup_id, names in folders:
             try:
                 entry = self._entry(objects, database, backup_id, names)
             except CatalogueError as error:
@@ -313,15 +342,58 @@ class Reader:
         return report
 
     def _attempts(self, objects: dict[str, ObjectInfo], now: datetime) -> dict[str, list[Attempt]]:
-        groups: dict[tuple[str, str], list[ObjectInfo]] = defaultdict(list)
-        for key in sorted(objects):
-            if parts := layout.split_attempt(key):
-                groups[parts].append(objects[key])
         attempts: dict[str, list[Attempt]] = defaultdict(list)
-        for (database, _), infos in groups.items():
+        for (database, _), infos in _by_kind(objects).items():
             found = self._newest_attempts(infos, RECENT, now)
             attempts[database] += [attempt for attempt in found if attempt.outcome != "skipped"]
         return {name: sorted(found, key=lambda attempt: attempt.started) for name, found in attempts.items()}
+
+    def _prunes(self, objects: dict[str, ObjectInfo], now: datetime) -> dict[str, list[Attempt]]:
+        """The newest prunes up to one that succeeded: it names all deleted backups."""
+        found: dict[str, list[Attempt]] = defaultdict(list)
+        if not self._keys:
+            return found  # what was deleted is of no interest then
+        for (database, kind), infos in _by_kind(objects).items():
+            if kind != "prune":
+                continue
+            for attempt in self._newest_attempts(infos, RECENT, now):
+                found[database].append(attempt)
+                if attempt.outcome == "success":
+                    break
+        return found
+
+    def _fetch(
+        self, folders: list[tuple[str, str, list[str]]], objects: dict[str, ObjectInfo], *, attempts: bool
+    ) -> None:
+        """Read the documents that are not known yet: many at a time, where that is faster."""
+        if self._store.parallel == 1:
+            return  # each when it is needed
+        wanted = list(_documents(folders, objects))
+        if attempts:
+            newest = (infos[-RECENT:] for infos in _by_kind(objects).values())
+            wanted += [(Attempt, info) for infos in newest for info in infos]
+        unknown = [
+            (kind, info)
+            for kind, info in wanted
+            if (info.key, info.version) not in self._seen[_database(info)] and info.size <= kind.most_bytes
+        ]
+        if len(unknown) < 2:
+            return
+        get = carry(self._bytes_of)
+        with ThreadPoolExecutor(min(self._store.parallel, len(unknown)), thread_name_prefix="get") as pool:
+            # In groups, so that the bytes of a few are in memory at a time.
+            for start in range(0, len(unknown), self._store.parallel * 4):
+                group = unknown[start : start + self._store.parallel * 4]
+                for (kind, info), data in zip(group, pool.map(get, [info for _, info in group]), strict=True):
+                    if data is not None:
+                        self._seen[_database(info)][info.key, info.version] = self._read(kind, info, data)
+
+    def _bytes_of(self, info: ObjectInfo) -> bytes | None:
+        """The bytes of an object; None if it was deleted in the meantime."""
+        try:
+            return self._store.get(info.key)
+        except NotFoundError:
+            return None
 
     def recent_attempts(
         self, database: str, kind: Kind, now: datetime, count: int = 5
@@ -385,28 +457,103 @@ class Reader:
         return document if trust in ("unchecked", "signed") else None
 
     def _document(self, kind: type[D], info: ObjectInfo) -> tuple[D, Trust]:
-        known = self._seen.get((info.key, info.version))
+        seen = self._seen[_database(info)]
+        known = seen.get((info.key, info.version))
         if known is None:
-            known = self._seen[info.key, info.version] = self._read(kind, info)
+            known = seen[info.key, info.version] = self._read(kind, info)
         if isinstance(known, CatalogueError):
             raise known
         document, trust = known
         assert isinstance(document, kind)
         return document, trust
 
-    def _read(self, kind: type[D], info: ObjectInfo) -> tuple[D, Trust] | CatalogueError:
+    def _read(self, kind: type[Document], info: ObjectInfo, data: bytes | None = None) -> _Known:
         """A document, or what is wrong with it; a problem is reported once, not at every read."""
         try:
             # The object may have any size; one that is too large is not even fetched.
             if info.size > kind.most_bytes:
                 raise too_large(kind, info.size, info.key)
-            document, trust = decode(kind, self._store.get(info.key), info.key, self._keys)
+            data = self._store.get(info.key) if data is None else data
+            document, trust = decode(kind, data, info.key, self._keys)
         except CatalogueError as error:
             log.warning("%s", error.message)
             return error
         if trust in ("unsigned", "forged"):
             log.warning("%s is %s and counts for nothing", info.key, trust)
+        if isinstance(document, Manifest):
+            document = self._parts[_database(info)].sharing(document)
         return document, trust
+
+
+class _SharedParts:
+    """Tables and sequences of the manifest that was read last: most are the same in the next one.
+
+    A manifest of thousands of tables takes megabytes, and there may be hundreds of them.
+    """
+
+    def __init__(self) -> None:
+        self._tables: tuple[Table, ...] = ()
+        self._sequences: tuple[Sequence_, ...] = ()
+
+    def sharing(self, manifest: Manifest) -> Manifest:
+        """The same manifest, with the parts of the last one where they are equal."""
+        self._tables = _shared(self._tables, manifest.tables)
+        self._sequences = _shared(self._sequences, manifest.sequences)
+        return manifest.model_copy(update={"tables": self._tables, "sequences": self._sequences})
+
+
+P = TypeVar("P", bound=Part)
+
+
+def _shared(before: tuple[P, ...], found: tuple[P, ...]) -> tuple[P, ...]:
+    if before == found:
+        return before
+    known = {part: part for part in before}
+    return tuple(known.get(part, part) for part in found)
+
+
+def _database(info: ObjectInfo) -> str:
+    return info.key.partition("/")[0]
+
+
+def _by_kind(objects: Mapping[str, ObjectInfo]) -> dict[tuple[str, str], list[ObjectInfo]]:
+    """The attempts of each database and kind, oldest first."""
+    groups: dict[tuple[str, str], list[ObjectInfo]] = defaultdict(list)
+    for key in sorted(objects):
+        if parts := layout.split_attempt(key):
+            groups[parts].append(objects[key])
+    return groups
+
+
+def _documents(
+    folders: Iterable[tuple[str, str, list[str]]], objects: Mapping[str, ObjectInfo]
+) -> Iterator[tuple[type[Document], ObjectInfo]]:
+    """What has to be read of some backups."""
+    for database, backup_id, names in folders:
+        folder = layout.folder(database, backup_id)
+        for name in names:
+            if (kind := _kind_of(name)) is not None:
+                yield kind, objects[f"{folder}/{name}"]
+
+
+def _kind_of(name: str) -> type[Document] | None:
+    if name == layout.MANIFEST:
+        return Manifest
+    if name == layout.HOLD:
+        return Hold
+    return Report if layout.is_report(name) else None
+
+
+def _chosen_folders(objects: Iterable[str], chosen: Choice | None) -> list[tuple[str, str, list[str]]]:
+    """The committed backups, or those of them that are wanted."""
+    folders = [each for each in _folders(objects) if layout.MANIFEST in each[2]]
+    if chosen is None:
+        return folders
+    ids: dict[str, list[str]] = defaultdict(list)
+    for database, backup_id, _ in folders:
+        ids[database].append(backup_id)
+    wanted = {database: frozenset(chosen(found)) for database, found in ids.items()}
+    return [each for each in folders if each[1] in wanted[each[0]]]
 
 
 def _deleted(attempts: Iterable[Attempt]) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Removes what dead runs left behind. Requires the lock, so that no other run is writing."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -26,13 +26,17 @@ class Swept:
     problems: tuple[str, ...] = ()
 
 
-def sweep(store: Store, database: str) -> Swept:
-    """Abort unfinished uploads, and delete objects of backups that were never committed."""
+def sweep(store: Store, database: str, listed: Iterable[str] | None = None) -> Swept:
+    """Abort unfinished uploads, and delete objects of backups that were never committed.
+
+    Args:
+        listed: the keys of the database's objects, if they are known.
+    """
     problems: list[str] = []
     uploads = _abort_all(store, database, problems)
     objects = 0
     with _noted("delete leftover objects", problems):
-        orphans = uncommitted(store, database)
+        orphans = uncommitted(store, database) if listed is None else without_manifest(listed)
         refused = store.delete(orphans)
         objects = len(orphans) - len(refused)
         problems += [f"left over: {refusal.key}: {refusal.reason}" for refusal in refused[:MOST_NAMED]]
@@ -65,6 +69,11 @@ def _noted(what: str, problems: list[str]) -> Iterator[None]:
 
 def uncommitted(store: Store, database: str) -> list[str]:
     """Objects of backups without a manifest."""
-    parts = {info.key: layout.split(info.key) for info in store.walk(f"{database}/")}
+    return without_manifest(info.key for info in store.walk(f"{database}/"))
+
+
+def without_manifest(keys: Iterable[str]) -> list[str]:
+    """Those of the keys that belong to backups without a manifest."""
+    parts = {key: layout.split(key) for key in keys}
     committed = {found[1] for found in parts.values() if found and found[2] == layout.MANIFEST}
     return [key for key, found in parts.items() if found and found[1] not in committed]

@@ -310,6 +310,8 @@ def _rdb(wiring: Wiring, entry: Entry, to: Path, *, dry_run: bool, as_json: bool
 
 def _expected(wiring: Wiring, entry: Entry) -> float:
     """Expected duration in seconds, if known."""
+    if own := [report for report in entry.reports if report.ok]:
+        return own[-1].restore_seconds
     history = read(wiring, [entry.manifest.database]).history(entry.manifest.database)
     return projected(history, [report for report in history.reports if report.ok], entry)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ from backup.catalogue.records import Report
 from backup.catalogue.signatures import Keyring
 from backup.errors import CatalogueError
 from backup.pipeline.sink import PartSink
-from backup.store import PartSizes, Store
+from backup.store import ObjectInfo, PartSizes, Store
 from sidecar.logs import fields
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,8 @@ def copy_backup(route: Route, entry: Entry, *, retain_until: datetime | None = N
         retain_until=retain_until,
         data=_as_stored(route, folder, manifest),
     )
-    copy_reports(route, folder)
+    here = {info.key: info for info in route.source.walk(f"{folder}/")}
+    copy_reports(route, here.values(), {info.key for info in route.target.walk(f"{folder}/")})
     log.info("copied %s", fields(id=entry.id, database=manifest.database, to=route.target.url))
 
 
@@ -72,10 +73,14 @@ def _as_stored(route: Route, folder: str, manifest: Manifest) -> bytes | None:
     return None
 
 
-def copy_reports(route: Route, folder: str) -> None:
-    """Copy the verification reports that the target lacks, and a hold as it is now."""
-    there = {info.key for info in route.target.walk(f"{folder}/")}
-    for info in route.source.walk(f"{folder}/"):
+def copy_reports(route: Route, here: Iterable[ObjectInfo], there: Collection[str]) -> None:
+    """Copy the verification reports that the target lacks, and a hold as it is now.
+
+    Args:
+        here: objects of the source.
+        there: keys of the target.
+    """
+    for info in here:
         name = info.key.rpartition("/")[2]
         wanted = layout.is_report(name) and info.size <= Report.most_bytes
         if wanted and info.key not in there:

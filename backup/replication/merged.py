@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from backup.catalogue.reader import Catalogue, History
+from backup.catalogue.reader import Catalogue, Choice, History, Reader
 from backup.errors import StoreError
 from backup.replication.spool import merged
 from backup.wiring import Wiring
@@ -21,19 +21,34 @@ class Catalogues:
         self._wiring = wiring
         self._main = wiring.reader()
         self._spool = wiring.reader(wiring.spool) if wiring.spool else None
-        self._last = Catalogue(wiring.clock())
+        self._last = self._spooled = Catalogue(wiring.clock())
 
-    def read(self, databases: Iterable[str] | None = None) -> Catalogue:
-        """The current catalogue."""
+    def read(self, databases: Iterable[str] | None = None, *, only: str | None = None) -> Catalogue:
+        """The current catalogue.
+
+        Args:
+            only: reread this database; the others are as they were read last.
+        """
         names = list(databases) if databases is not None else None
         now = self._wiring.clock()
         try:
-            self._last = self._main.read(now, names)
+            self._last = self._read(self._main, self._last, now, names, only)
             self.problem = None
         except StoreError as error:
             self.problem = error.message
-        known = merged(self._last, self._spool.read(now, names)) if self._spool else self._last
+        known = self._last
+        if self._spool:
+            self._spooled = self._read(self._spool, self._spooled, now, names, only)
+            known = merged(known, self._spooled)
         return merged(known, self._waiting(now))
+
+    def _read(
+        self, reader: Reader, last: Catalogue, now: datetime, names: list[str] | None, only: str | None
+    ) -> Catalogue:
+        if only is None:
+            return reader.read(now, names)
+        others = {name: history for name, history in last.databases.items() if name != only}
+        return Catalogue(now, {**others, **reader.read(now, [only]).databases})
 
     def _waiting(self, now: datetime) -> Catalogue:
         """Attempts that are not in the main store yet."""
@@ -44,12 +59,16 @@ class Catalogues:
         )
 
 
-def read(wiring: Wiring, databases: Iterable[str] | None = None) -> Catalogue:
+def read(wiring: Wiring, databases: Iterable[str] | None = None, chosen: Choice | None = None) -> Catalogue:
     """Read the merged catalogue once.
+
+    Args:
+        chosen: see :meth:`Reader.read`.
 
     Raises:
         StoreError: the main store does not answer.
     """
     names = list(databases) if databases is not None else None
-    main = wiring.reader().read(wiring.clock(), names)
-    return merged(main, wiring.reader(wiring.spool).read(wiring.clock(), names)) if wiring.spool else main
+    now = wiring.clock()
+    main = wiring.reader().read(now, names, chosen)
+    return merged(main, wiring.reader(wiring.spool).read(now, names, chosen)) if wiring.spool else main

@@ -41,17 +41,19 @@ def copy_missing(wiring: Wiring, target: Target) -> int:
     """
     assert wiring.offsite is not None
     route = Route(wiring.store, wiring.offsite, wiring.packing.sizes, wiring.keys, wiring.stop.check)
-    history = wiring.reader().read(wiring.clock(), [target.name]).history(target.name)
     limit = wiring.stop.limit(wiring.settings.timeout)
     with limit, host_lock(wiring.lock_folder, f"offsite-{target.name}", wiring.stop.sleep):
-        sweep(wiring.offsite, target.name)
-        there = look(wiring.reader(wiring.offsite), [target.name], wiring.clock()).ids[target.name]
+        history, here = wiring.reader().read_listed(wiring.clock(), target.name)
+        copies, listed = wiring.reader(wiring.offsite).read_listed(wiring.clock(), target.name)
+        sweep(wiring.offsite, target.name, listed)
+        there = _ids(copies)
         missing = [entry for entry in reversed(history.backups) if entry.id not in there and _is_sound(entry)]
         for entry in missing:
             copy_backup(route, entry, retain_until=wiring.retain_until(entry.manifest.started))
-        for entry in history.backups:
-            if entry.id in there:
-                copy_reports(route, layout.folder(target.name, entry.id))
+        # What the two listings show, without another look at either store.
+        known = {entry.id for entry in history.backups} & there
+        ours = [info for key, info in here.items() if (parts := layout.split(key)) and parts[1] in known]
+        copy_reports(route, ours, listed)
     return len(missing)
 
 

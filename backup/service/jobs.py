@@ -76,6 +76,7 @@ class Jobs:
         """Copy the backups that the off-site store lacks."""
         if self._wiring.offsite is not None:
             self._for_each(lambda target: copy_missing(self._wiring, target))
+            self._state.refresh()
 
     def notify(self) -> None:
         """Notify people of faults that began or ended."""
@@ -153,7 +154,7 @@ class Jobs:
             self._pings.failed(f"{target.name}: {type(error).__name__}")
             return None
         finally:
-            self._state.refresh()
+            self._state.refresh(target.name)
 
     def _verified(self, entry: Entry) -> bool:
         report = verify(self._wiring, entry)
@@ -194,7 +195,7 @@ class Jobs:
             except Exception:
                 log.exception("%s failed", target.name)
             finally:
-                self._state.refresh()
+                self._state.refresh(target.name)
 
 
 def _is_base(made: tuple[Target, str | None]) -> bool:

@@ -62,14 +62,14 @@ class State:
     def history(self, database: str) -> History:
         return self.catalogue.history(database)
 
-    def refresh(self) -> None:
-        """Read the stores again. If one does not answer, its last known catalogue remains.
+    def refresh(self, database: str | None = None) -> None:
+        """Read the stores again, of one database or of all. If one does not answer, its last known catalogue remains.
 
         It never raises: an unreadable store must not end the service that reports it.
         """
         try:
             with self.wiring.stop.limit(REFRESH_SECONDS):
-                self._refresh()
+                self._refresh(database)
         except StoppedError:
             return
         except Exception as error:
@@ -79,15 +79,15 @@ class State:
                 "main": f"{type(error).__name__} while it was read; see the log",
             }
 
-    def _refresh(self) -> None:
+    def _refresh(self, database: str | None) -> None:
         with self._lock:
-            self.catalogue = self._catalogues.read(self.names)
+            self.catalogue = self._catalogues.read(self.names, only=database)
             if self._catalogues.problem is None:
                 self._deliver()
             self.problems = {**self.problems, "main": self._catalogues.problem}
             if self.wiring.spool is not None:
                 self.problems["spool"] = None
-            if self.wiring.offsite is not None:
+            if self.wiring.offsite is not None and database is None:
                 self._look_offsite()
         for name, problem in self.problems.items():
             if problem:

@@ -65,10 +65,12 @@ class Store(ABC):
     Attributes:
         name: ``main``, ``spool`` or ``offsite``: the label in metrics.
         url: where it is, without secrets.
+        parallel: number of small objects that are worth being asked for at the same time.
     """
 
     name: str = "main"
     url: str = ""
+    parallel: int = 1
 
     @abstractmethod
     def put(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:

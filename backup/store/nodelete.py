@@ -18,6 +18,7 @@ class NoDeleteStore(Store):
         self.inner = inner
         self.name = inner.name
         self.url = inner.url
+        self.parallel = inner.parallel
 
     def put(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
         self.inner.put(key, data, retain_until=retain_until)

@@ -45,6 +45,7 @@ class RetryingStore(Store):
     ) -> None:
         self.name = inner.name
         self.url = inner.url
+        self.parallel = inner.parallel
         self.inner = inner
         self.errors: Counter[str] = Counter()
         self._policy = policy

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 DELETE_BATCH = 1000
+CONNECTIONS = 16
 NO_LOCKS = "set BACKUP_S3_OBJECT_LOCK_DAYS=0, or use a bucket that was created with Object Lock on a store that has it"
 _MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchUpload"}
 _REFUSED = {
@@ -38,6 +39,8 @@ _NO_BULK = {*_UNSUPPORTED, "AccessDenied", "403", "MalformedXML", "InvalidArgume
 
 class S3Store(Store):
     """Objects below a prefix of one bucket. The caller retries (:class:`backup.store.retry.RetryingStore`)."""
+
+    parallel = CONNECTIONS
 
     def __init__(self, bucket: str, prefix: str, options: S3Options, name: str = "main") -> None:
         self.name = name
@@ -394,7 +397,7 @@ def _client(options: S3Options) -> "S3Client":
             # Every byte is already hashed for the manifest, and TLS protects the transfer.
             "payload_signing_enabled": False,
         },
-        max_pool_connections=16,
+        max_pool_connections=CONNECTIONS,
         # A store on this machine or in its network is never reached through a proxy.
         proxies={} if options.endpoint_url and is_near(options.endpoint_url) else None,
     )
