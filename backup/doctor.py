@@ -305,6 +305,7 @@ def _target_checks(wiring: Wiring, target: Database) -> Iterator[Check]:
             yield _carried_out(f"{name}: extensions", lambda: _extensions(wiring, target))
             yield _carried_out(f"{name}: verification", lambda: _verifiable(wiring, target))
             yield _carried_out(f"{name}: left out", lambda: _left_out(wiring, target))
+            yield _carried_out(f"{name}: locks", lambda: _locks(target))
     else:
         reached = _carried_out(name, lambda: engine_for(wiring, target).preflight().client)
         yield reached
@@ -379,6 +380,20 @@ def _left_out(wiring: Wiring, target: PostgresTarget) -> str | Check:
     if not notes:
         return "nothing"
     return Check(f"postgres {target.name}: left out", None, "; ".join(notes), "see docs/backup.md")
+
+
+def _locks(target: PostgresTarget) -> str | Check:
+    with session(target.address) as connection:
+        missing = inventory.locks_to_set(connection)
+    if missing is None:
+        return "the server has room for those of a dump"
+    needed, room, setting = missing
+    return Check(
+        f"postgres {target.name}: locks",
+        None,
+        f"a dump takes about {needed}, the server has room for about {room}",
+        f"ALTER SYSTEM SET max_locks_per_transaction = {setting}; and restart it",
+    )
 
 
 def _server_clock(target: PostgresTarget) -> str | Check:

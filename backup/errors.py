@@ -20,6 +20,11 @@
 
 from sidecar import OpsError, UsageError
 
+# The hint for a server whose table of locks is full, and what shows that.
+LOCKS = (
+    "raise max_locks_per_transaction on the server, and restart it; python -m backup doctor names the value"
+)
+LOCKS_SIGN = "max_locks_per_transaction"
 # The hint of failures that are due to this host and say nothing about the backup.
 OURS = "this says nothing about the backup: check memory and disk space on this host, and run it again"
 

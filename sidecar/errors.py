@@ -1,5 +1,16 @@
 """Errors for people: what failed, on what, and what to try."""
 
+# A program may print a statement with the names of thousands of tables; nobody reads that, and every copy costs.
+MOST_CHARACTERS = 1900
+
+
+def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
+    """The beginning and the end of a text that is too long."""
+    if len(text) <= most:
+        return text
+    end = most // 4
+    return f"{text[: most - end]} … ({len(text) - most} characters are left out) … {text[-end:]}"
+
 
 class OpsError(Exception):
     """An operation failed.
@@ -12,8 +23,8 @@ class OpsError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = shortened(message)
+        super().__init__(self.message)
         self.hint = hint
 
 

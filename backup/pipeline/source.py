@@ -13,7 +13,7 @@ from typing import Self
 
 from backup.cancellation import heard, never
 from backup.confinement import Confinement, was_refused
-from backup.errors import DumpError
+from backup.errors import LOCKS, LOCKS_SIGN, DumpError
 from backup.pipeline.child import end, lines_of, start
 
 CHUNK = 1 << 20
@@ -112,7 +112,8 @@ class ChildSource(Source):
             ending = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
             messages = " | ".join(self._errors) or "it printed no message"
             ours = status < 0 or was_refused(status, self._errors)
-            raise DumpError(f"{self.name} {ending}: {messages}", hint=self._hint, killed=ours)
+            hint = LOCKS if LOCKS_SIGN in messages else self._hint
+            raise DumpError(f"{self.name} {ending}: {messages}", hint=hint, killed=ours)
 
     def _listen(self) -> None:
         assert self._process.stderr is not None

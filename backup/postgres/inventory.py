@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from typing import LiteralString
 
 import psycopg
 from psycopg import Connection, sql
@@ -111,6 +112,23 @@ SELECT current_setting('max_locks_per_transaction')::bigint
   * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint)
 """
 BATCH = 25
+SEQUENCES_AT_ONCE = 250
+SEQUENCE_TRIES = 3
+# As the view pg_sequences has them, which reads the values of all.
+_SEQUENCES = """
+SELECT c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'S' AND NOT pg_is_other_temp_schema(n.oid) ORDER BY 1
+"""
+_LAST_VALUES = """
+SELECT n.nspname || '.' || c.relname,
+  CASE WHEN has_sequence_privilege(c.oid, 'SELECT,USAGE') THEN pg_sequence_last_value(c.oid) END
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY(%s)
+"""
+# What pg_dump locks, with a tenth for its indexes and our own few.
+_NEEDED_LOCKS = """
+SELECT count(*) * 11 / 10 + 100 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'S', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+"""
 
 # Every role may call it, unless that right was revoked.
 _IDENTIFIER = """
@@ -203,6 +221,19 @@ def lockable(connection: Connection[TupleRow], tables: int) -> bool:
     return row is not None and tables <= row[0] // 4
 
 
+def locks_to_set(connection: Connection[TupleRow]) -> tuple[int, int, int] | None:
+    """The locks that a dump takes, those that the server has room for, and the setting to raise; None if they suffice."""
+    row = connection.execute(
+        f"SELECT ({_NEEDED_LOCKS}), ({_LOCKS}), current_setting('max_locks_per_transaction')::bigint"
+    ).fetchone()
+    assert row is not None
+    needed, room, setting = row
+    if needed <= room:
+        return None
+    # In steps of the default.
+    return needed, room, -(-needed * setting // room // 64) * 64
+
+
 def rewritten(connection: Connection[TupleRow], tables: Iterable[int]) -> list[str]:
     """Tables by their object ids that were rewritten, emptied or dropped since the snapshot of this transaction."""
     return [row[0] for row in connection.execute(_REWRITTEN, [list(tables)])]
@@ -272,11 +303,35 @@ def _rows(connection: Connection[TupleRow], names: Sequence[Name], path: str) ->
 
 
 def sequences(connection: Connection[TupleRow]) -> tuple[Position, ...]:
-    """Every sequence and the last value it gave out."""
-    rows = connection.execute(
-        "SELECT schemaname || '.' || sequencename, last_value FROM pg_sequences ORDER BY 1"
-    ).fetchall()
-    return tuple(Position(name=row[0], last_value=row[1]) for row in rows)
+    """Every sequence and the last value it gave out. Outside of a transaction.
+
+    Reading a value locks its sequence until the end of the transaction, even if a savepoint is rolled back. So each batch
+    is read in a transaction of its own; values do not belong to a snapshot anyway.
+    """
+    oids = [row[0] for row in _alone(connection, _SEQUENCES, [])]
+    found: list[Position] = []
+    for start in range(0, len(oids), SEQUENCES_AT_ONCE):
+        look()
+        batch = oids[start : start + SEQUENCES_AT_ONCE]
+        found += [Position(name=row[0], last_value=row[1]) for row in _last_values(connection, batch)]
+    return tuple(sorted(found, key=lambda each: each.name))
+
+
+def _last_values(connection: Connection[TupleRow], oids: list[int]) -> list[TupleRow]:
+    """Tried again if a sequence was dropped between two looks at it."""
+    for left in reversed(range(SEQUENCE_TRIES)):
+        try:
+            return _alone(connection, _LAST_VALUES, [oids])
+        except psycopg.errors.InternalError:
+            if not left:
+                raise
+    return []
+
+
+def _alone(connection: Connection[TupleRow], query: LiteralString, values: list[object]) -> list[TupleRow]:
+    with connection.transaction():
+        connection.execute("SET LOCAL search_path TO pg_catalog")
+        return connection.execute(query, values).fetchall()
 
 
 def only_advancing(connection: Connection[TupleRow]) -> set[str]:

@@ -15,6 +15,8 @@ from backup.programs import Programs
 log = logging.getLogger(__name__)
 
 MOST_NAMED = 5
+# The server has some room beyond that, so the dump may pass all the same.
+LOCKS_MESSAGE = "a dump takes about %d locks and the server has room for about %d: set max_locks_per_transaction to %d there, and restart it"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ def preflight(address: Address, programs: Programs, exclusion: Exclusion = NOTHI
         for pattern in excluded.unmatched:
             log.warning("no table matches %s, which is to be left out", pattern)
         _look_for_extensions([extension.name for extension in inventory.extensions(connection)], programs)
+        if (locks := inventory.locks_to_set(connection)) is not None:
+            log.warning(LOCKS_MESSAGE, *locks)
         ahead = inventory.clock(connection) - datetime.now(UTC)
         return Preflight(server, client, inventory.size(connection), ahead, notes)
 

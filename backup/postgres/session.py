@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow, tuple_row
 
 from backup.cancellation import Check, answered, heard, waiting
-from backup.errors import DumpError, PreflightError
+from backup.errors import LOCKS, LOCKS_SIGN, DumpError, PreflightError
 from backup.postgres.dsn import Address
 from backup.programs import options, pinned
 
@@ -93,7 +93,7 @@ def session(
     try:
         yield connection
     except psycopg.Error as error:
-        raise DumpError(f"{address}: {text_of(error)}", hint="check the PostgreSQL server's log") from error
+        raise DumpError(f"{address}: {text_of(error)}", hint=_hint_for(error)) from error
     except UnicodeDecodeError:
         raise DumpError(
             f"{address}: a name or text in its catalogue is not valid UTF-8",
@@ -101,6 +101,10 @@ def session(
         ) from None
     finally:
         connection.close()
+
+
+def _hint_for(error: psycopg.Error) -> str:
+    return LOCKS if LOCKS_SIGN in str(error) else "check the PostgreSQL server's log"
 
 
 def connect(

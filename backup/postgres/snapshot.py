@@ -78,10 +78,12 @@ def snapshot(address: Address, exclusion: Exclusion = NOTHING) -> Iterator[Snaps
     ):
         unwanted = Event()
         try:
+            # Before the dump reads them, so that what it reads is never behind.
+            positions = inventory.sequences(connection)
             tables, name, taken, excluded, place = _open(connection, exclusion)
             found = inventory.server(connection)
             counting = carry(_contents, over=unwanted.is_set)
-            contents = pool.submit(counting, connection, list(tables), excluded)
+            contents = pool.submit(counting, connection, list(tables), positions, excluded)
             yield Snapshot(
                 name, taken, found, contents, lambda: _confirm(connection, tables), excluded, place
             )
@@ -150,9 +152,14 @@ def _locked(connection: Connection[TupleRow], names: list[inventory.Name]) -> bo
     return True
 
 
-def _contents(connection: Connection[TupleRow], names: list[inventory.Name], excluded: Excluded) -> Contents:
+def _contents(
+    connection: Connection[TupleRow],
+    names: list[inventory.Name],
+    positions: tuple[Sequence, ...],
+    excluded: Excluded,
+) -> Contents:
     return Contents(
-        sequences=inventory.sequences(connection),
+        sequences=positions,
         extensions=inventory.extensions(connection),
         expressions=inventory.expressions(connection),
         roles=inventory.roles(connection),

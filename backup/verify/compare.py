@@ -1,18 +1,15 @@
 """Compares a restored database with the dump it came from."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from psycopg import Connection
-from psycopg.rows import TupleRow
-
 from backup.cancellation import StoppedError, never
 from backup.catalogue import layout
-from backup.catalogue.manifest import Manifest
+from backup.catalogue.manifest import Manifest, Sequence
 from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import DumpError
@@ -51,12 +48,13 @@ class Comparison:
 
 def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
     """Compare rows per table, extensions, operators and sequences with what was counted in the snapshot itself."""
-    with session(address, changes=OWN_PATH) as connection, connection.transaction():
-        connection.execute("SET LOCAL search_path TO pg_catalog")
+    with session(address, changes=OWN_PATH) as connection:
+        positions = inventory.sequences(connection)
+        connection.execute("BEGIN; SET LOCAL search_path TO pg_catalog")
         names = list(inventory.tables(connection))
         found = {table.label: table.rows for table in inventory.count(connection, names)}
         extensions = {extension.name: extension.version for extension in inventory.extensions(connection)}
-        behind = list(_sequences_behind(manifest, connection))
+        behind = list(_sequences_behind(manifest, positions, inventory.only_advancing(connection)))
         operators = {each.object: ", ".join(each.operators) for each in inventory.expressions(connection)}
     expected = {table.label: table.rows for table in manifest.tables}
     found = {label: rows for label, rows in found.items() if rows or not _rows_left_out(manifest, label)}
@@ -72,10 +70,11 @@ def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
     ]
 
 
-def _sequences_behind(manifest: Manifest, connection: Connection[TupleRow]) -> Iterator[Difference]:
+def _sequences_behind(
+    manifest: Manifest, positions: Iterable[Sequence], advancing: Collection[str]
+) -> Iterator[Difference]:
     """Sequences advance regardless of the snapshot. Only a sequence that is behind it would return a value twice."""
-    advancing = inventory.only_advancing(connection)
-    found = {each.name: each.last_value for each in inventory.sequences(connection) if each.name in advancing}
+    found = {each.name: each.last_value for each in positions if each.name in advancing}
     for each in manifest.sequences:
         value = found.get(each.name)
         if value is not None and each.last_value is not None and value < each.last_value:
