@@ -88,6 +88,7 @@ def gates() -> list[Gate]:
         Gate("alerts: promtool and amtool check", _python("-m", "stack", "alerts", "check")),
         Gate("dashboards in sync", _python("-m", "dashboards", "check")),
         Gate("documentation", _python("-m", "stack", "docs", "--check")),
+        Gate("zizmor: security of the workflows", _tool("zizmor", "--offline", "--quiet", ".github")),
         Gate(
             "compose schema", _tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", *compose)
         ),

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sidecar import OpsError, UsageError
+from stack.deploy import digests as digest_options
 from stack.deploy.annotate import annotate, annotate_own
 from stack.deploy.compose import Rollout
 from stack.deploy.history import History
@@ -49,15 +50,26 @@ def deploy() -> None:
 @click.option("--tag", help="Tag of the images; the checkout's commit by default.")
 @click.option("--images", default="", help="Registry of the images, such as ghcr.io/posthub; saved in .env.")
 @click.option("--build", is_flag=True, help="Build the images here instead of pulling them.")
+@digest_options.OPTION
 @HEALTH
 @OWN_GRAFANA
 @DRY_RUN
-def vps(*, tag: str | None, images: str, build: bool, url: str, grafana: str, dry_run: bool) -> None:
+def vps(
+    *,
+    tag: str | None,
+    images: str,
+    build: bool,
+    digests: tuple[str, ...],
+    url: str,
+    grafana: str,
+    dry_run: bool,
+) -> None:
     """Pull, back up before migrations, migrate, restart one service after the other and check; roll back on failure."""
+    wanted = digest_options.parse(digests)
     runner = Runner(ROOT, dry=dry_run)
     chosen = tag or _commit(runner)
     with _marked(runner, grafana, f"PostHub {chosen}"):
-        Rollout(ROOT, runner, _say(runner), chosen, url, images, build=build).deploy()
+        Rollout(ROOT, runner, _say(runner), chosen, url, images, build=build, digests=wanted).deploy()
 
 
 @deploy.command()
@@ -79,10 +91,18 @@ def rollback(*, url: str, grafana: str, dry_run: bool) -> None:
 @click.option("--registry", default="ghcr.io/posthub", show_default=True, help="Registry of the images.")
 @click.option("--tag", help="Tag of the images; the checkout's commit by default.")
 @click.option("--undo", is_flag=True, help="Roll every Deployment back to its previous revision instead.")
+@digest_options.OPTION
 @GRAFANA
 @DRY_RUN
 def kubernetes(
-    *, overlay: str, registry: str, tag: str | None, undo: bool, grafana: str, dry_run: bool
+    *,
+    overlay: str,
+    registry: str,
+    tag: str | None,
+    undo: bool,
+    digests: tuple[str, ...],
+    grafana: str,
+    dry_run: bool,
 ) -> None:
     """Migrate, apply, wait until everything is ready; undo on failure."""
     if not (ROOT / "k8s" / "overlays" / overlay).is_dir():
@@ -90,7 +110,8 @@ def kubernetes(
         raise UsageError(f"overlay {overlay} does not exist", hint=", ".join(names))
     runner = Runner(ROOT, dry=dry_run)
     chosen = tag or _commit(runner)
-    rollout = KubeRollout(ROOT, runner, _say(runner), chosen, registry, overlay)
+    wanted = digest_options.parse(digests)
+    rollout = KubeRollout(ROOT, runner, _say(runner), chosen, registry, overlay, digests=wanted)
     with _marked(runner, grafana, f"PostHub {'back' if undo else chosen} ({overlay})", own=False):
         if undo:
             rollout.undo()

@@ -49,6 +49,7 @@ class Rollout:
     Args:
         url: health page through the edge; when empty, the API's container is checked instead.
         images: where the images are, such as ``ghcr.io/posthub``; when empty, ``.env`` decides.
+        digests: name of an image → the digest that it must have.
     """
 
     root: Path
@@ -59,6 +60,7 @@ class Rollout:
     images: str = ""
     build: bool = False
     pause: float = 2.0
+    digests: Mapping[str, str] = field(default_factory=dict)
     history: History = field(init=False)
     fingerprints: Fingerprints = field(init=False)
 
@@ -76,6 +78,7 @@ class Rollout:
         before = self._before()
         self._compose("config", "--quiet")
         self._fetch()
+        self._require_digests()
         self._prepare()
         self._save_before_migrating(before)
         if before is not None and self.history.empty:
@@ -129,6 +132,28 @@ class Rollout:
             self._step("images built", "build")
         else:
             self._step("images pulled", "pull", "--quiet", "posthub_init", "posthub_postgres_prod", *ROLLING)
+
+    def _require_digests(self) -> None:
+        """Refuse images other than those that were scanned and attested: a tag can be moved.
+
+        Raises:
+            OpsError: another image has the tag; nothing was changed.
+        """
+        for name, digest in self.digests.items():
+            image = next(
+                (image for image in self._own_images() if image.rpartition(":")[0].endswith(f"/{name}")), ""
+            )
+            done = self.runner.ask("docker", "image", "inspect", "--format", "{{json .RepoDigests}}", image)
+            if not self.runner.dry and f"@{digest}" not in done.output:
+                raise OpsError(
+                    f"{image or name} is not the image with the digest {digest}; nothing was changed",
+                    hint="find out who moved the tag, and deploy the commit again",
+                )
+        if self.digests:
+            self.say(f"✔ digests of {len(self.digests)} images")
+
+    def _own_images(self) -> set[str]:
+        return {str(definition.get("image", "")) for definition in self._definitions.values()}
 
     def _save_before_migrating(self, before: tuple[str, str] | None) -> None:
         """A migration can destroy data, so the database is backed up first.

@@ -1,8 +1,8 @@
 """Kubernetes: deploy the data tier, run migrations, deploy everything else; roll back what does not become ready."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class KubeRollout:
     Args:
         registry: of the images, such as ``ghcr.io/posthub``.
         overlay: folder below k8s/overlays.
+        digests: name of an image → the digest that it must have.
     """
 
     root: Path
@@ -53,6 +54,7 @@ class KubeRollout:
     registry: str
     overlay: str
     pause: float = 5.0
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def deploy(self) -> None:
         """Deploy; on failure, every changed Deployment goes back to its previous revision.
@@ -108,7 +110,12 @@ class KubeRollout:
     def _image(self, image: str) -> str:
         name = image.rpartition(":")[0] or image
         ours = next((own for own in IMAGES if name.endswith(own.removeprefix("posthub"))), None)
-        return f"{self.registry}/{ours.partition('/')[2]}:{self.tag}" if ours else image
+        if ours is None:
+            return image
+        short = ours.partition("/")[2]
+        # The digest decides; the tag is for people.
+        digest = f"@{self.digests[short]}" if short in self.digests else ""
+        return f"{self.registry}/{short}:{self.tag}{digest}"
 
     def _data(self, manifests: str) -> None:
         """Apply what the migrations need; a new cluster has nothing yet."""

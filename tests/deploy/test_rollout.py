@@ -12,7 +12,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from sidecar import OpsError
+from sidecar import OpsError, UsageError
 from stack.deploy import cli, kubernetes
 from stack.deploy.annotate import annotate, annotate_own
 from stack.deploy.compose import ROLLING, Rollout
@@ -440,3 +440,49 @@ def test_a_rollback_that_fails_reports_what_failed_and_what_was_started(tmp_path
         OpsError, match=r"new failed: .*not healthy; old was started again, but: .*not healthy"
     ):
         _rollout(tmp_path, runner)[0].deploy()
+
+
+DIGEST = "sha256:" + "a" * 64
+CONFIG = json.dumps({"services": {"posthub_api_prod": {"image": "ghcr.io/x/api:new"}}})
+
+
+def test_the_image_with_the_attested_digest_is_deployed(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path)
+    runner.answers = {
+        "config --format json": CONFIG,
+        "image inspect": json.dumps([f"ghcr.io/x/api@{DIGEST}"]),
+    }
+    output: list[str] = []
+    Rollout(tmp_path, runner, output.append, "new", pause=0, digests={"api": DIGEST}).deploy()
+    assert _position(runner.lines, "ghcr.io/x/api:new") < _position(runner.lines, "-T posthub_migrate")
+    assert "✔ digests of 1 images" in output
+
+
+@pytest.mark.parametrize("found", [f"ghcr.io/x/api@{DIGEST[:-1]}b", ""])
+def test_another_image_under_the_same_tag_changes_nothing(tmp_path: Path, found: str) -> None:
+    runner = FakeRunner(tmp_path)
+    runner.answers = {"config --format json": CONFIG, "image inspect": json.dumps([found])}
+    History(tmp_path).add("old")
+    with pytest.raises(OpsError, match=r"ghcr\.io/x/api:new is not the image with the digest"):
+        Rollout(tmp_path, runner, lambda _: None, "new", pause=0, digests={"api": DIGEST}).deploy()
+    assert not [
+        line for line in runner.lines if "posthub_migrate" in line or " up " in line or "run --rm" in line
+    ]
+    assert History(tmp_path).current() == "old"
+
+
+def test_the_cluster_runs_images_by_digest(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path)
+    kubernetes = KubeRollout(
+        tmp_path, runner, lambda _: None, "new", "ghcr.io/y", "production", digests={"api": DIGEST}
+    )
+    rendered = kubernetes.render("k8s/overlays/production")
+    assert f"ghcr.io/y/api:new@{DIGEST}" in rendered
+    assert "image: redis:7.4.10-alpine\n" in rendered
+
+
+@pytest.mark.parametrize("given", ["api", "api=latest", f"={DIGEST}", "api=sha256:1"])
+def test_what_is_not_a_digest_is_refused(given: str) -> None:
+    done = CliRunner().invoke(cli.deploy, ["vps", "--tag", "x", "--dry-run", "--digest", given])
+    assert isinstance(done.exception, UsageError)
+    assert "is not valid" in done.exception.message

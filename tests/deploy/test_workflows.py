@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from stack import gates
 from stack.paths import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -117,3 +118,51 @@ def test_dependabot_knows_every_kind_of_dependency() -> None:
     tracked = {one for one in dockerfiles if not one.startswith(("/.", "/tests"))}
     assert tracked <= set(found["docker"]["directories"])
     assert all(one["cooldown"]["default-days"] >= 3 for one in config["updates"])
+
+
+def _steps(job: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = dict(_jobs())[job]["steps"]
+    return found
+
+
+def test_what_is_scanned_is_what_is_pushed() -> None:
+    """Two builds may differ: a package is updated in between, or a base image."""
+    steps = {step["name"]: step for step in _steps("deploy/build") if "name" in step}
+    builds = [step for step in _steps("deploy/build") if "build-push-action" in step.get("uses", "")]
+    assert len(builds) == 1
+    assert builds[0]["with"]["outputs"] == "type=oci,dest=image.tar"
+    assert not builds[0]["with"].get("push")
+    assert steps["Scan"]["with"]["input"] == "image.tar"
+    assert "--preserve-digests" in steps["Push"]["run"]
+    assert "oci-archive:image.tar" in steps["Push"]["run"]
+    order = list(steps)
+    assert order.index("Build") < order.index("Scan") < order.index("Push") < order.index("Attest")
+    assert steps["Attest"]["with"]["subject-digest"] == "${{ steps.push.outputs.digest }}"
+
+
+def test_only_attested_digests_are_rolled_out() -> None:
+    jobs = dict(_jobs())
+    (check,) = (step for step in _steps("deploy/verify") if step.get("name") == "Verify attestations")
+    assert "gh attestation verify" in check["run"]
+    for text in ("--repo", "--source-digest", "--signer-workflow"):
+        assert text in check["run"]
+    built = {one["name"] for one in jobs["deploy/build"]["strategy"]["matrix"]["include"]}
+    named = re.findall(r"for name in ([\w -]+);", check["run"])
+    assert set(named[0].split()) == built
+    for target in ("vps", "kubernetes"):
+        assert jobs[f"deploy/{target}"]["needs"] == "verify"
+        rollouts = [step for step in _steps(f"deploy/{target}") if "DIGESTS" in step.get("env", {})]
+        assert len(rollouts) == 1
+        assert re.search(rf"ops deploy {target}.* \$DIGESTS", rollouts[0]["run"])
+
+
+def test_the_databases_tag_is_the_one_that_compose_runs(production: dict[str, Any]) -> None:
+    tag = production["services"]["posthub_postgres_prod"]["image"].rpartition(":")[2]
+    include = dict(_jobs())["deploy/build"]["strategy"]["matrix"]["include"]
+    assert [one["tags"] for one in include if one["name"] == "postgres"] == [tag]
+    (check,) = (step for step in _steps("deploy/verify") if step.get("name") == "Verify attestations")
+    assert f"postgres) tag={tag} ;;" in check["run"]
+
+
+def test_a_gate_checks_the_security_of_the_workflows() -> None:
+    assert any(gate.name.startswith("zizmor") for gate in gates.gates())
