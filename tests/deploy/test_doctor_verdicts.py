@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from stack.doctor import machine, outside, secrets, services, settings
+from stack.doctor import machine, outside, secrets, services, settings, versions
 from stack.doctor.check import Case, Check
 from stack.doctor.cli import AFTER, BEFORE
 from stack.doctor.host import Done
 from tests.deploy.envexample import example_variables
 from tests.deploy.hostkit import FakeHost, as_json
 
-MODULES = (machine, outside, secrets, services, settings)
+MODULES = (machine, outside, secrets, services, settings, versions)
 ASK = "exec -T posthub_prometheus wget -qO- http://127.0.0.1:9090/api/v1/"
 SIDECAR = "exec -T posthub_backup python -m backup doctor"
 CONFIG = json.dumps({"services": {"posthub_init": {"image": "x:1"}, "posthub_redis": {"image": "redis:7"}}})
@@ -156,7 +156,7 @@ def test_every_failure_has_a_case(host: FakeHost, monkeypatch: pytest.MonkeyPatc
         sites.watch(module, monkeypatch)
     found = [
         *_of_hosts(host), *_of_machines(host), *_of_services(host), *_of_settings(host, monkeypatch),
-        *_of_what_is_outside(host, monkeypatch),
+        *_of_what_is_outside(host, monkeypatch), *_of_versions(host),
     ]  # fmt: skip
     assert [check for check in found if not check.fix] == []
     wanted = set().union(*(failing_sites(module) for module in MODULES))
@@ -245,3 +245,13 @@ def _of_what_is_outside(host: FakeHost, patch: pytest.MonkeyPatch) -> Iterator[C
     for variable, (name, port) in outside.FIXED.items():
         yield failed(f"{name}:{port}", outside.examine(case(host, **here, **{variable: "x"})))
     host.reachable = True
+
+
+def _of_versions(host: FakeHost) -> Iterator[Check]:
+    """One that has a known fault, and one of a series without fixes; of every program."""
+    for program in versions.PROGRAMS:
+        before = dict(host.answers)
+        for version in (f"{min(program.good)}.0", "1.0"):
+            host.answers |= {f"exec -T {program.service} {program.command[0]}": Done(0, f"v{version}\n")}
+            yield failed(f"version of {program.name}", versions.examine(case(host)))
+            host.answers = dict(before)
