@@ -156,7 +156,7 @@ def _queues(view: View) -> str:
     rates = _by_queue(view)
     rows = [_queue(name, known.get(name), consumers, rates.get(name), view) for name in names[:MOST_QUEUES]]
     heads = ("queue", "waiting", "oldest", "unacknowledged", "consumers", "sent", "started")
-    return html.table(heads, rows, numbers=range(1, 7), stack=True) + _rest(len(names) - len(rows))
+    return html.table(heads, rows, numbers=range(1, 7), kind="stack") + _rest(len(names) - len(rows))
 
 
 def _length(queue: Queue | None) -> int:
@@ -200,7 +200,7 @@ def _workers(view: View) -> str:
     workers = sorted(view.workers, key=lambda worker: (worker.node in view.alive, worker.node))
     rows = [_worker(worker, view) for worker in workers[:MOST_WORKERS]]
     heads = ("worker", "state", "running", "processes", "started", "load", "last heartbeat", "queues")
-    return html.table(heads, rows, numbers=range(2, 6), stack=True) + _rest(len(workers) - len(rows))
+    return html.table(heads, rows, numbers=range(2, 6), kind="stack") + _rest(len(workers) - len(rows))
 
 
 def _worker(worker: Worker, view: View) -> Sequence[str]:
@@ -227,7 +227,7 @@ def _tasks(view: View) -> str:
         return '<p class="dim">No task event has arrived yet.</p>'
     rows = [_task(group, total, view) for group, total in used[:MOST_TASKS]]
     heads = ("task", "queue", "started", "succeeded", "failed", "retried", "mean run time", "mean wait")
-    return html.table(heads, rows, numbers=range(2, 8), stack=True) + _rest(len(used) - len(rows))
+    return html.table(heads, rows, numbers=range(2, 8), kind="stack") + _rest(len(used) - len(rows))
 
 
 def _task(group: Group, total: Track, view: View) -> Sequence[str]:
@@ -265,7 +265,7 @@ def _failures(view: View) -> str:
         )
         for each in found
     ]
-    return html.table(("when", "task", "exception", "worker", "queue", "ID"), rows, stack=True)
+    return html.table(("when", "task", "exception", "worker", "queue", "ID"), rows, kind="stack")
 
 
 def _beat(beat: Beat, now: float) -> str:
@@ -282,7 +282,7 @@ def _beat(beat: Beat, now: float) -> str:
     entries = sorted(beat.entries, key=lambda each: (-each.overdue(now), each.due or float("inf")))
     rows = [_entry(each, now) for each in entries[:MOST_SCHEDULES]]
     heads = ("schedule", "task", "last run", "next run", "enabled")
-    table = html.table(heads, rows, stack=True) + _rest(len(entries) - len(rows)) if rows else ""
+    table = html.table(heads, rows, kind="stack") + _rest(len(entries) - len(rows)) if rows else ""
     return f"<h2>Beat</h2><p>{state}{sent}</p>{table}"
 
 

@@ -42,6 +42,8 @@ td.number, th.number { text-align: right; white-space: nowrap; font-variant-nume
 .notice.bad { border-color: var(--bad); font-weight: 400 } .notice ul { margin: .3rem 0 0 }
 .good { color: var(--good) } .warn { color: var(--warn); font-weight: 600 } .bad { color: var(--bad); font-weight: 600 }
 .dim { color: var(--dim) } img, svg { max-width: 100% } svg text { fill: var(--dim); font: 11px system-ui, sans-serif }
+.charts { display: grid; gap: 0 1.2rem; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)) }
+table.narrow { width: auto }
 figure { margin: .8rem 0 } figcaption { color: var(--dim); font-size: .9rem }
 svg.chart { display: block; width: 100%; height: 4.5rem; background: var(--card); border-radius: 6px }
 svg.chart.low { height: 1.6rem }
@@ -92,29 +94,28 @@ def text(value: object) -> str:
 
 
 def table(
-    heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[int] = (), stack: bool = False
+    heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[int] = (), kind: str = ""
 ) -> str:
     """A table that scrolls within itself if it is too wide.
 
     Args:
         rows: cells of HTML, in which outside data must be escaped.
         numbers: positions of the columns that are aligned to the right.
-        stack: on a narrow screen, show each row as a list of its cells instead.
+        kind: ``stack``: on a narrow screen, show each row as a list of its cells; ``narrow``: only as wide as needed.
     """
     right = set(numbers)
 
     def cells(texts: Sequence[str], tag: str) -> str:
         parts = []
         for place, (head, cell) in enumerate(zip(heads, texts, strict=True)):
-            kind = ' class="number"' if place in right else ""
-            label = f' data-label="{text(head)}"' if stack and tag == "td" else ""
-            parts.append(f"<{tag}{kind}{label}>{cell}</{tag}>")
+            number = ' class="number"' if place in right else ""
+            label = f' data-label="{text(head)}"' if kind == "stack" and tag == "td" else ""
+            parts.append(f"<{tag}{number}{label}>{cell}</{tag}>")
         return "".join(parts)
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     head = cells([text(each) for each in heads], "th")
-    kind = ' class="stack"' if stack else ""
-    return f'<div class="scroll"><table{kind}><tr>{head}</tr>{body}</table></div>'
+    return f'<div class="scroll"><table class="{escape(kind)}"><tr>{head}</tr>{body}</table></div>'
 
 
 def definitions(items: Iterable[tuple[str, str]]) -> str:

@@ -15,6 +15,8 @@ from sidecar.humanize import duration, moment, size
 MOST_TABLES = 100
 MOST_DIFFERENCES = 200
 MOST_REPORTS = 20
+# The stages of backups and verifications, in the order in which they happen.
+ORDER = ("sweep", "download", "globals", "dump", "restore", "count", "check", "compare", "checks", "commit")
 
 
 def find(state: State, backup_id: str) -> tuple[History, Entry] | None:
@@ -146,12 +148,14 @@ def _differences(report: Report) -> str:
     rows = [(text(each.kind), text(each.object), text(each.expected), text(each.found)) for each in shown]
     rest = len(report.differences) - len(shown)
     more = f'<p class="dim">and {rest:,} more differences</p>' if rest else ""
-    return html.table(("difference", "object", "expected", "found"), rows, stack=True) + more
+    return html.table(("difference", "object", "expected", "found"), rows, kind="stack") + more
 
 
 def _stages(stages: Mapping[str, float]) -> str:
-    rows = [(text(name), text(duration(seconds))) for name, seconds in stages.items()]
-    return html.table(("stage", "took"), rows, numbers=(1,)) if rows else ""
+    # A document has them by name.
+    names = sorted(stages, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    rows = [(text(name), text(duration(stages[name]))) for name in names]
+    return html.table(("stage", "took"), rows, numbers=(1,), kind="narrow") if rows else ""
 
 
 def _facts(entry: Entry) -> str:
@@ -192,7 +196,7 @@ def _objects(manifest: Manifest) -> str:
         )
         for stored in manifest.objects
     ]
-    return "<h3>Objects</h3>" + html.table(("object", "raw", "stored", "SHA-256"), rows, stack=True)
+    return "<h3>Objects</h3>" + html.table(("object", "raw", "stored", "SHA-256"), rows, kind="stack")
 
 
 def _notes(manifest: Manifest) -> str:
@@ -209,7 +213,7 @@ def _rows(manifest: Manifest) -> str:
     rows = [(text(name), f"{count:,}") for name, count in counts[:MOST_TABLES]]
     rest = len(counts) - len(rows)
     more = f'<p class="dim">and {rest:,} more</p>' if rest else ""
-    return "<h3>Rows by table</h3>" + html.table(("table", "rows"), rows, numbers=(1,)) + more
+    return "<h3>Rows by table</h3>" + html.table(("table", "rows"), rows, numbers=(1,), kind="narrow") + more
 
 
 def _count(number: int, noun: str) -> str:

@@ -85,7 +85,7 @@ def _overview(found: Sequence[Summary], now: datetime) -> str:
         "could be lost",
         "next backup",
     )
-    return html.table(heads, [_line(each, now) for each in found], stack=True)
+    return html.table(heads, [_line(each, now) for each in found], kind="stack")
 
 
 def _line(each: Summary, now: datetime) -> Sequence[str]:
@@ -207,7 +207,7 @@ def _table(entries: Sequence[Entry], now: datetime) -> str:
         )
         for entry in entries
     ]
-    return html.table(heads, rows, stack=True)
+    return html.table(heads, rows, kind="stack")
 
 
 def _seconds(value: float | None) -> str:
@@ -216,7 +216,7 @@ def _seconds(value: float | None) -> str:
 
 def _schedules(state: State) -> str:
     rows = [(text(job.name), _time(job.next_run), _time(job.last_run)) for job in state.jobs.values()]
-    return f"<h2>Schedules</h2>{html.table(('what', 'next', 'last'), rows, stack=True)}" if rows else ""
+    return f"<h2>Schedules</h2>{html.table(('what', 'next', 'last'), rows, kind='stack')}" if rows else ""
 
 
 def _footer(state: State) -> str:

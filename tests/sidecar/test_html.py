@@ -46,7 +46,7 @@ def test_a_page_needs_no_script_and_asks_for_nothing_else() -> None:
 def test_a_hostile_text_is_shown_wherever_it_stands() -> None:
     body = "".join(
         (
-            html.table([HOSTILE], [[html.text(HOSTILE)]], stack=True),
+            html.table([HOSTILE], [[html.text(HOSTILE)]], kind="stack"),
             html.definitions([(HOSTILE, html.text(HOSTILE))]),
             html.card(HOSTILE, HOSTILE, HOSTILE),
             html.notice("bad", HOSTILE, [HOSTILE]),
