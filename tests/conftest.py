@@ -1,5 +1,6 @@
 """Real servers for every test, one of each a test run (a worker process), on free ports and temporary folders."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,6 +53,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Lower the priority of ordinary tests, once in each process, so that the whole stack keeps its times next to them."""
     if is_ordinary(item) and os.environ.get("PYTEST_XDIST_WORKER"):
         os.setpriority(os.PRIO_PROCESS, 0, max(POLITE, os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+@pytest.fixture(autouse=True)
+def _log_handlers_are_removed() -> Iterator[None]:
+    """Commands and Celery log to the stream of the test that runs them here. It is closed afterwards."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    yield
+    for handler in root.handlers[:]:
+        if handler not in before:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

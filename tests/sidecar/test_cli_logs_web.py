@@ -12,7 +12,7 @@ import requests
 
 from sidecar import OpsError, UsageError
 from sidecar.cli import run
-from sidecar.logs import LineFormatter
+from sidecar.logs import LineFormatter, configure
 from sidecar.web import Response, WebServer
 from stack.paths import ROOT
 
@@ -30,6 +30,16 @@ def work(how: str) -> None:
     if how == "wrongly":
         raise UsageError("PORT=x: not a number", hint="a number")
     click.echo("worked")
+
+
+FIRST = io.StringIO()
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_a_handler_does_not_outlive_its_test(turn: int) -> None:
+    """The second turn would log to the stream of the first, which is closed if the test captures it."""
+    assert FIRST not in [getattr(handler, "stream", None) for handler in logging.getLogger().handlers]
+    configure(stream=FIRST)
 
 
 @pytest.mark.parametrize(
