@@ -1,13 +1,14 @@
-"""The wheel, in an environment that has nothing else: its commands work, and its names are nobody else's."""
+"""The wheel, in an environment that has nothing else: its commands work, and its names are its own."""
 
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
+import psycopg
 import pytest
 import requests
 
@@ -15,13 +16,14 @@ from sidecar.version import __version__
 from stack.paths import ROOT, VENV_BIN
 from stack.ports import choose
 from stack.process import Process
-from stack.servers import Redis
+from stack.programs import postgres_bin
+from stack.servers import Postgres, Redis
 from stack.wait import wait_for
 from tests.ended import ended
 
-# What bash asks for after "ops-backup re" and the tabulator.
-# The checkout must not be found.
+# Programs must not find the checkout.
 ENVIRON = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+# The request of bash after "ops-backup re" and the tab key.
 ASKED = {"COMP_WORDS": "ops-backup re", "COMP_CWORD": "1"}
 
 
@@ -119,9 +121,24 @@ def test_it_says_what_its_commands_are_called(installed: Path) -> None:
     ended(done, 2, "BACKUP_STORE_URL is not set")
 
 
+@pytest.fixture
+def database(postgres: Postgres) -> str:
+    name = f"wheel_{secrets.token_hex(3)}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
+        connection.execute("CREATE TABLE numbers AS SELECT n FROM generate_series(1, 100) n")
+    return name
+
+
 def test_a_backup_is_proven_from_the_wheel(
-    installed: Path, environ: Mapping[str, str], database: str
+    installed: Path, postgres: Postgres, database: str, tmp_path: Path
 ) -> None:
+    environ = {
+        "DATABASE_URL": postgres.url_for(database),
+        "BACKUP_STORE_URL": f"file://{tmp_path}",
+        "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+    }
     command = installed / "ops-backup"
     assert "tables" in run(command, "run", "--verify", **environ)
     assert f"{database}: 1 backup, 1 verified" in run(command, "list", **environ)
@@ -129,13 +146,15 @@ def test_a_backup_is_proven_from_the_wheel(
     assert "1 backup" in run(installed / "python", "-m", "posthub_ops", "backup", "list", **environ)
 
 
-def test_a_missing_extra_is_named_and_then_works(installed: Path, busy_redis: Redis, tmp_path: Path) -> None:
+def test_a_missing_extra_is_named_and_then_works(
+    installed: Path, redis_server: Redis, tmp_path: Path
+) -> None:
     done = subprocess.run([installed / "ops-exporter", "--help"], env=ENVIRON, capture_output=True, text=True)
     assert done.returncode == 2
     assert "Try: pip install 'posthub-ops[exporter]'" in done.stderr
     add(installed.parent, "--require-hashes", "-r", ROOT / "locks" / "exporters.txt")
     port = choose()
-    broker = {"CELERY_EXPORTER_BROKER_URL": busy_redis.url}
+    broker = {"CELERY_EXPORTER_BROKER_URL": redis_server.url}
     exporter = Process(
         "exporter", [str(installed / "ops-exporter"), "serve", "--port", str(port)],
         log=tmp_path / "log", env={**ENVIRON, **broker}, cwd=tmp_path,
