@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +20,7 @@ from backup.errors import RecoveryError, UnprovableError
 from backup.load.throwaway import SERVER, address_in, end_all, end_of_log, server
 from backup.physical import conf, lsn
 from backup.physical.feed import Feed
-from backup.pipeline.child import run_child
+from backup.pipeline.child import Ended, run_child
 from backup.postgres.dsn import Address
 from backup.postgres.session import HeedingConnection, session
 from backup.programs import Programs, clean_environment
@@ -113,16 +113,34 @@ def control(programs: Programs, folder: Path, check: Check) -> dict[str, str]:
     Raises:
         RecoveryError: the control file cannot be read.
     """
-    ended = run_child(
+    ended = _run(
         [programs.path("pg_controldata"), "-D", str(folder / DATA)],
-        env=clean_environment(), confinement=Confinement(folder / SERVER), output=True, check=check,
+        folder,
+        check,
+        failure="the control file of the base backup cannot be read",
+        hint="its version must be that of the programs here; the base backup may be damaged: choose another one",
+        output=True,
+    )
+    return conf.control("\n".join(ended.errors))
+
+
+def _run(
+    command: Sequence[str],
+    folder: Path,
+    check: Check,
+    *,
+    failure: str,
+    hint: str,
+    output: bool = False,
+    as_root: bool = True,
+) -> Ended:
+    ended = run_child(
+        command, env=clean_environment(), confinement=Confinement(folder / SERVER),
+        output=output, as_root=as_root, check=check,
     )  # fmt: skip
     if ended.status != 0:
-        raise RecoveryError(
-            f"the control file of the base backup cannot be read: {' '.join(ended.errors)[-300:]}",
-            hint="its version must be that of the programs here; the base backup may be damaged: choose another one",
-        )
-    return conf.control("\n".join(ended.errors))
+        raise RecoveryError(f"{failure}: {' '.join(ended.errors)[-300:]}", hint=hint)
+    return ended
 
 
 @contextmanager
@@ -234,12 +252,11 @@ def settle(programs: Programs, folder: Path, check: Check) -> None:
             hint="do not use this base backup: code in it has run",
         )
     conf.put_back(folder / DATA, folder / _ASIDE)
-    ended = run_child(
+    _run(
         [programs.path("initdb"), "--sync-only", "-D", str(folder / DATA)],
-        env=clean_environment(), confinement=Confinement(own), as_root=False, check=check,
-    )  # fmt: skip
-    if ended.status != 0:
-        raise RecoveryError(
-            f"the data could not be written to the disk: {' '.join(ended.errors)[-300:]}",
-            hint="check the disk",
-        )
+        folder,
+        check,
+        failure="the data could not be written to the disk",
+        hint="check the disk",
+        as_root=False,
+    )

@@ -6,6 +6,7 @@ This is part of the hot path, like ``starts``.
 from bisect import bisect_left
 
 from exporters.decode import Event
+from exporters.tables.base import TaskEvents
 from exporters.tables.early import EarlyEvents
 from exporters.tables.eta import EtaTable
 from exporters.tables.exceptions import exception_class
@@ -27,15 +28,10 @@ from exporters.tables.recent import Failures
 from exporters.tables.roster import Roster
 
 
-class TaskEnds:
+class TaskEnds(TaskEvents):
     """Ends of tasks: successes, failures and every other outcome.
 
     Args:
-        roster: the workers and hosts that tasks run on.
-        groups: the pairs of task and queue.
-        tasks: the join by ID.
-        eta: tasks that wait for their eta.
-        series: the series of each host.
         early: events that wait for the task-sent event of their task.
 
     Attributes:
@@ -55,14 +51,7 @@ class TaskEnds:
         self.repeated = 0
         self.failures = Failures()
         self._early = early
-        self._roster = roster
-        self._workers = roster.workers
-        self._groups = groups
-        self._tasks = tasks
-        self._eta = eta
-        self._series = series
-        self._at = groups.by_index
-        self._overflow = groups.overflow
+        super().__init__(roster, groups, tasks, eta, series)
 
     def succeeded(self, event: Event) -> None:
         """Count task-succeeded, and how long the task ran."""

@@ -9,6 +9,7 @@ from bisect import bisect_left
 from datetime import UTC, datetime
 
 from exporters.decode import Event
+from exporters.tables.base import TaskEvents
 from exporters.tables.beat_senders import BeatSenders
 from exporters.tables.early import EarlyEvents
 from exporters.tables.eta import EtaTable
@@ -35,15 +36,8 @@ DELAYED = re.compile(r"celery_delayed_\d+$")
 DELAY_KEY = re.compile(r"(?:[01]\.)+")
 
 
-class TaskStarts:
+class TaskStarts(TaskEvents):
     """Starts of tasks: which task an event belongs to, and how long it waited.
-
-    Args:
-        roster: the workers and hosts that tasks run on.
-        groups: the pairs of task and queue.
-        tasks: the join by ID.
-        eta: tasks that wait for their eta.
-        series: the series of each host.
 
     Attributes:
         beat: when beat and other clients last sent each task.
@@ -55,14 +49,7 @@ class TaskStarts:
     ) -> None:
         self.beat = BeatSenders()
         self.early = EarlyEvents()
-        self._roster = roster
-        self._workers = roster.workers
-        self._groups = groups
-        self._tasks = tasks
-        self._eta = eta
-        self._series = series
-        self._at = groups.by_index
-        self._overflow = groups.overflow
+        super().__init__(roster, groups, tasks, eta, series)
 
     def sent(self, event: Event) -> None:
         """Count task-sent, and remember the task under its ID."""

@@ -12,8 +12,9 @@ from backup.service.metrics import registry
 from backup.service.state import State
 from backup.settings import BackupSettings
 from backup.wiring import Wiring, wire
-from stack.programs import find, postgres_bin
+from stack.programs import SUPPORTED, find, postgres_bin
 from stack.servers import ObjectStore, Postgres, Redis
+from tests.backup.pitrkit import Archiver
 
 SCHEMA = """
 CREATE EXTENSION vector;
@@ -49,6 +50,7 @@ ROWS = 20 + 2000 + 2 + 301
 
 NewDatabase = Callable[..., str]
 Wire = Callable[..., Wiring]
+PostgresOf = Callable[[int], Postgres]
 
 
 def samples(state: State) -> dict[str, float]:
@@ -107,6 +109,25 @@ def wired(environ: dict[str, str]) -> Wire:
         return wire(BackupSettings.load({**environ, **more}))
 
     return make
+
+
+@pytest.fixture
+def wiring(environ: dict[str, str]) -> Wiring:
+    """The sidecar, wired with the settings of the test."""
+    return wire(BackupSettings.load(environ))
+
+
+@pytest.fixture(params=SUPPORTED, ids=lambda version: f"postgres{version}")
+def server(request: pytest.FixtureRequest, postgres_of: PostgresOf) -> Postgres:
+    """The shared server of each supported version."""
+    return postgres_of(request.param)
+
+
+@pytest.fixture
+def archiver(wiring: Wiring) -> Iterator[Archiver]:
+    """The WAL of the server ``main`` on its way into the store."""
+    with Archiver(wiring, wiring.server("main")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

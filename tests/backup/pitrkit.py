@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 import psycopg
+import pyrage
 import zstandard
 from psycopg import Connection
 from psycopg.rows import TupleRow
@@ -31,7 +32,24 @@ from stack.servers.postgres import Postgres
 from stack.wait import wait_for
 
 SEGMENT = 1 << 24
+IDENTITY = pyrage.x25519.Identity.generate()
 LEDGER = "CREATE TABLE ledger (n bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp())"
+
+
+def settings_of(server: Postgres, store_url: str, folder: Path) -> dict[str, str]:
+    """Settings for physical backups of a server, encrypted and signed."""
+    work = folder / "work"
+    work.mkdir()
+    return {
+        "BACKUP_SERVERS": f"main={server.url}",
+        "BACKUP_STORE_URL": store_url,
+        "BACKUP_POSTGRES_BIN": str(server.programs),
+        "BACKUP_AGE_RECIPIENTS": str(IDENTITY.to_public()),
+        "BACKUP_AGE_IDENTITY": str(IDENTITY),
+        "BACKUP_MANIFEST_KEY": "k" * 32,
+        "BACKUP_WORK_DIR": str(work),
+        "BACKUP_STORE_ATTEMPTS": "2",
+    }
 
 
 class Primary(Postgres):

@@ -4,12 +4,10 @@ import dataclasses
 import io
 import secrets
 import tarfile
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
-import pyrage
 import pytest
 
 from backup.catalogue.document import encode
@@ -25,50 +23,19 @@ from backup.settings import BackupSettings
 from backup.targets import ServerTarget
 from backup.wiring import Wiring, wire
 from sidecar import OpsError
-from stack.programs import SUPPORTED
 from stack.servers import Postgres
-from tests.backup.pitrkit import Archiver
+from tests.backup.pitrkit import Archiver, settings_of
 from tests.backup.restorekit import Command
-
-PostgresOf = Callable[[int], Postgres]
-IDENTITY = pyrage.x25519.Identity.generate()
-
-
-@pytest.fixture(params=SUPPORTED, ids=lambda version: f"postgres{version}")
-def server(request: pytest.FixtureRequest, postgres_of: PostgresOf) -> Postgres:
-    return postgres_of(request.param)
 
 
 @pytest.fixture
 def environ(server: Postgres, store_url: str, tmp_path: Path) -> dict[str, str]:
-    work = tmp_path / "work"
-    work.mkdir()
-    return {
-        "BACKUP_SERVERS": f"main={server.url}",
-        "BACKUP_STORE_URL": store_url,
-        "BACKUP_POSTGRES_BIN": str(server.programs),
-        "BACKUP_AGE_RECIPIENTS": str(IDENTITY.to_public()),
-        "BACKUP_AGE_IDENTITY": str(IDENTITY),
-        "BACKUP_MANIFEST_KEY": "k" * 32,
-        "BACKUP_WORK_DIR": str(work),
-        "BACKUP_STORE_ATTEMPTS": "2",
-    }
-
-
-@pytest.fixture
-def wiring(environ: dict[str, str]) -> Wiring:
-    return wire(BackupSettings.load(environ))
+    return settings_of(server, store_url, tmp_path)
 
 
 @pytest.fixture
 def target(wiring: Wiring) -> ServerTarget:
     return wiring.server("main")
-
-
-@pytest.fixture
-def archiver(wiring: Wiring, target: ServerTarget) -> Iterator[Archiver]:
-    with Archiver(wiring, target) as running:
-        yield running
 
 
 @pytest.mark.usefixtures("archiver")

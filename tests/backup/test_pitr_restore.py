@@ -2,31 +2,19 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import psycopg
-import pyrage
 import pytest
 
 from backup.cancellation import never
-from backup.physical import lsn, records, waldump
+from backup.physical import records, waldump
 from backup.programs import Programs
-from backup.settings import BackupSettings
-from backup.wiring import Wiring, wire
-from stack.programs import SUPPORTED
 from stack.servers import Postgres
-from tests.backup.pitrkit import LEDGER, Archiver
+from tests.backup.pitrkit import LEDGER, Archiver, settings_of
 from tests.backup.restorekit import Command, names
-
-PostgresOf = Callable[[int], Postgres]
-IDENTITY = pyrage.x25519.Identity.generate()
-
-
-@pytest.fixture(params=SUPPORTED, ids=lambda version: f"postgres{version}")
-def server(request: pytest.FixtureRequest, postgres_of: PostgresOf) -> Postgres:
-    return postgres_of(request.param)
+from tests.backup.walkit import emit
 
 
 @pytest.fixture
@@ -42,30 +30,8 @@ def shop(server: Postgres) -> str:
 
 @pytest.fixture
 def environ(server: Postgres, shop: str, store_url: str, tmp_path: Path) -> dict[str, str]:
-    work = tmp_path / "work"
-    work.mkdir()
-    return {
-        "BACKUP_SERVERS": f"main={server.url}",
-        "BACKUP_DATABASE_URLS": f"shop={server.url_for(shop)}",
-        "BACKUP_STORE_URL": store_url,
-        "BACKUP_POSTGRES_BIN": str(server.programs),
-        "BACKUP_AGE_RECIPIENTS": str(IDENTITY.to_public()),
-        "BACKUP_AGE_IDENTITY": str(IDENTITY),
-        "BACKUP_MANIFEST_KEY": "k" * 32,
-        "BACKUP_WORK_DIR": str(work),
-        "BACKUP_STORE_ATTEMPTS": "2",
-    }
-
-
-@pytest.fixture
-def wiring(environ: dict[str, str]) -> Wiring:
-    return wire(BackupSettings.load(environ))
-
-
-@pytest.fixture
-def archiver(wiring: Wiring) -> Iterator[Archiver]:
-    with Archiver(wiring, wiring.server("main")) as running:
-        yield running
+    settings = settings_of(server, store_url, tmp_path)
+    return {**settings, "BACKUP_DATABASE_URLS": f"shop={server.url_for(shop)}"}
 
 
 @pytest.fixture
@@ -95,16 +61,7 @@ class Ledger:
 
     def stored(self) -> None:
         """One more commit, so that every time before it can be reached, and all of it in the store."""
-        with psycopg.connect(self._server.url, autocommit=True) as connection:
-            # The tests' server does not wait for the disk; this commit does, and with it all before it.
-            connection.execute("SET synchronous_commit = on")
-            row = connection.execute(
-                "SELECT pg_logical_emit_message(true, 'test', 'heartbeat')::text"
-            ).fetchone()
-            assert row is not None
-            row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
-        assert row is not None
-        self._archiver.wait_for(lsn.parse(row[0]))
+        self._archiver.wait_for(emit(self._server, b"heartbeat"))
 
     def rows(self, database: str) -> int:
         with psycopg.connect(self._server.url_for(database)) as connection:

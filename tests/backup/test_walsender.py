@@ -14,16 +14,9 @@ from backup.errors import PreflightError, ReplicationError
 from backup.physical import lsn
 from backup.physical.walsender import Alive, TimelineEnd, Wal, WalSender, WalStream
 from backup.postgres.dsn import Address, parse
-from stack.programs import SUPPORTED
 from stack.servers import Postgres
 from stack.wait import wait_for
-
-PostgresOf = Callable[[int], Postgres]
-
-
-@pytest.fixture(params=SUPPORTED, ids=lambda version: f"postgres{version}")
-def server(request: pytest.FixtureRequest, postgres_of: PostgresOf) -> Postgres:
-    return postgres_of(request.param)
+from tests.backup.walkit import write
 
 
 @pytest.fixture
@@ -45,20 +38,6 @@ def slot(address: Address) -> Iterator[str]:
 def until(condition: Callable[[], bool], what: str) -> None:
     """Wait in a tight loop, because the conditions here wait themselves or are quick."""
     wait_for(condition, timeout=60, what=what, hint="look at the server's log", interval=0.001)
-
-
-def written(server: Postgres, kilobytes: int = 1) -> int:
-    """Write WAL; returns the position after it."""
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        # As in walkit.write: the position could be in the middle of a record.
-        connection.execute("SET synchronous_commit = on")
-        connection.execute(
-            "SELECT pg_logical_emit_message(true, 'test', repeat(md5(i::text), 32)) FROM generate_series(1, %s) i",
-            [kilobytes],
-        )
-        row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
-        assert row is not None
-        return lsn.parse(row[0])
 
 
 def received(stream: WalStream, start: int, end: int) -> bytes:
@@ -109,7 +88,7 @@ def test_the_stream_is_what_the_server_writes(server: Postgres, address: Address
         assert position.position is not None
         start = lsn.segment_start(position.position, 16 << 20)
         stream = sender.stream(start, 1, slot=slot)
-        end = written(server, 100)
+        end = write(server, 100)
         data = received(stream, start, end)
         # The slot moves to what was confirmed as stored.
         stream.confirm(end, end)
@@ -126,7 +105,7 @@ def test_the_stream_is_what_the_server_writes(server: Postgres, address: Address
 
 def test_a_sign_of_life_is_answered(server: Postgres, address: Address) -> None:
     with WalSender.connect(address) as sender:
-        end = written(server)
+        end = write(server)
         stream = sender.stream(lsn.segment_start(end, 16 << 20), 1)
         stream.confirm(0, 0, answer=True)
         until(lambda: isinstance(stream.read(0.2), Alive), "a sign of life")
@@ -157,7 +136,7 @@ def test_wal_that_the_server_no_longer_has_is_refused(server: Postgres, address:
     with psycopg.connect(server.url, autocommit=True) as connection:
         for _ in range(3):
             connection.execute("SELECT pg_switch_wal()")
-            written(server)
+            write(server)
         connection.execute("CHECKPOINT")
         connection.execute("CHECKPOINT")
     with WalSender.connect(address) as sender:
@@ -304,5 +283,5 @@ def test_the_end_of_a_timeline_names_the_next(server: Postgres, address: Address
             assert sender.stream(received_to, 1).read() == ends[0]
             assert sender.identify().timeline == 2
             following = sender.stream(lsn.segment_start(received_to, 16 << 20), 2)
-            end = written(standby)
+            end = write(standby)
             received(following, lsn.segment_start(received_to, 16 << 20), end)

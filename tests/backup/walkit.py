@@ -76,22 +76,20 @@ class Stream:
 
 def write(server: Postgres, kilobytes: int = 10) -> int:
     """Write WAL of random bytes; returns the position after it."""
+    pieces = [1000] * (kilobytes // 1000) + [kilobytes % 1000]
+    return emit(server, *(secrets.token_bytes(piece << 10) for piece in pieces if piece))
+
+
+def emit(server: Postgres, *messages: bytes) -> int:
+    """Commit messages to the WAL one by one; returns the position after the last one, between two records."""
     with psycopg.connect(server.url, autocommit=True) as connection:
         # The tests' server does not wait for the disk: the position could be in the middle of a record.
         connection.execute("SET synchronous_commit = on")
-        for _ in range(kilobytes // 1000):
-            _emit(connection, 1000)
-        _emit(connection, kilobytes % 1000)
+        for message in messages:
+            connection.execute("SELECT pg_logical_emit_message(true, 'test', %s::bytea)", [message])
         row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
         assert row is not None
         return lsn.parse(row[0])
-
-
-def _emit(connection: "psycopg.Connection[tuple[object, ...]]", kilobytes: int) -> None:
-    if kilobytes:
-        connection.execute(
-            "SELECT pg_logical_emit_message(true, 'test', %s::bytea)", [secrets.token_bytes(kilobytes << 10)]
-        )
 
 
 def archive_of(server: Postgres, keys: Keyring = NO_KEYS, name: str = "main") -> Archive:
