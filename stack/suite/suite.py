@@ -9,18 +9,13 @@ from typing import Self
 
 from sidecar.prometheus import Prometheus as PrometheusClient
 from stack.inbox import Inbox
-from stack.paths import ROOT
-from stack.ports import HOST
 from stack.servers import Alertmanager, ObjectStore, Postgres, Prometheus, Redis, Server, Service
 from stack.suite import addresses, environments, monitoring, scratch
 from stack.suite.commands import run_command
 from stack.suite.control import Control
+from stack.suite.services import APP, WORKERS, Services
 from stack.suite.supervisor import Supervisor
-from stack.web import site
 
-APP = ROOT / "app"
-# The queues and the concurrency of production's two workers.
-WORKERS = {"worker": ("default,quick,scheduled", 4), "worker-ai": ("ai_jobs,ai_priority", 2)}
 Progress = Callable[[str], None]
 
 
@@ -66,12 +61,13 @@ class Suite:
             port=self.ports["alertmanager"],
             log=self._log("alertmanager"),
         )
-        self.api = self._api()
+        self._services = services = Services(folder, self.logs, self.ports, self.sources, self.prometheus.url)
+        self.api = services.api()
         self.web: Service | None = None
-        self.workers = {name: self._worker(name) for name in WORKERS}
-        self.beat = self._beat()
-        self.exporter = self._exporter()
-        self.backup = self._backup()
+        self.workers = {name: services.worker(name) for name in WORKERS}
+        self.beat = services.beat()
+        self.exporter = services.exporter()
+        self.backup = services.backup()
         self.prom = PrometheusClient(self.prometheus.url)
         self.control = Control(folder / "control")
         self._supervisor = Supervisor(on_restart or (lambda _: None), self.control)
@@ -112,7 +108,7 @@ class Suite:
 
     def serve_web(self, files: Path) -> None:
         """Serve a build of the web frontend, once there is one."""
-        self.web = self._web(files)
+        self.web = self._services.web(files)
         self.web.start()
         self._supervisor.watch(self.web)
 
@@ -190,59 +186,3 @@ class Suite:
 
     def _log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
-
-    def _program(
-        self, name: str, arguments: Sequence[str], env: dict[str, str], **options: object
-    ) -> Service:
-        return Service(
-            name, arguments, folder=self.folder / name, env=env, log=self._log(name), **options  # type: ignore[arg-type]
-        )  # fmt: skip
-
-    def _app(self, name: str, arguments: Sequence[str], **options: object) -> Service:
-        env = dict(environments.app(self.sources))
-        if name == "api":
-            # The folder for the metrics of all its processes; gunicorn's default would be below /tmp.
-            env["PROMETHEUS_MULTIPROC_DIR"] = str(self.folder / name / "metrics")
-            env["PROMETHEUS_URL"] = self.prometheus.url
-        return self._program(name, [sys.executable, "-m", *arguments], env, cwd=APP, **options)
-
-    def _api(self) -> Service:
-        port = self.ports["api"]
-        arguments = ["gunicorn", "--bind", f"{HOST}:{port}", "--workers", "2", "config.wsgi:application"]
-        return self._app("api", arguments, port=port, ready="/health/")
-
-    def _web(self, files: Path) -> Service:
-        return site(
-            files,
-            api=self.ports["api"],
-            port=self.ports["web"],
-            folder=self.folder / "web",
-            log=self._log("web"),
-        )
-
-    def _worker(self, name: str) -> Service:
-        queues, concurrency = WORKERS[name]
-        arguments = [
-            "celery", "-A", "config", "worker", "-l", "INFO", "-Q", queues,
-            f"--concurrency={concurrency}", "-n", f"{name}@%h",
-        ]  # fmt: skip
-        return self._app(name, arguments, ready_text="ready.")
-
-    def _beat(self) -> Service:
-        scheduler = "django_celery_beat.schedulers:DatabaseScheduler"
-        arguments = ["celery", "-A", "config", "beat", "-l", "INFO", "--scheduler", scheduler]
-        # Without a pid file, which would stay behind when beat is killed.
-        return self._app("beat", [*arguments, "--pidfile="], ready_text="beat: Starting")
-
-    def _exporter(self) -> Service:
-        port = self.ports["exporter"]
-        arguments = [sys.executable, "-m", "exporters", "serve", "--port", str(port)]
-        env = dict(environments.exporter(self.sources))
-        return self._program("exporter", arguments, env, port=port, ready="/healthz")
-
-    def _backup(self) -> Service:
-        port = self.ports["backup"]
-        env = {**self.backup_environment(), "BACKUP_PORT": str(port), "BACKUP_HOST": HOST}
-        return self._program(
-            "backup", [sys.executable, "-m", "backup", "serve"], env, port=port, ready="/healthz"
-        )

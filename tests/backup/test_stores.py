@@ -293,7 +293,7 @@ def locked_bucket(prefix: str = "") -> tuple[S3Store, Stubber]:
         prefix,
         S3Options(region="eu-central-1", access_key_id="AKEYID", secret_access_key="ASECRET"),
     )
-    stubber = Stubber(store._client)
+    stubber = Stubber(store._bucket.client)
     stubber.add_response(
         "get_object_lock_configuration",
         {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}},
@@ -335,7 +335,7 @@ def test_a_bucket_without_locks_is_asked_once(object_store: ObjectStore) -> None
         seen.append(event_name.rpartition(".")[2])
         headers.update(request.headers)
 
-    store._client.meta.events.register("before-send.s3", watch)
+    store._bucket.client.meta.events.register("before-send.s3", watch)
     for _ in range(2):
         store.put("k", b"1")
         assert store.delete(["k"]) == []
@@ -355,7 +355,7 @@ def test_how_objects_are_stored_is_asked_for() -> None:
         "Bucket": "bucket", "ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key",
         "ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until,
     }  # fmt: skip
-    with Stubber(store._client) as stubber:
+    with Stubber(store._bucket.client) as stubber:
         proof = {"Body": b"1", "ContentMD5": "xMpCOKC5I4INzFCab3WEmw=="}
         stubber.add_response("put_object", {}, {**asked, "Key": "some/manifest.json", **proof})
         answer = {"Retention": {"Mode": "COMPLIANCE", "RetainUntilDate": until}}

@@ -8,7 +8,8 @@ import redis
 
 from bench.growth.curve import Curve
 from exporters.broker import parse_broker, redis_settings
-from exporters.queues.redis import FIRST_SCAN_SECONDS, RedisPoller
+from exporters.queues.bindings import FIRST_SCAN_SECONDS
+from exporters.queues.redis import RedisPoller
 from exporters.tables.state import EventState
 from stack.servers import Redis
 

@@ -9,7 +9,8 @@ import pytest
 
 from exporters.events.redis import DEAD_AFTER, PING_AFTER, Backlog, Batch, Subscription
 from exporters.events.sockets import DisconnectedError
-from exporters.queues.redis import MOST_TAGS, NEW_TAGS_A_ROUND, RedisPoller
+from exporters.queues.redis import RedisPoller
+from exporters.queues.unacked import MOST_TAGS, NEW_TAGS_A_ROUND
 from exporters.tables.budget import Limits
 from exporters.tables.state import EventState
 from exporters.tables.workers import Liveness

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from backup.store.options import S3Options
-from backup.store.s3 import _client
+from backup.store.s3.bucket import client_for
 from dashboards.push import Grafana
 from sidecar import deadman, http
 from sidecar.address import is_near
@@ -152,5 +152,5 @@ def test_pictures_are_drawn_behind_a_proxy(closed_proxy: str, tmp_path: Path) ->
 )
 def test_a_near_store_is_never_reached_through_a_proxy(endpoint: str, proxies: object) -> None:
     options = S3Options(endpoint_url=endpoint, region="x", access_key_id="a", secret_access_key="b")
-    config: Any = _client(options).meta.config
+    config: Any = client_for(options).meta.config
     assert config.proxies == proxies
