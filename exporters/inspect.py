@@ -1,7 +1,7 @@
 """Celery's remote control (``inspect``): the queues that workers consume, their pools, and their tasks.
 
 Sends the same broadcast as ``celery inspect``, without Celery. The number of workers that will reply is unknown, so it
-always waits for its whole time-out. It therefore runs rarely, on its own thread, and never during a scrape.
+always waits for its whole timeout. It therefore runs rarely, on its own thread, and never during a scrape.
 """
 
 import contextlib

@@ -31,7 +31,7 @@ SWITCH_SECONDS = 0.002
 # Tasks in flight are many small objects without cycles, so frequent garbage collection is wasted.
 COLLECT_AFTER = (50_000, 20, 100)
 GUIDE_SECONDS = 10.0
-# The page that people read loads itself again.
+# Seconds after which a browser reloads the status page.
 REFRESH_SECONDS = 10
 # Maximum number of node names in a piece of advice.
 MOST_NAMED = 5
@@ -221,7 +221,7 @@ def _schedules_reader(settings: ExporterSettings) -> Callable[[], list[Schedule]
     url = settings.schedules_url()
     if url is None:
         return None
-    # Loaded only where it is used: it costs memory.
+    # Imported only if used, because it costs memory.
     from exporters.beat.database import read_schedules
 
     return partial(read_schedules, url)

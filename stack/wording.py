@@ -18,7 +18,7 @@ from stack.paths import ROOT
 PHRASES = {
     r"[«»]": '"straight quotes"',
     # "There is no backup" is fine, "it is no backup" is not.
-    r"(?<![Tt]here )\b(?:is|are) no (?!longer\b|more\b|better\b|way\b|one\b)\w+": "is not a …, is not a valid …",
+    r"(?<!there )\b(?:is|are) no (?!longer\b|more\b|better\b|way\b|one\b)\w+": "is not a …, is not a valid …",
     r"\bso many\b(?! that\b)": "the number of …",
     r"\bwhoever\b": "anyone who …, the person who …",
     r"\b(?:told|tells)\b": "reported, reports, shows",
@@ -30,7 +30,7 @@ PHRASES = {
     r"\bfor ever\b": "forever",
     r"\b(?:some|every|any)body\b": "someone, everyone, anyone, the person on call",
 }
-_PATTERNS = [(re.compile(phrase), instead) for phrase, instead in PHRASES.items()]
+_PATTERNS = [(re.compile(phrase, re.IGNORECASE), instead) for phrase, instead in PHRASES.items()]
 # Words that a name in the code must not contain, with the word to use instead.
 WORDS = {
     **dict.fromkeys(("told", "tells", "said"), "reported, message, output"),

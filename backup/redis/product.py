@@ -1,4 +1,4 @@
-"""Tells Redis and Valkey apart: servers, RDB files, and the programs that can load a file.
+"""Distinguishes Redis and Valkey: servers, RDB files, and the programs that can load a file.
 
 Valkey reports ``redis_version:7.2.4`` for the sake of old clients; ``valkey_version`` is its own version. The signature of an RDB is
 ``REDIS`` and four digits, or from Valkey 9 on ``VALKEY`` and three (``src/rdb.h`` of each).

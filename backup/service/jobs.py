@@ -46,8 +46,8 @@ class Jobs:
         try:
             self._wiring.discover()
         except OpsError as error:
-            log.error("databases cannot be looked for: %s; try: %s", error.message, error.hint)  # noqa: TRY400 - the message says it
-            self._pings.failed(f"databases cannot be looked for: {error.message}")
+            log.error("databases cannot be discovered: %s; try: %s", error.message, error.hint)  # noqa: TRY400 - the message says it
+            self._pings.failed(f"databases cannot be discovered: {error.message}")
         self._back_up(self._wiring.everything)
 
     def catch_up(self) -> None:
@@ -58,7 +58,7 @@ class Jobs:
             self._back_up(missed)
 
     def renew_bases(self) -> None:
-        """Take a base backup of each server at once whose stored WAL has a gap that no base backup is past."""
+        """Take a base backup of each server at once whose stored WAL has a gap without a later base backup."""
         if not self._state.problems.get("main"):
             for target in self._wiring.everything:
                 if isinstance(target, ServerTarget):
@@ -203,7 +203,7 @@ def _is_base(made: tuple[Target, str | None]) -> bool:
 
 
 def last_made(history: History) -> datetime | None:
-    """Start time of the last run that succeeded; if none has, of the first one. A run that failed or was killed does not count."""
+    """Start time of the last successful run; if there is none, of the first run. Failed and killed runs do not count."""
     runs = [attempt for attempt in history.attempts if attempt.kind == "backup"]
     passed = [attempt for attempt in runs if attempt.outcome == "success"]
     return passed[-1].started if passed else runs[0].started if runs else None

@@ -37,7 +37,7 @@ def queries() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The app's database, on a server of its own: the pages end sessions and change roles and settings."""
+    """The app's database, on a separate server, because the pages end sessions and change roles and settings."""
     with Postgres(tmp_path_factory.mktemp("runbooks")) as server:
         env = {
             **os.environ,

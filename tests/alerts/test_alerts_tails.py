@@ -22,7 +22,7 @@ LASTING = sorted(
 # Muted on purpose, with the reason.
 MAY_BE_MUTED = {
     **{
-        (cause, "HighErrorRate"): "its window of 5 minutes still holds the outage: new errors cannot be told from old ones"
+        (cause, "HighErrorRate"): "its window of 5 minutes still contains the outage: new errors cannot be distinguished from old ones"
         for cause in ("RedisRecentlyDown", "PostgresRecentlyDown")
     },
     **{

@@ -118,7 +118,7 @@ def test_a_paused_server_continues_to_the_end(primary: Primary, base: Path, tmp_
 def test_a_missing_segment_is_named_and_nothing_is_promoted(
     primary: Primary, base: Path, tmp_path: Path
 ) -> None:
-    """The command's exit code 1 would have made the server take the hole for the end, and go into production."""
+    """The command's exit code 1 would have made the server mistake the hole for the end, and go into production."""
     _, _, position = written(primary, 5)
     name = lsn.segment_name(1, lsn.segment_of(position, SEGMENT), SEGMENT)
     primary.switch()

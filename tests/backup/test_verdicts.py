@@ -242,7 +242,7 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
     patch.setattr(product, "product_here", lambda *_: "redis")
     patch.setattr(product, "refusal", lambda *_: "it is newer than the programs here")
     wiring: Any = SimpleNamespace(redis_programs=None)
-    for first, said in ((b"<html>", "not an RDB"), (b"REDIS0012", "it is newer")):
+    for first, detail in ((b"<html>", "not an RDB"), (b"REDIS0012", "it is newer")):
 
         @contextmanager
         def source(*_: Any, first: bytes = first) -> Iterator[Any]:
@@ -250,7 +250,7 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
 
         patch.setattr(rdb, "RdbSource", source)
         for check in asked("redis broker: RDB", lambda: doctor._rdb(wiring, REDIS)):
-            assert said in check.detail
+            assert detail in check.detail
             yield check
 
 

@@ -1,6 +1,6 @@
 """The wires between parts that are tested alone: settings that must reach the store, findings that must stop a prune.
 
-The database is made up: what is tested is what a run does around its dump.
+The database is a fake, because these tests concern the steps around a dump.
 """
 
 import os
@@ -59,7 +59,7 @@ class Bytes(Source):
         """Nothing is open."""
 
 
-class Held:
+class FakeLock:
     """A lock; it can be lost."""
 
     def __init__(self) -> None:
@@ -73,17 +73,17 @@ class Held:
 ROLES: dict[str, Role] = {"globals.sql": "globals", "database.dump": "archive"}
 
 
-class MadeUp:
+class FakeEngine:
     """An engine whose database is two objects."""
 
-    def __init__(self, lock: Held) -> None:
+    def __init__(self, lock: FakeLock) -> None:
         self._lock = lock
 
     def preflight(self) -> PreflightResult:
         return PreflightResult("18.6", 100)
 
     @contextmanager
-    def lock(self) -> Iterator[Held]:
+    def lock(self) -> Iterator[FakeLock]:
         yield self._lock
 
     def dump(self, context: DumpContext) -> DumpResult:
@@ -95,10 +95,10 @@ class MadeUp:
 
 
 @pytest.fixture
-def lock(monkeypatch: pytest.MonkeyPatch) -> Held:
-    held = Held()
-    monkeypatch.setattr(running, "engine_for", lambda *_: MadeUp(held))
-    return held
+def lock(monkeypatch: pytest.MonkeyPatch) -> FakeLock:
+    lock = FakeLock()
+    monkeypatch.setattr(running, "engine_for", lambda *_: FakeEngine(lock))
+    return lock
 
 
 def wired(folder: Path, store: MemoryStore, *names: str, **settings: str) -> Wiring:
@@ -113,7 +113,7 @@ def objects(store: MemoryStore) -> dict[str, bytes]:
     return {key: data for key, (data, _) in store.objects.items() if layout.ATTEMPTS not in key}
 
 
-def test_the_spool_is_encrypted_like_the_store(lock: Held, tmp_path: Path) -> None:
+def test_the_spool_is_encrypted_like_the_store(lock: FakeLock, tmp_path: Path) -> None:
     away = True
 
     def fault(operation: str, key: str) -> None:
@@ -136,7 +136,7 @@ def test_the_spool_is_encrypted_like_the_store(lock: Held, tmp_path: Path) -> No
     assert all(data.startswith(AGE) for data in brought.values())
 
 
-def test_every_object_of_a_backup_is_locked(lock: Held, tmp_path: Path) -> None:
+def test_every_object_of_a_backup_is_locked(lock: FakeLock, tmp_path: Path) -> None:
     store = MemoryStore()
     wiring = wired(tmp_path, store, BACKUP_S3_OBJECT_LOCK_DAYS="7")
     made = run(wiring, wiring.targets[0])
@@ -147,7 +147,7 @@ def test_every_object_of_a_backup_is_locked(lock: Held, tmp_path: Path) -> None:
     assert store.delete([layout.manifest("shop", made.id)]) != []
 
 
-def test_what_is_brought_from_the_spool_is_locked_too(lock: Held, tmp_path: Path) -> None:
+def test_what_is_brought_from_the_spool_is_locked_too(lock: FakeLock, tmp_path: Path) -> None:
     store = MemoryStore(fault=down)
     settings = {"BACKUP_SPOOL_DIR": str(tmp_path / "spool"), "BACKUP_S3_OBJECT_LOCK_DAYS": "7"}
     wiring = wired(tmp_path, store, **settings)
@@ -162,7 +162,7 @@ def down(operation: str, _: str) -> None:
     raise StoreError("it is down", hint="", operation=operation)
 
 
-def test_a_store_that_loses_bytes_never_gets_a_manifest(lock: Held, tmp_path: Path) -> None:
+def test_a_store_that_loses_bytes_never_gets_a_manifest(lock: FakeLock, tmp_path: Path) -> None:
     """Under Object Lock a manifest could not be taken back."""
     put_keys: list[str] = []
 
@@ -181,7 +181,7 @@ def test_a_store_that_loses_bytes_never_gets_a_manifest(lock: Held, tmp_path: Pa
     assert [key for key in put_keys if key.endswith(layout.MANIFEST)] == []
 
 
-def test_a_lost_lock_fails_the_run(lock: Held, tmp_path: Path) -> None:
+def test_a_lost_lock_fails_the_run(lock: FakeLock, tmp_path: Path) -> None:
     store = MemoryStore()
     wiring = wired(tmp_path, store)
     lock.lost = True
@@ -263,31 +263,33 @@ def test_a_backup_on_hold_is_not_pruned(tmp_path: Path) -> None:
     wiring = wired(tmp_path, store)
     history = read(wiring).history("shop")
     doomed = plan_for(wiring, history, agreed=True).deletions[0]
-    held = replace(history, backups=tuple(replace(one, on_hold=one.id == doomed) for one in history.backups))
-    assert doomed not in plan_for(wiring, held, agreed=True).deletions
+    on_hold = replace(
+        history, backups=tuple(replace(one, on_hold=one.id == doomed) for one in history.backups)
+    )
+    assert doomed not in plan_for(wiring, on_hold, agreed=True).deletions
 
 
 class Pings:
-    """What the dead man's switch was told."""
+    """The calls of the dead man's switch."""
 
     def __init__(self, *_: Any) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
 
     def started(self) -> None:
-        self.told.append("started")
+        self.calls.append("started")
 
     def proven(self) -> None:
-        self.told.append("proven")
+        self.calls.append("proven")
 
     def failed(self, why: str) -> None:
-        self.told.append(f"failed {why.partition(':')[0]}")
+        self.calls.append(f"failed {why.partition(':')[0]}")
 
 
 @pytest.mark.parametrize("wrong", ["", "a", "b"])
 def test_one_database_that_fails_is_no_success(
-    lock: Held, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+    lock: FakeLock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
-    """Of two databases, whichever comes first."""
+    """Either of two databases, in any order."""
     pings = Pings()
     monkeypatch.setattr(jobs, "Pings", lambda _: pings)
     wiring = wired(tmp_path, MemoryStore(), "a", "b")
@@ -300,8 +302,8 @@ def test_one_database_that_fails_is_no_success(
 
     monkeypatch.setattr(jobs, "verify", lambda _, entry: Report(entry.manifest.database != wrong))
     Jobs(new_state(wiring)).back_up()
-    assert ("proven" in pings.told) == (not wrong)
-    assert sum(one.startswith("failed") for one in pings.told) == bool(wrong)
+    assert ("proven" in pings.calls) == (not wrong)
+    assert sum(one.startswith("failed") for one in pings.calls) == bool(wrong)
 
 
 def test_a_database_that_cannot_be_dumped_is_no_success(
@@ -309,16 +311,16 @@ def test_a_database_that_cannot_be_dumped_is_no_success(
 ) -> None:
     pings = Pings()
     monkeypatch.setattr(jobs, "Pings", lambda _: pings)
-    locks = {"a": Held(), "b": Held()}
+    locks = {"a": FakeLock(), "b": FakeLock()}
     locks["a"].lost = True
-    monkeypatch.setattr(running, "engine_for", lambda _, target: MadeUp(locks[target.name]))
+    monkeypatch.setattr(running, "engine_for", lambda _, target: FakeEngine(locks[target.name]))
 
     class Report:
         ok, unprovable, differences = True, (), ()
 
     monkeypatch.setattr(jobs, "verify", lambda *_: Report())
     Jobs(new_state(wired(tmp_path, MemoryStore(), "a", "b"))).back_up()
-    assert pings.told == ["started", "failed a"]
+    assert pings.calls == ["started", "failed a"]
 
 
 def test_children_get_no_other_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,7 +146,7 @@ OWN_TESTS = {"Targets", "Backup targets"}
 
 
 def main() -> None:
-    """Write values.yml anew."""
+    """Write values.yml again."""
     with tempfile.TemporaryDirectory() as folder:
         server = start(Path(folder))
         prometheus = Prometheus(server.url)
