@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Answers the questions that cAdvisor asks about containers from the Docker engine's socket, and nothing else.
 
-Whoever may send any request to the engine is root on the host. This passes on only GET requests for a few pages, and
+Anyone who may send any request to the engine is root on the host. This passes on only GET requests for a few pages, and
 takes the containers' environment, commands and labels out of the answers. Usage: ``docker_proxy.py [SOCKET] [PORT]``.
 """
 

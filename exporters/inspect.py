@@ -175,7 +175,7 @@ class AmqpInspector:
     def _received(self, link: "AmqpLink", methods: Sequence[str]) -> Iterator[Reply]:
         arrived: list[Reply] = []
         reasons: list[str] = []
-        # RabbitMQ tells a connection only when it publishes something.
+        # RabbitMQ notifies a connection only when it publishes something.
         link.connection.on_blocked = reasons.append
         self._ask(link.connection.channel(), methods, arrived)
         end = time.monotonic() + self._patience

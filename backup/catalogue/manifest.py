@@ -214,7 +214,7 @@ class Manifest(Document):
 
     @property
     def oddity(self) -> str | None:
-        """What no run has ever written, in words: whoever reads the objects relies on their kinds and names."""
+        """A description of what no run would have written: readers of the objects rely on their kinds and names."""
         found = Counter(stored.role for stored in self.objects)
         wanted = _ROLES[self.kind]
         for role in sorted({*found, *wanted}):

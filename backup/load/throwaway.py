@@ -145,7 +145,7 @@ def log_of(folder: Path) -> Path:
 
 
 def end_of_log(folder: Path) -> str:
-    """The end of that log, without the answers to connections that came too early or too late: they are no cause."""
+    """The end of that log, without the refusals of connections that came too early or too late, which are not the cause."""
     with log_of(folder).open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - MOST_OF_LOG))
         lines = file.read(MOST_OF_LOG).decode(errors="replace").splitlines()

@@ -76,8 +76,8 @@ def _gaps(wiring: Wiring, store: Store, archive: Archive, objects: Iterable[GapO
             log.warning("%s", error.message)
             continue
         # Anyone may copy the record of another cluster's gap here.
-        said = (gap.server, gap.system_identifier, gap.timeline, gap.start, gap.end)
-        fits = said == (archive.server, archive.system, each.timeline, each.start, each.end)
+        recorded = (gap.server, gap.system_identifier, gap.timeline, gap.start, gap.end)
+        fits = recorded == (archive.server, archive.system, each.timeline, each.start, each.end)
         if fits and trust in ("unchecked", "signed"):
             yield gap
         else:

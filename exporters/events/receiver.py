@@ -41,7 +41,7 @@ class Health:
     alive_at: float = field(default_factory=time.monotonic)
     changed_at: float = field(default_factory=time.monotonic)
     last_incident: float | None = None
-    # Why the broker takes no messages from anybody, although the connection is there; empty if it does.
+    # Why the broker accepts no messages from any client although the connection is up; empty if it does.
     blocked: str = ""
 
     @property

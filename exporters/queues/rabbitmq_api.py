@@ -161,6 +161,6 @@ def _is_internal(item: Mapping[str, Any]) -> bool:
     name = str(item.get("name", ""))
     # An event receiver's queue under another event_queue_prefix: it disappears with its consumer, or without one.
     is_receiver = item.get("auto_delete") and "x-expires" in (item.get("arguments") or {})
-    # Nothing leaves a stream when it is read: the number of its messages is no backlog.
+    # Reading a stream removes nothing from it, so the number of its messages is not a backlog.
     is_other = bool(item.get("exclusive")) or item.get("type") == "stream" or bool(is_receiver)
     return is_other or name.startswith(INTERNAL_STARTS) or name.endswith(INTERNAL_ENDS)

@@ -162,7 +162,7 @@ def test_one_restore_at_a_time(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "more", "said"),
+    ("state", "more", "message"),
     [
         ("restored", {"differences": 1}, "is not verified: it has 1 differences"),
         ("restored", {"database": "crm"}, "contains crm, not shop"),
@@ -170,19 +170,19 @@ def test_one_restore_at_a_time(serve: Serve) -> None:
         ("returned", {}, "new is returned"),
     ],
 )
-def test_what_is_not_promoted(serve: Serve, state: str, more: dict[str, Any], said: str) -> None:
+def test_what_is_not_promoted(serve: Serve, state: str, more: dict[str, Any], message: str) -> None:
     server = serve(shop=None, new=mark(state, **more))
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         plan_promotion(server, "shop", "new", NOW)  # type: ignore[arg-type]
 
 
 def test_a_database_of_unknown_origin_is_not_promoted(serve: Serve) -> None:
     server = serve(shop=None, other=None)
-    for name, said in (
+    for name, message in (
         ("other", "was not created by a restore"),
         ("missing", "is not a configured database"),
     ):
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=message):
             plan_promotion(server, "shop", name, NOW)  # type: ignore[arg-type]
 
 
@@ -218,14 +218,14 @@ def test_a_rollback_that_is_run_again_does_nothing(serve: Serve) -> None:
 
 def test_what_cannot_be_rolled_back(serve: Serve) -> None:
     promoted = mark("promoted", partner="shop_before")
-    for one, said in (
+    for one, message in (
         (None, "was not promoted"),
         (mark("restored"), "was not promoted"),
         (promoted, "no longer exists"),
         (replace_partner(promoted, ""), "no longer exists"),
     ):
         server = serve(shop=one)
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=message):
             plan_rollback(server, NOW)  # type: ignore[arg-type]
 
 

@@ -317,8 +317,8 @@ def test_all_of_a_window_is_stored(
 
 
 def gap(**more: object) -> Gap:
-    said = {"server": "main", "system_identifier": "77", "timeline": 1, "start": 0, "end": MIB, **more}
-    return Gap.model_validate({**said, "noticed": datetime(2026, 11, 27, tzinfo=UTC), "reason": "gone"})
+    recorded = {"server": "main", "system_identifier": "77", "timeline": 1, "start": 0, "end": MIB, **more}
+    return Gap.model_validate({**recorded, "noticed": datetime(2026, 11, 27, tzinfo=UTC), "reason": "gone"})
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_what_is_too_large_is_not_fetched(wired: Wire) -> None:
     store.put(archive.gap_key(1, 0, MIB), encode(gap()))
     store.put(archive.wal_key(1, 0, MIB, "0" * 64), b"0")
     store.put(f".wal/main/marks/{hashlib.sha256(b'now').hexdigest()[:32]}.json", b"0")
-    [cluster] = clusters(wired(), store, "main", MIB)  # marks are no cluster
+    [cluster] = clusters(wired(), store, "main", MIB)  # marks do not form a cluster
     assert cluster.gaps == ()
     assert copy_missing(store, MemoryStore("offsite"), archive) == 0
     with pytest.raises(UsageError, match="5368709120 bytes"):

@@ -137,7 +137,7 @@ def test_nothing_of_the_app_reaches_an_exporter(production: dict[str, Any]) -> N
 
 
 def test_only_the_proxy_has_the_engines_socket(production: dict[str, Any]) -> None:
-    """Whoever may send any request to the engine is root on the host."""
+    """Anyone who may send any request to the engine is root on the host."""
     sources = {
         name: [volume.split(":")[0] for volume in service.get("volumes", [])]
         for name, service in production["services"].items()

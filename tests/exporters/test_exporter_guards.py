@@ -9,8 +9,8 @@ import pytest
 
 from exporters.events.redis import DEAD_AFTER, PING_AFTER, Backlog, Batch, Subscription
 from exporters.events.sockets import DisconnectedError
-from exporters.queues.redis import RedisPoller
-from exporters.queues.unacked import MOST_TAGS, NEW_TAGS_A_ROUND
+from exporters.queues import unacked
+from exporters.queues.unacked import MOST_TAGS, NEW_TAGS_A_ROUND, Unacked
 from exporters.tables.budget import Limits
 from exporters.tables.state import EventState
 from exporters.tables.workers import Liveness
@@ -57,22 +57,25 @@ def test_a_silent_connection_is_asked_and_then_given_up(monkeypatch: pytest.Monk
         silent.wait(0.1)
 
 
-def test_unacknowledged_messages_beyond_the_tags_are_counted_under_unknown() -> None:
+def test_unacknowledged_messages_beyond_the_tags_are_counted_under_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     message = json.dumps([{"headers": {"task": "shop.add"}}, "", "mail"]).encode()
     total, tags = MOST_TAGS + 500, [b"tag%d" % number for number in range(MOST_TAGS)]
-    looking = RedisPoller.__new__(RedisPoller)
-    looking._settings = SimpleNamespace(global_prefix="", unacked_index="unacked_index", unacked="unacked")  # type: ignore[assignment]
-    looking._state, looking._tags, looking._routes = EventState(), {}, {}
+    settings: Any = SimpleNamespace(global_prefix="", unacked_index="unacked_index", unacked="unacked")
+    bindings: Any = SimpleNamespace(routes={})
+    client: Any = None
+    looking = Unacked(client, settings, bindings, lambda headers, queue: None, lambda reason: None)
 
-    def pipeline(commands: Any) -> list[Any]:
+    def pipelined(_: Any, commands: Any) -> list[Any]:
         answers: dict[str, Any] = {"ZCARD": total, "ZRANGE": tags}
         return [answers.get(one[0], [message] * (len(one) - 2)) for one in commands]
 
-    looking._pipeline = pipeline  # type: ignore[method-assign]
-    found = looking._unacked()
+    monkeypatch.setattr(unacked, "pipelined", pipelined)
+    found = looking.counts()
     assert found == {"mail": NEW_TAGS_A_ROUND, "unknown": total - NEW_TAGS_A_ROUND}
     for _ in range(MOST_TAGS // NEW_TAGS_A_ROUND):
-        found = looking._unacked()
+        found = looking.counts()
     assert found == {"mail": MOST_TAGS, "unknown": 500}
 
 
