@@ -18,6 +18,7 @@ from pyrage import x25519
 
 from backup import run as running
 from backup.catalogue import layout
+from backup.catalogue.document import encode
 from backup.catalogue.manifest import Manifest, Role
 from backup.engine import DumpContext, DumpResult, PreflightResult
 from backup.errors import DumpError, StoreError
@@ -38,7 +39,7 @@ from backup.store import MemoryStore, RetryingStore, RetryPolicy
 from backup.store.base import ObjectInfo
 from backup.verify import scratch
 from backup.wiring import Wiring, wire
-from tests.backup.documents import SERVER, attempt, manifest, put, put_attempt
+from tests.backup.documents import SERVER, attempt, manifest, put, put_attempt, report
 
 NOW = datetime.now(UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -246,6 +247,41 @@ def test_a_backup_that_lacks_an_object_is_not_verified(tmp_path: Path) -> None:
     assert any(
         "failed its verification" in why for why in prune(wiring, wiring.targets[0], agreed=True).plan.blocked
     )
+
+
+def test_a_verification_that_was_not_possible_takes_nothing_back(tmp_path: Path) -> None:
+    store, made = MemoryStore(), manifest(NOW - HOUR)
+    put(store, made)
+    later = report(made, ok=False, unprovable=("a locale is missing",), finished=NOW)
+    store.put(layout.report("shop", made.id, NOW), encode(later))
+    [entry] = read(wired(tmp_path, store)).history("shop").backups
+    assert (entry.verified, entry.unprovable, entry.state, len(entry.reports)) == (True, False, "verified", 2)
+
+
+@pytest.mark.parametrize(("ahead", "latest"), [(timedelta(minutes=9), True), (timedelta(minutes=12), False)])
+def test_a_backup_from_the_future_is_not_the_latest(tmp_path: Path, ahead: timedelta, latest: bool) -> None:
+    store, now = MemoryStore(), datetime.now(UTC)
+    old, new = manifest(now - DAY), manifest(now + ahead)
+    for made in (old, new):
+        put(store, made)
+    history = read(wired(tmp_path, store)).history("shop")
+    for found in (history.latest, history.last_verified):
+        assert found is not None
+        assert found.id == (new if latest else old).id
+
+
+def test_a_copied_manifest_is_not_a_backup(tmp_path: Path) -> None:
+    """In the folder of another backup, and in that of another database."""
+    store, made = MemoryStore(), manifest(NOW - DAY)
+    put(store, made)
+    data = store.get(layout.manifest("shop", made.id))
+    other = manifest(NOW - HOUR)
+    for key in (layout.manifest("shop", other.id), layout.manifest("crm", made.id)):
+        store.put(key, data)
+    catalogue = read(wired(tmp_path, store, "shop", "crm"))
+    assert [entry.id for entry in catalogue.history("shop").backups] == [made.id]
+    assert [broken.id for broken in catalogue.history("shop").broken] == [other.id]
+    assert catalogue.history("crm").backups == ()
 
 
 def test_a_failed_run_stops_the_prune(tmp_path: Path) -> None:
