@@ -89,7 +89,7 @@ def backups(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
     chance = random.Random(7)
     public = str(pyrage.x25519.Identity.generate().to_public())
     folder = tmp_path_factory.mktemp("backups") / "store"
-    service = Service(folder, "billing", "crm", "shop", BACKUP_AGE_RECIPIENTS=public)
+    service = Service(folder, "billing", "crm", "shop", BACKUP_AGE_RECIPIENTS=public, BACKUP_KEEP_DAILY="60")
     for name, start in (("billing", 420e6), ("crm", 95e6), ("shop", 1.9e9)):
         for age in range(45, 0, -1):
             grown = (
