@@ -11,10 +11,10 @@ from exporters.events.redis import DEAD_AFTER, PING_AFTER, Backlog, Batch, Subsc
 from exporters.events.sockets import DisconnectedError
 from exporters.queues import unacked
 from exporters.queues.unacked import MOST_TAGS, NEW_TAGS_A_ROUND, Unacked
-from exporters.tables.budget import Limits
+from exporters.tables.budget import Budget, Limits
 from exporters.tables.state import EventState
 from exporters.tables.workers import Liveness
-from tests.exporters.test_exporter_tables import event, received, take
+from tests.exporters.test_exporter_tables import counts, event, received, sent, take
 
 
 def test_each_frame_that_is_turned_away_is_counted() -> None:
@@ -132,3 +132,81 @@ def test_lost_starts_of_forgotten_workers_stay_counted() -> None:
     state.purge(time.monotonic() + 1e6)
     assert not state.roster.workers
     assert state.roster.lost == 7
+
+
+def ended(state: EventState, *events: Any) -> dict[str, int]:
+    take(state, sent(), received(), event("task-started"), *events)
+    return {name: count for name, count in counts(state, "shop.add", "default").items() if count}
+
+
+BEGUN = {"sent": 1, "received": 1, "started": 1}
+
+
+def test_an_end_that_is_reported_twice_counts_once() -> None:
+    """Celery 5.7 reports a hard time limit twice."""
+    state = EventState()
+    failure = event("task-failed", exception="TimeLimitExceeded(2)", traceback="")
+    assert ended(state, failure, failure) == {**BEGUN, "failed": 1}
+    assert state.ends.repeated == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "state"),
+    [
+        (event("task-rejected", requeue=False), "rejected"),
+        (event("task-rejected", requeue=True), "requeued"),
+        (event("task-retried", exception="ValueError()"), "retried"),
+        (event("task-succeeded", runtime=1.5), "succeeded"),
+    ],
+)
+def test_each_end_counts_under_its_state(more: dict[str, Any], state: str) -> None:
+    assert ended(EventState(), more) == {**BEGUN, state: 1}
+
+
+@pytest.mark.parametrize(
+    ("fields", "reasons"),
+    [
+        ({"expired": True, "terminated": False}, [1, 0, 0]),
+        ({"expired": False, "terminated": True}, [0, 1, 0]),
+        ({"expired": False, "terminated": False}, [0, 0, 1]),
+    ],
+)
+def test_why_a_task_was_revoked(fields: dict[str, Any], reasons: list[int]) -> None:
+    state = EventState()
+    assert ended(state, event("task-revoked", signum=None, **fields)) == {**BEGUN, "revoked": 1}
+    [group] = [one for one in state.groups if one.name == "shop.add"]
+    assert group.reasons == reasons
+
+
+def test_run_times_are_counted_and_added_up() -> None:
+    state = EventState()
+    for number, runtime in enumerate((1.5, 0.25, -1.0, None)):
+        uuid = f"u{number}"
+        take(
+            state,
+            sent(uuid),
+            received(uuid),
+            event("task-started", uuid),
+            event("task-succeeded", uuid, runtime=runtime),
+        )
+    [group] = [one for one in state.groups if one.name == "shop.add"]
+    runtime = group.total().runtime
+    assert runtime is not None
+    assert (sum(runtime.counts), runtime.total) == (2, 1.75)
+
+
+def test_a_task_with_an_eta_that_is_revoked_waits_no_longer() -> None:
+    state = EventState()
+    take(state, sent(eta="2099-01-01T00:00:00+00:00"), received(eta="2099-01-01T00:00:00+00:00"))
+    assert len(state.eta.entries) == 1
+    take(state, event("task-revoked", expired=False, terminated=False, signum=None))
+    assert len(state.eta.entries) == 0
+
+
+def test_each_series_that_is_turned_away_is_counted() -> None:
+    budget = Budget(10)
+    assert [budget.take(number) for number in (6, 4, 1)] == [True, True, False]
+    assert (budget.used, budget.capped) == (10, 1)
+    budget.give_back(4)
+    assert budget.take(3)
+    assert budget.turned_away["hosts"] == 1
