@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sidecar import OpsError
+from stack.deploy.pods import exit_codes, trouble
 from stack.deploy.runner import Runner
+from stack.deploy.settings_copies import note_secrets, with_copies
 
 NAMESPACE = "posthub"
 IMAGES = ("posthub/api", "posthub/frontend", "posthub/celery-exporter", "posthub/backup")
@@ -29,10 +31,18 @@ MIGRATE = "posthub-migrate"
 CHECK = "posthub-migrate-check"
 BACKUP = "posthub-backup-before-migrations"
 OVERLAY = "posthub.work/overlay"
+# The tags that were deployed successfully, the newest last, and how many of them the namespace remembers.
+DEPLOYED = "posthub.work/deployed"
+MOST_TAGS = 10
 # A worker may finish its task first.
 TIMEOUT = "600s"
 # Longer than the longest job may take by its own activeDeadlineSeconds: a backup's six hours.
 JOB_SECONDS = 22_000.0
+# As TIMEOUT, but asked in pieces: a pod that can never start ends the wait at once.
+READY_SECONDS = 600.0
+PIECE = "20s"
+# A line at least this often while a job runs.
+SAY_SECONDS = 30.0
 
 Say = Callable[[str], None]
 
@@ -65,6 +75,7 @@ class KubeRollout:
         self._require_own_cluster()
         manifests = self.render(f"k8s/overlays/{self.overlay}")
         migrate = self.render("k8s/migrate")
+        before = self._deployed()
         self._data(manifests)
         self._migrate(migrate)
         self._apply(manifests)
@@ -72,6 +83,7 @@ class KubeRollout:
             self._wait()
         except OpsError as error:
             self._back(error)
+        self._remember([tag for tag in before if tag != self.tag] + [self.tag])
         self.say(f"✔ {self.tag} is deployed")
 
     def _require_own_cluster(self) -> None:
@@ -89,13 +101,54 @@ class KubeRollout:
     def _back(self, error: OpsError) -> None:
         hint = f"kubectl -n {NAMESPACE} get events"
         try:
-            self.undo()
+            self._undo_revision()
         except OpsError as second:
             raise OpsError(f"{error}; the rollback failed too: {second}", hint=hint) from None
         raise OpsError(f"{error}; the previous revision runs again", hint=hint) from None
 
     def undo(self) -> None:
-        """Roll every Deployment back to its previous revision."""
+        """Run the tag that was deployed before the current one. One that failed is never among them.
+
+        Raises:
+            OpsError: no earlier tag is known, or it is not ready either.
+        """
+        self._require_own_cluster()
+        known = ["EARLIER", "CURRENT"] if self.runner.dry else self._deployed()
+        if len(known) < 2:
+            raise OpsError(
+                "no earlier deployment is known in this cluster",
+                hint="./ops deploy kubernetes --tag TAG deploys any tag",
+            )
+        earlier = replace(self, tag=known[-2], digests={})
+        self.say(f"returning from {known[-1]} to {earlier.tag}")
+        manifests = yaml.safe_load_all(earlier.render(f"k8s/overlays/{self.overlay}"))
+        wanted = [doc for doc in manifests if doc["kind"] in ("Deployment", "ConfigMap")]
+        earlier._apply(yaml.safe_dump_all(wanted, sort_keys=False))
+        earlier._wait()
+        self._remember(known[:-1])
+        self.say(f"✔ {earlier.tag} runs again")
+
+    def _deployed(self) -> list[str]:
+        """The tags that were deployed here, the current one last; for an older cluster, the one that the API runs."""
+        key = DEPLOYED.replace(".", "\\.")
+        found = self.runner.must(
+            "kubectl", "get", "namespace", NAMESPACE, "--ignore-not-found", "-o", f"jsonpath={{.metadata.annotations.{key}}}",
+        ).split()  # fmt: skip
+        if found:
+            return found
+        image = self.runner.must(
+            "kubectl", "-n", NAMESPACE, "get", "deployment", "posthub-api", "--ignore-not-found", "-o",
+            "jsonpath={.spec.template.spec.containers[0].image}",
+        ).strip()  # fmt: skip
+        tag = image.partition("@")[0].rpartition(":")[2]
+        return [tag] if tag and "/" not in tag else []
+
+    def _remember(self, tags: list[str]) -> None:
+        value = f"{DEPLOYED}={' '.join(tags[-MOST_TAGS:])}"
+        self.runner.must("kubectl", "annotate", "namespace", NAMESPACE, "--overwrite", value)
+
+    def _undo_revision(self) -> None:
+        """Roll every Deployment back to its previous revision, with the settings that it had."""
         for name in ROLLED:
             self.runner.run("kubectl", "-n", NAMESPACE, "rollout", "undo", f"deployment/{name}")
         self._wait()
@@ -105,7 +158,16 @@ class KubeRollout:
         documents = list(yaml.safe_load_all(self.runner.must_tell("kubectl", "kustomize", folder)))
         for container in _containers(documents):
             container["image"] = self._image(container["image"])
+        documents = with_copies(documents)
+        note_secrets(documents, self._secret_versions())
         return yaml.safe_dump_all(documents, sort_keys=False)
+
+    def _secret_versions(self) -> dict[str, str]:
+        """The version of each secret. Empty for a user who may not list them."""
+        form = "jsonpath={range .items[*]}{.metadata.name}={.metadata.resourceVersion} {end}"
+        done = self.runner.ask("kubectl", "-n", NAMESPACE, "get", "secrets", "-o", form)
+        pairs = (entry.partition("=") for entry in done.output.split()) if done.code == 0 else ()
+        return {name: version for name, found, version in pairs if found}
 
     def _image(self, image: str) -> str:
         name = image.rpartition(":")[0] or image
@@ -138,6 +200,8 @@ class KubeRollout:
         """
         if self._job(CHECK, _checking(migrate)) and not self.runner.dry:
             return
+        if not self.runner.dry:
+            self._require_verdict()
         cronjob = self.runner.must(
             "kubectl", "-n", NAMESPACE, "get", "cronjob", "posthub-backup", "--ignore-not-found", "-o", "name"
         )
@@ -151,6 +215,33 @@ class KubeRollout:
         self._must_succeed(MIGRATE, self._job(MIGRATE, migrate))
         self.say("✔ migrations")
 
+    def _require_verdict(self) -> None:
+        """Only exit code 1 of the check means that there are migrations; anything else is a fault of its own.
+
+        Raises:
+            OpsError: the check failed for another reason.
+        """
+        codes = exit_codes(self._pods_of(CHECK))
+        if codes and codes != {1}:
+            log = self.runner.ask(
+                "kubectl", "-n", NAMESPACE, "logs", f"job/{CHECK}", "--tail=5"
+            ).output.strip()
+            last = " / ".join(log.splitlines()) or "no output"
+            raise OpsError(
+                f"{CHECK} failed; nothing was changed: {last}",
+                hint=f"kubectl -n {NAMESPACE} logs job/{CHECK}",
+            )
+
+    def _pods_of(self, job: str) -> str:
+        return self.runner.ask(
+            "kubectl", "-n", NAMESPACE, "get", "pods", "-l", f"job-name={job}", "-o", "json"
+        ).output
+
+    def _require_startable(self, pods: str) -> None:
+        found = trouble(pods, self.tag)
+        if found is not None:
+            raise OpsError(str(found), hint=f"kubectl -n {NAMESPACE} describe pod {found.pod}")
+
     def _job(self, name: str, manifests: str) -> bool:
         self._delete_job(name)
         self._apply(manifests)
@@ -161,8 +252,8 @@ class KubeRollout:
 
     def _succeeds(self, name: str) -> bool:
         """Wait until a job has succeeded or failed; `kubectl wait` can wait for only one of the two."""
-        until = time.monotonic() + JOB_SECONDS
-        while time.monotonic() < until:
+        began = said = time.monotonic()
+        while time.monotonic() < began + JOB_SECONDS:
             ends = self.runner.must(
                 "kubectl", "-n", NAMESPACE, "get", "job", name, "-o", "jsonpath={.status.conditions[*].type}"
             ).split()
@@ -170,6 +261,10 @@ class KubeRollout:
                 return False
             if "Complete" in ends or self.runner.dry:
                 return True
+            self._require_startable(self._pods_of(name))
+            if time.monotonic() - said >= SAY_SECONDS:
+                said = time.monotonic()
+                self.say(f"… {name} has been running for {said - began:.0f} s")
             time.sleep(self.pause)
         raise OpsError(f"{name} did not finish", hint=f"kubectl -n {NAMESPACE} describe job {name}")
 
@@ -184,8 +279,31 @@ class KubeRollout:
 
     def _wait(self) -> None:
         for name in ROLLED:
-            self._kubectl("rollout", "status", f"deployment/{name}", f"--timeout={TIMEOUT}")
+            self._wait_for(name)
             self.say(f"✔ {name}")
+        # The first ones may have ended since.
+        for name in ROLLED:
+            self._wait_for(name)
+
+    def _wait_for(self, name: str) -> None:
+        """Wait until a Deployment is available, but not for a pod that can never start.
+
+        Raises:
+            OpsError: it is not, or its pods cannot start.
+        """
+        until = time.monotonic() + READY_SECONDS
+        status = ("kubectl", "-n", NAMESPACE, "rollout", "status", f"deployment/{name}", f"--timeout={PIECE}")
+        while self.runner.run(*status).code != 0:
+            self._require_startable(
+                self.runner.ask("kubectl", "-n", NAMESPACE, "get", "pods", "-o", "json").output
+            )
+            if time.monotonic() >= until:
+                raise OpsError(
+                    f"{name} was not ready within {READY_SECONDS:.0f} s",
+                    hint=f"kubectl -n {NAMESPACE} get pods",
+                )
+            self.say(f"… waiting for {name}")
+            time.sleep(self.pause)
 
     def _kubectl(self, *arguments: str) -> None:
         self.runner.must("kubectl", "-n", NAMESPACE, *arguments)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 import yaml
@@ -18,7 +19,9 @@ from stack.deploy.annotate import annotate, annotate_own
 from stack.deploy.compose import ROLLING, Rollout
 from stack.deploy.history import History
 from stack.deploy.kubernetes import KubeRollout
+from stack.deploy.pods import trouble
 from stack.deploy.runner import Runner
+from stack.deploy.settings_copies import note_secrets, with_copies
 from stack.doctor.host import Done
 from stack.paths import ROOT
 
@@ -258,7 +261,11 @@ def test_kubernetes_brings_data_up_backs_up_migrates_and_waits_for_everything(tm
     ]
     positions = [_position(runner.lines, part) for part in order]
     assert positions == sorted(positions)
-    assert len([x for x in runner.lines if "status deployment/" in x]) == len(kubernetes.ROLLED)
+    # Each of them twice: the first ones may have ended when the last one is ready.
+    waits = [
+        line.partition("deployment/")[2].split()[0] for line in runner.lines if "status deployment/" in line
+    ]
+    assert waits == [*kubernetes.ROLLED, *kubernetes.ROLLED]
     applied = [given for line, given in zip(runner.lines, runner.given, strict=True) if " apply " in line]
     assert "StatefulSet" in applied[0]
     assert "Deployment" not in applied[0]
@@ -298,18 +305,176 @@ def test_staging_is_never_applied_over_production(tmp_path: Path) -> None:
     assert not [line for line in runner.lines if " apply " in line]
 
 
-def test_kubernetes_rolls_back_when_something_is_not_ready(tmp_path: Path) -> None:
+def test_kubernetes_rolls_back_when_something_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes, "READY_SECONDS", 0)
     runner = _pending(tmp_path)
     runner.failing_once = "rollout status deployment/posthub-flower"
-    with pytest.raises(OpsError, match=r"it broke; the previous revision runs again$"):
+    with pytest.raises(OpsError, match=r"flower was not ready within 0 s; the previous revision runs again$"):
         _kube(runner)[0].deploy()
+    assert not [line for line in runner.lines if "annotate" in line]
     assert len([line for line in runner.lines if "rollout undo" in line]) == len(kubernetes.ROLLED)
 
 
-def test_kubernetes_reports_an_unhealthy_previous_revision(tmp_path: Path) -> None:
+def test_kubernetes_reports_an_unhealthy_previous_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes, "READY_SECONDS", 0)
     runner = _pending(tmp_path, ("", "rollout status deployment/posthub-flower"))
-    with pytest.raises(OpsError, match=r"it broke; the rollback failed too: .*it broke"):
+    with pytest.raises(OpsError, match=r"0 s; the rollback failed too: posthub-flower was not ready"):
         _kube(runner)[0].deploy()
+
+
+REMEMBERED = f"{kubernetes.DEPLOYED.replace('.', chr(92) + '.')}"
+
+
+@pytest.mark.parametrize(
+    ("known", "after"),
+    [("", "abc"), ("t1", "t1 abc"), ("t1 abc", "t1 abc"), ("abc t2", "t2 abc")],
+)
+def test_the_cluster_remembers_what_was_deployed(tmp_path: Path, known: str, after: str) -> None:
+    runner = _pending(tmp_path, **{REMEMBERED: known})
+    _kube(runner)[0].deploy()
+    (line,) = [line for line in runner.lines if "annotate" in line]
+    assert line.endswith(f"{kubernetes.DEPLOYED}={after}")
+
+
+def test_an_older_cluster_is_asked_for_its_tag(tmp_path: Path) -> None:
+    runner = _pending(tmp_path, **{"get deployment posthub-api": "ghcr.io/acme/api:t1@sha256:1"})
+    _kube(runner)[0].deploy()
+    assert [line for line in runner.lines if line.endswith(f"{kubernetes.DEPLOYED}=t1 abc")]
+
+
+def test_undo_goes_to_the_tag_before_and_never_to_one_that_failed(tmp_path: Path) -> None:
+    """`rollout undo` swaps the last two revisions: after an automatic rollback, that is the broken one."""
+    runner = FakeRunner(tmp_path)
+    runner.answers = {REMEMBERED: "t1 t2"}
+    rollout, lines = _kube(runner)
+    rollout.undo()
+    applied = "".join(runner.given)
+    assert "ghcr.io/acme/api:t1" in applied
+    assert "StatefulSet" not in applied
+    assert not [line for line in runner.lines if "rollout undo" in line or "migrate" in line]
+    assert [line for line in runner.lines if line.endswith(f"{kubernetes.DEPLOYED}=t1")]
+    assert lines[0] == "returning from t2 to t1"
+    assert lines[-1] == "✔ t1 runs again"
+
+
+def test_undo_without_an_earlier_deployment_changes_nothing(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path)
+    runner.answers = {REMEMBERED: "t1"}
+    with pytest.raises(OpsError, match="no earlier deployment is known in this cluster"):
+        _kube(runner)[0].undo()
+    assert not [line for line in runner.lines if " apply " in line or "annotate" in line]
+
+
+def _pods(
+    reason: str, *, restarts: int = 0, image: str = "ghcr.io/acme/api:abc", code: int | None = None
+) -> str:
+    state = (
+        {"waiting": {"reason": reason, "message": "not found"}}
+        if code is None
+        else {"terminated": {"exitCode": code}}
+    )
+    container = {"image": image, "restartCount": restarts, "state": state}
+    return json.dumps(
+        {"items": [{"metadata": {"name": "pod-1"}, "status": {"containerStatuses": [container]}}]}
+    )
+
+
+@pytest.mark.parametrize("reason", ["ImagePullBackOff", "CreateContainerConfigError", "InvalidImageName"])
+def test_a_job_that_can_never_start_ends_the_wait(tmp_path: Path, reason: str) -> None:
+    runner = _pending(tmp_path, **{CHECK: "", "get pods -l job-name": _pods(reason)})
+    with pytest.raises(OpsError, match=rf"^pod-1 cannot start: {reason}: ghcr.io/acme/api:abc: not found$"):
+        _kube(runner)[0].deploy()
+    assert not [line for line in runner.lines if kubernetes.BACKUP in line]
+
+
+@pytest.mark.parametrize(
+    ("reason", "restarts", "image", "final"),
+    [
+        ("ImagePullBackOff", 0, "ghcr.io/acme/api:abc", True),
+        ("CrashLoopBackOff", 3, "ghcr.io/acme/api:abc@sha256:1", True),
+        ("CrashLoopBackOff", 1, "ghcr.io/acme/api:abc", False),
+        ("ContainerCreating", 0, "ghcr.io/acme/api:abc", False),
+        # Of the revision before.
+        ("ImagePullBackOff", 0, "ghcr.io/acme/api:old", False),
+    ],
+)
+def test_what_waiting_does_not_mend(reason: str, restarts: int, image: str, final: bool) -> None:
+    assert (trouble(_pods(reason, restarts=restarts, image=image), "abc") is not None) is final
+
+
+def test_a_deployment_that_can_never_start_ends_the_wait(tmp_path: Path) -> None:
+    runner = _pending(
+        tmp_path,
+        ("", "rollout status deployment/posthub-api"),
+        **{"get pods -o json": _pods("ImagePullBackOff")},
+    )
+    with pytest.raises(OpsError, match=r"^pod-1 cannot start: ImagePullBackOff"):
+        _kube(runner)[0].deploy()
+
+
+@pytest.mark.parametrize(("code", "migrates"), [(1, True), (2, False), (137, False)])
+def test_only_exit_code_1_of_the_check_means_migrations(tmp_path: Path, code: int, migrates: bool) -> None:
+    runner = _pending(
+        tmp_path, **{"get pods -l job-name": _pods("", code=code), "logs job/": "Error: no secret\nTry: …"}
+    )
+    if migrates:
+        _kube(runner)[0].deploy()
+    else:
+        with pytest.raises(OpsError, match="failed; nothing was changed: Error: no secret / Try: …"):
+            _kube(runner)[0].deploy()
+    assert bool([line for line in runner.lines if kubernetes.BACKUP in line]) is migrates
+
+
+SETTINGS = """
+kind: ConfigMap
+metadata: {name: posthub-config}
+data: {GRAFANA_URL: VALUE}
+---
+kind: Deployment
+metadata: {name: posthub-api}
+spec: {template: {spec: {containers: [{image: x, envFrom: [{configMapRef: {name: posthub-config}}]}],
+  volumes: [{secret: {secretName: posthub-app}}]}}}
+---
+kind: CronJob
+metadata: {name: posthub-backup}
+spec: {x: {envFrom: [{configMapRef: {name: posthub-config}}]}}
+"""
+
+
+def _settings(url: str, **versions: str) -> dict[str, dict[str, Any]]:
+    documents = with_copies(list(yaml.safe_load_all(SETTINGS.replace("VALUE", url))))
+    note_secrets(documents, versions)
+    return {f"{one['kind']}/{one['metadata']['name']}": one for one in documents}
+
+
+def test_a_changed_setting_replaces_the_pods_and_leaves_the_old_ones_theirs() -> None:
+    first, again, second = _settings("a"), _settings("a"), _settings("b")
+    assert first == again
+    assert first["Deployment/posthub-api"] != second["Deployment/posthub-api"]
+    for found, url in ((first, "a"), (second, "b")):
+        container = found["Deployment/posthub-api"]["spec"]["template"]["spec"]["containers"][0]
+        name = container["envFrom"][0]["configMapRef"]["name"]
+        assert name.startswith("posthub-config-")
+        assert found[f"ConfigMap/{name}"]["data"] == {"GRAFANA_URL": url}
+        # What is started by hand, or by its schedule, reads the current settings.
+        assert found["ConfigMap/posthub-config"]["data"] == {"GRAFANA_URL": url}
+        assert (
+            found["CronJob/posthub-backup"]["spec"]["x"]["envFrom"][0]["configMapRef"]["name"]
+            == "posthub-config"
+        )
+
+
+def test_a_changed_secret_replaces_the_pods_that_mount_it() -> None:
+    def template(**versions: str) -> Any:
+        return _settings("a", **versions)["Deployment/posthub-api"]["spec"]["template"]
+
+    assert template(**{"posthub-app": "1"}) != template(**{"posthub-app": "2"})
+    assert template(**{"posthub-app": "1", "other": "1"}) == template(**{"posthub-app": "1", "other": "2"})
+    assert "annotations" not in template().get("metadata", {})
 
 
 @pytest.fixture
