@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 REPLY_TTL = 60
 # Seconds; the longest time that closing the exporter waits for replies.
 STEP_SECONDS = 0.3
-BLOCKED = "RabbitMQ takes no messages: it is short of memory or disk space"
+BLOCKED = "RabbitMQ accepts no messages: it is short of memory or disk space"
 METHODS = ("active_queues", "stats", "registered")
 # The tasks that a worker holds: running, waiting for a free process, waiting for their eta.
 TASK_METHODS = ("active", "reserved", "scheduled")

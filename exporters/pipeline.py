@@ -181,15 +181,15 @@ class Pipeline:
         self._note_blocked()
 
     def blocked(self) -> str:
-        """Why the broker takes no messages; empty if it does, as far as that is known."""
+        """Why the broker accepts no messages; empty if it does, as far as that is known."""
         by_api = self.queues.snapshot.blocked
         return self.inspector.blocked if by_api is None else by_api
 
     def _note_blocked(self) -> None:
-        """Keep the workers' state while the broker takes no messages, not even theirs."""
+        """Keep the workers' state while the broker accepts no messages, not even theirs."""
         health, roster, reason = self.receiver.health, self.state.roster, self.blocked()
         if reason != health.blocked:
-            log.warning("broker %s: %s", self.broker.name, reason or "RabbitMQ takes messages again")
+            log.warning("broker %s: %s", self.broker.name, reason or "RabbitMQ accepts messages again")
         if health.blocked and not reason and health.connected:
             roster.connected()
         health.blocked = reason

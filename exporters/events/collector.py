@@ -43,7 +43,7 @@ class StreamCollector:
         state, prefix = self._state, "celery_exporter"
         yield gauge(
             f"{prefix}_broker_up",
-            "Whether the exporter is subscribed to the broker's events, and the broker takes messages.",
+            "Whether the exporter is subscribed to the broker's events, and the broker accepts messages.",
             [(self._broker, int(self._health.hears))],
         )
         yield gauge(

@@ -34,7 +34,7 @@ class Listing:
 
     Attributes:
         queues: by name.
-        blocked: why the server takes no messages; empty if it does.
+        blocked: why the server accepts no messages; empty if it does.
         uncounted: queues without statistics: they are new, or the server collects none.
         refused: queues that are not available, with their state.
         unread: queues on pages that were not read because there are too many.
@@ -101,7 +101,7 @@ class RabbitMqApi:
         return self._session.get(url, params=query, auth=self._auth, timeout=ANSWER_SECONDS)
 
     def _alarms(self) -> str:
-        """Why the server takes no messages; empty if it does, or does not say."""
+        """Why the server accepts no messages; empty if it does, or does not say."""
         try:
             answer = self._get(f"{self._base}/health/checks/alarms", {})
             if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
@@ -110,7 +110,7 @@ class RabbitMqApi:
             found = sorted(f"{alarm['resource']} alarm of {alarm['node']}" for alarm in alarms)
         except (requests.RequestException, ValueError, KeyError, TypeError):
             return ""
-        return f"RabbitMQ takes no messages: {', '.join(found)}" if found else ""
+        return f"RabbitMQ accepts no messages: {', '.join(found)}" if found else ""
 
     def _page(self, page: int) -> Mapping[str, Any]:
         query = {"page": str(page), "page_size": str(PAGE), "columns": COLUMNS}

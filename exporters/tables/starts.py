@@ -127,13 +127,20 @@ class TaskStarts(TaskEvents):
         elif group is None:
             group = self._groups.unknown
         if before:
-            known = self._at.get(before & GROUP_MASK, self._overflow)
-            tasks.received_again(key, before, same_task=known.name == group.name)
+            self._received_again(key, event, entry, before, group)
         group.used = self._groups.now
         tasks.hold(key, entry | group.index)
         if event.eta is not None:
             self._eta.wait(uuid, group, epoch_of(event.eta))
         worker.host.track(group).counts[RECEIVED] += 1
+
+    def _received_again(self, key: int, event: Event, entry: int, before: int, group: Group) -> None:
+        same_task = self._at.get(before & GROUP_MASK, self._overflow).name == group.name
+        # The next attempt of a retry is a new message, so it has a task-sent event of its own. The event task-retried
+        # may come later, even after the start of that attempt.
+        is_retry = same_task and event.retries and (entry or not self.early.expects_all)
+        if not is_retry:
+            self._tasks.received_again(key, before, same_task=same_task)
 
     def started(self, event: Event) -> None:
         """Count task-started, and how long the task waited."""

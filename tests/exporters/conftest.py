@@ -50,9 +50,10 @@ def worker() -> Iterator[Callable[..., Worker]]:
     """Starts workers and kills them after the test."""
     running: list[Worker] = []
 
-    def begin(url: str, node: str = "worker-a@host-1", **options: Any) -> Worker:
+    def begin(url: str, node: str = "worker-a@host-1", *, wait: bool = True, **options: Any) -> Worker:
         running.append(Worker(url, node, **options))
-        assert running[-1].ready(seconds=90), f"{node} did not come up; its log is printed below"
+        if wait:
+            running[-1].must_be_ready()
         return running[-1]
 
     yield begin

@@ -97,8 +97,16 @@ class Worker:
     """A real Celery worker of tests/exporters/shop.py, up and consuming."""
 
     def __init__(
-        self, url: str, node: str, *, queues: str = "default,mail", events: bool = True, pool: str = "prefork"
+        self,
+        url: str,
+        node: str,
+        *,
+        queues: str = "default,mail",
+        events: bool = True,
+        pool: str = "prefork",
+        concurrency: int = 2,
     ) -> None:
+        self.node = node
         command = [
             sys.executable,
             "-m",
@@ -111,7 +119,7 @@ class Worker:
             "-Q",
             queues,
             "-c",
-            "2",
+            str(concurrency),
             "-P",
             pool,
         ]
@@ -133,6 +141,9 @@ class Worker:
             self.process.send_signal(signal.SIGUSR1)
             self._logs("LOCAL VARIABLES", 2)
         return False
+
+    def must_be_ready(self) -> None:
+        assert self.ready(seconds=90), f"{self.node} did not come up; its log is printed below"
 
     def kill(self) -> None:
         """Kill the whole process group, as a crash would."""

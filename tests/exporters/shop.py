@@ -5,6 +5,7 @@ import signal
 import time
 from typing import Any
 
+import redis
 from celery import Celery
 from celery.exceptions import Ignore, Reject
 
@@ -19,6 +20,16 @@ app.conf.update(
     control_exchange=os.environ.get("SHOP_CONTROL_EXCHANGE", "celery"),
     broker_connection_retry_on_startup=True,
 )
+
+
+def announce(task: Any) -> None:
+    """Tell the test that this task runs now: some pools send no event while it does."""
+    with redis.Redis.from_url(BROKER) as client:
+        client.set(f"runs:{task.request.id}", 1)
+
+
+def is_redelivered(task: Any) -> bool:
+    return bool(task.request.delivery_info.get("redelivered"))
 
 
 @app.task(name="shop.add")
@@ -71,9 +82,66 @@ def killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@app.task(name="shop.replace", bind=True)
-def replace(self: Any) -> None:
-    raise self.replace(add.si())
+@app.task(name="shop.crashed", bind=True, acks_late=True, reject_on_worker_lost=True)
+def crashed(self: Any) -> None:
+    if not is_redelivered(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="shop.replacement")
+def replacement() -> None:
+    pass
+
+
+@app.task(name="shop.replaced", bind=True)
+def replaced(self: Any) -> None:
+    raise self.replace(replacement.si())
+
+
+@app.task(name="shop.expired")
+def expired() -> None:
+    pass
+
+
+@app.task(name="shop.revoked")
+def revoked() -> None:
+    pass
+
+
+@app.task(name="shop.recalled")
+def recalled() -> None:
+    pass
+
+
+@app.task(name="shop.terminated", bind=True)
+def terminated(self: Any) -> None:
+    announce(self)
+    time.sleep(4)
+
+
+@app.task(name="shop.redelivered", bind=True, acks_late=True)
+def redelivered(self: Any) -> None:
+    if not is_redelivered(self):
+        announce(self)
+        time.sleep(4)
+
+
+@app.task(name="shop.lost", bind=True)
+def lost(self: Any) -> None:
+    announce(self)
+    time.sleep(60)
+
+
+@app.task(name="shop.cold", bind=True, acks_late=True)
+def cold(self: Any) -> None:
+    announce(self)
+    time.sleep(4)
+
+
+@app.task(name="shop.warm", bind=True)
+def warm(self: Any) -> None:
+    announce(self)
+    time.sleep(3)
 
 
 @app.task(name="shop.unencodable")

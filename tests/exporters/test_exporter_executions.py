@@ -148,6 +148,29 @@ def test_a_retry_is_not_a_duplicate() -> None:
     assert not len(state.tasks)
 
 
+@pytest.mark.parametrize("with_sent", [True, False])
+def test_a_retry_that_starts_before_task_retried_is_not_a_duplicate(with_sent: bool) -> None:
+    """As gevent workers send it."""
+    state = EventState()
+    first = [sent()] if with_sent else []
+    second = [sent(retries=1)] if with_sent else []
+    take(state, *first, received(), started(), *second, received(retries=1), started())
+    take(state, event("task-retried"), event("task-failed", exception="ConnectionError('later')"))
+    assert counts(state, "shop.add") == {
+        **({"sent": 2} if with_sent else {}), "received": 2, "started": 2, "retried": 1, "failed": 1,
+    }  # fmt: skip
+    assert sum(group.duplicates for group in state.groups) == 0
+    assert not len(state.tasks)
+
+
+def test_an_attempt_that_is_redelivered_while_it_runs_is_a_duplicate() -> None:
+    state = EventState()
+    take(state, sent(), received(), started(), sent(retries=1), received(retries=1), event("task-retried"))
+    take(state, started(), received(retries=1), started(), succeeded(), succeeded())
+    assert state.groups.get("shop.add", "default").duplicates == 1
+    assert counts(state, "shop.add")["succeeded"] == 2
+
+
 def test_a_retry_without_events_of_its_sender() -> None:
     state = EventState()
     take(state, received(), started(), event("task-retried"), received(), started(), succeeded())

@@ -363,7 +363,7 @@ def test_an_alarm_of_the_broker_is_no_silence_of_workers(
     shared.server.control("set_disk_free_limit", "1000000GB")
     try:
         running.until(lambda s: s.get("celery_exporter_broker_up") == 0)
-        assert "RabbitMQ takes no messages" in requests.get(f"{running.url}/readyz", timeout=5).text
+        assert "RabbitMQ accepts no messages" in requests.get(f"{running.url}/readyz", timeout=5).text
         (silent,) = running.exporter.pipelines[0].state.roster.workers.values()
         until(lambda: time.monotonic() - (silent.seen or 0) > 8, seconds=30)
         assert running.scrape().get("celery_worker_up") == 1
