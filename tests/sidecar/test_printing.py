@@ -11,7 +11,7 @@ from rich.text import Text
 from sidecar import cli
 from stack.paths import ROOT
 
-SOURCES = ("backup", "exporters", "alerts", "dashboards", "stack", "sidecar")
+SOURCES = ("backup", "exporters", "alerts", "dashboards", "stack", "sidecar", "adopt", "runbooks")
 
 
 def test_nothing_from_outside_is_markup() -> None:
