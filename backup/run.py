@@ -5,6 +5,7 @@ import shutil
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from backup import __version__
@@ -22,6 +23,7 @@ from backup.hooks import around
 from backup.hostlock import host_lock
 from backup.ownership import lineage
 from backup.physical.base import ServerEngine
+from backup.physical.probe import has_place
 from backup.pipeline.encrypt import fingerprint
 from backup.policy.anomaly import judged
 from backup.postgres.engine import PostgresEngine
@@ -130,7 +132,8 @@ def destination(wiring: Wiring, *, strict: bool) -> RetryingStore:
 def engine_for(wiring: Wiring, target: Target) -> Engine:
     """The engine of a target's kind."""
     if isinstance(target, PostgresTarget):
-        return PostgresEngine(target.address, wiring.programs, wiring.exclusion)
+        judge = partial(has_place, wiring) if wiring.servers else None
+        return PostgresEngine(target.address, wiring.programs, wiring.exclusion, judge)
     if isinstance(target, ServerTarget):
         return ServerEngine(target.name, target.address, wiring.keys)
     from backup.redis.engine import RedisEngine

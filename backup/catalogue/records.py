@@ -44,6 +44,10 @@ class Report(Document):
     tables: Count = 0
     rows: Count = 0
     stages: dict[str, Seconds] = Field(default_factory=dict, description="seconds by stage")
+    measures: dict[str, float] = Field(
+        default_factory=dict,
+        description="of a base backup: `rpo` and `rto` in seconds, `replay` in bytes a second, `reached` as a Unix time",
+    )
     server: str = Field(default="", description="version of the server that it was restored into")
     tool: str = ""
 

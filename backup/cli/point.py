@@ -9,7 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColu
 
 from backup.cli.common import postgres_target, see_whose, tell_step
 from backup.physical import lsn, marks, targets
-from backup.physical.coverage import Candidate, Coverage, coverage_of
+from backup.physical.coverage import Candidate, Coverage, coverage_of, expected_seconds
 from backup.physical.replica import SPACE_EXTRA, SPACE_FACTOR
 from backup.physical.targets import AtMark, Goal
 from backup.postgres.databases import databases
@@ -123,6 +123,15 @@ def _tell_plan(coverage: Coverage, candidate: Candidate, goal: Goal, to_folder: 
         f" to {lsn.text(window.end)} on timeline {window.timeline}"
     )
     cli.echo(f"  room         {size(manifest.raw_bytes * SPACE_FACTOR + SPACE_EXTRA)}")
+    seconds = expected_seconds(coverage.candidates, candidate)
+    known = (
+        f"at most about {duration(seconds)}, by the newest proof"
+        if seconds is not None
+        else "not known: nothing is proven yet"
+    )
+    cli.echo(
+        f"  time         {known}{'' if to_folder else '; then the database is dumped, restored and compared'}"
+    )
 
 
 def _print_plan(production: Address, candidate: Candidate, point: Point) -> None:

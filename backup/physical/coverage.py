@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from backup.catalogue.reader import Entry
+from backup.catalogue.reader import Entry, History
 from backup.physical import archive as names
 from backup.physical import targets
 from backup.physical.archive import Archive, Listing, Window
@@ -54,16 +54,29 @@ class Coverage:
     Attributes:
         candidates: by the age of the base backup, oldest first; one for each base and the newest timeline it leads to.
         unusable: base backups without a candidate, with the reason.
+        lost: newer timelines whose log is stored, and whose history is missing or cannot be read: nobody knows where they
+            begin.
     """
 
     archive: Archive
     listing: Listing
     candidates: tuple[Candidate, ...]
     unusable: tuple[tuple[str, str], ...] = ()
+    lost: tuple[int, ...] = ()
     identities: Sequence[Identity] = field(default=(), repr=False)
 
     def choose(self, goal: targets.Goal, position: int | None = None) -> Candidate:
-        """The base backup from which a goal is reached; see :func:`backup.physical.targets.choose`."""
+        """The base backup from which a goal is reached; see :func:`backup.physical.targets.choose`.
+
+        Raises:
+            UsageError: none is, or the latest state is on a timeline that is lost.
+        """
+        if isinstance(goal, targets.Latest) and self.lost:
+            raise UsageError(
+                f"WAL of timeline {self.lost[-1]} is stored, and its history is missing or cannot be read: the latest state"
+                " cannot be recovered",
+                hint=f"take a base backup; for the end of the timeline before: --timeline {self.lost[0] - 1}",
+            )
         chosen = targets.choose([each.choice for each in self.candidates], goal, position)
         return next(each for each in self.candidates if each.entry.id == chosen.id)
 
@@ -71,6 +84,44 @@ class Coverage:
         """The log that follows a base backup."""
         window = candidate.window
         return Segments(store, self.archive, self.listing, window.path, window.timeline, self.identities)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of time whose every moment can be recovered.
+
+    Attributes:
+        latest: when its newest log was stored.
+        open: whether it still grows.
+    """
+
+    earliest: datetime
+    latest: datetime
+    open: bool
+
+
+def stretches(candidates: Sequence[Candidate]) -> tuple[Stretch, ...]:
+    """The stretches of time that can be recovered, oldest first. Nothing can be recovered between two of them."""
+    found: list[Stretch] = []
+    for each in sorted((each.choice for each in candidates), key=lambda each: (each.finished, each.id)):
+        own = Stretch(each.finished, each.stored, each.open)
+        if found and own.earliest <= found[-1].latest:
+            last = found.pop()
+            own = Stretch(last.earliest, max(last.latest, own.latest), last.open or own.open)
+        found.append(own)
+    return tuple(found)
+
+
+def expected_seconds(candidates: Sequence[Candidate], chosen: Candidate) -> float | None:
+    """How long a recovery to the end of what a base backup leads to may take, by the newest proof; None without one."""
+    for each in reversed(candidates):
+        report = each.entry.report
+        if report is None or not report.ok or not report.measures.get("replay"):
+            continue
+        growth = chosen.entry.manifest.raw_bytes / max(each.entry.manifest.raw_bytes, 1)
+        wal = sum(span.end - span.start for span in chosen.window.path)
+        return report.stages.get("download", 0.0) * growth + wal / report.measures["replay"]
+    return None
 
 
 def coverage_of(wiring: Wiring, server: str, timeline: int | None = None) -> Coverage:
@@ -85,23 +136,34 @@ def coverage_of(wiring: Wiring, server: str, timeline: int | None = None) -> Cov
         StoreError: the store does not answer.
     """
     history = wiring.reader().read(wiring.clock(), [server]).history(server)
-    bases = [entry for entry in history.backups if entry.manifest.physical is not None]
-    if not bases:
+    newest = next((entry for entry in reversed(history.backups) if entry.manifest.physical), None)
+    if newest is None or newest.manifest.physical is None:
         raise UsageError(f"{server} has no base backup", hint=f"make one: python -m backup run -d {server}")
+    size = newest.manifest.physical.segment_size
+    return coverage(wiring, history, clusters(wiring, wiring.store, server, size), timeline)
+
+
+def coverage(
+    wiring: Wiring, history: History, found: Sequence[Cluster], timeline: int | None = None
+) -> Coverage:
+    """What can be recovered, from what was read of a server: its catalogue, and the stored log of each cluster.
+
+    Args:
+        history: with at least one base backup.
+        timeline: see :func:`coverage_of`.
+    """
+    bases = [entry for entry in history.backups if entry.manifest.physical is not None]
     newest = bases[-1].manifest
     assert newest.physical is not None
-    system = newest.server.system_identifier
-    size = newest.physical.segment_size
-    empty = Cluster(Archive(server, system, size, wiring.keys), Listing(), ())
-    cluster = next(
-        (each for each in clusters(wiring, wiring.store, server, size) if each.archive.system == system),
-        empty,
-    )
+    system, size = newest.server.system_identifier, newest.physical.segment_size
+    empty = Cluster(Archive(history.database, system, size, wiring.keys), Listing(), ())
+    cluster = next((each for each in found if each.archive.system == system), empty)
     own = [entry for entry in bases if entry.manifest.server.system_identifier == system]
+    known = forks(wiring, cluster)
     windows = names.windows(
         [_base(entry) for entry in own if not entry.damaged],
         cluster.listing.wal,
-        forks(wiring, cluster),
+        known,
         cluster.gaps,
         segment_size=size,
     )
@@ -119,7 +181,13 @@ def coverage_of(wiring: Wiring, server: str, timeline: int | None = None) -> Cov
             unusable.append((entry.id, "objects of it are damaged or missing"))
         else:
             unusable.append((entry.id, "the store lacks WAL that it needs"))
-    return Coverage(cluster.archive, cluster.listing, tuple(candidates), tuple(unusable), wiring.identities)
+    lost = {each.timeline for each in cluster.listing.wal if each.timeline > newest.physical.timeline} - set(
+        known
+    )
+    return Coverage(
+        cluster.archive, cluster.listing, tuple(candidates), tuple(unusable),
+        tuple(sorted(lost)) if wiring.identities and timeline is None else (), wiring.identities,
+    )  # fmt: skip
 
 
 def _base(entry: Entry) -> names.Base:

@@ -51,28 +51,58 @@ def parse_snapshot(text: str) -> Snapshot:
     return Snapshot(int(found[1]), int(found[2]), running)
 
 
-def place(snapshot: Snapshot, ended: Iterable[Ending], until: int) -> int | None:
-    """The start of the last commit that a snapshot sees; recovery up to and including it has the snapshot's rows.
+@dataclass(frozen=True)
+class Cut:
+    """Where the log has exactly the rows of a snapshot: after one commit, and until the next.
+
+    Attributes:
+        last: the start of the last commit that the snapshot sees; None if the log that was read has none.
+        limit: everything that starts before it may be replayed: the first commit that the snapshot does not see, or the
+            position that was read with it.
+        followed: whether the log is known to go on there, so that a recovery can stop before ``limit``.
+    """
+
+    last: int | None
+    limit: int
+    followed: bool
+
+
+def place(snapshot: Snapshot, ended: Iterable[Ending], until: int) -> Cut | None:
+    """The place of a snapshot in the log.
 
     Args:
         ended: the ends of transactions from the start of recovery up to ``until`` or beyond, in the order of the log.
         until: a position that was read after the snapshot was taken: records that start later are not visible.
 
     Returns:
-        None if there is no such position: commits became visible in another order, or no visible one is in the log.
+        None if there is no such place: commits became visible in another order.
     """
-    last = None
+    log = list(ended)
+    if is_torn(snapshot, log, until):
+        return None
+    commits = [each for each in log if each.kind == "commit"]
+    visible = [each.lsn for each in commits if each.lsn < until and snapshot.sees(each.xid)]
+    hidden = [each.lsn for each in commits[len(visible) :]]
+    limit = min([until, *hidden[:1]])
+    return Cut(visible[-1] if visible else None, limit, followed=any(each.lsn >= limit for each in log))
+
+
+def is_torn(snapshot: Snapshot, ended: Iterable[Ending], until: int) -> bool:
+    """Whether a snapshot sees a commit, and not one that is before it in the log. Then it has no place.
+
+    Args:
+        until: see :func:`place`.
+    """
     hidden = False
     for each in ended:
         if each.kind != "commit":
             continue
         if each.lsn < until and snapshot.sees(each.xid):
             if hidden:
-                return None
-            last = each.lsn
+                return True
         else:
             hidden = True
-    return last
+    return False
 
 
 def last_ending(ended: Iterable[Ending]) -> Ending | None:

@@ -21,16 +21,18 @@ log = logging.getLogger(__name__)
 # Number of files that are fetched at the same time, and that wait to be taken.
 FETCHERS = 2
 AHEAD = 8
-# The server may ask again for a file that it took while looking ahead; it then finds the file in its own pg_wal.
+# The server may ask again for a segment that it took while looking ahead; it then finds the file in its own pg_wal. It also
+# asks twice for a history, and forgets the ancestors of its timeline if there is none the second time.
+_HISTORY = ".history"
 _SCRIPT = """\
-grep -qxF -- "$1" {taken} && exit 1
+case "$1" in *.history) ;; *) grep -qxF -- "$1" {taken} && exit 1 ;; esac
 until test -e {folder}/ready/"$1"; do
   grep -qxF -- "$1" {folder}/promised || exit 1
   test ! -e {folder}/failed || exit 255
   sleep 0.02
 done
 cp -- {folder}/ready/"$1" "$2" || exit 255
-echo "$1" >> {taken}
+case "$1" in *.history) ;; *) echo "$1" >> {taken} ;; esac
 """
 # Of the list of what was taken, read at a time.
 _PIECE = 1 << 16
@@ -71,7 +73,8 @@ class Feed:
         self._descriptor = -1
         self._read = 0
         self._taken: set[str] = set()
-        self._promised = list(promised)
+        self._promised = sorted(promised, key=lambda name: not name.endswith(_HISTORY))
+        self._histories = sum(name.endswith(_HISTORY) for name in promised)
         self._fetch = fetch
         self._ahead = ahead
         self._next = 0
@@ -153,7 +156,9 @@ class Feed:
         if self._ahead is None:
             return True
         self._look()
-        return self._next - len(self._taken) < self._ahead
+        # Histories come first and stay.
+        histories = min(self._next, self._histories)
+        return self._next < self._histories or self._next - histories - len(self._taken) < self._ahead
 
     def _look(self) -> None:
         """Remove what was taken."""
@@ -161,7 +166,7 @@ class Feed:
         whole = data.rpartition(b"\n")[0]
         self._read += len(whole) + 1 if whole else 0
         new = {line.decode(errors="replace") for line in whole.split(b"\n")} - self._taken
-        for name in new.intersection(self._promised):
+        for name in new.intersection(self._promised[self._histories :]):
             self._taken.add(name)
             (self.ready / name).unlink(missing_ok=True)
 

@@ -20,6 +20,26 @@ class Beat:
     position: int
 
 
+@dataclass(frozen=True)
+class Recoverable:
+    """What can be recovered of a server, and how the newest proof of that went. What is not known is None.
+
+    Attributes:
+        earliest, latest: of the newest stretch of time that has no gap.
+        proven: the last commit that the newest proof has reached.
+        rpo: seconds between that and the newest WAL that was stored then.
+        rto: seconds from the store to a server that answers.
+        replay: bytes of WAL a second that were replayed.
+    """
+
+    earliest: datetime | None = None
+    latest: datetime | None = None
+    proven: datetime | None = None
+    rpo: float | None = None
+    rto: float | None = None
+    replay: float | None = None
+
+
 @dataclass
 class Measures:
     """Shared between the streamer, the heartbeat and the web server. All moments are monotonic seconds, except in beats.
@@ -39,6 +59,7 @@ class Measures:
         gap_noticed: when the last gap was found; None if there is none.
         base_taken: when the newest base backup was taken; None if there is none.
         base_proven: when the newest proven base backup was taken; None if there is none.
+        recoverable: as of the last look at the store.
     """
 
     streaming: bool = False
@@ -61,6 +82,7 @@ class Measures:
     gap_noticed: datetime | None = None
     base_taken: datetime | None = None
     base_proven: datetime | None = None
+    recoverable: Recoverable = Recoverable()
     _beats: deque[Beat] = field(default_factory=lambda: deque(maxlen=1000))
     _samples: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     _safe_at: float | None = None

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -11,6 +12,12 @@ from prometheus_client.registry import Collector
 from backup.physical.measures import Measures
 
 Value = Callable[[Measures], float | None]
+
+
+def _moment(value: datetime | None) -> float | None:
+    return value.timestamp() if value is not None else None
+
+
 GAUGES: dict[str, tuple[str, Value]] = {
     "backup_wal_streaming": ("1 while the WAL of the server arrives", lambda m: float(m.streaming)),
     "backup_wal_unstored_seconds": (
@@ -55,6 +62,30 @@ GAUGES: dict[str, tuple[str, Value]] = {
     "backup_wal_base_proven_timestamp_seconds": (
         "Time of the newest base backup that was proven",
         lambda m: m.base_proven.timestamp() if m.base_proven else None,
+    ),
+    "backup_pitr_earliest_timestamp_seconds": (
+        "First moment of the newest stretch of time that can be recovered",
+        lambda m: _moment(m.recoverable.earliest),
+    ),
+    "backup_pitr_latest_timestamp_seconds": (
+        "Last moment that can be recovered, as of the last look at the store",
+        lambda m: _moment(m.recoverable.latest),
+    ),
+    "backup_pitr_proven_timestamp_seconds": (
+        "Time of the last commit that the newest proof has recovered",
+        lambda m: _moment(m.recoverable.proven),
+    ),
+    "backup_pitr_rpo_seconds": (
+        "Seconds between the last commit that the newest proof has recovered and the newest WAL that was stored then",
+        lambda m: m.recoverable.rpo,
+    ),
+    "backup_pitr_rto_seconds": (
+        "Seconds that the newest proof has taken from the store to a server that answers",
+        lambda m: m.recoverable.rto,
+    ),
+    "backup_pitr_replay_bytes_per_second": (
+        "Bytes of WAL that the newest proof has replayed per second",
+        lambda m: m.recoverable.replay,
     ),
 }
 COUNTERS: dict[str, tuple[str, Value]] = {

@@ -99,7 +99,7 @@ class Paused:
         while True:
             self._check()
             if self._process.poll() is not None:
-                raise _ended(self._folder)
+                raise why_ended(self._folder)
             with session(self.address) as connection:
                 row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
             if row is not None and not row[0]:
@@ -184,7 +184,7 @@ def paused(
                     return
         more = conf.raised(end_of_log(own))
         if not more or not left:
-            raise _ended(own)
+            raise why_ended(own)
         least |= more
         fields = control(programs, folder, check)
 
@@ -200,7 +200,7 @@ def _await(
         if process.poll() is not None:
             if conf.raised(end_of_log(folder)):
                 return None
-            raise _ended(folder)
+            raise why_ended(folder)
         state = _state(address)
         if state is None or state[1] != "paused":
             time.sleep(_LOOK_SECONDS)
@@ -221,8 +221,8 @@ def _state(address: Address) -> tuple[bool, str, str, datetime | None] | None:
     return None
 
 
-def _ended(folder: Path) -> RecoveryError | UnprovableError:
-    """Why a server has ended, according to its log."""
+def why_ended(folder: Path) -> RecoveryError | UnprovableError:
+    """Why a server has ended, according to its log. It never counts as having arrived."""
     text = end_of_log(folder)
     if found := _NOT_BUILT.search(text):
         return UnprovableError(
@@ -231,7 +231,10 @@ def _ended(folder: Path) -> RecoveryError | UnprovableError:
         )
     messages = [each["text"].strip() for each in _SEVERE.finditer(text)]
     if any("before configured recovery target was reached" in each for each in messages):
-        return RecoveryError("the log ends, or is damaged, before the target", hint=_HINT)
+        return RecoveryError(
+            "the log ends, or is damaged, before the target",
+            hint="for the newest state: --at latest; or choose an earlier target: python -m backup wal status",
+        )
     if any("is before consistent recovery point" in each for each in messages):
         return RecoveryError("the target is before the end of the base backup", hint=_HINT)
     why = messages[-1] if messages else text.strip()[-300:] or "it ended without a message"

@@ -3,19 +3,21 @@
 import logging
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from backup.catalogue.reader import History, Reader
-from backup.physical.measures import Measures
+from backup.physical.coverage import coverage, stretches
+from backup.physical.measures import Measures, Recoverable
 from backup.physical.metrics import registry
 from backup.physical.pulse import Pulse
-from backup.physical.retention import RetainedBase
 from backup.physical.stream import Outlet, Streamer
-from backup.physical.upkeep import apply, clusters, copy_missing, decide, retained_bases
+from backup.physical.upkeep import Cluster, apply, clusters, copy_missing, decide, retained_bases
+from backup.store import Store
 from backup.targets import ServerTarget
 from backup.wiring import Wiring
 from sidecar import OpsError, UsageError
@@ -140,21 +142,43 @@ class Upkeep:
         )
         if self._measures.segment_size is None:
             return  # the server was not reached yet, so the names cannot be interpreted
-        for cluster in clusters(wiring, wiring.store, self._server, self._measures.segment_size):
+        found = clusters(wiring, wiring.store, self._server, self._measures.segment_size)
+        self._measures.recoverable = _recoverable(wiring, history, found)
+        for cluster in found:
             self._measures.gap_noticed = cluster.last_gap or self._measures.gap_noticed
             if wiring.offsite is not None:
                 copied = copy_missing(wiring.store, wiring.offsite, cluster.archive)
                 log.debug("%s: %d objects were copied off-site", self._server, copied)
         if prune and wiring.settings.delete != "never":
-            self._prune(history, bases)
+            self._prune(wiring.store, history)
+            if wiring.offsite is not None:
+                # The base backups that are there decide: one that was not copied yet is of no use to its WAL.
+                there = wiring.reader(wiring.offsite).read(wiring.clock(), [self._server])
+                self._prune(wiring.offsite, there.history(self._server))
 
-    def _prune(self, history: History, bases: list[RetainedBase]) -> None:
+    def _prune(self, store: Store, history: History) -> None:
         problems = [f"the manifest of {broken.id} is damaged" for broken in history.broken]
+        bases = retained_bases(history.backups)
         assert self._measures.segment_size is not None
-        for store in (self._wiring.store, self._wiring.offsite):
-            if store is None:
-                continue
+        if bases:
             for cluster in clusters(self._wiring, store, self._server, self._measures.segment_size):
                 own = [retained for retained in bases if retained.system == cluster.archive.system]
                 for refusal in apply(store, decide(self._wiring, cluster, own, problems))[:1]:
                     log.warning("WAL was not deleted: %s: %s", refusal.key, refusal.reason)
+
+
+def _recoverable(wiring: Wiring, history: History, found: Sequence[Cluster]) -> Recoverable:
+    if not retained_bases(history.backups):
+        return Recoverable()
+    known = stretches(coverage(wiring, history, found).candidates)
+    proofs = [report for report in history.reports if report.ok]
+    measured = proofs[-1].measures if proofs else {}
+    reached = measured.get("reached")
+    return Recoverable(
+        earliest=known[-1].earliest if known else None,
+        latest=known[-1].latest if known else None,
+        proven=datetime.fromtimestamp(reached, UTC) if reached is not None else None,
+        rpo=measured.get("rpo"),
+        rto=measured.get("rto"),
+        replay=measured.get("replay"),
+    )

@@ -15,7 +15,7 @@ from backup.postgres.dsn import Address
 from backup.postgres.exclusion import NOTHING, Exclusion
 from backup.postgres.lock import advisory_lock
 from backup.postgres.preflight import preflight
-from backup.postgres.snapshot import Contents, Snapshot, snapshot
+from backup.postgres.snapshot import Contents, Judge, Snapshot, snapshot
 from backup.programs import Programs
 
 LOOK_SECONDS = 1.0
@@ -23,11 +23,16 @@ LOOK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class PostgresEngine:
-    """See :class:`backup.engine.Engine`."""
+    """See :class:`backup.engine.Engine`.
+
+    Attributes:
+        judge: see :func:`backup.postgres.snapshot.snapshot`.
+    """
 
     address: Address
     programs: Programs
     exclusion: Exclusion = NOTHING
+    judge: Judge | None = None
 
     def preflight(self) -> PreflightResult:
         checked = preflight(self.address, self.programs, self.exclusion)
@@ -48,7 +53,7 @@ class PostgresEngine:
             roles = transfer(
                 source, context.store, context.folder, layout.GLOBALS, role="globals", packing=context.packing
             )
-        with snapshot(address, self.exclusion) as moment:
+        with snapshot(address, self.exclusion, self.judge) as moment:
             with context.timings.measure("dump"), _first_cause(moment.contents):
                 archive = self._archive(moment, context)
             with context.timings.measure("count"):

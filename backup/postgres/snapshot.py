@@ -21,6 +21,8 @@ from backup.postgres.session import OWN_PATH, cancel, session
 
 LOCK_TIMEOUT = "15s"
 TRIES = 5
+Judge = Callable[[str, Place], bool]
+"""Whether a snapshot is worth a dump, by its cluster's identifier and its place in the log."""
 # The position is read after the snapshot was taken, so everything that the snapshot sees is before it.
 _EXPORT = """
 SELECT pg_export_snapshot(), now(), pg_current_snapshot()::text,
@@ -63,11 +65,14 @@ class Snapshot:
 
 
 @contextmanager
-def snapshot(address: Address, exclusion: Exclusion = NOTHING) -> Iterator[Snapshot]:
+def snapshot(
+    address: Address, exclusion: Exclusion = NOTHING, judge: Judge | None = None
+) -> Iterator[Snapshot]:
     """Open a snapshot for a block, and begin to count its rows.
 
     Args:
         exclusion: the tables that the dump excludes; they are neither locked nor counted.
+        judge: another snapshot is taken while it refuses the one before, a few times at most.
 
     Raises:
         DumpError: a lock timed out, or the tables kept changing.
@@ -78,29 +83,41 @@ def snapshot(address: Address, exclusion: Exclusion = NOTHING) -> Iterator[Snaps
     ):
         unwanted = Event()
         try:
-            # Before the dump reads them, so that what it reads is never behind.
+            # Before the dump reads them, so that what it reads is never behind; nor is what is recovered to the snapshot.
             positions = inventory.sequences(connection)
-            tables, name, taken, excluded, place = _open(connection, exclusion)
+            opened = _open(connection, exclusion, judge)
             found = inventory.server(connection)
             counting = carry(_contents, over=unwanted.is_set)
-            contents = pool.submit(counting, connection, list(tables), positions, excluded)
+            contents = pool.submit(counting, connection, opened, positions)
             yield Snapshot(
-                name, taken, found, contents, lambda: _confirm(connection, tables), excluded, place
-            )
+                opened.name, opened.taken, found, contents, lambda: _confirm(connection, opened.tables),
+                opened.excluded, opened.place,
+            )  # fmt: skip
         finally:
             # Do not wait for the counts of an aborted run, nor for a server that does not answer.
             cancel(connection)
             unwanted.set()
 
 
-def _open(
-    connection: Connection[TupleRow], exclusion: Exclusion
-) -> tuple[dict[inventory.Name, int], str, datetime, Excluded, Place | None]:
+@dataclass(frozen=True)
+class _Opened:
+    """What is known as soon as a snapshot is open."""
+
+    tables: dict[inventory.Name, int]
+    name: str
+    taken: datetime
+    excluded: Excluded
+    place: Place | None
+
+
+def _open(connection: Connection[TupleRow], exclusion: Exclusion, judge: Judge | None) -> _Opened:
     """Lock all tables first, then take the snapshot, and check that no table was created in between."""
-    for _ in range(TRIES):
+    changed = refused = 0
+    while changed < TRIES:
         _begin(connection, "READ COMMITTED")
         before, excluded = _wanted(connection, exclusion)
         locking = inventory.lockable(connection, len(before))
+        system = inventory.system_identifier(connection)
         connection.execute("ROLLBACK")
         _begin(connection, "REPEATABLE READ")
         if not locking or _locked(connection, list(before)):
@@ -108,7 +125,12 @@ def _open(
             assert row is not None
             place = Place(snapshot=row[2], position=row[3]) if row[3] is not None else None
             if _wanted(connection, exclusion) == (before, excluded):
-                return before, row[0], row[1], excluded, place
+                if refused == TRIES or place is None or judge is None or judge(system, place):
+                    return _Opened(before, row[0], row[1], excluded, place)
+                refused += 1
+                connection.execute("ROLLBACK")
+                continue
+        changed += 1
         connection.execute("ROLLBACK")
     raise DumpError(
         "tables were created and dropped faster than they could be locked",
@@ -152,19 +174,14 @@ def _locked(connection: Connection[TupleRow], names: list[inventory.Name]) -> bo
     return True
 
 
-def _contents(
-    connection: Connection[TupleRow],
-    names: list[inventory.Name],
-    positions: tuple[Sequence, ...],
-    excluded: Excluded,
-) -> Contents:
+def _contents(connection: Connection[TupleRow], opened: _Opened, positions: tuple[Sequence, ...]) -> Contents:
     return Contents(
         sequences=positions,
         extensions=inventory.extensions(connection),
         expressions=inventory.expressions(connection),
         roles=inventory.roles(connection),
-        notes=(*excluded.notes(), *inventory.left_out(connection)),
-        tables=inventory.count(connection, names),
+        notes=(*opened.excluded.notes(), *inventory.left_out(connection)),
+        tables=inventory.count(connection, list(opened.tables)),
     )
 
 

@@ -73,7 +73,7 @@ def restore_folder(
                 with session(paused.address) as connection:
                     connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [SLOT])
                 paused.promote()
-                notes = _notes(paused)
+                notes = matters(paused)
                 notes += [
                     f"the tablespace of {space.location} is in {folder.name}.tablespaces/{space.oid}, next to the folder"
                     for space in _tablespaces(candidate)
@@ -115,7 +115,9 @@ def _tablespaces(candidate: Candidate) -> tuple[Tablespace, ...]:
     return physical.tablespaces if physical else ()
 
 
-def _notes(paused: recover.Paused) -> list[str]:
+def matters(paused: recover.Paused) -> list[str]:
+    """What of a recovered server needs a decision of the operator."""
+    """What of a recovered server needs a decision of the operator."""
     with session(paused.address) as connection:
         prepared = connection.execute("SELECT gid, database FROM pg_prepared_xacts ORDER BY 1").fetchall()
         invalid = connection.execute(

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from backup.catalogue import layout
 from backup.catalogue.ids import stamp
+from backup.catalogue.manifest import Server
 from backup.catalogue.reader import Entry
 from backup.errors import RecoveryError
 from backup.physical import cut, lsn, records
@@ -27,6 +28,7 @@ from backup.restore.database import Restored, restore
 from backup.run import run
 from backup.store import LocalStore, RetryingStore, RetryPolicy
 from backup.targets import PostgresTarget, ServerTarget
+from backup.verify.provable import afterwards, suspicions
 from backup.wiring import Wiring
 from sidecar.logs import fields
 
@@ -197,7 +199,7 @@ def _carried_over(work: _Work, made: Replica, paused: Paused) -> Recovered:
     wiring, point = work.wiring, work.point
     work.reporter.step(STEPS[2])
     paused.promote()
-    notes = _rolled_back(paused)
+    notes = roll_back_prepared(paused)
     address = paused.address.named(work.database)
     with session(address) as connection:
         unlogged = [str(row[0]) for row in connection.execute(_UNLOGGED)]
@@ -218,9 +220,20 @@ def _carried_over(work: _Work, made: Replica, paused: Paused) -> Recovered:
     restored = restore(
         local, entry, wiring.production(point.target), point.into, work.reporter, again=work.again
     )
+    notes += explained(wiring, work.candidate.entry.manifest.server, restored)
     return Recovered(
         replace(restored, notes=(*notes, *restored.notes)), work.candidate.entry.id, paused.reached
     )
+
+
+def explained(wiring: Wiring, original: Server, restored: Restored) -> list[str]:
+    """Why a restore may have failed that is no fault of the backup: the dump was made by the programs here, and programs that
+    are older than the server may write what no server takes.
+
+    Args:
+        original: the server that was recovered.
+    """
+    return [] if restored.ok else afterwards(restored.differences, suspicions(original, wiring.programs))
 
 
 def _renamed(local: Wiring, dumped: str, work: _Work, reached: datetime | None) -> Entry:
@@ -241,7 +254,7 @@ def _renamed(local: Wiring, dumped: str, work: _Work, reached: datetime | None) 
     return replace(entry, manifest=entry.manifest.model_copy(update={"id": point.backup_id, "taken": taken}))
 
 
-def _rolled_back(paused: Paused) -> list[str]:
+def roll_back_prepared(paused: Paused) -> list[str]:
     """Roll back prepared transactions in the throwaway server: their locks would never be released."""
     notes = []
     with session(paused.address) as connection:

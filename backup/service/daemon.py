@@ -20,6 +20,9 @@ from sidecar.web import Request, Response, Route
 
 log = logging.getLogger(__name__)
 
+# A look lists all of the stored WAL: some seconds for a month of it.
+WAL_LOOK_SECONDS = 300.0
+
 
 def serve(wiring: Wiring) -> None:
     """Run the service until SIGTERM or SIGINT. A run in progress is ended cleanly."""
@@ -70,6 +73,8 @@ def scheduled(state: State, work: Jobs) -> Scheduler:
     schedules.every(settings.catalogue_refresh, state.refresh)
     if any(isinstance(target, ServerTarget) for target in state.wiring.everything):
         schedules.every(UPKEEP_SECONDS, work.renew_bases, queued=True)
+        schedules.once("", state.look_at_wal)
+        schedules.every(WAL_LOOK_SECONDS, state.look_at_wal)
     if settings.notify_addresses:
         schedules.every(settings.catalogue_refresh, work.notify)
     if state.wiring.spool is not None:

@@ -12,9 +12,11 @@ from backup.cancellation import StoppedError
 from backup.catalogue.reader import Catalogue, History
 from backup.catalogue.records import Attempt
 from backup.errors import StoreError
+from backup.physical.coverage import Stretch, coverage_of, stretches
 from backup.replication.merged import Catalogues
 from backup.replication.offsite import Offsite, look
 from backup.wiring import Wiring
+from sidecar import OpsError, UsageError
 from sidecar.humanize import duration
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ class State:
 
     Attributes:
         problems: the last error of each store; None if it answered.
+        recoverable: the stretches of time that can be recovered, of each server whose base backups were looked at.
     """
 
     wiring: Wiring
@@ -48,6 +51,7 @@ class State:
     problems: dict[str, str | None] = field(default_factory=dict)
     offsite: Offsite = field(default_factory=Offsite)
     jobs: dict[str, Job] = field(default_factory=dict)
+    recoverable: dict[str, tuple[Stretch, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._catalogues = Catalogues(self.wiring)
@@ -78,6 +82,19 @@ class State:
                 **self.problems,
                 "main": f"{type(error).__name__} while it was read; see the log",
             }
+
+    def look_at_wal(self) -> None:
+        """Read what can be recovered of each server. That lists all of its WAL, so it is done less often than the rest."""
+        found: dict[str, tuple[Stretch, ...]] = {}
+        for target in self.wiring.servers:
+            try:
+                found[target.name] = stretches(coverage_of(self.wiring, target.name).candidates)
+            except UsageError:
+                continue  # it has no base backup, which the page says anyway
+            except OpsError as error:
+                log.warning("%s: what can be recovered is not known: %s", target.name, error.message)
+                found |= {name: known for name, known in self.recoverable.items() if name == target.name}
+        self.recoverable = found
 
     def _refresh(self, database: str | None) -> None:
         with self._lock:

@@ -5,6 +5,7 @@ from datetime import datetime
 from html import escape
 
 from backup.catalogue.reader import Entry
+from backup.physical.coverage import Stretch
 from backup.service.state import State
 from backup.service.summary import Summary, general_problems, summaries
 from backup.targets import ServerTarget
@@ -131,10 +132,33 @@ def _database(state: State, each: Summary) -> str:
     total = len(history.backups)
     sums = f"{total:,} backup{'' if total == 1 else 's'}, {each.verified:,} verified, {size(each.stored_bytes)} stored"
     more = f" · {html.link(f'/database/{each.name}', f'all {total:,}')}" if total > len(entries) else ""
+    recoverable = _recoverable(state.recoverable.get(each.name, ()))
     return (
         f'<h2 id="{escape(each.name)}">{text(each.name)}</h2>{running}{well}{_problems(each, MOST_PROBLEMS)}'
-        f'{_charts(each)}{_table(entries, now)}<p class="dim">{sums}{more}</p>'
+        f'{recoverable}{_charts(each)}{_table(entries, now)}<p class="dim">{sums}{more}</p>'
     )
+
+
+def _recoverable(found: Sequence[Stretch]) -> str:
+    """The stretches of time that can be recovered, on a line and in words; a gap has another colour."""
+    if not found:
+        return ""
+    parts: list[tuple[datetime, datetime, str]] = []
+    for each in found:
+        if parts:
+            parts.append((parts[-1][1], each.earliest, "bad"))
+        parts.append((each.earliest, each.latest, "good"))
+    words = {"good": "any moment can be recovered", "bad": "nothing can be recovered: WAL is missing"}
+    lines = [
+        (f"{moment(begin)} to {moment(end)}: {words[kind]}", begin, end, kind) for begin, end, kind in parts
+    ]
+    shown = [svg.Span(begin.timestamp(), end.timestamp(), kind, line) for line, begin, end, kind in lines]
+    drawn = svg.spans(shown, "What can be recovered", begin=shown[0].begin, end=shown[-1].end)
+    items = "".join(
+        f"<li>{html.marked(line, 'bad') if kind == 'bad' else text(line)}</li>"
+        for line, _, _, kind in reversed(lines)
+    )
+    return f"{drawn}<ul>{items}</ul>"
 
 
 def _problems(each: Summary, most: int) -> str:

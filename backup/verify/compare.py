@@ -54,7 +54,7 @@ def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
         names = list(inventory.tables(connection))
         found = {table.label: table.rows for table in inventory.count(connection, names)}
         extensions = {extension.name: extension.version for extension in inventory.extensions(connection)}
-        behind = list(_sequences_behind(manifest, positions, inventory.only_advancing(connection)))
+        behind = list(sequences_behind(manifest, positions, inventory.only_advancing(connection)))
         operators = {each.object: ", ".join(each.operators) for each in inventory.expressions(connection)}
     expected = {table.label: table.rows for table in manifest.tables}
     found = {label: rows for label, rows in found.items() if rows or not _rows_left_out(manifest, label)}
@@ -70,7 +70,7 @@ def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
     ]
 
 
-def _sequences_behind(
+def sequences_behind(
     manifest: Manifest, positions: Iterable[Sequence], advancing: Collection[str]
 ) -> Iterator[Difference]:
     """Sequences advance regardless of the snapshot. Only a sequence that is behind it would return a value twice."""

@@ -16,3 +16,5 @@ class Findings:
     # How this host differs from the original, and why it therefore proves nothing.
     suspicions: list[str] = field(default_factory=list)
     unprovable: list[str] = field(default_factory=list)
+    # See the report.
+    measures: dict[str, float] = field(default_factory=dict)

@@ -5,8 +5,9 @@ nothing was copied file by file meanwhile. 2 *recovers*: replay reaches the last
 match their tables. 3 *equal*: recovered to the snapshot of a dump, the rows are those of the dump.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from backup.catalogue.manifest import Place
@@ -17,17 +18,19 @@ from backup.errors import NoIdentityError, RecoveryError, UnprovableError, Verif
 from backup.load.download import download
 from backup.physical import cut, lsn, records, targets
 from backup.physical.coverage import Candidate, Coverage, coverage_of
-from backup.physical.recover import DATA, Paused
+from backup.physical.cut import Cut
+from backup.physical.recover import DATA, Paused, Reached
 from backup.physical.replica import DamagedError, Replica, replica
 from backup.physical.targets import AtPosition, Latest
 from backup.pipeline.child import Ended, run_child
+from backup.postgres import inventory
 from backup.postgres.children import child_access
-from backup.postgres.session import session
+from backup.postgres.session import OWN_PATH, session
 from backup.programs import clean_environment
 from backup.progress import Progress
 from backup.targets import PostgresTarget
 from backup.verify import provable
-from backup.verify.compare import compare_dumps
+from backup.verify.compare import compare_dumps, sequences_behind
 from backup.verify.findings import Findings
 from backup.wiring import Wiring
 from sidecar import UsageError
@@ -75,6 +78,13 @@ def verify_server(wiring: Wiring, entry: Entry, findings: Findings, progress: Pr
     if coverage is None or candidate is None:
         return here
     findings.differences += _holes(wiring, candidate)
+    findings.differences += [
+        Difference(
+            kind="wal", object=f"timeline {number}", expected="the history of a timeline whose WAL is stored",
+            found="it is missing or cannot be read, so nothing after the promotion can be recovered",
+        )
+        for number in coverage.lost
+    ]  # fmt: skip
     try:
         _recover(wiring, coverage, candidate, findings, progress)
     except DamagedError as error:
@@ -188,11 +198,9 @@ def _equal(made: Replica, candidate: Candidate, findings: Findings) -> None:
     if not dumps:
         findings.notes.append("not compared with a dump: none was taken since the base backup")
         return
-    for position, dump in sorted(_placed(made, dumps, findings), key=lambda pair: pair[0]):
-        with made.at(
-            targets.settings(AtPosition(position, inclusive=True), made.segments.timeline)
-        ) as paused:
-            _compare(made, paused, dump, findings)
+    for goal, dump in sorted(_placed(made, dumps, findings), key=lambda pair: pair[0].position):
+        with _at(made, targets.settings(goal, made.segments.timeline), findings) as paused:
+            _compare(made, paused, dump, findings, sequences=goal.position == dump.place.position)
 
 
 def _dumps(wiring: Wiring, candidate: Candidate) -> Iterator[Dump]:
@@ -212,7 +220,7 @@ def _dumps(wiring: Wiring, candidate: Candidate) -> Iterator[Dump]:
             break
 
 
-def _placed(made: Replica, dumps: Sequence[Dump], findings: Findings) -> Iterator[tuple[int, Dump]]:
+def _placed(made: Replica, dumps: Sequence[Dump], findings: Findings) -> Iterator[tuple[AtPosition, Dump]]:
     size = made.segments.archive.segment_size
     until = max(dump.place.position for dump in dumps)
     first = made.segments.promised()
@@ -220,16 +228,35 @@ def _placed(made: Replica, dumps: Sequence[Dump], findings: Findings) -> Iterato
     ended = list(records.endings(made.log(next(name for name in first if len(name) == len(last)), last)))
     for dump in dumps:
         found = cut.place(cut.parse_snapshot(dump.place.snapshot), ended, dump.place.position)
-        if found is not None and found >= made.end:
-            yield found, dump
-        else:
-            findings.notes.append(
-                f"not compared with {dump.entry.id}: its snapshot has no exact place in the WAL, because commits became"
-                " visible in another order"
-            )
+        goal = _goal(found, made.end) if found else None
+        if goal is not None:
+            yield goal, dump
+            continue
+        findings.notes.append(
+            f"not compared with {dump.entry.id}: its snapshot has no exact place in the WAL"
+            + ("" if found else ", because commits became visible in another order")
+        )
 
 
-def _compare(made: Replica, paused: Paused, dump: Dump, findings: Findings) -> None:
+def _goal(place: Cut, consistent: int) -> AtPosition | None:
+    """Where to recover to: as late as possible, because sequences advance between two commits.
+
+    Args:
+        consistent: the first position that can be a target.
+    """
+    if place.followed and place.limit >= consistent:
+        return AtPosition(place.limit)
+    if place.last is not None and place.last >= consistent:
+        return AtPosition(place.last, inclusive=True)
+    return None
+
+
+def _compare(made: Replica, paused: Paused, dump: Dump, findings: Findings, *, sequences: bool) -> None:
+    """Compare with one dump.
+
+    Args:
+        sequences: whether all is replayed that was there when the dump's sequences were read.
+    """
     wiring, manifest = made.wiring, dump.entry.manifest
     address = paused.address.named(dump.database)
     with session(address) as connection:
@@ -247,6 +274,10 @@ def _compare(made: Replica, paused: Paused, dump: Dump, findings: Findings) -> N
     if differences:
         findings.notes.append(f"not compared with {dump.entry.id}: it is damaged: {differences[0]}")
         return
+    if sequences:
+        with session(address, changes=OWN_PATH) as connection:
+            positions, advancing = inventory.sequences(connection), inventory.only_advancing(connection)
+        findings.differences += sequences_behind(manifest, positions, advancing)
     compared = compare_dumps(manifest, wiring.programs, files["archive"], address, wiring.stop.carried())
     findings.differences += [
         each
@@ -262,11 +293,34 @@ def _compare(made: Replica, paused: Paused, dump: Dump, findings: Findings) -> N
     ]
 
 
+@contextmanager
+def _at(made: Replica, target: Mapping[str, str], findings: Findings) -> Iterator[Paused]:
+    """The server at a target; the time until it answers there counts as recovery."""
+    started = time.monotonic()
+    with made.at(target) as paused:
+        spent = findings.measures.get("rto", 0.0) + time.monotonic() - started
+        findings.measures["rto"] = round(spent, 3)
+        yield paused
+
+
+def _measure(made: Replica, candidate: Candidate, reached: Reached, findings: Findings) -> None:
+    """What a recovery to the end has taken and lost."""
+    replaying, measures = findings.measures["rto"], findings.measures
+    size = made.segments.archive.segment_size
+    replayed = reached.position - lsn.segment_start(candidate.window.path[0].start, size)
+    measures["replay"] = round(max(replayed, 0) / max(replaying, 0.001), 1)
+    measures["rto"] = round(replaying + findings.stages.seconds.get("download", 0.0), 3)
+    if reached.moment is not None:
+        measures["reached"] = reached.moment.timestamp()
+        measures["rpo"] = round(max((candidate.stored - reached.moment).total_seconds(), 0.0), 3)
+
+
 def _to_the_end(made: Replica, candidate: Candidate, findings: Findings) -> None:
     """Level 2."""
-    with made.at(made.target(Latest())) as paused:
+    with _at(made, made.target(Latest()), findings) as paused:
         reached = paused.reached
         behind = (candidate.stored - reached.moment).total_seconds() if reached.moment else None
+        _measure(made, candidate, reached, findings)
         last = (
             f"the last commit is of {moment(reached.moment)}"
             if reached.moment

@@ -69,6 +69,7 @@ def verify(wiring: Wiring, entry: Entry, progress: Progress = silent) -> Report:
             tables=len(manifest.tables),
             rows=manifest.rows,
             stages=findings.stages.seconds,
+            measures=findings.measures,
             server=server,
             tool=TOOL,
         )

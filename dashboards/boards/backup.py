@@ -14,7 +14,7 @@ from dashboards.panels import (
     table_panel,
     timeline_panel,
 )
-from dashboards.query import Query, increase, or_none, select
+from dashboards.query import Query, increase, or_none, rate, select
 from dashboards.style import (
     BAD,
     DOUBTFUL,
@@ -50,11 +50,11 @@ def board() -> Board:
         uid="posthub-backup",
         title="PostHub / Backup & restore",
         description="Whether the newest backup restores, how old it is, and how long a restore takes.",
-        jobs="backup",
+        jobs="backup(_wal)?",
         choices=(DATABASE,),
         tags=("backup",),
         span="now-6h",
-        rows=(_proof(), _promises(), _content(), _stages(), _retention(), _runs(), _stores()),
+        rows=(_proof(), _promises(), _loss(), _content(), _stages(), _retention(), _runs(), _stores()),
     )
 
 
@@ -202,6 +202,97 @@ def _promises() -> Row:
             ),
         ),
     )
+
+
+def _loss() -> Row:
+    """The WAL stream, where one is set up (docs/pitr.md)."""
+    return Row(
+        "What could be lost now?",
+        (
+            _number(
+                "Not stored",
+                "Age of the oldest WAL that is not stored: what would be lost with the host.",
+                f"max({select('backup_wal_unstored_seconds')})",
+                unit="s",
+                steps=high_is_bad(critical=limit("wal_heartbeat_age:seconds")),
+            ),
+            _number(
+                "Heartbeat stored ago",
+                "Time since the newest heartbeat that is stored was written: one each 30 s. Red is WalArchiveStopped.",
+                f"time() - min({select('backup_wal_last_heartbeat_stored_timestamp_seconds')})",
+                unit="s",
+                steps=high_is_bad(critical=limit("wal_heartbeat_age:seconds")),
+            ),
+            _number(
+                "Slot limit left",
+                "Share of its limit that the slot may still keep before WAL is lost. Red is WalSlotRunsOut.",
+                f"min({_of_server('backup_wal_slot_safe_bytes')} / {_of_server('backup_wal_slot_cap_bytes')})",
+                unit="percentunit",
+                steps=low_is_bad(limit("wal_slot_safe:ratio")),
+            ),
+            _number(
+                "Base backup age",
+                "Age of the newest base backup: a recovery replays all WAL since then. Red is BaseOverdue.",
+                f"time() - min({_of_server('backup_wal_base_timestamp_seconds')})",
+                unit="s",
+                steps=high_is_bad(critical=limit("wal_base_age:seconds")),
+            ),
+            _number(
+                "Proven base age",
+                "Age of the newest base backup that was recovered with its WAL. Red is PitrUnproven.",
+                f"time() - min({_of_server('backup_wal_base_proven_timestamp_seconds')})",
+                unit="s",
+                steps=high_is_bad(critical=limit("wal_proven_age:seconds")),
+            ),
+            _number(
+                "Recoverable",
+                "Length of the newest stretch of time that can be recovered without a gap.",
+                f"min({_of_server('backup_pitr_latest_timestamp_seconds')}"
+                f" - {_of_server('backup_pitr_earliest_timestamp_seconds')})",
+                unit="s",
+            ),
+            _number(
+                "Proven loss",
+                "What the loss of the host would have lost at the newest proof.",
+                f"max({select('backup_pitr_rpo_seconds')})",
+                unit="s",
+            ),
+            _number(
+                "Proven recovery",
+                "Time that the newest proof has taken from the store to a server that answers.",
+                f"max({select('backup_pitr_rto_seconds')})",
+                unit="s",
+            ),
+            series_panel(
+                "WAL that is not stored",
+                "Age of the oldest WAL that is not stored, by server.",
+                Query(_of_server("backup_wal_unstored_seconds"), "{{server}}"),
+                unit="s",
+                limits=high_is_bad(critical=limit("wal_heartbeat_age:seconds")),
+                size=THIRD,
+            ),
+            series_panel(
+                "WAL kept by the server",
+                "WAL that the server keeps until it is stored, and its limit.",
+                Query(_of_server("backup_wal_slot_retained_bytes"), "{{server}} kept"),
+                Query(_of_server("backup_wal_slot_cap_bytes"), "{{server}} limit"),
+                unit="bytes",
+                size=THIRD,
+            ),
+            series_panel(
+                "WAL throughput",
+                "WAL that the server has written, and what of it was stored after compression and encryption.",
+                Query(f"sum by (server) ({rate('backup_wal_received_bytes_total')})", "{{server}} received"),
+                Query(f"sum by (server) ({rate('backup_wal_stored_bytes_total')})", "{{server}} stored"),
+                unit="Bps",
+                size=THIRD,
+            ),
+        ),
+    )
+
+
+def _of_server(metric: str) -> str:
+    return f"max by (server) ({select(metric)})"
 
 
 def _share(metric: str, target: str) -> str:

@@ -207,8 +207,12 @@ class Archiver(threading.Thread):
         self.start()
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def finish(self) -> None:
+        """Store nothing more."""
         self._closing.set()
         self.join()
+
+    def __exit__(self, *exc: object) -> None:
+        self.finish()
         with WalSender.connect(self._server.address) as sender:
             sender.drop_slot(self._slot)

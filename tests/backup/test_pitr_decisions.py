@@ -7,6 +7,7 @@ import pytest
 
 from backup.errors import VerificationError
 from backup.physical import conf, cut, records, targets
+from backup.physical.cut import Cut
 from backup.physical.records import Ending
 from backup.physical.targets import AtMark, AtPosition, AtTime, Base, Latest
 from sidecar import UsageError
@@ -77,14 +78,20 @@ def test_a_text_that_is_no_snapshot_is_refused(text: str) -> None:
 
 def test_the_place_of_a_snapshot_is_its_last_visible_commit() -> None:
     snapshot = cut.parse_snapshot("10:14:12")
-    assert cut.place(snapshot, commits((100, 10), (200, 13), (300, 12), (400, 14)), until=250) == 200
-    assert cut.place(snapshot, commits((100, 10), (200, 13)), until=250) == 200
+    assert cut.place(snapshot, commits((100, 10), (200, 13), (300, 12), (400, 14)), until=250) == Cut(
+        200, 250, followed=True
+    )
+    assert cut.place(snapshot, commits((100, 10), (200, 13), (240, 12)), until=250) == Cut(
+        200, 240, followed=True
+    )
+    assert cut.place(snapshot, commits((100, 10), (200, 13)), until=250) == Cut(200, 250, followed=False)
+    assert cut.place(snapshot, commits((300, 12)), until=250) == Cut(None, 250, followed=True)
 
 
 def test_a_snapshot_that_does_not_see_an_earlier_commit_has_no_place() -> None:
     snapshot = cut.parse_snapshot("10:14:12")
     assert cut.place(snapshot, commits((100, 12), (200, 13)), until=250) is None
-    assert cut.place(snapshot, commits((300, 12)), until=250) is None
+    assert cut.place(snapshot, commits((100, 12), (200, 14)), until=250) == Cut(None, 100, followed=True)
 
 
 def test_commits_in_any_order_have_a_place_exactly_if_a_cut_exists() -> None:
@@ -97,9 +104,13 @@ def test_commits_in_any_order_have_a_place_exactly_if_a_cut_exists() -> None:
         running = frozenset(chance.sample(range(90, end), min(3, end - 90)))
         snapshot = cut.Snapshot(90, end, running)
         visible = [snapshot.sees(each.xid) for each in log]
-        cuts = [n for n in range(1, len(log) + 1) if all(visible[:n]) and not any(visible[n:])]
+        cuts = [n for n in range(len(log) + 1) if all(visible[:n]) and not any(visible[n:])]
         found = cut.place(snapshot, log, until=1000)
-        assert found == (log[cuts[0] - 1].lsn if cuts else None)
+        assert (found is None) == (not cuts)
+        assert (found is None) == cut.is_torn(snapshot, log, until=1000)
+        if found is not None:
+            assert found.last == (log[cuts[0] - 1].lsn if cuts[0] else None)
+            assert found.limit == (log[cuts[0]].lsn if cuts[0] < len(log) else 1000)
 
 
 CONTROL = """\

@@ -2,9 +2,10 @@
 
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -13,10 +14,12 @@ import pytest
 from backup import landlock
 from backup.cancellation import never
 from backup.errors import RecoveryError, VerificationError
-from backup.load.throwaway import SERVER, log_of
+from backup.load.throwaway import SERVER, log_of, private_folder
 from backup.physical import cut, lsn, records, recover, targets, waldump
 from backup.physical.targets import AtMark, AtPosition, AtTime
 from backup.programs import Programs
+from backup.restore.folder import matters
+from backup.restore.point import roll_back_prepared
 from stack.programs import SUPPORTED
 from tests.backup.pitrkit import LEDGER, SEGMENT, Primary, feed, recovered, unpacked
 from tests.conftest import programs_of
@@ -142,6 +145,109 @@ def test_a_target_after_the_end_is_refused(primary: Primary, base: Path, tmp_pat
         raise AssertionError("it was promoted")
 
 
+def test_a_hole_that_the_store_does_not_know_of_is_no_end(
+    primary: Primary, base: Path, tmp_path: Path
+) -> None:
+    """Whatever the restore_command says, a server with a target does not go into production without reaching it."""
+    _, _, position = written(primary, 5)
+    hole = lsn.segment_name(1, lsn.segment_of(position, SEGMENT), SEGMENT)
+    primary.switch()
+    written(primary, 5)
+    end = primary.switch()
+    (primary.wal / hole).rename(tmp_path / "aside")
+    try:
+        with (
+            pytest.raises(RecoveryError, match="the log ends, or is damaged, before the target"),
+            at(primary, base, AtPosition(end), tmp_path),
+        ):
+            raise AssertionError("it was promoted")
+    finally:
+        (tmp_path / "aside").rename(primary.wal / hole)
+
+
+@pytest.mark.parametrize("primary", [SUPPORTED[-1]], indirect=True, ids=["newest"])
+@pytest.mark.parametrize(
+    "goal", [AtTime(datetime(2999, 1, 1, tzinfo=UTC)), AtMark("never made")], ids=["time", "mark"]
+)
+def test_a_time_or_a_mark_that_never_comes_is_refused(
+    primary: Primary, base: Path, tmp_path: Path, goal: AtTime | AtMark
+) -> None:
+    written(primary, 1)
+    primary.switch()
+    with pytest.raises(RecoveryError) as failed, at(primary, base, goal, tmp_path):
+        raise AssertionError("it was promoted")
+    assert failed.value.message == "the log ends, or is damaged, before the target"
+    assert "--at latest" in failed.value.hint
+
+
+@pytest.mark.parametrize("primary", [SUPPORTED[-1]], indirect=True, ids=["newest"])
+def test_a_target_before_the_end_of_a_busy_base_backup_is_refused(primary: Primary, tmp_path: Path) -> None:
+    """On an idle server, PostgreSQL itself would silently give the base backup's end instead."""
+    written(primary, 3)
+    with primary.session() as connection:
+        connection.execute("SELECT pg_backup_start('busy', fast => true)")
+        _, moment, position = written(primary, 3)
+        written(primary, 3)
+        with unpacked_from(primary, tmp_path) as folder:
+            row = connection.execute(
+                "SELECT lsn::text, labelfile FROM pg_backup_stop(wait_for_archive => false)"
+            ).fetchone()
+            assert row is not None
+            (folder / recover.DATA / "backup_label").write_text(row[1])
+            written(primary, 1)
+            primary.switch()
+            for goal in (AtPosition(position), AtTime(moment)):
+                assert position < lsn.parse(row[0])
+                with (
+                    pytest.raises(RecoveryError, match="the target is before the end of the base backup"),
+                    recover.paused(
+                        Programs(primary.programs), folder, "posthub", feed(folder, primary.wal),
+                        targets.settings(goal, 1), options={}, check=never,
+                    ),
+                ):  # fmt: skip
+                    raise AssertionError("it was promoted")
+
+
+@contextmanager
+def unpacked_from(primary: Primary, parent: Path) -> Iterator[Path]:
+    """A copy of the running server's data in a private folder."""
+    with private_folder(parent) as folder:
+        shutil.copytree(
+            primary.data,
+            folder / recover.DATA,
+            ignore=shutil.ignore_patterns("postmaster.*", "pg_replslot", "[0-9A-F]" * 24),
+        )
+        (folder / recover.DATA / "pg_replslot").mkdir()
+        yield folder
+
+
+@pytest.mark.parametrize("primary", [SUPPORTED[-1]], indirect=True, ids=["newest"])
+def test_a_prepared_transaction_does_not_keep_its_locks_in_the_recovered_database(
+    primary: Primary, base: Path, tmp_path: Path
+) -> None:
+    """Not even leaving recovery ends it: a dump of the recovered database would wait for ever."""
+    wanted, _, _ = written(primary, 1)
+    with primary.session() as connection:
+        connection.execute("BEGIN")
+        connection.execute("LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE")
+        connection.execute("INSERT INTO ledger VALUES (2000000)")
+        connection.execute("PREPARE TRANSACTION 'half done'")
+        row = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
+        connection.execute("ROLLBACK PREPARED 'half done'")
+    assert row is not None
+    primary.switch()
+    with at(primary, base, AtPosition(lsn.parse(row[0])), tmp_path) as server:
+        server.promote()
+        told = matters(server)
+        assert any("the prepared transaction half done of posthub is open" in note for note in told), told
+        notes = roll_back_prepared(server)
+        assert notes == [
+            "the prepared transaction half done of posthub was open at the target, and is not included"
+        ]
+        assert rows(server) == wanted
+        assert roll_back_prepared(server) == []
+
+
 def test_a_damaged_segment_ends_the_recovery_and_nothing_is_promoted(
     primary: Primary, base: Path, tmp_path: Path
 ) -> None:
@@ -195,7 +301,8 @@ def test_the_mark_of_a_snapshot_is_found_in_the_printed_log(primary: Primary, tm
     printed = waldump.printed(Programs(primary.programs), primary.wal, [name], tmp_path, never)
     found = cut.place(cut.parse_snapshot(row[0]), records.endings(printed), lsn.parse(row[1]))
     assert found is not None
-    assert found < lsn.parse(row[1])
+    assert found.last is not None
+    assert found.last < found.limit <= lsn.parse(row[1])
 
 
 @pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")

@@ -9,12 +9,19 @@ import psycopg
 import pytest
 
 from backup.cancellation import never
+from backup.catalogue.manifest import Manifest, Server
+from backup.catalogue.records import Difference
 from backup.physical import records, waldump
 from backup.programs import Programs
+from backup.restore.database import Restored
+from backup.restore.point import explained
+from backup.wiring import Wiring
+from stack.programs import SUPPORTED
 from stack.servers import Postgres
-from tests.backup.pitrkit import LEDGER, Archiver, settings_of
+from tests.backup.pitrkit import IDENTITY, LEDGER, Archiver, settings_of
 from tests.backup.restorekit import Command, names
-from tests.backup.walkit import emit
+from tests.backup.walkit import Stream, emit, listing, write
+from tests.conftest import PHYSICAL
 
 
 @pytest.fixture
@@ -86,6 +93,7 @@ def test_a_table_that_was_emptied_comes_back_by_a_rename(
     plan = command("restore", "main", "--at", moment.isoformat(" "), "-d", "shop", "--dry-run")
     assert plan.status == 0, plan
     assert "would recover to" in plan.out
+    assert "time         not known: nothing is proven yet; then the database is dumped" in plan.out
     arguments = ("restore", "main", "--at", moment.isoformat(" "), "-d", "shop", "--dry-run")
     planned = command.passed(*arguments)
     assert (planned["production"], planned["promoted_at"]) == (shop, None)
@@ -199,3 +207,62 @@ def test_a_whole_server_is_recovered_into_a_folder_and_starts(
                 "SELECT slot_name, restart_lsn IS NOT NULL FROM pg_replication_slots"
             ).fetchall()
     assert slots == [("posthub_wal", True)]
+
+
+@pytest.mark.parametrize("server", [SUPPORTED[-1]], indirect=True, ids=["newest"])
+def test_the_chain_goes_on_over_a_server_that_was_restored(
+    command: Command,
+    ledger: Ledger,
+    archiver: Archiver,
+    shop: str,
+    server: Postgres,
+    wiring: Wiring,
+    tmp_path: Path,
+) -> None:
+    """Its slot is made before it leaves recovery: nothing that it writes is missing, and the old base backup leads there."""
+    command.passed("run", "-d", "main")
+    wanted, _, _ = ledger.grow()
+    ledger.stored()
+    folder = tmp_path / "whole" / "data"
+    folder.parent.mkdir()
+    command.passed("restore", "main", "--at", "latest", "--to-folder", str(folder))
+    # The old server is gone: nothing of it is stored any more.
+    archiver.finish()
+    with Postgres(folder.parent, programs=server.programs, options=PHYSICAL) as restored:
+        with psycopg.connect(restored.url_for(shop), autocommit=True) as connection:
+            connection.execute("CHECKPOINT")
+            connection.execute("INSERT INTO ledger VALUES (1000)")
+        with Stream(restored, wiring.store, keys=wiring.keys, recipient=str(IDENTITY.to_public())) as stream:
+            stream.stores(write(restored))
+            assert stream.measures.timeline == 2
+            found = listing(wiring.store, archiver.archive)
+    assert found.gaps == ()
+    assert [each.timeline for each in found.histories] == [2]
+    done = command.passed(
+        "restore", "main", "--at", "latest", "-d", "shop", "--into", f"on_{secrets.token_hex(3)}"
+    )
+    assert ledger.rows(done["into"]) == wanted + 1
+    # Without its history, nobody knows where a timeline begins: the old one's end is not the latest state.
+    wiring.store.delete([each.stored.key for each in found.histories])
+    refused = command("restore", "main", "--at", "latest", "-d", "shop")
+    assert refused.status == 2, refused
+    assert "WAL of timeline 2 is stored, and its history is missing or cannot be read" in refused.err
+    plan = command("restore", "main", "--at", "latest", "-d", "shop", "--timeline", "1", "--dry-run")
+    assert plan.status == 0, plan
+
+
+def test_older_programs_explain_a_restore_that_failed(
+    wiring: Wiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may write what no server takes, such as pg_attver."""
+    error = 'could not execute query: ERROR:  unrecognized parameter "pg_attver"'
+    failed = [Difference(kind="restore", object="archive", expected="no error", found=error)]
+    manifest = Manifest.model_construct()
+    original = Server.model_construct(version="17.12", version_number=170012)
+    monkeypatch.setattr(Programs, "version", lambda *_: "17.11")
+    notes = explained(wiring, original, Restored("x", manifest, tuple(failed)))
+    assert any("the server was PostgreSQL 17.12, the programs here are 17.11" in note for note in notes), (
+        notes
+    )
+    assert any("the server's programs are newer than those here" in note for note in notes), notes
+    assert explained(wiring, original, Restored("x", manifest)) == []

@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 
 from backup.cancellation import StoppedError
 from backup.catalogue.document import encode
-from backup.catalogue.records import Report
+from backup.catalogue.manifest import Manifest
+from backup.catalogue.manifest import Sequence as Position
+from backup.catalogue.records import Difference, Report
 from backup.catalogue.signatures import Keyring
 from backup.errors import StoreError, VerificationError
 from backup.physical import lsn
@@ -31,10 +33,13 @@ from backup.physical.pack import pack
 from backup.physical.segments import Segments
 from backup.physical.unpack import unpack
 from backup.pipeline import PackingOptions
+from backup.programs import Programs
 from backup.run import run
 from backup.settings import BackupSettings
 from backup.store import MemoryStore
+from backup.verify import server as server_proof
 from backup.verify import verify
+from backup.verify.compare import sequences_behind
 from backup.wiring import Wiring, wire
 from sidecar import OpsError
 from stack.programs import SUPPORTED
@@ -273,6 +278,57 @@ def test_every_damage_is_named(newest: Proven, tmp_path: Path, damage: str) -> N
         reported = "; ".join(map(str, report.differences))
     assert re.search(named, reported), reported
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_damaged_wal_is_no_damage_of_the_base(newest: Proven, tmp_path: Path) -> None:
+    """PostgreSQL's own list of files has nothing of the WAL, so a base that is whole is not said to be whole with it."""
+    store = tmp_path / "store"
+    shutil.copytree(newest.store, store)
+    sealed(log(store)[0], b"x" * 8192)
+    report = newest.verified(store, tmp_path / "work")
+    assert {each.kind for each in report.differences} == {"recovery"}, report.differences
+
+
+def test_programs_that_are_older_than_the_server_prove_nothing(
+    newest: Proven, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Programs, "version", lambda *_: f"{SUPPORTED[-1]}.0")
+    report = newest.verified(newest.store, tmp_path / "work")
+    assert not report.ok
+    assert report.differences == ()
+    assert any("update them" in why for why in report.unprovable), report.unprovable
+
+
+def test_a_build_without_amcheck_is_noted(
+    monkeypatch: pytest.MonkeyPatch, newest: Proven, tmp_path: Path
+) -> None:
+    """The extension cannot be made while the server waits at its target, and some builds do not have it at all."""
+    monkeypatch.setattr(server_proof, "_AMCHECK", "SELECT 1 WHERE false")
+    report = newest.verified(newest.store, tmp_path / "work")
+    assert report.ok, report.differences
+    assert "indexes were not compared with their tables: amcheck is missing here" in report.notes
+
+
+def test_a_sequence_that_is_behind_the_dump_is_a_difference(
+    monkeypatch: pytest.MonkeyPatch, newest: Proven, tmp_path: Path
+) -> None:
+    """It would give out a number twice."""
+    seen: list[dict[str, int | None]] = []
+
+    def behind(
+        manifest: Manifest, positions: Iterable[Position], advancing: Collection[str]
+    ) -> Iterator[Difference]:
+        seen.append({each.name: each.last_value for each in positions})
+        more = [each.model_copy(update={"last_value": 1000}) for each in manifest.sequences]
+        return sequences_behind(manifest.model_copy(update={"sequences": tuple(more)}), positions, advancing)
+
+    monkeypatch.setattr(server_proof, "sequences_behind", behind)
+    report = newest.verified(newest.store, tmp_path / "work")
+    assert [(each.kind, each.object, each.expected) for each in report.differences] == [
+        ("sequence", "public.numbers", "at least 1000")
+    ]
+    # As it was at the snapshot, or up to 32 values later; not the hundred of afterwards.
+    assert 1 <= (seen[0]["public.numbers"] or 0) <= 33
 
 
 def test_a_damaged_manifest_is_reported_by_the_catalogue(newest: Proven, tmp_path: Path) -> None:

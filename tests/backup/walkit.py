@@ -49,10 +49,11 @@ class Stream:
         keys: Keyring = NO_KEYS,
         interval: float = 0.2,
         name: str = "main",
+        recipient: str = PUBLIC,
     ) -> None:
         self.store, self.keys, self.name = store, keys, name
         self.stop, self.measures = Stop(), Measures()
-        packing = PackingOptions(recipients=tuple(parse_recipients([PUBLIC])))
+        packing = PackingOptions(recipients=tuple(parse_recipients([recipient])))
         outlet = Outlet(store, keys, packing, interval, lambda: datetime.now(UTC), lambda _: None)
         target = ServerTarget(name, parse(server.url))
         self.streamer = Streamer(target, outlet, self.stop, self.measures)

@@ -1,0 +1,144 @@
+"""What the restore_command answers: an exit code below 126 means "the log ends here" to PostgreSQL."""
+
+import shlex
+import subprocess
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from backup.catalogue.reader import Entry
+from backup.errors import RecoveryError, UnprovableError, VerificationError
+from backup.load.throwaway import log_of
+from backup.physical.archive import Archive, Listing
+from backup.physical.feed import Feed
+from backup.physical.records import Ending
+from backup.physical.recover import why_ended
+from backup.physical.replica import Replica
+from backup.physical.segments import Segments
+from backup.physical.targets import Latest
+from backup.store import MemoryStore
+from backup.wiring import Wiring
+
+ENDS, STOPS = 1, 255
+FIRST, SECOND = "000000010000000000000001", "000000010000000000000002"
+
+
+def ask(feed: Feed, name: str, folder: Path) -> int:
+    """Run the command as the server does."""
+    line = feed.command.replace("%f", name).replace("%p", "taken-here").replace("%%", "%")
+    return subprocess.run(shlex.split(line), cwd=folder, check=False, timeout=60).returncode
+
+
+def write(name: str, target: Path) -> None:
+    target.write_text(name)
+
+
+def fail(name: str, _: Path) -> None:
+    raise VerificationError(f"{name} is damaged", hint="choose another target")
+
+
+def test_what_was_never_stored_is_the_end_of_the_log(tmp_path: Path) -> None:
+    """The first file that a server asks for is the history of a timeline that rightly does not exist."""
+    with Feed(tmp_path, [FIRST], write) as feed:
+        assert ask(feed, "00000002.history", tmp_path) == ENDS
+        assert ask(feed, SECOND, tmp_path) == ENDS
+        assert ask(feed, FIRST, tmp_path) == 0
+        assert (tmp_path / "taken-here").read_text() == FIRST
+        # Asked for again after a look ahead: the server has it.
+        assert ask(feed, FIRST, tmp_path) == ENDS
+
+
+def test_the_history_of_a_timeline_is_given_each_time(tmp_path: Path) -> None:
+    """The server asks for it twice. Without it, it would look for all WAL on its newest timeline alone."""
+    names = [*(f"{number:08X}.history" for number in range(2, 14)), FIRST]
+    with Feed(tmp_path, names, write) as feed:
+        for _ in range(2):
+            assert ask(feed, "0000000D.history", tmp_path) == 0
+            assert (tmp_path / "taken-here").read_text() == "0000000D.history"
+        # Those that nobody asks for do not hold up the segments.
+        assert ask(feed, FIRST, tmp_path) == 0
+
+
+def test_what_was_stored_and_cannot_be_had_stops_the_server(tmp_path: Path) -> None:
+    with Feed(tmp_path, [FIRST, SECOND], fail) as feed:
+        assert ask(feed, FIRST, tmp_path) == STOPS
+        assert ask(feed, SECOND, tmp_path) == STOPS
+        assert ask(feed, "00000002.history", tmp_path) == ENDS
+        assert str(feed.failure) == f"{FIRST} is damaged"
+
+
+def test_a_file_that_is_being_fetched_is_waited_for(tmp_path: Path) -> None:
+    asked = threading.Event()
+
+    def slow(name: str, target: Path) -> None:
+        assert asked.wait(60)
+        write(name, target)
+
+    with Feed(tmp_path, [FIRST], slow) as feed:
+        answers: list[int] = []
+        asking = threading.Thread(target=lambda: answers.append(ask(feed, FIRST, tmp_path)))
+        asking.start()
+        asking.join(0.1)
+        assert answers == []
+        asked.set()
+        asking.join(60)
+    assert answers == [0]
+
+
+@pytest.fixture
+def said(tmp_path: Path) -> Callable[[str], RecoveryError | UnprovableError]:
+    def judge(text: str) -> RecoveryError | UnprovableError:
+        log_of(tmp_path).write_text(text)
+        return why_ended(tmp_path)
+
+    return judge
+
+
+Judge = Callable[[str], RecoveryError | UnprovableError]
+
+
+def test_a_server_that_vanished_without_a_word_has_not_recovered(said: Judge) -> None:
+    """As after exit 143 of the command, or when the system kills it."""
+    found = said("LOG:  starting archive recovery\n")
+    assert isinstance(found, RecoveryError)
+    assert "could not recover: LOG:  starting archive recovery" in found.message
+    assert "it ended without a message" in said("").message
+
+
+def test_a_target_that_never_comes_leads_to_the_latest_state(said: Judge) -> None:
+    found = said("FATAL:  recovery ended before configured recovery target was reached\n")
+    assert found.message == "the log ends, or is damaged, before the target"
+    assert "--at latest" in found.hint
+
+
+def test_a_target_before_the_end_of_the_base_backup_is_named(said: Judge) -> None:
+    found = said("FATAL:  requested recovery stop point is before consistent recovery point\n")
+    assert found.message == "the target is before the end of the base backup"
+
+
+def test_a_compression_that_is_missing_here_is_not_damage(said: Judge) -> None:
+    line = "could not restore image at 0/3000060 compressed with zstd not supported by build, block 0"
+    found = said(f"LOG:  redo starts at 0/3000028\nFATAL:  {line}\n")
+    assert isinstance(found, UnprovableError)
+    assert line in found.message
+    assert "BACKUP_POSTGRES_BIN" in found.hint
+
+
+def test_the_latest_state_is_a_target_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a target, a server takes a hole in the log for its end, and goes into production."""
+    segments = Segments(MemoryStore(), Archive("main", "7713437366875807143", 1 << 24), Listing(), (), 3)
+    made = Replica(cast("Wiring", None), cast("Entry", None), segments, tmp_path)
+    last = Ending("commit", 0x3000060, 731, datetime(2026, 11, 29, tzinfo=UTC))
+    monkeypatch.setattr(Replica, "last_ending", lambda _: last)
+    assert made.target(Latest()) == {
+        "recovery_target_lsn": "0/3000060", "recovery_target_inclusive": "on", "recovery_target_timeline": "3",
+        "recovery_target_action": "pause",
+    }  # fmt: skip
+    # An idle server: nothing was committed since the base backup, and its end is the target.
+    monkeypatch.setattr(Replica, "last_ending", lambda _: None)
+    assert made.target(Latest())["recovery_target"] == "immediate"
+    assert made.target(Latest())["recovery_target_action"] == "pause"

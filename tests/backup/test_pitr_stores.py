@@ -1,0 +1,149 @@
+"""Base backups and their WAL in two stores: each store keeps what can be recovered from it alone."""
+
+import hashlib
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyrage
+import pytest
+
+from backup.catalogue.manifest import Manifest, Physical, Server, StoredObject
+from backup.physical.archive import Archive, Stored
+from backup.physical.coverage import coverage_of, stretches
+from backup.physical.measures import Measures
+from backup.physical.service import Upkeep, Watched
+from backup.replication.offsite import copy_missing
+from backup.service import status_page
+from backup.service.state import new_state
+from backup.settings import BackupSettings
+from backup.store import LocalStore, RetryingStore, Store
+from backup.wiring import Wiring, wire
+from sidecar.humanize import moment
+from tests.backup.documents import manifest, put
+
+SEGMENT = 16 << 20
+SYSTEM = "7713437366875807143"
+TAKEN = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
+# So much later that everything is older than the window.
+LATER = timedelta(days=30)
+
+
+@pytest.fixture
+def wiring(tmp_path: Path) -> Wiring:
+    for name in ("main", "offsite"):
+        (tmp_path / name).mkdir()
+    settings = BackupSettings.load({
+        "BACKUP_SERVERS": "main=postgresql://nobody@127.0.0.1:1/postgres",
+        "BACKUP_STORE_URL": f"file://{tmp_path}/main",
+        "BACKUP_OFFSITE_STORE_URL": f"file://{tmp_path}/offsite",
+        "BACKUP_AGE_RECIPIENTS": str(pyrage.x25519.Identity.generate().to_public()),
+        "BACKUP_WAL_KEEP": "7d",
+    })  # fmt: skip
+    return replace(wire(settings), clock=lambda: datetime.now(UTC) + LATER)
+
+
+def base(number: int, hours: float) -> Manifest:
+    """A base backup that needs one segment, this many hours after the first."""
+    start = number * SEGMENT + 40
+    stored = StoredObject(
+        name="base.tar.zst.age",
+        role="base",
+        raw_bytes=10,
+        stored_bytes=10,
+        sha256=hashlib.sha256(b"0" * 10).hexdigest(),
+    )
+    return manifest(
+        TAKEN + timedelta(hours=hours), database="main", kind="server", objects=(stored,),
+        server=Server(version="18.6", version_number=180006, system_identifier=SYSTEM),
+        physical=Physical(timeline=1, start=start, end=start + 100, segment_size=SEGMENT),
+    )  # fmt: skip
+
+
+def archive() -> Archive:
+    return Archive("main", SYSTEM, SEGMENT)
+
+
+def fill(store: RetryingStore, numbers: range, at: datetime | None = None) -> None:
+    """Whole segments, of next to nothing, stored at some time."""
+    assert isinstance(store.inner, LocalStore)
+    for number in numbers:
+        start = number * SEGMENT
+        key = archive().wal_key(1, start, start + SEGMENT, f"{number:064x}")
+        store.put(key, b"0")
+        if at is not None:
+            os.utime(store.inner.folder / key, (at.timestamp(), at.timestamp()))
+
+
+def segments(store: Store) -> list[int]:
+    found = archive().listing(Stored(info.key, info.size, info.modified) for info in store.walk(".wal/main/"))
+    return [each.start // SEGMENT for each in found.wal]
+
+
+def upkeep(wiring: Wiring, *, prune: bool) -> Measures:
+    """One round; what it has found."""
+    measures = Measures(segment_size=SEGMENT)
+    Upkeep(wiring, Watched(wiring.servers[0], measures)).once(prune=prune)
+    return measures
+
+
+def test_a_store_keeps_the_wal_of_the_base_backups_that_it_has(wiring: Wiring) -> None:
+    """Off-site, the newest base backup is still missing: the WAL that leads on from the one before stays there."""
+    assert wiring.offsite is not None
+    old, new = base(2, 0), base(20, 1)
+    fill(wiring.store, range(2, 30))
+    put(wiring.store, old)
+    copy_missing(wiring, wiring.servers[0])
+    put(wiring.store, new)
+    upkeep(wiring, prune=True)
+    assert segments(wiring.store) == [2, *range(20, 30)]
+    assert segments(wiring.offsite) == list(range(2, 30))
+    # Once it is there, both keep the same.
+    assert copy_missing(wiring, wiring.servers[0]) == 1
+    upkeep(wiring, prune=True)
+    assert segments(wiring.offsite) == segments(wiring.store) == [2, *range(20, 30)]
+
+
+def test_without_a_proof_nothing_is_deleted(wiring: Wiring) -> None:
+    fill(wiring.store, range(2, 30))
+    put(wiring.store, base(2, 0), proven=False)
+    put(wiring.store, base(20, 1), proven=False)
+    upkeep(wiring, prune=True)
+    assert segments(wiring.store) == list(range(2, 30))
+
+
+def test_what_can_be_recovered_is_shown_with_its_gaps(wiring: Wiring) -> None:
+    first, second = base(2, 0), base(20, 1)
+    fill(wiring.store, range(2, 10), TAKEN + timedelta(minutes=20))
+    fill(wiring.store, range(20, 30), TAKEN + timedelta(minutes=90))
+    put(wiring.store, first)
+    put(wiring.store, second)
+    [early, late] = stretches(coverage_of(wiring, "main").candidates)
+    assert (early.earliest, late.earliest) == (first.taken, second.taken)
+    assert (early.latest, late.latest) == (TAKEN + timedelta(minutes=20), TAKEN + timedelta(minutes=90))
+    assert (early.open, late.open) == (False, True)
+    found = upkeep(wiring, prune=False).recoverable
+    assert found.earliest == second.taken
+    assert found.latest == TAKEN + timedelta(minutes=90)
+    state = new_state(wiring)
+    state.refresh()
+    state.look_at_wal()
+    page = status_page.render(state)
+    kept, gap = (
+        "<li>{} to {}: any moment can be recovered",
+        '<li><span class="bad">{} to {}: nothing can be recovered',
+    )
+    times = [moment(TAKEN + timedelta(minutes=minutes)) for minutes in (0, 20, 60, 90)]
+    assert kept.format(*times[:2]) in page
+    assert gap.format(*times[1:3]) in page
+    assert kept.format(*times[2:]) in page
+
+
+def test_two_base_backups_without_a_gap_are_one_stretch(wiring: Wiring) -> None:
+    fill(wiring.store, range(2, 30))
+    put(wiring.store, base(2, 0))
+    put(wiring.store, base(20, 1))
+    [only] = stretches(coverage_of(wiring, "main").candidates)
+    assert only.earliest == TAKEN
+    assert only.open
