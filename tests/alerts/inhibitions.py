@@ -97,6 +97,8 @@ def _rule(place: int, document: dict[str, Any]) -> Rule:
     )
 
 
+_MAIN = {"server": "main"}
+
 # One case per rule, in the order of alertmanager.yml.
 CASES = (
     Case("HostDown", "HighMemoryUsage", heard=(("BackupMissing", {"host": "same"}), ("Watchdog", {}))),
@@ -125,6 +127,7 @@ CASES = (
     Case(
         "PostgresDown", "BackupFailed", {}, {"database": "posthub"}, heard=(("BackupFailed", {"database": "redis"}),),
     ),
+    Case("PostgresDown", "WalArchiveStopped", {}, _MAIN, heard=(("WalSlotRunsOut", _MAIN), ("WalGap", _MAIN), ("BaseOverdue", _MAIN))),
     Case(
         "PostgresRecentlyDown", "HighErrorRate",
         heard=(
@@ -148,6 +151,15 @@ CASES = (
         heard=(("BackupFailed", {"instance": "same", "database": "posthub"}), ("BackupSpoolInUse", {"instance": "same"})),
     ),
     Case("BackupStoreUnreachable", "BackupStoreErrors", heard=(("BackupMissing", {"instance": "same", "store": "same"}),)),
+    Case(
+        "BackupStoreUnreachable", "WalArchiveStopped", {"store": "main"}, _MAIN,
+        heard=(("WalSlotRunsOut", _MAIN), ("WalGap", _MAIN), ("PitrUnproven", _MAIN), ("SlotOrphaned", {})),
+    ),
+    Case("SlotUncapped", "WalArchiveStopped", heard=(("WalHoldsUpCommits", {"server": "same"}), ("WalGap", {"server": "same"}))),
+    Case(
+        "TargetDown", "WalArchiveStopped", {"job": "backup_wal"}, _MAIN,
+        heard=(("WalSlotRunsOut", _MAIN), ("WalGap", _MAIN), ("PostgresDown", {}), ("TargetFlapping", {"job": "other"})),
+    ),
     Case("ApiProbeFailed", "EdgeHighErrorRate", heard=(("EdgeProbeFailed", {}), ("HighErrorRate", {}))),
     Case(
         "CaddyUpstreamUnhealthy", "EdgeHighErrorRate", {"upstream": "posthub_api_prod:8000"}, heard=(("EdgeProbeFailed", {}),),
@@ -166,6 +178,10 @@ MAY_COME_FIRST = {
     **{
         ("HostDown", one): "a host that is down reports nothing new"
         for one in ("ContainerRestarting", "ContainerOomKilled", "HostOomKill")
+    },
+    **{
+        (cause, "WalArchiveStopped"): "the newest heartbeat must be two minutes old before it begins to count"
+        for cause in ("BackupStoreUnreachable", "SlotUncapped", "TargetDown")
     },
 }
 
@@ -201,5 +217,9 @@ MAY_OUTLAST = {
     ("RedisDown", "CelerySeriesCapped"): "an outage creates no series",
     ("HighErrorRate", "ApiViewFailing"): "a warning about one view's last ten minutes, read during the day",
     ("BackupStoreUnreachable", "BackupStoreErrors"): "its rule leaves out the hour after an outage",
+    **{
+        (cause, "WalArchiveStopped"): "it ends with the next heartbeat that is stored, within a minute"
+        for cause in ("PostgresDown", "BackupStoreUnreachable", "SlotUncapped", "TargetDown")
+    },
     ("TargetDown", "TargetFlapping"): "a target that keeps going down is reported when it is up again",
 }
