@@ -25,6 +25,8 @@ ROLLED = (
     "posthub-celery-exporter",
     "posthub-backup",
 )
+# Of components that an overlay may have.
+OPTIONAL = ("posthub-backup-wal",)
 # Applied first, because the rest needs it: namespace, settings, permissions and the servers with data.
 FIRST = ("Namespace", "ConfigMap", "NetworkPolicy", "Service", "ObjectStore", "Cluster", "StatefulSet")
 MIGRATE = "posthub-migrate"
@@ -149,7 +151,7 @@ class KubeRollout:
 
     def _undo_revision(self) -> None:
         """Roll every Deployment back to its previous revision, with the settings that it had."""
-        for name in ROLLED:
+        for name in self._rolled():
             self.runner.run("kubectl", "-n", NAMESPACE, "rollout", "undo", f"deployment/{name}")
         self._wait()
 
@@ -202,10 +204,7 @@ class KubeRollout:
             return
         if not self.runner.dry:
             self._require_verdict()
-        cronjob = self.runner.must(
-            "kubectl", "-n", NAMESPACE, "get", "cronjob", "posthub-backup", "--ignore-not-found", "-o", "name"
-        )
-        if cronjob.strip() or self.runner.dry:
+        if self._exists("cronjob", "posthub-backup") or self.runner.dry:
             self._delete_job(BACKUP)
             self._kubectl("create", "job", BACKUP, "--from=cronjob/posthub-backup")
             self._must_succeed(BACKUP, self._succeeds(BACKUP))
@@ -278,11 +277,12 @@ class KubeRollout:
         self.runner.must("kubectl", "apply", "--server-side", "--force-conflicts", "-f", "-", given=manifests)
 
     def _wait(self) -> None:
-        for name in ROLLED:
+        rolled = self._rolled()
+        for name in rolled:
             self._wait_for(name)
             self.say(f"✔ {name}")
         # The first ones may have ended since.
-        for name in ROLLED:
+        for name in rolled:
             self._wait_for(name)
 
     def _wait_for(self, name: str) -> None:
@@ -304,6 +304,16 @@ class KubeRollout:
                 )
             self.say(f"… waiting for {name}")
             time.sleep(self.pause)
+
+    def _rolled(self) -> list[str]:
+        """Our Deployments in this cluster."""
+        return [*ROLLED, *(name for name in OPTIONAL if self._exists("deployment", name))]
+
+    def _exists(self, kind: str, name: str) -> bool:
+        found = self.runner.must(
+            "kubectl", "-n", NAMESPACE, "get", kind, name, "--ignore-not-found", "-o", "name"
+        )
+        return bool(found.strip())
 
     def _kubectl(self, *arguments: str) -> None:
         self.runner.must("kubectl", "-n", NAMESPACE, *arguments)

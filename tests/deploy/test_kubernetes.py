@@ -1,5 +1,6 @@
 """The Kubernetes manifests: they build, they are valid, and what they name exists."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,10 @@ import jsonschema
 import pytest
 import yaml
 
-from stack.deploy.kubernetes import JOB_SECONDS, MIGRATE, OVERLAY, ROLLED
+from stack.deploy.kubernetes import JOB_SECONDS, MIGRATE, OPTIONAL, OVERLAY, ROLLED
 from stack.deploy.manifests import manifests
 from stack.paths import ROOT
-from tests.deploy.kubekit import BUILDABLE, Document, builder, built, plain, pod_specs
+from tests.deploy.kubekit import BUILDABLE, K8S, Document, builder, built, plain, pod_specs
 
 SCHEMAS = yaml.safe_load((Path(__file__).parent / "schemas" / "operators.yml").read_text(encoding="utf-8"))
 KUBERNETES = "1.37"
@@ -19,7 +20,7 @@ KUBERNETES = "1.37"
 SECRETS = {
     "posthub-app", "posthub-exporter", "posthub-backup", "posthub-redis", "posthub-postgres-owner", "posthub-tls",
     "posthub-postgres-backup", "posthub-postgres-exporter", "posthub-wal-s3", "posthub-operators",
-    "posthub-move",
+    "posthub-move", "posthub-backup-wal", "posthub-postgres-wal",
 }  # fmt: skip
 
 
@@ -261,7 +262,7 @@ def test_a_rollout_waits_for_all_our_deployments() -> None:
         for name, _, spec in pod_specs(plain())
         if name.startswith("Deployment/") and spec["containers"][0]["image"].startswith("posthub/")
     }
-    assert set(ROLLED) == ours
+    assert {*ROLLED, *OPTIONAL} == ours
 
 
 @pytest.mark.parametrize("name", ["overlays/production", "overlays/staging"])
@@ -351,3 +352,37 @@ def test_certificates_can_be_issued_over_http() -> None:
     policy = next(p for p in _of_kind("NetworkPolicy") if p["metadata"]["name"] == "acme-challenges")
     assert policy["spec"]["podSelector"]["matchLabels"] == {"acme.cert-manager.io/http01-solver": "true"}
     assert policy["spec"]["ingress"][0]["ports"] == [{"port": 8089}]
+
+
+def test_the_wal_stream_is_a_component(tmp_path: Path) -> None:
+    """It adds a stream without a volume, its role and the limit of what the server keeps for it."""
+    if builder() is None:
+        pytest.skip("neither kubectl nor kustomize is on PATH")
+    with_it = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "resources": [os.path.relpath(K8S / "overlays" / "production", tmp_path.resolve())],
+        "components": [os.path.relpath(K8S / "components" / "pitr", tmp_path.resolve())],
+    }  # fmt: skip
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(with_it))
+    found = {(d["kind"], d["metadata"]["name"]): d for d in built(str(tmp_path))}
+    for document in found.values():
+        validate(document)
+    cluster = found["Cluster", "posthub-postgres"]["spec"]
+    assert cluster["postgresql"]["parameters"]["max_slot_wal_keep_size"] == "4GB"
+    (role,) = (each for each in cluster["managed"]["roles"] if each.get("replication"))
+    assert role["name"] == "posthub_wal"
+    config = found["ConfigMap", "posthub-backup-config"]["data"]
+    assert config["BACKUP_SERVERS_FILE"] == "/run/secrets/backup/servers"
+    pod = found["Deployment", "posthub-backup-wal"]["spec"]["template"]["spec"]
+    assert not any("persistentVolumeClaim" in volume for volume in pod["volumes"])
+    (container,) = pod["containers"]
+    # What its secret does not have is not looked for there.
+    files = {name for name, value in config.items() if "/run/secrets" in value}
+    unset = {each["name"] for each in container["env"] if each["value"] == ""}
+    assert files - unset == {
+        "BACKUP_SERVERS_FILE", "BACKUP_S3_ACCESS_KEY_ID_FILE", "BACKUP_S3_SECRET_ACCESS_KEY_FILE",
+        "BACKUP_MANIFEST_KEY_FILE",
+    }  # fmt: skip
+    assert ("Deployment", "posthub-backup-wal") not in {
+        (d["kind"], d["metadata"]["name"]) for d in _all("overlays/production")
+    }
