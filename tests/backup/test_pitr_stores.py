@@ -5,6 +5,7 @@ import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pyrage
 import pytest
@@ -24,6 +25,7 @@ from sidecar.humanize import moment
 from tests.backup.documents import manifest, put
 
 SEGMENT = 16 << 20
+ROLES: dict[str, Literal["base", "base-manifest"]] = {"base.tar": "base", "backup_manifest": "base-manifest"}
 SYSTEM = "7713437366875807143"
 TAKEN = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
 # So much later that everything is older than the window.
@@ -47,15 +49,15 @@ def wiring(tmp_path: Path) -> Wiring:
 def base(number: int, hours: float) -> Manifest:
     """A base backup that needs one segment, this many hours after the first."""
     start = number * SEGMENT + 40
-    stored = StoredObject(
-        name="base.tar.zst.age",
-        role="base",
-        raw_bytes=10,
-        stored_bytes=10,
-        sha256=hashlib.sha256(b"0" * 10).hexdigest(),
-    )
+    stored = tuple(
+        StoredObject(
+            name=f"{name}.zst.age", role=role, raw_bytes=10, stored_bytes=10,
+            sha256=hashlib.sha256(b"0" * 10).hexdigest(),
+        )
+        for name, role in ROLES.items()
+    )  # fmt: skip
     return manifest(
-        TAKEN + timedelta(hours=hours), database="main", kind="server", objects=(stored,),
+        TAKEN + timedelta(hours=hours), database="main", kind="server", objects=stored,
         server=Server(version="18.6", version_number=180006, system_identifier=SYSTEM),
         physical=Physical(timeline=1, start=start, end=start + 100, segment_size=SEGMENT),
     )  # fmt: skip
