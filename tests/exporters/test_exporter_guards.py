@@ -180,14 +180,14 @@ def test_why_a_task_was_revoked(fields: dict[str, Any], reasons: list[int]) -> N
 
 def test_run_times_are_counted_and_added_up() -> None:
     state = EventState()
-    for number, runtime in enumerate((1.5, 0.25, -1.0, None)):
+    for number, seconds in enumerate((1.5, 0.25, -1.0, None)):
         uuid = f"u{number}"
         take(
             state,
             sent(uuid),
             received(uuid),
             event("task-started", uuid),
-            event("task-succeeded", uuid, runtime=runtime),
+            event("task-succeeded", uuid, runtime=seconds),
         )
     [group] = [one for one in state.groups if one.name == "shop.add"]
     runtime = group.total().runtime
