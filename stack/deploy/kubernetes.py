@@ -251,7 +251,7 @@ class KubeRollout:
 
     def _succeeds(self, name: str) -> bool:
         """Wait until a job has succeeded or failed; `kubectl wait` can wait for only one of the two."""
-        began = said = time.monotonic()
+        began = reported = time.monotonic()
         while time.monotonic() < began + JOB_SECONDS:
             ends = self.runner.must(
                 "kubectl", "-n", NAMESPACE, "get", "job", name, "-o", "jsonpath={.status.conditions[*].type}"
@@ -261,9 +261,9 @@ class KubeRollout:
             if "Complete" in ends or self.runner.dry:
                 return True
             self._require_startable(self._pods_of(name))
-            if time.monotonic() - said >= SAY_SECONDS:
-                said = time.monotonic()
-                self.say(f"… {name} has been running for {said - began:.0f} s")
+            if time.monotonic() - reported >= SAY_SECONDS:
+                reported = time.monotonic()
+                self.say(f"… {name} has been running for {reported - began:.0f} s")
             time.sleep(self.pause)
         raise OpsError(f"{name} did not finish", hint=f"kubectl -n {NAMESPACE} describe job {name}")
 

@@ -381,3 +381,16 @@ def test_a_restart_of_alerting_notifies_nothing_false(production: dict[str, Any]
     assert "--rules.alert.for-grace-period=1m" in flags["posthub_prometheus"]
     # Prometheus sends each alert again once a minute.
     assert "--dispatch.start-delay=90s" in flags["posthub_alertmanager"]
+
+
+def test_what_the_workers_count_is_scraped(production: dict[str, Any]) -> None:
+    workers = {
+        name: service["environment"]["WORKER_METRICS_PORT"]
+        for name, service in production["services"].items()
+        if "-Q" in service.get("command", [])
+    }
+    assert set(workers) == {"posthub_celery_worker", "posthub_celery_worker_ai"}
+    (group,) = yaml.safe_load((ROOT / "alerts" / "targets" / "workers.yml").read_text(encoding="utf-8"))
+    assert group["targets"] == [f"{name}:{port}" for name, port in workers.items()]
+    for name in workers:
+        assert "posthub_prometheus" in _neighbours(production, name)
