@@ -33,7 +33,7 @@ DOCKER = {
     "update", "volume",
 }  # fmt: skip
 COMPOSE_COMMANDS = {
-    "cp", "exec", "kill", "logs", "ps", "restart", "rm", "run", "stop", "up",
+    "cp", "exec", "kill", "logs", "ps", "restart", "rm", "run", "stop", "unpause", "up",
 }  # fmt: skip
 # Programs in the image of each service. BusyBox and coreutils programs are named where a page uses them.
 APP = {"celery", "date", "python"}
@@ -207,7 +207,7 @@ def services_of(command: book.Command) -> list[str]:
 def test_every_posthub_name_is_a_service_or_made_by_the_project(services: dict[str, Any]) -> None:
     document = yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8"))
     made = {f"{document['name']}_{name}" for kind in ("volumes", "networks") for name in document[kind]}
-    roles = {"posthub_backup", "posthub_exporter", "posthub_wal"}
+    roles = {"posthub_admin", "posthub_backup", "posthub_exporter", "posthub_wal"}
     known = {*services, *made, *roles}
     metric = re.compile(r"posthub_(ai|webhook|publish|enqueue)_\w+")
     for name, page in book.pages().items():

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.policy.retention import Plan, Policy, State, StoredBackup, plan
+from backup.policy.retention import Count, Decision, Plan, Policy, State, StoredBackup, bounded, jump, plan
 
 NOW = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
 GOLDEN = Path(__file__).parent / "golden"
@@ -129,6 +129,40 @@ def test_the_floor_blocks_only_below_it() -> None:
         found = plan([*backups, unverified], Policy(floor=2), NOW)
         assert bool(found.blocked) == blocked
         assert found.deletions == ([] if blocked else ["u"])
+
+
+def decided(going: int, staying: int, *, older_than: timedelta) -> Plan:
+    """A plan that deletes verified backups of this age and keeps others of it, and whether it was bounded."""
+    fresh = StoredBackup("fresh", NOW)
+    old = [
+        StoredBackup(f"old{number}", NOW - older_than - timedelta(hours=number))
+        for number in range(going + staying)
+    ]
+    decisions = [Decision(one.id, at >= going, ("a reason",)) for at, one in enumerate(old)]
+    return bounded(Plan((Decision("fresh", True, ("newest",)), *decisions)), [fresh, *old])
+
+
+@pytest.mark.parametrize(
+    ("going", "staying", "days", "refused"),
+    [(2, 0, 3, False), (3, 0, 3, True), (3, 3, 3, True), (3, 4, 3, False), (9, 0, 0, False), (9, 9, 3, True), (9, 10, 3, False)],
+)  # fmt: skip
+def test_old_backups_are_not_deleted_many_at_once(going: int, staying: int, days: int, refused: bool) -> None:
+    """Half of them, if that is more than two; those of the last two days do not count."""
+    found = decided(going, staying, older_than=timedelta(days=days, hours=1))
+    assert len(found.deletions) == (0 if refused else going)
+    assert bool(found.blocked) == refused
+
+
+def test_a_jump_in_the_number_of_backups_is_judged_by_the_usual_number() -> None:
+    def prunes(count: int) -> list[Count]:
+        return [Count(NOW - timedelta(days=count - at), found=11, left=10) for at in range(count)]
+
+    # One a day is usual: three times as many and three more are no jump.
+    assert jump(prunes(4), 16, NOW) is None
+    assert "7 since the last prune, usually 1.0 a day" in (jump(prunes(4), 17, NOW) or "")
+    assert jump(prunes(3), 1000, NOW) is None, "too few prunes to judge"
+    seen = [*prunes(4), Count(NOW, found=99, left=99, jumped=True)]
+    assert "before an earlier prune" in (jump(seen, 99, NOW) or "")
 
 
 def test_no_backups_no_plan() -> None:
