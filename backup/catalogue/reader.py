@@ -226,6 +226,7 @@ class Reader:
         # Documents by database, key and version.
         self._seen: dict[str, dict[_Version, _Known]] = defaultdict(dict)
         self._parts: dict[str, _SharedParts] = defaultdict(_SharedParts)
+        self._last: dict[str, tuple[dict[str, str] | None, dict[str, History]]] = {}
 
     def read(
         self, now: datetime, databases: Iterable[str] | None = None, chosen: Choice | None = None
@@ -240,13 +241,16 @@ class Reader:
         names = self.named() if databases is None else databases
         histories: dict[str, History] = {}
         for name in names:
-            histories |= self._histories(self._listed(name), now, chosen)
+            objects = self._listed(name)
+            histories |= (
+                self._whole(name, objects, now) if chosen is None else self._histories(objects, now, chosen)
+            )
         return Catalogue(now, {name: histories[name] for name in sorted(histories)})
 
     def read_listed(self, now: datetime, database: str) -> tuple[History, Mapping[str, ObjectInfo]]:
         """One database, and the objects that it was read from, by key."""
         objects = self._listed(database)
-        found = self._histories(objects, now, None)
+        found = self._whole(database, objects, now)
         return found.get(database) or History(database), objects
 
     def named(self) -> list[str]:
@@ -259,6 +263,21 @@ class Reader:
         current = {(info.key, info.version) for info in objects.values()}
         self._seen[database] = {key: known for key, known in list(seen.items()) if key in current}
         return objects
+
+    def _whole(self, database: str, objects: dict[str, ObjectInfo], now: datetime) -> dict[str, History]:
+        """The histories of all objects; those of the last time if nothing has changed since."""
+        versions = {key: info.version for key, info in objects.items()}
+        before, found = self._last.get(database, (None, {}))
+        if before == versions:
+            return {name: replace(history, read=now) for name, history in found.items()}
+        found = self._histories(objects, now, None)
+        # What was from the future will not be, and is read again then.
+        later = f"{database}/{layout.ATTEMPTS}/{ids.stamp(now)}"
+        if self._keys or not any(key > later and layout.split_attempt(key) for key in versions):
+            self._last[database] = (versions, found)
+        else:
+            self._last.pop(database, None)
+        return found
 
     def _histories(
         self, objects: dict[str, ObjectInfo], now: datetime, chosen: Choice | None

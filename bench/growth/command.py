@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -11,15 +12,21 @@ from rich.table import Table
 
 from bench.exporter import subjects as contestants
 from bench.exporter.measure import Workshop
+from bench.growth import backup
 from bench.growth.curve import Curve
-from bench.growth.exporter import CURVES, Maker, measured
+from bench.growth.exporter import CURVES, Cost, Maker, measured
 from sidecar.cli import stderr_console
+
+Measure = Callable[[int], list[Cost]]
 
 
 @click.command()
 @click.option("--today", metavar="FOLDER", help="Also measure another checkout of this project.")
 @click.option(
-    "--only", multiple=True, type=click.Choice(list(CURVES)), help="Only this curve; again for each."
+    "--only",
+    multiple=True,
+    type=click.Choice([*CURVES, *backup.CURVES]),
+    help="Only this curve; again for each.",
 )
 @click.option("--quick", is_flag=True, help="Without the largest size of each curve.")
 @click.option("--json", "as_json", is_flag=True, help="Print the curves as JSON.")
@@ -39,20 +46,29 @@ def growth(today: str | None, only: tuple[str, ...], quick: bool, as_json: bool)
     curves: list[Curve] = []
     with tempfile.TemporaryDirectory(prefix="bench-growth-") as folder:
         shop = Workshop(Path(folder))
-        for name in only or CURVES:
-            curves += _curves(shop, name, subjects, quick=quick)
+        checkouts = {"ours": contestants.ROOT, **({"today": Path(today).resolve()} if today else {})}
+        for name in only or (*CURVES, *backup.CURVES):
+            of, sizes = (CURVES.get(name) or backup.CURVES[name])[:2]
+            points = sizes[:-1] if quick else sizes
+            if name in CURVES:
+                measures = {who: partial(measured, shop, name, make=make) for who, make in subjects.items()}
+                curves += _curves(of, points, measures)
+            else:
+                measure = backup.CURVES[name][2]
+                curves += _curves(
+                    of, points, {who: partial(measure, shop, at) for who, at in checkouts.items()}
+                )
     if as_json:
         click.echo(json.dumps([curve.__dict__ | {"exponent": curve.exponent} for curve in curves], indent=2))
     else:
         _print(curves)
 
 
-def _curves(shop: Workshop, name: str, subjects: dict[str, Maker], *, quick: bool) -> list[Curve]:
-    of, sizes, _ = CURVES[name]
+def _curves(of: str, sizes: Iterable[int], measures: Mapping[str, Measure]) -> list[Curve]:
     found: dict[tuple[str, str], Curve] = {}
-    for size in sizes[:-1] if quick else sizes:
-        for who, make in subjects.items():
-            for cost in measured(shop, name, size, make):
+    for size in sizes:
+        for who, measure in measures.items():
+            for cost in measure(size):
                 curve = found.setdefault((cost.what, who), Curve(cost.what, of, who))
                 curve.points[size] = cost.value
                 stderr_console().print(
