@@ -231,3 +231,23 @@ def test_for_any_history(backups: list[StoredBackup], policy: Policy, jump: time
     # Every decision has its reason.
     assert json.dumps([decision.reasons for decision in found.decisions])
     assert all(decision.reasons for decision in found.decisions)
+
+
+def test_weeks_and_days_begin_where_people_live() -> None:
+    """30 December 2024 and 1 January 2025 are in one week; 23:30 in London is the next day in Berlin."""
+    monday, wednesday = (datetime(2024, 12, 30, 12, tzinfo=UTC), datetime(2025, 1, 1, 12, tzinfo=UTC))
+    backups = [StoredBackup("mon", monday), StoredBackup("wed", wednesday)]
+    policy = Policy(last=1, daily=0, weekly=5, monthly=0, floor=1)
+    assert plan(backups, policy, wednesday).deletions == ["mon"]
+    late, early = (datetime(2026, 6, 1, 22, 30, tzinfo=UTC), datetime(2026, 6, 2, 12, tzinfo=UTC))
+    backups = [StoredBackup("late", late), StoredBackup("early", early)]
+    for zone, deleted in (("Europe/Berlin", ["late"]), ("UTC", [])):
+        policy = Policy(last=1, daily=5, weekly=0, monthly=0, floor=1, zone=ZoneInfo(zone))
+        assert plan(backups, policy, early).deletions == deleted, zone
+
+
+def test_a_backup_on_hold_stays() -> None:
+    backups = [StoredBackup(str(days), NOW - timedelta(days=days), on_hold=days == 9) for days in range(10)]
+    found = plan(backups, Policy(last=1, daily=0, weekly=0, monthly=0, floor=1), NOW)
+    assert "9" not in found.deletions
+    assert len(found.deletions) == 8

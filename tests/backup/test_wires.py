@@ -19,7 +19,10 @@ from pyrage import x25519
 from backup import run as running
 from backup.catalogue import layout
 from backup.catalogue.document import encode
+from backup.catalogue.hold import Hold
 from backup.catalogue.manifest import Manifest, Role
+from backup.catalogue.reader import Reader
+from backup.catalogue.signatures import NO_KEYS, Keyring
 from backup.engine import DumpContext, DumpResult, PreflightResult
 from backup.errors import DumpError, StoreError
 from backup.load import throwaway
@@ -282,6 +285,34 @@ def test_a_copied_manifest_is_not_a_backup(tmp_path: Path) -> None:
     assert [entry.id for entry in catalogue.history("shop").backups] == [made.id]
     assert [broken.id for broken in catalogue.history("shop").broken] == [other.id]
     assert catalogue.history("crm").backups == ()
+
+
+def test_an_odd_hold_is_a_hold(tmp_path: Path) -> None:
+    """When in doubt, the backup is kept."""
+    store, made = MemoryStore(), manifest(NOW - DAY)
+    put(store, made)
+    for data, held in (
+        (b"{", True),
+        (b"", True),
+        (released(made, held=True), True),
+        (released(made, held=False), False),
+    ):
+        store.put(layout.hold("shop", made.id), data)
+        [entry] = read(wired(tmp_path, store)).history("shop").backups
+        assert entry.on_hold == held, data
+
+
+def released(made: Manifest, *, held: bool) -> bytes:
+    return encode(Hold(backup=made.id, database="shop", held=held, moment=NOW))
+
+
+def test_only_our_own_backups_are_what_a_new_one_is_compared_with(tmp_path: Path) -> None:
+    store, keys = MemoryStore(), Keyring.parse("k" * 32)
+    mine, theirs = manifest(NOW - DAY), manifest(NOW - HOUR)
+    put(store, mine, keys)
+    put(store, theirs)
+    assert [one.id for one in Reader(store, keys).recent_manifests("shop", 5)] == [mine.id]
+    assert [one.id for one in Reader(store, NO_KEYS).recent_manifests("shop", 1)] == [theirs.id]
 
 
 def test_a_failed_run_stops_the_prune(tmp_path: Path) -> None:
