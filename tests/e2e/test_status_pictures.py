@@ -38,7 +38,7 @@ PICTURES = os.environ.get("STATUS_PICTURES")
 PHONE = 390
 DESKTOP = 1160
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-# The width that the page takes up, notified by a copy of the page: the pages themselves forbid scripts.
+# The width of the page, as measured by a copy of it: the pages themselves forbid scripts.
 MEASURE = "<script>document.title = document.documentElement.scrollWidth</script>"
 BROWSER = find_browser()
 
