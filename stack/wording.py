@@ -31,12 +31,9 @@ PHRASES = {
     r"\b(?:some|every|any)body\b": "someone, everyone, anyone, the person on call",
 }
 _PATTERNS = [(re.compile(phrase, re.IGNORECASE), instead) for phrase, instead in PHRASES.items()]
-# Words that a name in the code must not contain, with the word to use instead.
+# Words that a name in the code must not contain besides the phrases, with the word to use instead.
 WORDS = {
-    **dict.fromkeys(("told", "tells", "said"), "reported, message, output"),
-    **dict.fromkeys(("somebody", "everybody", "anybody", "whoever"), "someone, everyone, anyone"),
-    "anew": "again",
-    "beside": "next_to",
+    "said": "message, output",
 }
 CODE = (
     *("adopt", "alerts", "app", "backup", "bench", "dashboards", "deploy", "exporters", "posthub_ops"),
@@ -78,12 +75,14 @@ def prose(source: str) -> Iterator[tuple[int, str]]:
 
 
 def names(source: str) -> Iterator[tuple[int, str, str]]:
-    """Line number, name and replacement of each name in a module that contains one of :data:`WORDS`."""
+    """Line number, name and replacement of each name in a module that contains one of :data:`WORDS` or a phrase."""
     for token in _tokens(source):
         if token.type == tokenize.NAME:
-            for word in token.string.lower().split("_"):
-                if word in WORDS:
-                    yield token.start[0], token.string, WORDS[word]
+            words = token.string.lower().split("_")
+            instead = [WORDS[word] for word in words if word in WORDS]
+            instead += [found for _, _, found in occurrences(" ".join(words))]
+            if instead:
+                yield token.start[0], token.string, instead[0]
 
 
 def _tokens(source: str) -> Iterator[tokenize.TokenInfo]:

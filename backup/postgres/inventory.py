@@ -114,7 +114,7 @@ SELECT current_setting('max_locks_per_transaction')::bigint
 BATCH = 25
 SEQUENCES_AT_ONCE = 250
 SEQUENCE_TRIES = 3
-# As the view pg_sequences has them, which reads the values of all.
+# The sequences of the view pg_sequences, which would read the values of all.
 _SEQUENCES = """
 SELECT c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'S' AND NOT pg_is_other_temp_schema(n.oid) ORDER BY 1
@@ -124,7 +124,7 @@ SELECT n.nspname || '.' || c.relname,
   CASE WHEN has_sequence_privilege(c.oid, 'SELECT,USAGE') THEN pg_sequence_last_value(c.oid) END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY(%s)
 """
-# What pg_dump locks, with a tenth for its indexes and our own few.
+# The number of locks that pg_dump takes, plus a tenth for its indexes and our own.
 _NEEDED_LOCKS = """
 SELECT count(*) * 11 / 10 + 100 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'S', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
@@ -303,10 +303,10 @@ def _rows(connection: Connection[TupleRow], names: Sequence[Name], path: str) ->
 
 
 def sequences(connection: Connection[TupleRow]) -> tuple[Position, ...]:
-    """Every sequence and the last value it gave out. Outside of a transaction.
+    """Every sequence and the last value it gave out. Call it outside a transaction.
 
     Reading a value locks its sequence until the end of the transaction, even if a savepoint is rolled back. So each batch
-    is read in a transaction of its own; values do not belong to a snapshot anyway.
+    is read in a separate transaction; values do not belong to a snapshot anyway.
     """
     oids = [row[0] for row in _alone(connection, _SEQUENCES, [])]
     found: list[Position] = []
@@ -318,7 +318,7 @@ def sequences(connection: Connection[TupleRow]) -> tuple[Position, ...]:
 
 
 def _last_values(connection: Connection[TupleRow], oids: list[int]) -> list[TupleRow]:
-    """Tried again if a sequence was dropped between two looks at it."""
+    """Retry if a sequence was dropped between listing and reading."""
     for left in reversed(range(SEQUENCE_TRIES)):
         try:
             return _alone(connection, _LAST_VALUES, [oids])

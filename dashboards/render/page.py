@@ -83,9 +83,9 @@ def _with_data(panels: list[tuple[Json, list[Answer]]]) -> list[tuple[Json, list
 
 
 def _has_data(panel: Json, found: list[Answer]) -> bool:
-    # A panel that says what its emptiness means is not empty.
-    says = panel.get("fieldConfig", {}).get("defaults", {}).get("noValue", NO_DATA) != NO_DATA
-    return says or not found or not all(answer.empty for answer in found)
+    # A panel whose own text explains why it is empty counts as having data.
+    is_explained = panel.get("fieldConfig", {}).get("defaults", {}).get("noValue", NO_DATA) != NO_DATA
+    return is_explained or not found or not all(answer.empty for answer in found)
 
 
 def _answers(prometheus: Prometheus, dashboard: Json, panel: Json, scope: Scope) -> list[Answer]:

@@ -89,7 +89,7 @@ def test_a_message_is_found_in_the_folder_that_is_named(
 
 
 @pytest.mark.usefixtures("trusted")
-def test_a_mailbox_that_refuses_is_an_error_and_no_answer(port: int) -> None:
+def test_a_mailbox_that_refuses_is_an_error(port: int) -> None:
     with pytest.raises(Exception, match="who are you"):
         Mailbox(f"imaps://reader%40posthub.test:wrong@127.0.0.1:{port}/").found("cafecafecafe")
 

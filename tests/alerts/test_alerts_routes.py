@@ -120,7 +120,7 @@ def test_a_drill_that_is_held_back_says_so(api: Api) -> None:
     assert f"not sent: silenced by {made}" in done.output
 
 
-def test_a_silence_for_a_name_that_is_no_alert_is_refused(api: Api) -> None:
+def test_a_silence_for_an_unknown_alert_is_refused(api: Api) -> None:
     done = ops_alerts("silence", "add", "RedisDwon", "--for", "1h", "--comment", "x", "--url", api.url)
     assert "there is no alert RedisDwon" in str(done.exception)
     assert api.silences() == []

@@ -190,7 +190,7 @@ def test_a_resolved_watchdog_does_not_feed_it(outside: Double, body: Any) -> Non
 
 
 @pytest.mark.parametrize("body", [[], {}, {"alerts": "x"}, "text"])
-def test_what_is_no_webhook_is_refused(outside: Double, body: Any) -> None:
+def test_what_is_not_a_webhook_is_refused(outside: Double, body: Any) -> None:
     with watch(outside) as running:
         assert watchdog(running, body) == 400
         assert (

@@ -58,7 +58,7 @@ def test_one_unusual_backup_does_not_move_what_is_usual() -> None:
     assert anomalies(manifest(300), before, Limits()) == ("size in bytes fell to 300 from a median of 1000",)
 
 
-def test_backups_that_leave_out_something_else_are_no_measure() -> None:
+def test_backups_with_another_exclusion_are_not_compared() -> None:
     before = [manifest(1000)] * 3
     for left_out in ({"excluded_tables": ("log",)}, {"excluded_rows": ("log",)}, {"kind": "redis"}):
         assert anomalies(manifest(1).model_copy(update=left_out), before, Limits()) == ()

@@ -84,7 +84,7 @@ def test_a_report_is_about_one_manifest() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"backup": "20261127T100000Z-000000"}, {"database": "crm"}, {"manifest": "0" * 64}]
 )
-def test_a_report_that_names_something_else_is_no_proof(wrong: dict[str, str]) -> None:
+def test_a_report_about_something_else_is_not_a_proof(wrong: dict[str, str]) -> None:
     for keys in (KEYS, NO_KEYS):
         store = MemoryStore()
         made = manifest(NOW - HOUR)

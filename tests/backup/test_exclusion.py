@@ -109,7 +109,9 @@ def test_a_row_that_comes_back_is_reported(
     assert [(each.object, each.expected, each.found) for each in found] == [("public.cache", "nothing", "1")]
 
 
-def test_another_exclusion_is_no_anomaly(wired: Wire, new_database: NewDatabase, postgres: Postgres) -> None:
+def test_another_exclusion_is_not_an_anomaly(
+    wired: Wire, new_database: NewDatabase, postgres: Postgres
+) -> None:
     name = new_database(SCHEMA, "partly")
     wiring = wired(DATABASE_URL=postgres.url_for(name))
     manifest = run(wiring, wiring.targets[0])

@@ -61,13 +61,13 @@ def sparse(path: Path) -> None:
         file.truncate(1 << 40)
 
 
-def bytes_that_are_no_text(path: Path) -> None:
+def bytes_that_are_not_text(path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00{")
 
 
 ODD: dict[str, Callable[[Path], object]] = {
     "loop": loop, "dangling": dangling, "endless": endless, "pipe": os.mkfifo, "folder": Path.mkdir, "far": from_year_33658,
-    "early": before_all_years, "sparse": sparse, "bytes": bytes_that_are_no_text,
+    "early": before_all_years, "sparse": sparse, "bytes": bytes_that_are_not_text,
 }  # fmt: skip
 NAMES = [b"a\nb", b"\xff\xfe", b"[bold]x", b"\x1b[2J", b"..x", b"x" * 255, "é\u202e".encode()]
 

@@ -55,7 +55,7 @@ def test_there_are_enough() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_healthy_oddities_are_no_differences(
+def test_healthy_oddities_are_not_differences(
     path: Path, wired: Wire, new_database: NewDatabase, postgres: Postgres
 ) -> None:
     name = made(new_database, postgres, path)

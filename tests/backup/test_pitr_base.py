@@ -64,7 +64,7 @@ def test_a_base_backup_is_a_backup_like_any_other(
 
 
 @pytest.mark.usefixtures("archiver")
-def test_tablespaces_are_objects_of_their_own(
+def test_tablespaces_are_separate_objects(
     wiring: Wiring, target: ServerTarget, server: Postgres, tmp_path: Path
 ) -> None:
     place, name = tmp_path / "space", f"space_{secrets.token_hex(3)}"
@@ -152,7 +152,7 @@ def test_after_a_gap_the_service_takes_a_base_backup_by_itself(
 
 
 @pytest.mark.usefixtures("archiver")
-def test_a_database_that_is_made_meanwhile_ends_the_backup(
+def test_a_database_that_is_created_meanwhile_ends_the_backup(
     wiring: Wiring, target: ServerTarget, server: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Copied file by file, it would come back with rows that it never had."""

@@ -71,7 +71,7 @@ def test_a_snapshot_after_many_transactions_is_compared_by_the_lower_bits() -> N
 
 
 @pytest.mark.parametrize("text", ["", "1:2", "a:b:", "1:2:,", "1:2:3,", "１:2:"])
-def test_a_text_that_is_no_snapshot_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_snapshot_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a snapshot"):
         cut.parse_snapshot(text)
 

@@ -35,7 +35,7 @@ def changed(command: Command, made: dict[str, str], **changes: Any) -> None:
     path.write_bytes(manifest.model_copy(update={"server": server, **changes}).encode())
 
 
-def test_a_newer_client_is_no_damage(command: Command) -> None:
+def test_a_newer_client_is_not_damage(command: Command) -> None:
     made = command.passed("run")
     changed(command, made, client="99.1")
     done = command("verify", "--json")

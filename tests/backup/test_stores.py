@@ -251,7 +251,7 @@ def test_a_retention_lock_is_reported_and_effective() -> None:
     assert [info.key for info in store.walk()] == ["locked"]
 
 
-def test_wrong_keys_and_missing_buckets_are_no_passing_trouble(object_store: ObjectStore) -> None:
+def test_wrong_keys_and_missing_buckets_are_not_transient(object_store: ObjectStore) -> None:
     right = S3Options(
         endpoint_url=object_store.endpoint,
         access_key_id=object_store.access_key,

@@ -75,7 +75,7 @@ def test_nothing_is_deleted_after_a_gap_before_a_base_is_proven() -> None:
     assert not plan(bases, wal, KEEP, NOW, segment_size=SEGMENT, last_gap=NOW - DAY).blocked
 
 
-def test_a_base_backup_whose_own_wal_is_not_stored_is_no_reason_to_delete() -> None:
+def test_a_base_backup_without_its_own_wal_does_not_allow_deletion() -> None:
     """Without a key anyone can write the manifest and the report of one, at whatever positions."""
     wal = objects([Span(1, 0, 40 * SEGMENT)])
     genuine, forged = (
@@ -171,5 +171,5 @@ def test_a_promotion_continues_on_the_next_timeline() -> None:
     assert place(forks, 2, [Span(1, 0, 42), Span(2, 40, 47)], 46, segment_size=SEGMENT) == Place(2, 47)
 
 
-def test_an_unrelated_timeline_is_no_place_to_go_on() -> None:
+def test_the_stream_does_not_resume_on_an_unrelated_timeline() -> None:
     assert place([Fork(1, 42)], 3, [Span(2, 0, 60)], 60, segment_size=SEGMENT) is None

@@ -353,7 +353,7 @@ class Pings:
 
 
 @pytest.mark.parametrize("wrong", ["", "a", "b"])
-def test_one_database_that_fails_is_no_success(
+def test_one_database_that_fails_is_not_a_success(
     lock: FakeLock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     """Either of two databases, in any order."""
@@ -373,7 +373,7 @@ def test_one_database_that_fails_is_no_success(
     assert sum(one.startswith("failed") for one in pings.calls) == bool(wrong)
 
 
-def test_a_database_that_cannot_be_dumped_is_no_success(
+def test_a_database_that_cannot_be_dumped_is_not_a_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pings = Pings()

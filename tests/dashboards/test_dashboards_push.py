@@ -74,7 +74,7 @@ def test_an_empty_token_file_is_refused(push, tmp_path: Path, capsys) -> None:  
 
 
 @pytest.mark.parametrize("page", [(200, "<html>Log in</html>"), (200, "[]"), (302, ""), (200, "null")])
-def test_something_else_at_the_address_is_no_success(
+def test_something_else_at_the_address_is_not_a_success(
     grafana: GrafanaDouble,
     push: Callable[..., int],
     capsys: pytest.CaptureFixture[str],

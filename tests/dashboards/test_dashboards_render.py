@@ -129,7 +129,9 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:9090", "http://", "ftp://127.0.0.1", "http://[::1"])
-def test_what_is_no_address_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str) -> None:
+def test_what_is_not_an_address_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
     argv = ["render", "--prometheus-url", url, "--out", str(tmp_path)]
     assert run(main, argv, prog="python -m dashboards") == 2
     assert "is not an address of Prometheus" in capsys.readouterr().err

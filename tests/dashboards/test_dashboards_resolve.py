@@ -50,6 +50,6 @@ def test_time_ranges(text: str, expected: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "h", "1", "0h", "1y", "-1h"])
-def test_what_is_no_time_range_is_refused(text: str) -> None:
+def test_what_is_not_a_time_range_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         seconds(text)

@@ -177,7 +177,7 @@ def test_targets_of_backups_are_those_of_the_alerts(
     )
 
 
-def test_a_dump_is_no_long_transaction(shows: Shows) -> None:
+def test_a_dump_is_not_a_long_transaction(shows: Shows) -> None:
     age = 'pg_stat_activity_max_tx_duration{datname="posthub", state='
     shows(
         "postgres",
@@ -191,7 +191,7 @@ def test_a_dump_is_no_long_transaction(shows: Shows) -> None:
     )
 
 
-def test_many_short_queues_are_no_backlog(shows: Shows) -> None:
+def test_many_short_queues_are_not_a_backlog(shows: Shows) -> None:
     series = {f'celery_queue_length{{queue_name="{name}"}}': "600x40" for name in "ab"}
     for uid in ("overview", "celery"):
         shows(uid, "Longest queue", series, {"{}": 600})

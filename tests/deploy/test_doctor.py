@@ -93,7 +93,7 @@ def test_no_secret_is_shown(host: FakeHost) -> None:
     assert "hunter" not in text
 
 
-def test_an_unknown_time_is_no_verdict_and_a_wrong_one_is(host: FakeHost) -> None:
+def test_an_unknown_time_is_not_a_verdict_and_a_wrong_one_is(host: FakeHost) -> None:
     clock = {check.name: check.ok for check in machine.examine(_case(host))}["clock"]
     assert clock is None
     host.clock = time.time() - 60
@@ -124,7 +124,7 @@ def test_an_old_compose_is_refused(host: FakeHost) -> None:
     assert "Docker compose" in _wrong(machine.examine(_case(host)))
 
 
-def test_a_compose_of_unknown_version_is_no_verdict(host: FakeHost) -> None:
+def test_a_compose_of_unknown_version_is_not_a_verdict(host: FakeHost) -> None:
     host.answers["docker compose version"] = Done(0, "dev\n")
     assert {check.name: check.ok for check in machine.examine(_case(host))}["Docker compose"] is None
 
@@ -284,7 +284,7 @@ def test_a_prometheus_that_talks_nonsense_does_not_end_the_examination(host: Fak
     assert set(_wrong(services.examine(case))) == {"targets", "last verified backup"}
 
 
-def test_nothing_deployed_yet_is_no_fault(host: FakeHost) -> None:
+def test_nothing_deployed_yet_is_not_a_fault(host: FakeHost) -> None:
     assert not services.is_running(_case(host))
 
 

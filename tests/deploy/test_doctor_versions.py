@@ -62,7 +62,7 @@ def test_what_each_program_prints_is_understood(tmp_path: Path, output: str, nam
     assert found[f"version of {name}"].ok is ok
 
 
-def test_a_program_that_does_not_answer_is_no_verdict(tmp_path: Path) -> None:
+def test_a_program_that_does_not_answer_is_not_a_verdict(tmp_path: Path) -> None:
     host = FakeHost(tmp_path, {"exec": Done(1, "", "no such container")})
     assert {check.ok for check in versions.examine(Case(tmp_path, host), CHECKED)} == {None}
 

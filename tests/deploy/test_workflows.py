@@ -48,7 +48,7 @@ def test_ci_runs_what_people_run() -> None:
     assert any(step.get("run") == ".ci/run" for step in steps)
 
 
-def test_nothing_has_more_rights_than_it_needs_or_runs_for_ever() -> None:
+def test_nothing_has_more_rights_than_it_needs_or_runs_forever() -> None:
     for path in WORKFLOWS:
         assert yaml.safe_load(path.read_text(encoding="utf-8"))["permissions"] == {"contents": "read"}, (
             path.name

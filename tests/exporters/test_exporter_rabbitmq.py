@@ -299,7 +299,7 @@ def test_the_management_api_names_queues_and_unacknowledged_messages(
     assert not any(name.startswith("celeryev") for name in busy.values("celery_queue_length", "queue_name"))
 
 
-def test_the_management_api_leaves_out_what_is_no_backlog(shared: Shared, url: str, vhost: str) -> None:
+def test_the_management_api_leaves_out_what_is_not_a_backlog(shared: Shared, url: str, vhost: str) -> None:
     declare(url, "jobs")
     # What Flower of Celery 5.6 declares under another event_queue_prefix.
     declare(url, "flower.7d0c", {"x-expires": 60_000}, auto_delete=True)
@@ -351,7 +351,7 @@ def test_a_queue_on_a_node_that_is_down_does_not_pass_for_missing() -> None:
 
 
 @pytest.mark.parametrize("with_api", [True, False])
-def test_an_alarm_of_the_broker_is_no_silence_of_workers(
+def test_an_alarm_of_the_broker_is_not_silence_of_workers(
     shared: Shared, url: str, start: Callable[..., Running], worker: Callable[..., Worker], with_api: bool
 ) -> None:
     """RabbitMQ stops all who publish, and so the workers' heartbeats."""

@@ -288,7 +288,7 @@ def test_a_second_script_touches_nothing(host: Host, tmp_path: Path) -> None:
     assert host.status == 0, host.err
 
 
-def test_a_second_accident_is_no_success(host: Host) -> None:
+def test_a_second_accident_is_not_a_success(host: Host) -> None:
     """A backup that is in production already is not restored again by the same words, and nothing is stopped for it."""
     promoted = datetime.now(UTC) - timedelta(minutes=5)
     calls = host.run(

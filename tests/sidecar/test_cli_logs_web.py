@@ -183,7 +183,7 @@ def test_the_error_for_a_used_port_names_it(server: WebServer) -> None:
         ("/other/x", 404),
     ],
 )
-def test_a_route_has_any_single_name_in_the_place_of_its_star(path: str, status: int) -> None:
+def test_a_star_in_a_route_matches_any_single_name(path: str, status: int) -> None:
     routes = {
         "/backup/*": lambda request: Response(request.path.encode()),
         "/backup/known": lambda _: Response(b"", status=201),

@@ -69,8 +69,12 @@ def helper():
 
 
 def test_names_are_read_word_by_word() -> None:
-    source = "def _said(withheld):\n    told_twice = retold = foretold\n"
-    assert [(line, name) for line, name, _ in wording.names(source)] == [(1, "_said"), (2, "told_twice")]
+    source = "def _said(withheld):\n    told_twice = retold = there_is_no_table = that_is_no_table\n"
+    assert [(line, name) for line, name, _ in wording.names(source)] == [
+        (1, "_said"),
+        (2, "told_twice"),
+        (2, "that_is_no_table"),
+    ]
 
 
 def test_a_checkout_is_searched(tmp_path: Path) -> None:
