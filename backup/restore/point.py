@@ -227,7 +227,7 @@ def _carried_over(work: _Work, made: Replica, paused: Paused) -> Recovered:
 
 
 def explained(wiring: Wiring, original: Server, restored: Restored) -> list[str]:
-    """Why a restore may have failed that is no fault of the backup: the dump was made by the programs here, and programs that
+    """Why a restore may have failed although the backup is sound: the dump was made by the programs here, and programs that
     are older than the server may write what no server takes.
 
     Args:

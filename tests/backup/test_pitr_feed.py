@@ -90,7 +90,7 @@ def test_a_file_that_is_being_fetched_is_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def said(tmp_path: Path) -> Callable[[str], RecoveryError | UnprovableError]:
+def verdict(tmp_path: Path) -> Callable[[str], RecoveryError | UnprovableError]:
     def judge(text: str) -> RecoveryError | UnprovableError:
         log_of(tmp_path).write_text(text)
         return why_ended(tmp_path)
@@ -101,28 +101,28 @@ def said(tmp_path: Path) -> Callable[[str], RecoveryError | UnprovableError]:
 Judge = Callable[[str], RecoveryError | UnprovableError]
 
 
-def test_a_server_that_vanished_without_a_word_has_not_recovered(said: Judge) -> None:
+def test_a_server_that_vanished_without_a_word_has_not_recovered(verdict: Judge) -> None:
     """As after exit 143 of the command, or when the system kills it."""
-    found = said("LOG:  starting archive recovery\n")
+    found = verdict("LOG:  starting archive recovery\n")
     assert isinstance(found, RecoveryError)
     assert "could not recover: LOG:  starting archive recovery" in found.message
-    assert "it ended without a message" in said("").message
+    assert "it ended without a message" in verdict("").message
 
 
-def test_a_target_that_never_comes_leads_to_the_latest_state(said: Judge) -> None:
-    found = said("FATAL:  recovery ended before configured recovery target was reached\n")
+def test_a_target_that_never_comes_leads_to_the_latest_state(verdict: Judge) -> None:
+    found = verdict("FATAL:  recovery ended before configured recovery target was reached\n")
     assert found.message == "the log ends, or is damaged, before the target"
     assert "--at latest" in found.hint
 
 
-def test_a_target_before_the_end_of_the_base_backup_is_named(said: Judge) -> None:
-    found = said("FATAL:  requested recovery stop point is before consistent recovery point\n")
+def test_a_target_before_the_end_of_the_base_backup_is_named(verdict: Judge) -> None:
+    found = verdict("FATAL:  requested recovery stop point is before consistent recovery point\n")
     assert found.message == "the target is before the end of the base backup"
 
 
-def test_a_compression_that_is_missing_here_is_not_damage(said: Judge) -> None:
+def test_a_compression_that_is_missing_here_is_not_damage(verdict: Judge) -> None:
     line = "could not restore image at 0/3000060 compressed with zstd not supported by build, block 0"
-    found = said(f"LOG:  redo starts at 0/3000028\nFATAL:  {line}\n")
+    found = verdict(f"LOG:  redo starts at 0/3000028\nFATAL:  {line}\n")
     assert isinstance(found, UnprovableError)
     assert line in found.message
     assert "BACKUP_POSTGRES_BIN" in found.hint

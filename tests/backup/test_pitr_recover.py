@@ -145,9 +145,7 @@ def test_a_target_after_the_end_is_refused(primary: Primary, base: Path, tmp_pat
         raise AssertionError("it was promoted")
 
 
-def test_a_hole_that_the_store_does_not_know_of_is_no_end(
-    primary: Primary, base: Path, tmp_path: Path
-) -> None:
+def test_an_unknown_hole_in_the_store_is_not_the_end(primary: Primary, base: Path, tmp_path: Path) -> None:
     """Whatever the restore_command says, a server with a target does not go into production without reaching it."""
     _, _, position = written(primary, 5)
     hole = lsn.segment_name(1, lsn.segment_of(position, SEGMENT), SEGMENT)
@@ -225,7 +223,7 @@ def unpacked_from(primary: Primary, parent: Path) -> Iterator[Path]:
 def test_a_prepared_transaction_does_not_keep_its_locks_in_the_recovered_database(
     primary: Primary, base: Path, tmp_path: Path
 ) -> None:
-    """Not even leaving recovery ends it: a dump of the recovered database would wait for ever."""
+    """Not even leaving recovery ends it: a dump of the recovered database would wait forever."""
     wanted, _, _ = written(primary, 1)
     with primary.session() as connection:
         connection.execute("BEGIN")
@@ -238,8 +236,8 @@ def test_a_prepared_transaction_does_not_keep_its_locks_in_the_recovered_databas
     primary.switch()
     with at(primary, base, AtPosition(lsn.parse(row[0])), tmp_path) as server:
         server.promote()
-        told = matters(server)
-        assert any("the prepared transaction half done of posthub is open" in note for note in told), told
+        notes = matters(server)
+        assert any("the prepared transaction half done of posthub is open" in note for note in notes), notes
         notes = roll_back_prepared(server)
         assert notes == [
             "the prepared transaction half done of posthub was open at the target, and is not included"

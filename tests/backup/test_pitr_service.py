@@ -1,4 +1,4 @@
-"""The whole way with the real process: ``wal serve`` stores, a base backup is made beside it, and the store alone gives it back."""
+"""The whole path with the real process: ``wal serve`` stores the WAL, a base backup is taken meanwhile, and the store alone restores both."""
 
 import os
 import secrets

@@ -280,7 +280,7 @@ def test_every_damage_is_named(newest: Proven, tmp_path: Path, damage: str) -> N
     assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_damaged_wal_is_no_damage_of_the_base(newest: Proven, tmp_path: Path) -> None:
+def test_damaged_wal_is_not_damage_to_the_base(newest: Proven, tmp_path: Path) -> None:
     """PostgreSQL's own list of files has nothing of the WAL, so a base that is whole is not said to be whole with it."""
     store = tmp_path / "store"
     shutil.copytree(newest.store, store)

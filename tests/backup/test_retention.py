@@ -157,7 +157,7 @@ def test_a_jump_in_the_number_of_backups_is_judged_by_the_usual_number() -> None
     def prunes(count: int) -> list[Count]:
         return [Count(NOW - timedelta(days=count - at), found=11, left=10) for at in range(count)]
 
-    # One a day is usual: three times as many and three more are no jump.
+    # One a day is usual: three times as many and three more are not a jump.
     assert jump(prunes(4), 16, NOW) is None
     assert "7 since the last prune, usually 1.0 a day" in (jump(prunes(4), 17, NOW) or "")
     assert jump(prunes(3), 1000, NOW) is None, "too few prunes to judge"
