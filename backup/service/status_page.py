@@ -46,7 +46,7 @@ def render_database(state: State, name: str) -> str | None:
     total = len(each.history.backups) + len(each.history.others)
     more = f'<p class="dim">and {total - len(entries):,} older ones</p>' if total > len(entries) else ""
     back = f"<nav>{html.link('/', 'all databases')}</nav>"
-    return f"{back}{_problems(each, len(each.problems))}{_charts(each)}{_table(entries, state.wiring.clock())}{more}"
+    return f"{back}{_problems(each, len(each.problems))}{_recoverable(each.recoverable)}{_charts(each)}{_table(entries, state.wiring.clock())}{more}"
 
 
 def kind_of(entry: Entry) -> str:
@@ -107,8 +107,8 @@ def _line(each: Summary, now: datetime) -> Sequence[str]:
 
 
 def _at_risk(each: Summary) -> str:
-    if isinstance(each.target, ServerTarget):
-        return html.marked("see the WAL stream", "dim")
+    if isinstance(each.target, ServerTarget) and each.at_risk is None:
+        return html.marked("not known", "dim")
     return text(duration(each.at_risk)) if each.at_risk is not None else html.marked("everything", "bad")
 
 
@@ -132,10 +132,9 @@ def _database(state: State, each: Summary) -> str:
     total = len(history.backups)
     sums = f"{total:,} backup{'' if total == 1 else 's'}, {each.verified:,} verified, {size(each.stored_bytes)} stored"
     more = f" · {html.link(f'/database/{each.name}', f'all {total:,}')}" if total > len(entries) else ""
-    recoverable = _recoverable(state.recoverable.get(each.name, ()))
     return (
         f'<h2 id="{escape(each.name)}">{text(each.name)}</h2>{running}{well}{_problems(each, MOST_PROBLEMS)}'
-        f'{recoverable}{_charts(each)}{_table(entries, now)}<p class="dim">{sums}{more}</p>'
+        f'{_recoverable(each.recoverable)}{_charts(each)}{_table(entries, now)}<p class="dim">{sums}{more}</p>'
     )
 
 

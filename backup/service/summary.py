@@ -9,6 +9,7 @@ from backup import __version__
 from backup.catalogue.reader import CLOCK_TOLERANCE, Entry, History, projected_rto
 from backup.catalogue.records import Attempt, Report
 from backup.confinement import strength
+from backup.physical.coverage import Stretch
 from backup.prune import plan_for
 from backup.service.state import SILENT_SECONDS, Job, State
 from backup.targets import ServerTarget, Target
@@ -32,7 +33,8 @@ class Summary:
 
     Attributes:
         at_risk: what would be lost if the server were lost now: the age of the data in the newest proven backup.
-            None for a server: its WAL continues its base backups, and ``wal serve`` measures that.
+            For a server, the time since its newest WAL was stored; None until the WAL was looked at.
+        recoverable: the stretches of time that can be recovered of a server.
         restore_seconds: duration of the last restore that was proven, scaled to the size of the newest backup.
         next_run: of the next backup.
     """
@@ -45,6 +47,7 @@ class Summary:
     at_risk: float | None
     restore_seconds: float | None
     next_run: datetime | None
+    recoverable: tuple[Stretch, ...] = ()
 
     @property
     def name(self) -> str:
@@ -75,7 +78,10 @@ def summaries(state: State) -> list[Summary]:
 def summary(state: State, target: Target, now: datetime) -> Summary:
     history = state.history(target.name)
     held = [report for report in history.reports if report.ok]
-    proven, is_server = history.last_verified, isinstance(target, ServerTarget)
+    found = state.recoverable.get(target.name, ())
+    at_risk = _age(history.last_verified, now)
+    if isinstance(target, ServerTarget):
+        at_risk = max(0.0, (now - found[-1].latest).total_seconds()) if found else None
     backup_job = state.jobs.get("backup")
     return Summary(
         target,
@@ -83,9 +89,10 @@ def summary(state: State, target: Target, now: datetime) -> Summary:
         tuple(problems(state, history, now)),
         state.running(history),
         _age(history.latest, now),
-        None if is_server else _age(proven, now),
+        at_risk,
         projected_rto(history, held) or None,
         backup_job.next_run if backup_job else None,
+        tuple(found),
     )
 
 
@@ -195,6 +202,10 @@ def _database(each: Summary) -> dict[str, Any]:
         "backups": len(history.backups),
         "verified": each.verified,
         "stored_bytes": each.stored_bytes,
+        "recoverable": [
+            {"earliest": _text(stretch.earliest), "latest": _text(stretch.latest)}
+            for stretch in each.recoverable
+        ],
         "newest": _entry(history.latest),
         "newest_verified": _entry(history.last_verified),
     }

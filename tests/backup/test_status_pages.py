@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyrage
 import pytest
 
 from backup.catalogue import layout
@@ -12,6 +13,7 @@ from backup.catalogue.document import encode
 from backup.catalogue.hold import Hold
 from backup.catalogue.manifest import Manifest, Table
 from backup.catalogue.records import Difference
+from backup.physical.coverage import Stretch
 from backup.service import pages
 from backup.service.state import Job, State, new_state
 from backup.settings import BackupSettings
@@ -213,3 +215,26 @@ def test_endless_findings_are_cut(service: Service) -> None:
     assert len(body) < 200_000
     assert "and 2,800 more differences" in Page(body).text
     assert len(service.get("/").body) < 100_000
+
+
+def test_what_a_server_could_lose_is_the_age_of_its_newest_stored_wal(tmp_path: Path) -> None:
+    service = Service(
+        tmp_path / "store",
+        "shop",
+        BACKUP_SERVERS="cluster=postgres://backup@nowhere/postgres",
+        BACKUP_AGE_RECIPIENTS=str(pyrage.x25519.Identity.generate().to_public()),
+    )
+    assert "not known" in service.page("/").text
+    service.state.recoverable = {
+        "cluster": (
+            Stretch(NOW - 9 * DAY, NOW - 5 * DAY, open=False),
+            Stretch(NOW - 3 * DAY, NOW - timedelta(seconds=2), open=True),
+        )
+    }
+    assert "2.0 s" in service.page("/").text
+    assert "WAL is missing" in service.page("/database/cluster").text
+    found = next(each for each in service.json()["databases"] if each["name"] == "cluster")
+    assert found["at_risk_seconds"] == 2
+    assert [(each["earliest"][:10], each["latest"][:10]) for each in found["recoverable"]] == [
+        ("2026-11-18", "2026-11-22"), ("2026-11-24", "2026-11-27"),
+    ]  # fmt: skip
