@@ -2,7 +2,8 @@
 
 import logging
 import shutil
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -27,7 +28,7 @@ from backup.physical.probe import has_place
 from backup.pipeline.encrypt import fingerprint
 from backup.policy.anomaly import judged
 from backup.postgres.engine import PostgresEngine
-from backup.progress import Progress, Timings, silent
+from backup.progress import Meter, Progress, Timings, silent
 from backup.store import RetryingStore
 from backup.targets import PostgresTarget, ServerTarget, Target
 from backup.wiring import Wiring
@@ -53,6 +54,7 @@ def run(
     strict: bool = True,
     packed: int | None = None,
     adopt: bool = False,
+    expect: Progress = silent,
 ) -> Manifest:
     """Back up one database: into the main store, or into the spool if the main store fails.
 
@@ -61,6 +63,7 @@ def run(
         strict: fail at once if the store rejects our credentials. The service uses the spool instead.
         packed: stored bytes of the last backup, if known; the spool must have room for as much.
         adopt: the database's server replaces the one whose backups are in the folder.
+        expect: called with the number of uncompressed bytes of the last backup, if there is one.
 
     Raises:
         PreflightError, StoreAccessError: the backup cannot work. Nothing was changed.
@@ -68,16 +71,27 @@ def run(
         OpsError: the run failed. There is no manifest, and older backups are unchanged.
     """
     settings = wiring.settings
-    with wiring.stop.limit(settings.timeout, silence=settings.stall_timeout, name=target.name):
+    limit = wiring.stop.limit(settings.timeout, silence=settings.stall_timeout, name=target.name)
+    with limit, _measured(wiring, target, progress) as meter:
         store = _destination(wiring, target, strict=strict)
         try:
-            return _Run(wiring, target, store, progress, packed, adopt).carry_out()
+            return _Run(wiring, target, store, meter, packed, adopt, expect).carry_out()
         except StoreError as error:
             if not _spools(wiring, target) or store is wiring.spool:
                 raise
             assert wiring.spool is not None
             log.error("the store failed, the spool takes over: %s", error.message)  # noqa: TRY400 - the message says it
-            return _Run(wiring, target, wiring.spool, progress, packed, adopt).carry_out()
+            return _Run(wiring, target, wiring.spool, meter, packed, adopt, expect).carry_out()
+
+
+@contextmanager
+def _measured(wiring: Wiring, target: Target, progress: Progress) -> Iterator[Meter]:
+    """A meter that the metrics show while the run is in progress."""
+    meter = wiring.meters[target.name] = Meter(target.name, progress)
+    try:
+        yield meter
+    finally:
+        wiring.meters.pop(target.name, None)
 
 
 def _destination(wiring: Wiring, target: Target, *, strict: bool) -> RetryingStore:
@@ -149,14 +163,16 @@ class _Run:
         wiring: Wiring,
         target: Target,
         store: RetryingStore,
-        progress: Progress,
+        meter: Meter,
         packed: int | None,
         adopt: bool,
+        expect: Progress,
     ) -> None:
         self._wiring = wiring
         self._target = target
         self._store = store
-        self._progress = progress
+        self._meter = meter
+        self._expect = expect
         self._packed = packed
         self._adopt = adopt
         self._adopted: tuple[str, ...] = ()
@@ -201,6 +217,9 @@ class _Run:
 
     def _lineage(self, ready: PreflightResult) -> tuple[str, ...]:
         newest = self._wiring.reader(self._store).recent_manifests(self._target.name, 1)
+        if newest:
+            self._meter.expected = newest[0].raw_bytes
+            self._expect(newest[0].raw_bytes)
         where = f"{self._target.name} in {self._store.url}"
         return lineage(newest[0] if newest else None, ready.system_identifier, where, adopt=self._adopt)
 
@@ -226,7 +245,7 @@ class _Run:
         packing = replace(self._wiring.packing, retain_until=retain)
         dumped = engine.dump(
             DumpContext(
-                self._store, self._folder, packing, self._timings, self._progress, self._wiring.stop.check
+                self._store, self._folder, packing, self._timings, self._meter.add, self._wiring.stop.check
             )
         )
         lock.confirm()

@@ -21,6 +21,7 @@ from backup.policy.retention import Policy
 from backup.postgres.dsn import Address, parse
 from backup.postgres.exclusion import Exclusion
 from backup.programs import Programs
+from backup.progress import Meter
 from backup.settings import BackupSettings
 from backup.store import LocalStore, NoDeleteStore, PartSizes, RetryingStore, RetryPolicy, S3Options, Store
 from backup.store.urls import HINT, open_store, refuse_login
@@ -42,6 +43,8 @@ class Wiring:
     Attributes:
         configured: the databases that are named one by one.
         discovery: finds all databases of a server; None if that is not configured.
+        meters: the bytes of each run in progress, by the name of its database.
+        readers: see :meth:`reader`.
         servers: the servers whose WAL is streamed, and that base backups are made of; not among the targets.
     """
 
@@ -62,6 +65,7 @@ class Wiring:
     clock: Clock = utc_now
     keys: Keyring = NO_KEYS
     discovery: Discovery | None = None
+    meters: dict[str, Meter] = field(default_factory=dict, repr=False, compare=False)
     readers: dict[tuple[int, tuple[bytes, ...]], Reader] = field(
         default_factory=dict, repr=False, compare=False
     )

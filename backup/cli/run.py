@@ -6,7 +6,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from backup.catalogue import layout
 from backup.catalogue.manifest import Manifest
@@ -97,8 +104,8 @@ def _run_all(
     made, failures = list[Manifest](), list[Failure]()
     for target in targets:
         try:
-            with _progress(target.name) as progress:
-                manifest = run_backup(wiring, target, progress, adopt=adopt)
+            with _progress(target.name) as (progress, expect):
+                manifest = run_backup(wiring, target, progress, adopt=adopt, expect=expect)
             if pings is not None:
                 _prove(wiring, manifest)
         except OpsError as error:
@@ -167,10 +174,12 @@ def _sentence(manifest: Manifest) -> str:
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[Progress]:
+def _progress(name: str) -> Iterator[tuple[Progress, Progress]]:
+    """What takes the bytes as they pass, and what takes the number that is expected."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )  # fmt: skip
     with cli.progress(*columns) as display:
         task = display.add_task(name, total=None)
-        yield lambda count: display.advance(task, count)
+        yield (lambda count: display.advance(task, count)), (lambda total: display.update(task, total=total))

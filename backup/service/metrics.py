@@ -133,6 +133,19 @@ def _attempts(families: _Families, state: State, name: str, history: History) ->
         state.silence(name),
         database=name,
     )
+    meter = state.wiring.meters.get(name)
+    families.gauge(
+        "backup_progress_bytes",
+        "Uncompressed bytes that the run in progress has dumped (0 = no run)",
+        meter.done if meter else 0,
+        database=name,
+    )
+    families.gauge(
+        "backup_progress_expected_bytes",
+        "Uncompressed bytes of the backup before the run in progress (0 = no run, or no backup)",
+        meter.expected if meter else 0,
+        database=name,
+    )
     _totals(families, "backup_runs", "Number of runs by outcome", name, last)
     _totals(
         families, "backup_verifications", "Number of verifications by outcome", name,

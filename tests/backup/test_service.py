@@ -71,6 +71,8 @@ CONTRACT = [
     "backup_in_progress",
     "backup_running_since_timestamp_seconds",
     "backup_silent_seconds",
+    "backup_progress_bytes",
+    "backup_progress_expected_bytes",
     "backup_spool_bytes",
     "backup_spool_backups",
     "backup_offsite_lag_seconds",
