@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from ai import providers
+from ai import fairness, providers
 from ai.models import AIJob
 from media import services as media
 from media import store
@@ -46,6 +46,13 @@ def run(pk: str, *, again: bool = False) -> str:
     if job is None:
         return "nothing to do"
     try:
+        return _run(job)
+    finally:
+        fairness.send_next(job.owner_id)
+
+
+def _run(job: AIJob) -> str:
+    try:
         values = _ask(job)
     except (providers.RefusedError, providers.NotConfiguredError) as error:
         return _finish(job, Status.FAILED, error=str(error)[:500])
@@ -57,10 +64,15 @@ def run(pk: str, *, again: bool = False) -> str:
     return _succeed(job, values)
 
 
+@transaction.atomic
 def _claim(pk: str, *, again: bool) -> AIJob | None:
     claimable = (Status.QUEUED, Status.RUNNING) if again else (Status.QUEUED,)
     open_jobs = AIJob.objects.filter(pk=pk, status__in=claimable)
     give_up(open_jobs.filter(attempts__gte=settings.AI_MAX_ATTEMPTS), "worker lost during every attempt")
+    job = open_jobs.first()
+    if job is not None and job.status == Status.QUEUED and not fairness.has_turn(job.owner_id):
+        fairness.postpone(job)
+        return None
     claimed = open_jobs.update(status=Status.RUNNING, started_at=timezone.now(), attempts=F("attempts") + 1)
     return AIJob.objects.select_related("owner", "post").get(pk=pk) if claimed else None
 

@@ -13,10 +13,10 @@ from kombu.exceptions import OperationalError
 
 from accounts.models import User
 from ai import providers, quotas
+from ai.fairness import send
 from ai.models import AIJob
 from ai.runner import give_up
 from config.errors import Conflict, Unavailable
-from config.sending import enqueue
 from media import store
 from posts.models import Post
 
@@ -70,17 +70,8 @@ def _create(owner: User, kind: AIJob.Kind, prompt: str, provider: str, post: Pos
         priority=owner.is_paying,
         sent_at=timezone.now(),
     )
-    transaction.on_commit(partial(_send, job))
+    transaction.on_commit(partial(send, job))
     return job
-
-
-def _send(job: AIJob) -> bool:
-    task = "ai.tasks.run_priority_job" if job.priority else "ai.tasks.run_job"
-    return enqueue(task, str(job.pk), task_id=str(job.pk), on_failure=partial(_unsend, job))
-
-
-def _unsend(job: AIJob) -> None:
-    AIJob.objects.filter(pk=job.pk, status=Status.QUEUED).update(sent_at=None)
 
 
 @transaction.atomic
@@ -117,7 +108,7 @@ def _resend() -> int:
     with transaction.atomic():
         jobs = list(lost.select_for_update(skip_locked=True).order_by("created_at")[:RESEND])
         AIJob.objects.filter(pk__in=[job.pk for job in jobs]).update(sent_at=timezone.now())
-    return sum(_send(job) for job in jobs)
+    return sum(send(job) for job in jobs)
 
 
 def forget() -> int:

@@ -3,10 +3,16 @@ from typing import Any
 from celery import Task, shared_task
 from django.conf import settings
 
-from ai import providers, runner
+from ai import fairness, providers, runner
 from config.sending import SAFE, backoff
 
-RUN: dict[str, Any] = {"bind": True, "max_retries": 20, "soft_time_limit": 120, "time_limit": 150, **SAFE}
+RUN: dict[str, Any] = {
+    "bind": True,
+    "max_retries": 20,
+    "soft_time_limit": 120,
+    "time_limit": fairness.TIME_LIMIT,
+    **SAFE,
+}
 
 
 @shared_task(name="ai.tasks.run_job", **RUN)

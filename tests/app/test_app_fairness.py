@@ -286,3 +286,90 @@ class TestCircuit:
         post.refresh_from_db()
         assert (post.status, post.attempts) == ("scheduled", 1)
         assert "called again later" in post.last_error
+
+
+class TestAiJobs:
+    """One customer's AI jobs do not occupy every AI worker."""
+
+    @pytest.fixture
+    def make_job(self, user: Any) -> Callable[..., Any]:
+        from ai.models import AIJob
+
+        def make(**values: Any) -> Any:
+            defaults = {
+                "owner": user,
+                "kind": "caption",
+                "provider": "sandbox",
+                "prompt": "Coffee",
+                "sent_at": timezone.now(),
+            }
+            return AIJob.objects.create(**defaults | values)
+
+        return make
+
+    def test_a_job_beyond_the_limit_waits_in_the_database(
+        self, make_job: Callable[..., Any], make_user: Callable[..., Any], settings: Any
+    ) -> None:
+        from ai import runner
+
+        for _ in range(settings.AI_PER_OWNER):
+            make_job(status="running", started_at=timezone.now())
+        job = make_job()
+        assert runner.run(str(job.pk)) == "nothing to do"
+        job.refresh_from_db()
+        assert (job.status, job.sent_at, job.attempts) == ("queued", None, 0)
+        # Another customer's job runs meanwhile.
+        theirs = make_job(owner=make_user("bob"))
+        assert runner.run(str(theirs.pk)) == "succeeded"
+
+    def test_the_end_of_a_job_sends_the_one_that_waits_longest(
+        self, make_job: Callable[..., Any], messages: Callable[[str], list[Any]]
+    ) -> None:
+        from ai import runner
+
+        first, _second = make_job(sent_at=None), make_job(sent_at=None)
+        assert runner.run(str(make_job().pk)) == "succeeded"
+        (message,) = messages("ai_jobs")
+        assert str(first.pk) in str(message)
+        first.refresh_from_db()
+        assert first.sent_at is not None
+
+    def test_a_job_that_fails_sends_the_next_one_as_well(
+        self, make_job: Callable[..., Any], messages: Callable[[str], list[Any]]
+    ) -> None:
+        from ai import runner
+
+        make_job(sent_at=None)
+        assert runner.run(str(make_job(provider="nobody").pk)) == "failed"
+        assert len(messages("ai_jobs")) == 1
+
+    def test_a_message_delivered_again_continues_within_its_place(self, make_job: Callable[..., Any]) -> None:
+        from ai import runner
+
+        job = make_job(status="running", started_at=timezone.now(), attempts=1)
+        assert runner.run(str(job.pk), again=True) == "succeeded"
+
+    def test_a_dead_workers_job_frees_its_place_after_the_time_limit(
+        self, make_job: Callable[..., Any]
+    ) -> None:
+        from ai import fairness as ai_fairness
+        from ai import runner
+
+        make_job(status="running", started_at=timezone.now() - timedelta(seconds=ai_fairness.TIME_LIMIT + 1))
+        assert runner.run(str(make_job().pk)) == "succeeded"
+
+    def test_without_a_broker_the_next_job_is_left_to_housekeeping(
+        self, make_job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from ai import fairness as ai_fairness
+
+        job = make_job(sent_at=None)
+
+        def enqueue(*_: Any, on_failure: Callable[[], None], **__: Any) -> bool:
+            on_failure()
+            return False
+
+        monkeypatch.setattr(ai_fairness, "enqueue", enqueue)
+        assert ai_fairness.send_next(job.owner_id) is False
+        job.refresh_from_db()
+        assert job.sent_at is None

@@ -206,6 +206,8 @@ class TestProduction:
         done = run("manage.py", "seed_demo", "--json")
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("Error: demo data is refused by these settings\nTry: ")
+        # In production, this is what is needed instead.
+        assert "createsuperuser" in done.stderr
 
     def test_the_sandbox_cannot_be_switched_on(self, run: Any) -> None:
         code = "from django.conf import settings as s; print(s.SANDBOX_ALLOWED, s.WEBHOOK_ALLOW_PRIVATE, s.DEBUG)"

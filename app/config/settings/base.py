@@ -263,6 +263,8 @@ PERPLEXITY_MODEL = env.text("PERPLEXITY_MODEL", "sonar")
 AI_TIMEOUT = env.seconds("AI_TIMEOUT", 30, minimum=0.1)
 AI_MAX_ATTEMPTS = env.whole("AI_MAX_ATTEMPTS", 4, minimum=1)
 AI_BACKOFF = env.seconds("AI_BACKOFF", 5)
+# Jobs of one customer that run at a time, over all workers.
+AI_PER_OWNER = env.whole("AI_PER_OWNER", 1, minimum=1)
 AI_STUCK_AFTER = env.seconds("AI_STUCK_AFTER", 600)
 # Seconds after which the message of a queued job counts as lost and is sent again.
 AI_RESEND_AFTER = env.seconds("AI_RESEND_AFTER", 3600)

@@ -33,7 +33,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.SANDBOX_ALLOWED:
             self.stderr.write(
-                "Error: demo data is refused by these settings\nTry: DJANGO_SETTINGS_MODULE=config.settings.development"
+                "Error: demo data is refused by these settings\n"
+                "Try: python manage.py createsuperuser, for a real account; demo data is for development and the demo"
             )
             raise SystemExit(2)
         users = [
