@@ -21,6 +21,8 @@ from sidecar.humanize import duration
 
 log = logging.getLogger(__name__)
 
+UNREAD = "not read yet"
+
 _BORN = datetime.now(UTC)
 # A run that is silent for longer is not well, although it may still end well.
 SILENT_SECONDS = 300.0
@@ -57,7 +59,7 @@ class State:
         self._catalogues = Catalogues(self.wiring)
         self._offsite = self.wiring.reader(self.wiring.offsite) if self.wiring.offsite else None
         self._lock = threading.Lock()
-        self.problems = {store.name: "not read yet" for store in self.wiring.stores}
+        self.problems = {store.name: UNREAD for store in self.wiring.stores}
 
     @property
     def names(self) -> list[str]:
@@ -104,7 +106,7 @@ class State:
             self.problems = {**self.problems, "main": self._catalogues.problem}
             if self.wiring.spool is not None:
                 self.problems["spool"] = None
-            if self.wiring.offsite is not None and database is None:
+            if self.wiring.offsite is not None and (database is None or self.problems["offsite"] == UNREAD):
                 self._look_offsite()
         for name, problem in self.problems.items():
             if problem:
