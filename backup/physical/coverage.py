@@ -178,7 +178,7 @@ def coverage(
         if fitting:
             candidates.append(_candidate(entry, max(fitting, key=lambda window: window.timeline), cluster))
         elif entry.damaged:
-            unusable.append((entry.id, "objects of it are damaged or missing"))
+            unusable.append((entry.id, _damage(entry)))
         else:
             unusable.append((entry.id, "the store lacks WAL that it needs"))
     lost = {each.timeline for each in cluster.listing.wal if each.timeline > newest.physical.timeline} - set(
@@ -194,6 +194,12 @@ def _base(entry: Entry) -> names.Base:
     physical = entry.manifest.physical
     assert physical is not None
     return names.Base(entry.id, physical.timeline, physical.start, physical.end)
+
+
+def _damage(entry: Entry) -> str:
+    if entry.missing:
+        return f"objects of it are missing or have another size: {', '.join(entry.missing)}"
+    return "objects of it are damaged"
 
 
 def _candidate(entry: Entry, window: Window, cluster: Cluster) -> Candidate:

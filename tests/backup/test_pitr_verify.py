@@ -191,14 +191,20 @@ Damage = Callable[[Path], object]
 DAMAGES: dict[str, tuple[Damage, str]] = {
     "a bit in the base": (lambda store: flip(objects(store, BASE)[0]), "SHA-256"),
     "a bit in its first bytes": (lambda store: flip(objects(store, BASE)[0], 0), "SHA-256"),
-    "the base is cut off": (lambda store: cut_off(objects(store, BASE)[0]), "bytes"),
-    "the base is gone": (lambda store: objects(store, BASE)[0].unlink(), "damaged or missing"),
-    "the base is empty": (lambda store: objects(store, BASE)[0].write_bytes(b""), "0 bytes"),
+    "the base is cut off": (lambda store: cut_off(objects(store, BASE)[0]), "have another size: base.tar"),
+    "the base is gone": (lambda store: objects(store, BASE)[0].unlink(), "are missing or have another size"),
+    "the base is empty": (
+        lambda store: objects(store, BASE)[0].write_bytes(b""),
+        "have another size: base.tar",
+    ),
     "a bit in the list of files": (lambda store: flip(objects(store, LIST)[0]), "SHA-256"),
-    "the list of files is gone": (lambda store: objects(store, LIST)[0].unlink(), "damaged or missing"),
+    "the list of files is gone": (
+        lambda store: objects(store, LIST)[0].unlink(),
+        "are missing or have another size",
+    ),
     "base and list are swapped": (
         lambda store: swap(objects(store, BASE)[0], objects(store, LIST)[0]),
-        "bytes",
+        "have another size: base.tar",
     ),
     "a bit in the first WAL": (lambda store: flip(log(store)[0]), "decryption failed|is damaged"),
     "a bit in the last WAL": (lambda store: flip(log(store)[-1]), "decryption failed|is damaged"),
