@@ -233,14 +233,14 @@ def _loss() -> Row:
             _number(
                 "Base backup age",
                 "Age of the newest base backup: a recovery replays all WAL since then. Red is BaseOverdue.",
-                f"time() - min({_of_server('backup_wal_base_timestamp_seconds')})",
+                f"time() - min({select('backup_wal_base_timestamp_seconds')})",
                 unit="s",
                 steps=high_is_bad(critical=limit("wal_base_age:seconds")),
             ),
             _number(
                 "Proven base age",
                 "Age of the newest base backup that was recovered with its WAL. Red is PitrUnproven.",
-                f"time() - min({_of_server('backup_wal_base_proven_timestamp_seconds')})",
+                f"time() - min({select('backup_wal_base_proven_timestamp_seconds')})",
                 unit="s",
                 steps=high_is_bad(critical=limit("wal_proven_age:seconds")),
             ),
