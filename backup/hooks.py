@@ -8,9 +8,10 @@ import logging
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from backup.cancellation import Check
 from backup.catalogue.journal import OpenAttempt
 from backup.errors import DumpError
 from backup.pipeline.child import run_child
@@ -24,7 +25,6 @@ SECONDS = 600.0
 HURRIED_SECONDS = 30.0
 MOST_SHOWN = 400
 BEFORE, AFTER = "BACKUP_BEFORE_COMMAND", "BACKUP_AFTER_COMMAND"
-Check = Callable[[], None]
 
 
 @contextmanager

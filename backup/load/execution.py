@@ -14,7 +14,7 @@ from psycopg import Connection
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
-from backup.cancellation import never
+from backup.cancellation import Check, never
 from backup.catalogue.records import Difference
 from backup.errors import OURS, VerificationError
 from backup.postgres.dsn import Address
@@ -27,7 +27,6 @@ MOST_OF_STATEMENT = 200
 # Classes of SQLSTATE that concern the server: connection, resources, shutdown, its disk and files.
 _OURS = ("08", "53", "57", "58", "XX")
 T = TypeVar("T")
-Check = Callable[[], None]
 
 
 class Runner:

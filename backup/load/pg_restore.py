@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from backup.cancellation import never
+from backup.cancellation import Check, never
 from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import OURS, VerificationError
@@ -68,7 +68,6 @@ def only_ignorable(lines: Sequence[str]) -> bool:
     return not errors(lines) and 0 < counted <= printed
 
 
-Check = Callable[[], None]
 # pg_restore's --verbose messages, never errors or warnings.
 _TALK = re.compile(
     r"pg_restore: (?:connecting|executing|processing|creating|launching|finished|entering|skipping|restoring|restored)\b"

@@ -1,14 +1,12 @@
 """Room on a disk: restored data may be larger than it claims, and production may use the same disk."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
+from backup.cancellation import Check
 from backup.errors import SpaceError
 from backup.wiring import Wiring
 from sidecar.humanize import size
-
-Check = Callable[[], None]
 
 
 def guarded(wiring: Wiring, folder: Path) -> Check:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 
+from backup.cancellation import Check
 from backup.confinement import Confinement
 from backup.errors import RecoveryError, UnprovableError
 from backup.load.throwaway import SERVER, address_in, end_all, end_of_log, server
@@ -25,7 +26,6 @@ from backup.postgres.dsn import Address
 from backup.postgres.session import HeedingConnection, session
 from backup.programs import Programs, clean_environment
 
-Check = Callable[[], None]
 OpenFeed = Callable[[str], Feed]
 """Makes the feed of one start, from the log file on with which replay begins."""
 

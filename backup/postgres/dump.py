@@ -1,15 +1,14 @@
 """The two dumps of a backup: the database, and the roles that it needs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from backup.cancellation import never
+from backup.cancellation import Check, never
 from backup.pipeline import ChildSource
 from backup.postgres.children import child_access
 from backup.postgres.dsn import Address
 from backup.programs import Programs
 
-Check = Callable[[], None]
 _HINT = "read pg_dump's message; run: python -m backup doctor"
 
 

@@ -1,13 +1,13 @@
 """Compares a restored database with the dump it came from."""
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backup.cancellation import StoppedError, never
+from backup.cancellation import Check, StoppedError, never
 from backup.catalogue import layout
 from backup.catalogue.manifest import Manifest, Sequence
 from backup.catalogue.records import Difference
@@ -23,7 +23,6 @@ from backup.verify.column_order import equal_in_order, same_columns
 from backup.verify.digests import CREATION, Digest, Key, compare, digests
 from backup.verify.moved_rows import Part, only_moved
 
-Check = Callable[[], None]
 _HINT = "read the message; run: python -m backup doctor"
 # Only the same major version prints definitions identically.
 _DATA = {"TABLE DATA", "BLOBS", "SEQUENCE SET"}

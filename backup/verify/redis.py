@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -14,7 +14,7 @@ from typing import IO
 import redis
 from redis.exceptions import BusyLoadingError, RedisError
 
-from backup.cancellation import never
+from backup.cancellation import Check, never
 from backup.catalogue import layout
 from backup.catalogue.manifest import Keyspace, Manifest
 from backup.catalogue.records import Difference
@@ -27,7 +27,6 @@ from backup.redis.engine import keyspaces
 from backup.redis.product import head, product_here, program, refusal, signature
 from sidecar.signals import uninterrupted
 
-Check = Callable[[], None]
 LOAD_SECONDS = 1800.0
 # A server that says nothing for as long is asked again while it loads, and has failed after that.
 ANSWER_SECONDS = 10.0

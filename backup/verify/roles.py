@@ -3,9 +3,8 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
 
-from backup.cancellation import never
+from backup.cancellation import Check, never
 from backup.catalogue.records import Difference
-from backup.load.pg_restore import Check
 from backup.postgres import dump, roles
 from backup.postgres.dsn import Address
 from backup.postgres.statements import split
