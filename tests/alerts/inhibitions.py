@@ -169,6 +169,42 @@ CASES = (
     Case("RedisMemoryCritical", "RedisMemoryHigh", heard=(("RedisEvictionPolicyUnsafe", {"instance": "same"}),)),
 )  # fmt: skip
 
+# The labels that cause and symptom must share, in the order of alertmanager.yml. They are repeated here, so that a label
+# that a rule loses is noticed.
+SHARED: tuple[tuple[str, ...], ...] = (
+    ("environment", "host"),  # 1 HostDown, HighMemoryUsage
+    ("environment",),  # 2 HostDown, HighErrorRate
+    ("environment",),  # 3 RedisDown, CeleryBrokerUnreachable
+    ("environment",),  # 4 RedisDown, BackupFailed
+    ("environment",),  # 5 RedisRecentlyDown, HighErrorRate
+    ("environment",),  # 6 PostgresDown, DjangoDatabaseErrors
+    ("environment",),  # 7 PostgresDown, BackupFailed
+    ("environment",),  # 8 PostgresDown, WalArchiveStopped
+    ("environment",),  # 9 PostgresRecentlyDown, HighErrorRate
+    ("environment", "host"),  # 10 HostDiskAlmostFull, RedisPersistenceFailing
+    ("environment", "job", "broker"),  # 11 CeleryNoWorkers, CeleryQueueNoConsumers
+    ("environment", "job", "broker", "queue_name"),  # 12 CeleryQueueNoConsumers, CeleryQueueBacklog
+    ("environment", "job"),  # 13 CeleryBeatDown, CeleryScheduledTaskMissed
+    ("environment", "instance"),  # 14 BackupStoreUnreachable, BackupFailed
+    ("environment", "instance"),  # 15 BackupStoreUnreachable, BackupOffsiteLag
+    ("environment", "instance", "store"),  # 16 BackupStoreUnreachable, BackupStoreErrors
+    ("environment",),  # 17 BackupStoreUnreachable, WalArchiveStopped
+    ("environment", "server"),  # 18 SlotUncapped, WalArchiveStopped
+    ("environment",),  # 19 TargetDown, WalArchiveStopped
+    ("environment",),  # 20 ApiProbeFailed, EdgeHighErrorRate
+    ("environment",),  # 21 CaddyUpstreamUnhealthy, EdgeHighErrorRate
+    ("environment",),  # 22 HighErrorRate, ApiViewFailing
+    ("environment", "job", "instance"),  # 23 TargetDown, TargetFlapping
+    (
+        "environment",
+        "subject",
+        "instance",
+        "queue_name",
+        "mountpoint",
+        "datname",
+    ),  # 24 RedisMemoryCritical, RedisMemoryHigh
+)
+
 # Symptoms that may be notified first, with the reason.
 MAY_COME_FIRST = {
     ("HostDown", "RedisRecentlyDown"): "notifies nobody",

@@ -13,9 +13,19 @@ from alerts.render import configuration, write
 from alerts.rules import Alert, alert, alerts
 from stack.servers import Alertmanager
 from tests.alerts.durations import LEAD, PROMPT, earliest, end, latest, length
-from tests.alerts.inhibitions import CASES, MAY_COME_FIRST, MAY_OUTLAST, Case, Rule, inhibitions, matches
+from tests.alerts.inhibitions import (
+    CASES,
+    MAY_COME_FIRST,
+    MAY_OUTLAST,
+    SHARED,
+    Case,
+    Rule,
+    inhibitions,
+    matches,
+)
 
 PAIRS = list(zip(inhibitions(), CASES, strict=False))
+APART = list(zip(inhibitions(), CASES, SHARED, strict=False))
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +62,8 @@ def inhibitors(api: Api, environment: str) -> dict[frozenset[tuple[str, str]], s
 
 
 def test_every_rule_has_a_case() -> None:
-    assert len(CASES) == len(inhibitions()), (
-        "add a case to tests/alerts/inhibitions.py, in the order of the rules"
+    assert len(CASES) == len(SHARED) == len(inhibitions()), (
+        "add a case and its labels to tests/alerts/inhibitions.py, in the order of the rules"
     )
 
 
@@ -67,13 +77,19 @@ def test_a_rule_inhibits_its_symptom(api: Api, rule: Rule, case: Case) -> None:
     assert case.cause in inhibitors(api, where["environment"])[frozenset(symptom.items())]
 
 
-@pytest.mark.parametrize(("rule", "case"), PAIRS, ids=str)
-def test_with_any_other_host_queue_database_or_server_it_does_not(api: Api, rule: Rule, case: Case) -> None:
-    where = shared(rule, case, f"other-{rule.place}")
+@pytest.mark.parametrize(("rule", "case", "labels"), APART, ids=str)
+def test_with_any_other_host_queue_database_or_server_it_does_not(
+    api: Api, rule: Rule, case: Case, labels: tuple[str, ...]
+) -> None:
+    where = shared(rule, case, f"other-{rule.place}") | {
+        label: "same"
+        for label in labels
+        if label not in {**alert(case.cause).labels, **case.cause_labels, "environment": ""}
+    }
     post(api, case.cause, where)
     own = alert(case.symptom).labels
-    common = {label: value for label, value in where.items() if label in rule.equal}
-    for label in rule.equal:
+    common = {label: value for label, value in where.items() if label in labels}
+    for label in labels:
         if label in own:
             continue
         changed = {**common, **case.symptom_labels, label: f"{where['environment']}-another-{label}"}

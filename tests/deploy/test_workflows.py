@@ -48,6 +48,18 @@ def test_ci_runs_what_people_run() -> None:
     assert any(step.get("run") == ".ci/run" for step in steps)
 
 
+def test_alerts_are_tested_with_the_versions_that_production_runs(production: dict[str, Any]) -> None:
+    steps = dict(_jobs())["test/monitoring"]["steps"]
+    taken = re.findall(r"take (\S+) (.+)", "\n".join(step.get("run", "") for step in steps))
+    images = [service["image"].partition(":")[0] for service in production["services"].values()]
+    assert [image for image, _ in taken if images.count(image) != 1] == []
+    assert {program for _, programs in taken for program in programs.split()} >= {
+        "prometheus", "promtool", "alertmanager", "amtool",
+    }  # fmt: skip
+    paths = next(step["run"] for step in steps if step.get("run", "").startswith("./ops test ")).split()[2:]
+    assert all((ROOT / path).exists() for path in paths)
+
+
 def test_nothing_has_more_rights_than_it_needs_or_runs_forever() -> None:
     for path in WORKFLOWS:
         assert yaml.safe_load(path.read_text(encoding="utf-8"))["permissions"] == {"contents": "read"}, (

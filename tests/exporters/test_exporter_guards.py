@@ -115,6 +115,7 @@ def test_the_series_of_workers_that_come_and_go_are_given_back() -> None:
         assert not state.roster.workers
     assert (state.budget.used, state.budget.capped) == (0, 0)
     assert sum(sum(group.total().counts) for group in state.groups) == 50
+    assert [group.tracks for group in state.groups if group.tracks] == []
 
 
 def test_lost_starts_of_forgotten_workers_stay_counted() -> None:
