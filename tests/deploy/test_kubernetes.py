@@ -386,3 +386,20 @@ def test_the_wal_stream_is_a_component(tmp_path: Path) -> None:
     assert ("Deployment", "posthub-backup-wal") not in {
         (d["kind"], d["metadata"]["name"]) for d in _all("overlays/production")
     }
+
+
+def test_traefik_redirects_to_https_and_sends_hsts_like_caddy() -> None:
+    """http:// was answered with 404, and only the app's own answers had HSTS."""
+    documents = _all("overlays/staging")
+    middlewares = {d["metadata"]["name"]: d["spec"] for d in documents if d["kind"] == "Middleware"}
+    assert middlewares["redirect"]["redirectScheme"] == {"scheme": "https", "permanent": True}
+    (route,) = (d["spec"] for d in documents if d["kind"] == "IngressRoute")
+    assert route["entryPoints"] == ["web"]
+    assert route["routes"][0]["middlewares"] == [{"name": "redirect"}]
+    # Below every other route, such as those of certificates.
+    assert route["routes"][0]["priority"] == 1
+    # Opt-in: subdomains and preload.
+    assert middlewares["hsts"]["headers"] == {"stsSeconds": 31536000}
+    for ingress in (d for d in documents if d["kind"] == "Ingress"):
+        used = ingress["metadata"]["annotations"]["traefik.ingress.kubernetes.io/router.middlewares"]
+        assert "posthub-hsts@kubernetescrd" in used, ingress["metadata"]["name"]
