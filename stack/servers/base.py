@@ -13,7 +13,8 @@ from stack.paths import ROOT
 from stack.process import Process
 from stack.wait import wait_for
 
-START_SECONDS = 60.0
+# The first start on a new machine also compiles all libraries, while six other programs do the same.
+START_SECONDS = 180.0
 START_TRIES = 3
 
 
@@ -125,7 +126,7 @@ class Server(ABC):
         wait_for(
             lambda: not process.running or (self.is_ready() and self._is_answered_by(process)),
             timeout=START_SECONDS,
-            what=f"{self.name} ready on port {self.port}",
+            what=f"the start of {self.name} on port {self.port}",
             hint=f"read {self.log}",
         )
         if not process.running:

@@ -75,6 +75,7 @@ def demo(folder: Path, outside: Path) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(text)
         document["opened"] = {name: opened(url) for name, url in document["urls"].items()}
         document["pages"] = {path: opened(document["urls"]["Start page"] + path) for path in ("/alerts",)}
+        document["status"] = json.loads(opened(f"{document['urls']['Backup status']}/api/status")[1])
     finally:
         running.send_signal(signal.SIGTERM)
         running.communicate(timeout=120)
@@ -140,6 +141,16 @@ def test_every_address_opens(demo: dict[str, Any]) -> None:
             assert html.escape(url) in start
     for part in ("psql ", "redis-cli", "aws --endpoint-url"):
         assert part in start
+
+
+def test_the_pages_show_what_the_demo_does(demo: dict[str, Any]) -> None:
+    exporter, backup = demo["opened"]["Celery exporter"][1], demo["opened"]["Backup status"][1]
+    for queue in QUEUES:
+        assert f">{queue}<" in exporter
+    (database,) = [each for each in demo["status"]["databases"] if each["name"] == "posthub"]
+    assert database["verified"] >= 1
+    assert f"/backup/{database['newest']['id']}" in backup
+    assert "<svg" in backup
 
 
 def test_no_alert_but_the_staged_ones(demo: dict[str, Any]) -> None:
