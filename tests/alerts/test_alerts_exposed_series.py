@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from alerts.paths import TESTS
+from alerts.paths import ROOT, TESTS
 from alerts.rules import records, thresholds
 from exporters.tables.histogram import RUNTIME_BUCKETS
-from tests.alerts.fixtures import FROM_SCRAPE, LABEL, exposed
+from tests.alerts.fixtures import FOLDER, FROM_SCRAPE, LABEL, exposed
 
 # Bounds of histograms that the exporter sets itself: the captured page may be older.
 BOUNDS = {"celery_task_runtime_seconds_bucket": {*(f"{bound!r}" for bound in RUNTIME_BUCKETS), "+Inf"}}
@@ -63,3 +63,22 @@ def test_thresholds_are_below_the_largest_finite_bound() -> None:
     """A quantile never exceeds it: an alert with a higher threshold cannot fire."""
     assert thresholds()["threshold:celery_runtime_p95:seconds"] < max(RUNTIME_BUCKETS)
     assert max(RUNTIME_BUCKETS) >= 3600, "tasks may run for hours"
+
+
+IMAGES = {
+    "node_exporter": "prom/node-exporter", "blackbox_probe": "prom/blackbox-exporter", "caddy": "caddy",
+    "postgres_exporter": "prometheuscommunity/postgres-exporter", "redis_exporter": "oliver006/redis_exporter",
+    "alertmanager": "prom/alertmanager", "prometheus": "prom/prometheus", "cadvisor": "gcr.io/cadvisor/cadvisor",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("page", IMAGES)
+def test_the_pages_are_compared_with_the_versions_that_production_runs(page: str) -> None:
+    """A new pin needs a new capture, or the difference is stated next to it."""
+    compose = (ROOT / "docker-compose.prod.yml").read_text(encoding="utf-8")
+    [pinned] = set(re.findall(rf"image: {IMAGES[page]}:v?([\d.]+)", compose))
+    table = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert f"| `{page}.prom` | {pinned} | " in table
+    captured = yaml.safe_load((FOLDER / "versions.yml").read_text(encoding="utf-8"))
+    name = page.removesuffix("_probe") + "_exporter" * page.endswith("_probe")
+    assert re.search(rf"^\| `{page}\.prom` \| \S+ \| [^|]*{captured[name]}", table, re.MULTILINE)
