@@ -316,7 +316,7 @@ def test_without_landlock_programs_run_and_this_is_reported(environ: dict[str, s
     )
     shown = python("-c", show)
     assert "\nbackup_verify_confined 0.0\n" in shown
-    assert "Restored content is NOT confined" in shown
+    assert "restored content is NOT confined" in shown
 
 
 def test_how_far_a_kernel_confines(monkeypatch: pytest.MonkeyPatch) -> None:
