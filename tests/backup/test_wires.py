@@ -18,6 +18,7 @@ from pyrage import x25519
 
 from backup import run as running
 from backup.catalogue import layout
+from backup.catalogue.commit import discard
 from backup.catalogue.document import encode
 from backup.catalogue.hold import Hold
 from backup.catalogue.manifest import Manifest, Role
@@ -183,6 +184,34 @@ def test_a_store_that_loses_bytes_never_gets_a_manifest(lock: FakeLock, tmp_path
     with pytest.raises(DumpError, match="the store accepted"):
         run(wiring, wiring.targets[0])
     assert [key for key in put_keys if key.endswith(layout.MANIFEST)] == []
+
+
+def test_objects_that_disappear_under_the_manifest_take_it_with_them(lock: FakeLock, tmp_path: Path) -> None:
+    """A run on another host has swept them, when they had no manifest yet."""
+
+    class Swept(MemoryStore):
+        def put(self, key: str, data: bytes, **more: Any) -> None:
+            super().put(key, data, **more)
+            if key.endswith(layout.MANIFEST):
+                self.objects = {name: one for name, one in self.objects.items() if "globals" not in name}
+
+    store = Swept()
+    with pytest.raises(DumpError, match=r"of globals\.sql\.zst but has nothing"):
+        run(wired(tmp_path, store), wired(tmp_path, store).targets[0])
+    assert objects(store) == {}
+
+
+def test_a_manifest_that_cannot_be_deleted_keeps_its_objects() -> None:
+    store, made = MemoryStore(), manifest(NOW - DAY)
+    put(store, made)
+    before = dict(store.objects)
+    key = layout.manifest("shop", made.id)
+    store.locked[key] = datetime.now(UTC) + DAY
+    assert [refusal.key for refusal in discard(store, "shop", made.id)] == [key]
+    assert store.objects == before
+    store.locked.clear()
+    assert discard(store, "shop", made.id) == []
+    assert store.objects == {}
 
 
 def test_a_lost_lock_fails_the_run(lock: FakeLock, tmp_path: Path) -> None:
