@@ -213,6 +213,8 @@ def _carried_over(work: _Work, made: Replica, paused: Paused) -> Recovered:
         spool=None,
         offsite=None,
         packing=replace(wiring.packing, recipients=(), retain_until=None),
+        identities=(),
+        servers=(),
         settings=wiring.settings.model_copy(update={"s3_object_lock_days": 0}),
     )
     dumped = run(local, PostgresTarget(point.target.name, address))

@@ -51,7 +51,6 @@ def environ(server: Postgres, shop: str, tmp_path: Path) -> dict[str, str]:
         "BACKUP_POSTGRES_BIN": str(server.programs),
         "BACKUP_AGE_RECIPIENTS": PUBLIC,
         "BACKUP_AGE_IDENTITY": SECRET,
-        "BACKUP_MANIFEST_KEY": "k" * 32,
         "BACKUP_WAL_INTERVAL": "0.2",
         "BACKUP_WAL_PORT": str(choose()),
         "LOG_LEVEL": "WARNING",
