@@ -34,7 +34,6 @@ class Traffic:
 
     def __init__(self, api: str, customers: Sequence[Customer]) -> None:
         self._api = f"{api}/api/v1"
-        self._customers = customers
         self._counts: Counter[int] = Counter()
         self._lock = threading.Lock()
         self._stopping = threading.Event()

@@ -84,7 +84,8 @@ def test_rows_that_a_policy_hides(
         "a2",
     )
     message, advice = refused(command, f"postgres {name}", **as_reader(postgres, reader, name))
-    assert ("public.t" in message, f"ALTER ROLE {reader} BYPASSRLS;" in advice) == (True, True)
+    assert "public.t" in message
+    assert f"ALTER ROLE {reader} BYPASSRLS;" in advice
 
 
 def test_large_objects_of_another_owner(
@@ -92,7 +93,8 @@ def test_large_objects_of_another_owner(
 ) -> None:
     name = new_database("SELECT lo_from_bytea(4712, 'x')", "a3")
     message, advice = refused(command, f"postgres {name}", **as_reader(postgres, reader, name))
-    assert ("large objects 4712" in message, "GRANT SELECT ON LARGE OBJECT" in advice) == (True, True)
+    assert "large objects 4712" in message
+    assert "GRANT SELECT ON LARGE OBJECT" in advice
 
 
 def test_a_partitioned_table_that_may_not_be_locked(
@@ -218,7 +220,8 @@ def test_too_few_connections(
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(f"ALTER ROLE {reader} CONNECTION LIMIT 2")
     message, advice = refused(command, f"postgres {name}", **as_reader(postgres, reader, name))
-    assert (f"{reader} allows 2 connections" in message, "CONNECTION LIMIT" in advice) == (True, True)
+    assert f"{reader} allows 2 connections" in message
+    assert "CONNECTION LIMIT" in advice
 
 
 def test_rows_of_generated_columns_and_identities_are_copied_back(

@@ -53,14 +53,14 @@ def test_a_damaged_file_and_other_formats_are_refused(
 ) -> None:
     sql = dumped(postgres, database, tmp_path / "old.sql")
     done = command("import", str(sql), "--as", "old")
-    assert (done.status, "not an archive of pg_dump in the custom format" in done.err) == (2, True), done
+    done.fails(2, "not an archive of pg_dump in the custom format")
     whole = dumped(postgres, database, tmp_path / "old.dump", "-Fc")
     half = tmp_path / "half.dump"
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     done = command("import", str(half), "--as", "old")
-    assert (done.status, "pg_restore ended with" in done.err) == (1, True), done
+    done.fails(1, "pg_restore ended with")
     done = command("import", str(whole), "--as", database)
-    assert (done.status, "is a configured database" in done.err) == (2, True), done
+    done.fails(2, "is a configured database")
     done = command("import", str(whole), "--as", "../x")
-    assert (done.status, "not a valid folder name" in done.err) == (2, True), done
+    done.fails(2, "not a valid folder name")
     assert command("list", "--json").json == []

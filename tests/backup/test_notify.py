@@ -152,7 +152,7 @@ def test_a_wrong_address_is_refused_at_the_start_and_not_shown(
 ) -> None:
     command = Command(environ, monkeypatch, capsys)
     done = command("run", BACKUP_NOTIFY_URLS="json://example.org nonsense://s3cret-word")
-    assert (done.status, "address 2 is not one that Apprise knows" in done.err) == (2, True)
+    done.fails(2, "address 2 is not one that Apprise knows")
     assert "s3cret-word" not in done.err
     assert command.passed("list") == []
 
