@@ -44,7 +44,8 @@ class CatalogueCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         families = _Families()
         now = self._state.wiring.clock()
-        for target in self._state.wiring.everything:
+        # Before the first look at the store, "no backup" would be a guess.
+        for target in self._state.wiring.everything if self._state.looked else ():
             _database(families, self._state, self._state.history(target.name), now)
         _service(families, self._state)
         yield from families.all()

@@ -60,6 +60,7 @@ class State:
         self._offsite = self.wiring.reader(self.wiring.offsite) if self.wiring.offsite else None
         self._lock = threading.Lock()
         self.problems = {store.name: UNREAD for store in self.wiring.stores}
+        self.looked = False
 
     @property
     def names(self) -> list[str]:
@@ -75,7 +76,7 @@ class State:
         """
         try:
             with self.wiring.stop.limit(REFRESH_SECONDS):
-                self._refresh(database)
+                self._refresh(database if self.looked else None)
         except StoppedError:
             return
         except Exception as error:
@@ -101,6 +102,8 @@ class State:
     def _refresh(self, database: str | None) -> None:
         with self._lock:
             self.catalogue = self._catalogues.read(self.names, only=database)
+            # Also if the store did not answer: the failures that it could not take are known.
+            self.looked = True
             if self._catalogues.problem is None:
                 self._deliver()
             self.problems = {**self.problems, "main": self._catalogues.problem}
