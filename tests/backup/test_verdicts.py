@@ -34,6 +34,7 @@ CASES: dict[str, list[Case]] = {}
 REMARKS = {
     "_own_key": "two copies under one key are allowed",
     "_signatures": "signatures are a choice",
+    "_locks": "a dump that runs out of locks says so, and other servers share theirs",
     "_left_out": "what is left out was left out on purpose",
     "_connections": "a private network may do without TLS",
     "_confinement": "a kernel without Landlock is allowed",
