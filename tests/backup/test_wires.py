@@ -18,7 +18,7 @@ from pyrage import x25519
 
 from backup import run as running
 from backup.catalogue import layout
-from backup.catalogue.commit import discard
+from backup.catalogue.commit import commit, discard
 from backup.catalogue.document import encode
 from backup.catalogue.hold import Hold
 from backup.catalogue.manifest import Manifest, Role
@@ -199,6 +199,17 @@ def test_objects_that_disappear_under_the_manifest_take_it_with_them(lock: FakeL
     with pytest.raises(DumpError, match=r"of globals\.sql\.zst but has nothing"):
         run(wired(tmp_path, store), wired(tmp_path, store).targets[0])
     assert objects(store) == {}
+
+
+def test_a_commit_without_its_objects_leaves_no_manifest() -> None:
+    """Also where nobody cleans up behind it, as when a backup is brought from the spool."""
+    for size in (None, 9):
+        store, made = MemoryStore(), manifest(NOW)
+        if size:
+            store.put(f"{layout.folder('shop', made.id)}/{made.objects[0].name}", b"0" * size)
+        with pytest.raises(DumpError, match="the store accepted 10 bytes"):
+            commit(store, made, NO_KEYS)
+        assert store.head(layout.manifest("shop", made.id)) is None
 
 
 def test_a_manifest_that_cannot_be_deleted_keeps_its_objects() -> None:
