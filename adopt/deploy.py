@@ -167,6 +167,7 @@ def _compose(app: str, sidecars: list[str]) -> Iterator[tuple[str, str]]:
 
 
 _COMPOSE_HEAD = """# The sidecars, in the network of the project: `docker compose up -d`. Fill in env/*.env first.
+# APP_NETWORK names that network, in the environment or in .env: `docker network ls` lists them.
 # `--profile monitoring` also starts Prometheus, Alertmanager and Grafana, for those who have none yet.
 # Build the images once, in a checkout of the sidecars:
 #   docker build -t ops-backup -f backup/Dockerfile . && docker build -t ops-celery-exporter -f exporters/Dockerfile .

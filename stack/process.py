@@ -65,7 +65,9 @@ class Process:
 
     def listens_on(self, port: int) -> bool:
         """Whether it, or a process that it started, listens on a TCP port."""
-        return any(port in _listening(pid) for pid in _members(self.pid))
+        ports = [_listening(pid) for pid in _members(self.pid)]
+        # The backup sidecar hides its memory, and with it its sockets from everyone but root.
+        return any(port in each for each in ports if each is not None) or (None in ports and _is_hidden(port))
 
     def stop(self, *, number: signal.Signals = signal.SIGTERM, timeout: float = STOP_SECONDS) -> None:
         """Ask the process to end, kill it after ``timeout`` seconds, and end its whole group."""
@@ -154,12 +156,23 @@ def _members(group: int) -> Iterator[int]:
                 yield pid
 
 
-def _listening(pid: int) -> set[int]:
-    """The TCP ports that a process listens on."""
-    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+def _listening(pid: int) -> set[int] | None:
+    """The TCP ports that a process listens on; None if this user may not see them."""
+    try:
         connections = psutil.Process(pid).net_connections("tcp")
-        return {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
-    return set()
+    except psutil.NoSuchProcess:
+        return set()
+    except psutil.AccessDenied:
+        return None
+    return {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
+
+
+def _is_hidden(port: int) -> bool:
+    """Whether a process whose sockets this user may not see listens on a TCP port."""
+    return any(
+        one.status == psutil.CONN_LISTEN and getattr(one.laddr, "port", 0) == port and one.pid is None
+        for one in psutil.net_connections("tcp")
+    )
 
 
 class _Reaper:

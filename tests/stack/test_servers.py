@@ -5,8 +5,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import boto3
+import psutil
 import psycopg
 import pytest
 import redis
@@ -15,7 +18,9 @@ from botocore.config import Config
 from sidecar import OpsError
 from sidecar.http import session
 from stack import ports
+from stack import process as processes
 from stack.paths import ROOT
+from stack.process import Process
 from stack.servers import ObjectStore, Postgres, Prometheus, Redis
 from stack.wait import wait_for
 
@@ -120,3 +125,68 @@ def test_waiting_gives_up_with_a_hint() -> None:
     with pytest.raises(OpsError, match=r"the moon did not happen within 0.2 s"):
         wait_for(lambda: False, timeout=0.2, what="the moon", hint="look up")
     assert time.monotonic() - began < 2
+
+
+HIDDEN = """
+import ctypes, socket, sys, time
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # as the backup sidecar does: nothing of it is readable in /proc
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+time.sleep(600)
+"""
+OBSERVER = f"""
+import sys, time
+from pathlib import Path
+from stack import ports
+from stack.process import Process
+port, free = ports.choose(), ports.choose()
+process = Process("hidden", [sys.executable, "-c", {HIDDEN!r}, str(port)], log=Path(sys.argv[1]) / "log", env={{}}, cwd=Path("/"))
+end = time.monotonic() + 60
+while not process.listens_on(port):
+    assert time.monotonic() < end, process.log_tail()
+    time.sleep(0.05)
+assert not process.listens_on(free)
+process.stop()
+"""
+
+
+def test_the_port_of_a_process_that_hides_itself_is_found_by_an_ordinary_user(tmp_path: Path) -> None:
+    """Root sees everything, so as root this runs as nobody."""
+    tmp_path.chmod(0o777)
+    user: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    options: dict[str, Any] = {
+        "capture_output": True,
+        "text": True,
+        "env": {"PYTHONPATH": str(ROOT)},
+        "cwd": "/",
+        **user,
+    }
+    try:
+        possible = subprocess.run([sys.executable, "-c", "import stack.process"], **options).returncode == 0
+    except PermissionError:
+        possible = False
+    if not possible:
+        pytest.skip("nobody may not read this checkout")
+    done = subprocess.run([sys.executable, "-c", OBSERVER, str(tmp_path)], **options)
+    assert done.returncode == 0, done.stderr
+
+
+def test_hidden_sockets_count_only_where_one_is_hidden(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def sockets(owner: int | None) -> list[Any]:
+        return [SimpleNamespace(status=psutil.CONN_LISTEN, laddr=SimpleNamespace(port=4711), pid=owner)]
+
+    child = Process("sleep", ["sleep", "60"], log=tmp_path / "log", env={}, cwd=tmp_path)
+    try:
+        for listening, owner, found in (
+            (None, None, True),
+            (None, 1, False),
+            (set(), None, False),
+            ({4711}, 1, True),
+        ):
+            monkeypatch.setattr(processes, "_listening", lambda _, ports=listening: ports)
+            monkeypatch.setattr(psutil, "net_connections", lambda _, owner=owner: sockets(owner))
+            assert child.listens_on(4711) is found
+            assert not child.listens_on(4712)
+    finally:
+        child.stop()
