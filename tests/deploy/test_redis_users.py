@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,3 +155,30 @@ def test_redis_exporter_signs_in_by_its_file(
     ]
     for name in ("redis_memory_max_bytes", "redis_slowlog_length", "redis_config_maxclients"):
         assert name in found, name
+
+
+def test_files_of_an_earlier_user_are_replaced_by_copies(tmp_path: Path) -> None:
+    """What it wrote last is not writable for the group yet, and Redis would refuse to start."""
+    data, programs = tmp_path / "data", tmp_path / "bin"
+    (data / "appendonlydir").mkdir(parents=True)
+    programs.mkdir()
+    (programs / "redis-server").write_text('#!/bin/sh\necho "$@"\n')
+    (programs / "redis-server").chmod(0o755)
+    theirs, ours = data / "appendonlydir" / "appendonly.aof.2.incr.aof", data / "dump.rdb"
+    theirs.write_text("theirs")
+    ours.write_text("ours")
+    # For root, every file is writable: there, another test of the mode stands in for it.
+    theirs.chmod(0o444)
+    before = {path: path.stat().st_ino for path in (theirs, ours)}
+    script = (ROOT / "deploy" / "redis" / "start.sh").read_text().replace("[ ! -w ", "[ ! -u ")
+    script = script if os.geteuid() == 0 else (ROOT / "deploy" / "redis" / "start.sh").read_text()
+    ours.chmod(0o644 | (stat.S_ISUID if os.geteuid() == 0 else 0))
+    done = subprocess.run(
+        ["sh", "-c", script, "start.sh", "--appendonly", "yes"],
+        env={"PATH": f"{programs}:{os.environ['PATH']}", "DATA": str(data)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "--aclfile /run/secrets/users.acl --appendonly yes\n"
+    assert theirs.stat().st_ino != before[theirs]
+    assert theirs.read_text() == "theirs"
+    assert ours.stat().st_ino == before[ours]
+    assert sorted(path.name for path in data.iterdir()) == ["appendonlydir", "dump.rdb"]
