@@ -26,11 +26,11 @@ _ADDRESS = re.compile(r"[\w.-]+:\d{1,5}|\[[0-9a-f:]+\]:\d{1,5}")
 @click.command("init", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
-    "--app", prompt="Name of the app (lower case)", help="The app's name; everything is called after it."
+    "--app", prompt="Name of the app (lower case)", help="The app's name; everything is named after it."
 )
 @click.option(
     "--part", "parts", multiple=True, metavar="NAME[=HOST:PORT]",
-    help=f"A part that you run, and its address; repeatable: {', '.join(PARTS)}. Others bring no jobs, alerts or tiles.",
+    help=f"A part that you run, and its address; repeatable: {', '.join(PARTS)}. Other parts get no jobs, alerts or tiles.",
 )  # fmt: skip
 @click.option("--beat/--no-beat", default=None, help="Whether celery beat sends tasks.  [default: beat]")
 @click.option(
@@ -80,7 +80,7 @@ def _on_terminal() -> bool:
 
 
 def _asked(app: str, stack: str) -> dict[str, str]:
-    """The parts that a person says are there."""
+    """The parts that the person at the terminal confirms."""
     jobs = {}
     for name, what in PARTS.items():
         if click.confirm(f"Monitor {what}?", default=name in SIDECARS):

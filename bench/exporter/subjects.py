@@ -41,7 +41,7 @@ NOT_ANSWERED = (OSError, HTTPException)
 
 @dataclass
 class Subject:
-    """One contestant; start it, count with it, stop it."""
+    """One subject; start it, count with it, stop it."""
 
     name: str
     command: list[str]

@@ -53,7 +53,7 @@ _MOVING = {pace: re.compile(rf"(?m)^({series}[^ ]*) (.*)$") for series, pace in 
 
 
 class HostDouble:
-    """Serves node_exporter's captured output: some counters go on from there, the values of some series are replaced."""
+    """Serves node_exporter's captured output: some counters continue from there, the values of some series are replaced."""
 
     def __init__(self) -> None:
         self._since = time.monotonic()
@@ -74,7 +74,7 @@ class HostDouble:
         assert count, f"node_exporter.prom has no {series}"
 
     def now(self) -> str:
-        """What a scrape gets. Counters that stood still would be a machine without a moment of idleness."""
+        """The page of a scrape. Counters must advance: a constant idle counter would look like a fully busy machine."""
         text, passed = self.text, time.monotonic() - self._since
         for pace, series in _MOVING.items():
             text = _raised(series, text, by=pace * passed)

@@ -11,9 +11,9 @@ PAGE = HERE.parents[1] / "docs" / "exporter-ends.md"
 EVENTS, COUNTED = 2, 4
 IS_NEWER = not celery.__version__.startswith("5.6.")
 
-# Client, worker and pool send these on connections of their own.
+# Client, worker and pool send these on separate connections.
 FIRST = ("sent", "received", "started")
-# A worker's farewell may come before or after the end of its last task.
+# A worker's shutdown event may come before or after the end of its last task.
 LAST = "offline"
 
 # Events in order, and what is counted.

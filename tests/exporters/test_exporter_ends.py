@@ -24,7 +24,7 @@ from tests.exporters.exporterkit import Running, Scraped, Worker, send, until
 SENT_EVENTS = {"task_send_sent_event": True, "task_default_queue": "default"}
 # Not by a task of its own: under the ID of the task that it replaces.
 REPLACED = {"shop.replacement": "shop.replaced"}
-# Sent to a worker of their own, which does not survive them.
+# Sent to a separate worker, which does not survive them.
 APART = {"shop.lost": "lost", "shop.cold": "cold"}
 # Something is done to them.
 STAGED = {"shop.revoked", "shop.recalled", "shop.expired", "shop.terminated", "shop.redelivered", "shop.warm"}
@@ -71,7 +71,7 @@ class Stage:
         self.ids[name] = self.client.send_task(name, queue=APART.get(name, "default"), **options).id
 
     def events(self, name: str) -> list[str]:
-        """The events of a task, and the farewell of the worker that is shut down while it runs."""
+        """The events of a task, and the shutdown event of the worker that is shut down while it runs."""
         key, node = self.ids[name], SHUT_DOWN.get(name)
         return [
             event["type"].removeprefix("task-").removeprefix("worker-")
