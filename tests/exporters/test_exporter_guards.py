@@ -12,8 +12,10 @@ from exporters.events.sockets import DisconnectedError
 from exporters.queues import unacked
 from exporters.queues.unacked import MOST_TAGS, NEW_TAGS_A_ROUND, Unacked
 from exporters.tables.budget import Budget, Limits
+from exporters.tables.groups import TRACK_SERIES
+from exporters.tables.inflight import InFlight
 from exporters.tables.state import EventState
-from exporters.tables.workers import Liveness
+from exporters.tables.workers import Ledger, Liveness
 from tests.exporters.test_exporter_tables import counts, event, received, sent, take
 
 
@@ -213,3 +215,64 @@ def test_each_series_that_is_turned_away_is_counted() -> None:
     budget.give_back(4)
     assert budget.take(3)
     assert budget.turned_away["hosts"] == 1
+
+
+def ledger(*steps: tuple[str, float, int]) -> Ledger:
+    """Starts by their time, and heartbeats with the number that the worker counts; all of one process."""
+    made = Ledger()
+    for kind, at, processed in steps:
+        if kind == "start":
+            made.started(at, 1)
+        else:
+            made.heartbeat(1, processed, at)
+    return made
+
+
+def test_a_start_that_is_announced_after_its_heartbeat_is_not_lost() -> None:
+    late = (("beat", 0.0, 0), ("beat", 2.0, 1), ("start", 2.1, 0), ("beat", 4.0, 1), ("beat", 6.0, 1))
+    assert ledger(*late).lost == 0
+    never = (("beat", 0.0, 0), ("beat", 2.0, 1), ("beat", 4.0, 1), ("beat", 6.0, 1))
+    assert ledger(*never).lost == 1
+
+
+def test_the_starts_of_a_restarted_process_with_the_same_pid_are_its_own() -> None:
+    before = (("beat", 0.0, 0), *(("start", 1.0, 0),) * 5, ("beat", 2.0, 5))
+    after = (("start", 2.5, 0), ("start", 2.6, 0), ("beat", 4.0, 2), ("beat", 6.0, 2), ("beat", 8.0, 2))
+    assert ledger(*before, *after).lost == 0
+
+
+def test_a_worker_that_shuts_down_is_up_until_its_last_task_has_ended(clock: list[float]) -> None:
+    state = EventState()
+    take(state, heartbeat("w@h"), received=clock[0])
+    for uuid in ("a", "b"):
+        take(state, sent(uuid), received(uuid), event("task-started", uuid), received=clock[0])
+    take(state, event("worker-offline", active=2), received=clock[0])
+    for uuid, alive in (("a", ["w@h"]), ("b", [])):
+        take(state, event("task-succeeded", uuid, runtime=1.0), received=clock[0])
+        assert [worker.node for worker in state.roster.alive()] == alive
+    assert state.roster.shown() == []
+
+
+def test_workers_beyond_the_limit_are_counted() -> None:
+    state = EventState(limits=Limits(workers=2))
+    take(state, *(heartbeat(f"w{number}@h") for number in range(4)))
+    assert len(state.roster.workers) == 2
+    assert state.budget.turned_away["workers"] == 2
+
+
+def test_the_names_that_were_idle_longest_make_room_and_give_their_series_back() -> None:
+    state = EventState(limits=Limits(names=32))
+    for number in range(32):
+        take(state, sent(str(number), name=f"n{number}"), received=float(number))
+    take(state, sent("again", name="n0"), sent("new", name="new"), received=100.0)
+    left = {group.name for group in state.groups} - {"other"}
+    assert left == {"new", "n0", *(f"n{number}" for number in range(3, 32))}
+    assert state.budget.used == TRACK_SERIES * sum(len(group.tracks) for group in state.groups)
+    assert state.budget.turned_away["names"] == 2
+
+
+def test_tasks_that_never_end_are_counted_when_they_are_forgotten() -> None:
+    held = InFlight(2, 1e9)
+    for key in range(1, 6):
+        held.hold(key, key)
+    assert (held.evicted, sorted(held.old), sorted(held.held)) == (2, [3, 4], [5])
