@@ -1,6 +1,7 @@
 """Each container's secrets, as posthub_init writes them."""
 
 import hashlib
+import re
 import stat
 import subprocess
 import sys
@@ -231,3 +232,35 @@ def test_every_folder_is_one_that_a_container_mounts_as_its_owner(
 def test_no_two_containers_share_a_user(init_secrets: Any) -> None:
     users = [user for user, _ in init_secrets.OWNERS.values()]
     assert len(set(users)) == len(users)
+
+
+def test_the_documented_script_makes_the_clusters_secrets_from_these(tmp_path: Path) -> None:
+    """docs/kubernetes.md, "Secrets": with every file that the cluster's settings name, and the real keys."""
+    given = {
+        "GEMINI_API_KEY": "gemini-key",
+        "BACKUP_S3_ACCESS_KEY_ID": "id",
+        "BACKUP_S3_SECRET_ACCESS_KEY": "key",
+    }
+    assert _run(tmp_path, **given).returncode == 0
+    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    script = page.partition("\n## Secrets\n")[2].partition("```sh\n")[2].partition("```")[0]
+    made, programs = tmp_path / "made", tmp_path / "bin"
+    made.mkdir()
+    programs.mkdir()
+    # A kubectl that keeps what it is given.
+    (programs / "kubectl").write_text(
+        f'#!/bin/sh\nfor word; do case $word in posthub-*) name=$word ;; --from-file=*) cp -r "${{word#*=}}" {made}/$name ;; esac; done\n'
+    )
+    (programs / "kubectl").chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-euc", script], cwd=tmp_path, env={"PATH": f"{programs}:/usr/bin:/bin", "TMPDIR": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(list(made.iterdir())) == 9
+    config = (ROOT / "k8s" / "base" / "common" / "config.yaml").read_text(encoding="utf-8")
+    for folder, name in re.findall(r"_FILE: /run/secrets/(posthub|backup)/(\w+)", config):
+        group = {"posthub": "posthub-app", "backup": "posthub-backup"}[folder]
+        assert (made / group / name).is_file(), f"{group}/{name}"
+    assert (made / "posthub-app" / "gemini_api_key").read_text() == "gemini-key"
+    assert (made / "posthub-app" / "secret_key").read_text() == _read(tmp_path, "values/SECRET_KEY")
