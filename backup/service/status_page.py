@@ -24,11 +24,11 @@ KINDS = {"bad": "needs attention", "warn": "look at it", "good": "well"}
 
 def render(state: State) -> str:
     """The content of the first page."""
-    found = summaries(state)
+    found, general = summaries(state), general_problems(state)
     return "".join(
         (
-            _headline(found),
-            "".join(html.notice("bad", problem) for problem in general_problems(state)),
+            _headline(found, general),
+            "".join(html.notice("bad", problem) for problem in general),
             _overview(found, state.wiring.clock()),
             *(_database(state, each) for each in found),
             _schedules(state),
@@ -63,7 +63,7 @@ def address_of(entry: Entry) -> str:
     return f"/backup/{entry.id}"
 
 
-def _headline(found: Sequence[Summary]) -> str:
+def _headline(found: Sequence[Summary], general: Sequence[str]) -> str:
     wrong = [each.name for each in found if each.verdict == "bad"]
     if wrong:
         return html.notice("bad", f"{len(wrong)} of {len(found)} need attention: {', '.join(wrong)}")
@@ -72,6 +72,10 @@ def _headline(found: Sequence[Summary]) -> str:
         return html.notice("warn", f"Every database has a proven backup. Look at: {', '.join(doubtful)}")
     if not found:
         return html.notice("warn", "No database is configured")
+    if general:
+        return html.notice(
+            "warn", "Every database has a proven backup, but the service itself needs attention"
+        )
     return html.notice("good", f"All is well: {len(found)} with a proven backup, 0 problems")
 
 

@@ -170,11 +170,13 @@ def general_problems(state: State) -> list[str]:
 def document(state: State) -> dict[str, Any]:
     """All of it for a program. Times are in ISO 8601, sizes in bytes, durations in seconds."""
     settings, found = state.wiring.settings, summaries(state)
+    general = general_problems(state)
+    verdicts = {*(each.verdict for each in found), *(["bad"] if general else [])}
     return {
         "version": __version__,
         "read": _text(state.catalogue.read),
-        "verdict": next((kind for kind in ORDER if any(each.verdict == kind for each in found)), "good"),
-        "problems": general_problems(state),
+        "verdict": next((kind for kind in ORDER if kind in verdicts), "good"),
+        "problems": general,
         "encrypted": bool(state.wiring.packing.recipients),
         "rpo_target_seconds": settings.rpo_target,
         "rto_target_seconds": settings.rto_target,

@@ -14,7 +14,7 @@ from backup.catalogue.hold import Hold
 from backup.catalogue.manifest import Manifest, Table
 from backup.catalogue.records import Difference
 from backup.physical.coverage import Stretch
-from backup.service import pages
+from backup.service import pages, status_page, summary
 from backup.service.state import Job, State, new_state
 from backup.settings import BackupSettings
 from backup.store import LocalStore
@@ -94,11 +94,19 @@ def test_the_first_page_has_a_line_for_each_database_and_the_worst_is_first(serv
     assert {"/database/crm", "/api/status", "/metrics"} <= page.links
 
 
-def test_all_is_well_appears_only_then(tmp_path: Path) -> None:
+def test_all_is_well_appears_only_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service(tmp_path / "store", "crm")
     assert "All is well" not in service.page("/").text
     well(service, "crm")
+    # This service does not encrypt, and a page must not contradict itself.
+    page = service.page("/").text
+    assert "All is well: 1" not in page
+    assert "Every database has a proven backup, but the service itself needs attention" in page
+    assert service.json()["verdict"] == "bad"
+    for module in (status_page, summary):
+        monkeypatch.setattr(module, "general_problems", lambda _: [])
     assert "All is well: 1 with a proven backup" in service.page("/").text
+    assert service.json()["verdict"] == "good"
 
 
 def test_a_backup_unlike_the_others_is_to_be_looked_at(service: Service) -> None:
