@@ -226,6 +226,8 @@ def test_the_first_start_makes_the_apps_role(
     earlier: Postgres, tmp_path: Path, environ: dict[str, str]
 ) -> None:
     """deploy/postgres/first-start.sh, in an empty database of the admin's."""
+    # PostgreSQL's image would otherwise read it into its own shell, with its options.
+    assert os.access(ROOT / "deploy" / "postgres" / "first-start.sh", os.X_OK)
     assert run(earlier, environ).returncode == 0
     admin = f"postgresql://posthub_admin:of-the-admin@{HOST}:{earlier.port}"
     with psycopg.connect(f"{admin}/postgres", autocommit=True) as connection:
