@@ -26,6 +26,8 @@ ROLLING = (
     "posthub_flower",
     "posthub_celery_exporter",
     "posthub_backup",
+    # Before cAdvisor, which looks for the engine only when it starts.
+    "posthub_docker_proxy",
 )
 DATA = ("posthub_postgres_prod", "posthub_redis_prod")
 # Customers reach everything through it, so it is the last one.

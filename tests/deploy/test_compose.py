@@ -10,6 +10,7 @@ import bcrypt
 import pytest
 import yaml
 
+from stack.deploy.compose import DATA, JOBS, ROLLING
 from stack.paths import ROOT
 from tests.deploy.app_names import app_variables
 from tests.deploy.envexample import example_variables
@@ -394,3 +395,10 @@ def test_what_the_workers_count_is_scraped(production: dict[str, Any]) -> None:
     assert group["targets"] == [f"{name}:{port}" for name, port in workers.items()]
     for name in workers:
         assert "posthub_prometheus" in _neighbours(production, name)
+
+
+def test_a_rollout_starts_the_proxy_before_cadvisor(production: dict[str, Any]) -> None:
+    """cAdvisor looks for the engine when it starts, and never again."""
+    assert "posthub_docker_proxy" in ROLLING
+    assert "posthub_cadvisor" not in {*ROLLING, *DATA, *JOBS}
+    assert "posthub_docker_proxy" in production["services"]["posthub_cadvisor"]["depends_on"]
