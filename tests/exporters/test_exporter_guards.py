@@ -16,7 +16,7 @@ from exporters.tables.groups import TRACK_SERIES
 from exporters.tables.inflight import InFlight
 from exporters.tables.state import EventState
 from exporters.tables.workers import Ledger, Liveness
-from tests.exporters.test_exporter_tables import counts, event, received, sent, take
+from tests.exporters.test_exporter_tables import NOW, counts, event, received, sent, take
 
 
 def test_each_frame_that_is_turned_away_is_counted() -> None:
@@ -276,3 +276,42 @@ def test_tasks_that_never_end_are_counted_when_they_are_forgotten() -> None:
     for key in range(1, 6):
         held.hold(key, key)
     assert (held.evicted, sorted(held.old), sorted(held.held)) == (2, [3, 4], [5])
+
+
+def test_a_task_that_is_delivered_again_while_it_runs_is_two_executions() -> None:
+    state = EventState()
+    take(state, sent(), received(), event("task-started"), received(), event("task-started"))
+    [group] = [one for one in state.groups if one.name == "shop.add"]
+    assert group.duplicates == 1
+    take(state, event("task-succeeded", runtime=1.0))
+    assert len(state.tasks) == 1
+    take(state, event("task-succeeded", runtime=1.0))
+    assert len(state.tasks) == 0
+    assert counts(state, "shop.add", "default")["succeeded"] == 2
+
+
+def test_since_when_a_task_waits() -> None:
+    state = EventState()
+    take(state, sent(timestamp=NOW - 100))
+    assert state.tasks.due("u1") == pytest.approx(NOW - 100, abs=0.001)
+    assert state.tasks.due("never heard of") is None
+
+
+def test_starts_that_are_announced_are_not_lost() -> None:
+    state = EventState()
+    for step in range(4):
+        beat = {
+            "type": "worker-heartbeat",
+            "hostname": "w@h",
+            "processed": step,
+            "active": 0,
+            "timestamp": NOW + 2 * step,
+        }
+        take(state, beat)
+        take(
+            state,
+            sent(str(step)),
+            received(str(step)),
+            event("task-started", str(step), timestamp=NOW + 2 * step + 1),
+        )
+    assert state.roster.lost == 0
