@@ -15,6 +15,7 @@ from bench.exporter.frames import frame
 from exporters.exposition import page as exposition
 from exporters.exposition.families import gauge
 from tests.exporters.exporterkit import Running, Worker, captured, send, until
+from tests.sidecar.markup import Page
 
 
 def test_tasks_workers_and_queues_of_a_real_worker(
@@ -75,6 +76,10 @@ def test_a_killed_worker_goes_down_while_its_twin_lives(
     first.kill()
     gone = running.until(lambda s: s.get("celery_worker_up", hostname="a@host-1") == 0, seconds=30)
     assert gone.get("celery_worker_up", hostname="b@host-1") == 1
+    page = Page(requests.get(running.url, timeout=30).content).text
+    assert "Down: a@host-1" in page
+    assert "workers up 1 of 2" in page
+    assert "b@host-1 up" in page
 
 
 def test_tasks_in_flight_at_a_restart_keep_their_names(
@@ -107,6 +112,9 @@ def test_formats_of_metrics_and_health(broker: str, start: Callable[..., Running
     until(running.ready, seconds=30)
     for path in ("/healthz", "/readyz", "/"):
         assert requests.get(f"{running.url}{path}", timeout=5).status_code == 200
+    page = requests.get(running.url, timeout=5)
+    assert "default" in Page(page.content).text
+    assert "script" not in page.headers["Content-Security-Policy"]
 
 
 def test_a_log_line_advises_when_workers_send_no_events(
