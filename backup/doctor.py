@@ -82,6 +82,8 @@ def examine(wiring: Wiring) -> Iterator[Check]:
     yield from (check for server in wiring.servers for check in _server_checks(server))
     yield _carried_out("confinement", _confinement)
     yield _carried_out("work folder", lambda: _work_folder(wiring))
+    if any(isinstance(target, PostgresTarget) for target in wiring.targets):
+        yield _carried_out("snapshots", lambda: _snapshots(wiring))
     if wiring.settings.spool_dir:
         yield _carried_out("spool", lambda: _spool(wiring))
     else:
@@ -380,6 +382,19 @@ def _left_out(wiring: Wiring, target: PostgresTarget) -> str | Check:
     if not notes:
         return "nothing"
     return Check(f"postgres {target.name}: left out", None, "; ".join(notes), "see docs/backup.md")
+
+
+def _snapshots(wiring: Wiring) -> str | Check:
+    """For how long a run holds its snapshot, which delays vacuum, if the store is slow."""
+    folder = wiring.settings.work_dir
+    if folder is not None and wiring.packing.recipients:
+        return f"held while the dump runs; parts for which the store is too slow wait in {folder}, encrypted"
+    return Check(
+        "snapshots",
+        None,
+        "held until the dump is in the store, however slow that is",
+        "set BACKUP_AGE_RECIPIENTS and BACKUP_WORK_DIR, a folder with room for an encrypted backup",
+    )
 
 
 def _locks(target: PostgresTarget) -> str | Check:

@@ -191,7 +191,7 @@ class BackupSettings(Settings):
     )
     work_dir: Path | None = Field(
         None,
-        description="Folder for the throwaway server of a verification; empty: the system's temporary folder",
+        description="Folder for the throwaway server of a verification, and for encrypted parts of a dump that is faster than the store; empty: the system's temporary folder, and the dump waits for the store",
     )
     work_dir_floor: float = Field(
         5.0,

@@ -227,6 +227,7 @@ def wire(settings: BackupSettings) -> Wiring:
             threads=settings.threads,
             recipients=tuple(parse_recipients(settings.age_recipients)),
             sizes=PartSizes(limit=settings.s3_max_parts),
+            spill=(settings.work_dir, settings.work_dir_floor) if settings.work_dir else None,
             upload_threads=settings.upload_threads,
         ),
         identities=_identities(settings),

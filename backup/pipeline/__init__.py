@@ -1,6 +1,6 @@
 """Dump → zstd → age → parts → store, one streaming pass."""
 
 from backup.pipeline.source import ChildSource, Source
-from backup.pipeline.upload import PackingOptions, transfer
+from backup.pipeline.upload import Packed, PackingOptions, packed, transfer
 
-__all__ = ["ChildSource", "PackingOptions", "Source", "transfer"]
+__all__ = ["ChildSource", "Packed", "PackingOptions", "Source", "packed", "transfer"]

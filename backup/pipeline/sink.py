@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from backup.cancellation import carry
 from backup.errors import StoreError
+from backup.pipeline.spill import Spill
 from backup.progress import Progress, silent
 from backup.store import PartSizes, Upload
 from sidecar import OpsError
@@ -23,6 +24,7 @@ class PartSink:
         sizes: how parts grow.
         threads: number of parts sent at the same time.
         sent: called with the number of bytes of each part that has arrived.
+        spill: takes parts for which there is no memory, so that writing does not wait for the store.
     """
 
     def __init__(
@@ -32,11 +34,13 @@ class PartSink:
         *,
         threads: int = 3,
         sent: Progress = silent,
+        spill: Spill | None = None,
     ) -> None:
         self.size = 0
         self._upload = upload
         self._sizes = sizes
         self._sent = sent
+        self._spill = spill
         self._digest = hashlib.sha256()
         self._number = 1
         self._offset = 0
@@ -70,6 +74,7 @@ class PartSink:
         if self._buffer or self._number == 1:
             self._hand_over()
         self._pool.shutdown(wait=True)
+        self._close()
         self.raise_failure()
         return self._digest.hexdigest()
 
@@ -80,6 +85,7 @@ class PartSink:
     def abort(self) -> None:
         """Drop everything that was sent. If the store does not answer, the next run's sweep drops the parts."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._close()
         with suppress(OpsError):
             self._upload.abort()
 
@@ -105,7 +111,34 @@ class PartSink:
                 hint="allow more parts with BACKUP_S3_MAX_PARTS",
                 operation="part",
             )
-        self._pool.submit(carry(self._store), self._number, self._offset, self._buffer)
+        place = self._spilled()
+        if place is None:
+            self._pool.submit(carry(self._store), self._number, self._offset, self._buffer)
+        else:
+            store, length = carry(self._store_spilled), len(self._buffer)
+            self._pool.submit(store, self._number, self._offset, place, length)
+            self._buffers.give(self._buffer)
+
+    def _spilled(self) -> int | None:
+        """The place of the full part on the disk, if the next one would have to wait for memory."""
+        following = self._sizes.of(min(self._number + 1, self._sizes.limit))
+        if self._spill is None or not self._buffers.is_full(following):
+            return None
+        return self._spill.keep(self._buffer)
+
+    def _store_spilled(self, number: int, offset: int, place: int, length: int) -> None:
+        assert self._spill is not None
+        try:
+            if self._failure is None:
+                part = self._spill.read(place, length)
+                self._upload.part(number, offset, part)
+                self._sent(length)
+        except BaseException as error:
+            self._failure = error
+
+    def _close(self) -> None:
+        if self._spill is not None:
+            self._spill.close()
 
     def _store(self, number: int, offset: int, part: bytearray) -> None:
         try:
@@ -142,6 +175,11 @@ class _Buffers:
             # Parts only grow, so a buffer of another size is not needed again.
             self._idle = [one for one in self._idle if len(one) == size]
             return self._idle.pop() if self._idle else bytearray(size)
+
+    def is_full(self, size: int) -> bool:
+        """Whether a buffer of this size would have to be waited for."""
+        with self._changed:
+            return self._out + size > self._budget
 
     def give(self, buffer: bytearray) -> None:
         with self._changed:

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from backup.catalogue.manifest import Role, StoredObject
 from backup.pipeline.compress import CompressedReader, thread_count
 from backup.pipeline.encrypt import Recipient, encrypt
 from backup.pipeline.sink import PartSink
 from backup.pipeline.source import Source
+from backup.pipeline.spill import Spill
 from backup.progress import Progress, silent
 from backup.store import PartSizes, Store
 
@@ -29,6 +31,7 @@ class PackingOptions:
     sizes: PartSizes = field(default_factory=PartSizes)
     upload_threads: int = 3
     retain_until: datetime | None = None
+    spill: tuple[Path, float] | None = None
 
     @property
     def suffix(self) -> str:
@@ -54,22 +57,61 @@ def transfer(
         DumpError: the source ended early. The upload was aborted.
         StoreError: the store failed after all retries. The upload was aborted if the store allowed it.
     """
-    key = f"{folder}/{name}{packing.suffix}"
-    with source, _sink(store, key, packing) as sink:
-        reader = CompressedReader(
-            source, level=packing.level, threads=thread_count(packing.threads), progress=progress
+    with packed(source, store, folder, name, role=role, packing=packing, progress=progress) as made:
+        return made.finish()
+
+
+class Packed:
+    """An object whose source has ended; some of it may not have arrived in the store yet."""
+
+    def __init__(self, sink: PartSink, key: str, role: Role, raw_bytes: int, *, encrypted: bool) -> None:
+        self._sink = sink
+        self._key = key
+        self._role = role
+        self._raw_bytes = raw_bytes
+        self._encrypted = encrypted
+
+    def finish(self) -> StoredObject:
+        """Wait until everything has arrived, and make the object appear.
+
+        Raises:
+            StoreError: the store failed after all retries.
+        """
+        digest = self._sink.finish()
+        self._sink.commit()
+        return StoredObject(
+            name=self._key.rpartition("/")[2],
+            role=self._role,
+            raw_bytes=self._raw_bytes,
+            stored_bytes=self._sink.size,
+            sha256=digest,
+            encryption="age" if self._encrypted else None,
         )
-        _pump(reader, sink, packing)
-        digest = sink.finish()
-        sink.commit()
-    return StoredObject(
-        name=key.rpartition("/")[2],
-        role=role,
-        raw_bytes=reader.raw_bytes,
-        stored_bytes=sink.size,
-        sha256=digest,
-        encryption="age" if packing.recipients else None,
-    )
+
+
+@contextmanager
+def packed(
+    source: Source,
+    store: Store,
+    folder: str,
+    name: str,
+    *,
+    role: Role,
+    packing: PackingOptions,
+    progress: Progress = silent,
+) -> Iterator[Packed]:
+    """Read a source to its end, and send it meanwhile; see :func:`transfer`.
+
+    In the block the source has ended, so whatever it has held open can be closed before the rest is sent.
+    """
+    key = f"{folder}/{name}{packing.suffix}"
+    with _sink(store, key, packing) as sink:
+        with source:
+            reader = CompressedReader(
+                source, level=packing.level, threads=thread_count(packing.threads), progress=progress
+            )
+            _pump(reader, sink, packing)
+        yield Packed(sink, key, role, reader.raw_bytes, encrypted=bool(packing.recipients))
 
 
 def _pump(reader: CompressedReader, sink: PartSink, packing: PackingOptions) -> None:
@@ -86,7 +128,9 @@ def _pump(reader: CompressedReader, sink: PartSink, packing: PackingOptions) -> 
 @contextmanager
 def _sink(store: Store, key: str, packing: PackingOptions) -> Iterator[PartSink]:
     upload = store.begin(key, retain_until=packing.retain_until)
-    sink = PartSink(upload, packing.sizes, threads=packing.upload_threads)
+    # What is not encrypted lies nowhere but in the store.
+    spill = Spill(*packing.spill) if packing.spill and packing.recipients else None
+    sink = PartSink(upload, packing.sizes, threads=packing.upload_threads, spill=spill)
     try:
         yield sink
     except BaseException:

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from backup.catalogue import layout
-from backup.catalogue.manifest import StoredObject
 from backup.engine import DumpContext, DumpResult, Lock, PreflightResult
 from backup.errors import DumpError
-from backup.pipeline import transfer
+from backup.pipeline import Packed, packed, transfer
 from backup.postgres import dump
 from backup.postgres.dsn import Address
 from backup.postgres.exclusion import NOTHING, Exclusion
@@ -53,12 +52,16 @@ class PostgresEngine:
             roles = transfer(
                 source, context.store, context.folder, layout.GLOBALS, role="globals", packing=context.packing
             )
-        with snapshot(address, self.exclusion, self.judge) as moment:
-            with context.timings.measure("dump"), _first_cause(moment.contents):
-                archive = self._archive(moment, context)
-            with context.timings.measure("count"):
-                contents = _awaited(moment.contents, context.check)
-                moment.confirm()
+        with ExitStack() as upload:
+            with snapshot(address, self.exclusion, self.judge) as moment:
+                with context.timings.measure("dump"), _first_cause(moment.contents):
+                    dumped = upload.enter_context(self._dumped(moment, context))
+                with context.timings.measure("count"):
+                    contents = _awaited(moment.contents, context.check)
+                    moment.confirm()
+            # Without the snapshot and its locks, which delay vacuum and migrations.
+            with context.timings.measure("dump"):
+                archive = dumped.finish()
         return DumpResult(
             taken=moment.taken,
             server=moment.server,
@@ -76,16 +79,22 @@ class PostgresEngine:
             },
         )
 
-    def _archive(self, moment: Snapshot, context: DumpContext) -> StoredObject:
+    @contextmanager
+    def _dumped(self, moment: Snapshot, context: DumpContext) -> Iterator[Packed]:
+        """The dump, which has ended in the block."""
         encoding = moment.server.encoding
         left_out = moment.excluded.arguments()
-        with dump.archive(
-            self.address, self.programs, moment.name, encoding, context.check, left_out
-        ) as source:
-            return transfer(
-                source, context.store, context.folder, layout.ARCHIVE,
-                role="archive", packing=context.packing, progress=context.progress,
-            )  # fmt: skip
+        with ExitStack() as upload:
+            with dump.archive(
+                self.address, self.programs, moment.name, encoding, context.check, left_out
+            ) as source:
+                made = upload.enter_context(
+                    packed(
+                        source, context.store, context.folder, layout.ARCHIVE,
+                        role="archive", packing=context.packing, progress=context.progress,
+                    )
+                )  # fmt: skip
+            yield made
 
 
 @contextmanager

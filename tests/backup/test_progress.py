@@ -14,6 +14,7 @@ def test_a_run_shows_how_far_it_is(wired: Wire, database: str) -> None:
     wiring = wired()
     state, target = new_state(wiring), wiring.targets[0]
     first = run(wiring, target)
+    state.refresh()
     seen: list[tuple[float, float]] = []
     expected: list[int] = []
 
