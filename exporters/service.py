@@ -37,6 +37,12 @@ REFRESH_SECONDS = 10
 MOST_NAMED = 5
 # Seconds between two checks whether a scrape is due.
 RENDER_TICK = 0.25
+# This many malformed events are not yet the rule.
+ODD_EVENTS = 5
+UNDECODABLE = (
+    "most events cannot be decoded: set Celery's event_serializer to json in workers and in everything that sends "
+    "tasks (pickled events are never loaded)"
+)
 GUIDE = (
     "workers run tasks but send no task events: start them with -E, or set worker_send_task_events = True "
     "(and task_send_sent_event = True in the senders, for queue names and waiting times)"
@@ -205,6 +211,9 @@ def advices(pipeline: Pipeline) -> list[str]:
     if shared:
         names = ", ".join(shared[:MOST_NAMED])
         found.append(f"several workers use the same node name ({names}): give each its own with -n NAME@%h")
+    state = pipeline.state
+    if state.undecodable > max(ODD_EVENTS, sum(state.types.values())):
+        found.append(UNDECODABLE)
     return found
 
 

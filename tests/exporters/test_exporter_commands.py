@@ -216,6 +216,17 @@ def test_check_names_a_prefetch_that_is_full_of_later_tasks(
     assert any("quorum queues" in hint for hint in found.hints) == is_stalled
 
 
+@pytest.mark.parametrize(
+    ("undecodable", "decodable", "is_named"), [(20, 3, True), (20, 40, False), (2, 0, False)]
+)
+def test_check_names_events_that_are_pickled(undecodable: int, decodable: int, is_named: bool) -> None:
+    pipeline, found = stalled(), Findings("b", "amqp://h//", True, "", 5)
+    pipeline.state.undecodable, pipeline.state.types = undecodable, {"worker-heartbeat": decodable}
+    judge(found, pipeline)
+    assert ("most events cannot be decoded" in found.problems) == is_named
+    assert any("event_serializer" in hint for hint in found.hints) == is_named
+
+
 def test_a_prefetch_count_that_the_broker_does_not_apply_is_not_shown() -> None:
     pipeline = stalled()
     pipeline.state.roster.workers["w@h"].prefetch = 16
