@@ -27,6 +27,11 @@ PHRASES = {
     r"\bdead-man\b": "dead man's switch",
     r"\bin the place of\b": "instead of",
     r"\banew\b": "again",
+    r"\bagain and again\b": "repeatedly",
+    r"\bcannot be had\b": "cannot be fetched",
+    r"\bwithout a word\b": "without a message",
+    r"\bthat never was\b": "that never existed",
+    r"\bcontestants?\b": "subject",
     r"\bfor ever\b": "forever",
     r"\b(?:some|every|any)body\b": "someone, everyone, anyone, the person on call",
 }

@@ -37,7 +37,7 @@ case "$1" in *.history) ;; *) echo "$1" >> {taken} ;; esac
 # Of the list of what was taken, read at a time.
 _PIECE = 1 << 16
 Fetch = Callable[[str, Path], None]
-"""Writes the plain bytes of a file of the log, by its name, into a new file; raises if it cannot be had."""
+"""Writes the plain bytes of a file of the log, by its name, into a new file; raises if it cannot be fetched."""
 
 
 class Feed:
@@ -171,7 +171,7 @@ class Feed:
             (self.ready / name).unlink(missing_ok=True)
 
     def _fail(self, name: str, error: BaseException) -> None:
-        log.error("recovery stops at %s, which cannot be had: %s", name, error)
+        log.error("recovery stops at %s, which cannot be fetched: %s", name, error)
         if self.failure is None:
             self.failure = error
         (self.folder / "failed").touch()

@@ -100,9 +100,11 @@ def _database(families: _Families, state: State, history: History, now: datetime
         database=name,
     )
     families.gauge(
-        "backup_rpo_target_seconds", "Target for the age of the newest backup, in seconds (RPO)", state.wiring.settings.rpo_target,
+        "backup_rpo_target_seconds",
+        "Target for the age of the newest backup, in seconds (RPO)",
+        state.wiring.settings.rpo_target,
         database=name,
-    )  # fmt: skip
+    )
 
 
 def _attempts(families: _Families, state: State, name: str, history: History) -> None:

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench.exporter import subjects as contestants
+from bench.exporter import subjects as versions
 from bench.exporter.measure import Workshop
 from bench.growth import backup
 from bench.growth.curve import Curve
@@ -40,13 +40,13 @@ def growth(today: str | None, only: tuple[str, ...], quick: bool, as_json: bool)
       ./ops bench growth --quick
       ./ops bench growth --today ../older-checkout --only names --only waits
     """
-    subjects: dict[str, Maker] = {"ours": contestants.ours}
+    subjects: dict[str, Maker] = {"ours": versions.ours}
     if today is not None:
-        subjects["today"] = partial(contestants.today, today)
+        subjects["today"] = partial(versions.today, today)
     curves: list[Curve] = []
     with tempfile.TemporaryDirectory(prefix="bench-growth-") as folder:
         shop = Workshop(Path(folder))
-        checkouts = {"ours": contestants.ROOT, **({"today": Path(today).resolve()} if today else {})}
+        checkouts = {"ours": versions.ROOT, **({"today": Path(today).resolve()} if today else {})}
         for name in only or (*CURVES, *backup.CURVES):
             of, sizes = (CURVES.get(name) or backup.CURVES[name])[:2]
             points = sizes[:-1] if quick else sizes

@@ -172,7 +172,7 @@ def test_a_restart_notifies_nothing_that_is_not_so(monitoring: Monitoring) -> No
     inbox.wait_for("Over", "resolved", timeout=LONG)
 
     monitoring.restart()
-    # What pended is notified. What fires and is inhibited still is, without a word about it.
+    # Pending alerts are notified. An inhibited alert that fires stays inhibited, without a notification.
     inbox.wait_for("Pending", timeout=LONG)
     monitoring.firing("Cause", "Symptom", "RecentlyOver", "LooksBack", "Pending")
     page.values |= {"down": 0, "begun": 0}

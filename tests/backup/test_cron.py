@@ -73,7 +73,7 @@ def test_steps_lists_and_short_forms() -> None:
     assert following("@weekly", "2026-11-23T00:00+01:00", 1) == ["Sun 29 Nov 00:00"]
 
 
-def test_a_day_that_never_comes() -> None:
+def test_a_day_that_does_not_exist() -> None:
     assert parse("0 0 31 2 *").next_after(datetime(2026, 1, 1, tzinfo=UTC), BERLIN) is None
 
 

@@ -52,7 +52,7 @@ def test_each_file_is_handed_over_once_and_in_order(tmp_path: Path) -> None:
     assert [path.name for path in own.iterdir()] == ["RECOVERYXLOG"]
 
 
-def test_what_cannot_be_had_stops_the_server(tmp_path: Path) -> None:
+def test_what_cannot_be_fetched_stops_the_server(tmp_path: Path) -> None:
     folder, own = folders(tmp_path)
     with Feed(folder, NAMES[18:19], fetch, server=own) as feed:
         assert asked(feed, own, NAMES[18]) == 255

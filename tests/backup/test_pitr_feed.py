@@ -53,7 +53,7 @@ def test_what_was_never_stored_is_the_end_of_the_log(tmp_path: Path) -> None:
 
 
 def test_the_history_of_a_timeline_is_given_each_time(tmp_path: Path) -> None:
-    """The server asks for it twice. Without it, it would look for all WAL on its newest timeline alone."""
+    """The server asks for it twice. Without it, it would look for all WAL only on its newest timeline."""
     names = [*(f"{number:08X}.history" for number in range(2, 14)), FIRST]
     with Feed(tmp_path, names, write) as feed:
         for _ in range(2):
@@ -63,7 +63,7 @@ def test_the_history_of_a_timeline_is_given_each_time(tmp_path: Path) -> None:
         assert ask(feed, FIRST, tmp_path) == 0
 
 
-def test_what_was_stored_and_cannot_be_had_stops_the_server(tmp_path: Path) -> None:
+def test_what_was_stored_and_cannot_be_fetched_stops_the_server(tmp_path: Path) -> None:
     with Feed(tmp_path, [FIRST, SECOND], fail) as feed:
         assert ask(feed, FIRST, tmp_path) == STOPS
         assert ask(feed, SECOND, tmp_path) == STOPS
@@ -101,7 +101,7 @@ def verdict(tmp_path: Path) -> Callable[[str], RecoveryError | UnprovableError]:
 Judge = Callable[[str], RecoveryError | UnprovableError]
 
 
-def test_a_server_that_vanished_without_a_word_has_not_recovered(verdict: Judge) -> None:
+def test_a_server_that_ended_without_a_message_has_not_recovered(verdict: Judge) -> None:
     """As after exit 143 of the command, or when the system kills it."""
     found = verdict("LOG:  starting archive recovery\n")
     assert isinstance(found, RecoveryError)
@@ -109,7 +109,7 @@ def test_a_server_that_vanished_without_a_word_has_not_recovered(verdict: Judge)
     assert "it ended without a message" in verdict("").message
 
 
-def test_a_target_that_never_comes_leads_to_the_latest_state(verdict: Judge) -> None:
+def test_a_target_that_is_never_reached_leads_to_the_latest_state(verdict: Judge) -> None:
     found = verdict("FATAL:  recovery ended before configured recovery target was reached\n")
     assert found.message == "the log ends, or is damaged, before the target"
     assert "--at latest" in found.hint

@@ -167,7 +167,7 @@ def test_an_unknown_hole_in_the_store_is_not_the_end(primary: Primary, base: Pat
 @pytest.mark.parametrize(
     "goal", [AtTime(datetime(2999, 1, 1, tzinfo=UTC)), AtMark("never made")], ids=["time", "mark"]
 )
-def test_a_time_or_a_mark_that_never_comes_is_refused(
+def test_a_time_or_a_mark_that_is_never_reached_is_refused(
     primary: Primary, base: Path, tmp_path: Path, goal: AtTime | AtMark
 ) -> None:
     written(primary, 1)

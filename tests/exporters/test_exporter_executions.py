@@ -287,7 +287,7 @@ def test_a_task_that_is_refused_unread_may_end_before_its_task_sent(
     assert counts(state, "unknown") == {}
 
 
-def test_an_end_whose_task_sent_never_comes_is_counted_without_a_name() -> None:
+def test_an_end_whose_task_sent_is_missing_is_counted_without_a_name() -> None:
     state = EventState()
     state.connected()
     now = time.monotonic()

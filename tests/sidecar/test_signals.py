@@ -45,7 +45,7 @@ def test_other_threads_are_not_affected() -> None:
         assert pool.submit(begin).result() == "begun"
 
 
-# The handler interrupts the wait at a random moment of its first 60 microseconds, again and again.
+# The handler interrupts the wait at a random moment of its first 60 microseconds, repeatedly.
 INTERRUPTED = """
 import random, signal
 from sidecar.signals import Request
