@@ -15,6 +15,8 @@ from sidecar.errors import OpsError, UsageError
 from sidecar.http import session
 
 ANSWER_SECONDS = 10.0
+# RabbitMQ's own default, also for the password.
+USER = "guest"
 PAGE = 500
 COLUMNS = (
     "name,exclusive,auto_delete,arguments,type,state,"
@@ -67,7 +69,8 @@ class RabbitMqApi:
         host = parts.netloc.rpartition("@")[2]
         self._base = f"{parts.scheme}://{host}{parts.path.rstrip('/')}/api"
         self._queues = f"{self._base}/queues/{quote(vhost, safe='')}"
-        self._auth = (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
+        # As bytes: requests encodes text as Latin-1, which does not have every letter.
+        self._auth = (_bytes(parts.username), _bytes(parts.password))
         self._most = most
         self._clock = clock
         self._session = session()
@@ -151,6 +154,10 @@ def vhost_of(broker: Broker) -> str:
     """The virtual host of an AMQP URL."""
     path = urlsplit(broker.url.partition(";")[0]).path
     return unquote(path[1:]) or "/"
+
+
+def _bytes(escaped: str | None) -> bytes:
+    return unquote(escaped or USER).encode()
 
 
 def _count(value: Any) -> int | None:

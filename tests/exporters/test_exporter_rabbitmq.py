@@ -373,6 +373,21 @@ def test_an_alarm_of_the_broker_is_not_silence_of_workers(
     running.until(lambda s: s.get("celery_exporter_broker_up") == 1 and s.get("celery_worker_up") == 1)
 
 
+def test_virtual_hosts_and_passwords_of_any_characters(shared: Shared, start: Callable[..., Running]) -> None:
+    vhost, user, word = quote("/shop/eu ž", safe=""), "monitor-ž", "p@:/ss%#?ž"
+    shared.api("PUT", f"vhosts/{vhost}")
+    shared.api("PUT", f"users/{quote(user)}", password=word, tags="monitoring")
+    shared.api("PUT", f"permissions/{vhost}/{quote(user)}", configure=".*", write=".*", read=".*")
+    login = f"{quote(user)}:{quote(word, safe='')}"
+    url = f"amqp://{login}@127.0.0.1:{shared.server.port}/{vhost}"
+    declare(url, "jobs")
+    send_to(url, "jobs", 2)
+    for api in ({}, {"rabbitmq_api_url": f"http://{login}@127.0.0.1:{shared.server.api_port}"}):
+        running = start(url, queues="jobs", **api)
+        running.until(lambda s: s.get("celery_queue_length", queue_name="jobs") == 2)
+        until(running.ready, seconds=30)
+
+
 def test_an_api_that_refuses_the_user_says_so(shared: Shared, vhost: str) -> None:
     wrong = RabbitMqApi(shared.server.api_url.replace("guest:guest", "guest:wrong"), vhost, most=10)
     with pytest.raises(OpsError, match="status 401") as refusal:
