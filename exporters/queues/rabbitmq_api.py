@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
+from requests.auth import HTTPBasicAuth
 
 from exporters.broker import Broker
 from exporters.queues.model import OF_ONE_PROCESS, Queue
@@ -70,7 +71,7 @@ class RabbitMqApi:
         self._base = f"{parts.scheme}://{host}{parts.path.rstrip('/')}/api"
         self._queues = f"{self._base}/queues/{quote(vhost, safe='')}"
         # As bytes: requests encodes text as Latin-1, which does not have every letter.
-        self._auth = (_bytes(parts.username), _bytes(parts.password))
+        self._auth = HTTPBasicAuth(_bytes(parts.username), _bytes(parts.password))
         self._most = most
         self._clock = clock
         self._session = session()
