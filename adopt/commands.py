@@ -6,7 +6,7 @@ from collections.abc import Callable
 STACKS = ("compose", "systemd", "kubernetes")
 _COMPOSE = re.compile(
     # A command that names a service needs no profile.
-    r"docker compose -f docker-compose\.prod\.yml(?: --profile \w+)? (?P<verb>exec(?: -T)?|logs|restart|stop|start|up -d|ps(?: -a)?|run --rm|cp|rm -sf|kill -s \w+)"
+    r"docker compose -f docker-compose\.prod\.yml(?: --profile \w+)? (?P<verb>exec(?: -T)?|logs|restart|stop|start|up -d|ps(?: -a)?|run --rm|cp|unpause|rm -sf|kill -s \w+)"
     r"(?P<options>(?: --?[a-z][\w-]*(?:[ =][0-9]+[a-z]*)?)*)(?: posthub_(?P<service>\w+))?"
 )
 # Where nothing runs in a container, the commands have the names of the installed ones.
@@ -33,6 +33,7 @@ TABLE: dict[str, dict[str, Form]] = {
         "ps": lambda service, _: f"systemctl status {service}",
         "run --rm": _with_settings,
         "cp": lambda service, _: f"cp -a  # on the host of {service}:",
+        "unpause": lambda service, _: f"systemctl thaw {service}",
         "rm -sf": lambda service, _: f"systemctl stop {service}",
         "kill": lambda service, _: f"systemctl kill {service}",
     },
@@ -46,6 +47,7 @@ TABLE: dict[str, dict[str, Form]] = {
         "ps": lambda service, _: f"kubectl get pods -l app={service}",
         "run --rm": lambda service, _: f"kubectl exec deploy/{service} --",
         "cp": lambda service, _: f"kubectl cp deploy/{service}",
+        "unpause": lambda service, _: f"kubectl delete pod -l app={service}",
         "rm -sf": lambda service, _: f"kubectl delete pod -l app={service}",
         "kill": lambda service, _: f"kubectl exec deploy/{service} -- kill 1",
     },
