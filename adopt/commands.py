@@ -70,5 +70,7 @@ def for_stack(text: str, stack: str, app: str) -> str:
         word = "kill" if verb.startswith("kill") else verb.removesuffix(" -T").removesuffix(" -a")
         return TABLE[stack][word](named, options)
 
+    # The server's owner has a role of its own only in our production.
+    text = text.replace("-U posthub_admin", "-U posthub")
     text = _COMPOSE.sub(written, text)
     return _INSTALLED.sub(lambda found: f"ops-{PROGRAMS[found[1]]}", text) if stack == "systemd" else text
