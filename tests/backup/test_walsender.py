@@ -227,16 +227,19 @@ def test_a_base_backup_that_the_server_ends_is_an_error(server: Postgres, addres
 
 
 def test_a_wait_for_a_silent_server_can_be_stopped(address: Address) -> None:
-    asked = False
+    looks = 0
+    connected = False
 
     def check() -> None:
-        nonlocal asked
-        if asked:
+        nonlocal looks
+        looks += connected
+        if looks > 1:
             raise StoppedError("stopped", hint="")
-        asked = True
 
-    with WalSender.connect(address, check=check) as sender, pytest.raises(StoppedError):
-        sender.query("SELECT pg_sleep(60)")
+    with WalSender.connect(address, check=check) as sender:
+        connected = True
+        with pytest.raises(StoppedError):
+            sender.query("SELECT pg_sleep(60)")
 
 
 def test_the_end_of_a_timeline_names_the_next(server: Postgres, address: Address) -> None:
