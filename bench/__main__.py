@@ -5,6 +5,7 @@ import click
 from bench.backup import backup
 from bench.exporter import exporter
 from bench.growth import growth
+from bench.pitr import pitr
 from bench.restore import restore
 from sidecar import cli
 
@@ -17,6 +18,7 @@ def bench() -> None:
 bench.add_command(backup)
 bench.add_command(exporter)
 bench.add_command(growth)
+bench.add_command(pitr)
 bench.add_command(restore)
 
 if __name__ == "__main__":

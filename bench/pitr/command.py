@@ -1,0 +1,115 @@
+"""``./ops bench pitr``."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bench.backup.data import fill_once
+from bench.pitr import parts
+from bench.pitr.parts import Figures
+from bench.pitr.place import Place, place
+from bench.rounds import workshop
+
+Goal = tuple[str, str, bool]
+NAMES = ("cost", "idle", "throughput", "base", "recovery", "disasters")
+# What is promised: the figure, its limit, and whether it must be at least that much.
+LIMITS: Mapping[str, tuple[str, float, bool]] = {
+    "p50_seconds": ("host lost: median loss ≤ 1 s", 1.0, False),
+    "max_seconds": ("host lost: greatest loss ≤ 2.5 s", 2.5, False),
+    "holes": ("no hole in the ledger", 0.0, False),
+    "cpu_ratio": ("CPU ≤ 1.0 × pg_receivewal with the same packing", 1.0, False),
+    "cpu_seconds_per_gigabyte": ("CPU ≤ 8 s per GB of WAL", 8.0, False),
+    "rss_bytes": ("peak RSS of the stream ≤ 200 MB", 200e6, False),
+    "idle_share": ("idle: ≤ 0.5 % of a core", 0.005, False),
+    "busy_share": ("100 commits a second: ≤ 2 % of a core", 0.02, False),
+    "throughput_ratio": ("commits of the primary ≥ 0.97 × of those without", 0.97, True),
+    "base_ratio": ("base backup ≤ 1.3 × pg_basebackup | zstd -2 -T2", 1.3, False),
+    "base_rss_bytes": ("peak RSS of the base backup ≤ 200 MB", 200e6, False),
+    "recovery_ratio": ("recovery ≤ 0.4 × the logical restore", 0.4, False),
+    "tar_ratio": ("recovery ≤ 1.4 × a local tar and cp", 1.4, False),
+    "proof_ratio": ("whole proof ≤ 1.0 × the logical verification", 1.0, False),
+}
+
+
+@click.command()
+@click.option("--size", default=2000, show_default=True, metavar="MB", help="Megabytes of the plain dump.")
+@click.option(
+    "--wal", default=300, show_default=True, metavar="MB", help="Megabytes of WAL of a burst, and to replay."
+)
+@click.option("--disasters", default=20, show_default=True, help="How often the host is lost.")
+@click.option("--rounds", default=2, show_default=True, help="Rounds of what alternates; the median counts.")
+@click.option("--only", multiple=True, type=click.Choice(NAMES), help="Measure only these parts.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="Folder for everything; temporary by default."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def pitr(
+    size: int,
+    wal: int,
+    disasters: int,
+    rounds: int,
+    only: tuple[str, ...],
+    folder: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare the WAL stream, base backups and recoveries with PostgreSQL's own programs, all in one run.
+
+    \b
+    Examples:
+      ./ops bench pitr --size 300 --disasters 5
+      ./ops bench pitr --only cost --only idle
+    """
+    measured: Figures = {}
+    with workshop(folder, "bench-pitr-") as where, place(where) as opened:
+        fill_once(where, opened.postgres.url, size)
+        for name, part in _parts(opened, wal=wal, disasters=disasters, rounds=rounds).items():
+            if not only or name in only:
+                click.echo(f"measuring: {name}", err=True)
+                measured |= part()
+    goals = list(_goals(measured))
+    if as_json:
+        click.echo(json.dumps({"figures": measured, "goals": goals}, indent=2))
+    else:
+        _show(measured, goals)
+
+
+def _parts(opened: Place, *, wal: int, disasters: int, rounds: int) -> Mapping[str, Callable[[], Figures]]:
+    return {
+        "cost": lambda: parts.cost(opened, wal),
+        "idle": lambda: parts.idle(opened, 20.0),
+        "throughput": lambda: parts.throughput(opened, 10.0, rounds),
+        "base": lambda: parts.base(opened, rounds),
+        "recovery": lambda: parts.recovery(opened, wal),
+        "disasters": lambda: parts.disasters(opened, disasters),
+    }
+
+
+def _goals(measured: Figures) -> Iterator[Goal]:
+    for name, (title, limit, least) in LIMITS.items():
+        if name in measured:
+            found = measured[name]
+            yield title, _text(name, found), found >= limit if least else found <= limit
+
+
+def _text(name: str, value: float) -> str:
+    if name.endswith("_bytes"):
+        return f"{value / 1e6:.0f} MB"
+    if name.endswith("_share"):
+        return f"{value:.2%}"
+    if name.endswith("_ratio"):
+        return f"{value:.2f} ×"
+    return f"{value:.2f}" if value % 1 else f"{value:.0f}"
+
+
+def _show(measured: Figures, goals: list[Goal]) -> None:
+    table = Table("figure", "value")
+    for name, value in measured.items():
+        table.add_row(name.replace("_", " "), _text(name, value))
+    console = Console(width=120)
+    console.print(table)
+    for goal, found, reached in goals:
+        console.print(f"{'reached' if reached else 'MISSED':7} {goal}: {found}")

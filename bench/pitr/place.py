@@ -1,0 +1,157 @@
+"""Where the benchmark of point-in-time recovery works: a server, a store, the stream as a process, and our commands."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pyrage
+import requests
+
+from bench.peak import Peak
+from sidecar import OpsError
+from stack.paths import ROOT
+from stack.ports import HOST, choose
+from stack.programs import postgres_bin
+from stack.servers import ObjectStore, Postgres, Service
+from stack.wait import wait_for
+
+SERVER, DATABASE, SLOT = "main", "posthub", "posthub_wal"
+WAIT_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with a server and a store; ``env`` leads to both."""
+
+    folder: Path
+    postgres: Postgres
+    store: ObjectStore
+    env: Mapping[str, str]
+    wal_port: int
+
+    @property
+    def bin(self) -> Path:
+        return postgres_bin()
+
+    @contextmanager
+    def streaming(self) -> Iterator["Stream"]:
+        """``wal serve`` while the block runs."""
+        with Service(
+            "wal", [sys.executable, "-m", "backup", "wal", "serve"], folder=self.folder / "wal", env=self.env,
+            port=self.wal_port, ready="/readyz",
+        ) as service:  # fmt: skip
+            yield Stream(self, service)
+
+    def backup(self, *arguments: str) -> tuple[dict[str, Any], int]:
+        """Run one of our commands; its JSON, and the peak memory of its process in bytes."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "backup", *arguments, "--json"], env=dict(self.env), cwd=ROOT,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert process.stdout is not None
+        with Peak(process.pid) as peak:
+            printed = process.stdout.read()
+            status = process.wait()
+        if status != 0:
+            raise OpsError(
+                f"backup {' '.join(arguments)} failed with exit code {status}",
+                hint=f"run it by hand: python -m backup {' '.join(arguments)}",
+            )
+        return dict(json.loads(printed)), peak.bytes
+
+    def value(self, query: str) -> Any:
+        """The first value of a query."""
+        with psycopg.connect(self.postgres.url, autocommit=True) as connection:
+            row = connection.execute(query.encode()).fetchone()
+        return row[0] if row else None
+
+    def position(self) -> int:
+        """The server's position in the WAL."""
+        return int(self.value("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')"))
+
+    def write_wal(self, megabytes: int) -> int:
+        """Write WAL with the entropy of rows; returns the bytes that were written."""
+        begin = self.position()
+        with psycopg.connect(self.postgres.url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS bench_wal (n bigint, body text, tag uuid)")
+            while self.position() - begin < megabytes * 10**6:
+                connection.execute(
+                    "INSERT INTO bench_wal SELECT n, repeat(md5(n::text), 6) || md5(random()::text), gen_random_uuid()"
+                    " FROM generate_series(1, 20000) n"
+                )
+        return self.position() - begin
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A running ``wal serve``."""
+
+    place: Place
+    service: Service
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of processor time so far."""
+        times = psutil.Process(self.service.pid).cpu_times()
+        return float(times.user + times.system)
+
+    @property
+    def peak(self) -> int:
+        """Peak memory in bytes."""
+        status = Path(f"/proc/{self.service.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+    def metric(self, name: str) -> float:
+        """The value of a metric."""
+        text = requests.get(f"{self.service.url}/metrics", timeout=10).text
+        line = next(line for line in text.splitlines() if line.startswith(f"{name}{{"))
+        return float(line.rpartition(" ")[2])
+
+    def await_stored(self) -> float:
+        """Wait until the store has all that was written by now; the seconds that took."""
+        began, end = time.monotonic(), self.place.position()
+        asked = (
+            f"SELECT pg_wal_lsn_diff(restart_lsn, '0/0') FROM pg_replication_slots WHERE slot_name = '{SLOT}'"
+        )
+        wait_for(
+            lambda: int(self.place.value(asked) or 0) >= end, timeout=WAIT_SECONDS, what="the WAL is stored",
+            hint=f"read {self.service.log}", interval=0.02,
+        )  # fmt: skip
+        return time.monotonic() - began
+
+
+@contextmanager
+def place(folder: Path) -> Iterator[Place]:
+    """The server and the store, while the block runs."""
+    identity = pyrage.x25519.Identity.generate()
+    options = {"max_slot_wal_keep_size": "8GB"}
+    with Postgres(folder / "postgres", options=options) as postgres, ObjectStore(folder / "s3") as store:
+        store.bucket("bench")
+        (folder / "work").mkdir(exist_ok=True)
+        port = choose()
+        env = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "BACKUP_SERVERS": f"{SERVER}={postgres.url_for('postgres')}",
+            "BACKUP_DATABASE_URLS": f"{DATABASE}={postgres.url}",
+            "BACKUP_STORE_URL": "s3://bench/ours",
+            "BACKUP_S3_ENDPOINT_URL": store.endpoint,
+            "BACKUP_S3_ACCESS_KEY_ID": store.access_key,
+            "BACKUP_S3_SECRET_ACCESS_KEY": store.secret_key,
+            "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+            "BACKUP_WORK_DIR": str(folder / "work"),
+            "BACKUP_AGE_RECIPIENTS": str(identity.to_public()),
+            "BACKUP_AGE_IDENTITY": str(identity),
+            "BACKUP_HOST": HOST,
+            "BACKUP_WAL_PORT": str(port),
+        }
+        yield Place(folder, postgres, store, env, port)
