@@ -32,7 +32,7 @@ RECEIVER_SLOT = "bench_receivewal"
 
 
 class Ledger:
-    """Commits numbers, at most so many a second, and knows when each was acknowledged."""
+    """Commits numbers, at a rate at most, and knows when each was acknowledged."""
 
     def __init__(self, url: str, rate: float | None = TPS, name: str = "ledger") -> None:
         self.acknowledged: list[tuple[int, datetime]] = []
