@@ -42,9 +42,9 @@ def test_check_lists_what_to_fix(broker: str, worker: Callable[..., Worker]) -> 
         [sys.executable, "-m", "exporters", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     with redis.Redis.from_url(broker) as client:
-        until(lambda: client.pubsub_numpat() > 0, seconds=30)
+        until(lambda: client.pubsub_numpat() > 0, seconds=120)
     # Tasks that start while it listens show that no event announces them.
-    until(lambda: send(broker, "shop.add") and checking.poll() is not None, seconds=60, pause=0.5)
+    until(lambda: send(broker, "shop.add") and checking.poll() is not None, seconds=120, pause=0.5)
     (found,) = json.loads(checking.communicate(timeout=30)[0])
     assert checking.returncode == 1
     assert found["subscribed"]
@@ -59,7 +59,7 @@ def test_check_of_a_healthy_system_without_traffic(broker: str, worker: Callable
     worker(broker)
     send(broker, "shop.add")
     with redis.Redis.from_url(broker) as client:
-        until(lambda: not client.llen("default"), seconds=30)
+        until(lambda: not client.llen("default"), seconds=120)
     done = command("check", "--broker-url", broker, "--seconds", "5")
     assert done.returncode == 0, done.stdout
 
@@ -115,7 +115,7 @@ def test_events_are_followed(broker: str) -> None:
         [sys.executable, "-m", "exporters", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     with redis.Redis.from_url(broker) as client:
-        until(lambda: client.pubsub_numpat() > 0, seconds=20)
+        until(lambda: client.pubsub_numpat() > 0, seconds=120)
     send(broker, "shop.add")
     out, _ = listening.communicate(timeout=30)
     assert {json.loads(line)["name"] for line in out.splitlines()} == {"shop.add"}
@@ -132,10 +132,10 @@ def test_events_stops_when_its_output_is_closed(broker: str) -> None:
     words = [sys.executable, "-m", "exporters", "events", "--broker-url", broker, "--json"]
     listening = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with redis.Redis.from_url(broker) as client:
-        until(lambda: client.pubsub_numpat() > 0, seconds=30)
+        until(lambda: client.pubsub_numpat() > 0, seconds=120)
     assert listening.stdout and listening.stderr  # noqa: PT018
     listening.stdout.close()
-    until(lambda: send(broker, "shop.add") and listening.poll() is not None, seconds=30)
+    until(lambda: send(broker, "shop.add") and listening.poll() is not None, seconds=120)
     assert "Traceback" not in listening.stderr.read()
 
 

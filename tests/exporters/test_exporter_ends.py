@@ -89,16 +89,16 @@ class Stage:
         """Wait until every task has ended that is meant to."""
         names = set(self.ids) - set(APART)
         try:
-            until(lambda: all(map(self.has_ended, names)), seconds=60)
+            until(lambda: all(map(self.has_ended, names)), seconds=120)
         finally:
             print({name: self.events(name) for name in names if not self.has_ended(name)})
 
     def await_event(self, name: str, *kinds: str) -> None:
-        until(lambda: set(kinds) & set(self.events(name)), seconds=60)
+        until(lambda: set(kinds) & set(self.events(name)), seconds=120)
 
     def await_run(self, name: str) -> None:
         """Wait until a task runs, and its worker has said so; a solo worker says nothing before the end."""
-        until(lambda: self.store.exists(f"runs:{self.ids[name]}"), seconds=60)
+        until(lambda: self.store.exists(f"runs:{self.ids[name]}"), seconds=120)
         if self.pool != "solo":
             self.await_event(name, "started")
 
@@ -142,7 +142,7 @@ class Stage:
         """Wait until every event of the workers that have ended was counted."""
         with self.client.connection_for_write() as link, self.client.events.Dispatcher(link) as dispatcher:
             dispatcher.send(LAST)
-        until(lambda: any(event["type"] == LAST for event in self.seen), seconds=60)
+        until(lambda: any(event["type"] == LAST for event in self.seen), seconds=120)
 
     def _revoke(self, name: str) -> None:
         """Revoke it until every worker has replied: one that is ready may not listen to requests yet."""
@@ -150,7 +150,7 @@ class Stage:
         def replies() -> Any:
             return self.client.control.revoke(self.ids[name], reply=True, timeout=2, limit=3) or []
 
-        until(lambda: len(replies()) == 3, seconds=60)
+        until(lambda: len(replies()) == 3, seconds=120)
 
 
 def ends_of(stage: Stage, crew: Callable[[], list[Worker]], names: Iterable[str]) -> dict[str, Row]:
@@ -185,7 +185,7 @@ def test_the_documented_ends_of_tasks(
     rows = documented(pool)
     assert rows, f"no table for {pool}"
     running = start(broker)
-    until(running.ready, seconds=30)
+    until(running.ready, seconds=120)
 
     def crew() -> list[Worker]:
         kinds = {MAIN: ("default", 8), COLD: ("cold", 1), LOST: ("lost", 1)}

@@ -74,7 +74,7 @@ def test_a_killed_worker_goes_down_while_its_twin_lives(
     worker(broker, "b@host-1")
     running.until(lambda s: s.get("celery_worker_up") == 2)
     first.kill()
-    gone = running.until(lambda s: s.get("celery_worker_up", hostname="a@host-1") == 0, seconds=30)
+    gone = running.until(lambda s: s.get("celery_worker_up", hostname="a@host-1") == 0, seconds=120)
     assert gone.get("celery_worker_up", hostname="b@host-1") == 1
     page = Page(requests.get(running.url, timeout=30).content).text
     assert "Down: a@host-1" in page
@@ -90,7 +90,7 @@ def test_tasks_in_flight_at_a_restart_keep_their_names(
     send(broker, "shop.add", countdown=60)
     with redis.Redis.from_url(broker) as client:
         # The worker has all tasks: two run, the others wait.
-        until(lambda: not client.llen("default"), seconds=30)
+        until(lambda: not client.llen("default"), seconds=120)
     running = start(broker, inspect_interval=5)
     done = running.until(lambda s: s.get("celery_tasks_total", state="succeeded") == 6)
     assert done.get("celery_tasks_total", task="shop.nap", queue="default", state="succeeded") == 6
@@ -109,7 +109,7 @@ def test_formats_of_metrics_and_health(broker: str, start: Callable[..., Running
     assert answer.headers["Content-Encoding"] == "gzip"
     names = {family.name for family in openmetrics(answer.text)}
     assert {"celery_tasks", "celery_queue_length"} <= names
-    until(running.ready, seconds=30)
+    until(running.ready, seconds=120)
     for path in ("/healthz", "/readyz", "/"):
         assert requests.get(f"{running.url}{path}", timeout=5).status_code == 200
     page = requests.get(running.url, timeout=5)
@@ -125,7 +125,7 @@ def test_a_log_line_advises_when_workers_send_no_events(
 ) -> None:
     monkeypatch.setattr("exporters.service.GUIDE_SECONDS", 0.1)
     running = start(broker)
-    until(running.ready, seconds=30)
+    until(running.ready, seconds=120)
     with redis.Redis.from_url(broker) as client:
         for processed in (7, 8, 9):
             beat = {
@@ -137,12 +137,12 @@ def test_a_log_line_advises_when_workers_send_no_events(
             }
             body = frame(json.dumps(beat), "worker-a@host-1", "worker.heartbeat")
             client.publish("/0.celeryev/worker.heartbeat", body)
-    until(lambda: "start them with -E" in requests.get(running.url, timeout=5).text, seconds=30)
-    until(lambda: sum("start them with -E" in record.getMessage() for record in caplog.records), seconds=30)
+    until(lambda: "start them with -E" in requests.get(running.url, timeout=5).text, seconds=120)
+    until(lambda: sum("start them with -E" in record.getMessage() for record in caplog.records), seconds=120)
     with redis.Redis.from_url(broker) as client:
         for one in captured():
             client.publish("/0.celeryev/task.multi", one)
-    until(lambda: "start them with -E" not in requests.get(running.url, timeout=5).text, seconds=30)
+    until(lambda: "start them with -E" not in requests.get(running.url, timeout=5).text, seconds=120)
     assert sum("start them with -E" in record.getMessage() for record in caplog.records) == 1
 
 
@@ -226,7 +226,7 @@ def test_nothing_is_rendered_without_scrapes(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_page_is_rendered_in_the_background(broker: str, start: Callable[..., Running]) -> None:
     running = start(broker, render_interval=0.1)
-    until(running.ready, seconds=30)
+    until(running.ready, seconds=120)
     send(broker, "shop.add")
     # At a steady interval, which the exporter learns.
     assert running.until(lambda s: s.get("celery_task_sent_total") == 1, pause=0.5)

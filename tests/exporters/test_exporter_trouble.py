@@ -45,7 +45,7 @@ def test_broker_killed_and_restarted(tmp_path: Path, start: Callable[..., Runnin
         assert requests.get(f"{running.url}/readyz", timeout=5).status_code == 503
         server.start()
         back = time.monotonic()
-        running.until(lambda s: s.get("celery_exporter_broker_up") == 1, seconds=5)
+        running.until(lambda s: s.get("celery_exporter_broker_up") == 1, seconds=120)
         assert time.monotonic() - back < 2
         send(server.url, "shop.add")
         again = running.until(lambda s: s.get("celery_tasks_total", state="sent") == 3)
@@ -62,10 +62,10 @@ def test_a_long_outage_ends_like_a_short_one(
         running.until(lambda s: s.get("celery_exporter_broker_up") == 1)
         server.kill()
         # The number of attempts in two minutes.
-        until(lambda: next(attempts) > 150, seconds=60)
+        until(lambda: next(attempts) > 150, seconds=120)
         server.start()
         running.until(lambda s: s.get("celery_exporter_broker_up") == 1)
-        until(running.ready, seconds=10)
+        until(running.ready, seconds=120)
 
 
 def test_workers_are_not_declared_dead_while_disconnected(
@@ -83,7 +83,7 @@ def test_workers_are_not_declared_dead_while_disconnected(
 
 def test_malformed_frames_are_counted_and_harmless(broker: str, start: Callable[..., Running]) -> None:
     running = start(broker)
-    until(lambda: requests.get(f"{running.url}/readyz", timeout=5).status_code == 200, seconds=10)
+    until(lambda: requests.get(f"{running.url}/readyz", timeout=5).status_code == 200, seconds=120)
     frames = captured()
     with redis.Redis.from_url(broker) as client:
         for junk in (
@@ -112,7 +112,7 @@ def test_foreign_json_in_the_usual_envelope_interrupts_nothing(
     broker: str, start: Callable[..., Running]
 ) -> None:
     running = start(broker)
-    until(running.ready, seconds=10)
+    until(running.ready, seconds=120)
     frames = captured()
     with redis.Redis.from_url(broker) as client:
         bodies: tuple[Any, ...] = ([1], [None], [[]], [], 5, "text", [{"type": "task-sent"}, "x"])
@@ -123,7 +123,7 @@ def test_foreign_json_in_the_usual_envelope_interrupts_nothing(
     done = running.until(lambda s: s.get("celery_tasks_total", task="shop.add", state="succeeded") == 7 * 7)
     until(
         lambda: running.scrape().get("celery_exporter_events_undecodable_total") == 7,
-        seconds=10,
+        seconds=120,
     )
     assert done.get("celery_exporter_disconnects_total") == 0
     assert done.get("celery_exporter_collect_errors_total", collector="events") == 0
@@ -133,7 +133,7 @@ def test_an_error_in_counting_is_reported_and_survived(
     broker: str, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = start(broker)
-    until(running.ready, seconds=10)
+    until(running.ready, seconds=120)
     state = running.exporter.pipelines[0].state
     take, faults = state.take, iter([RuntimeError("a fault")])
 
@@ -145,7 +145,7 @@ def test_an_error_in_counting_is_reported_and_survived(
     monkeypatch.setattr(state, "take", faulty)
     send(broker, "shop.add")
     running.until(lambda s: s.get("celery_exporter_disconnects_total") == 1)
-    until(running.ready, seconds=10)
+    until(running.ready, seconds=120)
     send(broker, "shop.add")
     after = running.until(lambda s: s.get("celery_tasks_total", state="sent") == 1)
     assert after.get("celery_exporter_events_complete") == 0
@@ -163,12 +163,12 @@ def test_forced_loss_is_reported(tmp_path: Path) -> None:
         )  # fmt: skip
         try:
             running = Running.at(f"http://127.0.0.1:{port}")
-            until(running.ready, seconds=60)
+            until(running.ready, seconds=120)
             load = generator(server, rate=4_000, seconds=5, tail=8)
             running.until(lambda s: (s.get("celery_task_started_total") or 0) > 100)
             exporter.send_signal(signal.SIGSTOP)
             with redis.Redis(port=server.port) as client:
-                until(lambda: not client.pubsub_numpat(), seconds=20)
+                until(lambda: not client.pubsub_numpat(), seconds=120)
             exporter.send_signal(signal.SIGCONT)
             made = published(load)
             scraped = running.until(lambda s: s.get("celery_exporter_disconnects_total") == 1)
