@@ -248,6 +248,7 @@ class _Run:
                 self._store, self._folder, packing, self._timings, self._meter.add, self._wiring.stop.check
             )
         )
+        self._wiring.stop.check()
         lock.confirm()
         with self._timings.measure("commit"):
             confirm(self._store, self._folder, dumped.objects)

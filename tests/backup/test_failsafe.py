@@ -321,7 +321,7 @@ def test_out_of_time(wired: Wire) -> None:
     assert [info.key for info in wiring.store.walk() if "attempts" not in info.key] == []
 
 
-def test_stopped_while_it_counts(wired: Wire) -> None:
+def test_stopped_before_it_is_committed(wired: Wire) -> None:
     wiring = wired()
 
     def stop(operation: str, key: str) -> None:
