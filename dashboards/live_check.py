@@ -20,6 +20,11 @@ MAY_BE_EMPTY = {
     ("posthub-api", "Certificate expires in"): "a certificate exists only if the site has a public name",
     ("posthub-backup", "Off-site lag"): "a lag exists only if an off-site store is configured",
 }
+# Metrics that exist only where an optional part is set up. Their panels may be empty without it.
+OPTIONAL_PARTS = {
+    "backup_wal_": "the WAL stream needs BACKUP_SERVERS",
+    "backup_pitr_": "point-in-time recovery needs BACKUP_SERVERS",
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class Empty:
     @property
     def excused(self) -> bool:
         """Whether the panel may be empty."""
-        return (self.dashboard, self.panel) in MAY_BE_EMPTY
+        may_be = (self.dashboard, self.panel) in MAY_BE_EMPTY
+        return may_be or any(prefix in self.expr for prefix in OPTIONAL_PARTS)
 
     def __str__(self) -> str:
         return f"{self.dashboard} / {self.panel} / {self.ref_id}: no data: {self.expr}"

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from dashboards.lint.rules import panels
-from dashboards.live_check import MAY_BE_EMPTY, committed, empty_queries
+from dashboards.live_check import MAY_BE_EMPTY, OPTIONAL_PARTS, Empty, committed, empty_queries
 from dashboards.resolve import Scope
 from sidecar.prometheus import Prometheus
 from tests.dashboards.prometheus_double import PrometheusDouble
@@ -23,6 +23,16 @@ def test_at_most_five_panels_may_be_empty_and_each_has_a_reason() -> None:
     assert len(MAY_BE_EMPTY) <= 5
     assert MAY_BE_EMPTY.keys() <= there
     assert all(MAY_BE_EMPTY.values())
+
+
+def test_panels_of_an_optional_part_may_be_empty() -> None:
+    exprs = [
+        each["expr"] for board in committed() for panel in panels(board) for each in panel.get("targets", [])
+    ]
+    for prefix in OPTIONAL_PARTS:
+        assert any(prefix in expr for expr in exprs)
+        assert Empty("posthub-backup", "Not stored", "A", f"max({prefix}seconds)").excused
+    assert not Empty("posthub-backup", "Not stored", "A", "max(backup_age_seconds)").excused
 
 
 @pytest.mark.parametrize("mode", ["empty", "nan"])
