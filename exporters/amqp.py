@@ -62,13 +62,14 @@ class AmqpLink:
             heartbeat=heartbeat,
             connect_timeout=CONNECT_SECONDS,
         )
+        # Any: py-amqp has no types. kombu's own attribute of this name connects again once the connection is closed.
+        self.connection: Any = None
         try:
             self._kombu.ensure_connection(max_retries=1, interval_start=0, timeout=int(2 * CONNECT_SECONDS))
         except BaseException:
             self.drop()
             raise
-        # Any: py-amqp has no types.
-        self.connection: Any = self._kombu.connection
+        self.connection = self._kombu.connection
         self.wait_at_most(ANSWER_SECONDS)
 
     @property
@@ -107,9 +108,9 @@ class AmqpLink:
     def drop(self) -> None:
         """Close the socket without notifying the broker."""
         with contextlib.suppress(Exception):
-            self._kombu.connection.transport.sock.close()
+            self.connection.transport.sock.close()
         with contextlib.suppress(Exception):
-            self._kombu.connection.collapse()
+            self.connection.collapse()
 
 
 def is_connection_error(error: Exception) -> bool:
