@@ -36,6 +36,9 @@ PREFIX = "posthub-verify-"
 OWNER = "owner"
 # The server's own folder in the private one.
 SERVER = "pg"
+SOCKET = ".s.PGSQL.5432"
+# What the kernel takes as the path of a socket, in bytes (unix(7), without the final zero).
+LONGEST_SOCKET_PATH = 107
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 # Nothing in the server must survive a crash, and nothing but the restore runs in it.
@@ -98,6 +101,7 @@ def cluster(
     Raises:
         VerificationError: the server could not be created or started.
     """
+    check_path(parent)
     with private_folder(parent) as folder:
         # Apart from the files that are restored and compared, which code in the server must not change.
         own = folder / SERVER
@@ -132,6 +136,24 @@ def server(
     finally:
         if process is not None:
             _stop(process, ending)
+
+
+def check_path(parent: Path | None) -> None:
+    """Check that a server in a private folder can have its socket there.
+
+    Args:
+        parent: the folder of the private folder; None for the system's temporary folder.
+
+    Raises:
+        UsageError: its path is too long.
+    """
+    made = Path(parent or tempfile.gettempdir()) / f"{PREFIX}{secrets.token_hex(4)}" / SERVER / SOCKET
+    beyond = len(os.fsencode(made.absolute())) - LONGEST_SOCKET_PATH
+    if beyond > 0:
+        raise UsageError(
+            f"the path {made.parents[2]} is too long for the socket of a PostgreSQL server, by {beyond} bytes",
+            hint="choose a folder with a shorter path: BACKUP_WORK_DIR, or the parent of the folder of --to-folder",
+        )
 
 
 def address_in(folder: Path, superuser: str) -> Address:

@@ -15,7 +15,7 @@ from backup.errors import VerificationError
 from backup.load.download import check_space, incredible, object_differences, wrong_size
 from backup.load.fetch import Fetched, fetch
 from backup.load.space import guarded
-from backup.load.throwaway import SERVER, private_folder, server_options, sweep_folders
+from backup.load.throwaway import SERVER, check_path, private_folder, server_options, sweep_folders
 from backup.physical import cut, records, recover, targets, waldump
 from backup.physical.feed import Feed
 from backup.physical.records import Ending, Record
@@ -162,7 +162,9 @@ def replica(
     Raises:
         DamagedError: the base backup is damaged.
         SpaceError: there is too little room.
+        UsageError: the path of the parent is too long.
     """
+    check_path(parent)
     sweep_folders(parent)
     manifest = entry.manifest
     with private_folder(parent) as folder:

@@ -14,10 +14,10 @@ from typing import Any
 import psutil
 import psycopg
 import pyrage
-import requests
 
 from bench.peak import Peak
 from sidecar import OpsError
+from sidecar.http import session
 from stack.paths import ROOT
 from stack.ports import HOST, choose
 from stack.programs import postgres_bin
@@ -112,7 +112,8 @@ class Stream:
 
     def metric(self, name: str) -> float:
         """The value of a metric."""
-        text = requests.get(f"{self.service.url}/metrics", timeout=10).text
+        with session() as client:
+            text = client.get(f"{self.service.url}/metrics", timeout=10).text
         line = next(line for line in text.splitlines() if line.startswith(f"{name}{{"))
         return float(line.rpartition(" ")[2])
 

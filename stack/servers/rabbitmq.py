@@ -16,6 +16,8 @@ from stack.programs import find
 from stack.servers.base import Server
 
 USER = "guest"
+# rabbitmqctl starts an Erlang machine of its own: half a minute on a busy machine.
+CONTROL_SECONDS = 180
 # Erlang's own start script contains a fixed path; this one uses the folder that the package was unpacked to.
 ERL = """#!/bin/sh
 ROOTDIR={erlang} BINDIR=$(echo {erlang}/erts-*/bin) EMU=beam PROGNAME=erl
@@ -122,7 +124,7 @@ class RabbitMq(Server):
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=CONTROL_SECONDS,
         )
         if done.returncode != 0:
             raise OpsError(f"rabbitmqctl {' '.join(words)}: {done.stderr.strip()[-600:]}", hint="see its log")

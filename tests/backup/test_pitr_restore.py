@@ -193,7 +193,7 @@ def test_a_whole_server_is_recovered_into_a_folder_and_starts(
     command.passed("run", "-d", "main")
     wanted, _, _ = ledger.grow()
     ledger.stored()
-    folder = tmp_path / "whole" / "data"
+    folder = tmp_path / "w" / "data"
     folder.parent.mkdir()
     done = command.passed("restore", "main", "--at", "latest", "--to-folder", str(folder))
     assert done["timeline"] == 2
@@ -223,7 +223,7 @@ def test_the_chain_continues_over_a_server_that_was_restored(
     command.passed("run", "-d", "main")
     wanted, _, _ = ledger.grow()
     ledger.stored()
-    folder = tmp_path / "whole" / "data"
+    folder = tmp_path / "w" / "data"
     folder.parent.mkdir()
     command.passed("restore", "main", "--at", "latest", "--to-folder", str(folder))
     # The old server is gone: nothing of it is stored any more.

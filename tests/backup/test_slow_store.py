@@ -39,10 +39,12 @@ class Gate:
 
     def __init__(self) -> None:
         self.open = threading.Event()
+        self.reached = threading.Event()
         self.store = MemoryStore(fault=self._wait)
 
     def _wait(self, operation: str, key: str) -> None:
         if operation == "part" and "database.dump" in key:
+            self.reached.set()
             assert self.open.wait(PATIENCE)
 
 
@@ -70,12 +72,7 @@ def test_the_snapshot_ends_with_the_dump(
             return {row[0] for row in rows}
 
         running.start()
-        wait_for(
-            lambda: "posthub-backup-snapshot" in sessions(),
-            timeout=PATIENCE,
-            what="the snapshot",
-            hint="the run failed",
-        )
+        assert gate.reached.wait(PATIENCE), "the dump has not begun: the run failed"
         # No part is in the store yet, and still the dump ends.
         wait_for(
             lambda: "posthub-backup-snapshot" not in sessions() and "pg_dump" not in sessions(),

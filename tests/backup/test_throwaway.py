@@ -19,6 +19,7 @@ from backup.load.throwaway import PREFIX, private_folder, running_in, sweep_fold
 from backup.pipeline import ChildSource
 from backup.pipeline.child import run_child
 from backup.postgres import roles
+from sidecar import UsageError
 from stack.paths import ROOT
 
 
@@ -167,6 +168,16 @@ def test_the_folder_around_it_keeps_its_mode(tmp_path: Path, monkeypatch: pytest
     assert failed
     assert not folder.exists()
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777
+
+
+@pytest.mark.parametrize("length", [66, 67])
+def test_a_path_that_is_too_long_for_a_socket_is_refused_before_anything_is_done(length: int) -> None:
+    parent = Path("/" + "x" * (length - 1))
+    if length == 66:
+        throwaway.check_path(parent)
+    else:
+        with pytest.raises(UsageError, match="too long for the socket of a PostgreSQL server, by 1 bytes"):
+            throwaway.check_path(parent)
 
 
 def test_a_program_that_prints_without_end() -> None:
