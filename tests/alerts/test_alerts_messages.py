@@ -136,7 +136,7 @@ def mails(outside: Outside) -> list[tuple[str, Message]]:
 
 
 def first(what: str, ask: Callable[[], list[Found]]) -> Found:
-    return wait_for(ask, timeout=60, what=what, hint="look at Alertmanager's log")[0]
+    return wait_for(ask, timeout=150, what=what, hint="look at Alertmanager's log")[0]
 
 
 class Tags(HTMLParser):

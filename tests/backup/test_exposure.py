@@ -126,7 +126,7 @@ def test_the_service_behind_tls_and_a_password(
             stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
-        wait_for(lambda: _answers(f"{url}/healthz", ca), timeout=60, what="the service", hint="")
+        wait_for(lambda: _answers(f"{url}/healthz", ca), timeout=150, what="the service", hint="")
         for path in ("/", "/metrics", "/readyz"):
             assert requests.get(f"{url}{path}", verify=ca, timeout=5).status_code == 401, path
         answer = requests.get(f"{url}/metrics", auth=("prometheus", "correct horse"), verify=ca, timeout=5)
@@ -134,7 +134,7 @@ def test_the_service_behind_tls_and_a_password(
         assert metric in answer.text
     finally:
         process.terminate()
-    assert process.wait(60) == 0, (tmp_path / "log").read_text()
+    assert process.wait(150) == 0, (tmp_path / "log").read_text()
 
 
 def _answers(url: str, ca: str) -> bool:

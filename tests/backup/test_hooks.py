@@ -81,9 +81,9 @@ def test_the_command_after_it_also_runs_when_the_run_is_ended(
     with subprocess.Popen(
         [sys.executable, "-m", "backup", "run"], env={**os.environ, **environ, **more}, stderr=subprocess.PIPE
     ) as process:
-        wait_for((tmp_path / "log").exists, timeout=60, what="the command before", hint="its log")
+        wait_for((tmp_path / "log").exists, timeout=150, what="the command before", hint="its log")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 143
+        assert process.wait(150) == 143
     assert lines(tmp_path)[-1].endswith("failure Ended")
 
 

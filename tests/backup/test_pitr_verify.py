@@ -491,7 +491,7 @@ def test_a_lock_of_a_transaction_in_progress_does_not_hold_up_the_proof(
             with psycopg.connect(server.url, autocommit=True) as connection:
                 connection.execute("SELECT pg_logical_emit_message(true, 'test', 'a commit after the lock')")
             dump = pool.submit(run, wiring, wiring.target("shop"))
-            wait_for(lambda: _waits(server), timeout=60, what="the dump waits", hint="look at its locks")
+            wait_for(lambda: _waits(server), timeout=150, what="the dump waits", hint="look at its locks")
             refreshing.commit()
             dump.result()
         with psycopg.connect(server.url, autocommit=True) as connection:

@@ -52,7 +52,7 @@ def pooler(
         [program, "-q", *user, str(folder / "pgbouncer.ini")], stderr=subprocess.DEVNULL
     )
     try:
-        wait_for(lambda: _answers(port), timeout=20, what="pgbouncer", hint=(folder / "log").read_text())
+        wait_for(lambda: _answers(port), timeout=150, what="pgbouncer", hint=(folder / "log").read_text())
         yield port, name
     finally:
         process.kill()

@@ -86,7 +86,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     ):
         made = Server(request.param, f"http://127.0.0.1:{port}")
         try:
-            wait_for(lambda: _answers(made), timeout=60, what=request.param, hint=str(folder / "log"))
+            wait_for(lambda: _answers(made), timeout=150, what=request.param, hint=str(folder / "log"))
             yield made
         finally:
             process.kill()

@@ -61,7 +61,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     ) as process:
         client = redis.Redis(port=port)
         try:
-            wait_for(lambda: _answers(client), timeout=20, what="Valkey", hint="run its program by hand")
+            wait_for(lambda: _answers(client), timeout=150, what="Valkey", hint="run its program by hand")
             client.mset({f"key:{number}": "x" for number in range(100)})
             client.hset("hash", mapping={"a": 1, "b": 2})
             client.execute_command("HEXPIRE", "hash", 1000, "FIELDS", 1, "a")

@@ -37,7 +37,7 @@ def slot(address: Address) -> Iterator[str]:
 
 def until(condition: Callable[[], bool], what: str) -> None:
     """Wait in a tight loop, because the conditions here wait themselves or are quick."""
-    wait_for(condition, timeout=60, what=what, hint="look at the server's log", interval=0.001)
+    wait_for(condition, timeout=150, what=what, hint="look at the server's log", interval=0.001)
 
 
 def received(stream: WalStream, start: int, end: int) -> bytes:

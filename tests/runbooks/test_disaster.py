@@ -96,7 +96,9 @@ def test_the_app_comes_back(customers: Customers) -> None:
     # A row's time is that of its insertion, shortly before its commit, so the second of the snapshot is left out.
     committed = certain | posts(suite, taken.replace(microsecond=0))
     assert len(committed) > ROWS
-    wait_for(lambda: posts(suite) - committed, timeout=60, what="posts after the backup", hint="see the logs")
+    wait_for(
+        lambda: posts(suite) - committed, timeout=150, what="posts after the backup", hint="see the logs"
+    )
 
     refused = script(suite, "restore.sh")
     ended(refused, 2, "cannot ask for confirmation")
@@ -121,7 +123,7 @@ def test_the_app_comes_back(customers: Customers) -> None:
         lambda: posts(suite) - there, timeout=60, what="new posts after the restore", hint="see the logs"
     )
     published = "SELECT id FROM posts_post WHERE status = 'published' AND published_at > now() - interval '20 seconds'"
-    wait_for(lambda: ids(suite, published), timeout=60, what="a worker that publishes", hint="see the logs")
+    wait_for(lambda: ids(suite, published), timeout=150, what="a worker that publishes", hint="see the logs")
 
 
 def test_and_back_again(customers: Customers) -> None:

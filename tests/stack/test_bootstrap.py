@@ -153,7 +153,7 @@ def test_an_interrupted_installation_ends_with_all_its_processes(
     pids = checkout.folder / "pids"
     checkout.pip_does(f"sleep 60 & echo $$ $! >{pids}.new; mv {pids}.new {pids}; wait")
     child = checkout.begin()
-    wait_for(pids.exists, timeout=30, what="pip", hint="see .ops/setup.log")
+    wait_for(pids.exists, timeout=150, what="pip", hint="see .ops/setup.log")
     other = checkout.begin()
     assert other.stderr is not None
     assert other.stderr.readline() == "another start is installing into .venv; waiting for it\n"

@@ -90,6 +90,6 @@ def test_whatever_ends_the_tests_leaves_nothing(tmp_path: Path, number: signal.S
         lambda: started.read_text() if started.exists() else None, timeout=60, what="the test", hint=""
     )
     child.send_signal(number)
-    assert child.wait(30) == 128 + number
+    assert child.wait(150) == 128 + number
     assert not psutil.pid_exists(int(pid))
     assert list(outside.iterdir()) == []

@@ -108,7 +108,7 @@ def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
     child = int(supervisor.stdout.readline())
     os.kill(supervisor.pid, signal.SIGKILL)
     supervisor.wait()
-    wait_for(lambda: not alive(child), timeout=10, what="the child ending", hint="see stack/reaper.py")
+    wait_for(lambda: not alive(child), timeout=150, what="the child ending", hint="see stack/reaper.py")
 
 
 def alive(pid: int) -> bool:

@@ -88,7 +88,7 @@ def test_the_temporary_folder_is_removed_with_its_processes(tmp_path: Path) -> N
     orphan = place / "orphan"
     orphan.write_text("#!/bin/sh\necho $$ >>$0.pid\nsleep 600\n")
     subprocess.Popen(["/bin/sh", str(orphan)], start_new_session=True)
-    wait_for(orphan.with_suffix(".pid").exists, timeout=10, what="the orphan", hint="none")
+    wait_for(orphan.with_suffix(".pid").exists, timeout=150, what="the orphan", hint="none")
     scratch.clear(place)
     assert running_in(place) == []
     assert not place.exists()
@@ -132,7 +132,7 @@ def test_a_part_that_died_is_restarted(tmp_path: Path) -> None:
         supervisor.start()
         first = server.pid
         os.kill(first, signal.SIGKILL)
-        wait_for(lambda: lines, timeout=30, what="the restart", hint="see the supervisor")
+        wait_for(lambda: lines, timeout=150, what="the restart", hint="see the supervisor")
         supervisor.stop()
         assert server.running
         assert server.pid != first
@@ -148,7 +148,7 @@ def test_a_part_that_cannot_start_does_not_end_the_supervision(
     supervisor = Supervisor(lines.append, Control(tmp_path / "control"))
     supervisor.watch(server)
     supervisor.start()
-    wait_for(lambda: len(lines) > 1, timeout=30, what="a second attempt", hint="see the supervisor")
+    wait_for(lambda: len(lines) > 1, timeout=150, what="a second attempt", hint="see the supervisor")
     supervisor.stop()
     assert "cannot be restarted: [Errno 2] No such file" in lines[0]
 
@@ -174,7 +174,7 @@ def test_a_step_fails_if_requests_of_customers_failed(tmp_path: Path) -> None:
 
     nobody = f"http://127.0.0.1:{ports.choose()}"
     with Traffic(nobody, [Customer("demo1", "token", "channel")]) as traffic:
-        wait_for(lambda: traffic.failures, timeout=30, what="a failed request", hint="see Traffic")
+        wait_for(lambda: traffic.failures, timeout=150, what="a failed request", hint="see Traffic")
         (step,) = Short(Suite(tmp_path), traffic, lambda _: None).run()
     assert not step.outcome.passed
     assert "refused or failed meanwhile" in step.outcome.lines[-1]

@@ -160,7 +160,7 @@ def test_a_missing_extra_is_named_and_then_works(
         log=tmp_path / "log", env={**ENVIRON, **broker}, cwd=tmp_path,
     )  # fmt: skip
     try:
-        page = wait_for(lambda: metrics(port), timeout=60, what="a scrape", hint=str(tmp_path / "log"))
+        page = wait_for(lambda: metrics(port), timeout=150, what="a scrape", hint=str(tmp_path / "log"))
     finally:
         exporter.stop()
     assert 'celery_exporter_build_info{version="9.8.7"}' in page
