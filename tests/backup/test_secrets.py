@@ -18,6 +18,7 @@ import redis
 from stack import ports
 from stack.programs import postgres_bin
 from stack.servers import ObjectStore, Postgres, Redis
+from stack.wait import wait_for
 from tests.backup.conftest import NewDatabase
 
 pyrage = pytest.importorskip("pyrage")
@@ -190,14 +191,15 @@ def test_the_service(secretive: tuple[dict[str, str], list[str]], tmp_path: Path
 
 
 def _pages(port: int) -> str:
-    deadline = time.monotonic() + 150
-    while True:
-        try:
-            return "".join(
+    """The pages of the service, once it has read its store."""
+
+    def read() -> str:
+        with suppress(OSError):
+            pages = [
                 urlopen(f"http://127.0.0.1:{port}{path}").read().decode()
                 for path in ("/metrics", "/", "/healthz")
-            )
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+            ]
+            return "".join(pages) if "backup_last_success_timestamp_seconds" in pages[0] else ""
+        return ""
+
+    return wait_for(read, timeout=150, what="the first look at the store", hint="see its log")
