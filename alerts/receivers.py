@@ -7,13 +7,14 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
-from sidecar.settings import Settings, variables
+from alerts.login import LoginSettings
+from sidecar.settings import variables
 
 SECRETS_FOLDER = Path("/run/secrets")
 OFF = ("", "off", "none", "no")
 
 
-class ReceiverSettings(Settings):
+class ReceiverSettings(LoginSettings):
     """Receivers of notifications. A receiver without its secret is off."""
 
     env_prefix: ClassVar[str] = "ALERTMANAGER_"
@@ -74,16 +75,6 @@ class ReceiverSettings(Settings):
         None,
         validation_alias="ALERTS_WATCH_URL",
         description="Address of `python -m alerts watch`, which then pings the dead man's switch.",
-    )
-    watch_username: str = Field(
-        "alerts",
-        validation_alias="ALERTS_USERNAME",
-        description="User with which Alertmanager signs in to the watch.",
-    )
-    watch_password: SecretStr | None = Field(
-        None,
-        validation_alias="ALERTS_PASSWORD",
-        description="Password of that user, if the watch asks for one.",
     )
     quiet_hours: str = Field(
         "22:00-07:00",

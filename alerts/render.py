@@ -217,10 +217,10 @@ def _heartbeat(receiver: Block, settings: ReceiverSettings) -> Block:
 
 
 def _login(settings: ReceiverSettings) -> Block:
-    if not settings.watch_url or not settings.watch_password:
+    if not settings.watch_url or not settings.login:
         return {}
-    login = {"username": settings.watch_username, "password": _reveal(settings.watch_password)}
-    return {"http_config": {"basic_auth": login}}
+    username, password = settings.login
+    return {"http_config": {"basic_auth": {"username": username, "password": password}}}
 
 
 def _set_quiet_hours(document: Block, settings: ReceiverSettings) -> None:
