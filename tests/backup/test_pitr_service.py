@@ -1,27 +1,22 @@
 """The whole path with the real process: ``wal serve`` stores the WAL, a base backup is taken meanwhile, and the store alone restores both."""
 
-import os
 import secrets
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 import psycopg
 import pytest
-import requests
 
 from backup.physical import lsn
 from backup.physical.slot import NAME
-from stack.paths import ROOT
 from stack.ports import HOST, choose
 from stack.programs import SUPPORTED
 from stack.servers import Postgres
 from tests.backup.restorekit import Command, value
-from tests.backup.walkit import PUBLIC, SECRET, until, without_slot
+from tests.backup.walkit import PUBLIC, SECRET, is_ready, serving, until, without_slot
 
 
 @pytest.fixture
@@ -59,14 +54,8 @@ def environ(server: Postgres, shop: str, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def service(environ: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "backup", "wal", "serve"], cwd=ROOT, env={**os.environ, **environ}
-    )
-    try:
+    with serving(environ) as process:
         yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_the_moment_before_a_mistake_comes_back_from_what_the_service_stored(
@@ -80,7 +69,7 @@ def test_the_moment_before_a_mistake_comes_back_from_what_the_service_stored(
     command = Command(environ, monkeypatch, capsys)
     with psycopg.connect(server.url_for(shop), autocommit=True) as connection:
         connection.execute("CREATE TABLE ledger AS SELECT n FROM generate_series(1, 1000) n")
-        until(lambda: _ready(environ), "the service streams")
+        until(lambda: is_ready(environ), "the service streams")
         base = command.passed("run", "-d", "main")
         connection.execute("INSERT INTO ledger VALUES (1001)")
         row = connection.execute("SELECT clock_timestamp()").fetchone()
@@ -101,14 +90,6 @@ def test_the_moment_before_a_mistake_comes_back_from_what_the_service_stored(
     done = command.passed("restore", "main", "--at", moment.isoformat(" "), "-d", "shop", **away)
     assert (done["ok"], done["base"]) == (True, base["id"]), done
     assert value(server, done["into"], "SELECT count(*) FROM ledger") == 1001
-
-
-def _ready(environ: dict[str, str]) -> bool:
-    with suppress(requests.ConnectionError):
-        return (
-            requests.get(f"http://{HOST}:{environ['BACKUP_WAL_PORT']}/readyz", timeout=5).status_code == 200
-        )
-    return False
 
 
 def _confirmed(server: Postgres) -> int:

@@ -1,14 +1,11 @@
 """``python -m backup wal``: the service as a process, its pages, and its commands."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -31,7 +28,6 @@ from backup.postgres.session import connect
 from backup.settings import BackupSettings
 from backup.store import LocalStore, MemoryStore
 from backup.wiring import wire
-from stack.paths import ROOT
 from stack.ports import HOST, choose
 from stack.programs import SUPPORTED
 from stack.servers import Postgres
@@ -42,8 +38,11 @@ from tests.backup.walkit import (
     Ledger,
     Stream,
     archive_of,
+    is_ready,
     listing,
+    page,
     same_as_server,
+    serving,
     until,
     without_slot,
     write,
@@ -74,33 +73,11 @@ def environment(server: Postgres, tmp_path: Path) -> dict[str, str]:
     }
 
 
-@contextmanager
-def serving(environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "backup", "wal", "serve"], cwd=ROOT, env={**os.environ, **environment}
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def page(environment: dict[str, str], path: str) -> requests.Response:
-    return requests.get(f"http://{HOST}:{environment['BACKUP_WAL_PORT']}{path}", timeout=5)
-
-
 def samples(environment: dict[str, str]) -> dict[str, float]:
     lines = page(environment, "/metrics").text.splitlines()
     return {
         name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")
     }
-
-
-def is_ready(environment: dict[str, str]) -> bool:
-    with suppress(requests.ConnectionError):
-        return page(environment, "/readyz").status_code == 200
-    return False
 
 
 def test_the_service_shows_that_the_chain_works(server: Postgres, environment: dict[str, str]) -> None:

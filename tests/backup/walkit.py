@@ -2,7 +2,10 @@
 
 import hashlib
 import io
+import os
 import secrets
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +14,7 @@ from typing import Self
 
 import psycopg
 import pyrage
+import requests
 import zstandard
 
 from backup.cancellation import Stop
@@ -26,6 +30,8 @@ from backup.pipeline.encrypt import decrypt, parse_identities, parse_recipients
 from backup.postgres.dsn import parse
 from backup.store import Store
 from backup.targets import ServerTarget
+from stack.paths import ROOT
+from stack.ports import HOST
 from stack.servers import Postgres
 from stack.wait import wait_for
 
@@ -36,6 +42,29 @@ SECRET, PUBLIC = str(IDENTITY), str(IDENTITY.to_public())
 
 def until(condition: Callable[[], object], what: str, timeout: float = 90) -> None:
     wait_for(condition, timeout=timeout, what=what, hint="look at the server's log", interval=0.05)
+
+
+@contextmanager
+def serving(environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """``wal serve`` while the block runs."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "backup", "wal", "serve"], cwd=ROOT, env={**os.environ, **environment}
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def page(environment: dict[str, str], path: str) -> requests.Response:
+    return requests.get(f"http://{HOST}:{environment['BACKUP_WAL_PORT']}{path}", timeout=5)
+
+
+def is_ready(environment: dict[str, str]) -> bool:
+    with suppress(requests.ConnectionError):
+        return page(environment, "/readyz").status_code == 200
+    return False
 
 
 class Stream:
