@@ -16,9 +16,14 @@ from sidecar import UsageError, cli
 
 # Part → the description of its address in the question.
 PARTS = {
-    "celery": "the Celery exporter", "backup": "the backup sidecar", "django": "the app's /metrics (django-prometheus)",
-    "redis": "redis_exporter", "postgres": "postgres_exporter", "node": "node_exporter", "cadvisor": "cAdvisor",
-}  # fmt: skip
+    "celery": "the Celery exporter",
+    "backup": "the backup sidecar",
+    "django": "the app's /metrics (django-prometheus)",
+    "redis": "redis_exporter",
+    "postgres": "postgres_exporter",
+    "node": "node_exporter",
+    "cadvisor": "cAdvisor",
+}
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _ADDRESS = re.compile(r"[\w.-]+:\d{1,5}|\[[0-9a-f:]+\]:\d{1,5}")
 
@@ -29,9 +34,12 @@ _ADDRESS = re.compile(r"[\w.-]+:\d{1,5}|\[[0-9a-f:]+\]:\d{1,5}")
     "--app", prompt="Name of the app (lower case)", help="The app's name; everything is named after it."
 )
 @click.option(
-    "--part", "parts", multiple=True, metavar="NAME[=HOST:PORT]",
+    "--part",
+    "parts",
+    multiple=True,
+    metavar="NAME[=HOST:PORT]",
     help=f"A part that you run, and its address; repeatable: {', '.join(PARTS)}. Other parts get no jobs, alerts or tiles.",
-)  # fmt: skip
+)
 @click.option("--beat/--no-beat", default=None, help="Whether celery beat sends tasks.  [default: beat]")
 @click.option(
     "--alertmanager", help="Address of Alertmanager; default: that of the stack, such as localhost:9093."
@@ -42,9 +50,15 @@ _ADDRESS = re.compile(r"[\w.-]+:\d{1,5}|\[[0-9a-f:]+\]:\d{1,5}")
     "--stack", type=click.Choice(STACKS), help="What runs the app and the sidecars.  [default: compose]"
 )
 def init(
-    folder: Path, app: str, parts: tuple[str, ...], beat: bool | None, alertmanager: str | None, grafana: str,
-    runbooks: str | None, stack: str | None,
-) -> None:  # fmt: skip
+    folder: Path,
+    app: str,
+    parts: tuple[str, ...],
+    beat: bool | None,
+    alertmanager: str | None,
+    grafana: str,
+    runbooks: str | None,
+    stack: str | None,
+) -> None:
     """Write the monitoring of your project into a folder: Prometheus, Alertmanager, rules, dashboards, alert pages.
 
     Also the sidecars themselves: a compose file, systemd units or a kustomization, with a file of settings for each to
@@ -67,11 +81,14 @@ def init(
     if beat is None:
         beat = not (asked and "celery" in jobs) or click.confirm("Does celery beat send tasks?", default=True)
     project = Project(
-        app, Used(jobs, beat=beat), grafana.rstrip("/"),
-        (runbooks or f"file://{folder.absolute()}/runbooks").rstrip("/"), stack=stack,
+        app,
+        Used(jobs, beat=beat),
+        grafana.rstrip("/"),
+        (runbooks or f"file://{folder.absolute()}/runbooks").rstrip("/"),
+        stack=stack,
         alertmanager=_address(alertmanager or address_of("alertmanager", app, stack)),
         prometheus=address_of("prometheus", app, stack),
-    )  # fmt: skip
+    )
     _show(folder, write(folder, files(project)), next_steps(app, jobs, stack))
 
 
@@ -112,9 +129,11 @@ def _address(text: str) -> str:
 
 def _show(folder: Path, written: Written, steps: Iterable[str]) -> None:
     for what, paths in (
-        ("new", written.new), ("changed", written.changed), ("removed", written.gone),
+        ("new", written.new),
+        ("changed", written.changed),
+        ("removed", written.gone),
         ("kept, because you have edited it (see .new)", written.kept),
-    ):  # fmt: skip
+    ):
         if len(paths) > 5:
             cli.echo(f"{len(paths)} files are {what}")
         else:

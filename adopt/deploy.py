@@ -12,13 +12,24 @@ ROOT = Path(__file__).resolve().parent.parent
 # Part → how the service is called after the app's name.
 SIDECARS = {"celery": "celery-exporter", "backup": "backup"}
 PORTS = {
-    "celery": 9808, "backup": 9809, "django": 8000, "redis": 9121, "postgres": 9187, "node": 9100, "cadvisor": 8080,
-}  # fmt: skip
+    "celery": 9808,
+    "backup": 9809,
+    "django": 8000,
+    "redis": 9121,
+    "postgres": 9187,
+    "node": 9100,
+    "cadvisor": 8080,
+}
 # The other exporters, as their own images and packages call them.
 OTHERS = {
-    "django": "api", "redis": "redis-exporter", "postgres": "postgres-exporter", "node": "node-exporter",
-    "cadvisor": "cadvisor", "alertmanager": "alertmanager", "prometheus": "prometheus",
-}  # fmt: skip
+    "django": "api",
+    "redis": "redis-exporter",
+    "postgres": "postgres-exporter",
+    "node": "node-exporter",
+    "cadvisor": "cadvisor",
+    "alertmanager": "alertmanager",
+    "prometheus": "prometheus",
+}
 IMAGES = {"celery": "ops-celery-exporter", "backup": "ops-backup"}
 USERS = {"celery": 10002, "backup": 10003}
 PROMETHEUS, ALERTMANAGER, GRAFANA = (
@@ -56,19 +67,31 @@ def settings(part: str, app: str) -> list[Setting]:
             ),
         ]
     return [
-        Setting("DATABASE_URL", f"postgres://USER:PASSWORD@HOST:5432/{app}", "The database; a role that may read all of it."),
+        Setting(
+            "DATABASE_URL",
+            f"postgres://USER:PASSWORD@HOST:5432/{app}",
+            "The database; a role that may read all of it.",
+        ),
         Setting("BACKUP_STORE_URL", f"s3://BUCKET/{app}", "s3://BUCKET/PREFIX, or file:///FOLDER."),
         Setting("BACKUP_S3_ENDPOINT_URL", "", "Empty for Amazon."),
         Setting("BACKUP_S3_ACCESS_KEY_ID"),
         Setting("BACKUP_S3_SECRET_ACCESS_KEY"),
-        Setting("BACKUP_SCHEDULE", "0 2 * * *", "When, in cron's syntax; in UTC unless BACKUP_TIMEZONE is set."),
-        Setting("BACKUP_AGE_RECIPIENTS", "", "Public key, from `python -m backup keygen`. Empty: NOT encrypted."),
-        Setting("BACKUP_AGE_IDENTITY", "", "Private key, which the verification needs. Keep a copy elsewhere."),
         Setting(
-            "BACKUP_POSTGRES_BIN", "/usr/lib/postgresql/17/bin", "PostgreSQL's programs, of the server's version or newer.",
+            "BACKUP_SCHEDULE", "0 2 * * *", "When, in cron's syntax; in UTC unless BACKUP_TIMEZONE is set."
+        ),
+        Setting(
+            "BACKUP_AGE_RECIPIENTS", "", "Public key, from `python -m backup keygen`. Empty: NOT encrypted."
+        ),
+        Setting(
+            "BACKUP_AGE_IDENTITY", "", "Private key, which the verification needs. Keep a copy elsewhere."
+        ),
+        Setting(
+            "BACKUP_POSTGRES_BIN",
+            "/usr/lib/postgresql/17/bin",
+            "PostgreSQL's programs, of the server's version or newer.",
             ("systemd",),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def address_of(part: str, app: str, stack: str) -> str:
@@ -159,10 +182,12 @@ def _compose(app: str, sidecars: list[str]) -> Iterator[tuple[str, str]]:
         "services": services,
         "volumes": {
             **({"backup_data": {}} if "backup" in sidecars else {}),
-            "prometheus_data": {}, "alertmanager_data": {}, "grafana_data": {},
+            "prometheus_data": {},
+            "alertmanager_data": {},
+            "grafana_data": {},
         },
         "networks": {"default": {"name": f"${{APP_NETWORK:-{app}_default}}", "external": True}},
-    }  # fmt: skip
+    }
     yield "compose.yml", f"{_COMPOSE_HEAD}{_yaml(document)}"
 
 
@@ -173,9 +198,13 @@ _COMPOSE_HEAD = """# The sidecars, in the network of the project: `docker compos
 #   docker build -t ops-backup -f backup/Dockerfile . && docker build -t ops-celery-exporter -f exporters/Dockerfile .
 """
 _HARDENED: Json = {
-    "restart": "unless-stopped", "read_only": True, "tmpfs": ["/tmp"], "cap_drop": ["ALL"],  # noqa: S108 - in the container
-    "security_opt": ["no-new-privileges:true"], "pids_limit": 512,
-}  # fmt: skip
+    "restart": "unless-stopped",
+    "read_only": True,
+    "tmpfs": ["/tmp"],  # noqa: S108 - in the container
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges:true"],
+    "pids_limit": 512,
+}
 
 
 def _composed(part: str) -> Json:
@@ -199,12 +228,15 @@ def _servers(app: str) -> Json:
         f"{app}_prometheus": {
             "image": PROMETHEUS,
             "command": [
-                "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus",
+                "--config.file=/etc/prometheus/prometheus.yml",
+                "--storage.tsdb.path=/prometheus",
                 "--storage.tsdb.retention.time=30d",
             ],
             "volumes": [
-                "./prometheus.yml:/etc/prometheus/prometheus.yml:ro", "./rules:/etc/prometheus/rules:ro",
-                "./targets:/etc/prometheus/targets:ro", "prometheus_data:/prometheus",
+                "./prometheus.yml:/etc/prometheus/prometheus.yml:ro",
+                "./rules:/etc/prometheus/rules:ro",
+                "./targets:/etc/prometheus/targets:ro",
+                "prometheus_data:/prometheus",
             ],
             "ports": ["127.0.0.1:9090:9090"],
             **common,
@@ -215,7 +247,8 @@ def _servers(app: str) -> Json:
             "command": ["--config.file=/etc/alertmanager/alertmanager.yml", "--storage.path=/alertmanager"],
             "volumes": [
                 "./alertmanager.rendered.yml:/etc/alertmanager/alertmanager.yml:ro",
-                "./templates:/etc/alertmanager/templates:ro", "alertmanager_data:/alertmanager",
+                "./templates:/etc/alertmanager/templates:ro",
+                "alertmanager_data:/alertmanager",
             ],
             "ports": ["127.0.0.1:9093:9093"],
             **common,
@@ -227,13 +260,14 @@ def _servers(app: str) -> Json:
                 "ALERTMANAGER_URL": f"http://{app}_alertmanager:9093",
             },
             "volumes": [
-                "./provisioning:/etc/grafana/provisioning:ro", "./dashboards:/etc/grafana/dashboards:ro",
+                "./provisioning:/etc/grafana/provisioning:ro",
+                "./dashboards:/etc/grafana/dashboards:ro",
                 "grafana_data:/var/lib/grafana",
             ],
             "ports": ["127.0.0.1:3000:3000"],
             **common,
         },
-    }  # fmt: skip
+    }
 
 
 # systemd
@@ -333,7 +367,10 @@ def _pod(part: str, name: str, port: int) -> Json:
     return {
         "automountServiceAccountToken": False,
         "securityContext": {
-            "runAsNonRoot": True, "runAsUser": user, "runAsGroup": user, "fsGroup": user,
+            "runAsNonRoot": True,
+            "runAsUser": user,
+            "runAsGroup": user,
+            "fsGroup": user,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [
@@ -347,13 +384,15 @@ def _pod(part: str, name: str, port: int) -> Json:
                 "readinessProbe": {**probe, "periodSeconds": 10},
                 "livenessProbe": {**probe, "periodSeconds": 20, "failureThreshold": 5},
                 "securityContext": {
-                    "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
                 },
                 "volumeMounts": mounts,
             }
         ],
         "volumes": volumes,
-    }  # fmt: skip
+    }
 
 
 def _service_monitor(app: str) -> Json:

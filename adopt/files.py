@@ -79,8 +79,10 @@ def _jobs(project: Project) -> list[str]:
 def _prometheus(project: Project) -> Json:
     document: Json = yaml.safe_load(_read("alerts/prometheus.yml"))
     document["global"]["external_labels"] = {
-        "environment": project.environment, "grafana": project.grafana, "runbooks": project.runbooks,
-    }  # fmt: skip
+        "environment": project.environment,
+        "grafana": project.grafana,
+        "runbooks": project.runbooks,
+    }
     document["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [project.alertmanager]}]}]
     wanted = _jobs(project)
     # The adopted project has no password of ours.

@@ -125,7 +125,12 @@ class Alertmanager:
 
 def matcher(text: str) -> dict[str, Any]:
     """Parse ``severity=warning``, ``queue_name=~ai.*``, ``host!=a`` or an alert's name into the API's form."""
-    for sign, is_equal, is_regex in (("=~", True, True), ("!~", False, True), ("!=", False, False), ("=", True, False)):  # fmt: skip
+    for sign, is_equal, is_regex in (
+        ("=~", True, True),
+        ("!~", False, True),
+        ("!=", False, False),
+        ("=", True, False),
+    ):
         name, found, value = text.partition(sign)
         if found:
             return {"name": name, "value": value, "isEqual": is_equal, "isRegex": is_regex}

@@ -215,9 +215,13 @@ def test(programs: Programs, component: tuple[str, ...]) -> None:
     help="Folder with secret files, named after the variables in lower case.",
 )
 @click.option(
-    "--from", "source", default=ALERTMANAGER, show_default="this project's", type=click.Path(path_type=Path),
+    "--from",
+    "source",
+    default=ALERTMANAGER,
+    show_default="this project's",
+    type=click.Path(path_type=Path),
     help="The configuration with all receivers, such as the one that ops-init wrote.",
-)  # fmt: skip
+)
 def render(output: Path, secrets: Path, source: Path) -> None:
     """Render Alertmanager's configuration.
 

@@ -25,8 +25,11 @@ def _address(container: str) -> str:
     try:
         done = subprocess.run(
             ["docker", "inspect", "-f", form, container],
-            capture_output=True, text=True, check=False, timeout=TIMEOUT,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return next(iter(done.stdout.split()), "") if done.returncode == 0 else ""

@@ -23,12 +23,35 @@ from backup import landlock
 _PR_SET_DUMPABLE = 4
 # Where systems keep programs, libraries and the files that these read when they start.
 _SYSTEM = (
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/alternatives", "/etc/group", "/etc/host.conf",
-    "/etc/hosts", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload", "/etc/locale.alias",
-    "/etc/localtime", "/etc/nsswitch.conf", "/etc/passwd", "/etc/pki/tls/certs", "/etc/postgresql-common",
-    "/etc/resolv.conf", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/timezone", "/dev/random", "/dev/urandom",
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc/alternatives",
+    "/etc/group",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/ld.so.preload",
+    "/etc/locale.alias",
+    "/etc/localtime",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/pki/tls/certs",
+    "/etc/postgresql-common",
+    "/etc/resolv.conf",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/timezone",
+    "/dev/random",
+    "/dev/urandom",
     "/dev/zero",
-)  # fmt: skip
+)
 # Folders next to a folder of programs that belong to them. Not its whole parent, which may be a home directory.
 _NEXT_TO_PROGRAMS = ("lib", "lib64", "libexec", "share")
 _DEVICES = ("/dev/null",)
@@ -74,11 +97,16 @@ class Confinement:
             return list(words)
         readable = [*_SYSTEM, *_around(words[0]), *_library_path(environ), *map(str, self.readable)]
         return [
-            sys.executable, "-I", "-S", landlock.__file__, *(["tcp"] if self.network else []),
+            sys.executable,
+            "-I",
+            "-S",
+            landlock.__file__,
+            *(["tcp"] if self.network else []),
             *(f"read={path}" for path in dict.fromkeys(readable)),
             *(f"write={path}" for path in (self.folder, *_DEVICES)),
-            "--", *words,
-        ]  # fmt: skip
+            "--",
+            *words,
+        ]
 
 
 @dataclass(frozen=True)

@@ -188,9 +188,11 @@ def _own_key(wiring: Wiring) -> str | Check:
     ):
         return "of its own"
     return Check(
-        "store offsite: key", None, "the main store's: a person who has that key can delete both copies",
+        "store offsite: key",
+        None,
+        "the main store's: a person who has that key can delete both copies",
         "set BACKUP_OFFSITE_S3_ACCESS_KEY_ID and BACKUP_OFFSITE_S3_SECRET_ACCESS_KEY; see docs/two-keys.md",
-    )  # fmt: skip
+    )
 
 
 def _signatures(wiring: Wiring) -> str | Check:
@@ -198,9 +200,11 @@ def _signatures(wiring: Wiring) -> str | Check:
         names = [name_of(key) for key in wiring.keys.keys]
         return f"signs with key {names[0]}, trusts {len(names)}"
     return Check(
-        "signatures", None, "backups are NOT signed: anyone who can write to the store can forge one",
+        "signatures",
+        None,
+        "backups are NOT signed: anyone who can write to the store can forge one",
         "set BACKUP_MANIFEST_KEY_FILE; see docs/security.md",
-    )  # fmt: skip
+    )
 
 
 def _lock(store: RetryingStore) -> str:
@@ -255,9 +259,11 @@ def _encryption(wiring: Wiring) -> str | Check:
     encrypt(io.BytesIO(b"probe"), sealed, wiring.packing.recipients)
     if not wiring.identities:
         return Check(
-            "encryption", None, f"{len(wiring.packing.recipients)} recipients but no identity: backups cannot be verified here",
+            "encryption",
+            None,
+            f"{len(wiring.packing.recipients)} recipients but no identity: backups cannot be verified here",
             "set BACKUP_AGE_IDENTITY_FILE, or verify on another host",
-        )  # fmt: skip
+        )
     opened = io.BytesIO()
     sealed.seek(0)
     decrypt(sealed, opened, wiring.identities)
@@ -284,9 +290,11 @@ def _user() -> str | Check:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return Check(
-            "user", False, f"the user ID {number} has no name in /etc/passwd: nothing can be verified here",
+            "user",
+            False,
+            f"the user ID {number} has no name in /etc/passwd: nothing can be verified here",
             "run as a user that exists; see docs/kubernetes.md",
-        )  # fmt: skip
+        )
 
 
 def _discovered(wiring: Wiring) -> str | Check:
@@ -428,9 +436,11 @@ def _extensions(wiring: Wiring, target: PostgresTarget) -> str | Check:
     missing = [name for name in wanted if not (folder / f"{name}.control").exists()]
     if missing:
         return Check(
-            f"postgres {target.name}: extensions", False, f"missing here: {', '.join(missing)}; a backup could not be verified",
+            f"postgres {target.name}: extensions",
+            False,
+            f"missing here: {', '.join(missing)}; a backup could not be verified",
             f"install them into {folder}",
-        )  # fmt: skip
+        )
     return ", ".join(wanted)
 
 
@@ -443,9 +453,11 @@ def _connections(wiring: Wiring) -> str | Check:
 def _secrets(wiring: Wiring) -> str | Check:
     if short := short_secrets(wiring):
         return Check(
-            "secrets", False, f"{short} have fewer than {SHORTEST_SECRET} characters, and are not masked in logs",
+            "secrets",
+            False,
+            f"{short} have fewer than {SHORTEST_SECRET} characters, and are not masked in logs",
             "use longer passwords",
-        )  # fmt: skip
+        )
     return "long enough to be masked in logs"
 
 

@@ -82,19 +82,36 @@ def take_in(wiring: Wiring, name: str, file: Path, progress: Progress = silent) 
         try:
             objects = (
                 transfer(
-                    FileSource(file), wiring.store, folder, layout.ARCHIVE, role="archive", packing=wiring.packing,
+                    FileSource(file),
+                    wiring.store,
+                    folder,
+                    layout.ARCHIVE,
+                    role="archive",
+                    packing=wiring.packing,
                     progress=progress,
                 ),
                 transfer(
-                    TextSource(_globals(roles)), wiring.store, folder, layout.GLOBALS, role="globals",
+                    TextSource(_globals(roles)),
+                    wiring.store,
+                    folder,
+                    layout.GLOBALS,
+                    role="globals",
                     packing=wiring.packing,
                 ),
-            )  # fmt: skip
+            )
             confirm(wiring.store, folder, objects)
             manifest = Manifest(
-                id=backup_id, database=name, kind="postgres", started=started, finished=wiring.clock(), tool=TOOL,
-                taken=datetime.fromtimestamp(file.stat().st_mtime, UTC), objects=objects, notes=_NOTES, **described,
-            )  # fmt: skip
+                id=backup_id,
+                database=name,
+                kind="postgres",
+                started=started,
+                finished=wiring.clock(),
+                tool=TOOL,
+                taken=datetime.fromtimestamp(file.stat().st_mtime, UTC),
+                objects=objects,
+                notes=_NOTES,
+                **described,
+            )
             commit(wiring.store, manifest, wiring.keys)
         except BaseException:
             discard(wiring.store, name, backup_id)

@@ -107,9 +107,11 @@ def sender(addresses: tuple[str, ...]) -> Send:
         kind = apprise.NotifyType.SUCCESS if message.over else apprise.NotifyType.FAILURE
         return bool(
             service.notify(
-                title=inert(message.title), body=inert(message.text), notify_type=kind,
+                title=inert(message.title),
+                body=inert(message.text),
+                notify_type=kind,
                 body_format=apprise.NotifyFormat.TEXT,
             )
-        )  # fmt: skip
+        )
 
     return send

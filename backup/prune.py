@@ -142,10 +142,13 @@ def prune(wiring: Wiring, target: Target, *, agreed: bool = False) -> Pruned:
         kept = {parts[1] for refusal in refused if (parts := layout.split(refusal.key))}
         deleted = tuple(backup for backup in decided.deletions if backup not in kept)
         attempt.set(
-            decisions={"keep": len(decided.decisions) - len(decided.deletions), "delete": len(deleted),
-                       "refused": len(kept)},
+            decisions={
+                "keep": len(decided.decisions) - len(decided.deletions),
+                "delete": len(deleted),
+                "refused": len(kept),
+            },
             deleted=(*gone, *deleted)[-REMEMBERED:],
-        )  # fmt: skip
+        )
         if wiring.offsite is not None:
             refused += _prune_offsite(wiring, wiring.offsite, history, deleted, identifier)
         attempt.set(problems=tuple(f"{refusal.key}: {refusal.reason}" for refusal in refused))

@@ -20,9 +20,15 @@ GOOD, DOUBTFUL, BAD, NEUTRAL = "green", "orange", "red", "blue"
 
 # Colours of series whose names are known in advance. Grafana's palette by name gives some of them the same colour.
 STATE_COLORS = {
-    "sent": "blue", "received": "light-blue", "started": "purple", "succeeded": "green", "failed": "red",
-    "retried": "orange", "revoked": "yellow", "rejected": "dark-red",
-}  # fmt: skip
+    "sent": "blue",
+    "received": "light-blue",
+    "started": "purple",
+    "succeeded": "green",
+    "failed": "red",
+    "retried": "orange",
+    "revoked": "yellow",
+    "rejected": "dark-red",
+}
 SEVERITY_COLORS = {"critical": BAD, "warning": DOUBTFUL, "info": NEUTRAL}
 
 

@@ -307,12 +307,16 @@ def _app(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
         "api": {**addresses, **errors, **keys, **media, **configured, **_named(values, "STRIPE_SECRET_KEY")},
         "worker": {**addresses, **errors, **keys, **media, **configured},
         "worker_ai": {
-            **addresses, **errors, **media, **_own_key(values, "worker_ai"), **_named(values, *AI_KEYS),
+            **addresses,
+            **errors,
+            **media,
+            **_own_key(values, "worker_ai"),
+            **_named(values, *AI_KEYS),
         },
         "beat": {**addresses, **errors, **_own_key(values, "beat")},
         "migrate": {**addresses, **keys},
         "flower": {**_broker(values), "flower_login": _flower(values)},
-    }  # fmt: skip
+    }
 
 
 def _data(values: Mapping[str, str]) -> dict[str, dict[str, str]]:

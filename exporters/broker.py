@@ -17,10 +17,16 @@ ANSWER_SECONDS = 10.0
 SENTINEL_PORT = 26379
 # Celery accepts the names and numbers of the ssl module; a URL has words of its own.
 _CERTIFICATES = {
-    "cert_required": "required", "cert_optional": "optional", "cert_none": "none",
-    "2": "required", "1": "optional", "0": "none",
-    "verifymode.cert_required": "required", "verifymode.cert_optional": "optional", "verifymode.cert_none": "none",
-}  # fmt: skip
+    "cert_required": "required",
+    "cert_optional": "optional",
+    "cert_none": "none",
+    "2": "required",
+    "1": "optional",
+    "0": "none",
+    "verifymode.cert_required": "required",
+    "verifymode.cert_optional": "optional",
+    "verifymode.cert_none": "none",
+}
 _BOOLEANS = {
     "true": True,
     "1": True,

@@ -10,13 +10,27 @@ from sidecar.web import HTML, Response
 
 # Every text has a contrast of at least 4.5 to its background, in both modes (tests/sidecar/test_html.py).
 LIGHT = {
-    "page": "#ffffff", "card": "#f5f7fa", "text": "#1d2330", "dim": "#566070", "line": "#c8cdd6", "link": "#1a56b0",
-    "good": "#146c43", "warn": "#8a5a00", "bad": "#b42318",
-}  # fmt: skip
+    "page": "#ffffff",
+    "card": "#f5f7fa",
+    "text": "#1d2330",
+    "dim": "#566070",
+    "line": "#c8cdd6",
+    "link": "#1a56b0",
+    "good": "#146c43",
+    "warn": "#8a5a00",
+    "bad": "#b42318",
+}
 DARK = {
-    "page": "#14171f", "card": "#1e232e", "text": "#e4e7ec", "dim": "#9aa4b5", "line": "#3a4252", "link": "#8ab4f8",
-    "good": "#5fcf9a", "warn": "#e8b04b", "bad": "#ff9b90",
-}  # fmt: skip
+    "page": "#14171f",
+    "card": "#1e232e",
+    "text": "#e4e7ec",
+    "dim": "#9aa4b5",
+    "line": "#3a4252",
+    "link": "#8ab4f8",
+    "good": "#5fcf9a",
+    "warn": "#e8b04b",
+    "bad": "#ff9b90",
+}
 # Text from a broker, a database or a store is cut here: a page must stay one that people can read.
 LONGEST_TEXT = 500
 _RULES = """

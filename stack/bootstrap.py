@@ -22,9 +22,13 @@ PYTHON = VENV / "bin" / "python"
 UV = VENV / "bin" / "uv"
 LOCKED = ("--require-hashes", "--only-binary", ":all:", "-r")
 _PIP_TO_UV = {
-    "index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS",
-    "trusted-host": "UV_INSECURE_HOST", "cert": "SSL_CERT_FILE", "proxy": "HTTPS_PROXY",
-}  # fmt: skip
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+    "proxy": "HTTPS_PROXY",
+}
 STAMP = VENV / "installed"
 MODULE = "stack"
 STOP_SECONDS = 10.0
@@ -45,8 +49,11 @@ def main() -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     # By default, matplotlib keeps its font cache in the home folder.
     environment = {
-        **inherited, "PYTHONPATH": str(ROOT), "VIRTUAL_ENV": str(VENV), "MPLCONFIGDIR": str(ROOT / ".ops/matplotlib"),
-    }  # fmt: skip
+        **inherited,
+        "PYTHONPATH": str(ROOT),
+        "VIRTUAL_ENV": str(VENV),
+        "MPLCONFIGDIR": str(ROOT / ".ops/matplotlib"),
+    }
     _leave_if_asked()
     os.execve(PYTHON, [str(PYTHON), "-m", MODULE, *sys.argv[1:]], environment)
 

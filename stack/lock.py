@@ -29,11 +29,24 @@ def lock(*, upgrade: bool) -> None:
     """
     for name, extra in LOCKS.items():
         command = [
-            str(VENV_BIN / "uv"), "pip", "compile", "--quiet", "--universal", "--python-version", OLDEST_PYTHON,
-            "--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url",
-            "--extra", extra, "--output-file", f"locks/{name}.txt", *(["--upgrade"] if upgrade else []),
+            str(VENV_BIN / "uv"),
+            "pip",
+            "compile",
+            "--quiet",
+            "--universal",
+            "--python-version",
+            OLDEST_PYTHON,
+            "--generate-hashes",
+            "--no-header",
+            "--no-annotate",
+            "--no-emit-index-url",
+            "--extra",
+            extra,
+            "--output-file",
+            f"locks/{name}.txt",
+            *(["--upgrade"] if upgrade else []),
             "pyproject.toml",
-        ]  # fmt: skip
+        ]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise OpsError(

@@ -45,12 +45,20 @@ def manual(name: str, group: click.Command) -> str:
     context = click.Context(group, info_name=name)
     lines = [
         f'.TH "{name.upper()}" "1" "" "{_release()}" "Ops sidecars"',
-        ".SH NAME", f"{_roff(name)} \\- {_roff(_first(group))}",
-        ".SH SYNOPSIS", f".B {_roff(name)}", " ".join(group.collect_usage_pieces(context)),
-        ".SH DESCRIPTION", *_text(group), ".SH OPTIONS AND COMMANDS", *_commands(group, context, name),
-        ".SH EXIT STATUS", "0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.",
-        ".SH ENVIRONMENT", "Settings are environment variables, each also as NAME_FILE; see docs/configuration.md.",
-    ]  # fmt: skip
+        ".SH NAME",
+        f"{_roff(name)} \\- {_roff(_first(group))}",
+        ".SH SYNOPSIS",
+        f".B {_roff(name)}",
+        " ".join(group.collect_usage_pieces(context)),
+        ".SH DESCRIPTION",
+        *_text(group),
+        ".SH OPTIONS AND COMMANDS",
+        *_commands(group, context, name),
+        ".SH EXIT STATUS",
+        "0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.",
+        ".SH ENVIRONMENT",
+        "Settings are environment variables, each also as NAME_FILE; see docs/configuration.md.",
+    ]
     return "\n".join(lines) + "\n"
 
 

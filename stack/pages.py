@@ -148,9 +148,12 @@ def unmapped_folders(root: Path) -> list[str]:
     existing = folders(root)
     return [
         *(f"{ARCHITECTURE} does not name {folder}/" for folder in sorted(existing - named)),
-        *(f"{ARCHITECTURE} names {folder}/, which does not exist" for folder in sorted(named - existing)
-          if not (root / folder).is_dir()),
-    ]  # fmt: skip
+        *(
+            f"{ARCHITECTURE} names {folder}/, which does not exist"
+            for folder in sorted(named - existing)
+            if not (root / folder).is_dir()
+        ),
+    ]
 
 
 def folders(root: Path) -> set[str]:

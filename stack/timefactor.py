@@ -13,9 +13,17 @@ DURATION = r"(?:\d+(?:ms|[smhdwy]))+"
 IN_EXPRESSION = re.compile(rf"(\[\s*|:\s*|\boffset\s+)({DURATION})(?=[\s\]:)]|$)")
 QUOTED = re.compile(r"(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|#[^\n]*)")
 KEYS = {
-    "scrape_interval", "scrape_timeout", "evaluation_interval", "interval", "for",
-    "group_wait", "group_interval", "repeat_interval", "refresh_interval", "resolve_timeout",
-}  # fmt: skip
+    "scrape_interval",
+    "scrape_timeout",
+    "evaluation_interval",
+    "interval",
+    "for",
+    "group_wait",
+    "group_interval",
+    "repeat_interval",
+    "refresh_interval",
+    "resolve_timeout",
+}
 # For a rate, Prometheus needs two scrapes in the range; this leaves some slack.
 SHORTEST_RANGE = 10.0
 SHORTEST_INTERVAL = 1.0

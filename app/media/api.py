@@ -25,8 +25,16 @@ class AssetSerializer(serializers.ModelSerializer[Asset]):
     class Meta:
         model = Asset
         fields = (
-            "id", "kind", "content_type", "width", "height", "size", "url", "thumbnail_url", "created_at",
-        )  # fmt: skip
+            "id",
+            "kind",
+            "content_type",
+            "width",
+            "height",
+            "size",
+            "url",
+            "thumbnail_url",
+            "created_at",
+        )
         read_only_fields = fields
 
     def get_url(self, asset: Asset) -> str:

@@ -83,9 +83,14 @@ def load(*, only_looks: bool = False, discover: bool = True) -> Wiring:
 
 
 def find(
-    wiring: Wiring, database: str | None, backup_id: str, *,
-    verified: bool = False, unsigned: bool = False, before: datetime | None = None,
-) -> Entry:  # fmt: skip
+    wiring: Wiring,
+    database: str | None,
+    backup_id: str,
+    *,
+    verified: bool = False,
+    unsigned: bool = False,
+    before: datetime | None = None,
+) -> Entry:
     """Find a backup by its ID, the end of its ID, or ``latest``, in one database or in all.
 
     Args:

@@ -52,8 +52,12 @@ def download(backup_id: str, folder: Path, database: str | None, as_json: bool) 
 @contextmanager
 def _display(entry: Entry) -> Iterator[Reporter]:
     columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with cli.progress(*columns) as display:
         task = display.add_task("download", total=entry.manifest.stored_bytes)
         yield Reporter(tell_step, lambda count: display.advance(task, count))

@@ -50,9 +50,13 @@ def _write(backup_id: str, database: str | None, *, held: bool, reason: str, as_
             f"{entry.id} is not on hold; nothing was changed", hint=f"python -m backup show {entry.id}"
         )
     document = Hold(
-        backup=entry.id, database=entry.manifest.database, held=held, moment=wiring.clock(),
-        host=socket.gethostname(), reason=reason[:MOST_REASON],
-    )  # fmt: skip
+        backup=entry.id,
+        database=entry.manifest.database,
+        held=held,
+        moment=wiring.clock(),
+        host=socket.gethostname(),
+        reason=reason[:MOST_REASON],
+    )
     key = layout.hold(entry.manifest.database, entry.id)
     wiring.store_named(entry.store).put(key, encode(document, wiring.keys))
     if as_json:

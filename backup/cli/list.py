@@ -16,8 +16,17 @@ from sidecar import UsageError, cli
 from sidecar.humanize import duration, size
 
 STATES = (
-    "verified", "unverified", "unprovable", "FAILED", "incomplete", "unlike", "on hold", "unsigned", "FORGED", "REPLAYED",
-)  # fmt: skip
+    "verified",
+    "unverified",
+    "unprovable",
+    "FAILED",
+    "incomplete",
+    "unlike",
+    "on hold",
+    "unsigned",
+    "FORGED",
+    "REPLAYED",
+)
 _STYLES = {"verified": "green", "unverified": "", "unprovable": "yellow"}
 
 
@@ -32,9 +41,13 @@ _STYLES = {"verified": "green", "unverified": "", "unprovable": "yellow"}
     help="Only those taken since TIME: 2d, 2026-11-28, 2026-11-28T14:00.",
 )
 @click.option(
-    "--state", "states", multiple=True, type=click.Choice(STATES, case_sensitive=False),
-    metavar="STATE", help="Only those in this state, such as verified, FAILED or unlike; repeatable.",
-)  # fmt: skip
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(STATES, case_sensitive=False),
+    metavar="STATE",
+    help="Only those in this state, such as verified, FAILED or unlike; repeatable.",
+)
 @database_option
 @json_option
 def list_backups(

@@ -26,9 +26,14 @@ def mark(name: str, server: str | None, as_json: bool) -> None:
     wiring = load()
     made = marks.make(wiring.store, wiring.server(server), wanted, wiring.keys)
     if as_json:
-        cli.print_json({
-            "name": made.name, "server": made.server, "lsn": lsn.text(made.position), "timeline": made.timeline,
-            "moment": made.moment,
-        })  # fmt: skip
+        cli.print_json(
+            {
+                "name": made.name,
+                "server": made.server,
+                "lsn": lsn.text(made.position),
+                "timeline": made.timeline,
+                "moment": made.moment,
+            }
+        )
     else:
         cli.echo(f"{made.name}: {moment(made.moment)}, {lsn.text(made.position)} on timeline {made.timeline}")

@@ -140,11 +140,16 @@ def _print_plan(production: Address, candidate: Candidate, point: Point) -> None
         live = server.marks().get(production.database)
         size_now = server.size(production.database) if server.exists(production.database) else 0
     again = live is not None and live.promoted and live.backup == point.backup_id
-    cli.print_json({
-        "base": candidate.entry.id, "goal": str(point.goal), "into": point.into, "production": production.database,
-        "promoted_at": live.moment if live and again else None,
-        "server_bytes": size_now or candidate.entry.manifest.raw_bytes,
-    })  # fmt: skip
+    cli.print_json(
+        {
+            "base": candidate.entry.id,
+            "goal": str(point.goal),
+            "into": point.into,
+            "production": production.database,
+            "promoted_at": live.moment if live and again else None,
+            "server_bytes": size_now or candidate.entry.manifest.raw_bytes,
+        }
+    )
 
 
 def _one(
@@ -155,14 +160,23 @@ def _one(
     restored = done.restored
     reached = done.reached.moment if done.reached else None
     if as_json:
-        cli.print_json({
-            "ok": restored.ok, "into": restored.into, "base": done.base, "goal": str(point.goal),
-            "lsn": lsn.text(done.reached.position) if done.reached else None, "last_commit": reached,
-            "taken": restored.manifest.taken,
-            "rows": restored.manifest.rows, "tables": len(restored.manifest.tables), "found": restored.found,
-            "seconds": round(restored.seconds, 3), "notes": restored.notes,
-            "differences": [each.model_dump() for each in restored.differences],
-        })  # fmt: skip
+        cli.print_json(
+            {
+                "ok": restored.ok,
+                "into": restored.into,
+                "base": done.base,
+                "goal": str(point.goal),
+                "lsn": lsn.text(done.reached.position) if done.reached else None,
+                "last_commit": reached,
+                "taken": restored.manifest.taken,
+                "rows": restored.manifest.rows,
+                "tables": len(restored.manifest.tables),
+                "found": restored.found,
+                "seconds": round(restored.seconds, 3),
+                "notes": restored.notes,
+                "differences": [each.model_dump() for each in restored.differences],
+            }
+        )
         return 0 if restored.ok else 1
     if restored.found:
         cli.echo(f"{restored.into} exists and is verified; nothing was changed. To restore again: --again")
@@ -192,11 +206,19 @@ def _whole(
     with _display(candidate) as reporter:
         done = restore_folder(wiring, coverage, candidate, goal, folder, reporter)
     if as_json:
-        cli.print_json({
-            "ok": True, "folder": str(folder), "base": candidate.entry.id, "goal": str(goal),
-            "lsn": lsn.text(done.reached.position), "last_commit": done.reached.moment, "slot": done.slot,
-            "timeline": done.timeline, "notes": done.notes,
-        })  # fmt: skip
+        cli.print_json(
+            {
+                "ok": True,
+                "folder": str(folder),
+                "base": candidate.entry.id,
+                "goal": str(goal),
+                "lsn": lsn.text(done.reached.position),
+                "last_commit": done.reached.moment,
+                "slot": done.slot,
+                "timeline": done.timeline,
+                "notes": done.notes,
+            }
+        )
         return 0
     last = (
         f"last commit {moment(done.reached.moment)}"

@@ -91,10 +91,16 @@ def _loss(production: Address, swap: Swap) -> Sequence[str]:
 
 def _show(swap: Swap, *, as_json: bool) -> None:
     if as_json:
-        cli.print_json({
-            "production": swap.production, "from": swap.incoming, "kept": swap.kept, "backup": swap.mark.backup,
-            "taken": swap.mark.taken, "found": swap.done,
-        })  # fmt: skip
+        cli.print_json(
+            {
+                "production": swap.production,
+                "from": swap.incoming,
+                "kept": swap.kept,
+                "backup": swap.mark.backup,
+                "taken": swap.mark.taken,
+                "found": swap.done,
+            }
+        )
         return
     state = "is already promoted; nothing was changed" if swap.done else "is in production"
     cli.echo(f"{swap.incoming} {state}; its name is {swap.production}")

@@ -58,8 +58,11 @@ def _facts(pruned: Pruned) -> dict[str, object]:
     ]
     refused = [{"key": each.key, "reason": each.reason} for each in pruned.refused]
     return {
-        "blocked": pruned.plan.blocked, "decisions": decisions, "deleted": pruned.deleted, "refused": refused,
-    }  # fmt: skip
+        "blocked": pruned.plan.blocked,
+        "decisions": decisions,
+        "deleted": pruned.deleted,
+        "refused": refused,
+    }
 
 
 def _show(name: str, pruned: Pruned, *, dry_run: bool) -> None:

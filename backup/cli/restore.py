@@ -101,10 +101,26 @@ from sidecar.humanize import duration, moment, size
 @json_option
 @click.pass_context
 def restore(
-    ctx: click.Context, backup_id: str, into: str | None, wanted: tuple[str, ...], schema: str | None, to: Path | None,
-    before: datetime | None, at: str | None, at_mark: str | None, at_lsn: str | None, timeline: int | None,
-    to_folder: Path | None, again: bool, proceed: bool, unsigned: bool, yes_i_mean: str | None, dry_run: bool, database: str | None, as_json: bool,
-) -> None:  # fmt: skip
+    ctx: click.Context,
+    backup_id: str,
+    into: str | None,
+    wanted: tuple[str, ...],
+    schema: str | None,
+    to: Path | None,
+    before: datetime | None,
+    at: str | None,
+    at_mark: str | None,
+    at_lsn: str | None,
+    timeline: int | None,
+    to_folder: Path | None,
+    again: bool,
+    proceed: bool,
+    unsigned: bool,
+    yes_i_mean: str | None,
+    dry_run: bool,
+    database: str | None,
+    as_json: bool,
+) -> None:
     """Restore a backup into a new database next to production's and verify it there.
 
     Production is not touched; `python -m backup promote` swaps the new database in. Safe to re-run after an interruption:
@@ -156,9 +172,15 @@ def restore(
 
 
 def _check_combined(
-    backup_id: str, tables: bool, to: Path | None, into: str | None, schema: str | None, before: datetime | None,
-    *, unsigned: bool,
-) -> None:  # fmt: skip
+    backup_id: str,
+    tables: bool,
+    to: Path | None,
+    into: str | None,
+    schema: str | None,
+    before: datetime | None,
+    *,
+    unsigned: bool,
+) -> None:
     """Check that the options can be combined."""
     if (tables and to) or (schema and not tables) or (into and to):
         raise UsageError("these options cannot be combined", hint="--into, or --table with --schema, or --to")
@@ -236,11 +258,17 @@ def _plan(
         )
         needed = new_database.needed(server, entry, production.database) if found is None else 0
     if as_json:
-        cli.print_json({
-            "id": entry.id, "into": name, "production": production.database, "found": found is not None,
-            "promoted_at": found.moment if found and found.promoted else None, "anomalies": entry.manifest.anomalies,
-            "server_bytes": needed,
-        })  # fmt: skip
+        cli.print_json(
+            {
+                "id": entry.id,
+                "into": name,
+                "production": production.database,
+                "found": found is not None,
+                "promoted_at": found.moment if found and found.promoted else None,
+                "anomalies": entry.manifest.anomalies,
+                "server_bytes": needed,
+            }
+        )
         return
     there = "it is in production" if found and found.promoted else "it is there"
     _say(
@@ -252,9 +280,16 @@ def _plan(
 
 
 def _tables(
-    wiring: Wiring, entry: Entry, wanted: tuple[str, ...], into: str | None, schema: str | None,
-    yes_i_mean: str | None, *, dry_run: bool, as_json: bool,
-) -> int:  # fmt: skip
+    wiring: Wiring,
+    entry: Entry,
+    wanted: tuple[str, ...],
+    into: str | None,
+    schema: str | None,
+    yes_i_mean: str | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
     live = wiring.production(postgres_target(wiring, entry.manifest.database))
     side = tables.Side(live.named(into) if into else live, schema or names.restored("", entry.id).lstrip("_"))
     tables.chosen(entry.manifest, wanted)
@@ -382,8 +417,12 @@ def _show_differences(differences: tuple[Difference, ...] | list[Difference]) ->
 def _display(entry: Entry, expected: float) -> Iterator[Reporter]:
     """Report steps as lines; on a terminal, report bytes and tables as bars with the time left."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with cli.progress(*columns) as display:
         task = display.add_task("download", total=entry.manifest.stored_bytes)
         begun: list[str] = []

@@ -60,9 +60,14 @@ def _intention(swap: Swap) -> str:
 
 def _show(swap: Swap, *, as_json: bool) -> None:
     if as_json:
-        cli.print_json({
-            "production": swap.production, "from": swap.incoming, "kept": swap.kept, "found": swap.done,
-        })  # fmt: skip
+        cli.print_json(
+            {
+                "production": swap.production,
+                "from": swap.incoming,
+                "kept": swap.kept,
+                "found": swap.done,
+            }
+        )
         return
     if swap.done:
         cli.echo(

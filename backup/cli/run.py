@@ -177,9 +177,13 @@ def _sentence(manifest: Manifest) -> str:
 def _progress(name: str) -> Iterator[tuple[Progress, Progress]]:
     """What takes the bytes as they pass, and what takes the number that is expected."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
         TimeRemainingColumn(),
-    )  # fmt: skip
+    )
     with cli.progress(*columns) as display:
         task = display.add_task(name, total=None)
         yield (lambda count: display.advance(task, count)), (lambda total: display.update(task, total=total))

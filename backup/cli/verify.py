@@ -132,8 +132,12 @@ def _show(report: Report) -> None:
 @contextmanager
 def _progress(entry: Entry) -> Iterator[Progress]:
     columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+    )
     with cli.progress(*columns) as display:
         task = display.add_task("download", total=entry.manifest.stored_bytes)
         yield lambda count: display.advance(task, count)

@@ -197,8 +197,14 @@ def examine(wiring: Wiring, target: ServerTarget) -> Examined:
     return Examined(
         target.name,
         [
-            WindowFacts(window.base, window.timeline, lsn.text(window.start), lsn.text(window.end),
-                        taken[window.base], latest)
+            WindowFacts(
+                window.base,
+                window.timeline,
+                lsn.text(window.start),
+                lsn.text(window.end),
+                taken[window.base],
+                latest,
+            )
             for cluster in found
             for window, latest in recoverable(wiring, cluster, bases)
         ],
@@ -213,4 +219,4 @@ def examine(wiring: Wiring, target: ServerTarget) -> Examined:
         sum(len(conflicts(cluster.listing.wal)) for cluster in found),
         known,
         problem,
-    )  # fmt: skip
+    )

@@ -86,9 +86,11 @@ def incredible(wiring: Wiring, entry: Entry) -> Iterator[Difference]:
             )
         if stored.raw_bytes > max(BELIEVED_BYTES, MOST_RATIO * stored.stored_bytes):
             yield Difference(
-                kind="size", object=stored.name, expected=f"at most {MOST_RATIO} times its stored bytes",
+                kind="size",
+                object=stored.name,
+                expected=f"at most {MOST_RATIO} times its stored bytes",
                 found=f"{stored.raw_bytes} bytes unpacked",
-            )  # fmt: skip
+            )
 
 
 def wrong_size(store: Store, key: str, stored: StoredObject) -> Difference | None:

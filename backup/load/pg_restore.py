@@ -93,15 +93,24 @@ def load_archive(
 ) -> list[Difference]:
     """Restore an archive into an empty database. Every error that cannot be ignored is a difference."""
     command = [
-        programs.path("pg_restore"), f"--jobs={jobs}", "--no-tablespaces", "--no-password",
-        *(["--verbose"] if tables else []), f"--dbname={address.conninfo}", str(archive),
-    ]  # fmt: skip
+        programs.path("pg_restore"),
+        f"--jobs={jobs}",
+        "--no-tablespaces",
+        "--no-password",
+        *(["--verbose"] if tables else []),
+        f"--dbname={address.conninfo}",
+        str(archive),
+    ]
     confinement = Confinement(archive.parent).connecting(address.public)
     with child_access(address) as (env, fds):
         ended = run_child(
-            command, env=env, pass_fds=fds, confinement=confinement, check=check,
+            command,
+            env=env,
+            pass_fds=fds,
+            confinement=confinement,
+            check=check,
             consumed=_Listener(tables) if tables else None,
-        )  # fmt: skip
+        )
     if only_ignorable(ended.errors):
         return []
     return _differences(ended)

@@ -280,9 +280,17 @@ def running_in(folder: Path) -> list[int]:
 def _initialise(programs: Programs, folder: Path, superuser: str, check: Callable[[], None]) -> None:
     # The socket is in a private folder, so its clients need no password.
     command = [
-        programs.path("initdb"), "-D", str(folder / "data"), "-U", superuser, "--auth=trust", "--no-sync",
-        "--encoding=UTF8", "--locale=C", "--no-instructions",
-    ]  # fmt: skip
+        programs.path("initdb"),
+        "-D",
+        str(folder / "data"),
+        "-U",
+        superuser,
+        "--auth=trust",
+        "--no-sync",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--no-instructions",
+    ]
     ended = run_child(
         command, env=clean_environment(), confinement=Confinement(folder), as_root=False, check=check
     )
@@ -322,10 +330,15 @@ def _start(
     flags = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
     with log_of(folder).open("wb") as output:
         return start(
-            [programs.path("postgres"), "-D", str(folder / "data"), *flags], env=clean_environment(),
-            confinement=Confinement(folder, readable), as_root=False, stdin=subprocess.DEVNULL, stdout=output,
-            stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+            [programs.path("postgres"), "-D", str(folder / "data"), *flags],
+            env=clean_environment(),
+            confinement=Confinement(folder, readable),
+            as_root=False,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def _wait(

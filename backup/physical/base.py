@@ -34,9 +34,17 @@ LOCK_KEY = 0x706F7374_62617365
 LOG_SECONDS = 120.0
 _LOOK_SECONDS = 0.5
 _SETTINGS = (
-    "data_checksums", "wal_compression", "wal_level", "max_connections", "max_worker_processes", "max_wal_senders",
-    "max_prepared_transactions", "max_locks_per_transaction", "server_version", "shared_preload_libraries",
-)  # fmt: skip
+    "data_checksums",
+    "wal_compression",
+    "wal_level",
+    "max_connections",
+    "max_worker_processes",
+    "max_wal_senders",
+    "max_prepared_transactions",
+    "max_locks_per_transaction",
+    "server_version",
+    "shared_preload_libraries",
+)
 _DATABASES = """
 SELECT datname, oid::bigint, datcollversion, dattablespace::bigint FROM pg_database WHERE datconnlimit <> -2 ORDER BY 1
 """
@@ -161,9 +169,14 @@ def _store(archive: BaseArchive, context: DumpContext) -> StoredObject:
         else "tablespace"
     )
     return transfer(
-        _ArchiveSource(archive), context.store, context.folder, archive.name, role=role, packing=context.packing,
+        _ArchiveSource(archive),
+        context.store,
+        context.folder,
+        archive.name,
+        role=role,
+        packing=context.packing,
         progress=context.progress,
-    )  # fmt: skip
+    )
 
 
 def _facts(

@@ -185,9 +185,13 @@ def coverage(
         known
     )
     return Coverage(
-        cluster.archive, cluster.listing, tuple(candidates), tuple(unusable),
-        tuple(sorted(lost)) if wiring.identities and timeline is None else (), wiring.identities,
-    )  # fmt: skip
+        cluster.archive,
+        cluster.listing,
+        tuple(candidates),
+        tuple(unusable),
+        tuple(sorted(lost)) if wiring.identities and timeline is None else (),
+        wiring.identities,
+    )
 
 
 def _base(entry: Entry) -> names.Base:

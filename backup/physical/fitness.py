@@ -37,9 +37,11 @@ def _cap(sender: WalSender) -> Finding:
     found = slot.cap(sender.query)
     if found is None:
         return Finding(
-            "limit", False, "max_slot_wal_keep_size is -1: WAL that is kept for a stopped sidecar would fill the disk",
+            "limit",
+            False,
+            "max_slot_wal_keep_size is -1: WAL that is kept for a stopped sidecar would fill the disk",
             "set max_slot_wal_keep_size, such as 10GB, and reload the server",
-        )  # fmt: skip
+        )
     return Finding("limit", True, f"a slot keeps at most {size(found)}")
 
 
@@ -47,9 +49,11 @@ def _synchronous(sender: WalSender) -> Finding:
     names = slot.setting(sender.query, "synchronous_standby_names")
     if slot.is_synchronous(names):
         return Finding(
-            "commits", False, f"synchronous_standby_names is {names!r}: commits would wait for the sidecar",
+            "commits",
+            False,
+            f"synchronous_standby_names is {names!r}: commits would wait for the sidecar",
             f"name the real standbys; neither * nor {slot.APPLICATION} may be there",
-        )  # fmt: skip
+        )
     return Finding("commits", True, "do not wait for the sidecar")
 
 
@@ -60,9 +64,11 @@ def _enough(sender: WalSender) -> Finding:
     found = f"wal_level {level}, {senders} senders, {slots} slots"
     if level == "minimal" or senders < SENDERS or slots < 1:
         return Finding(
-            "replication", False, found,
+            "replication",
+            False,
+            found,
             f"set wal_level=replica, max_wal_senders of at least {SENDERS} and max_replication_slots, and restart the server",
-        )  # fmt: skip
+        )
     return Finding("replication", True, found)
 
 
@@ -71,7 +77,9 @@ def _idle(sender: WalSender) -> Finding:
     seconds = int(slot.setting(sender.query, "idle_replication_slot_timeout") or 0)
     if seconds:
         return Finding(
-            "idle slots", None, f"idle_replication_slot_timeout is {seconds} s: a sidecar that stops for longer leaves a gap",
+            "idle slots",
+            None,
+            f"idle_replication_slot_timeout is {seconds} s: a sidecar that stops for longer leaves a gap",
             "set idle_replication_slot_timeout=0; max_slot_wal_keep_size is the limit that protects the disk",
-        )  # fmt: skip
+        )
     return Finding("idle slots", True, "are kept")

@@ -135,9 +135,13 @@ def _run(
     as_root: bool = True,
 ) -> Ended:
     ended = run_child(
-        command, env=clean_environment(), confinement=Confinement(folder / SERVER),
-        output=output, as_root=as_root, check=check,
-    )  # fmt: skip
+        command,
+        env=clean_environment(),
+        confinement=Confinement(folder / SERVER),
+        output=output,
+        as_root=as_root,
+        check=check,
+    )
     if ended.status != 0:
         raise RecoveryError(f"{failure}: {' '.join(ended.errors)[-300:]}", hint=hint)
     return ended

@@ -125,13 +125,19 @@ class Replica:
     def verify_files(self) -> list[Difference]:
         """Compare all files with PostgreSQL's own list of them. Call it only before the first start."""
         command = [
-            self.wiring.programs.path("pg_verifybackup"), "--no-parse-wal", "--quiet",
-            f"--manifest-path={self.folder / _FILES}", str(self.folder / DATA),
-        ]  # fmt: skip
+            self.wiring.programs.path("pg_verifybackup"),
+            "--no-parse-wal",
+            "--quiet",
+            f"--manifest-path={self.folder / _FILES}",
+            str(self.folder / DATA),
+        ]
         ended = run_child(
-            command, env=clean_environment(), confinement=Confinement(self.own, (self.folder / _FILES,)), output=True,
+            command,
+            env=clean_environment(),
+            confinement=Confinement(self.own, (self.folder / _FILES,)),
+            output=True,
             check=self.wiring.stop.check,
-        )  # fmt: skip
+        )
         if ended.status == 0:
             return []
         messages = [line for line in ended.errors if line.strip()] or ["it ended without a message"]

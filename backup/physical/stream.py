@@ -201,17 +201,23 @@ class Streamer:
             else "the server's timeline does not descend from the stored one"
         )
         gap = Gap(
-            server=past.archive.server, system_identifier=past.archive.system, timeline=begin.timeline, start=start,
-            end=begin.position, noticed=self._outlet.clock(), reason=reason,
-        )  # fmt: skip
+            server=past.archive.server,
+            system_identifier=past.archive.system,
+            timeline=begin.timeline,
+            start=start,
+            end=begin.position,
+            noticed=self._outlet.clock(),
+            reason=reason,
+        )
         key = past.archive.gap_key(begin.timeline, start, begin.position)
         self._outlet.store.put(key, encode(gap, self._outlet.keys))
         self._measures.gaps += 1
         self._measures.gap_noticed = gap.noticed
         log.error(
             "WAL of %s is lost forever, a base backup is needed at once: %s",
-            past.archive.server, fields(start=lsn.text(start), end=lsn.text(begin.position), reason=reason),
-        )  # fmt: skip
+            past.archive.server,
+            fields(start=lsn.text(start), end=lsn.text(begin.position), reason=reason),
+        )
 
 
 @dataclass(frozen=True)

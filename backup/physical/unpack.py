@@ -16,8 +16,12 @@ _PIECE = 1 << 20
 # The most bytes of names and attributes that do not fit into the header of a member, and the types of such extensions.
 _MOST_OF_NAMES = 1 << 16
 _NAMING = {
-    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
-}  # fmt: skip
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+}
 # Errors of the file system for names that contradict each other, or that are not allowed.
 _NAMES = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ}
 

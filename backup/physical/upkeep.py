@@ -22,7 +22,7 @@ from backup.physical.archive import (
     WalObject,
     Window,
     windows,
-)  # fmt: skip
+)
 from backup.physical.retention import RetainedBase, WalPlan, plan
 from backup.physical.segments import MOST_OVERHEAD, unpacked
 from backup.store import Refusal, Store
@@ -126,12 +126,14 @@ def copy_missing(source: Store, target: Store, archive: Archive) -> int:
             continue  # a whole segment has replaced it meanwhile
         copied += 1
     whole = {(each.timeline, each.start) for each in there.wal if _is_whole(each, archive)}
-    target.delete([
-        each.stored.key
-        for each in there.wal
-        if not _is_whole(each, archive)
-        and (each.timeline, lsn.segment_start(each.start, archive.segment_size)) in whole
-    ])  # fmt: skip
+    target.delete(
+        [
+            each.stored.key
+            for each in there.wal
+            if not _is_whole(each, archive)
+            and (each.timeline, lsn.segment_start(each.start, archive.segment_size)) in whole
+        ]
+    )
     return copied
 
 
@@ -207,9 +209,14 @@ def decide(
 ) -> WalPlan:
     """The plan of retention for the WAL of a cluster."""
     return plan(
-        list(bases), cluster.listing.wal, wiring.settings.wal_keep, wiring.clock(),
-        segment_size=cluster.archive.segment_size, last_gap=cluster.last_gap, problems=tuple(problems),
-    )  # fmt: skip
+        list(bases),
+        cluster.listing.wal,
+        wiring.settings.wal_keep,
+        wiring.clock(),
+        segment_size=cluster.archive.segment_size,
+        last_gap=cluster.last_gap,
+        problems=tuple(problems),
+    )
 
 
 def apply(store: Store, decided: WalPlan) -> list[Refusal]:

@@ -36,13 +36,19 @@ def printed(
         VerificationError: the program cannot read the log.
     """
     command = [
-        programs.path("pg_waldump"), f"--path={wal}", *(f"--rmgr={name}" for name in managers),
-        files[0], files[-1],
-    ]  # fmt: skip
+        programs.path("pg_waldump"),
+        f"--path={wal}",
+        *(f"--rmgr={name}" for name in managers),
+        files[0],
+        files[-1],
+    ]
     source = ChildSource(
-        command, env=clean_environment(), hint="run: python -m backup doctor",
-        confinement=Confinement(folder, (wal,)), check=check,
-    )  # fmt: skip
+        command,
+        env=clean_environment(),
+        hint="run: python -m backup doctor",
+        confinement=Confinement(folder, (wal,)),
+        check=check,
+    )
     with source:
         yield from parse(_lines(source))
 

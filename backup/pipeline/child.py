@@ -110,11 +110,15 @@ def run_child(
     try:
         with uninterrupted():
             process = start(
-                command, env=env, confinement=confinement, as_root=as_root, pass_fds=tuple(pass_fds),
+                command,
+                env=env,
+                confinement=confinement,
+                as_root=as_root,
+                pass_fds=tuple(pass_fds),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if output else subprocess.DEVNULL,
                 stderr=subprocess.STDOUT if output else subprocess.PIPE,
-            )  # fmt: skip
+            )
         stream = process.stdout if output else process.stderr
         reader = threading.Thread(target=_read, args=(stream, lines, consumed), name="messages", daemon=True)
         threads.append(reader)

@@ -73,9 +73,15 @@ class ChildSource(Source):
         self._check = check
         self._errors: deque[str] = deque(maxlen=_STDERR_LINES)
         self._process = start(
-            command, env=env, confinement=confinement, pass_fds=tuple(pass_fds), bufsize=0,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            command,
+            env=env,
+            confinement=confinement,
+            pass_fds=tuple(pass_fds),
+            bufsize=0,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         assert self._process.stdout is not None
         self._out = self._process.stdout.fileno()
         with suppress(OSError):

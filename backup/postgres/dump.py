@@ -28,9 +28,16 @@ def archive(
         left_out: options that leave out tables or rows.
     """
     command = [
-        programs.path("pg_dump"), "--format=custom", "--compress=0", f"--snapshot={snapshot}", f"--encoding={encoding}", "--no-password",
-        "--lock-wait-timeout=15s", *left_out, f"--dbname={address.conninfo}",
-    ]  # fmt: skip
+        programs.path("pg_dump"),
+        "--format=custom",
+        "--compress=0",
+        f"--snapshot={snapshot}",
+        f"--encoding={encoding}",
+        "--no-password",
+        "--lock-wait-timeout=15s",
+        *left_out,
+        f"--dbname={address.conninfo}",
+    ]
     with (
         child_access(address) as (env, fds),
         ChildSource(command, env=env, pass_fds=fds, hint=_HINT, check=check) as source,
@@ -42,9 +49,12 @@ def archive(
 def globals_sql(address: Address, programs: Programs, check: Check = never) -> Iterator[ChildSource]:
     """Roles, memberships and tablespaces as SQL, without passwords: reading those needs a superuser."""
     command = [
-        programs.path("pg_dumpall"), "--globals-only", "--no-role-passwords", "--no-password",
+        programs.path("pg_dumpall"),
+        "--globals-only",
+        "--no-role-passwords",
+        "--no-password",
         f"--dbname={address.conninfo}",
-    ]  # fmt: skip
+    ]
     with (
         child_access(address) as (env, fds),
         ChildSource(command, env=env, pass_fds=fds, hint=_HINT, check=check) as source,

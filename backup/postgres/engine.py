@@ -90,10 +90,15 @@ class PostgresEngine:
             ) as source:
                 made = upload.enter_context(
                     packed(
-                        source, context.store, context.folder, layout.ARCHIVE,
-                        role="archive", packing=context.packing, progress=context.progress,
+                        source,
+                        context.store,
+                        context.folder,
+                        layout.ARCHIVE,
+                        role="archive",
+                        packing=context.packing,
+                        progress=context.progress,
                     )
-                )  # fmt: skip
+                )
             yield made
 
 

@@ -90,9 +90,14 @@ def snapshot(
             counting = carry(_contents, over=unwanted.is_set)
             contents = pool.submit(counting, connection, opened, positions)
             yield Snapshot(
-                opened.name, opened.taken, found, contents, lambda: _confirm(connection, opened.tables),
-                opened.excluded, opened.place,
-            )  # fmt: skip
+                opened.name,
+                opened.taken,
+                found,
+                contents,
+                lambda: _confirm(connection, opened.tables),
+                opened.excluded,
+                opened.place,
+            )
         finally:
             # Do not wait for the counts of an aborted run, nor for a server that does not answer.
             cancel(connection)

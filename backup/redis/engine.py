@@ -54,9 +54,14 @@ class RedisEngine:
         product = product_of(before)
         with context.timings.measure("dump"):
             stored = transfer(
-                RdbSource(source, product, check=context.check), context.store, context.folder, layout.RDB,
-                role="rdb", packing=context.packing, progress=context.progress,
-            )  # fmt: skip
+                RdbSource(source, product, check=context.check),
+                context.store,
+                context.folder,
+                layout.RDB,
+                role="rdb",
+                packing=context.packing,
+                progress=context.progress,
+            )
         return DumpResult(
             taken=taken,
             server=Server(

@@ -15,10 +15,13 @@ from backup.programs import Programs, clean_environment
 
 _TABLE = rb"(?P<{0}_schema>" + NAME + rb")\.(?P<{0}>" + NAME + rb")"
 _ATTACH = re.compile(
-    rb"ALTER TABLE ONLY " + _TABLE.replace(b"{0}", b"parent") + rb" ATTACH PARTITION "
-    + _TABLE.replace(b"{0}", b"child") + rb" (?P<bounds>(?:FOR VALUES |DEFAULT).*;)",
+    rb"ALTER TABLE ONLY "
+    + _TABLE.replace(b"{0}", b"parent")
+    + rb" ATTACH PARTITION "
+    + _TABLE.replace(b"{0}", b"child")
+    + rb" (?P<bounds>(?:FOR VALUES |DEFAULT).*;)",
     re.DOTALL,
-)  # fmt: skip
+)
 _ENTRY = re.compile(rb"\d+; \d+ \d+ TABLE ATTACH ")
 
 
@@ -38,8 +41,12 @@ class Attachment:
         """The statement for tables in one schema, whose name is quoted."""
         found = self.statement
         return b"ALTER TABLE ONLY %b.%b ATTACH PARTITION %b.%b %b" % (
-            schema, found["parent"], schema, found["child"], found["bounds"],
-        )  # fmt: skip
+            schema,
+            found["parent"],
+            schema,
+            found["child"],
+            found["bounds"],
+        )
 
 
 def attachments(programs: Programs, archive: Path) -> list[Attachment]:

@@ -103,10 +103,12 @@ def promote(
         if not swap.done:
             fresh = {"moment": now, "partner": swap.kept, "origin": swap.incoming}
             _swap(
-                server, swap, reporter,
+                server,
+                swap,
+                reporter,
                 incoming=swap.mark.model_copy(update={**fresh, "state": "promoted"}),
                 outgoing=Mark(state="before", moment=now, database=database, partner=swap.production),
-            )  # fmt: skip
+            )
     return swap
 
 
@@ -121,12 +123,14 @@ def rollback(production: Address, now: datetime, reporter: Reporter | None = Non
         swap = plan_rollback(server, now)
         if not swap.done:
             _swap(
-                server, swap, reporter,
+                server,
+                swap,
+                reporter,
                 incoming=Mark(state="returned", moment=now, database=swap.mark.database, partner=swap.kept),
                 outgoing=swap.mark.model_copy(
                     update={"state": "undone", "moment": now, "partner": swap.production, "origin": ""}
                 ),
-            )  # fmt: skip
+            )
     return swap
 
 

@@ -288,9 +288,16 @@ def _selected(programs: Programs, archive: Path, tables: Sequence[Table], *optio
     names = [f"--table={table.name}" for table in tables]
     schemas = [f"--schema={name}" for name in dict.fromkeys(table.schema_name for table in tables)]
     return [
-        programs.path("pg_restore"), *names, *schemas, "--no-owner", "--no-privileges", "--no-tablespaces", *options,
-        "--file=-", str(archive),
-    ]  # fmt: skip
+        programs.path("pg_restore"),
+        *names,
+        *schemas,
+        "--no-owner",
+        "--no-privileges",
+        "--no-tablespaces",
+        *options,
+        "--file=-",
+        str(archive),
+    ]
 
 
 def _load(
@@ -390,18 +397,27 @@ def _compare(wiring: Wiring, archive: Path, rewriter: StatementRewriter, side: S
 def _expected(wiring: Wiring, archive: Path, rewriter: StatementRewriter) -> dict[Key, Digest]:
     command = _selected(wiring.programs, archive, rewriter.tables, "--data-only")
     with ChildSource(
-        command, env=clean_environment(), hint="python -m backup doctor", confinement=Confinement(archive.parent),
+        command,
+        env=clean_environment(),
+        hint="python -m backup doctor",
+        confinement=Confinement(archive.parent),
         check=wiring.stop.check,
-    ) as source:  # fmt: skip
+    ) as source:
         return digests(rewriter.text(_lines(source)))
 
 
 def _actual(wiring: Wiring, side: Side, folder: Path) -> dict[Key, Digest]:
     pattern = sql.Identifier(side.schema).as_string()
     command = [
-        wiring.programs.path("pg_dump"), "--data-only", f"--schema={pattern}", "--no-owner", "--no-privileges",
-        "--no-tablespaces", "--no-password", f"--dbname={side.database.conninfo}",
-    ]  # fmt: skip
+        wiring.programs.path("pg_dump"),
+        "--data-only",
+        f"--schema={pattern}",
+        "--no-owner",
+        "--no-privileges",
+        "--no-tablespaces",
+        "--no-password",
+        f"--dbname={side.database.conninfo}",
+    ]
     with (
         child_access(side.database) as (env, fds),
         ChildSource(

@@ -127,9 +127,11 @@ def _attempts(families: _Families, state: State, name: str, history: History) ->
         "backup_in_progress", "1 while a run is in progress", float(running is not None), database=name
     )
     families.gauge(
-        "backup_running_since_timestamp_seconds", "Start time of the run in progress (0 = none)",
-        running.started.timestamp() if running else 0.0, database=name,
-    )  # fmt: skip
+        "backup_running_since_timestamp_seconds",
+        "Start time of the run in progress (0 = none)",
+        running.started.timestamp() if running else 0.0,
+        database=name,
+    )
     families.gauge(
         "backup_silent_seconds",
         "For how long the run in progress has had no answer from its database and its store (0 = no run)",
@@ -151,9 +153,12 @@ def _attempts(families: _Families, state: State, name: str, history: History) ->
     )
     _totals(families, "backup_runs", "Number of runs by outcome", name, last)
     _totals(
-        families, "backup_verifications", "Number of verifications by outcome", name,
+        families,
+        "backup_verifications",
+        "Number of verifications by outcome",
+        name,
         history.newest("verification", finished=True),
-    )  # fmt: skip
+    )
 
 
 def _totals(families: _Families, metric: str, text: str, name: str, last: Attempt | None) -> None:
@@ -167,20 +172,41 @@ def _latest(families: _Families, name: str, entry: Entry | None, now: datetime) 
     seconds = manifest.seconds if manifest else 0.0
     taken = manifest.taken.timestamp() if manifest else 0.0
     values = [
-        ("backup_last_success_timestamp_seconds", "Time at which the newest backup was complete (0 = none)",
-         manifest.finished.timestamp() if manifest else 0.0),
+        (
+            "backup_last_success_timestamp_seconds",
+            "Time at which the newest backup was complete (0 = none)",
+            manifest.finished.timestamp() if manifest else 0.0,
+        ),
         # Without a backup, the age counts from the epoch, so that an alert fires.
         ("backup_age_seconds", "Age of the data in the newest backup", now.timestamp() - taken),
-        ("backup_size_bytes", "Size of the newest backup in the store", manifest.stored_bytes if manifest else 0),
+        (
+            "backup_size_bytes",
+            "Size of the newest backup in the store",
+            manifest.stored_bytes if manifest else 0,
+        ),
         ("backup_raw_bytes", "Uncompressed size of the newest backup", manifest.raw_bytes if manifest else 0),
         ("backup_rows", "Number of rows in the newest backup", manifest.rows if manifest else 0),
-        ("backup_throughput_bytes_per_second", "Uncompressed bytes per second of the newest backup",
-         manifest.raw_bytes / seconds if manifest and seconds else 0.0),
-        ("backup_compression_ratio", "Compression ratio of the newest backup: uncompressed bytes per stored byte",
-         manifest.raw_bytes / manifest.stored_bytes if manifest and manifest.stored_bytes else 0.0),
-        ("backup_anomalous", "1 if the newest backup differs from its predecessors in size or rows", float(bool(manifest and manifest.anomalies))),
-        ("backup_latest_verified", "1 if the newest backup is verified", float(bool(entry and entry.verified))),
-    ]  # fmt: skip
+        (
+            "backup_throughput_bytes_per_second",
+            "Uncompressed bytes per second of the newest backup",
+            manifest.raw_bytes / seconds if manifest and seconds else 0.0,
+        ),
+        (
+            "backup_compression_ratio",
+            "Compression ratio of the newest backup: uncompressed bytes per stored byte",
+            manifest.raw_bytes / manifest.stored_bytes if manifest and manifest.stored_bytes else 0.0,
+        ),
+        (
+            "backup_anomalous",
+            "1 if the newest backup differs from its predecessors in size or rows",
+            float(bool(manifest and manifest.anomalies)),
+        ),
+        (
+            "backup_latest_verified",
+            "1 if the newest backup is verified",
+            float(bool(entry and entry.verified)),
+        ),
+    ]
     for metric, text, value in values:
         families.gauge(metric, text, value, database=name)
     stages = manifest.stages if manifest else {}
@@ -208,25 +234,42 @@ def _verifications(families: _Families, name: str, history: History) -> None:
     stages = report.stages if report else {}
     for stage in VERIFY_STAGES:
         families.gauge(
-            "backup_verification_duration_seconds", "Duration of the last verification by stage", stages.get(stage, 0.0),
-            database=name, stage=stage,
-        )  # fmt: skip
+            "backup_verification_duration_seconds",
+            "Duration of the last verification by stage",
+            stages.get(stage, 0.0),
+            database=name,
+            stage=stage,
+        )
     unprovable = report is not None and bool(report.unprovable)
     if not unprovable:  # otherwise it is not known whether the backup can be restored
         families.gauge(
-            "backup_last_verification_success", "1 if the last verification passed (also before the first one)",
-            float(report is None or report.ok), database=name,
-        )  # fmt: skip
+            "backup_last_verification_success",
+            "1 if the last verification passed (also before the first one)",
+            float(report is None or report.ok),
+            database=name,
+        )
     values = [
-        ("backup_verification_unprovable", "1 if the last verification could not be carried out on this host",
-         float(unprovable)),
-        ("backup_verification_differences", "Number of differences that the last verification found",
-         len(report.differences) if report else 0),
-        ("backup_last_verified_timestamp_seconds", "Time of the last verification that passed (0 = never)",
-         passed[-1].finished.timestamp() if passed else 0.0),
-        ("backup_last_verified_backup_timestamp_seconds", "Time at which the newest verified backup was taken (0 = none)",
-         proven.manifest.taken.timestamp() if proven else 0.0),
-    ]  # fmt: skip
+        (
+            "backup_verification_unprovable",
+            "1 if the last verification could not be carried out on this host",
+            float(unprovable),
+        ),
+        (
+            "backup_verification_differences",
+            "Number of differences that the last verification found",
+            len(report.differences) if report else 0,
+        ),
+        (
+            "backup_last_verified_timestamp_seconds",
+            "Time of the last verification that passed (0 = never)",
+            passed[-1].finished.timestamp() if passed else 0.0,
+        ),
+        (
+            "backup_last_verified_backup_timestamp_seconds",
+            "Time at which the newest verified backup was taken (0 = none)",
+            proven.manifest.taken.timestamp() if proven else 0.0,
+        ),
+    ]
     for metric, text, value in values:
         families.gauge(metric, text, value, database=name)
 
@@ -238,9 +281,11 @@ def _rto(families: _Families, name: str, history: History) -> None:
         "backup_rto_seconds", "Duration of the last verified restore (0 = not known)", measured, database=name
     )
     families.gauge(
-        "backup_rto_projected_seconds", "Duration of the last verified restore, scaled to the size of the newest backup (0 = not known)", projected_rto(history, passed),
+        "backup_rto_projected_seconds",
+        "Duration of the last verified restore, scaled to the size of the newest backup (0 = not known)",
+        projected_rto(history, passed),
         database=name,
-    )  # fmt: skip
+    )
 
 
 def _stored(families: _Families, state: State, name: str, history: History) -> None:
@@ -249,17 +294,22 @@ def _stored(families: _Families, state: State, name: str, history: History) -> N
     counts = {"total": len(history.backups), "verified": sum(entry.verified for entry in history.backups)}
     counts |= {tier: tiers.get(tier, 0) for tier in TIERS}
     families.gauge(
-        "backup_oldest_timestamp_seconds", "Time at which the oldest backup was taken (0 = none)",
-        history.backups[0].manifest.taken.timestamp() if history.backups else 0.0, database=name,
-    )  # fmt: skip
+        "backup_oldest_timestamp_seconds",
+        "Time at which the oldest backup was taken (0 = none)",
+        history.backups[0].manifest.taken.timestamp() if history.backups else 0.0,
+        database=name,
+    )
     for tier, count in counts.items():
         families.gauge("backup_count", "Number of backups in the store", count, database=name, tier=tier)
     pruned = history.newest("prune", finished=True)
     for decision in ("keep", "delete", "refused"):
         families.gauge(
-            "backup_prune_decisions", "Number of backups by decision of the last prune",
-            pruned.decisions.get(decision, 0) if pruned else 0, database=name, decision=decision,
-        )  # fmt: skip
+            "backup_prune_decisions",
+            "Number of backups by decision of the last prune",
+            pruned.decisions.get(decision, 0) if pruned else 0,
+            database=name,
+            decision=decision,
+        )
     families.gauge(
         "backup_prune_blocked", "1 while pruning is blocked", float(bool(decided.blocked)), database=name
     )
@@ -287,9 +337,11 @@ def _elsewhere(families: _Families, state: State, history: History, now: datetim
     enabled = state.wiring.offsite is not None
     lag = state.offsite.lag(history, now) if enabled else 0.0
     families.gauge(
-        "backup_offsite_lag_seconds", "Age of the oldest backup without an off-site copy", lag,
+        "backup_offsite_lag_seconds",
+        "Age of the oldest backup without an off-site copy",
+        lag,
         database=history.database,
-    )  # fmt: skip
+    )
 
 
 def _drills(families: _Families, history: History) -> None:
@@ -299,15 +351,27 @@ def _drills(families: _Families, history: History) -> None:
     ]
     measures = passed[-1].measures if passed else {}
     values = [
-        ("backup_last_drill_timestamp_seconds", "Time of the last drill that passed (0 = never)",
-         passed[-1].started.timestamp() if passed else 0.0),
-        ("backup_last_drill_success", "1 if the last drill passed (also before the first one)",
-         float(last is None or last.outcome == "success")),
-        ("backup_drill_rto_seconds", "Recovery time of the last drill that passed, up to the promotion (0 = never)",
-         measures.get("rto", 0.0)),
-        ("backup_drill_rpo_seconds", "Age of the data that the last drill restored, at its start (0 = never)",
-         measures.get("rpo", 0.0)),
-    ]  # fmt: skip
+        (
+            "backup_last_drill_timestamp_seconds",
+            "Time of the last drill that passed (0 = never)",
+            passed[-1].started.timestamp() if passed else 0.0,
+        ),
+        (
+            "backup_last_drill_success",
+            "1 if the last drill passed (also before the first one)",
+            float(last is None or last.outcome == "success"),
+        ),
+        (
+            "backup_drill_rto_seconds",
+            "Recovery time of the last drill that passed, up to the promotion (0 = never)",
+            measures.get("rto", 0.0),
+        ),
+        (
+            "backup_drill_rpo_seconds",
+            "Age of the data that the last drill restored, at its start (0 = never)",
+            measures.get("rpo", 0.0),
+        ),
+    ]
     for metric, text, value in values:
         families.gauge(metric, text, value, database=history.database)
 
@@ -347,9 +411,11 @@ def _service(families: _Families, state: State) -> None:
 
 def _spool(families: _Families, state: State) -> None:
     waiting = [
-        entry for target in state.wiring.everything for entry in state.history(target.name).backups
+        entry
+        for target in state.wiring.everything
+        for entry in state.history(target.name).backups
         if entry.store == "spool"
-    ]  # fmt: skip
+    ]
     stored = sum(entry.manifest.stored_bytes for entry in waiting)
     families.gauge("backup_spool_backups", "Number of backups in the spool", len(waiting))
     families.gauge("backup_spool_bytes", "Size of the backups in the spool", stored)
@@ -366,9 +432,11 @@ def _jobs(families: _Families, state: State) -> None:
             job=job.name,
         )
         families.gauge(
-            "backup_schedule_last_run_timestamp_seconds", "Time of the last run of a schedule in this process (0 = never)", last_run,
+            "backup_schedule_last_run_timestamp_seconds",
+            "Time of the last run of a schedule in this process (0 = never)",
+            last_run,
             job=job.name,
-        )  # fmt: skip
+        )
 
 
 def _store_errors(state: State) -> dict[tuple[str, str], int]:

@@ -9,6 +9,16 @@ from backup.store.parts import PartSizes
 from backup.store.retry import RetryingStore, RetryPolicy
 
 __all__ = [
-    "LocalStore", "MemoryStore", "NoDeleteStore", "ObjectInfo", "PartSizes", "PendingUpload", "Refusal", "RetryPolicy",
-    "RetryingStore", "S3Options", "Store", "Upload",
-]  # fmt: skip
+    "LocalStore",
+    "MemoryStore",
+    "NoDeleteStore",
+    "ObjectInfo",
+    "PartSizes",
+    "PendingUpload",
+    "Refusal",
+    "RetryPolicy",
+    "RetryingStore",
+    "S3Options",
+    "Store",
+    "Upload",
+]

@@ -221,9 +221,14 @@ def _database_digests(
     programs: Programs, address: Address, encoding: str, folder: Path, check: Check
 ) -> dict[Key, Digest]:
     command = [
-        programs.path("pg_dump"), "--format=plain", "--create", f"--encoding={encoding}", "--no-tablespaces", "--no-password",
+        programs.path("pg_dump"),
+        "--format=plain",
+        "--create",
+        f"--encoding={encoding}",
+        "--no-tablespaces",
+        "--no-password",
         f"--dbname={address.conninfo}",
-    ]  # fmt: skip
+    ]
     confinement = Confinement(folder).connecting(address.public)
     with (
         child_access(address) as (env, fds),

@@ -96,10 +96,23 @@ def server(
     """
     socket = folder / "redis.sock"
     command = [
-        programs.path(_server_program(programs, folder)), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder),
-        "--dbfilename", layout.RDB, "--save", "", "--appendonly", "no", "--daemonize", "no",
+        programs.path(_server_program(programs, folder)),
+        "--port",
+        "0",
+        "--unixsocket",
+        str(socket),
+        "--dir",
+        str(folder),
+        "--dbfilename",
+        layout.RDB,
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--daemonize",
+        "no",
         *(word for module in modules for word in ("--loadmodule", module)),
-    ]  # fmt: skip
+    ]
     client = redis.Redis(unix_socket_path=str(socket), socket_timeout=ANSWER_SECONDS)
     process = None
     # The file has no name: what runs in the folder could put something else in its place.
@@ -127,9 +140,14 @@ def _server_program(programs: Programs, folder: Path) -> str:
 
 def _start(command: list[str], folder: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
     return start(
-        command, env=clean_environment(), confinement=Confinement(folder), stdin=subprocess.DEVNULL, stdout=log,
-        stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
+        command,
+        env=clean_environment(),
+        confinement=Confinement(folder),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 def compare_keys(manifest: Manifest, client: "redis.Redis") -> list[Difference]:

@@ -80,11 +80,13 @@ def verify_server(wiring: Wiring, entry: Entry, findings: Findings, progress: Pr
     findings.differences += _holes(wiring, candidate)
     findings.differences += [
         Difference(
-            kind="wal", object=f"timeline {number}", expected="the history of a timeline whose WAL is stored",
+            kind="wal",
+            object=f"timeline {number}",
+            expected="the history of a timeline whose WAL is stored",
             found="it is missing or cannot be read, so nothing after the promotion can be recovered",
         )
         for number in coverage.lost
-    ]  # fmt: skip
+    ]
     try:
         _recover(wiring, coverage, candidate, findings, progress)
     except DamagedError as error:
@@ -132,10 +134,12 @@ def _contiguous(wiring: Wiring, entry: Entry, findings: Findings) -> tuple[Cover
         reasons = dict(coverage.unusable) if coverage else {}
         findings.differences.append(
             Difference(
-                kind="wal", object=entry.id, expected="all WAL from its start to its end is stored",
+                kind="wal",
+                object=entry.id,
+                expected="all WAL from its start to its end is stored",
                 found=reasons.get(entry.id, "it is of another cluster than the newest base backup"),
             )
-        )  # fmt: skip
+        )
     return coverage, candidate
 
 
@@ -144,15 +148,19 @@ def _holes(wiring: Wiring, candidate: Candidate) -> Iterator[Difference]:
     window = candidate.window
     if not candidate.open:
         yield Difference(
-            kind="wal", object=lsn.text(window.end), expected="WAL without a gap",
+            kind="wal",
+            object=lsn.text(window.end),
+            expected="WAL without a gap",
             found="WAL is missing from here on, and later WAL or the record of a gap is stored",
-        )  # fmt: skip
+        )
     for dump in _dumps(wiring, candidate):
         if dump.place.position > window.end:
             yield Difference(
-                kind="wal", object=lsn.text(window.end), expected=f"WAL up to the dump {dump.entry.id},"
-                f" {lsn.text(dump.place.position)}", found="the stored WAL ends here",
-            )  # fmt: skip
+                kind="wal",
+                object=lsn.text(window.end),
+                expected=f"WAL up to the dump {dump.entry.id}, {lsn.text(dump.place.position)}",
+                found="the stored WAL ends here",
+            )
 
 
 def _recover(
@@ -186,9 +194,11 @@ def _copied(made: Replica) -> Iterator[Difference]:
     for record in records.copied_databases(made.log(first, last)):
         if physical.start <= record.lsn < physical.end:
             yield Difference(
-                kind="wal", object=lsn.text(record.lsn), expected="no database is copied during the base backup",
+                kind="wal",
+                object=lsn.text(record.lsn),
+                expected="no database is copied during the base backup",
                 found=record.text[:200],
-            )  # fmt: skip
+            )
 
 
 def _equal(made: Replica, candidate: Candidate, findings: Findings) -> None:
@@ -352,15 +362,24 @@ def _amcheck(made: Replica, paused: Paused, findings: Findings) -> list[Differen
         findings.notes.append("indexes were not compared with their tables: amcheck is missing here")
         return []
     command = [
-        programs.path("pg_amcheck"), "--all", "--install-missing", "--heapallindexed", "--no-password",
-        f"--maintenance-db={paused.address.conninfo}", f"--host={made.own}",
+        programs.path("pg_amcheck"),
+        "--all",
+        "--install-missing",
+        "--heapallindexed",
+        "--no-password",
+        f"--maintenance-db={paused.address.conninfo}",
+        f"--host={made.own}",
         f"--username={paused.address.public['user']}",
-    ]  # fmt: skip
+    ]
     with child_access(paused.address) as (env, fds):
         ended = run_child(
-            command, env=env, pass_fds=fds, confinement=Confinement(made.own), output=True,
+            command,
+            env=env,
+            pass_fds=fds,
+            confinement=Confinement(made.own),
+            output=True,
             check=made.wiring.stop.check,
-        )  # fmt: skip
+        )
     return _reported("amcheck", ended)
 
 
@@ -372,9 +391,12 @@ def _checksums(made: Replica) -> list[Difference]:
         return []
     ended = run_child(
         [programs.path("pg_checksums"), "--check", "-D", str(made.folder / DATA)],
-        env=clean_environment(), confinement=Confinement(made.own), as_root=False, output=True,
+        env=clean_environment(),
+        confinement=Confinement(made.own),
+        as_root=False,
+        output=True,
         check=made.wiring.stop.check,
-    )  # fmt: skip
+    )
     return _reported("checksums", ended)
 
 

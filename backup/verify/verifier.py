@@ -240,9 +240,13 @@ def _first(report: Report) -> str:
 
 def _tell(report: Report) -> None:
     facts = fields(
-        id=report.backup, database=report.database, tables=report.tables, rows=report.rows,
-        restore_seconds=report.restore_seconds, differences=len(report.differences),
-    )  # fmt: skip
+        id=report.backup,
+        database=report.database,
+        tables=report.tables,
+        rows=report.rows,
+        restore_seconds=report.restore_seconds,
+        differences=len(report.differences),
+    )
     if report.ok:
         log.info("verification passed %s", facts)
         return

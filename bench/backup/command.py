@@ -136,9 +136,12 @@ def _show(results: dict[str, list[Measured]], goals: list[Goal]) -> None:
     for name, runs in results.items():
         seconds, last = _seconds(runs), runs[-1]
         table.add_row(
-            TITLES[name], f"{seconds:.1f}", f"{raw / seconds / 1e6:.0f}" if raw else "–",
-            f"{last.stored / 1e6:.0f}" if last.stored else "–", f"{last.rss / 1e6:.0f}" if last.rss else "–",
-        )  # fmt: skip
+            TITLES[name],
+            f"{seconds:.1f}",
+            f"{raw / seconds / 1e6:.0f}" if raw else "–",
+            f"{last.stored / 1e6:.0f}" if last.stored else "–",
+            f"{last.rss / 1e6:.0f}" if last.rss else "–",
+        )
     console = Console(width=120)
     console.print(table)
     for goal, found, reached in goals:

@@ -77,17 +77,29 @@ def filled(count: int, tables: int) -> DistantStore:
             name="database.dump.zst", role="archive", raw_bytes=1, stored_bytes=1, sha256="0" * 64
         )
         made = Manifest(
-            id=ids.new_id(moment), database=NAME, kind="postgres", taken=moment, started=moment, finished=moment,
-            tool="bench", client="18", server=Server(version="18", version_number=180000), objects=(archive,),
+            id=ids.new_id(moment),
+            database=NAME,
+            kind="postgres",
+            taken=moment,
+            started=moment,
+            finished=moment,
+            tool="bench",
+            client="18",
+            server=Server(version="18", version_number=180000),
+            objects=(archive,),
             tables=rows,
-        )  # fmt: skip
+        )
         folder, data = layout.folder(NAME, made.id), made.encode()
         store.put(f"{folder}/{archive.name}", b"0")
         store.put(f"{folder}/{layout.MANIFEST}", data)
         proof = Report(
-            backup=made.id, database=NAME, started=moment, finished=moment, ok=True,
+            backup=made.id,
+            database=NAME,
+            started=moment,
+            finished=moment,
+            ok=True,
             manifest=Manifest.decode(data, "").digest,
-        )  # fmt: skip
+        )
         store.put(layout.report(NAME, made.id, moment), encode(proof))
     store.requests = 0
     return store

@@ -91,9 +91,12 @@ def disasters(place: Place, count: int) -> Figures:
         holes += found.holes
         place.postgres.start()
     return {
-        "disasters": count, "p50_seconds": statistics.median(lost), "max_seconds": max(lost), "holes": holes,
+        "disasters": count,
+        "p50_seconds": statistics.median(lost),
+        "max_seconds": max(lost),
+        "holes": holes,
         "rows_lost": rows_lost,
-    }  # fmt: skip
+    }
 
 
 class _Found:
@@ -132,10 +135,14 @@ def cost(place: Place, megabytes: int) -> Figures:
     theirs = _receivewal(place, megabytes)
     gigabytes = written / 1e9
     return {
-        "gigabytes": gigabytes, "cpu_seconds_per_gigabyte": cpu / gigabytes,
-        "receivewal_cpu_seconds_per_gigabyte": theirs, "cpu_ratio": cpu / gigabytes / theirs,
-        "rss_bytes": peak, "behind_seconds": behind, **traffic,
-    }  # fmt: skip
+        "gigabytes": gigabytes,
+        "cpu_seconds_per_gigabyte": cpu / gigabytes,
+        "receivewal_cpu_seconds_per_gigabyte": theirs,
+        "cpu_ratio": cpu / gigabytes / theirs,
+        "rss_bytes": peak,
+        "behind_seconds": behind,
+        **traffic,
+    }
 
 
 def _objects(stream: Stream) -> float:
@@ -170,9 +177,11 @@ def _receivewal(place: Place, megabytes: int) -> float:
                 " WHERE application_name = 'pg_receivewal'"
             )
             wait_for(
-                lambda: int(place.value(asked) or 0) >= end, timeout=600, what="pg_receivewal has all",
+                lambda: int(place.value(asked) or 0) >= end,
+                timeout=600,
+                what="pg_receivewal has all",
                 hint="look at the server's log",
-            )  # fmt: skip
+            )
             times = psutil.Process(receiving.pid).cpu_times()
         finally:
             receiving.terminate()
@@ -249,9 +258,12 @@ def base(place: Place, rounds: int) -> Figures:
     limit = statistics.median(theirs)
     seconds = statistics.median(ours)
     return {
-        "base_seconds": seconds, "limit_seconds": limit, "base_ratio": seconds / limit, "base_rss_bytes": peak,
+        "base_seconds": seconds,
+        "limit_seconds": limit,
+        "base_ratio": seconds / limit,
+        "base_rss_bytes": peak,
         "base_stored_bytes": stored,
-    }  # fmt: skip
+    }
 
 
 def recovery(place: Place, megabytes: int) -> Figures:
@@ -288,18 +300,32 @@ def recovery(place: Place, megabytes: int) -> Figures:
     verified = time.monotonic() - began
     tar = _local(local)
     return {
-        "recovery_seconds": ours, "logical_seconds": logical, "tar_seconds": tar, "recovery_ratio": ours / logical,
-        "tar_ratio": ours / tar, "proof_seconds": proven, "verification_seconds": verified, "proof_ratio": proven / verified,
-    }  # fmt: skip
+        "recovery_seconds": ours,
+        "logical_seconds": logical,
+        "tar_seconds": tar,
+        "recovery_ratio": ours / logical,
+        "tar_ratio": ours / tar,
+        "proof_seconds": proven,
+        "verification_seconds": verified,
+        "proof_ratio": proven / verified,
+    }
 
 
 @contextmanager
 def _archived(place: Place, local: Path) -> Iterator[None]:
     """A base backup as a local tar, and each segment that the server finishes during the block, as it archives them."""
     command = [
-        str(place.bin / "pg_basebackup"), "-d", place.postgres.url, "-D", str(local / "base"), "-Ft", "-X", "none",
-        "-c", "fast",
-    ]  # fmt: skip
+        str(place.bin / "pg_basebackup"),
+        "-d",
+        place.postgres.url,
+        "-D",
+        str(local / "base"),
+        "-Ft",
+        "-X",
+        "none",
+        "-c",
+        "fast",
+    ]
     subprocess.run(command, check=True)
     program = [str(place.bin / "pg_receivewal"), "-D", str(local / "wal"), "-d", place.postgres.url]
     subprocess.run([*program, "--slot", RECEIVER_SLOT, "--create-slot"], check=True)
@@ -312,9 +338,11 @@ def _archived(place: Place, local: Path) -> Iterator[None]:
             yield
             end = str(place.value("SELECT pg_walfile_name(pg_current_wal_lsn() - 16777216)"))
             wait_for(
-                (local / "wal" / end).exists, timeout=600, what="pg_receivewal has all",
+                (local / "wal" / end).exists,
+                timeout=600,
+                what="pg_receivewal has all",
                 hint="look at the server's log",
-            )  # fmt: skip
+            )
         finally:
             receiving.terminate()
             receiving.wait()
@@ -338,9 +366,12 @@ def _local(local: Path) -> float:
         subprocess.run(rootless(command), check=True)
     with Postgres(folder, options={"restore_command": f"cp {local / 'wal'}/%f %p"}) as server:
         wait_for(
-            lambda: _is_primary(server.url), timeout=600, what="the recovery ends", hint=f"read {server.log}",
+            lambda: _is_primary(server.url),
+            timeout=600,
+            what="the recovery ends",
+            hint=f"read {server.log}",
             interval=0.05,
-        )  # fmt: skip
+        )
         seconds = time.monotonic() - began
     shutil.rmtree(folder)
     return seconds

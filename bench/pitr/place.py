@@ -46,17 +46,24 @@ class Place:
     def streaming(self) -> Iterator["Stream"]:
         """``wal serve`` while the block runs."""
         with Service(
-            "wal", [sys.executable, "-m", "backup", "wal", "serve"], folder=self.folder / "wal", env=self.env,
-            port=self.wal_port, ready="/readyz",
-        ) as service:  # fmt: skip
+            "wal",
+            [sys.executable, "-m", "backup", "wal", "serve"],
+            folder=self.folder / "wal",
+            env=self.env,
+            port=self.wal_port,
+            ready="/readyz",
+        ) as service:
             yield Stream(self, service)
 
     def backup(self, *arguments: str) -> tuple[dict[str, Any], int]:
         """Run one of our commands; its JSON, and the peak memory of its process in bytes."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "backup", *arguments, "--json"], env=dict(self.env), cwd=ROOT,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, "-m", "backup", *arguments, "--json"],
+            env=dict(self.env),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         assert process.stdout is not None
         with Peak(process.pid) as peak:
             printed = process.stdout.read()
@@ -124,9 +131,12 @@ class Stream:
             f"SELECT pg_wal_lsn_diff(restart_lsn, '0/0') FROM pg_replication_slots WHERE slot_name = '{SLOT}'"
         )
         wait_for(
-            lambda: int(self.place.value(asked) or 0) >= end, timeout=WAIT_SECONDS, what="the WAL is stored",
-            hint=f"read {self.service.log}", interval=0.02,
-        )  # fmt: skip
+            lambda: int(self.place.value(asked) or 0) >= end,
+            timeout=WAIT_SECONDS,
+            what="the WAL is stored",
+            hint=f"read {self.service.log}",
+            interval=0.02,
+        )
         return time.monotonic() - began
 
 

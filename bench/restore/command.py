@@ -77,8 +77,12 @@ def restore(
 def _subjects(bench: Bench) -> dict[str, Callable[[], Measured]]:
     older = {"today": bench.today} if bench.older else {}
     return {
-        "limit": bench.limit, "ours": bench.ours, "verification": bench.verification, **older, "seed": bench.seed,
-    }  # fmt: skip
+        "limit": bench.limit,
+        "ours": bench.ours,
+        "verification": bench.verification,
+        **older,
+        "seed": bench.seed,
+    }
 
 
 @contextmanager
@@ -87,17 +91,19 @@ def _bench(place: Path, size: int, today: Path | None) -> Iterator[Bench]:
     with Postgres(place / "postgres") as postgres, ObjectStore(place / "s3") as store:
         store.bucket("bench")
         (place / "work").mkdir(exist_ok=True)
-        env = environment({
-            "DATABASE_URL": postgres.url,
-            "BACKUP_STORE_URL": "s3://bench/ours",
-            "BACKUP_S3_ENDPOINT_URL": store.endpoint,
-            "BACKUP_S3_ACCESS_KEY_ID": store.access_key,
-            "BACKUP_S3_SECRET_ACCESS_KEY": store.secret_key,
-            "BACKUP_POSTGRES_BIN": str(postgres_bin()),
-            "BACKUP_WORK_DIR": str(place / "work"),
-            "BACKUP_AGE_RECIPIENTS": str(identity.to_public()),
-            "BACKUP_AGE_IDENTITY": str(identity),
-        })  # fmt: skip
+        env = environment(
+            {
+                "DATABASE_URL": postgres.url,
+                "BACKUP_STORE_URL": "s3://bench/ours",
+                "BACKUP_S3_ENDPOINT_URL": store.endpoint,
+                "BACKUP_S3_ACCESS_KEY_ID": store.access_key,
+                "BACKUP_S3_SECRET_ACCESS_KEY": store.secret_key,
+                "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+                "BACKUP_WORK_DIR": str(place / "work"),
+                "BACKUP_AGE_RECIPIENTS": str(identity.to_public()),
+                "BACKUP_AGE_IDENTITY": str(identity),
+            }
+        )
         bench = Bench(postgres.url, postgres_bin(), place, env, store, today and today.resolve())
         fill_once(place, postgres.url, size)
         bench.prepare()
@@ -136,9 +142,12 @@ def _show(results: dict[str, list[Measured]], goals: list[Goal]) -> None:
         last = runs[-1]
         stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in (last.stages or {}).items())
         table.add_row(
-            TITLES[name], f"{_seconds(runs):.1f}", f"{_whole(runs):.1f}" if last.whole else "–",
-            f"{last.rss / 1e6:.0f}" if last.rss else "–", stages,
-        )  # fmt: skip
+            TITLES[name],
+            f"{_seconds(runs):.1f}",
+            f"{_whole(runs):.1f}" if last.whole else "–",
+            f"{last.rss / 1e6:.0f}" if last.rss else "–",
+            stages,
+        )
     console = Console(width=140)
     console.print(table)
     for goal, found, reached in goals:

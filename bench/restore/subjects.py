@@ -145,8 +145,11 @@ class Bench:
             env["BACKUP_STORE_URL"] += "-today"
         process = subprocess.Popen(
             [sys.executable, "-m", "backup", *arguments, "--json"],
-            env=env, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            env=env,
+            cwd=root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         peak = Peak(process.pid)
         assert process.stdout is not None
         with peak:

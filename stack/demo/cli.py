@@ -59,8 +59,11 @@ def demo(*, once: bool, as_json: bool, folder: Path, random_ports: bool) -> int:
     console = stderr_console() if as_json else RichConsole()
     results = Results(factor=TIME_FACTOR)
     with (
-        signals.orderly_end(), demo_folder.fresh(folder) as place, Console(console) as output, ExitStack() as meanwhile
-    ):  # fmt: skip
+        signals.orderly_end(),
+        demo_folder.fresh(folder) as place,
+        Console(console) as output,
+        ExitStack() as meanwhile,
+    ):
         with _reported(results, as_json=as_json):
             suite = _suite(place, output, usual_ports=not random_ports)
             meanwhile.callback(_stop, suite, output)

@@ -92,8 +92,14 @@ class KubeRollout:
         """Staging applied over production would publish production's posts."""
         label = OVERLAY.replace(".", "\\.")
         found = self.runner.must(
-            "kubectl", "get", "namespace", NAMESPACE, "--ignore-not-found", "-o", f"jsonpath={{.metadata.labels.{label}}}",
-        ).strip()  # fmt: skip
+            "kubectl",
+            "get",
+            "namespace",
+            NAMESPACE,
+            "--ignore-not-found",
+            "-o",
+            f"jsonpath={{.metadata.labels.{label}}}",
+        ).strip()
         if found not in ("", self.overlay):
             raise OpsError(
                 f"this cluster runs the overlay {found}, not {self.overlay}",
@@ -134,14 +140,27 @@ class KubeRollout:
         """The tags that were deployed here, the current one last; for an older cluster, the one that the API runs."""
         key = DEPLOYED.replace(".", "\\.")
         found = self.runner.must(
-            "kubectl", "get", "namespace", NAMESPACE, "--ignore-not-found", "-o", f"jsonpath={{.metadata.annotations.{key}}}",
-        ).split()  # fmt: skip
+            "kubectl",
+            "get",
+            "namespace",
+            NAMESPACE,
+            "--ignore-not-found",
+            "-o",
+            f"jsonpath={{.metadata.annotations.{key}}}",
+        ).split()
         if found:
             return found
         image = self.runner.must(
-            "kubectl", "-n", NAMESPACE, "get", "deployment", "posthub-api", "--ignore-not-found", "-o",
+            "kubectl",
+            "-n",
+            NAMESPACE,
+            "get",
+            "deployment",
+            "posthub-api",
+            "--ignore-not-found",
+            "-o",
             "jsonpath={.spec.template.spec.containers[0].image}",
-        ).strip()  # fmt: skip
+        ).strip()
         tag = image.partition("@")[0].rpartition(":")[2]
         return [tag] if tag and "/" not in tag else []
 

@@ -36,9 +36,15 @@ class Runner:
         """Run a program that only reads, in a dry run too."""
         try:
             done = subprocess.run(
-                command, cwd=self._root, env={**os.environ, **(environment or {})}, input=given or "",
-                capture_output=True, text=True, timeout=SECONDS, check=False,
-            )  # fmt: skip
+                command,
+                cwd=self._root,
+                env={**os.environ, **(environment or {})},
+                input=given or "",
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
         except FileNotFoundError:
             return Done(127, "", f"{command[0]}: program not found")
         except subprocess.TimeoutExpired:

@@ -44,9 +44,14 @@ class Host:
     def run(self, *command: str) -> Done:
         try:
             done = subprocess.run(
-                command, cwd=self.root, capture_output=True, text=True, timeout=SECONDS, check=False,
+                command,
+                cwd=self.root,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
                 stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+            )
         except FileNotFoundError:
             return Done(127, "", f"{command[0]}: program not found")
         except subprocess.TimeoutExpired:

@@ -36,23 +36,34 @@ class Program:
 _POSTGRES = {"14": "14.25", "15": "15.20", "16": "16.16", "17": "17.12", "18": "18.7"}
 PROGRAMS = (
     Program(
-        "PostgreSQL", "posthub_postgres_prod", ("postgres", "--version"), _POSTGRES,
+        "PostgreSQL",
+        "posthub_postgres_prod",
+        ("postgres", "--version"),
+        _POSTGRES,
         "users of the database can run code as the server (CVE-2026-2004, -2005, -2006)",
     ),
     Program(
-        "pg_restore", "posthub_backup", ("pg_restore", "--version"), _POSTGRES,
+        "pg_restore",
+        "posthub_backup",
+        ("pg_restore", "--version"),
+        _POSTGRES,
         "an archive can run code where it is restored (CVE-2026-116314)",
     ),
     Program(
-        "Redis", "posthub_redis_prod", ("redis-server", "--version"),
+        "Redis",
+        "posthub_redis_prod",
+        ("redis-server", "--version"),
         {"7.4": "7.4.10", "8.2": "8.2.8", "8.4": "8.4.5", "8.6": "8.6.5", "8.8": "8.8.1"},
         "RESTORE can run code (CVE-2026-25243 and a stream's use after free)",
     ),
     Program(
-        "Caddy", "posthub_caddy", ("caddy", "version"), {"2.11": "2.11.4"},
+        "Caddy",
+        "posthub_caddy",
+        ("caddy", "version"),
+        {"2.11": "2.11.4"},
         "several faults of 2026 in the handling of requests",
     ),
-)  # fmt: skip
+)
 
 
 def examine(case: Case, today: date | None = None) -> Iterator[Check]:

@@ -121,9 +121,13 @@ def _apt(folder: Path, arguments: Sequence[str], wanted: Sequence[str], *, cwd: 
     try:
         done = subprocess.run(
             ["apt-get", "-q", *_options(folder), *arguments],
-            cwd=cwd, capture_output=True, text=True, timeout=APT_SECONDS, check=False,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=APT_SECONDS,
+            check=False,
             env={**os.environ, "LC_ALL": "C"},
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         raise OpsError(f"could not {doing} within {APT_SECONDS} s", hint="check the network") from None
     if done.returncode != 0:

@@ -37,10 +37,14 @@ class Alertmanager(Server):
 
     def command(self) -> Sequence[str]:
         return [
-            str(find("alertmanager")), f"--config.file={self.config}", f"--storage.path={self.folder / 'data'}",
-            f"--web.listen-address={HOST}:{self.port}", f"--web.external-url={self.url}",
-            "--cluster.listen-address=", *([f"--web.config.file={self.web_config}"] if self.web_config else []),
-        ]  # fmt: skip
+            str(find("alertmanager")),
+            f"--config.file={self.config}",
+            f"--storage.path={self.folder / 'data'}",
+            f"--web.listen-address={HOST}:{self.port}",
+            f"--web.external-url={self.url}",
+            "--cluster.listen-address=",
+            *([f"--web.config.file={self.web_config}"] if self.web_config else []),
+        ]
 
     def is_ready(self) -> bool:
         if self.web_config is None:

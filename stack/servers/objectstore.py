@@ -65,9 +65,15 @@ class ObjectStore(Server):
 
     def command(self) -> Sequence[str]:
         return [
-            str(find("rclone")), "serve", "s3", "--addr", f"{HOST}:{self.port}",
-            "--cache-dir", str(self.folder / "cache"), str(self.objects),
-        ]  # fmt: skip
+            str(find("rclone")),
+            "serve",
+            "s3",
+            "--addr",
+            f"{HOST}:{self.port}",
+            "--cache-dir",
+            str(self.folder / "cache"),
+            str(self.objects),
+        ]
 
     def environment(self) -> Mapping[str, str]:
         # The key (a list of pairs, as CSV) goes through the environment, not argv. The user's configuration is not read.

@@ -98,12 +98,25 @@ class Postgres(Server):
         secret.write_text(PASSWORD)
         secret.chmod(0o600)
         done = subprocess.run(
-            rootless([
-                str(self.programs / "initdb"), "-D", str(self.data), "-U", USER, f"--pwfile={secret}", "--no-sync",
-                "--auth=scram-sha-256", "--encoding=UTF8", *LOCALE.get(major(self.programs), BUILTIN),
-            ]),
-            capture_output=True, text=True, check=False, env=self.environment(),
-        )  # fmt: skip
+            rootless(
+                [
+                    str(self.programs / "initdb"),
+                    "-D",
+                    str(self.data),
+                    "-U",
+                    USER,
+                    f"--pwfile={secret}",
+                    "--no-sync",
+                    "--auth=scram-sha-256",
+                    "--encoding=UTF8",
+                    *LOCALE.get(major(self.programs), BUILTIN),
+                ]
+            ),
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.environment(),
+        )
         secret.unlink()
         if done.returncode != 0:
             raise OpsError(f"initdb failed: {done.stderr.strip()[-500:]}", hint=f"look at {self.folder}")

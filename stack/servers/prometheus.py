@@ -26,10 +26,13 @@ class Prometheus(Server):
 
     def command(self) -> Sequence[str]:
         return [
-            str(find("prometheus")), f"--config.file={self.config}", f"--storage.tsdb.path={self.folder / 'data'}",
-            f"--web.listen-address={HOST}:{self.port}", f"--web.external-url={self.url}",
+            str(find("prometheus")),
+            f"--config.file={self.config}",
+            f"--storage.tsdb.path={self.folder / 'data'}",
+            f"--web.listen-address={HOST}:{self.port}",
+            f"--web.external-url={self.url}",
             "--web.enable-lifecycle",
-        ]  # fmt: skip
+        ]
 
     def is_ready(self) -> bool:
         return answers(f"{self.url}/-/ready")

@@ -28,9 +28,14 @@ def run_command(
     """
     with log.open("a", encoding="utf-8") as errors:
         started = guarded(
-            command, timeout=ENDING_SECONDS, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=errors,
-        )  # fmt: skip
+            command,
+            timeout=ENDING_SECONDS,
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
         with started as child:
             printed = _printed(child, command, log)
     if child.returncode not in accept:

@@ -60,9 +60,18 @@ class Services:
         """One of :data:`WORKERS`."""
         queues, concurrency = WORKERS[name]
         arguments = [
-            "celery", "-A", "config", "worker", "-l", "INFO", "-Q", queues,
-            f"--concurrency={concurrency}", "-n", f"{name}@%h",
-        ]  # fmt: skip
+            "celery",
+            "-A",
+            "config",
+            "worker",
+            "-l",
+            "INFO",
+            "-Q",
+            queues,
+            f"--concurrency={concurrency}",
+            "-n",
+            f"{name}@%h",
+        ]
         return self._app(name, arguments, ready_text="ready.")
 
     def beat(self) -> Service:
@@ -103,5 +112,10 @@ class Services:
         self, name: str, arguments: Sequence[str], env: dict[str, str], **options: object
     ) -> Service:
         return Service(
-            name, arguments, folder=self._folder / name, env=env, log=self._logs / f"{name}.log", **options  # type: ignore[arg-type]
-        )  # fmt: skip
+            name,
+            arguments,
+            folder=self._folder / name,
+            env=env,
+            log=self._logs / f"{name}.log",
+            **options,  # type: ignore[arg-type]
+        )

@@ -46,9 +46,12 @@ class Suite:
         self.redis = Redis(folder / "redis", port=self.ports["redis"], log=self._log("redis"))
         self.store = ObjectStore(folder / "s3", port=self.ports["s3"], log=self._log("s3"))
         self.sources = environments.Sources(
-            self.postgres, self.redis, self.store, secret_key=secrets.token_urlsafe(50),
+            self.postgres,
+            self.redis,
+            self.store,
+            secret_key=secrets.token_urlsafe(50),
             scratch=scratch.choose(folder),
-        )  # fmt: skip
+        )
         self.prometheus = Prometheus(
             folder / "prometheus",
             config=folder / "monitoring/prometheus.yml",
@@ -153,9 +156,12 @@ class Suite:
     def _start(self, progress: Progress, after_migrations: Callable[[], None]) -> None:
         self.inbox.start()
         monitoring.write(
-            self.folder / "monitoring", self.ports, self.inbox.url, self.factor,
+            self.folder / "monitoring",
+            self.ports,
+            self.inbox.url,
+            self.factor,
             env=environments.machine(self.sources.scratch),
-        )  # fmt: skip
+        )
         self.store.bucket(environments.BUCKET)
         self.store.bucket(environments.MEDIA_BUCKET)
         first, second, third, last = self.waves

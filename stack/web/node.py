@@ -54,9 +54,19 @@ def provide(say: Callable[[str], None]) -> None:
     say("fetching Node.js for the web frontend (only this time)")
     draft = STATE / f"node-{os.getpid()}"
     command = [
-        str(VENV_BIN / "uv"), "pip", "install", "--quiet", "--no-cache", "--require-hashes", "--only-binary", ":all:",
-        "--target", str(draft), "-r", str(ROOT / "locks" / "node.txt"),
-    ]  # fmt: skip
+        str(VENV_BIN / "uv"),
+        "pip",
+        "install",
+        "--quiet",
+        "--no-cache",
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+        "--target",
+        str(draft),
+        "-r",
+        str(ROOT / "locks" / "node.txt"),
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         if done.returncode != 0:

@@ -159,9 +159,13 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("--app", "Shop!"), ("--app", "shop"), ("--app", "shop", "--part", "celery=nowhere"),
-     ("--app", "shop", "--part", "mongo=localhost:1")],
-)  # fmt: skip
+    [
+        ("--app", "Shop!"),
+        ("--app", "shop"),
+        ("--app", "shop", "--part", "celery=nowhere"),
+        ("--app", "shop", "--part", "mongo=localhost:1"),
+    ],
+)
 def test_wrong_words_write_nothing(tmp_path: Path, words: tuple[str, ...]) -> None:
     with pytest.raises(UsageError):
         adopted(tmp_path / "out", *words)
@@ -181,9 +185,7 @@ def test_the_table_of_commands_is_complete() -> None:
 
 
 @pytest.fixture
-def shop(
-    tmp_path: Path, postgres: Postgres, redis_server: Redis
-) -> Iterator[tuple[Client, Alertmanager]]:  # fmt: skip
+def shop(tmp_path: Path, postgres: Postgres, redis_server: Redis) -> Iterator[tuple[Client, Alertmanager]]:
     """A worker, the two sidecars, and Prometheus and Alertmanager with the written files; a minute takes a second."""
     names = ("exporter", "backup", "prometheus", "alertmanager")
     port = {name: ports.choose() for name in names}
@@ -194,9 +196,19 @@ def shop(
         connection.execute("CREATE TABLE orders AS SELECT i AS id FROM generate_series(1, 1000) i")
     out = tmp_path / "monitoring"
     adopted(
-        out, "--app", "shop", "--part", f"celery=127.0.0.1:{port['exporter']}", "--no-beat", "--stack", "systemd",
-        "--part", f"backup=127.0.0.1:{port['backup']}", "--alertmanager", f"127.0.0.1:{port['alertmanager']}",
-    )  # fmt: skip
+        out,
+        "--app",
+        "shop",
+        "--part",
+        f"celery=127.0.0.1:{port['exporter']}",
+        "--no-beat",
+        "--stack",
+        "systemd",
+        "--part",
+        f"backup=127.0.0.1:{port['backup']}",
+        "--alertmanager",
+        f"127.0.0.1:{port['alertmanager']}",
+    )
     # By hand: the port of Prometheus. Faster: all durations.
     target = out / "targets" / "prometheus.yml"
     target.write_text(target.read_text().replace("localhost:9090", f"127.0.0.1:{port['prometheus']}"))
@@ -206,11 +218,18 @@ def shop(
     (tmp_path / "tasks.py").write_text(TASKS.format(broker=broker))
     (tmp_path / "store").mkdir()
     env = {
-        **machine(tmp_path), "DATABASE_URL": postgres.url_for("orders"), "BACKUP_STORE_URL": f"file://{tmp_path}/store",
-        "BACKUP_POSTGRES_BIN": str(postgres_bin()), "BACKUP_CATALOGUE_REFRESH": "2", "BACKUP_HOST": "127.0.0.1",
-        "BACKUP_PORT": str(port["backup"]), "CELERY_EXPORTER_BROKER_URL": broker, "CELERY_EXPORTER_QUEUE_INTERVAL": "1",
-        "CELERY_EXPORTER_WORKER_TIMEOUT": "10", "CELERY_EXPORTER_HOST": "127.0.0.1",
-    }  # fmt: skip
+        **machine(tmp_path),
+        "DATABASE_URL": postgres.url_for("orders"),
+        "BACKUP_STORE_URL": f"file://{tmp_path}/store",
+        "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+        "BACKUP_CATALOGUE_REFRESH": "2",
+        "BACKUP_HOST": "127.0.0.1",
+        "BACKUP_PORT": str(port["backup"]),
+        "CELERY_EXPORTER_BROKER_URL": broker,
+        "CELERY_EXPORTER_QUEUE_INTERVAL": "1",
+        "CELERY_EXPORTER_WORKER_TIMEOUT": "10",
+        "CELERY_EXPORTER_HOST": "127.0.0.1",
+    }
     done = subprocess.run(
         [sys.executable, "-m", "backup", "run", "--verify"], env=env, cwd=ROOT, capture_output=True, text=True
     )
@@ -233,8 +252,10 @@ def shop(
         )
         wait_for(
             lambda: "celery_worker_up{" in page(f"http://127.0.0.1:{port['exporter']}"),
-            timeout=60, what="the worker's first heartbeat", hint=str(tmp_path / "exporter.log"),
-        )  # fmt: skip
+            timeout=60,
+            what="the worker's first heartbeat",
+            hint=str(tmp_path / "exporter.log"),
+        )
         prometheus = running.enter_context(
             Prometheus(tmp_path / "prom", config=out / "prometheus.yml", port=port["prometheus"])
         )
@@ -254,9 +275,14 @@ def page(url: str) -> str:
 def test_a_healthy_project_has_no_alert_in_fifteen_minutes(shop: tuple[Client, Alertmanager]) -> None:
     client, _ = shop
     wait_for(
-        lambda: {each.labels["job"] for each in client.instant("up == 1")} == {"prometheus", "alertmanager", "celery", "backup"},
-        timeout=60, what="a scrape of every job", hint="see /targets",
-    )  # fmt: skip
+        lambda: (
+            {each.labels["job"] for each in client.instant("up == 1")}
+            == {"prometheus", "alertmanager", "celery", "backup"}
+        ),
+        timeout=60,
+        what="a scrape of every job",
+        hint="see /targets",
+    )
     time.sleep(2 * MINUTES * 60 / FACTOR)  # time itself is tested
     fired = {
         each.labels["alertname"] for each in client.instant('max_over_time(ALERTS{alertstate="firing"}[15s])')

@@ -96,9 +96,15 @@ def compose(folder: Path) -> dict[str, Any]:
 def test_the_compose_file_is_valid_and_all_that_it_mounts_exists(tmp_path: Path) -> None:
     document = compose(tmp_path / "out")
     done = subprocess.run(
-        [VENV_BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", tmp_path / "out/compose.yml"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            VENV_BIN / "check-jsonschema",
+            "--builtin-schema",
+            "vendor.compose-spec",
+            tmp_path / "out/compose.yml",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout
     assert set(document["services"]) == {
         f"shop_{name}" for name in ("celery_exporter", "backup", "prometheus", "alertmanager", "grafana")
@@ -159,9 +165,12 @@ def test_the_kubernetes_objects_are_valid(tmp_path: Path) -> None:
     for document in found:
         kubernetes_validate.validate(document, "1.31", strict=True)
     assert sorted(f"{each['kind']}/{each['metadata']['name']}" for each in found) == [
-        "Deployment/shop-backup", "Deployment/shop-celery-exporter", "PersistentVolumeClaim/shop-backup",
-        "Service/shop-backup", "Service/shop-celery-exporter",
-    ]  # fmt: skip
+        "Deployment/shop-backup",
+        "Deployment/shop-celery-exporter",
+        "PersistentVolumeClaim/shop-backup",
+        "Service/shop-backup",
+        "Service/shop-celery-exporter",
+    ]
     monitor = yaml.safe_load((tmp_path / "out/kubernetes/operator/service-monitor.yaml").read_text())
     services = [each for each in found if each["kind"] == "Service"]
     (wanted,) = monitor["spec"]["selector"]["matchExpressions"]

@@ -119,9 +119,15 @@ def write_all(target: Path, suite: Suite, others: dict[str, Service]) -> None:
     for name, page in pages.items():
         write(target, suite, name, page)
     programs = (
-        "prometheus", "alertmanager", "redis_exporter", "postgres_exporter", "node_exporter", "blackbox_exporter",
-        "caddy", "redis-server",
-    )  # fmt: skip
+        "prometheus",
+        "alertmanager",
+        "redis_exporter",
+        "postgres_exporter",
+        "node_exporter",
+        "blackbox_exporter",
+        "caddy",
+        "redis-server",
+    )
     document = {name: version(find(name)) for name in programs}
     document["postgres"] = "18 (embedded)"
     document["django-prometheus"] = metadata.version("django-prometheus")
@@ -179,9 +185,12 @@ def watch(suite: Suite) -> Service:
     port = choose()
     env = {
         **os.environ,
-        "ALERTS_WATCH_PORT": str(port), "ALERTS_WATCH_HOST": HOST, "ALERTMANAGER_URL": suite.alertmanager.url,
-        "ALERTMANAGER_WEBHOOK_URL": suite.inbox.url, "ALERTS_CANARY_EVERY": "5",
-    }  # fmt: skip
+        "ALERTS_WATCH_PORT": str(port),
+        "ALERTS_WATCH_HOST": HOST,
+        "ALERTMANAGER_URL": suite.alertmanager.url,
+        "ALERTMANAGER_WEBHOOK_URL": suite.inbox.url,
+        "ALERTS_CANARY_EVERY": "5",
+    }
     arguments = [sys.executable, "-m", "alerts", "watch"]
     return Service(
         "watch",

@@ -14,11 +14,15 @@ TYPE = re.compile(r"(?m)^# TYPE (\S+) (\S+)$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 # Prometheus' own: at each scrape, and when rules are evaluated.
 OF_PROMETHEUS = {
-    "up": ({},), "scrape_duration_seconds": ({},),
-    "ALERTS": tuple({"alertname": one.name, "alertstate": state} for one in alerts() for state in ("pending", "firing")),
+    "up": ({},),
+    "scrape_duration_seconds": ({},),
+    "ALERTS": tuple(
+        {"alertname": one.name, "alertstate": state} for one in alerts() for state in ("pending", "firing")
+    ),
     # What convert_classic_histograms_to_nhcb makes of the histograms.
-    "celery_task_runtime_seconds": ({},), "django_http_requests_latency_seconds_by_view_method": ({},),
-}  # fmt: skip
+    "celery_task_runtime_seconds": ({},),
+    "django_http_requests_latency_seconds_by_view_method": ({},),
+}
 # Labels that the scrape adds, from prometheus.yml and targets/*.yml; `broker` where exporters watch different brokers.
 FROM_SCRAPE = ("job", "instance", "environment", "host", "probe", "broker")
 

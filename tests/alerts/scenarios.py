@@ -265,14 +265,15 @@ def _groups(name: str) -> list[dict[str, Any]]:
             "name": "alerts",
             "rules": [
                 {
-                    "alert": one.name, "expr": one.expr,
+                    "alert": one.name,
+                    "expr": one.expr,
                     **({"for": one.duration} if one.duration else {}),
                     **({"keep_firing_for": one.kept} if one.kept else {}),
                 }
                 for one in sorted(wanted, key=lambda one: one.name == name)
             ],
         },
-    ]  # fmt: skip
+    ]
 
 
 def _collect(expr: str, recorded: list[Record]) -> None:

@@ -66,10 +66,15 @@ def test_thresholds_are_below_the_largest_finite_bound() -> None:
 
 
 IMAGES = {
-    "node_exporter": "prom/node-exporter", "blackbox_probe": "prom/blackbox-exporter", "caddy": "caddy",
-    "postgres_exporter": "prometheuscommunity/postgres-exporter", "redis_exporter": "oliver006/redis_exporter",
-    "alertmanager": "prom/alertmanager", "prometheus": "prom/prometheus", "cadvisor": "gcr.io/cadvisor/cadvisor",
-}  # fmt: skip
+    "node_exporter": "prom/node-exporter",
+    "blackbox_probe": "prom/blackbox-exporter",
+    "caddy": "caddy",
+    "postgres_exporter": "prometheuscommunity/postgres-exporter",
+    "redis_exporter": "oliver006/redis_exporter",
+    "alertmanager": "prom/alertmanager",
+    "prometheus": "prom/prometheus",
+    "cadvisor": "gcr.io/cadvisor/cadvisor",
+}
 
 
 @pytest.mark.parametrize("page", IMAGES)

@@ -81,10 +81,19 @@ OF_THE_SCRAPE = {"TargetFlapping"}
 
 # Their tests last for many hours, so no single scrape is in them.
 LONG = {
-    "ApiAvailabilityBurnMedium", "ApiAvailabilityBurnSlow", "ApiAvailabilityBurnTrickle", "ApiLatencyBurnMedium",
-    "ApiLatencyBurnSlow", "ApiTrafficVanished", "BackupMissing", "BackupPruneBlocked", "HostDiskFillingUp", "HostDiskFullSoon",
-    "PitrUnproven", "PostgresTableBloat",
-}  # fmt: skip
+    "ApiAvailabilityBurnMedium",
+    "ApiAvailabilityBurnSlow",
+    "ApiAvailabilityBurnTrickle",
+    "ApiLatencyBurnMedium",
+    "ApiLatencyBurnSlow",
+    "ApiTrafficVanished",
+    "BackupMissing",
+    "BackupPruneBlocked",
+    "HostDiskFillingUp",
+    "HostDiskFullSoon",
+    "PitrUnproven",
+    "PostgresTableBloat",
+}
 # They read no scraped series.
 OF_NO_SERIES = {"AlertThresholdsMissing", "Watchdog"}
 

@@ -70,9 +70,23 @@ def port(folder: Path) -> Iterator[int]:
 
 def certificate(folder: Path) -> None:
     command = [
-        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", "key.pem", "-out", "cert.pem",
-        "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
-    ]  # fmt: skip
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-keyout",
+        "key.pem",
+        "-out",
+        "cert.pem",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+    ]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 

@@ -91,11 +91,15 @@ def api(tmp_path_factory: pytest.TempPathFactory, outside: Outside) -> Iterator[
     url = f"http://127.0.0.1:{http.server_address[1]}"
     environ = {
         "ALERTMANAGER_QUIET_HOURS": "off",
-        "ALERTMANAGER_SLACK_URL": f"{url}/slack", "ALERTMANAGER_PAGERDUTY_ROUTING_KEY": "key",
-        "ALERTMANAGER_TELEGRAM_BOT_TOKEN": "1:token", "ALERTMANAGER_TELEGRAM_CHAT_ID": "-100",
-        "ALERTMANAGER_SMTP_SMARTHOST": f"127.0.0.1:{mail.server_address[1]}", "ALERTMANAGER_SMTP_REQUIRE_TLS": "no",
-        "ALERTMANAGER_EMAIL_TO": "oncall@posthub.test", "ALERTMANAGER_EMAIL_FROM": "alerts@posthub.test",
-    }  # fmt: skip
+        "ALERTMANAGER_SLACK_URL": f"{url}/slack",
+        "ALERTMANAGER_PAGERDUTY_ROUTING_KEY": "key",
+        "ALERTMANAGER_TELEGRAM_BOT_TOKEN": "1:token",
+        "ALERTMANAGER_TELEGRAM_CHAT_ID": "-100",
+        "ALERTMANAGER_SMTP_SMARTHOST": f"127.0.0.1:{mail.server_address[1]}",
+        "ALERTMANAGER_SMTP_REQUIRE_TLS": "no",
+        "ALERTMANAGER_EMAIL_TO": "oncall@posthub.test",
+        "ALERTMANAGER_EMAIL_FROM": "alerts@posthub.test",
+    }
     document = compress(configuration(ReceiverSettings.load(environ)), 30)
     document["global"] |= {"telegram_api_url": url, "pagerduty_url": f"{url}/pagerduty"}
     folder = tmp_path_factory.mktemp("alertmanager")

@@ -180,8 +180,10 @@ def test_alertmanager_signs_in_to_the_watch(tmp_path: Path, *, as_file: bool) ->
         else ("ALERTS_PASSWORD", "open sesame")
     )
     environ = {
-        "ALERTS_WATCH_URL": "http://watch:9810", "ALERTMANAGER_HEARTBEAT_URL": "https://hc-ping.com/x", name: value,
-    }  # fmt: skip
+        "ALERTS_WATCH_URL": "http://watch:9810",
+        "ALERTMANAGER_HEARTBEAT_URL": "https://hc-ping.com/x",
+        name: value,
+    }
     document = configuration(ReceiverSettings.load(environ), read_by_alertmanager(environ))
     (heartbeat,) = (one for one in document["receivers"] if one["name"] == "heartbeat")
     login = heartbeat["webhook_configs"][0]["http_config"]["basic_auth"]

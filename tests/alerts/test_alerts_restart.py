@@ -35,21 +35,30 @@ RULES = {
                 {"alert": "Symptom", "expr": "down == 1", "for": "2s"},
                 {"alert": "Over", "expr": "over == 1", "for": "1s"},
                 # It still looks back over the outage, as RedisRecentlyDown does, and inhibits what does too.
-                {"alert": "RecentlyOver", "expr": 'max(max_over_time(ALERTS{alertname="Over", alertstate="firing"}[5m])) == 1'},
+                {
+                    "alert": "RecentlyOver",
+                    "expr": 'max(max_over_time(ALERTS{alertname="Over", alertstate="firing"}[5m])) == 1',
+                },
                 {"alert": "LooksBack", "expr": "max_over_time(over[5m]) == 1", "for": "2s"},
                 {"alert": "Pending", "expr": "begun == 1", "for": "4s"},
             ],
         }
     ]
-}  # fmt: skip
+}
 ROUTES = {
-    "route": {"receiver": "inbox", "group_by": ["alertname"], "group_wait": "1s", "group_interval": "1s", "repeat_interval": "4h",
-              "routes": [{"matchers": ['alertname="RecentlyOver"'], "receiver": "nobody"}]},
+    "route": {
+        "receiver": "inbox",
+        "group_by": ["alertname"],
+        "group_wait": "1s",
+        "group_interval": "1s",
+        "repeat_interval": "4h",
+        "routes": [{"matchers": ['alertname="RecentlyOver"'], "receiver": "nobody"}],
+    },
     "inhibit_rules": [
         {"source_matchers": ['alertname="Cause"'], "target_matchers": ['alertname="Symptom"']},
         {"source_matchers": ['alertname=~"Over|RecentlyOver"'], "target_matchers": ['alertname="LooksBack"']},
     ],
-}  # fmt: skip
+}
 # Seconds; Alertmanager ends alerts that were not sent again for four times as long.
 RESEND = 6
 LONG = 60.0
@@ -128,15 +137,19 @@ class Monitoring:
         url = f"{self.prometheus.url}/api/v1/alertmanagers"
         wait_for(
             lambda: requests.get(url, timeout=10).json()["data"]["activeAlertmanagers"],
-            timeout=LONG, what="Prometheus knows Alertmanager", hint=f"{self.prometheus.log}",
-        )  # fmt: skip
+            timeout=LONG,
+            what="Prometheus knows Alertmanager",
+            hint=f"{self.prometheus.log}",
+        )
 
     def firing(self, *names: str) -> None:
         """Wait until exactly these alerts fire, by Prometheus and by Alertmanager."""
         wait_for(
             lambda: self._of_prometheus() == set(names) and self._of_alertmanager() == set(names),
-            timeout=LONG, what=f"{names} fire", hint=f"{self.prometheus.log}",
-        )  # fmt: skip
+            timeout=LONG,
+            what=f"{names} fire",
+            hint=f"{self.prometheus.log}",
+        )
 
     def _of_prometheus(self) -> set[str]:
         found = Client(self.prometheus.url).alerts()
@@ -164,13 +177,23 @@ def monitoring(tmp_path: Path) -> Iterator[Monitoring]:
             config.write_text(
                 yaml.safe_dump(
                     {
-                        "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
+                        "global": {
+                            "scrape_interval": "500ms",
+                            "scrape_timeout": "500ms",
+                            "evaluation_interval": "500ms",
+                        },
                         "rule_files": ["rules.yml"],
-                        "scrape_configs": [{"job_name": "page", "static_configs": [{"targets": [f"{HOST}:{target.port}"]}]}],
-                        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"{HOST}:{alertmanager.port}"]}]}]},
+                        "scrape_configs": [
+                            {"job_name": "page", "static_configs": [{"targets": [f"{HOST}:{target.port}"]}]}
+                        ],
+                        "alerting": {
+                            "alertmanagers": [
+                                {"static_configs": [{"targets": [f"{HOST}:{alertmanager.port}"]}]}
+                            ]
+                        },
                     }
                 )
-            )  # fmt: skip
+            )
             with Eager(tmp_path / "prometheus", config=config) as prometheus:
                 yield Monitoring(page, prometheus, alertmanager, inbox)
     target.stop()

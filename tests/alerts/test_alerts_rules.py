@@ -40,8 +40,16 @@ def test_unit_tests_of_the_rules(path: Path) -> None:
 def test_there_are_alerts_for_every_part() -> None:
     components = {alert.component for alert in rules.alerts()}
     assert components == {
-        "api", "celery", "redis", "postgres", "host", "container", "edge", "backup", "monitoring",
-    }  # fmt: skip
+        "api",
+        "celery",
+        "redis",
+        "postgres",
+        "host",
+        "container",
+        "edge",
+        "backup",
+        "monitoring",
+    }
     assert len(rules.alerts()) >= 65
 
 
@@ -76,5 +84,14 @@ def test_a_queues_own_threshold_must_be_one_that_is_read_by_queue(
 
 def test_rules_files_are_named_after_components() -> None:
     assert {path.stem for path in RULES.glob("*.yml")} == {
-        "api", "backup", "celery", "container", "edge", "host", "monitoring", "postgres", "redis", "thresholds",
-    }  # fmt: skip
+        "api",
+        "backup",
+        "celery",
+        "container",
+        "edge",
+        "host",
+        "monitoring",
+        "postgres",
+        "redis",
+        "thresholds",
+    }

@@ -22,15 +22,21 @@ LASTING = sorted(
 # Muted on purpose, with the reason.
 MAY_BE_MUTED = {
     **{
-        (cause, "HighErrorRate"): "its window of 5 minutes still contains the outage: new errors cannot be distinguished from old ones"
+        (
+            cause,
+            "HighErrorRate",
+        ): "its window of 5 minutes still contains the outage: new errors cannot be distinguished from old ones"
         for cause in ("RedisRecentlyDown", "PostgresRecentlyDown")
     },
     **{
-        ("HostDown", fault.alert): "for 5 minutes a host that is up again starts its services; then it is notified"
+        (
+            "HostDown",
+            fault.alert,
+        ): "for 5 minutes a host that is up again starts its services; then it is notified"
         for fault in FAULTS
         if fault.alert not in ("HostDown", "CeleryQueueBacklog")
     },
-}  # fmt: skip
+}
 
 
 def tail(cause: Alert) -> float:

@@ -89,11 +89,13 @@ def alertmanager(tmp_path_factory: pytest.TempPathFactory, world: Double) -> Ite
     folder = tmp_path_factory.mktemp("alertmanager")
     config = folder / "alertmanager.yml"
     environ = {
-        "ALERTMANAGER_WEBHOOK_URL": f"{world.url}/chat", "ALERTMANAGER_SLACK_URL": f"{world.url}/slack",
+        "ALERTMANAGER_WEBHOOK_URL": f"{world.url}/chat",
+        "ALERTMANAGER_SLACK_URL": f"{world.url}/slack",
         # Nothing listens on this port.
-        "ALERTMANAGER_SMTP_SMARTHOST": "127.0.0.1:1", "ALERTMANAGER_EMAIL_TO": "oncall@posthub.test",
+        "ALERTMANAGER_SMTP_SMARTHOST": "127.0.0.1:1",
+        "ALERTMANAGER_EMAIL_TO": "oncall@posthub.test",
         "ALERTMANAGER_EMAIL_FROM": "alerts@posthub.test",
-    }  # fmt: skip
+    }
     write(config, configuration(ReceiverSettings.load(environ)))
     with Alertmanager(folder, config=config) as server:
         yield Api(server.url)
@@ -101,9 +103,12 @@ def alertmanager(tmp_path_factory: pytest.TempPathFactory, world: Double) -> Ite
 
 def watch(outside: Double, *, clock: Callable[[], float] = time.time, **more: str) -> Watch:
     environ = {
-        "ALERTS_WATCH_HOST": "127.0.0.1", "ALERTS_WATCH_PORT": "0", "ALERTMANAGER_URL": "http://127.0.0.1:1",
-        "ALERTMANAGER_HEARTBEAT_URL": f"{outside.url}/ping", **more,
-    }  # fmt: skip
+        "ALERTS_WATCH_HOST": "127.0.0.1",
+        "ALERTS_WATCH_PORT": "0",
+        "ALERTMANAGER_URL": "http://127.0.0.1:1",
+        "ALERTMANAGER_HEARTBEAT_URL": f"{outside.url}/ping",
+        **more,
+    }
     return Watch(WatchSettings.load(environ), ReceiverSettings.load(environ), clock=clock)
 
 
@@ -158,9 +163,12 @@ def test_the_watch_and_its_client_sign_in(
         found = find(server.url)
         assert found.alerts() == []
         with watch(
-            outside, ALERTS_WATCH_WEB_CONFIG_FILE_PATH=str(web_config), ALERTMANAGER_URL=server.url,
-            ALERTS_PASSWORD="open sesame", ALERTS_CANARY_EVERY="3600",
-        ) as running:  # fmt: skip
+            outside,
+            ALERTS_WATCH_WEB_CONFIG_FILE_PATH=str(web_config),
+            ALERTMANAGER_URL=server.url,
+            ALERTS_PASSWORD="open sesame",
+            ALERTS_CANARY_EVERY="3600",
+        ) as running:
             result = CliRunner().invoke(main, ["canary", "--url", f"http://127.0.0.1:{running.port}"])
         assert result.exit_code == 0, result.output
 
@@ -366,8 +374,9 @@ def test_a_restart_forgets_nothing(outside: Double, tmp_path: Path) -> None:
     now = [1_800_000_000.0]
     environ = {
         "ALERTS_WATCH_STATE": str(tmp_path / "watch.json"),
-        "ALERTMANAGER_SLACK_URL": f"{outside.url}/slack", "ALERTS_READBACK_SLACK_URL": f"{outside.url}/ping",
-    }  # fmt: skip
+        "ALERTMANAGER_SLACK_URL": f"{outside.url}/slack",
+        "ALERTS_READBACK_SLACK_URL": f"{outside.url}/ping",
+    }
     with watch(outside, clock=lambda: now[0], **environ) as running:
         running.canary.arrivals["slack"].missing_since = now[0] - 100
         assert watchdog(running, FIRING) == 200
@@ -419,9 +428,11 @@ def test_while_one_is_missing_messages_come_more_often(alertmanager: Api, outsid
     """Only the clock advances by an hour; the test does not wait."""
     now = [1_800_000_000.0]
     environ = {
-        "ALERTMANAGER_URL": alertmanager.url, "ALERTS_CANARY_PATIENCE": "0.1",
-        "ALERTMANAGER_SLACK_URL": f"{outside.url}/slack", "ALERTS_READBACK_SLACK_URL": f"{outside.url}/ping",
-    }  # fmt: skip
+        "ALERTMANAGER_URL": alertmanager.url,
+        "ALERTS_CANARY_PATIENCE": "0.1",
+        "ALERTMANAGER_SLACK_URL": f"{outside.url}/slack",
+        "ALERTS_READBACK_SLACK_URL": f"{outside.url}/ping",
+    }
     with watch(outside, clock=lambda: now[0], **environ) as running:
         sent_after(running, 0)
         now[0] += 3700
@@ -446,9 +457,12 @@ def test_a_test_message_can_be_asked_for(alertmanager: Api, outside: Double) -> 
 
 def test_a_receiver_where_it_is_not_seen_is_named(alertmanager: Api, outside: Double) -> None:
     done = ask(
-        alertmanager, outside, 5,
-        ALERTMANAGER_SLACK_URL=f"{outside.url}/slack", ALERTS_READBACK_SLACK_URL=f"{outside.url}/ping",
-    )  # fmt: skip
+        alertmanager,
+        outside,
+        5,
+        ALERTMANAGER_SLACK_URL=f"{outside.url}/slack",
+        ALERTS_READBACK_SLACK_URL=f"{outside.url}/ping",
+    )
     assert "did not arrive at slack" in str(done.exception)
 
 
@@ -466,16 +480,22 @@ def test_a_watch_that_lost_a_part_is_not_healthy(outside: Double, monkeypatch: p
     with watch(outside) as running:
         wait_for(
             lambda: requests.get(f"http://127.0.0.1:{running.port}/healthz", timeout=5).status_code == 503,
-            timeout=20, what="the end of a thread", hint="see Watch.is_healthy",
-        )  # fmt: skip
+            timeout=20,
+            what="the end of a thread",
+            hint="see Watch.is_healthy",
+        )
 
 
 def test_each_receiver_that_is_on_is_watched_with_the_best_evidence(outside: Double) -> None:
     running = watch(
-        outside, ALERTMANAGER_WEBHOOK_URL="http://h", ALERTS_READBACK_WEBHOOK_URL=f"{outside.url}/chat",
-        ALERTMANAGER_TELEGRAM_BOT_TOKEN="1:x", ALERTMANAGER_TELEGRAM_CHAT_ID="2",
-        ALERTMANAGER_SMTP_SMARTHOST="m:25", ALERTS_READBACK_EMAIL_URL="imaps://u:p@m/INBOX",
-    )  # fmt: skip
+        outside,
+        ALERTMANAGER_WEBHOOK_URL="http://h",
+        ALERTS_READBACK_WEBHOOK_URL=f"{outside.url}/chat",
+        ALERTMANAGER_TELEGRAM_BOT_TOKEN="1:x",
+        ALERTMANAGER_TELEGRAM_CHAT_ID="2",
+        ALERTMANAGER_SMTP_SMARTHOST="m:25",
+        ALERTS_READBACK_EMAIL_URL="imaps://u:p@m/INBOX",
+    )
     assert running.canary.kinds == {"webhook": "read-back", "telegram": "accepted", "email": "read-back"}
     with running:
         assert metrics(running)["alerts_canary_missing_since_timestamp_secondstelegram"] == 0
@@ -483,9 +503,11 @@ def test_each_receiver_that_is_on_is_watched_with_the_best_evidence(outside: Dou
 
 def test_test_messages_go_out_on_schedule(alertmanager: Api, outside: Double) -> None:
     environ: dict[str, Any] = {
-        "ALERTMANAGER_URL": alertmanager.url, "ALERTS_CANARY_EVERY": "0.2",
-        "ALERTMANAGER_WEBHOOK_URL": f"{outside.url}/chat", "ALERTS_READBACK_WEBHOOK_URL": f"{outside.url}/chat",
-    }  # fmt: skip
+        "ALERTMANAGER_URL": alertmanager.url,
+        "ALERTS_CANARY_EVERY": "0.2",
+        "ALERTMANAGER_WEBHOOK_URL": f"{outside.url}/chat",
+        "ALERTS_READBACK_WEBHOOK_URL": f"{outside.url}/chat",
+    }
     with watch(outside, **environ) as running:
         wait_for(
             lambda: running.canary.sent > 0,

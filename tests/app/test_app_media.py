@@ -118,9 +118,14 @@ class TestGemini:
     @pytest.fixture
     def gemini(self, outside: Any) -> Gemini:
         return Gemini(
-            "AIza-secret", base_url=outside.url, model="m", embedding_model="e", image_model="nano-banana",
-            dimensions=3, timeout=2,
-        )  # fmt: skip
+            "AIza-secret",
+            base_url=outside.url,
+            model="m",
+            embedding_model="e",
+            image_model="nano-banana",
+            dimensions=3,
+            timeout=2,
+        )
 
     @staticmethod
     def answer(*parts: Any, **more: Any) -> Any:

@@ -22,8 +22,10 @@ SERVER = Server(version="18.6", version_number=180006)
 # The objects of a base backup without tablespaces.
 BASE_ROLES: dict[str, Role] = {"base.tar": "base", "backup_manifest": "base-manifest"}
 _OBJECTS: dict[str, tuple[str, Role]] = {
-    "postgres": ("database.dump.zst", "archive"), "redis": ("dump.rdb.zst", "rdb"), "server": ("base.tar.zst", "base"),
-}  # fmt: skip
+    "postgres": ("database.dump.zst", "archive"),
+    "redis": ("dump.rdb.zst", "rdb"),
+    "server": ("base.tar.zst", "base"),
+}
 
 
 def manifest(moment: datetime = NOW, *, size: int = 10, database: str = "shop", **more: Any) -> Manifest:
@@ -31,10 +33,18 @@ def manifest(moment: datetime = NOW, *, size: int = 10, database: str = "shop", 
     name, role = _OBJECTS[more.get("kind", "postgres")]
     stored = StoredObject(name=name, role=role, raw_bytes=size, stored_bytes=size, sha256="0" * 64)
     values: dict[str, Any] = {
-        "id": ids.new_id(moment), "database": database, "kind": "postgres", "taken": moment, "started": moment,
-        "finished": moment + timedelta(seconds=5), "tool": "test", "client": "18.6", "server": SERVER,
-        "objects": (stored,), **more,
-    }  # fmt: skip
+        "id": ids.new_id(moment),
+        "database": database,
+        "kind": "postgres",
+        "taken": moment,
+        "started": moment,
+        "finished": moment + timedelta(seconds=5),
+        "tool": "test",
+        "client": "18.6",
+        "server": SERVER,
+        "objects": (stored,),
+        **more,
+    }
     return Manifest(**values)
 
 
@@ -42,9 +52,14 @@ def report(made: Manifest, keys: Keyring = NO_KEYS, **more: Any) -> Report:
     """A verification of it that passed."""
     moment = made.finished + timedelta(minutes=1)
     values: dict[str, Any] = {
-        "backup": made.id, "database": made.database, "started": moment, "finished": moment, "ok": True,
-        "manifest": Manifest.decode(made.encode(keys), "").digest, **more,
-    }  # fmt: skip
+        "backup": made.id,
+        "database": made.database,
+        "started": moment,
+        "finished": moment,
+        "ok": True,
+        "manifest": Manifest.decode(made.encode(keys), "").digest,
+        **more,
+    }
     return Report(**values)
 
 
@@ -63,9 +78,15 @@ def put(store: Store, made: Manifest, keys: Keyring = NO_KEYS, *, proven: bool =
 def attempt(moment: datetime = NOW, **more: Any) -> Attempt:
     """A successful run."""
     values: dict[str, Any] = {
-        "id": ids.new_id(moment), "kind": "backup", "database": "shop", "outcome": "success", "started": moment,
-        "finished": moment, "totals": {"success": 3}, **more,
-    }  # fmt: skip
+        "id": ids.new_id(moment),
+        "kind": "backup",
+        "database": "shop",
+        "outcome": "success",
+        "started": moment,
+        "finished": moment,
+        "totals": {"success": 3},
+        **more,
+    }
     return Attempt(**values)
 
 

@@ -75,9 +75,16 @@ class Primary(Postgres):
 
     def _initialise(self) -> None:
         command = [
-            str(self.programs / "initdb"), "-D", str(self.data), "-U", "posthub", "--auth=trust", "--no-sync",
-            "--encoding=UTF8", "--locale=C",
-        ]  # fmt: skip
+            str(self.programs / "initdb"),
+            "-D",
+            str(self.data),
+            "-U",
+            "posthub",
+            "--auth=trust",
+            "--no-sync",
+            "--encoding=UTF8",
+            "--locale=C",
+        ]
         subprocess.run(rootless(command), check=True, capture_output=True, env=self.environment())
         with (self.data / "pg_hba.conf").open("a") as rules:
             rules.write("host replication all all trust\n")
@@ -104,9 +111,21 @@ class Primary(Postgres):
     def base(self, folder: Path) -> Path:
         """A base backup as archives, without the log."""
         command = [
-            str(self.programs / "pg_basebackup"), "-D", str(folder), "-Ft", "-X", "none", "-c", "fast", "-U", "posthub",
-            "-h", str(self.folder), "-p", str(self.port),
-        ]  # fmt: skip
+            str(self.programs / "pg_basebackup"),
+            "-D",
+            str(folder),
+            "-Ft",
+            "-X",
+            "none",
+            "-c",
+            "fast",
+            "-U",
+            "posthub",
+            "-h",
+            str(self.folder),
+            "-p",
+            str(self.port),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean_environment())
         assert done.returncode == 0, done.stderr
         return folder
@@ -149,10 +168,15 @@ def recovered(
     with (
         unpacked(base, parent) as folder,
         recover.paused(
-            Programs(primary.programs), folder, "posthub", feed(folder, primary.wal, without=without), target,
-            options={}, check=never,
+            Programs(primary.programs),
+            folder,
+            "posthub",
+            feed(folder, primary.wal, without=without),
+            target,
+            options={},
+            check=never,
         ) as server,
-    ):  # fmt: skip
+    ):
         yield server
 
 

@@ -89,8 +89,12 @@ class Command:
         terminal, ours = pty.openpty()
         with subprocess.Popen(
             [sys.executable, "-m", "backup", *arguments],
-            env={**os.environ, **self.environ}, stdin=ours, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        ) as process:  # fmt: skip
+            env={**os.environ, **self.environ},
+            stdin=ours,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
             os.write(terminal, f"{text}\n".encode())
             assert process.stdout is not None
             seen = process.stdout.read()
@@ -102,9 +106,12 @@ class Command:
         """Run until it prints something, then kill -9; returns whether it got that far."""
         with subprocess.Popen(
             [sys.executable, "-m", "backup", *arguments],
-            env={**os.environ, **self.environ}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True,
-        ) as process:  # fmt: skip
+            env={**os.environ, **self.environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
             assert process.stderr is not None
             for line in process.stderr:
                 if text in line:

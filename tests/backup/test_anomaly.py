@@ -11,10 +11,18 @@ NOW = datetime(2026, 11, 23, tzinfo=UTC)
 def manifest(size: int = 1000, **rows: int) -> Manifest:
     stored = StoredObject(name="a", role="archive", raw_bytes=size, stored_bytes=size, sha256="")
     return Manifest(
-        id="20261123T000000Z-000000", database="d", kind="postgres", taken=NOW, started=NOW, finished=NOW,
-        tool="", client="", server=Server(version="18", version_number=180000), objects=(stored,),
+        id="20261123T000000Z-000000",
+        database="d",
+        kind="postgres",
+        taken=NOW,
+        started=NOW,
+        finished=NOW,
+        tool="",
+        client="",
+        server=Server(version="18", version_number=180000),
+        objects=(stored,),
         tables=tuple(Table(schema="public", name=name, rows=count) for name, count in rows.items()),
-    )  # fmt: skip
+    )
 
 
 def test_a_usual_backup_has_no_anomaly() -> None:

@@ -31,7 +31,7 @@ from tests.backup.documents import (
     put_attempt,
     redigested,
     report,
-)  # fmt: skip
+)
 from tests.backup.restorekit import Command
 
 pyrage = pytest.importorskip("pyrage")
@@ -167,8 +167,9 @@ def test_add_only_rights_delete_nothing(wired: Wire) -> None:
     for key in (KEY, ""):
         folder = f"shop{len(key)}"
         wiring = wired(
-            BACKUP_DATABASE_URLS=f"{folder}=postgresql://u@127.0.0.1:9/shop", BACKUP_MANIFEST_KEY=key,
-        )  # fmt: skip
+            BACKUP_DATABASE_URLS=f"{folder}=postgresql://u@127.0.0.1:9/shop",
+            BACKUP_MANIFEST_KEY=key,
+        )
         now = datetime.now(UTC)
         for days in range(11):
             put(wiring.store, manifest(now - days * DAY - 2 * HOUR, database=folder), wiring.keys)
@@ -213,9 +214,12 @@ def test_without_a_key_nothing_may_appear_among_older_backups(wired: Wire) -> No
 def test_a_jump_in_the_number_of_backups_blocks_until_a_person_agrees(wired: Wire) -> None:
     """Even without a key, the usual number is pruned each day, and nothing on the day of the flood."""
     wiring = wired(
-        BACKUP_DATABASE_URLS="shop=postgresql://u@127.0.0.1:9/shop", BACKUP_KEEP_LAST="3", BACKUP_KEEP_DAILY="0",
-        BACKUP_KEEP_WEEKLY="0", BACKUP_KEEP_MONTHLY="0",
-    )  # fmt: skip
+        BACKUP_DATABASE_URLS="shop=postgresql://u@127.0.0.1:9/shop",
+        BACKUP_KEEP_LAST="3",
+        BACKUP_KEEP_DAILY="0",
+        BACKUP_KEEP_WEEKLY="0",
+        BACKUP_KEEP_MONTHLY="0",
+    )
     target, begun = wiring.targets[0], datetime.now(UTC) - 10 * DAY
     for number in range(2):
         put(wiring.store, manifest(begun - number * DAY))
@@ -293,8 +297,9 @@ def test_a_forged_backup_is_neither_verified_nor_restored(
     settings = {"BACKUP_MANIFEST_KEY": KEY}
     genuine, fake = forged(command, tmp_path / "store", other, **settings)
     assert {each["id"]: each["state"] for each in command.passed("list", **settings)} == {
-        genuine: "verified", fake: "unsigned",
-    }  # fmt: skip
+        genuine: "verified",
+        fake: "unsigned",
+    }
     assert command.passed("verify", "latest", **settings)["id"] == genuine
     restored = command.passed("restore", "latest", **settings)
     assert restored["id"] == genuine

@@ -250,9 +250,10 @@ def stored(wired: Wire, postgres: Postgres) -> Wiring:
     """Two backups in a store of this test's own, encrypted."""
     identity = pyrage.x25519.Identity.generate()
     wiring = wired(
-        BACKUP_AGE_RECIPIENTS=str(identity.to_public()), BACKUP_AGE_IDENTITY=str(identity),
+        BACKUP_AGE_RECIPIENTS=str(identity.to_public()),
+        BACKUP_AGE_IDENTITY=str(identity),
         BACKUP_VERIFY_URL=postgres.url,
-    )  # fmt: skip
+    )
     for _ in range(2):
         run(wiring, wiring.targets[0])
     return wiring
@@ -289,23 +290,28 @@ OBJECTS: dict[str, tuple[Callable[[Backups], object], str]] = {
     "a byte of the ciphertext": (lambda b: _flip(b[1]["database"]), "database.dump"),
     "the first byte": (lambda b: _flip(b[1]["database"], 0.0), "database.dump"),
     "something was appended": (
-        lambda b: b[1]["database"].write_bytes(b[1]["database"].read_bytes() + b"\0"), "database.dump",
+        lambda b: b[1]["database"].write_bytes(b[1]["database"].read_bytes() + b"\0"),
+        "database.dump",
     ),
     "the globals are gone": (lambda b: b[1]["globals"].unlink(), "globals.sql"),
     "a byte of the globals": (lambda b: _flip(b[1]["globals"]), "globals.sql"),
     "an older archive under a newer manifest": (
-        lambda b: b[1]["database"].write_bytes(b[0]["database"].read_bytes()), "database.dump",
+        lambda b: b[1]["database"].write_bytes(b[0]["database"].read_bytes()),
+        "database.dump",
     ),
     "a manifest that counted a row more": (
-        lambda b: _reseal(b[1]["manifest"], tables=_one_row_more(b[1]["manifest"])), "public.posts",
+        lambda b: _reseal(b[1]["manifest"], tables=_one_row_more(b[1]["manifest"])),
+        "public.posts",
     ),
     "a sequence that stood further in the snapshot": (
-        lambda b: _reseal(b[1]["manifest"], sequences=_further(b[1]["manifest"])), "public.channels_id_seq",
+        lambda b: _reseal(b[1]["manifest"], sequences=_further(b[1]["manifest"])),
+        "public.channels_id_seq",
     ),
     "a manifest that knew another extension": (
-        lambda b: _reseal(b[1]["manifest"], extensions=_one_extension_more(b[1]["manifest"])), "hstore",
+        lambda b: _reseal(b[1]["manifest"], extensions=_one_extension_more(b[1]["manifest"])),
+        "hstore",
     ),
-}  # fmt: skip
+}
 
 
 def _one_row_more(path: Path) -> object:
@@ -486,7 +492,7 @@ HEALTHY = {
           EXECUTE format('ALTER DATABASE %I SET search_path = %L', current_database(), 'pg_temp');
           EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database());
         END $$""",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("variant", HEALTHY)

@@ -94,9 +94,12 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_bad_input(
-    name: str, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    environ: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     changes, message = CASES[name]
     settings = {**environ, **changes}
     if settings.get("BACKUP_OFFSITE_STORE_URL") == "same":
@@ -129,9 +132,11 @@ def test_a_folder_that_is_not_mounted(
 
 
 def test_wrong_key_and_missing_bucket(
-    environ: dict[str, str], bucket: dict[str, str], monkeypatch: pytest.MonkeyPatch,
+    environ: dict[str, str],
+    bucket: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     for changes in (
         {"BACKUP_S3_SECRET_ACCESS_KEY": "something-else"},
         {"BACKUP_STORE_URL": "s3://not-there/x"},
@@ -164,9 +169,12 @@ def test_a_server_newer_than_the_client(
 
 
 def test_several_databases_need_a_choice(
-    environ: dict[str, str], postgres: Postgres, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch,
+    environ: dict[str, str],
+    postgres: Postgres,
+    new_database: NewDatabase,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     urls = ",".join(f"{name}={postgres.url_for(new_database('SELECT 1'))}" for name in ("one", "two"))
     for variable, value in {**environ, "BACKUP_DATABASE_URLS": urls}.items():
         monkeypatch.setenv(variable, value)

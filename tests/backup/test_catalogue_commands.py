@@ -40,9 +40,12 @@ def shop(new_database: NewDatabase, postgres: Postgres) -> Iterator[str]:
 
 @pytest.fixture
 def command(
-    shop: str, postgres: Postgres, environ: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> Command:  # fmt: skip
+    shop: str,
+    postgres: Postgres,
+    environ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Command:
     return Command({**environ, "DATABASE_URL": postgres.url_for(shop)}, monkeypatch, capsys)
 
 
@@ -60,8 +63,13 @@ def looking(
 
 
 def test_a_backup_on_hold_outlives_the_rules(command: Command) -> None:
-    keeps = {"BACKUP_KEEP_LAST": "1", "BACKUP_KEEP_FLOOR": "1", "BACKUP_KEEP_DAILY": "0",
-             "BACKUP_KEEP_WEEKLY": "0", "BACKUP_KEEP_MONTHLY": "0"}  # fmt: skip
+    keeps = {
+        "BACKUP_KEEP_LAST": "1",
+        "BACKUP_KEEP_FLOOR": "1",
+        "BACKUP_KEEP_DAILY": "0",
+        "BACKUP_KEEP_WEEKLY": "0",
+        "BACKUP_KEEP_MONTHLY": "0",
+    }
     ids = [command.passed("run", "--verify")["id"] for _ in range(3)]
     done = command("hold", ids[0][-6:], "--reason", "before the migration")
     done.passes(f"{ids[0]} is on hold")
@@ -107,9 +115,11 @@ def test_a_doubt_about_a_hold_keeps_the_backup(store: LocalStore, looking: Comma
     made, other = manifest(NOW), manifest(NOW - timedelta(hours=1))
     put(store, made, KEYS)
     document = Hold(
-        backup=other.id if content == "of another backup" else made.id, database="shop",
-        held=not content.startswith("released"), moment=NOW,
-    )  # fmt: skip
+        backup=other.id if content == "of another backup" else made.id,
+        database="shop",
+        held=not content.startswith("released"),
+        moment=NOW,
+    )
     data = b"{" if content == "not JSON" else encode(document, OTHERS if content.endswith("others") else KEYS)
     store.put(layout.hold("shop", made.id), data)
     key = {"BACKUP_MANIFEST_KEY": "k" * 32}
@@ -125,13 +135,19 @@ def tables(**rows: int) -> tuple[Table, ...]:
 
 def test_two_backups_compared(store: LocalStore, looking: Command) -> None:
     before = manifest(
-        NOW - timedelta(days=1), tables=tables(posts=42_801, users=10, old=3), roles=("app", "guest"),
-        extensions=(Extension(name="vector", version="0.7"),), sequences=(Sequence(name="public.ids", last_value=1),),
-    )  # fmt: skip
+        NOW - timedelta(days=1),
+        tables=tables(posts=42_801, users=10, old=3),
+        roles=("app", "guest"),
+        extensions=(Extension(name="vector", version="0.7"),),
+        sequences=(Sequence(name="public.ids", last_value=1),),
+    )
     after = manifest(
-        NOW, tables=tables(posts=40_198, users=10, new=7), roles=("app",),
-        extensions=(Extension(name="vector", version="0.8"),), sequences=(Sequence(name="public.ids", last_value=9),),
-    )  # fmt: skip
+        NOW,
+        tables=tables(posts=40_198, users=10, new=7),
+        roles=("app",),
+        extensions=(Extension(name="vector", version="0.8"),),
+        sequences=(Sequence(name="public.ids", last_value=9),),
+    )
     for made in (before, after):
         put(store, made)
     facts = looking.passed("diff", before.id[-6:], "-d", "shop")

@@ -97,10 +97,16 @@ def test_what_a_confined_program_may_do(tmp_path: Path, listener: tuple[int, lis
         f"echo text >{inside}/file && cat {inside}/file && mv {inside}/file {inside}/moved", mine
     ) == (0, "text")
     forbidden = [
-        f"cat {outside}/key", f"ls {outside}", f"echo x >{outside}/new", f"ln {outside}/key {inside}/key",
-        f"rm {outside}/key", f"cat /proc/{os.getpid()}/environ", f"kill -0 {os.getpid()}",
-        f"exec 3<>/dev/tcp/127.0.0.1/{port}", f"cp /bin/true {inside}/program && {inside}/program",
-    ]  # fmt: skip
+        f"cat {outside}/key",
+        f"ls {outside}",
+        f"echo x >{outside}/new",
+        f"ln {outside}/key {inside}/key",
+        f"rm {outside}/key",
+        f"cat /proc/{os.getpid()}/environ",
+        f"kill -0 {os.getpid()}",
+        f"exec 3<>/dev/tcp/127.0.0.1/{port}",
+        f"cp /bin/true {inside}/program && {inside}/program",
+    ]
     for script in forbidden:
         status, printed = shell(script, mine)
         assert status != 0, script
@@ -164,9 +170,15 @@ def out(tmp_path: Path) -> Path:
 @needs_landlock
 @pytest.mark.parametrize("confined", [True, False])
 def test_code_in_a_database_touches_nothing_of_ours(
-    confined: bool, command: Command, new_database: NewDatabase, postgres: Postgres, tmp_path: Path, out: Path,
-    listener: tuple[int, list[str]], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    confined: bool,
+    command: Command,
+    new_database: NewDatabase,
+    postgres: Postgres,
+    tmp_path: Path,
+    out: Path,
+    listener: tuple[int, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Made by an ordinary owner, run by the superuser of the throwaway server while rows and indexes are restored.
 
     Without Landlock the same code reads, writes and runs what it wants, so it was carried out, and confined.
@@ -268,8 +280,12 @@ def test_where_landlock_is_refused_nothing_is_found_out(environ: dict[str, str],
     made = command.passed("run")
     done = subprocess.run(
         [sys.executable, "-c", REFUSING_LANDLOCK, "-m", "backup", "verify", "--json"],
-        env={**os.environ, **environ}, cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={**os.environ, **environ},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1
     assert "was not run: error: it cannot be confined" in done.stderr
     assert command.passed("show", made["id"])["state"] == "unverified"
@@ -298,9 +314,13 @@ def refused() -> None:
 def test_without_landlock_programs_run_and_this_is_reported(environ: dict[str, str]) -> None:
     def python(*arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", WITHOUT_LANDLOCK, *arguments], env={**os.environ, **environ}, cwd=ROOT,
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            [sys.executable, "-c", WITHOUT_LANDLOCK, *arguments],
+            env={**os.environ, **environ},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return done.stdout
 
     python("-m", "backup", "run")

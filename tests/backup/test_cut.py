@@ -73,9 +73,14 @@ def proxy(postgres: Postgres) -> Iterator[Proxy]:
 
 
 def test_cut_at_every_statement(
-    proxy: Proxy, postgres: Postgres, new_database: NewDatabase, environ: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path,
-) -> None:  # fmt: skip
+    proxy: Proxy,
+    postgres: Postgres,
+    new_database: NewDatabase,
+    environ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
     name = new_database("CREATE TABLE t (a serial, b text); INSERT INTO t VALUES (1, 'x')", "cut")
     url = postgres.url_for(name).replace(f":{postgres.port}/", f":{proxy.port}/")
     command = Command({**environ, "DATABASE_URL": url}, monkeypatch, capsys)

@@ -87,10 +87,15 @@ def test_how_it_is_cut_does_not_matter(seed: int) -> None:
         (b"\n3\n", b"\n4\n", ("TABLE DATA", "public", "posts"), "digest ", "digest "),
         (b"\n3\n", b"\n", ("TABLE DATA", "public", "posts"), "4 rows", "3 rows"),
         (b"id integer\n", b"id bigint\n", ("TABLE", "public", "posts"), "id integer", "id bigint"),
-        (b"Type: TABLE; Schema: public; Owner: shop", b"Type: TABLE; Schema: public; Owner: eve",
-         ("TABLE", "public", "posts"), "digest ", "digest "),
+        (
+            b"Type: TABLE; Schema: public; Owner: shop",
+            b"Type: TABLE; Schema: public; Owner: eve",
+            ("TABLE", "public", "posts"),
+            "digest ",
+            "digest ",
+        ),
     ],
-)  # fmt: skip
+)
 def test_differences_are_named(
     before: bytes, after: bytes, key: tuple[str, str, str], expected: str, found: str
 ) -> None:

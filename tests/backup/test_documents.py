@@ -36,7 +36,7 @@ from tests.backup.documents import (
     put_attempt,
     redigested,
     report,
-)  # fmt: skip
+)
 
 MADE = manifest(NOW - timedelta(hours=3))
 DOCUMENTS = {"manifest": MADE, "report": report(MADE, KEYS), "attempt": attempt()}
@@ -221,8 +221,10 @@ def test_odd_documents_are_reported_and_the_others_are_read(case: str, wired: Wi
     odd = manifest(NOW - timedelta(hours=1))
     data = ODD[case] if case in ODD else value_of(odd, **FIELDS[case])
     for key in (
-        layout.manifest("shop", odd.id), layout.report("shop", MADE.id, NOW), layout.attempt("shop", odd.id, "backup"),
-    ):  # fmt: skip
+        layout.manifest("shop", odd.id),
+        layout.report("shop", MADE.id, NOW),
+        layout.attempt("shop", odd.id, "backup"),
+    ):
         store.put(key, data)
     found = history(store)
     assert [entry.id for entry in found.backups if entry.verified] == [MADE.id]
@@ -360,9 +362,11 @@ UNLIKE_ANY: dict[str, dict[str, Any]] = {
     "a server without its files": {"kind": "server", "objects": BASE[:1], "physical": PLACE},
     "a tablespace that is not named": {"kind": "server", "objects": (*BASE, SPACE), "physical": PLACE},
     "an end before the start": {
-        "kind": "server", "objects": BASE, "physical": PLACE.model_copy(update={"end": 5}),
+        "kind": "server",
+        "objects": BASE,
+        "physical": PLACE.model_copy(update={"end": 5}),
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", UNLIKE_ANY)

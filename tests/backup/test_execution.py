@@ -113,11 +113,16 @@ def test_only_statements_about_the_tables_are_carried_out() -> None:
 @pytest.mark.parametrize(
     "hostile",
     [
-        b"DROP TABLE public.live;", b"DO $$ BEGIN END $$;", b"ALTER TABLE public.live ADD x int;", b"\\! touch x",
-        b"SELECT pg_catalog.set_config('role', 'boss', false);", b"GRANT ALL ON a.t TO PUBLIC;",
-        b"COPY a.t TO PROGRAM 'x';\nCOPY public.live FROM stdin;\n\\.", b"CREATE TABLE a.tt (i int);",
+        b"DROP TABLE public.live;",
+        b"DO $$ BEGIN END $$;",
+        b"ALTER TABLE public.live ADD x int;",
+        b"\\! touch x",
+        b"SELECT pg_catalog.set_config('role', 'boss', false);",
+        b"GRANT ALL ON a.t TO PUBLIC;",
+        b"COPY a.t TO PROGRAM 'x';\nCOPY public.live FROM stdin;\n\\.",
+        b"CREATE TABLE a.tt (i int);",
     ],
-)  # fmt: skip
+)
 def test_anything_else_in_a_tables_entry_is_refused(hostile: bytes) -> None:
     with pytest.raises(VerificationError, match="NOTHING was restored"):
         rewritten(hostile)

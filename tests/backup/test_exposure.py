@@ -38,36 +38,48 @@ def test_a_database_elsewhere(wired: Wire, query: str, remarked: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "postgresql://u@/shop", "postgresql://u@127.0.0.1/shop", "postgresql://u@[::1]/shop", "postgresql://u@localhost/shop",
-        "postgresql://u@%2Frun%2Fpostgresql/shop", "postgresql://u@x/shop?hostaddr=127.0.0.1",
+        "postgresql://u@/shop",
+        "postgresql://u@127.0.0.1/shop",
+        "postgresql://u@[::1]/shop",
+        "postgresql://u@localhost/shop",
+        "postgresql://u@%2Frun%2Fpostgresql/shop",
+        "postgresql://u@x/shop?hostaddr=127.0.0.1",
     ],
-)  # fmt: skip
+)
 def test_a_database_here(wired: Wire, url: str) -> None:
     assert list(unencrypted(wired(DATABASE_URL=url))) == []
 
 
 def test_stores_and_redis(wired: Wire) -> None:
     wiring = wired(
-        DATABASE_URL="", BACKUP_STORE_URL="s3://bucket/prefix", BACKUP_S3_ENDPOINT_URL="http://s3.example.com",
-        BACKUP_OFFSITE_STORE_URL="s3://other", BACKUP_OFFSITE_S3_ENDPOINT_URL="https://s3.example.com",
+        DATABASE_URL="",
+        BACKUP_STORE_URL="s3://bucket/prefix",
+        BACKUP_S3_ENDPOINT_URL="http://s3.example.com",
+        BACKUP_OFFSITE_STORE_URL="s3://other",
+        BACKUP_OFFSITE_S3_ENDPOINT_URL="https://s3.example.com",
         BACKUP_REDIS_URLS="a=redis://r.example.com:6379, b=rediss://r.example.com:6379, c=redis://127.0.0.1:6379",
-    )  # fmt: skip
+    )
     assert [line.partition(";")[0] for line in unencrypted(wiring)] == [
         "a is reached with redis://",
         "BACKUP_S3_ENDPOINT_URL begins with http://",
     ]
     more = wired(
-        DATABASE_URL="", BACKUP_DISCOVER_URL="postgresql://u@db.example.com/postgres",
-        BACKUP_RESTORE_URL="postgresql://u@db.example.com/shop", BACKUP_VERIFY_URL="postgresql://u@127.0.0.1/postgres",
-        BACKUP_PING_URL="http://ping.example.com/token", BACKUP_NOTIFY_URLS="json://hook.example.com jsons://hook.example.com",
+        DATABASE_URL="",
+        BACKUP_DISCOVER_URL="postgresql://u@db.example.com/postgres",
+        BACKUP_RESTORE_URL="postgresql://u@db.example.com/shop",
+        BACKUP_VERIFY_URL="postgresql://u@127.0.0.1/postgres",
+        BACKUP_PING_URL="http://ping.example.com/token",
+        BACKUP_NOTIFY_URLS="json://hook.example.com jsons://hook.example.com",
         BACKUP_SERVERS="main=postgresql://u@db.example.com/postgres",
         BACKUP_AGE_RECIPIENTS=str(pyrage.x25519.Identity.generate().to_public()),
-    )  # fmt: skip
+    )
     assert [line.partition(";")[0] for line in unencrypted(more)] == [
-        "main is reached with sslmode=prefer", "BACKUP_DISCOVER_URL is reached with sslmode=prefer",
-        "BACKUP_RESTORE_URL is reached with sslmode=prefer", "BACKUP_PING_URL begins with http://",
+        "main is reached with sslmode=prefer",
+        "BACKUP_DISCOVER_URL is reached with sslmode=prefer",
+        "BACKUP_RESTORE_URL is reached with sslmode=prefer",
+        "BACKUP_PING_URL begins with http://",
         "BACKUP_NOTIFY_URLS: address 1 begins with json://",
-    ]  # fmt: skip
+    ]
     [check] = [each for each in examine(wired(BACKUP_REDIS_URLS="")) if each.name == "connections"]
     assert check.ok
 
@@ -97,17 +109,38 @@ def test_a_user_without_a_name(wired: Wire, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(
     ("command", "variable", "metric"),
-    [(("serve",), "BACKUP_PORT", "backup_verify_confined"), (("wal", "serve"), "BACKUP_WAL_PORT", "backup_wal_streaming")],
+    [
+        (("serve",), "BACKUP_PORT", "backup_verify_confined"),
+        (("wal", "serve"), "BACKUP_WAL_PORT", "backup_wal_streaming"),
+    ],
     ids=["backups", "wal"],
-)  # fmt: skip
+)
 def test_the_service_behind_tls_and_a_password(
     environ: dict[str, str], tmp_path: Path, command: tuple[str, ...], variable: str, metric: str
 ) -> None:
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-        cwd=tmp_path, check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        ],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
     hashed = bcrypt.hashpw(b"correct horse", bcrypt.gensalt(4)).decode()
     (tmp_path / "web.yml").write_text(
         "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"
@@ -115,16 +148,21 @@ def test_the_service_behind_tls_and_a_password(
     )
     port = ports.choose()
     more = {
-        variable: str(port), "BACKUP_WEB_CONFIG_FILE_PATH": str(tmp_path / "web.yml"), "BACKUP_CATCH_UP": "false",
+        variable: str(port),
+        "BACKUP_WEB_CONFIG_FILE_PATH": str(tmp_path / "web.yml"),
+        "BACKUP_CATCH_UP": "false",
         "BACKUP_AGE_RECIPIENTS": str(pyrage.x25519.Identity.generate().to_public()),
         "BACKUP_SERVERS": "main=postgresql://nobody@127.0.0.1:9/postgres",
-    }  # fmt: skip
+    }
     url, ca = f"https://localhost:{port}", str(tmp_path / "cert.pem")
     with (tmp_path / "log").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "backup", *command], env={**os.environ, **environ, **more}, cwd=ROOT, stdout=output,
+            [sys.executable, "-m", "backup", *command],
+            env={**os.environ, **environ, **more},
+            cwd=ROOT,
+            stdout=output,
             stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        )
     try:
         wait_for(lambda: _answers(f"{url}/healthz", ca), timeout=150, what="the service", hint="")
         for path in ("/", "/metrics", "/readyz"):

@@ -114,8 +114,10 @@ def test_the_spool_takes_over_and_is_brought_home(wired: Wire, faults: Faults, t
     assert catalogues.problem is not None
     # Taken in the same second, their ids have no order.
     assert {(entry.id, entry.store) for entry in history.backups} == {
-        (before.id, "main"), (away.id, "spool"), (in_the_middle.id, "spool"),
-    }  # fmt: skip
+        (before.id, "main"),
+        (away.id, "spool"),
+        (in_the_middle.id, "spool"),
+    }
     newest = history.newest("backup", finished=True)
     assert newest is not None
     assert newest.totals["success"] == 3
@@ -124,8 +126,10 @@ def test_the_spool_takes_over_and_is_brought_home(wired: Wire, faults: Faults, t
     assert list(wiring.spool.walk()) == []
     history = read(wiring).history(target.name)
     assert {(entry.id, entry.store) for entry in history.backups} == {
-        (before.id, "main"), (away.id, "main"), (in_the_middle.id, "main"),
-    }  # fmt: skip
+        (before.id, "main"),
+        (away.id, "main"),
+        (in_the_middle.id, "main"),
+    }
     newest = history.newest("backup", finished=True)
     assert newest is not None
     assert newest.totals["success"] == 3

@@ -33,9 +33,12 @@ def asked(feed: Feed, own: Path, name: str) -> int:
     """The exit code of the restore_command, run as the server runs it."""
     command = feed.command.replace("%f", name).replace("%p", str(own / "RECOVERYXLOG")).replace("%%", "%")
     ended = run_child(
-        ["/bin/sh", "-c", command], env=clean_environment(), confinement=Confinement(own, (feed.folder,)),
-        output=True, check=never,
-    )  # fmt: skip
+        ["/bin/sh", "-c", command],
+        env=clean_environment(),
+        confinement=Confinement(own, (feed.folder,)),
+        output=True,
+        check=never,
+    )
     return ended.status
 
 

@@ -45,10 +45,13 @@ OBJECTS = tuple(
     for name, role in BASE_ROLES.items()
 )
 BASE = manifest(
-    NOW - timedelta(hours=3), database="main", kind="server", objects=OBJECTS,
+    NOW - timedelta(hours=3),
+    database="main",
+    kind="server",
+    objects=OBJECTS,
     server=SERVER.model_copy(update={"system_identifier": SYSTEM}),
     physical=Physical(timeline=1, start=SIZE, end=SIZE + 5, segment_size=SIZE),
-)  # fmt: skip
+)
 GAP = Gap(
     server="main",
     system_identifier=SYSTEM,

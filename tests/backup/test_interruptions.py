@@ -40,9 +40,13 @@ def interrupted(
     """Start a command and send a signal after some seconds; returns the exit code."""
     process = subprocess.Popen(
         [sys.executable, "-m", "backup", *arguments],
-        cwd=ROOT, env={**os.environ, **environ}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     time.sleep(after)
     process.send_signal(number)
     process.communicate(timeout=120)
@@ -60,8 +64,13 @@ def leftovers(work: Path, postgres: Postgres) -> list[str]:
 
 
 @pytest.mark.timeout(3600)
-def test_nothing_is_left_behind(environ: dict[str, str], postgres: Postgres, tmp_path: Path,
-                                monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_nothing_is_left_behind(
+    environ: dict[str, str],
+    postgres: Postgres,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     work = tmp_path / "work"
     work.mkdir()
     environ = {**environ, "BACKUP_WORK_DIR": str(work), "TMPDIR": str(work)}

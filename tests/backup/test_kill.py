@@ -171,9 +171,13 @@ def nursery(
         "BACKUP_S3_SECRET_ACCESS_KEY": mortal_store.secret_key,
     }
     with subprocess.Popen(
-        [sys.executable, "-c", NURSERY], env={**os.environ, **settings}, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
+        [sys.executable, "-c", NURSERY],
+        env={**os.environ, **settings},
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
         yield process
         process.kill()
 

@@ -48,8 +48,11 @@ def on_terminal(environ: dict[str, str], *arguments: str, columns: int = 80) -> 
     terminal, ours = pty.openpty()
     more = {"COLUMNS": str(columns), "TERM": "xterm-256color"}
     with subprocess.Popen(
-        [sys.executable, "-m", "backup", *arguments], env={**os.environ, **environ, **more}, stdout=ours, stderr=ours
-    ) as process:  # fmt: skip
+        [sys.executable, "-m", "backup", *arguments],
+        env={**os.environ, **environ, **more},
+        stdout=ours,
+        stderr=ours,
+    ) as process:
         os.close(ours)
         seen = b""
         while True:

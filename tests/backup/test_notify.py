@@ -118,9 +118,13 @@ def test_a_restart_says_nothing_twice_and_a_failed_message_is_sent_again(wired: 
 
 
 def test_run_and_the_service_notify_a_webhook(
-    hook: tuple[str, list[dict[str, str]], list[int]], wired: Wire, environ: dict[str, str], new_database: NewDatabase,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    hook: tuple[str, list[dict[str, str]], list[int]],
+    wired: Wire,
+    environ: dict[str, str],
+    new_database: NewDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     url, received, statuses = hook
     command = Command({**environ, "BACKUP_NOTIFY_URLS": url}, monkeypatch, capsys)
     assert command("run").status == 0

@@ -66,9 +66,16 @@ def bytes_that_are_not_text(path: Path) -> None:
 
 
 ODD: dict[str, Callable[[Path], object]] = {
-    "loop": loop, "dangling": dangling, "endless": endless, "pipe": os.mkfifo, "folder": Path.mkdir, "far": from_year_33658,
-    "early": before_all_years, "sparse": sparse, "bytes": bytes_that_are_not_text,
-}  # fmt: skip
+    "loop": loop,
+    "dangling": dangling,
+    "endless": endless,
+    "pipe": os.mkfifo,
+    "folder": Path.mkdir,
+    "far": from_year_33658,
+    "early": before_all_years,
+    "sparse": sparse,
+    "bytes": bytes_that_are_not_text,
+}
 NAMES = [b"a\nb", b"\xff\xfe", b"[bold]x", b"\x1b[2J", b"..x", b"x" * 255, "é\u202e".encode()]
 
 
@@ -81,11 +88,16 @@ def test_odd_objects_in_a_folder(odd: str, command: Command, tmp_path: Path) -> 
     fake = database / layout.manifest("x", f"{other:%Y%m%dT%H%M%SZ}-abcdef").split("/")[1]
     fake.mkdir()
     places = [
-        fake / layout.MANIFEST, fake / "database.dump.zst", database / made["id"] / f"verification-{now:%Y%m%dT%H%M%SZ}.json",
-        database / made["id"] / layout.HOLD, database / "attempts" / f"{now:%Y%m%dT%H%M%SZ}-abcdef-backup.json",
-        database / "attempts" / f"{now:%Y%m%dT%H%M%SZ}-abcdef-prune.json", tmp_path / "store" / ".uploads" / "x.key",
-        tmp_path / "store" / "x", database / "x",
-    ]  # fmt: skip
+        fake / layout.MANIFEST,
+        fake / "database.dump.zst",
+        database / made["id"] / f"verification-{now:%Y%m%dT%H%M%SZ}.json",
+        database / made["id"] / layout.HOLD,
+        database / "attempts" / f"{now:%Y%m%dT%H%M%SZ}-abcdef-backup.json",
+        database / "attempts" / f"{now:%Y%m%dT%H%M%SZ}-abcdef-prune.json",
+        tmp_path / "store" / ".uploads" / "x.key",
+        tmp_path / "store" / "x",
+        database / "x",
+    ]
     for place in places:
         place.parent.mkdir(exist_ok=True)
         ODD[odd](place)
@@ -164,10 +176,20 @@ def test_pending_uploads_of_another_user(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "members",
     [
-        [("a", b"0"), ("a/b", b"0")], [("a", b"0"), ("a", b"5")], [("a", b"5"), ("a", b"0")], [("a" * 300, b"0")], [("", b"0")],
-        [(".", b"0")], [("../a", b"0")], [("/a", b"0")], [("a", b"1")], [("a", b"2")], [("a", b"3")], [("a", b"6")],
+        [("a", b"0"), ("a/b", b"0")],
+        [("a", b"0"), ("a", b"5")],
+        [("a", b"5"), ("a", b"0")],
+        [("a" * 300, b"0")],
+        [("", b"0")],
+        [(".", b"0")],
+        [("../a", b"0")],
+        [("/a", b"0")],
+        [("a", b"1")],
+        [("a", b"2")],
+        [("a", b"3")],
+        [("a", b"6")],
     ],
-)  # fmt: skip
+)
 def test_odd_members_of_a_base_backup(members: list[tuple[str, bytes]], tmp_path: Path) -> None:
     """Files below files, folders in place of files, links, devices and pipes."""
     packed = io.BytesIO()

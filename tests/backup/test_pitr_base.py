@@ -59,8 +59,9 @@ def test_a_base_backup_is_a_backup_like_any_other(
     assert shown["manifest"]["server"]["version_number"] // 10000 == int(server.folder.name[8:10])
     assert [each["role"] for each in shown["manifest"]["objects"]] == ["base", "base-manifest"]
     assert [each["name"] for each in shown["manifest"]["objects"]] == [
-        "base.tar.zst.age", "backup_manifest.zst.age",
-    ]  # fmt: skip
+        "base.tar.zst.age",
+        "backup_manifest.zst.age",
+    ]
 
 
 @pytest.mark.usefixtures("archiver")
@@ -130,9 +131,14 @@ def test_after_a_gap_the_service_takes_a_base_backup_by_itself(
     # It ends before the server's current position; only the first base backup precedes its start.
     start, end = first.physical.start + 1, first.physical.start + 2
     gap = names.Gap(
-        server="main", system_identifier=system, timeline=1, start=start, end=end, noticed=wiring.clock(),
+        server="main",
+        system_identifier=system,
+        timeline=1,
+        start=start,
+        end=end,
+        noticed=wiring.clock(),
         reason="the server no longer has it",
-    )  # fmt: skip
+    )
     wiring.store.put(archive.gap_key(1, start, end), encode(gap, wiring.keys))
     with monkeypatch.context() as patched:
         patched.setattr(base, "_databases", lambda _: 1 / 0)

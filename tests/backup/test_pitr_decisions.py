@@ -36,8 +36,13 @@ def commits(*pairs: tuple[int, int]) -> list[Ending]:
 def test_endings_are_read_with_the_number_of_the_transaction_they_end() -> None:
     found = list(records.endings(records.parse(LOG.splitlines())))
     assert [(each.kind, each.xid) for each in found] == [
-        ("commit", 724), ("prepare", 725), ("commit", 725), ("abort", 726), ("commit", 727), ("commit", 729),
-    ]  # fmt: skip
+        ("commit", 724),
+        ("prepare", 725),
+        ("commit", 725),
+        ("abort", 726),
+        ("commit", 727),
+        ("commit", 729),
+    ]
     assert found[0].lsn == 0x1516610
     assert found[0].moment == datetime(2026, 11, 29, 3, 56, 31, 430810, UTC)
     assert cut.last_ending(found) == found[-1]
@@ -129,9 +134,12 @@ def test_the_settings_that_recovery_needs_come_from_the_control_file() -> None:
     fields = conf.control(CONTROL)
     assert fields["Latest checkpoint's REDO WAL file"] == "000000010000000000000001"
     assert conf.needed(fields) == {
-        "max_connections": "100", "max_worker_processes": "8", "max_wal_senders": "10",
-        "max_prepared_transactions": "5", "max_locks_per_transaction": "1024",
-    }  # fmt: skip
+        "max_connections": "100",
+        "max_worker_processes": "8",
+        "max_wal_senders": "10",
+        "max_prepared_transactions": "5",
+        "max_locks_per_transaction": "1024",
+    }
     assert (
         conf.needed({**fields, "max_locks_per_xact setting": "4096"})["max_locks_per_transaction"] == "4096"
     )
@@ -193,9 +201,10 @@ def test_a_time_is_given_to_the_server_in_utc() -> None:
     goal = targets.parse_goal("2026-11-28 14:03:00.5+01")
     assert isinstance(goal, AtTime)
     assert targets.settings(goal, 3) == {
-        "recovery_target_time": "2026-11-28 13:03:00.500000+00", "recovery_target_timeline": "3",
+        "recovery_target_time": "2026-11-28 13:03:00.500000+00",
+        "recovery_target_timeline": "3",
         "recovery_target_action": "pause",
-    }  # fmt: skip
+    }
 
 
 def test_a_noted_position_excludes_the_record_that_starts_there() -> None:

@@ -21,9 +21,14 @@ def base(start: int, hours: int, *, timeline: int = 1, system: str = "7") -> Ret
 
 def gap(end: int, hours: int, *, timeline: int = 1) -> Gap:
     return Gap(
-        server="main", system_identifier="7", timeline=timeline, start=end - 10, end=end,
-        noticed=NOW - hours * HOUR, reason="the server no longer has it",
-    )  # fmt: skip
+        server="main",
+        system_identifier="7",
+        timeline=timeline,
+        start=end - 10,
+        end=end,
+        noticed=NOW - hours * HOUR,
+        reason="the server no longer has it",
+    )
 
 
 def attempt(outcome: Outcome, ago: timedelta) -> Attempt:

@@ -135,9 +135,11 @@ def test_the_latest_state_is_a_target_too(tmp_path: Path, monkeypatch: pytest.Mo
     last = Ending("commit", 0x3000060, 731, datetime(2026, 11, 29, tzinfo=UTC))
     monkeypatch.setattr(Replica, "last_ending", lambda _: last)
     assert made.target(Latest()) == {
-        "recovery_target_lsn": "0/3000060", "recovery_target_inclusive": "on", "recovery_target_timeline": "3",
+        "recovery_target_lsn": "0/3000060",
+        "recovery_target_inclusive": "on",
+        "recovery_target_timeline": "3",
         "recovery_target_action": "pause",
-    }  # fmt: skip
+    }
     # An idle server: nothing was committed since the base backup, and its end is the target.
     monkeypatch.setattr(Replica, "last_ending", lambda _: None)
     assert made.target(Latest())["recovery_target"] == "immediate"

@@ -199,10 +199,15 @@ def test_a_target_before_the_end_of_a_busy_base_backup_is_refused(primary: Prima
                 with (
                     pytest.raises(RecoveryError, match="the target is before the end of the base backup"),
                     recover.paused(
-                        Programs(primary.programs), folder, "posthub", feed(folder, primary.wal),
-                        targets.settings(goal, 1), options={}, check=never,
+                        Programs(primary.programs),
+                        folder,
+                        "posthub",
+                        feed(folder, primary.wal),
+                        targets.settings(goal, 1),
+                        options={},
+                        check=never,
                     ),
-                ):  # fmt: skip
+                ):
                     raise AssertionError("it was promoted")
 
 
@@ -315,9 +320,14 @@ def test_code_in_a_base_backup_reaches_only_the_servers_own_folder(
     with unpacked(base, tmp_path) as folder:
         (folder / "dump").write_text("as it was")
         with recover.paused(
-            Programs(primary.programs), folder, "posthub", feed(folder, primary.wal),
-            targets.settings(AtPosition(position), 1), options={}, check=never,
-        ) as server:  # fmt: skip
+            Programs(primary.programs),
+            folder,
+            "posthub",
+            feed(folder, primary.wal),
+            targets.settings(AtPosition(position), 1),
+            options={},
+            check=never,
+        ) as server:
             [given] = folder.glob("feed-*")
             with psycopg.connect(server.address.conninfo, autocommit=True) as connection:
                 for path in (
@@ -354,9 +364,14 @@ def test_originals_are_kept_aside(primary: Primary, base: Path, tmp_path: Path) 
     with unpacked(base, tmp_path) as folder:
         before = (folder / recover.DATA / "pg_hba.conf").read_bytes()
         with recover.paused(
-            programs, folder, "posthub", feed(folder, primary.wal), targets.settings(AtPosition(position), 1),
-            options={}, check=never,
-        ) as server:  # fmt: skip
+            programs,
+            folder,
+            "posthub",
+            feed(folder, primary.wal),
+            targets.settings(AtPosition(position), 1),
+            options={},
+            check=never,
+        ) as server:
             assert (folder / recover.DATA / "pg_hba.conf").read_bytes() != before
             server.promote()
             with psycopg.connect(server.address.conninfo, autocommit=True) as connection:

@@ -126,12 +126,20 @@ def test_marks_positions_and_the_latest_state(command: Command, ledger: Ledger) 
     # A restore reads only the store: the server may be unreachable or lost.
     away = "main=postgresql://nobody@127.0.0.1:1/postgres"
     for arguments, count in (
-        (("--at-lsn", position), first), (("--at-mark", name), marked), (("--at", "latest"), last),
-    ):  # fmt: skip
+        (("--at-lsn", position), first),
+        (("--at-mark", name), marked),
+        (("--at", "latest"), last),
+    ):
         done = command.passed(
-            "restore", "main", *arguments, "-d", "shop", "--into", f"into_{secrets.token_hex(3)}",
+            "restore",
+            "main",
+            *arguments,
+            "-d",
+            "shop",
+            "--into",
+            f"into_{secrets.token_hex(3)}",
             BACKUP_SERVERS=away,
-        )  # fmt: skip
+        )
         assert ledger.rows(done["into"]) == count, arguments
 
 

@@ -34,14 +34,16 @@ def server(postgres_of: Callable[[int], Postgres]) -> Postgres:
 def wired(server: Postgres, folder: Path) -> Wiring:
     folder.mkdir()
     return wire(
-        BackupSettings.load({
-            "BACKUP_SERVERS": f"main={server.url_for('postgres')}",
-            "BACKUP_STORE_URL": f"file://{folder}",
-            "BACKUP_WORK_DIR": str(folder),
-            "BACKUP_POSTGRES_BIN": str(server.programs),
-            "BACKUP_AGE_RECIPIENTS": str(pyrage.x25519.Identity.generate().to_public()),
-        })
-    )  # fmt: skip
+        BackupSettings.load(
+            {
+                "BACKUP_SERVERS": f"main={server.url_for('postgres')}",
+                "BACKUP_STORE_URL": f"file://{folder}",
+                "BACKUP_WORK_DIR": str(folder),
+                "BACKUP_POSTGRES_BIN": str(server.programs),
+                "BACKUP_AGE_RECIPIENTS": str(pyrage.x25519.Identity.generate().to_public()),
+            }
+        )
+    )
 
 
 def test_a_refused_snapshot_is_taken_again(server: Postgres) -> None:
@@ -122,11 +124,16 @@ def test_a_commit_that_is_written_and_not_yet_visible_is_noticed(
         assert has_place(wiring, system, _place(connection))
     # Where the log cannot be read, a dump is worth more than its place.
     assert has_place(replace(wiring, programs=Programs(tmp_path)), system, Place(snapshot="1:1:", position=1))
-    away = wire(BackupSettings.load({
-        "BACKUP_SERVERS": "main=postgresql://nobody@127.0.0.1:1/postgres",
-        "BACKUP_STORE_URL": f"file://{tmp_path}", "BACKUP_POSTGRES_BIN": str(synchronous.programs),
-        "BACKUP_AGE_RECIPIENTS": str(pyrage.x25519.Identity.generate().to_public()),
-    }))  # fmt: skip
+    away = wire(
+        BackupSettings.load(
+            {
+                "BACKUP_SERVERS": "main=postgresql://nobody@127.0.0.1:1/postgres",
+                "BACKUP_STORE_URL": f"file://{tmp_path}",
+                "BACKUP_POSTGRES_BIN": str(synchronous.programs),
+                "BACKUP_AGE_RECIPIENTS": str(pyrage.x25519.Identity.generate().to_public()),
+            }
+        )
+    )
     assert has_place(away, system, Place(snapshot="1:1:", position=1))
 
 

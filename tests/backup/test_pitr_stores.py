@@ -36,13 +36,15 @@ LATER = timedelta(days=30)
 def wiring(tmp_path: Path) -> Wiring:
     for name in ("main", "offsite"):
         (tmp_path / name).mkdir()
-    settings = BackupSettings.load({
-        "BACKUP_SERVERS": "main=postgresql://nobody@127.0.0.1:1/postgres",
-        "BACKUP_STORE_URL": f"file://{tmp_path}/main",
-        "BACKUP_OFFSITE_STORE_URL": f"file://{tmp_path}/offsite",
-        "BACKUP_AGE_RECIPIENTS": str(pyrage.x25519.Identity.generate().to_public()),
-        "BACKUP_WAL_KEEP": "7d",
-    })  # fmt: skip
+    settings = BackupSettings.load(
+        {
+            "BACKUP_SERVERS": "main=postgresql://nobody@127.0.0.1:1/postgres",
+            "BACKUP_STORE_URL": f"file://{tmp_path}/main",
+            "BACKUP_OFFSITE_STORE_URL": f"file://{tmp_path}/offsite",
+            "BACKUP_AGE_RECIPIENTS": str(pyrage.x25519.Identity.generate().to_public()),
+            "BACKUP_WAL_KEEP": "7d",
+        }
+    )
     return replace(wire(settings), clock=lambda: datetime.now(UTC) + LATER)
 
 
@@ -51,16 +53,22 @@ def base(number: int, hours: float) -> Manifest:
     start = number * SEGMENT + 40
     stored = tuple(
         StoredObject(
-            name=f"{name}.zst.age", role=role, raw_bytes=10, stored_bytes=10,
+            name=f"{name}.zst.age",
+            role=role,
+            raw_bytes=10,
+            stored_bytes=10,
             sha256=hashlib.sha256(b"0" * 10).hexdigest(),
         )
         for name, role in ROLES.items()
-    )  # fmt: skip
+    )
     return manifest(
-        TAKEN + timedelta(hours=hours), database="main", kind="server", objects=stored,
+        TAKEN + timedelta(hours=hours),
+        database="main",
+        kind="server",
+        objects=stored,
         server=Server(version="18.6", version_number=180006, system_identifier=SYSTEM),
         physical=Physical(timeline=1, start=start, end=start + 100, segment_size=SEGMENT),
-    )  # fmt: skip
+    )
 
 
 def archive() -> Archive:

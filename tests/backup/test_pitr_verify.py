@@ -177,9 +177,14 @@ def gap(store: Path) -> None:
     [folder] = objects(store, ".wal/main/*/00000001")
     start = int(log(store)[-1].name[16:24], 16) << 24
     lost = Gap(
-        server="main", system_identifier=folder.parent.name, timeline=1, start=start, end=start + (1 << 24),
-        noticed=datetime.now(UTC), reason="a test",
-    )  # fmt: skip
+        server="main",
+        system_identifier=folder.parent.name,
+        timeline=1,
+        start=start,
+        end=start + (1 << 24),
+        noticed=datetime.now(UTC),
+        reason="a test",
+    )
     (folder / "gaps").mkdir()
     path = folder / "gaps" / f"{start:016X}-{start + (1 << 24):016X}.json"
     path.write_bytes(encode(lost, Keyring.parse("k" * 32)))
@@ -382,12 +387,16 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
 @pytest.mark.parametrize(
     "bad",
     [
-        member("../outside"), member("/etc/outside"), member("base/../../outside"),
-        member("link", tarfile.SYMTYPE, "/etc"), member("link", tarfile.LNKTYPE, "base/1"),
-        member("device", tarfile.CHRTYPE), member("pipe", tarfile.FIFOTYPE),
+        member("../outside"),
+        member("/etc/outside"),
+        member("base/../../outside"),
+        member("link", tarfile.SYMTYPE, "/etc"),
+        member("link", tarfile.LNKTYPE, "base/1"),
+        member("device", tarfile.CHRTYPE),
+        member("pipe", tarfile.FIFOTYPE),
     ],
     ids=lambda bad: f"{bad.name} {bad.type.decode()}",
-)  # fmt: skip
+)
 def test_an_archive_leads_nowhere_else(bad: tarfile.TarInfo, tmp_path: Path) -> None:
     with pytest.raises(VerificationError, match=re.escape(bad.name)):
         unpack(archive(member("base/1"), bad), tmp_path / "data", lambda: None)
@@ -399,9 +408,13 @@ def test_a_sparse_file_is_refused(tmp_path: Path) -> None:
     sparse = tarfile.TarInfo("base/1")
     sparse.size = 0
     sparse.pax_headers = {
-        "GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "0,0", "GNU.sparse.numblocks": "1",
-        "GNU.sparse.size": str(1 << 40), "GNU.sparse.realsize": str(1 << 40),
-    }  # fmt: skip
+        "GNU.sparse.major": "0",
+        "GNU.sparse.minor": "1",
+        "GNU.sparse.map": "0,0",
+        "GNU.sparse.numblocks": "1",
+        "GNU.sparse.size": str(1 << 40),
+        "GNU.sparse.realsize": str(1 << 40),
+    }
     with pytest.raises(VerificationError, match="neither a plain file nor a folder"):
         unpack(archive(sparse), tmp_path / "data", lambda: None)
 

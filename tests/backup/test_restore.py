@@ -42,9 +42,13 @@ def shop(new_database: NewDatabase, postgres: Postgres) -> str:
 
 @pytest.fixture
 def command(
-    shop: str, postgres: Postgres, environ: dict[str, str], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> Iterator[Command]:  # fmt: skip
+    shop: str,
+    postgres: Postgres,
+    environ: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Command]:
     (tmp_path / "work").mkdir()
     settings = {
         **environ,

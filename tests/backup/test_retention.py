@@ -144,8 +144,16 @@ def decided(going: int, staying: int, *, older_than: timedelta) -> Plan:
 
 @pytest.mark.parametrize(
     ("going", "staying", "days", "refused"),
-    [(2, 0, 3, False), (3, 0, 3, True), (3, 3, 3, True), (3, 4, 3, False), (9, 0, 0, False), (9, 9, 3, True), (9, 10, 3, False)],
-)  # fmt: skip
+    [
+        (2, 0, 3, False),
+        (3, 0, 3, True),
+        (3, 3, 3, True),
+        (3, 4, 3, False),
+        (9, 0, 0, False),
+        (9, 9, 3, True),
+        (9, 10, 3, False),
+    ],
+)
 def test_old_backups_are_not_deleted_many_at_once(going: int, staying: int, days: int, refused: bool) -> None:
     """Half of them, if that is more than two; those of the last two days do not count."""
     found = decided(going, staying, older_than=timedelta(days=days, hours=1))

@@ -77,9 +77,14 @@ def telltale(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def secretive(
-    tmp_path: Path, postgres: Postgres, new_database: NewDatabase, object_store: ObjectStore,
-    environ: dict[str, str], bucket: dict[str, str], telltale: Path,
-) -> tuple[dict[str, str], list[str]]:  # fmt: skip
+    tmp_path: Path,
+    postgres: Postgres,
+    new_database: NewDatabase,
+    object_store: ObjectStore,
+    environ: dict[str, str],
+    bucket: dict[str, str],
+    telltale: Path,
+) -> tuple[dict[str, str], list[str]]:
     """An environment whose secrets come from files, and the secrets."""
     name = new_database(
         "CREATE TABLE t AS SELECT i, md5(i::text) FROM generate_series(1, 30000) i", "secretive"
@@ -94,8 +99,12 @@ def secretive(
         "BACKUP_PING_FAILURE_URL": "http://127.0.0.1:9/hush-ping-token",
     }
     given = {
-        **os.environ, **environ, **bucket, "BACKUP_LOG_LEVEL": "DEBUG", "BACKUP_POSTGRES_BIN": str(telltale),
-    }  # fmt: skip
+        **os.environ,
+        **environ,
+        **bucket,
+        "BACKUP_LOG_LEVEL": "DEBUG",
+        "BACKUP_POSTGRES_BIN": str(telltale),
+    }
     given["BACKUP_AGE_RECIPIENTS"] = str(pyrage.x25519.Identity.from_str(identity).to_public())
     for variable, value in secrets.items():
         given.pop(variable, None)
@@ -108,9 +117,12 @@ def secretive(
 def watched(env: dict[str, str], *arguments: str) -> tuple[int, str]:
     """Run a command; returns its exit code and everything that was visible of it."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "backup", *arguments], env=env, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [sys.executable, "-m", "backup", *arguments],
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     watcher = Watcher(process.pid)
     out, _ = process.communicate(timeout=120)
     return process.returncode, out + watcher.stop()

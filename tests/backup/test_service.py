@@ -276,8 +276,15 @@ def test_a_killed_run_is_reported_at_once(wired: Wire, pid: int) -> None:
     )
     wiring.store.put(f"{name}/attempts/{before.id}-backup.json", encode(before))
     now += timedelta(hours=1)
-    record = Attempt(id=new_id(now), kind="backup", database=name, outcome="running", started=now,
-                    host=socket.gethostname(), pid=pid)  # fmt: skip
+    record = Attempt(
+        id=new_id(now),
+        kind="backup",
+        database=name,
+        outcome="running",
+        started=now,
+        host=socket.gethostname(),
+        pid=pid,
+    )
     wiring.store.put(f"{name}/attempts/{record.id}-backup.json", encode(record))
     state = new_state(wiring)
     state.refresh()
@@ -328,8 +335,15 @@ def test_catching_up_from_the_catalogue(
     wiring = dataclasses.replace(wired(BACKUP_SCHEDULE="0 2 * * *"), clock=lambda: NOON)
     name = wiring.targets[0].name
     for outcome, began in runs.items():
-        record = Attempt(id=new_id(began), kind="backup", database=name, outcome=outcome, started=began,
-                        finished=None if outcome == "running" else began, host="another")  # fmt: skip
+        record = Attempt(
+            id=new_id(began),
+            kind="backup",
+            database=name,
+            outcome=outcome,
+            started=began,
+            finished=None if outcome == "running" else began,
+            host="another",
+        )
         wiring.store.put(f"{name}/attempts/{record.id}-backup.json", encode(record))
     state = new_state(wiring)
     state.refresh()
@@ -361,9 +375,12 @@ def test_two_services_do_not_run_at_once(wired: Wire) -> None:
 
 
 def test_one_ping_for_a_whole_job(
-    environ: dict[str, str], postgres: Postgres, new_database: NewDatabase, inbox: tuple[str, list[str]],
+    environ: dict[str, str],
+    postgres: Postgres,
+    new_database: NewDatabase,
+    inbox: tuple[str, list[str]],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """``run --verify`` from cron: one database that fails must not be drowned by another's success."""
     url, calls = inbox
     whole = postgres.url_for(new_database("CREATE TABLE t (i int)"))
@@ -445,8 +462,15 @@ def test_stopped_in_the_middle_of_a_run(environ: dict[str, str], tmp_path: Path)
     attempts = store / name / "attempts"
     attempts.mkdir(parents=True)
     old = datetime(2020, 1, 1, tzinfo=UTC)
-    record = Attempt(id="20200101T000000Z-000000", kind="backup", database=name, outcome="success", started=old,
-                    finished=old, totals={"success": 1})  # fmt: skip
+    record = Attempt(
+        id="20200101T000000Z-000000",
+        kind="backup",
+        database=name,
+        outcome="success",
+        started=old,
+        finished=old,
+        totals={"success": 1},
+    )
     (attempts / f"{record.id}-backup.json").write_bytes(encode(record))
     with log.open("wb") as output:
         process = subprocess.Popen(

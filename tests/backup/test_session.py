@@ -100,9 +100,14 @@ def test_a_pooler_is_refused_and_none_of_its_connections_is_changed(
 def test_settings_of_the_role_do_not_reach_us(postgres: Postgres, new_database: NewDatabase) -> None:
     name = new_database("SELECT 1", "impatient")
     awkward = {
-        "statement_timeout": "1ms", "idle_session_timeout": "20ms", "quote_all_identifiers": "on", "client_encoding": "LATIN2",
-        "search_path": "nowhere", "default_transaction_read_only": "on", "transaction_timeout": "5ms",
-    }  # fmt: skip
+        "statement_timeout": "1ms",
+        "idle_session_timeout": "20ms",
+        "quote_all_identifiers": "on",
+        "client_encoding": "LATIN2",
+        "search_path": "nowhere",
+        "default_transaction_read_only": "on",
+        "transaction_timeout": "5ms",
+    }
     with psycopg.connect(postgres.url, autocommit=True) as owner:
         for setting, given in awkward.items():
             owner.execute(f"ALTER DATABASE {name} SET {setting} TO '{given}'".encode())

@@ -29,9 +29,12 @@ BOMB = zstandard.ZstdCompressor(level=3).compress(bytes(1 << 30))
 
 def bomb(raw: int = 5000) -> StoredObject:
     return StoredObject(
-        name="database.dump.zst", role="archive", raw_bytes=raw, stored_bytes=len(BOMB),
+        name="database.dump.zst",
+        role="archive",
+        raw_bytes=raw,
+        stored_bytes=len(BOMB),
         sha256=hashlib.sha256(BOMB).hexdigest(),
-    )  # fmt: skip
+    )
 
 
 def test_unpacking_stops_after_the_stated_size(tmp_path: Path, wired: Wire) -> None:
@@ -71,8 +74,9 @@ def test_a_base_backup_is_believed_no_more_than_a_dump(tmp_path: Path, wired: Wi
     )
     segments = cast("Segments", None)
     for entry, settings, kind in (
-        (plain, {"BACKUP_AGE_IDENTITY": str(identity)}, "encryption"), (large, {}, "size"),
-    ):  # fmt: skip
+        (plain, {"BACKUP_AGE_IDENTITY": str(identity)}, "encryption"),
+        (large, {}, "size"),
+    ):
         wiring = wired(**settings)
         with (
             pytest.raises(DamagedError) as raised,
@@ -140,8 +144,11 @@ def test_a_small_disk_is_not_filled(tmp_path: Path, environ: dict[str, str]) -> 
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, sys.executable, SMALL_DISK],
         env={**os.environ, **environ, "BACKUP_WORK_DIR": str(work), "BACKUP_WORK_DIR_FLOOR": "25"},
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     lie, truth = done.stdout.splitlines()
     assert lie == "more than 5000 bytes unpacked True"
     assert "less than 25 % of the disk" in truth

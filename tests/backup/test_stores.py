@@ -346,15 +346,23 @@ def test_a_bucket_without_locks_is_asked_once(object_store: ObjectStore) -> None
 
 def test_how_objects_are_stored_is_asked_for() -> None:
     options = S3Options(
-        region="eu-central-1", access_key_id="AKEYID", secret_access_key="ASECRET", storage_class="STANDARD_IA",
-        sse="aws:kms", sse_kms_key_id="key", object_lock_mode="COMPLIANCE",
-    )  # fmt: skip
+        region="eu-central-1",
+        access_key_id="AKEYID",
+        secret_access_key="ASECRET",
+        storage_class="STANDARD_IA",
+        sse="aws:kms",
+        sse_kms_key_id="key",
+        object_lock_mode="COMPLIANCE",
+    )
     store = S3Store("bucket", "some", options)
     until = datetime(2027, 1, 1, tzinfo=UTC)
     asked = {
-        "Bucket": "bucket", "ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key",
-        "ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until,
-    }  # fmt: skip
+        "Bucket": "bucket",
+        "ServerSideEncryption": "aws:kms",
+        "SSEKMSKeyId": "key",
+        "ObjectLockMode": "COMPLIANCE",
+        "ObjectLockRetainUntilDate": until,
+    }
     with Stubber(store._bucket.client) as stubber:
         proof = {"Body": b"1", "ContentMD5": "xMpCOKC5I4INzFCab3WEmw=="}
         stubber.add_response("put_object", {}, {**asked, "Key": "some/manifest.json", **proof})

@@ -113,9 +113,13 @@ def test_a_full_disk_says_nothing_about_the_backup(encrypted: bool) -> None:
     store = MemoryStore()
     store.put("x", data)
     known = StoredObject(
-        name="x", role="archive", raw_bytes=3 << 20, stored_bytes=len(data), sha256="",
+        name="x",
+        role="archive",
+        raw_bytes=3 << 20,
+        stored_bytes=len(data),
+        sha256="",
         encryption="age" if encrypted else None,
-    )  # fmt: skip
+    )
     with pytest.raises(SpaceError, match="No space left"):
         fetch(store, "x", known, Path("/dev/full"), (identity,))
 
@@ -153,9 +157,11 @@ def test_a_killed_verification_of_redis_leaves_nothing(
     )
     server.chmod(0o755)
     verifying = subprocess.Popen(
-        [sys.executable, "-m", "backup", "verify"], env={**env, "BACKUP_REDIS_BIN": str(wrapped)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, "-m", "backup", "verify"],
+        env={**env, "BACKUP_REDIS_BIN": str(wrapped)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     while not (pids := [pid for folder in work.glob("*") for pid in running_in(folder)]):
         assert verifying.poll() is None
         time.sleep(0.05)

@@ -190,8 +190,10 @@ def test_any_bytes_are_a_history_or_an_error(data: bytes, timeline: int) -> None
 
 SMALL = st.builds(
     lambda timeline, start, length: Span(timeline, start, start + length),
-    st.integers(1, 3), st.integers(0, 40), st.integers(1, 12),
-)  # fmt: skip
+    st.integers(1, 3),
+    st.integers(0, 40),
+    st.integers(1, 12),
+)
 WAL = st.lists(SMALL, max_size=12)
 
 
@@ -296,8 +298,11 @@ def test_several_promotions_are_followed() -> None:
     histories = {2: forks[:1], 4: forks[:2], 5: forks}
     found = names.windows([Base("b", 1, 0, 10)], wal, histories, segment_size=MIB)
     assert {(window.timeline, window.end) for window in found} == {
-        (1, 3 * MIB), (2, 3 * MIB), (4, 5 * MIB), (5, 6 * MIB),
-    }  # fmt: skip
+        (1, 3 * MIB),
+        (2, 3 * MIB),
+        (4, 5 * MIB),
+        (5, 6 * MIB),
+    }
 
 
 @given(WAL, st.lists(SMALL, max_size=2), st.integers(0, 20), st.integers(1, 10), st.integers(0, 40))

@@ -96,12 +96,22 @@ def test_a_damaged_manifest_blocks() -> None:
 BASES = st.lists(
     st.builds(
         lambda number, segment, length, proven, timeline: base(
-            str(number), segment * SEGMENT + 1, segment * SEGMENT + 1 + length, 40 - segment, timeline=timeline, proven=proven
+            str(number),
+            segment * SEGMENT + 1,
+            segment * SEGMENT + 1 + length,
+            40 - segment,
+            timeline=timeline,
+            proven=proven,
         ),
-        st.integers(), st.integers(0, 38), st.integers(1, 9), st.booleans(), st.integers(1, 2),
+        st.integers(),
+        st.integers(0, 38),
+        st.integers(1, 9),
+        st.booleans(),
+        st.integers(1, 2),
     ),
-    max_size=6, unique_by=lambda each: each.base.id,
-)  # fmt: skip
+    max_size=6,
+    unique_by=lambda each: each.base.id,
+)
 
 
 @given(BASES, st.integers(0, 39), st.lists(st.integers(0, 39), max_size=3))

@@ -196,9 +196,12 @@ def test_the_doctor_looks_at_the_server(
     for what in ("", ": limit", ": commits", ": replication", ": idle slots"):
         assert found[f"server main{what}"].ok, found[f"server main{what}"]
     bad = {
-        "synchronous_standby_names": "*", "idle_replication_slot_timeout": "60", "max_replication_slots": "0",
-        "wal_level": "minimal", "max_wal_senders": "0",
-    }  # fmt: skip
+        "synchronous_standby_names": "*",
+        "idle_replication_slot_timeout": "60",
+        "max_replication_slots": "0",
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+    }
     with Postgres(tmp_path / "bad", options={key: bad[key] for key in list(bad)[:3]}) as other:
         environment["BACKUP_SERVERS"] = f"main={other.url_for('postgres')}"
         found = {check.name: check for check in examine(wire(BackupSettings.load(environment)))}

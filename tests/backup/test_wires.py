@@ -93,9 +93,16 @@ class FakeEngine:
 
     def dump(self, context: DumpContext) -> DumpResult:
         objects = tuple(
-            transfer(Bytes(name.encode() * 100), context.store, context.folder, name, role=role, packing=context.packing)
+            transfer(
+                Bytes(name.encode() * 100),
+                context.store,
+                context.folder,
+                name,
+                role=role,
+                packing=context.packing,
+            )
             for name, role in ROLES.items()
-        )  # fmt: skip
+        )
         return DumpResult(datetime.now(UTC), SERVER, objects)
 
 

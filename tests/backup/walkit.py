@@ -200,11 +200,14 @@ def without_slot(server: Postgres) -> Iterator[None]:
     yield
     with psycopg.connect(server.url, autocommit=True) as connection:
         until(
-            lambda: connection.execute(
-                "SELECT NOT active FROM pg_replication_slots WHERE slot_name = %s", [NAME]
-            ).fetchone() in ((True,), None),
+            lambda: (
+                connection.execute(
+                    "SELECT NOT active FROM pg_replication_slots WHERE slot_name = %s", [NAME]
+                ).fetchone()
+                in ((True,), None)
+            ),
             "the slot is free",
-        )  # fmt: skip
+        )
         connection.execute(
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s",
             [NAME],

@@ -69,10 +69,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
 def named_queries() -> dict[str, tuple[dict[str, Any], str]]:
     """The dashboard and the text of each query, by a name that says where it is."""
     return {
-        f"{dashboard['uid'].removeprefix('posthub-')}: {panel['title']}: {panel['targets'][index]['refId']}": (dashboard, expr)
+        f"{dashboard['uid'].removeprefix('posthub-')}: {panel['title']}: {panel['targets'][index]['refId']}": (
+            dashboard,
+            expr,
+        )
         for dashboard in committed()
         for panel, index, expr in queries(dashboard)
-    }  # fmt: skip
+    }
 
 
 def shown(prometheus: Prometheus, dashboard: dict[str, Any], expr: str, world: str) -> Shown:
@@ -80,9 +83,11 @@ def shown(prometheus: Prometheus, dashboard: dict[str, Any], expr: str, world: s
     asked = scope(world)
     found = prometheus.instant(resolve(expr, dashboard, asked), asked.end)
     return {
-        " ".join(f"{name}={value}" for name, value in sorted(one.labels.items()) if name != "__name__"): rounded(one.last)
+        " ".join(
+            f"{name}={value}" for name, value in sorted(one.labels.items()) if name != "__name__"
+        ): rounded(one.last)
         for one in sorted(found, key=lambda one: sorted(one.labels.items()))
-    }  # fmt: skip
+    }
 
 
 @cache

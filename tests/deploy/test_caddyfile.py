@@ -55,9 +55,12 @@ def edge(tmp_path_factory: pytest.TempPathFactory, init_secrets: Any) -> Iterato
         folder, {name: server.server_address[1] for name, server in servers.items()}, metrics, init_secrets
     )
     environment = {
-        "PATH": os.defpath, "HOME": str(folder), "ACME_EMAIL": "ops@example.org", "SITE_DOMAIN": f"http://site.test:{port}",
+        "PATH": os.defpath,
+        "HOME": str(folder),
+        "ACME_EMAIL": "ops@example.org",
+        "SITE_DOMAIN": f"http://site.test:{port}",
         "API_DOMAIN": f"http://api.test:{port}",
-    }  # fmt: skip
+    }
     with (folder / "log").open("w") as log:
         caddy = subprocess.Popen(
             [CADDY, "run", "--adapter", "caddyfile", "--config", str(config)],

@@ -66,7 +66,14 @@ SERVICES: dict[str, dict[str, Any]] = {
     "targets": {f"{ASK}targets": Done(1, "")},
     "targets, one of two": {
         f"{ASK}targets": as_json(
-            {"data": {"activeTargets": [{"labels": {"job": job}, "health": health} for job, health in (("a", "up"), ("b", "down"))]}}
+            {
+                "data": {
+                    "activeTargets": [
+                        {"labels": {"job": job}, "health": health}
+                        for job, health in (("a", "up"), ("b", "down"))
+                    ]
+                }
+            }
         )
     },
     "targets, none": {f"{ASK}targets": as_json({"data": {"activeTargets": []}})},
@@ -75,8 +82,10 @@ SERVICES: dict[str, dict[str, Any]] = {
     "last verified backup of posthub, old": {f"{ASK}query": proof(time.time() - 37 * 3600)},
     "backup sidecar": {SIDECAR: Done(1, "", "no such container")},
     "backup sidecar, nothing": {SIDECAR: as_json([])},
-    "backup sidecar, one": {SIDECAR: as_json([{"name": "store", "ok": True}, {"name": "clock", "ok": False}])},
-}  # fmt: skip
+    "backup sidecar, one": {
+        SIDECAR: as_json([{"name": "store", "ok": True}, {"name": "clock", "ok": False}])
+    },
+}
 SETTINGS: dict[str, dict[str, str]] = {
     "settings": {"ACME_EMAIL": ""},
     "settings, placeholder": {"SECRET_KEY": f"<{'x' * 50}>"},
@@ -90,7 +99,7 @@ SETTINGS: dict[str, dict[str, str]] = {
     "encryption": {"BACKUP_AGE_RECIPIENTS": "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"},
     "receivers": {"ALERTMANAGER_SMTP_SMARTHOST": "mail.example:587"},
     "receivers, none": {"ALERTMANAGER_SLACK_URL": ""},
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -155,9 +164,13 @@ def test_every_failure_has_a_case(host: FakeHost, monkeypatch: pytest.MonkeyPatc
     for module in MODULES:
         sites.watch(module, monkeypatch)
     found = [
-        *_of_hosts(host), *_of_machines(host), *_of_services(host), *_of_settings(host, monkeypatch),
-        *_of_what_is_outside(host, monkeypatch), *_of_versions(host),
-    ]  # fmt: skip
+        *_of_hosts(host),
+        *_of_machines(host),
+        *_of_services(host),
+        *_of_settings(host, monkeypatch),
+        *_of_what_is_outside(host, monkeypatch),
+        *_of_versions(host),
+    ]
     assert [check for check in found if not check.fix] == []
     wanted = set().union(*(failing_sites(module) for module in MODULES))
     assert sites.seen == wanted, "a ✖ without a case in this file"

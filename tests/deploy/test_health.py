@@ -19,10 +19,14 @@ HEALTH = ROOT / "deploy" / "health"
 def _check(name: str, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
     """From the app's folder, as the image does it."""
     return subprocess.run(
-        [sys.executable, str(HEALTH / name), *arguments], cwd=ROOT / "app",
+        [sys.executable, str(HEALTH / name), *arguments],
+        cwd=ROOT / "app",
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "app"), **environ},
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
 
 
 def test_beats_check_says_that_the_database_does_not_answer(tmp_path: Path) -> None:

@@ -253,9 +253,13 @@ def test_the_documented_script_makes_the_clusters_secrets_from_these(tmp_path: P
     )
     (programs / "kubectl").chmod(0o755)
     done = subprocess.run(
-        ["sh", "-euc", script], cwd=tmp_path, env={"PATH": f"{programs}:/usr/bin:/bin", "TMPDIR": str(tmp_path)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        ["sh", "-euc", script],
+        cwd=tmp_path,
+        env={"PATH": f"{programs}:/usr/bin:/bin", "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert len(list(made.iterdir())) == 9
     config = (ROOT / "k8s" / "base" / "common" / "config.yaml").read_text(encoding="utf-8")

@@ -18,10 +18,20 @@ SCHEMAS = yaml.safe_load((Path(__file__).parent / "schemas" / "operators.yml").r
 KUBERNETES = "1.37"
 # Made by hand or by an operator: docs/kubernetes.md.
 SECRETS = {
-    "posthub-app", "posthub-exporter", "posthub-backup", "posthub-redis", "posthub-postgres-owner", "posthub-tls",
-    "posthub-postgres-backup", "posthub-postgres-exporter", "posthub-wal-s3", "posthub-operators",
-    "posthub-move", "posthub-backup-wal", "posthub-postgres-wal",
-}  # fmt: skip
+    "posthub-app",
+    "posthub-exporter",
+    "posthub-backup",
+    "posthub-redis",
+    "posthub-postgres-owner",
+    "posthub-tls",
+    "posthub-postgres-backup",
+    "posthub-postgres-exporter",
+    "posthub-wal-s3",
+    "posthub-operators",
+    "posthub-move",
+    "posthub-backup-wal",
+    "posthub-postgres-wal",
+}
 
 
 def _all(name: str) -> list[Document]:
@@ -359,10 +369,11 @@ def test_the_wal_stream_is_a_component(tmp_path: Path) -> None:
     if builder() is None:
         pytest.skip("neither kubectl nor kustomize is on PATH")
     with_it = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
         "resources": [os.path.relpath(K8S / "overlays" / "production", tmp_path.resolve())],
         "components": [os.path.relpath(K8S / "components" / "pitr", tmp_path.resolve())],
-    }  # fmt: skip
+    }
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(with_it))
     found = {(d["kind"], d["metadata"]["name"]): d for d in built(str(tmp_path))}
     for document in found.values():
@@ -380,9 +391,11 @@ def test_the_wal_stream_is_a_component(tmp_path: Path) -> None:
     files = {name for name, value in config.items() if "/run/secrets" in value}
     unset = {each["name"] for each in container["env"] if each["value"] == ""}
     assert files - unset == {
-        "BACKUP_SERVERS_FILE", "BACKUP_S3_ACCESS_KEY_ID_FILE", "BACKUP_S3_SECRET_ACCESS_KEY_FILE",
+        "BACKUP_SERVERS_FILE",
+        "BACKUP_S3_ACCESS_KEY_ID_FILE",
+        "BACKUP_S3_SECRET_ACCESS_KEY_FILE",
         "BACKUP_MANIFEST_KEY_FILE",
-    }  # fmt: skip
+    }
     assert ("Deployment", "posthub-backup-wal") not in {
         (d["kind"], d["metadata"]["name"]) for d in _all("overlays/production")
     }

@@ -51,12 +51,19 @@ def client(server: Redis, init_secrets: Any) -> Any:
 @pytest.mark.parametrize(
     "command",
     [
-        ("FLUSHALL",), ("CONFIG", "SET", "maxmemory", "1"), ("SHUTDOWN", "NOSAVE"), ("ACL", "LIST"), ("KEYS", "*"),
-        ("REPLICAOF", "example.org", "6379"), ("MODULE", "LIST"), ("SAVE",),
-        ("RESTORE", "x", "0", "y"), ("CLIENT", "KILL", "TYPE", "normal"),
+        ("FLUSHALL",),
+        ("CONFIG", "SET", "maxmemory", "1"),
+        ("SHUTDOWN", "NOSAVE"),
+        ("ACL", "LIST"),
+        ("KEYS", "*"),
+        ("REPLICAOF", "example.org", "6379"),
+        ("MODULE", "LIST"),
+        ("SAVE",),
+        ("RESTORE", "x", "0", "y"),
+        ("CLIENT", "KILL", "TYPE", "normal"),
     ],
     ids=lambda command: command[0],
-)  # fmt: skip
+)
 def test_nobody_but_the_operator_may_do_harm(client: Any, user: str, command: tuple[str, ...]) -> None:
     with client(user) as mine, pytest.raises(redis.exceptions.NoPermissionError):
         mine.execute_command(*command)
@@ -113,11 +120,23 @@ def test_the_exporter_has_the_documented_rights(init_secrets: Any) -> None:
 def test_the_backup_reads_the_whole_server(server: Redis, client: Any, init_secrets: Any) -> None:
     done = subprocess.run(
         [
-            str(find("redis-cli")), "-h", HOST, "-p", str(server.port), "--user", "backup", "--no-auth-warning",
-            "--pass", "word of REDIS_BACKUP_PASSWORD", "--rdb", "-",
+            str(find("redis-cli")),
+            "-h",
+            HOST,
+            "-p",
+            str(server.port),
+            "--user",
+            "backup",
+            "--no-auth-warning",
+            "--pass",
+            "word of REDIS_BACKUP_PASSWORD",
+            "--rdb",
+            "-",
         ],
-        capture_output=True, check=False, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"REDIS")
     with client("backup") as mine:
@@ -175,8 +194,11 @@ def test_files_of_an_earlier_user_are_replaced_by_copies(tmp_path: Path) -> None
     ours.chmod(0o644 | (stat.S_ISUID if os.geteuid() == 0 else 0))
     done = subprocess.run(
         ["sh", "-c", script, "start.sh", "--appendonly", "yes"],
-        env={"PATH": f"{programs}:{os.environ['PATH']}", "DATA": str(data)}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        env={"PATH": f"{programs}:{os.environ['PATH']}", "DATA": str(data)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout == "--aclfile /run/secrets/users.acl --appendonly yes\n"
     assert theirs.stat().st_ino != before[theirs]
     assert theirs.read_text() == "theirs"

@@ -65,8 +65,11 @@ def test_a_database_that_is_still_starting_is_awaited(environ: dict[str, str], t
                 "SELECT rolname, rolsuper, rolcanlogin FROM pg_roles WHERE rolname LIKE 'posthub%' ORDER BY 1"
             ).fetchall()
             assert [name for name, superuser, login in roles if login and not superuser] == [
-                "posthub", "posthub_backup", "posthub_exporter", "posthub_wal",
-            ]  # fmt: skip
+                "posthub",
+                "posthub_backup",
+                "posthub_exporter",
+                "posthub_wal",
+            ]
             assert [name for name, superuser, _ in roles if superuser] == ["posthub_admin"]
         address = parse(f"postgresql://posthub_wal:of-the-stream@{HOST}:{port}/postgres")
         with WalSender.connect(address) as sender:
@@ -179,8 +182,12 @@ def test_it_changes_nothing_when_it_runs_again(earlier: Postgres, environ: dict[
             == roles
         )
     assert roles == [
-        ("posthub", False), ("posthub_admin", True), ("posthub_backup", False), ("posthub_exporter", False), ("posthub_wal", False),
-    ]  # fmt: skip
+        ("posthub", False),
+        ("posthub_admin", True),
+        ("posthub_backup", False),
+        ("posthub_exporter", False),
+        ("posthub_wal", False),
+    ]
 
 
 def test_what_a_restore_makes_is_given_to_the_app(earlier: Postgres, environ: dict[str, str]) -> None:
@@ -239,9 +246,13 @@ def test_the_first_start_makes_the_apps_role(
     )
     script = script.replace("TO posthub'", "TO posthub_fresh'")
     given = {
-        "PATH": environ["PATH"], "PGHOST": HOST, "PGPORT": str(earlier.port), "PGPASSWORD": "of-the-admin",
-        "POSTGRES_USER": "posthub_admin", "POSTGRES_DB": "fresh",
-    }  # fmt: skip
+        "PATH": environ["PATH"],
+        "PGHOST": HOST,
+        "PGPORT": str(earlier.port),
+        "PGPASSWORD": "of-the-admin",
+        "POSTGRES_USER": "posthub_admin",
+        "POSTGRES_DB": "fresh",
+    }
     done = subprocess.run(["sh", "-c", script], env=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     with psycopg.connect(

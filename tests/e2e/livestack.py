@@ -27,17 +27,21 @@ from tests.alerts.fixtures import FOLDER
 BLACKBOX = {
     "modules": {
         "http_2xx": {
-            "prober": "http", "timeout": "5s",
+            "prober": "http",
+            "timeout": "5s",
             "http": {"preferred_ip_protocol": "ip4", "tls_config": {"insecure_skip_verify": True}},
         }
     }
-}  # fmt: skip
+}
 
 
 # Values that were off because the captured machine was busy.
 WELL = {
-    "node_load5": 0.3, "node_timex_sync_status": 1, "node_timex_maxerror_seconds": 0.1, "node_timex_offset_seconds": 0,
-}  # fmt: skip
+    "node_load5": 0.3,
+    "node_timex_sync_status": 1,
+    "node_timex_maxerror_seconds": 0.1,
+    "node_timex_offset_seconds": 0,
+}
 
 
 # Increases per second of a healthy, mostly idle machine.
@@ -111,21 +115,29 @@ def exporters(suite: Suite) -> dict[str, Service]:
     def service(name: str, program: str, *arguments: str, env: Mapping[str, str] | None = None) -> Service:
         port = choose()
         return Service(
-            name, [str(find(program)), *arguments, f"--web.listen-address={HOST}:{port}"],
-            folder=suite.folder / name, env={**os.environ, **(env or {})}, port=port, ready="/metrics",
+            name,
+            [str(find(program)), *arguments, f"--web.listen-address={HOST}:{port}"],
+            folder=suite.folder / name,
+            env={**os.environ, **(env or {})},
+            port=port,
+            ready="/metrics",
             log=suite.logs / f"{name}.log",
-        )  # fmt: skip
+        )
 
     blackbox = suite.folder / "blackbox.yml"
     blackbox.write_text(yaml.safe_dump(BLACKBOX))
     return {
-        "redis": service("redis-exporter", "redis_exporter", f"--redis.addr=redis://{HOST}:{suite.redis.port}"),
+        "redis": service(
+            "redis-exporter", "redis_exporter", f"--redis.addr=redis://{HOST}:{suite.redis.port}"
+        ),
         "postgres": service(
-            "postgres-exporter", "postgres_exporter", *_postgres_flags(),
+            "postgres-exporter",
+            "postgres_exporter",
+            *_postgres_flags(),
             env={"DATA_SOURCE_NAME": f"{suite.postgres.url}?sslmode=disable"},
         ),
         "blackbox": service("blackbox-exporter", "blackbox_exporter", f"--config.file={blackbox}"),
-    }  # fmt: skip
+    }
 
 
 def _postgres_flags() -> list[str]:

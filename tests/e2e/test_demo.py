@@ -177,9 +177,19 @@ def test_the_demo_leaves_nothing_outside_its_folder(demo: dict[str, Any], outsid
 def test_every_component_has_its_own_log(demo: dict[str, Any], folder: Path) -> None:
     logs = {path.stem for path in (folder / "logs").glob("*.log")}
     assert logs >= {
-        "postgres", "redis", "s3", "api", "worker", "worker-ai", "beat", "exporter", "backup", "prometheus",
-        "alertmanager", "inbox",
-    }  # fmt: skip
+        "postgres",
+        "redis",
+        "s3",
+        "api",
+        "worker",
+        "worker-ai",
+        "beat",
+        "exporter",
+        "backup",
+        "prometheus",
+        "alertmanager",
+        "inbox",
+    }
 
 
 def test_sigterm_ends_everything(tmp_path: Path) -> None:

@@ -152,32 +152,60 @@ FAULTS = [
     Fault("worker killed", "CeleryWorkerDown", *crashed("worker-ai")),
     Fault("beat stopped", "CeleryBeatDown", *crashed("beat"), silenced=["CeleryScheduledTaskMissed"]),
     Fault(
-        "backup store stopped", "BackupStoreUnreachable", *crashed("store"),
+        "backup store stopped",
+        "BackupStoreUnreachable",
+        *crashed("store"),
         silenced=["BackupFailed", "BackupSpoolInUse", "BackupStoreErrors"],
     ),
     Fault("object damaged", "BackupVerificationFailed", damage, back_up_and_prove),
-    Fault("disk full", "HostDiskAlmostFull", fill_disk, free_disk, silenced=["HostDiskFillingUp", "HostDiskFullSoon"]),
+    Fault(
+        "disk full",
+        "HostDiskAlmostFull",
+        fill_disk,
+        free_disk,
+        silenced=["HostDiskFillingUp", "HostDiskFullSoon"],
+    ),
     Fault("queue flooded", "CeleryQueueBacklog", flood, drain),
     Fault(
-        "exporter stopped", "TargetDown", *crashed("exporter"),
+        "exporter stopped",
+        "TargetDown",
+        *crashed("exporter"),
         silenced=["CeleryNoWorkers", "CeleryBeatMissing", "CeleryWorkerDown", "TargetFlapping"],
     ),
     Fault(
-        "app answers 500", "HighErrorRate",
-        rename_table("posts_channel", "posts_channel_away"), rename_table("posts_channel_away", "posts_channel"),
+        "app answers 500",
+        "HighErrorRate",
+        rename_table("posts_channel", "posts_channel_away"),
+        rename_table("posts_channel_away", "posts_channel"),
         silenced=["ApiViewFailing", "ApiAvailabilityBurnFast", "EdgeHighErrorRate"],
     ),
     Fault(
-        "Redis stopped", "RedisDown", *crashed("redis"),
-        silenced=["CeleryBrokerUnreachable", "CeleryNoWorkers", "CeleryWorkerDown", "HighErrorRate", "ApiProbeFailed"],
+        "Redis stopped",
+        "RedisDown",
+        *crashed("redis"),
+        silenced=[
+            "CeleryBrokerUnreachable",
+            "CeleryNoWorkers",
+            "CeleryWorkerDown",
+            "HighErrorRate",
+            "ApiProbeFailed",
+        ],
         shows=True,
     ),
     Fault(
-        "PostgreSQL stopped", "PostgresDown", *crashed("postgres"),
-        silenced=["HighErrorRate", "ApiProbeFailed", "DjangoDatabaseErrors", "CeleryBeatDown", "ExporterCollectErrors"],
+        "PostgreSQL stopped",
+        "PostgresDown",
+        *crashed("postgres"),
+        silenced=[
+            "HighErrorRate",
+            "ApiProbeFailed",
+            "DjangoDatabaseErrors",
+            "CeleryBeatDown",
+            "ExporterCollectErrors",
+        ],
         shows=True,
     ),
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")
@@ -211,17 +239,21 @@ def vacuum_eagerly(suite: Suite) -> None:
 def wait_for_consumers(suite: Suite) -> None:
     """Queues without consumers are reported within seconds at this pace; the workers' first reply may take longer."""
     wait_for(
-        lambda: len(suite.prom.instant("celery_active_consumer_count > 0")) == len(QUEUES), timeout=LONGEST_WAIT,
-        what="consumers of every queue in Prometheus", hint=f"read {suite.logs}",
-    )  # fmt: skip
+        lambda: len(suite.prom.instant("celery_active_consumer_count > 0")) == len(QUEUES),
+        timeout=LONGEST_WAIT,
+        what="consumers of every queue in Prometheus",
+        hint=f"read {suite.logs}",
+    )
 
 
 def wait_until_quiet(live: Live, *names: str) -> None:
     """What starting and repairing leave behind ends before the next fault; all of it, or what bears these names."""
     wait_for(
-        lambda: not live.firing() & set(names) if names else not live.firing(), timeout=LONGEST_WAIT,
-        what=f"the end of what fires: {sorted(live.firing())}", hint=f"read {live.suite.logs}",
-    )  # fmt: skip
+        lambda: not live.firing() & set(names) if names else not live.firing(),
+        timeout=LONGEST_WAIT,
+        what=f"the end of what fires: {sorted(live.firing())}",
+        hint=f"read {live.suite.logs}",
+    )
 
 
 def report(seconds: dict[str, float], folder: Path) -> None:
@@ -258,9 +290,11 @@ def test_the_dashboard_of_a_healthy_suite_is_drawn(live: Live, tmp_path: Path) -
     """Draw into DASHBOARD_PICTURES, if it is set; the picture in README.md comes from here."""
     prometheus = live.suite.prometheus.url
     busy = wait_for(
-        lambda: Prometheus(prometheus).instant(BUSY, time.time()), timeout=LONGEST_WAIT,
-        what="the host's counters, twice", hint=f"read {live.suite.logs}",
-    )  # fmt: skip
+        lambda: Prometheus(prometheus).instant(BUSY, time.time()),
+        timeout=LONGEST_WAIT,
+        what="the host's counters, twice",
+        hint=f"read {live.suite.logs}",
+    )
     assert 0 < busy[0].last < 0.5
     (picture,) = render_all(prometheus, ("overview",), "3m", "light", tmp_path, scrape_interval=1.0)
     assert picture.stat().st_size > 50_000
@@ -284,9 +318,11 @@ def test_a_fault_fires_its_alert_and_its_end_resolves_it(live: Live, fault: Faul
         time.sleep(SETTLE_SECONDS)
         if fault.shows:
             inhibited = wait_for(
-                lambda: live.inhibited() & set(fault.silenced), timeout=LONGEST_WAIT,
-                what=f"an alert that {fault.alert} inhibits", hint=f"read {live.suite.logs}",
-            )  # fmt: skip
+                lambda: live.inhibited() & set(fault.silenced),
+                timeout=LONGEST_WAIT,
+                what=f"an alert that {fault.alert} inhibits",
+                hint=f"read {live.suite.logs}",
+            )
             print(f"{fault.name}: inhibited {sorted(inhibited)}")
     finally:
         # Otherwise, the next fault would start on a broken suite.

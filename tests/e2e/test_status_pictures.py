@@ -98,14 +98,24 @@ def backups(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
             taken = NOW - DAY * age + 14 * HOUR
             seconds = grown / 38e6 * chance.uniform(0.9, 1.2)
             made = manifest(
-                taken, database=name, size=int(grown), finished=taken + timedelta(seconds=seconds),
+                taken,
+                database=name,
+                size=int(grown),
+                finished=taken + timedelta(seconds=seconds),
                 stages={"globals": 0.3, "dump": seconds * 0.9, "count": seconds * 0.08, "commit": 0.2},
                 tables=tuple(
                     Table(schema="public", name=table, rows=int(grown / part))
-                    for table, part in (("orders", 900), ("order_items", 310), ("customers", 12_000), ("invoices", 1100))
+                    for table, part in (
+                        ("orders", 900),
+                        ("order_items", 310),
+                        ("customers", 12_000),
+                        ("invoices", 1100),
+                    )
                 ),
-                anomalies=("rows of public.carts fell from 61,204 to 0",) if name == "crm" and age == 6 else (),
-            )  # fmt: skip
+                anomalies=("rows of public.carts fell from 61,204 to 0",)
+                if name == "crm" and age == 6
+                else (),
+            )
             place = layout.folder(name, made.id)
             # A file of that size without content takes no space.
             (folder / place).mkdir(parents=True)
@@ -123,10 +133,16 @@ def backups(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
             if name == "billing" and age == 1:
                 broken = made
     service.report(
-        broken, ok=False, started=NOW - HOUR - timedelta(seconds=34), finished=NOW - HOUR, stages={"download": 4.1, "globals": 0.4, "restore": 21.5, "compare": 6.0},
-        tables=4, rows=broken.rows - 1, server="17.6",
+        broken,
+        ok=False,
+        started=NOW - HOUR - timedelta(seconds=34),
+        finished=NOW - HOUR,
+        stages={"download": 4.1, "globals": 0.4, "restore": 21.5, "compare": 6.0},
+        tables=4,
+        rows=broken.rows - 1,
+        server="17.6",
         differences=(Difference(kind="rows", object="public.invoices", expected="582,102", found="582,101"),),
-    )  # fmt: skip
+    )
     put_attempt(service.store, attempt(NOW - 10 * HOUR, database="shop"))
     for job, hours in (("verify", 16.0), ("prune", 15.0)):
         service.state.jobs[job] = Job(job, NOW + HOUR * hours, NOW - HOUR * (24 - hours))
@@ -148,14 +164,23 @@ def exporter() -> bytes:
     nodes = [f"worker@node-{number}" for number in range(1, 5)]
     pipeline.state.take(
         [
-            typed({
-                "type": "worker-heartbeat", "hostname": node, "pid": 1, "freq": 2, "active": 3 + place,
-                "processed": 40_210 + 977 * place, "loadavg": [1.2 + place / 3, 1, 1], "timestamp": now,
-            })
+            typed(
+                {
+                    "type": "worker-heartbeat",
+                    "hostname": node,
+                    "pid": 1,
+                    "freq": 2,
+                    "active": 3 + place,
+                    "processed": 40_210 + 977 * place,
+                    "loadavg": [1.2 + place / 3, 1, 1],
+                    "timestamp": now,
+                }
+            )
             for place, node in enumerate(nodes)
         ],
-        time.monotonic(), now - 1.2,
-    )  # fmt: skip
+        time.monotonic(),
+        now - 1.2,
+    )
     for node in nodes:
         worker = pipeline.state.roster.answered(node, time.monotonic())
         assert worker is not None
@@ -174,13 +199,19 @@ def exporter() -> bytes:
     moment = datetime.fromtimestamp(now, UTC)
     schedules = [
         Schedule(
-            name=name, task=task, enabled=True, last_run_at=moment - timedelta(seconds=ago), date_changed=moment,
-            every=every, period="seconds",
+            name=name,
+            task=task,
+            enabled=True,
+            last_run_at=moment - timedelta(seconds=ago),
+            date_changed=moment,
+            every=every,
+            period="seconds",
         )
         for name, task, ago, every in (
-            ("daily report", "shop.report", 40_000, 86_400), ("send mail", "shop.mail", 12, 60)
+            ("daily report", "shop.report", 40_000, 86_400),
+            ("send mail", "shop.mail", 12, 60),
         )
-    ]  # fmt: skip
+    ]
     beat = BeatCollector([pipeline.state], read=lambda: schedules)
     beat.update()
     return html.page("Celery exporter 0.2.0", overview.render([(pipeline, ())], beat.look(), now))

@@ -36,8 +36,12 @@ def samples(name: str, labels: str, value: float, instance: str) -> Iterator[str
 def page(*instances: str) -> str:
     """The captured page of an exporter as these exporters would show it, with all thresholds."""
     text = (FOLDER / "celery_exporter.prom").read_text(encoding="utf-8")
-    lines = [f"{name} {value} {START + step * STEP}"
-             for name, value in rules.thresholds().items() if value is not None for step in range(STEPS)]  # fmt: skip
+    lines = [
+        f"{name} {value} {START + step * STEP}"
+        for name, value in rules.thresholds().items()
+        if value is not None
+        for step in range(STEPS)
+    ]
     shown = [
         ("up", "", 1.0),
         *((name, labels, value_of(text, name, labels)) for name, labels in SERIES.findall(text)),

@@ -85,9 +85,14 @@ def test_beat_is_down_when_nothing_was_sent_after_a_due_time() -> None:
 
 def sent(state: EventState, name: str, seconds_ago: Any, client: str = "gen1@beat") -> None:
     event = {
-        "type": "task-sent", "uuid": "u", "hostname": client, "name": name, "queue": "default", "eta": None,
+        "type": "task-sent",
+        "uuid": "u",
+        "hostname": client,
+        "name": name,
+        "queue": "default",
+        "eta": None,
         "timestamp": NOW.timestamp() - seconds_ago,
-    }  # fmt: skip
+    }
     state.take([typed(event)], 1.0, NOW.timestamp())
 
 
@@ -166,9 +171,11 @@ def test_liveness_without_a_database() -> None:
 
 
 @given(
-    st.integers(0, 59), st.sampled_from(["*", "*/2", "3", "0,12"]), st.sampled_from(["*", "1-5", "sunday"]),
+    st.integers(0, 59),
+    st.sampled_from(["*", "*/2", "3", "0,12"]),
+    st.sampled_from(["*", "1-5", "sunday"]),
     st.integers(0, 700 * 86_400),
-)  # fmt: skip
+)
 def test_crontab_names_a_later_minute_that_matches(minute: Any, hour: Any, weekday: Any, base: Any) -> None:
     base = NOW + timedelta(seconds=base)
     due = crontab_after((str(minute), hour, weekday, "*", "*", "UTC"), base)
@@ -210,9 +217,21 @@ def test_schedules_are_read_from_a_real_database(postgres: Postgres) -> None:
 WEEK, HOUR = 7 * 86_400, 3_600
 CASES: list[dict[str, Any]] = [
     {"start": start, "last": last, **when}
-    for when in ({"every": WEEK}, {"every": 60}, {"crontab": ["0", "4", "*", "*", "*"]}, {"crontab": ["*", "*", "*", "*", "*"]})
-    for start, last in ((None, -30), (None, -2 * WEEK), (HOUR, None), (-HOUR, None), (-HOUR, -30), (-WEEK, -2 * HOUR))
-]  # fmt: skip
+    for when in (
+        {"every": WEEK},
+        {"every": 60},
+        {"crontab": ["0", "4", "*", "*", "*"]},
+        {"crontab": ["*", "*", "*", "*", "*"]},
+    )
+    for start, last in (
+        (None, -30),
+        (None, -2 * WEEK),
+        (HOUR, None),
+        (-HOUR, None),
+        (-HOUR, -30),
+        (-WEEK, -2 * HOUR),
+    )
+]
 
 
 def test_schedules_are_due_when_django_celery_beat_itself_would_send_them() -> None:
@@ -232,8 +251,17 @@ def test_schedules_are_due_when_django_celery_beat_itself_would_send_them() -> N
     for case, expected in zip(CASES, json.loads(done.stdout), strict=True):
         crontab = (*case["crontab"], "UTC") if "crontab" in case else None
         period = "seconds" if "every" in case else None
-        one = Schedule("n", "t", True, at(case["last"]), now, at(case["start"]), every=case.get("every"), period=period,
-                       crontab=crontab)  # fmt: skip
+        one = Schedule(
+            "n",
+            "t",
+            True,
+            at(case["last"]),
+            now,
+            at(case["start"]),
+            every=case.get("every"),
+            period=period,
+            crontab=crontab,
+        )
         due = one.next_due(now=now)
         assert due is not None
         found = max(0.0, (due - now).total_seconds())

@@ -24,9 +24,15 @@ from tests.exporters.exporterkit import HERE, Running, send, until
 def emit(client: redis.Redis, channel: str, kind: str = "task-sent", **fields: Any) -> Any:
     """Publish one event as kombu does."""
     event = {
-        "type": kind, "uuid": "u1", "hostname": "gen1@web", "name": "shop.add", "queue": "default", "eta": None,
-        "timestamp": time.time(), **fields,
-    }  # fmt: skip
+        "type": kind,
+        "uuid": "u1",
+        "hostname": "gen1@web",
+        "name": "shop.add",
+        "queue": "default",
+        "eta": None,
+        "timestamp": time.time(),
+        **fields,
+    }
     frame = {
         "body": b64encode(json.dumps(event).encode()).decode(),
         "content-encoding": "utf-8",
@@ -118,15 +124,36 @@ def test_a_refused_subscription_is_reported(tmp_path: Path, start: Callable[...,
 def tls_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("tls-redis")
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-        cwd=folder, check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        ],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
     cert, key, port = folder / "cert.pem", folder / "key.pem", choose()
     options = {
-        "tls-port": str(port), "tls-cert-file": str(cert), "tls-key-file": str(key), "tls-ca-cert-file": str(cert),
+        "tls-port": str(port),
+        "tls-cert-file": str(cert),
+        "tls-key-file": str(key),
+        "tls-ca-cert-file": str(cert),
         "tls-auth-clients": "no",
-    }  # fmt: skip
+    }
     with Redis(folder / "redis", options=options) as server:
         yield server, port, cert
 

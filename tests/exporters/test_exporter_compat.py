@@ -29,8 +29,10 @@ NOW = 1_795_000_000.0
 HOST = {"name", "hostname", "queue_name"}
 # Series and labels of celery-exporter.
 PUBLIC = {
-    **{f"celery_task_{state}_total": HOST for state in
-       ("sent", "received", "started", "succeeded", "rejected", "revoked", "retried")},
+    **{
+        f"celery_task_{state}_total": HOST
+        for state in ("sent", "received", "started", "succeeded", "rejected", "revoked", "retried")
+    },
     "celery_task_failed_total": HOST | {"exception"},
     "celery_task_runtime_bucket": HOST | {"le"},
     "celery_task_runtime_sum": HOST,
@@ -39,7 +41,7 @@ PUBLIC = {
     "celery_task_queue_wait_time_sum": HOST,
     "celery_worker_up": {"hostname"},
     "celery_worker_tasks_active": {"hostname"},
-}  # fmt: skip
+}
 
 
 def exposed(frames: list[bytes]) -> Any:
@@ -61,8 +63,10 @@ def test_public_names_have_exactly_the_public_labels(frames: list[bytes]) -> Non
 # alerts of August 2026. Labels of the scrape, and those that it only excludes, are left out.
 TASK = {"name", "queue_name"}
 MIXIN = {
-    **{f"celery_task_{state}_total": TASK for state in
-       ("sent", "received", "succeeded", "rejected", "revoked", "retried")},
+    **{
+        f"celery_task_{state}_total": TASK
+        for state in ("sent", "received", "succeeded", "rejected", "revoked", "retried")
+    },
     "celery_task_failed_total": TASK | {"exception"},
     "celery_task_runtime_bucket": TASK | {"le"},
     "celery_task_runtime_sum": TASK,
@@ -70,7 +74,7 @@ MIXIN = {
     "celery_queue_length": {"queue_name"},
     "celery_worker_up": set(),
     "celery_worker_tasks_active": set(),
-}  # fmt: skip
+}
 # Labels that the scrape adds.
 OUTSIDE = {"job", "namespace", "cluster", "instance"}
 GROUPED = re.compile(r"by\s*\(([^)]*)\)")
@@ -166,8 +170,13 @@ def test_labels_are_escaped_and_encodable() -> None:
 
 def test_numbers() -> None:
     assert [number(v) for v in (1, True, 0.5, float("inf"), float("-inf"), float("nan"))] == [
-        "1", "1", "0.5", "+Inf", "-Inf", "NaN",
-    ]  # fmt: skip
+        "1",
+        "1",
+        "0.5",
+        "+Inf",
+        "-Inf",
+        "NaN",
+    ]
 
 
 def test_families_of_two_brokers_are_merged() -> None:
@@ -179,8 +188,11 @@ def test_families_of_two_brokers_are_merged() -> None:
 
     parts = [part for name in ("m", "n") for part in with_label([family()], f'broker="{name}"')]
     assert merged(parts)[0].lines == [
-        'x_total{broker="m"} 1', 'x_total{broker="m",a="b c"} 2', 'x_total{broker="n"} 1', 'x_total{broker="n",a="b c"} 2',
-    ]  # fmt: skip
+        'x_total{broker="m"} 1',
+        'x_total{broker="m",a="b c"} 2',
+        'x_total{broker="n"} 1',
+        'x_total{broker="n",a="b c"} 2',
+    ]
 
 
 def captured_envelopes() -> Iterator[Any]:

@@ -73,9 +73,11 @@ def named(state: EventState, name: str, queue: str | None = None) -> float:
 
 
 def run(state: EventState, uuid: str, name: str, queue: str | None, host: str) -> None:
-    take(state, sent(uuid, name, queue), *(dict(one, hostname=host) for one in (
-        received(uuid, name), started(uuid), succeeded(uuid)
-    )))  # fmt: skip
+    take(
+        state,
+        sent(uuid, name, queue),
+        *(dict(one, hostname=host) for one in (received(uuid, name), started(uuid), succeeded(uuid))),
+    )
 
 
 @pytest.mark.parametrize("with_sent", [True, False])
@@ -83,9 +85,14 @@ def test_a_replaced_task_counts_under_its_own_name(with_sent: bool) -> None:
     state = EventState()
     for n in range(5):
         events = [
-            sent(f"u{n}", "dispatch"), received(f"u{n}", "dispatch"), started(f"u{n}"), sent(f"u{n}", "charge"),
-            received(f"u{n}", "charge"), started(f"u{n}"), event("task-failed", f"u{n}", exception="KeyError('x')"),
-        ]  # fmt: skip
+            sent(f"u{n}", "dispatch"),
+            received(f"u{n}", "dispatch"),
+            started(f"u{n}"),
+            sent(f"u{n}", "charge"),
+            received(f"u{n}", "charge"),
+            started(f"u{n}"),
+            event("task-failed", f"u{n}", exception="KeyError('x')"),
+        ]
         take(state, *(one for one in events if with_sent or one["type"] != "task-sent"))
     asked = {"sent": 5} if with_sent else {}
     assert counts(state, "dispatch") == {**asked, "received": 5, "started": 5}
@@ -157,8 +164,12 @@ def test_a_retry_that_starts_before_task_retried_is_not_a_duplicate(with_sent: b
     take(state, *first, received(), started(), *second, received(retries=1), started())
     take(state, event("task-retried"), event("task-failed", exception="ConnectionError('later')"))
     assert counts(state, "shop.add") == {
-        **({"sent": 2} if with_sent else {}), "received": 2, "started": 2, "retried": 1, "failed": 1,
-    }  # fmt: skip
+        **({"sent": 2} if with_sent else {}),
+        "received": 2,
+        "started": 2,
+        "retried": 1,
+        "failed": 1,
+    }
     assert sum(group.duplicates for group in state.groups) == 0
     assert not len(state.tasks)
 
@@ -371,11 +382,20 @@ def test_a_task_that_waits_for_its_eta_in_a_worker_is_scheduled() -> None:
 @pytest.mark.parametrize(
     "item",
     [
-        None, 5, "shop.add", [], {}, {"id": 5, "name": "x"}, {"id": "u1", "name": None}, {"eta": "x", "request": 5},
-        {"id": "u1", "name": "x", "delivery_info": 5, "eta": []}, {"id": "", "name": "x"},
-        {"id": "u" * 300, "name": "x"}, {"id": "u1", "name": "x", "delivery_info": {"exchange": 1, "routing_key": {}}},
+        None,
+        5,
+        "shop.add",
+        [],
+        {},
+        {"id": 5, "name": "x"},
+        {"id": "u1", "name": None},
+        {"eta": "x", "request": 5},
+        {"id": "u1", "name": "x", "delivery_info": 5, "eta": []},
+        {"id": "", "name": "x"},
+        {"id": "u" * 300, "name": "x"},
+        {"id": "u1", "name": "x", "delivery_info": {"exchange": 1, "routing_key": {}}},
     ],
-)  # fmt: skip
+)
 def test_any_reply_about_held_tasks_is_harmless(item: Any) -> None:
     state = EventState()
     task = held_task(item)
@@ -526,8 +546,16 @@ def test_tasks_overtaken_by_later_ones_are_evicted_first() -> None:
 
 
 def beat(host: str = "w@h", at: float = NOW, **fields: Any) -> dict[str, Any]:
-    return {"type": "worker-heartbeat", "hostname": host, "timestamp": at, "processed": 0, "active": 0, "freq": 2.0,
-            "pid": 1, **fields}  # fmt: skip
+    return {
+        "type": "worker-heartbeat",
+        "hostname": host,
+        "timestamp": at,
+        "processed": 0,
+        "active": 0,
+        "freq": 2.0,
+        "pid": 1,
+        **fields,
+    }
 
 
 def up(state: EventState, now: float) -> bool:

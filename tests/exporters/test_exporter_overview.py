@@ -58,9 +58,16 @@ def run(pipeline: Pipeline, number: int, end: str = "task-succeeded", **fields: 
 
 def beat_of(worker: str, **fields: Any) -> dict[str, Any]:
     return {
-        "type": "worker-heartbeat", "hostname": worker, "pid": 1, "freq": 2, "active": 3, "processed": 40,
-        "loadavg": [1.5, 1, 1], "timestamp": NOW, **fields,
-    }  # fmt: skip
+        "type": "worker-heartbeat",
+        "hostname": worker,
+        "pid": 1,
+        "freq": 2,
+        "active": 3,
+        "processed": 40,
+        "loadavg": [1.5, 1, 1],
+        "timestamp": NOW,
+        **fields,
+    }
 
 
 def shown(pipeline: Pipeline, beat: Beat = NOTHING, advice: tuple[str, ...] = ()) -> Page:
@@ -136,11 +143,16 @@ def test_beat_and_what_is_due(pipeline: Pipeline) -> None:
     moment = datetime.fromtimestamp(NOW, UTC)
     schedules = [
         Schedule(
-            name=name, task="posts.publish_due", enabled=True, last_run_at=moment - timedelta(seconds=ago),
-            date_changed=moment, every=60, period="seconds",
+            name=name,
+            task="posts.publish_due",
+            enabled=True,
+            last_run_at=moment - timedelta(seconds=ago),
+            date_changed=moment,
+            every=60,
+            period="seconds",
         )
         for name, ago in (("punctual", 30), ("late", 400))
-    ]  # fmt: skip
+    ]
     beat = BeatCollector([pipeline.state], read=lambda: schedules, clock=lambda: NOW + 5)
     beat.update()
     text = shown(pipeline, beat.look()).text

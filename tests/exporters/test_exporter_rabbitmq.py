@@ -64,13 +64,27 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     folder, port = tmp_path_factory.mktemp("rabbitmq"), choose()
     subprocess.run(
         [
-            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem",
-            "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
         ],
         cwd=folder,
         check=True,
         capture_output=True,
-    )  # fmt: skip
+    )
     settings = [
         f"listeners.ssl.1 = 127.0.0.1:{port}",
         f"ssl_options.cacertfile = {folder}/cert.pem",

@@ -16,8 +16,12 @@ from sidecar.promql import selectors
 from tests.exporters.historykit import END, STEP, history
 
 # These are about an exporter: one alert for each.
-OWN = {rule["alert"] for group in yaml.safe_load((RULES / "celery.yml").read_text())["groups"]
-       if group["name"] == "celery-exporter" for rule in group["rules"]}  # fmt: skip
+OWN = {
+    rule["alert"]
+    for group in yaml.safe_load((RULES / "celery.yml").read_text())["groups"]
+    if group["name"] == "celery-exporter"
+    for rule in group["rules"]
+}
 RECORDS = {record.name: record.expr for record in rules.records() if record.file == "celery"}
 
 

@@ -54,9 +54,12 @@ def test_a_histogram_counts_sums_and_adds() -> None:
     assert one.total == pytest.approx(5.3)
     one.add(other)
     assert one.lines("x", 'a="b"') == [
-        'x_bucket{a="b",le="0.1"} 2', 'x_bucket{a="b",le="1.0"} 5', 'x_bucket{a="b",le="+Inf"} 7',
-        f'x_sum{{a="b"}} {one.total!r}', 'x_count{a="b"} 7',
-    ]  # fmt: skip
+        'x_bucket{a="b",le="0.1"} 2',
+        'x_bucket{a="b",le="1.0"} 5',
+        'x_bucket{a="b",le="+Inf"} 7',
+        f'x_sum{{a="b"}} {one.total!r}',
+        'x_count{a="b"} 7',
+    ]
     assert one.total == pytest.approx(14.35)
 
 
@@ -72,9 +75,16 @@ def test_captured_life_cycles(frames: list[bytes]) -> None:
     for frame in frames:
         state.take(decoded(frame), 1.0, NOW)
     assert counts(state, "shop.add", "default") == {
-        "sent": 8, "received": 7, "started": 7, "succeeded": 7, "failed": 0, "retried": 0, "revoked": 1, "rejected": 0,
+        "sent": 8,
+        "received": 7,
+        "started": 7,
+        "succeeded": 7,
+        "failed": 0,
+        "retried": 0,
+        "revoked": 1,
+        "rejected": 0,
         "requeued": 0,
-    }  # fmt: skip
+    }
     assert counts(state, "shop.retry", "default")["retried"] == 2
     # task-rejected comes after task-failed and must still find its task.
     assert counts(state, "shop.reject", "default")["rejected"] == 1
@@ -276,15 +286,30 @@ def test_purge_spares_a_twin_under_the_same_label() -> None:
 @pytest.mark.parametrize(
     "odd",
     [
-        {}, {"type": 5}, {"type": ["task-sent"]}, {"type": "task-sent"}, sent(uuid=["x"]), sent(uuid="x" * 9_999), sent(name=7),
-        sent(queue=["q"]), sent(timestamp="now"), sent(eta="soon"), sent(name=None), received(hostname=3), received(uuid=None),
-        event("task-succeeded", runtime="long"), event("task-started", timestamp="now"), event("task-failed", uuid=""),
+        {},
+        {"type": 5},
+        {"type": ["task-sent"]},
+        {"type": "task-sent"},
+        sent(uuid=["x"]),
+        sent(uuid="x" * 9_999),
+        sent(name=7),
+        sent(queue=["q"]),
+        sent(timestamp="now"),
+        sent(eta="soon"),
+        sent(name=None),
+        received(hostname=3),
+        received(uuid=None),
+        event("task-succeeded", runtime="long"),
+        event("task-started", timestamp="now"),
+        event("task-failed", uuid=""),
         {"type": "worker-heartbeat"},
         {"type": "worker-heartbeat", "hostname": "w@h", "processed": -1, "active": 0, "timestamp": NOW},
         {"type": "worker-heartbeat", "hostname": "w@h", "processed": 1 << 80, "active": 0, "timestamp": NOW},
-        "text", None, 5,
+        "text",
+        None,
+        5,
     ],
-)  # fmt: skip
+)
 def test_malformed_events_are_counted_and_harmless(odd: Any) -> None:
     state = EventState()
     take(state, odd, sent("fine"))

@@ -158,9 +158,22 @@ def test_forced_loss_is_reported(tmp_path: Path) -> None:
     port = choose()
     with Redis(tmp_path / "redis", options=options) as server:
         exporter = subprocess.Popen(
-            [sys.executable, "-m", "exporters", "serve", "--broker-url", server.url, "--port", str(port), "--host", "127.0.0.1"],
-            cwd=ROOT, env={**os.environ, "CELERY_EXPORTER_RENDER_INTERVAL": "0"}, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "exporters",
+                "serve",
+                "--broker-url",
+                server.url,
+                "--port",
+                str(port),
+                "--host",
+                "127.0.0.1",
+            ],
+            cwd=ROOT,
+            env={**os.environ, "CELERY_EXPORTER_RENDER_INTERVAL": "0"},
+            stderr=subprocess.DEVNULL,
+        )
         try:
             running = Running.at(f"http://127.0.0.1:{port}")
             until(running.ready, seconds=120)

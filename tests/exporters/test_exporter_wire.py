@@ -36,9 +36,18 @@ def test_captured_frames_decode_alike_on_both_paths(frames: list[bytes]) -> None
 def test_captured_frames_contain_every_kind_of_event(frames: list[bytes]) -> None:
     kinds = {event.type for frame in frames for event in decoded(frame)}
     assert kinds >= {
-        "task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "task-retried",
-        "task-revoked", "task-rejected", "worker-online", "worker-heartbeat", "worker-offline",
-    }  # fmt: skip
+        "task-sent",
+        "task-received",
+        "task-started",
+        "task-succeeded",
+        "task-failed",
+        "task-retried",
+        "task-revoked",
+        "task-rejected",
+        "worker-online",
+        "worker-heartbeat",
+        "worker-offline",
+    }
 
 
 @pytest.mark.parametrize("serializer", ["json", "yaml"])
@@ -96,13 +105,23 @@ def test_pickle_is_never_loaded() -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        b"", b"{}", b"[]", b"null", b'"text"', b"\xff\xfe", b'{"body": "', b'{"body": "e30="}', b'{"body": {}}',
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"\xff\xfe",
+        b'{"body": "',
+        b'{"body": "e30="}',
+        b'{"body": {}}',
         b'{"body": "W10=", "content-encoding": "utf-8", "content-type": "application/json", "properties": 1}',
-        (b'{"body": "NQ==", "content-encoding": "utf-8", "content-type": "application/json", "properties": '
-        b'{"body_encoding": "base64"}}'),
+        (
+            b'{"body": "NQ==", "content-encoding": "utf-8", "content-type": "application/json", "properties": '
+            b'{"body_encoding": "base64"}}'
+        ),
         b"[" * 100_000,
     ],
-)  # fmt: skip
+)
 def test_foreign_frames_are_refused_or_empty(frame: bytes) -> None:
     assert decode_all([frame, SEEDS[0]]) in [(decoded(SEEDS[0]), refused) for refused in (0, 1)]
 

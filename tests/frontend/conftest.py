@@ -87,13 +87,18 @@ def story(suite: Suite, browser: Path, tmp_path_factory: pytest.TempPathFactory)
         ["node", "e2e/run.mjs"],
         cwd=FRONTEND,
         env={
-            **os.environ, "BASE_URL": suite.web.url, "BROWSER": str(browser), "PASSWORD": DEMO_PASSWORD,
-            "USERS": "demo1,demo2,demo-staff", "PICTURES": str(pictures), "NODE_NO_WARNINGS": "1",
+            **os.environ,
+            "BASE_URL": suite.web.url,
+            "BROWSER": str(browser),
+            "PASSWORD": DEMO_PASSWORD,
+            "USERS": "demo1,demo2,demo-staff",
+            "PICTURES": str(pictures),
+            "NODE_NO_WARNINGS": "1",
         },
         capture_output=True,
         text=True,
         timeout=800,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     document: dict[str, Any] = json.loads(done.stdout)
     return document

@@ -43,10 +43,16 @@ def test_the_lock_file_names_no_registry() -> None:
 @pytest.mark.parametrize(
     ("version", "serves"),
     [
-        ((18, 20, 4), False), ((20, 18, 9), False), ((20, 19, 0), True), ((21, 1, 0), False),
-        ((22, 12, 0), True), ((24, 0, 0), True), ((26, 1, 0), True), ((), False),
+        ((18, 20, 4), False),
+        ((20, 18, 9), False),
+        ((20, 19, 0), True),
+        ((21, 1, 0), False),
+        ((22, 12, 0), True),
+        ((24, 0, 0), True),
+        ((26, 1, 0), True),
+        ((), False),
     ],
-)  # fmt: skip
+)
 def test_versions_of_node(version: tuple[int, ...], serves: bool) -> None:
     assert nodes.serves(version, "^20.19.0 || ^22.12.0 || >=24.0.0") is serves
 
@@ -73,9 +79,11 @@ def test_node_comes_from_pypi_where_there_is_none(without_node: Path) -> None:
     assert messages == ["fetching Node.js for the web frontend (only this time)"]
     assert nodes.why_not() is None
     done = subprocess.run(
-        [without_node / "node/bin/npm", "--version"], env={"PATH": f"{nodes.search_path()}:/usr/bin"},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [without_node / "node/bin/npm", "--version"],
+        env={"PATH": f"{nodes.search_path()}:/usr/bin"},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     nodes.provide(messages.append)
     assert len(messages) == 1

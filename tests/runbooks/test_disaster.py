@@ -54,11 +54,16 @@ def script(suite: Suite, name: str, *arguments: str) -> "subprocess.CompletedPro
     done = subprocess.run(
         [str(ROOT / "runbooks" / name), *arguments],
         env={
-            "PATH": os.environ["PATH"], "TMPDIR": tempfile.gettempdir(), "OPS_STACK": "embedded",
-            "OPS_FOLDER": str(suite.folder), "HOME": "/nonexistent",
+            "PATH": os.environ["PATH"],
+            "TMPDIR": tempfile.gettempdir(),
+            "OPS_STACK": "embedded",
+            "OPS_FOLDER": str(suite.folder),
+            "HOME": "/nonexistent",
         },
-        capture_output=True, text=True, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
     print(done.stdout, done.stderr)
     return done
 

@@ -84,13 +84,24 @@ def keys(server: Redis) -> set[bytes]:
 
 def restore(folder: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [str(ROOT / "runbooks" / "restore-redis.sh"), "latest", "--database", "broker", "--yes-i-mean", "broker"],
+        [
+            str(ROOT / "runbooks" / "restore-redis.sh"),
+            "latest",
+            "--database",
+            "broker",
+            "--yes-i-mean",
+            "broker",
+        ],
         env={
-            "PATH": os.environ["PATH"], "TMPDIR": tempfile.gettempdir(), "OPS_STACK": "embedded",
+            "PATH": os.environ["PATH"],
+            "TMPDIR": tempfile.gettempdir(),
+            "OPS_STACK": "embedded",
             "OPS_FOLDER": str(folder),
         },
-        capture_output=True, text=True, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def test_keys_come_back_and_stay(durable: Redis, folder: Path, env: dict[str, str]) -> None:

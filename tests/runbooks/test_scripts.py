@@ -67,13 +67,19 @@ class Host:
         hanging.unlink(missing_ok=True)
         terminal, theirs = pty.openpty()
         env = {
-            "PATH": self._path, "DOCKER_LOG": str(self._log), "DOCKER_FAILS": "no such thing", "DOCKER_HANGS": hangs,
+            "PATH": self._path,
+            "DOCKER_LOG": str(self._log),
+            "DOCKER_FAILS": "no such thing",
+            "DOCKER_HANGS": hangs,
             "SCRIPT": script,
-        }  # fmt: skip
+        }
         with subprocess.Popen(
             ["setsid", "--ctty", str(self._checkout / "runbooks" / script), *arguments],
-            env=env, stdin=theirs, stdout=theirs, stderr=theirs,
-        ) as process:  # fmt: skip
+            env=env,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        ) as process:
             os.close(theirs)
             wait_for(
                 hanging.exists, timeout=30, what=f"a docker that hangs at {hangs}", hint="see the script"
@@ -102,8 +108,11 @@ class Host:
         }
         done = subprocess.run(
             [str(self._checkout / "runbooks" / script), *arguments],
-            env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            env=env,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
         self.status, self.out, self.err = done.returncode, done.stdout, done.stderr
         calls = self.calls()
         assert "the-secret" not in self._log.read_text() + self.out + self.err
@@ -161,12 +170,22 @@ def test_restore(host: Host) -> None:
     calls = host.run("restore.sh", "latest", "--yes-i-mean", "posthub", MIGRATE_CHECK="1")
     assert host.status == 0, host.err
     order(
-        calls, "posthub_postgres_prod", "silence add alertname!=Watchdog", "stop posthub_celery_worker posthub_celery_worker_ai",
-        "stop posthub_celery_beat", "posthub_backup restore latest --continue --json",
-        "posthub_backup promote posthub_restored_x --yes-i-mean posthub", "-T posthub_db_roles", "migrate --check",
-        "migrate --noinput", "restart posthub_api_prod", "--wait-timeout 240 posthub_celery_worker",
-        "--wait-timeout 240 posthub_celery_beat", "answers.py", "silence end id-1",
-    )  # fmt: skip
+        calls,
+        "posthub_postgres_prod",
+        "silence add alertname!=Watchdog",
+        "stop posthub_celery_worker posthub_celery_worker_ai",
+        "stop posthub_celery_beat",
+        "posthub_backup restore latest --continue --json",
+        "posthub_backup promote posthub_restored_x --yes-i-mean posthub",
+        "-T posthub_db_roles",
+        "migrate --check",
+        "migrate --noinput",
+        "restart posthub_api_prod",
+        "--wait-timeout 240 posthub_celery_worker",
+        "--wait-timeout 240 posthub_celery_beat",
+        "answers.py",
+        "silence end id-1",
+    )
     assert "-e BACKUP_RESTORE_URL " in "\n".join(calls)
     assert "Timeline (UTC)" in host.out
     assert "RPO" in host.out
@@ -179,9 +198,15 @@ def test_restore_as_of_a_time(host: Host) -> None:
     calls = host.run("restore.sh", "main", "--at", at, "-d", "posthub", "--yes-i-mean", "posthub")
     assert host.status == 0, host.err
     order(
-        calls, f"{words} --dry-run --json --database posthub", "silence add", "stop posthub_celery_beat",
-        f"{words} --json --database posthub", "promote posthub_restored_x", "answers.py", "silence end id-1",
-    )  # fmt: skip
+        calls,
+        f"{words} --dry-run --json --database posthub",
+        "silence add",
+        "stop posthub_celery_beat",
+        f"{words} --json --database posthub",
+        "promote posthub_restored_x",
+        "answers.py",
+        "silence end id-1",
+    )
     assert not any("--continue" in call for call in calls)
     assert f'restore main --at "{at}" into a new database' in host.out
     calls = host.run("restore.sh", "--at", at, "--again", "--yes-i-mean", "posthub")
@@ -244,11 +269,17 @@ def test_a_restore_that_fails_leaves_everything_running(host: Host, fails: str) 
 @pytest.mark.parametrize(
     "step",
     [
-        "silence add", "stop posthub_celery_worker", "stop posthub_celery_beat", "restore latest --continue --json",
-        "posthub_backup promote", "-T posthub_db_roles", "migrate --check", "restart posthub_api_prod",
+        "silence add",
+        "stop posthub_celery_worker",
+        "stop posthub_celery_beat",
+        "restore latest --continue --json",
+        "posthub_backup promote",
+        "-T posthub_db_roles",
+        "migrate --check",
+        "restart posthub_api_prod",
         "--wait-timeout 240 posthub_celery_beat",
     ],
-)  # fmt: skip
+)
 def test_five_interruptions_at_any_step(host: Host, step: str) -> None:
     """Everything runs, nothing is silent, and the timeline is printed; a command that hung is not run again."""
     seen = host.interrupted("restore.sh", "--yes-i-mean", "posthub", hangs=step)
@@ -367,10 +398,18 @@ def test_a_new_server(host: Host) -> None:
     calls = host.run("new-server.sh", "--yes-i-mean", "posthub")
     assert host.status == 0, host.err
     order(
-        calls, "build", "--wait-timeout 240 posthub_redis_prod", "--wait-timeout 240 posthub_postgres_prod",
-        "posthub_backup list", "posthub_backup restore latest --json", "promote posthub_restored_x",
-        "-T posthub_db_roles", "migrate --check", "up --detach --no-build --wait --wait-timeout 240", "answers.py",
-    )  # fmt: skip
+        calls,
+        "build",
+        "--wait-timeout 240 posthub_redis_prod",
+        "--wait-timeout 240 posthub_postgres_prod",
+        "posthub_backup list",
+        "posthub_backup restore latest --json",
+        "promote posthub_restored_x",
+        "-T posthub_db_roles",
+        "migrate --check",
+        "up --detach --no-build --wait --wait-timeout 240",
+        "answers.py",
+    )
     host.settings.write_text(host.settings.read_text() + "POSTHUB_IMAGES=registry.example/posthub\n")
     calls = host.run("new-server.sh", "--yes-i-mean", "posthub")
     assert "pull --quiet" in calls
@@ -385,9 +424,14 @@ def test_a_new_server_from_the_wal(host: Host) -> None:
     calls = host.run("new-server.sh", "main", "--at", "latest", "-d", "posthub", "--yes-i-mean", "posthub")
     assert host.status == 0, host.err
     order(
-        calls, "--wait-timeout 240 posthub_postgres_prod", "posthub_backup restore main --at latest --json --database posthub",
-        "promote posthub_restored_x", "-T posthub_db_roles", "run --adopt", "answers.py",
-    )  # fmt: skip
+        calls,
+        "--wait-timeout 240 posthub_postgres_prod",
+        "posthub_backup restore main --at latest --json --database posthub",
+        "promote posthub_restored_x",
+        "-T posthub_db_roles",
+        "run --adopt",
+        "answers.py",
+    )
     assert "needs a name of its own" in host.out
 
 
@@ -419,9 +463,15 @@ def test_rollback(host: Host) -> None:
     calls = host.run("rollback.sh", "--yes-i-mean", "posthub")
     assert host.status == 0, host.err
     order(
-        calls, "silence add", "stop posthub_celery_beat", "posthub_backup rollback --yes-i-mean posthub",
-        "restart posthub_api_prod", "--wait-timeout 240 posthub_celery_worker", "answers.py", "silence end",
-    )  # fmt: skip
+        calls,
+        "silence add",
+        "stop posthub_celery_beat",
+        "posthub_backup rollback --yes-i-mean posthub",
+        "restart posthub_api_prod",
+        "--wait-timeout 240 posthub_celery_worker",
+        "answers.py",
+        "silence end",
+    )
 
 
 def test_restore_redis(host: Host) -> None:
@@ -430,10 +480,16 @@ def test_restore_redis(host: Host) -> None:
     )
     assert host.status == 0, host.err
     order(
-        calls, "posthub_backup restore latest --to /restore/dump.rdb --database posthub_redis",
-        "--entrypoint chmod posthub_backup 644 /restore/dump.rdb", "stop posthub_celery_worker", "stop posthub_redis_prod", "cat > /data/restored.rdb", "sh posthub_redis_prod -eu -s -- /data",
-        "--wait-timeout 240 posthub_redis_prod", "--wait-timeout 240 posthub_celery_worker",
-    )  # fmt: skip
+        calls,
+        "posthub_backup restore latest --to /restore/dump.rdb --database posthub_redis",
+        "--entrypoint chmod posthub_backup 644 /restore/dump.rdb",
+        "stop posthub_celery_worker",
+        "stop posthub_redis_prod",
+        "cat > /data/restored.rdb",
+        "sh posthub_redis_prod -eu -s -- /data",
+        "--wait-timeout 240 posthub_redis_prod",
+        "--wait-timeout 240 posthub_celery_worker",
+    )
     calls = host.run("restore-redis.sh", "--database", "posthub_redis", "--yes-i-mean", "posthub")
     assert host.status == 2
     assert not any(call.startswith("stop") for call in calls)

@@ -24,9 +24,19 @@ SIDECARS = ("alerts", "backup", "bench", "dashboards", "exporters", "sidecar", "
 SESSIONS = ROOT / "sidecar" / "http.py"
 # Calls that open a connection through the environment's proxy.
 CLIENTS = {
-    *(f"requests.{name}" for name in ("Session", "session", "get", "post", "put", "patch", "delete", "head", "request")),
-    *("urllib.request.urlopen", "urllib.request.build_opener", "urlopen", "httpx.Client", "httpx.get", "httpx.post"),
-}  # fmt: skip
+    *(
+        f"requests.{name}"
+        for name in ("Session", "session", "get", "post", "put", "patch", "delete", "head", "request")
+    ),
+    *(
+        "urllib.request.urlopen",
+        "urllib.request.build_opener",
+        "urlopen",
+        "httpx.Client",
+        "httpx.get",
+        "httpx.post",
+    ),
+}
 
 
 @pytest.fixture
@@ -141,8 +151,10 @@ def test_pictures_are_drawn_behind_a_proxy(closed_proxy: str, tmp_path: Path) ->
         command = [sys.executable, "-m", "dashboards", "render", "--dashboard", "overview", "--range", "5m"]
         done = subprocess.run(
             [*command, "--prometheus-url", double.url, "--out", str(tmp_path)],
-            cwd=ROOT, capture_output=True, text=True,
-        )  # fmt: skip
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "posthub-overview.png").stat().st_size > 10_000
 

@@ -10,10 +10,16 @@ from sidecar.promql import Matcher, Selector, selectors
     [
         ("up == 0", [Selector("up")]),
         ("sum by (job, instance) (rate(a_total[5m])) > 1e3", [Selector("a_total", (), "5m", "rate")]),
-        ('a{b="c", d=~"e.+"} offset 1w', [Selector("a", (Matcher("b", "=", "c"), Matcher("d", "=~", "e.+")))]),
+        (
+            'a{b="c", d=~"e.+"} offset 1w',
+            [Selector("a", (Matcher("b", "=", "c"), Matcher("d", "=~", "e.+")))],
+        ),
         ("a and on (x) group_left () b unless ignoring(y) c", [Selector("a"), Selector("b"), Selector("c")]),
         ('label_replace(a, "x", "$1", "y", "(.+)")', [Selector("a", call="label_replace")]),
-        ('count({__name__=~"threshold:.+"})', [Selector("", (Matcher("__name__", "=~", "threshold:.+"),), call="count")]),
+        (
+            'count({__name__=~"threshold:.+"})',
+            [Selector("", (Matcher("__name__", "=~", "threshold:.+"),), call="count")],
+        ),
         ("time() - a:b:c > scalar(b:x:max) # not d", [Selector("a:b:c"), Selector("b:x:max", call="scalar")]),
         ("# up (\n a", [Selector("a")]),
         (r'a{b="c\\.d\"e"}', [Selector("a", (Matcher("b", "=", 'c\\.d"e'),))]),
@@ -24,7 +30,7 @@ from sidecar.promql import Matcher, Selector, selectors
         ("a[30m:1m]", [Selector("a", (), "30m:1m")]),
         ("vector(1)", []),
     ],
-)  # fmt: skip
+)
 def test_selectors_are_found(expression: str, expected: list[Selector]) -> None:
     assert list(selectors(expression)) == expected
 

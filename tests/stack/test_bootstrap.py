@@ -61,11 +61,15 @@ class Checkout:
             [sys.executable, str(self.folder / "stack" / "bootstrap.py"), *(words or ("help", "demo"))],
             # Without compiled files, because a fake is rewritten within a second with the same size.
             env={
-                "PATH": os.environ["PATH"], "PYTHONPATH": str(self.modules), "PYTHONDONTWRITEBYTECODE": "1",
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(self.modules),
+                "PYTHONDONTWRITEBYTECODE": "1",
                 "PGHOST": "elsewhere",
             },
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def start(self, *words: str) -> "subprocess.CompletedProcess[str]":
         child = self.begin(*words)

@@ -53,9 +53,21 @@ def test_the_tests_leave_nothing_in_the_temporary_folder(tmp_path: Path) -> None
     outside = tmp_path / "tmp"
     outside.mkdir()
     done = subprocess.run(
-        [sys.executable, "-m", "stack", "test", "-q", "-p", "no:cacheprovider", "tests/stack/test_demo_parts.py"],
-        env={**os.environ, "TMPDIR": str(outside), "PYTHONPATH": str(ROOT)}, cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "stack",
+            "test",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "tests/stack/test_demo_parts.py",
+        ],
+        env={**os.environ, "TMPDIR": str(outside), "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout
     assert list(outside.iterdir()) == []
 
@@ -82,10 +94,21 @@ def test_whatever_ends_the_tests_leaves_nothing(tmp_path: Path, number: signal.S
     outside.mkdir()
     (tmp_path / "test_long.py").write_text(LONG.format(started=started), encoding="utf-8")
     child = subprocess.Popen(
-        [sys.executable, "-m", "stack", "test", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_long.py")],
-        env={**os.environ, "TMPDIR": str(outside), "PYTHONPATH": str(ROOT)}, cwd=ROOT, stdin=subprocess.DEVNULL,
+        [
+            sys.executable,
+            "-m",
+            "stack",
+            "test",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            str(tmp_path / "test_long.py"),
+        ],
+        env={**os.environ, "TMPDIR": str(outside), "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     pid = wait_for(
         lambda: started.read_text() if started.exists() else None, timeout=60, what="the test", hint=""
     )

@@ -54,13 +54,20 @@ def test_an_interrupted_verification_stops_its_server(
 ) -> None:
     (tmp_path / "store").mkdir()
     env = {
-        **os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(short), "BACKUP_DATABASE_URLS": f"posthub={postgres.url}",
-        "BACKUP_STORE_URL": f"file://{tmp_path / 'store'}", "BACKUP_POSTGRES_BIN": str(postgres_bin()),
-    }  # fmt: skip
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(short),
+        "BACKUP_DATABASE_URLS": f"posthub={postgres.url}",
+        "BACKUP_STORE_URL": f"file://{tmp_path / 'store'}",
+        "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+    }
     subprocess.run([sys.executable, "-m", "backup", "run"], env=env, check=True, cwd=ROOT)
     caller = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, str(tmp_path / "log"), "verify"], env=env, cwd=ROOT, stderr=subprocess.DEVNULL
-    )  # fmt: skip
+        [sys.executable, "-c", COMMAND, str(tmp_path / "log"), "verify"],
+        env=env,
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
     wait_for(
         lambda: list(short.glob("posthub-verify-*/**/server.log")),
         timeout=60,

@@ -21,12 +21,28 @@ def test_ranges_shrink_and_nothing_else(expression: str, expected: str) -> None:
 
 
 def test_a_rule_file_keeps_its_shape() -> None:
-    rules = {"groups": [{"name": "g", "interval": "1m", "rules": [
-        {"alert": "A", "expr": "up[5m]", "for": "10m", "labels": {"for": "5m ago"}},
-    ]}]}  # fmt: skip
-    assert compress(rules, 60) == {"groups": [{"name": "g", "interval": "1s", "rules": [
-        {"alert": "A", "expr": "up[10s]", "for": "10s", "labels": {"for": "5m ago"}},
-    ]}]}  # fmt: skip
+    rules = {
+        "groups": [
+            {
+                "name": "g",
+                "interval": "1m",
+                "rules": [
+                    {"alert": "A", "expr": "up[5m]", "for": "10m", "labels": {"for": "5m ago"}},
+                ],
+            }
+        ]
+    }
+    assert compress(rules, 60) == {
+        "groups": [
+            {
+                "name": "g",
+                "interval": "1s",
+                "rules": [
+                    {"alert": "A", "expr": "up[10s]", "for": "10s", "labels": {"for": "5m ago"}},
+                ],
+            }
+        ]
+    }
 
 
 @given(st.integers(0, 10**6), st.integers(1, 1000))

@@ -39,10 +39,14 @@ def test_the_tutorial_works(tmp_path: Path, postgres: Postgres, redis_server: Re
     work = tmp_path / "work"
     work.mkdir()
     env = {
-        "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "LANG": "C.UTF-8",
-        "DATABASE_URL": postgres.url_for(name), "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(tmp_path),
+        "LANG": "C.UTF-8",
+        "DATABASE_URL": postgres.url_for(name),
+        "BACKUP_POSTGRES_BIN": str(postgres_bin()),
         "CELERY_EXPORTER_BROKER_URL": redis_server.url,
-    }  # fmt: skip
+    }
     # A database of that name would be another test's too.
     text = "\n".join(blocks()).replace("shop_tutorial", f"{name}_tutorial")
     script = "set -eu\n" + text

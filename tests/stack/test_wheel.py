@@ -30,7 +30,7 @@ ASKED = {"COMP_WORDS": "ops-backup re", "COMP_CWORD": "1"}
 def run(*command: str | Path, folder: Path | str | None = None, **more: str) -> str:
     done = subprocess.run(
         [str(each) for each in command], cwd=folder, env={**ENVIRON, **more}, capture_output=True, text=True
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -49,9 +49,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run("git", *who, "commit", "-qm", "Everything", folder=source)
     run("git", *who, "tag", "-a", "-m", "9.8.7", "v9.8.7", folder=source)
     run(
-        VENV_BIN / "uv", "build", "--wheel", "--no-build-isolation", "--python", VENV_BIN / "python",
-        "-o", source / "dist", source,
-    )  # fmt: skip
+        VENV_BIN / "uv",
+        "build",
+        "--wheel",
+        "--no-build-isolation",
+        "--python",
+        VENV_BIN / "python",
+        "-o",
+        source / "dist",
+        source,
+    )
     (found,) = (source / "dist").glob("*.whl")
     return found
 
@@ -156,9 +163,12 @@ def test_a_missing_extra_is_named_and_then_works(
     port = choose()
     broker = {"CELERY_EXPORTER_BROKER_URL": redis_server.url}
     exporter = Process(
-        "exporter", [str(installed / "ops-exporter"), "serve", "--port", str(port)],
-        log=tmp_path / "log", env={**ENVIRON, **broker}, cwd=tmp_path,
-    )  # fmt: skip
+        "exporter",
+        [str(installed / "ops-exporter"), "serve", "--port", str(port)],
+        log=tmp_path / "log",
+        env={**ENVIRON, **broker},
+        cwd=tmp_path,
+    )
     try:
         page = wait_for(lambda: metrics(port), timeout=150, what="a scrape", hint=str(tmp_path / "log"))
     finally:
@@ -177,8 +187,13 @@ def test_rules_dashboards_and_runbooks_are_in_it(installed: Path) -> None:
     library = packages(installed) / "posthub_ops" / "lib"
     assert "RedisDown" in run(installed / "ops-alerts", "list", "RedisDown")
     assert "RedisDown" in run(installed / "ops-alerts", "show", "RedisDown")
-    for name in ("alerts/prometheus.yml", "alerts/rules/thresholds.yml", "dashboards/json/posthub-celery.json",
-                 "runbooks/restore.sh", "deploy/systemd/ops-backup.service"):  # fmt: skip
+    for name in (
+        "alerts/prometheus.yml",
+        "alerts/rules/thresholds.yml",
+        "dashboards/json/posthub-celery.json",
+        "runbooks/restore.sh",
+        "deploy/systemd/ops-backup.service",
+    ):
         assert (library / name).is_file(), name
 
 
@@ -187,8 +202,11 @@ def test_completion_and_manual_pages(installed: Path) -> None:
     assert {line.partition(",")[2] for line in found.splitlines()} == {"release", "restore"}
     share = installed.parent / "share"
     assert "ops\\-backup restore" in (share / "man/man1/ops-backup.1").read_text()
-    for name in ("bash-completion/completions/ops-backup.bash", "zsh/site-functions/_ops-backup",
-                 "fish/vendor_completions.d/ops-backup.fish"):  # fmt: skip
+    for name in (
+        "bash-completion/completions/ops-backup.bash",
+        "zsh/site-functions/_ops-backup",
+        "fish/vendor_completions.d/ops-backup.fish",
+    ):
         assert "ops-backup" in (share / name).read_text()
 
 

@@ -7,13 +7,27 @@ from backup.errors import NotFoundError, StoreAccessError, StoreError
 NO_LOCKS = "set BACKUP_S3_OBJECT_LOCK_DAYS=0, or use a bucket that was created with Object Lock on a store that has it"
 MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchUpload"}
 REFUSED = {
-    "AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
-    "InvalidBucketName", "AuthorizationHeaderMalformed", "PermanentRedirect", "InvalidStorageClass",
-}  # fmt: skip
+    "AccessDenied",
+    "403",
+    "Forbidden",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "NoSuchBucket",
+    "InvalidBucketName",
+    "AuthorizationHeaderMalformed",
+    "PermanentRedirect",
+    "InvalidStorageClass",
+}
 TRY_AGAIN = {
-    "SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "TooManyRequests",
-    "RequestTimeTooSkewed", "OperationAborted",
-}  # fmt: skip
+    "SlowDown",
+    "RequestTimeout",
+    "InternalError",
+    "ServiceUnavailable",
+    "Throttling",
+    "TooManyRequests",
+    "RequestTimeTooSkewed",
+    "OperationAborted",
+}
 # Answers of a server without retention locks or upload listings.
 UNSUPPORTED = {"NotImplemented", "MethodNotAllowed", "405", "501"}
 # Answers to a bulk delete that may be refused where single deletes are not.

@@ -201,9 +201,11 @@ class S3Upload(Upload):
         try:
             with bucket.explained("complete", self._key):
                 bucket.client.complete_multipart_upload(
-                    Bucket=bucket.name, Key=bucket.key(self._key), UploadId=self._id,
+                    Bucket=bucket.name,
+                    Key=bucket.key(self._key),
+                    UploadId=self._id,
                     MultipartUpload={"Parts": parts},
-                )  # fmt: skip
+                )
         except NotFoundError:
             # The answer to an earlier attempt may have been lost.
             info = self._store.head(self._key)
