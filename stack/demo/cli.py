@@ -30,7 +30,7 @@ FAILED = 1
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--once", is_flag=True, help="Stop after the five steps.")
+@click.option("--once", is_flag=True, help="Stop after the six steps.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the results as JSON on stdout, and the progress on stderr."
 )
@@ -53,7 +53,7 @@ def demo(*, once: bool, as_json: bool, folder: Path, random_ports: bool) -> int:
     \b
     Examples:
       ./ops demo                 keep everything running; Ctrl-C ends it
-      ./ops demo --once          stop after the five steps; exit 0 only if all passed
+      ./ops demo --once          stop after the six steps; exit 0 only if all passed
       ./ops demo --once --json   print the results for a script
     """
     console = stderr_console() if as_json else RichConsole()

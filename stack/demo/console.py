@@ -12,7 +12,7 @@ from rich.table import Table
 from sidecar import cli
 from stack.demo.results import Step
 
-TOTAL_STEPS = 5
+TOTAL_STEPS = 6
 
 
 class Console:

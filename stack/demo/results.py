@@ -12,11 +12,13 @@ class Outcome:
         lines: the measured values, for a person.
         data: the same, for a script.
         passed: whether everything that was promised was seen.
+        disturbs: whether the step takes away what customers ask for, so that some of their requests may fail.
     """
 
     lines: tuple[str, ...]
     data: dict[str, Any]
     passed: bool
+    disturbs: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
-"""The five steps of the demo. Each one does something real, waits for its consequences and measures them."""
+"""The six steps of the demo. Each one does something real, waits for its consequences and measures them."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from sidecar import OpsError, humanize
 from sidecar.prometheus import NoReplyError
+from stack.demo import accident
 from stack.demo.backups import Backups
 from stack.demo.results import Outcome, Step
 from stack.demo.traffic import Traffic
@@ -47,6 +49,7 @@ class Story:
             ("The backup is proven by a restore", self.proof),
             ("A damaged backup is detected and reported", self.damage),
             ("A killed worker is detected and reported", self.worker),
+            ("An emptied table comes back as it was a second before", self.accident),
         )
 
     def run(self) -> Iterator[Step]:
@@ -180,6 +183,10 @@ class Story:
         )
         return Outcome(lines, data, passed=True)
 
+    def accident(self) -> Outcome:
+        """Empty a table; recover the second before, prove it and put it into production."""
+        return accident.show(self._suite, self._busy)
+
     def _await_traffic(self) -> dict[str, dict[str, Any]]:
         """The first complete report of Prometheus, or the last one when the time is up.
 
@@ -248,7 +255,12 @@ def _customers_served(outcome: Outcome, failures: int) -> Outcome:
     if not failures:
         return outcome
     line = f"{failures} requests were refused or failed meanwhile"
-    return Outcome((*outcome.lines, line), {**outcome.data, "request_failures": failures}, passed=False)
+    return replace(
+        outcome,
+        lines=(*outcome.lines, line),
+        data={**outcome.data, "request_failures": failures},
+        passed=outcome.passed and outcome.disturbs,
+    )
 
 
 def _is_proven(report: dict[str, Any]) -> bool:

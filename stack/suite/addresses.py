@@ -10,6 +10,7 @@ USUAL = {
     "web": 8080,
     "exporter": 9808,
     "backup": 9809,
+    "wal": 9811,
     "prometheus": 9090,
     "alertmanager": 9093,
     "inbox": 9099,

@@ -3,8 +3,10 @@
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import pyrage
 
 from stack.paths import ROOT
 from stack.ports import HOST
@@ -16,6 +18,7 @@ MACHINE = ("PATH", "HOME", "LANG", "LC_ALL", "USER", "LD_LIBRARY_PATH")
 BUCKET = "posthub-backups"
 MEDIA_BUCKET = "posthub-media"
 DATABASE_NAME = "posthub"
+SERVER_NAME = "main"
 # Of the demo users, who exist only on this machine and only while the suite runs.
 DEMO_PASSWORD = "posthub-demo"  # noqa: S105
 
@@ -29,6 +32,7 @@ class Sources:
         pace: seconds between runs of everything that production does less often.
         worker_timeout: seconds without a heartbeat after which a worker counts as gone.
         beat_grace: seconds that a schedule may be overdue before beat counts as down.
+        identity: the age key of the base backups and the WAL, which are always encrypted.
     """
 
     postgres: Postgres
@@ -39,6 +43,7 @@ class Sources:
     pace: int = 2
     worker_timeout: int = 6
     beat_grace: int = 20
+    identity: pyrage.x25519.Identity = field(default_factory=pyrage.x25519.Identity.generate)
 
 
 def machine(scratch: Path) -> dict[str, str]:
@@ -101,6 +106,17 @@ def backup(sources: Sources, folder: Path) -> Mapping[str, str]:
         "BACKUP_CATALOGUE_REFRESH": str(sources.pace),
         "BACKUP_SPOOL_DIR": str(folder / "spool"),
         "PATH": os.pathsep.join([str(find("redis-cli").parent), os.environ.get("PATH", os.defpath)]),
+    }
+
+
+def recovery(sources: Sources, folder: Path) -> Mapping[str, str]:
+    """For ``wal serve``, and for the commands that recover to a point in time. They have a part of the bucket to themselves."""
+    return {
+        **backup(sources, folder),
+        "BACKUP_SERVERS": f"{SERVER_NAME}={sources.postgres.url_for('postgres')}",
+        "BACKUP_STORE_URL": f"s3://{BUCKET}/wal",
+        "BACKUP_AGE_RECIPIENTS": str(sources.identity.to_public()),
+        "BACKUP_AGE_IDENTITY": str(sources.identity),
     }
 
 

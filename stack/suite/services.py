@@ -100,6 +100,18 @@ class Services:
             "backup", [sys.executable, "-m", "backup", "serve"], env, port=port, ready="/healthz"
         )
 
+    def wal(self) -> Service:
+        """The stream of the server's WAL into the store."""
+        port = self._ports["wal"]
+        env = {
+            **environments.recovery(self._sources, self._folder),
+            "BACKUP_WAL_PORT": str(port),
+            "BACKUP_HOST": HOST,
+        }
+        return self._program(
+            "wal", [sys.executable, "-m", "backup", "wal", "serve"], env, port=port, ready="/readyz"
+        )
+
     def _app(self, name: str, arguments: Sequence[str], **options: object) -> Service:
         env = dict(environments.app(self._sources))
         if name == "api":

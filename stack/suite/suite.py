@@ -42,7 +42,13 @@ class Suite:
         self.factor = factor
         self.ports = addresses.choose_all(usual=usual_ports)
         self.inbox = Inbox(self.logs / "inbox.log", port=self.ports["inbox"])
-        self.postgres = Postgres(folder / "postgres", port=self.ports["postgres"], log=self._log("postgres"))
+        self.postgres = Postgres(
+            folder / "postgres",
+            port=self.ports["postgres"],
+            log=self._log("postgres"),
+            # Without a limit to what the server keeps, the WAL is not streamed.
+            options={"max_slot_wal_keep_size": "1GB"},
+        )
         self.redis = Redis(folder / "redis", port=self.ports["redis"], log=self._log("redis"))
         self.store = ObjectStore(folder / "s3", port=self.ports["s3"], log=self._log("s3"))
         self.sources = environments.Sources(
@@ -67,6 +73,7 @@ class Suite:
         self._services = services = Services(folder, self.logs, self.ports, self.sources, self.prometheus.url)
         self.api = services.api()
         self.web: Service | None = None
+        self.wal: Service | None = None
         self.workers = {name: services.worker(name) for name in WORKERS}
         self.beat = services.beat()
         self.exporter = services.exporter()
@@ -83,7 +90,7 @@ class Suite:
             (self.exporter, self.alertmanager, self.backup),
             (self.api, self.beat, *self.workers.values()),
             # Last, because rules would fire for parts that are still starting.
-            (self.prometheus, *([self.web] if self.web else [])),
+            (self.prometheus, *(part for part in (self.web, self.wal) if part)),
         )
 
     @property
@@ -114,6 +121,12 @@ class Suite:
         self.web = self._services.web(files)
         self.web.start()
         self._supervisor.watch(self.web)
+
+    def stream_wal(self) -> None:
+        """Stream the WAL into the store from now on."""
+        self.wal = self._services.wal()
+        self.wal.start()
+        self._supervisor.watch(self.wal)
 
     def stop(self) -> None:
         """Stop everything, last started first. May be called at any time, and more than once."""
@@ -146,6 +159,10 @@ class Suite:
     def backup_environment(self) -> dict[str, str]:
         """The environment of one-shot backup commands next to the service."""
         return dict(environments.backup(self.sources, self.folder))
+
+    def recovery_environment(self) -> dict[str, str]:
+        """The environment of one-shot commands of point-in-time recovery."""
+        return dict(environments.recovery(self.sources, self.folder))
 
     def __enter__(self) -> Self:
         return self.start()

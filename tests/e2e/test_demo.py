@@ -89,7 +89,7 @@ def opened(url: str) -> tuple[int, str]:
 
 
 def test_every_step_passed(demo: dict[str, Any]) -> None:
-    assert [step["passed"] for step in demo["steps"]] == [True] * 5
+    assert [step["passed"] for step in demo["steps"]] == [True] * 6
     assert demo["passed"]
 
 
@@ -127,6 +127,15 @@ def test_the_killed_worker_was_detected_and_reported(demo: dict[str, Any]) -> No
     worker = demo["steps"][4]
     assert 0 < worker["seconds_to_seen"] <= worker["seconds_to_notification"] < 120
     assert 0 < worker["seconds_to_resolved"] < 120
+
+
+def test_the_emptied_table_came_back_as_it_was_a_second_before(demo: dict[str, Any]) -> None:
+    accident = demo["steps"][5]
+    assert accident["differences"] == []
+    assert accident["posts_left"] == 0
+    assert accident["posts_after"] == accident["posts_before"] > 40_000
+    assert accident["rpo_seconds"] >= 1
+    assert accident["rto_seconds"] > accident["recovery_seconds"] > 0
 
 
 def test_every_address_opens(demo: dict[str, Any]) -> None:
@@ -186,6 +195,7 @@ def test_every_component_has_its_own_log(demo: dict[str, Any], folder: Path) -> 
         "beat",
         "exporter",
         "backup",
+        "wal",
         "prometheus",
         "alertmanager",
         "inbox",
