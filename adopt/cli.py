@@ -45,7 +45,7 @@ _ADDRESS = re.compile(r"[\w.-]+:\d{1,5}|\[[0-9a-f:]+\]:\d{1,5}")
     "--alertmanager", help="Address of Alertmanager; default: that of the stack, such as localhost:9093."
 )
 @click.option("--grafana", default="http://localhost:3000", show_default=True, help="Grafana, for links.")
-@click.option("--runbooks", help="Where the pages of alerts will be found; default: the folder itself.")
+@click.option("--runbooks", help="Address of the alert pages; default: the folder itself.")
 @click.option(
     "--stack", type=click.Choice(STACKS), help="What runs the app and the sidecars.  [default: compose]"
 )
@@ -64,7 +64,7 @@ def init(
     Also the sidecars themselves: a compose file, systemd units or a kustomization, with a file of settings for each to
     fill in. On a terminal, it asks for the parts that are not named by options.
 
-    Run it again after a change or an upgrade: files that you have edited are kept, and the new text is put next to them.
+    Run it again after a change or an upgrade: files that you have edited are kept, and the new text is written next to them.
 
     \b
     Examples:

@@ -17,7 +17,7 @@ Form = Callable[[str, str], str]
 
 
 def _with_settings(service: str, _: str) -> str:
-    """In front of a command that needs what a sidecar's settings say; other services' commands need nothing."""
+    """Prefix of a command that needs a sidecar's settings; commands of other services need none."""
     return f"set -a; . /etc/ops/{service}.env;" if _SIDECAR.search(service) else "env"
 
 
@@ -70,7 +70,7 @@ def for_stack(text: str, stack: str, app: str) -> str:
         word = "kill" if verb.startswith("kill") else verb.removesuffix(" -T").removesuffix(" -a")
         return TABLE[stack][word](named, options)
 
-    # The server's owner has a role of its own only in our production.
+    # Only our production has a separate role for the server's owner.
     text = text.replace("-U posthub_admin", "-U posthub")
     text = _COMPOSE.sub(written, text)
     return _INSTALLED.sub(lambda found: f"ops-{PROGRAMS[found[1]]}", text) if stack == "systemd" else text

@@ -9,7 +9,7 @@ import yaml
 
 Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parent.parent
-# Part → how the service is called after the app's name.
+# Part → the end of the service's name, after the app's.
 SIDECARS = {"celery": "celery-exporter", "backup": "backup"}
 PORTS = {
     "celery": 9808,
@@ -20,7 +20,7 @@ PORTS = {
     "node": 9100,
     "cadvisor": 8080,
 }
-# The other exporters, as their own images and packages call them.
+# The other exporters, under the names of their images and packages.
 OTHERS = {
     "django": "api",
     "redis": "redis-exporter",
@@ -56,7 +56,7 @@ class Setting:
 
 
 def settings(part: str, app: str) -> list[Setting]:
-    """What someone has to fill in, in upper-case words, and what is most often wanted besides."""
+    """What has to be filled in, as upper-case words, and the settings that are most often needed as well."""
     if part == "celery":
         return [
             Setting(
@@ -88,14 +88,14 @@ def settings(part: str, app: str) -> list[Setting]:
         Setting(
             "BACKUP_POSTGRES_BIN",
             "/usr/lib/postgresql/17/bin",
-            "PostgreSQL's programs, of the server's version or newer.",
+            "PostgreSQL's programs, in the server's version or newer.",
             ("systemd",),
         ),
     ]
 
 
 def address_of(part: str, app: str, stack: str) -> str:
-    """The address at which a part is found when nothing else is said."""
+    """The address of a part unless another one is given."""
     port = {"alertmanager": 9093, "prometheus": 9090, **PORTS}[part]
     if stack == "systemd" or part == "node":
         return f"localhost:{port}"
@@ -330,7 +330,7 @@ def _objects(part: str, app: str) -> list[Json]:
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {"name": name},
-        # Room for a restored database, and for backups while the store cannot be reached.
+        # Space for a restored database, and for backups while the store cannot be reached.
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "20Gi"}}},
     }
     workload: Json = {
@@ -421,7 +421,7 @@ def _documents(objects: list[Json]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Without anchors: the same lists stand in several services."""
+    """Without anchors: several services have the same lists."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the base class's name
         return True

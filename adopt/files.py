@@ -16,7 +16,7 @@ from sidecar.grid import rearranged
 
 Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parent.parent
-# Jobs whose absence is an alert of its own.
+# Jobs whose absence has a separate alert.
 ESSENTIAL = ("django", "celery", "backup", *BASE)
 
 

@@ -6,7 +6,7 @@ from functools import cache
 
 from sidecar.promql import selectors
 
-# Always present: Prometheus watches itself and Alertmanager.
+# Always present: Prometheus monitors itself and Alertmanager.
 BASE = ("prometheus", "alertmanager")
 # Job → its rule file and its dashboard.
 RULES = {

@@ -236,7 +236,7 @@ def render(output: Path, secrets: Path, source: Path) -> None:
     for name, switch in off:
         click.echo(f"off: {name} ({switch} is not set)")
     if not set(on) - {"dead man's switch"}:
-        click.echo("Warning: no receiver is on, so nobody is notified", err=True)
+        click.echo("Warning: no receiver is enabled, so no one is notified", err=True)
 
 
 @main.command()

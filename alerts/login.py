@@ -20,7 +20,7 @@ class LoginSettings(Settings):
     password: SecretStr | None = Field(
         None,
         validation_alias="ALERTS_PASSWORD",
-        description="Password of that user; without it, nobody signs in.",
+        description="Password of that user; without it, there is no sign-in.",
     )
 
     @property

@@ -26,7 +26,7 @@ FILE_OPTIONS = {
     "api_url": "ALERTMANAGER_SLACK_URL",
     "routing_key": "ALERTMANAGER_PAGERDUTY_ROUTING_KEY",
     "auth_password": "ALERTMANAGER_SMTP_PASSWORD",
-    # Of the watch.
+    # The password of the watch.
     "password": "ALERTS_PASSWORD",
 }
 
@@ -139,7 +139,7 @@ def configuration(
         source: the configuration with all receivers.
 
     Raises:
-        UsageError: settings contradict each other, the time zone is unknown, or the source is not what it should be.
+        UsageError: settings contradict each other, the time zone is unknown, or the source is not a configuration of Alertmanager.
     """
     _check(settings)
     document = _source(source)

@@ -11,7 +11,7 @@ _PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
 class Peak:
-    """Looks at the peak memory of one process, its children left out, as long as it lives."""
+    """Samples the peak memory of one process, without its children, until it ends."""
 
     def __init__(self, pid: int) -> None:
         self.bytes = 0

@@ -64,7 +64,7 @@ WIDE = Size(24, 8)
 GAP_MS = 60_000
 # Shown instead of an empty tile.
 NO_VALUE = "No data"
-# Grafana's default is 150: the last columns of a narrow table would be out of sight.
+# Grafana's default is 150, which would hide the last columns of a narrow table.
 COLUMN_MIN_WIDTH = 60
 
 
@@ -167,7 +167,7 @@ def series_panel(
 
 
 def _soft_max(unit: str, limits: Steps | None) -> float:
-    """Return the top of the axis while all values are lower: Grafana's is 100, where limits lie on the zero line."""
+    """Return the top of the axis while all values are lower. Grafana's is 100, which would draw limits on the zero line."""
     highest = max((value for value, _ in limits.steps), default=0.0) if limits else 0.0
     if highest > 0:
         return 2 * highest
@@ -329,7 +329,7 @@ def _by_thresholds() -> dashboard_builder.FieldColor:
 
 
 def _legend(size: Size) -> common.VizLegendOptions:
-    """Return a table at the right of wide graphs, and names only below narrow ones: a longer list would be cut off."""
+    """Return a table to the right of wide graphs, and only names below narrow ones: a longer list would be cut off."""
     legend = common.VizLegendOptions().show_legend(True)
     if size.width >= HALF.width:
         return legend.display_mode(LegendDisplayMode.TABLE).placement(LegendPlacement.RIGHT).calcs(["last"])

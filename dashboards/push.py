@@ -22,11 +22,11 @@ MESSAGE = "Pushed by ./ops dashboards push"
 def read_token(file: Path | None) -> str:
     """Return the token from `file` or the environment; never from the command line, which others can see."""
     token = file.read_text(encoding="utf-8", errors="replace").strip() if file else os.environ.get(TOKEN, "")
-    hint = f"set {TOKEN} or give --token-file; a service account token will do"
+    hint = f"set {TOKEN} or give --token-file; use a service account token"
     if not token:
         raise UsageError("no Grafana token", hint=hint)
     if not re.fullmatch(r"[!-~]+", token):
-        raise UsageError("the Grafana token has characters that no token has", hint=hint)
+        raise UsageError("the Grafana token has characters that are not allowed in a token", hint=hint)
     return token
 
 
@@ -61,7 +61,7 @@ class Grafana:
     def _ask(
         self, method: str, path: str, *, json: Any = None, expected: tuple[int, ...] = (200,)
     ) -> dict[str, Any] | None:
-        """Return the answer; None when there is nothing, and that was `expected`."""
+        """Return the answer; None if nothing was found and that was `expected`."""
         try:
             answer = self._session.request(
                 method, self._url + path, json=json, timeout=TIMEOUT, allow_redirects=False
@@ -77,7 +77,7 @@ class Grafana:
 
 
 def push_all(grafana: Grafana, folder: str) -> Iterator[str]:
-    """Bring Grafana up to the committed dashboards; yield what was done to each."""
+    """Update Grafana to the committed dashboards; yield what was done to each."""
     yield f"folder {folder}: {grafana.ensure_folder(folder)}"
     for dashboard in committed():
         yield f"{dashboard['uid']}: {_push(grafana, dashboard)}"
@@ -112,7 +112,7 @@ _GRAFANAS_OWN = {"id", "version", "schemaVersion"}
 _NOT_GRAFANA = "check --url: a log-in page or a proxy answers there, not Grafana"
 _HINTS = {
     **dict.fromkeys((301, 302, 303, 307, 308), _NOT_GRAFANA),
-    401: "the token is wrong or expired: make a service account token in Grafana",
+    401: "the token is wrong or expired: create a service account token in Grafana",
     403: "the token may not do this: give its service account the role Editor",
     404: "check --url: is it Grafana's root address?",
     412: "the dashboard was changed in the meantime: push again",
@@ -134,5 +134,5 @@ def _refused(url: str, method: str, path: str, answer: requests.Response) -> Ops
         reason = str(answer.json().get("message", "")) or answer.reason
     except (requests.JSONDecodeError, AttributeError):
         reason = answer.reason
-    hint = _HINTS.get(answer.status_code, "look into Grafana's log")
+    hint = _HINTS.get(answer.status_code, "read Grafana's log")
     return OpsError(f"Grafana at {url} refused {method} {path}: {answer.status_code} {reason}", hint=hint)

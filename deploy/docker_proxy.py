@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Answers the questions that cAdvisor asks about containers from the Docker engine's socket, and nothing else.
+"""Answers cAdvisor's requests about containers from the Docker engine's socket, and no others.
 
 Anyone who may send any request to the engine is root on the host. This passes on only GET requests for a few pages, and
 takes the containers' environment, commands and labels out of the answers. Usage: ``docker_proxy.py [SOCKET] [PORT]``.
@@ -94,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Nothing: cAdvisor asks all the time."""
+        """Log nothing: cAdvisor sends requests all the time."""
 
 
 class Proxy(ThreadingHTTPServer):

@@ -1,8 +1,7 @@
 #!/usr/bin/env python
 """Writes the secrets of each container to files, at each start, before anything else runs.
 
-Secrets come from the environment (.env.production) or from an earlier run. Missing ones that nobody has to know are
-generated and stored. ``values/`` in the folder has every secret, for the operator. Each other folder has the files that one
+Secrets come from the environment (.env.production) or from an earlier run. Missing ones that no one has to know are generated and stored. ``values/`` in the folder has every secret, for the operator. Each other folder has the files that one
 container mounts; its user owns them, and nobody else can read them. Usage: ``init_secrets.py [FOLDER] [VOLUMES]``.
 """
 
@@ -80,8 +79,7 @@ def _nothing() -> str:
     return ""
 
 
-# Every secret, and the function that generates it if it is not set. A secret that cannot be generated (_nothing) switches
-# its part off if it is empty.
+# Every secret, and the function that generates it if it is not set. A secret that cannot be generated (_nothing) disables its part if it is empty.
 SECRETS: dict[str, Callable[[], str]] = {
     "SECRET_KEY": _key,
     "POSTGRES_PASSWORD": _password,
@@ -144,7 +142,7 @@ SECRETS: dict[str, Callable[[], str]] = {
 
 # The keys of AI providers.
 AI_KEYS = ("GEMINI_API_KEY", "PERPLEXITY_API_KEY", "NANOBANA_API_KEY")
-# The backup sidecar's own, whose files have names without the prefix.
+# The backup sidecar's secrets, whose files are named without the prefix.
 BACKUP_SECRETS = [
     name
     for name in SECRETS
@@ -162,7 +160,7 @@ BACKUP_SECRETS = [
         )
     )
 ]
-# Of them, those of the WAL stream.
+# The ones that the WAL stream uses.
 WAL_SECRETS = [
     name for name in BACKUP_SECRETS if name.startswith(("BACKUP_S3_", "BACKUP_OFFSITE_", "BACKUP_MANIFEST_"))
 ]
@@ -247,7 +245,7 @@ class Place:
 
 
 def gather(environ: Mapping[str, str], values: Path) -> dict[str, str]:
-    """Every secret: the one that is set, else the one of an earlier run, else a new one if it can be generated.
+    """Every secret: the one that is set, else the one from an earlier run, else a new one if it can be generated.
 
     Raises:
         SetupError: a value is still a placeholder.
@@ -394,7 +392,7 @@ def _flower(values: Mapping[str, str]) -> str:
 
 
 def _own_key(values: Mapping[str, str], service: str) -> dict[str, str]:
-    """A SECRET_KEY for a service that signs and decrypts nothing: the same at each start, and no use to anyone else."""
+    """A SECRET_KEY for a service that signs and decrypts nothing: the same at each start, and useless to anyone else."""
     key = hmac.digest(values["SECRET_KEY"].encode(), f"posthub: key of {service}".encode(), hashlib.sha512)
     return {"secret_key": key.hex()}
 
@@ -413,7 +411,7 @@ def web_config(password: str) -> str:
 
 
 def _databases(values: Mapping[str, str]) -> str:
-    """Databases to back up by name: this stack's own, unless others are named or all of a server are looked for."""
+    """Databases to back up by name: this stack's, unless others are named or all databases of a server are discovered."""
     if values["BACKUP_DATABASE_URLS"] or values["BACKUP_DISCOVER_URL"]:
         return values["BACKUP_DATABASE_URLS"]
     return "posthub=" + _database("posthub_backup", values["BACKUP_DB_PASSWORD"])

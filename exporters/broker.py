@@ -15,7 +15,7 @@ AMQP_SCHEMES = frozenset({"amqp", "amqps", "pyamqp"})
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 SENTINEL_PORT = 26379
-# Celery accepts the names and numbers of the ssl module; a URL has words of its own.
+# Celery accepts the names and numbers of the ssl module; URLs have different names for them.
 _CERTIFICATES = {
     "cert_required": "required",
     "cert_optional": "optional",

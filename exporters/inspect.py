@@ -60,7 +60,7 @@ Reply = tuple[str, Any]
 class Inspector(Protocol):
     """Asks every worker of one broker.
 
-    ``blocked`` says why the broker took no messages when workers were last asked; empty if it did.
+    ``blocked`` says why the broker accepted no messages when workers were last asked; empty if it did.
     """
 
     blocked: str

@@ -1,4 +1,4 @@
-"""The page that people read: queues, workers, tasks and beat, from what is in memory. No broker is asked for it."""
+"""The status page: queues, workers, tasks and beat, from what is in memory. It sends no request to a broker."""
 
 import time
 from collections.abc import Sequence

@@ -64,7 +64,7 @@ class Pipeline:
         if settings.inspect_interval > 0:
             self.periodic.append(Periodic("inspect", self._ask, settings.inspect_interval))
         # Why the last queue round failed; empty if it succeeded.
-        self._unreachable = "the first round is due"
+        self._unreachable = "no round has finished yet"
         self.collectors: list[Collector] = [
             self.tasks,
             self.workers,

@@ -88,7 +88,7 @@ def look(pipeline: Pipeline) -> list[str]:
         snapshot = pipeline.poller.poll()
     except OpsError:
         raise
-    except Exception as error:  # every transport has errors of its own
+    except Exception as error:  # each transport has its own exceptions
         raise OpsError(
             f"broker {pipeline.broker.shown} does not answer: {error}",
             hint="check the URL, the password and that the broker runs",
@@ -152,7 +152,7 @@ def fill(findings: Findings, pipeline: Pipeline) -> None:
 def _judge_workers(findings: Findings, pipeline: Pipeline) -> None:
     if not findings.workers:
         findings.problems.append("no worker replies and none sends heartbeats")
-        findings.hints.append("start a worker; is this the broker and the database number that workers use?")
+        findings.hints.append("start a worker, and check that workers use this broker and database number")
     elif not any(worker.up for worker in findings.workers):
         findings.problems.append("no worker is up")
         findings.hints.append(

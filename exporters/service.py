@@ -37,7 +37,7 @@ REFRESH_SECONDS = 10
 MOST_NAMED = 5
 # Seconds between two checks whether a scrape is due.
 RENDER_TICK = 0.25
-# This many malformed events are not yet the rule.
+# Up to this number of malformed events, no advice is given.
 ODD_EVENTS = 5
 UNDECODABLE = (
     "most events cannot be decoded: set Celery's event_serializer to json in workers and in everything that sends "
@@ -149,7 +149,7 @@ class Exporter:
         )
         yield gauge(
             "celery_exporter_collect_duration_seconds",
-            "Duration of the newest round by collector, of several brokers the longest.",
+            "Duration of the newest round by collector; with several brokers, the longest.",
             [(label_text(collector=name), seconds) for name, seconds in durations.items()],
         )
         yield gauge(

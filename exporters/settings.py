@@ -199,17 +199,17 @@ class ExporterSettings(Settings):
     max_in_flight: int = Field(
         120_000,
         ge=100,
-        description="Waiting tasks that are joined by ID, about 25 bytes each; of more, a random sample is kept.",
+        description="Maximum number of waiting tasks that are joined by ID, about 25 bytes each; beyond it, a random sample is kept.",
     )
     max_names: int = Field(
         2_000,
         ge=10,
-        description="Pairs of task and queue; a new one takes the place of those that were idle longest.",
+        description="Maximum number of pairs of task and queue; a new one replaces those that were idle longest.",
     )
     max_workers: int = Field(
         3_000,
         ge=1,
-        description="Workers that have series of their own.",
+        description="Maximum number of workers with their own series.",
     )
     backlog_bytes: int = Field(
         64 << 20,

@@ -1,4 +1,4 @@
-"""What the commands print for people. ``serve`` does without it, and without the memory of the library for tables."""
+"""The output of the commands. ``serve`` does not load it, which saves the memory of the table library."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""``python -m posthub_ops COMMAND …``, for a process manager that knows an interpreter and no scripts."""
+"""``python -m posthub_ops COMMAND …``, for a process manager that starts an interpreter and not a script."""
 
 import sys
 

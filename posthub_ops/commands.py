@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NoReturn
 
 _HERE = Path(__file__).resolve().parent
-# In a checkout, the packages lie next to this one.
+# In a checkout, the packages are next to this one.
 LIBRARY = _HERE / "lib" if (_HERE / "lib").is_dir() else _HERE.parent
-# Command → module and attribute of its click group, and the extra that brings what it needs.
+# Command → module and attribute of its click group, and the extra that installs its dependencies.
 COMMANDS = {
     "ops-backup": ("backup.cli", "backup", "backup"),
     "ops-exporter": ("exporters.cli", "exporters", "exporter"),

@@ -1,6 +1,6 @@
 """Shared by all sidecars: settings, errors, logs, the command-line frame, HTTP clients and a small web server.
 
-A leaf: it imports nothing else of this project.
+It imports nothing else from this project.
 """
 
 from sidecar.errors import OpsError, UsageError

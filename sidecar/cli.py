@@ -10,7 +10,7 @@ import click
 from sidecar.errors import OpsError
 from sidecar.signals import Ended
 
-# Rich takes 8 MB, which services that print no table do without.
+# Rich takes 8 MB, so services that print no table do not load it.
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn

@@ -1,4 +1,4 @@
-"""The pages that our services show: one style sheet, light and dark, readable on a telephone, without scripts."""
+"""The pages that our services serve: one style sheet, light and dark, readable on a telephone, without scripts."""
 
 import hashlib
 from base64 import b64encode
@@ -31,7 +31,7 @@ DARK = {
     "warn": "#e8b04b",
     "bad": "#ff9b90",
 }
-# Text from a broker, a database or a store is cut here: a page must stay one that people can read.
+# Longer text from a broker, a database or a store is truncated, so that pages stay readable.
 LONGEST_TEXT = 500
 _RULES = """
 * { box-sizing: border-box }
@@ -145,7 +145,7 @@ def card(title: str, figure: str, note: str = "", kind: str = "") -> str:
 
 
 def notice(kind: str, head: str, lines: Iterable[str] = ()) -> str:
-    """A sentence that must be seen, with what belongs to it; all of them are texts."""
+    """A sentence that must be noticed, with its details; all of them are texts."""
     items = "".join(f"<li>{text(line)}</li>" for line in lines)
     return f'<div class="notice {kind}"><strong>{text(head)}</strong>{f"<ul>{items}</ul>" if items else ""}</div>'
 

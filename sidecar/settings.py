@@ -168,7 +168,7 @@ def _variable(settings: type[Settings], name: str, field: FieldInfo) -> Variable
 
 
 def _span(value: timedelta) -> str:
-    """A time as a variable gives it: ``7d``, ``36h``."""
+    """A duration in a variable: ``7d``, ``36h``."""
     hours = value // timedelta(hours=1)
     return f"{hours // 24}d" if hours and hours % 24 == 0 else f"{hours}h"
 

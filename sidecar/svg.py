@@ -6,12 +6,12 @@ from html import escape
 
 from sidecar.html import text
 
-# A chart has at least this number of places, so that a single bar is not a wall.
+# A chart has room for at least this number of bars, so that a single bar does not fill it.
 LEAST_PLACES = 30
 PLACE = 10
 BAR = 8
 HEIGHT = 60
-# The least height of a bar, so that a small value can still be seen and pointed at.
+# The minimum height of a bar, so that a small value can still be seen and hovered over.
 LEAST_BAR = 2
 SPAN_WIDTH = 1000
 
@@ -23,8 +23,8 @@ class Bar:
     Attributes:
         value: its height; None: nothing is known, so there is no bar.
         kind: good, warn, bad, dim or plain.
-        title: what a browser shows when it is pointed at.
-        address: where it leads; empty: nowhere.
+        title: the tooltip.
+        address: the target of its link; empty: no link.
     """
 
     value: float | None
@@ -35,7 +35,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of time, in any unit."""
+    """A period of time, in any unit."""
 
     begin: float
     end: float
@@ -47,11 +47,11 @@ def bars(shown: Sequence[Bar], caption: str, *, limit: float | None = None) -> s
     """Bars from left to right, the newest at the right edge.
 
     Args:
-        caption: a sentence with the figures; also for those who do not see the chart.
+        caption: a sentence with the figures; also for people who cannot see the chart.
         limit: a value at which a line is drawn, such as a target.
     """
     most = max([each.value for each in shown if each.value is not None], default=0.0)
-    # A target far above everything would press the bars flat.
+    # A target far above all values would flatten the bars.
     drawn = limit if limit is not None and limit <= 3 * most else None
     top = max(most, drawn or 0.0) or 1.0
     places = max(LEAST_PLACES, len(shown))
@@ -66,7 +66,7 @@ def bars(shown: Sequence[Bar], caption: str, *, limit: float | None = None) -> s
 
 
 def spans(shown: Sequence[Span], caption: str, *, begin: float, end: float) -> str:
-    """Stretches of time on one line."""
+    """Periods of time on one line."""
     whole = max(end - begin, 1e-9)
     parts = []
     for each in shown:

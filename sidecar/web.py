@@ -57,7 +57,7 @@ Routes = Mapping[str, Mapping[str, Route]]
 
 
 class WebServer:
-    """Serves routes, each request on a thread of its own.
+    """Serves routes, with one thread for each request.
 
     Args:
         host: address to bind.

@@ -128,7 +128,7 @@ def _install(lock: Path, state: Path) -> None:
 
 
 def _by_uv(lock: Path, state: Path, log: Path) -> bool:
-    """Whether uv installed everything. Its cache stays in this folder, and only for so long."""
+    """Whether uv installed everything. Its cache is in this folder, and only during the installation."""
     cache = state / "uv"
     environment = {**os.environ, **_as_pip(), "UV_CACHE_DIR": str(cache), "UV_NO_CONFIG": "1"}
     command = [str(UV), "pip", "install", "--python", str(PYTHON), *LOCKED, str(lock)]
@@ -142,7 +142,7 @@ def _by_uv(lock: Path, state: Path, log: Path) -> bool:
 
 
 def _as_pip() -> "dict[str, str]":
-    """What pip is configured for, as uv's variables. What is set for uv itself comes first."""
+    """What pip is configured for, as uv's variables. uv's own variables take precedence."""
     asked = [str(PYTHON), "-m", "pip", "config", "list"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     found = {}
@@ -156,7 +156,7 @@ def _as_pip() -> "dict[str, str]":
 
 def _venv_hint() -> str:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return f"apt-get install python{version}-venv (Debian keeps venv in a package of its own)"
+    return f"apt-get install python{version}-venv (Debian has venv in a separate package)"
 
 
 def _run(command: "list[str]", log: Path, what: str, hint: str) -> None:

@@ -1,4 +1,4 @@
-"""The commands of ./ops. Each one is imported when it is used, so that ``./ops help`` is quick."""
+"""The commands of ./ops. Each one is imported when it is used, so that ``./ops help`` is fast."""
 
 import importlib
 from collections.abc import Sequence

@@ -129,7 +129,7 @@ def test(*, gates_only: bool, mutate: bool, pytest_arguments: Sequence[str]) -> 
 
 
 def _failed_gates() -> list[str]:
-    """The names of the gates that do not pass. As many run at once as there are processors."""
+    """The names of the gates that do not pass. One runs per processor at a time."""
     failed = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for outcome in pool.map(_run, gates()):

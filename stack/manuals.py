@@ -14,7 +14,7 @@ from sidecar.version import __version__
 from stack.paths import ROOT
 
 FOLDER = ROOT / "deploy"
-# Shell → where its completion files lie below a prefix, and their names.
+# Shell → the folder of its completion files below a prefix, and their names.
 SHELLS = {"bash": "{name}.bash", "zsh": "_{name}", "fish": "{name}.fish"}
 
 
@@ -92,7 +92,7 @@ def _first(command: click.Command) -> str:
 
 
 def _text(command: click.Command) -> Iterator[str]:
-    """The help text; what must not be filled is an example."""
+    """The help text; paragraphs that must not be filled are examples."""
     for block in re.split(r"\n\s*\n", installed(cleandoc(command.help or ""))):
         if block.startswith("\b"):
             yield from (".PP", ".nf", *(_roff(line) for line in block.splitlines()[1:]), ".fi")
@@ -101,6 +101,6 @@ def _text(command: click.Command) -> Iterator[str]:
 
 
 def _roff(text: str) -> str:
-    """Text without meaning to roff."""
+    """Text escaped for roff."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq").replace("…", "\\&...")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped

@@ -22,7 +22,7 @@ LOG_TAIL_LINES = 15
 
 
 class Process:
-    """One running child in a process group of its own.
+    """One running child in its own process group.
 
     Args:
         name: shown in messages.

@@ -108,5 +108,5 @@ class WatchSettings(LoginSettings):
     log_level: str = Field(
         "INFO",
         validation_alias="ALERTS_LOG_LEVEL",
-        description="Lowest severity that is logged.",
+        description="Minimum severity of log messages.",
     )

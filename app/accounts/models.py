@@ -7,7 +7,7 @@ from django.db import models, transaction
 
 
 class User(AbstractUser):
-    """A customer. The AI jobs of paying customers have a queue of their own."""
+    """A customer. The AI jobs of paying customers have a separate queue."""
 
     class Plan(models.TextChoices):
         FREE = "free"

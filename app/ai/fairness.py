@@ -1,4 +1,4 @@
-"""What keeps one customer from occupying all AI workers.
+"""Keeps one customer from occupying all AI workers.
 
 Each customer may have AI_PER_OWNER jobs running at a time, over all workers. Another job of theirs waits in the database,
 not in a worker: the end of each job sends the next one, and housekeeping finds those left over.
@@ -24,7 +24,7 @@ TIME_LIMIT = 150
 
 
 def send(job: AIJob) -> bool:
-    """Send the task of a job. Returns whether the broker took it."""
+    """Send the task of a job. Returns whether the broker accepted it."""
     task = "ai.tasks.run_priority_job" if job.priority else "ai.tasks.run_job"
     return enqueue(task, str(job.pk), task_id=str(job.pk), on_failure=partial(_unsend, job))
 
@@ -54,8 +54,7 @@ def postpone(job: AIJob) -> None:
 def send_next(owner_id: int) -> bool:
     """Send the owner's job that has been waiting for the longest time. Returns whether one was sent.
 
-    Never raises for a database that is unavailable: what became of the job before matters more, and housekeeping sends
-    the next one as well.
+    Never raises for a database that is unavailable: the result of the finished job matters more, and housekeeping sends the next one anyway.
     """
     try:
         with transaction.atomic():

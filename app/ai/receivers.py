@@ -1,4 +1,4 @@
-"""What the AI app does when something happens elsewhere. Connected when the app is ready."""
+"""The AI app's reactions to signals of other apps. Connected when the app is ready."""
 
 from typing import Any
 

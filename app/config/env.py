@@ -94,7 +94,7 @@ def _number(name: str, default: T, kind: Callable[[str], T], minimum: T) -> T:
         number = kind(value)
     except ValueError:
         raise ConfigError(f"{name} is {value!r}, which is not a number", f"{name}={default}") from None
-    if not number >= minimum:  # nan is neither below nor above
+    if not number >= minimum:  # NaN is neither below nor above a limit
         raise ConfigError(f"{name} is {value}, below its minimum {minimum}", f"{name}={default}")
     return number
 

@@ -11,7 +11,7 @@ class MonitoringConfig(AppConfig):
 
         logs.connect()
         scrape.drop_migration_gauges()
-        # Of the app that owns the tables: Django sends no signal for an app without models.
+        # The sender is the app that owns the tables: Django sends no signal for an app without models.
         post_migrate.connect(schedule.install, sender=apps.get_app_config("django_celery_beat"))
         if settings.SENTRY_DSN:
             _start_sentry()

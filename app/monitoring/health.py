@@ -1,4 +1,4 @@
-"""Can this instance serve requests? The reasons that it gives contain nothing confidential."""
+"""Checks whether this instance can serve requests. The reasons in the answer contain nothing confidential."""
 
 import logging
 import os

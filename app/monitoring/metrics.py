@@ -1,4 +1,4 @@
-"""The app's own metrics. Known label values exist from the start, so that a first failure is an increase."""
+"""The app's own metrics. Known label values exist from the start, so that a first failure shows as an increase."""
 
 from itertools import product
 

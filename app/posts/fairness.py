@@ -1,4 +1,4 @@
-"""What keeps one customer from occupying all workers: a limit per owner, and a circuit breaker per host.
+"""Keeps one customer from occupying all workers: a limit per owner, and a circuit breaker per host.
 
 Each customer may have PUBLISH_PER_OWNER posts in publication at a time, over all workers. Another post of theirs waits
 in the database, not in a worker: the end of each publication sends the next one, and beat finds those left over.
@@ -26,7 +26,7 @@ Status = Post.Status
 # Hard time limit of a publishing task, in seconds. What was claimed longer ago is no longer in publication.
 TIME_LIMIT = 75
 
-# After this many calls of a host in a row without an answer, it is not called for a while. Seconds.
+# After this number of consecutive calls without an answer, a host is not called for a while. Seconds.
 FAILURES = 5
 OPEN_SECONDS = 30
 COUNT_SECONDS = 600
@@ -57,8 +57,7 @@ def postpone(post: Post) -> None:
 def send_next(owner_id: int) -> bool:
     """Send a task for the owner's waiting post that has been due for the longest time. Returns whether one was sent.
 
-    Never raises for a database that is unavailable: what became of the post before matters more, and beat sends the
-    next one as well.
+    Never raises for a database that is unavailable: the result of the published post matters more, and beat sends the next one anyway.
     """
     try:
         post = _take_next(owner_id)
@@ -87,7 +86,7 @@ def _take_next(owner_id: int) -> Post | None:
 class CircuitBreaker:
     """A publisher that stops calling a host which does not answer, and tries it again after OPEN_SECONDS.
 
-    Each owner has their own circuit for a host: nobody can block a host that others use as well. An answer of any kind
+    Each owner has their own circuit for a host: no one can block a host that others use as well. An answer of any kind
     closes the circuit. The state is in the cache; without Redis, every host is called.
     """
 

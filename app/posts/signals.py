@@ -1,4 +1,4 @@
-"""What other apps may react to without `posts` importing them."""
+"""Signals that other apps react to, without `posts` importing them."""
 
 from django.dispatch import Signal
 

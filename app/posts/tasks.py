@@ -40,7 +40,7 @@ def _publish(task: "Task[..., Any]", pk: str) -> str:
 
 @shared_task(name="posts.tasks.publish_due", soft_time_limit=50, time_limit=60, **SAFE)
 def publish_due() -> int:
-    """Send a task for each due post. Returns the number of tasks that the broker took."""
+    """Send a task for each due post. Returns the number of tasks that the broker accepted."""
     keys = publication.due(BATCH)
     for position, key in enumerate(keys):
         if not enqueue("posts.tasks.publish_scheduled", key):

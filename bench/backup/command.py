@@ -27,7 +27,7 @@ Goal = tuple[str, str, bool]
 
 @click.command()
 @click.option("--size", default=2000, show_default=True, metavar="MB", help="Megabytes of the plain dump.")
-@click.option("--rounds", default=1, show_default=True, help="Runs of each subject; the median counts.")
+@click.option("--rounds", default=1, show_default=True, help="Runs of each subject; the median is reported.")
 @click.option("--only", multiple=True, metavar="NAME", help="Measure only these: a, a2, b, c, ours.")
 @click.option(
     "--folder", type=click.Path(path_type=Path), help="Folder for database and bucket; temporary by default."

@@ -1,6 +1,6 @@
 """A database of any size with rows like those of a content app: words, jsonb, times, embeddings.
 
-Embeddings are as the app has them: of its number of dimensions, not on every post, with an index to search by.
+Embeddings are like the app's: the same number of dimensions, not on every post, and with a search index.
 """
 
 import json
@@ -52,7 +52,7 @@ POSTS_PER_EMBEDDING = 10
 
 
 class Writer:
-    """Generates rows with the entropy of real ones: words in the frequencies of a language, no two rows alike."""
+    """Generates rows with the entropy of real ones: words with the frequencies of a natural language, and no two equal rows."""
 
     def __init__(self, seed: int = 1) -> None:
         self._random = random.Random(seed)

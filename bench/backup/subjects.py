@@ -1,4 +1,4 @@
-"""The subjects: ours, two common ways, and the two limits that no backup of this kind can beat."""
+"""The subjects: ours, two common methods, and two limits that no backup of this kind can beat."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.peak import Peak
 from sidecar import OpsError
 
-# What scripts usually do: pass the stream to the SDK, which takes its end for success.
+# What scripts usually do: pass the stream to the SDK, which treats its end as success.
 UPLOAD = """
 import os, sys, boto3
 client = boto3.client("s3", endpoint_url=os.environ["BACKUP_S3_ENDPOINT_URL"], region_name="us-east-1",
@@ -94,7 +94,7 @@ class Bench:
         return [str(self.bin / "pg_dump"), *options, f"--dbname={self.url}"]
 
     def _piped(self, commands: Sequence[Sequence[str]], *, printed: bool = False) -> Measured:
-        """Programs joined by pipes of the kernel; the last one's output is counted, or read as a number."""
+        """Programs connected by pipes; the output of the last one is counted, or read as a number."""
         begin = time.monotonic()
         processes: list[subprocess.Popen[bytes]] = []
         for command in commands:
@@ -115,7 +115,7 @@ class Bench:
 
 
 def _drain(handle: int) -> int:
-    """Read to the end and count, as quickly as a reader can."""
+    """Read to the end and count the bytes, as fast as possible."""
     total = 0
     buffer = bytearray(CHUNK)
     while count := os.readv(handle, [buffer]):

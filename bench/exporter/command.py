@@ -112,7 +112,7 @@ class Bench:
             self._against_today("drain / today, RabbitMQ", best, 2)
 
     def _best(self, what: str, subjects: Mapping[str, Callable[[], Drain]]) -> dict[str, Drain]:
-        """The best of several rounds of each: what else runs on the machine only ever makes one slower."""
+        """The best of several rounds of each: other work on the machine can only make a round slower."""
         rounds = measure_rounds(subjects, 1 if self.quick else DRAIN_ROUNDS)
         best = {name: max(found, key=lambda one: one.rate) for name, found in rounds.items()}
         for name, found in best.items():
@@ -280,8 +280,8 @@ def print_rows(rows: Sequence[Row]) -> None:
 @click.command()
 @click.option("--peer", "peers", multiple=True, metavar="celery-exporter=FOLDER", help="Also run a peer.")
 @click.option("--today", metavar="FOLDER", help="Also run the exporter of another checkout of this project.")
-@click.option("--only", multiple=True, type=click.Choice(PARTS), help="Only this part; again for each.")
-@click.option("--quick", is_flag=True, help="Smaller loads: an impression, not a proof.")
+@click.option("--only", multiple=True, type=click.Choice(PARTS), help="Only this part; repeatable.")
+@click.option("--quick", is_flag=True, help="Smaller loads: a rough impression, not a proof.")
 @click.option(
     "--patience", type=float, default=0.0, help="Seconds to wait for a quiet machine before each part."
 )
@@ -296,7 +296,7 @@ def exporter(
     priority: bool,
     as_json: bool,
 ) -> None:
-    """Measure the Celery exporter next to peers, to an older checkout, and to the least that Python can do.
+    """Measure the Celery exporter next to peers, an older checkout, and a minimal loop in Python.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Event frames in the wire format of real Celery workers, made fast.
+"""Event frames in the wire format of real Celery workers, generated fast.
 
 Each template is what Celery 5 with kombu publishes over Redis, member for member; tests/exporters compares them
 with frames captured from a real worker.
@@ -68,7 +68,7 @@ class Shape:
         names: distinct task names.
         workers: distinct nodes.
         queues: distinct queues.
-        orphans: tasks that are only ever sent, out of ten; their events end there.
+        orphans: number of tasks out of ten that are sent and never received.
         parents: whether each task names an unknown parent.
     """
 
@@ -98,7 +98,7 @@ class Traffic:
         self._salt = uuid.uuid4().hex[:20]
 
     def task(self, now: float) -> Iterator[tuple[bytes, int]]:
-        """One task's life: (command, events in it) in order. Worker events sometimes share a frame, as they do."""
+        """One task's life: (command, events in it) in order. Some worker events share a frame, as those of real workers do."""
         n = self._made
         self._made += 1
         shape, salt = self.shape, self._salt

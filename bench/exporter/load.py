@@ -1,4 +1,4 @@
-"""The load generator, a process of its own: ``python -m bench.exporter.load``.
+"""The load generator, a separate process: ``python -m bench.exporter.load``.
 
 Publishes task life cycles at a steady rate (or as fast as Redis accepts them) and prints its totals as JSON.
 """

@@ -1,4 +1,4 @@
-"""The measurements; each starts what it needs, on servers of its own, and stops it."""
+"""The measurements; each starts its own servers and subjects, and stops them."""
 
 import json
 import signal
@@ -29,7 +29,7 @@ from stack.servers import RabbitMq, Redis
 from stack.servers.base import Server
 
 SAMPLE = 0.05
-# A process that uses less than this share of a core has nothing left to count.
+# A process that uses less than this share of a core has counted everything.
 IDLE_SHARE = 0.15
 QUIET_SAMPLES = 8
 SCRAPE_PAUSE = 0.2
@@ -84,7 +84,7 @@ class Workshop:
 
 
 def wait_for_quiet(patience: float) -> float:
-    """Wait, within reason, until others leave the processors alone; the share that is used by then, in percent."""
+    """Wait, for a limited time, until other processes are idle; returns the share of the processors in use, in percent."""
     end = time.monotonic() + patience
     while True:
         used = float(psutil.cpu_percent(interval=QUIET_SECONDS))
@@ -130,7 +130,7 @@ def published(process: "subprocess.Popen[str]") -> dict[str, Any]:
 
 
 def until_idle(subject: Subject, seconds: float) -> float:
-    """Wait until the process has nothing left to do; the monotonic time at which it last had."""
+    """Wait until the process is idle; returns the monotonic time at which it was last busy."""
     end, quiet, busy_at, last = time.monotonic() + seconds, 0, time.monotonic(), subject.cpu()
     while quiet < QUIET_SAMPLES and time.monotonic() < end:
         time.sleep(SAMPLE)
@@ -147,8 +147,7 @@ def until_idle(subject: Subject, seconds: float) -> float:
 class Drain:
     """How fast a backlog of events is counted.
 
-    ``rate`` is per second of the subject's own CPU: what it reaches with a core to itself. All subjects do this work
-    on one thread, so on a quiet machine it is the wall-clock rate too; on a busy one only it can be compared.
+    ``rate`` is per second of the subject's own CPU time: its rate with a core to itself. All subjects do this work on one thread, so on a quiet machine it equals the wall-clock rate; on a busy machine, only this rate is comparable.
 
     Attributes:
         seconds: of CPU.
@@ -174,7 +173,7 @@ class Drain:
 
 
 def drain(shop: Workshop, subject: Subject, events: int) -> Drain:
-    """A burst against unlimited buffers: every subject has everything offered and nothing lost."""
+    """A burst against unlimited buffers: every subject is offered everything, and nothing is lost."""
     with shop.redis(UNLIMITED) as server, shop.running(subject, server):
         load = prepared(server, events=events)
         cpu, started = subject.cpu(), time.monotonic()
@@ -205,7 +204,7 @@ def drain_amqp(shop: Workshop, subject: Subject, events: int) -> Drain:
 
 @dataclass
 class Loss:
-    """What was published and what was counted, with the scrapes meanwhile."""
+    """What was published, what was counted, and the scrapes during that time."""
 
     offered: float
     published: int
@@ -221,7 +220,7 @@ class Loss:
 
 
 def loss(shop: Workshop, subject: Subject, rate: float, seconds: float, **shape: float) -> Loss:
-    """A steady rate against Redis' default buffers, scraped all the while."""
+    """A steady rate against Redis' default buffers, scraped throughout."""
     with shop.redis() as server, shop.running(subject, server):
         load = generator(server, rate=rate, seconds=seconds, tail=4, **shape)
         cpu, started = subject.cpu(), time.monotonic()
@@ -236,7 +235,7 @@ def loss(shop: Workshop, subject: Subject, rate: float, seconds: float, **shape:
 
 
 def scrape_until(subject: Subject, going: Any) -> list[float]:
-    """Scrape at a steady pace as long as it goes on; seconds each. A scrape that fails counts as a minute."""
+    """Scrape at a steady pace until stopped; returns the seconds of each scrape. A scrape that fails counts as a minute."""
     times = []
     while going():
         try:
@@ -268,7 +267,7 @@ def scrapes_idle(shop: Workshop, subject: Subject, count: int, **shape: float) -
         times = []
         for _ in range(count):
             times.append(subject.scrape()[0])
-            # Longer than an answer lives: each one is another.
+            # Longer than a page is reused, so that every answer is a new one.
             time.sleep(1.05 if subject.name == "posthub-ops" else 0.05)
         return summary(times, series_of(subject))
 
@@ -308,7 +307,7 @@ class Recovery:
 
 
 def recovery(shop: Workshop, subject: Subject) -> Recovery:
-    """Kill Redis, start it again: when does counting go on, and what does /metrics say meanwhile?"""
+    """Kill Redis and start it again: when does counting resume, and what does /metrics answer until then?"""
     with shop.redis() as server, shop.running(subject, server):
         published(generator(server, rate=500, seconds=1))
         before = subject.events()
@@ -327,7 +326,7 @@ def recovery(shop: Workshop, subject: Subject) -> Recovery:
 
 
 class _Watch:
-    """Scrapes on a thread of its own: status codes, and whether the count ever falls."""
+    """Scrapes on a separate thread: status codes, and whether the count ever falls."""
 
     def __init__(self, subject: Subject) -> None:
         self.went_down = False
@@ -366,7 +365,7 @@ class Forced:
 
 
 def forced_loss(shop: Workshop, subject: Subject, rate: float) -> Forced:
-    """Stop the exporter until Redis disconnects it, let it go on, and compare."""
+    """Stop the exporter until Redis disconnects it, resume it, and compare."""
     with shop.redis() as server, shop.running(subject, server):
         load = generator(server, rate=rate, seconds=14, tail=12)
         time.sleep(4)

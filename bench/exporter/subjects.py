@@ -67,7 +67,7 @@ class Subject:
                 env={**os.environ, **self.environ},
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                # A session of its own is a scheduling group of its own, as a container would be.
+                # A separate session is a separate scheduling group, as a container would be.
                 start_new_session=True,
             )
         self._wait(log)
@@ -91,7 +91,7 @@ class Subject:
         return float(self.running.memory_info().rss) / 1e6
 
     def scrape(self) -> tuple[float, str]:
-        """Seconds that a scrape took, asked as Prometheus asks, and its text."""
+        """The duration of a scrape in seconds, requested as Prometheus does, and its text."""
         started = time.perf_counter()
         link = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
@@ -150,7 +150,7 @@ def ours(**environ: str) -> Subject:
 
 
 def today(folder: str, **environ: str) -> Subject:
-    """The exporter of another checkout of this project, run with its own .venv where it has one.
+    """The exporter of another checkout of this project, run with its own .venv if it has one.
 
     Raises:
         OpsError: the folder is not a checkout.
@@ -180,7 +180,7 @@ def raw_loop() -> Subject:
 
 
 def peer(text: str) -> Subject:
-    """A peer from ``celery-exporter=FOLDER``; run with FOLDER/.venv's Python where there is one.
+    """A peer from ``celery-exporter=FOLDER``; run with the Python of FOLDER/.venv if there is one.
 
     Raises:
         OpsError: the peer is unknown, or its folder is.

@@ -26,7 +26,7 @@ Measure = Callable[[int], list[Cost]]
     "--only",
     multiple=True,
     type=click.Choice([*CURVES, *backup.CURVES]),
-    help="Only this curve; again for each.",
+    help="Only this curve; repeatable.",
 )
 @click.option("--quick", is_flag=True, help="Without the largest size of each curve.")
 @click.option("--json", "as_json", is_flag=True, help="Print the curves as JSON.")

@@ -24,7 +24,7 @@ WITHOUT_HOSTS = {"CELERY_EXPORTER_PER_HOST_METRICS": "false", "CELERY_EXPORTER_B
 NAMES = 100
 PIECE = 1 << 20
 NODE = "worker-1@host-1"
-# Longer than a page that was rendered ahead counts as fresh: each scrape is of a page of its own.
+# Longer than a rendered page is served, so that each scrape renders a new page.
 PAUSE = 3.2
 SCRAPES = 3
 OTHER = 'celery_tasks_total{task="other"'
@@ -50,7 +50,7 @@ class Cost:
 
 
 def in_pieces(commands: Iterator[bytes]) -> Iterator[bytes]:
-    """Commands joined to pieces that are worth a call each."""
+    """Commands joined into pieces large enough for one call each."""
     piece, size = [], 0
     for command in commands:
         piece.append(command)
@@ -62,7 +62,7 @@ def in_pieces(commands: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def send(server: Redis, commands: Iterator[bytes]) -> None:
-    """Publish as fast as Redis takes it."""
+    """Publish as fast as Redis accepts it."""
     publisher = Publisher(int(server.port))
     for piece in in_pieces(commands):
         publisher.send(piece)
@@ -80,7 +80,7 @@ def slowest(subject: Subject) -> tuple[float, str]:
 
 
 def names(shop: Workshop, make: Maker, workers: int) -> list[Cost]:
-    """Each worker runs each of the task names once; hosts are off."""
+    """Each worker runs each of the task names once; series per host are disabled."""
     with shop.redis(UNLIMITED) as server, shop.running(make(**WITHOUT_HOSTS), server) as subject:
         traffic = Traffic(Shape(names=NAMES, workers=workers))
         cpu = subject.cpu()
@@ -101,7 +101,7 @@ def names(shop: Workshop, make: Maker, workers: int) -> list[Cost]:
 
 
 def waits(shop: Workshop, make: Maker, waiting: int) -> list[Cost]:
-    """Tasks that are all sent before the first one starts, in their order."""
+    """Tasks that are all sent before the first one starts; they start in the order of sending."""
     with shop.redis(UNLIMITED) as server, shop.running(make(**WITHOUT_HOSTS), server) as subject:
         base, before = time.time(), subject.rss()
         send(server, (_sent(n, base + n / 1e4) for n in range(waiting)))
@@ -208,7 +208,7 @@ CURVES: dict[str, tuple[str, tuple[int, ...], Callable[[Workshop, Maker, int], l
 
 
 def measured(shop: Workshop, curve: str, size: int, make: Maker) -> list[Cost]:
-    """One point of a curve. A subject that does not answer any more has no costs."""
+    """One point of a curve. A subject that no longer answers has no costs."""
     try:
         return CURVES[curve][2](shop, make, size)
     except (OSError, OpsError):

@@ -50,7 +50,7 @@ class DistantStore(MemoryStore):
         super().__init__(fault=self._request)
 
     def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Without hashing every object, as a server does not either."""
+        """Without hashing every object: a server does not do that either."""
         self._request("list", prefix)
         for key, (data, modified) in sorted(self.objects.items()):
             if key.startswith(prefix):

@@ -16,7 +16,7 @@ from bench.rounds import workshop
 
 Goal = tuple[str, str, bool]
 NAMES = ("cost", "idle", "throughput", "base", "recovery", "disasters")
-# What is promised: the figure, its limit, and whether it must be at least that much.
+# The promises: the figure, its limit, and whether the limit is a minimum.
 LIMITS: Mapping[str, tuple[str, float, bool]] = {
     "p50_seconds": ("host lost: median loss ≤ 1 s", 1.0, False),
     "max_seconds": ("host lost: greatest loss ≤ 2.5 s", 2.5, False),
@@ -38,10 +38,19 @@ LIMITS: Mapping[str, tuple[str, float, bool]] = {
 @click.command()
 @click.option("--size", default=2000, show_default=True, metavar="MB", help="Megabytes of the plain dump.")
 @click.option(
-    "--wal", default=300, show_default=True, metavar="MB", help="Megabytes of WAL of a burst, and to replay."
+    "--wal",
+    default=300,
+    show_default=True,
+    metavar="MB",
+    help="Megabytes of WAL in a burst, and in a replay.",
 )
-@click.option("--disasters", default=20, show_default=True, help="How often the host is lost.")
-@click.option("--rounds", default=2, show_default=True, help="Rounds of what alternates; the median counts.")
+@click.option("--disasters", default=20, show_default=True, help="Number of times that the host is lost.")
+@click.option(
+    "--rounds",
+    default=2,
+    show_default=True,
+    help="Rounds of measurements that alternate; the median is reported.",
+)
 @click.option("--only", multiple=True, type=click.Choice(NAMES), help="Measure only these parts.")
 @click.option(
     "--folder", type=click.Path(path_type=Path), help="Folder for everything; temporary by default."

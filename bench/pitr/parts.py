@@ -1,4 +1,4 @@
-"""The measurements. Each compares what is ours with PostgreSQL's own programs, in the same run."""
+"""The measurements. Each compares our code with PostgreSQL's own programs, in the same run."""
 
 import random
 import shutil
@@ -32,7 +32,7 @@ RECEIVER_SLOT = "bench_receivewal"
 
 
 class Ledger:
-    """Commits numbers, at a rate at most, and knows when each was acknowledged."""
+    """Commits numbers, at a limited rate, and records when each was acknowledged."""
 
     def __init__(self, url: str, rate: float | None = TPS, name: str = "ledger") -> None:
         self.acknowledged: list[tuple[int, datetime]] = []
@@ -81,7 +81,7 @@ def disasters(place: Place, count: int) -> Figures:
             ledger = stack.enter_context(Ledger(place.postgres.url))
             stream.await_stored()
             time.sleep(chance.uniform(1.0, 3.0))
-            # The host is lost: nothing of the two is asked any more.
+            # The host is lost: from here on, neither of the two is used.
             stream.service.kill()
             place.postgres.kill()
         last, moment = ledger.acknowledged[-1]
@@ -154,7 +154,7 @@ def _stored(stream: Stream) -> float:
 
 
 def _receivewal(place: Place, megabytes: int) -> float:
-    """The processor time per GB of ``pg_receivewal``, and of packing and storing each whole segment as ours are."""
+    """The processor time per GB of ``pg_receivewal``, and of packing and storing each whole segment as our stream does."""
     folder = place.folder / "received"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -199,7 +199,7 @@ def _receivewal(place: Place, megabytes: int) -> float:
 
 
 def idle(place: Place, seconds: float) -> Figures:
-    """The share of a processor that the stream takes while nothing is written, and at 100 commits a second."""
+    """The share of a processor that the stream uses while nothing is written, and at 100 commits a second."""
     figures: Figures = {}
     with place.streaming() as stream:
         stream.await_stored()
@@ -350,10 +350,10 @@ def _archived(place: Place, local: Path) -> Iterator[None]:
 
 
 def _local(local: Path) -> float:
-    """Unpack a tar and replay by ``cp``: as fast as it gets without a store."""
+    """Unpack a tar and replay with ``cp``: the fastest way without a store."""
     folder = local / "server"
     data = folder / "data"
-    # The server runs as another user where we are root.
+    # The server runs as another user if we are root.
     subprocess.run(["chmod", "-R", "a+rX", str(local)], check=True)
     began = time.monotonic()
     folder.mkdir(mode=0o777)

@@ -1,4 +1,4 @@
-"""Where the benchmark of point-in-time recovery works: a server, a store, the stream as a process, and our commands."""
+"""The environment of the benchmark of point-in-time recovery: a server, a store, the stream as a process, and our commands."""
 
 import json
 import os
@@ -30,7 +30,7 @@ WAIT_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Place:
-    """A folder with a server and a store; ``env`` leads to both."""
+    """A folder with a server and a store; ``env`` has the variables for both."""
 
     folder: Path
     postgres: Postgres
@@ -125,7 +125,7 @@ class Stream:
         return float(line.rpartition(" ")[2])
 
     def await_stored(self) -> float:
-        """Wait until the store has all that was written by now; the seconds that took."""
+        """Wait until the store has everything written so far; returns the seconds that this took."""
         began, end = time.monotonic(), self.place.position()
         asked = (
             f"SELECT pg_wal_lsn_diff(restart_lsn, '0/0') FROM pg_replication_slots WHERE slot_name = '{SLOT}'"

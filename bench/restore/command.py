@@ -35,7 +35,7 @@ TITLES = {
 
 @click.command()
 @click.option("--size", default=2000, show_default=True, metavar="MB", help="Megabytes of the plain dump.")
-@click.option("--rounds", default=1, show_default=True, help="Runs of each subject; the median counts.")
+@click.option("--rounds", default=1, show_default=True, help="Runs of each subject; the median is reported.")
 @click.option(
     "--only",
     multiple=True,

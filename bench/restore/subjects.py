@@ -18,7 +18,7 @@ from stack.paths import ROOT
 from stack.servers import ObjectStore
 
 JOBS = 2
-# Ours gives it to itself: the limit builds its indexes with as much.
+# Our restore sets it itself; the limit builds its indexes with the same amount.
 MEMORY = {"PGOPTIONS": "-c maintenance_work_mem=256MB"}
 SEED_KEY = "seed.sql.gz"
 
@@ -41,10 +41,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where everything is. ``env`` leads to database and store; ``folder`` holds the dumps of the others.
+    """Where everything is. ``env`` has the variables for database and store; ``folder`` has the dumps of the others.
 
     Attributes:
-        older: another checkout of this project, whose verification is measured too, of a backup of its own.
+        older: another checkout of this project, whose verification of its own backup is measured too.
     """
 
     url: str
@@ -55,7 +55,7 @@ class Bench:
     older: Path | None = None
 
     def prepare(self) -> None:
-        """The backup that is restored, and the same data as the others keep it."""
+        """The backup that is restored, and the same data in the formats of the others."""
         self._backup("run")
         if self.older is not None:
             self._backup("run", older=True)
@@ -191,5 +191,5 @@ def _restore(stages: Mapping[str, float]) -> float:
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """The machine's, with what leads to database and store."""
+    """The machine's environment, with the variables for database and store."""
     return {**os.environ, **env}

@@ -205,7 +205,7 @@ def _promises() -> Row:
 
 
 def _loss() -> Row:
-    """The WAL stream, where one is set up (docs/pitr.md)."""
+    """The WAL stream, if one is set up (docs/pitr.md)."""
     return Row(
         "What could be lost now?",
         (
@@ -218,7 +218,7 @@ def _loss() -> Row:
             ),
             _number(
                 "Heartbeat stored ago",
-                "Time since the newest heartbeat that is stored was written: one each 30 s. Red is WalArchiveStopped.",
+                "Time since the newest stored heartbeat was written; one is written every 30 s. Red is WalArchiveStopped.",
                 f"time() - min({select('backup_wal_last_heartbeat_stored_timestamp_seconds')})",
                 unit="s",
                 steps=high_is_bad(critical=limit("wal_heartbeat_age:seconds")),
@@ -246,20 +246,20 @@ def _loss() -> Row:
             ),
             _number(
                 "Recoverable",
-                "Length of the newest stretch of time that can be recovered without a gap.",
+                "Length of the newest period that can be recovered without a gap.",
                 f"min({_of_server('backup_pitr_latest_timestamp_seconds')}"
                 f" - {_of_server('backup_pitr_earliest_timestamp_seconds')})",
                 unit="s",
             ),
             _number(
                 "Proven loss",
-                "What the loss of the host would have lost at the newest proof.",
+                "What would have been lost with the host at the time of the newest proof.",
                 f"max({select('backup_pitr_rpo_seconds')})",
                 unit="s",
             ),
             _number(
                 "Proven recovery",
-                "Time that the newest proof has taken from the store to a server that answers.",
+                "Time that the newest proof took from the store to a server that answers.",
                 f"max({select('backup_pitr_rto_seconds')})",
                 unit="s",
             ),
@@ -281,7 +281,7 @@ def _loss() -> Row:
             ),
             series_panel(
                 "WAL throughput",
-                "WAL that the server has written, and what of it was stored after compression and encryption.",
+                "WAL that the server has written, and its stored size after compression and encryption.",
                 Query(f"sum by (server) ({rate('backup_wal_received_bytes_total')})", "{{server}} received"),
                 Query(f"sum by (server) ({rate('backup_wal_stored_bytes_total')})", "{{server}} stored"),
                 unit="Bps",

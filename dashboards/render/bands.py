@@ -11,7 +11,7 @@ from dashboards.render.panel import Drawable
 from dashboards.render.timeaxis import draw_time_axis
 from sidecar.prometheus import Series
 
-# No band is taller than this: one worker is not more important than ten.
+# Maximum height of a band: one worker must not look more important than ten.
 _BAND = 44.0
 
 

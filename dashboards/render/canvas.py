@@ -31,7 +31,7 @@ class Box:
 
 
 class Canvas:
-    """Draws shapes and text, and gives out axes for graphs."""
+    """Draws shapes and text, and creates axes for graphs."""
 
     def __init__(self, width: int, height: int, theme: Theme) -> None:
         self.width, self.height, self.theme = width, height, theme
@@ -114,7 +114,7 @@ class Canvas:
 
 @cache
 def width_of(text: str, size: float) -> float:
-    """Return how many pixels `text` takes."""
+    """Return the width of `text` in pixels."""
     font = get_font(findfont("DejaVu Sans"))
     font.set_size(size, DPI)
     font.set_text(text)

@@ -61,7 +61,7 @@ def _draw_series(axes: Axes, panel: Drawable, named: list[tuple[str, Series]], c
 
 
 def _on_grid(series: Series, grid: Numbers, step: float) -> Numbers:
-    """Place samples on the grid of the panel; where there is none stays a gap, as in Grafana."""
+    """Place samples on the grid of the panel. Where there is no sample, a gap remains, as in Grafana."""
     values = np.full(len(grid), np.nan)
     places = np.rint((np.asarray(series.times) - grid[0]) / step).astype(int)
     inside = (places >= 0) & (places < len(grid))
@@ -74,7 +74,7 @@ def _scale(axes: Axes, panel: Drawable) -> None:
     low, high = axes.get_ylim()
     least, most = panel.defaults.get("min"), panel.defaults.get("max")
     soft = panel.defaults.get("custom", {}).get("axisSoftMax")
-    # The axis of a graph of nothing but zeros ends at 100 in Grafana, whatever the unit.
+    # In Grafana, the axis of a graph that has only zeros ends at 100, whatever the unit.
     flat = not any(value for _, series in panel.named_series for value in series.values)
     low = least if least is not None else 0 if flat else low
     high = low + 100 if flat else high

@@ -14,7 +14,7 @@ import psycopg
 
 # Docker does not stop a slow check, and starts the next one next to it, so the check has to end by itself.
 SECONDS = 12
-# Two intervals of DatabaseScheduler, and some more.
+# Two intervals of DatabaseScheduler, plus a margin.
 LATEST = 420
 QUERY = """
 SELECT extract(epoch FROM now() - max(last_run_at)) FROM django_celery_beat_periodictask WHERE enabled

@@ -66,8 +66,8 @@ class Beat:
     """Beat at one moment. Times are in epoch seconds.
 
     Attributes:
-        up: whether it sends what is due; None where that is not known.
-        last_sent: when it last sent a task; None where no event showed it.
+        up: whether it sends what is due; None if that is not known.
+        last_sent: when it last sent a task; None if no event showed it.
         entries: its schedules; empty without a database.
     """
 

@@ -1,7 +1,7 @@
 """The event receiver for RabbitMQ.
 
 RabbitMQ keeps unread events in a queue of the exporter. kombu and py-amqp connect and subscribe; after that
-the bare socket is read with a parser of our own, as on Redis.
+the bare socket is read with our own parser, as on Redis.
 """
 
 import logging

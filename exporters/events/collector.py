@@ -68,7 +68,7 @@ class StreamCollector:
         counts = (
             (
                 "events_dropped",
-                "Frames turned away by the exporter's own full backlog.",
+                "Frames dropped because the exporter's backlog was full.",
                 self._backlog.dropped,
             ),
             ("events_undecodable", "Frames and events that are not Celery events.", state.undecodable),
@@ -84,13 +84,17 @@ class StreamCollector:
             yield counter(f"{prefix}_{name}", help_, [("", count)])
         yield counter(
             f"{prefix}_series_capped",
-            "Times that a limit kept something from having series of its own.",
+            "Times that a limit kept something from getting its own series.",
             [(label_text(limit=limit), count) for limit, count in state.budget.turned_away.items()],
         )
         gauges = (
-            ("event_lag_seconds", "From the newest event's own time to its counting.", state.lag),
-            ("backlog_bytes", "Read from the broker and not yet counted.", self._backlog.bytes),
-            ("output_buffer_bytes", "The exporter's output buffer at Redis.", self._output_buffer()),
+            (
+                "event_lag_seconds",
+                "Seconds from the newest event's timestamp until it was counted.",
+                state.lag,
+            ),
+            ("backlog_bytes", "Bytes read from the broker and not yet counted.", self._backlog.bytes),
+            ("output_buffer_bytes", "Bytes in the exporter's output buffer in Redis.", self._output_buffer()),
             ("series", "Series of tasks and workers.", state.series),
             ("tasks_in_flight", "Tasks that are joined by their ID.", len(tasks)),
             (

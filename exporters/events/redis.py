@@ -84,7 +84,7 @@ class Subscription:
     """One subscribed connection.
 
     The handshake (password, TLS, Sentinel, unix socket, database) is redis-py's; after that the bare socket is
-    read with a parser of our own.
+    read with our own parser.
     """
 
     def __init__(self, pool: redis.ConnectionPool, wanted: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Tasks that wait for a worker, by key: the newest in a dict, all others in sorted arrays.
 
-A dict takes about 124 bytes per task, the arrays 20. A backlog is long exactly when its tasks stay, so that most of
-them can lie in arrays, and it is taken from at its old end: the first array that is searched mostly has the task.
+A dict takes about 124 bytes per task, the arrays 20. A backlog is long only if its tasks stay in it, so most of
+them can be in arrays. Workers take the oldest tasks first, so the first array that is searched usually has the task.
 """
 
 from array import array
@@ -62,7 +62,7 @@ class Backlog:
     """The table.
 
     Args:
-        limit: the number of tasks from which on :attr:`room` is 0.
+        limit: the number of tasks at which :attr:`room` becomes 0.
 
     Attributes:
         newest: the newest tasks. A new one may be added here as long as there is room.
@@ -116,7 +116,7 @@ class Backlog:
         return 0
 
     def _merge_two(self) -> None:
-        # Runs of which little is left: one merge each time keeps their number small, and no pause is long.
+        # Runs that are nearly empty. One merge each time keeps their number small, without a long pause.
         for place in range(len(self._runs) - 1):
             first, second = self._runs[place : place + 2]
             if first.left + second.left <= self._most_newest:

@@ -26,7 +26,7 @@ class BeatSenders:
     """The clients that send tasks, and which of them is beat as far as the schedules are known."""
 
     def __init__(self) -> None:
-        # Names are only added: a task whose schedule was removed was sent by beat all the same.
+        # Names are only added: a task whose schedule was removed was still sent by beat.
         self.names: frozenset[str] = frozenset()
         self._clients: dict[str, Client] = {}
         # The tasks that forgotten clients sent as beat.

@@ -14,7 +14,7 @@ class Limits:
         in_flight: tasks that are joined by ID.
         series: series of task metrics with a ``hostname`` label.
         names: pairs of task and queue.
-        workers: workers with series of their own.
+        workers: workers that have their own series.
     """
 
     in_flight: int = 120_000
@@ -43,7 +43,7 @@ class Budget:
         self.used -= series
 
     def turn_away(self, limit: str) -> None:
-        """Count something that got no series of its own because of a limit."""
+        """Count something that did not get its own series because of a limit."""
         self.turned_away[limit] += 1
 
     @property

@@ -235,7 +235,7 @@ class WorkerCollector:
         )
         yield gauge(
             "celery_worker_prefetch_count",
-            "Messages that the worker may hold unacknowledged, by its own account.",
+            "Unacknowledged messages that the worker may have, as it reports.",
             each(lambda w: w.prefetch) if self.prefetch_is_known else [],
         )
         yield gauge(
@@ -248,6 +248,6 @@ class WorkerCollector:
         )
         yield gauge(
             "celery_worker_shares_name",
-            "Workers whose node name several workers use: their figures are mixed up. Give each a name of its own.",
+            "Workers whose node name several workers use: their figures are mixed up. Give each its own name.",
             each(lambda w: 1 if w.cadence.is_shared else None),
         )

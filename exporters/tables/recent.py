@@ -1,4 +1,4 @@
-"""What happened lately, for the page that people read: rates over the last minute, and the last failures."""
+"""Recent events, for the status page: rates over the last minute, and the last failures."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence

@@ -33,7 +33,7 @@ class Roster:
 
     Args:
         budget: the budget of series per host.
-        most: maximum number of workers with series of their own.
+        most: maximum number of workers that have their own series.
         labels: the content of the host label.
         liveness: when a worker is down and when it is forgotten.
         per_host: whether tasks are counted per host at all.

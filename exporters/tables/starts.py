@@ -136,7 +136,7 @@ class TaskStarts(TaskEvents):
 
     def _received_again(self, key: int, event: Event, entry: int, before: int, group: Group) -> None:
         same_task = self._at.get(before & GROUP_MASK, self._overflow).name == group.name
-        # The next attempt of a retry is a new message, so it has a task-sent event of its own. The event task-retried
+        # The next attempt of a retry is a new message, so it has its own task-sent event. The event task-retried
         # may come later, even after the start of that attempt.
         is_retry = same_task and event.retries and (entry or not self.early.expects_all)
         if not is_retry:

@@ -42,7 +42,7 @@ class EventState:
         eta: tasks that wait for their eta.
         types: number of events by type.
         undecodable: number of malformed events, and of frames that are not Celery events.
-        lag: seconds from the newest event's own time to its decoding.
+        lag: seconds from the newest event's timestamp to its decoding.
     """
 
     def __init__(

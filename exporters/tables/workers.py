@@ -334,7 +334,7 @@ class Worker:
         return self.offline and not self.active
 
     def up(self, now: float, liveness: Liveness) -> bool:
-        """Whether it is alive. A worker that finishes its tasks before it ends is."""
+        """Whether it is alive. A worker that is finishing its tasks before it stops is alive."""
         if self.offline:
             return not self.is_gone
         if self.seen is None:

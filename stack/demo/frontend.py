@@ -1,4 +1,4 @@
-"""The web frontend in the demo: built where possible; elsewhere, a line says why it is missing."""
+"""The web frontend in the demo: built if possible; otherwise, a line says why it is missing."""
 
 import threading
 from collections.abc import Callable
@@ -13,7 +13,7 @@ SIGN_IN = f"sign in as demo1, or as demo-staff for the page “System”; the pa
 
 
 class Building:
-    """A build in the background, with whatever the steps leave of the processors."""
+    """A build in the background, at low priority."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._files: Path | None = None
@@ -22,7 +22,7 @@ class Building:
         self._thread.start()
 
     def result(self) -> Path | None:
-        """Wait for it; None where it cannot be built."""
+        """Wait for it; None if it cannot be built."""
         while self._thread.is_alive():
             self._thread.join(WAIT_SECONDS)  # in pieces, so that Ctrl-C ends it
         return self._files
@@ -32,7 +32,7 @@ class Building:
 
 
 def files(say: Callable[[str], None]) -> Path | None:
-    """The build of the frontend, built now if necessary; None where it cannot be built."""
+    """The build of the frontend, built now if necessary; None if it cannot be built."""
     try:
         return web.build(say, tidy=True)
     except OpsError as error:

@@ -14,7 +14,7 @@ from stack.doctor.host import COMPOSE
 TAG = "deploy"
 PASSWORD = Path("secrets") / "values" / "GRAFANA_ADMIN_PASSWORD"
 OWN = "http://posthub_grafana:3000/grafana"
-# Run in a container that reaches Grafana: its port is not published, and Caddy asks for a password of its own.
+# Run in a container that reaches Grafana: its port is not published, and Caddy asks for another password.
 PROGRAM = """
 import base64, json, sys, urllib.request
 url, password, body = json.loads({given!r})

@@ -1,6 +1,6 @@
 """Which services of a compose file differ from their running containers.
 
-``docker compose up`` decides that by a hash of its own. Up to compose 2.28, this hash includes ``depends_on``, so a service
+``docker compose up`` uses its own hash to decide that. Up to compose 2.28, this hash includes ``depends_on``, so a service
 started with and without ``--no-deps`` has two hashes, and whatever depends on a recreated service is recreated too. A
 rollout that leaves PostgreSQL and Redis alone needs a decision that does not depend on how a container was started.
 """

@@ -26,13 +26,13 @@ ROLLING = (
     "posthub_flower",
     "posthub_celery_exporter",
     "posthub_backup",
-    # Before cAdvisor, which looks for the engine only when it starts.
+    # Before cAdvisor, which connects to the engine only when it starts.
     "posthub_docker_proxy",
 )
 DATA = ("posthub_postgres_prod", "posthub_redis_prod")
 # Customers reach everything through it, so it is the last one.
 EDGE = "posthub_caddy"
-# What runs to its end. It is run, never started: compose would recreate everything that depends on it.
+# Services that run once and exit. They are run, never started: compose would recreate everything that depends on them.
 JOBS = ("posthub_init", "posthub_migrate", "posthub_db_roles", "posthub_alertmanager_config")
 # They read their mounted configuration again on SIGHUP.
 RELOADED = ("posthub_prometheus", "posthub_alertmanager")
@@ -84,7 +84,7 @@ class Rollout:
         self._prepare()
         self._save_before_migrating(before)
         if before is not None and self.history.empty:
-            # Started by compose alone: the way back has to lead there.
+            # It was started by compose alone: a rollback has to return to it.
             self.history.add(*before)
         for what, service in (("migrations", "posthub_migrate"), ("roles", "posthub_db_roles")):
             self._step(what, *RUN, service)
@@ -97,7 +97,7 @@ class Rollout:
         self.say(f"✔ {self.tag} is deployed")
 
     def _before(self) -> tuple[str, str] | None:
-        """Tag and registry of what runs now: as recorded, or read from the API's container if compose alone started it."""
+        """Tag and registry of the running version: as recorded, or read from the API's container if compose alone started it."""
         if tag := self.history.current():
             return tag, self.history.images()
         done = self.runner.ask("docker", "inspect", "--format", "{{.Config.Image}}", "posthub_api_prod")
@@ -196,7 +196,7 @@ class Rollout:
         return [service for service in self._definitions if service not in placed]
 
     def _up(self, service: str) -> None:
-        """Start a service. Its container is only replaced if the definition differs from the one that it runs."""
+        """Start a service. Its container is replaced only if the definition differs from the one that it was started with."""
         changed = self.fingerprints.changed(self._definitions.get(service, {}), self._container(service))
         how = "--force-recreate" if changed else "--no-recreate"
         self._step(service if changed else f"{service}, unchanged", *UP, str(WAIT_SECONDS), how, service)

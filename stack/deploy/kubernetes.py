@@ -25,7 +25,7 @@ ROLLED = (
     "posthub-celery-exporter",
     "posthub-backup",
 )
-# Of components that an overlay may have.
+# In components that an overlay may have.
 OPTIONAL = ("posthub-backup-wal",)
 # Applied first, because the rest needs it: namespace, settings, permissions and the servers with data.
 FIRST = ("Namespace", "ConfigMap", "NetworkPolicy", "Service", "ObjectStore", "Cluster", "StatefulSet")
@@ -40,10 +40,10 @@ MOST_TAGS = 10
 TIMEOUT = "600s"
 # Longer than the longest job may take by its own activeDeadlineSeconds: a backup's six hours.
 JOB_SECONDS = 22_000.0
-# As TIMEOUT, but asked in pieces: a pod that can never start ends the wait at once.
+# Like TIMEOUT, but waited for in steps, because a pod that can never start ends the wait at once.
 READY_SECONDS = 600.0
 PIECE = "20s"
-# A line at least this often while a job runs.
+# Seconds between two progress lines while a job runs.
 SAY_SECONDS = 30.0
 
 Say = Callable[[str], None]
@@ -103,7 +103,7 @@ class KubeRollout:
         if found not in ("", self.overlay):
             raise OpsError(
                 f"this cluster runs the overlay {found}, not {self.overlay}",
-                hint="kubectl config use-context …; each overlay has a cluster of its own",
+                hint="kubectl config use-context …; each overlay has its own cluster",
             )
 
     def _back(self, error: OpsError) -> None:
@@ -234,7 +234,7 @@ class KubeRollout:
         self.say("✔ migrations")
 
     def _require_verdict(self) -> None:
-        """Only exit code 1 of the check means that there are migrations; anything else is a fault of its own.
+        """Only exit code 1 of the check means that there are migrations; anything else is another fault.
 
         Raises:
             OpsError: the check failed for another reason.

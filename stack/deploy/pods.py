@@ -13,7 +13,7 @@ FINAL = (
     "CreateContainerError",
 )
 CRASHING = "CrashLoopBackOff"
-# One crash may be the database's fault, which is still starting.
+# A single crash may only mean that the database is still starting.
 MOST_RESTARTS = 3
 
 
@@ -24,8 +24,7 @@ class Trouble:
     Args:
         pod: its pod.
         image: its image.
-        reason: Kubernetes' word for it.
-        detail: Kubernetes' sentence.
+        reason: Kubernetes' reason. detail: Kubernetes' message.
     """
 
     pod: str

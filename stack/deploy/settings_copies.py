@@ -1,4 +1,4 @@
-"""Settings that arrive: a Deployment reads a copy of each ConfigMap whose name contains a digest of the contents.
+"""Changed settings reach the pods: a Deployment reads a copy of each ConfigMap whose name contains a digest of the contents.
 
 A changed setting is then a changed Deployment, so its pods are replaced, and the pods of an earlier revision keep the
 settings that they had.
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 DIGITS = 10
-# Of the secrets that a pod mounts: a changed secret replaces the pods too.
+# The annotation with the versions of a pod's secrets: a changed secret replaces the pods too.
 SECRETS = "posthub.work/secrets"
 
 

@@ -52,7 +52,7 @@ def examine(case: Case, *, after: bool) -> Iterator[Check]:
 
 
 def show(checks: list[Check]) -> None:
-    """A table for people."""
+    """The results as a table."""
     table = Table("", "what", "found", "fix", box=None)
     for check in checks:
         row(table, SIGNS[check.ok], check.name, check.detail, "" if check.ok else check.fix)

@@ -99,7 +99,7 @@ def _encryption(case: Case) -> Check:
         )
     if not identity:
         return Check("encryption", False, "backups cannot be verified", "set BACKUP_AGE_IDENTITY")
-    return Check("encryption", True, "age; is a copy of the private key kept elsewhere?")
+    return Check("encryption", True, "age; keep a copy of the private key elsewhere")
 
 
 def _receivers(case: Case) -> Iterator[Check]:
@@ -114,11 +114,11 @@ def _receivers(case: Case) -> Iterator[Check]:
     if people:
         yield Check("receivers", True, ", ".join(people))
     else:
-        yield Check("receivers", False, "nobody is notified", "set one of ALERTMANAGER_…: Slack, e-mail, …")
+        yield Check("receivers", False, "no one is notified", "set one of ALERTMANAGER_…: Slack, e-mail, …")
     if "dead man's switch" not in on:
         yield Check(
             "dead man's switch",
             None,
-            "nobody notices when the monitoring itself fails",
+            "no one notices when the monitoring itself fails",
             "set ALERTMANAGER_HEARTBEAT_URL",
         )

@@ -9,7 +9,7 @@ from stack.doctor.check import Case, Check
 
 Version = tuple[int, ...]
 
-# When the table below was last compared with the projects' announcements. After this many days, it is time to do it again.
+# When the table below was last compared with the projects' announcements. After this number of days, it is due again.
 CHECKED = date(2026, 11, 29)
 TOO_OLD_DAYS = 120
 

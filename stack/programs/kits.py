@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Kit:
-    """Programs that come together.
+    """Programs that are packaged together.
 
     Args:
         packages: Debian packages to unpack, including libraries that a bare system lacks.
         programs: program name → its path in the packages, without the leading slash.
         data: a folder of the packages that is compiled into the programs by its absolute path.
-        optional: packages that are unpacked only where the release of Debian has them.
+        optional: packages that are unpacked only if the release of Debian has them.
     """
 
     packages: tuple[str, ...]
@@ -46,7 +46,7 @@ KITS = (
         ("prometheus",),
         _same("prometheus", "promtool"),
         data="/usr/share/prometheus/web",
-        # Newer releases have promtool in a package of its own. The others are what its web pages load.
+        # Newer releases have promtool in a separate package. The others are what its web pages load.
         optional=("promtool", *WEB_PAGES),
     ),
     Kit(

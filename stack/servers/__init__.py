@@ -1,4 +1,4 @@
-"""The real servers of the embedded stack, each a context manager on a folder of its own."""
+"""The real servers of the embedded stack, each a context manager with its own folder."""
 
 from stack.servers.alertmanager import Alertmanager
 from stack.servers.base import Server

@@ -49,6 +49,6 @@ class Alertmanager(Server):
     def is_ready(self) -> bool:
         if self.web_config is None:
             return answers(f"{self.url}/-/ready")
-        # Behind a password, it refuses every request, from the moment at which it listens.
+        # With a password, it refuses every request as soon as it listens.
         with socket.socket() as probe:
             return probe.connect_ex((HOST, self.port)) == 0

@@ -136,5 +136,5 @@ class Server(ABC):
             )
 
     def _is_answered_by(self, process: Process) -> bool:
-        """Whether this process listens on the port, not another one that was faster."""
+        """Whether it is this process that listens on the port, and not another one that took it first."""
         return not self.url or process.listens_on(self.port)

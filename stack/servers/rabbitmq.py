@@ -16,7 +16,7 @@ from stack.programs import find
 from stack.servers.base import Server
 
 USER = "guest"
-# rabbitmqctl starts an Erlang machine of its own: half a minute on a busy machine.
+# rabbitmqctl starts its own Erlang VM, which takes half a minute on a busy machine.
 CONTROL_SECONDS = 180
 # Erlang's own start script contains a fixed path; this one uses the folder that the package was unpacked to.
 ERL = """#!/bin/sh

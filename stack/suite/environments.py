@@ -19,7 +19,7 @@ BUCKET = "posthub-backups"
 MEDIA_BUCKET = "posthub-media"
 DATABASE_NAME = "posthub"
 SERVER_NAME = "main"
-# Of the demo users, who exist only on this machine and only while the suite runs.
+# The password of the demo users, who exist only on this machine and only while the suite runs.
 DEMO_PASSWORD = "posthub-demo"  # noqa: S105
 
 

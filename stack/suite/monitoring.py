@@ -50,7 +50,7 @@ def write(
 
 
 def patient(document: dict[str, Any]) -> dict[str, Any]:
-    """Rules that wait for the first scrapes: starting programs takes as long as ever, however much time is compressed."""
+    """Rules that wait for the first scrapes: starting programs takes the same time, however much the durations are divided."""
     for group in document.get("groups", ()):
         for rule in group["rules"]:
             if "absent(up" in str(rule["expr"]) and "for" in rule:

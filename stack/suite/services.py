@@ -19,7 +19,7 @@ class Services:
     """Makes the services of one suite.
 
     Args:
-        folder: the suite's folder; each service has one of its own in it.
+        folder: the suite's folder; each service has its own folder in it.
         logs: the folder of the log files.
         ports: by the name of the part.
         sources: the servers that they use.
@@ -78,7 +78,7 @@ class Services:
         """Celery beat."""
         scheduler = "django_celery_beat.schedulers:DatabaseScheduler"
         arguments = ["celery", "-A", "config", "beat", "-l", "INFO", "--scheduler", scheduler]
-        # Without a pid file, which would stay behind when beat is killed.
+        # Without a pid file, which would remain after beat is killed.
         return self._app("beat", [*arguments, "--pidfile="], ready_text="beat: Starting")
 
     def exporter(self) -> Service:

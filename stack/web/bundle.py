@@ -33,7 +33,7 @@ def build(say: Say = lambda _: None, *, tidy: bool = False) -> Path:
     """The folder with the build of the current sources, built now if necessary.
 
     Args:
-        tidy: remove the packages that were installed for it; they take three times the room of everything else.
+        tidy: remove the packages that were installed for it; they take three times the space of everything else.
 
     Raises:
         OpsError: Node.js is missing, or a step of the build failed.
@@ -55,7 +55,7 @@ def build(say: Say = lambda _: None, *, tidy: bool = False) -> Path:
 
 
 def modules(say: Say = lambda _: None) -> bool:
-    """Install the locked packages into the frontend's folder, unless they are installed; whether it was done now.
+    """Install the locked packages into the frontend's folder, unless they are installed; returns whether it did.
 
     Raises:
         OpsError: Node.js is missing, or npm failed.
@@ -149,7 +149,7 @@ def _run(command: Sequence[str], name: str, hint: str) -> None:
 
 @contextmanager
 def _locked(name: str) -> Iterator[None]:
-    """Of two builds at once, the second one waits and finds the result."""
+    """If two builds run at once, the second one waits and uses the result of the first."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

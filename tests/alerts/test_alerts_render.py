@@ -107,7 +107,7 @@ def test_no_receiver_at_all_is_reported_loudly(tmp_path: Path) -> None:
         main, ["render", "--output", str(tmp_path / "a.yml"), "--secrets", str(tmp_path)]
     )
     assert done.exit_code == 0
-    assert "nobody is notified" in done.output
+    assert "no one is notified" in done.output
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_the_folder_gets_the_title_that_is_asked_for(grafana: GrafanaDouble, pus
 def test_an_empty_token_file_is_refused(push, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "token").write_bytes(b"\xff\xfe")
     assert push("", "--token-file", str(tmp_path / "token")) == 2
-    assert "characters that no token has" in capsys.readouterr().err
+    assert "characters that are not allowed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("page", [(200, "<html>Log in</html>"), (200, "[]"), (302, ""), (200, "null")])
@@ -91,8 +91,8 @@ def test_something_else_at_the_address_is_not_a_success(
     ("token", "code", "message"),
     [
         ("", 2, "no Grafana token"),
-        ("glsa_\u017elu\u0165", 2, "characters that no token has"),
-        ("glsa_\nx", 2, "characters that no token has"),
+        ("glsa_\u017elu\u0165", 2, "characters that are not allowed"),
+        ("glsa_\nx", 2, "characters that are not allowed"),
         ("glsa_wrong", 1, "make a service account token"),
         (VIEWER, 1, "role Editor"),
     ],

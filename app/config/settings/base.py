@@ -100,7 +100,7 @@ CACHES = {
             **_cache["OPTIONS"],
         },
     },
-    # Attempts to sign in: here an error is an error, so that without Redis nobody can try passwords unthrottled.
+    # Attempts to sign in: here an error is an error, so that without Redis no one can try passwords unthrottled.
     "sign_in": {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": _cache["LOCATION"],
@@ -255,7 +255,7 @@ GEMINI_API_URL = env.text("GEMINI_API_URL", "https://generativelanguage.googleap
 GEMINI_MODEL = env.text("GEMINI_MODEL", "gemini-flash-latest")
 GEMINI_EMBEDDING_MODEL = env.text("GEMINI_EMBEDDING_MODEL", "gemini-embedding-001")
 GEMINI_IMAGE_MODEL = env.text("GEMINI_IMAGE_MODEL", "gemini-2.5-flash-image")
-# A key of its own for images; by default that of Gemini.
+# A separate key for images; by default Gemini's key.
 NANOBANA_API_KEY = env.text("NANOBANA_API_KEY")
 PERPLEXITY_API_KEY = env.text("PERPLEXITY_API_KEY")
 PERPLEXITY_API_URL = env.text("PERPLEXITY_API_URL", "https://api.perplexity.ai")

@@ -1,4 +1,4 @@
-"""For Flower in production. It talks to the broker and to nobody else, so it gets neither a key nor a database."""
+"""For Flower in production. It talks only to the broker, so it gets neither a key nor a database."""
 
 import secrets
 

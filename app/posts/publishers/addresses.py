@@ -43,7 +43,7 @@ SPECIAL = _networks(
 )
 
 
-# Seconds. What is left when less than this remains is as good as nothing.
+# Seconds. If less than this is left, the deadline counts as reached.
 TICK = 0.01
 
 
@@ -114,7 +114,7 @@ def resolve(host: str, port: int, seconds: float) -> list[str]:
     Raises:
         socket.gaierror: the name does not exist, or no answer came within this time.
     """
-    # getaddrinfo has no time limit of its own. A thread that is late ends with the resolver's limit, in half a minute.
+    # getaddrinfo has no time limit. A thread that is late ends with the resolver's limit, in half a minute.
     answer: SimpleQueue[list[str] | OSError] = SimpleQueue()
     Thread(target=_resolve, args=(host, port, answer), name="resolve", daemon=True).start()
     try:

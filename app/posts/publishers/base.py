@@ -20,6 +20,6 @@ class Publisher(Protocol):
         """Deliver the post and return the receiver's id for it.
 
         Raises:
-            RejectedError: the receiver rejects the post for good.
+            RejectedError: the receiver rejects the post permanently.
             UnreachableError: another attempt may succeed.
         """
