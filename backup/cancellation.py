@@ -1,7 +1,7 @@
 """Ends work in progress: on request, at its deadline, or when nothing has answered for too long.
 
-The limits belong to a thread: :meth:`Stop.limit` sets them, and whatever waits below, for a database, a store or a
-program, asks :func:`look` or :func:`waiting`. :func:`carry` takes them into another thread.
+The limits belong to a thread: :meth:`Stop.limit` sets them, and every wait below it, for a database, a store or a
+program, calls :func:`look` or :func:`waiting`. :func:`carry` takes them into another thread.
 """
 
 import threading
@@ -19,9 +19,9 @@ from sidecar.humanize import duration
 from sidecar.signals import Request
 
 FOREVER = float("inf")
-# How long each wait may last that begins when its work has to end already: what is cleaned up then must not hang either.
+# Maximum duration of a wait that begins after its work has to end: the clean-up must not hang either.
 GRACE_SECONDS = 3.0
-# How often a wait asks whether it must end.
+# Seconds between two checks of a wait for whether it must end.
 LOOK_SECONDS = 0.2
 
 P = ParamSpec("P")
@@ -38,7 +38,7 @@ class OutOfTimeError(OpsError):
 
 
 class Pulse:
-    """When a piece of work last heard from anything that it waits for."""
+    """The time at which a piece of work last got an answer from anything that it waits for."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -113,7 +113,7 @@ class Stop:
     """A stop request that long work checks between two pieces, and that ends its waits.
 
     Attributes:
-        pulses: those of the work in progress that is silent at a fault only, by its name.
+        pulses: those of the work in progress that is silent only if something is wrong, by its name.
     """
 
     def __init__(self) -> None:
@@ -259,7 +259,7 @@ def carry(function: Callable[P, T], *, over: Callable[[], bool] = _never) -> Cal
 
 
 def answered(action: Callable[[], T]) -> T:
-    """The result of an action that has no deadline of its own, such as a request.
+    """The result of an action that has no deadline, such as a request.
 
     If this thread's work has to end, the action is left alone: a thread that ends with the process may still carry it out.
     """
@@ -303,7 +303,7 @@ class _Helper:
         self._work.put((future, action))
 
     def put_back(self, *, reusable: bool) -> None:
-        """Keep it for the next action, or end it with the one that it is still in."""
+        """Keep it for the next action, or let it end with its current one."""
         if not reusable:
             self._work.put(None)
             return

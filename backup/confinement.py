@@ -21,7 +21,7 @@ from pathlib import Path
 from backup import landlock
 
 _PR_SET_DUMPABLE = 4
-# Where systems keep programs, libraries and the files that these read when they start.
+# Where systems have programs, libraries and the files that these read when they start.
 _SYSTEM = (
     "/usr",
     "/bin",

@@ -97,11 +97,11 @@ def _carried_out(name: str, probe: Probe) -> Check:
         with limited(
             CHECK_SECONDS,
             "no answer came within a minute",
-            "look at what it asks: it does not refuse, it is silent",
+            "check the server or network that it queries: it does not refuse, it is silent",
         ):
             found = probe()
     except OpsError as error:
-        # Hints to run the doctor are dropped: this is the doctor.
+        # Hints to run doctor are dropped, because this is doctor.
         hint = "read the message, and the store's own log" if "backup doctor" in error.hint else error.hint
         return Check(name, False, error.message, hint)
     except (OSError, psycopg.Error) as error:
@@ -130,7 +130,7 @@ def _access(store: Store) -> str:
 
 
 def _probe_key(store: RetryingStore) -> str:
-    """A key for a test object; always the same one where it has to stay."""
+    """A key for a test object; always the same one if it cannot be deleted."""
     return f".doctor/{'probe' if isinstance(store.inner, NoDeleteStore) else secrets.token_hex(6)}"
 
 
@@ -186,7 +186,7 @@ def _own_key(wiring: Wiring) -> str | Check:
     if settings.offsite_s3_access_key_id is not None or not (settings.offsite_store_url or "").startswith(
         "s3:"
     ):
-        return "of its own"
+        return "separate"
     return Check(
         "store offsite: key",
         None,
@@ -364,7 +364,7 @@ def _postgres(wiring: Wiring, target: PostgresTarget) -> str:
 
 
 def _verifiable(wiring: Wiring, target: PostgresTarget) -> str | Check:
-    """Whether this host matches the server: whatever it lacks, a verification lacks too."""
+    """Whether this host matches the server: a verification lacks whatever it lacks."""
     if wiring.settings.verify_url is not None:
         return "on the server of BACKUP_VERIFY_URL"
     with session(target.address) as connection:
@@ -376,7 +376,7 @@ def _verifiable(wiring: Wiring, target: PostgresTarget) -> str | Check:
         return Check(
             name,
             False,
-            f"the database's locale {', '.join(missing)} is missing here; C stands in, which compares texts otherwise",
+            f"the database's locale {', '.join(missing)} is missing here; C is used instead, which compares texts differently",
             "install it (Debian: locales), or set BACKUP_VERIFY_URL",
         )
     return "versions and locale are here"
@@ -479,7 +479,7 @@ def _confinement() -> str | Check:
     found = strength()
     if not found.lacking:
         return f"Landlock, version {found.version}: files, TCP, signals"
-    fix = "use a kernel with Landlock (5.13 or newer; 6.12 for all of it); see docs/security.md"
+    fix = "use a kernel with Landlock (5.13 or newer; 6.12 for all restrictions); see docs/security.md"
     return Check("confinement", None, f"this kernel does not restrict: {', '.join(found.lacking)}", fix)
 
 

@@ -20,7 +20,7 @@
 
 from sidecar import OpsError, UsageError
 
-# The hint for a server whose table of locks is full, and what shows that.
+# The hint for a server whose lock table is full, and the text that reveals it.
 LOCKS = (
     "raise max_locks_per_transaction on the server, and restart it; python -m backup doctor names the value"
 )
@@ -104,7 +104,7 @@ class NoIdentityError(VerificationError):
 
 
 class UnprovableError(VerificationError):
-    """This host lacks something that the proof needs, so it finds out nothing about the backup."""
+    """This host lacks something that the proof needs, so the result is inconclusive."""
 
 
 class RecoveryError(OpsError):

@@ -63,7 +63,7 @@ def _redis(target: RedisTarget) -> Iterator[str]:
 
 
 def _host(rest: str) -> str:
-    """The host of an address without its scheme; any text may stand there."""
+    """The host of an address without its scheme; it may be any text."""
     try:
         return urlsplit(f"//{rest}").hostname or ""
     except ValueError:

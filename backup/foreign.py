@@ -43,7 +43,7 @@ _OPTION = re.compile(
     rb"(?P<name>LOCALE_PROVIDER|LOCALE|LC_COLLATE|LC_CTYPE|ICU_LOCALE|BUILTIN_LOCALE) = '?(?P<value>[^' ]+)'?"
 )
 _PROVIDERS = {b"icu": "i", b"builtin": "b"}
-# Where statements name roles: owners, grantees and givers, default privileges, policies.
+# Where statements name roles: owners, grantees and grantors, default privileges, policies.
 _ROLES = re.compile(
     rb"(?: OWNER TO | FOR ROLE | GRANTED BY |^SET SESSION AUTHORIZATION )(?P<one>" + NAME + rb")"
     rb"|^(?:GRANT|REVOKE|ALTER DEFAULT PRIVILEGES) .* (?:TO|FROM) (?P<grantee>" + NAME + rb")"
@@ -57,7 +57,7 @@ _MADE = (
 )
 _NOTES = (
     "taken in from a file: its rows were counted in the file, not in the database",
-    "the file has no roles: those that it names are made without rights and memberships",
+    "the file has no roles: those that it names are created without rights and memberships",
 )
 
 
@@ -70,7 +70,7 @@ def take_in(wiring: Wiring, name: str, file: Path, progress: Progress = silent) 
     """
     if any(target.name == name for target in wiring.everything):
         raise UsageError(
-            f"{name} is a configured database, whose backups are its own",
+            f"{name} is a configured database, which has its own backups",
             hint="choose another name with --as",
         )
     _check_format(file)
@@ -165,7 +165,7 @@ def _describe(programs: Programs, file: Path, check: Callable[[], None]) -> tupl
     listed = _printed(programs, file, check, "--list").decode(errors="replace")
     version, client = _VERSION.search(listed), _CLIENT.search(listed)
     if version is None or client is None:
-        raise DumpError(f"{file} does not say which version it is from", hint="run: pg_restore --list FILE")
+        raise DumpError(f"{file} does not say which version wrote it", hint="run: pg_restore --list FILE")
     statements = list(_statements(programs, file, check))
     roles = _roles(statements)
     fields_of_manifest = {

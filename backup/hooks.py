@@ -1,7 +1,7 @@
-"""The owner's own commands before and after each backup.
+"""The user's own commands before and after each backup.
 
 They are configuration, like the paths of programs, and not restored content, so they are not confined. They get none of
-our secrets. The command after the backup ends what the command before it began, whatever happens in between.
+our secrets. The command after the backup undoes what the command before it began, so it runs whatever happens in between.
 """
 
 import logging

@@ -61,5 +61,5 @@ def _taken(handle: int) -> bool:
 def _not_ours(path: Path, why: str) -> UsageError:
     return UsageError(
         f"{path} cannot be used for locks: {why}",
-        hint="remove it, or set TMPDIR to a folder of our own",
+        hint="remove it, or set TMPDIR to a folder of this user",
     )

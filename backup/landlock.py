@@ -49,12 +49,12 @@ class _PathBeneath(ctypes.Structure):
 
 
 def version() -> int:
-    """The kernel's version of Landlock; 0 if it has none or it is switched off."""
+    """The kernel's version of Landlock; 0 if it has none or it is disabled."""
     return max(_syscall(_CREATE_RULESET, None, 0, _VERSION), 0)
 
 
 def restrict(read: list[str], write: list[str], *, tcp: bool = False) -> None:
-    """Restrict this thread, and everything that it starts, for good.
+    """Restrict this thread, and everything that it starts, permanently.
 
     Args:
         read: files and folders that may be read and run; those that do not exist are left out.

@@ -1,4 +1,4 @@
-"""Whose data a folder of the store holds. The name is chosen by people; the cluster's system identifier is not.
+"""Whose data a folder of the store contains. The name is chosen by people; the cluster's system identifier is not.
 
 initdb gives each cluster an identifier, which its replicas share and no other cluster has. It distinguishes
 two servers that use the same folder by mistake, such as staging with production's settings.
@@ -32,7 +32,7 @@ def lineage(newest: Manifest | None, identifier: str, where: str, *, adopt: bool
         raise PreflightError(
             f"{where} belongs to another server: its newest backup {newest.id} is of the cluster {before},"
             f" this one is {identifier}",
-            hint="give this server a folder of its own (BACKUP_STORE_URL or the database's name), or, if it replaces the"
+            hint="give this server its own folder (BACKUP_STORE_URL or the database's name) or, if it replaces the"
             " other one after a rebuild: python -m backup run --adopt",
         )
     return tuple(dict.fromkeys((before, *newest.adopted)))

@@ -11,7 +11,7 @@ from pathlib import Path
 from backup.errors import PreflightError
 from sidecar.rootless import rootless
 
-# For a program to print its version: from a network drive that is gone, it never does.
+# Seconds for a program to print its version: on a network drive that is gone, it never does.
 _SECONDS = 60.0
 # Variables that child processes inherit, in addition to LC_*.
 PASSED = frozenset(
@@ -19,7 +19,7 @@ PASSED = frozenset(
 )
 
 # Every setting that pg_dump, ruleutils and the input and output functions of types read, and every one that ends or
-# refuses a statement: a database or a role may have values of its own, and a dump must read like one of its copy.
+# refuses a statement: a database or a role may have its own values, and a dump must read like one of its copy.
 PINNED = {
     "bytea_output": "hex",
     "quote_all_identifiers": "off",

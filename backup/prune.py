@@ -60,7 +60,7 @@ def plan_for(
 
 
 def _late(wiring: Wiring, counts: list[Count], stored: list[StoredBackup]) -> str | None:
-    """Only a signature shows who wrote a backup. Without one, none may appear among older ones; the spool may bring such."""
+    """Only a signature shows who wrote a backup. Without one, no backup may appear among older ones, except from the spool."""
     return None if wiring.keys or wiring.spool is not None else late(counts, stored)
 
 
@@ -127,7 +127,7 @@ def prune(wiring: Wiring, target: Target, *, agreed: bool = False) -> Pruned:
         StoreError: the main store failed. What was deleted before is gone; the rest remains.
     """
     if wiring.settings.delete == "never":
-        return Pruned(Plan((), (f"{REASON}: prune elsewhere, with a key that may delete",)))
+        return Pruned(Plan((), (f"{REASON}: prune elsewhere, with a key that can delete",)))
     limit = wiring.stop.limit(wiring.settings.timeout)
     with limit, wiring.journal(target.name).attempt("prune") as attempt:
         history = read(wiring, [target.name]).history(target.name)

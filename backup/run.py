@@ -39,9 +39,9 @@ from sidecar.logs import fields
 log = logging.getLogger(__name__)
 
 TOOL = f"posthub-ops backup {__version__}"
-# For the first questions to a database: none of them takes long where one is answered at all.
+# Seconds for the first queries to a database: if it answers at all, none of them takes long.
 ANSWER_SECONDS = 60.0
-ANSWER_HINT = "look at the server: it accepts connections, and answers no query"
+ANSWER_HINT = "check the server: it accepts connections, but answers no query"
 # The spool must have room for a backup that is this much larger than the last one.
 SPOOL_MARGIN = 1.25
 
@@ -305,7 +305,7 @@ def check_room(wiring: Wiring, target: Target, ready: PreflightResult) -> None:
     if free < needed:
         raise SpaceError(
             f"the store is down and the spool is too small: {size(free)} free, {size(needed)} needed",
-            hint=f"make room in {wiring.settings.spool_dir}, or make the store available again",
+            hint=f"free space in {wiring.settings.spool_dir}, or make the store available again",
         )
 
 

@@ -1,4 +1,4 @@
-"""Spans and moments as people write them: ``36h``, ``14d``, ``2026-11-28 14:00``."""
+"""Durations and moments as people write them: ``36h``, ``14d``, ``2026-11-28 14:00``."""
 
 import re
 from datetime import UTC, datetime, timedelta

@@ -100,7 +100,7 @@ def servers(settings: BackupSettings) -> list[ServerTarget]:
         if names.count(name) > 1:
             raise UsageError(
                 f"BACKUP_SERVERS: {name} is the name of a database or of another server",
-                hint="give each server a name of its own, such as main",
+                hint="give each server its own name, such as main",
             )
     found = [ServerTarget(name, parse(url, "BACKUP_SERVERS").named("postgres")) for name, url in named]
     if not settings.age_recipients:

@@ -154,7 +154,7 @@ class Wiring:
     def reader(self, store: Store | None = None) -> Reader:
         """The reader of the catalogue, of the main store unless another one is given; it trusts our keys.
 
-        There is one for each store, which reads each unchanged object once.
+        There is one for each store, so that each unchanged object is read only once.
         """
         wanted = store or self.store
         return self.readers.setdefault((id(wanted), self.keys.keys), Reader(wanted, self.keys))

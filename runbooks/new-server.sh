@@ -56,4 +56,4 @@ step "run missing migrations" migrate_if_needed
 step "take a backup that adopts the old server's folder" take_backup
 step "start everything" stack_start all
 step "wait until the API is healthy" wait_until_healthy
-if [ -n "$at" ] && [ -z "$dry_run" ]; then say "the WAL of this server needs a name of its own: give it a new one in BACKUP_SERVERS, and start posthub_backup_wal"; fi
+if [ -n "$at" ] && [ -z "$dry_run" ]; then say "the WAL of this server needs its own name: give it a new one in BACKUP_SERVERS, and start posthub_backup_wal"; fi

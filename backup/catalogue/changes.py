@@ -8,7 +8,7 @@ from backup.catalogue.manifest import Manifest
 
 @dataclass(frozen=True)
 class Count:
-    """Rows of a table, or keys of a Redis database, in both backups; None where it does not exist."""
+    """Rows of a table, or keys of a Redis database, in both backups; None if it does not exist there."""
 
     name: str
     before: int | None
@@ -33,7 +33,7 @@ class Changes:
     """What differs, the largest difference first.
 
     Attributes:
-        same: number of tables or keyspaces that have as many rows in both.
+        same: number of tables or keyspaces with equal numbers of rows.
     """
 
     counts: tuple[Count, ...]

@@ -20,7 +20,7 @@ _KNOWN = (1, 2)
 # The limits of SQL's bigint, from which counts of rows and bytes come.
 _MOST = 2**63 - 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# More values than any catalogue of a server has. Each takes many times the memory of its text.
+# More values than a manifest of any server has. Each takes many times the memory of its text.
 _MOST_VALUES = 3_000_000
 _SEAL = ("digest", "key", "mac")
 # What the standard library and pydantic raise for bytes that are not such a document.
@@ -119,7 +119,7 @@ def decode(kind: type[D], data: bytes, where: str, keys: Keyring = NO_KEYS) -> t
 
 
 def too_large(kind: type[Document], size: int, where: str) -> CatalogueError:
-    """The error for an object that is not even read."""
+    """The error for an object that is too large to be read."""
     return damaged(where, f"it has {size} bytes, at most {kind.most_bytes} are read")
 
 

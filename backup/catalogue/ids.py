@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-# Fewer characters than this do not identify a backup.
+# Minimum number of characters that identify a backup.
 SHORTEST = 4
 PATTERN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 _FORMAT = "%Y%m%dT%H%M%SZ"

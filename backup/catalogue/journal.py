@@ -29,7 +29,7 @@ MOST = 500
 class Backlog:
     """Attempts that could not be written to the main store, for all databases. They are written when it answers again.
 
-    The backlog lives in memory: it ends with the process.
+    The backlog is in memory, and is lost with the process.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class Journal:
     def attempt(
         self, kind: Kind, *, attempt_id: str | None = None, backup: str | None = None
     ) -> Iterator[OpenAttempt]:
-        """Record that something begins, and how it ends. A store that cannot be written to does not stop the work."""
+        """Record that an attempt begins, and how it ends. A store that cannot be written to does not stop the work."""
         attempt = self._open(kind, attempt_id, backup)
         try:
             before = self._before(kind)
@@ -129,7 +129,7 @@ class Journal:
         self._end(attempt, "failure" if attempt.failure else "success", attempt.failure)
 
     def failed_without_store(self, kind: Kind, error: OpsError) -> None:
-        """Record an attempt that could not begin because the store does not answer. The store is not asked again."""
+        """Record an attempt that could not begin because the store does not answer. The store is not tried again."""
         attempt = self._open(kind)
         self._finish(attempt, "failure", error)
         self._keep(attempt.record)

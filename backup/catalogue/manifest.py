@@ -12,8 +12,8 @@ from backup.catalogue.document import Count, Document, Moment, Name, Part, Posit
 from backup.catalogue.signatures import NO_KEYS, Keyring
 
 Role = Literal["archive", "globals", "rdb", "base", "tablespace", "base-manifest"]
-"""What an object holds; the last three are those of a base backup."""
-# By kind: how often each role occurs, at least and at most.
+"""What an object contains; the last three belong to a base backup."""
+# By kind: the minimum and maximum number of objects of each role.
 _ROLES: dict[str, dict[Role, tuple[int, int]]] = {
     "postgres": {"archive": (1, 1), "globals": (0, 1)},
     "redis": {"rdb": (1, 1)},
@@ -148,7 +148,7 @@ class Keyspace(Part):
         description="at the end of the transfer, since a busy server changes in the meantime"
     )
     expiring: Count = Field(default=0, description="number of keys with an expiry")
-    fields_expiring: Count = Field(default=0, description="keys that have fields with an expiry of their own")
+    fields_expiring: Count = Field(default=0, description="keys with fields that have their own expiry")
 
 
 class Manifest(Document):
@@ -182,7 +182,7 @@ class Manifest(Document):
     stages: dict[str, Seconds] = Field(default_factory=dict, description="seconds by stage")
     anomalies: tuple[str, ...] = ()
     notes: tuple[str, ...] = Field(
-        default=(), description="what it does not hold, or a restore does not bring back"
+        default=(), description="what it does not contain, or a restore does not bring back"
     )
     excluded_tables: tuple[str, ...] = Field(default=(), description="left out on purpose, as schema.table")
     excluded_rows: tuple[str, ...] = Field(default=(), description="tables without their rows, on purpose")
@@ -214,7 +214,7 @@ class Manifest(Document):
 
     @property
     def oddity(self) -> str | None:
-        """A description of what no run would have written: readers of the objects rely on their kinds and names."""
+        """A description of what no run would have written: readers rely on the objects' roles and names."""
         found = Counter(stored.role for stored in self.objects)
         wanted = _ROLES[self.kind]
         for role in sorted({*found, *wanted}):

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 # Number of attempts of each kind that are read. The newest contain the totals of all.
 RECENT = 50
-# How far two hosts' clocks may be apart.
+# Maximum difference between two hosts' clocks.
 CLOCK_TOLERANCE = timedelta(minutes=10)
 Choice: TypeAlias = Callable[[list[str]], Iterable[str]]
 _Version: TypeAlias = tuple[str, str]
@@ -158,14 +158,14 @@ class History:
 
     @property
     def seconds_ahead(self) -> float:
-        """How far the newest backup lies ahead of our clock; 0 if none does."""
+        """How far the newest backup is dated ahead of our clock; 0 if it is not."""
         if self.read is None or not self.backups:
             return 0.0
         newest = max(entry.manifest.taken for entry in self.backups)
         return max(0.0, (newest - self.read).total_seconds())
 
     def until(self, moment: datetime) -> "History":
-        """What was there at a moment: backups whose data is not newer."""
+        """The history as of a moment: the backups whose data is not newer."""
         last = ids.stamp(moment)
         return replace(
             self,
@@ -178,7 +178,7 @@ class History:
         return next((entry for entry in self.backups if entry.id == backup_id), None)
 
     def newest(self, kind: Kind, *, finished: bool = False) -> Attempt | None:
-        """The newest attempt of a kind; one from the future is none, since no later one could ever replace it."""
+        """The newest attempt of a kind. One from the future does not count, because no later one could ever replace it."""
         last = self.read + CLOCK_TOLERANCE if self.read is not None else None
         wanted = (r for r in reversed(self.attempts) if r.kind == kind and (r.finished or not finished))
         return next((attempt for attempt in wanted if last is None or attempt.started <= last), None)
@@ -235,7 +235,7 @@ class Reader:
 
         Args:
             chosen: which of a database's backups to read, given the IDs of all, oldest first; by default all of them.
-                Then no attempts are read but those that say which backups were deleted.
+                Then only the attempts that name deleted backups are read.
         """
         # The other objects in the store, such as WAL, may be far more numerous.
         names = self.named() if databases is None else databases
@@ -265,13 +265,13 @@ class Reader:
         return objects
 
     def _whole(self, database: str, objects: dict[str, ObjectInfo], now: datetime) -> dict[str, History]:
-        """The histories of all objects; those of the last time if nothing has changed since."""
+        """The histories of all objects; the previous result if nothing has changed since."""
         versions = {key: info.version for key, info in objects.items()}
         before, found = self._last.get(database, (None, {}))
         if before == versions:
             return {name: replace(history, read=now) for name, history in found.items()}
         found = self._histories(objects, now, None)
-        # What was from the future will not be, and is read again then.
+        # A document from the future is read again once its time has come.
         later = f"{database}/{layout.ATTEMPTS}/{ids.stamp(now)}"
         if self._keys or not any(key > later and layout.split_attempt(key) for key in versions):
             self._last[database] = (versions, found)
@@ -371,7 +371,7 @@ class Reader:
         """The newest prunes up to one that succeeded: it names all deleted backups."""
         found: dict[str, list[Attempt]] = defaultdict(list)
         if not self._keys:
-            return found  # what was deleted is of no interest then
+            return found  # then it does not matter what was deleted
         for (database, kind), infos in _by_kind(objects).items():
             if kind != "prune":
                 continue
@@ -386,7 +386,7 @@ class Reader:
     ) -> None:
         """Read the documents that are not known yet: many at a time, where that is faster."""
         if self._store.parallel == 1:
-            return  # each when it is needed
+            return  # each one when it is needed
         wanted = list(_documents(folders, objects))
         if attempts:
             newest = (infos[-RECENT:] for infos in _by_kind(objects).values())
@@ -428,9 +428,9 @@ class Reader:
         return tuple(sorted(chosen.values(), key=lambda attempt: attempt.started))
 
     def _newest_attempts(self, infos: Sequence[ObjectInfo], count: int, now: datetime) -> Iterator[Attempt]:
-        """The newest attempts that are ours: any number of others may lie between them.
+        """The newest attempts that are ours: any number of others may be between them.
 
-        Without a key, those from the future are not: nobody could tell them from ours.
+        Without a key, those from the future do not count: no one could tell them from ours.
 
         Args:
             infos: in the order of their names.
@@ -498,7 +498,7 @@ class Reader:
             log.warning("%s", error.message)
             return error
         if trust in ("unsigned", "forged"):
-            log.warning("%s is %s and counts for nothing", info.key, trust)
+            log.warning("%s is %s and is ignored", info.key, trust)
         if isinstance(document, Manifest):
             document = self._parts[_database(info)].sharing(document)
         return document, trust

@@ -1,7 +1,6 @@
-"""Who wrote the objects in the store: documents are signed with a key that the store does not have.
+"""Shows who wrote the objects in the store: documents are signed with a key that the store does not have.
 
-A signature is HMAC-SHA256 over the kind of document, a zero byte and the document's canonical JSON. The kind keeps one
-sort of document from passing for another. Only the holder of the key can sign; write access to the store is not enough.
+A signature is HMAC-SHA256 over the kind of document, a zero byte and the document's canonical JSON. The kind prevents a document of one kind from being accepted as another. Only the holder of the key can sign; write access to the store is not enough.
 """
 
 import hashlib
@@ -14,12 +13,12 @@ from sidecar import UsageError
 SHORTEST = 32
 
 Trust = Literal["unchecked", "signed", "unsigned", "forged"]
-"""``unchecked``: no key is configured, so every document counts. ``forged``: signed, and not by a key of ours."""
+"""``unchecked``: no key is configured, so every document counts. ``forged``: signed, but not with one of our keys."""
 
 
 @dataclass(frozen=True)
 class Seal:
-    """A signature. ``key`` names the key without giving it away."""
+    """A signature. ``key`` identifies the key without revealing it."""
 
     key: str
     mac: str
@@ -46,7 +45,7 @@ class Keyring:
             if len(word) < SHORTEST:
                 raise UsageError(
                     f"{variable}: key {number} has {len(word)} characters, at least {SHORTEST} are needed",
-                    hint="make one with: openssl rand -hex 32",
+                    hint="create one with: openssl rand -hex 32",
                 )
         return cls(tuple(word.encode() for word in words))
 

@@ -48,7 +48,7 @@ def sweep(store: Store, database: str, listed: Iterable[str] | None = None) -> S
 
 
 def _abort_all(store: Store, database: str, problems: list[str]) -> int:
-    """Yield each upload as it is listed, so that a listing that breaks off has still made progress."""
+    """Yield each upload as it is listed, so that a listing that fails midway has still made progress."""
     aborted = 0
     with _noted("list unfinished uploads", problems):
         for upload in store.pending(f"{database}/"):

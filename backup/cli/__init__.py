@@ -15,7 +15,10 @@ COMMANDS = {
     "diff": ("backup.cli.diff:diff", "Compare two backups by their manifests."),
     "download": ("backup.cli.download:download", "Write a backup as plain files for pg_restore or Redis."),
     "hold": ("backup.cli.hold:hold", "Keep a backup until it is released."),
-    "release": ("backup.cli.hold:release", "Leave a backup on hold to the retention rules again."),
+    "release": (
+        "backup.cli.hold:release",
+        "End the hold on a backup, so that the retention rules apply again.",
+    ),
     "verify": ("backup.cli.verify:verify", "Restore a backup into a throwaway server and compare it."),
     "restore": ("backup.cli.restore:restore", "Restore a backup into a new database and verify it."),
     "import": ("backup.cli.take_in:take_in", "Store an archive of another pg_dump as a backup."),

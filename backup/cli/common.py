@@ -51,7 +51,7 @@ def as_moment(_: click.Context, __: click.Parameter, text: str | None) -> dateti
 
 
 def load(*, only_looks: bool = False, discover: bool = True) -> Wiring:
-    """Read the settings, set up logging and build everything. Only a server whose databases are to be discovered is contacted.
+    """Read the settings, set up logging and build everything. No server is contacted, except one whose databases have to be discovered.
 
     Args:
         only_looks: a store is enough, so that a host without a database can inspect backups.
@@ -175,7 +175,7 @@ def _named(wiring: Wiring, database: str | None) -> str:
 
 
 def _stranger(history: History, backup_id: str, *, unsigned: bool) -> Entry | None:
-    """A backup that is not ours, for a caller that asks for it explicitly and by name."""
+    """A backup that is not ours, for a caller that explicitly names it."""
     found = next((entry for entry in history.others if entry.id == backup_id), None)
     if found is None or unsigned:
         return found
@@ -226,7 +226,7 @@ def postgres_target(wiring: Wiring, name: str | None) -> PostgresTarget:
 
 
 def confirm(question: str, name: str, given: str | None, otherwise: str = "nothing was changed") -> None:
-    """Ask a person to type the name of the database that will be replaced; with three tries, because it is three in the morning.
+    """Ask a person to type the name of the database that will be replaced; with three tries, because it may be three in the morning.
 
     Args:
         given: the name, typed as an option.
@@ -253,7 +253,7 @@ def confirm(question: str, name: str, given: str | None, otherwise: str = "nothi
 
 
 def see_whose(wiring: Wiring, entry: Entry, production: Address, given: str | None, *also: str) -> None:
-    """Warn if the data is from another server, and ask if this server has backups of its own that it could be mistaken for.
+    """Warn if the data is from another server, and ask if this server also has backups that it could be confused with.
 
     Args:
         also: names of others in the store that may have backups of this server.
@@ -274,11 +274,11 @@ def see_whose(wiring: Wiring, entry: Entry, production: Address, given: str | No
     whose = f"{entry.id} is data of another server (cluster {entry.manifest.server.system_identifier})"
     cli.echo(f"note: {whose}", err=True)
     if any(not is_foreign(each, known) for history in histories for each in history.backups):
-        confirm("This server has backups of its own.", production.database, given)
+        confirm("This server also has backups.", production.database, given)
 
 
 def confirm_name(name: str, given: str | None) -> None:
-    """Reject a wrong name, even if nothing is left to be done."""
+    """Reject a wrong name, even if nothing is left to do."""
     if given is not None:
         confirm("", name, given)
 

@@ -39,7 +39,7 @@ def list_databases(
         _say(chosen, way_back=way_back)
         if dry_run:
             return
-        confirm(f"{chosen.name} will be gone for good.", chosen.name, yes_i_mean, "nothing was dropped")
+        confirm(f"{chosen.name} will be permanently deleted.", chosen.name, yes_i_mean, "nothing was dropped")
         kept.drop(production, chosen.name)
         found = [each for each in found if each.name != chosen.name]
     if as_json:
@@ -59,7 +59,7 @@ def _say(chosen: Kept, *, way_back: bool) -> None:
 
 
 def _what(each: Kept) -> str:
-    """What a database is, and since when, in words."""
+    """A description of a database, and since when it applies."""
     mark = each.mark
     if each.state == "unfinished":
         return "an unfinished restore; the next restore removes it"

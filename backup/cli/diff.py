@@ -21,7 +21,7 @@ from sidecar.humanize import moment, size
 def diff(before: str, after: str, database: str | None, as_json: bool) -> None:
     """Compare two backups: rows by table, extensions, roles and sequences, from their manifests.
 
-    Nothing is downloaded but the manifests.
+    Only the manifests are downloaded.
 
     \b
     Examples:

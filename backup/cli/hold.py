@@ -15,7 +15,7 @@ MOST_REASON = 500
 
 @click.command()
 @click.argument("backup_id", metavar="ID")
-@click.option("--reason", default="", help="Why it is kept, for who asks later.")
+@click.option("--reason", default="", help="Why it is kept, for people who ask later.")
 @database_option
 @json_option
 def hold(backup_id: str, reason: str, database: str | None, as_json: bool) -> None:
@@ -33,7 +33,7 @@ def hold(backup_id: str, reason: str, database: str | None, as_json: bool) -> No
 @database_option
 @json_option
 def release(backup_id: str, database: str | None, as_json: bool) -> None:
-    """Leave a backup that is on hold to the retention rules again.
+    """End the hold on a backup, so that the retention rules apply again.
 
     \b
     Example:
@@ -62,8 +62,6 @@ def _write(backup_id: str, database: str | None, *, held: bool, reason: str, as_
     if as_json:
         cli.print_json({"id": entry.id, "database": entry.manifest.database, "held": held})
     elif held:
-        cli.echo(
-            f"{entry.id} is on hold; to leave it to the retention rules again: python -m backup release {entry.id}"
-        )
+        cli.echo(f"{entry.id} is on hold; to release it: python -m backup release {entry.id}")
     else:
-        cli.echo(f"{entry.id} is no longer on hold; the retention rules decide about it")
+        cli.echo(f"{entry.id} is no longer on hold; the retention rules apply to it")

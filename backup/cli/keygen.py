@@ -16,7 +16,7 @@ from sidecar import OpsError, UsageError, cli
 def keygen(file: Path, as_json: bool) -> None:
     """Create a key for encryption: the secret key goes into FILE, the public key to stdout.
 
-    The file is in the format of age-keygen. Backups need only the public key; keep the file where the server is not.
+    The file is in the format of age-keygen. Backups need only the public key; keep the file away from the server.
 
     \b
     Example:
@@ -33,7 +33,7 @@ def keygen(file: Path, as_json: bool) -> None:
         return
     cli.echo(public)
     cli.echo(
-        f"{file} has the secret key. Without it nobody can restore: keep two copies, off this server",
+        f"{file} has the secret key. Without it no one can restore: keep two copies, off this server",
         err=True,
     )
 

@@ -82,7 +82,7 @@ def _unknown(wiring: Wiring, database: str) -> UsageError:
 
 
 def _chosen(history: History, since: datetime | None, states: tuple[str, ...]) -> list[Entry]:
-    """The backups of a database that were asked for, newest first."""
+    """The backups of a database that match the options, newest first."""
     found = sorted((*history.backups, *history.others), key=lambda entry: entry.id, reverse=True)
     return [
         entry
@@ -151,7 +151,7 @@ def _summary(wiring: Wiring, history: History, shown: int) -> str:
 
 
 def _print_table(console: Console, now: datetime, entries: Iterable[Entry]) -> None:
-    """Print one line for each; a table by rich takes as much time as reading the store."""
+    """Print one line for each; rich's tables take as much time as reading the store."""
     cells = [("id", "age", "stored", "rows", Text("state"))]
     cells += [
         (

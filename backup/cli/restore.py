@@ -84,7 +84,7 @@ from sidecar.humanize import duration, moment, size
     help="With --at…: recover the whole server into this new folder.",
 )
 @click.option("--again", is_flag=True, help="Restore again, even if it was restored or promoted before.")
-@click.option("--unsigned", is_flag=True, help="Also if no key of ours has signed it; name it by its ID.")
+@click.option("--unsigned", is_flag=True, help="Even if none of our keys has signed it; name it by its ID.")
 @click.option(
     "--continue",
     "proceed",
@@ -205,7 +205,7 @@ def _expect_usual(wiring: Wiring, entry: Entry, before: datetime | None) -> None
         return
     for anomaly in entry.manifest.anomalies:
         cli.echo(f"note: {entry.id} is unlike the backups before it: {anomaly}", err=True)
-    if agreed(f"Restore {entry.id} all the same?"):
+    if agreed(f"Restore {entry.id} anyway?"):
         return
     history = read(wiring, [entry.manifest.database]).history(entry.manifest.database)
     history = history.until(before) if before else history
@@ -326,7 +326,7 @@ def _tables(
 
 
 def _rdb(wiring: Wiring, entry: Entry, to: Path, *, dry_run: bool, as_json: bool) -> int:
-    from backup.restore.rdb import write_rdb  # its client library takes long to load
+    from backup.restore.rdb import write_rdb  # its client library is slow to load
 
     if dry_run:
         _say(

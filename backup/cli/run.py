@@ -126,7 +126,7 @@ def _pings(wiring: Wiring) -> "Pings":
 
 
 def _prove(wiring: Wiring, manifest: Manifest) -> None:
-    from backup.verify import verify  # not needed for a backup alone
+    from backup.verify import verify  # not needed without a verification
 
     report = verify(wiring, find(wiring, manifest.database, manifest.id))
     if not report.ok:
@@ -175,7 +175,7 @@ def _sentence(manifest: Manifest) -> str:
 
 @contextmanager
 def _progress(name: str) -> Iterator[tuple[Progress, Progress]]:
-    """What takes the bytes as they pass, and what takes the number that is expected."""
+    """The functions that receive the bytes as they pass, and the expected number."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -69,7 +69,7 @@ def _show(entry: Entry) -> None:
 def _why(entry: Entry) -> str:
     hold = entry.hold
     if hold is None:
-        return "hold.json cannot be believed, and a doubt keeps a backup; release it"
+        return "hold.json cannot be trusted, so the backup is kept; release it"
     return f"since {moment(hold.moment)}, from {hold.host}{f': {hold.reason}' if hold.reason else ''}"
 
 

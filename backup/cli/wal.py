@@ -75,7 +75,7 @@ def status(ctx: click.Context, server: str | None, as_json: bool) -> None:
 @wal.command()
 @server_option
 def release(server: str | None) -> None:
-    """Drop the slot of a server that is no longer streamed, so that it keeps nothing for us.
+    """Drop the slot of a server that is no longer streamed, so that the server keeps no WAL for us.
 
     \b
     Example:
@@ -99,7 +99,7 @@ def chosen(wiring: Wiring, server: str | None) -> tuple[ServerTarget, ...]:
 
 @dataclass(frozen=True)
 class WindowFacts:
-    """A window, by position and by the age of what is stored there."""
+    """A window, by position and by the age of its stored end."""
 
     base: str
     timeline: int
@@ -141,7 +141,7 @@ class Examined:
         return known
 
     def show(self) -> None:
-        """Print it for a person."""
+        """Print it as text."""
         cli.echo(f"{self.server}: {size(self.stored_bytes)} of WAL stored{self._slot()}")
         table = Table("base backup", "timeline", "recoverable from", "to", box=None)
         for window in self.windows:
@@ -159,10 +159,11 @@ class Examined:
         if not self.windows:
             cli.echo(f"nothing can be recovered; take a base backup: python -m backup run -d {self.server}")
         if self.strangers:
-            cli.echo(f"note: {self.strangers} objects are not ours and count for nothing", err=True)
+            cli.echo(f"note: {self.strangers} objects are not ours and are ignored", err=True)
         if self.conflicts:
             cli.echo(
-                f"note: {self.conflicts} places have two contents: two servers wrote this timeline", err=True
+                f"note: {self.conflicts} positions have two different contents: two servers wrote this timeline",
+                err=True,
             )
 
     def _slot(self) -> str:

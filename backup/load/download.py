@@ -81,7 +81,7 @@ def incredible(wiring: Wiring, entry: Entry) -> Iterator[Difference]:
             yield Difference(
                 kind="encryption",
                 object=stored.name,
-                expected="encrypted, like all that is made here",
+                expected="encrypted, like all backups made here",
                 found="plain",
             )
         if stored.raw_bytes > max(BELIEVED_BYTES, MOST_RATIO * stored.stored_bytes):
@@ -94,7 +94,7 @@ def incredible(wiring: Wiring, entry: Entry) -> Iterator[Difference]:
 
 
 def wrong_size(store: Store, key: str, stored: StoredObject) -> Difference | None:
-    """An object whose size differs from its manifest's need not be fetched."""
+    """An object whose size differs from the one in the manifest need not be fetched."""
     info = store.head(key)
     if info is None or info.size == stored.stored_bytes:
         return None

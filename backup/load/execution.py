@@ -1,6 +1,6 @@
 """Carries out SQL that comes from a store, statement by statement, over the server's own protocol.
 
-No program reads it on the way, because psql has commands of its own, which run programs and write files here. The
+No program reads it on the way, because psql has its own commands, which can run programs and write files here. The
 protocol accepts one statement at a time, so a script that is split wrongly is refused, not carried out.
 """
 

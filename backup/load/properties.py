@@ -24,7 +24,7 @@ _ENTRY = re.compile(
 # Far larger than the list of contents of a hundred thousand tables.
 MOST_BYTES = 256 << 20
 _CREATE = re.compile(rb"CREATE DATABASE (?P<name>" + NAME + rb") WITH ")
-# Statements other than those about the database: how these are read, and who grants.
+# Statements that are not about the database: how the others are read, and who grants.
 _PASSED = (*SETTINGS, b"SET SESSION AUTHORIZATION ", b"RESET SESSION AUTHORIZATION")
 
 

@@ -15,7 +15,7 @@ def guarded(wiring: Wiring, folder: Path) -> Check:
 
 
 def floored(folder: Path, percent: float, check: Check) -> Check:
-    """A check that also raises when the disk of a folder is all but full.
+    """A check that also raises when the disk of a folder is almost full.
 
     Args:
         percent: the share of the disk that must stay free; 0 disables the check.

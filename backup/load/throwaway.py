@@ -37,11 +37,11 @@ OWNER = "owner"
 # The server's own folder in the private one.
 SERVER = "pg"
 SOCKET = ".s.PGSQL.5432"
-# What the kernel takes as the path of a socket, in bytes (unix(7), without the final zero).
+# The kernel's limit for the path of a socket, in bytes (unix(7), without the final zero).
 LONGEST_SOCKET_PATH = 107
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
-# Nothing in the server must survive a crash, and nothing but the restore runs in it.
+# Nothing in the server has to survive a crash, and only the restore runs in it.
 _OPTIONS = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -60,7 +60,7 @@ _OPTIONS = {
     "TimeZone": "UTC",
 }
 
-# Such a server may print without end.
+# Such a server may print endlessly.
 MOST_OF_LOG = 1 << 20
 _NOT_READY = re.compile(r"FATAL: +the database system is ")
 # Settings that keep the server private cannot be overridden.
@@ -126,7 +126,7 @@ def server(
     Args:
         options: the settings that override those of its configuration file.
         ending: the signal that stops it; SIGQUIT saves nothing.
-        readable: what it may read besides.
+        readable: what it may read in addition.
     """
     process = None
     try:
@@ -201,7 +201,7 @@ def sweep_folders(parent: Path | None = None) -> int:
 def private_folder(parent: Path | None) -> Iterator[Path]:
     """A private folder, locked as long as its owner lives, so that a sweep leaves it alone.
 
-    Nothing of it is left behind, whenever a signal arrives: its name is known before it is created, its removal is not
+    It leaves nothing behind, whenever a signal arrives: its name is known before it is created, its removal is not
     interrupted, and a folder whose removal a signal prevented is removed when the process ends.
 
     Raises:
@@ -235,7 +235,7 @@ def _made(folder: Path) -> IO[bytes]:
 
 @atexit.register
 def _remove_ours() -> None:
-    """Remove what an exception at a bad moment left; nothing interrupts here."""
+    """Remove what an exception at a bad moment has left; nothing interrupts this."""
     for folder in list(_ours):
         _remove(folder)
 
@@ -249,7 +249,7 @@ def _remove(folder: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder, onerror=partial(_open_and_again, folder))
         if time.monotonic() > deadline:
-            log.warning("%s cannot be removed; it holds rows of a database", folder)
+            log.warning("%s cannot be removed; it contains rows of a database", folder)
             return
         time.sleep(0.02 if folder.exists() else 0)
 

@@ -32,9 +32,9 @@ from backup.physical import lsn
 
 ROOT = ".wal"
 SUFFIX = ".zst.age"
-# Hexadecimal digits of a SHA-256 in a name: enough that no one can find other bytes for them.
+# Hexadecimal digits of a SHA-256 in a name: enough that no one can find other bytes with the same digits.
 SHA_DIGITS = 32
-# A timeline forks from another one at most once in a segment; no server is promoted this often.
+# A timeline forks from another one at most once in a segment; no server is promoted more often than this.
 MOST_FORKS = 100_000
 MOST_HISTORY_BYTES = 8 << 20
 _DOMAIN = "wal"
@@ -61,7 +61,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class WalObject:
-    """WAL in the store: the positions from ``start`` up to ``end``, which is no longer included.
+    """WAL in the store: the positions from ``start`` up to ``end``, exclusive.
 
     Attributes:
         sha: the beginning of the SHA-256 of the plain bytes, :data:`SHA_DIGITS` digits.
@@ -260,7 +260,7 @@ def system_prefix(server: str, system: str) -> str:
 
 
 def systems(server: str, keys: Iterable[str]) -> list[str]:
-    """The identifiers of the clusters that have anything below a server's prefix. Marks lie there too."""
+    """The identifiers of the clusters that have anything below a server's prefix. Marks are there too."""
     prefix = server_prefix(server)
     named = {key.removeprefix(prefix).partition("/")[0] for key in keys if key.startswith(prefix)}
     return sorted(each for each in named if each.isascii() and each.isdigit())
@@ -425,7 +425,7 @@ def windows(
 def _path(
     base: Base, timeline: int, stretches: Sequence[Span], forks: Sequence[Fork], segment_size: int
 ) -> tuple[Span, ...]:
-    """The contiguous WAL from the start of a base to the end of a timeline; nothing if it does not get onto it.
+    """The contiguous WAL from the start of a base to the end of a timeline; nothing if it does not lead to that timeline.
 
     The first segment of a timeline repeats what its ancestor has of that segment, so the ancestor's end is not needed.
     """

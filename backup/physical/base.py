@@ -1,6 +1,6 @@
 """Base backups: each archive that the server sends is a source for the same pipeline that dumps go through.
 
-A base backup is worthless without the log that was written meanwhile. So it is complete only when the store has all
+A base backup is worthless without the log that was written while it ran. So it is complete only when the store has all
 of that log, which ``wal serve`` puts there.
 """
 
@@ -50,7 +50,7 @@ SELECT datname, oid::bigint, datcollversion, dattablespace::bigint FROM pg_datab
 """
 _SUPERUSER = "SELECT rolname FROM pg_roles WHERE rolsuper AND rolcanlogin ORDER BY oid LIMIT 1"
 _SIZE = "SELECT sum(pg_database_size(oid))::bigint FROM pg_database WHERE datconnlimit <> -2"
-_HINT = "run it again; keep CREATE DATABASE and ALTER DATABASE … SET TABLESPACE out of the time of the base backup"
+_HINT = "run it again; do not run CREATE DATABASE or ALTER DATABASE … SET TABLESPACE during the base backup"
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def await_log(
             raise DumpError(
                 f"the base backup needs the WAL up to {lsn.text(physical.end)}, and the store has it up to"
                 f" {lsn.text(reached)} after {seconds:.0f} s",
-                hint="see that the WAL is streamed: python -m backup wal status; then run it again",
+                hint="check that the WAL is streamed: python -m backup wal status; then run it again",
             )
         time.sleep(_LOOK_SECONDS)
 
@@ -189,7 +189,7 @@ def _facts(
     superuser = connection.execute(_SUPERUSER).fetchone()
     if superuser is None:
         raise DumpError(
-            "no superuser of the server may log in, so nothing could look into a recovered one",
+            "no superuser of the server may log in, so a recovered server could not be queried",
             hint=f"ALTER ROLE {server.superuser} LOGIN;",
         )
     physical = Physical(

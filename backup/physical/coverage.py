@@ -54,8 +54,7 @@ class Coverage:
     Attributes:
         candidates: by the age of the base backup, oldest first; one for each base and the newest timeline it leads to.
         unusable: base backups without a candidate, with the reason.
-        lost: newer timelines whose log is stored, and whose history is missing or cannot be read: nobody knows where they
-            begin.
+        lost: newer timelines whose log is stored, and whose history is missing or cannot be read: it is not known where they begin.
     """
 
     archive: Archive
@@ -88,7 +87,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Stretch:
-    """A stretch of time whose every moment can be recovered.
+    """A period of which every moment can be recovered.
 
     Attributes:
         latest: when its newest log was stored.
@@ -101,7 +100,7 @@ class Stretch:
 
 
 def stretches(candidates: Sequence[Candidate]) -> tuple[Stretch, ...]:
-    """The stretches of time that can be recovered, oldest first. Nothing can be recovered between two of them."""
+    """The periods that can be recovered, oldest first. Nothing can be recovered between two of them."""
     found: list[Stretch] = []
     for each in sorted((each.choice for each in candidates), key=lambda each: (each.finished, each.id)):
         own = Stretch(each.finished, each.stored, each.open)
@@ -113,7 +112,7 @@ def stretches(candidates: Sequence[Candidate]) -> tuple[Stretch, ...]:
 
 
 def expected_seconds(candidates: Sequence[Candidate], chosen: Candidate) -> float | None:
-    """How long a recovery to the end of what a base backup leads to may take, by the newest proof; None without one."""
+    """The estimated duration of a recovery to the end of the log that follows a base backup, by the newest proof; None without one."""
     for each in reversed(candidates):
         report = each.entry.report
         if report is None or not report.ok or not report.measures.get("replay"):
@@ -138,7 +137,7 @@ def coverage_of(wiring: Wiring, server: str, timeline: int | None = None) -> Cov
     history = wiring.reader().read(wiring.clock(), [server]).history(server)
     newest = next((entry for entry in reversed(history.backups) if entry.manifest.physical), None)
     if newest is None or newest.manifest.physical is None:
-        raise UsageError(f"{server} has no base backup", hint=f"make one: python -m backup run -d {server}")
+        raise UsageError(f"{server} has no base backup", hint=f"take one: python -m backup run -d {server}")
     size = newest.manifest.physical.segment_size
     return coverage(wiring, history, clusters(wiring, wiring.store, server, size), timeline)
 
@@ -146,7 +145,7 @@ def coverage_of(wiring: Wiring, server: str, timeline: int | None = None) -> Cov
 def coverage(
     wiring: Wiring, history: History, found: Sequence[Cluster], timeline: int | None = None
 ) -> Coverage:
-    """What can be recovered, from what was read of a server: its catalogue, and the stored log of each cluster.
+    """What can be recovered, from the data that was read about a server: its catalogue, and the stored log of each cluster.
 
     Args:
         history: with at least one base backup.

@@ -59,7 +59,7 @@ class Cut:
         last: the start of the last commit that the snapshot sees; None if the log that was read has none.
         limit: everything that starts before it may be replayed: the first commit that the snapshot does not see, or the
             position that was read with it.
-        followed: whether the log is known to go on there, so that a recovery can stop before ``limit``.
+        followed: whether the log is known to continue there, so that a recovery can stop before ``limit``.
     """
 
     last: int | None
@@ -126,6 +126,6 @@ def before_drop(records: Iterable[Record], ended: Iterable[Ending], database: in
     removed = [record.lsn for record, ids in drops(records) if database in ids]
     if not removed:
         return None
-    # Take the last of several: after the earlier ones, the database existed again under the same id.
+    # If there are several, take the last: after the earlier ones, the database existed again under the same ID.
     commits = [each.lsn for each in ended if each.kind == "commit" and each.lsn < removed[0]]
     return commits[-1] if commits else None

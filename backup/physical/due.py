@@ -7,7 +7,7 @@ from backup.catalogue.records import Attempt
 from backup.physical.archive import Gap
 from backup.physical.retention import RetainedBase
 
-# After an attempt that failed: its cause rarely ends within seconds, and each attempt reads the whole server.
+# After an attempt that failed: its cause rarely disappears within seconds, and each attempt reads the whole server.
 RETRY = timedelta(minutes=15)
 
 
@@ -31,7 +31,7 @@ def base_due(
 
 
 def _is_past(retained: RetainedBase, gap: Gap) -> bool:
-    """Compare times as well as positions: a server that was set back continues before the gap, on another timeline, and
+    """Compare times as well as positions: a server that was restored to an earlier state continues before the gap, on another timeline, and
     the clocks of the server and of the sidecar may differ."""
     same = retained.system == gap.system_identifier and retained.base.timeline >= gap.timeline
     return retained.taken > gap.noticed or (same and retained.base.start >= gap.end)

@@ -34,7 +34,7 @@ done
 cp -- {folder}/ready/"$1" "$2" || exit 255
 case "$1" in *.history) ;; *) echo "$1" >> {taken} ;; esac
 """
-# Of the list of what was taken, read at a time.
+# Bytes of the list of taken files that are read at a time.
 _PIECE = 1 << 16
 Fetch = Callable[[str, Path], None]
 """Writes the plain bytes of a file of the log, by its name, into a new file; raises if it cannot be fetched."""
@@ -44,7 +44,7 @@ class Feed:
     """The files of the log for one start of a server. Use as a context manager: it fetches while it is open.
 
     The server can run code of the base backup's. It copies the files and writes only the list of what it has taken,
-    which we read through a descriptor of our own: by a link in place of a file it could write wherever we can.
+    which we read through our own descriptor: with a link in place of a file, it could make us write anywhere.
 
     Args:
         folder: an existing folder that the server cannot write; while the feed is open, the files are in a subfolder.
@@ -127,7 +127,7 @@ class Feed:
         for thread in self._threads:
             thread.join()
         os.close(self._descriptor)
-        with suppress(OSError):  # the server may have made anything of it
+        with suppress(OSError):  # the server may have replaced it with anything
             self._list.unlink(missing_ok=True)
         shutil.rmtree(self.folder)
 

@@ -1,4 +1,4 @@
-"""Whether a server can be streamed without ever getting into production's way."""
+"""Whether a server can be streamed without ever disturbing production."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from backup.physical import slot
 from backup.physical.walsender import WalSender
 from sidecar.humanize import size
 
-# Connections for a base backup, the stream, and the stream that takes over from a dead one.
+# Connections for a base backup, the stream, and the stream that replaces a dead one.
 SENDERS = 3
 
 
@@ -52,7 +52,7 @@ def _synchronous(sender: WalSender) -> Finding:
             "commits",
             False,
             f"synchronous_standby_names is {names!r}: commits would wait for the sidecar",
-            f"name the real standbys; neither * nor {slot.APPLICATION} may be there",
+            f"name the real standbys; neither * nor {slot.APPLICATION} may be among them",
         )
     return Finding("commits", True, "do not wait for the sidecar")
 

@@ -88,7 +88,7 @@ def find(store: Store, server: str, mark: AtMark, keys: Keyring) -> RestorePoint
     ):
         raise UsageError(
             f"{mark} is not known",
-            hint="marks are made with: python -m backup mark NAME; use --at TIME instead",
+            hint="marks are set with: python -m backup mark NAME; use --at TIME instead",
         )
     return found
 

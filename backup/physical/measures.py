@@ -25,7 +25,7 @@ class Recoverable:
     """What can be recovered of a server, and how the newest proof of that went. What is not known is None.
 
     Attributes:
-        earliest, latest: of the newest stretch of time that has no gap.
+        earliest, latest: of the newest period without a gap.
         proven: the last commit that the newest proof has reached.
         rpo: seconds between that and the newest WAL that was stored then.
         rto: seconds from the store to a server that answers.

@@ -37,7 +37,7 @@ GAUGES: dict[str, tuple[str, Value]] = {
         "WAL that the server keeps for the slot",
         lambda m: m.slot.retained_bytes if m.slot else None,
     ),
-    "backup_wal_slot_cap_bytes": ("WAL that the server lets a slot keep at most", lambda m: m.cap),
+    "backup_wal_slot_cap_bytes": ("Maximum WAL that the server lets a slot keep", lambda m: m.cap),
     "backup_wal_slot_uncapped": (
         "1 if the server does not limit what a slot keeps",
         lambda m: None if m.uncapped is None else float(m.uncapped),
@@ -48,11 +48,11 @@ GAUGES: dict[str, tuple[str, Value]] = {
     ),
     "backup_wal_timeline": ("Timeline that is streamed", lambda m: m.timeline),
     "backup_wal_clock_skew_seconds": (
-        "Seconds that the server's clock is ahead of ours",
+        "Seconds by which the server's clock is ahead of ours",
         lambda m: m.clock_skew,
     ),
     "backup_wal_last_gap_timestamp_seconds": (
-        "Time when the last gap in the stored WAL was noticed",
+        "Time at which the last gap in the stored WAL was found",
         lambda m: m.gap_noticed.timestamp() if m.gap_noticed else None,
     ),
     "backup_wal_base_timestamp_seconds": (
@@ -64,27 +64,27 @@ GAUGES: dict[str, tuple[str, Value]] = {
         lambda m: m.base_proven.timestamp() if m.base_proven else None,
     ),
     "backup_pitr_earliest_timestamp_seconds": (
-        "First moment of the newest stretch of time that can be recovered",
+        "First moment of the newest period that can be recovered",
         lambda m: _moment(m.recoverable.earliest),
     ),
     "backup_pitr_latest_timestamp_seconds": (
-        "Last moment that can be recovered, as of the last look at the store",
+        "Last moment that can be recovered, when the store was last read",
         lambda m: _moment(m.recoverable.latest),
     ),
     "backup_pitr_proven_timestamp_seconds": (
-        "Time of the last commit that the newest proof has recovered",
+        "Time of the last commit that the newest proof recovered",
         lambda m: _moment(m.recoverable.proven),
     ),
     "backup_pitr_rpo_seconds": (
-        "Seconds between the last commit that the newest proof has recovered and the newest WAL that was stored then",
+        "Seconds between the last commit that the newest proof recovered and the newest WAL that was stored then",
         lambda m: m.recoverable.rpo,
     ),
     "backup_pitr_rto_seconds": (
-        "Seconds that the newest proof has taken from the store to a server that answers",
+        "Seconds from the store to a server that answers, in the newest proof",
         lambda m: m.recoverable.rto,
     ),
     "backup_pitr_replay_bytes_per_second": (
-        "Bytes of WAL that the newest proof has replayed per second",
+        "Bytes of WAL replayed per second in the newest proof",
         lambda m: m.recoverable.replay,
     ),
 }
@@ -113,7 +113,7 @@ class WalCollector(Collector):
         for name, (text, value) in COUNTERS.items():
             yield self._filled(CounterMetricFamily(name, text, labels=["server"]), value)
         states = GaugeMetricFamily(
-            STATUS, "1 for what the server says about the slot", labels=["server", "status"]
+            STATUS, "1 for the state of the slot that the server reports", labels=["server", "status"]
         )
         for server, each in self._measures.items():
             if each.slot is not None:

@@ -1,7 +1,7 @@
-"""Asks the server itself whether a snapshot that was just taken has a place in the log, before anything is dumped.
+"""Checks on the server whether a new snapshot has a place in the log, before anything is dumped.
 
 Under load, commits become visible in another order than that of the log, and a dump of such a snapshot can never be
-compared with a recovery. So another snapshot is taken, where the log can be read.
+compared with a recovery. So another snapshot is taken, if the log can be read.
 """
 
 import logging
@@ -18,15 +18,15 @@ from backup.wiring import Wiring
 
 log = logging.getLogger(__name__)
 
-# A commit is visible moments after it is in the log; what is further back has ended either way.
+# A commit becomes visible moments after it is in the log; anything further back is certainly visible.
 BACK = 1 << 20
-# All that a snapshot sees is on the disk, but for what nobody waits for: then the server sends it within a second.
+# Everything that a snapshot sees is on disk, except commits that no one waits for: the server sends those within a second.
 SILENCE_SECONDS = 1.0
 _WAIT_SECONDS = 0.2
 
 
 def has_place(wiring: Wiring, system: str, place: Place) -> bool:
-    """Whether a snapshot has a place in the log. Also True where that cannot be found out: a dump is worth more.
+    """Whether a snapshot has a place in the log. Also True if that cannot be determined: a dump is more important.
 
     Args:
         system: the identifier of the cluster.

@@ -89,5 +89,7 @@ def beat(connection: Connection[TupleRow]) -> Beat:
     )
     row = connection.execute("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").fetchone()
     if row is None:
-        raise ReplicationError("the server did not say where it is", hint="check the PostgreSQL server's log")
+        raise ReplicationError(
+            "the server did not report its position", hint="check the PostgreSQL server's log"
+        )
     return Beat(moment, lsn.parse(row[0]))

@@ -77,7 +77,7 @@ def endings(records: Iterable[Record]) -> Iterator[Ending]:
 def copied_databases(records: Iterable[Record]) -> list[Record]:
     """The records of CREATE DATABASE … STRATEGY FILE_COPY.
 
-    Replayed over a base backup that was made at the same time, such a copy is taken of files that are already newer.
+    Replayed over a base backup that was made at the same time, such a copy copies files that are already newer.
     """
     return [each for each in records if each.manager == "Database" and "CREATE_FILE_COPY" in each.text]
 

@@ -1,6 +1,6 @@
-"""Starts a server on an unpacked base backup, replays the log up to a target, and checks what was really reached.
+"""Starts a server on an unpacked base backup, replays the log up to a target, and checks what was actually reached.
 
-The server waits at its target ("paused"). It never goes into production by itself: what it reached is judged first.
+The server waits at its target ("paused"). It never leaves recovery by itself: what it has reached is checked first.
 """
 
 import re
@@ -27,7 +27,7 @@ from backup.postgres.session import HeedingConnection, session
 from backup.programs import Programs, clean_environment
 
 OpenFeed = Callable[[str], Feed]
-"""Makes the feed of one start, from the log file on with which replay begins."""
+"""Creates the feed of one start, from the log file with which replay begins."""
 
 # In the private folder. The server's own part of it is all that the server can write.
 DATA = f"{SERVER}/data"
@@ -226,7 +226,7 @@ def _state(address: Address) -> tuple[bool, str, str, datetime | None] | None:
 
 
 def why_ended(folder: Path) -> RecoveryError | UnprovableError:
-    """Why a server has ended, according to its log. It never counts as having arrived."""
+    """Why a server has ended, according to its log. It never counts as having reached the target."""
     text = end_of_log(folder)
     if found := _NOT_BUILT.search(text):
         return UnprovableError(

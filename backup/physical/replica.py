@@ -30,7 +30,7 @@ from backup.progress import Progress, silent
 from backup.store import Store
 from backup.wiring import Wiring
 
-# Room for the data, the log that replay keeps, and a dump of one database.
+# Space for the data, the log that replay keeps, and a dump of one database.
 SPACE_FACTOR = 1.5
 SPACE_EXTRA = 1 << 30
 
@@ -74,7 +74,7 @@ class Replica:
 
     def at(self, target: Mapping[str, str]) -> AbstractContextManager[Paused]:
         """The server, waiting at a target. Each further target must be later than the one before."""
-        # The map would point to the folders of the original host.
+        # The tablespace map would point to the folders of the original host.
         (self.folder / DATA / "tablespace_map").unlink(missing_ok=True)
         return recover.paused(
             self.wiring.programs,
@@ -167,7 +167,7 @@ def replica(
 
     Raises:
         DamagedError: the base backup is damaged.
-        SpaceError: there is too little room.
+        SpaceError: there is too little space.
         UsageError: the path of the parent is too long.
     """
     check_path(parent)

@@ -57,7 +57,7 @@ def plan(
         last_gap: when the last gap was noticed; None if there is none.
         problems: further reasons to delete nothing.
     """
-    # What a base backup says of itself is not enough: its own WAL must be stored.
+    # The base backup's own record is not enough: its WAL must be stored.
     stretches = spans(wal)
     proven = [each for each in bases if each.proven and _is_covered(each.base, stretches, segment_size)]
     fitting = [retained for retained in proven if retained.taken <= now - keep]
@@ -99,7 +99,7 @@ class _Needs:
 
 
 def _without_short_runs(wal: Iterable[WalObject], segment_size: int) -> list[WalObject]:
-    """Keep what would leave a short hole: such holes are taken for lost uploads."""
+    """Keep what would leave a short hole: such holes would be mistaken for lost uploads."""
     runs: list[list[WalObject]] = []
     for each in sorted(wal, key=lambda each: (each.timeline, each.start, each.end)):
         last = runs[-1][-1] if runs else None

@@ -28,7 +28,7 @@ from sidecar.web import Request, Response, Route
 log = logging.getLogger(__name__)
 
 UPKEEP_SECONDS = 60.0
-# Delete in each n-th round of the upkeep.
+# Number of rounds of the upkeep between two deletions.
 PRUNE_ROUNDS = 60
 
 
@@ -152,7 +152,7 @@ class Upkeep:
         if prune and wiring.settings.delete != "never":
             self._prune(wiring.store, history)
             if wiring.offsite is not None:
-                # The base backups that are there decide: one that was not copied yet is of no use to its WAL.
+                # The base backups that are there decide: the WAL of one that is not copied yet is useless.
                 there = wiring.reader(wiring.offsite).read(wiring.clock(), [self._server])
                 self._prune(wiring.offsite, there.history(self._server))
 

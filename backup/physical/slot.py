@@ -1,4 +1,4 @@
-"""The replication slot: how much it keeps, and whether it may exist at all."""
+"""The replication slot: how much WAL it keeps, and whether it may exist at all."""
 
 import re
 from collections.abc import Callable
@@ -52,7 +52,7 @@ class SlotStatus:
         """The oldest position that it keeps.
 
         Raises:
-            ReplicationError: it keeps nothing, although it was just made.
+            ReplicationError: it keeps nothing, although it was just created.
         """
         if self.position is None:
             raise ReplicationError(f"the slot {NAME} keeps nothing", hint=SERVER_LOG)
@@ -77,7 +77,7 @@ def status(ask: Ask) -> SlotStatus:
     """
     state, position, active, safe, current, retained = ask(_STATUS)[0]
     known: tuple[State, ...] = ("reserved", "extended", "unreserved", "lost")
-    # A slot that was made without a reservation keeps nothing either.
+    # A slot that was created without a reservation keeps nothing either.
     found = next((each for each in known if each == state), "none" if active is None else "lost")
     return SlotStatus(
         found,
@@ -109,7 +109,7 @@ def refuse_unsafe(sender: WalSender) -> int:
     """
     limit = cap(sender.query)
     if limit is None:
-        with suppress(ReplicationError):  # in use: another process streams, and finds the same
+        with suppress(ReplicationError):  # in use: another process streams, and detects the same
             release(sender)
         raise PreflightError(
             "max_slot_wal_keep_size is -1: if this sidecar stops, the WAL that is kept for it fills the server's disk",

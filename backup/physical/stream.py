@@ -46,7 +46,7 @@ UNLIMITED_SECONDS = 10.0 * 365 * 86400
 
 
 class DivergenceError(OpsError):
-    """The server's WAL differs from its stored WAL: it is another server, or one that was set back."""
+    """The server's WAL differs from its stored WAL: it is another server, or one that was restored to an earlier state."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Streamer:
         if systems and archive.system not in systems:
             raise DivergenceError(
                 f"{archive.server} has the WAL of cluster {', '.join(systems)}, and the server is {archive.system}",
-                hint="if it is another server, give it a name of its own in BACKUP_SERVERS; the stored WAL stays as it is",
+                hint="if it is another server, give it its own name in BACKUP_SERVERS; the stored WAL is not changed",
             )
         return archive.listing(found)
 
@@ -166,7 +166,7 @@ class Streamer:
             raise DivergenceError(
                 f"{archive.server} is on timeline {timeline}, and another timeline {timeline} of it is stored: two servers"
                 " were promoted from the same one",
-                hint="find out which of them is production; give the other one a name of its own in BACKUP_SERVERS",
+                hint="find out which of them is production; give the other one its own name in BACKUP_SERVERS",
             )
         if not known:
             packed = pack(data, self._outlet.packing)
@@ -295,7 +295,7 @@ class _Session:
             try:
                 ended = self._receive(stream)
             except (ReplicationError, PreflightError):
-                # Only the connection is gone. What was received may be all that will ever exist.
+                # Only the connection is gone. What was received may be all that still exists.
                 self._flush(UNLIMITED_SECONDS)
                 raise
             self._flush(UNLIMITED_SECONDS if ended else LAST_FLUSH_SECONDS)
@@ -335,7 +335,7 @@ class _Session:
     def _next(self, stream: WalStream) -> Message | None:
         if self._uploads.outstanding < MOST:
             return stream.read(self._wait())
-        # The server waits for us and keeps its WAL; it only needs signs of life.
+        # The server waits for us and keeps its WAL; it only needs keepalive messages.
         self.measures.problem = self._uploads.problem
         self.stop.pause(BUSY_SECONDS)
         return None
@@ -343,7 +343,7 @@ class _Session:
     def _refuse_synchronous(self) -> None:
         if self.measures.synchronous:
             raise PreflightError(
-                f"{self.server}: commits wait for this sidecar, so it leaves",
+                f"{self.server}: commits wait for this sidecar, so it disconnects",
                 hint=f"take {APPLICATION} and * out of synchronous_standby_names",
             )
 
@@ -389,7 +389,7 @@ class _Session:
     def _diverges(self, known: WalObject) -> DivergenceError:
         return DivergenceError(
             f"{self.server} sends other WAL from {lsn.text(known.start)} to {lsn.text(known.end)} than is stored",
-            hint="the server was set back, or it is another one: see docs/pitr.md; nothing that is stored was changed",
+            hint="the server was restored to an earlier state, or it is another one: see docs/pitr.md; nothing that is stored was changed",
         )
 
     def _complete(self) -> None:
@@ -408,7 +408,7 @@ class _Session:
     def _progress(self, now: float) -> bool:
         """Whether more is stored than was reported."""
         if self._known:
-            return False  # not before everything that is stored was compared
+            return False  # only after everything that is stored was compared
         stored = max(self._uploads.stored, self._begin)
         if stored <= self._confirmed:
             return False

@@ -149,7 +149,7 @@ def _only_one(local: datetime, area: ZoneInfo, text: str) -> datetime:
     if first.utcoffset() == second.utcoffset():
         return first
     back = first.astimezone(UTC).astimezone(area).replace(tzinfo=None)
-    why = "is there twice" if back == local else "does not exist"
+    why = "occurs twice" if back == local else "does not exist"
     raise UsageError(
         f"{text!r} {why} in {area.key}: the clocks change",
         hint="write it with a numeric offset, such as +01:00",
@@ -215,7 +215,7 @@ def choose(bases: Sequence[Base], goal: Goal, position: int | None = None) -> Ba
     """
     if not bases:
         raise UsageError(
-            "there is no base backup to recover from", hint="make one: python -m backup run -d NAME"
+            "there is no base backup to recover from", hint="take one: python -m backup run -d NAME"
         )
     ordered = sorted(bases, key=lambda base: (base.finished, base.id))
     if isinstance(goal, Latest):

@@ -13,7 +13,7 @@ from backup.errors import VerificationError
 TABLESPACES = "pg_tblspc"
 _HINT = "do not use this base backup; choose another one: python -m backup list"
 _PIECE = 1 << 20
-# The most bytes of names and attributes that do not fit into the header of a member, and the types of such extensions.
+# Maximum size of names and attributes that do not fit into a member's header, and the types of such extensions.
 _MOST_OF_NAMES = 1 << 16
 _NAMING = {
     tarfile.XHDTYPE,
@@ -41,14 +41,14 @@ def unpack(stream: IO[bytes], folder: Path, check: Callable[[], None]) -> None:
             for member in archive:
                 check()
                 _extract(archive, member, folder, check)
-                archive.members.clear()  # type: ignore[attr-defined]  # it would remember each of them
+                archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them in memory
     except (tarfile.TarError, EOFError, ValueError, ArithmeticError, RecursionError) as error:
         raise VerificationError(f"an archive of the base backup is damaged: {error}", hint=_HINT) from None
     except OSError as error:
         if error.errno not in _NAMES:
             raise
         raise VerificationError(
-            f"the base backup holds a name that no data folder has: {error.strerror}", hint=_HINT
+            f"the base backup contains a name that no data folder has: {error.strerror}", hint=_HINT
         ) from None
 
 
@@ -86,7 +86,7 @@ def _extract(
     # A sparse file may have any size, regardless of the size of the archive.
     if not member.isreg() or member.issparse():
         raise VerificationError(
-            f"the base backup holds {member.name[:200]!r}, which is neither a plain file nor a folder",
+            f"the base backup contains {member.name[:200]!r}, which is neither a plain file nor a folder",
             hint=_HINT,
         )
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -105,6 +105,6 @@ def _inside(name: str) -> PurePosixPath:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
         raise VerificationError(
-            f"the base backup holds {name[:200]!r}, which leads out of its folder", hint=_HINT
+            f"the base backup contains {name[:200]!r}, which leads out of its folder", hint=_HINT
         )
     return path

@@ -142,7 +142,7 @@ def _everything(listing: Listing) -> Sequence[WalObject | HistoryObject | GapObj
 
 
 def _most_bytes(each: WalObject | HistoryObject | GapObject, archive: Archive) -> int:
-    """How large an object of ours can be; a larger one may not even fit into memory."""
+    """Maximum size of our objects; a larger one may not even fit into memory."""
     if isinstance(each, GapObject):
         return Gap.most_bytes
     plain = archive.segment_size if isinstance(each, WalObject) else names.MOST_HISTORY_BYTES

@@ -10,7 +10,7 @@ from backup.physical.records import Record, parse
 from backup.pipeline import ChildSource
 from backup.programs import Programs, clean_environment
 
-# How the log ends for pg_waldump: with something that is not a record, or with a missing file.
+# How pg_waldump reports the end of the log: something that is not a record, or a missing file.
 _END = re.compile(
     r"error in WAL record at|could not (?:find|open|locate).*file|could not find a valid record"
 )

@@ -89,7 +89,7 @@ class Wal:
 
 @dataclass(frozen=True)
 class Alive:
-    """A sign of life. ``wanted``: the server requires one in return, or it ends the connection."""
+    """A keepalive message. ``wanted``: the server requires one in return, or it ends the connection."""
 
     latest: int
     sent: datetime
@@ -354,7 +354,7 @@ class WalStream:
 
         Args:
             now: the time of our clock, which the server shows; by default the current time.
-            answer: ask the server for a sign of life.
+            answer: ask the server for a keepalive message.
 
         Raises:
             ReplicationError: the connection was lost.
@@ -570,7 +570,7 @@ class _Link:
 
 
 def _connected(conninfo: bytes, hosts: str, check: Callable[[], None]) -> PGconn:
-    """A connection that was made, or has failed. libpq's own wait would hear no request to stop."""
+    """A connection that was made, or has failed. libpq's own wait would not notice a stop request."""
     until = time.monotonic() + CONNECT_SECONDS * (hosts.count(",") + 1)
     connection = pq.PGconn.connect_start(conninfo)
     try:

@@ -108,7 +108,7 @@ class ChildSource(Source):
 
     def _finish(self) -> None:
         while self._process.poll() is None:
-            # It has closed its output, and may go on forever.
+            # It has closed its output, and may run forever.
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_LOOK_SECONDS)
             self._check()

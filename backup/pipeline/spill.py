@@ -48,7 +48,7 @@ class Spill:
         return data
 
     def close(self) -> None:
-        """Give the disk back."""
+        """Free the disk space."""
         if self._file is not None:
             self._file.close()
 

@@ -128,7 +128,7 @@ def _pump(reader: CompressedReader, sink: PartSink, packing: PackingOptions) -> 
 @contextmanager
 def _sink(store: Store, key: str, packing: PackingOptions) -> Iterator[PartSink]:
     upload = store.begin(key, retain_until=packing.retain_until)
-    # What is not encrypted lies nowhere but in the store.
+    # Unencrypted data is written only to the store.
     spill = Spill(*packing.spill) if packing.spill and packing.recipients else None
     sink = PartSink(upload, packing.sizes, threads=packing.upload_threads, spill=spill)
     try:

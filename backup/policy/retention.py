@@ -18,7 +18,7 @@ CLOCK_TOLERANCE = timedelta(minutes=10)
 MOST_AT_ONCE = 2
 MOST_SHARE = 0.5
 THINNED = timedelta(days=2)
-# A jump: new backups above this multiple of the usual number, plus a few. It takes this number of earlier prunes to judge.
+# A jump: new backups above this multiple of the usual number, plus a few. The judgement needs this number of earlier prunes.
 MOST_TIMES = 3
 MOST_EXTRA = 3
 LEAST_PRUNES = 3
@@ -165,9 +165,9 @@ def jump(before: Sequence[Count], found: int, now: datetime) -> str | None:
 
 
 def late(before: Sequence[Count], backups: Iterable[StoredBackup]) -> str | None:
-    """Whether backups have appeared since the last prune that say they are older than it; in words, None if not.
+    """A description if backups have appeared since the last prune that claim to be older than it; None otherwise.
 
-    A run that was in progress then is one.
+    That includes a run that was in progress then.
     """
     if not before:
         return None

@@ -21,7 +21,7 @@ def archive(
     check: Check = never,
     left_out: Sequence[str] = (),
 ) -> Iterator[ChildSource]:
-    """``pg_dump -Fc`` of one snapshot, uncompressed: zstd behind it is quicker and packs better.
+    """``pg_dump -Fc`` of one snapshot, uncompressed: zstd after it is faster and compresses better.
 
     Args:
         encoding: the database's own encoding, so that no character is converted whatever its settings say.

@@ -142,7 +142,7 @@ Name = tuple[str, str]
 def server(connection: Connection[TupleRow]) -> Server:
     """The server's version and the database's encoding and locale."""
     number = connection.info.server_version
-    # The provider has columns of its own since 15, and one name for its locale since 17.
+    # The provider has its own columns since 15, and one name for its locale since 17.
     provider = "datlocprovider::text" if number >= 150000 else "'c'"
     locale = "datlocale" if number >= 170000 else "daticulocale" if number >= 150000 else "NULL"
     row = connection.execute(
@@ -208,7 +208,7 @@ def left_out(connection: Connection[TupleRow]) -> tuple[str, ...]:
 
 
 def lock(connection: Connection[TupleRow], names: list[Name]) -> None:
-    """Take the weakest lock on tables. It blocks TRUNCATE and ALTER, which a snapshot does not cover."""
+    """Take the weakest lock on tables. It blocks TRUNCATE and ALTER, against which a snapshot does not protect."""
     for start in range(0, len(names), 200):
         look()
         batch = sql.SQL(", ").join(sql.Identifier(*name) for name in names[start : start + 200])

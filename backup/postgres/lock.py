@@ -11,7 +11,7 @@ from backup.errors import BusyError, DumpError
 from backup.postgres.dsn import Address
 from backup.postgres.session import session
 
-# "posthub backup" as a number; any other constant would do, but it must never change.
+# "posthub backup" as a number; any constant would work, but it must never change.
 KEY = 0x706F7374_62616B75
 
 

@@ -15,7 +15,7 @@ from backup.programs import Programs
 log = logging.getLogger(__name__)
 
 MOST_NAMED = 5
-# The server has some room beyond that, so the dump may pass all the same.
+# The server has some room beyond that, so the dump may still succeed.
 LOCKS_MESSAGE = "a dump takes about %d locks and the server has room for about %d: set max_locks_per_transaction to %d there, and restart it"
 
 

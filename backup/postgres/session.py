@@ -57,14 +57,14 @@ T = TypeVar("T")
 
 
 class HeedingConnection(Connection[TupleRow]):
-    """A connection whose waits end with the work of their thread: libpq itself waits for an answer without end."""
+    """A connection whose waits end with the work of their thread: libpq itself waits endlessly for an answer."""
 
     def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
         return super().wait(_watched(gen, waiting()), *args, **options)
 
 
 def _watched(gen: PQGen[T], check: Check) -> PQGen[T]:
-    """The same steps; between two of them it is looked whether the wait must end."""
+    """The same steps, with a check between them for whether the wait must end."""
     try:
         wanted = next(gen)
         while True:
@@ -86,7 +86,7 @@ def session(
     """A direct connection in autocommit mode; see :func:`connect`.
 
     Raises:
-        PreflightError: the server cannot be reached, does not let us in, or is behind a pooler.
+        PreflightError: the server cannot be reached, rejects us, or is behind a pooler.
         DumpError: the connection or a statement failed.
     """
     connection = connect(address, application=application, changes=changes)
@@ -97,7 +97,7 @@ def session(
     except UnicodeDecodeError:
         raise DumpError(
             f"{address}: a name or text in its catalogue is not valid UTF-8",
-            hint="the database's encoding is SQL_ASCII, which takes any bytes; rename what is not in UTF-8",
+            hint="the database's encoding is SQL_ASCII, which accepts any bytes; rename what is not in UTF-8",
         ) from None
     finally:
         connection.close()

@@ -83,7 +83,7 @@ def snapshot(
     ):
         unwanted = Event()
         try:
-            # Before the dump reads them, so that what it reads is never behind; nor is what is recovered to the snapshot.
+            # Before the dump reads them, so that the values that the dump reads are never behind these, and neither are those recovered to the snapshot.
             positions = inventory.sequences(connection)
             opened = _open(connection, exclusion, judge)
             found = inventory.server(connection)
@@ -194,5 +194,5 @@ def _confirm(connection: Connection[TupleRow], tables: dict[inventory.Name, int]
     if found := inventory.rewritten(connection, tables.values()):
         raise DumpError(
             f"{found[0]} was emptied, rewritten or dropped while the backup ran: rows may be missing from it",
-            hint="run again; keep TRUNCATE and table rewrites out of the time of the backup",
+            hint="run again; do not run TRUNCATE or table rewrites during the backup",
         )

@@ -79,7 +79,7 @@ def info_of(address: RedisAddress) -> dict[str, Any]:
     """A server's INFO.
 
     Raises:
-        PreflightError: it does not answer, or does not let us in.
+        PreflightError: it does not answer, or rejects us.
         DumpError: the user may not run INFO.
     """
     client = address.client()

@@ -50,7 +50,7 @@ def copy_missing(wiring: Wiring, target: Target) -> int:
         missing = [entry for entry in reversed(history.backups) if entry.id not in there and _is_sound(entry)]
         for entry in missing:
             copy_backup(route, entry, retain_until=wiring.retain_until(entry.manifest.started))
-        # What the two listings show, without another look at either store.
+        # What the two listings show, without reading either store again.
         known = {entry.id for entry in history.backups} & there
         ours = [info for key, info in here.items() if (parts := layout.split(key)) and parts[1] in known]
         copy_reports(route, ours, listed)

@@ -116,8 +116,8 @@ def _tablespaces(candidate: Candidate) -> tuple[Tablespace, ...]:
 
 
 def matters(paused: recover.Paused) -> list[str]:
-    """What of a recovered server needs a decision of the operator."""
-    """What of a recovered server needs a decision of the operator."""
+    """What the operator has to decide about a recovered server."""
+    """What the operator has to decide about a recovered server."""
     with session(paused.address) as connection:
         prepared = connection.execute("SELECT gid, database FROM pg_prepared_xacts ORDER BY 1").fetchall()
         invalid = connection.execute(
@@ -130,7 +130,7 @@ def matters(paused: recover.Paused) -> list[str]:
             for gid, database in prepared
         ),
         *(
-            f"the database {name} was just being dropped and has no files any more: DROP DATABASE it; to have it back,"
+            f"the database {name} was being dropped and has no files any more: DROP DATABASE it; to get it back,"
             " restore it alone with -d"
             for (name,) in invalid
         ),

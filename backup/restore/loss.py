@@ -1,4 +1,4 @@
-"""What a promotion takes away: rows by table in the live and the restored database, shown before the confirmation."""
+"""What a promotion would lose: rows by table in the live and the restored database, shown before the confirmation."""
 
 import time
 from collections.abc import Sequence

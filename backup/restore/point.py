@@ -156,7 +156,7 @@ def _restored(work: _Work, instead: AtPosition | None = None) -> Recovered:
             if earlier is None:
                 return _carried_over(work, made, paused)
     work.reporter.step(
-        f"{work.database} was just being dropped: recover again, to the last commit before, {earlier}"
+        f"{work.database} was being dropped: recovering again, to the last commit before that, {earlier}"
     )
     return _restored(work, earlier)
 
@@ -229,8 +229,7 @@ def _carried_over(work: _Work, made: Replica, paused: Paused) -> Recovered:
 
 
 def explained(wiring: Wiring, original: Server, restored: Restored) -> list[str]:
-    """Why a restore may have failed although the backup is sound: the dump was made by the programs here, and programs that
-    are older than the server may write what no server takes.
+    """Why a restore may have failed although the backup is sound: the dump was made by the programs here, and programs that are older than the server may write dumps that no server accepts.
 
     Args:
         original: the server that was recovered.

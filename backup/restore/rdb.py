@@ -26,7 +26,7 @@ def _checked(wiring: Wiring, entry: Entry, rdb: Path, reporter: Reporter) -> lis
 
 
 def write_rdb(wiring: Wiring, entry: Entry, target: Path, reporter: Reporter | None = None) -> None:
-    """Check the RDB of a backup and write it, for this user alone. The file appears complete or not at all.
+    """Check the RDB of a backup and write it, readable only by this user. The file appears complete or not at all.
 
     Raises:
         UsageError: it is not a backup of Redis, or the folder does not exist.

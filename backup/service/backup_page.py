@@ -1,4 +1,4 @@
-"""The page of one backup: what is in it, what its verifications found, and the commands that bring it back."""
+"""The page of one backup: what is in it, what its verifications found, and the commands that restore it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from sidecar import html
 from sidecar.html import text
 from sidecar.humanize import duration, moment, size
 
-# Lines that one page shows of what may be endless.
+# Maximum number of lines that a page shows of each list.
 MOST_TABLES = 100
 MOST_DIFFERENCES = 200
 MOST_REPORTS = 20
@@ -69,7 +69,7 @@ def _verdict(entry: Entry) -> str:
         head = f"Restored and compared on {moment(report.finished)}: 0 differences"
         return html.notice("good", head)
     if not entry.trusted:
-        return html.notice("bad", f"It is {entry.state} and counts for nothing")
+        return html.notice("bad", f"It is {entry.state} and is ignored")
     if entry.missing:
         return html.notice("bad", "Objects are missing in the store", entry.missing)
     if report is None:

@@ -20,7 +20,7 @@ from sidecar.web import Request, Response, Route
 
 log = logging.getLogger(__name__)
 
-# A look lists all of the stored WAL: some seconds for a month of it.
+# Each read lists all of the stored WAL, which takes some seconds for a month of it.
 WAL_LOOK_SECONDS = 300.0
 
 

@@ -44,7 +44,7 @@ class CatalogueCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         families = _Families()
         now = self._state.wiring.clock()
-        # Before the first look at the store, "no backup" would be a guess.
+        # Before the store is first read, "no backup" would be a guess.
         for target in self._state.wiring.everything if self._state.looked else ():
             _database(families, self._state, self._state.history(target.name), now)
         _service(families, self._state)
@@ -320,14 +320,14 @@ def _strangers(families: _Families, history: History) -> None:
     for reason in ("unsigned", "forged", "replayed"):
         families.gauge(
             "backup_untrusted",
-            "Backups in the store that count for nothing, by reason",
+            "Backups in the store that are ignored, by reason",
             counts.get(reason, 0),
             database=history.database,
             reason=reason,
         )
     families.gauge(
         "backup_clock_ahead_seconds",
-        "How far the newest backup lies ahead of this clock; 0 if it does not",
+        "How far the newest backup is dated ahead of this clock; 0 if it is not",
         history.seconds_ahead,
         database=history.database,
     )

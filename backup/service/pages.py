@@ -1,4 +1,4 @@
-"""The addresses of the pages for people, and of the same as JSON."""
+"""The routes of the pages, and of the same facts as JSON."""
 
 import json
 from collections.abc import Mapping

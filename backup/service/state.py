@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 UNREAD = "not read yet"
 
 _BORN = datetime.now(UTC)
-# A run that is silent for longer is not well, although it may still end well.
+# A run that is silent for longer has a problem, although it may still succeed.
 SILENT_SECONDS = 300.0
 REFRESH_SECONDS = 900.0
 STALE_SECONDS = 900.0
@@ -45,7 +45,7 @@ class State:
 
     Attributes:
         problems: the last error of each store; None if it answered.
-        recoverable: the stretches of time that can be recovered, of each server whose base backups were looked at.
+        recoverable: the periods that can be recovered, by server, once its base backups were read.
     """
 
     wiring: Wiring
@@ -117,7 +117,7 @@ class State:
 
     @property
     def trouble(self) -> str | None:
-        """Why the service does not do its work at the moment, although it runs; None if it does."""
+        """Why the service cannot do its work at the moment, although it runs; None if it can."""
         if problem := self.problems["main"]:
             return problem
         for name in self.names:
@@ -129,7 +129,7 @@ class State:
         return None
 
     def silence(self, database: str) -> float:
-        """For how many seconds the run in progress has heard nothing from its database and its store; 0 without a run."""
+        """Seconds since the run in progress last got an answer from its database or its store; 0 without a run."""
         pulse = self.wiring.stop.pulses.get(database)
         return pulse.silence if pulse else 0.0
 

@@ -1,4 +1,4 @@
-"""The status pages: what a person wants to know first, then each database and its history."""
+"""The status pages: a summary first, then each database and its history."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ from sidecar.humanize import duration, moment, size
 SHOWN = 10
 CHARTED = 60
 MOST_LISTED = 1000
-# Sentences about one database on the first page.
+# Maximum number of sentences about one database on the first page.
 MOST_PROBLEMS = 8
 KINDS = {"bad": "needs attention", "warn": "look at it", "good": "well"}
 
@@ -143,7 +143,7 @@ def _database(state: State, each: Summary) -> str:
 
 
 def _recoverable(found: Sequence[Stretch]) -> str:
-    """The stretches of time that can be recovered, on a line and in words; a gap has another colour."""
+    """The periods that can be recovered, on a line and in words; a gap has another colour."""
     if not found:
         return ""
     parts: list[tuple[datetime, datetime, str]] = []

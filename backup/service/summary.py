@@ -1,4 +1,4 @@
-"""What there is to say about each database: the status page shows it, and ``/api/status`` returns it as JSON."""
+"""A summary of each database: the status page shows it, and ``/api/status`` returns it as JSON."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Summary:
-    """One database or server at one moment. Seconds are None where they are not known.
+    """One database or server at one moment. Seconds are None if they are not known.
 
     Attributes:
         at_risk: what would be lost if the server were lost now: the age of the data in the newest proven backup.
-            For a server, the time since its newest WAL was stored; None until the WAL was looked at.
-        recoverable: the stretches of time that can be recovered of a server.
+            For a server, the time since its newest WAL was stored; None until the WAL was read.
+        recoverable: the periods that can be recovered of a server.
         restore_seconds: duration of the last restore that was proven, scaled to the size of the newest backup.
         next_run: of the next backup.
     """
@@ -106,7 +106,7 @@ def problems(state: State, history: History, now: datetime) -> list[Problem]:
     bad += _strange(history)
     if (silence := state.silence(history.database)) > SILENT_SECONDS:
         bad.append(
-            f"the run in progress has had no answer for {duration(silence)} – try: look at the server and the store"
+            f"the run in progress has had no answer for {duration(silence)} – try: check the server and the store"
         )
     last = history.newest("backup", finished=True)
     if state.died(history) is not None:
@@ -138,8 +138,8 @@ def _all(kind: Verdict, texts: Iterable[str]) -> list[Problem]:
 
 
 def _strange(history: History) -> list[str]:
-    """What is not ours, and what is not from the past."""
-    found = [f"backup {entry.id} is {entry.state} and counts for nothing" for entry in history.others]
+    """Problems with backups that are not ours, or are dated in the future."""
+    found = [f"backup {entry.id} is {entry.state} and is ignored" for entry in history.others]
     if history.seconds_ahead > CLOCK_TOLERANCE.total_seconds():
         ahead = duration(history.seconds_ahead)
         found.append(f"the newest backup is {ahead} ahead of this clock: one of the clocks is wrong")

@@ -65,7 +65,7 @@ class Store(ABC):
     Attributes:
         name: ``main``, ``spool`` or ``offsite``: the label in metrics.
         url: where it is, without secrets.
-        parallel: number of small objects that are worth being asked for at the same time.
+        parallel: number of small objects to request at the same time.
     """
 
     name: str = "main"
@@ -121,7 +121,7 @@ class Store(ABC):
         """Drop the parts of an incomplete upload. A missing upload is not an error."""
 
     def default_retention(self) -> str:
-        """A description of how long every stored object is locked; empty if none is."""
+        """A description of how long stored objects are locked; empty if they are not."""
         return ""
 
     def check(self) -> None:  # noqa: B027 - memory is always available

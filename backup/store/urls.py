@@ -24,7 +24,7 @@ def open_store(url: str, options: S3Options, name: str = "main") -> Store:
     if parts.scheme == "s3":
         if not parts.netloc:
             raise UsageError(f"the store URL {url} does not name a bucket", hint=HINT)
-        # It takes half of a command's start, which needs it only here.
+        # Its import takes half of a command's start-up time, and only this needs it.
         from backup.store.s3 import S3Store
 
         return S3Store(parts.netloc, unquote(parts.path).strip("/"), options, name)

@@ -13,7 +13,7 @@ class Findings:
     stages: Timings = field(default_factory=Timings)
     differences: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    # How this host differs from the original, and why it therefore proves nothing.
+    # How this host differs from the original, and why the verification is therefore inconclusive.
     suspicions: list[str] = field(default_factory=list)
     unprovable: list[str] = field(default_factory=list)
     # See the report.

@@ -16,7 +16,7 @@ def unordered(owner: bytes, definition: bytes) -> str:
 
 
 def _parts(definition: bytes) -> list[bytes]:
-    """The parts between commas and parentheses of the first level."""
+    """The top-level parts, separated by commas within the outermost parentheses."""
     parts, begin, depth = [], 0, 0
     for token in _TOKEN.finditer(definition):
         depth += {b"(": 1, b")": -1}.get(token[0], 0)

@@ -18,7 +18,7 @@ from backup.errors import PreflightError
 from backup.programs import Programs
 from sidecar.humanize import size
 
-# Room for the archive and the restored database with its indexes together.
+# Disk space for the archive and the restored database with its indexes, as a multiple of the plain size.
 SPACE_FACTOR = 3.0
 _MAJOR = re.compile(r"(\d+)")
 _VERSION = re.compile(r"(\d+)\.(\d+)")
@@ -85,7 +85,7 @@ def suspicions(server: Server, programs: Programs) -> Iterator[str]:
 
 
 def no_room(needed: int, folder: Path | None) -> Iterator[str]:
-    """Whether a disk has too little room."""
+    """A description if a disk has too little space."""
     place = folder or Path(tempfile.gettempdir())
     free = shutil.disk_usage(place).free if place.is_dir() else needed
     if free < needed:
@@ -93,7 +93,7 @@ def no_room(needed: int, folder: Path | None) -> Iterator[str]:
 
 
 def too_long(folder: Path | None) -> Iterator[str]:
-    """Whether a folder's name leaves no room for the path of the throwaway server's socket."""
+    """A description if a folder's path is too long for the throwaway server's socket."""
     place = folder or Path(tempfile.gettempdir())
     over = len(os.fsencode(place.absolute())) + len(_SOCKET) - MOST_OF_SOCKET
     if over > 0:

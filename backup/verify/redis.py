@@ -28,7 +28,7 @@ from backup.redis.product import head, product_here, program, refusal, signature
 from sidecar.signals import uninterrupted
 
 LOAD_SECONDS = 1800.0
-# A server that says nothing for as long is asked again while it loads, and has failed after that.
+# Seconds without an answer after which a server is queried again while it loads; after loading, it has failed.
 ANSWER_SECONDS = 10.0
 _TOO_NEW = re.compile(
     r"Can't handle RDB format version|Wrong signature|unsupported RDB|Unknown RDB (?:encoding|object) type"
@@ -115,7 +115,7 @@ def server(
     ]
     client = redis.Redis(unix_socket_path=str(socket), socket_timeout=ANSWER_SECONDS)
     process = None
-    # The file has no name: what runs in the folder could put something else in its place.
+    # The file has no name: a program in the folder could replace it.
     with tempfile.TemporaryFile(dir=folder) as log:
         try:
             with uninterrupted():
@@ -205,7 +205,7 @@ def notes(manifest: Manifest, client: "redis.Redis") -> list[str]:
     loaded = {space.number: space.fields_expiring for space in keyspaces(info, info)}
     return [
         f"db{each.number}: {loaded.get(each.number, 0)} of {each.fields_expiring} keys have fields with an expiry;"
-        " the others' are over, or were lost"
+        " the others' have expired, or were lost"
         for each in manifest.keyspaces
         if loaded.get(each.number, 0) < each.fields_expiring
     ]

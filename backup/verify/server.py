@@ -40,7 +40,7 @@ PROGRAMS = ("postgres", "pg_controldata", "pg_verifybackup", "pg_waldump", "init
 # What no verification can prove.
 LIMITS = (
     "not provable: rows of UNLOGGED tables, which are empty after any physical recovery",
-    "not provable: sequences to the digit, which may be up to 32 values ahead",
+    "not provable: exact values of sequences, which may be up to 32 ahead",
     "not provable: indexes that amcheck does not know, such as HNSW and GiST; their tables are read",
 )
 _LOCKED = """
@@ -184,7 +184,7 @@ def _recover(
 
 
 def _copied(made: Replica) -> Iterator[Difference]:
-    """Databases that were copied file by file while the base backup ran: they would have rows that they never had."""
+    """Databases that were copied file by file while the base backup ran: after a recovery they would have rows that they never had."""
     physical = made.entry.manifest.physical
     assert physical is not None
     first, last = (
@@ -265,7 +265,7 @@ def _compare(made: Replica, paused: Paused, dump: Dump, findings: Findings, *, s
     """Compare with one dump.
 
     Args:
-        sequences: whether all is replayed that was there when the dump's sequences were read.
+        sequences: whether everything is replayed that was written before the dump's sequences were read.
     """
     wiring, manifest = made.wiring, dump.entry.manifest
     address = paused.address.named(dump.database)
@@ -314,7 +314,7 @@ def _at(made: Replica, target: Mapping[str, str], findings: Findings) -> Iterato
 
 
 def _measure(made: Replica, candidate: Candidate, reached: Reached, findings: Findings) -> None:
-    """What a recovery to the end has taken and lost."""
+    """The duration of a recovery to the end of the log, and what it would have lost."""
     replaying, measures = findings.measures["rto"], findings.measures
     size = made.segments.archive.segment_size
     replayed = reached.position - lsn.segment_start(candidate.window.path[0].start, size)

@@ -115,7 +115,7 @@ def _verify_postgres(wiring: Wiring, entry: Entry, findings: Findings, progress:
 
 
 def _verify_redis(wiring: Wiring, entry: Entry, findings: Findings, progress: Progress) -> str:
-    from backup.redis.product import product_here  # Redis's client library takes long to load
+    from backup.redis.product import product_here  # Redis's client library is slow to load
     from backup.verify import redis
 
     programs, manifest = wiring.redis_programs, entry.manifest

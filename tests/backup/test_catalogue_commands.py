@@ -124,7 +124,7 @@ def test_a_doubt_about_a_hold_keeps_the_backup(store: LocalStore, looking: Comma
     store.put(layout.hold("shop", made.id), data)
     key = {"BACKUP_MANIFEST_KEY": "k" * 32}
     assert looking.passed("list", **key)[0]["on_hold"] is True
-    assert "cannot be believed" in looking("show", made.id, **key).out
+    assert "cannot be trusted" in looking("show", made.id, **key).out
     looking.passed("release", made.id, **key)
     assert looking.passed("list", **key)[0]["on_hold"] is False
 

@@ -432,7 +432,7 @@ def test_a_new_server_from_the_wal(host: Host) -> None:
         "run --adopt",
         "answers.py",
     )
-    assert "needs a name of its own" in host.out
+    assert "needs its own name" in host.out
 
 
 def test_a_backup_that_fails_does_not_keep_a_new_server_down(host: Host) -> None:

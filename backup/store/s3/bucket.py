@@ -86,7 +86,7 @@ def client_for(options: S3Options) -> "S3Client":
         # One attempt: RetryingStore retries and counts failures for all stores.
         retries={"mode": "standard", "total_max_attempts": 1},
         request_checksum_calculation=options.checksum,
-        # Every byte is compared with the manifest's SHA-256. Some servers answer a range with the sum of the whole.
+        # Every byte is compared with the manifest's SHA-256. Some servers answer a range request with the checksum of the whole object.
         response_checksum_validation="when_required",
         s3={
             "addressing_style": "path" if options.path_style else "virtual",
