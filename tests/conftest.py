@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sidecar import OpsError
-from stack.programs import server_bin
+from stack.programs import postgres_bin, server_bin
 from stack.servers import ObjectStore, Postgres, Redis
+from tests.quickinit import quick
 
 POLITE = 10
 # The only setting that a physical backup needs: a limit to what a slot may keep.
@@ -69,6 +70,14 @@ def _log_handlers_are_removed() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def servers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("servers")
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded PostgreSQL's programs for the backup sidecar, whose verifications create a server each time."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own
+    return quick(postgres_bin(), shared / "programs")
 
 
 @pytest.fixture(scope="session")

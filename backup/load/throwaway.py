@@ -41,6 +41,8 @@ SOCKET = ".s.PGSQL.5432"
 LONGEST_SOCKET_PATH = 107
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+# Options of initdb. The socket is in a private folder, so its clients need no password.
+CREATION = ("--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "--no-instructions")
 # Nothing in the server has to survive a crash, and only the restore runs in it.
 _OPTIONS = {
     "fsync": "off",
@@ -278,19 +280,7 @@ def running_in(folder: Path) -> list[int]:
 
 
 def _initialise(programs: Programs, folder: Path, superuser: str, check: Callable[[], None]) -> None:
-    # The socket is in a private folder, so its clients need no password.
-    command = [
-        programs.path("initdb"),
-        "-D",
-        str(folder / "data"),
-        "-U",
-        superuser,
-        "--auth=trust",
-        "--no-sync",
-        "--encoding=UTF8",
-        "--locale=C",
-        "--no-instructions",
-    ]
+    command = [programs.path("initdb"), "-D", str(folder / "data"), "-U", superuser, *CREATION]
     ended = run_child(
         command, env=clean_environment(), confinement=Confinement(folder), as_root=False, check=check
     )

@@ -12,7 +12,7 @@ from backup.service.metrics import registry
 from backup.service.state import State
 from backup.settings import BackupSettings
 from backup.wiring import Wiring, wire
-from stack.programs import SUPPORTED, find, postgres_bin
+from stack.programs import SUPPORTED, find
 from stack.servers import ObjectStore, Postgres, Redis
 from tests.backup.pitrkit import Archiver
 
@@ -90,12 +90,12 @@ def store_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def environ(postgres: Postgres, database: str, store_url: str) -> dict[str, str]:
+def environ(postgres: Postgres, database: str, store_url: str, programs: Path) -> dict[str, str]:
     """The minimal settings of the sidecar."""
     return {
         "DATABASE_URL": postgres.url_for(database),
         "BACKUP_STORE_URL": store_url,
-        "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+        "BACKUP_POSTGRES_BIN": str(programs),
         "BACKUP_REDIS_BIN": str(find("redis-server").parent),
         "BACKUP_STORE_ATTEMPTS": "2",
     }

@@ -187,11 +187,13 @@ class Original:
 
 @pytest.fixture(scope="module")
 def original(
-    postgres: Postgres, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory
+    postgres: Postgres,
+    new_database: NewDatabase,
+    programs: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Original]:
     from backup.settings import BackupSettings
     from backup.wiring import wire
-    from stack.programs import postgres_bin
 
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(ROLES)
@@ -200,7 +202,7 @@ def original(
     settings = {
         "DATABASE_URL": postgres.url_for(name),
         "BACKUP_STORE_URL": f"file://{folder / 'store'}",
-        "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+        "BACKUP_POSTGRES_BIN": str(programs),
     }
     wiring = wire(BackupSettings.load(settings))
     made = run(wiring, wiring.targets[0])

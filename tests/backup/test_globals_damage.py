@@ -21,7 +21,6 @@ from backup.settings import BackupSettings
 from backup.verify.compare import compare_dumps
 from backup.verify.scratch import Scratch, scratch
 from backup.wiring import wire
-from stack.programs import postgres_bin
 from stack.servers import Postgres
 from tests.backup.conftest import NewDatabase
 
@@ -157,7 +156,10 @@ class Restored:
 
 @pytest.fixture(scope="module")
 def restored(
-    postgres: Postgres, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory
+    postgres: Postgres,
+    new_database: NewDatabase,
+    programs: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Restored]:
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(ROLES.encode())
@@ -166,7 +168,7 @@ def restored(
     settings = {
         "DATABASE_URL": postgres.url_for(name),
         "BACKUP_STORE_URL": f"file://{folder / 'store'}",
-        "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+        "BACKUP_POSTGRES_BIN": str(programs),
     }
     wiring = wire(BackupSettings.load(settings))
     manifest = run(wiring, wiring.targets[0])

@@ -15,12 +15,14 @@ import pytest
 
 from backup.errors import DumpError, VerificationError
 from backup.load import throwaway
-from backup.load.throwaway import PREFIX, private_folder, running_in, sweep_folders
+from backup.load.throwaway import PREFIX, SERVER, cluster, private_folder, running_in, sweep_folders
 from backup.pipeline import ChildSource
 from backup.pipeline.child import run_child
 from backup.postgres import roles
+from backup.programs import Programs
 from sidecar import UsageError
 from stack.paths import ROOT
+from stack.servers.postgres import USER
 
 
 @pytest.fixture(autouse=True)
@@ -204,3 +206,15 @@ def test_far_too_many_roles_are_not_read(tmp_path: Path) -> None:
         file.truncate(roles.MOST_BYTES + 1)
     with pytest.raises(VerificationError, match="at most 67108864 are read"):
         roles.read(tmp_path / "globals")
+
+
+def test_the_servers_of_the_tests_are_copies(programs: Path) -> None:
+    """They cost a quarter of a new one. A change of its options must not undo that."""
+
+    def identity(data: Path) -> str:
+        command = [programs / "pg_controldata", data]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True, env={"LC_ALL": "C"})
+        return printed.stdout.partition("system identifier:")[2].split()[0]
+
+    with cluster(Programs(programs), superuser=USER) as server:
+        assert identity(server.folder / SERVER / "data") == identity(programs.with_name("template"))
