@@ -16,8 +16,8 @@ from sidecar import OpsError
 from sidecar.http import session
 
 TOPICS = ("spring menu", "new opening hours", "behind the scenes", "customer story", "weekend sale")
-# Rounds per second and customer, of a few requests each: two processors are busy, but not overloaded.
-ROUNDS_PER_SECOND = 1.5
+# Rounds per second and customer, of a few requests each: every queue has tasks, and the machine remains usable.
+ROUNDS_PER_SECOND = 0.5
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import psycopg
 import pytest
 import redis
 import yaml
+from celery import Celery
 
 from alerts import rules
 from alerts.alertmanager import Alertmanager
@@ -47,18 +48,21 @@ FACTOR = 30.0
 FULL = 1e9
 LONGEST_WAIT = 100.0
 HEALTHY_SECONDS = float(os.environ.get("ALERTS_HEALTHY_SECONDS", "20"))
-FLOOD = 60_000
+FLOODED = "default"
+# Above the limit of the queue for as long as the alert needs, at ten a second.
+FLOOD = 5_000
 SETTLE_SECONDS = 8.0
 BUSY = "1 - avg(rate(node_cpu_seconds_total{mode='idle'}[10s]))"
 
 
 @dataclass
 class Live:
-    """The running suite, and the parts that a fault may change."""
+    """The running suite, the parts that a fault may change, and the name of the task whose queue is flooded."""
 
     suite: Suite
     host: livestack.HostDouble
     backups: Backups
+    flooding: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
     def firing(self) -> set[str]:
@@ -132,20 +136,27 @@ def rename_table(old: str, new: str) -> Callable[[Live], object]:
 
 
 def flood(live: Live) -> None:
-    """Send more messages than the workers can process: copies of a real one."""
-    queue = "default"
+    """Send more messages than the workers may process: copies of a real one."""
     with redis.Redis.from_url(live.suite.redis.url) as client:
         # Idle workers empty the queue before it can be read, so compete with them.
-        popped = client.brpop(queue, timeout=120)
-        assert popped, f"no message came to queue {queue} within 120 s: is there traffic?"
+        popped = client.brpop(FLOODED, timeout=120)
+        assert popped, f"no message came to queue {FLOODED} within 120 s: is there traffic?"
         message = popped[1]
-        for _ in range(FLOOD // 1000):
-            client.lpush(queue, *[message] * 1000)
+        live.flooding = json.loads(message)["headers"]["task"]
+        limit_rate(live, "10/s")
+        client.lpush(FLOODED, *[message] * FLOOD)
 
 
 def drain(live: Live) -> None:
     with redis.Redis.from_url(live.suite.redis.url) as client:
-        client.delete("default")
+        client.delete(FLOODED)
+    limit_rate(live, "0")
+
+
+def limit_rate(live: Live, rate: str) -> None:
+    """Limit how many of the flooding tasks each worker runs; "0" lifts the limit."""
+    with Celery(broker=live.suite.redis.url) as app:
+        app.control.rate_limit(live.flooding, rate)
 
 
 FAULTS = [
