@@ -12,8 +12,8 @@ from rich.console import Console as RichConsole
 
 from sidecar import OpsError, signals
 from sidecar.cli import print_json, stderr_console
+from stack.demo import exporters, frontend, pictures, seed_posts
 from stack.demo import folder as demo_folder
-from stack.demo import frontend, pictures, seed_posts
 from stack.demo.console import Console
 from stack.demo.results import Results
 from stack.demo.start_page import StartPage
@@ -78,7 +78,13 @@ def _suite(place: Path, output: Console, *, usual_ports: bool) -> Suite:
     if any(map(missing, PROGRAMS)):
         output.busy(f"fetching {', '.join(PROGRAMS)} (only this time)")
         fetch(PROGRAMS)
-    return Suite(place, factor=TIME_FACTOR, usual_ports=usual_ports, on_restart=output.line)
+    return Suite(
+        place,
+        factor=TIME_FACTOR,
+        usual_ports=usual_ports,
+        on_restart=output.line,
+        rules_left_out=exporters.RULES_LEFT_OUT,
+    )
 
 
 def _stop(suite: Suite, output: Console) -> None:
@@ -131,6 +137,8 @@ def _run(suite: Suite, results: Results, output: Console, meanwhile: ExitStack) 
     )
     pages = meanwhile.enter_context(StartPage(suite, suite.folder / "dashboards", port=suite.ports["start"]))
     output.line(f"start page: {pages.url}")
+    others = exporters.Starting(suite, output.line)
+    meanwhile.callback(others.stop)
     building = frontend.Building(output.line)
     traffic = meanwhile.enter_context(Traffic(suite.api.url, customers))
     for step in Story(suite, traffic, output.busy).run():
@@ -141,6 +149,7 @@ def _run(suite: Suite, results: Results, output: Console, meanwhile: ExitStack) 
         suite.serve_web(files)
     results.urls = _urls(pages)
     output.busy("drawing dashboards")
+    others.wait()
     try:
         drawn = pictures.draw(suite.prometheus.url, suite.folder / "dashboards")
         results.pictures = [str(path) for path in drawn]

@@ -7,7 +7,7 @@ quiet hours, which are disabled.
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,25 @@ JOBS = {
 
 
 def write(
-    folder: Path, ports: Mapping[str, int], webhook: str, factor: float, *, env: Mapping[str, str]
+    folder: Path,
+    ports: Mapping[str, int],
+    webhook: str,
+    factor: float,
+    *,
+    env: Mapping[str, str],
+    rules_left_out: Sequence[str] = (),
 ) -> None:
     """Write ``prometheus.yml``, ``rules/``, ``targets/`` and ``alertmanager.yml`` into a folder.
 
     Args:
         env: for our own programs; without secrets of real receivers.
+        rules_left_out: files of rules, by name without the suffix.
     """
     for name in ("rules", "targets"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for rules in sorted((ALERTS / "rules").glob("*.yml")):
+        if rules.stem in rules_left_out:
+            continue
         _dump(folder / "rules" / rules.name, patient(compress(_load(rules), factor)))
     _dump(folder / "prometheus.yml", prometheus(_load(ALERTS / "prometheus.yml"), ports, factor))
     for job, part in JOBS.items():

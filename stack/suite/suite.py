@@ -27,6 +27,7 @@ class Suite:
         factor: divides all durations in the configuration of the monitoring.
         usual_ports: prefer the usual ports to random ones.
         on_restart: called with a line when a program ended by itself and was restarted.
+        rules_left_out: files of alert rules that Prometheus does not load, by name without the suffix.
     """
 
     def __init__(
@@ -36,10 +37,12 @@ class Suite:
         factor: float = 1.0,
         usual_ports: bool = False,
         on_restart: Progress | None = None,
+        rules_left_out: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.logs = folder / "logs"
         self.factor = factor
+        self._rules_left_out = rules_left_out
         self.ports = addresses.choose_all(usual=usual_ports)
         self.inbox = Inbox(self.logs / "inbox.log", port=self.ports["inbox"])
         self.postgres = Postgres(
@@ -178,6 +181,7 @@ class Suite:
             self.inbox.url,
             self.factor,
             env=environments.machine(self.sources.scratch),
+            rules_left_out=self._rules_left_out,
         )
         self.store.bucket(environments.BUCKET)
         self.store.bucket(environments.MEDIA_BUCKET)

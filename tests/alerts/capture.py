@@ -26,7 +26,7 @@ from stack.ports import HOST, choose
 from stack.programs import find
 from stack.servers import Service
 from stack.suite import Suite
-from tests.e2e.livestack import exporters
+from tests.e2e.livestack import started
 
 LOAD_SECONDS = 20
 MOST_SERIES = 60
@@ -58,7 +58,7 @@ def main(target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place, Suite(Path(place), factor=60) as suite:
         seeded = suite.manage("seed_demo", "--users", "2", "--json")
-        others = {**exporters(suite), "caddy": caddy(suite), "node": node(suite), "watch": watch(suite)}
+        others = {**started(suite), "caddy": caddy(suite), "node": node(suite), "watch": watch(suite)}
         try:
             for service in others.values():
                 service.start()

@@ -3,25 +3,19 @@
 The host's metrics come from a double: the captured output of the real node_exporter, whose numbers a test can move.
 """
 
-import os
 import re
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
 
 import yaml
 
-from stack.ports import HOST, choose
-from stack.programs import find
+from stack.ports import HOST
 from stack.servers import Service
-from stack.suite import Suite
-from stack.suite.monitoring import without_login
+from stack.suite import Suite, exporters
+from stack.suite.monitoring import ENVIRONMENT
 from tests.alerts.fixtures import FOLDER
 
 BLACKBOX = {
@@ -109,78 +103,36 @@ def _handler(double: HostDouble) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def exporters(suite: Suite) -> dict[str, Service]:
+def started(suite: Suite) -> dict[str, Service]:
     """Third-party exporters, by job."""
-
-    def service(name: str, program: str, *arguments: str, env: Mapping[str, str] | None = None) -> Service:
-        port = choose()
-        return Service(
-            name,
-            [str(find(program)), *arguments, f"--web.listen-address={HOST}:{port}"],
-            folder=suite.folder / name,
-            env={**os.environ, **(env or {})},
-            port=port,
-            ready="/metrics",
-            log=suite.logs / f"{name}.log",
-        )
-
     blackbox = suite.folder / "blackbox.yml"
     blackbox.write_text(yaml.safe_dump(BLACKBOX))
     return {
-        "redis": service(
-            "redis-exporter", "redis_exporter", f"--redis.addr=redis://{HOST}:{suite.redis.port}"
-        ),
-        "postgres": service(
-            "postgres-exporter",
-            "postgres_exporter",
-            *_postgres_flags(),
-            env={"DATA_SOURCE_NAME": f"{suite.postgres.url}?sslmode=disable"},
-        ),
-        "blackbox": service("blackbox-exporter", "blackbox_exporter", f"--config.file={blackbox}"),
+        "redis": exporters.redis(suite),
+        "postgres": exporters.postgres(suite),
+        "blackbox": exporters.service(suite, "blackbox_exporter", f"--config.file={blackbox}"),
     }
 
 
-def _postgres_flags() -> list[str]:
-    """The flags of production; a system's old exporter lacks one, and its bgwriter collector fails on PostgreSQL 17."""
-    done = subprocess.run([find("postgres_exporter"), "--help"], capture_output=True, text=True, check=False)
-    known = done.stdout + done.stderr
-    wraparound = "--collector.database_wraparound"
-    return [
-        *([wraparound] if wraparound in known else []),
-        *(["--no-collector.bgwriter"] if "--collector.bgwriter" in known else []),
-    ]
-
-
-def watch_also(suite: Suite, ports: Mapping[str, int]) -> None:
-    """Add the jobs to the running Prometheus, from the repository's own configuration."""
-    folder = suite.folder / "monitoring"
-    config = folder / "prometheus.yml"
-    document: dict[str, Any] = yaml.safe_load(config.read_text())
-    committed = yaml.safe_load((Path(__file__).parents[2] / "alerts" / "prometheus.yml").read_text())
-    for job in committed["scrape_configs"]:
-        name = job["job_name"]
-        if name in ports:
-            targets = [{"targets": [f"{HOST}:{ports[name]}"], "labels": {"environment": "demo"}}]
-            if name == "blackbox":
-                probed = {"environment": "demo", "probe": "api", "__exporter": f"{HOST}:{ports[name]}"}
-                targets = [{"targets": [f"{suite.api.url}/health/"], "labels": probed}]
-            (folder / "targets" / f"{name}.yml").write_text(yaml.safe_dump(targets))
-            # An old exporter takes a second to say that there is no database.
-            pace = {"scrape_interval": "2s", "scrape_timeout": "2s"} if name == "postgres" else {}
-            document["scrape_configs"].append({**without_login(job), **pace})
-    config.write_text(yaml.safe_dump(document, sort_keys=False))
-    os.kill(suite.prometheus.pid, signal.SIGHUP)
+def targets(suite: Suite, ports: Mapping[str, int]) -> dict[str, exporters.Targets]:
+    """The targets of the jobs; Blackbox's is what it probes."""
+    probed = {"environment": ENVIRONMENT, "probe": "api", "__exporter": f"{HOST}:{ports['blackbox']}"}
+    return {
+        **{job: exporters.target(port) for job, port in ports.items()},
+        "blackbox": [{"targets": [f"{suite.api.url}/health/"], "labels": probed}],
+    }
 
 
 @contextmanager
 def running(suite: Suite) -> Iterator[tuple[dict[str, Service], HostDouble]]:
     """Start the exporters next to a running suite, and have Prometheus scrape them."""
-    found = exporters(suite)
+    found = started(suite)
     host = HostDouble()
     try:
         for service in found.values():
             service.start()
-        watch_also(suite, {**{job: service.port for job, service in found.items()}, "node": host.port})
+        ports = {**{job: service.port for job, service in found.items()}, "node": host.port}
+        exporters.scrape(suite, targets(suite, ports))
         yield found, host
     finally:
         for service in found.values():
