@@ -3,7 +3,6 @@
 import shutil
 import socketserver
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from alerts.watch.delivery import Mailbox
+from tests.certificates import write_certificate
 
 MAILS = {"INBOX": "an old one: 0123456789ab", "Alerts": "test message cafecafecafe, nothing is wrong"}
 
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("openssl") is None:
         pytest.skip("openssl makes the certificate and is not on PATH; apt-get install openssl")
     made = tmp_path_factory.mktemp("imap")
-    certificate(made)
+    write_certificate(made)
     return made
 
 
@@ -66,28 +66,6 @@ def port(folder: Path) -> Iterator[int]:
     yield int(server.server_address[1])
     server.shutdown()
     server.server_close()
-
-
-def certificate(folder: Path) -> None:
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-keyout",
-        "key.pem",
-        "-out",
-        "cert.pem",
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-    ]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
 @pytest.mark.usefixtures("trusted")

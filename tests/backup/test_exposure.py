@@ -16,6 +16,7 @@ from stack import ports
 from stack.paths import ROOT
 from stack.wait import wait_for
 from tests.backup.conftest import Wire
+from tests.certificates import write_certificate
 
 
 @pytest.mark.parametrize(
@@ -118,29 +119,7 @@ def test_a_user_without_a_name(wired: Wire, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_service_behind_tls_and_a_password(
     environ: dict[str, str], tmp_path: Path, command: tuple[str, ...], variable: str, metric: str
 ) -> None:
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            "key.pem",
-            "-out",
-            "cert.pem",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        ],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
+    write_certificate(tmp_path)
     hashed = bcrypt.hashpw(b"correct horse", bcrypt.gensalt(4)).decode()
     (tmp_path / "web.yml").write_text(
         "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"

@@ -95,10 +95,10 @@ def test_what_only_a_restore_can_tell() -> None:
     ):
         assert provable.afterwards([*error(f"could not execute query: ERROR:  {text}"), rows], []) == [], text
     # A difference between the host and the original explains errors, and nothing else.
-    assert provable.afterwards([*error("ERROR:  empty range bound"), rows], ["C stands in"]) == [
-        "C stands in"
+    assert provable.afterwards([*error("ERROR:  empty range bound"), rows], ["C is used instead"]) == [
+        "C is used instead"
     ]
-    assert provable.afterwards([rows], ["C stands in"]) == []
+    assert provable.afterwards([rows], ["C is used instead"]) == []
     damaged = Difference(kind="object", object="database.dump.zst", expected="SHA-256 a", found="SHA-256 b")
     assert provable.afterwards([*error('extension "x" is not available'), damaged], []) == []
 

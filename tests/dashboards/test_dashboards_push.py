@@ -93,7 +93,7 @@ def test_something_else_at_the_address_is_not_a_success(
         ("", 2, "no Grafana token"),
         ("glsa_\u017elu\u0165", 2, "characters that are not allowed"),
         ("glsa_\nx", 2, "characters that are not allowed"),
-        ("glsa_wrong", 1, "make a service account token"),
+        ("glsa_wrong", 1, "create a service account token"),
         (VIEWER, 1, "role Editor"),
     ],
 )

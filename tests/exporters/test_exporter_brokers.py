@@ -18,6 +18,7 @@ from sidecar.errors import UsageError
 from stack.ports import choose
 from stack.programs import find
 from stack.servers import Redis
+from tests.certificates import write_certificate
 from tests.exporters.exporterkit import HERE, Running, send, until
 
 
@@ -123,29 +124,7 @@ def test_a_refused_subscription_is_reported(tmp_path: Path, start: Callable[...,
 @pytest.fixture(scope="module")
 def tls_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("tls-redis")
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            "key.pem",
-            "-out",
-            "cert.pem",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        ],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
+    write_certificate(folder)
     cert, key, port = folder / "cert.pem", folder / "key.pem", choose()
     options = {
         "tls-port": str(port),

@@ -1,7 +1,6 @@
 """The exporter against a real RabbitMQ and real workers."""
 
 import contextlib
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -31,6 +30,7 @@ from exporters.tables.state import EventState
 from sidecar.errors import OpsError, UsageError
 from stack.ports import choose
 from stack.servers import RabbitMq
+from tests.certificates import write_certificate
 from tests.exporters.exporterkit import HERE, Running, Scraped, Worker, send, until
 
 # One server for all of them.
@@ -62,29 +62,7 @@ class Shared:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     folder, port = tmp_path_factory.mktemp("rabbitmq"), choose()
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            "key.pem",
-            "-out",
-            "cert.pem",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        ],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
+    write_certificate(folder)
     settings = [
         f"listeners.ssl.1 = 127.0.0.1:{port}",
         f"ssl_options.cacertfile = {folder}/cert.pem",

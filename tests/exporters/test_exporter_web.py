@@ -1,6 +1,5 @@
 """The exporter's own pages behind TLS and basic auth, from a Prometheus web-config file."""
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import requests
 from sidecar.errors import UsageError
 from sidecar.web import Request
 from sidecar.webconfig import WebConfig
+from tests.certificates import write_certificate
 from tests.exporters.exporterkit import Running
 
 USERS = "basic_auth_users:\n  prometheus: {hash}\n"
@@ -24,30 +24,7 @@ def hashed() -> str:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            "key.pem",
-            "-out",
-            "cert.pem",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        ],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
-    return folder
+    return write_certificate(folder)
 
 
 def test_tls_and_basic_auth(
