@@ -1,7 +1,6 @@
 """``./ops bench backup``."""
 
 import json
-import os
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,13 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+import pyrage
 from rich.console import Console
 from rich.table import Table
 
 from bench.backup.data import fill_once
 from bench.backup.subjects import Bench, Measured
+from bench.environment import BUCKET, environment
 from bench.rounds import measure, workshop
-from stack.paths import ROOT
 from stack.programs import find, postgres_bin
 from stack.servers import ObjectStore, Postgres
 
@@ -66,27 +66,13 @@ def _subjects(bench: Bench) -> dict[str, Callable[[], Measured]]:
 @contextmanager
 def _bench(place: Path, size: int) -> Iterator[Bench]:
     with Postgres(place / "postgres") as postgres, ObjectStore(place / "s3") as store:
-        store.bucket("bench")
         fill_once(place, postgres.url, size)
-        identity = _identity(place)
-        env = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "DATABASE_URL": postgres.url,
-            "BACKUP_STORE_URL": "s3://bench/ours",
-            "BACKUP_S3_ENDPOINT_URL": store.endpoint,
-            "BACKUP_S3_ACCESS_KEY_ID": store.access_key,
-            "BACKUP_S3_SECRET_ACCESS_KEY": store.secret_key,
-            "BACKUP_POSTGRES_BIN": str(postgres_bin()),
-            "BACKUP_AGE_RECIPIENTS": identity,
-        }
-        yield Bench(postgres.url, postgres_bin(), find("zstd"), "bench", place, env)
+        env = {**environment(store, _recipient(place)), "DATABASE_URL": postgres.url}
+        yield Bench(postgres.url, postgres_bin(), find("zstd"), BUCKET, place, env)
 
 
-def _identity(place: Path) -> str:
+def _recipient(place: Path) -> str:
     """A recipient whose key is discarded, because no one needs to read these backups."""
-    import pyrage  # the library of the backup, imported only here
-
     public = place / "recipient"
     if not public.exists():
         public.write_text(str(pyrage.x25519.Identity.generate().to_public()))

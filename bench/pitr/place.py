@@ -1,7 +1,6 @@
 """The environment of the benchmark of point-in-time recovery: a server, a store, the stream as a process, and our commands."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,8 +12,8 @@ from typing import Any
 
 import psutil
 import psycopg
-import pyrage
 
+from bench.environment import restoring
 from bench.peak import Peak
 from sidecar import OpsError
 from sidecar.http import session
@@ -143,25 +142,13 @@ class Stream:
 @contextmanager
 def place(folder: Path) -> Iterator[Place]:
     """The server and the store, while the block runs."""
-    identity = pyrage.x25519.Identity.generate()
     options = {"max_slot_wal_keep_size": "8GB"}
     with Postgres(folder / "postgres", options=options) as postgres, ObjectStore(folder / "s3") as store:
-        store.bucket("bench")
-        (folder / "work").mkdir(exist_ok=True)
         port = choose()
         env = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
+            **restoring(store, folder),
             "BACKUP_SERVERS": f"{SERVER}={postgres.url_for('postgres')}",
             "BACKUP_DATABASE_URLS": f"{DATABASE}={postgres.url}",
-            "BACKUP_STORE_URL": "s3://bench/ours",
-            "BACKUP_S3_ENDPOINT_URL": store.endpoint,
-            "BACKUP_S3_ACCESS_KEY_ID": store.access_key,
-            "BACKUP_S3_SECRET_ACCESS_KEY": store.secret_key,
-            "BACKUP_POSTGRES_BIN": str(postgres_bin()),
-            "BACKUP_WORK_DIR": str(folder / "work"),
-            "BACKUP_AGE_RECIPIENTS": str(identity.to_public()),
-            "BACKUP_AGE_IDENTITY": str(identity),
             "BACKUP_HOST": HOST,
             "BACKUP_WAL_PORT": str(port),
         }

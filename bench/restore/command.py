@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import pyrage
 from rich.console import Console
 from rich.table import Table
 
 from bench.backup.data import fill_once
-from bench.restore.subjects import Bench, Measured, environment
+from bench.environment import restoring
+from bench.restore.subjects import Bench, Measured
 from bench.rounds import measure, workshop
 from stack.programs import postgres_bin
 from stack.servers import ObjectStore, Postgres
@@ -87,23 +87,8 @@ def _subjects(bench: Bench) -> dict[str, Callable[[], Measured]]:
 
 @contextmanager
 def _bench(place: Path, size: int, today: Path | None) -> Iterator[Bench]:
-    identity = pyrage.x25519.Identity.generate()
     with Postgres(place / "postgres") as postgres, ObjectStore(place / "s3") as store:
-        store.bucket("bench")
-        (place / "work").mkdir(exist_ok=True)
-        env = environment(
-            {
-                "DATABASE_URL": postgres.url,
-                "BACKUP_STORE_URL": "s3://bench/ours",
-                "BACKUP_S3_ENDPOINT_URL": store.endpoint,
-                "BACKUP_S3_ACCESS_KEY_ID": store.access_key,
-                "BACKUP_S3_SECRET_ACCESS_KEY": store.secret_key,
-                "BACKUP_POSTGRES_BIN": str(postgres_bin()),
-                "BACKUP_WORK_DIR": str(place / "work"),
-                "BACKUP_AGE_RECIPIENTS": str(identity.to_public()),
-                "BACKUP_AGE_IDENTITY": str(identity),
-            }
-        )
+        env = {**restoring(store, place), "DATABASE_URL": postgres.url}
         bench = Bench(postgres.url, postgres_bin(), place, env, store, today and today.resolve())
         fill_once(place, postgres.url, size)
         bench.prepare()

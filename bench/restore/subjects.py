@@ -1,7 +1,6 @@
 """The subjects: ours, the limit that no restore with pg_restore can beat, and the app's earlier script."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -188,8 +187,3 @@ class _Target:
 
 def _restore(stages: Mapping[str, float]) -> float:
     return sum(stages.get(stage, 0.0) for stage in ("download", "globals", "restore"))
-
-
-def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """The machine's environment, with the variables for database and store."""
-    return {**os.environ, **env}

@@ -1,16 +1,13 @@
 """Alertmanager."""
 
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 
-from sidecar.http import answers
 from stack.ports import HOST
-from stack.programs import find
-from stack.servers.base import Server
+from stack.servers.monitor import Monitor
 
 
-class Alertmanager(Server):
+class Alertmanager(Monitor):
     """Alertmanager on a configuration file, alone (no cluster).
 
     Args:
@@ -18,6 +15,7 @@ class Alertmanager(Server):
     """
 
     name = "alertmanager"
+    storage = "--storage.path"
 
     def __init__(
         self,
@@ -28,27 +26,14 @@ class Alertmanager(Server):
         log: Path | None = None,
         web_config: Path | None = None,
     ) -> None:
-        super().__init__(folder, port=port, log=log)
-        self.config, self.web_config = config, web_config
-
-    @property
-    def url(self) -> str:
-        return f"http://{HOST}:{self.port}"
-
-    def command(self) -> Sequence[str]:
-        return [
-            str(find("alertmanager")),
-            f"--config.file={self.config}",
-            f"--storage.path={self.folder / 'data'}",
-            f"--web.listen-address={HOST}:{self.port}",
-            f"--web.external-url={self.url}",
-            "--cluster.listen-address=",
-            *([f"--web.config.file={self.web_config}"] if self.web_config else []),
-        ]
+        super().__init__(folder, config=config, port=port, log=log)
+        self.is_open = web_config is None
+        users = [f"--web.config.file={web_config}"] if web_config else []
+        self.options = ("--cluster.listen-address=", *users)
 
     def is_ready(self) -> bool:
-        if self.web_config is None:
-            return answers(f"{self.url}/-/ready")
+        if self.is_open:
+            return super().is_ready()
         # With a password, it refuses every request as soon as it listens.
         with socket.socket() as probe:
             return probe.connect_ex((HOST, self.port)) == 0
