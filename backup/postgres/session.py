@@ -20,6 +20,7 @@ from backup.cancellation import Check, answered, heard, waiting
 from backup.errors import LOCKS, LOCKS_SIGN, DumpError, PreflightError
 from backup.postgres.dsn import Address
 from backup.programs import options, pinned
+from sidecar import OpsError
 
 # In addition to what is pinned for children: everything that is read as text must read the same on every server.
 _SESSION = {
@@ -60,7 +61,18 @@ class HeedingConnection(Connection[TupleRow]):
     """A connection whose waits end with the work of their thread: libpq itself waits endlessly for an answer."""
 
     def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
-        return super().wait(_watched(gen, waiting()), *args, **options)
+        try:
+            return super().wait(_watched(gen, waiting()), *args, **options)
+        except OpsError:
+            self._abandon(gen)
+            raise
+
+    def _abandon(self, gen: PQGen[T]) -> None:
+        """End the statement in progress, as psycopg does after a signal: a clean-up may need the connection."""
+        if self.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
+            cancel(self)
+            with suppress(psycopg.Error):
+                super().wait(gen, timeout=CANCEL_SECONDS)
 
 
 def _watched(gen: PQGen[T], check: Check) -> PQGen[T]:

@@ -277,10 +277,11 @@ def _database(work: _Restore) -> Iterator[None]:
     """An empty database under its working name. It is renamed if everything succeeds, and dropped otherwise."""
     work.reporter.step(STEPS[3])
     working = work.working.database
-    with work.stages.measure("restore"):
-        work.server.drop(working)
-        work.server.create(working, work.entry.manifest.server)
     try:
+        # Within the block: a signal may arrive when the server has just created it.
+        with work.stages.measure("restore"):
+            work.server.drop(working)
+            work.server.create(working, work.entry.manifest.server)
         yield
     except BaseException:
         work.server.drop(working)

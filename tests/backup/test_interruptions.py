@@ -15,7 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backup.postgres.databases import WORKING
+from backup.catalogue.manifest import Server
+from backup.postgres.databases import WORKING, Databases
+from sidecar.signals import orderly_end
 from stack.paths import ROOT
 from stack.servers import Postgres
 from tests.backup.restorekit import Command, names
@@ -97,3 +99,26 @@ def test_nothing_is_left_behind(
             break
     with capsys.disabled():
         print("codes", codes, flush=True)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_when_the_database_was_just_created(
+    environ: dict[str, str],
+    postgres: Postgres,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:
+    """The server may finish CREATE DATABASE although it is interrupted."""
+    create = Databases.create
+
+    def interrupted_after(server: Databases, name: str, like: Server) -> None:
+        create(server, name, like)
+        signal.raise_signal(number)
+
+    command = Command(environ, monkeypatch, capsys)
+    command.passed("run")
+    monkeypatch.setattr(Databases, "create", interrupted_after)
+    with orderly_end():
+        assert command("restore", "latest").status == 128 + number
+    assert names(postgres, WORKING) == []

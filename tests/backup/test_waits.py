@@ -67,8 +67,11 @@ def test_a_server_that_does_not_answer_does_not_hold_up_a_stop(postgres: Postgre
 
 def test_a_server_that_does_not_answer_does_not_hold_up_the_deadline(postgres: Postgres) -> None:
     stop = Stop()
-    with stop.limit(0.5), session(parse(postgres.url)) as connection, pytest.raises(OutOfTimeError):
-        connection.execute("SELECT pg_sleep(600)")
+    with stop.limit(0.5), session(parse(postgres.url)) as connection:
+        with pytest.raises(OutOfTimeError):
+            connection.execute("SELECT pg_sleep(600)")
+        # The statement has ended, so a clean-up can use the same connection.
+        assert connection.execute("SELECT 1").fetchone() == (1,)
     # Nobody else's connections are concerned.
     with session(parse(postgres.url)) as connection:
         assert connection.execute("SELECT pg_sleep(0.5), 1").fetchone() is not None
