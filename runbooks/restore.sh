@@ -10,7 +10,7 @@
 # Silences alerts, stops workers and beat, restores, verifies, shows what will be lost, asks, promotes, migrates if
 # needed, restarts, checks health, lifts the silence, prints a timeline. Until you have typed the database's name, the
 # live database is as it was. The old one is kept; runbooks/rollback.sh takes the promotion back. Interrupted anywhere,
-# run it again: it goes on where it was. A new restore of a backup that is in production already, after a second
+# run it again: it continues where it stopped. A new restore of a backup that is in production already, after a second
 # accident, needs --again; without it the script ends before it stops anything.
 
 set -eu
@@ -22,7 +22,7 @@ stack_check
 take_lock
 need_consent
 
-# Only for a backup can the command itself go on after its promotion.
+# Only for a backup can the command itself continue after its promotion.
 proceed=--continue
 if [ -n "$at" ]; then proceed=''; fi
 what=$(what_is_restored)
@@ -30,7 +30,7 @@ what=$(what_is_restored)
 unchanged="NOTHING was restored: the live database is as it was"
 step "see that PostgreSQL answers" start_postgres
 if [ -n "$dry_run" ]; then restore_it --dry-run; fi
-# The script leaves a mark while it works. So an interrupted restore goes on after its own promotion, and a restore that
+# The script leaves a mark while it works. So an interrupted restore continues after its own promotion, and a restore that
 # was promoted by an earlier, finished run is not taken for this one's.
 mark=$(stack_lock).restore
 GOES_ON_SECONDS=${GOES_ON_SECONDS:-3600}
@@ -39,7 +39,7 @@ goes_on() {
   [ -r "$mark" ] && [ "$(sed -n 1p "$mark")" = "$backup_id $database${at:+ $at}" ] &&
     [ "$(sed -n 2p "$mark")" -le "$since" ] && [ $((began - since)) -lt "$GOES_ON_SECONDS" ]
 }
-# What stands in the way of a restore is said before anything is stopped.
+# Reports what would prevent a restore before anything is stopped.
 look_for_room() {
   planned=$(restore_it ${proceed:+"$proceed"} --dry-run --json) || {
     fail "the restore cannot begin; nothing was changed" "runbooks/restore.sh --dry-run says why"
@@ -61,7 +61,7 @@ step "see that the restore can begin, and that the server's disk has room for a 
 leave_mark() {
   [ -n "$promoted" ] || printf '%s\n' "$backup_id $database${at:+ $at}" "$began" >"$mark"
 }
-step "leave a mark, so that this restore can go on after an interruption" leave_mark
+step "leave a mark, so that this restore can continue after an interruption" leave_mark
 step "silence alerts for $SILENCE" silence
 step "stop workers and beat" stop_services workers beat
 
@@ -70,7 +70,7 @@ restore_and_prove() {
   if [ -n "$at" ] && [ -n "$promoted" ] && [ -z "$again" ]; then
     restored=$(printf '%s\n' "$planned" | sed -n 's/^ *"into": "\(.*\)",$/\1/p')
     taken=$promoted
-    say "this restore was interrupted after its promotion at $promoted: it goes on there. If rows were lost again since: --again"
+    say "this restore was interrupted after its promotion at $promoted: it continues from there. If rows were lost again since: --again"
     return 0
   fi
   result=$(restore_it ${proceed:+"$proceed"} --json) || {
@@ -81,7 +81,7 @@ restore_and_prove() {
   taken=$(printf '%s\n' "$result" | sed -n 's/^ *"taken": "\(.*\)",$/\1/p')
   rows=$(printf '%s\n' "$result" | sed -n 's/^ *"rows": \(.*\),$/\1/p')
   case $result in
-    *'"promoted": true'*) say "this restore was interrupted after its promotion at $promoted: it goes on there. If rows were lost again since: --again" ;;
+    *'"promoted": true'*) say "this restore was interrupted after its promotion at $promoted: it continues from there. If rows were lost again since: --again" ;;
     *) say "$restored is proven: $rows rows, data of $taken" ;;
   esac
 }

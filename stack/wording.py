@@ -34,6 +34,13 @@ PHRASES = {
     r"\bcontestants?\b": "subject",
     r"\bfor ever\b": "forever",
     r"\b(?:some|every|any)body\b": "someone, everyone, anyone, the person on call",
+    # "Three of its own intervals" is fine, "a queue of its own" is not.
+    r"\bof (?:its|their|our|your|his) own\b(?! \w)": "its own …, a separate …",
+    r"\bcounts? for nothing\b": "is ignored, does not count",
+    r"(?<!not )\ball the same\b(?! \w)": "anyway, still",
+    r"\bfor good\b": "permanently",
+    r"\bstretch(?:es)? of time\b": "period",
+    r"\bnothing of (?:it|them)\b": "nothing remains, leaves nothing behind",
 }
 _PATTERNS = [(re.compile(phrase, re.IGNORECASE), instead) for phrase, instead in PHRASES.items()]
 # Words that a name in the code must not contain besides the phrases, with the word to use instead.

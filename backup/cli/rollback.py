@@ -52,7 +52,7 @@ def rollback(yes_i_mean: str | None, dry_run: bool, database: str | None, as_jso
 def _intention(swap: Swap) -> str:
     lines = [
         "one transaction:",
-        f"  1. {swap.production} → {swap.kept}, with all that was written since {moment(swap.mark.moment)}",
+        f"  1. {swap.production} → {swap.kept}, with everything written since {moment(swap.mark.moment)}",
         f"  2. {swap.incoming} → {swap.production}, as it was at that moment",
     ]
     return "\n".join(lines)

@@ -75,7 +75,7 @@ def with_partitions(
     known: Iterable[Table],
     attached: Sequence[Attachment],
 ) -> list[Table]:
-    """Tables, and partitioned ones with all their partitions. A partitioned table has no rows of its own."""
+    """Tables, and partitioned ones with all their partitions. A partitioned table itself has no rows."""
     wanted = {(table.schema_name, table.name): table for table in tables}
     rows = {(table.schema_name, table.name): table for table in known}
     left = list(parents)

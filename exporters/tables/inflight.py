@@ -7,7 +7,7 @@ integer, which takes about half of the memory that an object per task would.
 **Waiting tasks** can be many: a queue without consumers grows without limit, and a queue starts its oldest task
 first. Dropping the oldest would lose exactly those that start next. When the table is full, it drops tasks that a
 later task of the same pair has long overtaken (their events were lost). When that is not enough, it keeps only the
-IDs whose hash lies below a threshold, which it halves: a random sample, so that the quantiles of waiting times stay
+IDs whose hash is below a threshold, which it halves: a random sample, so that the quantiles of waiting times stay
 right at any backlog. The threshold doubles again once the table is nearly empty.
 
 **Held tasks** are few. Those that never end expire: there are two generations, and the old one is dropped as a whole.

@@ -199,12 +199,12 @@ at_end() {
   :
 }
 
-# What a script stopped runs again, and alerts are heard again. An impatient Ctrl-C reaches none of this: it works in a
-# process group of its own where there is a terminal, and ignores the signal.
+# Restarts what a script stopped, and lifts the silence. An impatient Ctrl-C does not interrupt this: it ignores the signal
+# and, on a terminal, runs in a separate process group.
 tidy() {
   if [ "$status" -ne 0 ] && [ -n "$stopped" ]; then
     echo "starting the stopped services again"
-    # In shells of their own: one that does not start must not keep alerts silent and the timeline unprinted.
+    # In separate shells: a service that does not start must not keep alerts silent and the timeline unprinted.
     for service in $stopped; do (stack_start "$service") || echo "$service is NOT running"; done
   fi
   [ -z "$silenced" ] || lift_silence

@@ -118,7 +118,7 @@ def test_the_compose_file_is_valid_and_all_that_it_mounts_exists(tmp_path: Path)
                 assert source in document["volumes"]
         for name in service.get("env_file", ()):
             assert (tmp_path / "out" / name).is_file()
-        # Metrics and pages have no password of their own here.
+        # Metrics and pages have no separate password here.
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
         assert service["cap_drop"] == ["ALL"]
     assert "profiles" not in document["services"]["shop_backup"]

@@ -46,7 +46,7 @@ def test_every_metric_is_exposed_with_these_labels(path: Path) -> None:
         found = exposed().get(metric)
         assert found, f"no captured program exposes {metric}"
         known = {name for one in found for name in one} | NOT_CAPTURED.get(metric, set()) | set(FROM_SCRAPE)
-        # Prometheus keeps the label of its own name and renames the program's.
+        # Prometheus keeps its own label of that name and renames the program's.
         known |= {"exported_job"} if any("job" in one for one in found) else set()
         assert set(labels) <= known, f"{metric} has no label {set(labels) - known}"
 

@@ -112,7 +112,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, outside: Outside) -> Iterator[
 
 
 def fire(api: Api, alertname: str, environment: str, number: int, *, ends: bool = False, **more: str) -> None:
-    """One alert of a group, or its end; a group has an environment of its own."""
+    """One alert of a group, or its end; each group has its own environment."""
     mine = {
         "environment": environment,
         "hostname": f"worker-{number}",

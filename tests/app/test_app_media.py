@@ -64,7 +64,7 @@ class TestStore:
         with pytest.raises(store.MissingObjectError):
             any_store.get("1/a/original")
 
-    def test_a_store_that_does_not_answer_is_an_error_of_its_own(
+    def test_a_store_that_does_not_answer_is_a_separate_error(
         self, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(store, "TIMEOUT", 0.2)

@@ -402,7 +402,7 @@ def test_cancelling_races_with_publishing_and_one_wins(
 
 @pytest.fixture
 def other() -> Iterator[Any]:
-    """Runs functions on a connection of their own, separate from the test's."""
+    """Runs functions on a connection separate from the test's."""
     with ThreadPoolExecutor(1) as pool:
         yield pool
         pool.submit(connections.close_all)

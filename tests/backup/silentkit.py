@@ -73,5 +73,5 @@ def ended(work: Callable[[], object]) -> BaseException | None:
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
     thread.join(PATIENCE)
-    assert not thread.is_alive(), "it waits without end"
+    assert not thread.is_alive(), "it waits forever"
     return raised[0] if raised else None

@@ -106,7 +106,7 @@ def test_attempts_of_strangers_are_not_read() -> None:
     assert len(history(store, KEYS).attempts) == 2
 
 
-def test_a_deleted_backup_that_is_put_back_counts_for_nothing() -> None:
+def test_a_deleted_backup_that_is_put_back_is_ignored() -> None:
     store = MemoryStore()
     old = manifest(NOW - 9 * DAY)
     put(store, old, KEYS)

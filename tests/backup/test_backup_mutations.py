@@ -470,7 +470,7 @@ HEALTHY = {
     "large objects with owners and grants": """
         SELECT lo_from_bytea(0, convert_to(repeat(i::text, 5000), 'UTF8')) FROM generate_series(1, 5) i;
         SELECT lo_create(777777); GRANT SELECT ON LARGE OBJECT 777777 TO PUBLIC""",
-    "collations of its own": """
+    "its own collations": """
         CREATE TABLE t (a text COLLATE "C", b text COLLATE "POSIX", c text COLLATE "ucs_basic");
         INSERT INTO t VALUES ('a', 'B', 'ä'); CREATE INDEX ON t (a COLLATE "POSIX" DESC NULLS LAST)""",
     "inheritance, rules, event triggers, casts, operators, aggregates": """

@@ -100,7 +100,7 @@ def test_a_short_key_is_refused(length: int) -> None:
 
 
 @pytest.mark.parametrize("what", DOCUMENTS)
-def test_format_1_is_read_without_a_key_and_counts_for_nothing_with_one(what: str) -> None:
+def test_format_1_is_read_without_a_key_and_ignored_with_one(what: str) -> None:
     for keys, counts in ((NO_KEYS, True), (KEYS, False)):
         store, places = stored(keys)
         for each in ("manifest", what):

@@ -1,4 +1,4 @@
-"""Whatever lies next to the WAL, even without a key: it is read or reported, and everything else continues."""
+"""Whatever is next to the WAL, even without a key: it is read or reported, and everything else continues."""
 
 from contextlib import suppress
 from dataclasses import replace

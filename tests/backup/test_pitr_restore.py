@@ -234,7 +234,7 @@ def test_the_chain_continues_over_a_server_that_was_restored(
     folder = tmp_path / "w" / "data"
     folder.parent.mkdir()
     command.passed("restore", "main", "--at", "latest", "--to-folder", str(folder))
-    # The old server is gone: nothing of it is stored any more.
+    # The old server is gone: nothing more is stored.
     archiver.finish()
     with Postgres(folder.parent, programs=server.programs, options=PHYSICAL) as restored:
         with psycopg.connect(restored.url_for(shop), autocommit=True) as connection:

@@ -292,7 +292,7 @@ def test_every_damage_is_named(newest: Proven, tmp_path: Path, damage: str) -> N
 
 
 def test_damaged_wal_is_not_damage_to_the_base(newest: Proven, tmp_path: Path) -> None:
-    """PostgreSQL's own list of files has nothing of the WAL, so a base that is whole is not said to be whole with it."""
+    """PostgreSQL's own list of files does not contain the WAL, so a complete base says nothing about the WAL."""
     store = tmp_path / "store"
     shutil.copytree(newest.store, store)
     sealed(log(store)[0], b"x" * 8192)

@@ -52,7 +52,7 @@ def proven(wiring: Wiring, made: Manifest) -> None:
 def test_a_backup_passes(wiring: Wiring, client: "redis.Redis") -> None:
     made = run(wiring, wiring.targets[0])
     assert made.kind == "redis"
-    # The lock is a key of its own.
+    # The lock is a separate key.
     assert [(space.number, space.keys) for space in made.keyspaces] == [(0, 3002), (3, 2)]
     assert [stored.name for stored in made.objects] == ["dump.rdb.zst"]
     assert client.get(KEY) is None

@@ -447,7 +447,7 @@ def test_pings(wired: Wire, inbox: tuple[str, list[str]], tmp_path: Path) -> Non
 
 
 def test_stopped_in_the_middle_of_a_run(environ: dict[str, str], tmp_path: Path) -> None:
-    """SIGTERM ends a run at once and cleanly, and nothing of it is left."""
+    """SIGTERM ends a run at once and cleanly, and leaves nothing behind."""
     port, log = ports.choose(), tmp_path / "log"
     settings = {
         **os.environ,

@@ -132,7 +132,7 @@ def test_a_silent_store_ends_each_job(wired: Wire, database: str, work: str) -> 
         error = ended(jobs[work])
         assert isinstance(error, OutOfTimeError)
         assert time.monotonic() - began < 30
-    # It could not be written, and is shown all the same.
+    # It could not be written, but is still shown.
     if work != "verify":
         assert [attempt.outcome for attempt in wiring.backlog.of(database)] == ["failure"]
 

@@ -92,7 +92,7 @@ with throwaway.private_folder(Path({str(tmp_path)!r})) as folder:
 
 
 def test_programs_in_the_folder_are_killed_too(tmp_path: Path) -> None:
-    """Restored content may have started a program that outlives its server, and locked a folder of its own."""
+    """Restored content may have started a program that outlives its server, and locked its own folder."""
     with private_folder(tmp_path) as folder:
         locked = folder / "data" / "locked"
         locked.mkdir(parents=True)

@@ -217,7 +217,7 @@ def test_a_command_of_the_users(command: Command, tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_given(command: Command, postgres: Postgres, new_database: NewDatabase) -> None:
-    """Its other databases are not touched, and nothing of ours stays: no database, no role."""
+    """Its other databases are not touched, and we leave nothing behind: no database, no role."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("CREATE ROLE only_here")
         connection.execute("CREATE DATABASE posthub_ops_verify_dead")

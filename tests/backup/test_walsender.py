@@ -198,7 +198,7 @@ def test_a_base_backup_is_a_server(server: Postgres, address: Address) -> None:
     assert lsn.parse(manifest["WAL-Ranges"][0]["Start-LSN"]) == backup.start
 
 
-def test_tablespaces_are_archives_of_their_own(server: Postgres, address: Address) -> None:
+def test_tablespaces_are_separate_archives(server: Postgres, address: Address) -> None:
     folder = server.folder / "space"
     folder.mkdir()
     with psycopg.connect(server.url, autocommit=True) as connection:

@@ -141,7 +141,7 @@ def test_on_a_server_that_lacks_it_all(
 def test_old_superusers_do_not_come_back(
     command: Command, postgres: Postgres, bare: Postgres, new_database: NewDatabase
 ) -> None:
-    """Neither by a right of their own, nor by a membership. The proof knows both roles, and the drill takes the same path."""
+    """Neither by their own rights, nor by a membership. The proof knows both roles, and the drill takes the same path."""
     gone = f"gone_{secrets.token_hex(3)}"
     name = new_database(
         f"CREATE ROLE {gone} SUPERUSER LOGIN CREATEROLE PASSWORD 'x'; CREATE ROLE {gone}_too;"

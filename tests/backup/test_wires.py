@@ -121,7 +121,7 @@ def wired(folder: Path, store: MemoryStore, *names: str, **settings: str) -> Wir
 
 
 def objects(store: MemoryStore) -> dict[str, bytes]:
-    """What a run stores besides its records."""
+    """What a run stores in addition to its records."""
     return {key: data for key, (data, _) in store.objects.items() if layout.ATTEMPTS not in key}
 
 

@@ -152,7 +152,7 @@ def content(store: Store, archive: Archive, timeline: int, start: int, end: int)
 
 
 def same_as_server(server: Postgres, store: Store, archive: Archive, end: int, timeline: int = 1) -> int:
-    """Compare all that is stored, and that the server still has, byte by byte; returns the number of bytes."""
+    """Compare everything that is stored and that the server still has, byte by byte; returns the number of bytes."""
     spans = [span for span in names.spans(listing(store, archive).wal) if span.timeline == timeline]
     assert len(spans) == 1, f"there are holes: {spans}"
     compared = 0

@@ -233,7 +233,7 @@ def _fails(metric: str, labels: Labels) -> bool:
 
 
 def value(metric: str, labels: Labels, start: int, at: int) -> float:
-    """The sample of a series; buckets hold all that is in the smaller ones."""
+    """The sample of a series; buckets contain everything that is in the smaller ones."""
     for name, wanted, fixed in FIXED:
         if name == metric and wanted.items() <= labels.items():
             return fixed

@@ -148,7 +148,7 @@ def test_only_the_proxy_has_the_engines_socket(production: dict[str, Any]) -> No
         "posthub_docker_proxy"
     }
     assert _neighbours(production, "posthub_docker_proxy") == {"posthub_cadvisor"}
-    # And only node_exporter, with a user of its own, sees the host's files.
+    # And only node_exporter, with its own user, sees the host's files.
     assert {name for name, found in sources.items() if "/" in found} == {"posthub_node_exporter"}
 
 
@@ -186,7 +186,7 @@ def test_every_container_is_hardened(production: dict[str, Any]) -> None:
     }
 
 
-def test_each_container_has_a_user_of_its_own(production: dict[str, Any]) -> None:
+def test_each_container_has_its_own_user(production: dict[str, Any]) -> None:
     """Containers with the same user read each other's secrets as soon as one sees the other's processes."""
     users: dict[str, set[str]] = {}
     for name, service in production["services"].items():

@@ -38,7 +38,7 @@ def _all(name: str) -> list[Document]:
     if builder() is None:
         pytest.skip(
             "overlays are not built: neither kubectl nor kustomize is on PATH; https://kubernetes.io/docs/tasks/tools "
-            "says how to get them (the plain files are tested all the same)"
+            "says how to get them (the plain files are tested anyway)"
         )
     return built(name)
 

@@ -186,7 +186,7 @@ def test_files_of_an_earlier_user_are_replaced_by_copies(tmp_path: Path) -> None
     theirs, ours = data / "appendonlydir" / "appendonly.aof.2.incr.aof", data / "dump.rdb"
     theirs.write_text("theirs")
     ours.write_text("ours")
-    # For root, every file is writable: there, another test of the mode stands in for it.
+    # For root, every file is writable: there, another test checks the mode instead.
     theirs.chmod(0o444)
     before = {path: path.stat().st_ino for path in (theirs, ours)}
     script = (ROOT / "deploy" / "redis" / "start.sh").read_text().replace("[ ! -w ", "[ ! -u ")

@@ -142,7 +142,7 @@ def test_an_earlier_installation_is_taken_over_while_the_app_works(
     with psycopg.connect(earlier.url, autocommit=True) as app:
         done = run(earlier, environ)
         assert done.returncode == 0, done.stderr
-        # The session that was open goes on, and a new one has the same name and password.
+        # The open session continues, and a new one has the same name and password.
         assert app.execute('SELECT body FROM "Odd name"').fetchone() == ("kept",)
     for database in ("posthub", "posthub_before_restore"):
         with psycopg.connect(earlier.url_for(database), autocommit=True) as connection:

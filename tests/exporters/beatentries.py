@@ -1,4 +1,4 @@
-"""A process of its own: when django-celery-beat itself would run schedules. Reads cases from stdin, writes seconds.
+"""Run as a separate process: when django-celery-beat itself would run schedules. Reads cases from stdin, writes seconds.
 
 A case names ``every`` (seconds) or ``crontab`` (five fields), ``start`` and ``last`` (seconds from now, or null).
 """

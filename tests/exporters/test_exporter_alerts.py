@@ -61,7 +61,7 @@ def prometheus(tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def serve() -> Iterator[Any]:
-    """Starts exporters as processes of their own: a restart ends every connection."""
+    """Starts exporters as separate processes: a restart ends every connection."""
     running = []
 
     def begin(url: str, port: int) -> Any:

@@ -22,7 +22,7 @@ from tests.exporters.endspage import Row, documented, is_same, update
 from tests.exporters.exporterkit import Running, Scraped, Worker, send, until
 
 SENT_EVENTS = {"task_send_sent_event": True, "task_default_queue": "default"}
-# Not by a task of its own: under the ID of the task that it replaces.
+# Not as a separate task: under the ID of the task that it replaces.
 REPLACED = {"shop.replacement": "shop.replaced"}
 # Sent to a separate worker, which does not survive them.
 APART = {"shop.lost": "lost", "shop.cold": "cold"}

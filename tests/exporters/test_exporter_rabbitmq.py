@@ -38,7 +38,7 @@ pytestmark = pytest.mark.xdist_group("rabbitmq")
 
 
 class Shared:
-    """A running RabbitMQ with a TLS listener; each test has a virtual host of its own."""
+    """A running RabbitMQ with a TLS listener; each test has its own virtual host."""
 
     def __init__(self, server: Any, tls_port: int, certificate: Path) -> None:
         self.server = server
@@ -440,7 +440,7 @@ def test_remote_control_under_the_name_of_the_application(
 
 
 def test_a_countdown_on_a_quorum_queue_shows_in_its_queue(url: str, start: Callable[..., Running]) -> None:
-    """RabbitMQ delays it natively, in queues of its own."""
+    """RabbitMQ delays it natively, in its own queues."""
     running = start(url, queues="qq")
     until(running.ready, seconds=120)
     with Celery("client", broker=url, set_as_current=False) as client:

@@ -147,7 +147,7 @@ def test_a_log_line_advises_when_workers_send_no_events(
 
 
 class Clocked:
-    """A page with a clock of its own; each rendering shows its number."""
+    """A page with its own clock; each rendering shows its number."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, oldest: float = 1.0) -> None:
         self.now = 100.0

@@ -9,7 +9,7 @@ import pytest
 
 from stack.paths import ROOT
 
-# Which other packages each package may import. The app has rules of its own (tests/app).
+# Which other packages each package may import. The app has its own rules (tests/app).
 ALLOWED = {
     "sidecar": set(),
     "exporters": {"sidecar"},

@@ -23,7 +23,7 @@ def _tracked(*patterns: str) -> list[PurePosixPath]:
 
 
 def bare_gerund(path: PurePosixPath) -> bool:
-    """Whether a module's name is a single word that ends in -ing, and not a noun of its own."""
+    """Whether a module's name is a single word that ends in -ing, and not a noun by itself."""
     name = path.stem.lstrip("_")
     return name.endswith("ing") and name.isalpha() and name not in NOUNS
 

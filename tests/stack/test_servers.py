@@ -129,7 +129,7 @@ def test_waiting_gives_up_with_a_hint() -> None:
 
 HIDDEN = """
 import ctypes, socket, sys, time
-ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # as the backup sidecar does: nothing of it is readable in /proc
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # as the backup sidecar does: nothing about it is readable in /proc
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 time.sleep(600)
 """

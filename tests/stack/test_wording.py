@@ -25,6 +25,9 @@ def test_no_text_of_this_checkout_has_a_replaced_phrase() -> None:
         ("nobody was told; it stands beside the live one", ["told", "beside"]),
         ("the page «system»", ["«", "»"]),
         ("the dead-man's switch", ["dead-man"]),
+        ("a queue of its own; it counts for nothing", ["of its own", "counts for nothing"]),
+        ("it is gone for good, and nothing of it remains", ["for good", "nothing of it"]),
+        ("It is shown all the same.", ["all the same"]),
     ],
 )
 def test_phrases_are_found(text: str, found: list[str]) -> None:
@@ -36,6 +39,7 @@ def test_phrases_are_found(text: str, found: list[str]) -> None:
     [
         "There is no backup, and there are no workers.",
         "The worker is no longer down.",
+        "three of its own intervals; not all the same, all the same names",
         "besides, the lock is held by another run",
         "There are so many that the page is cut off.",
         "nobody",
