@@ -64,7 +64,11 @@ def vps(
     grafana: str,
     dry_run: bool,
 ) -> None:
-    """Pull, back up before migrations, migrate, restart one service after the other and check; roll back on failure."""
+    """Deploy to this server, one service after the other.
+
+    Pulls the images, backs up and applies migrations if there are any, restarts the services one by one, and checks. A
+    failure rolls back.
+    """
     wanted = digest_options.parse(digests)
     runner = Runner(ROOT, dry=dry_run)
     chosen = tag or _commit(runner)
@@ -104,7 +108,10 @@ def kubernetes(
     grafana: str,
     dry_run: bool,
 ) -> None:
-    """Migrate, apply, wait until everything is ready; undo on failure."""
+    """Deploy to a cluster, and wait until it is ready.
+
+    Applies migrations first. A failure returns to the previous revision.
+    """
     if not (ROOT / "k8s" / "overlays" / overlay).is_dir():
         names = sorted(path.name for path in (ROOT / "k8s" / "overlays").iterdir())
         raise UsageError(f"overlay {overlay} does not exist", hint=", ".join(names))
@@ -121,7 +128,7 @@ def kubernetes(
 
 @deploy.command("manifests")
 def write_manifests() -> None:
-    """Write the Kubernetes manifests that are generated from alerts/ and dashboards/."""
+    """Write the generated Kubernetes manifests."""
     for path, text in manifests().items():
         _write(path, text)
 

@@ -90,16 +90,7 @@ class KubeRollout:
 
     def _require_own_cluster(self) -> None:
         """Staging applied over production would publish production's posts."""
-        label = OVERLAY.replace(".", "\\.")
-        found = self.runner.must(
-            "kubectl",
-            "get",
-            "namespace",
-            NAMESPACE,
-            "--ignore-not-found",
-            "-o",
-            f"jsonpath={{.metadata.labels.{label}}}",
-        ).strip()
+        found = self._of_namespace("labels", OVERLAY)
         if found not in ("", self.overlay):
             raise OpsError(
                 f"this cluster runs the overlay {found}, not {self.overlay}",
@@ -136,18 +127,17 @@ class KubeRollout:
         self._remember(known[:-1])
         self.say(f"✔ {earlier.tag} runs again")
 
+    def _of_namespace(self, kind: str, name: str) -> str:
+        """A label or an annotation of the namespace; empty without it."""
+        escaped = name.replace(".", r"\.")
+        path = f"jsonpath={{.metadata.{kind}.{escaped}}}"
+        return self.runner.must(
+            "kubectl", "get", "namespace", NAMESPACE, "--ignore-not-found", "-o", path
+        ).strip()
+
     def _deployed(self) -> list[str]:
         """The tags that were deployed here, the current one last; for an older cluster, the one that the API runs."""
-        key = DEPLOYED.replace(".", "\\.")
-        found = self.runner.must(
-            "kubectl",
-            "get",
-            "namespace",
-            NAMESPACE,
-            "--ignore-not-found",
-            "-o",
-            f"jsonpath={{.metadata.annotations.{key}}}",
-        ).split()
+        found = self._of_namespace("annotations", DEPLOYED).split()
         if found:
             return found
         image = self.runner.must(

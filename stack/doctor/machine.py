@@ -4,11 +4,12 @@ import re
 import time
 from collections.abc import Iterator
 
+from sidecar.humanize import size
 from stack.doctor.check import Case, Check
 
 # docs/deployment.md gives the same number.
 OLDEST_COMPOSE = (2, 24)
-ENOUGH_BYTES = 20 * 1024**3
+ENOUGH_BYTES = 20 * 10**9
 # S3 rejects signatures that are 15 minutes off; logs are confusing long before that.
 LARGEST_SKEW = 5.0
 PORTS = (80, 443)
@@ -49,11 +50,10 @@ def _compose(case: Case) -> Check:
 
 def _disk(case: Case) -> Check:
     free = case.host.free_bytes(case.root)
-    detail = f"{free / 1024**3:.0f} GiB free"
+    detail = f"{size(free)} free"
     if free < ENOUGH_BYTES:
-        return Check(
-            "disk", False, detail, f"{ENOUGH_BYTES / 1024**3:.0f} GiB: docker system prune, or a larger disk"
-        )
+        fix = f"{size(ENOUGH_BYTES)} are needed: docker system prune, or a larger disk"
+        return Check("disk", False, detail, fix)
     return Check("disk", True, detail)
 
 
