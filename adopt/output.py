@@ -10,7 +10,7 @@ from pathlib import Path
 from sidecar import UsageError
 
 MEMORY = ".ops-init.json"
-# Of files that people write passwords into.
+# The mode of files that people write passwords into.
 SECRET_MODE = 0o600
 
 

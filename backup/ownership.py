@@ -47,6 +47,6 @@ def clusters(history: History, identifier: str) -> frozenset[str]:
 
 
 def is_foreign(entry: Entry, known: Collection[str]) -> bool:
-    """Whether a backup is of a cluster that is not among the known ones. Older formats do not say so; they count."""
+    """Whether a backup is of a cluster that is not among the known ones. Older formats do not record it, and count."""
     identifier = entry.manifest.server.system_identifier
     return entry.manifest.kind != "redis" and bool(identifier) and identifier not in known

@@ -92,7 +92,7 @@ def _push(grafana: Grafana, dashboard: dict[str, Any]) -> str:
 
 
 def _same(there: dict[str, Any], dashboard: dict[str, Any]) -> bool:
-    """Compare what we say: Grafana keeps its own id, counts versions and fills in defaults of newer schemas."""
+    """Compare only what we send: Grafana has its own ID, counts versions and adds defaults of newer schemas."""
     ours = {key: value for key, value in dashboard.items() if key not in _GRAFANAS_OWN}
     return _contains(there["dashboard"], ours) and there.get("meta", {}).get("folderUid") == FOLDER_UID
 

@@ -15,12 +15,12 @@ from sidecar import html
 from sidecar.html import text
 from sidecar.humanize import duration
 
-# Lines of each table; the metrics have all of them.
+# Maximum number of lines in each table; the metrics have all of them.
 MOST_QUEUES = 100
 MOST_WORKERS = 200
 MOST_TASKS = 100
 MOST_SCHEDULES = 100
-# Names of a worker's queues.
+# Maximum number of a worker's queues that are listed.
 MOST_NAMES = 8
 
 Rated = dict[Group, list[float]] | None
@@ -44,7 +44,7 @@ class View:
     now: float
 
     def rate(self, group: Group, state: int) -> float:
-        """Events per minute of one task on one queue; 0 where that is not known."""
+        """Events per minute of one task on one queue; 0 if that is not known."""
         return self.rates.get(group, [0.0] * (state + 1))[state] if self.rates else 0.0
 
     def rate_of_all(self, state: int) -> float | None:
@@ -96,7 +96,7 @@ def _broker(view: View, advice: Sequence[str]) -> str:
 
 
 def _state(view: View) -> str:
-    """Whether the figures on the page can be believed, and whether all workers live."""
+    """Whether the figures on the page can be trusted, and whether all workers are alive."""
     pipeline = view.pipeline
     health, address = pipeline.receiver.health, pipeline.broker.shown
     since = duration(time.monotonic() - health.changed_at)

@@ -1,6 +1,6 @@
 """Errors for people: what failed, on what, and what to try."""
 
-# A program may print a statement with the names of thousands of tables; nobody reads that, and every copy costs.
+# A program may print a statement with the names of thousands of tables; no one reads that, and every copy takes memory.
 MOST_CHARACTERS = 1900
 
 

@@ -62,8 +62,7 @@ class WebServer:
     Args:
         host: address to bind.
         port: port to bind; 0 takes a free one, see :attr:`port`.
-        routes: path → handler of GET and HEAD. A handler that raises is logged, and the response is 500. A path is
-            exact; one that ends with ``/*`` has any single name in its place.
+        routes: path → handler of GET and HEAD. A handler that raises is logged, and the response is 500. A path is exact; ``/*`` at its end matches any single name.
         posts: exact path → handler of POST. A body over 4 MiB, or without a length, is refused without being read.
         guard: may refuse a request before its route is looked up.
         tls: serve HTTPS with this context.

@@ -1,4 +1,4 @@
-"""Real servers for every test, one of each a test run (a worker process), on free ports and temporary folders."""
+"""Real servers for every test, one of each per test run (a worker process), on free ports and in temporary folders."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 
 
 def shared_fixtures(item: pytest.Item) -> list[str]:
-    """The fixtures of its module that a test uses: those with parameters and their numbers, or else just "all"."""
+    """The fixtures of its module that a test uses: those with parameters and their numbers, otherwise just "all"."""
     if not isinstance(item, pytest.Function):
         return []
     numbers = item.callspec.indices if hasattr(item, "callspec") else {}
@@ -100,7 +100,7 @@ def object_store(servers_folder: Path) -> Iterator[ObjectStore]:
 
 @pytest.fixture(scope="session")
 def postgres_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Postgres]]:
-    """Starts one shared server of each supported major version, once it is asked for; skips the test if its programs are not available."""
+    """Starts one shared server of each supported major version when it is first requested; skips the test if its programs are not available."""
     servers: dict[int, Postgres] = {}
 
     def start(version: int) -> Postgres:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 Status = AIJob.Status
 
-# Hard time limit of a job's task, in seconds. What was started longer ago no longer runs.
+# Hard time limit of a job's task, in seconds. A job started longer ago no longer runs.
 TIME_LIMIT = 150
 
 
@@ -47,7 +47,7 @@ def has_turn(owner_id: int) -> bool:
 
 
 def postpone(job: AIJob) -> None:
-    """Let the job wait for the end of another one of its owner."""
+    """Let the job wait until another job of its owner has ended."""
     _unsend(job)
 
 

@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 Status = Post.Status
 
-# Hard time limit of a publishing task, in seconds. What was claimed longer ago is no longer in publication.
+# Hard time limit of a publishing task, in seconds. A post claimed longer ago is no longer in publication.
 TIME_LIMIT = 75
 
-# After this number of consecutive calls without an answer, a host is not called for a while. Seconds.
+# After this number of consecutive calls without an answer, a host is not called for a while; durations in seconds.
 FAILURES = 5
 OPEN_SECONDS = 30
 COUNT_SECONDS = 600
@@ -48,7 +48,7 @@ def has_turn(post: Post) -> bool:
 
 
 def postpone(post: Post) -> None:
-    """Let the post wait for the end of another one of its owner."""
+    """Let the post wait until another post of its owner has ended."""
     post.sent_at = None
     post.save(update_fields=["sent_at", "updated_at"])
     POSTPONED.labels("owner_limit").inc()

@@ -25,7 +25,7 @@ from sidecar import UsageError, cli, logs
 from sidecar.humanize import moment
 
 NAME_TRIES = 3
-# The latest backup is nearly always among these.
+# Number of newest backups to read first: the latest one is nearly always among these.
 FEW = 3
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -73,7 +73,7 @@ _TALK = re.compile(
     r"pg_restore: (?:connecting|executing|processing|creating|launching|finished|entering|skipping|restoring|restored)\b"
 )
 _TABLE = re.compile(r'pg_restore: processing data for table "(?P<table>.+)"')
-# Failures of this host or server, not of the backup. No line of a definition or a row begins like this.
+# Failures of this host or server, not of the backup. No line of a definition or a row starts with this text.
 _OURS = re.compile(
     r"(?:error|ERROR|FATAL|PANIC): .*(?:No space left on device|Disk quota exceeded|out of memory|out of shared memory"
     r"|could not resize shared memory|server closed the connection|terminating connection|connection to server"

@@ -32,7 +32,7 @@ from sidecar.signals import uninterrupted
 log = logging.getLogger(__name__)
 
 PREFIX = "posthub-verify-"
-# Locked for as long as the folder is in use.
+# The file that is locked while the folder is in use.
 OWNER = "owner"
 # The server's own folder in the private one.
 SERVER = "pg"
@@ -62,7 +62,7 @@ _OPTIONS = {
     "TimeZone": "UTC",
 }
 
-# Such a server may print endlessly.
+# Maximum part of the log that is read: such a server may print endlessly.
 MOST_OF_LOG = 1 << 20
 _NOT_READY = re.compile(r"FATAL: +the database system is ")
 # Settings that keep the server private cannot be overridden.

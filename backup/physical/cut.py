@@ -88,7 +88,7 @@ def place(snapshot: Snapshot, ended: Iterable[Ending], until: int) -> Cut | None
 
 
 def is_torn(snapshot: Snapshot, ended: Iterable[Ending], until: int) -> bool:
-    """Whether a snapshot sees a commit, and not one that is before it in the log. Then it has no place.
+    """Whether a snapshot sees a commit but not an earlier one in the log. Then it has no place.
 
     Args:
         until: see :func:`place`.

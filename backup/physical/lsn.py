@@ -7,7 +7,7 @@ below 2^32: a branch of the log, which a promotion begins. Names and texts are i
 
 import re
 
-# The largest position and timeline that PostgreSQL can name.
+# The largest position and timeline that PostgreSQL supports.
 MOST = 2**64 - 1
 MOST_TIMELINES = 2**32 - 1
 LEAST_SEGMENT = 1 << 20

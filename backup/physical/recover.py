@@ -29,7 +29,7 @@ from backup.programs import Programs, clean_environment
 OpenFeed = Callable[[str], Feed]
 """Creates the feed of one start, from the log file with which replay begins."""
 
-# In the private folder. The server's own part of it is all that the server can write.
+# In the private folder, of which the server can write only its own part.
 DATA = f"{SERVER}/data"
 _ASIDE = "original-configuration"
 _LOOK_SECONDS = 0.05

@@ -26,9 +26,9 @@ from backup.physical.archive import (
 from backup.pipeline.encrypt import Identity, decrypt
 from backup.store import Store
 
-# The most that encryption and compression add to incompressible bytes.
+# The maximum that encryption and compression add to incompressible bytes.
 MOST_OVERHEAD = 1 << 16
-# Number of times that a segment whose objects are being replaced is listed.
+# Number of times that a segment is listed while its objects are being replaced.
 _TRIES = 3
 _HINT = "choose a target before it, or another base backup: python -m backup wal status"
 

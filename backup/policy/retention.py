@@ -231,7 +231,7 @@ def _kept(verified: list[StoredBackup], policy: Policy) -> dict[str, list[str]]:
 
 
 def _doubtful(newest_first: list[StoredBackup], policy: Policy) -> dict[str, list[str]]:
-    """Doubtful backups that would be kept if they were verified. They do not change what is kept of the others."""
+    """Doubtful backups that would be kept if they were verified. They do not affect which others are kept."""
     whole = [backup for backup in newest_first if backup.state in {"verified", "doubtful"}]
     kept: dict[str, list[str]] = {}
     for backup, reason in _wanted(whole, policy):

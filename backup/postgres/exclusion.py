@@ -17,13 +17,13 @@ SELECT n.nspname, c.relname, c.oid FROM pg_class c JOIN pg_namespace n ON n.oid 
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 ORDER BY 1, 2
 """
-# A table with its partitions and children, and theirs.
+# A table with all its partitions and children, at every level.
 _DESCENDANTS = """
 WITH RECURSIVE below AS (SELECT unnest(%s::oid[]) AS oid UNION SELECT inhrelid FROM pg_inherits JOIN below ON inhparent = oid)
 SELECT n.nspname, c.relname, c.oid FROM below JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
 ORDER BY 1, 2
 """
-# What could not be restored: references to excluded rows, and views, children and functions of excluded tables.
+# Objects that could not be restored: references to excluded rows, and views, children and functions of excluded tables.
 _NEEDED = """
 SELECT format('%%s refers to rows of %%s', conrelid::regclass, confrelid::regclass) FROM pg_constraint
 WHERE contype = 'f' AND confrelid = ANY(%(all)s) AND conrelid <> ALL(%(all)s)

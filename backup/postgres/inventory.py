@@ -55,7 +55,7 @@ SELECT datname, datconnlimit FROM pg_database WHERE datname = current_database()
 """
 # Number of connections that a run has open at once: its lock, its snapshot, and pg_dump.
 CONNECTIONS = 3
-# What a dump by this role leaves out, or a restore puts elsewhere, without an error.
+# Objects that a dump by this role leaves out, or a restore moves elsewhere, without an error.
 _LEFT_OUT = """
 SELECT 'the options of ' || count(*) || ' user mappings, with their passwords: only a superuser sees them'
 FROM pg_user_mappings WHERE umoptions IS NULL AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)

@@ -22,7 +22,7 @@ from backup.postgres.dsn import Address
 from backup.programs import options, pinned
 from sidecar import OpsError
 
-# In addition to what is pinned for children: everything that is read as text must read the same on every server.
+# In addition to what is pinned for children: text must be the same on every server.
 _SESSION = {
     "TimeZone": "UTC",
     "DateStyle": "ISO,YMD",
@@ -34,7 +34,7 @@ _SESSION = {
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
-# When the network drops everything silently, only keepalives notice, and the time-out of what was sent.
+# If the network silently drops everything, only keepalives and the time-out of sent data reveal it.
 KEEPALIVES = {
     "keepalives_idle": "30",
     "keepalives_interval": "10",

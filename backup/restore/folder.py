@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 STEPS = (
     "unpack the base backup",
     "replay the WAL up to the target",
-    "make the slot for the WAL, then leave recovery",
+    "create the slot for the WAL, then leave recovery",
     "put the original configuration back, and write everything to the disk",
 )
 
@@ -116,7 +116,6 @@ def _tablespaces(candidate: Candidate) -> tuple[Tablespace, ...]:
 
 
 def matters(paused: recover.Paused) -> list[str]:
-    """What the operator has to decide about a recovered server."""
     """What the operator has to decide about a recovered server."""
     with session(paused.address) as connection:
         prepared = connection.execute("SELECT gid, database FROM pg_prepared_xacts ORDER BY 1").fetchall()

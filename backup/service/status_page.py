@@ -13,7 +13,7 @@ from sidecar import html, svg
 from sidecar.html import text
 from sidecar.humanize import duration, moment, size
 
-# Backups in a database's table on the first page, bars in its charts, and backups on its own page.
+# Maximum number of backups in a database's table on the first page, of bars in its charts, and of backups on its own page.
 SHOWN = 10
 CHARTED = 60
 MOST_LISTED = 1000

@@ -31,7 +31,7 @@ AMQP_BURST = 60_000
 PEER_BURST = 15_000
 GOAL_RATE = 70_000.0
 UNLIMITED = {"CELERY_EXPORTER_BACKLOG_BYTES": str(1 << 30)}
-# 18 names on 4 workers make over 3,000 series.
+# 18 names on 4 workers produce over 3,000 series.
 MANY = {"names": 18, "workers": 4}
 
 

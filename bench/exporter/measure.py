@@ -33,7 +33,7 @@ SAMPLE = 0.05
 IDLE_SHARE = 0.15
 QUIET_SAMPLES = 8
 SCRAPE_PAUSE = 0.2
-# The generator keeps what it has generated in memory, so not all of a million tasks at once.
+# The generator keeps its events in memory, so a million tasks are not generated at once.
 TASKS_A_STEP = 50_000
 QUIET_PERCENT = 40.0
 QUIET_SECONDS = 3.0

@@ -28,7 +28,7 @@ Measure = Callable[[int], list[Cost]]
     type=click.Choice([*CURVES, *backup.CURVES]),
     help="Only this curve; repeatable.",
 )
-@click.option("--quick", is_flag=True, help="Without the largest size of each curve.")
+@click.option("--quick", is_flag=True, help="Skip the largest size of each curve.")
 @click.option("--json", "as_json", is_flag=True, help="Print the curves as JSON.")
 def growth(today: str | None, only: tuple[str, ...], quick: bool, as_json: bool) -> None:
     """Measure how cost grows with the size of an installation, next to an older checkout.

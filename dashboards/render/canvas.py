@@ -12,7 +12,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle, Wedge
 from dashboards.render.theme import Theme
 
 DPI = 100
-# Half the height of a capital letter, in pixels for each point of its size.
+# Half the height of a capital letter, in pixels per point of its size.
 _HALF_CAPITAL = 0.5
 
 

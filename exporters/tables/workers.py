@@ -11,7 +11,7 @@ from exporters.tables.groups import TRACK_SERIES, Group, Track
 
 # Number of series of one worker.
 WORKER_SERIES = 10
-# No worker can have started more tasks than this; a larger number comes from a broken or forged heartbeat.
+# No worker can have started more tasks than this; a larger number means a broken or forged heartbeat.
 MOST_PROCESSED = 2**53
 # Seconds; no worker sends heartbeats less often than once a day.
 MOST_FREQ = 86_400.0

@@ -25,7 +25,7 @@ ROLLED = (
     "posthub-celery-exporter",
     "posthub-backup",
 )
-# In components that an overlay may have.
+# Deployments of components that an overlay may include.
 OPTIONAL = ("posthub-backup-wal",)
 # Applied first, because the rest needs it: namespace, settings, permissions and the servers with data.
 FIRST = ("Namespace", "ConfigMap", "NetworkPolicy", "Service", "ObjectStore", "Cluster", "StatefulSet")
@@ -36,7 +36,7 @@ OVERLAY = "posthub.work/overlay"
 # The tags that were deployed successfully, the newest last, and how many of them the namespace remembers.
 DEPLOYED = "posthub.work/deployed"
 MOST_TAGS = 10
-# A worker may finish its task first.
+# Time for a Deployment to become available: a worker may finish its task first.
 TIMEOUT = "600s"
 # Longer than the longest job may take by its own activeDeadlineSeconds: a backup's six hours.
 JOB_SECONDS = 22_000.0
@@ -290,7 +290,7 @@ class KubeRollout:
         for name in rolled:
             self._wait_for(name)
             self.say(f"✔ {name}")
-        # The first ones may have ended since.
+        # Those that became available first may have failed since.
         for name in rolled:
             self._wait_for(name)
 

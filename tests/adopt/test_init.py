@@ -50,7 +50,7 @@ def adopted(folder: Path, *words: str) -> str:
 
 
 def answered(folder: Path, replies: Sequence[str]) -> str:
-    """The same, with what a person types."""
+    """The same, with a person's input."""
     typed = "".join(f"{reply}\n" for reply in replies)
     done = CliRunner().invoke(init, [str(folder)], input=typed, standalone_mode=False)
     if done.exception is not None:
@@ -209,7 +209,7 @@ def shop(tmp_path: Path, postgres: Postgres, redis_server: Redis) -> Iterator[tu
         "--alertmanager",
         f"127.0.0.1:{port['alertmanager']}",
     )
-    # By hand: the port of Prometheus. Faster: all durations.
+    # Changed afterwards: the port of Prometheus, and all durations, which are shorter.
     target = out / "targets" / "prometheus.yml"
     target.write_text(target.read_text().replace("localhost:9090", f"127.0.0.1:{port['prometheus']}"))
     for path in (out / "prometheus.yml", out / "alertmanager.yml", *(out / "rules").glob("*.yml")):

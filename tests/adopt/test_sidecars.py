@@ -41,7 +41,7 @@ def env_files(folder: Path) -> dict[str, Path]:
 
 
 def values(path: Path) -> dict[str, str]:
-    """What systemd, Compose and shells read in a file, where a value may be quoted."""
+    """The variables that systemd, Compose and shells read from a file, whose values may be quoted."""
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     return {name: "".join(shlex.split(value)) for name, _, value in (line.partition("=") for line in lines)}
 
@@ -146,7 +146,7 @@ def test_units_read_the_settings_that_were_written(tmp_path: Path) -> None:
         unit = (tmp_path / "out/systemd" / f"{name}.service").read_text()
         assert f"EnvironmentFile=/etc/ops/{name}.env" in unit
         assert f"ExecStart=/opt/ops/bin/{program} serve" in unit
-        # Two projects on one host keep apart.
+        # Two projects on one host must not conflict.
         assert "ops-backup/" not in unit.replace("bin/ops-backup", "")
         assert "StateDirectory=ops-backup" not in unit
     text = "docker compose -f docker-compose.prod.yml exec -T posthub_backup python -m backup list"
@@ -174,7 +174,7 @@ def test_the_kubernetes_objects_are_valid(tmp_path: Path) -> None:
     monitor = yaml.safe_load((tmp_path / "out/kubernetes/operator/service-monitor.yaml").read_text())
     services = [each for each in found if each["kind"] == "Service"]
     (wanted,) = monitor["spec"]["selector"]["matchExpressions"]
-    # The jobs of the rules are the services' label.
+    # The label of the services has the job names of the rules.
     assert {each["metadata"]["labels"][monitor["spec"]["jobLabel"]] for each in services} == set(
         wanted["values"]
     )

@@ -54,7 +54,7 @@ https://localhost:{tls} {{
 
 
 def main(target: Path) -> None:
-    """Run the suite under load and write one file a program."""
+    """Run the suite under load and write one file per program."""
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place, Suite(Path(place), factor=60) as suite:
         seeded = suite.manage("seed_demo", "--users", "2", "--json")
@@ -86,7 +86,7 @@ def slot(suite: Suite) -> None:
 
 
 def interruption(suite: Suite) -> None:
-    """Errors of the database are counted only once there was one."""
+    """Database errors have a counter only after the first one."""
     suite.crash(suite.postgres)
     requests.get(f"{suite.api.url}/api/v1/health/", timeout=20)
     suite.revive(suite.postgres)
@@ -132,7 +132,7 @@ def write_all(target: Path, suite: Suite, others: dict[str, Service]) -> None:
     document["postgres"] = "18 (embedded)"
     document["django-prometheus"] = metadata.version("django-prometheus")
     document["celery_exporter"] = document["backup"] = document["alert_watch"] = __version__
-    # cadvisor.prom is not made here.
+    # cadvisor.prom is not captured here.
     path = target / "versions.yml"
     known = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     path.write_text(yaml.safe_dump({**known, **document}), encoding="utf-8")

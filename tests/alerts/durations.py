@@ -66,7 +66,7 @@ def _outermost(expr: str, operator: str) -> list[str]:
 
 
 def _filled(branch: str) -> float:
-    """The longest window that must be filled with bad samples."""
+    """The longest window that bad samples must fill."""
     head, *without = re.split(r"\bunless\b", branch)
     windows = [one or other for one, other in _FILLED.findall(head)]
     windows += [window for part in without for window in _UNLESS.findall(part)]

@@ -45,7 +45,7 @@ class Case:
 
     Args:
         also: labels that both have, in addition to those of the rule's ``equal``.
-        heard: symptoms next to it that the rule must not inhibit: alert name and labels.
+        heard: similar symptoms that the rule must not inhibit: alert name and labels.
     """
 
     cause: str

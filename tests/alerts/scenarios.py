@@ -1,6 +1,6 @@
 """Variants of the promtool tests: the same situation with a missed scrape, or with a restart of every exporter.
 
-They are made from the tests in alerts/tests/, so that a new alert has them as soon as it has its own tests. The samples
+They are made from the tests in alerts/tests/, so that a new alert has them as soon as it has tests. The samples
 are spread to the scrape interval of production first, because a window of a minute needs more than one sample.
 """
 
@@ -171,7 +171,7 @@ def _changed(scenario: Scenario, change: Any) -> Scenario:
 
 
 def is_scraped(name: str) -> bool:
-    """Whether a series comes from a target; rules make the others, and Prometheus measures scrapes itself."""
+    """Whether a series comes from a target. Rules produce the others, and Prometheus itself those about scrapes."""
     metric = selectors(name)[0].metric
     return ":" not in metric and metric not in ("ALERTS", "scrape_duration_seconds")
 
@@ -208,7 +208,7 @@ def documents(
 ) -> list[Path]:
     """Write a promtool file for each alert, which counts its alerts in each of its scenarios.
 
-    It reads only the rules that the alert needs: promtool evaluates all rules of a file in every test.
+    It contains only the rules that the alert needs, because promtool evaluates all rules of a file in every test.
 
     Args:
         change: of the rules' expressions.

@@ -75,11 +75,11 @@ def test_rules_mean_the_same_with_windows_without_their_left_edge(component: str
     assert outcome.ok, outcome.output
 
 
-# What they report is the scrape itself, so a scrape more or less changes their value.
+# They report on the scrape itself, so one scrape more or less changes their value.
 OF_THE_SCRAPE = {"TargetFlapping"}
 
 
-# Their tests last for many hours, so no single scrape is in them.
+# Their tests cover many hours, so they contain no single scrapes.
 LONG = {
     "ApiAvailabilityBurnMedium",
     "ApiAvailabilityBurnSlow",
@@ -99,7 +99,7 @@ OF_NO_SERIES = {"AlertThresholdsMissing", "Watchdog"}
 
 
 def test_every_alert_takes_part() -> None:
-    """A new alert has the cases that apply to it, or it fails here."""
+    """A new alert without the cases that apply to it fails here."""
     firing = [one for path in rule_test_files() for one in map(spread, scenarios(path)) if one.firing]
     names = {one.name for one in alerts()}
     assert names - {one.alert for one in firing} == set()

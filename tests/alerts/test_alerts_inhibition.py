@@ -1,4 +1,4 @@
-"""What inhibits what, on a real Alertmanager: each rule inhibits its symptom and nothing next to it."""
+"""Inhibition on a real Alertmanager: each rule inhibits its symptom and nothing else."""
 
 import re
 from collections.abc import Iterator

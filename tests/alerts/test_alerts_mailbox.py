@@ -16,7 +16,7 @@ MAILS = {"INBOX": "an old one: 0123456789ab", "Alerts": "test message cafecafeca
 
 
 class Imap(socketserver.StreamRequestHandler):
-    """As much of IMAP as a search needs."""
+    """The part of IMAP that a search needs."""
 
     def handle(self) -> None:
         folder = ""

@@ -25,7 +25,7 @@ from stack.timefactor import compress
 from stack.wait import wait_for
 
 Found = TypeVar("Found")
-# Telegram refuses more; what Alertmanager cuts there ends inside of a tag.
+# Telegram refuses longer texts; Alertmanager would truncate them inside a tag.
 LONGEST_TELEGRAM = 4096
 TELEGRAM_ANSWER = b'{"ok": true, "result": {"message_id": 1, "date": 1, "chat": {"id": 1}}}'
 
@@ -164,7 +164,7 @@ class Tags(HTMLParser):
 
 
 def test_a_label_mentions_no_one_in_slack_and_makes_no_link(api: Api, outside: Outside) -> None:
-    """Slack reads <!channel> and <url|text> in a message, and task names and host names are not ours to choose."""
+    """Slack interprets <!channel> and <url|text> in a message, and others choose the names of tasks and hosts."""
     fire(api, "CeleryWorkerDown", "mention", 1, hostname="<!channel> <https://bad.example|Dashboard> & co")
     title, text = first("Slack's", lambda: slack(outside, "mention"))
     assert "<" not in title, title

@@ -1,4 +1,4 @@
-"""Alertmanager's configuration, made from the secrets that are given."""
+"""Alertmanager's configuration, rendered from the given secrets."""
 
 from pathlib import Path
 from typing import Any
@@ -189,7 +189,7 @@ def test_alertmanager_signs_in_to_the_watch(tmp_path: Path, *, as_file: bool) ->
     login = heartbeat["webhook_configs"][0]["http_config"]["basic_auth"]
     secret = {"password_file": value} if as_file else {"password": value}
     assert login == {"username": "alerts", **secret}
-    # And to nobody else.
+    # And to no one else.
     assert str(document).count("basic_auth") == 1
     write(tmp_path / "alertmanager.yml", document)
     assert PROGRAMS.amtool("check-config", "alertmanager.yml", folder=tmp_path).ok

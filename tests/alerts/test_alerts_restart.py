@@ -34,7 +34,7 @@ RULES = {
                 {"alert": "Cause", "expr": "down == 1", "for": "1s"},
                 {"alert": "Symptom", "expr": "down == 1", "for": "2s"},
                 {"alert": "Over", "expr": "over == 1", "for": "1s"},
-                # It still looks back over the outage, as RedisRecentlyDown does, and inhibits what does too.
+                # It still looks back over the outage, as RedisRecentlyDown does, and inhibits other alerts that do.
                 {
                     "alert": "RecentlyOver",
                     "expr": 'max(max_over_time(ALERTS{alertname="Over", alertstate="firing"}[5m])) == 1',
@@ -82,7 +82,7 @@ class Patient(Alertmanager):
 
 
 class Eager(Prometheus):
-    """Continues alerts whose `for` is short too; production's does from a minute on."""
+    """Also continues alerts with a short `for`; production's does so from a minute on."""
 
     def command(self) -> list[str]:
         return [
@@ -94,7 +94,7 @@ class Eager(Prometheus):
 
 @dataclass
 class Page:
-    """What is scraped."""
+    """The scraped target."""
 
     values: dict[str, int] = field(default_factory=lambda: {"down": 0, "over": 0, "begun": 0})
 
@@ -105,7 +105,7 @@ class Page:
 
 @dataclass
 class Monitoring:
-    """The two programs, what they read, and whom they notify."""
+    """The two programs, their configuration and the receiver of their notifications."""
 
     page: Page
     prometheus: Prometheus
@@ -133,7 +133,7 @@ class Monitoring:
             pytest.skip("this machine restarts too slowly: Alertmanager ends alerts that are not sent again")
 
     def connected(self) -> None:
-        """Wait until Prometheus knows Alertmanager; what fires before is sent to nobody, and again later."""
+        """Wait until Prometheus knows Alertmanager; alerts that fire before that are sent to no one, and again later."""
         url = f"{self.prometheus.url}/api/v1/alertmanagers"
         wait_for(
             lambda: requests.get(url, timeout=10).json()["data"]["activeAlertmanagers"],

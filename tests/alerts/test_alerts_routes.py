@@ -46,8 +46,8 @@ def test_the_canary_goes_everywhere() -> None:
 def test_the_dead_mans_switch_is_called_every_minute() -> None:
     routes = configuration(ReceiverSettings.load({}))["route"]["routes"]
     (route,) = (one for one in routes if one["receiver"] == "heartbeat")
-    # Alertmanager looks once a group_interval whether the last time is a repeat_interval ago: equal ones are every
-    # other time not quite.
+    # Once per group_interval, Alertmanager checks whether the last notification is a repeat_interval ago. If the two are
+    # equal, it is not quite that long ago every other time.
     assert route["group_interval"] == "1m"
     assert route["repeat_interval"] == "30s"
 
@@ -56,7 +56,7 @@ def test_an_alert_without_severity_still_reaches_someone() -> None:
     assert receiver_of({"alertname": "SomebodyElses"}) == "chat"
 
 
-# Receivers that no person reads.
+# Receivers that are not read by people.
 UNREAD = ("heartbeat", "nobody")
 
 

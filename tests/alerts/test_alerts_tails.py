@@ -1,4 +1,4 @@
-"""A fault that begins while an earlier cause still fires, although it is over: only what the cause causes may be muted.
+"""A fault that begins while an earlier cause still fires, although it is over: only the symptoms of the cause may be muted.
 
 Each of the ten faults of the live test, within the tail of each cause.
 """

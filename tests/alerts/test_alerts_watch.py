@@ -32,7 +32,7 @@ from stack.wait import wait_for
 
 
 class Double:
-    """The world outside: a dead man's switch at /ping, and a chat that shows what was posted at /chat."""
+    """The outside services: a dead man's switch at /ping, and a chat that shows posted messages at /chat."""
 
     def __init__(self) -> None:
         self.pings = 0
@@ -259,7 +259,7 @@ def test_what_cannot_be_read_back_is_taken_from_alertmanagers_counters(
 def test_a_refused_or_unanswered_message_is_not_taken_for_arrived(
     alertmanager: Api, outside: Double, integration: str
 ) -> None:
-    """While Alertmanager still tries, its count of notifications has risen and that of failures has not."""
+    """While Alertmanager is still trying, its count of notifications has risen, but not its count of failures."""
     outside.status = 500
     canary, before = accepted(alertmanager, integration), failures(alertmanager, integration)
     canary.send()

@@ -65,7 +65,7 @@ class TestLimits:
         assert attempt(door, RIGHT | {"username": " ANN "}, "192.0.2.98").status_code == 429
 
     def test_a_client_cannot_choose_its_address(self, user: Any, settings: Any) -> None:
-        """Behind one proxy, as in production: the proxy appends the real address to what the client claims."""
+        """Behind one proxy, as in production: the proxy appends the real address to the one that the client claims."""
         settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": 1}
         settings.SIGN_IN_PER_ADDRESS = "3/min"
         codes = [

@@ -185,7 +185,7 @@ class TestCircuit:
     @pytest.fixture
     def publisher(self) -> Any:
         class Scripted:
-            """Raises or returns what the test says, and counts its calls."""
+            """Raises or returns what the test specifies, and counts its calls."""
 
             outcome: object = "id"
             calls = 0

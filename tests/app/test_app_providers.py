@@ -1,4 +1,4 @@
-"""The AI providers against a real HTTP server with their wire format (a mock)."""
+"""The AI providers against a mock of theirs: a real HTTP server with their wire format."""
 
 import math
 import threading

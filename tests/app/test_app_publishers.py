@@ -231,7 +231,7 @@ class TestGuard:
             "::ffff:127.0.0.1",
             "64:ff9b::7f00:1",
             "2002:7f00:1::",
-            # Special-purpose ranges that the table of Python 3.11 takes for public.
+            # Special-purpose ranges that Python 3.11's table treats as public.
             "192.31.196.1",
             "192.52.193.1",
             "192.88.99.1",

@@ -93,7 +93,7 @@ class TestProduction:
         assert done.returncode == 0, done.stderr
 
     def test_addresses_of_clients_are_what_the_one_proxy_says(self, run: Any) -> None:
-        """None would believe the client, so that nobody would ever reach a limit."""
+        """0 would trust the client's header, so that no one would ever reach a limit."""
         code = "from django.conf import settings; print(settings.REST_FRAMEWORK['NUM_PROXIES'])"
         for changes, number in (({}, "1"), ({"API_NUM_PROXIES": "2"}, "2")):
             done = run("manage.py", "shell", "--verbosity", "0", "--command", code, **changes)
@@ -206,7 +206,7 @@ class TestProduction:
         done = run("manage.py", "seed_demo", "--json")
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("Error: demo data is refused by these settings\nTry: ")
-        # In production, this is what is needed instead.
+        # In production, this is required instead.
         assert "createsuperuser" in done.stderr
 
     def test_the_sandbox_cannot_be_switched_on(self, run: Any) -> None:

@@ -39,7 +39,7 @@ class Done:
         ended(self, status, *texts)
 
 
-# What any user of the host could read in the list of processes.
+# Arguments that any user of the host could read in the list of processes.
 _SECRET = re.compile(r"\bpassword=|://[^/@\s]*:[^/@\s]*@")
 
 

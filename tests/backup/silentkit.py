@@ -1,4 +1,4 @@
-"""Servers that accept a connection and then fall silent: what a frozen host or a stopped process looks like."""
+"""Servers that accept a connection and then fall silent: like a frozen host or a stopped process."""
 
 import re
 import socket
@@ -11,7 +11,7 @@ PATIENCE = 60.0
 
 
 class SilentProxy:
-    """Passes everything on to a server until a client sends what a pattern matches; from then on it passes on nothing.
+    """Forwards everything to a server until a client sends something that matches a pattern, and nothing after that.
 
     Args:
         port: of the real server; None: it is silent from the beginning.

@@ -116,7 +116,7 @@ def test_a_deleted_backup_that_is_put_back_is_ignored() -> None:
 
 
 def test_records_of_others_do_not_crowd_out_ours(wired: Wire) -> None:
-    """Who may only add objects must not make us forget what we have done, nor have our own prune delete its records."""
+    """Someone who can only add objects must not make us forget our own attempts, or make our prune delete their records."""
     wiring = wired(BACKUP_DATABASE_URLS="shop=postgresql://u@127.0.0.1:9/shop", BACKUP_MANIFEST_KEY=KEY)
     now, old = datetime.now(UTC), manifest(datetime.now(UTC) - 9 * DAY)
     put(wiring.store, old, wiring.keys)
@@ -194,7 +194,7 @@ def test_however_many_there_are_half_of_them_never_go_at_once(wired: Wire, days:
 
 
 def test_without_a_key_nothing_may_appear_among_older_backups(wired: Wire) -> None:
-    """A few each day, each a little later than a genuine one, would replace them all in time."""
+    """A few each day, each a little later than a genuine one, would eventually replace all of them."""
     wiring = wired(BACKUP_DATABASE_URLS="shop=postgresql://u@127.0.0.1:9/shop")
     target, now = wiring.targets[0], datetime.now(UTC)
     for day in range(8):
@@ -309,7 +309,7 @@ def test_a_forged_backup_is_neither_verified_nor_restored(
         assert f"{fake} is unsigned" in done.err
         assert f"restore --unsigned {fake}" in done.err
     assert command("restore", "--unsigned", "latest", **settings).status == 2
-    # A person who asks for it by name gets it.
+    # A person who names it explicitly gets it.
     assert command.passed("restore", "--unsigned", fake, **settings)["id"] == fake
 
 

@@ -11,7 +11,7 @@ def test_the_probe_measures_this_checkout() -> None:
     costs = {cost.what: cost.value for cost in probed(ROOT, "backups", 40)}
     assert costs["list, requests"] == 1 + 2 * 40
     assert costs["latest, requests"] < 10
-    # Many at a time: one after the other would take as long for each request.
+    # Many at a time: one after the other would take the full delay for each request.
     assert costs["latest, 30 ms from the store, s"] > LATENCY
     assert costs["refresh with nothing changed, CPU ms"] >= 0
 

@@ -1,4 +1,4 @@
-"""A user's mistake is named with what to try, the exit code is 2, and nothing is touched."""
+"""A user's mistake is reported with what to try, the exit code is 2, and nothing is changed."""
 
 from pathlib import Path
 
@@ -112,7 +112,7 @@ def test_bad_input(
     assert err.startswith("Error: ")
     assert "\nTry: " in err
     assert "hush-hush" not in err
-    # A mistake that only the server reveals is recorded as a failed run, because this output may go unread.
+    # A mistake that only the server reveals is recorded as a failed run, because the output may go unread.
     written = {path.parent.name for path in (tmp_path / "store").rglob("*") if path.is_file()}
     assert written == ({"attempts"} if name in {"programs", "unreachable"} else set())
 

@@ -1,4 +1,4 @@
-"""Commands about single backups: hold one, compare two, download one; and what promotions leave behind."""
+"""Commands about single backups: hold, compare and download; and the databases that promotions leave behind."""
 
 import json
 import stat

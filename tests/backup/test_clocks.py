@@ -59,7 +59,7 @@ def test_a_run_by_a_wrong_clock_is_refused_before_the_dump(wired: Wire, off: tim
     found = read(wrong).history(wiring.targets[0].name)
     assert found.backups == ()
     assert [attempt.outcome for attempt in found.attempts] == ["failure"]
-    # By the right clock, a run of the future is not the newest one: no other could ever replace it.
+    # With a correct clock, a run from the future is not the newest one, because no other could ever replace it.
     newest = read(wiring).history(wiring.targets[0].name).newest("backup")
     assert (newest is None) == (off > timedelta(0))
 

@@ -1,4 +1,4 @@
-"""Restored content is foreign code: what it runs sees none of our keys, none of our files and no network."""
+"""Restored content is foreign code: it must not reach our keys, our files or the network."""
 
 import ctypes
 import hashlib
@@ -159,7 +159,7 @@ INSERT INTO {owner}.t (id, word) VALUES (1, 'a');
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """A world-writable folder in which forbidden effects would show."""
+    """A world-writable folder in which forbidden effects would be visible."""
     folder = tmp_path / "out"
     folder.mkdir()
     for each in (folder, *list(folder.parents)[:3]):
@@ -181,7 +181,7 @@ def test_code_in_a_database_touches_nothing_of_ours(
 ) -> None:
     """Made by an ordinary owner, run by the superuser of the throwaway server while rows and indexes are restored.
 
-    Without Landlock the same code reads, writes and runs what it wants, so it was carried out, and confined.
+    Without Landlock the same code reads, writes and runs anything, so here it was run, and was confined.
     """
     key = tmp_path / "identity.txt"
     key.write_text("canary")
@@ -240,7 +240,7 @@ def test_the_command_of_the_users_is_confined_too(
 
 
 def test_the_sidecar_hides_its_memory(environ: dict[str, str]) -> None:
-    """No process of the same user reads its environment or attaches to it, and no core dump holds its keys."""
+    """No process of the same user reads its environment or attaches to it, and no core dump contains its keys."""
     ask = (
         "import ctypes, sidecar.cli\n"
         "sidecar.cli.main = lambda *_, **__: print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))\n"

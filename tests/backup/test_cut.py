@@ -88,7 +88,7 @@ def test_cut_at_every_statement(
     proxy.begin(-1)
     assert command("run").status == 0
     statements = [each for each in proxy.seen if "pg_backend_pid" not in each or "SELECT" in each]
-    # pg_dump's own statements are many and similar, so each of ours is tried, and some of its.
+    # pg_dump's own statements are many and similar, so each of our statements is tried, and some of pg_dump's.
     ours = [number for number, text in enumerate(statements) if not _of_pg_dump(text)]
     theirs = [number for number, text in enumerate(statements) if _of_pg_dump(text)]
     assert len(ours) > 15, statements

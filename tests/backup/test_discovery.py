@@ -1,4 +1,4 @@
-"""All databases of a server, also those that are created later."""
+"""All databases of a server, including those created later."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -52,7 +52,7 @@ def stored(keys: Keyring) -> tuple[MemoryStore, dict[str, str]]:
 
 
 def believed(store: MemoryStore, keys: Keyring, what: str) -> bool:
-    """Whether the changed document still counts as what it was."""
+    """Whether the changed document still counts."""
     found = history(store, keys)
     if what == "attempt":
         return bool(found.attempts)
@@ -130,7 +130,7 @@ def test_a_report_of_format_1_proves_no_backup_of_format_2() -> None:
 
 
 def changes(value: Any) -> Iterator[Any]:
-    """The value with one thing in it changed, for each thing in it."""
+    """Variants of the value, each with one part changed."""
     if isinstance(value, dict):
         for name in value:
             yield {key: each for key, each in value.items() if key != name}
@@ -336,7 +336,7 @@ def test_what_is_too_large_is_not_fetched() -> None:
 
 
 def test_what_would_take_much_more_memory_than_bytes_is_not_parsed() -> None:
-    """A list of two characters takes 64 bytes: 64 MiB of them ended a service that has a limit."""
+    """An empty list has two characters and takes 64 bytes of memory: a document of 64 MiB ended a service with a memory limit."""
     data = b'{"format": 2, "x": [' + b"[]," * 4_000_000 + b"[]]}"
     tracemalloc.start()
     with pytest.raises(CatalogueError, match="values"):
@@ -385,7 +385,7 @@ def test_a_manifest_that_no_run_writes_is_broken(case: str) -> None:
     "wrong", [{"segment_size": 0}, {"segment_size": 3 << 20}, {"segment_size": 1 << 40}, {"timeline": 0}]
 )
 def test_positions_are_within_bounds(wrong: dict[str, int]) -> None:
-    """A segment of no bytes would be a division by zero wherever the WAL is looked at."""
+    """A segment of zero bytes would cause a division by zero wherever the WAL is read."""
     store = MemoryStore()
     made = manifest(NOW - timedelta(hours=1), kind="server", objects=BASE, physical=PLACE)
     put(store, made)

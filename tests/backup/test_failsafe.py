@@ -112,7 +112,7 @@ def test_the_spool_takes_over_and_is_brought_home(wired: Wire, faults: Faults, t
     # While the store is unreachable, its last known content and the spool are both visible.
     history = catalogues.read([target.name]).history(target.name)
     assert catalogues.problem is not None
-    # Taken in the same second, their ids have no order.
+    # The IDs of backups from the same second have no order.
     assert {(entry.id, entry.store) for entry in history.backups} == {
         (before.id, "main"),
         (away.id, "spool"),
@@ -216,7 +216,7 @@ def test_a_full_disk(wired: Wire, faults: Faults) -> None:
 
 
 def test_a_manifest_whose_answer_is_lost_claims_nothing(wired: Wire) -> None:
-    """It was stored, the confirmation was lost, and the run is killed while it cleans up."""
+    """The manifest was stored, the confirmation was lost, and the run is killed while it cleans up."""
     store = MemoryStore()
     wiring = dataclasses.replace(wired(), store=RetryingStore(store, RetryPolicy(attempts=1)))
     put, delete = store.put, store.delete

@@ -1,4 +1,4 @@
-"""The files of the log on their way to a server whose code nobody knows."""
+"""The log's files on their way to a server that may run any code."""
 
 import subprocess
 import threading

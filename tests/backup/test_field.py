@@ -55,13 +55,13 @@ def refused(command: Command, check: str, **there: str) -> tuple[str, str]:
     return found["detail"], found["fix"]
 
 
-# --- Healthy databases of which there was no backup ------------------------------------------------------------------------
+# --- Healthy databases that could not be backed up ------------------------------------------------------------------------
 
 
 def test_an_index_on_a_function_that_needs_the_search_path(
     command: Command, postgres: Postgres, new_database: NewDatabase
 ) -> None:
-    # Since PostgreSQL 17 such an index cannot be made, but it is there after an upgrade.
+    # Since PostgreSQL 17 such an index cannot be created, but it exists after an upgrade.
     name = new_database(
         "CREATE EXTENSION unaccent; CREATE FUNCTION iu(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT public.unaccent($1)';"
         "CREATE TABLE u (name text); INSERT INTO u VALUES ('ž'); CREATE INDEX named ON u (iu(name));"

@@ -41,7 +41,7 @@ def noisy(new_database: NewDatabase) -> str:
 
 @pytest.fixture
 def mortal_store(tmp_path: Path) -> Iterator[ObjectStore]:
-    """A store of this test's own, to be killed."""
+    """A separate store, to be killed."""
     with ObjectStore(tmp_path / "s3") as server:
         server.bucket("kill")
         yield server
@@ -206,7 +206,7 @@ def _kill_a_run(nursery: subprocess.Popen[str], moment: float) -> None:
     while "backup begins" not in nursery.stderr.readline():
         pass
     time.sleep(moment)
-    with suppress(ProcessLookupError):  # it was quicker
+    with suppress(ProcessLookupError):  # it had already ended
         os.kill(victim, signal.SIGKILL)
     while not nursery.stdout.readline().strip().lstrip("-").isdigit():
         pass

@@ -54,7 +54,7 @@ def test_a_position_out_of_bounds_is_not_written(position: int) -> None:
         "000000000000000000000001",  # timeline 0
         "000000010000000000000100",  # with 16 MiB, 256 segments have the same middle part
         "00000001000000000000000g",
-        "00000001000000000000000a",  # PostgreSQL writes capitals
+        "00000001000000000000000a",  # PostgreSQL writes upper case
         "000000010000000000000001\n",
     ],
 )

@@ -29,7 +29,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often a document was decoded, by its key."""
+    """The number of times that a document was decoded, by its key."""
     decoded: Counter[str] = Counter()
 
     def counting(kind: type[D], data: bytes, where: str, keys: Keyring) -> tuple[D, Trust]:
@@ -227,5 +227,5 @@ def test_equal_tables_are_in_memory_once() -> None:
     in_memory = {id(table) for entry in found for table in entry.manifest.tables}
     assert len(in_memory) <= 100 + 2
     assert all(Manifest.decode(entry.manifest.encode(KEYS), "", KEYS).tables for entry in found)
-    # Its digest is that of what is stored.
+    # Its digest is that of the stored bytes.
     assert all(entry.report is not None for entry in found)

@@ -34,7 +34,7 @@ def crowded(new_database: NewDatabase) -> str:
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How many messages are sent, by the first word of their first statement that is not for a savepoint."""
+    """The number of messages sent, by the first word of their first statement that does not concern a savepoint."""
     found: Counter[str] = Counter()
     real = HeedingConnection.execute
 

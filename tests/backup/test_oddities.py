@@ -20,7 +20,7 @@ from tests.backup.conftest import NewDatabase, Wire
 FOLDER = Path(__file__).parent / "oddities"
 FILES = sorted(FOLDER.glob("*.sql"))
 LEAST = 200
-# Features that a version or build of the server lacks are skipped there.
+# Oddities that need a feature which the server lacks are skipped.
 HELPER = """
 CREATE FUNCTION pg_temp.set(name text, value text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
   EXECUTE format('ALTER DATABASE %I SET %I = %L', current_database(), name, value);
@@ -36,7 +36,7 @@ def oddities(path: Path) -> dict[str, str]:
 
 def made(new_database: NewDatabase, postgres: Postgres, path: Path) -> str:
     name = new_database("SELECT 1", f"odd_{path.stem}")
-    # What an oddity sets for the database takes effect in the next session.
+    # Settings of the database take effect in the next session.
     with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
         connection.execute(HELPER)
         for number, (title, script) in enumerate(oddities(path).items()):

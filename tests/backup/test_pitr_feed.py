@@ -1,4 +1,4 @@
-"""What the restore_command answers: an exit code below 126 means "the log ends here" to PostgreSQL."""
+"""The exit codes of the restore_command: one below 126 means "the log ends here" to PostgreSQL."""
 
 import shlex
 import subprocess
@@ -48,7 +48,7 @@ def test_what_was_never_stored_is_the_end_of_the_log(tmp_path: Path) -> None:
         assert ask(feed, SECOND, tmp_path) == ENDS
         assert ask(feed, FIRST, tmp_path) == 0
         assert (tmp_path / "taken-here").read_text() == FIRST
-        # Asked for again after a look ahead: the server has it.
+        # Requested again after reading ahead: the server already has it.
         assert ask(feed, FIRST, tmp_path) == ENDS
 
 
@@ -59,7 +59,7 @@ def test_the_history_of_a_timeline_is_given_each_time(tmp_path: Path) -> None:
         for _ in range(2):
             assert ask(feed, "0000000D.history", tmp_path) == 0
             assert (tmp_path / "taken-here").read_text() == "0000000D.history"
-        # Those that nobody asks for do not hold up the segments.
+        # Files that no one requests do not hold up the segments.
         assert ask(feed, FIRST, tmp_path) == 0
 
 
@@ -129,7 +129,7 @@ def test_a_compression_that_is_missing_here_is_not_damage(verdict: Judge) -> Non
 
 
 def test_the_latest_state_is_a_target_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a target, a server takes a hole in the log for its end, and goes into production."""
+    """Without a target, a server mistakes a hole in the log for its end, and leaves recovery."""
     segments = Segments(MemoryStore(), Archive("main", "7713437366875807143", 1 << 24), Listing(), (), 3)
     made = Replica(cast("Wiring", None), cast("Entry", None), segments, tmp_path)
     last = Ending("commit", 0x3000060, 731, datetime(2026, 11, 29, tzinfo=UTC))

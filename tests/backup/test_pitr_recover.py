@@ -121,7 +121,7 @@ def test_a_paused_server_continues_to_the_end(primary: Primary, base: Path, tmp_
 def test_a_missing_segment_is_named_and_nothing_is_promoted(
     primary: Primary, base: Path, tmp_path: Path
 ) -> None:
-    """The command's exit code 1 would have made the server mistake the hole for the end, and go into production."""
+    """The command's exit code 1 would have made the server mistake the hole for the end, and leave recovery."""
     _, _, position = written(primary, 5)
     name = lsn.segment_name(1, lsn.segment_of(position, SEGMENT), SEGMENT)
     primary.switch()
@@ -146,7 +146,7 @@ def test_a_target_after_the_end_is_refused(primary: Primary, base: Path, tmp_pat
 
 
 def test_an_unknown_hole_in_the_store_is_not_the_end(primary: Primary, base: Path, tmp_path: Path) -> None:
-    """Whatever the restore_command says, a server with a target does not go into production without reaching it."""
+    """Whatever the restore_command returns, a server with a target does not leave recovery without reaching it."""
     _, _, position = written(primary, 5)
     hole = lsn.segment_name(1, lsn.segment_of(position, SEGMENT), SEGMENT)
     primary.switch()
@@ -180,7 +180,7 @@ def test_a_time_or_a_mark_that_is_never_reached_is_refused(
 
 @pytest.mark.parametrize("primary", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 def test_a_target_before_the_end_of_a_busy_base_backup_is_refused(primary: Primary, tmp_path: Path) -> None:
-    """On an idle server, PostgreSQL itself would silently give the base backup's end instead."""
+    """On an idle server, PostgreSQL itself would silently stop at the base backup's end instead."""
     written(primary, 3)
     with primary.session() as connection:
         connection.execute("SELECT pg_backup_start('busy', fast => true)")
@@ -312,7 +312,7 @@ def test_the_mark_of_a_snapshot_is_found_in_the_printed_log(primary: Primary, tm
 def test_code_in_a_base_backup_reaches_only_the_servers_own_folder(
     primary: Primary, base: Path, tmp_path: Path
 ) -> None:
-    """What is compared with the server, the log that is handed to it and its messages are next to its folder, not in it."""
+    """The dumps that are compared with the server, the log that it replays and its messages are next to its folder, not in it."""
     _, _, position = written(primary, 1)
     primary.switch()
     outside = tmp_path / "outside"

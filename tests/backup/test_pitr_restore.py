@@ -67,7 +67,7 @@ class Ledger:
         return row
 
     def stored(self) -> None:
-        """One more commit, so that every time before it can be reached, and all of it in the store."""
+        """One more commit, so that every time before it can be reached; waits until all of it is stored."""
         self._archiver.wait_for(emit(self._server, b"heartbeat"))
 
     def rows(self, database: str) -> int:
@@ -250,7 +250,7 @@ def test_the_chain_continues_over_a_server_that_was_restored(
         "restore", "main", "--at", "latest", "-d", "shop", "--into", f"on_{secrets.token_hex(3)}"
     )
     assert ledger.rows(done["into"]) == wanted + 1
-    # Without its history, nobody knows where a timeline begins: the old one's end is not the latest state.
+    # Without its history, it is not known where a timeline begins: the old one's end is not the latest state.
     wiring.store.delete([each.stored.key for each in found.histories])
     refused = command("restore", "main", "--at", "latest", "-d", "shop")
     assert refused.status == 2, refused
@@ -262,7 +262,7 @@ def test_the_chain_continues_over_a_server_that_was_restored(
 def test_older_programs_explain_a_restore_that_failed(
     wiring: Wiring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They may write what no server takes, such as pg_attver."""
+    """They may write dumps that no server accepts, such as pg_attver."""
     error = 'could not execute query: ERROR:  unrecognized parameter "pg_attver"'
     failed = [Difference(kind="restore", object="archive", expected="no error", found=error)]
     manifest = Manifest.model_construct()

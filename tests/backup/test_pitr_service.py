@@ -76,7 +76,7 @@ def test_the_moment_before_a_mistake_comes_back_from_what_the_service_stored(
         assert row is not None
         moment: datetime = row[0]
         connection.execute("TRUNCATE ledger")
-        # The tests' server does not wait for the disk; this commit does, and with it all before it.
+        # The tests' server does not wait for the disk; this commit does, and so do all before it.
         connection.execute("SET synchronous_commit = on")
         connection.execute("INSERT INTO ledger VALUES (-1)")
         row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()

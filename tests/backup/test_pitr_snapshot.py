@@ -73,7 +73,7 @@ def test_a_snapshot_is_taken_in_the_end(server: Postgres) -> None:
 
 
 def test_sequences_are_read_before_the_snapshot(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is recovered to the snapshot is at least there. Read in the snapshot's own transaction, it might not be."""
+    """A recovery to the snapshot has at least these values. Read in the snapshot's own transaction, they might be too high."""
     name = f"numbers_{secrets.token_hex(3)}"
     isolations: list[object] = []
     read = inventory.sequences
@@ -114,7 +114,7 @@ def test_a_commit_that_is_written_and_not_yet_visible_is_noticed(
         waiting.start()
         waits = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
         until(lambda: connection.execute(waits).fetchone(), "the commit waits")
-        # It is in the log, and nobody sees it.
+        # It is in the log, but not visible yet.
         connection.execute("INSERT INTO t VALUES (2)")
         assert not has_place(wiring, system, _place(connection))
         # Of another server, nothing is known.
@@ -122,7 +122,7 @@ def test_a_commit_that_is_written_and_not_yet_visible_is_noticed(
         connection.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
         waiting.join(60)
         assert has_place(wiring, system, _place(connection))
-    # Where the log cannot be read, a dump is worth more than its place.
+    # If the log cannot be read, a dump is more important than its place.
     assert has_place(replace(wiring, programs=Programs(tmp_path)), system, Place(snapshot="1:1:", position=1))
     away = wire(
         BackupSettings.load(

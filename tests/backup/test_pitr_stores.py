@@ -28,7 +28,7 @@ SEGMENT = 16 << 20
 ROLES: dict[str, Literal["base", "base-manifest"]] = {"base.tar": "base", "backup_manifest": "base-manifest"}
 SYSTEM = "7713437366875807143"
 TAKEN = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
-# So much later that everything is older than the window.
+# Late enough that everything is older than the window.
 LATER = timedelta(days=30)
 
 
@@ -76,7 +76,7 @@ def archive() -> Archive:
 
 
 def fill(store: RetryingStore, numbers: range, at: datetime | None = None) -> None:
-    """Whole segments, of next to nothing, stored at some time."""
+    """Whole segments with almost no content, stored at some time."""
     assert isinstance(store.inner, LocalStore)
     for number in numbers:
         start = number * SEGMENT
@@ -92,7 +92,7 @@ def segments(store: Store) -> list[int]:
 
 
 def upkeep(wiring: Wiring, *, prune: bool) -> Measures:
-    """One round; what it has found."""
+    """One round; returns what it found."""
     measures = Measures(segment_size=SEGMENT)
     Upkeep(wiring, Watched(wiring.servers[0], measures)).once(prune=prune)
     return measures

@@ -323,7 +323,7 @@ def test_a_build_without_amcheck_is_noted(
 def test_a_sequence_that_is_behind_the_dump_is_a_difference(
     monkeypatch: pytest.MonkeyPatch, newest: Proven, tmp_path: Path
 ) -> None:
-    """It would give out a number twice."""
+    """It would return a number twice."""
     seen: list[dict[str, int | None]] = []
 
     def behind(
@@ -338,7 +338,7 @@ def test_a_sequence_that_is_behind_the_dump_is_a_difference(
     assert [(each.kind, each.object, each.expected) for each in report.differences] == [
         ("sequence", "public.numbers", "at least 1000")
     ]
-    # As it was at the snapshot, or up to 32 values later; not the hundred of afterwards.
+    # Its value at the snapshot, or up to 32 more; not the hundred values taken afterwards.
     assert 1 <= (seen[0]["public.numbers"] or 0) <= 33
 
 
@@ -404,7 +404,7 @@ def test_an_archive_leads_nowhere_else(bad: tarfile.TarInfo, tmp_path: Path) -> 
 
 
 def test_a_sparse_file_is_refused(tmp_path: Path) -> None:
-    """512 bytes of an archive would become as large as its header says."""
+    """512 bytes of an archive would become as large as the header claims."""
     sparse = tarfile.TarInfo("base/1")
     sparse.size = 0
     sparse.pax_headers = {
@@ -462,7 +462,7 @@ def test_an_archive_that_ends_early_is_damaged(tmp_path: Path) -> None:
 
 
 def test_pieces_that_become_a_segment_meanwhile_are_found(tmp_path: Path) -> None:
-    """A recovery of the latest state reads what the stream is just replacing."""
+    """A recovery to the latest state reads objects that the stream is replacing."""
     size, store = 1 << 24, MemoryStore()
     archive = Archive("main", "1234567890", size)
     packing = PackingOptions(recipients=(IDENTITY.to_public(),))

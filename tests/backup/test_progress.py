@@ -1,4 +1,4 @@
-"""How far a run in progress is: in the log, as metrics and on the terminal."""
+"""The progress of a run: in the log, as metrics and on the terminal."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Restore, promotion and rollback on a real server, through the command line; and what kill -9 leaves at each step."""
+"""Restore, promotion and rollback on a real server, through the command line; and what remains after kill -9 at each step."""
 
 import threading
 import time
@@ -33,7 +33,7 @@ REVOKE CONNECT ON DATABASE {name} FROM PUBLIC;
 
 @pytest.fixture
 def shop(new_database: NewDatabase, postgres: Postgres) -> str:
-    """A database of this test's own."""
+    """A database for this test only."""
     name = new_database(SCHEMA, "prod")
     with psycopg.connect(postgres.url_for("postgres"), autocommit=True) as connection:
         connection.execute(WHOLE.format(name=name).encode())
@@ -333,7 +333,7 @@ def test_unlike(command: Command, postgres: Postgres, shop: str) -> None:
 
 
 def test_the_newest_before_a_moment(command: Command) -> None:
-    """A person knows when rows were lost, not which backup is older."""
+    """A person knows when rows were lost, but not which backup is older."""
     early = command.passed("run")["id"]
     command.passed("verify", early)
     middle = command.passed("run")
@@ -383,7 +383,7 @@ def test_single_tables(command: Command, postgres: Postgres, shop: str) -> None:
         "Side Show",
     ]
     assert command("restore", *wanted, "--dry-run").status == 0
-    for _ in range(2):  # a second time it is created again
+    for _ in range(2):  # the second time, it is created again
         restored = command.passed("restore", *wanted)
         assert (restored["ok"], restored["differences"]) == (True, [])
     assert value(postgres, shop, 'SELECT count(*) FROM "Side Show".posts') == 2000

@@ -164,7 +164,7 @@ def test_redis_and_pings(
     with redis.Redis.from_url(busy_redis.url) as client:
         client.acl_setuser("keeper", enabled=True, passwords=["+hush-redis"], keys=["*"], commands=["+@all"])
     file, ping = tmp_path / "redis", tmp_path / "ping"
-    # Nothing answers there, which is reported. From a file, because before exec a child shows our environment.
+    # Nothing answers there, which is reported. The URL is given as a file, because before exec a child shows our environment.
     ping.write_text("http://127.0.0.1:9/hush-ping-token")
     more = {"BACKUP_REDIS_URLS_FILE": str(file), "BACKUP_PING_START_URL_FILE": str(ping)}
     settings = {name: value for name, value in {**env, **more}.items() if name != "DATABASE_URL_FILE"}

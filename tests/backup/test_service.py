@@ -105,7 +105,7 @@ def with_offsite(wired: Wire, tmp_path: Path, **more: str) -> Wiring:
 def test_every_series_exists_before_anything_happened(wired: Wire) -> None:
     state = new_state(wired())
     scheduled(state, Jobs(state))
-    # Before the first look, "no backup" would be a guess.
+    # Before the store is first read, "no backup" would be a guess.
     assert not any(name.startswith("backup_count") for name in series(state))
     assert "backup_store_up" in series(state)
     state.refresh()
@@ -172,7 +172,7 @@ def test_pruning_deletes_in_every_store(wired: Wire, tmp_path: Path) -> None:
     wiring = with_offsite(wired, tmp_path)
     wiring = dataclasses.replace(wiring, policy=Policy(last=1, daily=0, weekly=0, monthly=0, floor=1))
     target = wiring.targets[0]
-    # Ids of one second are in no particular order.
+    # IDs of the same second are in no particular order.
     old, new = sorted((run(wiring, target), run(wiring, target)), key=lambda made: made.taken)
     copy_missing(wiring, target)
     assert prune(wiring, target).deleted == ()
@@ -218,7 +218,7 @@ ROT = Difference(kind="object", object="database.dump.zst", expected="SHA-256 a"
 def test_a_backup_that_passed_once_survives_an_unrelated_failure(
     wired: Wire, tmp_path: Path, last: int, later: tuple[Difference, ...], deleted: bool
 ) -> None:
-    """The off-site copy of a backup that was good when copied stays."""
+    """The off-site copy of a backup that was intact when copied stays."""
     policy = Policy(last=last, daily=0, weekly=0, monthly=0, floor=1)
     wiring = dataclasses.replace(with_offsite(wired, tmp_path), policy=policy)
     target = wiring.targets[0]
@@ -381,7 +381,7 @@ def test_one_ping_for_a_whole_job(
     inbox: tuple[str, list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """``run --verify`` from cron: one database that fails must not be drowned by another's success."""
+    """``run --verify`` from cron: the success of one database must not hide the failure of another."""
     url, calls = inbox
     whole = postgres.url_for(new_database("CREATE TABLE t (i int)"))
     settings = {

@@ -1,4 +1,4 @@
-"""A server or a store that falls silent ends a job at its limit, and takes nothing from the others."""
+"""If a server or a store falls silent, the job ends at its limit, and the others are not affected."""
 
 import threading
 import time
@@ -72,7 +72,7 @@ def test_one_silent_server_takes_nothing_from_the_others(
     assert values['backup_latest_verified{database="good"}'] == 1
     assert state.history("good").newest("prune", finished=True)
     assert "nothing has answered" in status_page.render(state)
-    # What failed may fail again, and then takes its time last.
+    # A database that failed may fail again, so it comes last.
     assert [target.name for target in jobs._in_turn(wiring.everything)] == ["good", "bad"]
 
 

@@ -56,7 +56,7 @@ def test_unpacking_stops_after_the_stated_size(tmp_path: Path, wired: Wire) -> N
 
 
 def a_base(**more: Any) -> Entry:
-    """A base backup that nobody has signed."""
+    """A base backup that no one has signed."""
     objects = tuple(
         StoredObject(name=f"{name}.zst", role=role, raw_bytes=10, stored_bytes=10, sha256="0" * 64)
         for name, role in BASE_ROLES.items()
@@ -66,7 +66,7 @@ def a_base(**more: Any) -> Entry:
 
 
 def test_a_base_backup_is_believed_no_more_than_a_dump(tmp_path: Path, wired: Wire) -> None:
-    """Plain where everything is encrypted, or as large as nobody has signed: not a byte of it is fetched."""
+    """Unencrypted among encrypted ones, or with an unsigned size: not a byte of it is fetched."""
     identity = pyrage.x25519.Identity.generate()
     plain = a_base()
     large = a_base(
@@ -158,7 +158,7 @@ def test_a_small_disk_is_not_filled(tmp_path: Path, environ: dict[str, str]) -> 
 def test_the_floor_of_a_disk(tmp_path: Path) -> None:
     called: list[int] = []
     floored(tmp_path, 0, lambda: called.append(1))()
-    # No disk is completely free.
+    # A new file system is never completely empty.
     with pytest.raises(SpaceError, match="less than 100 %"):
         floored(tmp_path, 100, lambda: called.append(2))()
     assert called == [1, 2]

@@ -35,7 +35,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> PartSizes:
 
 
 class Gate:
-    """A store whose parts wait until they may pass."""
+    """A store that holds parts back until they are released."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
@@ -86,7 +86,7 @@ def test_the_snapshot_ends_with_the_dump(
     running.join(PATIENCE)
     assert made
     assert made[0].stored_bytes > 10 * 20_000
-    # Nothing has a name there, so nothing is left.
+    # The file has no name, so nothing is left.
     assert list(tmp_path.glob("tmp*")) == []
     [entry] = wiring.reader().read(wiring.clock()).history(name).backups
     assert verify(wiring, entry).ok

@@ -1,4 +1,4 @@
-"""The pages for people: what they show of each database and backup, and that nothing from outside becomes markup."""
+"""The status pages: what they show about each database and backup, and that nothing from outside becomes markup."""
 
 import json
 from datetime import timedelta
@@ -89,7 +89,7 @@ def test_the_first_page_has_a_line_for_each_database_and_the_worst_is_first(serv
     )
     assert "crm well 3 h 00 min ago 3 h 00 min ago 2.0 MB 1 min 03 s 3 h 00 min in 14 h 00 min" in page.text
     assert "the last run failed: disk full – try: free it" in page.text
-    # Without a proven backup nothing would come back.
+    # Without a proven backup, everything could be lost.
     assert "everything" in page.text
     assert {"/database/crm", "/api/status", "/metrics"} <= page.links
 
@@ -194,7 +194,7 @@ def test_the_same_as_json(service: Service) -> None:
 
 
 def test_nothing_from_outside_becomes_markup(service: Service) -> None:
-    """A database names its objects, a server reports errors, and a store says anything."""
+    """Names come from a database, errors from a server, and a store may contain anything."""
     text = HOSTILE.replace("\ud800", "").replace("\x00", "")
     made = service.proven(
         "shop",

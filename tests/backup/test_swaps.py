@@ -1,4 +1,4 @@
-"""Promotions and rollbacks as plans and as steps, on a made-up server; tests/backup/test_restore.py has real ones."""
+"""Promotions and rollbacks as plans and as steps, on a simulated server; tests/backup/test_restore.py has real ones."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -18,7 +18,7 @@ from tests.backup.conftest import Wire
 
 
 class RefusedObjects(LocalStore):
-    """A folder whose key may not delete: refused for each object, or for the whole request, as S3 does."""
+    """A folder whose key cannot delete: each object or the whole request is refused, as S3 does."""
 
     whole = False
 

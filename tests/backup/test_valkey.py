@@ -114,7 +114,7 @@ def test_a_field_with_an_expiry(command: Command, valkey: tuple[str, Path], tmp_
 
 
 def test_a_replica_is_read_where_there_is_one(busy_redis: Redis, tmp_path: Path, command: Command) -> None:
-    """Sentinel remembers each replica of a master, also one that came for an RDB only."""
+    """Sentinel remembers each replica of a master, even one that only requested an RDB."""
     with Redis(tmp_path / "replica", options={"replicaof": f"127.0.0.1 {busy_redis.port}"}) as replica:
         master = redis.Redis.from_url(busy_redis.url)
         wait_for(

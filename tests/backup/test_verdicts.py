@@ -27,10 +27,10 @@ from backup.store.base import Refusal
 from backup.store.memory import MemoryStore
 
 Patch = pytest.MonkeyPatch
-# What is done to the world, and then asked.
+# What is changed in the environment, and the check that is then run.
 Case = Callable[[Patch, Path], Iterator[Check]]
 CASES: dict[str, list[Case]] = {}
-# Checks that only remark on something, with what they say.
+# Checks that only remark on something, with their remarks.
 REMARKS = {
     "_own_key": "two copies under one key are allowed",
     "_signatures": "signatures are a choice",
@@ -57,7 +57,7 @@ def around(store: MemoryStore) -> RetryingStore:
 
 
 def in_a(store: MemoryStore) -> Any:
-    """As much of the wiring as the checks of a store need."""
+    """The part of the wiring that the checks of a store need."""
     return SimpleNamespace(stores=[around(store)], settings=SimpleNamespace(s3_object_lock_days=1))
 
 
@@ -212,7 +212,7 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
 
 @fails("_extensions")
 def _(patch: Patch, folder: Path) -> Iterator[Check]:
-    """One is here, the other is not."""
+    """One is here, the other is missing."""
     (folder / "vector.control").touch()
     connected_to(patch)
     wanted = [SimpleNamespace(name="vector"), SimpleNamespace(name="postgis")]
@@ -290,7 +290,7 @@ def _(_: Patch, __: Path) -> Iterator[Check]:
 
 
 def with_little_room(patch: Patch, folder: Path) -> Any:
-    """The database would fit once, and not with what is needed next to it."""
+    """The database alone would fit, but not with the additional space that is needed."""
     usage = shutil.disk_usage(folder)
     patch.setattr(doctor, "_biggest", lambda _: 1000)
     patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1100))

@@ -148,7 +148,7 @@ def test_a_killed_verification_of_redis_leaves_nothing(
     wrapped.mkdir()
     for file in Path(environ["BACKUP_REDIS_BIN"]).iterdir():
         (wrapped / file.name).symlink_to(file)
-    # It reports that it runs, and is busy forever.
+    # It reports that it is running, and stays busy forever.
     server = wrapped / "redis-server"
     server.unlink()
     real = Path(environ["BACKUP_REDIS_BIN"], "redis-server")

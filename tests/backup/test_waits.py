@@ -52,14 +52,14 @@ def test_a_request_to_stop_ends_the_wait(tmp_path: Path) -> None:
 
 
 def test_a_server_that_does_not_answer_does_not_hold_up_a_stop(postgres: Postgres) -> None:
-    """A process that was stopped is kept up by its kernel, so no time limit of a connection ends the wait."""
+    """The kernel keeps the connections of a stopped process alive, so no time limit of a connection ends the wait."""
     stop, address = Stop(), parse(postgres.url)
     with stop.heeded(), session(address) as connection:
         threading.Timer(0.3, stop.request).start()
         began = time.monotonic()
         with pytest.raises(StoppedError):
             connection.execute("SELECT pg_sleep(600)")
-        # What cleans up still has its time.
+        # The clean-up still has time.
         with session(address) as another:
             assert another.execute("SELECT 1").fetchone() == (1,)
     assert time.monotonic() - began < 60
@@ -72,7 +72,7 @@ def test_a_server_that_does_not_answer_does_not_hold_up_the_deadline(postgres: P
             connection.execute("SELECT pg_sleep(600)")
         # The statement has ended, so a clean-up can use the same connection.
         assert connection.execute("SELECT 1").fetchone() == (1,)
-    # Nobody else's connections are concerned.
+    # Other connections are not affected.
     with session(parse(postgres.url)) as connection:
         assert connection.execute("SELECT pg_sleep(0.5), 1").fetchone() is not None
 
@@ -84,7 +84,7 @@ def stopping(seconds: float = 0.3) -> Stop:
 
 
 def test_a_connection_for_the_wal_that_nobody_accepts() -> None:
-    """The kernel takes the connection, and nobody answers."""
+    """The kernel accepts the connection, but no one answers."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = parse(f"postgresql://posthub@127.0.0.1:{silent.getsockname()[1]}/postgres")
         with pytest.raises(StoppedError):

@@ -1,4 +1,4 @@
-"""Names of stored WAL, contiguous stretches, and recoverable windows."""
+"""Names of stored WAL, contiguous ranges, and recoverable windows."""
 
 import hashlib
 from collections.abc import Iterator
@@ -330,7 +330,7 @@ def gap(**more: object) -> Gap:
     "more", [{"server": "other"}, {"system_identifier": "78"}, {"timeline": 2}, {"end": 5}]
 )
 def test_the_record_of_another_gap_is_not_believed(wired: Wire, more: dict[str, object]) -> None:
-    """Signed by us, and copied from another cluster's folder: it would make WAL that is there count as lost."""
+    """Signed by us, but copied from another cluster's folder: existing WAL would count as lost."""
     wiring = wired(BACKUP_MANIFEST_KEY="k" * 40)
     archive = Archive("main", "77", MIB, wiring.keys)
     for each, count in ((gap(), 1), (gap(**more), 0)):

@@ -174,7 +174,7 @@ def test_a_lost_upload_is_filled_with_or_without_a_slot() -> None:
 def test_a_promotion_continues_on_the_next_timeline() -> None:
     forks = [Fork(1, 42)]
     assert place(forks, 2, [Span(1, 0, 42)], 42, segment_size=SEGMENT) == Place(2, 40)
-    # What the old primary wrote after the fork does not count.
+    # WAL that the old primary wrote after the fork does not count.
     assert place(forks, 2, [Span(1, 0, 60)], 60, segment_size=SEGMENT) == Place(2, 40)
     # The old timeline is completed first.
     assert place(forks, 2, [Span(1, 0, 39)], 39, segment_size=SEGMENT) == Place(1, 39)

@@ -155,7 +155,7 @@ def test_what_two_uploads_left_behind_is_filled(newest: Postgres, store: MemoryS
 
 
 def rewind(server: Postgres, position: int) -> None:
-    """Set the slot back to where it would be if nothing later had been confirmed."""
+    """Move the slot back to where it would be if nothing later had been confirmed."""
     with WalSender.connect(parse(server.url)) as sender:
         stream = sender.stream(lsn.segment_start(position, SEGMENT), 1, slot=slot.NAME)
         stream.confirm(position, position)
@@ -163,7 +163,7 @@ def rewind(server: Postgres, position: int) -> None:
 
 
 def test_other_bytes_than_those_stored_are_refused(newest: Postgres, store: MemoryStore) -> None:
-    """A server that was set back, or a clone, sends other WAL of the same positions."""
+    """A server that was restored to an earlier state, or a clone, sends different WAL for the same positions."""
     archive = archive_of(newest)
     with Stream(newest, store) as stream:
         end = write(newest, 100)
@@ -212,7 +212,7 @@ def test_a_failing_store_delays_everything_and_loses_nothing(newest: Postgres) -
         failing = True
         end = write(newest, 100_000)
         until(lambda: stream.measures.problem == "put failed", "the problem is known")
-        # It still gets signs of life, although we read nothing.
+        # It still gets keepalive messages, although we read nothing.
         time.sleep(16)
         assert slot_state(newest).active
         assert (stream.measures.unstored_seconds(time.monotonic()) or 0) > 10
@@ -271,7 +271,7 @@ def test_a_slot_past_its_cap_is_a_gap_and_then_it_resumes(
             stream.stores(end)
             assert stream.measures.gaps == 1
             assert slot_state(server).state == "reserved"
-            # The next pause is covered: the new slot keeps what it says.
+            # The next pause is covered: the new slot really keeps WAL.
         end = write(server, 20_000)
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute("CHECKPOINT")

@@ -36,7 +36,7 @@ def slot(address: Address) -> Iterator[str]:
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait in a tight loop, because the conditions here wait themselves or are quick."""
+    """Wait in a tight loop, because the conditions here wait themselves or return at once."""
     wait_for(condition, timeout=150, what=what, hint="look at the server's log", interval=0.001)
 
 

@@ -1,4 +1,4 @@
-"""What belongs to roles and to the database as a whole comes back byte by byte, on a server that has none of it."""
+"""Everything about roles and the database as a whole is restored byte by byte on a server that has none of it."""
 
 import secrets
 from collections.abc import Iterator

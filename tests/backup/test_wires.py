@@ -1,4 +1,4 @@
-"""The wires between parts that are tested alone: settings that must reach the store, findings that must stop a prune.
+"""The connections between parts that are tested alone: settings that must reach the store, findings that must stop a prune.
 
 The database is a fake, because these tests concern the steps around a dump.
 """
@@ -209,7 +209,7 @@ def test_objects_that_disappear_under_the_manifest_take_it_with_them(lock: FakeL
 
 
 def test_a_commit_without_its_objects_leaves_no_manifest() -> None:
-    """Also where nobody cleans up behind it, as when a backup is brought from the spool."""
+    """Even if no one cleans up afterwards, as when a backup is moved from the spool."""
     for size in (None, 9):
         store, made = MemoryStore(), manifest(NOW)
         if size:
@@ -452,7 +452,7 @@ def test_children_get_no_other_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_throwaway_server_listens_on_no_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the user's options say."""
+    """Regardless of the user's options."""
     started: list[list[str]] = []
     monkeypatch.setattr(throwaway, "start", lambda words, **_: started.append(words))
     programs: Any = SimpleNamespace(path=lambda name: name)

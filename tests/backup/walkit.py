@@ -1,4 +1,4 @@
-"""What tests of the WAL stream share: a streamer in a thread, a ledger that counts its commits, and a look at the store."""
+"""Shared by tests of the WAL stream: a streamer in a thread, a ledger that counts its commits, and access to the store."""
 
 import hashlib
 import io
@@ -140,7 +140,7 @@ def plain(store: Store, key: str) -> bytes:
 
 
 def content(store: Store, archive: Archive, timeline: int, start: int, end: int) -> bytes:
-    """The stored bytes between two positions; every object contains what its name says."""
+    """The stored bytes between two positions; every object contains what its name states."""
     data = bytearray()
     for each in names.cover(listing(store, archive).wal, timeline, start, end):
         bytes_of = plain(store, each.stored.key)
@@ -166,7 +166,7 @@ def same_as_server(server: Postgres, store: Store, archive: Archive, end: int, t
 
 
 class Ledger:
-    """Commits numbers one after the other, and knows which of them were acknowledged."""
+    """Commits numbers one after the other, and records which of them were acknowledged."""
 
     def __init__(self, server: Postgres) -> None:
         self.url = server.url

@@ -34,7 +34,7 @@ def check(library: str, *files: Path | str) -> dict[str, Any]:
 
 @pytest.fixture
 def answers(tmp_path: Path) -> Path:
-    """What each query answers in the made-up world, as the check reads it."""
+    """The answer of each query in the simulated stack, in the form that the check reads."""
     found: dict[str, Any] = {}
     for name, situations in expected().items():
         uid, title, query = name.split(": ")
@@ -52,7 +52,7 @@ def answers(tmp_path: Path) -> Path:
 def test_grafana_shows_the_answers_of_a_busy_and_an_idle_stack(
     library: str, checkout: Path, answers: Path
 ) -> None:
-    """Every tile has a text, every table its columns, and no two series a colour or a name in common."""
+    """Every tile has a text, every table has its columns, and no two series share a colour or a name."""
     boards = sorted((checkout / "dashboards" / "json").glob("*.json"))
     found = check(library, "--answers", answers, *boards)
     assert found["problems"] == []

@@ -151,7 +151,7 @@ def test_a_click_takes_along_where_one_looks(all_dashboards: list[Json]) -> None
 
 
 def test_options_of_panels_name_no_variable(dashboard: Json) -> None:
-    """Grafana compares most options as they stand: a filter of `$datasource` never matches anything."""
+    """Grafana compares most options literally: a filter of `$datasource` never matches anything."""
     for panel in panels(dashboard):
         assert "$" not in str(panel.get("options", {})), panel["title"]
 

@@ -1,4 +1,4 @@
-"""Every query of every panel shows the right value in the made-up world, and a query with a mistake does not.
+"""Every query of every panel shows the right value in the simulated stack, and a query with a mistake does not.
 
 After an intended change of a panel: ``python -m tests.dashboards.test_dashboards_panels``, and read the difference in
 values.yml.
@@ -40,7 +40,7 @@ class OldServer(Server):
 
 
 def start(folder: Path) -> Server:
-    """A Prometheus with the made-up world and nothing else."""
+    """A Prometheus with only the simulated stack's samples."""
     samples = folder / "world.txt"
     with samples.open("w", encoding="utf-8") as file:
         file.writelines(openmetrics())
@@ -67,7 +67,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
 
 @cache
 def named_queries() -> dict[str, tuple[dict[str, Any], str]]:
-    """The dashboard and the text of each query, by a name that says where it is."""
+    """The dashboard and the text of each query, by a name that gives its position."""
     return {
         f"{dashboard['uid'].removeprefix('posthub-')}: {panel['title']}: {panel['targets'][index]['refId']}": (
             dashboard,
@@ -79,7 +79,7 @@ def named_queries() -> dict[str, tuple[dict[str, Any], str]]:
 
 
 def shown(prometheus: Prometheus, dashboard: dict[str, Any], expr: str, world: str) -> Shown:
-    """What a query gives: values by the labels of their series."""
+    """The answer of a query: values by the labels of their series."""
     asked = scope(world)
     found = prometheus.instant(resolve(expr, dashboard, asked), asked.end)
     return {
@@ -97,7 +97,7 @@ def expected() -> dict[str, dict[str, Shown]]:
 
 
 def same(one: Shown, other: Shown) -> bool:
-    """Whether two answers are equal; versions of Prometheus add up in another order."""
+    """Whether two answers are equal; versions of Prometheus add up in different orders."""
     return one.keys() == other.keys() and all(
         value == other[labels] or value == pytest.approx(other[labels], rel=1e-4)
         for labels, value in one.items()
@@ -117,7 +117,7 @@ def test_every_query_shows_something_while_there_is_something_to_show() -> None:
 
 
 def test_a_mistake_in_a_query_changes_its_value(world: Prometheus) -> None:
-    """Else the value above says little: then give the series of world.py other values, or more labels."""
+    """Otherwise the value above proves little: then give the series of world.py other values, or more labels."""
     tried, noticed = Counter[str](), Counter[str]()
     for name, (dashboard, expr) in named_queries().items():
         for _, changed in wrong(expr):

@@ -99,7 +99,7 @@ def test_data_sources_on_kubernetes_are_ours(
 
 
 def test_every_target_on_kubernetes_has_its_environment(chart: dict[str, Any]) -> None:
-    """Each selector of the dashboards asks for one, and each link of an alert chooses one."""
+    """Each selector of the dashboards needs one, and each link of an alert selects one."""
     spec = chart["prometheus"]["prometheusSpec"]
     (everywhere,) = [one for one in spec["scrapeClasses"] if one["default"]]
     given = {one["targetLabel"]: one["replacement"] for one in everywhere["relabelings"]}

@@ -24,7 +24,7 @@ NOON = 1_795_000_000.0
 
 
 def _one_of_each_kind() -> dict[str, Any]:
-    """Return a small dashboard with one panel of every kind there is."""
+    """Return a small dashboard with one panel of every kind."""
     everything = committed()
     kinds = {panel["type"]: panel for dashboard in everything for panel in reversed(dashboard["panels"])}
     return {**everything[1], "panels": list(kinds.values())}

@@ -1,8 +1,7 @@
 """Made-up samples of every metric that the dashboards read, so that each query has one right value.
 
-The metrics and labels are those of the captured pages. Every series has another value, every label has several, and next
-to the environment, job and instances that are asked for are others: a query that adds up, selects or groups differently
-has another value.
+The metrics and labels are those of the captured pages. Every series has a different value, every label has several values, and there are other environments, jobs and
+instances than the selected ones: a query that adds up, selects or groups differently has a different result.
 """
 
 import math
@@ -30,7 +29,7 @@ SAMPLES = 6
 # Not on a sample: versions of Prometheus differ in whether a window has its left edge.
 LAST = STEP * (SAMPLES - 1) + 7
 
-# What is asked for: other values of these labels must not count.
+# The selected values: others of these labels must not count.
 CHOSEN = {
     "environment": "production",
     "job": "any|more",
@@ -44,7 +43,7 @@ SCOPES = (
     {"environment": "production", "job": "any", "instance": "one", "pod": "pod-one"},
     {"environment": "production", "job": "any", "instance": "two", "pod": "pod-two"},
 )
-# What must not count has values far above and far below the others.
+# Series that must not count have values far above and far below the others.
 ELSEWHERE = (
     {"environment": "staging", "job": "any", "instance": "one"},
     {"environment": "production", "job": "else", "instance": "one"},
@@ -59,7 +58,7 @@ OF_BROKERS = re.compile("celery_(queue|exporter|beat)_.*")
 # Prometheus makes these itself or by rules: they have no scope.
 WITHOUT_SCOPE = re.compile("ALERTS|slo:.*")
 
-# Values of labels, by metric. Labels that are not here have two of the captured values.
+# Values of labels, by metric. Labels that are not listed have two of the captured values.
 VALUES: tuple[tuple[str, dict[str, tuple[str, ...]]], ...] = (
     ("celery_.*", {
         "queue": ("ai_jobs", "quick", "default"),
@@ -170,7 +169,7 @@ def metrics() -> tuple[str, ...]:
 
 
 def scope(world: str) -> Scope:
-    """What a query is resolved with: a moment of this situation, and only the labels that are asked for."""
+    """What a query is resolved with: a moment of this situation, and only the selected labels."""
     end = WORLDS[world] + LAST
     return Scope(end - 3600, end, STEP, tuple(CHOSEN.items()))
 
@@ -239,7 +238,7 @@ def value(metric: str, labels: Labels, start: int, at: int) -> float:
             return fixed
     far = FAR.get(labels.get("pod", ""), 1.0)
     if "le" in labels:
-        # Nothing is longer than the largest finite bound.
+        # No duration is longer than the largest finite bound.
         bounds = [le for le in _bounds(sorted({one["le"] for one in exposed()[metric]})) if le != "+Inf"]
         smaller = bounds[: bounds.index(labels["le"]) + 1] if labels["le"] in bounds else bounds
         return sum(_pace(metric, {**labels, "le": le}, start) for le in smaller) * (at + 1) * far
@@ -250,11 +249,11 @@ def value(metric: str, labels: Labels, start: int, at: int) -> float:
 
 
 def _pace(metric: str, labels: Labels, start: int) -> int:
-    """Another number from 10 to 999 for every series."""
+    """A different number from 10 to 999 for every series."""
     text = f"{metric}{sorted(labels.items())}{start}"
     return 10 + crc32(text.encode()) % 990
 
 
 def rounded(number: float) -> float | str:
-    """A value as it is kept: six digits are enough to tell two from each other."""
+    """A value as it is stored: six digits are enough to distinguish two."""
     return float(f"{number:.6g}") if math.isfinite(number) else str(number)

@@ -1,4 +1,4 @@
-"""Plausible mistakes in a query: each of them must change what its panel shows in the made-up world."""
+"""Plausible mistakes in a query: each of them must change what its panel shows in the simulated stack."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _NUMBER = re.compile(r'(?<![\w."$\[])(?<!e-)(0\.\d+|[2-9]\d*|1\d+)(?![\w."\]]|\.
 
 
 def wrong(expr: str) -> Iterator[tuple[str, str]]:
-    """One mistake of each kind, where it is possible: what was done, and the query with it."""
+    """One mistake of each possible kind: its description, and the query with it."""
     for find in (_aggregating, _grouping, _selecting, _calling, _numbers, _signs):
         changes = (change for change in find(expr) if not _is_harmless(expr, change[0]))
         if change := next(changes, None):
@@ -37,7 +37,7 @@ def _is_harmless(expr: str, found: re.Match[str]) -> bool:
 
 
 def _zeros(expr: str) -> Iterator[tuple[int, int]]:
-    """What is only there so that something is shown: from each ``0 *`` to the end of its operand."""
+    """Parts that only ensure that something is shown: from each ``0 *`` to the end of its operand."""
     for found in re.finditer(r"(?<![\d.])0 \* ", expr):
         depth, at = 0, found.end()
         while at < len(expr) and depth >= 0 and not (depth == 0 and expr[at - 1] == ")" and at > found.end()):
@@ -87,6 +87,6 @@ def _signs(expr: str) -> Iterator[Change]:
 
 def _replaced(expr: str, found: re.Match[str], by: str) -> tuple[str, str]:
     changed = expr[: found.start()] + by + expr[found.end() :]
-    # What is left of a list of matchers.
+    # The rest of a list of matchers.
     changed = re.sub(r", }", "}", changed)
     return f"{found.start()}: {found[0].strip(', ')} → {by.strip(', ') or 'nothing'}", changed

@@ -1,4 +1,4 @@
-"""Shared by the deployment's tests: the compose files as data, and hosts that are not real."""
+"""Shared by the deployment's tests: the compose files as data, and fake hosts."""
 
 import importlib.util
 from pathlib import Path

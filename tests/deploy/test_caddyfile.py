@@ -1,4 +1,4 @@
-"""The entry point, on a real Caddy: what is public, what is closed, what requires a password."""
+"""The entry point, on a real Caddy: public pages, closed ones, and those that require a password."""
 
 import base64
 import os

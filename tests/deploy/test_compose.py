@@ -28,7 +28,7 @@ SEED = [
 ]
 ONCE = {"posthub_init", "posthub_migrate", "posthub_db_roles", "posthub_alertmanager_config"}
 OWN = ("${POSTHUB_IMAGES:-posthub}/",)
-# With a way to the Internet: one for each group of containers, because containers on one network reach each other.
+# Networks with access to the Internet: one for each group of containers, because containers on one network reach each other.
 OUTSIDE = {
     "edge": {"posthub_caddy"},
     "app_out": {"posthub_api_prod", "posthub_celery_worker", "posthub_celery_worker_ai"},
@@ -84,7 +84,7 @@ def test_only_those_that_call_outside_services_have_a_way_to_the_internet(produc
 
 
 def test_only_prometheus_reaches_alertmanager_and_the_alert_watch(production: dict[str, Any]) -> None:
-    """Who reaches them could silence every alert, or keep the dead man's switch satisfied."""
+    """Anyone who reaches them could silence every alert, or keep the dead man's switch quiet."""
     pair = {"posthub_alertmanager", "posthub_alert_watch"}
     for name in pair:
         assert _neighbours(production, name) - pair == {"posthub_prometheus"}, name
@@ -191,7 +191,7 @@ def test_each_container_has_its_own_user(production: dict[str, Any]) -> None:
     users: dict[str, set[str]] = {}
     for name, service in production["services"].items():
         users.setdefault(service["user"].partition(":")[0], set()).add(name)
-    # Root, where nothing else will do: to set owners, to ask the engine, and for the kernel's log. None of them has secrets of
+    # Root, where nothing else works: to set owners, to query the engine, and for the kernel's log. None of them has secrets of
     # another container, and the first has no network.
     assert users.pop("0") == {"posthub_init", "posthub_docker_proxy", "posthub_cadvisor"}
     shared = {user: names for user, names in users.items() if len(names) > 1}
@@ -398,7 +398,7 @@ def test_what_the_workers_count_is_scraped(production: dict[str, Any]) -> None:
 
 
 def test_a_rollout_starts_the_proxy_before_cadvisor(production: dict[str, Any]) -> None:
-    """cAdvisor looks for the engine when it starts, and never again."""
+    """cAdvisor looks for the engine only when it starts."""
     assert "posthub_docker_proxy" in ROLLING
     assert "posthub_cadvisor" not in {*ROLLING, *DATA, *JOBS}
     assert "posthub_docker_proxy" in production["services"]["posthub_cadvisor"]["depends_on"]

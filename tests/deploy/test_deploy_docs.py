@@ -14,7 +14,7 @@ from stack.cli import ops
 from stack.paths import ROOT
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "runbooks").rglob("*.md")])
-# In a fence or between backticks, up to what the shell would do with the rest.
+# In a fence or between backticks, up to the part that the shell would interpret.
 CODE = re.compile(r"^```sh\n(.*?)^```|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"(python -m backup|\./ops|(?<![\w/])runbooks/[\w-]+\.sh)((?: +[^\s|;&()#>]+)*)")
 
@@ -22,7 +22,7 @@ COMMAND = re.compile(r"(python -m backup|\./ops|(?<![\w/])runbooks/[\w-]+\.sh)((
 def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
     for fence, inline in CODE.findall(page.read_text(encoding="utf-8")):
         for program, words in COMMAND.findall((fence or inline).replace("\\\n", " ")):
-            # What a page leaves open, such as [ID|latest] or …, is for the reader.
+            # Placeholders such as [ID|latest] or … are for the reader.
             yield program, [word for word in shlex.split(words) if not re.search(r"[\[\]…]", word)]
 
 
@@ -38,7 +38,7 @@ def parse(command: click.Command, words: list[str]) -> None:
         if found is None:
             raise click.UsageError(f"there is no command {name}")
         command = found
-    # Prose names a command without everything that it needs.
+    # Prose mentions a command without its required arguments.
     with suppress(click.exceptions.Exit, click.exceptions.NoArgsIsHelpError, click.MissingParameter):
         command.make_context("docs", list(words))
 

@@ -1,4 +1,4 @@
-"""deploy/docker_proxy.py before a socket that answers like the engine's: what passes, and what is taken out."""
+"""deploy/docker_proxy.py before a socket that answers like the engine's: what passes, and what is removed."""
 
 import importlib.util
 import json
@@ -135,7 +135,7 @@ def test_nothing_else_reaches_the_engine(
     proxy: tuple[str, list[str]], method: str, page: str, status: int
 ) -> None:
     before = list(proxy[1])
-    # As written: a client would tidy the path up.
+    # As written: a client would normalise the path.
     request = requests.Request(method, proxy[0]).prepare()
     request.url = f"{proxy[0]}{page}"
     with session() as client:

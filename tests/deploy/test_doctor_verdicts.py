@@ -45,7 +45,7 @@ def proof(taken: float) -> Done:
     return as_json({"data": {"result": [{"metric": {"database": "posthub"}, "value": [0, str(taken)]}]}})
 
 
-# What the host answers, and the check that then fails.
+# The host's answers, and the check that fails with them.
 HOSTS: dict[str, dict[str, Any]] = {
     "Docker engine": {"docker version": Done(1, "", "no daemon")},
     "Docker compose": {"docker compose version": Done(1, "", "no plug-in")},
@@ -54,7 +54,7 @@ HOSTS: dict[str, dict[str, Any]] = {
     "secrets in git, once": {"git log": Done(0, "abc1234\n")},
     "secrets in git, soon": {"git check-ignore": Done(1, "")},
 }
-# What is running, and the check that then fails.
+# The running containers, and the check that fails with them.
 SERVICES: dict[str, dict[str, Any]] = {
     "compose file": {"config": Done(15, "", "no such file")},
     "posthub_redis": {"ps --all": as_json(INIT)},
@@ -128,7 +128,7 @@ def case(host: FakeHost, **changed: str) -> Case:
 
 
 class Sites:
-    """The places in the code that gave a ✖."""
+    """The lines of code that returned a ✖."""
 
     def __init__(self) -> None:
         self.seen: set[tuple[str, int]] = set()
@@ -143,7 +143,7 @@ class Sites:
 
 
 def failing_sites(module: ModuleType) -> set[tuple[str, int]]:
-    """Where a check is made that is not always well or a remark."""
+    """Where a check is created that is not always passed or a remark."""
     return {
         (module.__name__, node.lineno)
         for node in ast.walk(ast.parse(inspect.getsource(module)))
@@ -261,7 +261,7 @@ def _of_what_is_outside(host: FakeHost, patch: pytest.MonkeyPatch) -> Iterator[C
 
 
 def _of_versions(host: FakeHost) -> Iterator[Check]:
-    """One that has a known fault, and one of a series without fixes; of every program."""
+    """A version with a known fault, and one of a series without fixes, for every program."""
     for program in versions.PROGRAMS:
         before = dict(host.answers)
         for version in (f"{min(program.good)}.0", "1.0"):

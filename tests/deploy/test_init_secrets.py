@@ -190,7 +190,7 @@ def test_a_key_of_its_own_is_stable_and_good_enough(init_secrets: Any) -> None:
 def test_a_volume_goes_to_its_container(
     init_secrets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What an earlier container still uses keeps its owner, and the new one shares its group."""
+    """Files that an earlier container still uses keep their owner, and the new one shares their group."""
     changed: list[tuple[str, int, int]] = []
 
     def chown(path: Path, user: int, group: int, *, follow_symlinks: bool) -> None:

@@ -57,7 +57,7 @@ def test_the_plain_files_are_valid() -> None:
 
 
 def validate(document: Document) -> None:
-    """By Kubernetes' own schema, or by ours of the operator's kind."""
+    """By Kubernetes' own schema, or by our schema of the operator's kind."""
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     key = f"{document['apiVersion']} {document['kind']}"
     if key not in SCHEMAS["kinds"]:
@@ -387,7 +387,7 @@ def test_the_wal_stream_is_a_component(tmp_path: Path) -> None:
     pod = found["Deployment", "posthub-backup-wal"]["spec"]["template"]["spec"]
     assert not any("persistentVolumeClaim" in volume for volume in pod["volumes"])
     (container,) = pod["containers"]
-    # What its secret does not have is not looked for there.
+    # Variables that its secret lacks are not expected there.
     files = {name for name, value in config.items() if "/run/secrets" in value}
     unset = {each["name"] for each in container["env"] if each["value"] == ""}
     assert files - unset == {
@@ -409,7 +409,7 @@ def test_traefik_redirects_to_https_and_sends_hsts_like_caddy() -> None:
     (route,) = (d["spec"] for d in documents if d["kind"] == "IngressRoute")
     assert route["entryPoints"] == ["web"]
     assert route["routes"][0]["middlewares"] == [{"name": "redirect"}]
-    # Below every other route, such as those of certificates.
+    # With lower priority than every other route, such as those of certificates.
     assert route["routes"][0]["priority"] == 1
     # Opt-in: subdomains and preload.
     assert middlewares["hsts"]["headers"] == {"stsSeconds": 31536000}

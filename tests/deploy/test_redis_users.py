@@ -177,7 +177,7 @@ def test_redis_exporter_signs_in_by_its_file(
 
 
 def test_files_of_an_earlier_user_are_replaced_by_copies(tmp_path: Path) -> None:
-    """What it wrote last is not writable for the group yet, and Redis would refuse to start."""
+    """The file from its last run is not yet writable by the group, and Redis would refuse to start."""
     data, programs = tmp_path / "data", tmp_path / "bin"
     (data / "appendonlydir").mkdir(parents=True)
     programs.mkdir()

@@ -81,7 +81,7 @@ def test_a_database_that_is_still_starting_is_awaited(environ: dict[str, str], t
                 sender.query("CREATE TABLE x (i int)")
 
 
-# What an app may have: every kind of object that has an owner.
+# Every kind of object with an owner that an app may have.
 OBJECTS = """
 CREATE SCHEMA reports;
 CREATE TABLE "Odd name" (id serial PRIMARY KEY, at int GENERATED ALWAYS AS IDENTITY, body text);

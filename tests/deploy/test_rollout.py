@@ -27,7 +27,7 @@ from stack.paths import ROOT
 
 
 class FakeRunner(Runner):
-    """Records what it is asked to run; some of it fails.
+    """Records the commands that it should run; some of them fail.
 
     Args:
         failing: (tag or "", part of a command line) that ends with exit code 1.
@@ -240,7 +240,7 @@ WELL, BAD = "SuccessCriteriaMet Complete", "FailureTarget Failed"
 
 
 def _pending(tmp_path: Path, *failing: tuple[str, str], **answers: str) -> FakeRunner:
-    """A cluster that runs a version to which this one brings migrations."""
+    """A cluster whose version lacks migrations of this one."""
     runner = FakeRunner(tmp_path, *failing)
     runner.answers = {CHECK: BAD, BACKUP: WELL, MIGRATE: WELL, "get cronjob": "cronjob.batch/posthub-backup"}
     runner.answers |= answers
@@ -460,7 +460,7 @@ def test_a_changed_setting_replaces_the_pods_and_leaves_the_old_ones_theirs() ->
         name = container["envFrom"][0]["configMapRef"]["name"]
         assert name.startswith("posthub-config-")
         assert found[f"ConfigMap/{name}"]["data"] == {"GRAFANA_URL": url}
-        # What is started by hand, or by its schedule, reads the current settings.
+        # Jobs that are started by hand, or on schedule, read the current settings.
         assert found["ConfigMap/posthub-config"]["data"] == {"GRAFANA_URL": url}
         assert (
             found["CronJob/posthub-backup"]["spec"]["x"]["envFrom"][0]["configMapRef"]["name"]
@@ -479,7 +479,7 @@ def test_a_changed_secret_replaces_the_pods_that_mount_it() -> None:
 
 @pytest.fixture
 def grafana() -> Iterator[tuple[str, list[tuple[str, str, dict[str, object]]]]]:
-    """A server that takes annotations of its admin, and the list of what it got."""
+    """A server that accepts annotations from its admin, and the list of those it received."""
     got: list[tuple[str, str, dict[str, object]]] = []
 
     class Grafana(BaseHTTPRequestHandler):

@@ -73,14 +73,14 @@ def test_nothing_has_more_rights_than_it_needs_or_runs_forever() -> None:
 
 
 def test_no_expression_is_pasted_into_a_script() -> None:
-    """A branch name or a variable in a shell line is a way in; through the environment it is only text."""
+    """A branch name or a variable in a shell line can inject commands; through the environment it is only text."""
     for name, job in _jobs():
         for step in job.get("steps", []):
             assert not re.search(r"\$\{\{", step.get("run", "")), f"{name}: {step.get('name')}"
 
 
 def test_actions_of_others_are_pinned_by_commit() -> None:
-    """A tag can be moved to code that takes what the job may do."""
+    """A tag can be moved to code that abuses the job's permissions."""
     used = {step["uses"] for _, job in _jobs() for step in job.get("steps", []) if "uses" in step}
     others = {name for name in used if not name.startswith(("actions/", "github/", "./"))}
     assert others

@@ -29,7 +29,7 @@ BLACKBOX = {
 }
 
 
-# Values that were off because the captured machine was busy.
+# Values that look unhealthy because the captured machine was busy.
 WELL = {
     "node_load5": 0.3,
     "node_timex_sync_status": 1,
@@ -67,7 +67,7 @@ class HostDouble:
             self.set(series, value)
 
     def set(self, series: str, value: float) -> None:
-        """Give every series whose name and labels begin like this another value."""
+        """Set the value of every series whose name and labels begin with this text."""
         self.text, count = re.subn(rf"(?m)^({re.escape(series)}[^ ]*) .*$", rf"\1 {value}", self.text)
         assert count, f"node_exporter.prom has no {series}"
 

@@ -77,7 +77,7 @@ class Live:
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that breaks.
+    """One fault.
 
     Args:
         alert: whose message must arrive.
@@ -258,7 +258,7 @@ def wait_for_consumers(suite: Suite) -> None:
 
 
 def wait_until_quiet(live: Live, *names: str) -> None:
-    """What starting and repairing leave behind ends before the next fault; all of it, or what bears these names."""
+    """Alerts from the start or a repair end before the next fault: all of them, or those with these names."""
     wait_for(
         lambda: not live.firing() & set(names) if names else not live.firing(),
         timeout=LONGEST_WAIT,
@@ -278,7 +278,7 @@ def test_a_healthy_suite_under_load_sends_no_alert(live: Live) -> None:
     while time.time() - since < HEALTHY_SECONDS:
         assert live.firing() == set()
         time.sleep(1)
-    # The end of what starting left behind may come late.
+    # The end of alerts from the start may come late.
     new = [one for one in live.suite.inbox.notifications if one.received >= since and one.status == "firing"]
     assert {one.alert for one in new} <= {"Watchdog"}
 

@@ -64,7 +64,7 @@ def browsed(page: bytes, folder: Path, *options: str) -> str:
 
 
 def width(page: bytes, folder: Path) -> int:
-    """Pixels that a telephone's browser needs for it."""
+    """The width in pixels that a telephone's browser needs for it."""
     dom = browsed(
         page.replace(b"</body>", f"{MEASURE}</body>".encode()),
         folder,

@@ -1,4 +1,4 @@
-"""The tables of docs/exporter-ends.md: what each way in which a task can end sends, and what is counted."""
+"""The tables of docs/exporter-ends.md: the events of every way in which a task can end, and what is counted."""
 
 from collections.abc import Iterable
 
@@ -21,7 +21,7 @@ Row = tuple[list[str], list[str]]
 
 
 def ordered(kinds: Iterable[str]) -> list[str]:
-    """The events with those together whose order is left to chance."""
+    """The events, with those grouped whose order is random."""
     return sorted(kinds, key=lambda kind: FIRST.index(kind) if kind in FIRST else len(FIRST) + (kind == LAST))
 
 
@@ -36,7 +36,7 @@ def documented(pool: str) -> dict[str, Row]:
 
 
 def update(pool: str, found: dict[str, Row]) -> None:
-    """Write what workers of the installed Celery did into its columns."""
+    """Write the events of the installed Celery's workers into its columns."""
     before, heading, rest = PAGE.read_text().partition(f"## {pool}\n")
     table, following, after = rest.partition("\n## ")
     lines = []

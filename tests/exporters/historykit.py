@@ -21,7 +21,7 @@ GROWS = re.compile(r"_(total|bucket|count|sum)$")
 
 
 def samples(name: str, labels: str, value: float, instance: str) -> Iterator[str]:
-    """What an exporter shows over time: counters rise, queues grow."""
+    """The metrics of an exporter over time: counters rise, queues grow."""
     given = f'{{{labels}{"," if labels else ""}job="celery",environment="production",instance="{instance}"}}'
     first, shift = (RESTARTED, LATER) if instance == "b" else (0, 0)
     for step in range(first, STEPS):

@@ -23,7 +23,7 @@ app.conf.update(
 
 
 def announce(task: Any) -> None:
-    """Tell the test that this task runs now: some pools send no event while it does."""
+    """Notify the test that this task is running: some pools send no event while it does."""
     with redis.Redis.from_url(BROKER) as client:
         client.set(f"runs:{task.request.id}", 1)
 

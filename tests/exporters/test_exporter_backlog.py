@@ -56,7 +56,7 @@ def test_it_answers_like_a_dict(steps: list[tuple[str, int, int]]) -> None:
 
 
 def test_a_backlog_stays_in_few_arrays() -> None:
-    """Half of the tasks never leave: what little is left of each array is merged."""
+    """Half of the tasks never leave: the small remainders of the arrays are merged."""
     table = Backlog(800)
     for number in range(3_000):
         table.newest[number * 7919] = number + 1

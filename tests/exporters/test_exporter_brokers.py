@@ -110,7 +110,7 @@ def test_the_documented_user_has_every_privilege_needed(
         )
         assert asked.get("celery_exporter_output_buffer_bytes") is not None
         assert asked.get("celery_exporter_collect_errors_total") == 0
-        # The client library's greeting, from Redis 7.2 on, which older servers know no rule for.
+        # The client library's greeting, from Redis 7.2 on; older servers have no rule for it.
         assert [entry for entry in client.acl_log() if entry["object"] != "client|setinfo"] == []
 
 
@@ -142,7 +142,7 @@ def test_tls(tls_redis: Any, start: Callable[..., Running]) -> None:
     running = start(f"rediss://localhost:{port}/0?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={cert}")
     with redis.Redis(port=server.port) as client:
         assert counts_event_on(running, client, "/0.celeryev/task.sent")
-        # More than one TLS record and one read hold.
+        # More than fits into one TLS record and one read.
         for n in range(3_000):
             emit(client, "/0.celeryev/task.sent", uuid=f"u{n}", args="x" * 500)
     running.until(lambda s: s.get("celery_tasks_total", state="sent") == 3_001)

@@ -26,12 +26,12 @@ SENT_EVENTS = {"task_send_sent_event": True, "task_default_queue": "default"}
 REPLACED = {"shop.replacement": "shop.replaced"}
 # Sent to a separate worker, which does not survive them.
 APART = {"shop.lost": "lost", "shop.cold": "cold"}
-# Something is done to them.
+# Tasks that are acted on while they wait or run.
 STAGED = {"shop.revoked", "shop.recalled", "shop.expired", "shop.terminated", "shop.redelivered", "shop.warm"}
 MAIN, COLD, LOST = "main@host-1", "cold@host-1", "lost@host-1"
 SHUT_DOWN = {"shop.warm": MAIN, "shop.cold": COLD}
 ANY_END = {"succeeded", "failed", "revoked", "rejected"}
-# A task that is ignored sends no end; one that crashed is run again.
+# An ignored task sends no end; a crashed one is run again.
 ENDS = {"shop.ignore": {"started"}, "shop.crashed": {"succeeded"}}
 LAST = "test-end"
 
@@ -61,7 +61,7 @@ class Stage:
         self.running = running
         self.client = client
         self.pool = pool
-        # Any: its answers are texts, which its types do not say.
+        # Any: its answers are texts, which its types do not express.
         self.store: Any = redis.Redis.from_url(url, decode_responses=True)
         self.seen: list[dict[str, Any]] = []
         running.exporter.pipelines[0].receiver.watch = self.seen.extend
@@ -86,7 +86,7 @@ class Stage:
         return bool(ENDS.get(name, ANY_END) & set(kinds))
 
     def await_ends(self) -> None:
-        """Wait until every task has ended that is meant to."""
+        """Wait until every task that should end has ended."""
         names = set(self.ids) - set(APART)
         try:
             until(lambda: all(map(self.has_ended, names)), seconds=120)
@@ -97,12 +97,12 @@ class Stage:
         until(lambda: set(kinds) & set(self.events(name)), seconds=120)
 
     def await_run(self, name: str) -> None:
-        """Wait until a task runs, and its worker has said so; a solo worker says nothing before the end."""
+        """Wait until a task runs and its worker has reported that; a solo worker reports nothing before the end."""
         until(lambda: self.store.exists(f"runs:{self.ids[name]}"), seconds=120)
         if self.pool != "solo":
             self.await_event(name, "started")
 
-    # What is done to tasks
+    # Actions on tasks
 
     def revoke_before(self) -> None:
         key = self.ids["shop.revoked"] = str(uuid.uuid4())
@@ -154,7 +154,7 @@ class Stage:
 
 
 def ends_of(stage: Stage, crew: Callable[[], list[Worker]], names: Iterable[str]) -> dict[str, Row]:
-    """What comes of each task, and what is counted, once all of them have ended."""
+    """The events of each task, and the counts, once all of them have ended."""
     plain = [name for name in names if name not in {*STAGED, *REPLACED, *APART}]
     stage.send("shop.expired", expires=datetime.now(UTC) + timedelta(seconds=0.1))
     main, cold, lost = crew()

@@ -1,4 +1,4 @@
-"""Guards of the exporter that need two of something, or a time that no test waits for."""
+"""Guards of the exporter that need two brokers or workers, or a time that no test can wait for."""
 
 import json
 import time
@@ -71,7 +71,7 @@ def test_unacknowledged_messages_beyond_the_tags_are_counted_under_unknown(
 
     def pipelined(_: Any, commands: Any) -> list[Any]:
         answers: dict[str, Any] = {"ZCARD": total, "ZRANGE": tags}
-        # Of each round, one message that does not say its queue.
+        # In each round, one message that does not name its queue.
         return [answers.get(one[0], [b"odd", *[message] * (len(one) - 3)]) for one in commands]
 
     monkeypatch.setattr(unacked, "pipelined", pipelined)

@@ -1,4 +1,4 @@
-"""The exporter's page for people: what it shows from memory, and that nothing from a broker becomes markup."""
+"""The exporter's status page: what it shows from memory, and that nothing from a broker becomes markup."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -202,7 +202,7 @@ def test_rates_need_two_looks_that_are_apart() -> None:
     found = rates.per_minute(130.0, {group: after})
     assert found is not None
     assert (found[group][STARTED], found[group][FAILED]) == (60.0, 0.0)
-    # What is long ago says nothing about now.
+    # Old counts say nothing about the current rate.
     assert rates.per_minute(100.0 + recent.OLDEST_SECONDS + 1, {group: after}) is None
 
 

@@ -203,7 +203,7 @@ def test_connection_lost_and_restored(
 
 
 def until_found(shared: Shared, vhost: str) -> Any:
-    """The name of the connection that has the exporter's queue."""
+    """The name of the connection that owns the exporter's queue."""
 
     def consumers() -> Any:
         return [
@@ -355,7 +355,7 @@ def test_a_queue_on_a_node_that_is_down_does_not_pass_for_missing() -> None:
 def test_an_alarm_of_the_broker_is_not_silence_of_workers(
     shared: Shared, url: str, start: Callable[..., Running], worker: Callable[..., Worker], with_api: bool
 ) -> None:
-    """RabbitMQ stops all who publish, and so the workers' heartbeats."""
+    """RabbitMQ blocks all publishers, including the workers' heartbeats."""
     api = {"rabbitmq_api_url": shared.server.api_url} if with_api else {}
     running = start(url, inspect_interval=1, worker_timeout=3, **api)
     worker(url)
@@ -453,7 +453,7 @@ def test_a_countdown_on_a_quorum_queue_shows_in_its_queue(url: str, start: Calla
             worker_detect_quorum_queues=True,
         )
         with client.connection_for_write() as link:
-            # What the first worker of a virtual host does when it starts.
+            # What the first worker of a virtual host declares when it starts.
             declare_native_delayed_delivery_exchanges_and_queues(link, "quorum")
             queue = client.amqp.queues["qq"](link.default_channel)
             queue.declare()

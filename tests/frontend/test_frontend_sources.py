@@ -59,7 +59,7 @@ def test_versions_of_node(version: tuple[int, ...], serves: bool) -> None:
 
 @pytest.fixture
 def without_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A machine that has none; the folder where one may be put."""
+    """A machine without Node.js, and the folder where it may be installed."""
     nodes.why_not.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(bundles, "CACHE", tmp_path)

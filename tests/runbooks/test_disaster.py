@@ -21,7 +21,7 @@ from stack.suite import Suite
 from stack.wait import wait_for
 from tests.ended import ended
 
-# In the process of the frontend's suite, after it: three suites at once slow one another down, and a queue of all is long.
+# In the process of the frontend's suite, after it: three suites at once slow each other down, and all in one queue take long.
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("frontend")]
 
 ROWS = 5000

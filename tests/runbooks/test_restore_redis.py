@@ -33,7 +33,7 @@ def durable(folder: Path) -> Iterator[Redis]:
 
 @pytest.fixture
 def env(durable: Redis, folder: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of commands, and a supervisor that follows the script's requests. Workers are only names."""
+    """The environment of commands, and a supervisor that follows the script's requests. Workers exist only by name."""
     control = Control(folder / "control")
     (tmp_path / "store").mkdir()
     env = {

@@ -320,7 +320,7 @@ def test_a_second_script_touches_nothing(host: Host, tmp_path: Path) -> None:
 
 
 def test_a_second_accident_is_not_a_success(host: Host) -> None:
-    """A backup that is in production already is not restored again by the same words, and nothing is stopped for it."""
+    """A backup that is already in production is not restored again by the same command, and nothing is stopped."""
     promoted = datetime.now(UTC) - timedelta(minutes=5)
     calls = host.run(
         "restore.sh", "--yes-i-mean", "posthub", PROMOTED_AT=f'"{promoted:%Y-%m-%d %H:%M:%S}+00:00"'

@@ -1,4 +1,4 @@
-"""Reads a page as a browser would, and refuses what a page of ours must not contain."""
+"""Reads a page as a browser would, and refuses anything that our pages must not contain."""
 
 import re
 from html.parser import HTMLParser
@@ -13,9 +13,9 @@ ATTRIBUTES = {
     "viewbox", "preserveaspectratio", "role", "aria-label", "x", "y", "width", "height", "x1", "x2", "y1", "y2",
     "stroke-dasharray", "reversed",
 }  # fmt: skip
-# A text that is markup wherever it is not escaped: between tags, in an attribute, in a script or a style sheet.
+# A text that becomes markup wherever it is not escaped: between tags, in an attribute, in a script or a style sheet.
 HOSTILE = "'\"></style></title><script>alert(1)</script><img src=x onerror=alert(1)>\u202e\x00\ud800"
-# An address leads to this service, or nowhere.
+# A link leads to this service, or nowhere.
 _ADDRESS = re.compile(r"/[\w./*-]*\Z|data:,\Z")
 
 
@@ -46,7 +46,7 @@ class Page(HTMLParser):
             self._open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        # A title is a tag of SVG too; a picture is what hostile texts ask for.
+        # A title is also an SVG tag; hostile texts ask for pictures.
         assert tag in TAGS, tag
         for name, value in attrs:
             assert name in ATTRIBUTES, (tag, name)

@@ -41,7 +41,7 @@ CLIENTS = {
 
 @pytest.fixture
 def closed_proxy(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Only a proxy on which nothing listens, as for a user whose company's proxy cannot reach this machine."""
+    """Only a proxy that does not exist, as for a user whose company's proxy cannot reach this machine."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

@@ -1,4 +1,4 @@
-"""The Prometheus client, on replies as real servers and other servers in its place give them."""
+"""The Prometheus client, with replies of real servers and of other servers at its address."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Signals that come at a bad moment."""
+"""Signals that arrive at a bad moment."""
 
 import signal
 import subprocess

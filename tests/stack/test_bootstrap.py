@@ -1,6 +1,6 @@
 """The first start, in a separate checkout: what is created, what is recreated, and the errors if that fails.
 
-A fake module ``venv`` makes a folder with a program that prints what pip would be called with.
+A fake module ``venv`` creates a folder with a program that prints pip's arguments.
 """
 
 import os
@@ -87,7 +87,7 @@ class Checkout:
 
 
 def runs(pid: int) -> bool:
-    """Whether there is such a process; one that only waits to be collected runs no more."""
+    """Whether there is such a process; a zombie does not count."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -64,7 +64,7 @@ def test_a_server_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
 
 
 def test_prometheus_serves_its_own_pages(tmp_path: Path) -> None:
-    """With everything that they load; Debian's package expects it in folders that do not exist here."""
+    """With everything that they load, which Debian's package expects in folders that do not exist here."""
     config = tmp_path / "prometheus.yml"
     config.write_text("global: {}\n")
     with Prometheus(tmp_path / "prometheus", config=config) as server, session() as client:
@@ -116,7 +116,7 @@ def alive(pid: int) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except FileNotFoundError:
         return False
-    # A zombie waits for an init to collect it; it runs no more.
+    # A zombie waits for init to reap it, and no longer runs.
     return state != "Z"
 
 

@@ -19,7 +19,7 @@ COMMANDS = {"ops-backup": "backup", "ops-exporter": "exporters", "ops-alerts": "
 
 
 def blocks() -> list[str]:
-    """The commands that are run; a block of what depends on the reader is a console, not a sh."""
+    """The commands that are run; blocks that depend on the reader are marked as console, not as sh."""
     return re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
@@ -63,7 +63,7 @@ def test_the_tutorial_works(tmp_path: Path, postgres: Postgres, redis_server: Re
 
 
 def test_the_tutorial_shows_every_command_of_a_sidecar() -> None:
-    """What it names exists: a command that is renamed would leave the page behind."""
+    """The commands that it names exist: after a renaming, the page would be out of date."""
     text = PAGE.read_text(encoding="utf-8")
     named = set(re.findall(r"\b(ops-(?:backup|exporter|alerts|init))\b", text))
     assert named == set(COMMANDS)

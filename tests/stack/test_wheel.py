@@ -37,7 +37,7 @@ def run(*command: str | Path, folder: Path | str | None = None, **more: str) -> 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a tagged commit of the files that git knows."""
+    """Built from a tagged commit of the files that Git tracks."""
     source = tmp_path_factory.mktemp("source")
     for name in run("git", "ls-files", "-z", folder=ROOT).split("\0"):
         if name and not name.startswith("app/") and (ROOT / name).is_file():
@@ -105,7 +105,7 @@ def test_no_name_belongs_to_another_project(wheel: Path, installed: Path, tmp_pa
         if "/" in name and not name.startswith("posthub_ops")
     ]
     assert ours == []
-    # Others' packages of the same names, and a folder of scripts to be in.
+    # Other packages of the same names, and a folder of scripts to run in.
     for name in ("backup", "sidecar", "alerts"):
         (packages(installed) / f"{name}.py").write_text("OTHERS = True\n")
         (tmp_path / f"{name}.py").write_text("raise SystemExit('this is a script of another project')\n")
