@@ -1,6 +1,6 @@
 """Phrases that the project's style rules replace. CONTRIBUTING.md has the rules; this check keeps the phrases out.
 
-It reads pages, rules, scripts, notification templates, and Python code: strings, docstrings, comments and names, those of
+It reads pages, rules, scripts, configuration, notification templates, the texts of the frontend, and Python code: strings, docstrings, comments and names, those of
 the tests included.
 """
 
@@ -54,6 +54,8 @@ CODE = (
 TEXTS = (
     *("*.md", "docs/**/*.md", "runbooks/**/*.md", "alerts/templates/*.tmpl"),
     *("alerts/**/*.yml", "runbooks/**/*.sh", "deploy/**/*.sh", "*.yml", "k8s/**/*.yaml", ".github/**/*.yml"),
+    *("tests/fixtures/**/*.md", "findings/*.sh", "deploy/**/*.sql", "deploy/Caddyfile", "*/Dockerfile"),
+    *(".env.production.example", "app/frontend/src/app/core/texts-en.ts"),
 )
 # The rules of style, this module and its tests name the phrases.
 EXEMPT = ("CONTRIBUTING.md", "stack/wording.py", "tests/stack/test_wording.py")

@@ -34,7 +34,7 @@ class Summary:
     Attributes:
         at_risk: what would be lost if the server were lost now: the age of the data in the newest proven backup.
             For a server, the time since its newest WAL was stored; None until the WAL was read.
-        recoverable: the periods that can be recovered of a server.
+        recoverable: the periods of a server that can be recovered.
         restore_seconds: duration of the last restore that was proven, scaled to the size of the newest backup.
         next_run: of the next backup.
     """
@@ -168,7 +168,7 @@ def general_problems(state: State) -> list[str]:
 
 
 def document(state: State) -> dict[str, Any]:
-    """All of it for a program. Times are in ISO 8601, sizes in bytes, durations in seconds."""
+    """The whole summary for programs. Times are in ISO 8601, sizes in bytes, durations in seconds."""
     settings, found = state.wiring.settings, summaries(state)
     general = general_problems(state)
     verdicts = {*(each.verdict for each in found), *(["bad"] if general else [])}

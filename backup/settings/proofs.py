@@ -30,7 +30,7 @@ class ProofSettings(Settings):
         5.0,
         ge=0,
         le=90,
-        description="Percent of that folder's disk that stay free: a verification or restore that needs more is stopped; 0 does not look",
+        description="Percentage of that folder's disk that stays free: a verification or restore that needs more is stopped; 0 disables the check",
     )
     restore_jobs: int = Field(
         0,

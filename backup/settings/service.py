@@ -60,7 +60,7 @@ class ServiceSettings(Settings):
         1.0,
         ge=0.1,
         le=300,
-        description="Seconds between two uploads of WAL that does not fill a segment: what a loss of the whole host loses at most, about",
+        description="Seconds between two uploads of WAL that does not fill a segment: roughly the most that the loss of the whole host can lose",
     )
     wal_port: int = Field(
         9811,

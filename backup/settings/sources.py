@@ -34,11 +34,11 @@ class SourceSettings(Settings):
     )
     after_command: str | None = Field(
         None,
-        description="Command to run after each backup, also after a failed one: `HOOK_OUTCOME` is `success` or `failure`",
+        description="Command to run after each backup, even a failed one: `HOOK_OUTCOME` is `success` or `failure`",
     )
     discover_url: SecretStr | None = Field(
         None,
-        description="A PostgreSQL server, all of whose databases are backed up, also those that are created later: `postgresql://…/postgres`",
+        description="A PostgreSQL server, all of whose databases are backed up, including those created later: `postgresql://…/postgres`",
     )
     discover_skip: Words = Field(
         ("postgres",),

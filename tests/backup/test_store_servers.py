@@ -161,7 +161,7 @@ def test_a_bucket_that_locks_everything(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A default retention asks for a digest with each body; runs, reports and records are stored; a lock is not a missing privilege."""
+    """A default retention requires a digest with each body; runs, reports and records are stored; a lock is not a missing privilege."""
     if server.name == "rclone":
         return  # it has no locks
     bucket = server.bucket(ObjectLockEnabledForBucket=True)

@@ -26,7 +26,7 @@ def mark(state: Any = "restored", **more: Any) -> Mark:
 
 @dataclass
 class Server:
-    """Databases and their marks. What is done within a transaction that fails is undone."""
+    """Databases and their marks. Changes in a transaction that fails are undone."""
 
     known: dict[str, Mark | None]
     address: Any = field(default_factory=lambda: ADDRESS)
