@@ -1,7 +1,7 @@
 """Phrases that the project's style rules replace. CONTRIBUTING.md has the rules; this check keeps the phrases out.
 
-It reads pages, rules, scripts, configuration, notification templates, the texts of the frontend, and Python code: strings, docstrings, comments and names, those of
-the tests included.
+It reads pages, rules, scripts, configuration, notification templates, the texts of the frontend, and Python code: strings,
+docstrings, comments and names, those of the tests included.
 """
 
 import ast
