@@ -15,7 +15,9 @@ from sidecar import UsageError, cli
     "--dry-run", is_flag=True, help="Show every decision and its reasons without deleting anything."
 )
 @click.option(
-    "--yes-i-mean", metavar="NAME", help="The database's name: delete even if it is an unusually large number at once."
+    "--yes-i-mean",
+    metavar="NAME",
+    help="The database's name: delete even if it is an unusually large number at once.",
 )
 @database_option
 @json_option

@@ -12,9 +12,9 @@ from backup.cancellation import look
 from backup.catalogue.manifest import Expression, Extension, Server, Table
 from backup.catalogue.manifest import Sequence as Position
 
-# The tables whose rows pg_dump writes: ordinary ones and partitions, not those of an extension (of the ones that it
-# marked as configuration pg_dump writes some rows), not those of other sessions, and no unlogged ones of a standby,
-# which has no rows of them.
+# The tables whose rows pg_dump writes: ordinary tables and partitions. Not included are tables of extensions (of which
+# pg_dump writes some rows if they are marked as configuration), temporary tables, and unlogged tables on a standby, which has
+# no rows of them.
 _DUMPED = """
 SELECT n.nspname, c.relname, c.oid
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -24,7 +24,7 @@ WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND NOT (c.relpersistence = 'u
                   AND d.deptype = 'e')
 ORDER BY 1, 2
 """
-# What pg_dump reads or locks, and may lack the right to: rows (also those that an extension marked as its configuration),
+# Objects that pg_dump reads or locks, and may lack privileges for: rows (also those that an extension marked as its configuration),
 # partitioned tables, positions of sequences, large objects, which no read-only role covers, and rows hidden by a policy.
 _UNREADABLE = """
 SELECT 'table', n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -78,8 +78,8 @@ UNION ALL
 SELECT 'the rows of ' || count(*) || ' foreign tables: they are on another server' FROM pg_class WHERE relkind = 'f'
 HAVING count(*) > 0
 """
-# Roles that own something here, were granted something or have settings here; and, on both sides of every membership,
-# those that they get rights from or give them to: the application may log in as a member of the owner.
+# Roles that own something here, were granted something here or have settings here. Also the roles on both sides of their
+# memberships, from which they inherit rights or to which they give them: the application may log in as a member of the owner.
 _ROLES = """
 WITH RECURSIVE own AS (SELECT oid FROM pg_database WHERE datname = current_database()), needed AS (
   SELECT refobjid AS role FROM pg_shdepend, own WHERE refclassid = 'pg_authid'::regclass
@@ -114,7 +114,7 @@ SELECT current_setting('max_locks_per_transaction')::bigint
 BATCH = 25
 SEQUENCES_AT_ONCE = 250
 SEQUENCE_TRIES = 3
-# The sequences of the view pg_sequences, which would read the values of all.
+# The sequences in the view pg_sequences, which itself would read the values of all of them.
 _SEQUENCES = """
 SELECT c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'S' AND NOT pg_is_other_temp_schema(n.oid) ORDER BY 1
@@ -216,7 +216,7 @@ def lock(connection: Connection[TupleRow], names: list[Name]) -> None:
 
 
 def lockable(connection: Connection[TupleRow], tables: int) -> bool:
-    """Whether the server's table of locks has room for two holders of each table, with half of it left for others."""
+    """Whether the server's lock table has room for two locks on each table, with half of it left for others."""
     row = connection.execute(_LOCKS).fetchone()
     return row is not None and tables <= row[0] // 4
 

@@ -72,7 +72,7 @@ def snapshot(
 
     Args:
         exclusion: the tables that the dump excludes; they are neither locked nor counted.
-        judge: another snapshot is taken while it refuses the one before, a few times at most.
+        judge: if it rejects a snapshot, another one is taken, a few times at most.
 
     Raises:
         DumpError: a lock timed out, or the tables kept changing.
@@ -154,7 +154,7 @@ def _wanted(
 
 
 def _begin(connection: Connection[TupleRow], isolation: str) -> None:
-    """Set limits that end with the transaction. The dump must be quick, without taking more of production's processes."""
+    """Set limits that end with the transaction. Parallel workers are disabled: the backup must not use more of production's processes."""
     connection.execute(
         f"BEGIN ISOLATION LEVEL {isolation} READ ONLY; SET LOCAL search_path TO pg_catalog;"
         f" SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SET LOCAL max_parallel_workers_per_gather = 0"

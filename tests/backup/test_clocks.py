@@ -1,4 +1,4 @@
-"""One clock is not trusted alone: those of the database and the store are read, and a backup from the future is not the latest."""
+"""No single clock is trusted: those of the database and the store are read too, and a backup from the future is not the latest."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

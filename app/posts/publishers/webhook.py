@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 MAX_ANSWER = 64 * 1024
 LATE = "the webhook did not answer in time"
 TRY_AGAIN = {408, 425, 429}
-# Below 1024, only the ports of the web: a webhook must not speak to mail servers and the like.
+# Below 1024, only web ports: a webhook must not connect to mail servers and the like.
 WEB_PORTS = (80, 443)
 FIRST_FREE_PORT = 1024
 
@@ -130,7 +130,7 @@ def _content(post: Post) -> dict[str, Any]:
 
 
 def _external_id(answer: requests.Response) -> str:
-    """The receiver's id. A body that is cut off, late or not JSON has none; the status has accepted the post."""
+    """The receiver's id. A body that is cut off, late or not JSON has none; the status alone accepts the post."""
     try:
         content: Any = json.loads(answer.raw.read(MAX_ANSWER, decode_content=True))
     except (ValueError, OSError, HTTPError, RecursionError):
