@@ -18,8 +18,9 @@ PASSED = frozenset(
     {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 )
 
-# Every setting that pg_dump, ruleutils and the input and output functions of types read, and every one that ends or
-# refuses a statement: a database or a role may have its own values, and a dump must read like one of its copy.
+# Every setting that changes the text of a dump (pg_dump, ruleutils and the input and output functions of types read it), or
+# that ends or refuses a statement. A database or a role may have its own values, and the dumps of original and copy must be
+# equal.
 PINNED = {
     "bytea_output": "hex",
     "quote_all_identifiers": "off",
@@ -43,7 +44,7 @@ PINNED = {
     "idle_in_transaction_session_timeout": "0",
     "client_min_messages": "notice",
 }
-# The same by the version that has them first. A lock must not outlive this process while the server works on our statement.
+# More settings, by the first version that has them. A lock must not outlive this process while the server works on our statement.
 _SINCE = {
     "client_connection_check_interval": (140000, "5s"),
     "idle_session_timeout": (140000, "0"),

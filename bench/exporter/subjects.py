@@ -29,7 +29,7 @@ SUBSCRIBED = re.compile(r"^celery_exporter_broker_up\{[^}]*\} 1", re.MULTILINE)
 
 
 class ScrapeError(HTTPException):
-    """A scrape was answered with another status than 200."""
+    """A scrape was answered with a status other than 200."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"status {status}")
