@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AliasChoices, Field
 
 from backup.policy.retention import Policy
-from backup.settings.packing import PackingSettings
+from backup.settings.archives import ArchiveSettings
 from backup.settings.proofs import ProofSettings
 from backup.settings.retention import RetentionSettings
 from backup.settings.service import ServiceSettings
@@ -17,7 +17,7 @@ from backup.settings.stores import StoreSettings
 
 # pydantic puts the fields of the last base first.
 class BackupSettings(
-    RetentionSettings, ProofSettings, ServiceSettings, PackingSettings, StoreSettings, SourceSettings
+    RetentionSettings, ProofSettings, ServiceSettings, ArchiveSettings, StoreSettings, SourceSettings
 ):
     """All settings of the backup sidecar."""
 

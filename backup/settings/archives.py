@@ -6,7 +6,7 @@ from backup.settings.words import Words
 from sidecar.settings import Settings
 
 
-class PackingSettings(Settings):
+class ArchiveSettings(Settings):
     """A part of :class:`backup.settings.BackupSettings`."""
 
     age_recipients: Words = Field(
