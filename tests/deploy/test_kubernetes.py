@@ -364,20 +364,28 @@ def test_certificates_can_be_issued_over_http() -> None:
     assert policy["spec"]["ingress"][0]["ports"] == [{"port": 8089}]
 
 
-def test_the_wal_stream_is_a_component(tmp_path: Path) -> None:
-    """It adds a stream without a volume, its role and the limit of what the server keeps for it."""
+def production_with(component: str, folder: Path) -> dict[tuple[str, str], Document]:
+    """Production's objects with one more component, valid, by kind and name."""
     if builder() is None:
-        pytest.skip("neither kubectl nor kustomize is on PATH")
-    with_it = {
+        pytest.skip(
+            "neither kubectl nor kustomize is on PATH; https://kubernetes.io/docs/tasks/tools says how to get them"
+        )
+    kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "resources": [os.path.relpath(K8S / "overlays" / "production", tmp_path.resolve())],
-        "components": [os.path.relpath(K8S / "components" / "pitr", tmp_path.resolve())],
+        "resources": [os.path.relpath(K8S / "overlays" / "production", folder.resolve())],
+        "components": [os.path.relpath(K8S / "components" / component, folder.resolve())],
     }
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(with_it))
-    found = {(d["kind"], d["metadata"]["name"]): d for d in built(str(tmp_path))}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    found = {(d["kind"], d["metadata"]["name"]): d for d in built(str(folder))}
     for document in found.values():
         validate(document)
+    return found
+
+
+def test_the_wal_stream_is_a_component(tmp_path: Path) -> None:
+    """It adds a stream without a volume, its role and the limit of what the server keeps for it."""
+    found = production_with("pitr", tmp_path)
     cluster = found["Cluster", "posthub-postgres"]["spec"]
     assert cluster["postgresql"]["parameters"]["max_slot_wal_keep_size"] == "4GB"
     (role,) = (each for each in cluster["managed"]["roles"] if each.get("replication"))
@@ -416,3 +424,60 @@ def test_traefik_redirects_to_https_and_sends_hsts_like_caddy() -> None:
     for ingress in (d for d in documents if d["kind"] == "Ingress"):
         used = ingress["metadata"]["annotations"]["traefik.ingress.kubernetes.io/router.middlewares"]
         assert "posthub-hsts@kubernetescrd" in used, ingress["metadata"]["name"]
+
+
+def test_the_gateway_component_has_the_same_public_paths(tmp_path: Path) -> None:
+    """Flower and the admin need a password, which the standard does not have."""
+    found = production_with("gateway", tmp_path)
+    assert not [kind for kind, _ in found if kind == "Ingress"]
+    listeners = {each["name"]: each for each in found["Gateway", "posthub"]["spec"]["listeners"]}
+    routed = {
+        (listeners[route["spec"]["parentRefs"][0]["sectionName"]]["hostname"], match["path"]["value"])
+        for route in (found["HTTPRoute", name] for name in ("posthub", "posthub-api"))
+        for rule in route["spec"]["rules"]
+        for match in rule["matches"]
+    }
+    ingress = next(d for d in plain() if d["metadata"]["name"] == "posthub-ingress")
+    assert routed == {
+        (rule["host"], path["path"]) for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]
+    }
+
+
+def test_the_gateway_component_redirects_to_https_and_sends_hsts(tmp_path: Path) -> None:
+    found = production_with("gateway", tmp_path)
+    (redirect,) = found["HTTPRoute", "posthub-redirect"]["spec"]["rules"]
+    assert redirect["filters"][0]["requestRedirect"] == {"scheme": "https", "statusCode": 301}
+    for name in ("posthub", "posthub-api"):
+        for rule in found["HTTPRoute", name]["spec"]["rules"]:
+            (header,) = rule["filters"][0]["responseHeaderModifier"]["set"]
+            assert header == {"name": "Strict-Transport-Security", "value": "max-age=31536000"}
+            (backend,) = rule["backendRefs"]
+            (port,) = found["Service", backend["name"]]["spec"]["ports"]
+            assert backend["port"] == port["port"]
+
+
+def test_only_traefik_of_k3s_comes_in_from_kube_system(tmp_path: Path) -> None:
+    found = production_with("k3s-traefik", tmp_path)
+    for name in ("from-the-ingress", "acme-challenges"):
+        (rule,) = found["NetworkPolicy", name]["spec"]["ingress"]
+        (source,) = (
+            each
+            for each in rule["from"]
+            if each["namespaceSelector"]["matchLabels"].get("kubernetes.io/metadata.name") == "kube-system"
+        )
+        assert source["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "traefik"}}
+
+
+def test_flower_is_evicted_before_what_the_site_needs() -> None:
+    (priority,) = _of_kind("PriorityClass")
+    name = priority["metadata"]["name"]
+    essential = {pod for pod, _, spec in pod_specs(plain()) if spec.get("priorityClassName") == name}
+    assert essential == {
+        "Deployment/posthub-api",
+        "Deployment/posthub-celery-beat",
+        "Deployment/posthub-celery-worker",
+        "Deployment/posthub-celery-worker-ai",
+        "StatefulSet/posthub-redis",
+    }
+    (cluster,) = _of_kind("Cluster")
+    assert cluster["spec"]["priorityClassName"] == name
