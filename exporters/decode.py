@@ -21,7 +21,7 @@ USUAL_REST = b'", "content-encoding": "utf-8", "content-type": "application/json
 # Formats that kombu can decode and that cannot run code. Pickle is never decoded: the broker is not trusted.
 MSGPACK = "application/x-msgpack"
 SAFE_CONTENT = frozenset({"application/json", "application/x-yaml", MSGPACK, "text/plain"})
-# Their decoders are slow: 30 kB of YAML take a second, and the receiver must not stall for it.
+# Their decoders are slow: 30 kB of YAML takes a second, and the receiver must not stall for it.
 LONGEST_OTHER = 1 << 14
 _LIST = ord("[")
 

@@ -93,7 +93,7 @@ class Attempt(Document):
         default=(), description="IDs that prunes have deleted so far, newest last"
     )
     measures: dict[str, Seconds] = Field(
-        default_factory=dict, description="of a restore or drill: seconds by what"
+        default_factory=dict, description="of a restore or drill: seconds by stage"
     )
 
 

@@ -152,7 +152,7 @@ def _differences(report: Report) -> str:
 
 
 def _stages(stages: Mapping[str, float]) -> str:
-    # A document has them by name.
+    # Documents list them alphabetically.
     names = sorted(stages, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
     rows = [(text(name), text(duration(stages[name]))) for name in names]
     return html.table(("stage", "took"), rows, numbers=(1,), kind="narrow") if rows else ""

@@ -28,7 +28,7 @@ AT_ONCE = 200
 
 
 def probed(folder: Path, curve: str, size: int, **environ: str) -> list[Cost]:
-    """What the probe measures with the code of a checkout; nothing if it does not get that far."""
+    """What the probe measures with the code of a checkout; empty if the probe fails."""
     done = subprocess.run(
         [sys.executable, "-P", str(PROBE), curve, str(size)],
         cwd=folder,

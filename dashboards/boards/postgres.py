@@ -148,7 +148,7 @@ def _load() -> Row:
             ),
             series_panel(
                 "Write-ahead log",
-                "Size of the write-ahead log on disk. If it grows without end, a replication slot has no reader.",
+                "Size of the write-ahead log on disk. If it grows without limit, a replication slot has no reader.",
                 Query(f"max by (instance) ({select('pg_wal_size_bytes')})", "{{instance}}"),
                 unit="bytes",
                 size=THIRD,

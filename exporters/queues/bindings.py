@@ -27,7 +27,7 @@ class Bindings:
 
     Args:
         event_exchange: Celery's setting of that name; queues bound to it carry events.
-        refuse: called with each reason of Redis for not answering.
+        refuse: called with each reason why Redis did not answer.
 
     Attributes:
         routes: (exchange, routing key) → queues.

@@ -21,7 +21,7 @@ class Unacked:
     Args:
         bindings: name the queue of a message that was sent through an exchange.
         learn: called with the headers and the queue of each message that is read.
-        refuse: called with each reason of Redis for not answering.
+        refuse: called with each reason why Redis did not answer.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ class Backups:
         return self._command("run")
 
     def verify(self, backup_id: str) -> dict[str, Any]:
-        """Prove a backup by a restore; returns the report, also when the proof failed."""
+        """Prove a backup by a restore; returns the report, even if the proof failed."""
         return self._command("verify", backup_id, accept=(0, FAILED))
 
     def damage(self, backup_id: str) -> Path:

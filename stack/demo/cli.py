@@ -47,7 +47,7 @@ def demo(*, once: bool, as_json: bool, folder: Path, random_ports: bool) -> int:
 
     Starts PostgreSQL, Redis, an S3 server, the PostHub app with its web frontend, two Celery workers and beat, the
     exporter, the backup service, Prometheus, Alertmanager and a notification inbox; sends real requests;
-    takes a backup and proves it by a restore; damages it and kills a worker, and shows that both are reported. Nothing
+    takes a backup and proves it by restoring it; damages it and kills a worker, and shows that both are reported. Nothing
     is installed outside this folder, and Ctrl-C ends everything.
 
     \b
@@ -96,7 +96,7 @@ def _stop(suite: Suite, output: Console) -> None:
 
 @contextmanager
 def _reported(results: Results, *, as_json: bool) -> Iterator[None]:
-    """Print the results for a script, also when the demo ended early."""
+    """Print the results for a script, even if the demo ended early."""
     try:
         yield
     except OpsError as error:

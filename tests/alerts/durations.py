@@ -52,7 +52,7 @@ def branches(expr: str) -> list[str]:
 
 
 def _outermost(expr: str, operator: str) -> list[str]:
-    """The operands of an operator outside of all parentheses."""
+    """The operands of an operator outside all parentheses."""
     parts, depth, last = [], 0, 0
     for found in re.finditer(rf"[(){{}}]|\b{operator}\b", expr):
         if found[0] in "({":

@@ -97,7 +97,7 @@ def commands() -> list[Command]:
 
 
 def parse(page: str, line: str, service: str | None = None) -> Iterator[Command]:
-    """The programs of a shell line, those inside of containers and of ``sh -c`` too."""
+    """The programs of a shell line, including those inside containers and ``sh -c``."""
     for words in _segments(line):
         yield from _inside(Command(page, line, words, service))
 

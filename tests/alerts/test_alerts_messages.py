@@ -153,7 +153,7 @@ class Tags(HTMLParser):
         self.feed(text)
         self.close()
         assert self.open == []
-        assert not self.rawdata, "ends inside of a tag"
+        assert not self.rawdata, "ends inside a tag"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.open.append(tag)

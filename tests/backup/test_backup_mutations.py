@@ -1,6 +1,6 @@
 """Damage of every kind, which a verification must name; and healthy oddities, which it must not report.
 
-The database is dumped and restored once; each damage is done to a copy of the restored database.
+The database is dumped and restored once; each case damages a copy of the restored database.
 """
 
 import json
@@ -228,7 +228,7 @@ def test_a_healthy_restore_has_no_differences(original: Original, postgres: Post
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damage_is_named(damage: str, original: Original, postgres: Postgres) -> None:
+def test_damage_is_named(damage: str, original: Original, postgres: Postgres) -> None:
     statement, named = DAMAGES[damage]
     copy = f"{original.restored}_copy"
     with psycopg.connect(postgres.url, autocommit=True) as connection:

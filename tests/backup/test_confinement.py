@@ -275,7 +275,7 @@ REFUSING_LANDLOCK = WITHOUT.replace("NUMBER", str(landlock.__dict__["_RESTRICT_S
 
 
 @needs_landlock
-def test_where_landlock_is_refused_nothing_is_found_out(environ: dict[str, str], command: Command) -> None:
+def test_where_landlock_is_refused_nothing_is_proven(environ: dict[str, str], command: Command) -> None:
     """The limits exist but cannot be set: no program of a verification runs, and no backup is reported as damaged."""
     made = command.passed("run")
     done = subprocess.run(

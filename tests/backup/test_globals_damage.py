@@ -1,6 +1,6 @@
 """Damage to roles, and to properties of the database as a whole, must be named.
 
-The backup is restored once, as in a verification. Each damage is done there, and undone.
+The backup is restored once, as in a verification. Each case damages the copy, and undoes it.
 """
 
 from collections.abc import Iterator
@@ -185,12 +185,12 @@ def restored(
         yield Restored(place, files["archive"])
 
 
-def test_nothing_is_reported_of_a_whole_restore(restored: Restored) -> None:
+def test_a_complete_restore_has_no_differences(restored: Restored) -> None:
     assert [*restored.of_roles(), *restored.of_database()] == []
 
 
 @pytest.mark.parametrize("damage", OF_ROLES)
-def test_a_damage_to_a_role_is_named(damage: str, restored: Restored) -> None:
+def test_damage_to_a_role_is_named(damage: str, restored: Restored) -> None:
     harm, cure, named = OF_ROLES[damage]
     restored.do(harm)
     try:
@@ -202,7 +202,7 @@ def test_a_damage_to_a_role_is_named(damage: str, restored: Restored) -> None:
 
 
 @pytest.mark.parametrize("damage", OF_DATABASE)
-def test_a_damage_to_the_database_is_named(damage: str, restored: Restored) -> None:
+def test_damage_to_the_database_is_named(damage: str, restored: Restored) -> None:
     harm, cure = OF_DATABASE[damage]
     restored.do(harm)
     try:

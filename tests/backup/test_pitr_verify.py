@@ -1,4 +1,4 @@
-"""The proof of a base backup and its log: contiguous, whole, recovers, equal to a dump; and every damage is named."""
+"""The proof of a base backup and its log: contiguous, whole, recovers, equal to a dump; and all damage is named."""
 
 import io
 import json
@@ -420,7 +420,7 @@ def test_a_sparse_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME], ids=["pax", "gnu"])
-def test_names_without_end_are_not_read(kind: bytes, tmp_path: Path) -> None:
+def test_endless_names_are_not_read(kind: bytes, tmp_path: Path) -> None:
     header = tarfile.TarInfo("long")
     header.type, header.size = kind, 1 << 30
     data = header.tobuf(tarfile.USTAR_FORMAT) + bytes(1 << 20)

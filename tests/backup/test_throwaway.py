@@ -182,7 +182,7 @@ def test_a_path_that_is_too_long_for_a_socket_is_refused_before_anything_is_done
             throwaway.check_path(parent)
 
 
-def test_a_program_that_prints_without_end() -> None:
+def test_a_program_that_prints_endlessly() -> None:
     """Restored content can raise notices in a loop, and lines of any length."""
     script = (
         "import sys\n"
