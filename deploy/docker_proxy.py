@@ -36,7 +36,7 @@ class Engine(http.client.HTTPConnection):
 
 
 def without_secrets(answer: Any) -> Any:
-    """An answer of the engine without the parts that may contain secrets."""
+    """An answer from the engine without the parts that may contain secrets."""
     if isinstance(answer, dict) and isinstance(answer.get("Config"), dict):
         hidden = {"Env": [], "Cmd": [], "Entrypoint": [], "Healthcheck": None, "Labels": {}}
         config = {**answer["Config"], **hidden}

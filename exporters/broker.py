@@ -141,7 +141,7 @@ def check_credentials(url: str, what: str) -> None:
     """
     if not all(_is_clear(part) for part in url.split(";")):
         raise UsageError(
-            f"{what} is malformed, or its password holds one of / ? # [ ] @ unescaped",
+            f"{what} is malformed, or its password contains an unescaped / ? # [ ] or @",
             hint="write them as %2F %3F %23 %5B %5D %40, for example redis://:pa%2Fss@host:6379/0",
         )
 

@@ -204,7 +204,7 @@ class ExporterSettings(Settings):
     max_names: int = Field(
         2_000,
         ge=10,
-        description="Maximum number of pairs of task and queue; a new one replaces those that were idle longest.",
+        description="Maximum number of pairs of task and queue; a new one replaces those that have been idle longest.",
     )
     max_workers: int = Field(
         3_000,

@@ -47,5 +47,5 @@ class ArchiveSettings(Settings):
     stall_timeout: float = Field(
         1800,
         gt=0,
-        description="Seconds without a byte or an answer of the database and of the store, after which a run has failed. Raise it if a dump is silent for longer, as when it reads a large table of deleted rows",
+        description="Seconds without a byte or an answer from the database and the store, after which a run counts as failed. Raise it if a dump is silent for longer, as when it reads a large table of deleted rows",
     )

@@ -53,7 +53,7 @@ class RetentionSettings(Settings):
     )
     wal_keep: timedelta = Field(
         timedelta(days=7),
-        description="How far back each moment of a server can be recovered: `36h`, `14d`, `2w`",
+        description="How far back any moment of a server can be recovered: `36h`, `14d`, `2w`",
     )
     anomaly_drop: float = Field(
         0.5,

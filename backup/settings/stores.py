@@ -67,12 +67,12 @@ class StoreSettings(Settings):
         5,
         ge=1,
         le=20,
-        description="Number of attempts of a store operation before it counts as failed",
+        description="Number of attempts at a store operation before it counts as failed",
     )
     store_timeout: float = Field(
         60.0,
         gt=0,
-        description="Seconds to wait for an answer of the store",
+        description="Seconds to wait for an answer from the store",
     )
     spool_dir: Path | None = Field(
         None,

@@ -16,7 +16,7 @@ from sidecar.errors import OpsError, UsageError
 from sidecar.http import session
 
 ANSWER_SECONDS = 10.0
-# RabbitMQ's own default, also for the password.
+# RabbitMQ's own default, for the password too.
 USER = "guest"
 PAGE = 500
 COLUMNS = (

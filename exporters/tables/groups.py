@@ -4,7 +4,7 @@ A :class:`Group` is one pair of name and queue. A :class:`Track` holds counts. E
 that has no series per host (``rest``), and one per host as long as the series budget allows. An event is counted in
 exactly one track, so the value without a host label is the sum of a group's tracks, even if the budget allows no series per host.
 
-The number of pairs is limited. When a new pair needs room, those that were idle longest are evicted, so that unused
+The number of pairs is limited. When a new pair needs room, those that have been idle longest are evicted, so that unused
 names do not crowd out names in use.
 """
 
@@ -238,7 +238,7 @@ class Groups:
         return group
 
     def _evict(self) -> None:
-        """Evict the pairs that were idle longest. Counts that no scrape has shown yet are kept as overflow."""
+        """Evict the pairs that have been idle longest. Counts that no scrape has shown yet are kept as overflow."""
         idle_longest = sorted(self._by_pair.items(), key=lambda item: item[1].used)
         for key, group in idle_longest[: max(1, len(idle_longest) // EVICTED_SHARE)]:
             self._budget.turn_away("names")

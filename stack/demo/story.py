@@ -145,7 +145,7 @@ class Story:
         lines = (
             f"one bit of {archive.name} flipped; verification reports: {_first(report['differences'])}",
             f"{fired.text}",
-            f"{to_notification:.1f} s from the flip to the notification",
+            f"{to_notification:.1f} s from the damage to the notification",
             f"backup {fresh['id']} taken and proven; resolved {resolved.received - repaired:.1f} s after its start",
         )
         passed = not report["ok"] and _is_proven(proof)

@@ -224,7 +224,7 @@ MAY_COME_FIRST = {
 # Symptoms that may be notified after the cause's end, with the reason.
 _BUDGET = "the spent budget is a fact, and the runbook asks what spent it"
 _QUEUE = "a queue that is not empty when it is served again is a fact"
-_LOST = "work that was rejected is lost, also after the outage"
+_LOST = "work that was rejected is lost, even after the outage"
 MAY_OUTLAST = {
     **{
         (cause, burn): _BUDGET

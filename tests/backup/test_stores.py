@@ -287,7 +287,7 @@ def test_pending_uploads_of_others_are_left_alone() -> None:
 
 
 def locked_bucket(prefix: str = "") -> tuple[S3Store, Stubber]:
-    """A bucket with Object Lock, as Amazon answers for one; no server for tests has it."""
+    """A bucket with Object Lock, with the responses of Amazon S3: no test server supports it."""
     store = S3Store(
         "bucket",
         prefix,
