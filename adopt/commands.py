@@ -9,7 +9,7 @@ _COMPOSE = re.compile(
     r"docker compose -f docker-compose\.prod\.yml(?: --profile \w+)? (?P<verb>exec(?: -T)?|logs|restart|stop|start|up -d|ps(?: -a)?|run --rm|cp|unpause|rm -sf|kill -s \w+)"
     r"(?P<options>(?: --?[a-z][\w-]*(?:[ =][0-9]+[a-z]*)?)*)(?: posthub_(?P<service>\w+))?"
 )
-# Outside of containers, the commands have the names of the installed ones.
+# Outside containers, the commands have the names of the installed programs.
 PROGRAMS = {"backup": "backup", "exporters": "exporter", "alerts": "alerts", "dashboards": "dashboards"}
 _INSTALLED = re.compile(rf"python3? -m ({'|'.join(PROGRAMS)})\b")
 _SIDECAR = re.compile(r"-(backup|backup-wal|celery-exporter)$")

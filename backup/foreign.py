@@ -56,7 +56,7 @@ _MADE = (
     " NOBYPASSRLS;\n"
 )
 _NOTES = (
-    "taken in from a file: its rows were counted in the file, not in the database",
+    "imported from a file: its rows were counted in the file, not in the database",
     "the file has no roles: those that it names are created without rights and memberships",
 )
 

@@ -1,4 +1,4 @@
-"""Reports runs to a dead man's switch outside, which alerts people when the reports stop."""
+"""Reports runs to an external dead man's switch, which alerts people when the reports stop."""
 
 from pydantic import SecretStr
 

@@ -29,7 +29,7 @@ def broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
         multiple=True,
         metavar="[NAME=]URL",
         help="The broker, as Celery's broker_url; repeat it for further brokers. Prefer CELERY_EXPORTER_BROKER_URL "
-        "or CELERY_EXPORTER_BROKER_URL_FILE when it holds a password.",
+        "or CELERY_EXPORTER_BROKER_URL_FILE if it contains a password.",
     )
     option = click.option(
         "--broker-transport-option",
@@ -130,7 +130,7 @@ def check(
 @broker_options
 @click.option("--watch", is_flag=True, help="Repeat until Ctrl-C.")
 @click.option(
-    "--interval", type=float, default=2.0, show_default=True, help="Seconds between looks with --watch."
+    "--interval", type=float, default=2.0, show_default=True, help="Seconds between updates with --watch."
 )
 @JSON
 def queues(

@@ -188,7 +188,7 @@ class Exporter:
         if page is None:
             names = ", ".join(sorted(self._pages))
             return Response(
-                f"unknown target; ?target= one of: {names}\n".encode(), status=HTTPStatus.BAD_REQUEST
+                f"unknown target; ?target= must be one of: {names}\n".encode(), status=HTTPStatus.BAD_REQUEST
             )
         return page(request)
 

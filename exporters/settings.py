@@ -232,7 +232,7 @@ class ExporterSettings(Settings):
     rabbitmq_api_url: SecretStr | None = Field(
         None,
         description="RabbitMQ's management API with its user, http://USER:PASSWORD@HOST:15672: names of queues that "
-        "nothing else names, unacknowledged messages, and alarms. Of several servers, each as NAME=URL with the broker's "
+        "nothing else names, unacknowledged messages, and alarms. For several servers, each as NAME=URL with the broker's "
         "name, separated by spaces. Optional.",
     )
     database_url: SecretStr | None = Field(

@@ -1,4 +1,4 @@
-"""The call to a dead man's switch: a service outside that alerts people when the calls stop."""
+"""The call to a dead man's switch: an external service that alerts people when the calls stop."""
 
 import logging
 import time

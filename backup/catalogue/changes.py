@@ -21,7 +21,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Presence:
-    """Something without a number: an extension with its version, a role, a sequence. One of the two has it."""
+    """Something without a number: an extension with its version, a role, a sequence. Only one of the two has it."""
 
     kind: str
     name: str

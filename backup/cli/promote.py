@@ -79,7 +79,7 @@ def _intention(swap: Swap, there: list[str], now: datetime) -> str:
     ]
     if taken and swap.kept:
         age = duration((now - taken).total_seconds())
-        lines.append(f"lost to {swap.production}: what was written in the {age} since {moment(taken)}")
+        lines.append(f"{swap.production} will lose what was written in the {age} since {moment(taken)}")
     return "\n".join(lines)
 
 

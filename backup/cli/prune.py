@@ -25,7 +25,7 @@ def prune(dry_run: bool, yes_i_mean: str | None, database: str | None, as_json: 
     """Delete backups that no retention rule keeps.
 
     Nothing is deleted while the newest backup is overdue, failed, anomalous, or unverified for too long, while unusually
-    many backups have appeared, or if half of the older ones or more would go at once.
+    many backups have appeared, or if half of the older ones or more would be deleted at once.
 
     \b
     Examples:

@@ -61,7 +61,7 @@ from sidecar.humanize import duration, moment, size
     "--before",
     metavar="TIME",
     callback=as_moment,
-    help="Instead of an ID: the latest verified backup whose data is not newer than TIME (in UTC, or 2h ago as 2h).",
+    help="Instead of an ID: the latest verified backup whose data is not newer than TIME (in UTC; 2h is two hours ago).",
 )
 @click.option(
     "--at",
@@ -84,7 +84,9 @@ from sidecar.humanize import duration, moment, size
     help="With --at…: recover the whole server into this new folder.",
 )
 @click.option("--again", is_flag=True, help="Restore again, even if it was restored or promoted before.")
-@click.option("--unsigned", is_flag=True, help="Even if none of our keys has signed it; name it by its ID.")
+@click.option(
+    "--unsigned", is_flag=True, help="Restore it even if none of our keys has signed it; needs its ID."
+)
 @click.option(
     "--continue",
     "proceed",

@@ -1,4 +1,4 @@
-"""Checks that no program is a minor version with a known, serious fault that a later one fixes."""
+"""Checks that no program has a minor version with a known, serious fault that a later one fixes."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -39,7 +39,7 @@ def test_it_is_a_backup_like_others(
     assert made["rows"] == ROWS
     report = command("verify", "latest", "-d", "old-shop", "--json").json
     assert report["differences"] == []
-    assert "taken in from a file" in " ".join(report["notes"])
+    assert "imported from a file" in " ".join(report["notes"])
     there = {"BACKUP_RESTORE_URL": postgres.url_for(name)}
     into = f"old_{name}"
     done = command.passed("restore", "latest", "-d", "old-shop", "--into", into, **there)

@@ -271,7 +271,7 @@ def test_confirmation_by_typing_the_name(command: Command, postgres: Postgres, s
     assert "is in production" in seen
     # Before the question: the moment, and the differences.
     asked = seen.partition("Type ")[0]
-    assert f"lost to {shop}: what was written in the " in asked
+    assert f"{shop} will lose what was written in the " in asked
     assert [line.split() for line in asked.splitlines() if "public.posts" in line] == [
         ["public.posts", "10", "2,000"]
     ], seen
