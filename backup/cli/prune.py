@@ -17,7 +17,7 @@ from sidecar import UsageError, cli
 @click.option(
     "--yes-i-mean",
     metavar="NAME",
-    help="The database's name: delete even if it is an unusually large number at once.",
+    help="The database's name: delete even an unusually large number at once.",
 )
 @database_option
 @json_option

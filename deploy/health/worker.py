@@ -14,7 +14,7 @@ from config import redis_url
 from config.env import text
 
 SECONDS = 5
-# Docker does not stop a slow check, and starts the next one next to it, so the check has to end by itself.
+# Docker does not stop a slow check, and starts the next one while it runs, so the check has to end by itself.
 LONGEST = 14
 
 
