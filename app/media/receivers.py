@@ -1,4 +1,4 @@
-"""Deletes files when their rows are deleted, also together with their owner. Connected when the app is ready."""
+"""Deletes files when their rows are deleted, alone or together with their owner. Connected when the app is ready."""
 
 from functools import partial
 from typing import Any

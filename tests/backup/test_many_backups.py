@@ -183,7 +183,7 @@ def test_the_latest_verified_one_is_found_behind_many_others(wired: Wire) -> Non
 
 
 def test_a_backup_that_was_put_back_is_not_the_latest(wired: Wire) -> None:
-    """Also when only the newest backups are read."""
+    """Even if only the newest backups are read."""
     store = filled(CountingStore(), 5)
     newest = manifest(NOW)
     put(store, newest, KEYS)

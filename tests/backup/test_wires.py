@@ -464,7 +464,7 @@ def test_the_throwaway_server_listens_on_no_port(tmp_path: Path, monkeypatch: py
 
 
 def test_new_roles_on_a_given_server_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when the verification fails; roles that were there before stay."""
+    """Even if the verification fails; roles that were there before stay."""
     dropped: list[set[str]] = []
 
     class Server:

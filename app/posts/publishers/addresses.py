@@ -65,7 +65,7 @@ class Deadline:
     """Ends everything that belongs to one exchange after a number of seconds.
 
     Time limits of a socket apply to each read, so a peer that sends a byte now and then is never late. This one shuts
-    the connection down, which ends the current read, also within TLS.
+    the connection down, which ends the current read, even within TLS.
     """
 
     def __init__(self, seconds: float) -> None:
