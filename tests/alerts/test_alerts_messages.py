@@ -216,7 +216,7 @@ def test_a_large_group_is_whole_for_telegram_and_says_how_many(api: Api, outside
     assert text.count("|What to do>") == 6
 
 
-def test_half_resolved_speaks_of_what_still_fires(api: Api, outside: Outside) -> None:
+def test_a_half_resolved_group_names_what_still_fires(api: Api, outside: Outside) -> None:
     for number in (1, 2):
         fire(api, "CeleryWorkerDown", "half", number)
     first("both", lambda: [m for m in slack(outside, "half") if "×2" in m[0]])
