@@ -120,6 +120,7 @@ SECRETS: dict[str, Callable[[], str]] = {
     "GEMINI_API_KEY": _nothing,
     "PERPLEXITY_API_KEY": _nothing,
     "NANOBANA_API_KEY": _nothing,
+    "VEO_API_KEY": _nothing,
     "STRIPE_SECRET_KEY": _nothing,
     "MEDIA_S3_ACCESS_KEY_ID": _nothing,
     "MEDIA_S3_SECRET_ACCESS_KEY": _nothing,
@@ -141,7 +142,7 @@ SECRETS: dict[str, Callable[[], str]] = {
 
 
 # The keys of AI providers.
-AI_KEYS = ("GEMINI_API_KEY", "PERPLEXITY_API_KEY", "NANOBANA_API_KEY")
+AI_KEYS = ("GEMINI_API_KEY", "PERPLEXITY_API_KEY", "NANOBANA_API_KEY", "VEO_API_KEY")
 # The backup sidecar's secrets, whose files are named without the prefix.
 BACKUP_SECRETS = [
     name

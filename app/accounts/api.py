@@ -53,8 +53,9 @@ class TokenRequestSerializer(AuthTokenSerializer):
 
 class QuotaSerializer(serializers.Serializer[Any]):
     kind = serializers.CharField()
-    limit = serializers.IntegerField(help_text="Jobs that the plan allows a day.")
-    used = serializers.IntegerField(help_text="Jobs of today.")
+    unit = serializers.ChoiceField(choices=("jobs", "seconds"), help_text="What is counted.")
+    limit = serializers.IntegerField(help_text="What the plan allows a day.")
+    used = serializers.IntegerField(help_text="What was requested today.")
 
 
 class SessionSerializer(AccountSerializer):
@@ -64,6 +65,7 @@ class SessionSerializer(AccountSerializer):
     )
     ai_providers = serializers.ListField(child=serializers.CharField(), read_only=True)
     ai_images = serializers.BooleanField(read_only=True, help_text="Whether images can be requested.")
+    ai_videos = serializers.BooleanField(read_only=True, help_text="Whether videos can be requested.")
     quotas = QuotaSerializer(many=True, read_only=True)
 
     class Meta(AccountSerializer.Meta):
@@ -73,6 +75,7 @@ class SessionSerializer(AccountSerializer):
             "publishers",
             "ai_providers",
             "ai_images",
+            "ai_videos",
             "quotas",
         )
         read_only_fields = fields
@@ -143,6 +146,7 @@ def _account(request: Request, user: User) -> dict[str, Any]:
         "publishers": publishers,
         "ai_providers": providers.available(),
         "ai_images": providers.image_provider_name() is not None and store.is_configured(),
+        "ai_videos": providers.video_provider_name() is not None and store.is_configured(),
         "quotas": [QuotaSerializer(quotas.of(user, kind)).data for kind in quotas.KINDS],
     }
 

@@ -9,7 +9,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.models import User
-from ai import providers, services
+from ai import providers, services, videos
 from ai.models import AIJob
 from media.api import AssetSerializer
 from posts.models import Post
@@ -31,6 +31,7 @@ class JobSerializer(serializers.ModelSerializer[AIJob]):
             "result",
             "asset",
             "error",
+            "seconds",
             "attempts",
             "created_at",
             "started_at",
@@ -82,6 +83,21 @@ class ImageView(APIView):
         wanted = ImageRequestSerializer(data=request.data, context={"request": request})
         wanted.is_valid(raise_exception=True)
         job = services.request_image(cast("User", request.user), **wanted.validated_data)
+        return Response(JobSerializer(job).data, status=status.HTTP_202_ACCEPTED)
+
+
+class VideoRequestSerializer(ImageRequestSerializer):
+    seconds = serializers.ChoiceField(choices=videos.SECONDS, default=videos.SECONDS[0])
+
+
+class VideoView(APIView):
+    throttle_scope = "ai"
+
+    @extend_schema(request=VideoRequestSerializer, responses={202: JobSerializer})
+    def post(self, request: Request) -> Response:
+        wanted = VideoRequestSerializer(data=request.data, context={"request": request})
+        wanted.is_valid(raise_exception=True)
+        job = services.request_video(cast("User", request.user), **wanted.validated_data)
         return Response(JobSerializer(job).data, status=status.HTTP_202_ACCEPTED)
 
 

@@ -25,12 +25,20 @@ TIME_LIMIT = 150
 
 def send(job: AIJob) -> bool:
     """Send the task of a job. Returns whether the broker accepted it."""
-    task = "ai.tasks.run_priority_job" if job.priority else "ai.tasks.run_job"
-    return enqueue(task, str(job.pk), task_id=str(job.pk), on_failure=partial(_unsend, job))
+    return enqueue(_task(job), str(job.pk), task_id=str(job.pk), on_failure=partial(_unsend, job))
+
+
+def send_later(job: AIJob, seconds: float) -> bool:
+    """Send a task for the next step of a job. To Celery it is a new task, with a new id."""
+    return enqueue(_task(job), str(job.pk), countdown=seconds, on_failure=partial(_unsend, job))
+
+
+def _task(job: AIJob) -> str:
+    return "ai.tasks.run_priority_job" if job.priority else "ai.tasks.run_job"
 
 
 def _unsend(job: AIJob) -> None:
-    AIJob.objects.filter(pk=job.pk, status=Status.QUEUED).update(sent_at=None)
+    AIJob.objects.filter(pk=job.pk, status__in=(Status.QUEUED, Status.WAITING)).update(sent_at=None)
 
 
 def has_turn(owner_id: int) -> bool:

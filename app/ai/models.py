@@ -13,13 +13,18 @@ class AIJob(ExportModelOperationsMixin("ai_job"), models.Model):  # type: ignore
         CAPTION = "caption"
         EMBEDDING = "embedding"
         IMAGE = "image"
+        VIDEO = "video"
 
     class Status(models.TextChoices):
         QUEUED = "queued"
         RUNNING = "running"
+        # The provider works on it, and no worker is busy with it.
+        WAITING = "waiting"
         SUCCEEDED = "succeeded"
         FAILED = "failed"
         CANCELLED = "cancelled"
+        # A worker died while it started an operation, so there may be one, and it may cost money. It is not repeated.
+        UNKNOWN = "unknown"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="ai_jobs")
@@ -36,7 +41,11 @@ class AIJob(ExportModelOperationsMixin("ai_job"), models.Model):  # type: ignore
         "media.Asset", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="job"
     )
     error = models.CharField(max_length=500, blank=True)
+    # Length of a video.
+    seconds = models.PositiveSmallIntegerField(default=0, db_default=0)
     attempts = models.PositiveSmallIntegerField(default=0)
+    # The number of attempts when one last got further. Those since then ended with the death of their worker.
+    settled_attempts = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
     sent_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -48,10 +57,28 @@ class AIJob(ExportModelOperationsMixin("ai_job"), models.Model):  # type: ignore
         indexes = (
             models.Index(fields=("owner", "-created_at"), name="aijob_owner_created"),
             models.Index(
-                fields=("sent_at",), condition=Q(status__in=("queued", "running")), name="aijob_open"
+                fields=("sent_at",),
+                condition=Q(status__in=("queued", "running", "waiting")),
+                name="aijob_open",
             ),
             models.Index(fields=("finished_at",), name="aijob_finished"),
         )
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id} ({self.status})"
+
+
+class Operation(models.Model):
+    """An operation of a provider that makes a video.
+
+    The row is committed before the request that starts the operation. Without a name it means: there may be one.
+    """
+
+    job = models.OneToOneField(AIJob, on_delete=models.CASCADE, primary_key=True, related_name="operation")
+    name = models.CharField(max_length=200, blank=True)
+    intended_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, blank=True)
+    polls = models.PositiveIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return self.name or "an operation without a name"

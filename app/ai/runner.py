@@ -1,16 +1,17 @@
 """Running one AI job: claim it, call the provider, store the result. Each step is safe to repeat."""
 
 import logging
+from datetime import timedelta
 from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from ai import fairness, providers
-from ai.models import AIJob
+from ai import fairness, providers, videos
+from ai.models import AIJob, Operation
 from media import services as media
 from media import store
 from media.images import InvalidImageError
@@ -26,6 +27,10 @@ INSTRUCTION = (
     "You write captions for social media. Answer with one caption of at most 280 characters, "
     "in the language of the request, with at most three hashtags and nothing else."
 )
+# Workers that may die, one after the other, without a video getting further. It is paid for, so there are more than for others.
+VIDEO_LOSSES = 25
+# A message may come this much before its time.
+EARLY = timedelta(seconds=1)
 
 
 class GaveUpError(Exception):
@@ -54,6 +59,12 @@ def run(pk: str, *, again: bool = False) -> str:
 def _run(job: AIJob) -> str:
     try:
         values = _ask(job)
+    except videos.StillRunningError as pause:
+        return _wait(job, pause)
+    except videos.InDoubtError as error:
+        outcome = _finish(job, Status.UNKNOWN, error=str(error)[:500])
+        videos.revive(job)
+        return outcome
     except (providers.RefusedError, providers.NotConfiguredError) as error:
         return _finish(job, Status.FAILED, error=str(error)[:500])
     except (providers.TryLaterError, SoftTimeLimitExceeded) as error:
@@ -66,15 +77,27 @@ def _run(job: AIJob) -> str:
 
 @transaction.atomic
 def _claim(pk: str, *, again: bool) -> AIJob | None:
-    claimable = (Status.QUEUED, Status.RUNNING) if again else (Status.QUEUED,)
-    open_jobs = AIJob.objects.filter(pk=pk, status__in=claimable)
-    give_up(open_jobs.filter(attempts__gte=settings.AI_MAX_ATTEMPTS), "worker lost during every attempt")
+    due = Q(status=Status.QUEUED) | Q(status=Status.WAITING, sent_at=None)
+    due |= Q(status=Status.WAITING, sent_at__lte=timezone.now() + EARLY)
+    if again:
+        due |= Q(status=Status.RUNNING)
+    open_jobs = AIJob.objects.filter(due, pk=pk)
+    give_up(exhausted(open_jobs), "worker lost during every attempt")
     job = open_jobs.first()
     if job is not None and job.status == Status.QUEUED and not fairness.has_turn(job.owner_id):
         fairness.postpone(job)
         return None
     claimed = open_jobs.update(status=Status.RUNNING, started_at=timezone.now(), attempts=F("attempts") + 1)
     return AIJob.objects.select_related("owner", "post").get(pk=pk) if claimed else None
+
+
+def exhausted(jobs: QuerySet[AIJob]) -> QuerySet[AIJob]:
+    """Those of the jobs that have no attempt left."""
+    most = F("settled_attempts") + settings.AI_MAX_ATTEMPTS
+    is_video = Q(kind=AIJob.Kind.VIDEO)
+    return jobs.filter(
+        ~is_video & Q(attempts__gte=most) | is_video & Q(attempts__gte=F("settled_attempts") + VIDEO_LOSSES)
+    )
 
 
 def give_up(jobs: QuerySet[AIJob], error: str) -> int:
@@ -93,6 +116,8 @@ def _ask(job: AIJob) -> dict[str, Any]:
         return {"result": providers.text_provider(job.provider).write(INSTRUCTION, job.prompt)}
     if job.kind == AIJob.Kind.IMAGE:
         return {"asset": _draw(job)}
+    if job.kind == AIJob.Kind.VIDEO:
+        return {"asset": videos.make(job)}
     vector = providers.embedder().embed(job.prompt)
     assert job.post_id is not None
     Post.objects.filter(pk=job.post_id).update(embedding=vector)
@@ -114,13 +139,29 @@ def _draw(job: AIJob) -> Asset:
         raise providers.TryLaterError(str(error), "connection_error") from error
 
 
+def _wait(job: AIJob, pause: videos.StillRunningError) -> str:
+    """Leave the job to the provider, and send the message for the next look."""
+    with transaction.atomic():
+        mine = AIJob.objects.filter(pk=job.pk, status=Status.RUNNING, attempts=job.attempts)
+        if not mine.update(
+            status=Status.WAITING,
+            error=pause.reason[:500],
+            settled_attempts=job.attempts,
+            sent_at=timezone.now() + timedelta(seconds=pause.seconds),
+        ):
+            return "cancelled in the meantime"
+        Operation.objects.filter(job=job).update(polls=F("polls") + 1)
+    fairness.send_later(job, pause.seconds)
+    return str(Status.WAITING)
+
+
 def _succeed(job: AIJob, values: dict[str, Any]) -> str:
     """Record the result. The files of a job that was cancelled in the meantime are deleted."""
     with transaction.atomic():
         asset = values.get("asset")
         if asset is not None:
             asset.save()
-        outcome = _finish(job, Status.SUCCEEDED, **values)
+        outcome = _finish(job, Status.SUCCEEDED, error="", **values)
         if outcome != Status.SUCCEEDED:
             transaction.set_rollback(True)
     if asset is not None and AIJob.objects.filter(pk=job.pk, status=Status.CANCELLED).exists():
@@ -140,7 +181,7 @@ def _finish(job: AIJob, status: Status, **values: Any) -> str:
 @transaction.atomic
 def _again_or_fail(job: AIJob, error: Exception) -> Exception:
     reason = "took too long" if isinstance(error, SoftTimeLimitExceeded) else str(error)[:500]
-    if job.attempts >= settings.AI_MAX_ATTEMPTS:
+    if job.attempts - job.settled_attempts >= settings.AI_MAX_ATTEMPTS:
         _finish(job, Status.FAILED, error=reason)
         return GaveUpError(f"{job.attempts} attempts: {reason}")
     AIJob.objects.filter(pk=job.pk, status=Status.RUNNING, attempts=job.attempts).update(

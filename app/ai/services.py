@@ -15,7 +15,7 @@ from accounts.models import User
 from ai import providers, quotas
 from ai.fairness import send
 from ai.models import AIJob
-from ai.runner import give_up
+from ai.runner import exhausted, give_up
 from config.errors import Conflict, Unavailable
 from media import store
 from posts.models import Post
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 Status = AIJob.Status
 RESEND = 500
+# How many of its shortest pauses a look at a video is overdue when it was lost, together with the worker and its message.
+OVERDUE_PAUSES = 12
 
 
 def request_caption(owner: User, prompt: str, *, provider: str = "", post: Post | None = None) -> AIJob:
@@ -48,6 +50,21 @@ def request_image(owner: User, prompt: str, *, post: Post | None = None) -> AIJo
     return _create(owner, AIJob.Kind.IMAGE, prompt, name, post)
 
 
+def request_video(owner: User, prompt: str, *, seconds: int, post: Post | None = None) -> AIJob:
+    """Request a video. Its bytes go to the media store.
+
+    Raises:
+        Unavailable: no provider, or no media store, is configured.
+        QuotaExceeded: the plan does not allow that many more seconds today.
+    """
+    name = providers.video_provider_name()
+    if name is None:
+        raise Unavailable("No AI provider for videos is configured.", code="no_video_provider")
+    if not store.is_configured():
+        raise Unavailable("No media store is configured.", code="no_media_store")
+    return _create(owner, AIJob.Kind.VIDEO, prompt, name, post, seconds=seconds)
+
+
 def request_embedding(post: Post) -> AIJob | None:
     """Request an embedding if a provider can make one. Posts are published without one too."""
     try:
@@ -58,15 +75,18 @@ def request_embedding(post: Post) -> AIJob | None:
 
 
 @transaction.atomic
-def _create(owner: User, kind: AIJob.Kind, prompt: str, provider: str, post: Post | None) -> AIJob:
+def _create(
+    owner: User, kind: AIJob.Kind, prompt: str, provider: str, post: Post | None, *, seconds: int = 0
+) -> AIJob:
     if kind in quotas.KINDS:
-        quotas.require(owner, kind)
+        quotas.require(owner, kind, seconds or 1)
     job = AIJob.objects.create(
         owner=owner,
         kind=kind,
         prompt=prompt,
         provider=provider,
         post=post,
+        seconds=seconds,
         priority=owner.is_paying,
         sent_at=timezone.now(),
     )
@@ -77,7 +97,7 @@ def _create(owner: User, kind: AIJob.Kind, prompt: str, provider: str, post: Pos
 @transaction.atomic
 def cancel(job: AIJob) -> AIJob:
     job = AIJob.objects.select_for_update().get(pk=job.pk)
-    if job.status not in (Status.QUEUED, Status.RUNNING):
+    if job.status not in (Status.QUEUED, Status.RUNNING, Status.WAITING):
         raise Conflict(f"A job that is {job.status} cannot be cancelled.", code="wrong_status")
     job.status, job.finished_at = Status.CANCELLED, timezone.now()
     job.save(update_fields=["status", "finished_at"])
@@ -97,14 +117,19 @@ def recover() -> dict[str, int]:
     """Send jobs again whose message or worker was lost, as long as they have attempts left."""
     long_ago = timezone.now() - timedelta(seconds=settings.AI_STUCK_AFTER)
     stuck = AIJob.objects.filter(status=Status.RUNNING, started_at__lt=long_ago)
-    failed = give_up(stuck.filter(attempts__gte=settings.AI_MAX_ATTEMPTS), "worker lost")
+    failed = give_up(exhausted(stuck), "worker lost")
     stuck.update(status=Status.QUEUED, sent_at=None)
     return {"failed": failed, "resent": _resend()}
 
 
 def _resend() -> int:
     long_ago = timezone.now() - timedelta(seconds=settings.AI_RESEND_AFTER)
-    lost = AIJob.objects.filter(Q(sent_at__isnull=True) | Q(sent_at__lt=long_ago), status=Status.QUEUED)
+    overdue = timezone.now() - timedelta(seconds=settings.AI_VIDEO_POLL * OVERDUE_PAUSES)
+    lost = AIJob.objects.filter(
+        Q(status__in=(Status.QUEUED, Status.WAITING), sent_at__isnull=True)
+        | Q(status=Status.QUEUED, sent_at__lt=long_ago)
+        | Q(status=Status.WAITING, sent_at__lt=overdue)
+    )
     with transaction.atomic():
         jobs = list(lost.select_for_update(skip_locked=True).order_by("created_at")[:RESEND])
         AIJob.objects.filter(pk__in=[job.pk for job in jobs]).update(sent_at=timezone.now())

@@ -22,19 +22,23 @@ SAFE: dict[str, Any] = {"acks_late": True, "reject_on_worker_lost": True}
 
 
 def enqueue(
-    task: str, *args: str, on_failure: Callable[[], object] | None = None, task_id: str | None = None
+    task: str,
+    *args: str,
+    on_failure: Callable[[], object] | None = None,
+    task_id: str | None = None,
+    countdown: float | None = None,
 ) -> bool:
     """Send a task for work that is already in the database. Returns whether the broker accepted it.
 
     A broker failure is logged and counted, never raised: the customer's request stays valid, and beat sends the task
-    later. `on_failure` marks the row as not sent.
+    later. `on_failure` marks the row as not sent. `countdown` is in seconds.
 
     Raises:
         KeyError: no queue is configured for a task of this name.
     """
     queue = TASK_ROUTES[task]["queue"]
     try:
-        current_app.send_task(task, args, task_id=task_id, queue=queue)
+        current_app.send_task(task, args, task_id=task_id, queue=queue, countdown=countdown)
     except OperationalError:
         log.exception("task not sent, beat will send it", extra={"task": task})
         ENQUEUE_FAILURES.labels(task).inc()

@@ -7,7 +7,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
 from accounts.api import TokenViewSet, login, logout, me, token
-from ai.api import CaptionView, ImageView, JobViewSet
+from ai.api import CaptionView, ImageView, JobViewSet, VideoView
 from media.api import AssetViewSet, FileView
 from monitoring.api import SystemView
 from monitoring.views import health, metrics
@@ -28,6 +28,7 @@ api: list[Any] = [
     path("me/", me, name="me"),
     path("ai/captions/", CaptionView.as_view(), name="ai-caption"),
     path("ai/images/", ImageView.as_view(), name="ai-image"),
+    path("ai/videos/", VideoView.as_view(), name="ai-video"),
     path("media/<uuid:pk>/original/", FileView.as_view(), {"variant": "original"}, name="media-original"),
     path("media/<uuid:pk>/thumbnail/", FileView.as_view(), {"variant": "thumbnail"}, name="media-thumbnail"),
     path("system/", SystemView.as_view(), name="system"),

@@ -10,6 +10,7 @@ class Asset(ExportModelOperationsMixin("asset"), models.Model):  # type: ignore[
 
     class Kind(models.TextChoices):
         IMAGE = "image"
+        VIDEO = "video"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="assets")
@@ -17,6 +18,8 @@ class Asset(ExportModelOperationsMixin("asset"), models.Model):  # type: ignore[
     content_type = models.CharField(max_length=40)
     width = models.PositiveIntegerField()
     height = models.PositiveIntegerField()
+    # Duration of a video, in seconds.
+    duration = models.FloatField(null=True, blank=True)
     # Bytes and SHA-256 digest of the original.
     size = models.PositiveBigIntegerField()
     digest = models.CharField(max_length=64)

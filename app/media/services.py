@@ -3,12 +3,13 @@
 import hashlib
 import logging
 import uuid
+from collections.abc import Iterable, Iterator
 
 from django.db import transaction
 
 from accounts.models import User
 from config.errors import Conflict
-from media import images, links, store
+from media import images, links, store, videos
 from media.models import Asset
 from monitoring.metrics import MEDIA_BYTES
 
@@ -45,6 +46,31 @@ def save_image(owner: User, pk: uuid.UUID, content: bytes) -> Asset:
     )
 
 
+def save_video(owner: User, pk: uuid.UUID, chunks: Iterable[bytes]) -> Asset:
+    """Check a video while it is streamed into the store. The asset is returned unsaved, as for an image.
+
+    Raises:
+        InvalidVideoError: the content is not an acceptable video, and nothing was stored.
+        StoreError: the store failed.
+    """
+    inspector = videos.Inspector()
+    key = _key(owner.pk, pk, links.ORIGINAL)
+    store.current().put_stream(key, inspector.passing(chunks), videos.CONTENT_TYPE)
+    facts = inspector.facts
+    MEDIA_BYTES.labels(Asset.Kind.VIDEO).inc(facts.size)
+    return Asset(
+        id=pk,
+        owner=owner,
+        kind=Asset.Kind.VIDEO,
+        content_type=videos.CONTENT_TYPE,
+        width=facts.width,
+        height=facts.height,
+        duration=facts.seconds,
+        size=facts.size,
+        digest=facts.digest,
+    )
+
+
 def uploaded(owner: User, pk: uuid.UUID) -> bytes | None:
     """What an earlier attempt with this id has uploaded, if anything.
 
@@ -64,6 +90,15 @@ def read(asset: Asset, variant: str) -> bytes:
         MissingObjectError, StoreError: see media.store.
     """
     return store.current().get(_key(asset.owner_id, asset.pk, variant))
+
+
+def stream(asset: Asset, first: int, last: int) -> Iterator[bytes]:
+    """The bytes of the original from `first` to `last`, both included.
+
+    Raises:
+        MissingObjectError, StoreError: see media.store.
+    """
+    return store.current().stream(_key(asset.owner_id, asset.pk, links.ORIGINAL), first, last)
 
 
 @transaction.atomic

@@ -5,8 +5,8 @@ MEDIA_STORE_URL is s3://BUCKET/PREFIX or file:///FOLDER. Keys are made by this a
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 
 TIMEOUT = 10
+# Bytes of a part of a long object, and of what is read at a time. S3 wants parts of at least 5 MiB.
+PART = 8 * 1024 * 1024
+CHUNK = 64 * 1024
 MISSING = {"404", "NoSuchKey", "NotFound"}
 
 
@@ -35,8 +38,18 @@ class MediaStore(Protocol):
     def put(self, key: str, content: bytes, content_type: str) -> None:
         """Store an object, or replace it. It is visible only when it is complete."""
 
+    def put_stream(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
+        """Store an object of unknown length, in bounded memory. If `chunks` raises, nothing is stored."""
+
     def get(self, key: str) -> bytes:
         """The content of an object.
+
+        Raises:
+            MissingObjectError: there is none.
+        """
+
+    def stream(self, key: str, first: int, last: int) -> Iterator[bytes]:
+        """The bytes from `first` to `last`, both included, in pieces. The object is opened before this returns.
 
         Raises:
             MissingObjectError: there is none.
@@ -51,15 +64,27 @@ class FolderStore:
         self._folder = folder
 
     def put(self, key: str, content: bytes, content_type: str) -> None:
+        self.put_stream(key, (content,), content_type)
+
+    def put_stream(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
         del content_type
         target = self._folder / key
         with _folder_errors():
             target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", delete=False) as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(file.name).replace(target)
+            file = tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", delete=False)  # noqa: SIM115
+        try:
+            with file:
+                for chunk in chunks:
+                    with _folder_errors():
+                        file.write(chunk)
+                with _folder_errors():
+                    file.flush()
+                    os.fsync(file.fileno())
+            with _folder_errors():
+                Path(file.name).replace(target)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
 
     def get(self, key: str) -> bytes:
         with _folder_errors():
@@ -68,9 +93,26 @@ class FolderStore:
             except FileNotFoundError:
                 raise MissingObjectError(key) from None
 
+    def stream(self, key: str, first: int, last: int) -> Iterator[bytes]:
+        with _folder_errors():
+            try:
+                file = (self._folder / key).open("rb")
+            except FileNotFoundError:
+                raise MissingObjectError(key) from None
+            file.seek(first)
+        return _pieces(file, last - first + 1)
+
     def delete(self, key: str) -> None:
         with _folder_errors():
             (self._folder / key).unlink(missing_ok=True)
+
+
+def _pieces(file: Any, left: int) -> Iterator[bytes]:
+    """The next bytes of a file or a response body, which is closed afterwards."""
+    with closing(file):
+        while left and (piece := file.read(min(CHUNK, left))):
+            left -= len(piece)
+            yield piece
 
 
 @contextmanager
@@ -91,20 +133,66 @@ class S3Store:
                 Bucket=self._bucket, Key=self._prefix + key, Body=content, ContentType=content_type
             )
 
+    def put_stream(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
+        """As a multipart upload, which is completed only after the last chunk. A short object is put at once."""
+        parts = _parts(chunks)
+        first = next(parts, b"")
+        if len(first) < PART:
+            # A part that is not full is the only one, and the chunks have ended.
+            return self.put(key, first, content_type)
+        place = {"Bucket": self._bucket, "Key": self._prefix + key}
+        with _s3_errors():
+            upload = self._client.create_multipart_upload(**place, ContentType=content_type)["UploadId"]
+        try:
+            done = [self._upload(place, upload, 1, first)]
+            done += [self._upload(place, upload, number, part) for number, part in enumerate(parts, 2)]
+            with _s3_errors():
+                self._client.complete_multipart_upload(
+                    **place, UploadId=upload, MultipartUpload={"Parts": done}
+                )
+        except BaseException:
+            with suppress(StoreError), _s3_errors():
+                self._client.abort_multipart_upload(**place, UploadId=upload)
+            raise
+
+    def _upload(self, place: dict[str, str], upload: str, number: int, part: bytes) -> dict[str, Any]:
+        with _s3_errors():
+            answer = self._client.upload_part(**place, UploadId=upload, PartNumber=number, Body=part)
+        return {"PartNumber": number, "ETag": answer["ETag"]}
+
     def get(self, key: str) -> bytes:
         with _s3_errors():
-            try:
-                answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
-            except ClientError as error:
-                if error.response["Error"]["Code"] in MISSING:
-                    raise MissingObjectError(key) from None
-                raise
-            content: bytes = answer["Body"].read()
+            content: bytes = self._open(key)["Body"].read()
             return content
+
+    def stream(self, key: str, first: int, last: int) -> Iterator[bytes]:
+        with _s3_errors():
+            body = self._open(key, Range=f"bytes={first}-{last}")["Body"]
+        return _pieces(body, last - first + 1)
+
+    def _open(self, key: str, **options: str) -> Any:
+        try:
+            return self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, **options)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in MISSING:
+                raise MissingObjectError(key) from None
+            raise
 
     def delete(self, key: str) -> None:
         with _s3_errors():
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+
+
+def _parts(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Parts of PART bytes; the last one may be shorter."""
+    part = bytearray()
+    for chunk in chunks:
+        part += chunk
+        while len(part) >= PART:
+            yield bytes(part[:PART])
+            del part[:PART]
+    if part:
+        yield bytes(part)
 
 
 @contextmanager

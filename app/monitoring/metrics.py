@@ -35,6 +35,9 @@ QUOTA_REFUSALS = Counter(
     ("kind",),
 )
 MEDIA_BYTES = Counter("posthub_media_stored_bytes_total", "Bytes written to the media store", ("kind",))
+VIDEO_SECONDS = Counter(
+    "posthub_ai_video_seconds_total", "Seconds of video that providers have accepted to make", ("provider",)
+)
 POST_OUTCOMES = Counter(
     "posthub_publish_attempts_total",
     "Attempts to publish, by the resulting state of the post",
@@ -52,15 +55,19 @@ SIGN_IN_OUTCOMES = ("success", "failure", "throttled_address", "throttled_accoun
 
 for _reason in ("owner_limit", "circuit_open"):
     POSTPONED.labels(_reason)
-for _kind in ("caption", "image"):
+for _kind in ("caption", "image", "video"):
     QUOTA_REFUSALS.labels(_kind)
-MEDIA_BYTES.labels("image")
+for _provider in ("gemini", "sandbox"):
+    VIDEO_SECONDS.labels(_provider)
+for _kind in ("image", "video"):
+    MEDIA_BYTES.labels(_kind)
 for _outcome in SIGN_IN_OUTCOMES:
     SIGN_INS.labels(_outcome)
 for _provider, _outcome in product(PROVIDERS, AI_OUTCOMES):
     AI_REQUESTS.labels(_provider, _outcome)
-for _kind, _status in product(("caption", "embedding", "image"), ("succeeded", "failed")):
+for _kind, _status in product(("caption", "embedding", "image", "video"), ("succeeded", "failed")):
     AI_JOBS.labels(_kind, _status)
+AI_JOBS.labels("video", "unknown")
 for _publisher, _status in product(("webhook", "sandbox"), ("published", "scheduled", "failed")):
     POST_OUTCOMES.labels(_publisher, _status)
 for _task in TASK_ROUTES:

@@ -1,57 +1,37 @@
-"""The content of /metrics: the sum over all worker processes, and the number of unapplied migrations."""
+"""The content of /metrics: the sum over all worker processes, and what is counted in the database."""
 
 import os
-import time
 from collections.abc import Iterator
-from threading import Lock
 from typing import cast
 
 import prometheus_client
-from django.db import Error
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from monitoring.migrations import unapplied
+from monitoring.operations import OperationsCollector
+from monitoring.remembered import Remembered
 
 
 class MigrationsCollector(Collector):
-    """Reads the database at most once in `every` seconds, because a scrape must be cheap.
-
-    After a failure it tries again after `retry` seconds, so that the number returns soon after the database.
-    """
+    """Reads the database at most once in `every` seconds, and `retry` seconds after a failure."""
 
     def __init__(self, every: float = 30.0, retry: float = 3.0) -> None:
-        self._every, self._retry, self._lock = every, retry, Lock()
-        self._count: int | None = None
-        self._next = 0.0
+        self._count = Remembered(lambda: len(unapplied()), every, retry)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         gauge = GaugeMetricFamily(
             "django_migrations_unapplied_total", "Number of unapplied migrations", labels=["connection"]
         )
-        count = self._current()
+        count = self._count.value()
         if count is not None:
             gauge.add_metric(["default"], count)
         yield gauge
 
-    def _current(self) -> int | None:
-        with self._lock:
-            if time.monotonic() >= self._next:
-                self._count = _count()
-                self._next = time.monotonic() + (self._retry if self._count is None else self._every)
-            return self._count
 
-
-def _count() -> int | None:
-    try:
-        return len(unapplied())
-    except Error:
-        return None
-
-
-migrations = MigrationsCollector()
+collectors: tuple[Collector, ...] = (MigrationsCollector(), OperationsCollector())
 
 
 def drop_migration_gauges() -> None:
@@ -70,7 +50,8 @@ def exposition(accept: str) -> tuple[bytes, str]:
 def _registry() -> CollectorRegistry:
     """A new registry: other programs with the same code (Flower) serve the global one without a database."""
     registry = CollectorRegistry()
-    registry.register(migrations)
+    for collector in collectors:
+        registry.register(collector)
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         MultiProcessCollector(registry)
     else:

@@ -71,6 +71,7 @@ def app(sources: Sources) -> Mapping[str, str]:
         "SANDBOX_LATENCY": "0.2",
         "AI_DAILY_CAPTIONS_FREE": "100000",
         "AI_DAILY_CAPTIONS_PAID": "100000",
+        "AI_VIDEO_POLL": "1",
         "MEDIA_STORE_URL": f"s3://{MEDIA_BUCKET}/demo",
         "MEDIA_S3_ENDPOINT_URL": sources.store.endpoint,
         "MEDIA_S3_ACCESS_KEY_ID": sources.store.access_key,

@@ -123,6 +123,7 @@ class TestGemini:
             model="m",
             embedding_model="e",
             image_model="nano-banana",
+            video_model="veo",
             dimensions=3,
             timeout=2,
         )
@@ -301,7 +302,8 @@ class TestLinks:
         for variant, content_type in (("original", "image/png"), ("thumbnail", "image/jpeg")):
             answer = APIClient().get(links.path(asset, variant))
             assert (answer.status_code, answer.headers["Content-Type"]) == (200, content_type)
-            assert answer.content == media.read(asset, variant)
+            content = answer.getvalue()
+            assert content == media.read(asset, variant)
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
             assert "sandbox" in answer.headers["Content-Security-Policy"]
             assert "immutable" in answer.headers["Cache-Control"]
@@ -347,7 +349,9 @@ class TestLinks:
     ) -> None:
         path = links.path(asset, "original")
         with monkeypatch.context() as broken:
-            broken.setattr(store.FolderStore, "get", lambda *_: (_ for _ in ()).throw(store.StoreError("x")))
+            broken.setattr(
+                store.FolderStore, "stream", lambda *_: (_ for _ in ()).throw(store.StoreError("x"))
+            )
             answer = APIClient().get(path)
         assert (answer.status_code, answer.json()["code"]) == (503, "media_store_unavailable")
         media.discard(asset.owner_id, asset.pk)
@@ -463,7 +467,10 @@ class TestApi:
 class TestQuotas:
     @pytest.fixture(autouse=True)
     def _small(self, settings: Any, folder: Path) -> None:
-        settings.AI_DAILY_QUOTAS = {"free": {"caption": 2, "image": 1}, "paid": {"caption": 3, "image": 2}}
+        settings.AI_DAILY_QUOTAS = {
+            "free": {"caption": 2, "image": 1, "video": 4},
+            "paid": {"caption": 3, "image": 2, "video": 8},
+        }
 
     @pytest.mark.parametrize(("path", "kind", "limit"), [("captions", "caption", 2), ("images", "image", 1)])
     def test_the_plan_limits_the_jobs_of_a_day(
@@ -482,7 +489,7 @@ class TestQuotas:
         assert 0 < int(answers[-1].headers["Retry-After"]) <= 86400
         assert counter("posthub_ai_quota_refusals_total", kind=kind) == counted + 1
         shown = {quota["kind"]: quota for quota in api.get("/api/v1/me/").json()["quotas"]}
-        assert shown[kind] == {"kind": kind, "limit": limit, "used": limit}
+        assert shown[kind] == {"kind": kind, "unit": "jobs", "limit": limit, "used": limit}
         user.plan = "paid"
         user.save()
         assert api.post(f"/api/v1/ai/{path}/", {"prompt": "x"}, format="json").status_code == 202

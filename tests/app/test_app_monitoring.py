@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -156,7 +157,7 @@ class TestMetrics:
         MigrationRecorder.Migration.objects.filter(app="posts", name="0001_initial").delete()
         with django_assert_num_queries(0):
             assert value() == 0
-        collector._next = 0
+        collector._count.forget()
         assert value() == 1
 
     def test_without_a_database_the_gauge_is_absent(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,6 +171,35 @@ class TestMetrics:
         assert next(iter(collector.collect())).samples == []
         monkeypatch.undo()
         assert next(iter(collector.collect())).samples[0].value == 0
+
+    def test_videos_in_flight_are_counted_with_their_age(
+        self, user: Any, django_assert_num_queries: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from django.db import OperationalError
+        from django.utils import timezone
+
+        from ai.models import AIJob, Operation
+        from monitoring import operations
+
+        collector = operations.OperationsCollector(every=3600, retry=0)
+        shown = lambda: {family.name: [s.value for s in family.samples] for family in collector.collect()}  # noqa: E731
+        count, age = "posthub_video_operations", "posthub_video_operation_oldest_age_seconds"
+        assert (shown()[count], round(shown()[age][0])) == ([0], 0)
+        for minutes, status in ((5, "waiting"), (9, "running"), (60, "succeeded"), (60, "unknown")):
+            job = AIJob.objects.create(owner=user, kind="video", provider="gemini", prompt="x", status=status)
+            Operation.objects.create(job=job, intended_at=timezone.now() - timedelta(minutes=minutes))
+        with django_assert_num_queries(0):
+            assert shown()[count] == [0]
+        collector._current.forget()
+        assert shown()[count] == [2]
+        assert 540 <= shown()[age][0] < 600
+
+        def refuse() -> None:
+            raise OperationalError
+
+        collector._current.forget()
+        monkeypatch.setattr(collector._current, "_read", refuse)
+        assert shown() == {count: [], age: []}
 
     def test_a_scrape_is_cheap(self, client: Client, django_assert_num_queries: Callable[[int], Any]) -> None:
         client.get("/metrics")

@@ -35,6 +35,7 @@ def gemini(outside: Any) -> Gemini:
         model="flash",
         embedding_model="embed-1",
         image_model="nano-banana",
+        video_model="veo",
         dimensions=3,
         timeout=2,
     )

@@ -75,6 +75,10 @@ class TestGuard:
             ({"hosts": ["api.posthub.work", "*"]}, "wildcard '*'"),
             ({"hosts": ["*.posthub.work"]}, "wildcard"),
             ({"missing": ["REDIS_URL"]}, "REDIS_URL is not set"),
+            (
+                {"providers": {"GEMINI_API_URL": "http://127.0.0.1:1"}},
+                "GEMINI_API_URL does not begin with https://",
+            ),
         ],
     )
     def test_bad(self, change: Any, words: str) -> None:

@@ -149,6 +149,7 @@ WHO = {
     "GEMINI_API_KEY": {"worker_ai"},
     "PERPLEXITY_API_KEY": {"worker_ai"},
     "NANOBANA_API_KEY": {"worker_ai"},
+    "VEO_API_KEY": {"worker_ai"},
     "STRIPE_SECRET_KEY": {"api"},
     "MEDIA_S3_SECRET_ACCESS_KEY": {"api", "worker", "worker_ai"},
     "SENTRY_DSN": {"api", "worker", "worker_ai", "beat"},

@@ -7,6 +7,8 @@ from ai.providers.base import (
     RefusedError,
     TextProvider,
     TryLaterError,
+    UncertainError,
+    VideoProvider,
 )
 from ai.providers.registry import (
     NotConfiguredError,
@@ -15,6 +17,8 @@ from ai.providers.registry import (
     image_provider,
     image_provider_name,
     text_provider,
+    video_provider,
+    video_provider_name,
 )
 
 __all__ = [
@@ -25,9 +29,13 @@ __all__ = [
     "RefusedError",
     "TextProvider",
     "TryLaterError",
+    "UncertainError",
+    "VideoProvider",
     "available",
     "embedder",
     "image_provider",
     "image_provider_name",
     "text_provider",
+    "video_provider",
+    "video_provider_name",
 ]

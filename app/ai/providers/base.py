@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 
@@ -10,15 +12,24 @@ class ProviderError(Exception):
 
 
 class TryLaterError(ProviderError):
-    """A later attempt may succeed, after `after` seconds if the provider said so."""
+    """A later attempt may succeed, after `after` seconds if the provider said so.
 
-    def __init__(self, message: str, outcome: str, after: float | None = None) -> None:
+    `ignored` means that the provider has certainly not acted on the request: it was not sent, or was turned away.
+    """
+
+    def __init__(
+        self, message: str, outcome: str, after: float | None = None, *, ignored: bool = False
+    ) -> None:
         super().__init__(message, outcome)
-        self.after = after
+        self.after, self.ignored = after, ignored
 
 
 class RefusedError(ProviderError):
     """The provider refuses the request. Another attempt would get the same answer."""
+
+
+class UncertainError(ProviderError):
+    """The provider may or may not have acted on the request. Repeating it could have its effect, and its price, twice."""
 
 
 class TextProvider(Protocol):
@@ -32,6 +43,31 @@ class ImageProvider(Protocol):
 
     def draw(self, prompt: str) -> bytes:
         """An image file. The caller checks its type and size."""
+
+
+class VideoProvider(Protocol):
+    """Makes videos by operations that run for minutes at the provider."""
+
+    name: str
+
+    def start(self, prompt: str, seconds: int) -> str:
+        """Start one operation, and return its name.
+
+        Raises:
+            TryLaterError, RefusedError: none was started.
+            UncertainError: it is not known whether one was started.
+        """
+
+    def poll(self, operation: str) -> str | None:
+        """The address of the finished video; None while the operation runs.
+
+        Raises:
+            RefusedError: the operation has ended without a video, or does not exist.
+            TryLaterError: another attempt may succeed.
+        """
+
+    def download(self, address: str) -> AbstractContextManager[Iterator[bytes]]:
+        """The video in pieces. The caller checks its type and size. Raises the same errors, also while reading."""
 
 
 class Embedder(Protocol):

@@ -2,10 +2,13 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
 
 import requests
+from urllib3.exceptions import NewConnectionError
 
 from ai.providers.base import ProviderError, RefusedError, TryLaterError
 from monitoring.metrics import AI_REQUESTS, AI_SECONDS
@@ -18,10 +21,13 @@ MAX_PAUSE = 5.0
 CHUNK = 64 * 1024
 # An image of 20 MiB in base64, and some text.
 MAX_BYTES = 32 * 1024 * 1024
+REDIRECTS = 3
+# Where Google's API sends the readers of files. They get no key.
+FILE_HOSTS = (".googleapis.com", ".googleusercontent.com")
 
 
 class Client:
-    """Posts JSON and returns what `read` extracts from the JSON of the response."""
+    """Sends JSON and returns what `read` extracts from the JSON of the response."""
 
     def __init__(
         self,
@@ -36,10 +42,31 @@ class Client:
         self._timeout = (min(timeout, 5.0), timeout)
         self._sleep = sleep
 
-    def post(self, path: str, body: dict[str, Any], read: Callable[[Any], T]) -> T:
-        for tries_left in reversed(range(TRIES)):
+    def post(self, path: str, body: dict[str, Any], read: Callable[[Any], T], *, tries: int = TRIES) -> T:
+        """Post JSON. `tries=1` is for requests that must not be repeated."""
+        return self._tried(lambda: read(self._json("POST", path, body)), tries)
+
+    def get(self, path: str, read: Callable[[Any], T]) -> T:
+        return self._tried(lambda: read(self._json("GET", path)), TRIES)
+
+    @contextmanager
+    def download(self, url: str) -> Iterator[Iterator[bytes]]:
+        """A file of the provider in pieces. The key is only sent to the API itself."""
+        outcome = "internal_error"
+        try:
+            with self._errors(), self._file(url) as response:
+                yield response.iter_content(CHUNK)
+            outcome = "success"
+        except ProviderError as error:
+            outcome = error.outcome
+            raise
+        finally:
+            AI_REQUESTS.labels(self._provider, outcome).inc()
+
+    def _tried(self, act: Callable[[], T], tries: int) -> T:
+        for tries_left in reversed(range(tries)):
             try:
-                return self._measured(path, body, read)
+                return self._measured(act)
             except TryLaterError as error:
                 pause = PAUSE if error.after is None else error.after
                 if not tries_left or pause > MAX_PAUSE:
@@ -47,11 +74,11 @@ class Client:
                 self._sleep(pause)
         raise AssertionError("unreachable")
 
-    def _measured(self, path: str, body: dict[str, Any], read: Callable[[Any], T]) -> T:
+    def _measured(self, act: Callable[[], T]) -> T:
         outcome = "internal_error"
         try:
             with AI_SECONDS.labels(self._provider).time():
-                result = read(self._json(path, body))
+                result = act()
             outcome = "success"
         except ProviderError as error:
             outcome = error.outcome
@@ -60,21 +87,10 @@ class Client:
             AI_REQUESTS.labels(self._provider, outcome).inc()
         return result
 
-    def _json(self, path: str, body: dict[str, Any]) -> Any:
-        try:
-            response = requests.post(
-                self._base_url + path,
-                json=body,
-                headers=self._headers,
-                timeout=self._timeout,
-                allow_redirects=False,
-                stream=True,
-            )
+    def _json(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        with self._errors():
+            response = self._send(method, self._base_url + path, self._headers, json=body)
             content = self._read(response)
-        except requests.Timeout as error:
-            raise TryLaterError(f"{self._provider} did not answer in time", "timeout") from error
-        except requests.RequestException as error:
-            raise TryLaterError(f"no connection to {self._provider}", "connection_error") from error
         self._check(response)
         try:
             return json.loads(content)
@@ -82,6 +98,45 @@ class Client:
             raise TryLaterError(
                 f"the response from {self._provider} is not valid JSON", "invalid_response"
             ) from error
+
+    def _send(self, method: str, url: str, headers: dict[str, str], **more: Any) -> requests.Response:
+        return requests.request(
+            method, url, headers=headers, timeout=self._timeout, allow_redirects=False, stream=True, **more
+        )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Failures of the connection as errors of ours, which never show the address or the key."""
+        try:
+            yield
+        except requests.ConnectTimeout as error:
+            raise TryLaterError(f"no connection to {self._provider}", "timeout", ignored=True) from error
+        except requests.Timeout as error:
+            raise TryLaterError(f"{self._provider} did not answer in time", "timeout") from error
+        except requests.RequestException as error:
+            raise TryLaterError(
+                f"no connection to {self._provider}", "connection_error", ignored=_never_connected(error)
+            ) from error
+
+    def _file(self, url: str) -> requests.Response:
+        for _ in range(REDIRECTS + 1):
+            response = self._send("GET", url, self._headers_for(url))
+            if not response.is_redirect:
+                self._check(response)
+                return response
+            response.close()
+            url = urljoin(url, response.headers["Location"])
+        raise RefusedError(f"{self._provider} redirects a file too often", "invalid_response")
+
+    def _headers_for(self, url: str) -> dict[str, str]:
+        """The headers for a file's address, which comes from a response and so is checked."""
+        api, wanted = urlsplit(self._base_url), urlsplit(url)
+        if (wanted.scheme, wanted.netloc) == (api.scheme, api.netloc):
+            return self._headers
+        host = (wanted.hostname or "").lower()
+        if api.scheme == wanted.scheme == "https" and wanted.netloc == host and host.endswith(FILE_HOSTS):
+            return {}
+        raise RefusedError(f"{self._provider} names an unexpected address for a file", "invalid_response")
 
     def _read(self, response: requests.Response) -> bytes:
         """The body, up to a limit, so that a response cannot fill the worker's memory."""
@@ -97,13 +152,19 @@ class Client:
         code = response.status_code
         message = f"{self._provider} answered {code}"
         if code == 429:
-            raise TryLaterError(message, "rate_limited", _retry_after(response))
+            raise TryLaterError(message, "rate_limited", _retry_after(response), ignored=True)
         if code >= 500 or code == 408:
             raise TryLaterError(message, "server_error", _retry_after(response))
         if code in (401, 403):
             raise RefusedError(f"{message}: the API key is not accepted", "unauthorized")
         if code != 200:
             raise RefusedError(message, "rejected")
+
+
+def _never_connected(error: requests.RequestException) -> bool:
+    """Whether no connection was made, so that nothing can have been sent."""
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    return isinstance(reason, NewConnectionError)
 
 
 def _retry_after(response: requests.Response) -> float | None:

@@ -1,13 +1,19 @@
-"""Google Gemini: text and images from generateContent, embeddings from embedContent."""
+"""Google Gemini: text and images from generateContent, embeddings from embedContent, videos from predictLongRunning."""
 
 import base64
 import math
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
-from ai.providers.base import RefusedError
+from ai.providers.base import RefusedError, TryLaterError, UncertainError
 from ai.providers.client import Client, dig
 
-VERSION = "/v1beta/models"
+API = "/v1beta"
+VERSION = f"{API}/models"
+# Part of a path, so it must not be able to lead elsewhere.
+OPERATION = re.compile(r"(models/\w[\w.-]{1,80}/)?operations/[\w-]{1,100}", re.ASCII)
 
 
 class Gemini:
@@ -21,12 +27,13 @@ class Gemini:
         model: str,
         embedding_model: str,
         image_model: str,
+        video_model: str,
         dimensions: int,
         timeout: float,
     ) -> None:
         self._client = Client(self.name, base_url, {"x-goog-api-key": key}, timeout)
         self._model, self._embedding_model, self._dimensions = model, embedding_model, dimensions
-        self._image_model = image_model
+        self._image_model, self._video_model = image_model, video_model
 
     def write(self, instruction: str, prompt: str) -> str:
         body = {
@@ -48,6 +55,34 @@ class Gemini:
             "generationConfig": {"responseModalities": ["TEXT", "IMAGE"]},
         }
         return self._client.post(f"{VERSION}/{self._image_model}:generateContent", body, _image)
+
+    def start(self, prompt: str, seconds: int) -> str:
+        """Start a video by one of Google's video models ("Veo").
+
+        The API has no idempotency key. A failure after which an operation may exist is an UncertainError.
+        """
+        body = {"instances": [{"prompt": prompt}], "parameters": {"durationSeconds": seconds}}
+        try:
+            path = f"{VERSION}/{self._video_model}:predictLongRunning"
+            return self._client.post(path, body, _operation, tries=1)
+        except TryLaterError as error:
+            if error.ignored:
+                raise
+            raise UncertainError(str(error), error.outcome) from error
+        except RefusedError as error:
+            if error.outcome == "invalid_response":
+                raise UncertainError(str(error), error.outcome) from error
+            raise
+
+    def poll(self, operation: str) -> str | None:
+        return self._client.get(f"{API}/{_checked(operation)}", _video)
+
+    def download(self, address: str) -> AbstractContextManager[Iterator[bytes]]:
+        return self._client.download(address)
+
+    def ping(self) -> None:
+        """A harmless call: the description of a model, which costs nothing."""
+        self._client.get(f"{VERSION}/{self._model}", lambda answer: dig(answer, "name"))
 
     def embed(self, text: str) -> list[float]:
         body = {
@@ -78,6 +113,34 @@ def _image(answer: Any) -> bytes:
                 ) from None
     reason = answer["candidates"][0].get("finishReason", "no reason given")
     raise RefusedError(f"gemini returned no image ({reason})", "empty")
+
+
+def _operation(answer: Any) -> str:
+    return _checked(dig(answer, "name"))
+
+
+def _checked(name: Any) -> str:
+    if not isinstance(name, str) or not OPERATION.fullmatch(name):
+        raise RefusedError("gemini sent a name of an operation that is not valid", "invalid_response")
+    return name
+
+
+def _video(answer: Any) -> str | None:
+    """The address in a finished operation.
+
+    Its `error` is a google.rpc.Status. A video that Google's filter has withheld is missing, with the reasons.
+    """
+    if not isinstance(answer, dict) or not answer.get("done"):
+        return None
+    if "error" in answer:
+        message = str(dig(answer, "error", "message"))[:300]
+        raise RefusedError(f"gemini could not make the video: {message}", "rejected")
+    response = dig(answer, "response", "generateVideoResponse")
+    if not isinstance(response, dict) or not response.get("generatedSamples"):
+        reasons = response.get("raiMediaFilteredReasons") if isinstance(response, dict) else None
+        reason = str(reasons[0])[:300] if isinstance(reasons, list) and reasons else "no reason given"
+        raise RefusedError(f"gemini withholds the video ({reason})", "blocked")
+    return str(dig(response, "generatedSamples", 0, "video", "uri"))
 
 
 def _parts(answer: Any) -> Any:

@@ -1,6 +1,6 @@
 from django.conf import settings
 
-from ai.providers.base import Embedder, ImageProvider, TextProvider
+from ai.providers.base import Embedder, ImageProvider, TextProvider, VideoProvider
 from ai.providers.gemini import Gemini
 from ai.providers.perplexity import Perplexity
 from ai.providers.sandbox import Sandbox
@@ -44,6 +44,19 @@ def image_provider(name: str) -> ImageProvider:
     return _sandbox() if name == "sandbox" else _gemini(settings.NANOBANA_API_KEY)
 
 
+def video_provider_name() -> str | None:
+    """The provider that makes videos, if there is one."""
+    if settings.VEO_API_KEY or settings.GEMINI_API_KEY:
+        return "gemini"
+    return "sandbox" if settings.SANDBOX_ALLOWED else None
+
+
+def video_provider(name: str) -> VideoProvider:
+    if name != video_provider_name():
+        raise NotConfiguredError(f"the AI provider {name!r} for videos is not configured")
+    return _sandbox() if name == "sandbox" else _gemini(settings.VEO_API_KEY)
+
+
 def embedder() -> Embedder:
     if "gemini" in available():
         return _gemini()
@@ -59,6 +72,7 @@ def _gemini(key: str = "") -> Gemini:
         model=settings.GEMINI_MODEL,
         embedding_model=settings.GEMINI_EMBEDDING_MODEL,
         image_model=settings.GEMINI_IMAGE_MODEL,
+        video_model=settings.GEMINI_VIDEO_MODEL,
         dimensions=EMBEDDING_DIMENSIONS,
         timeout=settings.AI_TIMEOUT,
     )

@@ -5,14 +5,19 @@ import io
 import math
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from PIL import Image, ImageOps
 
+from ai.providers import sample_video
 from ai.providers.base import RefusedError, TryLaterError
 from monitoring.metrics import AI_REQUESTS, AI_SECONDS
 
 OPENINGS = ("Fresh today:", "Have you seen this?", "Made for you:", "Good news:", "Worth a look:")
 PICTURE = (640, 400)
+# How long a video takes at least: long enough for a person to see that it is being made.
+VIDEO_SECONDS = 3.0
 TAGS = ("#posthub", "#daily", "#new", "#team", "#behindthescenes", "#launch")
 
 
@@ -35,6 +40,21 @@ class Sandbox:
         out = io.BytesIO()
         picture.save(out, "PNG")
         return out.getvalue()
+
+    def start(self, prompt: str, seconds: int) -> str:
+        """The operation's name has all that there is to know about it: its end, and the length of the video."""
+        self._answer(prompt)
+        return f"operations/{int((time.time() + max(VIDEO_SECONDS, self._latency)) * 1000)}-{seconds}"
+
+    def poll(self, operation: str) -> str | None:
+        self._answer("")
+        end = int(operation.removeprefix("operations/").partition("-")[0]) / 1000
+        return f"sandbox:{operation}" if time.time() >= end else None
+
+    @contextmanager
+    def download(self, address: str) -> Iterator[Iterator[bytes]]:
+        self._answer("")
+        yield iter((sample_video.mp4(seconds=int(address.rpartition("-")[2]), width=640, height=360),))
 
     def embed(self, text: str) -> list[float]:
         """A vector close to those of other texts with the same words."""

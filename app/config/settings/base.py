@@ -257,6 +257,9 @@ GEMINI_EMBEDDING_MODEL = env.text("GEMINI_EMBEDDING_MODEL", "gemini-embedding-00
 GEMINI_IMAGE_MODEL = env.text("GEMINI_IMAGE_MODEL", "gemini-2.5-flash-image")
 # A separate key for images; by default Gemini's key.
 NANOBANA_API_KEY = env.text("NANOBANA_API_KEY")
+GEMINI_VIDEO_MODEL = env.text("GEMINI_VIDEO_MODEL", "veo-3.1-fast-generate-preview")
+# A key of its own for videos; by default that of Gemini.
+VEO_API_KEY = env.text("VEO_API_KEY")
 PERPLEXITY_API_KEY = env.text("PERPLEXITY_API_KEY")
 PERPLEXITY_API_URL = env.text("PERPLEXITY_API_URL", "https://api.perplexity.ai")
 PERPLEXITY_MODEL = env.text("PERPLEXITY_MODEL", "sonar")
@@ -268,15 +271,21 @@ AI_PER_OWNER = env.whole("AI_PER_OWNER", 1, minimum=1)
 AI_STUCK_AFTER = env.seconds("AI_STUCK_AFTER", 600)
 # Seconds after which the message of a queued job counts as lost and is sent again.
 AI_RESEND_AFTER = env.seconds("AI_RESEND_AFTER", 3600)
-# Jobs that a customer may request in a day, by plan and kind.
+# Seconds until the first look at a video's operation; later looks are further apart.
+AI_VIDEO_POLL = env.seconds("AI_VIDEO_POLL", 10, minimum=0.1)
+# Seconds after which an operation that has not ended is given up. Google keeps a finished video for two days.
+AI_VIDEO_DEADLINE = env.seconds("AI_VIDEO_DEADLINE", 7200, minimum=60)
+# What a customer may request in a day, by plan and kind: jobs, and for videos seconds.
 AI_DAILY_QUOTAS = {
     "free": {
         "caption": env.whole("AI_DAILY_CAPTIONS_FREE", 20),
         "image": env.whole("AI_DAILY_IMAGES_FREE", 3),
+        "video": env.whole("AI_DAILY_VIDEO_SECONDS_FREE", 8),
     },
     "paid": {
         "caption": env.whole("AI_DAILY_CAPTIONS_PAID", 500),
         "image": env.whole("AI_DAILY_IMAGES_PAID", 50),
+        "video": env.whole("AI_DAILY_VIDEO_SECONDS_PAID", 120),
     },
 }
 AI_JOB_RETENTION_DAYS = env.whole("AI_JOB_RETENTION_DAYS", 90, minimum=1)

@@ -1,6 +1,6 @@
 """Settings that production refuses. All problems are reported at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from config.env import ConfigError
 
@@ -19,8 +19,21 @@ PLACEHOLDERS = (
 )
 
 
-def problems(*, secret_key: str, debug: bool, hosts: Sequence[str], missing: Sequence[str] = ()) -> list[str]:
+def problems(
+    *,
+    secret_key: str,
+    debug: bool,
+    hosts: Sequence[str],
+    missing: Sequence[str] = (),
+    providers: Mapping[str, str] | None = None,
+) -> list[str]:
+    """What is unsafe. `providers` has addresses by variable: only development may use stand-ins without TLS."""
     found = [f"{name} is not set" for name in missing]
+    found += [
+        f"{name} does not begin with https://"
+        for name, url in (providers or {}).items()
+        if not url.startswith("https://")
+    ]
     found += _secret_key(secret_key)
     if debug:
         found.append("DEBUG is true")
@@ -40,8 +53,15 @@ def _secret_key(key: str) -> list[str]:
     return []
 
 
-def require_safe(*, secret_key: str, debug: bool, hosts: Sequence[str], missing: Sequence[str] = ()) -> None:
-    found = problems(secret_key=secret_key, debug=debug, hosts=hosts, missing=missing)
+def require_safe(
+    *,
+    secret_key: str,
+    debug: bool,
+    hosts: Sequence[str],
+    missing: Sequence[str] = (),
+    providers: Mapping[str, str] | None = None,
+) -> None:
+    found = problems(secret_key=secret_key, debug=debug, hosts=hosts, missing=missing, providers=providers)
     if found:
         raise ConfigError(
             "production settings refuse to start: " + "; ".join(found),

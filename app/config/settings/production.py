@@ -6,6 +6,8 @@ from config.settings.base import *  # noqa: F403
 from config.settings.base import (
     ALLOWED_HOSTS,
     FIELD_ENCRYPTION_KEYS,
+    GEMINI_API_URL,
+    PERPLEXITY_API_URL,
     REST_FRAMEWORK,
     SECRET_KEY,
     SECRET_KEY_FALLBACKS,
@@ -16,6 +18,7 @@ guard.require_safe(
     debug=env.flag("DEBUG"),
     hosts=env.names("ALLOWED_HOSTS"),
     missing=[name for name in ("DATABASE_URL", "REDIS_URL") if not env.text(name)],
+    providers={"GEMINI_API_URL": GEMINI_API_URL, "PERPLEXITY_API_URL": PERPLEXITY_API_URL},
 )
 
 DEBUG = False

@@ -84,6 +84,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/ai/videos/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["ai_videos_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/auth/login/": {
         parameters: {
             query?: never;
@@ -421,18 +437,22 @@ export interface components {
             readonly content_type: string;
             readonly width: number;
             readonly height: number;
+            /** Format: double */
+            readonly duration: number | null;
             readonly size: number;
             /** @description The file itself; the link expires after a day. */
             readonly url: string;
-            readonly thumbnail_url: string;
+            /** @description A small picture. Videos have none. */
+            readonly thumbnail_url: string | null;
             /** Format: date-time */
             readonly created_at: string;
         };
         /**
          * @description * `image` - Image
+         *     * `video` - Video
          * @enum {string}
          */
-        AssetKindEnum: "image";
+        AssetKindEnum: "image" | "video";
         AuthTokenRequest: {
             username: string;
             password: string;
@@ -515,6 +535,7 @@ export interface components {
             /** @description The file that the job has produced. */
             readonly asset: components["schemas"]["Asset"] | null;
             readonly error: string;
+            readonly seconds: number;
             readonly attempts: number;
             /** Format: date-time */
             readonly created_at: string;
@@ -527,18 +548,21 @@ export interface components {
          * @description * `caption` - Caption
          *     * `embedding` - Embedding
          *     * `image` - Image
+         *     * `video` - Video
          * @enum {string}
          */
-        JobKind: "caption" | "embedding" | "image";
+        JobKind: "caption" | "embedding" | "image" | "video";
         /**
          * @description * `queued` - Queued
          *     * `running` - Running
+         *     * `waiting` - Waiting
          *     * `succeeded` - Succeeded
          *     * `failed` - Failed
          *     * `cancelled` - Cancelled
+         *     * `unknown` - Unknown
          * @enum {string}
          */
-        JobStatus: "queued" | "running" | "succeeded" | "failed" | "cancelled";
+        JobStatus: "queued" | "running" | "waiting" | "succeeded" | "failed" | "cancelled" | "unknown";
         PaginatedAssetList: {
             /** @example 123 */
             count: number;
@@ -688,15 +712,29 @@ export interface components {
         };
         Quota: {
             kind: string;
-            /** @description Jobs that the plan allows a day. */
+            /**
+             * @description What is counted.
+             *
+             *     * `jobs` - jobs
+             *     * `seconds` - seconds
+             */
+            unit: components["schemas"]["UnitEnum"];
+            /** @description What the plan allows a day. */
             limit: number;
-            /** @description Jobs of today. */
+            /** @description What was requested today. */
             used: number;
         };
         ScheduleRequest: {
             /** Format: date-time */
             scheduled_at: string;
         };
+        /**
+         * @description * `4` - 4
+         *     * `6` - 6
+         *     * `8` - 8
+         * @enum {integer}
+         */
+        SecondsEnum: 4 | 6 | 8;
         Session: {
             /** @description Required. 150 characters or fewer. Letters, digits and @/./+/-/_ only. */
             readonly username: string;
@@ -716,6 +754,8 @@ export interface components {
             readonly ai_providers: string[];
             /** @description Whether images can be requested. */
             readonly ai_images: boolean;
+            /** @description Whether videos can be requested. */
+            readonly ai_videos: boolean;
             readonly quotas: components["schemas"]["Quota"][];
         };
         System: {
@@ -745,6 +785,19 @@ export interface components {
             name: string;
             /** @description Days until the token expires. */
             days?: number;
+        };
+        /**
+         * @description * `jobs` - jobs
+         *     * `seconds` - seconds
+         * @enum {string}
+         */
+        UnitEnum: "jobs" | "seconds";
+        VideoRequestRequest: {
+            prompt: string;
+            /** Format: uuid */
+            post?: string | null;
+            /** @default 4 */
+            seconds: components["schemas"]["SecondsEnum"];
         };
     };
     responses: never;
@@ -860,6 +913,29 @@ export interface operations {
         requestBody?: never;
         responses: {
             200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+        };
+    };
+    ai_videos_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["VideoRequestRequest"];
+            };
+        };
+        responses: {
+            202: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1228,6 +1304,14 @@ export interface operations {
                     "image/*": string;
                 };
             };
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "video/mp4": string;
+                };
+            };
         };
     };
     media_thumbnail_retrieve: {
@@ -1250,6 +1334,14 @@ export interface operations {
                 };
                 content: {
                     "image/*": string;
+                };
+            };
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "video/mp4": string;
                 };
             };
         };

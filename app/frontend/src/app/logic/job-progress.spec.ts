@@ -6,15 +6,14 @@ import { hasEnded, seconds, stage } from './job-progress';
 function job(status: JobStatus, finished: string | null = null): Job {
   return {
     id: 'j', kind: 'caption', status, priority: false, provider: 'sandbox', post: null, prompt: 'p', result: '',
-    asset: null, error: '', attempts: 1, created_at: '2026-11-23T12:00:00Z', started_at: null, finished_at: finished,
+    asset: null, error: '', seconds: 0, attempts: 1, created_at: '2026-11-23T12:00:00Z', started_at: null, finished_at: finished,
   };
 }
 
 it('a job makes progress', () => {
-  expect((['queued', 'running', 'succeeded'] as const).map((one) => stage(job(one)))).toEqual([1, 2, 3]);
-  expect((['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const).map(hasEnded)).toEqual([
-    false, false, true, true, true,
-  ]);
+  expect((['queued', 'running', 'waiting', 'succeeded'] as const).map((one) => stage(job(one)))).toEqual([1, 2, 2, 3]);
+  const all = ['queued', 'running', 'waiting', 'succeeded', 'failed', 'cancelled', 'unknown'] as const;
+  expect(all.filter((one) => !hasEnded(one))).toEqual(['queued', 'running', 'waiting']);
 });
 
 it('its time stops when it has ended, and is never negative', () => {

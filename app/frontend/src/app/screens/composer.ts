@@ -17,10 +17,12 @@ import { Badge } from '../ui/badge';
 import { Confirm, askToLeave } from '../ui/confirm';
 import { firstWrong, focusing } from '../ui/focus';
 import { Heading } from '../ui/heading';
+import { Media } from '../ui/media';
 import { NoticeBoard } from '../ui/notice-board';
 import { Empty, Loading, ProblemView, Stale } from '../ui/states';
 import { Caption } from './caption';
 import { ImageRequest } from './image';
+import { VideoRequest } from './video';
 
 const LONGEST = 5000;
 const UNANSWERED: readonly Kind[] = ['offline', 'unsure', 'unavailable'];
@@ -34,7 +36,9 @@ interface Content {
 /** The editor of one post: write, change, schedule, publish, and follow the progress. */
 @Component({
   selector: 'ph-composer',
-  imports: [RouterLink, Badge, Caption, Confirm, Heading, ImageRequest, Empty, Loading, ProblemView, Stale],
+  imports: [
+    RouterLink, Badge, Caption, Confirm, Heading, ImageRequest, Media, VideoRequest, Empty, Loading, ProblemView, Stale,
+  ],
   templateUrl: './composer.html',
   host: { '(window:beforeunload)': 'unload($event)' },
 })
@@ -83,6 +87,7 @@ export class Composer {
   protected readonly mayDelete = computed(() => this.current() !== undefined && canDelete(this.current()!.status));
   protected readonly hasAi = computed(() => (this.session.account()?.ai_providers ?? []).length > 0);
   protected readonly hasImages = computed(() => this.session.account()?.ai_images ?? false);
+  protected readonly hasVideos = computed(() => this.session.account()?.ai_videos ?? false);
   protected readonly used = computed(() => [...this.text()].length);
   private readonly hasOwnText = computed(() => this.text() !== this.saved().text);
   private readonly hasOwnChannel = computed(
@@ -164,7 +169,7 @@ export class Composer {
 
   protected attach(file: Asset): void {
     this.file.set(file);
-    this.notices.say(this.t('image.attached'));
+    this.notices.say(this.t(file.kind === 'video' ? 'video.attached' : 'image.attached'));
   }
 
   protected detach(): void {

@@ -6,13 +6,14 @@ import { FollowedJob } from '../core/followed-job';
 import { I18n } from '../core/i18n';
 import { Session } from '../core/session';
 import { JobView } from '../ui/job';
+import { Media } from '../ui/media';
 
 const MOST = 2000;
 
 /** Requests an image, follows the job in its queue, and passes on the file that the user chooses. */
 @Component({
   selector: 'ph-image',
-  imports: [JobView],
+  imports: [JobView, Media],
   template: `
     <section class="card caption" aria-labelledby="image-title">
       <h2 id="image-title">{{ t('image.title') }}</h2>
@@ -39,7 +40,7 @@ const MOST = 2000;
         @if (followed.job()?.asset; as file) {
           <figure class="result">
             <figcaption>{{ t('image.result') }}</figcaption>
-            <img class="picture" [src]="file.thumbnail_url" [alt]="followed.job()!.prompt">
+            <ph-media [file]="file" [label]="followed.job()!.prompt" />
             <div class="actions">
               <button type="button" class="button" (click)="attach.emit(file)">{{ t('image.attach') }}</button>
             </div>

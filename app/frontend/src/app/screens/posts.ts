@@ -15,6 +15,7 @@ import { type Month, byDay, dayKey, monthKey, monthOf, parseMonth, rangeOf, shif
 import { STATUSES, canCancel, canRetry, changes, excerpt, interval, momentOf } from '../logic/post-rules';
 import { Badge } from '../ui/badge';
 import { Heading } from '../ui/heading';
+import { Media } from '../ui/media';
 import { NoticeBoard } from '../ui/notice-board';
 import { Empty, Loading, ProblemView, Stale } from '../ui/states';
 
@@ -26,7 +27,7 @@ const NOTICES_AT_ONCE = 2;
 /** Posts as a list and as a calendar. The address contains the filters; the content is polled. */
 @Component({
   selector: 'ph-posts',
-  imports: [RouterLink, Badge, Heading, Empty, Loading, ProblemView, Stale],
+  imports: [RouterLink, Badge, Heading, Media, Empty, Loading, ProblemView, Stale],
   templateUrl: './posts.html',
 })
 export class Posts {

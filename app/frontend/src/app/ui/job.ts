@@ -16,12 +16,15 @@ import { stage } from '../logic/job-progress';
           @if (shown.priority) {
             <span class="muted"> · {{ t('ai.priority') }}</span>
           }
-          @if (shown.attempts > 1) {
+          @if (shown.attempts > 1 && shown.kind !== 'video') {
             <span class="muted"> · {{ t('ai.attempt', { attempt: shown.attempts }) }}</span>
           }
         </p>
         <p class="muted job__time">{{ t('ai.elapsed', { seconds: followed().elapsed() }) }}</p>
-        @if (shown.status === 'failed' && shown.error) {
+        @if (shown.status === 'unknown') {
+          <p class="reason">{{ t('ai.unknownText') }}</p>
+        }
+        @if ((shown.status === 'failed' || shown.status === 'unknown') && shown.error) {
           <p class="reason">{{ t('posts.reason') }} <span lang="en">{{ shown.error }}</span></p>
         }
         @if (shown.status === 'succeeded') {
@@ -47,6 +50,7 @@ export class JobView {
     const job = this.followed().job()!;
     if (job.status === 'queued' && job.attempts > 0) return this.t('ai.again');
     if (job.kind === 'image' && (job.status === 'running' || job.status === 'failed')) return this.t(`image.${job.status}`);
+    if (job.kind === 'video' && (job.status === 'running' || job.status === 'failed')) return this.t(`video.${job.status}`);
     return this.t(`ai.${job.status}`);
   });
 }

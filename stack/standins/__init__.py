@@ -1,0 +1,9 @@
+"""Local servers in place of services that exist only on the Internet. They are not those services.
+
+Each follows a published wire contract, and its docstring says which one, from where and of what date. They prove what
+this project does with such answers, not what the service does. Only the app's development settings accept their addresses.
+"""
+
+from stack.standins.gemini import GeminiStandIn
+
+__all__ = ["GeminiStandIn"]

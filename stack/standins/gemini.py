@@ -1,0 +1,180 @@
+"""A stand-in for the parts of Google's Gemini API that this project uses: text, images, videos, files, models.
+
+It is not Google's server. The contract is that of https://ai.google.dev/api (v1beta) and of
+https://ai.google.dev/gemini-api/docs/video, in the state of November 2026, as public clients of it use it:
+
+- `POST models/M:generateContent` answers with candidates, whose parts have `text` or `inlineData` in base64;
+- `POST models/M:predictLongRunning` with `instances[0].prompt` and `parameters` answers with the `name` of an operation,
+  and has no idempotency key: two requests are two operations;
+- `GET models/M/operations/ID` answers without `done` while the operation runs, and then with `error` (google.rpc.Status)
+  or with `response.generateVideoResponse`, which has `generatedSamples[0].video.uri`, or the reasons of the filter;
+- the file at that address needs the key too, and is redirected to another address of the same host;
+- errors are `{"error": {"code", "message", "status"}}`: 400, 403 for a wrong key, 404, 429 with `Retry-After`, 500, 503.
+"""
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+KEY = "standin-key"
+PIECE = 16 * 1024
+
+
+@dataclass
+class StandInOperation:
+    """One operation that was started, and when it ends (by time.monotonic)."""
+
+    prompt: str
+    seconds: int
+    end: float
+
+
+@dataclass
+class GeminiStandIn:
+    """The server's content and behaviour, which a test may change while it runs."""
+
+    image: bytes = b""
+    video: bytes = b""
+    # How long an operation runs, and the pause after each piece of a file, in seconds.
+    operation_seconds: float = 1.0
+    piece_seconds: float = 0.0
+    # Answers to give instead, by the last word of the path: `predictLongRunning`, `operations`, `files`, ...
+    failures: dict[str, tuple[int, str]] = field(default_factory=dict)
+    # While this is clear, an operation that was accepted is not answered.
+    answering: threading.Event = field(default_factory=threading.Event)
+    operations: list[StandInOperation] = field(default_factory=list)
+    polls: int = 0
+    downloads: int = 0
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        self.answering.set()
+
+    @contextmanager
+    def running(self, port: int = 0) -> Iterator["GeminiStandIn"]:
+        """Serve on 127.0.0.1 until the end of the block."""
+        server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"standin": self}))
+        self.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.answering.set()
+            server.shutdown()
+            server.server_close()
+
+    def generate(self, model: str, body: dict[str, Any]) -> dict[str, Any]:
+        wanted = body.get("generationConfig", {}).get("responseModalities", ["TEXT"])
+        prompt = body["contents"][0]["parts"][0]["text"]
+        part: dict[str, Any] = {"text": f"About {prompt}"}
+        if "IMAGE" in wanted:
+            data = base64.b64encode(self.image).decode()
+            part = {"inlineData": {"mimeType": "image/png", "data": data}}
+        content = {"role": "model", "parts": [part]}
+        return {"candidates": [{"content": content, "finishReason": "STOP"}], "modelVersion": model}
+
+    def start(self, model: str, body: dict[str, Any]) -> dict[str, Any]:
+        seconds = int(body["parameters"]["durationSeconds"])
+        end = time.monotonic() + self.operation_seconds
+        self.operations.append(StandInOperation(body["instances"][0]["prompt"], seconds, end))
+        return {"name": f"models/{model}/operations/op{len(self.operations)}"}
+
+    def look(self, model: str, name: str) -> dict[str, Any] | None:
+        self.polls += 1
+        number = name.removeprefix("op")
+        if not number.isdigit() or not 0 < int(number) <= len(self.operations):
+            return None
+        operation, answer = self.operations[int(number) - 1], {"name": f"models/{model}/operations/{name}"}
+        if time.monotonic() < operation.end:
+            return answer
+        if "[blocked]" in operation.prompt:
+            result: dict[str, Any] = {"raiMediaFilteredCount": 1, "raiMediaFilteredReasons": ["a reason"]}
+        elif "[error]" in operation.prompt:
+            return answer | {"done": True, "error": {"code": 3, "message": "the prompt is not valid"}}
+        else:
+            uri = f"{self.url}/v1beta/files/{name}:download?alt=media"
+            result = {"generatedSamples": [{"video": {"uri": uri}}]}
+        return answer | {"done": True, "response": {"generateVideoResponse": result}}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    standin: GeminiStandIn
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        model, _, action = self.path.removeprefix("/v1beta/models/").partition(":")
+        if self._turned_away(action):
+            return
+        if action == "generateContent":
+            self._json(200, self.standin.generate(model, body))
+        elif action == "predictLongRunning":
+            answer = self.standin.start(model, body)
+            self.standin.answering.wait(60)
+            self._json(200, answer)
+        else:
+            self._error(404, "NOT_FOUND")
+
+    def do_GET(self) -> None:
+        parts = self.path.removeprefix("/v1beta/").partition("?")[0].split("/")
+        if self._turned_away("operations" if "operations" in parts else parts[0]):
+            return
+        if parts[0] == "files":
+            self.send_response(302)
+            self.send_header("Location", f"{self.standin.url}/v1beta/download/{parts[1]}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif parts[0] == "download":
+            self._file()
+        elif len(parts) == 2:
+            self._json(200, {"name": "/".join(parts)})
+        else:
+            answer = self.standin.look(parts[1], parts[-1])
+            self._json(200, answer) if answer else self._error(404, "NOT_FOUND")
+
+    def _turned_away(self, what: str) -> bool:
+        if self.headers.get("x-goog-api-key") != KEY:
+            self._error(403, "PERMISSION_DENIED")
+        elif what in self.standin.failures:
+            self._error(*self.standin.failures[what])
+        else:
+            return False
+        return True
+
+    def _file(self) -> None:
+        self.standin.downloads += 1
+        self.send_response(200)
+        self.send_header("Content-Type", "video/mp4")
+        self.send_header("Content-Length", str(len(self.standin.video)))
+        self.end_headers()
+        try:
+            for at in range(0, len(self.standin.video), PIECE):
+                self.wfile.write(self.standin.video[at : at + PIECE])
+                time.sleep(self.standin.piece_seconds)
+        except OSError:
+            self.close_connection = True  # the reader was killed
+
+    def _error(self, code: int, status: str) -> None:
+        self._json(code, {"error": {"code": code, "message": f"stand-in: {status}", "status": status}})
+
+    def _json(self, code: int, content: Any) -> None:
+        body = json.dumps(content).encode()
+        try:
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            if code == 429:
+                self.send_header("Retry-After", "30")
+            self.end_headers()
+            self.wfile.write(body)
+        except OSError:
+            self.close_connection = True
+
+    def log_message(self, *args: Any) -> None:
+        pass
