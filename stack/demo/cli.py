@@ -30,7 +30,7 @@ FAILED = 1
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--once", is_flag=True, help="Stop after the six steps.")
+@click.option("--once", is_flag=True, help="Stop after the seven steps.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the results as JSON on stdout, and the progress on stderr."
 )
@@ -47,13 +47,14 @@ def demo(*, once: bool, as_json: bool, folder: Path, random_ports: bool) -> int:
 
     Starts PostgreSQL, Redis, an S3 server, the PostHub app with its web frontend, two Celery workers and beat, the
     exporter, the backup service, Prometheus, Alertmanager and a notification inbox; sends real requests;
-    takes a backup and proves it by restoring it; damages it and kills a worker, and shows that both are reported. Nothing
+    publishes an image; takes a backup and proves it by restoring it; damages it and kills a worker, and shows that both
+    are reported. Nothing
     is installed outside this folder, and Ctrl-C ends everything.
 
     \b
     Examples:
       ./ops demo                 keep everything running; Ctrl-C ends it
-      ./ops demo --once          stop after the six steps; exit 0 only if all passed
+      ./ops demo --once          stop after the seven steps; exit 0 only if all passed
       ./ops demo --once --json   print the results for a script
     """
     console = stderr_console() if as_json else RichConsole()
@@ -126,7 +127,7 @@ def _run(suite: Suite, results: Results, output: Console, meanwhile: ExitStack) 
     customers: list[Customer] = []
 
     def prepare() -> None:
-        seeded = suite.manage("seed_demo", "--users", str(CUSTOMERS), "--json")
+        seeded = suite.manage("seed_demo", "--users", str(CUSTOMERS + 1), "--json")
         customers.extend(customers_of(json.loads(seeded)))
         seed_posts.fill(suite.postgres.url)
 
@@ -140,8 +141,8 @@ def _run(suite: Suite, results: Results, output: Console, meanwhile: ExitStack) 
     others = exporters.Starting(suite, output.line)
     meanwhile.callback(others.stop)
     building = frontend.Building(output.line)
-    traffic = meanwhile.enter_context(Traffic(suite.api.url, customers))
-    for step in Story(suite, traffic, output.busy).run():
+    traffic = meanwhile.enter_context(Traffic(suite.api.url, customers[:-1]))
+    for step in Story(suite, traffic, customers[-1], output.busy).run():
         results.steps.append(step)
         output.step(step)
     output.busy("building the web frontend")

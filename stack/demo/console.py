@@ -12,7 +12,7 @@ from rich.table import Table
 from sidecar import cli
 from stack.demo.results import Step
 
-TOTAL_STEPS = 6
+TOTAL_STEPS = 7
 
 
 class Console:

@@ -118,7 +118,7 @@ class StartPage:
             f'<a href="/dashboard?name={path.stem}"><img alt="" src="/dashboard?name={path.stem}"></a></div>'
             for path in self._drawn()
         )
-        wait = '<p class="dim">They are drawn after the six steps, from this demo\'s own Prometheus.</p>'
+        wait = '<p class="dim">They are drawn after the seven steps, from this demo\'s own Prometheus.</p>'
         body = (
             "<p>The suite at work on this machine: real servers, real traffic. Ctrl-C in the terminal ends everything.</p>"
             f'<div class="cards">{cards}</div><h2>Servers without pages</h2>{logins}'

@@ -1,4 +1,4 @@
-"""The six steps of the demo. Each one does something real, waits for its consequences and measures them."""
+"""The seven steps of the demo. Each one does something real, waits for its consequences and measures them."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from sidecar import OpsError, humanize
 from sidecar.prometheus import NoReplyError
-from stack.demo import accident
+from stack.demo import accident, picture
 from stack.demo.backups import Backups
 from stack.demo.results import Outcome, Step
-from stack.demo.traffic import Traffic
+from stack.demo.traffic import Customer, Traffic
 from stack.suite import Suite
 from stack.wait import wait_for
 
@@ -31,12 +31,14 @@ class Story:
     Args:
         suite: the running suite.
         traffic: the running traffic.
+        artist: a customer without traffic, who publishes an image.
         busy: called with the current activity.
     """
 
-    def __init__(self, suite: Suite, traffic: Traffic, busy: Busy) -> None:
+    def __init__(self, suite: Suite, traffic: Traffic, artist: Customer, busy: Busy) -> None:
         self._suite = suite
         self._traffic = traffic
+        self._artist = artist
         self._busy = busy
         self._backups = Backups(suite)
         self._taken = ""
@@ -45,6 +47,7 @@ class Story:
     def steps(self) -> Sequence[tuple[str, Callable[[], Outcome]]]:
         return (
             ("Real traffic, seen by Prometheus", self.traffic),
+            ("An image is drawn, attached and published", self.image),
             ("A backup is taken under this load", self.backup),
             ("The backup is proven by a restore", self.proof),
             ("A damaged backup is detected and reported", self.damage),
@@ -86,6 +89,29 @@ class Story:
             *(f"still missing after {LONGEST_WAIT:g} s: {text}" for text in missing),
         )
         return Outcome(lines, data, passed=not missing)
+
+    def image(self) -> Outcome:
+        """Publish a post with an image of the AI provider, whose bytes are in the S3 server."""
+        self._busy("drawing an image, and publishing a post with it")
+        made = picture.publish(self._suite.api.url, self._artist, self._await)
+        asset = made.asset
+        data = {
+            "provider": made.provider,
+            "bytes": asset["size"],
+            "drawn_seconds": made.drawn_seconds,
+            "published_seconds": made.published_seconds,
+            "status": made.channel_status,
+            "link": {"content_type": made.content_type, "bytes": made.received_bytes},
+            "changed_link": made.changed_link,
+        }
+        size = f"{asset['width']} × {asset['height']} pixels, {humanize.size(asset['size'])}"
+        lines = (
+            f"{size}, from the provider {made.provider}, in the S3 server after {made.drawn_seconds:.1f} s",
+            f"its post is {made.channel_status} {made.published_seconds:.1f} s later",
+            f"the signed link returns {made.content_type}; with another signature, {made.changed_link}",
+        )
+        passed = made.received_bytes == asset["size"] and made.changed_link == 403
+        return Outcome(lines, data, passed=passed and made.channel_status == "published")
 
     def backup(self) -> Outcome:
         """Take a backup under this load."""

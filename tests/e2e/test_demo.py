@@ -89,7 +89,7 @@ def opened(url: str) -> tuple[int, str]:
 
 
 def test_every_step_passed(demo: dict[str, Any]) -> None:
-    assert [step["passed"] for step in demo["steps"]] == [True] * 6
+    assert [step["passed"] for step in demo["steps"]] == [True] * 7
     assert demo["passed"]
 
 
@@ -102,14 +102,21 @@ def test_traffic_ran_tasks_on_every_queue_and_prometheus_saw_them(demo: dict[str
     assert set(traffic["targets"].values()) == {"up"}
 
 
+def test_the_image_was_published_with_a_signed_link(demo: dict[str, Any]) -> None:
+    image = demo["steps"][1]
+    assert (image["status"], image["changed_link"]) == ("published", 403)
+    assert image["link"] == {"content_type": "image/png", "bytes": image["bytes"]}
+    assert image["bytes"] > 1000
+
+
 def test_the_backup_was_taken_and_is_smaller_than_the_dump(demo: dict[str, Any]) -> None:
-    backup = demo["steps"][1]
+    backup = demo["steps"][2]
     assert 0 < backup["stored_bytes"] < backup["raw_bytes"]
     assert backup["bytes_per_second"] > 0
 
 
 def test_the_restore_was_compared_without_a_difference(demo: dict[str, Any]) -> None:
-    proof = demo["steps"][2]
+    proof = demo["steps"][3]
     assert proof["differences"] == []
     assert proof["tables"] > 10
     assert proof["rows"] > 40_000
@@ -117,20 +124,20 @@ def test_the_restore_was_compared_without_a_difference(demo: dict[str, Any]) -> 
 
 
 def test_the_damage_was_detected_and_reported(demo: dict[str, Any]) -> None:
-    damage = demo["steps"][3]
+    damage = demo["steps"][4]
     assert damage["object"] in json.dumps(damage["differences"])
     assert 0 < damage["seconds_to_notification"] < 120
     assert 0 < damage["seconds_to_resolved"] < 300
 
 
 def test_the_killed_worker_was_detected_and_reported(demo: dict[str, Any]) -> None:
-    worker = demo["steps"][4]
+    worker = demo["steps"][5]
     assert 0 < worker["seconds_to_seen"] <= worker["seconds_to_notification"] < 120
     assert 0 < worker["seconds_to_resolved"] < 120
 
 
 def test_the_emptied_table_came_back_as_it_was_a_second_before(demo: dict[str, Any]) -> None:
-    accident = demo["steps"][5]
+    accident = demo["steps"][6]
     assert accident["differences"] == []
     assert accident["posts_left"] == 0
     assert accident["posts_after"] == accident["posts_before"] > 40_000

@@ -167,7 +167,7 @@ def test_an_unfinished_step_is_reported_before_its_error(
     results = Results(factor=1)
     with Traffic("http://127.0.0.1:9", []) as traffic:
         # Prometheus of a suite that was never started does not answer; only that is awaited.
-        steps = Story(Suite(tmp_path), traffic, lambda _: None).run()
+        steps = Story(Suite(tmp_path), traffic, Customer("x", "x", "x"), lambda _: None).run()
         results.steps.append(next(steps))
         with pytest.raises(OpsError, match="a report of Prometheus did not happen"):
             next(steps)
@@ -182,6 +182,6 @@ def test_a_step_fails_if_requests_of_customers_failed(tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{ports.choose()}"
     with Traffic(nobody, [Customer("demo1", "token", "channel")]) as traffic:
         wait_for(lambda: traffic.failures, timeout=150, what="a failed request", hint="see Traffic")
-        (step,) = Short(Suite(tmp_path), traffic, lambda _: None).run()
+        (step,) = Short(Suite(tmp_path), traffic, Customer("x", "x", "x"), lambda _: None).run()
     assert not step.outcome.passed
     assert "refused or failed meanwhile" in step.outcome.lines[-1]
