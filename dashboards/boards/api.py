@@ -43,7 +43,7 @@ def board() -> Board:
         description="Rate, errors and durations of the Django API, its objectives and its dependencies.",
         jobs="django|blackbox.*|celery",
         tags=("api",),
-        rows=(_health(), _traffic(), _objectives(), _views(), _dependencies(), _product()),
+        rows=(_health(), _traffic(), _objectives(), _views(), _dependencies(), _product(), _media()),
     )
 
 
@@ -336,6 +336,59 @@ def _product() -> Row:
                     or_none(asked, "provider", rate("posthub_ai_requests_total")), "{{provider}} {{outcome}}"
                 ),
                 unit="reqps",
+            ),
+        ),
+    )
+
+
+def _media() -> Row:
+    refused = f"sum by (kind) ({increase('posthub_ai_quota_refusals_total')}) > 0"
+    stored = f"sum by (kind) ({rate('posthub_media_stored_bytes_total')})"
+    return Row(
+        "Are images and videos made, at what cost?",
+        (
+            stat_panel(
+                "Videos in flight",
+                "Operations that providers have accepted and not ended.",
+                f"max({select('posthub_video_operations')})",
+                spark=True,
+                size=Size(8, 4),
+            ),
+            stat_panel(
+                "Oldest operation",
+                "Age of the oldest video operation in flight. Red is VideoOperationStuck.",
+                f"max({select('posthub_video_operation_oldest_age_seconds')})",
+                unit="s",
+                steps=high_is_bad(limit("video_operation_age:seconds")),
+                spark=True,
+                size=Size(8, 4),
+            ),
+            stat_panel(
+                "Cost of a day",
+                "Images and videos of the last 24 hours at list prices, in US dollars. Red is AiSpendHigh.",
+                recorded("ai:spend_usd:increase1d"),
+                unit="currencyUSD",
+                steps=high_is_bad(limit("ai_daily_spend:usd")),
+                size=Size(8, 4),
+            ),
+            series_panel(
+                "AI jobs",
+                "Finished AI jobs by kind and outcome. `unknown` is a video that may have been started.",
+                Query(f"sum by (kind, status) ({increase('posthub_ai_jobs_total')})", "{{kind}} {{status}}"),
+                size=THIRD,
+            ),
+            series_panel(
+                "Media stored",
+                "Bytes per second written to the media store.",
+                Query(stored, "{{kind}}"),
+                unit="Bps",
+                size=THIRD,
+            ),
+            series_panel(
+                "Quota refusals",
+                "Requests refused because of a plan's daily quota. The series “none” is zero while there are none.",
+                Query(or_none(refused, "kind", rate("posthub_ai_quota_refusals_total")), "{{kind}}"),
+                size=THIRD,
             ),
         ),
     )

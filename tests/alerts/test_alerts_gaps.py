@@ -81,6 +81,7 @@ OF_THE_SCRAPE = {"TargetFlapping"}
 
 # Their tests cover many hours, so they contain no single scrapes.
 LONG = {
+    "AiSpendHigh",
     "ApiAvailabilityBurnMedium",
     "ApiAvailabilityBurnSlow",
     "ApiAvailabilityBurnTrickle",

@@ -209,7 +209,7 @@ def test_every_posthub_name_is_a_service_or_made_by_the_project(services: dict[s
     made = {f"{document['name']}_{name}" for kind in ("volumes", "networks") for name in document[kind]}
     roles = {"posthub_admin", "posthub_backup", "posthub_exporter", "posthub_wal"}
     known = {*services, *made, *roles}
-    metric = re.compile(r"posthub_(ai|webhook|publish|enqueue)_\w+")
+    metric = re.compile(r"posthub_(ai|media|video|webhook|publish|enqueue)_\w+")
     for name, page in book.pages().items():
         words = {
             word.rstrip("_") for word in re.findall(r"\bposthub_\w+", page) if not metric.fullmatch(word)
