@@ -21,13 +21,14 @@ PHYSICAL = {"max_slot_wal_keep_size": "1GB"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Run the tests that share a fixture of their module in one process, so that the fixture is made only once.
 
-    The longest groups, those of the whole stack, begin first.
+    The longest groups, those of the whole stack, begin first, and then the other groups. Single tests fill the end, so
+    that no process works on a long group while the others have nothing left.
     """
     for item in items:
         if item.get_closest_marker("xdist_group") is None and (shared := shared_fixtures(item)):
             item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}: {', '.join(shared)}"))
     yield
-    items.sort(key=is_ordinary)
+    items.sort(key=turn)
 
 
 def shared_fixtures(item: pytest.Item) -> list[str]:
@@ -44,15 +45,17 @@ def shared_fixtures(item: pytest.Item) -> list[str]:
     return varied or (["all"] if used else [])
 
 
-def is_ordinary(item: pytest.Item) -> bool:
-    """Whether a test is in none of the groups that are named in the tests themselves."""
+def turn(item: pytest.Item) -> int:
+    """0 for the groups that are named in the tests themselves, 1 for those that share a fixture, 2 for a single test."""
     group = item.get_closest_marker("xdist_group")
-    return group is None or ": " in group.args[0]
+    if group is None:
+        return 2
+    return 1 if ": " in group.args[0] else 0
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Lower the priority of ordinary tests, once in each process, so that the whole stack keeps its times next to them."""
-    if is_ordinary(item) and os.environ.get("PYTEST_XDIST_WORKER"):
+    if turn(item) and os.environ.get("PYTEST_XDIST_WORKER"):
         os.setpriority(os.PRIO_PROCESS, 0, max(POLITE, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
