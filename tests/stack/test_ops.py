@@ -4,11 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
+from stack import gates
 from stack.cli import VERBS
 from stack.paths import ROOT
 from stack.wait import wait_for
@@ -116,3 +119,18 @@ def test_whatever_ends_the_tests_leaves_nothing(tmp_path: Path, number: signal.S
     assert child.wait(150) == 128 + number
     assert not psutil.pid_exists(int(pid))
     assert list(outside.iterdir()) == []
+
+
+def test_pytest_stores_bytecode_and_keeps_the_settings_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Mapping[str, str]] = []
+
+    def attended(*_: object, env: Mapping[str, str], **__: object) -> int:
+        given.append(env)
+        return 0
+
+    monkeypatch.setattr(gates, "attended", attended)
+    for name in ("DJANGO_SETTINGS_MODULE", "PYTHONDONTWRITEBYTECODE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("PYTHONUTF8", "1")
+    assert CliRunner().invoke(gates.test, ["tests/stack"], standalone_mode=False).return_value == 0
+    assert [(env["PYTHONUTF8"], env.keys() & gates.NOT_PASSED) for env in given] == [("1", set())]
