@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from alerts.paths import TESTS
+from sidecar.rulefile import document
 
 FIRES, SILENT = "fires", "silent"
 
@@ -42,7 +41,7 @@ def cases(folder: Path = TESTS) -> list[Case]:
 
 
 def _cases(path: Path) -> Iterator[Case]:
-    for test in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]:
+    for test in document(path)["tests"]:
         title, _, text = test.get("name", "").partition(": ")
         alert, _, kind = title.partition(" ")
         moments = [one for one in test.get("alert_rule_test", []) if one["alertname"] == alert]

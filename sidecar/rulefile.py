@@ -6,10 +6,18 @@ from typing import Any
 
 import yaml
 
+# libyaml, where it is built in, is ten times as fast.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def document(path: Path) -> Any:
+    """The content of a YAML file."""
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - both loaders are safe
+
 
 def rules(path: Path) -> Iterator[dict[str, Any]]:
     """Every rule of a file, in order."""
-    for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
+    for group in document(path)["groups"]:
         yield from group["rules"]
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from sidecar.rulefile import document
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "alerts" / "rules"
@@ -33,7 +33,7 @@ _ASSIGNMENT = re.compile(r"[A-Z_]+=")
 
 def rules() -> Iterator[dict[str, Any]]:
     for file in sorted(RULES.glob("*.yml")):
-        for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]:
+        for group in document(file)["groups"]:
             yield from group["rules"]
 
 

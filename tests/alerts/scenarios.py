@@ -15,6 +15,7 @@ import yaml
 
 from alerts.rules import Record, alert, alerts, records
 from sidecar.promql import selectors
+from sidecar.rulefile import document
 from stack.timefactor import seconds
 from tests.alerts.fixtures import types
 
@@ -62,7 +63,7 @@ def scenarios(path: Path) -> list[Scenario]:
             tuple((one["series"], expand(str(one["values"]))) for one in test["input_series"]),
             tuple(test.get("external_labels", {}).items()),
         )
-        for test in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]
+        for test in document(path)["tests"]
         for moment in test.get("alert_rule_test", [])
     ]
 

@@ -11,6 +11,7 @@ import yaml
 from alerts.paths import ROOT, TESTS
 from alerts.rules import records, thresholds
 from exporters.tables.histogram import RUNTIME_BUCKETS
+from sidecar.rulefile import document
 from tests.alerts.fixtures import FOLDER, FROM_SCRAPE, LABEL, exposed
 
 # Bounds of histograms that the exporter sets itself: the captured page may be older.
@@ -25,7 +26,7 @@ NOT_CAPTURED = {
 
 @cache
 def series(path: Path) -> tuple[str, ...]:
-    tests = yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]
+    tests = document(path)["tests"]
     return tuple(dict.fromkeys(one["series"] for test in tests for one in test.get("input_series", [])))
 
 
