@@ -33,7 +33,7 @@ CREATE TABLE "Mixed Case" (id int, "a ""quoted"" one" text);
 CREATE TABLE empty (id int);
 CREATE TABLE events (at date NOT NULL, what text) PARTITION BY RANGE (at);
 CREATE TABLE events_2026 PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
-CREATE INDEX ON posts USING hnsw (embedding vector_l2_ops);
+CREATE INDEX ON posts USING hnsw (embedding vector_l2_ops) WITH (m = 4, ef_construction = 8);
 CREATE MATERIALIZED VIEW totals AS SELECT channel_id, count(*) FROM posts GROUP BY 1;
 CREATE VIEW published AS SELECT * FROM posts WHERE state = 'published';
 INSERT INTO channels (name) SELECT 'channel ' || i FROM generate_series(1, 20) i;
