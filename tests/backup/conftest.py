@@ -8,6 +8,9 @@ import psycopg
 import pytest
 from prometheus_client import generate_latest
 
+from backup.catalogue.reader import Entry
+from backup.replication.merged import read
+from backup.run import run
 from backup.service.metrics import registry
 from backup.service.state import State
 from backup.settings import BackupSettings
@@ -50,6 +53,7 @@ ROWS = 20 + 2000 + 2 + 301
 
 NewDatabase = Callable[..., str]
 Wire = Callable[..., Wiring]
+BackUp = Callable[[str], tuple[Wiring, Entry]]
 PostgresOf = Callable[[int], Postgres]
 
 
@@ -80,6 +84,25 @@ def new_database(postgres: Postgres) -> NewDatabase:
 def database(new_database: NewDatabase) -> str:
     """A database that no test changes."""
     return new_database()
+
+
+@pytest.fixture(scope="session")
+def back_up(postgres: Postgres, programs: Path, tmp_path_factory: pytest.TempPathFactory) -> BackUp:
+    """Takes a backup of a database into a new store; for fixtures that several tests share."""
+
+    def take(database: str) -> tuple[Wiring, Entry]:
+        settings = {
+            "DATABASE_URL": postgres.url_for(database),
+            "BACKUP_STORE_URL": f"file://{tmp_path_factory.mktemp('store')}",
+            "BACKUP_POSTGRES_BIN": str(programs),
+        }
+        wiring = wire(BackupSettings.load(settings))
+        run(wiring, wiring.targets[0])
+        entry = read(wiring).history(database).latest
+        assert entry is not None
+        return wiring, entry
+
+    return take
 
 
 @pytest.fixture

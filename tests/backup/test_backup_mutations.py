@@ -26,7 +26,7 @@ from backup.verify import verify
 from backup.verify.compare import compare_counts, compare_dumps
 from backup.wiring import Wiring
 from stack.servers import Postgres
-from tests.backup.conftest import NewDatabase, Wire
+from tests.backup.conftest import BackUp, NewDatabase, Wire
 
 pyrage = pytest.importorskip("pyrage")
 
@@ -189,30 +189,17 @@ class Original:
 def original(
     postgres: Postgres,
     new_database: NewDatabase,
-    programs: Path,
+    back_up: BackUp,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Original]:
-    from backup.settings import BackupSettings
-    from backup.wiring import wire
-
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(ROLES)
-    name, folder = new_database(SCHEMA, "mutant"), tmp_path_factory.mktemp("mutations")
-    (folder / "store").mkdir()
-    settings = {
-        "DATABASE_URL": postgres.url_for(name),
-        "BACKUP_STORE_URL": f"file://{folder / 'store'}",
-        "BACKUP_POSTGRES_BIN": str(programs),
-    }
-    wiring = wire(BackupSettings.load(settings))
-    made = run(wiring, wiring.targets[0])
-    entry = read(wiring).history(name).latest
-    assert entry is not None
-    files, differences = download(wiring, entry, folder)
+    wiring, entry = back_up(new_database(SCHEMA, "mutant"))
+    files, differences = download(wiring, entry, tmp_path_factory.mktemp("mutations"))
     assert differences == []
     restored = new_database("SELECT 1", "mutated")
     assert load_archive(wiring.programs, parse(postgres.url_for(restored)), files["archive"], 2) == []
-    yield Original(wiring, made, files["archive"], restored)
+    yield Original(wiring, entry.manifest, files["archive"], restored)
     with databases(parse(postgres.url)) as server:
         server.drop(restored)
 

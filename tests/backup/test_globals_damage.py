@@ -15,14 +15,10 @@ from backup.load.download import download
 from backup.load.execution import carry_out
 from backup.load.pg_restore import load_archive
 from backup.load.properties import properties
-from backup.replication.merged import read
-from backup.run import run
-from backup.settings import BackupSettings
 from backup.verify.compare import compare_dumps
 from backup.verify.scratch import Scratch, scratch
-from backup.wiring import wire
 from stack.servers import Postgres
-from tests.backup.conftest import NewDatabase
+from tests.backup.conftest import BackUp, NewDatabase
 
 ROLES = r"""
 CREATE ROLE dmg_owner NOLOGIN CONNECTION LIMIT 7;
@@ -155,26 +151,11 @@ class Restored:
 
 
 @pytest.fixture(scope="module")
-def restored(
-    postgres: Postgres,
-    new_database: NewDatabase,
-    programs: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Restored]:
+def restored(postgres: Postgres, new_database: NewDatabase, back_up: BackUp) -> Iterator[Restored]:
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(ROLES.encode())
-    name, folder = new_database(DATABASE, "dmg"), tmp_path_factory.mktemp("globals")
-    (folder / "store").mkdir()
-    settings = {
-        "DATABASE_URL": postgres.url_for(name),
-        "BACKUP_STORE_URL": f"file://{folder / 'store'}",
-        "BACKUP_POSTGRES_BIN": str(programs),
-    }
-    wiring = wire(BackupSettings.load(settings))
-    manifest = run(wiring, wiring.targets[0])
-    entry = read(wiring).history(name).latest
-    assert entry is not None
-    with scratch(wiring, manifest) as place:
+    wiring, entry = back_up(new_database(DATABASE, "dmg"))
+    with scratch(wiring, entry.manifest) as place:
         files, differences = download(wiring, entry, place.folder)
         differences += place.load_globals(files["globals"])
         assert place.create() is None
