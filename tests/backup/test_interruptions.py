@@ -57,7 +57,9 @@ def interrupted(
 
 def leftovers(work: Path, postgres: Postgres) -> list[str]:
     """What an interrupted command has left: folders, processes in them, and unfinished databases."""
-    found = [str(path) for path in work.rglob("*") if path.name != "host.lock" and path.suffix != ".lock"]
+    # The folder of this host's locks stays.
+    locks = f"posthub-backup-{os.getuid()}"
+    found = [str(path) for path in work.rglob("*") if path.name != locks and path.suffix != ".lock"]
     for process in psutil.process_iter(["cmdline", "cwd"]):
         command = " ".join(process.info["cmdline"] or []) + str(process.info["cwd"] or "")
         if str(work) in command:
