@@ -41,6 +41,9 @@ PHRASES = {
     r"\bfor good\b": "permanently",
     r"\bstretch(?:es)? of time\b": "period",
     r"\bnothing of (?:it|them)\b": "nothing remains, leaves nothing behind",
+    r"\b(?:a|each|every|one) damage\b": "damage, a kind of damage",
+    r"\bwithout end\b": "endless",
+    r"(?:, |^)also (?:when|if)\b": "even when, even if",
 }
 _PATTERNS = [(re.compile(phrase, re.IGNORECASE), instead) for phrase, instead in PHRASES.items()]
 # Words that a name in the code must not contain besides the phrases, with the word to use instead.

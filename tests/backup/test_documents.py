@@ -179,7 +179,7 @@ ODD = {
     "nested": NESTED,
     "brackets": BRACKETS,
     "infinity": b'{"format": 1, "stages": {"a": Infinity}}',
-    "a number without end": b'{"format": 1, "pid": ' + b"9" * 10_000 + b"}",
+    "an endless number": b'{"format": 1, "pid": ' + b"9" * 10_000 + b"}",
     "half a character": b'{"format": 1, "id": "\\ud800"}',
     "not text": b"\xff\xfe\x00",
     "a list": b"[]",

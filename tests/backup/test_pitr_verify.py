@@ -275,7 +275,7 @@ def test_enough_kinds_of_damage_are_tried() -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_every_damage_is_named(newest: Proven, tmp_path: Path, damage: str) -> None:
+def test_all_damage_is_named(newest: Proven, tmp_path: Path, damage: str) -> None:
     store = tmp_path / "store"
     shutil.copytree(newest.store, store)
     work, named = DAMAGES[damage]

@@ -28,6 +28,10 @@ def test_no_text_of_this_checkout_has_a_replaced_phrase() -> None:
         ("a queue of its own; it counts for nothing", ["of its own", "counts for nothing"]),
         ("it is gone for good, and nothing of it remains", ["for good", "nothing of it"]),
         ("It is shown all the same.", ["all the same"]),
+        (
+            "a damage prints messages without end, also when it is repaired",
+            ["a damage", "without end", ", also when"],
+        ),
     ],
 )
 def test_phrases_are_found(text: str, found: list[str]) -> None:
@@ -41,6 +45,7 @@ def test_phrases_are_found(text: str, found: list[str]) -> None:
         "The worker is no longer down.",
         "three of its own intervals; not all the same, all the same names",
         "besides, the lock is held by another run",
+        "a damaged file; it ends without ending the run; the page also shows when it ended",
         "There are so many that the page is cut off.",
         "nobody",
     ],
