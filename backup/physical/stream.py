@@ -42,6 +42,8 @@ IDLE_SECONDS = 0.5
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 15.0
 LAST_FLUSH_SECONDS = 20.0
+# The share of the interval for which messages may gather in the socket.
+GATHER = 0.05
 UNLIMITED_SECONDS = 10.0 * 365 * 86400
 
 
@@ -236,6 +238,7 @@ class _Segment:
     data: bytearray
     received: int
     cut: int
+    waited_for: bool = False
 
     @property
     def end(self) -> int:
@@ -334,7 +337,7 @@ class _Session:
 
     def _next(self, stream: WalStream) -> Message | None:
         if self._uploads.outstanding < MOST:
-            return stream.read(self._wait())
+            return stream.read(self._wait(), gather=GATHER * self.outlet.interval)
         # The server waits for us and keeps its WAL; it only needs keepalive messages.
         self.measures.problem = self._uploads.problem
         self.stop.pause(BUSY_SECONDS)
@@ -350,11 +353,23 @@ class _Session:
     def _keep_up(self, stream: WalStream, now: float, *, wanted: bool) -> None:
         """Cut what is due, and report what is stored."""
         if now >= self._cut_at and self._uploads.outstanding < THREADS:
-            self._cut()
+            if not self._is_soon_full():
+                self._cut()
             self._cut_at = now + self.outlet.interval
         if self._progress(now) or wanted or now - self._reported_at >= STATUS_SECONDS:
             self._report(stream)
             self._reported_at = now
+
+    def _is_soon_full(self) -> bool:
+        """Whether the segment will be full within an interval, at the pace at which its last bytes arrived.
+
+        A piece of it would soon be stored again with the whole. It is waited for only once.
+        """
+        segment = self._segment
+        if segment.waited_for or segment.end - segment.received > segment.received - segment.cut:
+            return False
+        segment.waited_for = True
+        return True
 
     def _wait(self) -> float:
         if self._uploads.outstanding:
@@ -376,6 +391,8 @@ class _Session:
             self._compare()
             if self._segment.received == self._segment.end:
                 self._complete()
+                # Everything before the new segment is on its way.
+                self._cut_at = now + self.outlet.interval
         self.measures.arrived(len(message.data), self._segment.received, message.latest, now)
 
     def _compare(self) -> None:

@@ -77,7 +77,7 @@ class Wal:
     """
 
     start: int
-    data: bytes
+    data: bytes | memoryview
     latest: int
     sent: datetime
 
@@ -321,13 +321,18 @@ class WalStream:
     def __init__(self, link: "_Link", end: TimelineEnd | None = None) -> None:
         self.end = end
         self._link = link
+        self._behind = False
 
     def fileno(self) -> int:
         """The socket, for waiting on it together with others."""
         return self._link.connection.socket
 
-    def read(self, timeout: float = 0.0) -> Message | None:
+    def read(self, timeout: float = 0.0, *, gather: float = 0.0) -> Message | None:
         """The next message; None if none arrives within ``timeout`` seconds. After the end, the end again.
+
+        Args:
+            gather: seconds in which further messages may arrive, to be read from the socket together. Each read costs
+                more than a small message does. A server that has more to send is not kept waiting.
 
         Raises:
             ReplicationError: the server ended the stream, or the connection was lost. What was read before is valid.
@@ -344,7 +349,7 @@ class WalStream:
             elif size < 0:
                 self.end = self._finish()
                 return self.end
-            elif not self._link.wait(until - time.monotonic()):
+            elif not self._link.wait(until - time.monotonic(), 0.0 if self._behind else gather):
                 return None
 
     def confirm(
@@ -372,7 +377,9 @@ class WalStream:
         try:
             if kind == b"w":
                 start, latest, clock = _DATA.unpack_from(body)
-                return Wal(start, bytes(body[_DATA.size :]), latest, _moment(clock))
+                wal = Wal(start, body[_DATA.size :], latest, _moment(clock))
+                self._behind = latest > wal.end
+                return wal
             if kind == b"k":
                 latest, clock, wanted = _ALIVE.unpack_from(body)
                 return Alive(latest, _moment(clock), bool(wanted))
@@ -532,12 +539,14 @@ class _Link:
         self.check()
         self.wait(_LOOK_SECONDS)
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for the server to send something; returns whether it may have."""
+    def wait(self, seconds: float, gather: float = 0.0) -> bool:
+        """Wait for the server to send something, and then for ``gather`` seconds; returns whether it may have."""
         if self.connection.status != pq.ConnStatus.OK:
             raise self.failure(None)
         if not select.select([self.connection.socket], [], [], max(0.0, seconds))[0]:
             return False
+        if gather:
+            time.sleep(gather)
         with self.unbroken():
             self.connection.consume_input()
         return True

@@ -9,18 +9,42 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.backup.data import fill_once
-from bench.pitr import parts
-from bench.pitr.parts import Figures
+from bench.pitr import faults, parts
+from bench.pitr.ledger import Figures
 from bench.pitr.place import Place, place
 from bench.rounds import workshop
 
 Goal = tuple[str, str, bool]
-NAMES = ("cost", "idle", "throughput", "base", "recovery", "disasters")
+NAMES = (
+    "cost",
+    "idle",
+    "throughput",
+    "base",
+    "recovery",
+    "disasters",
+    "server-lost",
+    "outage",
+    "kills",
+    "cap",
+)
 # The promises: the figure, its limit, and whether the limit is a minimum.
 LIMITS: Mapping[str, tuple[str, float, bool]] = {
     "p50_seconds": ("host lost: median loss ≤ 1 s", 1.0, False),
     "max_seconds": ("host lost: greatest loss ≤ 2.5 s", 2.5, False),
     "holes": ("no hole in the ledger", 0.0, False),
+    "server_lost_rows": ("server lost: nothing that was acknowledged is lost", 0.0, False),
+    "server_lost_holes": ("server lost: no hole in the ledger", 0.0, False),
+    "outage_rows_lost": ("store dead: nothing is lost", 0.0, False),
+    "outage_gaps": ("store dead: no gap", 0.0, False),
+    "outage_files": ("store dead: no file is written", 0.0, False),
+    "outage_rss_bytes": ("store dead: peak RSS of the stream ≤ 200 MB", 200e6, False),
+    "catch_up_ratio": ("store back: catches up at ≥ 2 × the pace of the WAL", 2.0, True),
+    "kill_gaps": ("kill -9: no gap", 0.0, False),
+    "kill_holes": ("kill -9: no hole in the ledger", 0.0, False),
+    "bases_unproven": ("kill -9 of base backups: each that is listed is proven", 0.0, False),
+    "cap_wal_ratio": ("sidecar dead: pg_wal ≤ limit + max_wal_size + segments of a checkpoint", 1.0, False),
+    "cap_throughput_ratio": ("sidecar dead: throughput ≥ 0.95 × of that without a slot", 0.95, True),
+    "gap_recorded_seconds": ("sidecar back: gap recorded within 60 s", 60.0, False),
     "cpu_ratio": ("CPU ≤ 1.0 × pg_receivewal with the same packing", 1.0, False),
     "cpu_seconds_per_gigabyte": ("CPU ≤ 8 s per GB of WAL", 8.0, False),
     "rss_bytes": ("peak RSS of the stream ≤ 200 MB", 200e6, False),
@@ -51,6 +75,12 @@ LIMITS: Mapping[str, tuple[str, float, bool]] = {
     show_default=True,
     help="Rounds of measurements that alternate; the median is reported.",
 )
+@click.option(
+    "--outage", default=600, show_default=True, metavar="SECONDS", help="How long the store is dead."
+)
+@click.option(
+    "--kills", default=30, show_default=True, help="Kills of the stream; a third as many of base backups."
+)
 @click.option("--only", multiple=True, type=click.Choice(NAMES), help="Measure only these parts.")
 @click.option(
     "--folder", type=click.Path(path_type=Path), help="Folder for everything; temporary by default."
@@ -60,6 +90,8 @@ def pitr(
     size: int,
     wal: int,
     disasters: int,
+    outage: int,
+    kills: int,
     rounds: int,
     only: tuple[str, ...],
     folder: Path | None,
@@ -71,11 +103,16 @@ def pitr(
     Examples:
       ./ops bench pitr --size 300 --disasters 5
       ./ops bench pitr --only cost --only idle
+      ./ops bench pitr --size 100 --only outage --only kills
     """
     measured: Figures = {}
     with workshop(folder, "bench-pitr-") as where, place(where) as opened:
         fill_once(where, opened.postgres.url, size)
-        for name, part in _parts(opened, wal=wal, disasters=disasters, rounds=rounds).items():
+        chosen = {
+            **_costs(opened, wal=wal, rounds=rounds),
+            **_faults(opened, disasters=disasters, outage=outage, kills=kills),
+        }
+        for name, part in chosen.items():
             if not only or name in only:
                 click.echo(f"measuring: {name}", err=True)
                 measured |= part()
@@ -86,14 +123,23 @@ def pitr(
         _show(measured, goals)
 
 
-def _parts(opened: Place, *, wal: int, disasters: int, rounds: int) -> Mapping[str, Callable[[], Figures]]:
+def _costs(opened: Place, *, wal: int, rounds: int) -> Mapping[str, Callable[[], Figures]]:
     return {
         "cost": lambda: parts.cost(opened, wal),
         "idle": lambda: parts.idle(opened, 20.0),
         "throughput": lambda: parts.throughput(opened, 10.0, rounds),
         "base": lambda: parts.base(opened, rounds),
         "recovery": lambda: parts.recovery(opened, wal),
+    }
+
+
+def _faults(opened: Place, *, disasters: int, outage: int, kills: int) -> Mapping[str, Callable[[], Figures]]:
+    return {
         "disasters": lambda: parts.disasters(opened, disasters),
+        "server-lost": lambda: faults.server_lost(opened, disasters),
+        "outage": lambda: faults.outage(opened, outage),
+        "kills": lambda: faults.kills(opened, kills, max(kills // 3, 1)),
+        "cap": lambda: faults.cap(opened),
     }
 
 

@@ -4,13 +4,10 @@ import random
 import shutil
 import statistics
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
 
 import psutil
 import psycopg
@@ -18,6 +15,7 @@ import psycopg
 from backup.physical.pack import pack
 from backup.pipeline import PackingOptions
 from backup.pipeline.encrypt import parse_recipients
+from bench.pitr.ledger import Figures, Ledger, recovered
 from bench.pitr.place import DATABASE, SERVER, Place, Stream
 from sidecar import OpsError
 from sidecar.rootless import rootless
@@ -25,47 +23,8 @@ from stack.programs import find
 from stack.servers import Postgres
 from stack.wait import wait_for
 
-Figures = dict[str, float]
-TPS = 100
 SEGMENT = 16 << 20
 RECEIVER_SLOT = "bench_receivewal"
-
-
-class Ledger:
-    """Commits numbers, at a limited rate, and records when each was acknowledged."""
-
-    def __init__(self, url: str, rate: float | None = TPS, name: str = "ledger") -> None:
-        self.acknowledged: list[tuple[int, datetime]] = []
-        self._url, self._name = url, name
-        self._pause = 1 / rate if rate else 0.0
-        self._next = 1
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Self:
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            connection.execute(
-                f"CREATE TABLE IF NOT EXISTS {self._name} (n bigint PRIMARY KEY, at timestamptz)"
-            )
-            row = connection.execute(f"SELECT coalesce(max(n), 0) FROM {self._name}").fetchone()
-        self._next = int(row[0]) + 1 if row else 1
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        due = time.monotonic()
-        statement = f"INSERT INTO {self._name} VALUES (%s, clock_timestamp()) RETURNING n, at"
-        with suppress(psycopg.Error), psycopg.connect(self._url, autocommit=True) as connection:
-            while not self._ending.wait(max(0.0, due - time.monotonic())):
-                due += self._pause
-                row = connection.execute(statement.encode(), [self._next]).fetchone()
-                assert row is not None
-                self._next += 1
-                self.acknowledged.append((row[0], row[1]))
 
 
 def disasters(place: Place, count: int) -> Figures:
@@ -85,7 +44,7 @@ def disasters(place: Place, count: int) -> Figures:
             stream.service.kill()
             place.postgres.kill()
         last, moment = ledger.acknowledged[-1]
-        found = _recovered(place)
+        found = recovered(place)
         lost.append(max((moment - found.last).total_seconds(), 0.0) if found.n < last else 0.0)
         rows_lost += max(last - found.n, 0)
         holes += found.holes
@@ -97,27 +56,6 @@ def disasters(place: Place, count: int) -> Figures:
         "holes": holes,
         "rows_lost": rows_lost,
     }
-
-
-class _Found:
-    """The ledger of a recovered server."""
-
-    def __init__(self, url: str) -> None:
-        with psycopg.connect(url) as connection:
-            row = connection.execute("SELECT max(n), max(at), count(*) FROM ledger").fetchone()
-        assert row is not None
-        self.n: int = row[0] or 0
-        self.last: datetime = row[1] or datetime.fromtimestamp(0, UTC)
-        self.holes: int = self.n - int(row[2])
-
-
-def _recovered(place: Place) -> _Found:
-    folder = place.folder / "recovered" / "data"
-    shutil.rmtree(folder.parent, ignore_errors=True)
-    folder.parent.mkdir()
-    place.backup("restore", SERVER, "--at", "latest", "--to-folder", str(folder))
-    with Postgres(folder.parent) as server:
-        return _Found(server.url)
 
 
 def cost(place: Place, megabytes: int) -> Figures:

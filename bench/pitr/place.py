@@ -72,7 +72,19 @@ class Place:
                 f"backup {' '.join(arguments)} failed with exit code {status}",
                 hint=f"run it by hand: python -m backup {' '.join(arguments)}",
             )
-        return dict(json.loads(printed)), peak.bytes
+        found = json.loads(printed)
+        return dict(found[0] if isinstance(found, list) else found), peak.bytes
+
+    def listed(self) -> list[str]:
+        """The base backups in the store."""
+        printed = subprocess.run(
+            [sys.executable, "-m", "backup", "list", "-d", SERVER, "--json"],
+            env=dict(self.env),
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+        ).stdout
+        return [str(each["id"]) for each in json.loads(printed)]
 
     def value(self, query: str) -> Any:
         """The first value of a query."""
@@ -122,6 +134,15 @@ class Stream:
             text = client.get(f"{self.service.url}/metrics", timeout=10).text
         line = next(line for line in text.splitlines() if line.startswith(f"{name}{{"))
         return float(line.rpartition(" ")[2])
+
+    def await_metric(self, name: str, value: float) -> None:
+        """Wait until a metric has a value."""
+        wait_for(
+            lambda: self.metric(name) == value,
+            timeout=WAIT_SECONDS,
+            what=f"{name} is {value:g}",
+            hint=f"read {self.service.log}",
+        )
 
     def await_stored(self) -> float:
         """Wait until the store has everything written so far; returns the seconds that this took."""

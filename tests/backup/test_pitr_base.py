@@ -21,8 +21,10 @@ from backup.service.jobs import Jobs
 from backup.service.state import new_state
 from backup.settings import BackupSettings
 from backup.targets import ServerTarget
+from backup.verify import verify
 from backup.wiring import Wiring, wire
 from sidecar import OpsError
+from stack.programs import SUPPORTED
 from stack.servers import Postgres
 from tests.backup.pitrkit import Archiver, settings_of
 from tests.backup.restorekit import Command
@@ -177,6 +179,29 @@ def test_a_database_that_is_created_meanwhile_ends_the_backup(
     finally:
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {name}")
+
+
+@pytest.mark.parametrize("server", [SUPPORTED[-1]], indirect=True, ids=["newest"])
+@pytest.mark.usefixtures("archiver")
+def test_a_copied_database_that_is_gone_again_is_found_by_the_proof(
+    wiring: Wiring, target: ServerTarget, server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is left to be seen at the end of the base backup; only the log still has it."""
+    name, kept = f"copied_{secrets.token_hex(3)}", base._store
+
+    def store(*arguments: object) -> object:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
+            connection.execute(f"DROP DATABASE {name}")
+        return kept(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(base, "_store", store)
+    taken = run(wiring, target)
+    entry = wiring.reader().read(wiring.clock(), ["main"]).history("main").find(taken.id)
+    assert entry is not None
+    report = verify(wiring, entry)
+    assert not report.ok
+    assert any("CREATE_FILE_COPY" in each.found for each in report.differences), report
 
 
 def test_a_base_backup_never_goes_to_the_spool(

@@ -261,11 +261,7 @@ def test_a_slot_past_its_cap_is_a_gap_and_then_it_resumes(
         with Stream(server, store, keys=KEYS) as stream:
             stream.stores(write(server, 1_000))
         stored = stream.measures.stored
-        for _ in range(4):
-            write(server, 48_000)
-            with psycopg.connect(server.url, autocommit=True) as connection:
-                connection.execute("CHECKPOINT")
-        assert slot_state(server).state == "lost"
+        _lose_slot(server)
         with Stream(server, store, keys=KEYS) as stream:
             end = write(server, 1_000)
             stream.stores(end)
@@ -288,6 +284,49 @@ def test_a_slot_past_its_cap_is_a_gap_and_then_it_resumes(
         assert spans[1].end >= end
         assert gap.end == spans[1].start
         assert content(store, archive, 1, gap.end, end)
+
+
+@pytest.mark.parametrize("version", [15, 16, 17])
+def test_a_slot_that_another_reader_has_revived_is_not_trusted(
+    version: int, tmp_path: Path, store: MemoryStore
+) -> None:
+    """It has a position again, and 16 and 17 call it unreserved while it is read. 18 refuses such readers."""
+    with Postgres(tmp_path / "postgres", programs=programs_of(version), options=CAP) as server:
+        with Stream(server, store) as stream:
+            stream.stores(write(server, 1_000))
+        _lose_slot(server)
+        end = write(server, 100)
+        with WalSender.connect(parse(server.url)) as other:
+            reader = other.stream(lsn.segment_start(end, SEGMENT), 1, slot=slot.NAME)
+            reader.confirm(end, end)
+            until(lambda: slot_state(server).position == end, "the slot has a position again")
+            revived = slot_state(server)
+            assert revived.is_dead(64 << 20) == (version > 15)
+        until(lambda: not slot_state(server).active, "the slot is free")
+        assert slot_state(server).state == ("reserved" if version == 15 else "lost")
+        with Stream(server, store) as stream:
+            stream.stores(write(server, 1_000))
+            assert slot_state(server).state == "reserved"
+        _write_past_checkpoints(server)
+        with Stream(server, store) as stream:
+            stream.stores(write(server, 1_000))
+            assert stream.measures.gaps == 0
+
+
+def _lose_slot(server: Postgres) -> None:
+    for _ in range(4):
+        write(server, 48_000)
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("CHECKPOINT")
+    assert slot_state(server).state == "lost"
+
+
+def _write_past_checkpoints(server: Postgres) -> None:
+    """More than the server keeps by itself, and less than the slot's limit."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        for _ in range(2):
+            write(server, 20_000)
+            connection.execute("CHECKPOINT")
 
 
 def test_a_dropped_slot_is_recreated_without_a_gap(newest: Postgres, store: MemoryStore) -> None:
