@@ -87,9 +87,10 @@ class Place:
         return [str(each["id"]) for each in json.loads(printed)]
 
     def value(self, query: str) -> Any:
-        """The first value of a query."""
+        """The first value of a query; None if it has none."""
         with psycopg.connect(self.postgres.url, autocommit=True) as connection:
-            row = connection.execute(query.encode()).fetchone()
+            cursor = connection.execute(query.encode())
+            row = cursor.fetchone() if cursor.description else None
         return row[0] if row else None
 
     def position(self) -> int:
