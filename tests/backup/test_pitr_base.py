@@ -186,7 +186,7 @@ def test_a_database_that_is_created_meanwhile_ends_the_backup(
 def test_a_copied_database_that_is_gone_again_is_found_by_the_proof(
     wiring: Wiring, target: ServerTarget, server: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing of it is left to be seen at the end of the base backup; only the log still has it."""
+    """At the end of the base backup, nothing remains of it but records in the log."""
     name, kept = f"copied_{secrets.token_hex(3)}", base._store
 
     def store(*arguments: object) -> object:
