@@ -17,7 +17,7 @@ from backup.load.execution import differences
 from backup.pipeline.child import Ended, run_child
 from backup.postgres.children import child_access
 from backup.postgres.dsn import Address
-from backup.programs import Programs
+from backup.programs import Programs, clean_environment
 
 IGNORABLE: dict[str, re.Pattern[str]] = {
     "pg_dump is newer than the server and sets a timeout that the server does not know": re.compile(
@@ -35,6 +35,9 @@ _VALUE = re.compile(r'(?<=: )".*"$|(?<=\bvalue )".*"(?= is out of range)', re.DO
 _IGNORED = re.compile(r"errors ignored on restore: (?P<count>\d+)")
 _COMMAND = "Command was: "
 MOST_OF_COMMAND = 200
+# From this number on, tables of less than these bytes on average are filled by a separate run.
+MANY_TABLES = 100
+SMALL_TABLE = 128 << 10
 
 
 def messages(lines: Iterable[str]) -> list[list[str]]:
@@ -92,28 +95,61 @@ def load_archive(
     tables: Tables | None = None,
 ) -> list[Difference]:
     """Restore an archive into an empty database. Every error that cannot be ignored is a difference."""
-    command = [
-        programs.path("pg_restore"),
-        f"--jobs={jobs}",
-        "--no-tablespaces",
-        "--no-password",
-        *(["--verbose"] if tables else []),
-        f"--dbname={address.conninfo}",
-        str(archive),
-    ]
     confinement = Confinement(archive.parent).connecting(address.public)
-    with child_access(address) as (env, fds):
-        ended = run_child(
-            command,
-            env=env,
-            pass_fds=fds,
-            confinement=confinement,
-            check=check,
-            consumed=_Listener(tables) if tables else None,
-        )
-    if only_ignorable(ended.errors):
+    found: list[Difference] = []
+    for chosen in _passes(programs, archive, jobs, check):
+        command = [
+            programs.path("pg_restore"),
+            *chosen,
+            "--no-tablespaces",
+            "--no-password",
+            *(["--verbose"] if tables else []),
+            f"--dbname={address.conninfo}",
+            str(archive),
+        ]
+        with child_access(address) as (env, fds):
+            ended = run_child(
+                command,
+                env=env,
+                pass_fds=fds,
+                confinement=confinement,
+                check=check,
+                consumed=_Listener(tables) if tables else None,
+            )
+        found += [] if only_ignorable(ended.errors) else _differences(ended)
+    return found
+
+
+def _passes(programs: Programs, archive: Path, jobs: int, check: Check) -> list[list[str]]:
+    """The options of each run of pg_restore.
+
+    A parallel run empties each table that it has created before it copies the rows. That saves their WAL, but it creates
+    the files of the table again, which takes longer than the rows of a small table. So many small tables are created by
+    one run, and filled by another. The second one also grants the privileges, which always come after the rows.
+    """
+    together = [f"--jobs={jobs}"]
+    if jobs < 2:
+        return [together]
+    everything = _listed(programs, archive, [], check)
+    filled = sum(b" TABLE DATA " in line for line in everything)
+    if filled < MANY_TABLES or archive.stat().st_size > filled * SMALL_TABLE:
+        return [together]
+    first = ["--section=pre-data", "--no-privileges"]
+    created = set(_listed(programs, archive, first, check))
+    rest = archive.with_name("rest.list")
+    rest.write_bytes(b"".join(line for line in everything if line not in created))
+    return [first, [*together, f"--use-list={rest}"]]
+
+
+def _listed(programs: Programs, archive: Path, chosen: list[str], check: Check) -> list[bytes]:
+    """The entries of an archive that some options choose; none if it cannot be read, which the restore reports."""
+    target = archive.with_name("entries.list")
+    command = [programs.path("pg_restore"), "--list", f"--file={target}", *chosen, str(archive)]
+    ended = run_child(command, env=clean_environment(), confinement=Confinement(archive.parent), check=check)
+    if ended.status != 0:
         return []
-    return _differences(ended)
+    lines = target.read_bytes().splitlines(keepends=True)
+    return [line for line in lines if not line.startswith(b";")]
 
 
 class _Listener:

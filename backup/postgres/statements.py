@@ -12,6 +12,13 @@ _SPECIAL = re.compile(
     rb"--|/\*|(?<![\w$\x80-\xff])[eE]'|'|\"|(?<![\w$\x80-\xff])\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*)?\$|[;()]"
 )
 _IN_FUNCTION = re.compile(_SPECIAL.pattern + rb"|(?i:\b(?:begin|case|end)\b)")
+# A statement without quoted identifiers, dollar quotes, comments, backslashes or line feeds in strings: most of a dump.
+# Functions may contain semicolons, and SET may change how the rest is read.
+_SIMPLE = re.compile(
+    rb"(?!SET |CREATE (?:OR REPLACE )?(?:FUNCTION|PROCEDURE) )[A-Z]"
+    rb"(?:[^'\"$;\\/-]|-(?!-)|/(?!\*)|'[^'\n\\]*')*+;\n"
+)
+_STRING = re.compile(rb"'[^']*'")
 _BLANK = re.compile(rb"[ \t\r\n\f\v]*")
 _FUNCTION = re.compile(rb"(?i:create\s+(?:or\s+replace\s+)?(?:function|procedure)\b)")
 _COMMENT = re.compile(rb"/\*|\*/")
@@ -139,6 +146,16 @@ class Splitter:
             self._backslashes = scans[1] == b"off"
         ended.append(statement)
         self._parts, self._start, self._function = [], None, False
+
+
+def simple(script: bytes, position: int) -> bytes | None:
+    """The statement that begins at a position, if it needs no :class:`Splitter` to find its end; without its line feed."""
+    found = _SIMPLE.match(script, position)
+    if found is None:
+        return None
+    statement = found[0][:-1]
+    code = _STRING.sub(b"", statement) if b"'" in statement else statement
+    return statement if code.count(b"(") == code.count(b")") else None
 
 
 def split(script: bytes) -> list[bytes]:

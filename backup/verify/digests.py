@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from backup.load.properties import about_database, created
-from backup.postgres.statements import Splitter
+from backup.postgres.statements import Splitter, simple
 from backup.verify.heirs import unordered
 from backup.verify.moved_rows import Routed
 from backup.verify.normalize import canonical
@@ -17,10 +17,13 @@ from backup.verify.normalize import canonical
 HEADER = re.compile(
     rb"-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>[^;]*); Owner: (?P<owner>.*)\n"
 )
+# Lines between two statements that belong to neither.
+_NOTHING = re.compile(rb"(?:(?:--)?\n)+")
 _COPY_END = b"\\.\n"
 _ROWS_FOLLOW = b" FROM stdin;"
 # Statements around an object that set up the session for it.
 _SETUP = (b"SET default_tablespace = ", b"SET default_table_access_method = ")
+_LARGE_OBJECTS = "BLOBS"
 EXCERPT = 2000
 # A dump begins with the properties of the database, under its name, which differs after a restore.
 DATABASE = "database"
@@ -84,8 +87,11 @@ class _Parser:
         data = self._rest + piece if self._rest else piece
         position = 0
         while position < len(data):
-            if self._object is not None and self._object.in_rows:
-                end = self._object.take_rows(data, position)
+            one = self._object
+            if one is not None and one.in_rows:
+                end = one.take_rows(data, position)
+            elif one is None or one.between:
+                end = self._take_statement(data, position)
             else:
                 end = self._take_line(data, position)
             if end == position:
@@ -99,6 +105,17 @@ class _Parser:
         self._close()
         return self._found
 
+    def _take_statement(self, data: bytes, position: int) -> int:
+        """Take what needs no reading line by line: what lies between two statements, or a simple statement."""
+        if blank := _NOTHING.match(data, position):
+            return blank.end()
+        one = self._object
+        statement = simple(data, position) if one is not None and one.key[0] != _LARGE_OBJECTS else None
+        if statement is None or one is None:
+            return self._take_line(data, position)
+        one.statements([statement])
+        return position + len(statement) + 1
+
     def _take_line(self, data: bytes, position: int) -> int:
         end = data.find(b"\n", position) + 1
         if end == 0:
@@ -107,16 +124,16 @@ class _Parser:
         return end
 
     def _line(self, line: bytes) -> None:
-        header = HEADER.fullmatch(line) if self._may_begin(line) else None
+        header = HEADER.fullmatch(line) if line.startswith(b"-- ") and self._may_begin() else None
         if header is not None:
             self._close()
             self._object = _Object(header)
         elif self._object is not None:
             self._object.line(line)
 
-    def _may_begin(self, line: bytes) -> bool:
+    def _may_begin(self) -> bool:
         """A line that looks like a header inside a string belongs to that string."""
-        return line.startswith(b"-- ") and (self._object is None or self._object.between)
+        return self._object is None or self._object.between
 
     def _close(self) -> None:
         if self._object is None:
@@ -174,16 +191,18 @@ class _Object:
         return database
 
     def line(self, line: bytes) -> None:
-        kind = self.key[0]
-        if kind != "BLOBS":
-            ended = self._splitter.line(line)
-            if kind == "TABLE DATA" and ended and ended[-1].endswith(_ROWS_FOLLOW):
-                self._begin_rows(ended[-1] + b"\n")
-            else:
-                self._definition += ended
+        if self.key[0] != _LARGE_OBJECTS:
+            self.statements(self._splitter.line(line))
         elif not line.startswith((b"--", b"\\")) and line.strip():
             # Large objects are data: a report shows no part of them, and they may exceed the memory.
             self._hash.update(line)
+
+    def statements(self, ended: list[bytes]) -> None:
+        """Take statements that have ended."""
+        if self.key[0] == "TABLE DATA" and ended and ended[-1].endswith(_ROWS_FOLLOW):
+            self._begin_rows(ended[-1] + b"\n")
+        else:
+            self._definition += ended
 
     def _begin_rows(self, copy: bytes) -> None:
         self._take(copy)

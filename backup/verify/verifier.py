@@ -1,15 +1,21 @@
 """Verifies a backup: download, restore into a throwaway server, compare, store the report."""
 
 import logging
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+from backup.cancellation import carry
 from backup.catalogue import layout
 from backup.catalogue.document import encode
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.reader import Entry
-from backup.catalogue.records import Report
+from backup.catalogue.records import Difference, Report
 from backup.errors import UnprovableError, VerificationError
 from backup.load.download import download
 from backup.load.execution import carry_out
@@ -34,6 +40,7 @@ from sidecar.logs import fields
 log = logging.getLogger(__name__)
 
 SPACE_FACTOR = provable.SPACE_FACTOR
+T = TypeVar("T")
 
 
 def verify(wiring: Wiring, entry: Entry, progress: Progress = silent) -> Report:
@@ -205,14 +212,13 @@ def prove(
     Args:
         locale: whether it was made with the original's locale, so that this is compared too.
     """
-    with findings.stages.measure("count"):
-        counted = compare_counts(manifest, database)
-        findings.notes += notes_on_extensions(manifest, database)
-    with findings.stages.measure("compare"):
-        check = guarded(wiring, archive.parent)
-        compared = compare_dumps(manifest, wiring.programs, archive, database, check, locale=locale)
+    with _meanwhile(partial(_count, manifest, database, findings)) as counting:
+        with findings.stages.measure("compare"):
+            check = guarded(wiring, archive.parent)
+            compared = compare_dumps(manifest, wiring.programs, archive, database, check, locale=locale)
+        counted, notes = counting.result()
     findings.differences += [*compared.without_moved(counted), *compared.differences]
-    findings.notes += compared.notes
+    findings.notes += [*notes, *compared.notes]
     settings = wiring.settings
     with findings.stages.measure("checks"):
         if settings.verify_checks_dir is not None:
@@ -221,6 +227,23 @@ def prove(
             findings.differences += command_check(
                 settings.verify_command, database, archive.parent, wiring.stop.check
             )
+
+
+def _count(manifest: Manifest, database: Address, findings: Findings) -> tuple[list[Difference], list[str]]:
+    with findings.stages.measure("count"):
+        return compare_counts(manifest, database), notes_on_extensions(manifest, database)
+
+
+@contextmanager
+def _meanwhile(work: Callable[[], T]) -> Iterator[Future[T]]:
+    """Work in another thread while the block runs; it ends early if the block fails."""
+    failed = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="count") as pool:
+        try:
+            yield pool.submit(carry(work, over=failed.is_set))
+        except BaseException:
+            failed.set()
+            raise
 
 
 def _report_key(store: Store, report: Report) -> str:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from backup.postgres.statements import Splitter, join, lines, split
+from backup.postgres.statements import Splitter, join, lines, simple, split
 from stack.servers import Postgres
 
 AWKWARD = [
@@ -122,3 +122,56 @@ def test_the_server_reads_each_piece_alike(postgres: Postgres, texts: list[str])
     with psycopg.connect(postgres.url) as connection:
         found = [connection.execute(piece).fetchone() for piece in split(script)]
     assert found == [(text,) for text in texts]
+
+
+STARTS = [
+    "COMMENT ON TABLE t IS ",
+    "CREATE RULE r AS ON INSERT TO t DO (",
+    "CREATE FUNCTION f() ",
+    "SET x = ",
+]
+TOKENS = [
+    "BEGIN ATOMIC ",
+    "END",
+    "'a'",
+    "'(;'",
+    "'",
+    '"',
+    "E'",
+    "$$",
+    "\\",
+    "--",
+    "-",
+    "/*",
+    "*/",
+    "/",
+    "(",
+    ")",
+    ";\n",
+    ";",
+    "\n",
+    " ",
+]
+PIECES = st.lists(st.sampled_from(TOKENS), max_size=10).map("".join)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(STARTS), PIECES)
+def test_simple_statements_end_where_the_splitter_ends_them(start: str, rest: str) -> None:
+    data = f"{start}{rest}".encode()
+    statement = simple(data, 0)
+    if statement is not None:
+        splitter = Splitter()
+        found = [each for line in lines(data[: len(statement) + 1]) for each in splitter.line(line)]
+        assert found == [statement]
+        assert splitter.between
+
+
+def test_most_of_a_dump_is_simple_statements() -> None:
+    one, other = (
+        b"CREATE TABLE t (\n    a text DEFAULT ')'::text\n);\n",
+        b"ALTER TABLE ONLY t ADD CHECK (a > '-');\n",
+    )
+    assert simple(one + other, 0) == one[:-1]
+    assert simple(one + other, len(one)) == other[:-1]
+    assert simple(one[:-2], 0) is None

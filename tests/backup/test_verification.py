@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -378,3 +379,32 @@ def test_a_time_is_scaled_only_from_one_that_was_measured() -> None:
     from backup.catalogue.reader import History
 
     assert projected(History("shop"), [], None) == 0.0
+
+
+def test_many_small_tables_are_filled_without_creating_their_files_again(
+    command: Command, postgres: Postgres, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The privileges still come last: an owner that may not write to its table can be restored."""
+    name = new_database(
+        "CREATE TABLE t1 (a int PRIMARY KEY, b text); CREATE TABLE t2 (a int REFERENCES t1); CREATE TABLE empty (a int);"
+        "INSERT INTO t1 VALUES (1, 'x'); INSERT INTO t2 VALUES (1); REVOKE ALL ON t1, t2 FROM CURRENT_USER;"
+        "GRANT SELECT ON t1 TO PUBLIC; SELECT lo_from_bytea(7341, 'large');"
+        "CREATE MATERIALIZED VIEW m AS SELECT count(*) FROM t1",
+        "manysmall",
+    )
+    made = command.passed("run", DATABASE_URL=postgres.url_for(name))
+    passes: list[list[str]] = []
+    real = pg_restore._passes
+
+    def chosen(*arguments: Any) -> list[list[str]]:
+        passes.extend(found := real(*arguments))
+        return found
+
+    monkeypatch.setattr(pg_restore, "_passes", chosen)
+    for many, wanted in ((3, 2), (4, 1)):
+        monkeypatch.setattr(pg_restore, "MANY_TABLES", many)
+        passes.clear()
+        report = command.passed("verify", made["id"], BACKUP_RESTORE_JOBS="2")
+        assert (report["ok"], len(passes)) == (True, wanted), report
+    assert command.passed("verify", made["id"], BACKUP_RESTORE_JOBS="1")["ok"]
+    assert passes[-1] == ["--jobs=1"]
