@@ -20,11 +20,6 @@ _COPY = re.compile(
 _END = " FROM stdin;\n"
 
 
-def same_columns(expected: Digest, found: Digest) -> bool:
-    """Whether two differing definitions of an inherited table have the same columns and constraints."""
-    return bool(expected.columns) and expected.columns == found.columns
-
-
 def equal_in_order(expected: Digest, found: Digest, database: Address) -> bool:
     """Whether rows that differ are equal when their columns are read in the expected order."""
     if expected.rows != found.rows or not _same_columns(expected.text.encode(), found.text.encode()):

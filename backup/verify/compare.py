@@ -1,7 +1,7 @@
 """Compares a restored database with the dump it came from."""
 
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,13 +19,17 @@ from backup.postgres.children import child_access
 from backup.postgres.dsn import Address
 from backup.postgres.session import OWN_PATH, session
 from backup.programs import Programs, clean_environment
-from backup.verify.column_order import equal_in_order, same_columns
+from backup.verify import heirs
+from backup.verify.column_order import equal_in_order
 from backup.verify.digests import CREATION, Digest, Key, compare, digests
 from backup.verify.moved_rows import Part, only_moved
 
 _HINT = "read the message; run: python -m backup doctor"
 # Only the same major version prints definitions identically.
 _DATA = {"TABLE DATA", "BLOBS", "SEQUENCE SET"}
+Digests = dict[Key, Digest]
+# Every new database has it, so a restore brings it back where it was dropped.
+_ALWAYS = "plpgsql"
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
     expected = {table.label: table.rows for table in manifest.tables}
     found = {label: rows for label, rows in found.items() if rows or not _rows_left_out(manifest, label)}
     wanted = {extension.name: "present" for extension in manifest.extensions}
-    present = dict.fromkeys(extensions, "present")
+    present = dict.fromkeys((name for name in extensions if name != _ALWAYS or name in wanted), "present")
     meant = {each.object: ", ".join(each.operators) for each in manifest.expressions}
     operators = {name: each for name, each in operators.items() if name in meant}
     return [
@@ -115,13 +119,14 @@ def compare_dumps(
     )
     differences = []
     moved = only_moved(_parts(expected), _parts(found))
+    shapes = {key[1:]: each.shape for key, each in found.items() if key[0] == "TABLE" and each.shape}
     for key, wanted, got in compare(expected, found):
         if (key == CREATION and not locale) or _left_out(key, manifest, expected, found):
             continue
         if key[0] == "TABLE DATA" and key[1:] in moved:
             notes.append(f"{_label(key)}: rows are in other partitions of {moved[key[1:]]}, all are there")
-        elif _only_reordered(key, expected, found, address):
-            notes.append(f"{_label(key)}: its columns are in a different order, but it is equal")
+        elif note := _harmless(key, expected, found, shapes, address):
+            notes.append(f"{_label(key)}: {note}")
         elif same or key[0] in _DATA:
             differences.append(
                 Difference(kind=key[0].lower(), object=_label(key), expected=wanted, found=got)
@@ -133,14 +138,16 @@ def notes_on_extensions(manifest: Manifest, address: Address) -> list[str]:
     """Extensions whose version differs from the original's: a restore installs the version of this host."""
     with session(address) as connection:
         found = {each.name: each.version for each in inventory.extensions(connection)}
-    return [
+    dropped = _ALWAYS in found and all(each.name != _ALWAYS for each in manifest.extensions)
+    back = [f"extension {_ALWAYS}: it was dropped, and is in every new database"] if dropped else []
+    return back + [
         f"extension {each.name}: version {each.version} in the backup, {found[each.name]} after the restore"
         for each in manifest.extensions
         if found.get(each.name, each.version) != each.version
     ]
 
 
-def _left_out(key: Key, manifest: Manifest, expected: dict[Key, Digest], found: dict[Key, Digest]) -> bool:
+def _left_out(key: Key, manifest: Manifest, expected: Digests, found: Digests) -> bool:
     """Whether the difference is only rows that the backup does not contain, and none came back."""
     missing = key[0] == "TABLE DATA" and key not in expected and found[key].rows == 0
     return missing and _rows_left_out(manifest, _label(key))
@@ -169,17 +176,27 @@ def _two_threads(check: Check) -> Iterator[tuple[ThreadPoolExecutor, Check]]:
             left.set()
 
 
-def _only_reordered(
-    key: Key, expected: dict[Key, Digest], found: dict[Key, Digest], address: Address
-) -> bool:
+def _harmless(
+    key: Key,
+    expected: Digests,
+    found: Digests,
+    shapes: Mapping[heirs.Table, heirs.Shape],
+    address: Address,
+) -> str:
+    """Why a difference is none: a correct restore makes it too. Empty if it is one."""
+    if key[0] == "COMMENT" and key[2].startswith("EXTENSION ") and key not in expected:
+        return "it was removed, and comes back with the extension"
     if key not in expected or key not in found:
-        return False
-    if key[0] == "TABLE":
-        return same_columns(expected[key], found[key])
-    return key[0] == "TABLE DATA" and equal_in_order(expected[key], found[key], address)
+        return ""
+    one, other = expected[key], found[key]
+    if key[0] == "TABLE DATA" and equal_in_order(one, other, address):
+        return "its columns are in a different order, but it is equal"
+    if one.shape and other.shape and heirs.same(one.shape, other.shape, shapes):
+        return "the order or storage of its columns is its parent's; otherwise it is equal"
+    return ""
 
 
-def _parts(digests: dict[Key, Digest]) -> dict[tuple[str, str], Part]:
+def _parts(digests: Digests) -> dict[tuple[str, str], Part]:
     return {
         key[1:]: Part(each.root, each.rows or 0, each.bag)
         for key, each in digests.items()
@@ -208,7 +225,7 @@ def _unequal(
     ]
 
 
-def _archive_digests(programs: Programs, archive: Path, check: Check) -> dict[Key, Digest]:
+def _archive_digests(programs: Programs, archive: Path, check: Check) -> Digests:
     command = [programs.path("pg_restore"), "--create", "--no-tablespaces", "--file=-", str(archive)]
     confinement = Confinement(archive.parent)
     with ChildSource(
@@ -219,7 +236,7 @@ def _archive_digests(programs: Programs, archive: Path, check: Check) -> dict[Ke
 
 def _database_digests(
     programs: Programs, address: Address, encoding: str, folder: Path, check: Check
-) -> dict[Key, Digest]:
+) -> Digests:
     command = [
         programs.path("pg_dump"),
         "--format=plain",

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from backup.load.properties import about_database, created
 from backup.postgres.statements import Splitter, simple
-from backup.verify.heirs import unordered
+from backup.verify.heirs import Shape, shape
 from backup.verify.moved_rows import Routed
 from backup.verify.normalize import canonical
+from backup.verify.reprinted import settled
 
 HEADER = re.compile(
     rb"-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[^;]*); Schema: (?P<schema>[^;]*); Owner: (?P<owner>.*)\n"
@@ -41,7 +42,7 @@ class Digest:
     Attributes:
         rows: number of rows, only for a table's data.
         text: the beginning of a definition, or the COPY statement of a table's data.
-        columns: digest regardless of order, for the definition of an inherited table, whose columns may be reordered.
+        shape: of a table that inherits, or may have heirs.
         root: for a partition's data, the table that routes its rows when they are restored.
         bag: digest of such rows regardless of their order and partition.
     """
@@ -50,7 +51,7 @@ class Digest:
     rows: int | None = None
     text: str = ""
     owner: bytes = b""
-    columns: str = ""
+    shape: Shape | None = None
     root: bytes = b""
     bag: int = 0
 
@@ -234,14 +235,15 @@ class _Object:
     def digest(self) -> Digest:
         own = [statement for statement in self._definition if not statement.startswith(_SETUP)]
         rest = self._splitter.rest()
-        definition = canonical(b"\n".join([*own, rest] if rest.strip() else own))
-        self._take(definition)
+        own = [canonical(each) for each in ([*own, rest] if rest.strip() else own)]
+        definition = b"\n".join(own)
+        self._take(settled(self.key[0], definition))
         return Digest(
             self._hash.hexdigest(),
             self._rows,
             bytes(self._text).decode(errors="replace"),
             self._owner,
-            unordered(self._owner, definition) if self.key[0] == "TABLE" else "",
+            shape(self._owner, own) if self.key[0] == "TABLE" else None,
             self._routed.root if self._routed else b"",
             self._routed.bag if self._routed else 0,
         )

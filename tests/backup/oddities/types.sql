@@ -63,7 +63,7 @@ CREATE TABLE t OF changed; INSERT INTO t VALUES (1, 2, 'x');
 -- * typed tables with options
 CREATE TYPE row_type AS (a int, b text); CREATE TABLE t OF row_type (a PRIMARY KEY, b DEFAULT 'x' NOT NULL, CHECK (length(b) > 0)); INSERT INTO t (a) VALUES (1);
 -- * an enumeration whose values were added in the middle and renamed
-CREATE TYPE e AS ENUM ('b', 'd'); ALTER TYPE e ADD VALUE 'c' BEFORE 'd'; ALTER TYPE e ADD VALUE 'a' BEFORE 'b'; ALTER TYPE e RENAME VALUE 'd' TO 'it''s';
+CREATE TYPE e AS ENUM ('b', 'd'); ALTER TYPE e ADD VALUE 'c' BEFORE 'd'; ALTER TYPE e ADD VALUE 'a' BEFORE 'b'; ALTER TYPE e RENAME VALUE 'd' TO 'it''s'; COMMIT;
 CREATE TABLE t (a e DEFAULT 'a', b e[], CHECK (a < 'it''s')); INSERT INTO t VALUES ('c', '{a,"it''s"}');
 -- * an enumeration without values, a composite without attributes
 CREATE TYPE "none" AS ENUM (); CREATE TYPE nothing AS (); CREATE TABLE t (a "none", b nothing);

@@ -1,0 +1,79 @@
+"""What PostgreSQL prints in another way when it has read its own print: names of columns that were not given.
+
+``EXISTS (SELECT 'x')`` is printed as ``SELECT 'x'::text``. Read back, the column has the name of the type, and is printed as
+``SELECT 'x'::text AS text``. ``SELECT f.a FROM f()`` is printed as ``FROM f() f(a, b)``, with the columns that the function had
+when the view was made. If its row type has got a column since, the restored view prints that one too; a name at the end of
+such a list that is not used means nothing.
+"""
+
+import re
+
+from backup.postgres.identifiers import NAME
+
+_KINDS = frozenset({"VIEW", "MATERIALIZED VIEW", "RULE", "POLICY"})
+# Functions whose bodies are printed from what was parsed; others are printed as they were written.
+_PARSED = re.compile(rb"\n *(?:BEGIN ATOMIC\n|RETURN )")
+_STRING = rb"'(?:[^']|'')*'"
+# Types that a constant is printed with, and the name that a column gets from each.
+_NAMES = {
+    b"text": b"text",
+    b"integer": b"int4",
+    b"bigint": b"int8",
+    b"smallint": b"int2",
+    b"numeric": b'"numeric"',
+    b"real": b"float4",
+    b"double precision": b"float8",
+    b'"bit"': b'"bit"',
+}
+_CONSTANT = re.compile(
+    rb"(?P<constant>(?:" + _STRING + rb"|NULL)::(?P<type>" + b"|".join(map(re.escape, _NAMES)) + rb"))"
+    rb"(?: COLLATE (?:"
+    + NAME
+    + rb"\.)?"
+    + NAME
+    + rb"\))? AS (?P<name>"
+    + b"|".join(map(re.escape, _NAMES.values()))
+    + rb")(?=[\s,);]|$)"
+    rb"|" + _STRING
+)
+_ALIAS = re.compile(
+    rb"(?P<call>\)(?: WITH ORDINALITY)? "
+    + NAME
+    + rb"\()(?P<columns>"
+    + NAME
+    + rb"(?:, "
+    + NAME
+    + rb")*)\)|"
+    + _STRING
+)
+_NAME = re.compile(NAME)
+_WORD = rb"(?<![\w$\x80-\xff])%s(?![\w$\x80-\xff])"
+
+
+def settled(kind: str, definition: bytes) -> bytes:
+    """A definition of an object of a kind, in one form for all that PostgreSQL prints in several."""
+    if kind in _KINDS or (kind in ("FUNCTION", "PROCEDURE") and _PARSED.search(definition)):
+        return _without_unused(_CONSTANT.sub(_without_name, definition))
+    return definition
+
+
+def _without_name(found: re.Match[bytes]) -> bytes:
+    if not found["constant"] or _NAMES[found["type"]] != found["name"]:
+        return found[0]
+    return found[0][: found.start("name") - found.start() - len(b" AS ")]
+
+
+def _without_unused(definition: bytes) -> bytes:
+    if not any(found["call"] for found in _ALIAS.finditer(definition)):
+        return definition
+    elsewhere = _ALIAS.sub(lambda found: found["call"] or b"", definition)
+
+    def shortened(found: re.Match[bytes]) -> bytes:
+        if not found["call"]:
+            return found[0]
+        columns = _NAME.findall(found["columns"])
+        while columns and not re.search(_WORD % re.escape(columns[-1]), elsewhere):
+            columns.pop()
+        return bytes(found["call"]) + b", ".join(columns) + b")"
+
+    return _ALIAS.sub(shortened, definition)

@@ -1,0 +1,92 @@
+"""What a correct restore changes in definitions is no difference, and what looks similar is one."""
+
+import pytest
+
+from backup.verify import heirs
+from backup.verify.heirs import Shape, shape
+from backup.verify.reprinted import settled
+
+PARENT = [
+    b"CREATE TABLE s.p (\n    a text,\n    b text\n);",
+    b"ALTER TABLE ONLY s.p ALTER COLUMN a SET STORAGE MAIN;",
+]
+HEIR = [
+    b"CREATE TABLE s.c (\n    z integer,\n    b text,\n    a text\n)\nINHERITS (s.p);",
+    b"ALTER TABLE ONLY s.c ALTER COLUMN b SET STATISTICS 7;",
+    b"ALTER TABLE ONLY s.c ALTER COLUMN a SET STATISTICS 8;",
+]
+RESTORED = [
+    b"CREATE TABLE s.c (\n    a text,\n    b text,\n    z integer\n)\nINHERITS (s.p);",
+    b"ALTER TABLE ONLY s.c ALTER COLUMN a SET STATISTICS 8;",
+    b"ALTER TABLE ONLY s.c ALTER COLUMN b SET STATISTICS 7;",
+]
+MAIN = b"ALTER TABLE ONLY s.c ALTER COLUMN a SET STORAGE MAIN;"
+
+
+def of(statements: list[bytes]) -> Shape:
+    return shape(b"me", statements)
+
+
+def equal(expected: list[bytes], found: list[bytes]) -> bool:
+    return heirs.same(of(expected), of(found), {("s", "p"): of(PARENT)})
+
+
+def test_columns_and_statements_about_them_in_another_order() -> None:
+    assert equal(HEIR, RESTORED)
+    assert not equal(HEIR, RESTORED[:2])
+    assert not equal(HEIR, [*RESTORED[:2], RESTORED[2].replace(b"7", b"9")])
+    assert not equal(HEIR, [RESTORED[0].replace(b"z integer", b"z bigint"), *RESTORED[1:]])
+
+
+def test_storage_comes_from_a_parent_only() -> None:
+    assert equal(HEIR, [*RESTORED, MAIN])
+    assert not equal([*HEIR, MAIN], RESTORED)
+    assert not equal(HEIR, [*RESTORED, MAIN.replace(b"MAIN", b"EXTERNAL")])
+    assert not equal(HEIR, [*RESTORED, MAIN.replace(b"COLUMN a", b"COLUMN b")])
+    assert not equal([*HEIR, MAIN], [*RESTORED, MAIN.replace(b"MAIN", b"PLAIN")])
+    alone = [each.replace(b"\nINHERITS (s.p)", b"") for each in HEIR]
+    assert not equal(alone, [*alone, MAIN])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("SELECT 'x'::text", "SELECT 'x'::text AS text"),
+        ("SELECT 'it''s, ) AS text'::text, 1", "SELECT 'it''s, ) AS text'::text AS text, 1"),
+        ("ARRAY( SELECT '-1'::integer)", "ARRAY( SELECT '-1'::integer AS int4)"),
+        ("( SELECT '-1.5'::numeric LIMIT 1)", "( SELECT '-1.5'::numeric AS \"numeric\" LIMIT 1)"),
+        ("( SELECT NULL::text)", "( SELECT NULL::text AS text)"),
+        ("( SELECT ('x'::text COLLATE \"C\"))", "( SELECT ('x'::text COLLATE \"C\") AS text)"),
+        ("SELECT f.a FROM f() f(a, b)", 'SELECT f.a FROM f() f(a, b, z, "Z z")'),
+        ("FROM f('y, )') WITH ORDINALITY \"F f\"(a)", "FROM f('y, )') WITH ORDINALITY \"F f\"(a, b)"),
+    ],
+)
+def test_equal(one: str, other: str) -> None:
+    for kind in ("VIEW", "MATERIALIZED VIEW", "RULE", "POLICY"):
+        assert settled(kind, one.encode()) == settled(kind, other.encode())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("SELECT 'x'::text AS text", "SELECT 'y'::text AS text"),
+        ("SELECT 'x'::text", "SELECT 'x'::text AS int4"),
+        ("SELECT 'x'::text", "SELECT 'x'::text AS texts"),
+        ("SELECT a", "SELECT a AS text"),
+        ("SELECT 'x'::text AS a", "SELECT 'x'::text"),
+        ("SELECT ' ''q''::text AS text '", "SELECT ' ''q''::text '"),
+        ("SELECT f.a, f.b FROM f() f(a, b)", "SELECT f.a, f.b FROM f() f(b, a)"),
+        ("SELECT f.z FROM f() f(a, z)", "SELECT f.z FROM f() f(z)"),
+        ("SELECT f.z FROM f() f(a, z)", "SELECT f.z FROM f() g(a, z)"),
+        ("SELECT ') x(a, b)'", "SELECT ') x(a)'"),
+    ],
+)
+def test_different(one: str, other: str) -> None:
+    assert settled("VIEW", one.encode()) != settled("VIEW", other.encode())
+
+
+def test_bodies_that_are_kept_as_written_are_compared_as_written() -> None:
+    one, other = (f"CREATE FUNCTION f() AS $$SELECT 'x'::text{end}$$;".encode() for end in ("", " AS text"))
+    assert settled("FUNCTION", one) != settled("FUNCTION", other)
+    one, other = (f"\n    BEGIN ATOMIC\n SELECT 'x'::text{end};\nEND;".encode() for end in ("", " AS text"))
+    assert settled("FUNCTION", one) == settled("FUNCTION", other)
