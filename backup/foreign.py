@@ -1,12 +1,14 @@
-"""Imports an archive that another ``pg_dump`` made, as a backup like our own.
+"""Imports a dump that another ``pg_dump`` made, as a backup like our own.
 
-From then on it is verified, restored, kept and copied like all others. The manifest's
-notes state what the archive does not contain: no row counts were taken when it was made, and it has no roles, so the roles
+From then on it is verified, restored, kept and copied like all others. An archive in the custom format is stored as it is.
+Any other dump is loaded into a throwaway server first, and a dump of that is stored. The manifest's notes state what the archive does not contain: no row counts were taken when it was made, and it has no roles, so the roles
 that it names are created without rights.
 """
 
 import logging
 import re
+import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +20,13 @@ from backup.catalogue.ids import new_id
 from backup.catalogue.manifest import Extension, Manifest, Server, Table
 from backup.confinement import Confinement
 from backup.errors import DumpError
+from backup.load import script
+from backup.load.convert import convert
+from backup.load.throwaway import private_folder
 from backup.pipeline import ChildSource, transfer
 from backup.pipeline.source import CHUNK, Source
 from backup.postgres.identifiers import NAME, unquoted
-from backup.postgres.statements import Splitter
+from backup.postgres.statements import Splitter, split
 from backup.programs import Programs, clean_environment
 from backup.progress import Progress, silent
 from backup.run import TOOL
@@ -50,10 +55,20 @@ _ROLES = re.compile(
     rb"|^CREATE POLICY .*? TO (?P<many>" + NAME + rb"(?:, " + NAME + rb")*)(?: USING| WITH CHECK|;)",
     re.DOTALL,
 )
+_OWNER = re.compile(rb"^ALTER [A-Z ]+ .* OWNER TO (" + NAME + rb");$", re.DOTALL)
 _PUBLIC = frozenset({"public", "current_user", "session_user", "default"})
 _MADE = (
     "CREATE ROLE {0};\nALTER ROLE {0} WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB NOLOGIN NOREPLICATION"
     " NOBYPASSRLS;\n"
+)
+SCRIPT = "script"
+SUPERUSER = "postgres"
+# The first member of an archive in tar, and a file in an archive that is a folder.
+_CONTENTS = "toc.dat"
+_ARCHIVE = "the archive was restored on a server {1} and dumped again; it is from a server {0}"
+_SCRIPT = (
+    "the file is SQL, from a server {0}: it was loaded into a server {1} and dumped again, without settings, comment and"
+    " grants of the database itself, and with the locale C unless the file states one"
 )
 _NOTES = (
     "imported from a file: its rows were counted in the file, not in the database",
@@ -62,18 +77,64 @@ _NOTES = (
 
 
 def take_in(wiring: Wiring, name: str, file: Path, progress: Progress = silent) -> Manifest:
-    """Store an archive as a backup of a database whose name is not configured.
+    """Store a dump as a backup of a database whose name is not configured.
 
     Raises:
-        UsageError: the file is not an archive in the custom format, or the name belongs to a configured database.
-        DumpError: the archive cannot be read to its end.
+        UsageError: the file is not a dump of pg_dump, or the name belongs to a configured database.
+        DumpError: the dump cannot be read to its end, or PostgreSQL refuses it.
     """
     if any(target.name == name for target in wiring.everything):
         raise UsageError(
             f"{name} is a configured database, which has its own backups",
             hint="choose another name with --as",
         )
-    _check_format(file)
+    form, taken = _format(file), datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    if form == "custom":
+        return _store(wiring, name, file, taken, _NOTES, progress)
+    with private_folder(wiring.settings.work_dir) as folder:
+        archive = folder / layout.ARCHIVE
+        note = _SCRIPT if form == SCRIPT else _ARCHIVE
+        notes = (
+            *_NOTES,
+            note.format(_convert(wiring, file, form, archive), wiring.programs.version("postgres")),
+        )
+        return _store(wiring, name, archive, taken, notes, progress)
+
+
+def _convert(wiring: Wiring, file: Path, form: str, archive: Path) -> str:
+    """Write an archive of what a dump in another form contains; returns the version of its original server."""
+    programs, check = wiring.programs, wiring.stop.check
+    if form == SCRIPT:
+        script.check_whole(file)
+        statements, origin = list(script.statements(file)), script.version(file)
+    else:
+        listed = _VERSION.search(_printed(programs, file, check, "--list").decode(errors="replace"))
+        statements = list(_statements(programs, file, check))
+        origin = listed["version"] if listed else "of unknown version"
+    owners = Counter(unquoted(found[1]) for found in map(_OWNER.search, statements) if found)
+    superuser = next((name for name, _ in owners.most_common() if not name.startswith("pg_")), SUPERUSER)
+    roles = split(_globals(quoted for name, quoted in _roles(statements).items() if name != superuser))
+    here = {"version": programs.version("postgres"), "version_number": programs.major("postgres") * 10_000}
+    like = _server(here, statements)
+    loaded = convert(wiring, file, superuser, roles, like, archive, is_script=form == SCRIPT)
+    _check_rows(programs, archive, loaded, check)
+    return origin
+
+
+def _check_rows(programs: Programs, archive: Path, loaded: script.Loaded, check: Callable[[], None]) -> None:
+    """A trigger or rule of the script could have changed its own rows."""
+    found = {(table.schema_name, table.name): table.rows for table in _tables(programs, archive, check)}
+    for (schema, name), rows in loaded.rows.items():
+        if found.get((schema, name), 0) != rows:
+            raise DumpError(
+                f"{schema}.{name} has {rows} rows in the file, and {found.get((schema, name), 0)} once it was loaded",
+                hint="load it by hand, and see why",
+            )
+
+
+def _store(
+    wiring: Wiring, name: str, file: Path, taken: datetime, notes: tuple[str, ...], progress: Progress
+) -> Manifest:
     described, roles = _describe(wiring.programs, file, wiring.stop.check)
     started = wiring.clock()
     backup_id = new_id(started)
@@ -107,9 +168,9 @@ def take_in(wiring: Wiring, name: str, file: Path, progress: Progress = silent) 
                 started=started,
                 finished=wiring.clock(),
                 tool=TOOL,
-                taken=datetime.fromtimestamp(file.stat().st_mtime, UTC),
+                taken=taken,
                 objects=objects,
-                notes=_NOTES,
+                notes=notes,
                 **described,
             )
             commit(wiring.store, manifest, wiring.keys)
@@ -147,17 +208,29 @@ class TextSource(Source):
         self._left = b""
 
 
-def _check_format(file: Path) -> None:
+def _format(file: Path) -> str:
+    """``custom``, ``tar`` or ``directory`` for an archive, or ``script``.
+
+    Raises:
+        UsageError: it is none of these.
+    """
     try:
+        if (file / _CONTENTS).is_file():
+            return "directory"
         with file.open("rb") as opened:
-            found = opened.read(len(_MAGIC))
+            found = opened.read(tarfile.BLOCKSIZE)
+        if found.startswith(_MAGIC):
+            return "custom"
+        if found.startswith(_CONTENTS.encode() + b"\0"):
+            return "tar"
+        if script.is_script(file):
+            return SCRIPT
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}", hint="check its path") from None
-    if found != _MAGIC:
-        raise UsageError(
-            f"{file} is not an archive of pg_dump in the custom format",
-            hint="dump with pg_dump -Fc; SQL: load it into an empty database, and back that up with run",
-        )
+    raise UsageError(
+        f"{file} is not a dump of pg_dump",
+        hint="dump with pg_dump; decompress a compressed file first",
+    )
 
 
 def _describe(programs: Programs, file: Path, check: Callable[[], None]) -> tuple[dict[str, Any], list[str]]:
@@ -170,7 +243,13 @@ def _describe(programs: Programs, file: Path, check: Callable[[], None]) -> tupl
     roles = _roles(statements)
     fields_of_manifest = {
         "client": client["version"],
-        "server": _server(version, statements),
+        "server": _server(
+            {
+                "version": version["version"],
+                "version_number": int(version["major"]) * 10_000 + int(version["minor"] or 0),
+            },
+            statements,
+        ),
         "extensions": tuple(_extensions(statements)),
         "roles": tuple(roles),
         "tables": tuple(_tables(programs, file, check)),
@@ -202,9 +281,7 @@ def _statements(programs: Programs, file: Path, check: Callable[[], None]) -> It
         yield from splitter.line(line)
 
 
-def _server(version: re.Match[str], statements: Iterable[bytes]) -> Server:
-    major, minor = int(version["major"]), int(version["minor"] or 0)
-    found = {"version": version["version"], "version_number": major * 10_000 + minor}
+def _server(found: dict[str, Any], statements: Iterable[bytes]) -> Server:
     creation = next(filter(None, map(_CREATION.match, statements)), None)
     if creation is None:
         return Server.model_validate(found)

@@ -16,10 +16,14 @@ from sidecar import cli
 @click.option("--as", "name", required=True, metavar="NAME", help="Its database's name in the store.")
 @json_option
 def take_in(file: Path, name: str, as_json: bool) -> None:
-    """Store an archive of another pg_dump -Fc, to verify and restore it like a backup.
+    """Store a dump of another pg_dump in any form, to verify and restore it like a backup.
+
+    An archive in the custom format is stored as it is. SQL, tar and folders are loaded into a throwaway server first, and
+    a dump of that is stored.
 
     \b
     Examples:
+      python -m backup import old-shop.sql --as old-shop
       python -m backup import old-shop.dump --as old-shop
       python -m backup verify latest -d old-shop
       python -m backup restore latest -d old-shop --into old_shop

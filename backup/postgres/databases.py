@@ -29,6 +29,8 @@ WORKING = "posthub_ops_restoring_"
 # "post" as a number: the first half of the key of our locks on names.
 LOCK = 0x706F7374
 MAINTENANCE = ("postgres", "template1")
+# The first version in which databases have providers of locales.
+PROVIDERS = 150000
 _MARKS = """
 SELECT datname, line FROM pg_database, unnest(string_to_array(shobj_description(oid, 'pg_database'), E'\\n')) line
 WHERE starts_with(line, %s) AND NOT starts_with(datname, %s)
@@ -141,7 +143,7 @@ class Databases:
             PreflightError: the server lacks the original's locale, or refuses.
         """
         try:
-            self._connection.execute(creation(name, like))
+            self._connection.execute(creation(name, like, self._connection.info.server_version))
         except psycopg.Error as error:
             raise PreflightError(
                 f"the database {name} cannot be created: {error.diag.message_primary}",
@@ -182,8 +184,8 @@ class Databases:
             "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [name]
         ).fetchone()
         comment = row[0] if row and row[0] else ""
-        kept = [line for line in comment.split("\n") if not line.startswith(MARK)]
-        text = "\n".join([*(kept if any(kept) else []), MARK + mark.model_dump_json()])
+        kept = [line for line in comment.split("\n") if not line.startswith(MARK)] if comment else []
+        text = "\n".join([*kept, MARK + mark.model_dump_json()])
         self._connection.execute(
             sql.SQL("COMMENT ON DATABASE {} IS {}").format(_name(name), sql.Literal(text))
         )
@@ -275,8 +277,8 @@ def databases(address: Address) -> Iterator[Databases]:
         yield Databases(connection, address)
 
 
-def creation(name: str, like: Server) -> sql.Composed:
-    """The statement that creates a database with the original's encoding and locale."""
+def creation(name: str, like: Server, version: int) -> sql.Composed:
+    """The statement that creates a database with the original's encoding and locale on a server of a version."""
     parts = [
         sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(
             sql.Identifier(name),
@@ -292,6 +294,9 @@ def creation(name: str, like: Server) -> sql.Composed:
                 sql.SQL(provider[0]), sql.SQL(provider[1]), sql.Literal(like.locale)
             )
         )
+    elif version >= PROVIDERS:
+        # The server's own default may be another one.
+        parts.append(sql.SQL("LOCALE_PROVIDER libc").format())
     return sql.SQL(" ").join(parts)
 
 

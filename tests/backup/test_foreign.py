@@ -1,4 +1,4 @@
-"""An archive that another pg_dump made is imported, verified and restored."""
+"""A dump that another pg_dump made, in any form, is imported, verified and restored."""
 
 import secrets
 import subprocess
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.programs import postgres_bin
+from stack.programs import major, postgres_bin
 from stack.servers import Postgres
 from tests.backup.conftest import ROWS, SCHEMA, NewDatabase
 from tests.backup.restorekit import Command, value
@@ -25,8 +25,13 @@ def dumped(server: Postgres, database: str, file: Path, *options: str) -> Path:
     return file
 
 
+@pytest.mark.parametrize("options", [("-Fc",), ("-Fp",)], ids=["archive", "script"])
 def test_it_is_a_backup_like_others(
-    command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path
+    options: tuple[str, ...],
+    command: Command,
+    postgres: Postgres,
+    new_database: NewDatabase,
+    tmp_path: Path,
 ) -> None:
     owner = f"Old Owner {secrets.token_hex(3)}"
     name = new_database(
@@ -34,7 +39,7 @@ def test_it_is_a_backup_like_others(
         f'CREATE POLICY p ON empty TO "{owner}" USING (true)',
         "foreign",
     )
-    file = dumped(postgres, name, tmp_path / "old.dump", "-Fc")
+    file = dumped(postgres, name, tmp_path / "old.dump", *options)
     made = command.passed("import", str(file), "--as", "old-shop")
     assert made["rows"] == ROWS
     report = command("verify", "latest", "-d", "old-shop", "--json").json
@@ -48,12 +53,70 @@ def test_it_is_a_backup_like_others(
     assert value(postgres, into, "SELECT tableowner FROM pg_tables WHERE tablename = 'Mixed Case'") == owner
 
 
-def test_a_damaged_file_and_other_formats_are_refused(
+AWKWARD = r"""
+CREATE TABLE t (a int, b text DEFAULT E'x;\n\\.\nCOPY public.t (a) FROM stdin;', "c;" bytea);
+INSERT INTO t VALUES (1, E'a\tb\n\\.', '\x00'), (2, NULL, NULL), (3, '-- PostgreSQL database dump complete', '');
+CREATE TABLE none (); INSERT INTO none DEFAULT VALUES;
+CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $$ SELECT ';'; -- \connect x
+SELECT E'\\connect y'; $$;
+CREATE SEQUENCE s START 7; SELECT nextval('s');
+SELECT lo_from_bytea(4711, '\x5c2e0a');
+COMMENT ON TABLE t IS E'two\nlines;';
+"""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["-Fp", "--create"], ["-Fp", "--inserts"], ["-Fp", "--clean", "--if-exists"], ["-Ft"], ["-Fd"]],
+)
+def test_every_form(
+    options: list[str], command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    name = new_database(AWKWARD, "forms")
+    file = dumped(postgres, name, tmp_path / "old.dump", *options)
+    made = command.passed("import", str(file), "--as", "old-forms")
+    assert made["rows"] == 4
+    report = command("verify", "latest", "-d", "old-forms", "--json").json
+    assert (report["differences"], report["unprovable"]) == ([], [])
+    assert f"from a server {major(postgres.programs)}." in " ".join(report["notes"])
+    assert not list(tmp_path.glob("posthub*"))
+
+
+def test_what_is_no_whole_dump_is_refused(
+    command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    name = new_database(AWKWARD, "forms")
+    whole = dumped(postgres, name, tmp_path / "old.sql").read_bytes()
+    file = tmp_path / "new.sql"
+
+    def refused(content: bytes, status: int, *messages: str) -> None:
+        file.write_bytes(content)
+        done = command("import", str(file), "--as", "old")
+        done.fails(status, messages[0])
+        assert all(message in done.err for message in messages), done
+
+    refused(whole[: len(whole) // 2], 1, "was cut off")
+    refused(
+        whole.replace(b"\nCREATE FUNCTION", b"\n\\! touch /tmp/x\nCREATE FUNCTION"),
+        1,
+        "PostgreSQL refused the script",
+    )
+    refused(
+        whole.replace(b"CREATE SEQUENCE", b"CREATE EXTENSION nowhere; CREATE SEQUENCE"),
+        1,
+        "PostgreSQL refused the script",
+        "nowhere",
+    )
+    refused(whole.replace(b"\n3\t", b"\nno number 7\t"), 1, "invalid input syntax for type integer")
+    refused(b"\\connect a\n" + whole + b"\\connect b\n" + whole, 1, "has 2 databases")
+    refused(b"-- MySQL dump 10.13\n", 2, "is not a dump of pg_dump")
+    refused(b"", 2, "is not a dump of pg_dump")
+    assert command("list", "--json").json == []
+
+
+def test_a_damaged_archive_is_refused(
     command: Command, postgres: Postgres, database: str, tmp_path: Path
 ) -> None:
-    sql = dumped(postgres, database, tmp_path / "old.sql")
-    done = command("import", str(sql), "--as", "old")
-    done.fails(2, "not an archive of pg_dump in the custom format")
     whole = dumped(postgres, database, tmp_path / "old.dump", "-Fc")
     half = tmp_path / "half.dump"
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])

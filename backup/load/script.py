@@ -1,0 +1,156 @@
+"""Loads a plain SQL script of ``pg_dump`` into an empty database, over the server's own protocol.
+
+``psql`` does not read it, because its commands run programs and write files here. So rows go through COPY, and everything else
+is carried out statement by statement.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+from typing import BinaryIO
+
+import psycopg
+
+from backup.cancellation import Check, never
+from backup.errors import DumpError
+from backup.load.execution import Runner, runner
+from backup.load.pg_restore import ignorable_reason, without_values
+from backup.postgres.dsn import Address
+from backup.postgres.identifiers import NAME, unquoted
+from backup.postgres.session import text_of
+from backup.postgres.statements import Splitter
+
+HEADER = b"-- PostgreSQL database dump\n"
+_TRAILER = b"-- PostgreSQL database dump complete\n"
+_HEADER_BYTES, _TRAILER_BYTES = 4096, 4096
+_END = b"\\.\n"
+_COPY = re.compile(rb"COPY (?P<schema>" + NAME + rb")\.(?P<name>" + NAME + rb") .*FROM stdin;", re.DOTALL)
+_CONNECT = re.compile(rb"\\connect\s")
+# The database of the script has another name here, or none.
+_OF_DATABASE = re.compile(
+    rb"(?:CREATE|DROP|ALTER|COMMENT ON) DATABASE |(?:GRANT|REVOKE) [A-Z, ]+ ON DATABASE |ALTER ROLE \S+ IN DATABASE ",
+)
+_VERSION = re.compile(rb"^-- Dumped from database version (?P<version>\S+)", re.MULTILINE)
+_TABLESPACE = b"SET default_tablespace = "
+MOST_SHOWN = 200
+
+
+@dataclass
+class Loaded:
+    """What a script contained.
+
+    Attributes:
+        rows: of each table whose rows came through COPY.
+    """
+
+    rows: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+def is_script(file: Path) -> bool:
+    """Whether a file is a script of pg_dump, by its beginning."""
+    with file.open("rb") as opened:
+        return HEADER in opened.read(_HEADER_BYTES)
+
+
+def version(file: Path) -> str:
+    """The version of the server that the script is from, as far as it says so."""
+    with file.open("rb") as opened:
+        found = _VERSION.search(opened.read(_HEADER_BYTES))
+    return found["version"].decode(errors="replace") if found else "of unknown version"
+
+
+def check_whole(file: Path) -> None:
+    """Raises DumpError if the script was cut off, or has several databases."""
+    with file.open("rb") as opened:
+        opened.seek(max(0, file.stat().st_size - _TRAILER_BYTES))
+        if _TRAILER not in opened.read():
+            raise DumpError(
+                f"{file} was cut off: it does not end with the line {_TRAILER.decode().strip()!r}",
+                hint="copy it whole, or dump again",
+            )
+    databases = sum(1 for kind, _ in pieces(file) if kind == "connect")
+    if databases > 1:
+        raise DumpError(
+            f"{file} has {databases} databases", hint="dump each of them by itself: pg_dump NAME > NAME.sql"
+        )
+
+
+def statements(file: Path) -> Iterator[bytes]:
+    """All statements besides the rows."""
+    return (text for kind, text in pieces(file) if kind == "statement")
+
+
+def pieces(file: Path) -> Iterator[tuple[str, bytes]]:
+    """The script in pieces: ``statement``; ``copy``, the lines of its ``row``s, and their ``end``; and ``connect``."""
+    splitter = Splitter()
+    with file.open("rb") as opened:
+        for line in opened:
+            if splitter.between and _CONNECT.match(line):
+                yield "connect", line
+            for statement in splitter.line(line):
+                if _COPY.fullmatch(statement):
+                    yield "copy", statement
+                    yield from _rows(opened)
+                else:
+                    yield "statement", statement
+    if splitter.rest().strip():
+        raise DumpError(f"{file}: its last statement does not end", hint="copy it whole, or dump again")
+
+
+def _rows(opened: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    for line in opened:
+        if line == _END:
+            yield "end", b""
+            return
+        yield "row", line
+    raise DumpError("the rows of a table do not end", hint="copy the file whole, or dump again")
+
+
+def load_script(file: Path, address: Address, check: Check = never) -> Loaded:
+    """Carry out a script; the first error that cannot be ignored ends it.
+
+    Raises:
+        DumpError: the server refused a statement.
+    """
+    loaded, found = Loaded(), pieces(file)
+    with runner(address, check) as running:
+        for kind, text in found:
+            if kind == "statement" and (_OF_DATABASE.match(text) or text.startswith(_TABLESPACE)):
+                continue
+            try:
+                if kind == "copy":
+                    _copy(running, text, found, loaded)
+                elif kind == "statement":
+                    running.execute(text)
+            except psycopg.Error as error:
+                _refused(error, text)
+    return loaded
+
+
+def _copy(running: Runner, statement: bytes, found: Iterator[tuple[str, bytes]], loaded: Loaded) -> None:
+    table = _COPY.fullmatch(statement)
+    assert table is not None
+    count = 0
+
+    def load() -> None:
+        nonlocal count
+        with running.connection.cursor() as cursor, cursor.copy(statement) as rows:
+            for _, row in takewhile(lambda piece: piece[0] == "row", found):
+                rows.write(row)
+                count += 1
+
+    running.wait(load)
+    loaded.rows[unquoted(table["schema"]), unquoted(table["name"])] = count
+
+
+def _refused(error: psycopg.Error, statement: bytes) -> None:
+    message = error.diag.message_primary or text_of(error)
+    if ignorable_reason(message):
+        return
+    about = " ".join(statement[:MOST_SHOWN].decode(errors="replace").split())
+    raise DumpError(
+        f"PostgreSQL refused the script: {without_values(message)} ({about})",
+        hint="if something is missing here, such as an extension or a newer version, install it",
+    ) from None
