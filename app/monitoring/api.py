@@ -32,6 +32,9 @@ class BackupSerializer(serializers.Serializer[Any]):
     )
     rto_seconds = serializers.FloatField(allow_null=True, help_text="Duration of the restore, in seconds.")
     rto_target_seconds = serializers.FloatField(allow_null=True)
+    unlike = serializers.BooleanField(
+        allow_null=True, help_text="Whether the newest backup is unlike the ones before it."
+    )
 
 
 class SystemSerializer(serializers.Serializer[Any]):

@@ -18,6 +18,7 @@ BACKUPS = {
     "taken_at": "max by (database) (backup_last_verified_backup_timestamp_seconds)",
     "rto": "max by (database) (backup_rto_seconds)",
     "rto_target": "max by (database) (backup_rto_target_seconds)",
+    "unlike": "max by (database) (backup_anomalous)",
 }
 
 
@@ -54,6 +55,7 @@ def _backups(url: str) -> list[dict[str, Any]]:
             "taken_at": _moment(found["taken_at"].get(database)),
             "rto_seconds": _number(found["rto"].get(database)),
             "rto_target_seconds": _number(found["rto_target"].get(database)),
+            "unlike": _flag(found["unlike"].get(database)),
         }
         for database in databases
     ]
@@ -66,6 +68,11 @@ def _number(value: float | None) -> float | None:
 def _whole(value: float | None) -> int | None:
     number = _number(value)
     return None if number is None else round(number)
+
+
+def _flag(value: float | None) -> bool | None:
+    number = _number(value)
+    return None if number is None else number > 0
 
 
 def _moment(value: float | None) -> datetime | None:

@@ -222,6 +222,7 @@ def _entry(entry: Entry | None) -> dict[str, Any] | None:
         "taken": _text(manifest.taken),
         "state": entry.state,
         "unlike": entry.unlike,
+        "anomalies": list(manifest.anomalies),
         "on_hold": entry.on_hold,
         "store": entry.store,
         "stored_bytes": manifest.stored_bytes,

@@ -20,6 +20,7 @@ SERIES = {
     "backup_last_verified_backup_timestamp_seconds": {"posthub": "1795416571"},
     "backup_rto_seconds": {"posthub": "4.8"},
     "backup_rto_target_seconds": {"posthub": "3600", "shop": "3600"},
+    "backup_anomalous": {"posthub": "1"},
 }
 
 
@@ -71,6 +72,7 @@ def test_staff_see_queues_and_the_verified_backup(boss: Any, prometheus: Any) ->
         "taken_at": "2026-11-23T06:49:31Z",
         "rto_seconds": 4.8,
         "rto_target_seconds": 3600.0,
+        "unlike": True,
     }
     assert document["grafana_url"] == "https://api.posthub.work/grafana/"
 
@@ -78,6 +80,7 @@ def test_staff_see_queues_and_the_verified_backup(boss: Any, prometheus: Any) ->
 def test_a_database_without_a_verified_backup_is_shown(boss: Any, prometheus: Any) -> None:
     unproven = boss.get(PATH).json()["backups"][1]
     assert (unproven["database"], unproven["verified_at"], unproven["rto_seconds"]) == ("shop", None, None)
+    assert unproven["unlike"] is None
 
 
 def test_customers_and_anonymous_users_are_refused(api: APIClient, client: Client, prometheus: Any) -> None:

@@ -119,6 +119,10 @@ def test_a_backup_unlike_the_others_is_to_be_looked_at(service: Service) -> None
     assert "Every database has a proven backup. Look at: shop" in page.text
     assert "rows of public.orders fell from 60,000 to 0" in page.text
     assert "Unlike the backups before it" in service.page(f"/backup/{unlike.id}").text
+    newest = {each["name"]: each["newest"] for each in service.json()["databases"]}
+    assert newest["shop"]["unlike"] is True
+    assert newest["shop"]["anomalies"] == ["rows of public.orders fell from 60,000 to 0"]
+    assert (newest["crm"]["unlike"], newest["crm"]["anomalies"]) == (False, [])
 
 
 def test_the_history_is_drawn_and_the_rest_is_a_link_away(service: Service) -> None:

@@ -476,6 +476,8 @@ export interface components {
             rto_seconds: number | null;
             /** Format: double */
             rto_target_seconds: number | null;
+            /** @description Whether the newest backup is unlike the ones before it. */
+            unlike: boolean | null;
         };
         CaptionRequest: {
             prompt: string;

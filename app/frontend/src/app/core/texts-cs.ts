@@ -249,6 +249,8 @@ export const cs: Readonly<Record<Key, string>> = {
   'system.taken': 'Pořízena',
   'system.rto': 'Obnova trvala (RTO)',
   'system.target': 'Cíl',
+  'system.newest': 'Nejnovější záloha',
+  'system.unlike': 'liší se od předchozích',
   'system.never': 'nikdy',
   'system.noBackups': 'Prometheus žádné zálohy nezná. Čte zálohovací službu?',
   'system.grafana': 'Otevřít Grafanu',

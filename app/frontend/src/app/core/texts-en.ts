@@ -248,6 +248,8 @@ export const en = {
   'system.taken': 'Taken',
   'system.rto': 'Restore took (RTO)',
   'system.target': 'Target',
+  'system.newest': 'Newest backup',
+  'system.unlike': 'unlike the ones before it',
   'system.never': 'never',
   'system.noBackups': 'Prometheus has no data about backups. Does it scrape the backup sidecar?',
   'system.grafana': 'Open Grafana',

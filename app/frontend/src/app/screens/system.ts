@@ -75,6 +75,10 @@ const EVERY = 5_000;
             </dd>
             <dt>{{ t('system.target') }}</dt>
             <dd>{{ duration(backup.rto_target_seconds) }}</dd>
+            @if (backup.unlike) {
+              <dt>{{ t('system.newest') }}</dt>
+              <dd class="bad">{{ t('system.unlike') }}</dd>
+            }
           </dl>
         }
       </section>
