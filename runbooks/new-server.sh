@@ -49,8 +49,13 @@ restore_and_verify() {
   restored=$(printf '%s\n' "$result" | sed -n 's/^ *"into": "\(.*\)",$/\1/p')
 }
 restored=''
+unchanged="NOTHING was promoted: this server has no data yet"
 step "restore $(what_is_restored) into a new database and compare it with the backup" restore_and_verify
-step "promote it: the empty database is kept under another name" sidecar_confirmed promote "$restored"
+promote() {
+  unchanged=''
+  sidecar_confirmed promote "$restored"
+}
+step "promote it: the empty database is kept under another name" promote
 step "set the owner and the passwords of the roles" stack_roles
 step "run missing migrations" migrate_if_needed
 step "take a backup that adopts the old server's folder" take_backup

@@ -26,14 +26,20 @@ chmod 777 "$work"
 at_end() { rm -rf "$private"; }
 
 confirm() {
-  [ -n "$yes_i_mean" ] || {
-    printf 'All keys of %s will be replaced. Type %s to continue: ' "$database" "$database"
-    read -r yes_i_mean
-  }
+  if [ -z "$yes_i_mean" ]; then
+    printf 'All keys of %s will be replaced.\n' "$database"
+    for left in 2 1 0; do
+      printf 'Type %s to continue: ' "$database"
+      read -r yes_i_mean || break
+      [ "$yes_i_mean" != "$database" ] || break
+      [ "$left" -eq 0 ] || echo "$yes_i_mean is not $database; tries left: $left"
+    done
+  fi
   [ "$yes_i_mean" = "$database" ] || fail "$yes_i_mean is not $database; nothing was changed" "--yes-i-mean $database" 2
 }
 
 if [ -n "$dry_run" ]; then sidecar restore "$backup_id" --to "$work/dump.rdb" --dry-run; fi
+unchanged="NOTHING was restored: the files of Redis are as they were"
 step "download and check the backup" stack_fetch_rdb "$work"
 step "ask for confirmation" confirm
 step "silence alerts for $SILENCE" silence
@@ -83,7 +89,13 @@ done
 echo "the previous files are in $kept"
 SHELL
 }
-step "load it and write a new append-only file" replace
+load_and_swap() {
+  # After an interruption nobody has seen how far it came.
+  unchanged="It is not known which files Redis has: look for before-TIME in its data folder, and run the script again"
+  replace
+  unchanged=''
+}
+step "load it and write a new append-only file" load_and_swap
 step "start Redis" stack_start redis
 step "start workers and beat" start_services workers beat
 step "lift the silence" lift_silence

@@ -27,7 +27,8 @@ proceed=--continue
 if [ -n "$at" ]; then proceed=''; fi
 what=$(what_is_restored)
 
-unchanged="NOTHING was restored: the live database is as it was"
+nothing="NOTHING was restored: the live database is as it was"
+unchanged=$nothing
 step "see that PostgreSQL answers" start_postgres
 if [ -n "$dry_run" ]; then restore_it --dry-run; fi
 # The script leaves a mark while it works. So an interrupted restore continues after its own promotion, and a restore that
@@ -87,14 +88,17 @@ restore_and_prove() {
 }
 step "restore $what into a new database and compare it with the backup" restore_and_prove
 promote() {
+  # After an interruption nobody has seen the answer.
+  unchanged="It is not known whether $restored was promoted: run the script again, and it goes on from there"
   sidecar_confirmed promote "$restored" || {
     status=$?
+    case $status in 1 | 2) unchanged=$nothing ;; esac
     echo "The restored and proven database $restored is kept. Run the script again, or: $backup_by_hand promote $restored" >&2
     return "$status"
   }
+  unchanged=''
 }
 step "promote it: the live database keeps its rows under another name" promote
-unchanged=''
 step "passwords of the sidecars' roles" stack_roles
 step "look for missing migrations" migrate_if_needed
 step "restart the API" stack_restart api

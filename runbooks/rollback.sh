@@ -16,9 +16,21 @@ take_lock
 need_consent
 
 if [ -n "$dry_run" ]; then sidecar rollback --dry-run; fi
+nothing="NOTHING was rolled back: the live database is as it was"
+unchanged=$nothing
 step "silence alerts for $SILENCE" silence
 step "stop workers and beat" stop_services workers beat
-step "swap the databases back" sidecar_confirmed rollback
+swap_back() {
+  # After an interruption nobody has seen the answer.
+  unchanged="It is not known whether the databases were swapped: run the script again, and it goes on from there"
+  sidecar_confirmed rollback || {
+    status=$?
+    case $status in 1 | 2) unchanged=$nothing ;; esac
+    return "$status"
+  }
+  unchanged=''
+}
+step "swap the databases back" swap_back
 step "run missing migrations" migrate_if_needed
 step "restart the API" stack_restart api
 step "start workers and beat" start_services workers beat

@@ -92,6 +92,25 @@ class Host:
         os.close(terminal)
         return seen
 
+    def typed(self, script: str, *arguments: str, answers: list[str]) -> str:
+        """Run a script on a terminal and type answers; returns everything that was shown."""
+        self._log.write_text("")
+        terminal, theirs = pty.openpty()
+        nothing = {"DOCKER_FAILS": "no such thing", "DOCKER_HANGS": "no such thing"}
+        with subprocess.Popen(
+            ["setsid", "--ctty", str(self._checkout / "runbooks" / script), *arguments],
+            env={"PATH": self._path, "DOCKER_LOG": str(self._log), "SCRIPT": script, **nothing},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        ) as process:
+            os.close(theirs)
+            os.write(terminal, "".join(f"{each}\n" for each in answers).encode())
+            seen = _seen(terminal)
+            self.status = process.wait()
+        os.close(terminal)
+        return seen
+
     def calls(self) -> list[str]:
         return self._log.read_text().replace("compose -f docker-compose.prod.yml ", "").splitlines()
 
@@ -292,6 +311,39 @@ def test_five_interruptions_at_any_step(host: Host, step: str) -> None:
         order(calls, "stop posthub_celery_worker", "--wait-timeout 240 posthub_celery_beat")
     assert "Timeline (UTC)" in seen, seen
     assert "FAILED after" in seen, seen
+    begun = ("promote", "roles", "migrate", "restart", "--wait-timeout")
+    assert ("NOTHING was restored" in seen) == (not any(word in step for word in begun)), seen
+    assert ("It is not known whether posthub_restored_x was promoted" in seen) == ("promote" in step), seen
+
+
+@pytest.mark.parametrize(
+    ("step", "last"),
+    [
+        ("stop posthub_celery_beat", "NOTHING was rolled back"),
+        ("posthub_backup rollback", "It is not known whether the databases were swapped"),
+        ("restart posthub_api_prod", ""),
+    ],
+)
+def test_five_interruptions_of_a_rollback(host: Host, step: str, last: str) -> None:
+    seen = host.interrupted("rollback.sh", "--yes-i-mean", "posthub", hangs=step)
+    assert host.status == 130, seen
+    calls = host.calls()
+    order(calls, step, "silence list", "silence end id-1")
+    order(calls, "stop posthub_celery_worker", "--wait-timeout 240 posthub_celery_worker")
+    assert "FAILED after" in seen, seen
+    assert seen.strip().splitlines()[-1].startswith(last or "FAILED after"), seen
+
+
+def test_three_tries_to_type_the_name_of_a_redis(host: Host) -> None:
+    arguments = ("restore-redis.sh", "latest", "-d", "cache")
+    seen = host.typed(*arguments, answers=["chace", "", "cache"])
+    assert host.status == 0, seen
+    assert "tries left: 1" in seen
+    seen = host.typed(*arguments, answers=["a", "b", "c", "cache"])
+    assert host.status == 2, seen
+    assert "c is not cache; nothing was changed" in seen
+    assert "NOTHING was restored" in seen
+    assert not any(call.startswith("stop") for call in host.calls())
 
 
 def test_a_second_script_touches_nothing(host: Host, tmp_path: Path) -> None:
