@@ -2,7 +2,10 @@
 
 import sys
 
-from sidecar import signals
+try:
+    from sidecar import signals
+except KeyboardInterrupt:
+    sys.exit(130)
 
 if __name__ == "__main__":
     # Before anything else, so that a signal at any moment leads to a clean-up, which runs only once.

@@ -38,8 +38,8 @@ def interruptible() -> Iterator[None]:
 
 def interrupted(
     environ: dict[str, str], arguments: tuple[str, ...], after: float, number: signal.Signals
-) -> int:
-    """Start a command and send a signal after some seconds; returns the exit code."""
+) -> tuple[int, str]:
+    """Start a command and send a signal after some seconds; returns the exit code and what it printed to stderr."""
     process = subprocess.Popen(
         [sys.executable, "-m", "backup", *arguments],
         cwd=ROOT,
@@ -51,8 +51,13 @@ def interrupted(
     )
     time.sleep(after)
     process.send_signal(number)
-    process.communicate(timeout=120)
-    return process.returncode
+    _, printed = process.communicate(timeout=120)
+    return process.returncode, printed
+
+
+def ours(printed: str) -> bool:
+    """Whether there is a traceback. Before it runs our code, Python prints one of its own for Ctrl-C."""
+    return f'File "{ROOT}' in printed or "Exception in" in printed or "Exception ignored" in printed
 
 
 def leftovers(work: Path, postgres: Postgres) -> list[str]:
@@ -92,9 +97,19 @@ def test_nothing_is_left_behind(
     for number in range(COUNT):
         which = number % len(COMMANDS)
         after, sent = dice.uniform(0.001, lengths[which]), dice.choice(SIGNALS)
-        code = interrupted(environ, COMMANDS[which], after, sent)
+        code, printed = interrupted(environ, COMMANDS[which], after, sent)
         codes[code] = codes.get(code, 0) + 1
-        assert leftovers(work, postgres) == [], (seed, number, COMMANDS[which], after, sent, code)
+        what = (seed, number, COMMANDS[which], after, sent, code)
+        assert leftovers(work, postgres) == [], what
+        assert not ours(printed), (what, printed)
+        codes[code] = codes.get(code, 0) + 1
+        what = (seed, number, COMMANDS[which], after, sent, code)
+        assert leftovers(work, postgres) == [], what
+        # Python prints tracebacks of threads too, and exceptions that it ignores.
+        assert not any(word in printed for word in ("Traceback", "Exception in", "Exception ignored")), (
+            what,
+            printed,
+        )
         with capsys.disabled():
             print(number, COMMANDS[which][0], f"{after:.3f}", sent.name, code, flush=True)
         if time.monotonic() > end:

@@ -129,14 +129,23 @@ def test_a_folder_that_cannot_go_is_reported(
     assert f"{folder} cannot be removed" in caplog.text
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_while_the_command_is_loaded(number: signal.Signals) -> None:
-    """There is no traceback once Python runs our code."""
+@pytest.mark.parametrize(
+    ("number", "module"),
+    [
+        (signal.SIGINT, "sidecar.version"),
+        (signal.SIGINT, "sidecar.signals"),
+        (signal.SIGINT, "backup.cli"),
+        (signal.SIGTERM, "backup.cli"),
+        (signal.SIGHUP, "backup.cli"),
+    ],
+)
+def test_a_signal_while_the_command_is_loaded(number: signal.Signals, module: str) -> None:
+    """No traceback from the moment at which Python runs our own code."""
     script = f"""
 import os, sys, runpy
 class Loader:
     def find_spec(self, name, path=None, target=None):
-        if name == "backup.cli":
+        if name == "{module}":
             os.kill(os.getpid(), {int(number)})
 sys.meta_path.insert(0, Loader())
 runpy.run_module("backup", run_name="__main__", alter_sys=True)
