@@ -20,17 +20,23 @@ from stack import ports
 from stack.servers import Postgres
 from stack.wait import wait_for
 from tests.backup.conftest import NewDatabase
+from tests.backup.poolerkit import StandInPooler
 from tests.backup.restorekit import Command
 
 
-@pytest.fixture(scope="module", params=["transaction", "session", "statement"])
+@pytest.fixture(scope="module", params=["stand-in", "transaction", "session", "statement"])
 def pooler(
     request: pytest.FixtureRequest,
     postgres: Postgres,
     new_database: NewDatabase,
 ) -> Iterator[tuple[int, str]]:
-    """The port of a real pgbouncer in one of its modes, and a database behind it."""
-    program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
+    """The port of a pooler, and a database behind it: a stand-in, and a real pgbouncer in each of its modes."""
+    if request.param == "stand-in":
+        name = new_database("CREATE TABLE posts (id int)", "pooled")
+        with StandInPooler(postgres.url_for(name)) as stand_in:
+            yield stand_in.port, name
+        return
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("no pgbouncer on this machine: apt-get install pgbouncer")
     name = new_database("CREATE TABLE posts (id int)", "pooled")
