@@ -236,6 +236,8 @@ class _Object:
         own = [statement for statement in self._definition if not statement.startswith(_SETUP)]
         rest = self._splitter.rest()
         own = [canonical(each) for each in ([*own, rest] if rest.strip() else own)]
+        if self.key[0] == "DATABASE PROPERTIES":
+            own.sort()  # the settings of several roles come in the order in which the server happens to find them
         definition = b"\n".join(own)
         self._take(settled(self.key[0], definition))
         return Digest(

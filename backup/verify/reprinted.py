@@ -1,18 +1,21 @@
-"""What PostgreSQL prints in another way when it has read its own print: names of columns that were not given.
+"""What PostgreSQL prints in another way after a restore, although it means the same.
 
 ``EXISTS (SELECT 'x')`` is printed as ``SELECT 'x'::text``. Read back, the column has the name of the type, and is printed as
 ``SELECT 'x'::text AS text``. ``SELECT f.a FROM f()`` is printed as ``FROM f() f(a, b)``, with the columns that the function had
 when the view was made. If its row type has got a column since, the restored view prints that one too; a name at the end of
-such a list that is not used means nothing.
+such a list that is not used means nothing. The roles of a policy are printed in the order in which the server happens to find them.
 """
 
 import re
 
 from backup.postgres.identifiers import NAME
+from backup.verify.nesting import flat
 
-_KINDS = frozenset({"VIEW", "MATERIALIZED VIEW", "RULE", "POLICY"})
+_FUNCTIONS = frozenset({"FUNCTION", "PROCEDURE"})
+_KINDS = _FUNCTIONS | {"VIEW", "MATERIALIZED VIEW", "RULE", "POLICY"}
 # Functions whose bodies are printed from what was parsed; others are printed as they were written.
 _PARSED = re.compile(rb"\n *(?:BEGIN ATOMIC\n|RETURN )")
+_BODY = b"\n    AS "
 _STRING = rb"'(?:[^']|'')*'"
 # Types that a constant is printed with, and the name that a column gets from each.
 _NAMES = {
@@ -46,15 +49,44 @@ _ALIAS = re.compile(
     + rb")*)\)|"
     + _STRING
 )
+# What ``-1::integer`` is printed as. Read back, it is a constant.
+_NEGATIVE = re.compile(rb"\(- (?P<digits>\d+(?:\.\d+)?)\)|" + _STRING + rb"|\"(?:[^\"]|\"\")*\"")
+_POLICY = re.compile(
+    rb"(CREATE POLICY "
+    + NAME
+    + rb" ON "
+    + NAME
+    + rb"\."
+    + NAME
+    + rb"(?: AS RESTRICTIVE)?(?: FOR [A-Z]+)? TO )"
+    rb"(" + NAME + rb"(?:, " + NAME + rb")+)(?= USING| WITH CHECK|;)"
+)
 _NAME = re.compile(NAME)
 _WORD = rb"(?<![\w$\x80-\xff])%s(?![\w$\x80-\xff])"
 
 
 def settled(kind: str, definition: bytes) -> bytes:
     """A definition of an object of a kind, in one form for all that PostgreSQL prints in several."""
-    if kind in _KINDS or (kind in ("FUNCTION", "PROCEDURE") and _PARSED.search(definition)):
-        return _without_unused(_CONSTANT.sub(_without_name, definition))
+    if kind in _FUNCTIONS and not _PARSED.search(definition):
+        head, begins, body = definition.partition(_BODY)
+        return _NEGATIVE.sub(_as_constant, flat(head)) + begins + body
+    definition = _NEGATIVE.sub(_as_constant, flat(definition))
+    if kind == "POLICY":
+        definition = _POLICY.sub(_sorted_roles, definition)
+    if kind in _KINDS:
+        definition = _without_unused(_CONSTANT.sub(_without_name, definition))
     return definition
+
+
+def _as_constant(found: re.Match[bytes]) -> bytes:
+    digits = found["digits"]
+    if digits is None:
+        return found[0]
+    return b"'-" + digits + b"'::" + (b"numeric" if b"." in digits else b"integer")
+
+
+def _sorted_roles(found: re.Match[bytes]) -> bytes:
+    return bytes(found[1]) + b", ".join(sorted(_NAME.findall(found[2])))
 
 
 def _without_name(found: re.Match[bytes]) -> bytes:

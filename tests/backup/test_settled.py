@@ -90,3 +90,59 @@ def test_bodies_that_are_kept_as_written_are_compared_as_written() -> None:
     assert settled("FUNCTION", one) != settled("FUNCTION", other)
     one, other = (f"\n    BEGIN ATOMIC\n SELECT 'x'::text{end};\nEND;".encode() for end in ("", " AS text"))
     assert settled("FUNCTION", one) == settled("FUNCTION", other)
+
+
+def test_the_roles_of_a_policy_have_no_order() -> None:
+    text = (
+        b"CREATE POLICY \"p TO x, a\" ON s.t AS RESTRICTIVE FOR SELECT TO %s USING ((a = 'TO b, a'::text));"
+    )
+    one, other = text % b'z, "B b", a', text % b'a, "B b", z'
+    assert settled("POLICY", one) == settled("POLICY", other)
+    assert settled("POLICY", one) != settled("POLICY", text % b'a, "B b", y')
+    assert settled("POLICY", one) != settled("POLICY", one.replace(b"TO b, a", b"TO a, b"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("(((a >= 1) AND (a <= 2)) AND b)", "((a >= 1) AND (a <= 2) AND b)"),
+        ("(b AND ((a >= 1) AND (a <= 2)))", "(b AND (a >= 1) AND (a <= 2))"),
+        ("((((x)) OR (y)) OR (z))", "(((x)) OR (y) OR (z))"),
+        (
+            "((((x) OR (y)) OR (z)) AND (('a) AND (b') AND c))",
+            "(((x) OR (y) OR (z)) AND ('a) AND (b') AND c)",
+        ),
+    ],
+)
+def test_nested_connectives_are_flat(one: str, other: str) -> None:
+    assert settled("TABLE", one.encode()) == settled("TABLE", other.encode())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("((a AND b) OR c)", "(a AND (b OR c))"),
+        ("((a OR b) AND c)", "(a OR b AND c)"),
+        ("((a AND b) AND c)", "((a AND b) AND d)"),
+        ("(NOT (a AND b) AND c)", "(NOT a AND b AND c)"),
+        ("(f(a AND b) AND c)", "(f a AND b AND c)"),
+        ("('((a AND b) AND c)' AND d)", "('(a AND b AND c)' AND d)"),
+        ('("((a" AND b)', '("(a" AND b)'),
+    ],
+)
+def test_others_keep_their_parentheses(one: str, other: str) -> None:
+    assert settled("TABLE", one.encode()) != settled("TABLE", other.encode())
+
+
+def test_a_negated_constant_is_a_constant() -> None:
+    for one, other in (
+        ("DEFAULT (- 1)", "DEFAULT '-1'::integer"),
+        ("((- 1.50))::x", "('-1.50'::numeric)::x"),
+    ):
+        assert settled("TABLE", one.encode()) == settled("TABLE", other.encode())
+    for one, other in (("(- 1)", "(- 2)"), ("'(- 1)'", "'''-1''::integer'"), ("(- a)", "'-a'::integer")):
+        assert settled("TABLE", one.encode()) != settled("TABLE", other.encode())
+    one, other = (
+        f"CREATE FUNCTION f()\n    AS $$SELECT {each}$$;".encode() for each in ("(- 1)", "'-1'::integer")
+    )
+    assert settled("FUNCTION", one) != settled("FUNCTION", other)
