@@ -45,6 +45,8 @@ look_for_room() {
   planned=$(restore_it ${proceed:+"$proceed"} --dry-run --json) || {
     fail "the restore cannot begin; nothing was changed" "runbooks/restore.sh --dry-run says why"
   }
+  # From here on it is this one, whatever backup is finished meanwhile; and nothing about it is asked twice.
+  [ -n "$at" ] || chosen=$(printf '%s\n' "$planned" | sed -n 's/^ *"id": "\(.*\)",*$/\1/p')
   promoted=$(printf '%s\n' "$planned" | sed -n 's/^ *"promoted_at": "\(.*\)",*$/\1/p')
   if [ -n "$promoted" ] && ! goes_on "$promoted"; then
     fail "this backup was put into production's place at $promoted UTC; nothing was changed" "runbooks/restore.sh $what --again restores it once more, without what was written since"

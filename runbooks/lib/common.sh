@@ -18,6 +18,8 @@ dry_run=''
 yes_i_mean=''
 database=''
 backup_id=latest
+# What `latest` meant when the script began.
+chosen=''
 again=''
 at=''
 # The last line of a script that fails before it has changed anything.
@@ -256,7 +258,7 @@ what_is_restored() {
 # Run a restore of that, with further options.
 restore_it() {
   if [ -n "$at" ]; then set -- --at "$at" ${again:+"$again"} "$@"; else set -- ${again:+"$again"} "$@"; fi
-  sidecar restore "$backup_id" "$@"
+  sidecar restore "${chosen:-$backup_id}" "$@"
 }
 
 other_choice() {
