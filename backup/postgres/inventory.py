@@ -77,6 +77,12 @@ WHERE relkind = 'r' AND relpersistence = 'u' AND pg_is_in_recovery() HAVING coun
 UNION ALL
 SELECT 'the rows of ' || count(*) || ' foreign tables: they are on another server' FROM pg_class WHERE relkind = 'f'
 HAVING count(*) > 0
+UNION ALL
+SELECT 'index ' || indexrelid::regclass || ': it is not valid, and pg_dump leaves it out' FROM pg_index JOIN pg_class ON oid = indexrelid
+WHERE relkind = 'i' AND relpersistence <> 't' AND NOT (indisvalid AND indisready)
+UNION ALL
+SELECT 'the triggers of ' || count(DISTINCT tgconstraint) || ' constraints are disabled: a restore enables them'
+FROM pg_trigger WHERE tgisinternal AND tgconstraint <> 0 AND tgenabled <> 'O' HAVING count(*) > 0
 """
 # Roles that own something here, were granted something here or have settings here. Also the roles on both sides of their
 # memberships, from which they inherit rights or to which they give them: the application may log in as a member of the owner.

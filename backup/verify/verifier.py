@@ -41,6 +41,11 @@ log = logging.getLogger(__name__)
 
 SPACE_FACTOR = provable.SPACE_FACTOR
 T = TypeVar("T")
+# docs/restore.md has the same list.
+NOT_COVERED = (
+    "not covered by a proof: passwords of roles, tablespaces, rows of foreign tables, subscriptions at their publisher,"
+    " which neighbours an approximate index returns"
+)
 
 
 def verify(wiring: Wiring, entry: Entry, progress: Progress = silent) -> Report:
@@ -113,6 +118,7 @@ def _verify_postgres(wiring: Wiring, entry: Entry, findings: Findings, progress:
     if findings.unprovable:
         return programs.version("pg_restore")
     findings.suspicions += provable.suspicions(manifest.server, programs)
+    findings.notes.append(NOT_COVERED)
     with scratch(wiring, manifest) as place:
         files = _download(wiring, entry, place.folder, findings, progress)
         # Restoring bytes that are known to be wrong would only report the same fault less clearly.

@@ -7,9 +7,14 @@ from typing import Any
 import psycopg
 import pytest
 
+from backup.postgres.databases import WORKING, databases
+from backup.postgres.dsn import parse
+from backup.verify.scratch import PREFIX
+from stack.programs import SUPPORTED
 from stack.servers import Postgres
-from tests.backup.conftest import NewDatabase
-from tests.backup.restorekit import Command, Done, value
+from tests.backup.conftest import NewDatabase, PostgresOf
+from tests.backup.restorekit import Command, Done, names, value
+from tests.backup.walkit import standby
 
 
 @pytest.fixture
@@ -172,6 +177,14 @@ LOST = {
         "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w; CREATE FOREIGN TABLE f (a int) SERVER s",
         "the rows of 1 foreign tables",
     ),
+    "an index that is not valid": (
+        "CREATE TABLE t (a int); CREATE INDEX i ON t (a); UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'i'::regclass",
+        "index public.i: it is not valid",
+    ),
+    "foreign keys that are not enforced": (
+        "CREATE TABLE p (a int PRIMARY KEY); CREATE TABLE t (a int REFERENCES p); ALTER TABLE t DISABLE TRIGGER ALL",
+        "the triggers of 1 constraints are disabled",
+    ),
 }
 
 
@@ -240,3 +253,46 @@ def test_rows_of_generated_columns_and_identities_are_copied_back(
         done = command.passed("restore", "--table", "t", "--schema", "rescue", **there)
         connection.execute(done["copy"]["public.t"].encode())
     assert value(postgres, name, "SELECT string_agg(id || ' ' || b, ',' ORDER BY id) FROM t") == "1 2,2 4,3 6"
+
+
+# --- Standbys, and left-overs that cannot simply be dropped -----------------------------------------------------------------
+
+
+def test_a_standby_with_an_unlogged_table(command: Command, postgres_of: PostgresOf) -> None:
+    primary = postgres_of(SUPPORTED[-1])
+    name = f"a4_{secrets.token_hex(3)}"
+    with psycopg.connect(primary.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    with psycopg.connect(primary.url_for(name), autocommit=True) as connection:
+        connection.execute(
+            "CREATE UNLOGGED TABLE cache (a int); INSERT INTO cache VALUES (1); CREATE TABLE t AS SELECT 7 AS a"
+        )
+    with standby(primary) as copy:
+        report = proven(command, DATABASE_URL=copy.url_for(name))
+    assert "the rows of 1 unlogged tables: a standby has none" in " ".join(report["notes"])
+    assert report["rows"] == 1
+
+
+SUBSCRIBED = "CREATE SUBSCRIPTION {0} CONNECTION 'host=127.0.0.1 port=1 dbname=x' PUBLICATION p WITH (connect = false, slot_name = NONE)"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "verb"), [(WORKING, ("restore", "latest")), (PREFIX, ("verify", "latest"))]
+)
+def test_a_left_over_with_a_subscription(
+    prefix: str, verb: tuple[str, str], command: Command, postgres: Postgres, new_database: NewDatabase
+) -> None:
+    """Of a restore or verification that was killed: it is removed, and blocks nothing."""
+    subscription = f"s_{secrets.token_hex(3)}"
+    name = new_database(SUBSCRIBED.format(subscription), "c1")
+    there = {"DATABASE_URL": postgres.url_for(name), "BACKUP_VERIFY_URL": postgres.url}
+    command.passed("run", **there)
+    left = new_database(SUBSCRIBED.format(subscription), prefix)
+    command(*verb, **there).passes()
+    assert left not in names(postgres, prefix)
+    # What was restored has a subscription too, and the next one is not blocked by it either.
+    command(*verb, *(["--again"] if prefix == WORKING else []), **there).passes()
+    assert names(postgres, prefix) == []
+    with databases(parse(postgres.url)) as server:
+        for each in server.starting_with(name):
+            server.drop(each)

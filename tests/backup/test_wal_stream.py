@@ -1,8 +1,5 @@
 """The WAL stream against real servers: what is stored is what the server wrote, whatever happens in between."""
 
-import io
-import secrets
-import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +26,7 @@ from tests.backup.walkit import (
     listing,
     plain,
     same_as_server,
+    standby,
     until,
     without_slot,
     write,
@@ -384,31 +382,3 @@ def test_a_promotion_while_no_one_streams_is_followed(newest: Postgres, store: M
         found = listing(store, archive)
         assert [span.timeline for span in names.spans(found.wal)] == [1, 2]
         assert found.gaps == ()
-
-
-class standby:  # noqa: N801 - used like a function
-    """A running standby of a server."""
-
-    def __init__(self, primary: Postgres) -> None:
-        folder = primary.folder.with_name(f"standby{secrets.token_hex(3)}")
-        (folder / "data").mkdir(parents=True, mode=0o700)
-        with WalSender.connect(parse(primary.url)) as sender:
-            for archive in sender.base_backup("test", fast=True).archives():
-                data = b"".join(iter(archive.read, b""))
-                if archive.name == "base.tar":
-                    unpack(data, folder / "data")
-        (folder / "data" / "standby.signal").touch()
-        (folder / "data" / "postgresql.auto.conf").write_text(f"primary_conninfo = '{primary.url}'\n")
-        options = {"wal_keep_size": "512MB", "max_slot_wal_keep_size": "1GB"}
-        self.server = Postgres(folder, programs=primary.programs, options=options)
-
-    def __enter__(self) -> Postgres:
-        return self.server.start()
-
-    def __exit__(self, *exc: object) -> None:
-        self.server.stop()
-
-
-def unpack(data: bytes, folder: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        tar.extractall(folder, filter="data")

@@ -6,10 +6,12 @@ import os
 import secrets
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Self
 
 import psycopg
@@ -25,6 +27,7 @@ from backup.physical.archive import Archive, Listing, Stored
 from backup.physical.measures import Measures
 from backup.physical.slot import NAME
 from backup.physical.stream import Outlet, Streamer
+from backup.physical.walsender import WalSender
 from backup.pipeline import PackingOptions
 from backup.pipeline.encrypt import decrypt, parse_identities, parse_recipients
 from backup.postgres.dsn import parse
@@ -212,3 +215,31 @@ def without_slot(server: Postgres) -> Iterator[None]:
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s",
             [NAME],
         )
+
+
+class standby:  # noqa: N801 - used like a function
+    """A running standby of a server."""
+
+    def __init__(self, primary: Postgres) -> None:
+        folder = primary.folder.with_name(f"standby{secrets.token_hex(3)}")
+        (folder / "data").mkdir(parents=True, mode=0o700)
+        with WalSender.connect(parse(primary.url)) as sender:
+            for archive in sender.base_backup("test", fast=True).archives():
+                data = b"".join(iter(archive.read, b""))
+                if archive.name == "base.tar":
+                    unpack(data, folder / "data")
+        (folder / "data" / "standby.signal").touch()
+        (folder / "data" / "postgresql.auto.conf").write_text(f"primary_conninfo = '{primary.url}'\n")
+        options = {"wal_keep_size": "512MB", "max_slot_wal_keep_size": "1GB"}
+        self.server = Postgres(folder, programs=primary.programs, options=options)
+
+    def __enter__(self) -> Postgres:
+        return self.server.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.server.stop()
+
+
+def unpack(data: bytes, folder: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        tar.extractall(folder, filter="data")
