@@ -294,7 +294,7 @@ def creation(name: str, like: Server, version: int) -> sql.Composed:
                 sql.SQL(provider[0]), sql.SQL(provider[1]), sql.Literal(like.locale)
             )
         )
-    elif version >= PROVIDERS:
+    elif like.locale_provider == "c" and version >= PROVIDERS:
         # The server's own default may be another one.
         parts.append(sql.SQL("LOCALE_PROVIDER libc").format())
     return sql.SQL(" ").join(parts)
