@@ -142,7 +142,7 @@ def test_a_negated_constant_is_a_constant() -> None:
         assert settled("TABLE", one.encode()) == settled("TABLE", other.encode())
     for one, other in (("(- 1)", "(- 2)"), ("'(- 1)'", "'''-1''::integer'"), ("(- a)", "'-a'::integer")):
         assert settled("TABLE", one.encode()) != settled("TABLE", other.encode())
-    one, other = (
+    body, another = (
         f"CREATE FUNCTION f()\n    AS $$SELECT {each}$$;".encode() for each in ("(- 1)", "'-1'::integer")
     )
-    assert settled("FUNCTION", one) != settled("FUNCTION", other)
+    assert settled("FUNCTION", body) != settled("FUNCTION", another)
