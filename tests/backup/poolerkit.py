@@ -17,7 +17,7 @@ READY, SYNC = b"Z", (b"Q", b"S")
 REFUSED = (80877103, 80877104)  # requests for TLS and GSSAPI
 STARTUP = 196608
 SIZE = 3
-# Of our own, as pgbouncer gives them: the process that a client would cancel.
+# The pooler's own number, as pgbouncer gives one, instead of that of a server process.
 PROCESS = 4711
 
 

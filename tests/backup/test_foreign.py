@@ -82,7 +82,7 @@ def test_every_form(
     assert not list(tmp_path.glob("posthub*"))
 
 
-def test_what_is_no_whole_dump_is_refused(
+def test_other_files_are_refused(
     command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path
 ) -> None:
     name = new_database(AWKWARD, "forms")

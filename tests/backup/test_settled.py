@@ -1,4 +1,4 @@
-"""What a correct restore changes in definitions is no difference, and what looks similar is one."""
+"""What a correct restore changes in definitions does not count as a difference, and what looks similar does."""
 
 import pytest
 

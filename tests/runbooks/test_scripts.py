@@ -211,7 +211,7 @@ def test_restore(host: Host) -> None:
 
 
 def test_the_backup_that_was_planned_is_restored(host: Host) -> None:
-    """A newer one may be finished meanwhile; and whoever was asked about an unlike one is not asked again."""
+    """A newer one may be finished meanwhile; and a person who was asked about an unlike one is not asked again."""
     chosen = "20261123T020000Z-ab12cd"
     calls = host.run("restore.sh", "--yes-i-mean", "posthub", PLANNED=f' "id": "{chosen}",\n')
     assert host.status == 0, host.err
