@@ -140,7 +140,7 @@ def test_a_folder_that_cannot_go_is_reported(
     ],
 )
 def test_a_signal_while_the_command_is_loaded(number: signal.Signals, module: str) -> None:
-    """No traceback from the moment at which Python runs our own code."""
+    """There is no traceback once Python runs our code."""
     script = f"""
 import os, sys, runpy
 class Loader:
