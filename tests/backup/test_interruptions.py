@@ -102,14 +102,6 @@ def test_nothing_is_left_behind(
         what = (seed, number, COMMANDS[which], after, sent, code)
         assert leftovers(work, postgres) == [], what
         assert not ours(printed), (what, printed)
-        codes[code] = codes.get(code, 0) + 1
-        what = (seed, number, COMMANDS[which], after, sent, code)
-        assert leftovers(work, postgres) == [], what
-        # Python prints tracebacks of threads too, and exceptions that it ignores.
-        assert not any(word in printed for word in ("Traceback", "Exception in", "Exception ignored")), (
-            what,
-            printed,
-        )
         with capsys.disabled():
             print(number, COMMANDS[which][0], f"{after:.3f}", sent.name, code, flush=True)
         if time.monotonic() > end:
