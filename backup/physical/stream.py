@@ -42,8 +42,8 @@ IDLE_SECONDS = 0.5
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 15.0
 LAST_FLUSH_SECONDS = 20.0
-# The share of the interval for which messages may gather in the socket.
-GATHER = 0.05
+# For how long messages may gather in the socket.
+GATHER_SECONDS = 0.05
 UNLIMITED_SECONDS = 10.0 * 365 * 86400
 
 
@@ -337,7 +337,7 @@ class _Session:
 
     def _next(self, stream: WalStream) -> Message | None:
         if self._uploads.outstanding < MOST:
-            return stream.read(self._wait(), gather=GATHER * self.outlet.interval)
+            return stream.read(self._wait(), gather=GATHER_SECONDS)
         # The server waits for us and keeps its WAL; it only needs keepalive messages.
         self.measures.problem = self._uploads.problem
         self.stop.pause(BUSY_SECONDS)
