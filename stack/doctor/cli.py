@@ -8,12 +8,18 @@ from rich.table import Table
 from rich.text import Text
 
 from sidecar.cli import print_json, row, stdout_console
-from stack.doctor import envfile, machine, outside, secrets, services, settings, versions
+from stack.doctor import envfile, machine, outside, providers, secrets, services, settings, versions
 from stack.doctor.check import Case, Check, Examiner
 from stack.doctor.host import Host
 from stack.paths import ROOT
 
-BEFORE: tuple[Examiner, ...] = (settings.examine, secrets.examine, machine.examine, outside.examine)
+BEFORE: tuple[Examiner, ...] = (
+    settings.examine,
+    secrets.examine,
+    machine.examine,
+    outside.examine,
+    providers.examine,
+)
 AFTER: tuple[Examiner, ...] = (services.examine, versions.examine)
 SIGNS = {True: Text("✔", "green"), False: Text("✖", "red"), None: Text("!", "yellow")}
 

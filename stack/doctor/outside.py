@@ -25,37 +25,37 @@ SMARTHOST = "ALERTMANAGER_SMTP_SMARTHOST"
 
 def examine(case: Case) -> Iterator[Check]:
     if case.settings.get("BACKUP_STORE_URL", "").startswith("s3://"):
-        yield _bucket(case)
+        yield bucket(case, "bucket", "BACKUP", urlsplit(case.settings["BACKUP_STORE_URL"]).netloc)
     yield from _destinations(case)
 
 
-def _bucket(case: Case) -> Check:
-    bucket = urlsplit(case.settings["BACKUP_STORE_URL"]).netloc
+def bucket(case: Case, what: str, prefix: str, name: str) -> Check:
+    """Whether a bucket exists and its key is accepted. `prefix` begins the names of its variables."""
     try:
-        _client(case).head_bucket(Bucket=bucket)
+        _client(case, prefix).head_bucket(Bucket=name)
     except ClientError as error:
         return Check(
-            "bucket", False, f"{bucket}: {error.response['Error']['Code']}", "create it; check key and region"
+            what, False, f"{name}: {error.response['Error']['Code']}", "create it; check key and region"
         )
     except (BotoCoreError, ValueError) as error:
         return Check(
-            "bucket",
+            what,
             False,
-            f"{bucket}: {type(error).__name__}",
-            "check BACKUP_S3_ENDPOINT_URL and the network",
+            f"{name}: {type(error).__name__}",
+            f"check {prefix}_S3_ENDPOINT_URL and the network",
         )
-    return Check("bucket", True, bucket)
+    return Check(what, True, name)
 
 
-def _client(case: Case):  # type: ignore[no-untyped-def]
+def _client(case: Case, prefix: str):  # type: ignore[no-untyped-def]
     settings = case.settings
-    endpoint = settings.get("BACKUP_S3_ENDPOINT_URL") or None
+    endpoint = settings.get(f"{prefix}_S3_ENDPOINT_URL") or None
     return boto3.client(
         "s3",
         endpoint_url=endpoint,
-        region_name=settings.get("BACKUP_S3_REGION") or None,
-        aws_access_key_id=settings.get("BACKUP_S3_ACCESS_KEY_ID") or None,
-        aws_secret_access_key=settings.get("BACKUP_S3_SECRET_ACCESS_KEY") or None,
+        region_name=settings.get(f"{prefix}_S3_REGION") or None,
+        aws_access_key_id=settings.get(f"{prefix}_S3_ACCESS_KEY_ID") or None,
+        aws_secret_access_key=settings.get(f"{prefix}_S3_SECRET_ACCESS_KEY") or None,
         config=Config(
             connect_timeout=5,
             read_timeout=10,

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from sidecar import UsageError
-from stack.doctor import cli, envfile, machine, outside, secrets, services, settings
+from stack.doctor import cli, envfile, machine, outside, providers, secrets, services, settings
 from stack.doctor.check import Case, Check
 from stack.doctor.host import Done, Host
 from stack.paths import ROOT
+from stack.standins import GeminiStandIn
+from stack.standins.gemini import KEY
 from tests.deploy.envexample import example_variables
 from tests.deploy.hostkit import FakeHost, as_json
 
@@ -184,6 +186,45 @@ def test_a_bucket_that_is_there_and_one_that_is_not(host: FakeHost, object_store
     }
     assert _wrong(outside.examine(_case(host, BACKUP_STORE_URL="s3://there/x", **store))) == {}
     assert "bucket" in _wrong(outside.examine(_case(host, BACKUP_STORE_URL="s3://elsewhere/x", **store)))
+
+
+def test_each_provider_is_called_with_its_own_key(host: FakeHost) -> None:
+    """The stand-in knows one key. No call makes anything, and no result shows a key."""
+    with GeminiStandIn().running() as google:
+        asked = {
+            "GEMINI_API_URL": google.url,
+            "GEMINI_API_KEY": KEY,
+            "NANOBANA_API_KEY": "canary-key",
+            "PERPLEXITY_API_KEY": "canary-key",
+            "PERPLEXITY_API_URL": "http://127.0.0.1:1",
+        }
+        checks = {check.name: check for check in providers.examine(_case(host, **asked))}
+        assert {name: check.ok for name, check in checks.items()} == {
+            "GEMINI_API_KEY": True,
+            "NANOBANA_API_KEY": False,
+            "PERPLEXITY_API_KEY": False,
+        }
+        assert "answers 403" in checks["NANOBANA_API_KEY"].detail
+        assert "canary" not in str(checks)
+        google.failures["models"] = (429, "RESOURCE_EXHAUSTED")
+        [limited] = providers.examine(_case(host, GEMINI_API_URL=google.url, VEO_API_KEY=KEY))
+        assert (limited.ok, google.operations) == (None, [])
+
+
+def test_without_keys_no_provider_is_called(host: FakeHost) -> None:
+    assert list(providers.examine(_case(host))) == []
+
+
+def test_the_media_bucket_is_looked_for(host: FakeHost, object_store: Any) -> None:
+    object_store.bucket("media-there")
+    store = {
+        "MEDIA_S3_ENDPOINT_URL": object_store.endpoint,
+        "MEDIA_S3_ACCESS_KEY_ID": object_store.access_key,
+        "MEDIA_S3_SECRET_ACCESS_KEY": object_store.secret_key,
+    }
+    assert _wrong(providers.examine(_case(host, MEDIA_STORE_URL="s3://media-there/x", **store))) == {}
+    case = _case(host, MEDIA_STORE_URL="s3://media-elsewhere/x", **store)
+    assert set(_wrong(providers.examine(case))) == {"media bucket"}
 
 
 def test_files_that_others_can_read(tmp_path: Path) -> None:

@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from stack.doctor import machine, outside, secrets, services, settings, versions
+from stack.doctor import machine, outside, providers, secrets, services, settings, versions
 from stack.doctor.check import Case, Check
 from stack.doctor.cli import AFTER, BEFORE
 from stack.doctor.host import Done
+from stack.standins import GeminiStandIn
+from stack.standins.gemini import KEY
 from tests.deploy.envexample import example_variables
 from tests.deploy.hostkit import FakeHost, as_json
 
-MODULES = (machine, outside, secrets, services, settings, versions)
+MODULES = (machine, outside, providers, secrets, services, settings, versions)
 ASK = "exec -T posthub_prometheus wget -qO- http://127.0.0.1:9090/api/v1/"
 SIDECAR = "exec -T posthub_backup python -m backup doctor"
 CONFIG = json.dumps({"services": {"posthub_init": {"image": "x:1"}, "posthub_redis": {"image": "redis:7"}}})
@@ -170,6 +172,7 @@ def test_every_failure_has_a_case(host: FakeHost, monkeypatch: pytest.MonkeyPatc
         *_of_settings(host, monkeypatch),
         *_of_what_is_outside(host, monkeypatch),
         *_of_versions(host),
+        *_of_providers(host),
     ]
     assert [check for check in found if not check.fix] == []
     wanted = set().union(*(failing_sites(module) for module in MODULES))
@@ -250,7 +253,7 @@ def _of_what_is_outside(host: FakeHost, patch: pytest.MonkeyPatch) -> Iterator[C
             def head_bucket(self, error: Exception = error, **_: str) -> None:
                 raise error
 
-        patch.setattr(outside, "_client", lambda _: Client())
+        patch.setattr(outside, "_client", lambda *_: Client())
         yield failed("bucket", outside.examine(case(host, BACKUP_STORE_URL="s3://elsewhere/x")))
     here = {"BACKUP_STORE_URL": "file:///backups", "ALERTMANAGER_SLACK_URL": ""}
     yield failed("BACKUP_PING_URL", outside.examine(case(host, **here, BACKUP_PING_URL="nowhere")))
@@ -258,6 +261,17 @@ def _of_what_is_outside(host: FakeHost, patch: pytest.MonkeyPatch) -> Iterator[C
     for variable, (name, port) in outside.FIXED.items():
         yield failed(f"{name}:{port}", outside.examine(case(host, **here, **{variable: "x"})))
     host.reachable = True
+
+
+def _of_providers(host: FakeHost) -> Iterator[Check]:
+    near = {"VEO_API_KEY": KEY, "GEMINI_API_URL": "http://127.0.0.1:1"}
+    yield failed("VEO_API_KEY", providers.examine(case(host, **near)))
+    with GeminiStandIn().running() as google:
+        near["GEMINI_API_URL"] = google.url
+        assert [check.ok for check in providers.examine(case(host, **near))] == [True]
+        for answer in ((404, "NOT_FOUND"), (403, "PERMISSION_DENIED"), (500, "INTERNAL")):
+            google.failures["models"] = answer
+            yield failed("VEO_API_KEY", providers.examine(case(host, **near)))
 
 
 def _of_versions(host: FakeHost) -> Iterator[Check]:

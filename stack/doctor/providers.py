@@ -1,0 +1,85 @@
+"""Checks of AI providers and of the media bucket: harmless calls, which make nothing and cost nothing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import requests
+
+from sidecar.http import outside_session
+from stack.doctor.check import Case, Check
+from stack.doctor.outside import bucket
+
+SECONDS = 10
+GOOGLE, PERPLEXITY = "https://generativelanguage.googleapis.com", "https://api.perplexity.ai"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request that is answered with 200 if the key is valid.
+
+    Args:
+        key: variable of the key.
+        base: variable of the provider's address.
+        path: what is read, after the address.
+        header: header of the key, and what precedes the key in it.
+    """
+
+    key: str
+    base: str
+    default: str
+    path: str
+    header: tuple[str, str]
+
+
+def calls(case: Case) -> Iterator[Call]:
+    """The descriptions of the models, and for Perplexity, which has no such page, the list of asynchronous requests."""
+    google = ("GEMINI_API_URL", GOOGLE)
+    models = (
+        ("GEMINI_API_KEY", "GEMINI_MODEL", "gemini-flash-latest"),
+        ("NANOBANA_API_KEY", "GEMINI_IMAGE_MODEL", "gemini-2.5-flash-image"),
+        ("VEO_API_KEY", "GEMINI_VIDEO_MODEL", "veo-3.1-fast-generate-preview"),
+    )
+    for key, variable, default in models:
+        model = case.settings.get(variable) or default
+        yield Call(key, *google, f"/v1beta/models/{model}", ("x-goog-api-key", ""))
+    bearer = ("Authorization", "Bearer ")
+    yield Call("PERPLEXITY_API_KEY", "PERPLEXITY_API_URL", PERPLEXITY, "/async/chat/completions", bearer)
+
+
+def examine(case: Case) -> Iterator[Check]:
+    for call in calls(case):
+        if case.settings.get(call.key):
+            yield _answered(case, call)
+    if (url := case.settings.get("MEDIA_STORE_URL", "")).startswith("s3://"):
+        yield bucket(case, "media bucket", "MEDIA", urlsplit(url).netloc)
+
+
+def _answered(case: Case, call: Call) -> Check:
+    base = (case.settings.get(call.base) or call.default).rstrip("/")
+    name, prefix = call.header
+    try:
+        with outside_session() as client:
+            answer = client.get(
+                base + call.path,
+                headers={name: prefix + case.settings[call.key]},
+                timeout=SECONDS,
+                allow_redirects=False,
+            )
+    except (requests.RequestException, ValueError) as error:
+        # Neither the error's text nor the headers are shown: they may contain the key.
+        return Check(
+            call.key, False, f"no answer: {type(error).__name__}", f"check {call.base} and the network"
+        )
+    host = urlsplit(base).hostname
+    if answer.status_code == 200:
+        return Check(call.key, True, f"accepted by {host}")
+    if answer.status_code == 429:
+        return Check(
+            call.key, None, f"{host} limits the requests", "check the quota in the provider's console"
+        )
+    if answer.status_code == 404:
+        model = call.path.rpartition("/")[2]
+        return Check(call.key, False, f"{host} does not know {model}", "correct the name of the model")
+    fix = "make a new key" if answer.status_code in (400, 401, 403) else "check the provider's status page"
+    return Check(call.key, False, f"{host} answers {answer.status_code}", fix)
