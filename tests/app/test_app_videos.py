@@ -485,7 +485,7 @@ class TestSteps:
         assert (job.status, Asset.objects.count()) == ("cancelled", 0)
         assert [path for path in folder.rglob("*") if path.is_file()] == []
 
-    def test_many_workers_may_die_after_the_start_but_not_without_end(
+    def test_many_workers_may_die_after_the_start_up_to_a_limit(
         self, make_job: Callable[..., AIJob], configured: GeminiStandIn
     ) -> None:
         job = make_job()
