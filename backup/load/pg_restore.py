@@ -124,8 +124,8 @@ def _passes(programs: Programs, archive: Path, jobs: int, check: Check) -> list[
     """The options of each run of pg_restore.
 
     A parallel run empties each table that it has created before it copies the rows. That saves their WAL, but it creates
-    the files of the table again, which takes longer than the rows of a small table. Therefore small tables, if there are many, are created by
-    one run, and filled by another. The second one also grants the privileges, which always come after the rows.
+    the files of the table again, which takes longer than the rows of a small table. Therefore small tables, if there are
+    many, are created by one run, and filled by another. The second one also grants the privileges, which always come after the rows.
     """
     together = [f"--jobs={jobs}"]
     if jobs < 2:
