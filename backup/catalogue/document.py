@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from backup.catalogue import canonical
 from backup.catalogue.signatures import NO_KEYS, Keyring, Trust
 from backup.errors import CatalogueError
 
@@ -26,6 +27,13 @@ _SEAL = ("digest", "key", "mac")
 # What the standard library and pydantic raise for bytes that are not such a document.
 _FAULTS = (ValueError, RecursionError, OverflowError, TypeError, MemoryError)
 _EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _within(moment: datetime) -> datetime:
@@ -80,10 +88,12 @@ def encode(document: Document, keys: Keyring = NO_KEYS) -> bytes:
     """The bytes that are stored: canonical JSON with its digest and, if there is a key, its signature."""
     value = document.model_dump(mode="json", by_alias=True, exclude=set(_SEAL))
     value["format"] = FORMAT
-    body = _json(value)
+    texts = canonical.members(value)
+    body = canonical.joined(texts)
     seal = keys.seal(document.kind_of_document, body)
     signature = {"key": seal.key, "mac": seal.mac} if seal else {}
-    return _json({**value, "digest": hashlib.sha256(body).hexdigest(), **signature})
+    digest = hashlib.sha256(body).hexdigest()
+    return canonical.joined({**texts, **canonical.members({"digest": digest, **signature})})
 
 
 def decode(kind: type[D], data: bytes, where: str, keys: Keyring = NO_KEYS) -> tuple[D, Trust]:
@@ -97,17 +107,18 @@ def decode(kind: type[D], data: bytes, where: str, keys: Keyring = NO_KEYS) -> t
     """
     if len(data) > kind.most_bytes:
         raise too_large(kind, len(data), where)
-    if sum(data.count(each) for each in (b",", b"[", b"{")) > _MOST_VALUES:
+    if len(data) > _MOST_VALUES and sum(data.count(each) for each in (b",", b"[", b"{")) > _MOST_VALUES:
         raise damaged(where, f"it has more than {_MOST_VALUES} values")
     try:
-        value = json.loads(data, parse_constant=_no_constant)
+        value = _DECODER.decode(data.decode())
         if not isinstance(value, dict):
             raise damaged(where, "it is not a JSON object")
         known = _format(value.get("format", None if kind.always_sealed else 1), where)
         seal = {name: value.pop(name, "") for name in _SEAL}
-        body = _json(value)
+        texts = canonical.members(value)
+        body = canonical.joined(texts)
         if known > 1 or kind.always_sealed or any(seal.values()):
-            _check(seal, value, body, data, where)
+            _check(seal, texts, body, data, where)
         document = kind.model_validate({**value, **seal, "format": known})
         return document, keys.judge(kind.kind_of_document, body, seal["key"], seal["mac"])
     except ValidationError as error:
@@ -139,18 +150,11 @@ def _format(known: object, where: str) -> int:
     return known
 
 
-def _check(seal: dict[str, Any], value: dict[str, Any], body: bytes, data: bytes, where: str) -> None:
+def _check(seal: dict[str, Any], texts: dict[str, str], body: bytes, data: bytes, where: str) -> None:
     digest = hashlib.sha256(body).hexdigest()
     if seal["digest"] != digest:
         raise damaged(where, f"its digest is {digest}, it says {str(seal['digest'])[:64]}")
     # We never write other bytes of the same meaning, such as a repeated key.
-    if data != _json({**value, **{name: text for name, text in seal.items() if text != ""}}):
+    sealed = canonical.members({name: text for name, text in seal.items() if text != ""})
+    if data != canonical.joined({**texts, **sealed}):
         raise damaged(where, "it is not in canonical form")
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a number")

@@ -4,11 +4,20 @@ The format is documented in docs/backup-format.md. A reader rejects an unknown f
 """
 
 from collections import Counter
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Sequence as SequenceOf
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WrapSerializer,
+    WrapValidator,
+)
 
 from backup.catalogue.document import Count, Document, Moment, Name, Part, Position, Seconds, decode, encode
+from backup.catalogue.packed import Packed
 from backup.catalogue.signatures import NO_KEYS, Keyring
 
 Role = Literal["archive", "globals", "rdb", "base", "tablespace", "base-manifest"]
@@ -62,6 +71,36 @@ class Sequence(Part):
 
     name: str
     last_value: Position | None
+
+
+class PackedTables(Packed[Table]):
+    part = Table
+    text_fields: ClassVar[dict[str, str]] = {"schema": "schema_name", "name": "name"}
+    number_field = "rows"
+    least = 0
+
+
+class PackedSequences(Packed[Sequence]):
+    part = Sequence
+    text_fields: ClassVar[dict[str, str]] = {"name": "name"}
+    number_field = "last_value"
+    may_be_absent = True
+
+
+def _in_columns(kind: type[Packed[Any]]) -> tuple[WrapValidator, WrapSerializer]:
+    def read(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        found = kind.of(value)
+        return handler(value) if found is None else found
+
+    return WrapValidator(read), WrapSerializer(lambda value, handler: handler(tuple(value)))
+
+
+if TYPE_CHECKING:
+    Tables: TypeAlias = SequenceOf[Table]
+    Sequences: TypeAlias = SequenceOf[Sequence]
+else:
+    Tables = Annotated[tuple[Table, ...], *_in_columns(PackedTables)]
+    Sequences = Annotated[tuple[Sequence, ...], *_in_columns(PackedSequences)]
 
 
 class Extension(Part):
@@ -169,8 +208,8 @@ class Manifest(Document):
     server: Server
     objects: tuple[StoredObject, ...]
     recipients: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-    sequences: tuple[Sequence, ...] = ()
+    tables: Tables = ()
+    sequences: Sequences = ()
     extensions: tuple[Extension, ...] = ()
     expressions: tuple[Expression, ...] = ()
     roles: tuple[str, ...] = ()
@@ -194,7 +233,9 @@ class Manifest(Document):
     @property
     def rows(self) -> int:
         """Number of rows in all tables; for Redis, number of keys."""
-        return sum(table.rows for table in self.tables) + sum(space.keys for space in self.keyspaces)
+        tables = self.tables
+        rows = tables.total if isinstance(tables, Packed) else sum(table.rows for table in tables)
+        return rows + sum(space.keys for space in self.keyspaces)
 
     @property
     def raw_bytes(self) -> int:

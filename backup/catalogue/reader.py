@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from backup.cancellation import carry
 from backup.catalogue import ids, layout
-from backup.catalogue.document import D, Document, Part, damaged, decode, too_large
+from backup.catalogue.document import D, Document, damaged, decode, too_large
 from backup.catalogue.hold import Hold
-from backup.catalogue.manifest import Manifest, Table
-from backup.catalogue.manifest import Sequence as Sequence_
+from backup.catalogue.manifest import Manifest
+from backup.catalogue.packed import Packed
 from backup.catalogue.records import Attempt, Kind, Report
 from backup.catalogue.signatures import Keyring, Trust
 from backup.errors import CatalogueError, NotFoundError
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 # Number of attempts of each kind that are read. The newest contain the totals of all.
 RECENT = 50
+# Maximum bytes of documents that are fetched together; a single one may be larger.
+GROUP_BYTES = 32 << 20
 # Maximum difference between two hosts' clocks.
 CLOCK_TOLERANCE = timedelta(minutes=10)
 Choice: TypeAlias = Callable[[list[str]], Iterable[str]]
@@ -400,9 +402,7 @@ class Reader:
             return
         get = carry(self._bytes_of)
         with ThreadPoolExecutor(min(self._store.parallel, len(unknown)), thread_name_prefix="get") as pool:
-            # In groups, so that the bytes of a few are in memory at a time.
-            for start in range(0, len(unknown), self._store.parallel * 4):
-                group = unknown[start : start + self._store.parallel * 4]
+            for group in _groups(unknown, self._store.parallel * 4):
                 for (kind, info), data in zip(group, pool.map(get, [info for _, info in group]), strict=True):
                     if data is not None:
                         self._seen[_database(info)][info.key, info.version] = self._read(kind, info, data)
@@ -505,30 +505,38 @@ class Reader:
 
 
 class _SharedParts:
-    """Tables and sequences of the manifest that was read last: most are the same in the next one.
-
-    A manifest of thousands of tables takes megabytes, and there may be hundreds of them.
-    """
+    """Names and numbers of the manifest that was read last: most are the same in the next one."""
 
     def __init__(self) -> None:
-        self._tables: tuple[Table, ...] = ()
-        self._sequences: tuple[Sequence_, ...] = ()
+        self._last: dict[str, Packed[Any]] = {}
 
     def sharing(self, manifest: Manifest) -> Manifest:
         """The same manifest, with the parts of the last one where they are equal."""
-        self._tables = _shared(self._tables, manifest.tables)
-        self._sequences = _shared(self._sequences, manifest.sequences)
-        return manifest.model_copy(update={"tables": self._tables, "sequences": self._sequences})
+        return manifest.model_copy(
+            update={name: self._shared(name, getattr(manifest, name)) for name in ("tables", "sequences")}
+        )
+
+    def _shared(self, name: str, parts: Sequence[Any]) -> Sequence[Any]:
+        if not isinstance(parts, Packed):
+            return parts
+        before = self._last.get(name)
+        self._last[name] = parts if before is None else parts.sharing(before)
+        return self._last[name]
 
 
-P = TypeVar("P", bound=Part)
-
-
-def _shared(before: tuple[P, ...], found: tuple[P, ...]) -> tuple[P, ...]:
-    if before == found:
-        return before
-    known = {part: part for part in before}
-    return tuple(known.get(part, part) for part in found)
+def _groups(
+    wanted: list[tuple[type[Document], ObjectInfo]], most: int
+) -> Iterator[list[tuple[type[Document], ObjectInfo]]]:
+    """In groups whose bytes fit into memory."""
+    group: list[tuple[type[Document], ObjectInfo]] = []
+    size = 0
+    for each in wanted:
+        if group and (len(group) == most or size + each[1].size > GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(each)
+        size += each[1].size
+    yield group
 
 
 def _database(info: ObjectInfo) -> str:
