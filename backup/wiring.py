@@ -22,6 +22,7 @@ from backup.postgres.dsn import Address, parse
 from backup.postgres.exclusion import Exclusion
 from backup.programs import Programs
 from backup.progress import Meter
+from backup.rounds import Round
 from backup.settings import BackupSettings
 from backup.store import LocalStore, NoDeleteStore, PartSizes, RetryingStore, RetryPolicy, S3Options, Store
 from backup.store.urls import HINT, open_store, refuse_login
@@ -44,7 +45,9 @@ class Wiring:
         configured: the databases that are named one by one.
         discovery: finds all databases of a server; None if that is not configured.
         meters: the bytes of each run in progress, by the name of its database.
+        proving: those of each verification in progress.
         readers: see :meth:`reader`.
+        round: what a round of verifications keeps.
         servers: the servers whose WAL is streamed, and that base backups are made of; not among the targets.
     """
 
@@ -66,6 +69,8 @@ class Wiring:
     keys: Keyring = NO_KEYS
     discovery: Discovery | None = None
     meters: dict[str, Meter] = field(default_factory=dict, repr=False, compare=False)
+    proving: dict[str, Meter] = field(default_factory=dict, repr=False, compare=False)
+    round: Round = field(default_factory=Round, repr=False, compare=False)
     readers: dict[tuple[int, tuple[bytes, ...]], Reader] = field(
         default_factory=dict, repr=False, compare=False
     )

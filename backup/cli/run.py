@@ -15,6 +15,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from backup.cancellation import StoppedError
 from backup.catalogue import layout
 from backup.catalogue.manifest import Manifest
 from backup.cli.common import database_option, find, json_option, load
@@ -23,7 +24,7 @@ from backup.progress import Progress
 from backup.replication.merged import Catalogues
 from backup.replication.spool import forward
 from backup.run import run as run_backup
-from backup.targets import Target
+from backup.targets import ServerTarget, Target
 from backup.wiring import Wiring
 from sidecar import OpsError, UsageError, cli
 from sidecar.humanize import duration, size
@@ -37,7 +38,7 @@ Failure = tuple[str, OpsError]
 
 
 @click.command()
-@click.option("--verify", "and_verify", is_flag=True, help="Verify each backup as soon as it is complete.")
+@click.option("--verify", "and_verify", is_flag=True, help="Verify the backups once all are complete.")
 @click.option(
     "--adopt",
     is_flag=True,
@@ -99,24 +100,42 @@ def facts_of(manifest: Manifest) -> dict[str, Any]:
 def _run_all(
     wiring: Wiring, targets: Iterable[Target], pings: "Pings | None", *, quiet: bool, adopt: bool
 ) -> tuple[list[Manifest], list[Failure]]:
-    """Back up one database after the other, and verify each if the dead man's switch is used. A failure does not stop the
-    others."""
-    made, failures = list[Manifest](), list[Failure]()
+    """Back up one database after the other; then verify the backups if the dead man's switch is used.
+
+    All backups come first, so that they are close together. A failure does not stop the others.
+    """
+    failures = list[Failure]()
+    taken = list[tuple[Target, Manifest]]()
     for target in targets:
-        try:
+        with _recorded(target, failures, pings):
             with _progress(target.name) as (progress, expect):
                 manifest = run_backup(wiring, target, progress, adopt=adopt, expect=expect)
-            if pings is not None:
+            taken.append((target, manifest))
+            if not quiet:
+                cli.echo(_sentence(manifest))
+    if pings is None:
+        return [manifest for _, manifest in taken], failures
+    proven = set[str]()
+    with wiring.round.open():
+        # A base backup is compared with the dumps that came after it.
+        for target, manifest in sorted(taken, key=lambda each: isinstance(each[0], ServerTarget)):
+            with _recorded(target, failures, pings):
                 _prove(wiring, manifest)
-        except OpsError as error:
-            failures.append((target.name, error))
-            if pings is not None:
-                pings.failed(f"{target.name}: {error.message}")
-            continue
-        made.append(manifest)
-        if not quiet:
-            cli.echo(_sentence(manifest))
-    return made, failures
+                proven.add(manifest.id)
+    return [manifest for _, manifest in taken if manifest.id in proven], failures
+
+
+@contextmanager
+def _recorded(target: Target, failures: list[Failure], pings: "Pings | None") -> Iterator[None]:
+    """Note the failure of one database; the others go on."""
+    try:
+        yield
+    except StoppedError:
+        raise
+    except OpsError as error:
+        failures.append((target.name, error))
+        if pings is not None:
+            pings.failed(f"{target.name}: {error.message}")
 
 
 def _pings(wiring: Wiring) -> "Pings":

@@ -66,7 +66,8 @@ class Jobs:
 
     def verify_some(self) -> None:
         """Verify the unverified backups and a sample of the older ones, since bits rot silently."""
-        self._for_each(self._verify_some)
+        with self._wiring.round.open():
+            self._for_each(self._verify_some)
 
     def prune(self) -> None:
         """Delete the backups that no retention rule keeps."""
@@ -74,8 +75,18 @@ class Jobs:
 
     def copy_offsite(self) -> None:
         """Copy the backups that the off-site store lacks."""
-        if self._wiring.offsite is not None:
-            self._for_each(lambda target: copy_missing(self._wiring, target))
+        if self._wiring.offsite is None:
+            return
+        copied = 0
+
+        def copy(target: Target) -> bool:
+            nonlocal copied
+            number = copy_missing(self._wiring, target)
+            copied += number
+            return number > 0
+
+        self._for_each(copy)
+        if copied:
             self._state.refresh()
 
     def notify(self) -> None:
@@ -100,7 +111,11 @@ class Jobs:
         made = [
             (target, self._guarded(target, partial(self._taken, target))) for target in self._in_turn(targets)
         ]
-        results = [self._proven(target, backup) for target, backup in sorted(made, key=_is_base)]
+        with self._wiring.round.open():
+            results = [
+                self._proven(target, backup)
+                for target, backup in sorted(made, key=lambda each: isinstance(each[0], ServerTarget))
+            ]
         if results and all(results):
             self._pings.proven()
 
@@ -185,9 +200,11 @@ class Jobs:
         )
 
     def _for_each(self, action: Callable[[Target], object]) -> None:
+        """Do it for each database, and look at the database again unless it returned False: nothing has changed."""
         for target in self._wiring.everything:
+            changed: object = None
             try:
-                action(target)
+                changed = action(target)
             except StoppedError:
                 raise
             except OpsError as error:
@@ -195,11 +212,8 @@ class Jobs:
             except Exception:
                 log.exception("%s failed", target.name)
             finally:
-                self._state.refresh(target.name)
-
-
-def _is_base(made: tuple[Target, str | None]) -> bool:
-    return isinstance(made[0], ServerTarget)
+                if changed is not False:
+                    self._state.refresh(target.name)
 
 
 def last_made(history: History) -> datetime | None:

@@ -19,7 +19,7 @@ class ServiceSettings(Settings):
     timezone: str = Field("UTC", description="Time zone of the schedules")
     verify_after_backup: bool = Field(
         True,
-        description="Verify each backup that the service takes as soon as it is complete",
+        description="Verify the backups of the service once all of a round are taken",
     )
     verify_schedule: str = Field(
         "0 5 * * 0",

@@ -114,7 +114,14 @@ def scratch(wiring: Wiring, manifest: Manifest) -> Iterator[Scratch]:
         return
     superuser, check = manifest.server.superuser, wiring.stop.check
     options = server_options(wiring.settings.verify_options)
-    with cluster(wiring.programs, superuser=superuser, parent=parent, check=check, options=options) as own:
+    with cluster(
+        wiring.programs,
+        superuser=superuser,
+        parent=parent,
+        check=check,
+        options=options,
+        kept=wiring.round,
+    ) as own:
         yield Scratch(wiring, manifest, own.folder, own.address.named(DATABASE), own.version, given=False)
 
 

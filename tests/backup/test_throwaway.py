@@ -2,27 +2,42 @@
 
 import errno
 import os
+import secrets
 import shutil
 import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+from backup.cancellation import StoppedError
 from backup.errors import DumpError, VerificationError
 from backup.load import throwaway
-from backup.load.throwaway import PREFIX, SERVER, cluster, private_folder, running_in, sweep_folders
-from backup.pipeline import ChildSource
+from backup.load.throwaway import (
+    PREFIX,
+    SERVER,
+    cluster,
+    fill,
+    private_folder,
+    running_in,
+    sweep_folders,
+)
+from backup.pipeline import ChildSource, child
 from backup.pipeline.child import run_child
 from backup.postgres import roles
 from backup.programs import Programs
+from backup.rounds import Round
 from sidecar import UsageError
 from stack.paths import ROOT
+from stack.programs import postgres_bin
 from stack.servers.postgres import USER
+from stack.wait import wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -227,3 +242,88 @@ def test_the_servers_of_the_tests_are_copies(programs: Path) -> None:
 
     with cluster(Programs(programs), superuser=USER) as server:
         assert identity(server.folder / SERVER / "data") == identity(programs.with_name("template"))
+
+
+@pytest.fixture
+def initialised(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders in which initdb has run."""
+    folders: list[Path] = []
+    real = throwaway._initialise
+
+    def noting(programs: Programs, folder: Path, superuser: str, check: Callable[[], None]) -> None:
+        folders.append(folder)
+        real(programs, folder, superuser, check)
+
+    monkeypatch.setattr(throwaway, "_initialise", noting)
+    return folders
+
+
+def test_the_servers_of_a_round_are_copies_of_one(tmp_path: Path, initialised: list[Path]) -> None:
+    programs, kept = Programs(postgres_bin()), Round()
+    with kept.open(), kept.open():
+        for number in range(2):
+            with (
+                cluster(programs, superuser="postgres", parent=tmp_path, kept=kept) as made,
+                psycopg.connect(made.address.conninfo, autocommit=True) as connection,
+            ):
+                # What one of them restores is not in the next one.
+                connection.execute("CREATE TABLE left_behind ()")
+                connection.execute("CREATE ROLE left_behind")
+                connection.execute("CREATE DATABASE restored TEMPLATE template0")
+                connection.execute(f"ALTER SYSTEM SET work_mem = '{100 + number}MB'")
+        assert len(initialised) == 1
+    assert list(tmp_path.iterdir()) == []
+    # Another superuser needs another one, and so does a server after the round.
+    with kept.open(), cluster(programs, superuser="owner", parent=tmp_path, kept=kept):
+        assert len(initialised) == 2
+    fill(kept, programs, private(tmp_path), "postgres", tmp_path, lambda: None)
+    assert len(initialised) == 3
+
+
+def test_a_round_whose_template_cannot_be_made_or_copied(
+    tmp_path: Path, initialised: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs, kept = Programs(postgres_bin()), Round()
+    with kept.open():
+        with pytest.raises(VerificationError, match="initdb failed"):
+            fill(kept, programs, private(tmp_path), "pg_not_allowed", tmp_path, lambda: None)
+        fill(kept, programs, private(tmp_path), "postgres", tmp_path, lambda: None)
+
+        def full(source: str, target: str) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(shutil, "copyfile", full)
+        with pytest.raises(VerificationError, match="No space left on device"):
+            fill(kept, programs, private(tmp_path), "postgres", tmp_path, lambda: None)
+
+
+def private(parent: Path) -> Path:
+    """An empty folder for a server's data."""
+    folder = parent / secrets.token_hex(4)
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def test_the_workers_of_a_program_that_does_not_end_are_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pg_restore's workers wait for their server, whatever happens to pg_restore itself."""
+    monkeypatch.setattr(child, "end", partial(child.end, seconds=0.3))
+    worker = tmp_path / "worker"
+    script = (
+        f"trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > {worker}; while :; do sleep 0.1; done' & wait; wait"
+    )
+
+    def stop() -> None:
+        if worker.exists() and worker.read_text().strip():
+            raise StoppedError("stopped on request", hint="run it again")
+
+    with pytest.raises(StoppedError):
+        run_child(["/bin/sh", "-c", script], env={"PATH": os.environ["PATH"]}, check=stop)
+    pid = int(worker.read_text())
+    wait_for(
+        lambda: not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z",
+        timeout=60,
+        what="the end of the worker",
+        hint="it goes on alone",
+    )
