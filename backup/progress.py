@@ -1,11 +1,12 @@
 """How long-running work reports its progress, and how long each of its stages took."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from sidecar.humanize import size
 from sidecar.logs import fields
@@ -24,39 +25,69 @@ def silent(_: int) -> None:
 
 
 class Meter:
-    """Counts the bytes of a run in progress, and logs them each minute: a dump may take hours.
+    """Counts the bytes of work in progress. Within its block it logs them each minute: the work may take hours.
 
     Args:
         name: of the database.
         progress: is called with each number of bytes too.
+        work: what is in progress, for the log.
+        expected: the number of bytes at its end; 0 if not known.
 
     Attributes:
-        done: uncompressed bytes so far.
-        expected: those of the last backup; 0 if there is none.
+        done: bytes so far.
     """
 
-    def __init__(self, name: str, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        name: str,
+        progress: Progress = silent,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        work: str = "backup",
+        expected: int = 0,
+    ) -> None:
         self.done = 0
-        self.expected = 0
+        self.expected = expected
         self._name = name
+        self._work = work
         self._progress = progress
         self._clock = clock
-        self._begun = self._logged = clock()
+        self._begun = clock()
+        self._adding = threading.Lock()
 
     def add(self, count: int) -> None:
-        """Some bytes have passed."""
-        self.done += count
-        self._progress(count)
-        now = self._clock()
-        if now - self._logged >= LOG_SECONDS:
-            self._logged = now
-            log.info("backup in progress %s", fields(**self._facts(now)))
+        """Some bytes have passed. Any thread may call this."""
+        with self._adding:
+            self.done += count
+            self._progress(count)
+
+    def tell(self) -> None:
+        """Log how far the work is."""
+        log.info("%s in progress %s", self._work, fields(**self._facts(self._clock())))
+
+    @contextmanager
+    def telling(self, seconds: float = LOG_SECONDS) -> Iterator[Self]:
+        """Log it each minute within the block, also while nothing passes."""
+        over = threading.Event()
+
+        def tell() -> None:
+            while not over.wait(seconds):
+                self.tell()
+
+        thread = threading.Thread(target=tell, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            over.set()
 
     def _facts(self, now: float) -> dict[str, object]:
         rate = self.done / max(now - self._begun, 0.001)
         facts: dict[str, object] = {"database": self._name, "bytes": self.done, "rate": f"{size(rate)}/s"}
         if self.expected > self.done:
-            facts |= {"expected": self.expected, "seconds_left": round((self.expected - self.done) / rate)}
+            facts["expected"] = self.expected
+            if rate:
+                facts["seconds_left"] = round((self.expected - self.done) / rate)
         return facts
 
 
@@ -70,7 +101,7 @@ class Reporter:
 
     Attributes:
         step: called with a description of each step as it begins.
-        bytes: called with each number of bytes that were downloaded.
+        bytes: called with each number of bytes that were downloaded, restored from an archive, or compared.
         table: called with the name of each table whose rows begin to be restored.
     """
 

@@ -89,7 +89,8 @@ def _measured(wiring: Wiring, target: Target, progress: Progress) -> Iterator[Me
     """A meter that the metrics show while the run is in progress."""
     meter = wiring.meters[target.name] = Meter(target.name, progress)
     try:
-        yield meter
+        with meter.telling():
+            yield meter
     finally:
         wiring.meters.pop(target.name, None)
 

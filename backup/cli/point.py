@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from backup.cli.common import postgres_target, see_whose, tell_step
 from backup.physical import lsn, marks, targets
@@ -14,7 +14,7 @@ from backup.physical.replica import SPACE_EXTRA, SPACE_FACTOR
 from backup.physical.targets import AtMark, Goal
 from backup.postgres.databases import databases
 from backup.postgres.dsn import Address
-from backup.progress import Reporter
+from backup.progress import Meter, Reporter
 from backup.restore.folder import restore_folder
 from backup.restore.point import Point, planned, restore_point
 from backup.wiring import Wiring
@@ -234,8 +234,22 @@ def _whole(
 
 @contextmanager
 def _display(candidate: Candidate) -> Iterator[Reporter]:
-    """Report steps as lines; on a terminal, report the bytes of the base backup as a bar."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    """Report steps as lines, and the bytes of the base backup each minute in the log; on a terminal, as a bar."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    manifest = candidate.entry.manifest
     with cli.progress(*columns) as display:
-        task = display.add_task("base backup", total=candidate.entry.manifest.stored_bytes)
-        yield Reporter(tell_step, lambda count: display.advance(task, count))
+        task = display.add_task("base backup", total=manifest.stored_bytes)
+        meter = Meter(
+            manifest.database,
+            lambda count: display.advance(task, count),
+            work="restore",
+            expected=manifest.stored_bytes,
+        )
+        with meter.telling():
+            yield Reporter(tell_step, meter.add)

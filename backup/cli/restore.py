@@ -27,11 +27,12 @@ from backup.cli.point import When, restore_at
 from backup.errors import PromotedError
 from backup.postgres.databases import databases
 from backup.postgres.dsn import Address
-from backup.progress import Reporter
+from backup.progress import Meter, Reporter
 from backup.replication.merged import read
 from backup.restore import database as new_database
 from backup.restore import names, tables
 from backup.restore.database import Restored
+from backup.verify.verifier import expected_bytes
 from backup.wiring import Wiring
 from sidecar import UsageError, cli
 from sidecar.humanize import duration, moment, size
@@ -229,7 +230,7 @@ def _database(
     if dry_run:
         _plan(entry, production, name, asked, expected, as_json=as_json)
         return 0
-    with _display(entry, expected) as reporter:
+    with _display(entry, expected_bytes(entry.manifest), expected) as reporter:
         restored = _restored(wiring, entry, production, name, asked, reporter)
     if as_json:
         cli.print_json(_facts(restored))
@@ -301,7 +302,7 @@ def _tables(
         _say(f"{labels} of {entry.id} into schema {side.schema} of {side.database.database}", tables.STEPS)
         return 0
     see_whose(wiring, entry, live, yes_i_mean)
-    with _display(entry, 0.0) as reporter:
+    with _display(entry, entry.manifest.stored_bytes) as reporter:
         restored = tables.restore_tables(wiring, entry, wanted, side, reporter)
     if as_json:
         found = [difference.model_dump() for difference in restored.differences]
@@ -336,7 +337,7 @@ def _rdb(wiring: Wiring, entry: Entry, to: Path, *, dry_run: bool, as_json: bool
             ("download, check and decompress the backup", "check the file with redis-check-rdb"),
         )
         return 0
-    with _display(entry, 0.0) as reporter:
+    with _display(entry, entry.manifest.stored_bytes) as reporter:
         write_rdb(wiring, entry, to, reporter)
     if as_json:
         cli.print_json({"ok": True, "id": entry.id, "file": str(to), "keys": entry.manifest.rows})
@@ -416,8 +417,14 @@ def _show_differences(differences: tuple[Difference, ...] | list[Difference]) ->
 
 
 @contextmanager
-def _display(entry: Entry, expected: float) -> Iterator[Reporter]:
-    """Report steps as lines; on a terminal, report bytes and tables as bars with the time left."""
+def _display(entry: Entry, total: int, expected: float = 0.0) -> Iterator[Reporter]:
+    """Report steps as lines, and the bytes each minute in the log; on a terminal, report bytes and tables as bars with the
+    time left.
+
+    Args:
+        total: number of bytes at the end.
+        expected: seconds to a restored database, as last measured.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -426,7 +433,7 @@ def _display(entry: Entry, expected: float) -> Iterator[Reporter]:
         TimeRemainingColumn(),
     )
     with cli.progress(*columns) as display:
-        task = display.add_task("download", total=entry.manifest.stored_bytes)
+        task = display.add_task("download", total=total)
         begun: list[str] = []
 
         def table(name: str) -> None:
@@ -437,4 +444,11 @@ def _display(entry: Entry, expected: float) -> Iterator[Reporter]:
 
         if expected:
             tell_step(f"about {duration(expected)} to a restored database, as last measured")
-        yield Reporter(tell_step, lambda count: display.advance(task, count), table)
+        meter = Meter(
+            entry.manifest.database,
+            lambda count: display.advance(task, count),
+            work="restore",
+            expected=total,
+        )
+        with meter.telling():
+            yield Reporter(tell_step, meter.add, table)

@@ -5,7 +5,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from backup.cancellation import StoppedError
@@ -15,6 +22,7 @@ from backup.cli.common import database_option, find, json_option, load
 from backup.progress import Progress
 from backup.replication.merged import read
 from backup.verify import verify as verify_backup
+from backup.verify.verifier import expected_bytes
 from backup.wiring import Wiring
 from sidecar import OpsError, UsageError, cli
 from sidecar.humanize import duration
@@ -47,7 +55,8 @@ def verify(
             cli.print_json(facts_of(report))
         ctx.exit(0 if report.ok else 1)
     entries = _unverified(wiring, database)
-    tried = [_tried(wiring, entry, quiet=as_json) for entry in entries]
+    with wiring.round.open():
+        tried = [_tried(wiring, entry, quiet=as_json) for entry in entries]
     if as_json:
         cli.print_json([facts for facts, _ in tried])
     elif not tried:
@@ -137,7 +146,8 @@ def _progress(entry: Entry) -> Iterator[Progress]:
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     with cli.progress(*columns) as display:
-        task = display.add_task("download", total=entry.manifest.stored_bytes)
+        task = display.add_task(entry.manifest.database, total=expected_bytes(entry.manifest))
         yield lambda count: display.advance(task, count)

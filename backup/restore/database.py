@@ -30,7 +30,7 @@ from backup.progress import Reporter, Timings
 from backup.restore import names
 from backup.verify import roles as compare_roles
 from backup.verify.findings import Findings
-from backup.verify.verifier import prove
+from backup.verify.verifier import prove, raw_bytes
 from backup.wiring import Wiring
 from sidecar import UsageError
 from sidecar.humanize import moment
@@ -142,7 +142,7 @@ def restore(
         if found is not None:
             return Restored(into, entry.manifest, found=True, promoted=found.promoted)
         server.sweep(WORKING)
-        work = _Restore(wiring, entry, server, into, reporter)
+        work = _Restore(wiring, entry, server, into, reporter, Findings(reporter.bytes))
         journal = wiring.journal(entry.manifest.database)
         with journal.attempt("restore", backup=entry.id) as attempt:
             _restore(work)
@@ -300,6 +300,7 @@ def _fill(work: _Restore, archive: Path) -> None:
             guarded(wiring, archive.parent),
             work.reporter.table,
         )
+    work.reporter.bytes(raw_bytes(work.entry.manifest, "archive"))
     work.reporter.step(STEPS[5])
     with work.stages.measure("settle"):
         statements = properties(wiring.programs, archive, work.working.database)

@@ -44,10 +44,15 @@ class CatalogueCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         families = _Families()
         now = self._state.wiring.clock()
-        # Before the store is first read, "no backup" would be a guess.
-        for target in self._state.wiring.everything if self._state.looked else ():
-            _database(families, self._state, self._state.history(target.name), now)
-        _service(families, self._state)
+        state = self._state
+        for target in state.wiring.everything:
+            history = state.history(target.name)
+            # Before the main store was ever read, "no backup" would be a guess. An attempt that it did not take is known.
+            if state.known:
+                _database(families, state, history, now)
+            elif history.attempts:
+                _attempts(families, state, target.name, history)
+        _service(families, state)
         yield from families.all()
 
     def describe(self) -> Iterable[Metric]:
@@ -124,7 +129,10 @@ def _attempts(families: _Families, state: State, name: str, history: History) ->
         "backup_last_attempt_success", "1 if the last finished run succeeded", float(success), database=name
     )
     families.gauge(
-        "backup_in_progress", "1 while a run is in progress", float(running is not None), database=name
+        "backup_in_progress",
+        "1 while a run is in progress",
+        float(running is not None or name in state.wiring.meters),
+        database=name,
     )
     families.gauge(
         "backup_running_since_timestamp_seconds",
@@ -149,6 +157,19 @@ def _attempts(families: _Families, state: State, name: str, history: History) ->
         "backup_progress_expected_bytes",
         "Uncompressed bytes of the backup before the run in progress (0 = no run, or no backup)",
         meter.expected if meter else 0,
+        database=name,
+    )
+    proof = state.wiring.proving.get(name)
+    families.gauge(
+        "backup_verification_progress_bytes",
+        "Bytes that the verification in progress has downloaded, restored and compared (0 = none)",
+        proof.done if proof else 0,
+        database=name,
+    )
+    families.gauge(
+        "backup_verification_progress_expected_bytes",
+        "Bytes at the end of the verification in progress (0 = none)",
+        proof.expected if proof else 0,
         database=name,
     )
     _totals(families, "backup_runs", "Number of runs by outcome", name, last)
@@ -382,11 +403,12 @@ def _service(families: _Families, state: State) -> None:
         families.gauge(
             "backup_store_up", "1 if the store answered the last request", float(answered), store=store.name
         )
-    families.gauge(
-        "backup_catalogue_refresh_timestamp_seconds",
-        "Time at which the catalogue was last read from the store",
-        state.catalogue.read.timestamp(),
-    )
+    if state.known:
+        families.gauge(
+            "backup_catalogue_refresh_timestamp_seconds",
+            "Time at which the catalogue was last read from the store",
+            state.catalogue.read.timestamp(),
+        )
     families.gauge(
         "backup_offsite_enabled",
         "1 if an off-site store is configured",
@@ -397,7 +419,8 @@ def _service(families: _Families, state: State) -> None:
         "1 if the kernel keeps programs that touch restored content from our files and keys",
         float(strength().confined),
     )
-    _spool(families, state)
+    if state.looked:
+        _spool(families, state)
     _jobs(families, state)
     for (store_name, operation), count in _store_errors(state).items():
         families.counter(

@@ -61,6 +61,8 @@ class State:
         self._lock = threading.Lock()
         self.problems = {store.name: UNREAD for store in self.wiring.stores}
         self.looked = False
+        # Whether the main store has ever been read.
+        self.known = False
 
     @property
     def names(self) -> list[str]:
@@ -105,6 +107,7 @@ class State:
             # Also if the store did not answer: the failures that it could not take are known.
             self.looked = True
             if self._catalogues.problem is None:
+                self.known = True
                 self._deliver()
             self.problems = {**self.problems, "main": self._catalogues.problem}
             if self.wiring.spool is not None:

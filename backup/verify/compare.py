@@ -1,11 +1,13 @@
 """Compares a restored database with the dump it came from."""
 
+import os
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from backup.cancellation import Check, StoppedError, never
 from backup.catalogue import layout
@@ -19,11 +21,14 @@ from backup.postgres.children import child_access
 from backup.postgres.dsn import Address
 from backup.postgres.session import OWN_PATH, session
 from backup.programs import Programs, clean_environment
+from backup.progress import Progress, silent
 from backup.verify import heirs
 from backup.verify.column_order import equal_in_order
 from backup.verify.digests import CREATION, Digest, Key, compare, digests
 from backup.verify.moved_rows import Part, only_moved
 
+Reading: TypeAlias = Future[Digests]
+NICENESS = 10
 _HINT = "read the message; run: python -m backup doctor"
 # Only the same major version prints definitions identically.
 _DATA = {"TABLE DATA", "BLOBS", "SEQUENCE SET"}
@@ -60,7 +65,8 @@ def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
         behind = list(sequences_behind(manifest, positions, inventory.only_advancing(connection)))
         operators = {each.object: ", ".join(each.operators) for each in inventory.expressions(connection)}
     expected = {table.label: table.rows for table in manifest.tables}
-    found = {label: rows for label, rows in found.items() if rows or not _rows_left_out(manifest, label)}
+    left_out = rows_left_out(manifest, (label for label, rows in found.items() if not rows))
+    found = {label: rows for label, rows in found.items() if label not in left_out}
     wanted = {extension.name: "present" for extension in manifest.extensions}
     present = dict.fromkeys((name for name in extensions if name != _ALWAYS or name in wanted), "present")
     meant = {each.object: ", ".join(each.operators) for each in manifest.expressions}
@@ -94,18 +100,31 @@ def compare_dumps(
     check: Check = never,
     *,
     locale: bool = True,
+    progress: Progress = silent,
+    expected: Reading | None = None,
 ) -> Comparison:
     """Compare the archive as text with a new dump of the restored database: table by table, object by object.
 
     Args:
         locale: compare the database's encoding and locale too.
+        progress: called with the bytes of the new dump.
+        expected: the archive's digests, if it is being read already.
     """
-    with _two_threads(check) as (pool, either):
-        mine = pool.submit(_archive_digests, programs, archive, either)
+    with ExitStack() as stack:
+        mine = expected or stack.enter_context(
+            _in_background(check, lambda either: _archive_digests(programs, archive, either))
+        )
         encoding = manifest.server.encoding
-        theirs = pool.submit(_database_digests, programs, address, encoding, archive.parent, either)
+        theirs = stack.enter_context(
+            _in_background(
+                check,
+                lambda either: _database_digests(
+                    programs, address, encoding, archive.parent, either, progress
+                ),
+            )
+        )
         try:
-            expected = mine.result()
+            digests_of_archive = mine.result()
         except DumpError as error:
             if error.killed:
                 raise
@@ -118,14 +137,15 @@ def compare_dumps(
         else ["the major version differs from the original: rows were compared, definitions were not"]
     )
     differences = []
-    moved = only_moved(_parts(expected), _parts(found))
+    moved = only_moved(_parts(digests_of_archive), _parts(found))
     shapes = {key[1:]: each.shape for key, each in found.items() if key[0] == "TABLE" and each.shape}
-    for key, wanted, got in compare(expected, found):
-        if (key == CREATION and not locale) or _left_out(key, manifest, expected, found):
+    left_out = rows_left_out(manifest, _without_rows(digests_of_archive, found))
+    for key, wanted, got in compare(digests_of_archive, found):
+        if (key == CREATION and not locale) or (key[0] == "TABLE DATA" and _label(key) in left_out):
             continue
         if key[0] == "TABLE DATA" and key[1:] in moved:
             notes.append(f"{_label(key)}: rows are in other partitions of {moved[key[1:]]}, all are there")
-        elif note := _harmless(key, expected, found, shapes, address):
+        elif note := _harmless(key, digests_of_archive, found, shapes, address):
             notes.append(f"{_label(key)}: {note}")
         elif same or key[0] in _DATA:
             differences.append(
@@ -147,31 +167,49 @@ def notes_on_extensions(manifest: Manifest, address: Address) -> list[str]:
     ]
 
 
-def _left_out(key: Key, manifest: Manifest, expected: Digests, found: Digests) -> bool:
-    """Whether the difference is only rows that the backup does not contain, and none came back."""
-    missing = key[0] == "TABLE DATA" and key not in expected and found[key].rows == 0
-    return missing and _rows_left_out(manifest, _label(key))
+def _without_rows(expected: Digests, found: Digests) -> Iterator[str]:
+    """The tables whose rows are missing from the archive, and of which none came back."""
+    return (
+        _label(key)
+        for key, digest in found.items()
+        if key[0] == "TABLE DATA" and key not in expected and digest.rows == 0
+    )
 
 
-def _rows_left_out(manifest: Manifest, label: str) -> bool:
-    """Whether a backup lacks a table's rows: they are excluded, or the table is unlogged and was dumped from a standby."""
-    possible = manifest.server.standby or label in manifest.excluded_rows
-    return possible and all(table.label != label for table in manifest.tables)
+def rows_left_out(manifest: Manifest, labels: Iterable[str]) -> set[str]:
+    """Those of some tables whose rows a backup lacks: they are excluded, or unlogged and were dumped from a standby."""
+    missing = set(labels)
+    if not manifest.server.standby:
+        missing &= set(manifest.excluded_rows)
+    return missing - {table.label for table in manifest.tables} if missing else missing
 
 
 @contextmanager
-def _two_threads(check: Check) -> Iterator[tuple[ThreadPoolExecutor, Check]]:
-    """Two threads, and a check that also stops their work as soon as the block is left, for any reason."""
+def reading(programs: Programs, archive: Path, check: Check) -> Iterator[Reading]:
+    """The digests of an archive, which a thread reads while it is restored, in the time that the restore leaves."""
+
+    def read(either: Check) -> dict[Key, Digest]:
+        # Of this thread and the program that it starts. The duration of the restore is a result.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        return _archive_digests(programs, archive, either)
+
+    with _in_background(check, read) as found:
+        yield found
+
+
+@contextmanager
+def _in_background(check: Check, work: Callable[[Check], dict[Key, Digest]]) -> Iterator[Reading]:
+    """The result of work in a thread, whose check also stops it as soon as the block is left, for any reason."""
     left = threading.Event()
 
-    def check_both() -> None:
+    def either() -> None:
         check()
         if left.is_set():
             raise StoppedError("the other dump could not be read, or a signal arrived", hint="run it again")
 
-    with ThreadPoolExecutor(2, thread_name_prefix="digest") as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="digest") as pool:
         try:
-            yield pool, check_both
+            yield pool.submit(work, either)
         finally:
             left.set()
 
@@ -235,7 +273,7 @@ def _archive_digests(programs: Programs, archive: Path, check: Check) -> Digests
 
 
 def _database_digests(
-    programs: Programs, address: Address, encoding: str, folder: Path, check: Check
+    programs: Programs, address: Address, encoding: str, folder: Path, check: Check, progress: Progress
 ) -> Digests:
     command = [
         programs.path("pg_dump"),
@@ -253,11 +291,12 @@ def _database_digests(
             command, env=env, pass_fds=fds, hint=_HINT, confinement=confinement, check=check
         ) as source,
     ):
-        return digests(_pieces(source))
+        return digests(_pieces(source, progress))
 
 
-def _pieces(source: ChildSource) -> Iterator[bytes]:
+def _pieces(source: ChildSource, progress: Progress = silent) -> Iterator[bytes]:
     while piece := source.read():
+        progress(len(piece))
         yield piece
 
 

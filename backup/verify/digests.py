@@ -221,7 +221,7 @@ class _Object:
         if data.startswith(_COPY_END, position):
             self.in_rows = False
             return position + len(_COPY_END)
-        mark = data.find(b"\n" + _COPY_END, position)
+        mark = _end_of_rows(data, position)
         end = (mark if mark >= 0 else data.rfind(b"\n", position)) + 1
         if end <= position:
             return position
@@ -249,6 +249,15 @@ class _Object:
             self._routed.root if self._routed else b"",
             self._routed.bag if self._routed else 0,
         )
+
+
+def _end_of_rows(data: bytes, position: int) -> int:
+    """The position of the line end before the end mark; -1 if it is not in the data.
+
+    Most rows have no backslash at all, and one byte is found several times as fast as four.
+    """
+    backslash = data.find(b"\\", position)
+    return -1 if backslash < 0 else data.find(b"\n" + _COPY_END, max(position, backslash - 1))
 
 
 def compare(expected: dict[Key, Digest], found: dict[Key, Digest]) -> Iterator[tuple[Key, str, str]]:

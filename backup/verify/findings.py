@@ -3,13 +3,18 @@
 from dataclasses import dataclass, field
 
 from backup.catalogue.records import Difference
-from backup.progress import Timings
+from backup.progress import Progress, Timings, silent
 
 
 @dataclass
 class Findings:
-    """What a verification has found so far."""
+    """What a verification has found so far.
 
+    Attributes:
+        progress: called with the bytes that are done; see :func:`backup.verify.verifier.expected_bytes`.
+    """
+
+    progress: Progress = silent
     stages: Timings = field(default_factory=Timings)
     differences: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -13,7 +13,7 @@ from typing import TypeVar
 from backup.cancellation import carry
 from backup.catalogue import layout
 from backup.catalogue.document import encode
-from backup.catalogue.manifest import Manifest
+from backup.catalogue.manifest import Manifest, Role
 from backup.catalogue.reader import Entry
 from backup.catalogue.records import Difference, Report
 from backup.errors import UnprovableError, VerificationError
@@ -24,12 +24,12 @@ from backup.load.properties import properties
 from backup.load.space import guarded
 from backup.load.throwaway import private_folder, sweep_folders
 from backup.postgres.dsn import Address
-from backup.progress import Progress, silent
+from backup.progress import Meter, Progress, silent
 from backup.run import TOOL
 from backup.store import Store
 from backup.verify import provable
 from backup.verify.checks import command_check, sql_checks
-from backup.verify.compare import compare_counts, compare_dumps, notes_on_extensions
+from backup.verify.compare import Reading, compare_counts, compare_dumps, notes_on_extensions, reading
 from backup.verify.findings import Findings
 from backup.verify.scratch import Scratch, scratch
 from backup.verify.server import verify_server
@@ -62,11 +62,12 @@ def verify(wiring: Wiring, entry: Entry, progress: Progress = silent) -> Report:
     journal = wiring.journal(manifest.database, store)
     with (
         wiring.stop.limit(wiring.settings.timeout),
+        _measured(wiring, manifest, progress) as meter,
         journal.attempt("verification", backup=manifest.id) as attempt,
     ):
         started = wiring.clock()
-        findings = Findings()
-        server = _verify(wiring, entry, findings, progress)
+        findings = Findings(meter.add)
+        server = _verify(wiring, entry, findings, meter.add)
         findings.unprovable += provable.afterwards(findings.differences, findings.suspicions)
         report = Report(
             backup=manifest.id,
@@ -94,6 +95,29 @@ def verify(wiring: Wiring, entry: Entry, progress: Progress = silent) -> Report:
             attempt.fail(OpsError(_first(report), hint=f"python -m backup show {report.backup}"))
     _tell(report)
     return report
+
+
+def expected_bytes(manifest: Manifest) -> int:
+    """The bytes that pass in a verification: it downloads what is stored, restores a dump, and reads it once more."""
+    return manifest.stored_bytes + 2 * raw_bytes(manifest, "archive")
+
+
+def raw_bytes(manifest: Manifest, role: Role) -> int:
+    """The uncompressed bytes of the objects of one role."""
+    return sum(stored.raw_bytes for stored in manifest.objects if stored.role == role)
+
+
+@contextmanager
+def _measured(wiring: Wiring, manifest: Manifest, progress: Progress) -> Iterator[Meter]:
+    """A meter that the metrics show while the verification is in progress."""
+    name = manifest.database
+    meter = Meter(name, progress, work="verification", expected=expected_bytes(manifest))
+    wiring.proving[name] = meter
+    try:
+        with meter.telling():
+            yield meter
+    finally:
+        wiring.proving.pop(name, None)
 
 
 def _retain(wiring: Wiring, manifest: Manifest) -> datetime | None:
@@ -188,17 +212,20 @@ def _restore_and_compare(
     if "globals" in files:
         with findings.stages.measure("globals"):
             findings.differences += place.load_globals(files["globals"])
-    with findings.stages.measure("restore"):
-        note = place.create()
-        findings.differences += load_archive(
-            wiring.programs, place.database, archive, wiring.restore_jobs, guarded(wiring, archive.parent)
-        )
-    findings.notes += [note] if note else []
-    findings.suspicions += [note] if note else []
-    with findings.stages.measure("settings"):
-        statements = properties(wiring.programs, archive, place.database.database)
-        findings.differences += carry_out(place.maintenance, "settings", statements, wiring.stop.check)
-    prove(wiring, manifest, archive, place.database, findings, locale=not note)
+    check = guarded(wiring, archive.parent)
+    with reading(wiring.programs, archive, check) as expected:
+        with findings.stages.measure("restore"):
+            note = place.create()
+            findings.differences += load_archive(
+                wiring.programs, place.database, archive, wiring.restore_jobs, check
+            )
+        findings.progress(raw_bytes(manifest, "archive"))
+        findings.notes += [note] if note else []
+        findings.suspicions += [note] if note else []
+        with findings.stages.measure("settings"):
+            statements = properties(wiring.programs, archive, place.database.database)
+            findings.differences += carry_out(place.maintenance, "settings", statements, wiring.stop.check)
+        prove(wiring, manifest, archive, place.database, findings, locale=not note, expected=expected)
     if "globals" in files:
         with findings.stages.measure("globals"):
             findings.differences += place.compare_globals()
@@ -212,16 +239,27 @@ def prove(
     findings: Findings,
     *,
     locale: bool = True,
+    expected: Reading | None = None,
 ) -> None:
     """Compare a restored database with manifest and archive, and run the users' own checks.
 
     Args:
         locale: whether it was made with the original's locale, so that this is compared too.
+        expected: the archive's digests, if it is being read already.
     """
     with _meanwhile(partial(_count, manifest, database, findings)) as counting:
         with findings.stages.measure("compare"):
             check = guarded(wiring, archive.parent)
-            compared = compare_dumps(manifest, wiring.programs, archive, database, check, locale=locale)
+            compared = compare_dumps(
+                manifest,
+                wiring.programs,
+                archive,
+                database,
+                check,
+                locale=locale,
+                progress=findings.progress,
+                expected=expected,
+            )
         counted, notes = counting.result()
     findings.differences += [*compared.without_moved(counted), *compared.differences]
     findings.notes += [*notes, *compared.notes]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 from zoneinfo import ZoneInfo
 
@@ -25,9 +26,11 @@ from backup.catalogue.ids import new_id
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.records import Attempt, Difference, Outcome, Report
 from backup.cli import backup
+from backup.load import throwaway
 from backup.policy.retention import Policy
 from backup.postgres.dsn import Address
 from backup.postgres.lock import advisory_lock
+from backup.programs import Programs
 from backup.prune import prune
 from backup.replication.merged import read
 from backup.replication.offsite import copy_missing
@@ -36,7 +39,8 @@ from backup.service import status_page
 from backup.service.daemon import scheduled
 from backup.service.jobs import Jobs, missed
 from backup.service.state import State, new_state
-from backup.wiring import Wiring
+from backup.settings import BackupSettings
+from backup.wiring import Wiring, wire
 from sidecar.cli import run as run_cli
 from stack import ports
 from stack.servers import Postgres
@@ -73,6 +77,8 @@ CONTRACT = [
     "backup_silent_seconds",
     "backup_progress_bytes",
     "backup_progress_expected_bytes",
+    "backup_verification_progress_bytes",
+    "backup_verification_progress_expected_bytes",
     "backup_spool_bytes",
     "backup_spool_backups",
     "backup_offsite_lag_seconds",
@@ -151,6 +157,27 @@ def test_a_run_its_verification_and_its_metrics(wired: Wire, tmp_path: Path, dat
     assert "the floor is 2" in html
     Jobs(state).back_up()
     assert "All is well" in status_page.render(state)
+
+
+def test_metrics_omit_a_store_that_was_never_read(wired: Wire, tmp_path: Path, database: str) -> None:
+    """It is unreachable from the start. What a run could not record there is still known."""
+    wiring = wired(BACKUP_STORE_URL=f"file://{tmp_path}/missing", BACKUP_STORE_ATTEMPTS="1")
+    state = new_state(wiring)
+    state.refresh()
+    assert samples(state)['backup_store_up{store="main"}'] == 0
+    omitted = {
+        "backup_count",
+        "backup_age_seconds",
+        "backup_catalogue_refresh_timestamp_seconds",
+        "backup_runs_total",
+    }
+    assert not omitted & series(state)
+    Jobs(state).back_up()
+    assert samples(state)[f'backup_last_attempt_success{{database="{database}"}}'] == 0
+    assert not (omitted - {"backup_runs_total"}) & series(state)
+    (tmp_path / "missing").mkdir()
+    state.refresh()
+    assert {"backup_count", "backup_catalogue_refresh_timestamp_seconds"} <= series(state)
 
 
 def test_the_off_site_copy_is_verified(wired: Wire, tmp_path: Path) -> None:
@@ -396,6 +423,36 @@ def test_one_ping_for_a_whole_job(
         run_cli(backup, ["run", "--verify"], prog="python -m backup")
         assert [call.partition(":")[0] for call in calls] == ["/start", expected]
         calls.clear()
+
+
+def test_a_round_takes_all_backups_before_the_first_verification(
+    environ: dict[str, str],
+    postgres: Postgres,
+    new_database: NewDatabase,
+    inbox: tuple[str, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = postgres.url_for(new_database("CREATE TABLE t (i int)"))
+    initialised: list[Path] = []
+    real = throwaway._initialise
+
+    def noting(programs: Programs, folder: Path, *more: Any) -> None:
+        initialised.append(folder)
+        real(programs, folder, *more)
+
+    monkeypatch.setattr(throwaway, "_initialise", noting)
+    for variable, value in {**environ, "BACKUP_DATABASE_URLS": f"a={url},b={url}"}.items():
+        monkeypatch.setenv(variable, value)
+    assert run_cli(backup, ["run", "--verify"], prog="python -m backup") == 0
+    wiring = wire(BackupSettings.load(dict(os.environ)))
+    catalogue = wiring.reader().read(wiring.clock())
+    histories = [catalogue.history(name) for name in ("a", "b")]
+    taken = [history.newest("backup") for history in histories]
+    proven = [history.newest("verification") for history in histories]
+    assert max(each.started for each in taken if each) < min(each.started for each in proven if each)
+    assert all(history.last_verified for history in histories)
+    # One new server was made; each verification has a copy of it.
+    assert len(initialised) == 1
 
 
 @pytest.fixture
