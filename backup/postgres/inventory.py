@@ -133,8 +133,10 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY(
 # The number of locks that pg_dump takes, plus a tenth for its indexes and our own.
 _NEEDED_LOCKS = """
 SELECT count(*) * 11 / 10 + 100 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'S', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+WHERE c.relkind = ANY(%s) AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 """
+# From this version on, pg_dump reads the values of all sequences at once, without keeping their locks.
+SEQUENCES_UNLOCKED = 18
 
 # Every role may call it, unless that right was revoked.
 _IDENTIFIER = """
@@ -227,10 +229,16 @@ def lockable(connection: Connection[TupleRow], tables: int) -> bool:
     return row is not None and tables <= row[0] // 4
 
 
-def locks_to_set(connection: Connection[TupleRow]) -> tuple[int, int, int] | None:
-    """The locks that a dump takes, those that the server has room for, and the setting to raise; None if they suffice."""
+def locks_to_set(connection: Connection[TupleRow], major: int) -> tuple[int, int, int] | None:
+    """The locks that a dump takes, those that the server has room for, and the setting to raise; None if they suffice.
+
+    Args:
+        major: version of pg_dump.
+    """
+    locked = ["r", "p", *(["S"] if major < SEQUENCES_UNLOCKED else [])]
     row = connection.execute(
-        f"SELECT ({_NEEDED_LOCKS}), ({_LOCKS}), current_setting('max_locks_per_transaction')::bigint"
+        f"SELECT ({_NEEDED_LOCKS}), ({_LOCKS}), current_setting('max_locks_per_transaction')::bigint",
+        [locked],
     ).fetchone()
     assert row is not None
     needed, room, setting = row

@@ -52,7 +52,7 @@ def preflight(address: Address, programs: Programs, exclusion: Exclusion = NOTHI
         for pattern in excluded.unmatched:
             log.warning("no table matches %s, which is to be left out", pattern)
         _look_for_extensions([extension.name for extension in inventory.extensions(connection)], programs)
-        if (locks := inventory.locks_to_set(connection)) is not None:
+        if (locks := inventory.locks_to_set(connection, major)) is not None:
             log.warning(LOCKS_MESSAGE, *locks)
         ahead = inventory.clock(connection) - datetime.now(UTC)
         return Preflight(server, client, inventory.size(connection), ahead, notes)

@@ -94,9 +94,12 @@ def test_the_locks_of_a_dump_are_held_against_the_server(
     assert checked(wiring) == "the server has room for those of a dump"
     # As on a server with less room than these tables take.
     monkeypatch.setattr(inventory, "_LOCKS", "SELECT 200::bigint")
-    assert checked(wiring) == "a dump takes about 364, the server has room for about 200"
+    assert checked(wiring) == "a dump takes about 232, the server has room for about 200"
     engine_for(wiring, wiring.targets[0]).preflight()
     assert "set max_locks_per_transaction to 128 there" in caplog.text
+    # Earlier versions of pg_dump keep a lock on each sequence.
+    with session(parse(postgres.url_for(crowded))) as connection:
+        assert inventory.locks_to_set(connection, 17) == (364, 200, 128)
 
 
 def test_a_full_table_of_locks_is_named_with_its_setting(postgres: Postgres, crowded: str) -> None:
