@@ -21,6 +21,9 @@ from sidecar.signals import Request
 FOREVER = float("inf")
 # Maximum duration of a wait that begins after its work has to end: the clean-up must not hang either.
 GRACE_SECONDS = 3.0
+# Maximum duration of all such waits without an answer together, and of each one after that.
+ALL_GRACE_SECONDS = 6.0
+LEAST_GRACE_SECONDS = 0.3
 # Seconds between two checks of a wait for whether it must end.
 LOOK_SECONDS = 0.2
 
@@ -53,6 +56,22 @@ class Pulse:
         return time.monotonic() - self._last
 
 
+class _Grace:
+    """How much of the time to clean up is left."""
+
+    def __init__(self) -> None:
+        self._spent = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """For the next wait. Those that got an answer cost nothing: one thing is silent, and others are not."""
+        return max(LEAST_GRACE_SECONDS, min(GRACE_SECONDS, ALL_GRACE_SECONDS - self._spent))
+
+    def spend(self, seconds: float) -> None:
+        """Note a wait without an answer that took a number of seconds."""
+        self._spent += seconds
+
+
 def _never() -> bool:
     return False
 
@@ -67,6 +86,7 @@ class _Work:
         what: the error at the deadline, with its hint.
         silence: seconds without an answer after which it ends.
         over: whether its result is no longer wanted.
+        grace: what is left for its clean-up.
     """
 
     stop: "Stop | None" = None
@@ -75,6 +95,7 @@ class _Work:
     silence: float = FOREVER
     pulse: Pulse = field(default_factory=Pulse)
     over: Callable[[], bool] = _never
+    grace: _Grace = field(default_factory=_Grace)
 
     def check(self) -> None:
         if self.stop is not None and self.stop.requested:
@@ -229,12 +250,14 @@ def waiting() -> Check:
     try:
         work.check()
     except (StoppedError, OutOfTimeError) as error:
-        over, end = error, time.monotonic() + GRACE_SECONDS
+        over, seconds = error, work.grace.seconds
+        end = time.monotonic() + seconds
     else:
         return work.check
 
     def check() -> None:
         if time.monotonic() > end:
+            work.grace.spend(seconds)
             raise over
 
     return check

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psycopg
 
-from backup.cancellation import limited
+from backup.cancellation import OutOfTimeError, limited
 from backup.catalogue.signatures import name_of
 from backup.confinement import strength
 from backup.errors import PreflightError, StoreError
@@ -28,6 +28,7 @@ from backup.physical.fitness import Finding, findings
 from backup.physical.walsender import WalSender
 from backup.pipeline.encrypt import decrypt, encrypt
 from backup.postgres import inventory
+from backup.postgres.dsn import Address
 from backup.postgres.exclusion import resolve
 from backup.postgres.preflight import preflight
 from backup.postgres.session import session
@@ -61,10 +62,35 @@ class Check:
 Probe = Callable[[], str | Check]
 
 
+@dataclass
+class _Known:
+    """What the checks of one examination share.
+
+    Attributes:
+        sizes: bytes of each database that answered, by its name.
+        silent: the servers and stores that have not answered in time. They are not waited for again.
+    """
+
+    sizes: dict[str, int] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)
+
+    def asked(self, whom: str, name: str, probe: Probe) -> Check:
+        """The result of a check that waits for a server or a store."""
+        if whom in self.silent:
+            return Check(
+                name,
+                False,
+                f"not asked: {whom} gave no answer before",
+                "look at it: it does not refuse, it is silent",
+            )
+        return _carried_out(name, probe, lambda: self.silent.add(whom))
+
+
 def examine(wiring: Wiring) -> Iterator[Check]:
     """Run all checks. Each yields exactly one result, whatever happens."""
+    known = _Known()
     for store in wiring.stores:
-        yield from _store_checks(wiring, store)
+        yield from _store_checks(wiring, store, known)
     if wiring.offsite is not None:
         yield _carried_out("store offsite: key", lambda: _own_key(wiring))
     yield _carried_out("signatures", lambda: _signatures(wiring))
@@ -75,24 +101,24 @@ def examine(wiring: Wiring) -> Iterator[Check]:
     if wiring.discovery is not None:
         yield _carried_out("databases", lambda: _discovered(wiring))
     for target in wiring.targets:
-        yield from _target_checks(wiring, target)
+        yield from _target_checks(wiring, target, known)
     yield _carried_out("connections", lambda: _connections(wiring))
     yield _carried_out("secrets", lambda: _secrets(wiring))
     yield from _hooks(wiring)
-    yield from (check for server in wiring.servers for check in _server_checks(server))
+    yield from (check for server in wiring.servers for check in _server_checks(server, known))
     yield _carried_out("confinement", _confinement)
-    yield _carried_out("work folder", lambda: _work_folder(wiring))
+    yield _carried_out("work folder", lambda: _work_folder(wiring, known))
     if any(isinstance(target, PostgresTarget) for target in wiring.targets):
         yield _carried_out("snapshots", lambda: _snapshots(wiring))
     if wiring.settings.spool_dir:
-        yield _carried_out("spool", lambda: _spool(wiring))
+        yield _carried_out("spool", lambda: _spool(wiring, known))
     else:
         yield Check(
             "spool", None, "none: no backups are taken while the store is unavailable", "set BACKUP_SPOOL_DIR"
         )
 
 
-def _carried_out(name: str, probe: Probe) -> Check:
+def _carried_out(name: str, probe: Probe, when_silent: Callable[[], object] = lambda: None) -> Check:
     try:
         with limited(
             CHECK_SECONDS,
@@ -101,6 +127,8 @@ def _carried_out(name: str, probe: Probe) -> Check:
         ):
             found = probe()
     except OpsError as error:
+        if isinstance(error, OutOfTimeError):
+            when_silent()
         # Hints to run doctor are dropped, because this is doctor.
         hint = "read the message, and the store's own log" if "backup doctor" in error.hint else error.hint
         return Check(name, False, error.message, hint)
@@ -109,16 +137,17 @@ def _carried_out(name: str, probe: Probe) -> Check:
     return found if isinstance(found, Check) else Check(name, True, found)
 
 
-def _store_checks(wiring: Wiring, store: RetryingStore) -> Iterator[Check]:
+def _store_checks(wiring: Wiring, store: RetryingStore, known: _Known) -> Iterator[Check]:
     name = f"store {store.name}"
-    access = _carried_out(f"{name}: access", lambda: _access(store))
+    asked = partial(known.asked, name)
+    access = asked(f"{name}: access", lambda: _access(store))
     yield access
     if access.ok:
-        yield _carried_out(f"{name}: put, get, delete", lambda: _small_object(store))
+        yield asked(f"{name}: put, get, delete", lambda: _small_object(store))
         if wiring.settings.s3_object_lock_days and store.name != "spool":
-            yield _carried_out(f"{name}: lock", lambda: _lock(store))
-        yield _carried_out(f"{name}: multipart", lambda: _multipart(store))
-        yield _carried_out(f"{name}: clock", lambda: _clock(store))
+            yield asked(f"{name}: lock", lambda: _lock(store))
+        yield asked(f"{name}: multipart", lambda: _multipart(store))
+        yield asked(f"{name}: clock", lambda: _clock(store))
 
 
 def _access(store: Store) -> str:
@@ -305,25 +334,33 @@ def _discovered(wiring: Wiring) -> str | Check:
     return ", ".join(names)
 
 
-def _target_checks(wiring: Wiring, target: Database) -> Iterator[Check]:
+def _target_checks(wiring: Wiring, target: Database, known: _Known) -> Iterator[Check]:
     name = f"{target.kind} {target.name}"
     if isinstance(target, PostgresTarget):
-        reached = _carried_out(name, lambda: _postgres(wiring, target))
+        asked = partial(known.asked, _server(target.address))
+        reached = asked(name, lambda: _postgres(wiring, target, known))
         yield reached
         if reached.ok:
-            yield _carried_out(f"{name}: clock", lambda: _server_clock(target))
-            yield _carried_out(f"{name}: extensions", lambda: _extensions(wiring, target))
-            yield _carried_out(f"{name}: verification", lambda: _verifiable(wiring, target))
-            yield _carried_out(f"{name}: left out", lambda: _left_out(wiring, target))
-            yield _carried_out(f"{name}: locks", lambda: _locks(target))
+            yield asked(f"{name}: clock", lambda: _server_clock(target))
+            yield asked(f"{name}: extensions", lambda: _extensions(wiring, target))
+            yield asked(f"{name}: verification", lambda: _verifiable(wiring, target))
+            yield asked(f"{name}: left out", lambda: _left_out(wiring, target))
+            yield asked(f"{name}: locks", lambda: _locks(wiring, target))
     else:
-        reached = _carried_out(name, lambda: engine_for(wiring, target).preflight().client)
+        asked = partial(known.asked, f"Redis {target.address}")
+        reached = asked(name, lambda: _redis(wiring, target, known))
         yield reached
         if reached.ok:
-            yield _carried_out(f"{name}: RDB", lambda: _rdb(wiring, target))
+            yield asked(f"{name}: RDB", lambda: _rdb(wiring, target))
 
 
-def _server_checks(server: ServerTarget) -> Iterator[Check]:
+def _server(address: Address) -> str:
+    """A PostgreSQL server, which may have many databases."""
+    place = ":".join(filter(None, (address.public.get("host"), address.public.get("port"))))
+    return f"PostgreSQL at {place or address}"
+
+
+def _server_checks(server: ServerTarget, known: _Known) -> Iterator[Check]:
     """The conditions for streaming a server without getting into production's way."""
     name = f"server {server.name}"
     found: list[Finding] = []
@@ -333,7 +370,7 @@ def _server_checks(server: ServerTarget) -> Iterator[Check]:
             found.extend(findings(sender))
             return f"version {sender.version // 10000}, replication is allowed"
 
-    yield _carried_out(name, look)
+    yield known.asked(_server(server.address), name, look)
     for each in found:
         yield Check(f"{name}: {each.what}", each.ok, each.detail, each.fix)
 
@@ -358,8 +395,15 @@ def _rdb(wiring: Wiring, target: RedisTarget) -> str | Check:
     return Check(name, False, f"{reason}: a backup could not be verified", fix) if reason else str(file)
 
 
-def _postgres(wiring: Wiring, target: PostgresTarget) -> str:
+def _redis(wiring: Wiring, target: Database, known: _Known) -> str:
+    found = engine_for(wiring, target).preflight()
+    known.sizes[target.name] = found.size
+    return found.client
+
+
+def _postgres(wiring: Wiring, target: PostgresTarget, known: _Known) -> str:
     found = preflight(target.address, wiring.programs, wiring.exclusion)
+    known.sizes[target.name] = found.size
     return f"server {found.server.version}, pg_dump {found.client}, {size(found.size)}, everything readable, no pooler"
 
 
@@ -405,9 +449,9 @@ def _snapshots(wiring: Wiring) -> str | Check:
     )
 
 
-def _locks(target: PostgresTarget) -> str | Check:
+def _locks(wiring: Wiring, target: PostgresTarget) -> str | Check:
     with session(target.address) as connection:
-        missing = inventory.locks_to_set(connection)
+        missing = inventory.locks_to_set(connection, wiring.programs.major("pg_dump"))
     if missing is None:
         return "the server has room for those of a dump"
     needed, room, setting = missing
@@ -483,34 +527,26 @@ def _confinement() -> str | Check:
     return Check("confinement", None, f"this kernel does not restrict: {', '.join(found.lacking)}", fix)
 
 
-def _work_folder(wiring: Wiring) -> str | Check:
+def _work_folder(wiring: Wiring, known: _Known) -> str | Check:
     folder = wiring.settings.work_dir or Path(tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=folder):
         pass
     if wiring.settings.verify_url is None and (found := next(too_long(folder), "")):
         return Check("work folder", False, found, "set BACKUP_WORK_DIR to a folder with a shorter path")
     # The uncompressed archive, and the database that is restored from it.
-    return _room(wiring, "work folder", folder, 2.0, "set BACKUP_WORK_DIR to a folder with more room")
+    return _room(known, "work folder", folder, 2.0, "set BACKUP_WORK_DIR to a folder with more room")
 
 
-def _spool(wiring: Wiring) -> str | Check:
+def _spool(wiring: Wiring, known: _Known) -> str | Check:
     folder = wiring.settings.spool_dir
     assert folder is not None
     folder.mkdir(parents=True, exist_ok=True)
     fix = "set BACKUP_SPOOL_DIR to a folder with more room; data that compresses well may still fit"
-    return _room(wiring, "spool", folder, SPOOL_MARGIN, fix)
+    return _room(known, "spool", folder, SPOOL_MARGIN, fix)
 
 
-def _room(wiring: Wiring, name: str, folder: Path, factor: float, fix: str) -> str | Check:
-    """Whether the largest database would fit, by its size on the server."""
-    needed, free = int(_biggest(wiring) * factor), shutil.disk_usage(folder).free
+def _room(known: _Known, name: str, folder: Path, factor: float, fix: str) -> str | Check:
+    """Whether the largest database would fit, by its size on the server. Those that did not answer are reported there."""
+    needed, free = int(max(known.sizes.values(), default=0) * factor), shutil.disk_usage(folder).free
     found = f"{size(free)} free in {folder}"
     return found if free >= needed else Check(name, False, f"{found}, {size(needed)} may be needed", fix)
-
-
-def _biggest(wiring: Wiring) -> int:
-    sizes = [0]
-    for target in wiring.targets:
-        with suppress(OpsError):  # reported by the check of that database
-            sizes.append(engine_for(wiring, target).preflight().size)
-    return max(sizes)

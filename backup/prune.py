@@ -4,6 +4,7 @@ import logging
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
+from backup.cancellation import limited
 from backup.catalogue import layout
 from backup.catalogue.commit import discard
 from backup.catalogue.reader import Entry, History
@@ -13,6 +14,7 @@ from backup.policy.retention import JUMPED, Count, Plan, State, StoredBackup, bo
 from backup.postgres import inventory
 from backup.postgres.session import session
 from backup.replication.merged import read
+from backup.run import ANSWER_HINT, ANSWER_SECONDS
 from backup.store import Refusal, Store
 from backup.store.nodelete import REASON
 from backup.targets import RedisTarget, Target
@@ -128,10 +130,11 @@ def prune(wiring: Wiring, target: Target, *, agreed: bool = False) -> Pruned:
     """
     if wiring.settings.delete == "never":
         return Pruned(Plan((), (f"{REASON}: prune elsewhere, with a key that can delete",)))
-    limit = wiring.stop.limit(wiring.settings.timeout)
+    limit = wiring.stop.limit(wiring.settings.timeout, silence=wiring.settings.stall_timeout)
     with limit, wiring.journal(target.name).attempt("prune") as attempt:
         history = read(wiring, [target.name]).history(target.name)
-        identifier = identifier_of(target, history)
+        with limited(ANSWER_SECONDS, f"{target.name} did not answer within a minute", ANSWER_HINT):
+            identifier = identifier_of(target, history)
         decided = plan_for(wiring, history, identifier=identifier, agreed=agreed)
         before = history.newest("prune", finished=True)
         gone = before.deleted if before else ()

@@ -6,7 +6,7 @@ protocol accepts one statement at a time, so a script that is split wrongly is r
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TypeVar
 
 import psycopg
@@ -14,14 +14,14 @@ from psycopg import Connection
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
-from backup.cancellation import Check, never
+from backup.cancellation import Check, carry, never
 from backup.catalogue.records import Difference
 from backup.errors import OURS, VerificationError
 from backup.postgres.dsn import Address
-from backup.postgres.session import session, text_of
+from backup.postgres.session import cancel, session, text_of
 
 LOOK_SECONDS = 0.5
-STOP_SECONDS = 10.0
+STOP_SECONDS = 3.0
 MOST_NAMED = 20
 MOST_OF_STATEMENT = 200
 # Classes of SQLSTATE that concern the server: connection, resources, shutdown, its disk and files.
@@ -53,7 +53,7 @@ class Runner:
 
     def wait(self, work: Callable[[], T]) -> T:
         """Wait for the connection's work, and cancel it when the check raises or a signal arrives."""
-        future = self._pool.submit(work)
+        future = self._pool.submit(carry(work))
         try:
             while True:
                 self._check()
@@ -64,8 +64,7 @@ class Runner:
                         raise
         except BaseException:
             if not future.done():
-                with suppress(psycopg.Error):
-                    self.connection.cancel_safe(timeout=STOP_SECONDS)
+                cancel(self.connection)
                 wait([future], STOP_SECONDS)
             raise
 

@@ -6,14 +6,15 @@ whole chain is known to work.
 
 import logging
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from backup.cancellation import Stop
+from backup.cancellation import Stop, limited
 from backup.errors import ReplicationError
 from backup.physical import lsn, slot
 from backup.physical.measures import Beat, Measures
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 PREFIX = "posthub-ops"
 BEAT_SECONDS = 30.0
 LOOK_SECONDS = 5.0
+# Longer than any statement here may take.
+ANSWER_SECONDS = 20.0
 # If we were a synchronous standby, the heartbeat would wait for us; and nothing here may wait for long.
 CHANGES = {"synchronous_commit": "local", "statement_timeout": "10s"}
 _SYNCHRONOUS = f"""
@@ -47,7 +50,9 @@ class Pulse:
         """Write and check until a stop is requested. The streamer reports an unreachable server."""
         while not self._stop.requested:
             try:
-                with closing(connect(self._server.address.named(DATABASE), changes=CHANGES)) as connection:
+                with self._answering():
+                    connection = connect(self._server.address.named(DATABASE), changes=CHANGES)
+                with closing(connection):
                     self._watch(connection)
             except (psycopg.Error, OpsError) as error:
                 log.debug("%s: %s", self._server.name, error)
@@ -57,11 +62,23 @@ class Pulse:
     def _watch(self, connection: Connection[TupleRow]) -> None:
         due = 0.0
         while not self._stop.requested:
-            if time.monotonic() >= due:
-                self._measures.beat(beat(connection))
-                due = time.monotonic() + BEAT_SECONDS
-            self._look(connection)
+            with self._answering():
+                if time.monotonic() >= due:
+                    self._measures.beat(beat(connection))
+                    due = time.monotonic() + BEAT_SECONDS
+                self._look(connection)
             self._stop.pause(LOOK_SECONDS)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """A server that accepts and then falls silent is given up; so is any at a stop request."""
+        with (
+            self._stop.heeded(),
+            limited(
+                ANSWER_SECONDS, f"{self._server.name} does not answer", "look at the server: it is silent"
+            ),
+        ):
+            yield
 
     def _look(self, connection: Connection[TupleRow]) -> None:
         def ask(sql: str) -> list[tuple[str | None, ...]]:

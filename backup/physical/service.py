@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from backup.cancellation import StoppedError
 from backup.catalogue.reader import History, Reader
 from backup.physical.coverage import coverage, stretches
 from backup.physical.measures import Measures, Recoverable
@@ -116,7 +117,10 @@ class Upkeep:
         """Repeat the round until a stop is requested."""
         while not self._wiring.stop.requested:
             try:
-                self.once(prune=self._round % PRUNE_ROUNDS == 0)
+                with self._wiring.stop.limit(self._wiring.settings.timeout):
+                    self.once(prune=self._round % PRUNE_ROUNDS == 0)
+            except StoppedError:
+                return
             except OpsError as error:
                 log.warning("%s: %s", self._server, error.message)
             except Exception:

@@ -41,7 +41,7 @@ BUSY_SECONDS = 0.05
 IDLE_SECONDS = 0.5
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 15.0
-LAST_FLUSH_SECONDS = 20.0
+LAST_FLUSH_SECONDS = 10.0
 # For how long messages may gather in the socket.
 GATHER_SECONDS = 0.05
 UNLIMITED_SECONDS = 10.0 * 365 * 86400
@@ -114,14 +114,15 @@ class Streamer:
         with WalSender.connect(
             self._server.address, application=APPLICATION, check=self._stop.check
         ) as sender:
-            limit = refuse_unsafe(sender)
-            system, size = sender.identify(), sender.segment_size()
-            self._measures.segment_size = size
-            archive = Archive(self._server.name, system.identifier, size, self._outlet.keys)
-            listing = self._listing(archive)
-            forks = self._lineage(sender, archive, system, listing)
-            slot, _ = provide(sender, limit)
-            begin = self._begin(sender, _Past(archive, listing, forks, system), slot)
+            with self._stop.heeded():
+                limit = refuse_unsafe(sender)
+                system, size = sender.identify(), sender.segment_size()
+                self._measures.segment_size = size
+                archive = Archive(self._server.name, system.identifier, size, self._outlet.keys)
+                listing = self._listing(archive)
+                forks = self._lineage(sender, archive, system, listing)
+                slot, _ = provide(sender, limit)
+                begin = self._begin(sender, _Past(archive, listing, forks, system), slot)
             self._lost = False
             _Session(self._server.name, archive, listing, self._outlet, self._stop, self._measures).follow(
                 sender, begin
@@ -284,7 +285,8 @@ class _Session:
             for each in names.cover(self.listing.wal, begin.timeline, start, begin.position)
             if each.start >= start
         ]
-        self._take_stock(size)
+        with self.stop.heeded():
+            self._take_stock(size)
         self._segment = _Segment(start, bytearray(size), start, begin.position)
         self._confirmed = 0
         self._cut_at, self._reported_at = time.monotonic() + self.outlet.interval, 0.0
@@ -323,7 +325,9 @@ class _Session:
             message = self._next(stream)
             now = time.monotonic()
             if message is not None:
-                self.measures.streaming, self.measures.problem = True, self._uploads.problem
+                self.measures.streaming = True
+            if self.measures.streaming:
+                self.measures.problem = self._uploads.problem
             if isinstance(message, TimelineEnd):
                 log.info("%s continues on timeline %d", self.server, message.timeline)
                 return True
@@ -339,7 +343,6 @@ class _Session:
         if self._uploads.outstanding < MOST:
             return stream.read(self._wait(), gather=GATHER_SECONDS)
         # The server waits for us and keeps its WAL; it only needs keepalive messages.
-        self.measures.problem = self._uploads.problem
         self.stop.pause(BUSY_SECONDS)
         return None
 

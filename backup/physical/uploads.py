@@ -2,13 +2,15 @@
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
-from backup.cancellation import StoppedError
+from backup.cancellation import StoppedError, carry
 from backup.errors import StoreError
+from sidecar.humanize import duration
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +19,8 @@ THREADS = 2
 MOST = THREADS + 1
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 10.0
+# A store that has given no answer for so long is a problem, although it may still answer.
+SILENT_SECONDS = 60.0
 
 
 @dataclass(eq=False)
@@ -29,6 +33,7 @@ class Parcel:
     data: bytes | bytearray
     begun: bool = False
     stored: bool = False
+    since: float = field(default_factory=time.monotonic)
 
 
 class Uploads:
@@ -37,13 +42,10 @@ class Uploads:
     Args:
         put: stores one parcel; repeated after a :class:`StoreError`, until it succeeds or the queue is abandoned.
         after: called in the same thread once a parcel is stored.
-
-    Attributes:
-        problem: why the oldest parcel cannot be stored; None if there is no problem.
     """
 
     def __init__(self, put: Callable[[Parcel], None], after: Callable[[Parcel], None]) -> None:
-        self.problem: str | None = None
+        self._problem: str | None = None
         self._put = put
         self._after = after
         self._parcels: deque[Parcel] = deque()
@@ -51,8 +53,10 @@ class Uploads:
         self._failure: BaseException | None = None
         self._changed = threading.Condition()
         self._abandoned = threading.Event()
+        # A store that is silent is not waited for once the queue is abandoned.
+        work = carry(self._work, over=self._abandoned.is_set)
         self._threads = [
-            threading.Thread(target=self._work, name=f"wal upload {number}", daemon=True)
+            threading.Thread(target=work, name=f"wal upload {number}", daemon=True)
             for number in range(THREADS)
         ]
 
@@ -67,6 +71,15 @@ class Uploads:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+
+    @property
+    def problem(self) -> str | None:
+        """Why the oldest parcel cannot be stored; None if there is no problem."""
+        with self._changed:
+            waits = time.monotonic() - self._parcels[0].since if self._parcels else 0.0
+        if self._problem is None and waits > SILENT_SECONDS:
+            return f"the store has not taken the WAL for {duration(waits)}"
+        return self._problem
 
     @property
     def outstanding(self) -> int:
@@ -135,13 +148,13 @@ class Uploads:
             try:
                 self._put(parcel)
             except StoreError as error:
-                if self.problem != error.message:
+                if self._problem != error.message:
                     log.warning("the WAL waits for the store: %s", error.message)
-                self.problem = error.message
+                self._problem = error.message
             except StoppedError:  # a stop was requested between two attempts
                 return False
             else:
-                self.problem = None
+                self._problem = None
                 return True
             self._abandoned.wait(wait)
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)

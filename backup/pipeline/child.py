@@ -1,11 +1,14 @@
 """Runs a program to its end, and checks for a stop request while it runs."""
 
+import os
+import signal
 import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from backup.cancellation import never
@@ -18,8 +21,8 @@ POLL_SECONDS = 0.5
 # A restored database can make programs print endless messages.
 MOST_LINES = 2000
 MOST_OF_LINE = 8192
-# Time for a terminated program to clean up before it is killed.
-STOP_SECONDS = 10.0
+# Time for a terminated program to clean up before it is killed: pg_restore asks its server to cancel, which may be silent.
+STOP_SECONDS = 3.0
 Consumer = Callable[[str], bool]
 """Called with each line of standard error; returns whether to discard it."""
 
@@ -154,7 +157,7 @@ def end(
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
-            process.kill()
+            _kill(process)
     process.wait()
     for thread in threads:
         if thread.ident is not None:
@@ -163,6 +166,19 @@ def end(
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a program and those that it has started: pg_restore's workers would go on without it."""
+    started: list[int] = []
+    with suppress(OSError):
+        started = [
+            int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        ]
+    process.kill()
+    for pid in started:
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _read(stream: IO[bytes], lines: Lines, consumed: Consumer | None) -> None:

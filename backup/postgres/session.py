@@ -16,7 +16,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow, tuple_row
 
-from backup.cancellation import Check, answered, heard, waiting
+from backup.cancellation import Check, OutOfTimeError, StoppedError, answered, heard, waiting
 from backup.errors import LOCKS, LOCKS_SIGN, DumpError, PreflightError
 from backup.postgres.dsn import Address
 from backup.programs import options, pinned
@@ -105,6 +105,8 @@ def session(
     try:
         yield connection
     except psycopg.Error as error:
+        if (ended := _ended_by(error)) is not None:
+            raise ended from None
         raise DumpError(f"{address}: {text_of(error)}", hint=_hint_for(error)) from error
     except UnicodeDecodeError:
         raise DumpError(
@@ -113,6 +115,13 @@ def session(
         ) from None
     finally:
         connection.close()
+
+
+def _ended_by(error: BaseException | None) -> StoppedError | OutOfTimeError | None:
+    """What ended the work, if the error is only that of its clean-up over a connection that still waits."""
+    while error is not None and not isinstance(error, StoppedError | OutOfTimeError):
+        error = error.__context__
+    return error
 
 
 def _hint_for(error: psycopg.Error) -> str:

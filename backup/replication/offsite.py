@@ -5,7 +5,7 @@ from datetime import datetime
 
 from backup.catalogue import layout
 from backup.catalogue.reader import Entry, History, Reader
-from backup.catalogue.sweep import sweep
+from backup.catalogue.sweep import sweep, without_manifest
 from backup.hostlock import host_lock
 from backup.replication.copy import Route, copy_backup, copy_reports
 from backup.targets import Target
@@ -41,13 +41,15 @@ def copy_missing(wiring: Wiring, target: Target) -> int:
     """
     assert wiring.offsite is not None
     route = Route(wiring.store, wiring.offsite, wiring.packing.sizes, wiring.keys, wiring.stop.check)
-    limit = wiring.stop.limit(wiring.settings.timeout)
+    limit = wiring.stop.limit(wiring.settings.timeout, silence=wiring.settings.stall_timeout)
     with limit, host_lock(wiring.lock_folder, f"offsite-{target.name}", wiring.stop.sleep):
         history, here = wiring.reader().read_listed(wiring.clock(), target.name)
         copies, listed = wiring.reader(wiring.offsite).read_listed(wiring.clock(), target.name)
-        sweep(wiring.offsite, target.name, listed)
         there = _ids(copies)
         missing = [entry for entry in reversed(history.backups) if entry.id not in there and _is_sound(entry)]
+        if missing or without_manifest(listed):
+            # A copy that was broken off is still missing.
+            sweep(wiring.offsite, target.name, listed)
         for entry in missing:
             copy_backup(route, entry, retain_until=wiring.retain_until(entry.manifest.started))
         # What the two listings show, without reading either store again.

@@ -23,7 +23,7 @@ def forward(wiring: Wiring) -> int:
         return 0
     brought = 0
     for name, spooled in wiring.reader(wiring.spool).read(wiring.clock()).databases.items():
-        limit = wiring.stop.limit(wiring.settings.timeout)
+        limit = wiring.stop.limit(wiring.settings.timeout, silence=wiring.settings.stall_timeout)
         with limit, host_lock(wiring.lock_folder, name, wiring.stop.sleep):
             brought += _forward(wiring, wiring.spool, spooled)
     return brought

@@ -9,12 +9,15 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
+from backup.cancellation import carry, limited
 from backup.postgres import inventory
 from backup.postgres.dsn import Address
 from backup.postgres.session import OWN_PATH, session
 from sidecar import OpsError
 
 SECONDS = 20.0
+# In addition, for everything that has no limit on the server.
+ANSWER_SECONDS = 10.0
 MOST_SHOWN = 10
 _ESTIMATES = """
 SELECT n.nspname, c.relname, greatest(c.reltuples, 0)::bigint, pg_relation_size(c.oid)
@@ -64,7 +67,8 @@ class Loss:
 def compare(live: Address, restored: Address, seconds: float = SECONDS) -> Loss:
     """Count both databases, within a time limit; what is left over is estimated."""
     with ThreadPoolExecutor(2, thread_name_prefix="loss") as pool:
-        found = [pool.submit(_rows, address, seconds) for address in (live, restored)]
+        counting = carry(_rows)
+        found = [pool.submit(counting, address, seconds) for address in (live, restored)]
         try:
             before, after = (each.result() for each in found)
         except OpsError as error:
@@ -84,7 +88,11 @@ def _rows(address: Address, seconds: float) -> dict[str, Rows]:
     """Small tables first, so that most of them are exact."""
     deadline = time.monotonic() + seconds
     found: dict[str, Rows] = {}
-    with session(address, changes=OWN_PATH) as connection, connection.transaction():
+    with (
+        limited(seconds + ANSWER_SECONDS, f"{address} did not answer", "look at the server: it is silent"),
+        session(address, changes=OWN_PATH) as connection,
+        connection.transaction(),
+    ):
         connection.execute("SET LOCAL search_path TO pg_catalog; SET LOCAL lock_timeout = '2s'")
         tables = inventory.tables(connection)
         for schema, name, estimate, _ in connection.execute(_ESTIMATES, [list(tables.values())]).fetchall():

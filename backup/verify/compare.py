@@ -27,12 +27,12 @@ from backup.verify.column_order import equal_in_order
 from backup.verify.digests import CREATION, Digest, Key, compare, digests
 from backup.verify.moved_rows import Part, only_moved
 
-Reading: TypeAlias = Future[Digests]
 NICENESS = 10
 _HINT = "read the message; run: python -m backup doctor"
 # Only the same major version prints definitions identically.
 _DATA = {"TABLE DATA", "BLOBS", "SEQUENCE SET"}
 Digests = dict[Key, Digest]
+Reading: TypeAlias = Future[Digests]
 # Every new database has it, so a restore brings it back where it was dropped.
 _ALWAYS = "plpgsql"
 

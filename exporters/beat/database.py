@@ -1,6 +1,10 @@
 """django-celery-beat's schedules, read from PostgreSQL. Loaded only if there is a database, because psycopg costs memory."""
 
-from collections.abc import Sequence
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import Timer
 from typing import Any
 
 import psycopg
@@ -9,6 +13,8 @@ from exporters.beat.schedules import Schedule
 
 CONNECT_SECONDS = 5
 STATEMENT_MILLISECONDS = 5_000
+# In addition, for a server that accepts the query and then sends nothing, not even its own time-out.
+SILENT_SECONDS = 10.0
 PLAIN = (
     "name",
     "task",
@@ -41,16 +47,36 @@ def read_schedules(url: str) -> list[Schedule]:
         psycopg.Error: the database or its tables cannot be read.
     """
     options = f"-c statement_timeout={STATEMENT_MILLISECONDS} -c default_transaction_read_only=on"
-    with psycopg.connect(
-        url,
-        connect_timeout=CONNECT_SECONDS,
-        autocommit=True,
-        options=options,
-        application_name="celery-exporter",
-        # Behind a pooler, a prepared statement may be executed on another connection.
-        prepare_threshold=None,
-    ) as connection:
+    with (
+        psycopg.connect(
+            url,
+            connect_timeout=CONNECT_SECONDS,
+            autocommit=True,
+            options=options,
+            application_name="celery-exporter",
+            # Behind a pooler, a prepared statement may be executed on another connection.
+            prepare_threshold=None,
+        ) as connection,
+        _cut_off_after(SILENT_SECONDS, connection),
+    ):
         return [_schedule(row) for row in connection.execute(QUERY).fetchall()]
+
+
+@contextmanager
+def _cut_off_after(seconds: float, connection: "psycopg.Connection[Any]") -> Iterator[None]:
+    """Close the connection after this time, so that its wait fails."""
+    timer = Timer(seconds, _cut_off, [connection])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _cut_off(connection: "psycopg.Connection[Any]") -> None:
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
 
 
 def _schedule(row: Sequence[Any]) -> Schedule:

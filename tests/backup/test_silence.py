@@ -1,16 +1,35 @@
 """If a server or a store falls silent, the job ends at its limit, and the others are not affected."""
 
+import os
+import secrets
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
+import psycopg
 import pytest
+import redis
 
 from backup import cancellation
 from backup.cancellation import OutOfTimeError, Stop, StoppedError, answered, carry, limited, look, waiting
+from backup.catalogue.reader import Entry
 from backup.doctor import examine
+from backup.errors import DumpError
 from backup.prune import prune
+from backup.redis.lock import KEY
+from backup.replication.offsite import copy_missing
 from backup.run import run
 from backup.service import status_page
 from backup.service.jobs import Jobs
@@ -18,11 +37,18 @@ from backup.service.state import new_state
 from backup.targets import Target
 from backup.verify import verify
 from backup.wiring import Wiring
-from stack.servers import Postgres
-from tests.backup.conftest import Wire, samples
-from tests.backup.silentkit import PATIENCE, SilentProxy, ended
+from sidecar import OpsError
+from stack import ports
+from stack.servers import ObjectStore, Postgres, Redis
+from stack.wait import wait_for
+from tests.backup.conftest import NewDatabase, Wire, samples
+from tests.backup.silentkit import PATIENCE, SilentProxy, ended, some, statements
 
 SILENCE = "2"
+# Seconds after its deadline in which a job has ended: 10, and some for a machine with other work.
+MOST_AFTER = 15.0
+LANES = 4
+T = TypeVar("T")
 
 
 def only(wiring: Wiring) -> Target:
@@ -159,6 +185,24 @@ def test_doctor_names_what_is_silent(
     assert "no answer came within" in silent.detail
 
 
+def test_doctor_waits_once_for_each_silent_server(
+    wired: Wire, postgres: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if it falls silent after its first answers, and has many databases."""
+    monkeypatch.setattr("backup.doctor.CHECK_SECONDS", 2.0)
+    with SilentProxy(postgres.port, rb"extract\(epoch") as proxy:
+        url = postgres.url_for(database).replace(f":{postgres.port}/", f":{proxy.port}/")
+        wiring = wired(DATABASE_URL="", BACKUP_DATABASE_URLS=f"a={url},b={url}")
+        found = {}
+        assert ended(lambda: found.update({check.name: check for check in examine(wiring)})) is None
+    assert "no answer came within" in found["postgres a: clock"].detail
+    refused = {name for name, check in found.items() if "gave no answer before" in check.detail}
+    kinds = ("extensions", "verification", "left out", "locks")
+    assert refused == {*(f"postgres a: {kind}" for kind in kinds), "postgres b"}
+    # What did answer counts.
+    assert "free in" in found["work folder"].detail
+
+
 def test_a_request_to_stop_ends_a_wait_for_a_silent_store(wired: Wire) -> None:
     with SilentProxy(None) as server:
         wiring = wired(
@@ -172,6 +216,248 @@ def test_a_request_to_stop_ends_a_wait_for_a_silent_store(wired: Wire) -> None:
         began = time.monotonic()
         assert ended(state.refresh) is None
         assert time.monotonic() - began < 20
+
+
+@pytest.fixture(scope="module")
+def lanes(new_database: NewDatabase) -> list[str]:
+    """Databases for runs at the same time."""
+    return [new_database(prefix="lane") for _ in range(LANES)]
+
+
+def through(url: str, port: int, proxy: SilentProxy) -> str:
+    return url.replace(f":{port}/", f":{proxy.port}/")
+
+
+def test_silence_at_any_statement_ends_the_run(
+    wired: Wire, postgres: Postgres, lanes: list[str], tmp_path: Path
+) -> None:
+    """The statements are those of a whole run: ours, pg_dump's and pg_dumpall's, logins, connections."""
+
+    def wiring_of(lane: str, proxy: SilentProxy, **more: str) -> Wiring:
+        store = tmp_path / secrets.token_hex(4)
+        store.mkdir()
+        url = through(postgres.url_for(lane), postgres.port, proxy)
+        return wired(DATABASE_URL=url, BACKUP_STORE_URL=f"file://{store}", **more)
+
+    with SilentProxy(postgres.port) as proxy:
+        whole = wiring_of(lanes[0], proxy)
+        run(whole, only(whole))
+        patterns = statements(proxy.asked)
+    assert len(patterns) > 60
+
+    def silent_at(pattern: bytes, lane: str) -> None:
+        wait_until_free(postgres, lane)
+        with SilentProxy(postgres.port, pattern) as proxy:
+            wiring = wiring_of(lane, proxy, BACKUP_STALL_TIMEOUT=SILENCE)
+            error = ended(lambda: run(wiring, only(wiring)))
+            took = time.monotonic() - proxy.since
+        assert proxy.silent.is_set(), pattern
+        assert isinstance(error, OutOfTimeError), (pattern, error)
+        assert took < float(SILENCE) + MOST_AFTER, pattern
+        [attempt] = wiring.reader().read(wiring.clock()).history(lane).attempts
+        assert (attempt.outcome, attempt.error) == ("failure", error.message)
+
+    in_lanes(lanes, some(patterns, 8), silent_at)
+
+
+def test_silence_at_any_statement_ends_the_verification(
+    wired: Wire, postgres: Postgres, lanes: list[str], tmp_path: Path
+) -> None:
+    """On a given server: ours, pg_restore's, and those of the new dump."""
+    made: dict[str, Entry] = {}
+
+    def wiring_of(lane: str, proxy: SilentProxy, **more: str) -> Wiring:
+        verify_url = through(postgres.url, postgres.port, proxy)
+        urls = {"DATABASE_URL": postgres.url_for(lane), "BACKUP_VERIFY_URL": verify_url}
+        return wired(BACKUP_STORE_URL=f"file://{tmp_path / lane}", **urls, **more)
+
+    with SilentProxy(postgres.port) as proxy:
+        for lane in lanes:
+            (tmp_path / lane).mkdir()
+            wiring = wiring_of(lane, proxy)
+            run(wiring, only(wiring))
+            made[lane] = wiring.reader().read(wiring.clock()).history(lane).backups[0]
+        assert verify(wiring_of(lanes[0], proxy), made[lanes[0]]).ok
+        patterns = statements(proxy.asked)
+    assert len(patterns) > 100
+
+    def silent_at(pattern: bytes, lane: str) -> None:
+        with SilentProxy(postgres.port, pattern) as proxy:
+            wiring = wiring_of(lane, proxy, BACKUP_TIMEOUT="10")
+            began = time.monotonic()
+            error = ended(lambda: verify(wiring, made[lane]))
+            took = time.monotonic() - began
+        # A name that is drawn at random may not come again.
+        assert isinstance(error, OutOfTimeError) or not proxy.silent.is_set(), (pattern, error)
+        assert took < 10 + MOST_AFTER, pattern
+
+    in_lanes(lanes, some(patterns, 4), silent_at)
+
+
+def test_a_server_that_is_silent_when_backups_are_deleted(
+    wired: Wire, postgres: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked whose backups they are, for a minute at most: other databases wait for their turn."""
+    monkeypatch.setattr("backup.prune.ANSWER_SECONDS", 1.0)
+    healthy = wired()
+    run(healthy, only(healthy))
+    with SilentProxy(postgres.port, rb"pg_control_system") as proxy:
+        wiring = wired(DATABASE_URL=through(postgres.url_for(database), postgres.port, proxy))
+        error = ended(lambda: prune(wiring, only(wiring)))
+        assert proxy.silent.is_set()
+    assert isinstance(error, OutOfTimeError)
+    assert "did not answer within a minute" in error.message
+
+
+def test_silence_at_any_command_ends_the_run_of_redis(wired: Wire, busy_redis: Redis, tmp_path: Path) -> None:
+    def wiring_of(proxy: SilentProxy, limit: str) -> Wiring:
+        store = tmp_path / secrets.token_hex(4)
+        store.mkdir()
+        return wired(
+            DATABASE_URL="",
+            BACKUP_REDIS_URLS=f"cache=redis://127.0.0.1:{proxy.port}",
+            BACKUP_STORE_URL=f"file://{store}",
+            BACKUP_TIMEOUT=limit,
+        )
+
+    with SilentProxy(busy_redis.port) as proxy:
+        whole = wiring_of(proxy, "300")
+        run(whole, only(whole))
+        commands = len(proxy.asked)
+    for at in some(list(range(commands - 3)), 6):
+        with redis.Redis(port=busy_redis.port) as client:
+            client.delete(KEY)
+        with SilentProxy(busy_redis.port, at=at) as proxy:
+            wiring = wiring_of(proxy, "2")
+            began = time.monotonic()
+            error = ended(partial(run, wiring, only(wiring)))
+            assert time.monotonic() - began < 2 + MOST_AFTER, at
+        assert isinstance(error, OpsError), at
+        [attempt] = wiring.reader().read(wiring.clock()).history("cache").attempts
+        assert attempt.outcome == "failure"
+
+
+@pytest.mark.parametrize("work", ["run", "verify", "prune", "copy"])
+def test_silence_at_any_request_to_the_store_ends_the_job(
+    wired: Wire, object_store: ObjectStore, bucket: dict[str, str], database: str, tmp_path: Path, work: str
+) -> None:
+    port = int(object_store.endpoint.rpartition(":")[2])
+    made = wired()
+    run(made, only(made))
+    jobs: dict[str, Callable[[Wiring, Entry], object]] = {
+        "run": lambda wiring, _: run(wiring, only(wiring)),
+        "verify": verify,
+        "prune": lambda wiring, _: prune(wiring, only(wiring)),
+        "copy": lambda wiring, _: copy_missing(wiring, only(wiring)),
+    }
+
+    def job(proxy: SilentProxy, limit: str) -> Callable[[], object]:
+        prefix = f"{bucket['BACKUP_STORE_URL']}/{secrets.token_hex(4)}"
+        settings = {**bucket, "BACKUP_STORE_URL": prefix, "BACKUP_STORE_ATTEMPTS": "2"}
+        healthy = wired(**settings)
+        if work in ("verify", "prune"):
+            run(healthy, only(healthy))
+        if work == "copy":
+            settings |= {
+                "BACKUP_STORE_URL": made.settings.store_url or "",
+                "BACKUP_OFFSITE_STORE_URL": prefix,
+            }
+        silent = {"BACKUP_S3_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}", "BACKUP_TIMEOUT": limit}
+        wiring = wired(**{**settings, **silent})
+        entry = (healthy if work != "copy" else made).reader().read(made.clock()).history(database).latest
+        return lambda: jobs[work](wiring, entry)  # type: ignore[arg-type]
+
+    with SilentProxy(port) as proxy:
+        job(proxy, "300")()
+        requests = len(proxy.asked)
+    for at in some(list(range(requests)), 4):
+        with SilentProxy(port, at=at) as proxy:
+            silenced = job(proxy, "2")
+            began = time.monotonic()
+            error = ended(silenced)
+            assert time.monotonic() - began < 2 + MOST_AFTER, at
+        # A job that has succeeded does not fail because that cannot be recorded.
+        assert error is None or isinstance(error, OpsError), (at, error)
+
+
+@pytest.mark.parametrize("silent", ["store", "database", "redis"])
+def test_sigterm_ends_the_service_while_it_waits_for_a_silent_server(
+    wired: Wire, environ: dict[str, str], tmp_path: Path, silent: str
+) -> None:
+    """It says meanwhile that it is not ready."""
+    port, log = ports.choose(), tmp_path / "log"
+    with SilentProxy(None) as proxy:
+        settings = {
+            "store": {
+                "BACKUP_STORE_URL": "s3://bucket/prod",
+                "BACKUP_S3_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}",
+                "BACKUP_S3_ACCESS_KEY_ID": "backups",
+                "BACKUP_S3_SECRET_ACCESS_KEY": "a secret of some length",
+            },
+            "database": {
+                "DATABASE_URL": "",
+                "BACKUP_DATABASE_URLS": f"one=postgresql://a@127.0.0.1:{proxy.port}/a",
+            },
+            "redis": {"DATABASE_URL": "", "BACKUP_REDIS_URLS": f"one=redis://127.0.0.1:{proxy.port}"},
+        }[silent]
+        if silent != "store":
+            _missed_a_run(wired(**settings))
+        given = {**os.environ, **environ, **settings, "BACKUP_PORT": str(port), "BACKUP_HOST": "127.0.0.1"}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "backup", "serve"], env=given, stdout=output, stderr=subprocess.STDOUT
+            )
+        try:
+            wait_for(
+                lambda: proxy.asked or process.poll() is not None,
+                timeout=150,
+                what="the first request to the silent server",
+                hint=str(log),
+            )
+            assert process.poll() is None, log.read_text()
+            if silent == "store":
+                with pytest.raises(HTTPError, match="503"):
+                    urlopen(f"http://127.0.0.1:{port}/readyz")
+                assert b"backup_count" not in urlopen(f"http://127.0.0.1:{port}/metrics").read()
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0, log.read_text()
+            assert time.monotonic() - began < 20
+        finally:
+            process.kill()
+            process.wait()
+    assert "Traceback" not in log.read_text()
+
+
+def _missed_a_run(wiring: Wiring) -> None:
+    """A failed run of two days ago, so that the service catches up at its start."""
+    before = replace(wiring, clock=lambda: datetime.now(UTC) - timedelta(days=2))
+    with suppress(DumpError), before.journal("one").attempt("backup"):
+        raise DumpError("it was down", hint="start it")
+
+
+def in_lanes(lanes: list[str], items: list[T], work: Callable[[T, str], object]) -> None:
+    """Work on the items, one at a time in each lane."""
+
+    def in_lane(number: int) -> None:
+        for item in items[number :: len(lanes)]:
+            work(item, lanes[number])
+
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        list(pool.map(in_lane, range(len(lanes))))
+
+
+def wait_until_free(server: Postgres, name: str) -> None:
+    """Until the sessions of an earlier run, and with them its lock, are gone."""
+    with psycopg.connect(server.url, autocommit=True) as watcher:
+
+        def free() -> bool:
+            row = watcher.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = %s", [name]
+            ).fetchone()
+            return row == (0,)
+
+        wait_for(free, timeout=PATIENCE, what=f"the end of all sessions of {name}", hint="a run goes on")
 
 
 def test_what_begins_after_the_deadline_gets_a_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +474,21 @@ def test_what_begins_after_the_deadline_gets_a_few_seconds(monkeypatch: pytest.M
         with pytest.raises(OutOfTimeError):
             answered(threading.Event().wait)
     look()
+
+
+def test_the_clean_up_as_a_whole_gets_a_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it waits for many things that are silent; those that answer cost nothing."""
+    monkeypatch.setattr(cancellation, "GRACE_SECONDS", 0.4)
+    monkeypatch.setattr(cancellation, "ALL_GRACE_SECONDS", 0.8)
+    monkeypatch.setattr(cancellation, "LEAST_GRACE_SECONDS", 0.05)
+    with Stop().limit(0):
+        began = time.monotonic()
+        for number in range(10):
+            assert answered(lambda: "an answer") == "an answer"
+            with limited(number, "a part", "look"), pytest.raises(OutOfTimeError):
+                answered(threading.Event().wait)
+        # Looked at in steps of 0.2 s.
+        assert time.monotonic() - began < 2 * 0.6 + 8 * 0.4
 
 
 def test_a_part_ends_before_the_whole_and_never_after_it() -> None:

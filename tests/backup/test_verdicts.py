@@ -21,6 +21,7 @@ from backup.errors import PreflightError, StoreError
 from backup.physical.walsender import WalSender
 from backup.pipeline.encrypt import parse_identities, parse_recipients
 from backup.postgres import inventory
+from backup.postgres.dsn import Address
 from backup.redis import engine, product, rdb
 from backup.store import RetryingStore, RetryPolicy
 from backup.store.base import Refusal
@@ -63,7 +64,9 @@ def in_a(store: MemoryStore) -> Any:
 
 def of_store(store: MemoryStore, check: str) -> Iterator[Check]:
     yield from (
-        one for one in doctor._store_checks(in_a(store), around(store)) if one.name == f"store main: {check}"
+        one
+        for one in doctor._store_checks(in_a(store), around(store), doctor._Known())
+        if one.name == f"store main: {check}"
     )
 
 
@@ -200,7 +203,7 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
 
     patch.setattr(doctor, "preflight", preflight)
     wiring: Any = SimpleNamespace(programs=None, exclusion=None)
-    yield from asked("postgres shop", lambda: doctor._postgres(wiring, TARGET))
+    yield from asked("postgres shop", lambda: doctor._postgres(wiring, TARGET, doctor._Known()))
 
 
 @fails("_server_clock")
@@ -256,13 +259,13 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
             yield check
 
 
-@fails("engine_for")
+@fails("_redis")
 def _(patch: Patch, _: Path) -> Iterator[Check]:
     def preflight() -> None:
         raise PreflightError("cannot connect to Redis", hint="start it")
 
     patch.setattr(doctor, "engine_for", lambda *_: SimpleNamespace(preflight=preflight))
-    yield from doctor._target_checks(SimpleNamespace(), REDIS)  # type: ignore[arg-type]
+    yield from doctor._target_checks(SimpleNamespace(), REDIS, doctor._Known())  # type: ignore[arg-type]
 
 
 @fails("look")
@@ -271,7 +274,8 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
         raise PreflightError("replication is not allowed", hint="GRANT it")
 
     patch.setattr(WalSender, "connect", connect)
-    yield from doctor._server_checks(SimpleNamespace(name="main", address=None))  # type: ignore[arg-type]
+    server: Any = SimpleNamespace(name="main", address=Address({}))
+    yield from doctor._server_checks(server, doctor._Known())
 
 
 @fails("_secrets")
@@ -292,7 +296,6 @@ def _(_: Patch, __: Path) -> Iterator[Check]:
 def with_little_room(patch: Patch, folder: Path) -> Any:
     """The database alone would fit, but not with the additional space that is needed."""
     usage = shutil.disk_usage(folder)
-    patch.setattr(doctor, "_biggest", lambda _: 1000)
     patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1100))
     return SimpleNamespace(settings=SimpleNamespace(work_dir=folder, spool_dir=folder, verify_url=None))
 
@@ -301,22 +304,23 @@ def with_little_room(patch: Patch, folder: Path) -> Any:
 def _(patch: Patch, folder: Path) -> Iterator[Check]:
     patch.setattr(doctor, "too_long", lambda _: iter(()))
     wiring = with_little_room(patch, folder)
-    yield from asked("work folder", lambda: doctor._work_folder(wiring))
+    yield from asked(
+        "work folder", lambda: doctor._work_folder(wiring, doctor._Known({"shop": 1000, "blog": 10}))
+    )
 
 
 @fails("_work_folder")
 def _(patch: Patch, folder: Path) -> Iterator[Check]:
     long = folder / ("x" * 100)
     long.mkdir()
-    patch.setattr(doctor, "_biggest", lambda _: 0)
     wiring: Any = SimpleNamespace(settings=SimpleNamespace(work_dir=long, verify_url=None))
-    yield from asked("work folder", lambda: doctor._work_folder(wiring))
+    yield from asked("work folder", lambda: doctor._work_folder(wiring, doctor._Known()))
 
 
 @fails("_spool")
 def _(patch: Patch, folder: Path) -> Iterator[Check]:
     wiring = with_little_room(patch, folder)
-    yield from asked("spool", lambda: doctor._spool(wiring))
+    yield from asked("spool", lambda: doctor._spool(wiring, doctor._Known({"shop": 1000})))
 
 
 @pytest.mark.parametrize(
@@ -346,11 +350,11 @@ def test_a_check_that_only_remarks_never_fails(name: str) -> None:
 
 def probes() -> set[str]:
     """The functions that ``examine`` carries out."""
-    return {
-        _called(node.args[1])
-        for node in ast.walk(ast.parse(inspect.getsource(doctor)))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_carried_out"
-    }
+    calls = [node for node in ast.walk(ast.parse(inspect.getsource(doctor))) if isinstance(node, ast.Call)]
+    # The probe is the last argument but for what is done about a silent server.
+    direct = [node.args[1] for node in calls if ast.unparse(node.func) in ("_carried_out", "asked")]
+    asked = [node.args[2] for node in calls if ast.unparse(node.func) == "known.asked"]
+    return {_called(probe) for probe in (*direct, *asked) if ast.unparse(probe) != "probe"}
 
 
 def _called(probe: ast.expr) -> str:

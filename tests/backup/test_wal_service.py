@@ -3,6 +3,8 @@
 import json
 import random
 import signal
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -23,14 +25,16 @@ from backup.physical.measures import Beat, Measures
 from backup.physical.metrics import registry
 from backup.physical.pulse import CHANGES, PREFIX, beat
 from backup.physical.upkeep import copy_missing
+from backup.physical.uploads import Parcel, Uploads
 from backup.postgres.dsn import parse
 from backup.postgres.session import connect
 from backup.settings import BackupSettings
-from backup.store import LocalStore, MemoryStore
+from backup.store import LocalStore, MemoryStore, RetryingStore, RetryPolicy
 from backup.wiring import wire
 from stack.ports import HOST, choose
 from stack.programs import SUPPORTED
 from stack.servers import Postgres
+from tests.backup.silentkit import SilentProxy, some, statements
 from tests.backup.walkit import (
     PUBLIC,
     SECRET,
@@ -270,3 +274,56 @@ def test_an_off_site_store_that_fails_is_an_error(server: Postgres) -> None:
 
     with pytest.raises(StoreError):
         copy_missing(MemoryStore(), MemoryStore("offsite", fault=fault), archive_of(server))
+
+
+def test_sigterm_ends_it_whatever_is_silent(environment: dict[str, str], server: Postgres) -> None:
+    """Its stream, its heartbeat or its login, at any statement; or the store."""
+
+    def through(proxy: SilentProxy) -> dict[str, str]:
+        url = server.url_for("postgres").replace(f":{server.port}/", f":{proxy.port}/")
+        return {**environment, "BACKUP_SERVERS": f"main={url}", "BACKUP_WAL_PORT": str(choose())}
+
+    def ends(process: "subprocess.Popen[bytes]", where: object) -> None:
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(120) == 0, where
+        assert time.monotonic() - began < 20, where
+
+    with SilentProxy(server.port) as proxy, serving(given := through(proxy)) as process:
+        until(lambda: any(b"pg_logical_emit_message" in each for each in proxy.asked), "a heartbeat")
+        until(lambda: is_ready(given), "the stream")
+        ends(process, "nothing is silent")
+        patterns = statements(proxy.asked)
+    for pattern in {rb"pg_logical_emit_message", rb"START_REPLICATION", *some(patterns, 2)}:
+        with SilentProxy(server.port, pattern) as proxy, serving(through(proxy)) as process:
+            until(proxy.silent.is_set, f"the silence at {pattern!r}")
+            ends(process, pattern)
+    with SilentProxy(None) as proxy:
+        given = {
+            **environment,
+            "BACKUP_STORE_URL": "s3://bucket/prod",
+            "BACKUP_S3_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}",
+            "BACKUP_S3_ACCESS_KEY_ID": "backups",
+            "BACKUP_S3_SECRET_ACCESS_KEY": "a secret of some length",
+        }
+        with serving(given) as process:
+            until(lambda: proxy.asked, "a request to the store")
+            assert not is_ready(given)
+            ends(process, "the store")
+
+
+def test_a_store_that_takes_nothing_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long before its time-outs have passed; and nothing waits for it once the stream has ended."""
+    monkeypatch.setattr("backup.physical.uploads.SILENT_SECONDS", 0.2)
+    monkeypatch.setattr("backup.cancellation.GRACE_SECONDS", 0.2)
+
+    def wait(*_: str) -> None:
+        threading.Event().wait()
+
+    store = RetryingStore(MemoryStore(fault=wait), RetryPolicy())
+    with Uploads(lambda parcel: store.put("wal/x", bytes(parcel.data)), lambda _: None) as uploads:
+        assert uploads.problem is None
+        uploads.hand_over(Parcel(1, 0, 3, b"abc"))
+        until(lambda: uploads.problem, "the problem")
+        assert "the store has not taken the WAL for" in str(uploads.problem)
+        assert not uploads.flush(0.1, lambda: None)

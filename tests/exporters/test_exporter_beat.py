@@ -20,6 +20,7 @@ from exporters.decode import typed
 from exporters.exposition.page import render
 from exporters.tables.state import EventState
 from stack.servers import Postgres
+from tests.backup.silentkit import SilentProxy, ended
 from tests.exporters.exporterkit import HERE, Scraped
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -198,6 +199,18 @@ insert into django_celery_beat_periodictask values
   (1, 'due', 'posts.publish_due', true, now(), now(), null, null, false, 1, null, null, null),
   (2, 'nightly', 'posts.tidy', true, null, now(), null, null, false, null, 1, null, null);
 """
+
+
+def test_a_database_that_falls_silent_is_given_up(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It accepts the query, and not even the time-out of the server arrives."""
+    monkeypatch.setattr("exporters.beat.database.SILENT_SECONDS", 0.5)
+    with SilentProxy(postgres.port, rb"periodictask") as proxy:
+        url = postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
+        error = ended(lambda: read_schedules(url))
+        assert proxy.silent.is_set()
+    assert isinstance(error, psycopg.OperationalError)
 
 
 def test_schedules_are_read_from_a_real_database(postgres: Postgres) -> None:
