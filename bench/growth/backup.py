@@ -7,24 +7,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import psycopg
-
 from bench.exporter.measure import Workshop
+from bench.growth import commands
 from bench.growth.exporter import Cost
 from sidecar.cli import stderr_console
-from stack.programs import postgres_bin
-from stack.servers import Postgres
 
 PROBE = Path(__file__).with_name("probe.py")
 SECONDS = 900.0
-SMALL = "CREATE TABLE t (id serial PRIMARY KEY, body text); INSERT INTO t (body) SELECT md5(i::text) FROM generate_series(1, 1000) i"
-# A table with a sequence and two indexes.
-MANY = (
-    "DO $$ BEGIN FOR i IN {} LOOP EXECUTE format("
-    "'CREATE TABLE t%s (id serial PRIMARY KEY, other int UNIQUE)', i); END LOOP; END $$"
-)
-# A transaction must not create more tables than the server has locks for.
-AT_ONCE = 200
 
 
 def probed(folder: Path, curve: str, size: int, **environ: str) -> list[Cost]:
@@ -54,43 +43,9 @@ def manifests(_: Workshop, folder: Path, tables: int) -> list[Cost]:
     return probed(folder, "manifests", tables)
 
 
-def tables(shop: Workshop, folder: Path, count: int) -> list[Cost]:
-    """A database of many tables, each with a sequence and two indexes, on a server with default settings."""
-    with _postgres(shop) as server:
-        with psycopg.connect(server.url, autocommit=True) as link:
-            for start in range(0, count, AT_ONCE):
-                link.execute(MANY.format(f"{start + 1}..{min(start + AT_ONCE, count)}").encode())
-        return probed(folder, "tables", count, **_environ(shop), DATABASE_URL=server.url)
-
-
-def databases(shop: Workshop, folder: Path, count: int) -> list[Cost]:
-    """The nightly round of the service over many small databases, each verified."""
-    with _postgres(shop) as server:
-        names = [f"db{number}" for number in range(count)]
-        for name in names:
-            with psycopg.connect(server.url, autocommit=True) as link:
-                link.execute(f"CREATE DATABASE {name}".encode())
-            with psycopg.connect(server.url_for(name), autocommit=True) as link:
-                link.execute(SMALL)
-        urls = ",".join(f"{name}={server.url_for(name)}" for name in names)
-        return probed(folder, "databases", count, **_environ(shop), BACKUP_DATABASE_URLS=urls)
-
-
-def _postgres(shop: Workshop) -> Postgres:
-    shop.made += 1
-    return Postgres(shop.folder / f"postgres-{shop.made}")
-
-
-def _environ(shop: Workshop) -> dict[str, str]:
-    store = shop.folder / f"store-{shop.made}"
-    store.mkdir()
-    return {"BACKUP_STORE_URL": f"file://{store}", "BACKUP_POSTGRES_BIN": str(postgres_bin())}
-
-
 # Name of a curve → what its size counts, its sizes, the measurement.
 CURVES: dict[str, tuple[str, tuple[int, ...], Callable[[Workshop, Path, int], list[Cost]]]] = {
     "backups": ("backups", (10, 100, 1_000), backups),
     "manifests": ("tables in each of 50 backups", (100, 1_000, 3_000), manifests),
-    "tables": ("tables", (100, 1_000, 3_000), tables),
-    "databases": ("databases", (1, 5, 20), databases),
+    **commands.CURVES,
 }

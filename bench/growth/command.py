@@ -16,6 +16,7 @@ from bench.growth import backup
 from bench.growth.curve import Curve
 from bench.growth.exporter import CURVES, Cost, Maker, measured
 from sidecar.cli import stderr_console
+from sidecar.errors import OpsError
 
 Measure = Callable[[int], list[Cost]]
 
@@ -68,13 +69,22 @@ def _curves(of: str, sizes: Iterable[int], measures: Mapping[str, Measure]) -> l
     found: dict[tuple[str, str], Curve] = {}
     for size in sizes:
         for who, measure in measures.items():
-            for cost in measure(size):
+            for cost in _costs(who, size, measure):
                 curve = found.setdefault((cost.what, who), Curve(cost.what, of, who))
                 curve.points[size] = cost.value
                 stderr_console().print(
                     f"{of} {size:,} · {who}: {cost.what}: {cost.value:,.4g}", soft_wrap=True
                 )
     return sorted(found.values(), key=lambda curve: curve.what)
+
+
+def _costs(who: str, size: int, measure: Measure) -> list[Cost]:
+    """One point; nothing if the subject does not get that far."""
+    try:
+        return measure(size)
+    except OpsError as error:
+        stderr_console().print(f"{size:,} · {who}: {error.message}", soft_wrap=True)
+        return []
 
 
 def _print(curves: list[Curve]) -> None:

@@ -13,18 +13,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 
-import psycopg
-
 from backup.catalogue import ids, layout
 from backup.catalogue.document import encode
 from backup.catalogue.manifest import Manifest, Server, StoredObject, Table
 from backup.catalogue.records import Report
 from backup.cli.common import find
-from backup.postgres.dsn import parse
-from backup.postgres.snapshot import snapshot
 from backup.replication.merged import read
-from backup.run import run
-from backup.service.jobs import Jobs
 from backup.service.state import new_state
 from backup.settings import BackupSettings
 from backup.store import MemoryStore, ObjectInfo, RetryingStore, RetryPolicy
@@ -118,12 +112,6 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def used() -> float:
-    """CPU seconds of this process and of those that it has waited for."""
-    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(each.ru_utime + each.ru_stime for each in both)
-
-
 def backups(count: int) -> Costs:
     store = filled(count, 25)
     wiring, store.seconds = distant(store), LATENCY
@@ -158,37 +146,9 @@ def _resident() -> float:
         return int(file.read().split()[1]) * resource.getpagesize() / 1e6
 
 
-def tables(_: int) -> Costs:
-    wiring = wire(BackupSettings.load(dict(os.environ)))
-    url = os.environ["DATABASE_URL"]
-    with snapshot(parse(url)) as moment:
-        moment.contents.result()
-        with psycopg.connect(url) as watcher:
-            row = watcher.execute("SELECT count(*) FROM pg_locks WHERE pid <> pg_backend_pid()").fetchone()
-    assert row is not None
-    before = used()
-    took = timed(lambda: run(wiring, wiring.targets[0]))
-    return {"locks of a snapshot": row[0], "run, s": took, "run, CPU s": used() - before}
-
-
-def databases(_: int) -> Costs:
-    wiring = wire(BackupSettings.load(dict(os.environ)))
-    state, before = new_state(wiring), used()
-    took = timed(Jobs(state).back_up)
-    moments = [entry.manifest.taken for name in state.names for entry in state.history(name).backups]
-    assert all(state.history(name).last_verified for name in state.names)
-    return {
-        "first to last snapshot, s": (max(moments) - min(moments)).total_seconds() or 0.01,
-        "a round with its proofs, s": took,
-        "a round with its proofs, CPU s": used() - before,
-    }
-
-
 PROBES: dict[str, Callable[[int], Costs]] = {
     "backups": backups,
     "manifests": manifests,
-    "tables": tables,
-    "databases": databases,
 }
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
 
+from backup import __version__
 from backup.errors import StoreAccessError, StoreError
 from backup.store.options import S3Options
 from backup.store.s3.answers import store_error
@@ -94,6 +95,8 @@ def client_for(options: S3Options) -> "S3Client":
             "payload_signing_enabled": False,
         },
         max_pool_connections=CONNECTIONS,
+        # botocore composes its own name again for each request, which takes a tenth of the CPU time of many small ones.
+        user_agent=f"posthub-backup/{__version__}",
         # A store on this machine or in its network is never reached through a proxy.
         proxies={} if options.endpoint_url and is_near(options.endpoint_url) else None,
     )
