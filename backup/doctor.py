@@ -3,6 +3,7 @@
 import io
 import os
 import pwd
+import re
 import secrets
 import shlex
 import shutil
@@ -46,6 +47,8 @@ PROBE_BYTES = 6 << 20
 MOST_SKEW_SECONDS = 30.0
 CHECK_SECONDS = 60.0
 LOCKED_SECONDS = 5
+# How servers name a lock when they refuse to delete an object.
+_LOCKED = re.compile(r"lock|retention|retain|worm|immutab", re.IGNORECASE)
 SERVER_PROGRAMS = ("initdb", "postgres", "pg_restore", "pg_dump", "pg_dumpall")
 
 
@@ -184,11 +187,12 @@ def _small_object(store: RetryingStore) -> str | Check:
         return Check(
             f"store {store.name}: put, get, delete", None, "BACKUP_DELETE=never, but this key can delete", fix
         )
-    if kept and (locked := store.default_retention()):
+    if kept and (locked := store.default_retention() or _LOCKED.search(kept)):
+        how_long = locked if isinstance(locked, str) else "a time that this key may not read"
         return Check(
             f"store {store.name}: put, get, delete",
             None,
-            f"they work; the bucket locks everything for {locked}, the test objects too",
+            f"they work; the bucket locks everything for {how_long}, the test objects too",
             "none needed",
         )
     if kept:
@@ -241,11 +245,16 @@ def _lock(store: RetryingStore) -> str:
     soon = datetime.now(UTC) + timedelta(seconds=LOCKED_SECONDS)
     store.put(_probe_key(store), b"lock", retain_until=soon)
     upload = store.begin(_probe_key(store), retain_until=soon)
-    upload.abort()
+    try:
+        upload.part(1, 0, b"lock")
+        upload.complete()
+    except BaseException:
+        upload.abort()
+        raise
     return "objects are locked"
 
 
-def _multipart(store: RetryingStore) -> str:
+def _multipart(store: RetryingStore) -> str | Check:
     key, part = _probe_key(store), os.urandom(PROBE_BYTES)
     upload = store.begin(key)
     try:
@@ -259,7 +268,15 @@ def _multipart(store: RetryingStore) -> str:
     _forget(store, key)
     if read != part + b"end":
         raise StoreError("it returned different bytes", hint="do not use this store", operation="complete")
-    list(store.pending(".doctor/"))
+    try:
+        list(store.pending(".doctor/"))
+    except StoreError as error:
+        return Check(
+            f"store {store.name}: multipart",
+            None,
+            f"it works; unfinished uploads cannot be listed, so those of killed runs remain: {error.message}",
+            "allow s3:ListBucketMultipartUploads, or let the bucket abort unfinished uploads after some days",
+        )
     return f"two parts, {size(len(read))}"
 
 
