@@ -25,6 +25,7 @@ from backup.confinement import strength
 from backup.errors import PreflightError, StoreError
 from backup.exposure import short_secrets, unencrypted
 from backup.hooks import AFTER, BEFORE
+from backup.load.throwaway import server_options
 from backup.physical.fitness import Finding, findings
 from backup.physical.walsender import WalSender
 from backup.pipeline.encrypt import decrypt, encrypt
@@ -36,7 +37,8 @@ from backup.postgres.session import session
 from backup.run import SPOOL_MARGIN, engine_for
 from backup.store import NoDeleteStore, RetryingStore, Store
 from backup.targets import Database, PostgresTarget, RedisTarget, ServerTarget
-from backup.verify.provable import missing_locales, suspicions, too_long
+from backup.verify.place import lacking
+from backup.verify.provable import suspicions, too_long
 from backup.wiring import Wiring
 from sidecar import OpsError
 from sidecar.humanize import size
@@ -189,6 +191,7 @@ def _small_object(store: RetryingStore) -> str | Check:
         )
     if kept and (locked := store.default_retention() or _LOCKED.search(kept)):
         how_long = locked if isinstance(locked, str) else "a time that this key may not read"
+        _overwrite(store, key, data)
         return Check(
             f"store {store.name}: put, get, delete",
             None,
@@ -202,6 +205,18 @@ def _small_object(store: RetryingStore) -> str | Check:
             operation="delete",
         )
     return "they work"
+
+
+def _overwrite(store: Store, key: str, data: bytes) -> None:
+    """The record of a run is written when it begins and again when it ends: a locked object needs versions for that."""
+    try:
+        store.put(key, data)
+    except StoreError as error:
+        raise StoreError(
+            f"the bucket locks everything and keeps no versions, so the end of a run cannot be recorded: {error.message}",
+            hint="enable versions (versitygw: --versioning-dir), or remove the default retention",
+            operation="put",
+        ) from error
 
 
 def _why_kept(store: RetryingStore, key: str) -> str | None:
@@ -395,12 +410,13 @@ def _server_checks(server: ServerTarget, known: _Known) -> Iterator[Check]:
 def _rdb(wiring: Wiring, target: RedisTarget) -> str | Check:
     """The first bytes of a real RDB, and whether the programs here load such a file."""
     from backup.redis.engine import info_of, replica_of  # Redis's client library takes long to load
-    from backup.redis.product import product_here, product_of, refusal, signature
+    from backup.redis.product import modules_of, product_here, product_of, refusal, signature
     from backup.redis.rdb import RdbSource
 
     name = f"redis {target.name}: RDB"
     source = replica_of(target.address, info_of(target.address)) or target.address
-    with RdbSource(source, product_of(info_of(source))) as reader:
+    info = info_of(source)
+    with RdbSource(source, product_of(info)) as reader:
         file = signature(reader.read())
     if file is None:
         return Check(name, False, "the reply is not an RDB", "check the server's log")
@@ -409,7 +425,12 @@ def _rdb(wiring: Wiring, target: RedisTarget) -> str | Check:
     except PreflightError as error:
         return Check(name, None, f"{file}; nothing can be verified here: {error.message}", error.hint)
     fix = "install the server's own product and version, or set BACKUP_REDIS_BIN to its programs"
-    return Check(name, False, f"{reason}: a backup could not be verified", fix) if reason else str(file)
+    if reason:
+        return Check(name, False, f"{reason}: a backup could not be verified", fix)
+    if (modules := modules_of(info)) and not wiring.settings.redis_modules.split():
+        found = f"{file}; a verification here could not load keys of the modules {', '.join(modules)}"
+        return Check(name, None, found, "set BACKUP_REDIS_MODULES to the files of those modules")
+    return str(file)
 
 
 def _redis(wiring: Wiring, target: Database, known: _Known) -> str:
@@ -430,17 +451,14 @@ def _verifiable(wiring: Wiring, target: PostgresTarget) -> str | Check:
         return "on the server of BACKUP_VERIFY_URL"
     with session(target.address) as connection:
         server = inventory.server(connection)
+        options = server_options(wiring.settings.verify_options)
+        lacks = list(lacking(connection, server, wiring.programs, options))
     name = f"postgres {target.name}: verification"
     if found := list(suspicions(server, wiring.programs)):
         return Check(name, False, found[0], "update the sidecar's PostgreSQL programs")
-    if missing := missing_locales(server):
-        return Check(
-            name,
-            False,
-            f"the database's locale {', '.join(missing)} is missing here; C is used instead, which compares texts differently",
-            "install it (Debian: locales), or set BACKUP_VERIFY_URL",
-        )
-    return "versions and locale are here"
+    if lacks:
+        return Check(name, False, "; ".join(what for what, _ in lacks), lacks[0][1])
+    return "versions, locales, libraries and dictionaries are here"
 
 
 def _left_out(wiring: Wiring, target: PostgresTarget) -> str | Check:

@@ -18,6 +18,8 @@ _REDIS = (((7, 4), 12), ((7, 2), 11), ((7, 0), 10), ((0, 0), 9))
 _KNOWN_REDIS = (8, 2)
 # Valkey loads Redis' files up to this version, and its own from 9 on.
 _VALKEY_OF_REDIS = 11
+# Modules that are part of a server's program.
+_BUILT_IN = frozenset({"vectorset", "lua"})
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,12 @@ def product_here(programs: Programs, preferred: str = "redis") -> Product:
     """
     name = program(programs, "server", preferred)
     return Product(name.partition("-")[0], programs.version(name))
+
+
+def modules_of(info: Mapping[str, Any]) -> list[str]:
+    """The modules that a server has loaded from files, by its INFO."""
+    names = [str(each.get("name")) for each in info.get("modules", []) if isinstance(each, dict)]
+    return [name for name in names if name not in _BUILT_IN]
 
 
 def refusal(file: Signature, here: Product) -> str:

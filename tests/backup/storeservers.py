@@ -28,7 +28,7 @@ _S3_JSON = """{"identities": [{"name": "t", "credentials": [{"accessKey": "%s", 
 _POM = """<project><modelVersion>4.0.0</modelVersion><groupId>x</groupId><artifactId>x</artifactId><version>1</version>
 <dependencies><dependency><groupId>org.gaul</groupId><artifactId>s3proxy</artifactId><version>2.6.0</version></dependency>
 </dependencies></project>"""
-# s3proxy refuses a digest of boto3 unless it is told to ignore what it does not know.
+# By default, s3proxy refuses headers that it does not know, such as those of a digest.
 _S3PROXY = """s3proxy.authorization=aws-v2-or-v4
 s3proxy.identity={key}
 s3proxy.credential={secret}

@@ -9,13 +9,15 @@ from backup.catalogue import layout
 from backup.catalogue.manifest import Manifest
 from backup.catalogue.records import Difference
 from backup.load.throwaway import server_options
+from backup.programs import Programs
 from backup.service import status_page
 from backup.service.state import new_state
 from backup.settings import BackupSettings
-from backup.verify import provable
+from backup.verify import place, provable
 from backup.wiring import wire
 from sidecar import UsageError
-from tests.backup.conftest import samples
+from stack.servers import Postgres
+from tests.backup.conftest import NewDatabase, samples
 from tests.backup.restorekit import Command
 
 
@@ -132,3 +134,44 @@ def test_a_folder_whose_path_is_too_long_for_a_socket(command: Command, tmp_path
     assert report["differences"] == []
     assert "too long for the socket" in report["unprovable"][0]
     assert command("verify", "--json").json["ok"] is True
+
+
+LACKING = {
+    "a dictionary's file": (
+        "CREATE TEXT SEARCH DICTIONARY d (TEMPLATE = simple, STOPWORDS = english)",
+        "the file english.stop of the dictionary public.d is missing here",
+    ),
+    "a locale of a collation": (
+        "CREATE COLLATION odd (LC_COLLATE = 'C.utf8', LC_CTYPE = 'C')",
+        "the locale C.utf8 of the collation public.odd is missing here",
+    ),
+    "a library": ("SELECT 1", "the extension plpgsql must be loaded when the throwaway server starts"),
+}
+
+
+@pytest.mark.parametrize("what", LACKING)
+def test_doctor_names_what_a_verification_would_lack(
+    what: str,
+    command: Command,
+    postgres: Postgres,
+    new_database: NewDatabase,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script, wanted = LACKING[what]
+    name = new_database(script, "lacks")
+    monkeypatch.setattr(place, "_PRELOADED", {"plpgsql": ""})
+    monkeypatch.setattr(Programs, "extension_folder", lambda _: tmp_path / "extension")
+    monkeypatch.setattr(provable, "_locale_exists", lambda locale: locale != "C.utf8")
+    done = command("doctor", "--json", DATABASE_URL=postgres.url_for(name))
+    found = next(each for each in done.json if each["name"] == f"postgres {name}: verification")
+    assert found["ok"] is False
+    assert wanted in found["detail"]
+
+
+def test_files_of_dictionaries() -> None:
+    options = "dictfile = 'a', afffile = 'b', stopwords = 'it''s'"
+    assert list(place._files("ispell", options)) == ["a.dict", "b.affix", "it's.stop"]
+    assert list(place._files("thesaurus", "dictfile = 'a', dictionary = 'simple'")) == ["a.ths"]
+    assert list(place._files("unaccent", "rules = 'my'")) == ["my.rules"]
+    assert list(place._files("snowball", "language = 'english'")) == []

@@ -231,10 +231,10 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
     """The programs are older than the server; then a locale is missing."""
     connected_to(patch)
     patch.setattr(inventory, "server", lambda _: None)
-    wiring: Any = SimpleNamespace(settings=SimpleNamespace(verify_url=None), programs=None)
-    for older, missing in ((["the programs are older"], []), ([], ["cs_CZ.UTF-8"])):
+    wiring: Any = SimpleNamespace(settings=SimpleNamespace(verify_url=None, verify_options=""), programs=None)
+    for older, lacks in ((["the programs are older"], []), ([], [("a locale is missing", "install it")])):
         patch.setattr(doctor, "suspicions", lambda *_, older=older: iter(older))
-        patch.setattr(doctor, "missing_locales", lambda _, missing=missing: missing)
+        patch.setattr(doctor, "lacking", lambda *_, lacks=lacks: iter(lacks))
         yield from asked("postgres shop: verification", lambda: doctor._verifiable(wiring, TARGET))
 
 

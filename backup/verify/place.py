@@ -1,0 +1,99 @@
+"""What a database needs from the host that verifies it, as far as its own server can tell.
+
+A restore would show the same later, in its errors (:mod:`backup.verify.provable`).
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from backup.catalogue.manifest import Server
+from backup.programs import Programs
+from backup.verify.provable import missing_locales
+
+# Extensions that exist only in a server that has loaded their library at its start, with the other settings that they need.
+_PRELOADED = {"citus": "", "pg_cron": "; cron.database_name=restored", "pgaudit": "", "timescaledb": ""}
+_NO_ICU = b"ICU is not supported in this build"
+_DICTIONARIES = """
+SELECT n.nspname || '.' || d.dictname, t.tmplname, d.dictinitoption
+FROM pg_ts_dict d JOIN pg_namespace n ON n.oid = d.dictnamespace JOIN pg_ts_template t ON t.oid = d.dicttemplate
+WHERE d.dictinitoption IS NOT NULL AND d.oid >= 16384 ORDER BY 1
+"""
+_COLLATIONS = """
+SELECT n.nspname || '.' || c.collname, c.collprovider::text, c.collcollate, c.collctype
+FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
+WHERE c.oid >= 16384 AND c.collprovider IN ('c', 'i') ORDER BY 1
+"""
+# Options of dictionaries that name a file, by what its name ends with; a thesaurus has another ending.
+_FILES = {"dictfile": "dict", "afffile": "affix", "stopwords": "stop", "synonyms": "syn", "rules": "rules"}
+_OPTION = re.compile(r"\b(?P<name>\w+) = '(?P<value>(?:[^']|'')*)'")
+
+
+def lacking(
+    connection: Connection[TupleRow], server: Server, programs: Programs, options: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Each thing that this host lacks, with the advice.
+
+    Args:
+        options: the settings of the throwaway server.
+    """
+    shared = programs.extension_folder().parent
+    yield from _preloaded(connection, options)
+    yield from _locales(connection, server, programs)
+    for dictionary, template, text in connection.execute(_DICTIONARIES):
+        for file in _files(template, text):
+            if not (shared / "tsearch_data" / file).exists():
+                found = f"the file {file} of the dictionary {dictionary} is missing here"
+                yield (
+                    found,
+                    f"copy it from the server into {shared / 'tsearch_data'}, or set BACKUP_VERIFY_URL",
+                )
+
+
+def _preloaded(connection: Connection[TupleRow], options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    loaded = re.split(r"[\s,]+", options.get("shared_preload_libraries", ""))
+    for (name,) in connection.execute(
+        "SELECT extname FROM pg_extension WHERE extname = ANY(%s) ORDER BY 1", [list(_PRELOADED)]
+    ):
+        if name not in loaded:
+            advice = f"set BACKUP_VERIFY_OPTIONS=shared_preload_libraries={name}{_PRELOADED[name]}"
+            yield f"the extension {name} must be loaded when the throwaway server starts", advice
+
+
+def _locales(
+    connection: Connection[TupleRow], server: Server, programs: Programs
+) -> Iterator[tuple[str, str]]:
+    advice = "install it (Debian: locales), or set BACKUP_VERIFY_URL"
+    if missing := missing_locales(server):
+        yield (
+            f"the database's locale {', '.join(missing)} is missing here; C is used instead, which compares texts differently",
+            advice,
+        )
+    wanted = [("the database", server.locale_provider, server.collate, server.ctype)]
+    wanted += [(f"the collation {row[0]}", row[1], row[2], row[3]) for row in connection.execute(_COLLATIONS)]
+    without_icu = (
+        any(each[1] == "i" for each in wanted) and _NO_ICU in Path(programs.path("postgres")).read_bytes()
+    )
+    for what, provider, collate, ctype in wanted:
+        if provider == "i" and without_icu:
+            yield (
+                f"{what} uses ICU, which the programs here do not have",
+                "install PostgreSQL's own programs, with ICU",
+            )
+        elif provider == "c" and what != "the database" and (names := _missing(collate, ctype)):
+            yield f"the locale {', '.join(names)} of {what} is missing here", advice
+
+
+def _missing(collate: str, ctype: str) -> list[str]:
+    return missing_locales(Server(version="0", version_number=0, collate=collate, ctype=ctype))
+
+
+def _files(template: str, options: str) -> Iterator[str]:
+    """The files that a dictionary reads, by PostgreSQL's names for them."""
+    for option in _OPTION.finditer(options):
+        ending = _FILES.get(option["name"].lower())
+        if ending and not (ending == "rules" and template != "unaccent"):
+            yield f"{option['value'].replace(chr(39) * 2, chr(39))}.{'ths' if ending == 'dict' and template == 'thesaurus' else ending}"
