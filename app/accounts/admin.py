@@ -10,6 +10,8 @@ class PostHubUserAdmin(UserAdmin):
     list_display = ("username", "email", "plan", "is_staff", "is_active")
     list_filter = ("plan", "is_staff", "is_active")
     fieldsets = (*(UserAdmin.fieldsets or ()), ("PostHub", {"fields": ("plan",)}))
+    # The plan follows from the billing account, where staff can make it complimentary.
+    readonly_fields = ("plan",)
 
 
 @admin.register(ApiToken)

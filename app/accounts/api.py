@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 from accounts import tokens
 from accounts.models import ApiToken, User
 from ai import providers, quotas
+from billing.api import BillingSerializer, state_of
 from media import store
 from posts.models import Channel
 
@@ -67,6 +68,7 @@ class SessionSerializer(AccountSerializer):
     ai_images = serializers.BooleanField(read_only=True, help_text="Whether images can be requested.")
     ai_videos = serializers.BooleanField(read_only=True, help_text="Whether videos can be requested.")
     quotas = QuotaSerializer(many=True, read_only=True)
+    billing = BillingSerializer(read_only=True)
 
     class Meta(AccountSerializer.Meta):
         fields = (
@@ -77,6 +79,7 @@ class SessionSerializer(AccountSerializer):
             "ai_images",
             "ai_videos",
             "quotas",
+            "billing",
         )
         read_only_fields = fields
 
@@ -148,6 +151,7 @@ def _account(request: Request, user: User) -> dict[str, Any]:
         "ai_images": providers.image_provider_name() is not None and store.is_configured(),
         "ai_videos": providers.video_provider_name() is not None and store.is_configured(),
         "quotas": [QuotaSerializer(quotas.of(user, kind)).data for kind in quotas.KINDS],
+        "billing": BillingSerializer(state_of(user)).data,
     }
 
 

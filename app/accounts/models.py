@@ -7,11 +7,15 @@ from django.db import models, transaction
 
 
 class User(AbstractUser):
-    """A customer. The AI jobs of paying customers have a separate queue."""
+    """A customer. The AI jobs of paying customers have a separate queue.
+
+    Only `billing` sets the plan: it follows from the subscriptions, or is complimentary.
+    """
 
     class Plan(models.TextChoices):
         FREE = "free"
-        PAID = "paid"
+        # The stored value is older than the name; programs of customers read it from the API.
+        PRO = "paid", "Pro"
 
     plan = models.CharField(max_length=8, choices=Plan.choices, default=Plan.FREE)
 
@@ -19,7 +23,7 @@ class User(AbstractUser):
 
     @property
     def is_paying(self) -> bool:
-        return self.plan == self.Plan.PAID
+        return self.plan == self.Plan.PRO
 
     def set_unusable_password(self) -> None:
         super().set_unusable_password()

@@ -77,6 +77,30 @@ def keys(name: str) -> list[str]:
     return found
 
 
+def prefixed(name: str, *prefixes: str) -> str:
+    """A key that its issuer marks by how it begins, or nothing. No error shows it."""
+    value = text(name)
+    if value:
+        _require_prefix(name, value, prefixes)
+    return value
+
+
+def all_prefixed(name: str, prefix: str) -> list[str]:
+    """Such keys, separated by commas."""
+    found = names(name)
+    for value in found:
+        _require_prefix(name, value, (prefix,))
+    return found
+
+
+def _require_prefix(name: str, value: str, prefixes: tuple[str, ...]) -> None:
+    if not value.startswith(prefixes) or not value.isascii() or any(map(str.isspace, value)):
+        raise ConfigError(
+            f"{name} has a value that does not begin with {' or '.join(prefixes)}",
+            f"{name}={prefixes[0]}…, copied from Stripe's dashboard",
+        )
+
+
 def whole(name: str, default: int, *, minimum: int = 0) -> int:
     return _number(name, default, int, minimum)
 
@@ -130,6 +154,10 @@ def origins(name: str) -> list[str]:
                 f"{name} has {origin!r}, which is not a valid origin", f"{name}=https://posthub.work"
             )
     return found
+
+
+def origin(name: str, default: str) -> str:
+    return (origins(name) or [default])[0]
 
 
 def dsn(name: str) -> str:

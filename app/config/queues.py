@@ -30,6 +30,9 @@ TASK_ROUTES = {
     "posts.tasks.publish_scheduled": {"queue": SCHEDULED},
     "posts.tasks.refresh_channel": {"queue": DEFAULT},
     "monitoring.tasks.housekeeping": {"queue": DEFAULT},
+    "billing.tasks.handle_event": {"queue": DEFAULT},
+    "billing.tasks.catch_up": {"queue": DEFAULT},
+    "billing.tasks.reconcile": {"queue": DEFAULT},
     "ai.tasks.run_job": {"queue": AI_JOBS},
     "ai.tasks.run_priority_job": {"queue": AI_PRIORITY},
 }

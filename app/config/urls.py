@@ -8,6 +8,8 @@ from rest_framework.routers import SimpleRouter
 
 from accounts.api import TokenViewSet, login, logout, me, token
 from ai.api import CaptionView, ImageView, JobViewSet, VideoView
+from billing.api import CheckoutView, PortalView
+from billing.webhook import receive
 from media.api import AssetViewSet, FileView
 from monitoring.api import SystemView
 from monitoring.views import health, metrics
@@ -31,6 +33,9 @@ api: list[Any] = [
     path("ai/videos/", VideoView.as_view(), name="ai-video"),
     path("media/<uuid:pk>/original/", FileView.as_view(), {"variant": "original"}, name="media-original"),
     path("media/<uuid:pk>/thumbnail/", FileView.as_view(), {"variant": "thumbnail"}, name="media-thumbnail"),
+    path("billing/checkout/", CheckoutView.as_view(), name="billing-checkout"),
+    path("billing/portal/", PortalView.as_view(), name="billing-portal"),
+    path("billing/webhook/", receive, name="billing-webhook"),
     path("system/", SystemView.as_view(), name="system"),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     path("", include(router.urls)),

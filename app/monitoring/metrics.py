@@ -53,6 +53,58 @@ ENQUEUE_FAILURES = Counter(
 SIGN_INS = Counter("posthub_sign_ins_total", "Attempts to sign in with a password", ("outcome",))
 SIGN_IN_OUTCOMES = ("success", "failure", "throttled_address", "throttled_account", "unavailable")
 
+STRIPE_WEBHOOKS = Counter(
+    "posthub_stripe_webhook_requests_total", "Requests to Stripe's webhook endpoint", ("outcome",)
+)
+WEBHOOK_OUTCOMES = (
+    "accepted",
+    "duplicate",
+    "ignored",
+    "no_signature",
+    "bad_signature",
+    "old_timestamp",
+    "too_large",
+    "invalid",
+    "throttled",
+    "unavailable",
+    "not_configured",
+    "internal_error",
+)
+STRIPE_EVENT_LAG = Histogram(
+    "posthub_stripe_event_lag_seconds",
+    "Time from the creation of an event in Stripe until it is handled",
+    buckets=(1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400),
+)
+STRIPE_REQUESTS = Counter(
+    "posthub_stripe_requests_total", "Requests to Stripe's API", ("operation", "outcome")
+)
+STRIPE_SECONDS = Histogram(
+    "posthub_stripe_request_duration_seconds", "Duration of requests to Stripe's API", ("operation",)
+)
+STRIPE_OPERATIONS = (
+    "create_customer",
+    "create_checkout",
+    "get_checkout",
+    "create_portal",
+    "list_subscriptions",
+    "list_events",
+)
+STRIPE_OUTCOMES = (
+    "success",
+    "connection_error",
+    "rate_limited",
+    "server_error",
+    "unauthorized",
+    "rejected",
+    "missing",
+    "invalid_response",
+    "internal_error",
+)
+
+for _outcome in WEBHOOK_OUTCOMES:
+    STRIPE_WEBHOOKS.labels(_outcome)
+for _operation, _outcome in product(STRIPE_OPERATIONS, STRIPE_OUTCOMES):
+    STRIPE_REQUESTS.labels(_operation, _outcome)
 for _reason in ("owner_limit", "circuit_open"):
     POSTPONED.labels(_reason)
 for _kind in ("caption", "image", "video"):

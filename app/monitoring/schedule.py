@@ -14,8 +14,15 @@ def entries() -> dict[str, tuple[str, str]]:
     """Name of the entry → task, and name of the setting and variable with its interval in seconds."""
     return {
         "publish-due": ("posts.tasks.publish_due", "PUBLISH_DUE_INTERVAL"),
+        "billing-catch-up": ("billing.tasks.catch_up", "BILLING_CATCH_UP_INTERVAL"),
         "housekeeping": ("monitoring.tasks.housekeeping", "HOUSEKEEPING_INTERVAL"),
     }
+
+
+# Name of the entry → task, and the time of the day (UTC) as hour and minute.
+NIGHTLY = {"billing-reconcile": ("billing.tasks.reconcile", 3, 20)}
+# A nightly message that waits longer than this, in seconds, is superseded by the next one.
+NIGHTLY_EXPIRES = 12 * 3600
 
 
 def install(using: str = "default", **_: Any) -> None:
@@ -25,6 +32,24 @@ def install(using: str = "default", **_: Any) -> None:
         return
     for name, (task, setting) in entries().items():
         _install(name, task, setting)
+    for name, (task, hour, minute) in NIGHTLY.items():
+        _install_nightly(name, task, hour, minute)
+
+
+def _install_nightly(name: str, task: str, hour: int, minute: int) -> None:
+    from django_celery_beat.models import CrontabSchedule, PeriodicTask
+
+    crontab, _ = CrontabSchedule.objects.get_or_create(
+        minute=str(minute),
+        hour=str(hour),
+        day_of_week="*",
+        day_of_month="*",
+        month_of_year="*",
+        timezone="UTC",
+    )
+    PeriodicTask.objects.get_or_create(
+        name=name, defaults={"task": task, "crontab": crontab, "expire_seconds": NIGHTLY_EXPIRES}
+    )
 
 
 def _install(name: str, task: str, setting: str) -> None:

@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from monitoring.billing import BillingCollector
 from monitoring.migrations import unapplied
 from monitoring.operations import OperationsCollector
 from monitoring.remembered import Remembered
@@ -31,7 +32,11 @@ class MigrationsCollector(Collector):
         yield gauge
 
 
-collectors: tuple[Collector, ...] = (MigrationsCollector(), OperationsCollector())
+collectors: tuple[Collector, ...] = (
+    MigrationsCollector(),
+    OperationsCollector(),
+    BillingCollector(),
+)
 
 
 def drop_migration_gauges() -> None:

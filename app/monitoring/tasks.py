@@ -6,6 +6,7 @@ from django.contrib.sessions.backends.db import SessionStore
 
 from accounts import tokens
 from ai import services as ai
+from billing import events, synchronization
 from config.sending import SAFE
 from posts import publication, signing_secrets
 
@@ -19,6 +20,9 @@ def housekeeping() -> dict[str, Any]:
         "posts": publication.recover(),
         "ai_jobs": ai.recover(),
         "ai_jobs_deleted": ai.forget(),
+        "billing_events": events.resend(),
+        "billing_events_deleted": events.forget(),
+        "grace_periods_ended": synchronization.end_grace_periods(),
         "tokens_deleted": tokens.forget(),
         "secrets": signing_secrets.reencrypt(),
     }

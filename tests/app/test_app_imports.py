@@ -9,7 +9,7 @@ import pytest
 
 APP = Path(__file__).resolve().parents[2] / "app"
 # A package may import those before it, never those after it. `config` wires all of them together.
-ORDER = ("accounts", "media", "posts", "ai", "monitoring")
+ORDER = ("accounts", "billing", "media", "posts", "ai", "monitoring")
 # Metrics and log context are used everywhere.
 SHARED = ("monitoring.metrics", "monitoring.logs")
 # Signing in returns what the customer may use, and the demo data covers every app.

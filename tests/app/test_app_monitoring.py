@@ -266,12 +266,14 @@ class TestSchedule:
         assert self.entry("publish-due").interval.every == 60
         assert self.entry("publish-due").task == "posts.tasks.publish_due"
         assert self.entry("housekeeping").enabled
+        nightly = PeriodicTask.objects.get(name="billing-reconcile")
+        assert (nightly.crontab.hour, nightly.crontab.minute) == ("3", "20")
 
     def test_an_operators_changes_are_kept(self) -> None:
         PeriodicTask.objects.filter(name="housekeeping").update(enabled=False)
         schedule.install()
         assert not self.entry("housekeeping").enabled
-        assert PeriodicTask.objects.count() == 2
+        assert PeriodicTask.objects.count() == 4
 
     def test_the_environment_has_priority(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         settings.PUBLISH_DUE_INTERVAL = 5

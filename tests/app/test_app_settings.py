@@ -79,6 +79,7 @@ class TestGuard:
                 {"providers": {"GEMINI_API_URL": "http://127.0.0.1:1"}},
                 "GEMINI_API_URL does not begin with https://",
             ),
+            ({"forbidden": ["STRIPE_API_BASE"]}, "STRIPE_API_BASE is set, which only development may"),
         ],
     )
     def test_bad(self, change: Any, words: str) -> None:
@@ -136,6 +137,13 @@ class TestProduction:
             ("CELERY_VISIBILITY_TIMEOUT", "10", "CELERY_VISIBILITY_TIMEOUT is 10, below its minimum 601"),
             ("SENTRY_DSN", "hunter7", "SENTRY_DSN is not a valid DSN"),
             ("REDIS_URL", "hunter7", "REDIS_URL must begin with one of redis://, "),
+            (
+                "STRIPE_SECRET_KEY",
+                "hunter7",
+                "STRIPE_SECRET_KEY has a value that does not begin with sk_ or rk_",
+            ),
+            ("STRIPE_WEBHOOK_SECRET", "whsec_1,hunter7", "does not begin with whsec_"),
+            ("STRIPE_PRICE_PRO", "prod_1", "STRIPE_PRICE_PRO has a value that does not begin with price_"),
             ("CELERY_BROKER_URL", "hunter7", "CELERY_BROKER_URL must begin with one of redis://, "),
         ],
     )
@@ -212,6 +220,11 @@ class TestProduction:
         assert done.stderr.startswith("Error: demo data is refused by these settings\nTry: ")
         # In production, this is required instead.
         assert "createsuperuser" in done.stderr
+
+    def test_a_stand_in_for_stripe_is_refused(self, run: Any) -> None:
+        done = run("manage.py", "check", STRIPE_API_BASE="http://127.0.0.1:1")
+        assert done.returncode == 2
+        assert "STRIPE_API_BASE is set, which only development may" in done.stderr
 
     def test_the_sandbox_cannot_be_switched_on(self, run: Any) -> None:
         code = "from django.conf import settings as s; print(s.SANDBOX_ALLOWED, s.WEBHOOK_ALLOW_PRIVATE, s.DEBUG)"

@@ -31,6 +31,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "rest_framework",
     "accounts",
+    "billing",
     "media",
     "posts",
     "ai",
@@ -166,6 +167,7 @@ REST_FRAMEWORK = {
         "anon": env.rate("API_THROTTLE_ANON", "60/min"),
         "user": env.rate("API_THROTTLE_USER", "600/min"),
         "ai": env.rate("API_THROTTLE_AI", "60/min"),
+        "billing": env.rate("API_THROTTLE_BILLING", "20/min"),
     },
     # Number of proxies that append to X-Forwarded-For; 0 uses the address of the connection.
     "NUM_PROXIES": env.whole("API_NUM_PROXIES", 0),
@@ -290,6 +292,25 @@ AI_DAILY_QUOTAS = {
 }
 AI_JOB_RETENTION_DAYS = env.whole("AI_JOB_RETENTION_DAYS", 90, minimum=1)
 
+# Billing
+
+STRIPE_SECRET_KEY = env.prefixed("STRIPE_SECRET_KEY", "sk_", "rk_")
+# Of the webhook's endpoint. Several while it is rotated.
+STRIPE_WEBHOOK_SECRETS = env.all_prefixed("STRIPE_WEBHOOK_SECRET", "whsec_")
+# Prices of the plan pro. The first one is sold; the others still count.
+STRIPE_PRICES = env.all_prefixed("STRIPE_PRICE_PRO", "price_")
+# Only the development settings can choose another address: that of a stand-in.
+STRIPE_API_BASE = ""
+STRIPE_TIMEOUT = env.seconds("STRIPE_TIMEOUT", 10, minimum=0.1, maximum=30)
+# Days for which the plan pro continues after a failed payment.
+BILLING_GRACE_DAYS = env.whole("BILLING_GRACE_DAYS", 7)
+BILLING_CATCH_UP_INTERVAL = env.whole("BILLING_CATCH_UP_INTERVAL", 900, minimum=1)
+BILLING_BACKOFF = env.seconds("BILLING_BACKOFF", 5)
+# Seconds after which the message of a pending event counts as lost and is sent again.
+BILLING_RESEND_AFTER = env.seconds("BILLING_RESEND_AFTER", 900)
+# Longer than Stripe's own 30 days, so that no event is taken for a new one.
+BILLING_EVENT_RETENTION_DAYS = env.whole("BILLING_EVENT_RETENTION_DAYS", 90, minimum=31)
+
 # Media
 
 MEDIA_STORE_URL = env.media_store("MEDIA_STORE_URL")
@@ -299,6 +320,8 @@ MEDIA_S3_ACCESS_KEY_ID = env.text("MEDIA_S3_ACCESS_KEY_ID")
 MEDIA_S3_SECRET_ACCESS_KEY = env.text("MEDIA_S3_SECRET_ACCESS_KEY")
 # The address of this API, for links in webhooks.
 API_URL = env.text("API_URL", "http://127.0.0.1:8000").rstrip("/")
+# The address of the web frontend, to which Stripe sends customers back.
+FRONTEND_URL = env.origin("FRONTEND_URL", next(iter(CORS_ALLOWED_ORIGINS), API_URL))
 
 # Metrics, logs, errors
 
@@ -328,6 +351,8 @@ LOGGING = {
         "django.server": {"handlers": [], "propagate": True},
         # monitoring.middleware logs the request already.
         "django.request": {"level": "ERROR"},
+        # Its messages repeat what billing.client measures, and would name customers.
+        "stripe": {"level": "WARNING"},
         "gunicorn.error": {"handlers": [], "propagate": True},
     },
 }

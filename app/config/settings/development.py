@@ -12,6 +12,8 @@ ALLOWED_HOSTS = env.names("ALLOWED_HOSTS", ["*"])
 SANDBOX_ALLOWED = True
 WEBHOOK_ALLOW_PRIVATE = True
 WEBHOOK_ALLOW_HTTP = True
+# The address of a stand-in for Stripe.
+STRIPE_API_BASE = env.text("STRIPE_API_BASE").rstrip("/")
 
 SENTRY_ENVIRONMENT = env.text("SENTRY_ENVIRONMENT", "development")
 WHITENOISE_USE_FINDERS = True

@@ -26,6 +26,7 @@ def problems(
     hosts: Sequence[str],
     missing: Sequence[str] = (),
     providers: Mapping[str, str] | None = None,
+    forbidden: Sequence[str] = (),
 ) -> list[str]:
     """What is unsafe. `providers` has addresses by variable: only development may use stand-ins without TLS."""
     found = [f"{name} is not set" for name in missing]
@@ -34,6 +35,7 @@ def problems(
         for name, url in (providers or {}).items()
         if not url.startswith("https://")
     ]
+    found += [f"{name} is set, which only development may" for name in forbidden]
     found += _secret_key(secret_key)
     if debug:
         found.append("DEBUG is true")
@@ -60,8 +62,16 @@ def require_safe(
     hosts: Sequence[str],
     missing: Sequence[str] = (),
     providers: Mapping[str, str] | None = None,
+    forbidden: Sequence[str] = (),
 ) -> None:
-    found = problems(secret_key=secret_key, debug=debug, hosts=hosts, missing=missing, providers=providers)
+    found = problems(
+        secret_key=secret_key,
+        debug=debug,
+        hosts=hosts,
+        missing=missing,
+        providers=providers,
+        forbidden=forbidden,
+    )
     if found:
         raise ConfigError(
             "production settings refuse to start: " + "; ".join(found),

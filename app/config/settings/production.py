@@ -5,6 +5,7 @@ from config.settings import guard
 from config.settings.base import *  # noqa: F403
 from config.settings.base import (
     ALLOWED_HOSTS,
+    CORS_ALLOWED_ORIGINS,
     FIELD_ENCRYPTION_KEYS,
     GEMINI_API_URL,
     PERPLEXITY_API_URL,
@@ -19,12 +20,15 @@ guard.require_safe(
     hosts=env.names("ALLOWED_HOSTS"),
     missing=[name for name in ("DATABASE_URL", "REDIS_URL") if not env.text(name)],
     providers={"GEMINI_API_URL": GEMINI_API_URL, "PERPLEXITY_API_URL": PERPLEXITY_API_URL},
+    # The address of a stand-in: with it, anyone who runs one could sell the plan pro.
+    forbidden=[name for name in ("STRIPE_API_BASE",) if env.text(name)],
 )
 
 DEBUG = False
 FIELD_ENCRYPTION_KEYS = FIELD_ENCRYPTION_KEYS or [SECRET_KEY, *SECRET_KEY_FALLBACKS]
 SANDBOX_ALLOWED = False
 API_URL = env.text("API_URL", f"https://{ALLOWED_HOSTS[0].lstrip('.')}").rstrip("/")
+FRONTEND_URL = env.origin("FRONTEND_URL", next(iter(CORS_ALLOWED_ORIGINS), API_URL))
 WEBHOOK_ALLOW_PRIVATE = env.flag("WEBHOOK_ALLOW_PRIVATE")
 WEBHOOK_ALLOW_HTTP = env.flag("WEBHOOK_ALLOW_HTTP")
 

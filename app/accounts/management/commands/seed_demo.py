@@ -11,6 +11,7 @@ from django.db import transaction
 
 from accounts import tokens
 from accounts.models import User
+from billing.models import Account
 from posts.models import Channel
 
 # Each run replaces it, because the text of an earlier token is not stored.
@@ -22,9 +23,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--users", type=int, default=3, help="number of users (default 3)")
-        parser.add_argument(
-            "--paid", type=int, default=1, help="number of users on the paid plan (default 1)"
-        )
+        parser.add_argument("--paid", type=int, default=1, help="number of users on the plan pro (default 1)")
         parser.add_argument(
             "--webhook-url", default="", help="publish to this address instead of the sandbox"
         )
@@ -53,10 +52,12 @@ class Command(BaseCommand):
         user, _ = User.objects.update_or_create(
             username=f"demo{number}",
             defaults={
-                "plan": User.Plan.PAID if paying else User.Plan.FREE,
+                "plan": User.Plan.PRO if paying else User.Plan.FREE,
                 "email": f"demo{number}@example.com",
             },
         )
+        # A subscription in the stand-in for Stripe keeps what it gives.
+        Account.objects.update_or_create(user=user, defaults={"complimentary": paying})
         _set_password(user)
         channel, _ = Channel.objects.update_or_create(
             owner=user,
