@@ -16,6 +16,7 @@ TITLES = {
     "host": "Host",
     "container": "Containers",
     "edge": "Edge",
+    "billing": "Billing",
     "backup": "Backup",
     "monitoring": "Monitoring",
 }

@@ -23,6 +23,8 @@ MAY_BE_EMPTY = {
 # Metrics that exist only where an optional part is set up. Their panels may be empty without it.
 OPTIONAL_PARTS = {
     "backup_wal_": "the WAL stream needs BACKUP_SERVERS",
+    "posthub_billing_": "billing needs STRIPE_SECRET_KEY",
+    "posthub_stripe_event_lag_": "billing needs STRIPE_SECRET_KEY",
     "backup_pitr_": "point-in-time recovery needs BACKUP_SERVERS",
 }
 

@@ -43,7 +43,16 @@ def board() -> Board:
         description="Rate, errors and durations of the Django API, its objectives and its dependencies.",
         jobs="django|blackbox.*|celery",
         tags=("api",),
-        rows=(_health(), _traffic(), _objectives(), _views(), _dependencies(), _product(), _media()),
+        rows=(
+            _health(),
+            _traffic(),
+            _objectives(),
+            _views(),
+            _dependencies(),
+            _product(),
+            _media(),
+            _billing(),
+        ),
     )
 
 
@@ -389,6 +398,37 @@ def _media() -> Row:
                 "Requests refused because of a plan's daily quota. The series “none” is zero while there are none.",
                 Query(or_none(refused, "kind", rate("posthub_ai_quota_refusals_total")), "{{kind}}"),
                 size=THIRD,
+            ),
+        ),
+    )
+
+
+def _billing() -> Row:
+    return Row(
+        "Do subscriptions match Stripe?",
+        (
+            series_panel(
+                "Stripe's events",
+                "Requests to Stripe's webhook per second by outcome. Anything but accepted, duplicate and ignored is refused.",
+                Query(f"sum by (outcome) ({rate('posthub_stripe_webhook_requests_total')})", "{{outcome}}"),
+                unit="reqps",
+                size=THIRD,
+            ),
+            series_panel(
+                "Lag of events",
+                "Time until half, and 95 %, of Stripe's events are handled.",
+                *(
+                    Query(quantile(share, "posthub_stripe_event_lag_seconds"), name)
+                    for share, name in ((0.5, "half"), (0.95, "95 %"))
+                ),
+                unit="s",
+                size=THIRD,
+            ),
+            bars_panel(
+                "Differences from Stripe",
+                "What the last comparison of all subscriptions found, by kind. Any is a fault.",
+                Query(f"max by (kind) ({select('posthub_billing_differences')})", "{{kind}}"),
+                steps=high_is_bad(1),
             ),
         ),
     )

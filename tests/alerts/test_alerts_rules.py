@@ -48,6 +48,7 @@ def test_there_are_alerts_for_every_part() -> None:
         "container",
         "edge",
         "backup",
+        "billing",
         "monitoring",
     }
     assert len(rules.alerts()) >= 65
@@ -86,6 +87,7 @@ def test_rules_files_are_named_after_components() -> None:
     assert {path.stem for path in RULES.glob("*.yml")} == {
         "api",
         "backup",
+        "billing",
         "celery",
         "container",
         "edge",

@@ -208,8 +208,9 @@ def test_every_posthub_name_is_a_service_or_made_by_the_project(services: dict[s
     document = yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8"))
     made = {f"{document['name']}_{name}" for kind in ("volumes", "networks") for name in document[kind]}
     roles = {"posthub_admin", "posthub_backup", "posthub_exporter", "posthub_wal"}
-    known = {*services, *made, *roles}
-    metric = re.compile(r"posthub_(ai|media|video|webhook|publish|enqueue)_\w+")
+    # The metadata of a customer in Stripe.
+    known = {*services, *made, *roles, "posthub_user"}
+    metric = re.compile(r"posthub_(ai|billing|media|video|webhook|publish|enqueue|stripe)_\w+")
     for name, page in book.pages().items():
         words = {
             word.rstrip("_") for word in re.findall(r"\bposthub_\w+", page) if not metric.fullmatch(word)
