@@ -122,6 +122,7 @@ SECRETS: dict[str, Callable[[], str]] = {
     "NANOBANA_API_KEY": _nothing,
     "VEO_API_KEY": _nothing,
     "STRIPE_SECRET_KEY": _nothing,
+    "STRIPE_WEBHOOK_SECRET": _nothing,
     "MEDIA_S3_ACCESS_KEY_ID": _nothing,
     "MEDIA_S3_SECRET_ACCESS_KEY": _nothing,
     "SENTRY_DSN": _nothing,
@@ -300,11 +301,13 @@ def _app(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
     errors = _named(values, "SENTRY_DSN")
     keys = _named(values, "SECRET_KEY", "SECRET_KEY_FALLBACKS", "FIELD_ENCRYPTION_KEYS")
     media = _named(values, "MEDIA_S3_ACCESS_KEY_ID", "MEDIA_S3_SECRET_ACCESS_KEY")
+    # The API opens Stripe's pages and receives its events; the worker reads the subscriptions.
+    stripe = _named(values, "STRIPE_SECRET_KEY")
     # Whether a provider can be used; only the AI worker calls one.
     configured = {name.lower(): "configured" if values[name] else "" for name in AI_KEYS}
     return {
-        "api": {**addresses, **errors, **keys, **media, **configured, **_named(values, "STRIPE_SECRET_KEY")},
-        "worker": {**addresses, **errors, **keys, **media, **configured},
+        "api": {**addresses, **errors, **keys, **media, **configured, **stripe, **_named(values, "STRIPE_WEBHOOK_SECRET")},
+        "worker": {**addresses, **errors, **keys, **media, **configured, **stripe},
         "worker_ai": {
             **addresses,
             **errors,

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sidecar.cli import print_json, row, stdout_console
-from stack.doctor import envfile, machine, outside, providers, secrets, services, settings, versions
+from stack.doctor import billing, envfile, machine, outside, providers, secrets, services, settings, versions
 from stack.doctor.check import Case, Check, Examiner
 from stack.doctor.host import Host
 from stack.paths import ROOT
@@ -19,6 +19,7 @@ BEFORE: tuple[Examiner, ...] = (
     machine.examine,
     outside.examine,
     providers.examine,
+    billing.examine,
 )
 AFTER: tuple[Examiner, ...] = (services.examine, versions.examine)
 SIGNS = {True: Text("✔", "green"), False: Text("✖", "red"), None: Text("!", "yellow")}

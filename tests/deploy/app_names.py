@@ -5,8 +5,7 @@ import re
 from stack.paths import ROOT
 
 READ = re.compile(r"env\.\w+\(\s*\"([A-Z0-9_]+)\"")
-# Reserved in the settings for future providers.
-PLANNED = {"DJANGO_SETTINGS_MODULE", "STRIPE_SECRET_KEY", "DEBUG"}
+PLANNED = {"DJANGO_SETTINGS_MODULE", "DEBUG"}
 
 
 def app_variables() -> set[str]:

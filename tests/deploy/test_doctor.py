@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from sidecar import UsageError
-from stack.doctor import cli, envfile, machine, outside, providers, secrets, services, settings
+from stack.doctor import billing, cli, envfile, machine, outside, providers, secrets, services, settings
 from stack.doctor.check import Case, Check
 from stack.doctor.host import Done, Host
 from stack.paths import ROOT
 from stack.standins import GeminiStandIn
 from stack.standins.gemini import KEY
+from stack.standins.stripe import StripeStandIn
 from tests.deploy.envexample import example_variables
 from tests.deploy.hostkit import FakeHost, as_json
 
@@ -348,3 +349,39 @@ def test_findings_are_shown_with_signs(capsys: pytest.CaptureFixture[str]) -> No
     assert "✔" in text
     assert "✖" in text
     assert "timedatectl set-ntp true" in text
+
+
+BILLING = {
+    "STRIPE_SECRET_KEY": "rk_live_x",
+    "STRIPE_WEBHOOK_SECRET": "whsec_x",
+    "STRIPE_PRICE_PRO": "price_new,price_old",
+}
+
+
+def test_stripe_is_asked_for_each_price(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    with StripeStandIn(key="rk_live_x", prices=["price_new", "price_old"]) as stripe:
+        monkeypatch.setattr(billing, "API", stripe.url)
+
+        def found(**changed: str) -> dict[str, str]:
+            return {
+                name: check.detail
+                for name, check in _wrong(billing.examine(_case(host, **BILLING | changed))).items()
+            }
+
+        assert found() == {}
+        assert {path for _, path in stripe.requests} == {"/v1/prices/price_new", "/v1/prices/price_old"}
+        assert found(STRIPE_SECRET_KEY="rk_live_y") == {"stripe": "STRIPE_SECRET_KEY is not accepted"}
+        assert found(STRIPE_PRICE_PRO="price_gone") == {"stripe": "price_gone does not exist"}
+        assert found(STRIPE_WEBHOOK_SECRET="") == {"stripe": "STRIPE_WEBHOOK_SECRET missing"}
+        stripe.failures[:] = [403]
+        assert found(STRIPE_PRICE_PRO="price_new") == {"stripe": "STRIPE_SECRET_KEY may not read prices"}
+        stripe.failures[:] = [500]
+        assert found(STRIPE_PRICE_PRO="price_new") == {"stripe": "answered 500"}
+        stripe.key = "sk_test_x"
+        checks = list(billing.examine(_case(host, **BILLING | {"STRIPE_SECRET_KEY": "sk_test_x"})))
+        assert [check.name for check in checks if check.ok is None] == ["stripe mode"]
+    assert "does not answer" in found()["stripe"]
+
+
+def test_without_stripe_nothing_is_checked(host: FakeHost) -> None:
+    assert list(billing.examine(_case(host))) == []
