@@ -306,7 +306,15 @@ def _app(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
     # Whether a provider can be used; only the AI worker calls one.
     configured = {name.lower(): "configured" if values[name] else "" for name in AI_KEYS}
     return {
-        "api": {**addresses, **errors, **keys, **media, **configured, **stripe, **_named(values, "STRIPE_WEBHOOK_SECRET")},
+        "api": {
+            **addresses,
+            **errors,
+            **keys,
+            **media,
+            **configured,
+            **stripe,
+            **_named(values, "STRIPE_WEBHOOK_SECRET"),
+        },
         "worker": {**addresses, **errors, **keys, **media, **configured, **stripe},
         "worker_ai": {
             **addresses,
