@@ -77,7 +77,6 @@ class ChildSource(Source):
             env=env,
             confinement=confinement,
             pass_fds=tuple(pass_fds),
-            bufsize=0,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
