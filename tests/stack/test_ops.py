@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -134,3 +134,26 @@ def test_pytest_stores_bytecode_and_keeps_the_settings_of_tests(monkeypatch: pyt
     monkeypatch.setenv("PYTHONUTF8", "1")
     assert CliRunner().invoke(gates.test, ["tests/stack"], standalone_mode=False).return_value == 0
     assert [(env["PYTHONUTF8"], env.keys() & gates.NOT_PASSED) for env in given] == [("1", set())]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "least", "in_memory"), [("", 0, True), ("", 1 << 60, False), ("/var/tmp", 0, False)]
+)
+def test_temporary_files_are_in_memory_where_there_is_plenty(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chosen: str, least: int, in_memory: bool
+) -> None:
+    monkeypatch.setattr(gates, "MEMORY", tmp_path)
+    monkeypatch.setattr(gates, "ROOMY", least)
+    monkeypatch.delenv("TMPDIR", raising=False)
+    if chosen:
+        monkeypatch.setenv("TMPDIR", chosen)
+    commands: list[Sequence[str]] = []
+
+    def attended(command: Sequence[str], **_: object) -> int:
+        commands.append(command)
+        return 0
+
+    monkeypatch.setattr(gates, "attended", attended)
+    assert CliRunner().invoke(gates.test, ["tests/stack"], standalone_mode=False).return_value == 0
+    (folder,) = [word for word in commands[0] if word.startswith("--basetemp=")]
+    assert folder.startswith(f"--basetemp={tmp_path}/") == in_memory
