@@ -22,7 +22,7 @@ FOREVER = float("inf")
 # Maximum duration of a wait that begins after its work has to end: the clean-up must not hang either.
 GRACE_SECONDS = 3.0
 # Maximum duration of all such waits without an answer together, and of each one after that.
-ALL_GRACE_SECONDS = 6.0
+ALL_GRACE_SECONDS = 4.0
 LEAST_GRACE_SECONDS = 0.3
 # Seconds between two checks of a wait for whether it must end.
 LOOK_SECONDS = 0.2
