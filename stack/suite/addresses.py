@@ -14,6 +14,7 @@ USUAL = {
     "prometheus": 9090,
     "alertmanager": 9093,
     "inbox": 9099,
+    "stripe": 8420,
     "start": 8090,
 }
 

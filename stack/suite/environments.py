@@ -12,6 +12,7 @@ from stack.paths import ROOT
 from stack.ports import HOST
 from stack.programs import find, postgres_bin
 from stack.servers import ObjectStore, Postgres, Redis
+from stack.standins.stripe import KEY, PRICE, SECRET
 
 # Variables of the machine that every program needs.
 MACHINE = ("PATH", "HOME", "LANG", "LC_ALL", "USER", "LD_LIBRARY_PATH")
@@ -32,6 +33,8 @@ class Sources:
         pace: seconds between runs of everything that production does less often.
         worker_timeout: seconds without a heartbeat after which a worker counts as gone.
         beat_grace: seconds that a schedule may be overdue before beat counts as down.
+        stripe: the address of the stand-in for Stripe.
+        frontend: the address of the web frontend, to which its pages lead back.
         identity: the age key of the base backups and the WAL, which are always encrypted.
     """
 
@@ -40,6 +43,8 @@ class Sources:
     store: ObjectStore
     secret_key: str
     scratch: Path
+    stripe: str
+    frontend: str
     pace: int = 2
     worker_timeout: int = 6
     beat_grace: int = 20
@@ -77,6 +82,12 @@ def app(sources: Sources) -> Mapping[str, str]:
         "MEDIA_S3_ACCESS_KEY_ID": sources.store.access_key,
         "MEDIA_S3_SECRET_ACCESS_KEY": sources.store.secret_key,
         "MEDIA_S3_REGION": "us-east-1",
+        "STRIPE_API_BASE": sources.stripe,
+        "STRIPE_SECRET_KEY": KEY,
+        "STRIPE_WEBHOOK_SECRET": SECRET,
+        "STRIPE_PRICE_PRO": PRICE,
+        "API_THROTTLE_BILLING": "off",
+        "FRONTEND_URL": sources.frontend,
         "DEMO_PASSWORD": DEMO_PASSWORD,
     }
 

@@ -81,6 +81,16 @@ class Services:
         # Without a pid file, which would remain after beat is killed.
         return self._app("beat", [*arguments, "--pidfile="], ready_text="beat: Starting")
 
+    def stripe(self) -> Service:
+        """The stand-in for Stripe, which sends its events to the API."""
+        port = self._ports["stripe"]
+        arguments = [
+            *(sys.executable, "-m", "stack.standins.stripe", "--port", str(port)),
+            *("--webhook", f"http://{HOST}:{self._ports['api']}/api/v1/billing/webhook/"),
+        ]
+        env = environments.machine(self._sources.scratch)
+        return self._program("stripe", arguments, env, port=port, ready="/")
+
     def exporter(self) -> Service:
         """The Celery exporter."""
         port = self._ports["exporter"]

@@ -9,6 +9,7 @@ from typing import Self
 
 from sidecar.prometheus import Prometheus as PrometheusClient
 from stack.inbox import Inbox
+from stack.ports import HOST
 from stack.servers import Alertmanager, ObjectStore, Postgres, Prometheus, Redis, Server, Service
 from stack.suite import addresses, environments, monitoring, scratch
 from stack.suite.commands import run_command
@@ -60,6 +61,8 @@ class Suite:
             self.store,
             secret_key=secrets.token_urlsafe(50),
             scratch=scratch.choose(folder),
+            stripe=f"http://{HOST}:{self.ports['stripe']}",
+            frontend=f"http://{HOST}:{self.ports['web']}",
         )
         self.prometheus = Prometheus(
             folder / "prometheus",
@@ -75,6 +78,7 @@ class Suite:
         )
         self._services = services = Services(folder, self.logs, self.ports, self.sources, self.prometheus.url)
         self.api = services.api()
+        self.stripe = services.stripe()
         self.web: Service | None = None
         self.wal: Service | None = None
         self.workers = {name: services.worker(name) for name in WORKERS}
@@ -90,7 +94,7 @@ class Suite:
         """Groups of servers that start together; each wave needs the ones before it."""
         return (
             (self.postgres, self.redis, self.store),
-            (self.exporter, self.alertmanager, self.backup),
+            (self.exporter, self.alertmanager, self.backup, self.stripe),
             (self.api, self.beat, *self.workers.values()),
             # Last, because rules would fire for parts that are still starting.
             (self.prometheus, *(part for part in (self.web, self.wal) if part)),

@@ -89,6 +89,7 @@ def story(suite: Suite, browser: Path, tmp_path_factory: pytest.TempPathFactory)
         env={
             **os.environ,
             "BASE_URL": suite.web.url,
+            "PAYMENT_URL": suite.stripe.url,
             "BROWSER": str(browser),
             "PASSWORD": DEMO_PASSWORD,
             "USERS": "demo1,demo2,demo-staff",

@@ -2,11 +2,14 @@
 
 export class Recorder {
   #base;
+  #payment;
   #complaints = [];
   #foreign = new Set();
 
-  constructor(base) {
+  /** The browser may go to the payment service's own pages, but no page may load anything from there. */
+  constructor(base, payment) {
     this.#base = base;
+    this.#payment = payment;
   }
 
   watch(page, scenario) {
@@ -16,6 +19,7 @@ export class Recorder {
     page.on('pageerror', (error) => this.#complain(scenario, String(error)));
     page.on('request', (request) => {
       const url = new URL(request.url());
+      if (url.origin === this.#payment && request.isNavigationRequest()) return;
       if (url.protocol.startsWith('http') && url.origin !== this.#base) this.#foreign.add(request.url());
     });
   }

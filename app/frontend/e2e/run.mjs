@@ -2,6 +2,7 @@
 //
 //   BASE_URL=http://127.0.0.1:8080 BROWSER=/usr/bin/chromium PASSWORD=… node e2e/run.mjs
 //
+// PAYMENT_URL is the address of the stand-in for Stripe.
 // USERS has the names of a customer, another one and a member of the staff; PICTURES is a folder for screenshots.
 import { chromium } from 'playwright-core';
 
@@ -19,7 +20,7 @@ const browser = await chromium.launch({
     '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage',
   ],
 });
-const recorder = new Recorder(base);
+const recorder = new Recorder(base, process.env.PAYMENT_URL);
 const world = {
   base, customer, other, staff, password: process.env.PASSWORD, pictures: process.env.PICTURES, browser, recorder,
 };

@@ -586,4 +586,54 @@ export const scenarios = {
     await page.locator('.post').first().waitFor();
     await eventually(async () => assert.equal(new URL(page.url()).search, ''));
   },
+
+  async 'a customer upgrades, misses a payment, pays and cancels'({ page, other, password }) {
+    await signIn(page, other, password);
+    await page.getByRole('link', { name: 'Account' }).click();
+    await page.getByRole('button', { name: 'Upgrade to Pro' }).click();
+    await page.getByRole('heading', { name: 'Subscribe to PostHub Pro' }).waitFor();
+    await page.getByRole('button', { name: 'Back' }).click();
+    await heading(page, 'Account');
+    await page.getByText('Free', { exact: true }).waitFor();
+
+    await page.getByRole('button', { name: 'Upgrade to Pro' }).click();
+    await page.getByRole('button', { name: 'Pay' }).click();
+    await heading(page, 'Account');
+    await notice(page, 'Thank you. Your plan is now Pro.');
+    await page.getByText('Pro: AI captions have priority').waitFor();
+    await page.getByText('Renews on').waitFor();
+    await eventually(async () => assert.equal(new URL(page.url()).search, ''));
+    await usable(page);
+
+    await manage(page, 'Fail');
+    await shown(page, page.getByText('Your last payment failed.'));
+    await page.getByText(/Pro ends on .+ unless the invoice is paid\./).waitFor();
+    await usable(page);
+    await readable(page);
+    await page.getByRole('link', { name: 'Channels' }).click();
+    await page.getByRole('button', { name: 'Pay the invoice' }).click();
+    await page.getByRole('button', { name: 'Pay' }).click();
+    await heading(page, 'Account');
+    await shown(page, page.getByText('Renews on'));
+    await eventually(async () => assert.equal(await page.getByText('Your last payment failed.').count(), 0));
+
+    await manage(page, 'Cancel');
+    await shown(page, page.getByText('Free', { exact: true }));
+    await page.getByRole('button', { name: 'Upgrade to Pro' }).waitFor();
+  },
 };
+
+/** Does something in the customer portal. */
+async function manage(page, action) {
+  await page.getByRole('button', { name: 'Manage the subscription' }).click();
+  await page.getByRole('button', { name: action }).click();
+  await heading(page, 'Account');
+}
+
+/** The event may arrive after the page was loaded. */
+async function shown(page, what) {
+  await eventually(async () => {
+    await page.reload();
+    await what.first().waitFor({ timeout: 1_000 });
+  }, 30_000);
+}

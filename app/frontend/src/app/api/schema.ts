@@ -183,6 +183,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/billing/checkout/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** @description A page on which the customer subscribes to the plan pro. The request has no content: the price is not a choice. */
+        post: operations["billing_checkout_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/billing/portal/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** @description The customer's own portal: payment method, invoices, cancellation. */
+        post: operations["billing_portal_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/channels/": {
         parameters: {
             query?: never;
@@ -479,6 +513,25 @@ export interface components {
             /** @description Whether the newest backup is unlike the ones before it. */
             unlike: boolean | null;
         };
+        /** @description The state of the customer's subscription, for the frontend. */
+        Billing: {
+            /** @description Whether the plan pro can be bought. */
+            offered: boolean;
+            /** @description Whether the customer portal can be opened. */
+            manageable: boolean;
+            /** @description Stripe's word for the state; empty without a subscription. */
+            status: string;
+            /** Format: date-time */
+            period_ends_at: string | null;
+            /** @description Whether the subscription ends with its period. */
+            ends: boolean;
+            payment_failed: boolean;
+            /**
+             * Format: date-time
+             * @description After a failed payment: when the plan becomes free.
+             */
+            grace_ends_at: string | null;
+        };
         CaptionRequest: {
             prompt: string;
             /** Format: uuid */
@@ -565,6 +618,13 @@ export interface components {
          * @enum {string}
          */
         JobStatus: "queued" | "running" | "waiting" | "succeeded" | "failed" | "cancelled" | "unknown";
+        Page: {
+            /**
+             * Format: uri
+             * @description A page of Stripe, for this customer only.
+             */
+            url: string;
+        };
         PaginatedAssetList: {
             /** @example 123 */
             count: number;
@@ -656,7 +716,7 @@ export interface components {
         };
         /**
          * @description * `free` - Free
-         *     * `paid` - Paid
+         *     * `paid` - Pro
          * @enum {string}
          */
         Plan: "free" | "paid";
@@ -759,6 +819,7 @@ export interface components {
             /** @description Whether videos can be requested. */
             readonly ai_videos: boolean;
             readonly quotas: components["schemas"]["Quota"][];
+            readonly billing: components["schemas"]["Billing"];
         };
         System: {
             queues: components["schemas"]["Queue"][];
@@ -1053,6 +1114,44 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+        };
+    };
+    billing_checkout_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page"];
+                };
+            };
+        };
+    };
+    billing_portal_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page"];
+                };
             };
         };
     };

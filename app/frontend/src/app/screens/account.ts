@@ -1,7 +1,10 @@
 import { Component, inject, signal } from '@angular/core';
+import { ActivatedRoute, Router } from '@angular/router';
 
 import { asProblem } from '../api/problem';
+import { Billing } from '../core/billing';
 import { I18n } from '../core/i18n';
+import { live } from '../core/live';
 import { LANGUAGES } from '../core/phrases';
 import { Session } from '../core/session';
 import { COLOURS, Theme } from '../core/theme';
@@ -9,6 +12,9 @@ import { problemText } from '../core/words';
 import { Heading } from '../ui/heading';
 import { NoticeBoard } from '../ui/notice-board';
 import { Loading, ProblemView } from '../ui/states';
+
+// Looks for the new plan, one a second.
+const LOOKS = 60;
 
 @Component({
   selector: 'ph-account',
@@ -28,8 +34,25 @@ import { Loading, ProblemView } from '../ui/states';
             <dt>{{ t($any('account.quota.' + quota.kind)) }}</dt>
             <dd>{{ t('account.quota.used', { used: quota.used, limit: quota.limit }) }}</dd>
           }
+          @if (account.billing.period_ends_at; as end) {
+            @if (account.billing.status === 'active') {
+              <dt>{{ t(account.billing.ends ? 'billing.endsAt' : 'billing.renewsAt') }}</dt>
+              <dd>{{ i18n.phrases().dateTime(end) }}</dd>
+            }
+          }
         </dl>
+        @if (waiting()) {
+          <p class="hint" role="status">{{ t('billing.waiting') }}</p>
+        }
         <div class="actions">
+          @if (account.billing.offered && account.plan === 'free' && !account.billing.payment_failed) {
+            <button type="button" class="button button--main" [disabled]="billing.busy() || waiting()" (click)="billing.subscribe()">
+              {{ t('billing.upgrade') }}
+            </button>
+          }
+          @if (account.billing.manageable && account.billing.status) {
+            <button type="button" class="button" [disabled]="billing.busy()" (click)="billing.manage()">{{ t('billing.manage') }}</button>
+          }
           <button type="button" class="button" [disabled]="busy()" (click)="signOut()">{{ t('account.signOut') }}</button>
         </div>
       </section>
@@ -69,7 +92,31 @@ export class Account {
   protected readonly languages = LANGUAGES;
   protected readonly colours = COLOURS;
   protected readonly busy = signal(false);
+  protected readonly billing = inject(Billing);
+  /** Whether the customer has just paid, and Stripe's event has not arrived yet. */
+  protected readonly waiting = signal(false);
   private readonly notices = inject(NoticeBoard);
+  private readonly router = inject(Router);
+  private readonly poll = live(() => this.look(), () => 1_000);
+  private looks = 0;
+
+  constructor() {
+    const route = inject(ActivatedRoute);
+    if (route.snapshot.queryParamMap.get('billing') !== 'success') return;
+    this.waiting.set(true);
+    this.poll.start();
+    // A reload, or a bookmark, is not another payment.
+    void this.router.navigate([], { relativeTo: route, queryParams: {}, replaceUrl: true });
+  }
+
+  private async look(): Promise<void> {
+    await this.session.refresh();
+    const isPro = this.session.account()?.plan === 'paid';
+    if (isPro) this.notices.say(this.t('billing.thanks'));
+    if (!isPro && ++this.looks < LOOKS) return;
+    this.waiting.set(false);
+    this.poll.stop();
+  }
 
   protected retry(): void {
     void this.session.find().catch(() => undefined);

@@ -4,10 +4,11 @@ import { Router, RouterLink, RouterLinkActive, RouterOutlet } from '@angular/rou
 import { I18n } from '../core/i18n';
 import { live } from '../core/live';
 import { Session } from '../core/session';
+import { PaymentBanner } from '../ui/payment-banner';
 
 @Component({
   selector: 'ph-shell',
-  imports: [RouterLink, RouterLinkActive, RouterOutlet],
+  imports: [PaymentBanner, RouterLink, RouterLinkActive, RouterOutlet],
   template: `
     <a class="skip" href="#content" (click)="skip($event, content)">{{ t('app.skip') }}</a>
     <header class="top">
@@ -29,6 +30,7 @@ import { Session } from '../core/session';
         <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M12 5v14M5 12h14" /></svg><span>{{ t('nav.new') }}</span>
       </a>
     </header>
+    <ph-payment-banner />
     <main id="content" #content class="content" tabindex="-1"><router-outlet /></main>
   `,
 })
