@@ -12,6 +12,7 @@ from stack.demo import accident, picture
 from stack.demo.backups import Backups
 from stack.demo.results import Outcome, Step
 from stack.demo.traffic import Customer, Traffic
+from stack.demo.upgrade import upgrade
 from stack.suite import Suite
 from stack.wait import wait_for
 
@@ -72,6 +73,9 @@ class Story:
         """Count requests, tasks and queues, and wait until Prometheus sees all targets up."""
         self._busy("waiting until Prometheus sees all targets up and tasks on all five queues")
         seen = self._await_traffic()
+        self._busy("waiting for a customer's upgrade, paid at a stand-in for Stripe")
+        customer = self._traffic.customers[-1]
+        upgraded = upgrade(self._suite.api.url, customer)
         missing = _missing(seen)
         requests_made, failures = sum(self._traffic.responses.values()), self._traffic.failures
         seconds = self._traffic.seconds
@@ -79,11 +83,13 @@ class Story:
             "requests": requests_made,
             "requests_per_second": round(requests_made / seconds, 1),
             "request_failures": failures,
+            "upgrade_seconds": round(upgraded, 1),
             **{name: seen[name] for name in ("tasks", "task_rates", "queue_lengths", "targets")},
         }
         lines = (
             f"{requests_made} requests ({requests_made / seconds:.1f}/s), {failures} were refused or failed",
             *(_queue_line(queue, seen) for queue in QUEUES),
+            f"{customer.username} upgraded to the plan pro, {upgraded:.1f} s after paying at the stand-in for Stripe",
             f"from Prometheus at {self._suite.prometheus.url}; its targets: "
             + ", ".join(f"{job} {health}" for job, health in sorted(seen["targets"].items())),
             *(f"still missing after {LONGEST_WAIT:g} s: {text}" for text in missing),

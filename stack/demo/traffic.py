@@ -33,6 +33,7 @@ class Traffic:
     """Every customer creates, publishes and schedules posts and asks for captions, until stopped."""
 
     def __init__(self, api: str, customers: Sequence[Customer]) -> None:
+        self.customers = customers
         self._api = f"{api}/api/v1"
         self._counts: Counter[int] = Counter()
         self._lock = threading.Lock()

@@ -100,6 +100,7 @@ def test_traffic_ran_tasks_on_every_queue_and_prometheus_saw_them(demo: dict[str
     assert set(traffic["queue_lengths"]) >= set(QUEUES)
     assert all(traffic["tasks"][queue] > 0 and traffic["task_rates"][queue] > 0 for queue in QUEUES)
     assert set(traffic["targets"].values()) == {"up"}
+    assert 0 < traffic["upgrade_seconds"] < 100
 
 
 def test_the_image_was_published_with_a_signed_link(demo: dict[str, Any]) -> None:
