@@ -441,6 +441,7 @@ def _html(title: str, path: str, actions: Sequence[str]) -> str:
     buttons = "".join(f'<button name="do" value="{name}">{name.title()}</button> ' for name in actions)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Stand-in for Stripe</title>'
+        '<link rel="icon" href="data:,">'
         f"<p>This is a stand-in for Stripe. No card, no money.</p><h1>{html.escape(title)}</h1>"
         f'<form method="post" action="{html.escape(path)}">{buttons}</form></html>'
     )
