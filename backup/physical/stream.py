@@ -6,6 +6,7 @@ this process needs no disk and loses nothing when it is killed.
 
 import hashlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -269,6 +270,7 @@ class _Session:
     measures: Measures
     _pieces: dict[int, list[str]] = field(default_factory=dict)
     _whole: set[int] = field(default_factory=set)
+    _packing: threading.Lock = field(default_factory=threading.Lock)
 
     def follow(self, sender: WalSender, begin: Place) -> None:
         """Stream until the end of the timeline.
@@ -451,7 +453,9 @@ class _Session:
 
     def _put(self, parcel: Parcel) -> None:
         """Store one parcel. Called in the upload threads."""
-        packed = pack(parcel.data, self.outlet.packing)
+        # One at a time: packing takes much more memory than waiting for the store does.
+        with self._packing:
+            packed = pack(parcel.data, self.outlet.packing)
         key = self.archive.wal_key(parcel.timeline, parcel.start, parcel.end, packed.sha256)
         whole = self._is_whole(parcel)
         until = self.outlet.retain_until(self.outlet.clock()) if whole else None

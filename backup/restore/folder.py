@@ -10,7 +10,7 @@ from pathlib import Path
 
 from backup.catalogue.manifest import Tablespace
 from backup.load.throwaway import SERVER
-from backup.physical import recover
+from backup.physical import collations, recover
 from backup.physical.coverage import Candidate, Coverage
 from backup.physical.recover import DATA, Reached
 from backup.physical.replica import replica
@@ -133,4 +133,5 @@ def matters(paused: recover.Paused) -> list[str]:
             " restore it alone with -d"
             for (name,) in invalid
         ),
+        *collations.differing(paused),
     ]

@@ -16,7 +16,7 @@ from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import NoIdentityError, RecoveryError, UnprovableError, VerificationError
 from backup.load.download import download
-from backup.physical import cut, lsn, records, targets
+from backup.physical import collations, cut, lsn, records, targets
 from backup.physical.coverage import Candidate, Coverage, coverage_of
 from backup.physical.cut import Cut
 from backup.physical.recover import DATA, Paused, Reached
@@ -349,6 +349,7 @@ def _to_the_end(made: Replica, candidate: Candidate, findings: Findings) -> None
         with session(paused.address) as connection:
             prepared = connection.execute("SELECT gid, database FROM pg_prepared_xacts ORDER BY 1").fetchall()
         findings.notes += [f"the prepared transaction {gid} of {name} is open" for gid, name in prepared]
+        findings.notes += collations.differing(paused)
         findings.differences += _amcheck(made, paused, findings)
     findings.differences += _checksums(made)
 

@@ -12,7 +12,7 @@ from typing import Self
 import psycopg
 
 from bench.pitr.ledger import Figures, Ledger, recovered
-from bench.pitr.place import SERVER, Place
+from bench.pitr.place import SERVER, SLOT, Place
 from stack.paths import ROOT
 
 MIB = 1 << 20
@@ -167,8 +167,8 @@ def cap(place: Place) -> Figures:
             place.write_wal(3 * CAP // 10**6)
             dead = time.monotonic() - began
             place.value("CHECKPOINT")
+        began = time.monotonic()
         with place.streaming() as stream:
-            began = time.monotonic()
             stream.await_metric("backup_wal_gaps_total", 1)
             recorded = time.monotonic() - began
     allowed = 2 * CAP + CHECKPOINT_SEGMENTS * 16 * MIB
@@ -182,20 +182,26 @@ def cap(place: Place) -> Figures:
 
 @contextmanager
 def _limited(place: Place) -> Iterator[None]:
-    """A server with a small limit for the slot, and for WAL between checkpoints."""
-    settings = {"max_slot_wal_keep_size": CAP, "max_wal_size": CAP, "min_wal_size": CAP // 4}
+    """A server with a small limit for the slot, and for WAL between checkpoints; without a slot at first."""
+    usual = place.postgres.options
+    small = {"max_slot_wal_keep_size": CAP, "max_wal_size": CAP, "min_wal_size": CAP // 4}
+    place.value(
+        f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{SLOT}'"
+    )
+    _restart(place, {**usual, **{name: f"{value // MIB}MB" for name, value in small.items()}})
     try:
-        for name, value in settings.items():
-            place.value(f"ALTER SYSTEM SET {name} = '{value // MIB}MB'")
-        place.value("SELECT pg_reload_conf()")
         for _ in range(2):
             place.value("SELECT pg_switch_wal()")
             place.value("CHECKPOINT")
         yield
     finally:
-        for name in settings:
-            place.value(f"ALTER SYSTEM RESET {name}")
-        place.value("SELECT pg_reload_conf()")
+        _restart(place, usual)
+
+
+def _restart(place: Place, options: dict[str, str]) -> None:
+    place.postgres.stop()
+    place.postgres.options = options
+    place.postgres.start()
 
 
 class _Watch:

@@ -225,6 +225,25 @@ def unpacked_from(primary: Primary, parent: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("primary", [SUPPORTED[-1]], indirect=True, ids=["newest"])
+def test_a_collation_of_another_version_is_named(primary: Primary, base: Path, tmp_path: Path) -> None:
+    """Indexes of text may be out of order for other programs than the original's."""
+    change = "UPDATE pg_database SET datcollversion = %s WHERE datname = 'posthub'"
+    with primary.session("postgres") as connection:
+        row = connection.execute(
+            "SELECT datcollversion FROM pg_database WHERE datname = 'posthub'"
+        ).fetchone()
+        assert row is not None
+        connection.execute(change, ["0.1"])
+        place = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
+        connection.execute(change, [row[0]])
+    assert place is not None
+    primary.switch()
+    with at(primary, base, AtPosition(lsn.parse(place[0])), tmp_path) as server:
+        (note,) = matters(server)
+    assert "the collation of posthub has version 0.1, and " in note
+
+
+@pytest.mark.parametrize("primary", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 def test_a_prepared_transaction_does_not_keep_its_locks_in_the_recovered_database(
     primary: Primary, base: Path, tmp_path: Path
 ) -> None:
