@@ -20,7 +20,7 @@ from backup.physical import archive as names
 from backup.physical import lsn
 from backup.physical.archive import SHA_DIGITS, Archive, Fork, Gap, Listing, Span, Stored, WalObject
 from backup.physical.measures import Measures
-from backup.physical.pack import pack
+from backup.physical.pack import Packed, pack
 from backup.physical.resume import Place, place, timeline_at
 from backup.physical.slot import APPLICATION, NAME, SlotStatus, provide, refuse_unsafe, renew
 from backup.physical.uploads import MOST, THREADS, Parcel, Uploads
@@ -453,9 +453,7 @@ class _Session:
 
     def _put(self, parcel: Parcel) -> None:
         """Store one parcel. Called in the upload threads."""
-        # One at a time: packing takes much more memory than waiting for the store does.
-        with self._packing:
-            packed = pack(parcel.data, self.outlet.packing)
+        packed = parcel.packed or self._pack(parcel)
         key = self.archive.wal_key(parcel.timeline, parcel.start, parcel.end, packed.sha256)
         whole = self._is_whole(parcel)
         until = self.outlet.retain_until(self.outlet.clock()) if whole else None
@@ -465,6 +463,13 @@ class _Session:
             self._pieces.setdefault(lsn.segment_start(parcel.start, self.archive.segment_size), []).append(
                 key
             )
+
+    def _pack(self, parcel: Parcel) -> Packed:
+        """Pack a parcel, one at a time: packing takes more memory than waiting for the store does."""
+        with self._packing:
+            parcel.packed = pack(parcel.data, self.outlet.packing)
+        parcel.data = b""
+        return parcel.packed
 
     def _after(self, parcel: Parcel) -> None:
         """Delete the pieces that a whole segment replaces, including those that arrive after it."""

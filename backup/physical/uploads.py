@@ -10,6 +10,7 @@ from typing import Self
 
 from backup.cancellation import StoppedError, carry
 from backup.errors import StoreError
+from backup.physical.pack import Packed
 from sidecar.humanize import duration
 
 log = logging.getLogger(__name__)
@@ -25,12 +26,17 @@ SILENT_SECONDS = 60.0
 
 @dataclass(eq=False)
 class Parcel:
-    """WAL on its way into the store, from ``start`` up to ``end``."""
+    """WAL on its way into the store, from ``start`` up to ``end``.
+
+    Attributes:
+        packed: what is stored, once it is packed. It takes the place of ``data``: both would not fit into memory.
+    """
 
     timeline: int
     start: int
     end: int
     data: bytes | bytearray
+    packed: Packed | None = None
     begun: bool = False
     stored: bool = False
     since: float = field(default_factory=time.monotonic)
@@ -163,7 +169,7 @@ class Uploads:
     def _arrived(self, parcel: Parcel) -> None:
         with self._changed:
             parcel.stored = True
-            parcel.data = b""
+            parcel.packed = None
             while self._parcels and self._parcels[0].stored:
                 self._stored = max(self._stored, self._parcels.popleft().end)
             self._changed.notify_all()
