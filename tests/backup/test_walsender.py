@@ -5,7 +5,6 @@ import json
 import secrets
 import tarfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,11 +14,9 @@ from backup.errors import PreflightError, ReplicationError
 from backup.physical import lsn
 from backup.physical.walsender import Alive, TimelineEnd, Wal, WalSender, WalStream
 from backup.postgres.dsn import Address, parse
-from stack.programs import SUPPORTED
 from stack.servers import Postgres
 from stack.wait import wait_for
 from tests.backup.walkit import write
-from tests.conftest import programs_of
 
 
 @pytest.fixture
@@ -82,29 +79,6 @@ def test_the_connection_does_not_keep_the_database_from_being_renamed(
             sender.identify()
             connection.execute(f"ALTER DATABASE {name} RENAME TO {name}_old")
         connection.execute(f"DROP DATABASE {name}_old")
-
-
-@pytest.mark.parametrize("version", SUPPORTED)
-def test_the_access_rules_of_the_official_image_are_enough(version: int, tmp_path: Path) -> None:
-    """Its entrypoint adds one line for all hosts, which does not include replication connections."""
-    with Postgres(tmp_path / "postgres", programs=programs_of(version)) as server:
-        (server.data / "pg_hba.conf").write_text("host all all all scram-sha-256\n")
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            connection.execute("SELECT pg_reload_conf()")
-        with pytest.raises(psycopg.OperationalError, match=r"no pg_hba\.conf entry for replication"):
-            until(lambda: _is_replication_allowed(server), "the rules are in force")
-        with WalSender.connect(parse(server.url)) as sender:
-            position = sender.identify().position
-            names = [archive.name for archive in sender.base_backup("test", fast=True).archives()]
-            assert names == ["base.tar", "backup_manifest"]
-        with WalSender.connect(parse(server.url)) as sender:
-            assert received(sender.stream(position, 1), position, position + 1)
-
-
-def _is_replication_allowed(server: Postgres) -> bool:
-    """False, so that it is tried again until the server refuses."""
-    psycopg.connect(f"{server.url}?replication=true", connect_timeout=5).close()
-    return False
 
 
 def test_the_stream_is_what_the_server_writes(server: Postgres, address: Address, slot: str) -> None:
