@@ -457,6 +457,9 @@ class _Handler(BaseHTTPRequestHandler):
         if page is not None:
             self._send(200, page.encode(), {"Content-Type": "text/html; charset=utf-8"})
             return
+        if path == "/favicon.ico":
+            self._send(204, b"", {})
+            return
         self._api("GET", path, query)
 
     def do_POST(self) -> None:
