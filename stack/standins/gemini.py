@@ -1,7 +1,7 @@
 """A stand-in for the parts of Google's Gemini API that this project uses: text, images, videos, files, models.
 
-It is not Google's server. The contract is that of https://ai.google.dev/api (v1beta) and of
-https://ai.google.dev/gemini-api/docs/video, in the state of November 2026, as public clients of it use it:
+It is not Google's server. The contract was read in November 2026 from public clients of the API (v1beta). Google's own
+reference, https://ai.google.dev/api, was not compared with it:
 
 - `POST models/M:generateContent` answers with candidates, whose parts have `text` or `inlineData` in base64;
 - `POST models/M:predictLongRunning` with `instances[0].prompt` and `parameters` answers with the `name` of an operation,

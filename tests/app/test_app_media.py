@@ -113,7 +113,7 @@ class TestInspection:
 
 
 class TestGemini:
-    """The wire format of generateContent with image parts, as Google's API reference describes it (November 2026)."""
+    """The wire format of generateContent with image parts, as public clients use it (November 2026)."""
 
     @pytest.fixture
     def gemini(self, outside: Any) -> Gemini:
