@@ -174,7 +174,9 @@ def test_no_alert_but_the_staged_ones(demo: dict[str, Any]) -> None:
     fired = re.findall(r"FIRING \[\w+\] (\w+)", demo["opened"]["Notification inbox"][1])
     # The queues of the killed worker have no consumer, and on a busy machine they keep growing for a while afterwards.
     killed = {"CeleryWorkerDown", "CeleryQueueNoConsumers", "CeleryQueueGrowing"}
-    assert set(fired) <= {"BackupVerificationFailed", "BackupPruneBlocked"} | killed, fired
+    # Emptying a table under load deadlocks with the app's own statements.
+    emptied = {"PostgresDeadlocks"}
+    assert set(fired) <= {"BackupVerificationFailed", "BackupPruneBlocked"} | killed | emptied, fired
     assert "Watchdog" in demo["pages"]["/alerts"][1]
 
 
