@@ -22,7 +22,7 @@ ORIGINS = {
     "backup:": "backup", "redis_": "redis", "redis:": "redis", "pg_": "postgres", "postgres:": "postgres",
     "node_": "node", "host:": "node", "container_": "cadvisor", "container:": "cadvisor", "caddy_": "caddy",
     "edge:": "caddy", "probe_": "blackbox", "alerts_": "watch", "slo:api": "django", "wal:": "backup", "machine_": "cadvisor",
-    "posthub_": "none",
+    "posthub_": "none", "ai:": "none",
 }  # fmt: skip
 BEAT = "celery_beat_"
 

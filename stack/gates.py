@@ -177,7 +177,9 @@ def _pytest(arguments: Sequence[str]) -> int:
     )
     chosen = arguments or whole
     # Outside the checkout, whose path may be too long for Unix sockets.
-    scratch = tempfile.mkdtemp(prefix="ops-", dir=_roomy_memory())
+    memory = _roomy_memory()
+    # A socket's path may have about 100 bytes, so the path in memory must not be longer than the usual one.
+    scratch = tempfile.mkdtemp(prefix="" if memory else "ops-", dir=memory)
     # Go's programs, promtool most of all, collect garbage less often: memory is less scarce than processors.
     env = {"GOGC": "400"} | {name: value for name, value in os.environ.items() if name not in NOT_PASSED}
     command = _python("-m", "pytest", f"--basetemp={scratch}/t", *chosen)

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,11 @@ PICTURES = os.environ.get("STATUS_PICTURES")
 PHONE = 390
 DESKTOP = 1160
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-# The width of the page, as measured by a copy of it: the pages themselves forbid scripts.
-MEASURE = "<script>document.title = document.documentElement.scrollWidth</script>"
+# A frame as wide as a telephone, measured from outside: the pages themselves forbid scripts.
+FRAME = """<!doctype html><title>unknown</title><iframe style="width:{width}px;height:800px;border:0" srcdoc="{page}"></iframe>
+<script>onload = () => {{
+  document.title = document.querySelector("iframe").contentDocument.documentElement.scrollWidth;
+}}</script>"""
 BROWSER = find_browser()
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
@@ -65,12 +69,9 @@ def browsed(page: bytes, folder: Path, *options: str) -> str:
 
 def width(page: bytes, folder: Path) -> int:
     """The width in pixels that a telephone's browser needs for it."""
-    dom = browsed(
-        page.replace(b"</body>", f"{MEASURE}</body>".encode()),
-        folder,
-        f"--window-size={PHONE},800",
-        "--dump-dom",
-    )
+    # A window of Chromium is never narrower than 500 pixels, but a frame may be.
+    frame = FRAME.format(width=PHONE, page=escape(page.decode()))
+    dom = browsed(frame.encode(), folder, "--dump-dom")
     found = re.search(r"<title>(\d+)</title>", dom)
     assert found, dom[:500]
     return int(found[1])
