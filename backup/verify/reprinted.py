@@ -9,7 +9,7 @@ such a list that is not used means nothing. The roles of a policy are printed in
 import re
 
 from backup.postgres.identifiers import NAME
-from backup.verify.nesting import flat
+from backup.verify.nested import flat
 
 _FUNCTIONS = frozenset({"FUNCTION", "PROCEDURE"})
 _KINDS = _FUNCTIONS | {"VIEW", "MATERIALIZED VIEW", "RULE", "POLICY"}

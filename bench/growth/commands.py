@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import psutil
 import psycopg
@@ -26,6 +24,7 @@ from bench.growth.distance import Distance
 from bench.growth.exporter import Cost
 from sidecar.cli import stderr_console
 from sidecar.errors import OpsError
+from sidecar.http import answers
 from stack.ports import HOST, choose
 from stack.programs import postgres_bin
 from stack.servers import ObjectStore, Postgres
@@ -213,10 +212,7 @@ def _serving(shop: Workshop, folder: Path, store: Path) -> Iterator[psutil.Proce
 
 
 def _ready(port: int) -> bool:
-    try:
-        return bool(urlopen(f"http://{HOST}:{port}/readyz", timeout=5).status == 200)
-    except (URLError, OSError):
-        return False
+    return answers(f"http://{HOST}:{port}/readyz")
 
 
 def _until_steady(process: psutil.Process) -> None:

@@ -30,6 +30,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import requests
 
+from sidecar.http import session
+
 HOST = "127.0.0.1"
 KEY = "sk_test_standin"
 PRICE = "price_standin_pro"
@@ -204,7 +206,7 @@ class StripeStandIn:
     def _deliver_once(self, name: str) -> int:
         body, headers = self.signed(name)
         try:
-            return requests.post(self.webhook, data=body, headers=headers, timeout=10).status_code
+            return session().post(self.webhook, data=body, headers=headers, timeout=10).status_code
         except requests.RequestException:
             return 0
 

@@ -51,6 +51,14 @@ def _no_settings_left_behind() -> Iterator[None]:
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
 
 
+@pytest.fixture(autouse=True)
+def _celery_is_the_apps() -> None:
+    """A Celery app that another folder's test created in this process has made itself the current one."""
+    from config import celery_app
+
+    celery_app.set_current()
+
+
 @pytest.fixture(scope="session")
 def app_folder() -> Path:
     return APP

@@ -13,16 +13,18 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from stack.doctor import machine, outside, providers, secrets, services, settings, versions
+from stack.doctor import billing, machine, outside, providers, secrets, services, settings, versions
 from stack.doctor.check import Case, Check
 from stack.doctor.cli import AFTER, BEFORE
 from stack.doctor.host import Done
 from stack.standins import GeminiStandIn
 from stack.standins.gemini import KEY
+from stack.standins.stripe import KEY as STRIPE_KEY
+from stack.standins.stripe import PRICE, StripeStandIn
 from tests.deploy.envexample import example_variables
 from tests.deploy.hostkit import FakeHost, as_json
 
-MODULES = (machine, outside, providers, secrets, services, settings, versions)
+MODULES = (billing, machine, outside, providers, secrets, services, settings, versions)
 ASK = "exec -T posthub_prometheus wget -qO- http://127.0.0.1:9090/api/v1/"
 SIDECAR = "exec -T posthub_backup python -m backup doctor"
 CONFIG = json.dumps({"services": {"posthub_init": {"image": "x:1"}, "posthub_redis": {"image": "redis:7"}}})
@@ -173,6 +175,7 @@ def test_every_failure_has_a_case(host: FakeHost, monkeypatch: pytest.MonkeyPatc
         *_of_what_is_outside(host, monkeypatch),
         *_of_versions(host),
         *_of_providers(host),
+        *_of_billing(host, monkeypatch),
     ]
     assert [check for check in found if not check.fix] == []
     wanted = set().union(*(failing_sites(module) for module in MODULES))
@@ -272,6 +275,20 @@ def _of_providers(host: FakeHost) -> Iterator[Check]:
         for answer in ((404, "NOT_FOUND"), (403, "PERMISSION_DENIED"), (500, "INTERNAL")):
             google.failures["models"] = answer
             yield failed("VEO_API_KEY", providers.examine(case(host, **near)))
+
+
+def _of_billing(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Check]:
+    """A setting is missing, a price does not exist, and nobody answers."""
+    given = {
+        "STRIPE_SECRET_KEY": STRIPE_KEY,
+        "STRIPE_WEBHOOK_SECRET": "whsec_x",
+        "STRIPE_PRICE_PRO": "price_gone",
+    }
+    yield failed("stripe", billing.examine(case(host, **given | {"STRIPE_WEBHOOK_SECRET": ""})))
+    with StripeStandIn(prices=[PRICE]) as stripe:
+        monkeypatch.setattr(billing, "API", stripe.url)
+        yield failed("stripe", billing.examine(case(host, **given)))
+    yield failed("stripe", billing.examine(case(host, **given)))
 
 
 def _of_versions(host: FakeHost) -> Iterator[Check]:
