@@ -263,6 +263,21 @@ def waiting() -> Check:
     return check
 
 
+@contextmanager
+def cleaning_up() -> Iterator[float]:
+    """One step that ends this thread's work: the number of seconds that it may wait.
+
+    A step that takes them all got no answer, and leaves less for the next ones.
+    """
+    grace = _work().grace
+    seconds, began = grace.seconds, time.monotonic()
+    try:
+        yield seconds
+    finally:
+        if time.monotonic() - began >= seconds:
+            grace.spend(seconds)
+
+
 def carry(function: Callable[P, T], *, over: Callable[[], bool] = _never) -> Callable[P, T]:
     """The same function for another thread, within the limits of this one.
 

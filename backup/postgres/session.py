@@ -16,7 +16,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow, tuple_row
 
-from backup.cancellation import Check, OutOfTimeError, StoppedError, answered, heard, waiting
+from backup.cancellation import Check, OutOfTimeError, StoppedError, answered, cleaning_up, heard, waiting
 from backup.errors import LOCKS, LOCKS_SIGN, DumpError, PreflightError
 from backup.postgres.dsn import Address
 from backup.programs import options, pinned
@@ -42,7 +42,6 @@ KEEPALIVES = {
     "tcp_user_timeout": "90000",
 }
 CONNECT_SECONDS = 15
-CANCEL_SECONDS = 3.0
 TRIES = 10
 HINT = "check that the server is up, and check host, port, user and password"
 POOLER = "give the database's own address and port, not the pooler's"
@@ -71,8 +70,8 @@ class HeedingConnection(Connection[TupleRow]):
         """End the statement in progress, as psycopg does after a signal: a clean-up may need the connection."""
         if self.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
             cancel(self)
-            with suppress(psycopg.Error):
-                super().wait(gen, timeout=CANCEL_SECONDS)
+            with cleaning_up() as seconds, suppress(psycopg.Error):
+                super().wait(gen, timeout=seconds)
 
 
 def _watched(gen: PQGen[T], check: Check) -> PQGen[T]:
@@ -201,14 +200,16 @@ def cancel(connection: Connection[TupleRow]) -> None:
     if connection.info.transaction_status != psycopg.pq.TransactionStatus.ACTIVE:
         return
 
-    def ask() -> None:
-        with suppress(psycopg.Error):
-            connection.cancel_safe(timeout=CANCEL_SECONDS)
+    with cleaning_up() as seconds:
 
-    # Before libpq 17, the request waits without a limit.
-    asking = Thread(target=ask, name="cancel", daemon=True)
-    asking.start()
-    asking.join(CANCEL_SECONDS)
+        def ask() -> None:
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=seconds)
+
+        # Before libpq 17, the request waits without a limit.
+        asking = Thread(target=ask, name="cancel", daemon=True)
+        asking.start()
+        asking.join(seconds)
 
 
 def _check_direct(connection: Connection[TupleRow], address: Address) -> None:
