@@ -156,6 +156,28 @@ export const scenarios = {
     await page.locator('.post', { hasText: 'The greenhouse opens' }).getByRole('img').waitFor();
   },
 
+  async 'a video is made, attached and published'({ page, customer, password }) {
+    await signIn(page, customer, password);
+    await write(page, 'A tour of the greenhouse');
+    await page.getByLabel('What should the video show?').fill('a slow walk through a greenhouse');
+    await page.getByText(/0 of \d+ seconds used today\./).waitFor();
+    await page.getByLabel('Length').selectOption('6');
+    await page.getByRole('button', { name: 'Make a video' }).click();
+    await page.getByText('The service is making it; this takes a few minutes').waitFor();
+    await page.getByText(/6 of \d+ seconds used today/).waitFor();
+    await page.locator('.result video').waitFor();
+    await page.getByRole('button', { name: 'Attach the video to the post' }).click();
+    await notice(page, 'The video is attached.');
+    await usable(page);
+    await page.getByRole('button', { name: 'Publish now' }).click();
+    await badge(page, 'Published');
+    const source = await page.getByLabel('Attached video').getAttribute('src');
+    const part = await page.request.get(source, { headers: { Range: 'bytes=0-99' } });
+    assert.deepEqual([part.status(), part.headers()['content-type'], (await part.body()).length], [206, 'video/mp4', 100]);
+    await page.getByRole('link', { name: 'Posts', exact: true }).click();
+    await page.locator('.post', { hasText: 'A tour of the greenhouse' }).getByLabel('Attached video').waitFor();
+  },
+
   async 'a used-up quota is reported'({ page, customer, password }) {
     await signIn(page, customer, password);
     await write(page, '');
