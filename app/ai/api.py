@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any, cast
 
 from django.db.models import QuerySet
@@ -45,9 +46,12 @@ class OwnPostField(serializers.PrimaryKeyRelatedField[Post]):
         return Post.objects.filter(owner=self.context["request"].user)
 
 
-class CaptionSerializer(serializers.Serializer[Any]):
+class JobRequestSerializer(serializers.Serializer[Any]):
     prompt = serializers.CharField(max_length=2000)
     post = OwnPostField(queryset=Post.objects.none(), required=False, allow_null=True)
+
+
+class CaptionSerializer(JobRequestSerializer):
     provider = serializers.CharField(required=False)
 
     def validate_provider(self, value: str) -> str:
@@ -59,20 +63,26 @@ class CaptionSerializer(serializers.Serializer[Any]):
         return value
 
 
+def _requested(
+    request: Request, serializer: type[JobRequestSerializer], create: Callable[..., AIJob]
+) -> Response:
+    """Check what a user requests, create the job, and answer with it."""
+    wanted = serializer(data=request.data, context={"request": request})
+    wanted.is_valid(raise_exception=True)
+    job = create(cast("User", request.user), **wanted.validated_data)
+    return Response(JobSerializer(job).data, status=status.HTTP_202_ACCEPTED)
+
+
 class CaptionView(APIView):
     throttle_scope = "ai"
 
     @extend_schema(request=CaptionSerializer, responses={202: JobSerializer})
     def post(self, request: Request) -> Response:
-        wanted = CaptionSerializer(data=request.data, context={"request": request})
-        wanted.is_valid(raise_exception=True)
-        job = services.request_caption(cast("User", request.user), **wanted.validated_data)
-        return Response(JobSerializer(job).data, status=status.HTTP_202_ACCEPTED)
+        return _requested(request, CaptionSerializer, services.request_caption)
 
 
-class ImageRequestSerializer(serializers.Serializer[Any]):
-    prompt = serializers.CharField(max_length=2000)
-    post = OwnPostField(queryset=Post.objects.none(), required=False, allow_null=True)
+class ImageRequestSerializer(JobRequestSerializer):
+    pass
 
 
 class ImageView(APIView):
@@ -80,13 +90,10 @@ class ImageView(APIView):
 
     @extend_schema(request=ImageRequestSerializer, responses={202: JobSerializer})
     def post(self, request: Request) -> Response:
-        wanted = ImageRequestSerializer(data=request.data, context={"request": request})
-        wanted.is_valid(raise_exception=True)
-        job = services.request_image(cast("User", request.user), **wanted.validated_data)
-        return Response(JobSerializer(job).data, status=status.HTTP_202_ACCEPTED)
+        return _requested(request, ImageRequestSerializer, services.request_image)
 
 
-class VideoRequestSerializer(ImageRequestSerializer):
+class VideoRequestSerializer(JobRequestSerializer):
     seconds = serializers.ChoiceField(choices=videos.SECONDS, default=videos.SECONDS[0])
 
 
@@ -95,10 +102,7 @@ class VideoView(APIView):
 
     @extend_schema(request=VideoRequestSerializer, responses={202: JobSerializer})
     def post(self, request: Request) -> Response:
-        wanted = VideoRequestSerializer(data=request.data, context={"request": request})
-        wanted.is_valid(raise_exception=True)
-        job = services.request_video(cast("User", request.user), **wanted.validated_data)
-        return Response(JobSerializer(job).data, status=status.HTTP_202_ACCEPTED)
+        return _requested(request, VideoRequestSerializer, services.request_video)
 
 
 class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[AIJob]):

@@ -52,16 +52,8 @@ class Client:
     @contextmanager
     def download(self, url: str) -> Iterator[Iterator[bytes]]:
         """A file of the provider in pieces. The key is only sent to the API itself."""
-        outcome = "internal_error"
-        try:
-            with self._errors(), self._file(url) as response:
-                yield response.iter_content(CHUNK)
-            outcome = "success"
-        except ProviderError as error:
-            outcome = error.outcome
-            raise
-        finally:
-            AI_REQUESTS.labels(self._provider, outcome).inc()
+        with self._counted(), self._errors(), self._file(url) as response:
+            yield response.iter_content(CHUNK)
 
     def _tried(self, act: Callable[[], T], tries: int) -> T:
         for tries_left in reversed(range(tries)):
@@ -75,17 +67,21 @@ class Client:
         raise AssertionError("unreachable")
 
     def _measured(self, act: Callable[[], T]) -> T:
+        with self._counted(), AI_SECONDS.labels(self._provider).time():
+            return act()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count one request by its outcome."""
         outcome = "internal_error"
         try:
-            with AI_SECONDS.labels(self._provider).time():
-                result = act()
+            yield
             outcome = "success"
         except ProviderError as error:
             outcome = error.outcome
             raise
         finally:
             AI_REQUESTS.labels(self._provider, outcome).inc()
-        return result
 
     def _json(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         with self._errors():

@@ -55,23 +55,12 @@ def _secret_key(key: str) -> list[str]:
     return []
 
 
-def require_safe(
-    *,
-    secret_key: str,
-    debug: bool,
-    hosts: Sequence[str],
-    missing: Sequence[str] = (),
-    providers: Mapping[str, str] | None = None,
-    forbidden: Sequence[str] = (),
-) -> None:
-    found = problems(
-        secret_key=secret_key,
-        debug=debug,
-        hosts=hosts,
-        missing=missing,
-        providers=providers,
-        forbidden=forbidden,
-    )
+def require_safe(found: Sequence[str]) -> None:
+    """Refuse to start with any of these :func:`problems`.
+
+    Raises:
+        ConfigError: there are some.
+    """
     if found:
         raise ConfigError(
             "production settings refuse to start: " + "; ".join(found),

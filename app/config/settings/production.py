@@ -15,13 +15,15 @@ from config.settings.base import (
 )
 
 guard.require_safe(
-    secret_key=env.text("SECRET_KEY"),
-    debug=env.flag("DEBUG"),
-    hosts=env.names("ALLOWED_HOSTS"),
-    missing=[name for name in ("DATABASE_URL", "REDIS_URL") if not env.text(name)],
-    providers={"GEMINI_API_URL": GEMINI_API_URL, "PERPLEXITY_API_URL": PERPLEXITY_API_URL},
-    # The address of a stand-in: with it, anyone who runs one could sell the plan pro.
-    forbidden=[name for name in ("STRIPE_API_BASE",) if env.text(name)],
+    guard.problems(
+        secret_key=env.text("SECRET_KEY"),
+        debug=env.flag("DEBUG"),
+        hosts=env.names("ALLOWED_HOSTS"),
+        missing=[name for name in ("DATABASE_URL", "REDIS_URL") if not env.text(name)],
+        providers={"GEMINI_API_URL": GEMINI_API_URL, "PERPLEXITY_API_URL": PERPLEXITY_API_URL},
+        # The address of a stand-in: with it, anyone who runs one could sell the plan pro.
+        forbidden=[name for name in ("STRIPE_API_BASE",) if env.text(name)],
+    )
 )
 
 DEBUG = False
