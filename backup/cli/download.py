@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from backup.catalogue.reader import Entry
+from backup.cli import bars
 from backup.cli.common import database_option, find, json_option, load, tell_step
 from backup.load.plain import write_plain
 from backup.progress import Reporter
@@ -51,13 +51,6 @@ def download(backup_id: str, folder: Path, database: str | None, as_json: bool) 
 
 @contextmanager
 def _display(entry: Entry) -> Iterator[Reporter]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with cli.progress(*columns) as display:
+    with cli.progress(*bars.transfer()) as display:
         task = display.add_task("download", total=entry.manifest.stored_bytes)
         yield Reporter(tell_step, lambda count: display.advance(task, count))

@@ -5,8 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
+from backup.cli import bars
 from backup.cli.common import postgres_target, see_whose, tell_step
 from backup.physical import lsn, marks, targets
 from backup.physical.coverage import Candidate, Coverage, coverage_of, expected_seconds
@@ -235,15 +234,8 @@ def _whole(
 @contextmanager
 def _display(candidate: Candidate) -> Iterator[Reporter]:
     """Report steps as lines, and the bytes of the base backup each minute in the log; on a terminal, as a bar."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     manifest = candidate.entry.manifest
-    with cli.progress(*columns) as display:
+    with cli.progress(*bars.transfer()) as display:
         task = display.add_task("base backup", total=manifest.stored_bytes)
         meter = Meter(
             manifest.database,

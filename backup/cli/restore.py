@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from backup.catalogue.reader import Entry, projected
 from backup.catalogue.records import Difference
+from backup.cli import bars
 from backup.cli.common import (
     agreed,
     as_moment,
@@ -425,14 +425,7 @@ def _display(entry: Entry, total: int, expected: float = 0.0) -> Iterator[Report
         total: number of bytes at the end.
         expected: seconds to a restored database, as last measured.
     """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with cli.progress(*columns) as display:
+    with cli.progress(*bars.transfer()) as display:
         task = display.add_task("download", total=total)
         begun: list[str] = []
 

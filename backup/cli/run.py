@@ -6,18 +6,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from backup.cancellation import StoppedError
 from backup.catalogue import layout
 from backup.catalogue.manifest import Manifest
+from backup.cli import bars
 from backup.cli.common import database_option, find, json_option, load
 from backup.notify import notifier_for
 from backup.progress import Progress
@@ -195,14 +188,6 @@ def _sentence(manifest: Manifest) -> str:
 @contextmanager
 def _progress(name: str) -> Iterator[tuple[Progress, Progress]]:
     """The functions that receive the bytes as they pass, and the expected number."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with cli.progress(*columns) as display:
+    with cli.progress(*bars.transfer(with_speed=True)) as display:
         task = display.add_task(name, total=None)
         yield (lambda count: display.advance(task, count)), (lambda total: display.update(task, total=total))

@@ -5,19 +5,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.table import Table
 
 from backup.cancellation import StoppedError
 from backup.catalogue.reader import Entry
 from backup.catalogue.records import Report
+from backup.cli import bars
 from backup.cli.common import database_option, find, json_option, load
 from backup.progress import Progress
 from backup.replication.merged import read
@@ -140,14 +133,6 @@ def _show(report: Report) -> None:
 
 @contextmanager
 def _progress(entry: Entry) -> Iterator[Progress]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with cli.progress(*columns) as display:
+    with cli.progress(*bars.transfer(with_speed=True)) as display:
         task = display.add_task(entry.manifest.database, total=expected_bytes(entry.manifest))
         yield lambda count: display.advance(task, count)

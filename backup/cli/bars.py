@@ -1,0 +1,24 @@
+"""The columns of progress bars that count bytes."""
+
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+
+def transfer(*, with_speed: bool = False) -> tuple[ProgressColumn, ...]:
+    """What is done, bytes, the time so far and the time left."""
+    speed = (TransferSpeedColumn(),) if with_speed else ()
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        *speed,
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
