@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from threading import Thread
 from typing import TypeVar
 
 from sidecar import OpsError
@@ -32,3 +33,9 @@ def wait_for(
         if time.monotonic() > deadline:
             raise OpsError(f"{what} did not happen within {timeout:g} s", hint=hint)
         time.sleep(interval)
+
+
+def join(thread: Thread) -> None:
+    """Wait for a thread in pieces, so that Ctrl-C ends the wait."""
+    while thread.is_alive():
+        thread.join(INTERVAL)

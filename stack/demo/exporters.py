@@ -6,9 +6,9 @@ from collections.abc import Callable
 from sidecar import OpsError
 from stack.programs import fetch
 from stack.servers import Service
-from stack.suite import Suite, exporters
+from stack.suite import Suite, exporters, monitoring
+from stack.wait import join
 
-WAIT_SECONDS = 0.2
 # A machine's alerts are about sustained load, full disks and its clock. At the demo's pace, a minute of load would fire.
 RULES_LEFT_OUT = ("host",)
 
@@ -32,8 +32,7 @@ class Starting:
 
     def wait(self) -> None:
         """Wait until they run, or have failed to start."""
-        while self._thread.is_alive():
-            self._thread.join(WAIT_SECONDS)  # in pieces, so that Ctrl-C ends it
+        join(self._thread)
 
     def stop(self) -> None:
         """Stop those that run, and start no others."""
@@ -58,6 +57,6 @@ class Starting:
                     self._services.append(service)
                     service.start()
                     self._say(f"started {service.name} on port {service.port}")
-                exporters.scrape(suite, {job: exporters.target(one.port) for job, one in made.items()})
+                exporters.scrape(suite, {job: [monitoring.target(one.port)] for job, one in made.items()})
         except OpsError as error:
             self._say(f"without some dashboards: {error.message.splitlines()[0]} ({error.hint})")

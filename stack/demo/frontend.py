@@ -7,8 +7,8 @@ from pathlib import Path
 from sidecar import OpsError
 from stack import web
 from stack.suite.environments import DEMO_PASSWORD
+from stack.wait import join
 
-WAIT_SECONDS = 0.2
 SIGN_IN = f"sign in as demo1, or as demo-staff for the page “System”; the password is {DEMO_PASSWORD}"
 
 
@@ -23,8 +23,7 @@ class Building:
 
     def result(self) -> Path | None:
         """Wait for it; None if it cannot be built."""
-        while self._thread.is_alive():
-            self._thread.join(WAIT_SECONDS)  # in pieces, so that Ctrl-C ends it
+        join(self._thread)
         return self._files
 
     def _build(self) -> None:

@@ -49,11 +49,6 @@ def node(suite: Suite) -> Service:
     return service(suite, PROGRAMS["node"])
 
 
-def target(port: int) -> Targets:
-    """One target on this machine."""
-    return [{"targets": [f"{HOST}:{port}"], "labels": {"environment": monitoring.ENVIRONMENT}}]
-
-
 def scrape(suite: Suite, targets: Mapping[str, Targets]) -> None:
     """Add jobs of the repository's own configuration to the running Prometheus.
 

@@ -54,7 +54,7 @@ def write(
         _dump(folder / "rules" / rules.name, patient(compress(_load(rules), factor)))
     _dump(folder / "prometheus.yml", prometheus(_load(ALERTS / "prometheus.yml"), ports, factor))
     for job, part in JOBS.items():
-        _dump(folder / "targets" / f"{job}.yml", [_target(ports[part])])
+        _dump(folder / "targets" / f"{job}.yml", [target(ports[part])])
     _alertmanager(folder, webhook, factor, env)
 
 
@@ -85,7 +85,8 @@ def without_login(job: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in job.items() if key != "basic_auth"}
 
 
-def _target(port: int) -> dict[str, Any]:
+def target(port: int) -> dict[str, Any]:
+    """A scrape target on this machine."""
     return {"targets": [f"{HOST}:{port}"], "labels": {"environment": ENVIRONMENT}}
 
 

@@ -14,8 +14,7 @@ import yaml
 
 from stack.ports import HOST
 from stack.servers import Service
-from stack.suite import Suite, exporters
-from stack.suite.monitoring import ENVIRONMENT
+from stack.suite import Suite, exporters, monitoring
 from tests.alerts.fixtures import FOLDER
 
 BLACKBOX = {
@@ -116,9 +115,13 @@ def started(suite: Suite) -> dict[str, Service]:
 
 def targets(suite: Suite, ports: Mapping[str, int]) -> dict[str, exporters.Targets]:
     """The targets of the jobs; Blackbox's is what it probes."""
-    probed = {"environment": ENVIRONMENT, "probe": "api", "__exporter": f"{HOST}:{ports['blackbox']}"}
+    probed = {
+        "environment": monitoring.ENVIRONMENT,
+        "probe": "api",
+        "__exporter": f"{HOST}:{ports['blackbox']}",
+    }
     return {
-        **{job: exporters.target(port) for job, port in ports.items()},
+        **{job: [monitoring.target(port)] for job, port in ports.items()},
         "blackbox": [{"targets": [f"{suite.api.url}/health/"], "labels": probed}],
     }
 
