@@ -3,14 +3,13 @@
 import random
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Self
 
 import psycopg
 
+from bench.background import Background
 from bench.pitr.ledger import Figures, Ledger, recovered
 from bench.pitr.place import SERVER, SLOT, Place
 from stack.paths import ROOT
@@ -73,25 +72,16 @@ def outage(place: Place, seconds: float) -> Figures:
     }
 
 
-class _Load:
+class _Load(Background):
     """Commits WAL of random bytes at a steady pace."""
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        super().__init__()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def _run(self) -> None:
+    def work(self) -> None:
         with psycopg.connect(self._url, autocommit=True) as connection:
-            while not self._ending.wait(PAUSE):
+            while not self.ending.wait(PAUSE):
                 connection.execute(
                     "SELECT pg_logical_emit_message(true, 'bench', %s::bytea)", [random.randbytes(MESSAGE)]
                 )
@@ -204,24 +194,15 @@ def _restart(place: Place, options: dict[str, str]) -> None:
     place.postgres.start()
 
 
-class _Watch:
+class _Watch(Background):
     """The most that the server's WAL takes on the disk."""
 
     def __init__(self, place: Place) -> None:
         self.most = 0
         self._folder = place.postgres.data / "pg_wal"
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        super().__init__()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ending.wait(0.1):
+    def work(self) -> None:
+        while not self.ending.wait(0.1):
             segments = sum(len(each.name) == 24 for each in self._folder.iterdir())
             self.most = max(self.most, segments * 16 * MIB)

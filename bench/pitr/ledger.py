@@ -1,7 +1,6 @@
 """The ledger: commits that count themselves, so that a recovery shows what it lacks."""
 
 import shutil
-import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from typing import Self
 
 import psycopg
 
+from bench.background import Background
 from bench.pitr.place import SERVER, Place
 from stack.servers import Postgres
 
@@ -16,7 +16,7 @@ Figures = dict[str, float]
 TPS = 100
 
 
-class Ledger:
+class Ledger(Background):
     """Commits numbers, at a limited rate, and records when each was acknowledged."""
 
     def __init__(self, url: str, rate: float | None = TPS, name: str = "ledger") -> None:
@@ -24,8 +24,7 @@ class Ledger:
         self._url, self._name = url, name
         self._pause = 1 / rate if rate else 0.0
         self._next = 1
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        super().__init__()
 
     def __enter__(self) -> Self:
         with psycopg.connect(self._url, autocommit=True) as connection:
@@ -34,18 +33,13 @@ class Ledger:
             )
             row = connection.execute(f"SELECT coalesce(max(n), 0) FROM {self._name}").fetchone()
         self._next = int(row[0]) + 1 if row else 1
-        self._thread.start()
-        return self
+        return super().__enter__()
 
-    def __exit__(self, *_: object) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def _run(self) -> None:
+    def work(self) -> None:
         due = time.monotonic()
         statement = f"INSERT INTO {self._name} VALUES (%s, clock_timestamp()) RETURNING n, at"
         with suppress(psycopg.Error), psycopg.connect(self._url, autocommit=True) as connection:
-            while not self._ending.wait(max(0.0, due - time.monotonic())):
+            while not self.ending.wait(max(0.0, due - time.monotonic())):
                 due += self._pause
                 row = connection.execute(statement.encode(), [self._next]).fetchone()
                 assert row is not None
