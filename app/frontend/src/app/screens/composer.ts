@@ -21,8 +21,7 @@ import { Media } from '../ui/media';
 import { NoticeBoard } from '../ui/notice-board';
 import { Empty, Loading, ProblemView, Stale } from '../ui/states';
 import { Caption } from './caption';
-import { ImageRequest } from './image';
-import { VideoRequest } from './video';
+import { MediaRequest } from './media-request';
 
 const LONGEST = 5000;
 const UNANSWERED: readonly Kind[] = ['offline', 'unsure', 'unavailable'];
@@ -37,7 +36,7 @@ interface Content {
 @Component({
   selector: 'ph-composer',
   imports: [
-    RouterLink, Badge, Caption, Confirm, Heading, ImageRequest, Media, VideoRequest, Empty, Loading, ProblemView, Stale,
+    RouterLink, Badge, Caption, Confirm, Heading, Media, MediaRequest, Empty, Loading, ProblemView, Stale,
   ],
   templateUrl: './composer.html',
   host: { '(window:beforeunload)': 'unload($event)' },
