@@ -6,9 +6,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 from prometheus_client import generate_latest
 
 from backup.catalogue.reader import Entry
+from backup.redis.lock import KEY
 from backup.replication.merged import read
 from backup.run import run
 from backup.service.metrics import registry
@@ -167,8 +169,16 @@ def bucket(object_store: ObjectStore) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def busy_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     """A Redis whose replicas are served at once."""
     folder = tmp_path_factory.mktemp("redis")
     with Redis(folder, options={"repl-diskless-sync-delay": "0"}) as server:
         yield server
+
+
+@pytest.fixture
+def busy_redis(shared_redis: Redis) -> Redis:
+    """The shared Redis without the lock of a run that another test killed: it would stay for a minute."""
+    with redis.Redis.from_url(shared_redis.url) as client:
+        client.delete(KEY)
+    return shared_redis
