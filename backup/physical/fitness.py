@@ -31,6 +31,7 @@ def findings(sender: WalSender) -> Iterator[Finding]:
     yield _synchronous(sender)
     yield _enough(sender)
     yield _idle(sender)
+    yield _rights(sender)
 
 
 def _cap(sender: WalSender) -> Finding:
@@ -83,3 +84,24 @@ def _idle(sender: WalSender) -> Finding:
             "set idle_replication_slot_timeout=0; max_slot_wal_keep_size is the limit that protects the disk",
         )
     return Finding("idle slots", True, "are kept")
+
+
+def _rights(sender: WalSender) -> Finding:
+    """The grants besides REPLICATION, without which nobody could connect."""
+    [(monitor, mark)] = sender.query(
+        "SELECT pg_catalog.pg_has_role(current_user, 'pg_monitor', 'USAGE')::text, "
+        "pg_catalog.has_function_privilege('pg_catalog.pg_create_restore_point(text)', 'EXECUTE')::text"
+    )
+    grants = {
+        "pg_monitor": (monitor, "whether commits wait for the sidecar is not known"),
+        "EXECUTE ON FUNCTION pg_create_restore_point(text)": (mark, "marks cannot be set"),
+    }
+    missing = {grant: lack for grant, (given, lack) in grants.items() if given != "true"}
+    if missing:
+        return Finding(
+            "rights",
+            None,
+            "; ".join(missing.values()),
+            " and ".join(f"GRANT {grant} TO the role" for grant in missing),
+        )
+    return Finding("rights", True, "suffice for the status of the slot and for marks")

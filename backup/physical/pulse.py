@@ -32,9 +32,10 @@ LOOK_SECONDS = 5.0
 ANSWER_SECONDS = 20.0
 # If we were a synchronous standby, the heartbeat would wait for us; and nothing here may wait for long.
 CHANGES = {"synchronous_commit": "local", "statement_timeout": "10s"}
+# Without pg_monitor, a role sees its own row without a state: then the answer is not known.
 _SYNCHRONOUS = f"""
-SELECT coalesce(bool_or(sync_state <> 'async'), false)::text FROM pg_catalog.pg_stat_replication
-WHERE application_name = '{slot.APPLICATION}'
+SELECT CASE WHEN bool_or(sync_state IS NULL) THEN NULL ELSE coalesce(bool_or(sync_state <> 'async'), false)::text END
+FROM pg_catalog.pg_stat_replication WHERE application_name = '{slot.APPLICATION}'
 """
 
 
@@ -87,7 +88,8 @@ class Pulse:
         self._measures.slot = slot.status(ask)
         cap = slot.cap(ask)
         self._measures.cap, self._measures.uncapped = cap, cap is None
-        self._measures.synchronous = ask(_SYNCHRONOUS)[0][0] == "true"
+        found = ask(_SYNCHRONOUS)[0][0]
+        self._measures.synchronous = None if found is None else found == "true"
 
     def _forget(self) -> None:
         """Forget the values that cannot be read."""

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -28,9 +29,11 @@ from backup.physical.upkeep import copy_missing
 from backup.physical.uploads import Parcel, Uploads
 from backup.postgres.dsn import parse
 from backup.postgres.session import connect
+from backup.run import run
 from backup.settings import BackupSettings
 from backup.store import LocalStore, MemoryStore, RetryingStore, RetryPolicy
 from backup.wiring import wire
+from stack.paths import ROOT
 from stack.ports import HOST, choose
 from stack.programs import SUPPORTED
 from stack.servers import Postgres
@@ -197,7 +200,7 @@ def test_the_doctor_looks_at_the_server(
     server: Postgres, environment: dict[str, str], tmp_path: Path
 ) -> None:
     found = {check.name: check for check in examine(wire(BackupSettings.load(environment)))}
-    for what in ("", ": limit", ": commits", ": replication", ": idle slots"):
+    for what in ("", ": limit", ": commits", ": replication", ": idle slots", ": rights"):
         assert found[f"server main{what}"].ok, found[f"server main{what}"]
     bad = {
         "synchronous_standby_names": "*",
@@ -214,7 +217,62 @@ def test_the_doctor_looks_at_the_server(
             for name, check in found.items()
             if name.startswith("server main:")
         }
-        assert verdicts == {"limit": False, "commits": False, "replication": False, "idle slots": None}
+        assert verdicts == {
+            "limit": False,
+            "commits": False,
+            "replication": False,
+            "idle slots": None,
+            "rights": True,
+        }
+
+
+@pytest.fixture
+def official(server: Postgres, environment: dict[str, str], tmp_path: Path) -> Iterator[Postgres]:
+    """A server with the rules that the official image's entrypoint writes for every host but its own.
+
+    docker-library/postgres, docker-entrypoint.sh, ``pg_setup_hba_conf``, as of 2026-11-28.
+    """
+    made = Postgres(
+        tmp_path / "official", programs=server.programs, options={"max_slot_wal_keep_size": "10GB"}
+    )
+    environment["BACKUP_SERVERS"] = f"main=postgresql://posthub_wal:hush@{HOST}:{made.port}/postgres"
+    with made:
+        (made.data / "pg_hba.conf").write_text("host all all all scram-sha-256\n")
+        with psycopg.connect(made.url_for("postgres")) as connection:
+            connection.execute("SELECT pg_reload_conf()")
+        yield made
+
+
+def test_the_official_image_needs_only_the_role_of_the_documentation(
+    official: Postgres, environment: dict[str, str]
+) -> None:
+    """No rule in pg_hba.conf, no restart."""
+    [sql] = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "pitr.md").read_text(), re.DOTALL)
+    with psycopg.connect(official.url_for("postgres"), autocommit=True) as connection:
+        connection.execute(sql.replace("…", "hush"))
+    wiring = wire(BackupSettings.load(environment))
+    assert [check for check in examine(wiring) if check.name.startswith("server main") and not check.ok] == []
+    with serving(environment):
+        until(lambda: is_ready(environment), "it is ready")
+        until(lambda: 'backup_wal_synchronous{server="main"}' in samples(environment), "the status is known")
+        assert run(wiring, wiring.server("main")).kind == "server"
+        done = CliRunner().invoke(backup, ["mark", "before the migration"], env=environment)
+        assert done.exit_code == 0, done.output
+
+
+def test_what_a_role_may_not_see_is_not_known(official: Postgres, environment: dict[str, str]) -> None:
+    """Without pg_monitor, a role sees its own row of pg_stat_replication without a state."""
+    with psycopg.connect(official.url_for("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE ROLE posthub_wal LOGIN REPLICATION PASSWORD 'hush'")
+    [check] = [
+        each for each in examine(wire(BackupSettings.load(environment))) if each.name == "server main: rights"
+    ]
+    assert check.ok is None, check
+    assert "whether commits wait for the sidecar is not known; marks cannot be set" in check.detail, check
+    with serving(environment):
+        until(lambda: is_ready(environment), "it is ready")
+        until(lambda: "backup_wal_slot_cap_bytes" in page(environment, "/metrics").text, "the slot is known")
+        assert 'backup_wal_synchronous{server="main"}' not in samples(environment)
 
 
 def test_a_heartbeat_is_a_commit_in_the_wal(server: Postgres) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -81,6 +82,17 @@ def test_what_is_stored_is_what_the_server_wrote(server: Postgres, store: Memory
         for each in found.wal
         if each.end - each.start < SEGMENT
     )
+
+
+def test_only_whole_segments_are_locked(newest: Postgres, store: MemoryStore) -> None:
+    """A lock on a piece would keep what the whole segment replaces, and the store would fill with both."""
+    archive = archive_of(newest)
+    with Stream(newest, store, retain_until=lambda now: now + timedelta(days=30)) as stream:
+        stream.stores(write(newest, 20_000))
+        until(lambda: stream.measures.lag_bytes() == 0, "all is stored")
+    whole = {each.stored.key for each in listing(store, archive).wal if each.end - each.start == SEGMENT}
+    assert whole
+    assert set(store.locked) == whole
 
 
 def test_what_was_written_just_now_is_stored_within_the_interval(

@@ -82,11 +82,12 @@ class Stream:
         interval: float = 0.2,
         name: str = "main",
         recipient: str = PUBLIC,
+        retain_until: Callable[[datetime], datetime | None] = lambda _: None,
     ) -> None:
         self.store, self.keys, self.name = store, keys, name
         self.stop, self.measures = Stop(), Measures()
         packing = PackingOptions(recipients=tuple(parse_recipients([recipient])))
-        outlet = Outlet(store, keys, packing, interval, lambda: datetime.now(UTC), lambda _: None)
+        outlet = Outlet(store, keys, packing, interval, lambda: datetime.now(UTC), retain_until)
         target = ServerTarget(name, parse(server.url))
         self.streamer = Streamer(target, outlet, self.stop, self.measures)
         self._thread = threading.Thread(target=self.streamer.run, daemon=True)
