@@ -250,7 +250,8 @@ def watch() -> None:
 
     environ = with_folder(os.environ)
     settings, receivers = WatchSettings.load(environ), ReceiverSettings.load(environ)
-    logs.configure(settings.log_level, secrets=[*settings.secrets(), *receivers.secrets()])
+    secrets = [*settings.secrets(), *receivers.secrets()]
+    logs.configure(settings.log_level, secrets=secrets, form=settings.log_format)
     stopped = request_on_end()
     with Watch(settings, receivers) as running:
         click.echo(f"listening on {settings.host}:{running.port}", err=True)

@@ -84,7 +84,7 @@ def serve(broker_urls: tuple[str, ...], transport_option: tuple[str, ...], **opt
       python -m exporters serve --broker-url shop=redis://a/0 --broker-url blog=redis://b/0
     """
     settings = load(broker_urls, transport_option, **options)
-    logs.configure(settings.log_level, secrets=settings.secrets())
+    logs.configure(settings.log_level, secrets=settings.secrets(), form=settings.log_format)
     stop = request_on_end()
     with Exporter(settings) as exporter:
         click.echo(f"serving on port {exporter.port}", err=True)

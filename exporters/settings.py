@@ -14,6 +14,7 @@ from exporters.tables.budget import Limits
 from exporters.tables.histogram import RUNTIME_BUCKETS, WAIT_BUCKETS, parse_buckets
 from exporters.tables.roster import Labels
 from exporters.tables.workers import Liveness
+from sidecar import logs
 from sidecar.errors import UsageError
 from sidecar.settings import Settings
 
@@ -127,6 +128,11 @@ class ExporterSettings(Settings):
         "INFO",
         description="DEBUG, INFO, WARNING or ERROR.",
         validation_alias=AliasChoices("CE_LOG_LEVEL"),
+    )
+    log_format: logs.Form = Field(
+        "text",
+        description="`text`, or `json` for the log lines of `serve`; commands always print text.",
+        validation_alias=AliasChoices("LOG_FORMAT"),
     )
     queues: Words = Field(
         (),

@@ -1,12 +1,14 @@
-"""Log records as plain lines on stderr, with registered secrets masked."""
+"""Log records on stderr, as plain lines or as JSON, with registered secrets masked."""
 
+import json
 import logging
 import re
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
+Form = Literal["text", "json"]
 MASK = "********"
 # Shorter values would mask ordinary words.
 SHORTEST_SECRET = 4
@@ -27,11 +29,30 @@ class LineFormatter(logging.Formatter):
         return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def format(self, record: logging.LogRecord) -> str:
-        return mask(super().format(record), self._secrets)
+        return self.masked(super().format(record))
+
+    def masked(self, text: str) -> str:
+        """The text without the secrets."""
+        return mask(text, self._secrets)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class names it
         """One line, whatever the values in the message contain. Only a traceback has further lines."""
         return escape(super().formatMessage(record))
+
+
+class JsonFormatter(LineFormatter):
+    """One JSON object a line, with the names that the app's logs have. For the services, whose lines a log store reads."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        document = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": self.masked(record.getMessage()),
+        }
+        if record.exc_info:
+            document["exc_info"] = self.masked(self.formatException(record.exc_info))
+        return json.dumps(document)
 
 
 def escape(text: str) -> str:
@@ -46,10 +67,12 @@ def mask(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def configure(level: str = "INFO", *, secrets: Iterable[str] = (), stream: TextIO | None = None) -> None:
+def configure(
+    level: str = "INFO", *, secrets: Iterable[str] = (), stream: TextIO | None = None, form: Form = "text"
+) -> None:
     """Send all records to stderr in one format. Calling again replaces the earlier set-up."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(LineFormatter(secrets))
+    handler.setFormatter((JsonFormatter if form == "json" else LineFormatter)(secrets))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -4,9 +4,10 @@ from datetime import time
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
 
 from alerts.login import LoginSettings
+from sidecar import logs
 
 
 def _clock(value: object) -> object:
@@ -109,4 +110,9 @@ class WatchSettings(LoginSettings):
         "INFO",
         validation_alias="ALERTS_LOG_LEVEL",
         description="Minimum severity of log messages.",
+    )
+    log_format: logs.Form = Field(
+        "text",
+        description="`text`, or `json` for the log lines of `watch`; commands always print text.",
+        validation_alias=AliasChoices("ALERTS_LOG_FORMAT", "LOG_FORMAT"),
     )

@@ -14,10 +14,23 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 class ContextFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         request = getattr(current_task, "request", None)
-        record.task_id = getattr(record, "task_id", None) or getattr(request, "id", None) or ""
-        record.task_name = getattr(current_task, "name", None) or ""
+        about = _about_task(record)
+        record.task_id = (
+            getattr(record, "task_id", None) or getattr(request, "id", None) or about.get("id", "")
+        )
+        record.task_name = getattr(current_task, "name", None) or about.get("name", "")
         record.request_id = request_id.get() or getattr(request, "request_id", None) or ""
         return True
+
+
+def _about_task(record: logging.LogRecord) -> dict[str, Any]:
+    """What a record of Celery says about the task that its message names: outside the task, where none is running."""
+    data = getattr(record, "data", None)
+    if not record.name.startswith("celery.") or not isinstance(data, dict):
+        return {}
+    # The arguments and the result are the customers', and the traceback is in exc_info.
+    record.data = {name: data[name] for name in ("runtime", "eta") if data.get(name) is not None}
+    return data
 
 
 def json_formatter() -> logging.Formatter:

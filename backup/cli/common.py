@@ -50,12 +50,13 @@ def as_moment(_: click.Context, __: click.Parameter, text: str | None) -> dateti
         raise click.BadParameter(f"{error}; use {SPANS}, or 2026-11-28T14:00 (in UTC)") from None
 
 
-def load(*, only_looks: bool = False, discover: bool = True) -> Wiring:
+def load(*, only_looks: bool = False, discover: bool = True, service: bool = False) -> Wiring:
     """Read the settings, set up logging and build everything. No server is contacted, except one whose databases have to be discovered.
 
     Args:
         only_looks: a store is enough, so that a host without a database can inspect backups.
         discover: look for databases now; otherwise the caller does.
+        service: log in the format of the settings. Commands are for people: they log text.
 
     Raises:
         UsageError: the settings are invalid, or no database is configured.
@@ -68,7 +69,11 @@ def load(*, only_looks: bool = False, discover: bool = True) -> Wiring:
             "no database is configured",
             hint="set DATABASE_URL, BACKUP_DATABASE_URLS, BACKUP_DISCOVER_URL or BACKUP_REDIS_URLS",
         )
-    logs.configure(settings.log_level, secrets=[*settings.secrets(), *wiring.secrets])
+    logs.configure(
+        settings.log_level,
+        secrets=[*settings.secrets(), *wiring.secrets],
+        form=settings.log_format if service else "text",
+    )
     # The service logs itself that a job is still in progress when it is due again.
     for name, level in {
         "boto3": "WARNING",

@@ -14,4 +14,4 @@ def serve() -> None:
     Example:
       BACKUP_SCHEDULE="0 2 * * *" python -m backup serve
     """
-    run_service(load())
+    run_service(load(service=True))

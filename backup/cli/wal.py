@@ -40,7 +40,7 @@ def serve() -> None:
     Example:
       BACKUP_SERVERS=main=postgresql://posthub_wal@db:5432/postgres python -m backup wal serve
     """
-    run_service(load(only_looks=True))
+    run_service(load(only_looks=True, service=True))
 
 
 def server_option(function: Any) -> Any:

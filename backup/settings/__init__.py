@@ -13,6 +13,7 @@ from backup.settings.retention import RetentionSettings
 from backup.settings.service import ServiceSettings
 from backup.settings.sources import SourceSettings
 from backup.settings.stores import StoreSettings
+from sidecar import logs
 
 
 # pydantic puts the fields of the last base first.
@@ -27,6 +28,11 @@ class BackupSettings(
         "INFO",
         description="Minimum severity of log messages",
         validation_alias=AliasChoices("LOG_LEVEL"),
+    )
+    log_format: logs.Form = Field(
+        "text",
+        description="`text`, or `json` for the log lines of `serve` and `wal serve`; commands always print text",
+        validation_alias=AliasChoices("LOG_FORMAT"),
     )
 
     def policy(self) -> Policy:

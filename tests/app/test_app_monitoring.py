@@ -334,6 +334,26 @@ class TestLogs:
         assert (written["task_id"], written["task_name"]) == ("task-1", "posts.tasks.refresh_channel")
         assert written["request_id"] == "abc-12345678"
 
+    def test_celerys_own_lines_name_the_task_and_show_no_arguments(self, line: Any) -> None:
+        """Outside the task: "received", and a worker that was lost."""
+        data = {
+            "id": "task-1",
+            "name": "posts.tasks.publish",
+            "args": "('private',)",
+            "kwargs": "{}",
+            "runtime": 1.5,
+        }
+        record = logging.LogRecord(
+            "celery.worker.strategy", logging.INFO, __file__, 1, "Task received", (), None
+        )
+        record.__dict__["data"] = data
+        logs.ContextFilter().filter(record)
+        text = logs.json_formatter().format(record)
+        written = json.loads(text)
+        assert (written["task_id"], written["task_name"]) == ("task-1", "posts.tasks.publish")
+        assert written["data"] == {"runtime": 1.5}
+        assert "private" not in text
+
     def test_requests_are_logged_and_probes_are_not(
         self, client: Client, messages: Callable[[str], list[Any]], caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -1,10 +1,12 @@
 import gzip
 import io
+import json
 import logging
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 
 import click
 import pytest
@@ -83,6 +85,21 @@ def test_secrets_never_reach_the_log_even_in_a_traceback() -> None:
         logger.exception("failed url=%s", "redis://:hunter2@r")
     assert "hunter2" not in stream.getvalue()
     assert "Z ERROR x failed url=redis://:********@r" in stream.getvalue()
+
+
+def test_a_service_logs_json_with_the_names_of_the_apps_logs() -> None:
+    stream = io.StringIO()
+    configure(secrets=['hunter2"\\hunter2'], stream=stream, form="json")
+    try:
+        raise ValueError('postgres://me:hunter2"\\hunter2@db')
+    except ValueError:
+        logging.getLogger("backup.run").exception("failed for %s", 'a\nb hunter2"\\hunter2')
+    (line,) = stream.getvalue().splitlines()
+    written = json.loads(line)
+    assert (written["level"], written["logger"]) == ("ERROR", "backup.run")
+    assert written["message"] == "failed for a\nb ********"
+    assert written["exc_info"].endswith("ValueError: postgres://me:********@db")
+    assert datetime.fromisoformat(written["time"]).tzinfo is not None
 
 
 @pytest.mark.parametrize(
