@@ -10,9 +10,9 @@ from rich.table import Table
 from backup.cli.common import json_option, load
 from backup.errors import PreflightError, ReplicationError
 from backup.physical import lsn, slot
-from backup.physical.archive import Span, conflicts, spans
 from backup.physical.service import serve as run_service
 from backup.physical.slot import SlotStatus
+from backup.physical.spans import Span, conflicts, spans
 from backup.physical.upkeep import clusters, recoverable, retained_bases
 from backup.physical.walsender import WalSender
 from backup.targets import ServerTarget

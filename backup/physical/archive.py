@@ -1,4 +1,4 @@
-"""The names of stored WAL, its contiguous stretches, and the windows that can be recovered from it. Pure.
+"""The names of stored WAL. Pure.
 
 ::
 
@@ -19,24 +19,19 @@ Everything that is read from a store is untrusted: an object without a valid nam
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
 
 from backup.catalogue.document import Count, Document, Moment
 from backup.catalogue.signatures import NO_KEYS, Keyring
-from backup.errors import CatalogueError
 from backup.physical import lsn
 
 ROOT = ".wal"
 SUFFIX = ".zst.age"
 # Hexadecimal digits of a SHA-256 in a name: enough that no one can find other bytes with the same digits.
 SHA_DIGITS = 32
-# A timeline forks from another one at most once in a segment; no server is promoted more often than this.
-MOST_FORKS = 100_000
-MOST_HISTORY_BYTES = 8 << 20
 _DOMAIN = "wal"
 _SEAL = rf"(?P<sha>[0-9a-f]{{{SHA_DIGITS}}})(?:-(?P<key>[0-9a-f]{{12}})-(?P<mac>[0-9a-f]{{64}}))?"
 _FOLDER = r"(?P<timeline>[0-9A-F]{8})/"
@@ -45,9 +40,6 @@ _WAL = re.compile(
 )
 _HISTORY = re.compile(rf"{_FOLDER}(?P<name>[0-9A-F]{{8}})\.history-{_SEAL}{re.escape(SUFFIX)}")
 _GAP = re.compile(rf"{_FOLDER}gaps/(?P<from>[0-9A-F]{{16}})-(?P<to>[0-9A-F]{{16}})\.json")
-_FORK = re.compile(
-    r"\s*(?P<timeline>\d{1,10})\s+(?P<position>[0-9A-F]{1,8}/[0-9A-F]{1,8})(?:\s.*)?", re.ASCII
-)
 
 
 @dataclass(frozen=True)
@@ -264,183 +256,3 @@ def systems(server: str, keys: Iterable[str]) -> list[str]:
     prefix = server_prefix(server)
     named = {key.removeprefix(prefix).partition("/")[0] for key in keys if key.startswith(prefix)}
     return sorted(each for each in named if each.isascii() and each.isdigit())
-
-
-@dataclass(frozen=True)
-class Fork:
-    """Where a timeline ends and the next one of a history begins."""
-
-    timeline: int
-    position: int
-
-
-def parse_history(data: bytes, timeline: int, where: str) -> tuple[Fork, ...]:
-    """The ancestors of a timeline, oldest first, from its history file.
-
-    Raises:
-        CatalogueError: the bytes are not a history of this timeline.
-    """
-    forks: list[Fork] = []
-    lines = data[:MOST_HISTORY_BYTES].decode(errors="replace").splitlines()
-    for line in lines:
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        found = _FORK.fullmatch(line)
-        fork = Fork(int(found["timeline"]), lsn.parse(found["position"])) if found else None
-        before = forks[-1] if forks else Fork(0, 0)
-        if fork is None or not before.timeline < fork.timeline < timeline or fork.position < before.position:
-            raise _not_history(where, line)
-        forks.append(fork)
-    if not forks or len(forks) > MOST_FORKS or len(data) > MOST_HISTORY_BYTES:
-        raise _not_history(where, f"{len(forks)} forks in {len(data)} bytes")
-    return tuple(forks)
-
-
-def _not_history(where: str, line: str) -> CatalogueError:
-    return CatalogueError(
-        f"{where} is not the history of a timeline: {line[:60]!r}",
-        hint="take a new base backup: python -m backup run; recover on the timeline of an older base with --timeline",
-    )
-
-
-@dataclass(frozen=True)
-class Span:
-    """Contiguous WAL of one timeline, from ``start`` up to ``end``."""
-
-    timeline: int
-    start: int
-    end: int
-
-
-def spans(wal: Iterable[WalObject | Span], gaps: Iterable[Gap | Span] = ()) -> list[Span]:
-    """The contiguous stretches of each timeline, in order. Overlaps count once; WAL inside a gap is ignored."""
-    by_timeline: dict[int, list[Span]] = defaultdict(list)
-    for each in sorted(wal, key=lambda each: (each.timeline, each.start)):
-        known = by_timeline[each.timeline]
-        if known and each.start <= known[-1].end:
-            known[-1] = Span(each.timeline, known[-1].start, max(known[-1].end, each.end))
-        else:
-            known.append(Span(each.timeline, each.start, each.end))
-    for gap in gaps:
-        cut = (piece for span in by_timeline[gap.timeline] for piece in _without(span, gap))
-        by_timeline[gap.timeline] = list(cut)
-    return [span for timeline in sorted(by_timeline) for span in by_timeline[timeline]]
-
-
-def _without(span: Span, gap: Gap | Span) -> Iterator[Span]:
-    for start, end in ((span.start, min(span.end, gap.start)), (max(span.start, gap.end), span.end)):
-        if start < end:
-            yield Span(span.timeline, start, end)
-
-
-def contiguous_end(stretches: Iterable[Span], timeline: int, start: int) -> int:
-    """The first position from ``start`` on that a timeline's WAL lacks."""
-    return next(
-        (span.end for span in stretches if span.timeline == timeline and span.start <= start < span.end),
-        start,
-    )
-
-
-def cover(wal: Iterable[WalObject], timeline: int, start: int, end: int) -> list[WalObject]:
-    """Which objects to read, in order, for the positions from ``start`` up to ``end``: as few as possible.
-
-    They overlap where the stored pieces do, and reach as far as the WAL is contiguous, which may be less than ``end``.
-    """
-    chosen: list[WalObject] = []
-    reached = start
-    known = [each for each in wal if each.timeline == timeline and each.start < end and each.end > start]
-    while reached < end:
-        fitting = [each for each in known if each.start <= reached < each.end]
-        if not fitting:
-            break
-        best = max(fitting, key=lambda each: (each.end, -each.start, each.sha))
-        chosen.append(best)
-        reached = best.end
-    return chosen
-
-
-def conflicts(wal: Iterable[WalObject]) -> list[tuple[WalObject, WalObject]]:
-    """Pairs of objects of the same positions and different content: two servers wrote this timeline."""
-    by_place: dict[tuple[int, int, int], list[WalObject]] = defaultdict(list)
-    for each in wal:
-        by_place[each.timeline, each.start, each.end].append(each)
-    return [(same[0], other) for same in by_place.values() for other in same[1:] if other.sha != same[0].sha]
-
-
-@dataclass(frozen=True)
-class Base:
-    """The facts about a base backup that decide what can be recovered from it.
-
-    Attributes:
-        start: the position from which its recovery replays WAL; it reads from the beginning of that segment.
-        end: the position from which on it is consistent: the earliest target.
-    """
-
-    id: str
-    timeline: int
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
-class Window:
-    """Each position from ``start`` to ``end`` can be recovered from a base backup, following a timeline.
-
-    Attributes:
-        path: the WAL that this requires, in the order of its use.
-    """
-
-    base: str
-    timeline: int
-    start: int
-    end: int
-    path: tuple[Span, ...]
-
-
-def windows(
-    bases: Iterable[Base],
-    wal: Iterable[WalObject | Span],
-    histories: Mapping[int, Sequence[Fork]],
-    gaps: Iterable[Gap | Span] = (),
-    *,
-    segment_size: int,
-) -> list[Window]:
-    """The recoverable windows: one for each base backup and timeline that its WAL leads to, in order of the bases.
-
-    A base backup whose WAL does not reach its own end is not recoverable, and has no window.
-
-    Args:
-        histories: the forks of each timeline that has a history, see :func:`parse_history`.
-    """
-    stretches = spans(wal, gaps)
-    found = []
-    for base in bases:
-        for timeline in sorted({span.timeline for span in stretches} | {base.timeline}):
-            path = _path(base, timeline, stretches, histories.get(timeline, ()), segment_size)
-            if path and path[-1].end >= base.end:
-                found.append(Window(base.id, timeline, base.end, path[-1].end, path))
-    return found
-
-
-def _path(
-    base: Base, timeline: int, stretches: Sequence[Span], forks: Sequence[Fork], segment_size: int
-) -> tuple[Span, ...]:
-    """The contiguous WAL from the start of a base to the end of a timeline; nothing if it does not lead to that timeline.
-
-    The first segment of a timeline repeats what its ancestor has of that segment, so the ancestor's end is not needed.
-    """
-    ancestors = {fork.timeline: fork.position for fork in forks}
-    if base.timeline != timeline and ancestors.get(base.timeline, -1) < base.end:
-        return ()
-    path: list[Span] = []
-    # Each file begins with a header that recovery reads.
-    position = lsn.segment_start(base.start, segment_size)
-    for fork in forks:
-        limit = lsn.segment_start(fork.position, segment_size)
-        if fork.timeline >= base.timeline and position < limit:
-            if contiguous_end(stretches, fork.timeline, position) < limit:
-                return ()
-            path.append(Span(fork.timeline, position, limit))
-            position = limit
-    end = contiguous_end(stretches, timeline, position)
-    return (*path, Span(timeline, position, end)) if end > position else ()

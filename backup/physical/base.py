@@ -19,7 +19,8 @@ from backup.catalogue.signatures import NO_KEYS, Keyring
 from backup.engine import DumpContext, DumpResult, Lock, PreflightResult
 from backup.errors import DumpError, PreflightError
 from backup.physical import lsn
-from backup.physical.archive import Archive, Stored, contiguous_end, spans
+from backup.physical.archive import Archive, Stored
+from backup.physical.spans import contiguous_end, spans
 from backup.physical.walsender import MANIFEST, BaseArchive, BaseBackup, WalSender
 from backup.pipeline import Source, transfer
 from backup.postgres import inventory

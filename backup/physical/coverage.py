@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from backup.catalogue.reader import Entry, History
-from backup.physical import archive as names
 from backup.physical import targets
-from backup.physical.archive import Archive, Listing, Window
+from backup.physical.archive import Archive, Listing
 from backup.physical.segments import Segments
 from backup.physical.upkeep import Cluster, clusters, forks
+from backup.physical.windows import Base, Window, windows
 from backup.pipeline.encrypt import Identity
 from backup.store import Store
 from backup.wiring import Wiring
@@ -159,7 +159,7 @@ def coverage(
     cluster = next((each for each in found if each.archive.system == system), empty)
     own = [entry for entry in bases if entry.manifest.server.system_identifier == system]
     known = forks(wiring, cluster)
-    windows = names.windows(
+    recoverable = windows(
         [_base(entry) for entry in own if not entry.damaged],
         cluster.listing.wal,
         known,
@@ -171,7 +171,7 @@ def coverage(
     for entry in own:
         fitting = [
             window
-            for window in windows
+            for window in recoverable
             if window.base == entry.id and (timeline is None or window.timeline == timeline)
         ]
         if fitting:
@@ -193,10 +193,10 @@ def coverage(
     )
 
 
-def _base(entry: Entry) -> names.Base:
+def _base(entry: Entry) -> Base:
     physical = entry.manifest.physical
     assert physical is not None
-    return names.Base(entry.id, physical.timeline, physical.start, physical.end)
+    return Base(entry.id, physical.timeline, physical.start, physical.end)
 
 
 def _damage(entry: Entry) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backup.physical import lsn
-from backup.physical.archive import Fork, Span
+from backup.physical.spans import Span
+from backup.physical.timelines import Fork
 
 # If a process dies with two uploads in transit, only the later one may arrive. Such a hole is shorter than this.
 # Retention never leaves such a short hole.

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from backup.physical import lsn
-from backup.physical.archive import Base, Span, WalObject, contiguous_end, spans
+from backup.physical.archive import WalObject
 from backup.physical.resume import SHORT_SEGMENTS
+from backup.physical.spans import Span, contiguous_end, spans
+from backup.physical.windows import Base
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,9 @@ import zstandard
 
 from backup.errors import NoIdentityError, NotFoundError, VerificationError
 from backup.physical import lsn
-from backup.physical.archive import (
-    MOST_HISTORY_BYTES,
-    Archive,
-    HistoryObject,
-    Listing,
-    Span,
-    Stored,
-    WalObject,
-    cover,
-)
+from backup.physical.archive import Archive, HistoryObject, Listing, Stored, WalObject
+from backup.physical.spans import Span, cover
+from backup.physical.timelines import MOST_HISTORY_BYTES
 from backup.pipeline.encrypt import Identity, decrypt
 from backup.store import Store
 
@@ -38,7 +31,7 @@ class Segments:
     """The stored log of one cluster, as files by PostgreSQL's names.
 
     Attributes:
-        path: the stretches to replay, in order; see :class:`backup.physical.archive.Window`.
+        path: the stretches to replay, in order; see :class:`backup.physical.windows.Window`.
         timeline: the one that recovery follows.
     """
 

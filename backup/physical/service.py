@@ -13,10 +13,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from backup.cancellation import StoppedError
 from backup.catalogue.reader import History, Reader
 from backup.physical.coverage import coverage, stretches
+from backup.physical.follower import Outlet
 from backup.physical.measures import Measures, Recoverable
 from backup.physical.metrics import registry
 from backup.physical.pulse import Pulse
-from backup.physical.stream import Outlet, Streamer
+from backup.physical.stream import Streamer
 from backup.physical.upkeep import Cluster, apply, clusters, copy_missing, decide, retained_bases
 from backup.store import Store
 from backup.targets import ServerTarget

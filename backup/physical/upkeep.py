@@ -10,21 +10,11 @@ from backup.catalogue.reader import Entry, History
 from backup.errors import CatalogueError, NotFoundError, VerificationError
 from backup.physical import archive as names
 from backup.physical import lsn
-from backup.physical.archive import (
-    Archive,
-    Base,
-    Fork,
-    Gap,
-    GapObject,
-    HistoryObject,
-    Listing,
-    Stored,
-    WalObject,
-    Window,
-    windows,
-)
+from backup.physical.archive import Archive, Gap, GapObject, HistoryObject, Listing, Stored, WalObject
 from backup.physical.retention import RetainedBase, WalPlan, plan
 from backup.physical.segments import MOST_OVERHEAD, unpacked
+from backup.physical.timelines import MOST_HISTORY_BYTES, Fork, parse_history
+from backup.physical.windows import Base, Window, windows
 from backup.store import Refusal, Store
 from backup.wiring import Wiring
 from sidecar.logs import fields
@@ -145,7 +135,7 @@ def _most_bytes(each: WalObject | HistoryObject | GapObject, archive: Archive) -
     """Maximum size of our objects; a larger one may not even fit into memory."""
     if isinstance(each, GapObject):
         return Gap.most_bytes
-    plain = archive.segment_size if isinstance(each, WalObject) else names.MOST_HISTORY_BYTES
+    plain = archive.segment_size if isinstance(each, WalObject) else MOST_HISTORY_BYTES
     return plain + MOST_OVERHEAD
 
 
@@ -169,8 +159,8 @@ def forks(wiring: Wiring, cluster: Cluster) -> dict[int, tuple[Fork, ...]]:
     found: dict[int, tuple[Fork, ...]] = {}
     for each in cluster.listing.histories if wiring.identities else ():
         try:
-            data = unpacked(wiring.store, each.stored, names.MOST_HISTORY_BYTES, wiring.identities)
-            found[each.timeline] = names.parse_history(data, each.timeline, each.stored.key)
+            data = unpacked(wiring.store, each.stored, MOST_HISTORY_BYTES, wiring.identities)
+            found[each.timeline] = parse_history(data, each.timeline, each.stored.key)
         except (CatalogueError, VerificationError, NotFoundError) as error:
             log.warning("%s", error.message)
     return found

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backup.catalogue.records import Attempt, Outcome
-from backup.physical.archive import Base, Gap
+from backup.physical.archive import Gap
 from backup.physical.due import RETRY, base_due
 from backup.physical.retention import RetainedBase
+from backup.physical.windows import Base
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

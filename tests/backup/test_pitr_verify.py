@@ -28,9 +28,10 @@ from backup.catalogue.records import Difference, Report
 from backup.catalogue.signatures import Keyring
 from backup.errors import StoreError, VerificationError
 from backup.physical import lsn
-from backup.physical.archive import SUFFIX, Archive, Gap, Span, Stored
+from backup.physical.archive import SUFFIX, Archive, Gap, Stored
 from backup.physical.pack import pack
 from backup.physical.segments import Segments
+from backup.physical.spans import Span
 from backup.physical.unpack import unpack
 from backup.pipeline import PackingOptions
 from backup.programs import Programs

@@ -15,20 +15,12 @@ from backup.catalogue.signatures import NO_KEYS, Keyring
 from backup.errors import CatalogueError
 from backup.physical import archive as names
 from backup.physical import lsn, marks
-from backup.physical.archive import (
-    Archive,
-    Base,
-    Fork,
-    Gap,
-    GapObject,
-    HistoryObject,
-    Span,
-    Stored,
-    WalObject,
-    Window,
-)
+from backup.physical.archive import Archive, Gap, GapObject, HistoryObject, Stored, WalObject
+from backup.physical.spans import Span, conflicts, contiguous_end, cover, spans
 from backup.physical.targets import AtMark
+from backup.physical.timelines import Fork, parse_history
 from backup.physical.upkeep import clusters, copy_missing
+from backup.physical.windows import Base, Window, windows
 from backup.store import MemoryStore, ObjectInfo
 from sidecar import UsageError
 from tests.backup.conftest import Wire
@@ -145,7 +137,7 @@ def test_two_contents_of_the_same_positions_are_a_conflict() -> None:
     other = hashlib.sha256(b"other WAL").hexdigest()
     keys = [PLAIN.wal_key(1, 0, MIB, SHA), PLAIN.wal_key(1, 0, MIB, other), PLAIN.wal_key(2, 0, MIB, other)]
     listing = PLAIN.listing(map(stored, keys))
-    assert [{one.sha, two.sha} for one, two in names.conflicts(listing.wal)] == [{SHA[:32], other[:32]}]
+    assert [{one.sha, two.sha} for one, two in conflicts(listing.wal)] == [{SHA[:32], other[:32]}]
 
 
 # --- histories
@@ -153,7 +145,7 @@ def test_two_contents_of_the_same_positions_are_a_conflict() -> None:
 
 def test_a_history_names_the_ancestors() -> None:
     data = b"# a comment\n1\t0/3000060\tno recovery target specified\n\n  2 \t0/5000000\tbefore 2026\n"
-    assert names.parse_history(data, 3, "x") == (Fork(1, 0x3000060), Fork(2, 0x5000000))
+    assert parse_history(data, 3, "x") == (Fork(1, 0x3000060), Fork(2, 0x5000000))
 
 
 @pytest.mark.parametrize(
@@ -174,13 +166,13 @@ def test_a_history_names_the_ancestors() -> None:
 )
 def test_what_is_not_a_history_is_refused(data: bytes) -> None:
     with pytest.raises(CatalogueError, match="not the history"):
-        names.parse_history(data, 3, "x")
+        parse_history(data, 3, "x")
 
 
 @given(st.binary(max_size=200), st.integers(1, 9))
 def test_any_bytes_are_a_history_or_an_error(data: bytes, timeline: int) -> None:
     try:
-        forks = names.parse_history(data, timeline, "x")
+        forks = parse_history(data, timeline, "x")
     except CatalogueError:
         return
     assert all(1 <= fork.timeline < timeline for fork in forks)
@@ -203,7 +195,7 @@ def positions(of: list[Span]) -> set[tuple[int, int]]:
 
 @given(WAL, st.lists(SMALL, max_size=3))
 def test_spans_have_exactly_the_positions_of_the_objects(wal: list[Span], gaps: list[Span]) -> None:
-    found = names.spans(wal, gaps)
+    found = spans(wal, gaps)
     assert positions(found) == positions(wal) - positions(gaps)
     for one, two in pairwise(found):
         assert (one.timeline, one.end) < (two.timeline, two.start) or one.timeline < two.timeline
@@ -213,7 +205,7 @@ def test_spans_have_exactly_the_positions_of_the_objects(wal: list[Span], gaps: 
 def test_the_contiguous_end_is_the_first_position_that_lacks(
     wal: list[Span], timeline: int, start: int
 ) -> None:
-    end, known = names.contiguous_end(names.spans(wal), timeline, start), positions(wal)
+    end, known = contiguous_end(spans(wal), timeline, start), positions(wal)
     assert all((timeline, at) in known for at in range(start, end))
     assert (timeline, end) not in known
 
@@ -223,14 +215,12 @@ def test_a_cover_reads_all_that_is_contiguous(wal: list[Span], start: int, lengt
     objects = [
         WalObject(span.timeline, span.start, span.end, SHA[:32], stored(str(i))) for i, span in enumerate(wal)
     ]
-    chosen = names.cover(objects, 1, start, start + length)
+    chosen = cover(objects, 1, start, start + length)
     reached = start
     for each in chosen:
         assert each.start <= reached < each.end
         reached = each.end
-    assert min(reached, start + length) == min(
-        names.contiguous_end(names.spans(wal), 1, start), start + length
-    )
+    assert min(reached, start + length) == min(contiguous_end(spans(wal), 1, start), start + length)
 
 
 # --- windows
@@ -240,18 +230,18 @@ def test_a_base_reaches_as_far_as_its_wal() -> None:
     base = Base("b", 1, 5 * MIB + 100, 6 * MIB + 10)
     whole = [Span(1, 5 * MIB, 9 * MIB)]
     window = Window("b", 1, base.end, 9 * MIB, (Span(1, 5 * MIB, 9 * MIB),))
-    assert names.windows([base], whole, {}, segment_size=MIB) == [window]
-    assert names.windows([base], [], {}, segment_size=MIB) == []
+    assert windows([base], whole, {}, segment_size=MIB) == [window]
+    assert windows([base], [], {}, segment_size=MIB) == []
     # Without WAL up to its own end it is not recoverable.
-    assert names.windows([base], [Span(1, 5 * MIB, base.end - 1)], {}, segment_size=MIB) == []
+    assert windows([base], [Span(1, 5 * MIB, base.end - 1)], {}, segment_size=MIB) == []
     # Recovery reads the header at the beginning of the segment.
-    assert names.windows([base], [Span(1, 5 * MIB + 1, 9 * MIB)], {}, segment_size=MIB) == []
+    assert windows([base], [Span(1, 5 * MIB + 1, 9 * MIB)], {}, segment_size=MIB) == []
 
 
 def test_nothing_recovers_past_a_gap() -> None:
     before, after = Base("1", 1, 0, 10), Base("2", 1, 7 * MIB, 7 * MIB + 10)
     wal, gaps = [Span(1, 0, 9 * MIB)], [Span(1, 3 * MIB, 4 * MIB)]
-    found = names.windows([before, after], wal, {}, gaps, segment_size=MIB)
+    found = windows([before, after], wal, {}, gaps, segment_size=MIB)
     assert [(window.base, window.start, window.end) for window in found] == [
         ("1", 10, 3 * MIB),
         ("2", 7 * MIB + 10, 9 * MIB),
@@ -262,28 +252,26 @@ def test_a_base_is_followed_over_a_promotion() -> None:
     base, fork = Base("b", 1, 0, 10), Fork(1, 3 * MIB + 500)
     # The rest of the old timeline's last segment never arrived; the new one repeats it.
     wal = [Span(1, 0, 3 * MIB), Span(2, 3 * MIB, 5 * MIB)]
-    found = names.windows([base], wal, {2: [fork]}, segment_size=MIB)
+    found = windows([base], wal, {2: [fork]}, segment_size=MIB)
     assert [(window.timeline, window.start, window.end) for window in found] == [
         (1, 10, 3 * MIB),
         (2, 10, 5 * MIB),
     ]
     assert found[1].path == (Span(1, 0, 3 * MIB), Span(2, 3 * MIB, 5 * MIB))
     # Without its history, the timeline's origin is unknown.
-    assert [window.timeline for window in names.windows([base], wal, {}, segment_size=MIB)] == [1]
+    assert [window.timeline for window in windows([base], wal, {}, segment_size=MIB)] == [1]
 
 
 def test_a_base_after_the_fork_is_not_followed_there() -> None:
     base = Base("b", 1, 4 * MIB, 4 * MIB + 10)
     wal = [Span(1, 0, 6 * MIB), Span(2, 3 * MIB, 5 * MIB)]
-    found = names.windows([base], wal, {2: [Fork(1, 3 * MIB + 500)]}, segment_size=MIB)
+    found = windows([base], wal, {2: [Fork(1, 3 * MIB + 500)]}, segment_size=MIB)
     assert [window.timeline for window in found] == [1]
 
 
 def test_a_base_of_the_segment_of_the_fork_is_followed() -> None:
     base = Base("b", 1, 3 * MIB + 100, 3 * MIB + 400)
-    found = names.windows(
-        [base], [Span(2, 3 * MIB, 5 * MIB)], {2: [Fork(1, 3 * MIB + 500)]}, segment_size=MIB
-    )
+    found = windows([base], [Span(2, 3 * MIB, 5 * MIB)], {2: [Fork(1, 3 * MIB + 500)]}, segment_size=MIB)
     assert [(window.timeline, window.end) for window in found] == [(2, 5 * MIB)]
 
 
@@ -296,7 +284,7 @@ def test_several_promotions_are_followed() -> None:
         Span(5, 5 * MIB, 6 * MIB),
     ]
     histories = {2: forks[:1], 4: forks[:2], 5: forks}
-    found = names.windows([Base("b", 1, 0, 10)], wal, histories, segment_size=MIB)
+    found = windows([Base("b", 1, 0, 10)], wal, histories, segment_size=MIB)
     assert {(window.timeline, window.end) for window in found} == {
         (1, 3 * MIB),
         (2, 3 * MIB),
@@ -311,7 +299,7 @@ def test_all_of_a_window_is_stored(
 ) -> None:
     """Segments of four positions, and a second timeline that forks from the first."""
     base = Base("b", 1, start, start + length)
-    found = names.windows([base], wal, {2: [Fork(1, forked)]}, gaps, segment_size=4)
+    found = windows([base], wal, {2: [Fork(1, forked)]}, gaps, segment_size=4)
     known = positions(wal) - positions(gaps)
     for window in found:
         assert positions(list(window.path)) <= known

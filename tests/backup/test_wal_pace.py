@@ -8,11 +8,11 @@ import pytest
 
 from backup.cancellation import Stop
 from backup.catalogue.signatures import NO_KEYS
-from backup.physical import stream as under_test
+from backup.physical import follower as under_test
 from backup.physical.archive import Archive, Listing, Stored, WalObject
+from backup.physical.follower import Outlet
 from backup.physical.measures import Measures
 from backup.physical.resume import Place
-from backup.physical.stream import Outlet
 from backup.physical.uploads import Uploads
 from backup.physical.walsender import TimelineEnd, Wal
 from backup.pipeline import PackingOptions
@@ -89,7 +89,7 @@ def streamed(monkeypatch: pytest.MonkeyPatch, pace: list[int]) -> tuple[list[int
     monkeypatch.setattr(under_test, "Uploads", uploads)
     store = MemoryStore(fault=fault)
     outlet = Outlet(store, NO_KEYS, PackingOptions(), 1.0, lambda: datetime.now(UTC), lambda _: None)
-    session = under_test._Session("main", ARCHIVE, Listing(), outlet, Stop(), Measures())
+    session = under_test.Follower("main", ARCHIVE, Listing(), outlet, Stop(), Measures())
     session.follow(primary, Place(1, SEGMENT))  # type: ignore[arg-type]
     return sizes, primary.longest
 

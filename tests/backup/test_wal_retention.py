@@ -6,10 +6,12 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.physical import archive as names
-from backup.physical.archive import Base, Fork, Span, Stored, WalObject
+from backup.physical.archive import Stored, WalObject
 from backup.physical.resume import SHORT_SEGMENTS, Place, place
 from backup.physical.retention import RetainedBase, plan
+from backup.physical.spans import Span, spans
+from backup.physical.timelines import Fork
+from backup.physical.windows import Base, windows
 
 SEGMENT = 4
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
@@ -129,10 +131,8 @@ def test_no_plan_deletes_what_a_base_or_the_window_needs(
     left = [each for each in wal if each not in decided.deletions]
     histories = {2: [Fork(1, fork)]}
     every = [one.base for one in bases]
-    before = names.windows(every, wal, histories, segment_size=SEGMENT)
-    after = {
-        (one.base, one.timeline): one for one in names.windows(every, left, histories, segment_size=SEGMENT)
-    }
+    before = windows(every, wal, histories, segment_size=SEGMENT)
+    after = {(one.base, one.timeline): one for one in windows(every, left, histories, segment_size=SEGMENT)}
     taken = {one.base.id: one.taken for one in bases}
     since = taken.get(decided.since or "")
     timelines = {one.base.id: one.base.timeline for one in bases}
@@ -150,7 +150,7 @@ def test_no_plan_deletes_what_a_base_or_the_window_needs(
 def test_no_plan_makes_a_hole_that_looks_like_a_lost_upload(bases: list[RetainedBase]) -> None:
     wal = objects([Span(1, 0, 40 * SEGMENT)])
     decided = plan(bases, wal, KEEP, NOW, segment_size=SEGMENT)
-    left = names.spans(each for each in wal if each not in decided.deletions)
+    left = spans(each for each in wal if each not in decided.deletions)
     for one, two in pairwise(left):
         assert two.start - one.end >= SHORT_SEGMENTS * SEGMENT
     # So the stream resumes at the end, with or without a slot.

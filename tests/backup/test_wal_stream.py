@@ -11,9 +11,10 @@ import pytest
 from backup.catalogue.document import decode
 from backup.catalogue.signatures import Keyring
 from backup.errors import StoreError
-from backup.physical import archive as names
 from backup.physical import lsn, slot
 from backup.physical.archive import Gap
+from backup.physical.spans import spans
+from backup.physical.timelines import parse_history
 from backup.physical.walsender import WalSender
 from backup.postgres.dsn import parse
 from backup.store import MemoryStore
@@ -289,10 +290,10 @@ def test_a_slot_past_its_cap_is_a_gap_and_then_it_resumes(
         gap, _ = decode(Gap, store.get(found.gaps[0].stored.key), "gap", KEYS)
         assert len(found.gaps) == 1
         assert (gap.start, gap.timeline) == (stored, 1)
-        spans = names.spans(found.wal)
-        assert spans[0].end == stored
-        assert spans[1].end >= end
-        assert gap.end == spans[1].start
+        stretches = spans(found.wal)
+        assert stretches[0].end == stored
+        assert stretches[1].end >= end
+        assert gap.end == stretches[1].start
         assert content(store, archive, 1, gap.end, end)
 
 
@@ -366,11 +367,11 @@ def test_a_promotion_is_followed(newest: Postgres, store: MemoryStore) -> None:
             stream.stores(end)
         found = listing(store, archive)
         assert [each.timeline for each in found.histories] == [2]
-        forks = names.parse_history(plain(store, found.histories[0].stored.key), 2, "history")
-        spans = names.spans(found.wal)
-        assert [span.timeline for span in spans] == [1, 2]
-        assert spans[0].end == forks[0].position
-        assert spans[1].start == lsn.segment_start(forks[0].position, SEGMENT)
+        forks = parse_history(plain(store, found.histories[0].stored.key), 2, "history")
+        stretches = spans(found.wal)
+        assert [span.timeline for span in stretches] == [1, 2]
+        assert stretches[0].end == forks[0].position
+        assert stretches[1].start == lsn.segment_start(forks[0].position, SEGMENT)
         assert same_as_server(copy, store, archive, end, timeline=2) > 0
         assert found.gaps == ()
         # The same after a restart.
@@ -392,5 +393,5 @@ def test_a_promotion_while_no_one_streams_is_followed(newest: Postgres, store: M
             end = write(copy, 1_000)
             stream.stores(end)
         found = listing(store, archive)
-        assert [span.timeline for span in names.spans(found.wal)] == [1, 2]
+        assert [span.timeline for span in spans(found.wal)] == [1, 2]
         assert found.gaps == ()

@@ -21,12 +21,13 @@ import zstandard
 
 from backup.cancellation import Stop
 from backup.catalogue.signatures import NO_KEYS, Keyring
-from backup.physical import archive as names
 from backup.physical import lsn
 from backup.physical.archive import Archive, Listing, Stored
+from backup.physical.follower import Outlet
 from backup.physical.measures import Measures
 from backup.physical.slot import NAME
-from backup.physical.stream import Outlet, Streamer
+from backup.physical.spans import cover, spans
+from backup.physical.stream import Streamer
 from backup.physical.walsender import WalSender
 from backup.pipeline import PackingOptions
 from backup.pipeline.encrypt import decrypt, parse_identities, parse_recipients
@@ -146,7 +147,7 @@ def plain(store: Store, key: str) -> bytes:
 def content(store: Store, archive: Archive, timeline: int, start: int, end: int) -> bytes:
     """The stored bytes between two positions; every object contains what its name states."""
     data = bytearray()
-    for each in names.cover(listing(store, archive).wal, timeline, start, end):
+    for each in cover(listing(store, archive).wal, timeline, start, end):
         bytes_of = plain(store, each.stored.key)
         assert len(bytes_of) == each.end - each.start
         assert hashlib.sha256(bytes_of).hexdigest()[:32] == each.sha
@@ -157,10 +158,10 @@ def content(store: Store, archive: Archive, timeline: int, start: int, end: int)
 
 def same_as_server(server: Postgres, store: Store, archive: Archive, end: int, timeline: int = 1) -> int:
     """Compare everything that is stored and that the server still has, byte by byte; returns the number of bytes."""
-    spans = [span for span in names.spans(listing(store, archive).wal) if span.timeline == timeline]
-    assert len(spans) == 1, f"there are holes: {spans}"
+    stored = [span for span in spans(listing(store, archive).wal) if span.timeline == timeline]
+    assert len(stored) == 1, f"there are holes: {stored}"
     compared = 0
-    for start in range(spans[0].start, end, SEGMENT):
+    for start in range(stored[0].start, end, SEGMENT):
         file = server.data / "pg_wal" / lsn.segment_name(timeline, start // SEGMENT, SEGMENT)
         with suppress(FileNotFoundError):  # recycled meanwhile
             upto = min(start + SEGMENT, end)
