@@ -57,3 +57,13 @@ def pod_specs(documents: list[Document]) -> Iterator[tuple[str, Document, Docume
             spec = spec["jobTemplate"]["spec"]
         if "template" in spec and "spec" in spec["template"]:
             yield name, spec["template"]["metadata"]["labels"], spec["template"]["spec"]
+
+
+def secret_files(container: Document, documents: list[Document]) -> set[str]:
+    """The files that the environment of a container names, after its ConfigMaps."""
+    maps = {one["metadata"]["name"]: one["data"] for one in documents if one["kind"] == "ConfigMap"}
+    environment: dict[str, str] = {}
+    for source in container.get("envFrom", []):
+        environment |= maps[source["configMapRef"]["name"]]
+    environment |= {one["name"]: one.get("value", "") for one in container.get("env", [])}
+    return {value for name, value in environment.items() if name.endswith("_FILE") and value}

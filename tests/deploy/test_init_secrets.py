@@ -1,7 +1,6 @@
 """Each container's secrets, as posthub_init writes them."""
 
 import hashlib
-import re
 import stat
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import bcrypt
 import pytest
 
 from stack.paths import ROOT
+from tests.deploy.kubekit import plain, pod_specs, secret_files
 
 
 def _run(folder: Path, **environ: str) -> "subprocess.CompletedProcess[str]":
@@ -263,10 +263,41 @@ def test_the_documented_script_makes_the_clusters_secrets_from_these(tmp_path: P
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert len(list(made.iterdir())) == 9
-    config = (ROOT / "k8s" / "base" / "common" / "config.yaml").read_text(encoding="utf-8")
-    for folder, name in re.findall(r"_FILE: /run/secrets/(posthub|backup)/(\w+)", config):
-        group = {"posthub": "posthub-app", "backup": "posthub-backup"}[folder]
-        assert (made / group / name).is_file(), f"{group}/{name}"
-    assert (made / "posthub-app" / "gemini_api_key").read_text() == "gemini-key"
-    assert (made / "posthub-app" / "secret_key").read_text() == _read(tmp_path, "values/SECRET_KEY")
+    assert len(list(made.iterdir())) == 14
+    documents = plain()
+    for name, _, spec in pod_specs(documents):
+        mounted = {
+            volume["name"]: volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume
+        }
+        for container in spec["containers"]:
+            places = {mount["mountPath"]: mounted.get(mount["name"]) for mount in container["volumeMounts"]}
+            for path in secret_files(container, documents):
+                folder, _, file = path.rpartition("/")
+                assert places[folder], f"{name}: {path}"
+                if (made / places[folder]).is_dir():
+                    assert (made / places[folder] / file).is_file(), f"{name}: {path}"
+    assert (made / "posthub-worker-ai" / "gemini_api_key").read_text() == "gemini-key"
+    assert (made / "posthub-api" / "secret_key").read_text() == _read(tmp_path, "values/SECRET_KEY")
+
+
+def test_in_the_cluster_too_only_the_program_that_uses_a_key_has_it() -> None:
+    documents = plain()
+    files = {
+        name.partition("/")[2]: {
+            path.rpartition("/")[2] for one in spec["containers"] for path in secret_files(one, documents)
+        }
+        for name, _, spec in pod_specs(documents)
+    }
+    assert {name for name, found in files.items() if "stripe_webhook_secret" in found} == {"posthub-api"}
+    signing = {"posthub-api", "posthub-celery-worker", "posthub-migrate"}
+    assert {name for name, found in files.items() if "field_encryption_keys" in found} == signing
+    assert files["posthub-flower"] == {"celery_broker_url"}
+    assert not files["posthub-celery-beat"] & {"gemini_api_key", "stripe_secret_key", "secret_key_fallbacks"}
+    secrets = [
+        volume["secret"]["secretName"]
+        for name, _, spec in pod_specs(documents)
+        if name.startswith("Deployment/")
+        for volume in spec["volumes"]
+        if "secret" in volume
+    ]
+    assert len(secrets) == len(set(secrets)), "each program has its own secret"

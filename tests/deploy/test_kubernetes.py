@@ -18,7 +18,12 @@ SCHEMAS = yaml.safe_load((Path(__file__).parent / "schemas" / "operators.yml").r
 KUBERNETES = "1.37"
 # Made by hand or by an operator: docs/kubernetes.md.
 SECRETS = {
-    "posthub-app",
+    "posthub-api",
+    "posthub-worker",
+    "posthub-worker-ai",
+    "posthub-beat",
+    "posthub-flower",
+    "posthub-migrate",
     "posthub-exporter",
     "posthub-backup",
     "posthub-redis",
@@ -91,7 +96,7 @@ def test_secrets_that_are_named_are_documented() -> None:
     assert named <= SECRETS
     pages = (ROOT / "docs" / name for name in ("kubernetes.md", "migration.md"))
     page = "".join(path.read_text(encoding="utf-8") for path in pages)
-    loops = re.findall(r"for name in (.+); do", page)
+    loops = re.findall(r"for name in (.+); do\n  kubectl", page)
     made = {f"posthub-{name}" for names in loops for name in names.split()} | {"posthub-tls"}
     made |= set(re.findall(r"-n posthub create secret generic (posthub-[\w-]+) ", page))
     assert made == SECRETS
