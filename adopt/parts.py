@@ -23,6 +23,7 @@ ORIGINS = {
     "node_": "node", "host:": "node", "container_": "cadvisor", "container:": "cadvisor", "caddy_": "caddy",
     "edge:": "caddy", "probe_": "blackbox", "alerts_": "watch", "slo:api": "django", "wal:": "backup", "machine_": "cadvisor",
     "posthub_": "none", "ai:": "none",
+    "logs_": "none",
 }  # fmt: skip
 BEAT = "celery_beat_"
 

@@ -17,6 +17,7 @@ TITLES = {
     "container": "Containers",
     "edge": "Edge",
     "billing": "Billing",
+    "logs": "Logs",
     "backup": "Backup",
     "monitoring": "Monitoring",
 }

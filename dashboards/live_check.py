@@ -25,6 +25,7 @@ OPTIONAL_PARTS = {
     "backup_wal_": "the WAL stream needs BACKUP_SERVERS",
     "posthub_billing_": "billing needs STRIPE_SECRET_KEY",
     "posthub_stripe_event_lag_": "billing needs STRIPE_SECRET_KEY",
+    "logs_": "the log store needs the profile logs",
     "backup_pitr_": "point-in-time recovery needs BACKUP_SERVERS",
 }
 

@@ -43,6 +43,8 @@ OWNERS = {
     "alert_watch": (59105, 65534),
     "postgres_exporter": (59106, 59106),
     "redis_exporter": (59000, 59000),
+    "log_store": (59108, 59108),
+    "log_gateway": (59109, 59109),
 }
 # The container that owns each volume. In earlier installations, some belong to root or to another user.
 VOLUMES = {
@@ -50,6 +52,7 @@ VOLUMES = {
     "caddy_config": "caddy",
     "alertmanager_config": "alertmanager",
     "alert_watch_data": "alert_watch",
+    "log_data": "log_store",
 }
 # These are in use by the earlier container while its successor is prepared. They keep their owner, and the successor
 # writes as a member of the same group.
@@ -96,6 +99,7 @@ SECRETS: dict[str, Callable[[], str]] = {
     "WAL_DB_PASSWORD": _password,
     "GRAFANA_ADMIN_PASSWORD": _password,
     "OPS_PASSWORD": _password,
+    "LOGS_PASSWORD": _password,
     "SECRET_KEY_FALLBACKS": _nothing,
     "FIELD_ENCRYPTION_KEYS": _nothing,
     "DATABASE_URL": _nothing,
@@ -289,6 +293,7 @@ def files(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
         "caddy": {
             "operators": operators(values["OPS_PASSWORD"]),
             "flower": base64.b64encode(_flower(values).encode()).decode(),
+            "logs": base64.b64encode(f"logs:{values['LOGS_PASSWORD']}".encode()).decode(),
         },
         "grafana": _named(values, "GRAFANA_ADMIN_PASSWORD"),
     }
@@ -383,6 +388,8 @@ def _monitoring(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
         "redis_exporter": {
             "redis_passwords.json": json.dumps({f"redis://metrics@{REDIS}": values["REDIS_METRICS_PASSWORD"]})
         },
+        "log_store": _named(values, "LOGS_PASSWORD"),
+        "log_gateway": _named(values, "LOGS_PASSWORD"),
     }
 
 

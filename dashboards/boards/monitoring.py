@@ -31,7 +31,7 @@ def board() -> Board:
         description="Targets, Prometheus, Alertmanager and the exporters: whether the absence of alerts can be trusted.",
         jobs=".+",
         tags=("monitoring",),
-        rows=(_health(), _alerts(), _targets(), _prometheus(), _exporter(), _processes()),
+        rows=(_health(), _alerts(), _targets(), _prometheus(), _exporter(), _logs(), _processes()),
     )
 
 
@@ -301,6 +301,42 @@ def _exporter() -> Row:
                 "Failed collections. The series “none” is zero while there are none.",
                 Query(or_none(errors, "collector", select("celery_exporter_series")), "{{collector}}"),
                 size=THIRD,
+            ),
+        ),
+    )
+
+
+def _logs() -> Row:
+    """Shown empty without the log store."""
+    lines = select("logs_recent_lines")
+    last = f"max by (service) ({select('logs_last_line_timestamp_seconds')})"
+    errors = f"topk(10, max by (service, logger) ({select('logs_recent_errors')}))"
+    panics = f"max by (service) ({select('logs_recent_panics')})"
+    return Row(
+        "What do the logs say?",
+        (
+            series_panel(
+                "Errors by logger",
+                "Error lines of the last five minutes. The dashed line is LogErrorsHigh.",
+                Query(or_none(errors, "logger", lines), "{{service}} {{logger}}"),
+                limits=high_is_bad(limit("log_errors:max")),
+            ),
+            series_panel(
+                "Lines by service",
+                "Lines of the last five minutes that are in the log store.",
+                Query(f"topk(10, max by (service) ({lines}))", "{{service}}"),
+            ),
+            series_panel(
+                "Panics",
+                "Lines of the last five minutes with which a program ended. Any is LogPanic.",
+                Query(or_none(panics, "service", lines), "{{service}}"),
+            ),
+            series_panel(
+                "Age of the last line",
+                "Time since the newest stored line. The dashed line is LogSilence, for services that write regularly.",
+                Query(f"topk(10, time() - {last})", "{{service}}"),
+                unit="s",
+                limits=high_is_bad(limit("log_silence:seconds")),
             ),
         ),
     )

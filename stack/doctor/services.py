@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +12,8 @@ from stack.doctor.check import Case, Check
 
 # Containers that run once, at the start.
 ONCE = ("posthub_init", "posthub_migrate", "posthub_db_roles", "posthub_alertmanager_config")
+# Jobs whose service belongs to a profile. Prometheus cannot scrape it without the profile.
+OPTIONAL = {"backup_wal": "posthub_backup_wal", "logs": "posthub_log_gateway"}
 LONGEST_SINCE_PROOF = 36 * 3600
 API = "http://127.0.0.1:9090/api/v1"
 
@@ -27,7 +29,7 @@ def examine(case: Case) -> Iterator[Check]:
     yield from (_container(name, containers.get(name)) for name in wanted or containers)
     if wanted:
         yield _images(wanted, containers)
-    yield _targets(case)
+    yield _targets(case, wanted)
     yield from _backups(case)
     yield _backup_doctor(case)
 
@@ -72,19 +74,21 @@ def _ask(case: Case, path: str) -> Any:
         return None
 
 
-def _targets(case: Case) -> Check:
+def _targets(case: Case, wanted: Collection[str]) -> Check:
     data = _ask(case, "targets?state=active")
     if data is None:
         return Check("targets", False, "Prometheus does not answer", "read the log of posthub_prometheus")
-    down = [target["labels"]["job"] for target in data["activeTargets"] if target["health"] != "up"]
-    if down or not data["activeTargets"]:
+    unused = {job for job, service in OPTIONAL.items() if wanted and service not in wanted}
+    targets = [target for target in data["activeTargets"] if target["labels"]["job"] not in unused]
+    down = [target["labels"]["job"] for target in targets if target["health"] != "up"]
+    if down or not targets:
         return Check(
             "targets",
             False,
             f"down: {', '.join(down) or 'there are no targets'}",
             "runbooks/alerts/TargetDown.md",
         )
-    return Check("targets", True, f"{len(data['activeTargets'])} up")
+    return Check("targets", True, f"{len(targets)} up")
 
 
 def _backups(case: Case) -> Iterator[Check]:

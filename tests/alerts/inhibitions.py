@@ -213,7 +213,13 @@ MAY_COME_FIRST = {
     ("HostDown", "CanaryMissing"): "reads a time of the last 10 minutes",
     **{
         ("HostDown", one): "a host that is down reports nothing new"
-        for one in ("ContainerRestarting", "ContainerOomKilled", "HostOomKill", "VideoOutcomeUnknown")
+        for one in (
+            "ContainerRestarting",
+            "ContainerOomKilled",
+            "HostOomKill",
+            "LogPanic",
+            "VideoOutcomeUnknown",
+        )
     },
     **{
         (cause, "WalArchiveStopped"): "the newest heartbeat must be two minutes old before it begins to count"

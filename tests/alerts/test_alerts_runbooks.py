@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 import pytest
-import yaml
 
 from stack.paths import ROOT
 from tests.alerts import runbookpages as book
+from tests.composefile import merged
 
 COMPOSE_FILE = book.ROOT / "docker-compose.prod.yml"
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")
@@ -83,7 +83,7 @@ def of(program: str) -> list[book.Command]:
 
 @pytest.fixture(scope="session")
 def services() -> dict[str, Any]:
-    return yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8"))["services"]
+    return merged(COMPOSE_FILE)["services"]
 
 
 def test_there_are_alerts() -> None:
@@ -205,7 +205,7 @@ def services_of(command: book.Command) -> list[str]:
 
 
 def test_every_posthub_name_is_a_service_or_made_by_the_project(services: dict[str, Any]) -> None:
-    document = yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8"))
+    document = merged(COMPOSE_FILE)
     made = {f"{document['name']}_{name}" for kind in ("volumes", "networks") for name in document[kind]}
     roles = {"posthub_admin", "posthub_backup", "posthub_exporter", "posthub_wal"}
     # The metadata of a customer in Stripe.

@@ -1,28 +1,23 @@
 """Shared by the deployment's tests: the compose files as data, and fake hosts."""
 
 import importlib.util
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-import yaml
 
 from stack.paths import ROOT
-
-
-def _merge(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+from tests.composefile import merged
 
 
 @pytest.fixture(scope="session")
 def production() -> dict[str, Any]:
-    return _merge(ROOT / "docker-compose.prod.yml")
+    return merged(ROOT / "docker-compose.prod.yml")
 
 
 @pytest.fixture(scope="session")
 def development() -> dict[str, Any]:
-    return _merge(ROOT / "docker-compose.yml")
+    return merged(ROOT / "docker-compose.yml")
 
 
 @pytest.fixture(scope="session")

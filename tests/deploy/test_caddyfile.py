@@ -23,6 +23,7 @@ UPSTREAMS = (
     "posthub_frontend_prod:8080",
     "posthub_flower:5555",
     "posthub_grafana:3000",
+    "posthub_log_store:9428",
 )
 
 
@@ -81,9 +82,12 @@ def edge(tmp_path_factory: pytest.TempPathFactory, init_secrets: Any) -> Iterato
 
 def _adapted(folder: Path, upstreams: dict[str, int], metrics: int, init_secrets: Any) -> Path:
     """The Caddyfile itself, with other addresses only."""
-    written = init_secrets.files(dict.fromkeys(init_secrets.SECRETS, "") | {"FLOWER_PASSWORD": "of flower"})
+    written = init_secrets.files(
+        dict.fromkeys(init_secrets.SECRETS, "") | {"FLOWER_PASSWORD": "of flower", "LOGS_PASSWORD": "of logs"}
+    )
     (folder / "operators").write_text(init_secrets.operators("open sesame"))
-    (folder / "flower").write_text(written["caddy"]["flower"])
+    for name in ("flower", "logs"):
+        (folder / name).write_text(written["caddy"][name])
     text = (ROOT / "deploy" / "Caddyfile").read_text(encoding="utf-8")
     changes = {f"{name}": f"127.0.0.1:{port}" for name, port in upstreams.items()}
     changes |= {
@@ -133,7 +137,10 @@ def test_metrics_are_never_open(edge: int, host: str, path: str) -> None:
     assert _get(edge, host, path).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/flower/", "/flower/api/workers", "/grafana/", "/grafana/api/health"])
+@pytest.mark.parametrize(
+    "path",
+    ["/flower/", "/flower/api/workers", "/grafana/", "/grafana/api/health", "/logs/select/vmui/"],
+)
 def test_tools_ask_for_the_operators_password(edge: int, path: str) -> None:
     assert _get(edge, "site.test", path).status_code == 404
     assert _get(edge, "api.test", path).status_code == 401
@@ -141,9 +148,22 @@ def test_tools_ask_for_the_operators_password(edge: int, path: str) -> None:
     answer = _get(edge, "api.test", path, auth=("ops", "open sesame"))
     assert answer.status_code == 200
     tool = path.split("/")[1]
-    # The whole path, and without this proxy's password: Flower's own instead, and Grafana asks for one itself.
-    login = {"flower": f"Basic {base64.b64encode(b'caddy:of flower').decode()}", "grafana": "-"}[tool]
-    assert answer.text == f"posthub_{tool} {path} {login}"
+    # The whole path, and without this proxy's password: the tool's own instead, and Grafana asks for one itself.
+    upstream, login = {
+        "flower": ("flower", f"Basic {base64.b64encode(b'caddy:of flower').decode()}"),
+        "grafana": ("grafana", "-"),
+        "logs": ("log_store", f"Basic {base64.b64encode(b'logs:of logs').decode()}"),
+    }[tool]
+    assert answer.text == f"posthub_{upstream} {path} {login}"
+
+
+@pytest.mark.parametrize(
+    "path", ["/logs/insert/jsonline", "/logs/delete/run_task", "/logs/internal/force_merge"]
+)
+def test_nobody_changes_the_logs_from_outside(edge: int, path: str) -> None:
+    answer = _get(edge, "api.test", path, auth=("ops", "open sesame"))
+    assert answer.text.split()[0] == "posthub_api_prod"
+    assert _get(edge, "site.test", path).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -171,9 +191,11 @@ def test_the_admin_asks_for_the_operators_password(edge: int, path: str) -> None
 
 
 def test_tools_without_the_slash_get_it(edge: int) -> None:
-    answer = _get(edge, "api.test", "/flower")
-    assert answer.status_code == 302
-    assert answer.headers["Location"] == "/flower/"
+    places = {"/flower": "/flower/", "/logs": "/logs/select/vmui/", "/logs/": "/logs/select/vmui/"}
+    for path, place in places.items():
+        answer = _get(edge, "api.test", path)
+        assert answer.status_code == 302
+        assert answer.headers["Location"] == place
 
 
 def test_headers_protect_and_tell_nothing(edge: int) -> None:

@@ -1,5 +1,6 @@
 """The compose files: open ports, privileges, pinned versions, and who sees which secret."""
 
+import base64
 import re
 import shutil
 import subprocess
@@ -42,7 +43,7 @@ def test_production_has_the_services_of_the_seed_and_the_sidecars(production: di
     services = production["services"]
     sidecars = (
         "celery_exporter backup backup_wal prometheus alertmanager grafana redis_exporter postgres_exporter node_exporter "
-        "cadvisor blackbox_exporter alert_watch"
+        "cadvisor blackbox_exporter alert_watch log_store log_gateway log_shipper"
     )
     assert {*SEED, *(f"posthub_{name}" for name in sidecars.split())} <= set(services)
     assert all(service["container_name"] == name for name, service in services.items())
@@ -122,6 +123,38 @@ def test_a_tool_is_reached_by_caddy_alone(production: dict[str, Any]) -> None:
     assert _members(production, "app") == {"posthub_caddy", "posthub_api_prod", "posthub_frontend_prod"}
 
 
+def test_the_logs_are_reached_by_their_own_parts_only(production: dict[str, Any]) -> None:
+    """Anyone who reaches the gateway could add lines."""
+    assert _neighbours(production, "posthub_log_shipper") == {"posthub_log_gateway"}
+    gateway = {"posthub_log_shipper", "posthub_log_store", "posthub_prometheus"}
+    assert _neighbours(production, "posthub_log_gateway") == gateway
+    assert _neighbours(production, "posthub_log_store") == {"posthub_log_gateway", "posthub_caddy"}
+    assert all(
+        production["services"][f"posthub_log_{name}"]["profiles"] == ["logs"]
+        for name in ("store", "gateway", "shipper")
+    )
+
+
+def test_the_log_store_requires_a_password_and_ends(production: dict[str, Any], init_secrets: Any) -> None:
+    written = init_secrets.files(dict.fromkeys(init_secrets.SECRETS, "") | {"LOGS_PASSWORD": "open sesame"})
+    command = production["services"]["posthub_log_store"]["command"]
+    assert "-httpAuth.password=file:///run/secrets/logs_password" in command
+    assert {written[name]["logs_password"] for name in ("log_store", "log_gateway")} == {"open sesame"}
+    assert base64.b64decode(written["caddy"]["logs"]) == b"logs:open sesame"
+    assert any(flag.startswith("-retentionPeriod=") for flag in command)
+    assert any(flag.startswith("-retention.maxDiskSpaceUsageBytes=") for flag in command)
+
+
+def test_every_service_writes_its_name_next_to_its_lines(production: dict[str, Any]) -> None:
+    tags = {
+        name: service["logging"]["options"].get("tag") for name, service in production["services"].items()
+    }
+    assert {name: tag for name, tag in tags.items() if tag != "{{.Name}}"} == {}
+    json_services = {"posthub_celery_exporter", "posthub_backup", "posthub_alert_watch", "posthub_backup_wal"}
+    formats = {name: production["services"][name]["environment"]["LOG_FORMAT"] for name in json_services}
+    assert set(formats.values()) == {"json"}, formats
+
+
 def test_nothing_of_the_app_reaches_an_exporter(production: dict[str, Any]) -> None:
     app = {
         "posthub_api_prod",
@@ -148,6 +181,13 @@ def test_only_the_proxy_has_the_engines_socket(production: dict[str, Any]) -> No
         "posthub_docker_proxy"
     }
     assert _neighbours(production, "posthub_docker_proxy") == {"posthub_cadvisor"}
+    # The engine's log files, next to which is the environment of posthub_init: for the shipper only, which has no way out.
+    engine = {
+        name
+        for name, found in sources.items()
+        if any(path.startswith("/var/lib/docker/containers") for path in found)
+    }
+    assert engine == {"posthub_log_shipper"}
     # And only node_exporter, with its own user, sees the host's files.
     assert {name for name, found in sources.items() if "/" in found} == {"posthub_node_exporter"}
 
@@ -191,9 +231,10 @@ def test_each_container_has_its_own_user(production: dict[str, Any]) -> None:
     users: dict[str, set[str]] = {}
     for name, service in production["services"].items():
         users.setdefault(service["user"].partition(":")[0], set()).add(name)
-    # Root, where nothing else works: to set owners, to query the engine, and for the kernel's log. None of them has secrets of
-    # another container, and the first has no network.
-    assert users.pop("0") == {"posthub_init", "posthub_docker_proxy", "posthub_cadvisor"}
+    # Root, where nothing else works: to set owners, to query the engine, for the kernel's log, and to read the engine's log
+    # files. None of them has secrets of another container, and the first has no network.
+    root = {"posthub_init", "posthub_docker_proxy", "posthub_cadvisor", "posthub_log_shipper"}
+    assert users.pop("0") == root
     shared = {user: names for user, names in users.items() if len(names) > 1}
     # The second one prepares the first one's configuration.
     assert shared == {"59104": {"posthub_alertmanager", "posthub_alertmanager_config"}}
@@ -337,10 +378,17 @@ def test_compose_itself_accepts_them(files: list[str], tmp_path: Path) -> None:
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode != 0:
         pytest.skip("there is no docker compose; https://docs.docker.com/compose/install says how to get it")
-    for name in files:
+    for name in {*files, "docker-compose.logs.yml"}:
         shutil.copy(ROOT / name, tmp_path)
     shutil.copy(ROOT / ".env.production.example", tmp_path / ".env.production")
-    command = [docker, "compose", *(part for name in files for part in ("-f", name)), "config"]
+    command = [
+        docker,
+        "compose",
+        *(part for name in files for part in ("-f", name)),
+        "--profile",
+        "*",
+        "config",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load(done.stdout)["services"]

@@ -302,6 +302,21 @@ def test_a_target_that_is_down_and_a_backup_that_is_not_proven(host: FakeHost) -
     assert set(found) == {"targets", "last verified backup of posthub", "backup sidecar"}
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_a_target_of_a_profile_counts_only_if_the_profile_is_in_use(host: FakeHost, used: bool) -> None:
+    case = _running(host)
+    ask = "exec -T posthub_prometheus wget -qO- http://127.0.0.1:9090/api/v1/"
+    targets = [{"labels": {"job": "celery"}, "health": "up"}, {"labels": {"job": "logs"}, "health": "down"}]
+    host.answers[f"{ask}targets"] = as_json({"data": {"activeTargets": targets}})
+    if used:
+        config = json.loads(host.answers["config"].output)
+        config["services"]["posthub_log_gateway"] = {"image": "posthub/backup:1"}
+        host.answers["config"] = Done(0, json.dumps(config))
+    found = next(check for check in services.examine(case) if check.name == "targets")
+    assert found.ok is not used
+    assert found.detail == ("down: logs" if used else "1 up")
+
+
 def test_without_a_readable_compose_file_nothing_is_called_right(host: FakeHost) -> None:
     case = _running(host, State="exited", Status="Exited (137)")
     host.answers["config"] = Done(15, "", "no such file: .env.production\n")

@@ -163,6 +163,7 @@ WHO = {
     "FLOWER_PASSWORD": {"flower"},
     "GRAFANA_ADMIN_PASSWORD": {"grafana"},
     "OPS_PASSWORD": set(),
+    "LOGS_PASSWORD": {"log_store", "log_gateway"},
 }
 
 

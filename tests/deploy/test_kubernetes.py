@@ -108,10 +108,15 @@ def test_the_staff_and_the_alerts_are_led_to_the_same_grafana() -> None:
     assert re.findall(r"^ +grafana: (https://\S+)", values, re.MULTILINE) == [config["data"]["GRAFANA_URL"]]
 
 
+# It reads the nodes' log files, which belong to root, and asks the API server for the names of their pods.
+READS_THE_NODES = "DaemonSet/posthub-log-shipper"
+
+
 def test_every_pod_is_hardened() -> None:
     for name, _, spec in pod_specs(plain()):
-        assert spec["automountServiceAccountToken"] is False, name
-        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        ordinary = name != READS_THE_NODES
+        assert spec["automountServiceAccountToken"] is (not ordinary), name
+        assert spec["securityContext"].get("runAsNonRoot", False) is ordinary, name
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
         for container in spec["containers"]:
             context = container["securityContext"]
@@ -277,7 +282,8 @@ def test_a_rollout_waits_for_all_our_deployments() -> None:
         for name, _, spec in pod_specs(plain())
         if name.startswith("Deployment/") and spec["containers"][0]["image"].startswith("posthub/")
     }
-    assert {*ROLLED, *OPTIONAL} == ours
+    # The log store has another namespace, and nothing waits for it.
+    assert {*ROLLED, *OPTIONAL} == ours - {"posthub-log-gateway"}
 
 
 @pytest.mark.parametrize("name", ["overlays/production", "overlays/staging"])
@@ -412,6 +418,36 @@ def test_the_wal_stream_is_a_component(tmp_path: Path) -> None:
     assert ("Deployment", "posthub-backup-wal") not in {
         (d["kind"], d["metadata"]["name"]) for d in _all("overlays/production")
     }
+
+
+def test_the_log_store_is_a_component(tmp_path: Path, production: dict[str, Any]) -> None:
+    """The versions and the limits of compose's; only the shipper may read the nodes, and it may change nothing."""
+    found = production_with("logs", tmp_path)
+    shipper = found["DaemonSet", "posthub-log-shipper"]["spec"]["template"]["spec"]
+    (container,) = shipper["containers"]
+    mounts = {mount["name"]: mount.get("readOnly", False) for mount in container["volumeMounts"]}
+    assert {name for name, read_only in mounts.items() if not read_only} == {"state", "tmp"}
+    (rule,) = found["ClusterRole", "posthub-log-shipper"]["rules"]
+    assert set(rule["verbs"]) == {"get", "list", "watch"}
+    assert set(rule["resources"]) == {"pods", "namespaces", "nodes"}
+    (gateway,) = found["Deployment", "posthub-log-gateway"]["spec"]["template"]["spec"]["containers"]
+    assert gateway["image"] == "posthub/backup"
+    (store,) = found["StatefulSet", "posthub-log-store"]["spec"]["template"]["spec"]["containers"]
+    assert "-retentionPeriod=30d" in store["args"]
+    assert "-retentionPeriod=${LOGS_RETENTION:-30d}" in production["services"]["posthub_log_store"]["command"]
+    # Nothing else has host paths, here or in the namespace of the app.
+    for name, _, spec in pod_specs(list(found.values())):
+        hosts = [volume["name"] for volume in spec.get("volumes", []) if "hostPath" in volume]
+        assert (hosts == []) is (name != READS_THE_NODES), name
+
+
+def test_the_log_store_is_reached_by_two_and_by_nobody_of_the_app(tmp_path: Path) -> None:
+    found = production_with("logs", tmp_path)
+    (ingress,) = found["NetworkPolicy", "to-the-store"]["spec"]["ingress"]
+    (source,) = ingress["from"]
+    assert set(source) == {"podSelector"}
+    (chosen,) = source["podSelector"]["matchExpressions"]
+    assert set(chosen["values"]) == {"posthub-log-gateway", "posthub-log-shipper"}
 
 
 def test_traefik_redirects_to_https_and_sends_hsts_like_caddy() -> None:
