@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -114,6 +116,37 @@ def _installed() -> str:
 def _install(lock: Path, state: Path) -> None:
     began, log = time.monotonic(), state / "setup.log"
     _say("installing the locked dependencies into .venv (about half a minute, only this time)")
+    with _programs_meanwhile(state):
+        _install_into(lock, state, log)
+    _say(f"installed in {time.monotonic() - began:.0f} s")
+
+
+@contextmanager
+def _programs_meanwhile(state: Path) -> "Iterator[None]":
+    """Fetch the servers' Debian packages in the background: that waits for the network at other times than the installation.
+
+    If it fails, whatever needs a program fetches it later and reports the reason.
+    """
+    with (state / "programs.log").open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", f"{MODULE}.programs"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    try:
+        yield
+        if child.poll() is None:
+            _say("fetching the servers' programs")
+        _wait(child)
+    finally:
+        _end(child)
+
+
+def _install_into(lock: Path, state: Path, log: Path) -> None:
     if _installed().partition("\n")[0] != _identity():
         if VENV.is_dir() and not VENV.is_symlink():
             shutil.rmtree(VENV)
@@ -124,7 +157,6 @@ def _install(lock: Path, state: Path) -> None:
     _run([*pip, str(LOCKS / "uv.txt")], log, what, hint)
     if not _by_uv(lock, state, log):
         _run([*pip, str(lock)], log, what, hint)
-    _say(f"installed in {time.monotonic() - began:.0f} s")
 
 
 def _by_uv(lock: Path, state: Path, log: Path) -> bool:

@@ -15,6 +15,7 @@ from stack.suite import Suite
 from stack.suite.environments import DATABASE_NAME
 from stack.wait import wait_for
 
+DEADLOCK_TRIES = 10
 # Generous, for busy machines: a wait ends as soon as its condition is met.
 LONGEST_WAIT = 240.0
 BEFORE = timedelta(seconds=1)
@@ -94,14 +95,31 @@ def show(suite: Suite, busy: Callable[[str], None]) -> Outcome:
     return Outcome(lines, data, passed=passed, disturbs=True)
 
 
+def _truncate(connection: Connection[TupleRow]) -> tuple[datetime, int]:
+    """Empty the table; returns the moment before and the number of posts that were counted then.
+
+    The statement locks the tables that refer to posts, while the app's statements lock them in other orders. The server ends
+    one of the two: if it is this one, it is tried again.
+    """
+    for attempt in range(1, DEADLOCK_TRIES + 1):
+        try:
+            with connection.transaction():
+                connection.execute("LOCK TABLE posts_post")
+                moment = _moment(connection)
+                posts = _count(connection, Accident(moment, 0).counted)
+                connection.execute("TRUNCATE posts_post CASCADE")
+        except psycopg.errors.DeadlockDetected:
+            if attempt == DEADLOCK_TRIES:
+                raise
+        else:
+            return moment, posts
+    raise AssertionError("unreachable")
+
+
 def _empty(suite: Suite) -> Accident:
     """Empty the table of posts, and wait until the WAL of that is stored."""
     with psycopg.connect(suite.postgres.url, autocommit=True) as connection:
-        with connection.transaction():
-            connection.execute("LOCK TABLE posts_post")
-            moment = _moment(connection)
-            posts = _count(connection, Accident(moment, 0).counted)
-            connection.execute("TRUNCATE posts_post CASCADE")
+        moment, posts = _truncate(connection)
         row = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
         assert row is not None
         wait_for(

@@ -12,7 +12,7 @@ from rich.console import Console as RichConsole
 
 from sidecar import OpsError, signals
 from sidecar.cli import print_json, stderr_console
-from stack.demo import exporters, frontend, pictures, seed_posts
+from stack.demo import exporters, frontend, seed_posts
 from stack.demo import folder as demo_folder
 from stack.demo.console import Console
 from stack.demo.results import Results
@@ -21,11 +21,11 @@ from stack.demo.story import Story
 from stack.demo.traffic import Customer, Traffic, customers_of
 from stack.paths import STATE
 from stack.programs import fetch, missing
+from stack.programs.kits import SERVERS
 from stack.suite import Suite
 
 TIME_FACTOR = 60.0
 CUSTOMERS = 3
-PROGRAMS = ("redis-server", "prometheus", "alertmanager")
 FAILED = 1
 
 
@@ -67,7 +67,7 @@ def demo(*, once: bool, as_json: bool, folder: Path, random_ports: bool) -> int:
     ):
         with _reported(results, as_json=as_json):
             suite = _suite(place, output, usual_ports=not random_ports)
-            meanwhile.callback(_stop, suite, output)
+            meanwhile.callback(_stop, suite, results, output)
             _run(suite, results, output, meanwhile)
         if not once:
             output.busy("running; Ctrl-C ends everything")
@@ -76,9 +76,9 @@ def demo(*, once: bool, as_json: bool, folder: Path, random_ports: bool) -> int:
 
 
 def _suite(place: Path, output: Console, *, usual_ports: bool) -> Suite:
-    if any(map(missing, PROGRAMS)):
-        output.busy(f"fetching {', '.join(PROGRAMS)} (only this time)")
-        fetch(PROGRAMS)
+    if any(map(missing, SERVERS)):
+        output.busy(f"fetching {', '.join(SERVERS)} (only this time)")
+        fetch(SERVERS)
     return Suite(
         place,
         factor=TIME_FACTOR,
@@ -88,11 +88,13 @@ def _suite(place: Path, output: Console, *, usual_ports: bool) -> Suite:
     )
 
 
-def _stop(suite: Suite, output: Console) -> None:
+def _stop(suite: Suite, results: Results, output: Console) -> None:
     signals.ignore()
     output.busy("stopping everything")
     suite.stop()
     output.line("everything is stopped")
+    if results.passed:
+        demo_folder.tidy(suite.folder)
 
 
 @contextmanager
@@ -124,6 +126,8 @@ def _run(suite: Suite, results: Results, output: Console, meanwhile: ExitStack) 
         f"beat, exporter and backup poll every {suite.sources.pace} s; "
         f"a worker without a heartbeat for {suite.sources.worker_timeout} s counts as down"
     )
+    pages = meanwhile.enter_context(StartPage(suite, suite.folder / "dashboards", port=suite.ports["start"]))
+    output.line(f"start page: {pages.url} (it lists each part as soon as it runs)")
     customers: list[Customer] = []
 
     def prepare() -> None:
@@ -136,8 +140,6 @@ def _run(suite: Suite, results: Results, output: Console, meanwhile: ExitStack) 
     output.line(
         f"everything is up after {results.start_seconds:.1f} s; {len(customers)} customers, {seed_posts.ROWS:,} older posts"
     )
-    pages = meanwhile.enter_context(StartPage(suite, suite.folder / "dashboards", port=suite.ports["start"]))
-    output.line(f"start page: {pages.url}")
     others = exporters.Starting(suite, output.line)
     meanwhile.callback(others.stop)
     building = frontend.Building(output.line)
@@ -151,6 +153,9 @@ def _run(suite: Suite, results: Results, output: Console, meanwhile: ExitStack) 
     results.urls = _urls(pages)
     output.busy("drawing dashboards")
     others.wait()
+    # Only now: importing matplotlib takes longer than all other modules together.
+    from stack.demo import pictures
+
     try:
         drawn = pictures.draw(suite.prometheus.url, suite.folder / "dashboards")
         results.pictures = [str(path) for path in drawn]

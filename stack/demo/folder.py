@@ -10,6 +10,7 @@ from typing import IO
 from sidecar import OpsError, UsageError
 
 MARK = ".posthub-ops-demo"
+KEPT = ("logs", "dashboards")
 
 
 @contextmanager
@@ -31,6 +32,13 @@ def fresh(folder: Path) -> Iterator[Path]:
         with _ours(folder):
             _empty(folder)
         yield folder
+
+
+def tidy(folder: Path) -> None:
+    """Remove the servers' data, which nothing reads after the demo, and keep what people read."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and entry.name not in KEPT:
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def _marked(folder: Path) -> IO[str]:

@@ -14,10 +14,12 @@ from sidecar.web import Request, Response, WebServer
 from stack.demo import frontend
 from stack.ports import HOST
 from stack.programs import find
+from stack.servers import Server
 from stack.suite import Suite
 from stack.suite.environments import BUCKET
 
 REFRESH_SECONDS = 10
+STARTING = '<p class="dim">Each part appears here as soon as it runs.</p>'
 SEVERITIES = {"critical": "bad", "warning": "warn"}
 
 
@@ -62,26 +64,40 @@ class StartPage:
         self._server.stop()
 
     def places(self) -> list[Place]:
-        """Everything that a browser can open."""
+        """Everything that a browser can open now."""
         suite = self._suite
-        found = [Place("PostHub", suite.web.url, frontend.SIGN_IN)] if suite.web else []
-        return [
-            *found,
-            Place(
+        web = suite.web.url if suite.web else ""
+        look = "try celery_queue_length; /targets shows what is scraped, /alerts the rules"
+        places: tuple[tuple[Server | None, str, str, str], ...] = (
+            (suite.web, "PostHub", web, frontend.SIGN_IN),
+            (
+                suite.backup,
                 "Backup status",
                 suite.backup.url,
                 "each backup, whether it is proven, how long a restore takes",
             ),
-            Place("Celery exporter", suite.exporter.url, "queues, workers and tasks, from memory"),
-            Place("Alerts", f"{self.url}/alerts", "what fires, what is silenced; from Alertmanager"),
-            Place("Notification inbox", suite.inbox.url, "what the person on call would have received"),
-            Place(
-                "Prometheus",
-                f"{suite.prometheus.url}/graph",
-                "try celery_queue_length; /targets shows what is scraped, /alerts the rules",
+            (suite.exporter, "Celery exporter", suite.exporter.url, "queues, workers and tasks, from memory"),
+            (
+                suite.alertmanager,
+                "Alerts",
+                f"{self.url}/alerts",
+                "what fires, what is silenced; from Alertmanager",
             ),
-            Place("PostHub API", f"{suite.api.url}/api/v1/health/", "the health of the app's parts, as JSON"),
-        ]
+            (
+                suite.alertmanager,
+                "Notification inbox",
+                suite.inbox.url,
+                "what the person on call would have received",
+            ),
+            (suite.prometheus, "Prometheus", f"{suite.prometheus.url}/graph", look),
+            (
+                suite.api,
+                "PostHub API",
+                f"{suite.api.url}/api/v1/health/",
+                "the health of the app's parts, as JSON",
+            ),
+        )
+        return [Place(name, url, look) for server, name, url, look in places if suite.is_up(server)]
 
     def logins(self) -> list[Login]:
         """The servers that have no pages, with the credentials that exist only for this demo."""
@@ -121,7 +137,7 @@ class StartPage:
         wait = '<p class="dim">They are drawn after the seven steps, from this demo\'s own Prometheus.</p>'
         body = (
             "<p>The suite at work on this machine: real servers, real traffic. Ctrl-C in the terminal ends everything.</p>"
-            f'<div class="cards">{cards}</div><h2>Servers without pages</h2>{logins}'
+            f'<div class="cards">{cards or STARTING}</div><h2>Servers without pages</h2>{logins}'
             f'<h2>Dashboards</h2><div class="cards">{pictures}</div>{"" if pictures else wait}'
             f'<p class="dim">Logs: <code>{escape(str(self._suite.logs))}</code></p>'
         )

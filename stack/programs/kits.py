@@ -24,6 +24,9 @@ def _same(*names: str) -> dict[str, str]:
     return {name: f"usr/bin/{name}" for name in names}
 
 
+# What the demo runs: servers, and the exporter's program of each scrape job.
+SERVERS = ("redis-server", "prometheus", "alertmanager")
+EXPORTERS = {"redis": "redis_exporter", "postgres": "postgres_exporter", "node": "node_exporter"}
 WEB_PAGES = (
     "fonts-glyphicons-halflings",
     "libjs-bootstrap4",

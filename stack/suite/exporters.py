@@ -10,13 +10,12 @@ import yaml
 
 from stack.ports import HOST, choose
 from stack.programs import find
+from stack.programs.kits import EXPORTERS as PROGRAMS
 from stack.servers import Service
 from stack.suite import environments, monitoring
 from stack.suite.suite import Suite
 
 Targets = Sequence[Mapping[str, Any]]
-# The program that serves each job.
-PROGRAMS = {"redis": "redis_exporter", "postgres": "postgres_exporter", "node": "node_exporter"}
 
 
 def service(suite: Suite, program: str, *arguments: str, env: Mapping[str, str] | None = None) -> Service:

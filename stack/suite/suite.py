@@ -144,6 +144,10 @@ class Suite:
         self.inbox.stop()
         scratch.clear(self.sources.scratch)
 
+    def is_up(self, server: Server | None) -> bool:
+        """Whether a server has started."""
+        return server is not None and self._supervisor.watches(server)
+
     def crash(self, server: Server) -> None:
         """Kill one part and do not restart it."""
         self._supervisor.release(server)
@@ -179,21 +183,15 @@ class Suite:
 
     def _start(self, progress: Progress, after_migrations: Callable[[], None]) -> None:
         self.inbox.start()
-        monitoring.write(
-            self.folder / "monitoring",
-            self.ports,
-            self.inbox.url,
-            self.factor,
-            env=environments.machine(self.sources.scratch),
-            rules_left_out=self._rules_left_out,
-        )
         self.store.bucket(environments.BUCKET)
         self.store.bucket(environments.MEDIA_BUCKET)
         first, second, third, last = self.waves
-        self._start_wave(first, progress)
         with ThreadPoolExecutor(1) as pool:
-            # Migrations take some seconds of one processor; parts that need no tables start meanwhile.
+            # Both take some seconds of one processor; parts that need neither start meanwhile.
+            written = pool.submit(self._write_monitoring)
+            self._start_wave(first, progress)
             migrated = pool.submit(self.manage, "migrate", "--noinput")
+            written.result()
             self._start_wave(second, progress)
             migrated.result()
             progress("the database's migrations")
@@ -204,6 +202,16 @@ class Suite:
         self.control.write("environment", environments.scripts(self.sources, self.folder, self._urls()))
         self.control.write("app", environments.app(self.sources))
         self._supervisor.start()
+
+    def _write_monitoring(self) -> None:
+        monitoring.write(
+            self.folder / "monitoring",
+            self.ports,
+            self.inbox.url,
+            self.factor,
+            env=environments.machine(self.sources.scratch),
+            rules_left_out=self._rules_left_out,
+        )
 
     def _urls(self) -> dict[str, str]:
         return {"ALERTMANAGER_URL": self.alertmanager.url, "OPS_HEALTH_URL": f"{self.api.url}/health/"}

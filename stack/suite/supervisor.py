@@ -34,6 +34,11 @@ class Supervisor:
         with self._lock:
             self._watched.discard(server)
 
+    def watches(self, server: Server) -> bool:
+        """Whether a server has started, and neither crashed nor been stopped on purpose."""
+        with self._lock:
+            return server in self._watched
+
     def start(self) -> None:
         self._thread.start()
 

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from stack import web
 from stack.demo.story import QUEUES
 from stack.paths import ROOT
 from stack.wait import wait_for
+from stack.web.browser import find_browser
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("whole-stack")]
 
@@ -74,6 +76,7 @@ def demo(folder: Path, outside: Path) -> dict[str, Any]:
         assert text, errors.read_text()[-4000:]
         document: dict[str, Any] = json.loads(text)
         document["opened"] = {name: opened(url) for name, url in document["urls"].items()}
+        document["browsed"] = {name: browsed(url) for name, url in document["urls"].items()}
         document["pages"] = {path: opened(document["urls"]["Start page"] + path) for path in ("/alerts",)}
         document["status"] = json.loads(opened(f"{document['urls']['Backup status']}/api/status")[1])
     finally:
@@ -146,6 +149,32 @@ def test_the_emptied_table_came_back_as_it_was_a_second_before(demo: dict[str, A
     assert accident["rto_seconds"] > accident["recovery_seconds"] > 0
 
 
+def browsed(url: str) -> str:
+    """The page as a browser has it after its scripts have run; nothing without Chromium."""
+    browser = find_browser()
+    if browser is None:
+        return ""
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom", url]
+    with tempfile.TemporaryDirectory() as profile:
+        done = subprocess.run(
+            [browser, f"--user-data-dir={profile}", *words],
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=True,
+        )
+    return done.stdout
+
+
+def test_a_browser_shows_a_heading_at_every_address(demo: dict[str, Any]) -> None:
+    if find_browser() is None:
+        pytest.skip("Chromium is not on PATH; apt-get install chromium")
+    # The API answers with JSON, and the title of Prometheus' own pages is its only heading.
+    headings = {"PostHub API": '"database"', "Prometheus": "Prometheus Time Series"}
+    without = {name for name, page in demo["browsed"].items() if headings.get(name, "<h1") not in page}
+    assert without == set(), {name: demo["browsed"][name][:600] for name in without}
+
+
 def test_every_address_opens(demo: dict[str, Any]) -> None:
     """A page with a heading; only the API answers with JSON, and the frontend's headings are made in the browser."""
     assert list(demo["urls"])[:2] == ["Start page", "PostHub"]
@@ -191,6 +220,18 @@ def test_the_demo_leaves_nothing_running(demo: dict[str, Any], folder: Path) -> 
 
 def test_the_demo_leaves_nothing_outside_its_folder(demo: dict[str, Any], outside: Path) -> None:
     assert list(outside.iterdir()) == []
+
+
+def test_the_servers_data_is_removed_afterwards(demo: dict[str, Any], folder: Path) -> None:
+    """They take 200 MB, and nothing reads them: the next demo starts with an empty folder."""
+    assert sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) == ["dashboards", "logs"]
+
+
+def test_the_start_page_is_announced_before_the_servers(demo: dict[str, Any], folder: Path) -> None:
+    lines = folder.with_name("demo-errors").read_text().splitlines()
+    page = next(number for number, line in enumerate(lines) if "start page: http" in line)
+    first = next(number for number, line in enumerate(lines) if "started postgres" in line)
+    assert page < first
 
 
 def test_every_component_has_its_own_log(demo: dict[str, Any], folder: Path) -> None:

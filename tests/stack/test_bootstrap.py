@@ -183,6 +183,44 @@ def test_the_demo_gets_no_tools_and_the_tools_are_enough_for_the_demo(checkout: 
     assert checkout.asked == ["-m stack demo"]
 
 
+FETCH = """
+import os, time
+from pathlib import Path
+Path("fetching").write_text(str(os.getpid()))
+while not Path("installing").exists():
+    time.sleep(0.01)
+Path("fetched").touch()
+"""
+
+
+def _fetches(checkout: Checkout, script: str) -> None:
+    programs = checkout.folder / "stack" / "programs"
+    programs.mkdir()
+    (programs / "__main__.py").write_text(script)
+
+
+def test_the_servers_programs_are_fetched_during_the_installation(checkout: Checkout) -> None:
+    _fetches(checkout, FETCH)
+    # Each waits for the other.
+    here = checkout.folder
+    checkout.pip_does(f"touch {here}/installing; while [ ! -e {here}/fetched ]; do sleep 0.01; done")
+    assert checkout.start().returncode == 0
+
+
+def test_an_installation_without_the_programs_is_one_all_the_same(checkout: Checkout) -> None:
+    _fetches(checkout, "raise SystemExit('no network')")
+    assert checkout.start().returncode == 0
+    assert (checkout.folder / ".ops" / "programs.log").read_text() == "no network\n"
+
+
+def test_a_failed_installation_ends_the_fetching(checkout: Checkout) -> None:
+    _fetches(checkout, FETCH)
+    fetching = checkout.folder / "fetching"
+    checkout.pip_does(f"while [ ! -s {fetching} ]; do sleep 0.01; done; exit 1")
+    assert checkout.start().returncode == 1
+    assert not runs(int(fetching.read_text()))
+
+
 def test_where_uv_fails_pip_installs(checkout: Checkout) -> None:
     checkout.pip_does('case "$0" in *uv) exit 1 ;; esac')
     assert checkout.start().returncode == 0

@@ -98,6 +98,30 @@ def test_the_version_is_the_tag(wheel: Path, installed: Path) -> None:
     assert f'fallback_version = "{__version__}"' in pyproject
 
 
+def test_without_tags_the_version_follows_that_of_the_checkout(tmp_path: Path) -> None:
+    """A shallow clone, such as CI's, has no tags; a version before 0.2.0 would be older than the release."""
+    clone = tmp_path / "clone"
+    for name in ("pyproject.toml", "sidecar/version.py"):
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, clone / name)
+    run("git", "init", "-q", folder=clone)
+    run("git", "add", "-A", folder=clone)
+    run(
+        "git",
+        "-c",
+        "user.name=Test",
+        "-c",
+        "user.email=test@example.org",
+        "commit",
+        "-qm",
+        "Begin",
+        folder=clone,
+    )
+    found = run(VENV_BIN / "python", "-m", "setuptools_scm", folder=clone).strip()
+    major, minor, patch = __version__.split(".")
+    assert found.startswith(f"{major}.{minor}.{int(patch) + 1}.dev1+g"), found
+
+
 def test_no_name_belongs_to_another_project(wheel: Path, installed: Path, tmp_path: Path) -> None:
     ours = [
         name
