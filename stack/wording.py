@@ -10,6 +10,7 @@ import os
 import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache, lru_cache
 from pathlib import Path
 
 from stack.paths import ROOT
@@ -95,15 +96,23 @@ def names(source: str) -> Iterator[tuple[int, str, str]]:
     """Line number, name and replacement of each name in a module that contains one of :data:`WORDS` or a phrase."""
     for token in _tokens(source):
         if token.type == tokenize.NAME:
-            words = token.string.lower().split("_")
-            instead = [WORDS[word] for word in words if word in WORDS]
-            instead += [found for _, _, found in occurrences(" ".join(words))]
+            instead = _instead_of(token.string)
             if instead:
-                yield token.start[0], token.string, instead[0]
+                yield token.start[0], token.string, instead
 
 
-def _tokens(source: str) -> Iterator[tokenize.TokenInfo]:
-    return tokenize.generate_tokens(io.StringIO(source).readline)
+@cache
+def _instead_of(name: str) -> str:
+    """The replacement for a name; "" for a good one. Most names occur many times."""
+    words = name.lower().split("_")
+    found = [WORDS[word] for word in words if word in WORDS]
+    found += [instead for _, _, instead in occurrences(" ".join(words))]
+    return found[0] if found else ""
+
+
+@lru_cache(maxsize=1)
+def _tokens(source: str) -> list[tokenize.TokenInfo]:
+    return list(tokenize.generate_tokens(io.StringIO(source).readline))
 
 
 def _files(root: Path) -> Iterator[Path]:
