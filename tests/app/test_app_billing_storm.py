@@ -1,4 +1,7 @@
-"""Events by the thousand, in any order and twice, while the database is away: with gunicorn and a worker as in production."""
+"""Events in any order and twice, while the database is away: with gunicorn and a worker as in production.
+
+STORM_EVENTS=1000 tries more of them, with a longer outage.
+"""
 
 import json
 import math
@@ -23,8 +26,8 @@ from stack.standins.stripe import ENDED, StripeStandIn
 from stack.wait import wait_for
 
 CUSTOMERS = 40
-EVENTS = 1000
-OUTAGE_SECONDS = 20
+EVENTS = int(os.environ.get("STORM_EVENTS", "250"))
+OUTAGE_SECONDS = EVENTS / 50
 ROUND = 50
 # Counts each change of an event's state, so that an event that is handled twice is seen.
 AUDIT = """
