@@ -19,7 +19,7 @@ from sidecar import UsageError, signals
 from stack import mutation
 from stack.paths import ROOT, VENV_BIN
 from stack.process import attended
-from stack.programs import find
+from stack.programs import built_by_go, find
 
 PACKAGES = ("alerts", "backup", "bench", "dashboards", "exporters", "sidecar", "stack")
 # After these exit codes of pytest, the temporary files are kept for inspection.
@@ -79,6 +79,9 @@ def gates() -> list[Gate]:
     """All checks except the tests. Missing programs are fetched here, before the tests run in parallel."""
     for program in ("redis-server", "prometheus", "alertmanager"):
         find(program)
+    # PyPI has it only as a source package that downloads the program when it is installed, which no hash can pin.
+    actionlint = built_by_go("actionlint")
+    workflows = [str(path.relative_to(ROOT)) for path in sorted((ROOT / ".github/workflows").glob("*.yml"))]
     compose = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docker-compose*.yml"))]
     return [
         Gate("ruff check", _tool("ruff", "check", *CODE)),
@@ -93,6 +96,11 @@ def gates() -> list[Gate]:
         Gate("alerts: promtool and amtool check", _python("-m", "stack", "alerts", "check")),
         Gate("dashboards in sync", _python("-m", "dashboards", "check")),
         Gate("documentation", _python("-m", "stack", "docs", "--check")),
+        *(
+            [Gate("actionlint", (str(actionlint), "-shellcheck", str(VENV_BIN / "shellcheck"), *workflows))]
+            if actionlint
+            else []
+        ),
         Gate("zizmor: security of the workflows", _tool("zizmor", "--offline", "--quiet", ".github")),
         Gate(
             "compose schema", _tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", *compose)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from sidecar import OpsError
 from stack.programs import fetch
+from stack.programs.kits import EXPORTERS
 from stack.servers import Service
 from stack.suite import Suite, exporters, monitoring
 from stack.wait import join
@@ -44,7 +45,7 @@ class Starting:
     def _start(self) -> None:
         suite = self._suite
         try:
-            fetch(list(exporters.PROGRAMS.values()))
+            fetch(list(EXPORTERS.values()))
             made = {
                 "redis": exporters.redis(suite),
                 "postgres": exporters.postgres(suite),

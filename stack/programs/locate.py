@@ -36,6 +36,11 @@ def find(name: str) -> Path:
     return found
 
 
+def built_by_go(name: str) -> Path | None:
+    """A program that ``go install`` built, with GOBIN set to the project's cache or to a folder on PATH; None if there is none."""
+    return _on_path(name) or (_cached(name) if _cached(name).exists() else None)
+
+
 def missing(name: str) -> bool:
     """Whether :func:`find` would have to fetch a program first."""
     return _here(name) is None and kit_for(name) is not None and not _cached(name).exists()

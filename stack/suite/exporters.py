@@ -10,7 +10,7 @@ import yaml
 
 from stack.ports import HOST, choose
 from stack.programs import find
-from stack.programs.kits import EXPORTERS as PROGRAMS
+from stack.programs.kits import EXPORTERS
 from stack.servers import Service
 from stack.suite import environments, monitoring
 from stack.suite.suite import Suite
@@ -34,18 +34,18 @@ def service(suite: Suite, program: str, *arguments: str, env: Mapping[str, str] 
 
 def redis(suite: Suite) -> Service:
     """The exporter of the suite's Redis."""
-    return service(suite, PROGRAMS["redis"], f"--redis.addr=redis://{HOST}:{suite.redis.port}")
+    return service(suite, EXPORTERS["redis"], f"--redis.addr=redis://{HOST}:{suite.redis.port}")
 
 
 def postgres(suite: Suite) -> Service:
     """The exporter of the suite's PostgreSQL, with production's flags."""
     source = {"DATA_SOURCE_NAME": f"{suite.postgres.url}?sslmode=disable"}
-    return service(suite, PROGRAMS["postgres"], *_postgres_flags(), env=source)
+    return service(suite, EXPORTERS["postgres"], *_postgres_flags(), env=source)
 
 
 def node(suite: Suite) -> Service:
     """The exporter of this machine."""
-    return service(suite, PROGRAMS["node"])
+    return service(suite, EXPORTERS["node"])
 
 
 def scrape(suite: Suite, targets: Mapping[str, Targets]) -> None:

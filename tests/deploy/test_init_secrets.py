@@ -274,9 +274,10 @@ def test_the_documented_script_makes_the_clusters_secrets_from_these(tmp_path: P
             places = {mount["mountPath"]: mounted.get(mount["name"]) for mount in container["volumeMounts"]}
             for path in secret_files(container, documents):
                 folder, _, file = path.rpartition("/")
-                assert places[folder], f"{name}: {path}"
-                if (made / places[folder]).is_dir():
-                    assert (made / places[folder] / file).is_file(), f"{name}: {path}"
+                secret = places[folder]
+                assert secret, f"{name}: {path}"
+                if (made / secret).is_dir():
+                    assert (made / secret / file).is_file(), f"{name}: {path}"
     assert (made / "posthub-worker-ai" / "gemini_api_key").read_text() == "gemini-key"
     assert (made / "posthub-api" / "secret_key").read_text() == _read(tmp_path, "values/SECRET_KEY")
 

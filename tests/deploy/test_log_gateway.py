@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ import yaml
 from sidecar.http import session
 from stack.paths import PROGRAMS, ROOT
 from stack.ports import HOST, choose
+from stack.programs import built_by_go
 from stack.servers import Service
 from stack.wait import wait_for
 
@@ -134,16 +134,14 @@ def test_a_store_that_fails_is_tried_again_and_its_target_is_down(refused: str) 
 
 
 def _program(name: str) -> str:
-    found = shutil.which(
-        name, path=os.pathsep.join([str(PROGRAMS / "bin"), os.environ.get("PATH", os.defpath)])
-    )
+    found = built_by_go(name)
     if found is None:
         module = "github.com/VictoriaMetrics/VictoriaLogs/app"
         pytest.skip(
             f"{name} is not here; with Go, this builds it in some minutes: GOBIN={PROGRAMS}/bin go install "
             f"{module}/victoria-logs@{VERSION} {module}/vlagent@{VERSION}"
         )
-    return found
+    return str(found)
 
 
 @dataclass

@@ -207,7 +207,7 @@ def test_the_servers_programs_are_fetched_during_the_installation(checkout: Chec
     assert checkout.start().returncode == 0
 
 
-def test_an_installation_without_the_programs_is_one_all_the_same(checkout: Checkout) -> None:
+def test_an_installation_does_not_need_the_programs(checkout: Checkout) -> None:
     _fetches(checkout, "raise SystemExit('no network')")
     assert checkout.start().returncode == 0
     assert (checkout.folder / ".ops" / "programs.log").read_text() == "no network\n"
