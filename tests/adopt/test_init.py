@@ -1,4 +1,4 @@
-"""Another project adopts the monitoring: a Celery app and a database that have nothing to do with PostHub."""
+"""Another project adopts the monitoring: a Django site, a Celery app and a database that have nothing to do with PostHub."""
 
 import json
 import re
@@ -19,6 +19,7 @@ from adopt.commands import STACKS, TABLE, for_stack
 from adopt.output import write
 from adopt.parts import Used, origin
 from sidecar import UsageError
+from sidecar.http import session
 from sidecar.prometheus import Prometheus as Client
 from sidecar.promql import selectors
 from stack import ports
@@ -39,6 +40,26 @@ app = Celery("shop", broker="{broker}")
 app.conf.update(worker_send_task_events=True, task_send_sent_event=True, broker_connection_retry_on_startup=True)
 @app.task(name="shop.order")
 def order(): return 1
+"""
+
+
+SITE = """
+from django.conf import settings
+settings.configure(
+    SECRET_KEY="of a test",
+    ALLOWED_HOSTS=["*"],
+    ROOT_URLCONF="site_of_the_shop",
+    INSTALLED_APPS=["django_prometheus"],
+    MIDDLEWARE=[
+        "django_prometheus.middleware.PrometheusBeforeMiddleware",
+        "django_prometheus.middleware.PrometheusAfterMiddleware",
+    ],
+)
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import include, path
+urlpatterns = [path("orders/", lambda request: HttpResponse("1000"), name="orders"), path("", include("django_prometheus.urls"))]
+application = get_wsgi_application()
 """
 
 
@@ -186,8 +207,8 @@ def test_the_table_of_commands_is_complete() -> None:
 
 @pytest.fixture
 def shop(tmp_path: Path, postgres: Postgres, redis_server: Redis) -> Iterator[tuple[Client, Alertmanager]]:
-    """A worker, the two sidecars, and Prometheus and Alertmanager with the written files; a minute takes a second."""
-    names = ("exporter", "backup", "prometheus", "alertmanager")
+    """A site, a worker, the two sidecars, and Prometheus and Alertmanager with the written files; a minute takes a second."""
+    names = ("site", "exporter", "backup", "prometheus", "alertmanager")
     port = {name: ports.choose() for name in names}
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("DROP DATABASE IF EXISTS orders")
@@ -199,6 +220,8 @@ def shop(tmp_path: Path, postgres: Postgres, redis_server: Redis) -> Iterator[tu
         out,
         "--app",
         "shop",
+        "--part",
+        f"django=127.0.0.1:{port['site']}",
         "--part",
         f"celery=127.0.0.1:{port['exporter']}",
         "--no-beat",
@@ -216,6 +239,7 @@ def shop(tmp_path: Path, postgres: Postgres, redis_server: Redis) -> Iterator[tu
         path.write_text(yaml.safe_dump(patient(compress(yaml.safe_load(path.read_text()), FACTOR))))
     broker = f"{redis_server.url.rpartition('/')[0]}/7"
     (tmp_path / "tasks.py").write_text(TASKS.format(broker=broker))
+    (tmp_path / "site_of_the_shop.py").write_text(SITE)
     (tmp_path / "store").mkdir()
     env = {
         **machine(tmp_path),
@@ -235,6 +259,7 @@ def shop(tmp_path: Path, postgres: Postgres, redis_server: Redis) -> Iterator[tu
     )
     assert done.returncode == 0, done.stderr
     commands = {
+        "site": ["gunicorn", "--bind", f"127.0.0.1:{port['site']}", "site_of_the_shop:application"],
         "worker": ["celery", "-A", "tasks", "worker", "-c", "1", "-n", "shop@%h"],
         "exporter": ["exporters", "serve", "--port", str(port["exporter"])],
         "backup": ["backup", "serve"],
@@ -277,13 +302,19 @@ def test_a_healthy_project_has_no_alert_in_fifteen_minutes(shop: tuple[Client, A
     wait_for(
         lambda: (
             {each.labels["job"] for each in client.instant("up == 1")}
-            == {"prometheus", "alertmanager", "celery", "backup"}
+            == {"prometheus", "alertmanager", "django", "celery", "backup"}
         ),
         timeout=60,
         what="a scrape of every job",
         hint="see /targets",
     )
-    time.sleep(2 * MINUTES * 60 / FACTOR)  # time itself is tested
+    (target,) = {each.labels["instance"] for each in client.instant('up{job="django"}')}
+    until = time.monotonic() + 2 * MINUTES * 60 / FACTOR  # time itself is tested
+    while time.monotonic() < until:
+        with session() as customer:
+            assert customer.get(f"http://{target}/orders/", timeout=10).text == "1000"
+        time.sleep(0.5)
+    assert client.instant('sum(django_http_requests_total_by_view_transport_method_total{view="orders"}) > 0')
     fired = {
         each.labels["alertname"] for each in client.instant('max_over_time(ALERTS{alertstate="firing"}[15s])')
     }

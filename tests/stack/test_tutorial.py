@@ -67,3 +67,16 @@ def test_the_tutorial_shows_every_command_of_a_sidecar() -> None:
     text = PAGE.read_text(encoding="utf-8")
     named = set(re.findall(r"\b(ops-(?:backup|exporter|alerts|init))\b", text))
     assert named == set(COMMANDS)
+
+
+def test_the_readmes_summary_has_only_commands_of_the_tutorial() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## Use it for your own project")[2].partition("\n## ")[0]
+    (block,) = re.findall(r"^```\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    named = re.findall(r"\b(ops-\w+ [\w-]+(?: --\w+)*)", block)
+    assert len(named) >= 5
+    tutorial = PAGE.read_text(encoding="utf-8")
+    assert [command for command in named if command not in tutorial] == []
+    installed = re.findall(r'pip install "(\S+)"', block)
+    assert installed
+    assert all(f'pip install "{what}"' in tutorial for what in installed)
