@@ -1,4 +1,4 @@
-"""Base backups of a whole server through run, catalogue and store, on every supported version."""
+"""Base backups of a whole server through run, catalogue and store; what the server decides, on every supported version."""
 
 import dataclasses
 import io
@@ -104,6 +104,7 @@ def test_without_the_log_there_is_no_backup(
     assert not [info.key for info in wiring.store.walk("main/") if "/attempts/" not in info.key]
 
 
+@pytest.mark.parametrize("server", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 def test_a_hole_in_the_log_is_waited_for(wiring: Wiring, target: ServerTarget, archiver: Archiver) -> None:
     manifest = run(wiring, target)
     physical = manifest.physical
@@ -116,6 +117,7 @@ def test_a_hole_in_the_log_is_waited_for(wiring: Wiring, target: ServerTarget, a
         base.await_log(wiring.store, archiver.archive, physical, lambda: None, seconds=0)
 
 
+@pytest.mark.parametrize("server", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 @pytest.mark.usefixtures("archiver")
 def test_after_a_gap_the_service_takes_a_base_backup_by_itself(
     environ: dict[str, str], target: ServerTarget, monkeypatch: pytest.MonkeyPatch
@@ -159,6 +161,7 @@ def test_after_a_gap_the_service_takes_a_base_backup_by_itself(
     assert len(state.history("main").backups) == 2
 
 
+@pytest.mark.parametrize("server", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 @pytest.mark.usefixtures("archiver")
 def test_a_database_that_is_created_meanwhile_ends_the_backup(
     wiring: Wiring, target: ServerTarget, server: Postgres, monkeypatch: pytest.MonkeyPatch
@@ -204,6 +207,7 @@ def test_a_copied_database_that_is_gone_again_is_found_by_the_proof(
     assert any("CREATE_FILE_COPY" in each.found for each in report.differences), report
 
 
+@pytest.mark.parametrize("server", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 def test_a_base_backup_never_goes_to_the_spool(
     environ: dict[str, str], tmp_path: Path, server: Postgres
 ) -> None:
@@ -223,6 +227,7 @@ def test_a_base_backup_never_goes_to_the_spool(
     assert not (tmp_path / "spool").exists()
 
 
+@pytest.mark.parametrize("server", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 @pytest.mark.usefixtures("archiver")
 def test_the_folder_of_another_cluster_is_refused(
     wiring: Wiring, target: ServerTarget, environ: dict[str, str], tmp_path: Path, server: Postgres

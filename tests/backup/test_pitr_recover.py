@@ -25,7 +25,7 @@ from tests.backup.pitrkit import LEDGER, SEGMENT, Primary, feed, recovered, unpa
 from tests.conftest import programs_of
 
 # The number of random targets. docs/pitr.md has the result of a run with 50.
-RANDOM_TARGETS = int(os.environ.get("RANDOM_TARGETS", "12"))
+RANDOM_TARGETS = int(os.environ.get("RANDOM_TARGETS", "6"))
 
 
 @pytest.fixture(scope="module", params=SUPPORTED, ids=lambda version: f"postgres{version}")
@@ -327,6 +327,7 @@ def test_the_mark_of_a_snapshot_is_found_in_the_printed_log(primary: Primary, tm
     assert found.last < found.limit <= lsn.parse(row[1])
 
 
+@pytest.mark.parametrize("primary", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 @pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")
 def test_code_in_a_base_backup_reaches_only_the_servers_own_folder(
     primary: Primary, base: Path, tmp_path: Path
@@ -363,6 +364,7 @@ def test_code_in_a_base_backup_reaches_only_the_servers_own_folder(
         assert (folder / "dump").read_text() == outside.read_text() == "as it was"
 
 
+@pytest.mark.parametrize("primary", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 def test_a_data_folder_that_was_replaced_is_not_put_into_place(
     primary: Primary, base: Path, tmp_path: Path
 ) -> None:
@@ -376,6 +378,7 @@ def test_a_data_folder_that_was_replaced_is_not_put_into_place(
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.parametrize("primary", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 def test_originals_are_kept_aside(primary: Primary, base: Path, tmp_path: Path) -> None:
     _, _, position = written(primary, 1)
     primary.switch()

@@ -113,6 +113,7 @@ def test_a_table_that_was_emptied_comes_back_by_a_rename(
     assert names(server, shop)
 
 
+@pytest.mark.parametrize("server", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 def test_marks_positions_and_the_latest_state(command: Command, ledger: Ledger) -> None:
     command.passed("run", "-d", "main")
     first, _, position = ledger.grow()
@@ -259,6 +260,7 @@ def test_the_chain_continues_over_a_server_that_was_restored(
     assert plan.status == 0, plan
 
 
+@pytest.mark.parametrize("server", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 def test_older_programs_explain_a_restore_that_failed(
     wiring: Wiring, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,7 +55,8 @@ from tests.backup.walkit import (
     write,
 )
 
-KILLS = 30
+# `./ops bench pitr --only kills` kills the stream 30 times.
+KILLS = 12
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def _text(environment: dict[str, str]) -> str:
 
 
 @pytest.mark.timeout(900)
-def test_thirty_kills_leave_no_hole(server: Postgres, environment: dict[str, str], tmp_path: Path) -> None:
+def test_kills_leave_no_hole(server: Postgres, environment: dict[str, str], tmp_path: Path) -> None:
     """Each at a random moment, while the server writes: exactly what it wrote is stored."""
     store = LocalStore(tmp_path / "store")
     archive = archive_of(server, wire(BackupSettings.load(environment)).keys)
@@ -145,7 +146,7 @@ def test_thirty_kills_leave_no_hole(server: Postgres, environment: dict[str, str
             before = ledger.acknowledged
             with serving(environment) as process:
                 until(lambda: is_ready(environment), "it streams")
-                write(server, random.choice([10, 1_000, 5_000]))
+                write(server, (10, 1_000, 5_000)[number % 3])
                 time.sleep(random.random())  # the moment is what is tested
                 process.send_signal(signal.SIGKILL)
                 process.wait()

@@ -14,6 +14,7 @@ from backup.errors import PreflightError, ReplicationError
 from backup.physical import lsn
 from backup.physical.walsender import Alive, TimelineEnd, Wal, WalSender, WalStream
 from backup.postgres.dsn import Address, parse
+from stack.programs import SUPPORTED
 from stack.servers import Postgres
 from stack.wait import wait_for
 from tests.backup.walkit import write
@@ -157,6 +158,7 @@ def test_commands_go_on_after_a_refused_one(address: Address) -> None:
         assert sender.query("SELECT 1") == [("1",)]
 
 
+@pytest.mark.parametrize("server", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 def test_a_lost_connection_is_an_error(server: Postgres, address: Address) -> None:
     with WalSender.connect(address) as sender:
         pid = sender.query("SELECT pg_backend_pid()")[0][0]
@@ -167,6 +169,7 @@ def test_a_lost_connection_is_an_error(server: Postgres, address: Address) -> No
             until(lambda: isinstance(stream.read(0.2), TimelineEnd), "the end")
 
 
+@pytest.mark.parametrize("server", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 def test_a_server_that_is_not_there_is_named(server: Postgres) -> None:
     with pytest.raises(PreflightError, match="for replication"):
         WalSender.connect(parse(f"postgresql://u:secret@127.0.0.1:{server.port}/posthub"))
@@ -226,6 +229,7 @@ def test_a_base_backup_that_the_server_ends_is_an_error(server: Postgres, addres
         assert backup.end is None
 
 
+@pytest.mark.parametrize("server", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 def test_a_wait_for_a_silent_server_can_be_stopped(address: Address) -> None:
     looks = 0
     connected = False
