@@ -1,9 +1,9 @@
 """Reads what is in the store. The service, the metrics, the command line and the status page all use it."""
 
 import logging
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 # Number of attempts of each kind that are read. The newest contain the totals of all.
 RECENT = 50
-# Maximum bytes of documents that are fetched together; a single one may be larger.
-GROUP_BYTES = 32 << 20
+# Maximum bytes of documents that are fetched ahead; a single one may be larger.
+WAITING_BYTES = 32 << 20
 # Maximum difference between two hosts' clocks.
 CLOCK_TOLERANCE = timedelta(minutes=10)
 Choice: TypeAlias = Callable[[list[str]], Iterable[str]]
@@ -400,12 +400,10 @@ class Reader:
         ]
         if len(unknown) < 2:
             return
-        get = carry(self._bytes_of)
         with ThreadPoolExecutor(min(self._store.parallel, len(unknown)), thread_name_prefix="get") as pool:
-            for group in _groups(unknown, self._store.parallel * 4):
-                for (kind, info), data in zip(group, pool.map(get, [info for _, info in group]), strict=True):
-                    if data is not None:
-                        self._seen[_database(info)][info.key, info.version] = self._read(kind, info, data)
+            for kind, info, data in _fetched(pool, carry(self._bytes_of), unknown, self._store.parallel * 4):
+                if data is not None:
+                    self._seen[_database(info)][info.key, info.version] = self._read(kind, info, data)
 
     def _bytes_of(self, info: ObjectInfo) -> bytes | None:
         """The bytes of an object; None if it was deleted in the meantime."""
@@ -524,19 +522,28 @@ class _SharedParts:
         return self._last[name]
 
 
-def _groups(
-    wanted: list[tuple[type[Document], ObjectInfo]], most: int
-) -> Iterator[list[tuple[type[Document], ObjectInfo]]]:
-    """In groups whose bytes fit into memory."""
-    group: list[tuple[type[Document], ObjectInfo]] = []
+def _fetched(
+    pool: ThreadPoolExecutor,
+    get: Callable[[ObjectInfo], bytes | None],
+    wanted: Iterable[tuple[type[Document], ObjectInfo]],
+    most: int,
+) -> Iterator[tuple[type[Document], ObjectInfo, bytes | None]]:
+    """The bytes of documents, in order. The next ones are fetched meanwhile, as many as fit into memory."""
+    begun: deque[tuple[type[Document], ObjectInfo, Future[bytes | None]]] = deque()
     size = 0
-    for each in wanted:
-        if group and (len(group) == most or size + each[1].size > GROUP_BYTES):
-            yield group
-            group, size = [], 0
-        group.append(each)
-        size += each[1].size
-    yield group
+
+    def first() -> tuple[type[Document], ObjectInfo, bytes | None]:
+        kind, info, coming = begun.popleft()
+        return kind, info, coming.result()
+
+    for kind, info in wanted:
+        while begun and (len(begun) == most or size + info.size > WAITING_BYTES):
+            size -= begun[0][1].size
+            yield first()
+        begun.append((kind, info, pool.submit(get, info)))
+        size += info.size
+    while begun:
+        yield first()
 
 
 def _database(info: ObjectInfo) -> str:

@@ -101,8 +101,12 @@ class Store(ABC):
         """All objects whose key begins with a prefix, ordered by key."""
 
     @abstractmethod
-    def folders(self) -> list[str]:
-        """The parts of the keys before the first slash, each once and in order. The keys below are not listed."""
+    def folders(self, prefix: str = "") -> list[str]:
+        """The parts of the keys before the next slash, each once and in order. The keys below are not listed.
+
+        Args:
+            prefix: of the keys, not of the parts; it ends with a slash.
+        """
 
     @abstractmethod
     def delete(self, keys: Iterable[str]) -> list[Refusal]:

@@ -88,15 +88,14 @@ class LocalStore(Store):
             if key.startswith(prefix) and (info := self.head(key)):
                 yield info
 
-    def folders(self) -> list[str]:
+    def folders(self, prefix: str = "") -> list[str]:
         if not self._made:
             self._expect("list")
-        elif not self.folder.exists():
+        start = self._path(prefix)
+        if not start.is_dir():
             return []
-        with _explained("list", self.folder):
-            return sorted(
-                path.name for path in self.folder.iterdir() if path.name != UPLOADS and path.is_dir()
-            )
+        with _explained("list", start):
+            return sorted(path.name for path in start.iterdir() if path.name != UPLOADS and path.is_dir())
 
     def delete(self, keys: Iterable[str]) -> list[Refusal]:
         refused = []

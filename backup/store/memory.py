@@ -73,9 +73,10 @@ class MemoryStore(Store):
             if key.startswith(prefix):
                 yield _info(key, data, modified)
 
-    def folders(self) -> list[str]:
-        self.fault("list", "")
-        return sorted({key.partition("/")[0] for key in self.objects.copy() if "/" in key})
+    def folders(self, prefix: str = "") -> list[str]:
+        self.fault("list", prefix)
+        below = [key.removeprefix(prefix) for key in self.objects.copy() if key.startswith(prefix)]
+        return sorted({key.partition("/")[0] for key in below if "/" in key})
 
     def delete(self, keys: Iterable[str]) -> list[Refusal]:
         refused = []

@@ -35,8 +35,8 @@ class NoDeleteStore(Store):
     def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
         return self.inner.walk(prefix)
 
-    def folders(self) -> list[str]:
-        return self.inner.folders()
+    def folders(self, prefix: str = "") -> list[str]:
+        return self.inner.folders(prefix)
 
     def delete(self, keys: Iterable[str]) -> list[Refusal]:
         return [Refusal(key, REASON) for key in keys]

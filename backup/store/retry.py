@@ -100,8 +100,8 @@ class RetryingStore(Store):
     def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
         yield from self.insist(lambda: list(self.inner.walk(prefix)))
 
-    def folders(self) -> list[str]:
-        return self.insist(self.inner.folders)
+    def folders(self, prefix: str = "") -> list[str]:
+        return self.insist(lambda: self.inner.folders(prefix))
 
     def delete(self, keys: Iterable[str]) -> list[Refusal]:
         wanted = list(keys)

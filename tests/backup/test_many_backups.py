@@ -1,6 +1,7 @@
 """The catalogue of many backups: what it costs is counted in requests and decoded documents, not in time."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
@@ -13,7 +14,7 @@ import pytest
 from backup.catalogue import layout
 from backup.catalogue.document import D, decode, encode
 from backup.catalogue.manifest import Manifest, StoredObject, Table
-from backup.catalogue.reader import Reader, _groups
+from backup.catalogue.reader import Reader, _fetched
 from backup.catalogue.signatures import Keyring, Trust
 from backup.cli.common import find
 from backup.replication.offsite import copy_missing
@@ -236,10 +237,20 @@ def test_equal_tables_are_in_memory_once() -> None:
     assert all(entry.report is not None for entry in found)
 
 
-def test_documents_are_fetched_in_groups_that_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backup.catalogue.reader.GROUP_BYTES", 10)
-    sizes = [4, 4, 4, 40, 1]
+def test_no_more_documents_are_fetched_ahead_than_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backup.catalogue.reader.WAITING_BYTES", 10)
+    sizes = [4, 4, 4, 40, 1, 1, 1]
     wanted: list[tuple[type[Any], ObjectInfo]] = [
-        (Manifest, ObjectInfo(str(size), size, NOW, "1")) for size in sizes
+        (Manifest, ObjectInfo(str(number), size, NOW, "1")) for number, size in enumerate(sizes)
     ]
-    assert [[info.size for _, info in group] for group in _groups(wanted, 2)] == [[4, 4], [4], [40], [1]]
+    begun: list[str] = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, get: Any, info: Any) -> Any:  # type: ignore[override]
+            begun.append(info.key)
+            return super().submit(get, info)
+
+    with Pool(1) as pool:
+        ahead = [(info.key, len(begun)) for _, info, _ in _fetched(pool, lambda _: b"", wanted, 2)]
+    # Never three, never more than ten bytes with another one; and the next one begins as soon as one has been read.
+    assert ahead == [("0", 2), ("1", 3), ("2", 3), ("3", 4), ("4", 6), ("5", 7), ("6", 7)]

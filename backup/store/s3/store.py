@@ -42,7 +42,9 @@ class S3Store(Store):
             self._locks.confirm(key)
 
     def get(self, key: str) -> bytes:
-        return b"".join(self.stream(key))
+        with self._bucket.explained("get", key):
+            found = self._bucket.direct.get(self._bucket.key(key))
+        return found if found is not None else b"".join(self.stream(key))
 
     def stream(self, key: str, *, start: int = 0) -> Iterator[bytes]:
         bucket = self._bucket
@@ -79,14 +81,14 @@ class S3Store(Store):
         # SeaweedFS lists folder by folder.
         yield from sorted(infos, key=lambda info: info.key)
 
-    def folders(self) -> list[str]:
+    def folders(self, prefix: str = "") -> list[str]:
         bucket = self._bucket
-        with bucket.explained("list", ""):
+        with bucket.explained("list", prefix):
             pages = bucket.client.get_paginator("list_objects_v2").paginate(
-                Bucket=bucket.name, Prefix=bucket.prefix, Delimiter="/"
+                Bucket=bucket.name, Prefix=bucket.key(prefix), Delimiter="/"
             )
             names = [bucket.own(item["Prefix"]) for page in pages for item in page.get("CommonPrefixes", [])]
-        return sorted(name.removesuffix("/") for name in names)
+        return sorted(name.removeprefix(prefix).removesuffix("/") for name in names)
 
     def delete(self, keys: Iterable[str]) -> list[Refusal]:
         return delete(self._bucket, self._locks, list(keys))
