@@ -19,6 +19,7 @@ Everything that is read from a store is untrusted: an object without a valid nam
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -105,6 +106,7 @@ class Listing:
     """The WAL of one cluster in a store.
 
     Attributes:
+        wal: in order of timelines and positions. There may be a hundred thousand objects.
         strangers: keys that are not ours: unsigned, signed by someone else, or without a valid name.
     """
 
@@ -117,6 +119,18 @@ class Listing:
     def timelines(self) -> list[int]:
         """The timelines that have WAL, in order."""
         return sorted({each.timeline for each in self.wal})
+
+    def between(self, timeline: int, start: int, end: int) -> tuple[WalObject, ...]:
+        """The WAL that starts at a position from ``start`` up to ``end``, exclusive."""
+        first, last = (self._place(timeline, position) for position in (start, end))
+        return self.wal[first:last]
+
+    def goes_on(self, timeline: int, position: int) -> bool:
+        """Whether any WAL of a timeline starts at a position or later."""
+        return self._place(timeline, position) < self._place(timeline + 1, 0)
+
+    def _place(self, timeline: int, position: int) -> int:
+        return bisect_left(self.wal, (timeline, position), key=lambda each: (each.timeline, each.start))
 
 
 @dataclass(frozen=True)
@@ -163,7 +177,11 @@ class Archive:
 
     def gap_key(self, timeline: int, start: int, end: int) -> str:
         """The key of the record of a gap."""
-        return f"{self.prefix}{timeline:08X}/gaps/{start:016X}-{end:016X}.json"
+        return f"{self.gaps_prefix(f'{timeline:08X}')}{start:016X}-{end:016X}.json"
+
+    def gaps_prefix(self, timeline: str) -> str:
+        """The prefix of the keys of all gaps in a timeline, which is given by its folder."""
+        return f"{self.prefix}{timeline}/gaps/"
 
     def listing(self, objects: Iterable[Stored]) -> Listing:
         """The objects below :attr:`prefix`, in order of their positions. Other keys are left out."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from backup.catalogue.reader import Entry, History
-from backup.physical import targets
+from backup.physical import lsn, targets
 from backup.physical.archive import Archive, Listing
 from backup.physical.segments import Segments
 from backup.physical.upkeep import Cluster, clusters, forks
@@ -206,12 +206,9 @@ def _damage(entry: Entry) -> str:
 
 
 def _candidate(entry: Entry, window: Window, cluster: Cluster) -> Candidate:
-    on_it = [each for each in cluster.listing.wal if each.timeline == window.timeline]
-    stored = [each.stored.modified for each in on_it if window.end - 1 in range(each.start, each.end)]
-    gaps = [gap.start for gap in cluster.gaps if gap.timeline == window.timeline]
-    return Candidate(
-        entry,
-        window,
-        max(stored, default=entry.manifest.taken),
-        open=not any(start >= window.end for start in (*(each.start for each in on_it), *gaps)),
-    )
+    timeline, end, listing = window.timeline, window.end, cluster.listing
+    segment = lsn.segment_start(end - 1, cluster.archive.segment_size)
+    stored = [each.stored.modified for each in listing.between(timeline, segment, end) if each.end >= end]
+    later = (gap.timeline == timeline and gap.start >= end for gap in cluster.gaps)
+    goes_on = listing.goes_on(timeline, end) or any(later)
+    return Candidate(entry, window, max(stored, default=entry.manifest.taken), open=not goes_on)

@@ -71,7 +71,9 @@ def plan(
     if blocked:
         return WalPlan(blocked=tuple(blocked))
     anchor = max(fitting, key=lambda retained: (retained.taken, retained.base.id))
-    needs = _Needs(anchor, bases, segment_size)
+    # Nearly all WAL is younger than the anchor, which needs it, so the anchor is looked at first.
+    ordered = sorted(bases, key=lambda retained: (retained.taken < anchor.taken, retained.taken))
+    needs = _Needs(anchor, ordered, segment_size)
     unneeded = [each for each in wal if each.stored.modified <= now - keep and not needs.include(each)]
     return WalPlan(tuple(_without_short_runs(unneeded, segment_size)), (), anchor.base.id)
 

@@ -81,7 +81,7 @@ class Segments:
             if span.timeline == timeline and span.end > start
         ]
         end = max(ends, default=start)
-        wal = self.listing.wal
+        wal = self.listing.between(timeline, start, end)
         for left in reversed(range(_TRIES)):
             try:
                 self._write(wal, timeline, start, end, target)

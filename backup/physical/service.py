@@ -16,9 +16,10 @@ from backup.physical.coverage import coverage, stretches
 from backup.physical.follower import Outlet
 from backup.physical.measures import Measures, Recoverable
 from backup.physical.metrics import registry
+from backup.physical.offsite import OffsiteCopy
 from backup.physical.pulse import Pulse
 from backup.physical.stream import Streamer
-from backup.physical.upkeep import Cluster, apply, clusters, copy_missing, decide, retained_bases
+from backup.physical.upkeep import Cluster, apply, clusters, decide, retained_bases
 from backup.store import Store
 from backup.targets import ServerTarget
 from backup.wiring import Wiring
@@ -112,6 +113,7 @@ class Upkeep:
         self._server = watched.target.name
         self._measures = watched.measures
         self._reader: Reader = wiring.reader()
+        self._offsite = OffsiteCopy(wiring.store, wiring.offsite) if wiring.offsite is not None else None
         self._round = 0
 
     def run(self) -> None:
@@ -151,9 +153,11 @@ class Upkeep:
         self._measures.recoverable = _recoverable(wiring, history, found)
         for cluster in found:
             self._measures.gap_noticed = cluster.last_gap or self._measures.gap_noticed
-            if wiring.offsite is not None:
-                copied = copy_missing(wiring.store, wiring.offsite, cluster.archive)
+            if self._offsite is not None:
+                copied = self._offsite.copy(cluster.archive, cluster.listing)
                 log.debug("%s: %d objects were copied off-site", self._server, copied)
+        if prune and self._offsite is not None:
+            self._offsite.forget()
         if prune and wiring.settings.delete != "never":
             self._prune(wiring.store, history)
             if wiring.offsite is not None:

@@ -1,6 +1,6 @@
 """Contiguous WAL: which positions are stored without a hole, and which objects cover them. Pure."""
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -51,13 +51,16 @@ def cover(wal: Iterable[WalObject], timeline: int, start: int, end: int) -> list
     They overlap where the stored pieces do, and reach as far as the WAL is contiguous, which may be less than ``end``.
     """
     chosen: list[WalObject] = []
-    reached = start
+    reached, best = start, None
     known = [each for each in wal if each.timeline == timeline and each.start < end and each.end > start]
+    later = deque(sorted(known, key=lambda each: each.start))
     while reached < end:
-        fitting = [each for each in known if each.start <= reached < each.end]
-        if not fitting:
+        while later and later[0].start <= reached:
+            each = later.popleft()
+            if best is None or (each.end, -each.start, each.sha) > (best.end, -best.start, best.sha):
+                best = each
+        if best is None or best.end <= reached:
             break
-        best = max(fitting, key=lambda each: (each.end, -each.start, each.sha))
         chosen.append(best)
         reached = best.end
     return chosen

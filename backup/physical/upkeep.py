@@ -1,7 +1,7 @@
 """Maintains the stored WAL: what can be recovered from it, its off-site copy, and its deletion."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,9 +10,9 @@ from backup.catalogue.reader import Entry, History
 from backup.errors import CatalogueError, NotFoundError, VerificationError
 from backup.physical import archive as names
 from backup.physical import lsn
-from backup.physical.archive import Archive, Gap, GapObject, HistoryObject, Listing, Stored, WalObject
+from backup.physical.archive import Archive, Gap, GapObject, Listing, Stored
 from backup.physical.retention import RetainedBase, WalPlan, plan
-from backup.physical.segments import MOST_OVERHEAD, unpacked
+from backup.physical.segments import unpacked
 from backup.physical.timelines import MOST_HISTORY_BYTES, Fork, parse_history
 from backup.physical.windows import Base, Window, windows
 from backup.store import Refusal, Store
@@ -86,61 +86,11 @@ def recorded_gaps(wiring: Wiring, history: History) -> tuple[Gap, ...]:
         return ()
     system = newest.server.system_identifier
     archive = Archive(history.database, system, newest.physical.segment_size, wiring.keys)
-    listing = archive.listing(stored(wiring.store, history.database))
+    # A month of WAL next to them takes dozens of requests to list.
+    prefixes = [archive.gaps_prefix(timeline) for timeline in wiring.store.folders(archive.prefix)]
+    objects = [info for prefix in prefixes for info in wiring.store.walk(prefix)]
+    listing = archive.listing(Stored(info.key, info.size, info.modified) for info in objects)
     return tuple(_gaps(wiring, wiring.store, archive, listing.gaps))
-
-
-def copy_missing(source: Store, target: Store, archive: Archive) -> int:
-    """Copy the WAL of a cluster that another store lacks, as it is stored; returns the number of objects.
-
-    A piece there is deleted once its whole segment is there too.
-
-    Raises:
-        StoreError: a store does not answer. What was copied before remains.
-    """
-    here, there = (
-        archive.listing(stored(source, archive.server)),
-        archive.listing(stored(target, archive.server)),
-    )
-    known = {each.stored.key for each in _everything(there)}
-    copied = 0
-    for each in _everything(here):
-        if each.stored.key in known:
-            continue
-        if each.stored.size > _most_bytes(each, archive):
-            log.warning("%s is not copied: it has %d bytes", each.stored.key, each.stored.size)
-            continue
-        try:
-            target.put(each.stored.key, source.get(each.stored.key))
-        except NotFoundError:
-            continue  # a whole segment has replaced it meanwhile
-        copied += 1
-    whole = {(each.timeline, each.start) for each in there.wal if _is_whole(each, archive)}
-    target.delete(
-        [
-            each.stored.key
-            for each in there.wal
-            if not _is_whole(each, archive)
-            and (each.timeline, lsn.segment_start(each.start, archive.segment_size)) in whole
-        ]
-    )
-    return copied
-
-
-def _everything(listing: Listing) -> Sequence[WalObject | HistoryObject | GapObject]:
-    return (*listing.histories, *listing.wal, *listing.gaps)
-
-
-def _most_bytes(each: WalObject | HistoryObject | GapObject, archive: Archive) -> int:
-    """Maximum size of our objects; a larger one may not even fit into memory."""
-    if isinstance(each, GapObject):
-        return Gap.most_bytes
-    plain = archive.segment_size if isinstance(each, WalObject) else MOST_HISTORY_BYTES
-    return plain + MOST_OVERHEAD
-
-
-def _is_whole(wal: WalObject, archive: Archive) -> bool:
-    return wal.end - wal.start == archive.segment_size
 
 
 def retained_bases(entries: Iterable[Entry]) -> list[RetainedBase]:
@@ -182,16 +132,14 @@ def recoverable(
         cluster.gaps,
         segment_size=cluster.archive.segment_size,
     )
-    return [(window, _stored_at(cluster.listing, window)) for window in found]
+    return [(window, _stored_at(cluster, window)) for window in found]
 
 
-def _stored_at(listing: Listing, window: Window) -> datetime:
+def _stored_at(cluster: Cluster, window: Window) -> datetime:
     """When the last WAL of a window was stored. A whole segment is stored later than the pieces that it replaces."""
-    return min(
-        each.stored.modified
-        for each in listing.wal
-        if each.timeline == window.timeline and each.start < window.end <= each.end
-    )
+    segment = lsn.segment_start(window.end - 1, cluster.archive.segment_size)
+    last = cluster.listing.between(window.timeline, segment, window.end)
+    return min(each.stored.modified for each in last if each.end >= window.end)
 
 
 def decide(

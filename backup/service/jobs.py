@@ -21,7 +21,7 @@ from backup.prune import prune
 from backup.replication.offsite import copy_missing
 from backup.replication.spool import forward
 from backup.run import run
-from backup.service.state import State
+from backup.service.state import REFRESH_SECONDS, State
 from backup.targets import ServerTarget, Target
 from backup.verify import verify
 from sidecar import OpsError
@@ -130,7 +130,8 @@ class Jobs:
 
     def _renew_base(self, target: Target) -> None:
         wiring, history = self._wiring, self._state.history(target.name)
-        gaps = recorded_gaps(wiring, history)
+        with wiring.stop.limit(REFRESH_SECONDS):
+            gaps = recorded_gaps(wiring, history)
         bases = retained_bases(entry for entry in history.backups if not entry.damaged)
         gap = base_due(bases, gaps, history.newest("backup"), wiring.clock())
         if gap is not None:

@@ -93,7 +93,8 @@ class State:
         found: dict[str, tuple[Stretch, ...]] = {}
         for target in self.wiring.servers:
             try:
-                found[target.name] = stretches(coverage_of(self.wiring, target.name).candidates)
+                with self.wiring.stop.limit(REFRESH_SECONDS):
+                    found[target.name] = stretches(coverage_of(self.wiring, target.name).candidates)
             except UsageError:
                 continue  # it has no base backup, which the page says anyway
             except OpsError as error:
@@ -125,14 +126,17 @@ class State:
             return problem
         for name in self.names:
             if (silence := self.silence(name)) > SILENT_SECONDS:
-                return f"the backup of {name} has had no answer for {duration(silence)}"
+                return f"the run or verification of {name} has had no answer for {duration(silence)}"
         age = (self.wiring.clock() - self.catalogue.read).total_seconds()
         if age > max(STALE_SECONDS, 10 * self.wiring.settings.catalogue_refresh):
             return f"the catalogue was last read {duration(age)} ago"
         return None
 
     def silence(self, database: str) -> float:
-        """Seconds since the run in progress last got an answer from its database or its store; 0 without a run."""
+        """Seconds since the work in progress last got an answer; 0 if there is none.
+
+        A run waits for its database and its store, a verification for the server of BACKUP_VERIFY_URL.
+        """
         pulse = self.wiring.stop.pulses.get(database)
         return pulse.silence if pulse else 0.0
 

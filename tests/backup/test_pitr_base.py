@@ -4,6 +4,7 @@ import dataclasses
 import io
 import secrets
 import tarfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from backup.run import run
 from backup.service.jobs import Jobs
 from backup.service.state import new_state
 from backup.settings import BackupSettings
+from backup.store import LocalStore, ObjectInfo
 from backup.targets import ServerTarget
 from backup.verify import verify
 from backup.wiring import Wiring, wire
@@ -144,10 +146,20 @@ def test_after_a_gap_the_service_takes_a_base_backup_by_itself(
         reason="the server no longer has it",
     )
     wiring.store.put(archive.gap_key(1, start, end), encode(gap, wiring.keys))
+    listed: list[str] = []
+    walk = LocalStore.walk
+
+    def noted(store: LocalStore, prefix: str = "") -> Iterator[ObjectInfo]:
+        listed.append(prefix)
+        return walk(store, prefix)
+
     with monkeypatch.context() as patched:
+        patched.setattr(LocalStore, "walk", noted)
         patched.setattr(base, "_databases", lambda _: 1 / 0)
         jobs.renew_bases()
         jobs.renew_bases()
+    # The WAL next to them, of a month, is not listed each minute.
+    assert {prefix for prefix in listed if prefix.startswith(".wal/")} == {archive.gaps_prefix("00000001")}
     failed = state.history("main")
     assert [entry.id for entry in failed.backups] == [first.id]
     assert [attempt.outcome for attempt in failed.attempts] == ["success", "failure"]

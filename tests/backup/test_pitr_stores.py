@@ -2,19 +2,25 @@
 
 import hashlib
 import os
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Literal
 
 import pyrage
 import pytest
 
 from backup.catalogue.manifest import Manifest, Physical, Server, StoredObject
-from backup.physical.archive import Archive, Stored
-from backup.physical.coverage import coverage_of, stretches
+from backup.errors import NoIdentityError
+from backup.physical import lsn
+from backup.physical.archive import Archive, Stored, WalObject
+from backup.physical.coverage import coverage, coverage_of, stretches
 from backup.physical.measures import Measures
 from backup.physical.service import Upkeep, Watched
+from backup.physical.upkeep import clusters
 from backup.replication.offsite import copy_missing
 from backup.service import status_page
 from backup.service.state import new_state
@@ -157,3 +163,49 @@ def test_two_base_backups_without_a_gap_are_one_stretch(wiring: Wiring) -> None:
     [only] = stretches(coverage_of(wiring, "main").candidates)
     assert only.earliest == TAKEN
     assert only.open
+
+
+class Passes(tuple[WalObject, ...]):
+    """The WAL of a cluster, which counts how often all of it is looked at."""
+
+    __slots__ = ()
+    number = 0
+
+    def __iter__(self) -> Iterator[WalObject]:
+        Passes.number += 1
+        return super().__iter__()
+
+
+def test_all_wal_is_not_looked_at_for_each_base_and_each_segment(wiring: Wiring, tmp_path: Path) -> None:
+    """Both grow with the days that are kept."""
+    fill(wiring.store, range(2, 30))
+    passes = []
+    for number in (2, 3, 4, 5):
+        put(wiring.store, base(number, number / 4))
+        history = wiring.reader().read(wiring.clock(), ["main"]).history("main")
+        [cluster] = clusters(wiring, wiring.store, "main", SEGMENT)
+        listing = replace(cluster.listing, wal=Passes(cluster.listing.wal))
+        Passes.number = 0
+        found = coverage(wiring, history, [replace(cluster, listing=listing)])
+        assert [each.window.end // SEGMENT for each in found.candidates] == [30] * (number - 1)
+        passes.append(Passes.number)
+    assert len(set(passes)) == 1
+    read = found.segments(wiring.store, found.candidates[0])
+    Passes.number = 0
+    with pytest.raises(NoIdentityError):
+        read.fetch(lsn.segment_name(1, 7, SEGMENT), tmp_path / "segment")
+    assert Passes.number == 0
+
+
+def test_a_silent_store_does_not_keep_the_service_from_its_other_refreshes(
+    wiring: Wiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(wiring.store, base(2, 0))
+    state, silent = new_state(wiring), Event()
+    state.refresh()
+    monkeypatch.setattr("backup.service.state.REFRESH_SECONDS", 0.5)
+    monkeypatch.setattr(LocalStore, "walk", lambda *_: silent.wait(30) and ())
+    began = time.monotonic()
+    state.look_at_wal()
+    assert time.monotonic() - began < 15
+    silent.set()

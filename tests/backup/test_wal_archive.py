@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,10 +17,11 @@ from backup.errors import CatalogueError
 from backup.physical import archive as names
 from backup.physical import lsn, marks
 from backup.physical.archive import Archive, Gap, GapObject, HistoryObject, Stored, WalObject
+from backup.physical.offsite import OffsiteCopy
 from backup.physical.spans import Span, conflicts, contiguous_end, cover, spans
 from backup.physical.targets import AtMark
 from backup.physical.timelines import Fork, parse_history
-from backup.physical.upkeep import clusters, copy_missing
+from backup.physical.upkeep import clusters
 from backup.physical.windows import Base, Window, windows
 from backup.store import MemoryStore, ObjectInfo
 from sidecar import UsageError
@@ -223,6 +225,42 @@ def test_a_cover_reads_all_that_is_contiguous(wal: list[Span], start: int, lengt
     assert min(reached, start + length) == min(contiguous_end(spans(wal), 1, start), start + length)
 
 
+class Looks:
+    """Positions that count how often they are looked at."""
+
+    number = 0
+
+    def __init__(self, start: int, end: int) -> None:
+        self.timeline, self.sha, self._place = 1, SHA[:32], (start, end)
+
+    @property
+    def start(self) -> int:
+        Looks.number += 1
+        return self._place[0]
+
+    @property
+    def end(self) -> int:
+        return self._place[1]
+
+
+def test_a_cover_looks_at_each_object_a_few_times() -> None:
+    wal: Any = [Looks(number, number + 2) for number in range(2_000)]
+    assert len(cover(wal, 1, 0, 2_000)) == 1_000
+    assert Looks.number < 10 * len(wal)
+
+
+@given(WAL, st.integers(1, 3), st.integers(0, 40), st.integers(0, 40))
+def test_a_part_of_a_listing(wal: list[Span], timeline: int, start: int, end: int) -> None:
+    ordered = sorted(wal, key=lambda span: (span.timeline, span.start, span.end))
+    objects = tuple(
+        WalObject(span.timeline, span.start, span.end, SHA[:32], stored(str(i)))
+        for i, span in enumerate(ordered)
+    )
+    on_it, found = [each for each in objects if each.timeline == timeline], names.Listing(objects)
+    assert list(found.between(timeline, start, end)) == [each for each in on_it if start <= each.start < end]
+    assert found.goes_on(timeline, start) == any(each.start >= start for each in on_it)
+
+
 # --- windows
 
 
@@ -348,6 +386,6 @@ def test_what_is_too_large_is_not_fetched(wired: Wire) -> None:
     store.put(f".wal/main/marks/{hashlib.sha256(b'now').hexdigest()[:32]}.json", b"0")
     [cluster] = clusters(wired(), store, "main", MIB)  # marks do not form a cluster
     assert cluster.gaps == ()
-    assert copy_missing(store, MemoryStore("offsite"), archive) == 0
+    assert OffsiteCopy(store, MemoryStore("offsite")).copy(archive, cluster.listing) == 0
     with pytest.raises(UsageError, match="5368709120 bytes"):
         marks.find(store, "main", AtMark("now"), NO_KEYS)

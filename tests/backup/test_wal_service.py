@@ -22,10 +22,12 @@ from backup.cli import backup
 from backup.doctor import examine
 from backup.errors import StoreError
 from backup.physical import lsn, slot
+from backup.physical.archive import Archive
 from backup.physical.measures import Beat, Measures
 from backup.physical.metrics import registry
+from backup.physical.offsite import OffsiteCopy
 from backup.physical.pulse import CHANGES, PREFIX, beat
-from backup.physical.upkeep import copy_missing
+from backup.physical.upkeep import stored
 from backup.physical.uploads import Parcel, Uploads
 from backup.postgres.dsn import parse
 from backup.postgres.session import connect
@@ -311,20 +313,47 @@ def test_what_would_be_lost_now() -> None:
 def test_copies_off_site_are_those_of_the_store(server: Postgres) -> None:
     store, offsite = MemoryStore(), MemoryStore("offsite")
     archive = archive_of(server)
+    copies = OffsiteCopy(store, offsite)
     with Stream(server, store) as stream:
         stream.stores(write(server, 1_000))
-        assert copy_missing(store, offsite, archive) > 0
+        assert copied(copies, store, archive) > 0
         stream.stores(write(server, 40_000))
     store.objects[f"{archive.prefix}00000001/nonsense"] = store.objects[next(iter(store.objects))]
-    copy_missing(store, offsite, archive)
-    copy_missing(
-        store, offsite, archive
-    )  # now the whole segments are stored, and their pieces may be deleted
+    # Where the whole segments are, their pieces are deleted.
+    assert copied(copies, store, archive) > 0
     assert {key for key in store.objects if "nonsense" not in key} == set(offsite.objects)
     # Emptying one store does not empty the other.
     store.objects.clear()
-    assert copy_missing(store, offsite, archive) == 0
+    assert copied(copies, store, archive) == 0
     assert offsite.objects
+
+
+def test_the_store_of_copies_is_listed_once() -> None:
+    listings: list[str] = []
+    offsite = MemoryStore(
+        "offsite", fault=lambda operation, key: listings.append(key) if operation == "list" else None
+    )
+    store, archive = MemoryStore(), Archive("main", "7", 1 << 20)
+    copies = OffsiteCopy(store, offsite)
+    for number in range(3):
+        start = number << 20
+        store.put(archive.wal_key(1, start, start + 1, f"{number:064x}"), b"piece")
+        assert copied(copies, store, archive) == 1
+        store.put(archive.wal_key(1, start, start + (1 << 20), f"{number:064x}"), b"whole")
+        assert copied(copies, store, archive) == 1
+    assert [data for data, _ in offsite.objects.values()] == [b"whole"] * 3
+    assert len(listings) == 1
+    # Once in a while it looks whether something else has changed the store.
+    offsite.objects.clear()
+    assert copied(copies, store, archive) == 0
+    copies.forget()
+    assert copied(copies, store, archive) == 6
+    assert len(offsite.objects) == 3
+    assert len(listings) == 2
+
+
+def copied(copies: OffsiteCopy, store: MemoryStore, archive: Archive) -> int:
+    return copies.copy(archive, archive.listing(stored(store, archive.server)))
 
 
 def test_an_off_site_store_that_fails_is_an_error(server: Postgres) -> None:
@@ -332,7 +361,9 @@ def test_an_off_site_store_that_fails_is_an_error(server: Postgres) -> None:
         raise StoreError(f"{operation} of {key} failed", hint="", operation=operation, transient=True)
 
     with pytest.raises(StoreError):
-        copy_missing(MemoryStore(), MemoryStore("offsite", fault=fault), archive_of(server))
+        copied(
+            OffsiteCopy(MemoryStore(), MemoryStore("offsite", fault=fault)), MemoryStore(), archive_of(server)
+        )
 
 
 def test_sigterm_ends_it_whatever_is_silent(environment: dict[str, str], server: Postgres) -> None:
