@@ -34,6 +34,8 @@ BUCKET = "bench"
 LATENCY = 0.03
 TABLES = 25
 BACKUPS = 100
+# At this number, each command is carried out twice, and measured with its bytecode compiled.
+FEWEST = 10
 REFRESH_SECONDS = 5.0
 REFRESHES = 4
 PATIENCE = 600.0
@@ -122,12 +124,16 @@ def commands(shop: Workshop, folder: Path, count: int) -> list[Cost]:
         for name, words in COMMANDS.items():
             with Distance(int(objects.port), LATENCY) as distance:
                 environ = {
+                    **_compiled(shop),
                     "BACKUP_DATABASE_URLS": f"{NAME}={server.url_for(NAME)}",
                     "BACKUP_STORE_URL": f"s3://{BUCKET}",
                     "BACKUP_S3_ENDPOINT_URL": f"http://{HOST}:{distance.port}",
                     "BACKUP_S3_ACCESS_KEY_ID": objects.access_key,
                     "BACKUP_S3_SECRET_ACCESS_KEY": objects.secret_key,
                 }
+                if count == FEWEST:
+                    _carried_out(folder, words, environ)
+                distance.requests = 0
                 took, used = _carried_out(folder, words, environ)
                 costs += [
                     Cost(f"{name}, s", took),
@@ -135,6 +141,11 @@ def commands(shop: Workshop, folder: Path, count: int) -> list[Cost]:
                     Cost(f"{name}, requests", distance.requests),
                 ]
         return costs
+
+
+def _compiled(shop: Workshop) -> dict[str, str]:
+    """The variables with which a program keeps its bytecode, as the image does: otherwise, compiling it takes longer than the rest."""
+    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(shop.folder / "bytecode")}
 
 
 def _carried_out(folder: Path, words: list[str], environ: dict[str, str]) -> tuple[float, float]:
@@ -189,6 +200,7 @@ def _serving(shop: Workshop, folder: Path, store: Path) -> Iterator[psutil.Proce
         "BACKUP_PRUNE_SCHEDULE": "0 0 1 1 *",
         "BACKUP_HOST": HOST,
         "BACKUP_PORT": str(port),
+        **_compiled(shop),
     }
     log = shop.folder / f"service-{shop.made}.log"
     with log.open("wb") as output:
@@ -284,11 +296,15 @@ def _postgres(shop: Workshop) -> Postgres:
 def _stored(shop: Workshop) -> dict[str, str]:
     store = shop.folder / f"store-{shop.made}"
     store.mkdir()
-    return {"BACKUP_STORE_URL": f"file://{store}", "BACKUP_POSTGRES_BIN": str(postgres_bin())}
+    return {
+        "BACKUP_STORE_URL": f"file://{store}",
+        "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+        **_compiled(shop),
+    }
 
 
 CURVES = {
-    "commands": ("backups, 30 ms away", (10, 100, 1_000), commands),
+    "commands": ("backups, 30 ms away", (FEWEST, 100, 1_000), commands),
     "tables": ("tables", (100, 1_000, 8_000), tables),
     "databases": ("databases", (1, 10, 50), databases),
     "service": (f"tables in each of {BACKUPS} backups", (100, 1_000, 3_000), service),

@@ -107,13 +107,12 @@ def waits(shop: Workshop, make: Maker, waiting: int) -> list[Cost]:
         send(server, (_sent(n, base + n / 1e4) for n in range(waiting)))
         until_idle(subject, 120)
         grown = subject.rss() - before
+        sampled = value(subject.scrape()[1], "celery_exporter_waiting_tasks_sampled_ratio") or 1.0
         send(server, (_started(n, base + 60 + n / 1e4) for n in range(waiting)))
         until_idle(subject, 120)
-        text = subject.scrape()[1]
-        known = value(text, "celery_task_queue_wait_seconds_count")
-        sampled = value(text, "celery_exporter_waiting_tasks_sampled_ratio") or 1.0
+        known = value(subject.scrape()[1], "celery_task_queue_wait_seconds_count")
         return [
-            Cost("waiting times known, %", 100 * known / waiting),
+            Cost("waiting times known, % of the sampled ones", 100 * known / (waiting * sampled)),
             Cost("share that is sampled, %", 100 * sampled),
             Cost("memory, MB above idle", max(grown, 0.1)),
         ]

@@ -1,7 +1,8 @@
 """Queue metrics from the newest round, and consumers from workers' replies."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 
 from exporters.exposition.families import Family, clean, gauge, label_text
 from exporters.queues.model import OF_ONE_PROCESS, Snapshot
@@ -115,22 +116,22 @@ class Consumers:
     def __init__(self, state: EventState) -> None:
         roster = state.roster
         alive = [worker for worker in roster.alive() if not worker.offline]
-        self.queues: set[str] = set()
-        self.workers: dict[str, int] = {}
-        self.processes: dict[str, int] = {}
-        unsized: set[str] = set()
         # A queue that no reply names is known to have no consumer only if every live worker has replied.
         self.is_complete = roster.replied and all(worker.queues_known for worker in alive)
+        # Workers by queue, for each size of their pools: few sizes, and a thousand workers on the same queues.
+        by_size: dict[int | None, Counter[str]] = defaultdict(Counter)
         for worker in alive:
-            for queue in worker.queues:
-                self.workers[queue] = self.workers.get(queue, 0) + 1
-                if worker.pool_size is None:
-                    unsized.add(queue)
-                self.processes[queue] = self.processes.get(queue, 0) + (worker.pool_size or 0)
-        for queue in unsized:
-            del self.processes[queue]
-        for worker in list(roster.workers.values()):
-            self.queues.update(name for name in worker.queues if not name.startswith(OF_ONE_PROCESS))
+            by_size[worker.pool_size].update(worker.queues)
+        self.workers: Counter[str] = Counter()
+        self.processes: Counter[str] = Counter()
+        unsized: Mapping[str, int] = by_size.get(None, {})
+        for size, workers in by_size.items():
+            self.workers.update(workers)
+            if size is not None:
+                for queue in workers.keys() - unsized:
+                    self.processes[queue] += size * workers[queue]
+        named = set[str]().union(*(worker.queues for worker in list(roster.workers.values())))
+        self.queues = {name for name in named if not name.startswith(OF_ONE_PROCESS)}
 
     def count(self, queue: str) -> int | None:
         """The number of live workers that consume a queue; None if not known."""

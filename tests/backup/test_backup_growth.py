@@ -7,7 +7,7 @@ import pytest
 
 from bench.exporter.measure import Workshop
 from bench.exporter.subjects import ROOT
-from bench.growth import commands
+from bench.growth import commands, renders
 from bench.growth.backup import CURVES, probed
 from bench.growth.command import _curves
 from bench.growth.exporter import Cost
@@ -25,9 +25,18 @@ def test_the_probe_measures_this_checkout() -> None:
 
 
 def test_each_probe_has_a_curve() -> None:
-    assert set(CURVES) == set(PROBES) | set(commands.CURVES)
+    rendered = {f"rendered-{name}" for name in renders.PROBES}
+    assert set(CURVES) == set(PROBES) | set(commands.CURVES) | rendered
     probes: dict[str, Callable[[int], dict[str, float]]] = PROBES
     assert all(probes.values())
+
+
+@pytest.mark.parametrize("name", renders.PROBES)
+def test_what_a_rendering_costs(name: str) -> None:
+    """In this checkout: a probe that cannot use its code prints nothing."""
+    costs = CURVES[f"rendered-{name}"][2](Workshop(Path()), ROOT, 3)
+    assert costs
+    assert all(0 < cost.value < 1_000 for cost in costs)
 
 
 def test_a_checkout_that_cannot_be_measured_has_no_costs() -> None:

@@ -9,6 +9,7 @@ import redis
 from bench.growth.curve import Curve
 from exporters.broker import parse_broker, redis_settings
 from exporters.queues.bindings import FIRST_SCAN_SECONDS
+from exporters.queues.collector import Consumers
 from exporters.queues.redis import RedisPoller
 from exporters.tables.state import EventState
 from stack.servers import Redis
@@ -45,3 +46,31 @@ def test_a_queue_among_a_million_other_keys_is_found_in_short_steps(tmp_path: Pa
         assert snapshot.queues["lonely"].length == 1
         assert rounds * FIRST_SCAN_SECONDS <= 10
         assert client.info("commandstats")["cmdstat_scan"]["usec_per_call"] < 2_000
+
+
+class Name(str):
+    """The name of a queue, which counts how often it is looked at."""
+
+    __slots__ = ()
+    looks = 0
+
+    def startswith(self, *_: object) -> bool:
+        Name.looks += 1
+        return False
+
+
+def test_consumers_are_counted_once_for_each_queue_not_for_each_worker() -> None:
+    state, queues = EventState(), tuple(Name(f"queue-{number}") for number in range(50))
+    state.roster.connected()
+    for number in range(101):
+        worker = state.roster.worker(f"w@host-{number}")
+        worker.seen = state.roster.observed_at()
+        # The last one consumes one queue, with a number of processes that is not known.
+        worker.queues = queues if number < 100 else queues[:1]
+        worker.queues_known, worker.pool_size = True, (4, 8)[number % 2] if number < 100 else None
+    found = Consumers(state)
+    assert found.queues == set(queues)
+    assert [found.workers[queue] for queue in queues[:2]] == [101, 100]
+    # Where the processes of one worker are not known, neither is their sum.
+    assert [found.processes.get(queue) for queue in queues[:2]] == [None, 600]
+    assert Name.looks == len(queues)
