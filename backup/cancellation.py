@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from queue import SimpleQueue
@@ -192,14 +192,17 @@ class Stop:
         work = _Work(self, deadline, what, silence)
         if outer.deadline < deadline:
             work = replace(work, deadline=outer.deadline, what=outer.what)
-        if name:
-            self.pulses[name] = work.pulse
+        with self.showing(name, work.pulse) if name else nullcontext(), _within(work):
+            yield
+
+    @contextmanager
+    def showing(self, name: str, pulse: Pulse) -> Iterator[None]:
+        """Show a pulse to others within a block, see :attr:`pulses`."""
+        self.pulses[name] = pulse
         try:
-            with _within(work):
-                yield
+            yield
         finally:
-            if name:
-                self.pulses.pop(name, None)
+            self.pulses.pop(name, None)
 
     def check(self) -> None:
         """Raise if the work must end.

@@ -21,6 +21,7 @@ from backup.postgres.dsn import Address, parse
 from backup.postgres.session import session
 from backup.postgres.statements import settings_of
 from backup.verify import roles as compare_roles
+from backup.verify.server_pulse import asked
 from backup.wiring import Wiring
 
 DATABASE = "restored"
@@ -109,7 +110,11 @@ def scratch(wiring: Wiring, manifest: Manifest) -> Iterator[Scratch]:
     sweep_folders(parent)
     if wiring.settings.verify_url is not None:
         address = parse(wiring.settings.verify_url.get_secret_value(), "BACKUP_VERIFY_URL")
-        with private_folder(parent) as folder, _temporary(address) as (name, version):
+        with (
+            private_folder(parent) as folder,
+            asked(address, wiring.stop, manifest.database),
+            _temporary(address) as (name, version),
+        ):
             yield Scratch(wiring, manifest, folder, address.named(name), version, given=True)
         return
     superuser, check = manifest.server.superuser, wiring.stop.check

@@ -27,6 +27,7 @@ from backup.cancellation import OutOfTimeError, Stop, StoppedError, answered, ca
 from backup.catalogue.reader import Entry
 from backup.doctor import examine
 from backup.errors import DumpError
+from backup.postgres.dsn import parse
 from backup.prune import prune
 from backup.redis.lock import KEY
 from backup.replication.offsite import copy_missing
@@ -36,6 +37,7 @@ from backup.service.jobs import Jobs
 from backup.service.state import new_state
 from backup.targets import Target
 from backup.verify import verify
+from backup.verify.server_pulse import asked
 from backup.wiring import Wiring
 from sidecar import OpsError
 from stack import ports
@@ -127,6 +129,52 @@ def test_a_run_that_hears_nothing_is_not_well(
         running.join(PATIENCE)
         assert not running.is_alive()
     assert state.silence(database) == 0
+
+
+def test_a_verification_whose_server_does_not_answer_is_not_well(
+    wired: Wire, postgres: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("backup.service.state", "backup.service.summary"):
+        monkeypatch.setattr(f"{module}.SILENT_SECONDS", 1.0)
+    monkeypatch.setattr("backup.verify.server_pulse.PAUSE_SECONDS", 0.1)
+    with SilentProxy(postgres.port, rb"CREATE DATABASE") as proxy:
+        verify_url = through(postgres.url, postgres.port, proxy)
+        wiring = wired(DATABASE_URL=postgres.url_for(database), BACKUP_VERIFY_URL=verify_url)
+        run(wiring, only(wiring))
+        state = new_state(wiring)
+        state.refresh()
+        entry = state.history(database).backups[0]
+        running = threading.Thread(target=lambda: ended(lambda: verify(wiring, entry)))
+        running.start()
+        assert proxy.silent.wait(PATIENCE)
+        until = time.monotonic() + PATIENCE
+        while state.trouble is None and time.monotonic() < until:
+            time.sleep(0.05)
+        assert "has had no answer for" in str(state.trouble)
+        assert "has had no answer for" in status_page.render(state)
+        assert samples(state)[f'backup_silent_seconds{{database="{database}"}}'] > 1
+        wiring.stop.request()
+        running.join(PATIENCE)
+        assert not running.is_alive()
+    assert state.silence(database) == 0
+
+
+def test_a_server_that_answers_is_well_however_long_the_work_takes(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backup.verify.server_pulse.PAUSE_SECONDS", 0.05)
+    stop = Stop()
+    with asked(parse(postgres.url, "BACKUP_VERIFY_URL"), stop, "shop"):
+        pulse = stop.pulses["shop"]
+        answers, before = 0, pulse.silence
+        until = time.monotonic() + PATIENCE
+        while answers < 3 and time.monotonic() < until:
+            time.sleep(0.01)
+            now = pulse.silence
+            answers += now < before
+            before = now
+    assert answers == 3
+    assert stop.pulses == {}
 
 
 @pytest.mark.parametrize("work", ["run", "verify", "prune"])
