@@ -30,9 +30,9 @@ from dashboards.resolve import Scope
 from sidecar.prometheus import Prometheus
 from sidecar.promql import selectors
 from stack import timefactor
+from stack.demo import traffic
 from stack.demo.backups import Backups
 from stack.demo.story import QUEUES
-from stack.demo.traffic import Traffic, customers_of
 from stack.programs import find
 from stack.servers import Service
 from stack.suite import Suite
@@ -239,10 +239,12 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with pytest.MonkeyPatch.context() as patch:
         # The demo's floor of 10 s for a range would undo the order in which causes and symptoms fire.
         patch.setattr(timefactor, "SHORTEST_RANGE", 4.0)
+        # Most of what this suite costs is its traffic, and half of the demo's is enough.
+        patch.setattr(traffic, "ROUNDS_PER_SECOND", traffic.ROUNDS_PER_SECOND / 2)
         with Suite(folder, factor=FACTOR) as suite, livestack.running(suite) as (_, host):
-            customers = customers_of(json.loads(suite.manage("seed_demo", "--users", "2", "--json")))
+            customers = traffic.customers_of(json.loads(suite.manage("seed_demo", "--users", "2", "--json")))
             vacuum_eagerly(suite)
-            with Traffic(suite.api.url, customers):
+            with traffic.Traffic(suite.api.url, customers):
                 wait_for_consumers(suite)
                 backups = Backups(suite)
                 backups.verify(str(backups.run()["id"]))
