@@ -1,5 +1,6 @@
 """Real servers for every test, one of each per test run (a worker process), on free ports and in temporary folders."""
 
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -29,6 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
             item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}: {', '.join(shared)}"))
     yield
     items.sort(key=turn)
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of garbage collections what lives as long as the process: the modules and thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def shared_fixtures(item: pytest.Item) -> list[str]:
