@@ -147,10 +147,7 @@ def _run(suite: Suite, results: Results, output: Console, meanwhile: ExitStack) 
     for step in Story(suite, traffic, customers[-1], output.busy).run():
         results.steps.append(step)
         output.step(step)
-    output.busy("building the web frontend")
-    if files := building.result():
-        suite.serve_web(files)
-    results.urls = _urls(pages)
+    # The frontend may still be in progress: it is built at low priority.
     output.busy("drawing dashboards")
     others.wait()
     # Only now: importing matplotlib takes longer than all other modules together.
@@ -162,6 +159,10 @@ def _run(suite: Suite, results: Results, output: Console, meanwhile: ExitStack) 
     except OpsError as error:
         # The steps have their result; it must not depend on pictures.
         output.line(f"dashboards are not drawn: {error.message}")
+    output.busy("building the web frontend")
+    if files := building.result():
+        suite.serve_web(files)
+    results.urls = _urls(pages)
     _show(suite, results, pages, output)
 
 
