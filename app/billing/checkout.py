@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 
 from accounts.models import User
 from billing import client
-from billing.errors import StripeCallError, TryLaterError
+from billing.errors import GoneError, StripeCallError, TryLaterError
 from billing.models import Account
 from billing.plans import UNFINISHED
 from billing.synchronization import synchronize, terms
@@ -40,7 +40,7 @@ def subscribe(user: User) -> str:
             synchronize(account)
         if account.complimentary or _has_subscription(account):
             raise Conflict("This account has the plan pro already.", code="already_subscribed")
-        return _checkout(account)
+        return _checkout(account, instead_of=_forget_deleted_customer(account))
     except StripeCallError as error:
         raise _unavailable(error) from error
 
@@ -49,17 +49,26 @@ def manage(user: User) -> str:
     """The URL of the customer portal, for the user's own customer.
 
     Raises:
-        Conflict: the user has never subscribed.
+        Conflict: the user has never subscribed, or the customer was deleted in Stripe.
         Unavailable: billing is not configured, or Stripe does not answer.
     """
     _require_offered()
     account = Account.objects.filter(user=user).first()
     if account is None or not account.customer_id:
-        raise Conflict("This account has no subscription.", code="no_subscription")
+        raise _no_subscription()
     try:
-        return client.create_portal(customer=account.customer_id, back=settings.FRONTEND_URL + BACK)
+        return _portal(account.customer_id)
     except StripeCallError as error:
         raise _unavailable(error) from error
+
+
+def _portal(customer: str) -> str:
+    try:
+        return client.create_portal(customer=customer, back=settings.FRONTEND_URL + BACK)
+    except GoneError:
+        if client.is_deleted(customer):
+            raise _no_subscription() from None
+        raise
 
 
 def account_of(user: User) -> Account:
@@ -76,7 +85,18 @@ def _has_subscription(account: Account) -> bool:
     return any(ours.sells(one) for one in states)
 
 
-def _checkout(account: Account) -> str:
+def _forget_deleted_customer(account: Account) -> str:
+    """Forget the account's customer if it was deleted in Stripe: nobody can pay for it. Returns its id, or nothing."""
+    dead = account.customer_id
+    if not dead or not client.is_deleted(dead):
+        return ""
+    log.warning("customer was deleted in Stripe", extra={"account": str(account.pk), "customer": dead})
+    Account.objects.filter(pk=account.pk, customer_id=dead).update(customer_id=None, checkout_id="")
+    account.refresh_from_db()
+    return dead
+
+
+def _checkout(account: Account, instead_of: str) -> str:
     """An open checkout session: the last one, or a new one.
 
     Requests at the same time send the same idempotency key, so that Stripe gives all of them one session. Two open ones
@@ -85,7 +105,7 @@ def _checkout(account: Account) -> str:
     url = client.open_checkout(account.checkout_id) if account.checkout_id else None
     if url is not None:
         return url
-    customer, price = _customer(account), settings.STRIPE_PRICES[0]
+    customer, price = _customer(account, instead_of), settings.STRIPE_PRICES[0]
     back = settings.FRONTEND_URL + BACK
     wanted = {
         "customer": customer,
@@ -99,18 +119,21 @@ def _checkout(account: Account) -> str:
     return url
 
 
-def _customer(account: Account) -> str:
-    """The account's customer, created once: the idempotency key is the account's id."""
+def _customer(account: Account, instead_of: str) -> str:
+    """The account's customer, created once: the idempotency key is the account's id, and that of a deleted customer."""
     if account.customer_id:
         return account.customer_id
-    made = client.create_customer(
-        email=account.user.email, user=str(account.user_id), key=f"posthub-customer-{account.pk}"
-    )
+    key = "-".join(("posthub-customer", str(account.pk), *filter(None, (instead_of,))))
+    made = client.create_customer(email=account.user.email, user=str(account.user_id), key=key)
     Account.objects.filter(pk=account.pk, customer_id=None).update(customer_id=made)
     # Only this: the session that is asked for must not change in between.
     account.refresh_from_db(fields=["customer_id"])
     assert account.customer_id
     return account.customer_id
+
+
+def _no_subscription() -> Conflict:
+    return Conflict("This account has no subscription.", code="no_subscription")
 
 
 def _require_offered() -> None:

@@ -92,6 +92,15 @@ def create_customer(*, email: str, user: str, key: str) -> str:
     return str(made["id"])
 
 
+def is_deleted(customer: str) -> bool:
+    """Whether a customer was deleted in Stripe, which ends all subscriptions. Unlike one that never existed, it is still known."""
+    try:
+        with _measured("get_customer") as api:
+            return bool(api.v1.customers.retrieve(customer).to_dict().get("deleted"))
+    except GoneError:
+        return False
+
+
 def create_checkout(*, customer: str, price: str, success: str, cancelled: str, key: str) -> tuple[str, str]:
     """Create a page on which the customer subscribes. Returns its id and URL."""
     with _measured("create_checkout") as api:
@@ -125,8 +134,16 @@ def create_portal(*, customer: str, back: str) -> str:
 
 
 def subscriptions(customer: str) -> list[SubscriptionState]:
-    """All subscriptions of a customer, also those that have ended."""
-    return [found for found in _subscriptions({"customer": customer}) if found.customer_id == customer]
+    """All subscriptions of a customer, also those that have ended.
+
+    Stripe's documentation does not say what it answers for a deleted customer. Both answers are understood.
+    """
+    try:
+        return [found for found in _subscriptions({"customer": customer}) if found.customer_id == customer]
+    except GoneError:
+        if is_deleted(customer):
+            return []
+        raise
 
 
 def all_subscriptions() -> list[SubscriptionState]:

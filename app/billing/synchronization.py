@@ -76,21 +76,28 @@ def _store(
 
 
 def _replace(account: Account, found: Sequence[SubscriptionState]) -> None:
+    """Store the subscriptions that were found. Most of them have ended long ago and are unchanged, so they are not written."""
     before = {one.pk: one for one in account.subscriptions.all()}
     for state in found:
         old = before.pop(state.id, None)
-        values = {
-            "account": account,
-            "status": state.status,
-            "prices": list(state.prices),
-            "created_at": state.created_at,
-            "current_period_end": state.current_period_end,
-            "cancel_at_period_end": state.cancel_at_period_end,
-            "past_due_since": past_due_since(state, old),
-        }
-        Subscription.objects.update_or_create(pk=state.id, defaults=values)
-    # Stripe lists a subscription forever, also of a deleted customer. Test data alone disappears.
+        new = Subscription(
+            id=state.id,
+            account=account,
+            status=state.status,
+            prices=list(state.prices),
+            created_at=state.created_at,
+            current_period_end=state.current_period_end,
+            cancel_at_period_end=state.cancel_at_period_end,
+            past_due_since=past_due_since(state, old),
+        )
+        if old is None or _values(old) != _values(new):
+            new.save()
+    # Stripe lists a subscription forever. Test data disappears, and perhaps that of a deleted customer.
     account.subscriptions.filter(pk__in=before).delete()
+
+
+def _values(one: Subscription) -> dict[str, object]:
+    return {field.attname: getattr(one, field.attname) for field in Subscription._meta.concrete_fields}
 
 
 def past_due_since(state: SubscriptionState, old: Subscription | None) -> datetime | None:

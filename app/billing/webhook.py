@@ -119,7 +119,8 @@ def _check_signature(body: bytes, header: str) -> None:
     def is_valid(secret: str, tolerance: int | None) -> bool:
         try:
             return bool(WebhookSignature.verify_header(body, header, secret, tolerance))
-        except (SignatureVerificationError, ValueError):  # ValueError: the body is not UTF-8
+        # Of the library's own errors, only the first is meant. The body may not be UTF-8, and the signature not ASCII.
+        except (SignatureVerificationError, ValueError, TypeError):
             return False
 
     valid = [secret for secret in settings.STRIPE_WEBHOOK_SECRETS if is_valid(secret, None)]

@@ -83,6 +83,7 @@ STRIPE_SECONDS = Histogram(
 )
 STRIPE_OPERATIONS = (
     "create_customer",
+    "get_customer",
     "create_checkout",
     "get_checkout",
     "create_portal",

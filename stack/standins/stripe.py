@@ -3,10 +3,12 @@
 It is not Stripe: it takes no card and no money. It follows these pages of docs.stripe.com, as of 2026-10-28 (the API
 version of the library, `2026-10-28.endive`):
 
-- /api/errors (the error object and its status codes), /rate-limits (429), /api/idempotent_requests (the same key and
+- /api/errors (the error object and its status codes), /rate-limits and /changelog/2015-09-08 (429, without a code),
+  /api/idempotent_requests (the same key and
   parameters get the same answer, with `Idempotent-Replayed`; other parameters are an `idempotency_error`),
 - /api/pagination (`limit`, `starting_after`, `has_more`; the newest first), /api/expanding_objects,
-- /api/customers, /api/checkout/sessions, /api/customer_portal/sessions, /api/subscriptions, /api/prices, /api/events,
+- /api/customers and /api/customers/delete (a deleted one can be retrieved, its subscriptions are cancelled, and nothing can
+  be created for it; what a list of its subscriptions answers is not documented, see `lists_deleted`), /api/checkout/sessions, /api/customer_portal/sessions, /api/subscriptions, /api/prices, /api/events,
 - /webhooks/signature (`Stripe-Signature: t=,v1=`, HMAC-SHA256 over `t.body`), /webhooks (any answer but 2xx is repeated
   with growing pauses; order is not guaranteed).
 
@@ -95,8 +97,10 @@ class StripeStandIn:
         self.failures: list[int] = []
         # Whether events are delivered as they occur. Tests may deliver them in another order.
         self.is_delivering = True
+        # Whether the subscriptions of a deleted customer are listed, or the customer is unknown to the list.
+        self.lists_deleted = True
         self.deliveries: list[tuple[str, int]] = []
-        self._stopped = threading.Event()
+        self._stopped, self._threads = threading.Event(), threading.local()
         self._server = ThreadingHTTPServer((HOST, port), type("Handler", (_Handler,), {"standin": self}))
         self._server.daemon_threads = True
         self.url = f"http://{HOST}:{self._server.server_port}"
@@ -155,6 +159,14 @@ class StripeStandIn:
     def cancel(self, subscription: str) -> None:
         self.change(subscription, "customer.subscription.deleted", status="canceled")
 
+    def delete_customer(self, customer: str) -> None:
+        with self.state.lock:
+            for one in self.state.subscriptions.values():
+                if one["customer"] == customer and one["status"] not in ENDED:
+                    self.cancel(one["id"])
+            self.record("customer.deleted", self.state.customers[customer])
+            self.state.customers[customer] = {"id": customer, "object": "customer", "deleted": True}
+
     def complete(self, session: str) -> str:
         """Pay a checkout session. Returns the subscription."""
         with self.state.lock:
@@ -203,10 +215,17 @@ class StripeStandIn:
                 return False
         raise AssertionError("unreachable")
 
+    def _session(self) -> requests.Session:
+        """One for each thread that delivers."""
+        if not hasattr(self._threads, "session"):
+            self._threads.session = session()
+        found: requests.Session = self._threads.session
+        return found
+
     def _deliver_once(self, name: str) -> int:
         body, headers = self.signed(name)
         try:
-            return session().post(self.webhook, data=body, headers=headers, timeout=10).status_code
+            return self._session().post(self.webhook, data=body, headers=headers, timeout=10).status_code
         except requests.RequestException:
             return 0
 
@@ -241,6 +260,9 @@ class StripeStandIn:
 
     def _create_customer(self, values: Json) -> Json:
         return self.state.customers[self.new_customer(email=values.get("email"))]
+
+    def _get_customer(self, name: str, _: Json) -> Json:
+        return _found(self.state.customers, name, "customer")
 
     def _create_session(self, values: Json) -> Json:
         customer = self._customer(values.get("customer", ""))
@@ -290,7 +312,7 @@ class StripeStandIn:
 
     def _list_subscriptions(self, values: Json) -> Json:
         customer = values.get("customer")
-        if customer is not None:
+        if customer is not None and not (self.lists_deleted and customer in self.state.customers):
             self._customer(customer)
         found = [
             _expanded(one, "data.latest_invoice" in values.get("expand", []))
@@ -311,10 +333,12 @@ class StripeStandIn:
         return _page("/v1/events", found, values)
 
     def _customer(self, name: str) -> str:
-        return str(_found(self.state.customers, name, "customer", "customer")["id"])
+        living = {key: one for key, one in self.state.customers.items() if not one.get("deleted")}
+        return str(_found(living, name, "customer", "customer")["id"])
 
     ROUTES: ClassVar[Sequence[tuple[str, str, Callable[..., Json]]]] = (
         ("POST", "/v1/customers", _create_customer),
+        ("GET", "/v1/customers/([^/]+)", _get_customer),
         ("POST", "/v1/checkout/sessions", _create_session),
         ("GET", "/v1/checkout/sessions/([^/]+)", _get_session),
         ("POST", "/v1/billing_portal/sessions", _create_portal),
@@ -480,7 +504,8 @@ class _Handler(BaseHTTPRequestHandler):
             if not status:
                 self.close_connection = True
                 return
-            self._json(status, _failure(status), {})
+            limited = {"Stripe-Rate-Limited-Reason": "global-rate"} if status == 429 else {}
+            self._json(status, _failure(status), limited)
             return
         try:
             status, content, headers = self._answer(method, path, parameters(text))
@@ -515,13 +540,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _failure(status: int) -> Json:
     if status == 429:
-        return {
-            "error": {
-                "message": "Request rate limit exceeded.",
-                "type": "invalid_request_error",
-                "code": "rate_limit",
-            }
-        }
+        return {"error": {"message": "Request rate limit exceeded.", "type": "invalid_request_error"}}
     return {"error": {"message": "An error occurred.", "type": "api_error"}}
 
 

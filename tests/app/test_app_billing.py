@@ -259,6 +259,13 @@ class TestWebhook:
             (lambda body, headers: (body + b" ", headers), 400, "bad_signature"),
             (lambda body, headers: (body, {"Stripe-Signature": "nonsense"}), 400, "bad_signature"),
             (lambda body, headers: (body, {"Stripe-Signature": "t=1,v1=ff"}), 400, "bad_signature"),
+            (lambda body, headers: (body, {"Stripe-Signature": "t=1,v1=\xe9"}), 400, "bad_signature"),
+            (
+                lambda body, headers: (body, {"Stripe-Signature": f"t={'9' * 5000},v1=ff"}),
+                400,
+                "bad_signature",
+            ),
+            (lambda body, headers: (body, only_v0(headers)), 400, "bad_signature"),
             (lambda body, headers: (body, signature(body, secret="whsec_other")), 400, "bad_signature"),
             (lambda body, headers: (b"\xff", signature(b"\xff")), 400, "bad_signature"),
             (lambda body, headers: (body, signature(body, age=301)), 400, "old_timestamp"),
@@ -296,6 +303,29 @@ class TestWebhook:
             )
             assert post(body, signature(body)).json()["outcome"] == "accepted"
         assert set(Event.objects.values_list("customer_id", flat=True)) == {""}
+
+    def test_the_same_id_with_another_content_changes_nothing(
+        self, customer: str, user: Any, stripe: StripeStandIn, deliver: Any
+    ) -> None:
+        stripe.subscribe(customer)
+        deliver()
+        name = next(iter(stripe.state.events))
+        before = Event.objects.filter(pk=name).values().get()
+        body, _ = stripe.signed(name)
+        forged = resigned(
+            body, type="customer.subscription.deleted", data={"object": {"customer": "cus_other"}}
+        )
+        assert post(*forged).json()["outcome"] == "duplicate"
+        assert Event.objects.filter(pk=name).values().get() == before
+        assert plan_of(user) == "paid"
+
+    def test_one_valid_signature_among_several_is_enough(self, customer: str, stripe: StripeStandIn) -> None:
+        """As in a rotation of the secret, and with the v0 that Stripe adds in test mode."""
+        stripe.subscribe(customer)
+        body, headers = stripe.signed(next(iter(stripe.state.events)))
+        moment, right = headers["Stripe-Signature"].split(",")
+        several = {"Stripe-Signature": f"{moment},v1={'0' * 64},{right},v0={'0' * 64}"}
+        assert post(body, several).json()["outcome"] == "accepted"
 
     def test_both_secrets_of_a_rotation_are_valid(
         self, customer: str, stripe: StripeStandIn, settings: Any
@@ -339,6 +369,11 @@ class TestWebhook:
 
 def signature(body: bytes, *, secret: str = "whsec_standin", age: int = 0) -> dict[str, str]:
     return {"Stripe-Signature": sign(body, secret, age)}
+
+
+def only_v0(headers: dict[str, str]) -> dict[str, str]:
+    """The right signature in the scheme that Stripe uses for tests only, and that must not be accepted."""
+    return {"Stripe-Signature": headers["Stripe-Signature"].replace("v1=", "v0=")}
 
 
 def resigned(body: bytes, **changes: Any) -> tuple[bytes, dict[str, str]]:
@@ -429,6 +464,9 @@ class TestSynchronization:
         assert timedelta(days=6) < ends - timezone.now() <= timedelta(days=7)
 
         stripe.fail_payment(name)
+        # A month later, as for a renewal: the stand-in has no other clock.
+        invoice = stripe.state.subscriptions[name]["latest_invoice"]
+        stripe.change(name, latest_invoice=invoice | {"created": invoice["created"] + 30 * 86400})
         deliver()
         again = datetime.fromisoformat(api.get("/api/v1/me/").json()["billing"]["grace_ends_at"])
         assert again == ends, "a second unpaid invoice starts no second grace period"
@@ -491,6 +529,102 @@ class TestSynchronization:
         management = {f"subscriptions-{name}_FORMS": 0 for name in ("TOTAL", "INITIAL", "MIN_NUM", "MAX_NUM")}
         assert admin_client.post(url, form | management).status_code == 302
         assert plan_of(user) == "paid"
+
+
+class TestDeletedCustomer:
+    """Someone deletes a customer in Stripe's dashboard, and the user comes back."""
+
+    @pytest.fixture(params=[True, False], ids=["listed", "not listed"])
+    def gone(self, request: Any, customer: str, user: Any, stripe: StripeStandIn, deliver: Any) -> str:
+        stripe.subscribe(customer)
+        deliver()
+        assert plan_of(user) == "paid"
+        stripe.lists_deleted = request.param
+        stripe.delete_customer(customer)
+        return customer
+
+    def test_the_plan_ends(self, gone: str, user: Any, stripe: StripeStandIn, deliver: Any) -> None:
+        deliver(list(stripe.state.events)[-1])
+        assert plan_of(user) == "free"
+        assert not Event.objects.filter(status="pending").exists()
+        assert reconciliation.run(repair=False).differences == []
+
+    def test_the_user_subscribes_again_as_a_new_customer(
+        self, api: Any, gone: str, user: Any, stripe: StripeStandIn, deliver: Any
+    ) -> None:
+        url = api.post("/api/v1/billing/checkout/").json()["url"]
+        again = Account.objects.get(user=user).customer_id
+        assert again not in (None, gone)
+        assert api.post("/api/v1/billing/checkout/").json()["url"] == url
+        stripe.complete(url.rsplit("/", 1)[1])
+        deliver()
+        assert plan_of(user) == "paid"
+        assert Event.objects.get(type="customer.deleted").status == "ignored"
+
+    def test_the_portal_has_nothing_to_manage(self, api: Any, gone: str) -> None:
+        answer = api.post("/api/v1/billing/portal/")
+        assert (answer.status_code, answer.json()["code"]) == (409, "no_subscription")
+
+
+class TestUnusualSubscriptions:
+    def test_a_cancelled_subscription_and_a_new_one(
+        self, api: Any, customer: str, user: Any, stripe: StripeStandIn, deliver: Any
+    ) -> None:
+        stripe.cancel(stripe.subscribe(customer))
+        second = stripe.subscribe(customer)
+        deliver()
+        assert plan_of(user) == "paid"
+        assert api.get("/api/v1/me/").json()["billing"]["status"] == "active"
+        stripe.cancel(second)
+        deliver(list(stripe.state.events)[-1])
+        assert plan_of(user) == "free"
+
+    def test_one_of_two_subscriptions_is_enough(
+        self, customer: str, user: Any, stripe: StripeStandIn, deliver: Any
+    ) -> None:
+        stripe.subscribe(customer)
+        stripe.cancel(stripe.subscribe(customer))
+        deliver()
+        assert plan_of(user) == "paid"
+
+    @pytest.mark.parametrize("status", ["trialing", "paused", "unpaid"])
+    def test_a_subscription_that_can_go_on_is_not_sold_again(
+        self, api: Any, customer: str, user: Any, stripe: StripeStandIn, deliver: Any, status: str
+    ) -> None:
+        stripe.subscribe(customer, status=status)
+        deliver()
+        assert plan_of(user) == ("paid" if status == "trialing" else "free")
+        answer = api.post("/api/v1/billing/checkout/")
+        assert (answer.status_code, answer.json()["code"]) == (409, "already_subscribed")
+
+    @pytest.mark.parametrize("status", ["incomplete", "incomplete_expired", "a state of the future"])
+    def test_a_subscription_whose_first_payment_failed_does_not_block_another_one(
+        self, api: Any, customer: str, user: Any, stripe: StripeStandIn, deliver: Any, status: str
+    ) -> None:
+        stripe.subscribe(customer, status=status)
+        deliver()
+        assert plan_of(user) == "free"
+        assert api.get("/api/v1/me/").json()["billing"]["status"] == status
+        assert api.post("/api/v1/billing/checkout/").status_code == 200
+
+    def test_another_price_is_stored_and_gives_nothing(
+        self, api: Any, customer: str, user: Any, stripe: StripeStandIn, deliver: Any
+    ) -> None:
+        """Another product, or the plan pro in a currency that is not configured."""
+        stripe.subscribe(customer, price="price_in_dollars")
+        deliver()
+        assert Subscription.objects.get().prices == ["price_in_dollars"]
+        assert plan_of(user) == "free"
+        assert api.get("/api/v1/me/").json()["billing"]["status"] == ""
+
+    def test_a_subscription_that_cannot_be_read_keeps_its_event(
+        self, customer: str, user: Any, stripe: StripeStandIn, deliver: Any
+    ) -> None:
+        stripe.change(stripe.subscribe(customer), items={"data": [{"price": None}]})
+        with pytest.raises(RefusedError, match="cannot be read"):
+            deliver(next(iter(stripe.state.events)))
+        assert Event.objects.get().status == "pending"
+        assert plan_of(user) == "free"
 
 
 class TestCatchUp:
