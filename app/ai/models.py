@@ -77,6 +77,8 @@ class Operation(models.Model):
     job = models.OneToOneField(AIJob, on_delete=models.CASCADE, primary_key=True, related_name="operation")
     name = models.CharField(max_length=200, blank=True)
     intended_at = models.DateTimeField()
+    # The names of the operations that the provider had before: a new one can then be found. None: it did not list them.
+    listed_before = models.JSONField(null=True, blank=True, editable=False)
     accepted_at = models.DateTimeField(null=True, blank=True)
     polls = models.PositiveIntegerField(default=0)
 

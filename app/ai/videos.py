@@ -2,8 +2,8 @@
 
 The provider has no idempotency key, so a request that starts an operation is never repeated unless the provider has
 certainly ignored it. The intent is committed before the request, and the operation's name after it. A worker that dies in
-between leaves an intent without a name: there may be an operation, and nobody knows its name. Such a job ends as `unknown`,
-and its owner decides whether to request another one.
+between leaves an intent without a name: there may be an operation. It is looked for in the provider's list. If it cannot be
+found there, the job ends as `unknown`, and its owner decides whether to request another one.
 """
 
 import logging
@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
-from ai import providers
+from ai import lost_operations, providers
 from ai.models import AIJob, Operation
 from media import services as media
 from media import store
@@ -61,24 +61,63 @@ def make(job: AIJob) -> Asset:
         _start(job, provider)
         raise StillRunningError(settings.AI_VIDEO_POLL)
     if not operation.name:
-        raise InDoubtError("a worker died while it started the video")
+        _find(job, operation, provider)
+        raise StillRunningError(settings.AI_VIDEO_POLL)
     return _fetch(job, operation, provider)
 
 
 def _start(job: AIJob, provider: providers.VideoProvider) -> None:
-    operation, is_new = Operation.objects.get_or_create(job=job, defaults={"intended_at": timezone.now()})
+    before = lost_operations.listed(provider)
+    operation, is_new = Operation.objects.get_or_create(
+        job=job, defaults={"intended_at": timezone.now(), "listed_before": before}
+    )
     if not is_new:
-        raise InDoubtError("another worker is starting the video")
+        raise StillRunningError(settings.AI_VIDEO_POLL, "another worker is starting the video")
     try:
         name = provider.start(job.prompt, job.seconds)
     except providers.UncertainError as error:
-        raise InDoubtError(str(error)) from error
+        if before is None:
+            raise InDoubtError(str(error)) from error
+        raise StillRunningError(settings.AI_VIDEO_POLL, str(error)) from error
     except providers.ProviderError:
         operation.delete()
         raise
+    _accepted(job, name)
+
+
+def _find(job: AIJob, operation: Operation, provider: providers.VideoProvider) -> None:
+    """Look for the operation of a start whose outcome was lost.
+
+    Raises:
+        StillRunningError: it may still appear.
+        InDoubtError: it cannot be found.
+    """
+    waited = timezone.now() - operation.intended_at
+    if operation.listed_before is None:
+        raise InDoubtError("a worker died while it started the video")
+    try:
+        found = lost_operations.candidates(operation, provider)
+    except providers.TryLaterError as error:
+        if waited > timedelta(seconds=settings.AI_VIDEO_DEADLINE):
+            raise InDoubtError(str(error)) from error
+        raise StillRunningError(LONGEST_PAUSE, str(error)) from error
+    except providers.RefusedError as error:
+        raise InDoubtError(str(error)) from error
+    if len(found) == 1:
+        _accepted(job, found.pop())
+    elif found or waited > lost_operations.time_to_appear():
+        log.warning("video operation not found", extra={"job": str(job.pk), "new_operations": sorted(found)})
+        raise InDoubtError(
+            f"the start of the video had no answer; the provider lists {len(found)} new operations"
+        )
+    else:
+        raise StillRunningError(settings.AI_VIDEO_POLL, "the start of the video had no answer")
+
+
+def _accepted(job: AIJob, name: str) -> None:
     # A log line too: it survives a database that does not take the name.
     log.info("video operation accepted", extra={"job": str(job.pk), "operation": name})
-    VIDEO_SECONDS.labels(provider.name).inc(job.seconds)
+    VIDEO_SECONDS.labels(job.provider).inc(job.seconds)
     _record(job, name)
 
 

@@ -1,4 +1,9 @@
-"""Checks of AI providers and of the media bucket: harmless calls, which make nothing and cost nothing."""
+"""Checks of AI providers and of the media bucket: harmless calls, which make nothing and cost nothing.
+
+Google describes each model at a separate address. Perplexity does not; its list of asynchronous requests needs the key as
+well, and is empty for an account that makes none (https://docs.perplexity.ai/api-reference/async-sonar-get, November 2026).
+Both were tried with stand-ins only.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +27,7 @@ class Call:
         key: variable of the key.
         base: variable of the provider's address.
         path: what is read, after the address.
+        subject: variable of what the path names.
         header: header of the key, and what precedes the key in it.
     """
 
@@ -29,11 +35,11 @@ class Call:
     base: str
     default: str
     path: str
+    subject: str
     header: tuple[str, str]
 
 
 def calls(case: Case) -> Iterator[Call]:
-    """The descriptions of the models, and for Perplexity, which has no such page, the list of asynchronous requests."""
     google = ("GEMINI_API_URL", GOOGLE)
     models = (
         ("GEMINI_API_KEY", "GEMINI_MODEL", "gemini-flash-latest"),
@@ -42,9 +48,9 @@ def calls(case: Case) -> Iterator[Call]:
     )
     for key, variable, default in models:
         model = case.settings.get(variable) or default
-        yield Call(key, *google, f"/v1beta/models/{model}", ("x-goog-api-key", ""))
-    bearer = ("Authorization", "Bearer ")
-    yield Call("PERPLEXITY_API_KEY", "PERPLEXITY_API_URL", PERPLEXITY, "/async/chat/completions", bearer)
+        yield Call(key, *google, f"/v1beta/models/{model}", variable, ("x-goog-api-key", ""))
+    address, bearer = "PERPLEXITY_API_URL", ("Authorization", "Bearer ")
+    yield Call("PERPLEXITY_API_KEY", address, PERPLEXITY, "/async/chat/completions", address, bearer)
 
 
 def examine(case: Case) -> Iterator[Check]:
@@ -79,7 +85,8 @@ def _answered(case: Case, call: Call) -> Check:
             call.key, None, f"{host} limits the requests", "check the quota in the provider's console"
         )
     if answer.status_code == 404:
-        model = call.path.rpartition("/")[2]
-        return Check(call.key, False, f"{host} does not know {model}", "correct the name of the model")
-    fix = "make a new key" if answer.status_code in (400, 401, 403) else "check the provider's status page"
-    return Check(call.key, False, f"{host} answers {answer.status_code}", fix)
+        return Check(call.key, False, f"{host} does not know {call.path}", f"correct {call.subject}")
+    if answer.status_code in (400, 401, 403):
+        detail = f"{host} does not accept the key ({answer.status_code})"
+        return Check(call.key, False, detail, "make a new key, and allow it this API")
+    return Check(call.key, False, f"{host} answers {answer.status_code}", "check the provider's status page")

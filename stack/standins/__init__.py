@@ -5,5 +5,6 @@ this project does with such answers, not what the service does. Only the app's d
 """
 
 from stack.standins.gemini import GeminiStandIn
+from stack.standins.perplexity import PerplexityStandIn
 
-__all__ = ["GeminiStandIn"]
+__all__ = ["GeminiStandIn", "PerplexityStandIn"]

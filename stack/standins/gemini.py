@@ -1,15 +1,20 @@
 """A stand-in for the parts of Google's Gemini API that this project uses: text, images, videos, files, models.
 
-It is not Google's server. The contract was read in November 2026 from public clients of the API (v1beta). Google's own
-reference, https://ai.google.dev/api, was not compared with it:
+It is not Google's server. Sources, all read in November 2026: the API's own description for v1beta (the discovery document
+of generativelanguage.googleapis.com) for methods and paths, https://ai.google.dev/gemini-api/docs/troubleshooting for errors,
+https://cloud.google.com/apis/design/errors for their bodies, and public clients of the API for what the description leaves
+open, which is everything in a video's `response`:
 
 - `POST models/M:generateContent` answers with candidates, whose parts have `text` or `inlineData` in base64;
 - `POST models/M:predictLongRunning` with `instances[0].prompt` and `parameters` answers with the `name` of an operation,
   and has no idempotency key: two requests are two operations;
+- `GET models/M/operations` lists the operations in pages (`pageSize`, `pageToken`, `nextPageToken`), without prompts. The
+  description adds that a server may answer UNIMPLEMENTED (`lists=False`); what Google's does was not seen;
 - `GET models/M/operations/ID` answers without `done` while the operation runs, and then with `error` (google.rpc.Status)
   or with `response.generateVideoResponse`, which has `generatedSamples[0].video.uri`, or the reasons of the filter;
 - the file at that address needs the key too, and is redirected to another address of the same host;
-- errors are `{"error": {"code", "message", "status"}}`: 400, 403 for a wrong key, 404, 429 with `Retry-After`, 500, 503.
+- errors are `{"error": {"code", "message", "status", "details"}}`: 400 (also for a wrong key, with the reason
+  `API_KEY_INVALID` in an ErrorInfo), 403, 404, 429 (with the delay in a RetryInfo, and no `Retry-After`), 500, 503, 504.
 """
 
 import base64
@@ -21,6 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl
 
 KEY = "standin-key"
 PIECE = 16 * 1024
@@ -30,6 +36,7 @@ PIECE = 16 * 1024
 class StandInOperation:
     """One operation that was started, and when it ends (by time.monotonic)."""
 
+    name: str
     prompt: str
     seconds: int
     end: float
@@ -48,6 +55,9 @@ class GeminiStandIn:
     failures: dict[str, tuple[int, str]] = field(default_factory=dict)
     # While this is clear, an operation that was accepted is not answered.
     answering: threading.Event = field(default_factory=threading.Event)
+    # Whether operations can be listed, and how many are on a page at most.
+    lists: bool = True
+    page: int = 100
     operations: list[StandInOperation] = field(default_factory=list)
     polls: int = 0
     downloads: int = 0
@@ -83,8 +93,16 @@ class GeminiStandIn:
     def start(self, model: str, body: dict[str, Any]) -> dict[str, Any]:
         seconds = int(body["parameters"]["durationSeconds"])
         end = time.monotonic() + self.operation_seconds
-        self.operations.append(StandInOperation(body["instances"][0]["prompt"], seconds, end))
-        return {"name": f"models/{model}/operations/op{len(self.operations)}"}
+        name = f"models/{model}/operations/op{len(self.operations) + 1}"
+        self.operations.append(StandInOperation(name, body["instances"][0]["prompt"], seconds, end))
+        return {"name": name}
+
+    def listed(self, model: str, query: dict[str, str]) -> dict[str, Any]:
+        """A page of the operations of a model. The token of the next page is its first number."""
+        found = [{"name": one.name} for one in self.operations if one.name.startswith(f"models/{model}/")]
+        start, size = int(query.get("pageToken") or 0), min(self.page, int(query.get("pageSize", self.page)))
+        answer: dict[str, Any] = {"operations": found[start : start + size]}
+        return answer | ({"nextPageToken": str(start + size)} if start + size < len(found) else {})
 
     def look(self, model: str, name: str) -> dict[str, Any] | None:
         self.polls += 1
@@ -122,7 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, "NOT_FOUND")
 
     def do_GET(self) -> None:
-        parts = self.path.removeprefix("/v1beta/").partition("?")[0].split("/")
+        path, _, query = self.path.removeprefix("/v1beta/").partition("?")
+        parts = path.split("/")
         if self._turned_away("operations" if "operations" in parts else parts[0]):
             return
         if parts[0] == "files":
@@ -133,14 +152,18 @@ class _Handler(BaseHTTPRequestHandler):
         elif parts[0] == "download":
             self._file()
         elif len(parts) == 2:
-            self._json(200, {"name": "/".join(parts)})
+            self._json(200, {"name": path})
+        elif parts[-1] == "operations":
+            listed = self.standin.listed(parts[1], dict(parse_qsl(query)))
+            self._json(200, listed) if self.standin.lists else self._error(501, "UNIMPLEMENTED")
         else:
             answer = self.standin.look(parts[1], parts[-1])
             self._json(200, answer) if answer else self._error(404, "NOT_FOUND")
 
     def _turned_away(self, what: str) -> bool:
         if self.headers.get("x-goog-api-key") != KEY:
-            self._error(403, "PERMISSION_DENIED")
+            info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
+            self._error(400, "INVALID_ARGUMENT", info)
         elif what in self.standin.failures:
             self._error(*self.standin.failures[what])
         else:
@@ -160,8 +183,11 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True  # the reader was killed
 
-    def _error(self, code: int, status: str) -> None:
-        self._json(code, {"error": {"code": code, "message": f"stand-in: {status}", "status": status}})
+    def _error(self, code: int, status: str, *details: dict[str, str]) -> None:
+        if code == 429:
+            details = ({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "30s"}, *details)
+        error = {"code": code, "message": f"stand-in: {status}", "status": status}
+        self._json(code, {"error": error | ({"details": list(details)} if details else {})})
 
     def _json(self, code: int, content: Any) -> None:
         body = json.dumps(content).encode()
@@ -169,8 +195,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(code)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
-            if code == 429:
-                self.send_header("Retry-After", "30")
             self.end_headers()
             self.wfile.write(body)
         except OSError:

@@ -239,6 +239,9 @@ def outside() -> Iterator[OutsideMock]:
             except OSError:
                 pass  # some tests end the connection on purpose
 
+        def do_GET(self) -> None:
+            self.do_POST()
+
         def log_message(self, *args: Any) -> None:
             pass
 

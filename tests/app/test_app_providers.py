@@ -1,25 +1,42 @@
 """The AI providers against a mock of theirs: a real HTTP server with their wire format."""
 
+import inspect
+import json
 import math
+import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
 from ai.providers import (
     NotConfiguredError,
+    ProviderError,
     RefusedError,
     TryLaterError,
     available,
     client,
     embedder,
+    rpc_status,
     text_provider,
+)
+from ai.providers import (
+    gemini as google,
+)
+from ai.providers import (
+    perplexity as pplx,
 )
 from ai.providers.gemini import Gemini
 from ai.providers.perplexity import Perplexity
 from ai.providers.sandbox import Sandbox
 from monitoring.metrics import AI_REQUESTS
+from stack.standins import PerplexityStandIn
+from stack.standins.perplexity import KEY
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +137,23 @@ def test_a_vector_that_cannot_be_stored_is_refused(
     assert counted("gemini") == {"invalid_response": 1}
 
 
+def test_perplexity_writes_for_the_right_key_only(counted: Callable[..., dict[str, float]]) -> None:
+    with PerplexityStandIn(text=" Fresh coffee ").running() as standin:
+
+        def write(key: str) -> str:
+            return Perplexity(key, base_url=standin.url, model="sonar", timeout=2).write(
+                "Be brief.", "Coffee"
+            )
+
+        assert write(KEY) == "Fresh coffee"
+        with pytest.raises(RefusedError, match="the API key is not accepted"):
+            write("pplx-wrong")
+        standin.failure = (200, b"<html>maintenance</html>")
+        with pytest.raises(TryLaterError, match="not valid JSON"):
+            write(KEY)
+    assert counted("perplexity") == {"success": 1, "unauthorized": 1, "invalid_response": 2}
+
+
 def test_perplexity_writes(
     perplexity: Perplexity, outside: Any, counted: Callable[..., dict[str, float]]
 ) -> None:
@@ -142,8 +176,13 @@ def test_perplexity_writes(
         ({"promptFeedback": {"blockReason": "SAFETY"}}, "blocked"),
         (gemini_says({"text": ""}, reason="MAX_TOKENS"), "empty"),
         ({"candidates": []}, "invalid_response"),
-        ({"candidates": [{"finishReason": "SAFETY"}]}, "invalid_response"),
+        ({"candidates": [{"finishReason": "SAFETY"}]}, "empty"),
+        ({"candidates": [{"content": {"role": "model"}, "finishReason": "MAX_TOKENS"}]}, "empty"),
+        ({"candidates": [None]}, "invalid_response"),
+        ({"candidates": [{"content": {"parts": 5}}]}, "invalid_response"),
+        ({"error": {"code": 500, "message": "in a 200"}}, "invalid_response"),
         ([], "invalid_response"),
+        (None, "invalid_response"),
     ],
 )
 def test_gemini_answers_without_text(
@@ -154,6 +193,73 @@ def test_gemini_answers_without_text(
         gemini.write("", "Coffee")
     assert counted("gemini") == {outcome: 1}
     assert len(outside.requests) == 1
+
+
+def test_a_filter_that_stops_the_answer_is_named(gemini: Gemini, outside: Any) -> None:
+    outside.will_answer(200, {"candidates": [{"finishReason": "PROHIBITED_CONTENT"}]})
+    with pytest.raises(RefusedError, match=r"no text.*PROHIBITED_CONTENT"):
+        gemini.write("", "Coffee")
+    with pytest.raises(RefusedError, match=r"no image.*PROHIBITED_CONTENT"):
+        gemini.draw("Coffee")
+
+
+# The names that the readers look for, and others.
+FIELDS = sorted(set(re.findall(r'"(\w+)"', inspect.getsource(google) + inspect.getsource(pplx))))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@examples(max_examples=300, deadline=None, derandomize=True)
+@given(JSON)
+def test_no_answer_whatever_causes_an_internal_error(answer: Any) -> None:
+    """The class of such answers: valid JSON, an unexpected shape."""
+    caller = client.Client("gemini", "http://127.0.0.1:1", {}, 1)
+    vector = Gemini(
+        "", base_url="", model="", embedding_model="", image_model="", video_model="", dimensions=1, timeout=1
+    )._vector
+    texts, files = (google._text, pplx._text), (google._image, google._video)
+    for read in (*texts, *files, google._operation, google._operations, vector):
+        with suppress(ProviderError):
+            caller._understood(read, answer)
+
+
+@pytest.mark.parametrize(
+    ("details", "after"),
+    [
+        ([{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "31s"}], 31),
+        ([{}, {"retryDelay": "30.5s"}], 30.5),
+        ([{"retryDelay": "soon"}, {"retryDelay": "-1s"}, {"retryDelay": None}], None),
+        ({"retryDelay": "31s"}, None),
+        ("x", None),
+    ],
+)
+def test_the_delay_that_google_asks_for_is_in_the_body(details: Any, after: float | None) -> None:
+    body = json.dumps({"error": {"code": 429, "details": details}}).encode()
+    assert rpc_status.retry_delay(body) == after
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"[1]", b"null", b'{"error": "x"}', b"[" * 100_000])
+def test_a_body_without_googles_details_is_none(body: bytes) -> None:
+    assert rpc_status.retry_delay(body) is None
+    assert not rpc_status.is_wrong_key(body)
+
+
+def test_a_limit_of_google_is_left_to_the_task_for_its_delay(gemini: Gemini, outside: Any) -> None:
+    outside.will_answer(429, {"error": {"code": 429, "details": [{"retryDelay": "21s"}]}})
+    with pytest.raises(TryLaterError) as caught:
+        gemini.write("", "Coffee")
+    assert caught.value.after == 21
+    assert len(outside.requests) == 1
+
+
+def test_a_wrong_key_is_named_although_google_answers_400(gemini: Gemini, outside: Any, counted: Any) -> None:
+    outside.will_answer(400, {"error": {"code": 400, "details": [{"reason": "API_KEY_INVALID"}]}})
+    with pytest.raises(RefusedError, match="the API key is not accepted"):
+        gemini.write("", "Coffee")
+    assert counted("gemini") == {"unauthorized": 1}
 
 
 @pytest.mark.parametrize(

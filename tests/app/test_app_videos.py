@@ -162,14 +162,14 @@ def google() -> Iterator[GeminiStandIn]:
         yield standin
 
 
-def gemini_at(url: str, key: str = KEY, timeout: float = 3) -> Gemini:
+def gemini_at(url: str, key: str = KEY, timeout: float = 3, video_model: str = "veo") -> Gemini:
     return Gemini(
         key,
         base_url=url,
         model="flash",
         embedding_model="e",
         image_model="banana",
-        video_model="veo",
+        video_model=video_model,
         dimensions=3,
         timeout=timeout,
     )
@@ -270,6 +270,45 @@ class TestGemini:
         assert client._headers_for(own) == {"x-goog-api-key": KEY}
         assert client._headers_for(other) == {}
 
+    def test_a_file_that_is_redirected_elsewhere_is_not_fetched(self, outside: Any) -> None:
+        outside.will_answer(302, b"", Location="http://169.254.169.254/latest/meta-data/")
+        with (
+            pytest.raises(RefusedError, match="unexpected address"),
+            gemini_at(outside.url).download(f"{outside.url}/file"),
+        ):
+            pass
+
+    @pytest.mark.parametrize(("count", "page"), [(0, 100), (3, 100), (3, 1), (4, 2)])
+    def test_operations_are_listed_page_by_page(
+        self, gemini: Gemini, google: GeminiStandIn, count: int, page: int
+    ) -> None:
+        google.page = page
+        names = {gemini.start("A greenhouse", 4) for _ in range(count)}
+        assert gemini.operations() == names
+
+    def test_a_list_that_does_not_end_is_none(self, gemini: Gemini, google: GeminiStandIn) -> None:
+        google.page = 1
+        for _ in range(11):
+            gemini.start("A greenhouse", 4)
+        assert gemini.operations() is None
+
+    def test_a_server_that_lists_no_operations_refuses(self, gemini: Gemini, google: GeminiStandIn) -> None:
+        google.lists = False
+        with pytest.raises(RefusedError, match="501"):
+            gemini.operations()
+
+    @pytest.mark.parametrize("answer", [[], "x", {"operations": 5}, {"operations": [{"name": "../x"}]}])
+    def test_a_list_that_cannot_be_read_is_refused(self, outside: Any, answer: Any) -> None:
+        outside.will_answer(200, answer)
+        with pytest.raises(RefusedError):
+            gemini_at(outside.url).operations()
+
+    @pytest.mark.parametrize("answer", [{}, [], None, {"error": {"code": 13}}])
+    def test_an_answer_that_is_not_an_operation_ends_nothing(self, outside: Any, answer: Any) -> None:
+        outside.will_answer(200, answer)
+        with pytest.raises(TryLaterError, match="not an operation"):
+            gemini_at(outside.url).poll("models/veo/operations/op1")
+
     def test_the_harmless_call(self, gemini: Gemini, google: GeminiStandIn) -> None:
         gemini.ping()
         with pytest.raises(RefusedError, match="the API key is not accepted"):
@@ -342,7 +381,7 @@ class TestSteps:
         assert counter("posthub_media_stored_bytes_total", kind="video") == stored + len(VIDEO)
         assert run(job, again=True) == "nothing to do"
 
-    def test_a_worker_that_died_during_the_start_leaves_a_job_in_doubt(
+    def test_without_a_list_a_worker_that_died_during_the_start_leaves_a_job_in_doubt(
         self, make_job: Callable[..., AIJob], configured: GeminiStandIn, counter: Callable[..., Any]
     ) -> None:
         job = make_job(status="running", attempts=1)
@@ -359,12 +398,105 @@ class TestSteps:
     def test_an_answer_that_proves_nothing_is_not_followed_by_a_second_start(
         self, make_job: Callable[..., AIJob], configured: GeminiStandIn, code: int
     ) -> None:
+        configured.lists = False
         configured.failures["predictLongRunning"] = (code, "STATUS")
         job = make_job()
         assert run(job) == "unknown"
         configured.failures.clear()
         assert run(job, again=True) == "nothing to do"
         assert configured.operations == []
+
+    def test_an_operation_whose_acceptance_got_lost_is_found(
+        self, make_job: Callable[..., AIJob], configured: GeminiStandIn, settings: Any, counter: Any
+    ) -> None:
+        """Next to one that was there before, and one of another job."""
+        other = make_job()
+        run(other)
+        settings.AI_TIMEOUT = 0.3
+        configured.answering.clear()
+        job = make_job()
+        seconds = counter("posthub_ai_video_seconds_total", provider="gemini")
+        assert run(job) == "waiting"
+        assert job.error == "gemini did not answer in time"
+        configured.answering.set()
+        assert [run(other), run(job), run(job)] == ["succeeded", "waiting", "succeeded"]
+        assert Operation.objects.get(job=job).name == configured.operations[1].name
+        assert len(configured.operations) == 2
+        assert counter("posthub_ai_video_seconds_total", provider="gemini") == seconds + job.seconds
+
+    def test_an_operation_that_is_not_listed_leaves_a_job_in_doubt(
+        self, make_job: Callable[..., AIJob], configured: GeminiStandIn, settings: Any
+    ) -> None:
+        configured.failures["predictLongRunning"] = (503, "UNAVAILABLE")
+        job = make_job()
+        assert [run(job), run(job)] == ["waiting", "waiting"]
+        Operation.objects.update(intended_at=timezone.now() - timedelta(seconds=2 * settings.AI_TIMEOUT + 1))
+        assert run(job) == "unknown"
+        assert "lists 0 new operations" in job.error
+        assert configured.operations == []
+
+    def test_several_new_operations_leave_a_job_in_doubt(
+        self, make_job: Callable[..., AIJob], configured: GeminiStandIn, settings: Any
+    ) -> None:
+        """Someone else uses the same project: nobody knows whose operation is whose."""
+        configured.failures["predictLongRunning"] = (503, "UNAVAILABLE")
+        job = make_job()
+        run(job)
+        configured.failures.clear()
+        stranger = gemini_at(configured.url, video_model=settings.GEMINI_VIDEO_MODEL)
+        stranger.start("x", 4)
+        stranger.start("x", 4)
+        assert run(job) == "unknown"
+        assert "lists 2 new operations" in job.error
+
+    def test_an_operation_that_may_be_another_jobs_is_not_taken(
+        self, make_job: Callable[..., AIJob], configured: GeminiStandIn, settings: Any
+    ) -> None:
+        configured.failures["predictLongRunning"] = (503, "UNAVAILABLE")
+        job, other = make_job(), make_job()
+        run(job)
+        configured.failures.clear()
+        open_start = Operation.objects.create(job=other, intended_at=timezone.now(), listed_before=[])
+        provider = gemini_at(configured.url, video_model=settings.GEMINI_VIDEO_MODEL)
+        name = provider.start("that of the other job", 4)
+        assert run(job) == "waiting"
+        assert Operation.objects.get(job=job).name == ""
+        steps.adopt(other, name)
+        assert run(job) == "waiting"
+        open_start.refresh_from_db()
+        assert (open_start.name, Operation.objects.get(job=job).name) == (name, "")
+
+    @pytest.mark.parametrize(
+        ("failure", "outcome"), [((503, "UNAVAILABLE"), "waiting"), ((404, "NOT_FOUND"), "unknown")]
+    )
+    def test_a_list_that_fails_is_waited_for_and_one_that_is_refused_is_not(
+        self, make_job: Callable[..., AIJob], configured: GeminiStandIn, failure: Any, outcome: str
+    ) -> None:
+        configured.failures["predictLongRunning"] = (503, "UNAVAILABLE")
+        job = make_job()
+        run(job)
+        configured.failures["operations"] = failure
+        assert run(job) == outcome
+        assert str(failure[0]) in job.error
+
+    def test_a_name_that_is_recorded_while_the_job_is_given_up_revives_it(
+        self, make_job: Callable[..., AIJob], configured: GeminiStandIn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job = make_job()
+
+        def meanwhile(given: AIJob) -> None:
+            Operation.objects.create(
+                job=given,
+                name="models/veo/operations/op1",
+                intended_at=timezone.now(),
+                accepted_at=timezone.now(),
+            )
+            raise steps.InDoubtError("no name yet")
+
+        with monkeypatch.context() as slow:
+            slow.setattr(steps, "make", meanwhile)
+            run(job)
+        assert (job.status, job.error) == ("waiting", "")
 
     def test_a_start_that_was_turned_away_is_tried_again(
         self, make_job: Callable[..., AIJob], configured: GeminiStandIn
@@ -390,6 +522,7 @@ class TestSteps:
             assert runner.run(str(job.pk), again=True) == "unknown"
             return name
 
+        configured.lists = False
         monkeypatch.setattr(Gemini, "start", slow)
         run(job)
         assert (job.status, job.finished_at) == ("waiting", None)
@@ -425,6 +558,17 @@ class TestSteps:
         configured.failures.clear()
         assert run(job) == "succeeded"
         assert (len(configured.operations), job.error) == (1, "")
+
+    def test_a_key_that_was_replaced_at_the_provider_is_waited_out(
+        self, make_job: Callable[..., AIJob], configured: GeminiStandIn, settings: Any
+    ) -> None:
+        job = make_job()
+        run(job)
+        settings.VEO_API_KEY = "revoked"
+        assert run(job) == "waiting"
+        assert job.error == "gemini answered 400: the API key is not accepted"
+        settings.VEO_API_KEY = KEY
+        assert run(job) == "succeeded"
 
     def test_a_video_that_does_not_end_is_given_up_at_the_deadline(
         self, make_job: Callable[..., AIJob], configured: GeminiStandIn

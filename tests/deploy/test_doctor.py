@@ -14,8 +14,9 @@ from stack.doctor import billing, cli, envfile, machine, outside, providers, sec
 from stack.doctor.check import Case, Check
 from stack.doctor.host import Done, Host
 from stack.paths import ROOT
-from stack.standins import GeminiStandIn
+from stack.standins import GeminiStandIn, PerplexityStandIn
 from stack.standins.gemini import KEY
+from stack.standins.perplexity import KEY as PERPLEXITY_KEY
 from stack.standins.stripe import StripeStandIn
 from tests.deploy.envexample import example_variables
 from tests.deploy.hostkit import FakeHost, as_json
@@ -205,11 +206,28 @@ def test_each_provider_is_called_with_its_own_key(host: FakeHost) -> None:
             "NANOBANA_API_KEY": False,
             "PERPLEXITY_API_KEY": False,
         }
-        assert "answers 403" in checks["NANOBANA_API_KEY"].detail
+        assert "does not accept the key (400)" in checks["NANOBANA_API_KEY"].detail
         assert "canary" not in str(checks)
         google.failures["models"] = (429, "RESOURCE_EXHAUSTED")
         [limited] = providers.examine(_case(host, GEMINI_API_URL=google.url, VEO_API_KEY=KEY))
         assert (limited.ok, google.operations) == (None, [])
+
+
+def test_perplexity_is_asked_for_a_list(host: FakeHost) -> None:
+    with PerplexityStandIn().running() as perplexity:
+
+        def check(key: str) -> Any:
+            given = {"PERPLEXITY_API_URL": perplexity.url, "PERPLEXITY_API_KEY": key}
+            [found] = providers.examine(_case(host, **given))
+            return found
+
+        assert check(PERPLEXITY_KEY).ok
+        assert perplexity.requests == [("GET", "/async/chat/completions")]
+        wrong = check("canary-key")
+        assert (wrong.ok, "canary" in str(wrong)) == (False, False)
+        assert "does not accept the key (401)" in wrong.detail
+        perplexity.failure = (404, b"")
+        assert check(PERPLEXITY_KEY).fix == "correct PERPLEXITY_API_URL"
 
 
 def test_without_keys_no_provider_is_called(host: FakeHost) -> None:

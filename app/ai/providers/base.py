@@ -58,6 +58,13 @@ class VideoProvider(Protocol):
             UncertainError: it is not known whether one was started.
         """
 
+    def operations(self) -> set[str] | None:
+        """The names of all operations that the provider lists; None if it lists none.
+
+        Raises:
+            RefusedError, TryLaterError: it does not answer with a list.
+        """
+
     def poll(self, operation: str) -> str | None:
         """The address of the finished video; None while the operation runs.
 

@@ -4,12 +4,14 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
 from urllib3.exceptions import NewConnectionError
 
+from ai.providers import rpc_status
 from ai.providers.base import ProviderError, RefusedError, TryLaterError
 from monitoring.metrics import AI_REQUESTS, AI_SECONDS
 
@@ -44,10 +46,10 @@ class Client:
 
     def post(self, path: str, body: dict[str, Any], read: Callable[[Any], T], *, tries: int = TRIES) -> T:
         """Post JSON. `tries=1` is for requests that must not be repeated."""
-        return self._tried(lambda: read(self._json("POST", path, body)), tries)
+        return self._tried(lambda: self._understood(read, self._json("POST", path, body)), tries)
 
     def get(self, path: str, read: Callable[[Any], T]) -> T:
-        return self._tried(lambda: read(self._json("GET", path)), TRIES)
+        return self._tried(lambda: self._understood(read, self._json("GET", path)), TRIES)
 
     @contextmanager
     def download(self, url: str) -> Iterator[Iterator[bytes]]:
@@ -83,11 +85,20 @@ class Client:
         finally:
             AI_REQUESTS.labels(self._provider, outcome).inc()
 
+    def _understood(self, read: Callable[[Any], T], content: Any) -> T:
+        """What `read` extracts. A provider may send any JSON, so no error of `read` is one of ours."""
+        try:
+            return read(content)
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            raise RefusedError(
+                f"the response from {self._provider} cannot be read", "invalid_response"
+            ) from error
+
     def _json(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         with self._errors():
             response = self._send(method, self._base_url + path, self._headers, json=body)
             content = self._read(response)
-        self._check(response)
+        self._check(response, content)
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -118,7 +129,8 @@ class Client:
         for _ in range(REDIRECTS + 1):
             response = self._send("GET", url, self._headers_for(url))
             if not response.is_redirect:
-                self._check(response)
+                if response.status_code != 200:
+                    self._check(response, self._read(response))
                 return response
             response.close()
             url = urljoin(url, response.headers["Location"])
@@ -144,14 +156,15 @@ class Client:
                     raise RefusedError(f"the response from {self._provider} is too large", "invalid_response")
         return bytes(content)
 
-    def _check(self, response: requests.Response) -> None:
+    def _check(self, response: requests.Response, content: bytes) -> None:
         code = response.status_code
         message = f"{self._provider} answered {code}"
+        after = _retry_after(response, content)
         if code == 429:
-            raise TryLaterError(message, "rate_limited", _retry_after(response), ignored=True)
-        if code >= 500 or code == 408:
-            raise TryLaterError(message, "server_error", _retry_after(response))
-        if code in (401, 403):
+            raise TryLaterError(message, "rate_limited", after, ignored=True)
+        if (code >= 500 and code != HTTPStatus.NOT_IMPLEMENTED) or code == 408:
+            raise TryLaterError(message, "server_error", after)
+        if code in (401, 403) or (code == 400 and rpc_status.is_wrong_key(content)):
             raise RefusedError(f"{message}: the API key is not accepted", "unauthorized")
         if code != 200:
             raise RefusedError(message, "rejected")
@@ -163,9 +176,9 @@ def _never_connected(error: requests.RequestException) -> bool:
     return isinstance(reason, NewConnectionError)
 
 
-def _retry_after(response: requests.Response) -> float | None:
+def _retry_after(response: requests.Response, content: bytes) -> float | None:
     value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else None
+    return float(value) if value.isdecimal() else rpc_status.retry_delay(content)
 
 
 def dig(content: Any, *path: str | int) -> Any:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
+from urllib.parse import urlencode
 
 from ai.providers.base import RefusedError, TryLaterError, UncertainError
 from ai.providers.client import Client, dig
@@ -14,6 +15,8 @@ API = "/v1beta"
 VERSION = f"{API}/models"
 # Part of a path, so it must not be able to lead elsewhere.
 OPERATION = re.compile(r"(models/\w[\w.-]{1,80}/)?operations/[\w-]{1,100}", re.ASCII)
+# Of the list of operations: how many are on a page, and how many pages are read. An account has a few dozen in two days.
+PAGE, PAGES = 100, 10
 
 
 class Gemini:
@@ -74,6 +77,22 @@ class Gemini:
                 raise UncertainError(str(error), error.outcome) from error
             raise
 
+    def operations(self) -> set[str] | None:
+        """The operations of the video model, by the method `models.operations.list`.
+
+        The API's description has it, but says that a server may answer UNIMPLEMENTED, and the list contains no prompts.
+        """
+        found: set[str] = set()
+        token = ""
+        for _ in range(PAGES):
+            query = urlencode({"pageSize": PAGE, **({"pageToken": token} if token else {})})
+            path = f"{VERSION}/{self._video_model}/operations?{query}"
+            names, token = self._client.get(path, _operations)
+            found |= names
+            if not token:
+                return found
+        return None
+
     def poll(self, operation: str) -> str | None:
         return self._client.get(f"{API}/{_checked(operation)}", _video)
 
@@ -103,20 +122,26 @@ class Gemini:
 
 def _image(answer: Any) -> bytes:
     """The first part with `inlineData`, which is base64."""
-    for part in _parts(answer):
-        if isinstance(part, dict) and "inlineData" in part and not part.get("thought"):
+    parts, reason = _parts(answer)
+    for part in parts:
+        if "inlineData" in part and not part.get("thought"):
             try:
                 return base64.b64decode(dig(part, "inlineData", "data"), validate=True)
             except (ValueError, TypeError):
                 raise RefusedError(
                     "gemini sent an image that is not valid base64", "invalid_response"
                 ) from None
-    reason = answer["candidates"][0].get("finishReason", "no reason given")
     raise RefusedError(f"gemini returned no image ({reason})", "empty")
 
 
 def _operation(answer: Any) -> str:
     return _checked(dig(answer, "name"))
+
+
+def _operations(answer: Any) -> tuple[set[str], str]:
+    """The names on a page, and the token of the next page."""
+    names = {_checked(dig(one, "name")) for one in answer.get("operations", [])}
+    return names, str(answer.get("nextPageToken") or "")
 
 
 def _checked(name: Any) -> str:
@@ -130,7 +155,10 @@ def _video(answer: Any) -> str | None:
 
     Its `error` is a google.rpc.Status. A video that Google's filter has withheld is missing, with the reasons.
     """
-    if not isinstance(answer, dict) or not answer.get("done"):
+    if not isinstance(answer, dict) or "name" not in answer:
+        # The operation goes on at the provider, so a strange answer does not end it here.
+        raise TryLaterError("the response from gemini is not an operation", "invalid_response")
+    if not answer.get("done"):
         return None
     if "error" in answer:
         message = str(dig(answer, "error", "message"))[:300]
@@ -143,17 +171,19 @@ def _video(answer: Any) -> str | None:
     return str(dig(response, "generatedSamples", 0, "video", "uri"))
 
 
-def _parts(answer: Any) -> Any:
-    blocked = answer.get("promptFeedback", {}).get("blockReason") if isinstance(answer, dict) else None
-    if blocked:
-        raise RefusedError(f"gemini refuses the prompt ({blocked})", "blocked")
-    return dig(answer, "candidates", 0, "content", "parts")
+def _parts(answer: Any) -> tuple[list[dict[str, Any]], str]:
+    """The parts of the first candidate, and why it ends. One that a filter has stopped has no parts, or no content at all."""
+    if blocked := (answer.get("promptFeedback") or {}).get("blockReason"):
+        raise RefusedError(f"gemini refuses the prompt ({str(blocked)[:100]})", "blocked")
+    candidate = dig(answer, "candidates", 0)
+    parts = (candidate.get("content") or {}).get("parts") or []
+    reason = str(candidate.get("finishReason") or "no reason given")[:100]
+    return [part for part in parts if isinstance(part, dict)], reason
 
 
 def _text(answer: Any) -> str:
-    parts = _parts(answer)
-    text = "".join(part.get("text", "") for part in parts if not part.get("thought")).strip()
+    parts, reason = _parts(answer)
+    text = "".join(str(part.get("text", "")) for part in parts if not part.get("thought")).strip()
     if not text:
-        reason = answer["candidates"][0].get("finishReason", "no reason given")
         raise RefusedError(f"gemini returned no text ({reason})", "empty")
     return text

@@ -1,4 +1,7 @@
-"""Perplexity: text from chat completions."""
+"""Perplexity: text from chat completions (https://docs.perplexity.ai/api-reference, November 2026).
+
+The path is that of Perplexity's own libraries; the reference also calls it /v1/sonar.
+"""
 
 from typing import Any
 

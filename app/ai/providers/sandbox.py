@@ -46,6 +46,9 @@ class Sandbox:
         self._answer(prompt)
         return f"operations/{int((time.time() + max(VIDEO_SECONDS, self._latency)) * 1000)}-{seconds}"
 
+    def operations(self) -> None:
+        """The sandbox remembers nothing."""
+
     def poll(self, operation: str) -> str | None:
         self._answer("")
         end = int(operation.removeprefix("operations/").partition("-")[0]) / 1000
