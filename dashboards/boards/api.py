@@ -407,6 +407,31 @@ def _billing() -> Row:
     return Row(
         "Do subscriptions match Stripe?",
         (
+            stat_panel(
+                "Oldest waiting event",
+                "Age of the oldest event of Stripe that is stored and not handled. Red is StripeEventsPending.",
+                f"max({select('posthub_billing_oldest_pending_event_seconds')})",
+                unit="s",
+                steps=high_is_bad(limit("stripe_event_pending:seconds")),
+                spark=True,
+                size=Size(8, 4),
+            ),
+            stat_panel(
+                "Undelivered events",
+                "Events that only Stripe's API had, newer than the webhook's last delivery. Any for long is StripeWebhookSilent.",
+                f"max({select('posthub_billing_undelivered_events')})",
+                steps=high_is_bad(1),
+                spark=True,
+                size=Size(8, 4),
+            ),
+            stat_panel(
+                "Last comparison",
+                "Time since all subscriptions were compared with Stripe's. Red is BillingNotCompared.",
+                f"time() - max({select('posthub_billing_compared_timestamp_seconds')})",
+                unit="s",
+                steps=high_is_bad(limit("billing_comparison_age:seconds")),
+                size=Size(8, 4),
+            ),
             series_panel(
                 "Stripe's events",
                 "Requests to Stripe's webhook per second by outcome. Anything but accepted, duplicate and ignored is refused.",
