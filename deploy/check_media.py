@@ -6,7 +6,7 @@ For BACKUP_VERIFY_COMMAND, which runs it with DATABASE_URL and without a network
     BACKUP_VERIFY_COMMAND=python /checks/check_media.py /checks/media.json
 
 Exit code 0: every file is there, with the size in its row. Databases without PostHub's table have nothing to check.
-Rows that are newer than the list are not checked, unless the list is older than --hours.
+Rows that are newer than the list, or were made while it was written, are not checked, unless the list is older than --hours.
 """
 
 import argparse
@@ -23,6 +23,8 @@ import psycopg
 
 ROWS = "SELECT owner_id, id::text, kind, size, created_at FROM media_asset ORDER BY created_at DESC"
 SHOWN = 5
+# The time that writing the list may have taken.
+WRITING = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -44,28 +46,29 @@ def main() -> int:
     try:
         taken = datetime.fromtimestamp(asked.inventory.stat().st_mtime, UTC)
         stored = sizes(json.loads(asked.inventory.read_text(encoding="utf-8")))
-        needed = list(files(os.environ["DATABASE_URL"]))
-    except KeyError:
-        return failed("DATABASE_URL is not set", "run it as BACKUP_VERIFY_COMMAND")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, LookupError) as error:
         return failed(
             f"{asked.inventory} is not a list of rclone lsjson ({type(error).__name__})", "write it again"
         )
+    if not (url := os.environ.get("DATABASE_URL")):
+        return failed("DATABASE_URL is not set", "run it as BACKUP_VERIFY_COMMAND")
+    try:
+        needed = list(files(url))
     except psycopg.Error as error:
         return failed(
             f"the restored database cannot be read: {type(error).__name__}", "read the verification's log"
         )
     if needed and datetime.now(UTC) - taken > timedelta(hours=asked.hours):
         return failed(
-            f"the list is of {taken:%Y-%m-%d %H:%M} UTC, too old", "let the copy run before the backup"
+            f"the list is of {taken:%Y-%m-%d %H:%M} UTC, too old", "let the copy run before the verification"
         )
-    checked = [file for file in needed if file.created <= taken]
+    checked = [file for file in needed if file.created <= taken - WRITING]
     wrong = list(differences(checked, stored))
     if wrong:
         rest = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         return failed(
             f"{len(wrong)} of {len(checked)} media files: {'; '.join(wrong[:SHOWN])}{rest}",
-            "find them in older versions of the bucket, or restore their rows without them",
+            "find them in the bucket or in older versions of it, and copy them",
         )
     print(f"{len(checked)} media files are in the copy, {len(needed) - len(checked)} are newer than its list")
     return 0

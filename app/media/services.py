@@ -83,6 +83,14 @@ def uploaded(owner: User, pk: uuid.UUID) -> bytes | None:
         return None
 
 
+def files_of(asset: Asset) -> list[tuple[str, int | None]]:
+    """The keys of an asset's files, with their bytes where the row has them."""
+    files: list[tuple[str, int | None]] = [(_key(asset.owner_id, asset.pk, links.ORIGINAL), asset.size)]
+    if asset.kind == Asset.Kind.IMAGE:
+        files.append((_key(asset.owner_id, asset.pk, links.THUMBNAIL), None))
+    return files
+
+
 def read(asset: Asset, variant: str) -> bytes:
     """The bytes of a file.
 

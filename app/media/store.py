@@ -48,6 +48,9 @@ class MediaStore(Protocol):
             MissingObjectError: there is none.
         """
 
+    def size(self, key: str) -> int | None:
+        """The bytes of an object; None if there is none."""
+
     def stream(self, key: str, first: int, last: int) -> Iterator[bytes]:
         """The bytes from `first` to `last`, both included, in pieces. The object is opened before this returns.
 
@@ -92,6 +95,13 @@ class FolderStore:
                 return (self._folder / key).read_bytes()
             except FileNotFoundError:
                 raise MissingObjectError(key) from None
+
+    def size(self, key: str) -> int | None:
+        with _folder_errors():
+            try:
+                return (self._folder / key).stat().st_size
+            except FileNotFoundError:
+                return None
 
     def stream(self, key: str, first: int, last: int) -> Iterator[bytes]:
         with _folder_errors():
@@ -164,6 +174,17 @@ class S3Store:
         with _s3_errors():
             content: bytes = self._open(key)["Body"].read()
             return content
+
+    def size(self, key: str) -> int | None:
+        with _s3_errors():
+            try:
+                return int(
+                    self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)["ContentLength"]
+                )
+            except ClientError as error:
+                if error.response["Error"]["Code"] in MISSING:
+                    return None
+                raise
 
     def stream(self, key: str, first: int, last: int) -> Iterator[bytes]:
         with _s3_errors():

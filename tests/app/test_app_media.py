@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.utils import timezone
 from PIL import Image
 from rest_framework.test import APIClient
@@ -359,6 +360,52 @@ class TestLinks:
         assert (answer.status_code, answer.json()["code"]) == (404, "media_missing")
         asset.delete()
         assert APIClient().get(path).status_code == 404
+
+
+class TestMissing:
+    """`missing_media` after a restore: the rows are back, and some of their files are not."""
+
+    def test_files_that_a_restored_row_lacks_are_named(
+        self, make_job: Callable[..., Any], any_store: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        kept, lost, cut = (make_job() for _ in range(3))
+        for job in (kept, lost, cut):
+            draw(job)
+        call_command("missing_media")
+        assert capsys.readouterr().err == "0 of 6 files are missing\n"
+        keys = [f"{lost.owner_id}/{lost.asset.pk}/{name}" for name in ("original", "thumbnail")]
+        for key in keys:
+            any_store.delete(key)
+        damaged = f"{cut.owner_id}/{cut.asset.pk}/original"
+        any_store.put(damaged, b"half", "image/png")
+        with pytest.raises(SystemExit) as ended:
+            call_command("missing_media")
+        out, err = capsys.readouterr()
+        assert (ended.value.code, out.split(), err) == (1, [*keys, damaged], "3 of 6 files are missing\n")
+
+    def test_without_a_store_it_is_wrong_usage(
+        self, settings: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        settings.MEDIA_STORE_URL = ""
+        with pytest.raises(SystemExit) as ended:
+            call_command("missing_media")
+        assert (ended.value.code, "MEDIA_STORE_URL" in capsys.readouterr().err) == (2, True)
+
+    def test_a_store_that_does_not_answer_says_nothing_about_files(
+        self,
+        make_job: Callable[..., Any],
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        draw(make_job())
+        error = store.StoreError("media store: ConnectionError")
+        monkeypatch.setattr(store.FolderStore, "size", lambda *_: (_ for _ in ()).throw(error))
+        with pytest.raises(SystemExit) as ended:
+            call_command("missing_media")
+        out, err = capsys.readouterr()
+        assert (ended.value.code, out) == (1, "")
+        assert err.startswith("Error: media store: ConnectionError\nTry: ")
 
 
 class TestApi:

@@ -43,7 +43,7 @@ class Media:
             client.put_object(Bucket=self.bucket, Key=f"production/{key}", Body=content)
         with psycopg.connect(database, autocommit=True) as connection:
             for pk, kind, size in ((self.image, "image", 5), (self.video, "video", 7)):
-                row = "INSERT INTO media_asset VALUES (%s, 7, %s, %s, now() - interval '1 minute')"
+                row = "INSERT INTO media_asset VALUES (%s, 7, %s, %s, now() - interval '1 hour')"
                 connection.execute(row, (pk, kind, size))
         self.list = folder / "media.json"
         self.script = folder / "check_media.py"
@@ -118,14 +118,20 @@ def test_a_verification_names_the_media_that_a_restore_would_miss(command: Comma
 
 
 def test_a_restore_brings_posts_and_media_to_the_same_time(command: Command, media: Media) -> None:
-    """As docs/app.md says: restore the rows, then copy back what the bucket lacks."""
+    """As docs/app.md says: restore the rows, then copy back the files that they need, and no others."""
+    client = media.server.client()
+    client.put_object(Bucket=media.bucket, Key="production/7/deleted/original", Body=b"by its owner")
     media.replicate()
     made = command.passed("run")
-    client = media.server.client()
-    for key in media.files:
+    for key in (*media.files, "7/deleted/original"):
         client.delete_object(Bucket=media.bucket, Key=f"production/{key}")
+    # What the app's command missing_media prints: see tests/app/test_app_media.py.
+    missing = media.folder / "missing.txt"
+    missing.write_text("".join(f"{key}\n" for key in media.files))
     source, copy = f"media:{media.bucket}/production", f"media:{media.copy}/production"
-    media.rclone("copy", "--immutable", copy, source)
+    media.rclone("copy", "--files-from", str(missing), copy, source)
+    found = client.list_objects_v2(Bucket=media.bucket)["Contents"]
+    assert {one["Key"] for one in found} == {f"production/{key}" for key in media.files}
     for key, content in media.files.items():
         assert client.get_object(Bucket=media.bucket, Key=f"production/{key}")["Body"].read() == content
     listing = media.rclone("lsjson", "--recursive", "--files-only", source)
@@ -148,8 +154,9 @@ def run(media: Media) -> Callable[..., Any]:
 def test_what_is_not_known_is_an_error(run: Callable[..., Any], media: Media, postgres: Postgres) -> None:
     done = run()
     assert (done.returncode, "media.json is not a list" in done.stderr) == (1, True)
-    media.list.write_text('{"not": "a list"}')
-    assert "media.json is not a list" in run().stderr
+    for content in ('{"not": "a list"}', '[{"Name": "x"}]', '[{"Path": "x", "Size": null}]', "[3]"):
+        media.list.write_text(content)
+        assert "media.json is not a list" in run().stderr
     media.list.write_text("[]")
     assert "3 of 3 media files" in run().stderr
     os.utime(media.list, (0, 0))
@@ -164,10 +171,12 @@ def test_rows_that_are_newer_than_the_list_are_left_out(run: Callable[..., Any],
         json.dumps([{"Path": key, "Size": len(value)} for key, value in media.files.items()])
     )
     with psycopg.connect(media.database, autocommit=True) as connection:
-        row = "INSERT INTO media_asset VALUES (gen_random_uuid(), 7, 'image', 1, now() + interval '1 hour')"
-        connection.execute(row)
+        # The second one was stored while the list was written.
+        for age in ("-1 hour", "5 minutes"):
+            row = "INSERT INTO media_asset VALUES (gen_random_uuid(), 7, 'image', 1, now() - %s::interval)"
+            connection.execute(row, (age,))
     done = run()
-    assert (done.returncode, done.stdout) == (0, "3 media files are in the copy, 2 are newer than its list\n")
+    assert (done.returncode, done.stdout) == (0, "3 media files are in the copy, 4 are newer than its list\n")
 
 
 def test_a_database_without_media_passes(
