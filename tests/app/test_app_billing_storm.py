@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ CUSTOMERS = 40
 EVENTS = int(os.environ.get("STORM_EVENTS", "250"))
 OUTAGE_SECONDS = EVENTS / 50
 ROUND = 50
+# Deliveries that may be under way: the outage comes in the middle of them, and not before the first one has arrived.
+BACKLOG = 60
 # Counts each change of an event's state, so that an event that is handled twice is seen.
 AUDIT = """
 CREATE TABLE handled (id text);
@@ -157,8 +159,8 @@ def test_every_subscription_ends_as_in_stripe(storm: Storm) -> None:
     sent: list[Future[bool]] = []
     outage = threading.Thread(target=interrupt, args=(storm.database,))
     with ThreadPoolExecutor(16) as pool:
-        known = 0
-        while len(stripe.state.events) < EVENTS or known < len(stripe.state.events):
+        known, open_deliveries = 0, set[Future[bool]]()
+        while known < len(stripe.state.events) or len(stripe.state.events) < EVENTS:
             # The subscriptions change while earlier events are on their way.
             while len(stripe.state.events) < min(EVENTS, known + ROUND):
                 change(stripe, chance.choice(list(stripe.state.subscriptions)), chance)
@@ -167,7 +169,12 @@ def test_every_subscription_ends_as_in_stripe(storm: Storm) -> None:
             batch = new + chance.sample(new, math.ceil(len(new) / 3))
             chance.shuffle(batch)
             sent += [pool.submit(stripe.deliver, name) for name in batch]
+            open_deliveries |= set(sent[-len(batch) :])
+            while len(open_deliveries) > BACKLOG:
+                open_deliveries = wait(open_deliveries, return_when=FIRST_COMPLETED).not_done
             if known >= EVENTS // 2 and outage.ident is None:
+                accepted = sum(status == 200 for _, status in list(stripe.deliveries))
+                assert EVENTS * 0.4 < accepted < EVENTS, "the outage is not in the middle"
                 outage.start()
     assert all(one.result() for one in sent)
     outage.join()
