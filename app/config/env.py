@@ -117,7 +117,8 @@ def _number(name: str, default: T, kind: Callable[[str], T], minimum: T) -> T:
     try:
         number = kind(value)
     except ValueError:
-        raise ConfigError(f"{name} is {value!r}, which is not a number", f"{name}={default}") from None
+        wanted = "whole number" if kind is int else "number"
+        raise ConfigError(f"{name} is {value!r}, which is not a {wanted}", f"{name}={default}") from None
     if not number >= minimum:  # NaN is neither below nor above a limit
         raise ConfigError(f"{name} is {value}, below its minimum {minimum}", f"{name}={default}")
     return number

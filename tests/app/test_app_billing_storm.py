@@ -107,13 +107,19 @@ class Storm:
         stripe.webhook, stripe.is_delivering = f"http://127.0.0.1:{port}/api/v1/billing/webhook/", False
 
     def start(self) -> None:
-        done = subprocess.run(
-            [sys.executable, "manage.py", "migrate", "-v0"], cwd=self.app, env=self.env, capture_output=True
-        )
-        assert done.returncode == 0, done.stderr
-        self.query(AUDIT)
         with ThreadPoolExecutor() as pool:
-            list(pool.map(Service.start, (self.api, self.worker)))
+            # The worker needs the tables only when there is an event.
+            worker = pool.submit(self.worker.start)
+            done = subprocess.run(
+                [sys.executable, "manage.py", "migrate", "-v0"],
+                cwd=self.app,
+                env=self.env,
+                capture_output=True,
+            )
+            assert done.returncode == 0, done.stderr
+            self.query(AUDIT)
+            self.api.start()
+            worker.result()
 
     def kill(self) -> None:
         self.api.kill()

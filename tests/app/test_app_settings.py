@@ -314,7 +314,9 @@ class TestEnvironment:
         ("read", "value", "words"),
         [
             (env.flag, "perhaps", "not a valid boolean"),
-            (lambda name: env.whole(name, 5), "many", "not a number"),
+            (lambda name: env.whole(name, 5), "many", "not a whole number"),
+            (lambda name: env.whole(name, 5), "1.5", "not a whole number"),
+            (lambda name: env.whole(name, 5), "-1", "below its minimum 0"),
             (lambda name: env.whole(name, 5, minimum=1), "0", "below its minimum"),
             (lambda name: env.seconds(name, 5), "soon", "not a number"),
             (lambda name: env.rate(name, "1/s"), "lots", "not a valid rate"),
