@@ -90,6 +90,7 @@ LONG = {
     "ApiTrafficVanished",
     "BackupMissing",
     "BackupPruneBlocked",
+    "BillingNotCompared",
     "HostDiskFillingUp",
     "HostDiskFullSoon",
     "PitrUnproven",
