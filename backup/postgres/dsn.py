@@ -21,6 +21,7 @@ _SCHEMES = {
 # Secrets other than the password, which a passfile cannot contain.
 _SECRET = frozenset({"sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"})
 _UNKNOWN_PARAMETER = re.compile(r'invalid URI query parameter: "([A-Za-z_][\w.-]{0,60})"')
+_ROLE = re.compile(r"(?:^|\s)(?:-c\s*|--)role\s*=")
 HINT = "give postgresql://user:password@host:5432/database"
 
 
@@ -41,8 +42,12 @@ class Address:
         return make_conninfo("", **{name: value for name, value in self.public.items() if name != "options"})
 
     def options(self, settings: Mapping[str, str]) -> str:
-        """The options of a connection: those of the address, overridden by our settings."""
-        return f"{self.public.get('options', '')} {options(settings)}".strip()
+        """The options of a connection: those of the address, overridden by our settings, except for a role to act as."""
+        own = self.public.get("options", "")
+        kept = ("role",) if _ROLE.search(own) else ()
+        return (
+            f"{own} {options({name: value for name, value in settings.items() if name not in kept})}".strip()
+        )
 
     def with_settings(self, settings: Mapping[str, str]) -> "Address":
         """The same database, with settings for each connection to it."""

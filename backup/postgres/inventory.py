@@ -47,6 +47,14 @@ UNION ALL
  LIMIT 100)
 ORDER BY 1, 2
 """
+_ACTING_AS = """
+SELECT split_part(setting, '=', 2)
+FROM pg_db_role_setting CROSS JOIN unnest(setconfig) AS setting
+WHERE setrole = (SELECT oid FROM pg_roles WHERE rolname = session_user) AND setting LIKE 'role=%'
+  AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+ORDER BY setdatabase DESC
+LIMIT 1
+"""
 _CONNECTIONS = """
 SELECT rolname, rolconnlimit FROM pg_roles WHERE rolname = current_user AND NOT rolsuper AND rolconnlimit >= 0
 UNION ALL
@@ -203,6 +211,12 @@ def unreadable(connection: Connection[TupleRow], left_out: Collection[int] = ())
     wanted = [oid for oid in tables(connection).values() if oid not in left_out]
     found = connection.execute(_UNREADABLE, {"tables": wanted, "left_out": list(left_out)})
     return [(row[0], row[1]) for row in found]
+
+
+def acting_as(connection: Connection[TupleRow]) -> str:
+    """The role that the role which logged in is set to act as; empty if there is none."""
+    row = connection.execute(_ACTING_AS).fetchone()
+    return str(row[0]) if row else ""
 
 
 def too_few_connections(connection: Connection[TupleRow]) -> list[tuple[str, int]]:

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 from backup.catalogue.manifest import Server
 from backup.errors import PreflightError
@@ -47,7 +48,9 @@ def preflight(address: Address, programs: Programs, exclusion: Exclusion = NOTHI
         _check_connections(inventory.too_few_connections(connection))
         excluded = resolve(connection, exclusion)
         _check_needed(needed(connection, excluded))
-        _check_rights(inventory.unreadable(connection, excluded.tables), address)
+        _check_rights(
+            inventory.unreadable(connection, excluded.tables), address, inventory.acting_as(connection)
+        )
         notes = (*excluded.notes(), *inventory.left_out(connection))
         for pattern in excluded.unmatched:
             log.warning("no table matches %s, which is to be left out", pattern)
@@ -79,8 +82,12 @@ def _look_for_extensions(names: list[str], programs: Programs) -> None:
         )
 
 
-def _check_rights(unreadable: list[tuple[str, str]], address: Address) -> None:
-    """The first kind of object that may not be read, with the statement that grants it."""
+def _check_rights(unreadable: list[tuple[str, str]], address: Address, acting: str) -> None:
+    """The first kind of object that may not be read, with the statement that grants it.
+
+    Args:
+        acting: the role that the backup's role is set to act as, which no connection of ours does.
+    """
     if not unreadable:
         return
     user = address.public.get("user", "the backup's role")
@@ -91,7 +98,8 @@ def _check_rights(unreadable: list[tuple[str, str]], address: Address) -> None:
         kind, ""
     )
     raise PreflightError(
-        f"{user} may not read {what}{', '.join(names[:MOST_NAMED])}{more}", hint=_HINTS[kind].format(user)
+        f"{user} may not read {what}{', '.join(names[:MOST_NAMED])}{more}",
+        hint=_ACT.format(user, acting, quote(f"-c role={acting}")) if acting else _HINTS[kind].format(user),
     )
 
 
@@ -112,6 +120,7 @@ def _check_connections(few: list[tuple[str, int]]) -> None:
         )
 
 
+_ACT = "{} is set to act as {}; a backup does so only if its URL says so: add ?options={} to it"
 _HINTS = {
     "table": "GRANT pg_read_all_data TO {};",
     "sequence": "GRANT pg_read_all_data TO {};",

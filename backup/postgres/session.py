@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow, tuple_row
 from backup.cancellation import Check, OutOfTimeError, StoppedError, answered, cleaning_up, heard, waiting
 from backup.errors import LOCKS, LOCKS_SIGN, DumpError, PreflightError
 from backup.postgres.dsn import Address
-from backup.programs import options, pinned
+from backup.programs import pinned
 from sidecar import OpsError
 
 # In addition to what is pinned for children: text must be the same on every server.
@@ -175,7 +175,7 @@ def _direct(address: Address, application: str, given: Mapping[str, str]) -> Con
 def _open(address: Address, application: str, given: Mapping[str, str]) -> Connection[TupleRow]:
     ours = {**KEEPALIVES, **address.public, "client_encoding": "UTF8"}
     if given:
-        ours["options"] = f"{address.public.get('options', '')} {options(given)}".strip()
+        ours["options"] = address.options(given)
     try:
         return answered(
             lambda: HeedingConnection.connect(

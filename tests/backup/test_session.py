@@ -113,6 +113,7 @@ def test_settings_of_the_role_do_not_reach_us(postgres: Postgres, new_database: 
         "search_path": "nowhere",
         "default_transaction_read_only": "on",
         "transaction_timeout": "5ms",
+        "role": "pg_monitor",
     }
     with psycopg.connect(postgres.url, autocommit=True) as owner:
         for setting, given in awkward.items():
@@ -126,6 +127,28 @@ def test_settings_of_the_role_do_not_reach_us(postgres: Postgres, new_database: 
             shown = {"0": "0", "30": "30"}.get(row[0], row[0])
             assert shown.replace(" ", "") == wanted.replace(" ", ""), setting
         assert connection.execute("SHOW client_encoding").fetchone() == ("UTF8",)
+
+
+def test_a_role_to_act_as_is_that_of_the_url(
+    postgres: Postgres, new_database: NewDatabase, command: Command
+) -> None:
+    """A setting of the database makes nobody act as another role; the URL does, and the advice says so."""
+    name = new_database("CREATE TABLE t AS SELECT 1 AS a", "acting")
+    login, owner = f"{name}_login", f"{name}_owner"
+    url = postgres.url_for(name).replace("//posthub:posthub@", f"//{login}:x@")
+    with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
+        connection.execute(
+            f"CREATE ROLE {owner}; ALTER TABLE t OWNER TO {owner}; ALTER DATABASE {name} SET role = 'pg_monitor';"
+            f"CREATE ROLE {login} LOGIN NOINHERIT PASSWORD 'x' IN ROLE {owner}".encode()
+        )
+        try:
+            command("run", DATABASE_URL=url).fails(2, f"{login} may not read", "GRANT pg_read_all_data")
+            connection.execute(f"ALTER ROLE {login} SET role = {owner}".encode())
+            refused = command("run", DATABASE_URL=url)
+            refused.fails(2, f"{login} is set to act as {owner}", f"?options=-c%20role%3D{owner}")
+            command.passed("run", DATABASE_URL=f"{url}?options=-c%20role%3D{owner}")
+        finally:
+            connection.execute(f"DROP OWNED BY {owner} CASCADE; DROP ROLE {login}, {owner}".encode())
 
 
 def test_rows_that_a_policy_hides_are_an_error(postgres: Postgres) -> None:

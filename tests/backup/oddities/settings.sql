@@ -166,3 +166,21 @@ SELECT pg_temp.set('parallel_leader_participation', 'off');
 SELECT pg_temp.set('extension_control_path', '$system');
 -- * the setting file_copy_method
 SELECT pg_temp.set('file_copy_method', 'clone');
+-- * the setting role
+SELECT pg_temp.set('role', 'pg_monitor');
+-- * the setting session_authorization
+SELECT pg_temp.set('session_authorization', 'pg_monitor');
+-- * the setting session_preload_libraries
+SELECT pg_temp.set('session_preload_libraries', 'auto_explain');
+-- * the setting dynamic_library_path
+SELECT pg_temp.set('dynamic_library_path', '/nowhere:$libdir');
+-- * the setting transaction_read_only
+SELECT pg_temp.set('transaction_read_only', 'on');
+-- * the setting log_min_duration_statement
+SELECT pg_temp.set('log_min_duration_statement', '0');
+-- * the setting log_min_messages
+SELECT pg_temp.set('log_min_messages', 'debug5');
+-- * the setting max_stack_depth
+SELECT pg_temp.set('max_stack_depth', '100kB');
+-- * the setting default_tablespace of another server
+SELECT pg_temp.set('default_tablespace', 'elsewhere');
