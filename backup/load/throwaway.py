@@ -73,6 +73,8 @@ _NOT_READY = re.compile(r"FATAL: +the database system is ")
 _OURS_ALONE = frozenset(
     {"listen_addresses", "unix_socket_directories", "hba_file", "ident_file", "data_directory", "config_file"}
 )
+# A database may load libraries into its sessions that this host lacks; then nobody could connect to a restored one.
+_LIBRARIES = ("session_preload_libraries", "local_preload_libraries")
 NO_OPTIONS: Mapping[str, str] = {}
 
 # The folders of this process that have not been removed yet.
@@ -167,7 +169,8 @@ def cluster(
         own = folder / SERVER
         own.mkdir(mode=0o700)
         fill(kept or Round(), programs, own, superuser, parent, check)
-        address = address_in(own, superuser)
+        unset = {name: "" for name in _LIBRARIES if name not in options}
+        address = address_in(own, superuser).with_settings(unset)
         with server(programs, own, {**_OPTIONS, **options}) as process:
             _wait(process, own, address, check)
             yield Cluster(folder, address, programs.version("postgres"))

@@ -1,6 +1,7 @@
 """Cases from field reports: what ``doctor`` predicts, what ``run`` does, and what a verification reports."""
 
 import secrets
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,20 @@ def test_versions_of_extensions(command: Command, postgres: Postgres, new_databa
     name = new_database("CREATE EXTENSION pg_trgm VERSION '1.3'", "d5")
     report = proven(command, DATABASE_URL=postgres.url_for(name))
     assert "extension pg_trgm: version 1.3 in the backup, 1.6 after the restore" in report["notes"]
+
+
+def test_a_library_of_each_session_that_is_not_here(
+    command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    """Without it, nobody can connect to the database; the throwaway server does not load it."""
+    name, library = new_database("CREATE TABLE t AS SELECT 1 AS a", "preload"), tmp_path / "explains.so"
+    shutil.copy(next(postgres.programs.parent.rglob("auto_explain.so")), library)
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET session_preload_libraries = '{library}'".encode())
+    url = postgres.url_for(name)
+    made = command.passed("run", DATABASE_URL=url)
+    library.unlink()
+    assert command.passed("verify", made["id"], DATABASE_URL=url)["ok"]
 
 
 # --- Small things ----------------------------------------------------------------------------------------------------------
