@@ -7,12 +7,14 @@ known to leave the database unchanged, never because it is frequent. The compari
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from backup.cancellation import Check, never
 from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import OURS, VerificationError
+from backup.load.definitions import create_at_once
 from backup.load.execution import differences
 from backup.pipeline.child import Ended, run_child
 from backup.postgres.children import child_access
@@ -93,14 +95,23 @@ def load_archive(
     jobs: int,
     check: Check = never,
     tables: Tables | None = None,
+    *,
+    alone: bool = False,
 ) -> list[Difference]:
-    """Restore an archive into an empty database. Every error that cannot be ignored is a difference."""
+    """Restore an archive into an empty database. Every error that cannot be ignored is a difference.
+
+    Args:
+        alone: nothing else uses the server.
+    """
     confinement = Confinement(archive.parent).connecting(address.public)
     found: list[Difference] = []
-    for chosen in _passes(programs, archive, jobs, check):
+    for chosen in _passes(programs, archive, jobs, check, alone=alone):
+        if alone and chosen.definitions and create_at_once(programs, address, archive, chosen.entries, check):
+            continue
         command = [
             programs.path("pg_restore"),
-            *chosen,
+            *chosen.entries,
+            *([f"--jobs={jobs}"] if chosen.parallel else []),
             "--no-tablespaces",
             "--no-password",
             *(["--verbose"] if tables else []),
@@ -120,28 +131,51 @@ def load_archive(
     return found
 
 
-def _passes(programs: Programs, archive: Path, jobs: int, check: Check) -> list[list[str]]:
-    """The options of each run of pg_restore.
+@dataclass(frozen=True)
+class _Pass:
+    """A run of pg_restore.
+
+    Attributes:
+        entries: the options that choose entries of the archive.
+        parallel: whether it has several processes.
+        definitions: whether it restores no rows.
+    """
+
+    entries: tuple[str, ...] = ()
+    parallel: bool = True
+    definitions: bool = False
+
+
+def _passes(programs: Programs, archive: Path, jobs: int, check: Check, *, alone: bool) -> list[_Pass]:
+    """The runs of pg_restore.
 
     A parallel run empties each table that it has created before it copies the rows. That saves their WAL, but it creates
     the files of the table again, which takes longer than the rows of a small table. Therefore small tables, if there are
-    many, are created by one run, and filled by another. The second one also grants the privileges, which always come after the rows.
+    many, are created by one run, and filled by another. The last one also grants the privileges, which always come after the rows.
     """
-    together = [f"--jobs={jobs}"]
     if jobs < 2:
-        return [together]
+        return [_Pass(parallel=False)]
     everything = _listed(programs, archive, [], check)
     filled = sum(b" TABLE DATA " in line for line in everything)
     if filled < MANY_TABLES or archive.stat().st_size > filled * SMALL_TABLE:
-        return [together]
-    first = ["--section=pre-data", "--no-privileges"]
-    created = set(_listed(programs, archive, first, check))
+        return [_Pass()]
+    created, rows = ("--section=pre-data", "--no-privileges"), ("--section=data",)
+    first = _Pass(created, parallel=False, definitions=True)
+    done = set(_listed(programs, archive, created, check))
+    if not alone:
+        return [first, _Pass(_rest(archive, everything, done))]
+    done.update(_listed(programs, archive, rows, check))
+    return [first, _Pass(rows, parallel=False), _Pass(_rest(archive, everything, done), definitions=True)]
+
+
+def _rest(archive: Path, everything: list[bytes], done: set[bytes]) -> tuple[str, ...]:
+    """The options that choose the entries that are left."""
     rest = archive.with_name("rest.list")
-    rest.write_bytes(b"".join(line for line in everything if line not in created))
-    return [first, [*together, f"--use-list={rest}"]]
+    rest.write_bytes(b"".join(line for line in everything if line not in done))
+    return (f"--use-list={rest}",)
 
 
-def _listed(programs: Programs, archive: Path, chosen: list[str], check: Check) -> list[bytes]:
+def _listed(programs: Programs, archive: Path, chosen: Sequence[str], check: Check) -> list[bytes]:
     """The entries of an archive that some options choose; none if it cannot be read, which the restore reports."""
     target = archive.with_name("entries.list")
     command = [programs.path("pg_restore"), "--list", f"--file={target}", *chosen, str(archive)]

@@ -53,6 +53,8 @@ _OPTIONS = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "wal_level": "minimal",
+    # Rows and indexes of new tables have no WAL, however small they are.
+    "wal_skip_threshold": "0",
     "max_wal_senders": "0",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "1h",

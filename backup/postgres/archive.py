@@ -5,12 +5,13 @@ by row, and does not know the sizes, so it cannot begin with the largest. The fo
 ``src/bin/pg_dump/pg_backup_archiver.c`` and ``pg_backup_custom.c``.
 """
 
+import mmap
 import os
+import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 MAGIC = b"PGDMP"
 CUSTOM = 1
@@ -19,6 +20,7 @@ UNCOMPRESSED = 0
 KNOWN = range(14, 17)
 ROWS, LARGE_OBJECTS = 1, 3
 NOT_SET, SET = 1, 2
+NUMBER = struct.Struct("<?I")
 # The end of COPY's rows as a chunk of five bytes, and the empty chunk that ends a block. Rows contain no zero bytes.
 LAST = b"\x00\x05\x00\x00\x00\\.\n\n\n\x00\x00\x00\x00\x00"
 
@@ -66,8 +68,10 @@ def write_positions(path: Path, ends: Sequence[int]) -> bool:
     Returns:
         Whether the archive has a known format. Any other archive is left unchanged: it restores too, but slower.
     """
-    with path.open("r+b") as file:
-        reader = _Reader(file)
+    if not path.stat().st_size:
+        return False
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        reader = _Reader(data)
         try:
             entries = _contents(reader)
             found = dict(_blocks(reader, {entry.id for entry in entries}, ends))
@@ -82,42 +86,48 @@ def write_positions(path: Path, ends: Sequence[int]) -> bool:
 class _Reader:
     """Reads the numbers and strings of the archive's format."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.size = os.fstat(file.fileno()).st_size
-
-    @property
-    def position(self) -> int:
-        return self._file.tell()
-
-    def take(self, count: int) -> bytes:
-        data = self._file.read(count)
-        if len(data) < count:
-            raise _UnknownError
-        return data
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data = data
+        self.size = len(data)
+        self.position = 0
 
     def skip(self, count: int) -> None:
-        if count < 0:
+        if count < 0 or self.position + count > self.size:
             raise _UnknownError
-        self._file.seek(count, os.SEEK_CUR)
+        self.position += count
 
     def go_to(self, position: int) -> None:
-        self._file.seek(position)
+        self.position = position
 
     def byte(self) -> int:
-        return self.take(1)[0]
+        begin = self.position
+        self.skip(1)
+        return self._data[begin]
 
     def number(self) -> int:
         """A sign and four bytes."""
-        sign, *digits = self.take(5)
-        value = int.from_bytes(digits, "little")
-        return -value if sign else value
+        begin = self.position
+        self.skip(NUMBER.size)
+        negative, value = NUMBER.unpack_from(self._data, begin)
+        number: int = value
+        return -number if negative else number
 
     def text(self) -> bool:
         """Skip a string; returns whether there is one."""
         length = self.number()
         self.skip(max(length, 0))
         return length >= 0
+
+    def texts(self, count: int) -> None:
+        """Skip strings; most of a table of contents is passed here."""
+        position, data, read, width = self.position, self._data, NUMBER.unpack_from, NUMBER.size
+        for _ in range(count):
+            if position + width > self.size:
+                raise _UnknownError
+            absent, length = read(data, position)
+            position += width if absent else width + length
+        self.position = position
+        self.skip(0)
 
     def expect(self, *wanted: int) -> None:
         for value in wanted:
@@ -143,23 +153,19 @@ def _header(reader: _Reader) -> int:
         raise _UnknownError
     for _ in range(7):  # the time of the dump
         reader.number()
-    for _ in range(3):  # database, versions of server and pg_dump
-        reader.text()
+    reader.texts(3)  # database, versions of server and pg_dump
     return version
 
 
 def _entry(reader: _Reader, version: int) -> Entry | None:
     identity = reader.number()
     reader.number()  # whether it has data; its position shows that better
-    for _ in range(4):  # table's oid, oid, name, kind
-        reader.text()
+    reader.texts(4)  # table's oid, oid, name, kind
     reader.number()  # section
-    for _ in range(6):  # definition, DROP, COPY, schema, tablespace, access method
-        reader.text()
+    reader.texts(6)  # definition, DROP, COPY, schema, tablespace, access method
     if version >= 16:
         reader.number()  # kind of relation
-    reader.text()  # owner
-    reader.text()  # with oids
+    reader.texts(2)  # owner, with oids
     while reader.text():  # what it depends on
         pass
     field = reader.position

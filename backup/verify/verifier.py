@@ -217,7 +217,7 @@ def _restore_and_compare(
         with findings.stages.measure("restore"):
             note = place.create()
             findings.differences += load_archive(
-                wiring.programs, place.database, archive, wiring.restore_jobs, check
+                wiring.programs, place.database, archive, wiring.restore_jobs, check, alone=not place.given
             )
         findings.progress(raw_bytes(manifest, "archive"))
         findings.notes += [note] if note else []

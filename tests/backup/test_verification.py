@@ -393,18 +393,18 @@ def test_many_small_tables_are_filled_without_creating_their_files_again(
         "manysmall",
     )
     made = command.passed("run", DATABASE_URL=postgres.url_for(name))
-    passes: list[list[str]] = []
+    passes: list[pg_restore._Pass] = []
     real = pg_restore._passes
 
-    def chosen(*arguments: Any) -> list[list[str]]:
-        passes.extend(found := real(*arguments))
+    def chosen(*arguments: Any, alone: bool) -> list[pg_restore._Pass]:
+        passes.extend(found := real(*arguments, alone=alone))
         return found
 
     monkeypatch.setattr(pg_restore, "_passes", chosen)
-    for many, wanted in ((3, 2), (4, 1)):
+    for many, wanted in ((3, 3), (4, 1)):
         monkeypatch.setattr(pg_restore, "MANY_TABLES", many)
         passes.clear()
         report = command.passed("verify", made["id"], BACKUP_RESTORE_JOBS="2")
         assert (report["ok"], len(passes)) == (True, wanted), report
     assert command.passed("verify", made["id"], BACKUP_RESTORE_JOBS="1")["ok"]
-    assert passes[-1] == ["--jobs=1"]
+    assert not passes[-1].parallel
