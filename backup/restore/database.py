@@ -27,7 +27,7 @@ from backup.postgres.dsn import Address
 from backup.postgres.roles import Making
 from backup.postgres.session import session
 from backup.progress import Reporter, Timings
-from backup.restore import names
+from backup.restore import names, statistics
 from backup.verify import roles as compare_roles
 from backup.verify.findings import Findings
 from backup.verify.verifier import prove, raw_bytes
@@ -337,7 +337,7 @@ def _compare_roles(work: _Restore) -> None:
 def _finish(work: _Restore) -> None:
     work.reporter.step(STEPS[7])
     with work.stages.measure("settle"), session(work.working) as connection:
-        connection.execute("ANALYZE")
+        work.findings.notes += statistics.collect(connection)
     work.reporter.step(STEPS[8])
     _name(work, work.wiring.clock())
 
