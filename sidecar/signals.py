@@ -3,10 +3,11 @@
 import os
 import select
 import signal
+import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Python runs the handler of a signal that arrives just before poll(2) only after it, so no single poll is long.
 LONGEST_POLL = 0.5
+REPEAT_SECONDS = 0.05
 
 
 class Ended(SystemExit):
@@ -29,26 +31,58 @@ def orderly_end() -> Iterator[None]:
         Ended: SIGTERM or SIGHUP was received.
     """
 
-    before = end_orderly()
+    before, hook = {number: signal.getsignal(number) for number in ENDING}, sys.unraisablehook
+    end_orderly()
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def end_orderly() -> dict[signal.Signals, Any]:
-    """The same for the rest of the process, including its shutdown; returns the previous handlers."""
+def end_orderly() -> None:
+    """The same for the rest of the process, including its shutdown."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         ignore()
         raise KeyboardInterrupt if number == signal.SIGINT else Ended(128 + number)
 
+    def heed() -> None:
+        for number in heeded:
+            signal.signal(number, end)
+
     # nohup ignores SIGHUP, and so do we then.
     heeded = [
         number for number in ENDING if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)
     ]
-    return {number: signal.signal(number, end) for number in heeded}
+    heed()
+    sys.unraisablehook = _repeating(sys.unraisablehook, heed)
+
+
+def _repeating(
+    hook: Callable[["sys.UnraisableHookArgs"], Any], heed: Callable[[], None]
+) -> Callable[["sys.UnraisableHookArgs"], Any]:
+    """A hook that repeats a signal whose exception was lost: Python drops those of finalizers and weak references.
+
+    Args:
+        hook: the one for all other exceptions.
+        heed: takes notice of signals again.
+    """
+
+    def repeat(lost: "sys.UnraisableHookArgs") -> None:
+        error = lost.exc_value
+        if not isinstance(error, KeyboardInterrupt | Ended):
+            hook(lost)
+            return
+        number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else int(str(error.code)) - 128
+        heed()
+        # Here it would be lost again.
+        again = threading.Timer(REPEAT_SECONDS, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
+    return repeat
 
 
 def ignore() -> None:

@@ -77,3 +77,45 @@ def test_a_wait_ends_without_a_request() -> None:
     request = Request()
     assert not request.wait(0.01)
     assert not request.made
+
+
+# Python drops the exception of a finalizer, in which the handler runs here.
+LOST = """
+import os, signal, sys, time
+from sidecar.signals import {what}
+
+class Thing:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+        for _ in range(100):
+            pass
+
+{how}
+    Thing()
+    print("lost", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", -signal.SIGINT)])
+@pytest.mark.parametrize("how", ["with orderly_end():", "end_orderly()\nif True:"])
+@pytest.mark.usefixtures("interruptible")
+def test_a_signal_in_a_finalizer_ends_the_program_too(name: str, status: int, how: str) -> None:
+    script = LOST.format(what="end_orderly, orderly_end", name=name, how=how)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == status, done.stderr
+    assert done.stdout == "lost\n"
+
+
+def test_other_errors_of_finalizers_are_reported_as_before() -> None:
+    script = (
+        LOST.format(what="orderly_end", name="SIGTERM", how="with orderly_end():")
+        .replace("os.kill(os.getpid(), signal.SIGTERM)", "raise ValueError('unusual')")
+        .replace("time.sleep(60)", "")
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert "ValueError: unusual" in done.stderr
