@@ -12,6 +12,7 @@ import requests
 from sidecar import OpsError
 from sidecar.http import session
 from stack.deploy.changes import Container, Fingerprints, definitions
+from stack.deploy.container_state import ContainerState
 from stack.deploy.history import History
 from stack.deploy.runner import Runner
 
@@ -29,6 +30,9 @@ ROLLING = (
     # Before cAdvisor, which connects to the engine only when it starts.
     "posthub_docker_proxy",
 )
+# Caddy sends requests to these. Each is replaced while a second container answers.
+SERVING = ("posthub_api_prod", "posthub_frontend_prod")
+NEXT = "_next"
 DATA = ("posthub_postgres_prod", "posthub_redis_prod")
 # Customers reach everything through it, so it is the last one.
 EDGE = "posthub_caddy"
@@ -37,8 +41,12 @@ JOBS = ("posthub_init", "posthub_migrate", "posthub_db_roles", "posthub_alertman
 # They read their mounted configuration again on SIGHUP.
 RELOADED = ("posthub_prometheus", "posthub_alertmanager")
 RUN = ("run", "--rm", "--no-deps", "-T")
+# Under the service's own name on its networks, next to its container.
+RUN_NEXT = ("run", "--detach", "--no-deps", "--use-aliases", "--name")
 UP = ("up", "--detach", "--no-build", "--no-deps", "--wait", "--wait-timeout")
 WAIT_SECONDS = 240
+# More time for a container that runs but is unhealthy when compose gives up: on a busy machine, it becomes healthy.
+RECOVERY_SECONDS = 120
 HEALTH_TRIES = 15
 
 Say = Callable[[str], None]
@@ -182,7 +190,10 @@ class Rollout:
     def _roll(self) -> None:
         """Replace one service after the other: our images, then the rest, and Caddy last."""
         for service in ROLLING:
-            self._up(service)
+            if service in SERVING:
+                self._replace(service)
+            else:
+                self._up(service)
         self._step("Alertmanager's configuration", *RUN, "posthub_alertmanager_config")
         for service in self._rest():
             self._up(service)
@@ -199,7 +210,54 @@ class Rollout:
         """Start a service. Its container is replaced only if the definition differs from the one that it was started with."""
         changed = self.fingerprints.changed(self._definitions.get(service, {}), self._container(service))
         how = "--force-recreate" if changed else "--no-recreate"
-        self._step(service if changed else f"{service}, unchanged", *UP, str(WAIT_SECONDS), how, service)
+        what = service if changed else f"{service}, unchanged"
+        try:
+            self._step(what, *UP, str(WAIT_SECONDS), how, service)
+        except OpsError:
+            if self._state(service).has_ended:
+                raise
+            self._await_health(service, RECOVERY_SECONDS)
+            self.say(f"✔ {what}, after a longer wait")
+
+    def _replace(self, service: str) -> None:
+        """Replace a service without a moment in which nothing answers: a second container starts first and stops last."""
+        container = self._container(service)
+        if container is None or not self.fingerprints.changed(self._definitions.get(service, {}), container):
+            self._up(service)
+            return
+        second = f"{service}{NEXT}"
+        self._remove(second)
+        try:
+            self._compose(*RUN_NEXT, second, service)
+            self._await_health(second, WAIT_SECONDS)
+            self._up(service)
+        finally:
+            self._remove(second)
+
+    def _remove(self, container: str) -> None:
+        """Let a container finish its requests, then remove it. An interrupted rollout may have left it."""
+        self.runner.run("docker", "stop", container)
+        self.runner.run("docker", "rm", "--force", container)
+
+    def _state(self, container: str) -> ContainerState:
+        return ContainerState.parse(self.runner.ask("docker", "inspect", container).output)
+
+    def _await_health(self, container: str, seconds: float) -> None:
+        """Wait until a container is healthy, or runs if it has no health check.
+
+        Raises:
+            OpsError: it is not healthy in time, or it ends.
+        """
+        until = time.monotonic() + seconds
+        while not self.runner.dry:
+            state = self._state(container)
+            if state.is_up:
+                return
+            if state.has_ended or time.monotonic() > until:
+                log = self.runner.ask("docker", "logs", "--tail", "5", container)
+                last = " / ".join((log.output + log.errors).strip().splitlines()) or "no output"
+                raise OpsError(f"{container} is {state}: {last}", hint=f"docker logs {container}")
+            time.sleep(self.pause)
 
     def _note(self) -> None:
         found = [(self._container(name), definition) for name, definition in self._definitions.items()]

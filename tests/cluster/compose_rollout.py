@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stack.deploy.compose import COMPOSE, EDGE, JOBS, ROLLING, Rollout
+from stack.deploy.compose import COMPOSE, EDGE, JOBS, NEXT, ROLLING, SERVING, Rollout
 from stack.deploy.history import History
 from stack.deploy.runner import Runner
 
@@ -62,6 +62,11 @@ def _compose(database: str = "one") -> str:
         name: service(name, ours, forever, depends_on=started, env_file=[".env.production"])
         for name in ROLLING
     }
+    for name in SERVING:
+        services[name] |= {
+            "command": ["sh", "-c", "echo fine > /tmp/index.html && exec busybox httpd -f -p 8000 -h /tmp"],
+            "healthcheck": {"test": ["CMD", "wget", "-qO", "-", "http://127.0.0.1:8000/"], "interval": "1s"},
+        }
     services |= {
         name: service(name, IMAGE, forever, depends_on=done, env_file=[".env.production"])
         for name in (*REST, EDGE)
@@ -137,3 +142,29 @@ def test_a_second_up_succeeds_and_a_rollback_leads_to_the_first_version(root: Pa
     assert not _replaced(before) & set(DATA)
     images = _docker("inspect", "--format", "{{.Config.Image}}", *ROLLING).split()
     assert set(images) == {"posthub-test/api:one"}
+
+
+# As a proxy does, it tries again for a moment before it counts a failure.
+VISITS = """
+while [ ! -e /tmp/enough ]; do
+  for attempt in 1 2 3 4; do
+    if wget -q -T 5 -O /dev/null http://posthub_api_prod:8000/; then echo fine; continue 2; fi
+    sleep 0.25
+  done
+  echo failed
+done
+"""
+
+
+def test_the_api_answers_at_every_moment_of_a_rollout(root: Path) -> None:
+    visitor = subprocess.Popen(
+        ["docker", "exec", EDGE, "sh", "-c", VISITS], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        _deploy(root, "two")
+    finally:
+        _docker("exec", EDGE, "touch", "/tmp/enough")
+        printed = visitor.communicate(timeout=60)[0].split()
+    assert set(printed) == {"fine"}
+    assert len(printed) > 20
+    assert f"posthub_api_prod{NEXT}" not in _docker("ps", "--all", "--format", "{{.Names}}").split()

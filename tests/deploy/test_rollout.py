@@ -98,6 +98,65 @@ def test_a_version_is_rolled_out_service_by_service(tmp_path: Path) -> None:
     assert (tmp_path / ".env").read_text() == "POSTHUB_TAG=new\n"
 
 
+DEFINED = json.dumps({"services": {"posthub_api_prod": {"image": "posthub/api:new"}}})
+
+
+def _in_state(status: str, health: str, restarts: int = 0) -> str:
+    state = {"Status": status, "Health": {"Status": health}}
+    container = {"Id": "1", "RestartCount": restarts, "State": state}
+    return json.dumps([container | {"Config": {"Image": "posthub/api:old", "Env": []}}])
+
+
+def _with_a_running_api(root: Path, second: str) -> FakeRunner:
+    runner = FakeRunner(root)
+    runner.answers = {
+        "docker inspect posthub_api_prod_next": second,
+        "docker inspect posthub_api_prod": _in_state("running", "healthy"),
+        "config --format json": DEFINED,
+    }
+    History(root).add("old")
+    return runner
+
+
+def test_the_api_is_replaced_while_a_second_container_answers(tmp_path: Path) -> None:
+    runner = _with_a_running_api(tmp_path, _in_state("running", "healthy"))
+    _rollout(tmp_path, runner)[0].deploy()
+    steps = (
+        "new run --detach --no-deps --use-aliases --name posthub_api_prod_next posthub_api_prod",
+        "docker inspect posthub_api_prod_next",
+        "--force-recreate posthub_api_prod",
+        "docker stop posthub_api_prod_next",
+        "docker rm --force posthub_api_prod_next",
+    )
+    # An interrupted rollout may have left a container of this name.
+    began = _position(runner.lines, steps[0])
+    assert _position(runner.lines, steps[-1]) < began
+    order = [_position(runner.lines[began:], step) for step in steps]
+    assert order == sorted(order)
+
+
+@pytest.mark.parametrize("restarts", [0, 3], ids=["ends", "restarts repeatedly"])
+def test_an_api_that_does_not_start_leaves_the_earlier_container_alone(tmp_path: Path, restarts: int) -> None:
+    second = _in_state("restarting" if restarts else "exited", "unhealthy", restarts)
+    runner = _with_a_running_api(tmp_path, second)
+    runner.answers["docker logs"] = "ImportError: no module\n"
+    with pytest.raises(OpsError, match=r"posthub_api_prod_next is \w+: ImportError"):
+        _rollout(tmp_path, runner)[0].deploy()
+    recreated = [
+        line for line in runner.lines if line.startswith("new") and "recreate posthub_api_prod" in line
+    ]
+    assert not recreated
+    assert [line for line in runner.lines if "docker rm --force posthub_api_prod_next" in line]
+
+
+def test_a_container_that_compose_gave_up_may_still_become_healthy(tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path, ("new", "--force-recreate posthub_celery_beat"))
+    runner.answers = {"docker inspect posthub_celery_beat": _in_state("running", "healthy")}
+    rollout, lines = _rollout(tmp_path, runner)
+    rollout.deploy()
+    assert "✔ posthub_celery_beat, after a longer wait" in lines
+
+
 def test_a_backup_is_taken_before_migrations(tmp_path: Path) -> None:
     runner = FakeRunner(tmp_path, ("new", "migrate --check"))
     _rollout(tmp_path, runner)[0].deploy()
