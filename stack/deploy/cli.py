@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+import yaml
 
 from sidecar import OpsError, UsageError
 from stack.deploy import digests as digest_options
@@ -14,6 +15,8 @@ from stack.deploy.history import History
 from stack.deploy.kubernetes import KubeRollout
 from stack.deploy.manifests import manifests
 from stack.deploy.runner import Runner
+from stack.deploy.server_settings import PATCH, server_settings
+from stack.doctor import envfile
 from stack.paths import ROOT
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the commands without running them.")
@@ -94,7 +97,7 @@ def rollback(*, url: str, grafana: str, dry_run: bool) -> None:
 @click.option("--overlay", default="production", show_default=True, help="Folder below k8s/overlays.")
 @click.option("--registry", default="ghcr.io/posthub", show_default=True, help="Registry of the images.")
 @click.option("--tag", help="Tag of the images; the checkout's commit by default.")
-@click.option("--undo", is_flag=True, help="Roll every Deployment back to its previous revision instead.")
+@click.option("--undo", is_flag=True, help="Return to the tag that was deployed before instead.")
 @digest_options.OPTION
 @GRAFANA
 @DRY_RUN
@@ -131,6 +134,21 @@ def write_manifests() -> None:
     """Write the generated Kubernetes manifests."""
     for path, text in manifests().items():
         _write(path, text)
+
+
+@deploy.command("settings")
+@click.option("--overlay", default="production", show_default=True, help="Folder below k8s/overlays.")
+@click.option("--env-file", default=".env.production", show_default=True, help="The server's settings.")
+def write_settings(*, overlay: str, env_file: str) -> None:
+    """Write the server's settings into an overlay, without secrets."""
+    target = ROOT / "k8s" / "overlays" / overlay / PATCH
+    if not target.exists():
+        raise UsageError(f"the overlay {overlay} takes no settings", hint=f"it needs the patch {PATCH}")
+    compose = yaml.safe_load((ROOT / "docker-compose.prod.yml").read_text(encoding="utf-8"))
+    found = server_settings(envfile.read(ROOT / env_file), compose["x-no-secrets"])
+    _write(target, found.patch())
+    for name, reason in found.left.items():
+        click.echo(f"  {name} is left out: {reason} decides")
 
 
 def _write(path: Path, text: str) -> None:

@@ -24,11 +24,21 @@ ROLLED = (
     "posthub-flower",
     "posthub-celery-exporter",
     "posthub-backup",
+    "posthub-alert-watch",
 )
 # Deployments of components that an overlay may include.
 OPTIONAL = ("posthub-backup-wal",)
 # Applied first, because the rest needs it: namespace, settings, permissions and the servers with data.
-FIRST = ("Namespace", "ConfigMap", "NetworkPolicy", "Service", "ObjectStore", "Cluster", "StatefulSet")
+FIRST = (
+    "Namespace",
+    "ExternalSecret",
+    "ConfigMap",
+    "NetworkPolicy",
+    "Service",
+    "ObjectStore",
+    "Cluster",
+    "StatefulSet",
+)
 MIGRATE = "posthub-migrate"
 CHECK = "posthub-migrate-check"
 BACKUP = "posthub-backup-before-migrations"

@@ -12,9 +12,17 @@ import yaml
 from stack.paths import ROOT
 
 K8S = ROOT / "k8s"
-BUILDABLE = ("base", "overlays/production", "overlays/staging", "migrate", "data", "move")
+BUILDABLE = ("base", "overlays/production", "overlays/staging", "overlays/trial", "migrate", "data", "move")
 # Patches and kustomizations are not objects.
-PARTS = {"names.yaml", "small.yaml", "probe.yaml", "ingress.yaml", "ingress-flower.yaml", "environment.yaml"}
+PARTS = {
+    "settings.yaml",
+    "names.yaml",
+    "small.yaml",
+    "probe.yaml",
+    "ingress.yaml",
+    "ingress-flower.yaml",
+    "environment.yaml",
+}
 Document = dict[str, Any]
 
 

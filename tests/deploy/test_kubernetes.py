@@ -12,7 +12,7 @@ import yaml
 from stack.deploy.kubernetes import JOB_SECONDS, MIGRATE, OPTIONAL, OVERLAY, ROLLED
 from stack.deploy.manifests import manifests
 from stack.paths import ROOT
-from tests.deploy.kubekit import BUILDABLE, K8S, Document, builder, built, plain, pod_specs
+from tests.deploy.kubekit import BUILDABLE, K8S, Document, builder, built, plain, pod_specs, secret_files
 
 SCHEMAS = yaml.safe_load((Path(__file__).parent / "schemas" / "operators.yml").read_text(encoding="utf-8"))
 KUBERNETES = "1.37"
@@ -24,6 +24,7 @@ SECRETS = {
     "posthub-beat",
     "posthub-flower",
     "posthub-migrate",
+    "posthub-alert-watch",
     "posthub-exporter",
     "posthub-backup",
     "posthub-redis",
@@ -125,6 +126,9 @@ def test_every_pod_is_hardened() -> None:
             assert context["capabilities"] == {"drop": ["ALL"]}, name
             assert container["resources"]["limits"]["memory"], name
             assert container["resources"]["requests"]["cpu"], name
+            # Without it, a pod that fills the node's disk takes its neighbours with it.
+            assert {"ephemeral-storage"} <= container["resources"]["requests"].keys(), name
+            assert {"ephemeral-storage"} <= container["resources"]["limits"].keys(), name
 
 
 def test_users_are_those_of_the_images() -> None:
@@ -142,7 +146,9 @@ def test_images_are_pinned_or_ours() -> None:
 
 
 def test_the_same_versions_as_in_compose(production: dict[str, Any]) -> None:
-    compose = {service["image"] for service in production["services"].values()}
+    trial = yaml.safe_load((ROOT / "docker-compose.trial.yml").read_text(encoding="utf-8"))
+    services = (*production["services"].values(), *trial["services"].values())
+    compose = {service["image"] for service in services if "image" in service}
     for name, _, spec in pod_specs(plain()):
         for container in spec["containers"]:
             if not container["image"].startswith("posthub/"):
@@ -317,7 +323,7 @@ def test_a_rollout_waits_as_long_as_its_jobs_may_take() -> None:
     assert max(spec["activeDeadlineSeconds"] for spec in specs) < JOB_SECONDS
 
 
-@pytest.mark.parametrize("name", ["production", "staging"])
+@pytest.mark.parametrize("name", ["production", "staging", "trial"])
 def test_the_namespace_remembers_its_overlay(name: str) -> None:
     (namespace,) = (d for d in _all(f"overlays/{name}") if d["kind"] == "Namespace")
     assert namespace["metadata"]["labels"][OVERLAY] == name
@@ -364,6 +370,31 @@ def test_a_node_can_always_be_drained() -> None:
         assert spec["maxUnavailable"] == 1, f"{name}: minAvailable blocks the drain while there is one pod"
 
 
+PRIVATE = {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"}
+
+
+def test_only_who_must_reaches_the_internet_and_never_on_every_address() -> None:
+    """Every way out names its targets; the database reaches its bucket and the Kubernetes API, and nothing else outside."""
+    public: dict[str, set[int]] = {}
+    for policy in _of_kind("NetworkPolicy"):
+        for rule in policy["spec"].get("egress", []):
+            assert rule.get("to"), f"{policy['metadata']['name']}: everywhere"
+            blocks = [one["ipBlock"] for one in rule["to"] if "ipBlock" in one]
+            if any(block["cidr"] == "0.0.0.0/0" for block in blocks):
+                assert all(set(block["except"]) >= PRIVATE for block in blocks), policy["metadata"]["name"]
+                public[policy["metadata"]["name"]] = {port["port"] for port in rule["ports"]}
+    assert public == {"to-the-internet": {443}, "postgres-to-the-bucket": {443}}
+    uses = {
+        labels["app"]: labels.get("posthub.work/uses")
+        for _, labels, _ in pod_specs(plain())
+        if "app" in labels
+    }
+    outside = {app for app, use in uses.items() if use in ("data-and-internet", "internet")}
+    workers = {"posthub-celery-worker", "posthub-celery-worker-ai"}
+    backups = {"posthub-backup", "posthub-backup-job", "posthub-backup-wal", "posthub-move"}
+    assert outside == {"posthub-api", "posthub-alert-watch", *workers, *backups}
+
+
 def test_the_primary_does_not_wait_for_workers_to_disconnect() -> None:
     (cluster,) = _of_kind("Cluster")
     assert cluster["spec"]["smartShutdownTimeout"] <= 15
@@ -401,20 +432,17 @@ def test_the_wal_stream_is_a_component(tmp_path: Path) -> None:
     assert cluster["postgresql"]["parameters"]["max_slot_wal_keep_size"] == "4GB"
     (role,) = (each for each in cluster["managed"]["roles"] if each.get("replication"))
     assert role["name"] == "posthub_wal"
-    config = found["ConfigMap", "posthub-backup-config"]["data"]
+    config = found["ConfigMap", "posthub-backup-files"]["data"]
     assert config["BACKUP_SERVERS_FILE"] == "/run/secrets/backup/servers"
     pod = found["Deployment", "posthub-backup-wal"]["spec"]["template"]["spec"]
     assert not any("persistentVolumeClaim" in volume for volume in pod["volumes"])
     (container,) = pod["containers"]
     # Variables that its secret lacks are not expected there.
-    files = {name for name, value in config.items() if "/run/secrets" in value}
-    unset = {each["name"] for each in container["env"] if each["value"] == ""}
-    assert files - unset == {
-        "BACKUP_SERVERS_FILE",
-        "BACKUP_S3_ACCESS_KEY_ID_FILE",
-        "BACKUP_S3_SECRET_ACCESS_KEY_FILE",
-        "BACKUP_MANIFEST_KEY_FILE",
+    files = {path.rpartition("/")[2] for path in secret_files(container, list(found.values()))}
+    stores = {
+        f"{store}s3_{key}" for store in ("", "offsite_") for key in ("access_key_id", "secret_access_key")
     }
+    assert files == {"servers", "manifest_key", *stores}
     assert ("Deployment", "posthub-backup-wal") not in {
         (d["kind"], d["metadata"]["name"]) for d in _all("overlays/production")
     }
@@ -509,11 +537,26 @@ def test_only_traefik_of_k3s_comes_in_from_kube_system(tmp_path: Path) -> None:
         assert source["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "traefik"}}
 
 
+def test_a_store_can_hold_every_secret_of_the_script() -> None:
+    external = {one["metadata"]["name"]: one["spec"] for one in _of_kind("ExternalSecret")}
+    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    typed = page.partition("create secret generic posthub-$name --type=")[0].rpartition("for name in ")[2]
+    basic = {f"posthub-{name}" for name in typed.partition(";")[0].split()}
+    # Made by cert-manager, for the move, or with the component pitr.
+    elsewhere = {"posthub-tls", "posthub-move", "posthub-backup-wal", "posthub-postgres-wal"}
+    assert set(external) == SECRETS - elsewhere
+    for name, spec in external.items():
+        assert spec["target"]["name"] == name
+        assert spec["dataFrom"] == [{"extract": {"key": name.replace("posthub-", "posthub/", 1)}}]
+        assert (spec["target"].get("template") == {"type": "kubernetes.io/basic-auth"}) == (name in basic)
+
+
 def test_flower_is_evicted_before_what_the_site_needs() -> None:
     (priority,) = _of_kind("PriorityClass")
     name = priority["metadata"]["name"]
     essential = {pod for pod, _, spec in pod_specs(plain()) if spec.get("priorityClassName") == name}
     assert essential == {
+        "Deployment/posthub-alert-watch",
         "Deployment/posthub-api",
         "Deployment/posthub-celery-beat",
         "Deployment/posthub-celery-worker",
