@@ -161,10 +161,9 @@ def _passes(programs: Programs, archive: Path, jobs: int, check: Check, *, alone
         return [_Pass()]
     created, rows = ("--section=pre-data", "--no-privileges"), ("--section=data",)
     first = _Pass(created, parallel=False, definitions=True)
-    done = set(_listed(programs, archive, created, check))
+    done = set(_listed(programs, archive, [*created, *(rows if alone else ())], check))
     if not alone:
         return [first, _Pass(_rest(archive, everything, done))]
-    done.update(_listed(programs, archive, rows, check))
     return [first, _Pass(rows, parallel=False), _Pass(_rest(archive, everything, done), definitions=True)]
 
 
