@@ -213,7 +213,10 @@ def _restore_and_compare(
         with findings.stages.measure("globals"):
             findings.differences += place.load_globals(files["globals"])
     check = guarded(wiring, archive.parent)
-    with reading(wiring.programs, archive, check) as expected:
+    with (
+        reading(wiring.programs, archive, check) as expected,
+        _meanwhile(partial(properties, wiring.programs, archive, place.database.database)) as statements,
+    ):
         with findings.stages.measure("restore"):
             note = place.create()
             findings.differences += load_archive(
@@ -223,8 +226,9 @@ def _restore_and_compare(
         findings.notes += [note] if note else []
         findings.suspicions += [note] if note else []
         with findings.stages.measure("settings"):
-            statements = properties(wiring.programs, archive, place.database.database)
-            findings.differences += carry_out(place.maintenance, "settings", statements, wiring.stop.check)
+            findings.differences += carry_out(
+                place.maintenance, "settings", statements.result(), wiring.stop.check
+            )
         prove(wiring, manifest, archive, place.database, findings, locale=not note, expected=expected)
     if "globals" in files:
         with findings.stages.measure("globals"):
@@ -282,7 +286,7 @@ def _count(manifest: Manifest, database: Address, findings: Findings) -> tuple[l
 def _meanwhile(work: Callable[[], T]) -> Iterator[Future[T]]:
     """Work in another thread while the block runs; it ends early if the block fails."""
     failed = threading.Event()
-    with ThreadPoolExecutor(1, thread_name_prefix="count") as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="meanwhile") as pool:
         try:
             yield pool.submit(carry(work, over=failed.is_set))
         except BaseException:
