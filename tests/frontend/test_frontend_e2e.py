@@ -16,7 +16,7 @@ SCENARIOS = re.findall(
 REFUSED = {
     "a wrong password is reported and the form keeps its values",
     "channels are created, rejected, changed and deleted",
-    "a used-up quota is reported",
+    "a used-up quota is reported for images and videos",
     "being offline is shown until the connection returns",
     "an unavailable API is reported until it answers again",
     "an expired session leads to the sign-in page and back",

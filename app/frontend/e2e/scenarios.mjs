@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 
 import {
-  badge, eventually, fileWith, firstLoad, focused, gate, heading, inMinutes, notice, picture, questions, readable, remember,
-  scheduleFor, signIn, signInAgain, usable, write,
+  badge, eventually, fileWith, firstLoad, focused, gate, heading, inMinutes, notice, picture, questions, quota, readable, remember,
+  request, scheduleFor, signIn, signInAgain, usable, write,
 } from './steps.mjs';
 
 export const scenarios = {
@@ -178,17 +178,34 @@ export const scenarios = {
     await page.locator('.post', { hasText: 'A tour of the greenhouse' }).getByLabel('Attached video').waitFor();
   },
 
-  async 'a used-up quota is reported'({ page, customer, password }) {
-    await signIn(page, customer, password);
+  async 'a used-up quota is reported for images and videos'({ page, other, password }) {
+    await signIn(page, other, password);
+    await page.goto('/channels');
+    await page.getByRole('button', { name: 'Add a channel' }).click();
+    await page.getByLabel('Name', { exact: true }).fill('Quotas');
+    await page.getByLabel('Kind').selectOption('sandbox');
+    await page.getByRole('button', { name: 'Save' }).click();
+    await notice(page, 'has been saved.');
+    // The plan free allows three images and eight seconds of video a day. The API refuses the next ones.
+    for (const number of [1, 2, 3]) await request(page, 'ai/images/', { prompt: `picture ${number}` });
+    await request(page, 'ai/videos/', { prompt: 'a walk', seconds: 6 });
     await write(page, '');
+    const refusal = page.getByText("You have used up today's quota of your plan.");
+    await page.getByText(/3 of 3 images used today/).waitFor();
     await page.getByLabel('What should the image show?').fill('one image too many');
-    const body = JSON.stringify({ detail: 'The plan allows 3 image jobs a day.', code: 'quota_exceeded' });
-    await page.route('**/api/v1/ai/images/', (route) =>
-      route.fulfill({ status: 429, headers: { 'Retry-After': '3600', 'Content-Type': 'application/json' }, body }));
     await page.getByRole('button', { name: 'Draw an image' }).click();
-    await page.getByText("You have used up today's quota of your plan.").waitFor();
+    await refusal.waitFor();
+    assert.equal(await refusal.count(), 1);
+    await page.getByText(/6 of 8 seconds used today/).waitFor();
+    await page.getByLabel('What should the video show?').fill('four seconds too many');
+    await page.getByLabel('Length').selectOption('4');
+    await page.getByRole('button', { name: 'Make a video' }).click();
+    await eventually(async () => assert.equal(await refusal.count(), 2));
+    await usable(page);
+    await readable(page);
     await page.goto('/account');
-    await page.getByText('AI images today').waitFor();
+    await quota(page, 'AI images today', '3 of 3');
+    await quota(page, 'Seconds of AI video today', '6 of 8');
   },
 
   async 'a caption that takes long can be cancelled, and a refused one gives the reason'({ page, customer, password }) {
@@ -622,6 +639,7 @@ export const scenarios = {
     await page.getByRole('button', { name: 'Pay' }).click();
     await heading(page, 'Account');
     await notice(page, 'Thank you. Your plan is now Pro.');
+    await quota(page, 'AI images today', /^3 of (?!3$)\d+$/);
     await page.getByText('Pro: AI captions have priority').waitFor();
     await page.getByText('Renews on').waitFor();
     await eventually(async () => assert.equal(new URL(page.url()).search, ''));

@@ -85,20 +85,31 @@ export async function focused(page, id) {
   await eventually(async () => assert.equal(await page.evaluate(() => document.activeElement?.id), id));
 }
 
-/** Uses the API in the session of the page. */
+/** Sends a request to the API in the session of the page. */
+export async function request(page, path, body) {
+  return page.evaluate(async ([where, content]) => {
+    const token = document.cookie.split('csrftoken=')[1]?.split(';')[0];
+    const headers = { 'Content-Type': 'application/json', 'X-CSRFToken': token };
+    const answer = await fetch(`/api/v1/${where}`, content ? { method: 'POST', headers, body: JSON.stringify(content) } : {});
+    if (!answer.ok) throw new Error(`${where}: ${answer.status} ${await answer.text()}`);
+    return answer.json();
+  }, [path, body]);
+}
+
 export async function scheduleFor(page, text, time) {
-  await page.evaluate(async ([words, when]) => {
-    const send = async (path, body) => {
-      const token = document.cookie.split('csrftoken=')[1]?.split(';')[0];
-      const headers = { 'Content-Type': 'application/json', 'X-CSRFToken': token };
-      const answer = await fetch(`/api/v1/${path}`, body ? { method: 'POST', headers, body: JSON.stringify(body) } : {});
-      if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
-      return answer.json();
-    };
-    const channel = (await send('channels/')).results[0].id;
-    const post = await send('posts/', { channel, text: words });
-    await send(`posts/${post.id}/schedule/`, { scheduled_at: when });
-  }, [text, time.toISOString()]);
+  const channel = (await request(page, 'channels/')).results[0].id;
+  const post = await request(page, 'posts/', { channel, text });
+  await request(page, `posts/${post.id}/schedule/`, { scheduled_at: time.toISOString() });
+}
+
+/** What the page of the account shows of a quota. */
+export async function quota(page, name, shown) {
+  const value = page.locator('dt', { hasText: name }).locator('+ dd');
+  await eventually(async () => {
+    const text = (await value.innerText()).trim();
+    if (shown instanceof RegExp) assert.match(text, shown);
+    else assert.equal(text, shown);
+  });
 }
 
 /** Waits for a message on the notice board. */
