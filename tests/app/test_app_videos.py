@@ -409,7 +409,8 @@ class TestSteps:
     def test_an_operation_whose_acceptance_got_lost_is_found(
         self, make_job: Callable[..., AIJob], configured: GeminiStandIn, settings: Any, counter: Any
     ) -> None:
-        """Next to one that was there before, and one of another job."""
+        """Next to one of another program that was there before, and one of another job."""
+        gemini_at(configured.url, video_model=settings.GEMINI_VIDEO_MODEL).start("of another program", 4)
         other = make_job()
         run(other)
         settings.AI_TIMEOUT = 0.3
@@ -420,8 +421,8 @@ class TestSteps:
         assert job.error == "gemini did not answer in time"
         configured.answering.set()
         assert [run(other), run(job), run(job)] == ["succeeded", "waiting", "succeeded"]
-        assert Operation.objects.get(job=job).name == configured.operations[1].name
-        assert len(configured.operations) == 2
+        assert Operation.objects.get(job=job).name == configured.operations[2].name
+        assert len(configured.operations) == 3
         assert counter("posthub_ai_video_seconds_total", provider="gemini") == seconds + job.seconds
 
     def test_an_operation_that_is_not_listed_leaves_a_job_in_doubt(

@@ -206,6 +206,11 @@ export const scenarios = {
     await page.goto('/account');
     await quota(page, 'AI images today', '3 of 3');
     await quota(page, 'Seconds of AI video today', '6 of 8');
+    // Later scenarios expect this account without a channel.
+    await page.goto('/channels');
+    await page.getByRole('button', { name: 'Delete Quotas' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+    await page.getByRole('heading', { name: 'No channel yet' }).waitFor();
   },
 
   async 'a caption that takes long can be cancelled, and a refused one gives the reason'({ page, customer, password }) {
