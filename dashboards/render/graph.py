@@ -20,7 +20,7 @@ Numbers = np.typing.NDArray[np.float64]
 def draw_graph(canvas: Canvas, box: Box, panel: Drawable) -> None:
     """Draw a time series panel."""
     named = panel.named_series
-    colors = series_colors([name for name, _ in named], _fixed_colors(panel))
+    colors = series_colors(panel.theme, [name for name, _ in named], _fixed_colors(panel))
     lines = _legend_lines(panel, named, box.width)
     axes = canvas.axes(box.inset(52, 4, 6, 20 + _LEGEND_LINE * len(lines)))
     _draw_series(axes, panel, named, colors)
@@ -82,7 +82,7 @@ def _scale(axes: Axes, panel: Drawable) -> None:
         high = soft if flat else max(high, soft)
     high = most if most is not None else high
     axes.set_ylim(low, high if high > low else low + 1)
-    axes.set_yticks(marks := ticks(*axes.get_ylim(), panel.unit), [panel.format(mark) for mark in marks])
+    axes.set_yticks(marks := ticks(*axes.get_ylim(), panel.unit), [panel.mark(one) for one in marks])
     axes.grid(axis="both", color=panel.theme.grid, linewidth=0.6)
     axes.set_axisbelow(True)
 

@@ -40,7 +40,7 @@ class Drawable:
     @property
     def unit(self) -> str:
         """The unit of the values."""
-        return str(self.defaults.get("unit", "short"))
+        return str(self.defaults.get("unit", "none"))
 
     @property
     def named_series(self) -> list[tuple[str, Series]]:
@@ -52,6 +52,10 @@ class Drawable:
         """Return the text of a value in the panel's unit."""
         return values.text(value, self.unit, self.defaults.get("decimals"))
 
+    def mark(self, value: float) -> str:
+        """Return the text of a value at the axis."""
+        return values.mark(value, self.unit, self.defaults.get("decimals"))
+
     def verdict(self, value: float) -> Verdict:
         """Return the text and colour of a value."""
         return judge(value, self.defaults, self.theme)
@@ -60,12 +64,12 @@ class Drawable:
 def judge(value: float, defaults: Json, theme: Theme) -> Verdict:
     """Return the text and colour of `value`: mappings take precedence over thresholds."""
     if math.isnan(value):
-        return Verdict(defaults.get("noValue", "–"), theme.quiet)
+        return Verdict(defaults.get("noValue", values.text(value)), theme.quiet)
     for mapping in defaults.get("mappings", []):
         option = _mapped(mapping, value)
         if option:
             return Verdict(option["text"], theme.color(option["color"]))
-    shown = values.text(value, defaults.get("unit", "short"), defaults.get("decimals"))
+    shown = values.text(value, defaults.get("unit", "none"), defaults.get("decimals"))
     return Verdict(shown, threshold_color(value, defaults, theme))
 
 

@@ -1,9 +1,6 @@
-"""Round tick values for the value axis."""
+"""Round tick values for the value axis: decimal as in Grafana, also of seconds, but binary of bytes."""
 
 import math
-
-_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
-_DAY = 86400
 
 
 def ticks(low: float, high: float, unit: str, count: int = 4) -> list[float]:
@@ -17,8 +14,6 @@ def ticks(low: float, high: float, unit: str, count: int = 4) -> list[float]:
 
 
 def _step(rough: float, unit: str) -> float:
-    if unit == "s" and rough >= 1:
-        return float(next((one for one in _SECONDS if one >= rough), _nice(rough / _DAY) * _DAY))
     if unit == "bytes" and rough >= 1:
         scale = 1024.0 ** math.floor(math.log(rough, 1024))
         return _nice(rough / scale) * scale

@@ -1,72 +1,98 @@
-"""Formats numbers by Grafana's unit IDs."""
+"""Formats numbers as Grafana does, by its unit IDs; tests/dashboards compares the texts with those of its library."""
 
 import math
 from collections.abc import Callable
 
-_SECONDS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
-_DECIMAL = ((1e9, "G"), (1e6, "M"), (1e3, "K"))
-_BINARY = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
-_DECIMAL_BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-_RATES = {"ops": "/s", "reqps": "/s", "cps": "/s"}
+# From this number of seconds on: the divisor and the name. Grafana's year is the tropical one, but begins at 365 days.
+_SECONDS = (
+    (365 * 86400.0, 31_556_900.0, "year"),
+    (7 * 86400.0, 7 * 86400.0, "week"),
+    (86400.0, 86400.0, "day"),
+    (3600.0, 3600.0, "hour"),
+    (60.0, 60.0, "min"),
+    (1.0, 1.0, "s"),
+    (1e-3, 1e-3, "ms"),
+    (1e-6, 1e-6, "µs"),
+    (0.0, 1e-9, "ns"),
+)
+_WITH_PLURAL = {"year", "week", "day", "hour", "min"}
+_SHORT = ("", " K", " Mil", " Bil", " Tri", " Quadr", " Quint", " Sext", " Sept")
+_COUNT = ("", "K", "M", "B", "T")
+_BINARY = tuple(f" {prefix}B" for prefix in ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "Zi", "Yi"))
+_SI = tuple(
+    f" {prefix}B/s" for prefix in ("f", "p", "n", "µ", "m", "", "k", "M", "G", "T", "P", "E", "Z", "Y")
+)
+_DIGITS = 3
+
+Format = Callable[[float, int | None], str]
 
 
-def text(value: float, unit: str = "short", decimals: int | None = None) -> str:
-    """Return `value` in its unit, short enough for an axis."""
-    if not math.isfinite(value):
-        return "–"
-    return _FORMATS.get(unit, _short)(value, decimals)
+def text(value: float, unit: str = "none", decimals: int | None = None) -> str:
+    """Return `value` in its unit: three digits, unless the panel asks for a number of decimals."""
+    return "NaN" if math.isnan(value) else _FORMATS.get(unit, _number)(value, decimals)
 
 
-def _short(value: float, decimals: int | None) -> str:
-    return _scaled(value, _DECIMAL, "", decimals, joint="")
+def mark(value: float, unit: str = "none", decimals: int | None = None) -> str:
+    """Return the text of a value at an axis: without trailing zeros."""
+    number, space, name = text(value, unit, decimals).partition(" ")
+    sign = "%" if number.endswith("%") else ""
+    number = number.removesuffix("%")
+    return (number.rstrip("0").rstrip(".") if "." in number else number) + sign + space + name
 
 
 def _seconds(value: float, decimals: int | None) -> str:
-    return _scaled(value, _SECONDS, "s", decimals)
+    if value == 0:
+        return "0 s"
+    divisor, name = next((divisor, name) for least, divisor, name in _SECONDS if abs(value) >= least)
+    plural = "s" if name in _WITH_PLURAL and abs(value / divisor) > 1 else ""
+    return f"{_number(value / divisor, decimals)} {name}{plural}"
 
 
-def _bytes(value: float, decimals: int | None) -> str:
-    return _scaled(value, _BINARY, "B", decimals)
-
-
-def _bytes_rate(value: float, decimals: int | None) -> str:
-    return _scaled(value, _DECIMAL_BYTES, "B", decimals) + "/s"
+def _dollars(value: float, decimals: int | None) -> str:
+    return f"{'-' if value < 0 else ''}${_scaled(1000, _COUNT)(abs(value), decimals)}"
 
 
 def _percent(value: float, decimals: int | None) -> str:
-    return _number(value * 100, decimals) + " %"
+    return _number(value * 100, decimals) + "%"
 
 
-def _rate(value: float, decimals: int | None) -> str:
-    return _short(value, decimals) + "/s"
+def _scaled(factor: float, names: tuple[str, ...], base: int = 0, unit: str = "") -> Format:
+    """Numbers with a name for each power of a factor; `base` is the position of the name of 1."""
+
+    def scale(value: float, decimals: int | None) -> str:
+        if not math.isfinite(value):
+            return _number(value, decimals)
+        power = math.floor(math.log10(abs(value)) / math.log10(factor)) if value else 0
+        power = min(max(power, -base), len(names) - base - 1)
+        return _number(value / factor**power, decimals) + names[base + power] + unit
+
+    return scale
 
 
-_FORMATS: dict[str, Callable[[float, int | None], str]] = {
+_FORMATS: dict[str, Format] = {
     "s": _seconds,
-    "bytes": _bytes,
-    "Bps": _bytes_rate,
     "percentunit": _percent,
-    **dict.fromkeys(_RATES, _rate),
+    "currencyUSD": _dollars,
+    "short": _scaled(1000, _SHORT),
+    "bytes": _scaled(1024, _BINARY),
+    "Bps": _scaled(1000, _SI, base=_SI.index(" B/s")),
+    "ops": _scaled(1000, _COUNT, unit=" ops/s"),
+    "reqps": _scaled(1000, _COUNT, unit=" req/s"),
+    "cps": _scaled(1000, _COUNT, unit=" c/s"),
 }
 
 
-def _scaled(
-    value: float, scales: tuple[tuple[float, str], ...], plain: str, decimals: int | None, joint: str = " "
-) -> str:
-    for size, name in scales:
-        if abs(value) >= size:
-            return _number(value / size, decimals) + joint + name
-    if value and scales is _SECONDS:
-        return _number(value * 1e9, decimals) + " ns"
-    return _number(value, decimals) + (joint + plain if plain else "")
-
-
 def _number(value: float, decimals: int | None) -> str:
-    if decimals is not None:
-        return f"{value:.{decimals}f}"
-    if value == 0:
-        return "0"
-    places = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    shown = f"{value:.{places}f}"
-    shown = shown.rstrip("0").rstrip(".") if "." in shown else shown
-    return shown if float(shown) else f"{value:.1g}"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    places = _places(value) if decimals is None else decimals
+    factor = 10.0**places
+    # Halves are rounded upwards, also below zero; and there is no negative zero.
+    return f"{math.floor(value * factor + 0.5) / factor + 0.0:.{places}f}"
+
+
+def _places(value: float) -> int:
+    """The number of decimals of a number with three digits; whole numbers have none."""
+    if value == math.floor(value):
+        return 0
+    return max(0, _DIGITS - 1 - math.floor(math.log10(abs(value))))

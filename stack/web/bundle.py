@@ -48,14 +48,16 @@ def build(say: Say = lambda _: None, *, tidy: bool = False) -> Path:
             return built() or _build(say)
     finally:
         if tidy and new:
-            _stamp().unlink(missing_ok=True)  # first: half of the packages must not look like all of them
+            _stamp(FRONTEND).unlink(
+                missing_ok=True
+            )  # first: half of the packages must not look like all of them
             shutil.rmtree(FRONTEND / "node_modules", ignore_errors=True)
             shutil.rmtree(NODE, ignore_errors=True)
             why_not.cache_clear()
 
 
-def modules(say: Say = lambda _: None) -> bool:
-    """Install the locked packages into the frontend's folder, unless they are installed; returns whether it did.
+def modules(say: Say = lambda _: None, folder: Path = FRONTEND) -> bool:
+    """Install the locked packages into a folder, the frontend's, unless they are installed; returns whether it did.
 
     Raises:
         OpsError: Node.js is missing, or npm failed.
@@ -63,40 +65,41 @@ def modules(say: Say = lambda _: None) -> bool:
     reason = why_not()
     if reason is not None:
         message, _, hint = reason.partition("; ")
-        raise OpsError(f"the web frontend needs {message}", hint=hint)
+        raise OpsError(f"{folder.name} needs {message}", hint=hint)
     # In the folder that it describes, so that both are removed together.
-    stamp = _stamp()
-    wanted = fingerprint(PACKAGES)
+    stamp = _stamp(folder)
+    wanted = fingerprint(PACKAGES, folder)
     with _locked("modules"):
         if not stamp.exists() or stamp.read_text() != wanted:
-            say("installing the web frontend's packages (half a minute, only this time)")
+            say(f"installing the packages of {folder.name} (half a minute, only this time)")
             _run(
                 ["nice", "npm", "ci", "--no-audit", "--no-fund"],
                 "npm ci",
                 "check the network and the registry that npm is configured for",
+                folder,
             )
             stamp.write_text(wanted)
             return True
     return False
 
 
-def _stamp() -> Path:
+def _stamp(folder: Path) -> Path:
     """Says which packages are installed."""
-    return FRONTEND / "node_modules" / ".posthub-ops"
+    return folder / "node_modules" / ".posthub-ops"
 
 
-def fingerprint(names: Sequence[str]) -> str:
-    """A digest of the frontend's files and folders without its tests."""
+def fingerprint(names: Sequence[str], folder: Path = FRONTEND) -> str:
+    """A digest of a folder's files and folders without the tests, of the frontend's if no other is given."""
     digest = hashlib.sha256()
-    for path in sorted(_files(names)):
+    for path in sorted(_files(names, folder)):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.relative_to(FRONTEND)} {content}\n".encode())
+        digest.update(f"{path.relative_to(folder)} {content}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _files(names: Sequence[str]) -> Iterator[Path]:
+def _files(names: Sequence[str], folder: Path) -> Iterator[Path]:
     for name in names:
-        path = FRONTEND / name
+        path = folder / name
         found = path.rglob("*") if path.is_dir() else [path]
         yield from (one for one in found if one.is_file() and not one.name.endswith(".spec.ts"))
 
@@ -126,7 +129,7 @@ def _forget_old() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(command: Sequence[str], name: str, hint: str) -> None:
+def _run(command: Sequence[str], name: str, hint: str, folder: Path = FRONTEND) -> None:
     # One log per step: npm may run for one process while another one builds.
     log = CACHE / f"{name.replace(' ', '-')}.log"
     environment = {
@@ -137,7 +140,7 @@ def _run(command: Sequence[str], name: str, hint: str) -> None:
         "CI": "1",
     }
     log.unlink(missing_ok=True)
-    child = Process(name, command, log=log, env=environment, cwd=FRONTEND)
+    child = Process(name, command, log=log, env=environment, cwd=folder)
     try:
         wait_for(lambda: not child.running, timeout=SECONDS, what=f"the end of {name}", hint=f"read {log}")
     finally:

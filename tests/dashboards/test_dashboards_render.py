@@ -13,7 +13,7 @@ from dashboards.render import render_all
 from dashboards.render.page import draw_page
 from dashboards.render.theme import THEMES, series_colors
 from dashboards.render.ticks import ticks
-from dashboards.render.values import text
+from dashboards.render.values import mark, text
 from dashboards.resolve import Scope
 from sidecar.cli import run
 from sidecar.grid import compacted
@@ -186,15 +186,19 @@ def test_no_prometheus_there(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ("value", "unit", "shown"),
     [
         (0, "s", "0 s"),
-        (0.0042, "s", "4.2 ms"),
-        (93_600, "s", "1.08 d"),
-        (1536, "bytes", "1.5 KiB"),
+        (4.2e-8, "s", "42 ns"),
+        (0.0042, "s", "4.20 ms"),
+        (60, "s", "1 min"),
+        (93_600, "s", "1.08 days"),
+        (1536, "bytes", "1.50 KiB"),
         (61e6, "Bps", "61 MB/s"),
-        (0.0523, "percentunit", "5.23 %"),
-        (-3.195, "percentunit", "-320 %"),
-        (12_345, "short", "12.3K"),
-        (0.00012, "ops", "0.0001/s"),
-        (float("nan"), "s", "–"),
+        (0.0523, "percentunit", "5.23%"),
+        (-3.195, "percentunit", "-319%"),
+        (1_234_567, "short", "1.23 Mil"),
+        (12_345, "none", "12345"),
+        (0.00012, "ops", "0.000120 ops/s"),
+        (float("nan"), "s", "NaN"),
+        (float("inf"), "bytes", "∞"),
     ],
 )
 def test_values_as_people_read_them(value: float, unit: str, shown: str) -> None:
@@ -202,13 +206,26 @@ def test_values_as_people_read_them(value: float, unit: str, shown: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (0.5, "percentunit", "50%"),
+        (90, "s", "1.5 mins"),
+        (0.25, "short", "0.25"),
+        (600, "reqps", "600 req/s"),
+    ],
+)
+def test_texts_at_an_axis_have_no_trailing_zeros(value: float, unit: str, shown: str) -> None:
+    assert mark(value, unit) == shown
+
+
+@pytest.mark.parametrize(
     ("low", "high", "unit", "expected"),
     [
-        (0, 300, "s", [0, 120, 240]),
+        (0, 300, "s", [0, 100, 200, 300]),
         (0, 10, "short", [0, 2.5, 5, 7.5, 10]),
         (0, 4096, "bytes", [0, 1024, 2048, 3072, 4096]),
         (-1, 1, "short", [-1, -0.5, 0, 0.5, 1]),
-        (0, 8 * 86400, "s", [0, 172800, 345600, 518400, 691200]),
+        (0, 8 * 86400, "s", [0, 200000, 400000, 600000]),
     ],
 )
 def test_ticks_are_round_in_the_unit(low: float, high: float, unit: str, expected: list[float]) -> None:
@@ -217,8 +234,8 @@ def test_ticks_are_round_in_the_unit(low: float, high: float, unit: str, expecte
 
 def test_a_name_keeps_its_color_and_neighbours_differ() -> None:
     names = [f"queue {index}" for index in range(10)]
-    assert len(set(series_colors(names))) == 10
-    assert series_colors(["quick"]) == series_colors(["quick", "default"])[:1]
+    assert len(set(series_colors(THEMES["dark"], names))) == 10
+    assert series_colors(THEMES["dark"], ["quick"]) == series_colors(THEMES["dark"], ["quick", "default"])[:1]
 
 
 def test_positions_move_up_to_where_there_is_room() -> None:

@@ -4,25 +4,12 @@
 "use strict";
 const fs = require("fs");
 
-// The library is made for browsers.
-Object.defineProperty(globalThis, "navigator", {
-  configurable: true,
-  value: { userAgent: "node", language: "en", languages: ["en"] },
-});
-globalThis.addEventListener = () => {};
-const storage = { getItem: () => null, setItem: () => {}, removeItem: () => {} };
+const load = require("./load.cjs");
+
 const [library, ...rest] = process.argv.slice(2);
 const [answers, files] = rest[0] === "--answers" ? [JSON.parse(fs.readFileSync(rest[1], "utf8")), rest.slice(2)] : [{}, rest];
-// Version 12 needs a window to load; version 13 takes one for a browser's and fails.
-if (library === "grafana-data-pinned") {
-  const element = { appendChild: () => {}, setAttribute: () => {}, sheet: { insertRule: () => {}, cssRules: [] }, style: {} };
-  const document = { head: element, createElement: () => element, createTextNode: () => element,
-    getElementsByTagName: () => [element], addEventListener: () => {} };
-  globalThis.window = Object.assign(globalThis, { localStorage: storage, document, history: { pushState: () => {}, replaceState: () => {} } });
-}
 const { createTheme, fieldColorModeRegistry, FieldType, getDisplayProcessor, getValueFormats, reduceField, standardTransformers,
-  standardTransformersRegistry, toDataFrame, transformDataFrame } = require(library);
-globalThis.window = globalThis;
+  standardTransformersRegistry, toDataFrame, transformDataFrame } = load(library);
 const { lastValueFrom } = require("rxjs");
 // Two of the library's transformers have one ID.
 const transformers = new Map(Object.values(standardTransformers).map((one) => [one.id, one]));
