@@ -122,7 +122,7 @@ def bounded(decided: Plan, backups: Iterable[StoredBackup]) -> Plan:
         return decided
     reason = f"it would delete {len(going)} of {len(old)} backups older than two days at once"
     decisions = [each if each.keep else _kept_back(each) for each in decided.decisions]
-    return Plan(tuple(decisions), (*decided.blocked, reason))
+    return Plan(tuple(decisions), (reason,))
 
 
 def _kept_back(decision: Decision) -> Decision:

@@ -1,10 +1,16 @@
-"""Inhibition on a real Alertmanager: each rule inhibits its symptom and nothing else."""
+"""Inhibition on a real Alertmanager: each rule inhibits its symptom and nothing else.
+
+After an intended change of the names in a rule: ``python -m tests.alerts.test_alerts_inhibition``, and read the difference
+in inhibited.yml.
+"""
 
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+import yaml
 
 from alerts.alertmanager import Alertmanager as Api
 from alerts.example import labels_of
@@ -24,6 +30,7 @@ from tests.alerts.inhibitions import (
     matches,
 )
 
+NAMED = Path(__file__).with_name("inhibited.yml")
 PAIRS = list(zip(inhibitions(), CASES, strict=False))
 APART = list(zip(inhibitions(), CASES, SHARED, strict=False))
 
@@ -96,6 +103,42 @@ def test_with_any_other_host_queue_database_or_server_it_does_not(
         symptom = post(api, case.symptom, changed)
         found = inhibitors(api, where["environment"])[frozenset(symptom.items())]
         assert found == set(), f"{case.symptom} with another {label} is inhibited by {found}"
+
+
+# HostDown always has a host, and one rule reads it only of the symptom.
+NARROWED = [
+    (rule, case, label) for rule, case in PAIRS for label in case.cause_labels if case.cause != "HostDown"
+]
+
+
+@pytest.mark.parametrize(("rule", "case", "label"), NARROWED, ids=str)
+def test_a_cause_of_another_store_upstream_or_job_does_not_inhibit(
+    api: Api, rule: Rule, case: Case, label: str
+) -> None:
+    """A rule that loses the matcher of its source would inhibit too much."""
+    where = shared(rule, case, f"narrow-{rule.place}-{label}")
+    post(api, case.cause, {**where, label: "another"})
+    common = {label: value for label, value in where.items() if label in rule.equal}
+    symptom = post(api, case.symptom, {**common, **case.symptom_labels})
+    assert inhibitors(api, where["environment"])[frozenset(symptom.items())] == set()
+
+
+def named() -> dict[str, dict[str, list[str]]]:
+    """The causes and symptoms of each rule that lists its symptoms by name."""
+    return {
+        f"{rule.place} {rule.causes()[0].name}": {
+            "causes": sorted(one.name for one in rule.causes()),
+            "symptoms": sorted(one.name for one in rule.symptoms()),
+        }
+        for rule in inhibitions()
+        if any(matcher.startswith(("alertname=", "alertname=~")) for matcher in rule.target)
+    }
+
+
+def test_the_names_in_the_rules_are_the_intended_ones() -> None:
+    """A name that is lost from a rule, or that a pattern matches in addition, is noticed only here."""
+    expected = yaml.safe_load(NAMED.read_text(encoding="utf-8"))
+    assert named() == expected, "run python -m tests.alerts.test_alerts_inhibition, and read the difference"
 
 
 @pytest.mark.parametrize(("rule", "case"), PAIRS, ids=str)
@@ -236,3 +279,11 @@ def test_nothing_inhibits_a_missing_or_unverified_backup(alertname: str) -> None
     labels = labels_of(one, {"host": "same"})
     inhibiting = [rule for rule in inhibitions() if matches(rule.target, labels)]
     assert [str(rule) for rule in inhibiting] == []
+
+
+if __name__ == "__main__":
+    NAMED.write_text(
+        "# What inhibits what, by name; see test_alerts_inhibition.py.\n"
+        + yaml.safe_dump(named(), sort_keys=False),
+        encoding="utf-8",
+    )

@@ -49,6 +49,12 @@ class TestLimits:
         assert attempt(door, RIGHT, "192.0.2.2").status_code in (200, 302)
         assert counter("posthub_sign_ins_total", outcome="throttled_address") == counted + 2
 
+    def test_a_window_is_as_long_as_the_limit_says(self) -> None:
+        limit = sign_in_limits.Limit.parse("10/min")
+        assert limit.key("a", 120.0) == limit.key("a", 179.9)
+        assert limit.key("a", 120.0) != limit.key("a", 180.0)
+        assert limit.key("a", 120.0) != limit.key("b", 120.0)
+
     def test_all_ways_to_sign_in_share_one_limit(self, user: Any, settings: Any) -> None:
         settings.SIGN_IN_PER_ADDRESS = "3/min"
         codes = [attempt(door, WRONG).status_code for door in (*DOORS, DOORS[2])]

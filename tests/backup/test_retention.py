@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.policy.retention import Count, Decision, Plan, Policy, State, StoredBackup, bounded, jump, plan
+from backup.policy.retention import (
+    Count,
+    Decision,
+    Plan,
+    Policy,
+    State,
+    StoredBackup,
+    bounded,
+    jump,
+    late,
+    plan,
+)
 
 NOW = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
 GOLDEN = Path(__file__).parent / "golden"
@@ -171,6 +182,33 @@ def test_a_jump_in_the_number_of_backups_is_judged_by_the_usual_number() -> None
     assert jump(prunes(3), 1000, NOW) is None, "too few prunes to judge"
     seen = [*prunes(4), Count(NOW, found=99, left=99, jumped=True)]
     assert "before an earlier prune" in (jump(seen, 99, NOW) or "")
+
+
+def test_prunes_within_a_day_count_as_a_day() -> None:
+    """Otherwise a prune each hour would make 24 backups a day usual."""
+    hourly = [Count(NOW - timedelta(hours=4 - at), found=11, left=10) for at in range(4)]
+    assert jump(hourly, 16, NOW + timedelta(hours=20)) is None
+    assert "7 since the last prune, usually 1.0 a day" in (jump(hourly, 17, NOW + timedelta(hours=20)) or "")
+
+
+def test_two_backups_that_appear_among_older_ones_are_too_many() -> None:
+    def found(count: int) -> list[StoredBackup]:
+        return [StoredBackup(str(hours), NOW - timedelta(hours=hours + 1)) for hours in range(count)]
+
+    last = [Count(NOW, found=10, left=10)]
+    assert late(last, found(11)) is None, "a run that was in progress at the time of the prune"
+    assert "2 that are older than the last prune" in (late(last, found(12)) or "")
+    assert late([], found(12)) is None
+    since = StoredBackup("new", NOW - timedelta(minutes=5))
+    assert late(last, [*found(11), since]) is None, "within the tolerance of clocks"
+
+
+def test_doubtful_backups_count_among_those_that_are_not_deleted_at_once() -> None:
+    old = [StoredBackup(f"old{days}", NOW - timedelta(days=days), "doubtful") for days in range(3, 7)]
+    decisions = [Decision(one.id, at == 0, ("a reason",)) for at, one in enumerate(old)]
+    found = bounded(Plan(tuple(decisions)), [StoredBackup("fresh", NOW), *old])
+    assert found.deletions == []
+    assert "3 of 4" in " ".join(found.blocked)
 
 
 def test_no_backups_no_plan() -> None:

@@ -231,3 +231,13 @@ def test_what_cannot_be_rolled_back(serve: Serve) -> None:
 
 def replace_partner(one: Mark, partner: str) -> Mark:
     return one.model_copy(update={"partner": partner})
+
+
+@pytest.mark.parametrize("state", ["returned", "restored", "before"])
+def test_what_was_not_promoted_is_not_promoted_twice(serve: Serve, state: str) -> None:
+    """Without a restored database, only a promotion that has already been made counts as done."""
+    server = serve(shop=mark(state, partner="old", origin="new"))
+    if state == "restored":
+        server.known["shop"] = mark(state, differences=2)
+    with pytest.raises(UsageError, match="no restored database"):
+        plan_promotion(server, "shop", None, NOW)  # type: ignore[arg-type]

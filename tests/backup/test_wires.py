@@ -219,6 +219,16 @@ def test_a_commit_without_its_objects_leaves_no_manifest() -> None:
         assert store.head(layout.manifest("shop", made.id)) is None
 
 
+def test_a_manifest_that_is_moved_keeps_its_bytes() -> None:
+    """And with them the signature of the host that wrote it."""
+    store, made = MemoryStore(), manifest(NOW)
+    for one in made.objects:
+        store.put(f"{layout.folder('shop', made.id)}/{one.name}", b"0" * one.stored_bytes)
+    data = made.encode(NO_KEYS) + b"\n"
+    commit(store, made, NO_KEYS, data=data)
+    assert store.get(layout.manifest("shop", made.id)) == data
+
+
 def test_a_manifest_that_cannot_be_deleted_keeps_its_objects() -> None:
     store, made = MemoryStore(), manifest(NOW - DAY)
     put(store, made)

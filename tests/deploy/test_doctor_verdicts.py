@@ -299,3 +299,20 @@ def _of_versions(host: FakeHost) -> Iterator[Check]:
             host.answers |= {f"exec -T {program.service} {program.command[0]}": Done(0, f"v{version}\n")}
             yield failed(f"version of {program.name}", versions.examine(case(host)))
             host.answers = dict(before)
+
+
+def test_the_oldest_supported_compose_passes_and_the_one_before_does_not(host: FakeHost) -> None:
+    major, minor = machine.OLDEST_COMPOSE
+    for version, passes in ((f"v{major}.{minor}.0", True), (f"{major}.{minor - 1}.9", False)):
+        host.answers["docker compose version"] = Done(0, version)
+        [check] = [one for one in machine.examine(case(host)) if one.name == "Docker compose"]
+        assert check.ok is passes
+
+
+def test_a_port_may_be_used_by_our_proxy_and_by_nothing_else(host: FakeHost) -> None:
+    host.free[80] = False
+    for user, passes in (("posthub_caddy", True), ("another_proxy", False), ("", False)):
+        host.answers["docker ps"] = Done(0, f"{user}\n")
+        [check] = [one for one in machine.examine(case(host)) if one.name == "port 80"]
+        assert check.ok is passes
+        assert (user or "another program") in check.detail

@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
+from exporters.decode import typed
 from exporters.events.redis import DEAD_AFTER, PING_AFTER, Backlog, Batch, Subscription
 from exporters.events.sockets import DisconnectedError
 from exporters.queues import unacked
 from exporters.queues.unacked import MOST_TAGS, NEW_TAGS_A_ROUND, Unacked
 from exporters.tables.budget import Budget, Limits
-from exporters.tables.groups import TRACK_SERIES
+from exporters.tables.collectors import Collector, TaskCollector, WorkerCollector
+from exporters.tables.early import MOST_TASKS, PATIENCE, AwaitSent, EarlyEvents
+from exporters.tables.eta import EtaTable
+from exporters.tables.groups import TRACK_SERIES, Group
 from exporters.tables.inflight import InFlight
 from exporters.tables.state import EventState
 from exporters.tables.workers import Ledger, Liveness
@@ -315,3 +319,75 @@ def test_starts_that_are_announced_are_not_lost() -> None:
             event("task-started", str(step), timestamp=NOW + 2 * step + 1),
         )
     assert state.roster.lost == 0
+
+
+def test_events_that_may_wait_for_their_sending_are_few() -> None:
+    """A sender that never reports a task, or a flood of tasks, must not fill the memory."""
+    early = EarlyEvents()
+    early.listen()
+
+    def waits(key: int, name: str) -> bool:
+        try:
+            early.await_sent(key, typed({"type": "task-received", "uuid": str(key), "name": name}), 100.0)
+        except AwaitSent:
+            return True
+        return False
+
+    assert all(waits(key, "shop.add") for key in range(MOST_TASKS))
+    assert not waits(MOST_TASKS, "shop.add")
+    assert early.overdue(100.0 + PATIENCE) == []
+    assert len(early.overdue(100.1 + PATIENCE)) == MOST_TASKS
+    assert not waits(1, "shop.add"), "no task-sent came for this task"
+    assert waits(2, "shop.pay")
+    early.sent("shop.add")
+    assert waits(3, "shop.add")
+
+
+def test_a_task_that_is_due_does_not_wait() -> None:
+    table, group = EtaTable(limit=1, epoch=100.0), Group(2, "shop.add", "default")
+    table.wait("a", group, 100.5)
+    table.wait("b", group, 100.5)
+    assert list(table.entries) == ["a"], "at its limit"
+    table.epoch = 100.5
+    table.wait("a", group, 100.5)
+    assert table.entries == {}
+
+
+def lines_of(collector: Collector, name: str) -> list[str]:
+    """The lines of a family, as exposed."""
+    return [line for family in collector.collect() if family.name == name for line in family.lines]
+
+
+def test_a_refused_message_that_returns_to_its_queue_is_rejected_by_its_worker() -> None:
+    state = EventState()
+    for uuid, requeue in (("a", False), ("b", True)):
+        take(state, sent(uuid), received(uuid), event("task-rejected", uuid, requeue=requeue))
+    [line] = lines_of(TaskCollector(state), "celery_task_rejected")
+    assert line.endswith(" 2")
+
+
+def test_a_dead_worker_processes_nothing(clock: list[float]) -> None:
+    state = EventState(liveness=Liveness(timeout=5, purge=600))
+    busy = {**heartbeat("w@h"), "active": 3}
+    take(state, busy, received=clock[0])
+    [line] = lines_of(WorkerCollector(state), "celery_worker_tasks_active")
+    assert line.endswith(" 3")
+    clock[0] += 60
+    [line] = lines_of(WorkerCollector(state), "celery_worker_tasks_active")
+    assert line.endswith(" 0")
+
+
+def test_what_a_scrape_has_shown_is_not_counted_again_when_its_name_is_evicted() -> None:
+    state = EventState(limits=Limits(names=1))
+    take(state, sent("a"), sent("b"))
+    list(TaskCollector(state).collect())
+    take(state, sent("c"), sent("d", name="other.task"))
+    assert counts(state, "other", "other")["sent"] == 1, "only what came after the scrape"
+
+
+def test_a_task_with_the_name_of_the_overflow_shares_its_series() -> None:
+    state = EventState()
+    take(state, sent("a", name="other", queue="other"))
+    names = [(group.name, group.queue) for group in state.groups]
+    assert names.count(("other", "other")) == 1
+    assert state.groups.overflow.is_used
