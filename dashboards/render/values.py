@@ -3,17 +3,18 @@
 import math
 from collections.abc import Callable
 
-# From this number of seconds on: the divisor and the name. Grafana's year is the tropical one, but begins at 365 days.
-_SECONDS = (
-    (365 * 86400.0, 31_556_900.0, "year"),
-    (7 * 86400.0, 7 * 86400.0, "week"),
-    (86400.0, 86400.0, "day"),
-    (3600.0, 3600.0, "hour"),
-    (60.0, 60.0, "min"),
-    (1.0, 1.0, "s"),
-    (1e-3, 1e-3, "ms"),
-    (1e-6, 1e-6, "µs"),
-    (0.0, 1e-9, "ns"),
+# From this number of seconds on: the size of the unit, or the number of units in a second, and the name. Grafana's year
+# is the tropical one, but begins at 365 days.
+_SECONDS: tuple[tuple[float, int, int, str], ...] = (
+    (365 * 86400, 31_556_900, 1, "year"),
+    (7 * 86400, 7 * 86400, 1, "week"),
+    (86400, 86400, 1, "day"),
+    (3600, 3600, 1, "hour"),
+    (60, 60, 1, "min"),
+    (1, 1, 1, "s"),
+    (1e-3, 1, 1000, "ms"),
+    (1e-6, 1, 1_000_000, "µs"),
+    (0, 1, 1_000_000_000, "ns"),
 )
 _WITH_PLURAL = {"year", "week", "day", "hour", "min"}
 _SHORT = ("", " K", " Mil", " Bil", " Tri", " Quadr", " Quint", " Sext", " Sept")
@@ -43,9 +44,10 @@ def mark(value: float, unit: str = "none", decimals: int | None = None) -> str:
 def _seconds(value: float, decimals: int | None) -> str:
     if value == 0:
         return "0 s"
-    divisor, name = next((divisor, name) for least, divisor, name in _SECONDS if abs(value) >= least)
-    plural = "s" if name in _WITH_PLURAL and abs(value / divisor) > 1 else ""
-    return f"{_number(value / divisor, decimals)} {name}{plural}"
+    _, size, parts, name = next(unit for unit in _SECONDS if abs(value) >= unit[0])
+    value = value * parts / size
+    plural = "s" if name in _WITH_PLURAL and abs(value) > 1 else ""
+    return f"{_number(value, decimals)} {name}{plural}"
 
 
 def _dollars(value: float, decimals: int | None) -> str:

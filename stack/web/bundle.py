@@ -88,8 +88,9 @@ def _stamp(folder: Path) -> Path:
     return folder / "node_modules" / ".posthub-ops"
 
 
-def fingerprint(names: Sequence[str], folder: Path = FRONTEND) -> str:
-    """A digest of a folder's files and folders without the tests, of the frontend's if no other is given."""
+def fingerprint(names: Sequence[str], folder: Path | None = None) -> str:
+    """A digest of a folder's files and folders without the tests; by default, of the frontend's."""
+    folder = folder or FRONTEND
     digest = hashlib.sha256()
     for path in sorted(_files(names, folder)):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
