@@ -154,7 +154,8 @@ def browsed(url: str) -> str:
     browser = find_browser()
     if browser is None:
         return ""
-    words = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom", url]
+    # Less than the pages wait before they load again: in the middle of that there is no page.
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom", url]
     with tempfile.TemporaryDirectory() as profile:
         done = subprocess.run(
             [browser, f"--user-data-dir={profile}", *words],
