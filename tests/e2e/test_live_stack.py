@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import psutil
 import psycopg
@@ -155,10 +157,20 @@ def flood(live: Live) -> None:
         # Idle workers empty the queue before it can be read, so compete with them.
         popped = client.brpop(FLOODED, timeout=120)
         assert popped, f"no message came to queue {FLOODED} within 120 s: is there traffic?"
-        message = popped[1]
-        live.flooding = json.loads(message)["headers"]["task"]
+        message = json.loads(popped[1])
+        live.flooding = message["headers"]["task"]
         limit_rate(live, "10/s")
-        client.lpush(FLOODED, *[message] * FLOOD)
+        client.lpush(FLOODED, *(copy_of(message) for _ in range(FLOOD)))
+
+
+def copy_of(message: dict[str, Any]) -> str:
+    """The same task once more. With one tag for all, a worker would count them as one message, and take them all."""
+    task_id = str(uuid4())
+    tags = {"delivery_tag": str(uuid4()), "correlation_id": task_id}
+    return json.dumps(
+        message
+        | {"headers": message["headers"] | {"id": task_id}, "properties": message["properties"] | tags}
+    )
 
 
 def drain(live: Live) -> None:
