@@ -216,7 +216,10 @@ def _contention() -> Row:
 def _tables() -> Row:
     dead = f"sum by (relname) ({select('pg_stat_user_tables_n_dead_tup', OURS)})"
     live = f"sum by (relname) ({select('pg_stat_user_tables_n_live_tup', OURS)})"
-    size = f"sum by (relname) ({select('pg_stat_user_tables_size_bytes', OURS)})"
+    # From version 0.18 on, the exporter reports table and indexes separately.
+    whole = select("pg_stat_user_tables_size_bytes", OURS)
+    parts = [select(f"pg_stat_user_tables_{part}_size_bytes", OURS) for part in ("table", "index")]
+    size = f"sum by (relname) ({whole} or ({' + '.join(parts)}))"
     vacuumed = f"max by (relname) ({select('pg_stat_user_tables_last_autovacuum', OURS)})"
     return Row(
         "Does vacuum keep up?",

@@ -72,9 +72,9 @@ def scrape(suite: Suite, targets: Mapping[str, Targets]) -> None:
 def _postgres_flags() -> list[str]:
     """The flags of production; a system's old exporter lacks one, and its bgwriter collector fails on PostgreSQL 17."""
     done = subprocess.run([find("postgres_exporter"), "--help"], capture_output=True, text=True, check=False)
+    # Newer programs write --[no-]collector.….
     known = done.stdout + done.stderr
-    wraparound = "--collector.database_wraparound"
     return [
-        *([wraparound] if wraparound in known else []),
-        *(["--no-collector.bgwriter"] if "--collector.bgwriter" in known else []),
+        *(["--collector.database_wraparound"] if "collector.database_wraparound" in known else []),
+        *(["--no-collector.bgwriter"] if "collector.bgwriter" in known else []),
     ]

@@ -75,7 +75,7 @@ IMAGES = {
     "redis_exporter": "oliver006/redis_exporter",
     "alertmanager": "prom/alertmanager",
     "prometheus": "prom/prometheus",
-    "cadvisor": "gcr.io/cadvisor/cadvisor",
+    "cadvisor": "ghcr.io/google/cadvisor",
 }
 
 

@@ -20,9 +20,9 @@ from tests.alerts.scenarios import is_counter
 
 Labels = dict[str, str]
 
-# Two situations, a day apart: with failures, and without any.
+# Two situations, so far apart that no window contains both: with failures, and without any.
 IDLE = 1_700_000_000
-BUSY = IDLE + 86_400
+BUSY = IDLE + 40 * 86_400
 WORLDS = {"busy": BUSY, "idle": IDLE}
 STEP = 15
 SAMPLES = 6

@@ -55,10 +55,10 @@ def test_alerts_are_tested_with_the_versions_that_production_runs(production: di
     images = [service["image"].partition(":")[0] for service in production["services"].values()]
     assert [image for image, _ in taken if images.count(image) != 1] == []
     assert {program for _, programs in taken for program in programs.split()} >= {
-        "prometheus",
-        "promtool",
-        "alertmanager",
-        "amtool",
+        "/bin/prometheus",
+        "/bin/promtool",
+        "/bin/alertmanager",
+        "/bin/amtool",
     }
     paths = next(step["run"] for step in steps if step.get("run", "").startswith("./ops test ")).split()[2:]
     assert all((ROOT / path).exists() for path in paths)
