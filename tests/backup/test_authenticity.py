@@ -211,6 +211,21 @@ def test_without_a_key_nothing_may_appear_among_older_backups(wired: Wire) -> No
     assert prune(wiring, target, agreed=True).plan.blocked == ()
 
 
+@pytest.mark.parametrize("spool", [True, False])
+def test_backups_from_the_spool_may_appear_among_older_ones(wired: Wire, tmp_path: Path, spool: bool) -> None:
+    wiring = wired(
+        BACKUP_DATABASE_URLS="shop=postgresql://u@127.0.0.1:9/shop",
+        BACKUP_SPOOL_DIR=str(tmp_path / "spool") if spool else "",
+    )
+    target, now = wiring.targets[0], datetime.now(UTC)
+    for day in range(8):
+        put(wiring.store, manifest(now - day * DAY - 2 * HOUR))
+    assert prune(replace(wiring, clock=lambda: now - HOUR), target).plan.blocked == ()
+    for day in (5, 6):
+        put(wiring.store, manifest(now - day * DAY - HOUR))
+    assert bool(prune(wiring, target).plan.blocked) is not spool
+
+
 def test_a_jump_in_the_number_of_backups_blocks_until_a_person_agrees(wired: Wire) -> None:
     """Even without a key, the usual number is pruned each day, and nothing on the day of the flood."""
     wiring = wired(

@@ -10,12 +10,14 @@ import redis
 
 from backup.catalogue.manifest import Manifest
 from backup.errors import BusyError, DumpError
-from backup.redis.lock import KEY, key_lock
+from backup.redis.lock import KEY, LIFE_SECONDS, key_lock
 from backup.replication.merged import read
 from backup.run import run
+from backup.targets import RedisTarget
 from backup.verify import verify
 from backup.wiring import Wiring
 from stack.servers import Redis
+from stack.wait import wait_for
 from tests.backup.conftest import Wire
 
 
@@ -109,6 +111,21 @@ def test_one_run_at_a_time(wiring: Wiring, client: "redis.Redis") -> None:
         with pytest.raises(DumpError, match="lost"):
             lock.confirm()
     run(wiring, target)
+
+
+def test_the_lock_outlives_its_holder_by_a_minute_at_most(
+    wiring: Wiring, client: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not a holder that lives: it is renewed several times in its life."""
+    target = wiring.targets[0]
+    assert isinstance(target, RedisTarget)
+    with key_lock(target.address):
+        assert 0 < client.ttl(KEY) <= LIFE_SECONDS
+    monkeypatch.setattr("backup.redis.lock.LIFE_SECONDS", 2)
+    with key_lock(target.address) as lock:
+        wait_for(lambda: client.pttl(KEY) <= 1_700, timeout=10, what="the lock ages", hint="")
+        wait_for(lambda: client.pttl(KEY) > 1_700, timeout=10, what="the lock is renewed", hint="")
+        lock.confirm()
 
 
 def test_a_server_that_disconnects_during_the_transfer(wired: Wire, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ from backup.store import MemoryStore, RetryingStore, RetryPolicy
 from backup.store.base import ObjectInfo
 from backup.verify import scratch
 from backup.wiring import Wiring, wire
-from tests.backup.documents import SERVER, attempt, manifest, put, put_attempt, report
+from tests.backup.documents import SERVER, attempt, history, manifest, put, put_attempt, report
 
 NOW = datetime.now(UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -272,6 +272,18 @@ def test_a_prune_of_a_good_month_deletes(tmp_path: Path) -> None:
     month(store)
     wiring = wired(tmp_path, store)
     assert len(prune(wiring, wiring.targets[0], agreed=True).deleted) > 10
+
+
+def test_copies_in_another_store_are_not_among_those_that_stay(tmp_path: Path) -> None:
+    """A month off site does not allow the last backup of this store to be deleted."""
+    store = MemoryStore()
+    month(store)
+    found = history(store)
+    off_site = [replace(entry, store="offsite") for entry in found.backups[1:]]
+    wiring = wired(tmp_path, store)
+    plan = plan_for(wiring, replace(found, backups=(found.backups[0], *off_site)), agreed=True)
+    assert [each.id for each in plan.decisions] == [found.backups[0].id]
+    assert plan.deletions == []
 
 
 @pytest.mark.parametrize("agreed", [True, False])
