@@ -211,6 +211,17 @@ def test_without_a_key_nothing_may_appear_among_older_backups(wired: Wire) -> No
     assert prune(wiring, target, agreed=True).plan.blocked == ()
 
 
+def test_a_prune_that_failed_is_not_the_last_one(wired: Wire) -> None:
+    """It may have counted half of the backups."""
+    wiring = wired(BACKUP_DATABASE_URLS="shop=postgresql://u@127.0.0.1:9/shop")
+    now = datetime.now(UTC)
+    for day in range(8):
+        put(wiring.store, manifest(now - day * DAY - 2 * HOUR))
+    for outcome, blocked in (("failure", False), ("success", True)):
+        put_attempt(wiring.store, attempt(now - HOUR, kind="prune", outcome=outcome, decisions={"keep": 5}))
+        assert bool(plan_for(wiring, read(wiring).history("shop")).blocked) is blocked
+
+
 @pytest.mark.parametrize("spool", [True, False])
 def test_backups_from_the_spool_may_appear_among_older_ones(wired: Wire, tmp_path: Path, spool: bool) -> None:
     wiring = wired(
