@@ -113,6 +113,17 @@ def test_one_run_at_a_time(wiring: Wiring, client: "redis.Redis") -> None:
     run(wiring, target)
 
 
+def test_the_lock_of_another_run_is_neither_ours_nor_removed(wiring: Wiring, client: "redis.Redis") -> None:
+    target = wiring.targets[0]
+    assert isinstance(target, RedisTarget)
+    with key_lock(target.address) as lock:
+        client.set(KEY, "another")
+        with pytest.raises(DumpError, match="lost"):
+            lock.confirm()
+    assert client.get(KEY) == b"another"
+    client.delete(KEY)
+
+
 def test_the_lock_outlives_its_holder_by_a_minute_at_most(
     wiring: Wiring, client: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from exporters.tables.budget import Budget, Limits
 from exporters.tables.collectors import Collector, TaskCollector, WorkerCollector
 from exporters.tables.early import MOST_TASKS, PATIENCE, AwaitSent, EarlyEvents
 from exporters.tables.eta import EtaTable
-from exporters.tables.groups import TRACK_SERIES, Group, Groups
+from exporters.tables.groups import TRACK_SERIES, Group
 from exporters.tables.inflight import InFlight
 from exporters.tables.state import EventState
 from exporters.tables.workers import Ledger, Liveness
@@ -394,7 +394,7 @@ def test_a_task_with_the_name_of_the_overflow_shares_its_series() -> None:
 
 
 def test_tasks_that_have_not_run_take_at_most_half_of_the_names() -> None:
-    groups = Groups(Budget(Limits(names=8)), most_names=8)
+    groups = EventState(limits=Limits(names=8)).groups
     for number in range(8):
         groups.add_known(f"task{number}", ["default"])
     assert len(groups) == 4
