@@ -189,17 +189,20 @@ class _Reaper:
         self._tell(f"-{group}\n")
 
     def close(self) -> None:
-        if self._program is not None and self._program.stdin is not None:
-            self._program.stdin.close()
-            self._program.wait()
+        """End all groups that are left. Threads that still run at the end of the program may say more: it is ignored."""
+        with self._lock:
+            if self._program is not None and self._program.stdin is not None:
+                self._program.stdin.close()
+                self._program.wait()
 
     def _tell(self, line: str) -> None:
         with self._lock:
             if self._program is None:
                 self._program = self._start()
             assert self._program.stdin is not None
-            self._program.stdin.write(line.encode())
-            self._program.stdin.flush()
+            if not self._program.stdin.closed:
+                self._program.stdin.write(line.encode())
+                self._program.stdin.flush()
 
     def _start(self) -> subprocess.Popen[bytes]:
         program = subprocess.Popen(

@@ -190,7 +190,10 @@ def reading(programs: Programs, archive: Path, check: Check) -> Iterator[Reading
 
     def read(either: Check) -> dict[Key, Digest]:
         # Of this thread and the program that it starts. The duration of the restore is a result.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        thread = threading.get_native_id()
+        # A user may only give way further.
+        niceness = max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread))
+        os.setpriority(os.PRIO_PROCESS, thread, niceness)
         return _archive_digests(programs, archive, either)
 
     with _in_background(check, read) as found:

@@ -1,9 +1,13 @@
 """Digests of dumps as text, by table and by object."""
 
 import random
+from pathlib import Path
+from typing import cast
 
 import pytest
 
+from backup.programs import Programs
+from backup.verify.compare import reading
 from backup.verify.digests import compare, digests
 
 DUMP = b"""--
@@ -145,3 +149,14 @@ def test_no_part_of_a_large_object_is_shown() -> None:
     assert key[0] == "BLOBS"
     assert "736563726574" not in expected + found
     assert (expected[:7], expected != found) == ("digest ", True)
+
+
+def test_a_process_that_gives_way_already_keeps_doing_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ordinary user may not take back what ``nice -n 15`` has given."""
+    given: list[int] = []
+    monkeypatch.setattr("os.getpriority", lambda *_: 15)
+    monkeypatch.setattr("os.setpriority", lambda _kind, _thread, niceness: given.append(niceness))
+    monkeypatch.setattr("backup.verify.compare._archive_digests", lambda *_: {})
+    with reading(cast("Programs", None), Path("archive"), lambda: None) as digests:
+        assert digests.result() == {}
+    assert given == [15]

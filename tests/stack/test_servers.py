@@ -190,3 +190,22 @@ def test_hidden_sockets_count_only_where_one_is_hidden(
             assert not child.listens_on(4712)
     finally:
         child.stop()
+
+
+def test_a_thread_may_stop_a_child_while_the_program_ends() -> None:
+    """The demo's build of the frontend printed a traceback."""
+    script = """
+import subprocess, sys
+from stack import process
+
+child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+process._REAPER.watch(child.pid)
+process._REAPER.close()
+process._REAPER.forget(child.pid)
+print(child.wait(10))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert done.stdout == "-15\n"
