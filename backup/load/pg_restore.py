@@ -84,6 +84,11 @@ _OURS = re.compile(
     r"|could not resize shared memory|server closed the connection|terminating connection|connection to server"
     r"|the database system is (?:shutting down|starting up|in recovery mode|not yet accepting))"
 )
+# A container has 64 MB of it by default. An index that several processes build takes maintenance_work_mem.
+SHARED_MEMORY = (
+    "this says nothing about the backup: give the server's container more shared memory (shm_size: 512m), or add "
+    "options=-c%20max_parallel_maintenance_workers%3D0 to the server's URL, and run it again"
+)
 Tables = Callable[[str], object]
 """Called with the name of each table when the restore of its rows begins."""
 
@@ -201,7 +206,8 @@ def _differences(ended: Ended) -> list[Difference]:
     if ended.status < 0:
         raise VerificationError(f"pg_restore was killed by signal {-ended.status}", hint=OURS)
     if failure := next(filter(_OURS.search, ended.errors), None):
-        raise VerificationError(f"pg_restore could not continue: {failure.strip()}", hint=OURS)
+        hint = SHARED_MEMORY if "could not resize shared memory" in failure else OURS
+        raise VerificationError(f"pg_restore could not continue: {failure.strip()}", hint=hint)
     messages = [_described(each) for each in errors(ended.errors)]
     if ended.status != 0 and not messages:
         messages = [*ended.errors[-3:], f"pg_restore ended with exit status {ended.status}"]

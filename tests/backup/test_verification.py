@@ -106,6 +106,25 @@ def test_a_killed_program_says_nothing_about_the_backup(
     assert command.passed("list")[0]["state"] == "unverified"
 
 
+def test_too_little_shared_memory_is_named(command: Command, environ: dict[str, str], tmp_path: Path) -> None:
+    """A container has 64 MB by default, and an index that is built in parallel takes more. What runs is a stand-in."""
+    made = command.passed("run")
+    small = tmp_path / "bin"
+    small.mkdir()
+    real = Path(environ["BACKUP_POSTGRES_BIN"])
+    for file in real.iterdir():
+        (small / file.name).symlink_to(file)
+    (small / "pg_restore").unlink()
+    (small / "pg_restore").write_text(
+        f'#!/bin/sh\ncase "$*" in *--dbname*) ;; *) exec {real}/pg_restore "$@" ;; esac\n'
+        'echo "pg_restore: error: could not execute query: ERROR:  could not resize shared memory segment '
+        '\\"/PostgreSQL.1\\" to 268 bytes: No space left on device" >&2\nexit 1\n'
+    )
+    (small / "pg_restore").chmod(0o755)
+    done = command("restore", made["id"], "--into", "elsewhere", BACKUP_POSTGRES_BIN=str(small))
+    done.fails(1, "could not resize shared memory", "shm_size: 512m", "max_parallel_maintenance_workers%3D0")
+
+
 @pytest.mark.parametrize("encrypted", [True, False])
 def test_a_full_disk_says_nothing_about_the_backup(encrypted: bool) -> None:
     identity = pyrage.x25519.Identity.generate()
