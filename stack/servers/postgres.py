@@ -23,6 +23,8 @@ BUILTIN = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"
 # Versions without the built-in provider.
 LOCALE = dict.fromkeys((15, 16), ("--locale=C",))
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# A container has 64 MB of /dev/shm, too little for a parallel index build, so shared memory is in the data folder.
+ANYWHERE = {"unix_socket_directories": "", "dynamic_shared_memory_type": "mmap"}
 
 
 class Postgres(Server):
@@ -50,7 +52,7 @@ class Postgres(Server):
     ) -> None:
         super().__init__(folder, port=port, log=log)
         self.programs = programs or postgres_bin()
-        self.options = {**({} if durable else FAST), "unix_socket_directories": "", **(options or {})}
+        self.options = {**({} if durable else FAST), **ANYWHERE, **(options or {})}
 
     @property
     def data(self) -> Path:
