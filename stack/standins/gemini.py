@@ -24,9 +24,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl
+
+from stack.standins.server import served
 
 KEY = "standin-key"
 PIECE = 16 * 1024
@@ -69,16 +71,11 @@ class GeminiStandIn:
     @contextmanager
     def running(self, port: int = 0) -> Iterator["GeminiStandIn"]:
         """Serve on 127.0.0.1 until the end of the block."""
-        server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"standin": self}))
-        self.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self.answering.set()
-            server.shutdown()
-            server.server_close()
+        with served(_Handler, self, port) as self.url:
+            try:
+                yield self
+            finally:
+                self.answering.set()
 
     def generate(self, model: str, body: dict[str, Any]) -> dict[str, Any]:
         wanted = body.get("generationConfig", {}).get("responseModalities", ["TEXT"])

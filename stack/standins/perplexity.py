@@ -12,12 +12,13 @@ to another product, which is in private preview.
 """
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from stack.standins.server import served
 
 KEY = "pplx-standin"
 UNAUTHORIZED = b"<html><head><title>401 Authorization Required</title></head></html>"
@@ -37,15 +38,8 @@ class PerplexityStandIn:
     @contextmanager
     def running(self, port: int = 0) -> Iterator["PerplexityStandIn"]:
         """Serve on 127.0.0.1 until the end of the block."""
-        server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"standin": self}))
-        self.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
+        with served(_Handler, self, port) as self.url:
             yield self
-        finally:
-            server.shutdown()
-            server.server_close()
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         if (method, path) == ("GET", "/async/chat/completions"):
