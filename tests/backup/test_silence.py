@@ -34,7 +34,7 @@ from backup.replication.offsite import copy_missing
 from backup.run import run
 from backup.service import status_page
 from backup.service.jobs import Jobs
-from backup.service.state import new_state
+from backup.service.state import State, new_state
 from backup.targets import Target
 from backup.verify import verify
 from backup.verify.server_pulse import asked
@@ -104,6 +104,16 @@ def test_one_silent_server_takes_nothing_from_the_others(
     assert [target.name for target in jobs._in_turn(wiring.everything)] == ["good", "bad"]
 
 
+def shows_silence(state: State, database: str, seconds: float) -> None:
+    """Wait until the readiness shows it; then the page and the metric do, too."""
+    until = time.monotonic() + PATIENCE
+    while state.trouble is None and time.monotonic() < until:
+        time.sleep(0.05)
+    assert "has had no answer for" in str(state.trouble)
+    assert "has had no answer for" in status_page.render(state)
+    assert samples(state)[f'backup_silent_seconds{{database="{database}"}}'] > seconds
+
+
 def test_a_run_that_hears_nothing_is_not_well(
     wired: Wire, postgres: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,12 +129,7 @@ def test_a_run_that_hears_nothing_is_not_well(
         running = threading.Thread(target=lambda: ended(lambda: run(wiring, only(wiring))))
         running.start()
         assert proxy.silent.wait(PATIENCE)
-        until = time.monotonic() + PATIENCE
-        while state.trouble is None and time.monotonic() < until:
-            time.sleep(0.05)
-        assert "has had no answer for" in str(state.trouble)
-        assert "has had no answer for" in status_page.render(state)
-        assert samples(state)[f'backup_silent_seconds{{database="{database}"}}'] > 0.5
+        shows_silence(state, database, 0.5)
         wiring.stop.request()
         running.join(PATIENCE)
         assert not running.is_alive()
@@ -147,12 +152,7 @@ def test_a_verification_whose_server_does_not_answer_is_not_well(
         running = threading.Thread(target=lambda: ended(lambda: verify(wiring, entry)))
         running.start()
         assert proxy.silent.wait(PATIENCE)
-        until = time.monotonic() + PATIENCE
-        while state.trouble is None and time.monotonic() < until:
-            time.sleep(0.05)
-        assert "has had no answer for" in str(state.trouble)
-        assert "has had no answer for" in status_page.render(state)
-        assert samples(state)[f'backup_silent_seconds{{database="{database}"}}'] > 1
+        shows_silence(state, database, 1)
         wiring.stop.request()
         running.join(PATIENCE)
         assert not running.is_alive()
