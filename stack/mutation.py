@@ -1,8 +1,12 @@
 """``./ops test --mutate``: breaks the code in plausible ways, one at a time, and reports which change no test notices.
 
-The changes are in ``tests/mutations/*.yml``, each file with the tests that guard it. They run in a copy of the checkout.
+The changes are in ``tests/mutations/*.yml``, each file with the tests that guard it. They run in copies of the checkout,
+one for each processor. ``tests/mutations/caught.json`` names the test that noticed each change last; it is tried first. A
+test proves something only if it passes without the change, so each one is also run on the code as it is.
 """
 
+import hashlib
+import importlib.util
 import json
 import os
 import select
@@ -11,9 +15,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Self
 
 import click
@@ -22,7 +30,9 @@ import yaml
 from sidecar import UsageError
 from stack.paths import ROOT
 
-MUTATIONS = ROOT / "tests" / "mutations"
+FOLDER = Path("tests", "mutations")
+MUTATIONS = ROOT / FOLDER
+CAUGHT = "caught.json"
 # Not copied; the programs and packages are linked.
 LEFT_OUT = (
     ".git",
@@ -35,7 +45,8 @@ LEFT_OUT = (
     ".pytest_cache",
 )
 LINKED = (".venv", ".ops")
-SECONDS = 600
+# For one change; a test that does not end is ended earlier, by pytest.
+SECONDS = 1800
 # Loaded once; each change is tried in a fork, which then loads only our own code. No plug-ins of pytest, which must
 # be loaded by pytest itself.
 SERVER = """
@@ -47,14 +58,24 @@ for name in ("pytest", "yaml", "click", "rich.console", "pydantic", "requests", 
     except ImportError:
         pass
 sys.path.insert(0, os.getcwd())
+class First:
+    "Names the first failure."
+    def __init__(self, path):
+        self.path = path
+    def pytest_runtest_logreport(self, report):
+        if report.failed and not os.path.exists(self.path):
+            with open(self.path, "w", encoding="utf-8") as file:
+                file.write(report.nodeid)
+    pytest_collectreport = pytest_runtest_logreport
 for line in sys.stdin:
+    arguments, path = json.loads(line)
     pid = os.fork()
     if not pid:
         os.setsid()
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(nothing, stream)
-        os._exit(int(sys.modules["pytest"].main(json.loads(line))))
+        os._exit(int(sys.modules["pytest"].main(arguments, plugins=[First(path)])))
     print(pid, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
@@ -80,6 +101,11 @@ class Mutation:
     def __str__(self) -> str:
         return f"{self.group}: {self.file}: {self.change.strip()!r} → {self.to.strip()!r}"
 
+    @property
+    def key(self) -> str:
+        """Its name in ``caught.json``."""
+        return hashlib.sha256(str(self).encode()).hexdigest()[:12]
+
     def applied(self, text: str) -> str | None:
         """The file's text with the change; None if the text to be changed is not there any more."""
         return text.replace(self.change, self.to, 1) if self.change in text else None
@@ -97,7 +123,7 @@ def _read(path: Path) -> Iterator[Mutation]:
 
 
 def run(groups: tuple[str, ...], root: Path = ROOT) -> int:
-    """Try the changes of these groups (all by default) in a copy of a checkout. Returns 1 if one was not noticed or no longer applies.
+    """Try the changes of these groups (all by default). Returns 1 if one was not noticed or no longer applies.
 
     Raises:
         UsageError: there is no such group.
@@ -109,16 +135,112 @@ def run(groups: tuple[str, ...], root: Path = ROOT) -> int:
             f"no group of mutations {', '.join(sorted(unknown))}", hint=f"one of {', '.join(sorted(known))}"
         )
     chosen = [one for one in found if not groups or one.group in groups]
-    with tempfile.TemporaryDirectory(prefix="ops-mutate-") as folder:
-        copy = Path(folder) / "copy"
-        shutil.copytree(root, copy, ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True)
-        for name in LINKED:
-            (copy / name).symlink_to(root / name)
-        with _Tests(copy) as tests:
-            outcomes = [_try(one, copy, tests) for one in chosen]
+    memory = _Known.read(root / FOLDER / CAUGHT)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ops-mutate-")))
+        benches: SimpleQueue[_Bench] = SimpleQueue()
+        for number in range(min(os.cpu_count() or 1, len(chosen))):
+            benches.put(stack.enter_context(_Bench(_copied(root, folder / str(number)), memory)))
+        pool = stack.enter_context(ThreadPoolExecutor(benches.qsize()))
+        outcomes = [
+            done.result() for done in as_completed(pool.submit(_on_one, benches, one) for one in chosen)
+        ]
+    memory.write(root / FOLDER / CAUGHT, found)
     caught = outcomes.count("caught")
     click.echo(f"caught {caught} of {len(chosen)}")
     return int(caught < len(chosen))
+
+
+def _copied(root: Path, copy: Path) -> Path:
+    shutil.copytree(root, copy, ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True)
+    for name in LINKED:
+        (copy / name).symlink_to(root / name)
+    return copy
+
+
+def _on_one(benches: "SimpleQueue[_Bench]", mutation: Mutation) -> str:
+    bench = benches.get()
+    try:
+        outcome = bench.outcome(mutation)
+    finally:
+        benches.put(bench)
+    click.echo(f"{outcome:10} {mutation}")
+    return outcome
+
+
+@dataclass
+class _Known:
+    """The test that noticed each change, by the change's key, and whether each test passes without a change."""
+
+    tests: dict[str, str]
+    passes: dict[str, bool] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return cls({key: test for test, keys in found.items() for key in keys})
+
+    def write(self, path: Path, found: list[Mutation]) -> None:
+        by_test: defaultdict[str, list[str]] = defaultdict(list)
+        for key in sorted({one.key for one in found} & self.tests.keys()):
+            by_test[self.tests[key]].append(key)
+        path.write_text(f"{json.dumps(dict(sorted(by_test.items())), indent=1)}\n", encoding="utf-8")
+
+
+class _Bench:
+    """A copy of the checkout, in which one change at a time is tried."""
+
+    def __init__(self, copy: Path, known: _Known) -> None:
+        self._copy = copy
+        self._known = known
+        self._tests = _Tests(copy)
+
+    def __enter__(self) -> Self:
+        self._tests.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._tests.stop()
+
+    def outcome(self, mutation: Mutation) -> str:
+        """``caught`` if a test fails that passes without the change; otherwise what happened instead."""
+        path = self._copy / mutation.file
+        before = path.read_text(encoding="utf-8")
+        after = mutation.applied(before)
+        if after is None:
+            return "stale"
+        _write(path, after)
+        try:
+            failed = self._noticed(mutation)
+        except TimeoutError:
+            return "NO END"
+        finally:
+            _write(path, before)
+        if failed is None:
+            return "NOT CAUGHT"
+        if not self._passes(failed):
+            return "BROKEN: " + failed
+        self._known.tests[mutation.key] = failed
+        return "caught"
+
+    def _noticed(self, mutation: Mutation) -> str | None:
+        """The first test that fails; the one that failed the last time is tried before the others."""
+        known = self._known.tests.get(mutation.key)
+        return (self._tests.failed((known,)) if known else None) or self._tests.failed(mutation.tests)
+
+    def _passes(self, test: str) -> bool:
+        """Whether a test passes on the code as it is; of a module that cannot be imported, whether it can."""
+        if test not in self._known.passes:
+            only = () if "::" in test else ("--collect-only",)
+            self._known.passes[test] = self._tests.failed((test, *only)) is None
+        return self._known.passes[test]
+
+
+def _write(path: Path, text: str) -> None:
+    """Python compares whole seconds and the size to see whether what it has compiled is current."""
+    path.write_text(text, encoding="utf-8")
+    if path.suffix == ".py":
+        Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
 
 
 class _Tests:
@@ -129,51 +251,43 @@ class _Tests:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def start(self) -> None:
         self._server = subprocess.Popen(
             [sys.executable, "-c", SERVER],
-            cwd=folder,
+            cwd=self._folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
+    def stop(self) -> None:
         assert self._server.stdin is not None
         self._server.stdin.close()
         self._server.wait()
 
-    def fail(self, tests: tuple[str, ...]) -> bool:
-        """Whether a test fails; so does one that does not end."""
-        with tempfile.TemporaryDirectory(prefix="ops-") as scratch:
-            asked = [f"--basetemp={scratch}/t", "-x", "-q", "-p", "no:cacheprovider", *tests]
-            return self._exit_code(asked) == 1
+    def failed(self, tests: tuple[str, ...]) -> str | None:
+        """The first test that fails, or the module that cannot be imported; None if all pass or none is there.
 
-    def _exit_code(self, arguments: list[str]) -> int:
+        Raises:
+            TimeoutError: they do not end.
+        """
+        with tempfile.TemporaryDirectory(prefix="ops-") as scratch:
+            first = Path(scratch, "first")
+            asked = [f"--basetemp={scratch}/t", "-x", "-q", "-p", "no:cacheprovider", *tests]
+            self._run(asked, first)
+            return first.read_text(encoding="utf-8") if first.is_file() else None
+
+    def _run(self, arguments: list[str], first: Path) -> None:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
-        self._server.stdin.write(f"{json.dumps(arguments)}\n")
+        self._server.stdin.write(f"{json.dumps([arguments, str(first)])}\n")
         self._server.stdin.flush()
         pid = int(self._server.stdout.readline())
         ended, _, _ = select.select([self._server.stdout], [], [], SECONDS)
         if not ended:
             os.killpg(pid, signal.SIGKILL)
-        code = int(self._server.stdout.readline())
-        return code if ended else 1
-
-
-def _try(mutation: Mutation, copy: Path, tests: _Tests) -> str:
-    path = copy / mutation.file
-    before = path.read_text(encoding="utf-8")
-    after = mutation.applied(before)
-    outcome = "stale"
-    if after is not None:
-        path.write_text(after, encoding="utf-8")
-        try:
-            outcome = "caught" if tests.fail(mutation.tests) else "NOT CAUGHT"
-        finally:
-            path.write_text(before, encoding="utf-8")
-    click.echo(f"{outcome:10} {mutation}")
-    return outcome
+        self._server.stdout.readline()
+        if not ended:
+            raise TimeoutError

@@ -1,5 +1,6 @@
 """The list of mutations, and what a run of them reports."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -35,22 +36,88 @@ def test_an_unknown_group_is_a_usage_error() -> None:
         run(("nothing",))
 
 
-def test_each_change_is_tried_alone_and_its_outcome_reported(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+COUNTING = """
+import math
+
+
+def add(a, b):
+    return a + b  # sum
+
+
+def area(radius):
+    return math.pi * radius**2
+"""
+TESTS = """
+from counting import add, area
+
+
+def test_nothing():
+    pass
+
+
+def test_add():
+    assert add(1, 2) == 3
+
+
+def test_area():
+    assert area(1) < 3
+"""
+CHANGES = """
+tests: [test_counting.py, -k, "not area"]
+mutations:
+  - {file: counting.py, change: a + b, to: a - b}
+  - {file: counting.py, change: '  # sum', to: ''}
+  - {file: counting.py, change: a * b, to: a}
+  - {file: counting.py, change: import math, to: import mathematics}
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A project with a wrong test, and four changes."""
     (tmp_path / "tests" / "mutations").mkdir(parents=True)
-    (tmp_path / "counting.py").write_text("def add(a, b):\n    return a + b  # sum\n")
-    (tmp_path / "test_counting.py").write_text(
-        "from counting import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n"
-    )
-    (tmp_path / "tests" / "mutations" / "counting.yml").write_text(
-        "tests: [test_counting.py]\n"
-        "mutations:\n"
-        "  - {file: counting.py, change: a + b, to: a - b}\n"
-        "  - {file: counting.py, change: '  # sum', to: ''}\n"
-        "  - {file: counting.py, change: a * b, to: a}\n"
-    )
-    assert run((), tmp_path) == 1
-    outcomes = [line.split(" counting:")[0].strip() for line in capsys.readouterr().out.splitlines()]
-    assert outcomes == ["caught", "NOT CAUGHT", "stale", "caught 1 of 3"]
-    assert "a + b" in (tmp_path / "counting.py").read_text()
+    (tmp_path / "counting.py").write_text(COUNTING)
+    (tmp_path / "test_counting.py").write_text(TESTS)
+    (tmp_path / "tests" / "mutations" / "counting.yml").write_text(CHANGES)
+    return tmp_path
+
+
+def outcomes(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return sorted(line.split(" counting: ")[0].strip() for line in capsys.readouterr().out.splitlines())
+
+
+def test_each_change_is_tried_alone_and_its_outcome_reported(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert run((), checkout) == 1
+        assert outcomes(capsys) == ["NOT CAUGHT", "caught", "caught", "caught 2 of 4", "stale"]
+    assert (checkout / "counting.py").read_text() == COUNTING
+
+
+def test_the_test_that_noticed_a_change_is_tried_first(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run((), checkout)
+    caught = checkout / "tests" / "mutations" / "caught.json"
+    found = json.loads(caught.read_text())
+    assert {test: len(keys) for test, keys in found.items()} == {
+        "test_counting.py": 1,
+        "test_counting.py::test_add": 1,
+    }
+    # Of a change that the named test does not notice, the others are tried too.
+    found["test_counting.py::test_nothing"] = found.pop("test_counting.py::test_add")
+    caught.write_text(json.dumps(found))
+    capsys.readouterr()
+    run((), checkout)
+    assert outcomes(capsys).count("caught") == 2
+    assert "test_counting.py::test_add" in json.loads(caught.read_text())
+
+
+def test_a_test_that_fails_without_the_change_proves_nothing(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = checkout / "tests" / "mutations" / "counting.yml"
+    changes.write_text(changes.read_text().replace("not area", "area"))
+    assert run((), checkout) == 1
+    assert outcomes(capsys).count("BROKEN: test_counting.py::test_area") == 2
