@@ -1,13 +1,15 @@
-"""Every check of ``backup doctor`` fails when it should: one case each, and a check without a case fails here."""
+"""Every ✖ of ``backup doctor`` is given when it should be; a check or a ✖ without a case fails here."""
 
 import ast
 import inspect
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,16 +18,21 @@ import pytest
 from pyrage import x25519
 
 from backup import doctor
+from backup.catalogue.manifest import Server
 from backup.doctor import Check
 from backup.errors import PreflightError, StoreError
+from backup.physical import fitness
 from backup.physical.walsender import WalSender
 from backup.pipeline.encrypt import parse_identities, parse_recipients
 from backup.postgres import inventory
+from backup.postgres import preflight as conditions
 from backup.postgres.dsn import Address
 from backup.redis import engine, product, rdb
 from backup.store import RetryingStore, RetryPolicy
 from backup.store.base import Refusal
 from backup.store.memory import MemoryStore
+from backup.verify import place, provable
+from tests.verdictsites import Sites, failing, raising, yielding
 
 Patch = pytest.MonkeyPatch
 # What is changed in the environment, and the check that is then run.
@@ -99,6 +106,35 @@ def _(_: Patch, __: Path) -> Iterator[Check]:
             return [Refusal(key, "not allowed") for key in keys]
 
     yield from of_store(Keeps(), "put, get, delete")
+
+
+@fails("_small_object")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    """The bucket locks every object, and has no versions: a second record cannot be written."""
+
+    class Once(MemoryStore):
+        def put(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
+            if key in self.objects:
+                raise StoreError("the object is locked", hint="wait", operation="put")
+            super().put(key, data)
+
+        def delete(self, keys: Any) -> list[Refusal]:
+            return [Refusal(key, "Object Lock") for key in keys]
+
+    for check in of_store(Once(), "put, get, delete"):
+        assert "keeps no versions" in check.detail
+        yield check
+
+
+@fails("_access")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    """An error of the system; then a store that was silent before, which is not asked again."""
+
+    def probe() -> str:
+        raise PermissionError("not allowed")
+
+    yield from asked("store main: access", probe)
+    yield doctor._Known(silent={"store main"}).asked("store main", "store main: access", lambda: "it answers")
 
 
 @fails("_lock")
@@ -206,6 +242,20 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
     yield from asked("postgres shop", lambda: doctor._postgres(wiring, TARGET, doctor._Known()))
 
 
+@fails("_postgres")
+def _(_: Patch, __: Path) -> Iterator[Check]:
+    """Each condition of a dump."""
+    server = Server(version="18.1", version_number=180001)
+    address = Address({"host": "db"})
+    for probe in (
+        lambda: conditions._check_versions(server, "17.4", 17),
+        lambda: conditions._check_connections([("the role backup", 1)]),
+        lambda: conditions._check_needed(["public.a refers to public.b"]),
+        lambda: conditions._check_rights([("table", "public.posts")], address, ""),
+    ):
+        yield from asked("postgres shop", probe)  # type: ignore[arg-type]
+
+
 @fails("_server_clock")
 def _(patch: Patch, _: Path) -> Iterator[Check]:
     for behind in (60, -60):
@@ -236,6 +286,53 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
         patch.setattr(doctor, "suspicions", lambda *_, older=older: iter(older))
         patch.setattr(doctor, "lacking", lambda *_, lacks=lacks: iter(lacks))
         yield from asked("postgres shop: verification", lambda: doctor._verifiable(wiring, TARGET))
+
+
+@fails("_verifiable")
+def _(patch: Patch, folder: Path) -> Iterator[Check]:
+    """Each thing that this host may lack."""
+    programs = folder / "postgres"
+    programs.write_bytes(place._NO_ICU)
+    patch.setattr(provable, "_locale_exists", lambda _: False)
+    lacks: dict[str, tuple[dict[str, Any], list[tuple[Any, ...]]]] = {
+        "pg_cron must be loaded": ({}, [("pg_cron",)]),
+        "locale cs_CZ.utf8 is missing": ({"collate": "cs_CZ.utf8", "ctype": "cs_CZ.utf8"}, []),
+        "uses ICU": ({"locale_provider": "i"}, []),
+        "locale cs_CZ of the collation": ({"locale_provider": "b"}, [("odd", "c", "cs_CZ", "cs_CZ")]),
+        "english.stop of the dictionary": (
+            {"locale_provider": "b"},
+            [("d", "simple", "stopwords = 'english'")],
+        ),
+    }
+    for detail, (of_server, rows) in lacks.items():
+        server = Server(version="18.2", version_number=180002, **of_server)
+        answers = {1: "pg_extension", 3: "pg_ts_dict", 4: "pg_collation"}
+        found = [table for columns, table in answers.items() if rows and len(rows[0]) == columns]
+
+        @contextmanager
+        def session(_: Any, found: list[str] = found, rows: Any = rows) -> Iterator[Any]:
+            yield SimpleNamespace(
+                execute=lambda text, *_: rows if any(f"FROM {one}" in text for one in found) else []
+            )
+
+        patch.setattr(doctor, "session", session)
+        patch.setattr(inventory, "server", lambda _, server=server: server)
+        wiring: Any = SimpleNamespace(
+            settings=SimpleNamespace(verify_url=None, verify_options=""),
+            programs=SimpleNamespace(
+                version=lambda _: "18.2",
+                extension_folder=lambda: folder / "extension",
+                path=lambda _: str(programs),
+            ),
+        )
+        for check in asked("postgres shop: verification", partial(doctor._verifiable, wiring, TARGET)):
+            assert detail in check.detail, check
+            yield check
+    server = Server(version="18.3", version_number=180003)
+    patch.setattr(inventory, "server", lambda _: server)
+    for check in asked("postgres shop: verification", lambda: doctor._verifiable(wiring, TARGET)):
+        assert "update them" in check.detail
+        yield check
 
 
 @fails("_rdb")
@@ -276,6 +373,40 @@ def _(patch: Patch, _: Path) -> Iterator[Check]:
     patch.setattr(WalSender, "connect", connect)
     server: Any = SimpleNamespace(name="main", address=Address({}))
     yield from doctor._server_checks(server, doctor._Known())
+
+
+@fails("look")
+def _(patch: Patch, _: Path) -> Iterator[Check]:
+    """Each setting of a server that would let the stream disturb production."""
+    well = {
+        "max_slot_wal_keep_size": "10240",
+        "synchronous_standby_names": "",
+        "wal_level": "replica",
+        "max_wal_senders": str(fitness.SENDERS),
+        "max_replication_slots": "1",
+    }
+    wrong = (
+        {"max_slot_wal_keep_size": "-1"},
+        {"synchronous_standby_names": "*"},
+        {"wal_level": "minimal"},
+        {"max_wal_senders": str(fitness.SENDERS - 1)},
+        {"max_replication_slots": "0"},
+    )
+    for changed in ({}, *wrong):
+
+        @contextmanager
+        def connect(_: Any, changed: dict[str, str] = changed) -> Iterator[Any]:
+            def query(text: str) -> list[tuple[str, ...]]:
+                found = re.search(r"WHERE name = '(\w+)'", text)
+                return [({**well, **changed}.get(found[1], ""),)] if found else [("true", "true")]
+
+            yield SimpleNamespace(version=180001, query=query)
+
+        patch.setattr(WalSender, "connect", connect)
+        server: Any = SimpleNamespace(name="main", address=Address({}))
+        found = [one for one in doctor._server_checks(server, doctor._Known()) if one.ok is not True]
+        assert len(found) == len(changed), (changed, found)
+        yield from found
 
 
 @fails("_secrets")
@@ -334,6 +465,32 @@ def test_a_check_fails_and_says_what_to_do(case: Case, monkeypatch: Patch, tmp_p
         assert check.ok is False, check
         assert check.fix
         assert check.detail
+
+
+# What the probes call, and what gives each of their ✖.
+SITES = (
+    failing(doctor)
+    | raising(doctor)
+    | failing(fitness, "Finding")
+    | raising(conditions)
+    | yielding(provable.suspicions)
+    | yielding(provable.too_long)
+    | set().union(*(yielding(one) for one in (place.lacking, place._preloaded, place._locales)))
+)
+
+
+def test_every_failure_has_a_case(tmp_path: Path) -> None:
+    """Also a further one of a check that has a case."""
+    sites = Sites()
+    for name, cases in CASES.items():
+        for at, case in enumerate(cases):
+            folder = tmp_path / f"{name}-{at}"
+            folder.mkdir()
+            with pytest.MonkeyPatch.context() as patch, sites.running(SITES):
+                sites.watch(doctor, patch)
+                sites.watch(fitness, patch, "Finding")
+                list(case(patch, folder))
+    assert sites.seen == SITES, "a ✖ without a case in this file"
 
 
 def test_every_check_has_a_case_in_which_it_fails() -> None:

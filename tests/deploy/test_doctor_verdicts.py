@@ -1,13 +1,9 @@
 """Every ✖ that ``./ops doctor`` can give has a case here; one that is added to the code without a case fails."""
 
-import ast
-import inspect
 import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,6 +19,7 @@ from stack.standins.stripe import KEY as STRIPE_KEY
 from stack.standins.stripe import PRICE, StripeStandIn
 from tests.deploy.envexample import example_variables
 from tests.deploy.hostkit import FakeHost, as_json
+from tests.verdictsites import Sites, failing
 
 MODULES = (billing, machine, outside, providers, secrets, services, settings, versions)
 ASK = "exec -T posthub_prometheus wget -qO- http://127.0.0.1:9090/api/v1/"
@@ -131,31 +128,6 @@ def case(host: FakeHost, **changed: str) -> Case:
     return Case(host.root, host, {**well, **changed})
 
 
-class Sites:
-    """The lines of code that returned a ✖."""
-
-    def __init__(self) -> None:
-        self.seen: set[tuple[str, int]] = set()
-
-    def watch(self, module: ModuleType, patch: pytest.MonkeyPatch) -> None:
-        def made(name: str, ok: bool | None, *more: str) -> Check:
-            if ok is False:
-                self.seen.add((module.__name__, sys._getframe(1).f_lineno))
-            return Check(name, ok, *more)
-
-        patch.setattr(module, "Check", made)
-
-
-def failing_sites(module: ModuleType) -> set[tuple[str, int]]:
-    """Where a check is created that is not always passed or a remark."""
-    return {
-        (module.__name__, node.lineno)
-        for node in ast.walk(ast.parse(inspect.getsource(module)))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Check"
-        if not (isinstance(node.args[1], ast.Constant) and node.args[1].value is not False)
-    }
-
-
 def failed(name: str, checks: Iterator[Check]) -> Check:
     """The one check of this name that fails; nothing else may."""
     wrong = [check for check in checks if check.ok is False]
@@ -178,7 +150,7 @@ def test_every_failure_has_a_case(host: FakeHost, monkeypatch: pytest.MonkeyPatc
         *_of_billing(host, monkeypatch),
     ]
     assert [check for check in found if not check.fix] == []
-    wanted = set().union(*(failing_sites(module) for module in MODULES))
+    wanted = set().union(*(failing(module) for module in MODULES))
     assert sites.seen == wanted, "a ✖ without a case in this file"
 
 

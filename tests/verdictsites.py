@@ -1,0 +1,84 @@
+"""Where the code gives a ✖: the lines that create a failed check, raise or yield a reason, and which of them have run."""
+
+import ast
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, ModuleType
+from typing import Any
+
+import pytest
+
+Site = tuple[str, int]
+Source = ModuleType | Callable[..., Any]
+
+
+class Sites:
+    """The lines that have given a ✖."""
+
+    def __init__(self) -> None:
+        self.seen: set[Site] = set()
+
+    def watch(self, module: ModuleType, patch: pytest.MonkeyPatch, name: str = "Check") -> None:
+        """Note the lines of a module that create a failed check."""
+        seen = self.seen
+        kind = getattr(module, name)
+
+        class Made(kind):  # type: ignore[misc, valid-type]
+            def __init__(self, *given: Any, **named: Any) -> None:
+                super().__init__(*given, **named)
+                if self.ok is False:
+                    seen.add((module.__name__, sys._getframe(1).f_lineno))
+
+        patch.setattr(module, name, Made)
+
+    @contextmanager
+    def running(self, wanted: set[Site]) -> Iterator[None]:
+        """Note which of these lines run meanwhile."""
+        modules = {name for name, _ in wanted}
+
+        def of_lines(frame: FrameType, event: str, _: Any) -> Any:
+            site = (frame.f_globals["__name__"], frame.f_lineno)
+            if event == "line" and site in wanted:
+                self.seen.add(site)
+            return of_lines
+
+        def of_calls(frame: FrameType, *_: Any) -> Any:
+            return of_lines if frame.f_globals.get("__name__") in modules else None
+
+        before = sys.gettrace()
+        sys.settrace(of_calls)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+
+def failing(module: ModuleType, name: str = "Check") -> set[Site]:
+    """Where a check is created that is not always passed or a remark."""
+
+    def found(node: ast.AST) -> bool:
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name):
+            return False
+        given = next((one.value for one in node.keywords if one.arg == "ok"), None) or node.args[1]
+        return not (isinstance(given, ast.Constant) and given.value is not False)
+
+    return _sites(module, found)
+
+
+def raising(source: Source) -> set[Site]:
+    """Where an error is raised, other than one that passes."""
+    return _sites(source, lambda node: isinstance(node, ast.Raise) and node.exc is not None)
+
+
+def yielding(source: Source) -> set[Site]:
+    """Where a reason is yielded."""
+    return _sites(source, lambda node: isinstance(node, ast.Yield))
+
+
+def _sites(source: Source, found: Callable[[ast.AST], bool]) -> set[Site]:
+    lines, first = inspect.getsourcelines(source)
+    name = source.__name__ if isinstance(source, ModuleType) else source.__module__
+    nodes = (node for node in ast.walk(ast.parse("".join(lines))) if isinstance(node, (ast.expr, ast.stmt)))
+    return {(name, node.lineno + max(first, 1) - 1) for node in nodes if found(node)}
