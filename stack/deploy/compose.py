@@ -13,6 +13,7 @@ from sidecar import OpsError
 from sidecar.http import session
 from stack.deploy.changes import Container, Fingerprints, definitions
 from stack.deploy.container_state import ContainerState
+from stack.deploy.edge import EDGE, SERVING, Edge
 from stack.deploy.history import History
 from stack.deploy.runner import Runner
 
@@ -30,19 +31,17 @@ ROLLING = (
     # Before cAdvisor, which connects to the engine only when it starts.
     "posthub_docker_proxy",
 )
-# Caddy sends requests to these. Each is replaced while a second container answers.
-SERVING = ("posthub_api_prod", "posthub_frontend_prod")
+# The end of the name of a service's second container, which exists during its replacement only.
 NEXT = "_next"
 DATA = ("posthub_postgres_prod", "posthub_redis_prod")
-# Customers reach everything through it, so it is the last one.
-EDGE = "posthub_caddy"
 # Services that run once and exit. They are run, never started: compose would recreate everything that depends on them.
 JOBS = ("posthub_init", "posthub_migrate", "posthub_db_roles", "posthub_alertmanager_config")
 # They read their mounted configuration again on SIGHUP.
 RELOADED = ("posthub_prometheus", "posthub_alertmanager")
 RUN = ("run", "--rm", "--no-deps", "-T")
+RUN_NEXT = ("run", "--detach", "--no-deps")
 # Under the service's own name on its networks, next to its container.
-RUN_NEXT = ("run", "--detach", "--no-deps", "--use-aliases", "--name")
+SAME_NAME = ("--use-aliases",)
 UP = ("up", "--detach", "--no-build", "--no-deps", "--wait", "--wait-timeout")
 WAIT_SECONDS = 240
 # More time for a container that runs but is unhealthy when compose gives up: on a busy machine, it becomes healthy.
@@ -225,14 +224,30 @@ class Rollout:
         if container is None or not self.fingerprints.changed(self._definitions.get(service, {}), container):
             self._up(service)
             return
+        edge = Edge(self.runner, COMPOSE, self.pause)
         second = f"{service}{NEXT}"
+        # Without Caddy's help, both containers answer to the name of the service.
+        movable = edge.can_move(service)
+        if movable:
+            # An interrupted rollout may have left Caddy with a second container.
+            edge.send(service, service)
         self._remove(second)
         try:
-            self._compose(*RUN_NEXT, second, service)
+            self._compose(*RUN_NEXT, *(() if movable else SAME_NAME), "--name", second, service)
             self._await_health(second, WAIT_SECONDS)
+            if movable:
+                edge.send(service, second)
+                self._drain(edge, service, service)
             self._up(service)
         finally:
+            if movable:
+                edge.send(service, service)
+                self._drain(edge, service, second)
             self._remove(second)
+
+    def _drain(self, edge: Edge, service: str, container: str) -> None:
+        if not edge.drain(service, container):
+            self.say(f"! {container} still answers requests, and is stopped")
 
     def _remove(self, container: str) -> None:
         """Let a container finish its requests, then remove it. An interrupted rollout may have left it."""

@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,32 @@ class _Echo(BaseHTTPRequestHandler):
         pass
 
 
+@dataclass(frozen=True)
+class Caddy:
+    """A running Caddy: the port of the two sites, its configuration and the variables that this reads."""
+
+    port: int
+    config: Path
+    environment: dict[str, str]
+
+    def reload(self, **variables: str) -> None:
+        socket = f"unix/{self.config.parent / 'admin.sock'}"
+        subprocess.run(
+            [CADDY, "reload", "--config", str(self.config), "--address", socket],
+            env=self.environment | variables,
+            capture_output=True,
+            check=True,
+        )
+
+
 @pytest.fixture(scope="module")
-def edge(tmp_path_factory: pytest.TempPathFactory, init_secrets: Any) -> Iterator[int]:
+def edge(caddy: Caddy) -> int:
     """The port that Caddy serves the two sites on, without TLS."""
+    return caddy.port
+
+
+@pytest.fixture(scope="module")
+def caddy(tmp_path_factory: pytest.TempPathFactory, init_secrets: Any) -> Iterator[Caddy]:
     folder = tmp_path_factory.mktemp("caddy")
     servers = {name: _upstream(name.partition(":")[0]) for name in UPSTREAMS}
     port, metrics = ports.choose(), ports.choose()
@@ -63,7 +87,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory, init_secrets: Any) -> Iterato
         "API_DOMAIN": f"http://api.test:{port}",
     }
     with (folder / "log").open("w") as log:
-        caddy = subprocess.Popen(
+        process = subprocess.Popen(
             [CADDY, "run", "--adapter", "caddyfile", "--config", str(config)],
             env=environment,
             stdout=log,
@@ -71,10 +95,10 @@ def edge(tmp_path_factory: pytest.TempPathFactory, init_secrets: Any) -> Iterato
         )
         try:
             _wait(f"http://127.0.0.1:{metrics}/healthz", folder / "log")
-            yield port
+            yield Caddy(port, config, environment)
         finally:
-            caddy.terminate()
-            caddy.wait(10)
+            process.terminate()
+            process.wait(10)
             for server in servers.values():
                 server.shutdown()
                 server.server_close()
@@ -178,6 +202,20 @@ def test_nobody_changes_the_logs_from_outside(edge: int, path: str) -> None:
 )
 def test_sites_reach_what_they_should(edge: int, host: str, path: str, upstream: str) -> None:
     assert _get(edge, host, path).text.split()[0] == upstream
+
+
+def test_a_reload_sends_requests_to_a_second_container_and_back(caddy: Caddy) -> None:
+    second = _upstream("posthub_api_prod_next")
+    try:
+        caddy.reload(API_UPSTREAM=f"127.0.0.1:{second.server_address[1]}")
+        assert _get(caddy.port, "api.test", "/health/").text.split()[0] == "posthub_api_prod_next"
+        assert _get(caddy.port, "site.test", "/api/v1/").text.split()[0] == "posthub_api_prod_next"
+        assert _get(caddy.port, "site.test", "/").text.split()[0] == "posthub_frontend_prod"
+    finally:
+        caddy.reload()
+        second.shutdown()
+        second.server_close()
+    assert _get(caddy.port, "api.test", "/health/").text.split()[0] == "posthub_api_prod"
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/admin/login/", "/%61dmin/", "//admin/", "/./admin/"])

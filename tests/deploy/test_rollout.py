@@ -3,7 +3,7 @@
 import json
 import sys
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 from sidecar import OpsError, UsageError
-from stack.deploy import cli, kubernetes
+from stack.deploy import cli, edge, kubernetes
 from stack.deploy.annotate import annotate, annotate_own
 from stack.deploy.compose import ROLLING, Rollout
 from stack.deploy.history import History
@@ -122,17 +122,50 @@ def test_the_api_is_replaced_while_a_second_container_answers(tmp_path: Path) ->
     runner = _with_a_running_api(tmp_path, _in_state("running", "healthy"))
     _rollout(tmp_path, runner)[0].deploy()
     steps = (
-        "new run --detach --no-deps --use-aliases --name posthub_api_prod_next posthub_api_prod",
+        "exec -T --env API_UPSTREAM=posthub_api_prod:8000 posthub_caddy caddy reload",
+        "docker stop posthub_api_prod_next",
+        "new run --detach --no-deps --name posthub_api_prod_next posthub_api_prod",
         "docker inspect posthub_api_prod_next",
+        "exec -T --env API_UPSTREAM=posthub_api_prod_next:8000 posthub_caddy caddy reload",
+        "docker exec posthub_api_prod sh",
         "--force-recreate posthub_api_prod",
+        "exec -T --env API_UPSTREAM=posthub_api_prod:8000 posthub_caddy caddy reload",
+        "docker exec posthub_api_prod_next sh",
         "docker stop posthub_api_prod_next",
         "docker rm --force posthub_api_prod_next",
     )
-    # An interrupted rollout may have left a container of this name.
-    began = _position(runner.lines, steps[0])
-    assert _position(runner.lines, steps[-1]) < began
-    order = [_position(runner.lines[began:], step) for step in steps]
-    assert order == sorted(order)
+    assert _in_order(runner.lines, steps)
+
+
+def _in_order(lines: list[str], parts: Sequence[str]) -> bool:
+    """Whether lines with these parts follow one another, with any others between them."""
+    rest = iter(lines)
+    return all(any(part in line for line in rest) for part in parts)
+
+
+def test_a_caddy_of_an_earlier_version_finds_both_containers_by_name(tmp_path: Path) -> None:
+    runner = _with_a_running_api(tmp_path, _in_state("running", "healthy"))
+    runner.failing = (("", "exec -T posthub_caddy grep"),)
+    _rollout(tmp_path, runner)[0].deploy()
+    steps = (
+        "run --detach --no-deps --use-aliases --name posthub_api_prod_next posthub_api_prod",
+        "--force-recreate posthub_api_prod",
+        "docker stop posthub_api_prod_next",
+    )
+    assert _in_order(runner.lines, steps)
+    assert not [line for line in runner.lines if "caddy reload" in line]
+
+
+def test_a_request_that_never_ends_is_reported_and_does_not_stop_the_rollout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "DRAIN_SECONDS", 0)
+    runner = _with_a_running_api(tmp_path, _in_state("running", "healthy"))
+    runner.answers = {"docker exec posthub_api_prod sh": "busy\n"} | runner.answers
+    rollout, lines = _rollout(tmp_path, runner)
+    rollout.deploy()
+    assert "! posthub_api_prod still answers requests, and is stopped" in lines
+    assert lines[-1] == "✔ new is deployed"
 
 
 @pytest.mark.parametrize("restarts", [0, 3], ids=["ends", "restarts repeatedly"])

@@ -1,0 +1,58 @@
+"""Requests during the replacement of a container: Caddy sends them elsewhere, and only an idle container is stopped."""
+
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stack.deploy import edge
+from stack.deploy.edge import SERVING, Edge
+from stack.deploy.runner import Runner
+from stack.doctor.host import Done
+from stack.paths import ROOT
+
+CADDYFILE = ROOT / "deploy" / "Caddyfile"
+
+
+class _Here(Runner):
+    """Runs in this machine what should run in a container."""
+
+    def run(self, *command: str, **_: object) -> Done:
+        shell = command[command.index("sh") :]
+        done = subprocess.run(shell, capture_output=True, text=True, check=True)
+        return Done(done.returncode, done.stdout)
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch) -> socket.socket:
+    """A server that accepts nobody: the kernel keeps the connections for it."""
+    monkeypatch.setattr(edge, "DRAIN_SECONDS", 0)
+    server = socket.create_server(("0.0.0.0", 0))
+    port = server.getsockname()[1]
+    monkeypatch.setitem(SERVING, "posthub_api_prod", edge.Upstream("API_UPSTREAM", port))
+    return server
+
+
+def _drained(tmp_path: Path) -> bool:
+    return Edge(_Here(tmp_path), ("compose",), pause=0).drain("posthub_api_prod", "container")
+
+
+def test_a_container_without_connections_is_idle(listener: socket.socket, tmp_path: Path) -> None:
+    assert _drained(tmp_path)
+
+
+def test_a_request_that_nobody_accepted_yet_counts(listener: socket.socket, tmp_path: Path) -> None:
+    with socket.create_connection(("127.0.0.2", listener.getsockname()[1])):
+        assert not _drained(tmp_path)
+
+
+def test_the_containers_own_health_check_does_not_count(listener: socket.socket, tmp_path: Path) -> None:
+    with socket.create_connection(("127.0.0.1", listener.getsockname()[1])):
+        assert _drained(tmp_path)
+
+
+@pytest.mark.parametrize("service", SERVING)
+def test_the_caddyfile_reads_the_variable_of_each_service(service: str) -> None:
+    upstream = SERVING[service]
+    assert f"{{${upstream.variable}:{service}:{upstream.port}}}" in CADDYFILE.read_text(encoding="utf-8")
