@@ -164,7 +164,8 @@ class Stream:
 @contextmanager
 def place(folder: Path) -> Iterator[Place]:
     """The server and the store, while the block runs."""
-    options = {"max_slot_wal_keep_size": "8GB"}
+    # As in production, a commit is acknowledged only when its WAL is written.
+    options = {"max_slot_wal_keep_size": "8GB", "synchronous_commit": "on"}
     with Postgres(folder / "postgres", options=options) as postgres, ObjectStore(folder / "s3") as store:
         port = choose()
         env = {
