@@ -8,7 +8,7 @@ from alerts.watch.settings import WatchSettings
 from backup.settings import BackupSettings
 from exporters.settings import ExporterSettings
 from sidecar.settings import Settings, env_example, markdown_table
-from stack import manuals, pages, wording
+from stack import docsite, manuals, pages, wording
 from stack.paths import ROOT
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
@@ -53,16 +53,20 @@ def example() -> str:
     return "\n".join([f"{written}\n", FURTHER, *blocks])
 
 
-@click.command("docs")
+@click.group("docs", invoke_without_command=True)
 @click.option("--check", is_flag=True, help="Write nothing; report what is out of date or broken.")
-def docs(*, check: bool) -> int:
+@click.pass_context
+def docs(context: click.Context, *, check: bool) -> int:
     """Write the documentation that is generated from the code.
 
     \b
     Examples:
       ./ops docs            after a setting has changed
       ./ops docs --check    generated pages, links, the index, quoted messages, the map, the wording
+      ./ops docs site       the documentation as a web site
     """
+    if context.invoked_subcommand is not None:
+        return 0
     if not check:
         for path, text in generated().items():
             _write(path, text)
@@ -71,6 +75,9 @@ def docs(*, check: bool) -> int:
     for problem in problems:
         click.echo(problem)
     return 1 if problems else 0
+
+
+docs.add_command(docsite.site)
 
 
 def outdated() -> list[str]:
