@@ -13,6 +13,7 @@ from adopt.files import Project, files
 from adopt.output import Written, write
 from adopt.parts import Used
 from sidecar import UsageError, cli
+from sidecar.version import __version__
 
 # Part → the description of its address in the question.
 PARTS = {
@@ -29,6 +30,7 @@ _ADDRESS = re.compile(r"[\w.-]+:\d{1,5}|\[[0-9a-f:]+\]:\d{1,5}")
 
 
 @click.command("init", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--app", prompt="Name of the app (lower case)", help="The app's name; everything is named after it."

@@ -20,6 +20,7 @@ from alerts.programs import Outcome, Programs, on_path, rule_test_files
 from alerts.receivers import SECRETS_FOLDER, ReceiverSettings, with_folder
 from sidecar import OpsError, UsageError, logs
 from sidecar.signals import request_on_end
+from sidecar.version import __version__
 
 OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False)
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -40,6 +41,7 @@ def _with_programs(command: Command) -> Command:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
 def main() -> None:
     """Check, test, fire and silence alerts.
 

@@ -9,9 +9,11 @@ from dashboards.lint import problems
 from dashboards.live_check import committed
 from sidecar.cli import main as run_command
 from sidecar.errors import OpsError
+from sidecar.version import __version__
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
 def main() -> None:
     """Build, check, push and render the Grafana dashboards.
 

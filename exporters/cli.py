@@ -45,7 +45,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, for
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="celery exporter")
+@click.version_option(__version__)
 def exporters() -> None:
     """Celery's tasks, workers, queues and beat as Prometheus metrics.
 

@@ -63,7 +63,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="backup")
+@click.version_option(__version__)
 def backup() -> None:
     """Back up PostgreSQL and Redis, prove each backup by a restore, and apply a retention policy.
 

@@ -6,12 +6,15 @@ import secrets
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import psycopg
 import pytest
 import requests
+from click.testing import CliRunner
 
+from posthub_ops.commands import COMMANDS
 from sidecar.version import __version__
 from stack.paths import ROOT, VENV_BIN
 from stack.ports import choose
@@ -23,8 +26,6 @@ from tests.ended import ended
 
 # Programs must not find the checkout.
 ENVIRON = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-# The request of bash after "ops-backup re" and the tab key.
-ASKED = {"COMP_WORDS": "ops-backup re", "COMP_CWORD": "1"}
 
 
 def run(*command: str | Path, folder: Path | str | None = None, **more: str) -> str:
@@ -93,9 +94,16 @@ def packages(commands: Path) -> Path:
 
 def test_the_version_is_the_tag(wheel: Path, installed: Path) -> None:
     assert wheel.name == "posthub_ops-9.8.7-py3-none-any.whl"
-    assert "9.8.7" in run(installed / "ops-backup", "--version")
+    assert run(installed / "ops-backup", "--version") == "ops-backup, version 9.8.7\n"
     pyproject = (ROOT / "pyproject.toml").read_text()
     assert f'fallback_version = "{__version__}"' in pyproject
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_the_version_under_its_own_name(name: str) -> None:
+    module, attribute, _ = COMMANDS[name]
+    done = CliRunner().invoke(getattr(import_module(module), attribute), ["--version"], prog_name=name)
+    assert done.output == f"{name}, version {__version__}\n"
 
 
 def test_without_tags_the_version_follows_that_of_the_checkout(tmp_path: Path) -> None:
@@ -222,8 +230,15 @@ def test_rules_dashboards_and_runbooks_are_in_it(installed: Path) -> None:
 
 
 def test_completion_and_manual_pages(installed: Path) -> None:
-    found = run(installed / "ops-backup", _OPS_BACKUP_COMPLETE="bash_complete", **ASKED)
-    assert {line.partition(",")[2] for line in found.splitlines()} == {"release", "restore"}
+    # The requests of the shells after "ops-backup re" and the tab key.
+    for shell, word in (("bash", "1"), ("zsh", "1"), ("fish", "re")):
+        asked = {
+            "COMP_WORDS": "ops-backup re",
+            "COMP_CWORD": word,
+            "_OPS_BACKUP_COMPLETE": f"{shell}_complete",
+        }
+        found = run(installed / "ops-backup", **asked)
+        assert set(re.findall(r"^(?:plain,)?(re\w+)", found, re.MULTILINE)) == {"release", "restore"}, shell
     share = installed.parent / "share"
     assert "ops\\-backup restore" in (share / "man/man1/ops-backup.1").read_text()
     for name in (
