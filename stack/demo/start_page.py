@@ -1,5 +1,6 @@
 """The demo's start page: what runs where, what to look at, how to sign in; and what Alertmanager knows."""
 
+import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from alerts.alertmanager import Alertmanager
 from sidecar import OpsError, html
 from sidecar.web import Request, Response, WebServer
 from stack.demo import frontend
+from stack.paths import ROOT
 from stack.ports import HOST
 from stack.programs import find
 from stack.servers import Server
 from stack.suite import Suite
 from stack.suite.environments import BUCKET
 
+DASHBOARDS = ROOT / "dashboards" / "json"
 REFRESH_SECONDS = 10
 STARTING = '<p class="dim">Each part appears here as soon as it runs.</p>'
 SEVERITIES = {"critical": "bad", "warning": "warn"}
@@ -67,7 +70,7 @@ class StartPage:
         """Everything that a browser can open now."""
         suite = self._suite
         web = suite.web.url if suite.web else ""
-        look = "try celery_queue_length; /targets shows what is scraped, /alerts the rules"
+        look = "try celery_queue_length; the menu leads to what is scraped (Status, Targets) and to the rules (Alerts)"
         places: tuple[tuple[Server | None, str, str, str], ...] = (
             (suite.web, "PostHub", web, frontend.SIGN_IN),
             (
@@ -122,12 +125,8 @@ class StartPage:
             f'<div class="card"><h2>{html.link(place.url, place.name)}</h2><p>{escape(place.look)}</p></div>'
             for place in self.places()
         )
-        logins = html.table(
-            ("server", "address", "a command that talks to it"),
-            [
-                (escape(one.name), escape(one.address), f"<code>{escape(one.command)}</code>")
-                for one in self.logins()
-            ],
+        logins = html.definitions(
+            (f"{one.name}, {one.address}", f"<code>{escape(one.command)}</code>") for one in self.logins()
         )
         pictures = "".join(
             f'<div class="card"><h2>{html.link(f"/dashboard?name={path.stem}", _title(path))}</h2>'
@@ -163,7 +162,9 @@ class StartPage:
 
 
 def _title(picture: Path) -> str:
-    return picture.stem.rpartition("-")[2].capitalize()
+    """The title of the dashboard, without that of its folder."""
+    board = json.loads((DASHBOARDS / f"{picture.stem}.json").read_text(encoding="utf-8"))
+    return str(board["title"]).rpartition(" / ")[2]
 
 
 def _alert_table(client: Alertmanager) -> str:

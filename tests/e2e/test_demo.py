@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 import requests
@@ -18,6 +19,9 @@ from stack.demo.story import QUEUES
 from stack.paths import ROOT
 from stack.wait import wait_for
 from stack.web.browser import find_browser
+
+# On the start page: the address of each picture of a dashboard, and its title.
+DASHBOARD = re.compile(r'<h2><a href="(/dashboard[^"]+)">([^<]+)</a></h2>')
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("whole-stack")]
 
@@ -77,7 +81,13 @@ def demo(folder: Path, outside: Path) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(text)
         document["opened"] = {name: opened(url) for name, url in document["urls"].items()}
         document["browsed"] = {name: browsed(url) for name, url in document["urls"].items()}
-        document["pages"] = {path: opened(document["urls"]["Start page"] + path) for path in ("/alerts",)}
+        document["menu"] = menu(document["urls"]["Prometheus"])
+        start = document["urls"]["Start page"]
+        document["pages"] = {path: opened(start + path) for path in ("/alerts",)}
+        document["drawn"] = {
+            html.unescape(title): opened(start + html.unescape(path))
+            for path, title in DASHBOARD.findall(document["opened"]["Start page"][1])
+        }
         document["status"] = json.loads(opened(f"{document['urls']['Backup status']}/api/status")[1])
     finally:
         running.send_signal(signal.SIGTERM)
@@ -89,6 +99,16 @@ def opened(url: str) -> tuple[int, str]:
     """What a browser gets: the status and the page."""
     answer = requests.get(url, timeout=20)
     return answer.status_code, answer.text
+
+
+def menu(url: str) -> dict[str, int]:
+    """The pages of Prometheus that the demo's start page names, by their links in its menu: the status of each."""
+    page = requests.get(url, timeout=20)
+    links = re.findall(r'href="([^"]*/(?:graph|targets|alerts))"', page.text)
+    return {
+        link.rpartition("/")[2]: requests.get(urljoin(page.url, link), timeout=20).status_code
+        for link in links
+    }
 
 
 def test_every_step_passed(demo: dict[str, Any]) -> None:
@@ -190,6 +210,10 @@ def test_every_address_opens(demo: dict[str, Any]) -> None:
         assert part in start
 
 
+def test_what_the_start_page_names_in_prometheus_is_in_its_menu(demo: dict[str, Any]) -> None:
+    assert demo["menu"] == {"graph": 200, "targets": 200, "alerts": 200}
+
+
 def test_the_pages_show_what_the_demo_does(demo: dict[str, Any]) -> None:
     exporter, backup = demo["opened"]["Celery exporter"][1], demo["opened"]["Backup status"][1]
     for queue in QUEUES:
@@ -213,6 +237,10 @@ def test_no_alert_but_the_staged_ones(demo: dict[str, Any]) -> None:
 def test_all_dashboards_are_drawn(demo: dict[str, Any]) -> None:
     drawn = {Path(path).stem.rpartition("-")[2] for path in demo["pictures"]}
     assert drawn == {"overview", "celery", "api", "backup", "host", "postgres", "redis", "monitoring"}
+    # The start page has them all, under their titles.
+    assert set(demo["drawn"]) >= {"API", "Backup & restore", "PostgreSQL", "Overview"}
+    assert len(demo["drawn"]) == len(drawn)
+    assert {status for status, _ in demo["drawn"].values()} == {200}
 
 
 def test_the_demo_leaves_nothing_running(demo: dict[str, Any], folder: Path) -> None:
