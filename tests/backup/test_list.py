@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from backup.catalogue import layout
+from backup.catalogue.document import encode
 from backup.catalogue.manifest import Manifest, Table
 from backup.spans import parse_moment
 from backup.store import LocalStore
-from tests.backup.documents import NOW, manifest, put
+from tests.backup.documents import NOW, manifest, put, report
 from tests.backup.restorekit import Command
 
 pytest.importorskip("pyrage")
@@ -89,6 +91,27 @@ def test_all_of_it_fits_into_80_columns(store: LocalStore, command: Command) -> 
     assert "\x1b" not in command("list").out
 
 
+def test_each_state_has_its_colour_on_a_terminal(store: LocalStore, command: Command) -> None:
+    made = {
+        "verified": take(store, 1),
+        "unverified": take(store, 2, proven=False),
+        "verified, unlike": take(store, 3, anomalies=("rows fell",)),
+    }
+    failed = take(store, 4, proven=False)
+    found = report(failed, ok=False)
+    store.put(layout.report("shop", failed.id, found.finished), encode(found))
+    shown = {
+        COLOUR.sub("", line).split()[0]: line
+        for line in on_terminal(command.environ, "list", columns=100).splitlines()
+        if line[:4].isdigit()
+    }
+    colours = {"verified": "32", "unverified": "", "verified, unlike": "33", "FAILED": "1;31"}
+    for label, of in {**made, "FAILED": failed}.items():
+        code = colours[label]
+        wanted = f"\x1b[{code}m{label}\x1b[0m" if code else f"  {label}"
+        assert shown[of.id].rstrip().endswith(wanted), (label, shown[of.id])
+
+
 def test_only_some_of_them(store: LocalStore, command: Command) -> None:
     ids = [take(store, hours, proven=hours != 5).id for hours in (1, 5, 30, 60)]
 
@@ -153,11 +176,16 @@ def test_a_damaged_one_is_named_by_its_end_too(store: LocalStore, command: Comma
     assert made.id in command("list").err
 
 
-def test_500_backups_are_read_within_seconds(store: LocalStore, command: Command) -> None:
+def test_500_backups_take_less_than_a_second_of_the_processor(store: LocalStore, command: Command) -> None:
     tables = tuple(Table(schema="public", name=f"table_{number}", rows=number) for number in range(40))
     for number in range(500):
         take(store, number, tables=tables)
+    # About half a second; what else runs on the machine only adds to it.
+    assert any(seconds_of(command) < 1 for _ in range(3))
+
+
+def seconds_of(command: Command) -> float:
+    """The processor time of one listing."""
     began = time.process_time()
     assert len(command.passed("list")) == 500
-    # About half a second. The limit tolerates a busy machine, but not repeated reading of manifests.
-    assert time.process_time() - began < 10
+    return time.process_time() - began

@@ -18,7 +18,7 @@ import requests
 
 from bench.exporter.frames import frame
 from bench.exporter.measure import generator, published
-from exporters.broker import parse_broker, redis_settings
+from exporters.broker import ANSWER_SECONDS, parse_broker, redis_settings
 from exporters.decode import Event
 from exporters.instrument import stamp_messages
 from exporters.queues.redis import RedisPoller
@@ -50,6 +50,26 @@ def test_broker_killed_and_restarted(tmp_path: Path, start: Callable[..., Runnin
         send(server.url, "shop.add")
         again = running.until(lambda s: s.get("celery_tasks_total", state="sent") == 3)
         assert again.get("celery_exporter_disconnects_total") == 1
+
+
+def test_a_request_for_the_page_asks_the_broker_nothing(
+    tmp_path: Path, start: Callable[..., Running]
+) -> None:
+    pages = 20
+    with Redis(tmp_path / "redis") as server:
+        running = start(server.url)
+        send(server.url, "shop.add")
+        running.until(lambda s: s.get("celery_tasks_total", state="sent") == 1)
+        os.killpg(server.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            shown = [requests.get(running.url, timeout=60) for _ in range(pages)]
+            took = time.monotonic() - began
+        finally:
+            os.killpg(server.pid, signal.SIGCONT)
+    assert all(page.status_code == 200 and "shop.add" in page.text for page in shown)
+    # A question to this server would take until its time-out.
+    assert took < pages * ANSWER_SECONDS / 2
 
 
 def test_a_long_outage_ends_like_a_short_one(
