@@ -220,7 +220,7 @@ def test(programs: Programs, component: tuple[str, ...]) -> None:
     "--from",
     "source",
     default=ALERTMANAGER,
-    show_default="this project's",
+    show_default="the one of this package",
     type=click.Path(path_type=Path),
     help="The configuration with all receivers, such as the one that ops-init wrote.",
 )

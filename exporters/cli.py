@@ -64,7 +64,7 @@ def exporters() -> None:
 @broker_options
 @click.option("--host", help="Address to listen on (default 0.0.0.0).")
 @click.option("--port", type=int, help="Port to listen on (default 9808).")
-@click.option("-Q", "--queues", help="Queues to show even when nothing names them yet: default,mail.")
+@click.option("-Q", "--queues", help="Queues to show even before anything names them, such as default,mail.")
 @click.option(
     "--worker-timeout",
     type=float,

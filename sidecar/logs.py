@@ -41,7 +41,7 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(LineFormatter):
-    """One JSON object a line, with the names that the app's logs have. For the services, whose lines a log store reads."""
+    """One JSON object per line, with the names that the app's logs have. For the services, whose lines a log store reads."""
 
     def format(self, record: logging.LogRecord) -> str:
         document = {

@@ -21,7 +21,7 @@ COMMANDS = {
     ),
     "verify": ("backup.cli.verify:verify", "Restore a backup into a throwaway server and compare it."),
     "restore": ("backup.cli.restore:restore", "Restore a backup into a new database and verify it."),
-    "import": ("backup.cli.take_in:take_in", "Store an archive of another pg_dump as a backup."),
+    "import": ("backup.cli.take_in:take_in", "Store a dump that was made elsewhere as a backup."),
     "mark": ("backup.cli.mark:mark", "Set a mark in the WAL of a server, to recover to it later."),
     "promote": (
         "backup.cli.promote:promote",

@@ -22,7 +22,7 @@ from sidecar.humanize import size
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
     default=".",
-    show_default="here",
+    show_default="the current folder",
     help="An existing folder for the files.",
 )
 @database_option

@@ -35,7 +35,7 @@ Failure = tuple[str, OpsError]
 @click.option(
     "--adopt",
     is_flag=True,
-    help="This server replaces the one whose backups are in the folder: it was rebuilt or moved.",
+    help="Continue the backups of another server, which this one replaces because it was rebuilt or moved.",
 )
 @database_option
 @json_option

@@ -13,10 +13,10 @@ from sidecar import cli
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--as", "name", required=True, metavar="NAME", help="Its database's name in the store.")
+@click.option("--as", "name", required=True, metavar="NAME", help="Name of its database in the store.")
 @json_option
 def take_in(file: Path, name: str, as_json: bool) -> None:
-    """Store a dump of another pg_dump in any form, to verify and restore it like a backup.
+    """Store a dump that was made elsewhere, in any format of pg_dump, to verify and restore it like a backup.
 
     An archive in the custom format is stored as it is. SQL, tar and folders are loaded into a throwaway server first, and
     a dump of that is stored.

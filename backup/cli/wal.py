@@ -75,7 +75,7 @@ def status(ctx: click.Context, server: str | None, as_json: bool) -> None:
 @wal.command()
 @server_option
 def release(server: str | None) -> None:
-    """Drop the slot of a server that is no longer streamed, so that the server keeps no WAL for us.
+    """Drop the slot of a server that is no longer streamed, so that the server no longer keeps WAL for it.
 
     \b
     Example:
