@@ -7,9 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 from sidecar import OpsError
 from stack import ports
@@ -122,6 +124,15 @@ def test_only_the_inbox_is_notified(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     written = (tmp_path / "monitoring/alertmanager.yml").read_text()
     assert "http://127.0.0.1:9/" in written
     assert "slack" not in written
+
+
+def test_alerts_about_the_pace_of_the_machine_are_left_out() -> None:
+    def alerts(document: dict[str, Any]) -> set[str]:
+        return {rule["alert"] for group in document["groups"] for rule in group["rules"] if "alert" in rule}
+
+    document = yaml.safe_load((ROOT / "alerts/rules/monitoring.yml").read_text())
+    before = alerts(document)
+    assert before - alerts(monitoring.patient(document)) == {"PrometheusRulesSlow", "TargetFlapping"}
 
 
 def test_a_usual_port_that_is_taken_is_avoided(monkeypatch: pytest.MonkeyPatch) -> None:
