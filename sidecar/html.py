@@ -56,7 +56,7 @@ td.number, th.number { text-align: right; white-space: nowrap; font-variant-nume
 .notice.bad { border-color: var(--bad); font-weight: 400 } .notice ul { margin: .3rem 0 0 }
 .good { color: var(--good) } .warn { color: var(--warn); font-weight: 600 } .bad { color: var(--bad); font-weight: 600 }
 .dim { color: var(--dim) } img, svg { max-width: 100% } svg text { fill: var(--dim); font: 11px system-ui, sans-serif }
-.charts { display: grid; gap: 0 1.2rem; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)) }
+.charts { display: grid; gap: 0 1.2rem; align-items: end; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)) }
 table.narrow { width: auto }
 figure { margin: .8rem 0 } figcaption { color: var(--dim); font-size: .9rem }
 svg.chart { display: block; width: 100%; height: 4.5rem; background: var(--card); border-radius: 6px }

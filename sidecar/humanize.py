@@ -16,6 +16,11 @@ def size(count: float) -> str:
     return f"{count:.1f} {UNITS[-1]}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things, with the noun in the singular: ``1 table``, ``2 tables``, ``1,234 rows``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def rate(bytes_per_second: float) -> str:
     """A throughput: ``38.2 MB/s``."""
     return f"{size(bytes_per_second)}/s"

@@ -10,7 +10,7 @@ from backup.catalogue.changes import Changes, compare
 from backup.catalogue.reader import Entry
 from backup.cli.common import database_option, find, json_option, load
 from sidecar import UsageError, cli
-from sidecar.humanize import moment, size
+from sidecar.humanize import counted, moment, size
 
 
 @click.command()
@@ -63,8 +63,9 @@ def _show(old: Entry, new: Entry, changes: Changes) -> None:
         cli.stdout_console().print(table)
     for other in changes.others:
         cli.echo(f"{other.kind} {other.name} {'is new' if other.added else 'is gone'}")
-    kind = "tables" if old.manifest.kind == "postgres" else "Redis databases"
-    cli.echo(f"{changes.same} {kind} have the same number of rows in both")
+    kind = "table" if old.manifest.kind == "postgres" else "Redis database"
+    has = "has" if changes.same == 1 else "have"
+    cli.echo(f"{counted(changes.same, kind)} {has} the same number of rows in both")
 
 
 def _shown(count: int | None) -> str:

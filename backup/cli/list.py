@@ -13,7 +13,7 @@ from backup.cli.common import as_moment, database_option, json_option, load
 from backup.replication.merged import read
 from backup.wiring import Wiring
 from sidecar import UsageError, cli
-from sidecar.humanize import duration, size
+from sidecar.humanize import counted, duration, size
 
 STATES = (
     "verified",
@@ -139,7 +139,7 @@ def _summary(wiring: Wiring, history: History, shown: int) -> str:
     """Totals of all backups of a database, whether or not they are shown."""
     everything = (*history.backups, *history.others)
     parts = [
-        f"{len(everything)} backup{'' if len(everything) == 1 else 's'}",
+        counted(len(everything), "backup"),
         f"{sum(entry.verified for entry in everything)} verified",
         f"{size(sum(entry.manifest.stored_bytes for entry in everything))} stored",
     ]

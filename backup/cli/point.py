@@ -18,7 +18,7 @@ from backup.restore.folder import restore_folder
 from backup.restore.point import Point, planned, restore_point
 from backup.wiring import Wiring
 from sidecar import UsageError, cli
-from sidecar.humanize import duration, moment, size
+from sidecar.humanize import counted, duration, moment, size
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _one(
         )
         last = f"last commit {moment(reached)}" if reached else "no commit after the base backup"
         cli.echo(
-            f"{restored.into}: {verdict}; {len(restored.manifest.tables)} tables, {restored.manifest.rows:,} rows,"
+            f"{restored.into}: {verdict}; {counted(len(restored.manifest.tables), 'table')}, {counted(restored.manifest.rows, 'row')},"
             f" as of {point.goal} ({last}), in {duration(restored.seconds)}"
         )
     for difference in restored.differences:

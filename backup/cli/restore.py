@@ -35,7 +35,7 @@ from backup.restore.database import Restored
 from backup.verify.verifier import expected_bytes
 from backup.wiring import Wiring
 from sidecar import UsageError, cli
-from sidecar.humanize import duration, moment, size
+from sidecar.humanize import counted, duration, moment, size
 
 
 @click.command()
@@ -319,7 +319,7 @@ def _tables(
         )
     else:
         cli.echo(
-            f"{labels}: {len(restored.tables)} tables, {restored.rows:,} rows in schema {side.schema} of"
+            f"{labels}: {counted(len(restored.tables), 'table')}, {counted(restored.rows, 'row')} in schema {side.schema} of"
             f" {side.database.database}"
         )
         _show_differences(restored.differences)
@@ -399,7 +399,7 @@ def _show(restored: Restored) -> None:
             else f"NOT VERIFIED, {len(restored.differences)} differences"
         )
         cli.echo(
-            f"{restored.into}: {verdict}; {len(manifest.tables)} tables, {manifest.rows:,} rows, data of"
+            f"{restored.into}: {verdict}; {counted(len(manifest.tables), 'table')}, {counted(manifest.rows, 'row')}, data of"
             f" {moment(manifest.taken)}, in {duration(restored.seconds)}"
         )
     _show_differences(restored.differences)

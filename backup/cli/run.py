@@ -20,7 +20,7 @@ from backup.run import run as run_backup
 from backup.targets import ServerTarget, Target
 from backup.wiring import Wiring
 from sidecar import OpsError, UsageError, cli
-from sidecar.humanize import duration, size
+from sidecar.humanize import counted, duration, size
 
 if TYPE_CHECKING:
     from backup.heartbeat import Pings
@@ -179,7 +179,7 @@ def _sentence(manifest: Manifest) -> str:
     rate = manifest.raw_bytes / max(manifest.seconds, 0.001)
     secrecy = "encrypted" if manifest.encrypted else "NOT encrypted"
     return (
-        f"{manifest.id}  {manifest.database}: {len(manifest.tables)} tables, {manifest.rows:,} rows, "
+        f"{manifest.id}  {manifest.database}: {counted(len(manifest.tables), 'table')}, {counted(manifest.rows, 'row')}, "
         f"{size(manifest.raw_bytes)} → {size(manifest.stored_bytes)} in {duration(manifest.seconds)} "
         f"({size(rate)}/s), {secrecy}"
     )

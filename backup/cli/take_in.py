@@ -9,6 +9,7 @@ from backup.cli.run import facts_of
 from backup.foreign import take_in as store_archive
 from backup.targets import folder_name
 from sidecar import cli
+from sidecar.humanize import counted
 
 
 @click.command("import")
@@ -33,7 +34,9 @@ def take_in(file: Path, name: str, as_json: bool) -> None:
     if as_json:
         cli.print_json(facts_of(manifest))
         return
-    cli.echo(f"{manifest.id}  {name}: {len(manifest.tables)} tables, {manifest.rows:,} rows")
+    cli.echo(
+        f"{manifest.id}  {name}: {counted(len(manifest.tables), 'table')}, {counted(manifest.rows, 'row')}"
+    )
     for note in manifest.notes:
         cli.echo(f"  note: {note}")
     cli.echo(f"next: python -m backup verify latest -d {name}")

@@ -12,6 +12,8 @@ from statistics import median
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from sidecar.humanize import counted
+
 # Maximum difference between two hosts' clocks before the current time is not trusted.
 CLOCK_TOLERANCE = timedelta(minutes=10)
 # One run deletes at most this number of backups older than two days, or less than this share of them.
@@ -197,7 +199,7 @@ def _blocks(
     if newest.state == "unverified" and age > policy.verify_within:
         yield f"the newest backup {newest.id} has been unverified for too long"
     if len(verified) < policy.floor:
-        yield f"only {len(verified)} backups are verified; the floor is {policy.floor}"
+        yield f"there {'is' if len(verified) == 1 else 'are'} only {counted(len(verified), 'verified backup')}; the floor is {policy.floor}"
 
 
 def _decide(

@@ -9,7 +9,7 @@ from backup.service.state import State
 from backup.service.status_page import address_of, kind_of
 from sidecar import html
 from sidecar.html import text
-from sidecar.humanize import duration, moment, size
+from sidecar.humanize import counted, duration, moment, size
 
 # Maximum number of lines that a page shows of each list.
 MOST_TABLES = 100
@@ -76,7 +76,7 @@ def _verdict(entry: Entry) -> str:
         return html.notice("warn", "Not verified yet")
     if report.unprovable:
         return html.notice("warn", "It could not be verified here", report.unprovable)
-    return html.notice("bad", f"Its verification failed: {_count(len(report.differences), 'difference')}")
+    return html.notice("bad", f"Its verification failed: {counted(len(report.differences), 'difference')}")
 
 
 def _cards(state: State, entry: Entry) -> str:
@@ -89,7 +89,7 @@ def _cards(state: State, entry: Entry) -> str:
         html.card("age of the data", duration(age), moment(manifest.taken)),
         html.card("stored", size(manifest.stored_bytes), f"of {size(manifest.raw_bytes)}, {ratio:.1f} : 1"),
         html.card(
-            "rows", f"{manifest.rows:,}", _count(len(manifest.tables) or len(manifest.keyspaces), "table")
+            "rows", f"{manifest.rows:,}", counted(len(manifest.tables) or len(manifest.keyspaces), "table")
         ),
         html.card("backup took", duration(manifest.seconds)),
         html.card("restore took", restored, "measured by its verification"),
@@ -214,7 +214,3 @@ def _rows(manifest: Manifest) -> str:
     rest = len(counts) - len(rows)
     more = f'<p class="dim">and {rest:,} more</p>' if rest else ""
     return "<h3>Rows by table</h3>" + html.table(("table", "rows"), rows, numbers=(1,), kind="narrow") + more
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -11,7 +11,7 @@ from backup.service.summary import Summary, general_problems, summaries
 from backup.targets import ServerTarget
 from sidecar import html, svg
 from sidecar.html import text
-from sidecar.humanize import duration, moment, size
+from sidecar.humanize import counted, duration, moment, size
 
 # Maximum number of backups in a database's table on the first page, of bars in its charts, and of backups on its own page.
 SHOWN = 10
@@ -134,7 +134,7 @@ def _database(state: State, each: Summary) -> str:
     well = "" if each.problems else '<p class="good">All is well.</p>'
     entries = list(reversed(history.backups))[:SHOWN]
     total = len(history.backups)
-    sums = f"{total:,} backup{'' if total == 1 else 's'}, {each.verified:,} verified, {size(each.stored_bytes)} stored"
+    sums = f"{counted(total, 'backup')}, {each.verified:,} verified, {size(each.stored_bytes)} stored"
     more = f" · {html.link(f'/database/{each.name}', f'all {total:,}')}" if total > len(entries) else ""
     return (
         f'<h2 id="{escape(each.name)}">{text(each.name)}</h2>{running}{well}{_problems(each, MOST_PROBLEMS)}'

@@ -161,7 +161,7 @@ def test_two_backups_compared(store: LocalStore, looking: Command) -> None:
     posts = next(line for line in shown.splitlines() if line.startswith("public.posts"))
     assert posts.split() == ["public.posts", "42,801", "40,198", "-2,603"]
     assert "extension vector 0.7 is gone\nextension vector 0.8 is new\nrole guest is gone\n" in shown
-    assert "1 tables have the same number of rows in both" in shown
+    assert "1 table has the same number of rows in both" in shown
     redis = manifest(
         NOW, kind="redis", database="cache", keyspaces=(Keyspace(number=0, keys=5, keys_after=5),)
     )

@@ -154,7 +154,7 @@ def test_a_run_its_verification_and_its_metrics(wired: Wire, tmp_path: Path, dat
     assert value("backup_offsite_lag_seconds") == 0
     html = status_page.render(state)
     assert "All is well" not in html  # the floor requires two verified backups
-    assert "the floor is 2" in html
+    assert "there is only 1 verified backup; the floor is 2" in html
     Jobs(state).back_up()
     assert "All is well" in status_page.render(state)
 

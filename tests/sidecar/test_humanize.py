@@ -24,6 +24,13 @@ def test_size(count: float, text: str) -> None:
     assert humanize.size(count) == text
 
 
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 tables"), (1, "1 table"), (2, "2 tables"), (1234, "1,234 tables")]
+)
+def test_counted(count: int, text: str) -> None:
+    assert humanize.counted(count, "table") == text
+
+
 def test_rate() -> None:
     assert humanize.rate(38_200_000) == "38.2 MB/s"
 
