@@ -175,11 +175,20 @@ def _raise(failures: list[Failure], tried: int) -> None:
     raise kind(f"{len(failures)} of {tried} backups failed: {messages}", hint=failures[0][1].hint)
 
 
+def content_of(manifest: Manifest) -> str:
+    """What was counted in it."""
+    if manifest.kind == "redis":
+        return counted(manifest.rows, "key")
+    if manifest.kind == "server":
+        return "a base backup"
+    return f"{counted(len(manifest.tables), 'table')}, {counted(manifest.rows, 'row')}"
+
+
 def _sentence(manifest: Manifest) -> str:
     rate = manifest.raw_bytes / max(manifest.seconds, 0.001)
     secrecy = "encrypted" if manifest.encrypted else "NOT encrypted"
     return (
-        f"{manifest.id}  {manifest.database}: {counted(len(manifest.tables), 'table')}, {counted(manifest.rows, 'row')}, "
+        f"{manifest.id}  {manifest.database}: {content_of(manifest)}, "
         f"{size(manifest.raw_bytes)} → {size(manifest.stored_bytes)} in {duration(manifest.seconds)} "
         f"({size(rate)}/s), {secrecy}"
     )

@@ -5,11 +5,10 @@ from pathlib import Path
 import click
 
 from backup.cli.common import json_option, load
-from backup.cli.run import facts_of
+from backup.cli.run import content_of, facts_of
 from backup.foreign import take_in as store_archive
 from backup.targets import folder_name
 from sidecar import cli
-from sidecar.humanize import counted
 
 
 @click.command("import")
@@ -34,9 +33,7 @@ def take_in(file: Path, name: str, as_json: bool) -> None:
     if as_json:
         cli.print_json(facts_of(manifest))
         return
-    cli.echo(
-        f"{manifest.id}  {name}: {counted(len(manifest.tables), 'table')}, {counted(manifest.rows, 'row')}"
-    )
+    cli.echo(f"{manifest.id}  {name}: {content_of(manifest)}")
     for note in manifest.notes:
         cli.echo(f"  note: {note}")
     cli.echo(f"next: python -m backup verify latest -d {name}")

@@ -14,7 +14,8 @@ import pytest
 
 from backup.catalogue import layout
 from backup.catalogue.document import encode
-from backup.catalogue.manifest import Manifest, Table
+from backup.catalogue.manifest import Keyspace, Manifest, Table
+from backup.cli.run import content_of
 from backup.spans import parse_moment
 from backup.store import LocalStore
 from tests.backup.documents import NOW, manifest, put, report
@@ -89,6 +90,16 @@ def test_all_of_it_fits_into_80_columns(store: LocalStore, command: Command) -> 
     assert "\x1b[32mverified" in seen
     # A pipe gets neither colours nor truncated lines.
     assert "\x1b" not in command("list").out
+
+
+def test_what_was_counted_is_named_as_what_it_is() -> None:
+    """A Redis backup has keys, and nobody has counted the rows of a base backup."""
+    table = Table(schema="public", name="posts", rows=1)
+    assert content_of(manifest(tables=(table,))) == "1 table, 1 row"
+    assert content_of(manifest()) == "0 tables, 0 rows"
+    keys = Keyspace(number=0, keys=10, keys_after=10)
+    assert content_of(manifest(kind="redis", keyspaces=(keys,))) == "10 keys"
+    assert content_of(manifest(kind="server")) == "a base backup"
 
 
 def test_each_state_has_its_colour_on_a_terminal(store: LocalStore, command: Command) -> None:

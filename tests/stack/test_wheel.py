@@ -179,7 +179,7 @@ def test_a_backup_is_proven_from_the_wheel(
         "BACKUP_POSTGRES_BIN": str(postgres_bin()),
     }
     command = installed / "ops-backup"
-    assert "tables" in run(command, "run", "--verify", **environ)
+    assert "1 table, 100 rows" in run(command, "run", "--verify", **environ)
     assert f"{database}: 1 backup, 1 verified" in run(command, "list", **environ)
     assert "✖" not in run(command, "doctor", **environ)
     assert "1 backup" in run(installed / "python", "-m", "posthub_ops", "backup", "list", **environ)
