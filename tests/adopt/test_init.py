@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -85,6 +86,25 @@ def texts(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def values(path: Path) -> dict[str, str]:
+    """The variables that systemd, Compose and shells read from a file, whose values may be quoted."""
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    return {name: "".join(shlex.split(value)) for name, _, value in (line.partition("=") for line in lines)}
+
+
+def fill_in(path: Path, settings: dict[str, str]) -> None:
+    """Give variables of a file their values, as a person does with an editor."""
+    lines = path.read_text().splitlines()
+    assert set(settings) <= set(values(path))
+    path.write_text(
+        "".join(
+            f"{name}={shlex.quote(settings[name])}\n" if name in settings else f"{line}\n"
+            for line in lines
+            for name in [line.partition("=")[0]]
+        )
+    )
 
 
 TWO = ("--app", "shop", "--part", "celery=localhost:9808", "--part", "backup=localhost:9809", "--no-beat")
@@ -232,24 +252,33 @@ def shop(tmp_path: Path, postgres: Postgres, redis_server: Redis) -> Iterator[tu
         "--alertmanager",
         f"127.0.0.1:{port['alertmanager']}",
     )
-    # Changed afterwards: the port of Prometheus, and all durations, which are shorter.
+    broker = f"{redis_server.url.rpartition('/')[0]}/7"
+    by_hand = {
+        "env/celery-exporter.env": {"CELERY_EXPORTER_BROKER_URL": broker},
+        "env/backup.env": {
+            "DATABASE_URL": postgres.url_for("orders"),
+            "BACKUP_STORE_URL": f"file://{tmp_path}/store",
+            "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+        },
+    }
+    # The third file is the app's own: its settings send events (TASKS).
+    assert len(by_hand) + 1 <= 3
+    for name, settings in by_hand.items():
+        fill_in(out / name, settings)
+    # For the test: the port of Prometheus, and all durations, which are shorter.
     target = out / "targets" / "prometheus.yml"
     target.write_text(target.read_text().replace("localhost:9090", f"127.0.0.1:{port['prometheus']}"))
     for path in (out / "prometheus.yml", out / "alertmanager.yml", *(out / "rules").glob("*.yml")):
         path.write_text(yaml.safe_dump(patient(compress(yaml.safe_load(path.read_text()), FACTOR))))
-    broker = f"{redis_server.url.rpartition('/')[0]}/7"
     (tmp_path / "tasks.py").write_text(TASKS.format(broker=broker))
     (tmp_path / "site_of_the_shop.py").write_text(SITE)
     (tmp_path / "store").mkdir()
     env = {
         **machine(tmp_path),
-        "DATABASE_URL": postgres.url_for("orders"),
-        "BACKUP_STORE_URL": f"file://{tmp_path}/store",
-        "BACKUP_POSTGRES_BIN": str(postgres_bin()),
+        **{name: value for file in by_hand for name, value in values(out / file).items()},
         "BACKUP_CATALOGUE_REFRESH": "2",
         "BACKUP_HOST": "127.0.0.1",
         "BACKUP_PORT": str(port["backup"]),
-        "CELERY_EXPORTER_BROKER_URL": broker,
         "CELERY_EXPORTER_QUEUE_INTERVAL": "1",
         "CELERY_EXPORTER_WORKER_TIMEOUT": "10",
         "CELERY_EXPORTER_HOST": "127.0.0.1",

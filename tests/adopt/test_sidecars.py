@@ -1,7 +1,6 @@
 """What ops-init writes to run the sidecars: Compose, systemd and Kubernetes, each read as its own programs would."""
 
 import re
-import shlex
 import stat
 import subprocess
 from pathlib import Path
@@ -19,7 +18,7 @@ from backup.settings import BackupSettings
 from exporters.settings import ExporterSettings
 from sidecar import UsageError
 from stack.paths import ROOT, VENV_BIN
-from tests.adopt.test_init import adopted, answered, texts
+from tests.adopt.test_init import adopted, answered, texts, values
 from tests.deploy.kubekit import builder
 
 PARTS = ("--part", "celery", "--part", "backup", "--part", "postgres=db:9187", "--no-beat")
@@ -38,12 +37,6 @@ def written(tmp_path: Path, stack: str) -> Path:
 
 def env_files(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in folder.rglob("*.env")}
-
-
-def values(path: Path) -> dict[str, str]:
-    """The variables that systemd, Compose and shells read from a file, whose values may be quoted."""
-    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-    return {name: "".join(shlex.split(value)) for name, _, value in (line.partition("=") for line in lines)}
 
 
 def test_settings_are_there_to_fill_in_and_are_secret(written: Path, stack: str) -> None:
