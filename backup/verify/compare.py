@@ -24,7 +24,7 @@ from backup.programs import Programs, clean_environment
 from backup.progress import Progress, silent
 from backup.verify import heirs
 from backup.verify.column_order import equal_in_order
-from backup.verify.digests import CREATION, Digest, Key, compare, digests
+from backup.verify.digests import CREATION, Digest, Key, Parser, compare
 from backup.verify.moved_rows import Part, only_moved
 
 NICENESS = 10
@@ -32,9 +32,22 @@ _HINT = "read the message; run: python -m backup doctor"
 # Only the same major version prints definitions identically.
 _DATA = {"TABLE DATA", "BLOBS", "SEQUENCE SET"}
 Digests = dict[Key, Digest]
-Reading: TypeAlias = Future[Digests]
+_Work: TypeAlias = Callable[[Check], Digests]
 # Every new database has it, so a restore brings it back where it was dropped.
 _ALWAYS = "plpgsql"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The digests of an archive that is read while something more important uses the processors."""
+
+    _digests: Future[Digests]
+    _needed: threading.Event
+
+    def hurry(self) -> Future[Digests]:
+        """From now on, it no longer gives way."""
+        self._needed.set()
+        return self._digests
 
 
 @dataclass(frozen=True)
@@ -111,8 +124,12 @@ def compare_dumps(
         expected: the archive's digests, if it is being read already.
     """
     with ExitStack() as stack:
-        mine = expected or stack.enter_context(
-            _in_background(check, lambda either: _archive_digests(programs, archive, either))
+        mine = (
+            expected.hurry()
+            if expected
+            else stack.enter_context(
+                _in_background(check, lambda either: _archive_digests(programs, archive, either))
+            )
         )
         encoding = manifest.server.encoding
         theirs = stack.enter_context(
@@ -186,22 +203,14 @@ def rows_left_out(manifest: Manifest, labels: Iterable[str]) -> set[str]:
 
 @contextmanager
 def reading(programs: Programs, archive: Path, check: Check) -> Iterator[Reading]:
-    """The digests of an archive, which a thread reads while it is restored, in the time that the restore leaves."""
-
-    def read(either: Check) -> dict[Key, Digest]:
-        # Of this thread and the program that it starts. The duration of the restore is a result.
-        thread = threading.get_native_id()
-        # A user may only give way further.
-        niceness = max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread))
-        os.setpriority(os.PRIO_PROCESS, thread, niceness)
-        return _archive_digests(programs, archive, either)
-
-    with _in_background(check, read) as found:
-        yield found
+    """The digests of an archive, which is read while it is restored, in the time that the restore leaves."""
+    needed = threading.Event()
+    with _in_background(check, lambda either: _archive_digests(programs, archive, either, needed)) as found:
+        yield Reading(found, needed)
 
 
 @contextmanager
-def _in_background(check: Check, work: Callable[[Check], dict[Key, Digest]]) -> Iterator[Reading]:
+def _in_background(check: Check, work: _Work) -> Iterator[Future[Digests]]:
     """The result of work in a thread, whose check also stops it as soon as the block is left, for any reason."""
     left = threading.Event()
 
@@ -266,13 +275,41 @@ def _unequal(
     ]
 
 
-def _archive_digests(programs: Programs, archive: Path, check: Check) -> Digests:
+def _archive_digests(
+    programs: Programs, archive: Path, check: Check, needed: threading.Event | None = None
+) -> Digests:
+    """Read an archive.
+
+    Args:
+        needed: until it is set, the reading gives way to everything else.
+    """
     command = [programs.path("pg_restore"), "--create", "--no-tablespaces", "--file=-", str(archive)]
     confinement = Confinement(archive.parent)
+    parser = Parser()
+    # The program itself does not give way, because its priority cannot be restored. It waits until its output is read.
     with ChildSource(
         command, env=clean_environment(), hint=_HINT, confinement=confinement, check=check
     ) as source:
-        return digests(_pieces(source))
+        if needed is None or not _feed_slowly(source, parser, needed):
+            _feed(source, parser)
+    return parser.finish()
+
+
+def _feed_slowly(source: ChildSource, parser: Parser, needed: threading.Event) -> bool:
+    """Read at a low priority until the result is needed; returns whether all of it was read.
+
+    A thread of its own does that: an ordinary user may only give way further. On a host whose processors are busy, a
+    thread that still gave way would keep the comparison waiting.
+    """
+
+    def feed() -> bool:
+        thread = threading.get_native_id()
+        niceness = max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread))
+        os.setpriority(os.PRIO_PROCESS, thread, niceness)
+        return _feed(source, parser, enough=needed.is_set)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="digest slowly") as pool:
+        return pool.submit(feed).result()
 
 
 def _database_digests(
@@ -294,13 +331,22 @@ def _database_digests(
             command, env=env, pass_fds=fds, hint=_HINT, confinement=confinement, check=check
         ) as source,
     ):
-        return digests(_pieces(source, progress))
+        parser = Parser()
+        _feed(source, parser, progress)
+        return parser.finish()
 
 
-def _pieces(source: ChildSource, progress: Progress = silent) -> Iterator[bytes]:
-    while piece := source.read():
+def _feed(
+    source: ChildSource, parser: Parser, progress: Progress = silent, enough: Callable[[], bool] = bool
+) -> bool:
+    """Read until the end, or until it is enough; returns whether the end was read."""
+    while not enough():
+        piece = source.read()
+        if not piece:
+            return True
         progress(len(piece))
-        yield piece
+        parser.feed(piece)
+    return False
 
 
 def _label(key: Key) -> str:

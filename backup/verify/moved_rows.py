@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backup.postgres.identifiers import NAME, unquoted
 
@@ -30,6 +30,7 @@ class Routed:
     root: bytes
     order: tuple[int, ...]
     bag: int = 0
+    _begun: list[bytes] = field(default_factory=list)
 
     @classmethod
     def of(cls, copy: bytes, schema: str, name: str) -> "Routed | None":
@@ -40,9 +41,15 @@ class Routed:
         columns = _COLUMN.findall(found[3])
         return cls(found[1] + b"." + found[2], tuple(sorted(range(len(columns)), key=columns.__getitem__)))
 
-    def add(self, rows: bytes) -> None:
-        """Add whole lines, each of which is a row."""
-        for row in rows[:-1].split(b"\n"):
+    def add(self, data: bytes) -> None:
+        """Add lines, each of which is a row; the last one continues with the next call if its end is missing."""
+        *rows, rest = data.split(b"\n")
+        if rows:
+            rows[0] = b"".join((*self._begun, rows[0]))
+            self._begun.clear()
+        if rest:
+            self._begun.append(rest)
+        for row in rows:
             fields = row.split(b"\t")
             self.bag += int.from_bytes(
                 hashlib.sha256(b"\t".join([fields[each] for each in self.order])).digest()

@@ -1,13 +1,18 @@
 """Digests of dumps as text, by table and by object."""
 
+import os
 import random
+import threading
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from types import SimpleNamespace
+from typing import Self, cast
 
 import pytest
 
 from backup.programs import Programs
-from backup.verify.compare import reading
+from backup.verify.compare import NICENESS, reading
 from backup.verify.digests import compare, digests
 
 DUMP = b"""--
@@ -85,6 +90,53 @@ def test_how_it_is_cut_does_not_matter(seed: int) -> None:
     assert digests(pieces) == digests([DUMP])
 
 
+ROWS = b"""--
+-- Data for Name: part; Type: TABLE DATA; Schema: public; Owner: shop
+--
+
+COPY public.%s (b, a) FROM stdin;
+%s\\.
+
+
+"""
+
+
+@pytest.mark.parametrize("table", [b"part", b"whole"])
+@pytest.mark.parametrize("rows", [b"", b"\n\n", b"\\N\t1\n\\\\.\t2\n2\t\\\\.\n", b"1\t2\n\\N\t\\N\n"])
+def test_rows_have_one_digest_wherever_they_are_cut(table: bytes, rows: bytes) -> None:
+    """Also those of a partition, which are compared regardless of their order."""
+    rows = rows.replace(b"\n\n", b"\t\n\t\n")
+    dump = ROWS % (table, rows)
+    expected = digests([dump])
+    (data,) = expected.values()
+    assert data.rows == rows.count(b"\n")
+    assert bool(data.bag) == (table == b"whole" and bool(rows))
+    for first in range(len(dump)):
+        for second in range(first, min(first + 8, len(dump))):
+            assert digests([dump[:first], dump[first:second], dump[second:]]) == expected
+    assert digests([dump[each : each + 1] for each in range(len(dump))]) == expected
+
+
+def test_a_row_of_many_pieces_is_never_held_as_a_whole() -> None:
+    """To join it again with each piece would take a time that grows with the square of its length."""
+    before, after = (ROWS % (b"part", b"x\n")).split(b"x")
+    piece = b"7" * (1 << 17)
+
+    def parts() -> Iterator[bytes]:
+        yield before
+        for _ in range(200):
+            yield piece[:]
+        yield after
+
+    tracemalloc.start()
+    try:
+        (data,) = digests(parts()).values()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (data.rows, most < 4 * len(piece)) == (1, True), f"{most:,} bytes"
+
+
 @pytest.mark.parametrize(
     ("before", "after", "key", "expected", "found"),
     [
@@ -151,12 +203,56 @@ def test_no_part_of_a_large_object_is_shown() -> None:
     assert (expected[:7], expected != found) == ("digest ", True)
 
 
+class Slow:
+    """An archive's text in three pieces, and the priorities of those who read it."""
+
+    def __init__(self) -> None:
+        self.priorities: list[int] = []
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, *_: object, **__: object) -> "Slow":
+        return self
+
+    def __enter__(self) -> Self:
+        self.started_at = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def read(self) -> bytes:
+        pieces = [DUMP[:50], DUMP[50:], b""]
+        self.priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        if len(self.priorities) == 1:
+            self.begun.set()
+            self.go_on.wait(60)
+        return pieces[len(self.priorities) - 1]
+
+
+def _read(monkeypatch: pytest.MonkeyPatch, source: Slow) -> None:
+    monkeypatch.setattr("backup.verify.compare.ChildSource", source)
+    programs = cast("Programs", SimpleNamespace(path=str))
+    with reading(programs, Path("archive"), lambda: None) as archive:
+        assert source.begun.wait(60)
+        found = archive.hurry()
+        source.go_on.set()
+        assert found.result(60) == digests([DUMP])
+
+
+def test_an_archive_gives_way_to_the_restore_but_not_to_the_comparison(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a busy host, a comparison waited four times as long as it took for a reader that still gave way."""
+    own, source = os.getpriority(os.PRIO_PROCESS, 0), Slow()
+    _read(monkeypatch, source)
+    assert source.started_at == own
+    assert source.priorities == [max(own, NICENESS), own, own]
+
+
 def test_a_process_that_gives_way_already_keeps_doing_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """An ordinary user may not take back what ``nice -n 15`` has given."""
     given: list[int] = []
     monkeypatch.setattr("os.getpriority", lambda *_: 15)
     monkeypatch.setattr("os.setpriority", lambda _kind, _thread, niceness: given.append(niceness))
-    monkeypatch.setattr("backup.verify.compare._archive_digests", lambda *_: {})
-    with reading(cast("Programs", None), Path("archive"), lambda: None) as digests:
-        assert digests.result() == {}
+    _read(monkeypatch, Slow())
     assert given == [15]
