@@ -59,7 +59,10 @@ class Pipeline:
         self.workers = WorkerCollector(self.state)
         self.tasks = TaskCollector(self.state, per_host=settings.per_host_metrics)
         self.reader = Supervised(f"events {broker.name}", self.receiver.run)
-        self.rounds = Periodic("queues", self._poll, settings.queue_interval)
+        # A first search among many keys takes several rounds: a queue without consumers is one to alert on.
+        self.rounds = Periodic(
+            "queues", self._poll, settings.queue_interval, unfinished=lambda: not self.queues.is_whole
+        )
         self.periodic = [self.rounds]
         if settings.inspect_interval > 0:
             self.periodic.append(Periodic("inspect", self._ask, settings.inspect_interval))

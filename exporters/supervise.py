@@ -64,6 +64,7 @@ class Periodic:
         name: the name of the thread, and of its errors.
         job: what to do.
         interval: seconds from one start to the next.
+        unfinished: whether the next round is to follow at once, unless the last one failed.
 
     Attributes:
         duration: seconds that the last round took; None before the first.
@@ -71,7 +72,9 @@ class Periodic:
         started_at: monotonic time at which the round in progress began; None between rounds.
     """
 
-    def __init__(self, name: str, job: Callable[[], None], interval: float) -> None:
+    def __init__(
+        self, name: str, job: Callable[[], None], interval: float, unfinished: Callable[[], bool] = bool
+    ) -> None:
         self.name = name
         self.errors = 0
         self.duration: float | None = None
@@ -80,6 +83,7 @@ class Periodic:
         self.thread = Supervised(name, self._loop)
         self._job = job
         self._interval = interval
+        self._unfinished = unfinished
 
     def run_once(self) -> None:
         """Run the job now; a failure is counted, not raised."""
@@ -104,4 +108,6 @@ class Periodic:
         while not stop.is_set():
             started = time.monotonic()
             self.run_once()
+            if not self.failing and self._unfinished():
+                continue
             stop.wait(max(0.05, self._interval - (time.monotonic() - started)))

@@ -14,12 +14,45 @@ from exporters.queues.model import OF_ONE_PROCESS
 BINDING = "_kombu.binding."
 # kombu's own exchanges: their queues carry remote control and events, not tasks.
 INTERNAL_ENDS = (".pidbox", ".celeryev")
-# Number of keys that Redis scans in one step: less than 2 ms of its time.
-SCAN_COUNT = 500
 # Seconds of a round for the scan for bindings: until all keys were seen once, and afterwards. The broker may share its
 # database with a large cache.
-FIRST_SCAN_SECONDS = 4.0
+FIRST_SCAN_SECONDS = 1.0
 LATER_SCAN_SECONDS = 0.05
+# Seconds that one step of the scan aims at: Redis answers nobody else meanwhile.
+STEP_SECONDS = 0.001
+# The least and the most keys of a step.
+LEAST_COUNT, MOST_COUNT = 500, 5_000
+# The number of steps of which the fastest is judged, and the number of such results, all too slow, that make steps shorter.
+STEPS_TO_JUDGE, SLOW_TO_SHRINK = 8, 8
+
+
+class StepSize:
+    """The number of keys that Redis scans in one step: as many as it can in about :data:`STEP_SECONDS`.
+
+    On busy hosts most steps are delayed, so the fastest ones are what counts: Redis took no longer than that.
+    """
+
+    def __init__(self) -> None:
+        self.count = LEAST_COUNT
+        self._took: list[float] = []
+        self._slow = 0
+
+    def judge(self, seconds: float) -> None:
+        """Take the duration of one more step, as the client sees it."""
+        self._took.append(seconds)
+        if len(self._took) < STEPS_TO_JUDGE:
+            return
+        fastest = min(self._took)
+        self._took.clear()
+        self._slow = self._slow + 1 if fastest > 1.5 * STEP_SECONDS else 0
+        if not self._slow:
+            self._change(STEP_SECONDS / max(fastest, STEP_SECONDS / 2))
+        elif self._slow == SLOW_TO_SHRINK:
+            self._slow = 0
+            self._change(0.5)
+
+    def _change(self, factor: float) -> None:
+        self.count = round(min(max(self.count * factor, LEAST_COUNT), MOST_COUNT))
 
 
 class Bindings:
@@ -40,11 +73,14 @@ class Bindings:
         settings: RedisSettings,
         event_exchange: str,
         refuse: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.routes: dict[tuple[str, str], set[str]] = {}
         self.scanned = False
         self._client = client
         self._refuse = refuse
+        self._clock = clock
+        self._step = StepSize()
         self._separator = settings.separator
         self._prefix = settings.global_prefix + BINDING
         self._events = self._prefix + event_exchange
@@ -58,15 +94,20 @@ class Bindings:
 
     def _scan(self) -> None:
         """Scan the database's keys for bindings, in short steps, for a limited time."""
-        end = time.monotonic() + (LATER_SCAN_SECONDS if self.scanned else FIRST_SCAN_SECONDS)
+        begun = self._clock()
+        end = begun + (LATER_SCAN_SECONDS if self.scanned else FIRST_SCAN_SECONDS)
         while True:
             self._cursor, keys = self._client.scan(
-                self._cursor, match=f"{glob_escaped(self._prefix)}*", count=SCAN_COUNT, _type="SET"
+                self._cursor, match=f"{glob_escaped(self._prefix)}*", count=self._step.count, _type="SET"
             )
             self._keys.update(bytes_of(key).decode(errors="replace") for key in keys)
+            began, begun = begun, self._clock()
             if self._cursor == 0:
+                # The last step of a pass may have had fewer keys.
                 self.scanned = True
-            if self._cursor == 0 or time.monotonic() > end:
+                break
+            self._step.judge(begun - began)
+            if begun > end:
                 break
 
     def _read(self) -> None:

@@ -1,16 +1,21 @@
 """What the growth of an installation costs: the exponent of a curve, and queues among a million other keys."""
 
 import json
+import time
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import redis
 
 from bench.growth.curve import Curve
+from bench.growth.exporter import redis_cpu
 from exporters.broker import parse_broker, redis_settings
-from exporters.queues.bindings import FIRST_SCAN_SECONDS
+from exporters.pipeline import wait_until
+from exporters.queues.bindings import LEAST_COUNT, MOST_COUNT, Bindings, StepSize
 from exporters.queues.collector import Consumers
 from exporters.queues.redis import RedisPoller
+from exporters.supervise import Periodic
 from exporters.tables.state import EventState
 from stack.servers import Redis
 
@@ -37,15 +42,114 @@ def test_a_queue_among_a_million_other_keys_is_found_in_short_steps(tmp_path: Pa
         client.sadd("_kombu.binding.lonely", "lonely\x06\x16\x06\x16lonely")
         client.lpush("lonely", json.dumps({"headers": {"id": "x", "task": "shop.add"}, "body": "e30="}))
         client.config_resetstat()
+        before = redis_cpu(client)
         poller = RedisPoller(redis_settings(parse_broker(server.url)), EventState())
-        rounds, snapshot = 0, None
-        # A round each 5 s, of which it may search for four: two rounds are within 10 s.
+        snapshot = None
         while snapshot is None or not snapshot.is_whole:
-            rounds, snapshot = rounds + 1, poller.poll()
+            snapshot = poller.poll()
         poller.close()
         assert snapshot.queues["lonely"].length == 1
-        assert rounds * FIRST_SCAN_SECONDS <= 10
-        assert client.info("commandstats")["cmdstat_scan"]["usec_per_call"] < 2_000
+        stats: Any = client.info("commandstats")
+        # All the time that Redis used meanwhile, even what was not for the scan.
+        assert (redis_cpu(client) - before) / stats["cmdstat_scan"]["calls"] < 0.002
+
+
+class VirtualRedis:
+    """A Redis with many keys, in virtual time.
+
+    Args:
+        key_seconds: Redis's time for each key that it scans.
+        distance: seconds of each request, in addition.
+        delay: further seconds of nine of ten requests, because the hosts do other work.
+    """
+
+    KEYS = 1_000_000
+
+    def __init__(self, key_seconds: float, distance: float, delay: float) -> None:
+        self.now = 0.0
+        self.steps: list[float] = []
+        self._key_seconds, self._distance, self._delay = key_seconds, distance, delay
+        self._requests = 0
+
+    def ping(self) -> None:
+        self._requests += 1
+        self.now += self._distance + (self._delay if self._requests % 10 else 0)
+
+    def scan(self, cursor: int, count: int, **_: object) -> tuple[int, list[bytes]]:
+        self.ping()
+        self.steps.append(count * self._key_seconds)
+        self.now += self.steps[-1]
+        return (0 if cursor + count >= self.KEYS else cursor + count), []
+
+    def pipeline(self, **_: object) -> list[object]:
+        return []
+
+    def clock(self) -> float:
+        return self.now
+
+    def bindings(self) -> Bindings:
+        settings = redis_settings(parse_broker("redis://127.0.0.1"))
+        return Bindings(cast("Any", self), settings, "celeryev", pytest.fail, self.clock)
+
+
+@pytest.mark.parametrize(
+    ("redis", "most_seconds"),
+    [
+        (VirtualRedis(1e-6, 0.0001, 0), 2),
+        (VirtualRedis(1e-6, 0.0001, 0.008), 10),
+        (VirtualRedis(0.3e-6, 0.0001, 0.02), 10),
+        (VirtualRedis(1e-6, 0.002, 0), 6),
+        (VirtualRedis(3e-6, 0.0001, 0), 4),
+    ],
+    ids=["quiet", "busy", "busier", "distant", "slow"],
+)
+def test_a_scan_takes_as_much_of_redis_in_each_step_as_it_may(
+    redis: VirtualRedis, most_seconds: float
+) -> None:
+    """On busy hosts, each step is delayed, so a million keys in steps of 500 took 13 s."""
+    bindings = redis.bindings()
+    while not bindings.scanned:
+        bindings.refresh()
+    assert redis.now <= most_seconds
+    assert max(redis.steps) < 0.0016
+
+
+def test_a_step_that_has_become_too_slow_is_made_shorter() -> None:
+    size = StepSize()
+    for _ in range(40):
+        size.judge(size.count * 0.1e-6)
+    assert size.count == MOST_COUNT
+    for _ in range(400):
+        size.judge(size.count * 3e-6)
+    assert size.count == LEAST_COUNT
+
+
+def test_the_number_of_keys_of_a_step_does_not_grow_in_a_database_that_has_few() -> None:
+    small = VirtualRedis(1e-6, 0.0001, 0)
+    small.KEYS = 10
+    bindings = small.bindings()
+    for _ in range(100):
+        bindings.refresh()
+    assert set(small.steps) == {500 * 1e-6}
+
+
+def test_an_unfinished_search_goes_on_at_once_but_not_after_a_failure() -> None:
+    rounds: list[float] = []
+
+    def search() -> None:
+        rounds.append(time.monotonic())
+        if len(rounds) == 3:
+            raise ValueError("Redis is away")
+
+    periodic = Periodic("search", search, 60, unfinished=lambda: True)
+    periodic.thread.start()
+    try:
+        assert wait_until(lambda: periodic.errors == 1, 30)
+        assert len(rounds) == 3
+    finally:
+        periodic.thread.stop()
+        periodic.thread.join(5)
+    assert (periodic.thread.alive, len(rounds)) == (False, 3)
 
 
 class Name(str):
