@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from backup.physical.service import UPKEEP_SECONDS
 from bench.backup.data import fill_once
 from bench.pitr import faults, parts
 from bench.pitr.ledger import Figures
@@ -126,7 +127,8 @@ def pitr(
 def _costs(opened: Place, *, wal: int, rounds: int) -> Mapping[str, Callable[[], Figures]]:
     return {
         "cost": lambda: parts.cost(opened, wal),
-        "idle": lambda: parts.idle(opened, 20.0),
+        # One round of the upkeep.
+        "idle": lambda: parts.idle(opened, UPKEEP_SECONDS),
         "throughput": lambda: parts.throughput(opened, 10.0, rounds),
         "base": lambda: parts.base(opened, rounds),
         "recovery": lambda: parts.recovery(opened, wal),
