@@ -172,10 +172,10 @@ def _roomy_memory() -> Path | None:
 
 
 def _pytest(arguments: Sequence[str]) -> int:
-    # One more than there are processors: the tests of the whole stack mostly wait.
+    # Two more than there are processors: the tests of the whole stack, of silence and of brokers mostly wait.
     whole = (
         "-n",
-        str((os.cpu_count() or 2) + 1),
+        str((os.cpu_count() or 2) + 2),
         "--dist",
         "loadgroup",
         "--no-loadscope-reorder",

@@ -39,13 +39,19 @@ def built(name: str) -> list[Document]:
     assert command is not None
     done = subprocess.run([*command, str(K8S / name)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
+    return _documents(done.stdout)
 
 
+@cache
 def plain() -> list[Document]:
     """Every object of every file, unpatched."""
-    found = (yaml.safe_load_all(path.read_text(encoding="utf-8")) for path in plain_files())
-    return [document for documents in found for document in documents if document]
+    found = (_documents(path.read_text(encoding="utf-8")) for path in plain_files())
+    return [document for documents in found for document in documents]
+
+
+def _documents(text: str) -> list[Document]:
+    """The documents of a stream, by libyaml: the manifests have thousands of lines."""
+    return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
 
 
 def plain_files() -> Iterator[Path]:
