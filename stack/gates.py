@@ -125,7 +125,7 @@ def test(*, gates_only: bool, mutate: bool, pytest_arguments: Sequence[str]) -> 
       ./ops test --mutate retention
     """
     if mutate:
-        return mutation.run(tuple(pytest_arguments))
+        return mutation.run(tuple(pytest_arguments), memory=_roomy_memory(), env=_environment())
     with signals.orderly_end():
         failed = [] if pytest_arguments else _failed_gates()
         code = 0 if gates_only else _pytest(pytest_arguments)
@@ -171,6 +171,12 @@ def _roomy_memory() -> Path | None:
     return MEMORY if room > ROOMY and not state.f_flag & os.ST_NOEXEC else None
 
 
+def _environment() -> dict[str, str]:
+    """The environment of the tests."""
+    # Go's programs, promtool most of all, collect garbage less often: memory is less scarce than processors.
+    return {"GOGC": "400"} | {name: value for name, value in os.environ.items() if name not in NOT_PASSED}
+
+
 def _pytest(arguments: Sequence[str]) -> int:
     # Two more than there are processors: the tests of the whole stack, of silence and of brokers mostly wait.
     whole = (
@@ -186,12 +192,10 @@ def _pytest(arguments: Sequence[str]) -> int:
     memory = _roomy_memory()
     # A socket's path may have about 100 bytes, so the path in memory must not be longer than the usual one.
     scratch = tempfile.mkdtemp(prefix="" if memory else "ops-", dir=memory)
-    # Go's programs, promtool most of all, collect garbage less often: memory is less scarce than processors.
-    env = {"GOGC": "400"} | {name: value for name, value in os.environ.items() if name not in NOT_PASSED}
     command = _python("-m", "pytest", f"--basetemp={scratch}/t", *chosen)
     code = None
     try:
-        code = attended(command, cwd=ROOT, env={**env, "TMPDIR": scratch})
+        code = attended(command, cwd=ROOT, env={**_environment(), "TMPDIR": scratch})
     finally:
         if code in LEAVES_SOMETHING:
             click.echo(f"the files of the failed tests are in {scratch}", err=True)

@@ -15,11 +15,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
@@ -122,33 +123,49 @@ def _read(path: Path) -> Iterator[Mutation]:
         yield Mutation(path.stem, one["file"], one["change"], one["to"], tuple(document["tests"]))
 
 
-def run(groups: tuple[str, ...], root: Path = ROOT) -> int:
+def run(
+    groups: tuple[str, ...],
+    root: Path = ROOT,
+    *,
+    memory: Path | None = None,
+    env: Mapping[str, str] = os.environ,
+) -> int:
     """Try the changes of these groups (all by default). Returns 1 if one was not noticed or no longer applies.
+
+    Args:
+        memory: an existing folder for temporary files; None for the usual one.
+        env: the environment of the tests.
 
     Raises:
         UsageError: there is no such group.
     """
     found = mutations(root / "tests" / "mutations")
-    known = {one.group for one in found}
-    if unknown := set(groups) - known:
+    names = {one.group for one in found}
+    if unknown := set(groups) - names:
         raise UsageError(
-            f"no group of mutations {', '.join(sorted(unknown))}", hint=f"one of {', '.join(sorted(known))}"
+            f"no group of mutations {', '.join(sorted(unknown))}", hint=f"one of {', '.join(sorted(names))}"
         )
     chosen = [one for one in found if not groups or one.group in groups]
-    memory = _Known.read(root / FOLDER / CAUGHT)
+    known = _Known(root / FOLDER / CAUGHT, {one.key for one in found})
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ops-mutate-")))
+        folder = Path(stack.enter_context(_scratch(memory)))
         benches: SimpleQueue[_Bench] = SimpleQueue()
         for number in range(min(os.cpu_count() or 1, len(chosen))):
-            benches.put(stack.enter_context(_Bench(_copied(root, folder / str(number)), memory)))
-        pool = stack.enter_context(ThreadPoolExecutor(benches.qsize()))
+            tests = _Tests(_copied(root, folder / str(number)), memory, {**env, "TMPDIR": str(folder)})
+            benches.put(stack.enter_context(_Bench(tests, known)))
+        pool = ThreadPoolExecutor(benches.qsize())
+        stack.callback(pool.shutdown, cancel_futures=True)
         outcomes = [
             done.result() for done in as_completed(pool.submit(_on_one, benches, one) for one in chosen)
         ]
-    memory.write(root / FOLDER / CAUGHT, found)
     caught = outcomes.count("caught")
     click.echo(f"caught {caught} of {len(chosen)}")
     return int(caught < len(chosen))
+
+
+def _scratch(memory: Path | None) -> tempfile.TemporaryDirectory[str]:
+    """A socket's path may have about 100 bytes, so the path in memory must not be longer than the usual one."""
+    return tempfile.TemporaryDirectory(prefix="" if memory else "ops-", dir=memory)
 
 
 def _copied(root: Path, copy: Path) -> Path:
@@ -168,32 +185,42 @@ def _on_one(benches: "SimpleQueue[_Bench]", mutation: Mutation) -> str:
     return outcome
 
 
-@dataclass
 class _Known:
-    """The test that noticed each change, by the change's key, and whether each test passes without a change."""
+    """The test that noticed each change, by the change's key, and whether each test passes without a change.
 
-    tests: dict[str, str]
-    passes: dict[str, bool] = field(default_factory=dict)
+    Args:
+        path: where the tests' names are kept from one run to the next.
+        keys: the changes that exist.
+    """
 
-    @classmethod
-    def read(cls, path: Path) -> Self:
+    def __init__(self, path: Path, keys: set[str]) -> None:
+        self.passes: dict[str, bool] = {}
+        self._path = path
+        self._writing = threading.Lock()
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return cls({key: test for test, keys in found.items() for key in keys})
+        self._tests = {key: test for test, of_test in found.items() for key in keys.intersection(of_test)}
 
-    def write(self, path: Path, found: list[Mutation]) -> None:
-        by_test: defaultdict[str, list[str]] = defaultdict(list)
-        for key in sorted({one.key for one in found} & self.tests.keys()):
-            by_test[self.tests[key]].append(key)
-        path.write_text(f"{json.dumps(dict(sorted(by_test.items())), indent=1)}\n", encoding="utf-8")
+    def test(self, key: str) -> str | None:
+        return self._tests.get(key)
+
+    def remember(self, key: str, test: str) -> None:
+        """Written at once, so that a run that is interrupted is not lost."""
+        with self._writing:
+            self._tests[key] = test
+            by_test: defaultdict[str, list[str]] = defaultdict(list)
+            for each in sorted(self._tests):
+                by_test[self._tests[each]].append(each)
+            self._path.write_text(
+                f"{json.dumps(dict(sorted(by_test.items())), indent=1)}\n", encoding="utf-8"
+            )
 
 
 class _Bench:
     """A copy of the checkout, in which one change at a time is tried."""
 
-    def __init__(self, copy: Path, known: _Known) -> None:
-        self._copy = copy
+    def __init__(self, tests: "_Tests", known: _Known) -> None:
         self._known = known
-        self._tests = _Tests(copy)
+        self._tests = tests
 
     def __enter__(self) -> Self:
         self._tests.start()
@@ -204,7 +231,7 @@ class _Bench:
 
     def outcome(self, mutation: Mutation) -> str:
         """``caught`` if a test fails that passes without the change; otherwise what happened instead."""
-        path = self._copy / mutation.file
+        path = self._tests.folder / mutation.file
         before = path.read_text(encoding="utf-8")
         after = mutation.applied(before)
         if after is None:
@@ -220,12 +247,12 @@ class _Bench:
             return "NOT CAUGHT"
         if not self._passes(failed):
             return "BROKEN: " + failed
-        self._known.tests[mutation.key] = failed
+        self._known.remember(mutation.key, failed)
         return "caught"
 
     def _noticed(self, mutation: Mutation) -> str | None:
         """The first test that fails; the one that failed the last time is tried before the others."""
-        known = self._known.tests.get(mutation.key)
+        known = self._known.test(mutation.key)
         return (self._tests.failed((known,)) if known else None) or self._tests.failed(mutation.tests)
 
     def _passes(self, test: str) -> bool:
@@ -248,15 +275,19 @@ class _Tests:
 
     Args:
         folder: the copy of the checkout.
+        memory: see :func:`run`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, memory: Path | None, env: Mapping[str, str]) -> None:
+        self.folder = folder
+        self._memory = memory
+        self._env = env
 
     def start(self) -> None:
         self._server = subprocess.Popen(
             [sys.executable, "-c", SERVER],
-            cwd=self._folder,
+            cwd=self.folder,
+            env=self._env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -273,7 +304,7 @@ class _Tests:
         Raises:
             TimeoutError: they do not end.
         """
-        with tempfile.TemporaryDirectory(prefix="ops-") as scratch:
+        with _scratch(self._memory) as scratch:
             first = Path(scratch, "first")
             asked = [f"--basetemp={scratch}/t", "-x", "-q", "-p", "no:cacheprovider", *tests]
             self._run(asked, first)
