@@ -31,11 +31,17 @@ def text() -> str:
         BEGIN,
         "",
         f"{len(alerts())} alerts: " + ", ".join(f"{count} {one}" for one, count in counted.items()) + ".",
+        "*After* is how long the fault must last before the alert fires, and *stays* how long the alert fires after its end.",
         "",
     ]
     for component, title in TITLES.items():
         chosen = [alert for alert in alerts() if alert.component == component]
-        parts += [f"### {title}", "", "| alert | severity | after | summary |", "|---|---|---|---|"]
+        parts += [
+            f"### {title}",
+            "",
+            "| alert | severity | after | stays | summary |",
+            "|---|---|---|---|---|",
+        ]
         parts += [_row(alert) for alert in chosen] + [""]
     return "\n".join([*parts, *_thresholds()])
 
@@ -54,7 +60,14 @@ def page() -> str:
 
 def _row(alert: Alert) -> str:
     link = f"[{alert.name}](../runbooks/alerts/{alert.name}.md)"
-    return f"| {link} | {alert.severity} | {alert.duration or 'at once'} | {_plain(alert.annotations['summary'])} |"
+    cells = (
+        link,
+        alert.severity,
+        alert.duration or "at once",
+        alert.kept or "–",
+        _plain(alert.annotations["summary"]),
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def _plain(template: str) -> str:
