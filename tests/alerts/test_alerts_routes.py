@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -77,6 +78,43 @@ def test_every_page_is_repeated() -> None:
         repeat = own.get("repeat_interval", route["repeat_interval"])
         assert repeat == f"{hours}h", severity
         assert own["receiver"] not in UNREAD
+
+
+def own(severity: str) -> dict[str, Any]:
+    """The route of a severity, with what it inherits."""
+    route = configuration(ReceiverSettings.load({}))["route"]
+    (found,) = (one for one in route["routes"] if one["matchers"] == [f'severity="{severity}"'])
+    return {**route, **found}
+
+
+@pytest.mark.parametrize(
+    ("severity", "wait", "interval", "muted"),
+    [
+        ("critical", "10s", "1m", []),
+        ("warning", "30s", "5m", ["quiet-hours"]),
+        ("info", "5m", "5m", ["quiet-hours"]),
+    ],
+)
+def test_a_person_waits_no_longer_than_the_severity_allows(
+    severity: str, wait: str, interval: str, muted: list[str]
+) -> None:
+    route = own(severity)
+    assert (route["group_wait"], route["group_interval"]) == (wait, interval)
+    assert route.get("mute_time_intervals", []) == muted
+
+
+def test_what_is_never_for_people_waits_for_nothing() -> None:
+    routes = {one["receiver"]: one for one in configuration(ReceiverSettings.load({}))["route"]["routes"]}
+    for receiver in ("heartbeat", "canary"):
+        assert routes[receiver]["group_wait"] == "0s"
+        assert "mute_time_intervals" not in routes[receiver]
+    # Each test message is one notification, whichever came before it.
+    assert routes["canary"]["group_by"] == ["alertname", "nonce"]
+
+
+@pytest.mark.parametrize("severity", BY_SEVERITY)
+def test_environments_and_drills_never_share_a_notification(severity: str) -> None:
+    assert set(own(severity)["group_by"]) == {"alertname", "environment", "drill"}
 
 
 @pytest.fixture(scope="module")
