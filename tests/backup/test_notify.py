@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -10,15 +11,18 @@ import pytest
 import requests
 
 from backup.catalogue import layout
+from backup.catalogue.document import encode
+from backup.catalogue.notified import Notified
 from backup.catalogue.reader import History
 from backup.catalogue.records import Difference
+from backup.catalogue.signatures import NO_KEYS, Keyring
 from backup.notify import Notifier, inert, sender
 from backup.policy.notices import Message, faults, messages
 from backup.service.jobs import Jobs
 from backup.service.state import new_state
 from backup.store import MemoryStore, Store
 from tests.backup.conftest import NewDatabase, Wire
-from tests.backup.documents import NOW, attempt, history, manifest, put, put_attempt, report
+from tests.backup.documents import KEYS, NOW, OTHERS, attempt, history, manifest, put, put_attempt, report
 from tests.backup.restorekit import Command
 
 RPO = 26 * 3600.0
@@ -68,14 +72,21 @@ def test_which_faults_there_are() -> None:
     assert faults(look(store), RPO, NOW, died=True)["failed"].startswith("the run was killed")
 
 
+def test_a_host_that_cannot_verify_is_not_a_difference() -> None:
+    store = MemoryStore()
+    made = manifest(NOW)
+    put(store, made, proven=False)
+    found = report(made, ok=False, unprovable=("an extension is missing here",))
+    store.put(layout.report("shop", made.id, found.finished), encode(found))
+    assert faults(look(store), RPO, NOW) == {}
+
+
 def test_a_difference_and_an_anomaly_are_named() -> None:
     store = MemoryStore()
     made = manifest(NOW, anomalies=("rows of posts fell to 10",))
     put(store, made, proven=False)
     lost = Difference(kind="rows", object="posts", expected="3", found="2")
     found = report(made, ok=False, differences=(lost,))
-    from backup.catalogue.document import encode
-
     store.put(layout.report("shop", made.id, found.finished), encode(found))
     now = faults(look(store), RPO, NOW)
     assert now["differs"] == f"{made.id}: rows posts: expected 3, found 2"
@@ -115,6 +126,45 @@ def test_a_restart_says_nothing_twice_and_a_failed_message_is_sent_again(wired: 
     for _ in range(2):
         Notifier(wiring, send).look(history(wiring.store, now=wiring.clock()))
     assert [(each.kind, each.over) for each in sent[2:]] == [("failed", True), ("late", True)]
+
+
+@pytest.mark.parametrize(
+    ("database", "keys", "believed"),
+    [("shop", KEYS, True), ("shop", OTHERS, False), ("shop", NO_KEYS, False), ("other", KEYS, False)],
+)
+def test_only_what_we_have_written_about_notifications_is_believed(
+    wired: Wire, database: str, keys: Keyring, *, believed: bool
+) -> None:
+    """Otherwise anyone who can write to the store could silence a fault beforehand."""
+    wiring = replace(wired(), keys=KEYS)
+    faults_before = {"failed": "x", "late": "y"}
+    wiring.store.put(layout.notified("shop"), encode(Notified(database=database, faults=faults_before), keys))
+    put_attempt(wiring.store, attempt(NOW, outcome="failure", error="no space", hint="free some"), KEYS)
+    sent: list[str] = []
+
+    def send(message: Message) -> bool:
+        sent.append(message.kind)
+        return True
+
+    Notifier(wiring, send).look(history(wiring.store, KEYS))
+    assert sent == ([] if believed else ["failed", "late"])
+
+
+def test_a_huge_document_about_notifications_is_not_read(
+    wired: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    wiring = wired()
+    wiring.store.put(layout.notified("shop"), b" " * (Notified.most_bytes + 1))
+    Notifier(wiring, lambda _: True).look(history(wiring.store))
+    assert "is not known" in caplog.text
+    assert str(Notified.most_bytes + 1) in caplog.text.replace(",", "")
+
+
+def test_an_address_that_does_not_answer_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    send = sender(("json://user:s3cret-word@127.0.0.1:1/hook",))
+    caplog.set_level("DEBUG")
+    assert not send(Message("failed", "a", "b"))
+    assert "apprise" not in {record.name for record in caplog.records}
 
 
 def test_run_and_the_service_notify_a_webhook(
@@ -182,3 +232,12 @@ def test_slack_is_sent_no_mention(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not sender((f"slack://T1JJ3T3L2/A1BRTD4JD/{'a' * 24}/#general",))(message)
     assert "rows of" in posted[0]
     assert not any(mention in posted[0] for mention in ("<!channel", "<!here"))
+
+
+def test_every_service_is_sent_names_that_call_nobody(
+    hook: tuple[str, list[dict[str, str]], list[int]],
+) -> None:
+    url, received, _ = hook
+    assert sender((url,))(Message("failed", "the backup of @everyone failed", "rows of @all fell"))
+    assert "@everyone" not in received[0]["title"]
+    assert "@all" not in received[0]["message"]
