@@ -22,7 +22,11 @@ def probed(folder: Path, curve: str, size: int, probe: Path = PROBE) -> list[Cos
     done = subprocess.run(
         [sys.executable, "-P", str(probe), curve, str(size)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), "BACKUP_STORE_URL": "file:///nonexistent"},
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{folder}{os.pathsep}{probe.parent}",
+            "BACKUP_STORE_URL": "file:///nonexistent",
+        },
         capture_output=True,
         text=True,
         timeout=SECONDS,

@@ -1,9 +1,5 @@
-"""The curves of whole commands and of the running service, on a store with many backups.
+"""The curves of whole commands and of the running service, on a store with many backups."""
 
-What is stored has the first format, so that every checkout reads it.
-"""
-
-import hashlib
 import json
 import os
 import subprocess
@@ -12,9 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import psutil
 import psycopg
@@ -22,6 +17,7 @@ import psycopg
 from bench.exporter.measure import Workshop
 from bench.growth.distance import Distance
 from bench.growth.exporter import Cost
+from bench.growth.first_format import documents
 from sidecar.cli import stderr_console
 from sidecar.errors import OpsError
 from sidecar.http import answers
@@ -56,60 +52,10 @@ COMMANDS = {
 
 def fill(folder: Path, count: int, tables: int) -> None:
     """Write verified backups, one an hour; in each of them, every table has other rows."""
-    now = datetime.now(UTC).replace(microsecond=0)
-    for number in range(count):
-        moment = now - timedelta(hours=count - number)
-        backup_id = f"{moment:%Y%m%dT%H%M%SZ}-{number:06x}"
-        place = folder / NAME / backup_id
-        place.mkdir(parents=True)
-        (place / "database.dump.zst").write_bytes(b"0")
-        (place / "manifest.json").write_bytes(_sealed(_manifest(backup_id, moment, number, tables)))
-        report = {
-            "backup": backup_id,
-            "database": NAME,
-            "started": moment.isoformat(),
-            "finished": moment.isoformat(),
-            "ok": True,
-            "stages": {"restore": 1.0},
-        }
-        (place / f"verification-{moment:%Y%m%dT%H%M%SZ}.json").write_bytes(_json(report))
-
-
-def _manifest(backup_id: str, moment: datetime, number: int, tables: int) -> dict[str, Any]:
-    at = moment.isoformat()
-    archive = {
-        "name": "database.dump.zst",
-        "role": "archive",
-        "raw_bytes": 1,
-        "stored_bytes": 1,
-        "sha256": "0" * 64,
-        "compression": "zstd",
-        "encryption": None,
-    }
-    return {
-        "format": 1,
-        "id": backup_id,
-        "database": NAME,
-        "kind": "postgres",
-        "taken": at,
-        "started": at,
-        "finished": at,
-        "tool": "bench",
-        "client": "18.6",
-        "server": {"version": "18.6", "version_number": 180006},
-        "objects": [archive],
-        "tables": [
-            {"schema": "public", "name": f"table_{each}", "rows": each + number} for each in range(tables)
-        ],
-    }
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()
-
-
-def _sealed(value: dict[str, Any]) -> bytes:
-    return _json({**value, "digest": hashlib.sha256(_json(value)).hexdigest()})
+    for key, data in documents(NAME, count, tables):
+        place = folder / key
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
 
 
 def commands(shop: Workshop, folder: Path, count: int) -> list[Cost]:

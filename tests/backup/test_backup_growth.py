@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -22,6 +23,69 @@ def test_the_probe_measures_this_checkout() -> None:
     # Many at a time: one after the other would take the full delay for each request.
     assert costs["latest, 30 ms from the store, s"] > LATENCY
     assert costs["refresh with nothing changed, CPU ms"] >= 0
+
+
+# The modules of the checkout that the issue of these curves compares with, as far as a probe uses them.
+OLDER = {
+    "backup/__init__.py": "",
+    "backup/cli/common.py": """
+        import sys
+        from backup.reading import read
+        def find(wiring, database, backup_id, *, strict=False):
+            return read(wiring, [database])
+    """,
+    "backup/reading.py": """
+        import json, types
+        def read(wiring, databases):
+            found = [json.loads(wiring.store.get(each.key)) for each in wiring.store.walk("shop/")
+                     if each.key.endswith("manifest.json")]
+            assert {each["format"] for each in found} == {1}
+            return types.SimpleNamespace(history=lambda _: types.SimpleNamespace(backups=found))
+    """,
+    "backup/service/state.py": """
+        import types
+        def new_state(wiring):
+            return types.SimpleNamespace(refresh=lambda: None)
+    """,
+    "backup/settings.py": """
+        class BackupSettings:
+            load = staticmethod(dict)
+    """,
+    "backup/wiring.py": """
+        import dataclasses
+        @dataclasses.dataclass(frozen=True)
+        class Wiring:
+            store: object = None
+        def wire(settings):
+            return Wiring()
+    """,
+    "backup/store.py": """
+        import dataclasses, datetime
+        @dataclasses.dataclass
+        class ObjectInfo:
+            key: str; size: int; modified: object; version: str
+        class MemoryStore:
+            def __init__(self, fault):
+                self.objects, self.fault = {}, fault
+            def put(self, key, data):
+                self.objects[key] = (data, datetime.datetime.now())
+            def get(self, key):
+                self.fault("get", key)
+                return self.objects[key][0]
+        RetryPolicy = dict
+        def RetryingStore(store, policy):
+            return store
+    """,
+}
+
+
+def test_the_probe_measures_a_checkout_with_other_modules(tmp_path: Path) -> None:
+    for name, text in OLDER.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(dedent(text))
+    costs = {cost.what: cost.value for cost in probed(tmp_path, "backups", 3)}
+    assert (costs["list, requests"], costs["latest, requests"]) == (4, 8)
+    assert probed(tmp_path, "manifests", 3)
 
 
 def test_each_probe_has_a_curve() -> None:
