@@ -5,6 +5,7 @@ known to leave the database unchanged, never because it is frequent. The compari
 """
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from backup.pipeline.child import Ended, run_child
 from backup.postgres.children import child_access
 from backup.postgres.dsn import Address
 from backup.programs import Programs, clean_environment
+
+log = logging.getLogger(__name__)
 
 IGNORABLE: dict[str, re.Pattern[str]] = {
     "pg_dump is newer than the server and sets a timeout that the server does not know": re.compile(
@@ -37,6 +40,7 @@ _VALUE = re.compile(r'(?<=: )".*"$|(?<=\bvalue )".*"(?= is out of range)', re.DO
 _IGNORED = re.compile(r"errors ignored on restore: (?P<count>\d+)")
 _COMMAND = "Command was: "
 MOST_OF_COMMAND = 200
+_GAP = re.compile(r"\(\d+ lines are left out\)")
 # From this number on, tables of less than these bytes on average are filled by a separate run.
 MANY_TABLES = 100
 SMALL_TABLE = 128 << 10
@@ -78,13 +82,16 @@ _TALK = re.compile(
     r"pg_restore: (?:connecting|executing|processing|creating|launching|finished|entering|skipping|restoring|restored)\b"
 )
 _TABLE = re.compile(r'pg_restore: processing data for table "(?P<table>.+)"')
+# A container has 64 MB of it by default. An index that several processes build may take maintenance_work_mem.
+_SHARED_MEMORY = "could not resize shared memory"
 # Failures of this host or server, not of the backup. No line of a definition or a row starts with this text.
 _OURS = re.compile(
     r"(?:error|ERROR|FATAL|PANIC): .*(?:No space left on device|Disk quota exceeded|out of memory|out of shared memory"
-    r"|could not resize shared memory|server closed the connection|terminating connection|connection to server"
+    rf"|{_SHARED_MEMORY}|server closed the connection|terminating connection|connection to server"
     r"|the database system is (?:shutting down|starting up|in recovery mode|not yet accepting))"
 )
-# A container has 64 MB of it by default. An index that several processes build takes maintenance_work_mem.
+_ALONE = {"max_parallel_maintenance_workers": "0", "max_parallel_workers_per_gather": "0"}
+_ENTRY = re.compile(r"pg_restore: from TOC entry (?P<entry>\d+);")
 SHARED_MEMORY = (
     "this says nothing about the backup: give the server's container more shared memory (shm_size: 512m), or add "
     "options=-c%20max_parallel_maintenance_workers%3D0 to the server's URL, and run it again"
@@ -108,32 +115,66 @@ def load_archive(
     Args:
         alone: nothing else uses the server.
     """
-    confinement = Confinement(archive.parent).connecting(address.public)
     found: list[Difference] = []
     for chosen in _passes(programs, archive, jobs, check, alone=alone):
         if alone and chosen.definitions and create_at_once(programs, address, archive, chosen.entries, check):
             continue
+        run = _Run(programs, address, archive, check, tables)
+        ended = run(chosen.entries, jobs if chosen.parallel else 1)
+        if refused := _lacked_memory(ended.errors):
+            everything = _listed(programs, archive, [], check)
+            again = [line for line in everything if line.partition(b";")[0] in refused]
+            log.warning(
+                "the server has too little shared memory (/dev/shm); objects that one process now creates alone: %d",
+                len(again),
+            )
+            run = _Run(programs, address.with_settings(_ALONE), archive, check, tables)
+            ended = run((_chosen(archive.with_name("again.list"), again),), 1)
+        found += [] if only_ignorable(ended.errors) else _differences(ended)
+    return found
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Runs pg_restore, with some entries of the archive and a number of processes."""
+
+    programs: Programs
+    address: Address
+    archive: Path
+    check: Check
+    tables: Tables | None
+
+    def __call__(self, entries: Sequence[str], jobs: int) -> Ended:
         command = [
-            programs.path("pg_restore"),
-            *chosen.entries,
-            *([f"--jobs={jobs}"] if chosen.parallel else []),
+            self.programs.path("pg_restore"),
+            *entries,
+            *([f"--jobs={jobs}"] if jobs > 1 else []),
             "--no-tablespaces",
             "--no-password",
-            *(["--verbose"] if tables else []),
-            f"--dbname={address.conninfo}",
-            str(archive),
+            *(["--verbose"] if self.tables else []),
+            f"--dbname={self.address.conninfo}",
+            str(self.archive),
         ]
-        with child_access(address) as (env, fds):
-            ended = run_child(
+        with child_access(self.address) as (env, fds):
+            return run_child(
                 command,
                 env=env,
                 pass_fds=fds,
-                confinement=confinement,
-                check=check,
-                consumed=_Listener(tables) if tables else None,
+                confinement=Confinement(self.archive.parent).connecting(self.address.public),
+                check=self.check,
+                consumed=_Listener(self.tables) if self.tables else None,
             )
-        found += [] if only_ignorable(ended.errors) else _differences(ended)
-    return found
+
+
+def _lacked_memory(lines: Sequence[str]) -> frozenset[bytes]:
+    """The numbers of the entries that failed, if the first cause is a lack of shared memory and no other of this host.
+
+    What depends on them failed too, so all that failed is among them. Each is one transaction, which leaves nothing behind.
+    """
+    ours = [line for line in lines if _OURS.search(line)]
+    if not ours or not all(_SHARED_MEMORY in line for line in ours) or any(map(_GAP.fullmatch, lines)):
+        return frozenset()
+    return frozenset(found["entry"].encode() for line in lines if (found := _ENTRY.match(line)))
 
 
 @dataclass(frozen=True)
@@ -174,9 +215,13 @@ def _passes(programs: Programs, archive: Path, jobs: int, check: Check, *, alone
 
 def _rest(archive: Path, everything: list[bytes], done: set[bytes]) -> tuple[str, ...]:
     """The options that choose the entries that are left."""
-    rest = archive.with_name("rest.list")
-    rest.write_bytes(b"".join(line for line in everything if line not in done))
-    return (f"--use-list={rest}",)
+    return (_chosen(archive.with_name("rest.list"), [line for line in everything if line not in done]),)
+
+
+def _chosen(file: Path, entries: Iterable[bytes]) -> str:
+    """The option that chooses some entries, which it reads from a file."""
+    file.write_bytes(b"".join(entries))
+    return f"--use-list={file}"
 
 
 def _listed(programs: Programs, archive: Path, chosen: Sequence[str], check: Check) -> list[bytes]:
@@ -206,7 +251,7 @@ def _differences(ended: Ended) -> list[Difference]:
     if ended.status < 0:
         raise VerificationError(f"pg_restore was killed by signal {-ended.status}", hint=OURS)
     if failure := next(filter(_OURS.search, ended.errors), None):
-        hint = SHARED_MEMORY if "could not resize shared memory" in failure else OURS
+        hint = SHARED_MEMORY if _SHARED_MEMORY in failure else OURS
         raise VerificationError(f"pg_restore could not continue: {failure.strip()}", hint=hint)
     messages = [_described(each) for each in errors(ended.errors)]
     if ended.status != 0 and not messages:

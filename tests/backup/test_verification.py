@@ -1,6 +1,7 @@
 """Options of a verification (a server, SQL checks, a command), and the errors that it ignores."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -29,7 +30,7 @@ from backup.store import MemoryStore
 from backup.verify.checks import url
 from backup.wiring import wire
 from stack.servers import Postgres, Redis
-from tests.backup.conftest import NewDatabase
+from tests.backup.conftest import SCHEMA, NewDatabase
 from tests.backup.restorekit import Command, names
 
 pyrage = pytest.importorskip("pyrage")
@@ -123,6 +124,23 @@ def test_too_little_shared_memory_is_named(command: Command, environ: dict[str, 
     (small / "pg_restore").chmod(0o755)
     done = command("restore", made["id"], "--into", "elsewhere", BACKUP_POSTGRES_BIN=str(small))
     done.fails(1, "could not resize shared memory", "shm_size: 512m", "max_parallel_maintenance_workers%3D0")
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_index_that_shared_memory_is_too_small_for(command: Command, tmp_path: Path, jobs: str) -> None:
+    """The server cannot make files of more than 32 MB, its shared memory among them; several processes would use 256 MB."""
+    with Postgres(tmp_path / "small", options={"min_parallel_table_scan_size": "0"}) as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(SCHEMA.encode())
+        there = {"DATABASE_URL": server.url, "BACKUP_RESTORE_JOBS": jobs}
+        command.passed("run", **there)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (32 << 20, 32 << 20))
+        done = command("restore", "--json", **there)
+        done.passes()
+        assert (done.json["ok"], done.json["differences"]) == (True, [])
+        assert (
+            "too little shared memory (/dev/shm); objects that one process now creates alone: 1" in done.err
+        )
 
 
 @pytest.mark.parametrize("encrypted", [True, False])
