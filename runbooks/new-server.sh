@@ -43,6 +43,7 @@ step "list the backups in the store" sidecar list
 
 restore_and_verify() {
   result=$(restore_it --json) || {
+    unless_interrupted $?
     echo "$result"
     fail "the backup was not restored, or the copy is not verified" "$(other_choice)"
   }

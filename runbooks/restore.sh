@@ -43,6 +43,7 @@ goes_on() {
 # Reports what would prevent a restore before anything is stopped.
 look_for_room() {
   planned=$(restore_it ${proceed:+"$proceed"} --dry-run --json) || {
+    unless_interrupted $?
     fail "the restore cannot begin; nothing was changed" "runbooks/restore.sh --dry-run says why"
   }
   # From here on it is this one, whatever backup is finished meanwhile; and nothing about it is asked twice.
@@ -77,6 +78,7 @@ restore_and_prove() {
     return 0
   fi
   result=$(restore_it ${proceed:+"$proceed"} --json) || {
+    unless_interrupted $?
     echo "$result"
     fail "the backup was not restored, or the copy is not verified; the live database is unchanged" "$(other_choice)"
   }

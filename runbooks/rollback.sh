@@ -18,6 +18,8 @@ need_consent
 if [ -n "$dry_run" ]; then sidecar rollback --dry-run; fi
 nothing="NOTHING was rolled back: the live database is as it was"
 unchanged=$nothing
+# Reports what prevents it before anything is stopped.
+step "see that there is a promotion to undo" sidecar rollback --dry-run
 step "silence alerts for $SILENCE" silence
 step "stop workers and beat" stop_services workers beat
 swap_back() {

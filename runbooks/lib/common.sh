@@ -1,8 +1,9 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2034 # the scripts read what is parsed here
-# Shared by the runbook scripts: options, the timeline, the silence, and the two kinds of stack that they work on.
+# Shared by the runbook scripts: options, the timeline, the silence, and the kinds of stack that they work on.
 #
 # OPS_STACK=compose    (default) the containers of docker-compose.prod.yml
+# OPS_STACK=command    services with their own commands, such as systemd's, in the file OPS_COMMANDS
 # OPS_STACK=embedded   the processes of ./ops demo, whose folder OPS_FOLDER names (default .ops/demo)
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -34,6 +35,11 @@ fail() {
   echo "Error: $1" >&2
   echo "Try: $2" >&2
   exit "${3:-1}"
+}
+
+# unless_interrupted STATUS: leave with the status of a command that Ctrl-C or SIGTERM has ended. It did not fail.
+unless_interrupted() {
+  case $1 in 130 | 143) exit "$1" ;; esac
 }
 
 # Usage text: the comment at the head of the script.
@@ -73,7 +79,11 @@ parse() {
       # shellcheck source=runbooks/lib/embedded.sh
       . "$root/runbooks/lib/embedded.sh"
       ;;
-    *) fail "OPS_STACK=$OPS_STACK is not compose or embedded" "unset it to use docker compose" 2 ;;
+    command)
+      # shellcheck source=runbooks/lib/command.sh
+      . "$root/runbooks/lib/command.sh"
+      ;;
+    *) fail "OPS_STACK=$OPS_STACK is not compose, command or embedded" "unset it to use docker compose" 2 ;;
   esac
 }
 
@@ -179,6 +189,12 @@ start_postgres() {
   }
 }
 
+# Whether a database contains tables that were not restored by us.
+has_tables_of_its_own() {
+  [ "$(stack_sql template1 "SELECT count(*) FROM pg_database WHERE datname = '$1' AND coalesce(shobj_description(oid, 'pg_database'), '') NOT LIKE '%posthub-ops: %'")" != 0 ] &&
+    [ "$(stack_sql "$1" "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")" != 0 ]
+}
+
 migrate_if_needed() {
   if stack_manage migrate --check >/dev/null 2>&1; then
     say "no migration is missing"
@@ -272,5 +288,8 @@ other_choice() {
 # A server whose data folder was made again is another cluster to the backups, until it says that it continues the old one.
 # A backup that fails, such as a base backup without a WAL stream, must not keep the app down.
 take_backup() {
-  sidecar run --adopt || say "a backup FAILED: run it by hand, $backup_by_hand run --adopt"
+  sidecar run --adopt || {
+    unless_interrupted $?
+    say "a backup FAILED: run it by hand, $backup_by_hand run --adopt"
+  }
 }

@@ -42,8 +42,12 @@ stack_restart() {
   compose restart $(containers "$1") && stack_start "$1"
 }
 
+stack_sql() {
+  compose exec -T posthub_postgres_prod psql -U posthub_admin -d "$1" -Atc "$2"
+}
+
 stack_postgres_answers() {
-  compose exec -T posthub_postgres_prod psql -U posthub_admin -d template1 -Atc 'SELECT 1'
+  stack_sql template1 'SELECT 1'
 }
 
 # KiB that are free where PostgreSQL keeps its data.
@@ -52,10 +56,8 @@ stack_postgres_free() {
   compose exec -T posthub_postgres_prod sh -c 'df -Pk "$PGDATA"' | awk 'NR == 2 { print $4 }'
 }
 
-# Whether production contains tables that were not restored by us.
 stack_postgres_in_use() {
-  [ "$(compose exec -T posthub_postgres_prod psql -U posthub_admin -d template1 -Atc "SELECT count(*) FROM pg_database WHERE datname = 'posthub' AND coalesce(shobj_description(oid, 'pg_database'), '') NOT LIKE '%posthub-ops: %'")" != 0 ] &&
-    [ "$(compose exec -T posthub_postgres_prod psql -U posthub_admin -d posthub -Atc "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")" != 0 ]
+  has_tables_of_its_own posthub
 }
 
 # Our own images: pulled from the registry in POSTHUB_IMAGES if it is set, otherwise built here.

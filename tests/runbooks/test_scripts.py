@@ -20,7 +20,7 @@ SCRIPTS = sorted((ROOT / "runbooks").glob("*.sh"))
 DOCKER = r"""#!/bin/sh
 echo "$*" >> "$DOCKER_LOG"
 case "$*" in
-  *"$DOCKER_FAILS"*) echo "it failed" >&2; exit 1 ;;
+  *"$DOCKER_FAILS"*) echo "it failed" >&2; exit "${DOCKER_STATUS:-1}" ;;
 esac
 case "$*" in
   *"$DOCKER_HANGS"*) [ -e "$DOCKER_LOG.hangs" ] || { : > "$DOCKER_LOG.hangs"; sleep 60; exit 1; } ;;
@@ -326,10 +326,29 @@ def test_five_interruptions_at_any_step(host: Host, step: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("script", "step"),
+    [
+        ("restore.sh", "--dry-run --json"),
+        ("restore.sh", "--continue --json"),
+        ("new-server.sh", "restore latest --json"),
+    ],
+)
+@pytest.mark.parametrize("status", ["130", "143"])
+def test_a_command_that_was_interrupted_has_not_failed(
+    host: Host, script: str, step: str, status: str
+) -> None:
+    """The sidecar takes the signal itself, and ends with a status that says so."""
+    host.run(script, "--yes-i-mean", "posthub", fails=step, DOCKER_STATUS=status)
+    assert host.status == int(status), host.err
+    assert "Error" not in host.err
+    assert "NOTHING was" in host.out
+
+
+@pytest.mark.parametrize(
     ("step", "last"),
     [
         ("stop posthub_celery_beat", "NOTHING was rolled back"),
-        ("posthub_backup rollback", "It is not known whether the databases were swapped"),
+        ("posthub_backup rollback --yes-i-mean", "It is not known whether the databases were swapped"),
         ("restart posthub_api_prod", ""),
     ],
 )
@@ -534,6 +553,13 @@ def test_rollback(host: Host) -> None:
         "answers.py",
         "silence end",
     )
+
+
+def test_nothing_is_stopped_if_there_is_nothing_to_roll_back(host: Host) -> None:
+    calls = host.run("rollback.sh", "--yes-i-mean", "posthub", fails="rollback --dry-run")
+    assert host.status == 1, host.err
+    assert not any(call.startswith("stop") or "silence" in call for call in calls)
+    assert host.out.splitlines()[-1].startswith("NOTHING was rolled back")
 
 
 def test_restore_redis(host: Host) -> None:
