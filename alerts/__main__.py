@@ -1,7 +1,12 @@
 """``python -m alerts``, also reached as ``./ops alerts``."""
 
-from alerts.cli import main
-from sidecar.cli import main as run
+import sys
+
+try:
+    from alerts.cli import main
+    from sidecar.cli import main as run
+except KeyboardInterrupt:
+    sys.exit(130)
 
 if __name__ == "__main__":
     run(main, prog="python -m alerts")

@@ -1,13 +1,18 @@
 """``python -m bench``, also ``./ops bench``."""
 
-import click
+import sys
 
-from bench.backup import backup
-from bench.exporter import exporter
-from bench.growth import growth
-from bench.pitr import pitr
-from bench.restore import restore
-from sidecar import cli
+try:
+    import click
+
+    from bench.backup import backup
+    from bench.exporter import exporter
+    from bench.growth import growth
+    from bench.pitr import pitr
+    from bench.restore import restore
+    from sidecar import cli
+except KeyboardInterrupt:
+    sys.exit(130)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,15 +1,19 @@
 """`python -m dashboards`: build, check, push and render the dashboards."""
 
+import sys
 from pathlib import Path
 
-import click
+try:
+    import click
 
-from dashboards import catalogue
-from dashboards.lint import problems
-from dashboards.live_check import committed
-from sidecar.cli import main as run_command
-from sidecar.errors import OpsError
-from sidecar.version import __version__
+    from dashboards import catalogue
+    from dashboards.lint import problems
+    from dashboards.live_check import committed
+    from sidecar.cli import main as run_command
+    from sidecar.errors import OpsError
+    from sidecar.version import __version__
+except KeyboardInterrupt:
+    sys.exit(130)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

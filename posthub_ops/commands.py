@@ -34,6 +34,8 @@ def run(name: str) -> NoReturn:
             f"Try: pip install 'posthub-ops[{extra}]'\n"
         )
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
     _harden(name)
     sys.exit(frame.run(group, prog=name))
 

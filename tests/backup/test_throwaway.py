@@ -145,16 +145,23 @@ def test_a_folder_that_cannot_go_is_reported(
 
 
 @pytest.mark.parametrize(
-    ("number", "module"),
+    ("number", "module", "package"),
     [
-        (signal.SIGINT, "sidecar.version"),
-        (signal.SIGINT, "sidecar.signals"),
-        (signal.SIGINT, "backup.cli"),
-        (signal.SIGTERM, "backup.cli"),
-        (signal.SIGHUP, "backup.cli"),
+        (signal.SIGINT, "sidecar.version", "backup"),
+        (signal.SIGINT, "sidecar.signals", "backup"),
+        (signal.SIGINT, "backup.cli", "backup"),
+        (signal.SIGTERM, "backup.cli", "backup"),
+        (signal.SIGHUP, "backup.cli", "backup"),
+        (signal.SIGINT, "alerts.cli", "alerts"),
+        (signal.SIGINT, "exporters.cli", "exporters"),
+        (signal.SIGINT, "adopt.cli", "adopt"),
+        (signal.SIGINT, "dashboards.live_check", "dashboards"),
+        (signal.SIGINT, "stack.cli", "stack"),
+        (signal.SIGINT, "bench.backup", "bench"),
+        (signal.SIGINT, "sidecar.cli", "posthub_ops"),
     ],
 )
-def test_a_signal_while_the_command_is_loaded(number: signal.Signals, module: str) -> None:
+def test_a_signal_while_the_command_is_loaded(number: signal.Signals, module: str, package: str) -> None:
     """There is no traceback once Python runs our code."""
     script = f"""
 import os, sys, runpy
@@ -163,7 +170,8 @@ class Loader:
         if name == "{module}":
             os.kill(os.getpid(), {int(number)})
 sys.meta_path.insert(0, Loader())
-runpy.run_module("backup", run_name="__main__", alter_sys=True)
+sys.argv[1:] = ["alerts"] if "{package}" == "posthub_ops" else []
+runpy.run_module("{package}", run_name="__main__", alter_sys=True)
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
