@@ -5,6 +5,7 @@
     OpsError                       exit code 1, unless stated otherwise
     ├── StoreError                 a store operation failed
     │   ├── NotFoundError          the object does not exist
+    │   ├── KeptError              the object exists, and the store lets nothing replace it
     │   └── StoreAccessError       credentials or bucket are wrong (exit code 2)
     ├── DumpError                  a dump failed; nothing was committed
     ├── PreflightError             a backup cannot be taken in this setup (exit code 2)
@@ -45,6 +46,10 @@ class StoreError(OpsError):
 
 class NotFoundError(StoreError):
     """The object does not exist in the store."""
+
+
+class KeptError(StoreError):
+    """The store refused to replace an object that exists, such as a locked one in a bucket without versions."""
 
 
 class StoreAccessError(StoreError):

@@ -3,19 +3,24 @@
 import logging
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from backup.catalogue import layout
 from backup.catalogue.document import decode, encode, too_large
 from backup.catalogue.notified import Notified
 from backup.catalogue.reader import History
+from backup.catalogue.renewal import renew
+from backup.errors import CatalogueError
 from backup.policy.notices import Message, faults, messages
+from backup.store import ObjectInfo
 from backup.wiring import Wiring
 from sidecar import OpsError, UsageError, cli
 
 log = logging.getLogger(__name__)
 
 Send = Callable[[Message], bool]
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 _CALLS = re.compile(r"[<@]")
 HINT = "docs/backup.md has examples; https://github.com/caronc/apprise lists all services"
 
@@ -60,25 +65,39 @@ class Notifier:
 
     def _known(self, database: str) -> dict[str, str]:
         if database not in self._reported:
-            key = layout.notified(database)
             try:
-                info = self._wiring.store.head(key)
-                if info is None:
-                    return self._reported.setdefault(database, {})
-                if info.size > Notified.most_bytes:
-                    raise too_large(Notified, info.size, key)
-                found, trust = decode(Notified, self._wiring.store.get(key), key, self._wiring.keys)
+                found = [known for info in self._objects(database) if (known := self._read(info, database))]
             except OpsError as error:
                 log.warning("what was notified before is not known: %s", error.message)
-                return self._reported.setdefault(database, {})
-            ours = trust in ("unchecked", "signed") and found.database == database
-            self._reported[database] = dict(found.faults) if ours else {}
+                found = []
+            newest = max(found, key=lambda known: known.moment or _EARLIEST, default=None)
+            self._reported[database] = dict(newest.faults) if newest else {}
         return self._reported[database]
 
-    def _remember(self, database: str, reported: dict[str, str]) -> None:
-        document = Notified(database=database, faults=reported)
+    def _objects(self, database: str) -> list[ObjectInfo]:
+        """All that may say what was notified: several, if the store lets nothing replace the first one."""
+        found = self._wiring.store.walk(layout.notified(database).removesuffix(".json"))
+        return [info for info in found if layout.is_notified(info.key)]
+
+    def _read(self, info: ObjectInfo, database: str) -> Notified | None:
         try:
-            self._wiring.store.put(layout.notified(database), encode(document, self._wiring.keys))
+            if info.size > Notified.most_bytes:
+                raise too_large(Notified, info.size, info.key)
+            found, trust = decode(Notified, self._wiring.store.get(info.key), info.key, self._wiring.keys)
+        except CatalogueError as error:
+            log.warning("what was notified before is not known: %s", error.message)
+            return None
+        return found if trust in ("unchecked", "signed") and found.database == database else None
+
+    def _remember(self, database: str, reported: dict[str, str]) -> None:
+        store, key = self._wiring.store, layout.notified(database)
+        document = Notified(database=database, moment=self._wiring.clock(), faults=reported)
+        data = encode(document, self._wiring.keys)
+        try:
+            present = renew(store, key, data, layout.further(key, data))
+            others = [info.key for info in self._objects(database) if info.key != present]
+            if others:
+                store.delete(others)
         except OpsError as error:
             log.warning("a restart may notify again: %s", error.message)
 

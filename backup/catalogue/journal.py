@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from backup.cancellation import OutOfTimeError, StoppedError
 from backup.catalogue import layout
@@ -16,7 +16,7 @@ from backup.catalogue.ids import new_id
 from backup.catalogue.reader import Reader
 from backup.catalogue.records import Attempt, Kind, Outcome, added, continued, errors_so_far
 from backup.catalogue.signatures import NO_KEYS, Keyring
-from backup.errors import BusyError
+from backup.errors import BusyError, KeptError
 from backup.store import RetryingStore, Store
 from sidecar import OpsError
 
@@ -142,7 +142,7 @@ class Journal:
         try:
             known = self._reader.read(self._clock(), [self._database]).history(self._database)
             for attempt in continued(known.attempts, waiting):
-                self._store.put(_key(attempt), encode(attempt, self._keys))
+                record(self._store, attempt, self._keys)
         except OpsError as error:
             log.warning("attempts still wait for the store: %s", error.message)
             for attempt in waiting:
@@ -204,7 +204,7 @@ class Journal:
 
     def _write(self, attempt: Attempt) -> None:
         try:
-            self._store.put(_key(attempt), encode(attempt, self._keys))
+            record(self._store, attempt, self._keys)
         except OpsError as error:
             log.warning("an attempt was not written: %s", error.message)
             if attempt.finished:
@@ -213,6 +213,23 @@ class Journal:
     def _keep(self, attempt: Attempt) -> None:
         if self._backlog is not None:
             self._backlog.keep(attempt)
+
+
+def record(store: Store, attempt: Attempt, keys: Keyring) -> None:
+    """Store an attempt. If the store lets nothing replace its beginning, its end is another object, with another ID.
+
+    Raises:
+        StoreError: the store did not accept it.
+    """
+    try:
+        store.put(_key(attempt), encode(attempt, keys))
+    except KeptError:
+        if attempt.finished is None:
+            raise
+        # A second later, so that it comes after the beginning in every listing.
+        own = new_id(attempt.finished + timedelta(seconds=1))
+        ended = attempt.model_copy(update={"id": own, "continues": attempt.id})
+        store.put(_key(ended), encode(ended, keys))
 
 
 def _key(attempt: Attempt) -> str:

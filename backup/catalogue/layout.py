@@ -5,12 +5,16 @@
     {database}/{id}/database.dump.zst[.age]
     {database}/{id}/globals.sql.zst[.age]
     {database}/{id}/verification-{moment}.json
-    {database}/{id}/hold.json                   only if it is, or was, on hold
+    {database}/{id}/hold[-{digest}].json        only if it is, or was, on hold
     {database}/{id}/manifest.json               written last: the commit
     {database}/attempts/{id}-{kind}.json
-    {database}/notified.json                    the faults that a person was notified of
+    {database}/notified[-{digest}].json         the faults that a person was notified of
+
+A document that changes has further objects, named after their content, if the store lets nothing replace the first one
+(:mod:`backup.catalogue.renewal`). The end of an attempt then has a separate ID.
 """
 
+import hashlib
 import re
 from datetime import datetime
 
@@ -21,10 +25,13 @@ GLOBALS = "globals.sql"
 RDB = "dump.rdb"
 MANIFEST = "manifest.json"
 HOLD = "hold.json"
+NOTIFIED = "notified.json"
 ATTEMPTS = "attempts"
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _IN_BACKUP = re.compile(rf"(?P<database>[^/]+)/(?P<id>{PATTERN.pattern})/(?P<name>[^/]+)")
+_HOLD = re.compile(r"hold(-[0-9a-f]{16})?\.json")
+_NOTIFIED = re.compile(r"[^/]+/notified(-[0-9a-f]{16})?\.json")
 _ATTEMPT = re.compile(rf"(?P<database>[^/]+)/{ATTEMPTS}/{PATTERN.pattern}-(?P<kind>[a-z]+)\.json")
 
 
@@ -49,7 +56,12 @@ def attempt(database: str, record_id: str, kind: str) -> str:
 
 
 def notified(database: str) -> str:
-    return f"{database}/notified.json"
+    return f"{database}/{NOTIFIED}"
+
+
+def further(key: str, data: bytes) -> str:
+    """The key of a document's next state, next to the object that a store lets nothing replace."""
+    return f"{key.removesuffix('.json')}-{hashlib.sha256(data).hexdigest()[:16]}.json"
 
 
 def split(key: str) -> tuple[str, str, str] | None:
@@ -62,6 +74,14 @@ def split_attempt(key: str) -> tuple[str, str] | None:
     """Database and kind of an attempt's key; None for any other key."""
     found = _ATTEMPT.fullmatch(key)
     return (found["database"], found["kind"]) if found else None
+
+
+def is_hold(name: str) -> bool:
+    return _HOLD.fullmatch(name) is not None
+
+
+def is_notified(key: str) -> bool:
+    return _NOTIFIED.fullmatch(key) is not None
 
 
 def is_report(name: str) -> bool:

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from backup.catalogue.document import Document
+from backup.catalogue.document import Document, Moment
 
 
 class Notified(Document):
@@ -13,4 +13,5 @@ class Notified(Document):
     kind_of_document: ClassVar[str] = "notified"
 
     database: str
+    moment: Moment | None = Field(default=None, description="when it was written; the newest one counts")
     faults: dict[str, str] = Field(default_factory=dict)

@@ -338,10 +338,14 @@ class Reader:
         # By the signed time: anyone could give a report a newer name.
         found = tuple(sorted(filter(None, reports), key=lambda report: report.finished))
         entry = Entry(manifest, found, tuple(missing), self._store.name, trust)
-        if layout.HOLD not in names:
+        holds = [self._hold(objects[f"{folder}/{name}"], manifest) for name in names if layout.is_hold(name)]
+        known = [hold for hold in holds if hold is not None]
+        if not holds:
             return entry
-        hold = self._hold(objects[layout.hold(database, backup_id)], manifest)
-        return replace(entry, on_hold=hold is None or hold.held, hold=hold if hold and hold.held else None)
+        newest = max(known, key=lambda hold: hold.moment, default=None)
+        doubt = len(known) < len(holds)
+        held = newest if newest and newest.held else None
+        return replace(entry, on_hold=doubt or held is not None, hold=held)
 
     def _hold(self, info: ObjectInfo, manifest: Manifest) -> Hold | None:
         """What we have written about a hold of this backup; None if it cannot be believed."""
@@ -434,11 +438,14 @@ class Reader:
             infos: in the order of their names.
         """
         last = ids.stamp(now + CLOCK_TOLERANCE)
+        ended: set[tuple[str, str]] = set()
         for info in reversed(infos):
             if not count:
                 return
             fits = bool(self._keys) or info.key.rpartition("/")[2] <= last
-            if fits and (attempt := self._attempt_of(info)):
+            attempt = self._attempt_of(info) if fits else None
+            if attempt is not None and (attempt.kind, attempt.id) not in ended:
+                ended.add((attempt.kind, attempt.continues))
                 count -= 1
                 yield attempt
 
@@ -573,7 +580,7 @@ def _documents(
 def _kind_of(name: str) -> type[Document] | None:
     if name == layout.MANIFEST:
         return Manifest
-    if name == layout.HOLD:
+    if layout.is_hold(name):
         return Hold
     return Report if layout.is_report(name) else None
 

@@ -70,6 +70,10 @@ class Attempt(Document):
     kind: Kind
     database: str
     backup: str | None = None
+    continues: str = Field(
+        default="",
+        description="of an end whose beginning the store lets nothing replace: the ID of the beginning",
+    )
     outcome: Outcome
     started: Moment
     finished: Moment | None = None
@@ -114,7 +118,7 @@ def errors_so_far(attempts: Sequence[Attempt]) -> dict[str, int]:
 
 def continued(main: Sequence[Attempt], elsewhere: Sequence[Attempt]) -> list[Attempt]:
     """Attempts from elsewhere, with totals that continue those of the main store."""
-    known = {(attempt.kind, attempt.id) for attempt in main if attempt.finished}
+    known = {(each.kind, each.continues or each.id) for each in main if each.finished}
     newest = {attempt.kind: attempt.totals for attempt in main if attempt.totals}
     errors = errors_so_far(main)
     found = []

@@ -11,9 +11,10 @@ from backup.cancellation import never
 from backup.catalogue import layout
 from backup.catalogue.commit import commit, confirm
 from backup.catalogue.hold import Hold
-from backup.catalogue.manifest import Manifest
+from backup.catalogue.manifest import Manifest, StoredObject
 from backup.catalogue.reader import Entry
 from backup.catalogue.records import Report
+from backup.catalogue.renewal import renew
 from backup.catalogue.signatures import Keyring
 from backup.errors import CatalogueError
 from backup.pipeline.sink import PartSink
@@ -43,6 +44,8 @@ def copy_backup(route: Route, entry: Entry, *, retain_until: datetime | None = N
     """
     manifest, folder = entry.manifest, layout.folder(entry.manifest.database, entry.id)
     for stored in manifest.objects:
+        if _is_there(route, f"{folder}/{stored.name}", stored):
+            continue
         digest = _copy_object(route, f"{folder}/{stored.name}", retain_until)
         if digest != stored.sha256:
             route.target.delete([f"{folder}/{stored.name}"])
@@ -85,10 +88,23 @@ def copy_reports(route: Route, here: Iterable[ObjectInfo], there: Collection[str
         wanted = layout.is_report(name) and info.size <= Report.most_bytes
         if wanted and info.key not in there:
             route.target.put(info.key, route.source.get(info.key))
-        if name == layout.HOLD and info.size <= Hold.most_bytes:
+        if layout.is_hold(name) and info.size <= Hold.most_bytes:
             data = route.source.get(info.key)
-            if info.key not in there or route.target.get(info.key) != data:
-                route.target.put(info.key, data)
+            further = layout.further(info.key, data)
+            if further not in there and (info.key not in there or route.target.get(info.key) != data):
+                renew(route.target, info.key, data, further)
+
+
+def _is_there(route: Route, key: str, stored: StoredObject) -> bool:
+    """Whether an earlier copy that was broken off left the object, and the target did not let it be deleted."""
+    info = route.target.head(key)
+    if info is None or info.size != stored.stored_bytes:
+        return False
+    digest = hashlib.sha256()
+    for piece in route.target.stream(key):
+        route.check()
+        digest.update(piece)
+    return digest.hexdigest() == stored.sha256
 
 
 def _copy_object(route: Route, key: str, retain_until: datetime | None) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from backup.catalogue import layout
-from backup.catalogue.document import encode
+from backup.catalogue.journal import record
 from backup.catalogue.reader import Catalogue, History
 from backup.catalogue.records import continued
 from backup.hostlock import host_lock
@@ -66,8 +66,7 @@ def _forward(wiring: Wiring, spool: RetryingStore, spooled: History) -> int:
         folder = layout.folder(spooled.database, entry.id)
         spool.delete([info.key for info in spool.walk(f"{folder}/")])
     for attempt in continued(main.attempts, spooled.attempts):
-        key = layout.attempt(attempt.database, attempt.id, attempt.kind)
         if attempt.finished:
-            wiring.store.put(key, encode(attempt, wiring.keys))
-            spool.delete([key])
+            record(wiring.store, attempt, wiring.keys)
+            spool.delete([layout.attempt(attempt.database, attempt.id, attempt.kind)])
     return len(spooled.backups)

@@ -74,7 +74,11 @@ class Store(ABC):
 
     @abstractmethod
     def put(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
-        """Store a small object atomically: a reader sees the old or the new one, never a part."""
+        """Store a small object atomically: a reader sees the old or the new one, never a part.
+
+        Raises:
+            KeptError: the object exists, and the store lets nothing replace it.
+        """
 
     @abstractmethod
     def get(self, key: str) -> bytes:

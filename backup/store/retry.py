@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from backup.cancellation import answered
-from backup.errors import NotFoundError, StoreError
+from backup.errors import KeptError, NotFoundError, StoreError
 from backup.store.base import ObjectInfo, PendingUpload, Refusal, Store, Upload
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,12 @@ class RetryingStore(Store):
         self.insist(self.inner.check)
 
     def put(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
-        self.insist(lambda: self.inner.put(key, data, retain_until=retain_until))
+        try:
+            self.insist(lambda: self.inner.put(key, data, retain_until=retain_until))
+        except KeptError:
+            # An attempt whose answer was lost may have stored it.
+            if self.get(key) != data:
+                raise
 
     def get(self, key: str) -> bytes:
         return self.insist(lambda: self.inner.get(key))
@@ -135,7 +140,7 @@ class RetryingStore(Store):
         return taken
 
     def _failed(self, error: StoreError, attempt: int) -> None:
-        if isinstance(error, NotFoundError):
+        if isinstance(error, NotFoundError | KeptError):
             return  # an answer, not a failure
         with self._lock:
             self.errors[error.operation] += 1

@@ -1,10 +1,11 @@
 """Objects below a prefix of one bucket."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from backup.errors import NotFoundError
+from backup.errors import KeptError, NotFoundError, StoreError
 from backup.store.base import PIECE, ObjectInfo, PendingUpload, Refusal, Store, Upload
 from backup.store.options import S3Options
 from backup.store.s3.bucket import CONNECTIONS, Bucket, proof
@@ -30,14 +31,20 @@ class S3Store(Store):
 
     def put(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
         bucket = self._bucket
-        with bucket.explained("put", key):
-            bucket.client.put_object(
-                Bucket=bucket.name,
-                Key=bucket.key(key),
-                Body=data,
-                **self._storing(retain_until),
-                **proof(data),  # a bucket with a default lock refuses a body without it
-            )
+        try:
+            with bucket.explained("put", key):
+                bucket.client.put_object(
+                    Bucket=bucket.name,
+                    Key=bucket.key(key),
+                    Body=data,
+                    **self._storing(retain_until),
+                    **proof(data),  # a bucket with a default lock refuses a body without it
+                )
+        except StoreError as error:
+            if error.transient or not self._there(key):
+                raise
+            # Servers name the reason in different ways. They agree that what can be created can be replaced, unless it is kept.
+            raise KeptError(error.message, hint=error.hint, operation="put") from error
         if retain_until:
             self._locks.confirm(key)
 
@@ -128,6 +135,11 @@ class S3Store(Store):
 
     def default_retention(self) -> str:
         return self._locks.default_retention()
+
+    def _there(self, key: str) -> bool:
+        with suppress(StoreError):
+            return self.head(key) is not None
+        return False
 
     def _ends_at(self, key: str, offset: int) -> bool:
         info = self.head(key)
