@@ -297,8 +297,7 @@ class Follower:
     def _pack(self, parcel: Parcel) -> Packed:
         """Pack a parcel, one at a time: packing takes more memory than waiting for the store does."""
         with self._packing:
-            parcel.packed = pack(parcel.data, self.outlet.packing)
-        parcel.data = b""
+            parcel.packed = pack(parcel.take(), self.outlet.packing)
         return parcel.packed
 
     def _after(self, parcel: Parcel) -> None:

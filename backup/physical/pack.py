@@ -19,8 +19,13 @@ class Packed:
 
 
 def pack(data: bytes | bytearray, packing: PackingOptions) -> Packed:
-    """Compress and encrypt bytes that are completely in memory."""
+    """Compress and encrypt bytes that are completely in memory.
+
+    The plain bytes are not needed once they are compressed. A caller that keeps no reference saves their memory.
+    """
+    sha256 = hashlib.sha256(data).hexdigest()
     compressed = zstandard.ZstdCompressor(level=packing.level, write_checksum=True).compress(data)
+    del data
     sealed = io.BytesIO()
     encrypt(io.BytesIO(compressed), sealed, packing.recipients)
-    return Packed(sealed.getvalue(), hashlib.sha256(data).hexdigest())
+    return Packed(sealed.getvalue(), sha256)

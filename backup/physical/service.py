@@ -25,6 +25,7 @@ from backup.targets import ServerTarget
 from backup.wiring import Wiring
 from sidecar import OpsError, UsageError
 from sidecar.logs import fields
+from sidecar.malloc import return_large_blocks
 from sidecar.page_server import configured
 from sidecar.web import Request, Response, Route
 
@@ -53,6 +54,7 @@ def serve(wiring: Wiring) -> None:
         raise UsageError("no server is configured", hint="set BACKUP_SERVERS; see docs/pitr.md")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: wiring.stop.request())
+    return_large_blocks()  # a segment takes 16 MiB, several times
     watched = [Watched(target, Measures()) for target in wiring.servers]
     threads = [
         threading.Thread(target=work, name=f"{name} {each.target.name}", daemon=True)

@@ -41,6 +41,11 @@ class Parcel:
     stored: bool = False
     since: float = field(default_factory=time.monotonic)
 
+    def take(self) -> bytes | bytearray:
+        """The plain bytes, which the parcel then no longer holds."""
+        data, self.data = self.data, b""
+        return data
+
 
 class Uploads:
     """A bounded queue of parcels, and the threads that empty it. Use as a context manager.

@@ -14,9 +14,9 @@ from exporters.backoff import delays
 from exporters.broker import RedisSettings, redis_pool
 from exporters.decode import UndecodableError, decode_all, decode_general
 from exporters.events.redis import Backlog, Batch, Subscription, patterns
-from exporters.malloc import trim
 from exporters.tables.state import EventState
 from sidecar.logs import fields
+from sidecar.malloc import trim
 
 log = logging.getLogger(__name__)
 

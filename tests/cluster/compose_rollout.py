@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stack.deploy.compose import COMPOSE, EDGE, JOBS, NEXT, ROLLING, SERVING, Rollout
+from stack.deploy.compose import COMPOSE, JOBS, NEXT, ROLLING, Rollout
+from stack.deploy.edge import EDGE, SERVING
 from stack.deploy.history import History
 from stack.deploy.runner import Runner
 

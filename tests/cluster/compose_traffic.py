@@ -15,7 +15,8 @@ from collections.abc import Callable
 
 import pytest
 
-from stack.deploy.compose import EDGE, SERVING, Rollout
+from stack.deploy.compose import Rollout
+from stack.deploy.edge import EDGE, SERVING
 from stack.deploy.history import History
 from stack.deploy.runner import Runner
 from stack.paths import ROOT
