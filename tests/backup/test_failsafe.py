@@ -163,6 +163,7 @@ def test_a_damaged_spool_is_not_brought(wired: Wire, faults: Faults, tmp_path: P
     with pytest.raises(OpsError, match="SHA-256"):
         forward(wiring)
     assert manifests(wiring) == []
+    assert [info.key for info in wiring.store.walk(f"{made.database}/{made.id}/")] == []
 
 
 def test_a_spool_without_room_is_seen_before(
