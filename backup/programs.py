@@ -52,11 +52,14 @@ _SINCE = {
     "idle_session_timeout": (140000, "0"),
     "transaction_timeout": (170000, "0"),
 }
+# The same, of settings that only a superuser may set. A trigger of each login would add rows, or refuse us.
+_OF_SUPERUSERS = {"event_triggers": (170000, "off")}
 
 
-def pinned(version: int) -> dict[str, str]:
-    """The settings that a server of a version (as in ``server_version_num``) knows."""
-    return {**PINNED, **{name: value for name, (since, value) in _SINCE.items() if version >= since}}
+def pinned(version: int, *, superuser: bool = False) -> dict[str, str]:
+    """The settings that a server of a version (as in ``server_version_num``) knows, and that a role may set."""
+    more = {**_SINCE, **(_OF_SUPERUSERS if superuser else {})}
+    return {**PINNED, **{name: value for name, (since, value) in more.items() if version >= since}}
 
 
 def options(settings: Mapping[str, str]) -> str:

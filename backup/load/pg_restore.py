@@ -41,6 +41,8 @@ _IGNORED = re.compile(r"errors ignored on restore: (?P<count>\d+)")
 _COMMAND = "Command was: "
 MOST_OF_COMMAND = 200
 _GAP = re.compile(r"\(\d+ lines are left out\)")
+# Entries that are restored last: a trigger that exists earlier records, or refuses, the statements of the restore.
+_EVENT_TRIGGER = re.compile(rb"\d+; \d+ \d+ (?:EVENT TRIGGER - |(?:COMMENT|SECURITY LABEL) - EVENT TRIGGER )")
 # From this number on, tables of less than these bytes on average are filled by a separate run.
 MANY_TABLES = 100
 SMALL_TABLE = 128 << 10
@@ -198,16 +200,34 @@ def _passes(programs: Programs, archive: Path, jobs: int, check: Check, *, alone
     A parallel run empties each table that it has created before it copies the rows. That saves their WAL, but it creates
     the files of the table again, which takes longer than the rows of a small table. Therefore small tables, if there are
     many, are created by one run, and filled by another. The last one also grants the privileges, which always come after the rows.
+
+    Event triggers are created by a run of their own, after materialized views were refreshed.
     """
-    if jobs < 2:
-        return [_Pass(parallel=False)]
     everything = _listed(programs, archive, [], check)
+    triggers = [line for line in everything if _EVENT_TRIGGER.match(line)]
+    passes = _ordinary(programs, archive, everything, triggers, jobs, check, alone=alone)
+    if triggers:
+        passes.append(_Pass((_chosen(archive.with_name("triggers.list"), triggers),), parallel=False))
+    return passes
+
+
+def _ordinary(
+    programs: Programs,
+    archive: Path,
+    everything: list[bytes],
+    triggers: list[bytes],
+    jobs: int,
+    check: Check,
+    *,
+    alone: bool,
+) -> list[_Pass]:
+    """The runs of pg_restore for everything but event triggers."""
     filled = sum(b" TABLE DATA " in line for line in everything)
-    if filled < MANY_TABLES or archive.stat().st_size > filled * SMALL_TABLE:
-        return [_Pass()]
+    if jobs < 2 or filled < MANY_TABLES or archive.stat().st_size > filled * SMALL_TABLE:
+        return [_Pass(_rest(archive, everything, set(triggers)) if triggers else (), parallel=jobs > 1)]
     created, rows = ("--section=pre-data", "--no-privileges"), ("--section=data",)
     first = _Pass(created, parallel=False, definitions=True)
-    done = set(_listed(programs, archive, [*created, *(rows if alone else ())], check))
+    done = {*triggers, *_listed(programs, archive, [*created, *(rows if alone else ())], check)}
     if not alone:
         return [first, _Pass(_rest(archive, everything, done))]
     return [first, _Pass(rows, parallel=False), _Pass(_rest(archive, everything, done), definitions=True)]

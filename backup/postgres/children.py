@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from backup.postgres.dsn import Address
-from backup.postgres.session import server_version
+from backup.postgres.session import login
 from backup.programs import clean_environment, pinned
 
 
@@ -15,7 +15,9 @@ def child_access(address: Address) -> Iterator[tuple[dict[str, str], tuple[int, 
 
     The password is in a passfile that exists only in memory, and no longer than this process.
     """
-    environment = {**clean_environment(), "PGOPTIONS": address.options(pinned(server_version(address)))}
+    known = login(address)
+    settings = pinned(known.version, superuser=known.superuser)
+    environment = {**clean_environment(), "PGOPTIONS": address.options(settings)}
     if not address.password:
         yield environment, ()
         return

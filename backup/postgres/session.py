@@ -7,6 +7,7 @@ are sent as options of the connection, which a pooler refuses or drops, and no s
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -50,10 +51,26 @@ _NO_OPTIONS = "unsupported startup parameter"
 NO_CHANGES: Mapping[str, str | None] = {}
 # The database's own search path, for what must be read as its own users read it.
 OWN_PATH: Mapping[str, str | None] = {"search_path": None}
-# Server versions by address: the version decides which settings are sent.
-_versions: dict[tuple[str, ...], int] = {}
+_DENIED = "permission denied to set parameter"
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Login:
+    """What decides which settings are sent.
+
+    Attributes:
+        version: the server's, as ``server_version_num``.
+        superuser: whether the role may set everything.
+    """
+
+    version: int
+    superuser: bool
+
+
+# By address.
+_logins: dict[tuple[str, ...], Login] = {}
 
 
 class HeedingConnection(Connection[TupleRow]):
@@ -103,15 +120,15 @@ def session(
     connection = connect(address, application=application, changes=changes)
     try:
         yield connection
-    except psycopg.Error as error:
-        if (ended := _ended_by(error)) is not None:
-            raise ended from None
-        raise DumpError(f"{address}: {text_of(error)}", hint=_hint_for(error)) from error
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, psycopg.errors.CharacterNotInRepertoire):
         raise DumpError(
             f"{address}: a name or text in its catalogue is not valid UTF-8",
             hint="the database's encoding is SQL_ASCII, which accepts any bytes; rename what is not in UTF-8",
         ) from None
+    except psycopg.Error as error:
+        if (ended := _ended_by(error)) is not None:
+            raise ended from None
+        raise DumpError(f"{address}: {text_of(error)}", hint=_hint_for(error)) from error
     finally:
         connection.close()
 
@@ -135,26 +152,41 @@ def connect(
     Args:
         changes: settings by name that differ from ours; None leaves one as the database has it.
     """
-    wanted = {**settings(server_version(address, application)), **changes}
+    known = login(address, application)
+    try:
+        return _with_settings(address, application, known, changes)
+    except PreflightError as error:
+        if not known.superuser or _DENIED not in error.message:
+            raise
+    # It was a superuser when it was asked.
+    known = _logins[_server(address)] = Login(known.version, superuser=False)
+    return _with_settings(address, application, known, changes)
+
+
+def _with_settings(
+    address: Address, application: str, known: Login, changes: Mapping[str, str | None]
+) -> Connection[TupleRow]:
+    wanted = {**settings(known), **changes}
     return _direct(address, application, {name: value for name, value in wanted.items() if value is not None})
 
 
-def server_version(address: Address, application: str = "posthub-backup") -> int:
-    """A server's version as ``server_version_num``; asked once.
+def login(address: Address, application: str = "posthub-backup") -> Login:
+    """What a server says about itself and us when we connect; asked once.
 
     Raises:
         PreflightError: see :func:`session`.
     """
-    known = _versions.get(_server(address))
+    known = _logins.get(_server(address))
     if known is None:
         with _direct(address, application, {}) as first:
-            known = _versions[_server(address)] = first.info.server_version
+            superuser = first.info.parameter_status("is_superuser") == "on"
+            known = _logins[_server(address)] = Login(first.info.server_version, superuser)
     return known
 
 
-def settings(version: int) -> dict[str, str]:
-    """The settings of our sessions that a server of this version knows."""
-    return {**pinned(version), **_SESSION}
+def settings(known: Login) -> dict[str, str]:
+    """The settings of our sessions."""
+    return {**pinned(known.version, superuser=known.superuser), **_SESSION}
 
 
 def _server(address: Address) -> tuple[str, ...]:

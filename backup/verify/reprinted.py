@@ -27,6 +27,7 @@ _NAMES = {
     b"real": b"float4",
     b"double precision": b"float8",
     b'"bit"': b'"bit"',
+    b"unknown": b"unknown",
 }
 _CONSTANT = re.compile(
     rb"(?P<constant>(?:" + _STRING + rb"|NULL)::(?P<type>" + b"|".join(map(re.escape, _NAMES)) + rb"))"

@@ -1,7 +1,8 @@
 """Healthy oddities, none of which a verification may report.
 
 Each file of ``oddities/`` becomes one database with a schema for each oddity, so that one dump, one restore and
-one comparison cover all. An oddity begins with a line ``-- * what it is``.
+one comparison cover all. An oddity begins with a line ``-- * what it is``, which may end in the first version that has
+it: ``(from 17)``.
 
 ``ODDITIES="15 16 17 18" ./ops test tests/backup/test_oddities.py`` does so with each version; a usual run, with the newest.
 """
@@ -24,8 +25,9 @@ from tests.backup.conftest import PostgresOf, Wire
 
 FOLDER = Path(__file__).parent / "oddities"
 FILES = sorted(FOLDER.glob("*.sql"))
-LEAST = 240
+LEAST = 300
 VERSIONS = [int(version) for version in os.environ.get("ODDITIES", f"{SUPPORTED[-1]}").split()]
+SINCE = re.compile(r" \(from (\d+)\)$")
 EXTENSION = re.compile(r"CREATE EXTENSION (?:IF NOT EXISTS )?(\w+)")
 # Oddities that need a feature which the server lacks are skipped.
 HELPER = """
@@ -50,6 +52,8 @@ def made(server: Postgres, path: Path) -> str:
         connection.execute(HELPER)
         known = connection.execute("SELECT name FROM pg_available_extensions").fetchall()
         for number, (title, script) in enumerate(oddities(path).items()):
+            if (since := SINCE.search(title)) and connection.info.server_version < int(since[1]) * 10000:
+                continue
             if not set(EXTENSION.findall(script)) <= {extension for (extension,) in known}:
                 continue  # this build of the server lacks it
             schema = sql.Identifier(f"{number:03} {title[:50]}")

@@ -13,7 +13,7 @@ import pytest
 
 from backup.errors import PreflightError
 from backup.postgres.dsn import parse
-from backup.postgres.session import connect, session, settings
+from backup.postgres.session import connect, login, session, settings
 from backup.postgres.snapshot import snapshot
 from sidecar import UsageError
 from stack import ports
@@ -121,12 +121,26 @@ def test_settings_of_the_role_do_not_reach_us(postgres: Postgres, new_database: 
     address = parse(postgres.url_for(name))
     with session(address) as connection:
         connection.execute("SELECT pg_sleep(0.05)")
-        for setting, wanted in settings(connection.info.server_version).items():
+        for setting, wanted in settings(login(address)).items():
             row = connection.execute("SELECT current_setting(%s)", [setting]).fetchone()
             assert row is not None
             shown = {"0": "0", "30": "30"}.get(row[0], row[0])
             assert shown.replace(" ", "") == wanted.replace(" ", ""), setting
         assert connection.execute("SHOW client_encoding").fetchone() == ("UTF8",)
+
+
+def test_a_role_that_is_no_superuser_any_more(postgres: Postgres, new_database: NewDatabase) -> None:
+    """The service runs for months: what a superuser may set is not asked for after it was one."""
+    name = new_database("SELECT 1", "demoted")
+    with psycopg.connect(postgres.url, autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {name} SUPERUSER LOGIN PASSWORD 'x'")
+        address = parse(postgres.url_for(name).replace("//posthub:posthub@", f"//{name}:x@"))
+        with session(address) as connection:
+            assert connection.execute("SHOW event_triggers").fetchone() == ("off",)
+        owner.execute(f"ALTER ROLE {name} NOSUPERUSER")
+        with session(address) as connection:
+            assert connection.execute("SHOW event_triggers").fetchone() == ("on",)
+        owner.execute(f"DROP ROLE {name}")
 
 
 def test_a_role_to_act_as_is_that_of_the_url(
