@@ -112,10 +112,14 @@ class Expression(Part):
     """An object whose expressions use operators of an extension or of the database's own.
 
     ``CASE a WHEN 'x'`` does not print its operator, so another one may be found when the text is read again.
+
+    Attributes:
+        times: how often each operator occurs; empty in older manifests.
     """
 
     object: str
     operators: tuple[str, ...]
+    times: tuple[Count, ...] = ()
 
 
 class Server(Part):

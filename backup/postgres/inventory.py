@@ -89,6 +89,31 @@ UNION ALL
 SELECT 'index ' || indexrelid::regclass || ': it is not valid, and pg_dump leaves it out' FROM pg_index JOIN pg_class ON oid = indexrelid
 WHERE relkind = 'i' AND relpersistence <> 't' AND NOT (indisvalid AND indisready)
 UNION ALL
+SELECT 'extension ' || extname || ': it belongs to ' || rolname || ', and after a restore to the role that restores'
+FROM pg_extension JOIN pg_roles r ON r.oid = extowner WHERE NOT rolsuper
+UNION ALL
+SELECT 'the rows of ' || min(c.oid::regclass::text) || CASE WHEN count(*) > 1 THEN ' and ' || count(*) - 1 || ' more tables' ELSE '' END
+  || ' of the extension ' || extname || ': it does not mark them as its configuration'
+FROM pg_extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+  JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
+WHERE relkind = 'r' AND relpersistence <> 't' AND pg_relation_size(c.oid) > 0 AND c.oid <> ALL(coalesce(extconfig, '{}')) GROUP BY extname
+UNION ALL
+SELECT count(*) || ' objects in the schema ' || nspname || ', such as ' || min(name) FROM (
+  SELECT 'pg_proc'::regclass AS class, oid, pronamespace AS schema, proname AS name FROM pg_proc
+  UNION ALL SELECT 'pg_operator'::regclass, oid, oprnamespace, oprname FROM pg_operator
+  UNION ALL SELECT 'pg_type'::regclass, oid, typnamespace, typname FROM pg_type WHERE typelem = 0
+  UNION ALL SELECT 'pg_class'::regclass, oid, relnamespace, relname FROM pg_class WHERE relkind <> 'i'
+) o JOIN pg_namespace n ON n.oid = o.schema
+WHERE o.oid >= 16384 AND nspname IN ('pg_catalog', 'information_schema')
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e')
+GROUP BY nspname
+UNION ALL
+SELECT 'logical replication slot ' || slot_name || ': a restored database has none' FROM pg_replication_slots
+WHERE database = current_database() AND NOT temporary
+UNION ALL
+SELECT 'the settings of all roles (ALTER ROLE ALL SET): ' || string_agg(split_part(setting, '=', 1), ', ' ORDER BY setting)
+FROM pg_db_role_setting CROSS JOIN unnest(setconfig) AS setting WHERE setdatabase = 0 AND setrole = 0 HAVING count(*) > 0
+UNION ALL
 SELECT 'the triggers of ' || count(DISTINCT tgconstraint) || ' constraints are disabled: a restore enables them'
 FROM pg_trigger WHERE tgisinternal AND tgconstraint <> 0 AND tgenabled <> 'O' HAVING count(*) > 0
 """
@@ -109,16 +134,30 @@ _REWRITTEN = """
 SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = ANY(%s) AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode ORDER BY 1
 """
-# Operators that are not built in, by the object whose expressions use them. Functions and types are printed with their
-# schema, and are compared as text; some forms (CASE, NULLIF, IS DISTINCT FROM, IN) do not print their operator.
-_EXPRESSIONS = """
-SELECT o.type || ' ' || o.identity, array_agg(DISTINCT r.identity ORDER BY r.identity) FROM pg_depend d
-  LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid,
-  pg_identify_object(d.classid, d.objid, 0) o, pg_identify_object(d.refclassid, d.refobjid, 0) r
-WHERE d.refclassid = 'pg_operator'::regclass AND d.refobjid >= 16384 AND d.deptype IN ('n', 'a')
-  AND d.classid NOT IN ('pg_operator'::regclass, 'pg_amop'::regclass, 'pg_opclass'::regclass, 'pg_opfamily'::regclass)
-  AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.deptype = 'e' AND e.objid = coalesce(w.ev_class, d.objid)
-                  AND e.classid = CASE WHEN w.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END)
+# Operators that are not built in, by the object whose expressions use them, and how often. Functions and types are printed
+# with their schema, and are compared as text; some forms (CASE, NULLIF, IS DISTINCT FROM, IN, USING) do not print their operator.
+_EXPRESSIONS = r"""
+WITH used AS (
+  SELECT o.type || ' ' || o.identity AS object, r.identity AS operator,
+    (SELECT count(*) FROM regexp_matches(CASE d.classid
+       WHEN 'pg_rewrite'::regclass THEN (SELECT concat(ev_action, ev_qual) FROM pg_rewrite WHERE oid = d.objid)
+       WHEN 'pg_attrdef'::regclass THEN (SELECT adbin::text FROM pg_attrdef WHERE oid = d.objid)
+       WHEN 'pg_constraint'::regclass THEN (SELECT conbin::text FROM pg_constraint WHERE oid = d.objid)
+       WHEN 'pg_class'::regclass THEN (SELECT concat(indexprs, indpred) FROM pg_index WHERE indexrelid = d.objid)
+       WHEN 'pg_policy'::regclass THEN (SELECT concat(polqual, polwithcheck) FROM pg_policy WHERE oid = d.objid)
+       WHEN 'pg_trigger'::regclass THEN (SELECT tgqual::text FROM pg_trigger WHERE oid = d.objid)
+       WHEN 'pg_proc'::regclass THEN (SELECT concat(proargdefaults, {body}) FROM pg_proc WHERE oid = d.objid)
+       WHEN 'pg_statistic_ext'::regclass THEN (SELECT {statistics}::text FROM pg_statistic_ext WHERE oid = d.objid)
+     END, format(':(?:opno|opnos \(o[0-9 ]*|eqop|sortop) %s(?![0-9])', d.refobjid), 'g')) AS times
+  FROM pg_depend d
+    LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid,
+    pg_identify_object(d.classid, d.objid, 0) o, pg_identify_object(d.refclassid, d.refobjid, 0) r
+  WHERE d.refclassid = 'pg_operator'::regclass AND d.refobjid >= 16384 AND d.deptype IN ('n', 'a')
+    AND d.classid NOT IN ('pg_operator'::regclass, 'pg_amop'::regclass, 'pg_opclass'::regclass, 'pg_opfamily'::regclass)
+    AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.deptype = 'e' AND e.objid = coalesce(w.ev_class, d.objid)
+                    AND e.classid = CASE WHEN w.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END))
+SELECT object, array_agg(operator ORDER BY operator), array_agg(times ORDER BY operator)
+FROM (SELECT object, operator, sum(times)::int AS times FROM used GROUP BY 1, 2) each_one
 GROUP BY 1 ORDER BY 1
 """
 _LOCKS = """
@@ -377,7 +416,14 @@ def extensions(connection: Connection[TupleRow]) -> tuple[Extension, ...]:
 
 def expressions(connection: Connection[TupleRow]) -> tuple[Expression, ...]:
     """Objects whose expressions use operators that are not built in."""
-    return tuple(Expression(object=row[0], operators=row[1]) for row in connection.execute(_EXPRESSIONS))
+    # Both are stored since 14.
+    parsed = connection.info.server_version >= 140000
+    query = sql.SQL(_EXPRESSIONS).format(
+        body=sql.SQL("prosqlbody" if parsed else "NULL"), statistics=sql.SQL("stxexprs" if parsed else "NULL")
+    )
+    return tuple(
+        Expression(object=row[0], operators=row[1], times=row[2]) for row in connection.execute(query)
+    )
 
 
 def roles(connection: Connection[TupleRow]) -> tuple[str, ...]:

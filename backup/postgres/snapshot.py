@@ -180,12 +180,16 @@ def _locked(connection: Connection[TupleRow], names: list[inventory.Name]) -> bo
 
 
 def _contents(connection: Connection[TupleRow], opened: _Opened, positions: tuple[Sequence, ...]) -> Contents:
+    # The locks of the catalogues that these queries read end with them.
+    connection.execute("SAVEPOINT catalogues")
+    expressions, notes = inventory.expressions(connection), inventory.left_out(connection)
+    connection.execute("ROLLBACK TO SAVEPOINT catalogues")
     return Contents(
         sequences=positions,
         extensions=inventory.extensions(connection),
-        expressions=inventory.expressions(connection),
+        expressions=expressions,
         roles=inventory.roles(connection),
-        notes=(*opened.excluded.notes(), *inventory.left_out(connection)),
+        notes=(*opened.excluded.notes(), *notes),
         tables=inventory.count(connection, list(opened.tables)),
     )
 

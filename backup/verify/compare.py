@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from backup.cancellation import Check, StoppedError, never
 from backup.catalogue import layout
-from backup.catalogue.manifest import Manifest, Sequence
+from backup.catalogue.manifest import Expression, Manifest, Sequence
 from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import DumpError
@@ -76,20 +76,39 @@ def compare_counts(manifest: Manifest, address: Address) -> list[Difference]:
         found = {table.label: table.rows for table in inventory.count(connection, names)}
         extensions = {extension.name: extension.version for extension in inventory.extensions(connection)}
         behind = list(sequences_behind(manifest, positions, inventory.only_advancing(connection)))
-        operators = {each.object: ", ".join(each.operators) for each in inventory.expressions(connection)}
+        expressions = inventory.expressions(connection)
     expected = {table.label: table.rows for table in manifest.tables}
     left_out = rows_left_out(manifest, (label for label, rows in found.items() if not rows))
     found = {label: rows for label, rows in found.items() if label not in left_out}
     wanted = {extension.name: "present" for extension in manifest.extensions}
     present = dict.fromkeys((name for name in extensions if name != _ALWAYS or name in wanted), "present")
-    meant = {each.object: ", ".join(each.operators) for each in manifest.expressions}
-    operators = {name: each for name, each in operators.items() if name in meant}
     return [
         *_unequal("rows", expected, found),
         *_unequal("extension", wanted, present),
-        *_unequal("operators", meant, operators),
+        *_other_operators(manifest.expressions, expressions),
         *behind,
     ]
+
+
+def _other_operators(wanted: Iterable[Expression], found: Iterable[Expression]) -> list[Difference]:
+    """Objects that mean something else, although they are printed alike: a form that does not print its operator has found
+    another one, and so the original's occurs less often.
+    """
+    there = {each.object: each for each in found}
+    meant, got = {}, {}
+    for each in wanted:
+        most = dict(zip(each.operators, each.times, strict=False))
+        meant[each.object] = _uses(each, most)
+        if each.object in there:
+            got[each.object] = _uses(there[each.object], most)
+    return _unequal("operators", meant, got)
+
+
+def _uses(expression: Expression, most: Mapping[str, int]) -> str:
+    """Operators and how often they occur; more often than the original's does not count."""
+    times = dict(zip(expression.operators, expression.times, strict=False))
+    counted = {name: min(times.get(name, 0), most.get(name, 0)) for name in expression.operators}
+    return ", ".join(name if uses < 2 else f"{name} ({uses} times)" for name, uses in counted.items())
 
 
 def sequences_behind(

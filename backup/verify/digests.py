@@ -24,6 +24,8 @@ _COPY_END = b"\\.\n"
 _ROWS_FOLLOW = b" FROM stdin;"
 # Statements around an object that set up the session for it.
 _SETUP = (b"SET default_tablespace = ", b"SET default_table_access_method = ")
+# Around a grant that another role than the owner has given.
+_GRANTOR = (b"SET SESSION AUTHORIZATION ", b"RESET SESSION AUTHORIZATION;")
 _LARGE_OBJECTS = "BLOBS"
 EXCERPT = 2000
 # A dump begins with the properties of the database, under its name, which differs after a restore.
@@ -191,6 +193,8 @@ class _Object:
         for statement in self._definition:
             if created(statement):
                 kept.append(statement.replace(database, new, 1))
+            elif statement.startswith(_GRANTOR):
+                kept.append(statement)
             elif about and (match := about.match(statement)):
                 kept.append(match[1] + new + statement[match.end() :])
         # The rest sets up the session for the next objects.

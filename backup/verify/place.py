@@ -27,6 +27,16 @@ SELECT n.nspname || '.' || c.collname, c.collprovider::text, c.collcollate, c.co
 FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
 WHERE c.oid >= 16384 AND c.collprovider IN ('c', 'i') ORDER BY 1
 """
+# The settings that a restore sets again: those of this database and of all roles.
+_SETTINGS = """
+SELECT split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1)
+FROM pg_db_role_setting CROSS JOIN unnest(setconfig) AS setting
+WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) OR setdatabase = 0 AND setrole <> 0
+ORDER BY 1, 2
+"""
+_LOCALE_SETTINGS = frozenset({"lc_messages", "lc_monetary", "lc_numeric", "lc_time"})
+_ZONES = Path("/usr/share/zoneinfo")
+_ZONE = re.compile(r"[A-Za-z_]+(?:/[\w+-]+)+")
 # Options of dictionaries that name a file, by what its name ends with; a thesaurus has another ending.
 _FILES = {"dictfile": "dict", "afffile": "affix", "stopwords": "stop", "synonyms": "syn", "rules": "rules"}
 _OPTION = re.compile(r"\b(?P<name>\w+) = '(?P<value>(?:[^']|'')*)'")
@@ -43,6 +53,7 @@ def lacking(
     shared = programs.extension_folder().parent
     yield from _preloaded(connection, options)
     yield from _locales(connection, server, programs)
+    yield from _settings(connection, shared)
     for dictionary, template, text in connection.execute(_DICTIONARIES):
         for file in _files(template, text):
             if not (shared / "tsearch_data" / file).exists():
@@ -85,6 +96,22 @@ def _locales(
             )
         elif provider == "c" and what != "the database" and (names := _missing(collate, ctype)):
             yield f"the locale {', '.join(names)} of {what} is missing here", advice
+
+
+def _settings(connection: Connection[TupleRow], shared: Path) -> Iterator[tuple[str, str]]:
+    zones = (shared / "timezone", _ZONES)
+    for name, value in dict.fromkeys(connection.execute(_SETTINGS)):
+        if name in _LOCALE_SETTINGS and value and _missing(value, value):
+            yield f"the locale {value} of the setting {name} is missing here", "install it (Debian: locales)"
+        elif (
+            name == "TimeZone"
+            and _ZONE.fullmatch(value)
+            and not any((zone / value).exists() for zone in zones)
+        ):
+            yield (
+                f"the time zone {value} of a setting is unknown here",
+                "update the time zones (Debian: tzdata)",
+            )
 
 
 def _missing(collate: str, ctype: str) -> list[str]:

@@ -40,6 +40,9 @@ _PLACE: dict[str, re.Pattern[str]] = {
     "the server's programs are newer than those here": re.compile(
         r"unsupported version \(|unrecognized parameter \""
     ),
+    "the value of a setting, such as a locale or a time zone, is unknown here": re.compile(
+        r"invalid value for parameter \"|unrecognized configuration parameter \""
+    ),
     "a tablespace is missing here": re.compile(r"tablespace \"[^\"]+\" does not exist"),
 }
 # The part that a throwaway server adds to the folder's path, and the longest socket path on Linux.

@@ -31,6 +31,7 @@ from backup.verify import provable
 from backup.verify.checks import command_check, sql_checks
 from backup.verify.compare import Reading, compare_counts, compare_dumps, notes_on_extensions, reading
 from backup.verify.findings import Findings
+from backup.verify.remote_views import without_remote
 from backup.verify.scratch import Scratch, scratch
 from backup.verify.server import verify_server
 from backup.wiring import Wiring
@@ -43,8 +44,8 @@ SPACE_FACTOR = provable.SPACE_FACTOR
 T = TypeVar("T")
 # docs/restore.md has the same list.
 NOT_COVERED = (
-    "not covered by a proof: passwords of roles, tablespaces, rows of foreign tables, subscriptions at their publisher,"
-    " which neighbours an approximate index returns"
+    "not covered by a proof: passwords of roles, attributes of the server's own superuser, tablespaces, rows of foreign tables,"
+    " subscriptions at their publisher, which neighbours an approximate index returns"
 )
 
 
@@ -266,7 +267,8 @@ def prove(
             )
         counted, notes = counting.result()
     findings.differences += [*compared.without_moved(counted), *compared.differences]
-    findings.notes += [*notes, *compared.notes]
+    findings.differences, remote = without_remote(findings.differences, database)
+    findings.notes += [*notes, *compared.notes, *remote]
     settings = wiring.settings
     with findings.stages.measure("checks"):
         if settings.verify_checks_dir is not None:

@@ -127,6 +127,18 @@ def test_bytes_without_an_encoding(command: Command, postgres: Postgres) -> None
     assert proven(command, DATABASE_URL=postgres.url_for(name))["rows"] == 1
 
 
+def test_names_that_no_encoding_reads(command: Command, postgres: Postgres) -> None:
+    name = f"a6_{secrets.token_hex(3)}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
+        connection.execute(
+            "DO $$ BEGIN EXECUTE format('CREATE TABLE %I (a int)', convert_from('\\xe9', 'SQL_ASCII')); END $$"
+        )
+    done = command("run", DATABASE_URL=postgres.url_for(name))
+    done.fails(1, "a name or text in its catalogue is not valid UTF-8", "rename what is not in UTF-8")
+
+
 def test_more_tables_than_locks_for_two(command: Command, tmp_path: Path) -> None:
     """pg_dump locks each table, and there is no room for a second lock on each."""
     options = {"max_locks_per_transaction": "10", "max_connections": "20"}
@@ -152,14 +164,22 @@ def test_a_view_that_means_something_else_after_a_restore(
     with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
         connection.execute("SET search_path TO public, ext")
         connection.execute("CREATE VIEW w AS SELECT CASE ci WHEN 'a' THEN 'yes' ELSE 'no' END AS x FROM ct")
-        connection.execute("CREATE VIEW plain AS SELECT ci = 'a'::ext.citext AS x FROM ct")
+        connection.execute(
+            "CREATE VIEW plain AS SELECT ci = 'a'::ext.citext AS x FROM ct WHERE ci IN (SELECT ci FROM ct)"
+        )
+        # The operator that is printed hides the other one, but not how often there is one.
+        connection.execute(
+            "CREATE VIEW two AS SELECT ci = 'a' AS x, CASE ci WHEN 'a' THEN 1 END AS y FROM ct"
+        )
     there = {"DATABASE_URL": postgres.url_for(name)}
     command.passed("run", **there)
     report = command("verify", "--json", **there).json
-    (found,) = report["differences"]
+    both, found = report["differences"]
     assert (found["kind"], found["found"]) == ("operators", "nothing")
     assert "public.w" in found["object"]
     assert "citext" in found["expected"]
+    assert (both["kind"], both["expected"]) == ("operators", f"{both['found']} (2 times)")
+    assert "public.two" in both["object"]
 
 
 LOST = {
@@ -182,6 +202,18 @@ LOST = {
         "CREATE TABLE t (a int); CREATE INDEX i ON t (a); UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'i'::regclass",
         "index public.i: it is not valid",
     ),
+    "a table that was added to an extension": (
+        "CREATE EXTENSION citext; CREATE TABLE ours (a int); INSERT INTO ours VALUES (1); ALTER EXTENSION citext ADD TABLE ours",
+        "the rows of public.ours of the extension citext: it does not mark them as its configuration",
+    ),
+    "what is in the catalogue's schema": (
+        "CREATE FUNCTION pg_catalog.ours() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TYPE pg_catalog.paint AS ENUM ('red')",
+        "2 objects in the schema pg_catalog, such as ours",
+    ),
+    "the owner of an extension": (
+        "CREATE EXTENSION citext; UPDATE pg_extension SET extowner = (SELECT oid FROM pg_roles WHERE rolname = '{0}') WHERE extname = 'citext'",
+        "extension citext: it belongs to {0}, and after a restore to the role that restores",
+    ),
     "foreign keys that are not enforced": (
         "CREATE TABLE p (a int PRIMARY KEY); CREATE TABLE t (a int REFERENCES p); ALTER TABLE t DISABLE TRIGGER ALL",
         "the triggers of 1 constraints are disabled",
@@ -201,6 +233,73 @@ def test_what_the_dump_leaves_out_is_stated_everywhere(
     done.passes(remark)
     assert remark in command("show", "latest", **there).out
     assert remark in " ".join(command("verify", "--json", **there).json["notes"])
+
+
+def test_materialized_views_of_another_server(
+    command: Command, postgres: Postgres, new_database: NewDatabase
+) -> None:
+    """The throwaway server reaches no other one, so it cannot fill them: a note for each, and for no other view."""
+    far = new_database("CREATE TABLE source AS SELECT 7 AS a", "far")
+    name = new_database(
+        "CREATE EXTENSION postgres_fdw; CREATE EXTENSION dblink;"
+        f"CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '{postgres.port}', dbname '{far}');"
+        "CREATE USER MAPPING FOR CURRENT_USER SERVER far OPTIONS (user 'posthub', password 'posthub');"
+        "CREATE TABLE parent (a int); CREATE FOREIGN TABLE source () INHERITS (parent) SERVER far;"
+        "CREATE VIEW v AS SELECT a FROM parent; CREATE MATERIALIZED VIEW near AS SELECT 1 AS a;"
+        'CREATE MATERIALIZED VIEW "Of v" AS SELECT a FROM v; CREATE MATERIALIZED VIEW of_it AS SELECT * FROM "Of v";'
+        "CREATE MATERIALIZED VIEW called AS SELECT * FROM dblink("
+        f"'host=127.0.0.1 port={postgres.port} dbname={far} user=posthub password=posthub', 'SELECT a FROM source') t (a int);"
+        "CREATE MATERIALIZED VIEW never AS SELECT a FROM source WITH NO DATA",
+        "remote",
+    )
+    there = {"DATABASE_URL": postgres.url_for(name)}
+    notes = proven(command, **there)["notes"]
+    found = [each.partition(":")[0] for each in notes if "reads another server" in each]
+    assert found == [f"materialized view public.{view}" for view in ("Of v", "called", "of_it")]
+    # Where the other server is reached, they are filled.
+    assert "reads another server" not in " ".join(command.passed("restore", "latest", **there)["notes"])
+
+
+def test_a_materialized_view_that_cannot_be_filled_again(
+    command: Command, postgres: Postgres, new_database: NewDatabase
+) -> None:
+    name = new_database(
+        "CREATE TABLE t AS SELECT 1 AS a; CREATE MATERIALIZED VIEW m AS SELECT 1 / a AS b FROM t; UPDATE t SET a = 0",
+        "unfilled",
+    )
+    there = {"DATABASE_URL": postgres.url_for(name)}
+    command.passed("run", **there)
+    kinds = [each["kind"] for each in command("verify", "--json", **there).json["differences"]]
+    assert kinds == ["restore", "materialized view data"]
+
+
+def test_event_triggers_do_not_see_the_restore(command: Command, server: Postgres) -> None:
+    """One that records statements, as audits do, is restored after the last statement that it would record."""
+    name = f"events_{secrets.token_hex(3)}"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    with psycopg.connect(server.url_for(name), autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE seen (tag text); CREATE MATERIALIZED VIEW m AS SELECT 1 AS a;"
+            "CREATE FUNCTION record() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " INSERT INTO public.seen VALUES (tg_tag); END $$;"
+            "CREATE EVENT TRIGGER audit ON ddl_command_end EXECUTE FUNCTION record(); COMMENT ON EVENT TRIGGER audit IS 'x'"
+        )
+    there = {"DATABASE_URL": server.url_for(name), "BACKUP_POSTGRES_BIN": str(server.programs)}
+    proven(command, **there)
+    proven(command, **there, BACKUP_RESTORE_JOBS="1")
+
+
+def test_settings_of_all_roles_and_logical_slots(command: Command, tmp_path: Path) -> None:
+    with Postgres(tmp_path / "own", options={"wal_level": "logical"}) as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(
+                "ALTER ROLE ALL SET app.note TO 'a secret'; ALTER ROLE ALL SET work_mem TO '7MB'"
+            )
+            connection.execute("SELECT pg_create_logical_replication_slot('feed', 'pgoutput')")
+        notes = " ".join(proven(command, DATABASE_URL=server.url)["notes"])
+    assert "the settings of all roles (ALTER ROLE ALL SET): app.note, work_mem" in notes
+    assert "logical replication slot feed: a restored database has none" in notes
 
 
 def test_tablespaces(command: Command, postgres: Postgres, new_database: NewDatabase, tmp_path: Path) -> None:

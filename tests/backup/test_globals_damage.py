@@ -29,6 +29,13 @@ ALTER ROLE dmg_app SET work_mem TO '7MB';
 ALTER ROLE dmg_app SET app.note TO E'one\n-- two\nthree';
 GRANT dmg_owner TO dmg_app WITH ADMIN OPTION;
 GRANT dmg_reader TO dmg_app WITH INHERIT FALSE;
+CREATE ROLE dmg_giver;
+CREATE ROLE dmg_guest;
+GRANT dmg_owner TO dmg_giver WITH ADMIN OPTION;
+GRANT dmg_owner TO dmg_guest GRANTED BY dmg_giver;
+GRANT pg_read_all_data TO dmg_guest;
+ALTER ROLE dmg_guest SET search_path TO 'b c', "$user";
+ALTER ROLE dmg_guest SET app.empty TO '';
 GRANT SET ON PARAMETER log_statement TO dmg_app;
 """
 DATABASE = r"""
@@ -42,6 +49,12 @@ DO $do$ DECLARE db text := quote_ident(current_database()); BEGIN
   EXECUTE 'REVOKE CONNECT ON DATABASE ' || db || ' FROM PUBLIC';
   EXECUTE 'GRANT CONNECT ON DATABASE ' || db || ' TO dmg_reader';
   EXECUTE 'GRANT CREATE ON DATABASE ' || db || ' TO dmg_app WITH GRANT OPTION';
+  EXECUTE 'ALTER DATABASE ' || db || ' SET app.empty TO ''''';
+  EXECUTE 'ALTER DATABASE ' || db || ' SET search_path TO ''a'', ''b,c'', "D"';
+  EXECUTE 'GRANT CREATE ON DATABASE ' || db || ' TO dmg_giver WITH GRANT OPTION';
+  SET ROLE dmg_giver;
+  EXECUTE 'GRANT CREATE ON DATABASE ' || db || ' TO dmg_guest';
+  RESET ROLE;
 END $do$;
 CREATE TABLE t (a int);
 """
@@ -94,6 +107,26 @@ OF_ROLES = {
         "REVOKE SET ON PARAMETER log_statement FROM dmg_app", "GRANT SET ON PARAMETER log_statement TO dmg_app", "dmg_app",
     ),
     "another name": ("ALTER ROLE dmg_reader RENAME TO dmg_other", "ALTER ROLE dmg_other RENAME TO dmg_reader", "dmg_reader"),
+    "a membership by another role": (
+        "REVOKE dmg_owner FROM dmg_guest GRANTED BY dmg_giver; GRANT dmg_owner TO dmg_guest",
+        "REVOKE dmg_owner FROM dmg_guest; GRANT dmg_owner TO dmg_guest GRANTED BY dmg_giver", "dmg_guest",
+    ),
+    "a membership in a predefined role": (
+        "REVOKE pg_read_all_data FROM dmg_guest", "GRANT pg_read_all_data TO dmg_guest", "dmg_guest",
+    ),
+    "a list in another order": (
+        "ALTER ROLE dmg_guest SET search_path TO \"$user\", 'b c'", "ALTER ROLE dmg_guest SET search_path TO 'b c', \"$user\"",
+        "dmg_guest",
+    ),
+    "an empty setting": (
+        "ALTER ROLE dmg_guest RESET app.empty", "ALTER ROLE dmg_guest SET app.empty TO ''", "dmg_guest",
+    ),
+    "a parameter too many": (
+        "GRANT SET ON PARAMETER work_mem TO dmg_guest", "REVOKE SET ON PARAMETER work_mem FROM dmg_guest", "dmg_guest",
+    ),
+    "the superuser's setting": (
+        "ALTER ROLE CURRENT_USER SET jit TO off", "ALTER ROLE CURRENT_USER RESET jit", "posthub",
+    ),
     "a role too many": ("CREATE ROLE dmg_intruder SUPERUSER", "DROP ROLE dmg_intruder", "dmg_intruder"),
 }  # fmt: skip
 OF_DATABASE = {
@@ -129,6 +162,21 @@ OF_DATABASE = {
     "a grant without its option": (
         "REVOKE GRANT OPTION FOR CREATE ON DATABASE {0} FROM dmg_app", "GRANT CREATE ON DATABASE {0} TO dmg_app WITH GRANT OPTION",
     ),
+    "a grant by another role": (
+        "SET ROLE dmg_giver; REVOKE CREATE ON DATABASE {0} FROM dmg_guest; RESET ROLE; GRANT CREATE ON DATABASE {0} TO dmg_guest",
+        "REVOKE CREATE ON DATABASE {0} FROM dmg_guest; SET ROLE dmg_giver; GRANT CREATE ON DATABASE {0} TO dmg_guest; RESET ROLE",
+    ),
+    "a right of the owner": (
+        "REVOKE TEMPORARY ON DATABASE {0} FROM dmg_owner", "GRANT TEMPORARY ON DATABASE {0} TO dmg_owner",
+    ),
+    "an empty setting": ("ALTER DATABASE {0} RESET app.empty", "ALTER DATABASE {0} SET app.empty TO ''"),
+    "one name of a list as two": (
+        "ALTER DATABASE {0} SET search_path TO 'a', 'b', 'c', \"D\"", "ALTER DATABASE {0} SET search_path TO 'a', 'b,c', \"D\"",
+    ),
+    "no connection at all": ("ALTER DATABASE {0} CONNECTION LIMIT 0", "ALTER DATABASE {0} CONNECTION LIMIT 77"),
+    "a setting of a role in it too many": (
+        "ALTER ROLE dmg_reader IN DATABASE {0} SET jit TO off", "ALTER ROLE dmg_reader IN DATABASE {0} RESET jit",
+    ),
     "everyone may connect": ("GRANT CONNECT ON DATABASE {0} TO PUBLIC", "REVOKE CONNECT ON DATABASE {0} FROM PUBLIC"),
 }  # fmt: skip
 
@@ -140,7 +188,8 @@ class Restored:
 
     def do(self, statement: str) -> None:
         with psycopg.connect(self.place.maintenance.conninfo, autocommit=True) as connection:
-            connection.execute(statement.format(self.place.database.database).encode())
+            for each in statement.format(self.place.database.database).split("; "):
+                connection.execute(each.encode())
 
     def of_roles(self) -> list[Difference]:
         return self.place.compare_globals()

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from backup.catalogue import layout
@@ -87,6 +88,8 @@ def test_what_only_a_restore_can_tell() -> None:
         'could not execute query: ERROR:  could not create locale "cs_CZ.utf8": No such file or directory',
         "could not execute query: ERROR:  ICU is not supported in this build",
         'could not execute query: ERROR:  unrecognized parameter "pg_attver"',
+        'invalid value for parameter "lc_monetary": "cs_CZ.utf8"',
+        'invalid value for parameter "TimeZone": "Europe/Atlantis"',
         "unsupported version (1.16) in file header",
     ):
         assert provable.afterwards([*error(text), rows], []), text
@@ -103,6 +106,38 @@ def test_what_only_a_restore_can_tell() -> None:
     assert provable.afterwards([rows], ["C is used instead"]) == []
     damaged = Difference(kind="object", object="database.dump.zst", expected="SHA-256 a", found="SHA-256 b")
     assert provable.afterwards([*error('extension "x" is not available'), damaged], []) == []
+
+
+def test_a_setting_whose_value_is_unknown_here(
+    command: Command, postgres: Postgres, new_database: NewDatabase
+) -> None:
+    """As of a server with more locales and newer time zones: the doctor says so, and a verification is no verdict."""
+    name = new_database("CREATE TABLE t AS SELECT 1 AS a", "values")
+    there = {"DATABASE_URL": postgres.url_for(name)}
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name}; ALTER ROLE {name} SET TimeZone TO 'UTC'".encode())
+        connection.execute(f"ALTER DATABASE {name} SET lc_monetary TO 'C'".encode())
+        connection.execute(
+            "UPDATE pg_db_role_setting SET setconfig = CASE setrole WHEN 0 THEN '{lc_monetary=xx_XX.utf8}'::text[]"
+            " ELSE '{TimeZone=Europe/Atlantis}' END WHERE setrole = %s::regrole"
+            " OR setdatabase = (SELECT oid FROM pg_database WHERE datname = %s)",
+            [name, name],
+        )
+        try:
+            checked = {each["name"]: each for each in command("doctor", "--json", **there).json}
+            found = [each["detail"] for each in checked.values() if each["ok"] is False]
+            assert any(
+                "the locale xx_XX.utf8 of the setting lc_monetary is missing here" in each for each in found
+            )
+            assert any("the time zone Europe/Atlantis of a setting is unknown here" in each for each in found)
+            command.passed("run", **there)
+            report = command("verify", "--json", **there).json
+        finally:
+            connection.execute(f"DROP ROLE {name}".encode())
+    assert report["unprovable"] == [
+        "the value of a setting, such as a locale or a time zone, is unknown here"
+    ]
+    assert "xx_XX.utf8" in str(report["differences"])
 
 
 def test_room_is_looked_for_before_anything_is_downloaded(tmp_path: Path) -> None:

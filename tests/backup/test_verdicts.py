@@ -298,6 +298,8 @@ def _(patch: Patch, folder: Path) -> Iterator[Check]:
         "pg_cron must be loaded": ({}, [("pg_cron",)]),
         "locale cs_CZ.utf8 is missing": ({"collate": "cs_CZ.utf8", "ctype": "cs_CZ.utf8"}, []),
         "uses ICU": ({"locale_provider": "i"}, []),
+        "locale cs_CZ of the setting lc_time": ({"locale_provider": "b"}, [("lc_time", "cs_CZ")]),
+        "time zone Europe/Atlantis": ({"locale_provider": "b"}, [("TimeZone", "Europe/Atlantis")]),
         "locale cs_CZ of the collation": ({"locale_provider": "b"}, [("odd", "c", "cs_CZ", "cs_CZ")]),
         "english.stop of the dictionary": (
             {"locale_provider": "b"},
@@ -306,7 +308,7 @@ def _(patch: Patch, folder: Path) -> Iterator[Check]:
     }
     for detail, (of_server, rows) in lacks.items():
         server = Server(version="18.2", version_number=180002, **of_server)
-        answers = {1: "pg_extension", 3: "pg_ts_dict", 4: "pg_collation"}
+        answers = {1: "pg_extension", 2: "pg_db_role_setting", 3: "pg_ts_dict", 4: "pg_collation"}
         found = [table for columns, table in answers.items() if rows and len(rows[0]) == columns]
 
         @contextmanager
