@@ -35,6 +35,14 @@ _MARKS = """
 SELECT datname, line FROM pg_database, unnest(string_to_array(shobj_description(oid, 'pg_database'), E'\\n')) line
 WHERE starts_with(line, %s) AND NOT starts_with(datname, %s)
 """
+_COMMENT = "SELECT textsend(shobj_description(oid, 'pg_database')) FROM pg_database WHERE datname = %s"
+# For a comment that was written in another encoding than that of the maintenance database: it stays on the server.
+_MARK_THERE = """
+DECLARE kept text := (SELECT string_agg(line, E'\\n' ORDER BY n) FROM pg_database,
+  unnest(string_to_array(shobj_description(oid, 'pg_database'), E'\\n')) WITH ORDINALITY AS lines (line, n)
+  WHERE datname = {name} AND NOT starts_with(line, {sign}));
+BEGIN EXECUTE format('COMMENT ON DATABASE %I IS %L', {name}, concat_ws(E'\\n', kept, {mark})); END
+"""
 # Subscriptions are in a catalogue that all databases share. One without a slot can be dropped without its publisher.
 _SUBSCRIBED = "SELECT 1 FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid WHERE datname = %s"
 _SUBSCRIPTIONS = """
@@ -180,12 +188,16 @@ class Databases:
 
     def mark(self, name: str, mark: Mark) -> None:
         """Mark a database; within :meth:`at_once`, in the same transaction."""
-        row = self._connection.execute(
-            "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [name]
-        ).fetchone()
-        comment = row[0] if row and row[0] else ""
+        row = self._connection.execute(_COMMENT, [name]).fetchone()
+        line = MARK + mark.model_dump_json()
+        try:
+            comment = bytes(row[0]).decode() if row and row[0] else ""
+        except UnicodeDecodeError:
+            body = sql.SQL(_MARK_THERE).format(name=name, sign=MARK, mark=line)
+            self._connection.execute(sql.SQL("DO {}").format(sql.Literal(body.as_string(self._connection))))
+            return
         kept = [line for line in comment.split("\n") if not line.startswith(MARK)] if comment else []
-        text = "\n".join([*kept, MARK + mark.model_dump_json()])
+        text = "\n".join([*kept, line])
         self._connection.execute(
             sql.SQL("COMMENT ON DATABASE {} IS {}").format(_name(name), sql.Literal(text))
         )

@@ -304,9 +304,8 @@ def _fill(work: _Restore, archive: Path) -> None:
     work.reporter.step(STEPS[5])
     with work.stages.measure("settle"):
         statements = properties(wiring.programs, archive, work.working.database)
-        work.findings.differences += carry_out(
-            work.server.maintenance, "settings", statements, wiring.stop.check
-        )
+        # Within the database: comments and settings are stored in the encoding of the session's.
+        work.findings.differences += carry_out(work.working, "settings", statements, wiring.stop.check)
 
 
 def _prove(work: _Restore, archive: Path) -> None:

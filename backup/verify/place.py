@@ -31,10 +31,10 @@ WHERE c.oid >= 16384 AND c.collprovider IN ('c', 'i') ORDER BY 1
 _SETTINGS = """
 SELECT split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1)
 FROM pg_db_role_setting CROSS JOIN unnest(setconfig) AS setting
-WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) OR setdatabase = 0 AND setrole <> 0
+WHERE (setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) OR setdatabase = 0 AND setrole <> 0)
+  AND split_part(setting, '=', 1) IN ('lc_messages', 'lc_monetary', 'lc_numeric', 'lc_time', 'TimeZone')
 ORDER BY 1, 2
 """
-_LOCALE_SETTINGS = frozenset({"lc_messages", "lc_monetary", "lc_numeric", "lc_time"})
 _ZONES = Path("/usr/share/zoneinfo")
 _ZONE = re.compile(r"[A-Za-z_]+(?:/[\w+-]+)+")
 # Options of dictionaries that name a file, by what its name ends with; a thesaurus has another ending.
@@ -101,7 +101,7 @@ def _locales(
 def _settings(connection: Connection[TupleRow], shared: Path) -> Iterator[tuple[str, str]]:
     zones = (shared / "timezone", _ZONES)
     for name, value in dict.fromkeys(connection.execute(_SETTINGS)):
-        if name in _LOCALE_SETTINGS and value and _missing(value, value):
+        if name != "TimeZone" and value and _missing(value, value):
             yield f"the locale {value} of the setting {name} is missing here", "install it (Debian: locales)"
         elif (
             name == "TimeZone"

@@ -227,8 +227,9 @@ def _restore_and_compare(
         findings.notes += [note] if note else []
         findings.suspicions += [note] if note else []
         with findings.stages.measure("settings"):
+            # Within the database: comments and settings are stored in the encoding of the session's.
             findings.differences += carry_out(
-                place.maintenance, "settings", statements.result(), wiring.stop.check
+                place.database, "settings", statements.result(), wiring.stop.check
             )
         prove(wiring, manifest, archive, place.database, findings, locale=not note, expected=expected)
     if "globals" in files:

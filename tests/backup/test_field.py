@@ -139,6 +139,41 @@ def test_names_that_no_encoding_reads(command: Command, postgres: Postgres) -> N
     done.fails(1, "a name or text in its catalogue is not valid UTF-8", "rename what is not in UTF-8")
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_comment_and_a_setting_in_the_encoding_of_the_database(
+    encoding: str, command: Command, postgres: Postgres
+) -> None:
+    """They are in a catalogue that databases of other encodings share, and come back byte for byte."""
+    name = f"latin_{secrets.token_hex(3)}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'".encode()
+        )
+    with psycopg.connect(postgres.url_for(name), autocommit=True, client_encoding=encoding) as connection:
+        connection.execute(f"COMMENT ON DATABASE {name} IS 'l''\xe9t\xe9\n-- \xe0 nous'".encode("latin-1"))
+        connection.execute(f"ALTER DATABASE {name} SET app.note TO '\xe9'".encode("latin-1"))
+    there = {"DATABASE_URL": postgres.url_for(name)}
+    proven(command, **there)
+    restored = command.passed("restore", "latest", **there)["into"]
+
+    def comment(of: str) -> bytes:
+        found: bytes = value(
+            postgres,
+            name,
+            f"SELECT textsend(shobj_description(oid, 'pg_database')) FROM pg_database WHERE datname = '{of}'",
+        )
+        return found.partition(b"\nposthub-ops: ")[0]
+
+    original = "l'\xe9t\xe9\n-- \xe0 nous".encode("latin-1")
+    setting = "SELECT textsend(setconfig[1]) FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase WHERE datname = '{}'"
+    assert comment(name) == comment(restored) == original
+    assert value(postgres, name, setting.format(restored)) == value(postgres, name, setting.format(name))
+    command.passed("promote", "--yes-i-mean", name, **there)
+    assert comment(name) == original
+    command.passed("rollback", "--yes-i-mean", name, **there)
+    assert comment(name) == original
+
+
 def test_more_tables_than_locks_for_two(command: Command, tmp_path: Path) -> None:
     """pg_dump locks each table, and there is no room for a second lock on each."""
     options = {"max_locks_per_transaction": "10", "max_connections": "20"}
