@@ -129,6 +129,9 @@ class Server(Part):
     version: str
     version_number: Count
     encoding: str = "UTF8"
+    roles_encoding: str = Field(
+        default="UTF8", description="of the database postgres, in which the roles were dumped"
+    )
     collate: str = "C"
     ctype: str = "C"
     locale_provider: str = "c"

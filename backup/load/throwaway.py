@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 import psycopg
+from psycopg import sql
 
 from backup.cancellation import never
 from backup.confinement import Confinement
@@ -153,6 +154,7 @@ def cluster(
     check: Callable[[], None] = never,
     options: Mapping[str, str] = NO_OPTIONS,
     kept: Round | None = None,
+    encoding: str = "UTF8",
 ) -> Iterator[Cluster]:
     """Create and start a server, and remove it in every case.
 
@@ -161,6 +163,7 @@ def cluster(
         parent: where its folder is created; by default the system's temporary folder.
         check: called while the server is created; raises to stop.
         kept: what the round of verifications keeps.
+        encoding: of its database postgres: names of roles are stored in it, and other databases read them unchanged.
 
     Raises:
         VerificationError: the server could not be created or started.
@@ -175,7 +178,17 @@ def cluster(
         address = address_in(own, superuser).with_settings(unset)
         with server(programs, own, {**_OPTIONS, **options}) as process:
             _wait(process, own, address, check)
+            if encoding != "UTF8":
+                _encode(address, encoding)
             yield Cluster(folder, address, programs.version("postgres"))
+
+
+def _encode(address: Address, encoding: str) -> None:
+    with session(address.named("template1")) as connection:
+        connection.execute("DROP DATABASE postgres")
+        connection.execute(
+            sql.SQL("CREATE DATABASE postgres TEMPLATE template0 ENCODING {} LOCALE 'C'").format(encoding)
+        )
 
 
 @contextmanager

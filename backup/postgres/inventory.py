@@ -203,7 +203,8 @@ def server(connection: Connection[TupleRow]) -> Server:
     row = connection.execute(
         f"SELECT current_setting('server_version'), pg_encoding_to_char(encoding), datcollate, datctype,"
         f" {provider}, {locale}, (SELECT rolname FROM pg_roles WHERE oid = 10), oid::bigint, {_IDENTIFIER},"
-        " pg_is_in_recovery()"
+        " pg_is_in_recovery(), (SELECT pg_encoding_to_char(encoding) FROM pg_database"
+        " WHERE datname IN ('postgres', 'template1') ORDER BY datname LIMIT 1)"
         " FROM pg_database WHERE datname = current_database()"
     ).fetchone()
     assert row is not None
@@ -219,6 +220,7 @@ def server(connection: Connection[TupleRow]) -> Server:
         database_oid=row[7],
         system_identifier=row[8],
         standby=row[9],
+        roles_encoding=row[10],
     )
 
 

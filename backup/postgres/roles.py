@@ -4,9 +4,11 @@ A role that a restore creates may have been dropped from production deliberately
 objects only. Rights to log in or to change the server are withheld and reported, and a person decides.
 """
 
+import codecs
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from backup.errors import VerificationError
 from backup.postgres.identifiers import NAME, unquoted
 from backup.postgres.statements import SETTINGS, split
 
+_ENCODING = re.compile(rb"^SET client_encoding = '(\w+)';", re.MULTILINE)
 _ROLE = rb"(?P<role>" + NAME + rb")"
 _CREATE = re.compile(rb"CREATE ROLE " + _ROLE + rb";")
 _ABOUT = re.compile(
@@ -88,7 +91,20 @@ def read(dumped: Path) -> list[bytes]:
         raise VerificationError(
             f"the roles have {size} bytes, at most {MOST_BYTES} are read", hint="do not use this backup"
         )
-    return split(dumped.read_bytes())
+    return parse(dumped.read_bytes())
+
+
+def parse(script: bytes) -> list[bytes]:
+    """The statements of a globals dump, in UTF-8: names are compared with those of a server.
+
+    Those of a dump without an encoding (SQL_ASCII) stay as they are.
+    """
+    if found := _ENCODING.search(script):
+        name = found[1].decode().replace("WIN", "cp").replace("KOI8", "koi8-")
+        with suppress(LookupError, UnicodeDecodeError):
+            script = script.decode(codecs.lookup(name).name).encode()
+            script = _ENCODING.sub(b"SET client_encoding = 'UTF8';", script, count=1)
+    return split(script)
 
 
 def for_throwaway(statements: Iterable[bytes], superuser: str) -> Iterator[bytes]:

@@ -72,6 +72,7 @@ def drill(wiring: Wiring, entry: Entry, reporter: Reporter | None = None) -> Dri
             parent=parent,
             options=server_options(wiring.settings.verify_options),
             check=wiring.stop.check,
+            encoding=manifest.server.roles_encoding,
         ) as scratch:
             # Unlike in a restore, the server's data is in our own folder.
             check_space(scratch.folder, int(manifest.raw_bytes * SPACE_FACTOR), "the drill")

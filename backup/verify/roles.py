@@ -7,7 +7,6 @@ from backup.cancellation import Check, never
 from backup.catalogue.records import Difference
 from backup.postgres import dump, roles
 from backup.postgres.dsn import Address
-from backup.postgres.statements import split
 from backup.programs import Programs
 
 MOST_SHOWN = 200
@@ -17,7 +16,7 @@ Statements = dict[str, Counter[bytes]]
 def dumped(programs: Programs, server: Address, check: Check = never) -> list[bytes]:
     """A server's roles as statements, in the form of a backup."""
     with dump.globals_sql(server, programs, check) as source:
-        return split(b"".join(iter(source.read, b"")))
+        return roles.parse(b"".join(iter(source.read, b"")))
 
 
 def by_role(statements: Iterable[bytes], *, exact: bool) -> Statements:
@@ -37,7 +36,9 @@ def compare(expected: Statements, found: Statements, names: Collection[str]) -> 
     for name in sorted(names):
         missing, more = expected[name] - found[name], found[name] - expected[name]
         if missing or more:
-            yield Difference(kind="role", object=name, expected=_shown(missing), found=_shown(more))
+            # Of a cluster whose encoding is not UTF-8.
+            shown = name.encode(errors="surrogateescape").decode(errors="replace")
+            yield Difference(kind="role", object=shown, expected=_shown(missing), found=_shown(more))
 
 
 def _shown(statements: Counter[bytes]) -> str:

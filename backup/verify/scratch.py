@@ -126,6 +126,7 @@ def scratch(wiring: Wiring, manifest: Manifest) -> Iterator[Scratch]:
         check=check,
         options=options,
         kept=wiring.round,
+        encoding=manifest.server.roles_encoding,
     ) as own:
         yield Scratch(wiring, manifest, own.folder, own.address.named(DATABASE), own.version, given=False)
 

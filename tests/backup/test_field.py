@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from backup.postgres import roles
 from backup.postgres.databases import WORKING, databases
 from backup.postgres.dsn import parse
 from backup.verify.scratch import PREFIX
@@ -172,6 +173,46 @@ def test_a_comment_and_a_setting_in_the_encoding_of_the_database(
     assert comment(name) == original
     command.passed("rollback", "--yes-i-mean", name, **there)
     assert comment(name) == original
+
+
+def test_a_cluster_in_another_encoding(command: Command, tmp_path: Path) -> None:
+    """Names of roles are in a catalogue that databases of all encodings share; the drill creates only those that are needed."""
+    with Postgres(tmp_path / "own") as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("DROP DATABASE postgres")
+            for name in ("postgres", "shop"):
+                connection.execute(
+                    f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'".encode()
+                )
+        with psycopg.connect(server.url_for("shop"), autocommit=True, client_encoding="UTF8") as connection:
+            connection.execute(
+                'CREATE ROLE "rôle"; COMMENT ON ROLE "rôle" IS \'été\'; ALTER ROLE "rôle" SET app.note TO \'é\''
+            )
+            connection.execute(
+                'CREATE TABLE "tâble" ("é" text); ALTER TABLE "tâble" OWNER TO "rôle"; GRANT CREATE ON DATABASE shop TO "rôle"'
+            )
+            connection.execute("INSERT INTO \"tâble\" VALUES ('à')")
+        there = {"DATABASE_URL": server.url_for("shop")}
+        proven(command, **there)
+        assert command.passed("drill", **there)["ok"]
+        command.passed("restore", "latest", **there)
+        command.passed("promote", "--yes-i-mean", "shop", **there)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "codec", "kept"),
+    [
+        ("LATIN2", "iso8859-2", False),
+        ("WIN1250", "cp1250", False),
+        ("KOI8R", "koi8-r", False),
+        ("SQL_ASCII", "utf-8", True),
+    ],
+)
+def test_roles_in_another_encoding(encoding: str, codec: str, kept: bool) -> None:
+    letter = "ж" if codec == "koi8-r" else "ž"
+    script = f"SET client_encoding = '{encoding}';\nCREATE ROLE \"{letter}\";\n".encode(codec)
+    found = [f"SET client_encoding = '{encoding if kept else 'UTF8'}';", f'CREATE ROLE "{letter}";']
+    assert [each.decode() for each in roles.parse(script)] == found
 
 
 def test_more_tables_than_locks_for_two(command: Command, tmp_path: Path) -> None:
