@@ -201,7 +201,7 @@ def _passes(programs: Programs, archive: Path, jobs: int, check: Check, *, alone
     the files of the table again, which takes longer than the rows of a small table. Therefore small tables, if there are
     many, are created by one run, and filled by another. The last one also grants the privileges, which always come after the rows.
 
-    Event triggers are created by a run of their own, after materialized views were refreshed.
+    Event triggers are created by a separate run, after materialized views were refreshed.
     """
     everything = _listed(programs, archive, [], check)
     triggers = [line for line in everything if _EVENT_TRIGGER.match(line)]

@@ -111,7 +111,7 @@ def test_what_only_a_restore_can_tell() -> None:
 def test_a_setting_whose_value_is_unknown_here(
     command: Command, postgres: Postgres, new_database: NewDatabase
 ) -> None:
-    """As of a server with more locales and newer time zones: the doctor says so, and a verification is no verdict."""
+    """As of a server with more locales and newer time zones: the doctor says so, and a verification gives no verdict."""
     name = new_database("CREATE TABLE t AS SELECT 1 AS a", "values")
     there = {"DATABASE_URL": postgres.url_for(name)}
     with psycopg.connect(postgres.url, autocommit=True) as connection:

@@ -129,7 +129,7 @@ def test_settings_of_the_role_do_not_reach_us(postgres: Postgres, new_database: 
         assert connection.execute("SHOW client_encoding").fetchone() == ("UTF8",)
 
 
-def test_a_role_that_is_no_superuser_any_more(postgres: Postgres, new_database: NewDatabase) -> None:
+def test_a_role_that_was_a_superuser(postgres: Postgres, new_database: NewDatabase) -> None:
     """The service runs for months: what a superuser may set is not asked for after it was one."""
     name = new_database("SELECT 1", "demoted")
     with psycopg.connect(postgres.url, autocommit=True) as owner:
