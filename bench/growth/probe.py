@@ -9,9 +9,12 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from inspect import signature
 from threading import Lock
+from types import ModuleType
 from typing import Any
 
 from backup.cli.common import find
@@ -20,14 +23,18 @@ from backup.settings import BackupSettings
 from backup.store import MemoryStore, ObjectInfo, RetryingStore, RetryPolicy
 from backup.wiring import Wiring, wire
 
-try:
-    from backup.replication.merged import read
-except ImportError:  # an older checkout
-    from backup.reading import read  # type: ignore[no-redef,import-not-found]
-try:
-    from bench.growth.first_format import documents
-except ImportError:  # an older checkout, after which the folder of this program is searched
-    from first_format import documents  # type: ignore[no-redef,import-not-found]
+
+def _first(*names: str) -> ModuleType:
+    """The first of these modules that this checkout has: an older one has others."""
+    for name in names[:-1]:
+        with suppress(ImportError):
+            return import_module(name)
+    return import_module(names[-1])
+
+
+read = _first("backup.replication.merged", "backup.reading").read
+# Without the package, the folder of this program is searched.
+documents = _first("bench.growth.first_format", "first_format").documents
 
 LATENCY = 0.03
 PAGE = 1000
