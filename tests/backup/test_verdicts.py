@@ -108,24 +108,6 @@ def _(_: Patch, __: Path) -> Iterator[Check]:
     yield from of_store(Keeps(), "put, get, delete")
 
 
-@fails("_small_object")
-def _(_: Patch, __: Path) -> Iterator[Check]:
-    """The bucket locks every object, and has no versions: a second record cannot be written."""
-
-    class Once(MemoryStore):
-        def put(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
-            if key in self.objects:
-                raise StoreError("the object is locked", hint="wait", operation="put")
-            super().put(key, data)
-
-        def delete(self, keys: Any) -> list[Refusal]:
-            return [Refusal(key, "Object Lock") for key in keys]
-
-    for check in of_store(Once(), "put, get, delete"):
-        assert "keeps no versions" in check.detail
-        yield check
-
-
 @fails("_access")
 def _(_: Patch, __: Path) -> Iterator[Check]:
     """An error of the system; then a store that was silent before, which is not asked again."""

@@ -79,7 +79,7 @@ def test_an_interrupted_verification_stops_its_server(
     caller.send_signal(number)
     caller.wait(30)
     # A killed caller cannot wait; the reaper does it a moment later.
-    patience = 0 if number == signal.SIGINT else 20
+    patience = 0 if number == signal.SIGINT else 60
     wait_for(
         lambda: not running_in(short), timeout=patience, what="the server ending", hint="see run_command"
     )
