@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
 from psycopg import Connection
@@ -50,14 +51,25 @@ class Accident:
         return self.wanted - COMMITTED
 
 
-def show(suite: Suite, busy: Callable[[str], None]) -> Outcome:
-    """Stream the WAL, take a base backup, empty the table of posts, and bring it back."""
-    recoveries = Recoveries(suite)
-    busy("streaming the WAL into the S3 server, and taking a base backup")
+@dataclass(frozen=True)
+class Protection:
+    """What a recovery starts from: a base backup, and the moment from which on the WAL is stored."""
+
+    base: dict[str, Any]
+    since: datetime
+
+
+def protect(suite: Suite) -> Protection:
+    """Stream the WAL into the store, and take a base backup."""
     suite.stream_wal()
-    base = recoveries.base()
+    return Protection(Recoveries(suite).base(), _now(suite))
+
+
+def show(suite: Suite, protection: Protection, busy: Callable[[str], None]) -> Outcome:
+    """Empty the table of posts, and bring it back."""
+    recoveries, base = Recoveries(suite), protection.base
     busy("letting customers write for some seconds, then emptying the table of posts")
-    _await_posts(suite, _now(suite) + BEFORE + COMMITTED)
+    _await_posts(suite, protection.since + BEFORE + COMMITTED)
     accident = _empty(suite)
     busy("recovering the second before it, next to the live database")
     restored = recoveries.restore(accident.wanted)

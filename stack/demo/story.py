@@ -43,6 +43,7 @@ class Story:
         self._busy = busy
         self._backups = Backups(suite)
         self._taken = ""
+        self._protection: accident.Protection | None = None
 
     @property
     def steps(self) -> Sequence[tuple[str, Callable[[], Outcome]]]:
@@ -192,6 +193,8 @@ class Story:
         self._busy("waiting until the exporter misses the killed worker")
         self._await(lambda: self._suite.prom.value(up) == 0, "the exporter reporting the worker as down")
         seen = time.time() - killed
+        self._busy("waiting for CeleryWorkerDown; meanwhile, the WAL is streamed, and a base backup is taken")
+        self._protection = accident.protect(self._suite)
         fired = self._suite.inbox.wait_for("CeleryWorkerDown", since=killed, timeout=LONGEST_WAIT)
         self._busy("starting the worker again")
         revived = time.time()
@@ -217,7 +220,8 @@ class Story:
 
     def accident(self) -> Outcome:
         """Empty a table; recover the second before, prove it and put it into production."""
-        return accident.show(self._suite, self._busy)
+        assert self._protection is not None, "the step before takes the base backup while it waits"
+        return accident.show(self._suite, self._protection, self._busy)
 
     def _await_traffic(self) -> dict[str, dict[str, Any]]:
         """The first complete report of Prometheus, or the last one when the time is up.
