@@ -178,10 +178,10 @@ def _environment() -> dict[str, str]:
 
 
 def _pytest(arguments: Sequence[str]) -> int:
-    # Two more than there are processors: the tests of the whole stack, of silence and of brokers mostly wait.
+    # One more than there are processors: the tests of the whole stack mostly wait. With two more, a whole run took as long.
     whole = (
         "-n",
-        str((os.cpu_count() or 2) + 2),
+        str((os.cpu_count() or 2) + 1),
         "--dist",
         "loadgroup",
         "--no-loadscope-reorder",

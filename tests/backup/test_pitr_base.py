@@ -5,6 +5,7 @@ import io
 import secrets
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -196,6 +197,11 @@ def test_a_database_that_is_created_meanwhile_ends_the_backup(
             connection.execute(f"DROP DATABASE {name}")
 
 
+def _drop(server: Postgres, name: str) -> None:
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name}")
+
+
 @pytest.mark.parametrize("server", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 @pytest.mark.usefixtures("archiver")
 def test_a_copied_database_that_is_gone_again_is_found_by_the_proof(
@@ -207,8 +213,12 @@ def test_a_copied_database_that_is_gone_again_is_found_by_the_proof(
     def store(*arguments: object) -> object:
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
-            connection.execute(f"DROP DATABASE {name}")
-        return kept(*arguments)  # type: ignore[arg-type]
+        # To drop it, the server waits for all of its processes: also for the one that sends the base backup, which must go on.
+        with ThreadPoolExecutor(1) as pool:
+            dropped = pool.submit(_drop, server, name)
+            stored = kept(*arguments)  # type: ignore[arg-type]
+            dropped.result(60)
+        return stored
 
     monkeypatch.setattr(base, "_store", store)
     taken = run(wiring, target)
