@@ -10,7 +10,7 @@ from backup.catalogue import layout
 from backup.catalogue.document import decode, encode, too_large
 from backup.catalogue.notified import Notified
 from backup.catalogue.reader import History
-from backup.catalogue.renewal import renew
+from backup.catalogue.renewal import forget_others, renew, states
 from backup.errors import CatalogueError
 from backup.policy.notices import Message, faults, messages
 from backup.store import ObjectInfo
@@ -66,18 +66,17 @@ class Notifier:
     def _known(self, database: str) -> dict[str, str]:
         if database not in self._reported:
             try:
-                found = [known for info in self._objects(database) if (known := self._read(info, database))]
+                found = [
+                    known
+                    for info in states(self._wiring.store, layout.notified(database))
+                    if (known := self._read(info, database))
+                ]
             except OpsError as error:
                 log.warning("what was notified before is not known: %s", error.message)
                 found = []
             newest = max(found, key=lambda known: known.moment or _EARLIEST, default=None)
             self._reported[database] = dict(newest.faults) if newest else {}
         return self._reported[database]
-
-    def _objects(self, database: str) -> list[ObjectInfo]:
-        """All that may say what was notified: several, if the store lets nothing replace the first one."""
-        found = self._wiring.store.walk(layout.notified(database).removesuffix(".json"))
-        return [info for info in found if layout.is_notified(info.key)]
 
     def _read(self, info: ObjectInfo, database: str) -> Notified | None:
         try:
@@ -94,10 +93,7 @@ class Notifier:
         document = Notified(database=database, moment=self._wiring.clock(), faults=reported)
         data = encode(document, self._wiring.keys)
         try:
-            present = renew(store, key, data, layout.further(key, data))
-            others = [info.key for info in self._objects(database) if info.key != present]
-            if others:
-                store.delete(others)
+            forget_others(store, key, renew(store, key, data))
         except OpsError as error:
             log.warning("a restart may notify again: %s", error.message)
 

@@ -30,8 +30,7 @@ ATTEMPTS = "attempts"
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _IN_BACKUP = re.compile(rf"(?P<database>[^/]+)/(?P<id>{PATTERN.pattern})/(?P<name>[^/]+)")
-_HOLD = re.compile(r"hold(-[0-9a-f]{16})?\.json")
-_NOTIFIED = re.compile(r"[^/]+/notified(-[0-9a-f]{16})?\.json")
+_STATE = re.compile(r"(-[0-9a-f]{16})?\.json")
 _ATTEMPT = re.compile(rf"(?P<database>[^/]+)/{ATTEMPTS}/{PATTERN.pattern}-(?P<kind>[a-z]+)\.json")
 
 
@@ -61,7 +60,18 @@ def notified(database: str) -> str:
 
 def further(key: str, data: bytes) -> str:
     """The key of a document's next state, next to the object that a store lets nothing replace."""
-    return f"{key.removesuffix('.json')}-{hashlib.sha256(data).hexdigest()[:16]}.json"
+    return f"{stem(key)}-{hashlib.sha256(data).hexdigest()[:16]}.json"
+
+
+def stem(key: str) -> str:
+    """What the keys of all states of a document begin with."""
+    return key.removesuffix(".json")
+
+
+def is_state(key: str, first: str) -> bool:
+    """Whether a key is that of a document, or of one of its further states."""
+    begin = stem(first)
+    return key.startswith(begin) and _STATE.fullmatch(key, len(begin)) is not None
 
 
 def split(key: str) -> tuple[str, str, str] | None:
@@ -77,11 +87,7 @@ def split_attempt(key: str) -> tuple[str, str] | None:
 
 
 def is_hold(name: str) -> bool:
-    return _HOLD.fullmatch(name) is not None
-
-
-def is_notified(key: str) -> bool:
-    return _NOTIFIED.fullmatch(key) is not None
+    return is_state(name, HOLD)
 
 
 def is_report(name: str) -> bool:

@@ -4,15 +4,32 @@ A bucket that locks every object and keeps no versions lets nothing replace them
 further object, and the newest one counts. Versions that do not know this read the first one.
 """
 
+from backup.catalogue import layout
 from backup.errors import KeptError
-from backup.store import Store
+from backup.store import ObjectInfo, Store
 
 
-def renew(store: Store, key: str, data: bytes, further: str) -> str:
+def states(store: Store, key: str) -> list[ObjectInfo]:
+    """The objects of a document: several, if the store lets nothing replace the first one.
+
+    Raises:
+        StoreError: the store does not list them.
+    """
+    return [info for info in store.walk(layout.stem(key)) if layout.is_state(info.key, key)]
+
+
+def forget_others(store: Store, key: str, present: str) -> None:
+    """Delete the states of a document other than the present one. They do not count, even if they stay.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    if others := [info.key for info in states(store, key) if info.key != present]:
+        store.delete(others)
+
+
+def renew(store: Store, key: str, data: bytes) -> str:
     """Store the present state of a document.
-
-    Args:
-        further: where it goes if the store lets nothing replace the object.
 
     Returns:
         The key that it is stored under.
@@ -23,6 +40,7 @@ def renew(store: Store, key: str, data: bytes, further: str) -> str:
     try:
         store.put(key, data)
     except KeptError:
+        further = layout.further(key, data)
         store.put(further, data)
         return further
     return key

@@ -8,10 +8,9 @@ import click
 from backup.catalogue import layout
 from backup.catalogue.document import encode
 from backup.catalogue.hold import Hold
-from backup.catalogue.renewal import renew
+from backup.catalogue.renewal import forget_others, renew
 from backup.cli.common import database_option, find, json_option, load
 from backup.errors import StoreError
-from backup.store import Store
 from sidecar import UsageError, cli
 
 MOST_REASON = 500
@@ -63,21 +62,12 @@ def _write(backup_id: str, database: str | None, *, held: bool, reason: str, as_
     )
     key = layout.hold(entry.manifest.database, entry.id)
     store, data = wiring.store_named(entry.store), encode(document, wiring.keys)
-    present = renew(store, key, data, layout.further(key, data))
-    _forget_others(store, key.rpartition("/")[0], present)
+    present = renew(store, key, data)
+    with suppress(StoreError):
+        forget_others(store, key, present)
     if as_json:
         cli.print_json({"id": entry.id, "database": entry.manifest.database, "held": held})
     elif held:
         cli.echo(f"{entry.id} is on hold; to release it: python -m backup release {entry.id}")
     else:
         cli.echo(f"{entry.id} is no longer on hold; the retention rules apply to it")
-
-
-def _forget_others(store: Store, folder: str, present: str) -> None:
-    """Delete earlier holds, which have separate keys. They no longer count, even if they stay."""
-    with suppress(StoreError):
-        names = [info.key.rpartition("/")[2] for info in store.walk(f"{folder}/hold")]
-        if others := [
-            key for name in names if layout.is_hold(name) and (key := f"{folder}/{name}") != present
-        ]:
-            store.delete(others)

@@ -92,7 +92,7 @@ def copy_reports(route: Route, here: Iterable[ObjectInfo], there: Collection[str
             data = route.source.get(info.key)
             further = layout.further(info.key, data)
             if further not in there and (info.key not in there or route.target.get(info.key) != data):
-                renew(route.target, info.key, data, further)
+                renew(route.target, info.key, data)
 
 
 def _is_there(route: Route, key: str, stored: StoredObject) -> bool:
