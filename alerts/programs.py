@@ -2,11 +2,13 @@
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from alerts.paths import ALERTS, TESTS
+from alerts import ruletests
+from alerts.paths import ALERTS
 from sidecar import OpsError
 
 # Returns the path of a program, given its name.
@@ -46,8 +48,12 @@ class Programs:
         return self._run("amtool", arguments, folder, what)
 
     def run_rule_test(self, path: Path) -> Outcome:
-        """Run one file of promtool unit tests."""
-        return self.promtool("test", "rules", path.name, folder=path.parent, what=f"rule tests {path.stem}")
+        """Run one file of promtool unit tests, with the rules that it needs."""
+        with tempfile.TemporaryDirectory() as name:
+            tests = ruletests.write(path, Path(name))
+            return self.promtool(
+                "test", "rules", tests.name, folder=tests.parent, what=f"rule tests {path.stem}"
+            )
 
     def _run(self, program: str, arguments: tuple[str, ...], folder: Path, what: str) -> Outcome:
         done = subprocess.run(
@@ -69,8 +75,3 @@ def on_path(name: str) -> Path:
             hint=f"install it, or run ./ops alerts, which downloads {name} on Debian",
         )
     return Path(path)
-
-
-def rule_test_files() -> list[Path]:
-    """The files with promtool unit tests, the largest first."""
-    return sorted(TESTS.glob("*.yml"), key=lambda path: -path.stat().st_size)

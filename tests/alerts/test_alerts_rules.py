@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from alerts import checks, rules
+from alerts import checks, rules, ruletests
 from alerts.paths import RULES
-from alerts.programs import rule_test_files
 from alerts.rules import Record
 from tests.alerts.programs import PROGRAMS
 
@@ -31,7 +30,7 @@ def test_alertmanager_accepts_its_configuration() -> None:
     assert outcome.ok, outcome.output
 
 
-@pytest.mark.parametrize("path", rule_test_files(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ruletests.files(), ids=lambda path: path.stem)
 def test_unit_tests_of_the_rules(path: Path) -> None:
     outcome = PROGRAMS.run_rule_test(path)
     assert outcome.ok, outcome.output

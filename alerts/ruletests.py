@@ -1,0 +1,94 @@
+"""The unit tests of the rules, and each of their files with only the rules that its result depends on.
+
+promtool evaluates every rule of every named file at every step of every test, so a file that tests two alerts would
+take as long as one that tests a hundred.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from alerts.paths import TESTS
+from sidecar import rulefile
+
+Document = dict[str, Any]
+
+# What could be the name of an alert or of a recorded series, in an expression or in the template of an annotation.
+_WORD = re.compile(r"[A-Za-z_:][\w:]*")
+
+
+def files() -> list[Path]:
+    """The files with promtool unit tests, the largest first."""
+    return sorted(TESTS.glob("*.yml"), key=lambda path: -path.stat().st_size)
+
+
+def write(path: Path, folder: Path) -> Path:
+    """Copy a file of unit tests into an empty folder, with the rules that it needs next to it; returns the copy.
+
+    The copy is the same to the byte, since promtool reads numbers in other ways than YAML does. Groups without a
+    rule that is needed are left empty.
+
+    Args:
+        path: the file of unit tests, which names its rule files relative to itself.
+    """
+    tests: Document = rulefile.document(path)
+    rules: dict[str, Document] = {name: rulefile.document(path.parent / name) for name in tests["rule_files"]}
+    names = needed(tests, list(rules.values()))
+    copy = folder / path.parent.name / path.name
+    copy.parent.mkdir()
+    shutil.copy(path, copy)
+    for name, document in rules.items():
+        reduced = copy.parent / name
+        reduced.parent.mkdir(exist_ok=True)
+        reduced.write_text(yaml.safe_dump(_with_only(document, names), sort_keys=False), encoding="utf-8")
+    return copy
+
+
+def needed(tests: Document, rules: Sequence[Document]) -> set[str]:
+    """The names of the rules that the tests ask for, and of those that these read, in expressions and annotations.
+
+    A rule that selects series by a pattern of their names may read any of them, and then all rules are needed.
+    """
+    reads = {_name(rule): _words(rule) for document in rules for rule in _rules(document)}
+    found: set[str] = set()
+    new = {word for test in tests["tests"] for word in _asked(test)} & reads.keys()
+    while new:
+        found |= new
+        if any("__name__" in reads[name] for name in new):
+            return set(reads)
+        new = {word for name in new for word in reads[name]} & reads.keys() - found
+    return found
+
+
+def _asked(test: Document) -> Iterator[str]:
+    for one in test.get("alert_rule_test", ()):
+        yield one["alertname"]
+    for one in test.get("promql_expr_test", ()):
+        yield from _WORD.findall(one["expr"])
+
+
+def _words(rule: Document) -> set[str]:
+    texts = [rule["expr"], *rule.get("annotations", {}).values(), *rule.get("labels", {}).values()]
+    return {word for text in texts for word in _WORD.findall(str(text))}
+
+
+def _with_only(document: Document, names: set[str]) -> Document:
+    return {
+        "groups": [
+            {**group, "rules": [rule for rule in group["rules"] if _name(rule) in names]}
+            for group in document["groups"]
+        ]
+    }
+
+
+def _rules(document: Document) -> Iterator[Document]:
+    for group in document["groups"]:
+        yield from group["rules"]
+
+
+def _name(rule: Document) -> str:
+    return str(rule.get("alert") or rule["record"])
