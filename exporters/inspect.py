@@ -282,7 +282,7 @@ def adopt_held(inspector: Inspector, state: EventState) -> None:
     """
     for _, value in inspector.replies(TASK_METHODS):
         if isinstance(value, list):
-            state.adopt([task for item in value[:MOST_HELD] if (task := held_task(item)) is not None])
+            state.adoption.add([task for item in value[:MOST_HELD] if (task := held_task(item)) is not None])
 
 
 def held_task(item: Any) -> HeldTask | None:
@@ -350,4 +350,6 @@ def apply(replies: Mapping[str, WorkerReply], state: EventState) -> None:
             worker.pool_size = reply.pool_size
         if reply.prefetch is not None:
             worker.prefetch = reply.prefetch
-    state.expect({(task, reply.queues or ()) for reply in replies.values() for task in reply.tasks or ()})
+    state.expected.set(
+        {(task, reply.queues or ()) for reply in replies.values() for task in reply.tasks or ()}
+    )

@@ -190,14 +190,15 @@ class Pipeline:
 
     def _note_blocked(self) -> None:
         """Keep the workers' state while the broker accepts no messages, not even theirs."""
-        health, roster, reason = self.receiver.health, self.state.roster, self.blocked()
+        health, reason = self.receiver.health, self.blocked()
+        connection = self.state.roster.connection
         if reason != health.blocked:
             log.warning("broker %s: %s", self.broker.name, reason or "RabbitMQ accepts messages again")
         if health.blocked and not reason and health.connected:
-            roster.connected()
+            connection.restored()
         health.blocked = reason
         if reason:
-            roster.blocked()
+            connection.blocked()
 
     def _stream_collector(self) -> StreamCollector:
         return StreamCollector(

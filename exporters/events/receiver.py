@@ -101,7 +101,7 @@ class Housekeeping:
         text = str(error) or type(error).__name__
         if self._health.connected or self._health.error != text:
             log.warning("broker connection lost %s", fields(error=text))
-        self._state.roster.disconnected()
+        self._state.roster.connection.lost()
         self._health.down(text)
         self.tidy()
 
@@ -116,7 +116,7 @@ class Housekeeping:
         if self._backlog.peak > LARGE_BACKLOG and not len(self._backlog):
             self._backlog.peak = 0
             trim()
-        for node in self._state.purge(self._state.roster.observed_at()):
+        for node in self._state.purge(self._state.roster.connection.observed_at()):
             log.info("worker forgotten %s", fields(node=node))
 
     def _note_losses(self, now: float) -> None:

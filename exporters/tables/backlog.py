@@ -8,9 +8,9 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable
 
-# The low bits of an entry fit 32 bits, its due time the 64 above them.
-SHIFT = 26
-_LOW = (1 << SHIFT) - 1
+from exporters.tables.entry import DUE_SHIFT
+
+_LOW = (1 << DUE_SHIFT) - 1
 _GONE = (1 << 32) - 1
 # The dict has at most this share of the table, or this number of tasks if that is more.
 SHARES = 8
@@ -34,7 +34,7 @@ class Run:
     def __init__(self, tasks: dict[int, int]) -> None:
         keys = sorted(tasks)
         self._keys = array("Q", keys)
-        self._due = array("Q", (tasks[key] >> SHIFT for key in keys))
+        self._due = array("Q", (tasks[key] >> DUE_SHIFT for key in keys))
         self._low = array("I", (tasks[key] & _LOW for key in keys))
         self.left = len(keys)
 
@@ -43,7 +43,7 @@ class Run:
         place = bisect_left(self._keys, key)
         if place == len(self._keys) or self._keys[place] != key or self._low[place] == _GONE:
             return 0
-        entry = self._due[place] << SHIFT | self._low[place]
+        entry = self._due[place] << DUE_SHIFT | self._low[place]
         if take:
             self._low[place] = _GONE
             self.left -= 1
@@ -52,7 +52,7 @@ class Run:
     def tasks(self) -> dict[int, int]:
         """All tasks that are still there."""
         return {
-            key: due << SHIFT | low
+            key: due << DUE_SHIFT | low
             for key, due, low in zip(self._keys, self._due, self._low, strict=True)
             if low != _GONE
         }

@@ -199,7 +199,7 @@ class WorkerCollector:
     def collect(self) -> Iterable[Family]:
         """The families of workers. A worker that has shut down cleanly is not included."""
         workers = self._roster.shown()
-        now, liveness = self._roster.observed_at(), self._roster.liveness
+        now, liveness = self._roster.connection.observed_at(), self._roster.liveness
         alive = {worker.node: worker.up(now, liveness) for worker in workers}
 
         def each(value: Callable[[Worker], float | None]) -> list[tuple[str, float]]:

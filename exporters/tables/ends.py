@@ -8,6 +8,7 @@ from bisect import bisect_left
 from exporters.decode import Event
 from exporters.tables.base import TaskEvents
 from exporters.tables.early import EarlyEvents
+from exporters.tables.entry import BETWEEN, GROUP_MASK, KEY_MASK, refuse_anonymous
 from exporters.tables.eta import EtaTable
 from exporters.tables.exceptions import exception_class
 from exporters.tables.groups import (
@@ -23,7 +24,7 @@ from exporters.tables.groups import (
 )
 from exporters.tables.histogram import LONGEST
 from exporters.tables.host_series import HostSeries
-from exporters.tables.inflight import BETWEEN, GROUP_MASK, KEY_MASK, InFlight, refuse_anonymous
+from exporters.tables.inflight import InFlight
 from exporters.tables.recent import Failures
 from exporters.tables.roster import Roster
 
@@ -59,11 +60,11 @@ class TaskEnds(TaskEvents):
         worker = self._workers.get(event.hostname) or self._roster.worker(event.hostname)
         worker.heard = self._groups.now
         key = hash(event.uuid) & KEY_MASK if event.uuid else refuse_anonymous()
-        entry = tasks.held.pop(key, 0) if not tasks.lives and not tasks.old else 0
+        entry = tasks.held.pop(key, 0) if not tasks.executions.lives and not tasks.old else 0
         entry = entry or self._take_out(key)
         if entry:
             group = self._at.get(entry & GROUP_MASK, self._overflow)
-        elif tasks.end_of(key) is not None:
+        elif tasks.ends.group(key) is not None:
             # gevent reports a task that was terminated as revoked, and then as succeeded.
             self.repeated += 1
             return
@@ -124,7 +125,7 @@ class TaskEnds(TaskEvents):
     def _between(self, key: int) -> Group | None:
         """End one execution of an ID that will be received again, or was already."""
         tasks = self._tasks
-        if key in tasks.lives:
+        if key in tasks.executions.lives:
             entry = tasks.ended_one(key)
         else:
             entry = tasks.find(key) or tasks.waiting.find(key)
@@ -142,13 +143,13 @@ class TaskEnds(TaskEvents):
         self._eta.entries.pop(event.uuid, None)
         group = self._leave(key)
         if group is None:
-            if self._tasks.end_of(key) is not None:
+            if self._tasks.ends.group(key) is not None:
                 self.repeated += 1
                 return None
             # A worker refuses an unregistered, expired or revoked task without a task-received event.
             self._early.await_sent(key, event, self._groups.now)
             group = self._groups.unknown
-        self._tasks.remember_end(key, group.index)
+        self._tasks.ends.remember(key, group.index)
         if worker.offline:
             worker.ended_one()
         return worker.host.track(group)
@@ -159,17 +160,17 @@ class TaskEnds(TaskEvents):
         entry = self._take_out(key)
         if not entry:
             return None
-        tasks.remember_end(key, entry)
+        tasks.ends.remember(key, entry & GROUP_MASK)
         return self._at.get(entry & GROUP_MASK, self._overflow)
 
     def _take_out(self, key: int) -> int:
         tasks = self._tasks
-        if key in tasks.lives:
+        if key in tasks.executions.lives:
             return tasks.ended_one(key)
         return tasks.drop(key) or tasks.waiting.pop(key)
 
     def _ended_group(self, key: int) -> Group:
-        index = self._tasks.end_of(key)
+        index = self._tasks.ends.group(key)
         return self._groups.unknown if index is None else self._at.get(index, self._overflow)
 
 

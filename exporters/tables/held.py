@@ -1,11 +1,14 @@
 """Tasks that workers held when the exporter subscribed: the events that name them came before."""
 
-from collections.abc import Callable
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from exporters.tables.entry import BETWEEN, KEY_MASK
 from exporters.tables.eta import EtaTable
 from exporters.tables.groups import Groups
-from exporters.tables.inflight import BETWEEN, KEY_MASK, InFlight
+from exporters.tables.inflight import InFlight
 
 # Celery allows any string as a task ID; a longer one is refused.
 LONGEST_ID = 255
@@ -43,15 +46,22 @@ class Adoption:
         self._tasks = tasks
         self._eta = eta
         self._epoch_of = epoch_of
+        # Replies arrive on another thread; the join belongs to the one that counts events.
+        self._waiting: deque[HeldTask] = deque()
 
-    def add(self, task: HeldTask) -> None:
-        """Remember one task.
+    def add(self, held: Iterable[HeldTask]) -> None:
+        """Note tasks that a worker reports to hold, from any thread."""
+        self._waiting.extend(held)
 
-        Raises:
-            ValueError: its eta is malformed.
-        """
+    def complete(self) -> None:
+        """Add the tasks that were noted to the join, except those whose eta is malformed."""
+        while self._waiting:
+            with contextlib.suppress(ValueError, OverflowError):
+                self._adopt(self._waiting.popleft())
+
+    def _adopt(self, task: HeldTask) -> None:
         tasks, key = self._tasks, hash(task.uuid) & KEY_MASK
-        is_known = tasks.find(key) or tasks.waiting.find(key) or tasks.end_of(key) is not None
+        is_known = tasks.find(key) or tasks.waiting.find(key) or tasks.ends.group(key) is not None
         if is_known or not 0 < len(task.uuid) <= LONGEST_ID:
             return
         group = self._groups.get(task.name, task.queue) if task.queue else self._groups.guess(task.name)

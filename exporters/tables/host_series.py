@@ -1,9 +1,11 @@
 """Creates a track's series with its first value, as long as the budget allows."""
 
+from bisect import bisect_left
+
 from exporters.exposition.families import OVERFLOW
 from exporters.tables.budget import Budget
 from exporters.tables.groups import MOST_EXCEPTIONS, Track, histogram_series
-from exporters.tables.histogram import Histogram
+from exporters.tables.histogram import LONGEST, Histogram
 
 
 class HostSeries:
@@ -30,8 +32,17 @@ class HostSeries:
         track.runtime = track.runtime or Histogram(self._runtime_buckets)
         return track.runtime
 
-    def wait_histogram(self, track: Track) -> Histogram:
-        """Start the waiting-time histogram of a track, or of its group's rest if the budget is used up."""
+    def observe_wait(self, track: Track, waited: float) -> None:
+        """Observe how long a task waited, in seconds."""
+        if waited < LONGEST:
+            if waited < 0:
+                # The sender's clock is ahead of the worker's.
+                waited = 0.0
+            histogram = track.wait or self._wait_histogram(track)
+            histogram.counts[bisect_left(histogram.bounds, waited)] += 1
+            histogram.total += waited
+
+    def _wait_histogram(self, track: Track) -> Histogram:
         if not self._fits(track, histogram_series(self._wait_buckets)):
             track = track.group.rest
         track.wait = track.wait or Histogram(self._wait_buckets)

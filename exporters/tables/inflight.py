@@ -2,7 +2,7 @@
 
 Only task-sent names a task's queue, and only task-sent and task-received name the task. A task waits from its
 task-sent to its task-received, and then a worker holds it until it ends. Both tables map the ID's hash to one packed
-integer, which takes about half of the memory that an object per task would.
+integer (``entry.py``).
 
 **Waiting tasks** can be many: a queue without consumers grows without limit, and a queue starts its oldest task
 first. Dropping the oldest would lose exactly those that start next. When the table is full, it drops tasks that a
@@ -11,37 +11,27 @@ IDs whose hash is below a threshold, which it halves: a random sample, so that t
 right at any backlog. The threshold doubles again once the table is nearly empty.
 
 **Held tasks** are few. Those that never end expire: there are two generations, and the old one is dropped as a whole.
-
-The key is the ID's hash (60 bits). With 100,000 tasks, the chance that two share one is about one in a hundred million, and
-a sender cannot provoke it, because each process has its own hash key.
-
-**An ID is not an execution.** ``self.replace`` starts another task under the same ID, a retry sends the ID again, and
-a message that is redelivered while it runs is executed twice at once. Such IDs are rare; additional
-executions are kept in separate tables (``lives``, ``replaced``).
 """
 
 from collections.abc import Callable, Mapping
 
-from exporters.tables.backlog import SHIFT, Backlog
+from exporters.tables.backlog import Backlog
+from exporters.tables.entry import (
+    DUE_SHIFT,
+    GROUP_MASK,
+    KEY_BITS,
+    KEY_MASK,
+    MOST_TICKS,
+    RUNNING,
+    TICKS,
+)
+from exporters.tables.executions import Executions, RecentEnds
 
-# A packed entry: group index, two flags, and when the task was due (0: not known), in ticks since the origin.
-GROUP_MASK = (1 << 24) - 1
-RUNNING = 1 << 24
-# The next task-received of this ID is not another execution: the last one ended in a retry, or the worker itself said
-# that it holds the task.
-BETWEEN = 1 << 25
-DUE_SHIFT = SHIFT
-TICKS = 65536.0
-MOST_TICKS = 1 << 44
 # Tasks that were sent up to this long before the exporter started have a known due time.
 BEFORE_START = 30 * 86_400.0
-KEY_BITS = 60
-KEY_MASK = (1 << KEY_BITS) - 1
 WHOLE = 1 << KEY_BITS
 # Ticks by which a task must have been overtaken before it counts as lost.
 OVERTAKEN = int(600 * TICKS)
-# IDs with more than one execution, and IDs that ended, are remembered up to this number.
-MOST_SPECIAL = 10_000
 
 
 class InFlight:
@@ -50,18 +40,21 @@ class InFlight:
     Args:
         limit: maximum number of waiting tasks, and of held tasks.
         epoch: the current time, in epoch seconds.
+
+    Attributes:
+        executions: what is known of IDs with more than one execution.
+        ends: tasks that have recently ended.
+        evicted: number of tasks that were dropped before they ended.
     """
 
     __slots__ = (
-        "_old_ended",
-        "ended",
+        "ends",
         "evicted",
+        "executions",
         "held",
         "limit",
-        "lives",
         "old",
         "origin",
-        "replaced",
         "threshold",
         "waiting",
     )
@@ -73,13 +66,8 @@ class InFlight:
         self.threshold = WHOLE
         self.held: dict[int, int] = {}
         self.old: dict[int, int] = {}
-        # Executions of an ID that was received more than once: [not ended, of these started].
-        self.lives: dict[int, list[int]] = {}
-        # Groups of executions whose task-started has not arrived yet although another task has the ID by now.
-        self.replaced: dict[int, list[int]] = {}
-        # Tasks that ended with an event that may be followed by another one.
-        self.ended: dict[int, int] = {}
-        self._old_ended: dict[int, int] = {}
+        self.executions = Executions()
+        self.ends = RecentEnds()
         self.evicted = 0
 
     def __len__(self) -> int:
@@ -160,68 +148,12 @@ class InFlight:
         """Forget the old generation of held tasks; the young one becomes old."""
         self.evicted += len(self.old)
         self.old, self.held = self.held, {}
-        self.lives = {key: lives for key, lives in self.lives.items() if key in self.old}
-        self.replaced.clear()
-
-    # More than one execution
-
-    def received_again(self, key: int, entry: int, *, same_task: bool) -> None:
-        """Note that an ID that a worker already holds was received again."""
-        if entry & BETWEEN or len(self.lives) + len(self.replaced) >= MOST_SPECIAL:
-            return
-        if same_task:
-            lives = self.lives.setdefault(key, [1, 1 if entry & RUNNING else 0])
-            lives[0] += 1
-        elif not entry & RUNNING:
-            self.replaced.setdefault(key, []).append(entry & GROUP_MASK)
-
-    def started_replaced(self, key: int) -> int:
-        """The group of the oldest execution of this ID that has not started, if another task has the ID by now."""
-        pending = self.replaced[key]
-        index = pending.pop(0)
-        if not pending:
-            del self.replaced[key]
-        return index
-
-    def started_again(self, key: int, entry: int) -> bool:
-        """Note a start of an ID with several executions; returns whether another one of them was running."""
-        lives = self.lives.get(key)
-        if lives is None:
-            if not entry & RUNNING or len(self.lives) >= MOST_SPECIAL:
-                return bool(entry & RUNNING)
-            lives = self.lives[key] = [2, 1]
-        lives[1] += 1
-        return lives[1] > 1
+        self.executions.keep(self.old)
 
     def ended_one(self, key: int) -> int:
         """Note the end of one of several executions; returns the entry of the ID, which stays until all have ended."""
-        lives = self.lives[key]
-        lives[0] -= 1
-        lives[1] = max(0, lives[1] - 1)
         entry = self.find(key)
-        if lives[0] <= 1:
-            del self.lives[key]
-            self.held[key] = entry | RUNNING if lives[1] else entry & ~RUNNING
+        is_running = self.executions.ended_one(key)
+        if is_running is not None:
+            self.held[key] = entry | RUNNING if is_running else entry & ~RUNNING
         return entry
-
-    # Ended
-
-    def remember_end(self, key: int, entry: int) -> None:
-        """Remember a task that has ended, because another event may follow."""
-        if len(self.ended) >= MOST_SPECIAL:
-            self._old_ended, self.ended = self.ended, {}
-        self.ended[key] = entry & GROUP_MASK
-
-    def end_of(self, key: int) -> int | None:
-        """The group of a task that has recently ended; None if it has not."""
-        index = self.ended.get(key)
-        return self._old_ended.get(key) if index is None else index
-
-
-def refuse_anonymous() -> int:
-    """Reject a task event without an ID.
-
-    Raises:
-        ValueError: always.
-    """
-    raise ValueError("a task event needs an ID")

@@ -1,11 +1,11 @@
 """The workers of one broker, and the hosts that tasks are counted under."""
 
-import time
 from dataclasses import dataclass
 
 from exporters.decode import Event
 from exporters.exposition.families import OVERFLOW, clean
 from exporters.tables.budget import Budget
+from exporters.tables.connection import Connection
 from exporters.tables.workers import Host, HostTracks, Liveness, SharedHost, Worker, worker_labels
 
 # Seconds. Clients send no heartbeats, and a client that rarely sends tasks must keep its series in between.
@@ -37,6 +37,9 @@ class Roster:
         labels: the content of the host label.
         liveness: when a worker is down and when it is forgotten.
         per_host: whether tasks are counted per host at all.
+
+    Attributes:
+        connection: the connection that the workers' events arrive through.
     """
 
     def __init__(
@@ -48,8 +51,7 @@ class Roster:
         # Local monotonic and epoch time of the event that is being counted.
         self.now = 0.0
         self.epoch = 0.0
-        # Monotonic time since which no events can arrive; None while they can.
-        self.disconnected_at: float | None = None
+        self.connection = Connection(self.workers, self.hosts)
         # Nodes that have answered an inspect request, up to the number of workers.
         self.replied = False
         self._budget = budget
@@ -131,7 +133,7 @@ class Roster:
 
     def alive(self) -> list[Worker]:
         """The workers that are up now."""
-        now = self.observed_at()
+        now = self.connection.observed_at()
         return [worker for worker in list(self.workers.values()) if worker.up(now, self.liveness)]
 
     def shown(self) -> list[Worker]:
@@ -142,33 +144,6 @@ class Roster:
     def lost(self) -> int:
         """Task starts that workers counted but for which no event arrived."""
         return self._lost_by_purged + sum(worker.ledger.lost for worker in list(self.workers.values()))
-
-    def observed_at(self) -> float:
-        """The time for which the state of workers is evaluated: now, or the time at which events stopped arriving."""
-        return self.disconnected_at or time.monotonic()
-
-    # The connection
-
-    def disconnected(self) -> None:
-        """Note that no events can arrive from now on."""
-        if self.disconnected_at is None:
-            self.disconnected_at = time.monotonic()
-
-    def blocked(self) -> None:
-        """Note that no worker can publish since the last heartbeat of all: their silence means nothing."""
-        if self.disconnected_at is None:
-            heartbeats = [worker.seen for worker in list(self.workers.values()) if worker.seen is not None]
-            self.disconnected_at = max(heartbeats, default=time.monotonic())
-
-    def connected(self) -> None:
-        """Note that events arrive again, and restart the timeout of every live worker."""
-        self.disconnected_at, now = None, time.monotonic()
-        for worker in list(self.workers.values()):
-            worker.heard = max(worker.heard, now)
-            if worker.seen is not None and not worker.offline:
-                worker.seen = max(worker.seen, now)
-        for host in list(self.hosts.values()):
-            host.heard = max(host.heard, now)
 
     # Forgetting
 

@@ -5,28 +5,26 @@ once per series.
 """
 
 import re
-from bisect import bisect_left
 from datetime import UTC, datetime
 
 from exporters.decode import Event
 from exporters.tables.base import TaskEvents
 from exporters.tables.beat_senders import BeatSenders
 from exporters.tables.early import EarlyEvents
-from exporters.tables.eta import EtaTable
-from exporters.tables.groups import RECEIVED, SENT, STARTED, Group, Groups, Track
-from exporters.tables.held import LONGEST_ID
-from exporters.tables.histogram import LONGEST
-from exporters.tables.host_series import HostSeries
-from exporters.tables.inflight import (
+from exporters.tables.entry import (
     DUE_SHIFT,
     GROUP_MASK,
     KEY_MASK,
     MOST_TICKS,
     RUNNING,
     TICKS,
-    InFlight,
     refuse_anonymous,
 )
+from exporters.tables.eta import EtaTable
+from exporters.tables.groups import RECEIVED, SENT, STARTED, Group, Groups
+from exporters.tables.held import LONGEST_ID
+from exporters.tables.host_series import HostSeries
+from exporters.tables.inflight import InFlight
 from exporters.tables.roster import Roster
 from exporters.tables.workers import Worker
 
@@ -140,7 +138,7 @@ class TaskStarts(TaskEvents):
         # may come later, even after the start of that attempt.
         is_retry = same_task and event.retries and (entry or not self.early.expects_all)
         if not is_retry:
-            self._tasks.received_again(key, before, same_task=same_task)
+            self._tasks.executions.received_again(key, before, same_task=same_task)
 
     def started(self, event: Event) -> None:
         """Count task-started, and how long the task waited."""
@@ -149,18 +147,19 @@ class TaskStarts(TaskEvents):
         worker.heard = self._groups.now
         key = hash(event.uuid) & KEY_MASK if event.uuid else refuse_anonymous()
         entry = tasks.held.get(key) or tasks.find(key) or tasks.waiting.pop(key)
-        if tasks.replaced and key in tasks.replaced:
-            group = self._at.get(tasks.started_replaced(key), self._overflow)
+        executions = tasks.executions
+        if executions.replaced and key in executions.replaced:
+            group = self._at.get(executions.started_replaced(key), self._overflow)
             entry = 0
         elif entry:
             group = self._at.get(entry & GROUP_MASK, self._overflow)
-            if (tasks.lives or entry & RUNNING) and tasks.started_again(key, entry):
+            if (executions.lives or entry & RUNNING) and executions.started_again(key, entry):
                 group.duplicates += 1
             if len(tasks.held) > tasks.limit:
                 tasks.age()
             tasks.held[key] = entry & GROUP_MASK | RUNNING
         else:
-            index = tasks.end_of(key)
+            index = tasks.ends.group(key)
             group = self._at.get(index, self._overflow) if index is not None else self._groups.unknown
         if timestamp is not None:
             worker.ledger.started(timestamp, event.pid)
@@ -169,7 +168,7 @@ class TaskStarts(TaskEvents):
         due = entry >> DUE_SHIFT
         if due and timestamp is not None:
             group.newest_start = due
-            self._observe_wait(track, timestamp - tasks.origin - due / TICKS)
+            self._series.observe_wait(track, timestamp - tasks.origin - due / TICKS)
         if self._eta.entries:
             self._eta.entries.pop(event.uuid, None)
 
@@ -178,15 +177,6 @@ class TaskStarts(TaskEvents):
         if len(worker.queues) == 1:
             return self._groups.get(name, worker.queues[0])
         return self._groups.guess(name)
-
-    def _observe_wait(self, track: Track, waited: float) -> None:
-        if waited < LONGEST:
-            if waited < 0:
-                # The sender's clock is ahead of the worker's.
-                waited = 0.0
-            histogram = track.wait or self._series.wait_histogram(track)
-            histogram.counts[bisect_left(histogram.bounds, waited)] += 1
-            histogram.total += waited
 
 
 def delayed_queue(event: Event) -> str | None:

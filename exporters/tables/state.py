@@ -1,29 +1,25 @@
 """The event state of one broker: every decoded event is counted here, on one thread, in constant work."""
 
-import contextlib
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable
 
 from exporters.decode import Event
 from exporters.exposition.families import OVERFLOW, clean
 from exporters.tables.budget import Budget, Limits
 from exporters.tables.early import AwaitSent
 from exporters.tables.ends import TaskEnds
+from exporters.tables.entry import KEY_MASK
 from exporters.tables.eta import EtaTable
+from exporters.tables.expected import ExpectedTasks
+from exporters.tables.expiry import Expiry
 from exporters.tables.groups import GROUP_SERIES, Groups, histogram_series
-from exporters.tables.held import Adoption, HeldTask
+from exporters.tables.held import Adoption
 from exporters.tables.histogram import RUNTIME_BUCKETS, WAIT_BUCKETS
 from exporters.tables.host_series import HostSeries
-from exporters.tables.inflight import KEY_MASK, InFlight
+from exporters.tables.inflight import InFlight
 from exporters.tables.roster import Labels, Roster
 from exporters.tables.starts import TaskStarts, epoch_of
 from exporters.tables.workers import WORKER_SERIES, Liveness
-
-# Tasks whose end never arrives are forgotten after one to two of these.
-GENERATION_SECONDS = 24 * 3600.0
-# Tasks whose eta has passed leave the table at this interval.
-ETA_SECONDS = 60.0
 
 
 class EventState:
@@ -40,6 +36,8 @@ class EventState:
     Attributes:
         tasks: tasks that have not ended, by ID.
         eta: tasks that wait for their eta.
+        expected: tasks that workers have registered.
+        adoption: tasks that workers held before the exporter subscribed.
         types: number of events by type.
         undecodable: number of malformed events, and of frames that are not Celery events.
         lag: seconds from the newest event's timestamp to its decoding.
@@ -72,13 +70,9 @@ class EventState:
         self.undecodable = 0
         self.lag = 0.0
         self._group_series = GROUP_SERIES + histogram_series(runtime_buckets) + histogram_series(wait_buckets)
-        # Replies arrive on another thread; groups are created on the one that counts events.
-        self._expected: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
-        self._started = self._expected
-        self._held: deque[HeldTask] = deque()
-        self._adoption = Adoption(self.groups, self.tasks, self.eta, epoch_of)
-        self._aged_at: float | None = None
-        self._eta_aged_at = 0.0
+        self.expected = ExpectedTasks(self.groups)
+        self.adoption = Adoption(self.groups, self.tasks, self.eta, epoch_of)
+        self._expiry = Expiry(self.tasks, self.eta)
         roster = self.roster
         self._handlers: dict[str, Callable[[Event], None]] = {
             "task-sent": starts.sent,
@@ -105,8 +99,7 @@ class EventState:
         """
         self.groups.now = self.roster.now = received
         self.eta.epoch = self.roster.epoch = epoch
-        if self._held:
-            self._adopt()
+        self.adoption.complete()
         handlers, types, waiting = self._handlers, self.types, self.early.waiting
         for event in events:
             kind = event.type
@@ -154,51 +147,19 @@ class EventState:
             + len(self.roster.workers) * WORKER_SERIES
         )
 
-    def expect(self, tasks: Collection[tuple[str, Sequence[str]]]) -> None:
-        """Start the counters of tasks that workers have registered, so that the first event shows as an increase.
-
-        Args:
-            tasks: pairs of a task's name and the queues that its worker consumes.
-        """
-        self._expected = frozenset((name, tuple(queues)) for name, queues in tasks)
-
-    def adopt(self, held: Iterable[HeldTask]) -> None:
-        """Remember tasks that workers hold, and that were sent and received before the exporter subscribed."""
-        self._held.extend(held)
-
-    def _adopt(self) -> None:
-        while self._held:
-            with contextlib.suppress(ValueError, OverflowError):
-                self._adoption.add(self._held.popleft())
-
     def connected(self) -> None:
         """Note that events arrive from now on: any task may send a task-sent event."""
-        self.roster.connected()
+        self.roster.connection.restored()
         self.early.listen()
-
-    def _start_expected(self) -> None:
-        for name, queues in sorted(self._expected - self._started):
-            self.groups.add_known(name, queues)
-        self._started = self._expected
 
     def purge(self, now: float) -> list[str]:
         """Forget workers and clients that were silent for long, and tasks that never ended; returns the workers' names."""
-        tasks = self.tasks
         epoch = self.eta.epoch + max(0.0, now - self.groups.now)
-        tasks.relax()
-        self._adopt()
+        self.tasks.relax()
+        self.adoption.complete()
         self._count_overdue(now)
-        if self._expected is not self._started:
-            self._start_expected()
-        if now - self._eta_aged_at > ETA_SECONDS:
-            self._eta_aged_at = now
-            self.eta.forget_due(epoch)
-        if self._aged_at is None:
-            self._aged_at = now
-        elif now - self._aged_at > GENERATION_SECONDS:
-            self._aged_at = now
-            tasks.age()
-            tasks.forget_before(epoch - GENERATION_SECONDS)
+        self.expected.start()
+        self._expiry.forget(now, epoch)
         return self.roster.purge(now)
 
     def _odd(self, kind: str) -> None:

@@ -160,7 +160,7 @@ def exporter() -> bytes:
     pipeline = Pipeline(settings.brokers()[0], settings)
     pipeline.receiver.health.connected = True
     pipeline.receiver.health.changed_at = time.monotonic() - 93_000
-    pipeline.state.roster.connected()
+    pipeline.state.roster.connection.restored()
     now = time.time()
     nodes = [f"worker@node-{number}" for number in range(1, 5)]
     pipeline.state.take(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from exporters.tables import backlog
 from exporters.tables.backlog import Backlog, Run
-from exporters.tables.inflight import DUE_SHIFT, KEY_MASK, RUNNING
+from exporters.tables.entry import DUE_SHIFT, KEY_MASK, RUNNING
 
 KEYS = st.integers(0, 40) | st.integers(0, KEY_MASK)
 ENTRIES = st.integers(1, (1 << DUE_SHIFT + 44) - 1)

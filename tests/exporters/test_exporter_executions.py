@@ -335,7 +335,7 @@ def of_worker(reply: Any) -> HeldTask:
 
 def test_a_task_that_a_worker_holds_keeps_its_name_and_queue() -> None:
     state = EventState()
-    state.adopt([of_worker(reply()), of_worker(reply("u2", time_start=1.0)), of_worker(reply("u3"))])
+    state.adoption.add([of_worker(reply()), of_worker(reply("u2", time_start=1.0)), of_worker(reply("u3"))])
     # Events of the first ones were still in transit.
     take(
         state,
@@ -365,7 +365,7 @@ def test_a_worker_s_word_about_a_task_that_is_known_or_over_changes_nothing() ->
         received("u3"),
         event("task-failed", "u3"),
     )
-    state.adopt(of_worker(reply(uuid)) for uuid in ("u1", "u2", "u3"))
+    state.adoption.add(of_worker(reply(uuid)) for uuid in ("u1", "u2", "u3"))
     take(state, received(), started(), succeeded(), started("u2"), succeeded("u2"))
     assert named(state, "shop.add", "default") == 2
     assert not len(state.tasks)
@@ -373,8 +373,8 @@ def test_a_worker_s_word_about_a_task_that_is_known_or_over_changes_nothing() ->
 
 def test_a_task_that_waits_for_its_eta_in_a_worker_is_scheduled() -> None:
     state = EventState()
-    state.adopt([of_worker({"eta": "2099-01-01T00:00:00+00:00", "request": reply()})])
-    state.adopt([of_worker({"eta": "nonsense", "request": reply("u2")})])
+    state.adoption.add([of_worker({"eta": "2099-01-01T00:00:00+00:00", "request": reply()})])
+    state.adoption.add([of_worker({"eta": "nonsense", "request": reply("u2")})])
     state.purge(time.monotonic())
     assert list(state.eta.entries) == ["u1"]
 
@@ -399,7 +399,7 @@ def test_a_task_that_waits_for_its_eta_in_a_worker_is_scheduled() -> None:
 def test_any_reply_about_held_tasks_is_harmless(item: Any) -> None:
     state = EventState()
     task = held_task(item)
-    state.adopt([task] if task else [])
+    state.adoption.add([task] if task else [])
     take(state, received("u9"))
     assert len(state.tasks) <= 2
 

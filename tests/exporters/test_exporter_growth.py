@@ -165,10 +165,10 @@ class Name(str):
 
 def test_consumers_are_counted_once_for_each_queue_not_for_each_worker() -> None:
     state, queues = EventState(), tuple(Name(f"queue-{number}") for number in range(50))
-    state.roster.connected()
+    state.roster.connection.restored()
     for number in range(101):
         worker = state.roster.worker(f"w@host-{number}")
-        worker.seen = state.roster.observed_at()
+        worker.seen = state.roster.connection.observed_at()
         # The last one consumes one queue, with a number of processes that is not known.
         worker.queues = queues if number < 100 else queues[:1]
         worker.queues_known, worker.pool_size = True, (4, 8)[number % 2] if number < 100 else None

@@ -102,10 +102,10 @@ def test_workers_get_their_whole_timeout_after_a_reconnection(clock: list[float]
     state = EventState(liveness=Liveness(timeout=5, purge=600))
     take(state, heartbeat("live@h"), heartbeat("gone@h"), received=clock[0])
     take(state, event("worker-offline", hostname="gone@h", active=0), received=clock[0])
-    state.roster.disconnected()
+    state.roster.connection.lost()
     clock[0] += 60
     assert [worker.node for worker in state.roster.alive()] == ["live@h"]
-    state.roster.connected()
+    state.roster.connection.restored()
     clock[0] += 4
     assert [worker.node for worker in state.roster.alive()] == ["live@h"]
     clock[0] += 2

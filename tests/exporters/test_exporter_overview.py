@@ -28,7 +28,7 @@ def pipeline() -> Pipeline:
     settings = ExporterSettings.load({}, broker_url="redis://:secret@broker.example:6379/0")
     made = Pipeline(settings.brokers()[0], settings)
     made.receiver.health.connected = True
-    made.state.roster.connected()
+    made.state.roster.connection.restored()
     return made
 
 
