@@ -24,11 +24,9 @@ FOLDER = ROOT / ".ops" / "site"
 # What no list of the index has, under its title in the navigation.
 REST = {"Project": ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")}
 # A page of lists, and the folder with one page for each row.
-LISTS = {
-    "docs/dashboards.md": "dashboards/*",
-    "runbooks/README.md": "alerts/README",
-    "runbooks/alerts/README.md": "*",
-}
+LISTS = {"docs/dashboards.md": "dashboards/*", "runbooks/README.md": "alerts/README"}
+# A folder whose index links to its other pages. With a hundred of them, the navigation would be most of every page.
+NOT_IN_NAVIGATION = Path("runbooks/alerts")
 OPTIONS: dict[str, Any] = {
     "project": "PostHub ops sidecars",
     "extensions": ["myst_parser"],
@@ -112,6 +110,8 @@ def _adapt(root: Path, name: str, source: list[str]) -> None:
         text += "\n".join(_navigation(root))
     elif pattern := LISTS.get(str(page)):
         text += f"\n```{{toctree}}\n:hidden:\n:glob:\n\n{pattern}\n```\n"
+    elif page.parent == NOT_IN_NAVIGATION and page.stem != "README":
+        text = f"---\norphan: true\n---\n\n{text}"
     source[0] = text
 
 

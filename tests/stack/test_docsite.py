@@ -20,7 +20,7 @@ PAGES = {
     "docs/a.md": "# Page A\n\n## One part\n\n[here](#one-part), [code](../thing.py#L3), [start](../README.md)\n",
     "thing.py": "",
     "runbooks/README.md": "# Runbooks\n",
-    "runbooks/alerts/README.md": "# Alert pages\n",
+    "runbooks/alerts/README.md": "# Alert pages\n\n[the server](Down.md)\n",
     "runbooks/alerts/Down.md": "# Down\n",
 }
 
@@ -42,6 +42,9 @@ def test_pages_of_a_checkout_become_a_site(checkout: Path, tmp_path: Path) -> No
     # The navigation has the titles of the pages, under those of the index.
     for text in ("How to", "Page A", "Runbooks", "Contributing"):
         assert f">{text}<" in re.sub(r"\s*\n\s*", "", start), text
+    # The pages of single alerts are reached from their list.
+    assert ">Down<" not in start
+    assert 'href="Down.html"' in (site / "runbooks/alerts/README.html").read_text()
     page = (site / "docs/a.html").read_text()
     assert f'href="{docsite.REPOSITORY}/thing.py#L3"' in page
     assert 'href="../README.html"' in page
