@@ -1,14 +1,17 @@
 """``./ops test --mutate``: breaks the code in plausible ways, one at a time, and reports which change no test notices.
 
 The changes are in ``tests/mutations/*.yml``, each file with the tests that guard it. They run in copies of the checkout,
-one for each processor. ``tests/mutations/caught.json`` names the test that noticed each change last; it is tried first. A
-test proves something only if it passes without the change, so each one is also run on the code as it is.
+one for each processor. A test proves something only if it passes without the change, so all of them are run once on the
+code as it is, and those that fail are left out. This run also measures them. For each change, the test that noticed it
+last is tried first (``tests/mutations/caught.json`` names it), then those that start no server, then the others; the
+first failure ends it.
 """
 
 import hashlib
 import importlib.util
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -17,10 +20,11 @@ import sys
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
@@ -47,39 +51,9 @@ LEFT_OUT = (
 )
 LINKED = (".venv", ".ops")
 # For one change; a test that does not end is ended earlier, by pytest.
-SECONDS = 1800
-# Loaded once; each change is tried in a fork, which then loads only our own code. No plug-ins of pytest, which must
-# be loaded by pytest itself.
-SERVER = """
-import importlib, json, os, sys
-for name in ("pytest", "yaml", "click", "rich.console", "pydantic", "requests", "psycopg", "psycopg.sql", "boto3", "redis",
-             "prometheus_client", "zstandard", "pyrage", "kombu", "celery", "django", "rest_framework"):
-    try:
-        importlib.import_module(name)
-    except ImportError:
-        pass
-sys.path.insert(0, os.getcwd())
-class First:
-    "Names the first failure."
-    def __init__(self, path):
-        self.path = path
-    def pytest_runtest_logreport(self, report):
-        if report.failed and not os.path.exists(self.path):
-            with open(self.path, "w", encoding="utf-8") as file:
-                file.write(report.nodeid)
-    pytest_collectreport = pytest_runtest_logreport
-for line in sys.stdin:
-    arguments, path = json.loads(line)
-    pid = os.fork()
-    if not pid:
-        os.setsid()
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for stream in range(3):
-            os.dup2(nothing, stream)
-        os._exit(int(sys.modules["pytest"].main(arguments, plugins=[First(path)])))
-    print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-"""
+SECONDS = 3600
+# Runs the tests. It is a program, so that the copy's code is loaded and not this one's.
+SERVER = Path(__file__).with_name("forked_tests.py")
 
 
 @dataclass(frozen=True)
@@ -147,6 +121,7 @@ def run(
         )
     chosen = [one for one in found if not groups or one.group in groups]
     known = _Known(root / FOLDER / CAUGHT, {one.key for one in found})
+    spent = _seconds_of_children()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(_scratch(memory)))
         benches: SimpleQueue[_Bench] = SimpleQueue()
@@ -155,12 +130,23 @@ def run(
             benches.put(stack.enter_context(_Bench(tests, known)))
         pool = ThreadPoolExecutor(benches.qsize())
         stack.callback(pool.shutdown, cancel_futures=True)
+        lists = dict.fromkeys(one.tests for one in chosen)
+        failing = [test for tests in pool.map(partial(_surveyed, benches), lists) for test in tests]
+        for test in sorted(set(failing)):
+            click.echo(f"fails without a change: {test}")
         outcomes = [
-            done.result() for done in as_completed(pool.submit(_on_one, benches, one) for one in chosen)
+            done.result() for done in as_completed(pool.submit(_tried, benches, one) for one in chosen)
         ]
     caught = outcomes.count("caught")
-    click.echo(f"caught {caught} of {len(chosen)}")
-    return int(caught < len(chosen))
+    minutes = (_seconds_of_children() - spent) / 60
+    click.echo(f"caught {caught} of {len(chosen)} in {minutes:.0f} minutes of processor time")
+    return int(bool(failing) or caught < len(chosen))
+
+
+def _seconds_of_children() -> float:
+    """Processor time of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _scratch(memory: Path | None) -> tempfile.TemporaryDirectory[str]:
@@ -175,26 +161,68 @@ def _copied(root: Path, copy: Path) -> Path:
     return copy
 
 
-def _on_one(benches: "SimpleQueue[_Bench]", mutation: Mutation) -> str:
+@contextmanager
+def _one_of(benches: "SimpleQueue[_Bench]") -> Iterator["_Bench"]:
     bench = benches.get()
     try:
-        outcome = bench.outcome(mutation)
+        yield bench
     finally:
         benches.put(bench)
+
+
+def _surveyed(benches: "SimpleQueue[_Bench]", tests: tuple[str, ...]) -> list[str]:
+    with _one_of(benches) as bench:
+        return bench.survey(tests)
+
+
+def _tried(benches: "SimpleQueue[_Bench]", mutation: Mutation) -> str:
+    with _one_of(benches) as bench:
+        outcome = bench.outcome(mutation)
     click.echo(f"{outcome:10} {mutation}")
     return outcome
 
 
-class _Known:
-    """The test that noticed each change, by the change's key, and whether each test passes without a change.
+@dataclass(frozen=True)
+class Result:
+    """How one test ended.
 
     Args:
-        path: where the tests' names are kept from one run to the next.
+        test: its name, or that of a module that cannot be imported.
+        setup: seconds.
+        call: seconds.
+        shared: the names of the fixtures that it shares with other tests.
+    """
+
+    test: str
+    failed: bool
+    setup: float
+    call: float
+    shared: str
+
+
+def cheapest_first(results: list[Result]) -> list[str]:
+    """The names of the tests. Those that share a server stay together: the first of them starts it."""
+    setup: defaultdict[str, float] = defaultdict(float)
+    for one in results:
+        setup[one.shared] = max(setup[one.shared], one.setup)
+    return [one.test for one in sorted(results, key=lambda one: (setup[one.shared], one.shared, one.call))]
+
+
+class _Known:
+    """What is known of the tests.
+
+    Args:
+        path: where the name of the test that noticed each change is kept from one run to the next.
         keys: the changes that exist.
+
+    Attributes:
+        passes: whether each test passes without a change.
+        order: of each list of tests, in which order they are tried.
     """
 
     def __init__(self, path: Path, keys: set[str]) -> None:
         self.passes: dict[str, bool] = {}
+        self.order: dict[tuple[str, ...], list[str]] = {}
         self._path = path
         self._writing = threading.Lock()
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -229,6 +257,17 @@ class _Bench:
     def __exit__(self, *exc: object) -> None:
         self._tests.stop()
 
+    def survey(self, tests: tuple[str, ...]) -> list[str]:
+        """Run these tests on the code as it is. Returns those that fail twice: on a busy machine, a server may not start in time.
+
+        Raises:
+            TimeoutError: they do not end.
+        """
+        results = self._tests.results(tests)
+        self._known.order[tests] = cheapest_first(results)
+        self._known.passes |= {one.test: True for one in results if not one.failed}
+        return [one.test for one in results if one.failed and not self._passes(one.test)]
+
     def outcome(self, mutation: Mutation) -> str:
         """``caught`` if a test fails that passes without the change; otherwise what happened instead."""
         path = self._tests.folder / mutation.file
@@ -253,16 +292,18 @@ class _Bench:
     def _noticed(self, mutation: Mutation) -> str | None:
         """The first test that fails; the one that failed the last time is tried before the others."""
         known = self._known.test(mutation.key)
-        return (self._tests.failed((known,)) if known else None) or self._tests.failed(mutation.tests)
+        if known and self._known.passes.get(known, True) and (failed := self._tests.failed((known,))):
+            return failed
+        order = self._known.order[mutation.tests]
+        return self._tests.failed(
+            mutation.tests, order, [test for test in order if not self._known.passes.get(test, True)]
+        )
 
     def _passes(self, test: str) -> bool:
-        """Whether a test passes on the code as it is; of a module that cannot be imported, whether it can.
-
-        It has a second try: on a busy machine, a server may not start in time.
-        """
+        """Whether a test passes on the code as it is; of a module that cannot be imported, whether it can."""
         if test not in self._known.passes:
             only = () if "::" in test else ("--collect-only",)
-            self._known.passes[test] = any(self._tests.failed((test, *only)) is None for _ in range(2))
+            self._known.passes[test] = self._tests.failed((test, *only)) is None
         return self._known.passes[test]
 
 
@@ -288,7 +329,7 @@ class _Tests:
 
     def start(self) -> None:
         self._server = subprocess.Popen(
-            [sys.executable, "-c", SERVER],
+            [sys.executable, "-P", str(SERVER)],
             cwd=self.folder,
             env=self._env,
             stdin=subprocess.PIPE,
@@ -301,22 +342,36 @@ class _Tests:
         self._server.stdin.close()
         self._server.wait()
 
-    def failed(self, tests: tuple[str, ...]) -> str | None:
+    def failed(
+        self, tests: tuple[str, ...], order: Sequence[str] = (), left_out: Sequence[str] = ()
+    ) -> str | None:
         """The first test that fails, or the module that cannot be imported; None if all pass or none is there.
+
+        Args:
+            tests: arguments for pytest.
+            order: names of tests, the first one first.
+            left_out: names of tests.
 
         Raises:
             TimeoutError: they do not end.
         """
-        with _scratch(self._memory) as scratch:
-            first = Path(scratch, "first")
-            asked = [f"--basetemp={scratch}/t", "-x", "-q", "-p", "no:cacheprovider", *tests]
-            self._run(asked, first)
-            return first.read_text(encoding="utf-8") if first.is_file() else None
+        return next((one.test for one in self.results(("-x", *tests), order, left_out) if one.failed), None)
 
-    def _run(self, arguments: list[str], first: Path) -> None:
+    def results(
+        self, tests: tuple[str, ...], order: Sequence[str] = (), left_out: Sequence[str] = ()
+    ) -> list[Result]:
+        """How each test ended; see :meth:`failed`."""
+        with _scratch(self._memory) as scratch:
+            report = Path(scratch, "report")
+            asked = [f"--basetemp={scratch}/t", "-q", "-p", "no:cacheprovider", *tests]
+            self._run(json.dumps([asked, str(report), list(order), list(left_out)]))
+            lines = report.read_text(encoding="utf-8").splitlines() if report.is_file() else []
+            return [Result(*json.loads(line)) for line in lines]
+
+    def _run(self, asked: str) -> None:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
-        self._server.stdin.write(f"{json.dumps([arguments, str(first)])}\n")
+        self._server.stdin.write(f"{asked}\n")
         self._server.stdin.flush()
         pid = int(self._server.stdout.readline())
         ended, _, _ = select.select([self._server.stdout], [], [], SECONDS)
