@@ -89,8 +89,10 @@ def secretive(
     name = new_database(
         "CREATE TABLE t AS SELECT i, md5(i::text) FROM generate_series(1, 30000) i", "secretive"
     )
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PLAIN}' IN ROLE pg_read_all_data")
+    with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN CREATEDB PASSWORD '{PLAIN}' IN ROLE pg_read_all_data")
+        connection.execute(f"ALTER DATABASE {name} OWNER TO {name}; ALTER TABLE t OWNER TO {name}")
+        connection.execute(f"ALTER SCHEMA public OWNER TO {name}")
     identity = str(pyrage.x25519.Identity.generate())
     secrets = {
         "DATABASE_URL": postgres.url_for(name).replace("posthub:posthub@", f"{name}:{PASSWORD}@"),
@@ -128,10 +130,21 @@ def watched(env: dict[str, str], *arguments: str) -> tuple[int, str]:
     return process.returncode, out + watcher.stop()
 
 
-def test_a_run_and_its_verification(secretive: tuple[dict[str, str], list[str]], tmp_path: Path) -> None:
+def test_every_command(secretive: tuple[dict[str, str], list[str]], tmp_path: Path) -> None:
     env, secrets = secretive
-    for arguments, child in (("run", "pg_dump --"), ("verify", "pg_restore --"), ("doctor", "")):
-        status, seen = watched(env, arguments)
+    name = (tmp_path / "DATABASE_URL").read_text().rpartition("/")[2]
+    mean = ("--yes-i-mean", name)
+    for arguments, child in (
+        (("run",), "pg_dump --"),
+        (("verify",), "pg_restore --"),
+        (("doctor",), ""),
+        (("restore",), "pg_restore --"),
+        (("restore", "--table", "t", "--schema", "side"), "pg_dump --data-only"),
+        (("promote", *mean), ""),
+        (("rollback", *mean), ""),
+        (("drill",), "pg_restore --"),
+    ):
+        status, seen = watched(env, *arguments)
         assert status == 0, seen
         recorded = (tmp_path / "recorded").read_text()
         # What touches restored content is confined, and cannot write into that file: there the watcher looks.
