@@ -57,7 +57,7 @@ def _joins(expr: str) -> str:
     return " ".join(" ".join(found.split()) for found in JOINED.findall(UNREAD.sub("", expr)))
 
 
-def test_every_rule_has_a_name_of_its_own() -> None:
+def test_names_of_rules_are_unique() -> None:
     """Otherwise one would replace the other below."""
     assert len(conditions()) == len(list(_expressions()))
 

@@ -22,6 +22,33 @@ NOT_CAPTURED = {
     "alertmanager_notifications_failed_total": {"receiver_name"},
     "celery_task_runtime_seconds": {"task", "queue"},
 }
+# Labels whose values are chosen elsewhere: by those who run the programs, by the app, or by the programs that are measured.
+NAMES = {
+    *(
+        "database",
+        "server",
+        "usename",
+        "application_name",
+        "relname",
+        "slot_name",
+        "wait_event_type",
+        "maxmemory_policy",
+    ),
+    *("task", "queue", "hostname", "view", "type", "logger", "service", "name", "id", "upstream", "code"),
+    *(
+        "mountpoint",
+        "fstype",
+        "config",
+        "rule_group",
+        "alertmanager",
+        "integration",
+        "receiver",
+        "receiver_name",
+        "err",
+    ),
+    *FROM_SCRAPE,
+    "exported_job",
+}
 
 
 @cache
@@ -61,8 +88,21 @@ def test_bucket_bounds_are_those_of_the_program(path: Path) -> None:
             assert labels["le"] in BOUNDS.get(metric, captured), f"{metric} has no bucket le={labels['le']}"
 
 
+@FILES
+def test_label_values_occur(path: Path) -> None:
+    """A state, store or kind that the program does not have proves nothing."""
+    for metric, labels in parsed(path):
+        for label in set(labels) - NAMES - {"le"}:
+            occurring = {one.get(label) for one in exposed()[metric]}
+            assert labels[label] in occurring, f"{metric} never has {label}={labels[label]}"
+
+
 def test_thresholds_are_below_the_largest_finite_bound() -> None:
     """A quantile never exceeds it: an alert with a higher threshold cannot fire."""
+    of_buckets = [one.name for one in records() if "histogram_quantile" in one.expr]
+    assert of_buckets == ["celery:task_runtime_seconds:p95_15m"], (
+        "compare its threshold with its buckets below"
+    )
     assert thresholds()["threshold:celery_runtime_p95:seconds"] < max(RUNTIME_BUCKETS)
     assert max(RUNTIME_BUCKETS) >= 3600, "tasks may run for hours"
 

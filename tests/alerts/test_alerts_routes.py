@@ -6,12 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from alerts import rules
 from alerts.alertmanager import Alertmanager as Api
 from alerts.cli import main
 from alerts.example import labels_of
+from alerts.paths import ALERTMANAGER
 from alerts.receivers import ReceiverSettings
 from alerts.render import configuration, write
 from alerts.rules import Alert
@@ -70,14 +72,34 @@ def test_every_receiver_of_people_sends_the_end_of_an_alert() -> None:
         assert all(block["send_resolved"] is True for block in blocks), receiver["name"]
 
 
-def test_every_page_is_repeated() -> None:
+# How soon each route repeats what still fires. A new route belongs here, and needs a case below for what it delays or mutes.
+REPEATED = {
+    "heartbeat": "30s",
+    "canary": "12h",
+    "nobody": "12h",
+    "pager": "2h",
+    "chat": "12h",
+    # Alertmanager forgets what it has sent after this time.
+    "log": "5d",
+}
+
+
+def test_every_route_repeats_what_still_fires() -> None:
     route = configuration(ReceiverSettings.load({}))["route"]
-    longest = {"critical": 2, "warning": 12}
-    for severity, hours in longest.items():
-        (own,) = (one for one in route["routes"] if one["matchers"] == [f'severity="{severity}"'])
-        repeat = own.get("repeat_interval", route["repeat_interval"])
-        assert repeat == f"{hours}h", severity
-        assert own["receiver"] not in UNREAD
+    found = {one["receiver"]: {**route, **one}["repeat_interval"] for one in route["routes"]}
+    assert found == REPEATED
+    assert len(route["routes"]) == len(REPEATED)
+    assert route["receiver"] == "chat"
+
+
+def test_quiet_hours_end_before_work_begins() -> None:
+    found = configuration(ReceiverSettings.load({}))["time_intervals"]
+    assert yaml.safe_load(ALERTMANAGER.read_text(encoding="utf-8"))["time_intervals"] == found
+    (quiet,) = found
+    (interval,) = quiet["time_intervals"]
+    hours = [(one["start_time"], one["end_time"]) for one in interval["times"]]
+    assert (quiet["name"], hours) == ("quiet-hours", [("22:00", "24:00"), ("00:00", "07:00")])
+    assert set(interval) == {"times", "location"}, "they are the same on every day"
 
 
 def own(severity: str) -> dict[str, Any]:
