@@ -451,6 +451,16 @@ def test_a_check_fails_and_says_what_to_do(case: Case, monkeypatch: Patch, tmp_p
         assert check.detail
 
 
+def test_the_lock_is_tried_with_both_ways_to_store_an_object() -> None:
+    """A store may lock what is put at once, and not what is uploaded in parts."""
+    store = MemoryStore()
+    (check,) = of_store(store, "lock")
+    assert check.ok
+    assert set(store.locked) == set(store.objects)
+    assert len(store.locked) == 2
+    assert not store.uploads
+
+
 # What the probes call, and what gives each of their ✖.
 SITES = (
     failing(doctor)
