@@ -50,7 +50,8 @@ def browser() -> Path:
     return found
 
 
-@pytest.fixture(scope="session")
+# Until the last scenario: its programs would use a seventh of what a whole run of the tests costs.
+@pytest.fixture(scope="module")
 def suite(bundle: Path, browser: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     """The whole stack, with a verified backup and the demo's users."""
     folder = tmp_path_factory.mktemp("suite")
@@ -69,7 +70,7 @@ def suite(bundle: Path, browser: Path, tmp_path_factory: pytest.TempPathFactory)
         suite.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def story(suite: Suite, browser: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The result of every scenario."""
     assert suite.web is not None
