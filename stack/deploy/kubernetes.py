@@ -1,7 +1,7 @@
 """Kubernetes: deploy the data tier, run migrations, deploy everything else; roll back what does not become ready."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ FIRST = (
     "Cluster",
     "StatefulSet",
 )
+# Applied when everything else is ready: a version that goes back must not leave its image to the night's backup.
+LAST = ("CronJob",)
 MIGRATE = "posthub-migrate"
 CHECK = "posthub-migrate-check"
 BACKUP = "posthub-backup-before-migrations"
@@ -90,11 +92,14 @@ class KubeRollout:
         before = self._deployed()
         self._data(manifests)
         self._migrate(migrate)
-        self._apply(manifests)
+        revisions = self._revisions()
+        documents = list(yaml.safe_load_all(manifests))
         try:
-            self._wait()
+            self._apply(yaml.safe_dump_all(_without(LAST, documents), sort_keys=False))
+            self._wait(self._rolled())
         except OpsError as error:
-            self._back(error)
+            self._back(error, revisions)
+        self._apply_last(documents)
         self._remember([tag for tag in before if tag != self.tag] + [self.tag])
         self.say(f"✔ {self.tag} is deployed")
 
@@ -107,10 +112,12 @@ class KubeRollout:
                 hint="kubectl config use-context …; each overlay has its own cluster",
             )
 
-    def _back(self, error: OpsError) -> None:
+    def _back(self, error: OpsError, revisions: Mapping[str, str]) -> None:
         hint = f"kubectl -n {NAMESPACE} get events"
+        if not revisions:
+            raise OpsError(f"{error}; nothing ran here before", hint=hint) from None
         try:
-            self._undo_revision()
+            self._return_to(revisions)
         except OpsError as second:
             raise OpsError(f"{error}; the rollback failed too: {second}", hint=hint) from None
         raise OpsError(f"{error}; the previous revision runs again", hint=hint) from None
@@ -130,10 +137,11 @@ class KubeRollout:
             )
         earlier = replace(self, tag=known[-2], digests={})
         self.say(f"returning from {known[-1]} to {earlier.tag}")
-        manifests = yaml.safe_load_all(earlier.render(f"k8s/overlays/{self.overlay}"))
+        manifests = list(yaml.safe_load_all(earlier.render(f"k8s/overlays/{self.overlay}")))
         wanted = [doc for doc in manifests if doc["kind"] in ("Deployment", "ConfigMap")]
         earlier._apply(yaml.safe_dump_all(wanted, sort_keys=False))
-        earlier._wait()
+        earlier._wait(self._rolled())
+        earlier._apply_last(manifests)
         self._remember(known[:-1])
         self.say(f"✔ {earlier.tag} runs again")
 
@@ -168,11 +176,31 @@ class KubeRollout:
         value = f"{DEPLOYED}={' '.join(tags[-MOST_TAGS:])}"
         self.runner.must("kubectl", "annotate", "namespace", NAMESPACE, "--overwrite", value)
 
-    def _undo_revision(self) -> None:
-        """Roll every Deployment back to its previous revision, with the settings that it had."""
-        for name in self._rolled():
-            self.runner.run("kubectl", "-n", NAMESPACE, "rollout", "undo", f"deployment/{name}")
-        self._wait()
+    def _revisions(self) -> dict[str, str]:
+        """The revision that each of our Deployments is at. Empty in a new cluster."""
+        revision = r"{.metadata.annotations.deployment\.kubernetes\.io/revision}"
+        form = f"jsonpath={{range .items[*]}}{{.metadata.name}}={revision} {{end}}"
+        found = self.runner.must("kubectl", "-n", NAMESPACE, "get", "deployments", "-o", form)
+        pairs = (entry.partition("=") for entry in found.split())
+        return {name: number for name, _, number in pairs if number and name in (*ROLLED, *OPTIONAL)}
+
+    def _return_to(self, revisions: Mapping[str, str]) -> None:
+        """Bring every Deployment back to its revision, with the settings that it had; one that never left it stays.
+
+        Raises:
+            OpsError: one could not be brought back, or is not ready. The others were brought back.
+        """
+        refused = []
+        for name, number in revisions.items():
+            undo = ("rollout", "undo", f"deployment/{name}", f"--to-revision={number}")
+            if self.runner.run("kubectl", "-n", NAMESPACE, *undo).code != 0:
+                refused.append(name)
+        if refused:
+            raise OpsError(
+                f"still at the new revision: {', '.join(refused)}",
+                hint=f"kubectl -n {NAMESPACE} rollout history deployment/{refused[0]}",
+            )
+        self._wait(revisions)
 
     def render(self, folder: str) -> str:
         """The manifests with this tag's images."""
@@ -295,8 +323,12 @@ class KubeRollout:
     def _apply(self, manifests: str) -> None:
         self.runner.must("kubectl", "apply", "--server-side", "--force-conflicts", "-f", "-", given=manifests)
 
-    def _wait(self) -> None:
-        rolled = self._rolled()
+    def _apply_last(self, documents: Iterable[Any]) -> None:
+        last = [doc for doc in documents if doc["kind"] in LAST]
+        if last:
+            self._apply(yaml.safe_dump_all(last, sort_keys=False))
+
+    def _wait(self, rolled: Collection[str]) -> None:
         for name in rolled:
             self._wait_for(name)
             self.say(f"✔ {name}")
@@ -347,6 +379,10 @@ def _checking(migrate: str) -> str:
         for container in _containers([job]):
             container["args"] = ["python manage.py migrate --check"]
     return yaml.safe_dump_all(documents, sort_keys=False)
+
+
+def _without(kinds: Collection[str], documents: Iterable[Any]) -> list[Any]:
+    return [doc for doc in documents if doc["kind"] not in kinds]
 
 
 def _containers(documents: list[Any]) -> Iterator[dict[str, Any]]:

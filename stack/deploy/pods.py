@@ -37,8 +37,13 @@ class Trouble:
 
 
 def trouble(pods: str, tag: str) -> Trouble | None:
-    """The first container with an image of this tag that cannot start, from ``kubectl get pods -o json``."""
+    """The first container with an image of this tag that cannot start, from ``kubectl get pods -o json``.
+
+    A pod that is being deleted is left out: after a rollback, those of the tag that failed are still there for a moment.
+    """
     for pod in _items(pods):
+        if "deletionTimestamp" in pod["metadata"]:
+            continue
         status = pod.get("status", {})
         for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
             waiting = container.get("state", {}).get("waiting") or {}

@@ -74,6 +74,7 @@ def _manifests(folder: str) -> list[dict[str, object]]:
         {"kind": "Cluster", "metadata": {"name": "posthub-postgres"}},
         {"kind": "StatefulSet", "metadata": {"name": "posthub-redis"}, "spec": {"template": pod}},
         {"kind": "Deployment", "metadata": {"name": "posthub-api"}, "spec": {"template": pod}},
+        {"kind": "CronJob", "metadata": {"name": "posthub-backup"}, "spec": {"jobTemplate": {"spec": pod}}},
     ]
 
 
@@ -327,6 +328,8 @@ def _kube(runner: FakeRunner) -> tuple[KubeRollout, list[str]]:
 CHECK, MIGRATE, BACKUP = (
     f"get job {name} " for name in (kubernetes.CHECK, kubernetes.MIGRATE, kubernetes.BACKUP)
 )
+# What a cluster that runs a version answers.
+REVISIONS = {"get deployments -o": " ".join(f"{name}=1" for name in kubernetes.ROLLED)}
 # A job's conditions at its end; Kubernetes has others before it.
 WELL, BAD = "SuccessCriteriaMet Complete", "FailureTarget Failed"
 
@@ -363,8 +366,13 @@ def test_kubernetes_brings_data_up_backs_up_migrates_and_waits_for_everything(tm
     assert "Deployment" not in applied[0]
     assert "migrate --check" in applied[1]
     assert "name: posthub-migrate\n" in applied[2]
-    assert "ghcr.io/acme/api:abc" in applied[-1]
-    assert "redis:7.4.10-alpine" in applied[-1]
+    assert "ghcr.io/acme/api:abc" in applied[-2]
+    assert "redis:7.4.10-alpine" in applied[-2]
+    # After the last wait: a version that goes back leaves nothing to the night's backup.
+    assert "kind: CronJob" in applied[-1]
+    assert not [given for given in applied[:-1] if "CronJob" in given]
+    last = max(number for number, line in enumerate(runner.lines) if "rollout status" in line)
+    assert last < max(number for number, line in enumerate(runner.lines) if " apply " in line)
 
 
 def test_kubernetes_without_migrations_needs_no_backup(tmp_path: Path) -> None:
@@ -401,11 +409,73 @@ def test_kubernetes_rolls_back_when_something_is_not_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kubernetes, "READY_SECONDS", 0)
-    runner = _pending(tmp_path)
+    runner = _pending(tmp_path, **REVISIONS)
     runner.failing_once = "rollout status deployment/posthub-flower"
     with pytest.raises(OpsError, match=r"flower was not ready within 0 s; the previous revision runs again$"):
         _kube(runner)[0].deploy()
     assert not [line for line in runner.lines if "annotate" in line]
+    assert len([line for line in runner.lines if "rollout undo" in line]) == len(kubernetes.ROLLED)
+    assert "CronJob" not in "".join(runner.given)
+
+
+def test_a_deployment_returns_to_the_revision_that_it_had(tmp_path: Path) -> None:
+    """`rollout undo` alone takes a Deployment that this version did not change to the version before the last one."""
+    runner = _pending(
+        tmp_path, **{"get deployments -o": "posthub-api=3 posthub-postgres-exporter=1 posthub-flower=7 "}
+    )
+    rollout, _ = _kube(runner)
+    runner.failing_once = "rollout status deployment/posthub-celery-beat"
+    runner.answers["get pods -o json"] = _pods("ImagePullBackOff")
+    with pytest.raises(OpsError, match=r"the previous revision runs again$"):
+        rollout.deploy()
+    undone = [line.partition("undo ")[2] for line in runner.lines if "rollout undo" in line]
+    assert undone == [
+        "deployment/posthub-api --to-revision=3",
+        "deployment/posthub-flower --to-revision=7",
+    ]
+
+
+def test_what_the_api_server_refuses_is_rolled_back_too(tmp_path: Path) -> None:
+    """kubectl applies the other objects of the stream, so some Deployments are new already."""
+    runner = _pending(tmp_path, **REVISIONS)
+    applied = 0
+
+    class Refusing(FakeRunner):
+        def run(self, *command: str, **more: Any) -> Done:
+            nonlocal applied
+            done = super().run(*command, **more)
+            applied += "apply" in command
+            return Done(1, "", "denied") if "apply" in command and applied == 4 else done
+
+    refusing = Refusing(tmp_path)
+    refusing.answers = runner.answers
+    with pytest.raises(OpsError, match=r"denied; the previous revision runs again$"):
+        _kube(refusing)[0].deploy()
+    assert len([line for line in refusing.lines if "rollout undo" in line]) == len(kubernetes.ROLLED)
+
+
+def test_the_first_deployment_has_nothing_to_return_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes, "READY_SECONDS", 0)
+    runner = _pending(tmp_path, ("", "rollout status deployment/posthub-flower"))
+    with pytest.raises(OpsError, match=r"flower was not ready within 0 s; nothing ran here before$"):
+        _kube(runner)[0].deploy()
+    assert not [line for line in runner.lines if "rollout undo" in line]
+
+
+def test_a_deployment_that_stays_at_the_new_revision_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes, "READY_SECONDS", 0)
+    runner = _pending(
+        tmp_path,
+        ("", "rollout status deployment/posthub-flower"),
+        ("", "undo deployment/posthub-api"),
+        **REVISIONS,
+    )
+    with pytest.raises(OpsError, match=r"the rollback failed too: still at the new revision: posthub-api$"):
+        _kube(runner)[0].deploy()
     assert len([line for line in runner.lines if "rollout undo" in line]) == len(kubernetes.ROLLED)
 
 
@@ -413,7 +483,7 @@ def test_kubernetes_reports_an_unhealthy_previous_revision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kubernetes, "READY_SECONDS", 0)
-    runner = _pending(tmp_path, ("", "rollout status deployment/posthub-flower"))
+    runner = _pending(tmp_path, ("", "rollout status deployment/posthub-flower"), **REVISIONS)
     with pytest.raises(OpsError, match=r"0 s; the rollback failed too: posthub-flower was not ready"):
         _kube(runner)[0].deploy()
 
@@ -446,6 +516,7 @@ def test_undo_goes_to_the_tag_before_and_never_to_one_that_failed(tmp_path: Path
     rollout.undo()
     applied = "".join(runner.given)
     assert "ghcr.io/acme/api:t1" in applied
+    assert "kind: CronJob" in applied
     assert "StatefulSet" not in applied
     assert not [line for line in runner.lines if "rollout undo" in line or "migrate" in line]
     assert [line for line in runner.lines if line.endswith(f"{kubernetes.DEPLOYED}=t1")]
@@ -496,6 +567,12 @@ def test_a_job_that_can_never_start_ends_the_wait(tmp_path: Path, reason: str) -
 )
 def test_what_waiting_does_not_mend(reason: str, restarts: int, image: str, final: bool) -> None:
     assert (trouble(_pods(reason, restarts=restarts, image=image), "abc") is not None) is final
+
+
+def test_a_pod_that_is_being_deleted_stops_nothing() -> None:
+    pods = json.loads(_pods("ImagePullBackOff"))
+    pods["items"][0]["metadata"]["deletionTimestamp"] = "2026-11-30T12:00:00Z"
+    assert trouble(json.dumps(pods), "abc") is None
 
 
 def test_a_deployment_that_can_never_start_ends_the_wait(tmp_path: Path) -> None:
