@@ -537,6 +537,32 @@ def test_only_traefik_of_k3s_comes_in_from_kube_system(tmp_path: Path) -> None:
         assert source["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "traefik"}}
 
 
+def test_the_documented_overlay_builds_and_its_table_names_objects(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    section = page.partition("**A separate overlay**")[2].partition("The network policies admit")[0]
+    table = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    known = {document["metadata"]["name"] for document in plain()}
+    for line in table:
+        _, _, named, files, _ = (cell.strip() for cell in line.split("|"))
+        objects = {name for name in re.findall(r"`([\w-]+)`", named) if name != "gateway"}
+        assert objects <= known, line
+        text = "".join((K8S / path).read_text(encoding="utf-8") for path in re.findall(r"`(\S+)`", files))
+        assert all(f"name: {name}\n" in text for name in objects), line
+    if builder() is None:
+        pytest.skip(
+            "neither kubectl nor kustomize is on PATH; https://kubernetes.io/docs/tasks/tools says how to get them"
+        )
+    example = yaml.safe_load(section.partition("```yaml\n")[2].partition("```")[0])
+    for kind in ("resources", "components"):
+        (address,) = example[kind]
+        path = address.partition("//k8s/")[2].removesuffix("?ref=TAG")
+        example[kind] = [os.path.relpath(K8S / path, tmp_path.resolve())]
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(example))
+    found = {(one["kind"], one["metadata"]["name"]): one for one in built(str(tmp_path))}
+    assert found["ConfigMap", "posthub-config"]["data"]["ALLOWED_HOSTS"] == "api.example.com"
+    assert found["Cluster", "posthub-postgres"]["spec"]["storage"]["size"] == "200Gi"
+
+
 def test_a_store_can_hold_every_secret_of_the_script() -> None:
     external = {one["metadata"]["name"]: one["spec"] for one in _of_kind("ExternalSecret")}
     page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
@@ -548,7 +574,26 @@ def test_a_store_can_hold_every_secret_of_the_script() -> None:
     for name, spec in external.items():
         assert spec["target"]["name"] == name
         assert spec["dataFrom"] == [{"extract": {"key": name.replace("posthub-", "posthub/", 1)}}]
-        assert (spec["target"].get("template") == {"type": "kubernetes.io/basic-auth"}) == (name in basic)
+        template = spec["target"].get("template", {})
+        assert (template.get("type") == "kubernetes.io/basic-auth") == (name in basic)
+        assert ("cnpg.io/reload" in template.get("metadata", {}).get("labels", {})) == (name in basic)
+
+
+def test_cloudnativepg_notices_a_changed_password() -> None:
+    """It watches only secrets with this label."""
+    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    made = re.findall(r"create secret generic (\S+) --type=kubernetes.io/basic-auth", page)
+    assert len(made) == 2
+    for name in made:
+        assert f"label secret {name} cnpg.io/reload=true" in page, name
+
+
+def test_a_scaled_object_sets_nothing_that_keda_ignores() -> None:
+    """With at least one pod, KEDA never activates: its webhook warns of settings for that."""
+    for scaled in _of_kind("ScaledObject"):
+        assert scaled["spec"]["minReplicaCount"] > 0
+        assert not {"pollingInterval", "cooldownPeriod"} & set(scaled["spec"]), scaled["metadata"]["name"]
+        assert "activationThreshold" not in str(scaled["spec"]["triggers"]), scaled["metadata"]["name"]
 
 
 def test_flower_is_evicted_before_what_the_site_needs() -> None:
