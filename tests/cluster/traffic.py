@@ -38,9 +38,13 @@ def accounts(printed: str) -> list[dict[str, str]]:
 
 
 class Receiver:
-    """A customer's server: counts how often each delivery arrived."""
+    """A customer's server: counts how often each delivery arrived.
 
-    def __init__(self, host: str) -> None:
+    Args:
+        seconds: it answers a delivery after this time.
+    """
+
+    def __init__(self, host: str, seconds: float = 0.0) -> None:
         self.arrived: Counter[str] = Counter()
         lock = threading.Lock()
         arrived = self.arrived
@@ -50,6 +54,7 @@ class Receiver:
                 body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
                 with lock:
                     arrived[str(body["id"])] += 1
+                time.sleep(seconds)
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
