@@ -195,14 +195,17 @@ def test_hidden_sockets_count_only_where_one_is_hidden(
 def test_a_thread_may_stop_a_child_while_the_program_ends() -> None:
     """The demo's build of the frontend printed a traceback."""
     script = """
-import subprocess, sys
+import subprocess, threading
 from stack import process
 
 child = subprocess.Popen(["sleep", "60"], start_new_session=True)
 process._REAPER.watch(child.pid)
+waiting = threading.Thread(target=child.wait)
+waiting.start()
 process._REAPER.close()
 process._REAPER.forget(child.pid)
-print(child.wait(10))
+waiting.join(10)
+print(child.returncode)
 """
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
