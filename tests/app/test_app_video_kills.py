@@ -98,7 +98,8 @@ class Workers:
 
 
 def until(condition: Any, what: str) -> None:
-    wait_for(condition, timeout=150, what=what, hint="read the logs of the workers")
+    """Await a condition for longer than three of the pauses after a request that the busy stand-in did not answer in time."""
+    wait_for(condition, timeout=240, what=what, hint="read the logs of the workers")
 
 
 @pytest.fixture(scope="module")
