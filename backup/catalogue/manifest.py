@@ -130,7 +130,7 @@ class Server(Part):
     version_number: Count
     encoding: str = "UTF8"
     roles_encoding: str = Field(
-        default="UTF8", description="of the database postgres, in which the roles were dumped"
+        default="UTF8", description="of the database through which the roles were dumped"
     )
     collate: str = "C"
     ctype: str = "C"

@@ -5,7 +5,7 @@ transaction as the name, and the owner may set it, without being a superuser.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Literal
@@ -52,6 +52,8 @@ _POWERFUL = """
 SELECT rolname FROM pg_roles r WHERE EXISTS (SELECT FROM pg_roles s WHERE pg_has_role(r.oid, s.oid, 'MEMBER') AND (
   s.rolsuper OR s.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')))
 """
+# The name stays on the server.
+_DROP_ROLE = "BEGIN EXECUTE format('DROP ROLE %I', (SELECT rolname FROM pg_roles WHERE oid = {})); END"
 _UNSUBSCRIBE = (
     "ALTER SUBSCRIPTION {} DISABLE",
     "ALTER SUBSCRIPTION {} SET (slot_name = NONE)",
@@ -137,12 +139,15 @@ class Databases:
         ).fetchone()
         return bool(row and row[0])
 
-    def roles(self) -> set[str]:
-        return {row[0] for row in self._connection.execute("SELECT rolname FROM pg_roles")}
+    def role_ids(self) -> set[int]:
+        """The object IDs of all roles; their names may be in the encoding of any database."""
+        return {row[0] for row in self._connection.execute("SELECT oid::bigint FROM pg_roles")}
 
-    def powerful_roles(self) -> set[str]:
-        """Roles whose members can do anything on the server: superusers, and those that run programs or use files there."""
-        return {row[0] for row in self._connection.execute(_POWERFUL)}
+    def drop_roles(self, ids: Collection[int]) -> None:
+        """Drop roles, except those that something has started to use."""
+        for each in ids:
+            with suppress(psycopg.Error):
+                self._connection.execute(sql.SQL("DO {}").format(sql.Literal(_DROP_ROLE.format(each))))
 
     def create(self, name: str, like: Server) -> None:
         """Create an empty database with the encoding and locale of the original.
@@ -287,6 +292,16 @@ def databases(address: Address) -> Iterator[Databases]:
     """
     with session(address.named(_maintenance(address)), application="posthub-restore") as connection:
         yield Databases(connection, address)
+
+
+def roles_seen(address: Address) -> tuple[set[str], set[str]]:
+    """The names of all roles as a database sees them, and of those among them whose members can do anything on the server.
+
+    The latter are superusers, and roles that run programs or use files there.
+    """
+    with session(address, application="posthub-restore") as connection:
+        names = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
+        return names, {row[0] for row in connection.execute(_POWERFUL)}
 
 
 def creation(name: str, like: Server, version: int) -> sql.Composed:

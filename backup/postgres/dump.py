@@ -47,10 +47,14 @@ def archive(
 
 @contextmanager
 def globals_sql(address: Address, programs: Programs, check: Check = never) -> Iterator[ChildSource]:
-    """Roles, memberships and tablespaces as SQL, without passwords: reading those needs a superuser."""
+    """Roles, memberships and tablespaces as SQL, without passwords: reading those needs a superuser.
+
+    Names and comments of roles have no encoding of their own: they are dumped as the database of the address sees them.
+    """
     command = [
         programs.path("pg_dumpall"),
         "--globals-only",
+        f"--database={address.database}",
         "--no-role-passwords",
         "--no-password",
         f"--dbname={address.conninfo}",

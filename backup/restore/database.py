@@ -22,7 +22,7 @@ from backup.load.properties import properties
 from backup.load.space import guarded
 from backup.load.throwaway import private_folder, sweep_folders
 from backup.postgres import roles
-from backup.postgres.databases import WORKING, Databases, Mark, databases
+from backup.postgres.databases import WORKING, Databases, Mark, databases, roles_seen
 from backup.postgres.dsn import Address
 from backup.postgres.roles import Making
 from backup.postgres.session import session
@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 STEPS = (
     "check the server and its databases",
     "download, check and decompress the backup",
-    "create the roles that the server lacks",
     "create an empty database",
+    "create the roles that the server lacks",
     "restore the rows, indexes and constraints",
     "set the properties of the database",
     "compare with the backup: rows, objects, definitions, settings, roles",
@@ -236,8 +236,8 @@ def _restore(work: _Restore) -> None:
     with private_folder(wiring.settings.work_dir) as folder:
         check_space(folder, int(manifest.raw_bytes * SPACE_FACTOR), "the restore")
         files = _fetch(work, folder)
-        _make_roles(work, files.get("globals"))
         with _database(work):
+            _make_roles(work, files.get("globals"))
             _fill(work, files["archive"])
             _prove(work, files["archive"])
             _finish(work)
@@ -257,25 +257,27 @@ def _fetch(work: _Restore, folder: Path) -> dict[str, Path]:
 
 
 def _make_roles(work: _Restore, dumped: Path | None) -> None:
-    work.reporter.step(STEPS[2])
+    """Create the roles that the server lacks, within the new database.
+
+    Their names, comments and settings are stored in the encoding of the session's database.
+    """
+    work.reporter.step(STEPS[3])
     if dumped is None:
         return
     with work.stages.measure("globals"):
-        server, check = work.server, work.wiring.stop.check
-        work.roles = roles.missing(
-            roles.read(dumped), server.roles(), work.entry.manifest.roles, server.powerful_roles()
-        )
+        existing, powerful = roles_seen(work.working)
+        work.roles = roles.missing(roles.read(dumped), existing, work.entry.manifest.roles, powerful)
         if work.roles.names:
             work.findings.notes += work.roles.notes
             work.findings.differences += carry_out(
-                server.maintenance, "globals", work.roles.statements, check
+                work.working, "globals", work.roles.statements, work.wiring.stop.check
             )
 
 
 @contextmanager
 def _database(work: _Restore) -> Iterator[None]:
     """An empty database under its working name. It is renamed if everything succeeds, and dropped otherwise."""
-    work.reporter.step(STEPS[3])
+    work.reporter.step(STEPS[2])
     working = work.working.database
     try:
         # Within the block: a signal may arrive when the server has just created it.
@@ -320,7 +322,7 @@ def _compare_roles(work: _Restore) -> None:
     manifest, programs = work.entry.manifest, work.wiring.programs
     exact = manifest.server.version_number // 10000 == programs.major("pg_dumpall")
     try:
-        there = compare_roles.dumped(programs, work.server.maintenance, work.wiring.stop.check)
+        there = compare_roles.dumped(programs, work.working, work.wiring.stop.check)
     except DumpError as error:
         work.findings.notes.append(f"roles were not compared: {error.message}")
         return

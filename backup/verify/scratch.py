@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg
 from psycopg import sql
 
 from backup.catalogue.manifest import Manifest
@@ -16,7 +15,7 @@ from backup.errors import PreflightError
 from backup.load.execution import carry_out
 from backup.load.throwaway import cluster, private_folder, server_options, sweep_folders
 from backup.postgres import roles
-from backup.postgres.databases import Databases, databases
+from backup.postgres.databases import databases, roles_seen
 from backup.postgres.dsn import Address, parse
 from backup.postgres.session import session
 from backup.postgres.statements import settings_of
@@ -55,30 +54,29 @@ class Scratch:
         return self.database.named("postgres")
 
     def load_globals(self, dumped: Path) -> list[Difference]:
-        """Create the roles: first those that the database needs and the server lacks, as a restore into production does.
+        """Create the roles, within the new database: first those that it needs and the server lacks, as a restore does.
 
         On a throwaway server all others follow, and the rights that a restore into production withholds.
         """
         check, statements = self.wiring.stop.check, roles.read(dumped)
-        with databases(self.database) as server:
-            making = roles.missing(statements, server.roles(), self.manifest.roles, server.powerful_roles())
-            found = carry_out(server.maintenance, "globals", making.statements, check)
-            self.made.update(making.names)
-            if self.given:
-                self.expected.extend(making.expected)
-                return found
-            self.expected.extend(roles.for_throwaway(statements, self.manifest.server.superuser))
-            rest = list((Counter(self.expected) - Counter(making.statements)).elements())
-            found += carry_out(server.maintenance, "globals", [*settings_of(statements), *rest], check)
-            self.made.update(name for name, _ in roles.about(self.expected))
+        existing, powerful = roles_seen(self.database)
+        making = roles.missing(statements, existing, self.manifest.roles, powerful)
+        found = carry_out(self.database, "globals", making.statements, check)
+        self.made.update(making.names)
+        if self.given:
+            self.expected.extend(making.expected)
+            return found
+        self.expected.extend(roles.for_throwaway(statements, self.manifest.server.superuser))
+        rest = list((Counter(self.expected) - Counter(making.statements)).elements())
+        found += carry_out(self.database, "globals", [*settings_of(statements), *rest], check)
+        self.made.update(name for name, _ in roles.about(self.expected))
         return found
 
     def compare_globals(self) -> list[Difference]:
         """Differences between the created roles and the originals."""
         programs, superuser = self.wiring.programs, self.manifest.server.superuser
         exact = self.manifest.server.version_number // 10000 == programs.major("pg_dumpall")
-        with databases(self.database) as server:
-            there = compare_roles.dumped(programs, server.maintenance, self.wiring.stop.check)
+        there = compare_roles.dumped(programs, self.database, self.wiring.stop.check)
         wanted, found = (
             compare_roles.by_role(each, exact=exact)
             for each in (self.expected, roles.for_throwaway(there, superuser))
@@ -137,22 +135,13 @@ def _temporary(address: Address) -> Iterator[tuple[str, str]]:
     name = f"{PREFIX}{secrets.token_hex(4)}"
     with databases(address) as server:
         server.sweep(PREFIX)
-        before = server.roles()
+        before = server.role_ids()
         with server.lock(name):
             try:
                 yield name, _version(address)
             finally:
                 server.drop(name)
-                _drop_roles(server, server.roles() - before)
-
-
-def _drop_roles(server: Databases, names: set[str]) -> None:
-    with session(server.address) as connection:
-        for name in names:
-            try:
-                connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
-            except psycopg.Error:
-                continue  # something else has started to use it
+                server.drop_roles(server.role_ids() - before)
 
 
 def _version(address: Address) -> str:

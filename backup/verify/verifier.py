@@ -210,6 +210,8 @@ def _restore_and_compare(
     archive = files.get("archive")
     if archive is None:
         raise VerificationError(f"backup {manifest.id} has no archive", hint="use the version that wrote it")
+    with findings.stages.measure("restore"):
+        note = place.create()
     if "globals" in files:
         with findings.stages.measure("globals"):
             findings.differences += place.load_globals(files["globals"])
@@ -219,7 +221,6 @@ def _restore_and_compare(
         _meanwhile(partial(properties, wiring.programs, archive, place.database.database)) as statements,
     ):
         with findings.stages.measure("restore"):
-            note = place.create()
             findings.differences += load_archive(
                 wiring.programs, place.database, archive, wiring.restore_jobs, check, alone=not place.given
             )

@@ -206,8 +206,8 @@ def restored(postgres: Postgres, new_database: NewDatabase, back_up: BackUp) -> 
     wiring, entry = back_up(new_database(DATABASE, "dmg"))
     with scratch(wiring, entry.manifest) as place:
         files, differences = download(wiring, entry, place.folder)
-        differences += place.load_globals(files["globals"])
         assert place.create() is None
+        differences += place.load_globals(files["globals"])
         differences += load_archive(wiring.programs, place.database, files["archive"], 2)
         statements = properties(wiring.programs, files["archive"], place.database.database)
         differences += carry_out(place.maintenance, "settings", statements)
