@@ -12,13 +12,15 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from backup import landlock
+from backup.programs import Programs
+from sidecar import OpsError
 
 _PR_SET_DUMPABLE = 4
 # Where systems have programs, libraries and the files that these read when they start.
@@ -158,9 +160,18 @@ def _around(program: str) -> tuple[str, ...]:
     programs, named = _with_named({Path(program), *links})
     folders = sorted({each.parent for each in programs} - {Path("/")})
     neighbours = [each.parent / name for each in folders for name in _NEXT_TO_PROGRAMS]
+    neighbours += [path for each in folders for path in _stated(each)]
     libraries = _libraries_of(frozenset(map(str, programs)), _modules(neighbours))
     found = [*folders, *neighbours, *sorted(named), *map(Path, sorted(libraries))]
     return tuple(str(path) for path in dict.fromkeys(found) if not _in_system(path))
+
+
+def _stated(folder: Path) -> Iterator[Path]:
+    """Where PostgreSQL's programs in a folder look for their files and modules: as they were built, that may be anywhere."""
+    with suppress(OpsError):
+        yield Programs(folder).extension_folder().parent
+    if modules := _output(str(folder / "pg_config"), "--pkglibdir").strip():
+        yield Path(modules)
 
 
 def _with_named(programs: set[Path]) -> tuple[set[Path], set[Path]]:

@@ -25,7 +25,7 @@ from backup.confinement import strength
 from backup.errors import KeptError, PreflightError, StoreError
 from backup.exposure import short_secrets, unencrypted
 from backup.hooks import AFTER, BEFORE
-from backup.load.throwaway import server_options
+from backup.load.throwaway import find_files, server_options
 from backup.physical.fitness import Finding, findings
 from backup.physical.walsender import WalSender
 from backup.pipeline.encrypt import decrypt, encrypt
@@ -335,6 +335,8 @@ def _programs(wiring: Wiring) -> str | Check:
             f"different major versions: {versions_found}",
             "set BACKUP_POSTGRES_BIN to one folder",
         )
+    if wiring.settings.verify_url is None:
+        find_files(wiring.programs, wiring.settings.work_dir)
     return f"PostgreSQL {versions['pg_dump']}, client and server"
 
 
@@ -525,11 +527,12 @@ def _connections(wiring: Wiring) -> str | Check:
 
 def _secrets(wiring: Wiring) -> str | Check:
     if short := short_secrets(wiring):
+        have = "one has" if short == 1 else f"{short} have"
         return Check(
             "secrets",
-            False,
-            f"{short} have fewer than {SHORTEST_SECRET} characters, and are not masked in logs",
-            "use longer passwords",
+            None,
+            f"{have} fewer than {SHORTEST_SECRET} characters: too short to be masked in logs and messages",
+            "use a longer password",
         )
     return "long enough to be masked in logs"
 

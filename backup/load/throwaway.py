@@ -367,6 +367,26 @@ def _initialise(programs: Programs, folder: Path, superuser: str, check: Callabl
         )
 
 
+def find_files(programs: Programs, parent: Path | None) -> None:
+    """Check that the programs of a server find their files within its limits.
+
+    ``initdb`` looks for them first, and then cannot create its folder, because the path leads through a file.
+
+    Raises:
+        VerificationError: they do not.
+    """
+    with private_folder(parent) as folder:
+        command = [programs.path("initdb"), "-D", str(folder / OWNER / DATA), *CREATION]
+        ended = run_child(command, env=clean_environment(), confinement=Confinement(folder), as_root=False)
+    said = " ".join(ended.errors).strip()
+    if OWNER not in said:
+        raise VerificationError(
+            f"a confined initdb fails: {said[-400:]}",
+            hint="a verification reads only /usr, the programs' folder and those next to it:"
+            " copy what is linked from elsewhere, or use your system's packages",
+        )
+
+
 def server_options(text: str) -> dict[str, str]:
     """Settings of a throwaway server, as BACKUP_VERIFY_OPTIONS has them: ``name=value``, separated by semicolons.
 

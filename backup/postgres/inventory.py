@@ -63,7 +63,9 @@ SELECT datname, datconnlimit FROM pg_database WHERE datname = current_database()
 """
 # Number of connections that a run has open at once: its lock, its snapshot, and pg_dump.
 CONNECTIONS = 3
-# Objects that a dump by this role leaves out, or a restore moves elsewhere, without an error.
+# Objects that a dump by this role leaves out, or a restore moves elsewhere, without an error. What belongs to a table of an
+# extension is not dumped. The transaction that made it shows whether the extension's scripts did so, unless pg_upgrade made
+# both: then the table, whose ID it keeps, is older than the extension.
 _LEFT_OUT = """
 SELECT 'the options of ' || count(*) || ' user mappings, with their passwords: only a superuser sees them'
 FROM pg_user_mappings WHERE umoptions IS NULL AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
@@ -97,6 +99,22 @@ SELECT 'the rows of ' || min(c.oid::regclass::text) || CASE WHEN count(*) > 1 TH
 FROM pg_extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
   JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
 WHERE relkind = 'r' AND relpersistence <> 't' AND pg_relation_size(c.oid) > 0 AND c.oid <> ALL(coalesce(extconfig, '{}')) GROUP BY extname
+UNION ALL
+SELECT min(o.name) || CASE WHEN count(*) > 1 THEN ' and ' || count(*) - 1 || ' more' ELSE '' END
+  || ', made after the extension ' || extname || ' on its tables: a restore has only what the extension creates'
+FROM pg_extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+  JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.oid > e.oid, LATERAL (
+    SELECT 'index ' || indexrelid::regclass, xmin FROM pg_index WHERE indrelid = c.oid
+    UNION ALL SELECT 'trigger ' || tgname || ' of ' || c.oid::regclass, xmin FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal
+    UNION ALL SELECT 'rule ' || rulename || ' of ' || c.oid::regclass, xmin FROM pg_rewrite WHERE ev_class = c.oid AND rulename <> '_RETURN'
+    UNION ALL SELECT 'constraint ' || conname || ' of ' || c.oid::regclass, xmin FROM pg_constraint WHERE conrelid = c.oid AND contype IN ('c', 'f')
+    UNION ALL SELECT 'column ' || attname || ' of ' || c.oid::regclass, xmin FROM pg_attribute
+      WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attacl IS NULL AND relkind IN ('r', 'p', 'f')
+    UNION ALL SELECT 'publication ' || pubname || ' of ' || c.oid::regclass, r.xmin FROM pg_publication_rel r JOIN pg_publication p ON p.oid = prpubid
+      WHERE prrelid = c.oid
+  ) o (name, made)
+WHERE made <> e.xmin AND made NOT IN (SELECT m.xmin FROM pg_depend m
+  WHERE m.refclassid = 'pg_extension'::regclass AND m.refobjid = e.oid AND m.deptype = 'e') GROUP BY extname
 UNION ALL
 SELECT count(*) || ' objects in the schema ' || nspname || ', such as ' || min(name) FROM (
   SELECT 'pg_proc'::regclass AS class, oid, pronamespace AS schema, proname AS name FROM pg_proc
@@ -203,9 +221,7 @@ def server(connection: Connection[TupleRow]) -> Server:
     row = connection.execute(
         f"SELECT current_setting('server_version'), pg_encoding_to_char(encoding), datcollate, datctype,"
         f" {provider}, {locale}, (SELECT rolname FROM pg_roles WHERE oid = 10), oid::bigint, {_IDENTIFIER},"
-        " pg_is_in_recovery(), (SELECT pg_encoding_to_char(encoding) FROM pg_database"
-        " WHERE datname IN ('postgres', 'template1') ORDER BY datname LIMIT 1)"
-        " FROM pg_database WHERE datname = current_database()"
+        " pg_is_in_recovery() FROM pg_database WHERE datname = current_database()"
     ).fetchone()
     assert row is not None
     return Server(
@@ -220,7 +236,7 @@ def server(connection: Connection[TupleRow]) -> Server:
         database_oid=row[7],
         system_identifier=row[8],
         standby=row[9],
-        roles_encoding=row[10],
+        roles_encoding=row[1],
     )
 
 

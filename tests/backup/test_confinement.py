@@ -18,10 +18,12 @@ import zstandard
 from backup import landlock
 from backup.confinement import Confinement, strength
 from backup.errors import DumpError, VerificationError
+from backup.load.throwaway import find_files
 from backup.pipeline import ChildSource
 from backup.pipeline.child import run_child
-from backup.programs import PASSED, clean_environment
+from backup.programs import PASSED, Programs, clean_environment
 from stack.paths import ROOT
+from stack.programs import postgres_bin
 from stack.servers import Postgres
 from tests.backup.conftest import NewDatabase
 from tests.backup.documents import redigested
@@ -391,3 +393,36 @@ def test_commands_of_psql_in_a_globals_dump_are_not_run(command: Command, tmp_pa
     assert done.status == 1, done
     assert "globals" in {each["kind"] for each in done.json["differences"]}
     assert list(out.iterdir()) == []
+
+
+def test_what_programs_state_may_be_read_too(tmp_path: Path) -> None:
+    """As they were built, their files and modules may be anywhere."""
+    programs = tmp_path / "cellar" / "bin"
+    programs.mkdir(parents=True)
+    stated = {"initdb": "share_path=/srv/share/postgresql", "pg_config": "/srv/lib/postgresql"}
+    for name, prints in stated.items():
+        (programs / name).write_text(f"#!/bin/sh\necho {prints}\n")
+        (programs / name).chmod(0o755)
+    words = Confinement(tmp_path).command([str(programs / "initdb")])
+    if landlock.version():
+        assert {"read=/srv/share/postgresql", "read=/srv/lib/postgresql"} <= set(words)
+
+
+@needs_landlock
+def test_programs_whose_files_are_hidden(tmp_path: Path) -> None:
+    """The doctor says beforehand that they cannot verify anything."""
+    find_files(Programs(postgres_bin()), None)
+    files, elsewhere = tmp_path / "pg" / "share", tmp_path / "elsewhere"
+    program = tmp_path / "pg" / "bin" / "initdb"
+    for folder in (files, elsewhere, program.parent):
+        folder.mkdir(parents=True)
+    program.write_text(
+        '#!/bin/sh\ncat "${0%/bin/initdb}/share/postgres.bki" && echo "not a directory: $2" >&2\nexit 1\n'
+    )
+    program.chmod(0o755)
+    (files / "postgres.bki").write_text("x")
+    find_files(Programs(program.parent), None)
+    (files / "postgres.bki").rename(elsewhere / "postgres.bki")
+    (files / "postgres.bki").symlink_to(elsewhere / "postgres.bki")
+    with pytest.raises(VerificationError, match=r"postgres\.bki.*Permission denied"):
+        find_files(Programs(program.parent), None)

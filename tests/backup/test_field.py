@@ -197,6 +197,17 @@ def test_a_cluster_in_another_encoding(command: Command, tmp_path: Path) -> None
         assert command.passed("drill", **there)["ok"]
         command.passed("restore", "latest", **there)
         command.passed("promote", "--yes-i-mean", "shop", **there)
+        with Postgres(tmp_path / "other") as other:
+            there["BACKUP_VERIFY_URL"] = other.url
+            assert command("verify", "--json", **there).json["differences"] == []
+            there["BACKUP_RESTORE_URL"] = other.url_for("shop")
+            # The second time, the roles are there.
+            for name in ("first", "second"):
+                command.passed("restore", "latest", "--into", name, **there)
+                with psycopg.connect(other.url_for(name), client_encoding="UTF8") as connection:
+                    owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'tâble'"
+                    comment = "SELECT shobj_description('\"rôle\"'::regrole, 'pg_authid')"
+                    assert [*connection.execute(owner), *connection.execute(comment)] == [("rôle",), ("été",)]
 
 
 @pytest.mark.parametrize(
@@ -281,6 +292,16 @@ LOST = {
     "a table that was added to an extension": (
         "CREATE EXTENSION citext; CREATE TABLE ours (a int); INSERT INTO ours VALUES (1); ALTER EXTENSION citext ADD TABLE ours",
         "the rows of public.ours of the extension citext: it does not mark them as its configuration",
+    ),
+    "what was made on a table of an extension": (
+        (
+            "BEGIN; CREATE EXTENSION citext; CREATE TABLE theirs (a int PRIMARY KEY, b int CHECK (b > 0)); CREATE INDEX ON theirs (b);"
+            "CREATE RULE r AS ON DELETE TO theirs DO ALSO NOTIFY x; ALTER EXTENSION citext ADD TABLE theirs; COMMIT;"
+            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+            "CREATE TRIGGER late BEFORE INSERT ON theirs FOR EACH ROW EXECUTE FUNCTION f();"
+            "CREATE INDEX later ON theirs (b); ALTER TABLE theirs ADD c int CHECK (c > 0); CREATE PUBLICATION p FOR TABLE theirs"
+        ),
+        "column c of public.theirs and 4 more, made after the extension citext on its tables",
     ),
     "what is in the catalogue's schema": (
         "CREATE FUNCTION pg_catalog.ours() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TYPE pg_catalog.paint AS ENUM ('red')",
