@@ -50,11 +50,18 @@ restore_and_verify() {
   restored=$(printf '%s\n' "$result" | sed -n 's/^ *"into": "\(.*\)",$/\1/p')
 }
 restored=''
-unchanged="NOTHING was promoted: this server has no data yet"
+nothing="NOTHING was promoted: this server has no data yet"
+unchanged=$nothing
 step "restore $(what_is_restored) into a new database and compare it with the backup" restore_and_verify
 promote() {
+  # After an interruption nobody has seen the answer.
+  unchanged="It is not known whether $restored was promoted: run the script again"
+  sidecar_confirmed promote "$restored" || {
+    status=$?
+    case $status in 1 | 2) unchanged=$nothing ;; esac
+    return "$status"
+  }
   unchanged=''
-  sidecar_confirmed promote "$restored"
 }
 step "promote it: the empty database is kept under another name" promote
 step "set the owner and the passwords of the roles" stack_roles

@@ -18,12 +18,14 @@ take_lock
 [ -n "$database" ] || fail "which Redis?" "name it with --database: $backup_by_hand list shows the names" 2
 need_consent
 
-# The container writes as another user; the outer folder keeps everyone else out of the inner one.
-private=$(mktemp -d)
+# The container writes as another user; the outer folder keeps everyone else out of the inner one. Its name is known before
+# it is made, so that an interruption leaves nothing.
+private=$(mktemp -du)
 work=$private/restore
+at_end() { rm -rf "$private"; }
+mkdir -m 700 "$private"
 mkdir "$work"
 chmod 777 "$work"
-at_end() { rm -rf "$private"; }
 
 confirm() {
   if [ -z "$yes_i_mean" ]; then

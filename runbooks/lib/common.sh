@@ -113,8 +113,10 @@ step() {
   "$@"
 }
 
+# What ends early starts them again in the opposite order: workers need Redis.
 stop_services() {
-  stopped="$*"
+  stopped=''
+  for service in "$@"; do stopped="$service $stopped"; done
   for service in "$@"; do stack_stop "$service"; done
 }
 

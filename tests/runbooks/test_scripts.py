@@ -54,6 +54,8 @@ class Host:
         self.settings = self._checkout / ".env.production"
         self.settings.write_text("BACKUP_STORE_URL=s3://b\nBACKUP_AGE_IDENTITY=AGE-SECRET-KEY-1\n")
         (folder / "bin").mkdir()
+        self._temporary = folder / "temporary"
+        self._temporary.mkdir()
         docker = folder / "bin" / "docker"
         docker.write_text(DOCKER)
         docker.chmod(0o755)
@@ -72,6 +74,7 @@ class Host:
             "DOCKER_FAILS": "no such thing",
             "DOCKER_HANGS": hangs,
             "SCRIPT": script,
+            "TMPDIR": str(self._temporary),
         }
         with subprocess.Popen(
             ["setsid", "--ctty", str(self._checkout / "runbooks" / script), *arguments],
@@ -361,6 +364,65 @@ def test_five_interruptions_of_a_rollback(host: Host, step: str, last: str) -> N
     assert "FAILED after" in seen, seen
     for text in ("NOTHING was rolled back", "It is not known whether"):
         assert (text in seen) == last.startswith(text), seen
+
+
+@pytest.mark.parametrize(
+    ("step", "last"),
+    [
+        ("--to /restore/dump.rdb", "NOTHING was restored"),
+        ("silence add", "NOTHING was restored"),
+        ("stop posthub_redis_prod", "NOTHING was restored"),
+        ("sh posthub_redis_prod -eu -s", "It is not known which files Redis has"),
+        ("--wait-timeout 240 posthub_redis_prod", ""),
+        ("--wait-timeout 240 posthub_celery_worker", ""),
+    ],
+)
+def test_five_interruptions_of_a_restore_of_redis(host: Host, tmp_path: Path, step: str, last: str) -> None:
+    seen = host.interrupted("restore-redis.sh", "-d", "cache", "--yes-i-mean", "cache", hangs=step)
+    assert host.status == 130, seen
+    calls = host.calls()
+    if any("stop posthub_redis_prod" in call for call in calls):
+        # Workers need Redis.
+        order(calls, "stop posthub_redis_prod", "--wait-timeout 240 posthub_redis_prod")
+        order(calls, "--wait-timeout 240 posthub_redis_prod", "--wait-timeout 240 posthub_celery_worker")
+        order(calls, "stop posthub_celery_beat", "--wait-timeout 240 posthub_celery_beat", "silence end id-1")
+    if "silence add" in step:
+        order(calls, "silence add", "silence end id-1")
+    assert "Timeline (UTC)" in seen, seen
+    assert "FAILED after" in seen, seen
+    for text in ("NOTHING was restored", "It is not known which files"):
+        assert (text in seen) == last.startswith(text), seen
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "last"),
+    [
+        ("build", ""),
+        ("--wait-timeout 240 posthub_postgres_prod", ""),
+        ("restore latest --json", "NOTHING was promoted"),
+        ("posthub_backup promote", "It is not known whether posthub_restored_x was promoted"),
+        ("run --adopt", ""),
+        ("--wait-timeout 240", ""),
+    ],
+)
+def test_five_interruptions_on_a_new_server(host: Host, step: str, last: str) -> None:
+    """Nothing was running before, so nothing is stopped or silenced; running the script again goes on."""
+    seen = host.interrupted("new-server.sh", "--yes-i-mean", "posthub", hangs=step)
+    assert host.status == 130, seen
+    assert not any(call.startswith("stop") or " silence " in call for call in host.calls())
+    assert "Timeline (UTC)" in seen, seen
+    assert "FAILED after" in seen, seen
+    for text in ("NOTHING was promoted", "It is not known whether"):
+        assert (text in seen) == last.startswith(text), seen
+    host.run("new-server.sh", "--yes-i-mean", "posthub")
+    assert host.status == 0, host.err
+
+
+def test_a_promotion_that_fails_on_a_new_server(host: Host) -> None:
+    host.run("new-server.sh", "--yes-i-mean", "posthub", fails="posthub_backup promote")
+    assert host.status == 1, host.err
+    assert host.out.splitlines()[-1].startswith("NOTHING was promoted")
 
 
 def test_three_tries_to_type_the_name_of_a_redis(host: Host) -> None:
