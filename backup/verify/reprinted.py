@@ -3,7 +3,10 @@
 ``EXISTS (SELECT 'x')`` is printed as ``SELECT 'x'::text``. Read back, the column has the name of the type, and is printed as
 ``SELECT 'x'::text AS text``. ``SELECT f.a FROM f()`` is printed as ``FROM f() f(a, b)``, with the columns that the function had
 when the view was made. If its row type has got a column since, the restored view prints that one too; a name at the end of
-such a list that is not used means nothing. The roles of a policy are printed in the order in which the server happens to find them.
+such a list that is not used means nothing. A natural outer join of tables without a common column is printed as
+``LEFT JOIN b ON TRUE``, and after a restore as ``ON (true)``. The roles of a policy are printed in the order in which the server
+happens to find them. ``CREATE TABLE archive (LIKE orders)`` copies the names of NOT NULL constraints (since 18). If the copy is restored
+first, the original's constraint, whose name is not in the dump, gets a number.
 """
 
 import re
@@ -12,6 +15,7 @@ from backup.postgres.identifiers import NAME
 from backup.verify.nested import flat
 
 _FUNCTIONS = frozenset({"FUNCTION", "PROCEDURE"})
+_TABLES = frozenset({"TABLE", "FOREIGN TABLE"})
 _KINDS = _FUNCTIONS | {"VIEW", "MATERIALIZED VIEW", "RULE", "POLICY"}
 # Functions whose bodies are printed from what was parsed; others are printed as they were written.
 _PARSED = re.compile(rb"\n *(?:BEGIN ATOMIC\n|RETURN )")
@@ -52,6 +56,12 @@ _ALIAS = re.compile(
 )
 # What ``-1::integer`` is printed as. Read back, it is a constant.
 _NEGATIVE = re.compile(rb"\(- (?P<digits>\d+(?:\.\d+)?)\)|" + _STRING + rb"|\"(?:[^\"]|\"\")*\"")
+_JOINED = re.compile(rb" ON (?P<always>TRUE)(?![\w$\x80-\xff])|" + _STRING + rb"|\"(?:[^\"]|\"\")*\"")
+_NOT_NULL = re.compile(
+    rb"CONSTRAINT (?:\w+_not_null\d+|\"(?:[^\"]|\"\")+_not_null\d+\") (?=NOT NULL)|"
+    + _STRING
+    + rb"|\"(?:[^\"]|\"\")*\""
+)
 _POLICY = re.compile(
     rb"(CREATE POLICY "
     + NAME
@@ -72,9 +82,14 @@ def settled(kind: str, definition: bytes) -> bytes:
         head, begins, body = definition.partition(_BODY)
         return _NEGATIVE.sub(_as_constant, flat(head)) + begins + body
     definition = _NEGATIVE.sub(_as_constant, flat(definition))
+    if kind in _TABLES:
+        definition = _NOT_NULL.sub(
+            lambda found: b"" if found[0].startswith(b"CONSTRAINT ") else found[0], definition
+        )
     if kind == "POLICY":
         definition = _POLICY.sub(_sorted_roles, definition)
     if kind in _KINDS:
+        definition = _JOINED.sub(lambda found: b" ON (true)" if found["always"] else found[0], definition)
         definition = _without_unused(_CONSTANT.sub(_without_name, definition))
     return definition
 

@@ -58,6 +58,7 @@ def test_storage_comes_from_a_parent_only() -> None:
         ("( SELECT NULL::text)", "( SELECT NULL::text AS text)"),
         ("( SELECT ('x'::text COLLATE \"C\"))", "( SELECT ('x'::text COLLATE \"C\") AS text)"),
         ("SELECT f.a FROM f() f(a, b)", 'SELECT f.a FROM f() f(a, b, z, "Z z")'),
+        ("FROM (a\n     LEFT JOIN b ON TRUE);", "FROM (a\n     LEFT JOIN b ON (true));"),
         ("FROM f('y, )') WITH ORDINALITY \"F f\"(a)", "FROM f('y, )') WITH ORDINALITY \"F f\"(a, b)"),
     ],
 )
@@ -78,11 +79,28 @@ def test_equal(one: str, other: str) -> None:
         ("SELECT f.a, f.b FROM f() f(a, b)", "SELECT f.a, f.b FROM f() f(b, a)"),
         ("SELECT f.z FROM f() f(a, z)", "SELECT f.z FROM f() f(z)"),
         ("SELECT f.z FROM f() f(a, z)", "SELECT f.z FROM f() g(a, z)"),
+        ("SELECT ' ON TRUE'", "SELECT ' ON (true)'"),
+        ('SELECT " ON TRUE"', 'SELECT " ON (true)"'),
+        ("FROM a LEFT JOIN b ON TRUE", "FROM a LEFT JOIN b ON (false)"),
         ("SELECT ') x(a, b)'", "SELECT ') x(a)'"),
     ],
 )
 def test_different(one: str, other: str) -> None:
     assert settled("VIEW", one.encode()) != settled("VIEW", other.encode())
+
+
+def test_a_name_of_a_constraint_that_another_table_has_taken() -> None:
+    one, other = (
+        f"\"It's\" integer{name} NOT NULL DEFAULT 'CONSTRAINT c_not_null1 NOT NULL'".encode()
+        for name in ("", " CONSTRAINT orders_id_not_null1")
+    )
+    assert settled("TABLE", one) == settled("TABLE", other)
+    assert settled("TABLE", one) == settled(
+        "TABLE", one.replace(b" NOT", b' CONSTRAINT "My t_a_not_null12" NOT', 1)
+    )
+    assert settled("TABLE", one) != settled("TABLE", other.replace(b"null1 ", b"null "))
+    assert settled("TABLE", one) != settled("TABLE", one.replace(b"null1 ", b""))
+    assert settled("TABLE", one) != settled("TABLE", other.replace(b" NOT NULL", b" NULL", 1))
 
 
 def test_bodies_that_are_kept_as_written_are_compared_as_written() -> None:
