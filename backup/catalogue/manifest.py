@@ -19,6 +19,7 @@ from pydantic import (
 from backup.catalogue.document import Count, Document, Moment, Name, Part, Position, Seconds, decode, encode
 from backup.catalogue.packed import Packed
 from backup.catalogue.signatures import NO_KEYS, Keyring
+from sidecar.humanize import counted
 
 Role = Literal["archive", "globals", "rdb", "base", "tablespace", "base-manifest"]
 """What an object contains; the last three belong to a base backup."""
@@ -292,6 +293,13 @@ class Manifest(Document):
             CatalogueError: they are damaged, or this version does not know their format.
         """
         return decode(cls, data, where, keys)[0]
+
+
+def content(kind: str, tables: int, rows: int) -> str:
+    """What was counted in a backup of a kind, in words; the rows of Redis are its keys."""
+    if kind == "redis":
+        return counted(rows, "key")
+    return f"{counted(tables, 'table')}, {counted(rows, 'row')}"
 
 
 def _plain_name(stored: StoredObject) -> str:

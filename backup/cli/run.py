@@ -9,7 +9,7 @@ import click
 
 from backup.cancellation import StoppedError
 from backup.catalogue import layout
-from backup.catalogue.manifest import Manifest
+from backup.catalogue.manifest import Manifest, content
 from backup.cli import bars
 from backup.cli.common import database_option, find, json_option, load
 from backup.notify import notifier_for
@@ -20,7 +20,7 @@ from backup.run import run as run_backup
 from backup.targets import ServerTarget, Target
 from backup.wiring import Wiring
 from sidecar import OpsError, UsageError, cli
-from sidecar.humanize import counted, duration, size
+from sidecar.humanize import duration, size
 
 if TYPE_CHECKING:
     from backup.heartbeat import Pings
@@ -177,11 +177,9 @@ def _raise(failures: list[Failure], tried: int) -> None:
 
 def content_of(manifest: Manifest) -> str:
     """What was counted in it."""
-    if manifest.kind == "redis":
-        return counted(manifest.rows, "key")
     if manifest.kind == "server":
         return "a base backup"
-    return f"{counted(len(manifest.tables), 'table')}, {counted(manifest.rows, 'row')}"
+    return content(manifest.kind, len(manifest.tables), manifest.rows)
 
 
 def _sentence(manifest: Manifest) -> str:

@@ -8,6 +8,7 @@ import click
 from rich.table import Table
 
 from backup.cancellation import StoppedError
+from backup.catalogue.manifest import content
 from backup.catalogue.reader import Entry
 from backup.catalogue.records import Report
 from backup.cli import bars
@@ -18,7 +19,7 @@ from backup.verify import verify as verify_backup
 from backup.verify.verifier import expected_bytes
 from backup.wiring import Wiring
 from sidecar import OpsError, UsageError, cli
-from sidecar.humanize import duration
+from sidecar.humanize import counted, duration
 
 
 @click.command()
@@ -90,7 +91,7 @@ def _verified(wiring: Wiring, entry: Entry, *, quiet: bool) -> Report:
     with _progress(entry) as progress:
         report = verify_backup(wiring, entry, progress)
     if not quiet:
-        _show(report)
+        _show(report, entry.manifest.kind)
     return report
 
 
@@ -112,12 +113,12 @@ def facts_of(report: Report) -> dict[str, Any]:
     }
 
 
-def _show(report: Report) -> None:
-    verdict = "verified" if report.ok else f"FAILED, {len(report.differences)} differences"
+def _show(report: Report, kind: str) -> None:
+    verdict = "verified" if report.ok else f"FAILED, {counted(len(report.differences), 'difference')}"
     if report.unprovable:
         verdict = "could not be verified here"
     cli.echo(
-        f"{report.backup}  {report.database}: {verdict}; {report.tables} tables, {report.rows:,} rows, "
+        f"{report.backup}  {report.database}: {verdict}; {content(kind, report.tables, report.rows)}, "
         f"restored in {duration(report.restore_seconds)}, whole verification {duration(report.verify_seconds)}"
     )
     if report.differences:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from backup.catalogue.manifest import Manifest
+from backup.catalogue.manifest import Manifest, content
 from backup.catalogue.reader import Entry, History
 from backup.catalogue.records import Report
 from backup.service.state import State
@@ -40,7 +40,7 @@ def render(state: State, history: History, entry: Entry) -> str:
             _cards(state, entry),
             _commands(entry),
             "<h2>Verifications</h2>",
-            _reports(entry.reports),
+            _reports(entry.reports, entry.manifest.kind),
             "<h2>Backup</h2>",
             _facts(entry),
             _stages(manifest.stages),
@@ -117,23 +117,23 @@ def _commands(entry: Entry) -> str:
     )
 
 
-def _reports(reports: Sequence[Report]) -> str:
+def _reports(reports: Sequence[Report], kind: str) -> str:
     if not reports:
         return '<p class="dim">There is none yet.</p>'
     shown = list(reversed(reports))[:MOST_REPORTS]
     more = (
         f'<p class="dim">and {len(reports) - len(shown)} older ones</p>' if len(reports) > len(shown) else ""
     )
-    return "".join(map(_report, shown)) + more
+    return "".join(_report(report, kind) for report in shown) + more
 
 
-def _report(report: Report) -> str:
+def _report(report: Report, kind: str) -> str:
     if report.unprovable:
         verdict = html.marked("could not be verified here", "warn")
     else:
         verdict = html.marked("passed", "good") if report.ok else html.marked("FAILED", "bad")
     server = f" in a server {text(report.server)}" if report.server else ""
-    took = f"in {duration(report.verify_seconds)}: {report.tables:,} tables, {report.rows:,} rows{server}"
+    took = f"in {duration(report.verify_seconds)}: {content(kind, report.tables, report.rows)}{server}"
     reasons = "".join(f"<li>{text(reason)}</li>" for reason in (*report.unprovable, *report.notes))
     return (
         f"<h3>{moment(report.finished)} {verdict}</h3><p>{took}</p>"

@@ -37,6 +37,14 @@ GRANT pg_read_all_data TO dmg_guest;
 ALTER ROLE dmg_guest SET search_path TO 'b c', "$user";
 ALTER ROLE dmg_guest SET app.empty TO '';
 GRANT SET ON PARAMETER log_statement TO dmg_app;
+GRANT SET ON PARAMETER work_mem TO dmg_giver WITH GRANT OPTION;
+CREATE ROLE "dmg Ünicode;x" LOGIN INHERIT CONNECTION LIMIT 0 VALID UNTIL '2030-06-01 12:00:00+02';
+COMMENT ON ROLE "dmg Ünicode;x" IS '';
+COMMENT ON ROLE dmg_giver IS E'tab\there, \'quote\' and \\ backslash';
+ALTER ROLE "dmg Ünicode;x" SET TimeZone TO 'Europe/Prague';
+ALTER ROLE dmg_giver SET session_preload_libraries TO '';
+GRANT dmg_reader TO "dmg Ünicode;x" WITH ADMIN OPTION;
+GRANT pg_monitor TO dmg_giver WITH ADMIN OPTION;
 """
 DATABASE = r"""
 DO $do$ DECLARE db text := quote_ident(current_database()); BEGIN
@@ -55,6 +63,10 @@ DO $do$ DECLARE db text := quote_ident(current_database()); BEGIN
   SET ROLE dmg_giver;
   EXECUTE 'GRANT CREATE ON DATABASE ' || db || ' TO dmg_guest';
   RESET ROLE;
+  EXECUTE 'ALTER DATABASE ' || db || ' SET TimeZone TO ''Europe/Prague''';
+  EXECUTE 'ALTER DATABASE ' || db || ' SET statement_timeout TO ''30s''';
+  EXECUTE 'ALTER ROLE "dmg Ünicode;x" IN DATABASE ' || db || ' SET search_path TO "x y", public';
+  EXECUTE 'GRANT TEMPORARY ON DATABASE ' || db || ' TO "dmg Ünicode;x" WITH GRANT OPTION';
 END $do$;
 CREATE TABLE t (a int);
 """
@@ -127,6 +139,46 @@ OF_ROLES = {
     "the superuser's setting": (
         "ALTER ROLE CURRENT_USER SET jit TO off", "ALTER ROLE CURRENT_USER RESET jit", "posthub",
     ),
+    "the last hour of a role": (
+        "ALTER ROLE \"dmg Ünicode;x\" VALID UNTIL '2030-06-01 12:00:00+01'",
+        "ALTER ROLE \"dmg Ünicode;x\" VALID UNTIL '2030-06-01 12:00:00+02'", "dmg Ünicode;x",
+    ),
+    "connections of a role that has none": (
+        'ALTER ROLE "dmg Ünicode;x" CONNECTION LIMIT -1', 'ALTER ROLE "dmg Ünicode;x" CONNECTION LIMIT 0', "dmg Ünicode;x",
+    ),
+    "a letter of a name": (
+        'ALTER ROLE "dmg Ünicode;x" RENAME TO "dmg Unicode;x"', 'ALTER ROLE "dmg Unicode;x" RENAME TO "dmg Ünicode;x"',
+        "dmg Ünicode;x",
+    ),
+    "a backslash of a comment": (
+        r"COMMENT ON ROLE dmg_giver IS E'tab\there, \'quote\' and backslash'",
+        r"COMMENT ON ROLE dmg_giver IS E'tab\there, \'quote\' and \\ backslash'", "dmg_giver",
+    ),
+    "a tab of a comment": (
+        r"COMMENT ON ROLE dmg_giver IS E'tab here, \'quote\' and \\ backslash'",
+        r"COMMENT ON ROLE dmg_giver IS E'tab\there, \'quote\' and \\ backslash'", "dmg_giver",
+    ),
+    "a zone of a setting": (
+        "ALTER ROLE \"dmg Ünicode;x\" SET TimeZone TO 'UTC'", "ALTER ROLE \"dmg Ünicode;x\" SET TimeZone TO 'Europe/Prague'",
+        "dmg Ünicode;x",
+    ),
+    "a list of no library": (
+        "ALTER ROLE dmg_giver RESET session_preload_libraries", "ALTER ROLE dmg_giver SET session_preload_libraries TO ''", "dmg_giver",
+    ),
+    "an option of a predefined role": (
+        "REVOKE ADMIN OPTION FOR pg_monitor FROM dmg_giver", "GRANT pg_monitor TO dmg_giver WITH ADMIN OPTION", "dmg_giver",
+    ),
+    "a grant option of a parameter": (
+        "REVOKE GRANT OPTION FOR SET ON PARAMETER work_mem FROM dmg_giver", "GRANT SET ON PARAMETER work_mem TO dmg_giver WITH GRANT OPTION",
+        "dmg_giver",
+    ),
+    "a membership that may be set no more": (
+        "GRANT dmg_owner TO dmg_guest WITH SET FALSE GRANTED BY dmg_giver",
+        "GRANT dmg_owner TO dmg_guest WITH SET TRUE GRANTED BY dmg_giver", "dmg_guest",
+    ),
+    "the superuser's comment": (
+        "COMMENT ON ROLE CURRENT_USER IS 'Eve'", "COMMENT ON ROLE CURRENT_USER IS NULL", "posthub",
+    ),
     "a role too many": ("CREATE ROLE dmg_intruder SUPERUSER", "DROP ROLE dmg_intruder", "dmg_intruder"),
 }  # fmt: skip
 OF_DATABASE = {
@@ -176,6 +228,25 @@ OF_DATABASE = {
     "no connection at all": ("ALTER DATABASE {0} CONNECTION LIMIT 0", "ALTER DATABASE {0} CONNECTION LIMIT 77"),
     "a setting of a role in it too many": (
         "ALTER ROLE dmg_reader IN DATABASE {0} SET jit TO off", "ALTER ROLE dmg_reader IN DATABASE {0} RESET jit",
+    ),
+    "another zone": ("ALTER DATABASE {0} SET TimeZone TO 'UTC'", "ALTER DATABASE {0} SET TimeZone TO 'Europe/Prague'"),
+    "another unit of a setting": (
+        "ALTER DATABASE {0} SET statement_timeout TO '30min'", "ALTER DATABASE {0} SET statement_timeout TO '30s'",
+    ),
+    "an option of a grant to an odd role": (
+        'REVOKE GRANT OPTION FOR TEMPORARY ON DATABASE {0} FROM "dmg Ünicode;x"',
+        'GRANT TEMPORARY ON DATABASE {0} TO "dmg Ünicode;x" WITH GRANT OPTION',
+    ),
+    "a path of an odd role in it": (
+        'ALTER ROLE "dmg Ünicode;x" IN DATABASE {0} SET search_path TO "x", y, public',
+        'ALTER ROLE "dmg Ünicode;x" IN DATABASE {0} SET search_path TO "x y", public',
+    ),
+    "a comment of blanks": (
+        "COMMENT ON DATABASE {0} IS '  '", r"COMMENT ON DATABASE {0} IS E'production\n-- owner: Jana\nSET by ops'",
+    ),
+    "a blank after the comment": (
+        r"COMMENT ON DATABASE {0} IS E'production\n-- owner: Jana\nSET by ops '",
+        r"COMMENT ON DATABASE {0} IS E'production\n-- owner: Jana\nSET by ops'",
     ),
     "everyone may connect": ("GRANT CONNECT ON DATABASE {0} TO PUBLIC", "REVOKE CONNECT ON DATABASE {0} FROM PUBLIC"),
 }  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 
 from backup.catalogue import layout
 from backup.catalogue.document import encode
-from backup.catalogue.manifest import Keyspace, Manifest, Table
+from backup.catalogue.manifest import Keyspace, Manifest, Table, content
 from backup.cli.run import content_of
 from backup.spans import parse_moment
 from backup.store import LocalStore
@@ -100,6 +100,9 @@ def test_what_was_counted_is_named_as_what_it_is() -> None:
     keys = Keyspace(number=0, keys=10, keys_after=10)
     assert content_of(manifest(kind="redis", keyspaces=(keys,))) == "10 keys"
     assert content_of(manifest(kind="server")) == "a base backup"
+    # A proof has counted what it recovered.
+    counts = [content(kind, 1, 10) for kind in ("redis", "server", "postgres")]
+    assert counts == ["10 keys", "1 table, 10 rows", "1 table, 10 rows"]
 
 
 def test_each_state_has_its_colour_on_a_terminal(store: LocalStore, command: Command) -> None:
