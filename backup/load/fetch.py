@@ -2,9 +2,8 @@
 
 import errno
 import hashlib
-import os
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -63,7 +62,7 @@ def fetch(
         )
     try:
         with (
-            (target or Path(os.devnull)).open("wb") as file,
+            target.open("wb") if target else nullcontext() as file,
             closing(_Hashed(store.stream(key), progress, check)) as reader,
         ):
             target_file = _Plain(file, plain, stored.raw_bytes, check)
@@ -121,7 +120,9 @@ class _TooLargeError(VerificationError):
 class _Plain:
     """The target file for the plain bytes, limited to the size in the manifest: a small object could fill a disk."""
 
-    def __init__(self, file: IO[bytes], seen: Seen | None, most: int, check: Callable[[], None]) -> None:
+    def __init__(
+        self, file: IO[bytes] | None, seen: Seen | None, most: int, check: Callable[[], None]
+    ) -> None:
         self._file = file
         self._check = check
         self._seen = seen
@@ -132,6 +133,11 @@ class _Plain:
         """Write the file. Pieces remain small, however well they were compressed."""
         pulled: Any = source  # it only needs read(), although the stubs require more
         reader = zstandard.ZstdDecompressor().stream_reader(pulled)
+        if self._file is None:
+            # Nothing waits for a disk here.
+            while plain := reader.read(PIECE):
+                self._take(plain)
+            return
         with BackgroundWriter(self._write) as writer:
             while plain := reader.read(PIECE):
                 writer.write(plain)
@@ -139,15 +145,17 @@ class _Plain:
 
     def _write(self, source: Reader) -> None:
         while plain := source.read():
-            # A small object can grow into a large file between two of its pieces.
-            self._check()
-            self.size += len(plain)
-            if self.size > self._most:
-                raise _TooLargeError(
-                    "it unpacks to more than its manifest says", hint="do not use this backup"
-                )
-            if self._seen is not None:
-                self._seen(plain)
+            self._take(plain)
+
+    def _take(self, plain: bytes) -> None:
+        # A small object can grow into a large file between two of its pieces.
+        self._check()
+        self.size += len(plain)
+        if self.size > self._most:
+            raise _TooLargeError("it unpacks to more than its manifest says", hint="do not use this backup")
+        if self._seen is not None:
+            self._seen(plain)
+        if self._file is not None:
             self._file.write(plain)
 
 

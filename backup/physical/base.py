@@ -154,7 +154,7 @@ class _ArchiveSource(Source):
     def __init__(self, archive: BaseArchive) -> None:
         self._archive = archive
 
-    def read(self) -> bytes:
+    def read(self) -> bytes | bytearray:
         return self._archive.read()
 
     def close(self) -> None:

@@ -91,11 +91,13 @@ class Paused:
     def promote(self) -> None:
         """End recovery, so that the server accepts writes.
 
+        At its target, a server that resumes does so at once. ``pg_promote()`` is noticed after up to a second.
+
         Raises:
             RecoveryError: the server does not leave recovery.
         """
         with session(self.address) as connection:
-            connection.execute("SELECT pg_promote(wait => false)")
+            connection.execute("SELECT pg_wal_replay_resume()")
         while True:
             self._check()
             if self._process.poll() is not None:

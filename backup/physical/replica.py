@@ -1,7 +1,7 @@
 """Runs a base backup as a server in a private folder, which replays the stored log up to any target."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,12 @@ from backup.load.space import guarded
 from backup.load.throwaway import SERVER, check_path, private_folder, server_options, sweep_folders
 from backup.physical import cut, records, recover, targets, waldump
 from backup.physical.feed import Feed
+from backup.physical.flush import Flusher
 from backup.physical.records import Ending, Record
 from backup.physical.recover import DATA, Paused
 from backup.physical.segments import Segments
 from backup.physical.targets import AtPosition, Goal, Latest
-from backup.physical.unpack import link_tablespaces, unpack
+from backup.physical.unpack import Written, ignore, link_tablespaces, unpack
 from backup.pipeline.child import run_child
 from backup.pipeline.readahead import BackgroundWriter
 from backup.programs import clean_environment
@@ -157,13 +158,20 @@ _FILES = "backup_manifest"
 
 @contextmanager
 def replica(
-    wiring: Wiring, entry: Entry, segments: Segments, parent: Path | None, progress: Progress = silent
+    wiring: Wiring,
+    entry: Entry,
+    segments: Segments,
+    parent: Path | None,
+    progress: Progress = silent,
+    *,
+    durable: bool = False,
 ) -> Iterator[Replica]:
     """Unpack a base backup into a private folder, which is removed afterwards.
 
     Args:
         parent: where the folder is created.
         progress: called with the number of stored bytes that were read.
+        durable: begin to write the files to the disk at once, because all of them will be.
 
     Raises:
         DamagedError: the base backup is damaged.
@@ -177,13 +185,14 @@ def replica(
         check_space(folder, int(manifest.raw_bytes * SPACE_FACTOR) + SPACE_EXTRA, "the recovery")
         made = Replica(wiring, entry, segments, folder)
         made.own.mkdir(mode=0o700)
-        differences = _unpack_all(made, progress)
+        with Flusher() if durable else nullcontext() as flusher:
+            differences = _unpack_all(made, progress, flusher.add if flusher else ignore)
         if differences:
             raise DamagedError(entry.id, differences)
         yield made
 
 
-def _unpack_all(made: Replica, progress: Progress) -> list[Difference]:
+def _unpack_all(made: Replica, progress: Progress, written: Written) -> list[Difference]:
     manifest, wiring, folder = made.entry.manifest, made.wiring, made.folder
     check = guarded(wiring, folder)
     differences = list(incredible(wiring, made.entry))
@@ -195,11 +204,11 @@ def _unpack_all(made: Replica, progress: Progress) -> list[Difference]:
             differences.append(found)
             continue
         if stored.role == "base":
-            differences += _unpacked(made, stored, folder / DATA, check, progress)
+            differences += _unpacked(made, stored, folder / DATA, check, progress, written)
         elif stored.role == "tablespace":
             oid = stored.name.partition(".")[0]
             spaces[oid] = made.own / f"tablespace-{oid}"
-            differences += _unpacked(made, stored, spaces[oid], check, progress)
+            differences += _unpacked(made, stored, spaces[oid], check, progress, written)
         elif stored.role == "base-manifest":
             differences += object_differences(
                 stored, _fetched(made, stored, folder / _FILES, check, progress)
@@ -210,9 +219,14 @@ def _unpack_all(made: Replica, progress: Progress) -> list[Difference]:
 
 
 def _unpacked(
-    made: Replica, stored: StoredObject, target: Path, check: Callable[[], None], progress: Progress
+    made: Replica,
+    stored: StoredObject,
+    target: Path,
+    check: Callable[[], None],
+    progress: Progress,
+    written: Written,
 ) -> list[Difference]:
-    with BackgroundWriter(partial(unpack, folder=target, check=check)) as writer:
+    with BackgroundWriter(partial(unpack, folder=target, check=check, written=written)) as writer:
         got = _fetched(made, stored, None, check, progress, writer.write)
         differences = object_differences(stored, got)
         if not differences:

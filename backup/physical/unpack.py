@@ -5,12 +5,13 @@ import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO, Self
+from typing import IO, Self, cast
 
 from backup.errors import VerificationError
 
 # Where a server looks for tablespaces, by the object id of each.
 TABLESPACES = "pg_tblspc"
+Written = Callable[[Path, int], object]
 _HINT = "do not use this base backup; choose another one: python -m backup list"
 _PIECE = 1 << 20
 # Maximum size of names and attributes that do not fit into a member's header, and the types of such extensions.
@@ -26,21 +27,27 @@ _NAMING = {
 _NAMES = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ}
 
 
-def unpack(stream: IO[bytes], folder: Path, check: Callable[[], None]) -> None:
+def ignore(*_: object) -> None:
+    """Do nothing with what is written."""
+
+
+def unpack(stream: IO[bytes], folder: Path, check: Callable[[], None], written: Written = ignore) -> None:
     """Unpack one archive, which arrives as a stream.
 
     Args:
         folder: created if it is missing.
+        written: called with each file, and its size in bytes, once it is complete.
 
     Raises:
         VerificationError: it is not an archive of plain files and folders below its own root, or it is damaged.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
+    source = _Forward(stream)
     try:
-        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive:
+        with tarfile.open(fileobj=cast("IO[bytes]", source), mode="r:", tarinfo=_Member) as archive:
             for member in archive:
                 check()
-                _extract(archive, member, folder, check)
+                _extract(source, member, folder, check, written)
                 archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them in memory
     except (tarfile.TarError, EOFError, ValueError, ArithmeticError, RecursionError) as error:
         raise VerificationError(f"an archive of the base backup is damaged: {error}", hint=_HINT) from None
@@ -50,6 +57,38 @@ def unpack(stream: IO[bytes], folder: Path, check: Callable[[], None]) -> None:
         raise VerificationError(
             f"the base backup contains a name that no data folder has: {error.strerror}", hint=_HINT
         ) from None
+
+
+class _Forward:
+    """A stream as the file that tarfile expects, although it is read only once. Its own way to read streams copies much."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._rest = memoryview(b"")
+        self._position = 0
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> None:
+        """Skip what is before a later position."""
+        while self._position < position and self.some(position - self._position):
+            pass
+
+    def read(self, size: int) -> bytes:
+        """This number of bytes, or fewer at the end."""
+        data = b""
+        while len(data) < size and (piece := self.some(size - len(data))):
+            data += piece
+        return data
+
+    def some(self, most: int) -> memoryview:
+        """At most this number of bytes, without a copy; empty at the end."""
+        if not self._rest:
+            self._rest = memoryview(self._stream.read(_PIECE))
+        data, self._rest = self._rest[:most], self._rest[most:]
+        self._position += len(data)
+        return data
 
 
 class _Member(tarfile.TarInfo):
@@ -75,7 +114,7 @@ def link_tablespaces(data: Path, tablespaces: dict[str, Path]) -> None:
 
 
 def _extract(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, check: Callable[[], None]
+    source: _Forward, member: tarfile.TarInfo, folder: Path, check: Callable[[], None], written: Written
 ) -> None:
     target = folder / _inside(member.name)
     if member.isdir():
@@ -90,15 +129,15 @@ def _extract(
             hint=_HINT,
         )
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    source = archive.extractfile(member)
-    assert source is not None
-    handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with source, os.fdopen(handle, "wb") as file:
-        while piece := source.read(_PIECE):
+    handle, left = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), member.size
+    with os.fdopen(handle, "wb") as file:
+        while left and (piece := source.some(left)):
             check()
             file.write(piece)
-        if file.tell() != member.size:
-            raise EOFError(f"{member.name[:200]!r} ends early")
+            left -= len(piece)
+    if left:
+        raise EOFError(f"{member.name[:200]!r} ends early")
+    written(target, member.size)
 
 
 def _inside(name: str) -> PurePosixPath:

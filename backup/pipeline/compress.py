@@ -62,7 +62,7 @@ class CompressedReader:
             yield from self._chunker.compress(data)
         yield from self._chunker.finish()  # type: ignore[no-untyped-call]  # its stub has no types
 
-    def _pull(self) -> bytes:
+    def _pull(self) -> bytes | bytearray:
         try:
             data = self._source.read()
         except BaseException as error:

@@ -28,7 +28,7 @@ class Source(ABC):
     """Bytes of unknown length that may turn out to be incomplete."""
 
     @abstractmethod
-    def read(self) -> bytes:
+    def read(self) -> bytes | bytearray:
         """The next bytes; empty at the end, once everything has arrived.
 
         Raises:

@@ -66,7 +66,7 @@ def restore_folder(
     ):
         reporter.step(STEPS[0])
         # In the same file system, so that the data only has to be renamed.
-        with replica(wiring, candidate.entry, segments, folder.parent, reporter.bytes) as made:
+        with replica(wiring, candidate.entry, segments, folder.parent, reporter.bytes, durable=True) as made:
             reporter.step(STEPS[1])
             with made.at(made.target(goal)) as paused:
                 reporter.step(STEPS[2])

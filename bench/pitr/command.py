@@ -111,7 +111,7 @@ def pitr(
         fill_once(where, opened.postgres.url, size)
         chosen = {
             **_costs(opened, wal=wal, rounds=rounds),
-            **_faults(opened, disasters=disasters, outage=outage, kills=kills),
+            **_faults(opened, disasters=disasters, outage=outage, kills=kills, rounds=rounds),
         }
         for name, part in chosen.items():
             if not only or name in only:
@@ -129,19 +129,22 @@ def _costs(opened: Place, *, wal: int, rounds: int) -> Mapping[str, Callable[[],
         "cost": lambda: parts.cost(opened, wal),
         # One round of the upkeep.
         "idle": lambda: parts.idle(opened, UPKEEP_SECONDS),
-        "throughput": lambda: parts.throughput(opened, 10.0, rounds),
+        # Many short rounds: the differences are smaller than the noise of one.
+        "throughput": lambda: parts.throughput(opened, 5.0, 5 * rounds),
         "base": lambda: parts.base(opened, rounds),
         "recovery": lambda: parts.recovery(opened, wal),
     }
 
 
-def _faults(opened: Place, *, disasters: int, outage: int, kills: int) -> Mapping[str, Callable[[], Figures]]:
+def _faults(
+    opened: Place, *, disasters: int, outage: int, kills: int, rounds: int
+) -> Mapping[str, Callable[[], Figures]]:
     return {
         "disasters": lambda: parts.disasters(opened, disasters),
         "server-lost": lambda: faults.server_lost(opened, disasters),
         "outage": lambda: faults.outage(opened, outage),
         "kills": lambda: faults.kills(opened, kills, max(kills // 3, 1)),
-        "cap": lambda: faults.cap(opened),
+        "cap": lambda: faults.cap(opened, rounds + 1),
     }
 
 

@@ -1,6 +1,7 @@
 """Faults at random moments and outages, each judged by what the store alone gives back."""
 
 import random
+import statistics
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 import psycopg
 
 from bench.background import Background
+from bench.pitr import parts
 from bench.pitr.ledger import Figures, Ledger, recovered
 from bench.pitr.place import SERVER, SLOT, Place
 from stack.paths import ROOT
@@ -144,19 +146,28 @@ def _killed_base(place: Place, seconds: float) -> None:
         process.wait()
 
 
-def cap(place: Place) -> Figures:
-    """The sidecar is dead until three times the limit is written: production goes on, and the gap is recorded."""
-    with _limited(place):
-        began = time.monotonic()
-        place.write_wal(3 * CAP // 10**6)
-        without = time.monotonic() - began
+def cap(place: Place, rounds: int) -> Figures:
+    """The sidecar is dead until three times the limit is written: production goes on, and the gap is recorded.
+
+    A slot of ``pg_receivewal``, dead as well, shows what of the cost is PostgreSQL's own. All take turns.
+    """
+    found: list[tuple[float, float, float]] = []
+    with _limited(place), _Watch(place) as watch:
+        for _ in range(rounds):
+            without = _written(place)
+            with place.streaming() as stream:
+                stream.await_stored()
+            ours = _written(place)
+            _drop_slot(place, SLOT)
+            with parts.receiving(place, place.folder / "received", keep=True):
+                pass
+            theirs = _written(place)
+            _drop_slot(place, parts.RECEIVER_SLOT)
+            found.append((without, ours, theirs))
         with place.streaming() as stream:
             stream.await_stored()
-        with _Watch(place) as watch:
-            began = time.monotonic()
-            place.write_wal(3 * CAP // 10**6)
-            dead = time.monotonic() - began
-            place.value("CHECKPOINT")
+        _written(place)
+        place.value("CHECKPOINT")
         began = time.monotonic()
         with place.streaming() as stream:
             stream.await_metric("backup_wal_gaps_total", 1)
@@ -165,9 +176,28 @@ def cap(place: Place) -> Figures:
     return {
         "cap_wal_bytes": watch.most,
         "cap_wal_ratio": watch.most / allowed,
-        "cap_throughput_ratio": without / dead,
+        "cap_throughput_ratio": statistics.median(without / ours for without, ours, _ in found),
+        "cap_receivewal_throughput_ratio": statistics.median(
+            without / theirs for without, _, theirs in found
+        ),
         "gap_recorded_seconds": recorded,
     }
+
+
+def _written(place: Place) -> float:
+    """The seconds in which three times the limit is written. Each time begins alike: with an empty table, after a checkpoint."""
+    place.value("DROP TABLE IF EXISTS bench_wal")
+    place.value("CREATE TABLE bench_wal (n bigint, body text, tag uuid) WITH (autovacuum_enabled = off)")
+    place.value("CHECKPOINT")
+    began = time.monotonic()
+    place.write_wal(3 * CAP // 10**6)
+    return time.monotonic() - began
+
+
+def _drop_slot(place: Place, name: str) -> None:
+    place.value(
+        f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{name}'"
+    )
 
 
 @contextmanager
@@ -175,9 +205,7 @@ def _limited(place: Place) -> Iterator[None]:
     """A server with a small limit for the slot, and for WAL between checkpoints; without a slot at first."""
     usual = place.postgres.options
     small = {"max_slot_wal_keep_size": CAP, "max_wal_size": CAP, "min_wal_size": CAP // 4}
-    place.value(
-        f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{SLOT}'"
-    )
+    _drop_slot(place, SLOT)
     _restart(place, {**usual, **{name: f"{value // MIB}MB" for name, value in small.items()}})
     try:
         for _ in range(2):

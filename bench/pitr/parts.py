@@ -7,7 +7,9 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -15,6 +17,8 @@ import psycopg
 from backup.physical.pack import pack
 from backup.pipeline import PackingOptions
 from backup.pipeline.encrypt import parse_recipients
+from bench.environment import BUCKET
+from bench.pitr.discard import discarding
 from bench.pitr.ledger import Figures, Ledger, recovered
 from bench.pitr.place import DATABASE, SERVER, Place, Stream
 from sidecar import OpsError
@@ -25,6 +29,8 @@ from stack.wait import wait_for
 
 SEGMENT = 16 << 20
 RECEIVER_SLOT = "bench_receivewal"
+# Of connections and caches, before commits are counted.
+WARM_UP_SECONDS = 1.0
 
 
 def disasters(place: Place, count: int) -> Figures:
@@ -94,37 +100,10 @@ def _stored(stream: Stream) -> float:
 def _receivewal(place: Place, megabytes: int) -> float:
     """The processor time per GB of ``pg_receivewal``, and of packing and storing each whole segment as our stream does."""
     folder = place.folder / "received"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    program = [
-        str(place.bin / "pg_receivewal"),
-        "-D",
-        str(folder),
-        "-d",
-        place.postgres.url,
-        "--slot",
-        RECEIVER_SLOT,
-    ]
-    subprocess.run([*program, "--create-slot"], check=True)
-    with subprocess.Popen([*program, "--status-interval=1"]) as receiving:
-        try:
-            written = place.write_wal(megabytes)
-            end = place.position()
-            asked = (
-                "SELECT pg_wal_lsn_diff(write_lsn, '0/0') FROM pg_stat_replication"
-                " WHERE application_name = 'pg_receivewal'"
-            )
-            wait_for(
-                lambda: int(place.value(asked) or 0) >= end,
-                timeout=600,
-                what="pg_receivewal has all",
-                hint="look at the server's log",
-            )
-            times = psutil.Process(receiving.pid).cpu_times()
-        finally:
-            receiving.terminate()
-            receiving.wait()
-    place.value(f"SELECT pg_drop_replication_slot('{RECEIVER_SLOT}')")
+    with receiving(place, folder) as process:
+        written = place.write_wal(megabytes)
+        _await_received(place)
+        times = psutil.Process(process.pid).cpu_times()
     used = float(times.user + times.system)
     options = PackingOptions(recipients=tuple(parse_recipients([place.env["BACKUP_AGE_RECIPIENTS"]])))
     client, began, packed = place.store.client(), time.process_time(), 0
@@ -134,6 +113,42 @@ def _receivewal(place: Place, megabytes: int) -> float:
         packed += len(data)
     shutil.rmtree(folder)
     return (used * packed / written + time.process_time() - began) / (packed / 1e9)
+
+
+@contextmanager
+def receiving(place: Place, folder: Path, *, keep: bool = False) -> Iterator["subprocess.Popen[bytes]"]:
+    """``pg_receivewal`` with a slot, into an empty folder, while the block runs.
+
+    Args:
+        keep: keep the slot, as if the program had died.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    program = [str(place.bin / "pg_receivewal"), "-D", str(folder), "-d", place.postgres.url]
+    subprocess.run([*program, "--slot", RECEIVER_SLOT, "--create-slot"], check=True)
+    with subprocess.Popen([*program, "--slot", RECEIVER_SLOT, "--status-interval=1"]) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait()
+    if not keep:
+        place.value(f"SELECT pg_drop_replication_slot('{RECEIVER_SLOT}')")
+
+
+def _await_received(place: Place) -> None:
+    """Wait until ``pg_receivewal`` has everything written so far."""
+    end = place.position()
+    asked = (
+        "SELECT pg_wal_lsn_diff(write_lsn, '0/0') FROM pg_stat_replication"
+        " WHERE application_name = 'pg_receivewal'"
+    )
+    wait_for(
+        lambda: int(place.value(asked) or 0) >= end,
+        timeout=600,
+        what="pg_receivewal has all",
+        hint="look at the server's log",
+    )
 
 
 def idle(place: Place, seconds: float) -> Figures:
@@ -156,14 +171,28 @@ def _share(stream: Stream, seconds: float) -> float:
 
 
 def throughput(place: Place, seconds: float, rounds: int) -> Figures:
-    """The commits a second of the primary with the stream and without it, in turns."""
-    with_it, without = [], []
+    """The commits a second of the primary: without a reader of its WAL, with the stream, and with ``pg_receivewal``.
+
+    They take turns, and each turn is compared with the others of its round: the pace of a machine changes meanwhile.
+    """
+    found: list[tuple[float, float, float]] = []
     for _ in range(rounds):
-        without.append(_commits(place, seconds))
-        with place.streaming():
-            with_it.append(_commits(place, seconds))
-    ours, alone = statistics.median(with_it), statistics.median(without)
-    return {"commits_with": ours, "commits_without": alone, "throughput_ratio": ours / alone}
+        alone = _commits(place, seconds)
+        with place.streaming() as stream:
+            # It begins with what was written without it.
+            stream.await_stored()
+            ours = _commits(place, seconds)
+        with receiving(place, place.folder / "received"):
+            _await_received(place)
+            theirs = _commits(place, seconds)
+        shutil.rmtree(place.folder / "received")
+        found.append((alone, ours, theirs))
+    return {
+        "commits_without": statistics.median(alone for alone, _, _ in found),
+        "commits_with": statistics.median(ours for _, ours, _ in found),
+        "throughput_ratio": statistics.median(ours / alone for alone, ours, _ in found),
+        "receivewal_throughput_ratio": statistics.median(theirs / alone for alone, _, theirs in found),
+    }
 
 
 def _commits(place: Place, seconds: float) -> float:
@@ -171,21 +200,31 @@ def _commits(place: Place, seconds: float) -> float:
     with ExitStack() as stack:
         for ledger in ledgers:
             stack.enter_context(ledger)
-        began = time.monotonic()
+        time.sleep(WARM_UP_SECONDS)
+        first, began = sum(len(ledger.acknowledged) for ledger in ledgers), time.monotonic()
         time.sleep(seconds)
         spent = time.monotonic() - began
-        return sum(len(ledger.acknowledged) for ledger in ledgers) / spent
+        return (sum(len(ledger.acknowledged) for ledger in ledgers) - first) / spent
 
 
 def base(place: Place, rounds: int) -> Figures:
-    """A base backup into the store, next to ``pg_basebackup | zstd`` into nothing."""
-    ours, theirs, peak, stored = [], [], 0, 0
+    """A base backup into the store, and into one that discards it, next to ``pg_basebackup | zstd`` into nothing.
+
+    The store runs on the same processors. The second figure is that of a store on another machine.
+    """
+    ours, discarded, theirs, peak, stored = [], [], [], 0, 0
     for _ in range(rounds):
         with place.streaming():
-            began = time.monotonic()
-            facts, rss = place.backup("run", "-d", SERVER)
-            ours.append(time.monotonic() - began)
-        peak, stored = max(peak, rss), int(facts["stored_bytes"])
+            spent, facts, rss = _base(place)
+            ours.append(spent)
+            peak, stored = max(peak, rss), int(facts["stored_bytes"])
+            with discarding(place.store.port) as endpoint:
+                elsewhere = replace(place, env={**place.env, "BACKUP_S3_ENDPOINT_URL": endpoint})
+                spent, facts, rss = _base(elsewhere)
+            discarded.append(spent)
+            peak = max(peak, rss)
+            # Its archives are not in the store.
+            place.discard(str(facts["id"]))
         began = time.monotonic()
         command = (
             f"{place.bin / 'pg_basebackup'} -d {place.postgres.url} -D - -Ft -X none -c fast"
@@ -194,18 +233,29 @@ def base(place: Place, rounds: int) -> Figures:
         subprocess.run(["bash", "-o", "pipefail", "-c", command], check=True)
         theirs.append(time.monotonic() - began)
     limit = statistics.median(theirs)
-    seconds = statistics.median(ours)
     return {
-        "base_seconds": seconds,
+        "base_seconds": statistics.median(ours),
+        "base_discarded_seconds": statistics.median(discarded),
         "limit_seconds": limit,
-        "base_ratio": seconds / limit,
+        "base_with_store_ratio": statistics.median(ours) / limit,
+        "base_ratio": statistics.median(discarded) / limit,
         "base_rss_bytes": peak,
         "base_stored_bytes": stored,
     }
 
 
+def _base(place: Place) -> tuple[float, dict[str, Any], int]:
+    """Take a base backup; its seconds, its facts, and the peak memory in bytes."""
+    began = time.monotonic()
+    facts, rss = place.backup("run", "-d", SERVER)
+    return time.monotonic() - began, facts, rss
+
+
 def recovery(place: Place, megabytes: int) -> Figures:
-    """From the store to a server that answers, next to the logical restore and to a local ``tar`` with ``cp``."""
+    """From the store to a server that answers, next to the logical restore and to a local ``tar`` with ``cp``.
+
+    For the comparison with the latter, the objects are in a local folder too.
+    """
     local = place.folder / "local"
     shutil.rmtree(local, ignore_errors=True)
     (local / "wal").mkdir(parents=True)
@@ -217,14 +267,11 @@ def recovery(place: Place, megabytes: int) -> Figures:
             stream.await_stored()
             place.value("SELECT pg_switch_wal()")
             stream.await_stored()
-    physical = place.folder / "physical" / "data"
-    shutil.rmtree(physical.parent, ignore_errors=True)
-    physical.parent.mkdir()
-    began = time.monotonic()
-    place.backup("restore", SERVER, "--at", "latest", "--to-folder", str(physical))
-    with Postgres(physical.parent):
-        ours = time.monotonic() - began
-    shutil.rmtree(physical.parent)
+    ours = _recovered(place)
+    near = replace(
+        place, env={**place.env, "BACKUP_STORE_URL": (place.store.objects / BUCKET / "ours").as_uri()}
+    )
+    from_folder, tar = _recovered(near), _local(local)
     began = time.monotonic()
     place.backup("restore", "latest", "-d", DATABASE, "--into", "bench_logical")
     logical = time.monotonic() - began
@@ -236,17 +283,31 @@ def recovery(place: Place, megabytes: int) -> Figures:
     began = time.monotonic()
     place.backup("verify", "latest", "-d", DATABASE)
     verified = time.monotonic() - began
-    tar = _local(local)
     return {
         "recovery_seconds": ours,
         "logical_seconds": logical,
         "tar_seconds": tar,
         "recovery_ratio": ours / logical,
-        "tar_ratio": ours / tar,
+        "recovery_from_folder_seconds": from_folder,
+        "tar_ratio": from_folder / tar,
+        "tar_with_store_ratio": ours / tar,
         "proof_seconds": proven,
         "verification_seconds": verified,
         "proof_ratio": proven / verified,
     }
+
+
+def _recovered(place: Place) -> float:
+    """The seconds until a recovered server answers."""
+    physical = place.folder / "physical" / "data"
+    shutil.rmtree(physical.parent, ignore_errors=True)
+    physical.parent.mkdir()
+    began = time.monotonic()
+    place.backup("restore", SERVER, "--at", "latest", "--to-folder", str(physical))
+    with Postgres(physical.parent, durable=True):
+        seconds = time.monotonic() - began
+    shutil.rmtree(physical.parent)
+    return seconds
 
 
 @contextmanager
@@ -288,7 +349,11 @@ def _archived(place: Place, local: Path) -> Iterator[None]:
 
 
 def _local(local: Path) -> float:
-    """Unpack a tar and replay with ``cp``: the fastest way without a store."""
+    """Unpack a tar and replay with ``cp``: the fastest way without a store.
+
+    As in production, the server keeps fsync on: it then syncs all files of such a folder before it replays, as our recovery
+    does in the end.
+    """
     folder = local / "server"
     data = folder / "data"
     # The server runs as another user if we are root.
@@ -302,7 +367,8 @@ def _local(local: Path) -> float:
         ["touch", str(data / "recovery.signal")],
     ):
         subprocess.run(rootless(command), check=True)
-    with Postgres(folder, options={"restore_command": f"cp {local / 'wal'}/%f %p"}) as server:
+    copying = f"cp {local / 'wal'}/%f %p"
+    with Postgres(folder, durable=True, options={"restore_command": copying}) as server:
         wait_for(
             lambda: _is_primary(server.url),
             timeout=600,

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import psycopg
 
-from bench.environment import restoring
+from bench.environment import BUCKET, restoring
 from bench.peak import Peak
 from sidecar import OpsError
 from sidecar.http import session
@@ -85,6 +85,12 @@ class Place:
             check=True,
         ).stdout
         return [str(each["id"]) for each in json.loads(printed)]
+
+    def discard(self, backup_id: str) -> None:
+        """Delete a base backup from the store."""
+        client, prefix = self.store.client(), f"ours/{SERVER}/{backup_id}/"
+        for each in client.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", []):
+            client.delete_object(Bucket=BUCKET, Key=each["Key"])
 
     def value(self, query: str) -> Any:
         """The first value of a query; None if it has none."""

@@ -9,6 +9,9 @@ from backup.physical import lsn
 from backup.physical.walsender.link import Link, given, text
 
 MANIFEST = "backup_manifest"
+# The server sends 32 KiB at a time. Each further step costs more per piece than per byte.
+_PIECE = 1 << 20
+_DATA = ord("d")
 
 
 @dataclass(frozen=True)
@@ -60,37 +63,33 @@ class BaseBackup:
                 while archive.read():
                     pass
 
-    def piece(self) -> bytes:
-        """The next bytes of the archive that is being read; empty at its end.
+    def piece(self) -> bytes | bytearray:
+        """The next bytes of the archive that is being read, about a megabyte; empty at its end.
 
         Raises:
             ReplicationError: the server ended the backup, or the connection was lost.
         """
-        while self._ahead is None and self.end is None:
-            message = self._message()
-            if message is None:
+        gathered = bytearray()
+        while self._ahead is None and self.end is None and len(gathered) < _PIECE:
+            size, message = self._link.copied()
+            if size == 0:
+                self._link.wait_and_check()
+            elif size < 0:
                 self._finish()
-                break
-            kind, body = message[:1], message[1:]
-            if kind == b"d" and body:
-                return body
-            if kind == b"m":
-                self._ahead = MANIFEST
-            elif kind == b"n":
-                self._ahead = body.split(b"\0")[0].decode(errors="replace")
-            elif kind not in (b"d", b"p"):
-                raise self._link.error(f"the base backup contains a message of kind {kind!r}")
-        return b""
+            elif message[0] == _DATA:
+                gathered += message[1:]
+            else:
+                self._announced(bytes(message[:1]), bytes(message[1:]))
+        return gathered
 
-    def _message(self) -> bytes | None:
-        """The next message; None at the end of the copy."""
-        while True:
-            size, data = self._link.copied()
-            if size > 0:
-                return bytes(data)
-            if size < 0:
-                return None
-            self._link.wait_and_check()
+    def _announced(self, kind: bytes, body: bytes) -> None:
+        """Note what a message says that has no bytes of an archive."""
+        if kind == b"m":
+            self._ahead = MANIFEST
+        elif kind == b"n":
+            self._ahead = body.split(b"\0")[0].decode(errors="replace")
+        elif kind != b"p":
+            raise self._link.error(f"the base backup contains a message of kind {kind!r}")
 
     def _finish(self) -> None:
         result = self._link.well(self._link.next_result())
@@ -109,7 +108,7 @@ class BaseArchive:
         self._backup = backup
         self._ended = False
 
-    def read(self) -> bytes:
+    def read(self) -> bytes | bytearray:
         """The next bytes; empty at the end.
 
         Raises:
