@@ -72,8 +72,8 @@ class Excluded:
     def arguments(self) -> list[str]:
         """Options of ``pg_dump``."""
         return [
-            *(f"--exclude-table={_quoted(name)}" for name in self.tables.values()),
-            *(f"--exclude-table-data={_quoted(name)}" for name in self.rows.values()),
+            *(f"--exclude-table={exact_pattern(name)}" for name in self.tables.values()),
+            *(f"--exclude-table-data={exact_pattern(name)}" for name in self.rows.values()),
         ]
 
     def notes(self) -> tuple[str, ...]:
@@ -123,7 +123,7 @@ def _below(connection: Connection[TupleRow], oids: list[int]) -> dict[int, Name]
     return {row[2]: (row[0], row[1]) for row in connection.execute(_DESCENDANTS, [oids])} if oids else {}
 
 
-def _quoted(name: Name) -> str:
+def exact_pattern(name: Name) -> str:
     """A name as a pattern of ``pg_dump`` that matches nothing else."""
     return ".".join(f'"{part.replace(chr(34), chr(34) * 2)}"' for part in name)
 

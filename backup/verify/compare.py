@@ -1,38 +1,33 @@
 """Compares a restored database with the dump it came from."""
 
-import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from backup.cancellation import Check, StoppedError, never
+from backup.cancellation import Check, StoppedError, carry, never
 from backup.catalogue import layout
 from backup.catalogue.manifest import Expression, Manifest, Sequence
 from backup.catalogue.records import Difference
-from backup.confinement import Confinement
 from backup.errors import DumpError
-from backup.pipeline import ChildSource
 from backup.postgres import inventory
-from backup.postgres.children import child_access
 from backup.postgres.dsn import Address
 from backup.postgres.session import OWN_PATH, session
-from backup.programs import Programs, clean_environment
+from backup.programs import Programs
 from backup.progress import Progress, silent
 from backup.verify import heirs
 from backup.verify.column_order import equal_in_order
-from backup.verify.digests import CREATION, Digest, Key, Parser, compare
+from backup.verify.digests import CREATION, Digests, Key, compare
+from backup.verify.dumps import Restored, archive_digests
+from backup.verify.large_tables import Exchange
 from backup.verify.moved_rows import Part, only_moved
 
-# A third of the share of what restores: then it is done when a restore that uses all processors is.
-NICENESS = 5
-_HINT = "read the message; run: python -m backup doctor"
 # Only the same major version prints definitions identically.
 _DATA = {"TABLE DATA", "BLOBS", "SEQUENCE SET"}
-Digests = dict[Key, Digest]
 _Work: TypeAlias = Callable[[Check], Digests]
 # Every new database has it, so a restore brings it back where it was dropped.
 _ALWAYS = "plpgsql"
@@ -135,6 +130,7 @@ def compare_dumps(
     locale: bool = True,
     progress: Progress = silent,
     expected: Reading | None = None,
+    exchange: Exchange | None = None,
 ) -> Comparison:
     """Compare the archive as text with a new dump of the restored database: table by table, object by object.
 
@@ -142,24 +138,18 @@ def compare_dumps(
         locale: compare the database's encoding and locale too.
         progress: called with the bytes of the new dump.
         expected: the archive's digests, if it is being read already.
+        exchange: how the server, if it is a throwaway one, passes the rows of large tables.
     """
+    restored = Restored(programs, address, manifest.server.encoding, archive.parent, progress, exchange)
     with ExitStack() as stack:
         mine = (
             expected.hurry()
             if expected
             else stack.enter_context(
-                _in_background(check, lambda either: _archive_digests(programs, archive, either))
+                _in_background(check, lambda either: archive_digests(programs, archive, either))
             )
         )
-        encoding = manifest.server.encoding
-        theirs = stack.enter_context(
-            _in_background(
-                check,
-                lambda either: _database_digests(
-                    programs, address, encoding, archive.parent, either, progress
-                ),
-            )
-        )
+        theirs = stack.enter_context(_in_background(check, carry(partial(restored.digests, mine))))
         try:
             digests_of_archive = mine.result()
         except DumpError as error:
@@ -225,7 +215,7 @@ def rows_left_out(manifest: Manifest, labels: Iterable[str]) -> set[str]:
 def reading(programs: Programs, archive: Path, check: Check) -> Iterator[Reading]:
     """The digests of an archive, which is read while it is restored, in the time that the restore leaves."""
     needed = threading.Event()
-    with _in_background(check, lambda either: _archive_digests(programs, archive, either, needed)) as found:
+    with _in_background(check, lambda either: archive_digests(programs, archive, either, needed)) as found:
         yield Reading(found, needed)
 
 
@@ -293,80 +283,6 @@ def _unequal(
         for name in sorted({*expected, *found})
         if expected.get(name) != found.get(name)
     ]
-
-
-def _archive_digests(
-    programs: Programs, archive: Path, check: Check, needed: threading.Event | None = None
-) -> Digests:
-    """Read an archive.
-
-    Args:
-        needed: until it is set, the reading gives way to everything else.
-    """
-    command = [programs.path("pg_restore"), "--create", "--no-tablespaces", "--file=-", str(archive)]
-    confinement = Confinement(archive.parent)
-    parser = Parser()
-    # The program itself does not give way, because its priority cannot be restored. It waits until its output is read.
-    with ChildSource(
-        command, env=clean_environment(), hint=_HINT, confinement=confinement, check=check
-    ) as source:
-        if needed is None or not _feed_slowly(source, parser, needed):
-            _feed(source, parser)
-    return parser.finish()
-
-
-def _feed_slowly(source: ChildSource, parser: Parser, needed: threading.Event) -> bool:
-    """Read at a low priority until the result is needed; returns whether all of it was read.
-
-    A thread of its own does that: an ordinary user may only give way further. On a host whose processors are busy, a
-    thread that still gave way would keep the comparison waiting.
-    """
-
-    def feed() -> bool:
-        thread = threading.get_native_id()
-        niceness = max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread))
-        os.setpriority(os.PRIO_PROCESS, thread, niceness)
-        return _feed(source, parser, enough=needed.is_set)
-
-    with ThreadPoolExecutor(1, thread_name_prefix="digest slowly") as pool:
-        return pool.submit(feed).result()
-
-
-def _database_digests(
-    programs: Programs, address: Address, encoding: str, folder: Path, check: Check, progress: Progress
-) -> Digests:
-    command = [
-        programs.path("pg_dump"),
-        "--format=plain",
-        "--create",
-        f"--encoding={encoding}",
-        "--no-tablespaces",
-        "--no-password",
-        f"--dbname={address.conninfo}",
-    ]
-    confinement = Confinement(folder).connecting(address.public)
-    with (
-        child_access(address) as (env, fds),
-        ChildSource(
-            command, env=env, pass_fds=fds, hint=_HINT, confinement=confinement, check=check
-        ) as source,
-    ):
-        parser = Parser()
-        _feed(source, parser, progress)
-        return parser.finish()
-
-
-def _feed(
-    source: ChildSource, parser: Parser, progress: Progress = silent, enough: Callable[[], bool] = bool
-) -> bool:
-    """Read until the end, or until it is enough; returns whether the end was read."""
-    while not enough():
-        piece = source.read()
-        if not piece:
-            return True
-        progress(len(piece))
-        parser.feed(piece)
-    return False
 
 
 def _label(key: Key) -> str:

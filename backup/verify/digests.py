@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from backup.load.properties import about_database, created
 from backup.postgres.statements import Splitter, simple
@@ -58,7 +59,10 @@ class Digest:
     bag: int = 0
 
 
-def digests(pieces: Iterable[bytes]) -> dict[Key, Digest]:
+Digests: TypeAlias = dict[Key, Digest]
+
+
+def digests(pieces: Iterable[bytes]) -> Digests:
     """Compute the digests of a plain-text dump that arrives in pieces.
 
     Returns:
@@ -76,6 +80,31 @@ def key_of(header: re.Match[bytes]) -> Key:
     return kind, schema, name
 
 
+class Rows:
+    """The digest of a table's rows that arrive without the rest of a dump; it is equal to the one in the dump.
+
+    Args:
+        copy: the statement before the rows in a dump, with its line end.
+
+    Attributes:
+        count: how many rows there were, which the caller knows.
+    """
+
+    def __init__(self, owner: bytes, copy: bytes) -> None:
+        self.count = 0
+        self._owner = owner
+        self._copy = copy
+        self._hash = hashlib.sha256(owner + copy)
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Take the next bytes of the rows."""
+        self._hash.update(data)
+
+    def digest(self) -> Digest:
+        """The digest, once all rows were added."""
+        return Digest(self._hash.hexdigest(), self.count, self._copy.decode(errors="replace"), self._owner)
+
+
 class Parser:
     """Computes the digests of a plain-text dump whose pieces are fed to it.
 
@@ -83,7 +112,7 @@ class Parser:
     """
 
     def __init__(self) -> None:
-        self._found: dict[Key, Digest] = {}
+        self._found: Digests = {}
         self._rest = b""
         self._object: _Object | None = None
         # The name of the database, as statements quote it.
@@ -106,7 +135,7 @@ class Parser:
             position = end
         self._rest = data[position:]
 
-    def finish(self) -> dict[Key, Digest]:
+    def finish(self) -> Digests:
         """The digests, once the whole dump was fed."""
         if self._rest:
             self._line(self._rest)
@@ -288,7 +317,7 @@ def _end_of_rows(data: bytes, position: int) -> int:
     return data.find(mark, begin)
 
 
-def compare(expected: dict[Key, Digest], found: dict[Key, Digest]) -> Iterator[tuple[Key, str, str]]:
+def compare(expected: Digests, found: Digests) -> Iterator[tuple[Key, str, str]]:
     """Each key whose digests differ, with descriptions of what was expected and found."""
     for key in sorted({*expected, *found}):
         one, other = expected.get(key), found.get(key)

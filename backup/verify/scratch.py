@@ -20,6 +20,7 @@ from backup.postgres.dsn import Address, parse
 from backup.postgres.session import session
 from backup.postgres.statements import settings_of
 from backup.verify import roles as compare_roles
+from backup.verify.large_tables import Exchange
 from backup.verify.server_pulse import asked
 from backup.wiring import Wiring
 
@@ -52,6 +53,12 @@ class Scratch:
     def maintenance(self) -> Address:
         """Another database of the server."""
         return self.database.named("postgres")
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """How the server passes rows of large tables: through the folder of its socket, if it is our own."""
+        own = Path(self.database.public["host"])
+        return None if self.given else Exchange(own, sessions=self.wiring.restore_jobs)
 
     def load_globals(self, dumped: Path) -> list[Difference]:
         """Create the roles, within the new database: first those that it needs and the server lacks, as a restore does.

@@ -31,6 +31,7 @@ from backup.verify import provable
 from backup.verify.checks import command_check, sql_checks
 from backup.verify.compare import Reading, compare_counts, compare_dumps, notes_on_extensions, reading
 from backup.verify.findings import Findings
+from backup.verify.large_tables import Exchange
 from backup.verify.remote_views import without_remote
 from backup.verify.scratch import Scratch, scratch
 from backup.verify.server import verify_server
@@ -232,7 +233,16 @@ def _restore_and_compare(
             findings.differences += carry_out(
                 place.database, "settings", statements.result(), wiring.stop.check
             )
-        prove(wiring, manifest, archive, place.database, findings, locale=not note, expected=expected)
+        prove(
+            wiring,
+            manifest,
+            archive,
+            place.database,
+            findings,
+            locale=not note,
+            expected=expected,
+            exchange=place.exchange,
+        )
     if "globals" in files:
         with findings.stages.measure("globals"):
             findings.differences += place.compare_globals()
@@ -247,12 +257,14 @@ def prove(
     *,
     locale: bool = True,
     expected: Reading | None = None,
+    exchange: Exchange | None = None,
 ) -> None:
     """Compare a restored database with manifest and archive, and run the users' own checks.
 
     Args:
         locale: whether it was made with the original's locale, so that this is compared too.
         expected: the archive's digests, if it is being read already.
+        exchange: how the server, if it is a throwaway one, passes the rows of large tables.
     """
     with _meanwhile(partial(_count, manifest, database, findings)) as counting:
         with findings.stages.measure("compare"):
@@ -266,6 +278,7 @@ def prove(
                 locale=locale,
                 progress=findings.progress,
                 expected=expected,
+                exchange=exchange,
             )
         counted, notes = counting.result()
     findings.differences += [*compared.without_moved(counted), *compared.differences]

@@ -4,9 +4,10 @@ The database is dumped and restored once; each case damages a copy of the restor
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,12 +19,14 @@ from backup.catalogue.records import Difference
 from backup.errors import CatalogueError
 from backup.load.download import download
 from backup.load.pg_restore import load_archive
+from backup.pipeline import ChildSource
 from backup.postgres.databases import databases
 from backup.postgres.dsn import Address, parse
 from backup.replication.merged import read
 from backup.run import run
-from backup.verify import verify
+from backup.verify import large_tables, verify
 from backup.verify.compare import compare_counts, compare_dumps
+from backup.verify.large_tables import Exchange
 from backup.wiring import Wiring
 from stack.servers import Postgres
 from tests.backup.conftest import BackUp, NewDatabase, Wire
@@ -204,18 +207,56 @@ def original(
         server.drop(restored)
 
 
-def compared(original: Original, address: Address) -> list[Difference]:
-    compared = compare_dumps(original.manifest, original.wiring.programs, original.archive, address)
+def dumped(original: Original, address: Address, exchange: Exchange | None = None) -> list[Difference]:
+    compared = compare_dumps(
+        original.manifest, original.wiring.programs, original.archive, address, exchange=exchange
+    )
     assert compared.notes == []
-    return [*compare_counts(original.manifest, address), *compared.differences]
+    return compared.differences
 
 
-def test_a_healthy_restore_has_no_differences(original: Original, postgres: Postgres) -> None:
-    assert compared(original, parse(postgres.url_for(original.restored))) == []
+def compared(original: Original, address: Address, folder: Path) -> list[Difference]:
+    """The differences; those in rows are the same if the server passes the rows of all tables through files."""
+    found = dumped(original, address)
+    if any(each.kind == "table data" for each in found):
+        assert dumped(original, address, Exchange(folder, sessions=2, least=1)) == found
+    assert list(folder.iterdir()) == []
+    return [*compare_counts(original.manifest, address), *found]
+
+
+def test_a_healthy_restore_has_no_differences(original: Original, postgres: Postgres, tmp_path: Path) -> None:
+    assert compared(original, parse(postgres.url_for(original.restored)), tmp_path) == []
+
+
+def test_rows_that_a_server_passes_through_files_are_those_of_the_dump(
+    original: Original, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_tables, "PIECE", 1 << 13)
+    address, commands = parse(postgres.url_for(original.restored)), list[list[str]]()
+
+    def start(command: Sequence[str], **options: Any) -> ChildSource:
+        commands.append([word for word in command if word.startswith(("--exclude", "--table"))])
+        return ChildSource(command, **options)
+
+    monkeypatch.setattr("backup.verify.dumps.ChildSource", start)
+    assert dumped(original, address, Exchange(tmp_path, sessions=2, least=1)) == []
+    tables = large_tables.large_tables(address, 1)
+    assert max(len(list(each.pieces())) for each in tables) > 3
+    # One dump, without these rows: none of them differed.
+    assert max(commands) == [f'--exclude-table-data="{s}"."{t}"' for s, t in (e.name for e in tables)]
+    assert len(commands) == 2
+    assert {each.name[1] for each in tables} >= {"posts", "channels", "Mixed Case", "events_2026"}
+
+
+def test_rows_that_cannot_be_passed_through_files_are_dumped(
+    original: Original, postgres: Postgres, tmp_path: Path
+) -> None:
+    exchange = Exchange(tmp_path / "missing", sessions=2, least=1)
+    assert dumped(original, parse(postgres.url_for(original.restored)), exchange) == []
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_named(damage: str, original: Original, postgres: Postgres) -> None:
+def test_damage_is_named(damage: str, original: Original, postgres: Postgres, tmp_path: Path) -> None:
     statement, named = DAMAGES[damage]
     copy = f"{original.restored}_copy"
     with psycopg.connect(postgres.url, autocommit=True) as connection:
@@ -223,7 +264,7 @@ def test_damage_is_named(damage: str, original: Original, postgres: Postgres) ->
         try:
             with psycopg.connect(postgres.url_for(copy), autocommit=True) as mutant:
                 mutant.execute(statement.encode())
-            found = compared(original, parse(postgres.url_for(copy)))
+            found = compared(original, parse(postgres.url_for(copy)), tmp_path)
         finally:
             connection.execute(f"DROP DATABASE {copy} WITH (FORCE)")
     assert named in " | ".join(each.object for each in found), found

@@ -12,8 +12,9 @@ from typing import Self, cast
 import pytest
 
 from backup.programs import Programs
-from backup.verify.compare import NICENESS, reading
+from backup.verify.compare import reading
 from backup.verify.digests import compare, digests
+from backup.verify.dumps import NICENESS
 
 DUMP = b"""--
 -- PostgreSQL database dump
@@ -230,7 +231,7 @@ class Slow:
 
 
 def _read(monkeypatch: pytest.MonkeyPatch, source: Slow) -> None:
-    monkeypatch.setattr("backup.verify.compare.ChildSource", source)
+    monkeypatch.setattr("backup.verify.dumps.ChildSource", source)
     programs = cast("Programs", SimpleNamespace(path=str))
     with reading(programs, Path("archive"), lambda: None) as archive:
         assert source.begun.wait(60)
