@@ -23,7 +23,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from backup.catalogue.document import Count, Document, Moment
 from backup.catalogue.signatures import NO_KEYS, Keyring
@@ -115,6 +115,22 @@ class Listing:
     gaps: tuple[GapObject, ...] = ()
     strangers: tuple[str, ...] = ()
 
+    @classmethod
+    def of(
+        cls,
+        wal: Iterable[WalObject],
+        histories: Iterable[HistoryObject],
+        gaps: Iterable[GapObject],
+        strangers: Iterable[str],
+    ) -> Self:
+        """From objects in any order."""
+        return cls(
+            tuple(sorted(wal, key=lambda each: (each.timeline, each.start, each.end, each.sha))),
+            tuple(sorted(histories, key=lambda each: (each.timeline, each.sha))),
+            tuple(sorted(gaps, key=lambda each: (each.timeline, each.start, each.end))),
+            tuple(strangers),
+        )
+
     @property
     def timelines(self) -> list[int]:
         """The timelines that have WAL, in order."""
@@ -201,12 +217,7 @@ class Archive:
                     gaps.append(found)
                 case None:
                     strangers.append(stored.key)
-        return Listing(
-            tuple(sorted(wal, key=lambda each: (each.timeline, each.start, each.end, each.sha))),
-            tuple(sorted(histories, key=lambda each: (each.timeline, each.sha))),
-            tuple(sorted(gaps, key=lambda each: (each.timeline, each.start, each.end))),
-            tuple(strangers),
-        )
+        return Listing.of(wal, histories, gaps, strangers)
 
     def parse(self, stored: Stored) -> WalObject | HistoryObject | GapObject | None:
         """The object that a name denotes; None if the name is not one of ours."""

@@ -68,8 +68,13 @@ def segment_end(position: int, size: int) -> int:
 
 def segment_name(timeline: int, segment: int, size: int) -> str:
     """The file name of a segment: 24 hexadecimal digits."""
-    each = _LOG // size
+    each = segments_of_log(size)
     return f"{timeline:08X}{segment // each:08X}{segment % each:08X}"
+
+
+def segments_of_log(size: int) -> int:
+    """The number of segments whose names have the same middle third."""
+    return _LOG // size
 
 
 def parse_segment(name: str, size: int) -> tuple[int, int]:
@@ -79,7 +84,7 @@ def parse_segment(name: str, size: int) -> tuple[int, int]:
         ValueError: no segment of this size has the name.
     """
     found = _SEGMENT.fullmatch(name)
-    each = _LOG // size
+    each = segments_of_log(size)
     if found is None or int(found[3], 16) >= each or int(found[1], 16) == 0:
         raise ValueError(f"{name[:40]!r} is not the name of a WAL segment of {size} bytes")
     return int(found[1], 16), int(found[2], 16) * each + int(found[3], 16)

@@ -12,14 +12,16 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from backup.cancellation import StoppedError
 from backup.catalogue.reader import History, Reader
+from backup.physical.archive import Archive, Listing
 from backup.physical.coverage import coverage, stretches
 from backup.physical.follower import Outlet
+from backup.physical.known import KnownWal
 from backup.physical.measures import Measures, Recoverable
 from backup.physical.metrics import registry
 from backup.physical.offsite import OffsiteCopy
 from backup.physical.pulse import Pulse
 from backup.physical.stream import Streamer
-from backup.physical.upkeep import Cluster, apply, clusters, decide, retained_bases
+from backup.physical.upkeep import Cluster, apply, clusters, decide, listings, retained_bases, with_gaps
 from backup.store import Store
 from backup.targets import ServerTarget
 from backup.wiring import Wiring
@@ -116,6 +118,7 @@ class Upkeep:
         self._measures = watched.measures
         self._reader: Reader = wiring.reader()
         self._offsite = OffsiteCopy(wiring.store, wiring.offsite) if wiring.offsite is not None else None
+        self._known = KnownWal(wiring.store, self._server, self._listed)
         self._round = 0
 
     def run(self) -> None:
@@ -151,7 +154,9 @@ class Upkeep:
         )
         if self._measures.segment_size is None:
             return  # the server was not reached yet, so the names cannot be interpreted
-        found = clusters(wiring, wiring.store, self._server, self._measures.segment_size)
+        found = with_gaps(wiring, wiring.store, self._known.look())
+        if prune:
+            self._known.forget()
         self._measures.recoverable = _recoverable(wiring, history, found)
         for cluster in found:
             self._measures.gap_noticed = cluster.last_gap or self._measures.gap_noticed
@@ -166,6 +171,10 @@ class Upkeep:
                 # The base backups that are there decide: the WAL of one that is not copied yet is useless.
                 there = wiring.reader(wiring.offsite).read(wiring.clock(), [self._server])
                 self._prune(wiring.offsite, there.history(self._server))
+
+    def _listed(self) -> list[tuple[Archive, Listing]]:
+        assert self._measures.segment_size is not None
+        return listings(self._wiring, self._wiring.store, self._server, self._measures.segment_size)
 
     def _prune(self, store: Store, history: History) -> None:
         problems = [f"the manifest of {broken.id} is damaged" for broken in history.broken]

@@ -46,13 +46,31 @@ def clusters(wiring: Wiring, store: Store, server: str, segment_size: int) -> li
     Raises:
         StoreError: the store does not answer.
     """
+    return with_gaps(wiring, store, listings(wiring, store, server, segment_size))
+
+
+def listings(wiring: Wiring, store: Store, server: str, segment_size: int) -> list[tuple[Archive, Listing]]:
+    """What is stored of each cluster that was ever streamed under a server's name.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
     objects = stored(store, server)
-    found = []
-    for system in names.systems(server, (each.key for each in objects)):
-        archive = Archive(server, system, segment_size, wiring.keys)
-        listing = archive.listing(objects)
-        found.append(Cluster(archive, listing, tuple(_gaps(wiring, store, archive, listing.gaps))))
-    return found
+    systems = names.systems(server, (each.key for each in objects))
+    archives = [Archive(server, system, segment_size, wiring.keys) for system in systems]
+    return [(archive, archive.listing(objects)) for archive in archives]
+
+
+def with_gaps(wiring: Wiring, store: Store, listed: Iterable[tuple[Archive, Listing]]) -> list[Cluster]:
+    """The clusters that were listed, with the records of their gaps.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    return [
+        Cluster(archive, listing, tuple(_gaps(wiring, store, archive, listing.gaps)))
+        for archive, listing in listed
+    ]
 
 
 def _gaps(wiring: Wiring, store: Store, archive: Archive, objects: Iterable[GapObject]) -> Iterable[Gap]:
