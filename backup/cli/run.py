@@ -10,6 +10,7 @@ import click
 from backup.cancellation import StoppedError
 from backup.catalogue import layout
 from backup.catalogue.manifest import Manifest, content
+from backup.catalogue.records import Report
 from backup.cli import bars
 from backup.cli.common import database_option, find, json_option, load
 from backup.notify import notifier_for
@@ -113,8 +114,12 @@ def _run_all(
         # A base backup is compared with the dumps that came after it.
         for target, manifest in sorted(taken, key=lambda each: isinstance(each[0], ServerTarget)):
             with _recorded(target, failures, pings):
-                _prove(wiring, manifest)
+                report = _proof(wiring, manifest)
                 proven.add(manifest.id)
+                if not quiet:
+                    cli.echo(
+                        f"{manifest.id}  {manifest.database}: verified, in {duration(report.verify_seconds)}"
+                    )
     return [manifest for _, manifest in taken if manifest.id in proven], failures
 
 
@@ -137,7 +142,7 @@ def _pings(wiring: Wiring) -> "Pings":
     return Pings(wiring.settings)
 
 
-def _prove(wiring: Wiring, manifest: Manifest) -> None:
+def _proof(wiring: Wiring, manifest: Manifest) -> Report:
     from backup.verify import verify  # not needed without a verification
 
     report = verify(wiring, find(wiring, manifest.database, manifest.id))
@@ -146,6 +151,7 @@ def _prove(wiring: Wiring, manifest: Manifest) -> None:
             f"{manifest.id} failed its verification: {report.differences[0]}",
             hint=f"python -m backup show {manifest.id}",
         )
+    return report
 
 
 def _empty_spool(wiring: Wiring) -> None:

@@ -11,6 +11,9 @@ from sidecar import UsageError
 
 Recipient: TypeAlias = Any  # pyrage has no types
 Identity: TypeAlias = Any
+_POST_QUANTUM = "use a key without -pq: python -m backup keygen identity.txt"
+# The start of a public key that a message shows: a post-quantum one has 2,000 characters.
+_SHOWN = 40
 _HINT = "set BACKUP_AGE_IDENTITY_FILE to the identity of one of the backup's recipients"
 
 
@@ -78,7 +81,13 @@ def decrypt(reader: Reader, writer: Writer, identities: Sequence[Identity]) -> N
 
 
 def _parse_recipient(text: str) -> Recipient:
+    if text.startswith("age1pq1"):
+        raise UsageError(
+            "BACKUP_AGE_RECIPIENTS has a post-quantum key (age1pq1…), which is not supported",
+            hint=_POST_QUANTUM,
+        )
     kinds: list[tuple[str, Any, type[Exception]]] = [
+        ("age1tagpq1", pyrage.tagpq, pyrage.RecipientError),
         ("age1tag", pyrage.tag, pyrage.RecipientError),
         ("age1", pyrage.x25519, pyrage.RecipientError),
     ]
@@ -87,8 +96,9 @@ def _parse_recipient(text: str) -> Recipient:
             try:
                 return module.Recipient.from_str(text)
             except failure as error:
+                shown = text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]}…"
                 raise UsageError(
-                    f"BACKUP_AGE_RECIPIENTS: {text} is not a valid public key: {error}",
+                    f"BACKUP_AGE_RECIPIENTS: {shown} is not a valid public key: {error}",
                     hint="copy the complete key",
                 ) from None
     shown = "a secret key" if text.upper().startswith("AGE-SECRET-KEY") else repr(text)
@@ -99,6 +109,11 @@ def _parse_recipient(text: str) -> Recipient:
 
 
 def _parse_identity(key: str, number: int) -> Identity:
+    if key.upper().startswith("AGE-SECRET-KEY-PQ-"):
+        raise UsageError(
+            f"key {number} of the age identity is a post-quantum key, which is not supported",
+            hint=_POST_QUANTUM,
+        )
     try:
         return pyrage.x25519.Identity.from_str(key)
     except pyrage.IdentityError:

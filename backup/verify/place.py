@@ -66,11 +66,13 @@ def lacking(
 
 def _preloaded(connection: Connection[TupleRow], options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     loaded = re.split(r"[\s,]+", options.get("shared_preload_libraries", ""))
-    for (name,) in connection.execute(
-        "SELECT extname FROM pg_extension WHERE extname = ANY(%s) ORDER BY 1", [list(_PRELOADED)]
-    ):
+    query = "SELECT extname FROM pg_extension WHERE extname = ANY(%s) ORDER BY 1"
+    wanted = [row[0] for row in connection.execute(query, [list(_PRELOADED)])]
+    # All at once, with what is loaded already: the setting has one list.
+    libraries = ",".join(dict.fromkeys([*filter(None, loaded), *wanted]))
+    advice = f"set BACKUP_VERIFY_OPTIONS=shared_preload_libraries={libraries}{''.join(_PRELOADED[name] for name in wanted)}"
+    for name in wanted:
         if name not in loaded:
-            advice = f"set BACKUP_VERIFY_OPTIONS=shared_preload_libraries={name}{_PRELOADED[name]}"
             yield f"the extension {name} must be loaded when the throwaway server starts", advice
 
 

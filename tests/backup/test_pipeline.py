@@ -115,6 +115,20 @@ def test_keys_that_are_none_are_refused_without_repeating_them() -> None:
         parse_identities("# only a comment")
 
 
+def test_keys_of_other_kinds_are_named_in_short() -> None:
+    """A post-quantum key has 2,000 characters, and copying it again would not help."""
+    for found in (
+        lambda: parse_recipients(["age1pq1" + "q" * 1900]),
+        lambda: parse_identities("AGE-SECRET-KEY-PQ-1X"),
+    ):
+        with pytest.raises(UsageError, match=r"post-quantum key.*not supported") as caught:
+            found()
+        assert "without -pq" in caught.value.hint
+    with pytest.raises(UsageError, match="is not a valid public key") as caught:
+        parse_recipients(["age1tagpq1" + "q" * 1900])
+    assert len(caught.value.message) < 300
+
+
 @pytest.mark.parametrize("encrypted", [False, True])
 @pytest.mark.parametrize("damage", ["none", "flip", "truncate", "extend", "remove"])
 def test_a_fetch_reports_what_is_wrong(tmp_path: Path, encrypted: bool, damage: str) -> None:

@@ -1,6 +1,7 @@
 """What this host lacks is reported as such: a separate state, not damage, and no pruning."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -210,3 +211,15 @@ def test_files_of_dictionaries() -> None:
     assert list(place._files("thesaurus", "dictfile = 'a', dictionary = 'simple'")) == ["a.ths"]
     assert list(place._files("unaccent", "rules = 'my'")) == ["my.rules"]
     assert list(place._files("snowball", "language = 'english'")) == []
+
+
+def test_the_advice_about_libraries_can_be_followed_at_once() -> None:
+    """The setting has one list: a second advice must not undo the first one."""
+    connection: Any = SimpleNamespace(execute=lambda *_: [("pg_cron",), ("pgaudit",)])
+    advice = "set BACKUP_VERIFY_OPTIONS=shared_preload_libraries=%s; cron.database_name=restored"
+    both = [each[1] for each in place._preloaded(connection, {})]
+    assert both == [advice % "pg_cron,pgaudit"] * 2
+    loaded = {"shared_preload_libraries": "mine, pgaudit"}
+    assert [each[1] for each in place._preloaded(connection, loaded)] == [advice % "mine,pgaudit,pg_cron"]
+    options = server_options(both[0].partition("BACKUP_VERIFY_OPTIONS=")[2])
+    assert list(place._preloaded(connection, options)) == []
