@@ -378,10 +378,10 @@ def find_files(programs: Programs, parent: Path | None) -> None:
     with private_folder(parent) as folder:
         command = [programs.path("initdb"), "-D", str(folder / OWNER / DATA), *CREATION]
         ended = run_child(command, env=clean_environment(), confinement=Confinement(folder), as_root=False)
-    said = " ".join(ended.errors).strip()
-    if OWNER not in said:
+    message = " ".join(ended.errors).strip()
+    if OWNER not in message:
         raise VerificationError(
-            f"a confined initdb fails: {said[-400:]}",
+            f"a confined initdb fails: {message[-400:]}",
             hint="a verification reads only /usr, the programs' folder and those next to it:"
             " copy what is linked from elsewhere, or use your system's packages",
         )

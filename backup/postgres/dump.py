@@ -49,7 +49,7 @@ def archive(
 def globals_sql(address: Address, programs: Programs, check: Check = never) -> Iterator[ChildSource]:
     """Roles, memberships and tablespaces as SQL, without passwords: reading those needs a superuser.
 
-    Names and comments of roles have no encoding of their own: they are dumped as the database of the address sees them.
+    The catalogue does not know the encoding of names and comments of roles: they are dumped as the database of the address sees them.
     """
     command = [
         programs.path("pg_dumpall"),

@@ -445,8 +445,10 @@ def test_a_round_takes_all_backups_before_the_first_verification(
     for variable, value in {**environ, "BACKUP_DATABASE_URLS": f"a={url},b={url}"}.items():
         monkeypatch.setenv(variable, value)
     assert run_cli(backup, ["run", "--verify"], prog="python -m backup") == 0
-    said = [line.split()[1:3] for line in capsys.readouterr().out.splitlines() if ": verified, in " in line]
-    assert said == [["a:", "verified,"], ["b:", "verified,"]]
+    verdicts = [
+        line.split()[1:3] for line in capsys.readouterr().out.splitlines() if ": verified, in " in line
+    ]
+    assert verdicts == [["a:", "verified,"], ["b:", "verified,"]]
     wiring = wire(BackupSettings.load(dict(os.environ)))
     catalogue = wiring.reader().read(wiring.clock())
     histories = [catalogue.history(name) for name in ("a", "b")]
