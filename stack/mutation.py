@@ -53,6 +53,8 @@ LEFT_OUT = (
 LINKED = (".venv", ".ops")
 # For one change; a test that does not end is ended earlier, by pytest.
 SECONDS = 3600
+# What pytest returns when it did what it was asked to do: all passed, some failed, none of these names, none found.
+ENDED = (0, 1, 4, 5)
 # Runs the tests. It is a program, so that the copy's code is loaded and not this one's.
 SERVER = Path(__file__).with_name("forked_tests.py")
 
@@ -263,7 +265,7 @@ class _Bench:
         """Run these tests on the code as it is. Returns those that fail twice: on a busy machine, a server may not start in time.
 
         Raises:
-            TimeoutError: they do not end.
+            OSError: they do not end, or pytest was killed.
         """
         results = self._tests.results(tests)
         self._known.order[tests] = cheapest_first(results)
@@ -282,6 +284,8 @@ class _Bench:
             failed = self._noticed(mutation)
         except TimeoutError:
             return "NO END"
+        except ChildProcessError:
+            return "CRASHED"
         finally:
             _write(path, before)
         if failed is None:
@@ -355,22 +359,30 @@ class _Tests:
             left_out: names of tests.
 
         Raises:
-            TimeoutError: they do not end.
+            OSError: see :meth:`results`.
         """
         return next((one.test for one in self.results(("-x", *tests), order, left_out) if one.failed), None)
 
     def results(
         self, tests: tuple[str, ...], order: Sequence[str] = (), left_out: Sequence[str] = ()
     ) -> list[Result]:
-        """How each test ended; see :meth:`failed`."""
+        """How each test ended.
+
+        Raises:
+            TimeoutError: they do not end.
+            ChildProcessError: pytest was killed, or failed itself.
+        """
         with _scratch(self._memory) as scratch:
             report = Path(scratch, "report")
             asked = [f"--basetemp={scratch}/t", "-q", "-p", "no:cacheprovider", *tests]
-            self._run(json.dumps([asked, str(report), list(order), list(left_out)]))
+            code = self._run(json.dumps([asked, str(report), list(order), list(left_out)]))
             lines = report.read_text(encoding="utf-8").splitlines() if report.is_file() else []
-            return [Result(*json.loads(line)) for line in lines]
+        results = [Result(*json.loads(line)) for line in lines]
+        if code not in ENDED and not any(one.failed for one in results):
+            raise ChildProcessError(f"pytest ended with {code}")
+        return results
 
-    def _run(self, asked: str) -> None:
+    def _run(self, asked: str) -> int:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.write(f"{asked}\n")
@@ -379,6 +391,7 @@ class _Tests:
         ended, _, _ = select.select([self._server.stdout], [], [], SECONDS)
         if not ended:
             os.killpg(pid, signal.SIGKILL)
-        self._server.stdout.readline()
+        code = int(self._server.stdout.readline())
         if not ended:
             raise TimeoutError
+        return code

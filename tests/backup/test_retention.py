@@ -297,3 +297,26 @@ def test_a_backup_on_hold_stays() -> None:
     found = plan(backups, Policy(last=1, daily=0, weekly=0, monthly=0, floor=1), NOW)
     assert "9" not in found.deletions
     assert len(found.deletions) == 8
+
+
+@pytest.mark.parametrize("state", ["unprovable", "doubtful", "failed"])
+def test_a_newest_backup_without_proof_blocks_the_prune(state: State) -> None:
+    now = datetime(2026, 1, 31, tzinfo=UTC)
+    good = [StoredBackup(str(days), now - timedelta(days=days)) for days in range(1, 31)]
+    assert plan(good, Policy(), now).deletions
+    decided = plan([*good, StoredBackup("newest", now, state)], Policy(), now)
+    assert decided.deletions == []
+    assert any("the newest backup newest" in reason for reason in decided.blocked)
+
+
+def test_nothing_is_deleted_before_something_is_verified() -> None:
+    now = datetime(2026, 1, 31, tzinfo=UTC)
+    found = [StoredBackup(str(days), now - timedelta(days=days), "unverified") for days in range(5)]
+    assert plan(found, Policy(floor=0), now).deletions == []
+
+
+def test_backups_that_someone_deletes_do_not_make_the_next_ones_a_jump() -> None:
+    day = timedelta(days=1)
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    before = [Count(first + place * day, 10 - 2 * place, 10 - 2 * place) for place in range(4)]
+    assert jump(before, 6, first + 4 * day) is None

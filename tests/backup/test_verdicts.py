@@ -18,6 +18,7 @@ import pytest
 from pyrage import x25519
 
 from backup import doctor
+from backup.cancellation import OutOfTimeError
 from backup.catalogue.manifest import Server
 from backup.doctor import Check
 from backup.errors import PreflightError, StoreError
@@ -31,6 +32,7 @@ from backup.redis import engine, product, rdb
 from backup.store import RetryingStore, RetryPolicy
 from backup.store.base import Refusal
 from backup.store.memory import MemoryStore
+from backup.targets import PostgresTarget, RedisTarget
 from backup.verify import place, provable
 from tests.verdictsites import Sites, failing, raising, yielding
 
@@ -452,6 +454,74 @@ def test_the_lock_is_tried_with_both_ways_to_store_an_object() -> None:
     assert set(store.locked) == set(store.objects)
     assert len(store.locked) == 2
     assert not store.uploads
+
+
+RECIPIENT = x25519.Identity.generate().to_public()
+
+
+@pytest.mark.parametrize(
+    ("probe", "wiring", "remark"),
+    [
+        (doctor._signatures, {"keys": ()}, "backups are NOT signed"),
+        (doctor._encryption, {"packing": SimpleNamespace(recipients=())}, "backups are NOT encrypted"),
+        (
+            doctor._encryption,
+            {"packing": SimpleNamespace(recipients=(RECIPIENT,)), "identities": ()},
+            "no identity",
+        ),
+        *(
+            (
+                doctor._own_key,
+                {"settings": SimpleNamespace(offsite_s3_access_key_id=key, offsite_store_url=url)},
+                remark,
+            )
+            for key, url, remark in (
+                (None, "s3://copies", "a person who has that key can delete both copies"),
+                ("its own", "s3://copies", None),
+                (None, "/mnt/copies", None),
+            )
+        ),
+    ],
+)
+def test_a_choice_that_weakens_the_proof_is_remarked_on(
+    probe: Callable[[Any], str | Check], wiring: dict[str, Any], remark: str | None
+) -> None:
+    found = probe(SimpleNamespace(**wiring))
+    if remark is None:
+        assert found == "separate"
+    else:
+        assert isinstance(found, Check)
+        assert found.ok is None
+        assert remark in found.detail
+        assert found.fix
+
+
+def refuse(*_: object) -> str:
+    raise PreflightError("it refuses the connection", hint="start it")
+
+
+def test_a_store_or_server_that_cannot_be_reached_is_asked_nothing_else(monkeypatch: Patch) -> None:
+    """Otherwise one fault is reported many times."""
+    refusing_store, known = around(refusing("check")), doctor._Known()
+    found = list(doctor._store_checks(in_a(MemoryStore()), refusing_store, known))
+    assert [one.name for one in found] == ["store main: access"]
+    monkeypatch.setattr(doctor, "_postgres", refuse)
+    monkeypatch.setattr(doctor, "_redis", refuse)
+    address: Any = SimpleNamespace(public={})
+    for target in (PostgresTarget("shop", address), RedisTarget("broker", address)):
+        found = list(doctor._target_checks(in_a(MemoryStore()), target, known))
+        assert [(one.name, one.ok) for one in found] == [(f"{target.kind} {target.name}", False)]
+
+
+def test_a_server_that_was_silent_once_is_not_waited_for_again() -> None:
+    def silent() -> str:
+        raise OutOfTimeError("no answer came", hint="look at it")
+
+    known = doctor._Known()
+    assert known.asked("store main", "store main: access", refuse).ok is False
+    assert known.silent == set()
+    assert known.asked("store main", "store main: access", silent).ok is False
+    assert known.silent == {"store main"}
 
 
 # What the probes call, and what gives each of their ✖.

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from pyrage import x25519
 
+import backup.prune as pruning
 from backup import run as running
 from backup.catalogue import layout
 from backup.catalogue.commit import commit, discard
@@ -272,6 +273,73 @@ def test_a_prune_of_a_good_month_deletes(tmp_path: Path) -> None:
     month(store)
     wiring = wired(tmp_path, store)
     assert len(prune(wiring, wiring.targets[0], agreed=True).deleted) > 10
+
+
+def test_a_backup_that_the_store_refuses_to_delete_is_not_reported_as_deleted(tmp_path: Path) -> None:
+    store = MemoryStore()
+    month(store)
+    wiring = wired(tmp_path, store)
+    doomed, *others = plan_for(wiring, read(wiring).history("shop"), agreed=True).deletions
+    store.locked[layout.manifest("shop", doomed)] = datetime.now(UTC) + DAY
+    done = prune(wiring, wiring.targets[0], agreed=True)
+    assert set(done.deleted) == set(others)
+    assert [refusal.key for refusal in done.refused] == [layout.manifest("shop", doomed)]
+    # A later prune deletes it, and still remembers the others.
+    store.locked.clear()
+    assert prune(wiring, wiring.targets[0], agreed=True).deleted == (doomed,)
+    last = read(wiring).history("shop").newest("prune", finished=True)
+    assert last is not None
+    assert set(last.deleted) == {doomed, *others}
+
+
+NOTHING = {"verified": False, "damaged": False, "report": object(), "unprovable": False, "doubtful": False}
+
+
+@pytest.mark.parametrize(
+    ("known", "state"),
+    [
+        ({"verified": True}, "verified"),
+        ({"damaged": True, "report": None}, "failed"),
+        ({"report": None}, "unverified"),
+        ({"unprovable": True, "doubtful": True}, "unprovable"),
+        ({"doubtful": True}, "doubtful"),
+        ({}, "failed"),
+    ],
+)
+def test_what_is_known_of_a_backup_decides_how_it_counts(known: dict[str, Any], state: str) -> None:
+    entry: Any = SimpleNamespace(
+        id="a", manifest=SimpleNamespace(taken=NOW, anomalies=()), on_hold=False, **{**NOTHING, **known}
+    )
+    assert pruning._stored(entry).state == state
+
+
+@pytest.mark.parametrize(
+    ("verified", "passed_once", "missing", "state"),
+    [
+        (True, True, False, "verified"),
+        (True, True, True, "failed"),
+        (False, True, False, "doubtful"),
+        (False, False, False, "unverified"),
+    ],
+)
+def test_a_copy_is_judged_by_itself(verified: bool, passed_once: bool, missing: bool, state: str) -> None:
+    entry: Any = SimpleNamespace(
+        id="a", manifest=SimpleNamespace(taken=NOW), on_hold=False, verified=verified, missing=missing
+    )
+    assert pruning._copy(entry, passed_once=passed_once).state == state
+
+
+def test_the_newest_attempts_and_those_that_count_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "KEPT", 2)
+    store = MemoryStore()
+    ids = [f"2026010{day}T000000Z-abcdef" for day in range(1, 6)]
+    for one in ids:
+        store.put(layout.attempt("shop", one, "backup"), b"{}")
+    counts: Any = SimpleNamespace(
+        database="shop", attempts=[SimpleNamespace(database="shop", id=ids[0], kind="backup")]
+    )
+    pruning._prune_attempts(store, counts)
+    assert sorted(store.objects) == [layout.attempt("shop", one, "backup") for one in (ids[0], *ids[3:])]
 
 
 def test_copies_in_another_store_are_not_among_those_that_stay(tmp_path: Path) -> None:

@@ -156,9 +156,47 @@ def test_options_of_panels_name_no_variable(dashboard: Json) -> None:
         assert "$" not in str(panel.get("options", {})), panel["title"]
 
 
+# What is marked in the pictures, and the series whose value is the time of the mark.
+MARKS = {
+    "Backups": "backup_last_success_timestamp_seconds",
+    "Verifications": "backup_last_verified_timestamp_seconds",
+    "Drills": "backup_last_drill_timestamp_seconds",
+}
+
+
 def test_deploys_alerts_backups_and_verifications_are_marked(dashboard: Json) -> None:
-    names = {one["name"] for one in dashboard["annotations"]["list"]}
-    assert {"Deploys", "Alerts", "Backups", "Verifications"} <= names
+    marks = {one["name"]: one for one in dashboard["annotations"]["list"]}
+    assert marks.keys() == {"Deploys", "Alerts", *MARKS}
+    assert [one.metric for one in selectors(marks["Alerts"]["expr"])] == ["ALERTS"]
+    for name, metric in MARKS.items():
+        assert [one.metric for one in selectors(marks[name]["expr"])] == [metric]
+        # Grafana expects milliseconds.
+        assert marks[name]["expr"].startswith("max by (database) (")
+        assert marks[name]["expr"].endswith(" * 1000")
+        assert marks[name]["useValueForTime"]
+
+
+# Of each choice at the top, the metric and the label whose values it offers, by dashboard where they differ.
+CHOICES = {
+    "environment": ("up", "environment"),
+    "job": ("up", "job"),
+    "instance": ("up", "instance"),
+    "queue": ("celery_queue_length", "queue_name"),
+    "task": ("celery_tasks_total", "task"),
+    "host": ("celery_worker_up", "hostname"),
+    "posthub-backup database": ("backup_age_seconds", "database"),
+    "posthub-postgres database": ("pg_stat_database_numbackends", "datname"),
+}
+LABEL_VALUES = re.compile(r"label_values\((\w+)(?:\{.*\})?, (\w+)\)")
+
+
+def test_choices_offer_what_there_is(dashboard: Json) -> None:
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            found = LABEL_VALUES.fullmatch(variable["definition"])
+            name = variable["name"]
+            assert found is not None, name
+            assert found.groups() == (CHOICES.get(name) or CHOICES[f"{dashboard['uid']} {name}"])
 
 
 def test_tiles_without_a_value_show_a_word(dashboard: Json) -> None:

@@ -66,6 +66,7 @@ def test_area():
 CHANGES = """
 tests: [test_counting.py, -k, "not area"]
 mutations:
+  - {file: counting.py, change: return a + b, to: __import__("os").abort()}
   - {file: counting.py, change: a + b, to: a - b}
   - {file: counting.py, change: '  # sum', to: ''}
   - {file: counting.py, change: a * b, to: a}
@@ -75,7 +76,7 @@ mutations:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A project with a wrong test, and four changes."""
+    """A project with a wrong test, and five changes."""
     (tmp_path / "tests" / "mutations").mkdir(parents=True)
     (tmp_path / "counting.py").write_text(COUNTING)
     (tmp_path / "test_counting.py").write_text(TESTS)
@@ -94,7 +95,7 @@ def test_each_change_is_tried_alone_and_its_outcome_reported(
 ) -> None:
     for _ in range(2):
         assert run((), checkout) == 1
-        assert outcomes(capsys) == ["NOT CAUGHT", "caught", "caught", "caught 2 of 4", "stale"]
+        assert outcomes(capsys) == ["CRASHED", "NOT CAUGHT", "caught", "caught", "caught 2 of 5", "stale"]
     assert (checkout / "counting.py").read_text() == COUNTING
 
 
@@ -124,10 +125,11 @@ def test_a_test_that_fails_without_a_change_is_named_and_left_out(
     changes.write_text(changes.read_text().replace(', -k, "not area"', ""))
     assert run((), checkout) == 1
     assert outcomes(capsys) == [
+        "CRASHED",
         "NOT CAUGHT",
         "caught",
         "caught",
-        "caught 2 of 4",
+        "caught 2 of 5",
         "fails without a change: test_counting.py::test_area",
         "stale",
     ]
