@@ -403,6 +403,7 @@ def test_originals_are_kept_aside(primary: Primary, base: Path, tmp_path: Path) 
         assert (folder / recover.DATA / "pg_hba.conf").read_bytes() == before
 
 
+@pytest.mark.timeout(300 + 30 * RANDOM_TARGETS)
 @pytest.mark.parametrize("primary", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 def test_random_targets_give_exactly_their_rows(primary: Primary, tmp_path: Path) -> None:
     """Times, positions and marks at random, one after the other over the same data."""
