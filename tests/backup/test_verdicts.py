@@ -496,6 +496,18 @@ def test_a_choice_that_weakens_the_proof_is_remarked_on(
         assert found.fix
 
 
+def test_short_secrets_and_open_connections_are_remarked_on(monkeypatch: Patch) -> None:
+    wiring: Any = None
+    for count, text in ((0, ""), (1, "one has"), (2, "2 have")):
+        monkeypatch.setattr(doctor, "short_secrets", lambda _, count=count: count)
+        monkeypatch.setattr(doctor, "unencrypted", lambda _, count=count: ["in the clear"] * count)
+        for found in (doctor._secrets(wiring), doctor._connections(wiring)):
+            assert isinstance(found, Check) == bool(count)
+            assert not isinstance(found, Check) or (found.ok is None and found.fix)
+        secrets = doctor._secrets(wiring)
+        assert not isinstance(secrets, Check) or secrets.detail.startswith(text)
+
+
 def refuse(*_: object) -> str:
     raise PreflightError("it refuses the connection", hint="start it")
 
