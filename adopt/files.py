@@ -85,7 +85,7 @@ def _prometheus(project: Project) -> Json:
     }
     document["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [project.alertmanager]}]}]
     wanted = _jobs(project)
-    # The adopted project has no password of ours.
+    # The adopted project has none of our passwords.
     document["scrape_configs"] = [
         {key: value for key, value in job.items() if key != "basic_auth"}
         for job in document["scrape_configs"]

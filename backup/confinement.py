@@ -57,7 +57,7 @@ _SYSTEM = (
 # Folders next to a folder of programs that belong to them. Not its whole parent, which may be a home directory.
 _NEXT_TO_PROGRAMS = ("lib", "lib64", "libexec", "share")
 _DEVICES = ("/dev/null",)
-_MOST_OF_A_SCRIPT = 1 << 16
+_MAX_SCRIPT_BYTES = 1 << 16
 _PATH = re.compile(r"(?<![\w.$}])/[\w@%+=:,./-]+")
 # Files that libpq opens for a connection; passwords never come from one of them.
 _CONNECTION_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir")
@@ -195,7 +195,7 @@ def _named_by(program: Path) -> set[Path]:
     """The paths that a script names: absolute ones, and folders next to its own."""
     text = ""
     with suppress(OSError), program.open("rb") as file:
-        text = file.read(_MOST_OF_A_SCRIPT).decode(errors="replace")
+        text = file.read(_MAX_SCRIPT_BYTES).decode(errors="replace")
     if not text.startswith("#!"):
         return set()
     absolute = {Path(word) for word in _PATH.findall(text)}

@@ -47,7 +47,7 @@ from sidecar.rootless import SEEMING_ID
 
 PROBE = ".doctor/probe"
 PROBE_BYTES = 6 << 20
-MOST_SKEW_SECONDS = 30.0
+MAX_SKEW_SECONDS = 30.0
 CHECK_SECONDS = 60.0
 LOCKED_SECONDS = 5
 # How servers name a lock when they refuse to delete an object.
@@ -191,7 +191,7 @@ def _small_object(store: RetryingStore) -> str | Check:
         kept = _why_kept(store, key)
     if isinstance(store.inner, NoDeleteStore):
         if kept:
-            return "put and get work; it cannot delete, as wanted"
+            return "put and get work; it cannot delete, as intended"
         fix = "give it a key without s3:DeleteObject: docs/two-keys.md"
         return Check(
             f"store {store.name}: put, get, delete", None, "BACKUP_DELETE=never, but this key can delete", fix
@@ -295,7 +295,7 @@ def _clock(store: RetryingStore) -> str | Check:
     info = store.head(key)
     _forget(store, key)
     skew = abs(time.time() - info.modified.timestamp()) if info else 0.0
-    if skew > MOST_SKEW_SECONDS:
+    if skew > MAX_SKEW_SECONDS:
         return Check(
             f"store {store.name}: clock",
             False,
@@ -498,7 +498,7 @@ def _server_clock(target: PostgresTarget) -> str | Check:
     with session(target.address) as connection:
         row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
     skew = abs(time.time() - (row[0] if row else 0.0))
-    if skew > MOST_SKEW_SECONDS:
+    if skew > MAX_SKEW_SECONDS:
         name = f"postgres {target.name}: clock"
         return Check(name, False, f"{skew:.0f} s different from this host", "synchronise the clocks (NTP)")
     return f"{skew:.1f} s different from this host"

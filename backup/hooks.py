@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 SECONDS = 600.0
 # After a failure or a signal: a service must end within its grace period.
 HURRIED_SECONDS = 30.0
-MOST_SHOWN = 400
+MAX_SHOWN = 400
 BEFORE, AFTER = "BACKUP_BEFORE_COMMAND", "BACKUP_AFTER_COMMAND"
 
 
@@ -88,7 +88,7 @@ def run_command(variable: str, command: str, facts: Mapping[str, str], check: Ch
     except OSError as error:
         raise _failed(variable, f"cannot be started: {error}", "check its path") from None
     if ended.status != 0:
-        output = " ".join(" ".join(ended.errors).split())[-MOST_SHOWN:]
+        output = " ".join(" ".join(ended.errors).split())[-MAX_SHOWN:]
         raise _failed(variable, f"ended with exit code {ended.status}: {output}", "run it by hand")
 
 

@@ -80,7 +80,7 @@ class Notifier:
 
     def _read(self, info: ObjectInfo, database: str) -> Notified | None:
         try:
-            if info.size > Notified.most_bytes:
+            if info.size > Notified.max_bytes:
                 raise too_large(Notified, info.size, info.key)
             found, trust = decode(Notified, self._wiring.store.get(info.key), info.key, self._wiring.keys)
         except CatalogueError as error:

@@ -15,7 +15,7 @@ def lineage(newest: Manifest | None, identifier: str, where: str, *, adopt: bool
     """The earlier clusters whose backups also belong to a database, for the manifest of its next backup.
 
     Args:
-        newest: the newest backup of ours in the folder.
+        newest: our newest backup in the folder.
         identifier: the identifier of the cluster that is backed up; empty if it is not known.
         where: the folder, for messages.
         adopt: the operator states that this cluster continues the other one.

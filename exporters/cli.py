@@ -235,7 +235,7 @@ def load(broker_urls: tuple[str, ...], transport_option: tuple[str, ...], **opti
     """The settings from the environment and the given options.
 
     Raises:
-        UsageError: something is missing or wrong.
+        UsageError: something is missing or invalid.
     """
     try:
         transport = dict(parse_option(text) for text in transport_option) or None

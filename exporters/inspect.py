@@ -32,8 +32,8 @@ METHODS = ("active_queues", "stats", "registered")
 # The tasks that a worker holds: running, waiting for a free process, waiting for their eta.
 TASK_METHODS = ("active", "reserved", "scheduled")
 # Maximum number of task names kept for each worker, and of tasks that it holds.
-MOST_NAMES = 2_000
-MOST_HELD = 20_000
+MAX_NAMES = 2_000
+MAX_HELD_TASKS = 20_000
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,9 @@ def adopt_held(inspector: Inspector, state: EventState) -> None:
     """
     for _, value in inspector.replies(TASK_METHODS):
         if isinstance(value, list):
-            state.adoption.add([task for item in value[:MOST_HELD] if (task := held_task(item)) is not None])
+            state.adoption.add(
+                [task for item in value[:MAX_HELD_TASKS] if (task := held_task(item)) is not None]
+            )
 
 
 def held_task(item: Any) -> HeldTask | None:
@@ -322,7 +324,7 @@ def reply_from(parts: Parts) -> WorkerReply:
         _pool_size(stats.get("pool")),
         _count(stats.get("prefetch_count")),
         # Details in brackets may follow the name.
-        tuple(task.partition(" ")[0] for task in tasks[:MOST_NAMES]) if tasks else None,
+        tuple(task.partition(" ")[0] for task in tasks[:MAX_NAMES]) if tasks else None,
     )
 
 

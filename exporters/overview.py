@@ -16,12 +16,12 @@ from sidecar.html import text
 from sidecar.humanize import duration
 
 # Maximum number of lines in each table; the metrics have all of them.
-MOST_QUEUES = 100
-MOST_WORKERS = 200
-MOST_TASKS = 100
-MOST_SCHEDULES = 100
+MAX_QUEUES = 100
+MAX_WORKERS = 200
+MAX_TASKS = 100
+MAX_SCHEDULES = 100
 # Maximum number of a worker's queues that are listed.
-MOST_NAMES = 8
+MAX_NAMES = 8
 
 Rated = dict[Group, list[float]] | None
 
@@ -106,8 +106,8 @@ def _state(view: View) -> str:
         return html.notice("bad", health.blocked)
     down = [worker.node for worker in view.workers if worker.node not in view.alive]
     if down:
-        more = f" and {len(down) - MOST_NAMES} more" if len(down) > MOST_NAMES else ""
-        return html.notice("bad", f"Down: {', '.join(sorted(down)[:MOST_NAMES])}{more}")
+        more = f" and {len(down) - MAX_NAMES} more" if len(down) > MAX_NAMES else ""
+        return html.notice("bad", f"Down: {', '.join(sorted(down)[:MAX_NAMES])}{more}")
     missing = pipeline.ready()
     if missing:
         return html.notice("warn", missing)
@@ -154,7 +154,7 @@ def _queues(view: View) -> str:
     if not names:
         return '<p class="dim">None is known yet.</p>'
     rates = _by_queue(view)
-    rows = [_queue(name, known.get(name), consumers, rates.get(name), view) for name in names[:MOST_QUEUES]]
+    rows = [_queue(name, known.get(name), consumers, rates.get(name), view) for name in names[:MAX_QUEUES]]
     heads = ("queue", "waiting", "oldest", "unacknowledged", "consumers", "sent", "started")
     return html.table(heads, rows, numbers=range(1, 7), kind="stack") + _rest(len(names) - len(rows))
 
@@ -198,7 +198,7 @@ def _workers(view: View) -> str:
     if not view.workers:
         return '<p class="dim">None has sent a heartbeat or replied yet.</p>'
     workers = sorted(view.workers, key=lambda worker: (worker.node in view.alive, worker.node))
-    rows = [_worker(worker, view) for worker in workers[:MOST_WORKERS]]
+    rows = [_worker(worker, view) for worker in workers[:MAX_WORKERS]]
     heads = ("worker", "state", "running", "processes", "started", "load", "last heartbeat", "queues")
     return html.table(heads, rows, numbers=range(2, 6), kind="stack") + _rest(len(workers) - len(rows))
 
@@ -207,7 +207,7 @@ def _worker(worker: Worker, view: View) -> Sequence[str]:
     up = worker.node in view.alive
     state = html.marked("stopping", "warn") if worker.offline else html.marked("up", "good")
     beat = f"{duration(max(0.0, view.now - worker.heartbeat_at))} ago" if worker.heartbeat_at else "–"
-    names = ", ".join(worker.queues[:MOST_NAMES]) + (" …" if len(worker.queues) > MOST_NAMES else "")
+    names = ", ".join(worker.queues[:MAX_NAMES]) + (" …" if len(worker.queues) > MAX_NAMES else "")
     return (
         text(worker.node),
         state if up else html.marked("down", "bad"),
@@ -225,7 +225,7 @@ def _tasks(view: View) -> str:
     used.sort(key=lambda each: (-view.rate(each[0], STARTED), -each[1].counts[STARTED], each[0].name))
     if not used:
         return '<p class="dim">No task event has arrived yet.</p>'
-    rows = [_task(group, total, view) for group, total in used[:MOST_TASKS]]
+    rows = [_task(group, total, view) for group, total in used[:MAX_TASKS]]
     heads = ("task", "queue", "started", "succeeded", "failed", "retried", "mean run time", "mean wait")
     return html.table(heads, rows, numbers=range(2, 8), kind="stack") + _rest(len(used) - len(rows))
 
@@ -280,7 +280,7 @@ def _beat(beat: Beat, now: float) -> str:
     )
     sent = f", last sent {duration(max(0.0, now - beat.last_sent))} ago" if beat.last_sent else ""
     entries = sorted(beat.entries, key=lambda each: (-each.overdue(now), each.due or float("inf")))
-    rows = [_entry(each, now) for each in entries[:MOST_SCHEDULES]]
+    rows = [_entry(each, now) for each in entries[:MAX_SCHEDULES]]
     heads = ("schedule", "task", "last run", "next run", "enabled")
     table = html.table(heads, rows, kind="stack") + _rest(len(entries) - len(rows)) if rows else ""
     return f"<h2>Beat</h2><p>{state}{sent}</p>{table}"

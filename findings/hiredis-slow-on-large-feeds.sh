@@ -1,6 +1,6 @@
 #!/bin/sh
-# hiredis-py 3.5.0: Reader.feed() with much data makes the following gets() slow. The reader moves the rest of its buffer
-# to the front each time that it has parsed another 1 kB, so the time grows with the square of what was fed at once.
+# hiredis-py 3.5.0: Reader.feed() with a lot of data slows down the gets() that follow. The reader moves the rest of its buffer
+# to the front each time it has parsed another 1 kB, so the time grows with the square of the amount fed at once.
 # A subscriber that reads 256 kB at a time spends four times as long in the parser as one that feeds 16 kB pieces.
 #
 # Seen on 2026-11-29 with Python 3.11: 8 MB of pub/sub messages of 600 bytes, fed in pieces of

@@ -1,7 +1,7 @@
 #!/bin/sh
-# moto 5.2.5 (server): GetObjectRetention is answered with the content of the object, because moto implements only the request
-# that sets a retention. boto3 cannot parse the content and reports an internal error of the server (500). The lock that is
-# set shows in the answer to HeadObject.
+# moto 5.2.5 (server): GetObjectRetention returns the content of the object, because moto implements only the request that
+# sets a retention. boto3 cannot parse the content and reports an internal server error (500). The lock is set: HeadObject
+# returns it.
 #
 # Seen on 2026-11-29 with Python 3.11 and boto3 1.44.8: HeadObject: GOVERNANCE    GetObjectRetention: 500
 #
@@ -46,5 +46,5 @@ try:
 finally:
     server.stop()
 if (shown, answer) != ("GOVERNANCE", "500"):
-    sys.exit("changed: expected a lock in the answer to HeadObject, and an error in the other one")
+    sys.exit("changed: expected HeadObject to return a lock, and GetObjectRetention to fail")
 PYTHON

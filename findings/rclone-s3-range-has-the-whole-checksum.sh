@@ -1,6 +1,6 @@
 #!/bin/sh
-# rclone 1.75.2 (serve s3) with boto3 1.44.8: a download of a part of an object fails. rclone answers a request for a range
-# with the checksum of the whole object, and boto3, which asks for checksums by default, compares it with the part that it
+# rclone 1.75.2 (serve s3) with boto3 1.44.8: a download of a part of an object fails. rclone returns the checksum of the
+# whole object for a range request, and boto3, which requests checksums by default, compares it with the part that it
 # received. Whole objects can be downloaded, and so can ranges with response_checksum_validation="when_required".
 #
 # Seen on 2026-11-29 with Python 3.11: an object of ten bytes, uploaded and downloaded by boto3

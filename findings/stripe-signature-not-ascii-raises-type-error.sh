@@ -1,9 +1,9 @@
 #!/bin/sh
 # stripe 16.1.0 (Python): WebhookSignature.verify_header raises a TypeError, not a SignatureVerificationError, if the header's
-# signature has a character outside ASCII. Web servers decode headers as Latin-1, so anyone can send one. A view that catches
-# the documented errors (ValueError, SignatureVerificationError) answers 500 instead of 400.
+# signature has a non-ASCII character. Web servers decode headers as Latin-1, so anyone can send one. A view that catches
+# the documented errors (ValueError, SignatureVerificationError) returns 500 instead of 400.
 #
-# The cause is hmac.compare_digest, which compares only strings of ASCII.
+# The cause is hmac.compare_digest, which compares only ASCII strings.
 #
 # Seen on 2026-11-29 with Python 3.11:
 #   stripe 16.1.0: ff SignatureVerificationError, é TypeError

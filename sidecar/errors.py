@@ -1,10 +1,10 @@
 """Errors for people: what failed, on what, and what to try."""
 
 # A program may print a statement with the names of thousands of tables; no one reads that, and every copy takes memory.
-MOST_CHARACTERS = 1900
+MAX_CHARACTERS = 1900
 
 
-def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
+def shortened(text: str, most: int = MAX_CHARACTERS) -> str:
     """The beginning and the end of a text that is too long."""
     if len(text) <= most:
         return text

@@ -22,7 +22,7 @@ def configured(
         config: path of the file; None: plain HTTP without authentication.
 
     Raises:
-        UsageError: the file is missing or wrong.
+        UsageError: the file is missing or invalid.
         OpsError: the port cannot be bound.
     """
     if config is None:

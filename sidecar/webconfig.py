@@ -32,26 +32,26 @@ GO_KEYS = {"cipher_suites", "prefer_server_cipher_suites", "curve_preferences"}
 TOP_KEYS = {"tls_server_config", "http_server_config", "basic_auth_users"}
 # Checked if the user name is unknown, so that the response takes as long as for a wrong password.
 UNKNOWN_USER = "$2b$10$1111111111111111111111111111111111111111111111111111u"
-MOST_REMEMBERED = 100
+CACHE_SIZE = 100
 # Health checks of container platforms have no credentials. The page shows only "ok", or that a thread hangs.
 OPEN_PATHS = frozenset({"/healthz"})
 
 
 class WebConfig:
-    """A web-config file; read again when it changes.
+    """A web-config file; re-read when it changes.
 
     Args:
         path: path of the file; paths in it are relative to its folder.
 
     Raises:
-        UsageError: the file is missing or wrong.
+        UsageError: the file is missing or invalid.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._seen: tuple[int, ...] = ()
-        self._remembered: dict[bytes, bool] = {}
+        self._cache: dict[bytes, bool] = {}
         self._content = self._read()
         self.tls = self._context()
         self._seen = self._stamp()
@@ -79,13 +79,13 @@ class WebConfig:
         # bcrypt is slow by design, so the result is cached: a scrape every 15 seconds is not slowed down each time.
         key = hashlib.sha256(b"\0".join((name.encode(), known.encode(), password))).digest()
         with self._lock:
-            if key in self._remembered:
-                return self._remembered[key]
+            if key in self._cache:
+                return self._cache[key]
         passed = _matches(password, known) and name in users
         with self._lock:
-            if len(self._remembered) >= MOST_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[key] = passed
+            if len(self._cache) >= CACHE_SIZE:
+                self._cache.clear()
+            self._cache[key] = passed
         return passed
 
     # The file
@@ -94,17 +94,17 @@ class WebConfig:
         try:
             content = yaml.safe_load(self._path.read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise self._wrong(str(error)) from None
+            raise self._invalid(str(error)) from None
         self._check(content)
         return dict(content)
 
     def _check(self, content: Any) -> None:
         if not isinstance(content, dict):
-            raise self._wrong("it is not a mapping")
+            raise self._invalid("it is not a mapping")
         self._check_keys("", content, TOP_KEYS)
         tls, web = self._part(content, "tls_server_config"), self._part(content, "http_server_config")
         if GO_KEYS & set(tls):
-            raise self._wrong(
+            raise self._invalid(
                 f"tls_server_config: not supported here: {', '.join(sorted(GO_KEYS & set(tls)))}"
             )
         self._check_keys("tls_server_config: ", tls, TLS_KEYS)
@@ -112,20 +112,20 @@ class WebConfig:
         self._part(web, "headers")
         for name, known in self._part(content, "basic_auth_users").items():
             if not str(known).startswith("$2"):
-                raise self._wrong(f"basic_auth_users: the password of {name} is not a bcrypt hash")
+                raise self._invalid(f"basic_auth_users: the password of {name} is not a bcrypt hash")
 
     def _part(self, content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         part = content.get(name) or {}
         if not isinstance(part, dict):
-            raise self._wrong(f"{name} is not a mapping")
+            raise self._invalid(f"{name} is not a mapping")
         return part
 
     def _check_keys(self, where: str, content: Mapping[str, Any], known: set[str]) -> None:
         unknown = sorted(map(str, set(content) - known))
         if unknown:
-            raise self._wrong(f"{where}unknown field {', '.join(unknown)}")
+            raise self._invalid(f"{where}unknown field {', '.join(unknown)}")
 
-    def _wrong(self, why: str) -> UsageError:
+    def _invalid(self, why: str) -> UsageError:
         return UsageError(
             f"web-config file {self._path}: {why}",
             hint="the format: https://prometheus.io/docs/prometheus/latest/configuration/https/",
@@ -141,7 +141,7 @@ class WebConfig:
         try:
             self._configure(context, wanted)
         except (OSError, ssl.SSLError, KeyError, TypeError, ValueError) as error:
-            raise self._wrong(f"tls_server_config: {type(error).__name__}: {error}") from None
+            raise self._invalid(f"tls_server_config: {type(error).__name__}: {error}") from None
         return context
 
     def _configure(self, context: ssl.SSLContext, wanted: Mapping[str, Any]) -> None:

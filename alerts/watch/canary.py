@@ -20,7 +20,7 @@ NAME = "AlertingCanary"
 # Long enough for Alertmanager to notify every receiver; then it resolves.
 LASTS = timedelta(minutes=2)
 # A slow channel may deliver an older message after newer ones were sent.
-MOST_LOOKED_FOR = 4
+MAX_AWAITED = 4
 TEXT = {
     "summary": "test message {nonce}, nothing is wrong",
     "description": "Sent on a schedule to check that this channel delivers.",
@@ -111,7 +111,7 @@ class Canary:
         self.sent = self._clock()
         for receiver in self._evidence:
             awaited = [*self._awaited.get(receiver, []), (nonce, self.sent)]
-            self._awaited[receiver] = awaited[-MOST_LOOKED_FOR:]
+            self._awaited[receiver] = awaited[-MAX_AWAITED:]
         log.info("test message sent %s", fields(nonce=nonce, receivers=",".join(self._evidence)))
 
     def look(self) -> None:

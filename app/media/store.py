@@ -144,7 +144,7 @@ class S3Store:
             )
 
     def put_stream(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
-        """As a multipart upload, which is completed only after the last chunk. A short object is put at once."""
+        """As a multipart upload, which is completed only after the last chunk. A short object is put in one request."""
         parts = _parts(chunks)
         first = next(parts, b"")
         if len(first) < PART:

@@ -22,7 +22,7 @@ _KNOWN = (1, 2)
 _MOST = 2**63 - 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # More values than a manifest of any server has. Each takes many times the memory of its text.
-_MOST_VALUES = 3_000_000
+_MAX_VALUES = 3_000_000
 _SEAL = ("digest", "key", "mac")
 # What the standard library and pydantic raise for bytes that are not such a document.
 _FAULTS = (ValueError, RecursionError, OverflowError, TypeError, MemoryError)
@@ -67,12 +67,12 @@ class Document(Part):
 
     Attributes:
         kind_of_document: the kind that signatures are bound to.
-        most_bytes: larger objects are not read.
+        max_bytes: larger objects are not read.
         always_sealed: whether format 1 had a digest too.
     """
 
     kind_of_document: ClassVar[str]
-    most_bytes: ClassVar[int] = 1 << 20
+    max_bytes: ClassVar[int] = 1 << 20
     always_sealed: ClassVar[bool] = False
 
     format: int = FORMAT
@@ -105,10 +105,10 @@ def decode(kind: type[D], data: bytes, where: str, keys: Keyring = NO_KEYS) -> t
     Raises:
         CatalogueError: they are damaged, out of bounds or of a format that this version does not know.
     """
-    if len(data) > kind.most_bytes:
+    if len(data) > kind.max_bytes:
         raise too_large(kind, len(data), where)
-    if len(data) > _MOST_VALUES and sum(data.count(each) for each in (b",", b"[", b"{")) > _MOST_VALUES:
-        raise damaged(where, f"it has more than {_MOST_VALUES} values")
+    if len(data) > _MAX_VALUES and sum(data.count(each) for each in (b",", b"[", b"{")) > _MAX_VALUES:
+        raise damaged(where, f"it has more than {_MAX_VALUES} values")
     try:
         value = _DECODER.decode(data.decode())
         if not isinstance(value, dict):
@@ -131,7 +131,7 @@ def decode(kind: type[D], data: bytes, where: str, keys: Keyring = NO_KEYS) -> t
 
 def too_large(kind: type[Document], size: int, where: str) -> CatalogueError:
     """The error for an object that is too large to be read."""
-    return damaged(where, f"it has {size} bytes, at most {kind.most_bytes} are read")
+    return damaged(where, f"it has {size} bytes, at most {kind.max_bytes} are read")
 
 
 def damaged(where: str, how: str) -> CatalogueError:

@@ -202,7 +202,7 @@ class Manifest(Document):
     """The description of one backup."""
 
     kind_of_document: ClassVar[str] = "manifest"
-    most_bytes: ClassVar[int] = 64 << 20
+    max_bytes: ClassVar[int] = 64 << 20
     always_sealed: ClassVar[bool] = True
 
     id: str

@@ -61,7 +61,7 @@ class Entry:
 
     @property
     def trusted(self) -> bool:
-        """Whether it is one of ours. Any other is ignored: in retention, as a proof, and as the latest backup."""
+        """Whether it is ours. Any other is ignored: in retention, as a proof, and as the latest backup."""
         return self.trust in ("unchecked", "signed") and not self.deleted_before
 
     @property
@@ -400,7 +400,7 @@ class Reader:
         unknown = [
             (kind, info)
             for kind, info in wanted
-            if (info.key, info.version) not in self._seen[_database(info)] and info.size <= kind.most_bytes
+            if (info.key, info.version) not in self._seen[_database(info)] and info.size <= kind.max_bytes
         ]
         if len(unknown) < 2:
             return
@@ -495,7 +495,7 @@ class Reader:
         """A document, or what is wrong with it; a problem is reported once, not at every read."""
         try:
             # The object may have any size; one that is too large is not even fetched.
-            if info.size > kind.most_bytes:
+            if info.size > kind.max_bytes:
                 raise too_large(kind, info.size, info.key)
             data = self._store.get(info.key) if data is None else data
             document, trust = decode(kind, data, info.key, self._keys)

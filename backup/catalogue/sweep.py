@@ -9,7 +9,7 @@ from backup.catalogue import layout
 from backup.errors import StoreError
 from backup.store import Store
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 log = logging.getLogger(__name__)
 
 
@@ -39,7 +39,7 @@ def sweep(store: Store, database: str, listed: Iterable[str] | None = None) -> S
         orphans = uncommitted(store, database) if listed is None else without_manifest(listed)
         refused = store.delete(orphans)
         objects = len(orphans) - len(refused)
-        problems += [f"left over: {refusal.key}: {refusal.reason}" for refusal in refused[:MOST_NAMED]]
+        problems += [f"left over: {refusal.key}: {refusal.reason}" for refusal in refused[:MAX_NAMED]]
     if uploads or objects:
         log.info("removed leftovers of %s uploads=%d objects=%d", database, uploads, objects)
     for problem in problems:
@@ -63,7 +63,7 @@ def _noted(what: str, problems: list[str]) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        if len(problems) < MOST_NAMED:
+        if len(problems) < MAX_NAMED:
             problems.append(f"cannot {what}: {error.message}")
 
 

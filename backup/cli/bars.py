@@ -12,7 +12,7 @@ from rich.progress import (
 
 
 def transfer(*, with_speed: bool = False) -> tuple[ProgressColumn, ...]:
-    """What is done, bytes, the time so far and the time left."""
+    """Description, bar, bytes, elapsed time and remaining time."""
     speed = (TransferSpeedColumn(),) if with_speed else ()
     return (
         TextColumn("{task.description}"),

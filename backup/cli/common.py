@@ -118,7 +118,7 @@ def find(
                 raise broken.error
         found = history.find(backup_id) or _stranger(history, backup_id, unsigned=unsigned)
         if found is not None:
-            # It was named explicitly, so it need not be a backup of ours.
+            # It was named explicitly, so it need not be one of our backups.
             return replace(found, trust="unsigned") if unsigned else found
     raise _missing(backup_id)
 

@@ -13,7 +13,7 @@ from backup.cli.common import database_option, find, json_option, load
 from backup.errors import StoreError
 from sidecar import UsageError, cli
 
-MOST_REASON = 500
+MAX_REASON = 500
 
 
 @click.command()
@@ -58,7 +58,7 @@ def _write(backup_id: str, database: str | None, *, held: bool, reason: str, as_
         held=held,
         moment=wiring.clock(),
         host=socket.gethostname(),
-        reason=reason[:MOST_REASON],
+        reason=reason[:MAX_REASON],
     )
     key = layout.hold(entry.manifest.database, entry.id)
     store, data = wiring.store_named(entry.store), encode(document, wiring.keys)

@@ -19,7 +19,7 @@ from sidecar.humanize import size
 
 # An unsigned object is not unpacked if it would become larger than this and than this multiple of its size.
 BELIEVED_BYTES = 64 << 20
-MOST_RATIO = 2000
+MAX_RATIO = 2000
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
@@ -84,11 +84,11 @@ def incredible(wiring: Wiring, entry: Entry) -> Iterator[Difference]:
                 expected="encrypted, like all backups made here",
                 found="plain",
             )
-        if stored.raw_bytes > max(BELIEVED_BYTES, MOST_RATIO * stored.stored_bytes):
+        if stored.raw_bytes > max(BELIEVED_BYTES, MAX_RATIO * stored.stored_bytes):
             yield Difference(
                 kind="size",
                 object=stored.name,
-                expected=f"at most {MOST_RATIO} times its stored bytes",
+                expected=f"at most {MAX_RATIO} times its stored bytes",
                 found=f"{stored.raw_bytes} bytes unpacked",
             )
 

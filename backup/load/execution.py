@@ -22,8 +22,8 @@ from backup.postgres.session import cancel, session, text_of
 
 LOOK_SECONDS = 0.5
 STOP_SECONDS = 3.0
-MOST_NAMED = 20
-MOST_OF_STATEMENT = 200
+MAX_NAMED = 20
+MAX_STATEMENT = 200
 # Classes of SQLSTATE that concern the server: connection, resources, shutdown, its disk and files.
 _OURS = ("08", "53", "57", "58", "XX")
 T = TypeVar("T")
@@ -109,8 +109,8 @@ def carry_out(
 
 def differences(kind: str, errors: Sequence[str]) -> list[Difference]:
     """Errors as differences: the first ones, and the number of the others."""
-    more = len(errors) - MOST_NAMED
-    shown = [*errors[:MOST_NAMED], f"{more} more errors"] if more > 0 else errors
+    more = len(errors) - MAX_NAMED
+    shown = [*errors[:MAX_NAMED], f"{more} more errors"] if more > 0 else errors
     return [Difference(kind=kind, object="archive", expected="no error", found=each) for each in shown]
 
 
@@ -119,5 +119,5 @@ def _refusal(error: psycopg.Error, statement: bytes) -> str:
     broken = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
     if broken or (error.sqlstate or "").startswith(_OURS):
         raise VerificationError(f"the server could not continue: {text_of(error)}", hint=OURS) from None
-    about = " ".join(statement[:MOST_OF_STATEMENT].decode(errors="replace").split())
+    about = " ".join(statement[:MAX_STATEMENT].decode(errors="replace").split())
     return f"ERROR: {error.diag.message_primary or text_of(error)} ({about})"

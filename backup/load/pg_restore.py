@@ -39,7 +39,7 @@ _ERROR = re.compile(r"pg_restore: error: |(?:ERROR|FATAL|PANIC): ")
 _VALUE = re.compile(r'(?<=: )".*"$|(?<=\bvalue )".*"(?= is out of range)', re.DOTALL)
 _IGNORED = re.compile(r"errors ignored on restore: (?P<count>\d+)")
 _COMMAND = "Command was: "
-MOST_OF_COMMAND = 200
+MAX_COMMAND = 200
 _GAP = re.compile(r"\(\d+ lines are left out\)")
 # Entries that are restored last: a trigger that exists earlier records, or refuses, the statements of the restore.
 _EVENT_TRIGGER = re.compile(rb"\d+; \d+ \d+ (?:EVENT TRIGGER - |(?:COMMENT|SECURITY LABEL) - EVENT TRIGGER )")
@@ -282,7 +282,7 @@ def _differences(ended: Ended) -> list[Difference]:
 def _described(message: list[str]) -> str:
     """An error with the beginning of the command that it refers to, as one text, even if it has many lines."""
     command = next((line.removeprefix(_COMMAND) for line in message if line.startswith(_COMMAND)), "")
-    about = f" ({command[:MOST_OF_COMMAND].strip()})" if command else ""
+    about = f" ({command[:MAX_COMMAND].strip()})" if command else ""
     return f"{without_values(message[0].strip())}{about}"
 
 

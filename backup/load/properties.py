@@ -22,7 +22,7 @@ _ENTRY = re.compile(
     rb"\d+; \d+ \d+ (?:DATABASE |DATABASE PROPERTIES |(?:COMMENT|ACL|SECURITY LABEL) - DATABASE )"
 )
 # Far larger than the list of contents of a hundred thousand tables.
-MOST_BYTES = 256 << 20
+MAX_BYTES = 256 << 20
 _CREATE = re.compile(rb"CREATE DATABASE (?P<name>" + NAME + rb") WITH ")
 # Statements that are not about the database: how the others are read, and who grants.
 _PASSED = (*SETTINGS, b"SET SESSION AUTHORIZATION ", b"RESET SESSION AUTHORIZATION")
@@ -72,9 +72,9 @@ def _bounded(source: ChildSource) -> Iterator[bytes]:
     size = 0
     while piece := source.read():
         size += len(piece)
-        if size > MOST_BYTES:
+        if size > MAX_BYTES:
             raise VerificationError(
-                f"the properties of the database have more than {MOST_BYTES} bytes",
+                f"the properties of the database have more than {MAX_BYTES} bytes",
                 hint="do not use this backup",
             )
         yield piece

@@ -34,7 +34,7 @@ _OF_DATABASE = re.compile(
 )
 _VERSION = re.compile(rb"^-- Dumped from database version (?P<version>\S+)", re.MULTILINE)
 _TABLESPACE = b"SET default_tablespace = "
-MOST_SHOWN = 200
+MAX_SHOWN = 200
 
 
 @dataclass
@@ -149,7 +149,7 @@ def _refused(error: psycopg.Error, statement: bytes) -> None:
     message = error.diag.message_primary or text_of(error)
     if ignorable_reason(message):
         return
-    about = " ".join(statement[:MOST_SHOWN].decode(errors="replace").split())
+    about = " ".join(statement[:MAX_SHOWN].decode(errors="replace").split())
     raise DumpError(
         f"PostgreSQL refused the script: {without_values(message)} ({about})",
         hint="if something is missing here, such as an extension or a newer version, install it",

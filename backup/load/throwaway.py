@@ -70,7 +70,7 @@ _OPTIONS = {
 }
 
 # Maximum part of the log that is read: such a server may print endlessly.
-MOST_OF_LOG = 1 << 20
+MAX_LOG = 1 << 20
 _NOT_READY = re.compile(r"FATAL: +the database system is ")
 # Settings that keep the server private cannot be overridden.
 _OURS_ALONE = frozenset(
@@ -247,8 +247,8 @@ def log_of(folder: Path) -> Path:
 def end_of_log(folder: Path) -> str:
     """The end of that log, without the refusals of connections that came too early or too late, which are not the cause."""
     with log_of(folder).open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - MOST_OF_LOG))
-        lines = file.read(MOST_OF_LOG).decode(errors="replace").splitlines()
+        file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_LOG))
+        lines = file.read(MAX_LOG).decode(errors="replace").splitlines()
     return "\n".join(line for line in lines if not _NOT_READY.search(line))
 
 

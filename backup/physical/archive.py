@@ -220,7 +220,7 @@ class Archive:
         return Listing.of(wal, histories, gaps, strangers)
 
     def parse(self, stored: Stored) -> WalObject | HistoryObject | GapObject | None:
-        """The object that a name denotes; None if the name is not one of ours."""
+        """The object that a name denotes; None if the name is not ours."""
         if not stored.key.startswith(self.prefix):
             return None
         name = stored.key.removeprefix(self.prefix)

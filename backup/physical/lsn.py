@@ -9,9 +9,9 @@ import re
 
 # The largest position and timeline that PostgreSQL supports.
 MOST = 2**64 - 1
-MOST_TIMELINES = 2**32 - 1
+MAX_TIMELINES = 2**32 - 1
 LEAST_SEGMENT = 1 << 20
-MOST_SEGMENT = 1 << 30
+MAX_SEGMENT = 1 << 30
 _TEXT = re.compile(r"([0-9A-F]{1,8})/([0-9A-F]{1,8})", re.ASCII)
 _SEGMENT = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})", re.ASCII)
 _LOG = 1 << 32
@@ -46,7 +46,7 @@ def checked_size(size: int) -> int:
     Raises:
         ValueError: PostgreSQL has no segments of this size.
     """
-    if not LEAST_SEGMENT <= size <= MOST_SEGMENT or size & (size - 1):
+    if not LEAST_SEGMENT <= size <= MAX_SEGMENT or size & (size - 1):
         raise ValueError(f"{size} bytes is not a size of WAL segments: a power of two from 1 MiB to 1 GiB")
     return size
 

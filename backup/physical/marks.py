@@ -69,12 +69,12 @@ def find(store: Store, server: str, mark: AtMark, keys: Keyring) -> RestorePoint
     """The record of a restore point.
 
     Raises:
-        UsageError: there is no such restore point, or it is not one of ours.
+        UsageError: there is no such restore point, or it is not ours.
     """
     key = _key(server, mark.name)
     try:
         info = store.head(key)
-        if info is not None and info.size > RestorePoint.most_bytes:
+        if info is not None and info.size > RestorePoint.max_bytes:
             raise too_large(RestorePoint, info.size, key)
         found, trust = decode(RestorePoint, store.get(key), key, keys)
     except NotFoundError:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from backup.errors import NotFoundError
 from backup.physical import lsn
 from backup.physical.archive import Archive, Gap, GapObject, HistoryObject, Listing, WalObject
-from backup.physical.segments import MOST_OVERHEAD
-from backup.physical.timelines import MOST_HISTORY_BYTES
+from backup.physical.segments import MAX_OVERHEAD
+from backup.physical.timelines import MAX_HISTORY_BYTES
 from backup.physical.upkeep import stored
 from backup.store import Store
 
@@ -51,7 +51,7 @@ class OffsiteCopy:
             key, size = each.stored.key, each.stored.size
             if key in there.keys:
                 continue
-            if size > _most_bytes(each, archive):
+            if size > _max_bytes(each, archive):
                 log.warning("%s is not copied: it has %d bytes", key, size)
                 continue
             try:
@@ -93,9 +93,9 @@ def _everything(listing: Listing) -> Sequence[_Object]:
     return (*listing.histories, *listing.wal, *listing.gaps)
 
 
-def _most_bytes(each: _Object, archive: Archive) -> int:
+def _max_bytes(each: _Object, archive: Archive) -> int:
     """Maximum size of our objects; a larger one may not even fit into memory."""
     if isinstance(each, GapObject):
-        return Gap.most_bytes
-    plain = archive.segment_size if isinstance(each, WalObject) else MOST_HISTORY_BYTES
-    return plain + MOST_OVERHEAD
+        return Gap.max_bytes
+    plain = archive.segment_size if isinstance(each, WalObject) else MAX_HISTORY_BYTES
+    return plain + MAX_OVERHEAD

@@ -30,7 +30,7 @@ BEAT_SECONDS = 30.0
 LOOK_SECONDS = 5.0
 # Longer than any statement here may take.
 ANSWER_SECONDS = 20.0
-# If we were a synchronous standby, the heartbeat would wait for us; and nothing here may wait for long.
+# If we were a synchronous standby, the heartbeat would wait for us; and nothing here may wait long.
 CHANGES = {"synchronous_commit": "local", "statement_timeout": "10s"}
 # Without pg_monitor, a role sees its own row without a state: then the answer is not known.
 _SYNCHRONOUS = f"""

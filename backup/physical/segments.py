@@ -15,12 +15,12 @@ from backup.errors import NoIdentityError, NotFoundError, VerificationError
 from backup.physical import lsn
 from backup.physical.archive import Archive, HistoryObject, Listing, Stored, WalObject
 from backup.physical.spans import Span, cover
-from backup.physical.timelines import MOST_HISTORY_BYTES
+from backup.physical.timelines import MAX_HISTORY_BYTES
 from backup.pipeline.encrypt import Identity, decrypt
 from backup.store import Store
 
 # The maximum that encryption and compression add to incompressible bytes.
-MOST_OVERHEAD = 1 << 16
+MAX_OVERHEAD = 1 << 16
 # Number of times that a segment is listed while its objects are being replaced.
 _TRIES = 3
 _HINT = "choose a target before it, or another base backup: python -m backup wal status"
@@ -119,7 +119,7 @@ class Segments:
         return self._plain(found, None)
 
     def _plain(self, stored: WalObject | HistoryObject, size: int | None) -> bytes:
-        most = MOST_HISTORY_BYTES if size is None else size
+        most = MAX_HISTORY_BYTES if size is None else size
         data = unpacked(self.store, stored.stored, most, self.identities)
         if size is not None and len(data) != size:
             raise _damaged(stored.stored, f"it has {len(data)} bytes, not {size}")
@@ -143,8 +143,8 @@ def unpacked(store: Store, stored: Stored, most: int, identities: Sequence[Ident
             "the log is encrypted, and no identity is set",
             hint="set BACKUP_AGE_IDENTITY to the secret key, or BACKUP_AGE_IDENTITY_FILE to the output file of age-keygen",
         )
-    if stored.size > most + MOST_OVERHEAD:
-        raise _damaged(stored, f"it has {stored.size} bytes, at most {most + MOST_OVERHEAD} are read")
+    if stored.size > most + MAX_OVERHEAD:
+        raise _damaged(stored, f"it has {stored.size} bytes, at most {most + MAX_OVERHEAD} are read")
     packed = BytesIO()
     decrypt(BytesIO(store.get(stored.key)), packed, identities)
     try:

@@ -7,8 +7,8 @@ from backup.errors import CatalogueError
 from backup.physical import lsn
 
 # A timeline forks from another one at most once in a segment; no server is promoted more often than this.
-MOST_FORKS = 100_000
-MOST_HISTORY_BYTES = 8 << 20
+MAX_FORKS = 100_000
+MAX_HISTORY_BYTES = 8 << 20
 _FORK = re.compile(
     r"\s*(?P<timeline>\d{1,10})\s+(?P<position>[0-9A-F]{1,8}/[0-9A-F]{1,8})(?:\s.*)?", re.ASCII
 )
@@ -29,7 +29,7 @@ def parse_history(data: bytes, timeline: int, where: str) -> tuple[Fork, ...]:
         CatalogueError: the bytes are not a history of this timeline.
     """
     forks: list[Fork] = []
-    lines = data[:MOST_HISTORY_BYTES].decode(errors="replace").splitlines()
+    lines = data[:MAX_HISTORY_BYTES].decode(errors="replace").splitlines()
     for line in lines:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -39,7 +39,7 @@ def parse_history(data: bytes, timeline: int, where: str) -> tuple[Fork, ...]:
         if fork is None or not before.timeline < fork.timeline < timeline or fork.position < before.position:
             raise _not_history(where, line)
         forks.append(fork)
-    if not forks or len(forks) > MOST_FORKS or len(data) > MOST_HISTORY_BYTES:
+    if not forks or len(forks) > MAX_FORKS or len(data) > MAX_HISTORY_BYTES:
         raise _not_history(where, f"{len(forks)} forks in {len(data)} bytes")
     return tuple(forks)
 

@@ -15,7 +15,7 @@ Written = Callable[[Path, int], object]
 _HINT = "do not use this base backup; choose another one: python -m backup list"
 _PIECE = 1 << 20
 # Maximum size of names and attributes that do not fit into a member's header, and the types of such extensions.
-_MOST_OF_NAMES = 1 << 16
+_MAX_NAMES = 1 << 16
 _NAMING = {
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -97,7 +97,7 @@ class _Member(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         member = super().frombuf(buf, encoding, errors)
-        if member.size > _MOST_OF_NAMES and member.type in _NAMING:
+        if member.size > _MAX_NAMES and member.type in _NAMING:
             raise tarfile.HeaderError(f"a header of {member.size} bytes")
         return member
 

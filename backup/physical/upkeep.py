@@ -13,7 +13,7 @@ from backup.physical import lsn
 from backup.physical.archive import Archive, Gap, GapObject, Listing, Stored
 from backup.physical.retention import RetainedBase, WalPlan, plan
 from backup.physical.segments import unpacked
-from backup.physical.timelines import MOST_HISTORY_BYTES, Fork, parse_history
+from backup.physical.timelines import MAX_HISTORY_BYTES, Fork, parse_history
 from backup.physical.windows import Base, Window, windows
 from backup.store import Refusal, Store
 from backup.wiring import Wiring
@@ -77,7 +77,7 @@ def _gaps(wiring: Wiring, store: Store, archive: Archive, objects: Iterable[GapO
     """The records of gaps that are ours."""
     for each in objects:
         try:
-            if each.stored.size > Gap.most_bytes:
+            if each.stored.size > Gap.max_bytes:
                 raise too_large(Gap, each.stored.size, each.stored.key)
             gap, trust = decode(Gap, store.get(each.stored.key), each.stored.key, wiring.keys)
         except (CatalogueError, NotFoundError) as error:
@@ -89,7 +89,7 @@ def _gaps(wiring: Wiring, store: Store, archive: Archive, objects: Iterable[GapO
         if fits and trust in ("unchecked", "signed"):
             yield gap
         else:
-            log.warning("%s is not a record of ours", each.stored.key)
+            log.warning("%s is not one of our records", each.stored.key)
 
 
 def recorded_gaps(wiring: Wiring, history: History) -> tuple[Gap, ...]:
@@ -127,7 +127,7 @@ def forks(wiring: Wiring, cluster: Cluster) -> dict[int, tuple[Fork, ...]]:
     found: dict[int, tuple[Fork, ...]] = {}
     for each in cluster.listing.histories if wiring.identities else ():
         try:
-            data = unpacked(wiring.store, each.stored, MOST_HISTORY_BYTES, wiring.identities)
+            data = unpacked(wiring.store, each.stored, MAX_HISTORY_BYTES, wiring.identities)
             found[each.timeline] = parse_history(data, each.timeline, each.stored.key)
         except (CatalogueError, VerificationError, NotFoundError) as error:
             log.warning("%s", error.message)

@@ -19,8 +19,8 @@ from sidecar.signals import uninterrupted
 
 POLL_SECONDS = 0.5
 # A restored database can make programs print endless messages.
-MOST_LINES = 2000
-MOST_OF_LINE = 8192
+MAX_LINES = 2000
+MAX_LINE = 8192
 # Time for a terminated program to clean up before it is killed: pg_restore asks its server to cancel, which may be silent.
 STOP_SECONDS = 3.0
 Consumer = Callable[[str], bool]
@@ -40,14 +40,14 @@ class Lines:
 
     def __init__(self) -> None:
         self._first: list[str] = []
-        self._last: deque[str] = deque(maxlen=MOST_LINES)
+        self._last: deque[str] = deque(maxlen=MAX_LINES)
         self._left_out = 0
 
     def append(self, line: str) -> None:
-        if len(self._first) < MOST_LINES:
+        if len(self._first) < MAX_LINES:
             self._first.append(line)
             return
-        self._left_out += len(self._last) == MOST_LINES
+        self._left_out += len(self._last) == MAX_LINES
         self._last.append(line)
 
     def all(self) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ class Lines:
 def lines_of(stream: IO[bytes]) -> Iterator[str]:
     """The lines of a stream, without line ends; long lines are cut."""
     whole = True
-    while raw := stream.readline(MOST_OF_LINE):
+    while raw := stream.readline(MAX_LINE):
         if whole:
             yield raw.decode(errors="replace").rstrip("\n")
         whole = raw.endswith(b"\n")

@@ -9,12 +9,12 @@ from backup.pipeline.source import CHUNK, Source
 from backup.progress import Progress, silent
 
 # More threads do not help next to one pg_dump, and each uses about 10 MiB.
-MOST_THREADS = 8
+MAX_THREADS = 8
 
 
 def thread_count(wanted: int) -> int:
     """Number of compression threads; 0: one per core."""
-    return min(wanted or os.cpu_count() or 1, MOST_THREADS)
+    return min(wanted or os.cpu_count() or 1, MAX_THREADS)
 
 
 class CompressedReader:

@@ -17,12 +17,12 @@ from sidecar.humanize import counted
 # Maximum difference between two hosts' clocks before the current time is not trusted.
 CLOCK_TOLERANCE = timedelta(minutes=10)
 # One run deletes at most this number of backups older than two days, or less than this share of them.
-MOST_AT_ONCE = 2
-MOST_SHARE = 0.5
+MAX_AT_ONCE = 2
+MAX_SHARE = 0.5
 THINNED = timedelta(days=2)
 # A jump: new backups above this multiple of the usual number, plus a few. The judgement needs this number of earlier prunes.
-MOST_TIMES = 3
-MOST_EXTRA = 3
+MAX_FACTOR = 3
+MAX_EXTRA = 3
 LEAST_PRUNES = 3
 JUMPED = "more backups appeared than usual"
 
@@ -120,7 +120,7 @@ def bounded(decided: Plan, backups: Iterable[StoredBackup]) -> Plan:
     newest = max((backup.taken for backup in verified), default=None)
     old = {backup.id for backup in verified if newest is not None and newest - backup.taken > THINNED}
     going = old.intersection(decided.deletions)
-    if len(going) <= MOST_AT_ONCE or len(going) < MOST_SHARE * len(old):
+    if len(going) <= MAX_AT_ONCE or len(going) < MAX_SHARE * len(old):
         return decided
     reason = f"it would delete {len(going)} of {len(old)} backups older than two days at once"
     decisions = [each if each.keep else _kept_back(each) for each in decided.decisions]
@@ -161,7 +161,7 @@ def jump(before: Sequence[Count], found: int, now: datetime) -> str | None:
         return None
     days, usual = _days(before[-1].moment, now), max(median(rates), 0.0)
     new = found - before[-1].left
-    if new <= MOST_TIMES * usual * days + MOST_EXTRA:
+    if new <= MAX_FACTOR * usual * days + MAX_EXTRA:
         return None
     return f"{JUMPED}: {new} since the last prune, usually {usual:.1f} a day"
 

@@ -11,7 +11,7 @@ from fnmatch import translate
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 _RELATIONS = """
 SELECT n.nspname, c.relname, c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
@@ -130,5 +130,5 @@ def exact_pattern(name: Name) -> str:
 
 def _listed(names: Iterable[Name]) -> str:
     labels = [".".join(name) for name in names]
-    more = f" and {len(labels) - MOST_NAMED} more" if len(labels) > MOST_NAMED else ""
-    return f"{', '.join(labels[:MOST_NAMED])}{more}"
+    more = f" and {len(labels) - MAX_NAMED} more" if len(labels) > MAX_NAMED else ""
+    return f"{', '.join(labels[:MAX_NAMED])}{more}"

@@ -15,7 +15,7 @@ from backup.programs import Programs
 
 log = logging.getLogger(__name__)
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 # The server has some room beyond that, so the dump may still succeed.
 LOCKS_MESSAGE = "a dump takes about %d locks and the server has room for about %d: set max_locks_per_transaction to %d there, and restart it"
 
@@ -86,28 +86,28 @@ def _check_rights(unreadable: list[tuple[str, str]], address: Address, acting: s
     """The first kind of object that may not be read, with the statement that grants it.
 
     Args:
-        acting: the role that the backup's role is set to act as, which no connection of ours does.
+        acting: the role that the backup's role is set to act as, which none of our connections does.
     """
     if not unreadable:
         return
     user = address.public.get("user", "the backup's role")
     kind = unreadable[0][0]
     names = [name for each, name in unreadable if each == kind]
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     what = {"rows": "all rows of ", "large object": "the large objects ", "sequence": "the sequences "}.get(
         kind, ""
     )
     raise PreflightError(
-        f"{user} may not read {what}{', '.join(names[:MOST_NAMED])}{more}",
+        f"{user} may not read {what}{', '.join(names[:MAX_NAMED])}{more}",
         hint=_ACT.format(user, acting, quote(f"-c role={acting}")) if acting else _HINTS[kind].format(user),
     )
 
 
 def _check_needed(reasons: list[str]) -> None:
     if reasons:
-        more = f" and {len(reasons) - MOST_NAMED} more" if len(reasons) > MOST_NAMED else ""
+        more = f" and {len(reasons) - MAX_NAMED} more" if len(reasons) > MAX_NAMED else ""
         raise PreflightError(
-            f"a backup without the excluded tables or rows could not be restored: {'; '.join(reasons[:MOST_NAMED])}{more}",
+            f"a backup without the excluded tables or rows could not be restored: {'; '.join(reasons[:MAX_NAMED])}{more}",
             hint="change BACKUP_EXCLUDE_TABLES and BACKUP_EXCLUDE_ROWS: leave out both sides, or neither",
         )
 

@@ -34,7 +34,7 @@ _ATTRIBUTES = re.compile(
     rb"|BYPASSRLS))*)(?P<limits>(?: CONNECTION LIMIT -?\d+)?(?: VALID UNTIL '[^']*')?);"
 )
 # The size of a dump of half a million roles.
-MOST_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 _POWERS = frozenset({b"SUPERUSER", b"CREATEROLE", b"CREATEDB", b"LOGIN", b"REPLICATION", b"BYPASSRLS"})
 _PARAMETER = re.compile(
     rb"GRANT (?P<rights>(?:SET|ALTER SYSTEM|ALL)(?:,(?:SET|ALTER SYSTEM))?) ON PARAMETER \S+ TO "
@@ -87,9 +87,9 @@ def read(dumped: Path) -> list[bytes]:
     Raises:
         VerificationError: it is far too large to be one.
     """
-    if (size := dumped.stat().st_size) > MOST_BYTES:
+    if (size := dumped.stat().st_size) > MAX_BYTES:
         raise VerificationError(
-            f"the roles have {size} bytes, at most {MOST_BYTES} are read", hint="do not use this backup"
+            f"the roles have {size} bytes, at most {MAX_BYTES} are read", hint="do not use this backup"
         )
     return parse(dumped.read_bytes())
 

@@ -2,7 +2,7 @@
 
 A connection pooler in transaction mode would run each of our transactions in another server process, and leave our
 settings to the next client. So every connection is first queried for its server process, which changes nothing. Settings
-are sent as options of the connection, which a pooler refuses or drops, and no statement of ours changes the session.
+are sent as options of the connection, which a pooler refuses or drops, and none of our statements changes the session.
 """
 
 from collections.abc import Iterator, Mapping

@@ -85,10 +85,10 @@ def copy_reports(route: Route, here: Iterable[ObjectInfo], there: Collection[str
     """
     for info in here:
         name = info.key.rpartition("/")[2]
-        wanted = layout.is_report(name) and info.size <= Report.most_bytes
+        wanted = layout.is_report(name) and info.size <= Report.max_bytes
         if wanted and info.key not in there:
             route.target.put(info.key, route.source.get(info.key))
-        if layout.is_hold(name) and info.size <= Hold.most_bytes:
+        if layout.is_hold(name) and info.size <= Hold.max_bytes:
             data = route.source.get(info.key)
             further = layout.further(info.key, data)
             if further not in there and (info.key not in there or route.target.get(info.key) != data):

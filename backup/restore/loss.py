@@ -18,7 +18,7 @@ from sidecar import OpsError
 SECONDS = 20.0
 # In addition, for everything that has no limit on the server.
 ANSWER_SECONDS = 10.0
-MOST_SHOWN = 10
+MAX_SHOWN = 10
 _ESTIMATES = """
 SELECT n.nspname, c.relname, greatest(c.reltuples, 0)::bigint, pg_relation_size(c.oid)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY(%s) ORDER BY 4, 1, 2
@@ -81,7 +81,7 @@ def judge(live: dict[str, Rows], restored: dict[str, Rows]) -> Loss:
     changes = [Change(name, live.get(name), restored.get(name)) for name in {*live, *restored}]
     differing = [each for each in changes if each.live != each.restored]
     differing.sort(key=lambda each: (-each.size, each.table))
-    return Loss(tuple(differing[:MOST_SHOWN]), max(0, len(differing) - MOST_SHOWN))
+    return Loss(tuple(differing[:MAX_SHOWN]), max(0, len(differing) - MAX_SHOWN))
 
 
 def _rows(address: Address, seconds: float) -> dict[str, Rows]:

@@ -7,7 +7,7 @@ from backup.catalogue.ids import stamp
 from backup.postgres.databases import WORKING
 
 # PostgreSQL silently truncates longer names.
-MOST_BYTES = 63
+MAX_BYTES = 63
 
 
 def restored(production: str, backup_id: str) -> str:
@@ -32,9 +32,9 @@ def working(into: str) -> str:
 
 def fits(name: str) -> bool:
     """Whether PostgreSQL keeps the whole name."""
-    return 0 < len(name.encode()) <= MOST_BYTES and "\0" not in name
+    return 0 < len(name.encode()) <= MAX_BYTES and "\0" not in name
 
 
 def _with_suffix(name: str, suffix: str) -> str:
-    head = name.encode()[: MOST_BYTES - len(suffix)]
+    head = name.encode()[: MAX_BYTES - len(suffix)]
     return head.decode(errors="ignore") + suffix

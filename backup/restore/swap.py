@@ -1,6 +1,6 @@
 """Swaps two databases, and swaps them back, in one transaction, so that no failure can separate the two renames.
 
-The rename takes a lock on the database that new connections wait for. Meanwhile, a second connection of ours closes the
+The rename takes a lock on the database that new connections wait for. Meanwhile, a second connection closes the
 existing ones. So a pool that reconnects at once cannot win the race, and there is no need to disallow connections before
 and allow them again afterwards.
 """

@@ -43,7 +43,7 @@ STEPS = (
     "restore the tables",
     "compare their rows with the backup",
 )
-MOST_SHOWN = 400
+MAX_SHOWN = 400
 _VERBS = rb"(?:CREATE (?:UNLOGGED )?TABLE|ALTER TABLE(?: ONLY)?|COPY) "
 _COPY = re.compile(rb"COPY .* FROM stdin;", re.DOTALL)
 _INHERITS = re.compile(rb"^INHERITS \(", re.MULTILINE)
@@ -247,7 +247,7 @@ class StatementRewriter:
                 return match[1] + name + statement[match.end(1) + len(match[2]) :]
         raise VerificationError(
             "NOTHING was restored: this statement does not name its table clearly:"
-            f" {statement[:MOST_SHOWN].decode(errors='replace').strip()}",
+            f" {statement[:MAX_SHOWN].decode(errors='replace').strip()}",
             hint="restore the whole backup with --into, and copy the rows from there",
         )
 
@@ -329,7 +329,7 @@ def _load(
                     running.execute(statement)
         except psycopg.Error as error:
             raise DumpError(
-                f"the tables were not restored; nothing was created: {text_of(error)[:MOST_SHOWN]}",
+                f"the tables were not restored; nothing was created: {text_of(error)[:MAX_SHOWN]}",
                 hint="a table may need a type or function that the database lacks; restore the whole backup with --into",
             ) from None
 

@@ -12,9 +12,9 @@ from sidecar.html import text
 from sidecar.humanize import counted, duration, moment, size
 
 # Maximum number of lines that a page shows of each list.
-MOST_TABLES = 100
-MOST_DIFFERENCES = 200
-MOST_REPORTS = 20
+MAX_TABLES = 100
+MAX_DIFFERENCES = 200
+MAX_REPORTS = 20
 # The stages of backups and verifications, in the order in which they happen.
 ORDER = ("sweep", "download", "globals", "dump", "restore", "count", "check", "compare", "checks", "commit")
 
@@ -120,7 +120,7 @@ def _commands(entry: Entry) -> str:
 def _reports(reports: Sequence[Report], kind: str) -> str:
     if not reports:
         return '<p class="dim">There is none yet.</p>'
-    shown = list(reversed(reports))[:MOST_REPORTS]
+    shown = list(reversed(reports))[:MAX_REPORTS]
     more = (
         f'<p class="dim">and {len(reports) - len(shown)} older ones</p>' if len(reports) > len(shown) else ""
     )
@@ -144,7 +144,7 @@ def _report(report: Report, kind: str) -> str:
 def _differences(report: Report) -> str:
     if not report.differences:
         return ""
-    shown = report.differences[:MOST_DIFFERENCES]
+    shown = report.differences[:MAX_DIFFERENCES]
     rows = [(text(each.kind), text(each.object), text(each.expected), text(each.found)) for each in shown]
     rest = len(report.differences) - len(shown)
     more = f'<p class="dim">and {rest:,} more differences</p>' if rest else ""
@@ -210,7 +210,7 @@ def _rows(manifest: Manifest) -> str:
     counts.sort(key=lambda each: (-each[1], each[0]))
     if not counts:
         return ""
-    rows = [(text(name), f"{count:,}") for name, count in counts[:MOST_TABLES]]
+    rows = [(text(name), f"{count:,}") for name, count in counts[:MAX_TABLES]]
     rest = len(counts) - len(rows)
     more = f'<p class="dim">and {rest:,} more</p>' if rest else ""
     return "<h3>Rows by table</h3>" + html.table(("table", "rows"), rows, numbers=(1,), kind="narrow") + more

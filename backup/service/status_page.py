@@ -16,9 +16,9 @@ from sidecar.humanize import counted, duration, moment, size
 # Maximum number of backups in a database's table on the first page, of bars in its charts, and of backups on its own page.
 SHOWN = 10
 CHARTED = 60
-MOST_LISTED = 1000
+MAX_LISTED = 1000
 # Maximum number of sentences about one database on the first page.
-MOST_PROBLEMS = 8
+MAX_PROBLEMS = 8
 KINDS = {"bad": "needs attention", "warn": "look at it", "good": "well"}
 
 
@@ -42,7 +42,7 @@ def render_database(state: State, name: str) -> str | None:
     each = next((one for one in summaries(state) if one.name == name), None)
     if each is None:
         return None
-    entries = list(reversed((*each.history.backups, *each.history.others)))[:MOST_LISTED]
+    entries = list(reversed((*each.history.backups, *each.history.others)))[:MAX_LISTED]
     total = len(each.history.backups) + len(each.history.others)
     more = f'<p class="dim">and {total - len(entries):,} older ones</p>' if total > len(entries) else ""
     back = f"<nav>{html.link('/', 'all databases')}</nav>"
@@ -137,7 +137,7 @@ def _database(state: State, each: Summary) -> str:
     sums = f"{counted(total, 'backup')}, {each.verified:,} verified, {size(each.stored_bytes)} stored"
     more = f" · {html.link(f'/database/{each.name}', f'all {total:,}')}" if total > len(entries) else ""
     return (
-        f'<h2 id="{escape(each.name)}">{text(each.name)}</h2>{running}{well}{_problems(each, MOST_PROBLEMS)}'
+        f'<h2 id="{escape(each.name)}">{text(each.name)}</h2>{running}{well}{_problems(each, MAX_PROBLEMS)}'
         f'{_recoverable(each.recoverable)}{_charts(each)}{_table(entries, now)}<p class="dim">{sums}{more}</p>'
     )
 

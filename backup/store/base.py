@@ -44,7 +44,7 @@ class Refusal:
 
 
 class Upload(ABC):
-    """An object that is uploaded in parts. Readers see it only after :meth:`complete` has returned."""
+    """A multipart upload of one object. Readers see it only after :meth:`complete` has returned."""
 
     @abstractmethod
     def part(self, number: int, offset: int, data: bytes | bytearray) -> None:
@@ -118,7 +118,7 @@ class Store(ABC):
 
     @abstractmethod
     def begin(self, key: str, *, retain_until: datetime | None = None) -> Upload:
-        """Begin an upload in parts."""
+        """Start a multipart upload."""
 
     @abstractmethod
     def pending(self, prefix: str = "") -> Iterator[PendingUpload]:

@@ -47,7 +47,7 @@ _PLACE: dict[str, re.Pattern[str]] = {
 }
 # The part that a throwaway server adds to the folder's path, and the longest socket path on Linux.
 _SOCKET = "/posthub-verify-12345678/pg/.s.PGSQL.5432"
-MOST_OF_SOCKET = 107
+MAX_SOCKET = 107
 _RESTORING = frozenset({"restore", "globals", "settings"})
 
 
@@ -98,7 +98,7 @@ def no_room(needed: int, folder: Path | None) -> Iterator[str]:
 def too_long(folder: Path | None) -> Iterator[str]:
     """A description if a folder's path is too long for the throwaway server's socket."""
     place = folder or Path(tempfile.gettempdir())
-    over = len(os.fsencode(place.absolute())) + len(_SOCKET) - MOST_OF_SOCKET
+    over = len(os.fsencode(place.absolute())) + len(_SOCKET) - MAX_SOCKET
     if over > 0:
         yield f"the path {place} is {over} bytes too long for the socket of a server: set BACKUP_WORK_DIR"
 

@@ -20,7 +20,7 @@ from backup.catalogue.manifest import Keyspace, Manifest
 from backup.catalogue.records import Difference
 from backup.confinement import Confinement
 from backup.errors import OURS, UnprovableError, VerificationError
-from backup.load.throwaway import MOST_OF_LOG
+from backup.load.throwaway import MAX_LOG
 from backup.pipeline.child import run_child, start
 from backup.programs import Programs, clean_environment
 from backup.redis.engine import keyspaces
@@ -186,8 +186,8 @@ def _wait(process: subprocess.Popen[bytes], client: "redis.Redis", log: IO[bytes
             time.sleep(0.1)
         except RedisError:
             time.sleep(0.05)
-    log.seek(max(0, os.fstat(log.fileno()).st_size - MOST_OF_LOG))
-    lines = log.read(MOST_OF_LOG).decode(errors="replace").strip().splitlines()
+    log.seek(max(0, os.fstat(log.fileno()).st_size - MAX_LOG))
+    lines = log.read(MAX_LOG).decode(errors="replace").strip().splitlines()
     if reason := next((line for line in lines if _MODULE.search(line) or _TOO_NEW.search(line)), None):
         raise UnprovableError(
             f"the RDB was not loaded: {reason.strip()}",

@@ -9,7 +9,7 @@ from backup.postgres import dump, roles
 from backup.postgres.dsn import Address
 from backup.programs import Programs
 
-MOST_SHOWN = 200
+MAX_SHOWN = 200
 Statements = dict[str, Counter[bytes]]
 
 
@@ -43,4 +43,4 @@ def compare(expected: Statements, found: Statements, names: Collection[str]) -> 
 
 def _shown(statements: Counter[bytes]) -> str:
     text = " ".join(statement.decode(errors="replace") for statement in sorted(statements))
-    return (text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…") or "nothing"
+    return (text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…") or "nothing"

@@ -21,7 +21,7 @@ from stack.servers import ObjectStore, Postgres
 
 LIMIT_FACTOR = 1.3
 GZIP_FACTOR = 5.0
-MOST_RSS = 200 * 10**6
+MAX_RSS = 200 * 10**6
 Goal = tuple[str, str, bool]
 
 
@@ -100,7 +100,7 @@ def _goals(results: dict[str, list[Measured]]) -> Iterator[Goal]:
         gzipped = results["c"][-1].stored or 0
         yield "stored ≤ pg_dump -Fc's (c)", f"{stored / gzipped:.2f} ×", stored <= gzipped
     rss = max(run.rss or 0 for run in results["ours"])
-    yield f"peak RSS ≤ {MOST_RSS / 1e6:.0f} MB", f"{rss / 1e6:.0f} MB", rss <= MOST_RSS
+    yield f"peak RSS ≤ {MAX_RSS / 1e6:.0f} MB", f"{rss / 1e6:.0f} MB", rss <= MAX_RSS
 
 
 def _seconds(runs: list[Measured]) -> float:

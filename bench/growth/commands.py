@@ -101,7 +101,7 @@ def _carried_out(folder: Path, words: list[str], environ: dict[str, str]) -> tup
         OpsError: it failed.
     """
     began = time.monotonic()
-    with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - not a path of ours
+    with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - not one of our paths
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "backup", *words],
             cwd=folder,

@@ -22,7 +22,7 @@ LIMIT_FACTOR = 1.25
 SEED_FACTOR = 1.5
 WHOLE_FACTOR = 1.6
 TODAY_FACTOR = 1.05
-MOST_RSS = 200 * 10**6
+MAX_RSS = 200 * 10**6
 Goal = tuple[str, str, bool]
 TITLES = {
     "limit": "limit: pg_restore -j2 from a local plain archive",
@@ -110,7 +110,7 @@ def _goals(results: dict[str, list[Measured]]) -> Iterator[Goal]:
         yield f"verification ≤ {TODAY_FACTOR} × the other checkout's", f"{ratio:.3f} ×", ratio <= TODAY_FACTOR
     peaks = [run.rss for runs in results.values() for run in runs if run.rss]
     if peaks:
-        yield f"peak RSS ≤ {MOST_RSS / 1e6:.0f} MB", f"{max(peaks) / 1e6:.0f} MB", max(peaks) <= MOST_RSS
+        yield f"peak RSS ≤ {MAX_RSS / 1e6:.0f} MB", f"{max(peaks) / 1e6:.0f} MB", max(peaks) <= MAX_RSS
 
 
 def _seconds(runs: list[Measured]) -> float:

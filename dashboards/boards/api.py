@@ -418,7 +418,7 @@ def _billing() -> Row:
             ),
             stat_panel(
                 "Undelivered events",
-                "Events that only Stripe's API had, newer than the webhook's last delivery. Any for long is StripeWebhookSilent.",
+                "Events that only Stripe's API had, newer than the webhook's last delivery. If any remain, StripeWebhookSilent fires.",
                 f"max({select('posthub_billing_undelivered_events')})",
                 steps=high_is_bad(1),
                 spark=True,

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 # Seconds. If beat's own events are seen, its delayed database writes do not matter.
 SEEN_GRACE = 60.0
 # Maximum number of schedules that are exposed; each has four series.
-MOST_SCHEDULES = 20_000
+MAX_SCHEDULES = 20_000
 
 
 class Entry:
@@ -116,9 +116,9 @@ class BeatCollector:
             return
         schedules = self._read()
         now = self._clock()
-        self._left_out = max(0, len(schedules) - MOST_SCHEDULES)
+        self._left_out = max(0, len(schedules) - MAX_SCHEDULES)
         # A schedule that has not changed keeps its next run.
-        entries = [self._cache.get(one) or Entry(one, now) for one in schedules[:MOST_SCHEDULES]]
+        entries = [self._cache.get(one) or Entry(one, now) for one in schedules[:MAX_SCHEDULES]]
         self._cache = {entry.schedule: entry for entry in entries}
         users = Counter(entry.schedule.task for entry in entries if entry.schedule.enabled)
         # A task of several schedules does not show which of them sent it.

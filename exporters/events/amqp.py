@@ -16,7 +16,7 @@ from exporters.broker import Broker
 from exporters.decode import Event, UndecodableError, decode_body, objects
 from exporters.events.deliveries import CLOSE, HEARTBEAT, Deliveries, Message
 from exporters.events.receiver import REST_SECONDS, SMALL_READ, Health, Housekeeping, Watch
-from exporters.events.redis import MOST_CHUNKS, Backlog
+from exporters.events.redis import MAX_CHUNKS, Backlog
 from exporters.events.sockets import BareSocket, DisconnectedError
 from exporters.tables.state import EventState
 from sidecar.logs import fields
@@ -113,7 +113,7 @@ class AmqpReceiver:
     def _drain(self, bare: BareSocket, deliveries: Deliveries) -> int:
         """Read and count what the socket has; returns the number of bytes read."""
         size = 0
-        for _ in range(MOST_CHUNKS):
+        for _ in range(MAX_CHUNKS):
             data = bare.receive()
             if data is None:
                 break

@@ -16,7 +16,7 @@ import redis
 from exporters.events.sockets import BareSocket, DisconnectedError
 
 # Maximum number of reads before what was read is decoded.
-MOST_CHUNKS = 16
+MAX_CHUNKS = 16
 # hiredis moves the rest of its input each time it has parsed another 1 kB, so its input comes in small pieces.
 PIECE = 1 << 14
 # Seconds of silence after which the server is pinged, and after which the connection counts as dead.
@@ -126,7 +126,7 @@ class Subscription:
             DisconnectedError: the connection is closed.
         """
         total = 0
-        for _ in range(MOST_CHUNKS):
+        for _ in range(MAX_CHUNKS):
             data = self._socket.receive()
             if data is None:
                 break

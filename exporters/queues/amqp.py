@@ -16,7 +16,7 @@ from exporters.tables.state import EventState
 
 log = logging.getLogger(__name__)
 
-MOST_QUEUES = 5_000
+MAX_QUEUES = 5_000
 NOT_FOUND = 404
 # The text of the 404 for a queue that does not exist; one on a node that is down has a 404 with another text.
 NO_QUEUE = "no queue"
@@ -57,8 +57,8 @@ class AmqpPoller:
         if self._api is not None:
             return self._with_api(self._api)
         names = sorted(self._configured | names_from(self._state))
-        snapshot = self._declared(names[:MOST_QUEUES])
-        snapshot.left_out = max(0, len(names) - MOST_QUEUES)
+        snapshot = self._declared(names[:MAX_QUEUES])
+        snapshot.left_out = max(0, len(names) - MAX_QUEUES)
         return snapshot
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class AmqpPoller:
     def _with_api(self, api: RabbitMqApi) -> Snapshot:
         listing = api.queues()
         names = sorted({*listing.queues, *listing.uncounted})
-        shown = names[:MOST_QUEUES]
+        shown = names[:MAX_QUEUES]
         # New queues, and all queues of a server that collects no statistics.
         uncounted = [name for name in shown if name in listing.uncounted]
         snapshot = self._declared(uncounted) if uncounted else Snapshot()

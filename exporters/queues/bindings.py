@@ -21,7 +21,7 @@ LATER_SCAN_SECONDS = 0.05
 # Seconds that one step of the scan aims at: Redis answers nobody else meanwhile.
 STEP_SECONDS = 0.001
 # The least and the most keys of a step.
-LEAST_COUNT, MOST_COUNT = 500, 5_000
+MIN_COUNT, MAX_COUNT = 500, 5_000
 # The number of steps of which the fastest is judged, and the number of such results, all too slow, that make steps shorter.
 STEPS_TO_JUDGE, SLOW_TO_SHRINK = 8, 8
 
@@ -33,7 +33,7 @@ class StepSize:
     """
 
     def __init__(self) -> None:
-        self.count = LEAST_COUNT
+        self.count = MIN_COUNT
         self._took: list[float] = []
         self._slow = 0
 
@@ -52,7 +52,7 @@ class StepSize:
             self._change(0.5)
 
     def _change(self, factor: float) -> None:
-        self.count = round(min(max(self.count * factor, LEAST_COUNT), MOST_COUNT))
+        self.count = round(min(max(self.count * factor, MIN_COUNT), MAX_COUNT))
 
 
 class Bindings:

@@ -9,7 +9,7 @@ from exporters.queues.model import OF_ONE_PROCESS, Snapshot
 from exporters.tables.state import EventState
 
 # Maximum number of cached label texts.
-MOST_LABELS = 20_000
+MAX_LABELS = 20_000
 
 
 class QueueCollector:
@@ -73,7 +73,7 @@ class QueueCollector:
     def _label(self, name: str) -> str:
         text = self._labels.get(name)
         if text is None:
-            if len(self._labels) >= MOST_LABELS:
+            if len(self._labels) >= MAX_LABELS:
                 self._labels.clear()
             text = self._labels[name] = label_text(queue_name=clean(name))
         return text

@@ -14,7 +14,7 @@ from exporters.queues.model import Queue, Snapshot, names_from
 from exporters.queues.unacked import Unacked
 from exporters.tables.state import EventState
 
-MOST_QUEUES = 5_000
+MAX_QUEUES = 5_000
 BEAT_HEADER = "periodic_task_name"
 
 
@@ -65,7 +65,7 @@ class RedisPoller:
         """
         self._refused = []
         known = sorted(self._discovered())
-        names = known[:MOST_QUEUES]
+        names = known[:MAX_QUEUES]
         lengths = self._lengths(names)
         ages = self._ages(lengths)
         unacked = self._unacked.counts()
@@ -150,7 +150,7 @@ class RedisPoller:
             self._state.groups.learn(task, queue)
             # django-celery-beat adds a header to what it sends.
             beat = self._state.beat
-            if BEAT_HEADER in headers and len(beat.names) < MOST_QUEUES:
+            if BEAT_HEADER in headers and len(beat.names) < MAX_QUEUES:
                 beat.names |= {task}
 
     def _output_buffer(self) -> int | None:

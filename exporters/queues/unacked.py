@@ -10,7 +10,7 @@ from exporters.broker import RedisSettings
 from exporters.queues.bindings import Bindings, pipelined
 
 # Number of delivery tags that are read in one round; the rest is counted under `unknown`.
-MOST_TAGS = 10_000
+MAX_TAGS = 10_000
 NEW_TAGS_A_ROUND = 500
 UNKNOWN = "unknown"
 
@@ -43,7 +43,7 @@ class Unacked:
     def counts(self) -> dict[str, int] | None:
         """Number of messages by queue; None if Redis does not answer. Each message is read only once."""
         total, tags = pipelined(
-            self._client, [("ZCARD", self._index), ("ZRANGE", self._index, 0, MOST_TAGS - 1)]
+            self._client, [("ZCARD", self._index), ("ZRANGE", self._index, 0, MAX_TAGS - 1)]
         )
         for answer in (total, tags):
             if isinstance(answer, Exception):

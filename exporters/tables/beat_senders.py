@@ -1,9 +1,9 @@
 """Detects clients that behave like beat: they send scheduled tasks and nothing else."""
 
-MOST_CLIENTS = 1_000
+MAX_CLIENTS = 1_000
 # Number of unscheduled tasks of a client that are remembered. One shows that it is not beat. A few more are kept because
 # a new schedule is not known at once, and its sender counts as beat again once it is.
-MOST_STRANGERS = 8
+MAX_STRANGERS = 8
 
 
 class Client:
@@ -38,7 +38,7 @@ class BeatSenders:
         known.newest = at
         if name in self.names:
             known.scheduled[name] = at
-        elif name in known.strangers or len(known.strangers) < MOST_STRANGERS:
+        elif name in known.strangers or len(known.strangers) < MAX_STRANGERS:
             known.strangers[name] = at
 
     def last_sent(self) -> dict[str, float]:
@@ -49,7 +49,7 @@ class BeatSenders:
         return newest
 
     def _new(self, name: str) -> Client:
-        if len(self._clients) >= MOST_CLIENTS:
+        if len(self._clients) >= MAX_CLIENTS:
             self._forget_half()
         client = self._clients[name] = Client()
         return client

@@ -9,9 +9,9 @@ from exporters.decode import Event
 
 # Maximum number of seconds that events wait.
 PATIENCE = 1.0
-MOST_TASKS = 1_000
+MAX_TASKS = 1_000
 # Maximum number of names of tasks whose task-sent never comes.
-MOST_NAMES = 10_000
+MAX_NAMES = 10_000
 
 
 class AwaitSent(Exception):  # noqa: N818 - a signal, not an error
@@ -59,8 +59,8 @@ class EarlyEvents:
             self.impatient
             or not self._senders
             or event.name in self._silent
-            or len(self._silent) >= MOST_NAMES
-            or len(self.waiting) >= MOST_TASKS
+            or len(self._silent) >= MAX_NAMES
+            or len(self.waiting) >= MAX_TASKS
         ):
             return
         self.waiting[key] = (now, [event])
@@ -82,7 +82,7 @@ class EarlyEvents:
         """The events that have waited long enough."""
         late = [key for key, (since, _) in self.waiting.items() if now - since > PATIENCE]
         events = [event for key in late for event in self.waiting.pop(key)[1]]
-        if len(self._silent) < MOST_NAMES:
+        if len(self._silent) < MAX_NAMES:
             self._silent.update(event.name for event in events if event.name is not None)
             self.expects_all = self._senders and not self._silent
         return events

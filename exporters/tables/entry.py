@@ -15,7 +15,7 @@ BETWEEN = 1 << 25
 # The low bits of an entry fit 32 bits, its due time the 64 above them.
 DUE_SHIFT = 26
 TICKS = 65536.0
-MOST_TICKS = 1 << 44
+MAX_TICKS = 1 << 44
 KEY_BITS = 60
 KEY_MASK = (1 << KEY_BITS) - 1
 

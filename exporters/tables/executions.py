@@ -10,7 +10,7 @@ from collections.abc import Container
 from exporters.tables.entry import BETWEEN, GROUP_MASK, RUNNING
 
 # IDs with more than one execution, and IDs that ended, are remembered up to this number.
-MOST_SPECIAL = 10_000
+MAX_SPECIAL = 10_000
 
 
 class Executions:
@@ -29,7 +29,7 @@ class Executions:
 
     def received_again(self, key: int, entry: int, *, same_task: bool) -> None:
         """Note that an ID that a worker already holds was received again."""
-        if entry & BETWEEN or len(self.lives) + len(self.replaced) >= MOST_SPECIAL:
+        if entry & BETWEEN or len(self.lives) + len(self.replaced) >= MAX_SPECIAL:
             return
         if same_task:
             lives = self.lives.setdefault(key, [1, 1 if entry & RUNNING else 0])
@@ -49,7 +49,7 @@ class Executions:
         """Note a start of an ID with several executions; returns whether another one of them was running."""
         lives = self.lives.get(key)
         if lives is None:
-            if not entry & RUNNING or len(self.lives) >= MOST_SPECIAL:
+            if not entry & RUNNING or len(self.lives) >= MAX_SPECIAL:
                 return bool(entry & RUNNING)
             lives = self.lives[key] = [2, 1]
         lives[1] += 1
@@ -82,7 +82,7 @@ class RecentEnds:
 
     def remember(self, key: int, index: int) -> None:
         """Remember the group of a task that has ended."""
-        if len(self._ended) >= MOST_SPECIAL:
+        if len(self._ended) >= MAX_SPECIAL:
             self._old, self._ended = self._ended, {}
         self._ended[key] = index
 

@@ -23,7 +23,7 @@ SENT, RECEIVED, STARTED, SUCCEEDED, FAILED, RETRIED, REVOKED, REJECTED, REQUEUED
 REASONS = ("expired", "terminated", "revoked")
 
 # Maximum number of exception classes per track: a task that raises generated classes must not grow without bound.
-MOST_EXCEPTIONS = 50
+MAX_EXCEPTIONS = 50
 # Series of a group without a host label: its states, the reasons of its revocations, its duplicate runs.
 GROUP_SERIES = len(STATES) + len(REASONS) + 1
 # celery-exporter has no state "requeued".

@@ -4,7 +4,7 @@ from bisect import bisect_left
 
 from exporters.exposition.families import OVERFLOW
 from exporters.tables.budget import Budget
-from exporters.tables.groups import MOST_EXCEPTIONS, Track, histogram_series
+from exporters.tables.groups import MAX_EXCEPTIONS, Track, histogram_series
 from exporters.tables.histogram import LONGEST, Histogram
 
 
@@ -57,9 +57,9 @@ class HostSeries:
         return True
 
     def count_exception(self, track: Track, name: str) -> None:
-        """Count an exception class; a track has at most MOST_EXCEPTIONS of them."""
+        """Count an exception class; a track has at most MAX_EXCEPTIONS of them."""
         if name not in track.exceptions:
-            if len(track.exceptions) >= MOST_EXCEPTIONS:
+            if len(track.exceptions) >= MAX_EXCEPTIONS:
                 self._budget.turn_away("exceptions")
                 name = OVERFLOW
             elif not self._fits(track, 1):

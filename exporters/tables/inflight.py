@@ -21,7 +21,7 @@ from exporters.tables.entry import (
     GROUP_MASK,
     KEY_BITS,
     KEY_MASK,
-    MOST_TICKS,
+    MAX_TICKS,
     RUNNING,
     TICKS,
 )
@@ -81,7 +81,7 @@ class InFlight:
     def pack(self, index: int, due: float) -> int:
         """An entry from a group's index and epoch seconds."""
         ticks = int((due - self.origin) * TICKS)
-        return ticks << DUE_SHIFT | index if 0 < ticks < MOST_TICKS else index
+        return ticks << DUE_SHIFT | index if 0 < ticks < MAX_TICKS else index
 
     def due(self, uuid: str) -> float | None:
         """When a task began to wait, in epoch seconds; None if not known."""

@@ -14,7 +14,7 @@ SAMPLES = 7
 OLDEST_SECONDS = 150.0
 # A shorter time says little about a rate.
 LEAST_SECONDS = 2.0
-MOST_FAILURES = 20
+MAX_FAILURES = 20
 LONGEST_ID = 64
 
 Counts = Sequence[int]
@@ -35,7 +35,7 @@ class Failures:
     """The newest failures of one broker."""
 
     def __init__(self) -> None:
-        self._newest: deque[Failure] = deque(maxlen=MOST_FAILURES)
+        self._newest: deque[Failure] = deque(maxlen=MAX_FAILURES)
 
     def add(self, at: float, group: Group, exception: str, worker: str, task_id: str) -> None:
         """Note a failure. Worker and ID come from the broker and may have any length."""

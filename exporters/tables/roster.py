@@ -10,7 +10,7 @@ from exporters.tables.workers import Host, HostTracks, Liveness, SharedHost, Wor
 
 # Seconds. Clients send no heartbeats, and a client that rarely sends tasks must keep its series in between.
 CLIENTS_STAY = 3600.0
-MOST_CLIENTS = 1_000
+MAX_CLIENTS = 1_000
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Roster:
         host = self._clients.get(client)
         if host is None:
             label = "generic" if self._labels.client == "generic" else host_of(client)
-            if len(self._clients) >= MOST_CLIENTS:
+            if len(self._clients) >= MAX_CLIENTS:
                 self._clients.clear()
             host = self._clients[client] = self.hosts.get(label) or self._host(label)
         host.heard = self.now

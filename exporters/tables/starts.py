@@ -15,7 +15,7 @@ from exporters.tables.entry import (
     DUE_SHIFT,
     GROUP_MASK,
     KEY_MASK,
-    MOST_TICKS,
+    MAX_TICKS,
     RUNNING,
     TICKS,
     refuse_anonymous,
@@ -75,7 +75,7 @@ class TaskStarts(TaskEvents):
         waiting = tasks.waiting
         if held is None and key < tasks.threshold and len(waiting.newest) < waiting.room:
             ticks = int((due - tasks.origin) * TICKS)
-            waiting.newest[key] = ticks << DUE_SHIFT | group.index if 0 < ticks < MOST_TICKS else group.index
+            waiting.newest[key] = ticks << DUE_SHIFT | group.index if 0 < ticks < MAX_TICKS else group.index
         else:
             self._remember_sent(key, group, due, event, held)
         self._roster.client_host(event.hostname).track(group).counts[SENT] += 1

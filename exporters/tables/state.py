@@ -153,7 +153,7 @@ class EventState:
         self.early.listen()
 
     def purge(self, now: float) -> list[str]:
-        """Forget workers and clients that were silent for long, and tasks that never ended; returns the workers' names."""
+        """Forget long-silent workers and clients, and tasks that never ended; returns the workers' names."""
         epoch = self.eta.epoch + max(0.0, now - self.groups.now)
         self.tasks.relax()
         self.adoption.complete()

@@ -12,9 +12,9 @@ from exporters.tables.groups import TRACK_SERIES, Group, Track
 # Number of series of one worker.
 WORKER_SERIES = 10
 # No worker can have started more tasks than this; a larger number means a broken or forged heartbeat.
-MOST_PROCESSED = 2**53
+MAX_PROCESSED = 2**53
 # Seconds; no worker sends heartbeats less often than once a day.
-MOST_FREQ = 86_400.0
+MAX_FREQ = 86_400.0
 # A worker is down after missing this number of heartbeats, or after the timeout if that is longer.
 MISSED_HEARTBEATS = 3
 # Heartbeats in a row with starts that no event announced, after which a worker counts as one without events.
@@ -284,14 +284,14 @@ class Worker:
             epoch: the same moment in epoch seconds.
         """
         processed, active, timestamp = event.processed, event.active, event.timestamp
-        if not (0 <= (processed or 0) < MOST_PROCESSED and 0 <= (active or 0) < MOST_PROCESSED):
+        if not (0 <= (processed or 0) < MAX_PROCESSED and 0 <= (active or 0) < MAX_PROCESSED):
             raise ValueError("a heartbeat's counts are out of range")
         load = event.loadavg
         if isinstance(load, list) and load:
             self.load1 = float(load[0])
         self.seen, self.heartbeat_at, self.offline = received, epoch, False
         self.active = active
-        if event.freq is not None and 0 < event.freq < MOST_FREQ:
+        if event.freq is not None and 0 < event.freq < MAX_FREQ:
             self.freq = event.freq
         if timestamp is not None:
             self.skew = timestamp - epoch

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 # A single crash may only mean that the database is still starting.
-MOST_RESTARTS = 2
+MAX_RESTARTS = 2
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ContainerState:
     @property
     def has_ended(self) -> bool:
         """Whether waiting longer changes nothing."""
-        return self.status not in ("running", "restarting", "created") or self.restarts > MOST_RESTARTS
+        return self.status not in ("running", "restarting", "created") or self.restarts > MAX_RESTARTS
 
     def __str__(self) -> str:
         if self.status == "running":

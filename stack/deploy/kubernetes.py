@@ -47,7 +47,7 @@ BACKUP = "posthub-backup-before-migrations"
 OVERLAY = "posthub.work/overlay"
 # The tags that were deployed successfully, the newest last, and how many of them the namespace remembers.
 DEPLOYED = "posthub.work/deployed"
-MOST_TAGS = 10
+MAX_TAGS = 10
 # Time for a Deployment to become available: a worker may finish its task first.
 TIMEOUT = "600s"
 # Longer than the longest job may take by its own activeDeadlineSeconds: a backup's six hours.
@@ -173,7 +173,7 @@ class KubeRollout:
         return [tag] if tag and "/" not in tag else []
 
     def _remember(self, tags: list[str]) -> None:
-        value = f"{DEPLOYED}={' '.join(tags[-MOST_TAGS:])}"
+        value = f"{DEPLOYED}={' '.join(tags[-MAX_TAGS:])}"
         self.runner.must("kubectl", "annotate", "namespace", NAMESPACE, "--overwrite", value)
 
     def _revisions(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ FINAL = (
 )
 CRASHING = "CrashLoopBackOff"
 # A single crash may only mean that the database is still starting.
-MOST_RESTARTS = 3
+MAX_RESTARTS = 3
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def trouble(pods: str, tag: str) -> Trouble | None:
         for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
             waiting = container.get("state", {}).get("waiting") or {}
             reason, image = waiting.get("reason", ""), container.get("image", "")
-            crashes = reason == CRASHING and container.get("restartCount", 0) >= MOST_RESTARTS
+            crashes = reason == CRASHING and container.get("restartCount", 0) >= MAX_RESTARTS
             if (reason in FINAL or crashes) and f":{tag}" in image:
                 return Trouble(pod["metadata"]["name"], image, reason, waiting.get("message", ""))
     return None

@@ -33,7 +33,7 @@ http://:{port} {{
 		header @hashed Cache-Control "public, max-age=31536000, immutable"
 		@changing not path_regexp -[A-Z0-9]+\\.(js|css)$
 		header @changing Cache-Control no-cache
-		# A file that is not there is missing; every other address is a page of the app.
+		# A missing file is a 404; every other address is a page of the app.
 		@page not path_regexp \\.\\w+$
 		rewrite @page /index.html
 		file_server {{

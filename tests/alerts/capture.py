@@ -29,7 +29,7 @@ from stack.suite import Suite
 from tests.e2e.livestack import started
 
 LOAD_SECONDS = 20
-MOST_SERIES = 60
+MAX_SERIES = 60
 # Caddy's own certificate, so that its expiry can be probed.
 TLS_PORT = choose()
 CADDYFILE = """{{
@@ -154,7 +154,7 @@ def kept(text: str, place: str) -> str:
         elif not line.startswith("#") and series not in seen and 'fstype="tmpfs"' not in line:
             seen.add(series)
             counts[name] += 1
-            if counts[name] <= MOST_SERIES:
+            if counts[name] <= MAX_SERIES:
                 lines.append(line)
     return "\n".join(lines) + "\n"
 

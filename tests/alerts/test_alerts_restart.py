@@ -115,7 +115,7 @@ class Monitoring:
     def restart(self) -> None:
         """Both at once, as `docker compose restart` does.
 
-        An older Alertmanager is left alone: after a start it notifies what has fired for long as soon as it arrives,
+        An older Alertmanager is left alone: after a start it notifies what has been firing for a long time as soon as it arrives,
         also when its cause arrives later (docs/alerts.md).
         """
         began = time.monotonic()

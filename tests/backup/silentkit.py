@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 
 PATIENCE = 60.0
 T = TypeVar("T")
-MOST_OF_STATEMENT = 70
+MAX_STATEMENT = 70
 
 
 class SilentProxy:
@@ -93,7 +93,7 @@ def statements(asked: Iterable[bytes]) -> list[bytes]:
         if data.startswith(b"d\0\0"):
             continue  # copied data, such as what a standby has received, which is different each time
         texts = re.findall(rb"[A-Z/-][ -~\n\t]{7,}", data) or [data]
-        text = max(texts, key=len)[:MOST_OF_STATEMENT]
+        text = max(texts, key=len)[:MAX_STATEMENT]
         # Numbers, and the name of a snapshot, differ between two runs.
         pieces = re.split(rb"\d[\dA-F]*", text)
         found[rb"\d[\dA-F]*".join(map(re.escape, pieces))] = None

@@ -1,4 +1,4 @@
-"""Positions in an archive that came through a pipe equal those that pg_dump writes if it can seek."""
+"""Positions in an archive from a pipe equal those that pg_dump writes when it can seek."""
 
 import random
 import re
@@ -15,9 +15,9 @@ from stack.programs import postgres_bin
 from stack.servers import Postgres
 from tests.backup.conftest import SCHEMA, NewDatabase
 
-# Magic word, versions, sizes, format and compression; then seven numbers give the time of the dump.
+# Magic, versions, sizes, format and compression; then seven numbers for the time of the dump.
 HEADER = 12
-MOMENT = 7 * 5
+TIMESTAMP = 7 * 5
 
 
 def dump(url: str, *arguments: str) -> bytes:
@@ -31,8 +31,8 @@ def positioned(path: Path) -> bool:
     return write_positions(path, ends.found)
 
 
-def without_moment(archive: bytes) -> bytes:
-    return archive[:HEADER] + archive[HEADER + MOMENT :]
+def without_timestamp(archive: bytes) -> bytes:
+    return archive[:HEADER] + archive[HEADER + TIMESTAMP :]
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,13 @@ def piped(url: str) -> bytes:
     return dump(url, "-Z0")
 
 
-def test_they_are_those_that_pg_dump_writes_into_a_file(tmp_path: Path, url: str, piped: bytes) -> None:
+def test_they_equal_those_that_pg_dump_writes_to_a_file(tmp_path: Path, url: str, piped: bytes) -> None:
     seekable, target = tmp_path / "seekable", tmp_path / "piped"
     dump(url, "-Z0", f"--file={seekable}")
     target.write_bytes(piped)
-    assert without_moment(piped) != without_moment(seekable.read_bytes())
+    assert without_timestamp(piped) != without_timestamp(seekable.read_bytes())
     assert positioned(target)
-    assert without_moment(target.read_bytes()) == without_moment(seekable.read_bytes())
+    assert without_timestamp(target.read_bytes()) == without_timestamp(seekable.read_bytes())
     # A second time is unnecessary, but harmless.
     assert not positioned(target)
 
@@ -82,7 +82,7 @@ def test_an_unknown_archive_is_not_changed(tmp_path: Path, url: str, piped: byte
     assert target.read_bytes() == given
 
 
-def test_damage_anywhere_is_survived(tmp_path: Path, piped: bytes) -> None:
+def test_damage_anywhere_does_no_harm(tmp_path: Path, piped: bytes) -> None:
     target, dice = tmp_path / "archive", random.Random(1)
     for _ in range(300):
         damaged = bytearray(piped)

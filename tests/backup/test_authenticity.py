@@ -296,7 +296,7 @@ def test_the_first_run_with_a_key_is_made_up_for_at_once(wired: Wire) -> None:
 
 
 def forged(command: Command, store: Path, other: str, **settings: str) -> tuple[str, str]:
-    """A backup of ours, and under its name a copy of someone else's, with forged digests and report."""
+    """One of our backups, and under its name a copy of someone else's, with forged digests and report."""
     genuine = command.passed("run", **settings)
     assert command.passed("verify", genuine["id"], **settings)["ok"]
     away = store.parent / "away"

@@ -122,7 +122,7 @@ def test_what_a_confined_program_may_do(tmp_path: Path, listener: tuple[int, lis
     assert shell("kill -PIPE $$; echo alive", mine) == (-13, "")
 
 
-def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_program(tmp_path: Path) -> None:
     ended = run_child([str(tmp_path / "none")], env={}, confinement=Confinement(tmp_path))
     assert ended.status == landlock.NOT_CONFINED
     assert "No such file" in "".join(ended.errors)
@@ -146,7 +146,7 @@ BEGIN
   END LOOP;
   RETURN true;
 END $evil$;
--- It says that it changes nothing, as an index asks for, and calls the one that does.
+-- Declared IMMUTABLE, as an index requires, although it calls the function that has side effects.
 CREATE FUNCTION {owner}.evil(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $evil$
 BEGIN RETURN {owner}.deed(); END $evil$;
 CREATE DOMAIN {owner}.sly AS text CHECK ({owner}.evil(VALUE));
@@ -171,7 +171,7 @@ def out(tmp_path: Path) -> Path:
 
 @needs_landlock
 @pytest.mark.parametrize("confined", [True, False])
-def test_code_in_a_database_touches_nothing_of_ours(
+def test_code_in_a_database_cannot_touch_our_files(
     confined: bool,
     command: Command,
     new_database: NewDatabase,
@@ -181,9 +181,9 @@ def test_code_in_a_database_touches_nothing_of_ours(
     listener: tuple[int, list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Made by an ordinary owner, run by the superuser of the throwaway server while rows and indexes are restored.
+    """Code of an ordinary owner, run by the throwaway server's superuser while rows and indexes are restored.
 
-    Without Landlock the same code reads, writes and runs anything, so here it was run, and was confined.
+    Without Landlock the same code reads, writes and runs anything, which proves that the test really runs it.
     """
     key = tmp_path / "identity.txt"
     key.write_text("canary")
@@ -221,7 +221,7 @@ def test_code_in_a_database_touches_nothing_of_ours(
 
 
 @needs_landlock
-def test_the_command_of_the_users_is_confined_too(
+def test_the_users_check_command_is_confined_too(
     command: Command, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "key").write_text("canary")
@@ -259,7 +259,7 @@ def test_the_sidecar_hides_its_memory(environ: dict[str, str]) -> None:
     assert done.stdout == "0\n", done
 
 
-# A program for the kernel's packet filter: one of Landlock's system calls does not exist.
+# A seccomp filter under which one of Landlock's system calls does not exist.
 WITHOUT = """
 import ctypes, os, struct, sys
 steps = [(0x20, 0, 0, 0), (0x15, 0, 1, NUMBER), (0x06, 0, 0, 0x00050026), (0x06, 0, 0, 0x7fff0000)]
@@ -277,7 +277,7 @@ REFUSING_LANDLOCK = WITHOUT.replace("NUMBER", str(landlock.__dict__["_RESTRICT_S
 
 
 @needs_landlock
-def test_where_landlock_is_refused_nothing_is_proven(environ: dict[str, str], command: Command) -> None:
+def test_nothing_is_proven_where_landlock_is_refused(environ: dict[str, str], command: Command) -> None:
     """The limits exist but cannot be set: no program of a verification runs, and no backup is reported as damaged."""
     made = command.passed("run")
     done = subprocess.run(

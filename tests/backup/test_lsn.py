@@ -10,7 +10,7 @@ from stack.servers import Postgres
 
 SIZES = st.sampled_from([1 << shift for shift in range(20, 31)])
 POSITIONS = st.integers(0, lsn.MOST)
-TIMELINES = st.integers(1, lsn.MOST_TIMELINES)
+TIMELINES = st.integers(1, lsn.MAX_TIMELINES)
 
 
 @given(POSITIONS)

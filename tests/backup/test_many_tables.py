@@ -15,7 +15,7 @@ from backup.postgres.snapshot import snapshot
 from backup.programs import clean_environment
 from backup.wiring import Wiring
 from sidecar import OpsError
-from sidecar.errors import MOST_CHARACTERS
+from sidecar.errors import MAX_CHARACTERS
 from stack.servers import Postgres
 from tests.backup.conftest import NewDatabase, Wire
 
@@ -127,5 +127,5 @@ def test_no_message_carries_the_names_of_all_tables() -> None:
     assert error.message.startswith("pg_dump failed: LOCK TABLE public.table_0,")
     assert error.message.endswith("public.table_7999 IN ACCESS SHARE MODE")
     assert "characters are left out" in error.message
-    exact = "x" * MOST_CHARACTERS
+    exact = "x" * MAX_CHARACTERS
     assert OpsError(exact, hint="").message == exact

@@ -156,10 +156,10 @@ def test_a_huge_document_about_notifications_is_not_read(
     wiring = wired()
     read: list[str] = []
     monkeypatch.setattr(wiring.store, "get", read.append)
-    wiring.store.put(layout.notified("shop"), b" " * (Notified.most_bytes + 1))
+    wiring.store.put(layout.notified("shop"), b" " * (Notified.max_bytes + 1))
     Notifier(wiring, lambda _: True).look(history(wiring.store))
     assert "is not known" in caplog.text
-    assert str(Notified.most_bytes + 1) in caplog.text
+    assert str(Notified.max_bytes + 1) in caplog.text
     assert read == []
 
 

@@ -181,7 +181,7 @@ packing = PackingOptions(threads=2, recipients=(pyrage.x25519.Identity.generate(
 transfer(Endless(), LocalStore(Path(sys.argv[1])), "db/id", "x", role="archive", packing=packing)
 print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 """
-MOST_RSS = 200 * 10**6
+MAX_RSS = 200 * 10**6
 
 
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
@@ -195,4 +195,4 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
 
     small, big = peak_of(64 * MIB), peak_of(320 * MIB)
     assert big - small < (320 - 64) // 4 * MIB
-    assert big < MOST_RSS
+    assert big < MAX_RSS

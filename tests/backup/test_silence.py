@@ -48,7 +48,7 @@ from tests.backup.silentkit import PATIENCE, SilentProxy, ended, some, statement
 
 SILENCE = "2"
 # Seconds after its deadline in which a job has ended: 10, and a few for a machine with other work.
-MOST_AFTER = 13.0
+MAX_AFTER = 13.0
 LANES = 4
 T = TypeVar("T")
 
@@ -301,7 +301,7 @@ def test_silence_at_any_statement_ends_the_run(
             took = time.monotonic() - proxy.since
         assert proxy.silent.is_set(), pattern
         assert isinstance(error, OutOfTimeError), (pattern, error)
-        assert took < float(SILENCE) + MOST_AFTER, pattern
+        assert took < float(SILENCE) + MAX_AFTER, pattern
         [attempt] = wiring.reader().read(wiring.clock()).history(lane).attempts
         assert (attempt.outcome, attempt.error) == ("failure", error.message)
 
@@ -337,7 +337,7 @@ def test_silence_at_any_statement_ends_the_verification(
             took = time.monotonic() - began
         # A name that is drawn at random may not come again.
         assert isinstance(error, OutOfTimeError) or not proxy.silent.is_set(), (pattern, error)
-        assert took < 10 + MOST_AFTER, pattern
+        assert took < 10 + MAX_AFTER, pattern
 
     in_lanes(lanes, some(patterns, 4), silent_at)
 
@@ -379,7 +379,7 @@ def test_silence_at_any_command_ends_the_run_of_redis(wired: Wire, busy_redis: R
             wiring = wiring_of(proxy, "2")
             began = time.monotonic()
             error = ended(partial(run, wiring, only(wiring)))
-            assert time.monotonic() - began < 2 + MOST_AFTER, at
+            assert time.monotonic() - began < 2 + MAX_AFTER, at
         assert isinstance(error, OpsError), at
         [attempt] = wiring.reader().read(wiring.clock()).history("cache").attempts
         assert attempt.outcome == "failure"
@@ -423,7 +423,7 @@ def test_silence_at_any_request_to_the_store_ends_the_job(
             silenced = job(proxy, "2")
             began = time.monotonic()
             error = ended(silenced)
-            assert time.monotonic() - began < 2 + MOST_AFTER, at
+            assert time.monotonic() - began < 2 + MAX_AFTER, at
         # A job that has succeeded does not fail because that cannot be recorded.
         assert error is None or isinstance(error, OpsError), (at, error)
 

@@ -175,7 +175,7 @@ def test_locks_that_doctor_finds_are_those_of_a_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Moto locks small objects only, not those that are uploaded in parts."""
+    """Moto locks small objects only, not those of multipart uploads."""
     bucket = server.bucket() if server.name in LOCKLESS else server.bucket(ObjectLockEnabledForBucket=True)
     settings = {**_settings(server, bucket), "BACKUP_S3_OBJECT_LOCK_DAYS": "1"}
     run = Command({**environ, **settings}, monkeypatch, capsys)

@@ -235,7 +235,7 @@ def test_a_program_that_prints_endlessly() -> None:
 
 def test_far_too_many_roles_are_not_read(tmp_path: Path) -> None:
     with (tmp_path / "globals").open("wb") as file:
-        file.truncate(roles.MOST_BYTES + 1)
+        file.truncate(roles.MAX_BYTES + 1)
     with pytest.raises(VerificationError, match="at most 67108864 are read"):
         roles.read(tmp_path / "globals")
 

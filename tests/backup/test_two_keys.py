@@ -57,7 +57,7 @@ def test_a_whole_life_without_deleting(
     deletes = found["store main: put, get, delete"]
     if setting == "never":
         assert deletes.ok, deletes
-        assert "cannot delete, as wanted" in deletes.detail
+        assert "cannot delete, as intended" in deletes.detail
         assert "BACKUP_DELETE=never" in prune(wiring, wiring.targets[0]).plan.blocked[0]
     else:
         assert deletes.ok is False

@@ -34,7 +34,7 @@ SIGNED = Archive("main", "7388000000000000001", MIB, Keyring((b"k" * 32,)))
 OTHER_KEY = Archive("main", "7388000000000000001", MIB, Keyring((b"o" * 32,)))
 ARCHIVES = st.sampled_from([PLAIN, SIGNED])
 SHA = hashlib.sha256(b"some WAL").hexdigest()
-TIMELINES = st.integers(1, lsn.MOST_TIMELINES)
+TIMELINES = st.integers(1, lsn.MAX_TIMELINES)
 
 
 def stored(key: str) -> Stored:

@@ -50,7 +50,7 @@ ELSEWHERE = (
     {"environment": "production", "job": "any", "instance": "three"},
 )
 FAR = {"high": 1000.0, "low": 0.001}
-# Another job of ours, for the metrics that every job has.
+# Another of our jobs, for the metrics that every job has.
 MORE = {"environment": "production", "job": "more", "instance": "one", "pod": "pod-one"}
 OF_EVERY_JOB = re.compile("process_.*|scrape_.*|up")
 # Exporters may watch different brokers; the scrape says which.

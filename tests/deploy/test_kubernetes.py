@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: they build, they are valid, and what they name exists."""
+"""The Kubernetes manifests: they build, they are valid, and everything they refer to exists."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from tests.deploy.kubekit import BUILDABLE, K8S, Document, builder, built, plain
 
 SCHEMAS = yaml.safe_load((Path(__file__).parent / "schemas" / "operators.yml").read_text(encoding="utf-8"))
 KUBERNETES = "1.37"
-# Made by hand or by an operator: docs/kubernetes.md.
+# Created by hand or by an operator: docs/kubernetes.md.
 SECRETS = {
     "posthub-api",
     "posthub-worker",
@@ -63,7 +63,7 @@ def test_the_plain_files_are_valid() -> None:
 
 
 def validate(document: Document) -> None:
-    """By Kubernetes' own schema, or by our schema of the operator's kind."""
+    """Against Kubernetes' own schema, or our schema of the operator's kind."""
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     key = f"{document['apiVersion']} {document['kind']}"
     if key not in SCHEMAS["kinds"]:
@@ -83,7 +83,9 @@ def test_a_mistake_in_a_custom_resource_is_found() -> None:
 
 def test_generated_manifests_are_in_sync() -> None:
     for path, text in manifests().items():
-        assert path.read_text(encoding="utf-8") == text, f"{path.name} is old: ./ops deploy manifests"
+        assert path.read_text(encoding="utf-8") == text, (
+            f"{path.name} is out of date: run ./ops deploy manifests"
+        )
 
 
 def test_no_secret_is_in_the_repository() -> None:
@@ -103,7 +105,7 @@ def test_secrets_that_are_named_are_documented() -> None:
     assert made == SECRETS
 
 
-def test_the_staff_and_the_alerts_are_led_to_the_same_grafana() -> None:
+def test_staff_and_alerts_link_to_the_same_grafana() -> None:
     config = next(one for one in plain() if one["metadata"]["name"] == "posthub-config")
     values = (ROOT / "k8s" / "kube-prometheus-stack.yml").read_text(encoding="utf-8")
     assert re.findall(r"^ +grafana: (https://\S+)", values, re.MULTILINE) == [config["data"]["GRAFANA_URL"]]
@@ -155,7 +157,7 @@ def test_the_same_versions_as_in_compose(production: dict[str, Any]) -> None:
                 assert container["image"] in compose, name
 
 
-def test_what_is_mounted_and_referred_to_exists() -> None:
+def test_mounts_and_references_exist() -> None:
     configs = {document["metadata"]["name"] for document in plain() if document["kind"] == "ConfigMap"}
     configs |= {"posthub-redis-scripts"}
     for name, _, spec in pod_specs(plain()):
@@ -182,7 +184,7 @@ def _ports(spec: Document) -> set[Any]:
     return {port["name"] for port in ports} | {port["containerPort"] for port in ports}
 
 
-def test_what_scales_names_a_deployment_without_a_number() -> None:
+def test_autoscaled_deployments_set_no_replicas() -> None:
     documents = plain()
     deployments = {d["metadata"]["name"]: d["spec"] for d in documents if d["kind"] == "Deployment"}
     for document in documents:
@@ -191,13 +193,13 @@ def test_what_scales_names_a_deployment_without_a_number() -> None:
             assert "replicas" not in deployments[target], f"{target}: each apply would undo the scaling"
 
 
-def test_beat_is_alone_and_never_two() -> None:
+def test_beat_never_runs_twice() -> None:
     beat = next(d for d in plain() if d["metadata"]["name"] == "posthub-celery-beat")
     assert beat["spec"]["replicas"] == 1
     assert beat["spec"]["strategy"] == {"type": "Recreate"}
 
 
-def test_workers_and_keda_mean_the_queues_of_the_app() -> None:
+def test_workers_and_keda_use_the_queues_of_the_app() -> None:
     import ast
 
     tree = ast.parse((ROOT / "app" / "config" / "queues.py").read_text(encoding="utf-8"))
@@ -233,7 +235,7 @@ def test_a_worker_has_longer_to_stop_than_a_task_may_take() -> None:
             assert spec["terminationGracePeriodSeconds"] > int(limit[1]), name
 
 
-def test_metrics_have_no_way_in() -> None:
+def test_metrics_are_not_reachable_from_outside() -> None:
     paths = {
         path["path"]
         for document in plain()
@@ -274,7 +276,7 @@ def test_alertmanagers_templates_are_where_the_operator_mounts_them() -> None:
     assert re.sub(old, new, templates) == "/etc/alertmanager/config/*.tmpl"
 
 
-def test_the_proof_job_needs_no_choice() -> None:
+def test_the_proof_job_verifies_every_database() -> None:
     """There are two databases, PostgreSQL and Redis; `latest` alone would be refused."""
     commands = {
         n: s["containers"][0].get("args") for n, _, s in pod_specs(plain()) if n.startswith("CronJob/")
@@ -324,12 +326,12 @@ def test_a_rollout_waits_as_long_as_its_jobs_may_take() -> None:
 
 
 @pytest.mark.parametrize("name", ["production", "staging", "trial"])
-def test_the_namespace_remembers_its_overlay(name: str) -> None:
+def test_the_namespace_is_labelled_with_its_overlay(name: str) -> None:
     (namespace,) = (d for d in _all(f"overlays/{name}") if d["kind"] == "Namespace")
     assert namespace["metadata"]["labels"][OVERLAY] == name
 
 
-def test_staging_touches_nothing_of_production() -> None:
+def test_staging_does_not_touch_production() -> None:
     text = yaml.safe_dump_all(_all("overlays/staging"))
     without_rules = yaml.safe_dump_all(
         d for d in _all("overlays/staging") if d["kind"] not in ("PrometheusRule", "ConfigMap")
@@ -373,8 +375,8 @@ def test_a_node_can_always_be_drained() -> None:
 PRIVATE = {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"}
 
 
-def test_only_who_must_reaches_the_internet_and_never_on_every_address() -> None:
-    """Every way out names its targets; the database reaches its bucket and the Kubernetes API, and nothing else outside."""
+def test_only_pods_that_need_it_reach_the_internet() -> None:
+    """Every egress rule names its targets; the database reaches only its bucket and the Kubernetes API."""
     public: dict[str, set[int]] = {}
     for policy in _of_kind("NetworkPolicy"):
         for rule in policy["spec"].get("egress", []):
@@ -469,7 +471,7 @@ def test_the_log_store_is_a_component(tmp_path: Path, production: dict[str, Any]
         assert (hosts == []) is (name != READS_THE_NODES), name
 
 
-def test_the_log_store_is_reached_by_two_and_by_nobody_of_the_app(tmp_path: Path) -> None:
+def test_only_the_gateway_and_the_shipper_reach_the_log_store(tmp_path: Path) -> None:
     found = production_with("logs", tmp_path)
     (ingress,) = found["NetworkPolicy", "to-the-store"]["spec"]["ingress"]
     (source,) = ingress["from"]
@@ -525,7 +527,7 @@ def test_the_gateway_component_redirects_to_https_and_sends_hsts(tmp_path: Path)
             assert backend["port"] == port["port"]
 
 
-def test_only_traefik_of_k3s_comes_in_from_kube_system(tmp_path: Path) -> None:
+def test_only_the_traefik_of_k3s_is_let_in_from_kube_system(tmp_path: Path) -> None:
     found = production_with("k3s-traefik", tmp_path)
     for name in ("from-the-ingress", "acme-challenges"):
         (rule,) = found["NetworkPolicy", name]["spec"]["ingress"]

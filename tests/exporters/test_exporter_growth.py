@@ -12,7 +12,7 @@ from bench.growth.curve import Curve
 from bench.growth.exporter import redis_cpu
 from exporters.broker import parse_broker, redis_settings
 from exporters.pipeline import wait_until
-from exporters.queues.bindings import LEAST_COUNT, MOST_COUNT, Bindings, StepSize
+from exporters.queues.bindings import MAX_COUNT, MIN_COUNT, Bindings, StepSize
 from exporters.queues.collector import Consumers
 from exporters.queues.redis import RedisPoller
 from exporters.supervise import Periodic
@@ -93,7 +93,7 @@ class VirtualRedis:
 
 
 @pytest.mark.parametrize(
-    ("redis", "most_seconds"),
+    ("redis", "max_seconds"),
     [
         (VirtualRedis(1e-6, 0.0001, 0), 2),
         (VirtualRedis(1e-6, 0.0001, 0.008), 10),
@@ -104,13 +104,13 @@ class VirtualRedis:
     ids=["quiet", "busy", "busier", "distant", "slow"],
 )
 def test_a_scan_takes_as_much_of_redis_in_each_step_as_it_may(
-    redis: VirtualRedis, most_seconds: float
+    redis: VirtualRedis, max_seconds: float
 ) -> None:
     """On busy hosts, each step is delayed, so a million keys in steps of 500 took 13 s."""
     bindings = redis.bindings()
     while not bindings.scanned:
         bindings.refresh()
-    assert redis.now <= most_seconds
+    assert redis.now <= max_seconds
     assert max(redis.steps) < 0.0016
 
 
@@ -118,10 +118,10 @@ def test_a_step_that_has_become_too_slow_is_made_shorter() -> None:
     size = StepSize()
     for _ in range(40):
         size.judge(size.count * 0.1e-6)
-    assert size.count == MOST_COUNT
+    assert size.count == MAX_COUNT
     for _ in range(400):
         size.judge(size.count * 3e-6)
-    assert size.count == LEAST_COUNT
+    assert size.count == MIN_COUNT
 
 
 def test_the_number_of_keys_of_a_step_does_not_grow_in_a_database_that_has_few() -> None:

@@ -11,10 +11,10 @@ from exporters.decode import typed
 from exporters.events.redis import DEAD_AFTER, PING_AFTER, Backlog, Batch, Subscription
 from exporters.events.sockets import DisconnectedError
 from exporters.queues import unacked
-from exporters.queues.unacked import MOST_TAGS, NEW_TAGS_A_ROUND, Unacked
+from exporters.queues.unacked import MAX_TAGS, NEW_TAGS_A_ROUND, Unacked
 from exporters.tables.budget import Budget, Limits
 from exporters.tables.collectors import Collector, TaskCollector, WorkerCollector
-from exporters.tables.early import MOST_TASKS, PATIENCE, AwaitSent, EarlyEvents
+from exporters.tables.early import MAX_TASKS, PATIENCE, AwaitSent, EarlyEvents
 from exporters.tables.eta import EtaTable
 from exporters.tables.groups import TRACK_SERIES, Group
 from exporters.tables.inflight import InFlight
@@ -67,7 +67,7 @@ def test_unacknowledged_messages_beyond_the_tags_are_counted_under_unknown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     message = json.dumps([{"headers": {"task": "shop.add"}}, "", "mail"]).encode()
-    total, tags = MOST_TAGS + 500, [b"tag%d" % number for number in range(MOST_TAGS)]
+    total, tags = MAX_TAGS + 500, [b"tag%d" % number for number in range(MAX_TAGS)]
     settings: Any = SimpleNamespace(global_prefix="", unacked_index="unacked_index", unacked="unacked")
     bindings: Any = SimpleNamespace(routes={})
     client: Any = None
@@ -81,10 +81,10 @@ def test_unacknowledged_messages_beyond_the_tags_are_counted_under_unknown(
     monkeypatch.setattr(unacked, "pipelined", pipelined)
     found = looking.counts()
     assert found == {"mail": NEW_TAGS_A_ROUND - 1, "unknown": total - NEW_TAGS_A_ROUND + 1}
-    for _ in range(MOST_TAGS // NEW_TAGS_A_ROUND):
+    for _ in range(MAX_TAGS // NEW_TAGS_A_ROUND):
         found = looking.counts()
-    rounds = MOST_TAGS // NEW_TAGS_A_ROUND
-    assert found == {"mail": MOST_TAGS - rounds, "unknown": 500 + rounds}
+    rounds = MAX_TAGS // NEW_TAGS_A_ROUND
+    assert found == {"mail": MAX_TAGS - rounds, "unknown": 500 + rounds}
 
 
 def heartbeat(node: str, **fields: Any) -> dict[str, Any]:
@@ -333,10 +333,10 @@ def test_events_that_may_wait_for_their_sending_are_few() -> None:
             return True
         return False
 
-    assert all(waits(key, "shop.add") for key in range(MOST_TASKS))
-    assert not waits(MOST_TASKS, "shop.add")
+    assert all(waits(key, "shop.add") for key in range(MAX_TASKS))
+    assert not waits(MAX_TASKS, "shop.add")
     assert early.overdue(100.0 + PATIENCE) == []
-    assert len(early.overdue(100.1 + PATIENCE)) == MOST_TASKS
+    assert len(early.overdue(100.1 + PATIENCE)) == MAX_TASKS
     assert not waits(1, "shop.add"), "no task-sent came for this task"
     assert waits(2, "shop.pay")
     early.sent("shop.add")

@@ -136,7 +136,7 @@ def test_only_the_newest_failures_are_kept(pipeline: Pipeline) -> None:
     for number in range(100):
         run(pipeline, number, "task-failed")
     newest = pipeline.state.ends.failures.newest_first()
-    assert [each.id for each in newest] == [f"task-failed{99 - back}" for back in range(recent.MOST_FAILURES)]
+    assert [each.id for each in newest] == [f"task-failed{99 - back}" for back in range(recent.MAX_FAILURES)]
 
 
 def test_beat_and_what_is_due(pipeline: Pipeline) -> None:

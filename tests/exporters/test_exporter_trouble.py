@@ -325,7 +325,7 @@ def test_event_and_broadcast_queues_are_not_shown_and_deleted_ones_disappear(bro
 
 
 def test_queues_beyond_the_limit_are_counted(broker: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporters.queues.redis.MOST_QUEUES", 3)
+    monkeypatch.setattr("exporters.queues.redis.MAX_QUEUES", 3)
     found = poller(broker, configured=[f"q{n}" for n in range(5)]).poll()
     assert (len(found.queues), found.left_out) == (3, 2)
 

@@ -86,7 +86,7 @@ class Client:
             AI_REQUESTS.labels(self._provider, outcome).inc()
 
     def _understood(self, read: Callable[[Any], T], content: Any) -> T:
-        """What `read` extracts. A provider may send any JSON, so no error of `read` is one of ours."""
+        """What `read` extracts. A provider may send any JSON, so no error of `read` is one of our own."""
         try:
             return read(content)
         except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
@@ -113,7 +113,7 @@ class Client:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Failures of the connection as errors of ours, which never show the address or the key."""
+        """Failures of the connection as our own errors, which never show the address or the key."""
         try:
             yield
         except requests.ConnectTimeout as error:

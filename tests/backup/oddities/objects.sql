@@ -43,7 +43,7 @@ CREATE SCHEMA "a.b"; CREATE TABLE "a.b"."c.d" (x int); CREATE SCHEMA a; CREATE T
 COMMENT ON SCHEMA public IS 'ours'; REVOKE ALL ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO pg_monitor;
 -- * owners of everything
 DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'odd Owner') THEN CREATE ROLE "odd Owner"; END IF; END $$; CREATE SCHEMA owned AUTHORIZATION "odd Owner"; CREATE TABLE owned.t (a serial, b text); ALTER TABLE owned.t OWNER TO "odd Owner"; CREATE VIEW owned.v AS SELECT * FROM owned.t; ALTER VIEW owned.v OWNER TO "odd Owner"; CREATE FUNCTION owned.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION owned.f() OWNER TO "odd Owner"; CREATE TYPE owned.e AS ENUM ('a'); ALTER TYPE owned.e OWNER TO "odd Owner"; GRANT SELECT ON owned.t TO "odd Owner" WITH GRANT OPTION; SET ROLE "odd Owner"; GRANT SELECT ON owned.t TO pg_monitor; RESET ROLE;
--- * an extension in a schema of its own, with objects of ours in it
+-- * an extension in its own schema, which contains our objects
 CREATE SCHEMA ext; GRANT USAGE ON SCHEMA ext TO PUBLIC; CREATE TABLE ext.own (a int);
 -- * a function of an extension that somebody may no longer call
 CREATE EXTENSION IF NOT EXISTS vector SCHEMA public; REVOKE EXECUTE ON FUNCTION public.l2_distance(public.vector, public.vector) FROM PUBLIC; COMMENT ON FUNCTION public.l2_distance(public.halfvec, public.halfvec) IS 'ours';
