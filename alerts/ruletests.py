@@ -29,7 +29,7 @@ def files() -> list[Path]:
 def write(path: Path, folder: Path) -> Path:
     """Copy a file of unit tests into an empty folder, with the rules that it needs next to it; returns the copy.
 
-    The copy is the same to the byte, since promtool reads numbers in other ways than YAML does. Groups without a
+    The copy is the same to the byte, since promtool reads numbers differently from YAML. Groups without a
     rule that is needed are left empty.
 
     Args:

@@ -270,7 +270,7 @@ def waiting() -> Check:
 def cleaning_up() -> Iterator[float]:
     """One step that ends this thread's work: the number of seconds that it may wait.
 
-    A step that takes them all got no answer, and leaves less for the next ones.
+    A step that takes them all got no response, and leaves less for the next ones.
     """
     grace = _work().grace
     seconds, began = grace.seconds, time.monotonic()

@@ -86,8 +86,8 @@ class _Known:
             return Check(
                 name,
                 False,
-                f"not asked: {whom} gave no answer before",
-                "look at it: it does not refuse, it is silent",
+                f"not checked: {whom} did not respond earlier",
+                "check it: it does not refuse connections, it just does not respond",
             )
         return _carried_out(name, probe, lambda: self.silent.add(whom))
 
@@ -128,8 +128,8 @@ def _carried_out(name: str, probe: Probe, when_silent: Callable[[], object] = la
     try:
         with limited(
             CHECK_SECONDS,
-            "no answer came within a minute",
-            "check the server or network that it queries: it does not refuse, it is silent",
+            "no response within a minute",
+            "check the server and the network: the connection is not refused, but there is no response",
         ):
             found = probe()
     except OpsError as error:
@@ -165,7 +165,7 @@ def _access(store: Store) -> str:
 
 
 def _probe_key(store: RetryingStore) -> str:
-    """A key for a test object; always the same one if it cannot be deleted, unless the store lets nothing replace it."""
+    """A key for a test object; always the same one if it cannot be deleted, unless the store does not allow it to be replaced."""
     if isinstance(store.inner, NoDeleteStore):
         if store.head(PROBE) is None:
             return PROBE
@@ -232,7 +232,7 @@ def _own_key(wiring: Wiring) -> str | Check:
     return Check(
         "store offsite: key",
         None,
-        "the main store's: a person who has that key can delete both copies",
+        "the main store's: anyone who has that key can delete both copies",
         "set BACKUP_OFFSITE_S3_ACCESS_KEY_ID and BACKUP_OFFSITE_S3_SECRET_ACCESS_KEY; see docs/two-keys.md",
     )
 
@@ -341,7 +341,7 @@ def _programs(wiring: Wiring) -> str | Check:
 
 
 def _user() -> str | Check:
-    """Whether this process's user has a name: initdb refuses one that has none."""
+    """Whether this process's user has a name: initdb refuses a user without one."""
     number = os.geteuid() or SEEMING_ID
     try:
         return pwd.getpwuid(number).pw_name
@@ -358,7 +358,7 @@ def _discovered(wiring: Wiring) -> str | Check:
     wiring.discover()
     names = [target.name for target in wiring.targets]
     if not names:
-        return Check("databases", False, "there is none to back up", "see BACKUP_DISCOVER_SKIP")
+        return Check("databases", False, "no database to back up was found", "see BACKUP_DISCOVER_SKIP")
     return ", ".join(names)
 
 
@@ -405,7 +405,7 @@ def _server_checks(server: ServerTarget, known: _Known) -> Iterator[Check]:
 
 def _rdb(wiring: Wiring, target: RedisTarget) -> str | Check:
     """The first bytes of a real RDB, and whether the programs here load such a file."""
-    from backup.redis.engine import info_of, replica_of  # Redis's client library takes long to load
+    from backup.redis.engine import info_of, replica_of  # Redis's client library takes a long time to load
     from backup.redis.product import modules_of, product_here, product_of, refusal, signature
     from backup.redis.rdb import RdbSource
 
@@ -442,7 +442,7 @@ def _postgres(wiring: Wiring, target: PostgresTarget, known: _Known) -> str:
 
 
 def _verifiable(wiring: Wiring, target: PostgresTarget) -> str | Check:
-    """Whether this host matches the server: a verification lacks whatever it lacks."""
+    """Whether this host has what a verification of the server's backups needs."""
     if wiring.settings.verify_url is not None:
         return "on the server of BACKUP_VERIFY_URL"
     with session(target.address) as connection:
@@ -454,7 +454,7 @@ def _verifiable(wiring: Wiring, target: PostgresTarget) -> str | Check:
         return Check(name, False, found[0], "update the sidecar's PostgreSQL programs")
     if lacks:
         return Check(name, False, "; ".join(what for what, _ in lacks), lacks[0][1])
-    return "versions, locales, libraries and dictionaries are here"
+    return "versions, locales, libraries and dictionaries are present"
 
 
 def _left_out(wiring: Wiring, target: PostgresTarget) -> str | Check:
@@ -484,7 +484,7 @@ def _locks(wiring: Wiring, target: PostgresTarget) -> str | Check:
     with session(target.address) as connection:
         missing = inventory.locks_to_set(connection, wiring.programs.major("pg_dump"))
     if missing is None:
-        return "the server has room for those of a dump"
+        return "the server has room for the locks of a dump"
     needed, room, setting = missing
     return Check(
         f"postgres {target.name}: locks",

@@ -5,7 +5,7 @@
     OpsError                       exit code 1, unless stated otherwise
     ├── StoreError                 a store operation failed
     │   ├── NotFoundError          the object does not exist
-    │   ├── KeptError              the object exists, and the store lets nothing replace it
+    │   ├── KeptError              the object exists, and the store does not allow it to be replaced
     │   └── StoreAccessError       credentials or bucket are wrong (exit code 2)
     ├── DumpError                  a dump failed; nothing was committed
     ├── PreflightError             a backup cannot be taken in this setup (exit code 2)

@@ -121,7 +121,7 @@ def _allow(ruleset: int, path: str, wanted: int) -> None:
     except OSError:
         return  # a missing path cannot be read anyway
     try:
-        allowed = wanted if os.path.isdir(path) else wanted & _OF_FILES  # noqa: PTH112 - pathlib takes long to load
+        allowed = wanted if os.path.isdir(path) else wanted & _OF_FILES  # noqa: PTH112 - pathlib takes a long time to load
         rule = _PathBeneath(allowed, handle)
         _checked(_syscall(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(rule), 0))
     finally:

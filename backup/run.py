@@ -39,7 +39,7 @@ from sidecar.logs import fields
 log = logging.getLogger(__name__)
 
 TOOL = f"posthub-ops backup {__version__}"
-# Seconds for the first queries to a database: if it answers at all, none of them takes long.
+# Seconds for the first queries to a database: if it responds at all, each of them is quick.
 ANSWER_SECONDS = 60.0
 ANSWER_HINT = "check the server: it accepts connections, but answers no query"
 # The spool must have room for a backup that is this much larger than the last one.

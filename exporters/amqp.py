@@ -141,7 +141,7 @@ def tls_options(broker: Broker) -> dict[str, Any]:
 
 
 def _plain_url(broker: Broker) -> str:
-    """The URL with the scheme that kombu knows, and without the options that are passed in another way."""
+    """The URL with the scheme that kombu knows, and without the options that are passed separately."""
     parts = []
     for url in broker.url.split(";"):
         split = urlsplit(url)

@@ -171,7 +171,7 @@ class Pipeline:
         if snapshot.refused:
             raise OpsError(
                 "; ".join(snapshot.refused),
-                hint="give the exporter's user the right to read it, or leave it out of CELERY_EXPORTER_QUEUES",
+                hint="give the exporter's user permission to read it, or leave it out of CELERY_EXPORTER_QUEUES",
             )
 
     def _ask(self) -> None:

@@ -118,7 +118,7 @@ def examine(pipeline: Pipeline, seconds: float) -> Findings:
         )
     for reason in refused:
         findings.problems.append(f"the broker refuses to answer about {reason}")
-        findings.hints.append("give the exporter's user the right to read it")
+        findings.hints.append("give the exporter's user permission to read it")
     judge(findings, pipeline)
     return findings
 

@@ -115,7 +115,7 @@ def _installed() -> str:
 
 def _install(lock: Path, state: Path) -> None:
     began, log = time.monotonic(), state / "setup.log"
-    _say("installing the locked dependencies into .venv (about half a minute, only this time)")
+    _say("installing the locked dependencies into .venv (about half a minute, first run only)")
     with _programs_meanwhile(state):
         _install_into(lock, state, log)
     _say(f"installed in {time.monotonic() - began:.0f} s")
@@ -123,7 +123,7 @@ def _install(lock: Path, state: Path) -> None:
 
 @contextmanager
 def _programs_meanwhile(state: Path) -> "Iterator[None]":
-    """Fetch the servers' Debian packages in the background: that waits for the network at other times than the installation.
+    """Fetch the servers' Debian packages in the background: the installation runs while they download.
 
     If it fails, whatever needs a program fetches it later and reports the reason.
     """

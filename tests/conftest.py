@@ -48,7 +48,7 @@ def shared_fixtures(item: pytest.Item) -> list[str]:
         for name, found in item._fixtureinfo.name2fixturedefs.items()
         if found and found[-1].scope == "module"
     ]
-    # By value: a test for the newest server only has other numbers than one for all of them.
+    # By value: a test for the newest server only has different numbers from one for all of them.
     varied = [f"{name} {values[name]}" for name, found in used if found.params and name in values]
     return varied or (["all"] if used else [])
 

@@ -13,7 +13,7 @@ from accounts.models import ApiToken, User
 
 PREFIX = "ph_"
 SHOWN = 8
-MOST = 20
+MAX_TOKENS = 20
 # last_used_at is written at most this often, so that a busy program does not cause a write per request.
 TOUCH = timedelta(minutes=5)
 
@@ -27,12 +27,12 @@ def digest(key: str) -> str:
 def issue(user: User, name: str, days: int | None = None) -> tuple[ApiToken, str]:
     """Create a token. Its text is returned here, and never again.
 
-    An account has at most MOST tokens: a new one replaces the one that has not been used for the longest time.
+    An account has at most MAX_TOKENS tokens: a new one replaces the one that has not been used for the longest time.
     """
     User.objects.select_for_update(no_key=True).get(pk=user.pk)
     user.api_tokens.filter(expires_at__lte=timezone.now()).delete()
     oldest = user.api_tokens.order_by(F("last_used_at").desc(nulls_last=True), "-created_at")
-    user.api_tokens.filter(pk__in=[token.pk for token in oldest[MOST - 1 :]]).delete()
+    user.api_tokens.filter(pk__in=[token.pk for token in oldest[MAX_TOKENS - 1 :]]).delete()
     key = PREFIX + secrets.token_urlsafe(32)
     token = ApiToken.objects.create(
         user=user,

@@ -27,9 +27,9 @@ INSTRUCTION = (
     "You write captions for social media. Answer with one caption of at most 280 characters, "
     "in the language of the request, with at most three hashtags and nothing else."
 )
-# Workers that may die, one after the other, without a video getting further. It is paid for, so there are more than for others.
+# How many workers in a row may die before a video is given up: more than for other jobs, because it is already paid for.
 VIDEO_LOSSES = 25
-# A message may come this much before its time.
+# A message may arrive this much early.
 EARLY = timedelta(seconds=1)
 
 
@@ -92,7 +92,7 @@ def _claim(pk: str, *, again: bool) -> AIJob | None:
 
 
 def exhausted(jobs: QuerySet[AIJob]) -> QuerySet[AIJob]:
-    """Those of the jobs that have no attempt left."""
+    """The jobs that have no attempts left."""
     most = F("settled_attempts") + settings.AI_MAX_ATTEMPTS
     is_video = Q(kind=AIJob.Kind.VIDEO)
     return jobs.filter(
@@ -140,7 +140,7 @@ def _draw(job: AIJob) -> Asset:
 
 
 def _wait(job: AIJob, pause: videos.StillRunningError) -> str:
-    """Leave the job to the provider, and send the message for the next look."""
+    """Leave the job to the provider, and schedule the next poll."""
     with transaction.atomic():
         mine = AIJob.objects.filter(pk=job.pk, status=Status.RUNNING, attempts=job.attempts)
         if not mine.update(

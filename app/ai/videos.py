@@ -108,10 +108,10 @@ def _find(job: AIJob, operation: Operation, provider: providers.VideoProvider) -
     elif found or waited > lost_operations.time_to_appear():
         log.warning("video operation not found", extra={"job": str(job.pk), "new_operations": sorted(found)})
         raise InDoubtError(
-            f"the start of the video had no answer; the provider lists {len(found)} new operations"
+            f"the start of the video got no response; the provider lists {len(found)} new operations"
         )
     else:
-        raise StillRunningError(settings.AI_VIDEO_POLL, "the start of the video had no answer")
+        raise StillRunningError(settings.AI_VIDEO_POLL, "the start of the video got no response")
 
 
 def _accepted(job: AIJob, name: str) -> None:

@@ -30,7 +30,7 @@ class BillingSerializer(serializers.Serializer[Any]):
 
 
 class PageSerializer(serializers.Serializer[Any]):
-    url = serializers.URLField(help_text="A page of Stripe, for this customer only.")
+    url = serializers.URLField(help_text="A Stripe page, for this customer only.")
 
 
 def state_of(user: User) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def is_offered() -> bool:
 
 
 def subscribe(user: User) -> str:
-    """The URL of a page of Stripe on which the user subscribes to the plan pro.
+    """The URL of a Stripe page on which the user subscribes to the plan pro.
 
     Raises:
         Conflict: the user has a subscription already.

@@ -1,4 +1,4 @@
-"""Events of Stripe: stored by id, handled once. See `synchronization` for why their order does not matter."""
+"""Stripe events: stored by id, handled once. See `synchronization` for why their order does not matter."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,7 +42,7 @@ LOOK_BACK = timedelta(days=1)
 
 
 class InvalidEventError(Exception):
-    """The content is not an event of Stripe. The message is for the sender."""
+    """The content is not a Stripe event. The message is for the sender."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def handle(pk: str) -> str:
         return "nothing to do"
     account = Account.objects.filter(customer_id=event.customer_id).first() if event.customer_id else None
     if account is None:
-        # Not a customer of this app: another one may use the same account of Stripe. Reconciliation names them.
+        # Not a customer of this app: another one may use the same Stripe account. Reconciliation names them.
         Event.objects.filter(pk=pk, status=Status.PENDING).update(
             status=Status.IGNORED, error="no account has this customer", handled_at=timezone.now()
         )

@@ -1,4 +1,4 @@
-"""What this side knows of Stripe: customers, the state of their subscriptions, and which events have arrived.
+"""What this side knows about Stripe: customers, the state of their subscriptions, and which events have arrived.
 
 Stripe has the truth. Nothing here describes a card: no number, brand, expiry or last digits, and no event's content.
 """
@@ -55,7 +55,7 @@ class Subscription(models.Model):
 
 
 class Event(models.Model):
-    """An event of Stripe, stored by its id and handled once. Its content is not stored: it is only a hint."""
+    """A Stripe event, stored by its id and handled once. Its content is not stored: it is only a hint."""
 
     class Status(models.TextChoices):
         PENDING = "pending"

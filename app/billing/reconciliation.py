@@ -94,7 +94,7 @@ def _check(account: Account, *, repair: bool) -> list[Difference]:
     try:
         theirs = client.subscriptions(account.customer_id) if account.customer_id else []
     except RefusedError as error:
-        # Nothing is changed here: a key of another account of Stripe must not end all subscriptions.
+        # Nothing is changed here: a key of another Stripe account must not end all subscriptions.
         return [Difference(SUBSCRIPTION, f"customer {account.customer_id} of {_name(account)}: {error}")]
     found = _differences(account, theirs)
     if not found or _in_progress(account):

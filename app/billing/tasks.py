@@ -13,7 +13,7 @@ RETRY: dict[str, Any] = {"bind": True, "max_retries": 20, **SAFE}
 
 @shared_task(name="billing.tasks.handle_event", soft_time_limit=60, time_limit=75, **RETRY)
 def handle_event(self: "Task[..., Any]", pk: str) -> str:
-    """Handle an event of Stripe. Events that keep failing stay pending, and housekeeping sends them again."""
+    """Handle a Stripe event. Events that keep failing stay pending, and housekeeping sends them again."""
     try:
         return events.handle(pk)
     except (TryLaterError, OperationalError, InterfaceError) as error:

@@ -72,7 +72,7 @@ def save_video(owner: User, pk: uuid.UUID, chunks: Iterable[bytes]) -> Asset:
 
 
 def uploaded(owner: User, pk: uuid.UUID) -> bytes | None:
-    """What an earlier attempt with this id has uploaded, if anything.
+    """What an earlier attempt with this id uploaded, if anything.
 
     Raises:
         StoreError: the store failed.
@@ -84,7 +84,7 @@ def uploaded(owner: User, pk: uuid.UUID) -> bytes | None:
 
 
 def files_of(asset: Asset) -> list[tuple[str, int | None]]:
-    """The keys of an asset's files, with their bytes where the row has them."""
+    """The keys of an asset's files, with their sizes in bytes where the row has them."""
     files: list[tuple[str, int | None]] = [(_key(asset.owner_id, asset.pk, links.ORIGINAL), asset.size)]
     if asset.kind == Asset.Kind.IMAGE:
         files.append((_key(asset.owner_id, asset.pk, links.THUMBNAIL), None))

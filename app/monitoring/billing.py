@@ -40,7 +40,7 @@ def _events() -> Families:
     return (
         _gauge(
             "posthub_billing_oldest_pending_event_seconds",
-            "Age of the oldest event of Stripe that waits to be handled",
+            "Age of the oldest Stripe event that is waiting to be handled",
             age,
         ),
         _gauge(

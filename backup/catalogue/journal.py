@@ -23,7 +23,7 @@ from sidecar import OpsError
 log = logging.getLogger(__name__)
 
 # Limit of the attempts that wait for the store, for all databases together.
-MOST = 500
+MAX_ATTEMPTS = 500
 
 
 class Backlog:
@@ -33,7 +33,7 @@ class Backlog:
     """
 
     def __init__(self) -> None:
-        self._attempts: deque[Attempt] = deque(maxlen=MOST)
+        self._attempts: deque[Attempt] = deque(maxlen=MAX_ATTEMPTS)
         self._lock = threading.Lock()
 
     def keep(self, attempt: Attempt) -> None:
@@ -50,7 +50,7 @@ class Backlog:
         with self._lock:
             taken = tuple(attempt for attempt in self._attempts if attempt.database == database)
             kept = [attempt for attempt in self._attempts if attempt.database != database]
-            self._attempts = deque(kept, maxlen=MOST)
+            self._attempts = deque(kept, maxlen=MAX_ATTEMPTS)
         return taken
 
 
@@ -216,7 +216,7 @@ class Journal:
 
 
 def record(store: Store, attempt: Attempt, keys: Keyring) -> None:
-    """Store an attempt. If the store lets nothing replace its beginning, its end is another object, with another ID.
+    """Store an attempt. If the store does not allow its beginning to be replaced, its end is another object, with another ID.
 
     Raises:
         StoreError: the store did not accept it.

@@ -10,7 +10,7 @@
     {database}/attempts/{id}-{kind}.json
     {database}/notified[-{digest}].json         the faults that a person was notified of
 
-A document that changes has further objects, named after their content, if the store lets nothing replace the first one
+A document that changes has further objects, named after their content, if the store does not allow the first one to be replaced
 (:mod:`backup.catalogue.renewal`). The end of an attempt then has a separate ID.
 """
 
@@ -59,7 +59,7 @@ def notified(database: str) -> str:
 
 
 def further(key: str, data: bytes) -> str:
-    """The key of a document's next state, next to the object that a store lets nothing replace."""
+    """The key of a document's next state, next to an object that the store does not allow to be replaced."""
     return f"{stem(key)}-{hashlib.sha256(data).hexdigest()[:16]}.json"
 
 

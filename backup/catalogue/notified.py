@@ -1,4 +1,4 @@
-"""Faults that a person was notified of and that are not over yet, so that a restart does not repeat them."""
+"""Faults that a person was notified of and that are not resolved yet, so that a restart does not repeat them."""
 
 from typing import ClassVar
 

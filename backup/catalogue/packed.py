@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 from pydantic import BaseModel
 
 P = TypeVar("P", bound=BaseModel)
-LEAST, MOST = -(2**63), 2**63 - 1
+MIN_NUMBER, MAX_NUMBER = -(2**63), 2**63 - 1
 
 
 class Packed(Sequence[P], Generic[P]):
@@ -28,7 +28,7 @@ class Packed(Sequence[P], Generic[P]):
     # Name in the document → attribute of the part.
     text_fields: ClassVar[dict[str, str]]
     number_field: ClassVar[str]
-    least: ClassVar[int] = LEAST
+    least: ClassVar[int] = MIN_NUMBER
     may_be_absent: ClassVar[bool] = False
 
     __slots__ = ("_absent", "_numbers", "_texts")
@@ -57,7 +57,7 @@ class Packed(Sequence[P], Generic[P]):
             numbers = [0 if number is None else number for number in numbers]
         if set(map(type, numbers)) != {int} or any(set(map(type, column)) != {str} for column in texts):
             return None
-        if min(numbers) < cls.least or max(numbers) > MOST:
+        if min(numbers) < cls.least or max(numbers) > MAX_NUMBER:
             return None
         return cls(texts, array("q", numbers), absent)
 

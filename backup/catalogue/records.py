@@ -72,7 +72,7 @@ class Attempt(Document):
     backup: str | None = None
     continues: str = Field(
         default="",
-        description="of an end whose beginning the store lets nothing replace: the ID of the beginning",
+        description="of an end whose beginning the store does not allow to be replaced: the ID of the beginning",
     )
     outcome: Outcome
     started: Moment

@@ -1,6 +1,6 @@
 """Documents that change: the record of an attempt, a hold, the notified faults.
 
-A bucket that locks every object and keeps no versions lets nothing replace them. There the next state of a document is a
+A bucket that locks every object and keeps no versions does not allow them to be replaced. There the next state of a document is a
 further object, and the newest one counts. Versions that do not know this read the first one.
 """
 
@@ -10,7 +10,7 @@ from backup.store import ObjectInfo, Store
 
 
 def states(store: Store, key: str) -> list[ObjectInfo]:
-    """The objects of a document: several, if the store lets nothing replace the first one.
+    """The objects of a document: several, if the store does not allow the first one to be replaced.
 
     Raises:
         StoreError: the store does not list them.

@@ -240,7 +240,7 @@ class Archive:
         )
         if timeline != int(found["timeline"], 16) or not start < end <= self.segment_size:
             return None
-        if first + end > lsn.MOST:  # the end of the last segment is not a position
+        if first + end > lsn.MAX_POSITION:  # the end of the last segment is not a position
             return None
         return WalObject(timeline, first + start, first + end, found["sha"], stored)
 

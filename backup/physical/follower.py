@@ -22,7 +22,7 @@ from backup.physical.pack import Packed, pack
 from backup.physical.resume import Place
 from backup.physical.slot import APPLICATION, NAME
 from backup.physical.spans import cover
-from backup.physical.uploads import MOST, THREADS, Parcel, Uploads
+from backup.physical.uploads import MAX_OUTSTANDING, THREADS, Parcel, Uploads
 from backup.physical.walsender import Alive, Message, TimelineEnd, Wal, WalSender, WalStream
 from backup.pipeline import PackingOptions
 from backup.store import Store
@@ -36,7 +36,7 @@ STATUS_SECONDS = 1.0
 BUSY_SECONDS = 0.05
 IDLE_SECONDS = 0.5
 LAST_FLUSH_SECONDS = 10.0
-# For how long messages may gather in the socket.
+# How long messages may accumulate in the socket.
 GATHER_SECONDS = 0.05
 UNLIMITED_SECONDS = 10.0 * 365 * 86400
 
@@ -172,7 +172,7 @@ class Follower:
         return False
 
     def _next(self, stream: WalStream) -> Message | None:
-        if self._uploads.outstanding < MOST:
+        if self._uploads.outstanding < MAX_OUTSTANDING:
             return stream.read(self._wait(), gather=GATHER_SECONDS)
         # The server waits for us and keeps its WAL; it only needs keepalive messages.
         self.stop.pause(BUSY_SECONDS)
@@ -182,7 +182,7 @@ class Follower:
         if self.measures.synchronous:
             raise PreflightError(
                 f"{self.server}: commits wait for this sidecar, so it disconnects",
-                hint=f"take {APPLICATION} and * out of synchronous_standby_names",
+                hint=f"remove {APPLICATION} and * from synchronous_standby_names",
             )
 
     def _keep_up(self, stream: WalStream, now: float, *, wanted: bool) -> None:
@@ -240,8 +240,8 @@ class Follower:
 
     def _diverges(self, known: WalObject) -> DivergenceError:
         return DivergenceError(
-            f"{self.server} sends other WAL from {lsn.text(known.start)} to {lsn.text(known.end)} than is stored",
-            hint="the server was restored to an earlier state, or it is another one: see docs/pitr.md; nothing that is stored was changed",
+            f"{self.server} sends WAL from {lsn.text(known.start)} to {lsn.text(known.end)} that differs from what is stored",
+            hint="the server was restored to an earlier state, or it is a different server: see docs/pitr.md; the stored WAL was not changed",
         )
 
     def _complete(self) -> None:

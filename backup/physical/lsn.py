@@ -8,7 +8,7 @@ below 2^32: a branch of the log, which a promotion begins. Names and texts are i
 import re
 
 # The largest position and timeline that PostgreSQL supports.
-MOST = 2**64 - 1
+MAX_POSITION = 2**64 - 1
 MAX_TIMELINES = 2**32 - 1
 LEAST_SEGMENT = 1 << 20
 MAX_SEGMENT = 1 << 30
@@ -35,7 +35,7 @@ def text(position: int) -> str:
     Raises:
         ValueError: it is out of bounds.
     """
-    if not 0 <= position <= MOST:
+    if not 0 <= position <= MAX_POSITION:
         raise ValueError(f"{position} is not a position in the WAL")
     return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
 

@@ -103,7 +103,7 @@ class _Member(tarfile.TarInfo):
 
 
 def link_tablespaces(data: Path, tablespaces: dict[str, Path]) -> None:
-    """Link a data folder to its tablespaces, by their object ids, in other folders than the original's."""
+    """Link a data folder to its tablespaces, by their object ids, in folders other than the original's."""
     (data / TABLESPACES).mkdir(mode=0o700, exist_ok=True)
     for oid, place in tablespaces.items():
         link = data / TABLESPACES / oid

@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 THREADS = 2
 # The uploads in transit and one that waits, each at most a segment. Beyond that, the stream stops reading.
-MOST = THREADS + 1
+MAX_OUTSTANDING = THREADS + 1
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 10.0
-# A store that has given no answer for so long is a problem, although it may still answer.
+# A store that has not responded for this long is a problem, although it may still respond.
 SILENT_SECONDS = 60.0
 
 
@@ -111,7 +111,7 @@ class Uploads:
             return self._stored
 
     def hand_over(self, parcel: Parcel) -> None:
-        """Queue a parcel; parcels must come in the order of their ends. It does not wait: see :data:`MOST`."""
+        """Queue a parcel; parcels must come in the order of their ends. It does not wait: see :data:`MAX_OUTSTANDING`."""
         with self._changed:
             self._parcels.append(parcel)
             self._changed.notify_all()

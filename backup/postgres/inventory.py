@@ -203,7 +203,7 @@ WHERE c.relkind = ANY(%s) AND n.nspname !~ '^pg_' AND n.nspname <> 'information_
 # From this version on, pg_dump reads the values of all sequences at once, without keeping their locks.
 SEQUENCES_UNLOCKED = 18
 
-# Every role may call it, unless that right was revoked.
+# Every role may call it, unless that privilege was revoked.
 _IDENTIFIER = """
 CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
 THEN (SELECT system_identifier::text FROM pg_control_system()) ELSE '' END

@@ -1,6 +1,6 @@
 """Selects the statements of a globals dump for the roles that a server lacks.
 
-A role that a restore creates may have been dropped from production deliberately. So it comes back with its rights on
+A role that a restore creates may have been dropped from production deliberately. So it comes back with its privileges on
 objects only. Rights to log in or to change the server are withheld and reported, and a person decides.
 """
 
@@ -61,7 +61,7 @@ class Making:
         names: the roles.
         statements: to be carried out, in this order.
         expected: what a dump of them contains afterwards.
-        withheld: statements that would restore the rights that a role does not get back, by role.
+        withheld: statements that would restore the privileges that a role does not get back, by role.
     """
 
     names: tuple[str, ...]

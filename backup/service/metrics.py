@@ -142,7 +142,7 @@ def _attempts(families: _Families, state: State, name: str, history: History) ->
     )
     families.gauge(
         "backup_silent_seconds",
-        "For how long a run has had no answer from its database and its store, or a verification from its server (0 = none)",
+        "For how long a run has had no response from its database and its store, or a verification from its server (0 = none)",
         state.silence(name),
         database=name,
     )

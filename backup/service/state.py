@@ -126,7 +126,7 @@ class State:
             return problem
         for name in self.names:
             if (silence := self.silence(name)) > SILENT_SECONDS:
-                return f"the run or verification of {name} has had no answer for {duration(silence)}"
+                return f"the run or verification of {name} has had no response for {duration(silence)}"
         age = (self.wiring.clock() - self.catalogue.read).total_seconds()
         if age > max(STALE_SECONDS, 10 * self.wiring.settings.catalogue_refresh):
             return f"the catalogue was last read {duration(age)} ago"

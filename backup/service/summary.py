@@ -106,7 +106,7 @@ def problems(state: State, history: History, now: datetime) -> list[Problem]:
     bad += _strange(history)
     if (silence := state.silence(history.database)) > SILENT_SECONDS:
         bad.append(
-            f"the run or verification in progress has had no answer for {duration(silence)} – try: check the server and the store"
+            f"the run or verification in progress has had no response for {duration(silence)} – try: check the server and the store"
         )
     last = history.newest("backup", finished=True)
     if state.died(history) is not None:

@@ -77,7 +77,7 @@ class Store(ABC):
         """Store a small object atomically: a reader sees the old or the new one, never a part.
 
         Raises:
-            KeptError: the object exists, and the store lets nothing replace it.
+            KeptError: the object exists, and the store does not allow it to be replaced.
         """
 
     @abstractmethod

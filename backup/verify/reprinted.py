@@ -1,4 +1,4 @@
-"""What PostgreSQL prints in another way after a restore, although it means the same.
+"""What PostgreSQL prints differently after a restore, although it means the same.
 
 ``EXISTS (SELECT 'x')`` is printed as ``SELECT 'x'::text``. Read back, the column has the name of the type, and is printed as
 ``SELECT 'x'::text AS text``. ``SELECT f.a FROM f()`` is printed as ``FROM f() f(a, b)``, with the columns that the function had

@@ -63,7 +63,7 @@ class Scratch:
     def load_globals(self, dumped: Path) -> list[Difference]:
         """Create the roles, within the new database: first those that it needs and the server lacks, as a restore does.
 
-        On a throwaway server all others follow, and the rights that a restore into production withholds.
+        On a throwaway server all others follow, and the privileges that a restore into production withholds.
         """
         check, statements = self.wiring.stop.check, roles.read(dumped)
         existing, powerful = roles_seen(self.database)

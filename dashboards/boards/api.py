@@ -409,7 +409,7 @@ def _billing() -> Row:
         (
             stat_panel(
                 "Oldest waiting event",
-                "Age of the oldest event of Stripe that is stored and not handled. Red is StripeEventsPending.",
+                "Age of the oldest Stripe event that is stored and not handled. Red is StripeEventsPending.",
                 f"max({select('posthub_billing_oldest_pending_event_seconds')})",
                 unit="s",
                 steps=high_is_bad(limit("stripe_event_pending:seconds")),

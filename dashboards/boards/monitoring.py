@@ -234,7 +234,7 @@ def _prometheus() -> Row:
             ),
             series_panel(
                 "Storage errors",
-                "Failed compactions and WAL corruptions in an hour. Any other value than zero is PrometheusStorageFailing.",
+                "Failed compactions and WAL corruptions in an hour. Any value other than zero is PrometheusStorageFailing.",
                 Query(
                     f"sum({increase('prometheus_tsdb_compactions_failed_total', over='1h')})", "compactions"
                 ),

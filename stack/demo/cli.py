@@ -77,7 +77,7 @@ def demo(*, once: bool, as_json: bool, folder: Path, random_ports: bool) -> int:
 
 def _suite(place: Path, output: Console, *, usual_ports: bool) -> Suite:
     if any(map(missing, SERVERS)):
-        output.busy(f"fetching {', '.join(SERVERS)} (only this time)")
+        output.busy(f"fetching {', '.join(SERVERS)} (first run only)")
         fetch(SERVERS)
     return Suite(
         place,
@@ -117,7 +117,7 @@ def _reported(results: Results, *, as_json: bool) -> Iterator[None]:
 
 
 def _run(suite: Suite, results: Results, output: Console, meanwhile: ExitStack) -> None:
-    """Start everything and run the steps; the traffic runs on until ``meanwhile`` is closed."""
+    """Start everything and run the steps; the traffic continues until ``meanwhile`` is closed."""
     began = time.monotonic()
     output.line(
         f"time factor {TIME_FACTOR:g}: a minute of alerting takes {60 / TIME_FACTOR:g} s here, and there are no quiet hours"
@@ -147,7 +147,7 @@ def _run(suite: Suite, results: Results, output: Console, meanwhile: ExitStack) 
     for step in Story(suite, traffic, customers[-1], output.busy).run():
         results.steps.append(step)
         output.step(step)
-    # The frontend may still be in progress: it is built at low priority.
+    # The frontend may still be building: it has low priority.
     output.busy("drawing dashboards")
     others.wait()
     # Only now: importing matplotlib takes longer than all other modules together.

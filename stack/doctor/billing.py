@@ -1,4 +1,4 @@
-"""Checks of Stripe: complete settings, and a harmless request with the key."""
+"""Stripe checks: complete settings, and a harmless request with the key."""
 
 from collections.abc import Iterator
 
@@ -48,7 +48,10 @@ def _price(key: str, price: str) -> Check:
     detail, fix = {
         200: (f"{price} is not active", "activate the price, or choose another"),
         401: ("STRIPE_SECRET_KEY is not accepted", "copy the key again, from the dashboard"),
-        403: ("STRIPE_SECRET_KEY may not read prices", "docs/app.md, Billing, lists the rights of the key"),
+        403: (
+            "STRIPE_SECRET_KEY may not read prices",
+            "docs/app.md, Billing, lists the permissions of the key",
+        ),
         404: (f"{price} does not exist", "use the price and the key of one mode: test or live"),
     }.get(answer.status_code, (f"answered {answer.status_code}", "try again later"))
     return Check("stripe", False, detail, fix)

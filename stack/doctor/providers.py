@@ -75,7 +75,7 @@ def _answered(case: Case, call: Call) -> Check:
     except (requests.RequestException, ValueError) as error:
         # Neither the error's text nor the headers are shown: they may contain the key.
         return Check(
-            call.key, False, f"no answer: {type(error).__name__}", f"check {call.base} and the network"
+            call.key, False, f"no response: {type(error).__name__}", f"check {call.base} and the network"
         )
     host = urlsplit(base).hostname
     if answer.status_code == 200:

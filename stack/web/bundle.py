@@ -71,7 +71,7 @@ def modules(say: Say = lambda _: None, folder: Path = FRONTEND) -> bool:
     wanted = fingerprint(PACKAGES, folder)
     with _locked("modules"):
         if not stamp.exists() or stamp.read_text() != wanted:
-            say(f"installing the packages of {folder.name} (half a minute, only this time)")
+            say(f"installing the packages of {folder.name} (half a minute, first run only)")
             _run(
                 ["nice", "npm", "ci", "--no-audit", "--no-fund"],
                 "npm ci",
@@ -106,7 +106,7 @@ def _files(names: Sequence[str], folder: Path) -> Iterator[Path]:
 
 
 def _build(say: Say) -> Path:
-    say("building the web frontend (half a minute, only this time)")
+    say("building the web frontend (half a minute, first run only)")
     folder = CACHE / fingerprint(SOURCES)
     draft = CACHE / f"draft-{os.getpid()}"
     try:

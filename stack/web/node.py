@@ -51,7 +51,7 @@ def provide(say: Callable[[str], None]) -> None:
     """
     if why_not() is None:
         return
-    say("fetching Node.js for the web frontend (only this time)")
+    say("fetching Node.js for the web frontend (first run only)")
     draft = STATE / f"node-{os.getpid()}"
     command = [
         str(VENV_BIN / "uv"),

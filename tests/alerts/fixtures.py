@@ -8,7 +8,7 @@ from pathlib import Path
 from alerts.rules import alerts
 
 FOLDER = Path(__file__).resolve().parent.parent / "fixtures" / "metrics"
-# prometheus_client's parser would give counters other names than Prometheus does.
+# prometheus_client's parser would name counters differently from Prometheus.
 SERIES = re.compile(r"(?m)^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? \S+$")
 TYPE = re.compile(r"(?m)^# TYPE (\S+) (\S+)$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')

@@ -13,7 +13,7 @@ NOT_CAPTURED = {
     (
         "caddy_http_request_duration_seconds_count",
         "code",
-    ): "captured while no answer was 5xx; the label is there",
+    ): "captured while no response was 5xx; the label is there",
     (
         "pg_stat_activity_count",
         "wait_event_type",

@@ -507,7 +507,7 @@ class TestSynchronization:
     def test_a_customer_that_stripe_does_not_have_changes_nothing(
         self, customer: str, user: Any, stripe: StripeStandIn, deliver: Any
     ) -> None:
-        """A key of another account of Stripe must not end all subscriptions."""
+        """A key of another Stripe account must not end all subscriptions."""
         stripe.subscribe(customer)
         deliver()
         stripe.state.customers.clear()

@@ -9,7 +9,7 @@ from backup.physical import lsn
 from stack.servers import Postgres
 
 SIZES = st.sampled_from([1 << shift for shift in range(20, 31)])
-POSITIONS = st.integers(0, lsn.MOST)
+POSITIONS = st.integers(0, lsn.MAX_POSITION)
 TIMELINES = st.integers(1, lsn.MAX_TIMELINES)
 
 
@@ -40,7 +40,7 @@ def test_what_is_not_a_position_is_refused(text: str) -> None:
         lsn.parse(text)
 
 
-@pytest.mark.parametrize("position", [-1, lsn.MOST + 1])
+@pytest.mark.parametrize("position", [-1, lsn.MAX_POSITION + 1])
 def test_a_position_out_of_bounds_is_not_written(position: int) -> None:
     with pytest.raises(ValueError, match="not a position"):
         lsn.text(position)

@@ -91,7 +91,7 @@ def test_the_locks_of_a_dump_are_held_against_the_server(
         return next(each.detail for each in examine(wiring) if each.name == f"postgres {crowded}: locks")
 
     wiring = wired(DATABASE_URL=postgres.url_for(crowded))
-    assert checked(wiring) == "the server has room for those of a dump"
+    assert checked(wiring) == "the server has room for the locks of a dump"
     # As on a server with less room than these tables take.
     monkeypatch.setattr(inventory, "_LOCKS", "SELECT 200::bigint")
     assert checked(wiring) == "a dump takes about 232, the server has room for about 200"

@@ -1,4 +1,4 @@
-"""Oddities of a database as a whole: what every new one has, and this one lacks or has in another way."""
+"""Oddities of a database as a whole: what every new one has, and this one lacks or has in a different form."""
 
 from backup.replication.merged import read
 from backup.run import run

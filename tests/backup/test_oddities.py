@@ -25,7 +25,7 @@ from tests.backup.conftest import PostgresOf, Wire
 
 FOLDER = Path(__file__).parent / "oddities"
 FILES = sorted(FOLDER.glob("*.sql"))
-LEAST = 300
+MIN_TITLES = 300
 VERSIONS = [int(version) for version in os.environ.get("ODDITIES", f"{SUPPORTED[-1]}").split()]
 SINCE = re.compile(r" \(from (\d+)\)$")
 EXTENSION = re.compile(r"CREATE EXTENSION (?:IF NOT EXISTS )?(\w+)")
@@ -67,7 +67,7 @@ def made(server: Postgres, path: Path) -> str:
 
 def test_there_are_enough() -> None:
     titles = [title for path in FILES for title in oddities(path)]
-    assert len(titles) == len(set(titles)) >= LEAST
+    assert len(titles) == len(set(titles)) >= MIN_TITLES
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -226,7 +226,7 @@ def unpacked_from(primary: Primary, parent: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("primary", [SUPPORTED[-1]], indirect=True, ids=["newest"])
 def test_a_collation_of_another_version_is_named(primary: Primary, base: Path, tmp_path: Path) -> None:
-    """Indexes of text may be out of order for other programs than the original's."""
+    """Indexes of text may be out of order for programs other than the original's."""
     change = "UPDATE pg_database SET datcollversion = %s WHERE datname = 'posthub'"
     with primary.session("postgres") as connection:
         row = connection.execute(

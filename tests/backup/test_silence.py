@@ -109,8 +109,8 @@ def shows_silence(state: State, database: str, seconds: float) -> None:
     until = time.monotonic() + PATIENCE
     while state.trouble is None and time.monotonic() < until:
         time.sleep(0.05)
-    assert "has had no answer for" in str(state.trouble)
-    assert "has had no answer for" in status_page.render(state)
+    assert "has had no response for" in str(state.trouble)
+    assert "has had no response for" in status_page.render(state)
     assert samples(state)[f'backup_silent_seconds{{database="{database}"}}'] > seconds
 
 
@@ -230,7 +230,7 @@ def test_doctor_names_what_is_silent(
         assert ended(lambda: found.update({check.name: check for check in examine(wiring)})) is None
     silent = found[f"postgres {database}"]
     assert not silent.ok
-    assert "no answer came within" in silent.detail
+    assert "no response within" in silent.detail
 
 
 def test_doctor_waits_once_for_each_silent_server(
@@ -243,8 +243,8 @@ def test_doctor_waits_once_for_each_silent_server(
         wiring = wired(DATABASE_URL="", BACKUP_DATABASE_URLS=f"a={url},b={url}")
         found = {}
         assert ended(lambda: found.update({check.name: check for check in examine(wiring)})) is None
-    assert "no answer came within" in found["postgres a: clock"].detail
-    refused = {name for name, check in found.items() if "gave no answer before" in check.detail}
+    assert "no response within" in found["postgres a: clock"].detail
+    refused = {name for name, check in found.items() if "did not respond earlier" in check.detail}
     kinds = ("extensions", "verification", "left out", "locks")
     assert refused == {*(f"postgres a: {kind}" for kind in kinds), "postgres b"}
     # What did answer counts.

@@ -1,4 +1,4 @@
-"""Two exporters that watch one broker: every rule and panel about Celery gives the same answer as with one."""
+"""Two exporters that watch one broker: every rule and panel about Celery gives the same result as with one."""
 
 import re
 from pathlib import Path
@@ -59,7 +59,7 @@ def answers(prometheus: Api) -> dict[str, dict[frozenset[tuple[str, str]], float
     }
 
 
-def test_rules_and_panels_say_the_same_with_a_second_exporter(tmp_path: Path) -> None:
+def test_rules_and_panels_agree_with_a_second_exporter(tmp_path: Path) -> None:
     with history(tmp_path / "one", "a") as prometheus:
         one = answers(prometheus)
     with history(tmp_path / "two", "a", "b") as prometheus:

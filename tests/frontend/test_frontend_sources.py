@@ -76,7 +76,7 @@ def test_node_comes_from_pypi_where_there_is_none(without_node: Path) -> None:
     assert reason.startswith("node and npm not found; install Node.js")
     messages: list[str] = []
     nodes.provide(messages.append)
-    assert messages == ["fetching Node.js for the web frontend (only this time)"]
+    assert messages == ["fetching Node.js for the web frontend (first run only)"]
     assert nodes.why_not() is None
     done = subprocess.run(
         [without_node / "node/bin/npm", "--version"],

@@ -21,7 +21,7 @@ from stack.suite import Suite
 from stack.wait import wait_for
 from tests.ended import ended
 
-# In the process of the frontend's suite, after it: three suites at once slow each other down, and all in one queue take long.
+# In the process of the frontend's suite, after it: three suites at once slow each other down, and one after the other they take too long.
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("frontend")]
 
 ROWS = 5000

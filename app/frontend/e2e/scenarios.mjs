@@ -213,7 +213,7 @@ export const scenarios = {
     await page.getByRole('heading', { name: 'No channel yet' }).waitFor();
   },
 
-  async 'a caption that takes long can be cancelled, and a refused one gives the reason'({ page, customer, password }) {
+  async 'a slow caption can be cancelled, and a refused one gives the reason'({ page, customer, password }) {
     await signIn(page, customer, password);
     await write(page, '');
     await page.getByLabel('What is the post about?').fill('[sandbox:unreachable] too slow');

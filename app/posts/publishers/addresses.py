@@ -112,7 +112,7 @@ def resolve(host: str, port: int, seconds: float) -> list[str]:
     """The addresses of a host, in the order of the resolver.
 
     Raises:
-        socket.gaierror: the name does not exist, or no answer came within this time.
+        socket.gaierror: the name does not exist, or there was no response within this time.
     """
     # getaddrinfo has no time limit. A thread that is late ends with the resolver's limit, in half a minute.
     answer: SimpleQueue[list[str] | OSError] = SimpleQueue()

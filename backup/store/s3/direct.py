@@ -29,7 +29,7 @@ class Direct:
         self._usable = self._credentials is not None
 
     def get(self, name: str) -> bytes | None:
-        """The bytes of an object of the bucket; None if the server answers in any other way than with them.
+        """The bytes of an object of the bucket; None if the server responds with anything else.
 
         Raises:
             HTTPClientError: it does not answer.

@@ -13,7 +13,7 @@ from billing.synchronization import synchronize
 
 
 class Command(BaseCommand):
-    help = "Connect a user without a customer with a customer of Stripe, and read the subscriptions."
+    help = "Link a user who has no customer to a Stripe customer, and read the subscriptions."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username")

@@ -1,9 +1,9 @@
 /** Why a request failed: the kind of reason, and the API's own text if there is one. */
 
 export type Kind =
-  | 'offline' // no answer
-  | 'slow' // no answer in time
-  | 'unsure' // no answer in time, so the change may or may not have been made
+  | 'offline' // no response
+  | 'slow' // no response in time
+  | 'unsure' // no response in time, so the change may or may not have been made
   | 'unloaded' // a part of the page itself did not come
   | 'signedOut'
   | 'forbidden'

@@ -621,7 +621,7 @@ export interface components {
         Page: {
             /**
              * Format: uri
-             * @description A page of Stripe, for this customer only.
+             * @description A Stripe page, for this customer only.
              */
             url: string;
         };

@@ -18,8 +18,8 @@ export const en = {
 
   'problem.title': 'That did not work',
   'problem.offline': 'The server cannot be reached. Check your connection.',
-  'problem.slow': 'The server takes too long to answer.',
-  'problem.unsure': 'The server takes too long to answer. Your change may have been saved: check before you try again.',
+  'problem.slow': 'The server is taking too long to respond.',
+  'problem.unsure': 'The server is taking too long to respond. Your change may have been saved: check before you try again.',
   'problem.unloaded': 'This page could not be loaded. Check your connection.',
   'problem.signedOut': 'You are signed out. Sign in again.',
   'problem.forbidden': 'You may not do this.',
