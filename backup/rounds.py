@@ -1,4 +1,4 @@
-"""A round of work on many databases: what is made once for all of them is kept until its end."""
+"""A round of work on many databases: what is created once for all of them is kept until its end."""
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,7 +30,7 @@ class Round:
                 self._kept.clear()
 
     def once(self, key: Hashable, make: Make) -> Path | None:
-        """What was made in this round, or is made now; None if there is no round. After a failure, the next one tries again."""
+        """What was created in this round, or is created now; None if there is no round. After a failure, the next one tries again."""
         if self._stack is None:
             return None
         if key not in self._kept:

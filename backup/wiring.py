@@ -48,7 +48,7 @@ class Wiring:
         proving: those of each verification in progress.
         readers: see :meth:`reader`.
         round: what a round of verifications keeps.
-        servers: the servers whose WAL is streamed, and that base backups are made of; not among the targets.
+        servers: the servers whose WAL is streamed, and that base backups are taken of; not among the targets.
     """
 
     settings: BackupSettings

@@ -14,9 +14,9 @@ from stack.paths import ROOT
 ARCHITECTURE = Path("docs/architecture.md")
 INDEX = Path("docs/README.md")
 TROUBLESHOOTING = Path("docs/troubleshooting.md")
-# Folders whose messages a person may see.
+# Folders with messages that a person may see.
 SPEAKERS = ("alerts", "app", "backup", "dashboards", "deploy", "exporters", "runbooks", "sidecar", "stack")
-# What is inside these mirrors other folders, or is data.
+# Their subfolders mirror other folders, or contain data.
 NOT_MAPPED = ("docs", "tests")
 _FENCE = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -29,7 +29,7 @@ _MESSAGE = re.compile(r"^### `(.+)`$", re.MULTILINE)
 
 
 def problems(root: Path = ROOT) -> list[str]:
-    """Everything that is wrong with the pages of a checkout."""
+    """Every problem with the pages of a checkout."""
     return [
         *broken_links(root),
         *broken_addresses(root),
@@ -78,7 +78,7 @@ def _anchors(text: str) -> set[str]:
 
 
 def broken_addresses(root: Path) -> list[str]:
-    """Addresses of our own pages in the sources that lead to no page or heading."""
+    """Links from the sources to our own pages that do not lead to a page or heading."""
     found = []
     for path in sorted(path for folder in SPEAKERS for path in (root / folder).rglob("*.py")):
         for page, anchor in _ADDRESS.findall(path.read_text(encoding="utf-8")):
@@ -114,11 +114,11 @@ def unlisted_pages(root: Path) -> list[str]:
 
 
 def unknown_messages(root: Path) -> list[str]:
-    """Messages on the troubleshooting page that no source has. ``…`` stands for what the program fills in."""
+    """Messages on the troubleshooting page that are in no source. ``…`` stands for what the program fills in."""
     known = list(_messages(root))
     text = (root / TROUBLESHOOTING).read_text(encoding="utf-8")
     return [
-        f"{TROUBLESHOOTING} quotes {quoted!r}, and no message in the source reads so"
+        f"{TROUBLESHOOTING} quotes {quoted!r}, but no message in the source has this text"
         for quoted in _MESSAGE.findall(text)
         if not any(quoted in message for message in known)
     ]

@@ -20,7 +20,7 @@ PHYSICAL = {"max_slot_wal_keep_size": "1GB"}
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Run the tests that share a fixture of their module in one process, so that the fixture is made only once.
+    """Run the tests that share a fixture of their module in one process, so that the fixture is created only once.
 
     The longest groups, those of the whole stack, begin first, and then the other groups. Single tests fill the end, so
     that no process works on a long group while the others have nothing left.

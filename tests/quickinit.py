@@ -30,7 +30,7 @@ def quick(programs: Path, folder: Path) -> Path:
     """A folder of links to the programs, with the quick ``initdb``.
 
     Args:
-        folder: where it is made, once for all processes of a test run.
+        folder: where it is created, once for all processes of a test run.
     """
     folder.mkdir(exist_ok=True)
     found, template = folder / "bin", folder / "template"

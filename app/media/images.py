@@ -30,7 +30,7 @@ def inspect(content: bytes) -> tuple[Facts, bytes]:
     """The facts of an image, and its thumbnail as JPEG.
 
     Raises:
-        InvalidImageError: it is too large, of another type, or damaged.
+        InvalidImageError: it is too large, of the wrong type, or damaged.
     """
     if len(content) > MAX_BYTES:
         raise InvalidImageError(f"the image has {len(content)} bytes, more than {MAX_BYTES}")

@@ -1,6 +1,6 @@
 """Where media files are kept: a bucket of an S3-compatible store, or a folder.
 
-MEDIA_STORE_URL is s3://BUCKET/PREFIX or file:///FOLDER. Keys are made by this app only, and never contain user input.
+MEDIA_STORE_URL is s3://BUCKET/PREFIX or file:///FOLDER. Keys are created only by this app, and never contain user input.
 """
 
 import os

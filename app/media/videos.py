@@ -50,7 +50,7 @@ class Inspector:
         """The chunks, unchanged. The last one comes only after the whole file has been found valid.
 
         Raises:
-            InvalidVideoError: too large, of another type, damaged or incomplete.
+            InvalidVideoError: too large, of the wrong type, damaged or incomplete.
         """
         held: bytes | None = None
         for chunk in chunks:

@@ -23,7 +23,7 @@ def commit(
         data: the manifest as it was stored elsewhere; by default it is serialised and signed again.
 
     Raises:
-        DumpError: an object is missing or has another size. The manifest was removed.
+        DumpError: an object is missing or differs in size. The manifest was removed.
     """
     folder, key = _places(manifest.database, manifest.id)
     store.put(key, data or manifest.encode(keys), retain_until=retain_until)
@@ -39,7 +39,7 @@ def confirm(store: Store, folder: str, objects: tuple[StoredObject, ...]) -> Non
     """Check that the store has every object in its full size.
 
     Raises:
-        DumpError: an object is missing or has another size.
+        DumpError: an object is missing or differs in size.
     """
     for stored in objects:
         found = store.head(f"{folder}/{stored.name}")

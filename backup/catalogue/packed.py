@@ -14,7 +14,7 @@ MIN_NUMBER, MAX_NUMBER = -(2**63), 2**63 - 1
 
 
 class Packed(Sequence[P], Generic[P]):
-    """A sequence of parts that have texts and one number each. The parts are made when they are asked for.
+    """A sequence of parts that have texts and one number each. The parts are created on request.
 
     A subclass names their fields. It equals a tuple of the same parts.
 

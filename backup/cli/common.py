@@ -283,7 +283,7 @@ def see_whose(wiring: Wiring, entry: Entry, production: Address, given: str | No
 
 
 def confirm_name(name: str, given: str | None) -> None:
-    """Reject a wrong name, even if nothing is left to do."""
+    """Reject an invalid name, even if nothing is left to do."""
     if given is not None:
         confirm("", name, given)
 

@@ -73,7 +73,7 @@ _OPTIONS = {
 MAX_LOG = 1 << 20
 _NOT_READY = re.compile(r"FATAL: +the database system is ")
 # Settings that keep the server private cannot be overridden.
-_OURS_ALONE = frozenset(
+_PRIVATE_SETTINGS = frozenset(
     {"listen_addresses", "unix_socket_directories", "hba_file", "ident_file", "data_directory", "config_file"}
 )
 # A database may load libraries into its sessions that this host lacks; then nobody could connect to a restored one.
@@ -101,9 +101,9 @@ def fill(
     parent: Path | None,
     check: Callable[[], None],
 ) -> None:
-    """Make the data of a new server in its folder. Within a round, ``initdb`` runs once, and this copies what it made.
+    """Create the data of a new server in its folder. Within a round, ``initdb`` runs once, and its result is copied.
 
-    Each server is still a new one: what was restored before cannot have changed it.
+    Each server is still new: earlier restores cannot have changed it.
 
     Raises:
         VerificationError: initdb failed, or there is no room for a copy.
@@ -124,7 +124,7 @@ def fill(
         shutil.copytree(template, folder / DATA, copy_function=shutil.copyfile)
     except OSError as error:
         raise VerificationError(
-            f"no server can be made in {folder.parent}: {_reason(error)}",
+            f"cannot create a server in {folder.parent}: {_reason(error)}",
             hint="set BACKUP_WORK_DIR to a folder with more room",
         ) from None
 
@@ -140,7 +140,7 @@ def _slim(programs: Programs, folder: Path, superuser: str, check: Callable[[], 
 
 
 def _reason(error: OSError) -> str:
-    """What an error of a file says; that of a whole tree lists the errors of its files."""
+    """The reason of an error; that of a whole tree lists the errors of its files."""
     files = error.args[0] if isinstance(error, shutil.Error) else []
     return str(files[0][-1]) if files else error.strerror or str(error)
 
@@ -163,14 +163,14 @@ def cluster(
         parent: where its folder is created; by default the system's temporary folder.
         check: called while the server is created; raises to stop.
         kept: what the round of verifications keeps.
-        encoding: of its database postgres: names of roles are stored in it, and other databases read them unchanged.
+        encoding: the encoding of its database postgres: role names are stored in it, and other databases read them unchanged.
 
     Raises:
         VerificationError: the server could not be created or started.
     """
     check_path(parent)
     with private_folder(parent) as folder:
-        # Apart from the files that are restored and compared, which code in the server must not change.
+        # Separate from the files that are restored and compared: code in the server must not change them.
         own = folder / SERVER
         own.mkdir(mode=0o700)
         fill(kept or Round(), programs, own, superuser, parent, check)
@@ -204,7 +204,7 @@ def server(
     Args:
         options: the settings that override those of its configuration file.
         ending: the signal that stops it; SIGQUIT saves nothing.
-        readable: what it may read in addition.
+        readable: further paths that it may read.
     """
     process = None
     try:
@@ -253,7 +253,7 @@ def end_of_log(folder: Path) -> str:
 
 
 def end_all(folder: Path) -> None:
-    """Kill whatever still runs in a folder: a server that has ended may leave programs behind."""
+    """Kill whatever is still running in a folder: a server that has ended may leave programs behind."""
     while running := running_in(folder):
         for pid in running:
             with suppress(OSError):
@@ -306,20 +306,20 @@ def _made(folder: Path) -> IO[bytes]:
         return (folder / OWNER).open("wb")
     except OSError as error:
         raise UsageError(
-            f"no folder can be made in {folder.parent}: {error.strerror}",
+            f"cannot create a folder in {folder.parent}: {error.strerror}",
             hint="set BACKUP_WORK_DIR to a writable folder",
         ) from None
 
 
 @atexit.register
 def _remove_ours() -> None:
-    """Remove what an exception at a bad moment has left; nothing interrupts this."""
+    """Remove what an exception at the wrong time left behind; nothing interrupts this."""
     for folder in list(_ours):
         _remove(folder)
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder and end everything that runs in it; restored content may have started programs and closed folders."""
+    """Remove a folder and end everything that runs in it; restored content may have started programs and made folders inaccessible."""
     deadline = time.monotonic() + STOP_SECONDS
     while folder.exists():
         for pid in running_in(folder):
@@ -333,7 +333,7 @@ def _remove(folder: Path) -> None:
 
 
 def _open_and_again(folder: Path, function: Callable[..., object], path: str, _: object) -> None:
-    """Open a closed folder and try again. Only what is inside the removed folder is opened, never its parent."""
+    """Make a folder accessible and try again. Only folders inside the removed one are changed, never its parent."""
     parent = Path(path).parent
     with suppress(OSError):
         if parent == folder or folder in parent.parents:
@@ -345,7 +345,7 @@ def _open_and_again(folder: Path, function: Callable[..., object], path: str, _:
 
 
 def running_in(folder: Path) -> list[int]:
-    """Processes that work in a folder: servers, and the programs that they have started."""
+    """Processes that work in a folder: servers, and the programs that they started."""
     inside = f"{folder.resolve()}/"
     found = []
     for process in Path("/proc").glob("[0-9]*"):
@@ -401,7 +401,7 @@ def server_options(text: str) -> dict[str, str]:
                 f"BACKUP_VERIFY_OPTIONS has {part!r}, which is not name=value",
                 hint="for example: shared_preload_libraries=pgaudit,pg_cron; cron.database_name=restored",
             )
-        if name.lower() in _OURS_ALONE:
+        if name.lower() in _PRIVATE_SETTINGS:
             raise UsageError(
                 f"BACKUP_VERIFY_OPTIONS may not set {name}", hint="the throwaway server stays private"
             )

@@ -11,7 +11,7 @@ ORDER BY 1
 
 
 def differing(paused: Paused) -> list[str]:
-    """A note for each database whose collation has another version here than on the original server."""
+    """A note for each database whose collation has a different version here than on the original server."""
     with session(paused.address) as connection:
         found = connection.execute(_OTHER).fetchall()
     return [

@@ -18,7 +18,7 @@ from sidecar import UsageError
 
 @dataclass(frozen=True)
 class Candidate:
-    """A base backup, and how far the stored log leads from it.
+    """A base backup, and how far the stored log reaches from it.
 
     Attributes:
         stored: when the newest part of that log was stored.
@@ -86,8 +86,8 @@ class Coverage:
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """A period of which every moment can be recovered.
+class Period:
+    """A period in which every moment can be recovered.
 
     Attributes:
         latest: when its newest log was stored.
@@ -99,20 +99,20 @@ class Stretch:
     open: bool
 
 
-def stretches(candidates: Sequence[Candidate]) -> tuple[Stretch, ...]:
+def periods(candidates: Sequence[Candidate]) -> tuple[Period, ...]:
     """The periods that can be recovered, oldest first. Nothing can be recovered between two of them."""
-    found: list[Stretch] = []
+    found: list[Period] = []
     for each in sorted((each.choice for each in candidates), key=lambda each: (each.finished, each.id)):
-        own = Stretch(each.finished, each.stored, each.open)
+        own = Period(each.finished, each.stored, each.open)
         if found and own.earliest <= found[-1].latest:
             last = found.pop()
-            own = Stretch(last.earliest, max(last.latest, own.latest), last.open or own.open)
+            own = Period(last.earliest, max(last.latest, own.latest), last.open or own.open)
         found.append(own)
     return tuple(found)
 
 
 def expected_seconds(candidates: Sequence[Candidate], chosen: Candidate) -> float | None:
-    """The estimated duration of a recovery to the end of the log that follows a base backup, by the newest proof; None without one."""
+    """The estimated duration of a recovery to the end of the log that follows a base backup, from the newest proof; None without one."""
     for each in reversed(candidates):
         report = each.entry.report
         if report is None or not report.ok or not report.measures.get("replay"):
@@ -201,8 +201,8 @@ def _base(entry: Entry) -> Base:
 
 def _damage(entry: Entry) -> str:
     if entry.missing:
-        return f"objects of it are missing or have another size: {', '.join(entry.missing)}"
-    return "objects of it are damaged"
+        return f"some of its objects are missing or differ in size: {', '.join(entry.missing)}"
+    return "some of its objects are damaged"
 
 
 def _candidate(entry: Entry, window: Window, cluster: Cluster) -> Candidate:

@@ -13,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from backup.cancellation import StoppedError
 from backup.catalogue.reader import History, Reader
 from backup.physical.archive import Archive, Listing
-from backup.physical.coverage import coverage, stretches
+from backup.physical.coverage import coverage, periods
 from backup.physical.follower import Outlet
 from backup.physical.known import KnownWal
 from backup.physical.measures import Measures, Recoverable
@@ -190,7 +190,7 @@ class Upkeep:
 def _recoverable(wiring: Wiring, history: History, found: Sequence[Cluster]) -> Recoverable:
     if not retained_bases(history.backups):
         return Recoverable()
-    known = stretches(coverage(wiring, history, found).candidates)
+    known = periods(coverage(wiring, history, found).candidates)
     proofs = [report for report in history.reports if report.ok]
     measured = proofs[-1].measures if proofs else {}
     reached = measured.get("reached")

@@ -172,7 +172,7 @@ class _Buffers:
         with self._changed:
             self._changed.wait_for(lambda: self._out == 0 or self._out + size <= self._budget)
             self._out += size
-            # Parts only grow, so a buffer of another size is not needed again.
+            # Parts only grow, so a buffer of a different size is not needed again.
             self._idle = [one for one in self._idle if len(one) == size]
             return self._idle.pop() if self._idle else bytearray(size)
 

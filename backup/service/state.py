@@ -12,7 +12,7 @@ from backup.cancellation import StoppedError
 from backup.catalogue.reader import Catalogue, History
 from backup.catalogue.records import Attempt
 from backup.errors import StoreError
-from backup.physical.coverage import Stretch, coverage_of, stretches
+from backup.physical.coverage import Period, coverage_of, periods
 from backup.replication.merged import Catalogues
 from backup.replication.offsite import Offsite, look
 from backup.wiring import Wiring
@@ -53,7 +53,7 @@ class State:
     problems: dict[str, str | None] = field(default_factory=dict)
     offsite: Offsite = field(default_factory=Offsite)
     jobs: dict[str, Job] = field(default_factory=dict)
-    recoverable: dict[str, tuple[Stretch, ...]] = field(default_factory=dict)
+    recoverable: dict[str, tuple[Period, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._catalogues = Catalogues(self.wiring)
@@ -90,11 +90,11 @@ class State:
 
     def look_at_wal(self) -> None:
         """Read what can be recovered of each server. That lists all of its WAL, so it is done less often than the rest."""
-        found: dict[str, tuple[Stretch, ...]] = {}
+        found: dict[str, tuple[Period, ...]] = {}
         for target in self.wiring.servers:
             try:
                 with self.wiring.stop.limit(REFRESH_SECONDS):
-                    found[target.name] = stretches(coverage_of(self.wiring, target.name).candidates)
+                    found[target.name] = periods(coverage_of(self.wiring, target.name).candidates)
             except UsageError:
                 continue  # it has no base backup, which the page says anyway
             except OpsError as error:

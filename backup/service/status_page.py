@@ -5,7 +5,7 @@ from datetime import datetime
 from html import escape
 
 from backup.catalogue.reader import Entry
-from backup.physical.coverage import Stretch
+from backup.physical.coverage import Period
 from backup.service.state import State
 from backup.service.summary import Summary, general_problems, summaries
 from backup.targets import ServerTarget
@@ -142,7 +142,7 @@ def _database(state: State, each: Summary) -> str:
     )
 
 
-def _recoverable(found: Sequence[Stretch]) -> str:
+def _recoverable(found: Sequence[Period]) -> str:
     """The periods that can be recovered, on a line and in words; a gap has another colour."""
     if not found:
         return ""

@@ -9,7 +9,7 @@ from backup import __version__
 from backup.catalogue.reader import CLOCK_TOLERANCE, Entry, History, projected_rto
 from backup.catalogue.records import Attempt, Report
 from backup.confinement import strength
-from backup.physical.coverage import Stretch
+from backup.physical.coverage import Period
 from backup.prune import plan_for
 from backup.service.state import SILENT_SECONDS, Job, State
 from backup.targets import ServerTarget, Target
@@ -47,7 +47,7 @@ class Summary:
     at_risk: float | None
     restore_seconds: float | None
     next_run: datetime | None
-    recoverable: tuple[Stretch, ...] = ()
+    recoverable: tuple[Period, ...] = ()
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from exporters.tables.groups import STATES, Group
 # Counts are remembered at most this often (seconds) and this many times: about one minute.
 SAMPLE_SECONDS = 10.0
 SAMPLES = 7
-# Older counts would give the rate of another time. Prometheus may scrape only once a minute.
+# Older counts would give the rate of an earlier time. Prometheus may scrape only once a minute.
 OLDEST_SECONDS = 150.0
 # A shorter time says little about a rate.
 LEAST_SECONDS = 2.0

@@ -54,7 +54,7 @@ class Story:
             ("The backup is proven by a restore", self.proof),
             ("A damaged backup is detected and reported", self.damage),
             ("A killed worker is detected and reported", self.worker),
-            ("An emptied table comes back as it was a second before", self.accident),
+            ("An emptied table comes back as it was a second earlier", self.accident),
         )
 
     def run(self) -> Iterator[Step]:
@@ -190,7 +190,7 @@ class Story:
         up = 'celery_worker_up{hostname=~"worker-ai@.+"}'
         killed = time.time()
         self._suite.crash(worker)
-        self._busy("waiting until the exporter misses the killed worker")
+        self._busy("waiting until the exporter notices that the worker is gone")
         self._await(lambda: self._suite.prom.value(up) == 0, "the exporter reporting the worker as down")
         seen = time.time() - killed
         self._busy("waiting for CeleryWorkerDown; meanwhile, the WAL is streamed, and a base backup is taken")
@@ -219,12 +219,12 @@ class Story:
         return Outcome(lines, data, passed=True)
 
     def accident(self) -> Outcome:
-        """Empty a table; recover the second before, prove it and put it into production."""
-        assert self._protection is not None, "the step before takes the base backup while it waits"
+        """Empty a table; recover its state one second earlier, prove it and put it into production."""
+        assert self._protection is not None, "the previous step takes the base backup while it waits"
         return accident.show(self._suite, self._protection, self._busy)
 
     def _await_traffic(self) -> dict[str, dict[str, Any]]:
-        """The first complete report of Prometheus, or the last one when the time is up.
+        """The first complete report from Prometheus, or the last one when time is up.
 
         Raises:
             OpsError: Prometheus gave no report at all.
@@ -236,7 +236,7 @@ class Story:
             return not _missing(last)
 
         try:
-            self._await(complete, "a report of Prometheus")
+            self._await(complete, "a report from Prometheus")
         except OpsError:
             if not last:
                 raise
@@ -287,7 +287,7 @@ def _queue_line(queue: str, seen: dict[str, dict[str, Any]]) -> str:
 
 
 def _customers_served(outcome: Outcome, failures: int) -> Outcome:
-    """The outcome; a step during which requests of customers failed has failed too."""
+    """The outcome; a step during which customer requests failed has failed too."""
     if not failures:
         return outcome
     line = f"{failures} requests were refused or failed meanwhile"

@@ -169,7 +169,7 @@ def test_a_drill_shows_up_as_it_would_look(api: Api) -> None:
     assert "receivers: chat" in done.output
     (found,) = [one for one in api.alerts() if one["labels"].get("queue_name") == "ai_jobs"]
     assert found["labels"]["drill"] == "true"
-    assert found["annotations"]["summary"] == "42 tasks wait in queue ai_jobs"
+    assert found["annotations"]["summary"] == "42 tasks are waiting in queue ai_jobs"
     assert found["annotations"]["runbook_url"].endswith("/CeleryQueueBacklog.md")
 
 

@@ -84,7 +84,7 @@ def test_cut_at_every_statement(
     name = new_database("CREATE TABLE t (a serial, b text); INSERT INTO t VALUES (1, 'x')", "cut")
     url = postgres.url_for(name).replace(f":{postgres.port}/", f":{proxy.port}/")
     command = Command({**environ, "DATABASE_URL": url}, monkeypatch, capsys)
-    command("run")  # queries that are cached per process are made here
+    command("run")  # queries that are cached per process are sent here
     proxy.begin(-1)
     assert command("run").status == 0
     statements = [each for each in proxy.seen if "pg_backend_pid" not in each or "SELECT" in each]

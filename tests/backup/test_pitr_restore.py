@@ -228,7 +228,7 @@ def test_the_chain_continues_over_a_server_that_was_restored(
     wiring: Wiring,
     tmp_path: Path,
 ) -> None:
-    """Its slot is made before it leaves recovery: nothing that it writes is missing, and the old base backup leads there."""
+    """Its slot is created before it leaves recovery: nothing that it writes is missing, and the old base backup leads there."""
     command.passed("run", "-d", "main")
     wanted, _, _ = ledger.grow()
     ledger.stored()

@@ -17,7 +17,7 @@ from backup.catalogue.manifest import Manifest, Physical, Server, StoredObject
 from backup.errors import NoIdentityError
 from backup.physical import lsn
 from backup.physical.archive import Archive, Stored, WalObject
-from backup.physical.coverage import coverage, coverage_of, stretches
+from backup.physical.coverage import coverage, coverage_of, periods
 from backup.physical.measures import Measures
 from backup.physical.service import Upkeep, Watched
 from backup.physical.upkeep import clusters
@@ -135,7 +135,7 @@ def test_what_can_be_recovered_is_shown_with_its_gaps(wiring: Wiring) -> None:
     fill(wiring.store, range(20, 30), TAKEN + timedelta(minutes=90))
     put(wiring.store, first)
     put(wiring.store, second)
-    [early, late] = stretches(coverage_of(wiring, "main").candidates)
+    [early, late] = periods(coverage_of(wiring, "main").candidates)
     assert (early.earliest, late.earliest) == (first.taken, second.taken)
     assert (early.latest, late.latest) == (TAKEN + timedelta(minutes=20), TAKEN + timedelta(minutes=90))
     assert (early.open, late.open) == (False, True)
@@ -156,11 +156,11 @@ def test_what_can_be_recovered_is_shown_with_its_gaps(wiring: Wiring) -> None:
     assert kept.format(*times[2:]) in page
 
 
-def test_two_base_backups_without_a_gap_are_one_stretch(wiring: Wiring) -> None:
+def test_two_base_backups_without_a_gap_are_one_period(wiring: Wiring) -> None:
     fill(wiring.store, range(2, 30))
     put(wiring.store, base(2, 0))
     put(wiring.store, base(20, 1))
-    [only] = stretches(coverage_of(wiring, "main").candidates)
+    [only] = periods(coverage_of(wiring, "main").candidates)
     assert only.earliest == TAKEN
     assert only.open
 

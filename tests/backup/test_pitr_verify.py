@@ -197,20 +197,20 @@ Damage = Callable[[Path], object]
 DAMAGES: dict[str, tuple[Damage, str]] = {
     "a bit in the base": (lambda store: flip(objects(store, BASE)[0]), "SHA-256"),
     "a bit in its first bytes": (lambda store: flip(objects(store, BASE)[0], 0), "SHA-256"),
-    "the base is cut off": (lambda store: cut_off(objects(store, BASE)[0]), "have another size: base.tar"),
-    "the base is gone": (lambda store: objects(store, BASE)[0].unlink(), "are missing or have another size"),
+    "the base is cut off": (lambda store: cut_off(objects(store, BASE)[0]), "differ in size: base.tar"),
+    "the base is gone": (lambda store: objects(store, BASE)[0].unlink(), "are missing or differ in size"),
     "the base is empty": (
         lambda store: objects(store, BASE)[0].write_bytes(b""),
-        "have another size: base.tar",
+        "differ in size: base.tar",
     ),
     "a bit in the list of files": (lambda store: flip(objects(store, LIST)[0]), "SHA-256"),
     "the list of files is gone": (
         lambda store: objects(store, LIST)[0].unlink(),
-        "are missing or have another size",
+        "are missing or differ in size",
     ),
     "base and list are swapped": (
         lambda store: swap(objects(store, BASE)[0], objects(store, LIST)[0]),
-        "have another size: base.tar",
+        "differ in size: base.tar",
     ),
     "a bit in the first WAL": (lambda store: flip(log(store)[0]), "decryption failed|is damaged"),
     "a bit in the last WAL": (lambda store: flip(log(store)[-1]), "decryption failed|is damaged"),
@@ -314,7 +314,7 @@ def test_programs_that_are_older_than_the_server_prove_nothing(
 def test_a_build_without_amcheck_is_noted(
     monkeypatch: pytest.MonkeyPatch, newest: Proven, tmp_path: Path
 ) -> None:
-    """The extension cannot be made while the server waits at its target, and some builds do not have it at all."""
+    """The extension cannot be created while the server waits at its target, and some builds do not have it at all."""
     monkeypatch.setattr(server_proof, "_AMCHECK", "SELECT 1 WHERE false")
     report = newest.verified(newest.store, tmp_path / "work")
     assert report.ok, report.differences

@@ -145,7 +145,7 @@ def test_a_damaged_object_is_named(wired: Wire, damage: str) -> None:
     [difference] = report.differences
     assert (difference.kind, difference.object) == ("object", "database.dump.zst")
     assert stored.sha256 in difference.expected or str(stored.stored_bytes) in difference.expected
-    # An object of another size is as good as missing.
+    # An object of a different size is as good as missing.
     assert latest(wiring).state == ("FAILED" if damage == "flipped byte" else "incomplete")
     newest = read(wiring).history(made.database).newest("verification")
     assert newest is not None

@@ -13,7 +13,7 @@ from backup.catalogue.document import encode
 from backup.catalogue.hold import Hold
 from backup.catalogue.manifest import Manifest, Table
 from backup.catalogue.records import Difference
-from backup.physical.coverage import Stretch
+from backup.physical.coverage import Period
 from backup.service import pages, status_page, summary
 from backup.service.state import Job, State, new_state
 from backup.settings import BackupSettings
@@ -260,8 +260,8 @@ def test_what_a_server_could_lose_is_the_age_of_its_newest_stored_wal(tmp_path: 
     assert "not known" in service.page("/").text
     service.state.recoverable = {
         "cluster": (
-            Stretch(NOW - 9 * DAY, NOW - 5 * DAY, open=False),
-            Stretch(NOW - 3 * DAY, NOW - timedelta(seconds=2), open=True),
+            Period(NOW - 9 * DAY, NOW - 5 * DAY, open=False),
+            Period(NOW - 3 * DAY, NOW - timedelta(seconds=2), open=True),
         )
     }
     assert "2.0 s" in service.page("/").text

@@ -210,7 +210,7 @@ FAULTS = [
         silenced=["CeleryNoWorkers", "CeleryBeatMissing", "CeleryWorkerDown", "TargetFlapping"],
     ),
     Fault(
-        "app answers 500",
+        "app returns 500",
         "HighErrorRate",
         rename_table("posts_channel", "posts_channel_away"),
         rename_table("posts_channel_away", "posts_channel"),

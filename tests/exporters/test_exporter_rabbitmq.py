@@ -338,7 +338,7 @@ def test_a_queue_whose_node_is_down_is_an_error_and_not_empty(
 
 
 def test_a_queue_on_a_node_that_is_down_does_not_pass_for_missing() -> None:
-    """Without the API; RabbitMQ answers 404 for it as well."""
+    """Without the API; RabbitMQ returns 404 for it as well."""
     text = "NOT_FOUND - home node 'rabbit@b' of durable queue 'far' in vhost '/' is down or inaccessible"
     link = Mock(channel_errors=(NotFound,))
     link.connection.channel().queue_declare.side_effect = [

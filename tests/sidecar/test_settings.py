@@ -43,7 +43,7 @@ def test_a_variable_and_its_file_variable_exclude_each_other() -> None:
         Example.load({"EX_URL": "x", "EX_URL_FILE": "y"})
 
 
-def test_the_error_names_a_wrong_value() -> None:
+def test_the_error_names_an_invalid_value() -> None:
     with pytest.raises(UsageError, match="EX_PORT=seventy: input should be a valid integer"):
         Example.load({"EX_URL": "x", "EX_PORT": "seventy"})
 
@@ -53,7 +53,7 @@ def test_the_error_names_a_missing_or_empty_variable() -> None:
         Example.load({"EX_URL": ""})
 
 
-def test_a_wrong_secret_is_not_shown() -> None:
+def test_an_invalid_secret_is_not_shown() -> None:
     class Short(Settings):
         token: SecretStr = Field(min_length=20, description="A secret", validation_alias="EX_TOKEN")
 

@@ -1,4 +1,4 @@
-"""Signals that arrive at a bad moment."""
+"""Signals that arrive at the wrong time."""
 
 import signal
 import subprocess

@@ -88,7 +88,7 @@ def test_a_page_in_two_lists_is_reported(root: Path, write: Write) -> None:
 def test_a_message_that_no_source_has_is_reported(root: Path, write: Write) -> None:
     write("docs/troubleshooting.md", "### `… is on fire`\n")
     assert pages.problems(root) == [
-        "docs/troubleshooting.md quotes '… is on fire', and no message in the source reads so"
+        "docs/troubleshooting.md quotes '… is on fire', but no message in the source has this text"
     ]
 
 

@@ -180,7 +180,7 @@ def test_an_unfinished_step_is_reported_before_its_error(
         # Prometheus of a suite that was never started does not answer; only that is awaited.
         steps = Story(Suite(tmp_path), traffic, Customer("x", "x", "x"), lambda _: None).run()
         results.steps.append(next(steps))
-        with pytest.raises(OpsError, match="a report of Prometheus did not happen"):
+        with pytest.raises(OpsError, match="a report from Prometheus did not happen"):
             next(steps)
     (first,) = results.document()["steps"]
     assert (first["title"], first["passed"]) == ("Real traffic, seen by Prometheus", False)

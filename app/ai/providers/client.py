@@ -86,7 +86,7 @@ class Client:
             AI_REQUESTS.labels(self._provider, outcome).inc()
 
     def _understood(self, read: Callable[[Any], T], content: Any) -> T:
-        """What `read` extracts. A provider may send any JSON, so no error of `read` is one of our own."""
+        """What `read` extracts. A provider may send any JSON, so an error in `read` is not a fault of this app."""
         try:
             return read(content)
         except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:

@@ -1,6 +1,6 @@
 """Details of Google's errors: google.rpc.Status in the body (https://cloud.google.com/apis/design/errors, November 2026).
 
-Google names a wrong key only there, because it answers 400, and sends no `Retry-After`. Other providers' bodies have none of
+Google names a wrong key only there, because it returns 400, and sends no `Retry-After`. Other providers' bodies have none of
 these details.
 """
 

@@ -6,7 +6,7 @@ import { Api } from './api';
 import { I18n } from './i18n';
 import { problemText } from './words';
 
-/** Leads to Stripe's pages. They are on another site, so the browser leaves this one. */
+/** Opens Stripe's pages, which are on another site. */
 @Injectable({ providedIn: 'root' })
 export class Billing {
   readonly busy = signal(false);
