@@ -15,7 +15,7 @@ from backup.store import Store
 # Up to this number of objects, a whole listing takes hardly more requests than looking for what is new.
 FEW = 5000
 # With more holes in the newest timeline than this, everything is listed.
-MOST_ENDS = 8
+MAX_ENDS = 8
 # Segments before an end that are looked at again: a whole one replaces its pieces, and uploads overtake each other.
 BACK = 8
 # Segments whose names differ in their last digit only.
@@ -69,7 +69,7 @@ class KnownWal:
         stretches = [each for each in spans(known.wal) if each.timeline == int(newest, 16)]
         gaps = self._listing(archive, archive.gaps_prefix(newest)).gaps
         recorded = tuple(each for each in known.gaps if each.timeline == int(newest, 16))
-        if len(stretches) > MOST_ENDS or gaps != recorded:
+        if len(stretches) > MAX_ENDS or gaps != recorded:
             return None
         others = [f"{archive.prefix}{timeline}/" for timeline in sorted(there - before)]
         found = [
