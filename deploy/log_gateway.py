@@ -34,7 +34,7 @@ LONGEST = 64 * 1024 * 1024
 FRESH_SECONDS = 10.0
 RECENT = "5m"
 REGULAR = "6h"
-# Beginnings of lines: Go, Python's interpreter, an exception that nothing caught, and PostgreSQL.
+# Beginnings of lines: Go, Python's interpreter, an uncaught exception, and PostgreSQL.
 PANICS = r"^(panic: |fatal error: |Fatal Python error: |Traceback \\(most recent call last\\)|.*\\bPANIC:  )"
 ERRORS = "level:in(ERROR,CRITICAL,FATAL,PANIC,error,critical,fatal,panic)"
 # Names that programs use for the message. The store calls it _msg.

@@ -1,4 +1,4 @@
-"""The accident of the demo: a table is emptied under load, and comes back as it was a second before."""
+"""The accident of the demo: a table is emptied under load, and comes back as it was a second earlier."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
