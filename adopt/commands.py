@@ -59,7 +59,7 @@ def for_stack(text: str, stack: str, app: str) -> str:
 
     Args:
         stack: one of :data:`STACKS`.
-        app: the project's name, which begins the names of its services.
+        app: the project's name, the prefix of its services' names.
     """
 
     def written(found: re.Match[str]) -> str:

@@ -37,7 +37,7 @@ class Channel:
 
     Args:
         name: its name in messages.
-        key: its key in a receiver of Alertmanager.
+        key: its key in an Alertmanager receiver.
         switch: the variable that enables it.
         fill: returns a copy of a block with addresses and secrets.
         is_on: whether the settings enable it.
@@ -139,7 +139,7 @@ def configuration(
         source: the configuration with all receivers.
 
     Raises:
-        UsageError: settings contradict each other, the time zone is unknown, or the source is not a configuration of Alertmanager.
+        UsageError: settings contradict each other, the time zone is unknown, or the source is not an Alertmanager configuration.
     """
     _check(settings)
     document = _source(source)
@@ -163,7 +163,7 @@ def _source(path: Path) -> Block:
         document = None
     if not isinstance(document, dict) or not document.keys() >= {"global", "route", "receivers"}:
         raise UsageError(
-            f"{path} is not a configuration of Alertmanager",
+            f"{path} is not an Alertmanager configuration",
             hint="name the alertmanager.yml that ops-init wrote",
         )
     return document

@@ -11,7 +11,7 @@ from dashboards.query import DATASOURCE, ENVIRONMENT
 
 
 class DeployTag(AnnotationTarget, Dataquery):
-    """A query of Grafana's annotation store; the SDK has no type for it."""
+    """A query to Grafana's annotation store; the SDK has no type for it."""
 
 
 # Grafana's own annotation store: deploy scripts post there with the tag "deploy".

@@ -1,4 +1,4 @@
-"""Queries of Celery's series. Several exporters may watch one broker, and each counts everything: one value is taken."""
+"""Queries of Celery series. Several exporters may watch one broker, and each counts everything: one value is taken."""
 
 from dashboards import query
 

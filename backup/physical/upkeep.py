@@ -104,7 +104,7 @@ def recorded_gaps(wiring: Wiring, history: History) -> tuple[Gap, ...]:
         return ()
     system = newest.server.system_identifier
     archive = Archive(history.database, system, newest.physical.segment_size, wiring.keys)
-    # A month of WAL next to them takes dozens of requests to list.
+    # Listing everything, with a month of WAL, would take dozens of requests.
     prefixes = [archive.gaps_prefix(timeline) for timeline in wiring.store.folders(archive.prefix)]
     objects = [info for prefix in prefixes for info in wiring.store.walk(prefix)]
     listing = archive.listing(Stored(info.key, info.size, info.modified) for info in objects)
@@ -163,7 +163,7 @@ def _stored_at(cluster: Cluster, window: Window) -> datetime:
 def decide(
     wiring: Wiring, cluster: Cluster, bases: Iterable[RetainedBase], problems: Iterable[str] = ()
 ) -> WalPlan:
-    """The plan of retention for the WAL of a cluster."""
+    """The retention plan for the WAL of a cluster."""
     return plan(
         list(bases),
         cluster.listing.wal,
@@ -176,7 +176,7 @@ def decide(
 
 
 def apply(store: Store, decided: WalPlan) -> list[Refusal]:
-    """Delete what a plan allows to delete; returns what the store refused.
+    """Delete what a plan allows to be deleted; returns what the store refused.
 
     Raises:
         StoreError: the store failed. What was deleted before is gone, and was not needed.

@@ -14,7 +14,7 @@ def parse(given: Sequence[str]) -> Mapping[str, str]:
     """Name of an image → its digest, from ``NAME=sha256:…``.
 
     Raises:
-        UsageError: one of them is neither.
+        UsageError: one of them does not have this form.
     """
     pairs = [text.partition("=") for text in given]
     wrong = [name for name, _, digest in pairs if not name or not DIGEST.fullmatch(digest)]

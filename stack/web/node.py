@@ -38,8 +38,10 @@ def why_not() -> str | None:
     node = shutil.which("node", path=path)
     done = subprocess.run([str(node), "--version"], capture_output=True, text=True, check=False)
     found = _numbers(done.stdout)
-    if done.returncode != 0 or not serves(found, _wanted()):
-        return f"Node.js {done.stdout.strip() or 'does not start'} is too old; {HINT}"
+    if done.returncode != 0:
+        return f"Node.js does not start; {HINT}"
+    if not serves(found, _wanted()):
+        return f"Node.js {done.stdout.strip()} is too old or not supported; {HINT}"
     return None
 
 

@@ -1,7 +1,7 @@
 """Every way in which a task ends, on real workers: the events that come, and what is counted.
 
 The tables of docs/exporter-ends.md are compared with what the workers of the installed Celery send. With
-UPDATE_EXPORTER_ENDS=1 in the environment, they are written instead: for a new version of Celery.
+UPDATE_EXPORTER_ENDS=1 in the environment, they are written instead: for a new Celery version.
 """
 
 import contextlib
