@@ -178,10 +178,10 @@ def _environment() -> dict[str, str]:
 
 
 def _pytest(arguments: Sequence[str]) -> int:
-    # One more than there are processors: the tests of the whole stack mostly wait. With two more, a whole run took as long.
+    # Two more than there are processors: a third of a whole run is waiting, most of it in the tests of the whole stack.
     whole = (
         "-n",
-        str((os.cpu_count() or 2) + 1),
+        str((os.cpu_count() or 2) + 2),
         "--dist",
         "loadgroup",
         "--no-loadscope-reorder",
