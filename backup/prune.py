@@ -152,8 +152,7 @@ def prune(wiring: Wiring, target: Target, *, agreed: bool = False) -> Pruned:
             },
             deleted=(*gone, *deleted)[-REMEMBERED:],
         )
-        if wiring.offsite is not None:
-            refused += _prune_offsite(wiring, wiring.offsite, history, deleted, identifier)
+        refused += _prune_offsite(wiring, history, deleted, identifier, agreed=agreed)
         attempt.set(problems=tuple(f"{refusal.key}: {refusal.reason}" for refusal in refused))
         _prune_attempts(wiring.store, history)
     log.info(
@@ -199,14 +198,16 @@ def _delete(store: Store, database: str, backup_id: str) -> list[Refusal]:
 
 
 def _prune_offsite(
-    wiring: Wiring, offsite: Store, history: History, deleted: tuple[str, ...], identifier: str | None
+    wiring: Wiring, history: History, deleted: tuple[str, ...], identifier: str | None, *, agreed: bool
 ) -> list[Refusal]:
     """Delete copies that no rule keeps and whose originals are gone: pruned now, or while the off-site store was unavailable.
 
     A copy without an original is judged by itself: a verification of the original says nothing about it.
     """
-    database = history.database
+    database, offsite = history.database, wiring.offsite
     refused: list[Refusal] = []
+    if offsite is None:
+        return refused
     try:
         there = wiring.reader(offsite).read(wiring.clock(), [database]).history(database)
         ids = {entry.id for entry in history.backups} - set(deleted)
@@ -216,7 +217,10 @@ def _prune_offsite(
         alone = [entry for entry in ours if entry.id not in ids and entry.store == offsite.name]
         proven = {entry.id for entry in (*history.backups, *alone) if entry.passed_once}
         stored = [*map(_stored, here), *(_copy(entry, passed_once=entry.id in proven) for entry in alone)]
-        decided = bounded(plan(stored, wiring.policy, wiring.clock(), problems=problems(history)), stored)
+        decided = plan(stored, wiring.policy, wiring.clock(), problems=problems(history))
+        decided = decided if agreed else bounded(decided, stored)
+        if alone and decided.blocked:
+            log.warning("nothing was pruned off-site: %s", "; ".join(decided.blocked))
         for backup_id in {entry.id for entry in alone}.intersection(decided.deletions):
             refused += _delete(offsite, database, backup_id)
     except StoreError as error:

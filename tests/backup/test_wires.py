@@ -5,7 +5,7 @@ The database is a fake, because these tests concern the steps around a dump.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -292,6 +292,31 @@ def test_a_backup_that_the_store_refuses_to_delete_is_not_reported_as_deleted(tm
     assert set(last.deleted) == {doomed, *others}
 
 
+def ids(store: MemoryStore) -> set[str]:
+    """The backups of which anything is stored."""
+    return {key.split("/")[1] for key in objects(store)}
+
+
+def test_who_agrees_to_many_deletions_agrees_to_those_of_their_copies(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, copies = MemoryStore(), MemoryStore(name="offsite")
+    month(store)
+    copies.objects.update(store.objects)
+    everything = ids(copies)
+    wiring = wired(tmp_path, store)
+    pruned = prune(wiring, wiring.targets[0], agreed=True).deleted
+    assert len(pruned) > 10
+    retrying = RetryingStore(copies, RetryPolicy(attempts=1), sleep=lambda _: None)
+    # The off-site store was away then. The daily prune does not delete that many copies by itself, and says so.
+    wiring = replace(wiring, offsite=retrying)
+    prune(wiring, wiring.targets[0])
+    assert ids(copies) == everything
+    assert "nothing was pruned off-site: it would delete" in caplog.text
+    prune(wiring, wiring.targets[0], agreed=True)
+    assert ids(copies) == ids(store) == everything - set(pruned)
+
+
 NOTHING = {"verified": False, "damaged": False, "report": object(), "unprovable": False, "doubtful": False}
 
 
@@ -553,39 +578,37 @@ def test_the_throwaway_server_listens_on_no_port(tmp_path: Path, monkeypatch: py
     assert "work_mem=8MB" in words
 
 
+class ServerWithRoles:
+    """A server on which only roles are created and dropped."""
+
+    def __init__(self) -> None:
+        self.ids, self.dropped = {10, 16384}, [0]
+
+    def role_ids(self) -> set[int]:
+        return set(self.ids)
+
+    def drop_roles(self, ids: set[int]) -> None:
+        self.dropped = sorted(ids)
+
+    def sweep(self, _: str) -> None: ...
+
+    def drop(self, _: str) -> None: ...
+
+    def lock(self, _: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 def test_new_roles_on_a_given_server_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if the verification fails; roles that were there before stay."""
-    dropped: list[set[str]] = []
-
-    class Server:
-        def __init__(self) -> None:
-            self.names = {"postgres", "app"}
-
-        def sweep(self, _: str) -> None: ...
-
-        def roles(self) -> set[str]:
-            return set(self.names)
-
-        @contextmanager
-        def lock(self, _: str) -> Iterator[None]:
-            yield
-
-        def drop(self, _: str) -> None: ...
-
-    @contextmanager
-    def databases(_: Any) -> Iterator[Server]:
-        yield server
-
-    server = Server()
-    monkeypatch.setattr(scratch, "databases", databases)
+    server = ServerWithRoles()
+    monkeypatch.setattr(scratch, "databases", lambda _: nullcontext(server))
     monkeypatch.setattr(scratch, "_version", lambda _: "18.6")
-    monkeypatch.setattr(scratch, "_drop_roles", lambda _, names: dropped.append(names))
 
     def verification() -> None:
         with scratch._temporary(None):  # type: ignore[arg-type]
-            server.names = {*server.names, "reader"}
+            server.ids.add(16385)
             raise DumpError("it failed", hint="")
 
     with pytest.raises(DumpError):
         verification()
-    assert dropped == [{"reader"}]
+    assert server.dropped == [16385]
