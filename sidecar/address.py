@@ -7,7 +7,7 @@ from sidecar.errors import UsageError
 
 
 def checked(url: str, server: str, hint: str) -> str:
-    """Return `url` without a slash at its end.
+    """Return `url` without a trailing slash.
 
     Args:
         server: the server's name, for the message.

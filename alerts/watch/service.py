@@ -132,16 +132,16 @@ class Watch:
         self.stop()
 
     def received(self, body: bytes) -> bool:
-        """Handle a webhook request of Alertmanager; returns whether the dead man's switch was pinged successfully.
+        """Handle a webhook request from Alertmanager; returns whether the dead man's switch was pinged successfully.
 
         Raises:
-            ValueError: the body is not a webhook request of Alertmanager.
+            ValueError: the body is not a webhook request from Alertmanager.
         """
         try:
             alerts = json.loads(body)["alerts"]
             names = {alert["labels"]["alertname"] for alert in alerts if alert["status"] == "firing"}
         except (KeyError, TypeError) as error:
-            raise ValueError("not a webhook request of Alertmanager") from error
+            raise ValueError("not a webhook request from Alertmanager") from error
         if "Watchdog" not in names or not self.heartbeat.beat():
             return False
         self._remember()

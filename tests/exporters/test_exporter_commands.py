@@ -1,4 +1,4 @@
-"""The commands check, queues and events, and the errors of wrong usage."""
+"""The commands check, queues and events, and the errors on wrong usage."""
 
 import json
 import subprocess
