@@ -23,7 +23,8 @@ BUILTIN = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"
 # Versions without the built-in provider.
 LOCALE = dict.fromkeys((15, 16), ("--locale=C",))
 # The usual 4096 rounds over a password that protects nothing here are most of what a connection costs its client.
-SCRAM_ROUNDS = ("--set=scram_iterations=1",)
+# lib/pq, the client of postgres_exporter, accepts no number with fewer than four digits.
+SCRAM_ROUNDS = ("--set=scram_iterations=1000",)
 SCRAM_ROUNDS_SINCE = 16
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 # A container has 64 MB of /dev/shm, too little for a parallel index build, so shared memory is in the data folder.
