@@ -243,7 +243,8 @@ def test_the_rendered_configuration_uses_the_templates_that_were_written(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [(None, "No such file"), ("[", "is not a conf"), ("a: 1", "is not a conf")]
+    ("text", "message"),
+    [(None, "No such file"), ("[", "is not an Alertmanager conf"), ("a: 1", "is not an Alertmanager conf")],
 )
 def test_a_source_that_is_not_a_configuration_is_named(
     tmp_path: Path, text: str | None, message: str

@@ -476,7 +476,7 @@ RECIPIENT = x25519.Identity.generate().to_public()
                 remark,
             )
             for key, url, remark in (
-                (None, "s3://copies", "a person who has that key can delete both copies"),
+                (None, "s3://copies", "anyone who has that key can delete both copies"),
                 ("its own", "s3://copies", None),
                 (None, "/mnt/copies", None),
             )
