@@ -185,7 +185,10 @@ def test_other_bytes_than_those_stored_are_refused(newest: Postgres, store: Memo
     store.objects[archive.wal_key(1, piece.start, piece.end, "0" * 64)] = sealed
     kept = dict(store.objects)
     with Stream(newest, store) as stream:
-        until(lambda: "sends other WAL" in (stream.measures.problem or ""), "the divergence is found")
+        until(
+            lambda: "that differs from what is stored" in (stream.measures.problem or ""),
+            "the divergence is found",
+        )
         write(newest, 100)
         assert not stream.measures.stored or stream.measures.stored < end
     assert store.objects == kept
