@@ -152,7 +152,9 @@ def prune(wiring: Wiring, target: Target, *, agreed: bool = False) -> Pruned:
             },
             deleted=(*gone, *deleted)[-REMEMBERED:],
         )
-        refused += _prune_offsite(wiring, history, deleted, identifier, agreed=agreed)
+        refused += _prune_offsite(
+            wiring, history, deleted, identifier, agreed=frozenset((*gone, *deleted) if agreed else ())
+        )
         attempt.set(problems=tuple(f"{refusal.key}: {refusal.reason}" for refusal in refused))
         _prune_attempts(wiring.store, history)
     log.info(
@@ -198,11 +200,20 @@ def _delete(store: Store, database: str, backup_id: str) -> list[Refusal]:
 
 
 def _prune_offsite(
-    wiring: Wiring, history: History, deleted: tuple[str, ...], identifier: str | None, *, agreed: bool
+    wiring: Wiring,
+    history: History,
+    deleted: tuple[str, ...],
+    identifier: str | None,
+    *,
+    agreed: frozenset[str],
 ) -> list[Refusal]:
     """Delete copies that no rule keeps and whose originals are gone: pruned now, or while the off-site store was unavailable.
 
     A copy without an original is judged by itself: a verification of the original says nothing about it.
+
+    Args:
+        agreed: backups whose deletion a person has seen and agreed to. The limit for many deletions at once applies to the
+            others.
     """
     database, offsite = history.database, wiring.offsite
     refused: list[Refusal] = []
@@ -218,10 +229,11 @@ def _prune_offsite(
         proven = {entry.id for entry in (*history.backups, *alone) if entry.passed_once}
         stored = [*map(_stored, here), *(_copy(entry, passed_once=entry.id in proven) for entry in alone)]
         decided = plan(stored, wiring.policy, wiring.clock(), problems=problems(history))
-        decided = decided if agreed else bounded(decided, stored)
-        if alone and decided.blocked:
-            log.warning("nothing was pruned off-site: %s", "; ".join(decided.blocked))
-        for backup_id in {entry.id for entry in alone}.intersection(decided.deletions):
+        limited = bounded(decided, [each for each in stored if each.id not in agreed])
+        if alone and limited.blocked:
+            log.warning("copies were not pruned off-site: %s", "; ".join(limited.blocked))
+        doomed = {*limited.deletions, *agreed.intersection(decided.deletions)}
+        for backup_id in doomed.intersection(entry.id for entry in alone):
             refused += _delete(offsite, database, backup_id)
     except StoreError as error:
         log.warning("the off-site store still has pruned backups: %s", error.message)

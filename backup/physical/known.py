@@ -40,14 +40,19 @@ class KnownWal:
         """List everything the next time."""
         self._known = ()
 
-    def look(self) -> Sequence[Known]:
+    def look(self, timeline: int | None) -> Sequence[Known]:
         """What the store has now.
+
+        Args:
+            timeline: the one that grows; None if not known. Everything is listed while it is not the newest that is stored,
+                as after the end of a standby that had been promoted.
 
         Raises:
             StoreError: the store does not answer.
         """
         many = sum(len(listing.wal) for _, listing in self._known) > FEW
-        self._known = (self._grown() if many else None) or self.whole()
+        newest = max((each for _, listing in self._known for each in listing.timelines), default=0)
+        self._known = (self._grown() if many and (timeline or 0) >= newest else None) or self.whole()
         return self._known
 
     def _grown(self) -> list[Known] | None:

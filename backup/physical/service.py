@@ -146,6 +146,9 @@ class Upkeep:
             StoreError: a store does not answer.
         """
         wiring = self._wiring
+        if prune:
+            # First, so that a store that fails in this round postpones the whole listing by one round only.
+            self._known.forget()
         history = self._reader.read(wiring.clock(), [self._server]).history(self._server)
         bases = retained_bases(history.backups)
         self._measures.base_taken = max((retained.taken for retained in bases), default=None)
@@ -154,9 +157,7 @@ class Upkeep:
         )
         if self._measures.segment_size is None:
             return  # the server was not reached yet, so the names cannot be interpreted
-        found = with_gaps(wiring, wiring.store, self._known.look())
-        if prune:
-            self._known.forget()
+        found = with_gaps(wiring, wiring.store, self._known.look(self._measures.timeline))
         self._measures.recoverable = _recoverable(wiring, history, found)
         for cluster in found:
             self._measures.gap_noticed = cluster.last_gap or self._measures.gap_noticed

@@ -52,7 +52,7 @@ class Restored:
         apart = [f"--exclude-table-data={exact_pattern(each.name)}" for each in tables]
         failed = threading.Event()
         with ThreadPoolExecutor(1, thread_name_prefix="large tables") as pool:
-            reading = pool.submit(carry(self._read, over=failed.is_set), tables, check)
+            reading = pool.submit(carry(self._read, over=failed.is_set), tables, check, failed.is_set)
             try:
                 found = self._dumped(["--create", *apart], check)
             except BaseException:
@@ -74,12 +74,12 @@ class Restored:
             return []
         return large_tables.large_tables(self.address, self.exchange.least)
 
-    def _read(self, tables: Sequence[Large], check: Check) -> Digests:
+    def _read(self, tables: Sequence[Large], check: Check, unwanted: Callable[[], bool]) -> Digests:
         """The digests of large tables; none if they cannot be read in this way, which a dump reports."""
         if self.exchange is None or not tables:
             return {}
         try:
-            return large_tables.read(tables, self.address, self.exchange, check, self.progress)
+            return large_tables.read(tables, self.address, self.exchange, check, self.progress, unwanted)
         except (DumpError, PreflightError, OSError):
             return {}
 

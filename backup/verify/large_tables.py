@@ -6,8 +6,9 @@ digest is compared only with that of the same text in an archive. If it differs,
 """
 
 import os
+import stat
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,8 +30,10 @@ from backup.verify.digests import Digests, Key, Rows
 LEAST = 16 << 20
 # Bytes of a piece in the table.
 PIECE = 8 << 20
+# A table whose blocks have more bytes than this each, with what is stored apart, would have larger pieces.
+MAX_BLOCK = PIECE
 # Without its condition on positions, a piece would be the whole table. Several processes would return rows in any order.
-_SETTINGS = {"enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}
+_SETTINGS = {"enable_seqscan": "off", "enable_tidscan": "on", "max_parallel_workers_per_gather": "0"}
 # Only what a dump has whole, and under the same name: it may have a part of an extension's table.
 _LARGE = """
 SELECT nspname, relname, pg_get_userbyid(relowner), format('%%I.%%I', nspname, relname),
@@ -49,6 +52,7 @@ FIRST_VERSION = 14
 # More than any table has.
 _LAST_BLOCK = (1 << 32) - 1
 _BUFFER = 1 << 20
+_PREFIX = "rows-"
 _Sessions = SimpleQueue[Connection[TupleRow]]
 
 
@@ -102,37 +106,49 @@ class Large:
 
 
 def large_tables(address: Address, least: int = LEAST) -> list[Large]:
-    """The large tables of a database in UTF-8, the largest first."""
+    """The large tables of a database in UTF-8, the largest first; not those with blocks over :data:`MAX_BLOCK`."""
     with session(address) as connection:
         rows = connection.execute(_LARGE, [least]).fetchall()
     return [
         Large((schema, table), owner, quoted, columns, blocks, size)
         for schema, table, owner, quoted, columns, blocks, size in rows
-        if columns and blocks
+        if columns and size <= blocks * MAX_BLOCK
     ]
 
 
 def read(
-    tables: Sequence[Large], address: Address, exchange: Exchange, check: Check, progress: Progress
+    tables: Sequence[Large],
+    address: Address,
+    exchange: Exchange,
+    check: Check,
+    progress: Progress,
+    unwanted: Callable[[], bool],
 ) -> Digests:
     """The digests of the rows of tables, as a dump would have them.
 
     Args:
-        check: called between pieces; raises to stop.
+        check: called for each megabyte; raises to stop.
         progress: called with the bytes of the rows.
+        unwanted: whether the digests are no longer wanted.
 
     Raises:
         DumpError, PreflightError, OSError: they could not be read.
     """
-    over, idle = Event(), _Sessions()
+    ended, idle = Event(), _Sessions()
     with ExitStack() as stack:
+        # The server leaves what it has written of a piece that fails.
+        stack.callback(_remove, exchange.folder)
         for _ in range(exchange.sessions):
             idle.put(stack.enter_context(session(address, changes=_SETTINGS)))
         pool = stack.enter_context(ThreadPoolExecutor(exchange.sessions, thread_name_prefix="rows"))
-        stack.callback(over.set)
-        write = carry(_write, over=over.is_set)
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        stack.callback(ended.set)
+        write = carry(_write, over=lambda: ended.is_set() or unwanted())
         pieces = (
-            (number, pool.submit(write, table, piece, exchange.folder / f"rows-{number}-{piece[0]}", idle))
+            (
+                number,
+                pool.submit(write, table, piece, exchange.folder / f"{_PREFIX}{number}-{piece[0]}", idle),
+            )
             for number, table in enumerate(tables)
             for piece in table.pieces()
         )
@@ -141,9 +157,7 @@ def read(
         written = deque(islice(pieces, exchange.sessions + 1))
         while written:
             number, piece = written.popleft()
-            look()
-            check()
-            _digest(piece, digests[number], progress)
+            _digest(piece, digests[number], check, progress)
             written.extend(islice(pieces, 1))
     return {table.key: rows.digest() for table, rows in zip(tables, digests, strict=True)}
 
@@ -160,12 +174,22 @@ def _write(table: Large, piece: tuple[int, int], file: Path, idle: _Sessions) ->
         idle.put(connection)
 
 
-def _digest(piece: "Future[tuple[Path, int]]", rows: Rows, progress: Progress) -> None:
+def _digest(piece: "Future[tuple[Path, int]]", rows: Rows, check: Check, progress: Progress) -> None:
     file, count = piece.result()
     buffer = memoryview(bytearray(_BUFFER))
     with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0) as written:
         file.unlink()
+        # Code in the database may have put something endless in its place.
+        if not stat.S_ISREG(os.fstat(written.fileno()).st_mode):
+            raise OSError(f"{file} is not a regular file")
         while length := written.readinto(buffer):
+            look()
+            check()
             rows.add(buffer[:length])
             progress(length)
     rows.count += count
+
+
+def _remove(folder: Path) -> None:
+    for file in folder.glob(f"{_PREFIX}*"):
+        file.unlink(missing_ok=True)

@@ -57,8 +57,9 @@ class Scratch:
     @property
     def exchange(self) -> Exchange | None:
         """How the server passes rows of large tables: through the folder of its socket, if it is our own."""
-        own = Path(self.database.public["host"])
-        return None if self.given else Exchange(own, sessions=self.wiring.restore_jobs)
+        if self.given:
+            return None
+        return Exchange(Path(self.database.public["host"]), sessions=self.wiring.restore_jobs)
 
     def load_globals(self, dumped: Path) -> list[Difference]:
         """Create the roles, within the new database: first those that it needs and the server lacks, as a restore does.

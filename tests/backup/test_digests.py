@@ -5,6 +5,7 @@ import random
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Self, cast
@@ -12,8 +13,9 @@ from typing import Self, cast
 import pytest
 
 from backup.programs import Programs
+from backup.verify import large_tables
 from backup.verify.compare import reading
-from backup.verify.digests import compare, digests
+from backup.verify.digests import Rows, compare, digests
 from backup.verify.dumps import NICENESS
 
 DUMP = b"""--
@@ -257,3 +259,13 @@ def test_a_process_that_gives_way_already_keeps_doing_so(monkeypatch: pytest.Mon
     monkeypatch.setattr("os.setpriority", lambda _kind, _thread, niceness: given.append(niceness))
     _read(monkeypatch, Slow())
     assert given == [15]
+
+
+def test_what_code_in_the_database_writes_instead_of_rows_is_not_read(tmp_path: Path) -> None:
+    """Reading a pipe that is filled repeatedly would never end."""
+    pipe, written = tmp_path / "rows-0-0", Future[tuple[Path, int]]()
+    os.mkfifo(pipe)
+    written.set_result((pipe, 1))
+    with pytest.raises(OSError, match="is not a regular file"):
+        large_tables._digest(written, Rows(b"owner", b"COPY"), lambda: None, lambda _: None)
+    assert not pipe.exists()

@@ -30,6 +30,7 @@ from backup.errors import DumpError, StoreError
 from backup.load import throwaway
 from backup.pipeline import transfer
 from backup.pipeline.source import Source
+from backup.postgres.dsn import Address
 from backup.postgres.lock import AdvisoryLock
 from backup.programs import clean_environment
 from backup.prune import plan_for, prune
@@ -312,9 +313,32 @@ def test_who_agrees_to_many_deletions_agrees_to_those_of_their_copies(
     wiring = replace(wiring, offsite=retrying)
     prune(wiring, wiring.targets[0])
     assert ids(copies) == everything
-    assert "nothing was pruned off-site: it would delete" in caplog.text
+    assert "copies were not pruned off-site: it would delete" in caplog.text
     prune(wiring, wiring.targets[0], agreed=True)
     assert ids(copies) == ids(store) == everything - set(pruned)
+
+
+def test_who_agrees_to_a_prune_does_not_agree_to_copies_that_it_did_not_show(tmp_path: Path) -> None:
+    store, copies = MemoryStore(), MemoryStore(name="offsite")
+    month(store)
+    copies.objects.update(store.objects)
+    everything = ids(copies)
+    # An attacker has deleted the originals.
+    for key in [key for key in store.objects if key.split("/")[1] in sorted(everything)[:20]]:
+        del store.objects[key]
+    retrying = RetryingStore(copies, RetryPolicy(attempts=1), sleep=lambda _: None)
+    wiring = replace(wired(tmp_path, store), offsite=retrying)
+    shown = set(prune(wiring, wiring.targets[0], agreed=True).deleted)
+    assert everything - ids(copies) == shown
+
+
+def test_a_given_server_passes_no_files(tmp_path: Path) -> None:
+    """Its address may have no host."""
+    address = Address({"dbname": "postgres"}, "")
+    given = scratch.Scratch(
+        wired(tmp_path, MemoryStore()), manifest(NOW), tmp_path, address, "18.6", given=True
+    )
+    assert given.exchange is None
 
 
 NOTHING = {"verified": False, "damaged": False, "report": object(), "unprovable": False, "doubtful": False}
