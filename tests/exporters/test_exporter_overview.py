@@ -215,3 +215,9 @@ def test_counts_of_a_minute_are_remembered_and_no_more() -> None:
     assert found is not None
     assert found[group][STARTED] == pytest.approx(60.0)
     assert len(rates._samples) == recent.SAMPLES
+
+
+def test_without_a_connection_it_is_not_known_that_all_events_were_counted(pipeline: Pipeline) -> None:
+    assert pipeline.complete()
+    pipeline.receiver.health.connected = False
+    assert not pipeline.complete()
