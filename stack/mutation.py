@@ -1,8 +1,7 @@
 """``./ops test --mutate``: breaks the code in plausible ways, one at a time, and reports which change no test notices.
 
-The changes are in ``tests/mutations/*.yml``, each file with the tests that guard it; a
-single change may name others. They run in copies of the checkout,
-one for each processor. A test proves something only if it passes without the change, so all of them are run once on the
+The changes are in ``tests/mutations/*.yml``, each file with the tests that guard it; a single change may name others.
+They run in copies of the checkout, one for each processor. A test proves something only if it passes without the change, so all of them are run once on the
 code as it is, and those that fail are left out. This run also measures them. For each change, the test that noticed it
 last is tried first (``tests/mutations/caught.json`` names it), then those that start no server, then the others; the
 first failure ends it.

@@ -5,16 +5,15 @@ The parts of uploads are received and discarded. Everything else goes to a real 
 remain valid.
 """
 
-import threading
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, field
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
 
 from stack.ports import HOST
+from stack.standins.server import served
 
 _PIECE = 1 << 18
 _UPLOAD = "discarded"
@@ -24,26 +23,22 @@ _COMPLETE = "<CompleteMultipartUploadResult></CompleteMultipartUploadResult>"
 _HOP_BY_HOP = {"connection", "expect", "transfer-encoding", "content-length"}
 
 
-@contextmanager
-def discarding(port: int) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Discarding:
+    """Such a store, in front of the one at a port of this host, and the sizes of the objects that it has discarded."""
+
+    behind: int
+    sizes: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+def discarding(port: int) -> AbstractContextManager[str]:
     """The address of such a store, in front of the one at a port of this host, while the block runs."""
-    server = ThreadingHTTPServer((HOST, 0), _Handler)
-    server.daemon_threads = True
-    server.behind = port  # type: ignore[attr-defined]  # for its handlers
-    server.sizes = defaultdict(int)  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, name="discarding store")
-    thread.start()
-    try:
-        yield f"http://{HOST}:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return served(_Handler, _Discarding(port), 0)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: Any
+    standin: _Discarding
 
     def do_PUT(self) -> None:
         if "partNumber" not in self._query():
@@ -53,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
         room = memoryview(bytearray(_PIECE))
         while left and (count := self.rfile.readinto(room[: min(left, _PIECE)])):
             left -= count
-        self.server.sizes[self._object()] += size
+        self.standin.sizes[self._object()] += size
         self._answer(200, {"ETag": f'"{_UPLOAD}"'})
 
     def do_POST(self) -> None:
@@ -67,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._forward()
 
     def do_HEAD(self) -> None:
-        size = self.server.sizes.get(self._object())
+        size = self.standin.sizes.get(self._object())
         if size is None:
             self._forward()
         else:
@@ -105,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
             for name, value in self.headers.items()
             if name.lower() not in _HOP_BY_HOP - {"content-length"}
         }
-        with closing(HTTPConnection(HOST, self.server.behind)) as connection:
+        with closing(HTTPConnection(HOST, self.standin.behind)) as connection:
             connection.request(self.command, self.path, body, headers)
             answer = connection.getresponse()
             data = answer.read()

@@ -20,7 +20,7 @@ from stack.deploy.edge import EDGE, SERVING
 from stack.deploy.history import History
 from stack.deploy.runner import Runner
 from stack.paths import ROOT
-from tests.cluster.traffic import ACCOUNTS, Customers, Receiver, accounts, over_tls, undelivered
+from tests.cluster.traffic import ACCOUNTS, Customers, Receiver, accounts, outcome, over_tls
 
 HOST = "api.posthub.work"
 TAG = "traffic-test"
@@ -57,16 +57,11 @@ def _under_traffic(roll: Callable[[], None]) -> None:
             time.sleep(CALM_SECONDS)
             roll()
             time.sleep(CALM_SECONDS)
-        missing = undelivered(receiver, customers.accepted, DELIVERY_SECONDS)
-        twice = [post for post, times in receiver.arrived.items() if times > 1]
-        print(
-            f"{sum(customers.answers.values())} requests ({sum(customers.answers.values()) / customers.seconds:.1f}/s, "
-            f"slowest {customers.slowest:.1f} s), {len(customers.failures)} failed; {len(customers.accepted)} posts "
-            f"({len(customers.accepted) / customers.seconds:.1f}/s), {len(missing)} lost, {len(twice)} twice"
-        )
+        found = outcome(customers, receiver, DELIVERY_SECONDS)
+        print(found)
     assert customers.failures == []
-    assert missing == set()
-    assert twice == []
+    assert found.missing == set()
+    assert found.twice == []
 
 
 def test_nobody_notices_a_rollout_and_a_rollback() -> None:

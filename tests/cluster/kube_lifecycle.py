@@ -45,7 +45,7 @@ from tests.cluster.kubectl import (
     run,
     until,
 )
-from tests.cluster.traffic import ACCOUNTS, Customers, Receiver, accounts, over_tls, undelivered
+from tests.cluster.traffic import ACCOUNTS, Customers, Receiver, accounts, outcome, over_tls
 
 HOST = "api.posthub.work"
 OVERLAY = "trial"
@@ -300,17 +300,11 @@ def test_nobody_notices_a_rolling_update_and_an_undo(tmp_path: Path, figure: Fig
                 time.sleep(CALM_SECONDS)
                 roll()
                 time.sleep(CALM_SECONDS)
-            missing = undelivered(receiver, customers.accepted, DELIVERY_SECONDS)
-        twice = [post for post, times in receiver.arrived.items() if times > 1]
-        asked = sum(customers.answers.values())
-        figure(
-            f"{what}: {asked} requests ({asked / customers.seconds:.1f}/s, slowest {customers.slowest:.1f} s), "
-            f"{len(customers.failures)} failed; {len(customers.accepted)} posts "
-            f"({len(customers.accepted) / customers.seconds:.1f}/s), {len(missing)} lost, {len(twice)} twice"
-        )
+            found = outcome(customers, receiver, DELIVERY_SECONDS)
+        figure(f"{what}: {found}")
         assert customers.failures == []
-        assert missing == set()
-        assert twice == []
+        assert found.missing == set()
+        assert found.twice == []
 
 
 def _overlay_in(folder: Path) -> Path:
@@ -422,14 +416,10 @@ def test_evicted_workers_finish_their_tasks(figure: Figure) -> None:
             for pod in evicted:
                 until(f"{pod} may be evicted", lambda pod=pod: evict(pod), 300)  # type: ignore[misc]
             gone = until("they are gone", lambda: not set(evicted) & names("pods"), 400)
-        missing = undelivered(receiver, customers.accepted, 2 * DELIVERY_SECONDS)
+        found = outcome(customers, receiver, 2 * DELIVERY_SECONDS)
     warm = [pod for pod, log in logs.items() if "arm shutdown" in log.communicate(timeout=30)[0]]
-    twice = [post for post, times in receiver.arrived.items() if times > 1]
-    figure(
-        f"{len(warm)} of {len(evicted)} ended warm, the last one after {gone:.0f} s; "
-        f"{len(customers.accepted)} posts, {len(missing)} lost, {len(twice)} twice"
-    )
-    assert (missing, twice, warm) == (set(), [], evicted)
+    figure(f"{len(warm)} of {len(evicted)} ended warm, the last one after {gone:.0f} s; {found}")
+    assert (found.missing, found.twice, warm) == (set(), [], evicted)
 
 
 def _follow(pod: str) -> "subprocess.Popen[str]":

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -162,7 +163,36 @@ def over_tls(address: str, host: str, port: int = 443) -> Callable[[], http.clie
     return connect
 
 
-def undelivered(receiver: Receiver, accepted: set[str], seconds: float) -> set[str]:
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the customers' requests and posts; as text, a line of figures.
+
+    Attributes:
+        missing: accepted posts that did not arrive.
+        twice: posts that arrived more than once.
+    """
+
+    customers: Customers
+    missing: set[str]
+    twice: list[str]
+
+    def __str__(self) -> str:
+        seconds, accepted = self.customers.seconds, len(self.customers.accepted)
+        asked = sum(self.customers.answers.values())
+        return (
+            f"{asked} requests ({asked / seconds:.1f}/s, slowest {self.customers.slowest:.1f} s), "
+            f"{len(self.customers.failures)} failed; {accepted} posts ({accepted / seconds:.1f}/s), "
+            f"{len(self.missing)} lost, {len(self.twice)} twice"
+        )
+
+
+def outcome(customers: Customers, receiver: Receiver, seconds: float) -> Outcome:
+    """Wait for the accepted posts, for at most this time, and account for everything."""
+    missing = _undelivered(receiver, customers.accepted, seconds)
+    return Outcome(customers, missing, [post for post, times in receiver.arrived.items() if times > 1])
+
+
+def _undelivered(receiver: Receiver, accepted: set[str], seconds: float) -> set[str]:
     """The accepted posts that have not arrived after this time."""
     until = time.monotonic() + seconds
     while (missing := accepted - set(receiver.arrived)) and time.monotonic() < until:
